@@ -1,0 +1,1 @@
+//! Workspaces, connections, vault entries, cache: what a platform embeds

@@ -1,0 +1,1 @@
+//! Loads secret provider components.

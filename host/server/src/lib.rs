@@ -1,0 +1,1 @@
+//! The keyway command line and HTTP API

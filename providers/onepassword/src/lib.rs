@@ -1,0 +1,1 @@
+//! 1Password service accounts as a Keyway provider

@@ -1,0 +1,237 @@
+//! Runs another program quietly: its output is kept and shown only when it fails, and a sign of life appears when it takes
+//! longer than a moment. A person at a terminal sees one line with the seconds counting; a log gets a line every ten seconds.
+
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// Shorter work than this goes by in silence.
+const SILENT_FOR: Duration = Duration::from_secs(1);
+/// How often a log is told that something still runs.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+/// How often the line on a terminal is drawn anew.
+const DRAW_EVERY: Duration = Duration::from_millis(200);
+
+/// What a finished program left behind.
+pub(crate) struct Finished {
+    pub(crate) status: ExitStatus,
+    /// Standard output, whole.
+    pub(crate) stdout: String,
+    /// Standard error, whole.
+    pub(crate) stderr: String,
+}
+
+/// Runs the program to its end without input.
+///
+/// `label` says what is being done ("Building components"). `give_up` is asked a few times a second, with the time since
+/// the start; when it answers with a reason the program is ended and the reason is the error.
+pub(crate) fn quietly(
+    label: &str,
+    command: &mut Command,
+    mut give_up: impl FnMut(Duration) -> Option<String>,
+) -> Result<Finished> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("{name} could not be started"))?;
+
+    let (lines, received) = mpsc::channel();
+    let readers = [
+        child.stdout.take().map(|pipe| read_lines(pipe, Source::Output, lines.clone())),
+        child.stderr.take().map(|pipe| read_lines(pipe, Source::Errors, lines)),
+    ];
+
+    let mut finished = Collected::default();
+    let mut progress = Progress::new(label);
+    let outcome = loop {
+        match received.recv_timeout(DRAW_EVERY) {
+            Ok((source, line)) => {
+                if source == Source::Errors {
+                    progress.note(&line);
+                }
+                finished.add(source, &line);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            // Both pipes are closed: the program is at its end.
+            Err(RecvTimeoutError::Disconnected) => break None,
+        }
+        progress.draw();
+        if let Some(reason) = give_up(progress.elapsed()) {
+            end(&mut child);
+            break Some(reason);
+        }
+    };
+    if let Some(reason) = outcome {
+        bail!("{reason}");
+    }
+    for reader in readers.into_iter().flatten() {
+        // A reader only ends; it has nothing to report.
+        let _ = reader.join();
+    }
+    let status = child.wait().with_context(|| format!("{name} could not be waited for"))?;
+    Ok(Finished { status, stdout: finished.stdout, stderr: finished.stderr })
+}
+
+/// As [`quietly`], without a time limit; a failure is an error with everything that the program said about it.
+pub(crate) fn checked(label: &str, command: &mut Command) -> Result<String> {
+    let finished = quietly(label, command, |_| None)?;
+    if !finished.status.success() {
+        bail!("{label} failed ({}).\n{}{}", finished.status, finished.stdout, finished.stderr);
+    }
+    Ok(finished.stdout)
+}
+
+/// Ends a program that is not wanted any more. That it may have ended by itself is no error.
+fn end(child: &mut Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Source {
+    Output,
+    Errors,
+}
+
+fn read_lines(
+    pipe: impl Read + Send + 'static,
+    source: Source,
+    lines: Sender<(Source, String)>,
+) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        let mut reader = BufReader::new(pipe);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            if lines.send((source, String::from_utf8_lossy(&line).into_owned())).is_err() {
+                break;
+            }
+            line.clear();
+        }
+    })
+}
+
+#[derive(Default)]
+struct Collected {
+    stdout: String,
+    stderr: String,
+}
+
+impl Collected {
+    fn add(&mut self, source: Source, line: &str) {
+        match source {
+            Source::Output => self.stdout.push_str(line),
+            Source::Errors => self.stderr.push_str(line),
+        }
+    }
+}
+
+/// The sign of life, on standard error.
+pub(crate) struct Progress {
+    label: String,
+    latest: String,
+    started: Instant,
+    spoke: Instant,
+    terminal: bool,
+    drawn: bool,
+}
+
+impl Progress {
+    /// Nothing is shown yet.
+    pub(crate) fn new(label: &str) -> Self {
+        let now = Instant::now();
+        let terminal = std::io::stderr().is_terminal();
+        Self { label: label.to_owned(), latest: String::new(), started: now, spoke: now, terminal, drawn: false }
+    }
+
+    /// Since the start.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// What is being worked on just now, from a line of cargo's or apt's output such as `   Compiling serde v1.0.0`.
+    fn note(&mut self, line: &str) {
+        if let Some(step) = step_of(line) {
+            self.latest = step;
+        }
+    }
+
+    /// Shows how it stands, when it is time to.
+    pub(crate) fn draw(&mut self) {
+        let elapsed = self.elapsed();
+        if elapsed < SILENT_FOR {
+            return;
+        }
+        let state = match self.latest.as_str() {
+            "" => format!("{} ({} s)", self.label, elapsed.as_secs()),
+            latest => format!("{} ({} s, {latest})", self.label, elapsed.as_secs()),
+        };
+        let mut stderr = std::io::stderr().lock();
+        // A closed standard error must not stop the work.
+        if self.terminal {
+            let _ = write!(stderr, "\r\x1b[2K{state:.110}");
+            let _ = stderr.flush();
+            self.drawn = true;
+        } else if !self.drawn || self.spoke.elapsed() >= LOG_EVERY {
+            let _ = writeln!(stderr, "{state}");
+            self.drawn = true;
+            self.spoke = Instant::now();
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.terminal && self.drawn {
+            eprint!("\r\x1b[2K");
+        }
+    }
+}
+
+/// `Compiling serde` of `   Compiling serde v1.0.228`; nothing for lines that are not a step.
+fn step_of(line: &str) -> Option<String> {
+    let mut words = line.split_whitespace();
+    let verb = words.next()?;
+    let known =
+        ["Compiling", "Checking", "Downloading", "Downloaded", "Updating", "Unpacking", "Setting", "Documenting"];
+    if !known.contains(&verb) {
+        return None;
+    }
+    Some(format!("{verb} {}", words.next()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_progress_names_the_crate_and_skips_other_output() {
+        assert_eq!(step_of("   Compiling serde v1.0.228\n").as_deref(), Some("Compiling serde"));
+        assert_eq!(step_of("warning: unused variable"), None);
+        assert_eq!(step_of("\n"), None);
+    }
+
+    #[test]
+    fn output_and_errors_of_a_program_are_kept_apart_and_its_exit_code_is_returned() -> Result<()> {
+        let finished = quietly("test", Command::new("sh").args(["-c", "echo out; echo err >&2; exit 3"]), |_| None)?;
+        assert_eq!((finished.stdout.as_str(), finished.stderr.as_str()), ("out\n", "err\n"));
+        assert_eq!(finished.status.code(), Some(3));
+        Ok(())
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_ended_with_the_reason_that_was_given() {
+        let started = Instant::now();
+        let result = quietly("test", Command::new("sleep").arg("60"), |elapsed| {
+            (elapsed > Duration::from_millis(300)).then(|| "took too long".to_owned())
+        });
+        assert_eq!(result.err().map(|error| error.to_string()).as_deref(), Some("took too long"));
+        assert!(started.elapsed() < Duration::from_secs(20));
+    }
+}

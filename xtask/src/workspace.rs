@@ -1,0 +1,47 @@
+//! Where things are. Every path is absolute, so that a command works from any folder.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The root of the checkout.
+pub(crate) fn root() -> &'static Path {
+    // The folder of this crate, as it was when it was built; `cargo xtask` rebuilds it when the checkout moves.
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    crate_folder.parent().unwrap_or(crate_folder)
+}
+
+/// The target folder of component builds: its own, because another compiler may be at work there, and two compilers in
+/// one folder rebuild everything at each switch. It does not move with `CARGO_TARGET_DIR`, nor do the components.
+pub(crate) fn wasm_target() -> PathBuf {
+    root().join("target/wasm")
+}
+
+/// Where the finished components are.
+pub(crate) fn components() -> PathBuf {
+    root().join("target/components")
+}
+
+/// What this program remembers from one run to the next, and tools that it installed for itself.
+pub(crate) fn state() -> PathBuf {
+    root().join("target/xtask")
+}
+
+/// The `cargo` that started this program, in the checkout's root.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    command.current_dir(root());
+    // What `cargo run` told this program about itself would otherwise be told to everything that it starts.
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// A path relative to the root where it lies below it, for messages.
+pub(crate) fn shown(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+}

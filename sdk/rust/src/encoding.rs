@@ -1,0 +1,62 @@
+//! Base64, base32 and hex: the [`data_encoding`] crate's own encodings under one name, and two readers for text that
+//! people and other programs have had their hands on.
+//!
+//! ```
+//! use keyway_sdk::encoding::{BASE64URL_NOPAD, HEXLOWER, decode_base64_lenient};
+//!
+//! assert_eq!(BASE64URL_NOPAD.encode(&[0xfb, 0xff]), "-_8");
+//! assert_eq!(HEXLOWER.decode(b"fbff").unwrap(), [0xfb, 0xff]);
+//! assert_eq!(decode_base64_lenient("+/8=").unwrap().as_slice(), [0xfb, 0xff]);
+//! ```
+
+use zeroize::Zeroizing;
+
+pub use data_encoding::{
+    BASE32, BASE32_NOPAD, BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD, DecodeError, Encoding, HEXLOWER,
+    HEXLOWER_PERMISSIVE, HEXUPPER,
+};
+
+/// Reads base64 in either alphabet (RFC 4648, sections 4 and 5), with padding or without. `None` when it is neither;
+/// white space is not skipped, a mix of both alphabets is taken.
+pub fn decode_base64_lenient(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let urlsafe = Zeroizing::new(text.trim_end_matches('=').replace('+', "-").replace('/', "_"));
+    BASE64URL_NOPAD.decode(urlsafe.as_bytes()).ok().map(Zeroizing::new)
+}
+
+/// Reads base32 (RFC 4648, section 6) in either case, with padding or without, with spaces and dashes anywhere, and
+/// with surplus bits at the end that are not zero. `None` when it is not base32.
+pub fn decode_base32_lenient(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let mut clean = Zeroizing::new(String::with_capacity(text.len()));
+    clean.extend(text.chars().filter(|c| !c.is_whitespace() && *c != '-').map(|c| c.to_ascii_uppercase()));
+    let digits = clean.trim_end_matches('=').as_bytes();
+    let mut lenient = BASE32_NOPAD.specification();
+    lenient.check_trailing_bits = false;
+    lenient.encoding().ok()?.decode(digits).ok().map(Zeroizing::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_read_in_both_alphabets_with_and_without_padding() {
+        for text in ["-_8", "-_8=", "+/8", "+/8="] {
+            assert_eq!(decode_base64_lenient(text).unwrap().as_slice(), [0xfb, 0xff], "{text}");
+        }
+        for text in ["a", "-_9", "a b=", "ä"] {
+            assert!(decode_base64_lenient(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn base32_is_read_as_people_write_it() {
+        for text in ["MZXW6YTB", "mzxw6ytb", "mzxw 6ytb", "MZXW-6YTB", " mzxw6ytb\n"] {
+            assert_eq!(decode_base32_lenient(text).unwrap().as_slice(), b"fooba", "{text}");
+        }
+        assert_eq!(decode_base32_lenient("MZXW6===").unwrap().as_slice(), b"foo");
+        assert_eq!(decode_base32_lenient("MZXW7").unwrap().as_slice(), b"foo");
+        for text in ["MZXW6YT1", "M", "MZ=XW6", "é"] {
+            assert!(decode_base32_lenient(text).is_none(), "{text}");
+        }
+    }
+}

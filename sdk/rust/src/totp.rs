@@ -1,0 +1,261 @@
+//! One-time codes (RFC 6238) from what people store: an `otpauth://totp/...` URL or the bare secret.
+//!
+//! The codes themselves are a dozen lines over RustCrypto's HMAC. The reading is generous where authenticator apps are:
+//! spaces, dashes, lower case and padding in the secret, short secrets, an unknown parameter, an issuer that contradicts the label. It
+//! is strict where a wrong guess would make wrong codes: algorithm, digits, period and type.
+//!
+//! ```
+//! use keyway_sdk::secrecy::ExposeSecret;
+//! use keyway_sdk::totp::Totp;
+//!
+//! let totp = Totp::parse("otpauth://totp/Example?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&digits=8")?;
+//! let code = totp.code_at(59);
+//! assert_eq!((code.code.expose_secret(), code.expires_at), ("94287082", 60));
+//! # Ok::<(), keyway_sdk::totp::TotpError>(())
+//! ```
+
+use std::fmt;
+use std::num::NonZeroU32;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha1::Sha1;
+use sha2::{Sha256, Sha512};
+use zeroize::Zeroizing;
+
+use crate::{Error, OneTimeCode, encoding};
+
+/// What makes the codes of one item. Its secret is wiped when dropped and not printed.
+pub struct Totp {
+    secret: Zeroizing<Vec<u8>>,
+    algorithm: Algorithm,
+    digits: Digits,
+    period: NonZeroU32,
+}
+
+/// The hash under the HMAC (RFC 6238, section 1.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Algorithm {
+    /// HMAC-SHA-1, which nearly all sites use.
+    #[default]
+    Sha1,
+    /// HMAC-SHA-256.
+    Sha256,
+    /// HMAC-SHA-512.
+    Sha512,
+}
+
+/// How long a code is (RFC 4226, section 5.3, recommends 6 to 8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Digits {
+    /// Six digits, the usual.
+    #[default]
+    Six,
+    /// Seven digits.
+    Seven,
+    /// Eight digits.
+    Eight,
+}
+
+/// Why a text does not make one-time codes. Never holds the text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TotpError {
+    /// No secret at all.
+    #[error("the one-time password has no secret")]
+    MissingSecret,
+    /// The secret is not base32.
+    #[error("the secret of the one-time password is not base32")]
+    InvalidSecret,
+    /// A URL that is not `otpauth://...`.
+    #[error("the one-time password is neither an otpauth:// URL nor a base32 secret")]
+    InvalidUrl,
+    /// `otpauth://hotp/...`, or a parameter that only those have.
+    #[error("counter-based one-time passwords (HOTP) are not supported")]
+    Hotp,
+    /// `otpauth://steam/...`, `steam://...`, or Steam's encoder.
+    #[error("Steam one-time passwords are not supported")]
+    Steam,
+    /// `otpauth://` with another type.
+    #[error("the one-time password is of a type that is not supported; only totp is")]
+    UnknownType,
+    /// Another hash.
+    #[error("the one-time password asks for an algorithm that is not supported; SHA1, SHA256 and SHA512 are")]
+    Algorithm,
+    /// Not 6 to 8 digits.
+    #[error("the one-time password asks for a number of digits that is not supported; 6, 7 and 8 are")]
+    Digits,
+    /// Not a number of seconds above 0.
+    #[error("the period of the one-time password is not a number of seconds above 0")]
+    Period,
+}
+
+impl From<TotpError> for Error {
+    /// [`Error::Unsupported`], as for an item of a kind that the provider cannot handle.
+    fn from(error: TotpError) -> Self {
+        let text = error.to_string();
+        let mut chars = text.chars();
+        let first = chars.next().map(|first| first.to_ascii_uppercase()).unwrap_or_default();
+        Error::Unsupported(format!("{first}{}.", chars.as_str()))
+    }
+}
+
+impl Totp {
+    /// Codes with the usual values: SHA-1, six digits, 30 seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`TotpError::MissingSecret`] for an empty secret.
+    pub fn new(secret: impl Into<Zeroizing<Vec<u8>>>) -> Result<Self, TotpError> {
+        let secret = secret.into();
+        if secret.is_empty() {
+            return Err(TotpError::MissingSecret);
+        }
+        Ok(Self { secret, algorithm: Algorithm::default(), digits: Digits::default(), period: DEFAULT_PERIOD })
+    }
+
+    /// The same with another hash.
+    #[must_use]
+    pub fn algorithm(mut self, algorithm: Algorithm) -> Self {
+        self.algorithm = algorithm;
+        self
+    }
+
+    /// The same with longer codes.
+    #[must_use]
+    pub fn digits(mut self, digits: Digits) -> Self {
+        self.digits = digits;
+        self
+    }
+
+    /// The same with another period in seconds.
+    #[must_use]
+    pub fn period(mut self, period: NonZeroU32) -> Self {
+        self.period = period;
+        self
+    }
+
+    /// Reads an `otpauth://totp/...` URL (the [key URI format]) or a bare base32 secret. White space around it is ignored.
+    ///
+    /// [key URI format]: https://github.com/google/google-authenticator/wiki/Key-Uri-Format
+    ///
+    /// # Errors
+    ///
+    /// See [`TotpError`].
+    pub fn parse(text: &str) -> Result<Self, TotpError> {
+        let text = text.trim();
+        let Some((scheme, rest)) = text.split_once("://") else { return Self::new(decode_secret(text)?) };
+        if scheme.eq_ignore_ascii_case("steam") {
+            return Err(TotpError::Steam);
+        }
+        if !scheme.eq_ignore_ascii_case("otpauth") {
+            return Err(TotpError::InvalidUrl);
+        }
+        let rest = rest.split('#').next().unwrap_or_default();
+        let (label, query) = rest.split_once('?').unwrap_or((rest, ""));
+        match label.split('/').next().unwrap_or_default().to_ascii_lowercase().as_str() {
+            "totp" => {}
+            "hotp" => return Err(TotpError::Hotp),
+            "steam" => return Err(TotpError::Steam),
+            _ => return Err(TotpError::UnknownType),
+        }
+        Self::from_query(query)
+    }
+
+    fn from_query(query: &str) -> Result<Self, TotpError> {
+        let mut secret = None;
+        let (mut algorithm, mut digits, mut period) = (Algorithm::default(), Digits::default(), DEFAULT_PERIOD);
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            match name.to_ascii_lowercase().as_str() {
+                "secret" => secret = Some(Zeroizing::new(value.into_owned())),
+                "algorithm" => algorithm = parse_algorithm(&value)?,
+                "digits" => digits = parse_digits(&value)?,
+                "period" => period = value.trim().parse().map_err(|_| TotpError::Period)?,
+                "encoder" if value.eq_ignore_ascii_case("steam") => return Err(TotpError::Steam),
+                _ => {}
+            }
+        }
+        let secret = secret.ok_or(TotpError::MissingSecret)?;
+        Ok(Self::new(decode_secret(&secret)?)?.algorithm(algorithm).digits(digits).period(period))
+    }
+
+    /// The code that is current at this time, in seconds since 1970.
+    pub fn code_at(&self, unix_seconds: u64) -> OneTimeCode {
+        let period = u64::from(self.period.get());
+        let step = unix_seconds / period;
+        OneTimeCode {
+            code: self.hotp(step).into(),
+            expires_at: step.saturating_add(1).saturating_mul(period),
+            period_seconds: self.period.get(),
+        }
+    }
+
+    /// The code for a counter (RFC 4226, section 5.3).
+    fn hotp(&self, counter: u64) -> String {
+        let message = counter.to_be_bytes();
+        let truncated = match self.algorithm {
+            Algorithm::Sha1 => truncate(&mac::<Hmac<Sha1>>(&self.secret, &message)),
+            Algorithm::Sha256 => truncate(&mac::<Hmac<Sha256>>(&self.secret, &message)),
+            Algorithm::Sha512 => truncate(&mac::<Hmac<Sha512>>(&self.secret, &message)),
+        };
+        let (modulus, width) = match self.digits {
+            Digits::Six => (1_000_000, 6),
+            Digits::Seven => (10_000_000, 7),
+            Digits::Eight => (100_000_000, 8),
+        };
+        format!("{:0width$}", truncated % modulus)
+    }
+}
+
+/// Prints everything but the secret.
+impl fmt::Debug for Totp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Totp")
+            .field("algorithm", &self.algorithm)
+            .field("digits", &self.digits)
+            .field("period", &self.period)
+            .finish_non_exhaustive()
+    }
+}
+
+/// RFC 6238, section 5.2.
+const DEFAULT_PERIOD: NonZeroU32 = NonZeroU32::new(30).unwrap();
+
+fn mac<M: Mac + KeyInit>(key: &[u8], message: &[u8]) -> Zeroizing<Vec<u8>> {
+    #[expect(clippy::expect_used, reason = "HMAC takes keys of any length (RFC 2104, section 3)")]
+    let mut mac = <M as KeyInit>::new_from_slice(key).expect("a key of any length");
+    mac.update(message);
+    Zeroizing::new(mac.finalize().into_bytes().to_vec())
+}
+
+/// Dynamic truncation (RFC 4226, section 5.3): the low four bits of the last byte say where to take 31 bits.
+fn truncate(mac: &[u8]) -> u32 {
+    let offset = usize::from(mac.last().copied().unwrap_or_default() & 0x0f);
+    let bytes = mac.iter().skip(offset).take(4);
+    bytes.fold(0, |number, byte| (number << 8) | u32::from(*byte)) & 0x7fff_ffff
+}
+
+fn decode_secret(text: &str) -> Result<Zeroizing<Vec<u8>>, TotpError> {
+    let secret = encoding::decode_base32_lenient(text).ok_or(TotpError::InvalidSecret)?;
+    if secret.is_empty() { Err(TotpError::MissingSecret) } else { Ok(secret) }
+}
+
+/// `SHA1`, and the spellings that apps write: `SHA-1`, `HMACSHA1`, `HmacSHA1`. Empty is the default.
+fn parse_algorithm(text: &str) -> Result<Algorithm, TotpError> {
+    let name = text.trim().to_ascii_uppercase().replace(['-', '_'], "");
+    match name.strip_prefix("HMAC").unwrap_or(&name) {
+        "" | "SHA1" => Ok(Algorithm::Sha1),
+        "SHA256" => Ok(Algorithm::Sha256),
+        "SHA512" => Ok(Algorithm::Sha512),
+        _ => Err(TotpError::Algorithm),
+    }
+}
+
+fn parse_digits(text: &str) -> Result<Digits, TotpError> {
+    match text.trim() {
+        "6" => Ok(Digits::Six),
+        "7" => Ok(Digits::Seven),
+        "8" => Ok(Digits::Eight),
+        _ => Err(TotpError::Digits),
+    }
+}

@@ -95,7 +95,9 @@ impl ProviderError {
 #[non_exhaustive]
 pub enum SandboxError {
     /// The component trapped: a panic, an abort, an illegal instruction.
-    #[error("the provider crashed ({reason}). This is a fault of the provider component; the next call is not affected")]
+    #[error(
+        "the provider crashed ({reason}). This is a fault of the provider component; the next call is not affected"
+    )]
     Trapped {
         /// The kind of trap. Never contains data of the component.
         reason: String,
@@ -152,7 +154,9 @@ pub enum LoadError {
     #[error("this is not a WebAssembly component: {0}")]
     Malformed(String),
     /// It imports something that providers may not have.
-    #[error("the component imports `{import}`, which a provider may not use. Allowed are `wasi:cli/imports`, `wasi:http/outgoing-handler` and `keyway:provider/session`")]
+    #[error(
+        "the component imports `{import}`, which a provider may not use. Allowed are `wasi:cli/imports`, `wasi:http/outgoing-handler` and `keyway:provider/session`"
+    )]
     ForbiddenImport {
         /// The import.
         import: String,

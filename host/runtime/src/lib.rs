@@ -1,1 +1,80 @@
-//! Loads secret provider components.
+//! Loads secret provider components and runs each call in a fresh sandbox.
+//!
+//! A provider is a WebAssembly component that implements `keyway:provider` (see `wit/provider.wit`): it knows how to talk to one secret
+//! manager, and has nothing: no files, no environment, no sockets, and a network that ends at the destinations that were approved
+//! for the connection at hand. This crate loads it, describes it and calls it. It knows nothing of workspaces or databases.
+//!
+//! # Example
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use keyway_runtime::{Fields, Runtime, Settings};
+//!
+//! let runtime = Runtime::builder().build()?;
+//! let provider = runtime.load(&std::fs::read("onepassword.wasm")?).await?;
+//! println!("{} {}", provider.description().display_name, provider.description().version);
+//!
+//! let settings = Settings::new().with("token", std::env::var("OP_SERVICE_ACCOUNT_TOKEN")?);
+//! let approved = provider.description().approved_destinations(&settings)?;
+//! let connection = runtime.connection(settings, approved);
+//!
+//! let page = provider.list_items(&connection, None).await?;
+//! for item in &page.items {
+//!     let resolved = provider.resolve(&connection, &item.reference, Fields::ALL).await?;
+//!     println!("{}: password {}", item.title, if resolved.password.is_some() { "present" } else { "absent" });
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What holds, and how
+//!
+//! * **One call, one instance.** No state leaks between calls, connections or after a trap. What a provider must remember it hands to the
+//!   connection's session slot.
+//! * **One way out.** Requests pass a guard that knows the approved destinations ([`Egress`]); sockets are refused.
+//! * **Limits that fire.** [`Limits`] bounds time, memory, tables, handles, output, bodies and concurrency; each has its own error, and
+//!   [`RuntimeBuilder::build`] refuses to start when one of them does nothing.
+//! * **Three kinds of errors.** What the provider says ([`ProviderError`]), what the sandbox ended ([`SandboxError`]), what was not let
+//!   in ([`LoadError`]).
+
+#![deny(missing_docs)]
+
+mod adapter;
+mod call;
+mod clock;
+mod code_cache;
+mod compiler;
+mod connection;
+mod contract;
+mod egress;
+mod engine;
+mod error;
+mod folder;
+mod imports;
+mod limits;
+mod output;
+mod provider;
+mod redact;
+mod runtime;
+mod self_test;
+mod session;
+mod state;
+mod validate;
+
+pub use clock::{Clock, SystemClock};
+pub use code_cache::CodeCacheKey;
+pub use compiler::{Compiler, compile_stdin};
+pub use connection::Connection;
+pub use contract::{
+    Attribute, Capabilities, Changes, Description, Destination, Fields, Item, ItemPage, OneTimeCode, Resolved,
+    SettingSpec, Settings, Verified, WriteAccess,
+};
+pub use egress::{
+    ApprovedDestination, Body, ConnectTo, ConnectToError, DestinationError, Egress, EgressError, EgressPolicy,
+    RequestTimes, Scheme,
+};
+pub use error::{CallError, LoadError, ProviderError, SandboxError};
+pub use folder::{FileStatus, FolderError, ProviderFolder};
+pub use limits::Limits;
+pub use provider::Provider;
+pub use runtime::{Runtime, RuntimeBuilder, SetupError};

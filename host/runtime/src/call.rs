@@ -1,0 +1,184 @@
+//! One call in one fresh instance, from its turn to the end of its store.
+//!
+//! Whatever happens in it is an error of this call and leaves nothing behind: the store, and with it the instance's memory, is dropped in every case
+//! (the end, an error, a trap, a time-out, a caller who went away), and dropping it gives back its slot, its turn and its right to renew the session.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::component::ResourceTableError;
+use wasmtime::{Engine, PoolConcurrencyLimitError, Store, Trap};
+
+use crate::adapter::{Adapter, CallResult, Instance};
+use crate::error::{CallError, ProviderError, SandboxError};
+use crate::limits::{Exceeded, Limits};
+use crate::redact::Redactor;
+use crate::state::CallState;
+
+/// A call that has its turn and its instance.
+pub(crate) struct Call {
+    pub(crate) store: Store<CallState>,
+    pub(crate) instance: Box<dyn Instance>,
+    deadline: tokio::time::Instant,
+    started: Instant,
+    limits: Arc<Limits>,
+    redactor: Redactor,
+    provider: Arc<str>,
+    operation: &'static str,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl Call {
+    pub(crate) async fn begin(
+        engine: &Engine,
+        limits: &Arc<Limits>,
+        turns: &Arc<Semaphore>,
+        adapter: &dyn Adapter,
+        state: CallState,
+        redactor: Redactor,
+        (provider, operation): (Arc<str>, &'static str),
+    ) -> Result<Self, SandboxError> {
+        let turn = match tokio::time::timeout(limits.queue_time, turns.clone().acquire_owned()).await {
+            Ok(Ok(turn)) => turn,
+            _ => return Err(SandboxError::Busy { limit: limits.concurrent_calls as usize }),
+        };
+        let started = Instant::now();
+        let deadline = tokio::time::Instant::now() + limits.call_time;
+        let mut store = new_store(engine, limits, state);
+        let instance = match tokio::time::timeout_at(deadline, adapter.instantiate(&mut store)).await {
+            Ok(Ok(instance)) => instance,
+            Ok(Err(error)) => return Err(fault(&error, store.data(), limits)),
+            Err(_) => return Err(SandboxError::TimedOut { limit: limits.call_time }),
+        };
+        let limits = limits.clone();
+        Ok(Self { store, instance, deadline, started, limits, redactor, provider, operation, _turn: turn })
+    }
+
+    /// When the call has to be over.
+    pub(crate) fn deadline(&self) -> tokio::time::Instant {
+        self.deadline
+    }
+
+    /// The secrets of this call, to add those that it brought to light.
+    pub(crate) fn redactor(&mut self) -> &mut Redactor {
+        &mut self.redactor
+    }
+
+    /// Ends the call and says what became of it.
+    pub(crate) fn finish<T>(
+        mut self,
+        outcome: Result<CallResult<T>, tokio::time::error::Elapsed>,
+    ) -> Result<T, CallError> {
+        let result = match outcome {
+            Ok(Ok(Ok(answer))) => Ok(answer),
+            Ok(Ok(Err(error))) => Err(CallError::Provider(self.presentable(error))),
+            Ok(Err(error)) => {
+                tracing::debug!(provider = &*self.provider, operation = self.operation, "{error:?}");
+                Err(fault(&error, self.store.data(), &self.limits).into())
+            }
+            Err(_) => Err(SandboxError::TimedOut { limit: self.limits.call_time }.into()),
+        };
+        if let Some(session) = self.store.data_mut().session.take() {
+            session.finish(match &result {
+                Err(CallError::Provider(error)) => Some(error),
+                _ => None,
+            });
+        }
+        let elapsed_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let outcome = match &result {
+            Ok(_) => "ok",
+            Err(CallError::Provider(error)) => error.code(),
+            Err(CallError::Sandbox(_)) => "sandbox",
+        };
+        tracing::debug!(provider = &*self.provider, operation = self.operation, outcome, elapsed_us, "call");
+        result
+    }
+
+    /// A provider's error as it may be shown: without the call's secrets, and with the guard's word when it was the guard who said no.
+    fn presentable(&self, error: ProviderError) -> ProviderError {
+        let refused = self.store.data().refused();
+        let clean = |message: String| {
+            let message = self.redactor.message(&message);
+            match &refused {
+                Some(reason) => format!("{message} (The host refused a request: {reason}.)"),
+                None => message,
+            }
+        };
+        match error {
+            ProviderError::InvalidSettings { setting, message } => ProviderError::InvalidSettings {
+                setting: setting.map(|s| self.redactor.message(&s)),
+                message: clean(message),
+            },
+            ProviderError::RateLimited { retry_after, message } => {
+                ProviderError::RateLimited { retry_after, message: clean(message) }
+            }
+            ProviderError::Other { code, message } => {
+                ProviderError::Other { code: self.redactor.message(&code), message: clean(message) }
+            }
+            ProviderError::Unauthenticated(m) => ProviderError::Unauthenticated(clean(m)),
+            ProviderError::PermissionDenied(m) => ProviderError::PermissionDenied(clean(m)),
+            ProviderError::InvalidReference(m) => ProviderError::InvalidReference(clean(m)),
+            ProviderError::NotFound(m) => ProviderError::NotFound(clean(m)),
+            ProviderError::Conflict(m) => ProviderError::Conflict(clean(m)),
+            ProviderError::Unavailable(m) => ProviderError::Unavailable(clean(m)),
+            ProviderError::Unsupported(m) => ProviderError::Unsupported(clean(m)),
+            ProviderError::UnexpectedAnswer(m) => ProviderError::UnexpectedAnswer(clean(m)),
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.store.data().output.log(&self.provider, self.operation, &self.redactor);
+    }
+}
+
+/// A store with every limit in place.
+pub(crate) fn new_store(engine: &Engine, limits: &Limits, state: CallState) -> Store<CallState> {
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| &mut state.limiter);
+    store.set_hostcall_fuel(limits.output_bytes);
+    store.set_max_component_handles(limits.handles);
+    // At every tick the call gives way, and whoever waits for it sees whether its time is up.
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_async_yield_and_update(1);
+    store
+}
+
+/// What wasmtime says when a component hands over too much at once. It has no type of its own; the self-test at start-up proves that
+/// the text is still this one.
+const TOO_MUCH_OUTPUT: &str = "fuel allocated for hostcalls has been exhausted";
+
+/// Why the sandbox ended a call. Says nothing that comes from the component.
+pub(crate) fn fault(error: &wasmtime::Error, state: &CallState, limits: &Limits) -> SandboxError {
+    match state.limiter.exceeded {
+        Some(Exceeded::Memory) => return SandboxError::OutOfMemory { limit_bytes: limits.memory_bytes },
+        Some(Exceeded::Table) => {
+            return SandboxError::LimitExceeded(format!("{} table elements", limits.table_elements));
+        }
+        None => {}
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return SandboxError::Busy { limit: limits.concurrent_calls as usize };
+    }
+    if let Some(trap) = error.downcast_ref::<Trap>() {
+        let text = trap.to_string();
+        return SandboxError::Trapped { reason: text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned() };
+    }
+    if error.is::<wasmtime_wasi::I32Exit>() {
+        return SandboxError::Trapped { reason: "it ended itself".into() };
+    }
+    let handles = || SandboxError::LimitExceeded(format!("{} open handles", limits.handles));
+    if matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full)) {
+        return handles();
+    }
+    let text = format!("{error:#}");
+    if text.contains(TOO_MUCH_OUTPUT) {
+        return SandboxError::OutputTooLarge { limit_bytes: limits.output_bytes };
+    }
+    if text.contains("store handle limit exceeded") {
+        return handles();
+    }
+    SandboxError::InvalidAnswer("it broke the rules of the component interface".into())
+}

@@ -1,0 +1,158 @@
+//! Compiles components, with limits of its own.
+//!
+//! Compiling is where a hostile component hurts most: wasmtime bounds what code does when it runs, not how long it takes to compile. So it
+//! happens when a component is added, never in a call, and, where the embedder's program offers a way, in a process of its own
+//! that can be ended and whose memory is bounded.
+
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use wasmtime::Engine;
+
+use crate::engine;
+use crate::error::LoadError;
+use crate::limits::Limits;
+
+/// Where components are compiled.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Compiler {
+    /// In this process, on a thread of its own. The time limit applies to whoever waits, but the thread goes on until the compiler is done, and
+    /// its memory is not bounded. Good where the components are known.
+    #[default]
+    ThisProcess,
+    /// In a process of its own, with an empty environment and bounded time and memory. The program must call [`compile_stdin`] and end.
+    Child {
+        /// The program, usually the embedder's own ([`std::env::current_exe`]).
+        program: PathBuf,
+        /// Arguments that make it call [`compile_stdin`].
+        args: Vec<OsString>,
+    },
+}
+
+/// What arrives on the standard input of a compiling process before the component: the limits that it needs to know, as text.
+fn header(limits: &Limits) -> String {
+    format!(
+        "{} {} {} {}\n",
+        limits.concurrent_calls, limits.memory_bytes, limits.table_elements, limits.compile_memory_bytes
+    )
+}
+
+fn parse_header(line: &str) -> Option<Limits> {
+    let mut fields = line.split(' ');
+    Some(Limits {
+        concurrent_calls: fields.next()?.parse().ok()?,
+        memory_bytes: fields.next()?.parse().ok()?,
+        table_elements: fields.next()?.parse().ok()?,
+        compile_memory_bytes: fields.next()?.parse().ok()?,
+        ..Limits::default()
+    })
+}
+
+/// The whole job of a compiling process: reads a component from standard input and writes its compiled form to standard output.
+///
+/// Bounds its own memory first. On failure it writes one line to standard error and returns the error; the program should then end with a status other than 0.
+pub fn compile_stdin() -> io::Result<()> {
+    let mut input = Vec::new();
+    io::stdin().lock().read_to_end(&mut input)?;
+    let bad_header = || io::Error::other("the first line of the input does not hold the limits");
+    let newline = input.iter().position(|byte| *byte == b'\n').ok_or_else(bad_header)?;
+    let (line, component) = input.split_at(newline);
+    let limits = std::str::from_utf8(line).ok().and_then(parse_header).ok_or_else(bad_header)?;
+    let component = component.get(1..).unwrap_or_default();
+
+    // Data, not address space: the engine reserves much more than it uses.
+    let bound = |limit: u64| Rlimit { current: Some(limit), maximum: Some(limit) };
+    setrlimit(Resource::Data, bound(limits.compile_memory_bytes))?;
+    setrlimit(Resource::Core, bound(0))?;
+
+    let engine = engine::engine(&limits).map_err(|error| io::Error::other(format!("{error:#}")))?;
+    let code = engine.precompile_component(component).map_err(|error| {
+        let message = first_line(&format!("{error:#}"));
+        eprintln!("{message}");
+        io::Error::other(message)
+    })?;
+    io::stdout().lock().write_all(&code)
+}
+
+impl Compiler {
+    pub(crate) async fn compile(
+        &self,
+        engine: &Engine,
+        limits: &Limits,
+        component: &Arc<[u8]>,
+    ) -> Result<Vec<u8>, LoadError> {
+        let work = async {
+            match self {
+                Self::ThisProcess => in_this_process(engine.clone(), component.clone()).await,
+                Self::Child { program, args } => in_child(program, args, limits, component).await,
+            }
+        };
+        match tokio::time::timeout(limits.compile_time, work).await {
+            Ok(result) => result,
+            Err(_) => Err(LoadError::Compile(format!("it takes longer than {} s", limits.compile_time.as_secs()))),
+        }
+    }
+}
+
+async fn in_this_process(engine: Engine, component: Arc<[u8]>) -> Result<Vec<u8>, LoadError> {
+    let compiled = tokio::task::spawn_blocking(move || engine.precompile_component(&component)).await;
+    match compiled {
+        Ok(Ok(code)) => Ok(code),
+        Ok(Err(error)) => Err(LoadError::Malformed(first_line(&format!("{error:#}")))),
+        Err(_) => Err(LoadError::Compile("the compiler crashed".into())),
+    }
+}
+
+async fn in_child(
+    program: &PathBuf,
+    args: &[OsString],
+    limits: &Limits,
+    component: &[u8],
+) -> Result<Vec<u8>, LoadError> {
+    let host = |error: io::Error| LoadError::Host(format!("cannot run the compiler {}: {error}", program.display()));
+    let mut child = tokio::process::Command::new(program)
+        .args(args)
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(host)?;
+    let (Some(mut stdin), Some(mut stdout), Some(mut stderr)) =
+        (child.stdin.take(), child.stdout.take(), child.stderr.take())
+    else {
+        return Err(LoadError::Host("the compiler has no standard streams".into()));
+    };
+    let feed = async {
+        // A child that gives up early closes its input; its exit status tells why.
+        let _ = stdin.write_all(header(limits).as_bytes()).await;
+        let _ = stdin.write_all(component).await;
+        drop(stdin);
+    };
+    let (mut code, mut message) = (Vec::new(), Vec::new());
+    let ((), read, said) = tokio::join!(feed, stdout.read_to_end(&mut code), stderr.read_to_end(&mut message));
+    read.map_err(host)?;
+    said.map_err(host)?;
+    let status = child.wait().await.map_err(host)?;
+    if status.success() {
+        return Ok(code);
+    }
+    match (status.code(), first_line(&String::from_utf8_lossy(&message))) {
+        (Some(_), message) if !message.is_empty() => Err(LoadError::Malformed(message)),
+        _ => Err(LoadError::Compile(format!(
+            "the compiler needed more than {} MiB of memory or crashed",
+            limits.compile_memory_bytes >> 20
+        ))),
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim().chars().take(300).collect()
+}

@@ -1,0 +1,60 @@
+//! One connection to a secret manager: settings, session and network pool.
+
+use std::sync::Arc;
+
+use crate::contract::Settings;
+use crate::egress::{ApprovedDestination, Egress};
+use crate::session::Slot;
+
+/// What the calls of one connection share. Cheap to clone. Opened once with [`crate::Runtime::connection`] and kept for as long as the settings
+/// stay the same: it holds the login session and the open network connections, and no other connection can reach them.
+///
+/// When the settings change, drop it and open another.
+#[derive(Clone)]
+pub struct Connection(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    approved: Arc<[ApprovedDestination]>,
+    slot: Arc<Slot>,
+    egress: Arc<dyn Egress>,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        settings: Settings,
+        approved: Arc<[ApprovedDestination]>,
+        slot: Arc<Slot>,
+        egress: Arc<dyn Egress>,
+    ) -> Self {
+        Self(Arc::new(Inner { settings, approved, slot, egress }))
+    }
+
+    /// Where the provider may connect to on behalf of this connection.
+    pub fn approved_destinations(&self) -> &[ApprovedDestination] {
+        &self.0.approved
+    }
+
+    /// Forgets the login session; the next call logs in anew.
+    pub fn clear_session(&self) {
+        self.0.slot.clear();
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    pub(crate) fn slot(&self) -> &Arc<Slot> {
+        &self.0.slot
+    }
+
+    pub(crate) fn egress(&self) -> &Arc<dyn Egress> {
+        &self.0.egress
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("approved", &self.0.approved).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,143 @@
+//! Opens the TCP or TLS connection for a request that the guard has let through.
+//!
+//! The name is resolved once, every address is judged, and the connection goes to an address that was judged. A name that
+//! has even one address inside of the house is refused whole: an honest server has none, and a mixed answer is how rebinding looks.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use http::Uri;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
+use tower_service::Service;
+use url::Host;
+
+use super::destination::{Scheme, parse_authority};
+use super::policy::{EgressPolicy, Route};
+use super::{EgressError, address};
+
+/// Connects as the operator's policy says.
+#[derive(Clone)]
+pub(crate) struct Connector {
+    policy: Arc<EgressPolicy>,
+    tls: TlsConnector,
+    time: Duration,
+}
+
+impl Connector {
+    pub(crate) fn new(policy: Arc<EgressPolicy>, tls: Arc<rustls::ClientConfig>, time: Duration) -> Self {
+        Self { policy, tls: TlsConnector::from(tls), time }
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = Stream;
+    type Error = EgressError;
+    type Future = BoxFuture<'static, Result<Stream, EgressError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), EgressError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let (policy, tls, time) = (self.policy.clone(), self.tls.clone(), self.time);
+        Box::pin(async move {
+            let (scheme, host, port) = target(&uri).ok_or(EgressError::InvalidRequest("its URI has no host"))?;
+            let route = policy.route(scheme, &host, port);
+            let name = host.to_string();
+            match tokio::time::timeout(time, connect(&route, &host, tls)).await {
+                Ok(stream) => stream,
+                Err(_) => Err(EgressError::ConnectTimeout(name)),
+            }
+        })
+    }
+}
+
+/// Scheme, host and port of an absolute URI.
+pub(crate) fn target(uri: &Uri) -> Option<(Scheme, Host<String>, u16)> {
+    let scheme = Scheme::parse(uri.scheme_str()?)?;
+    let (host, port) = parse_authority(uri.authority()?.as_str())?;
+    Some((scheme, host, port.unwrap_or(scheme.default_port())))
+}
+
+async fn connect(route: &Route, requested: &Host<String>, tls: TlsConnector) -> Result<Stream, EgressError> {
+    let tcp = connect_tcp(route, requested).await?;
+    // Without it, a small request waits for the acknowledgement of the one before.
+    tcp.set_nodelay(true).map_err(|_| EgressError::ConnectFailed(requested.to_string()))?;
+    match route.scheme {
+        Scheme::Http => Ok(Stream(TokioIo::new(Either::Left(tcp)))),
+        Scheme::Https => {
+            let failed = || EgressError::Tls(requested.to_string());
+            let name = match requested {
+                Host::Domain(name) => ServerName::try_from(name.clone()).map_err(|_| failed())?,
+                Host::Ipv4(ip) => ServerName::from(std::net::IpAddr::from(*ip)),
+                Host::Ipv6(ip) => ServerName::from(std::net::IpAddr::from(*ip)),
+            };
+            let stream = tls.connect(name, tcp).await.map_err(|_| failed())?;
+            Ok(Stream(TokioIo::new(Either::Right(Box::new(stream)))))
+        }
+    }
+}
+
+async fn connect_tcp(route: &Route, requested: &Host<String>) -> Result<TcpStream, EgressError> {
+    let addresses: Vec<SocketAddr> = match &route.host {
+        Host::Domain(name) => match tokio::net::lookup_host((name.as_str(), route.port)).await {
+            Ok(found) => found.collect(),
+            Err(_) => return Err(EgressError::NameNotFound(requested.to_string())),
+        },
+        Host::Ipv4(ip) => vec![SocketAddr::from((*ip, route.port))],
+        Host::Ipv6(ip) => vec![SocketAddr::from((*ip, route.port))],
+    };
+    if addresses.is_empty() {
+        return Err(EgressError::NameNotFound(requested.to_string()));
+    }
+    if !route.any_address && !addresses.iter().all(|address| address::is_public(address.ip())) {
+        return Err(EgressError::PrivateAddress(requested.to_string()));
+    }
+    for address in addresses {
+        if let Ok(stream) = TcpStream::connect(address).await {
+            return Ok(stream);
+        }
+    }
+    Err(EgressError::ConnectFailed(requested.to_string()))
+}
+
+/// A plain or encrypted connection.
+pub(crate) struct Stream(TokioIo<Either<TcpStream, Box<TlsStream<TcpStream>>>>);
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl Read for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl Write for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}

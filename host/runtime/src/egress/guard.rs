@@ -1,0 +1,221 @@
+//! The host's own [`Egress`]: one pooled client for each connection of a workspace.
+//!
+//! Order of the checks: method and URI, approved destination, private address (before a name is looked up, as far as the host is an
+//! address), turn, connection (`connector.rs`), then sizes and times while the bodies flow. Redirects are answers like any other.
+
+use std::error::Error as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{Method, Request, Response};
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper_util::client::legacy::{self, Client};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
+
+use super::connector::{Connector, target};
+use super::policy::EgressPolicy;
+use super::{ApprovedDestination, Body, Egress, EgressError, RequestTimes};
+use crate::limits::Limits;
+
+/// How long an unused connection is kept. Shorter than the 60 s after which common load balancers close theirs.
+const IDLE_TIME: Duration = Duration::from_secs(50);
+
+/// Lets requests to approved destinations through.
+pub(crate) struct Guard {
+    client: Client<Connector, Body>,
+    approved: Arc<[ApprovedDestination]>,
+    turns: Arc<Semaphore>,
+    limits: Arc<Limits>,
+}
+
+impl Guard {
+    pub(crate) fn new(
+        policy: Arc<EgressPolicy>,
+        tls: Arc<rustls::ClientConfig>,
+        approved: Arc<[ApprovedDestination]>,
+        limits: Arc<Limits>,
+    ) -> Self {
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIME)
+            .pool_max_idle_per_host(limits.requests_per_connection as usize)
+            .build(Connector::new(policy, tls, limits.connect_time));
+        let turns = Arc::new(Semaphore::new(limits.requests_per_connection as usize));
+        Self { client, approved, turns, limits }
+    }
+
+    fn check(&self, request: &Request<Body>) -> Result<String, EgressError> {
+        if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+            return Err(EgressError::InvalidRequest("CONNECT and TRACE are not allowed"));
+        }
+        let authority = request.uri().authority().ok_or(EgressError::InvalidRequest("its URI has no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(EgressError::InvalidRequest("its URI has a user name"));
+        }
+        let (scheme, host, port) = target(request.uri()).ok_or(EgressError::InvalidRequest("its URI has no host"))?;
+        let name = if port == scheme.default_port() {
+            format!("{}://{host}", scheme.as_str())
+        } else {
+            format!("{}://{host}:{port}", scheme.as_str())
+        };
+        if self.approved.iter().any(|approved| approved.covers(scheme, &host, port)) {
+            Ok(name)
+        } else {
+            Err(EgressError::NotApproved(name))
+        }
+    }
+}
+
+impl Egress for Guard {
+    fn send(
+        &self,
+        request: Request<Body>,
+        times: RequestTimes,
+    ) -> BoxFuture<'static, Result<Response<Body>, EgressError>> {
+        let started = Instant::now();
+        let method = request.method().clone();
+        let checked = self.check(&request);
+        let (client, turns, limits) = (self.client.clone(), self.turns.clone(), self.limits.clone());
+        Box::pin(async move {
+            let result = match &checked {
+                Ok(name) => forward(client, turns, &limits, name, request, times).await,
+                Err(refusal) => Err(refusal.clone()),
+            };
+            let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            match &result {
+                Ok(answer) => {
+                    let host = checked.as_deref().unwrap_or_default();
+                    tracing::debug!(%method, host, status = answer.status().as_u16(), elapsed_ms, "request");
+                }
+                Err(error) => tracing::warn!(%method, %error, elapsed_ms, "request failed"),
+            }
+            result
+        })
+    }
+}
+
+async fn forward(
+    client: Client<Connector, Body>,
+    turns: Arc<Semaphore>,
+    limits: &Limits,
+    name: &str,
+    request: Request<Body>,
+    times: RequestTimes,
+) -> Result<Response<Body>, EgressError> {
+    let shorter = |asked: Option<Duration>, limit: Duration| asked.map_or(limit, |asked| asked.min(limit));
+    let between = shorter(times.between_bytes, limits.answer_time);
+    let head_time = shorter(times.connect, limits.connect_time) + shorter(times.first_byte, limits.answer_time);
+    let max_request = limits.request_body_bytes;
+    let request = request.map(|body| {
+        Metered::new(body, max_request, EgressError::RequestTooLarge(max_request), limits.answer_time, name, None)
+            .boxed_unsync()
+    });
+    let exchange = async {
+        let turn = turns.acquire_owned().await.map_err(|_| EgressError::Interrupted(name.to_owned()))?;
+        let answer = client.request(request).await.map_err(|error| cause(&error, name))?;
+        Ok::<_, EgressError>((turn, answer))
+    };
+    let (turn, answer) =
+        tokio::time::timeout(head_time, exchange).await.map_err(|_| EgressError::AnswerTimeout(name.to_owned()))??;
+    let max_answer = limits.response_body_bytes;
+    let too_large = EgressError::AnswerTooLarge(max_answer);
+    if answer.body().size_hint().lower() > max_answer {
+        return Err(too_large);
+    }
+    let owned = name.to_owned();
+    Ok(answer.map(|body| {
+        let body = body.map_err(move |_| EgressError::Interrupted(owned.clone()));
+        Metered::new(body.boxed_unsync(), max_answer, too_large, between, name, Some(turn)).boxed_unsync()
+    }))
+}
+
+/// Finds the reason in the client's chain of errors.
+fn cause(error: &legacy::Error, name: &str) -> EgressError {
+    let mut source = error.source();
+    while let Some(inner) = source {
+        if let Some(own) = inner.downcast_ref::<EgressError>() {
+            return own.clone();
+        }
+        if let Some(hyper) = inner.downcast_ref::<hyper::Error>() {
+            if hyper.is_parse() {
+                return EgressError::Protocol(name.to_owned());
+            }
+            // The reason may lie deeper: a body that was too large.
+            if !hyper.is_user() {
+                return EgressError::Interrupted(name.to_owned());
+            }
+        }
+        source = inner.source();
+    }
+    if error.is_connect() {
+        EgressError::ConnectFailed(name.to_owned())
+    } else {
+        EgressError::Interrupted(name.to_owned())
+    }
+}
+
+/// A body with a limit on its size and on the time between its pieces.
+struct Metered {
+    body: Body,
+    left: u64,
+    too_large: EgressError,
+    between: Duration,
+    timer: Pin<Box<Sleep>>,
+    name: String,
+    /// The turn among the connection's requests; given back when the body is dropped.
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl Metered {
+    fn new(
+        body: Body,
+        limit: u64,
+        too_large: EgressError,
+        between: Duration,
+        name: &str,
+        turn: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        let timer = Box::pin(tokio::time::sleep(between));
+        Self { body, left: limit, too_large, between, timer, name: name.to_owned(), _turn: turn }
+    }
+}
+
+impl http_body::Body for Metered {
+    type Data = Bytes;
+    type Error = EgressError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, EgressError>>> {
+        let this = &mut *self;
+        match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let size = frame.data_ref().map_or(0, |data| data.len() as u64);
+                match this.left.checked_sub(size) {
+                    Some(left) => this.left = left,
+                    None => return Poll::Ready(Some(Err(this.too_large.clone()))),
+                }
+                this.timer.as_mut().reset(tokio::time::Instant::now() + this.between);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(other) => Poll::Ready(other),
+            Poll::Pending => {
+                ready!(this.timer.as_mut().poll(cx));
+                Poll::Ready(Some(Err(EgressError::AnswerTimeout(this.name.clone()))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,99 @@
+//! The only way out of the sandbox.
+//!
+//! A request leaves only through [`Egress::send`]. The host's own implementation is the guard in `guard.rs`: it checks the destination
+//! against what was approved for the connection, resolves the name once, checks the address, connects to exactly that address and bounds
+//! sizes, times and concurrency. It is a trait so that a conformance runner can put itself in between (wrong answers, cut connections,
+//! slowness) without touching the component.
+
+mod address;
+mod connector;
+mod destination;
+mod guard;
+mod policy;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http_body_util::combinators::UnsyncBoxBody;
+use thiserror::Error;
+
+pub use destination::{ApprovedDestination, DestinationError, Scheme};
+pub(crate) use guard::Guard;
+pub use policy::{ConnectTo, ConnectToError, EgressPolicy};
+
+/// A body on its way in or out.
+pub type Body = UnsyncBoxBody<Bytes, EgressError>;
+
+/// The times that the component asked for. The host's own limits apply in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RequestTimes {
+    /// For setting up the connection.
+    pub connect: Option<Duration>,
+    /// Until the head of the answer.
+    pub first_byte: Option<Duration>,
+    /// Between two pieces of the answer's body.
+    pub between_bytes: Option<Duration>,
+}
+
+/// Sends the requests of one connection.
+pub trait Egress: Send + Sync + 'static {
+    /// Sends a request, whose URI is absolute, and returns the head of the answer with its body still to come.
+    ///
+    /// Dropping the future or the body abandons the request.
+    fn send(
+        &self,
+        request: http::Request<Body>,
+        times: RequestTimes,
+    ) -> BoxFuture<'static, Result<http::Response<Body>, EgressError>>;
+}
+
+/// Why a request failed. Says where to and what, never a path, a header or a body.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum EgressError {
+    /// The destination was not approved for this connection.
+    #[error("{0} is not an approved destination of this connection")]
+    NotApproved(String),
+    /// The name leads to an address inside of the house.
+    #[error("{0} has a private, loopback or reserved address, which needs the operator's permission")]
+    PrivateAddress(String),
+    /// The request itself is not allowed (method, URI with user name, missing host).
+    #[error("the request is not allowed: {0}")]
+    InvalidRequest(&'static str),
+    /// The name cannot be resolved.
+    #[error("the name {0} cannot be resolved")]
+    NameNotFound(String),
+    /// Nobody listens there, or the network is down.
+    #[error("cannot connect to {0}")]
+    ConnectFailed(String),
+    /// Name look-up and connection took too long.
+    #[error("connecting to {0} took too long")]
+    ConnectTimeout(String),
+    /// No trustworthy TLS connection.
+    #[error("no secure connection to {0}: its certificate or protocol is not acceptable")]
+    Tls(String),
+    /// No answer in time.
+    #[error("{0} did not answer in time")]
+    AnswerTimeout(String),
+    /// The connection ended in the middle.
+    #[error("the connection to {0} ended in the middle")]
+    Interrupted(String),
+    /// The other side does not speak HTTP.
+    #[error("{0} did not answer in HTTP")]
+    Protocol(String),
+    /// The body of the request is larger than the limit.
+    #[error("the request is larger than {0} bytes")]
+    RequestTooLarge(u64),
+    /// The body of the answer is larger than the limit.
+    #[error("the answer is larger than {0} bytes")]
+    AnswerTooLarge(u64),
+}
+
+impl EgressError {
+    /// Whether the host itself said no, before anything was sent.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::NotApproved(_) | Self::PrivateAddress(_) | Self::InvalidRequest(_))
+    }
+}

@@ -1,0 +1,87 @@
+//! The wasmtime engine: what code may do at all, and how much of everything there is.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::limits::Limits;
+
+/// How often running code is interrupted to let others run and to see whether its time is up. A call that waits for nothing
+/// but itself ends at most this long after its limit.
+const TICK: Duration = Duration::from_millis(10);
+
+/// A component may consist of many core modules: a Rust provider has 3, one in Python about 30.
+const CORE_INSTANCES_PER_CALL: u32 = 64;
+const MEMORIES_PER_CALL: u32 = 4;
+const TABLES_PER_CALL: u32 = 32;
+/// Bytes of host-side bookkeeping; a component in Python needs about half of it.
+const INSTANCE_BYTES: usize = 2 << 20;
+/// Slots that stay prepared between calls. Few, because what is not prepared is not resident either.
+const WARM_SLOTS: u32 = 8;
+/// wasmtime's own default for the guest's stack, spelled out because deep recursion is a limit like the others.
+const STACK_BYTES: usize = 512 << 10;
+const FIBER_STACK_BYTES: usize = 2 << 20;
+
+/// Every engine of this crate is made here, the one of the compiling process too: compiled code only loads into an engine
+/// with the same settings.
+pub(crate) fn engine(limits: &Limits) -> wasmtime::Result<Engine> {
+    let calls = limits.concurrent_calls;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(calls)
+        .total_core_instances(calls.saturating_mul(4))
+        .total_memories(calls)
+        .total_tables(calls.saturating_mul(2))
+        .total_stacks(calls)
+        .max_core_instances_per_component(CORE_INSTANCES_PER_CALL)
+        .max_memories_per_component(MEMORIES_PER_CALL)
+        .max_tables_per_component(TABLES_PER_CALL)
+        .max_component_instance_size(INSTANCE_BYTES)
+        .max_core_instance_size(INSTANCE_BYTES)
+        .max_memory_size(limits.memory_bytes)
+        .table_elements(limits.table_elements)
+        .max_unused_warm_slots(WARM_SLOTS)
+        // Pages that held secrets go back to the operating system when the call ends.
+        .linear_memory_keep_resident(0)
+        .table_keep_resident(0)
+        .async_stack_keep_resident(0);
+
+    // Core dumps of guests, which would hold secrets, are not even compiled in.
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .epoch_interruption(true)
+        .max_wasm_stack(STACK_BYTES)
+        .async_stack_size(FIBER_STACK_BYTES)
+        .async_stack_zeroing(true)
+        // Sync functions over WASI 0.2: none of the asynchronous component model is needed, and calls are faster without.
+        .concurrency_support(false)
+        .wasm_wide_arithmetic(true)
+        .wasm_simd(true)
+        .wasm_relaxed_simd(false)
+        .wasm_memory64(false)
+        .wasm_multi_memory(true)
+        .wasm_tail_call(false)
+        .wasm_custom_page_sizes(false);
+    Engine::new(&config)
+}
+
+/// Interrupts running code every [`TICK`] for as long as it lives.
+pub(crate) struct Ticker(#[expect(dead_code, reason = "dropping it ends the thread")] mpsc::Sender<()>);
+
+impl Ticker {
+    pub(crate) fn start(engine: &Engine) -> std::io::Result<Self> {
+        let (alive, ended) = mpsc::channel::<()>();
+        let engine = engine.weak();
+        thread::Builder::new().name("keyway-ticker".into()).spawn(move || {
+            while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(TICK) {
+                match engine.upgrade() {
+                    Some(engine) => engine.increment_epoch(),
+                    None => break,
+                }
+            }
+        })?;
+        Ok(Self(alive))
+    }
+}

@@ -1,0 +1,247 @@
+//! A folder of components, watched: a new file is loaded, a changed one swapped in, a bad one reported while the good one stays.
+//!
+//! New calls get the new component; calls that run finish on the one they started with. A file whose name does not end in `.wasm` is not looked at, so
+//! a half-copied component can be kept out by writing it under another name first; one that is seen half-written is reported and loaded when it is whole.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use serde::Serialize;
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use crate::error::LoadError;
+use crate::provider::Provider;
+use crate::runtime::Runtime;
+
+/// How long the folder must be quiet before it is read: a copy makes many events.
+const QUIET: Duration = Duration::from_millis(150);
+
+/// The folder cannot be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum FolderError {
+    /// It cannot be read.
+    #[error("cannot read the provider folder {}: {source}", folder.display())]
+    Unreadable {
+        /// Which folder.
+        folder: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It cannot be watched.
+    #[error("cannot watch the provider folder {}: {reason}", folder.display())]
+    Unwatchable {
+        /// Which folder.
+        folder: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What became of one file of the folder.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct FileStatus {
+    /// The file's name.
+    pub file: String,
+    /// The provider type that it serves, also when a newer version of the file was refused.
+    pub provider_type: Option<String>,
+    /// SHA-256 of the component in use, in lower-case hex.
+    pub digest: Option<String>,
+    /// Why the file as it is now is not in use.
+    pub error: Option<String>,
+}
+
+/// What tells one state of a file from another without reading it.
+type Stamp = (u64, Option<SystemTime>);
+
+struct Entry {
+    stamp: Stamp,
+    provider: Option<Provider>,
+    error: Option<LoadOrConflict>,
+}
+
+#[derive(Debug, Error)]
+enum LoadOrConflict {
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("provider type `{provider_type}` is served by {file} already; remove one of the two files")]
+    Conflict { provider_type: String, file: String },
+}
+
+struct Inner {
+    runtime: Runtime,
+    folder: PathBuf,
+    entries: Mutex<BTreeMap<String, Entry>>,
+    providers: ArcSwap<BTreeMap<String, Provider>>,
+    /// One scan at a time.
+    scanning: tokio::sync::Mutex<()>,
+}
+
+/// The components of a folder, by provider type. Cheap to clone; the folder is watched for as long as one clone lives.
+#[derive(Clone)]
+pub struct ProviderFolder {
+    inner: Arc<Inner>,
+    _watcher: Arc<RecommendedWatcher>,
+}
+
+impl ProviderFolder {
+    /// Loads every `*.wasm` file of the folder and starts to watch it. A bad file is not an error here: see [`Self::files`].
+    pub async fn open(runtime: &Runtime, folder: impl Into<PathBuf>) -> Result<Self, FolderError> {
+        let folder = folder.into();
+        let (events, mut changed) = mpsc::channel(1);
+        let unwatchable =
+            |error: notify::Error| FolderError::Unwatchable { folder: folder.clone(), reason: error.to_string() };
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Reading the folder is an event, too. A full channel means that a scan is due anyway.
+            if !event.is_ok_and(|event| event.kind.is_access()) {
+                let _ = events.try_send(());
+            }
+        })
+        .map_err(unwatchable)?;
+        // Watched before it is read, so that nothing is missed in between.
+        watcher.watch(&folder, RecursiveMode::NonRecursive).map_err(unwatchable)?;
+        let inner = Arc::new(Inner {
+            runtime: runtime.clone(),
+            folder: folder.clone(),
+            entries: Mutex::default(),
+            providers: ArcSwap::default(),
+            scanning: tokio::sync::Mutex::default(),
+        });
+        inner.scan().await.map_err(|source| FolderError::Unreadable { folder, source })?;
+        let weak = Arc::downgrade(&inner);
+        tokio::spawn(async move {
+            while changed.recv().await.is_some() {
+                while let Ok(Some(())) = tokio::time::timeout(QUIET, changed.recv()).await {}
+                let Some(inner) = weak.upgrade() else { break };
+                if let Err(error) = inner.scan().await {
+                    tracing::error!(folder = %inner.folder.display(), %error, "cannot read the provider folder");
+                }
+            }
+        });
+        Ok(Self { inner, _watcher: Arc::new(watcher) })
+    }
+
+    /// The provider of this type, as it is now.
+    pub fn get(&self, provider_type: &str) -> Option<Provider> {
+        self.inner.providers.load().get(provider_type).cloned()
+    }
+
+    /// All providers, by type.
+    pub fn providers(&self) -> Vec<Provider> {
+        self.inner.providers.load().values().cloned().collect()
+    }
+
+    /// What became of each file, by name.
+    pub fn files(&self) -> Vec<FileStatus> {
+        let entries = self.inner.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let status = |(file, entry): (&String, &Entry)| FileStatus {
+            file: file.clone(),
+            provider_type: entry.provider.as_ref().map(|p| p.description().provider_type.clone()),
+            digest: entry.provider.as_ref().map(|p| p.digest().to_owned()),
+            error: entry.error.as_ref().map(ToString::to_string),
+        };
+        entries.iter().map(status).collect()
+    }
+
+    /// Reads the folder now instead of waiting for the watcher, which some network file systems need.
+    pub async fn rescan(&self) -> Result<(), FolderError> {
+        let folder = self.inner.folder.clone();
+        self.inner.scan().await.map_err(|source| FolderError::Unreadable { folder, source })
+    }
+}
+
+impl Inner {
+    async fn scan(&self) -> std::io::Result<()> {
+        let _one_at_a_time = self.scanning.lock().await;
+        let found = list(&self.folder).await?;
+        self.with_entries(|entries| entries.retain(|file, _| found.contains_key(file)));
+        self.publish();
+        for (file, stamp) in found {
+            if self.with_entries(|entries| entries.get(&file).is_some_and(|entry| entry.stamp == stamp)) {
+                continue;
+            }
+            let loaded = self.load(&file).await;
+            self.record(file, stamp, loaded);
+            self.publish();
+        }
+        Ok(())
+    }
+
+    async fn load(&self, file: &str) -> Result<Provider, LoadOrConflict> {
+        let bytes = tokio::fs::read(self.folder.join(file)).await;
+        let bytes = bytes.map_err(|error| LoadError::Unreadable(error.to_string()))?;
+        let provider = self.runtime.load(&bytes).await?;
+        let provider_type = &provider.description().provider_type;
+        let other = self.with_entries(|entries| {
+            let serves = |entry: &Entry| {
+                entry.provider.as_ref().is_some_and(|p| p.description().provider_type == *provider_type)
+            };
+            entries.iter().find(|(name, entry)| *name != file && serves(entry)).map(|(name, _)| name.clone())
+        });
+        match other {
+            Some(file) => Err(LoadOrConflict::Conflict { provider_type: provider_type.clone(), file }),
+            None => Ok(provider),
+        }
+    }
+
+    fn record(&self, file: String, stamp: Stamp, loaded: Result<Provider, LoadOrConflict>) {
+        self.with_entries(|entries| {
+            let before = entries.remove(&file).and_then(|entry| entry.provider);
+            let entry = match loaded {
+                Ok(provider) => {
+                    let description = provider.description();
+                    tracing::info!(
+                        file,
+                        provider = description.provider_type,
+                        version = description.version,
+                        "provider loaded"
+                    );
+                    Entry { stamp, provider: Some(provider), error: None }
+                }
+                Err(error) => {
+                    let kept = before.is_some();
+                    tracing::error!(file, %error, kept_previous = kept, "provider refused");
+                    Entry { stamp, provider: before, error: Some(error) }
+                }
+            };
+            entries.insert(file, entry);
+        });
+    }
+
+    /// Makes what is recorded visible to calls.
+    fn publish(&self) {
+        let providers = self.with_entries(|entries| {
+            let in_use = entries.values().filter_map(|entry| entry.provider.clone());
+            in_use.map(|provider| (provider.description().provider_type.clone(), provider)).collect()
+        });
+        self.providers.store(Arc::new(providers));
+    }
+
+    fn with_entries<T>(&self, work: impl FnOnce(&mut BTreeMap<String, Entry>) -> T) -> T {
+        work(&mut self.entries.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+async fn list(folder: &Path) -> std::io::Result<BTreeMap<String, Stamp>> {
+    let mut found = BTreeMap::new();
+    let mut files = tokio::fs::read_dir(folder).await?;
+    while let Some(file) = files.next_entry().await? {
+        let Ok(name) = file.file_name().into_string() else { continue };
+        if !name.ends_with(".wasm") || name.starts_with('.') {
+            continue;
+        }
+        // A link to a component is as good as the component; a file that is gone again is not there.
+        if let Ok(metadata) = tokio::fs::metadata(file.path()).await
+            && metadata.is_file()
+        {
+            found.insert(name, (metadata.len(), metadata.modified().ok()));
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,122 @@
+//! What one call may use. Every limit has an error of its own, a test that shows it firing, and is tried out once at start-up
+//! (see [`crate::self_test`]): a limit that is accepted and does nothing is the commonest hole of plugin hosts.
+
+use std::time::Duration;
+
+use wasmtime::ResourceLimiter;
+
+/// The limits of one call, of one network request and of loading.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// From the start of a call to its answer, waiting included. Default 30 s, half of the 60 s after which the shortest-tempered
+    /// known client gives up.
+    pub call_time: Duration,
+    /// How long a call may wait for its turn when `concurrent_calls` are running. Default 5 s.
+    pub queue_time: Duration,
+    /// Calls that run at the same time, over all providers. Default 256: each reserves address space, not memory.
+    pub concurrent_calls: u32,
+    /// Linear memory of one call. Default 64 MiB; a Rust provider needs 2 to 4, one in Python about 30.
+    pub memory_bytes: usize,
+    /// Elements of all tables of one call. Default 100,000; a Python provider has about 20,000.
+    pub table_elements: usize,
+    /// Host resources (streams, requests, pollables) of one call. Default 1,000.
+    pub handles: usize,
+    /// What a component can hand to the host in one go: its answer, a session state, a piece of a body. Default 8 MiB, which is 10,000
+    /// items with 800 bytes each.
+    pub output_bytes: usize,
+    /// What a component may print in one call; the rest is dropped. Default 64 KiB.
+    pub log_bytes: usize,
+    /// A session state. Default 256 KiB, as the contract promises.
+    pub session_bytes: usize,
+    /// Body of one request. Default 16 MiB.
+    pub request_body_bytes: u64,
+    /// Body of one answer. Default 16 MiB, as the contract promises.
+    pub response_body_bytes: u64,
+    /// Requests under way at the same time for one connection. Default 64.
+    pub requests_per_connection: u32,
+    /// Name look-up, TCP and TLS set-up of one request. Default 10 s.
+    pub connect_time: Duration,
+    /// From a request to the head of its answer, and between two pieces of a body. Default 20 s.
+    pub answer_time: Duration,
+    /// A component file. Default 64 MiB; one in Python has 18.
+    pub component_bytes: usize,
+    /// Compiling a component. Default 120 s; a Python component took 16 s on two cores.
+    pub compile_time: Duration,
+    /// Memory for compiling a component, where the compiler runs in a process of its own. Default 2 GiB.
+    pub compile_memory_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            call_time: Duration::from_secs(30),
+            queue_time: Duration::from_secs(5),
+            concurrent_calls: 256,
+            memory_bytes: 64 << 20,
+            table_elements: 100_000,
+            handles: 1_000,
+            output_bytes: 8 << 20,
+            log_bytes: 64 << 10,
+            session_bytes: 256 << 10,
+            request_body_bytes: 16 << 20,
+            response_body_bytes: 16 << 20,
+            requests_per_connection: 64,
+            connect_time: Duration::from_secs(10),
+            answer_time: Duration::from_secs(20),
+            component_bytes: 64 << 20,
+            compile_time: Duration::from_secs(120),
+            compile_memory_bytes: 2 << 30,
+        }
+    }
+}
+
+/// Which limit a call ran into. Growth that is refused is not an error to the guest (`memory.grow` returns -1), so the reason of the trap that
+/// follows has to be remembered here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exceeded {
+    Memory,
+    Table,
+}
+
+/// Counts what all memories and tables of one call use together.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    memory_left: usize,
+    table_left: usize,
+    pub(crate) exceeded: Option<Exceeded>,
+}
+
+impl Limiter {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self { memory_left: limits.memory_bytes, table_left: limits.table_elements, exceeded: None }
+    }
+}
+
+fn take(left: &mut usize, current: usize, desired: usize) -> bool {
+    match left.checked_sub(desired.saturating_sub(current)) {
+        Some(rest) => {
+            *left = rest;
+            true
+        }
+        None => false,
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let granted = take(&mut self.memory_left, current, desired);
+        if !granted {
+            self.exceeded = Some(Exceeded::Memory);
+        }
+        Ok(granted)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let granted = take(&mut self.table_left, current, desired);
+        if !granted {
+            self.exceeded = Some(Exceeded::Table);
+        }
+        Ok(granted)
+    }
+}

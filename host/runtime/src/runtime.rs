@@ -1,0 +1,254 @@
+//! The runtime: one engine, its limits, and everything that all calls share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use wasmtime::Engine;
+use wasmtime::component::{Component, Linker};
+
+use crate::adapter::VERSIONS;
+use crate::clock::{Clock, SystemClock};
+use crate::code_cache::{CodeCache, CodeCacheKey};
+use crate::compiler::Compiler;
+use crate::connection::Connection;
+use crate::contract::Settings;
+use crate::egress::{ApprovedDestination, Egress, EgressPolicy, Guard};
+use crate::engine::{self, Ticker};
+use crate::error::LoadError;
+use crate::limits::Limits;
+use crate::provider::{self, Provider};
+use crate::session::{SessionKey, Slot};
+use crate::state::CallState;
+use crate::{imports, self_test, validate};
+
+/// Loads secret provider components and runs their calls. Cheap to clone; one for each process is the rule.
+#[derive(Clone)]
+pub struct Runtime(Arc<Shared>);
+
+/// What all calls share.
+pub(crate) struct Shared {
+    pub(crate) engine: Engine,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) turns: Arc<Semaphore>,
+    linker: Linker<CallState>,
+    compiler: Compiler,
+    code_cache: Option<CodeCache>,
+    policy: Arc<EgressPolicy>,
+    tls: Arc<rustls::ClientConfig>,
+    egress_layer: Option<EgressLayer>,
+    session_key: Arc<SessionKey>,
+    _ticker: Ticker,
+}
+
+/// Puts something between the components and the guard.
+type EgressLayer = Arc<dyn Fn(Arc<dyn Egress>) -> Arc<dyn Egress> + Send + Sync>;
+
+/// The runtime cannot start.
+#[derive(Debug, Clone, Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// The sandbox cannot be set up on this machine.
+    #[error("cannot set up the sandbox: {0}")]
+    Sandbox(String),
+    /// A limit was tried out and did nothing.
+    #[error("the sandbox is not safe: {0}. The host does not start")]
+    SelfTest(String),
+}
+
+/// Sets up a [`Runtime`].
+pub struct RuntimeBuilder {
+    limits: Limits,
+    clock: Arc<dyn Clock>,
+    compiler: Compiler,
+    code_cache: Option<CodeCache>,
+    policy: EgressPolicy,
+    egress_layer: Option<EgressLayer>,
+}
+
+impl RuntimeBuilder {
+    /// Other limits than the default ones.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Another clock than the computer's own.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Where components are compiled.
+    #[must_use]
+    pub fn compiler(mut self, compiler: Compiler) -> Self {
+        self.compiler = compiler;
+        self
+    }
+
+    /// Keeps compiled components in a folder, so that they load in a millisecond the next time.
+    #[must_use]
+    pub fn code_cache(mut self, folder: impl Into<PathBuf>, key: CodeCacheKey) -> Self {
+        self.code_cache = Some(CodeCache::new(folder.into(), key));
+        self
+    }
+
+    /// The operator's word on the network.
+    #[must_use]
+    pub fn egress(mut self, policy: EgressPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Puts something between the components and the guard, for example to inject faults. It is called once for each connection with the guard of that
+    /// connection and returns what the components talk to.
+    #[must_use]
+    pub fn egress_layer(mut self, layer: impl Fn(Arc<dyn Egress>) -> Arc<dyn Egress> + Send + Sync + 'static) -> Self {
+        self.egress_layer = Some(Arc::new(layer));
+        self
+    }
+
+    /// Sets the sandbox up and tries its limits out. Takes about 40 ms.
+    pub fn build(self) -> Result<Runtime, SetupError> {
+        let sandbox = |error: &dyn std::fmt::Display| SetupError::Sandbox(error.to_string());
+        let engine = engine::engine(&self.limits).map_err(|error| SetupError::Sandbox(format!("{error:#}")))?;
+        let ticker = Ticker::start(&engine).map_err(|error| sandbox(&error))?;
+        self_test::run(&engine)?;
+        let linker = linker(&engine).map_err(|error| SetupError::Sandbox(format!("{error:#}")))?;
+        let session_key = SessionKey::generate().map_err(|error| sandbox(&error))?;
+        let turns = Arc::new(Semaphore::new(self.limits.concurrent_calls as usize));
+        Ok(Runtime(Arc::new(Shared {
+            engine,
+            limits: Arc::new(self.limits),
+            clock: self.clock,
+            turns,
+            linker,
+            compiler: self.compiler,
+            code_cache: self.code_cache,
+            policy: Arc::new(self.policy),
+            tls: Arc::new(tls_config().map_err(|error| sandbox(&error))?),
+            egress_layer: self.egress_layer,
+            session_key: Arc::new(session_key),
+            _ticker: ticker,
+        })))
+    }
+}
+
+fn linker(engine: &Engine) -> wasmtime::Result<Linker<CallState>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    for version in VERSIONS {
+        (version.link)(&mut linker)?;
+    }
+    Ok(linker)
+}
+
+/// TLS 1.2 and 1.3 with the certificate authorities that Mozilla trusts.
+fn tls_config() -> Result<rustls::ClientConfig, rustls::Error> {
+    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+impl Runtime {
+    /// A builder with the default limits, the computer's clock, no code cache and public addresses only.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder {
+            limits: Limits::default(),
+            clock: Arc::new(SystemClock),
+            compiler: Compiler::default(),
+            code_cache: None,
+            policy: EgressPolicy::default(),
+            egress_layer: None,
+        }
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// Loads a component: compiles it (or takes its compiled form from the code cache), checks what it imports and exports, and lets it describe itself.
+    ///
+    /// `component` is the component in binary form.
+    pub async fn load(&self, component: &[u8]) -> Result<Provider, LoadError> {
+        let shared = &self.0;
+        let limit_bytes = shared.limits.component_bytes;
+        if component.len() > limit_bytes {
+            return Err(LoadError::TooLarge { limit_bytes });
+        }
+        let digest: Arc<str> = hex(&Sha256::digest(component)).into();
+        let compiled = self.compiled(component.into(), digest.clone()).await?;
+        let version = imports::check(&shared.engine, &compiled)?;
+        let linked = shared.linker.instantiate_pre(&compiled).and_then(version.adapt);
+        // The imports and the export were checked by name; what is left are functions of another type.
+        let adapter =
+            linked.map_err(|error| LoadError::Malformed(format!("it does not fit the contract: {error:#}")))?;
+        let description = provider::describe(shared, &*adapter).await.map_err(LoadError::Describe)?;
+        validate::description(&description).map_err(LoadError::InvalidDescription)?;
+        Ok(Provider::new(shared.clone(), adapter, description, digest))
+    }
+
+    async fn compiled(&self, component: Arc<[u8]>, digest: Arc<str>) -> Result<Component, LoadError> {
+        let host = |error: tokio::task::JoinError| LoadError::Host(error.to_string());
+        let shared = self.0.clone();
+        let key = digest.clone();
+        let cached = tokio::task::spawn_blocking(move || {
+            let code = shared.code_cache.as_ref()?.get(&shared.engine, &key)?;
+            // A file from another wasmtime is a miss.
+            load_code(&shared.engine, &code).ok()
+        });
+        if let Some(component) = cached.await.map_err(host)? {
+            return Ok(component);
+        }
+        let code = self.0.compiler.compile(&self.0.engine, &self.0.limits, &component).await?;
+        let shared = self.0.clone();
+        let loaded = tokio::task::spawn_blocking(move || {
+            let component = load_code(&shared.engine, &code)?;
+            if let Some(cache) = &shared.code_cache {
+                cache.put(&shared.engine, &digest, &code);
+            }
+            Ok(component)
+        });
+        loaded.await.map_err(host)?.map_err(|error: wasmtime::Error| LoadError::Compile(format!("{error:#}")))
+    }
+
+    /// Opens a connection: its own session, its own network pool. No request is made yet.
+    ///
+    /// `approved` is where its provider may connect to; [`crate::Description::approved_destinations`] says what the provider asks for.
+    pub fn connection(&self, settings: Settings, approved: Vec<ApprovedDestination>) -> Connection {
+        let shared = &self.0;
+        let approved: Arc<[ApprovedDestination]> = approved.into();
+        let guard = Guard::new(shared.policy.clone(), shared.tls.clone(), approved.clone(), shared.limits.clone());
+        let mut egress: Arc<dyn Egress> = Arc::new(guard);
+        if let Some(layer) = &shared.egress_layer {
+            egress = layer(egress);
+        }
+        let slot = Slot::new(shared.session_key.clone(), shared.clock.clone(), shared.limits.session_bytes);
+        Connection::new(settings, approved, Arc::new(slot), egress)
+    }
+}
+
+#[expect(unsafe_code, reason = "the bytes come from the compiler or carry the code cache's MAC")]
+fn load_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: wasmtime runs what it is given here. It comes from `precompile_component` of this program, either just now or from a file
+    // whose MAC was checked with a key that only this host has.
+    unsafe { Component::deserialize(engine, code) }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").field("limits", &self.0.limits).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,123 @@
+//! Tries the limits out when the runtime starts.
+//!
+//! A limit that is accepted and does nothing is the commonest hole in a plugin host: a setting that a new version ignores, a message that
+//! changed its wording, a thread that did not start. A tiny component that does each of the bad things is run against each limit, with
+//! limits of its own that are small enough to fire at once. It runs on a thread of its own, so that a limit of time that does nothing is found too.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use wasmtime::Engine;
+use wasmtime::component::{Component, ComponentNamedList, Lift, Linker};
+
+use crate::call::{fault, new_store};
+use crate::clock::SystemClock;
+use crate::error::SandboxError;
+use crate::limits::Limits;
+use crate::runtime::SetupError;
+use crate::state::CallState;
+
+/// `flood` returns a list of 1 MiB and a byte; `grow-memory` and `grow-table` go on until they are refused.
+const COMPONENT: &str = r#"
+(component
+  (core module $m
+    (memory (export "memory") 17)
+    (table 1 funcref)
+    (func (export "spin") (loop br 0))
+    (func $recurse (export "recurse") call $recurse call $recurse)
+    (func (export "grow-memory")
+      (loop (br_if 0 (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) unreachable)
+    (func (export "grow-table")
+      (loop (br_if 0 (i32.ne (table.grow 0 (ref.null func) (i32.const 64)) (i32.const -1)))) unreachable)
+    (func (export "flood") (result i32)
+      (i32.store (i32.const 0) (i32.const 16))
+      (i32.store (i32.const 4) (i32.const 1048577))
+      i32.const 0))
+  (core instance $i (instantiate $m))
+  (func (export "spin") (canon lift (core func $i "spin")))
+  (func (export "recurse") (canon lift (core func $i "recurse")))
+  (func (export "grow-memory") (canon lift (core func $i "grow-memory")))
+  (func (export "grow-table") (canon lift (core func $i "grow-table")))
+  (func (export "flood") (result (list u8)) (canon lift (core func $i "flood") (memory $i "memory"))))
+"#;
+
+/// Two ticks and a bit.
+const SPIN_TIME: Duration = Duration::from_millis(25);
+/// A machine that needs longer than this to fire a limit of 25 ms has none.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) fn run(engine: &Engine) -> Result<(), SetupError> {
+    let engine = engine.clone();
+    let (done, outcome) = mpsc::channel();
+    let test = move || {
+        let _ = done.send(every_limit(&engine));
+    };
+    let started = thread::Builder::new().name("keyway-self-test".into()).spawn(test);
+    started.map_err(|error| SetupError::Sandbox(error.to_string()))?;
+    match outcome.recv_timeout(PATIENCE) {
+        Ok(result) => result.map_err(SetupError::SelfTest),
+        Err(_) => Err(SetupError::SelfTest("the time limit of a call does nothing".into())),
+    }
+}
+
+fn every_limit(engine: &Engine) -> Result<(), String> {
+    let text = |error: wasmtime::Error| format!("{error:#}");
+    let wasm = wat::parse_str(COMPONENT).map_err(|error| error.to_string())?;
+    let component = Component::new(engine, wasm).map_err(text)?;
+    let reactor =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|error| error.to_string())?;
+    let limits = Limits {
+        call_time: SPIN_TIME,
+        memory_bytes: 2 << 20,
+        table_elements: 1_000,
+        output_bytes: 1 << 20,
+        ..Limits::default()
+    };
+    reactor.block_on(async {
+        let try_out = Trial { engine, component: &component, limits: &limits };
+        try_out
+            .expect::<()>("spin", "the time limit of a call", |e| matches!(e, SandboxError::TimedOut { .. }))
+            .await?;
+        try_out
+            .expect::<()>("recurse", "the limit of the stack", |e| matches!(e, SandboxError::Trapped { .. }))
+            .await?;
+        try_out
+            .expect::<()>("grow-memory", "the limit of memory", |e| matches!(e, SandboxError::OutOfMemory { .. }))
+            .await?;
+        try_out
+            .expect::<()>("grow-table", "the limit of tables", |e| matches!(e, SandboxError::LimitExceeded(_)))
+            .await?;
+        let too_large = |e: &SandboxError| matches!(e, SandboxError::OutputTooLarge { .. });
+        try_out.expect::<(Vec<u8>,)>("flood", "the limit of output", too_large).await
+    })
+}
+
+struct Trial<'a> {
+    engine: &'a Engine,
+    component: &'a Component,
+    limits: &'a Limits,
+}
+
+impl Trial<'_> {
+    async fn expect<T>(&self, function: &str, limit: &str, fired: impl Fn(&SandboxError) -> bool) -> Result<(), String>
+    where
+        T: ComponentNamedList + Lift + Send + Sync + 'static,
+    {
+        let nothing = |seen: String| format!("{limit} does nothing ({seen})");
+        let state = CallState::new(self.limits, Arc::new(SystemClock), None, None);
+        let mut store = new_store(self.engine, self.limits, state);
+        let call = async {
+            let instance = Linker::new(self.engine).instantiate_async(&mut store, self.component).await?;
+            let function = instance.get_typed_func::<(), T>(&mut store, function)?;
+            function.call_async(&mut store, ()).await
+        };
+        let seen = match tokio::time::timeout(self.limits.call_time.max(SPIN_TIME), call).await {
+            Ok(Ok(_)) => return Err(nothing("the call went through".into())),
+            Ok(Err(error)) => fault(&error, store.data(), self.limits),
+            Err(_) => SandboxError::TimedOut { limit: self.limits.call_time },
+        };
+        if fired(&seen) { Ok(()) } else { Err(nothing(seen.to_string())) }
+    }
+}

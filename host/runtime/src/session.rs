@@ -1,0 +1,233 @@
+//! Session slots: what a provider keeps between calls.
+//!
+//! One [`Slot`] for each connection. The bytes are encrypted while no call uses them, under a key that the host makes anew at every start; they are
+//! bound to the component build that put them, so that a swapped component starts from nothing. At most one call at a time may renew; the
+//! others wait and receive what it put, or the error it ended with.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aes_gcm::aead::{Aead, KeyInit, Payload};
+use aes_gcm::{Aes256Gcm, Key, Nonce};
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use crate::clock::Clock;
+use crate::error::ProviderError;
+
+/// A session may be kept for a day at most, as the contract says.
+const MAX_TTL: u32 = 86_400;
+
+/// What a call receives: wiped when dropped.
+pub(crate) struct State {
+    pub(crate) data: Zeroizing<Vec<u8>>,
+    pub(crate) generation: u64,
+}
+
+pub(crate) enum Renewal {
+    Granted,
+    Renewed(State),
+}
+
+/// How a renewal ended, for those who wait for it.
+#[derive(Clone)]
+enum Outcome {
+    Running,
+    /// Something was put, or the call gave up without a reason worth passing on: look again.
+    Over,
+    Failed(ProviderError),
+}
+
+struct Sealed {
+    nonce: [u8; 12],
+    ciphertext: Vec<u8>,
+    expires: Duration,
+    component: Arc<str>,
+}
+
+struct Inner {
+    sealed: Option<Sealed>,
+    /// Of the last `put`; never goes back.
+    generation: u64,
+    counter: u64,
+    renewing: Option<watch::Receiver<Outcome>>,
+}
+
+/// The key that seals session states, made anew at every start of the host.
+pub(crate) struct SessionKey(Aes256Gcm);
+
+impl SessionKey {
+    pub(crate) fn generate() -> Result<Self, getrandom::Error> {
+        let mut key = Zeroizing::new([0; 32]);
+        getrandom::fill(key.as_mut())?;
+        Ok(Self(Aes256Gcm::new(&Key::<Aes256Gcm>::from(*key))))
+    }
+}
+
+/// Tells the slots of one host apart, so that a state opens in its own slot only.
+static NEXT_SLOT: AtomicU64 = AtomicU64::new(0);
+
+/// The session of one connection.
+pub(crate) struct Slot {
+    id: u64,
+    key: Arc<SessionKey>,
+    clock: Arc<dyn Clock>,
+    max_bytes: usize,
+    inner: Mutex<Inner>,
+}
+
+impl Slot {
+    pub(crate) fn new(key: Arc<SessionKey>, clock: Arc<dyn Clock>, max_bytes: usize) -> Self {
+        let id = NEXT_SLOT.fetch_add(1, Ordering::Relaxed);
+        let inner = Mutex::new(Inner { sealed: None, generation: 0, counter: 0, renewing: None });
+        Self { id, key, clock, max_bytes, inner }
+    }
+
+    fn associated_data(&self, generation: u64) -> [u8; 16] {
+        ((u128::from(self.id) << 64) | u128::from(generation)).to_be_bytes()
+    }
+
+    /// Forgets the state. Calls that run keep what they have.
+    pub(crate) fn clear(&self) {
+        self.lock().sealed = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing in here can panic half-way through a change.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self, inner: &mut Inner, component: &str) -> Option<State> {
+        let generation = inner.generation;
+        if inner.sealed.as_ref()?.expires <= self.clock.now() {
+            inner.sealed = None;
+        }
+        let sealed = inner.sealed.as_ref()?;
+        if *sealed.component != *component {
+            return None;
+        }
+        let payload = Payload { msg: &sealed.ciphertext, aad: &self.associated_data(generation) };
+        let data = self.key.0.decrypt(&Nonce::from(sealed.nonce), payload).ok()?;
+        Some(State { data: Zeroizing::new(data), generation })
+    }
+
+    fn seal(&self, inner: &mut Inner, component: &Arc<str>, data: &[u8], ttl: u32) -> Result<u64, ProviderError> {
+        let generation = inner.generation + 1;
+        if ttl == 0 {
+            inner.sealed = None;
+        } else {
+            let failed = || ProviderError::Other {
+                code: "host".into(),
+                message: "The host could not store the session.".into(),
+            };
+            let mut nonce = [0; 12];
+            getrandom::fill(&mut nonce).map_err(|_| failed())?;
+            let payload = Payload { msg: data, aad: &self.associated_data(generation) };
+            let ciphertext = self.key.0.encrypt(&Nonce::from(nonce), payload).map_err(|_| failed())?;
+            let expires = self.clock.now() + Duration::from_secs(ttl.min(MAX_TTL).into());
+            inner.sealed = Some(Sealed { nonce, ciphertext, expires, component: component.clone() });
+        }
+        inner.generation = generation;
+        Ok(generation)
+    }
+}
+
+/// The session as one call sees it. Dropping it gives back the right to renew.
+pub(crate) struct CallSession {
+    slot: Arc<Slot>,
+    component: Arc<str>,
+    /// The generation that this call last received.
+    seen: Option<u64>,
+    /// The right to renew.
+    right: Option<watch::Sender<Outcome>>,
+}
+
+impl CallSession {
+    pub(crate) fn new(slot: Arc<Slot>, component: Arc<str>) -> Self {
+        Self { slot, component, seen: None, right: None }
+    }
+
+    pub(crate) fn get(&mut self) -> Option<State> {
+        let state = self.slot.open(&mut self.slot.lock(), &self.component);
+        self.seen = state.as_ref().map(|state| state.generation);
+        state
+    }
+
+    pub(crate) fn put(&mut self, data: &[u8], ttl: u32) -> Result<u64, ProviderError> {
+        if data.len() > self.slot.max_bytes {
+            let message = format!("A session state may have {} KiB at most.", self.slot.max_bytes >> 10);
+            return Err(ProviderError::Unsupported(message));
+        }
+        let mut inner = self.slot.lock();
+        let unchanged = self.seen.is_some_and(|seen| seen == inner.generation) && inner.renewing.is_none();
+        if self.right.is_none() && !unchanged {
+            return Ok(inner.generation);
+        }
+        let generation = self.slot.seal(&mut inner, &self.component, data, ttl)?;
+        self.seen = Some(generation);
+        if let Some(right) = self.right.take() {
+            inner.renewing = None;
+            right.send_replace(Outcome::Over);
+        }
+        Ok(generation)
+    }
+
+    pub(crate) async fn renew(&mut self, refused: Option<u64>) -> Result<Renewal, ProviderError> {
+        loop {
+            let mut running = {
+                let mut inner = self.slot.lock();
+                if self.right.is_some() {
+                    return Ok(Renewal::Granted);
+                }
+                if let Some(state) = self.slot.open(&mut inner, &self.component)
+                    && refused.is_none_or(|refused| state.generation > refused)
+                {
+                    self.seen = Some(state.generation);
+                    return Ok(Renewal::Renewed(state));
+                }
+                match &inner.renewing {
+                    Some(running) => running.clone(),
+                    None => {
+                        let (right, waiting) = watch::channel(Outcome::Running);
+                        inner.renewing = Some(waiting);
+                        self.right = Some(right);
+                        return Ok(Renewal::Granted);
+                    }
+                }
+            };
+            // An error means that the sender is gone, which `release` does only after it has said how it ended.
+            let outcome = running.wait_for(|outcome| !matches!(outcome, Outcome::Running)).await;
+            if let Ok(outcome) = outcome
+                && let Outcome::Failed(error) = &*outcome
+            {
+                return Err(error.clone());
+            }
+        }
+    }
+
+    pub(crate) fn counter(&mut self) -> u64 {
+        let mut inner = self.slot.lock();
+        inner.counter += 1;
+        inner.counter
+    }
+
+    /// The call ended with this error of the contract, or without one.
+    pub(crate) fn finish(mut self, error: Option<&ProviderError>) {
+        self.release(error.map_or(Outcome::Over, |error| Outcome::Failed(error.clone())));
+    }
+
+    fn release(&mut self, outcome: Outcome) {
+        if let Some(right) = self.right.take() {
+            self.slot.lock().renewing = None;
+            right.send_replace(outcome);
+        }
+    }
+}
+
+impl Drop for CallSession {
+    fn drop(&mut self) {
+        // A trap, a time-out or a cancelled call: the next one who waits gets its turn.
+        self.release(Outcome::Over);
+    }
+}

@@ -1,0 +1,156 @@
+//! What one call has around it: a powerless WASI, the guarded way out, its session and its limits.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::HeaderName;
+use http_body_util::BodyExt;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{
+    DEFAULT_FORBIDDEN_HEADERS, Error as HttpError, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx,
+    WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+};
+
+use crate::clock::Clock;
+use crate::egress::{Egress, EgressError, RequestTimes};
+use crate::limits::{Limiter, Limits};
+use crate::output::Output;
+use crate::session::CallSession;
+
+/// The data of the store of one call.
+pub(crate) struct CallState {
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    hooks: Hooks,
+    table: ResourceTable,
+    pub(crate) limiter: Limiter,
+    /// Absent while a component is described, before there is any connection.
+    pub(crate) session: Option<CallSession>,
+    pub(crate) output: Output,
+}
+
+impl CallState {
+    pub(crate) fn new(
+        limits: &Limits,
+        clock: Arc<dyn Clock>,
+        egress: Option<Arc<dyn Egress>>,
+        session: Option<CallSession>,
+    ) -> Self {
+        let output = Output::new(limits.log_bytes);
+        // No files, no arguments, no environment, no sockets and a closed standard input are what a builder starts with.
+        let wasi = WasiCtxBuilder::new()
+            .stdout(output.clone())
+            .stderr(output.clone())
+            .wall_clock(WallClock(clock))
+            .allow_tcp(false)
+            .allow_udp(false)
+            .allow_ip_name_lookup(false)
+            .build();
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits.handles);
+        let hooks = Hooks { egress, refused: Arc::default() };
+        Self { wasi, http: WasiHttpCtx::new(), hooks, table, limiter: Limiter::new(limits), session, output }
+    }
+
+    /// What the guard refused first in this call.
+    pub(crate) fn refused(&self) -> Option<EgressError> {
+        self.hooks.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl WasiView for CallState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for CallState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.hooks, table: &mut self.table, ctx: &mut self.http }
+    }
+}
+
+struct WallClock(Arc<dyn Clock>);
+
+impl wasmtime_wasi::HostWallClock for WallClock {
+    fn resolution(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+
+    fn now(&self) -> Duration {
+        self.0.now()
+    }
+}
+
+/// Hands every request to the connection's [`Egress`].
+struct Hooks {
+    egress: Option<Arc<dyn Egress>>,
+    refused: Arc<Mutex<Option<EgressError>>>,
+}
+
+/// Beyond the headers that wasi:http reserves: what would change how the connection itself is used.
+fn is_forbidden(name: &HeaderName) -> bool {
+    DEFAULT_FORBIDDEN_HEADERS.contains(name)
+        || matches!(name.as_str(), "te" | "trailer" | "expect" | "via" | "forwarded")
+}
+
+type Worker = Box<dyn Future<Output = Result<(), HttpError>> + Send>;
+type Sent = Result<(http::Response<WasiBody>, Worker), HttpError>;
+
+impl WasiHttpHooks for Hooks {
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        Arc::new(is_forbidden)
+    }
+
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _transmitted: Worker,
+    ) -> Box<dyn Future<Output = Sent> + Send> {
+        let Some(egress) = self.egress.clone() else {
+            return Box::new(std::future::ready(Err(HttpError::HttpRequestDenied)));
+        };
+        let refused = self.refused.clone();
+        let options = options.unwrap_or_default();
+        let times = RequestTimes {
+            connect: options.connect_timeout,
+            first_byte: options.first_byte_timeout,
+            between_bytes: options.between_bytes_timeout,
+        };
+        let request =
+            request.map(|body| body.map_err(|_| EgressError::InvalidRequest("its body was cut off")).boxed_unsync());
+        Box::new(async move {
+            match egress.send(request, times).await {
+                Ok(answer) => {
+                    let answer = answer.map(|body| body.map_err(to_wasi).boxed_unsync());
+                    Ok((answer, Box::new(std::future::ready(Ok(()))) as Worker))
+                }
+                Err(error) => {
+                    if error.is_refusal() {
+                        refused.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
+                    }
+                    Err(to_wasi(error))
+                }
+            }
+        })
+    }
+}
+
+fn to_wasi(error: EgressError) -> HttpError {
+    match error {
+        EgressError::NotApproved(_) => HttpError::HttpRequestDenied,
+        EgressError::InvalidRequest(_) => HttpError::HttpRequestUriInvalid,
+        EgressError::PrivateAddress(_) => HttpError::DestinationIpProhibited,
+        EgressError::NameNotFound(_) => HttpError::DnsError { rcode: None, info_code: None },
+        EgressError::ConnectFailed(_) => HttpError::ConnectionRefused,
+        EgressError::ConnectTimeout(_) => HttpError::ConnectionTimeout,
+        EgressError::Tls(_) => HttpError::TlsCertificateError,
+        EgressError::AnswerTimeout(_) => HttpError::HttpResponseTimeout,
+        EgressError::Interrupted(_) => HttpError::ConnectionTerminated,
+        EgressError::Protocol(_) => HttpError::HttpProtocolError,
+        EgressError::RequestTooLarge(limit) => HttpError::HttpRequestBodySize(Some(limit)),
+        EgressError::AnswerTooLarge(limit) => HttpError::HttpResponseBodySize(Some(limit)),
+    }
+}

@@ -1,0 +1,172 @@
+//! What the contract promises beyond its types, checked on everything that comes out of a component.
+
+use secrecy::ExposeSecret;
+
+use crate::contract::{Description, Destination, Fields, ItemPage, OneTimeCode, Resolved, Settings, Verified};
+use crate::egress::ApprovedDestination;
+use crate::error::ProviderError;
+
+const MAX_ITEMS: usize = 10_000;
+const MAX_PAGE_TOKEN_BYTES: usize = 4_096;
+const MAX_REVISION_BYTES: usize = 256;
+const MAX_NAME_CHARS: usize = 64;
+/// A label, a help text, a title: enough for a person, too little to do harm in a list or a form.
+const MAX_TEXT_CHARS: usize = 2_000;
+/// Settings, destinations and attributes of a description.
+const MAX_LIST: usize = 100;
+
+type Check = Result<(), String>;
+
+fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Check {
+    if holds { Ok(()) } else { Err(otherwise()) }
+}
+
+fn is_name(text: &str, extra: &[char]) -> bool {
+    !text.is_empty()
+        && text.len() <= MAX_NAME_CHARS
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || extra.contains(&c))
+}
+
+pub(crate) fn description(d: &Description) -> Check {
+    ensure(is_name(&d.provider_type, &['-']), || {
+        "`provider-type` must be 1 to 64 lower-case letters, digits and `-`".into()
+    })?;
+    ensure(
+        is_name(&d.reference_scheme, &['+', '.', '-'])
+            && d.reference_scheme.starts_with(|c: char| c.is_ascii_lowercase()),
+        || "`reference-scheme` must be lower-case letters, digits, `+`, `.` and `-`, starting with a letter".into(),
+    )?;
+    for (name, text) in [("display-name", &d.display_name), ("version", &d.version)] {
+        ensure(!text.trim().is_empty() && text.chars().count() <= MAX_NAME_CHARS, || {
+            format!("`{name}` must have 1 to 64 characters")
+        })?;
+    }
+    ensure(d.reference_format.chars().count() <= MAX_TEXT_CHARS, || "`reference-format` is too long".into())?;
+    for (name, length) in
+        [("settings", d.settings.len()), ("destinations", d.destinations.len()), ("attributes", d.attributes.len())]
+    {
+        ensure(length <= MAX_LIST, || format!("`{name}` has more than {MAX_LIST} entries"))?;
+    }
+    for (position, setting) in d.settings.iter().enumerate() {
+        let name = &setting.name;
+        ensure(is_name(name, &['_']), || {
+            "the name of a setting must be 1 to 64 lower-case letters, digits and `_`".into()
+        })?;
+        ensure(d.settings.iter().take(position).all(|other| other.name != *name), || {
+            format!("the setting `{name}` is there twice")
+        })?;
+        ensure(!(setting.secret && setting.default.is_some()), || {
+            format!("the secret setting `{name}` has a default")
+        })?;
+        for text in [Some(&setting.label), Some(&setting.help), setting.pattern.as_ref(), setting.default.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            ensure(text.chars().count() <= MAX_TEXT_CHARS, || format!("a text of the setting `{name}` is too long"))?;
+        }
+    }
+    for destination in &d.destinations {
+        match destination {
+            Destination::Fixed(text) => {
+                text.parse::<ApprovedDestination>().map_err(|error| error.to_string())?;
+            }
+            Destination::FromSetting(name) => {
+                ensure(d.settings.iter().any(|s| s.name == *name), || {
+                    format!("a destination comes from the setting `{name}`, which does not exist")
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn verified(v: &Verified) -> Check {
+    ensure(v.vault_count > 0, || "a connection that reads no vault is an error, not an answer".into())?;
+    ensure(v.writable_vault_count.is_none_or(|writable| writable <= v.vault_count), || {
+        "more vaults can be written than read".into()
+    })
+}
+
+pub(crate) fn item_page(page: &ItemPage) -> Check {
+    ensure(page.items.len() <= MAX_ITEMS, || format!("a page has more than {MAX_ITEMS} items"))?;
+    ensure(page.next.as_ref().is_none_or(|next| next.len() <= MAX_PAGE_TOKEN_BYTES), || {
+        format!("`next` has more than {MAX_PAGE_TOKEN_BYTES} bytes")
+    })?;
+    ensure(page.items.iter().all(|item| !item.reference.is_empty() && !item.id.is_empty()), || {
+        "an item has no id or no reference".into()
+    })
+}
+
+pub(crate) fn revision(revision: &str) -> Check {
+    ensure(!revision.is_empty() && revision.len() <= MAX_REVISION_BYTES, || {
+        format!("a revision must have 1 to {MAX_REVISION_BYTES} bytes")
+    })
+}
+
+fn one_time_code(code: &OneTimeCode) -> Check {
+    let digits = code.code.expose_secret();
+    ensure((6..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()), || {
+        "a one-time code must have 6 to 8 digits".into()
+    })?;
+    ensure(code.period_seconds > 0, || "a one-time code must be good for a time".into())
+}
+
+/// Checks the answer and drops what was not asked for.
+pub(crate) fn resolved(r: &mut Resolved, asked: Fields) -> Check {
+    if !asked.username {
+        r.username = None;
+    }
+    if !asked.password {
+        r.password = None;
+    }
+    if !asked.one_time_code {
+        r.one_time_code = None;
+    }
+    revision(&r.revision)?;
+    r.one_time_code.as_ref().map_or(Ok(()), one_time_code)
+}
+
+impl Description {
+    /// Whether these settings can be passed to the provider: everything required is there and nothing is unknown. Whether they are right
+    /// only the provider can tell (`verify`).
+    pub fn check_settings(&self, settings: &Settings) -> Result<(), ProviderError> {
+        let invalid =
+            |name: &str, message: String| ProviderError::InvalidSettings { setting: Some(name.to_owned()), message };
+        for spec in &self.settings {
+            let given = settings.get(&spec.name).is_some_and(|value| !value.expose_secret().is_empty());
+            if spec.required && !given && spec.default.is_none() {
+                return Err(invalid(
+                    &spec.name,
+                    format!("{} is missing. {}", spec.label, spec.help).trim_end().to_owned(),
+                ));
+            }
+        }
+        for (name, _) in settings.iter() {
+            if !self.settings.iter().any(|spec| spec.name == name) {
+                return Err(invalid(name, format!("{} has no setting `{name}`.", self.display_name)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The settings as the provider gets them: without the empty ones, with the defaults of those that are missing.
+    pub(crate) fn effective_settings(&self, settings: &Settings) -> Settings {
+        let mut effective = Settings::new();
+        for (name, value) in settings.iter().filter(|(_, value)| !value.expose_secret().is_empty()) {
+            effective.set(name, value.clone());
+        }
+        for spec in &self.settings {
+            if let Some(default) = &spec.default
+                && effective.get(&spec.name).is_none()
+            {
+                effective.set(&spec.name, default.clone());
+            }
+        }
+        effective
+    }
+
+    /// Whether the value of this setting is to be kept out of logs. A setting that the provider does not know is.
+    pub(crate) fn is_secret(&self, name: &str) -> bool {
+        self.settings.iter().find(|spec| spec.name == name).is_none_or(|spec| spec.secret)
+    }
+}

@@ -33,6 +33,13 @@ pub(crate) struct Options {
     verbose: bool,
 }
 
+impl Options {
+    /// Just this one.
+    pub(crate) fn only(name: &str) -> Self {
+        Self { only: Some(name.to_owned()), verbose: false }
+    }
+}
+
 /// Builds what the options select. Every selected package is tried; the first failure is the error, with the others shown before.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let providers = providers()?;
@@ -81,6 +88,24 @@ fn select(providers: &[String], only: Option<&str>) -> Vec<Job> {
         Some(name) if providers.iter().any(|provider| provider == name) => vec![Job::Provider(name.to_owned())],
         Some(name) => vec![Job::Fixtures(Some(name.to_owned()))],
     }
+}
+
+/// Clippy on the parts that exist only for the target. The compiler of [`Toolchain::Debian`] has no clippy; then the answer is
+/// why it was left out.
+pub(crate) fn lint() -> Result<Option<&'static str>> {
+    let toolchain = Toolchain::find()?;
+    if toolchain != Toolchain::Installed {
+        return Ok(Some("Debian's compiler, which stands in for the missing target, has no clippy for it"));
+    }
+    let mut command = workspace::cargo();
+    command.args(["clippy", "--lib", "--examples", "--package", "keyway-sdk", "--package", "keyway-fixtures"]);
+    for name in providers()? {
+        command.arg("--package").arg(format!("keyway-provider-{name}"));
+    }
+    command.args(["--profile", "component", "--target", TARGET, "--target-dir"]).arg(workspace::wasm_target());
+    command.args(["--", "--deny", "warnings"]);
+    process::shown(&mut command)?;
+    Ok(None)
 }
 
 fn build(job: &Job, toolchain: &Toolchain, verbose: bool) -> Result<()> {

@@ -3,9 +3,17 @@
 //! It depends on next to nothing, so that it is built in seconds on a fresh machine and can then say what it is doing
 //! while the long builds run. Whatever is missing, it installs or builds; what it cannot get, it names in one error.
 
+mod bench;
 mod components;
 mod debian;
+mod demo;
+mod dependencies;
+mod emulator;
+mod node;
 mod process;
+mod programs;
+mod supervise;
+mod test;
 mod wasm_toolchain;
 mod workspace;
 
@@ -23,19 +31,25 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Show the main job, end to end: a sandboxed provider resolves credentials, from an emulator or the real 1Password
+    Demo(demo::Options),
     /// Build the provider components and the fixtures of the tests into target/components
     BuildComponents(components::Options),
+    /// Build everything, check everything, run all tests
+    Test(test::Options),
+    /// Measure, on an optimised build
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::BuildComponents(options) => components::run(&options),
+        Command::BuildComponents(options) => components::run(&options).map(|()| ExitCode::SUCCESS),
+        Command::Test(options) => test::run(&options),
+        Command::Demo(options) => demo::run(&options),
+        Command::Bench(options) => bench::run(&options),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }

@@ -2,6 +2,7 @@
 //! longer than a moment. A person at a terminal sees one line with the seconds counting; a log gets a line every ten seconds.
 
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
@@ -86,6 +87,40 @@ pub(crate) fn checked(label: &str, command: &mut Command) -> Result<String> {
         bail!("{label} failed ({}).\n{}{}", finished.status, finished.stdout, finished.stderr);
     }
     Ok(finished.stdout)
+}
+
+/// Runs the program with its output on the terminal, for the ones that show their own progress. A failure is an error.
+pub(crate) fn shown(command: &mut Command) -> Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let status = command.stdin(Stdio::null()).status().with_context(|| format!("{name} could not be started"))?;
+    if !status.success() {
+        bail!("{} ended with {status}", command_line(command));
+    }
+    Ok(())
+}
+
+/// Runs cargo with its progress on standard error, and returns its messages (`--message-format`) from standard output.
+pub(crate) fn messages(command: &mut Command) -> Result<String> {
+    command.args(["--message-format", "json-render-diagnostics"]);
+    let output =
+        command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cargo could not be started")?;
+    if !output.status.success() {
+        bail!("{} ended with {}", command_line(command), output.status);
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The command as a person would type it, without the folder of the program.
+pub(crate) fn command_line(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    let words = std::iter::once(program).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether there is a program of that name on the PATH.
+pub(crate) fn exists(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
 }
 
 /// Ends a program that is not wanted any more. That it may have ended by itself is no error.

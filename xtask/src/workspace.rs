@@ -23,9 +23,19 @@ pub(crate) fn components() -> PathBuf {
     root().join("target/components")
 }
 
-/// What this program remembers from one run to the next, and tools that it installed for itself.
+/// What this program remembers from one run to the next.
 pub(crate) fn state() -> PathBuf {
     root().join("target/xtask")
+}
+
+/// Tools that this program installed for itself; not in anybody's home.
+pub(crate) fn tools() -> PathBuf {
+    root().join("target/tools")
+}
+
+/// The packages of the official client that interoperability tests run.
+pub(crate) fn node_project() -> PathBuf {
+    root().join("tests/e2e/node")
 }
 
 /// The `cargo` that started this program, in the checkout's root.

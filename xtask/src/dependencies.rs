@@ -1,0 +1,93 @@
+//! Licences, origins and known vulnerabilities of the dependencies: cargo-deny with the rules of `deny.toml`.
+//!
+//! cargo-deny is installed below `target/` at the first use (a minute or two) unless it is on the PATH. Its advisory database is a
+//! git repository; where that cannot be reached, the check is reported as not made. It never counts as passed then.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::process;
+use crate::workspace;
+
+/// cargo-deny's default database.
+const DATABASE: &str = "https://github.com/RustSec/advisory-db";
+/// The release that deny.toml is written for.
+const VERSION: &str = "0.20";
+/// For a repository that answers, a fraction of this is enough.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Licences, sources and banned crates. Needs no network once the tool is there.
+pub(crate) fn check_rules() -> Result<()> {
+    process::shown(cargo_deny()?.args(["check", "licenses", "bans", "sources"]))
+}
+
+/// Known vulnerabilities. When the database cannot be reached the answer is the reason.
+pub(crate) fn check_advisories() -> Result<Option<String>> {
+    let mut probe = Command::new("git");
+    probe.args(["ls-remote", "--heads", DATABASE]).env("GIT_TERMINAL_PROMPT", "0");
+    let reached = process::quietly("Looking for the advisory database", &mut probe, |elapsed| {
+        (elapsed > PATIENCE).then(|| "no answer".to_owned())
+    });
+    if !reached.is_ok_and(|finished| finished.status.success()) {
+        return Ok(Some(format!("the database {DATABASE} cannot be reached from here")));
+    }
+    process::shown(cargo_deny()?.args(["check", "advisories"]))?;
+    Ok(None)
+}
+
+fn cargo_deny() -> Result<Command> {
+    let program = find_or_install()?;
+    let mut command = Command::new(program);
+    command.current_dir(workspace::root()).arg("--workspace");
+    Ok(command)
+}
+
+fn find_or_install() -> Result<PathBuf> {
+    let own = workspace::tools().join("bin/cargo-deny");
+    if own.is_file() {
+        return Ok(own);
+    }
+    if on_path() {
+        return Ok(PathBuf::from("cargo-deny"));
+    }
+    eprintln!("Installing cargo-deny {VERSION} into {}.", workspace::shown(&workspace::tools()));
+    let mut command = workspace::cargo();
+    // Without optimisation: it compiles in a fraction of the time and takes two seconds to run. Built in a folder of its own, because
+    // cargo would otherwise take the workspace's, whose lock and profiles are none of its business.
+    command.args(["install", "cargo-deny", "--locked", "--debug", "--version"]).arg(format!("^{VERSION}"));
+    command.arg("--root").arg(workspace::tools()).arg("--target-dir").arg(workspace::tools().join("build"));
+    let built = process::checked("Installing cargo-deny", &mut command);
+    // Half a gigabyte that nobody needs again; left in place it does no harm.
+    let _ = std::fs::remove_dir_all(workspace::tools().join("build"));
+    built?;
+    if !own.is_file() {
+        bail!("cargo-deny was installed, but {} is not there", own.display());
+    }
+    Ok(own)
+}
+
+/// Whether a release that understands deny.toml is installed already.
+fn on_path() -> bool {
+    let output = Command::new("cargo-deny").arg("--version").stderr(Stdio::null()).output();
+    output.is_ok_and(|output| is_new_enough(&String::from_utf8_lossy(&output.stdout)))
+}
+
+fn is_new_enough(version: &str) -> bool {
+    let minor = version.trim().strip_prefix("cargo-deny 0.").and_then(|rest| rest.split('.').next());
+    minor.and_then(|minor| minor.parse::<u32>().ok()).is_some_and(|minor| minor >= 20)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_cargo_deny_is_not_taken() {
+        assert!(is_new_enough("cargo-deny 0.20.2\n"));
+        assert!(!is_new_enough("cargo-deny 0.14.2\n"));
+        assert!(!is_new_enough("error: no such command"));
+    }
+}

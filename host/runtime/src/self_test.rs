@@ -40,7 +40,7 @@ const COMPONENT: &str = r#"
   (func (export "recurse") (canon lift (core func $i "recurse")))
   (func (export "grow-memory") (canon lift (core func $i "grow-memory")))
   (func (export "grow-table") (canon lift (core func $i "grow-table")))
-  (func (export "flood") (result (list u8)) (canon lift (core func $i "flood") (memory $i "memory"))))
+  (func (export "flood") (result (list u8)) (canon lift (core func $i "flood") (memory (core memory $i "memory")))))
 "#;
 
 /// Two ticks and a bit.

@@ -231,3 +231,161 @@ impl Drop for CallSession {
         self.release(Outcome::Over);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    /// A clock that stands until it is moved.
+    #[derive(Default)]
+    struct Stopped(AtomicU64);
+
+    impl Clock for Stopped {
+        fn now(&self) -> Duration {
+            Duration::from_secs(self.0.load(Ordering::Relaxed))
+        }
+    }
+
+    fn slot() -> (Arc<Slot>, Arc<Stopped>) {
+        let clock = Arc::new(Stopped::default());
+        let key = Arc::new(SessionKey::generate().unwrap());
+        (Arc::new(Slot::new(key, clock.clone(), 1024)), clock)
+    }
+
+    fn call(slot: &Arc<Slot>) -> CallSession {
+        CallSession::new(slot.clone(), "build-1".into())
+    }
+
+    async fn granted(call: &mut CallSession, refused: Option<u64>) -> bool {
+        matches!(call.renew(refused).await.unwrap(), Renewal::Granted)
+    }
+
+    #[tokio::test]
+    async fn what_is_put_is_what_the_next_call_gets_until_it_expires() {
+        let (slot, clock) = slot();
+        let mut first = call(&slot);
+        assert!(first.get().is_none());
+        assert!(granted(&mut first, None).await);
+        let generation = first.put(b"login", 60).unwrap();
+        first.finish(None);
+        let state = call(&slot).get().unwrap();
+        assert_eq!((&**state.data, state.generation), (&b"login"[..], generation));
+        clock.0.store(59, Ordering::Relaxed);
+        assert!(call(&slot).get().is_some());
+        clock.0.store(60, Ordering::Relaxed);
+        assert!(call(&slot).get().is_none());
+    }
+
+    #[tokio::test]
+    async fn fifty_calls_that_start_cold_log_in_once() {
+        let (slot, _) = slot();
+        let logins = Arc::new(AtomicUsize::new(0));
+        let calls: Vec<_> = (0..50)
+            .map(|_| {
+                let (mut call, logins) = (call(&slot), logins.clone());
+                tokio::spawn(async move {
+                    let state = match call.renew(None).await.unwrap() {
+                        Renewal::Granted => {
+                            logins.fetch_add(1, Ordering::Relaxed);
+                            tokio::task::yield_now().await;
+                            call.put(b"login", 60).unwrap();
+                            call.get().unwrap()
+                        }
+                        Renewal::Renewed(state) => state,
+                    };
+                    assert_eq!(&**state.data, b"login");
+                })
+            })
+            .collect();
+        for call in calls {
+            call.await.unwrap();
+        }
+        assert_eq!(logins.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_receive_the_error_of_the_failed_login() {
+        let (slot, _) = slot();
+        let mut first = call(&slot);
+        assert!(granted(&mut first, None).await);
+        let mut second = call(&slot);
+        let waiting = tokio::spawn(async move { second.renew(None).await.err() });
+        tokio::task::yield_now().await;
+        let refused = ProviderError::Unauthenticated("no".into());
+        first.finish(Some(&refused));
+        assert_eq!(waiting.await.unwrap(), Some(refused));
+        assert!(granted(&mut call(&slot), None).await, "the next call may try again");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_dropped_gives_the_right_to_the_next() {
+        let (slot, _) = slot();
+        let mut first = call(&slot);
+        assert!(granted(&mut first, None).await);
+        let mut second = call(&slot);
+        let waiting = tokio::spawn(async move { granted(&mut second, None).await });
+        tokio::task::yield_now().await;
+        drop(first);
+        assert!(waiting.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_new_login_wins_over_an_addition_to_the_old_one() {
+        let (slot, _) = slot();
+        let mut first = call(&slot);
+        assert!(granted(&mut first, None).await);
+        let old = first.put(b"old", 60).unwrap();
+        let mut adding = call(&slot);
+        adding.get().unwrap();
+        let mut renewing = call(&slot);
+        assert!(granted(&mut renewing, Some(old)).await);
+        assert_eq!(adding.put(b"old and more", 60).unwrap(), old, "ignored while another call renews");
+        renewing.put(b"new", 60).unwrap();
+        adding.put(b"old and more", 60).unwrap();
+        assert_eq!(&**call(&slot).get().unwrap().data, b"new");
+    }
+
+    #[tokio::test]
+    async fn an_addition_to_the_present_state_is_kept() {
+        let (slot, _) = slot();
+        let mut first = call(&slot);
+        assert!(granted(&mut first, None).await);
+        first.put(b"a", 60).unwrap();
+        let mut adding = call(&slot);
+        adding.get().unwrap();
+        adding.put(b"ab", 60).unwrap();
+        assert_eq!(&**call(&slot).get().unwrap().data, b"ab");
+    }
+
+    #[tokio::test]
+    async fn another_build_of_the_component_and_another_connection_start_from_nothing() {
+        let (slot_a, _) = slot();
+        let mut first = call(&slot_a);
+        assert!(granted(&mut first, None).await);
+        first.put(b"a", 60).unwrap();
+        assert!(CallSession::new(slot_a.clone(), "build-2".into()).get().is_none());
+        let (slot_b, _) = slot();
+        assert!(call(&slot_b).get().is_none());
+        slot_a.clear();
+        assert!(call(&slot_a).get().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_state_that_is_too_large_is_refused_and_the_old_one_stays() {
+        let (slot, _) = slot();
+        let mut first = call(&slot);
+        assert!(granted(&mut first, None).await);
+        first.put(b"small", 60).unwrap();
+        assert!(matches!(first.put(&[0; 1025], 60), Err(ProviderError::Unsupported(_))));
+        assert_eq!(&**first.get().unwrap().data, b"small");
+    }
+
+    #[test]
+    fn the_counter_ascends_over_all_calls() {
+        let (slot, _) = slot();
+        let numbers: Vec<_> = (0..3).map(|_| call(&slot).counter()).collect();
+        assert_eq!(numbers, [1, 2, 3]);
+    }
+}

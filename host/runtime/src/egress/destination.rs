@@ -104,7 +104,7 @@ pub(crate) fn parse_authority(text: &str) -> Option<(Host<String>, Option<u16>)>
     };
     // A trailing dot names the same host to DNS and another one to comparisons; nobody needs it.
     let host = host.strip_suffix('.').unwrap_or(host);
-    if host.is_empty() || host.contains(['@', '/', '?', '#', '\\', ' ']) {
+    if host.is_empty() || host.contains(['@', '/', '?', '#', '\\', ' ', '*']) {
         return None;
     }
     Some((Host::parse(host).ok()?, port))

@@ -1,7 +1,101 @@
 //! What the author of a Keyway secret provider writes against.
+//!
+//! A provider is a type that implements [`SecretProvider`], and [`export!`] makes a WebAssembly component of it. The
+//! host runs every call in a fresh sandbox and hands it a [`Host`]: HTTP to the approved destinations ([`http`]), one
+//! slot for a login session ([`session`]) and a clock. All three are traits, so the same provider runs natively in unit
+//! tests ([`testing`]).
+//!
+//! This is a complete provider:
+//!
+//! ```
+//! use keyway_sdk::http::Client;
+//! use keyway_sdk::reference::Reference;
+//! use keyway_sdk::secrecy::SecretString;
+//! use keyway_sdk::{Description, Fields, Host, Resolved, Result, SecretProvider, SettingSpec, Settings, Verified};
+//! use serde::Deserialize;
+//!
+//! /// Acme Vault: one item for each id, protected by a token.
+//! pub struct Acme;
+//!
+//! const FORMAT: &str = "acme://<itemId>";
+//!
+//! #[derive(Deserialize)]
+//! struct Me {
+//!     email: String,
+//!     vaults: u32,
+//! }
+//!
+//! #[derive(Deserialize)]
+//! struct Item {
+//!     version: u64,
+//!     username: Option<SecretString>,
+//!     password: Option<SecretString>,
+//! }
+//!
+//! fn client<'a>(host: &Host<'a>, settings: &Settings) -> Result<Client<'a>> {
+//!     let address = settings.require_url("address")?;
+//!     let token = settings.require("token")?;
+//!     Ok(host.client(address).default_header("authorization", format!("Bearer {token}")))
+//! }
+//!
+//! impl SecretProvider for Acme {
+//!     fn describe() -> Description {
+//!         Description::new("acme", "Acme Vault", env!("CARGO_PKG_VERSION"))
+//!             .reference("acme", FORMAT)
+//!             .setting(SettingSpec::text("address", "Address").help("For example https://vault.example.com."))
+//!             .setting(SettingSpec::secret("token", "Token").help("Created in Acme Vault under Account, Tokens."))
+//!             .destination_from_setting("address")
+//!     }
+//!
+//!     fn verify(host: &Host<'_>, settings: &Settings) -> Result<Verified> {
+//!         let me: Me = client(host, settings)?.get("api/me").send()?.success()?.json()?;
+//!         Ok(Verified { account: me.email, vault_count: me.vaults, ..Verified::default() })
+//!     }
+//!
+//!     fn resolve(host: &Host<'_>, settings: &Settings, reference: &str, fields: Fields) -> Result<Resolved> {
+//!         let [id] = Reference::parse(reference, "acme", FORMAT)?.segments()?;
+//!         let answer = client(host, settings)?.get("api/items").segment(id).send()?.success()?;
+//!         let item: Item = answer.json()?;
+//!         Ok(Resolved {
+//!             username: item.username.filter(|_| fields.username),
+//!             password: item.password.filter(|_| fields.password),
+//!             one_time_code: None,
+//!             revision: item.version.to_string(),
+//!         })
+//!     }
+//! }
+//!
+//! keyway_sdk::export!(Acme);
+//!
+//! // And a native test of it.
+//! use keyway_sdk::testing::{TestHost, json_response};
+//!
+//! let sandbox = TestHost::new(|request| match request.headers.get("authorization") {
+//!     Some("Bearer t0ken") => Ok(json_response(200, r#"{"version":7,"username":"ada","password":"hunter2"}"#)),
+//!     _ => Ok(json_response(401, "{}")),
+//! });
+//! let settings = Settings::new().with("address", "vault.example.com").with("token", "t0ken");
+//! let resolved = Acme::resolve(&sandbox.host(), &settings, "acme://42", Fields { username: true, ..Fields::NONE })?;
+//! assert_eq!(resolved.revision, "7");
+//! assert!(resolved.username.is_some() && resolved.password.is_none());
+//! assert_eq!(sandbox.http.requests()[0].url.as_str(), "https://vault.example.com/api/items/42");
+//! # Ok::<(), keyway_sdk::Error>(())
+//! ```
+//!
+//! # Secrets
+//!
+//! What holds a secret is wiped when dropped and prints a placeholder: [`Settings`], [`Resolved`], [`Changes`], bodies and
+//! header values. The host throws the whole memory of a call away as well. What is left to the provider: **no secret
+//! in an error message**, and nothing printed that holds one.
+//!
+//! # Panics
+//!
+//! A panic ends the call, and only that call, as a trap. The host reports it as a fault of the provider.
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+#[doc(hidden)]
+pub mod component;
 mod description;
 pub mod encoding;
 mod error;
@@ -22,10 +116,24 @@ pub use error::{Error, Result};
 pub use provider::{Clock, Host, SecretProvider};
 pub use values::{Changes, Fields, Item, ItemPage, OneTimeCode, Resolved, Settings, Verified, WriteAccess};
 
-/// Makes a component of a [`SecretProvider`]: generates the exports that the contract asks for. Once in a crate.
+/// Makes a component of a [`SecretProvider`]: generates the exports that the contract asks for. Once in a crate, whose
+/// `crate-type` includes `cdylib`.
 ///
-/// On targets other than WebAssembly it generates nothing, so that the crate can be tested natively.
+/// On targets other than WebAssembly there is nothing to export, so that the crate can be tested natively; it only
+/// checks that the type is a provider.
 #[macro_export]
 macro_rules! export {
-    ($provider:ty) => {};
+    ($provider:ty) => {
+        const _: () = {
+            const fn is_provider<P: $crate::SecretProvider>() {}
+            is_provider::<$provider>();
+        };
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            type KeywayExportedProvider = $crate::component::Exported<$provider>;
+            $crate::component::bindings::export_component!(
+                KeywayExportedProvider with_types_in $crate::component::bindings
+            );
+        };
+    };
 }

@@ -181,3 +181,7 @@ where
     slot.put(&value, ttl_seconds)?;
     call(&value)
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -259,3 +259,7 @@ fn parse_digits(text: &str) -> Result<Digits, TotpError> {
         _ => Err(TotpError::Digits),
     }
 }
+
+#[cfg(test)]
+#[path = "totp_tests.rs"]
+mod tests;

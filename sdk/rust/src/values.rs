@@ -48,6 +48,16 @@ impl Settings {
             .ok_or_else(|| Error::invalid_setting(name, format!("The setting '{name}' is missing. Please enter it.")))
     }
 
+    /// The address in a setting that must be there; see [`Settings::url`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidSettings`] that names the setting.
+    pub fn require_url(&self, name: &str) -> Result<Url> {
+        self.require(name)?;
+        self.url(name)?.ok_or_else(|| not_an_address(name))
+    }
+
     /// The address in a setting, read as the host reads a [destination taken from a
     /// setting](crate::Destination::FromSetting): a URL with `https` or `http`, or a host name (with a port perhaps),
     /// and then `https` is meant. `None` when it was left empty.
@@ -66,11 +76,19 @@ impl Settings {
             {
                 Ok(Some(url))
             }
-            _ => Err(Error::invalid_setting(
-                name,
-                format!("The setting '{name}' is not an address. Enter one like https://vault.example.com."),
-            )),
+            _ => Err(not_an_address(name)),
         }
+    }
+}
+
+fn not_an_address(setting: &str) -> Error {
+    let message = format!("The setting '{setting}' is not an address. Enter one like https://vault.example.com.");
+    Error::invalid_setting(setting, message)
+}
+
+impl FromIterator<(String, SecretString)> for Settings {
+    fn from_iter<I: IntoIterator<Item = (String, SecretString)>>(settings: I) -> Self {
+        Self(settings.into_iter().collect())
     }
 }
 
@@ -189,4 +207,57 @@ pub enum WriteAccess {
     Granted,
     /// No. A sentence for a person: why, and what would change it.
     Denied(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_may_be_a_url_or_a_host_name() {
+        for (text, url) in [
+            ("https://vault.example.com", "https://vault.example.com/"),
+            ("vault.example.com", "https://vault.example.com/"),
+            ("vault.example.com:8200", "https://vault.example.com:8200/"),
+            ("http://127.0.0.1:9000/path", "http://127.0.0.1:9000/path"),
+        ] {
+            assert_eq!(Settings::new().with("address", text).require_url("address").unwrap().as_str(), url);
+        }
+        assert_eq!(Settings::new().url("address"), Ok(None));
+        assert_eq!(Settings::new().with("address", "").url("address"), Ok(None));
+    }
+
+    #[test]
+    fn what_is_no_address_is_a_fault_of_that_setting_and_not_repeated() {
+        for text in ["ftp://secret-host", "https://user:secret@host", "https://", "secret host", "://secret"] {
+            let error = Settings::new().with("address", text).url("address").unwrap_err();
+            let Error::InvalidSettings { setting, message } = error else { panic!("{text}") };
+            assert_eq!(setting.as_deref(), Some("address"));
+            assert!(!message.contains("secret"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_missing_setting_is_named() {
+        for settings in [Settings::new(), Settings::new().with("token", "")] {
+            let Err(Error::InvalidSettings { setting, .. }) = settings.require("token") else { panic!() };
+            assert_eq!(setting.as_deref(), Some("token"));
+        }
+        assert_eq!(Settings::new().with("token", " t ").require("token"), Ok(" t "));
+    }
+
+    #[test]
+    fn nothing_secret_is_printed() {
+        let settings = Settings::new().with("token", "hunter2");
+        let resolved = Resolved {
+            username: Some("hunter2".into()),
+            password: Some("hunter2".into()),
+            one_time_code: Some(OneTimeCode { code: "hunter2".into(), expires_at: 30, period_seconds: 30 }),
+            revision: "1".into(),
+        };
+        let changes = Changes { username: Some("hunter2".into()), password: Some("hunter2".into()) };
+        let printed = format!("{settings:?} {resolved:#?} {changes:?}");
+        assert!(!printed.contains("hunter2"), "{printed}");
+        assert!(printed.contains("token"), "names are not secret: {printed}");
+    }
 }

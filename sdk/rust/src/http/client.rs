@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::{HttpError, Method, Request, Response, Timeouts, Transport, retry_after_seconds};
+use super::{Headers, HttpError, Method, Request, Response, Timeouts, Transport, retry_after_seconds};
 use crate::{Clock, Error, Host, Result};
 
 /// A client for one server.
@@ -16,7 +16,7 @@ pub struct Client<'a> {
     transport: &'a dyn Transport,
     clock: &'a dyn Clock,
     base: Url,
-    headers: Vec<(String, Zeroizing<Vec<u8>>)>,
+    headers: Headers,
     timeouts: Timeouts,
 }
 
@@ -26,13 +26,13 @@ impl<'a> Client<'a> {
     pub fn new(host: &Host<'a>, mut base: Url) -> Self {
         base.set_query(None);
         base.set_fragment(None);
-        Self { transport: host.http, clock: host.clock, base, headers: Vec::new(), timeouts: Timeouts::default() }
+        Self { transport: host.http, clock: host.clock, base, headers: Headers::new(), timeouts: Timeouts::default() }
     }
 
     /// Sends this header with every request that does not set it itself.
     #[must_use]
     pub fn default_header(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
-        self.headers.push((name.into(), Zeroizing::new(value.into())));
+        self.headers.set(name, value);
         self
     }
 
@@ -76,8 +76,8 @@ impl<'a> Client<'a> {
         url.set_path(&format!("{}/{}", self.base.path().trim_end_matches('/'), path.trim_start_matches('/')));
         let mut request = Request::new(method, url);
         request.timeouts = self.timeouts;
-        for (name, value) in &self.headers {
-            request.headers.set(name.clone(), value.to_vec());
+        for (name, value) in self.headers.iter() {
+            request.headers.set(name, value);
         }
         RequestBuilder { client: self, request, fault: None }
     }
@@ -297,3 +297,7 @@ fn is_json(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

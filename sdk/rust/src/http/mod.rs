@@ -2,7 +2,7 @@
 //!
 //! [`Transport`] is the seam. In the sandbox it is `wasi:http`, guarded by the host; in native unit tests it is
 //! [`FakeTransport`](crate::testing::FakeTransport). [`Client`] is what most providers use on top of it: JSON in and
-//! out, and failures as the contract's [`Error`](crate::Error). A provider with a protocol of its own (encrypted
+//! out, and failures as the contract's [`Error`]. A provider with a protocol of its own (encrypted
 //! bodies, a 401 that means something else) stays with [`Request`] and [`Response`].
 //!
 //! Bodies and header values may hold secrets, so they are wiped when dropped and never printed.

@@ -1,0 +1,228 @@
+//! HTTP over `wasi:http/outgoing-handler`, blocking: a call of a component is a single thread that has nothing else to do.
+//!
+//! While a body is sent, the answer is watched, too. A server that answers before it has read everything, or a host
+//! that refuses, is heard at once, and what is left of the body is dropped. An answer that is shorter than it said is
+//! an error, so that no provider reads half of one.
+
+use std::time::Duration;
+
+use wasip2::http::outgoing_handler;
+use wasip2::http::types::{
+    ErrorCode, Fields, IncomingResponse, Method as WasiMethod, OutgoingBody, OutgoingRequest, RequestOptions, Scheme,
+    http_error_code,
+};
+use wasip2::io::poll::{Pollable, poll};
+use wasip2::io::streams::StreamError;
+use zeroize::Zeroizing;
+
+use crate::http::{Headers, HttpError, MAX_RESPONSE_BYTES, Method, Request, Response, Timeouts, Transport};
+
+/// How much is read in one go, in bytes.
+const READ_BYTES: u64 = 64 * 1024;
+
+/// The most that is set aside on the word of a `content-length`, in bytes.
+const RESERVE_BYTES: usize = 1024 * 1024;
+
+/// `wasi:http/outgoing-handler`.
+#[derive(Debug, Clone, Copy)]
+pub struct WasiTransport;
+
+impl Transport for WasiTransport {
+    fn send(&self, request: Request) -> Result<Response, HttpError> {
+        let outgoing = prepare(&request)?;
+        let body = if request.body.is_empty() { None } else { Some(outgoing.body().map_err(|()| internal())?) };
+        let answer = outgoing_handler::handle(outgoing, Some(options(request.timeouts))).map_err(failure)?;
+        {
+            let answered = answer.subscribe();
+            if let Some(body) = body {
+                upload(body, &request.body, &answered);
+            }
+            answered.block();
+        }
+        match answer.get() {
+            Some(Ok(Ok(response))) => receive(response, request.method),
+            Some(Ok(Err(code))) => Err(failure(code)),
+            Some(Err(())) | None => Err(internal()),
+        }
+    }
+}
+
+fn internal() -> HttpError {
+    HttpError::Other("the host broke the rules of wasi:http".into())
+}
+
+fn invalid(what: &str) -> HttpError {
+    HttpError::InvalidRequest(what.into())
+}
+
+fn prepare(request: &Request) -> Result<OutgoingRequest, HttpError> {
+    let headers = Fields::new();
+    for (name, value) in request.headers.iter() {
+        // The name is the provider's own text; the value may be a secret.
+        headers
+            .append(name, value)
+            .map_err(|_| invalid(&format!("the header '{name}' is not allowed or not valid")))?;
+    }
+    if !request.body.is_empty() {
+        let length = request.body.len().to_string();
+        headers.append("content-length", length.as_bytes()).map_err(|_| invalid("it has two lengths"))?;
+    }
+    let outgoing = OutgoingRequest::new(headers);
+    let url = &request.url;
+    let scheme = match url.scheme() {
+        "https" => Scheme::Https,
+        "http" => Scheme::Http,
+        other => Scheme::Other(other.to_owned()),
+    };
+    // `Url` puts the port into the authority only where it is not the scheme's own. A user name and password are left out:
+    // they belong into an `authorization` header.
+    let host = url.host_str().ok_or_else(|| invalid("its address has no host"))?;
+    let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+    outgoing.set_method(&method(request.method)).map_err(|()| invalid("its method is not allowed"))?;
+    outgoing.set_scheme(Some(&scheme)).map_err(|()| invalid("its address is neither https nor http"))?;
+    outgoing.set_authority(Some(&authority)).map_err(|()| invalid("its address has no valid host"))?;
+    outgoing.set_path_with_query(Some(&path)).map_err(|()| invalid("its address has no valid path"))?;
+    Ok(outgoing)
+}
+
+fn method(method: Method) -> WasiMethod {
+    match method {
+        Method::Get => WasiMethod::Get,
+        Method::Head => WasiMethod::Head,
+        Method::Post => WasiMethod::Post,
+        Method::Put => WasiMethod::Put,
+        Method::Patch => WasiMethod::Patch,
+        Method::Delete => WasiMethod::Delete,
+        Method::Options => WasiMethod::Options,
+    }
+}
+
+fn options(timeouts: Timeouts) -> RequestOptions {
+    let nanoseconds = |time: Duration| Some(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    let options = RequestOptions::new();
+    // A host that cannot do one of these says so; its own limit on the call applies in any case.
+    let _ = options.set_connect_timeout(nanoseconds(timeouts.connect));
+    let _ = options.set_first_byte_timeout(nanoseconds(timeouts.first_byte));
+    let _ = options.set_between_bytes_timeout(nanoseconds(timeouts.between_bytes));
+    options
+}
+
+/// Sends the body, until it is sent, or the answer is there, or the connection is gone. Which of these it was shows in
+/// the answer.
+fn upload(body: OutgoingBody, bytes: &[u8], answered: &Pollable) {
+    let sent = {
+        let Ok(stream) = body.write() else { return };
+        let writable = stream.subscribe();
+        // Waits until some bytes may be written; `None` when there is no use in it any more.
+        let permit = || loop {
+            match stream.check_write() {
+                Ok(0) => {}
+                Ok(permitted) => return Some(usize::try_from(permitted).unwrap_or(usize::MAX)),
+                Err(_) => return None,
+            }
+            const ANSWERED: u32 = 1;
+            if poll(&[&writable, answered]).contains(&ANSWERED) {
+                return None;
+            }
+        };
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let Some(permitted) = permit() else { return };
+            let (piece, later) = rest.split_at(permitted.min(rest.len()));
+            if stream.write(piece).is_err() {
+                return;
+            }
+            rest = later;
+        }
+        stream.flush().is_ok() && permit().is_some()
+    };
+    if sent {
+        // A failure here is the connection's, and then the answer's.
+        let _ = OutgoingBody::finish(body, None);
+    }
+}
+
+fn receive(response: IncomingResponse, method: Method) -> Result<Response, HttpError> {
+    let status = response.status();
+    let mut headers = Headers::new();
+    for (name, value) in response.headers().entries() {
+        headers.append(name, value);
+    }
+    let announced = headers.get("content-length").and_then(|length| length.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > MAX_RESPONSE_BYTES) && method != Method::Head {
+        return Err(HttpError::TooLarge);
+    }
+    let body = read_body(&response, announced.unwrap_or_default())?;
+    // These have no body, whatever length they announce (RFC 9110, section 8.6).
+    let bodiless = method == Method::Head || matches!(status, 204 | 304);
+    if announced.is_some_and(|length| length > body.len()) && !bodiless {
+        return Err(HttpError::Incomplete);
+    }
+    Ok(Response { status, headers, body })
+}
+
+fn read_body(response: &IncomingResponse, announced: usize) -> Result<Zeroizing<Vec<u8>>, HttpError> {
+    let incoming = response.consume().map_err(|()| internal())?;
+    let stream = incoming.stream().map_err(|()| internal())?;
+    let mut body = Zeroizing::new(Vec::with_capacity(announced.min(RESERVE_BYTES)));
+    loop {
+        match stream.blocking_read(READ_BYTES) {
+            Ok(piece) => {
+                let piece = Zeroizing::new(piece);
+                if piece.len() > MAX_RESPONSE_BYTES - body.len() {
+                    return Err(HttpError::TooLarge);
+                }
+                body.extend_from_slice(&piece);
+            }
+            Err(StreamError::Closed) => return Ok(body),
+            Err(StreamError::LastOperationFailed(error)) => {
+                return Err(match http_error_code(&error).map(failure) {
+                    // The answer had begun, so a connection that is gone now cut it off.
+                    None | Some(HttpError::Connection) => HttpError::Incomplete,
+                    Some(error) => error,
+                });
+            }
+        }
+    }
+}
+
+fn failure(code: ErrorCode) -> HttpError {
+    match code {
+        ErrorCode::HttpRequestDenied | ErrorCode::DestinationIpProhibited => HttpError::Denied,
+        ErrorCode::DnsTimeout
+        | ErrorCode::ConnectionTimeout
+        | ErrorCode::ConnectionReadTimeout
+        | ErrorCode::ConnectionWriteTimeout
+        | ErrorCode::HttpResponseTimeout => HttpError::Timeout,
+        ErrorCode::DnsError(_) | ErrorCode::DestinationNotFound => HttpError::Dns,
+        ErrorCode::DestinationUnavailable
+        | ErrorCode::DestinationIpUnroutable
+        | ErrorCode::ConnectionRefused
+        | ErrorCode::ConnectionTerminated => HttpError::Connection,
+        ErrorCode::TlsProtocolError | ErrorCode::TlsCertificateError | ErrorCode::TlsAlertReceived(_) => HttpError::Tls,
+        ErrorCode::HttpResponseIncomplete => HttpError::Incomplete,
+        ErrorCode::HttpResponseBodySize(_) => HttpError::TooLarge,
+        ErrorCode::HttpResponseHeaderSectionSize(_)
+        | ErrorCode::HttpResponseHeaderSize(_)
+        | ErrorCode::HttpResponseTrailerSectionSize(_)
+        | ErrorCode::HttpResponseTrailerSize(_)
+        | ErrorCode::HttpResponseTransferCoding(_)
+        | ErrorCode::HttpResponseContentCoding(_)
+        | ErrorCode::HttpUpgradeFailed
+        | ErrorCode::HttpProtocolError => HttpError::Protocol,
+        ErrorCode::HttpRequestBodySize(_) => invalid("its body is too large"),
+        ErrorCode::HttpRequestLengthRequired => invalid("the server wants to know its length"),
+        ErrorCode::HttpRequestMethodInvalid => invalid("its method is not allowed"),
+        ErrorCode::HttpRequestUriInvalid | ErrorCode::HttpRequestUriTooLong => invalid("its address is not valid"),
+        ErrorCode::HttpRequestHeaderSectionSize(_)
+        | ErrorCode::HttpRequestHeaderSize(_)
+        | ErrorCode::HttpRequestTrailerSectionSize(_)
+        | ErrorCode::HttpRequestTrailerSize(_) => invalid("its headers are too large"),
+        ErrorCode::ConnectionLimitReached => HttpError::Other("too many requests are under way".into()),
+        ErrorCode::LoopDetected => HttpError::Other("a proxy found a loop".into()),
+        ErrorCode::ConfigurationError => HttpError::Other("the host is not set up for it".into()),
+        // Its text may hold anything.
+        ErrorCode::InternalError(_) => HttpError::Other("an internal error of the host".into()),
+    }
+}

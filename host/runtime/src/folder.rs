@@ -66,6 +66,13 @@ struct Entry {
     error: Option<LoadOrConflict>,
 }
 
+impl Entry {
+    /// Whether there is nothing to do about a file in this state. A conflict may have ended with another file.
+    fn is_settled(&self, stamp: Stamp) -> bool {
+        self.stamp == stamp && !matches!(self.error, Some(LoadOrConflict::Conflict { .. }))
+    }
+}
+
 #[derive(Debug, Error)]
 enum LoadOrConflict {
     #[error(transparent)]
@@ -163,7 +170,7 @@ impl Inner {
         self.with_entries(|entries| entries.retain(|file, _| found.contains_key(file)));
         self.publish();
         for (file, stamp) in found {
-            if self.with_entries(|entries| entries.get(&file).is_some_and(|entry| entry.stamp == stamp)) {
+            if self.with_entries(|entries| entries.get(&file).is_some_and(|entry| entry.is_settled(stamp))) {
                 continue;
             }
             let loaded = self.load(&file).await;

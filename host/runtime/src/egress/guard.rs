@@ -219,3 +219,7 @@ impl http_body::Body for Metered {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+#[path = "guard_tests.rs"]
+mod tests;

@@ -1,0 +1,102 @@
+//! The watched folder: hot drop-in, swap and reject.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, clippy::indexing_slicing)]
+
+mod support;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use keyway_runtime::{Fields, ProviderFolder};
+use support::{component, connect, runtime};
+
+/// Puts a file there in one step, as a careful operator does.
+fn put(folder: &Path, name: &str, bytes: &[u8]) {
+    let temporary = folder.join(format!("{name}.part"));
+    std::fs::write(&temporary, bytes).unwrap();
+    std::fs::rename(temporary, folder.join(name)).unwrap();
+}
+
+/// Waits for the watcher to have seen to it.
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(20), "{what} did not happen");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn error_of(folder: &ProviderFolder, file: &str) -> Option<String> {
+    folder.files().into_iter().find(|status| status.file == file).and_then(|status| status.error)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_file_is_available_without_a_restart_and_gone_when_it_is_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = ProviderFolder::open(&runtime(), directory.path()).await.unwrap();
+    assert!(folder.get("echo").is_none());
+    put(directory.path(), "echo.wasm", &component("echo"));
+    until("loading", || folder.get("echo").is_some()).await;
+    std::fs::remove_file(directory.path().join("echo.wasm")).unwrap();
+    until("unloading", || folder.get("echo").is_none()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_file_serves_new_calls_while_running_ones_finish() {
+    let directory = tempfile::tempdir().unwrap();
+    put(directory.path(), "a.wasm", &component("echo"));
+    let runtime = runtime();
+    let folder = ProviderFolder::open(&runtime, directory.path()).await.unwrap();
+    let old = folder.get("echo").unwrap();
+    let connection = connect(&runtime, &old);
+    let running = {
+        let (old, connection) = (old.clone(), connection.clone());
+        tokio::spawn(async move { old.resolve(&connection, "echo://sleep/1000", Fields::default()).await })
+    };
+    // The same provider with another digest: a custom section changes nothing else.
+    let mut changed = component("echo");
+    changed.extend_from_slice(&[0, 2, 1, b'x']);
+    put(directory.path(), "a.wasm", &changed);
+    until("the swap", || folder.get("echo").is_some_and(|new| new.digest() != old.digest())).await;
+    running.await.unwrap().unwrap();
+    let new = folder.get("echo").unwrap();
+    new.resolve(&connection, "echo://item/a", Fields::ALL).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_file_is_reported_and_the_good_one_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    put(directory.path(), "a.wasm", &component("echo"));
+    let folder = ProviderFolder::open(&runtime(), directory.path()).await.unwrap();
+    let good = folder.get("echo").unwrap();
+    for bad in [b"half a file".to_vec(), component("forbidden-import"), component("no-exports")] {
+        put(directory.path(), "a.wasm", &bad);
+        folder.rescan().await.unwrap();
+        assert!(error_of(&folder, "a.wasm").is_some());
+        assert_eq!(folder.get("echo").unwrap().digest(), good.digest());
+    }
+    put(directory.path(), "a.wasm", &component("echo"));
+    folder.rescan().await.unwrap();
+    assert_eq!(error_of(&folder, "a.wasm"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_files_cannot_serve_one_provider_type() {
+    let directory = tempfile::tempdir().unwrap();
+    put(directory.path(), "a.wasm", &component("echo"));
+    put(directory.path(), "b.wasm", &component("echo"));
+    let folder = ProviderFolder::open(&runtime(), directory.path()).await.unwrap();
+    assert_eq!(folder.providers().len(), 1);
+    assert_eq!(
+        error_of(&folder, "b.wasm").unwrap(),
+        "provider type `echo` is served by a.wasm already; remove one of the two files"
+    );
+    // Once the first is gone, the second takes its place.
+    std::fs::remove_file(directory.path().join("a.wasm")).unwrap();
+    until("taking over", || folder.get("echo").is_some() && error_of(&folder, "b.wasm").is_none()).await;
+}
+
+#[tokio::test]
+async fn a_folder_that_is_not_there_is_an_error_that_names_it() {
+    let error = ProviderFolder::open(&runtime(), "/nonexistent/providers").await.err().unwrap();
+    assert!(error.to_string().contains("/nonexistent/providers"), "{error}");
+}

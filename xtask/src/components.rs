@@ -43,7 +43,8 @@ impl Options {
 /// Builds what the options select. Every selected package is tried; the first failure is the error, with the others shown before.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let providers = providers()?;
-    let jobs = select(&providers, options.only.as_deref());
+    let fixtures = fixtures()?;
+    let jobs = select(&providers, &fixtures, options.only.as_deref())?;
     let toolchain = Toolchain::find()?;
     let mut failures = Vec::new();
     for job in jobs {
@@ -81,12 +82,37 @@ fn providers() -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn select(providers: &[String], only: Option<&str>) -> Vec<Job> {
-    match only {
-        None => providers.iter().cloned().map(Job::Provider).chain([Job::Fixtures(None)]).collect(),
-        Some("fixtures") => vec![Job::Fixtures(None)],
-        Some(name) if providers.iter().any(|provider| provider == name) => vec![Job::Provider(name.to_owned())],
-        Some(name) => vec![Job::Fixtures(Some(name.to_owned()))],
+/// The examples of `tests/fixtures`, one file each.
+fn fixtures() -> Result<Vec<String>> {
+    let folder = workspace::root().join("tests/fixtures/examples");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("{} cannot be read", folder.display()))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            names.extend(path.file_stem().map(|name| name.to_string_lossy().into_owned()));
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn select(providers: &[String], fixtures: &[String], only: Option<&str>) -> Result<Vec<Job>> {
+    let Some(name) = only else {
+        return Ok(providers.iter().cloned().map(Job::Provider).chain([Job::Fixtures(None)]).collect());
+    };
+    let among = |names: &[String]| names.iter().any(|known| known == name);
+    if name == "fixtures" {
+        Ok(vec![Job::Fixtures(None)])
+    } else if among(providers) {
+        Ok(vec![Job::Provider(name.to_owned())])
+    } else if among(fixtures) {
+        Ok(vec![Job::Fixtures(Some(name.to_owned()))])
+    } else {
+        bail!(
+            "There is no component '{name}'. Providers: {}. Fixtures of the tests: {}.",
+            providers.join(", "),
+            fixtures.join(", ")
+        )
     }
 }
 
@@ -267,11 +293,15 @@ not json
     }
 
     #[test]
-    fn a_name_selects_a_provider_before_a_fixture() {
-        let providers = ["onepassword".to_owned()];
-        assert_eq!(select(&providers, Some("onepassword")), [Job::Provider("onepassword".into())]);
-        assert_eq!(select(&providers, Some("loops")), [Job::Fixtures(Some("loops".into()))]);
-        assert_eq!(select(&providers, None), [Job::Provider("onepassword".into()), Job::Fixtures(None)]);
+    fn a_name_selects_a_provider_or_a_fixture_and_an_unknown_one_is_answered_with_those_there_are() -> Result<()> {
+        let (providers, fixtures) = (["onepassword".to_owned()], ["loops".to_owned(), "traps".to_owned()]);
+        let select = |only| select(&providers, &fixtures, only);
+        assert_eq!(select(Some("onepassword"))?, [Job::Provider("onepassword".into())]);
+        assert_eq!(select(Some("loops"))?, [Job::Fixtures(Some("loops".into()))]);
+        assert_eq!(select(None)?, [Job::Provider("onepassword".into()), Job::Fixtures(None)]);
+        let error = select(Some("lops")).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("'lops'") && error.contains("onepassword") && error.contains("loops, traps"), "{error}");
+        Ok(())
     }
 
     #[test]

@@ -72,28 +72,32 @@ enum Job {
 fn providers() -> Result<Vec<String>> {
     let folder = workspace::root().join("providers");
     let mut names = Vec::new();
-    for entry in fs::read_dir(&folder).with_context(|| format!("{} cannot be read", folder.display()))? {
-        let entry = entry?;
-        if entry.path().join("Cargo.toml").is_file() {
-            names.push(entry.file_name().to_string_lossy().into_owned());
+    for path in entries(&folder)? {
+        if path.join("Cargo.toml").is_file() {
+            names.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
         }
     }
-    names.sort();
     Ok(names)
 }
 
-/// The examples of `tests/fixtures`, one file each.
+/// The examples of `tests/fixtures`: a file each, or a folder with a `main.rs` in it.
 fn fixtures() -> Result<Vec<String>> {
     let folder = workspace::root().join("tests/fixtures/examples");
     let mut names = Vec::new();
-    for entry in fs::read_dir(&folder).with_context(|| format!("{} cannot be read", folder.display()))? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "rs") {
+    for path in entries(&folder)? {
+        if path.extension().is_some_and(|extension| extension == "rs") || path.join("main.rs").is_file() {
             names.extend(path.file_stem().map(|name| name.to_string_lossy().into_owned()));
         }
     }
-    names.sort();
     Ok(names)
+}
+
+/// What is in a folder, in alphabetical order.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let read = || -> io::Result<Vec<PathBuf>> { fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect() };
+    let mut paths = read().with_context(|| format!("{} cannot be read", folder.display()))?;
+    paths.sort();
+    Ok(paths)
 }
 
 fn select(providers: &[String], fixtures: &[String], only: Option<&str>) -> Result<Vec<Job>> {

@@ -39,6 +39,14 @@ pub(crate) struct Envelope {
     pub(crate) data: String,
 }
 
+impl Envelope {
+    /// As it is sent.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        // Five strings can always be written.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
 /// Why an envelope could not be opened. Says nothing about its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -1,13 +1,116 @@
-//! 1Password service accounts as a Keyway provider
-#![allow(dead_code)]
+//! 1Password as a Keyway provider: reads and changes login items with a service account token (`ops_...`).
+//!
+//! It speaks the protocol of 1Password's own clients, so nothing else needs to run: four requests sign in (SRP, [`srp`]), one fetches an item, and
+//! what it holds is decrypted here, in the sandbox. 1Password's server never sees a key, and the host never sees one in the clear.
+//!
+//! | what | warm | after a sign-in (4 requests) |
+//! | --- | --- | --- |
+//! | `verify` | always signs in | 2: vaults, keysets |
+//! | `list_items` | 1 + 1 for each vault | + 1: keysets |
+//! | `resolve` | 1: item | 3: vault, keysets, item |
+//! | `write` | 3: vault, item, change | + 1: keysets |
+//! | `check_write_access` | 2: vault, item | + 1: keysets |
+//!
+//! From below: [`encoding`], [`random`], [`time`]; [`envelope`], [`mac`], [`srp`], [`throttle`] and [`keys`] are the cryptography, pure functions held
+//! against test vectors; [`token`] and [`model`] are what comes in; [`wire`], [`sign_in`], [`session`] and [`client`] make requests; [`vaults`],
+//! [`items`], [`resolve`](mod@resolve), [`write`](mod@write) and [`access`] are the provider's functions; [`login_fields`], [`splice`] and [`edit`] know the inside of
+//! an item; [`errors`] knows what to tell a person.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+mod access;
+mod client;
+mod edit;
 mod encoding;
 mod envelope;
+mod errors;
+mod items;
+mod keys;
+mod login_fields;
 mod mac;
+mod model;
 mod random;
+mod reference;
+mod resolve;
+mod session;
+mod sign_in;
+mod splice;
 mod srp;
 mod throttle;
 mod time;
 mod token;
+mod vaults;
 #[cfg(test)]
 mod vectors;
+mod wire;
+mod write;
+
+use keyway_sdk::{
+    Capabilities, Changes, Description, Fields, Host, ItemPage, Resolved, Result, SecretProvider, SettingSpec,
+    Settings, Verified, WriteAccess,
+};
+
+use crate::{
+    client::{Client, Machine},
+    random::SystemRandom,
+    reference::ItemReference,
+    token::Token,
+};
+
+/// The provider.
+pub struct OnePassword;
+
+keyway_sdk::export!(OnePassword);
+
+impl SecretProvider for OnePassword {
+    fn describe() -> Description {
+        let token = SettingSpec::secret(token::SETTING, "Service account token")
+            .help(
+                "In 1Password, open Developer, Directory, Service Account. Create one with Read Items (and Write Items, to let passwords be \
+                 rotated) on the vaults to automate, and copy its token. It starts with ops_ and is shown only once.",
+            )
+            .pattern(r"\s*ops_[A-Za-z0-9+/=_\s-]+");
+        let mut description = Description::new("1password", "1Password", env!("CARGO_PKG_VERSION"))
+            .reference(reference::SCHEME, reference::FORMAT)
+            .setting(token)
+            .capabilities(Capabilities { list_items: true, write: true, one_time_codes: true });
+        for domain in token::DOMAINS {
+            description = description.destination(format!("https://*.{domain}"));
+        }
+        description
+    }
+
+    fn verify(host: &Host<'_>, settings: &Settings) -> Result<Verified> {
+        with_client(host, settings, access::verify)
+    }
+
+    fn list_items(host: &Host<'_>, settings: &Settings, page: Option<&str>) -> Result<ItemPage> {
+        with_client(host, settings, |client| items::list(client, page))
+    }
+
+    fn resolve(host: &Host<'_>, settings: &Settings, reference: &str, fields: Fields) -> Result<Resolved> {
+        let reference = ItemReference::parse(reference)?;
+        with_client(host, settings, |client| resolve::resolve(client, reference, fields))
+    }
+
+    fn write(
+        host: &Host<'_>,
+        settings: &Settings,
+        reference: &str,
+        changes: &Changes,
+        expected_revision: Option<&str>,
+    ) -> Result<String> {
+        let reference = ItemReference::parse(reference)?;
+        with_client(host, settings, |client| write::write(client, reference, changes, expected_revision))
+    }
+
+    fn check_write_access(host: &Host<'_>, settings: &Settings, reference: &str) -> Result<WriteAccess> {
+        let reference = ItemReference::parse(reference)?;
+        with_client(host, settings, |client| access::check(client, reference))
+    }
+}
+
+fn with_client<T>(host: &Host<'_>, settings: &Settings, call: impl FnOnce(&mut Client<'_>) -> Result<T>) -> Result<T> {
+    let token = Token::from_settings(settings)?;
+    let machine = Machine { random: &SystemRandom, pause: &std::thread::sleep };
+    call(&mut Client::new(host, &token, &machine))
+}

@@ -60,6 +60,12 @@ impl ThrottleToken {
     }
 }
 
+impl std::fmt::Debug for ThrottleToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ThrottleToken").field("issued_at", &self.issued_at).finish_non_exhaustive()
+    }
+}
+
 /// PAE of the PASETO specification, section 2.2.1.
 fn pre_authentication_encoding(pieces: &[&str]) -> Vec<u8> {
     let mut encoded = (pieces.len() as u64).to_le_bytes().to_vec();

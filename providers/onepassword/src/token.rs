@@ -23,7 +23,7 @@ const PREFIX: &str = "ops_";
 /// Under which id the master unlock key opens envelopes, whatever the token calls it.
 pub(crate) const MASTER_KEY_ID: &str = "mp";
 /// The sign-in addresses that exist: any name below one of these.
-const DOMAINS: [&str; 3] = ["1password.com", "1password.ca", "1password.eu"];
+pub(crate) const DOMAINS: [&str; 3] = ["1password.com", "1password.ca", "1password.eu"];
 /// Longer texts are no tokens (a real one has about 850 characters).
 const MAX_BYTES: usize = 16 * 1024;
 
@@ -99,7 +99,10 @@ impl Token {
             Some(secret) => Some(ThrottleSecret::new(decode_hex(&secret.seed).map_err(|_| incomplete())?, secret.uuid)),
             None => None,
         };
-        if content.email.is_empty() || content.device_uuid.is_empty() || !content.device_uuid.is_ascii() {
+        // The device's id becomes part of a path and of a header.
+        let is_device_id =
+            |id: &str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        if content.email.is_empty() || !is_device_id(&content.device_uuid) {
             return Err(incomplete());
         }
         Ok(Self {

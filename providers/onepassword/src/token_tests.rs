@@ -113,6 +113,7 @@ fn a_token_without_a_part_that_a_login_needs_is_incomplete() {
         ("muk", json!({"alg": "A128GCM", "kty": "oct", "k": vectors()["tokenJson"]["muk"]["k"]})),
         ("throttleSecret", json!({"seed": "00", "uuid": "X"})),
         ("deviceUuid", json!("")),
+        ("deviceUuid", json!("a/../b")),
     ] {
         assert!(
             refusal(&changed(|content| content[member] = value.clone())).contains("incomplete"),

@@ -1,0 +1,42 @@
+//! `verify` and `check-write-access`: what the service account may do. Both change nothing.
+
+use keyway_sdk::{Attribute, Error, Verified, WriteAccess};
+
+use crate::{
+    client::Client, edit::unsupported_category, errors::read_only_sentence, reference::ItemReference,
+    resolve::fetch_item, vaults,
+};
+
+/// Signs in anew, whatever session there is, and opens every vault. Six requests.
+pub(crate) fn verify(client: &mut Client<'_>) -> Result<Verified, Error> {
+    client.renew()?;
+    let vaults = vaults::fetch_all(client)?;
+    if vaults.readable.is_empty() {
+        return Err(if vaults.unopened > 0 {
+            vaults::cannot_open()
+        } else {
+            Error::PermissionDenied(
+                "This service account can't read any vault. Grant Read Items on at least one vault.".to_owned(),
+            )
+        });
+    }
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let token = client.token();
+    Ok(Verified {
+        account: token.host().to_owned(),
+        vault_count: count(vaults.readable.len()),
+        writable_vault_count: Some(count(vaults.readable.iter().filter(|vault| vault.is_writable()).count())),
+        attributes: vec![Attribute::new("service-account", token.email.as_str())],
+    })
+}
+
+/// What the server says about the vault of this item, and whether the item is there at all. Two requests.
+pub(crate) fn check(client: &mut Client<'_>, reference: ItemReference<'_>) -> Result<WriteAccess, Error> {
+    let vault = vaults::fetch(client, reference.vault)?;
+    let item = fetch_item(client, reference)?;
+    Ok(match unsupported_category(&item.template_uuid) {
+        Some(reason) => WriteAccess::Denied(reason.to_owned()),
+        None if vault.is_writable() => WriteAccess::Granted,
+        None => WriteAccess::Denied(read_only_sentence(Some(&vault.name))),
+    })
+}

@@ -1,0 +1,259 @@
+//! What went wrong with a request, and what to tell a person about it.
+//!
+//! Invariant: no message holds anything of a body, a header or a reference; they are made of fixed sentences, the server's name, numbers, and the
+//! name of the vault in question.
+
+use keyway_sdk::{
+    Error,
+    http::{HttpError, Response, retry_after_seconds},
+};
+use serde::Deserialize;
+
+/// Why a request did not give what was asked for.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The server refused; the request had no effect (except perhaps for [`Refusal::OutOfOrder`]).
+    Refused(Refusal),
+    /// There was no complete answer; whether the request had an effect is unknown.
+    Transport(HttpError),
+    /// There was an answer, and it cannot be right. The text completes "(server) answered ...".
+    Garbled(&'static str),
+    /// An error that already is one for the host: of the sign-in, of the session store.
+    Final(Error),
+}
+
+/// A complete answer that is not a success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    BadRequest,
+    /// The session, or at sign-in the token, is not accepted.
+    Unauthorized,
+    Forbidden,
+    NotFound,
+    Conflict,
+    /// How many seconds to wait, if the server said.
+    RateLimited(Option<u32>),
+    /// 408 or 5xx.
+    OutOfOrder(u16),
+    /// Any other status.
+    Unexpected(u16),
+    /// An error object with this code where a result should be.
+    Code(i64),
+}
+
+/// What a request was about, for the message.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Asked<'a> {
+    /// One of the sign-in's steps.
+    SignIn,
+    /// Keysets, or the list of vaults.
+    Account,
+    /// One vault, by its name if that is known.
+    Vault(Option<&'a str>),
+    /// One item in that vault.
+    Item(Option<&'a str>),
+    /// A change of an item in that vault.
+    Change(Option<&'a str>),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Final(error)
+    }
+}
+
+/// The error object of the protocol, in plain text or in an envelope.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorObject {
+    error_code: i64,
+}
+
+/// Longer bodies are no error objects. The longest that was reported has about 100 bytes.
+const MAX_ERROR_OBJECT: usize = 4 * 1024;
+
+/// The code of an error object; `None` if the body is something else.
+pub(crate) fn error_code(body: &[u8]) -> Option<i64> {
+    if body.len() > MAX_ERROR_OBJECT {
+        return None;
+    }
+    serde_json::from_slice::<ErrorObject>(body).ok().map(|object| object.error_code)
+}
+
+impl Refusal {
+    /// What an answer means that is not a success; `None` for a success.
+    pub(crate) fn of(response: &Response, now: u64) -> Option<Self> {
+        Some(match response.status {
+            200..=299 => return None,
+            // Servers before September 2025 answered so to several things that have a status of their own now.
+            400 => error_code(&response.body).map_or(Self::BadRequest, Self::from_code),
+            401 => Self::Unauthorized,
+            403 => Self::Forbidden,
+            404 | 410 => Self::NotFound,
+            409 => Self::Conflict,
+            429 => Self::RateLimited(retry_after_seconds(&response.headers, now).or_else(|| delay_in(&response.body))),
+            status @ (408 | 500..=599) => Self::OutOfOrder(status),
+            status => Self::Unexpected(status),
+        })
+    }
+
+    /// What an error object means.
+    pub(crate) fn from_code(code: i64) -> Self {
+        match code {
+            102 => Self::Unauthorized,
+            117 => Self::NotFound,
+            code => Self::Code(code),
+        }
+    }
+}
+
+/// A delay that stands in the body of a 429. Where the server puts it is not documented, so the usual names are tried.
+fn delay_in(body: &[u8]) -> Option<u32> {
+    #[derive(Deserialize)]
+    struct Delay {
+        #[serde(
+            alias = "retry_after",
+            alias = "retryAfterSeconds",
+            alias = "retry_after_seconds",
+            rename = "retryAfter"
+        )]
+        seconds: f64,
+    }
+    if body.len() > MAX_ERROR_OBJECT {
+        return None;
+    }
+    let seconds = serde_json::from_slice::<Delay>(body).ok()?.seconds.ceil();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked")]
+    (0.0..=f64::from(u32::MAX)).contains(&seconds).then_some(seconds as u32)
+}
+
+impl Failure {
+    /// As an error of the contract. `server` is the server's name.
+    pub(crate) fn into_error(self, server: &str, asked: Asked<'_>) -> Error {
+        match self {
+            Self::Final(error) => error,
+            Self::Refused(refusal) => refusal.into_error(server, asked),
+            Self::Garbled(what) => {
+                let changed =
+                    if matches!(asked, Asked::Change(_)) { " Whether the item was changed is unknown." } else { "" };
+                Error::UnexpectedAnswer(format!(
+                    "{server} answered {what}, which 1Password does not do. Something between here and 1Password may have altered it.{changed}"
+                ))
+            }
+            Self::Transport(error) => match (asked, error) {
+                (
+                    Asked::Change(_),
+                    HttpError::Timeout
+                    | HttpError::Connection
+                    | HttpError::Incomplete
+                    | HttpError::Protocol
+                    | HttpError::TooLarge
+                    | HttpError::Other(_),
+                ) => Error::Unavailable(format!(
+                    "The connection to {server} failed while the item was being changed, so the change may or may not have been \
+                     made. Read the item before trying again."
+                )),
+                (_, error) => error.into_error(server),
+            },
+        }
+    }
+}
+
+impl Refusal {
+    fn into_error(self, server: &str, asked: Asked<'_>) -> Error {
+        match (self, asked) {
+            (Self::BadRequest | Self::Unauthorized | Self::NotFound, Asked::SignIn) => token_refused(),
+            (Self::Unauthorized, _) => token_refused(),
+            (Self::Forbidden, Asked::SignIn) => Error::PermissionDenied(format!(
+                "{server} refused the sign-in of this service account (status 403). Check in 1Password that the service account is active \
+                 and that no firewall rule of the account blocks this network."
+            )),
+            (Self::Forbidden, Asked::Account) => Error::PermissionDenied(
+                "1Password does not let this service account see its vaults. Grant it Read Items on at least one vault.".to_owned(),
+            ),
+            (Self::Forbidden, Asked::Vault(vault) | Asked::Item(vault)) => Error::PermissionDenied(format!(
+                "The service account cannot read {}. Grant it Read Items on that vault.",
+                the_vault(vault)
+            )),
+            (Self::Forbidden, Asked::Change(vault)) => read_only(vault),
+            (Self::NotFound, Asked::Vault(_)) => Error::NotFound(
+                "There is no such vault, or the service account cannot see it. Check the reference, and that the service account has \
+                 Read Items on the vault."
+                    .to_owned(),
+            ),
+            (Self::NotFound, Asked::Item(vault) | Asked::Change(vault)) => Error::NotFound(format!(
+                "There is no such item in {}. It may have been deleted or moved to another vault.",
+                the_vault(vault)
+            )),
+            (Self::Conflict, _) => Error::Conflict(
+                "Somebody else changed this vault at the same time, so nothing was written. Try again.".to_owned(),
+            ),
+            (Self::RateLimited(seconds), _) => Error::RateLimited {
+                retry_after_seconds: seconds,
+                message: match seconds {
+                    Some(seconds) => format!(
+                        "1Password accepts no further requests of this service account for now: too many were made. It asks to wait {}.",
+                        duration(seconds)
+                    ),
+                    None => "1Password accepts no further requests of this service account for now: too many were made. Try again later."
+                        .to_owned(),
+                },
+            },
+            (Self::OutOfOrder(status), Asked::Change(_)) => Error::Unavailable(format!(
+                "{server} is out of order (status {status}), so the change may or may not have been made. Read the item before trying again."
+            )),
+            (Self::OutOfOrder(status), _) => {
+                Error::Unavailable(format!("{server} is out of order (status {status}). Try again later."))
+            }
+            (Self::Unexpected(status), _) if (300..400).contains(&status) => Error::UnexpectedAnswer(format!(
+                "{server} redirects to somewhere else (status {status}), which is not followed. If the account has moved, create a new \
+                 service account and reconnect."
+            )),
+            (Self::BadRequest, _) => {
+                Error::UnexpectedAnswer(format!("{server} did not understand the request (status 400)."))
+            }
+            (Self::NotFound, _) => Error::UnexpectedAnswer(format!("{server} does not know the request (status 404).")),
+            (Self::Unexpected(status), _) => {
+                Error::UnexpectedAnswer(format!("{server} answered with the unexpected status {status}."))
+            }
+            (Self::Code(code), _) => Error::UnexpectedAnswer(format!("{server} refused the request with its error {code}.")),
+        }
+    }
+}
+
+/// The third mistake that a person makes with a token; the other two need no server.
+pub(crate) fn token_refused() -> Error {
+    Error::Unauthenticated(
+        "1Password does not accept this service account token. It may have been revoked or have expired. Create a new service account \
+         and reconnect."
+            .to_owned(),
+    )
+}
+
+/// Writing is not allowed in this vault.
+pub(crate) fn read_only(vault: Option<&str>) -> Error {
+    Error::PermissionDenied(read_only_sentence(vault))
+}
+
+/// Why writing is not allowed, and what would change it.
+pub(crate) fn read_only_sentence(vault: Option<&str>) -> String {
+    format!("The service account can only read {}. Grant it Write Items on that vault.", the_vault(vault))
+}
+
+fn the_vault(name: Option<&str>) -> String {
+    match name {
+        Some(name) if !name.is_empty() => format!("the vault '{name}'"),
+        _ => "the item's vault".to_owned(),
+    }
+}
+
+fn duration(seconds: u32) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} seconds"),
+        _ => format!("{} minutes", seconds.div_ceil(60)),
+    }
+}
+
+#[cfg(test)]
+#[path = "errors_tests.rs"]
+mod tests;

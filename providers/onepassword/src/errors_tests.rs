@@ -1,0 +1,109 @@
+use super::*;
+use keyway_sdk::http::Headers;
+
+fn response(status: u16, headers: Headers, body: &str) -> Response {
+    Response { status, headers, body: zeroize::Zeroizing::new(body.as_bytes().to_vec()) }
+}
+
+fn refusal(status: u16, body: &str) -> Option<Refusal> {
+    Refusal::of(&response(status, Headers::new(), body), 0)
+}
+
+#[test]
+fn every_status_has_its_meaning() {
+    for (status, expected) in [
+        (200, None),
+        (204, None),
+        (302, Some(Refusal::Unexpected(302))),
+        (400, Some(Refusal::BadRequest)),
+        (401, Some(Refusal::Unauthorized)),
+        (403, Some(Refusal::Forbidden)),
+        (404, Some(Refusal::NotFound)),
+        (408, Some(Refusal::OutOfOrder(408))),
+        (409, Some(Refusal::Conflict)),
+        (418, Some(Refusal::Unexpected(418))),
+        (429, Some(Refusal::RateLimited(None))),
+        (500, Some(Refusal::OutOfOrder(500))),
+        (503, Some(Refusal::OutOfOrder(503))),
+    ] {
+        assert_eq!(refusal(status, "{}"), expected, "{status}");
+    }
+}
+
+#[test]
+fn an_error_object_says_what_an_old_servers_400_means() {
+    let object = |code: i64| format!(r#"{{"errorCode":{code},"errorMessage":"Not found.","requestId":5}}"#);
+    assert_eq!(refusal(400, &object(117)), Some(Refusal::NotFound));
+    assert_eq!(refusal(400, &object(102)), Some(Refusal::Unauthorized));
+    assert_eq!(refusal(400, &object(999)), Some(Refusal::Code(999)));
+    assert_eq!(refusal(400, r#"{"reason":"invalid_sk_prefix_format"}"#), Some(Refusal::BadRequest));
+    assert_eq!(error_code(b"[]"), None);
+    assert_eq!(error_code(format!(r#"{{"errorCode":1,"x":"{}"}}"#, "x".repeat(5000)).as_bytes()), None);
+}
+
+#[test]
+fn the_delay_of_a_429_comes_from_the_header_else_from_the_body_else_is_absent() {
+    let limited = |headers, body| Refusal::of(&response(429, headers, body), 784_111_777);
+    let header = |value: &str| Headers::new().with("Retry-After", value);
+    assert_eq!(limited(header("3480"), "{}"), Some(Refusal::RateLimited(Some(3480))));
+    assert_eq!(limited(header("Sun, 06 Nov 1994 08:51:37 GMT"), ""), Some(Refusal::RateLimited(Some(120))));
+    assert_eq!(limited(header("7"), r#"{"retryAfter":9}"#), Some(Refusal::RateLimited(Some(7))));
+    for body in [r#"{"retryAfter":8.2}"#, r#"{"retry_after":9}"#, r#"{"retryAfterSeconds":9,"errorCode":1}"#] {
+        assert_eq!(limited(Headers::new(), body), Some(Refusal::RateLimited(Some(9))), "{body}");
+    }
+    for body in ["", "busy", "{}", r#"{"retryAfter":"soon"}"#, r#"{"retryAfter":-1}"#, r#"{"retryAfter":1e99}"#] {
+        assert_eq!(limited(Headers::new(), body), Some(Refusal::RateLimited(None)), "{body}");
+    }
+}
+
+#[test]
+fn a_refusal_becomes_the_case_that_a_host_can_act_on() {
+    let case = |refusal: Refusal, asked| Failure::Refused(refusal).into_error("my.1password.com", asked);
+    let vault = Some("Automation");
+    for asked in [Asked::SignIn, Asked::Account, Asked::Item(vault)] {
+        assert!(matches!(case(Refusal::Unauthorized, asked), Error::Unauthenticated(text) if text.contains("revoked")));
+    }
+    for refusal in [Refusal::BadRequest, Refusal::NotFound] {
+        assert!(matches!(case(refusal, Asked::SignIn), Error::Unauthenticated(_)));
+    }
+    let Error::PermissionDenied(text) = case(Refusal::Forbidden, Asked::Change(vault)) else { panic!() };
+    assert_eq!(text, "The service account can only read the vault 'Automation'. Grant it Write Items on that vault.");
+    let Error::PermissionDenied(text) = case(Refusal::Forbidden, Asked::Item(None)) else { panic!() };
+    assert_eq!(text, "The service account cannot read the item's vault. Grant it Read Items on that vault.");
+    let Error::NotFound(text) = case(Refusal::NotFound, Asked::Item(vault)) else { panic!() };
+    assert_eq!(
+        text,
+        "There is no such item in the vault 'Automation'. It may have been deleted or moved to another vault."
+    );
+    let Error::RateLimited { retry_after_seconds: Some(3480), message } =
+        case(Refusal::RateLimited(Some(3480)), Asked::SignIn)
+    else {
+        panic!()
+    };
+    assert!(message.contains("58 minutes"), "{message}");
+    assert!(matches!(case(Refusal::OutOfOrder(502), Asked::Account), Error::Unavailable(text) if text.contains("502")));
+    for refusal in [Refusal::Unexpected(302), Refusal::Unexpected(418), Refusal::BadRequest, Refusal::Code(7)] {
+        assert!(matches!(case(refusal, Asked::Vault(None)), Error::UnexpectedAnswer(_)));
+    }
+}
+
+#[test]
+fn a_change_without_a_clear_answer_says_that_it_may_have_been_made() {
+    let case = |failure: Failure| failure.into_error("my.1password.com", Asked::Change(None));
+    for failure in [
+        Failure::Transport(HttpError::Timeout),
+        Failure::Transport(HttpError::Incomplete),
+        Failure::Transport(HttpError::Connection),
+        Failure::Refused(Refusal::OutOfOrder(504)),
+    ] {
+        let Error::Unavailable(text) = case(failure) else { panic!() };
+        assert!(text.contains("may or may not"), "{text}");
+    }
+    let Error::UnexpectedAnswer(text) = case(Failure::Garbled("half an answer")) else { panic!() };
+    assert!(text.contains("unknown"), "{text}");
+    // It never left this machine.
+    assert!(matches!(case(Failure::Transport(HttpError::Denied)), Error::PermissionDenied(_)));
+    assert!(
+        matches!(case(Failure::Transport(HttpError::Dns)), Error::Unavailable(text) if !text.contains("may or may not"))
+    );
+}

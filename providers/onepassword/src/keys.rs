@@ -1,0 +1,156 @@
+//! The key chain: master unlock key -> keyset -> RSA key -> vault key.
+//!
+//! A service account has one or more keysets. One is opened by the master unlock key of the token, others by the RSA key of another keyset. A
+//! vault's key is encrypted to the RSA key of one keyset, so exactly the keysets on the way to that one are opened, on demand. A keyset that
+//! cannot be opened therefore costs the vaults that need it, and nothing else (the official client fails as a whole).
+//!
+//! Opening an RSA key takes milliseconds, so vault keys are kept in the session (see [`crate::session`]) and this chain is walked
+//! once for each vault and login.
+
+use std::collections::HashMap;
+
+use crypto_bigint::BoxedUint;
+use rsa::{Oaep, PrivateKey};
+use serde::{Deserialize, Serialize};
+use sha1::Sha1;
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use crate::{
+    encoding::decode_b64u,
+    envelope::{Envelope, OpenError, SymmetricKey},
+    token::MASTER_KEY_ID,
+};
+
+/// As the server sends them, all members that are needed here.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Keyset {
+    uuid: String,
+    /// [`MASTER_KEY_ID`] or the id of another keyset; empty means that the envelope says it.
+    #[serde(default)]
+    encrypted_by: String,
+    /// Counts up when an account's keyset is replaced.
+    #[serde(default)]
+    sn: i64,
+    enc_sym_key: Envelope,
+    enc_pri_key: Envelope,
+}
+
+/// Opens vault keys. Holds every RSA key that it had to open on the way.
+pub(crate) struct KeyChain<'a> {
+    keysets: &'a [Keyset],
+    master_key: &'a SymmetricKey,
+    opened: HashMap<&'a str, RsaKey>,
+}
+
+/// An RSA private key and what it may be used for. The key wipes itself when dropped.
+struct RsaKey {
+    id: String,
+    algorithm: Algorithm,
+    key: PrivateKey,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+enum Algorithm {
+    /// With SHA-1 for the label and for MGF1; the server's choice.
+    #[serde(rename = "RSA-OAEP")]
+    OaepSha1,
+    #[serde(rename = "RSA-OAEP-256")]
+    OaepSha256,
+}
+
+#[derive(Deserialize)]
+struct RsaJwk {
+    kty: String,
+    #[serde(default)]
+    kid: String,
+    alg: Algorithm,
+    n: String,
+    e: String,
+    d: Zeroizing<String>,
+    p: Zeroizing<String>,
+    q: Zeroizing<String>,
+}
+
+impl<'a> KeyChain<'a> {
+    /// A chain that starts at the token's master unlock key.
+    pub(crate) fn new(keysets: &'a [Keyset], master_key: &'a SymmetricKey) -> Self {
+        Self { keysets, master_key, opened: HashMap::new() }
+    }
+
+    /// Opens the key of a vault.
+    pub(crate) fn open_vault_key(&mut self, envelope: &Envelope) -> Result<SymmetricKey, OpenError> {
+        // Each step goes to a keyset's parent, so a longer way than there are keysets is a circle.
+        let jwk = self.rsa_key(&envelope.kid, self.keysets.len())?.open(envelope)?;
+        SymmetricKey::from_jwk(&jwk)
+    }
+
+    fn rsa_key(&mut self, keyset_id: &str, steps_left: usize) -> Result<&RsaKey, OpenError> {
+        let steps_left = steps_left.checked_sub(1).ok_or(OpenError::WrongKey)?;
+        let mut candidates: Vec<&'a Keyset> = self.keysets.iter().filter(|keyset| keyset.uuid == keyset_id).collect();
+        candidates.sort_by_key(|keyset| std::cmp::Reverse(keyset.sn));
+        let mut failure = OpenError::WrongKey;
+        for keyset in candidates {
+            if !self.opened.contains_key(keyset.uuid.as_str()) {
+                match self.open_keyset(keyset, steps_left) {
+                    Ok(key) => self.opened.insert(&keyset.uuid, key),
+                    Err(error) => {
+                        failure = error;
+                        continue;
+                    }
+                };
+            }
+            return self.opened.get(keyset.uuid.as_str()).ok_or(failure);
+        }
+        Err(failure)
+    }
+
+    fn open_keyset(&mut self, keyset: &Keyset, steps_left: usize) -> Result<RsaKey, OpenError> {
+        let parent = if keyset.encrypted_by.is_empty() { &keyset.enc_sym_key.kid } else { &keyset.encrypted_by };
+        let symmetric = if parent == MASTER_KEY_ID {
+            self.master_key.open(&keyset.enc_sym_key)?
+        } else {
+            self.rsa_key(parent, steps_left)?.open(&keyset.enc_sym_key)?
+        };
+        RsaKey::from_jwk(&SymmetricKey::from_jwk(&symmetric)?.open(&keyset.enc_pri_key)?)
+    }
+}
+
+impl RsaKey {
+    fn from_jwk(json: &[u8]) -> Result<Self, OpenError> {
+        let jwk: RsaJwk = serde_json::from_slice(json).map_err(|_| OpenError::Malformed)?;
+        if jwk.kty != "RSA" {
+            return Err(OpenError::Algorithm);
+        }
+        let primes = vec![number(&jwk.p)?, number(&jwk.q)?];
+        let key = PrivateKey::from_components(number(&jwk.n)?, number(&jwk.e)?, number(&jwk.d)?, primes)
+            .map_err(|_| OpenError::Malformed)?;
+        Ok(Self { id: jwk.kid, algorithm: jwk.alg, key })
+    }
+
+    fn open(&self, envelope: &Envelope) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        if envelope.kid != self.id {
+            return Err(OpenError::WrongKey);
+        }
+        let data = decode_b64u(&envelope.data).map_err(|_| OpenError::Malformed)?;
+        // The envelope's algorithm must be the key's own, as the official client insists.
+        let plaintext = match (self.algorithm, envelope.enc.as_str()) {
+            (Algorithm::OaepSha1, "RSA-OAEP") => self.key.decrypt(Oaep::<Sha1>::new(), &data),
+            (Algorithm::OaepSha256, "RSA-OAEP-256") => self.key.decrypt(Oaep::<Sha256>::new(), &data),
+            _ => return Err(OpenError::Algorithm),
+        };
+        plaintext.map(Zeroizing::new).map_err(|_| OpenError::Integrity)
+    }
+}
+
+/// An unsigned big-endian number in base64.
+fn number(text: &str) -> Result<BoxedUint, OpenError> {
+    let bytes = decode_b64u(text).map_err(|_| OpenError::Malformed)?;
+    let bits = u32::try_from(bytes.len()).ok().and_then(|bytes| bytes.checked_mul(8)).ok_or(OpenError::Malformed)?;
+    BoxedUint::from_be_slice(&bytes, bits).map_err(|_| OpenError::Malformed)
+}
+
+#[cfg(test)]
+#[path = "keys_tests.rs"]
+mod tests;

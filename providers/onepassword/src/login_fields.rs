@@ -1,0 +1,261 @@
+//! Where the built-in login fields are in an item's details.
+//!
+//! 1Password marks the built-in fields with a `designation`, `username` or `password`; labels and ids of other fields mean nothing (a field that
+//! somebody named "password" is not read). An item of the category Password has its password in a member of its own. The one-time password is a
+//! concealed field in a section whose id begins with `TOTP_`.
+//!
+//! Nothing is copied: every value is a slice of the text, as it stands there, so that it can be replaced in place. A part that does not look as expected is
+//! not a login field; only details that are no JSON object at all are an error.
+
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use zeroize::Zeroizing;
+
+/// The category Login.
+pub(crate) const LOGIN: &str = "001";
+/// The category Password.
+pub(crate) const PASSWORD: &str = "005";
+/// How the ids of one-time password fields begin.
+const TOTP_PREFIX: &str = "TOTP_";
+
+/// Which built-in field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Builtin {
+    Username,
+    Password,
+}
+
+/// A field that is there.
+#[derive(Clone, Copy)]
+pub(crate) enum Spot<'a> {
+    /// An object of `fields`, and its `value` unless it has none.
+    Field { object: &'a RawValue, value: Option<&'a RawValue> },
+    /// The member `password` of the details themselves.
+    Member(&'a RawValue),
+}
+
+/// What was found. All of it borrows from the text.
+pub(crate) struct LoginFields<'a> {
+    /// The whole text.
+    pub(crate) details: &'a RawValue,
+    /// The list of built-in and web-form fields.
+    pub(crate) fields: Option<&'a RawValue>,
+    pub(crate) username: Option<Spot<'a>>,
+    pub(crate) password: Option<Spot<'a>>,
+    /// Earlier passwords, the newest first.
+    pub(crate) history: Option<&'a RawValue>,
+    totp: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Details<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    fields: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    sections: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    password_history: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    password: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Field<'a> {
+    #[serde(borrow)]
+    designation: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    value: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Section<'a> {
+    #[serde(borrow)]
+    fields: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct SectionField<'a> {
+    #[serde(borrow)]
+    n: Cow<'a, str>,
+    #[serde(borrow)]
+    k: Cow<'a, str>,
+    #[serde(borrow)]
+    v: &'a RawValue,
+}
+
+/// A member that is there, `null` included. (`Option` alone takes `null` for absent.)
+pub(crate) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+impl<'a> LoginFields<'a> {
+    /// Looks through the details of an item of this category.
+    pub(crate) fn find(details: &'a str, category: &str) -> Result<Self, serde_json::Error> {
+        let details: &RawValue = serde_json::from_str(details)?;
+        let shape: Details<'a> = object(details)?;
+        let mut found = Self {
+            details,
+            fields: shape.fields,
+            username: None,
+            password: None,
+            history: shape.password_history,
+            totp: None,
+        };
+        for element in elements(shape.fields) {
+            let Ok(field) = object::<Field<'a>>(element) else { continue };
+            let spot = match &*field.designation {
+                "username" => &mut found.username,
+                "password" => &mut found.password,
+                _ => continue,
+            };
+            spot.get_or_insert(Spot::Field { object: element, value: field.value });
+        }
+        if found.password.is_none() && category == PASSWORD {
+            found.password = shape.password.map(Spot::Member);
+        }
+        found.totp = elements(shape.sections)
+            .into_iter()
+            .filter_map(|section| object::<Section<'a>>(section).ok())
+            .flat_map(|section| section.fields)
+            .filter_map(|field| object::<SectionField<'a>>(field).ok())
+            .find(|field| field.k == "concealed" && field.n.starts_with(TOTP_PREFIX))
+            .map(|field| field.v);
+        Ok(found)
+    }
+
+    pub(crate) fn spot(&self, which: Builtin) -> Option<Spot<'a>> {
+        match which {
+            Builtin::Username => self.username,
+            Builtin::Password => self.password,
+        }
+    }
+
+    /// What the field holds; `None` if the item lacks it.
+    pub(crate) fn value(&self, which: Builtin) -> Option<Zeroizing<String>> {
+        self.spot(which).and_then(Spot::value).and_then(text)
+    }
+
+    /// What makes one-time codes; `None` if the item has none, or an empty one.
+    pub(crate) fn totp(&self) -> Option<Zeroizing<String>> {
+        self.totp.and_then(text).filter(|secret| !secret.trim().is_empty())
+    }
+}
+
+impl<'a> Spot<'a> {
+    /// The value as it stands in the text.
+    pub(crate) fn value(self) -> Option<&'a RawValue> {
+        match self {
+            Self::Field { value, .. } => value,
+            Self::Member(value) => Some(value),
+        }
+    }
+}
+
+/// An object with these members. (serde alone takes a list of the values as well.)
+pub(crate) fn object<'a, T: Deserialize<'a>>(value: &'a RawValue) -> Result<T, serde_json::Error> {
+    if !value.get().starts_with('{') {
+        return Err(serde::de::Error::custom("not an object"));
+    }
+    serde_json::from_str(value.get())
+}
+
+/// The elements of a list; none if it is something else.
+fn elements(list: Option<&RawValue>) -> Vec<&RawValue> {
+    list.and_then(|list| serde_json::from_str(list.get()).ok()).unwrap_or_default()
+}
+
+/// A string; `None` for anything else.
+fn text(value: &RawValue) -> Option<Zeroizing<String>> {
+    serde_json::from_str(value.get()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vectors::vectors;
+
+    fn values(details: &str, category: &str) -> [Option<String>; 3] {
+        let found = LoginFields::find(details, category).unwrap();
+        [found.value(Builtin::Username), found.value(Builtin::Password), found.totp()]
+            .map(|value| value.map(|value| value.as_str().to_owned()))
+    }
+
+    fn some(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    #[test]
+    fn the_vectors_item_has_all_three() {
+        let details = vectors()["keys"]["itemDetails"].to_string();
+        let totp = "otpauth://totp/Example:alice@example.com?secret=JBSWY3DPEHPK3PXP&issuer=Example&algorithm=SHA1&digits=6&period=30";
+        assert_eq!(values(&details, LOGIN), [some("alice@example.com"), some("p4ss-wörd \"1\""), some(totp)]);
+    }
+
+    #[test]
+    fn only_the_designation_makes_a_field_built_in() {
+        let details = r#"{"fields":[
+            {"type":"T","id":"username","name":"username","value":"form field"},
+            {"type":"P","id":"password","name":"password","designation":"","value":"form field"},
+            {"type":"P","id":"p","name":"p","designation":null,"value":"form field"}],
+          "sections":[{"name":"s","title":"","fields":[{"n":"password","t":"password","k":"concealed","v":"custom"}]}],
+          "password":"member of another category"}"#;
+        assert_eq!(values(details, LOGIN), [None, None, None]);
+    }
+
+    #[test]
+    fn of_two_fields_with_one_designation_the_first_counts() {
+        let details =
+            r#"{"fields":[{"designation":"username","value":"one"},{"designation":"username","value":"two"}]}"#;
+        assert_eq!(values(details, LOGIN)[0], some("one"));
+    }
+
+    #[test]
+    fn empty_is_not_absent() {
+        let details = r#"{"fields":[{"designation":"username","value":""},{"designation":"password"}]}"#;
+        assert_eq!(values(details, LOGIN), [some(""), None, None]);
+        let details = r#"{"fields":[{"designation":"username","value":null},{"designation":"password","value":7}]}"#;
+        assert_eq!(values(details, LOGIN), [None, None, None]);
+    }
+
+    #[test]
+    fn the_category_password_has_its_password_in_a_member_of_its_own() {
+        assert_eq!(values(r#"{"password":"p"}"#, PASSWORD), [None, some("p"), None]);
+        assert_eq!(values(r#"{"password":"p"}"#, "003"), [None, None, None]);
+        let both = r#"{"password":"p","fields":[{"designation":"password","value":"q"}]}"#;
+        assert_eq!(values(both, PASSWORD)[1], some("q"));
+    }
+
+    #[test]
+    fn a_one_time_password_is_a_concealed_field_with_its_kind_of_id() {
+        let section = |n: &str, k: &str, v: &str| {
+            format!(r#"{{"sections":[{{}},{{"fields":[{{"n":"{n}","k":"{k}","v":{v}}}]}}]}}"#)
+        };
+        assert_eq!(values(&section("TOTP_1", "concealed", "\"JBSW\""), LOGIN)[2], some("JBSW"));
+        for (n, k, v) in [
+            ("totp_1", "concealed", "\"JBSW\""),
+            ("one-time password", "concealed", "\"JBSW\""),
+            ("TOTP_1", "string", "\"JBSW\""),
+            ("TOTP_1", "concealed", "\" \""),
+            ("TOTP_1", "concealed", "null"),
+        ] {
+            assert_eq!(values(&section(n, k, v), LOGIN)[2], None, "{n} {k} {v}");
+        }
+    }
+
+    #[test]
+    fn what_other_clients_left_behind_is_no_obstacle() {
+        for details in [
+            "{}",
+            r#"{"fields":null,"sections":null,"passwordHistory":null}"#,
+            r#"{"fields":{},"sections":7}"#,
+            r#"{"fields":[null,7,"x",[],["username","x"],{}],"sections":[null,{"fields":null},{"fields":[null,{}]}]}"#,
+        ] {
+            assert_eq!(values(details, LOGIN), [None, None, None], "{details}");
+        }
+        for details in ["", "[]", "null", "{\"fields\":", "{} x"] {
+            assert!(LoginFields::find(details, LOGIN).is_err(), "{details}");
+        }
+    }
+}

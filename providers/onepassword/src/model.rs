@@ -1,0 +1,204 @@
+//! What the server answers, as far as it is needed. Unknown members are ignored; members that nothing here needs are not asked for,
+//! so that a server that leaves one out can still be used.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{envelope::Envelope, keys::Keyset};
+
+/// `combinedAccess.acl`: may see the items of the vault.
+pub(crate) const READ_ITEMS: u32 = 32;
+/// `combinedAccess.acl`: may change the items of the vault.
+pub(crate) const UPDATE_ITEMS: u32 = 64;
+
+/// `GET /api/v2/account/keysets`.
+#[derive(Deserialize)]
+pub(crate) struct Keysets {
+    pub(crate) keysets: Vec<Keyset>,
+}
+
+/// A vault: an element of `GET /api/v1/vaults`, or the answer of `GET /api/v3/vault/<id>`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Vault {
+    pub(crate) uuid: String,
+    /// Counts every change of any of its items.
+    pub(crate) content_version: u64,
+    /// [`VaultAttributes`] under the vault key.
+    pub(crate) enc_attrs: Envelope,
+    pub(crate) combined_access: Access,
+}
+
+/// What this account may do with a vault.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Access {
+    /// [`READ_ITEMS`], [`UPDATE_ITEMS`] and others.
+    pub(crate) acl: u32,
+    /// The vault key, for one of the account's keysets.
+    pub(crate) enc_vault_key: Envelope,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct VaultAttributes {
+    #[serde(default)]
+    pub(crate) name: String,
+}
+
+/// `GET /api/v1/vault/<id>/items/overviews`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Overviews {
+    /// False if the server sent only a part.
+    #[serde(default = "yes")]
+    pub(crate) batch_complete: bool,
+    pub(crate) items: Vec<ItemOverview>,
+}
+
+/// An item in a list.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ItemOverview {
+    pub(crate) uuid: String,
+    pub(crate) template_uuid: String,
+    #[serde(default)]
+    trashed: Option<String>,
+    /// [`Overview`] under the vault key.
+    pub(crate) enc_overview: Envelope,
+}
+
+/// What lists show of an item.
+#[derive(Deserialize)]
+pub(crate) struct Overview {
+    #[serde(default)]
+    pub(crate) title: String,
+    #[serde(default)]
+    pub(crate) url: Option<String>,
+}
+
+/// `GET /api/v1/vault/<id>/item/<id>`.
+#[derive(Deserialize)]
+pub(crate) struct ItemAnswer {
+    pub(crate) item: Item,
+}
+
+/// An item with its details.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Item {
+    pub(crate) uuid: String,
+    pub(crate) template_uuid: String,
+    #[serde(default)]
+    trashed: Option<String>,
+    pub(crate) created_at: String,
+    pub(crate) item_version: u64,
+    pub(crate) enc_overview: Envelope,
+    pub(crate) enc_details: Envelope,
+    #[serde(default)]
+    pub(crate) file_references: Option<Box<RawValue>>,
+}
+
+/// Where an item is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Active,
+    Archived,
+    Deleted,
+}
+
+impl Place {
+    /// As the official client reads `trashed`: everything that it does not know is active.
+    fn of(trashed: Option<&str>) -> Self {
+        match trashed {
+            Some("Y") => Self::Archived,
+            Some("D") => Self::Deleted,
+            _ => Self::Active,
+        }
+    }
+}
+
+impl Item {
+    pub(crate) fn place(&self) -> Place {
+        Place::of(self.trashed.as_deref())
+    }
+}
+
+impl ItemOverview {
+    pub(crate) fn place(&self) -> Place {
+        Place::of(self.trashed.as_deref())
+    }
+}
+
+/// One element of the body of `PATCH /api/v3/vault/<id>/<contentVersion>/items`, its members in the official client's order.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ItemPatch<'a> {
+    pub(crate) uuid: &'a str,
+    /// The version that was read; the server stores the next one.
+    pub(crate) item_version: u64,
+    pub(crate) enc_overview: Envelope,
+    pub(crate) enc_details: Envelope,
+    /// `N`: stays where it is.
+    pub(crate) trashed: &'static str,
+    pub(crate) template_uuid: &'a str,
+    pub(crate) created_at: &'a str,
+    pub(crate) updated_at: String,
+    /// The id of the vault key, which both envelopes name.
+    pub(crate) encrypted_by: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) file_references: Option<&'a RawValue>,
+}
+
+/// The answer to that. An item is in one of the two.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PatchAnswer {
+    /// New versions by item id.
+    #[serde(default)]
+    pub(crate) updated_items: Option<std::collections::HashMap<String, u64>>,
+    /// Codes by item id.
+    #[serde(default)]
+    pub(crate) failed_items: Option<std::collections::HashMap<String, i64>>,
+}
+
+/// Ids of vaults and items: 26 characters of base32 in lower case. Checked before one becomes part of a path.
+pub(crate) fn is_id(text: &str) -> bool {
+    text.len() == 26 && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'))
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_two_known_marks_take_an_item_out_of_use() {
+        for (trashed, place) in [
+            (Some("N"), Place::Active),
+            (None, Place::Active),
+            (Some(""), Place::Active),
+            (Some("X"), Place::Active),
+            (Some("Y"), Place::Archived),
+            (Some("D"), Place::Deleted),
+        ] {
+            assert_eq!(Place::of(trashed), place, "{trashed:?}");
+        }
+    }
+
+    #[test]
+    fn an_id_has_26_characters_of_lower_case_base32() {
+        assert!(is_id("mhlxx5y45opqk7p7prulriztqq"));
+        for text in [
+            "",
+            "mhlxx5y45opqk7p7prulriztq",
+            "MHLXX5Y45OPQK7P7PRULRIZTQQ",
+            "mhlxx5y45opqk7p7prulriztq1",
+            "../..5y45opqk7p7prulriztqq",
+        ] {
+            assert!(!is_id(text), "{text}");
+        }
+    }
+}

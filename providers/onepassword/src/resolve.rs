@@ -1,0 +1,84 @@
+//! `resolve`: the current values of one item.
+//!
+//! One request when the vault's key is known; two or three more, and the sign-in, when it is not.
+
+use keyway_sdk::{Error, Fields, Resolved, secrecy::SecretString, totp::Totp};
+use zeroize::Zeroizing;
+
+use crate::{
+    client::Client,
+    errors::{Asked, Failure},
+    login_fields::{Builtin, LoginFields},
+    model::{Item, ItemAnswer, Place},
+    reference::ItemReference,
+    vaults, wire,
+};
+
+/// Reads the fields that are asked for.
+pub(crate) fn resolve(
+    client: &mut Client<'_>,
+    reference: ItemReference<'_>,
+    fields: Fields,
+) -> Result<Resolved, Error> {
+    // First, because a vault that cannot be seen is a better answer than an item that is not there.
+    if fields != Fields::NONE && client.session()?.vault(reference.vault).is_none() {
+        vaults::fetch(client, reference.vault)?;
+    }
+    let item = fetch_item(client, reference)?;
+    let mut resolved = Resolved { revision: revision(&item), ..Resolved::default() };
+    if fields == Fields::NONE {
+        return Ok(resolved);
+    }
+    let details = vaults::open_in(client, reference.vault, &item.enc_details)?;
+    let found = LoginFields::find(&details, &item.template_uuid).map_err(|_| not_an_item())?;
+    if fields.username {
+        resolved.username = found.value(Builtin::Username).map(secret);
+    }
+    if fields.password {
+        resolved.password = found.value(Builtin::Password).map(secret);
+    }
+    if fields.one_time_code
+        && let Some(text) = found.totp()
+    {
+        resolved.one_time_code = Some(Totp::parse(&text)?.code_at(client.now()));
+    }
+    Ok(resolved)
+}
+
+/// The item, if it is there and in use.
+pub(crate) fn fetch_item(client: &mut Client<'_>, reference: ItemReference<'_>) -> Result<Item, Error> {
+    let ItemReference { vault, item: id } = reference;
+    let name = client.session()?.vault(vault).map(|vault| vault.name.clone());
+    let asked = Asked::Item(name.as_deref());
+    let body = client.get(&format!("/api/v1/vault/{vault}/item/{id}"));
+    let answer: ItemAnswer = body.and_then(|body| wire::read(&body)).map_err(|failure| client.error(failure, asked))?;
+    let item = answer.item;
+    if item.uuid != id {
+        return Err(client.error(Failure::Garbled("with another item than the one that was asked for"), asked));
+    }
+    match item.place() {
+        Place::Active => Ok(item),
+        Place::Archived => Err(Error::NotFound(
+            "The item is in the archive of 1Password. Restore it there, or bind another item.".to_owned(),
+        )),
+        Place::Deleted => Err(Error::NotFound(
+            "The item was deleted in 1Password. Restore it there, or bind another item.".to_owned(),
+        )),
+    }
+}
+
+/// What tells the item's states apart: its version, which every change counts up.
+pub(crate) fn revision(item: &Item) -> String {
+    item.item_version.to_string()
+}
+
+/// What was decrypted is not what an item holds.
+pub(crate) fn not_an_item() -> Error {
+    Error::UnexpectedAnswer(
+        "The content of the item is not what 1Password stores there. Save the item again in 1Password.".to_owned(),
+    )
+}
+
+fn secret(mut value: Zeroizing<String>) -> SecretString {
+    std::mem::take(&mut *value).into()
+}

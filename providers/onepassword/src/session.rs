@@ -1,0 +1,256 @@
+//! What is kept between calls: the login and the keys that it took work to open. The host keeps it sealed in memory.
+//!
+//! Invariants: concurrent calls share a session and never sign two requests with one counter; the state is small, whatever an account
+//! holds (see [`MAX_VAULT_KEYS`], [`MAX_KEYSETS_BYTES`]); what opens nothing new is kept as it came, encrypted, so keysets lie here
+//! as ciphertext under the token's master key.
+//!
+//! **How long**: as long as the throttling token that was signed with it, 55 minutes from the sign-in. The server says nothing about how long
+//! a session may live, and one that it no longer accepts is replaced at once; so this only limits how long decrypted vault keys of a
+//! connection that nobody uses stay in memory, at the price of at most 27 sign-ins a day.
+
+use std::collections::BTreeMap;
+
+use keyway_sdk::{Error, session::SessionStore};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
+
+use crate::{
+    encoding::{b64u, decode_b64u},
+    envelope::SymmetricKey,
+    keys::Keyset,
+    mac::MacKey,
+    random::Random,
+    throttle::{REPLACED_AFTER, ThrottleToken},
+};
+
+/// How long a session is kept, in seconds from the sign-in.
+pub(crate) const LIFETIME: u64 = REPLACED_AFTER;
+/// For how many vaults the key is remembered: at most 300 bytes each, of the 256 KiB that the host keeps. Vaults beyond that cost
+/// an additional request each time.
+const MAX_VAULT_KEYS: usize = 500;
+/// How much of a vault's name is remembered, in characters.
+const MAX_NAME_CHARS: usize = 40;
+/// Up to which size the keysets are remembered. One takes 4 to 8 KB, and a service account has one.
+const MAX_KEYSETS_BYTES: usize = 64 * 1024;
+
+/// A login and what was opened with it.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Session {
+    /// What the server calls it.
+    pub(crate) id: String,
+    /// Encrypts every body. Its id is the session's.
+    key: SymmetricKey,
+    /// Unix seconds.
+    signed_in_at: u64,
+    /// Where this session's counter starts, see [`Session::sign`].
+    mac_start: u64,
+    /// Where the connection's counter stood at that moment.
+    counter_start: u64,
+    /// What throttling token goes with it.
+    pub(crate) throttle: Option<ThrottleToken>,
+    /// As the server sent them; `None` when they were not needed yet.
+    keysets: Option<Vec<Keyset>>,
+    /// How large they were, if they are new.
+    #[serde(skip)]
+    keysets_bytes: usize,
+    /// By vault id.
+    vaults: BTreeMap<String, VaultKey>,
+}
+
+/// A vault whose key was opened.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct VaultKey {
+    /// What people call the vault; for messages.
+    pub(crate) name: String,
+    pub(crate) key: SymmetricKey,
+}
+
+impl Session {
+    /// A session that was just agreed on. The counter of its signatures starts at a random number below 2^24, as the official client's does.
+    pub(crate) fn new(
+        id: String,
+        key: &[u8; 32],
+        now: u64,
+        throttle: Option<ThrottleToken>,
+        store: &dyn SessionStore,
+        random: &dyn Random,
+    ) -> Result<Self, Error> {
+        let mut seed = [0; 4];
+        random.fill(&mut seed)?;
+        Ok(Self {
+            key: SymmetricKey::new(id.clone(), key),
+            id,
+            signed_in_at: now,
+            mac_start: u64::from(u32::from_le_bytes(seed) & 0x00ff_ffff),
+            counter_start: store.counter(),
+            throttle,
+            keysets: None,
+            keysets_bytes: 0,
+            vaults: BTreeMap::new(),
+        })
+    }
+
+    /// The key of every body.
+    pub(crate) fn key(&self) -> &SymmetricKey {
+        &self.key
+    }
+
+    /// The signature of one request, with a counter that no other request of this session has: the connection's counter, moved
+    /// to where this session began.
+    pub(crate) fn sign(&self, store: &dyn SessionStore, method: &str, host: &str, path_and_query: &str) -> String {
+        let counter = self.mac_start.wrapping_add(store.counter().wrapping_sub(self.counter_start));
+        MacKey::derive(self.key.bytes()).sign(&self.id, method, host, path_and_query, counter)
+    }
+
+    /// For how many more seconds it is to be kept; at least one, because 0 would drop it.
+    pub(crate) fn seconds_left(&self, now: u64) -> u32 {
+        let left = (self.signed_in_at + LIFETIME).saturating_sub(now).min(LIFETIME);
+        u32::try_from(left).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// The keysets, if they are known.
+    pub(crate) fn keysets(&self) -> Option<&[Keyset]> {
+        self.keysets.as_deref()
+    }
+
+    /// Remembers the keysets, which had this size when they came.
+    pub(crate) fn set_keysets(&mut self, keysets: Vec<Keyset>, bytes: usize) {
+        self.keysets = Some(keysets);
+        self.keysets_bytes = bytes;
+    }
+
+    /// A vault that was opened before.
+    pub(crate) fn vault(&self, id: &str) -> Option<&VaultKey> {
+        self.vaults.get(id)
+    }
+
+    /// Remembers a vault.
+    pub(crate) fn set_vault(&mut self, id: &str, vault: VaultKey) {
+        self.vaults.insert(id.to_owned(), vault);
+    }
+
+    /// Takes over what an earlier session had opened: keys outlive the login that they were fetched with.
+    pub(crate) fn inherit(&mut self, earlier: Self) {
+        self.keysets = earlier.keysets;
+        self.keysets_bytes = earlier.keysets_bytes;
+        self.vaults = earlier.vaults;
+    }
+
+    /// Forgets what would not fit into the slot.
+    pub(crate) fn shrink(&mut self) {
+        if self.keysets_bytes > MAX_KEYSETS_BYTES {
+            self.keysets = None;
+        }
+        for vault in self.vaults.values_mut() {
+            // A longer name serves no message.
+            let end = vault.name.char_indices().nth(MAX_NAME_CHARS).map_or(vault.name.len(), |(end, _)| end);
+            vault.name.truncate(end);
+        }
+        while self.vaults.len() > MAX_VAULT_KEYS {
+            self.vaults.pop_last();
+        }
+    }
+}
+
+/// A key between calls: its id and its bytes in base64.
+#[derive(Deserialize, Serialize)]
+struct StoredKey {
+    id: String,
+    k: Zeroizing<String>,
+}
+
+impl Serialize for SymmetricKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        StoredKey { id: self.id().to_owned(), k: Zeroizing::new(b64u(self.bytes())) }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for SymmetricKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let stored = StoredKey::deserialize(deserializer)?;
+        let bytes = decode_b64u(&stored.k).map_err(serde::de::Error::custom)?;
+        let bytes = bytes.as_slice().try_into().map_err(serde::de::Error::custom)?;
+        Ok(Self::new(stored.id, bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{encoding::decode_hex, random::scripted::ScriptedRandom, vectors::vectors};
+    use keyway_sdk::testing::MemorySession;
+
+    const NOW: u64 = 1_735_787_045;
+
+    fn session(store: &MemorySession) -> Session {
+        let v = &vectors()["mac"];
+        let key = decode_hex(v["sessionKey"].as_str().unwrap()).unwrap();
+        // The four bytes that the official client drew.
+        let seed =
+            keyway_sdk::encoding::HEXLOWER.decode(vectors()["randomness"][2]["hex"].as_str().unwrap().as_bytes());
+        let random = ScriptedRandom::new([seed.unwrap()]);
+        Session::new(v["sessionId"].as_str().unwrap().to_owned(), &key, NOW, None, store, &random).unwrap()
+    }
+
+    #[test]
+    fn the_first_request_is_signed_with_the_official_clients_first_counter() {
+        let store = MemorySession::default();
+        for _ in 0..5 {
+            store.counter(); // an earlier session used these
+        }
+        let header = session(&store).sign(&store, "POST", "my.1password.com", "/api/v2/auth/complete");
+        assert_eq!(header, vectors()["mac"]["cases"][0]["header"].as_str().unwrap());
+    }
+
+    #[test]
+    fn calls_that_share_a_session_never_sign_with_the_same_counter() {
+        let store = MemorySession::default();
+        let one = session(&store);
+        let two: Session = serde_json::from_slice(&serde_json::to_vec(&one).unwrap()).unwrap();
+        let mut headers: Vec<String> = Vec::new();
+        for _ in 0..50 {
+            headers.push(one.sign(&store, "GET", "h", "/p"));
+            headers.push(two.sign(&store, "GET", "h", "/p"));
+        }
+        let counters: std::collections::BTreeSet<u64> =
+            headers.iter().map(|header| header.split('|').nth(1).unwrap().parse().unwrap()).collect();
+        assert_eq!(counters.len(), 100);
+        assert_eq!((counters.first(), counters.last()), (Some(&123_457), Some(&123_556)));
+    }
+
+    #[test]
+    fn a_session_is_kept_for_55_minutes_from_the_sign_in_however_often_it_is_put() {
+        let session = session(&MemorySession::default());
+        assert_eq!(session.seconds_left(NOW), 3_300);
+        assert_eq!(session.seconds_left(NOW + 1_000), 2_300);
+        assert_eq!(session.seconds_left(NOW + 9_000), 1);
+        assert_eq!(session.seconds_left(NOW - 9_000), 3_300, "a clock that was set back does not prolong it");
+    }
+
+    #[test]
+    fn the_state_fits_into_the_slot_whatever_the_account_holds() {
+        let mut session = session(&MemorySession::default());
+        let keyset: Keyset = serde_json::from_value(vectors()["keys"]["keyset"].clone()).unwrap();
+        session.set_keysets(vec![keyset.clone(); 12], 12 * 5_000);
+        for n in 0..3_000 {
+            let vault = VaultKey { name: "\u{1f511}".repeat(60), key: SymmetricKey::new("k".repeat(26), &[1; 32]) };
+            session.set_vault(&format!("{n:a>26}"), vault);
+        }
+        session.shrink();
+        assert!(session.keysets().is_some());
+        let bytes = serde_json::to_vec(&session).unwrap().len();
+        assert!(bytes < 256 * 1024, "{bytes}");
+        session.set_keysets(vec![keyset; 100], 100 * 5_000);
+        session.shrink();
+        assert!(session.keysets().is_none());
+    }
+
+    #[test]
+    fn nothing_secret_is_printed() {
+        let mut session = session(&MemorySession::default());
+        session.set_vault("v", VaultKey { name: "Vault".into(), key: SymmetricKey::new("k", &[0xab; 32]) });
+        let printed = format!("{session:?}");
+        let key = vectors()["mac"]["sessionKey"].as_str().unwrap();
+        assert!(!printed.contains("171") && !printed.contains(&key[..8]) && !printed.contains("102, 179"), "{printed}");
+    }
+}

@@ -1,0 +1,142 @@
+//! `write`: changes the built-in fields of one item.
+//!
+//! Invariants: the new state is computed from the state that the server replaces, else nothing is written; nothing but what was asked
+//! for changes ([`crate::edit`]).
+//!
+//! How: the vault's `contentVersion`, which counts every change in it, is read *before* the item and named in the request that writes. So any
+//! write in between, also to the item itself, makes the server refuse. Then everything is read and applied again, a few times with growing random
+//! pauses: two writers in one vault collide even on different items. With an expected revision that goes on only while the item still is at it.
+//!
+//! Three requests: vault, item, change. Six with one collision.
+
+use std::time::Duration;
+
+use keyway_sdk::{Changes, Error, http::Method};
+
+use crate::{
+    client::Client,
+    edit::edit,
+    errors::{Asked, Failure, Refusal, read_only},
+    model::{Item, ItemPatch, PatchAnswer},
+    reference::ItemReference,
+    resolve::{fetch_item, revision},
+    time::rfc3339,
+    vaults::{self, OpenVault},
+    wire,
+};
+
+/// How often a change is tried when others write to the same vault.
+const ATTEMPTS: u32 = 5;
+/// The longest pause before the second try, in milliseconds; it doubles from try to try. All pauses together are at most 3 seconds of the 30 that a
+/// call has.
+const FIRST_PAUSE_MS: u64 = 200;
+
+/// Applies the changes and returns the new revision.
+pub(crate) fn write(
+    client: &mut Client<'_>,
+    reference: ItemReference<'_>,
+    changes: &Changes,
+    expected: Option<&str>,
+) -> Result<String, Error> {
+    if changes.is_empty() {
+        let item = fetch_item(client, reference)?;
+        return at_expected(&item, expected);
+    }
+    for attempt in 0..ATTEMPTS {
+        if attempt > 0 {
+            pause(client, attempt)?;
+        }
+        let vault = vaults::fetch(client, reference.vault)?;
+        let item = fetch_item(client, reference)?;
+        let revision = at_expected(&item, expected)?;
+        let Some(patch) = prepare(client, &vault, &item, changes)? else { return Ok(revision) };
+        match send(client, &vault, &item, &patch)? {
+            Outcome::Written(version) => return Ok(version.to_string()),
+            Outcome::Collision => {}
+        }
+    }
+    Err(Error::Conflict("Others keep changing this vault, so nothing was written. Try again later.".to_owned()))
+}
+
+/// What came of a try.
+enum Outcome {
+    /// The item has this version now.
+    Written(u64),
+    /// Nothing was written, and trying again makes sense.
+    Collision,
+}
+
+fn at_expected(item: &Item, expected: Option<&str>) -> Result<String, Error> {
+    let revision = revision(item);
+    if expected.is_none_or(|expected| expected == revision) {
+        return Ok(revision);
+    }
+    Err(Error::Conflict(
+        "The item was changed in 1Password meanwhile, so nothing was written. Read it again.".to_owned(),
+    ))
+}
+
+/// The body of the request; `None` if the item already has the values asked for.
+fn prepare(
+    client: &mut Client<'_>,
+    vault: &OpenVault,
+    item: &Item,
+    changes: &Changes,
+) -> Result<Option<Vec<u8>>, Error> {
+    let now = client.now();
+    let details = vaults::open_in(client, &vault.id, &item.enc_details)?;
+    let overview = vaults::open_in(client, &vault.id, &item.enc_overview)?;
+    let Some(edited) = edit(&details, &overview, &item.template_uuid, changes, now)? else { return Ok(None) };
+    let random = client.machine().random;
+    let Some(known) = client.session()?.vault(&vault.id) else { return Err(vaults::cannot_open()) };
+    let patch = ItemPatch {
+        uuid: &item.uuid,
+        item_version: item.item_version,
+        // Both with fresh IVs, as the official client does, also what stays the same.
+        enc_overview: known.key.seal(edited.overview.as_ref().unwrap_or(&overview).as_bytes(), random)?,
+        enc_details: known.key.seal(edited.details.as_bytes(), random)?,
+        trashed: "N",
+        template_uuid: &item.template_uuid,
+        created_at: &item.created_at,
+        updated_at: rfc3339(now),
+        encrypted_by: known.key.id(),
+        file_references: item.file_references.as_deref(),
+    };
+    // Ciphertext and numbers: it can always be written.
+    Ok(Some(serde_json::to_vec(&[patch]).unwrap_or_default()))
+}
+
+fn send(client: &mut Client<'_>, vault: &OpenVault, item: &Item, patch: &[u8]) -> Result<Outcome, Error> {
+    let asked = Asked::Change(Some(&vault.name));
+    let path = format!("/api/v3/vault/{}/{}/items", vault.id, vault.content_version);
+    let body = match client.call(Method::Patch, &path, Some(patch)) {
+        Ok(body) => body,
+        Err(Failure::Refused(Refusal::Conflict)) => return Ok(Outcome::Collision),
+        Err(failure) => return Err(client.error(failure, asked)),
+    };
+    let answer: PatchAnswer = wire::read(&body).map_err(|failure| client.error(failure, asked))?;
+    if let Some(version) = answer.updated_items.as_ref().and_then(|items| items.get(&item.uuid)) {
+        return Ok(Outcome::Written(*version));
+    }
+    match answer.failed_items.as_ref().and_then(|items| items.get(&item.uuid)) {
+        // The session expired between the check of the request and the item.
+        Some(1) => client.after_refusal().map(|()| Outcome::Collision),
+        Some(101) => Err(read_only(Some(&vault.name))),
+        Some(103) => Err(client.error(Failure::Refused(Refusal::OutOfOrder(500)), asked)),
+        Some(104) => Ok(Outcome::Collision),
+        Some(106) => Err(Error::Unsupported("The item would become larger than 1Password allows.".to_owned())),
+        Some(code) => Err(client.error(Failure::Refused(Refusal::Code(*code)), asked)),
+        None => Err(client.error(Failure::Garbled("without saying what became of the change"), asked)),
+    }
+}
+
+/// Waits for a random time below a limit that doubles from try to try, so that two writers do not meet again.
+fn pause(client: &Client<'_>, attempt: u32) -> Result<(), Error> {
+    let mut bytes = [0; 2];
+    client.machine().random.fill(&mut bytes)?;
+    let longest = FIRST_PAUSE_MS << (attempt - 1);
+    (client.machine().pause)(Duration::from_millis(
+        longest * u64::from(u16::from_le_bytes(bytes)) / u64::from(u16::MAX),
+    ));
+    Ok(())
+}

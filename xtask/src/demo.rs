@@ -13,9 +13,6 @@ use crate::programs::Programs;
 use crate::supervise::Signals;
 use crate::workspace;
 
-/// Holds the token of a real service account.
-const TOKEN_VARIABLE: &str = "KEYWAY_OP_TOKEN";
-
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// Use the real 1Password with the service account token in this file (or in KEYWAY_OP_TOKEN), and no emulator
@@ -41,7 +38,7 @@ pub(crate) struct Options {
 /// Runs the demo. The exit code is that of `keyway demo`.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let token_file = options.token_file.as_deref().map(token_file).transpose()?;
-    let real = token_file.is_some() || env::var_os(TOKEN_VARIABLE).is_some_and(|token| !token.is_empty());
+    let real = token_file.is_some() || env::var_os(workspace::TOKEN_VARIABLE).is_some_and(|token| !token.is_empty());
 
     components::run(&components::Options::only("onepassword"))?;
     eprintln!("Building the host{} (minutes the first time).", if real { "" } else { " and the 1Password emulator" });

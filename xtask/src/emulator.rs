@@ -15,7 +15,6 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use crate::programs::SECRET_VARIABLES;
 use crate::supervise;
 use crate::workspace;
 
@@ -36,9 +35,7 @@ impl Emulator {
         let errors = File::create(&log).with_context(|| format!("{} cannot be written", log.display()))?;
         let mut command = Command::new(program);
         command.args(["--listen", "127.0.0.1:0"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
-        for variable in SECRET_VARIABLES {
-            command.env_remove(variable);
-        }
+        command.env_remove(workspace::TOKEN_VARIABLE);
         let process = command.spawn().context("The 1Password emulator could not be started")?;
         // From here on it is ended whatever happens.
         let mut emulator = Self { process, information: NamedTempFile::with_prefix("keyway-demo-")? };

@@ -8,9 +8,6 @@ use serde_json::Value;
 use crate::process;
 use crate::workspace;
 
-/// Settings that hold a secret; what only builds has no business with them.
-pub(crate) const SECRET_VARIABLES: [&str; 1] = ["KEYWAY_OP_TOKEN"];
-
 /// Programs that were built.
 #[derive(Debug)]
 pub(crate) struct Programs(Vec<(String, PathBuf)>);
@@ -25,9 +22,6 @@ impl Programs {
         }
         if release {
             command.arg("--release");
-        }
-        for variable in SECRET_VARIABLES {
-            command.env_remove(variable);
         }
         Ok(Self(executables(&process::messages(&mut command)?)))
     }

@@ -5,6 +5,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// May hold the token of a real service account, for the demo alone.
+pub(crate) const TOKEN_VARIABLE: &str = "KEYWAY_OP_TOKEN";
+
 /// The root of the checkout.
 pub(crate) fn root() -> &'static Path {
     // The folder of this crate, as it was when it was built; `cargo xtask` rebuilds it when the checkout moves.
@@ -41,7 +44,8 @@ pub(crate) fn node_project() -> PathBuf {
 /// The `cargo` that started this program, in the checkout's root.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
-    command.current_dir(root());
+    // Neither a build script nor a test has any business with a real token.
+    command.current_dir(root()).env_remove(TOKEN_VARIABLE);
     // What `cargo run` told this program about itself would otherwise be told to everything that it starts.
     for (name, _) in env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {

@@ -1,0 +1,94 @@
+//! Runs a provider natively: the same Rust code as in the component, without the sandbox around it.
+//!
+//! It serves two purposes: a provider's own tests against a server that speaks its protocol, with no component to be built first; and the measurement of what
+//! the sandbox costs. So it does what a host does, with the same HTTP library: a pooled client that sends some names elsewhere (plain HTTP only), one
+//! session slot for any number of threads, the system's clock.
+//!
+//! ```no_run
+//! use keyway_native_host::NativeHost;
+//! use keyway_sdk::{Fields, Host, SecretProvider, Settings};
+//!
+//! fn resolve<P: SecretProvider>(settings: &Settings, reference: &str) -> keyway_sdk::Result<()> {
+//!     let native = NativeHost::new([("my.1password.com", "127.0.0.1:9000")])?;
+//!     native.call(|host: &Host<'_>| P::resolve(host, settings, reference, Fields::ALL))?;
+//!     Ok(())
+//! }
+//! ```
+#![deny(missing_docs)]
+
+mod session;
+mod transport;
+
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use keyway_sdk::{Clock, Error, Host, Result};
+
+pub use session::SessionSlot;
+pub use transport::HttpTransport;
+
+/// A host for one connection, shared by any number of threads.
+pub struct NativeHost {
+    transport: HttpTransport,
+    session: SessionSlot,
+    clock: AdjustableClock,
+}
+
+impl NativeHost {
+    /// A host whose requests to these names go to these addresses instead, in plain HTTP. Requests to any other name fail.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Other`] when an address is not one, or the system gives no thread.
+    pub fn new<'n>(connect_to: impl IntoIterator<Item = (&'n str, &'n str)>) -> Result<Self> {
+        let routes = connect_to
+            .into_iter()
+            .map(|(name, address)| Ok((name.to_owned(), address.parse::<SocketAddr>().map_err(|_| not_an_address())?)))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            transport: HttpTransport::new(routes)?,
+            session: SessionSlot::default(),
+            clock: AdjustableClock::default(),
+        })
+    }
+
+    /// Makes one call of the provider. An error ends the right to log in, as the contract says, and goes to all who wait for it.
+    ///
+    /// # Errors
+    ///
+    /// What the call returns.
+    pub fn call<T>(&self, call: impl FnOnce(&Host<'_>) -> Result<T>) -> Result<T> {
+        let session = self.session.begin();
+        let result = call(&Host { http: &self.transport, session: &session, clock: &self.clock });
+        session.end(result.as_ref().err());
+        result
+    }
+
+    /// The session slot.
+    pub fn session(&self) -> &SessionSlot {
+        &self.session
+    }
+
+    /// Moves the clock by so many seconds from where the system's is.
+    pub fn advance_clock(&self, seconds: u64) {
+        self.clock.0.fetch_add(seconds, Ordering::Relaxed);
+    }
+}
+
+/// The system's clock, ahead by some seconds.
+#[derive(Default)]
+struct AdjustableClock(AtomicU64);
+
+impl Clock for AdjustableClock {
+    fn now(&self) -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        now + self.0.load(Ordering::Relaxed)
+    }
+}
+
+fn not_an_address() -> Error {
+    Error::other("invalid-address", "An address to connect to is not of the form 127.0.0.1:9000.")
+}

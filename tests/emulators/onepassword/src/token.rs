@@ -3,11 +3,11 @@
 use std::fmt;
 
 use serde::Serialize;
-use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::encoding::{b64u, hex};
 use crate::random::Seed;
+use crate::wire::UserAuth;
 
 /// A made-up service account token. Its secrets protect nothing, and it still prints as a placeholder and is wiped on drop, so
 /// that a test that looks for tokens in a log finds no false one.
@@ -95,21 +95,27 @@ impl TokenParts {
     }
 
     pub(crate) fn token(&self) -> Token {
-        let mut json = json!({
-            "signInAddress": self.sign_in_address,
-            "userAuth": { "method": "SRPg-4096", "alg": "PBES2g-HS256", "iterations": ITERATIONS, "salt": b64u(self.salt) },
-            "email": self.email,
-            "srpX": hex(*self.srp_x),
-            "muk": {
-                "alg": "A256GCM", "ext": true, "k": b64u(*self.muk), "key_ops": ["encrypt", "decrypt"], "kid": "mp", "kty": "oct"
+        let k = Zeroizing::new(b64u(*self.muk));
+        let srp_x = Zeroizing::new(hex(*self.srp_x));
+        let seed = self.throttle.as_ref().map(|(seed, _)| Zeroizing::new(hex(**seed)));
+        encode(&TokenJson {
+            sign_in_address: &self.sign_in_address,
+            user_auth: UserAuth {
+                method: "SRPg-4096",
+                alg: "PBES2g-HS256",
+                iterations: ITERATIONS,
+                salt: b64u(self.salt),
             },
-            "secretKey": *self.secret_key,
-            "deviceUuid": self.device_uuid,
-        });
-        if let (Some((seed, uuid)), Some(members)) = (&self.throttle, json.as_object_mut()) {
-            members.insert("throttleSecret".to_owned(), json!({ "seed": hex(**seed), "uuid": uuid }));
-        }
-        encode(&json)
+            email: &self.email,
+            srp_x: &srp_x,
+            muk: Muk { alg: "A256GCM", ext: true, k: &k, key_ops: ["encrypt", "decrypt"], kid: "mp", kty: "oct" },
+            secret_key: &self.secret_key,
+            throttle_secret: seed
+                .as_deref()
+                .zip(self.throttle.as_ref())
+                .map(|(seed, (_, uuid))| ThrottleSecret { seed, uuid }),
+            device_uuid: &self.device_uuid,
+        })
     }
 
     pub(crate) fn wrong_token(&self, wrong: WrongToken) -> Token {
@@ -156,9 +162,41 @@ impl TokenParts {
 /// What the token and the answer to `auth/start` say; the key derivation it belongs to has happened when the token was made.
 pub(crate) const ITERATIONS: u32 = 650_000;
 
-fn encode(json: &Value) -> Token {
-    let text = Zeroizing::new(json.to_string());
-    Token(Zeroizing::new(format!("ops_{}", *Zeroizing::new(b64u(text.as_bytes())))))
+/// The token's JSON, members in the order of a real one.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TokenJson<'a> {
+    sign_in_address: &'a str,
+    user_auth: UserAuth,
+    email: &'a str,
+    srp_x: &'a str,
+    muk: Muk<'a>,
+    secret_key: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    throttle_secret: Option<ThrottleSecret<'a>>,
+    device_uuid: &'a str,
+}
+
+#[derive(Serialize)]
+struct Muk<'a> {
+    alg: &'static str,
+    ext: bool,
+    k: &'a str,
+    key_ops: [&'static str; 2],
+    kid: &'static str,
+    kty: &'static str,
+}
+
+#[derive(Serialize)]
+struct ThrottleSecret<'a> {
+    seed: &'a str,
+    uuid: &'a str,
+}
+
+fn encode(json: &TokenJson<'_>) -> Token {
+    // Strings and numbers always serialise.
+    let text = Zeroizing::new(serde_json::to_vec(json).unwrap_or_default());
+    Token(Zeroizing::new(format!("ops_{}", *Zeroizing::new(b64u(&*text)))))
 }
 
 #[cfg(test)]
@@ -166,6 +204,7 @@ mod tests {
     use super::*;
     use crate::encoding::from_b64u;
     use crate::vectors::VECTORS;
+    use serde_json::Value;
 
     fn decoded(token: &Token) -> Value {
         serde_json::from_slice(&from_b64u(token.expose().strip_prefix("ops_").unwrap()).unwrap()).unwrap()
@@ -180,6 +219,11 @@ mod tests {
         let members =
             |value: &Value| value.as_object().unwrap().keys().cloned().collect::<std::collections::BTreeSet<_>>();
         assert_eq!(members(&decoded(&parts().token())), members(&VECTORS["tokenJson"]));
+    }
+
+    #[test]
+    fn a_token_starts_like_a_real_one() {
+        assert_eq!(parts().token().expose().get(..32), VECTORS["token"].as_str().unwrap().get(..32));
     }
 
     #[test]

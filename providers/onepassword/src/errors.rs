@@ -176,12 +176,13 @@ impl Refusal {
                 the_vault(vault)
             )),
             (Self::Forbidden, Asked::Change(vault)) => read_only(vault),
-            (Self::NotFound, Asked::Vault(_)) => Error::NotFound(
+            // Until September 2025 servers answered 400 to an id that they did not know.
+            (Self::NotFound | Self::BadRequest, Asked::Vault(_)) => Error::NotFound(
                 "There is no such vault, or the service account cannot see it. Check the reference, and that the service account has \
                  Read Items on the vault."
                     .to_owned(),
             ),
-            (Self::NotFound, Asked::Item(vault) | Asked::Change(vault)) => Error::NotFound(format!(
+            (Self::NotFound | Self::BadRequest, Asked::Item(vault)) | (Self::NotFound, Asked::Change(vault)) => Error::NotFound(format!(
                 "There is no such item in {}. It may have been deleted or moved to another vault.",
                 the_vault(vault)
             )),

@@ -83,7 +83,7 @@ fn a_refusal_becomes_the_case_that_a_host_can_act_on() {
     assert!(message.contains("58 minutes"), "{message}");
     assert!(matches!(case(Refusal::OutOfOrder(502), Asked::Account), Error::Unavailable(text) if text.contains("502")));
     for refusal in [Refusal::Unexpected(302), Refusal::Unexpected(418), Refusal::BadRequest, Refusal::Code(7)] {
-        assert!(matches!(case(refusal, Asked::Vault(None)), Error::UnexpectedAnswer(_)));
+        assert!(matches!(case(refusal, Asked::Account), Error::UnexpectedAnswer(_)));
     }
 }
 

@@ -1,9 +1,11 @@
 //! `list-items`: the login items of all vaults that can be read.
 //!
-//! Invariants: nothing is left out silently (an incomplete answer is an error; what cannot be decrypted is counted in the log); the order is that
+//! Invariants: nothing is left out silently (an incomplete answer is completed; what cannot be decrypted is counted in the log); the order is that
 //! of the ids, so a page begins where the one before ended also when something was added or removed in between.
 //!
 //! A page costs one request for the vaults and one for each vault on it.
+
+use std::collections::BTreeMap;
 
 use keyway_sdk::{Attribute, Error, Item, ItemPage, url::Url};
 
@@ -22,6 +24,9 @@ use crate::{
 const VAULTS_PER_PAGE: usize = 25;
 /// How many items a page has at most; the contract allows 10,000.
 const ITEMS_PER_PAGE: usize = 2_000;
+
+/// How many parts a vault may come in. More would not be done within the time of a call.
+const MAX_PARTS: usize = 100;
 
 /// Where a page begins: at a vault, or at an item in it. Written as `<vaultId>` or `<vaultId>/<itemId>`.
 #[derive(Clone, Copy)]
@@ -59,8 +64,8 @@ pub(crate) fn list(client: &mut Client<'_>, page: Option<&str>) -> Result<ItemPa
 
 /// The active login items of a vault, by id.
 fn logins_of(client: &mut Client<'_>, vault: &OpenVault) -> Result<Vec<Item>, Error> {
-    let body = match client.get(&format!("/api/v1/vault/{}/items/overviews", vault.id)) {
-        Ok(body) => body,
+    let items = match overviews(client, &vault.id) {
+        Ok(items) => items,
         // Access was taken away since the vaults were listed.
         Err(Failure::Refused(Refusal::Forbidden | Refusal::NotFound)) => {
             eprintln!("left out the vault {}: its items cannot be read any more", vault.id);
@@ -68,17 +73,7 @@ fn logins_of(client: &mut Client<'_>, vault: &OpenVault) -> Result<Vec<Item>, Er
         }
         Err(failure) => return Err(client.error(failure, Asked::Vault(Some(&vault.name)))),
     };
-    let answer: Overviews =
-        wire::read(&body).map_err(|failure| client.error(failure, Asked::Vault(Some(&vault.name))))?;
-    if !answer.batch_complete {
-        return Err(Error::UnexpectedAnswer(format!(
-            "1Password sent only a part of the items of the vault '{}', and how to ask for the rest is not known. Bind the item by its reference \
-             instead.",
-            vault.name
-        )));
-    }
-    let mut logins: Vec<ItemOverview> = answer
-        .items
+    let mut logins: Vec<ItemOverview> = items
         .into_iter()
         .filter(|item| item.place() == Place::Active && item.template_uuid == LOGIN && is_id(&item.uuid))
         .collect();
@@ -98,6 +93,32 @@ fn logins_of(client: &mut Client<'_>, vault: &OpenVault) -> Result<Vec<Item>, Er
         );
     }
     Ok(items)
+}
+
+/// All items of a vault. The endpoint is not known to send a part only, and the official client takes a part for the whole. Should it happen, the
+/// older endpoint is asked, which is known to: from the beginning, and on from where each part ends.
+fn overviews(client: &mut Client<'_>, vault_id: &str) -> Result<Vec<ItemOverview>, Failure> {
+    let body = client.get(&format!("/api/v1/vault/{vault_id}/items/overviews"))?;
+    let answer: Overviews = wire::read(&body)?;
+    if answer.batch_complete {
+        return Ok(answer.items);
+    }
+    let mut items = BTreeMap::new();
+    let mut from = 0;
+    for _ in 0..MAX_PARTS {
+        let body = client.get(&format!("/api/v1/vault/{vault_id}/{from}/items"))?;
+        let answer: Overviews = wire::read(&body)?;
+        // An item that was changed in between comes again.
+        items.extend(answer.items.into_iter().map(|item| (item.uuid.clone(), item)));
+        if answer.batch_complete {
+            return Ok(items.into_values().collect());
+        }
+        if answer.content_version <= from {
+            break;
+        }
+        from = answer.content_version;
+    }
+    Err(Failure::Garbled("with parts of a list that has no end"))
 }
 
 fn open(client: &mut Client<'_>, vault: &OpenVault, envelope: &Envelope) -> Option<Overview> {

@@ -45,10 +45,12 @@ pub(crate) struct VaultAttributes {
     pub(crate) name: String,
 }
 
-/// `GET /api/v1/vault/<id>/items/overviews`.
+/// `GET /api/v1/vault/<id>/items/overviews`, and the older `GET /api/v1/vault/<id>/<contentVersion>/items`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Overviews {
+    /// Where the older endpoint goes on.
+    pub(crate) content_version: u64,
     /// False if the server sent only a part.
     #[serde(default = "yes")]
     pub(crate) batch_complete: bool,

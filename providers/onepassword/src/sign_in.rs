@@ -182,7 +182,7 @@ fn complete(wire: &Wire<'_>, session: &Session, random: &dyn Random) -> Result<(
 
 fn accepted(wire: &Wire<'_>, response: Response) -> Result<Response, Failure> {
     match Refusal::of(&response, wire.host.clock.now()) {
-        None => Ok(response),
+        None => wire::check_type(&response).map(|()| response),
         Some(refusal) => Err(Failure::Refused(refusal)),
     }
 }

@@ -150,7 +150,7 @@ mod tests {
     fn a_value_is_replaced_and_every_other_byte_stays() {
         let text = "\t{ \"z\" : 1.50e+01 ,\r\n \"a\":  \"\\u0061\\/b\" , \"z\":[ ] }\n";
         let mut splice = Splice::new(text);
-        splice.replace(part(&text), "\"new\"".to_owned()).unwrap();
+        splice.replace(part(text), "\"new\"".to_owned()).unwrap();
         assert_eq!(splice.finish().unwrap().as_str(), "\t{ \"z\" : 1.50e+01 ,\r\n \"a\":  \"new\" , \"z\":[ ] }\n");
     }
 

@@ -8,7 +8,7 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
 
 /// All digits, also of odd length.
 fn bytes(hex: &str) -> Vec<u8> {
-    let even = if hex.len() % 2 == 0 { hex.to_owned() } else { format!("0{hex}") };
+    let even = if hex.len().is_multiple_of(2) { hex.to_owned() } else { format!("0{hex}") };
     HEXLOWER.decode(even.as_bytes()).unwrap()
 }
 

@@ -28,6 +28,10 @@ pub(crate) struct OpenVault {
 }
 
 impl OpenVault {
+    fn new(vault: Vault, name: String) -> Self {
+        Self { id: vault.uuid, name, content_version: vault.content_version, acl: vault.combined_access.acl }
+    }
+
     pub(crate) fn is_writable(&self) -> bool {
         self.acl & UPDATE_ITEMS != 0
     }
@@ -56,18 +60,12 @@ pub(crate) fn fetch_all(client: &mut Client<'_>) -> Result<Vaults, Error> {
         }
     }
     vaults.retain(|vault| vault.combined_access.acl & READ_ITEMS != 0);
-    let mut readable = Vec::with_capacity(vaults.len());
-    for (id, opened) in open(client, vaults)? {
-        match opened {
-            Ok(vault) => readable.push(vault),
-            Err(error) => {
-                unopened += 1;
-                eprintln!("left out the vault {id}: its key cannot be opened ({error})");
-            }
-        }
+    let Opened { vaults: mut readable, failed } = open(client, vaults)?;
+    for (id, error) in &failed {
+        eprintln!("left out the vault {id}: its key cannot be opened ({error})");
     }
     readable.sort_by(|one, other| one.id.cmp(&other.id));
-    Ok(Vaults { readable, unopened })
+    Ok(Vaults { readable, unopened: unopened + failed.len() })
 }
 
 /// One vault by its id. One request, and one for the keysets if its key is missing.
@@ -79,10 +77,7 @@ pub(crate) fn fetch(client: &mut Client<'_>, id: &str) -> Result<OpenVault, Erro
     if vault.uuid != id {
         return Err(client.error(Failure::Garbled("with another vault than the one that was asked for"), asked));
     }
-    match open(client, vec![vault])?.pop() {
-        Some((_, Ok(vault))) => Ok(vault),
-        _ => Err(cannot_open()),
-    }
+    open(client, vec![vault])?.vaults.pop().ok_or_else(cannot_open)
 }
 
 /// Decrypts something that belongs to an item. If the vault has got a new key meanwhile, that one is fetched.
@@ -115,41 +110,47 @@ fn text(mut bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<String>, Error> {
     })
 }
 
+/// What became of vaults.
+#[derive(Default)]
+struct Opened {
+    vaults: Vec<OpenVault>,
+    /// By id.
+    failed: Vec<(String, OpenError)>,
+}
+
 /// Opens the keys and names of these vaults and puts them into the session.
-fn open(client: &mut Client<'_>, vaults: Vec<Vault>) -> Result<Vec<(String, Result<OpenVault, OpenError>)>, Error> {
-    let mut opened = Vec::with_capacity(vaults.len());
+fn open(client: &mut Client<'_>, vaults: Vec<Vault>) -> Result<Opened, Error> {
+    let mut opened = Opened::default();
     let mut locked = Vec::new();
     for vault in vaults {
         let key = client.session()?.vault(&vault.uuid).map(|vault| &vault.key);
         match key.map(|key| name_of(&vault, key)) {
-            Some(Ok(name)) => opened.push((vault.uuid.clone(), Ok(to_open(vault, name)))),
+            Some(Ok(name)) => opened.vaults.push(OpenVault::new(vault, name)),
             _ => locked.push(vault),
         }
     }
-    if !locked.is_empty() {
-        let fresh = client.session()?.keysets().is_none();
-        if fresh {
-            fetch_keysets(client)?;
-        }
-        let mut keys = open_keys(client, &locked)?;
-        if !fresh && keys.iter().any(Result::is_err) {
-            fetch_keysets(client)?;
-            keys = open_keys(client, &locked)?;
-        }
-        for (vault, key) in locked.into_iter().zip(keys) {
-            let id = vault.uuid.clone();
-            let result = key.and_then(|key| Ok((name_of(&vault, &key)?, key)));
-            let result = match result {
-                Ok((name, key)) => {
-                    client.session()?.set_vault(&id, VaultKey { name: name.clone(), key });
-                    Ok(to_open(vault, name))
-                }
-                Err(error) => Err(error),
-            };
-            opened.push((id, result));
-        }
-        client.remember()?;
+    if locked.is_empty() {
+        return Ok(opened);
     }
+    let fresh = client.session()?.keysets().is_none();
+    if fresh {
+        fetch_keysets(client)?;
+    }
+    let mut keys = open_keys(client, &locked)?;
+    if !fresh && keys.iter().any(Result::is_err) {
+        fetch_keysets(client)?;
+        keys = open_keys(client, &locked)?;
+    }
+    for (vault, key) in locked.into_iter().zip(keys) {
+        match key.and_then(|key| Ok((name_of(&vault, &key)?, key))) {
+            Ok((name, key)) => {
+                client.session()?.set_vault(&vault.uuid, VaultKey { name: name.clone(), key });
+                opened.vaults.push(OpenVault::new(vault, name));
+            }
+            Err(error) => opened.failed.push((vault.uuid, error)),
+        }
+    }
+    client.remember()?;
     Ok(opened)
 }
 
@@ -171,10 +172,6 @@ fn name_of(vault: &Vault, key: &SymmetricKey) -> Result<String, OpenError> {
     let attributes = key.open(&vault.enc_attrs)?;
     let attributes: VaultAttributes = serde_json::from_slice(&attributes).map_err(|_| OpenError::Malformed)?;
     Ok(attributes.name)
-}
-
-fn to_open(vault: Vault, name: String) -> OpenVault {
-    OpenVault { id: vault.uuid, name, content_version: vault.content_version, acl: vault.combined_access.acl }
 }
 
 /// The keys of the account do not open its vault: the token's own key is wrong, or the vault is for somebody else.

@@ -74,13 +74,26 @@ impl Wire<'_> {
     }
 }
 
-/// Reads a JSON answer that is not in an envelope, or what was in it.
+/// Refuses an answer that says itself that it is no JSON, such as the page of a proxy. What the real server calls its answers is not documented, so
+/// a missing type and plain text pass; what is in them is looked at in any case.
+pub(crate) fn check_type(response: &Response) -> Result<(), Failure> {
+    let essence = response.headers.get("content-type").and_then(|value| value.split(';').next()).unwrap_or_default();
+    let essence = essence.trim().to_ascii_lowercase();
+    if essence.is_empty() || essence == "text/plain" || essence.ends_with("json") {
+        Ok(())
+    } else {
+        Err(Failure::Garbled("with another type of content than JSON"))
+    }
+}
+
+/// Reads JSON: an answer that is not in an envelope, or what was in it.
 pub(crate) fn read<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Failure> {
     serde_json::from_slice(json).map_err(|error| Failure::Garbled(what_is_wrong(json, &error)))
 }
 
 /// Opens an answer that must be in an envelope under the session's key.
 pub(crate) fn open(response: &Response, key: &SymmetricKey) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    check_type(response)?;
     let envelope: Envelope = read(&response.body)?;
     if envelope.cty != CONTENT_TYPE {
         return Err(Failure::Garbled("something that is not encrypted as it must be"));

@@ -1,0 +1,238 @@
+//! Listing and resolving.
+
+use crate::lab::{ITEM, Lab, READ_ONLY_VAULT, VAULT, error, text};
+use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, ItemChange, ItemState, NewLogin, Options, Rules};
+use keyway_sdk::{Error, Fields, totp::Totp};
+use std::collections::BTreeSet;
+
+const MISSING: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+fn with_rules(rules: Rules) -> Lab {
+    Lab::with(Options { rules, ..Options::default() }, "automation")
+}
+
+#[test]
+fn every_active_login_of_every_vault_is_listed_and_nothing_else() {
+    let lab = Lab::new();
+    let expected: BTreeSet<(String, String, String)> = lab
+        .vaults()
+        .into_iter()
+        .flat_map(|vault| vault.items.into_iter().map(move |item| (vault.name.clone(), item)))
+        .filter(|(_, item)| item.state == ItemState::Active && item.category == "login")
+        .map(|(vault, item)| (vault, item.title, item.reference))
+        .collect();
+    let listed = lab.list_all().unwrap();
+    assert_eq!(listed.len(), expected.len());
+    let found: BTreeSet<(String, String, String)> =
+        listed.iter().map(|item| (item.vault_name.clone(), item.title.clone(), item.reference.clone())).collect();
+    assert_eq!(found, expected);
+    for item in &listed {
+        assert_eq!(item.reference, format!("op://{}/{}", item.vault_id, item.id));
+        assert_eq!(item.category, "login");
+    }
+    let northwind = listed.iter().find(|item| item.title == ITEM).unwrap();
+    assert_eq!(northwind.attributes[0].value, "https://suppliers.northwind.example/login");
+}
+
+#[test]
+fn no_secret_is_in_a_list() {
+    let lab = Lab::new();
+    let listed = format!("{:?}", lab.list_all().unwrap());
+    for item in lab.vaults().into_iter().flat_map(|vault| vault.items) {
+        // Short values occur in ordinary words.
+        for secret in [item.username, item.password].into_iter().flatten().filter(|secret| secret.len() > 8) {
+            assert!(!listed.contains(&secret), "{}", item.title);
+        }
+    }
+}
+
+#[test]
+fn a_large_vault_comes_in_pages_that_neither_repeat_nor_lose_an_item() {
+    let lab = Lab::with(Options { bulk_items: 4_500, ..Options::default() }, "automation");
+    let first = lab.list(None).unwrap();
+    assert!(first.next.is_some() && first.items.len() == 2_000);
+    let items = lab.list_all().unwrap();
+    let ids: BTreeSet<&str> = items.iter().map(|item| item.reference.as_str()).collect();
+    assert_eq!(ids.len(), items.len());
+    assert_eq!(items.iter().filter(|item| item.vault_name == "Bulk").count(), 4_500);
+}
+
+#[test]
+fn an_incomplete_list_is_completed_over_the_older_endpoint() {
+    let whole = Lab::new().list_all().unwrap();
+    let lab = with_rules(Rules { batch_size: Some(3), ..Rules::default() });
+    let (items, calls) = lab.calls_of(|| lab.list_all().unwrap());
+    assert_eq!(items, whole);
+    assert!(calls.of(Endpoint::ItemsSince) > 3);
+}
+
+#[test]
+fn a_keyset_that_nobody_can_open_disturbs_nothing() {
+    let lab = with_rules(Rules { foreign_keyset: true, ..Rules::default() });
+    assert_eq!(lab.list_all().unwrap(), Lab::new().list_all().unwrap());
+    assert!(lab.resolve(&lab.reference(READ_ONLY_VAULT, "Ledger Cloud"), Fields::ALL).is_ok());
+}
+
+#[test]
+fn a_vault_that_disappears_while_it_is_listed_is_left_out() {
+    let lab = Lab::new();
+    lab.emulator.fault(FaultRule::next_of(Endpoint::Overviews, Fault::status(404)));
+    let vaults: BTreeSet<String> = lab.list_all().unwrap().into_iter().map(|item| item.vault_name).collect();
+    assert_eq!(vaults.len(), 2);
+}
+
+#[test]
+fn an_item_that_cannot_be_decrypted_is_left_out_of_the_list_and_an_error_when_resolved() {
+    let lab = Lab::new();
+    let item = lab.item(VAULT, ITEM);
+    let count = lab.list_all().unwrap().len();
+    lab.emulator.replace_item_text(VAULT, &item.id, Some("no JSON"), Some("no JSON")).unwrap();
+    assert_eq!(lab.list_all().unwrap().len(), count - 1);
+    assert!(matches!(error(lab.resolve(&item.reference, Fields::ALL)), Error::UnexpectedAnswer(_)));
+}
+
+#[test]
+fn every_login_resolves_to_what_it_holds() {
+    let lab = Lab::new();
+    for item in lab.vaults().into_iter().flat_map(|vault| vault.items) {
+        if item.state != ItemState::Active || item.category != "login" {
+            continue;
+        }
+        let fields = Fields { one_time_code: false, ..Fields::ALL };
+        let resolved = lab.resolve(&item.reference, fields).unwrap();
+        assert_eq!(text(resolved.username.as_ref()), item.username.as_deref(), "{}", item.title);
+        assert_eq!(text(resolved.password.as_ref()), item.password.as_deref(), "{}", item.title);
+        assert_eq!(resolved.revision, "1");
+    }
+}
+
+#[test]
+fn one_time_codes_are_live() {
+    let lab = Lab::new();
+    let mut seen = 0;
+    for item in lab.vaults().into_iter().flat_map(|vault| vault.items) {
+        let Some(totp) = item.otpauth.as_deref().and_then(|otpauth| Totp::parse(otpauth).ok()) else { continue };
+        if item.state != ItemState::Active {
+            continue;
+        }
+        let code = lab
+            .resolve(&item.reference, Fields { one_time_code: true, ..Fields::NONE })
+            .unwrap()
+            .one_time_code
+            .unwrap();
+        let expected = totp.code_at(code.expires_at - 1);
+        assert_eq!(text(Some(&code.code)), text(Some(&expected.code)), "{}", item.title);
+        assert_eq!((code.expires_at, code.period_seconds), (expected.expires_at, expected.period_seconds));
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        assert!(code.expires_at + 1 >= now && code.expires_at <= now + u64::from(code.period_seconds));
+        seen += 1;
+    }
+    assert!(seen >= 6);
+}
+
+#[test]
+fn only_what_is_asked_for_is_returned() {
+    let lab = Lab::new();
+    let reference = lab.reference(VAULT, ITEM);
+    for bits in 0..8 {
+        let fields = Fields { username: bits & 1 != 0, password: bits & 2 != 0, one_time_code: bits & 4 != 0 };
+        let resolved = lab.resolve(&reference, fields).unwrap();
+        assert_eq!(resolved.username.is_some(), fields.username);
+        assert_eq!(resolved.password.is_some(), fields.password);
+        assert_eq!(resolved.one_time_code.is_some(), fields.one_time_code);
+        assert_eq!(resolved.revision, "1");
+    }
+}
+
+#[test]
+fn absent_is_absent_and_empty_is_empty() {
+    let lab = Lab::new();
+    let resolve = |title: &str| {
+        let resolved = lab.resolve(&lab.reference(VAULT, title), Fields::ALL).unwrap();
+        [resolved.username, resolved.password].map(|value| text(value.as_ref()).map(str::to_owned))
+    };
+    assert_eq!(resolve("Legacy Mainframe"), [None, None], "custom-named fields are not read");
+    assert_eq!(resolve("No Password"), [Some("readonly-kiosk".to_owned()), None]);
+    assert_eq!(resolve("Empty Password"), [Some("pending".to_owned()), Some(String::new())]);
+    assert_eq!(resolve("Runbook: order robots"), [None, None], "another category");
+    assert_eq!(resolve("Door Code Server Room"), [None, Some("4711#".to_owned())], "the category Password");
+    let plain = lab.resolve(&lab.reference(VAULT, "City Utilities"), Fields::ALL).unwrap();
+    assert!(plain.one_time_code.is_none());
+}
+
+#[test]
+fn a_one_time_password_that_makes_no_codes_is_an_error_only_when_asked_for() {
+    let lab = Lab::new();
+    let reference = lab.reference(VAULT, "Counter-based Token");
+    let without = Fields { one_time_code: false, ..Fields::ALL };
+    assert!(lab.resolve(&reference, without).is_ok());
+    assert!(matches!(error(lab.resolve(&reference, Fields::ALL)), Error::Unsupported(_)));
+}
+
+#[test]
+fn archived_and_deleted_items_are_not_found_with_a_reason() {
+    let lab = Lab::new();
+    for (title, why) in [("Old Fax Gateway", "archive"), ("Trial Account (expired)", "deleted")] {
+        let Error::NotFound(message) = error(lab.resolve(&lab.reference(VAULT, title), Fields::ALL)) else { panic!() };
+        assert!(message.contains(why), "{message}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_not_found_whatever_status_the_server_uses() {
+    for (hidden_vault_status, missing_item_status) in [(404, 404), (404, 400), (403, 404)] {
+        let lab = with_rules(Rules { hidden_vault_status, missing_item_status, ..Rules::default() });
+        let vault = lab.vaults().into_iter().find(|vault| vault.name == VAULT).unwrap();
+        let Error::NotFound(message) = error(lab.resolve(&format!("op://{}/{MISSING}", vault.id), Fields::ALL)) else {
+            panic!()
+        };
+        assert!(message.contains("'Automation'"), "{message}");
+        let missing = error(lab.resolve(&format!("op://{MISSING}/{MISSING}"), Fields::ALL));
+        match hidden_vault_status {
+            403 => assert!(matches!(missing, Error::PermissionDenied(_))),
+            _ => assert!(matches!(missing, Error::NotFound(_))),
+        }
+    }
+}
+
+#[test]
+fn a_missing_item_costs_one_request_when_warm() {
+    // The official client makes four more and reports something else.
+    let lab = Lab::new().warm();
+    let vault = lab.vaults().remove(0);
+    let (result, calls) = lab.calls_of(|| lab.resolve(&format!("op://{}/{MISSING}", vault.id), Fields::ALL));
+    assert!(matches!(error(result), Error::NotFound(_)));
+    assert_eq!(calls.total, 1);
+}
+
+#[test]
+fn a_reference_that_is_none_makes_no_request() {
+    let lab = Lab::new();
+    let (result, calls) = lab.calls_of(|| lab.resolve("op://Automation/Northwind Supplier Portal", Fields::ALL));
+    assert!(matches!(error(result), Error::InvalidReference(_)));
+    assert_eq!(calls.total, 0);
+}
+
+#[test]
+fn a_change_by_somebody_else_shows_at_once_with_another_revision() {
+    let lab = Lab::new().warm();
+    let item = lab.item(VAULT, ITEM);
+    let before = lab.resolve(&item.reference, Fields::ALL).unwrap().revision;
+    let change = ItemChange { password: Some("changed by a person".to_owned()), ..ItemChange::default() };
+    lab.emulator.change_item(VAULT, &item.id, &change).unwrap();
+    let after = lab.resolve(&item.reference, Fields::ALL).unwrap();
+    assert_eq!(text(after.password.as_ref()), Some("changed by a person"));
+    assert_ne!(after.revision, before);
+}
+
+#[test]
+fn access_that_is_granted_later_is_found() {
+    let lab = Lab::with(Options::default(), "newcomer");
+    assert!(lab.list(None).unwrap().items.is_empty());
+    lab.emulator.set_access("newcomer", VAULT, Some(keyway_emulator_onepassword::VaultAccess::ReadOnly)).unwrap();
+    let new = NewLogin { title: "New".into(), username: Some("u".into()), ..NewLogin::default() };
+    let item = lab.emulator.add_login(VAULT, &new).unwrap();
+    assert!(lab.list_all().unwrap().iter().any(|listed| listed.reference == item.reference));
+    let resolved = lab.resolve(&item.reference, Fields::ALL).unwrap();
+    assert_eq!((text(resolved.username.as_ref()), resolved.password.is_none()), (Some("u"), true));
+}

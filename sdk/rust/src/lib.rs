@@ -137,3 +137,8 @@ macro_rules! export {
         };
     };
 }
+
+/// The code of the README is compiled and run like that of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

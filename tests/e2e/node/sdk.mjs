@@ -4,13 +4,13 @@
 //   {"op":"vaults.list"}                        ->  {"ok":true,"result":[...]}
 //   {"op":"secrets.resolve","reference":"..."}  ->  {"ok":false,"error":{"name":"Error","message":"..."}}
 //
-// The SDK believes that it talks to https://my.1password.com; requests for that go to KEYWAY_EMULATOR_URL, requests for anything else are
-// refused. A token that a command does not give is taken from KEYWAY_EMULATOR_TOKEN. The process ends with its standard input.
+// The SDK believes that it talks to https://my.1password.com; requests for that go to KEYWAY_EMULATOR_URL, requests for anything but these
+// two are refused. A token that a command does not give is taken from KEYWAY_EMULATOR_TOKEN. The process ends with its standard input.
 
 import { createInterface } from "node:readline";
 import process from "node:process";
 
-const pretended = process.env.KEYWAY_SIGN_IN_URL ?? "https://my.1password.com";
+const pretended = "https://my.1password.com";
 const emulator = process.env.KEYWAY_EMULATOR_URL;
 if (!emulator) {
   console.error("KEYWAY_EMULATOR_URL is not set; it says where the emulator listens, for example http://127.0.0.1:9000");
@@ -20,12 +20,11 @@ if (!emulator) {
 // In place before the SDK's core is loaded, which keeps the fetch that it finds.
 const fetchForReal = globalThis.fetch;
 globalThis.fetch = (input, init) => {
-  const url = input instanceof Request ? input.url : String(input);
-  if (url !== pretended && !url.startsWith(`${pretended}/`)) {
-    return Promise.reject(new TypeError(`only ${pretended} is mapped, not ${new URL(url).origin}`));
-  }
-  const mapped = new URL(url.slice(pretended.length), emulator);
-  return input instanceof Request ? fetchForReal(new Request(mapped, input), init) : fetchForReal(mapped, init);
+  const request = new Request(input, init);
+  const { origin, pathname, search } = new URL(request.url);
+  if (origin === new URL(emulator).origin) return fetchForReal(request);
+  if (origin === pretended) return fetchForReal(new Request(new URL(pathname + search, emulator), request));
+  return Promise.reject(new TypeError(`only ${pretended} is mapped, not ${origin}`));
 };
 const { createClient } = await import("@1password/sdk");
 

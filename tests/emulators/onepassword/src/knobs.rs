@@ -43,8 +43,8 @@ pub enum KnobError {
     Build(#[from] StartError),
 }
 
-/// A new login item.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// A new login item. Does not print itself, and is `Clone` because a test's values are made up.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewLogin {
     /// Its title.

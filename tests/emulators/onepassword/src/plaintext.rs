@@ -6,15 +6,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// The designated fields of an item, as far as it has them.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
 pub(crate) struct Fields {
     pub(crate) username: Option<String>,
     pub(crate) password: Option<String>,
     pub(crate) otpauth: Option<String>,
 }
 
-/// What [`Knobs::change_item`](crate::Knobs::change_item) changes; what is absent stays.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What [`Knobs::change_item`](crate::Knobs::change_item) changes; what is absent stays. Does not print itself, and is `Clone` because a
+/// test's values are made up.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ItemChange {
     /// The title.

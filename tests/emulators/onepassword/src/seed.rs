@@ -91,7 +91,7 @@ fn active() -> ItemState {
 
 /// Builds the store.
 pub(crate) fn store(plan: Plan<'_>, rsa: &Arc<RsaKeys>) -> Result<Store, StartError> {
-    let catalogue: Catalogue = serde_json::from_str(include_str!("../data/catalog.json"))?;
+    let catalogue: Catalogue = serde_json::from_str(include_str!("../data/catalogue.json"))?;
     let accounts = catalogue.accounts.iter().map(|spec| account(plan, spec, rsa).map(Arc::new));
     let accounts = accounts.collect::<Result<Vec<_>, _>>()?;
     let states = accounts

@@ -323,6 +323,14 @@ fn its_signatures_count_upwards_without_gaps_in_use() {
 }
 
 #[test]
+fn it_needs_no_leading_when_tokens_name_the_emulators_own_address() {
+    let emulator = Emulator::start_with(Options { sign_in_address: None, ..Options::default() }).unwrap();
+    let account = emulator.account("automation").unwrap();
+    assert_eq!((account.sign_in_address.as_str(), emulator.host()), (emulator.url(), "127.0.0.1"));
+    OfficialSdk::signed_in(emulator.url(), &account.token).call(json!({ "op": "vaults.list" })).unwrap();
+}
+
+#[test]
 fn it_lists_thousands_of_items() {
     let emulator = Emulator::start_with(Options { bulk_items: 2_000, ..Options::default() }).unwrap();
     let account = emulator.account("automation").unwrap();

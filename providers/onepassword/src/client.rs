@@ -1,8 +1,10 @@
-//! Calls in a session: sealed, signed, and repeated once with a new session if the server no longer accepts the old one.
+//! Calls in a session: sealed, signed, and repeated once with a new session if the server no longer accepts the old
+//! one.
 //!
-//! Invariants: a call of the provider signs in at most once; concurrent calls sign in once together, because the host grants that right to one
-//! of them ([`SessionStore::renew`](keyway_sdk::session::SessionStore::renew)) and hands the others what that one put; a request that was
-//! refused with 401 has had no effect, so it may be sent again, also when it writes.
+//! Invariants: a call of the provider signs in at most once; concurrent calls sign in once together, because the host
+//! grants that right to one of them ([`SessionStore::renew`](keyway_sdk::session::SessionStore::renew)) and hands the
+//! others what that one put; a request that was refused with 401 has had no effect, so it may be sent again, also when
+//! it writes.
 
 use std::time::Duration;
 
@@ -41,6 +43,8 @@ pub(crate) struct Client<'a> {
     known: Option<Stored<Session>>,
     /// Whether this call has signed in itself.
     signed_in: bool,
+    /// Whether the host does not have the new session yet, see [`Client::sign_in`].
+    pending: bool,
     renewals: u32,
 }
 
@@ -49,7 +53,7 @@ impl<'a> Client<'a> {
     pub(crate) fn new(host: &'a Host<'a>, token: &'a Token, machine: &'a Machine<'a>) -> Self {
         let slot = Typed::new(host.session);
         let known = slot.get();
-        Self { wire: Wire { host, token }, machine, slot, known, signed_in: false, renewals: 0 }
+        Self { wire: Wire { host, token }, machine, slot, known, signed_in: false, pending: false, renewals: 0 }
     }
 
     pub(crate) fn token(&self) -> &'a Token {
@@ -104,28 +108,45 @@ impl<'a> Client<'a> {
         matches!(&self.known, Some(Stored::Valid { value, .. }) if value.id == id)
     }
 
+    /// The host gets the new session, and with it all calls that wait for one, as soon as there are keys in it: at once
+    /// if those of the session before are known, else with the first that are opened ([`Client::remember`]), so that
+    /// not each of them asks the server for the same keys.
     fn sign_in(&mut self) -> Result<(), Error> {
         self.signed_in = true;
         let mut session = sign_in(&self.wire, self.machine.random)?;
-        if let Some(Stored::Valid { value, .. }) = self.known.take() {
-            session.inherit(value);
+        self.pending = true;
+        let earlier = match self.known.take() {
+            Some(Stored::Valid { value, .. }) => Some(value),
+            _ => None,
+        };
+        let has_keys = earlier.is_some();
+        if let Some(earlier) = earlier {
+            session.inherit(earlier);
         }
-        let generation = self.slot.put(&session, session.seconds_left(self.now()))?;
-        self.known = Some(Stored::Valid { value: session, generation });
+        self.known = Some(Stored::Valid { value: session, generation: 0 });
+        if has_keys { self.remember() } else { Ok(()) }
+    }
+
+    /// Hands the session with what was added to it to the host, for the calls to come.
+    pub(crate) fn remember(&mut self) -> Result<(), Error> {
+        let now = self.now();
+        if let Some(Stored::Valid { value, generation }) = &mut self.known {
+            // What is forgotten here is asked for again if it is needed.
+            value.shrink();
+            let present = self.slot.put(value, value.seconds_left(now))?;
+            // An addition may come too late, after a newer login, which wins; then the generation is that of the newer
+            // one. The old one is right in both cases. A new session is always taken.
+            if self.pending {
+                *generation = present;
+                self.pending = false;
+            }
+        }
         Ok(())
     }
 
-    /// Hands what was added to the session to the host, for the calls to come.
-    pub(crate) fn remember(&mut self) -> Result<(), Error> {
-        let now = self.now();
-        if let Some(Stored::Valid { value, .. }) = &mut self.known {
-            // What is forgotten here is asked for again if it is needed.
-            value.shrink();
-            // The generation that comes back may be that of a newer login (which wins), so the old one is kept: `renew` with it is right
-            // in both cases.
-            self.slot.put(value, value.seconds_left(now))?;
-        }
-        Ok(())
+    /// The end of the call: the host gets a new session also if nothing was opened with it, or if the call failed.
+    pub(crate) fn finish(&mut self) -> Result<(), Error> {
+        if self.pending { self.remember() } else { Ok(()) }
     }
 
     /// `GET`.
@@ -150,7 +171,12 @@ impl<'a> Client<'a> {
 
     /// The server did not accept the session: gets another one, unless this call made it.
     pub(crate) fn after_refusal(&mut self) -> Result<(), Error> {
-        if self.signed_in { Err(token_refused()) } else { self.renew() }
+        if self.signed_in {
+            // Not worth keeping; the calls that wait for it get this error instead.
+            self.pending = false;
+            return Err(token_refused());
+        }
+        self.renew()
     }
 
     fn call_once(&mut self, method: Method, path: &str, body: Option<&[u8]>) -> Result<Zeroizing<Vec<u8>>, Failure> {

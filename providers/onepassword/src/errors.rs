@@ -1,7 +1,7 @@
 //! What went wrong with a request, and what to tell a person about it.
 //!
-//! Invariant: no message holds anything of a body, a header or a reference; they are made of fixed sentences, the server's name, numbers, and the
-//! name of the vault in question.
+//! Invariant: no message holds anything of a body, a header or a reference; they are made of fixed sentences, the
+//! server's name, numbers, and the name of the vault in question.
 
 use keyway_sdk::{
     Error,
@@ -137,7 +137,8 @@ impl Failure {
                 let changed =
                     if matches!(asked, Asked::Change(_)) { " Whether the item was changed is unknown." } else { "" };
                 Error::UnexpectedAnswer(format!(
-                    "{server} answered {what}, which 1Password does not do. Something between here and 1Password may have altered it.{changed}"
+                    "{server} answered {what}, which 1Password does not do. Something between here and 1Password may \
+                     have altered it.{changed}"
                 ))
             }
             Self::Transport(error) => match (asked, error) {
@@ -150,8 +151,8 @@ impl Failure {
                     | HttpError::TooLarge
                     | HttpError::Other(_),
                 ) => Error::Unavailable(format!(
-                    "The connection to {server} failed while the item was being changed, so the change may or may not have been \
-                     made. Read the item before trying again."
+                    "The connection to {server} failed while the item was being changed, so the change may or may not \
+                     have been made. Read the item before trying again."
                 )),
                 (_, error) => error.into_error(server),
             },
@@ -165,11 +166,12 @@ impl Refusal {
             (Self::BadRequest | Self::Unauthorized | Self::NotFound, Asked::SignIn) => token_refused(),
             (Self::Unauthorized, _) => token_refused(),
             (Self::Forbidden, Asked::SignIn) => Error::PermissionDenied(format!(
-                "{server} refused the sign-in of this service account (status 403). Check in 1Password that the service account is active \
-                 and that no firewall rule of the account blocks this network."
+                "{server} refused the sign-in of this service account (status 403). Check in 1Password that the \
+                 service account is active and that no firewall rule of the account blocks this network."
             )),
             (Self::Forbidden, Asked::Account) => Error::PermissionDenied(
-                "1Password does not let this service account see its vaults. Grant it Read Items on at least one vault.".to_owned(),
+                "1Password does not let this service account see its vaults. Grant it Read Items on at least one vault."
+                    .to_owned(),
             ),
             (Self::Forbidden, Asked::Vault(vault) | Asked::Item(vault)) => Error::PermissionDenied(format!(
                 "The service account cannot read {}. Grant it Read Items on that vault.",
@@ -178,14 +180,16 @@ impl Refusal {
             (Self::Forbidden, Asked::Change(vault)) => read_only(vault),
             // Until September 2025 servers answered 400 to an id that they did not know.
             (Self::NotFound | Self::BadRequest, Asked::Vault(_)) => Error::NotFound(
-                "There is no such vault, or the service account cannot see it. Check the reference, and that the service account has \
-                 Read Items on the vault."
+                "There is no such vault, or the service account cannot see it. Check the reference, and that the \
+                 service account has Read Items on the vault."
                     .to_owned(),
             ),
-            (Self::NotFound | Self::BadRequest, Asked::Item(vault)) | (Self::NotFound, Asked::Change(vault)) => Error::NotFound(format!(
-                "There is no such item in {}. It may have been deleted or moved to another vault.",
-                the_vault(vault)
-            )),
+            (Self::NotFound | Self::BadRequest, Asked::Item(vault)) | (Self::NotFound, Asked::Change(vault)) => {
+                Error::NotFound(format!(
+                    "There is no such item in {}. It may have been deleted or moved to another vault.",
+                    the_vault(vault)
+                ))
+            }
             (Self::Conflict, _) => Error::Conflict(
                 "Somebody else changed this vault at the same time, so nothing was written. Try again.".to_owned(),
             ),
@@ -193,22 +197,27 @@ impl Refusal {
                 retry_after_seconds: seconds,
                 message: match seconds {
                     Some(seconds) => format!(
-                        "1Password accepts no further requests of this service account for now: too many were made. It asks to wait {}.",
+                        "1Password accepts no further requests of this service account for now: too many were made. \
+                         It asks to wait {}.",
                         duration(seconds)
                     ),
-                    None => "1Password accepts no further requests of this service account for now: too many were made. Try again later."
-                        .to_owned(),
+                    None => {
+                        "1Password accepts no further requests of this service account for now: too many were made. \
+                         Try again later."
+                            .to_owned()
+                    }
                 },
             },
             (Self::OutOfOrder(status), Asked::Change(_)) => Error::Unavailable(format!(
-                "{server} is out of order (status {status}), so the change may or may not have been made. Read the item before trying again."
+                "{server} is out of order (status {status}), so the change may or may not have been made. Read the \
+                 item before trying again."
             )),
             (Self::OutOfOrder(status), _) => {
                 Error::Unavailable(format!("{server} is out of order (status {status}). Try again later."))
             }
             (Self::Unexpected(status), _) if (300..400).contains(&status) => Error::UnexpectedAnswer(format!(
-                "{server} redirects to somewhere else (status {status}), which is not followed. If the account has moved, create a new \
-                 service account and reconnect."
+                "{server} redirects to somewhere else (status {status}), which is not followed. If the account has \
+                 moved, create a new service account and reconnect."
             )),
             (Self::BadRequest, _) => {
                 Error::UnexpectedAnswer(format!("{server} did not understand the request (status 400)."))
@@ -217,7 +226,9 @@ impl Refusal {
             (Self::Unexpected(status), _) => {
                 Error::UnexpectedAnswer(format!("{server} answered with the unexpected status {status}."))
             }
-            (Self::Code(code), _) => Error::UnexpectedAnswer(format!("{server} refused the request with its error {code}.")),
+            (Self::Code(code), _) => {
+                Error::UnexpectedAnswer(format!("{server} refused the request with its error {code}."))
+            }
         }
     }
 }
@@ -225,8 +236,8 @@ impl Refusal {
 /// The third mistake that a person makes with a token; the other two need no server.
 pub(crate) fn token_refused() -> Error {
     Error::Unauthenticated(
-        "1Password does not accept this service account token. It may have been revoked or have expired. Create a new service account \
-         and reconnect."
+        "1Password does not accept this service account token. It may have been revoked or have expired. Create a new \
+         service account and reconnect."
             .to_owned(),
     )
 }

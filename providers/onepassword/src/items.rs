@@ -1,7 +1,8 @@
 //! `list-items`: the login items of all vaults that can be read.
 //!
-//! Invariants: nothing is left out silently (an incomplete answer is completed; what cannot be decrypted is counted in the log); the order is that
-//! of the ids, so a page begins where the one before ended also when something was added or removed in between.
+//! Invariants: nothing is left out silently (an incomplete answer is completed; what cannot be decrypted is counted in
+//! the log); the order is that of the ids, so a page begins where the one before ended also when something was added or
+//! removed in between.
 //!
 //! A page costs one request for the vaults and one for each vault on it.
 
@@ -95,8 +96,9 @@ fn logins_of(client: &mut Client<'_>, vault: &OpenVault) -> Result<Vec<Item>, Er
     Ok(items)
 }
 
-/// All items of a vault. The endpoint is not known to send a part only, and the official client takes a part for the whole. Should it happen, the
-/// older endpoint is asked, which is known to: from the beginning, and on from where each part ends.
+/// All items of a vault. The endpoint is not known to send a part only, and the official client takes a part for the
+/// whole. Should it happen, the older endpoint is asked, which is known to: from the beginning, and on from where each
+/// part ends.
 fn overviews(client: &mut Client<'_>, vault_id: &str) -> Result<Vec<ItemOverview>, Failure> {
     let body = client.get(&format!("/api/v1/vault/{vault_id}/items/overviews"))?;
     let answer: Overviews = wire::read(&body)?;

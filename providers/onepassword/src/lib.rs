@@ -1,7 +1,8 @@
 //! 1Password as a Keyway provider: reads and changes login items with a service account token (`ops_...`).
 //!
-//! It speaks the protocol of 1Password's own clients, so nothing else needs to run: four requests sign in (SRP, [`srp`]), one fetches an item, and
-//! what it holds is decrypted here, in the sandbox. 1Password's server never sees a key, and the host never sees one in the clear.
+//! It speaks the protocol of 1Password's own clients, so nothing else needs to run: four requests sign in (SRP, `srp`),
+//! one fetches an item, and what it holds is decrypted here, in the sandbox. 1Password's server never sees a key, and
+//! the host never sees one in the clear.
 //!
 //! | what | warm | after a sign-in (4 requests) |
 //! | --- | --- | --- |
@@ -11,10 +12,11 @@
 //! | `write` | 3: vault, item, change | + 1: keysets |
 //! | `check_write_access` | 2: vault, item | + 1: keysets |
 //!
-//! From below: [`encoding`], [`random`], [`time`]; [`envelope`], [`mac`], [`srp`], [`throttle`] and [`keys`] are the cryptography, pure functions held
-//! against test vectors; [`token`] and [`model`] are what comes in; [`wire`], [`sign_in`], [`session`] and [`client`] make requests; [`vaults`],
-//! [`items`], [`resolve`](mod@resolve), [`write`](mod@write) and [`access`] are the provider's functions; [`login_fields`], [`splice`] and [`edit`] know the inside of
-//! an item; [`errors`] knows what to tell a person.
+//! From below: `encoding`, `random`, `time`; `envelope`, `mac`, `srp`, `throttle` and `keys` are the cryptography, pure
+//! functions held against test vectors; `token` and `model` are what comes in; `wire`, `sign_in`, `session` and
+//! `client` make requests; `vaults`, `items`, `resolve`, `write` and `access` are the provider's functions;
+//! `login_fields`, `splice` and `edit` know the inside of an item; `errors` knows what to tell a person.
+#![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod access;
@@ -30,6 +32,8 @@ mod mac;
 mod model;
 mod random;
 mod reference;
+#[cfg(test)]
+mod replay_tests;
 mod resolve;
 mod session;
 mod sign_in;
@@ -65,8 +69,9 @@ impl SecretProvider for OnePassword {
     fn describe() -> Description {
         let token = SettingSpec::secret(token::SETTING, "Service account token")
             .help(
-                "In 1Password, open Developer, Directory, Service Account. Create one with Read Items (and Write Items, to let passwords be \
-                 rotated) on the vaults to automate, and copy its token. It starts with ops_ and is shown only once.",
+                "In 1Password, open Developer, Directory, Service Account. Create one with Read Items (and Write \
+                 Items, to let passwords be rotated) on the vaults to automate, and copy its token. It starts with \
+                 ops_ and is shown only once.",
             )
             .pattern(r"\s*ops_[A-Za-z0-9+/=_\s-]+");
         let mut description = Description::new("1password", "1Password", env!("CARGO_PKG_VERSION"))
@@ -112,5 +117,9 @@ impl SecretProvider for OnePassword {
 fn with_client<T>(host: &Host<'_>, settings: &Settings, call: impl FnOnce(&mut Client<'_>) -> Result<T>) -> Result<T> {
     let token = Token::from_settings(settings)?;
     let machine = Machine { random: &SystemRandom, pause: &std::thread::sleep };
-    call(&mut Client::new(host, &token, &machine))
+    let mut client = Client::new(host, &token, &machine);
+    let result = call(&mut client);
+    let finished = client.finish();
+    let result = result?;
+    finished.map(|()| result)
 }

@@ -1,11 +1,11 @@
 //! Where the built-in login fields are in an item's details.
 //!
-//! 1Password marks the built-in fields with a `designation`, `username` or `password`; labels and ids of other fields mean nothing (a field that
-//! somebody named "password" is not read). An item of the category Password has its password in a member of its own. The one-time password is a
-//! concealed field in a section whose id begins with `TOTP_`.
+//! 1Password marks the built-in fields with a `designation`, `username` or `password`; labels and ids of other fields
+//! mean nothing (a field that somebody named "password" is not read). An item of the category Password has its password
+//! in a member of its own. The one-time password is a concealed field in a section whose id begins with `TOTP_`.
 //!
-//! Nothing is copied: every value is a slice of the text, as it stands there, so that it can be replaced in place. A part that does not look as expected is
-//! not a login field; only details that are no JSON object at all are an error.
+//! Nothing is copied: every value is a slice of the text, as it stands there, so that it can be replaced in place. A
+//! part that does not look as expected is not a login field; only details that are no JSON object at all are an error.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;

@@ -1,5 +1,5 @@
-//! What the server answers, as far as it is needed. Unknown members are ignored; members that nothing here needs are not asked for,
-//! so that a server that leaves one out can still be used.
+//! What the server answers, as far as it is needed. Unknown members are ignored; members that nothing here needs are
+//! not asked for, so that a server that leaves one out can still be used.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -131,7 +131,8 @@ impl ItemOverview {
     }
 }
 
-/// One element of the body of `PATCH /api/v3/vault/<id>/<contentVersion>/items`, its members in the official client's order.
+/// One element of the body of `PATCH /api/v3/vault/<id>/<contentVersion>/items`, its members in the official client's
+/// order.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ItemPatch<'a> {

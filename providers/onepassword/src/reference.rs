@@ -1,7 +1,7 @@
 //! References: `op://<vaultId>/<itemId>`.
 //!
-//! Only ids are accepted. Names would cost two more requests for each resolve, and a binding by name breaks, or silently moves to another item, when
-//! somebody renames something; the list of items gives the ids.
+//! Only ids are accepted. Names would cost two more requests for each resolve, and a binding by name breaks, or
+//! silently moves to another item, when somebody renames something; the list of items gives the ids.
 
 use keyway_sdk::{Error, reference::Reference};
 
@@ -25,7 +25,8 @@ impl<'a> ItemReference<'a> {
         let reference = Reference::parse(text, SCHEME, FORMAT)?;
         if matches!(reference.iter().count(), 3 | 4) || reference.query().is_some() {
             return Err(Error::InvalidReference(format!(
-                "This reference names a field. Keyway uses the built-in fields of a whole item: leave out what follows the item, as in {FORMAT}."
+                "This reference names a field. Keyway uses the built-in fields of a whole item: leave out what \
+                 follows the item, as in {FORMAT}."
             )));
         }
         let [vault, item] = reference.segments()?;
@@ -33,8 +34,9 @@ impl<'a> ItemReference<'a> {
             return Ok(Self { vault, item });
         }
         Err(Error::InvalidReference(format!(
-            "This reference does not consist of ids, which have 26 lower-case letters and digits. Choose the item from the list of items, or \
-             copy its ids from 1Password; names are not used because they can change. A reference looks like {FORMAT}."
+            "This reference does not consist of ids, which have 26 lower-case letters and digits. Choose the item \
+             from the list of items, or copy its ids from 1Password; names are not used because they can change. A \
+             reference looks like {FORMAT}."
         )))
     }
 }

@@ -1,11 +1,12 @@
 //! The sign-in: four requests that turn a token into a session.
 //!
 //! 1. `auth/start`: the account by name; the server may ask to register this device first, and then it starts anew;
-//! 2. `auth`: SRP's public values; 3. `auth/confirm-key`: the proofs of both sides; 4. `auth/complete`: the first request of the session,
-//!    encrypted and signed.
+//! 2. `auth`: SRP's public values; 3. `auth/confirm-key`: the proofs of both sides; 4. `auth/complete`: the first
+//!    request of the session, encrypted and signed.
 //!
-//! Invariant: the session key leaves here only after the server has proven that it knows the account's verifier. The proof
-//! of the token itself is the server's consent to step 3; whether the master key fits shows when the first vault is opened.
+//! Invariant: the session key leaves here only after the server has proven that it knows the account's verifier. The
+//! proof of the token itself is the server's consent to step 3; whether the master key fits shows when the first vault
+//! is opened.
 
 use keyway_sdk::{
     Error,
@@ -110,7 +111,9 @@ fn start(wire: &Wire<'_>, throttle: Option<&str>) -> Result<(String, UserAuth), 
         }
         (None | Some("ok"), _) => Err(Failure::Garbled("with a sign-in method that is not known")),
         (Some("device-not-registered" | "device-deleted"), _) => Err(Failure::Final(Error::PermissionDenied(
-            "1Password could not register this device for the service account. Create a new service account and reconnect.".to_owned(),
+            "1Password could not register this device for the service account. Create a new service account and \
+             reconnect."
+                .to_owned(),
         ))),
         (Some(_), _) => Err(Failure::Garbled("with a sign-in status that is not known")),
     }
@@ -192,8 +195,8 @@ fn untrusted(wire: &Wire<'_>, error: SrpError) -> Failure {
         SrpError::Malformed => Failure::Garbled("with a sign-in value that is not one"),
         SrpError::IllegalServerValue => Failure::Garbled("with a sign-in value that is not safe"),
         SrpError::WrongServerProof => Failure::Final(Error::UnexpectedAnswer(format!(
-            "{} could not prove that it knows this service account, so the sign-in was broken off. Something between here and 1Password may \
-             pretend to be 1Password.",
+            "{} could not prove that it knows this service account, so the sign-in was broken off. Something between \
+             here and 1Password may pretend to be 1Password.",
             wire.token.host()
         ))),
     }

@@ -1,7 +1,8 @@
-//! The throttling token (`op-throttling-token`): a PASETO `v4.public` that says which service account is calling, so that the
-//! server can count its requests before it looks at anything else.
+//! The throttling token (`op-throttling-token`): a PASETO `v4.public` that says which service account is calling, so
+//! that the server can count its requests before it looks at anything else.
 //!
-//! It is signed with a seed from the service account token. A token without that seed sends no header, as the official client does.
+//! It is signed with a seed from the service account token. A token without that seed sends no header, as the official
+//! client does.
 
 use ed25519_dalek::{Signer, SigningKey};
 use serde::{Deserialize, Serialize};

@@ -1,11 +1,12 @@
 //! The service account token (`ops_...`): everything that a sign-in needs, in one line of text.
 //!
-//! It is base64 of a JSON object. Three mistakes are told apart here, before any request is made: something else was pasted; the
-//! token was cut off or altered; it belongs to a server that this provider does not talk to. The fourth, a token that 1Password
-//! no longer accepts, only the server knows.
+//! It is base64 of a JSON object. Three mistakes are told apart here, before any request is made: something else was
+//! pasted; the token was cut off or altered; it belongs to a server that this provider does not talk to. The fourth, a
+//! token that 1Password no longer accepts, only the server knows.
 //!
-//! White space is left out wherever it is, because people paste line breaks with a token (base64 has none of its own). `userAuth` is
-//! not read (the server's answer counts), and `throttleSecret` may be missing: there are tokens without either.
+//! White space is left out wherever it is, because people paste line breaks with a token (base64 has none of its own).
+//! `userAuth` is not read (the server's answer counts), and `throttleSecret` may be missing: there are tokens without
+//! either.
 
 use keyway_sdk::{Error, Settings, encoding::decode_base64_lenient, url::Url};
 use serde::Deserialize;
@@ -67,7 +68,8 @@ struct ThrottleContent {
 }
 
 impl Token {
-    /// Takes the token of a connection apart. No request is made, and no message repeats any of it but the sign-in address.
+    /// Takes the token of a connection apart. No request is made, and no message repeats any of it but the sign-in
+    /// address.
     pub(crate) fn from_settings(settings: &Settings) -> Result<Self, Error> {
         Self::parse(settings.get(SETTING).unwrap_or_default())
     }
@@ -81,7 +83,8 @@ impl Token {
         clean.extend(text.chars().filter(|c| !c.is_whitespace() && *c != BYTE_ORDER_MARK));
         if clean.is_empty() {
             return Err(invalid(
-                "The service account token is missing. It starts with ops_ and is shown once, when the service account is created.",
+                "The service account token is missing. It starts with ops_ and is shown once, when the service \
+                 account is created.",
             ));
         }
         let Some(encoded) = clean.strip_prefix(PREFIX) else { return Err(not_a_token(guess_product(&clean))) };
@@ -91,7 +94,8 @@ impl Token {
     }
 
     fn from_content(content: Content) -> Result<Self, Error> {
-        let secret_key = Zeroizing::new(content.secret_key.replace('-', "").to_ascii_uppercase());
+        let mut secret_key = Zeroizing::new(String::with_capacity(content.secret_key.len()));
+        secret_key.extend(content.secret_key.chars().filter(|c| *c != '-').map(|c| c.to_ascii_uppercase()));
         let (Some(key_format), Some(key_id)) = (secret_key.get(..2), secret_key.get(2..8)) else {
             return Err(incomplete());
         };
@@ -132,8 +136,8 @@ impl std::fmt::Debug for Token {
 /// Some editors put it in front of a file, and it is pasted along.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// The address of the server: only https, only names that belong to 1Password. The sandbox lets nothing else out anyway; said here,
-/// the reason is clear.
+/// The address of the server: only https, only names that belong to 1Password. The sandbox lets nothing else out
+/// anyway; said here, the reason is clear.
 fn server(address: &str) -> Result<Url, Error> {
     let unusable = || {
         invalid("The address in this service account token can't be used. Create a new service account and reconnect.")
@@ -146,8 +150,8 @@ fn server(address: &str) -> Result<Url, Error> {
         .any(|domain| host.strip_suffix(domain).is_some_and(|below| below.len() > 1 && below.ends_with('.')));
     if !known {
         return Err(invalid(format!(
-            "This service account token is for {host}, which is not an address of 1Password. \
-             Tokens for names below 1password.com, 1password.ca and 1password.eu can be used."
+            "This service account token is for {host}, which is not an address of 1Password. Tokens for names below \
+             1password.com, 1password.ca and 1password.eu can be used."
         )));
     }
     // `port` is none when it is the scheme's own.
@@ -184,15 +188,15 @@ fn invalid(message: impl Into<String>) -> Error {
 fn not_a_token(guess: &str) -> Error {
     let space = if guess.is_empty() { "" } else { " " };
     invalid(format!(
-        "This is not a 1Password service account token: those start with ops_.{space}{guess} Copy the token that 1Password showed \
-         when the service account was created."
+        "This is not a 1Password service account token: those start with ops_.{space}{guess} Copy the token that \
+         1Password showed when the service account was created."
     ))
 }
 
 fn incomplete() -> Error {
     invalid(
-        "This service account token is incomplete: part of it is missing or was changed. Copy it again in full. Tokens are shown only \
-         once, so if in doubt, create a new service account and reconnect.",
+        "This service account token is incomplete: part of it is missing or was changed. Copy it again in full. \
+         Tokens are shown only once, so if in doubt, create a new service account and reconnect.",
     )
 }
 

@@ -1,8 +1,8 @@
 //! Vaults: their names, what may be done in them, and their keys.
 //!
-//! Invariant: what cannot be opened with this token (a keyset or a vault with a foreign key) is left out and reported in the log, and the rest
-//! stays usable. Keys that were opened before come from the session; keysets are asked for only when a key is missing, and once
-//! again if those of the session do not have it.
+//! Invariant: what cannot be opened with this token (a keyset or a vault with a foreign key) is left out and reported
+//! in the log, and the rest stays usable. Keys that were opened before come from the session; keysets are asked for
+//! only when a key is missing, and once again if those of the session do not have it.
 
 use keyway_sdk::Error;
 use zeroize::Zeroizing;
@@ -95,8 +95,8 @@ pub(crate) fn open_in(
     let Some(vault) = client.session()?.vault(vault_id) else { return Err(cannot_open()) };
     let plaintext = vault.key.open(envelope).map_err(|error| {
         Error::UnexpectedAnswer(format!(
-            "The item cannot be decrypted: {error}. Save the item again in 1Password; if that does not help, create a new service account and \
-             reconnect."
+            "The item cannot be decrypted: {error}. Save the item again in 1Password; if that does not help, create a \
+             new service account and reconnect."
         ))
     })?;
     text(plaintext)

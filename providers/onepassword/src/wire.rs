@@ -1,8 +1,8 @@
 //! Requests as 1Password's own client sends them, and reading answers.
 //!
-//! The client's name in `x-agilebits-client` must be one that the server knows, else it answers 403. Nobody outside knows whether it
-//! accepts others, so it is that of the official SDK whose behaviour this provider follows; Keyway introduces itself where that client names
-//! the program that uses it.
+//! The client's name in `x-agilebits-client` must be one that the server knows, else it answers 403. Nobody outside
+//! knows whether it accepts others, so it is that of the official SDK whose behaviour this provider follows; Keyway
+//! introduces itself where that client names the program that uses it.
 
 use keyway_sdk::{
     Host,
@@ -74,8 +74,8 @@ impl Wire<'_> {
     }
 }
 
-/// Refuses an answer that says itself that it is no JSON, such as the page of a proxy. What the real server calls its answers is not documented, so
-/// a missing type and plain text pass; what is in them is looked at in any case.
+/// Refuses an answer that says itself that it is no JSON, such as the page of a proxy. What the real server calls its
+/// answers is not documented, so a missing type and plain text pass; what is in them is looked at in any case.
 pub(crate) fn check_type(response: &Response) -> Result<(), Failure> {
     let essence = response.headers.get("content-type").and_then(|value| value.split(';').next()).unwrap_or_default();
     let essence = essence.trim().to_ascii_lowercase();

@@ -1,7 +1,9 @@
 //! Signing in, sessions, and how many requests things take.
 
 use crate::lab::{ITEM, Lab, READ_ONLY_VAULT, VAULT, error, password, text};
-use keyway_emulator_onepassword::{CounterRule, DeviceState, Endpoint, Fault, FaultRule, Options, Rules, WrongToken};
+use keyway_emulator_onepassword::{
+    CounterRule, DeviceState, Endpoint, Fault, FaultRule, ItemState, Options, Rules, WrongToken,
+};
 use keyway_sdk::{Error, Fields, WriteAccess};
 
 #[test]
@@ -49,8 +51,7 @@ fn every_operation_takes_as_many_requests_as_the_documentation_says() {
 fn what_the_first_call_opened_serves_all_that_follow() {
     let lab = Lab::new().warm();
     for vault in lab.vaults() {
-        let item =
-            vault.items.iter().find(|item| item.state == keyway_emulator_onepassword::ItemState::Active).unwrap();
+        let item = vault.items.iter().find(|item| item.state == ItemState::Active).unwrap();
         let (_, calls) = lab.calls_of(|| lab.resolve(&item.reference, Fields::ALL).unwrap());
         assert_eq!(calls.total, 1, "{}", vault.name);
     }
@@ -67,6 +68,34 @@ fn fifty_concurrent_cold_readers_sign_in_once() {
     });
     assert_eq!(lab.emulator.calls().logins, 1);
     assert_eq!(lab.native.session().logins(), 1);
+}
+
+#[test]
+fn concurrent_cold_readers_of_different_items_ask_for_the_keys_once() {
+    let lab = Lab::new();
+    let vault = lab.vaults().into_iter().find(|vault| vault.name == VAULT).unwrap();
+    // The sign-in takes long enough for all to wait for it.
+    lab.emulator.fault(FaultRule::next_of(Endpoint::AuthStart, Fault::Delay { milliseconds: 300 }));
+    let items: Vec<_> = vault.items.iter().filter(|item| item.state == ItemState::Active).collect();
+    std::thread::scope(|scope| {
+        for item in &items {
+            let lab = &lab;
+            scope.spawn(move || lab.resolve(&item.reference, Fields { one_time_code: false, ..Fields::ALL }).unwrap());
+        }
+    });
+    let calls = lab.emulator.calls();
+    assert_eq!((calls.logins, calls.of(Endpoint::Vault), calls.of(Endpoint::Keysets)), (1, 1, 1));
+    assert_eq!(calls.of(Endpoint::Item), items.len() as u64);
+}
+
+#[test]
+fn a_sign_in_is_kept_even_if_the_call_that_made_it_fails() {
+    let lab = Lab::new();
+    lab.emulator.fault(FaultRule::next_of(Endpoint::Vault, Fault::status(500)));
+    let reference = lab.reference(VAULT, ITEM);
+    assert!(matches!(error(lab.resolve(&reference, Fields::ALL)), Error::Unavailable(_)));
+    let (_, calls) = lab.calls_of(|| lab.resolve(&reference, Fields::ALL).unwrap());
+    assert_eq!((calls.total, calls.logins), (3, 0));
 }
 
 #[test]

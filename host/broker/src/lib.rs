@@ -1,1 +1,128 @@
-//! Workspaces, connections, vault entries, cache: what a platform embeds
+//! What a platform embeds to use its customers' secret managers: workspaces, connections, vault entries, and resolving them.
+//!
+//! A *workspace* belongs to one customer and has keys of its own. A *connection* holds the settings with which a provider, a sandboxed
+//! WebAssembly component, reaches the customer's secret manager. A *vault entry* says whose credentials for which site they are; it is bound to
+//! an item of a connection. To *resolve* an entry is to get the item's user name, password and current one-time code.
+//!
+//! # Example
+//!
+//! ```no_run
+//! use keyway::keyway_runtime::{ProviderFolder, Runtime, Settings};
+//! use keyway::{Access, Broker, MasterKey, NewConnection, NewEntry, ResolveRequest, Scope, SqliteStorage};
+//! use secrecy::ExposeSecret;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Once: the runtime, the providers of a folder, the database, the master key.
+//! let runtime = Runtime::builder().build()?;
+//! let providers = ProviderFolder::open(&runtime, "providers").await?;
+//! let storage = SqliteStorage::open("keyway.db").await?;
+//! let master_key = MasterKey::from_file_or_generate("master.key")?;
+//! let broker = Broker::builder(runtime, storage, master_key).provider_folder(providers).open().await?;
+//!
+//! // For each customer: a workspace. Your own code acts in it as an operator; the customer's clients with the API key.
+//! let created = broker.create_workspace("Acme", Scope::Api).await?;
+//! let operator = Access::operator(created.workspace.id, "billing job");
+//!
+//! // The provider logs in with the settings before anything is stored.
+//! let connection = broker
+//!     .connect(
+//!         &operator,
+//!         NewConnection {
+//!             name: "Acme 1Password".into(),
+//!             provider_type: "1password".into(),
+//!             settings: Settings::new().with("token", std::env::var("OP_SERVICE_ACCOUNT_TOKEN")?),
+//!             ..NewConnection::default()
+//!         },
+//!     )
+//!     .await?;
+//!
+//! // Which items are there? Bind an entry to one of them.
+//! let items = broker.list_items(&operator, connection.id).await?;
+//! let item = items.first().ok_or("the connection sees no items")?;
+//! let new = NewEntry::bound("acme-prod", "https://acme.com", connection.id, &item.reference);
+//! let entry = broker.create_entry(&operator, new).await?;
+//!
+//! // At run time.
+//! let resolved = broker.resolve(&operator, ResolveRequest::new(entry.id)).await?;
+//! if let Some(password) = &resolved.password {
+//!     println!("{} characters, {:?}", password.expose_secret().len(), resolved.source);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Requests of a customer's clients come with an API key, which says who is asking and what they may do:
+//!
+//! ```
+//! use keyway::keyway_runtime::Runtime;
+//! use keyway::{Broker, BrokerError, MasterKey, Scope, SqliteStorage};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let storage = SqliteStorage::in_memory().await?;
+//! let broker = Broker::builder(Runtime::builder().build()?, storage, MasterKey::generate()?).open().await?;
+//! let created = broker.create_workspace("Acme", Scope::Api).await?;
+//!
+//! let access = broker.authenticate(&created.api_key).await?;
+//! assert!(broker.list_connections(&access).await?.is_empty());
+//! assert!(matches!(broker.encryption_key(&access).await, Err(BrokerError::Forbidden { needs: Scope::Admin })));
+//! assert!(matches!(broker.authenticate(&"sk_guessed".into()).await, Err(BrokerError::Unauthenticated)));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What holds
+//!
+//! * **Nothing secret is at rest in plain.** Settings and credentials are sealed (AES-256-GCM) under a key of their workspace, which is itself
+//!   wrapped by the master key. Each ciphertext is bound to its workspace, table, row, column and the row's version, so that none can be
+//!   moved or put back unnoticed. API keys are stored as hashes.
+//! * **Who uses the API cannot open the database.** The key that a workspace's clients encrypt under is derived from the workspace key beside
+//!   those that seal settings and cached secrets; it says nothing about them.
+//! * **Cached secrets are ciphertext in memory,** used until they are as old as the entry's (else the connection's) [`CacheTtl`], not after. One-time codes
+//!   are live every time; their type ([`OneTimeCode`]) fits nowhere into the cache. Concurrent misses for one item make one call.
+//! * **Every operation takes an [`Access`]** and sees its workspace only; what is another's is answered like what does not exist.
+//! * **Errors stay apart** by whose fault they are: the request's, the provider's, the sandbox's or the host's own; see [`BrokerError`].
+//!
+//! The crate knows nothing of HTTP; the server and the `keyway` command line are built on it.
+
+#![deny(missing_docs)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod api_key;
+mod broker;
+mod cache;
+mod cache_ttl;
+mod client_key;
+mod clock;
+mod codec;
+mod connection;
+mod entry;
+mod envelope;
+mod error;
+mod flight;
+mod id;
+mod keyring;
+mod keys;
+mod record_cache;
+mod resolve;
+pub mod storage;
+mod text;
+mod workspace;
+
+pub use api_key::{Access, Actor, ApiKey, Scope, Scopes};
+pub use broker::{Broker, BrokerBuilder, Providers};
+pub use cache::{CacheOptions, OneTimeCode, Source};
+pub use cache_ttl::CacheTtl;
+pub use client_key::{ClientKey, NotEncrypted};
+pub use clock::{Clock, ManualClock, Moment, SystemClock};
+pub use connection::{Connection, ConnectionChanges, LIST_LIMITS, ListLimits, NewConnection};
+pub use entry::{Binding, CredentialSource, Credentials, ENTRIES_PER_PAGE, EntryPage, NewEntry, TfaMethod, VaultEntry};
+pub use envelope::EnvelopeError;
+pub use error::{BrokerError, InvalidInput, ListLimit, Thing};
+pub use id::{ApiKeyId, ConnectionId, EntryId, WorkspaceId};
+pub use keys::{KeyError, KeyId, KeyWrapper, MasterKey};
+pub use keyway_runtime;
+pub use resolve::{Resolution, ResolveRequest, Timings};
+pub use storage::{EntrySelector, SqliteStorage, Storage, StorageError};
+pub use workspace::{CreatedApiKey, CreatedWorkspace, Workspace};

@@ -1,0 +1,334 @@
+//! API keys: how one is made, recognised and limited.
+//!
+//! ```text
+//! sk_ | lookup id (16 characters) | secret (48 characters)      lower-case base32, so that a double click selects all of it
+//! ```
+//!
+//! The database holds the lookup id and the SHA-256 hash of the whole key; a key of 240 random bits needs no slow hash. A key is found by its lookup id,
+//! which is no secret, and then compared by hash in constant time, so no lookup depends on secret bytes. The key itself is shown once, when it is made.
+
+use std::fmt;
+use std::str::FromStr;
+
+use data_encoding::{Encoding, Specification};
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::envelope::EnvelopeError;
+use crate::error::{BrokerError, InvalidInput};
+use crate::id::{ApiKeyId, WorkspaceId};
+use crate::storage::ApiKeyRecord;
+
+const PREFIX: &str = "sk_";
+const LOOKUP_BYTES: usize = 10;
+const SECRET_BYTES: usize = 30;
+const LOOKUP_CHARS: usize = LOOKUP_BYTES * 8 / 5;
+const KEY_CHARS: usize = PREFIX.len() + (LOOKUP_BYTES + SECRET_BYTES) * 8 / 5;
+
+/// What an API key allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Scope {
+    /// List connections and items; read and write vault entries. No secret values.
+    Api,
+    /// Manage connections and API keys.
+    Admin,
+    /// Resolve secret values.
+    Resolve,
+}
+
+impl Scope {
+    const ALL: [Self; 3] = [Self::Api, Self::Admin, Self::Resolve];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Admin => "admin",
+            Self::Resolve => "resolve",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Scope {
+    type Err = InvalidInput;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|scope| scope.name() == text).ok_or(InvalidInput::Scope)
+    }
+}
+
+/// A set of scopes. In text: their names with a space between them.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Scopes(u8);
+
+impl Scopes {
+    /// No scope.
+    pub const NONE: Self = Self(0);
+    /// Every scope.
+    pub const ALL: Self = Self(0b111);
+
+    /// Whether `scope` is in the set.
+    pub fn contains(self, scope: Scope) -> bool {
+        self.0 & (1 << scope as u8) != 0
+    }
+
+    /// The set and `scope`.
+    #[must_use]
+    pub fn with(self, scope: Scope) -> Self {
+        Self(self.0 | (1 << scope as u8))
+    }
+
+    /// The scopes in the set.
+    pub fn iter(self) -> impl Iterator<Item = Scope> {
+        Scope::ALL.into_iter().filter(move |scope| self.contains(*scope))
+    }
+}
+
+impl From<Scope> for Scopes {
+    fn from(scope: Scope) -> Self {
+        Self::NONE.with(scope)
+    }
+}
+
+impl FromIterator<Scope> for Scopes {
+    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
+        scopes.into_iter().fold(Self::NONE, Self::with)
+    }
+}
+
+impl FromStr for Scopes {
+    type Err = InvalidInput;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.split_ascii_whitespace().map(Scope::from_str).collect()
+    }
+}
+
+impl fmt::Display for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.iter().map(Scope::name).collect();
+        f.write_str(&names.join(" "))
+    }
+}
+
+impl fmt::Debug for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+/// Who is asking, in which workspace, and what they may do. Every operation takes one.
+#[derive(Debug, Clone)]
+pub struct Access {
+    workspace: WorkspaceId,
+    actor: Actor,
+    scopes: Scopes,
+}
+
+/// Who is asking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Actor {
+    /// Whoever holds this API key.
+    ApiKey(ApiKeyId),
+    /// The platform that embeds the broker, or a person at its command line, under a name of their choice.
+    Operator(String),
+}
+
+impl Access {
+    /// Full access to a workspace for the code that embeds the broker, which is trusted. `name` says who it is, for example `command line`.
+    pub fn operator(workspace: WorkspaceId, name: impl Into<String>) -> Self {
+        Self { workspace, actor: Actor::Operator(name.into()), scopes: Scopes::ALL }
+    }
+
+    pub(crate) fn of_key(key: &ApiKeyRecord) -> Self {
+        Self { workspace: key.workspace_id, actor: Actor::ApiKey(key.id), scopes: key.scopes }
+    }
+
+    /// The workspace.
+    pub fn workspace(&self) -> WorkspaceId {
+        self.workspace
+    }
+
+    /// Who is asking.
+    pub fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
+    /// What they may do.
+    pub fn scopes(&self) -> Scopes {
+        self.scopes
+    }
+
+    /// Refuses unless `scope` is granted.
+    ///
+    /// # Errors
+    /// [`BrokerError::Forbidden`].
+    pub fn require(&self, scope: Scope) -> Result<(), BrokerError> {
+        if self.scopes.contains(scope) { Ok(()) } else { Err(BrokerError::Forbidden { needs: scope }) }
+    }
+}
+
+/// An API key as it is listed: without the key.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ApiKey {
+    /// Identifies it.
+    pub id: ApiKeyId,
+    /// What people call it.
+    pub name: String,
+    /// How the key begins, so that people recognise it.
+    pub begins_with: String,
+    /// What it allows.
+    pub scopes: Scopes,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+}
+
+impl From<ApiKeyRecord> for ApiKey {
+    fn from(record: ApiKeyRecord) -> Self {
+        Self {
+            id: record.id,
+            begins_with: format!("{PREFIX}{}", record.lookup),
+            name: record.name,
+            scopes: record.scopes,
+            created_at: record.created_at,
+            revoked_at: record.revoked_at,
+        }
+    }
+}
+
+/// A new key and what the database keeps of it.
+pub(crate) fn generate(
+    workspace: WorkspaceId,
+    name: &str,
+    scopes: Scopes,
+    created_at: Timestamp,
+) -> Result<(SecretString, ApiKeyRecord), BrokerError> {
+    let mut random = Zeroizing::new([0; LOOKUP_BYTES + SECRET_BYTES]);
+    getrandom::fill(random.as_mut_slice()).map_err(|error| EnvelopeError::NoRandomness(error.to_string()))?;
+    let mut key = Zeroizing::new(String::with_capacity(KEY_CHARS));
+    key.push_str(PREFIX);
+    base32()?.encode_append(random.as_slice(), &mut key);
+    let key = SecretString::from(key.as_str());
+    let lookup = lookup_of(&key).ok_or_else(|| BrokerError::Host("a new API key is malformed".into()))?.to_owned();
+    let record = ApiKeyRecord {
+        id: ApiKeyId::generate(),
+        workspace_id: workspace,
+        name: name.into(),
+        lookup,
+        hash: hash(&key),
+        scopes,
+        created_at,
+        revoked_at: None,
+    };
+    Ok((key, record))
+}
+
+/// The part of a key by which it is found; `None` for a text that cannot be a key.
+pub(crate) fn lookup_of(key: &SecretString) -> Option<&str> {
+    let key = key.expose_secret();
+    let well_formed =
+        key.len() == KEY_CHARS && key.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7' | b'_'));
+    let rest = key.strip_prefix(PREFIX).filter(|_| well_formed)?;
+    rest.get(..LOOKUP_CHARS)
+}
+
+/// Whether `record` is that of `key`, and not revoked. Takes the same time whatever the difference is.
+pub(crate) fn matches(record: &ApiKeyRecord, key: &SecretString) -> bool {
+    bool::from(record.hash.ct_eq(&hash(key))) && record.revoked_at.is_none()
+}
+
+fn hash(key: &SecretString) -> [u8; 32] {
+    Sha256::digest(key.expose_secret().as_bytes()).into()
+}
+
+fn base32() -> Result<Encoding, BrokerError> {
+    let mut specification = Specification::new();
+    specification.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
+    specification.encoding().map_err(|error| BrokerError::Host(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn new_key() -> (SecretString, ApiKeyRecord) {
+        generate(WorkspaceId::generate(), "test", Scope::Api.into(), Timestamp::UNIX_EPOCH).unwrap()
+    }
+
+    #[test]
+    fn a_key_is_recognised_and_another_is_not() {
+        let (key, record) = new_key();
+        assert!(key.expose_secret().starts_with("sk_"));
+        assert_eq!(key.expose_secret().len(), 67);
+        assert_eq!(lookup_of(&key), Some(record.lookup.as_str()));
+        assert!(matches(&record, &key));
+        let (other, _) = new_key();
+        assert!(!matches(&record, &other));
+    }
+
+    #[test]
+    fn the_lookup_id_alone_opens_nothing() {
+        let (_, record) = new_key();
+        let guess = SecretString::from(format!("sk_{}{}", record.lookup, "a".repeat(48)));
+        assert_eq!(lookup_of(&guess), Some(record.lookup.as_str()));
+        assert!(!matches(&record, &guess));
+    }
+
+    #[test]
+    fn a_revoked_key_is_not_accepted() {
+        let (key, mut record) = new_key();
+        record.revoked_at = Some(Timestamp::UNIX_EPOCH);
+        assert!(!matches(&record, &key));
+    }
+
+    #[test]
+    fn what_cannot_be_a_key_is_not_looked_up() {
+        let (key, _) = new_key();
+        let key = key.expose_secret();
+        for text in [
+            "",
+            "sk_",
+            &key[..66],
+            &format!("{key}a"),
+            &key.to_uppercase(),
+            &key.replace("sk_", "pk_"),
+            &"é".repeat(33),
+        ] {
+            assert_eq!(lookup_of(&SecretString::from(text)), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn scopes_are_written_as_they_are_read() {
+        let scopes = Scopes::from(Scope::Api).with(Scope::Resolve);
+        assert_eq!(scopes.to_string(), "api resolve");
+        assert_eq!("resolve api".parse(), Ok(scopes));
+        assert!(!scopes.contains(Scope::Admin));
+        assert_eq!("api root".parse::<Scopes>(), Err(InvalidInput::Scope));
+        assert_eq!(Scopes::ALL.iter().count(), 3);
+    }
+
+    #[test]
+    fn a_missing_scope_is_named() {
+        let (_, record) = new_key();
+        let access = Access::of_key(&record);
+        assert!(access.require(Scope::Api).is_ok());
+        assert_eq!(
+            access.require(Scope::Admin).unwrap_err().to_string(),
+            "this needs an API key with the scope `admin`"
+        );
+    }
+}

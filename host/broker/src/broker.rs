@@ -1,0 +1,206 @@
+//! The broker itself: what its operations share, and how it is put together.
+//!
+//! The operations are beside what they are about: [`crate::workspace`], [`crate::connection`], [`crate::entry`], [`crate::resolve`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyway_runtime::{Provider, ProviderFolder, Runtime};
+use moka::sync::Cache;
+
+use crate::cache::{CacheOptions, SecretCache};
+use crate::clock::{Clock, Moment, SystemClock};
+use crate::error::BrokerError;
+use crate::id::{ConnectionId, WorkspaceId};
+use crate::keyring::Keyring;
+use crate::keys::KeyWrapper;
+use crate::record_cache::{MAX_AGE, RecordCache};
+use crate::storage::{ApiKeyRecord, ConnectionRecord, EntryRecord, EntrySelector, Storage};
+
+/// How many records of each kind are kept in memory; a few hundred bytes each.
+const RECORDS: u64 = 10_000;
+
+/// How many connections are kept open, and for how long one that is not used. An open one holds its settings and a login session.
+const OPEN_CONNECTIONS: u64 = 10_000;
+const OPEN_WHEN_IDLE: Duration = Duration::from_secs(60 * 60);
+
+/// Open connections by id and version of their row: new settings make a new version, and so a new session.
+pub(crate) type OpenConnections = Cache<(ConnectionId, u64), keyway_runtime::Connection>;
+
+/// Workspaces, connections and vault entries, and what their items hold: see the [crate's documentation](crate).
+///
+/// Cheap to clone; all operations may be called concurrently.
+#[derive(Clone)]
+pub struct Broker(Arc<Inner>);
+
+struct Inner {
+    runtime: Runtime,
+    providers: Providers,
+    storage: Arc<dyn Storage>,
+    clock: Arc<dyn Clock>,
+    keyring: Keyring,
+    cache: Arc<SecretCache>,
+    opened: OpenConnections,
+    api_keys: RecordCache<String, ApiKeyRecord>,
+    connections: RecordCache<(WorkspaceId, ConnectionId), Arc<ConnectionRecord>>,
+    entries: RecordCache<(WorkspaceId, EntrySelector), Arc<EntryRecord>>,
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").finish_non_exhaustive()
+    }
+}
+
+impl Broker {
+    /// Begins to put a broker together: the runtime that runs providers, the database, and what wraps its keys (a [`MasterKey`](crate::MasterKey)).
+    pub fn builder(runtime: Runtime, storage: impl Storage, keys: impl KeyWrapper) -> BrokerBuilder {
+        BrokerBuilder {
+            runtime,
+            storage: Arc::new(storage),
+            keys: Arc::new(keys),
+            providers: Providers::default(),
+            clock: Arc::new(SystemClock::new()),
+            cache: CacheOptions::default(),
+        }
+    }
+
+    /// The providers that connections can be made with.
+    pub fn providers(&self) -> &Providers {
+        &self.0.providers
+    }
+
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.0.runtime
+    }
+
+    pub(crate) fn storage(&self) -> &dyn Storage {
+        &*self.0.storage
+    }
+
+    pub(crate) fn keyring(&self) -> &Keyring {
+        &self.0.keyring
+    }
+
+    pub(crate) fn cache(&self) -> &Arc<SecretCache> {
+        &self.0.cache
+    }
+
+    pub(crate) fn opened(&self) -> &OpenConnections {
+        &self.0.opened
+    }
+
+    pub(crate) fn api_key_records(&self) -> &RecordCache<String, ApiKeyRecord> {
+        &self.0.api_keys
+    }
+
+    pub(crate) fn connection_records(&self) -> &RecordCache<(WorkspaceId, ConnectionId), Arc<ConnectionRecord>> {
+        &self.0.connections
+    }
+
+    pub(crate) fn entry_records(&self) -> &RecordCache<(WorkspaceId, EntrySelector), Arc<EntryRecord>> {
+        &self.0.entries
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        self.0.clock.now()
+    }
+}
+
+/// Puts a [`Broker`] together.
+pub struct BrokerBuilder {
+    runtime: Runtime,
+    storage: Arc<dyn Storage>,
+    keys: Arc<dyn KeyWrapper>,
+    providers: Providers,
+    clock: Arc<dyn Clock>,
+    cache: CacheOptions,
+}
+
+impl std::fmt::Debug for BrokerBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BrokerBuilder").finish_non_exhaustive()
+    }
+}
+
+impl BrokerBuilder {
+    /// Adds a provider that was loaded with this broker's runtime. It counts before one of the same type in the folder.
+    #[must_use]
+    pub fn provider(mut self, provider: Provider) -> Self {
+        self.providers.fixed.insert(provider.description().provider_type.clone(), provider);
+        self
+    }
+
+    /// Adds the providers of a folder, as they come and go.
+    #[must_use]
+    pub fn provider_folder(mut self, folder: ProviderFolder) -> Self {
+        self.providers.folder = Some(folder);
+        self
+    }
+
+    /// Replaces the clock, for tests of durations.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Changes how the cache of resolved secrets behaves.
+    #[must_use]
+    pub fn cache(mut self, options: CacheOptions) -> Self {
+        self.cache = options;
+        self
+    }
+
+    /// Opens the broker.
+    ///
+    /// # Errors
+    /// [`KeyError::WrongMasterKey`](crate::KeyError::WrongMasterKey) when the database was made with another master key; errors of the database.
+    pub async fn open(self) -> Result<Broker, BrokerError> {
+        let keyring = Keyring::open(self.storage.clone(), self.keys, self.clock.now().timestamp()).await?;
+        let opened = Cache::builder().max_capacity(OPEN_CONNECTIONS).time_to_idle(OPEN_WHEN_IDLE).build();
+        Ok(Broker(Arc::new(Inner {
+            runtime: self.runtime,
+            providers: self.providers,
+            storage: self.storage,
+            cache: SecretCache::new(self.clock.clone(), self.cache),
+            clock: self.clock,
+            keyring,
+            opened,
+            api_keys: RecordCache::new(RECORDS, Some(MAX_AGE)),
+            connections: RecordCache::new(RECORDS, Some(MAX_AGE)),
+            entries: RecordCache::new(RECORDS, Some(MAX_AGE)),
+        })))
+    }
+}
+
+/// The installed providers, by type.
+#[derive(Default)]
+pub struct Providers {
+    fixed: BTreeMap<String, Provider>,
+    folder: Option<ProviderFolder>,
+}
+
+impl Providers {
+    /// The provider of this type, as it is now.
+    pub fn get(&self, provider_type: &str) -> Option<Provider> {
+        let from_folder = || self.folder.as_ref().and_then(|folder| folder.get(provider_type));
+        self.fixed.get(provider_type).cloned().or_else(from_folder)
+    }
+
+    /// All providers in the order of their types.
+    pub fn list(&self) -> Vec<Provider> {
+        let from_folder = self.folder.iter().flat_map(ProviderFolder::providers);
+        let mut all: BTreeMap<_, _> =
+            from_folder.map(|provider| (provider.description().provider_type.clone(), provider)).collect();
+        all.extend(self.fixed.clone());
+        all.into_values().collect()
+    }
+}
+
+impl std::fmt::Debug for Providers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.list().iter().map(|provider| provider.description().provider_type.clone())).finish()
+    }
+}

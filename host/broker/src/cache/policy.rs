@@ -1,0 +1,85 @@
+//! The numbers of the cache's policy.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use moka::Expiry;
+
+use super::sealed::{ItemKey, SealedCredentials};
+
+/// How the cache of resolved secrets behaves, beyond the durations of connections and entries.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct CacheOptions {
+    /// How much memory the values may take, in bytes. When it is full, values that are seldom used go first.
+    pub capacity_bytes: u64,
+    /// Within which last part of its duration a value is refreshed while it is still used, from 0 (never) to 1.
+    pub refresh_within: f64,
+    /// How long a missing item is remembered, unless the reader's cache duration is shorter.
+    pub missing: Duration,
+}
+
+impl Default for CacheOptions {
+    /// 64 MiB (some 100,000 items), the last 5 %, 5 s.
+    fn default() -> Self {
+        Self { capacity_bytes: 64 << 20, refresh_within: 0.05, missing: Duration::from_secs(5) }
+    }
+}
+
+/// The window for refreshing is no longer than this, so that 24 hours mean 24 hours.
+const LONGEST_REFRESH_WINDOW: Duration = Duration::from_secs(60);
+
+/// Whether a value of this age is to be refreshed. `draw`, from 0 to 1, is the value's own place in the window.
+pub(super) fn refresh_due(age: Duration, ttl: Duration, draw: f64, options: &CacheOptions) -> bool {
+    let window = ttl.mul_f64(options.refresh_within.clamp(0.0, 1.0)).min(LONGEST_REFRESH_WINDOW);
+    let ahead = window.mul_f64(draw.clamp(0.0, 1.0));
+    age >= ttl.saturating_sub(ahead)
+}
+
+/// For how long a missing item is not asked for again.
+pub(super) fn missing_for(ttl: Duration, options: &CacheOptions) -> Duration {
+    options.missing.min(ttl)
+}
+
+/// Wipes a value when nobody may use it any more. Whether a reader may is decided when reading, by the broker's clock.
+pub(super) struct Keep;
+
+impl Expiry<ItemKey, Arc<SealedCredentials>> for Keep {
+    fn expire_after_create(&self, _: &ItemKey, value: &Arc<SealedCredentials>, _: Instant) -> Option<Duration> {
+        Some(value.keep)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &ItemKey,
+        value: &Arc<SealedCredentials>,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(value.keep)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn due(age: u64, ttl: u64, draw: f64) -> bool {
+        refresh_due(Duration::from_secs(age), Duration::from_secs(ttl), draw, &CacheOptions::default())
+    }
+
+    #[test]
+    fn a_value_is_refreshed_only_in_the_last_part_of_its_duration() {
+        assert!(!due(284, 300, 1.0));
+        assert!(due(285, 300, 1.0));
+        assert!(!due(292, 300, 0.5));
+        assert!(due(293, 300, 0.5));
+        assert!(!due(299, 300, 0.0));
+    }
+
+    #[test]
+    fn the_last_part_of_a_day_is_a_minute() {
+        assert!(!due(86_400 - 61, 86_400, 1.0));
+        assert!(due(86_400 - 60, 86_400, 1.0));
+    }
+}

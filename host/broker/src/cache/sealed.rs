@@ -1,0 +1,118 @@
+//! A cached value: ciphertext, and what is needed to judge it without opening it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::Credentials;
+use crate::clock::Moment;
+use crate::codec::{self, CodecError, Decoder};
+use crate::envelope::Place;
+use crate::id::ConnectionId;
+use crate::keyring::WorkspaceKeys;
+
+/// Which item: a connection, and a reference within it. Connections' ids are unique over all workspaces.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct ItemKey {
+    pub(crate) connection: ConnectionId,
+    pub(crate) reference: Arc<str>,
+}
+
+/// The credentials of an item as they are kept. There is no place in it for a one-time code.
+pub(super) struct SealedCredentials {
+    sealed: Vec<u8>,
+    /// Which state of the item; not secret.
+    pub(super) revision: String,
+    /// Before the provider was asked.
+    pub(super) fetched_at: Moment,
+    /// The connection's cache generation at that time.
+    pub(super) generation: u64,
+    /// For how long to keep it.
+    pub(super) keep: Duration,
+    /// From 0 to 1: its own place in the window for refreshing.
+    pub(super) draw: f64,
+    /// Whether the item is known to have no one-time code.
+    no_code: AtomicBool,
+}
+
+impl SealedCredentials {
+    /// Seals credentials; `None` when that is not possible, which only costs the next reader a call.
+    pub(super) fn seal(
+        item: &ItemKey,
+        keys: &WorkspaceKeys,
+        credentials: &Credentials,
+        fetched_at: Moment,
+        generation: u64,
+        keep: Duration,
+        no_code: bool,
+    ) -> Option<Self> {
+        let [username, password] = [&credentials.username, &credentials.password]
+            .map(|value| value.as_ref().map(|value| value.expose_secret().as_bytes()));
+        let plaintext = codec::encode(&[username, password, Some(credentials.revision.as_bytes())]);
+        let sealed = keys.cache().seal(&associated(item, keys, generation), &plaintext.ok()?);
+        let sealed =
+            sealed.inspect_err(|error| tracing::warn!(%error, "a resolved secret could not be cached")).ok()?;
+        let draw = f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX);
+        let (revision, no_code) = (credentials.revision.clone(), AtomicBool::new(no_code));
+        Some(Self { sealed, revision, fetched_at, generation, keep, draw, no_code })
+    }
+
+    /// Opens the credentials; `None` when they were sealed under a key that is no longer in use.
+    pub(super) fn open(&self, item: &ItemKey, keys: &WorkspaceKeys) -> Option<Credentials> {
+        let place = || "cache.credentials".to_owned();
+        let plaintext = keys.cache().open(&associated(item, keys, self.generation), &self.sealed, place).ok()?;
+        read(&plaintext).ok()
+    }
+
+    /// Whether this value is to be kept when `other` comes in.
+    pub(super) fn is_newer_than(&self, other: &Self) -> bool {
+        if self.generation == other.generation {
+            !self.fetched_at.since(other.fetched_at).is_zero()
+        } else {
+            self.generation > other.generation
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn ciphertext(&self) -> &[u8] {
+        &self.sealed
+    }
+
+    /// For how long after `moment` this value would have been kept.
+    pub(super) fn kept_after(&self, moment: Moment) -> Duration {
+        self.keep.saturating_sub(moment.since(self.fetched_at))
+    }
+
+    pub(super) fn has_no_code(&self) -> bool {
+        self.no_code.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_no_code(&self) {
+        self.no_code.store(true, Ordering::Relaxed);
+    }
+
+    /// What it takes of the cache's capacity: about its size in memory.
+    pub(super) fn weight(&self, key: &ItemKey) -> u32 {
+        let size =
+            self.sealed.len() + self.revision.len() + key.reference.len() + size_of::<Self>() + size_of::<ItemKey>();
+        u32::try_from(size + 128).unwrap_or(u32::MAX)
+    }
+}
+
+/// What a value is bound to: it opens for its own item and generation only.
+fn associated(item: &ItemKey, keys: &WorkspaceKeys, generation: u64) -> Vec<u8> {
+    let row = [item.connection.as_uuid().as_bytes(), item.reference.as_bytes()].concat();
+    Place { workspace: keys.workspace(), table: "cache", row: &row, column: "credentials", version: generation }
+        .encode()
+}
+
+fn read(plaintext: &[u8]) -> Result<Credentials, CodecError> {
+    let mut fields = Decoder::new(plaintext)?;
+    let username = fields.optional_text()?.map(SecretString::from);
+    let password = fields.optional_text()?.map(SecretString::from);
+    let revision = fields.text()?.to_owned();
+    fields.finish()?;
+    Ok(Credentials { username, password, revision })
+}

@@ -1,0 +1,274 @@
+//! Making, listing, changing and opening connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyway_runtime::{Item, Provider, Settings, Verified};
+use tracing::info;
+
+use super::settings::{SealedPart, hints};
+use super::{Connection, ConnectionChanges, NewConnection};
+use crate::api_key::{Access, Scope};
+use crate::broker::Broker;
+use crate::cache_ttl::CacheTtl;
+use crate::envelope::{EnvelopeError, Place};
+use crate::error::{BrokerError, InvalidInput, ListLimit, Thing};
+use crate::id::{ConnectionId, WorkspaceId};
+use crate::storage::{ConnectionRecord, Constraint, StorageError};
+use crate::text::required;
+
+const NAME_LIMIT: usize = 256;
+
+/// Bounds of [`Broker::list_items`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListLimits {
+    /// How many items.
+    pub items: usize,
+    /// How many pages of the provider.
+    pub pages: usize,
+    /// How long all of them may take.
+    pub time: Duration,
+}
+
+/// More items than any account of the known secret managers holds; and less time than the 60 s after which the published clients give up.
+pub const LIST_LIMITS: ListLimits = ListLimits { items: 50_000, pages: 500, time: Duration::from_secs(50) };
+
+/// A connection that is ready for calls.
+#[derive(Clone)]
+pub(crate) struct Opened {
+    pub(crate) provider: Provider,
+    pub(crate) connection: keyway_runtime::Connection,
+}
+
+impl Broker {
+    /// Makes a connection: the provider logs in with the settings first, and nothing is stored if it cannot. Needs [`Scope::Admin`].
+    ///
+    /// # Errors
+    /// [`BrokerError::NotVerified`] with what the provider said, [`BrokerError::ProviderNotInstalled`], [`BrokerError::Invalid`].
+    pub async fn connect(&self, access: &Access, new: NewConnection) -> Result<Connection, BrokerError> {
+        access.require(Scope::Admin)?;
+        required("name", &new.name, NAME_LIMIT)?;
+        let keys = self.keyring().get(access.workspace()).await?;
+        let provider = self.provider(&new.provider_type)?;
+        let checked = self.check_settings(&provider, new.settings).await?;
+        let now = self.now().timestamp();
+        let mut record = ConnectionRecord {
+            id: ConnectionId::generate(),
+            workspace_id: keys.workspace(),
+            name: new.name,
+            provider_type: new.provider_type,
+            sealed_settings: Vec::new(),
+            hints: String::new(),
+            account: String::new(),
+            read_only: None,
+            cache_ttl_seconds: new.cache_ttl.seconds(),
+            cache_generation: 0,
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        };
+        checked.describe(&mut record);
+        record.sealed_settings = self.seal_settings(&record, &checked.part).await?;
+        self.storage().insert_connection(&record).await.map_err(|error| match error {
+            StorageError::Conflict(Constraint::Reference) => BrokerError::NotFound(Thing::Workspace),
+            error => error.into(),
+        })?;
+        // What was logged in to check the settings serves the calls to come.
+        self.opened().insert((record.id, record.version), checked.connection);
+        info!(connection = %record.id, provider = record.provider_type, "connected");
+        record.try_into()
+    }
+
+    /// Changes a connection. New settings are checked with the provider first, and if it refuses them, nothing changes at all. Needs [`Scope::Admin`].
+    ///
+    /// New settings, or a cache duration of "off", drop what was cached.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect); [`BrokerError::NotFound`]; [`BrokerError::Changed`] when somebody else changed it at the same time.
+    pub async fn update_connection(
+        &self,
+        access: &Access,
+        id: ConnectionId,
+        changes: ConnectionChanges,
+    ) -> Result<Connection, BrokerError> {
+        access.require(Scope::Admin)?;
+        let stored = self.storage().connection(access.workspace(), id).await?;
+        let mut record = stored.ok_or(BrokerError::NotFound(Thing::Connection))?;
+        if let Some(name) = changes.name {
+            required("name", &name, NAME_LIMIT)?;
+            record.name = name;
+        }
+        if let Some(ttl) = changes.cache_ttl {
+            record.cache_ttl_seconds = ttl.seconds();
+        }
+        let clear = changes.settings.is_some() || changes.cache_ttl.is_some_and(CacheTtl::is_off);
+        let (part, connection) = match changes.settings {
+            None => (self.open_settings(&record).await?, self.opened().get(&(id, record.version))),
+            Some(settings) => {
+                let checked = self.check_settings(&self.provider(&record.provider_type)?, settings).await?;
+                checked.describe(&mut record);
+                (checked.part, Some(checked.connection))
+            }
+        };
+        let before = record.version;
+        record.version += 1;
+        record.updated_at = self.now().timestamp();
+        record.sealed_settings = self.seal_settings(&record, &part).await?;
+        if !self.storage().update_connection(&record, before, clear).await? {
+            return Err(BrokerError::Changed(Thing::Connection));
+        }
+        self.connection_records().forget(&(access.workspace(), id));
+        self.opened().invalidate(&(id, before));
+        if let Some(connection) = connection {
+            self.opened().insert((id, record.version), connection);
+        }
+        if clear {
+            self.cache().drop_connection(id);
+        }
+        record.try_into()
+    }
+
+    /// A workspace's connections in the order of their creation. Needs [`Scope::Api`].
+    ///
+    /// # Errors
+    /// Only those of the host itself.
+    pub async fn list_connections(&self, access: &Access) -> Result<Vec<Connection>, BrokerError> {
+        access.require(Scope::Api)?;
+        self.storage().connections(access.workspace()).await?.into_iter().map(Connection::try_from).collect()
+    }
+
+    /// All items that a connection can read, over all pages, within [`LIST_LIMITS`]. Needs [`Scope::Api`].
+    ///
+    /// # Errors
+    /// [`BrokerError::NotFound`], [`BrokerError::TooManyItems`], and whatever the provider answers.
+    pub async fn list_items(&self, access: &Access, id: ConnectionId) -> Result<Vec<Item>, BrokerError> {
+        access.require(Scope::Api)?;
+        let record = self.connection_record(access.workspace(), id).await?;
+        let Opened { provider, connection } = self.open(&record).await?;
+        let all_pages = async {
+            let mut items = Vec::new();
+            let mut next: Option<String> = None;
+            for _ in 0..LIST_LIMITS.pages {
+                let page = provider.list_items(&connection, next.as_deref()).await?;
+                items.extend(page.items);
+                if items.len() > LIST_LIMITS.items {
+                    return Err(BrokerError::TooManyItems(ListLimit::Items(LIST_LIMITS.items)));
+                }
+                next = page.next;
+                if next.is_none() {
+                    return Ok(items);
+                }
+            }
+            Err(BrokerError::TooManyItems(ListLimit::Pages(LIST_LIMITS.pages)))
+        };
+        let too_slow = || BrokerError::TooManyItems(ListLimit::Seconds(LIST_LIMITS.time.as_secs()));
+        tokio::time::timeout(LIST_LIMITS.time, all_pages).await.map_err(|_| too_slow())?
+    }
+
+    /// Makes every resolve through this connection ask the provider again, from now on. Needs [`Scope::Admin`].
+    ///
+    /// A fetch that is running is not used by anybody who asks after this.
+    ///
+    /// # Errors
+    /// [`BrokerError::NotFound`].
+    pub async fn clear_cache(&self, access: &Access, id: ConnectionId) -> Result<(), BrokerError> {
+        access.require(Scope::Admin)?;
+        if !self.storage().clear_cached_secrets(access.workspace(), id).await? {
+            return Err(BrokerError::NotFound(Thing::Connection));
+        }
+        self.connection_records().forget(&(access.workspace(), id));
+        self.cache().drop_connection(id);
+        Ok(())
+    }
+
+    /// The record of a connection, from memory if it was read a moment ago.
+    pub(crate) async fn connection_record(
+        &self,
+        workspace: WorkspaceId,
+        id: ConnectionId,
+    ) -> Result<Arc<ConnectionRecord>, BrokerError> {
+        let load = async { Ok::<_, BrokerError>(self.storage().connection(workspace, id).await?.map(Arc::new)) };
+        let record = self.connection_records().get_or_load(&(workspace, id), load).await?;
+        record.ok_or(BrokerError::NotFound(Thing::Connection))
+    }
+
+    /// Opens a connection for calls, or returns the one that is open: its login session and network connections are used again for as long as the
+    /// settings stay the same.
+    pub(crate) async fn open(&self, record: &ConnectionRecord) -> Result<Opened, BrokerError> {
+        let provider = self.provider(&record.provider_type)?;
+        let key = (record.id, record.version);
+        let connection = match self.opened().get(&key) {
+            Some(connection) => connection,
+            None => {
+                let part = self.open_settings(record).await?;
+                // Whoever opens first counts, so that there is one session and not several.
+                self.opened().get_with(key, || self.runtime().connection(part.settings, part.approved))
+            }
+        };
+        Ok(Opened { provider, connection })
+    }
+
+    fn provider(&self, provider_type: &str) -> Result<Provider, BrokerError> {
+        self.providers().get(provider_type).ok_or_else(|| BrokerError::ProviderNotInstalled {
+            provider_type: provider_type.to_owned(),
+            installed: self
+                .providers()
+                .list()
+                .iter()
+                .map(|provider| provider.description().provider_type.clone())
+                .collect(),
+        })
+    }
+
+    async fn check_settings(&self, provider: &Provider, settings: Settings) -> Result<Checked, BrokerError> {
+        let description = provider.description();
+        description.check_settings(&settings).map_err(|error| BrokerError::NotVerified { source: error.into() })?;
+        let approved = description
+            .approved_destinations(&settings)
+            .map_err(|error| InvalidInput::Destination(error.to_string()))?;
+        let hints = hints(description, &settings).map_err(|error| BrokerError::Host(error.to_string()))?;
+        let connection = self.runtime().connection(settings.clone(), approved.clone());
+        let verified = provider.verify(&connection).await.map_err(|source| BrokerError::NotVerified { source })?;
+        Ok(Checked { part: SealedPart { settings, approved }, hints, connection, verified })
+    }
+
+    async fn seal_settings(&self, record: &ConnectionRecord, part: &SealedPart) -> Result<Vec<u8>, BrokerError> {
+        let plaintext = part.encode(&record.provider_type).map_err(|_| EnvelopeError::TooLarge)?;
+        let id = record.id.as_uuid();
+        self.keyring().seal(&settings_place(record, id.as_bytes()), &plaintext).await
+    }
+
+    async fn open_settings(&self, record: &ConnectionRecord) -> Result<SealedPart, BrokerError> {
+        let id = record.id.as_uuid();
+        let place = settings_place(record, id.as_bytes());
+        let read = |plaintext: &[u8]| SealedPart::decode(plaintext, &record.provider_type);
+        self.keyring().open_sealed(&place, &record.sealed_settings, read).await
+    }
+}
+
+/// Settings that the provider has logged in with.
+struct Checked {
+    part: SealedPart,
+    hints: String,
+    connection: keyway_runtime::Connection,
+    verified: Verified,
+}
+
+impl Checked {
+    /// Enters what is known about them.
+    fn describe(&self, record: &mut ConnectionRecord) {
+        record.hints.clone_from(&self.hints);
+        record.account.clone_from(&self.verified.account);
+        record.read_only = self.verified.writable_vault_count.map(|count| count == 0);
+    }
+}
+
+fn settings_place<'a>(record: &ConnectionRecord, row: &'a [u8]) -> Place<'a> {
+    Place {
+        workspace: record.workspace_id,
+        table: "connections",
+        row,
+        column: "sealed_settings",
+        version: record.version,
+    }
+}

@@ -1,0 +1,128 @@
+//! What of a connection is sealed: its settings, and where they may be sent to.
+
+use std::collections::BTreeMap;
+
+use keyway_runtime::{ApprovedDestination, Description, Settings};
+use secrecy::ExposeSecret;
+use zeroize::Zeroizing;
+
+use crate::codec::{self, CodecError, Decoder};
+
+/// Recognises the form of the record, so that it can change.
+const FORM: &[u8] = b"settings.1";
+
+/// How many characters of a secret setting are kept for display.
+const HINT: usize = 4;
+/// A secret must be this long for its last characters to be kept: two thirds of it at least stay unknown.
+const HINTED_FROM: usize = 12;
+
+/// The sealed part of a connection.
+pub(super) struct SealedPart {
+    /// As the person entered them.
+    pub(super) settings: Settings,
+    /// Where they may be sent to.
+    pub(super) approved: Vec<ApprovedDestination>,
+}
+
+impl SealedPart {
+    /// As a plaintext to seal: the form, the provider's type, names and values, nothing, and the destinations.
+    pub(super) fn encode(&self, provider_type: &str) -> Result<Zeroizing<Vec<u8>>, CodecError> {
+        let approved: Vec<String> = self.approved.iter().map(ToString::to_string).collect();
+        let mut fields = vec![Some(FORM), Some(provider_type.as_bytes())];
+        for (name, value) in self.settings.iter() {
+            fields.push(Some(name.as_bytes()));
+            fields.push(Some(value.expose_secret().as_bytes()));
+        }
+        fields.push(None);
+        fields.extend(approved.iter().map(|destination| Some(destination.as_bytes())));
+        codec::encode(&fields)
+    }
+
+    /// From the plaintext. The provider's type must be the one that it was sealed with: settings of one provider are never
+    /// given to another.
+    pub(super) fn decode(plaintext: &[u8], provider_type: &str) -> Result<Self, CodecError> {
+        let mut fields = Decoder::new(plaintext)?;
+        if fields.optional()? != Some(FORM) || fields.text()? != provider_type {
+            return Err(CodecError);
+        }
+        let mut settings = Settings::new();
+        while let Some(name) = fields.optional_text()? {
+            settings.set(name, fields.text()?);
+        }
+        let mut approved = Vec::new();
+        while fields.remaining() > 0 {
+            approved.push(fields.text()?.parse().map_err(|_| CodecError)?);
+        }
+        fields.finish()?;
+        Ok(Self { settings, approved })
+    }
+}
+
+/// The last characters of each secret setting that is long enough, as JSON.
+pub(super) fn hints(description: &Description, settings: &Settings) -> Result<String, serde_json::Error> {
+    let hints: BTreeMap<&str, String> = description
+        .settings
+        .iter()
+        .filter(|spec| spec.secret)
+        .filter_map(|spec| {
+            let value = settings.get(&spec.name)?.expose_secret().trim_end();
+            let length = value.chars().count();
+            (length >= HINTED_FROM).then(|| (spec.name.as_str(), value.chars().skip(length - HINT).collect()))
+        })
+        .collect();
+    serde_json::to_string(&hints)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part() -> SealedPart {
+        SealedPart {
+            settings: Settings::new().with("token", "ops_secret").with("empty", ""),
+            approved: vec!["https://*.1password.com".parse().unwrap(), "https://vault.example:8200".parse().unwrap()],
+        }
+    }
+
+    #[test]
+    fn settings_and_destinations_come_back_as_they_were() {
+        let plaintext = part().encode("1password").unwrap();
+        let read = SealedPart::decode(&plaintext, "1password").unwrap();
+        let values: Vec<_> =
+            read.settings.iter().map(|(name, value)| (name.to_owned(), value.expose_secret().to_owned())).collect();
+        assert_eq!(values, [("empty".into(), String::new()), ("token".into(), "ops_secret".into())]);
+        assert_eq!(read.approved, part().approved);
+    }
+
+    #[test]
+    fn settings_of_one_provider_are_not_given_to_another() {
+        let plaintext = part().encode("1password").unwrap();
+        assert!(SealedPart::decode(&plaintext, "other").is_err());
+    }
+
+    fn description() -> Description {
+        serde_json::from_value(serde_json::json!({
+            "provider_type": "1password", "display_name": "1Password", "version": "1.0.0",
+            "reference_scheme": "op", "reference_format": "op://<vaultId>/<itemId>",
+            "settings": [
+                {"name": "token", "label": "Token", "help": "", "secret": true, "required": true, "pattern": null, "default": null},
+                {"name": "address", "label": "Address", "help": "", "secret": false, "required": false, "pattern": null, "default": null},
+            ],
+            "destinations": [], "attributes": [],
+            "capabilities": {"list_items": true, "write": true, "one_time_codes": true},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn only_the_last_four_characters_of_secrets_are_kept() {
+        let settings = Settings::new().with("token", "ops_0123456789wxyz").with("address", "https://public.example");
+        assert_eq!(hints(&description(), &settings).unwrap(), r#"{"token":"wxyz"}"#);
+    }
+
+    #[test]
+    fn of_a_short_secret_nothing_is_kept() {
+        let settings = Settings::new().with("token", "0123456wxyz");
+        assert_eq!(hints(&description(), &settings).unwrap(), "{}");
+    }
+}

@@ -1,0 +1,150 @@
+//! Vault entries: a user's credentials for a site, either bound to a provider's item or the entry's own.
+//!
+//! **Invariant:** an entry has a whole binding or none, and never both a binding and credentials; its connection belongs to its workspace. The
+//! type [`CredentialSource`] cannot express anything else, [`NewEntry::check`] turns what a client sent into it, and the database's
+//! constraints hold it against requests that race.
+//!
+//! An entry's own credentials arrive encrypted under the client encryption key and are returned as they came. At rest they are sealed
+//! once more, because the clients' format says nothing about where a value belongs.
+
+mod new;
+mod operations;
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use new::NewEntry;
+pub use operations::ENTRIES_PER_PAGE;
+pub(crate) use operations::binding_of;
+
+use crate::cache_ttl::CacheTtl;
+use crate::error::InvalidInput;
+use crate::id::{ConnectionId, EntryId, WorkspaceId};
+
+/// How the second factor of an entry arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum TfaMethod {
+    /// One-time codes from a secret that the entry holds. Not for bound entries, whose item has the code.
+    Authenticator,
+    /// A code in an e-mail.
+    Email,
+    /// A code in a text message.
+    Sms,
+    /// A link in an e-mail.
+    MagicLink,
+}
+
+impl TfaMethod {
+    const ALL: [Self; 4] = [Self::Authenticator, Self::Email, Self::Sms, Self::MagicLink];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Authenticator => "AUTHENTICATOR",
+            Self::Email => "EMAIL",
+            Self::Sms => "SMS",
+            Self::MagicLink => "MAGIC_LINK",
+        }
+    }
+}
+
+impl fmt::Display for TfaMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for TfaMethod {
+    type Err = InvalidInput;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|method| method.name() == text).ok_or(InvalidInput::TfaMethod)
+    }
+}
+
+/// An item of a connection, whose values are an entry's credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Binding {
+    /// The connection; `secret_provider_id` in the HTTP API.
+    pub connection_id: ConnectionId,
+    /// The item's reference; `secret_ref` in the HTTP API.
+    pub reference: String,
+    /// The entry's own cache duration; `None` for the connection's.
+    pub cache_ttl: Option<CacheTtl>,
+}
+
+/// An entry's own credentials, each as the client encrypted it.
+#[derive(Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Credentials {
+    /// Ciphertext of the user name.
+    pub user_name: Option<String>,
+    /// Ciphertext of the password.
+    pub password: Option<String>,
+    /// Ciphertext of the secret from which one-time codes are made.
+    pub tfa_secret: Option<String>,
+}
+
+impl Credentials {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let placeholder = |value: &Option<String>| value.as_ref().map(|_| "[REDACTED]");
+        f.debug_struct("Credentials")
+            .field("user_name", &placeholder(&self.user_name))
+            .field("password", &placeholder(&self.password))
+            .field("tfa_secret", &placeholder(&self.tfa_secret))
+            .finish()
+    }
+}
+
+/// Where an entry's credentials come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CredentialSource {
+    /// From a provider's item.
+    Bound(Binding),
+    /// From the entry itself; any of them may be missing.
+    Own(Credentials),
+}
+
+/// A vault entry.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct VaultEntry {
+    /// Its id.
+    pub id: EntryId,
+    /// Its workspace.
+    pub workspace_id: WorkspaceId,
+    /// The user it belongs to, as the platform calls them.
+    pub permissioned_user_id: String,
+    /// The site, exactly as it was given.
+    pub domain: String,
+    /// What people call it.
+    pub user_alias: Option<String>,
+    /// How the second factor arrives.
+    pub tfa_method: Option<TfaMethod>,
+    /// Where its credentials come from.
+    pub credentials: CredentialSource,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// A page of entries.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct EntryPage {
+    /// The entries in the order of their creation.
+    pub entries: Vec<VaultEntry>,
+    /// What to pass for the next page; `None` on the last.
+    pub next: Option<EntryId>,
+}

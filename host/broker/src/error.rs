@@ -1,0 +1,261 @@
+//! What can go wrong, kept apart by whose fault it is: the caller's ([`InvalidInput`] and the like), the provider's
+//! ([`ProviderError`]), the sandbox's ([`SandboxError`]) or the host's own (keys, sealed data, storage).
+//!
+//! Every message is for a person and says what to do. No message contains a secret. Messages of the host's own errors may name files
+//! and tables; [`BrokerError::is_internal`] tells a server which ones to log instead of to show.
+
+use std::fmt;
+use std::time::Duration;
+
+use keyway_runtime::{CallError, ProviderError, SandboxError};
+use thiserror::Error;
+
+use crate::api_key::Scope;
+use crate::envelope::EnvelopeError;
+use crate::keys::KeyError;
+use crate::storage::StorageError;
+
+/// Why the broker could not do what it was asked for.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BrokerError {
+    /// The request itself is wrong; the same request will be refused again.
+    #[error(transparent)]
+    Invalid(#[from] InvalidInput),
+    /// The API key is missing, unknown or revoked.
+    #[error("the API key is missing or not valid. Check that it was copied in full, or create a new one")]
+    Unauthenticated,
+    /// A credential was not encrypted under the workspace's client encryption key.
+    #[error("{field}: the credential is not encrypted with this workspace's key")]
+    NotEncrypted {
+        /// Which credential.
+        field: &'static str,
+    },
+    /// The API key has not the scope that this needs.
+    #[error("this needs an API key with the scope `{needs}`")]
+    Forbidden {
+        /// The missing scope.
+        needs: Scope,
+    },
+    /// There is no such thing in the caller's workspace. What exists in another one is answered in the same way.
+    #[error("there is no such {0} in this workspace")]
+    NotFound(Thing),
+    /// An entry for the same user and domain exists.
+    #[error("a vault entry for this permissioned_user_id and domain exists already; update that one instead")]
+    EntryExists,
+    /// The row was changed by somebody else meanwhile.
+    #[error("the {0} was changed by somebody else at the same time; read it again and repeat the change")]
+    Changed(Thing),
+    /// The entry is not bound to an item.
+    #[error(
+        "this vault entry is not bound to a provider's item; it has credentials of its own, which are encrypted under the workspace's key"
+    )]
+    NotBound,
+    /// No component of this provider type is installed.
+    #[error("no provider of type `{provider_type}` is installed ({}). Put its component into the provider folder", installed_list(.installed))]
+    ProviderNotInstalled {
+        /// The type that was asked for.
+        provider_type: String,
+        /// The types that are installed.
+        installed: Vec<String>,
+    },
+    /// A new connection, or new settings of one, did not pass the provider's check. Nothing was stored.
+    #[error("{source}")]
+    NotVerified {
+        /// What the check said.
+        source: CallError,
+    },
+    /// The provider answered with an error.
+    #[error(transparent)]
+    Provider(ProviderError),
+    /// The sandbox ended the provider's call. The next call is not affected.
+    #[error(transparent)]
+    Sandbox(SandboxError),
+    /// More items than the host lists, or too slow a list.
+    #[error("{0}")]
+    TooManyItems(ListLimit),
+    /// A key could not be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Sealed data could not be opened.
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+    /// The database failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A fault of the host itself.
+    #[error("the host could not finish this: {0}")]
+    Host(String),
+}
+
+impl BrokerError {
+    /// Whether this is the host's own fault: log the message, and show a general one.
+    pub fn is_internal(&self) -> bool {
+        matches!(
+            self,
+            Self::Key(_)
+                | Self::Envelope(_)
+                | Self::Storage(_)
+                | Self::Host(_)
+                | Self::Sandbox(SandboxError::Host(_))
+                | Self::NotVerified { source: CallError::Sandbox(SandboxError::Host(_)) }
+        )
+    }
+
+    /// The provider's answer, if that is what went wrong.
+    pub fn provider_error(&self) -> Option<&ProviderError> {
+        match self {
+            Self::Provider(error) | Self::NotVerified { source: CallError::Provider(error) } => Some(error),
+            _ => None,
+        }
+    }
+
+    /// How long the provider's server asked to wait before the next attempt.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self.provider_error() {
+            Some(ProviderError::RateLimited { retry_after, .. }) => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+impl From<CallError> for BrokerError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Provider(error) => Self::Provider(error),
+            CallError::Sandbox(error) => Self::Sandbox(error),
+            other => Self::Host(other.to_string()),
+        }
+    }
+}
+
+/// Something that was not found or has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Thing {
+    /// A workspace.
+    Workspace,
+    /// An API key.
+    ApiKey,
+    /// A connection.
+    Connection,
+    /// A vault entry.
+    Entry,
+}
+
+impl fmt::Display for Thing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Workspace => "workspace",
+            Self::ApiKey => "API key",
+            Self::Connection => "secret provider connection",
+            Self::Entry => "vault entry",
+        })
+    }
+}
+
+/// Which bound a list of items exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ListLimit {
+    /// Too many items.
+    #[error("this connection sees more than {0} items; restrict it to the vaults that are needed")]
+    Items(usize),
+    /// Too many pages.
+    #[error(
+        "the provider's list of items has more than {0} pages; restrict the connection to the vaults that are needed"
+    )]
+    Pages(usize),
+    /// Too slow.
+    #[error(
+        "listing the items took longer than {0} s; try again, or restrict the connection to the vaults that are needed"
+    )]
+    Seconds(u64),
+}
+
+/// A request that breaks a rule. The wording of the rules for bound entries is that of the published clients.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum InvalidInput {
+    /// A required value is missing or empty.
+    #[error("{field} is required and must not be empty")]
+    Required {
+        /// Which.
+        field: &'static str,
+    },
+    /// A value is too long.
+    #[error("{field} is too long: at most {limit} bytes are allowed")]
+    TooLong {
+        /// Which.
+        field: &'static str,
+        /// How long it may be.
+        limit: usize,
+    },
+    /// Not the address of a site.
+    #[error("domain must be a URL with http or https and a host other than localhost, for example https://acme.com")]
+    Domain,
+    /// A binding is half there.
+    #[error("secret_provider_id and secret_ref must be provided together")]
+    IncompleteBinding,
+    /// Not a number of seconds.
+    #[error("{field} must be a non-negative integer")]
+    CacheDuration {
+        /// Which.
+        field: &'static str,
+    },
+    /// A cache duration without a binding.
+    #[error("secret_cache_ttl_seconds requires secret_provider_id and secret_ref")]
+    CacheDurationWithoutBinding,
+    /// Both a binding and credentials.
+    #[error("provider-backed vault entries cannot include {}", .fields.join(", "))]
+    BoundWithCredentials {
+        /// The credentials that were sent.
+        fields: Vec<&'static str>,
+    },
+    /// A bound entry takes its one-time codes from the item.
+    #[error(
+        "tfa_method AUTHENTICATOR is not available for provider-backed vault entries; the one-time code comes from the bound item"
+    )]
+    BoundWithAuthenticator,
+    /// The authenticator method without its secret.
+    #[error("tfa_method AUTHENTICATOR requires tfa_secret")]
+    AuthenticatorWithoutSecret,
+    /// The connection is unknown in this workspace.
+    #[error("secret_provider_id is not a connection of this workspace")]
+    UnknownConnection,
+    /// Not a reference of the connection's provider.
+    #[error("secret_ref must have the form {expected}")]
+    Reference {
+        /// The provider's reference format.
+        expected: String,
+    },
+    /// A setting that the provider requires is missing.
+    #[error("{label} is required")]
+    MissingSetting {
+        /// The setting's name.
+        setting: String,
+        /// What people call it.
+        label: String,
+    },
+    /// A setting that the provider does not have.
+    #[error("the provider has no setting `{setting}`; it has {}", .known.join(", "))]
+    UnknownSetting {
+        /// The name that was given.
+        setting: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
+    /// The network destinations of a connection cannot be made from its settings.
+    #[error("{0}")]
+    Destination(String),
+    /// Not one of the known two-factor methods.
+    #[error("tfa_method must be AUTHENTICATOR, EMAIL, SMS or MAGIC_LINK")]
+    TfaMethod,
+    /// Not a known scope.
+    #[error("a scope must be api, admin or resolve")]
+    Scope,
+}
+
+fn installed_list(installed: &[String]) -> String {
+    if installed.is_empty() { "none is installed".into() } else { format!("installed: {}", installed.join(", ")) }
+}

@@ -1,0 +1,194 @@
+//! One fetch for all who want the same thing at the same time.
+//!
+//! **Invariant:** at most one fetch runs for a key, and it always runs to its end. It runs in a task of its own, so a caller that is
+//! cancelled takes nothing away from the others. When a fetch ends, whatever way, its key is free again before anybody is told.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use thiserror::Error;
+use tokio::sync::watch;
+
+/// The fetch ended without a result: it panicked, or the runtime is shutting down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("a fetch ended without a result")]
+pub(crate) struct Lost;
+
+type Running<K, V> = Mutex<HashMap<K, watch::Receiver<Option<V>>>>;
+
+/// The fetches that are running.
+pub(crate) struct Flights<K, V> {
+    running: Arc<Running<K, V>>,
+}
+
+impl<K, V> Default for Flights<K, V> {
+    fn default() -> Self {
+        Self { running: Arc::default() }
+    }
+}
+
+/// A place among those who wait for a fetch.
+pub(crate) enum Flight<V> {
+    /// There was nothing to wait for.
+    Ready(V),
+    /// The fetch is running.
+    Running(watch::Receiver<Option<V>>),
+}
+
+impl<K, V> Flights<K, V>
+where
+    K: Hash + Eq + Clone + Send + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.running).is_empty()
+    }
+
+    /// Joins the fetch of `key` that is running, or starts one.
+    ///
+    /// `ready` is asked first when none is running: the result of a fetch that ended between the caller's look at the cache and now is
+    /// there by then, so nothing is fetched twice. Must be called within a Tokio runtime.
+    pub(crate) fn join<F>(&self, key: K, ready: impl FnOnce() -> Option<V>, fetch: impl FnOnce() -> F) -> Flight<V>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        let mut running = lock(&self.running);
+        if let Some(receiver) = running.get(&key) {
+            return Flight::Running(receiver.clone());
+        }
+        if let Some(value) = ready() {
+            return Flight::Ready(value);
+        }
+        let (sender, receiver) = watch::channel(None);
+        running.insert(key.clone(), receiver.clone());
+        let landing = Landing { running: self.running.clone(), key };
+        let fetch = fetch();
+        tokio::spawn(async move {
+            let value = fetch.await;
+            drop(landing);
+            // Nobody may be waiting any more, which is no reason not to have finished.
+            let _ = sender.send(Some(value));
+        });
+        Flight::Running(receiver)
+    }
+}
+
+impl<V: Clone> Flight<V> {
+    /// Waits for the result.
+    pub(crate) async fn wait(self) -> Result<V, Lost> {
+        match self {
+            Self::Ready(value) => Ok(value),
+            Self::Running(mut receiver) => {
+                receiver.wait_for(Option::is_some).await.map_err(|_| Lost)?.clone().ok_or(Lost)
+            }
+        }
+    }
+}
+
+/// Frees the key when the fetch ends, also by a panic.
+struct Landing<K: Hash + Eq, V> {
+    running: Arc<Running<K, V>>,
+    key: K,
+}
+
+impl<K: Hash + Eq, V> Drop for Landing<K, V> {
+    fn drop(&mut self) {
+        lock(&self.running).remove(&self.key);
+    }
+}
+
+fn lock<K, V>(running: &Running<K, V>) -> MutexGuard<'_, HashMap<K, watch::Receiver<Option<V>>>> {
+    running.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    struct Harness {
+        flights: Flights<&'static str, u32>,
+        fetches: Arc<AtomicU32>,
+        gate: Arc<Semaphore>,
+    }
+
+    impl Harness {
+        fn new() -> Self {
+            Self { flights: Flights::default(), fetches: Arc::default(), gate: Arc::new(Semaphore::new(0)) }
+        }
+
+        /// A fetch that waits for the gate and returns how many there were before it.
+        fn join(&self, key: &'static str) -> Flight<u32> {
+            let (fetches, gate) = (self.fetches.clone(), self.gate.clone());
+            self.flights.join(
+                key,
+                || None,
+                || async move {
+                    let number = fetches.fetch_add(1, Ordering::SeqCst);
+                    gate.acquire().await.unwrap().forget();
+                    number
+                },
+            )
+        }
+    }
+
+    #[tokio::test]
+    async fn fifty_who_want_the_same_make_one_fetch() {
+        let harness = Harness::new();
+        let flights: Vec<_> = (0..50).map(|_| harness.join("item")).collect();
+        harness.gate.add_permits(1);
+        for flight in flights {
+            assert_eq!(flight.wait().await, Ok(0));
+        }
+        assert_eq!(harness.fetches.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_goes_away_takes_nothing_from_the_others() {
+        let harness = Harness::new();
+        let first = tokio::spawn(harness.join("item").wait());
+        let second = harness.join("item");
+        first.abort();
+        assert!(first.await.unwrap_err().is_cancelled());
+        harness.gate.add_permits(1);
+        assert_eq!(second.wait().await, Ok(0));
+    }
+
+    #[tokio::test]
+    async fn different_keys_do_not_wait_for_each_other() {
+        let harness = Harness::new();
+        let (one, other) = (harness.join("one"), harness.join("other"));
+        harness.gate.add_permits(2);
+        one.wait().await.unwrap();
+        other.wait().await.unwrap();
+        assert_eq!(harness.fetches.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn after_the_end_of_one_fetch_there_can_be_another() {
+        let harness = Harness::new();
+        harness.gate.add_permits(2);
+        assert_eq!(harness.join("item").wait().await, Ok(0));
+        assert_eq!(harness.join("item").wait().await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn a_result_that_has_arrived_meanwhile_is_not_fetched_again() {
+        let flights: Flights<&str, u32> = Flights::default();
+        let flight = flights.join("item", || Some(7), || async { unreachable!() });
+        assert_eq!(flight.wait().await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn a_fetch_that_panics_is_lost_and_does_not_block_the_next() {
+        let flights: Flights<&str, u32> = Flights::default();
+        let flight = flights.join("item", || None, || async { panic!("a fault of the fetch") });
+        assert_eq!(flight.wait().await, Err(Lost));
+        assert_eq!(flights.join("item", || None, || async { 1 }).wait().await, Ok(1));
+    }
+}

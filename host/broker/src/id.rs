@@ -1,0 +1,62 @@
+//! Identifiers as types of their own, so that an entry's id is never passed where a connection's is meant.
+//!
+//! They are UUIDs of version 7: unique without coordination, and in the order of creation, which lists and paging rely on. An
+//! identifier is not a secret and gives no right to anything.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+macro_rules! identifiers {
+    ($($(#[$doc:meta])* $name:ident)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// A new identifier, greater than those made before it in this process.
+            pub(crate) fn generate() -> Self {
+                Self(Uuid::now_v7())
+            }
+
+            /// The identifier as a UUID.
+            pub fn as_uuid(&self) -> Uuid {
+                self.0
+            }
+        }
+
+        impl From<Uuid> for $name {
+            fn from(id: Uuid) -> Self {
+                Self(id)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Uuid::parse_str(text).map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    )*};
+}
+
+identifiers! {
+    /// Identifies a workspace.
+    WorkspaceId
+    /// Identifies an API key. Not the key itself.
+    ApiKeyId
+    /// Identifies a connection; `secret_provider_id` in the HTTP API.
+    ConnectionId
+    /// Identifies a vault entry.
+    EntryId
+}

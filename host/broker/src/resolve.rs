@@ -1,0 +1,128 @@
+//! Resolving a vault entry: the moment at which secret values leave the broker.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use keyway_runtime::Fields;
+use secrecy::SecretString;
+use tracing::debug;
+
+use crate::api_key::{Access, Scope};
+use crate::broker::Broker;
+use crate::cache::{Credentials, FetchError, Fetched, ItemKey, Lookup, OneTimeCode, Source};
+use crate::cache_ttl::CacheTtl;
+use crate::entry::binding_of;
+use crate::error::{BrokerError, Thing};
+use crate::storage::EntrySelector;
+
+/// What to resolve.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ResolveRequest {
+    /// Which entry.
+    pub entry: EntrySelector,
+    /// Which of its values. Only these are returned.
+    pub fields: Fields,
+}
+
+impl ResolveRequest {
+    /// All values of an entry.
+    pub fn new(entry: impl Into<EntrySelector>) -> Self {
+        Self { entry: entry.into(), fields: Fields::ALL }
+    }
+
+    /// Only these values.
+    #[must_use]
+    pub fn fields(mut self, fields: Fields) -> Self {
+        self.fields = fields;
+        self
+    }
+}
+
+/// What an entry's item holds.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Resolution {
+    /// The user name; `None` when the item has none or it was not asked for.
+    pub username: Option<SecretString>,
+    /// The password; `None` when the item has none or it was not asked for.
+    pub password: Option<SecretString>,
+    /// Where user name and password came from.
+    pub source: Source,
+    /// The one-time code that is good now; `None` when the item has none or it was not asked for. Always live.
+    pub one_time_code: Option<OneTimeCode>,
+    /// Which state of the item user name and password are from: opaque, not secret.
+    pub revision: String,
+    /// How long it took.
+    pub timings: Timings,
+}
+
+/// How long a resolve took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Timings {
+    /// Altogether.
+    pub total: Duration,
+    /// The provider's call, if there was one.
+    pub provider: Option<Duration>,
+}
+
+impl Broker {
+    /// Resolves a bound entry: user name and password from the cache if its duration allows, else live; a one-time code always live. Needs
+    /// [`Scope::Resolve`].
+    ///
+    /// The entry's own cache duration counts, else its connection's. Callers that miss the cache for the same item at the same time share one
+    /// call to the provider; a caller that goes away takes nothing from the others.
+    ///
+    /// # Errors
+    /// [`BrokerError::NotFound`], [`BrokerError::NotBound`], and whatever the provider or the sandbox answers. A failure is never answered with a
+    /// value that is too old.
+    pub async fn resolve(&self, access: &Access, request: ResolveRequest) -> Result<Resolution, BrokerError> {
+        let started = Instant::now();
+        access.require(Scope::Resolve)?;
+        let workspace = access.workspace();
+        let fields = request.fields;
+        let selector = (workspace, request.entry);
+        let load = async { Ok::<_, BrokerError>(self.storage().entry(workspace, &selector.1).await?.map(Arc::new)) };
+        let entry = self.entry_records().get_or_load(&selector, load).await?;
+        let entry = entry.ok_or(BrokerError::NotFound(Thing::Entry))?;
+        let binding = binding_of(&entry).ok_or(BrokerError::NotBound)?;
+        let connection = self.connection_record(workspace, binding.connection_id).await?;
+        let opened = self.open(&connection).await?;
+        let ttl = binding.cache_ttl.unwrap_or(CacheTtl::from_seconds(connection.cache_ttl_seconds));
+
+        let reference: Arc<str> = binding.reference.into();
+        let lookup = Lookup {
+            item: ItemKey { connection: connection.id, reference: reference.clone() },
+            keys: self.keyring().get(workspace).await?,
+            generation: connection.cache_generation,
+            ttl: ttl.duration(),
+            fields,
+        };
+        let fetch = move |fields: Fields| async move {
+            let resolved = opened.provider.resolve(&opened.connection, &reference, fields).await?;
+            Ok(Fetched {
+                credentials: Credentials {
+                    username: resolved.username,
+                    password: resolved.password,
+                    revision: resolved.revision,
+                },
+                one_time_code: resolved.one_time_code.map(OneTimeCode::new),
+            })
+        };
+        let found = self.cache().get(lookup, fetch).await.map_err(|error| match error {
+            FetchError::Call(error) => BrokerError::from(error),
+            FetchError::Lost => BrokerError::Host("the provider's call ended without a result".into()),
+        })?;
+        let timings = Timings { total: started.elapsed(), provider: found.provider_time };
+        debug!(entry = %entry.id, source = ?found.source, total = ?timings.total, provider = ?timings.provider, "resolved");
+        Ok(Resolution {
+            username: found.credentials.username.filter(|_| fields.username),
+            password: found.credentials.password.filter(|_| fields.password),
+            source: found.source,
+            one_time_code: found.one_time_code.filter(|_| fields.one_time_code),
+            revision: found.credentials.revision,
+            timings,
+        })
+    }
+}

@@ -1,0 +1,296 @@
+//! Storage: what the broker needs of a database, and the records that it keeps there.
+//!
+//! **Invariant:** every method of [`Storage`] happens as a whole or not at all, and when it returns, its effect is durable. The broker never
+//! needs a transaction over two calls: where two requests could race, the database's own constraints decide (a unique
+//! pair of user and domain; an entry's connection exists and is of the same workspace), and the loser gets [`StorageError::Conflict`].
+//!
+//! No record contains a secret: what is secret arrives here sealed. Implementations know nothing of keys.
+
+mod rows;
+mod sqlite;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use thiserror::Error;
+
+pub use sqlite::SqliteStorage;
+
+use crate::api_key::Scopes;
+use crate::entry::TfaMethod;
+use crate::id::{ApiKeyId, ConnectionId, EntryId, WorkspaceId};
+
+/// Why the database could not do what it was asked for. The messages are for operators.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// The database cannot be opened.
+    #[error("cannot open the database {place}: {reason}")]
+    Open {
+        /// Which database.
+        place: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A constraint decided against the change.
+    #[error("the database refused the change: {0:?}")]
+    Conflict(Constraint),
+    /// A record that cannot be.
+    #[error(
+        "the database holds an impossible value in a column `{column}`; it was damaged or changed by something else"
+    )]
+    Corrupt {
+        /// The column.
+        column: &'static str,
+    },
+    /// Anything else: busy for too long, disk full, connection lost. The change did not happen.
+    #[error("the database failed: {0}")]
+    Failed(String),
+}
+
+/// A constraint of the database that a change would have broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Constraint {
+    /// Something of that kind exists already.
+    Unique,
+    /// Something that it depends on does not exist, or something depends on it.
+    Reference,
+}
+
+/// A master key that wrapped keys of this database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MasterKeyRecord {
+    /// Counts the master keys from 1.
+    pub term: u32,
+    /// Recognises the key.
+    pub key_id: [u8; 16],
+    /// When it was first used.
+    pub created_at: Timestamp,
+}
+
+/// A workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkspaceRecord {
+    /// Its id.
+    pub id: WorkspaceId,
+    /// What people call it.
+    pub name: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// A workspace key. The one with the highest term is in use; older ones only open what has not been sealed anew yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkspaceKeyRecord {
+    /// Whose key.
+    pub workspace_id: WorkspaceId,
+    /// Counts the workspace's keys from 1.
+    pub term: u32,
+    /// The wrapped key.
+    pub wrapped_key: Vec<u8>,
+    /// The term of the master key that wrapped it.
+    pub master_term: u32,
+    /// The row's version, part of what the wrapped key is bound to.
+    pub version: u64,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// An API key, without the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKeyRecord {
+    /// Its id.
+    pub id: ApiKeyId,
+    /// The workspace it opens.
+    pub workspace_id: WorkspaceId,
+    /// What people call it.
+    pub name: String,
+    /// By which it is found; not secret, unique.
+    pub lookup: String,
+    /// SHA-256 of the whole key.
+    pub hash: [u8; 32],
+    /// What it allows.
+    pub scopes: Scopes,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// A connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionRecord {
+    /// Its id.
+    pub id: ConnectionId,
+    /// Its workspace.
+    pub workspace_id: WorkspaceId,
+    /// What people call it.
+    pub name: String,
+    /// The provider's type.
+    pub provider_type: String,
+    /// Envelope with the settings and the approved destinations.
+    pub sealed_settings: Vec<u8>,
+    /// JSON object: for each secret setting its last four characters.
+    pub hints: String,
+    /// Who the credentials belong to, as the provider said.
+    pub account: String,
+    /// Whether it cannot write anywhere; `None` when the provider does not say.
+    pub read_only: Option<bool>,
+    /// Cache duration of entries without one of their own, in seconds; 0 is off.
+    pub cache_ttl_seconds: u32,
+    /// Greater after each time the cached secrets were cleared: values of an earlier generation are not used any more.
+    pub cache_generation: u64,
+    /// The row's version, part of what the settings are bound to.
+    pub version: u64,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// A vault entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntryRecord {
+    /// Its id.
+    pub id: EntryId,
+    /// Its workspace.
+    pub workspace_id: WorkspaceId,
+    /// The user it belongs to, as the platform calls them.
+    pub permissioned_user_id: String,
+    /// The site, exactly as it was given.
+    pub domain: String,
+    /// What people call it.
+    pub user_alias: Option<String>,
+    /// How the second factor arrives.
+    pub tfa_method: Option<TfaMethod>,
+    /// The connection it is bound to. Present if and only if `secret_ref` is.
+    pub connection_id: Option<ConnectionId>,
+    /// The item it is bound to.
+    pub secret_ref: Option<String>,
+    /// Its own cache duration in seconds, in place of the connection's.
+    pub cache_ttl_seconds: Option<u32>,
+    /// Envelope with the credentials of an entry that is not bound.
+    pub sealed_credentials: Option<Vec<u8>>,
+    /// The row's version, part of what the credentials are bound to.
+    pub version: u64,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// Which vault entry of a workspace.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum EntrySelector {
+    /// By its id.
+    Id(EntryId),
+    /// By user and domain, which together are unique in a workspace. Both are compared exactly.
+    Pair {
+        /// The user.
+        permissioned_user_id: String,
+        /// The site.
+        domain: String,
+    },
+}
+
+impl From<EntryId> for EntrySelector {
+    fn from(id: EntryId) -> Self {
+        Self::Id(id)
+    }
+}
+
+/// A database.
+#[async_trait]
+pub trait Storage: Send + Sync + 'static {
+    /// The master key with the highest term; `None` in a new database.
+    async fn master_key(&self) -> Result<Option<MasterKeyRecord>, StorageError>;
+
+    /// Adds a master key. [`Constraint::Unique`] when that term exists.
+    async fn insert_master_key(&self, key: &MasterKeyRecord) -> Result<(), StorageError>;
+
+    /// Adds to the count of a master key's uses, and returns the new count.
+    async fn count_master_key_uses(&self, term: u32, uses: u64) -> Result<u64, StorageError>;
+
+    /// Adds a workspace with its first key and its first API key.
+    async fn insert_workspace(
+        &self,
+        workspace: &WorkspaceRecord,
+        key: &WorkspaceKeyRecord,
+        api_key: &ApiKeyRecord,
+    ) -> Result<(), StorageError>;
+
+    /// A workspace.
+    async fn workspace(&self, id: WorkspaceId) -> Result<Option<WorkspaceRecord>, StorageError>;
+
+    /// All workspaces in the order of their creation.
+    async fn workspaces(&self) -> Result<Vec<WorkspaceRecord>, StorageError>;
+
+    /// A workspace's keys in the order of their terms; empty when there is no such workspace.
+    async fn workspace_keys(&self, workspace: WorkspaceId) -> Result<Vec<WorkspaceKeyRecord>, StorageError>;
+
+    /// Adds to the count of a workspace key's uses, and returns the new count.
+    async fn count_workspace_key_uses(&self, workspace: WorkspaceId, term: u32, uses: u64)
+    -> Result<u64, StorageError>;
+
+    /// Adds an API key. [`Constraint::Reference`] when there is no such workspace.
+    async fn insert_api_key(&self, key: &ApiKeyRecord) -> Result<(), StorageError>;
+
+    /// The API key that is found by `lookup`, revoked or not.
+    async fn api_key(&self, lookup: &str) -> Result<Option<ApiKeyRecord>, StorageError>;
+
+    /// A workspace's API keys in the order of their creation.
+    async fn api_keys(&self, workspace: WorkspaceId) -> Result<Vec<ApiKeyRecord>, StorageError>;
+
+    /// Revokes an API key. Returns it as it is now; a key that was revoked before keeps its time. `None` when there is none.
+    async fn revoke_api_key(
+        &self,
+        workspace: WorkspaceId,
+        id: ApiKeyId,
+        at: Timestamp,
+    ) -> Result<Option<ApiKeyRecord>, StorageError>;
+
+    /// Adds a connection.
+    async fn insert_connection(&self, connection: &ConnectionRecord) -> Result<(), StorageError>;
+
+    /// Replaces a connection whose version is `expected`, and adds 1 to its cache generation if `clear_cached_secrets`.
+    /// Returns whether it did. `created_at` stays, and the record's own `cache_generation` does not count.
+    async fn update_connection(
+        &self,
+        connection: &ConnectionRecord,
+        expected: u64,
+        clear_cached_secrets: bool,
+    ) -> Result<bool, StorageError>;
+
+    /// Adds 1 to a connection's cache generation. Returns whether there is such a connection.
+    async fn clear_cached_secrets(&self, workspace: WorkspaceId, id: ConnectionId) -> Result<bool, StorageError>;
+
+    /// A connection.
+    async fn connection(
+        &self,
+        workspace: WorkspaceId,
+        id: ConnectionId,
+    ) -> Result<Option<ConnectionRecord>, StorageError>;
+
+    /// A workspace's connections in the order of their creation.
+    async fn connections(&self, workspace: WorkspaceId) -> Result<Vec<ConnectionRecord>, StorageError>;
+
+    /// Adds a vault entry. [`Constraint::Unique`] when its pair of user and domain exists, [`Constraint::Reference`]
+    /// when its connection is not one of its workspace.
+    async fn insert_entry(&self, entry: &EntryRecord) -> Result<(), StorageError>;
+
+    /// A vault entry.
+    async fn entry(&self, workspace: WorkspaceId, entry: &EntrySelector) -> Result<Option<EntryRecord>, StorageError>;
+
+    /// A workspace's vault entries in the order of their creation, at most `limit` of those after `after`.
+    async fn entries(
+        &self,
+        workspace: WorkspaceId,
+        after: Option<EntryId>,
+        limit: u32,
+    ) -> Result<Vec<EntryRecord>, StorageError>;
+}
+
+#[cfg(test)]
+mod tests;

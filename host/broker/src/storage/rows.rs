@@ -1,0 +1,124 @@
+//! From a row of SQLite to a record, checked: a value that the broker never writes is an error, not a default.
+
+use jiff::Timestamp;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use uuid::Uuid;
+
+use super::{
+    ApiKeyRecord, ConnectionRecord, Constraint, EntryRecord, MasterKeyRecord, StorageError, WorkspaceKeyRecord,
+    WorkspaceRecord,
+};
+
+pub(super) fn master_key(row: &SqliteRow) -> Result<MasterKeyRecord, StorageError> {
+    Ok(MasterKeyRecord {
+        term: number(row, "term")?,
+        key_id: bytes(row, "key_id")?,
+        created_at: time(row, "created_at")?,
+    })
+}
+
+pub(super) fn workspace(row: &SqliteRow) -> Result<WorkspaceRecord, StorageError> {
+    Ok(WorkspaceRecord {
+        id: row.try_get::<Uuid, _>("id")?.into(),
+        name: row.try_get("name")?,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    })
+}
+
+pub(super) fn workspace_key(row: &SqliteRow) -> Result<WorkspaceKeyRecord, StorageError> {
+    Ok(WorkspaceKeyRecord {
+        workspace_id: row.try_get::<Uuid, _>("workspace_id")?.into(),
+        term: number(row, "term")?,
+        wrapped_key: row.try_get("wrapped_key")?,
+        master_term: number(row, "master_term")?,
+        version: number(row, "version")?,
+        created_at: time(row, "created_at")?,
+    })
+}
+
+pub(super) fn api_key(row: &SqliteRow) -> Result<ApiKeyRecord, StorageError> {
+    Ok(ApiKeyRecord {
+        id: row.try_get::<Uuid, _>("id")?.into(),
+        workspace_id: row.try_get::<Uuid, _>("workspace_id")?.into(),
+        name: row.try_get("name")?,
+        lookup: row.try_get("lookup")?,
+        hash: bytes(row, "hash")?,
+        scopes: row.try_get::<&str, _>("scopes")?.parse().map_err(|_| StorageError::Corrupt { column: "scopes" })?,
+        created_at: time(row, "created_at")?,
+        revoked_at: optional_time(row, "revoked_at")?,
+    })
+}
+
+pub(super) fn connection(row: &SqliteRow) -> Result<ConnectionRecord, StorageError> {
+    Ok(ConnectionRecord {
+        id: row.try_get::<Uuid, _>("id")?.into(),
+        workspace_id: row.try_get::<Uuid, _>("workspace_id")?.into(),
+        name: row.try_get("name")?,
+        provider_type: row.try_get("provider_type")?,
+        sealed_settings: row.try_get("sealed_settings")?,
+        hints: row.try_get("hints")?,
+        account: row.try_get("account")?,
+        read_only: row.try_get("read_only")?,
+        cache_ttl_seconds: number(row, "cache_ttl_seconds")?,
+        cache_generation: number(row, "cache_generation")?,
+        version: number(row, "version")?,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    })
+}
+
+pub(super) fn entry(row: &SqliteRow) -> Result<EntryRecord, StorageError> {
+    let tfa_method: Option<&str> = row.try_get("tfa_method")?;
+    Ok(EntryRecord {
+        id: row.try_get::<Uuid, _>("id")?.into(),
+        workspace_id: row.try_get::<Uuid, _>("workspace_id")?.into(),
+        permissioned_user_id: row.try_get("permissioned_user_id")?,
+        domain: row.try_get("domain")?,
+        user_alias: row.try_get("user_alias")?,
+        tfa_method: tfa_method
+            .map(|method| method.parse().map_err(|_| StorageError::Corrupt { column: "tfa_method" }))
+            .transpose()?,
+        connection_id: row.try_get::<Option<Uuid>, _>("connection_id")?.map(Into::into),
+        secret_ref: row.try_get("secret_ref")?,
+        cache_ttl_seconds: row
+            .try_get::<Option<i64>, _>("cache_ttl_seconds")?
+            .map(|seconds| u32::try_from(seconds).map_err(|_| StorageError::Corrupt { column: "cache_ttl_seconds" }))
+            .transpose()?,
+        sealed_credentials: row.try_get("sealed_credentials")?,
+        version: number(row, "version")?,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    })
+}
+
+/// A number that is not negative and fits.
+pub(super) fn number<N: TryFrom<i64>>(row: &SqliteRow, column: &'static str) -> Result<N, StorageError> {
+    N::try_from(row.try_get(column)?).map_err(|_| StorageError::Corrupt { column })
+}
+
+fn bytes<const N: usize>(row: &SqliteRow, column: &'static str) -> Result<[u8; N], StorageError> {
+    let bytes: &[u8] = row.try_get(column)?;
+    bytes.try_into().map_err(|_| StorageError::Corrupt { column })
+}
+
+fn time(row: &SqliteRow, column: &'static str) -> Result<Timestamp, StorageError> {
+    Timestamp::from_millisecond(row.try_get(column)?).map_err(|_| StorageError::Corrupt { column })
+}
+
+fn optional_time(row: &SqliteRow, column: &'static str) -> Result<Option<Timestamp>, StorageError> {
+    let milliseconds: Option<i64> = row.try_get(column)?;
+    milliseconds.map(|time| Timestamp::from_millisecond(time).map_err(|_| StorageError::Corrupt { column })).transpose()
+}
+
+impl From<sqlx::Error> for StorageError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::error::ErrorKind::{ForeignKeyViolation, UniqueViolation};
+        match error.as_database_error().map(|error| error.kind()) {
+            Some(UniqueViolation) => Self::Conflict(Constraint::Unique),
+            Some(ForeignKeyViolation) => Self::Conflict(Constraint::Reference),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! [`Storage`] in an SQLite file.
+//!
+//! The file is readable by its owner only (SQLite gives its write-ahead log the same mode). Write-ahead logging lets readers
+//! and a writer work at the same time; `synchronous = FULL` makes a change durable before it is acknowledged; deleted data is overwritten with zeros. A
+//! writer that finds the database locked by another process waits up to five seconds. Migrations run when the database is opened.
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::migrate::Migrator;
+use sqlx::query;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use uuid::Uuid;
+
+use super::{
+    ApiKeyRecord, ConnectionRecord, EntryRecord, EntrySelector, MasterKeyRecord, Storage, StorageError,
+    WorkspaceKeyRecord, WorkspaceRecord, rows,
+};
+use crate::id::{ApiKeyId, ConnectionId, EntryId, WorkspaceId};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// How long a writer waits for another one, here or in another process.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Readers work in parallel; more than a few only compete for the processor.
+const CONNECTIONS: u32 = 4;
+
+/// An SQLite database.
+#[derive(Debug, Clone)]
+pub struct SqliteStorage {
+    pool: SqlitePool,
+}
+
+impl SqliteStorage {
+    /// Opens a database file, and creates it when there is none.
+    ///
+    /// # Errors
+    /// [`StorageError::Open`].
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, StorageError> {
+        let path = path.as_ref();
+        let place = path.display().to_string();
+        make_private(path).map_err(|error| StorageError::Open { place: place.clone(), reason: error.to_string() })?;
+        let options = SqliteConnectOptions::new().filename(path).journal_mode(SqliteJournalMode::Wal);
+        Self::connect(options, SqlitePoolOptions::new().max_connections(CONNECTIONS), place).await
+    }
+
+    /// Opens a new database in memory, which is gone when it is dropped.
+    ///
+    /// # Errors
+    /// [`StorageError::Open`].
+    pub async fn in_memory() -> Result<Self, StorageError> {
+        // Each SQLite connection to memory is a database of its own, so there is one connection, and it is kept.
+        let pool = SqlitePoolOptions::new().max_connections(1).min_connections(1).idle_timeout(None).max_lifetime(None);
+        Self::connect(SqliteConnectOptions::new().in_memory(true), pool, "in memory".into()).await
+    }
+
+    async fn connect(
+        options: SqliteConnectOptions,
+        pool: SqlitePoolOptions,
+        place: String,
+    ) -> Result<Self, StorageError> {
+        let options = options
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .synchronous(SqliteSynchronous::Full)
+            .pragma("secure_delete", "ON")
+            .pragma("trusted_schema", "OFF");
+        let cannot_open = |reason: String| StorageError::Open { place: place.clone(), reason };
+        let pool = pool.connect_with(options).await.map_err(|error| cannot_open(error.to_string()))?;
+        MIGRATIONS.run(&pool).await.map_err(|error| cannot_open(error.to_string()))?;
+        Ok(Self { pool })
+    }
+
+    /// Closes the database after the operations that are running. What was acknowledged is safe without this, too; it tidies up the write-ahead log.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// Creates the file with mode 0600; takes other people's rights away from one that exists.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = file.metadata()?.permissions().mode();
+        if mode & 0o077 != 0 {
+            tracing::warn!(path = %path.display(), "the database file was open to others than its owner; taking their rights away");
+            file.set_permissions(std::fs::Permissions::from_mode(mode & 0o700))?;
+        }
+    }
+    drop(file);
+    Ok(())
+}
+
+#[async_trait]
+impl Storage for SqliteStorage {
+    async fn master_key(&self) -> Result<Option<MasterKeyRecord>, StorageError> {
+        query("SELECT term, key_id, created_at FROM master_keys ORDER BY term DESC LIMIT 1")
+            .fetch_optional(&self.pool)
+            .await?
+            .as_ref()
+            .map(rows::master_key)
+            .transpose()
+    }
+
+    async fn insert_master_key(&self, key: &MasterKeyRecord) -> Result<(), StorageError> {
+        query("INSERT INTO master_keys (term, key_id, created_at) VALUES (?, ?, ?)")
+            .bind(key.term)
+            .bind(key.key_id.as_slice())
+            .bind(key.created_at.as_millisecond())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    async fn count_master_key_uses(&self, term: u32, uses: u64) -> Result<u64, StorageError> {
+        let row = query("UPDATE master_keys SET uses = uses + ? WHERE term = ? RETURNING uses")
+            .bind(signed(uses))
+            .bind(term)
+            .fetch_one(&self.pool)
+            .await?;
+        rows::number(&row, "uses")
+    }
+
+    async fn insert_workspace(
+        &self,
+        workspace: &WorkspaceRecord,
+        key: &WorkspaceKeyRecord,
+        api_key: &ApiKeyRecord,
+    ) -> Result<(), StorageError> {
+        // IMMEDIATE: a transaction that begins to write later cannot wait for another writer.
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        query("INSERT INTO workspaces (id, name, created_at, updated_at) VALUES (?, ?, ?, ?)")
+            .bind(workspace.id.as_uuid())
+            .bind(&workspace.name)
+            .bind(workspace.created_at.as_millisecond())
+            .bind(workspace.updated_at.as_millisecond())
+            .execute(&mut *transaction)
+            .await?;
+        query(
+            "INSERT INTO workspace_keys (workspace_id, term, wrapped_key, master_term, version, created_at)
+             VALUES (?, ?, ?, ?, ?, ?)",
+        )
+        .bind(key.workspace_id.as_uuid())
+        .bind(key.term)
+        .bind(&key.wrapped_key)
+        .bind(key.master_term)
+        .bind(signed(key.version))
+        .bind(key.created_at.as_millisecond())
+        .execute(&mut *transaction)
+        .await?;
+        insert_api_key(&mut *transaction, api_key).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    async fn workspace(&self, id: WorkspaceId) -> Result<Option<WorkspaceRecord>, StorageError> {
+        query("SELECT * FROM workspaces WHERE id = ?")
+            .bind(id.as_uuid())
+            .fetch_optional(&self.pool)
+            .await?
+            .as_ref()
+            .map(rows::workspace)
+            .transpose()
+    }
+
+    async fn workspaces(&self) -> Result<Vec<WorkspaceRecord>, StorageError> {
+        query("SELECT * FROM workspaces ORDER BY id").fetch_all(&self.pool).await?.iter().map(rows::workspace).collect()
+    }
+
+    async fn workspace_keys(&self, workspace: WorkspaceId) -> Result<Vec<WorkspaceKeyRecord>, StorageError> {
+        query("SELECT * FROM workspace_keys WHERE workspace_id = ? ORDER BY term")
+            .bind(workspace.as_uuid())
+            .fetch_all(&self.pool)
+            .await?
+            .iter()
+            .map(rows::workspace_key)
+            .collect()
+    }
+
+    async fn count_workspace_key_uses(
+        &self,
+        workspace: WorkspaceId,
+        term: u32,
+        uses: u64,
+    ) -> Result<u64, StorageError> {
+        let row = query("UPDATE workspace_keys SET uses = uses + ? WHERE workspace_id = ? AND term = ? RETURNING uses")
+            .bind(signed(uses))
+            .bind(workspace.as_uuid())
+            .bind(term)
+            .fetch_one(&self.pool)
+            .await?;
+        rows::number(&row, "uses")
+    }
+
+    async fn insert_api_key(&self, key: &ApiKeyRecord) -> Result<(), StorageError> {
+        insert_api_key(&self.pool, key).await
+    }
+
+    async fn api_key(&self, lookup: &str) -> Result<Option<ApiKeyRecord>, StorageError> {
+        query("SELECT * FROM api_keys WHERE lookup = ?")
+            .bind(lookup)
+            .fetch_optional(&self.pool)
+            .await?
+            .as_ref()
+            .map(rows::api_key)
+            .transpose()
+    }
+
+    async fn api_keys(&self, workspace: WorkspaceId) -> Result<Vec<ApiKeyRecord>, StorageError> {
+        query("SELECT * FROM api_keys WHERE workspace_id = ? ORDER BY id")
+            .bind(workspace.as_uuid())
+            .fetch_all(&self.pool)
+            .await?
+            .iter()
+            .map(rows::api_key)
+            .collect()
+    }
+
+    async fn revoke_api_key(
+        &self,
+        workspace: WorkspaceId,
+        id: ApiKeyId,
+        at: Timestamp,
+    ) -> Result<Option<ApiKeyRecord>, StorageError> {
+        query("UPDATE api_keys SET revoked_at = coalesce(revoked_at, ?) WHERE workspace_id = ? AND id = ? RETURNING *")
+            .bind(at.as_millisecond())
+            .bind(workspace.as_uuid())
+            .bind(id.as_uuid())
+            .fetch_optional(&self.pool)
+            .await?
+            .as_ref()
+            .map(rows::api_key)
+            .transpose()
+    }
+
+    async fn insert_connection(&self, connection: &ConnectionRecord) -> Result<(), StorageError> {
+        query(
+            "INSERT INTO connections (id, workspace_id, name, provider_type, sealed_settings, hints, account, read_only,
+                 cache_ttl_seconds, cache_generation, version, created_at, updated_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(connection.id.as_uuid())
+        .bind(connection.workspace_id.as_uuid())
+        .bind(&connection.name)
+        .bind(&connection.provider_type)
+        .bind(&connection.sealed_settings)
+        .bind(&connection.hints)
+        .bind(&connection.account)
+        .bind(connection.read_only)
+        .bind(connection.cache_ttl_seconds)
+        .bind(signed(connection.cache_generation))
+        .bind(signed(connection.version))
+        .bind(connection.created_at.as_millisecond())
+        .bind(connection.updated_at.as_millisecond())
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    async fn update_connection(
+        &self,
+        connection: &ConnectionRecord,
+        expected: u64,
+        clear_cached_secrets: bool,
+    ) -> Result<bool, StorageError> {
+        let done = query(
+            "UPDATE connections SET name = ?, provider_type = ?, sealed_settings = ?, hints = ?, account = ?, read_only = ?,
+                 cache_ttl_seconds = ?, cache_generation = cache_generation + ?, version = ?, updated_at = ?
+             WHERE workspace_id = ? AND id = ? AND version = ?",
+        )
+        .bind(&connection.name)
+        .bind(&connection.provider_type)
+        .bind(&connection.sealed_settings)
+        .bind(&connection.hints)
+        .bind(&connection.account)
+        .bind(connection.read_only)
+        .bind(connection.cache_ttl_seconds)
+        .bind(clear_cached_secrets)
+        .bind(signed(connection.version))
+        .bind(connection.updated_at.as_millisecond())
+        .bind(connection.workspace_id.as_uuid())
+        .bind(connection.id.as_uuid())
+        .bind(signed(expected))
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn clear_cached_secrets(&self, workspace: WorkspaceId, id: ConnectionId) -> Result<bool, StorageError> {
+        let done =
+            query("UPDATE connections SET cache_generation = cache_generation + 1 WHERE workspace_id = ? AND id = ?")
+                .bind(workspace.as_uuid())
+                .bind(id.as_uuid())
+                .execute(&self.pool)
+                .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn connection(
+        &self,
+        workspace: WorkspaceId,
+        id: ConnectionId,
+    ) -> Result<Option<ConnectionRecord>, StorageError> {
+        query("SELECT * FROM connections WHERE workspace_id = ? AND id = ?")
+            .bind(workspace.as_uuid())
+            .bind(id.as_uuid())
+            .fetch_optional(&self.pool)
+            .await?
+            .as_ref()
+            .map(rows::connection)
+            .transpose()
+    }
+
+    async fn connections(&self, workspace: WorkspaceId) -> Result<Vec<ConnectionRecord>, StorageError> {
+        query("SELECT * FROM connections WHERE workspace_id = ? ORDER BY id")
+            .bind(workspace.as_uuid())
+            .fetch_all(&self.pool)
+            .await?
+            .iter()
+            .map(rows::connection)
+            .collect()
+    }
+
+    async fn insert_entry(&self, entry: &EntryRecord) -> Result<(), StorageError> {
+        query(
+            "INSERT INTO vault_entries (id, workspace_id, permissioned_user_id, domain, user_alias, tfa_method, connection_id,
+                 secret_ref, cache_ttl_seconds, sealed_credentials, version, created_at, updated_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(entry.id.as_uuid())
+        .bind(entry.workspace_id.as_uuid())
+        .bind(&entry.permissioned_user_id)
+        .bind(&entry.domain)
+        .bind(&entry.user_alias)
+        .bind(entry.tfa_method.map(|method| method.to_string()))
+        .bind(entry.connection_id.map(|id| id.as_uuid()))
+        .bind(&entry.secret_ref)
+        .bind(entry.cache_ttl_seconds)
+        .bind(&entry.sealed_credentials)
+        .bind(signed(entry.version))
+        .bind(entry.created_at.as_millisecond())
+        .bind(entry.updated_at.as_millisecond())
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    async fn entry(&self, workspace: WorkspaceId, entry: &EntrySelector) -> Result<Option<EntryRecord>, StorageError> {
+        match entry {
+            EntrySelector::Id(id) => query("SELECT * FROM vault_entries WHERE workspace_id = ? AND id = ?")
+                .bind(workspace.as_uuid())
+                .bind(id.as_uuid()),
+            EntrySelector::Pair { permissioned_user_id, domain } => {
+                query("SELECT * FROM vault_entries WHERE workspace_id = ? AND permissioned_user_id = ? AND domain = ?")
+                    .bind(workspace.as_uuid())
+                    .bind(permissioned_user_id)
+                    .bind(domain)
+            }
+        }
+        .fetch_optional(&self.pool)
+        .await?
+        .as_ref()
+        .map(rows::entry)
+        .transpose()
+    }
+
+    async fn entries(
+        &self,
+        workspace: WorkspaceId,
+        after: Option<EntryId>,
+        limit: u32,
+    ) -> Result<Vec<EntryRecord>, StorageError> {
+        // Every identifier is greater than the nil UUID.
+        query("SELECT * FROM vault_entries WHERE workspace_id = ? AND id > ? ORDER BY id LIMIT ?")
+            .bind(workspace.as_uuid())
+            .bind(after.map_or(Uuid::nil(), |id| id.as_uuid()))
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await?
+            .iter()
+            .map(rows::entry)
+            .collect()
+    }
+}
+
+async fn insert_api_key<'e>(
+    executor: impl sqlx::Executor<'e, Database = sqlx::Sqlite>,
+    key: &ApiKeyRecord,
+) -> Result<(), StorageError> {
+    query(
+        "INSERT INTO api_keys (id, workspace_id, name, lookup, hash, scopes, created_at, revoked_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(key.id.as_uuid())
+    .bind(key.workspace_id.as_uuid())
+    .bind(key.name.clone())
+    .bind(key.lookup.clone())
+    .bind(key.hash.to_vec())
+    .bind(key.scopes.to_string())
+    .bind(key.created_at.as_millisecond())
+    .bind(key.revoked_at.map(Timestamp::as_millisecond))
+    .execute(executor)
+    .await?;
+    Ok(())
+}
+
+/// SQLite's integers are signed. What the broker counts stays far below the limit; at the limit it stays there.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

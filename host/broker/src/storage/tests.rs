@@ -1,0 +1,265 @@
+//! What holds of every [`Storage`], shown on SQLite.
+
+use std::collections::HashSet;
+
+use super::*;
+use crate::api_key::Scope;
+
+fn time(milliseconds: i64) -> Timestamp {
+    Timestamp::from_millisecond(milliseconds).unwrap()
+}
+
+fn api_key(workspace_id: WorkspaceId, lookup: &str) -> ApiKeyRecord {
+    ApiKeyRecord {
+        id: ApiKeyId::generate(),
+        workspace_id,
+        name: "key".into(),
+        lookup: lookup.into(),
+        hash: [7; 32],
+        scopes: Scopes::from(Scope::Api).with(Scope::Resolve),
+        created_at: time(1),
+        revoked_at: None,
+    }
+}
+
+fn connection(workspace_id: WorkspaceId) -> ConnectionRecord {
+    ConnectionRecord {
+        id: ConnectionId::generate(),
+        workspace_id,
+        name: "Acme".into(),
+        provider_type: "1password".into(),
+        sealed_settings: vec![0, 1, 255],
+        hints: "{}".into(),
+        account: "acme".into(),
+        read_only: None,
+        cache_ttl_seconds: u32::MAX,
+        cache_generation: 0,
+        version: 1,
+        created_at: time(2),
+        updated_at: time(3),
+    }
+}
+
+fn entry(workspace_id: WorkspaceId, user: &str) -> EntryRecord {
+    EntryRecord {
+        id: EntryId::generate(),
+        workspace_id,
+        permissioned_user_id: user.into(),
+        domain: "https://acme.com".into(),
+        user_alias: None,
+        tfa_method: Some(TfaMethod::MagicLink),
+        connection_id: None,
+        secret_ref: None,
+        cache_ttl_seconds: None,
+        sealed_credentials: Some(vec![1]),
+        version: 1,
+        created_at: time(4),
+        updated_at: time(5),
+    }
+}
+
+fn bound(workspace_id: WorkspaceId, connection: &ConnectionRecord) -> EntryRecord {
+    EntryRecord {
+        connection_id: Some(connection.id),
+        secret_ref: Some("op://vault/item".into()),
+        cache_ttl_seconds: Some(0),
+        sealed_credentials: None,
+        ..entry(workspace_id, "bound")
+    }
+}
+
+async fn workspace(storage: &SqliteStorage) -> WorkspaceId {
+    let record =
+        WorkspaceRecord { id: WorkspaceId::generate(), name: "Acme".into(), created_at: time(0), updated_at: time(0) };
+    let key = WorkspaceKeyRecord {
+        workspace_id: record.id,
+        term: 1,
+        wrapped_key: vec![1, 2, 3],
+        master_term: 1,
+        version: 1,
+        created_at: time(0),
+    };
+    if storage.master_key().await.unwrap().is_none() {
+        let master = MasterKeyRecord { term: 1, key_id: [9; 16], created_at: time(0) };
+        storage.insert_master_key(&master).await.unwrap();
+    }
+    storage.insert_workspace(&record, &key, &api_key(record.id, &record.id.to_string())).await.unwrap();
+    assert_eq!(storage.workspace(record.id).await.unwrap(), Some(record.clone()));
+    assert_eq!(storage.workspace_keys(record.id).await.unwrap(), [key]);
+    record.id
+}
+
+async fn storage() -> SqliteStorage {
+    SqliteStorage::in_memory().await.unwrap()
+}
+
+fn conflict(result: Result<(), StorageError>) -> Constraint {
+    match result {
+        Err(StorageError::Conflict(constraint)) => constraint,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn records_come_back_as_they_were_also_after_the_file_is_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keyway.db");
+    let storage = SqliteStorage::open(&file).await.unwrap();
+    let workspace = workspace(&storage).await;
+    let (key, connection) = (api_key(workspace, "lookup"), connection(workspace));
+    let (manual, bound) = (entry(workspace, "manual"), bound(workspace, &connection));
+    storage.insert_api_key(&key).await.unwrap();
+    storage.insert_connection(&connection).await.unwrap();
+    storage.insert_entry(&manual).await.unwrap();
+    storage.insert_entry(&bound).await.unwrap();
+    storage.close().await;
+
+    let storage = SqliteStorage::open(&file).await.unwrap();
+    assert_eq!(storage.workspaces().await.unwrap().len(), 1);
+    assert_eq!(storage.api_key("lookup").await.unwrap(), Some(key));
+    assert_eq!(storage.connection(workspace, connection.id).await.unwrap(), Some(connection));
+    assert_eq!(storage.entry(workspace, &bound.id.into()).await.unwrap(), Some(bound.clone()));
+    let pair = EntrySelector::Pair { permissioned_user_id: "manual".into(), domain: manual.domain.clone() };
+    assert_eq!(storage.entry(workspace, &pair).await.unwrap(), Some(manual.clone()));
+    assert_eq!(storage.entries(workspace, None, 10).await.unwrap(), [manual.clone(), bound.clone()]);
+    assert_eq!(storage.entries(workspace, Some(manual.id), 10).await.unwrap(), [bound]);
+    assert_eq!(storage.entries(workspace, None, 1).await.unwrap(), [manual]);
+}
+
+#[tokio::test]
+async fn a_workspace_is_created_as_a_whole_or_not_at_all() {
+    let storage = storage().await;
+    let first = workspace(&storage).await;
+    let record =
+        WorkspaceRecord { id: WorkspaceId::generate(), name: "Other".into(), created_at: time(0), updated_at: time(0) };
+    let key = WorkspaceKeyRecord { workspace_id: record.id, ..storage.workspace_keys(first).await.unwrap().remove(0) };
+    // The lookup id of its API key is taken, which comes last.
+    let result = storage.insert_workspace(&record, &key, &api_key(record.id, &first.to_string())).await;
+    assert_eq!(conflict(result), Constraint::Unique);
+    assert_eq!(storage.workspace(record.id).await.unwrap(), None);
+    assert_eq!(storage.workspace_keys(record.id).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn of_two_entries_with_the_same_user_and_domain_one_is_refused() {
+    let storage = storage().await;
+    let (one, other) = (workspace(&storage).await, workspace(&storage).await);
+    storage.insert_entry(&entry(one, "user")).await.unwrap();
+    assert_eq!(conflict(storage.insert_entry(&entry(one, "user")).await), Constraint::Unique);
+    storage.insert_entry(&entry(other, "user")).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_entry_cannot_be_bound_to_a_connection_of_another_workspace_or_to_none() {
+    let storage = storage().await;
+    let (one, other) = (workspace(&storage).await, workspace(&storage).await);
+    let connection = connection(one);
+    assert_eq!(conflict(storage.insert_entry(&bound(one, &connection)).await), Constraint::Reference);
+    storage.insert_connection(&connection).await.unwrap();
+    assert_eq!(conflict(storage.insert_entry(&bound(other, &connection)).await), Constraint::Reference);
+    storage.insert_entry(&bound(one, &connection)).await.unwrap();
+}
+
+#[tokio::test]
+async fn half_a_binding_or_both_sources_at_once_cannot_be_stored() {
+    let storage = storage().await;
+    let workspace = workspace(&storage).await;
+    let connection = connection(workspace);
+    storage.insert_connection(&connection).await.unwrap();
+    for impossible in [
+        EntryRecord { secret_ref: None, ..bound(workspace, &connection) },
+        EntryRecord { connection_id: None, ..bound(workspace, &connection) },
+        EntryRecord { cache_ttl_seconds: Some(1), ..entry(workspace, "x") },
+        EntryRecord { sealed_credentials: Some(vec![1]), ..bound(workspace, &connection) },
+    ] {
+        assert!(matches!(storage.insert_entry(&impossible).await, Err(StorageError::Failed(_))));
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_replaced_only_at_the_expected_version() {
+    let storage = storage().await;
+    let workspace = workspace(&storage).await;
+    let first = connection(workspace);
+    storage.insert_connection(&first).await.unwrap();
+    let second = ConnectionRecord { name: "New".into(), version: 2, read_only: Some(true), ..first.clone() };
+    assert!(storage.update_connection(&second, 1, false).await.unwrap());
+    assert_eq!(storage.connection(workspace, first.id).await.unwrap(), Some(second.clone()));
+    let late = ConnectionRecord { name: "Late".into(), version: 2, ..first.clone() };
+    assert!(!storage.update_connection(&late, 1, false).await.unwrap());
+    assert_eq!(storage.connections(workspace).await.unwrap(), [second]);
+}
+
+#[tokio::test]
+async fn the_cache_generation_only_grows_whatever_is_replaced_meanwhile() {
+    let storage = storage().await;
+    let workspace = workspace(&storage).await;
+    let first = connection(workspace);
+    storage.insert_connection(&first).await.unwrap();
+    assert!(storage.clear_cached_secrets(workspace, first.id).await.unwrap());
+    // Whoever read the record before that writes it back.
+    assert!(storage.update_connection(&ConnectionRecord { version: 2, ..first.clone() }, 1, false).await.unwrap());
+    assert_eq!(storage.connection(workspace, first.id).await.unwrap().unwrap().cache_generation, 1);
+    assert!(storage.update_connection(&ConnectionRecord { version: 3, ..first.clone() }, 2, true).await.unwrap());
+    assert_eq!(storage.connection(workspace, first.id).await.unwrap().unwrap().cache_generation, 2);
+    assert!(!storage.clear_cached_secrets(workspace, ConnectionId::generate()).await.unwrap());
+}
+
+#[tokio::test]
+async fn nothing_of_another_workspace_is_found() {
+    let storage = storage().await;
+    let (one, other) = (workspace(&storage).await, workspace(&storage).await);
+    let (connection, entry) = (connection(one), entry(one, "user"));
+    storage.insert_connection(&connection).await.unwrap();
+    storage.insert_entry(&entry).await.unwrap();
+    let key = storage.api_keys(one).await.unwrap().remove(0);
+    assert_eq!(storage.connection(other, connection.id).await.unwrap(), None);
+    assert_eq!(storage.connections(other).await.unwrap(), []);
+    assert!(!storage.clear_cached_secrets(other, connection.id).await.unwrap());
+    assert_eq!(storage.entry(other, &entry.id.into()).await.unwrap(), None);
+    assert_eq!(storage.entries(other, None, 10).await.unwrap(), []);
+    assert_eq!(storage.revoke_api_key(other, key.id, time(9)).await.unwrap(), None);
+    assert_eq!(storage.api_key(&key.lookup).await.unwrap().unwrap().revoked_at, None);
+}
+
+#[tokio::test]
+async fn uses_are_counted_without_losing_any() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = SqliteStorage::open(folder.path().join("keyway.db")).await.unwrap();
+    let workspace = workspace(&storage).await;
+    let counts: Vec<_> = (0..20)
+        .map(|_| {
+            let storage = storage.clone();
+            tokio::spawn(async move { storage.count_workspace_key_uses(workspace, 1, 10).await.unwrap() })
+        })
+        .collect();
+    let mut seen = HashSet::new();
+    for count in counts {
+        seen.insert(count.await.unwrap());
+    }
+    assert_eq!(seen, (1..=20).map(|number| number * 10).collect());
+    assert_eq!(storage.count_master_key_uses(1, 3).await.unwrap(), 3);
+    assert!(storage.count_workspace_key_uses(workspace, 2, 1).await.is_err(), "there is no such key");
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("notes.txt");
+    std::fs::write(&file, "not a database, but long enough to have a header of some kind").unwrap();
+    let error = SqliteStorage::open(&file).await.unwrap_err();
+    assert!(error.to_string().contains("notes.txt"), "{error}");
+    assert!(SqliteStorage::open(folder.path().join("missing/keyway.db")).await.is_err());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_others_could_read_is_closed_to_them() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keyway.db");
+    std::fs::write(&file, "").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    SqliteStorage::open(&file).await.unwrap();
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+}

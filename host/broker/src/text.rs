@@ -1,0 +1,13 @@
+//! Checks of texts that people or clients send.
+
+use crate::error::InvalidInput;
+
+/// The text must have something in it, and be no longer than `limit` bytes.
+pub(crate) fn required(field: &'static str, text: &str, limit: usize) -> Result<(), InvalidInput> {
+    if text.trim().is_empty() { Err(InvalidInput::Required { field }) } else { bounded(field, text, limit) }
+}
+
+/// The text must be no longer than `limit` bytes.
+pub(crate) fn bounded(field: &'static str, text: &str, limit: usize) -> Result<(), InvalidInput> {
+    if text.len() > limit { Err(InvalidInput::TooLong { field, limit }) } else { Ok(()) }
+}

@@ -1,0 +1,157 @@
+//! Workspaces and their API keys.
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+use tracing::info;
+
+use crate::api_key::{self, Access, ApiKey, Scope, Scopes};
+use crate::broker::Broker;
+use crate::error::{BrokerError, Thing};
+use crate::id::{ApiKeyId, WorkspaceId};
+use crate::storage::{Constraint, StorageError, WorkspaceRecord};
+use crate::text::required;
+
+const NAME_LIMIT: usize = 256;
+
+/// A workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Workspace {
+    /// Its id.
+    pub id: WorkspaceId,
+    /// What people call it.
+    pub name: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+}
+
+impl From<WorkspaceRecord> for Workspace {
+    fn from(record: WorkspaceRecord) -> Self {
+        Self { id: record.id, name: record.name, created_at: record.created_at }
+    }
+}
+
+/// A workspace that was just created. This is the only time that the API key is shown.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct CreatedWorkspace {
+    /// The workspace.
+    pub workspace: Workspace,
+    /// Its first API key: `sk_` and 64 characters.
+    pub api_key: SecretString,
+    /// The key that its clients encrypt credentials under: 64 hexadecimal digits. It can be shown again, see [`Broker::encryption_key`].
+    pub encryption_key: SecretString,
+}
+
+/// An API key that was just created. This is the only time that it is shown.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct CreatedApiKey {
+    /// The key without the key.
+    pub info: ApiKey,
+    /// The key.
+    pub api_key: SecretString,
+}
+
+impl Broker {
+    /// Creates a workspace with a new key of its own and a first API key with these scopes.
+    ///
+    /// # Errors
+    /// [`BrokerError::Invalid`] for an empty or overlong name.
+    pub async fn create_workspace(
+        &self,
+        name: &str,
+        scopes: impl Into<Scopes>,
+    ) -> Result<CreatedWorkspace, BrokerError> {
+        required("name", name, NAME_LIMIT)?;
+        let now = self.now().timestamp();
+        let record =
+            WorkspaceRecord { id: WorkspaceId::generate(), name: name.into(), created_at: now, updated_at: now };
+        let (key, client_key) = self.keyring().generate(record.id, now).await?;
+        let (api_key, api_key_record) = api_key::generate(record.id, "first key", scopes.into(), now)?;
+        self.storage().insert_workspace(&record, &key, &api_key_record).await?;
+        info!(workspace = %record.id, "workspace created");
+        Ok(CreatedWorkspace { workspace: record.into(), api_key, encryption_key: client_key.to_hex() })
+    }
+
+    /// All workspaces in the order of their creation. For the code that embeds the broker; it takes no [`Access`].
+    ///
+    /// # Errors
+    /// Only those of the host itself.
+    pub async fn list_workspaces(&self) -> Result<Vec<Workspace>, BrokerError> {
+        Ok(self.storage().workspaces().await?.into_iter().map(Workspace::from).collect())
+    }
+
+    /// A workspace. For the code that embeds the broker; it takes no [`Access`].
+    ///
+    /// # Errors
+    /// [`BrokerError::NotFound`].
+    pub async fn get_workspace(&self, id: WorkspaceId) -> Result<Workspace, BrokerError> {
+        let record = self.storage().workspace(id).await?;
+        record.map(Workspace::from).ok_or(BrokerError::NotFound(Thing::Workspace))
+    }
+
+    /// The key that the workspace's clients encrypt credentials under: 64 hexadecimal digits. Needs [`Scope::Admin`].
+    ///
+    /// It opens what clients have encrypted, and nothing that the broker has: neither connections' settings nor cached secrets.
+    ///
+    /// # Errors
+    /// [`BrokerError::Forbidden`], [`BrokerError::NotFound`].
+    pub async fn encryption_key(&self, access: &Access) -> Result<SecretString, BrokerError> {
+        access.require(Scope::Admin)?;
+        Ok(self.keyring().get(access.workspace()).await?.client().to_hex())
+    }
+
+    /// Who holds this API key, and what they may do.
+    ///
+    /// # Errors
+    /// [`BrokerError::Unauthenticated`], whatever is wrong with the key.
+    pub async fn authenticate(&self, api_key: &SecretString) -> Result<Access, BrokerError> {
+        let lookup = api_key::lookup_of(api_key).ok_or(BrokerError::Unauthenticated)?;
+        let load = async { Ok::<_, BrokerError>(self.storage().api_key(lookup).await?) };
+        let record = self.api_key_records().get_or_load(&lookup.to_owned(), load).await?;
+        let record = record.filter(|record| api_key::matches(record, api_key)).ok_or(BrokerError::Unauthenticated)?;
+        Ok(Access::of_key(&record))
+    }
+
+    /// Creates another API key. Needs [`Scope::Admin`].
+    ///
+    /// # Errors
+    /// [`BrokerError::Forbidden`], [`BrokerError::Invalid`], [`BrokerError::NotFound`].
+    pub async fn create_api_key(
+        &self,
+        access: &Access,
+        name: &str,
+        scopes: impl Into<Scopes>,
+    ) -> Result<CreatedApiKey, BrokerError> {
+        access.require(Scope::Admin)?;
+        required("name", name, NAME_LIMIT)?;
+        let (api_key, record) = api_key::generate(access.workspace(), name, scopes.into(), self.now().timestamp())?;
+        self.storage().insert_api_key(&record).await.map_err(|error| match error {
+            StorageError::Conflict(Constraint::Reference) => BrokerError::NotFound(Thing::Workspace),
+            error => error.into(),
+        })?;
+        Ok(CreatedApiKey { info: record.into(), api_key })
+    }
+
+    /// A workspace's API keys in the order of their creation, revoked ones included. Needs [`Scope::Admin`].
+    ///
+    /// # Errors
+    /// [`BrokerError::Forbidden`].
+    pub async fn list_api_keys(&self, access: &Access) -> Result<Vec<ApiKey>, BrokerError> {
+        access.require(Scope::Admin)?;
+        Ok(self.storage().api_keys(access.workspace()).await?.into_iter().map(ApiKey::from).collect())
+    }
+
+    /// Revokes an API key: it is refused from now on. Needs [`Scope::Admin`].
+    ///
+    /// # Errors
+    /// [`BrokerError::Forbidden`], [`BrokerError::NotFound`].
+    pub async fn revoke_api_key(&self, access: &Access, id: ApiKeyId) -> Result<ApiKey, BrokerError> {
+        access.require(Scope::Admin)?;
+        let record = self.storage().revoke_api_key(access.workspace(), id, self.now().timestamp()).await?;
+        let record = record.ok_or(BrokerError::NotFound(Thing::ApiKey))?;
+        self.api_key_records().forget(&record.lookup);
+        Ok(record.into())
+    }
+}

@@ -9,6 +9,7 @@ use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::ResourceTableError;
 use wasmtime::{Engine, PoolConcurrencyLimitError, Store, Trap};
+use wasmtime_wasi_http::FieldMapError;
 
 use crate::adapter::{Adapter, CallResult, Instance};
 use crate::error::{CallError, ProviderError, SandboxError};
@@ -172,6 +173,9 @@ pub(crate) fn fault(error: &wasmtime::Error, state: &CallState, limits: &Limits)
     let handles = || SandboxError::LimitExceeded(format!("{} open handles", limits.handles));
     if matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full)) {
         return handles();
+    }
+    if let Some(FieldMapError::TooManyFields | FieldMapError::TotalSizeTooBig) = error.downcast_ref() {
+        return SandboxError::LimitExceeded("128 KiB of headers".into());
     }
     let text = format!("{error:#}");
     if text.contains(TOO_MUCH_OUTPUT) {

@@ -6,7 +6,7 @@
 use std::error::Error as _;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
 use super::connector::{Connector, target};
@@ -82,10 +82,11 @@ impl Egress for Guard {
         let started = Instant::now();
         let method = request.method().clone();
         let checked = self.check(&request);
-        let (client, turns, limits) = (self.client.clone(), self.turns.clone(), self.limits.clone());
+        let (client, limits) = (self.client.clone(), self.limits.clone());
+        let turn = queue(self.turns.clone());
         Box::pin(async move {
             let result = match &checked {
-                Ok(name) => forward(client, turns, &limits, name, request, times).await,
+                Ok(name) => forward(client, turn, &limits, name, request, times).await,
                 Err(refusal) => Err(refusal.clone()),
             };
             let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -101,9 +102,21 @@ impl Egress for Guard {
     }
 }
 
+type Turn = BoxFuture<'static, Result<OwnedSemaphorePermit, AcquireError>>;
+
+/// Gets in line now, not when the request is first polled: a component that reads its answers in the order of its requests must not find the
+/// first one waiting behind later ones, whose answers it does not read yet.
+fn queue(turns: Arc<Semaphore>) -> Turn {
+    let mut turn: Turn = Box::pin(turns.acquire_owned());
+    match turn.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(permit) => Box::pin(std::future::ready(permit)),
+        Poll::Pending => turn,
+    }
+}
+
 async fn forward(
     client: Client<Connector, Body>,
-    turns: Arc<Semaphore>,
+    turn: Turn,
     limits: &Limits,
     name: &str,
     request: Request<Body>,
@@ -118,7 +131,7 @@ async fn forward(
             .boxed_unsync()
     });
     let exchange = async {
-        let turn = turns.acquire_owned().await.map_err(|_| EgressError::Interrupted(name.to_owned()))?;
+        let turn = turn.await.map_err(|_| EgressError::Interrupted(name.to_owned()))?;
         let answer = client.request(request).await.map_err(|error| cause(&error, name))?;
         Ok::<_, EgressError>((turn, answer))
     };

@@ -22,7 +22,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     components::run(&components::Options::default())?;
     node::install_packages()?;
     eprintln!("Building the host and the measurements, optimised (minutes the first time).");
-    let programs = Programs::build(&["keyway-bench", "keyway-server", "keyway-emulator-onepassword"], true)?;
+    let programs = Programs::optimised(&["keyway-bench", "keyway-server", "keyway-emulator-onepassword"])?;
     let mut command = Command::new(programs.path("keyway-bench")?);
     command.args(&options.arguments).env("KEYWAY_COMPONENTS", workspace::components());
     // The start of the server is measured on the real program.

@@ -13,9 +13,12 @@ use crate::programs::Programs;
 use crate::supervise::Signals;
 use crate::workspace;
 
+const HOST: &str = "keyway";
+const EMULATOR: &str = "keyway-emulator-onepassword";
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Use the real 1Password with the service account token in this file (or in KEYWAY_OP_TOKEN), and no emulator
+    /// Use the real 1Password with the service account token in this file (`-` for standard input, or in KEYWAY_OP_TOKEN), and no emulator
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// End after the last step instead of serving the HTTP API; the exit code says whether every step worked
@@ -42,13 +45,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 
     components::run(&components::Options::only("onepassword"))?;
     eprintln!("Building the host{} (minutes the first time).", if real { "" } else { " and the 1Password emulator" });
-    let packages: &[&str] = if real { &["keyway-server"] } else { &["keyway-server", "keyway-emulator-onepassword"] };
-    let programs = Programs::build(packages, false)?;
+    let programs: &[&str] = if real { &[HOST] } else { &[HOST, EMULATOR] };
+    let programs = Programs::for_development(programs)?;
 
     let signals = Signals::watch()?;
-    let emulator = if real { None } else { Some(Emulator::start(programs.path("keyway-emulator-onepassword")?)?) };
+    let emulator = if real { None } else { Some(Emulator::start(programs.path(EMULATOR)?)?) };
     let information = emulator.as_ref().map(Emulator::information);
-    let mut command = Command::new(programs.path("keyway")?);
+    let mut command = Command::new(programs.path(HOST)?);
     command.args(arguments(options, token_file.as_deref(), information));
     let status = signals.run(&mut command)?;
     drop(emulator);
@@ -77,9 +80,14 @@ fn arguments(options: &Options, token_file: Option<&Path>, emulator: Option<&Pat
 
 /// The file, absolute and there: a mistake in its name should not cost minutes of building first.
 fn token_file(path: &Path) -> Result<PathBuf> {
-    let path = path.canonicalize().with_context(|| format!("The token file {} cannot be read", path.display()))?;
-    if !path.is_file() {
-        bail!("{} is not a file. --token-file takes a file that holds a service account token.", path.display());
+    if path == Path::new("-") {
+        return Ok(path.to_owned());
+    }
+    // Not canonical: what a shell's `<(...)` names is no file once its link has been followed.
+    let path = std::path::absolute(path).with_context(|| format!("{} is no path", path.display()))?;
+    let metadata = path.metadata().with_context(|| format!("The token file {} cannot be read", path.display()))?;
+    if metadata.is_dir() {
+        bail!("{} is a folder. --token-file takes a file that holds a service account token.", path.display());
     }
     Ok(path)
 }

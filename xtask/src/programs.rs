@@ -13,15 +13,26 @@ use crate::workspace;
 pub(crate) struct Programs(Vec<(String, PathBuf)>);
 
 impl Programs {
-    /// Builds the programs of these packages.
-    pub(crate) fn build(packages: &[&str], release: bool) -> Result<Self> {
+    /// Builds these programs for development.
+    ///
+    /// The whole workspace is selected, and one test of it, so that every dependency has the same features as it has in
+    /// `cargo xtask test`. By themselves the programs need fewer, and half of the dependencies, wasmtime among them,
+    /// would be compiled twice.
+    pub(crate) fn for_development(names: &[&str]) -> Result<Self> {
         let mut command = workspace::cargo();
-        command.args(["build", "--bins"]);
+        command.args(["build", "--workspace", "--test", "command_line"]);
+        for name in names {
+            command.args(["--bin", name]);
+        }
+        Ok(Self(executables(&process::messages(&mut command)?)))
+    }
+
+    /// Builds the programs of these packages as they would be released.
+    pub(crate) fn optimised(packages: &[&str]) -> Result<Self> {
+        let mut command = workspace::cargo();
+        command.args(["build", "--release", "--bins"]);
         for package in packages {
             command.args(["--package", package]);
-        }
-        if release {
-            command.arg("--release");
         }
         Ok(Self(executables(&process::messages(&mut command)?)))
     }
@@ -39,7 +50,9 @@ fn executables(messages: &str) -> Vec<(String, PathBuf)> {
     parsed
         .filter_map(|message| {
             let file = message.get("executable")?.as_str()?;
-            Some((message.get("target")?.get("name")?.as_str()?.to_owned(), PathBuf::from(file)))
+            let target = message.get("target")?;
+            let program = target.get("kind")?.as_array()?.iter().any(|kind| kind == "bin");
+            program.then_some((target.get("name")?.as_str()?.to_owned(), PathBuf::from(file)))
         })
         .collect()
 }
@@ -49,9 +62,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_is_found_by_name_and_a_library_is_none() {
-        let messages = r#"{"reason":"compiler-artifact","target":{"name":"keyway"},"executable":null}
-{"reason":"compiler-artifact","target":{"name":"keyway"},"executable":"/t/debug/keyway"}
+    fn a_program_is_found_by_name_and_neither_a_library_nor_a_test_is_one() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"keyway","kind":["lib"]},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"keyway","kind":["test"]},"executable":"/t/debug/deps/keyway-1"}
+{"reason":"compiler-artifact","target":{"name":"keyway","kind":["bin"]},"executable":"/t/debug/keyway"}
 {"reason":"build-finished","success":true}"#;
         let programs = Programs(executables(messages));
         assert_eq!(programs.0, [("keyway".to_owned(), PathBuf::from("/t/debug/keyway"))]);

@@ -1,0 +1,349 @@
+//! The command line's options. Each has one place: a flag, and where it makes sense a variable of the environment; the flag wins.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use keyway::{ConnectionId, EntryId, TfaMethod};
+use keyway_runtime::{ApprovedDestination, ConnectTo};
+
+use super::exit::EXIT_CODES;
+use crate::demo::DemoOptions;
+use crate::logging::LogFormat;
+
+/// Binds vault entries to items of a secret manager, and resolves them when they are needed.
+#[derive(Debug, Parser)]
+#[command(name = "keyway", version, propagate_version = true, after_help = EXIT_CODES, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalOptions,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of all commands.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of all commands")]
+pub(crate) struct GlobalOptions {
+    /// Print data: one JSON document on standard output, also for an error
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Holds the database, the master key and compiled components [default: keyway in the user's data folder]
+    #[arg(long, global = true, env = "KEYWAY_DATA_DIR", value_name = "FOLDER", hide_env_values = true)]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The folder of provider components [default: providers in the data folder]
+    #[arg(long, global = true, env = "KEYWAY_PROVIDERS", value_name = "FOLDER", hide_env_values = true)]
+    pub(crate) providers: Option<PathBuf>,
+    /// A file with the master key as 64 hexadecimal digits (or KEYWAY_MASTER_KEY with the key itself) [default: master.key in the data folder]
+    #[arg(long, global = true, env = "KEYWAY_MASTER_KEY_FILE", value_name = "FILE", hide_env_values = true)]
+    pub(crate) master_key_file: Option<PathBuf>,
+    /// Connect to another place when a provider connects to HOST, as in my.1password.com=http://127.0.0.1:9000; may be given more than once
+    #[arg(
+        long,
+        global = true,
+        env = "KEYWAY_CONNECT_TO",
+        value_name = "HOST=URL",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub(crate) connect_to: Vec<ConnectTo>,
+    /// A destination that may have a private or loopback address, as in https://vault.internal:8200; may be given more than once
+    #[arg(
+        long,
+        global = true,
+        env = "KEYWAY_ALLOW_PRIVATE",
+        value_name = "URL",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub(crate) allow_private: Vec<ApprovedDestination>,
+    /// What to log to standard error: off, error, warn, info, debug or trace, also by module [default: info for serve, else warn]
+    #[arg(long, global = true, env = "KEYWAY_LOG", value_name = "LEVEL", hide_env_values = true)]
+    pub(crate) log: Option<String>,
+    /// How log lines look
+    #[arg(
+        long,
+        global = true,
+        env = "KEYWAY_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text",
+        hide_env_values = true
+    )]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve the HTTP API
+    Serve(ServeOptions),
+    /// Create and list workspaces
+    #[command(subcommand)]
+    Workspace(WorkspaceCommand),
+    /// Create, list and revoke the API keys of a workspace
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Connect a workspace to a secret manager (the same as `connection create`)
+    Connect(ConnectOptions),
+    /// Create and list connections, and clear their cached secrets
+    #[command(subcommand)]
+    Connection(ConnectionCommand),
+    /// List the items that a connection can see
+    Items(ItemsOptions),
+    /// Create a vault entry that is bound to an item (the same as `entry create`)
+    Bind(BindOptions),
+    /// Create and list vault entries
+    #[command(subcommand)]
+    Entry(EntryCommand),
+    /// Resolve a vault entry: user name, password and the current one-time code
+    Resolve(ResolveOptions),
+    /// Look at provider components
+    #[command(subcommand)]
+    Provider(ProviderCommand),
+    /// Show the main job on real input: connect, list, bind, resolve, serve
+    Demo(DemoOptions),
+    /// Compile the component on standard input; the program runs itself so, in a process of its own with limits
+    #[command(hide = true)]
+    CompileComponent,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeOptions {
+    /// Where to listen; port 0 is any free one. The API is plain HTTP: beyond this machine put TLS in front of it
+    #[arg(
+        long,
+        env = "KEYWAY_LISTEN",
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:8600",
+        hide_env_values = true
+    )]
+    pub(crate) listen: String,
+}
+
+/// Which workspace a command is about.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct WorkspaceOption {
+    /// The workspace, by id or name; not needed when there is only one
+    #[arg(long, short = 'w', env = "KEYWAY_WORKSPACE", value_name = "WORKSPACE", hide_env_values = true)]
+    pub(crate) workspace: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkspaceCommand {
+    /// Create a workspace, and print its first API key, which is shown only once
+    Create {
+        /// What to call it
+        name: String,
+        /// What the first API key allows: api, admin, resolve
+        #[arg(long, value_name = "SCOPES", value_delimiter = ',', default_value = "api")]
+        scopes: Vec<keyway::Scope>,
+    },
+    /// List the workspaces
+    List,
+    /// Print the key that clients encrypt credentials under
+    EncryptionKey {
+        #[command(flatten)]
+        workspace: WorkspaceOption,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Create an API key, and print it, which happens only once
+    Create {
+        /// What to call it
+        name: String,
+        /// What it allows: api, admin, resolve
+        #[arg(long, value_name = "SCOPES", value_delimiter = ',', default_value = "api")]
+        scopes: Vec<keyway::Scope>,
+        #[command(flatten)]
+        workspace: WorkspaceOption,
+    },
+    /// List the API keys
+    List {
+        #[command(flatten)]
+        workspace: WorkspaceOption,
+    },
+    /// Revoke an API key
+    Revoke {
+        /// The key's id
+        id: keyway::ApiKeyId,
+        #[command(flatten)]
+        workspace: WorkspaceOption,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConnectOptions {
+    /// The provider's type; `keyway provider list` shows what is installed
+    #[arg(default_value = "1password", value_name = "TYPE")]
+    pub(crate) provider_type: String,
+    /// What to call the connection [default: the provider's name]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// A file with the token, `-` for standard input. Without it the token is asked for, or taken from KEYWAY_TOKEN. Never an argument: other users of the
+    /// machine could see it, and the shell keeps it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// A setting that is not secret; may be given more than once
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = name_and_value)]
+    pub(crate) set: Vec<(String, String)>,
+    /// A setting, secret or not, from a file; may be given more than once
+    #[arg(long = "set-file", value_name = "NAME=FILE", value_parser = name_and_value)]
+    pub(crate) set_file: Vec<(String, String)>,
+    /// For how long a resolved user name and password may be used again: off, seconds, or as in 5m, 1h, 24h
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = cache_ttl)]
+    pub(crate) cache_ttl: u32,
+    #[command(flatten)]
+    pub(crate) workspace: WorkspaceOption,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConnectionCommand {
+    /// Connect a workspace to a secret manager
+    Create(ConnectOptions),
+    /// List the connections
+    List {
+        #[command(flatten)]
+        workspace: WorkspaceOption,
+    },
+    /// Clear the cached secrets, so that the next resolve of each entry asks the secret manager
+    ClearCache {
+        #[command(flatten)]
+        connection: ConnectionOption,
+        #[command(flatten)]
+        workspace: WorkspaceOption,
+    },
+}
+
+/// Which connection a command is about.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ConnectionOption {
+    /// The connection, by id or name; not needed when there is only one
+    #[arg(long, short = 'c', env = "KEYWAY_CONNECTION", value_name = "CONNECTION", hide_env_values = true)]
+    pub(crate) connection: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ItemsOptions {
+    #[command(flatten)]
+    pub(crate) connection: ConnectionOption,
+    #[command(flatten)]
+    pub(crate) workspace: WorkspaceOption,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BindOptions {
+    /// The item's reference as `keyway items` shows it, for example op://<vaultId>/<itemId>
+    pub(crate) reference: String,
+    /// The user the entry belongs to, as your platform calls them
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: String,
+    /// The site, for example https://acme.com
+    #[arg(long, value_name = "URL")]
+    pub(crate) domain: String,
+    /// What people call the entry
+    #[arg(long)]
+    pub(crate) alias: Option<String>,
+    /// How the second factor arrives when it does not come from the item: EMAIL, SMS or MAGIC_LINK
+    #[arg(long, value_name = "METHOD")]
+    pub(crate) tfa_method: Option<TfaMethod>,
+    /// A cache duration of its own, in place of the connection's: off, seconds, or as in 5m, 1h, 24h
+    #[arg(long, value_name = "DURATION", value_parser = cache_ttl)]
+    pub(crate) cache_ttl: Option<u32>,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionOption,
+    #[command(flatten)]
+    pub(crate) workspace: WorkspaceOption,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EntryCommand {
+    /// Create a vault entry that is bound to an item
+    Create(BindOptions),
+    /// List the vault entries
+    List {
+        #[command(flatten)]
+        workspace: WorkspaceOption,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResolveOptions {
+    /// The vault entry's id
+    #[arg(required_unless_present_all = ["user", "domain"], conflicts_with_all = ["user", "domain"])]
+    pub(crate) entry: Option<EntryId>,
+    /// The entry's user, with --domain
+    #[arg(long, value_name = "USER", requires = "domain")]
+    pub(crate) user: Option<String>,
+    /// The entry's site, with --user
+    #[arg(long, value_name = "URL", requires = "user")]
+    pub(crate) domain: Option<String>,
+    /// Show the password
+    #[arg(long)]
+    pub(crate) reveal: bool,
+    #[command(flatten)]
+    pub(crate) workspace: WorkspaceOption,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProviderCommand {
+    /// List the components of the provider folder, and why one is not in use
+    List,
+    /// Show what a provider says about itself, and what it may do
+    Inspect {
+        /// A component file, or the type of an installed provider
+        #[arg(value_name = "FILE|TYPE")]
+        provider: String,
+    },
+}
+
+/// A connection's id if the text is one.
+pub(crate) fn as_connection_id(text: &str) -> Option<ConnectionId> {
+    text.parse().ok()
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as NAME=VALUE".to_owned()),
+    }
+}
+
+/// `off`, a number of seconds, or a number with `s`, `m`, `h` or `d`.
+fn cache_ttl(text: &str) -> Result<u32, String> {
+    let wrong = || "write it as off, a number of seconds, or a number with s, m, h or d, as in 5m".to_owned();
+    if text == "off" {
+        return Ok(0);
+    }
+    let (number, unit) = match text.char_indices().next_back() {
+        Some((end, 's')) => (text.get(..end), 1),
+        Some((end, 'm')) => (text.get(..end), 60),
+        Some((end, 'h')) => (text.get(..end), 3_600),
+        Some((end, 'd')) => (text.get(..end), 86_400),
+        _ => (Some(text), 1),
+    };
+    let digits = number.filter(|number| number.bytes().all(|byte| byte.is_ascii_digit())).ok_or_else(wrong)?;
+    digits.parse::<u32>().ok().and_then(|number| number.checked_mul(unit)).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_cache_duration_is_off_or_a_number_with_or_without_a_unit() {
+        let good = [("off", 0), ("0", 0), ("300", 300), ("45s", 45), ("5m", 300), ("24h", 86_400), ("1d", 86_400)];
+        for (text, seconds) in good {
+            assert_eq!(cache_ttl(text), Ok(seconds), "{text}");
+        }
+        for text in ["", "-1", "+5", "5 m", "1.5h", "m", "5w", "99999999999", "9999999d"] {
+            assert!(cache_ttl(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! `keyway connect`, `keyway connection` and `keyway items`.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::Path;
+
+use jiff::Timestamp;
+use keyway::{CacheTtl, Connection, ConnectionId, NewConnection, WorkspaceId};
+use keyway_runtime::{Description, Item, SettingSpec, Settings};
+use serde::Serialize;
+
+use super::App;
+use super::args::{ConnectOptions, ConnectionCommand, ItemsOptions};
+use super::exit::CliError;
+use super::output::{FAINT, Show, Table, day_and_time, facts, printable};
+use super::{provider, secret_input, select};
+
+pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), CliError> {
+    match command {
+        ConnectionCommand::Create(options) => connect(app, options).await,
+        ConnectionCommand::List { workspace } => {
+            let host = app.open_without_providers().await?;
+            let access = select::workspace(host.broker(), &workspace).await?;
+            let connections = host.broker().list_connections(&access).await?;
+            app.output.result(&List(connections.into_iter().map(Row::from).collect()));
+            host.close().await;
+            Ok(())
+        }
+        ConnectionCommand::ClearCache { connection, workspace } => {
+            let host = app.open_without_providers().await?;
+            let access = select::workspace(host.broker(), &workspace).await?;
+            let connection = select::connection(host.broker(), &access, &connection).await?;
+            host.broker().clear_cache(&access, connection.id).await?;
+            app.output.result(&Cleared { connection_id: connection.id, name: connection.name });
+            host.close().await;
+            Ok(())
+        }
+    }
+}
+
+/// `keyway connect`
+pub(super) async fn connect(app: &App, options: ConnectOptions) -> Result<(), CliError> {
+    let host = app.open().await?;
+    let access = select::workspace(host.broker(), &options.workspace).await?;
+    let provider = provider::installed(&host, &options.provider_type)?;
+    let description = provider.description();
+    let new = NewConnection {
+        name: options.name.clone().unwrap_or_else(|| description.display_name.clone()),
+        provider_type: options.provider_type.clone(),
+        settings: settings(description, &options)?,
+        cache_ttl: CacheTtl::from_seconds(options.cache_ttl),
+    };
+    let connection = host.broker().connect(&access, new).await?;
+    app.output.result(&Connected { connection: connection.into(), provider: description.display_name.clone() });
+    host.close().await;
+    Ok(())
+}
+
+/// The connection's settings: from flags and files, else from the environment, else typed.
+fn settings(description: &Description, options: &ConnectOptions) -> Result<Settings, CliError> {
+    let mut settings = Settings::new();
+    for (name, value) in &options.set {
+        if spec(description, name)?.secret {
+            let message = format!("the setting `{name}` is secret and must not be an argument, which others can see");
+            return Err(
+                CliError::usage(message).hint(format!("write --set-file {name}=FILE, or leave it out to be asked"))
+            );
+        }
+        settings.set(name, value.as_str());
+    }
+    for (name, file) in &options.set_file {
+        spec(description, name)?;
+        settings.set(name, secret_input::from_file(Path::new(file))?);
+    }
+    if let Some(file) = &options.token_file {
+        settings.set(&token(description)?.name, secret_input::from_file(file)?);
+    }
+    for spec in &description.settings {
+        if settings.get(&spec.name).is_some() {
+            continue;
+        }
+        let variable = variable(&spec.name);
+        if let Some(value) = secret_input::from_environment(&variable) {
+            settings.set(&spec.name, value);
+        } else if spec.required && spec.default.is_none() {
+            let missing = || {
+                let flag = if spec.secret { "--set-file" } else { "--set" };
+                CliError::usage(format!("the setting `{}` ({}) is missing", spec.name, spec.label))
+                    .hint(format!("give it with {flag} {}=..., or in the variable {variable}", spec.name))
+            };
+            settings.set(&spec.name, secret_input::ask(&spec.label, &spec.help).ok_or_else(missing)??);
+        }
+    }
+    Ok(settings)
+}
+
+/// The variable of the environment that may hold a setting.
+fn variable(setting: &str) -> String {
+    format!("KEYWAY_SETTING_{}", setting.to_ascii_uppercase())
+}
+
+fn spec<'a>(description: &'a Description, name: &str) -> Result<&'a SettingSpec, CliError> {
+    description.settings.iter().find(|spec| spec.name == name).ok_or_else(|| {
+        let known: Vec<_> = description.settings.iter().map(|spec| spec.name.as_str()).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        CliError::usage(format!("{} has no setting `{name}`; it has {known}", description.display_name))
+    })
+}
+
+/// The setting that `--token-file` means.
+fn token(description: &Description) -> Result<&SettingSpec, CliError> {
+    let secret: Vec<_> = description.settings.iter().filter(|spec| spec.secret).collect();
+    match (secret.iter().find(|spec| spec.name == "token"), secret.as_slice()) {
+        (Some(token), _) | (None, [token]) => Ok(token),
+        _ => Err(CliError::usage(format!("{} has no token among its settings", description.display_name))
+            .hint("give its settings with --set and --set-file; `keyway provider inspect` shows them")),
+    }
+}
+
+/// `keyway items`
+pub(super) async fn items(app: &App, options: &ItemsOptions) -> Result<(), CliError> {
+    let host = app.open().await?;
+    let access = select::workspace(host.broker(), &options.workspace).await?;
+    let connection = select::connection(host.broker(), &access, &options.connection).await?;
+    let items = host.broker().list_items(&access, connection.id).await?;
+    app.output.result(&Items(items));
+    host.close().await;
+    Ok(())
+}
+
+/// A connection as it is printed.
+#[derive(Serialize)]
+pub(crate) struct Row {
+    pub(crate) id: ConnectionId,
+    workspace_id: WorkspaceId,
+    provider_type: String,
+    pub(crate) name: String,
+    pub(crate) account: String,
+    /// For each secret setting its last four characters.
+    pub(crate) hints: BTreeMap<String, String>,
+    pub(crate) read_only: Option<bool>,
+    cache_ttl_seconds: u32,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl From<Connection> for Row {
+    fn from(connection: Connection) -> Self {
+        Self {
+            id: connection.id,
+            workspace_id: connection.workspace_id,
+            provider_type: connection.provider_type,
+            name: connection.name,
+            account: connection.account,
+            hints: connection.hints,
+            read_only: connection.read_only,
+            cache_ttl_seconds: connection.cache_ttl.seconds(),
+            created_at: connection.created_at,
+            updated_at: connection.updated_at,
+        }
+    }
+}
+
+impl Row {
+    /// The secrets by their last characters.
+    pub(crate) fn hint(&self) -> String {
+        let hints: Vec<_> = self.hints.values().map(|last4| format!("...{last4}")).collect();
+        hints.join(", ")
+    }
+}
+
+/// A cache duration as the product's page names it.
+pub(super) fn duration(seconds: u32) -> String {
+    let counted = |number: u32, unit: &str| format!("{number} {unit}{}", if number == 1 { "" } else { "s" });
+    match seconds {
+        0 => "off (always live)".to_owned(),
+        s if s % 3_600 == 0 => counted(s / 3_600, "hour"),
+        s if s % 60 == 0 => counted(s / 60, "minute"),
+        s => counted(s, "second"),
+    }
+}
+
+#[derive(Serialize)]
+struct Connected {
+    #[serde(flatten)]
+    connection: Row,
+    #[serde(skip)]
+    provider: String,
+}
+
+impl Show for Connected {
+    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
+        let row = &self.connection;
+        writeln!(out, "Connected to {}.", printable(&self.provider))?;
+        let (id, hint) = (row.id.to_string(), row.hint());
+        let cache = duration(row.cache_ttl_seconds);
+        facts(
+            out,
+            &[
+                ("connection", &row.name),
+                ("id", &id),
+                ("account", &row.account),
+                ("token", &hint),
+                ("cache duration", &cache),
+            ],
+        )?;
+        if row.read_only == Some(true) {
+            writeln!(
+                out,
+                "This connection is read-only: password rotations will be skipped. Grant it Write Items to enable them."
+            )?;
+        }
+        writeln!(out, "{FAINT}`keyway items` lists what it can see.{FAINT:#}")
+    }
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct List(Vec<Row>);
+
+impl Show for List {
+    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut table = Table::new(&["NAME", "ID", "PROVIDER", "ACCOUNT", "SECRET", "CACHE", "ACCESS", "CREATED"]);
+        for row in &self.0 {
+            let access = match row.read_only {
+                Some(true) => "read-only",
+                Some(false) => "read, write",
+                None => "",
+            };
+            let (id, cache) = (row.id.to_string(), duration(row.cache_ttl_seconds));
+            let (hint, created) = (row.hint(), day_and_time(row.created_at));
+            table.row([&row.name, &id, &row.provider_type, &row.account, &hint, &cache, access, &created]);
+        }
+        table.write(out, 0, "There is no connection yet. `keyway connect` creates one.")
+    }
+}
+
+#[derive(Serialize)]
+struct Cleared {
+    connection_id: ConnectionId,
+    name: String,
+}
+
+impl Show for Cleared {
+    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
+        let name = printable(&self.name);
+        writeln!(
+            out,
+            "Cleared the cached secrets of {name}. A server that is running asks the secret manager again within a second."
+        )
+    }
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(crate) struct Items(pub(crate) Vec<Item>);
+
+impl Items {
+    /// The items as a table, `limit` of them at most.
+    pub(crate) fn table(&self, out: &mut dyn Write, indent: usize, limit: usize) -> io::Result<()> {
+        let mut table = Table::new(&["TITLE", "VAULT", "REFERENCE"]);
+        for item in self.0.iter().take(limit) {
+            table.row([&item.title, &item.vault_name, &item.reference]);
+        }
+        let empty = "There is no login item. Check which vaults the service account can read.";
+        table.write(out, indent, empty)?;
+        match self.0.len().checked_sub(limit) {
+            Some(more) if more > 0 => writeln!(out, "{:indent$}{FAINT}and {more} more{FAINT:#}", ""),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Show for Items {
+    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.table(out, 0, usize::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_duration_reads_as_people_say_it() {
+        let expected = [
+            (0, "off (always live)"),
+            (1, "1 second"),
+            (300, "5 minutes"),
+            (3_600, "1 hour"),
+            (86_400, "24 hours"),
+            (90, "90 seconds"),
+        ];
+        for (seconds, text) in expected {
+            assert_eq!(duration(seconds), text);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! How a command ends: exit codes that a script can branch on, and errors as a person and a program read them.
+
+use std::fmt;
+use std::time::Duration;
+
+use keyway::{BrokerError, Thing};
+use keyway_runtime::{CallError, LoadError};
+use serde::Serialize;
+
+use crate::failure::{self, Kind};
+use crate::host::OpenError;
+use crate::serve::BindError;
+
+/// Exit codes. They are part of the interface and do not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// Anything that has no code of its own: a fault of this program or of its set-up.
+    Failure = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// There is no such thing.
+    NotFound = 3,
+    /// A value breaks a rule, or something exists already.
+    Invalid = 4,
+    /// Somebody does not accept the credentials, or does not let them do this.
+    Denied = 5,
+    /// Rate limited, unreachable or busy: try again later.
+    TryLater = 6,
+    /// The provider crashed, hit a limit of its sandbox, or answered what it may not; or it cannot be loaded.
+    Provider = 7,
+}
+
+/// For `--help`.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0  it worked
+  1  a fault of this program or of its set-up
+  2  the command line is wrong
+  3  there is no such thing
+  4  a value breaks a rule, or something exists already
+  5  credentials were not accepted, or do not allow this
+  6  rate limited, unreachable or busy: try again later
+  7  the provider component failed";
+
+impl From<Kind> for Exit {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Invalid | Kind::NotEncrypted | Kind::Conflict => Self::Invalid,
+            Kind::Unauthenticated | Kind::Forbidden | Kind::ProviderRefused => Self::Denied,
+            Kind::NotFound | Kind::NotInstalled => Self::NotFound,
+            Kind::RateLimited | Kind::ProviderUnavailable | Kind::Busy => Self::TryLater,
+            Kind::ProviderFault | Kind::Unsupported => Self::Provider,
+            Kind::Internal => Self::Failure,
+        }
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct CliError {
+    #[serde(skip)]
+    exit: Exit,
+    /// Whether standard output has it already.
+    #[serde(skip)]
+    in_result: bool,
+    code: &'static str,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_seconds: Option<u64>,
+}
+
+impl CliError {
+    /// Of this kind, with a message for a person.
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self {
+            exit: kind.into(),
+            in_result: false,
+            code: kind.code(),
+            message: message.into(),
+            hint: None,
+            retry_after_seconds: None,
+        }
+    }
+
+    /// The command line is wrong.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, code: "USAGE", ..Self::new(Kind::Invalid, message) }
+    }
+
+    /// A component that cannot be loaded.
+    pub(crate) fn load(file: &str, error: &LoadError) -> Self {
+        let (exit, code) = match error {
+            LoadError::Unreadable(_) => (Exit::NotFound, "NOT_FOUND"),
+            LoadError::Host(_) => (Exit::Failure, "INTERNAL_ERROR"),
+            _ => (Exit::Provider, "COMPONENT_REFUSED"),
+        };
+        Self { exit, code, ..Self::new(Kind::ProviderFault, format!("{file}: {error}")) }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// With more about where it happened in front.
+    #[must_use]
+    pub(crate) fn during(self, what: &str) -> Self {
+        Self { message: format!("{what}: {}", self.message), ..self }
+    }
+
+    /// The error is part of a result that was printed.
+    #[must_use]
+    pub(crate) fn in_result(self) -> Self {
+        Self { in_result: true, ..self }
+    }
+
+    pub(crate) fn is_in_result(&self) -> bool {
+        self.in_result
+    }
+
+    pub(crate) fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
+    pub(crate) fn hint_text(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<BrokerError> for CliError {
+    fn from(error: BrokerError) -> Self {
+        let kind = Kind::of(&error);
+        let wait = failure::retry_after(kind, &error);
+        let hint = hint(kind, &error, wait);
+        Self { hint, retry_after_seconds: wait.map(|wait| wait.as_secs()), ..Self::new(kind, error.to_string()) }
+    }
+}
+
+/// What helps at a terminal and is not in the message, which is the same over HTTP.
+fn hint(kind: Kind, error: &BrokerError, wait: Option<Duration>) -> Option<String> {
+    let hint = match (error, kind) {
+        (BrokerError::NotFound(Thing::Connection), _) => "`keyway connection list` shows the connections there are",
+        (BrokerError::NotFound(Thing::Entry), _) => "`keyway entry list` shows the vault entries there are",
+        (BrokerError::NotFound(Thing::Workspace), _) => "`keyway workspace list` shows the workspaces there are",
+        (BrokerError::NotVerified { source: CallError::Provider(_) }, Kind::Invalid | Kind::ProviderRefused) => {
+            "nothing was stored; correct it and connect again"
+        }
+        (_, Kind::RateLimited) => {
+            return Some(match wait {
+                Some(wait) => format!("try again in {} s; a longer cache duration makes fewer calls", wait.as_secs()),
+                None => "try again later; a longer cache duration makes fewer calls".to_owned(),
+            });
+        }
+        (_, Kind::ProviderUnavailable) => "check the network of this machine, then try again",
+        (BrokerError::ProviderNotInstalled { .. }, _) => {
+            "--providers names the folder; `keyway provider list` shows what is in it"
+        }
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+impl From<OpenError> for CliError {
+    fn from(error: OpenError) -> Self {
+        Self::new(Kind::Internal, error.to_string())
+    }
+}
+
+impl From<BindError> for CliError {
+    fn from(error: BindError) -> Self {
+        Self::new(Kind::Internal, error.to_string()).hint("--listen chooses another address; port 0 is any free one")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keyway_runtime::ProviderError;
+
+    use super::*;
+
+    #[test]
+    fn a_script_can_tell_what_to_do_by_the_exit_code() {
+        let exit = |error: BrokerError| CliError::from(error).exit();
+        assert_eq!(exit(BrokerError::NotFound(Thing::Entry)), Exit::NotFound);
+        assert_eq!(exit(BrokerError::EntryExists), Exit::Invalid);
+        assert_eq!(exit(BrokerError::Provider(ProviderError::Unauthenticated("no".into()))), Exit::Denied);
+        assert_eq!(exit(BrokerError::Provider(ProviderError::Unavailable("no".into()))), Exit::TryLater);
+        assert_eq!(exit(BrokerError::Provider(ProviderError::UnexpectedAnswer("no".into()))), Exit::Provider);
+        assert_eq!(exit(BrokerError::Host("no".into())), Exit::Failure);
+    }
+
+    #[test]
+    fn a_rate_limit_says_when_to_try_again() {
+        let wait = Some(Duration::from_secs(42));
+        let error = ProviderError::RateLimited { retry_after: wait, message: "slow down".into() };
+        let error = CliError::from(BrokerError::Provider(error));
+        assert!(error.hint_text().unwrap().contains("42 s"));
+        assert_eq!(serde_json::to_value(&error).unwrap()["retry_after_seconds"], 42);
+    }
+}

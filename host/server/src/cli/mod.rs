@@ -1,0 +1,175 @@
+//! The `keyway` command line.
+//!
+//! Commands open the same database as a server, so they work with or without one that runs. What they change, a running server sees within a
+//! second. Each has a result as text and as data ([`output`]) and ends with a code that says what kind of failure it was ([`exit`]).
+
+mod args;
+pub(crate) mod connection;
+mod entry;
+pub(crate) mod exit;
+mod key;
+pub(crate) mod output;
+pub(crate) mod provider;
+mod resolve;
+pub(crate) mod secret_input;
+pub(crate) mod select;
+mod serve;
+mod workspace;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches};
+use keyway_runtime::{Compiler, EgressPolicy};
+
+use crate::config::{self, HostConfig, MasterKeySource};
+use crate::failure::Kind;
+use crate::host::{Host, OpenError};
+use crate::{demo, logging};
+use args::{Cli, Command, GlobalOptions};
+use exit::CliError;
+use output::Output;
+
+/// The variable that may hold the master key itself.
+const MASTER_KEY_VARIABLE: &str = "KEYWAY_MASTER_KEY";
+
+/// When opening takes longer than this, the person is told why.
+const NOTICE_AFTER: Duration = Duration::from_millis(800);
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let matches = match Cli::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return not_a_command(&error),
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => return not_a_command(&error),
+    };
+    if matches!(cli.command, Command::CompileComponent) {
+        // It has told the reason on standard error, for the process that started it.
+        return keyway_runtime::compile_stdin().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
+    let given = matches.value_source("data_dir") == Some(ValueSource::CommandLine);
+    let app = App { output: Output { json: cli.global.json }, global: cli.global, data_dir_on_command_line: given };
+    match app.run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            app.output.error(&error);
+            ExitCode::from(error.exit() as u8)
+        }
+    }
+}
+
+/// Help and the version are for standard output and no failure. Everything else is told as clap tells it, and as data where data was asked for.
+fn not_a_command(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return ExitCode::SUCCESS;
+    }
+    if std::env::args_os().any(|argument| argument == "--json") {
+        let message = error.to_string();
+        let first = message.lines().next().unwrap_or_default();
+        let told = CliError::usage(first.strip_prefix("error: ").unwrap_or(first));
+        let _ = Output { json: true }.json_line(&serde_json::json!({ "error": told }));
+    }
+    ExitCode::from(exit::Exit::Usage as u8)
+}
+
+/// What all commands need.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) output: Output,
+    pub(crate) global: GlobalOptions,
+    /// Not only in the environment.
+    pub(crate) data_dir_on_command_line: bool,
+}
+
+impl App {
+    fn run(&self, command: Command) -> Result<(), CliError> {
+        let default = if matches!(command, Command::Serve(_)) { "info" } else { "warn" };
+        let filter = self.global.log.as_deref().unwrap_or(default);
+        logging::start(filter, self.global.log_format)
+            .map_err(|error| CliError::usage(format!("--log: {error}")).hint("write a level, as in --log info"))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| CliError::new(Kind::Internal, format!("cannot start: {error}")))?;
+        let result = runtime.block_on(self.dispatch(command));
+        // A task that is stuck does not keep a command from ending.
+        runtime.shutdown_background();
+        result
+    }
+
+    async fn dispatch(&self, command: Command) -> Result<(), CliError> {
+        match command {
+            Command::Serve(options) => serve::run(self, &options).await,
+            Command::Workspace(command) => workspace::run(self, command).await,
+            Command::Key(command) => key::run(self, command).await,
+            Command::Connect(options) => connection::connect(self, options).await,
+            Command::Connection(command) => connection::run(self, command).await,
+            Command::Items(options) => connection::items(self, &options).await,
+            Command::Bind(options) => entry::bind(self, options).await,
+            Command::Entry(command) => entry::run(self, command).await,
+            Command::Resolve(options) => resolve::run(self, options).await,
+            Command::Provider(command) => provider::run(self, command).await,
+            Command::Demo(options) => demo::run(self, &options).await,
+            Command::CompileComponent => Ok(()),
+        }
+    }
+
+    /// How the host is set up, by flags and environment.
+    pub(crate) fn config(&self) -> Result<HostConfig, CliError> {
+        let data_dir = self.global.data_dir.clone().or_else(config::default_data_dir).ok_or_else(|| {
+            CliError::usage("there is no home folder to keep data in").hint("--data-dir names a folder")
+        })?;
+        Ok(self.config_in(data_dir))
+    }
+
+    /// The same with another data folder.
+    pub(crate) fn config_in(&self, data_dir: std::path::PathBuf) -> HostConfig {
+        let mut policy = EgressPolicy::default();
+        for rule in &self.global.connect_to {
+            policy = policy.with_connect_to(rule.clone());
+        }
+        for destination in &self.global.allow_private {
+            policy = policy.with_private(destination.clone());
+        }
+        let mut config = HostConfig::new(data_dir).egress(policy);
+        // The program compiles components as a process of its own, which it can end. Where it cannot find itself, it compiles here.
+        if let Ok(program) = std::env::current_exe() {
+            config = config.compiler(Compiler::Child { program, args: vec!["compile-component".into()] });
+        }
+        if let Some(folder) = &self.global.providers {
+            config = config.providers(folder.clone());
+        }
+        if let Some(file) = &self.global.master_key_file {
+            config = config.master_key(MasterKeySource::File(file.clone()));
+        } else if std::env::var_os(MASTER_KEY_VARIABLE).is_some_and(|key| !key.is_empty()) {
+            config = config.master_key(MasterKeySource::Environment(MASTER_KEY_VARIABLE.to_owned()));
+        }
+        config
+    }
+
+    /// Opens the host with its providers.
+    pub(crate) async fn open(&self) -> Result<Host, CliError> {
+        patiently(Host::open(&self.config()?)).await
+    }
+
+    /// Opens the host for a command that calls no provider.
+    pub(crate) async fn open_without_providers(&self) -> Result<Host, CliError> {
+        Ok(Host::open_without_providers(&self.config()?).await?)
+    }
+}
+
+/// Opens a host, and says what takes so long.
+pub(crate) async fn patiently(open: impl Future<Output = Result<Host, OpenError>>) -> Result<Host, CliError> {
+    let mut open = std::pin::pin!(open);
+    match tokio::time::timeout(NOTICE_AFTER, &mut open).await {
+        Ok(host) => Ok(host?),
+        Err(_) => {
+            Output::note("Compiling provider components, which happens once for each; this takes a moment.");
+            Ok(open.await?)
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What commands print: a result on standard output, as text or as one JSON document; errors and everything else on standard error.
+//!
+//! **With `--json`, standard output is always exactly one JSON document**: the result, or `{"error": {...}}` when the command failed (the error is
+//! also told on standard error). A script reads one stream and looks at the exit code. (`serve` ends with a signal and prints one line when it is ready.)
+//!
+//! Text that comes from a secret manager may contain anything; control characters and what changes the direction of writing are shown as `\u{fffd}`, so
+//! that an item's title cannot drive the terminal.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+use jiff::Timestamp;
+use serde::Serialize;
+use unicode_width::UnicodeWidthStr;
+
+use super::exit::CliError;
+
+/// Headings.
+pub(crate) const HEADING: Style = Style::new().bold();
+/// What is less important.
+pub(crate) const FAINT: Style = Style::new().dimmed();
+/// What worked.
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+/// What failed.
+pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
+
+/// What a command results in, in both forms.
+pub(crate) trait Show: Serialize {
+    /// Writes it for a person.
+    fn show(&self, out: &mut dyn Write) -> io::Result<()>;
+}
+
+/// Prints results and errors in the form that was asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    pub(crate) json: bool,
+}
+
+impl Output {
+    /// Prints the result of a command. A reader who has gone away is no error.
+    pub(crate) fn result(self, result: &impl Show) {
+        // A standard output that does not take it is nobody's to tell about.
+        let _ = if self.json { self.json_line(result) } else { Self::text(|out| result.show(out)) };
+    }
+
+    /// Prints one JSON document.
+    pub(crate) fn json_line(self, value: &impl Serialize) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        serde_json::to_writer(&mut out, value)?;
+        out.write_all(b"\n")?;
+        out.flush()
+    }
+
+    /// Writes text to standard output, without colours where they are not wanted.
+    pub(crate) fn text(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+        let mut out = anstream::stdout().lock();
+        write(&mut out)?;
+        out.flush()
+    }
+
+    /// Tells an error.
+    pub(crate) fn error(self, error: &CliError) {
+        if self.json && !error.is_in_result() {
+            let _ = self.json_line(&serde_json::json!({ "error": error }));
+        }
+        let mut out = anstream::stderr().lock();
+        let _ = writeln!(out, "{BAD}error:{BAD:#} {}", printable(error.message()));
+        if let Some(hint) = error.hint_text() {
+            let _ = writeln!(out, "{FAINT}hint:{FAINT:#} {}", printable(hint));
+        }
+    }
+
+    /// Tells something that is neither a result nor an error.
+    pub(crate) fn note(text: &str) {
+        let _ = writeln!(anstream::stderr().lock(), "{text}");
+    }
+}
+
+/// The text with what could drive a terminal made visible.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    let harmful = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if text.contains(harmful) { Cow::Owned(text.replace(harmful, "\u{fffd}")) } else { Cow::Borrowed(text) }
+}
+
+/// A table: columns as wide as their widest cell, two spaces between them.
+pub(crate) struct Table {
+    headings: &'static [&'static str],
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table without rows.
+    pub(crate) fn new(headings: &'static [&'static str]) -> Self {
+        Self { headings, rows: Vec::new() }
+    }
+
+    /// Adds a row. An empty cell is shown as `-`.
+    pub(crate) fn row<const N: usize>(&mut self, cells: [&str; N]) {
+        let cell = |text: &str| if text.is_empty() { "-".to_owned() } else { printable(text).into_owned() };
+        self.rows.push(cells.into_iter().map(cell).collect());
+    }
+
+    /// Writes the table with `indent` spaces in front of each line; for a table without rows, `empty`.
+    pub(crate) fn write(&self, out: &mut dyn Write, indent: usize, empty: &str) -> io::Result<()> {
+        if self.rows.is_empty() {
+            return writeln!(out, "{:indent$}{empty}", "");
+        }
+        let mut widths: Vec<usize> = self.headings.iter().map(|heading| heading.width()).collect();
+        for row in &self.rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.width());
+            }
+        }
+        let line = |cells: &mut dyn Iterator<Item = &str>| {
+            let padded = cells.zip(&widths).map(|(cell, width)| format!("{cell}{:1$}", "", width - cell.width()));
+            padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+        };
+        writeln!(out, "{:indent$}{HEADING}{}{HEADING:#}", "", line(&mut self.headings.iter().copied()))?;
+        for row in &self.rows {
+            writeln!(out, "{:indent$}{}", "", line(&mut row.iter().map(String::as_str)))?;
+        }
+        Ok(())
+    }
+}
+
+/// A point in time for people: UTC, to the second.
+pub(crate) fn day_and_time(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// Writes `label value` lines, the values in one column.
+pub(crate) fn facts(out: &mut dyn Write, facts: &[(&str, &str)]) -> io::Result<()> {
+    let width = facts.iter().map(|(label, _)| label.width()).max().unwrap_or_default();
+    for (label, value) in facts {
+        let value = if value.is_empty() { "-" } else { value };
+        writeln!(out, "{FAINT}{label}{FAINT:#}{:1$}  {2}", "", width - label.width(), printable(value))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_also_with_wide_characters_and_nothing_drives_the_terminal() {
+        let mut table = Table::new(&["TITLE", "VAULT"]);
+        table.row(["日本", "a"]);
+        table.row(["\u{1b}[2Jx", ""]);
+        let mut out = Vec::new();
+        table.write(&mut out, 1, "nothing").unwrap();
+        let text = anstream::adapter::strip_str(std::str::from_utf8(&out).unwrap()).to_string();
+        assert_eq!(text, " TITLE   VAULT\n 日本    a\n \u{fffd}[2Jx  -\n");
+    }
+
+    #[test]
+    fn a_table_without_rows_says_so() {
+        let mut out = Vec::new();
+        Table::new(&["TITLE"]).write(&mut out, 0, "There is nothing.").unwrap();
+        assert_eq!(out, b"There is nothing.\n");
+    }
+}

@@ -1,0 +1,196 @@
+//! `keyway provider`: what is installed, and what a component says about itself.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use keyway::BrokerError;
+use keyway_runtime::{Description, Destination, FileStatus, Limits, Provider};
+use serde::Serialize;
+
+use super::App;
+use super::args::ProviderCommand;
+use super::exit::CliError;
+use super::output::{BAD, GOOD, HEADING, Show, Table, facts, printable};
+use crate::failure::Kind;
+use crate::host::Host;
+
+pub(super) async fn run(app: &App, command: ProviderCommand) -> Result<(), CliError> {
+    match command {
+        ProviderCommand::List => {
+            let host = app.open().await?;
+            app.output.result(&List(rows(&host)));
+            host.close().await;
+        }
+        ProviderCommand::Inspect { provider } => {
+            let is_file = provider.ends_with(".wasm") || provider.contains(std::path::MAIN_SEPARATOR);
+            let host = if is_file { app.open_without_providers().await? } else { app.open().await? };
+            let inspected = if is_file { load(&host, &provider).await? } else { installed(&host, &provider)? };
+            app.output.result(&Inspected::new(&inspected, host.runtime().limits()));
+            host.close().await;
+        }
+    }
+    Ok(())
+}
+
+/// The installed provider of that type. When there is none, the reason may be that its file was refused.
+pub(crate) fn installed(host: &Host, provider_type: &str) -> Result<Provider, CliError> {
+    let providers = host.broker().providers();
+    providers.get(provider_type).ok_or_else(|| {
+        let installed = providers.list().iter().map(|provider| provider.description().provider_type.clone()).collect();
+        let error = BrokerError::ProviderNotInstalled { provider_type: provider_type.to_owned(), installed };
+        let refused = files(host).into_iter().find_map(|status| Some((status.file, status.error?)));
+        match refused {
+            Some((file, reason)) => CliError::from(error).hint(format!("{file} was refused: {reason}")),
+            None => error.into(),
+        }
+    })
+}
+
+fn files(host: &Host) -> Vec<FileStatus> {
+    host.providers().map(|folder| folder.files()).unwrap_or_default()
+}
+
+async fn load(host: &Host, file: &str) -> Result<Provider, CliError> {
+    let bytes = tokio::fs::read(Path::new(file))
+        .await
+        .map_err(|error| CliError::new(Kind::NotFound, format!("cannot read {file}: {error}")))?;
+    host.runtime().load(&bytes).await.map_err(|error| CliError::load(file, &error))
+}
+
+#[derive(Serialize)]
+struct Row {
+    file: String,
+    provider_type: Option<String>,
+    display_name: Option<String>,
+    version: Option<String>,
+    digest: Option<String>,
+    /// Why the file as it is now is not in use.
+    error: Option<String>,
+}
+
+fn rows(host: &Host) -> Vec<Row> {
+    let providers = host.broker().providers();
+    let row = |status: FileStatus| {
+        let provider = status.provider_type.as_deref().and_then(|name| providers.get(name));
+        let description = provider.as_ref().map(Provider::description);
+        Row {
+            file: status.file,
+            provider_type: status.provider_type,
+            display_name: description.map(|description| description.display_name.clone()),
+            version: description.map(|description| description.version.clone()),
+            digest: status.digest,
+            error: status.error,
+        }
+    };
+    files(host).into_iter().map(row).collect()
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct List(Vec<Row>);
+
+impl Show for List {
+    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut table = Table::new(&["TYPE", "NAME", "VERSION", "FILE", "DIGEST"]);
+        for row in &self.0 {
+            let digest = row.digest.as_deref().and_then(|digest| digest.get(..12)).unwrap_or("not in use");
+            let text = |text: &Option<String>| text.clone().unwrap_or_default();
+            table.row([&text(&row.provider_type), &text(&row.display_name), &text(&row.version), &row.file, digest]);
+        }
+        table.write(out, 0, "The provider folder is empty. Put a component (a .wasm file) into it.")?;
+        for row in &self.0 {
+            if let Some(error) = &row.error {
+                writeln!(out, "{BAD}{}{BAD:#}: {}", printable(&row.file), printable(error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Serialize)]
+struct Inspected {
+    description: Description,
+    /// SHA-256 of the component.
+    digest: String,
+    limits: LimitsOfACall,
+}
+
+/// What this host allows a call of any provider.
+#[derive(Serialize)]
+struct LimitsOfACall {
+    time_seconds: f64,
+    memory_bytes: usize,
+    answer_bytes: usize,
+    response_body_bytes: u64,
+    log_bytes: usize,
+}
+
+impl Inspected {
+    fn new(provider: &Provider, limits: &Limits) -> Self {
+        Self {
+            description: provider.description().clone(),
+            digest: provider.digest().to_owned(),
+            limits: LimitsOfACall {
+                time_seconds: limits.call_time.as_secs_f64(),
+                memory_bytes: limits.memory_bytes,
+                answer_bytes: limits.output_bytes,
+                response_body_bytes: limits.response_body_bytes,
+                log_bytes: limits.log_bytes,
+            },
+        }
+    }
+}
+
+impl Show for Inspected {
+    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Description { display_name, version, provider_type, reference_format, .. } = &self.description;
+        writeln!(out, "{HEADING}{} {}{HEADING:#}", printable(display_name), printable(version))?;
+        facts(out, &[("type", provider_type), ("references", reference_format), ("digest", &self.digest)])?;
+        for attribute in &self.description.attributes {
+            facts(out, &[(&*printable(&attribute.name), &attribute.value)])?;
+        }
+
+        writeln!(out, "\n{HEADING}It can{HEADING:#}")?;
+        let able = self.description.capabilities;
+        let list = [
+            (true, "check a connection, and resolve user name and password"),
+            (able.one_time_codes, "resolve one-time codes"),
+            (able.list_items, "list items"),
+            (able.write, "write new passwords back"),
+        ];
+        for (can, what) in list {
+            let (style, word) = if can { (GOOD, "yes") } else { (BAD, "no ") };
+            writeln!(out, "  {style}{word}{style:#}  {what}")?;
+        }
+
+        writeln!(out, "\n{HEADING}It connects to{HEADING:#}")?;
+        for destination in &self.description.destinations {
+            match destination {
+                Destination::Fixed(text) => writeln!(out, "  {}", printable(text))?,
+                Destination::FromSetting(name) => writeln!(out, "  the address in the setting `{}`", printable(name))?,
+            }
+        }
+        if self.description.destinations.is_empty() {
+            writeln!(out, "  nothing")?;
+        }
+
+        writeln!(out, "\n{HEADING}It asks for{HEADING:#}")?;
+        let mut table = Table::new(&["SETTING", "LABEL", "SECRET", "REQUIRED", "DEFAULT"]);
+        let yes = |yes: bool| if yes { "yes" } else { "no" };
+        for spec in &self.description.settings {
+            let default = spec.default.as_deref().unwrap_or_default();
+            table.row([&spec.name, &spec.label, yes(spec.secret), yes(spec.required), default]);
+        }
+        table.write(out, 2, "nothing")?;
+
+        writeln!(out, "\n{HEADING}This host allows each call{HEADING:#}")?;
+        let limits = &self.limits;
+        let (memory, answer) = (limits.memory_bytes >> 20, limits.answer_bytes >> 20);
+        let (body, log) = (limits.response_body_bytes >> 20, limits.log_bytes >> 10);
+        let time = limits.time_seconds;
+        writeln!(
+            out,
+            "  {time} s, {memory} MiB of memory, answers of {answer} MiB, bodies of {body} MiB, {log} KiB of log"
+        )
+    }
+}

@@ -1,0 +1,93 @@
+//! Where secrets come in: from a file, from standard input, from the environment, or typed without being shown. Never as an argument, which other users of
+//! the machine can see and the shell keeps.
+
+use std::io::{IsTerminal, Read};
+use std::path::Path;
+
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+use super::exit::CliError;
+use crate::failure::Kind;
+
+/// Far more than any token; what is larger is the wrong file.
+const LIMIT: usize = 64 << 10;
+
+/// The secret in a file, or on standard input for `-`. A line end behind it does not belong to it.
+pub(crate) fn from_file(path: &Path) -> Result<SecretString, CliError> {
+    let place = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
+    let cannot = |reason: &dyn std::fmt::Display| {
+        CliError::new(Kind::NotFound, format!("cannot read a secret from {place}: {reason}"))
+    };
+    // Allocated once, so that growing leaves no copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LIMIT + 1));
+    let read = |source: &mut dyn Read, bytes: &mut Vec<u8>| source.take(LIMIT as u64 + 1).read_to_end(bytes);
+    if path == Path::new("-") {
+        read(&mut std::io::stdin().lock(), &mut bytes).map_err(|error| cannot(&error))?;
+    } else {
+        let mut file = std::fs::File::open(path).map_err(|error| cannot(&error))?;
+        read(&mut file, &mut bytes).map_err(|error| cannot(&error))?;
+    }
+    let invalid = |what: &str| CliError::new(Kind::Invalid, format!("{place} {what}"));
+    if bytes.len() > LIMIT {
+        return Err(invalid("holds more than 64 KiB; is it the right file?"));
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| invalid("is not a text file; is it the right file?"))?;
+    let text = text.trim_end_matches(['\r', '\n']);
+    if text.is_empty() {
+        return Err(invalid("is empty"));
+    }
+    Ok(text.into())
+}
+
+/// The secret in a variable of the environment; `None` when it is not set or empty.
+pub(crate) fn from_environment(variable: &str) -> Option<SecretString> {
+    let value = Zeroizing::new(std::env::var(variable).ok()?);
+    if value.is_empty() { None } else { Some(value.as_str().into()) }
+}
+
+/// Asks at the terminal, without showing what is typed. `None` when nobody is there to be asked.
+pub(crate) fn ask(label: &str, help: &str) -> Option<Result<SecretString, CliError>> {
+    if !std::io::stdin().is_terminal() {
+        return None;
+    }
+    if !help.is_empty() {
+        super::output::Output::note(&super::output::printable(help));
+    }
+    let typed = rpassword::prompt_password(format!("{}: ", super::output::printable(label))).map(Zeroizing::new);
+    Some(match typed {
+        Ok(text) => Ok(text.trim().into()),
+        Err(error) => Err(CliError::new(Kind::Internal, format!("cannot read from the terminal: {error}"))),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+    use crate::cli::exit::Exit;
+
+    fn read(contents: &[u8]) -> Result<String, CliError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), contents).unwrap();
+        from_file(file.path()).map(|secret| secret.expose_secret().to_owned())
+    }
+
+    #[test]
+    fn a_secret_ends_before_the_line_end() {
+        assert_eq!(read(b"ops_abc\r\n").unwrap(), "ops_abc");
+        assert_eq!(read(b" ops_abc ").unwrap(), " ops_abc ");
+    }
+
+    #[test]
+    fn a_file_that_holds_no_secret_is_named_with_the_reason() {
+        for (contents, what) in [(&b"\n"[..], "is empty"), (b"\xff", "not a text file"), (&[b'x'; LIMIT + 1], "64 KiB")]
+        {
+            let error = read(contents).unwrap_err();
+            assert!(error.message().contains(what), "{error}");
+            assert_eq!(error.exit(), Exit::Invalid);
+        }
+        assert_eq!(from_file(Path::new("/nonexistent/token")).unwrap_err().exit(), Exit::NotFound);
+    }
+}

@@ -1,0 +1,34 @@
+//! `keyway serve`.
+
+use std::io::Write;
+
+use super::App;
+use super::args::ServeOptions;
+use super::exit::CliError;
+use crate::host::Host;
+use crate::serve::{Server, asked_to_end};
+
+/// Prints where it listens once it is ready: a line on standard error, and with `--json` a JSON line on standard output as well.
+pub(super) async fn run(app: &App, options: &ServeOptions) -> Result<(), CliError> {
+    let host = app.open().await?;
+    let server = Server::bind(&options.listen, host.broker().clone()).await?;
+    if app.output.json {
+        let _ = app.output.json_line(&serde_json::json!({ "listening": server.url() }));
+    }
+    let _ = writeln!(std::io::stderr(), "Listening at {}", server.url());
+    report(&host, &server);
+    server.run(asked_to_end()).await;
+    host.close().await;
+    Ok(())
+}
+
+fn report(host: &Host, server: &Server) {
+    if !server.address().ip().is_loopback() {
+        tracing::warn!(
+            "this address can be reached from other machines, and the API is plain HTTP; put TLS in front of it"
+        );
+    }
+    if host.broker().providers().list().is_empty() {
+        tracing::warn!("no provider is installed; put a component into the provider folder, it is taken up at once");
+    }
+}

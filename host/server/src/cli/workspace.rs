@@ -1,0 +1,115 @@
+//! `keyway workspace`.
+
+use std::io::{self, Write};
+
+use jiff::Timestamp;
+use keyway::{CreatedWorkspace, Scopes, Workspace, WorkspaceId};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+
+use super::App;
+use super::args::WorkspaceCommand;
+use super::exit::CliError;
+use super::output::{FAINT, Show, Table, facts};
+use super::select;
+use crate::resolved::exposed;
+
+pub(super) async fn run(app: &App, command: WorkspaceCommand) -> Result<(), CliError> {
+    let host = app.open_without_providers().await?;
+    match command {
+        WorkspaceCommand::Create { name, scopes } => {
+            let scopes: Scopes = scopes.into_iter().collect();
+            let created = host.broker().create_workspace(&name, scopes).await?;
+            app.output.result(&Created::new(created, scopes));
+        }
+        WorkspaceCommand::List => {
+            let workspaces = host.broker().list_workspaces().await?;
+            app.output.result(&List(workspaces.into_iter().map(Row::from).collect()));
+        }
+        WorkspaceCommand::EncryptionKey { workspace } => {
+            let access = select::workspace(host.broker(), &workspace).await?;
+            let encryption_key = host.broker().encryption_key(&access).await?;
+            app.output.result(&EncryptionKey { workspace_id: access.workspace(), encryption_key });
+        }
+    }
+    host.close().await;
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Created {
+    #[serde(flatten)]
+    workspace: Row,
+    #[serde(serialize_with = "exposed")]
+    api_key: SecretString,
+    api_key_scopes: String,
+    #[serde(serialize_with = "exposed")]
+    encryption_key: SecretString,
+}
+
+impl Created {
+    fn new(created: CreatedWorkspace, scopes: Scopes) -> Self {
+        Self {
+            workspace: created.workspace.into(),
+            api_key: created.api_key,
+            api_key_scopes: scopes.to_string(),
+            encryption_key: created.encryption_key,
+        }
+    }
+}
+
+impl Show for Created {
+    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "Created the workspace {}.", super::output::printable(&self.workspace.name))?;
+        facts(
+            out,
+            &[
+                ("id", &self.workspace.id.to_string()),
+                ("API key", self.api_key.expose_secret()),
+                ("allows", &self.api_key_scopes),
+                ("encryption key", self.encryption_key.expose_secret()),
+            ],
+        )?;
+        writeln!(out, "{FAINT}Copy the API key now; it is shown only once.{FAINT:#}")
+    }
+}
+
+#[derive(Serialize)]
+struct Row {
+    id: WorkspaceId,
+    name: String,
+    created_at: Timestamp,
+}
+
+impl From<Workspace> for Row {
+    fn from(workspace: Workspace) -> Self {
+        Self { id: workspace.id, name: workspace.name, created_at: workspace.created_at }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct List(Vec<Row>);
+
+impl Show for List {
+    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut table = Table::new(&["NAME", "ID", "CREATED"]);
+        for row in &self.0 {
+            table.row([&row.name, &row.id.to_string(), &super::output::day_and_time(row.created_at)]);
+        }
+        table.write(out, 0, "There is no workspace yet. `keyway workspace create NAME` creates one.")
+    }
+}
+
+#[derive(Serialize)]
+struct EncryptionKey {
+    workspace_id: WorkspaceId,
+    #[serde(serialize_with = "exposed")]
+    encryption_key: SecretString,
+}
+
+impl Show for EncryptionKey {
+    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "{}", self.encryption_key.expose_secret())
+    }
+}

@@ -1,0 +1,108 @@
+//! What a host needs to know before it can open: where its data is, where its providers are, and the operator's word on the network.
+
+use std::path::{Path, PathBuf};
+
+use keyway_runtime::{Compiler, EgressPolicy};
+
+/// Where the master key is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MasterKeySource {
+    /// In a file of 64 hexadecimal digits that only its owner can read. With a new database, a missing file is made with a new key.
+    File(PathBuf),
+    /// In an environment variable, as 64 hexadecimal digits.
+    Environment(String),
+}
+
+/// How a host is set up.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct HostConfig {
+    /// Holds the database, compiled components and, unless it is elsewhere, the master key. Made when it is missing.
+    pub data_dir: PathBuf,
+    /// The folder of provider components. `None` is the folder `providers` of the data folder, which is made when it is missing.
+    pub providers: Option<PathBuf>,
+    /// Where the master key is. `None` is the file `master.key` of the data folder.
+    pub master_key: Option<MasterKeySource>,
+    /// The operator's word on the network.
+    pub egress: EgressPolicy,
+    /// Where components are compiled.
+    pub compiler: Compiler,
+}
+
+impl HostConfig {
+    /// A host with all its data in this folder, that reaches public addresses only and compiles in its own process.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            providers: None,
+            master_key: None,
+            egress: EgressPolicy::default(),
+            compiler: Compiler::ThisProcess,
+        }
+    }
+
+    /// Another folder of provider components.
+    #[must_use]
+    pub fn providers(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.providers = Some(folder.into());
+        self
+    }
+
+    /// Another place for the master key.
+    #[must_use]
+    pub fn master_key(mut self, source: MasterKeySource) -> Self {
+        self.master_key = Some(source);
+        self
+    }
+
+    /// The operator's word on the network.
+    #[must_use]
+    pub fn egress(mut self, policy: EgressPolicy) -> Self {
+        self.egress = policy;
+        self
+    }
+
+    /// Another place to compile components.
+    #[must_use]
+    pub fn compiler(mut self, compiler: Compiler) -> Self {
+        self.compiler = compiler;
+        self
+    }
+
+    /// The database.
+    pub fn database(&self) -> PathBuf {
+        self.data_dir.join("keyway.db")
+    }
+
+    /// The folder of compiled components.
+    pub fn code_cache(&self) -> PathBuf {
+        self.data_dir.join("code-cache")
+    }
+
+    /// The folder of provider components.
+    pub fn provider_folder(&self) -> PathBuf {
+        self.providers.clone().unwrap_or_else(|| self.data_dir.join("providers"))
+    }
+
+    pub(crate) fn master_key_source(&self) -> MasterKeySource {
+        self.master_key.clone().unwrap_or_else(|| MasterKeySource::File(self.data_dir.join("master.key")))
+    }
+}
+
+/// The data folder of a user who did not name one: `keyway` in the user's data folder (on Linux `$XDG_DATA_HOME`, else `~/.local/share`). Not the working
+/// folder, where a master key would soon be in a repository. `None` for a user without a home.
+pub(crate) fn default_data_dir() -> Option<PathBuf> {
+    use etcetera::BaseStrategy;
+    let strategy = etcetera::base_strategy::Xdg::new().ok()?;
+    Some(strategy.data_dir().join("keyway"))
+}
+
+/// Makes a folder that only its owner can look into; leaves one that exists as it is.
+pub(crate) fn make_private_folder(folder: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}

@@ -1,0 +1,239 @@
+//! The steps of the demo, each of them a call that a platform would make.
+
+use std::path::PathBuf;
+
+use keyway::{Access, Broker, CacheTtl, EntryId, NewConnection, NewEntry, ResolveRequest, Scope, Scopes};
+use keyway_runtime::{Fields, Item, Settings};
+use secrecy::SecretString;
+
+use super::DemoOptions;
+use super::account::Account;
+use super::api::Api;
+use super::report::{BoundEntry, Report};
+use crate::cli::App;
+use crate::cli::exit::CliError;
+use crate::cli::select::OPERATOR;
+use crate::failure::Kind;
+use crate::host::Host;
+use crate::resolved::Resolved;
+use crate::serve::Server;
+
+/// The provider that the demo connects with.
+const PROVIDER: &str = "1password";
+
+/// The user of the demo's vault entry.
+const USER: &str = "acme-prod";
+
+/// Of an account that nothing is known about, so many items are looked at for one with a one-time code.
+const TRIES: usize = 5;
+
+/// All steps. The server listens and does not serve yet; with `--once` there is none.
+pub(super) async fn all(
+    app: &App,
+    options: &DemoOptions,
+    account: &Account,
+    data_dir: PathBuf,
+    report: &mut Report,
+) -> Result<(Host, Option<Server>), CliError> {
+    let host = report.step("Start the host", open(app, options, account, data_dir)).await?;
+    let broker = host.broker();
+    let (access, api_key) = report.step("Create a workspace", create_workspace(broker)).await?;
+    let connection = report.step("Connect 1Password", connect(broker, &access, account)).await?;
+    let connection_id = connection.id;
+    report.connection = Some(connection);
+
+    report.items = report.step("List the items", list(broker, &access, connection_id)).await?;
+    report.show_items();
+
+    let mut candidates = report.items.clone();
+    // Stable, so that otherwise the order is the provider's.
+    candidates.sort_by_key(|item| !account.complete.contains(&item.reference));
+    let binding = bind(broker, &access, connection_id, &candidates, !account.complete.is_empty());
+    let entry = report.step("Bind a vault entry to an item", binding).await?;
+    let (id, domain) = (entry.id, entry.domain.clone());
+    report.entry = Some(entry);
+
+    let first = report.step("Resolve it", resolve(broker, &access, id, options.reveal, false)).await?;
+    report.resolved.push(first);
+    report.show_resolved();
+    let again = report.step("Resolve it again", resolve(broker, &access, id, options.reveal, true)).await?;
+    report.resolved.push(again);
+    report.show_resolved();
+
+    if options.once {
+        return Ok((host, None));
+    }
+    let server = report.step("Serve the HTTP API", listen(broker, &options.listen)).await?;
+    let another = candidates.get(1).or(candidates.first()).map(|item| item.reference.as_str()).unwrap_or_default();
+    report.api = Some(Api::new(server.url(), api_key, connection_id, &domain, another));
+    Ok((host, Some(server)))
+}
+
+async fn open(
+    app: &App,
+    options: &DemoOptions,
+    account: &Account,
+    data_dir: PathBuf,
+) -> Result<(Host, String), CliError> {
+    let mut config = app.config_in(data_dir);
+    if let Some(folder) = &options.components {
+        config = config.providers(folder.clone());
+    }
+    if let Some(rule) = &account.connect_to {
+        let policy = config.egress.clone().with_connect_to(rule.clone());
+        config = config.egress(policy);
+    }
+    let host = Host::open(&config).await?;
+    let provider = crate::cli::provider::installed(&host, PROVIDER)?;
+    let description = provider.description();
+    let words = format!("{} provider {}, compiled and sandboxed", description.display_name, description.version);
+    Ok((host, words))
+}
+
+async fn create_workspace(broker: &Broker) -> Result<((Access, SecretString), String), CliError> {
+    let created = broker.create_workspace("Demo", Scopes::from(Scope::Api)).await?;
+    let access = Access::operator(created.workspace.id, OPERATOR);
+    Ok(((access, created.api_key), "with a key of its own".to_owned()))
+}
+
+async fn connect(
+    broker: &Broker,
+    access: &Access,
+    account: &Account,
+) -> Result<(crate::cli::connection::Row, String), CliError> {
+    let new = NewConnection {
+        name: "Demo 1Password".to_owned(),
+        provider_type: PROVIDER.to_owned(),
+        settings: Settings::new().with("token", account.token.clone()),
+        cache_ttl: CacheTtl::DEFAULT,
+    };
+    let row = crate::cli::connection::Row::from(broker.connect(access, new).await?);
+    let rights = match row.read_only {
+        Some(true) => ", read-only: password rotations will be skipped",
+        Some(false) => ", may write",
+        None => "",
+    };
+    let words = format!("{}, token {}{rights}", row.account, row.hint());
+    Ok((row, words))
+}
+
+async fn list(
+    broker: &Broker,
+    access: &Access,
+    connection: keyway::ConnectionId,
+) -> Result<(Vec<Item>, String), CliError> {
+    let items = broker.list_items(access, connection).await?;
+    let vaults: std::collections::BTreeSet<_> = items.iter().map(|item| &item.vault_id).collect();
+    let words = format!("{} login items in {} vaults", items.len(), vaults.len());
+    Ok((items, words))
+}
+
+/// Binds an entry to the first item that has a one-time code. Where that is not known, the first few items are tried, each with an entry of its own; if none of
+/// them has one, the first that can be resolved serves.
+async fn bind(
+    broker: &Broker,
+    access: &Access,
+    connection: keyway::ConnectionId,
+    items: &[Item],
+    known: bool,
+) -> Result<(BoundEntry, String), CliError> {
+    let (mut without_code, mut failed) = (None, None);
+    for (number, item) in items.iter().take(if known { 1 } else { TRIES }).enumerate() {
+        let user = if number == 0 { USER.to_owned() } else { format!("{USER}-{}", number + 1) };
+        let domain = site(item);
+        let entry = broker.create_entry(access, NewEntry::bound(&user, &domain, connection, &item.reference)).await?;
+        let bound = BoundEntry {
+            id: entry.id,
+            permissioned_user_id: user,
+            domain,
+            secret_ref: item.reference.clone(),
+            title: item.title.clone(),
+        };
+        if known {
+            return Ok(told(bound));
+        }
+        // Only the code is asked for, which never gets into the cache.
+        match broker.resolve(access, ResolveRequest::new(entry.id).fields(Fields::ONE_TIME_CODE)).await {
+            Ok(resolution) if resolution.one_time_code.is_some() => return Ok(told(bound)),
+            Ok(_) => without_code = without_code.or(Some(bound)),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    match (without_code, failed) {
+        (Some(bound), _) => Ok(told(bound)),
+        (None, Some(error)) => Err(error.into()),
+        (None, None) => Err(CliError::new(Kind::NotFound, "this service account sees no login item")
+            .hint("put a login item into one of its vaults, or give it a vault that has one")),
+    }
+}
+
+fn told(bound: BoundEntry) -> (BoundEntry, String) {
+    let words = format!("{} at {} to \"{}\"", bound.permissioned_user_id, bound.domain, bound.title);
+    (bound, words)
+}
+
+/// The site that an item is for, as the domain of an entry.
+fn site(item: &Item) -> String {
+    let address = item.attributes.iter().find(|attribute| attribute.name == "url");
+    let url = address.and_then(|address| url::Url::parse(&address.value).ok());
+    let origin = url.filter(|url| url.host_str().is_some_and(|host| host != "localhost")).map(|url| url.origin());
+    match origin {
+        Some(origin) if origin.is_tuple() && origin.ascii_serialization().starts_with("http") => {
+            origin.ascii_serialization()
+        }
+        _ => "https://acme.com".to_owned(),
+    }
+}
+
+async fn resolve(
+    broker: &Broker,
+    access: &Access,
+    entry: EntryId,
+    reveal: bool,
+    again: bool,
+) -> Result<(Resolved, String), CliError> {
+    let resolution = broker.resolve(access, ResolveRequest::new(entry)).await?;
+    let resolved = Resolved::new(resolution, reveal);
+    if resolved.is_cached() != again {
+        let message = if again {
+            "user name and password were fetched again although they were to be reused for 5 minutes"
+        } else {
+            "user name and password came from the cache although nothing had been resolved before"
+        };
+        return Err(CliError::new(Kind::Internal, message));
+    }
+    let words = match (again, resolved.has_code()) {
+        (false, true) => "everything live, in one call",
+        (false, false) => "live; this item has no one-time code",
+        (true, true) => "user name and password from the cache, the code live",
+        (true, false) => "from the cache",
+    };
+    Ok((resolved, words.to_owned()))
+}
+
+async fn listen(broker: &Broker, address: &str) -> Result<(Server, String), CliError> {
+    let server = Server::bind(address, broker.clone()).await?;
+    let words = server.url();
+    Ok((server, words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(url: &str) -> Item {
+        serde_json::from_value(serde_json::json!({
+            "id": "i", "title": "t", "vault_id": "v", "vault_name": "V", "reference": "op://v/i", "category": "login",
+            "attributes": [{"name": "url", "value": url}],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_domain_of_an_entry_is_the_site_of_its_item() {
+        assert_eq!(site(&item("https://suppliers.northwind.example/login?x=1")), "https://suppliers.northwind.example");
+        for odd in ["", "localhost", "http://localhost:3000", "ftp://files.example", "mailto:a@b.example"] {
+            assert_eq!(site(&item(odd)), "https://acme.com", "{odd}");
+        }
+    }
+}

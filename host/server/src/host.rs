@@ -1,0 +1,173 @@
+//! Opens everything that a command or a server needs, as much of it at the same time as possible.
+//!
+//! ```text
+//! master key ─┬─ runtime, tried out ── providers, from the code cache ─┐
+//!             └─ database, migrated ───────────────────────────────────┴─ broker
+//! ```
+//!
+//! **Invariant:** a new master key is only ever made together with a new database. A database whose key file is missing is an error that says so: a key
+//! made in its place could open nothing, and would hide that the real one has to be restored.
+
+use std::path::PathBuf;
+
+use hkdf::Hkdf;
+use keyway::{Broker, BrokerError, KeyError, MasterKey, SqliteStorage, StorageError};
+use keyway_runtime::{CodeCacheKey, FolderError, ProviderFolder, Runtime, SetupError};
+use secrecy::ExposeSecret;
+use sha2::Sha256;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::config::{self, HostConfig, MasterKeySource};
+
+/// A host that is open: its broker and what is below it.
+pub struct Host {
+    broker: Broker,
+    runtime: Runtime,
+    providers: Option<ProviderFolder>,
+    storage: SqliteStorage,
+}
+
+/// Why a host cannot open.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// A folder cannot be made.
+    #[error("cannot make the folder {}: {source}", folder.display())]
+    Folder {
+        /// Which folder.
+        folder: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is a database and no master key.
+    #[error(
+        "the database {} is there, but its master key {} is not. Put the key back from where it is kept safe; without it the database cannot be opened",
+        database.display(), key.display()
+    )]
+    MasterKeyMissing {
+        /// The database.
+        database: PathBuf,
+        /// Where its key should be.
+        key: PathBuf,
+    },
+    /// The master key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The sandbox cannot be set up.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The folder of providers cannot be used.
+    #[error(transparent)]
+    Providers(#[from] FolderError),
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The broker cannot be opened.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("broker", &self.broker).finish_non_exhaustive()
+    }
+}
+
+impl Host {
+    /// Opens the host with the providers of its folder. A provider that cannot be loaded is no error: it is reported in the log, and the others work.
+    ///
+    /// # Errors
+    /// [`OpenError`]; nothing is left open.
+    pub async fn open(config: &HostConfig) -> Result<Self, OpenError> {
+        Self::open_with(config, true).await
+    }
+
+    /// Opens the host without any provider, for operations that need none: nothing is compiled or watched.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_without_providers(config: &HostConfig) -> Result<Self, OpenError> {
+        Self::open_with(config, false).await
+    }
+
+    async fn open_with(config: &HostConfig, with_providers: bool) -> Result<Self, OpenError> {
+        let made = |folder: &PathBuf| {
+            config::make_private_folder(folder).map_err(|source| OpenError::Folder { folder: folder.clone(), source })
+        };
+        made(&config.data_dir)?;
+        let key = master_key(config)?;
+        let folder = config.provider_folder();
+        if with_providers && config.providers.is_none() {
+            made(&folder)?;
+        }
+        let sandbox = async {
+            let runtime = start_runtime(config, &key).await?;
+            let providers = match with_providers {
+                true => Some(ProviderFolder::open(&runtime, folder).await?),
+                false => None,
+            };
+            Ok::<_, OpenError>((runtime, providers))
+        };
+        let database = async { SqliteStorage::open(config.database()).await.map_err(OpenError::from) };
+        let ((runtime, providers), storage) = tokio::try_join!(sandbox, database)?;
+        let mut builder = Broker::builder(runtime.clone(), storage.clone(), key);
+        if let Some(providers) = &providers {
+            builder = builder.provider_folder(providers.clone());
+        }
+        Ok(Self { broker: builder.open().await?, runtime, providers, storage })
+    }
+
+    /// The broker.
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// The folder of providers; `None` for a host that was opened without.
+    pub fn providers(&self) -> Option<&ProviderFolder> {
+        self.providers.as_ref()
+    }
+
+    /// The runtime.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
+    /// Closes the database after the operations that are running.
+    pub async fn close(&self) {
+        self.storage.close().await;
+    }
+}
+
+/// Sets the sandbox up, for a command that looks at components and needs no data.
+pub(crate) async fn start_runtime(config: &HostConfig, key: &MasterKey) -> Result<Runtime, OpenError> {
+    let builder = Runtime::builder()
+        .code_cache(config.code_cache(), code_cache_key(key))
+        .compiler(config.compiler.clone())
+        .egress(config.egress.clone());
+    // It tries its limits out, which takes tens of milliseconds of computing.
+    let built = tokio::task::spawn_blocking(move || builder.build()).await;
+    Ok(built.map_err(|error| SetupError::Sandbox(error.to_string()))??)
+}
+
+/// A key of its own under the master key, by HKDF-SHA256 (RFC 5869), so that the code cache knows nothing of the one above.
+#[expect(clippy::expect_used, reason = "HKDF-SHA256 fails only beyond 8,160 bytes")]
+fn code_cache_key(key: &MasterKey) -> CodeCacheKey {
+    let mut derived = Zeroizing::new([0; 32]);
+    let hkdf = Hkdf::<Sha256>::new(None, key.to_hex().expose_secret().as_bytes());
+    hkdf.expand(b"keyway.v1.code-cache", derived.as_mut_slice()).expect("a length that HKDF allows");
+    CodeCacheKey::new(*derived)
+}
+
+fn master_key(config: &HostConfig) -> Result<MasterKey, OpenError> {
+    match config.master_key_source() {
+        MasterKeySource::Environment(variable) => Ok(MasterKey::from_env(&variable)?),
+        MasterKeySource::File(key) => {
+            let database = config.database();
+            if database.exists() && !key.exists() {
+                return Err(OpenError::MasterKeyMissing { database, key });
+            }
+            Ok(MasterKey::from_file_or_generate(key)?)
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Who is asking: the API key in the header `cc-key`.
+//!
+//! It is the first argument of every handler that needs it, so that nothing else of a request is looked at before its key was.
+
+use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use keyway::Access;
+use secrecy::SecretString;
+
+use super::Api;
+use super::error::ApiError;
+
+/// The header with the API key.
+const KEY_HEADER: &str = "cc-key";
+
+/// The holder of a valid API key.
+pub(super) struct Caller(pub(super) Access);
+
+impl FromRequestParts<Api> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        // Taken out, so that nothing behind this can see it.
+        let Some(value) = parts.headers.remove(KEY_HEADER) else {
+            let message = "the header cc-key with an API key is missing";
+            return Err(ApiError::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message));
+        };
+        // What is no text cannot be a key, and is answered like any other key that is not valid.
+        let key = SecretString::from(value.to_str().unwrap_or_default());
+        Ok(Self(api.broker.authenticate(&key).await?))
+    }
+}

@@ -1,0 +1,170 @@
+//! Bodies of requests, read field by field.
+//!
+//! The fields are taken out of the JSON object one after the other, each with its own sentence when it is wrong. A message names the
+//! field and never repeats its value, which may be a secret in the wrong place; that is why serde's own messages are not used beyond the syntax.
+
+use std::str::FromStr;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use serde_json::{Map, Value};
+
+use super::Api;
+use super::error::ApiError;
+
+/// A field's name in a message is cut off here.
+const NAME_SHOWN: usize = 64;
+
+/// The fields of a JSON object in a request's body.
+#[derive(Debug)]
+pub(super) struct Fields(Map<String, Value>);
+
+impl FromRequest<Api> for Fields {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
+        if !is_json(&request) {
+            let message = "send the body as JSON, with the header Content-Type: application/json";
+            return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message));
+        }
+        let body = Bytes::from_request(request, api).await.map_err(|rejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                let message = format!("the body is larger than {} MiB", super::BODY_LIMIT >> 20);
+                ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message)
+            }
+            _ => ApiError::bad_request("the body could not be read to its end; send it again"),
+        })?;
+        Self::parse(&body)
+    }
+}
+
+fn is_json(request: &Request) -> bool {
+    let media_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    media_type == "application/json" || (media_type.starts_with("application/") && media_type.ends_with("+json"))
+}
+
+impl Fields {
+    fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(fields)) => Ok(Self(fields)),
+            Ok(_) => Err(ApiError::bad_request("the body must be a JSON object")),
+            Err(error) => Err(ApiError::bad_request(format!("the body is not valid JSON: {error}"))),
+        }
+    }
+
+    /// Takes a text out. `null` is the same as nothing.
+    pub(super) fn text(&mut self, name: &'static str) -> Result<Option<String>, ApiError> {
+        match self.0.remove(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(ApiError::invalid(format!("{name} must be a string"))),
+        }
+    }
+
+    /// Takes a text out that must be there.
+    pub(super) fn required_text(&mut self, name: &'static str) -> Result<String, ApiError> {
+        self.text(name)?.ok_or_else(|| ApiError::invalid(format!("{name} is required and must be a string")))
+    }
+
+    /// Takes an identifier out.
+    pub(super) fn id<I: FromStr>(&mut self, name: &'static str) -> Result<Option<I>, ApiError> {
+        let parse = |text: String| text.parse().map_err(|_| ApiError::invalid(format!("{name} must be a UUID")));
+        self.text(name)?.map(parse).transpose()
+    }
+
+    /// Takes a text out that is one of a few words.
+    pub(super) fn word<W: FromStr>(&mut self, name: &'static str) -> Result<Option<W>, ApiError>
+    where
+        W::Err: std::fmt::Display,
+    {
+        self.text(name)?
+            .map(|text| text.parse().map_err(|error: W::Err| ApiError::invalid(error.to_string())))
+            .transpose()
+    }
+
+    /// Takes a number of seconds out: a whole number, written as one. Not `true`, not `1.5`, not `"300"`.
+    pub(super) fn seconds(&mut self, name: &'static str) -> Result<Option<i64>, ApiError> {
+        match self.0.remove(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match value.as_i64().filter(|seconds| *seconds >= 0) {
+                Some(seconds) => Ok(Some(seconds)),
+                None => Err(ApiError::invalid(format!("{name} must be a non-negative integer"))),
+            },
+        }
+    }
+
+    /// Drops fields that the server manages and clients may send back.
+    pub(super) fn ignore(&mut self, names: &[&str]) {
+        for name in names {
+            self.0.remove(*name);
+        }
+    }
+
+    /// Ends reading. A field that is left is one that the server would not act on, and silence about it would be taken for a yes.
+    /// `known` are the names of fields that exist but are not supported; with `null` or `false`, which ask for nothing, they pass.
+    pub(super) fn finish(self, known: &[&str]) -> Result<(), ApiError> {
+        let asks = |value: &Value| !matches!(value, Value::Null | Value::Bool(false));
+        for (name, value) in &self.0 {
+            if known.contains(&name.as_str()) {
+                if asks(value) {
+                    return Err(ApiError::invalid(format!("{name} is not supported by this server; leave it out")));
+                }
+            } else {
+                let name: String = name.chars().filter(|c| !c.is_control()).take(NAME_SHOWN).collect();
+                return Err(ApiError::invalid(format!("there is no field `{name}`; check its spelling")));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::response::IntoResponse;
+
+    use super::*;
+
+    fn fields(json: &str) -> Fields {
+        Fields::parse(json.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_number_of_seconds_is_a_whole_number_and_nothing_that_looks_like_one() {
+        let seconds = |json: &str| fields(&format!("{{\"ttl\": {json}}}")).seconds("ttl");
+        assert_eq!(seconds("300").unwrap(), Some(300));
+        assert_eq!(seconds("0").unwrap(), Some(0));
+        assert_eq!(seconds("null").unwrap(), None);
+        for bad in ["true", "false", "1.5", "300.0", "\"300\"", "-1", "1e3", "99999999999999999999", "[]", "{}"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn null_is_nothing_and_another_type_is_refused_without_its_value() {
+        assert_eq!(fields(r#"{"a": null}"#).text("a").unwrap(), None);
+        assert_eq!(fields("{}").text("a").unwrap(), None);
+        let error = fields(r#"{"password": 8462531}"#).text("password").unwrap_err();
+        assert!(!format!("{error:?}").contains("8462531"));
+    }
+
+    #[test]
+    fn a_field_that_is_left_over_is_named() {
+        let known = ["cookies", "allow_multiple_sessions"];
+        assert!(fields(r#"{"cookies": null, "allow_multiple_sessions": false}"#).finish(&known).is_ok());
+        assert!(format!("{:?}", fields(r#"{"cookies": []}"#).finish(&known)).contains("cookies is not supported"));
+        assert!(format!("{:?}", fields(r#"{"secret_reff": null}"#).finish(&known)).contains("`secret_reff`"));
+    }
+
+    #[test]
+    fn what_is_no_object_is_a_bad_request() {
+        for body in ["", "{", "[]", "null", "1", "\"text\"", "{} {}", "{\"a\": \u{1}}", "\u{feff}{}"] {
+            let error = Fields::parse(body.as_bytes()).unwrap_err();
+            assert_eq!(error.into_response().status(), 400, "{body}");
+        }
+        let deep = "[".repeat(200_000);
+        assert_eq!(Fields::parse(deep.as_bytes()).unwrap_err().into_response().status(), 400);
+    }
+}

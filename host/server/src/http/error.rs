@@ -1,0 +1,164 @@
+//! The JSON envelope of errors: `{"message", "error", "code", "statusCode"}`.
+//!
+//! The published clients show `message` and nothing else, not even the status, so it is always a string that carries the whole meaning: what happened and
+//! what to do. Every answer with a status of 400 or more is one of these, also those that come from the framework's own extractors.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use keyway::BrokerError;
+use serde::Serialize;
+
+use crate::failure::{self, Kind};
+
+/// An answer that is an error.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    retry_after: Option<Duration>,
+    /// For the log, when the message does not say it.
+    detail: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    message: &'a str,
+    error: &'a str,
+    code: &'a str,
+    #[serde(rename = "statusCode")]
+    status_code: u16,
+}
+
+/// What an answer carries along for the request log.
+#[derive(Clone)]
+pub(super) struct LogDetail(pub(super) String);
+
+impl ApiError {
+    /// An error with this status, code and message.
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), retry_after: None, detail: None }
+    }
+
+    /// The request cannot be understood.
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", message)
+    }
+
+    /// The request is understood and breaks a rule.
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "VALIDATION_FAILED", message)
+    }
+
+    /// The host has too much to do.
+    pub(crate) fn overloaded() -> Self {
+        let message = "the server has as many requests under way as it may have; try again in a moment";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", message).retry_after(Duration::from_secs(1))
+    }
+
+    /// A fault of the server. `detail` goes to the log only.
+    pub(crate) fn internal(detail: impl Into<String>) -> Self {
+        let message = "the server could not finish this request because of a fault of its own; its log says more \
+                       under the request id in the header x-request-id";
+        let error = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", message);
+        Self { detail: Some(detail.into()), ..error }
+    }
+
+    /// With a `Retry-After` header.
+    pub(crate) fn retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
+    }
+}
+
+impl From<BrokerError> for ApiError {
+    fn from(error: BrokerError) -> Self {
+        let kind = Kind::of(&error);
+        if kind == Kind::Internal {
+            return Self::internal(error.to_string());
+        }
+        let status = match kind {
+            Kind::Invalid => StatusCode::BAD_REQUEST,
+            // For a credential under another key, because 401 is what clients of this API know for it.
+            Kind::Unauthenticated | Kind::NotEncrypted => StatusCode::UNAUTHORIZED,
+            Kind::Forbidden => StatusCode::FORBIDDEN,
+            Kind::NotFound => StatusCode::NOT_FOUND,
+            Kind::Conflict => StatusCode::CONFLICT,
+            Kind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            // Not 401 or 403 when the secret manager refuses: the caller's own key is fine.
+            Kind::ProviderRefused | Kind::ProviderUnavailable | Kind::ProviderFault => StatusCode::BAD_GATEWAY,
+            Kind::Unsupported => StatusCode::NOT_IMPLEMENTED,
+            Kind::Busy | Kind::NotInstalled => StatusCode::SERVICE_UNAVAILABLE,
+            Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self { retry_after: failure::retry_after(kind, &error), ..Self::new(status, kind.code(), error.to_string()) }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let envelope = Envelope {
+            message: &self.message,
+            error: self.status.canonical_reason().unwrap_or("Error"),
+            code: self.code,
+            status_code: self.status.as_u16(),
+        };
+        let mut response = (self.status, Json(envelope)).into_response();
+        let headers = response.headers_mut();
+        if let Some(wait) = self.retry_after {
+            // Rounded up: coming back a moment too early would be refused once more.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.code == "UNAUTHENTICATED" {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("ApiKey header=\"cc-key\""));
+        }
+        if let Some(detail) = self.detail {
+            response.extensions_mut().insert(LogDetail(detail));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use keyway_runtime::ProviderError;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    async fn answer(error: ApiError) -> (StatusCode, axum::http::HeaderMap, Value) {
+        let (parts, body) = error.into_response().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (parts.status, parts.headers, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_error_is_the_envelope_that_clients_know() {
+        let (status, _, body) = answer(ApiError::bad_request("say it again")).await;
+        assert_eq!(status, 400);
+        let expected =
+            json!({"message": "say it again", "error": "Bad Request", "code": "BAD_REQUEST", "statusCode": 400});
+        assert_eq!(body, expected);
+    }
+
+    #[tokio::test]
+    async fn what_the_host_did_wrong_is_in_the_log_and_not_in_the_answer() {
+        let response = ApiError::internal("disk full at /data").into_response();
+        assert_eq!(response.extensions().get::<LogDetail>().unwrap().0, "disk full at /data");
+        let (_, _, body) = answer(ApiError::internal("disk full at /data")).await;
+        assert!(!body.to_string().contains("disk"));
+    }
+
+    #[tokio::test]
+    async fn a_rate_limit_says_when_to_come_back_in_whole_seconds_rounded_up() {
+        let limited = |wait| ProviderError::RateLimited { retry_after: Some(wait), message: "slow down".into() };
+        let (status, headers, body) = answer(BrokerError::Provider(limited(Duration::from_millis(1_200))).into()).await;
+        assert_eq!((status.as_u16(), headers[RETRY_AFTER].to_str().unwrap()), (429, "2"));
+        assert_eq!(body["message"], "slow down");
+    }
+}

@@ -1,0 +1,66 @@
+//! The HTTP API.
+//!
+//! **Invariants:** every answer is JSON, and every answer with a status of 400 or more is the envelope of [`error`], whoever made it: a handler, an
+//! extractor, the router, a limit or a panic. Nothing of a request but its method and the template of its path is logged. No answer may be kept by a cache
+//! on the way.
+
+mod auth;
+mod body;
+mod error;
+mod health;
+mod observe;
+mod secret_providers;
+mod vault;
+
+use std::sync::Arc;
+
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Router, middleware};
+use keyway::Broker;
+use tokio::sync::Semaphore;
+
+use error::ApiError;
+
+/// A vault entry with cookies and browser storage fits several times.
+const BODY_LIMIT: usize = 2 << 20;
+
+/// Requests under way at the same time. Each holds little memory; providers have a limit of their own.
+const CONCURRENT_REQUESTS: usize = 1_024;
+
+/// What all handlers share.
+#[derive(Clone)]
+struct Api {
+    broker: Broker,
+    /// Places for requests under way.
+    places: Arc<Semaphore>,
+}
+
+/// The routes of the API.
+pub fn router(broker: Broker) -> Router {
+    let api = Api { broker, places: Arc::new(Semaphore::new(CONCURRENT_REQUESTS)) };
+    Router::new()
+        .route("/secret-providers", get(secret_providers::list))
+        .route("/secret-providers/{id}/items", get(secret_providers::items))
+        .route("/vault", get(vault::read).post(vault::create))
+        .layer(middleware::from_fn_with_state(api.clone(), observe::bounded))
+        .route("/healthz", get(health::healthz))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(unknown_method)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::from_fn(observe::observed))
+        .with_state(api)
+}
+
+async fn unknown_path() -> ApiError {
+    let message = "there is nothing at this path; check the path and the base URL";
+    ApiError::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
+}
+
+/// The `Allow` header is the router's.
+async fn unknown_method(method: Method) -> Response {
+    let message = format!("this path does not take {method} requests; the Allow header says which methods it takes");
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message).into_response()
+}

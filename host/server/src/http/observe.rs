@@ -1,0 +1,105 @@
+//! What happens around every request: an id, limits of time and number, a log line, and an answer even to a panic.
+//!
+//! The log line has the method, the template of the path, the status and the duration; no query, no header, no body, and no path that the router does
+//! not know, because people paste secrets into any of them.
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::Api;
+use super::error::{ApiError, LogDetail};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const REQUEST_ID_LIMIT: usize = 64;
+
+/// Until the head of the answer: a little less than the 60 s after which the published clients give up, so that they get a message.
+const REQUEST_TIME: Duration = Duration::from_secs(55);
+
+/// The outermost layer.
+pub(super) async fn observed(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id(request.headers());
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
+    async move {
+        let answered = AssertUnwindSafe(tokio::time::timeout(REQUEST_TIME, next.run(request))).catch_unwind().await;
+        let mut response = match answered {
+            Ok(Ok(response)) => response,
+            Ok(Err(_)) => too_slow().into_response(),
+            // The panic itself was reported where it happened.
+            Err(_) => ApiError::internal("a handler panicked").into_response(),
+        };
+        let status = response.status().as_u16();
+        if let Some(LogDetail(detail)) = response.extensions_mut().remove() {
+            tracing::error!(status, "{detail}");
+        }
+        let ms = started.elapsed().as_secs_f64() * 1_000.0;
+        let ms = (ms * 1_000.0).round() / 1_000.0;
+        tracing::info!(%method, route = route.as_deref().unwrap_or("unknown"), status, ms, "answered");
+        add_headers(response.headers_mut(), id);
+        response
+    }
+    .instrument(span)
+    .await
+}
+
+/// Around every path but the one that asks whether the server is alive.
+pub(super) async fn bounded(State(api): State<Api>, request: Request, next: Next) -> Response {
+    match api.places.try_acquire() {
+        Ok(_place) => next.run(request).await,
+        Err(_) => ApiError::overloaded().into_response(),
+    }
+}
+
+fn too_slow() -> ApiError {
+    let message = format!("the answer took longer than {} s; try again", REQUEST_TIME.as_secs());
+    ApiError::new(StatusCode::GATEWAY_TIMEOUT, "TIMEOUT", message)
+}
+
+/// The caller's own id, if it is one that can be written into a log as it is, else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let harmless = |value: &&HeaderValue| {
+        let bytes = value.as_bytes();
+        (1..=REQUEST_ID_LIMIT).contains(&bytes.len())
+            && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+    };
+    let own = || HeaderValue::from_str(&Uuid::now_v7().to_string()).unwrap_or(HeaderValue::from_static("unknown"));
+    headers.get(&REQUEST_ID).filter(harmless).cloned().unwrap_or_else(own)
+}
+
+fn add_headers(headers: &mut HeaderMap, id: HeaderValue) {
+    headers.insert(REQUEST_ID, id);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // What a browser shows of this API by itself it may not run, load or frame.
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id_for(sent: &'static str) -> String {
+        let headers = HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_static(sent))]);
+        request_id(&headers).to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_callers_request_id_is_kept_unless_it_could_forge_a_log() {
+        assert_eq!(id_for("0af7-651916cd.43_dd"), "0af7-651916cd.43_dd");
+        for bad in ["", "two words", "a=b", "\"", &"x".repeat(65)] {
+            let bad: &'static str = Box::leak(bad.to_owned().into_boxed_str());
+            assert_ne!(id_for(bad), bad);
+        }
+    }
+}

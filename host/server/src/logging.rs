@@ -1,0 +1,52 @@
+//! Log lines on standard error, and panics that keep what they know to themselves.
+//!
+//! **Invariant:** no secret is in a log. This program's own lines never have one. What other libraries say at the levels `debug` and `trace` is left out whatever the
+//! filter says, because a library that speaks HTTP or TLS may show what it carries; and of a panic only the place is
+//! logged, with a message only if it is part of the program's text.
+
+use std::io::IsTerminal;
+
+use clap::ValueEnum;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// One line of text each.
+    Text,
+    /// One JSON object each.
+    Json,
+}
+
+/// Starts logging. `filter` is a level, or levels by module, as in `warn,keyway_server=debug`.
+///
+/// # Errors
+/// What is wrong with the filter.
+pub(crate) fn start(filter: &str, format: LogFormat) -> Result<(), String> {
+    let filter = EnvFilter::builder().parse(filter).map_err(|error| error.to_string())?;
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match format {
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
+        LogFormat::Text => {
+            let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+            lines.with_ansi(colour).with_target(false).boxed()
+        }
+    };
+    let _ = tracing_subscriber::registry().with(lines.with_filter(filter_fn(may_speak)).with_filter(filter)).try_init();
+    std::panic::set_hook(Box::new(report_panic));
+    Ok(())
+}
+
+fn may_speak(line: &Metadata<'_>) -> bool {
+    *line.level() <= Level::INFO || line.target().split("::").next().is_some_and(|crate_| crate_.starts_with("keyway"))
+}
+
+fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    // A message that was put together at run time may contain anything.
+    let message = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("message withheld");
+    tracing::error!(place, message, "panic");
+}

@@ -1,0 +1,219 @@
+//! What a resolve brought, as `keyway resolve` and the demo print it.
+//!
+//! **Invariant:** without `reveal` the password is in neither form of it, and there is nothing to tell its length by.
+
+use std::io::{self, Write};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use keyway::{Resolution, Source};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Serialize, Serializer};
+
+use crate::cli::output::{FAINT, GOOD, Show, printable};
+
+const MASK: &str = "************";
+
+/// What a resolve brought. A field that the item lacks is `null`.
+#[derive(Serialize)]
+pub(crate) struct Resolved {
+    username: Option<Value>,
+    password: Option<Value>,
+    one_time_code: Option<Code>,
+    revision: String,
+    #[serde(skip)]
+    cached: bool,
+    #[serde(serialize_with = "milliseconds")]
+    total_ms: Duration,
+    /// The provider's share; `null` when nobody had to be asked.
+    #[serde(serialize_with = "optional_milliseconds")]
+    provider_ms: Option<Duration>,
+}
+
+#[derive(Serialize)]
+struct Value {
+    /// `null` when it is not to be shown.
+    #[serde(serialize_with = "shown")]
+    value: Option<SecretString>,
+    source: &'static str,
+    age_seconds: u64,
+}
+
+#[derive(Serialize)]
+struct Code {
+    #[serde(serialize_with = "exposed")]
+    code: SecretString,
+    seconds_left: u64,
+    period_seconds: u32,
+    source: &'static str,
+}
+
+impl Resolved {
+    /// `reveal` shows the password.
+    pub(crate) fn new(resolution: Resolution, reveal: bool) -> Self {
+        let (source, age_seconds) = match resolution.source {
+            Source::Live => ("live", 0),
+            Source::Cached { age } => ("cached", age.as_secs()),
+        };
+        let value = |value: Option<SecretString>, shown: bool| {
+            value.map(|value| Value { value: shown.then_some(value), source, age_seconds })
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Self {
+            username: value(resolution.username, true),
+            password: value(resolution.password, reveal),
+            one_time_code: resolution.one_time_code.map(|code| Code {
+                seconds_left: code.expires_at.saturating_sub(now),
+                period_seconds: code.period_seconds,
+                code: code.code,
+                source: "live",
+            }),
+            revision: resolution.revision,
+            cached: resolution.source != Source::Live,
+            total_ms: resolution.timings.total,
+            provider_ms: resolution.timings.provider,
+        }
+    }
+
+    /// Whether user name and password came from the cache.
+    pub(crate) fn is_cached(&self) -> bool {
+        self.cached
+    }
+
+    /// Whether the item has a one-time code.
+    pub(crate) fn has_code(&self) -> bool {
+        self.one_time_code.is_some()
+    }
+
+    /// Writes one line for each field, with `indent` spaces in front.
+    pub(crate) fn fields(&self, out: &mut dyn Write, indent: usize) -> io::Result<()> {
+        let width = [self.username.as_ref(), self.password.as_ref()].into_iter().flatten().map(Value::width).max();
+        let width = width.unwrap_or_default().max(if self.has_code() { 8 } else { 0 });
+        field(out, indent, "username", self.username.as_ref(), width)?;
+        field(out, indent, "password", self.password.as_ref(), width)?;
+        match &self.one_time_code {
+            None => writeln!(out, "{:indent$}{FAINT}one-time code{FAINT:#}  {FAINT}none on this item{FAINT:#}", ""),
+            Some(code) => {
+                let (text, left) = (code.code.expose_secret(), code.seconds_left);
+                let pad = width - text.len().min(width);
+                write!(out, "{:indent$}{FAINT}one-time code{FAINT:#}  {text}{:pad$}  ", "", "")?;
+                writeln!(out, "{GOOD}live{GOOD:#}, good for {left} s")
+            }
+        }
+    }
+}
+
+impl Value {
+    fn text(&self) -> &str {
+        self.value.as_ref().map_or(MASK, |value| value.expose_secret())
+    }
+
+    fn width(&self) -> usize {
+        unicode_width::UnicodeWidthStr::width(&*printable(self.text()))
+    }
+}
+
+fn field(out: &mut dyn Write, indent: usize, name: &str, value: Option<&Value>, width: usize) -> io::Result<()> {
+    write!(out, "{:indent$}{FAINT}{name:13}{FAINT:#}  ", "")?;
+    let Some(value) = value else { return writeln!(out, "{FAINT}none on this item{FAINT:#}") };
+    let pad = width - value.width().min(width);
+    write!(out, "{}{:pad$}  ", printable(value.text()), "")?;
+    if value.source == "live" {
+        writeln!(out, "{GOOD}live{GOOD:#}")
+    } else {
+        writeln!(out, "cached, {} s old", value.age_seconds)
+    }
+}
+
+impl Show for Resolved {
+    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.fields(out, 0)?;
+        let provider = match self.provider_ms {
+            Some(time) => format!(", {} of it in the provider", ms(time)),
+            None => String::new(),
+        };
+        writeln!(out, "{FAINT}took           {}{provider}{FAINT:#}", ms(self.total_ms))
+    }
+}
+
+/// A duration in milliseconds, with three digits that mean something.
+pub(crate) fn ms(time: Duration) -> String {
+    let ms = time.as_secs_f64() * 1_000.0;
+    match ms {
+        ms if ms >= 100.0 => format!("{ms:.0} ms"),
+        ms if ms >= 10.0 => format!("{ms:.1} ms"),
+        ms if ms >= 1.0 => format!("{ms:.2} ms"),
+        ms => format!("{ms:.3} ms"),
+    }
+}
+
+/// A duration as a number of milliseconds, to the microsecond.
+pub(crate) fn milliseconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((time.as_secs_f64() * 1_000_000.0).round() / 1_000.0)
+}
+
+fn optional_milliseconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => milliseconds(time, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+pub(crate) fn exposed<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose_secret())
+}
+
+fn shown<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+    match secret {
+        Some(secret) => exposed(secret, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolved(reveal: bool) -> Resolved {
+        let value =
+            |value: &str, shown: bool| Value { value: shown.then(|| value.into()), source: "cached", age_seconds: 12 };
+        Resolved {
+            username: Some(value("alice@acme.example", true)),
+            password: Some(value("hunter2-not-so-secret", reveal)),
+            one_time_code: Some(Code { code: "492039".into(), seconds_left: 17, period_seconds: 30, source: "live" }),
+            revision: "3".into(),
+            cached: true,
+            total_ms: Duration::from_micros(1_500),
+            provider_ms: None,
+        }
+    }
+
+    fn text(resolved: &Resolved) -> String {
+        let mut out = Vec::new();
+        resolved.show(&mut out).unwrap();
+        anstream::adapter::strip_str(std::str::from_utf8(&out).unwrap()).to_string()
+    }
+
+    #[test]
+    fn a_password_is_masked_in_text_and_absent_from_data_unless_revealed() {
+        let masked = resolved(false);
+        assert!(text(&masked).contains("password       ************        cached, 12 s old"), "{}", text(&masked));
+        let data = serde_json::to_value(&masked).unwrap();
+        assert!(data["password"]["value"].is_null() && !data.to_string().contains("hunter2"));
+        assert_eq!(data["total_ms"], 1.5);
+
+        let revealed = resolved(true);
+        assert!(text(&revealed).contains("hunter2-not-so-secret"));
+        assert_eq!(serde_json::to_value(&revealed).unwrap()["password"]["value"], "hunter2-not-so-secret");
+    }
+
+    #[test]
+    fn a_one_time_code_is_shown_with_its_seconds_left() {
+        assert!(text(&resolved(false)).contains("live, good for 17 s"));
+    }
+
+    #[test]
+    fn what_an_item_lacks_is_said_to_be_missing() {
+        let empty = Resolved { username: None, password: None, one_time_code: None, ..resolved(false) };
+        assert_eq!(text(&empty).matches("none on this item").count(), 3);
+    }
+}

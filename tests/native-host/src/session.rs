@@ -140,3 +140,74 @@ impl SessionStore for CallSession<'_> {
         slot.counter
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn granted(session: &CallSession<'_>, refused: Option<u64>) -> bool {
+        matches!(session.renew(refused), Ok(Renewal::Granted))
+    }
+
+    #[test]
+    fn what_one_call_puts_the_next_one_gets() {
+        let slot = SessionSlot::default();
+        let one = slot.begin();
+        assert!(one.get().is_none() && granted(&one, None));
+        let generation = one.put(b"state", 60).unwrap();
+        one.end(None);
+        let state = slot.begin().get().unwrap();
+        assert_eq!((state.data.as_slice(), state.generation), (b"state".as_slice(), generation));
+        slot.clear();
+        assert!(slot.begin().get().is_none());
+    }
+
+    #[test]
+    fn an_addition_that_comes_after_a_newer_state_is_ignored() {
+        let slot = SessionSlot::default();
+        let (one, two) = (slot.begin(), slot.begin());
+        assert!(granted(&one, None));
+        let first = one.put(b"login", 60).unwrap();
+        assert_eq!(two.get().unwrap().generation, first);
+        let second = one.put(b"login and key", 60).unwrap();
+        assert_eq!(two.put(b"login and another key", 60).unwrap(), second);
+        assert_eq!(slot.begin().get().unwrap().data.as_slice(), b"login and key");
+    }
+
+    #[test]
+    fn those_who_wait_get_the_state_of_the_one_who_logs_in() {
+        let slot = SessionSlot::default();
+        let one = slot.begin();
+        assert!(granted(&one, None));
+        std::thread::scope(|scope| {
+            let waiting: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let session = slot.begin();
+                        let renewed = session.renew(None);
+                        matches!(renewed, Ok(Renewal::Renewed(state)) if state.data.as_slice() == b"state")
+                    })
+                })
+                .collect();
+            one.put(b"state", 60).unwrap();
+            assert!(waiting.into_iter().all(|waiting| waiting.join().unwrap()));
+        });
+        assert_eq!(slot.logins(), 1);
+    }
+
+    #[test]
+    fn the_error_of_a_failed_login_ends_the_right_and_the_next_call_may_try() {
+        let slot = SessionSlot::default();
+        let one = slot.begin();
+        assert!(granted(&one, None));
+        one.end(Some(&Error::Unauthenticated("no".to_owned())));
+        assert!(granted(&slot.begin(), None));
+    }
+
+    #[test]
+    fn numbers_are_never_given_out_twice() {
+        let slot = SessionSlot::default();
+        let (one, two) = (slot.begin(), slot.begin());
+        assert_eq!([one.counter(), two.counter(), one.counter()], [1, 2, 3]);
+    }
+}

@@ -56,6 +56,25 @@ const commands = {
   "items.delete": ({ vault, item }) => client.items.delete(vault, item),
   "secrets.resolve": ({ reference }) => client.secrets.resolve(reference),
   "secrets.resolveAll": ({ references }) => client.secrets.resolveAll(references),
+  // For comparisons; measured here, so that the pipe between the two programs does not count. Milliseconds.
+  async "measure.createClient"({ token, count }) {
+    const times = [];
+    for (let i = 0; i < count; i++) {
+      const start = performance.now();
+      client = await createClient({ auth: token, integrationName: "keyway-e2e", integrationVersion: "v1.0.0" });
+      times.push(performance.now() - start);
+    }
+    return times;
+  },
+  async "measure.resolve"({ reference, count, concurrent }) {
+    let left = count;
+    const worker = async () => {
+      while (left-- > 0) await client.secrets.resolve(reference);
+    };
+    const start = performance.now();
+    await Promise.all(Array.from({ length: concurrent }, worker));
+    return performance.now() - start;
+  },
 };
 
 async function answer(line) {

@@ -1,0 +1,88 @@
+//! The cache: how fast it answers, and how many calls it saves.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use keyway::{Access, Broker, MasterKey, NewConnection, NewEntry, ResolveRequest, Scope, Source, SqliteStorage};
+use keyway_e2e::Lab;
+use keyway_emulator_onepassword::Endpoint;
+use keyway_runtime::{Fields, Settings};
+
+use crate::report::{Report, Row};
+use crate::sandbox::{ITEM, VAULT};
+use crate::statistics::{median, ratio, show, timed};
+
+/// As many as the best-known caching agent was tried with: 36 calls.
+const READERS: usize = 50;
+
+pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
+    let lab = Lab::start().await?;
+    let folder = tempfile::tempdir()?;
+    let storage = SqliteStorage::open(folder.path().join("keyway.db")).await?;
+    let broker = Broker::builder(lab.runtime.clone(), storage, MasterKey::generate()?).provider(lab.provider.clone());
+    let broker = Arc::new(broker.open().await?);
+    let workspace = broker.create_workspace("Bench", Scope::Api).await?.workspace;
+    let access = Access::operator(workspace.id, "benchmark");
+    let token = lab.emulator.account("automation")?.token;
+    let new = NewConnection {
+        name: "Bench 1Password".into(),
+        provider_type: "1password".into(),
+        settings: Settings::new().with("token", token),
+        ..NewConnection::default()
+    };
+    let connection = broker.connect(&access, new).await?;
+    let reference = lab.reference(VAULT, ITEM).context("the emulator has lost its item")?;
+    let entry = broker
+        .create_entry(&access, NewEntry::bound("bench", "https://example.com", connection.id, &reference))
+        .await?;
+    let request = || ResolveRequest::new(entry.id).fields(Fields::CREDENTIALS);
+
+    // All of them find the cache empty; the server must not hear of more than one. The session, too, starts cold.
+    lab.emulator.expire_sessions();
+    lab.emulator.reset_calls();
+    let readers: Vec<_> = (0..READERS)
+        .map(|_| {
+            let (broker, access, request) = (broker.clone(), access.clone(), request());
+            tokio::spawn(async move { broker.resolve(&access, request).await })
+        })
+        .collect();
+    for reader in readers {
+        reader.await??;
+    }
+    let calls = lab.emulator.calls();
+    // An item that is refused with the old session is asked for again with the new one.
+    let (reads, logins) = (calls.of(Endpoint::Item), calls.logins);
+    report.add(Row {
+        what: "50 concurrent cold readers of one item, session expired",
+        ours: format!("{logins} login, {reads} reads of the item (the first refused)"),
+        compared_with: format!("readers: {READERS}"),
+        ratio: format!("{:.0} readers a login", READERS as f64 / logins.max(1) as f64),
+        goal: "one provider call, one login",
+        met: logins == 1 && reads <= 2,
+    });
+
+    let mut cached = Vec::new();
+    for _ in 0..50_000 / quick {
+        let (time, resolution) = timed(broker.resolve(&access, request())).await;
+        anyhow::ensure!(!matches!(resolution?.source, Source::Live), "the value was not in the cache");
+        cached.push(time);
+    }
+    let mut live = Vec::new();
+    for _ in 0..500 / quick {
+        // A code is live every time.
+        let request = ResolveRequest::new(entry.id).fields(Fields::ONE_TIME_CODE);
+        let (time, resolution) = timed(broker.resolve(&access, request)).await;
+        resolution?;
+        live.push(time);
+    }
+    let (cached, live) = (median(&mut cached), median(&mut live));
+    report.add(Row {
+        what: "cached resolve in process, median",
+        ours: show(cached),
+        compared_with: format!("a live one: {}", show(live)),
+        ratio: format!("{:.0} times faster", ratio(live, cached)),
+        goal: "under 20 us",
+        met: cached.as_micros() < 20,
+    });
+    Ok(())
+}

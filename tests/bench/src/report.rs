@@ -1,0 +1,63 @@
+//! The table at the end.
+
+use anyhow::Result;
+use serde::Serialize;
+
+/// One measurement.
+#[derive(Serialize)]
+pub(crate) struct Row {
+    /// What was measured.
+    pub(crate) what: &'static str,
+    /// What it came to here.
+    pub(crate) ours: String,
+    /// What it was compared with, and what that came to.
+    pub(crate) compared_with: String,
+    /// How the two relate.
+    pub(crate) ratio: String,
+    /// What we want.
+    pub(crate) goal: &'static str,
+    /// Whether we have it.
+    pub(crate) met: bool,
+}
+
+/// All measurements of a run.
+#[derive(Default, Serialize)]
+pub(crate) struct Report {
+    machine: String,
+    rows: Vec<Row>,
+}
+
+impl Report {
+    pub(crate) fn add(&mut self, row: Row) {
+        self.rows.push(row);
+    }
+
+    /// As a table in Markdown, to be kept in the documentation as it is, or as JSON.
+    pub(crate) fn print(mut self, json: bool) -> Result<()> {
+        self.machine = machine();
+        if json {
+            println!("{}", serde_json::to_string_pretty(&self)?);
+            return Ok(());
+        }
+        println!("{}\n", self.machine);
+        println!("| what | Keyway | compared with | ratio | goal | |");
+        println!("| --- | --- | --- | --- | --- | --- |");
+        for row in &self.rows {
+            let met = if row.met { "met" } else { "missed" };
+            println!("| {} | {} | {} | {} | {} | {met} |", row.what, row.ours, row.compared_with, row.ratio, row.goal);
+        }
+        Ok(())
+    }
+}
+
+/// Processor and memory, as far as Linux tells.
+fn machine() -> String {
+    let field = |file: &str, name: &str| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+        line.split(':').nth(1).unwrap_or("unknown").trim().to_owned()
+    };
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let memory = field("/proc/meminfo", "MemTotal").trim_end_matches(" kB").parse::<u64>().unwrap_or_default() >> 20;
+    format!("{cores} cores of {}, {memory} GiB", field("/proc/cpuinfo", "model name"))
+}

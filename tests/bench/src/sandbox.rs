@@ -1,0 +1,70 @@
+//! What the sandbox costs: the compiled component against the same code compiled natively, on the same emulator.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use keyway_e2e::{Lab, component};
+use keyway_native_host::NativeHost;
+use keyway_provider_onepassword::OnePassword;
+use keyway_runtime::{Fields, Settings};
+use keyway_sdk::SecretProvider;
+
+use crate::report::{Report, Row};
+use crate::statistics::{median, ratio, show, timed};
+
+pub(crate) const VAULT: &str = "Automation";
+pub(crate) const ITEM: &str = "Northwind Supplier Portal";
+
+pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
+    let lab = Lab::start().await?;
+    let connection = lab.connect("automation")?;
+    let reference = lab.reference(VAULT, ITEM).context("the emulator has lost its item")?;
+
+    // The cheapest call there is: a fresh instance, a few strings in and out.
+    let echo = lab.runtime.load(&component("fixtures/echo")?).await?;
+    let idle = lab.runtime.connection(Settings::new().with("token", "x"), Vec::new());
+    let mut fresh = Vec::new();
+    for _ in 0..5_000 / quick {
+        let (time, result) = timed(echo.resolve(&idle, "echo://item/x", Fields::CREDENTIALS)).await;
+        result?;
+        fresh.push(time);
+    }
+
+    let native = NativeHost::new([(lab.emulator.host(), lab.emulator.address().to_string().as_str())])?;
+    let token = lab.emulator.account("automation")?.token;
+    let settings = keyway_sdk::Settings::new().with("token", token);
+    let natively = || {
+        let start = std::time::Instant::now();
+        native.call(|host| OnePassword::resolve(host, &settings, &reference, keyway_sdk::Fields::ALL))?;
+        Ok::<_, anyhow::Error>(start.elapsed())
+    };
+    let (mut in_sandbox, mut without) = (Vec::new(), Vec::new());
+    // The first of each logs in.
+    lab.provider.resolve(&connection, &reference, Fields::ALL).await?;
+    tokio::task::block_in_place(natively)?;
+    for _ in 0..1_000 / quick {
+        let (time, result) = timed(lab.provider.resolve(&connection, &reference, Fields::ALL)).await;
+        result?;
+        in_sandbox.push(time);
+        without.push(tokio::task::block_in_place(natively)?);
+    }
+    let (fresh, in_sandbox, without) = (median(&mut fresh), median(&mut in_sandbox), median(&mut without));
+    report.add(Row {
+        what: "fresh instance and call, median",
+        ours: show(fresh),
+        compared_with: format!("a live resolve: {}", show(in_sandbox)),
+        ratio: format!("{:.1} %", 100.0 * ratio(fresh, in_sandbox)),
+        goal: "under 5 % of a live resolve",
+        met: ratio(fresh, in_sandbox) < 0.05,
+    });
+    let overhead = in_sandbox.checked_sub(without).unwrap_or(Duration::ZERO);
+    report.add(Row {
+        what: "live resolve in the sandbox, median",
+        ours: show(in_sandbox),
+        compared_with: format!("the same code natively: {}", show(without)),
+        ratio: format!("{:+.1} %", 100.0 * (ratio(in_sandbox, without) - 1.0)),
+        goal: "sandbox overhead under 5 %",
+        met: ratio(overhead, in_sandbox) < 0.05,
+    });
+    Ok(())
+}

@@ -1,0 +1,33 @@
+//! Medians of things done in turns.
+
+use std::time::{Duration, Instant};
+
+/// How long something took.
+pub(crate) async fn timed<T>(work: impl Future<Output = T>) -> (Duration, T) {
+    let start = Instant::now();
+    let result = work.await;
+    (start.elapsed(), result)
+}
+
+/// The middle one: half of the runs were faster, half slower.
+pub(crate) fn median(times: &mut [Duration]) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+/// As a person reads it.
+pub(crate) fn show(time: Duration) -> String {
+    let microseconds = time.as_secs_f64() * 1e6;
+    if microseconds < 1_000.0 {
+        format!("{microseconds:.1} us")
+    } else if microseconds < 1_000_000.0 {
+        format!("{:.2} ms", microseconds / 1e3)
+    } else {
+        format!("{:.2} s", microseconds / 1e6)
+    }
+}
+
+/// How often the second fits into the first.
+pub(crate) fn ratio(one: Duration, other: Duration) -> f64 {
+    one.as_secs_f64() / other.as_secs_f64().max(f64::MIN_POSITIVE)
+}

@@ -106,6 +106,7 @@ pub mod session;
 pub mod testing;
 pub mod totp;
 mod values;
+mod wiped;
 
 pub use secrecy;
 pub use url;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-use crate::{Error, Host, Result};
+use crate::{Error, Host, Result, wiped};
 
 /// The slot of this connection, in bytes. [`Typed`] is the comfortable form.
 pub trait SessionStore {
@@ -106,10 +106,10 @@ impl<'a, T: Serialize + DeserializeOwned> Typed<'a, T> {
     /// [`Error::Unsupported`] for more than 256 KiB of JSON, [`Error::Other`] with the code `invalid-session` for a
     /// value that cannot be written as JSON.
     pub fn put(&self, value: &T, ttl_seconds: u32) -> Result<u64> {
-        let data = serde_json::to_vec(value).map_err(|_| {
+        let data = wiped::to_json(value).map_err(|_| {
             Error::other("invalid-session", "The login session cannot be stored. This is a fault of the provider.")
         })?;
-        self.store.put(&Zeroizing::new(data), ttl_seconds)
+        self.store.put(&data, ttl_seconds)
     }
 
     /// Asks for the right to log in; see [`SessionStore::renew`]. `None` means granted.

@@ -9,7 +9,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::{Headers, HttpError, Method, Request, Response, Timeouts, Transport, retry_after_seconds};
-use crate::{Clock, Error, Host, Result};
+use crate::{Clock, Error, Host, Result, wiped};
 
 /// A client for one server.
 pub struct Client<'a> {
@@ -136,13 +136,14 @@ impl RequestBuilder<'_, '_> {
 
     /// Sets a JSON body and the content type that goes with it.
     pub fn json(mut self, body: &impl Serialize) -> Self {
-        match serde_json::to_vec(body) {
-            Ok(bytes) => self.body("application/json", bytes),
-            Err(_) => {
-                self.fault = Some("its body cannot be written as JSON");
-                self
+        match wiped::to_json(body) {
+            Ok(bytes) => {
+                self.request.headers.set("content-type", "application/json");
+                self.request.body = bytes;
             }
+            Err(_) => self.fault = Some("its body cannot be written as JSON"),
         }
+        self
     }
 
     /// Sets a body and its content type.

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use keyway_runtime::{Provider, ProviderFolder, Runtime};
 use moka::sync::Cache;
 
 use crate::cache::{CacheOptions, SecretCache};
-use crate::clock::{Clock, Moment, SystemClock};
+use crate::clock::{Clock, SystemClock};
 use crate::error::BrokerError;
 use crate::id::{ConnectionId, WorkspaceId};
 use crate::keyring::Keyring;
@@ -103,8 +104,10 @@ impl Broker {
         &self.0.entries
     }
 
-    pub(crate) fn now(&self) -> Moment {
-        self.0.clock.now()
+    /// The time for a record: in the milliseconds in which it is stored, so that a record is the same before and after.
+    pub(crate) fn timestamp(&self) -> Timestamp {
+        let now = self.0.clock.now().timestamp();
+        Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
     }
 }
 

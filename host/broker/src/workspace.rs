@@ -64,7 +64,7 @@ impl Broker {
         scopes: impl Into<Scopes>,
     ) -> Result<CreatedWorkspace, BrokerError> {
         required("name", name, NAME_LIMIT)?;
-        let now = self.now().timestamp();
+        let now = self.timestamp();
         let record =
             WorkspaceRecord { id: WorkspaceId::generate(), name: name.into(), created_at: now, updated_at: now };
         let (key, client_key) = self.keyring().generate(record.id, now).await?;
@@ -126,7 +126,7 @@ impl Broker {
     ) -> Result<CreatedApiKey, BrokerError> {
         access.require(Scope::Admin)?;
         required("name", name, NAME_LIMIT)?;
-        let (api_key, record) = api_key::generate(access.workspace(), name, scopes.into(), self.now().timestamp())?;
+        let (api_key, record) = api_key::generate(access.workspace(), name, scopes.into(), self.timestamp())?;
         self.storage().insert_api_key(&record).await.map_err(|error| match error {
             StorageError::Conflict(Constraint::Reference) => BrokerError::NotFound(Thing::Workspace),
             error => error.into(),
@@ -149,7 +149,7 @@ impl Broker {
     /// [`BrokerError::Forbidden`], [`BrokerError::NotFound`].
     pub async fn revoke_api_key(&self, access: &Access, id: ApiKeyId) -> Result<ApiKey, BrokerError> {
         access.require(Scope::Admin)?;
-        let record = self.storage().revoke_api_key(access.workspace(), id, self.now().timestamp()).await?;
+        let record = self.storage().revoke_api_key(access.workspace(), id, self.timestamp()).await?;
         let record = record.ok_or(BrokerError::NotFound(Thing::ApiKey))?;
         self.api_key_records().forget(&record.lookup);
         Ok(record.into())

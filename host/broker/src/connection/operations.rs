@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyway_runtime::{Item, Provider, Settings, Verified};
+use keyway_runtime::{CallError, Item, ItemPage, Provider, Settings, Verified};
+use secrecy::{ExposeSecret, SecretString};
 use tracing::info;
 
-use super::settings::{SealedPart, hints};
+use super::settings::{HINTED_FROM, SealedPart, hints};
 use super::{Connection, ConnectionChanges, NewConnection};
 use crate::api_key::{Access, Scope};
 use crate::broker::Broker;
@@ -51,7 +52,7 @@ impl Broker {
         let keys = self.keyring().get(access.workspace()).await?;
         let provider = self.provider(&new.provider_type)?;
         let checked = self.check_settings(&provider, new.settings).await?;
-        let now = self.now().timestamp();
+        let now = self.timestamp();
         let mut record = ConnectionRecord {
             id: ConnectionId::generate(),
             workspace_id: keys.workspace(),
@@ -112,7 +113,7 @@ impl Broker {
         };
         let before = record.version;
         record.version += 1;
-        record.updated_at = self.now().timestamp();
+        record.updated_at = self.timestamp();
         record.sealed_settings = self.seal_settings(&record, &part).await?;
         if !self.storage().update_connection(&record, before, clear).await? {
             return Err(BrokerError::Changed(Thing::Connection));
@@ -145,24 +146,7 @@ impl Broker {
         access.require(Scope::Api)?;
         let record = self.connection_record(access.workspace(), id).await?;
         let Opened { provider, connection } = self.open(&record).await?;
-        let all_pages = async {
-            let mut items = Vec::new();
-            let mut next: Option<String> = None;
-            for _ in 0..LIST_LIMITS.pages {
-                let page = provider.list_items(&connection, next.as_deref()).await?;
-                items.extend(page.items);
-                if items.len() > LIST_LIMITS.items {
-                    return Err(BrokerError::TooManyItems(ListLimit::Items(LIST_LIMITS.items)));
-                }
-                next = page.next;
-                if next.is_none() {
-                    return Ok(items);
-                }
-            }
-            Err(BrokerError::TooManyItems(ListLimit::Pages(LIST_LIMITS.pages)))
-        };
-        let too_slow = || BrokerError::TooManyItems(ListLimit::Seconds(LIST_LIMITS.time.as_secs()));
-        tokio::time::timeout(LIST_LIMITS.time, all_pages).await.map_err(|_| too_slow())?
+        all_items(LIST_LIMITS, async |page| provider.list_items(&connection, page).await).await
     }
 
     /// Makes every resolve through this connection ask the provider again, from now on. Needs [`Scope::Admin`].
@@ -246,6 +230,31 @@ impl Broker {
     }
 }
 
+/// Asks for page after page until the last, within the limits.
+async fn all_items(
+    limits: ListLimits,
+    list: impl AsyncFn(Option<&str>) -> Result<ItemPage, CallError>,
+) -> Result<Vec<Item>, BrokerError> {
+    let all_pages = async {
+        let mut items = Vec::new();
+        let mut next: Option<String> = None;
+        for _ in 0..limits.pages {
+            let page = list(next.as_deref()).await?;
+            items.extend(page.items);
+            if items.len() > limits.items {
+                return Err(BrokerError::TooManyItems(ListLimit::Items(limits.items)));
+            }
+            next = page.next;
+            if next.is_none() {
+                return Ok(items);
+            }
+        }
+        Err(BrokerError::TooManyItems(ListLimit::Pages(limits.pages)))
+    };
+    let too_slow = || BrokerError::TooManyItems(ListLimit::Seconds(limits.time.as_secs()));
+    tokio::time::timeout(limits.time, all_pages).await.map_err(|_| too_slow())?
+}
+
 /// Settings that the provider has logged in with.
 struct Checked {
     part: SealedPart,
@@ -258,7 +267,13 @@ impl Checked {
     /// Enters what is known about them.
     fn describe(&self, record: &mut ConnectionRecord) {
         record.hints.clone_from(&self.hints);
-        record.account.clone_from(&self.verified.account);
+        // A provider that tells its settings where it should tell whom they belong to is not repeated.
+        let tells = |(_, value): (&str, &SecretString)| {
+            let value = value.expose_secret();
+            value.len() >= HINTED_FROM && self.verified.account.contains(value)
+        };
+        record.account =
+            if self.part.settings.iter().any(tells) { String::new() } else { self.verified.account.clone() };
         record.read_only = self.verified.writable_vault_count.map(|count| count == 0);
     }
 }
@@ -270,5 +285,47 @@ fn settings_place<'a>(record: &ConnectionRecord, row: &'a [u8]) -> Place<'a> {
         row,
         column: "sealed_settings",
         version: record.version,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: ListLimits = ListLimits { items: 10, pages: 5, time: Duration::from_secs(5) };
+
+    /// A page of so many items, which says that there is a next one.
+    fn page(items: usize, next: Option<&str>) -> ItemPage {
+        let item = serde_json::json!({
+            "id": "i", "title": "t", "vault_id": "v", "vault_name": "V", "reference": "op://v/i", "category": "login", "attributes": [],
+        });
+        serde_json::from_value(serde_json::json!({ "items": vec![item; items], "next": next })).unwrap()
+    }
+
+    #[tokio::test]
+    async fn all_pages_are_read_to_the_last() {
+        let items = all_items(LIMITS, async |next| {
+            Ok(match next {
+                None => page(2, Some("second")),
+                Some("second") => page(0, Some("third")),
+                _ => page(1, None),
+            })
+        });
+        assert_eq!(items.await.unwrap().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_list_without_end_ends_at_each_of_the_limits() {
+        let too_many = |error: BrokerError, limit: ListLimit| {
+            assert!(matches!(error, BrokerError::TooManyItems(l) if l == limit), "{error}")
+        };
+        too_many(all_items(LIMITS, async |_| Ok(page(1, Some("more")))).await.unwrap_err(), ListLimit::Pages(5));
+        too_many(all_items(LIMITS, async |_| Ok(page(6, Some("more")))).await.unwrap_err(), ListLimit::Items(10));
+        let limits = ListLimits { time: Duration::from_millis(20), ..LIMITS };
+        let slow = all_items(limits, async |_| {
+            tokio::time::sleep(Duration::from_millis(15)).await;
+            Ok(page(1, Some("more")))
+        });
+        too_many(slow.await.unwrap_err(), ListLimit::Seconds(0));
     }
 }

@@ -14,7 +14,7 @@ const FORM: &[u8] = b"settings.1";
 /// How many characters of a secret setting are kept for display.
 const HINT: usize = 4;
 /// A secret must be this long for its last characters to be kept: two thirds of it at least stay unknown.
-const HINTED_FROM: usize = 12;
+pub(super) const HINTED_FROM: usize = 12;
 
 /// The sealed part of a connection.
 pub(super) struct SealedPart {

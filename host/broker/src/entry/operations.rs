@@ -27,7 +27,7 @@ impl Broker {
         if let CredentialSource::Bound(binding) = &new.credentials {
             self.check_binding(access, binding).await?;
         }
-        let now = self.now().timestamp();
+        let now = self.timestamp();
         let entry = VaultEntry {
             id: EntryId::generate(),
             workspace_id: access.workspace(),

@@ -1,0 +1,242 @@
+//! What lies in the database file: no secret in any encoding, and nothing that can be moved, put back or altered unnoticed.
+
+use std::path::Path;
+
+use data_encoding::{BASE32, BASE64, HEXLOWER};
+use keyway::{BrokerError, CredentialSource, EnvelopeError, KeyError, NewEntry, ResolveRequest};
+use secrecy::ExposeSecret;
+use sqlx::SqlitePool;
+use sqlx::sqlite::SqliteConnectOptions;
+
+use crate::support::{MASTER_KEY, World, id_bytes, text};
+
+/// Every file of the database: the file itself, its write-ahead log and its index.
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    std::fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(path).unwrap()))
+        .collect()
+}
+
+fn contains(data: &[u8], part: &[u8]) -> bool {
+    data.windows(part.len()).any(|window| window == part)
+}
+
+/// How a secret could be written down: as it is, and in the usual encodings, whichever way base64 falls on it.
+fn spellings(secret: &[u8]) -> Vec<Vec<u8>> {
+    let hex = HEXLOWER.encode(secret);
+    let mut all =
+        vec![secret.to_vec(), hex.to_uppercase().into_bytes(), hex.into_bytes(), BASE32.encode(secret).into_bytes()];
+    for offset in 0..3 {
+        // Without its ends, which depend on what stands beside it.
+        let padded = [&b"..."[..offset], secret].concat();
+        let encoded = BASE64.encode(&padded);
+        let inner = encoded[4..encoded.len() - 4].to_owned();
+        all.push(inner.replace('+', "-").replace('/', "_").into_bytes());
+        all.push(inner.into_bytes());
+    }
+    all
+}
+
+#[tokio::test]
+async fn no_secret_is_in_the_database_in_plain_base64_or_hex() {
+    let (world, connection) = World::connected().await;
+    let entry = world.bind(&connection, "Northwind Supplier Portal").await;
+    let resolved = world.resolve(&entry).await;
+    world.resolve(&entry).await;
+    let client_key = keyway::ClientKey::from_hex(&world.encryption_key).unwrap();
+    let own = client_key.encrypt(&"an own password 4711".into()).unwrap();
+    let new = NewEntry {
+        permissioned_user_id: "own".into(),
+        domain: "https://acme.com".into(),
+        password: Some(own.clone()),
+        ..NewEntry::default()
+    };
+    world.broker.create_entry(&world.access, new).await.unwrap();
+
+    let token = world.token("automation");
+    let code = resolved.one_time_code.unwrap();
+    let raw = |hex: &str| HEXLOWER.decode(hex.as_bytes()).unwrap();
+    let secrets = [
+        ("token", token.clone().into_bytes()),
+        ("part of the token", token[100..140].into()),
+        ("API key", world.api_key.expose_secret().into()),
+        ("encryption key", raw(world.encryption_key.expose_secret())),
+        ("master key", raw(MASTER_KEY)),
+        ("user name", text(resolved.username.as_ref()).unwrap().into()),
+        ("password", text(resolved.password.as_ref()).unwrap().into()),
+        ("code", code.code.expose_secret().into()),
+        ("own password", b"an own password 4711".to_vec()),
+        ("own password as the client encrypted it", raw(&own)),
+    ];
+    let files = files(world.folder.path());
+    assert!(
+        files.iter().any(|(name, data)| name.ends_with("-wal") && !data.is_empty()),
+        "what was just written is in the log"
+    );
+    for (file, data) in &files {
+        for (name, secret) in &secrets {
+            // Six digits turn up by chance in so many bytes of ciphertext in hex or base64; in plain they hardly do.
+            let spellings = if *name == "code" { vec![secret.clone()] } else { spellings(secret) };
+            for spelling in spellings {
+                assert!(
+                    !contains(data, &spelling),
+                    "{file} contains the {name} as {}",
+                    String::from_utf8_lossy(&spelling)
+                );
+            }
+        }
+    }
+    // The search can find something: what is not secret is there.
+    assert!(files.iter().any(|(_, data)| contains(data, connection.name.as_bytes())));
+    assert!(files.iter().any(|(_, data)| contains(data, connection.hints["token"].as_bytes())));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn only_the_owner_can_read_the_database() {
+    use std::os::unix::fs::PermissionsExt;
+    let (world, _) = World::connected().await;
+    for file in std::fs::read_dir(world.folder.path()).unwrap() {
+        let file = file.unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.file_name());
+    }
+}
+
+/// Somebody who can write to the database, and has no key.
+struct Attacker(SqlitePool);
+
+impl Attacker {
+    async fn on(world: &World) -> Self {
+        let options = SqliteConnectOptions::new().filename(world.folder.path().join("keyway.db")).foreign_keys(false);
+        Self(SqlitePool::connect_with(options).await.unwrap())
+    }
+
+    async fn run(&self, sql: &'static str, first: Vec<u8>, second: Vec<u8>) {
+        let done = sqlx::query(sql).bind(first).bind(second).execute(&self.0).await.unwrap();
+        assert_eq!(done.rows_affected(), 1, "{sql}");
+    }
+
+    async fn read(&self, sql: &'static str, id: Vec<u8>) -> Vec<u8> {
+        sqlx::query_scalar(sql).bind(id).fetch_one(&self.0).await.unwrap()
+    }
+}
+
+fn connection_bytes(connection: &keyway::Connection) -> Vec<u8> {
+    connection.id.as_uuid().as_bytes().to_vec()
+}
+
+async fn listing_fails(world: &World, connection: &keyway::Connection) {
+    let error = world.broker.list_items(&world.access, connection.id).await.unwrap_err();
+    let expected = matches!(&error, BrokerError::Envelope(EnvelopeError::NotAuthentic { place }) if place == "connections.sealed_settings");
+    assert!(expected, "{error}");
+    assert!(error.is_internal());
+}
+
+#[tokio::test]
+async fn settings_of_one_connection_do_not_open_in_another() {
+    let (mut world, connection) = World::connected().await;
+    let other = world.connect("auditor").await;
+    let attacker = Attacker::on(&world).await;
+    let sql = "UPDATE connections SET sealed_settings = (SELECT sealed_settings FROM connections WHERE id = ?1) WHERE id = ?2";
+    attacker.run(sql, connection_bytes(&other), connection_bytes(&connection)).await;
+    world.restart().await;
+    listing_fails(&world, &connection).await;
+    assert!(world.broker.list_items(&world.access, other.id).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_connection_does_not_open_in_another_workspace() {
+    let (mut world, connection) = World::connected().await;
+    let other = world.other_workspace().await;
+    let attacker = Attacker::on(&world).await;
+    let sql = "UPDATE connections SET workspace_id = ?1 WHERE id = ?2";
+    attacker.run(sql, id_bytes(other.workspace()), connection_bytes(&connection)).await;
+    world.restart().await;
+    world.access = other;
+    listing_fails(&world, &connection).await;
+}
+
+#[tokio::test]
+async fn settings_from_before_a_change_do_not_open_after_it() {
+    let (mut world, connection) = World::connected().await;
+    let attacker = Attacker::on(&world).await;
+    let old =
+        attacker.read("SELECT sealed_settings FROM connections WHERE id = ?1", connection_bytes(&connection)).await;
+    let changes = keyway::ConnectionChanges { name: Some("Changed".into()), ..Default::default() };
+    world.broker.update_connection(&world.access, connection.id, changes).await.unwrap();
+    world.restart().await;
+    world.broker.list_items(&world.access, connection.id).await.unwrap();
+    attacker.run("UPDATE connections SET sealed_settings = ?1 WHERE id = ?2", old, connection_bytes(&connection)).await;
+    world.restart().await;
+    listing_fails(&world, &connection).await;
+}
+
+#[tokio::test]
+async fn settings_are_not_given_to_another_provider() {
+    let (mut world, connection) = World::connected().await;
+    let attacker = Attacker::on(&world).await;
+    let sql = "UPDATE connections SET provider_type = CAST(?1 AS TEXT) WHERE id = ?2";
+    attacker.run(sql, b"echo".to_vec(), connection_bytes(&connection)).await;
+    world.restart().await;
+    let error = world.broker.list_items(&world.access, connection.id).await.unwrap_err();
+    assert!(matches!(error, BrokerError::ProviderNotInstalled { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn one_altered_byte_of_the_settings_is_noticed() {
+    let (mut world, connection) = World::connected().await;
+    let attacker = Attacker::on(&world).await;
+    let sealed =
+        attacker.read("SELECT sealed_settings FROM connections WHERE id = ?1", connection_bytes(&connection)).await;
+    for index in [5, 17, sealed.len() / 2, sealed.len() - 1] {
+        let mut altered = sealed.clone();
+        altered[index] ^= 1;
+        attacker
+            .run("UPDATE connections SET sealed_settings = ?1 WHERE id = ?2", altered, connection_bytes(&connection))
+            .await;
+        world.restart().await;
+        listing_fails(&world, &connection).await;
+    }
+}
+
+#[tokio::test]
+async fn a_workspaces_key_does_not_open_in_another_workspace() {
+    let (mut world, connection) = World::connected().await;
+    let other = world.other_workspace().await;
+    let attacker = Attacker::on(&world).await;
+    let sql = "UPDATE workspace_keys SET wrapped_key = (SELECT wrapped_key FROM workspace_keys WHERE workspace_id = ?1) WHERE workspace_id = ?2";
+    attacker.run(sql, id_bytes(other.workspace()), id_bytes(world.access.workspace())).await;
+    world.restart().await;
+    let error = world.broker.list_items(&world.access, connection.id).await.unwrap_err();
+    assert!(matches!(error, BrokerError::Key(KeyError::Envelope(EnvelopeError::NotAuthentic { .. }))), "{error}");
+    assert!(world.broker.encryption_key(&other).await.is_ok());
+}
+
+#[tokio::test]
+async fn credentials_of_one_entry_do_not_open_in_another() {
+    let mut world = World::new().await;
+    let client_key = keyway::ClientKey::from_hex(&world.encryption_key).unwrap();
+    let mut ids = Vec::new();
+    for user in ["one", "other"] {
+        let new = NewEntry {
+            permissioned_user_id: user.into(),
+            domain: "https://acme.com".into(),
+            password: Some(client_key.encrypt(&format!("password of {user}").into()).unwrap()),
+            ..NewEntry::default()
+        };
+        ids.push(world.broker.create_entry(&world.access, new).await.unwrap().id);
+    }
+    let attacker = Attacker::on(&world).await;
+    let sql = "UPDATE vault_entries SET sealed_credentials = (SELECT sealed_credentials FROM vault_entries WHERE id = ?1) WHERE id = ?2";
+    let bytes = |id: &keyway::EntryId| id.as_uuid().as_bytes().to_vec();
+    attacker.run(sql, bytes(&ids[0]), bytes(&ids[1])).await;
+    world.restart().await;
+    let error = world.broker.get_entry(&world.access, &ids[1].into()).await.unwrap_err();
+    assert!(matches!(error, BrokerError::Envelope(EnvelopeError::NotAuthentic { .. })), "{error}");
+    let untouched = world.broker.get_entry(&world.access, &ids[0].into()).await.unwrap();
+    assert!(matches!(untouched.credentials, CredentialSource::Own(_)));
+    let error = world.broker.resolve(&world.access, ResolveRequest::new(ids[0])).await.unwrap_err();
+    assert!(matches!(error, BrokerError::NotBound));
+}

@@ -1,0 +1,196 @@
+//! Vault entries: the rules for bindings, and entries with credentials of their own.
+
+use keyway::{
+    BrokerError, CacheTtl, CredentialSource, ENTRIES_PER_PAGE, EntrySelector, InvalidInput, NewEntry, ResolveRequest,
+    TfaMethod, VaultEntry,
+};
+
+use crate::support::World;
+
+async fn create(world: &World, new: NewEntry) -> Result<VaultEntry, BrokerError> {
+    world.broker.create_entry(&world.access, new).await
+}
+
+fn entry(user: &str) -> NewEntry {
+    NewEntry { permissioned_user_id: user.into(), domain: "https://acme.com".into(), ..NewEntry::default() }
+}
+
+#[tokio::test]
+async fn a_bound_entry_is_found_by_id_and_by_pair() {
+    let (world, connection) = World::connected().await;
+    let reference = world.item("Automation", "Northwind Supplier Portal").reference;
+    let new = NewEntry {
+        user_alias: Some("Acme".into()),
+        tfa_method: Some(TfaMethod::Email),
+        secret_cache_ttl_seconds: Some(60),
+        ..NewEntry::bound("acme-prod", "https://acme.com", connection.id, reference.as_str())
+    };
+    let created = create(&world, new).await.unwrap();
+    let pair = EntrySelector::Pair { permissioned_user_id: "acme-prod".into(), domain: "https://acme.com".into() };
+    for selector in [created.id.into(), pair] {
+        let found = world.broker.get_entry(&world.access, &selector).await.unwrap();
+        assert_eq!(found.id, created.id);
+        assert_eq!((found.user_alias.as_deref(), found.tfa_method), (Some("Acme"), Some(TfaMethod::Email)));
+        let CredentialSource::Bound(binding) = found.credentials else { panic!("not bound") };
+        assert_eq!(binding.connection_id, connection.id);
+        assert_eq!((binding.reference, binding.cache_ttl), (reference.clone(), Some(CacheTtl::from_seconds(60))));
+    }
+    let normalised =
+        EntrySelector::Pair { permissioned_user_id: "acme-prod".into(), domain: "https://acme.com/".into() };
+    assert!(world.broker.get_entry(&world.access, &normalised).await.is_err(), "domains are compared exactly");
+}
+
+#[tokio::test]
+async fn the_rules_for_bound_entries_are_enforced_in_the_clients_words() {
+    let (world, connection) = World::connected().await;
+    let reference = world.item("Automation", "Northwind Supplier Portal").reference;
+    let bound = || NewEntry::bound("acme", "https://acme.com", connection.id, reference.as_str());
+    let encrypted = encrypt(&world, "value").await;
+    let other = world.other_workspace().await;
+    let foreign = world.broker.connect(&other, world.new_connection("automation")).await.unwrap();
+    let cases = [
+        (NewEntry { secret_ref: None, ..bound() }, "secret_provider_id and secret_ref must be provided together"),
+        (
+            NewEntry { secret_provider_id: None, ..bound() },
+            "secret_provider_id and secret_ref must be provided together",
+        ),
+        (
+            NewEntry { secret_cache_ttl_seconds: Some(-1), ..bound() },
+            "secret_cache_ttl_seconds must be a non-negative integer",
+        ),
+        (
+            NewEntry { secret_cache_ttl_seconds: Some(300), ..entry("acme") },
+            "secret_cache_ttl_seconds requires secret_provider_id and secret_ref",
+        ),
+        (
+            NewEntry { user_name: Some(encrypted.clone()), password: Some(encrypted.clone()), ..bound() },
+            "provider-backed vault entries cannot include user_name, password",
+        ),
+        (
+            NewEntry { tfa_secret: Some(encrypted.clone()), ..bound() },
+            "provider-backed vault entries cannot include tfa_secret",
+        ),
+        (
+            NewEntry { tfa_method: Some(TfaMethod::Authenticator), ..bound() },
+            "tfa_method AUTHENTICATOR is not available for provider-backed vault entries; the one-time code comes from the bound item",
+        ),
+        (
+            NewEntry { secret_provider_id: Some(foreign.id), ..bound() },
+            "secret_provider_id is not a connection of this workspace",
+        ),
+        (
+            NewEntry { secret_provider_id: Some(uuid::Uuid::nil().into()), ..bound() },
+            "secret_provider_id is not a connection of this workspace",
+        ),
+        (
+            NewEntry { secret_ref: Some("https://example.com/item".into()), ..bound() },
+            "secret_ref must have the form op://<vaultId>/<itemId>",
+        ),
+        (NewEntry { secret_ref: Some(String::new()), ..bound() }, "secret_ref is required and must not be empty"),
+        (
+            NewEntry { permissioned_user_id: String::new(), ..bound() },
+            "permissioned_user_id is required and must not be empty",
+        ),
+        (
+            NewEntry { permissioned_user_id: "x".repeat(513), ..bound() },
+            "permissioned_user_id is too long: at most 512 bytes are allowed",
+        ),
+    ];
+    for (new, message) in cases {
+        let error = create(&world, new).await.unwrap_err();
+        assert!(matches!(error, BrokerError::Invalid(_)), "{error}");
+        assert_eq!(error.to_string(), message);
+    }
+    assert!(world.broker.list_entries(&world.access, None).await.unwrap().entries.is_empty());
+}
+
+#[tokio::test]
+async fn the_other_two_factor_methods_are_accepted_on_bound_entries() {
+    let (world, connection) = World::connected().await;
+    for method in [TfaMethod::Email, TfaMethod::Sms, TfaMethod::MagicLink] {
+        let new = NewEntry {
+            tfa_method: Some(method),
+            ..NewEntry::bound(method.to_string(), "https://acme.com", connection.id, "op://vault/item")
+        };
+        assert_eq!(create(&world, new).await.unwrap().tfa_method, Some(method));
+    }
+}
+
+#[tokio::test]
+async fn a_domain_is_an_address_and_not_localhost() {
+    let world = World::new().await;
+    for domain in ["acme.com", "ftp://acme.com", "https://", "http://localhost:3000", "", "not a url"] {
+        let error = create(&world, NewEntry { domain: domain.into(), ..entry("a") }).await.unwrap_err();
+        assert!(matches!(error, BrokerError::Invalid(_)), "{domain}: {error}");
+    }
+    for domain in ["https://acme.com", "http://127.0.0.1:3000", "HTTPS://Acme.com/Login?x=1"] {
+        assert_eq!(create(&world, NewEntry { domain: domain.into(), ..entry("a") }).await.unwrap().domain, domain);
+    }
+}
+
+#[tokio::test]
+async fn user_and_domain_are_unique_in_a_workspace_and_only_there() {
+    let world = World::new().await;
+    create(&world, entry("acme")).await.unwrap();
+    assert!(matches!(create(&world, entry("acme")).await, Err(BrokerError::EntryExists)));
+    create(&world, NewEntry { domain: "https://other.com".into(), ..entry("acme") }).await.unwrap();
+    let other = world.other_workspace().await;
+    world.broker.create_entry(&other, entry("acme")).await.unwrap();
+}
+
+async fn encrypt(world: &World, value: &str) -> String {
+    let key = keyway::ClientKey::from_hex(&world.encryption_key).unwrap();
+    key.encrypt(&value.into()).unwrap()
+}
+
+#[tokio::test]
+async fn an_entrys_own_credentials_come_back_as_they_were_sent() {
+    let mut world = World::new().await;
+    let (user_name, password) = (encrypt(&world, "user").await, encrypt(&world, "password").await);
+    let new = NewEntry { user_name: Some(user_name.clone()), password: Some(password.to_uppercase()), ..entry("acme") };
+    let created = create(&world, new).await.unwrap();
+    world.restart().await;
+    let found = world.broker.get_entry(&world.access, &created.id.into()).await.unwrap();
+    let CredentialSource::Own(credentials) = found.credentials else { panic!("not its own") };
+    assert_eq!(credentials.user_name, Some(user_name));
+    assert_eq!(credentials.password, Some(password.to_uppercase()));
+    assert_eq!(credentials.tfa_secret, None);
+    let error = world.broker.resolve(&world.access, ResolveRequest::new(created.id)).await.unwrap_err();
+    assert!(matches!(error, BrokerError::NotBound));
+}
+
+#[tokio::test]
+async fn credentials_under_another_key_are_refused() {
+    let world = World::new().await;
+    let other = world.other_workspace().await;
+    let key = keyway::ClientKey::from_hex(&world.broker.encryption_key(&other).await.unwrap()).unwrap();
+    for wrong in ["in plain".to_owned(), key.encrypt(&"password".into()).unwrap()] {
+        let error = create(&world, NewEntry { password: Some(wrong.clone()), ..entry("acme") }).await.unwrap_err();
+        assert!(matches!(error, BrokerError::NotEncrypted { field: "password" }), "{error}");
+        assert!(!error.to_string().contains(&wrong));
+    }
+}
+
+#[tokio::test]
+async fn the_authenticator_method_needs_its_secret() {
+    let world = World::new().await;
+    let new = NewEntry { tfa_method: Some(TfaMethod::Authenticator), ..entry("acme") };
+    let error = create(&world, new).await.unwrap_err();
+    assert!(matches!(error, BrokerError::Invalid(InvalidInput::AuthenticatorWithoutSecret)));
+    let tfa_secret = Some(encrypt(&world, "GEZDGNBVGY3TQOJQ").await);
+    create(&world, NewEntry { tfa_method: Some(TfaMethod::Authenticator), tfa_secret, ..entry("acme") }).await.unwrap();
+}
+
+#[tokio::test]
+async fn entries_are_listed_page_by_page_in_the_order_of_their_creation() {
+    let world = World::new().await;
+    let count = ENTRIES_PER_PAGE as usize + 1;
+    for number in 0..count {
+        create(&world, entry(&format!("user-{number}"))).await.unwrap();
+    }
+    let first = world.broker.list_entries(&world.access, None).await.unwrap();
+    let second = world.broker.list_entries(&world.access, first.next).await.unwrap();
+    assert_eq!((first.entries.len(), second.entries.len(), second.next), (count - 1, 1, None));
+    let users = first.entries.iter().chain(&second.entries).map(|entry| entry.permissioned_user_id.clone());
+    assert!(users.eq((0..count).map(|number| format!("user-{number}"))));
+}

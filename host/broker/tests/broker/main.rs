@@ -1,0 +1,11 @@
+//! The broker as a platform embeds it: with the 1Password component as it ships, the emulator for a server, and a database file.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod at_rest;
+mod connections;
+mod entries;
+mod failures;
+mod logs;
+mod resolving;
+mod support;
+mod workspaces;

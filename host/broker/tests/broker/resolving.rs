@@ -1,0 +1,182 @@
+//! Resolving bound entries: what comes back, from where, and at what cost.
+
+use std::time::Duration;
+
+use keyway::keyway_runtime::{Fields, ProviderError};
+use keyway::{BrokerError, CacheTtl, ConnectionChanges, EntrySelector, NewEntry, ResolveRequest, Source, VaultEntry};
+use keyway_emulator_onepassword::{Fault, FaultRule, ItemChange, RetryAfterForm};
+
+use crate::support::{World, text};
+
+const WITH_CODE: &str = "Northwind Supplier Portal";
+const WITHOUT_CODE: &str = "Wide World Importers";
+
+fn password(world: &World, title: &str, password: &str) {
+    let change = ItemChange { password: Some(password.into()), ..ItemChange::default() };
+    world.emulator.change_item("Automation", title, &change).unwrap();
+}
+
+async fn set_ttl(world: &World, entry: &VaultEntry, ttl: CacheTtl) {
+    let keyway::CredentialSource::Bound(binding) = &entry.credentials else { panic!("not bound") };
+    let changes = ConnectionChanges { cache_ttl: Some(ttl), ..ConnectionChanges::default() };
+    world.broker.update_connection(&world.access, binding.connection_id, changes).await.unwrap();
+}
+
+#[tokio::test]
+async fn user_name_password_and_code_are_those_of_the_item() {
+    let (world, connection) = World::connected().await;
+    let entry = world.bind(&connection, WITH_CODE).await;
+    let resolved = world.resolve(&entry).await;
+    assert_eq!(text(resolved.username.as_ref()), Some("orders@acme.example"));
+    assert_eq!(text(resolved.password.as_ref()), Some("7Tq-wren-obelisk-41"));
+    assert_eq!(resolved.source, Source::Live);
+    let code = resolved.one_time_code.unwrap();
+    assert_eq!(text(Some(&code.code)).map(str::len), Some(6));
+    assert_eq!((code.period_seconds, code.expires_at % 30), (30, 0));
+    assert!(!resolved.revision.is_empty());
+    assert!(resolved.timings.provider.unwrap() <= resolved.timings.total);
+}
+
+#[tokio::test]
+async fn only_what_was_asked_for_is_returned() {
+    let (world, connection) = World::connected().await;
+    let entry = world.bind(&connection, WITH_CODE).await;
+    let only_password = Fields { password: true, ..Fields::default() };
+    for _ in 0..2 {
+        let request = ResolveRequest::new(entry.id).fields(only_password);
+        let resolved = world.broker.resolve(&world.access, request).await.unwrap();
+        assert!(resolved.password.is_some() && resolved.username.is_none() && resolved.one_time_code.is_none());
+    }
+}
+
+#[tokio::test]
+async fn an_entry_can_be_named_by_user_and_domain() {
+    let (world, connection) = World::connected().await;
+    world.bind(&connection, WITHOUT_CODE).await;
+    let pair = EntrySelector::Pair { permissioned_user_id: WITHOUT_CODE.into(), domain: "https://acme.example".into() };
+    let resolved = world.broker.resolve(&world.access, ResolveRequest::new(pair)).await.unwrap();
+    assert_eq!(text(resolved.password.as_ref()), Some("m4ngo-Lattice-88"));
+}
+
+#[tokio::test]
+async fn within_its_duration_a_value_costs_no_call_and_after_it_one() {
+    let (world, connection) = World::connected().await;
+    let entry = world.bind(&connection, WITHOUT_CODE).await;
+    world.resolve(&entry).await;
+    password(&world, WITHOUT_CODE, "changed");
+    world.item_reads();
+    world.clock.advance(Duration::from_secs(299));
+    let cached = world.resolve(&entry).await;
+    assert_eq!(cached.source, Source::Cached { age: Duration::from_secs(299) });
+    assert_eq!(text(cached.password.as_ref()), Some("m4ngo-Lattice-88"));
+    assert_eq!((world.item_reads(), cached.timings.provider), (0, None));
+    world.clock.advance(Duration::from_secs(1));
+    let live = world.resolve(&entry).await;
+    assert_eq!((live.source, text(live.password.as_ref())), (Source::Live, Some("changed")));
+    assert_eq!(world.item_reads(), 1);
+    assert_ne!(live.revision, cached.revision);
+}
+
+#[tokio::test]
+async fn a_code_is_live_beside_cached_credentials_for_one_call() {
+    let (world, connection) = World::connected().await;
+    let entry = world.bind(&connection, WITH_CODE).await;
+    world.resolve(&entry).await;
+    world.item_reads();
+    world.clock.advance(Duration::from_secs(10));
+    let resolved = world.resolve(&entry).await;
+    assert_eq!(resolved.source, Source::Cached { age: Duration::from_secs(10) });
+    assert!(resolved.one_time_code.is_some());
+    assert_eq!(world.item_reads(), 1);
+}
+
+#[tokio::test]
+async fn the_entrys_own_duration_counts_before_the_connections() {
+    let (world, connection) = World::connected().await;
+    let reference = world.item("Automation", WITHOUT_CODE).reference;
+    let own = |user: &str, seconds| NewEntry {
+        secret_cache_ttl_seconds: Some(seconds),
+        ..NewEntry::bound(user, "https://acme.example", connection.id, reference.as_str())
+    };
+    let hour = world.broker.create_entry(&world.access, own("hour", 3_600)).await.unwrap();
+    let off = world.broker.create_entry(&world.access, own("off", 0)).await.unwrap();
+    let default = world.bind(&connection, WITHOUT_CODE).await;
+    assert_eq!(world.resolve(&off).await.source, Source::Live);
+    assert_eq!(world.resolve(&hour).await.source, Source::Live, "what is off has left nothing for others");
+    assert_eq!(world.resolve(&off).await.source, Source::Live, "and takes nothing from them");
+    world.clock.advance(Duration::from_secs(300));
+    assert!(matches!(world.resolve(&hour).await.source, Source::Cached { .. }));
+    assert_eq!(world.resolve(&default).await.source, Source::Live);
+}
+
+#[tokio::test]
+async fn a_lowered_duration_and_clearing_count_at_once() {
+    let (world, connection) = World::connected().await;
+    let entry = world.bind(&connection, WITHOUT_CODE).await;
+    world.resolve(&entry).await;
+    world.clock.advance(Duration::from_secs(100));
+    assert!(matches!(world.resolve(&entry).await.source, Source::Cached { .. }));
+    set_ttl(&world, &entry, CacheTtl::from_seconds(60)).await;
+    assert_eq!(world.resolve(&entry).await.source, Source::Live);
+    assert!(matches!(world.resolve(&entry).await.source, Source::Cached { .. }));
+    world.broker.clear_cache(&world.access, connection.id).await.unwrap();
+    assert_eq!(world.resolve(&entry).await.source, Source::Live);
+    set_ttl(&world, &entry, CacheTtl::OFF).await;
+    assert_eq!(world.resolve(&entry).await.source, Source::Live);
+    assert_eq!(world.resolve(&entry).await.source, Source::Live);
+}
+
+#[tokio::test]
+async fn fifty_cold_readers_cost_one_call_and_one_login() {
+    let (mut world, connection) = World::connected().await;
+    let entry = world.bind(&connection, WITH_CODE).await;
+    world.restart().await;
+    world.emulator.reset_calls();
+    let readers: Vec<_> = (0..50)
+        .map(|_| {
+            let (broker, access) = (world.broker.clone(), world.access.clone());
+            tokio::spawn(async move { broker.resolve(&access, ResolveRequest::new(entry.id)).await })
+        })
+        .collect();
+    for reader in readers {
+        let resolved = reader.await.unwrap().unwrap();
+        assert_eq!(text(resolved.password.as_ref()), Some("7Tq-wren-obelisk-41"));
+        assert!(resolved.one_time_code.is_some());
+    }
+    assert_eq!(world.emulator.calls().logins, 1);
+    assert_eq!(world.item_reads(), 1);
+}
+
+#[tokio::test]
+async fn an_item_that_is_gone_is_not_found_and_asked_for_again_only_after_a_while() {
+    let (world, connection) = World::connected().await;
+    let vault = world.item("Automation", WITHOUT_CODE).reference;
+    let (vault, _) = vault.rsplit_once('/').unwrap();
+    let new =
+        NewEntry::bound("gone", "https://acme.example", connection.id, format!("{vault}/aaaaaaaaaaaaaaaaaaaaaaaaaa"));
+    let entry = world.broker.create_entry(&world.access, new).await.unwrap();
+    world.item_reads();
+    for _ in 0..5 {
+        let error = world.broker.resolve(&world.access, ResolveRequest::new(entry.id)).await.unwrap_err();
+        assert!(matches!(error, BrokerError::Provider(ProviderError::NotFound(_))), "{error}");
+    }
+    assert_eq!(world.item_reads(), 1);
+    world.clock.advance(Duration::from_secs(5));
+    assert!(world.broker.resolve(&world.access, ResolveRequest::new(entry.id)).await.is_err());
+    assert_eq!(world.item_reads(), 1);
+}
+
+#[tokio::test]
+async fn when_the_provider_refuses_nothing_too_old_is_returned_and_the_reason_is_kept() {
+    let (world, connection) = World::connected().await;
+    let entry = world.bind(&connection, WITHOUT_CODE).await;
+    world.resolve(&entry).await;
+    world.emulator.fault(FaultRule::next(Fault::rate_limited(17, RetryAfterForm::Header)).always());
+    assert!(matches!(world.resolve(&entry).await.source, Source::Cached { .. }), "needs no call");
+    world.clock.advance(Duration::from_secs(300));
+    let error = world.broker.resolve(&world.access, ResolveRequest::new(entry.id)).await.unwrap_err();
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(17)), "{error}");
+    assert!(!error.is_internal());
+    world.emulator.clear_faults();
+    assert_eq!(world.resolve(&entry).await.source, Source::Live);
+}

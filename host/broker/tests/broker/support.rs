@@ -1,0 +1,168 @@
+//! What the tests share: an emulator, a broker in front of it, and a database file that outlives the broker.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use keyway::keyway_runtime::{CodeCacheKey, EgressPolicy, Provider, Runtime, Settings};
+use keyway::{
+    Access, Broker, BrokerError, CacheOptions, CacheTtl, Connection, ManualClock, MasterKey, NewConnection, NewEntry,
+    Resolution, ResolveRequest, SqliteStorage, VaultEntry, WorkspaceId,
+};
+use keyway_emulator_onepassword::{Emulator, Endpoint, ItemInfo};
+use secrecy::{ExposeSecret, SecretString};
+use tempfile::TempDir;
+
+use crate::logs;
+
+pub(crate) const MASTER_KEY: &str = "6b6579776179206d6173746572206b657920666f72207468652074657374732e";
+
+/// The token of connections to fixtures.
+pub(crate) const FIXTURE_TOKEN: &str = "token-of-a-fixture-81c2";
+
+/// A component that `cargo xtask build-components` has made.
+pub(crate) fn component(name: &str) -> Vec<u8> {
+    let folder = std::env::var_os("KEYWAY_COMPONENTS")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/components"), PathBuf::from);
+    let file = folder.join(format!("{name}.wasm"));
+    std::fs::read(&file).unwrap_or_else(|error| {
+        panic!("cannot read {}: {error}. Run `cargo xtask build-components` first", file.display())
+    })
+}
+
+/// Compiled components, so that not every test compiles them anew. It stays for the next run.
+fn compiled() -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("broker-compiled-components")
+}
+
+pub(crate) struct World {
+    pub(crate) emulator: Emulator,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) folder: TempDir,
+    pub(crate) storage: SqliteStorage,
+    pub(crate) broker: Broker,
+    pub(crate) access: Access,
+    pub(crate) api_key: SecretString,
+    pub(crate) encryption_key: SecretString,
+    runtime: Runtime,
+    provider: Provider,
+}
+
+impl World {
+    /// One workspace, no connection yet.
+    pub(crate) async fn new() -> Self {
+        logs::start();
+        let emulator = Emulator::start().unwrap();
+        let rule = format!("{}={}", emulator.host(), emulator.url());
+        let policy = EgressPolicy::default().with_connect_to(rule.parse().unwrap());
+        let runtime =
+            Runtime::builder().egress(policy).code_cache(compiled(), CodeCacheKey::new([1; 32])).build().unwrap();
+        let provider = runtime.load(&component("onepassword")).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp::now()));
+        let storage = SqliteStorage::open(folder.path().join("keyway.db")).await.unwrap();
+        let broker = open(&runtime, &provider, &storage, &clock).await;
+        let created = broker.create_workspace("Acme", keyway::Scopes::ALL).await.unwrap();
+        let access = Access::operator(created.workspace.id, "tests");
+        let (api_key, encryption_key) = (created.api_key, created.encryption_key);
+        Self { emulator, clock, folder, storage, broker, access, api_key, encryption_key, runtime, provider }
+    }
+
+    /// One workspace with a connection of the account `automation`.
+    pub(crate) async fn connected() -> (Self, Connection) {
+        let world = Self::new().await;
+        let connection = world.connect("automation").await;
+        (world, connection)
+    }
+
+    /// The broker as it is after a restart: nothing in memory.
+    pub(crate) async fn restart(&mut self) {
+        self.broker = open(&self.runtime, &self.provider, &self.storage, &self.clock).await;
+    }
+
+    pub(crate) async fn other_workspace(&self) -> Access {
+        let created = self.broker.create_workspace("Other", keyway::Scopes::ALL).await.unwrap();
+        Access::operator(created.workspace.id, "tests")
+    }
+
+    pub(crate) fn new_connection(&self, account: &str) -> NewConnection {
+        NewConnection {
+            name: format!("Acme {account}"),
+            provider_type: "1password".into(),
+            settings: Settings::new().with("token", self.token(account)),
+            cache_ttl: CacheTtl::DEFAULT,
+        }
+    }
+
+    pub(crate) async fn connect(&self, account: &str) -> Connection {
+        self.broker.connect(&self.access, self.new_connection(account)).await.unwrap()
+    }
+
+    pub(crate) fn token(&self, account: &str) -> String {
+        self.emulator.token(account).unwrap().expose().to_owned()
+    }
+
+    /// An item as the account `automation` sees it.
+    pub(crate) fn item(&self, vault: &str, title: &str) -> ItemInfo {
+        self.emulator.account("automation").unwrap().vault(vault).unwrap().item(title).unwrap().clone()
+    }
+
+    /// An entry that is bound to an item of the vault "Automation".
+    pub(crate) async fn bind(&self, connection: &Connection, title: &str) -> VaultEntry {
+        let reference = self.item("Automation", title).reference;
+        let new = NewEntry::bound(title, "https://acme.example", connection.id, reference);
+        self.broker.create_entry(&self.access, new).await.unwrap()
+    }
+
+    pub(crate) async fn resolve(&self, entry: &VaultEntry) -> Resolution {
+        self.broker.resolve(&self.access, ResolveRequest::new(entry.id)).await.unwrap()
+    }
+
+    /// How often the provider has read an item since the last time this was asked.
+    pub(crate) fn item_reads(&self) -> u64 {
+        let reads = self.emulator.calls().of(Endpoint::Item);
+        self.emulator.reset_calls();
+        reads
+    }
+}
+
+async fn open(runtime: &Runtime, provider: &Provider, storage: &SqliteStorage, clock: &Arc<ManualClock>) -> Broker {
+    // Without refreshing ahead the number of calls is exact.
+    let mut cache = CacheOptions::default();
+    cache.refresh_within = 0.0;
+    Broker::builder(runtime.clone(), storage.clone(), MasterKey::from_hex(MASTER_KEY).unwrap())
+        .provider(provider.clone())
+        .clock(clock.clone())
+        .cache(cache)
+        .open()
+        .await
+        .unwrap()
+}
+
+/// A broker in memory with one of the fixtures for a provider, and a connection of it.
+pub(crate) async fn fixture(name: &str) -> (Broker, Access, Result<Connection, BrokerError>) {
+    logs::start();
+    let runtime = Runtime::builder().code_cache(compiled(), CodeCacheKey::new([1; 32])).build().unwrap();
+    let provider = runtime.load(&component(&format!("fixtures/{name}"))).await.unwrap();
+    let storage = SqliteStorage::in_memory().await.unwrap();
+    let broker =
+        Broker::builder(runtime, storage, MasterKey::generate().unwrap()).provider(provider).open().await.unwrap();
+    let created = broker.create_workspace("Acme", keyway::Scopes::ALL).await.unwrap();
+    let access = Access::operator(created.workspace.id, "tests");
+    let new = NewConnection {
+        name: name.into(),
+        provider_type: name.into(),
+        settings: Settings::new().with("token", FIXTURE_TOKEN),
+        ..NewConnection::default()
+    };
+    let connection = broker.connect(&access, new).await;
+    (broker, access, connection)
+}
+
+pub(crate) fn text(secret: Option<&SecretString>) -> Option<&str> {
+    secret.map(ExposeSecret::expose_secret)
+}
+
+pub(crate) fn id_bytes(workspace: WorkspaceId) -> Vec<u8> {
+    workspace.as_uuid().as_bytes().to_vec()
+}

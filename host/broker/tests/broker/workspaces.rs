@@ -1,0 +1,115 @@
+//! Workspaces, API keys, the master key.
+
+use std::time::Duration;
+
+use keyway::keyway_runtime::Runtime;
+use keyway::{Access, Broker, BrokerError, KeyError, MasterKey, Scope, Scopes, Thing};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::support::World;
+
+#[tokio::test]
+async fn the_first_key_opens_its_workspace_and_a_revoked_one_nothing() {
+    let world = World::new().await;
+    let access = world.broker.authenticate(&world.api_key).await.unwrap();
+    assert_eq!(access.workspace(), world.access.workspace());
+    assert_eq!(access.scopes(), Scopes::ALL);
+
+    let second = world.broker.create_api_key(&access, "for runs", Scope::Resolve).await.unwrap();
+    assert_eq!(world.broker.authenticate(&second.api_key).await.unwrap().scopes(), Scope::Resolve.into());
+    assert!(second.api_key.expose_secret().starts_with(&second.info.begins_with));
+
+    let revoked = world.broker.revoke_api_key(&access, second.info.id).await.unwrap();
+    assert!(revoked.revoked_at.is_some());
+    assert!(matches!(world.broker.authenticate(&second.api_key).await, Err(BrokerError::Unauthenticated)), "at once");
+    world.clock.advance(Duration::from_secs(60));
+    let again = world.broker.revoke_api_key(&access, second.info.id).await.unwrap();
+    assert_eq!(again.revoked_at, revoked.revoked_at, "the first time counts");
+    let listed: Vec<_> = world.broker.list_api_keys(&access).await.unwrap().into_iter().map(|key| key.name).collect();
+    assert_eq!(listed, ["first key", "for runs"]);
+}
+
+#[tokio::test]
+async fn unknown_and_malformed_keys_are_refused_alike() {
+    let world = World::new().await;
+    let key = world.api_key.expose_secret();
+    let (begin, end) = key.split_at(key.len() - 1);
+    let last = if end == "a" { "b" } else { "a" };
+    for wrong in
+        [String::new(), "sk_".into(), "no key".into(), format!("{begin}{last}"), format!("sk_{}", "a".repeat(64))]
+    {
+        let refused = world.broker.authenticate(&SecretString::from(wrong.as_str())).await;
+        assert!(matches!(refused, Err(BrokerError::Unauthenticated)), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn an_ordinary_key_manages_nothing_and_resolves_nothing() {
+    let (world, connection) = World::connected().await;
+    let entry = world.bind(&connection, "Wide World Importers").await;
+    let key = world.broker.create_api_key(&world.access, "ordinary", Scope::Api).await.unwrap();
+    let access = world.broker.authenticate(&key.api_key).await.unwrap();
+    let broker = &world.broker;
+    let forbidden = [
+        (Scope::Admin, broker.connect(&access, world.new_connection("automation")).await.unwrap_err()),
+        (Scope::Admin, broker.clear_cache(&access, connection.id).await.unwrap_err()),
+        (Scope::Admin, broker.update_connection(&access, connection.id, Default::default()).await.unwrap_err()),
+        (Scope::Admin, broker.create_api_key(&access, "more", Scopes::ALL).await.unwrap_err()),
+        (Scope::Admin, broker.encryption_key(&access).await.unwrap_err()),
+        (Scope::Resolve, broker.resolve(&access, keyway::ResolveRequest::new(entry.id)).await.unwrap_err()),
+    ];
+    for (scope, error) in forbidden {
+        assert!(matches!(error, BrokerError::Forbidden { needs } if needs == scope), "{error}");
+    }
+    assert_eq!(broker.list_connections(&access).await.unwrap().len(), 1);
+    assert_eq!(broker.list_entries(&access, None).await.unwrap().entries.len(), 1);
+}
+
+#[tokio::test]
+async fn another_workspace_sees_nothing_and_cannot_tell_foreign_from_unknown() {
+    let (world, connection) = World::connected().await;
+    let entry = world.bind(&connection, "Wide World Importers").await;
+    let other = world.other_workspace().await;
+    let broker = &world.broker;
+    assert!(broker.list_connections(&other).await.unwrap().is_empty());
+    assert!(broker.list_entries(&other, None).await.unwrap().entries.is_empty());
+    let foreign = broker.list_items(&other, connection.id).await.unwrap_err().to_string();
+    let unknown =
+        broker.list_items(&other, keyway::ConnectionId::from(uuid::Uuid::nil())).await.unwrap_err().to_string();
+    assert_eq!(foreign, unknown);
+    let not_found =
+        |error: BrokerError, thing: Thing| assert!(matches!(error, BrokerError::NotFound(t) if t == thing), "{error}");
+    not_found(broker.clear_cache(&other, connection.id).await.unwrap_err(), Thing::Connection);
+    not_found(broker.get_entry(&other, &entry.id.into()).await.unwrap_err(), Thing::Entry);
+    not_found(broker.resolve(&other, keyway::ResolveRequest::new(entry.id)).await.unwrap_err(), Thing::Entry);
+}
+
+#[tokio::test]
+async fn another_master_key_is_recognised_before_anything_is_opened() {
+    let world = World::new().await;
+    let runtime = Runtime::builder().build().unwrap();
+    let opened = Broker::builder(runtime, world.storage.clone(), MasterKey::generate().unwrap()).open().await;
+    assert!(matches!(opened, Err(BrokerError::Key(KeyError::WrongMasterKey { .. }))));
+}
+
+#[tokio::test]
+async fn the_encryption_key_is_the_same_every_time_and_another_for_each_workspace() {
+    let mut world = World::new().await;
+    world.restart().await;
+    let key = world.broker.encryption_key(&world.access).await.unwrap();
+    assert_eq!(key.expose_secret(), world.encryption_key.expose_secret());
+    assert_eq!(key.expose_secret().len(), 64);
+    let other = world.other_workspace().await;
+    assert_ne!(world.broker.encryption_key(&other).await.unwrap().expose_secret(), key.expose_secret());
+}
+
+#[tokio::test]
+async fn an_unknown_workspace_is_not_found() {
+    let world = World::new().await;
+    let nobody = Access::operator(uuid::Uuid::nil().into(), "tests");
+    let error = world.broker.create_api_key(&nobody, "key", Scope::Api).await.unwrap_err();
+    assert!(matches!(error, BrokerError::NotFound(Thing::Workspace)));
+    assert!(matches!(world.broker.encryption_key(&nobody).await, Err(BrokerError::NotFound(Thing::Workspace))));
+    assert!(world.broker.get_workspace(world.access.workspace()).await.is_ok());
+    assert_eq!(world.broker.list_workspaces().await.unwrap().len(), 1);
+}

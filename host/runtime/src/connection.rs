@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::contract::Settings;
-use crate::egress::{ApprovedDestination, Egress};
+use crate::egress::{ApprovedDestination, Egress, RequestCounter, RequestCounts};
 use crate::session::Slot;
 
 /// What the calls of one connection share. Cheap to clone. Opened once with [`crate::Runtime::connection`] and kept for as long as the settings
@@ -18,6 +18,7 @@ struct Inner {
     approved: Arc<[ApprovedDestination]>,
     slot: Arc<Slot>,
     egress: Arc<dyn Egress>,
+    counter: Arc<RequestCounter>,
 }
 
 impl Connection {
@@ -26,13 +27,19 @@ impl Connection {
         approved: Arc<[ApprovedDestination]>,
         slot: Arc<Slot>,
         egress: Arc<dyn Egress>,
+        counter: Arc<RequestCounter>,
     ) -> Self {
-        Self(Arc::new(Inner { settings, approved, slot, egress }))
+        Self(Arc::new(Inner { settings, approved, slot, egress, counter }))
     }
 
     /// Where the provider may connect to on behalf of this connection.
     pub fn approved_destinations(&self) -> &[ApprovedDestination] {
         &self.0.approved
+    }
+
+    /// What became of its requests so far.
+    pub fn request_counts(&self) -> RequestCounts {
+        self.0.counter.read()
     }
 
     /// Forgets the login session; the next call logs in anew.

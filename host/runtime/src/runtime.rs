@@ -15,7 +15,7 @@ use crate::code_cache::{CodeCache, CodeCacheKey};
 use crate::compiler::Compiler;
 use crate::connection::Connection;
 use crate::contract::Settings;
-use crate::egress::{ApprovedDestination, Egress, EgressPolicy, Guard};
+use crate::egress::{ApprovedDestination, Egress, EgressPolicy, Guard, RequestCounter};
 use crate::engine::{self, Ticker};
 use crate::error::LoadError;
 use crate::limits::Limits;
@@ -226,13 +226,15 @@ impl Runtime {
     pub fn connection(&self, settings: Settings, approved: Vec<ApprovedDestination>) -> Connection {
         let shared = &self.0;
         let approved: Arc<[ApprovedDestination]> = approved.into();
-        let guard = Guard::new(shared.policy.clone(), shared.tls.clone(), approved.clone(), shared.limits.clone());
+        let counter: Arc<RequestCounter> = Arc::default();
+        let (policy, tls) = (shared.policy.clone(), shared.tls.clone());
+        let guard = Guard::new(policy, tls, approved.clone(), shared.limits.clone(), counter.clone());
         let mut egress: Arc<dyn Egress> = Arc::new(guard);
         if let Some(layer) = &shared.egress_layer {
             egress = layer(egress);
         }
         let slot = Slot::new(shared.session_key.clone(), shared.clock.clone(), shared.limits.session_bytes);
-        Connection::new(settings, approved, Arc::new(slot), egress)
+        Connection::new(settings, approved, Arc::new(slot), egress, counter)
     }
 }
 

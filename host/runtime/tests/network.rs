@@ -112,6 +112,9 @@ async fn only_the_approved_destination_can_be_reached() {
         assert!(harmless.contains(name), "{name}: {outcomes:?}");
     }
     assert_eq!((outcomes["approved"], outcomes["redirect"]), ("status-200", "status-302"), "{outcomes:?}");
+    let counts = connection.request_counts();
+    assert_eq!((counts.answered, counts.failed), (reached.len() as u64 + 1, 0), "{counts:?}");
+    assert!(counts.refused > 20, "{counts:?}");
     assert_eq!(elsewhere.seen(), 0, "the redirect was followed");
     for request in server.requests.lock().unwrap().iter() {
         assert!(request.to_lowercase().contains(&format!("host: {}", server.address)), "{request}");

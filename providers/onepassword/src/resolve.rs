@@ -40,7 +40,14 @@ pub(crate) fn resolve(
     if fields.one_time_code
         && let Some(text) = found.totp()
     {
-        resolved.one_time_code = Some(Totp::parse(&text)?.code_at(client.now()));
+        resolved.one_time_code = match Totp::parse(&text) {
+            Ok(totp) => Some(totp.code_at(client.now())),
+            // As the contract has it: no reason to withhold user name and password.
+            Err(error) => {
+                eprintln!("the item's one-time password makes no code: {error}");
+                None
+            }
+        };
     }
     Ok(resolved)
 }

@@ -21,7 +21,7 @@ use tokio::time::Sleep;
 
 use super::connector::{Connector, target};
 use super::policy::EgressPolicy;
-use super::{ApprovedDestination, Body, Egress, EgressError, RequestTimes};
+use super::{ApprovedDestination, Body, Egress, EgressError, RequestCounter, RequestTimes};
 use crate::limits::Limits;
 
 /// How long an unused connection is kept. Shorter than the 60 s after which common load balancers close theirs.
@@ -33,6 +33,7 @@ pub(crate) struct Guard {
     approved: Arc<[ApprovedDestination]>,
     turns: Arc<Semaphore>,
     limits: Arc<Limits>,
+    counter: Arc<RequestCounter>,
 }
 
 impl Guard {
@@ -41,6 +42,7 @@ impl Guard {
         tls: Arc<rustls::ClientConfig>,
         approved: Arc<[ApprovedDestination]>,
         limits: Arc<Limits>,
+        counter: Arc<RequestCounter>,
     ) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -48,7 +50,7 @@ impl Guard {
             .pool_max_idle_per_host(limits.requests_per_connection as usize)
             .build(Connector::new(policy, tls, limits.connect_time));
         let turns = Arc::new(Semaphore::new(limits.requests_per_connection as usize));
-        Self { client, approved, turns, limits }
+        Self { client, approved, turns, limits, counter }
     }
 
     fn check(&self, request: &Request<Body>) -> Result<String, EgressError> {
@@ -82,13 +84,14 @@ impl Egress for Guard {
         let started = Instant::now();
         let method = request.method().clone();
         let checked = self.check(&request);
-        let (client, limits) = (self.client.clone(), self.limits.clone());
+        let (client, limits, counter) = (self.client.clone(), self.limits.clone(), self.counter.clone());
         let turn = queue(self.turns.clone());
         Box::pin(async move {
             let result = match &checked {
                 Ok(name) => forward(client, turn, &limits, name, request, times).await,
                 Err(refusal) => Err(refusal.clone()),
             };
+            counter.count(result.as_ref().err());
             let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             match &result {
                 Ok(answer) => {

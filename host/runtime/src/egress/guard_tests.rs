@@ -92,7 +92,7 @@ fn guard(approved: &[&str], policy: EgressPolicy) -> Guard {
 
 fn guard_with(approved: &[&str], policy: EgressPolicy, tls: Arc<rustls::ClientConfig>) -> Guard {
     let approved: Vec<_> = approved.iter().map(|text| text.parse().unwrap()).collect();
-    Guard::new(Arc::new(policy), tls, approved.into(), Arc::new(limits()))
+    Guard::new(Arc::new(policy), tls, approved.into(), Arc::new(limits()), Arc::default())
 }
 
 /// Approves the address and lets it be private.

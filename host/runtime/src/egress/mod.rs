@@ -11,6 +11,7 @@ mod destination;
 mod guard;
 mod policy;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,6 +48,45 @@ pub trait Egress: Send + Sync + 'static {
         request: http::Request<Body>,
         times: RequestTimes,
     ) -> BoxFuture<'static, Result<http::Response<Body>, EgressError>>;
+}
+
+/// What became of the requests of one connection since it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RequestCounts {
+    /// Got an answer, whatever its status.
+    pub answered: u64,
+    /// Went out, or tried to, and got no answer.
+    pub failed: u64,
+    /// Refused by the guard before anything was sent.
+    pub refused: u64,
+}
+
+/// [`RequestCounts`] in the making.
+#[derive(Debug, Default)]
+pub(crate) struct RequestCounter {
+    answered: AtomicU64,
+    failed: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl RequestCounter {
+    pub(crate) fn count(&self, error: Option<&EgressError>) {
+        let counter = match error {
+            None => &self.answered,
+            Some(error) if error.is_refusal() => &self.refused,
+            Some(_) => &self.failed,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn read(&self) -> RequestCounts {
+        RequestCounts {
+            answered: self.answered.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// Why a request failed. Says where to and what, never a path, a header or a body.

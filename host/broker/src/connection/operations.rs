@@ -146,7 +146,12 @@ impl Broker {
         access.require(Scope::Api)?;
         let record = self.connection_record(access.workspace(), id).await?;
         let Opened { provider, connection } = self.open(&record).await?;
-        all_items(LIST_LIMITS, async |page| provider.list_items(&connection, page).await).await
+        // Each page's future owns what it needs: one that borrows is not `Send` for whoever spawns this.
+        let list = |page: Option<String>| {
+            let (provider, connection) = (provider.clone(), connection.clone());
+            async move { provider.list_items(&connection, page.as_deref()).await }
+        };
+        all_items(LIST_LIMITS, list).await
     }
 
     /// Makes every resolve through this connection ask the provider again, from now on. Needs [`Scope::Admin`].
@@ -231,15 +236,15 @@ impl Broker {
 }
 
 /// Asks for page after page until the last, within the limits.
-async fn all_items(
-    limits: ListLimits,
-    list: impl AsyncFn(Option<&str>) -> Result<ItemPage, CallError>,
-) -> Result<Vec<Item>, BrokerError> {
+async fn all_items<F>(limits: ListLimits, list: impl Fn(Option<String>) -> F) -> Result<Vec<Item>, BrokerError>
+where
+    F: Future<Output = Result<ItemPage, CallError>>,
+{
     let all_pages = async {
         let mut items = Vec::new();
         let mut next: Option<String> = None;
         for _ in 0..limits.pages {
-            let page = list(next.as_deref()).await?;
+            let page = list(next.take()).await?;
             items.extend(page.items);
             if items.len() > limits.items {
                 return Err(BrokerError::TooManyItems(ListLimit::Items(limits.items)));
@@ -304,8 +309,8 @@ mod tests {
 
     #[tokio::test]
     async fn all_pages_are_read_to_the_last() {
-        let items = all_items(LIMITS, async |next| {
-            Ok(match next {
+        let items = all_items(LIMITS, |next| async move {
+            Ok(match next.as_deref() {
                 None => page(2, Some("second")),
                 Some("second") => page(0, Some("third")),
                 _ => page(1, None),
@@ -319,10 +324,10 @@ mod tests {
         let too_many = |error: BrokerError, limit: ListLimit| {
             assert!(matches!(error, BrokerError::TooManyItems(l) if l == limit), "{error}")
         };
-        too_many(all_items(LIMITS, async |_| Ok(page(1, Some("more")))).await.unwrap_err(), ListLimit::Pages(5));
-        too_many(all_items(LIMITS, async |_| Ok(page(6, Some("more")))).await.unwrap_err(), ListLimit::Items(10));
+        too_many(all_items(LIMITS, |_| async { Ok(page(1, Some("more"))) }).await.unwrap_err(), ListLimit::Pages(5));
+        too_many(all_items(LIMITS, |_| async { Ok(page(6, Some("more"))) }).await.unwrap_err(), ListLimit::Items(10));
         let limits = ListLimits { time: Duration::from_millis(20), ..LIMITS };
-        let slow = all_items(limits, async |_| {
+        let slow = all_items(limits, |_| async {
             tokio::time::sleep(Duration::from_millis(15)).await;
             Ok(page(1, Some("more")))
         });

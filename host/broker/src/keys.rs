@@ -16,7 +16,6 @@
 //! Keys are wiped when dropped and print as a placeholder.
 
 use std::fmt;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -29,6 +28,7 @@ use zeroize::Zeroizing;
 
 use crate::client_key::ClientKey;
 use crate::envelope::{EnvelopeError, KeyBytes, SealingKey};
+use crate::private_file;
 
 /// Why a key could not be had or used.
 #[derive(Debug, Error)]
@@ -139,10 +139,10 @@ impl MasterKey {
     /// [`KeyError::File`], [`KeyError::Malformed`], and [`KeyError::FileNotPrivate`] when group or others may read it.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, KeyError> {
         let path = path.as_ref();
-        let hex = read_private(path).map_err(|error| match error {
-            ReadError::Io(error) => file_error(path, &error),
-            ReadError::NotPrivate => KeyError::FileNotPrivate(path.into()),
-        })?;
+        if !private_file::is_private(path).map_err(|error| file_error(path, &error))? {
+            return Err(KeyError::FileNotPrivate(path.into()));
+        }
+        let hex = Zeroizing::new(std::fs::read_to_string(path).map_err(|error| file_error(path, &error))?);
         parse_hex(&hex, || path.display().to_string()).map(Self)
     }
 
@@ -160,7 +160,7 @@ impl MasterKey {
             Err(error) => return Err(file_error(path, &error)),
         }
         let key = Self::generate()?;
-        match write_new_private(path, key.to_hex().expose_secret()) {
+        match private_file::create(path, key.to_hex().expose_secret().as_bytes()) {
             Ok(()) => Ok(key),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Self::from_file(path),
             Err(error) => Err(file_error(path, &error)),
@@ -262,42 +262,6 @@ pub(crate) fn parse_hex(hex: &str, place: impl FnOnce() -> String) -> Result<Key
 
 fn file_error(path: &Path, error: &std::io::Error) -> KeyError {
     KeyError::File { path: path.into(), reason: error.to_string() }
-}
-
-enum ReadError {
-    Io(std::io::Error),
-    NotPrivate,
-}
-
-fn read_private(path: &Path) -> Result<Zeroizing<String>, ReadError> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        let mode = std::fs::metadata(path).map_err(ReadError::Io)?.permissions().mode();
-        if mode & 0o077 != 0 {
-            return Err(ReadError::NotPrivate);
-        }
-    }
-    std::fs::read_to_string(path).map(Zeroizing::new).map_err(ReadError::Io)
-}
-
-/// Writes a file that only its owner may read; fails when it exists already.
-fn write_new_private(path: &Path, contents: &str) -> std::io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.new", uuid::Uuid::new_v4()));
-    let temporary = path.with_file_name(name);
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(&temporary).and_then(|mut file| {
-        writeln!(file, "{contents}")?;
-        file.sync_all()?;
-        // A hard link, because it fails where renaming would replace a key that another process has just made.
-        std::fs::hard_link(&temporary, path)
-    });
-    let _ = std::fs::remove_file(&temporary);
-    written
 }
 
 #[cfg(test)]

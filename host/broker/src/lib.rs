@@ -104,6 +104,7 @@ mod flight;
 mod id;
 mod keyring;
 mod keys;
+mod private_file;
 mod record_cache;
 mod resolve;
 pub mod storage;

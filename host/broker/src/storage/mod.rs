@@ -6,7 +6,6 @@
 //!
 //! No record contains a secret: what is secret arrives here sealed. Implementations know nothing of keys.
 
-mod rows;
 mod sqlite;
 
 use async_trait::async_trait;

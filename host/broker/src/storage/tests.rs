@@ -243,6 +243,16 @@ async fn uses_are_counted_without_losing_any() {
 }
 
 #[tokio::test]
+async fn a_new_file_can_be_opened_by_several_at_the_same_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keyway.db");
+    let opening: Vec<_> = (0..8).map(|_| tokio::spawn(SqliteStorage::open(file.clone()))).collect();
+    for opened in opening {
+        assert!(opened.await.unwrap().unwrap().workspaces().await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_is_no_database_is_refused_and_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("notes.txt");

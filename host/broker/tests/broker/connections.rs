@@ -1,9 +1,14 @@
 //! Connections with the 1Password component and the emulator.
 
-use keyway::keyway_runtime::{CallError, ProviderError, Settings};
-use keyway::{BrokerError, CacheTtl, ConnectionChanges, InvalidInput, Thing};
+use std::time::Duration;
 
-use crate::support::World;
+use keyway::keyway_runtime::{CallError, ProviderError, ProviderFolder, Runtime, Settings};
+use keyway::{
+    Access, Broker, BrokerError, CacheTtl, ConnectionChanges, InvalidInput, MasterKey, NewConnection, Scope,
+    SqliteStorage, Thing,
+};
+
+use crate::support::{World, component};
 
 #[tokio::test]
 async fn a_connection_is_verified_and_shown_without_its_token() {
@@ -139,4 +144,33 @@ async fn a_connection_that_is_not_there_cannot_be_changed() {
     let unknown = uuid::Uuid::nil().into();
     let error = world.broker.update_connection(&world.access, unknown, ConnectionChanges::default()).await.unwrap_err();
     assert!(matches!(error, BrokerError::NotFound(Thing::Connection)));
+}
+
+#[tokio::test]
+async fn a_provider_that_is_put_into_the_folder_can_be_connected_without_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = Runtime::builder().build().unwrap();
+    let providers = ProviderFolder::open(&runtime, folder.path()).await.unwrap();
+    let storage = SqliteStorage::in_memory().await.unwrap();
+    let builder = Broker::builder(runtime, storage, MasterKey::generate().unwrap());
+    let broker = builder.provider_folder(providers).open().await.unwrap();
+    let created = broker.create_workspace("Acme", Scope::Api).await.unwrap();
+    let access = Access::operator(created.workspace.id, "tests");
+    let new = || NewConnection {
+        name: "Echo".into(),
+        provider_type: "echo".into(),
+        settings: Settings::new().with("token", "token"),
+        ..NewConnection::default()
+    };
+    let error = broker.connect(&access, new()).await.unwrap_err();
+    assert!(matches!(&error, BrokerError::ProviderNotInstalled { installed, .. } if installed.is_empty()), "{error}");
+
+    std::fs::write(folder.path().join("echo.wasm"), component("fixtures/echo")).unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while broker.providers().get("echo").is_none() {
+        assert!(std::time::Instant::now() < deadline, "the provider was not found");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let connection = broker.connect(&access, new()).await.unwrap();
+    assert_eq!(broker.list_items(&access, connection.id).await.unwrap().len(), 3);
 }

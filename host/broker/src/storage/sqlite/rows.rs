@@ -5,7 +5,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
-use super::{
+use crate::storage::{
     ApiKeyRecord, ConnectionRecord, Constraint, EntryRecord, MasterKeyRecord, StorageError, WorkspaceKeyRecord,
     WorkspaceRecord,
 };

@@ -4,8 +4,9 @@
 //! sk_ | lookup id (16 characters) | secret (48 characters)      lower-case base32, so that a double click selects all of it
 //! ```
 //!
-//! The database holds the lookup id and the SHA-256 hash of the whole key; a key of 240 random bits needs no slow hash. A key is found by its lookup id,
-//! which is no secret, and then compared by hash in constant time, so no lookup depends on secret bytes. The key itself is shown once, when it is made.
+//! The database holds the lookup id and the SHA-256 hash of the whole key; a key of 240 random bits needs no slow hash.
+//! A key is found by its lookup id, which is no secret, and then compared by hash in constant time, so no lookup
+//! depends on secret bytes. The key itself is shown once, when it is made.
 
 use std::fmt;
 use std::str::FromStr;
@@ -145,7 +146,8 @@ pub enum Actor {
 }
 
 impl Access {
-    /// Full access to a workspace for the code that embeds the broker, which is trusted. `name` says who it is, for example `command line`.
+    /// Full access to a workspace for the code that embeds the broker, which is trusted. `name` says who it is, for
+    /// example `command line`.
     pub fn operator(workspace: WorkspaceId, name: impl Into<String>) -> Self {
         Self { workspace, actor: Actor::Operator(name.into()), scopes: Scopes::ALL }
     }

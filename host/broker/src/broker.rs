@@ -1,6 +1,7 @@
 //! The broker itself: what its operations share, and how it is put together.
 //!
-//! The operations are beside what they are about: [`crate::workspace`], [`crate::connection`], [`crate::entry`], [`crate::resolve`].
+//! The operations are beside what they are about: [`crate::workspace`], [`crate::connection`], [`crate::entry`],
+//! [`crate::resolve`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +23,8 @@ use crate::storage::{ApiKeyRecord, ConnectionRecord, EntryRecord, EntrySelector,
 /// How many records of each kind are kept in memory; a few hundred bytes each.
 const RECORDS: u64 = 10_000;
 
-/// How many connections are kept open, and for how long one that is not used. An open one holds its settings and a login session.
+/// How many connections are kept open, and for how long one that is not used. An open one holds its settings and a
+/// login session.
 const OPEN_CONNECTIONS: u64 = 10_000;
 const OPEN_WHEN_IDLE: Duration = Duration::from_secs(60 * 60);
 
@@ -55,7 +57,8 @@ impl std::fmt::Debug for Broker {
 }
 
 impl Broker {
-    /// Begins to put a broker together: the runtime that runs providers, the database, and what wraps its keys (a [`MasterKey`](crate::MasterKey)).
+    /// Begins to put a broker together: the runtime that runs providers, the database, and what wraps its keys (a
+    /// [`MasterKey`](crate::MasterKey)).
     pub fn builder(runtime: Runtime, storage: impl Storage, keys: impl KeyWrapper) -> BrokerBuilder {
         BrokerBuilder {
             runtime,
@@ -159,7 +162,8 @@ impl BrokerBuilder {
     /// Opens the broker.
     ///
     /// # Errors
-    /// [`KeyError::WrongMasterKey`](crate::KeyError::WrongMasterKey) when the database was made with another master key; errors of the database.
+    /// [`KeyError::WrongMasterKey`](crate::KeyError::WrongMasterKey) when the database was made with another master
+    /// key; errors of the database.
     pub async fn open(self) -> Result<Broker, BrokerError> {
         let keyring = Keyring::open(self.storage.clone(), self.keys, self.clock.now().timestamp()).await?;
         let opened = Cache::builder().max_capacity(OPEN_CONNECTIONS).time_to_idle(OPEN_WHEN_IDLE).build();

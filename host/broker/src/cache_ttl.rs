@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::InvalidInput;
 
-/// A cache duration in whole seconds. [`CacheTtl::OFF`] (0) means that every resolve asks the provider, and nothing is written.
+/// A cache duration in whole seconds. [`CacheTtl::OFF`] (0) means that every resolve asks the provider, and nothing is
+/// written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct CacheTtl(u32);

@@ -1,8 +1,8 @@
 //! What time it is, as a trait, so that tests of durations are exact and take no time.
 //!
-//! A duration is measured on two clocks at once, and the longer answer counts: the wall clock misses nothing while the machine
-//! sleeps but can be set back; the monotonic one cannot be set back but may stand still during sleep. So a cached value can
-//! only ever be taken for older than it is, never for younger.
+//! A duration is measured on two clocks at once, and the longer answer counts: the wall clock misses nothing while the
+//! machine sleeps but can be set back; the monotonic one cannot be set back but may stand still during sleep. So a
+//! cached value can only ever be taken for older than it is, never for younger.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,7 +17,8 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// A moment from a wall-clock time and a monotonic one, counted from an origin that is the same for all moments of a clock.
+    /// A moment from a wall-clock time and a monotonic one, counted from an origin that is the same for all moments of
+    /// a clock.
     pub fn new(wall: Timestamp, monotonic: Duration) -> Self {
         Self { wall, monotonic }
     }

@@ -4,14 +4,16 @@
 //! version (1 byte, 1) | key term (4 bytes, network order) | nonce (12 bytes, random) | AES-256-GCM ciphertext and tag (16 bytes)
 //! ```
 //!
-//! **Invariant:** an envelope opens only in the place it was sealed for. The associated data names the workspace, table, row,
-//! column and row version, each with its length before it so that no two places have the same encoding, and begins with the
-//! envelope's own version and key term. A ciphertext that was moved to another row, column or workspace, put back after the row had
-//! changed, cut off or altered by one bit fails to open; it never opens as something else. What cannot be seen from inside the
-//! database is a whole row put back together with its version number: that is a restored backup, and the audit trail's matter.
+//! **Invariant:** an envelope opens only in the place it was sealed for. The associated data names the workspace,
+//! table, row, column and row version, each with its length before it so that no two places have the same encoding, and
+//! begins with the envelope's own version and key term. A ciphertext that was moved to another row, column or
+//! workspace, put back after the row had changed, cut off or altered by one bit fails to open; it never opens as
+//! something else. What cannot be seen from inside the database is a whole row put back together with its version
+//! number: that is a restored backup, and the audit trail's matter.
 //!
-//! **Nonces** are random, so one key may seal only so many times before two of them could be equal. [`SealingKey`] therefore spends an
-//! allowance, and refuses when it has none; whoever hands out allowances ([`crate::keyring`]) counts them per key term, durably.
+//! **Nonces** are random, so one key may seal only so many times before two of them could be equal. [`SealingKey`]
+//! therefore spends an allowance, and refuses when it has none; whoever hands out allowances ([`crate::keyring`])
+//! counts them per key term, durably.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,8 +1,8 @@
 //! What can go wrong, kept apart by whose fault it is: the caller's ([`InvalidInput`] and the like), the provider's
 //! ([`ProviderError`]), the sandbox's ([`SandboxError`]) or the host's own (keys, sealed data, storage).
 //!
-//! Every message is for a person and says what to do. No message contains a secret. Messages of the host's own errors may name files
-//! and tables; [`BrokerError::is_internal`] tells a server which ones to log instead of to show.
+//! Every message is for a person and says what to do. No message contains a secret. Messages of the host's own errors
+//! may name files and tables; [`BrokerError::is_internal`] tells a server which ones to log instead of to show.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,7 +1,8 @@
 //! One fetch for all who want the same thing at the same time.
 //!
-//! **Invariant:** at most one fetch runs for a key, and it always runs to its end. It runs in a task of its own, so a caller that is
-//! cancelled takes nothing away from the others. When a fetch ends, whatever way, its key is free again before anybody is told.
+//! **Invariant:** at most one fetch runs for a key, and it always runs to its end. It runs in a task of its own, so a
+//! caller that is cancelled takes nothing away from the others. When a fetch ends, whatever way, its key is free again
+//! before anybody is told.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -48,8 +49,8 @@ where
 
     /// Joins the fetch of `key` that is running, or starts one.
     ///
-    /// `ready` is asked first when none is running: the result of a fetch that ended between the caller's look at the cache and now is
-    /// there by then, so nothing is fetched twice. Must be called within a Tokio runtime.
+    /// `ready` is asked first when none is running: the result of a fetch that ended between the caller's look at the
+    /// cache and now is there by then, so nothing is fetched twice. Must be called within a Tokio runtime.
     pub(crate) fn join<F>(&self, key: K, ready: impl FnOnce() -> Option<V>, fetch: impl FnOnce() -> F) -> Flight<V>
     where
         F: Future<Output = V> + Send + 'static,

@@ -1,4 +1,5 @@
-//! The two levels of keys: a master key outside the database wraps one key for each workspace; everything else is derived.
+//! The two levels of keys: a master key outside the database wraps one key for each workspace; everything else is
+//! derived.
 //!
 //! ```text
 //! master key (file, environment; a key service behind KeyWrapper)
@@ -8,10 +9,11 @@
 //!        └─ HKDF "client encryption"  what people copy from the workspace's settings and clients encrypt under
 //! ```
 //!
-//! **Why the workspace key itself encrypts nothing:** everyone who uses the API of a workspace holds its client encryption key. Were
-//! that the workspace key, each of them could open the connections' tokens as soon as they got hold of the database or of a backup. As siblings
-//! under HKDF-SHA256 (RFC 5869), the client encryption key says nothing about the other two, nor about the key above them. It also keeps the counts
-//! right: how often clients seal is unknown, so the keys whose uses are counted must not be theirs.
+//! **Why the workspace key itself encrypts nothing:** everyone who uses the API of a workspace holds its client
+//! encryption key. Were that the workspace key, each of them could open the connections' tokens as soon as they got
+//! hold of the database or of a backup. As siblings under HKDF-SHA256 (RFC 5869), the client encryption key says
+//! nothing about the other two, nor about the key above them. It also keeps the counts right: how often clients seal is
+//! unknown, so the keys whose uses are counted must not be theirs.
 //!
 //! Keys are wiped when dropped and print as a placeholder.
 
@@ -72,7 +74,8 @@ pub enum KeyError {
     Envelope(#[from] EnvelopeError),
 }
 
-/// Names a master key without saying anything about it, so that a wrong one is recognised before anything is opened with it.
+/// Names a master key without saying anything about it, so that a wrong one is recognised before anything is opened
+/// with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyId(pub [u8; 16]);
 
@@ -88,8 +91,8 @@ pub trait KeyWrapper: Send + Sync + 'static {
     /// The id of the master key.
     fn key_id(&self) -> KeyId;
 
-    /// Encrypts a workspace key. `term` counts the master keys of a database from 1; `associated` is data that must be given again to
-    /// [`unwrap`](Self::unwrap), and without which nothing must open.
+    /// Encrypts a workspace key. `term` counts the master keys of a database from 1; `associated` is data that must be
+    /// given again to [`unwrap`](Self::unwrap), and without which nothing must open.
     async fn wrap(&self, term: u32, key: &[u8; 32], associated: &[u8]) -> Result<Vec<u8>, KeyError>;
 
     /// Decrypts a workspace key.
@@ -98,7 +101,8 @@ pub trait KeyWrapper: Send + Sync + 'static {
 
 /// A master key that this process holds: 256 bits.
 ///
-/// It is the one thing that must be kept apart from the database and its backups. Without it nothing in the database opens; with both, everything does.
+/// It is the one thing that must be kept apart from the database and its backups. Without it nothing in the database
+/// opens; with both, everything does.
 pub struct MasterKey(KeyBytes);
 
 impl fmt::Debug for MasterKey {
@@ -146,7 +150,8 @@ impl MasterKey {
         parse_hex(&hex, || path.display().to_string()).map(Self)
     }
 
-    /// The key in a file; when there is no such file, a new key that is written to it first, readable by its owner only.
+    /// The key in a file; when there is no such file, a new key that is written to it first, readable by its owner
+    /// only.
     ///
     /// The file appears complete or not at all. When two processes do this at the same time, both get the same key.
     ///
@@ -336,7 +341,8 @@ mod tests {
         assert!(key.storage_key(1).open(b"", &sealed, String::new).is_err());
     }
 
-    /// Data that was sealed once must open for ever, so the derivation may not change by accident. The values were computed with Python's `hmac`.
+    /// Data that was sealed once must open for ever, so the derivation may not change by accident. The values were
+    /// computed with Python's `hmac`.
     #[test]
     fn derivation_is_frozen() {
         let bytes = KeyBytes::new([7; 32]);

@@ -1,8 +1,10 @@
-//! What a platform embeds to use its customers' secret managers: workspaces, connections, vault entries, and resolving them.
+//! What a platform embeds to use its customers' secret managers: workspaces, connections, vault entries, and resolving
+//! them.
 //!
-//! A *workspace* belongs to one customer and has keys of its own. A *connection* holds the settings with which a provider, a sandboxed
-//! WebAssembly component, reaches the customer's secret manager. A *vault entry* says whose credentials for which site they are; it is bound to
-//! an item of a connection. To *resolve* an entry is to get the item's user name, password and current one-time code.
+//! A *workspace* belongs to one customer and has keys of its own. A *connection* holds the settings with which a
+//! provider, a sandboxed WebAssembly component, reaches the customer's secret manager. A *vault entry* says whose
+//! credentials for which site they are; it is bound to an item of a connection. To *resolve* an entry is to get the
+//! item's user name, password and current one-time code.
 //!
 //! # Example
 //!
@@ -74,15 +76,18 @@
 //!
 //! # What holds
 //!
-//! * **Nothing secret is at rest in plain.** Settings and credentials are sealed (AES-256-GCM) under a key of their workspace, which is itself
-//!   wrapped by the master key. Each ciphertext is bound to its workspace, table, row, column and the row's version, so that none can be
-//!   moved or put back unnoticed. API keys are stored as hashes.
-//! * **Who uses the API cannot open the database.** The key that a workspace's clients encrypt under is derived from the workspace key beside
-//!   those that seal settings and cached secrets; it says nothing about them.
-//! * **Cached secrets are ciphertext in memory,** used until they are as old as the entry's (else the connection's) [`CacheTtl`], not after. One-time codes
-//!   are live every time; their type ([`OneTimeCode`]) fits nowhere into the cache. Concurrent misses for one item make one call.
-//! * **Every operation takes an [`Access`]** and sees its workspace only; what is another's is answered like what does not exist.
-//! * **Errors stay apart** by whose fault they are: the request's, the provider's, the sandbox's or the host's own; see [`BrokerError`].
+//! * **Nothing secret is at rest in plain.** Settings and credentials are sealed (AES-256-GCM) under a key of their
+//!   workspace, which is itself wrapped by the master key. Each ciphertext is bound to its workspace, table, row,
+//!   column and the row's version, so that none can be moved or put back unnoticed. API keys are stored as hashes.
+//! * **Who uses the API cannot open the database.** The key that a workspace's clients encrypt under is derived from
+//!   the workspace key beside those that seal settings and cached secrets; it says nothing about them.
+//! * **Cached secrets are ciphertext in memory,** used until they are as old as the entry's (else the connection's)
+//!   [`CacheTtl`], not after. One-time codes are live every time; their type ([`OneTimeCode`]) fits nowhere into the
+//!   cache. Concurrent misses for one item make one call.
+//! * **Every operation takes an [`Access`]** and sees its workspace only; what is another's is answered like what does
+//!   not exist.
+//! * **Errors stay apart** by whose fault they are: the request's, the provider's, the sandbox's or the host's own; see
+//!   [`BrokerError`].
 //!
 //! The crate knows nothing of HTTP; the server and the `keyway` command line are built on it.
 

@@ -1,7 +1,7 @@
 //! Files that only their owner may read.
 //!
-//! A new one appears complete and with its final mode, or not at all: it is made under another name and then linked, which, other than
-//! renaming, fails when the name is taken meanwhile.
+//! A new one appears complete and with its final mode, or not at all: it is made under another name and then linked,
+//! which, other than renaming, fails when the name is taken meanwhile.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};

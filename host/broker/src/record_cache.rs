@@ -1,8 +1,9 @@
 //! Records that every request needs, kept in memory so that a resolve from the cache touches no database.
 //!
-//! **Invariant:** after a change made by this process was acknowledged, nobody is given the record from before it. A change calls
-//! [`forget`](RecordCache::forget) after it is durable; a load that began before that is still returned to whoever asked for it then, but not kept. Changes
-//! made by another process (the command line beside a server) are seen after [`MAX_AGE`] at the latest.
+//! **Invariant:** after a change made by this process was acknowledged, nobody is given the record from before it. A
+//! change calls [`forget`](RecordCache::forget) after it is durable; a load that began before that is still returned to
+//! whoever asked for it then, but not kept. Changes made by another process (the command line beside a server) are seen
+//! after [`MAX_AGE`] at the latest.
 
 use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
@@ -10,8 +11,8 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 
-/// For how long a record is used without asking the database again. Short, because it is how long another process's revocation of a key, say,
-/// takes to be seen; long enough that a busy record costs one read in thousands of requests.
+/// For how long a record is used without asking the database again. Short, because it is how long another process's
+/// revocation of a key, say, takes to be seen; long enough that a busy record costs one read in thousands of requests.
 pub(crate) const MAX_AGE: Duration = Duration::from_secs(1);
 
 /// A bounded cache of records.

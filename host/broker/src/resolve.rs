@@ -68,15 +68,15 @@ pub struct Timings {
 }
 
 impl Broker {
-    /// Resolves a bound entry: user name and password from the cache if its duration allows, else live; a one-time code always live. Needs
-    /// [`Scope::Resolve`].
+    /// Resolves a bound entry: user name and password from the cache if its duration allows, else live; a one-time code
+    /// always live. Needs [`Scope::Resolve`].
     ///
-    /// The entry's own cache duration counts, else its connection's. Callers that miss the cache for the same item at the same time share one
-    /// call to the provider; a caller that goes away takes nothing from the others.
+    /// The entry's own cache duration counts, else its connection's. Callers that miss the cache for the same item at
+    /// the same time share one call to the provider; a caller that goes away takes nothing from the others.
     ///
     /// # Errors
-    /// [`BrokerError::NotFound`], [`BrokerError::NotBound`], and whatever the provider or the sandbox answers. A failure is never answered with a
-    /// value that is too old.
+    /// [`BrokerError::NotFound`], [`BrokerError::NotBound`], and whatever the provider or the sandbox answers. A
+    /// failure is never answered with a value that is too old.
     pub async fn resolve(&self, access: &Access, request: ResolveRequest) -> Result<Resolution, BrokerError> {
         let started = Instant::now();
         access.require(Scope::Resolve)?;

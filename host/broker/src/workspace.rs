@@ -39,7 +39,8 @@ pub struct CreatedWorkspace {
     pub workspace: Workspace,
     /// Its first API key: `sk_` and 64 characters.
     pub api_key: SecretString,
-    /// The key that its clients encrypt credentials under: 64 hexadecimal digits. It can be shown again, see [`Broker::encryption_key`].
+    /// The key that its clients encrypt credentials under: 64 hexadecimal digits. It can be shown again, see
+    /// [`Broker::encryption_key`].
     pub encryption_key: SecretString,
 }
 
@@ -93,7 +94,8 @@ impl Broker {
 
     /// The key that the workspace's clients encrypt credentials under: 64 hexadecimal digits. Needs [`Scope::Admin`].
     ///
-    /// It opens what clients have encrypted, and nothing that the broker has: neither connections' settings nor cached secrets.
+    /// It opens what clients have encrypted, and nothing that the broker has: neither connections' settings nor cached
+    /// secrets.
     ///
     /// # Errors
     /// [`BrokerError::Forbidden`], [`BrokerError::NotFound`].

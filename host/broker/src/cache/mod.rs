@@ -2,18 +2,22 @@
 //!
 //! **Invariants**
 //!
-//! * A value is in memory as ciphertext only, sealed for its connection and reference under a key that exists in this process alone.
-//! * A value is used until it is as old as the reader's cache duration, not after. The duration is applied when reading, so a lowered one counts at once. The
-//!   age is counted from before the provider was asked. With a duration of 0 nothing is looked up, shared or written.
+//! * A value is in memory as ciphertext only, sealed for its connection and reference under a key that exists in this
+//!   process alone.
+//! * A value is used until it is as old as the reader's cache duration, not after. The duration is applied when
+//!   reading, so a lowered one counts at once. The age is counted from before the provider was asked. With a duration
+//!   of 0 nothing is looked up, shared or written.
 //! * One-time codes are never in it. What it takes are [`Credentials`], which cannot hold one.
 //! * Concurrent misses for one item make one call ([`crate::flight`]).
-//! * Whoever asks after the cache was cleared gets nothing that was fetched before: the connection's generation is part of what a
-//!   value, and a running fetch, is found by.
-//! * A failure never removes or replaces a value. A missing item is remembered for a few seconds, beside the value that may still be used.
+//! * Whoever asks after the cache was cleared gets nothing that was fetched before: the connection's generation is part
+//!   of what a value, and a running fetch, is found by.
+//! * A failure never removes or replaces a value. A missing item is remembered for a few seconds, beside the value that
+//!   may still be used.
 //!
-//! **Refreshing:** values that are read often are fetched anew shortly before they are too old, in the background, each at
-//! a moment of its own drawn within the last 5 % of its duration (a minute at most). So entries that were first resolved together do not all go to the provider in the
-//! same second again; nobody waits; and if the provider is out of order, the value serves until its duration is over. It costs no more calls than expiry.
+//! **Refreshing:** values that are read often are fetched anew shortly before they are too old, in the background, each
+//! at a moment of its own drawn within the last 5 % of its duration (a minute at most). So entries that were first
+//! resolved together do not all go to the provider in the same second again; nobody waits; and if the provider is out
+//! of order, the value serves until its duration is over. It costs no more calls than expiry.
 
 mod policy;
 mod sealed;
@@ -164,7 +168,8 @@ impl SecretCache {
         Arc::new(Self { clock, options, values, missing, flights: Flights::default() })
     }
 
-    /// Finds an item's values: in the cache what may be, from the provider what must be. `fetch` is the provider's call.
+    /// Finds an item's values: in the cache what may be, from the provider what must be. `fetch` is the provider's
+    /// call.
     pub(crate) async fn get<F, Fut>(self: &Arc<Self>, lookup: Lookup, fetch: F) -> Result<Found, FetchError>
     where
         F: FnOnce(Fields) -> Fut,
@@ -195,7 +200,8 @@ impl SecretCache {
                 let one_time_code = fetched.one_time_code.as_ref().map(OneTimeCode::copy);
                 Ok(Found { one_time_code, provider_time: Some(*took), ..cached.found() })
             }
-            // Also when a call for the code is due anyway and the rest of the value is due to be refreshed: one call for both.
+            // Also when a call for the code is due anyway and the rest of the value is due to be refreshed: one call
+            // for both.
             _ => {
                 let fields = match (wants_credentials, wanted.one_time_code) {
                     (true, true) => Fields::ALL,
@@ -292,7 +298,8 @@ impl SecretCache {
         )
     }
 
-    /// What need not be asked after all: a fetch has brought it since the caller looked, or the item was missing a moment ago.
+    /// What need not be asked after all: a fetch has brought it since the caller looked, or the item was missing a
+    /// moment ago.
     fn ready(&self, lookup: &Lookup, fields: Fields) -> Option<Answer> {
         let missing = self.missing.get(&lookup.item).filter(|missing| {
             let age = self.clock.now().since(missing.asked_at);

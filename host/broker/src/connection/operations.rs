@@ -31,7 +31,8 @@ pub struct ListLimits {
     pub time: Duration,
 }
 
-/// More items than any account of the known secret managers holds; and less time than the 60 s after which the published clients give up.
+/// More items than any account of the known secret managers holds; and less time than the 60 s after which the
+/// published clients give up.
 pub const LIST_LIMITS: ListLimits = ListLimits { items: 50_000, pages: 500, time: Duration::from_secs(50) };
 
 /// A connection that is ready for calls.
@@ -42,10 +43,12 @@ pub(crate) struct Opened {
 }
 
 impl Broker {
-    /// Makes a connection: the provider logs in with the settings first, and nothing is stored if it cannot. Needs [`Scope::Admin`].
+    /// Makes a connection: the provider logs in with the settings first, and nothing is stored if it cannot. Needs
+    /// [`Scope::Admin`].
     ///
     /// # Errors
-    /// [`BrokerError::NotVerified`] with what the provider said, [`BrokerError::ProviderNotInstalled`], [`BrokerError::Invalid`].
+    /// [`BrokerError::NotVerified`] with what the provider said, [`BrokerError::ProviderNotInstalled`],
+    /// [`BrokerError::Invalid`].
     pub async fn connect(&self, access: &Access, new: NewConnection) -> Result<Connection, BrokerError> {
         access.require(Scope::Admin)?;
         required("name", &new.name, NAME_LIMIT)?;
@@ -80,12 +83,14 @@ impl Broker {
         record.try_into()
     }
 
-    /// Changes a connection. New settings are checked with the provider first, and if it refuses them, nothing changes at all. Needs [`Scope::Admin`].
+    /// Changes a connection. New settings are checked with the provider first, and if it refuses them, nothing changes
+    /// at all. Needs [`Scope::Admin`].
     ///
     /// New settings, or a cache duration of "off", drop what was cached.
     ///
     /// # Errors
-    /// As [`connect`](Self::connect); [`BrokerError::NotFound`]; [`BrokerError::Changed`] when somebody else changed it at the same time.
+    /// As [`connect`](Self::connect); [`BrokerError::NotFound`]; [`BrokerError::Changed`] when somebody else changed it
+    /// at the same time.
     pub async fn update_connection(
         &self,
         access: &Access,
@@ -181,8 +186,8 @@ impl Broker {
         record.ok_or(BrokerError::NotFound(Thing::Connection))
     }
 
-    /// Opens a connection for calls, or returns the one that is open: its login session and network connections are used again for as long as the
-    /// settings stay the same.
+    /// Opens a connection for calls, or returns the one that is open: its login session and network connections are
+    /// used again for as long as the settings stay the same.
     pub(crate) async fn open(&self, record: &ConnectionRecord) -> Result<Opened, BrokerError> {
         let provider = self.provider(&record.provider_type)?;
         let key = (record.id, record.version);

@@ -38,8 +38,8 @@ impl SealedPart {
         codec::encode(&fields)
     }
 
-    /// From the plaintext. The provider's type must be the one that it was sealed with: settings of one provider are never
-    /// given to another.
+    /// From the plaintext. The provider's type must be the one that it was sealed with: settings of one provider are
+    /// never given to another.
     pub(super) fn decode(plaintext: &[u8], provider_type: &str) -> Result<Self, CodecError> {
         let mut fields = Decoder::new(plaintext)?;
         if fields.optional()? != Some(FORM) || fields.text()? != provider_type {

@@ -1,11 +1,11 @@
 //! Vault entries: a user's credentials for a site, either bound to a provider's item or the entry's own.
 //!
-//! **Invariant:** an entry has a whole binding or none, and never both a binding and credentials; its connection belongs to its workspace. The
-//! type [`CredentialSource`] cannot express anything else, [`NewEntry::check`] turns what a client sent into it, and the database's
-//! constraints hold it against requests that race.
+//! **Invariant:** an entry has a whole binding or none, and never both a binding and credentials; its connection
+//! belongs to its workspace. The type [`CredentialSource`] cannot express anything else, [`NewEntry::check`] turns what
+//! a client sent into it, and the database's constraints hold it against requests that race.
 //!
-//! An entry's own credentials arrive encrypted under the client encryption key and are returned as they came. At rest they are sealed
-//! once more, because the clients' format says nothing about where a value belongs.
+//! An entry's own credentials arrive encrypted under the client encryption key and are returned as they came. At rest
+//! they are sealed once more, because the clients' format says nothing about where a value belongs.
 
 mod new;
 mod operations;

@@ -1,7 +1,8 @@
 //! A vault entry to be created, and the rules for it.
 //!
-//! The published clients check some of these rules themselves, others none; here they are checked whoever calls. A rule that needs the database
-//! (the connection exists, the pair of user and domain is new) is checked where the entry is stored.
+//! The published clients check some of these rules themselves, others none; here they are checked whoever calls. A rule
+//! that needs the database (the connection exists, the pair of user and domain is new) is checked where the entry is
+//! stored.
 
 use std::fmt;
 
@@ -128,7 +129,8 @@ pub(super) struct CheckedEntry {
     pub(super) credentials: CredentialSource,
 }
 
-/// What a client encrypted must open, or every later reader would take the ciphertext for the value. An encrypted `null` is no value.
+/// What a client encrypted must open, or every later reader would take the ciphertext for the value. An encrypted
+/// `null` is no value.
 fn checked_ciphertext(
     field: &'static str,
     ciphertext: Option<String>,

@@ -16,10 +16,12 @@ pub const ENTRIES_PER_PAGE: u32 = 1_000;
 impl Broker {
     /// Creates a vault entry. Needs [`Scope::Api`].
     ///
-    /// Whether the bound item exists is not asked, so that entries can be created in bulk, and while the provider cannot be reached.
+    /// Whether the bound item exists is not asked, so that entries can be created in bulk, and while the provider
+    /// cannot be reached.
     ///
     /// # Errors
-    /// [`BrokerError::Invalid`] with the rule that is broken, [`BrokerError::NotEncrypted`], [`BrokerError::EntryExists`].
+    /// [`BrokerError::Invalid`] with the rule that is broken, [`BrokerError::NotEncrypted`],
+    /// [`BrokerError::EntryExists`].
     pub async fn create_entry(&self, access: &Access, new: NewEntry) -> Result<VaultEntry, BrokerError> {
         access.require(Scope::Api)?;
         let keys = self.keyring().get(access.workspace()).await?;

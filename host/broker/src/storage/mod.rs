@@ -1,8 +1,9 @@
 //! Storage: what the broker needs of a database, and the records that it keeps there.
 //!
-//! **Invariant:** every method of [`Storage`] happens as a whole or not at all, and when it returns, its effect is durable. The broker never
-//! needs a transaction over two calls: where two requests could race, the database's own constraints decide (a unique
-//! pair of user and domain; an entry's connection exists and is of the same workspace), and the loser gets [`StorageError::Conflict`].
+//! **Invariant:** every method of [`Storage`] happens as a whole or not at all, and when it returns, its effect is
+//! durable. The broker never needs a transaction over two calls: where two requests could race, the database's own
+//! constraints decide (a unique pair of user and domain; an entry's connection exists and is of the same workspace),
+//! and the loser gets [`StorageError::Conflict`].
 //!
 //! No record contains a secret: what is secret arrives here sealed. Implementations know nothing of keys.
 
@@ -242,7 +243,8 @@ pub trait Storage: Send + Sync + 'static {
     /// A workspace's API keys in the order of their creation.
     async fn api_keys(&self, workspace: WorkspaceId) -> Result<Vec<ApiKeyRecord>, StorageError>;
 
-    /// Revokes an API key. Returns it as it is now; a key that was revoked before keeps its time. `None` when there is none.
+    /// Revokes an API key. Returns it as it is now; a key that was revoked before keeps its time. `None` when there is
+    /// none.
     async fn revoke_api_key(
         &self,
         workspace: WorkspaceId,

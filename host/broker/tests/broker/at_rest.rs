@@ -1,4 +1,5 @@
-//! What lies in the database file: no secret in any encoding, and nothing that can be moved, put back or altered unnoticed.
+//! What lies in the database file: no secret in any encoding, and nothing that can be moved, put back or altered
+//! unnoticed.
 
 use std::path::Path;
 

@@ -1,8 +1,9 @@
 //! [`Storage`] in an SQLite file.
 //!
-//! The file is readable by its owner only (SQLite gives its write-ahead log the same mode). Write-ahead logging lets readers
-//! and a writer work at the same time; `synchronous = FULL` makes a change durable before it is acknowledged; deleted data is overwritten with zeros. A
-//! writer that finds the database locked by another process waits up to five seconds. Migrations run when the database is opened.
+//! The file is readable by its owner only (SQLite gives its write-ahead log the same mode). Write-ahead logging lets
+//! readers and a writer work at the same time; `synchronous = FULL` makes a change durable before it is acknowledged;
+//! deleted data is overwritten with zeros. A writer that finds the database locked by another process waits up to five
+//! seconds. Migrations run when the database is opened.
 
 mod queries;
 mod rows;
@@ -69,14 +70,15 @@ impl SqliteStorage {
         Ok(Self { pool })
     }
 
-    /// Closes the database after the operations that are running. What was acknowledged is safe without this, too; it tidies up the write-ahead log.
+    /// Closes the database after the operations that are running. What was acknowledged is safe without this, too; it
+    /// tidies up the write-ahead log.
     pub async fn close(&self) {
         self.pool.close().await;
     }
 }
 
-/// Runs the migrations that have not run yet. Another process may be doing the same: whoever comes second fails at what the first has just
-/// done, and finds it done when it looks again.
+/// Runs the migrations that have not run yet. Another process may be doing the same: whoever comes second fails at what
+/// the first has just done, and finds it done when it looks again.
 async fn migrate(pool: &SqlitePool) -> Result<(), MigrateError> {
     let mut attempts = MIGRATIONS.iter().count() + 2;
     loop {
@@ -92,8 +94,8 @@ async fn migrate(pool: &SqlitePool) -> Result<(), MigrateError> {
 
 /// Creates the file with mode 0600; takes other people's rights away from one that exists.
 ///
-/// The database file itself is never opened here: closing it would release the locks that SQLite holds on it elsewhere in this process
-/// (<https://www.sqlite.org/howtocorrupt.html>, section 2.2).
+/// The database file itself is never opened here: closing it would release the locks that SQLite holds on it elsewhere
+/// in this process (<https://www.sqlite.org/howtocorrupt.html>, section 2.2).
 fn make_private(path: &Path) -> std::io::Result<()> {
     if !std::fs::exists(path)? {
         match private_file::create(path, b"") {

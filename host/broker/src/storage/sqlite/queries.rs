@@ -1,4 +1,5 @@
-//! The statements. Each method is one statement, which SQLite runs as a whole or not at all, or says why it is a transaction.
+//! The statements. Each method is one statement, which SQLite runs as a whole or not at all, or says why it is a
+//! transaction.
 
 use async_trait::async_trait;
 use jiff::Timestamp;

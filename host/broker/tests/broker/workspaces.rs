@@ -113,3 +113,27 @@ async fn an_unknown_workspace_is_not_found() {
     assert!(world.broker.get_workspace(world.access.workspace()).await.is_ok());
     assert_eq!(world.broker.list_workspaces().await.unwrap().len(), 1);
 }
+
+/// A server spawns them. What this asks is answered when it is compiled.
+#[tokio::test]
+async fn every_operation_can_run_in_a_task_of_its_own() {
+    fn task<F: Future + Send>(_: F) {}
+    let (world, connection) = World::connected().await;
+    let (broker, access) = (&world.broker, &world.access);
+    let entry = world.bind(&connection, "Wide World Importers").await;
+    task(broker.create_workspace("Acme", Scope::Api));
+    task(broker.list_workspaces());
+    task(broker.authenticate(&world.api_key));
+    task(broker.create_api_key(access, "key", Scope::Api));
+    task(broker.list_api_keys(access));
+    task(broker.encryption_key(access));
+    task(broker.connect(access, world.new_connection("automation")));
+    task(broker.update_connection(access, connection.id, Default::default()));
+    task(broker.list_connections(access));
+    task(broker.list_items(access, connection.id));
+    task(broker.clear_cache(access, connection.id));
+    task(broker.create_entry(access, keyway::NewEntry::default()));
+    task(broker.get_entry(access, &entry.id.into()));
+    task(broker.list_entries(access, None));
+    task(broker.resolve(access, keyway::ResolveRequest::new(entry.id)));
+}

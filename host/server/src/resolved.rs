@@ -35,7 +35,8 @@ struct Value {
     #[serde(serialize_with = "shown")]
     value: Option<SecretString>,
     source: &'static str,
-    age_seconds: u64,
+    #[serde(serialize_with = "seconds")]
+    age_seconds: Duration,
 }
 
 #[derive(Serialize)]
@@ -51,8 +52,8 @@ impl Resolved {
     /// `reveal` shows the password.
     pub(crate) fn new(resolution: Resolution, reveal: bool) -> Self {
         let (source, age_seconds) = match resolution.source {
-            Source::Live => ("live", 0),
-            Source::Cached { age } => ("cached", age.as_secs()),
+            Source::Live => ("live", Duration::ZERO),
+            Source::Cached { age } => ("cached", age),
         };
         let value = |value: Option<SecretString>, shown: bool| {
             value.map(|value| Value { value: shown.then_some(value), source, age_seconds })
@@ -120,7 +121,7 @@ fn field(out: &mut dyn Write, indent: usize, name: &str, value: Option<&Value>, 
     if value.source == "live" {
         writeln!(out, "{GOOD}live{GOOD:#}")
     } else {
-        writeln!(out, "cached, {} s old", value.age_seconds)
+        writeln!(out, "cached, {} old", age(value.age_seconds))
     }
 }
 
@@ -144,6 +145,19 @@ pub(crate) fn ms(time: Duration) -> String {
         ms if ms >= 1.0 => format!("{ms:.2} ms"),
         ms => format!("{ms:.3} ms"),
     }
+}
+
+/// An age as people count it.
+fn age(age: Duration) -> String {
+    match age.as_secs() {
+        0 => ms(age),
+        seconds => format!("{seconds} s"),
+    }
+}
+
+/// A duration as a number of seconds, to the millisecond.
+fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((time.as_secs_f64() * 1_000.0).round() / 1_000.0)
 }
 
 /// A duration as a number of milliseconds, to the microsecond.
@@ -174,8 +188,11 @@ mod tests {
     use super::*;
 
     fn resolved(reveal: bool) -> Resolved {
-        let value =
-            |value: &str, shown: bool| Value { value: shown.then(|| value.into()), source: "cached", age_seconds: 12 };
+        let value = |value: &str, shown: bool| Value {
+            value: shown.then(|| value.into()),
+            source: "cached",
+            age_seconds: Duration::from_secs(12),
+        };
         Resolved {
             username: Some(value("alice@acme.example", true)),
             password: Some(value("hunter2-not-so-secret", reveal)),

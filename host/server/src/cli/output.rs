@@ -153,7 +153,7 @@ mod tests {
         let mut out = Vec::new();
         table.write(&mut out, 1, "nothing").unwrap();
         let text = anstream::adapter::strip_str(std::str::from_utf8(&out).unwrap()).to_string();
-        assert_eq!(text, " TITLE   VAULT\n 日本    a\n \u{fffd}[2Jx  -\n");
+        assert_eq!(text, " TITLE  VAULT\n 日本   a\n \u{fffd}[2Jx  -\n");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use clap::Args;
 use crate::cli::App;
 use crate::cli::exit::CliError;
 use crate::failure::Kind;
-use crate::serve::{Server, asked_to_end};
+use crate::serve::asked_to_end;
 use account::Account;
 use report::Report;
 
@@ -50,36 +50,25 @@ pub(crate) async fn run(app: &App, options: &DemoOptions) -> Result<(), CliError
     };
     let mut report = Report::new(app.output, &account, options.once);
     report.heading();
-    tokio::select! {
-        result = whole(app, options, &account, &folder, &mut report) => result,
-        () = asked_to_end() => Err(CliError::new(Kind::Internal, "the demo was ended before its last step")),
-    }
-}
-
-async fn whole(
-    app: &App,
-    options: &DemoOptions,
-    account: &Account,
-    folder: &DataFolder,
-    report: &mut Report,
-) -> Result<(), CliError> {
-    let (host, server) = match steps::all(app, options, account, folder.path(), report).await {
-        Ok(done) => done,
+    let mut end = std::pin::pin!(asked_to_end());
+    let done = tokio::select! {
+        done = steps::all(app, options, &account, folder.path(), &mut report) => done,
+        () = &mut end => return Err(CliError::new(Kind::Internal, "the demo was ended before its last step")),
+    };
+    match done {
         Err(error) => {
             report.end(Some(&error));
-            return Err(error.in_result());
+            Err(error.in_result())
         }
-    };
-    report.end(None);
-    if let Some(server) = server {
-        serve(server).await;
+        Ok((host, server)) => {
+            report.end(None);
+            if let Some(server) = server {
+                server.run(end).await;
+            }
+            host.close().await;
+            Ok(())
+        }
     }
-    host.close().await;
-    Ok(())
-}
-
-async fn serve(server: Server) {
-    server.run(asked_to_end()).await;
 }
 
 /// Where the demo keeps its data.

@@ -34,24 +34,22 @@ const CONCURRENT_REQUESTS: usize = 1_024;
 #[derive(Clone)]
 struct Api {
     broker: Broker,
-    /// Places for requests under way.
-    places: Arc<Semaphore>,
 }
 
 /// The routes of the API.
 pub fn router(broker: Broker) -> Router {
-    let api = Api { broker, places: Arc::new(Semaphore::new(CONCURRENT_REQUESTS)) };
+    let places = Arc::new(Semaphore::new(CONCURRENT_REQUESTS));
     Router::new()
         .route("/secret-providers", get(secret_providers::list))
         .route("/secret-providers/{id}/items", get(secret_providers::items))
         .route("/vault", get(vault::read).post(vault::create))
-        .layer(middleware::from_fn_with_state(api.clone(), observe::bounded))
+        .layer(middleware::from_fn_with_state(places, observe::bounded))
         .route("/healthz", get(health::healthz))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(middleware::from_fn(observe::observed))
-        .with_state(api)
+        .with_state(Api { broker })
 }
 
 async fn unknown_path() -> ApiError {

@@ -4,6 +4,7 @@
 //! not know, because people paste secrets into any of them.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
@@ -12,10 +13,10 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
+use tokio::sync::Semaphore;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::Api;
 use super::error::{ApiError, LogDetail};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -54,8 +55,8 @@ pub(super) async fn observed(request: Request, next: Next) -> Response {
 }
 
 /// Around every path but the one that asks whether the server is alive.
-pub(super) async fn bounded(State(api): State<Api>, request: Request, next: Next) -> Response {
-    match api.places.try_acquire() {
+pub(super) async fn bounded(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    match places.try_acquire() {
         Ok(_place) => next.run(request).await,
         Err(_) => ApiError::overloaded().into_response(),
     }
@@ -87,11 +88,53 @@ fn add_headers(headers: &mut HeaderMap, id: HeaderValue) {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+    use axum::routing::get;
+    use axum::{Router, middleware};
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
     use super::*;
 
     fn id_for(sent: &'static str) -> String {
         let headers = HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_static(sent))]);
         request_id(&headers).to_str().unwrap().to_owned()
+    }
+
+    async fn answer(router: Router) -> (StatusCode, HeaderMap, serde_json::Value) {
+        let router = router.layer(middleware::from_fn(observed));
+        let request = Request::builder().uri("/").body(Body::empty()).unwrap();
+        let (head, body) = router.oneshot(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (head.status, head.headers, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer_like_any_other_and_says_nothing_of_itself() {
+        async fn panics() -> &'static str {
+            panic!("hunter2")
+        }
+        let (status, headers, body) = answer(Router::new().route("/", get(panics))).await;
+        assert_eq!((status.as_u16(), &body["code"]), (500, &"INTERNAL_ERROR".into()));
+        assert!(headers.contains_key(REQUEST_ID) && !body.to_string().contains("hunter2"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_takes_too_long_is_given_up_before_clients_do() {
+        let never = || async { std::future::pending::<&'static str>().await };
+        let started = tokio::time::Instant::now();
+        let (status, _, body) = answer(Router::new().route("/", get(never))).await;
+        assert_eq!((status.as_u16(), &body["code"]), (504, &"TIMEOUT".into()));
+        assert!(started.elapsed() < Duration::from_secs(60));
+    }
+
+    #[tokio::test]
+    async fn a_request_too_many_is_told_to_come_back() {
+        let none_left = Arc::new(Semaphore::new(0));
+        let router = Router::new().route("/", get(|| async { "x" }));
+        let (status, headers, body) = answer(router.layer(middleware::from_fn_with_state(none_left, bounded))).await;
+        assert_eq!((status.as_u16(), &body["code"]), (503, &"BUSY".into()));
+        assert_eq!(headers["retry-after"], "1");
     }
 
     #[test]

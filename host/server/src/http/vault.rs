@@ -118,17 +118,18 @@ pub(super) async fn create(
 }
 
 fn new_entry(mut fields: Fields) -> Result<NewEntry, ApiError> {
-    let mut new = NewEntry::default();
-    new.permissioned_user_id = fields.required_text("permissioned_user_id")?;
-    new.domain = fields.required_text("domain")?;
-    new.user_alias = fields.text("user_alias")?;
-    new.tfa_method = fields.word("tfa_method")?;
-    new.secret_provider_id = fields.id("secret_provider_id")?;
-    new.secret_ref = fields.text("secret_ref")?;
-    new.secret_cache_ttl_seconds = fields.seconds("secret_cache_ttl_seconds")?;
-    new.user_name = fields.text("user_name")?;
-    new.password = fields.text("password")?;
-    new.tfa_secret = fields.text("tfa_secret")?;
+    let new = NewEntry {
+        permissioned_user_id: fields.required_text("permissioned_user_id")?,
+        domain: fields.required_text("domain")?,
+        user_alias: fields.text("user_alias")?,
+        tfa_method: fields.word("tfa_method")?,
+        secret_provider_id: fields.id("secret_provider_id")?,
+        secret_ref: fields.text("secret_ref")?,
+        secret_cache_ttl_seconds: fields.seconds("secret_cache_ttl_seconds")?,
+        user_name: fields.text("user_name")?,
+        password: fields.text("password")?,
+        tfa_secret: fields.text("tfa_secret")?,
+    };
     fields.ignore(&SERVER_MANAGED);
     fields.finish(&NOT_SUPPORTED)?;
     Ok(new)

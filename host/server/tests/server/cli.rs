@@ -1,0 +1,254 @@
+//! The command line: results as text and as data, exit codes, and what errors say.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::support::{ECHO_TOKEN, Folder, assert_without, set_mode};
+
+const ECHO: &[&str] = &["fixtures/echo"];
+
+#[test]
+fn a_script_sets_everything_up_from_nothing_and_resolves() {
+    let folder = Folder::with(ECHO);
+    let workspace = folder.run(&["workspace", "create", "Acme", "--json"]).ok().json();
+    assert!(workspace["api_key"].as_str().unwrap().starts_with("sk_"));
+    assert_eq!(workspace["encryption_key"].as_str().unwrap().len(), 64);
+    let key = folder.run(&["workspace", "encryption-key"]).ok();
+    assert_eq!(key.stdout.trim(), workspace["encryption_key"].as_str().unwrap());
+
+    let connect = ["connect", "echo", "--token-file", "-", "--cache-ttl", "1h", "--json"];
+    let connected = folder.run_with(&connect, &format!("{ECHO_TOKEN}\n")).ok();
+    assert_eq!(connected.json()["hints"]["token"], "wxyz");
+    assert_eq!(connected.json()["cache_ttl_seconds"], 3_600);
+    assert_eq!(connected.json()["name"], "Fixture echo");
+    assert_without(&connected.all(), &[ECHO_TOKEN]);
+
+    let items = folder.run(&["items", "--json"]).ok().json();
+    assert_eq!(items.as_array().unwrap().len(), 3, "over all pages");
+    let reference = items[0]["reference"].as_str().unwrap();
+    let bind = ["bind", reference, "--user", "acme-prod", "--domain", "https://acme.com", "--json"];
+    let entry = folder.run(&bind).ok().json();
+    let id = entry["id"].as_str().unwrap();
+
+    let resolved = folder.run(&["resolve", id, "--json", "--reveal"]).ok().json();
+    assert_eq!(resolved["username"]["value"], "user-one");
+    assert_eq!(resolved["password"]["value"], "password-one");
+    assert_eq!(resolved["password"]["source"], "live");
+    assert_eq!(resolved["one_time_code"]["code"].as_str().unwrap().len(), 6);
+    assert!((0..=30).contains(&resolved["one_time_code"]["seconds_left"].as_i64().unwrap()));
+
+    let by_pair = ["resolve", "--user", "acme-prod", "--domain", "https://acme.com"];
+    let masked = folder.run(&by_pair).ok();
+    assert!(masked.stdout.contains("user-one") && masked.stdout.contains("************"), "{masked:#?}");
+    assert_without(&masked.all(), &["password-one", ECHO_TOKEN]);
+
+    assert_eq!(folder.run(&["entry", "list", "--json"]).ok().json()[0], entry);
+    folder.run(&["connection", "clear-cache"]).ok();
+}
+
+#[test]
+fn every_command_has_a_result_for_people_too() {
+    let folder = Folder::connected(ECHO);
+    let id = folder.bind("acme-prod", "echo://item/one");
+    let cases: [(&[&str], &[&str]); 8] = [
+        (&["workspace", "list"], &["NAME", "Acme"]),
+        (&["key", "list"], &["first key", "sk_", "api"]),
+        (&["key", "create", "ci", "--scopes", "api,resolve"], &["Created the API key ci.", "api resolve", "only once"]),
+        (&["connection", "list"], &["Echo", "...wxyz", "5 minutes", "read, write"]),
+        (&["items"], &["TITLE", "Item one", "Vault", "echo://item/one"]),
+        (&["entry", "list"], &["acme-prod", "https://acme.com", "echo://item/one"]),
+        (&["resolve", &id], &["username", "user-one", "live", "good for", "in the provider"]),
+        (&["provider", "list"], &["echo", "Fixture echo", "1.0.0", "echo.wasm"]),
+    ];
+    for (command, words) in cases {
+        let ran = folder.run(command).ok();
+        for word in words {
+            assert!(ran.stdout.contains(word), "{word}: {ran:#?}");
+        }
+        assert!(!ran.stdout.contains('\u{1b}'), "no colours where nobody looks: {ran:#?}");
+        assert_eq!(ran.stderr, "", "{command:?}");
+        assert_without(&ran.all(), &[ECHO_TOKEN, "password-one"]);
+    }
+}
+
+#[test]
+fn an_exit_code_says_what_kind_of_failure_it_was() {
+    let folder = Folder::connected(&["fixtures/echo", "fixtures/traps"]);
+    folder.run_with(&["connect", "traps", "--name", "Traps", "--token-file", "-"], ECHO_TOKEN).ok();
+    let bind = |user: &str, reference: &str| {
+        let connection = if reference.starts_with("traps") { "Traps" } else { "Echo" };
+        let command =
+            ["bind", reference, "--user", user, "--domain", "https://acme.com", "--connection", connection, "--json"];
+        folder.run(&command).ok().json()["id"].as_str().unwrap().to_owned()
+    };
+    let cases = [
+        ("item/missing", 3, "NOT_FOUND"),
+        ("error/invalid-reference", 4, "VALIDATION_FAILED"),
+        ("error/unauthenticated", 5, "PROVIDER_REFUSED"),
+        ("error/permission-denied", 5, "PROVIDER_REFUSED"),
+        ("error/rate-limited", 6, "RATE_LIMITED"),
+        ("error/unavailable", 6, "PROVIDER_UNAVAILABLE"),
+        ("error/unexpected-answer", 7, "PROVIDER_FAULT"),
+        ("error/other", 7, "PROVIDER_FAULT"),
+        ("big/9000000", 7, "PROVIDER_FAULT"),
+    ];
+    let mut entries: Vec<_> = cases
+        .iter()
+        .map(|(reference, code, name)| (bind(reference, &format!("echo://{reference}")), *code, *name))
+        .collect();
+    entries.push((bind("traps", "traps://item/one"), 7, "PROVIDER_FAULT"));
+    for (entry, code, name) in entries {
+        let ran = folder.run(&["resolve", &entry, "--json"]).failed(code);
+        let error = &ran.json()["error"];
+        assert_eq!(error["code"], name, "{ran:#?}");
+        assert!(error["message"].as_str().unwrap().contains(' '), "{ran:#?}");
+        if name == "RATE_LIMITED" {
+            assert_eq!(error["retry_after_seconds"], 17);
+        }
+        assert_without(&ran.all(), &[ECHO_TOKEN]);
+    }
+}
+
+#[test]
+fn what_is_not_there_is_exit_code_3_with_a_hint() {
+    let folder = Folder::with(ECHO);
+    let ran = folder.run(&["items"]).failed(3);
+    assert!(
+        ran.stderr.contains("no workspace yet") && ran.stderr.contains("`keyway workspace create NAME`"),
+        "{ran:#?}"
+    );
+    folder.run(&["workspace", "create", "Acme"]).ok();
+    assert!(folder.run(&["items"]).failed(3).stderr.contains("`keyway connect`"));
+    assert!(folder.run(&["items", "--workspace", "Other"]).failed(3).stderr.contains("`Other`"));
+    let unknown = "25290e80-bbd5-41b3-861e-dea30cc26e27";
+    assert!(folder.run(&["resolve", unknown]).failed(3).stderr.contains("`keyway entry list`"));
+    assert!(folder.run(&["connect", "vaultwarden"]).failed(3).stderr.contains("installed: echo"));
+    assert!(folder.run(&["provider", "inspect", "/nonexistent.wasm"]).failed(3).stderr.contains("/nonexistent.wasm"));
+    folder.run(&["connect", "echo", "--token-file", "/nonexistent"]).failed(3);
+}
+
+#[test]
+fn a_wrong_command_line_is_exit_code_2_also_as_data() {
+    let folder = Folder::connected(ECHO);
+    let cases: [&[&str]; 9] = [
+        &[],
+        &["frobnicate"],
+        &["resolve"],
+        &["resolve", "not-a-uuid"],
+        &["resolve", "--user", "a"],
+        &["connect", "echo", "--cache-ttl", "soon"],
+        &["items", "--connect-to", "nonsense"],
+        &["items", "--log", "loud=very=much"],
+        &["connect", "echo", "--set", "nosuch=1"],
+    ];
+    for arguments in cases {
+        let ran = folder.run(arguments);
+        assert_eq!(ran.code, 2, "{ran:#?}");
+        assert_eq!(ran.stdout, "", "{ran:#?}");
+        let with_json: Vec<_> = arguments.iter().chain(&["--json"]).copied().collect();
+        let ran = folder.run(&with_json);
+        assert_eq!((ran.code, &ran.json()["error"]["code"]), (2, &"USAGE".into()), "{ran:#?}");
+    }
+    let ran = folder.run(&["--help"]).ok();
+    assert!(ran.stdout.contains("Exit codes:") && !ran.stdout.contains("compile-component"), "{ran:#?}");
+}
+
+#[test]
+fn a_token_comes_from_a_file_or_the_environment_and_never_from_an_argument() {
+    let folder = Folder::with(ECHO);
+    folder.run(&["workspace", "create", "Acme"]).ok();
+    let argument = format!("token={ECHO_TOKEN}");
+    let ran = folder.run(&["connect", "echo", "--set", &argument]).failed(2);
+    assert!(ran.stderr.contains("--set-file token=FILE"), "{ran:#?}");
+    assert_without(&ran.all(), &[ECHO_TOKEN]);
+
+    let ran = folder.run(&["connect", "echo"]).failed(2);
+    assert!(
+        ran.stderr.contains("`token` (Token) is missing") && ran.stderr.contains("KEYWAY_SETTING_TOKEN"),
+        "{ran:#?}"
+    );
+
+    let file = folder.path().join("token.txt");
+    std::fs::write(&file, format!("{ECHO_TOKEN}\n")).unwrap();
+    folder.run(&["connect", "echo", "--name", "a", "--token-file", file.to_str().unwrap()]).ok();
+    folder.run(&["connect", "echo", "--name", "b", "--set-file", &format!("token={}", file.display())]).ok();
+    let from_environment =
+        folder.keyway(&["connect", "echo", "--name", "c"]).env("KEYWAY_SETTING_TOKEN", ECHO_TOKEN).output();
+    assert!(from_environment.unwrap().status.success());
+    std::fs::write(&file, "\n").unwrap();
+    let ran = folder.run(&["connect", "echo", "--token-file", file.to_str().unwrap()]).failed(4);
+    assert!(ran.stderr.contains("is empty"), "{ran:#?}");
+}
+
+#[test]
+fn a_connection_that_fails_to_validate_is_not_stored() {
+    let folder = Folder::with(ECHO);
+    folder.run(&["workspace", "create", "Acme"]).ok();
+    for (token, words) in [("refused", "Create a new one"), ("no-vaults", "can read no vault")] {
+        let ran = folder.run_with(&["connect", "echo", "--token-file", "-"], token).failed(5);
+        assert!(ran.stderr.contains(words) && ran.stderr.contains("nothing was stored"), "{ran:#?}");
+    }
+    assert_eq!(folder.run(&["connection", "list", "--json"]).ok().json(), Value::Array(Vec::new()));
+}
+
+#[test]
+fn rules_of_vault_entries_hold_on_the_command_line() {
+    let folder = Folder::connected(ECHO);
+    let bind = |arguments: &[&str]| {
+        let all: Vec<_> = ["bind"].iter().chain(arguments).copied().collect();
+        folder.run(&all)
+    };
+    folder.bind("acme-prod", "echo://item/one");
+    let twice = bind(&["echo://item/one", "--user", "acme-prod", "--domain", "https://acme.com"]).failed(4);
+    assert!(twice.stderr.contains("exists already"), "{twice:#?}");
+    for (reference, domain) in
+        [("op://a/b", "https://acme.com"), ("echo://item/one", "acme.com"), ("", "https://acme.com")]
+    {
+        bind(&[reference, "--user", "b", "--domain", domain]).failed(4);
+    }
+    let method = ["echo://item/one", "--user", "b", "--domain", "https://acme.com", "--tfa-method", "AUTHENTICATOR"];
+    assert!(bind(&method).failed(4).stderr.contains("AUTHENTICATOR is not available"));
+}
+
+#[test]
+fn of_several_one_has_to_be_chosen() {
+    let folder = Folder::connected(ECHO);
+    folder.run_with(&["connect", "echo", "--name", "Second", "--token-file", "-"], ECHO_TOKEN).ok();
+    let ran = folder.run(&["items"]).failed(2);
+    assert!(ran.stderr.contains("(Echo, Second)") && ran.stderr.contains("--connection"), "{ran:#?}");
+    folder.run(&["items", "--connection", "Second"]).ok();
+    folder.run(&["workspace", "create", "Other"]).ok();
+    assert!(folder.run(&["entry", "list"]).failed(2).stderr.contains("--workspace"));
+    folder.run(&["entry", "list", "-w", "Acme"]).ok();
+}
+
+#[test]
+fn a_database_without_its_master_key_is_not_opened_with_another() {
+    let folder = Folder::connected(ECHO);
+    std::fs::rename(folder.key_file(), folder.path().join("elsewhere")).unwrap();
+    let ran = folder.run(&["workspace", "list"]).failed(1);
+    assert!(ran.stderr.contains("Put the key back"), "{ran:#?}");
+    assert!(!folder.key_file().exists(), "no key was made in its place");
+
+    std::fs::write(folder.key_file(), "00".repeat(32)).unwrap();
+    set_mode(&folder.key_file(), 0o600);
+    assert!(folder.run(&["workspace", "list"]).failed(1).stderr.contains("another master key"));
+    set_mode(&folder.key_file(), 0o644);
+    assert!(folder.run(&["workspace", "list"]).failed(1).stderr.contains("chmod 600"));
+}
+
+#[test]
+fn a_new_data_folder_is_private_and_has_its_own_master_key() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_keyway"));
+    command.env_clear().env("HOME", home.path()).args(["workspace", "create", "Acme"]);
+    let ran = command.stdin(Stdio::null()).output().unwrap();
+    assert!(ran.status.success(), "{ran:#?}");
+    let folder = home.path().join(".local/share/keyway");
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    assert_eq!(mode(&folder.join("master.key")), 0o600);
+    assert_eq!(mode(&folder.join("keyway.db")), 0o600);
+}

@@ -1,0 +1,10 @@
+//! The server and the command line from outside: over HTTP, and as a process.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
+
+mod api;
+mod bad_requests;
+mod cli;
+mod demo;
+mod providers;
+mod serve;
+mod support;

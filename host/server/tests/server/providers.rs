@@ -1,0 +1,53 @@
+//! `keyway provider`: what is installed, what a component says about itself, and why one is refused.
+
+use crate::support::{Folder, component};
+
+#[test]
+fn a_component_shows_what_it_may_do() {
+    let folder = Folder::with(&["onepassword"]);
+    let ran = folder.run(&["provider", "inspect", "1password"]).ok();
+    for words in
+        ["1Password", "op://", "resolve one-time codes", "https://*.1password.com", "token", "64 MiB of memory"]
+    {
+        assert!(ran.stdout.contains(words), "{words}: {ran:#?}");
+    }
+    let data = folder.run(&["provider", "inspect", "1password", "--json"]).ok().json();
+    assert_eq!(data["description"]["provider_type"], "1password");
+    assert_eq!(data["digest"].as_str().unwrap().len(), 64);
+    let file = component("onepassword");
+    let by_file = folder.run(&["provider", "inspect", file.to_str().unwrap(), "--json"]).ok().json();
+    assert_eq!(by_file, data);
+}
+
+#[test]
+fn a_component_that_is_refused_is_named_with_the_reason() {
+    let folder = Folder::with(&["fixtures/echo", "fixtures/forbidden-import"]);
+    std::fs::write(folder.providers().join("garbage.wasm"), "this is not a component").unwrap();
+    let ran = folder.run(&["provider", "list", "--log", "off"]).ok();
+    for words in ["echo.wasm", "forbidden-import.wasm", "may not use", "garbage.wasm", "not a WebAssembly component"] {
+        assert!(ran.stdout.contains(words), "{words}: {ran:#?}");
+    }
+    let data = folder.run(&["provider", "list", "--json", "--log", "off"]).ok().json();
+    assert_eq!(data.as_array().unwrap().iter().filter(|file| file["error"].is_string()).count(), 2);
+
+    let files = [
+        ("fixtures/forbidden-import", "may not use"),
+        ("fixtures/no-exports", "not a secret provider"),
+        ("fixtures/future-version", "this host offers"),
+        ("fixtures/bad-description", "description is invalid"),
+    ];
+    for (name, words) in files {
+        let file = component(name);
+        let ran = folder.run(&["provider", "inspect", file.to_str().unwrap(), "--json"]).failed(7);
+        assert!(ran.stderr.contains(words), "{ran:#?}");
+        assert_eq!(ran.json()["error"]["code"], "COMPONENT_REFUSED");
+    }
+}
+
+#[test]
+fn an_empty_provider_folder_says_what_to_do() {
+    let folder = Folder::with(&[]);
+    assert!(folder.run(&["provider", "list"]).ok().stdout.contains("Put a component"));
+    let ran = folder.run(&["provider", "list", "--providers", "/nonexistent"]).failed(1);
+    assert!(ran.stderr.contains("/nonexistent"), "{ran:#?}");
+}

@@ -1,0 +1,166 @@
+//! `keyway serve` as a process: when it is ready, how it ends, and what it logs.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::support::{Answer, ECHO_TOKEN, Folder, assert_without, component, send};
+
+struct Process {
+    child: Child,
+    url: String,
+}
+
+impl Process {
+    fn start(folder: &Folder, more: &[&str]) -> Self {
+        let mut arguments = vec!["serve", "--listen", "127.0.0.1:0", "--json"];
+        arguments.extend(more);
+        let mut child = folder.keyway(&arguments).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|error| {
+            let mut said = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            panic!("{error}: {line:?}, {said}")
+        });
+        Self { url: ready["listening"].as_str().unwrap().to_owned(), child }
+    }
+
+    async fn get(&self, path: &str, key: &str) -> Answer {
+        send(&format!("{}{path}", self.url), "GET", &[("cc-key", key)], "").await
+    }
+
+    /// Asks it to end; returns its exit code and what it said on standard error.
+    fn end(mut self, signal: Signal) -> (i32, String) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (self.child.wait().unwrap().code().unwrap_or(-1), said)
+    }
+}
+
+fn api_key(folder: &Folder) -> String {
+    let created = folder.run(&["key", "create", "test", "--json"]).ok().json();
+    created["api_key"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_says_where_it_listens_once_it_is_ready_and_ends_when_asked() {
+    let folder = Folder::connected(&["fixtures/echo"]);
+    let key = api_key(&folder);
+    for signal in [Signal::TERM, Signal::INT] {
+        let server = Process::start(&folder, &[]);
+        assert_eq!(server.get("/healthz", "").await.ok(200), json!({"status": "ok"}));
+        server.get("/secret-providers", &key).await.ok(200);
+        let url = server.url.clone();
+        let (code, said) = server.end(signal);
+        assert_eq!(code, 0, "{said}");
+        assert_eq!(said.lines().find(|line| line.starts_with("Listening")), Some(&*format!("Listening at {url}")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_under_way_is_answered_before_the_server_ends() {
+    let folder = Folder::with(&["fixtures/echo"]);
+    folder.run(&["workspace", "create", "Acme"]).ok();
+    let key = api_key(&folder);
+    // A secret manager that takes its time.
+    let manager = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", manager.local_addr().unwrap());
+    let (asked, was_asked) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let (mut stream, _) = manager.accept().unwrap();
+        let mut head = BufReader::new(stream.try_clone().unwrap());
+        let mut line = String::new();
+        while head.read_line(&mut line).unwrap() > 2 {
+            line.clear();
+        }
+        asked.send(()).unwrap();
+        std::thread::sleep(Duration::from_millis(700));
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n[\"a\",\"b\"]")
+            .unwrap();
+    });
+    let base_url = format!("base_url={address}");
+    let connect = ["connect", "echo", "--token-file", "-", "--set", &base_url, "--allow-private", &address, "--json"];
+    let connection = folder.run_with(&connect, ECHO_TOKEN).ok().json();
+
+    let server = Process::start(&folder, &["--allow-private", &address]);
+    let url = format!("{}/secret-providers/{}/items", server.url, connection["id"].as_str().unwrap());
+    let request = tokio::spawn(async move { send(&url, "GET", &[("cc-key", &key)], "").await });
+    was_asked.await.unwrap();
+    let (code, said) = tokio::task::spawn_blocking(|| server.end(Signal::TERM)).await.unwrap();
+    let answer = request.await.unwrap();
+    assert_eq!(answer.ok(200).as_array().unwrap().len(), 2);
+    assert_eq!(code, 0, "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_line_has_the_template_of_the_path_and_nothing_of_the_request() {
+    let folder = Folder::connected(&["fixtures/echo", "fixtures/secret-in-error"]);
+    let key = api_key(&folder);
+    let server = Process::start(&folder, &["--log", "trace", "--log-format", "json"]);
+    let secret = "hunter2-hunter2-hunter2";
+    server.get("/secret-providers", &key).await.ok(200);
+    server.get(&format!("/secret-providers/{secret}/items"), &key).await.error(400, "BAD_REQUEST");
+    server.get(&format!("/vault?permissioned_user_id={secret}&domain=x"), &key).await.error(404, "NOT_FOUND");
+    server.get(&format!("/{secret}"), secret).await.error(404, "NOT_FOUND");
+    let headers = [("cc-key", &*key), ("content-type", "application/json"), ("x-request-id", "trace-me")];
+    let body = json!({"permissioned_user_id": "a", "domain": "https://acme.com", "password": secret}).to_string();
+    send(&format!("{}/vault", server.url), "POST", &headers, body).await.error(401, "NOT_ENCRYPTED");
+    let (_, said) = server.end(Signal::TERM);
+    assert_without(&said, &[secret, &key, ECHO_TOKEN]);
+
+    let lines: Vec<Value> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let answered: Vec<_> = lines.iter().filter(|line| line["message"] == "answered").collect();
+    let routes: Vec<_> =
+        answered.iter().map(|line| (line["route"].as_str().unwrap(), line["status"].as_u64().unwrap())).collect();
+    let expected = [
+        ("/secret-providers", 200),
+        ("/secret-providers/{id}/items", 400),
+        ("/vault", 404),
+        ("unknown", 404),
+        ("/vault", 401),
+    ];
+    assert_eq!(routes, expected);
+    let last = answered.last().unwrap();
+    assert_eq!((&last["method"], &last["span"]["id"]), (&"POST".into(), &"trace-me".into()));
+    assert!(last["ms"].is_f64());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_is_dropped_into_the_folder_is_there_without_a_restart() {
+    let folder = Folder::with(&[]);
+    folder.run(&["workspace", "create", "Acme"]).ok();
+    let server = Process::start(&folder, &[]);
+    folder.install("fixtures/echo");
+    // Another process connects, and the server sees both.
+    let connection = folder.run_with(&["connect", "echo", "--token-file", "-", "--json"], ECHO_TOKEN).ok().json();
+    let key = api_key(&folder);
+    let path = format!("/secret-providers/{}/items", connection["id"].as_str().unwrap());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let answer = server.get(&path, &key).await;
+        if answer.status == 200 {
+            break;
+        }
+        answer.error(503, "PROVIDER_NOT_INSTALLED");
+        assert!(Instant::now() < deadline, "{answer:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    std::fs::write(folder.providers().join("broken.wasm"), "not a component").unwrap();
+    std::fs::copy(component("fixtures/traps"), folder.providers().join("traps.wasm")).unwrap();
+    server.get(&path, &key).await.ok(200);
+    assert_eq!(server.end(Signal::TERM).0, 0);
+}
+
+#[test]
+fn an_address_that_is_taken_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let ran = Folder::with(&[]).run(&["serve", "--listen", &address]).failed(1);
+    assert!(ran.stderr.contains(&address) && ran.stderr.contains("--listen"), "{ran:#?}");
+}

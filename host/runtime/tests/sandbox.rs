@@ -80,7 +80,7 @@ async fn answers_that_are_too_large_are_thrown_away() {
     let limit_bytes = limits().output_bytes;
     assert_eq!(sandbox_error("huge-string", "20").await, SandboxError::OutputTooLarge { limit_bytes });
     assert_eq!(sandbox_error("huge-string", "50").await, SandboxError::OutOfMemory { limit_bytes: 64 << 20 });
-    assert!(matches!(resolve(&runtime(), "huge-string", "1").await, Ok(_)));
+    assert!(resolve(&runtime(), "huge-string", "1").await.is_ok());
 }
 
 #[tokio::test]

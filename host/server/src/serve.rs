@@ -1,7 +1,7 @@
 //! Serves the HTTP API: accepts connections, bounds them, and ends in order.
 //!
-//! **Invariants:** a client that is slow to send its request is cut off; no more than [`CONNECTIONS`] are open at a time, further ones wait to be accepted; after
-//! the wish to end no request is begun, those that run have [`GRACE`] to finish, and then the server is gone.
+//! **Invariants:** a client that is slow to send its request is cut off; no more than 4,096 connections are open at a time, further ones wait to be accepted; after
+//! the wish to end no request is begun, those that run have 8 seconds to finish, and then the server is gone.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

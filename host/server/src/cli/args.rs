@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use keyway::{ConnectionId, EntryId, TfaMethod};
 use keyway_runtime::{ApprovedDestination, ConnectTo};
 
@@ -179,7 +179,7 @@ pub(crate) struct ConnectOptions {
     /// What to call the connection [default: the provider's name]
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// A file with the token, `-` for standard input. Without it the token is asked for, or taken from KEYWAY_TOKEN. Never an argument: other users of the
+    /// A file with the token, `-` for standard input. Without it the token is asked for, or taken from KEYWAY_SETTING_TOKEN. Never an argument: other users of the
     /// machine could see it, and the shell keeps it
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
@@ -269,7 +269,7 @@ pub(crate) enum EntryCommand {
 #[derive(Debug, Args)]
 pub(crate) struct ResolveOptions {
     /// The vault entry's id
-    #[arg(required_unless_present_all = ["user", "domain"], conflicts_with_all = ["user", "domain"])]
+    #[arg(conflicts_with_all = ["user", "domain"])]
     pub(crate) entry: Option<EntryId>,
     /// The entry's user, with --domain
     #[arg(long, value_name = "USER", requires = "domain")]
@@ -294,6 +294,17 @@ pub(crate) enum ProviderCommand {
         #[arg(value_name = "FILE|TYPE")]
         provider: String,
     },
+}
+
+/// The command line. A variable of the environment that is there and empty, as in many a compose file, counts as not set.
+pub(crate) fn command() -> clap::Command {
+    fn without_empty_variables(command: clap::Command) -> clap::Command {
+        let is_empty = |arg: &clap::Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+        command
+            .mut_args(|arg| if is_empty(&arg) { arg.env(clap::builder::Resettable::Reset) } else { arg })
+            .mut_subcommands(without_empty_variables)
+    }
+    without_empty_variables(Cli::command())
 }
 
 /// A connection's id if the text is one.
@@ -327,13 +338,11 @@ fn cache_ttl(text: &str) -> Result<u32, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

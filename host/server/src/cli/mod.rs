@@ -1,7 +1,7 @@
 //! The `keyway` command line.
 //!
 //! Commands open the same database as a server, so they work with or without one that runs. What they change, a running server sees within a
-//! second. Each has a result as text and as data ([`output`]) and ends with a code that says what kind of failure it was ([`exit`]).
+//! second. Each has a result as text and as data (`output.rs`) and ends with a code that says what kind of failure it was (`exit.rs`).
 
 mod args;
 pub(crate) mod connection;
@@ -19,9 +19,9 @@ mod workspace;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::FromArgMatches;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{CommandFactory, FromArgMatches};
 use keyway_runtime::{Compiler, EgressPolicy};
 
 use crate::config::{self, HostConfig, MasterKeySource};
@@ -40,7 +40,7 @@ const NOTICE_AFTER: Duration = Duration::from_millis(800);
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    let matches = match Cli::command().try_get_matches() {
+    let matches = match args::command().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => return not_a_command(&error),
     };

@@ -10,6 +10,7 @@ use crate::serve::{Server, asked_to_end};
 
 /// Prints where it listens once it is ready: a line on standard error, and with `--json` a JSON line on standard output as well.
 pub(super) async fn run(app: &App, options: &ServeOptions) -> Result<(), CliError> {
+    allow_open_files();
     let host = app.open().await?;
     let server = Server::bind(&options.listen, host.broker().clone()).await?;
     if app.output.json {
@@ -20,6 +21,15 @@ pub(super) async fn run(app: &App, options: &ServeOptions) -> Result<(), CliErro
     server.run(asked_to_end()).await;
     host.close().await;
     Ok(())
+}
+
+/// Takes all the open files that the system grants this process: each connection is one, and the usual default is 1,024.
+fn allow_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
 }
 
 fn report(host: &Host, server: &Server) {

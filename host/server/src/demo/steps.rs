@@ -50,7 +50,7 @@ pub(super) async fn all(
     candidates.sort_by_key(|item| !account.complete.contains(&item.reference));
     let binding = bind(broker, &access, connection_id, &candidates, !account.complete.is_empty());
     let entry = report.step("Bind a vault entry to an item", binding).await?;
-    let (id, domain) = (entry.id, entry.domain.clone());
+    let id = entry.id;
     report.entry = Some(entry);
 
     let first = report.step("Resolve it", resolve(broker, &access, id, options.reveal, false)).await?;
@@ -64,8 +64,9 @@ pub(super) async fn all(
         return Ok((host, None));
     }
     let server = report.step("Serve the HTTP API", listen(broker, &options.listen)).await?;
-    let another = candidates.get(1).or(candidates.first()).map(|item| item.reference.as_str()).unwrap_or_default();
-    report.api = Some(Api::new(server.url(), api_key, connection_id, &domain, another));
+    if let Some(another) = candidates.get(1).or(candidates.first()) {
+        report.api = Some(Api::new(server.url(), api_key, connection_id, &site(another), &another.reference));
+    }
     Ok((host, Some(server)))
 }
 

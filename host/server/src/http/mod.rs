@@ -1,8 +1,8 @@
 //! The HTTP API.
 //!
-//! **Invariants:** every answer is JSON, and every answer with a status of 400 or more is the envelope of [`error`], whoever made it: a handler, an
-//! extractor, the router, a limit or a panic. Nothing of a request but its method and the template of its path is logged. No answer may be kept by a cache
-//! on the way.
+//! **Invariants:** every answer is JSON, and every answer with a status of 400 or more is the envelope of `error.rs`, whoever made it: a handler, an
+//! extractor, the router, a limit or a panic. (What is not HTTP never gets here; the implementation of the protocol ends it with an empty
+//! answer.) Nothing of a request but its method and the template of its path is logged. No answer may be kept by a cache on the way.
 
 mod auth;
 mod body;

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::support::{ECHO_TOKEN, Folder, assert_without, set_mode};
+use crate::support::{ECHO_TOKEN, Folder, Ran, assert_without, set_mode};
 
 const ECHO: &[&str] = &["fixtures/echo"];
 
@@ -152,6 +152,18 @@ fn a_wrong_command_line_is_exit_code_2_also_as_data() {
     }
     let ran = folder.run(&["--help"]).ok();
     assert!(ran.stdout.contains("Exit codes:") && !ran.stdout.contains("compile-component"), "{ran:#?}");
+}
+
+#[test]
+fn an_empty_variable_of_the_environment_is_not_a_setting() {
+    let folder = Folder::connected(ECHO);
+    let mut command = folder.keyway(&["items"]);
+    for name in
+        ["CONNECT_TO", "ALLOW_PRIVATE", "LOG", "LOG_FORMAT", "WORKSPACE", "CONNECTION", "PROVIDERS", "MASTER_KEY"]
+    {
+        command.env(format!("KEYWAY_{name}"), "");
+    }
+    Ran::from(command.output().unwrap()).ok();
 }
 
 #[test]

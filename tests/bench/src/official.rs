@@ -38,8 +38,7 @@ pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
         ours: show(login),
         compared_with: format!("the official SDK: {}", show(sdk_login)),
         ratio: format!("{:.1} times faster", ratio(sdk_login, login)),
-        goal: "at least 5 times faster",
-        met: ratio(sdk_login, login) >= 5.0,
+        goal: Some(("at least 5 times faster", ratio(sdk_login, login) >= 5.0)),
     });
 
     let field = format!("{reference}/password");
@@ -77,8 +76,7 @@ pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
         ours: per_second(each),
         compared_with: format!("the official SDK: {}", per_second(sdk_each)),
         ratio: format!("{:.1} times the throughput", ratio(sdk_each, each)),
-        goal: "at least 10 times the throughput",
-        met: ratio(sdk_each, each) >= 10.0,
+        goal: Some(("at least 10 times the throughput", ratio(sdk_each, each) >= 10.0)),
     });
     Ok(())
 }

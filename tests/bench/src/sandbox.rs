@@ -48,14 +48,15 @@ pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
         in_sandbox.push(time);
         without.push(tokio::task::block_in_place(natively)?);
     }
+    // It has a reactor of its own, which must not end inside of another.
+    tokio::task::block_in_place(move || drop(native));
     let (fresh, in_sandbox, without) = (median(&mut fresh), median(&mut in_sandbox), median(&mut without));
     report.add(Row {
         what: "fresh instance and call, median",
         ours: show(fresh),
         compared_with: format!("a live resolve: {}", show(in_sandbox)),
         ratio: format!("{:.1} %", 100.0 * ratio(fresh, in_sandbox)),
-        goal: "under 5 % of a live resolve",
-        met: ratio(fresh, in_sandbox) < 0.05,
+        goal: None,
     });
     let overhead = in_sandbox.checked_sub(without).unwrap_or(Duration::ZERO);
     report.add(Row {
@@ -63,8 +64,7 @@ pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
         ours: show(in_sandbox),
         compared_with: format!("the same code natively: {}", show(without)),
         ratio: format!("{:+.1} %", 100.0 * (ratio(in_sandbox, without) - 1.0)),
-        goal: "sandbox overhead under 5 %",
-        met: ratio(overhead, in_sandbox) < 0.05,
+        goal: Some(("sandbox overhead under 5 %", ratio(overhead, in_sandbox) < 0.05)),
     });
     Ok(())
 }

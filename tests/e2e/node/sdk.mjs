@@ -82,7 +82,7 @@ async function answer(line) {
     const { op, ...parameters } = JSON.parse(line);
     const command = commands[op];
     if (!command) throw new Error(`there is no command '${op}'`);
-    if (!client && op !== "createClient") throw new Error("there is no client yet; send createClient first");
+    if (!client && !op.endsWith("createClient")) throw new Error("there is no client yet; send createClient first");
     return { ok: true, result: (await command(parameters)) ?? null };
   } catch (error) {
     // The SDK throws both errors and plain strings.

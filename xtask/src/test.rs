@@ -38,6 +38,9 @@ enum Outcome {
     Skipped(String),
 }
 
+/// How many characters of a reason the summary repeats.
+const NOTE_LENGTH: usize = 80;
+
 /// In this order: what is quick to fail comes first, and what others need comes before them.
 const STEPS: [Step; 11] = [
     Step { name: "format", about: "rustfmt has nothing to change", run: format },
@@ -179,7 +182,8 @@ impl Report {
             Err(error) => {
                 self.failed += 1;
                 // The rest is above, where the step ran.
-                ("FAILED", format!("{error}").lines().next().unwrap_or_default().to_owned())
+                let reason = format!("{error}");
+                ("FAILED", reason.lines().next().unwrap_or_default().chars().take(NOTE_LENGTH).collect())
             }
         };
         let line = format!("{state:8} {name:16} {:8.1} s  {note}", taken.as_secs_f32());

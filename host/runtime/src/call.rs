@@ -82,9 +82,18 @@ impl Call {
         };
         if let Some(session) = self.store.data_mut().session.take() {
             session.finish(match &result {
-                Err(CallError::Provider(error)) => Some(error),
+                Err(CallError::Provider(error)) if error.concerns_login() => Some(error),
                 _ => None,
             });
+        }
+        if let Some(reason) = self.store.data().refused() {
+            let reason = self.redactor.message(&reason.to_string());
+            tracing::warn!(
+                provider = &*self.provider,
+                operation = self.operation,
+                reason,
+                "the host refused a request"
+            );
         }
         let elapsed_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let outcome = match &result {
@@ -99,12 +108,9 @@ impl Call {
     /// A provider's error as it may be shown: without the call's secrets, and with the guard's word when it was the guard who said no.
     fn presentable(&self, error: ProviderError) -> ProviderError {
         let refused = self.store.data().refused();
-        let clean = |message: String| {
-            let message = self.redactor.message(&message);
-            match &refused {
-                Some(reason) => format!("{message} (The host refused a request: {reason}.)"),
-                None => message,
-            }
+        let clean = |message: String| match &refused {
+            Some(reason) => self.redactor.message(&format!("{message} (The host refused a request: {reason}.)")),
+            None => self.redactor.message(&message),
         };
         match error {
             ProviderError::InvalidSettings { setting, message } => ProviderError::InvalidSettings {

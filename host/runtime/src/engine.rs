@@ -35,7 +35,7 @@ pub(crate) fn engine(limits: &Limits) -> wasmtime::Result<Engine> {
     let calls = limits.concurrent_calls;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(calls)
-        .total_core_instances(calls.saturating_mul(4))
+        .total_core_instances(calls.saturating_mul(CORE_INSTANCES_PER_CALL))
         .total_memories(calls)
         .total_tables(calls.saturating_mul(2))
         .total_stacks(calls)

@@ -72,6 +72,18 @@ pub enum ProviderError {
 }
 
 impl ProviderError {
+    /// Whether it is about logging in, and so about every call of the connection, not about one item.
+    pub(crate) fn concerns_login(&self) -> bool {
+        matches!(
+            self,
+            Self::InvalidSettings { .. }
+                | Self::Unauthenticated(_)
+                | Self::PermissionDenied(_)
+                | Self::RateLimited { .. }
+                | Self::Unavailable(_)
+        )
+    }
+
     /// The name of the case in the contract, for example `rate-limited`; for `other` the code that the provider gave.
     pub fn code(&self) -> &str {
         match self {

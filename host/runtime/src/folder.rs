@@ -3,13 +3,13 @@
 //! New calls get the new component; calls that run finish on the one they started with. A file whose name does not end in `.wasm` is not looked at, so
 //! a half-copied component can be kept out by writing it under another name first; one that is seen half-written is reported and loaded when it is whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{RecursiveMode, Watcher};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -17,6 +17,9 @@ use tokio::sync::mpsc;
 use crate::error::LoadError;
 use crate::provider::Provider;
 use crate::runtime::Runtime;
+
+/// How often the folder is read without a reason: it may have been removed and made again, or lie on a file system that tells nothing.
+const POLL: Duration = Duration::from_secs(10);
 
 /// How long the folder must be quiet before it is read: a copy makes many events.
 const QUIET: Duration = Duration::from_millis(150);
@@ -94,13 +97,14 @@ struct Inner {
 #[derive(Clone)]
 pub struct ProviderFolder {
     inner: Arc<Inner>,
-    _watcher: Arc<RecommendedWatcher>,
 }
 
 impl ProviderFolder {
     /// Loads every `*.wasm` file of the folder and starts to watch it. A bad file is not an error here: see [`Self::files`].
     pub async fn open(runtime: &Runtime, folder: impl Into<PathBuf>) -> Result<Self, FolderError> {
         let folder = folder.into();
+        let unreadable = |source| FolderError::Unreadable { folder: folder.clone(), source };
+        list(&folder).await.map_err(unreadable)?;
         let (events, mut changed) = mpsc::channel(1);
         let unwatchable =
             |error: notify::Error| FolderError::Unwatchable { folder: folder.clone(), reason: error.to_string() };
@@ -123,15 +127,24 @@ impl ProviderFolder {
         inner.scan().await.map_err(|source| FolderError::Unreadable { folder, source })?;
         let weak = Arc::downgrade(&inner);
         tokio::spawn(async move {
-            while changed.recv().await.is_some() {
-                while let Ok(Some(())) = tokio::time::timeout(QUIET, changed.recv()).await {}
+            let mut readable = true;
+            loop {
+                let event = tokio::time::timeout(POLL, changed.recv()).await.is_ok();
+                while event && tokio::time::timeout(QUIET, changed.recv()).await.is_ok() {}
                 let Some(inner) = weak.upgrade() else { break };
-                if let Err(error) = inner.scan().await {
-                    tracing::error!(folder = %inner.folder.display(), %error, "cannot read the provider folder");
+                // Again and again: a folder that was made anew is another one to the operating system.
+                let watched = watcher.watch(&inner.folder, RecursiveMode::NonRecursive);
+                match inner.scan().await {
+                    Ok(()) => readable = watched.is_ok(),
+                    Err(error) if readable => {
+                        tracing::error!(folder = %inner.folder.display(), %error, "cannot read the provider folder");
+                        readable = false;
+                    }
+                    Err(_) => {}
                 }
             }
         });
-        Ok(Self { inner, _watcher: Arc::new(watcher) })
+        Ok(Self { inner })
     }
 
     /// The provider of this type, as it is now.
@@ -167,20 +180,27 @@ impl Inner {
     async fn scan(&self) -> std::io::Result<()> {
         let _one_at_a_time = self.scanning.lock().await;
         let found = list(&self.folder).await?;
-        self.with_entries(|entries| entries.retain(|file, _| found.contains_key(file)));
-        self.publish();
+        let names: BTreeSet<String> = found.keys().cloned().collect();
         for (file, stamp) in found {
             if self.with_entries(|entries| entries.get(&file).is_some_and(|entry| entry.is_settled(stamp))) {
                 continue;
             }
-            let loaded = self.load(&file).await;
+            let loaded = self.load(&file, stamp, &names).await;
             self.record(file, stamp, loaded);
             self.publish();
         }
+        // Last, so that a file that was renamed serves until it is loaded under its new name.
+        self.with_entries(|entries| entries.retain(|file, _| names.contains(file)));
+        self.publish();
         Ok(())
     }
 
-    async fn load(&self, file: &str) -> Result<Provider, LoadOrConflict> {
+    /// `names` are the files that are there; one that is gone is no conflict any more.
+    async fn load(&self, file: &str, (size, _): Stamp, names: &BTreeSet<String>) -> Result<Provider, LoadOrConflict> {
+        let limit_bytes = self.runtime.limits().component_bytes;
+        if size > limit_bytes as u64 {
+            return Err(LoadError::TooLarge { limit_bytes }.into());
+        }
         let bytes = tokio::fs::read(self.folder.join(file)).await;
         let bytes = bytes.map_err(|error| LoadError::Unreadable(error.to_string()))?;
         let provider = self.runtime.load(&bytes).await?;
@@ -189,7 +209,10 @@ impl Inner {
             let serves = |entry: &Entry| {
                 entry.provider.as_ref().is_some_and(|p| p.description().provider_type == *provider_type)
             };
-            entries.iter().find(|(name, entry)| *name != file && serves(entry)).map(|(name, _)| name.clone())
+            entries
+                .iter()
+                .find(|(name, entry)| *name != file && names.contains(*name) && serves(entry))
+                .map(|(name, _)| name.clone())
         });
         match other {
             Some(file) => Err(LoadOrConflict::Conflict { provider_type: provider_type.clone(), file }),

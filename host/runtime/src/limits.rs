@@ -1,5 +1,6 @@
-//! What one call may use. Every limit has an error of its own, a test that shows it firing, and is tried out once at start-up
-//! (see [`crate::self_test`]): a limit that is accepted and does nothing is the commonest hole of plugin hosts.
+//! What one call may use. Every limit has an error of its own and a test that shows it firing; those that depend on the sandbox alone (time, stack,
+//! memory, tables, output) are tried out each time it starts, too (see [`crate::self_test`]): a limit that is accepted and does nothing is the
+//! commonest hole of plugin hosts.
 
 use std::time::Duration;
 

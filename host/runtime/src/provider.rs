@@ -138,7 +138,10 @@ impl Provider {
         let mut call = self.begin(connection, "check-write-access", &[]).await?;
         let deadline = call.deadline();
         let running = call.instance.check_write_access(&mut call.store, &settings, reference);
-        let outcome = tokio::time::timeout_at(deadline, running).await;
+        let mut outcome = tokio::time::timeout_at(deadline, running).await;
+        if let Ok(Ok(Ok(WriteAccess::Denied(reason)))) = &mut outcome {
+            *reason = call.redactor().message(reason);
+        }
         call.finish(outcome)
     }
 

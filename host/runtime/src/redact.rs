@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
 
 /// What takes a secret's place.
 const PLACEHOLDER: &str = "[REDACTED]";
@@ -25,6 +26,8 @@ impl Redactor {
         // A copy, because the call gives its values away before its log is written.
         if secret.expose_secret().chars().count() >= MIN_SECRET_CHARS {
             self.0.push(secret.clone());
+            // The longest first: a secret may contain another one.
+            self.0.sort_by_key(|secret| std::cmp::Reverse(secret.expose_secret().len()));
         }
     }
 
@@ -32,9 +35,8 @@ impl Redactor {
     pub(crate) fn clean<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut clean = Cow::Borrowed(text);
         for secret in &self.0 {
-            let secret = secret.expose_secret();
-            if clean.contains(secret) {
-                clean = Cow::Owned(clean.replace(secret, PLACEHOLDER));
+            if let Some(without) = replace(&clean, secret.expose_secret()) {
+                clean = Cow::Owned(without);
             }
         }
         clean
@@ -52,6 +54,23 @@ impl Redactor {
     }
 }
 
+/// The text without the secret in any case of its ASCII letters: a host name, for one, arrives in lower case.
+fn replace(text: &str, secret: &str) -> Option<String> {
+    let secret = Zeroizing::new(secret.to_ascii_lowercase());
+    // Changes no length, so that what is found here is at the same place there.
+    let lower = Zeroizing::new(text.to_ascii_lowercase());
+    let mut found = lower.match_indices(secret.as_str()).peekable();
+    found.peek()?;
+    let (mut without, mut end) = (String::with_capacity(text.len()), 0);
+    for (start, matched) in found {
+        without.push_str(text.get(end..start).unwrap_or_default());
+        without.push_str(PLACEHOLDER);
+        end = start + matched.len();
+    }
+    without.push_str(text.get(end..).unwrap_or_default());
+    Some(without)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +82,17 @@ mod tests {
         redactor.add(&"s3cret".into());
         assert_eq!(redactor.clean("ops_abc and s3crets3cret"), "[REDACTED] and [REDACTED][REDACTED]");
         assert_eq!(redactor.clean("nothing here"), "nothing here");
+    }
+
+    #[test]
+    fn a_secret_inside_of_another_and_in_another_case_leaves_nothing_behind() {
+        let mut redactor = Redactor::default();
+        redactor.add(&"alice".into());
+        redactor.add(&"alice-Secret-99".into());
+        assert_eq!(
+            redactor.clean("alice-Secret-99 is Alice's at https://ALICE-secret-99.x"),
+            "[REDACTED] is [REDACTED]'s at https://[REDACTED].x"
+        );
     }
 
     #[test]

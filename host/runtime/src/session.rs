@@ -90,7 +90,10 @@ impl Slot {
 
     /// Forgets the state. Calls that run keep what they have.
     pub(crate) fn clear(&self) {
-        self.lock().sealed = None;
+        let mut inner = self.lock();
+        inner.sealed = None;
+        // A running call that adds to what it had must not bring it back.
+        inner.generation += 1;
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

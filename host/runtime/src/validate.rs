@@ -2,7 +2,9 @@
 
 use secrecy::ExposeSecret;
 
-use crate::contract::{Description, Destination, Fields, ItemPage, OneTimeCode, Resolved, Settings, Verified};
+use crate::contract::{
+    Attribute, Description, Destination, Fields, ItemPage, OneTimeCode, Resolved, Settings, Verified,
+};
 use crate::egress::ApprovedDestination;
 use crate::error::ProviderError;
 
@@ -25,6 +27,15 @@ fn is_name(text: &str, extra: &[char]) -> bool {
     !text.is_empty()
         && text.len() <= MAX_NAME_CHARS
         && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || extra.contains(&c))
+}
+
+fn short(text: &str, what: &str) -> Check {
+    ensure(text.chars().count() <= MAX_TEXT_CHARS, || format!("{what} has more than {MAX_TEXT_CHARS} characters"))
+}
+
+fn attributes(attributes: &[Attribute]) -> Check {
+    ensure(attributes.len() <= MAX_LIST, || format!("there are more than {MAX_LIST} attributes"))?;
+    attributes.iter().try_for_each(|a| short(&a.name, "an attribute").and(short(&a.value, "an attribute")))
 }
 
 pub(crate) fn description(d: &Description) -> Check {
@@ -82,6 +93,8 @@ pub(crate) fn description(d: &Description) -> Check {
 
 pub(crate) fn verified(v: &Verified) -> Check {
     ensure(v.vault_count > 0, || "a connection that reads no vault is an error, not an answer".into())?;
+    short(&v.account, "`account`")?;
+    attributes(&v.attributes)?;
     ensure(v.writable_vault_count.is_none_or(|writable| writable <= v.vault_count), || {
         "more vaults can be written than read".into()
     })
@@ -94,7 +107,14 @@ pub(crate) fn item_page(page: &ItemPage) -> Check {
     })?;
     ensure(page.items.iter().all(|item| !item.reference.is_empty() && !item.id.is_empty()), || {
         "an item has no id or no reference".into()
-    })
+    })?;
+    for item in &page.items {
+        for text in [&item.id, &item.title, &item.vault_id, &item.vault_name, &item.reference, &item.category] {
+            short(text, "a text of an item")?;
+        }
+        attributes(&item.attributes)?;
+    }
+    Ok(())
 }
 
 pub(crate) fn revision(revision: &str) -> Check {

@@ -95,6 +95,32 @@ async fn two_files_cannot_serve_one_provider_type() {
     until("taking over", || folder.get("echo").is_some() && error_of(&folder, "b.wasm").is_none()).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renamed_file_serves_all_the_time() {
+    let directory = tempfile::tempdir().unwrap();
+    put(directory.path(), "echo-1.0.wasm", &component("echo"));
+    let folder = ProviderFolder::open(&runtime(), directory.path()).await.unwrap();
+    std::fs::rename(directory.path().join("echo-1.0.wasm"), directory.path().join("echo-1.1.wasm")).unwrap();
+    until("the new name", || {
+        assert!(folder.get("echo").is_some());
+        folder.files().iter().all(|file| file.file == "echo-1.1.wasm")
+    })
+    .await;
+    assert!(folder.get("echo").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_was_removed_and_made_again_is_read_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("providers");
+    std::fs::create_dir(&path).unwrap();
+    let folder = ProviderFolder::open(&runtime(), &path).await.unwrap();
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    put(&path, "echo.wasm", &component("echo"));
+    until("loading", || folder.get("echo").is_some()).await;
+}
+
 #[tokio::test]
 async fn a_folder_that_is_not_there_is_an_error_that_names_it() {
     let error = ProviderFolder::open(&runtime(), "/nonexistent/providers").await.err().unwrap();

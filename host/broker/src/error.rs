@@ -166,6 +166,9 @@ pub enum ListLimit {
         "the provider's list of items has more than {0} pages; restrict the connection to the vaults that are needed"
     )]
     Pages(usize),
+    /// Too much text.
+    #[error("the provider's list of items is larger than {} MiB; restrict the connection to the vaults that are needed", .0 >> 20)]
+    Bytes(usize),
     /// Too slow.
     #[error(
         "listing the items took longer than {0} s; try again, or restrict the connection to the vaults that are needed"
@@ -177,6 +180,15 @@ pub enum ListLimit {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum InvalidInput {
+    /// A value contains what cannot be shown.
+    #[error("{field} must not contain control characters")]
+    ControlCharacter {
+        /// Which value.
+        field: &'static str,
+    },
+    /// The address carries a user name or a password.
+    #[error("domain must not contain a user name or password; they would be stored and shown in plain")]
+    DomainWithCredentials,
     /// A required value is missing or empty.
     #[error("{field} is required and must not be empty")]
     Required {

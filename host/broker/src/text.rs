@@ -7,7 +7,13 @@ pub(crate) fn required(field: &'static str, text: &str, limit: usize) -> Result<
     if text.trim().is_empty() { Err(InvalidInput::Required { field }) } else { bounded(field, text, limit) }
 }
 
-/// The text must be no longer than `limit` bytes.
+/// The text must be no longer than `limit` bytes, and without control characters, which no list or log shows as they are.
 pub(crate) fn bounded(field: &'static str, text: &str, limit: usize) -> Result<(), InvalidInput> {
-    if text.len() > limit { Err(InvalidInput::TooLong { field, limit }) } else { Ok(()) }
+    if text.len() > limit {
+        Err(InvalidInput::TooLong { field, limit })
+    } else if text.chars().any(char::is_control) {
+        Err(InvalidInput::ControlCharacter { field })
+    } else {
+        Ok(())
+    }
 }

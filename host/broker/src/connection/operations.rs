@@ -25,6 +25,8 @@ const NAME_LIMIT: usize = 256;
 pub struct ListLimits {
     /// How many items.
     pub items: usize,
+    /// How many bytes of text.
+    pub bytes: usize,
     /// How many pages of the provider.
     pub pages: usize,
     /// How long all of them may take.
@@ -33,7 +35,8 @@ pub struct ListLimits {
 
 /// More items than any account of the known secret managers holds; and less time than the 60 s after which the
 /// published clients give up.
-pub const LIST_LIMITS: ListLimits = ListLimits { items: 50_000, pages: 500, time: Duration::from_secs(50) };
+pub const LIST_LIMITS: ListLimits =
+    ListLimits { items: 50_000, bytes: 64 << 20, pages: 500, time: Duration::from_secs(50) };
 
 /// A connection that is ready for calls.
 #[derive(Clone)]
@@ -248,8 +251,13 @@ where
     let all_pages = async {
         let mut items = Vec::new();
         let mut next: Option<String> = None;
+        let mut bytes = 0;
         for _ in 0..limits.pages {
             let page = list(next.take()).await?;
+            bytes += page.items.iter().map(text_bytes).sum::<usize>();
+            if bytes > limits.bytes {
+                return Err(BrokerError::TooManyItems(ListLimit::Bytes(limits.bytes)));
+            }
             items.extend(page.items);
             if items.len() > limits.items {
                 return Err(BrokerError::TooManyItems(ListLimit::Items(limits.items)));
@@ -263,6 +271,13 @@ where
     };
     let too_slow = || BrokerError::TooManyItems(ListLimit::Seconds(limits.time.as_secs()));
     tokio::time::timeout(limits.time, all_pages).await.map_err(|_| too_slow())?
+}
+
+fn text_bytes(item: &Item) -> usize {
+    let attributes =
+        item.attributes.iter().map(|attribute| attribute.name.len() + attribute.value.len()).sum::<usize>();
+    let texts = [&item.id, &item.title, &item.vault_id, &item.vault_name, &item.reference, &item.category];
+    texts.into_iter().map(String::len).sum::<usize>() + attributes
 }
 
 /// Settings that the provider has logged in with.
@@ -302,7 +317,7 @@ fn settings_place<'a>(record: &ConnectionRecord, row: &'a [u8]) -> Place<'a> {
 mod tests {
     use super::*;
 
-    const LIMITS: ListLimits = ListLimits { items: 10, pages: 5, time: Duration::from_secs(5) };
+    const LIMITS: ListLimits = ListLimits { items: 10, bytes: 1_000, pages: 5, time: Duration::from_secs(5) };
 
     /// A page of so many items, which says that there is a next one.
     fn page(items: usize, next: Option<&str>) -> ItemPage {

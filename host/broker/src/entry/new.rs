@@ -144,6 +144,9 @@ fn checked_ciphertext(
 
 fn check_domain(domain: &str) -> Result<(), InvalidInput> {
     let url = url::Url::parse(domain).map_err(|_| InvalidInput::Domain)?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(InvalidInput::DomainWithCredentials);
+    }
     let host = url.host_str().unwrap_or_default();
     if matches!(url.scheme(), "http" | "https") && !host.is_empty() && host != "localhost" {
         Ok(())

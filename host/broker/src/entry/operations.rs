@@ -83,8 +83,7 @@ impl Broker {
         };
         if let Some(provider) = self.providers().get(&connection.provider_type) {
             let description = provider.description();
-            let rest = binding.reference.strip_prefix(&description.reference_scheme);
-            if !rest.is_some_and(|rest| rest.starts_with("://")) {
+            if !has_form(&binding.reference, &description.reference_scheme, &description.reference_format) {
                 return Err(InvalidInput::Reference { expected: description.reference_format.clone() }.into());
             }
         }
@@ -161,4 +160,32 @@ fn read_credentials(plaintext: &[u8]) -> Result<Credentials, CodecError> {
     let credentials = Credentials { user_name: next()?, password: next()?, tfa_secret: next()? };
     fields.finish()?;
     Ok(credentials)
+}
+
+/// Whether a text can be a reference at all: the scheme, and as many parts as the provider's own description has, none of them empty. Whether there is such
+/// an item only the provider can tell, and binding must not depend on its being reachable.
+fn has_form(reference: &str, scheme: &str, format: &str) -> bool {
+    let parts = |text: &str| {
+        let rest = text.strip_prefix(scheme)?.strip_prefix("://")?;
+        rest.split('/').all(|part| !part.is_empty()).then(|| rest.split('/').count())
+    };
+    // A format that is no reference itself says nothing about the parts.
+    parts(reference).is_some_and(|count| parts(format).is_none_or(|expected| count == expected))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_form;
+
+    #[test]
+    fn a_reference_has_the_parts_that_its_provider_describes() {
+        let is_one = |text| has_form(text, "op", "op://<vaultId>/<itemId>");
+        assert!(is_one("op://vault/item"));
+        for text in
+            ["", "op", "op://", "op://vault", "op://vault/", "op:///item", "op://a/b/c", "vault/item", "opx://a/b"]
+        {
+            assert!(!is_one(text), "{text}");
+        }
+        assert!(has_form("kv://a/b/c", "kv", "see the manual"));
+    }
 }

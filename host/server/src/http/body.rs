@@ -5,10 +5,11 @@
 
 use std::str::FromStr;
 
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use http_body_util::BodyExt;
 use serde_json::{Map, Value};
 
 use super::Api;
@@ -17,6 +18,9 @@ use super::error::ApiError;
 /// A field's name in a message is cut off here.
 const NAME_SHOWN: usize = 64;
 
+/// Bytes of a body that is too large that are read before the client is cut off after all.
+const DISCARDED: usize = 8 * super::BODY_LIMIT;
+
 /// The fields of a JSON object in a request's body.
 #[derive(Debug)]
 pub(super) struct Fields(Map<String, Value>);
@@ -24,20 +28,35 @@ pub(super) struct Fields(Map<String, Value>);
 impl FromRequest<Api> for Fields {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, _: &Api) -> Result<Self, ApiError> {
         if !is_json(&request) {
             let message = "send the body as JSON, with the header Content-Type: application/json";
             return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message));
         }
-        let body = Bytes::from_request(request, api).await.map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                let message = format!("the body is larger than {} MiB", super::BODY_LIMIT >> 20);
-                ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message)
-            }
-            _ => ApiError::bad_request("the body could not be read to its end; send it again"),
-        })?;
+        let body = read(request.into_body()).await?;
         Self::parse(&body)
     }
+}
+
+/// Reads a body up to the limit. What goes beyond is read, too, within reason, and thrown away: a client that is cut off while it sends sees a broken
+/// connection and not the answer that says why.
+async fn read(mut body: Body) -> Result<Vec<u8>, ApiError> {
+    let (mut kept, mut size) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| ApiError::bad_request("the body could not be read to its end; send it again"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        size += data.len();
+        if size <= super::BODY_LIMIT {
+            kept.extend_from_slice(&data);
+        } else if size > DISCARDED {
+            break;
+        }
+    }
+    if size > super::BODY_LIMIT {
+        let message = format!("the body is larger than {} MiB", super::BODY_LIMIT >> 20);
+        return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message));
+    }
+    Ok(kept)
 }
 
 fn is_json(request: &Request) -> bool {

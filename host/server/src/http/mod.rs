@@ -14,7 +14,6 @@ mod vault;
 
 use std::sync::Arc;
 
-use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -47,7 +46,6 @@ pub fn router(broker: Broker) -> Router {
         .route("/healthz", get(health::healthz))
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(middleware::from_fn(observe::observed))
         .with_state(Api { broker })
 }

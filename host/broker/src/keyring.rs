@@ -3,7 +3,7 @@
 //! **Invariant:** no key seals more than 2^31 times ([`MAX_USES`]), over all processes and restarts. A storage key gets
 //! allowances of [`BLOCK`] uses, each counted in the database before it is given out; what a process did not use up
 //! when it ends counts as used. A cache key exists only in one process (its salt is never stored), starts with all its
-//! uses, and is replaced when they are gone.
+//! uses, and caches no more when they are gone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -25,7 +25,7 @@ const CONNECTIONS: usize = 4_096;
 /// Until the head of a request has arrived, and for how long a connection may wait for its next one: longer than the keep-alive of common clients and proxies (60 s).
 const HEAD_TIME: Duration = Duration::from_secs(75);
 
-/// The head of a request at most: a key, a few headers and a query.
+/// What is read ahead of the head of a request; hyper lets a head be a little larger than that, and ends the connection beyond.
 const HEAD_LIMIT: usize = 64 << 10;
 
 /// For requests that are under way when the server ends; shorter than the 10 s after which supervisors commonly use force.

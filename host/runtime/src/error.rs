@@ -197,3 +197,28 @@ pub enum LoadError {
     #[error("the host could not load the component: {0}")]
     Host(String),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ProviderError;
+
+    #[test]
+    fn an_error_about_one_item_says_nothing_about_the_login() {
+        let text = || "x".to_owned();
+        for error in [
+            ProviderError::NotFound(text()),
+            ProviderError::Conflict(text()),
+            ProviderError::InvalidReference(text()),
+            ProviderError::UnexpectedAnswer(text()),
+        ] {
+            assert!(!error.concerns_login(), "{error:?}");
+        }
+        for error in [
+            ProviderError::Unauthenticated(text()),
+            ProviderError::RateLimited { retry_after: None, message: text() },
+            ProviderError::Unavailable(text()),
+        ] {
+            assert!(error.concerns_login(), "{error:?}");
+        }
+    }
+}

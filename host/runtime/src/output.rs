@@ -112,3 +112,19 @@ impl AsyncWrite for Output {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_beyond_the_limit_is_dropped_and_counted() {
+        let mut output = Output::new(10);
+        output.write(Bytes::from_static(b"12345678")).unwrap();
+        output.write(Bytes::from_static(b"90abc")).unwrap();
+        output.write(Bytes::from(vec![b'x'; 1_000_000])).unwrap();
+        let kept = output.0.lock().unwrap();
+        assert_eq!((kept.text.as_slice(), kept.dropped), (&b"1234567890"[..], 1_000_003));
+        assert!(kept.text.capacity() <= 10);
+    }
+}

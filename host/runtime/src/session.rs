@@ -376,6 +376,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_running_call_does_not_bring_back_what_was_cleared() {
+        let (slot, _) = slot();
+        let mut first = call(&slot);
+        assert!(granted(&mut first, None).await);
+        first.put(b"old", 60).unwrap();
+        let mut adding = call(&slot);
+        adding.get().unwrap();
+        slot.clear();
+        adding.put(b"old and more", 60).unwrap();
+        assert!(call(&slot).get().is_none());
+    }
+
+    #[tokio::test]
     async fn a_state_that_is_too_large_is_refused_and_the_old_one_stays() {
         let (slot, _) = slot();
         let mut first = call(&slot);

@@ -190,3 +190,35 @@ impl Description {
         self.settings.iter().find(|spec| spec.name == name).is_none_or(|spec| spec.secret)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::Item;
+
+    fn page(title: &str, attributes: usize) -> ItemPage {
+        let text = || "x".to_owned();
+        let attribute = Attribute { name: text(), value: text() };
+        let item = Item {
+            id: text(),
+            title: title.to_owned(),
+            vault_id: text(),
+            vault_name: text(),
+            reference: text(),
+            category: text(),
+            attributes: vec![attribute; attributes],
+        };
+        ItemPage { items: vec![item], next: None }
+    }
+
+    #[test]
+    fn texts_of_items_and_accounts_are_bounded() {
+        assert_eq!(item_page(&page(&"x".repeat(MAX_TEXT_CHARS), MAX_LIST)), Ok(()));
+        assert!(item_page(&page(&"x".repeat(MAX_TEXT_CHARS + 1), 0)).is_err());
+        assert!(item_page(&page("x", MAX_LIST + 1)).is_err());
+        let account =
+            |account: String| Verified { account, vault_count: 1, writable_vault_count: None, attributes: Vec::new() };
+        assert_eq!(verified(&account("a@example.com".into())), Ok(()));
+        assert!(verified(&account("x".repeat(MAX_TEXT_CHARS + 1))).is_err());
+    }
+}

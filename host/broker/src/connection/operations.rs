@@ -346,6 +346,8 @@ mod tests {
         };
         too_many(all_items(LIMITS, |_| async { Ok(page(1, Some("more"))) }).await.unwrap_err(), ListLimit::Pages(5));
         too_many(all_items(LIMITS, |_| async { Ok(page(6, Some("more"))) }).await.unwrap_err(), ListLimit::Items(10));
+        let little = ListLimits { bytes: 10, ..LIMITS };
+        too_many(all_items(little, |_| async { Ok(page(5, None)) }).await.unwrap_err(), ListLimit::Bytes(10));
         let limits = ListLimits { time: Duration::from_millis(20), ..LIMITS };
         let slow = all_items(limits, |_| async {
             tokio::time::sleep(Duration::from_millis(15)).await;

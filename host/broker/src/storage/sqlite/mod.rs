@@ -9,7 +9,7 @@ mod queries;
 mod rows;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
@@ -19,7 +19,7 @@ use crate::private_file;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
-/// How long a writer waits for another one, here or in another process.
+/// How long a writer waits for another one, here or in another process; and who opens the database for who is creating it.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Readers work in parallel; more than a few only compete for the processor.
 const CONNECTIONS: u32 = 4;
@@ -64,10 +64,25 @@ impl SqliteStorage {
             .synchronous(SqliteSynchronous::Full)
             .pragma("secure_delete", "ON")
             .pragma("trusted_schema", "OFF");
-        let cannot_open = |reason: String| StorageError::Open { place: place.clone(), reason };
-        let pool = pool.connect_with(options).await.map_err(|error| cannot_open(error.to_string()))?;
-        migrate(&pool).await.map_err(|error| cannot_open(error.to_string()))?;
-        Ok(Self { pool })
+        let deadline = Instant::now() + BUSY_TIMEOUT;
+        loop {
+            match Self::try_connect(options.clone(), pool.clone()).await {
+                Ok(pool) => return Ok(Self { pool }),
+                Err(error) if another_was_first(&error) && Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(MigrateError::Execute(error)) => {
+                    return Err(StorageError::Open { place, reason: error.to_string() });
+                }
+                Err(error) => return Err(StorageError::Open { place, reason: error.to_string() }),
+            }
+        }
+    }
+
+    async fn try_connect(options: SqliteConnectOptions, pool: SqlitePoolOptions) -> Result<SqlitePool, MigrateError> {
+        let pool = pool.connect_with(options).await?;
+        MIGRATIONS.run(&pool).await?;
+        Ok(pool)
     }
 
     /// Closes the database after the operations that are running. What was acknowledged is safe without this, too; it
@@ -77,18 +92,18 @@ impl SqliteStorage {
     }
 }
 
-/// Runs the migrations that have not run yet. Another process may be doing the same: whoever comes second fails at what
-/// the first has just done, and finds it done when it looks again.
-async fn migrate(pool: &SqlitePool) -> Result<(), MigrateError> {
-    let mut attempts = MIGRATIONS.iter().count() + 2;
-    loop {
-        attempts -= 1;
-        match MIGRATIONS.run(pool).await {
-            Err(MigrateError::ExecuteMigration(..) | MigrateError::Execute(_)) if attempts > 0 => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            result => return result,
+/// Whether opening failed at what another process was just doing with the same new file. Who comes second finds it done
+/// when it looks again. Two steps answer at once instead of waiting for the lock: turning on write-ahead logging, and a
+/// migration whose transaction began by reading.
+fn another_was_first(error: &MigrateError) -> bool {
+    match error {
+        MigrateError::ExecuteMigration(..) => true,
+        // The lower byte of SQLite's extended codes is the primary one; 5 is SQLITE_BUSY.
+        MigrateError::Execute(sqlx::Error::Database(error)) => {
+            error.code().and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == 5)
+                || error.is_unique_violation()
         }
+        _ => false,
     }
 }
 

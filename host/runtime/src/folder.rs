@@ -4,6 +4,7 @@
 //! a half-copied component can be kept out by writing it under another name first; one that is seen half-written is reported and loaded when it is whole.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -61,7 +62,28 @@ pub struct FileStatus {
 }
 
 /// What tells one state of a file from another without reading it.
-type Stamp = (u64, Option<SystemTime>);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    size: u64,
+    modified: Option<SystemTime>,
+    /// Which file it is and when anything about it changed, seconds and nanoseconds: a copy that keeps size and time of modification differs here.
+    #[cfg(unix)]
+    change: (u64, i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            size: metadata.len(),
+            modified: metadata.modified().ok(),
+            #[cfg(unix)]
+            change: {
+                use std::os::unix::fs::MetadataExt;
+                (metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
+            },
+        }
+    }
+}
 
 struct Entry {
     stamp: Stamp,
@@ -196,9 +218,9 @@ impl Inner {
     }
 
     /// `names` are the files that are there; one that is gone is no conflict any more.
-    async fn load(&self, file: &str, (size, _): Stamp, names: &BTreeSet<String>) -> Result<Provider, LoadOrConflict> {
+    async fn load(&self, file: &str, stamp: Stamp, names: &BTreeSet<String>) -> Result<Provider, LoadOrConflict> {
         let limit_bytes = self.runtime.limits().component_bytes;
-        if size > limit_bytes as u64 {
+        if stamp.size > limit_bytes as u64 {
             return Err(LoadError::TooLarge { limit_bytes }.into());
         }
         let bytes = tokio::fs::read(self.folder.join(file)).await;
@@ -270,7 +292,7 @@ async fn list(folder: &Path) -> std::io::Result<BTreeMap<String, Stamp>> {
         if let Ok(metadata) = tokio::fs::metadata(file.path()).await
             && metadata.is_file()
         {
-            found.insert(name, (metadata.len(), metadata.modified().ok()));
+            found.insert(name, Stamp::of(&metadata));
         }
     }
     Ok(found)

@@ -41,6 +41,21 @@ async fn a_new_file_is_available_without_a_restart_and_gone_when_it_is_removed()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_the_same_size_and_time_is_another_one_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a.wasm");
+    let with_section = |name: u8| [component("echo"), vec![0, 2, 1, name]].concat();
+    put(directory.path(), "a.wasm", &with_section(b'x'));
+    let time = std::fs::metadata(&file).unwrap().modified().unwrap();
+    let folder = ProviderFolder::open(&runtime(), directory.path()).await.unwrap();
+    let old = folder.get("echo").unwrap();
+    put(directory.path(), "a.wasm", &with_section(b'y'));
+    std::fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+    assert_eq!(std::fs::metadata(&file).unwrap().modified().unwrap(), time);
+    until("the swap", || folder.get("echo").is_some_and(|new| new.digest() != old.digest())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_changed_file_serves_new_calls_while_running_ones_finish() {
     let directory = tempfile::tempdir().unwrap();
     put(directory.path(), "a.wasm", &component("echo"));

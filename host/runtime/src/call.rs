@@ -27,23 +27,52 @@ pub(crate) struct Call {
     redactor: Redactor,
     provider: Arc<str>,
     operation: &'static str,
-    _turn: OwnedSemaphorePermit,
+    _turn: Turn,
+}
+
+/// How many more calls may run.
+#[derive(Clone, Copy)]
+pub(crate) struct Turns<'a> {
+    /// For the connection. Absent while a component is described.
+    pub(crate) of_connection: Option<&'a Arc<Semaphore>>,
+    /// Altogether.
+    pub(crate) of_host: &'a Arc<Semaphore>,
+}
+
+type Turn = (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit);
+
+impl Turns<'_> {
+    /// Waits for the connection's turn first: who waits for that one must not hold one of the host's.
+    async fn take(self, limits: &Limits) -> Result<Turn, SandboxError> {
+        let deadline = tokio::time::Instant::now() + limits.queue_time;
+        let take = async |turns: &Arc<Semaphore>, limit: u32| match tokio::time::timeout_at(
+            deadline,
+            turns.clone().acquire_owned(),
+        )
+        .await
+        {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(SandboxError::Busy { limit: limit as usize }),
+        };
+        let of_connection = match self.of_connection {
+            Some(turns) => Some(take(turns, limits.calls_per_connection).await?),
+            None => None,
+        };
+        Ok((of_connection, take(self.of_host, limits.concurrent_calls).await?))
+    }
 }
 
 impl Call {
     pub(crate) async fn begin(
         engine: &Engine,
         limits: &Arc<Limits>,
-        turns: &Arc<Semaphore>,
+        turns: Turns<'_>,
         adapter: &dyn Adapter,
         state: CallState,
         redactor: Redactor,
         (provider, operation): (Arc<str>, &'static str),
     ) -> Result<Self, SandboxError> {
-        let turn = match tokio::time::timeout(limits.queue_time, turns.clone().acquire_owned()).await {
-            Ok(Ok(turn)) => turn,
-            _ => return Err(SandboxError::Busy { limit: limits.concurrent_calls as usize }),
-        };
+        let turn = turns.take(limits).await?;
         let started = Instant::now();
         let deadline = tokio::time::Instant::now() + limits.call_time;
         let mut store = new_store(engine, limits, state);

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use crate::contract::Settings;
 use crate::egress::{ApprovedDestination, Egress, RequestCounter, RequestCounts};
 use crate::session::Slot;
@@ -19,6 +21,7 @@ struct Inner {
     slot: Arc<Slot>,
     egress: Arc<dyn Egress>,
     counter: Arc<RequestCounter>,
+    turns: Arc<Semaphore>,
 }
 
 impl Connection {
@@ -28,8 +31,9 @@ impl Connection {
         slot: Arc<Slot>,
         egress: Arc<dyn Egress>,
         counter: Arc<RequestCounter>,
+        turns: Arc<Semaphore>,
     ) -> Self {
-        Self(Arc::new(Inner { settings, approved, slot, egress, counter }))
+        Self(Arc::new(Inner { settings, approved, slot, egress, counter, turns }))
     }
 
     /// Where the provider may connect to on behalf of this connection.
@@ -53,6 +57,11 @@ impl Connection {
 
     pub(crate) fn slot(&self) -> &Arc<Slot> {
         &self.0.slot
+    }
+
+    /// How many more of its calls may run.
+    pub(crate) fn turns(&self) -> &Arc<Semaphore> {
+        &self.0.turns
     }
 
     pub(crate) fn egress(&self) -> &Arc<dyn Egress> {

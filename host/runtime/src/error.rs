@@ -138,7 +138,7 @@ pub enum SandboxError {
     /// Another limit of the sandbox (tables, instances, handles).
     #[error("the provider exceeded the sandbox's limit of {0} and was ended")]
     LimitExceeded(String),
-    /// As many calls as the host allows are already running.
+    /// As many calls as the host allows are already running, for this connection or altogether.
     #[error("the host is running as many provider calls as it may ({limit}); try again in a moment")]
     Busy {
         /// The limit.

@@ -13,10 +13,12 @@ pub struct Limits {
     /// From the start of a call to its answer, waiting included. Default 30 s, half of the 60 s after which the shortest-tempered
     /// known client gives up.
     pub call_time: Duration,
-    /// How long a call may wait for its turn when `concurrent_calls` are running. Default 5 s.
+    /// How long a call may wait for its turn when `concurrent_calls` or `calls_per_connection` are running. Default 5 s.
     pub queue_time: Duration,
     /// Calls that run at the same time, over all providers. Default 256: each reserves address space, not memory.
     pub concurrent_calls: u32,
+    /// Calls that run at the same time for one connection, so that one whose secret manager is slow leaves turns to the others. Default 64.
+    pub calls_per_connection: u32,
     /// Linear memory of one call. Default 64 MiB; a Rust provider needs 2 to 4, one in Python about 30.
     pub memory_bytes: usize,
     /// Elements of all tables of one call. Default 100,000; a Python provider has about 20,000.
@@ -54,6 +56,7 @@ impl Default for Limits {
             call_time: Duration::from_secs(30),
             queue_time: Duration::from_secs(5),
             concurrent_calls: 256,
+            calls_per_connection: 64,
             memory_bytes: 64 << 20,
             table_elements: 100_000,
             handles: 1_000,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::adapter::Adapter;
-use crate::call::Call;
+use crate::call::{Call, Turns};
 use crate::connection::Connection;
 use crate::contract::{Changes, Description, Fields, ItemPage, Resolved, Settings, Verified, WriteAccess};
 use crate::error::{CallError, SandboxError};
@@ -39,8 +39,9 @@ impl std::fmt::Debug for Provider {
 pub(crate) async fn describe(shared: &Arc<Shared>, adapter: &dyn Adapter) -> Result<Description, CallError> {
     let state = CallState::new(&shared.limits, shared.clock.clone(), None, None);
     let label = (Arc::from("new component"), "describe");
+    let turns = Turns { of_connection: None, of_host: &shared.turns };
     let mut call =
-        Call::begin(&shared.engine, &shared.limits, &shared.turns, adapter, state, Redactor::default(), label).await?;
+        Call::begin(&shared.engine, &shared.limits, turns, adapter, state, Redactor::default(), label).await?;
     let deadline = call.deadline();
     let outcome = tokio::time::timeout_at(deadline, call.instance.describe(&mut call.store)).await;
     call.finish(outcome.map(|answer| answer.map(Ok)))
@@ -170,6 +171,7 @@ impl Provider {
         let state =
             CallState::new(&shared.limits, shared.clock.clone(), Some(connection.egress().clone()), Some(session));
         let label = (self.0.name.clone(), operation);
-        Call::begin(&shared.engine, &shared.limits, &shared.turns, &*self.0.adapter, state, redactor, label).await
+        let turns = Turns { of_connection: Some(connection.turns()), of_host: &shared.turns };
+        Call::begin(&shared.engine, &shared.limits, turns, &*self.0.adapter, state, redactor, label).await
     }
 }

@@ -234,7 +234,8 @@ impl Runtime {
             egress = layer(egress);
         }
         let slot = Slot::new(shared.session_key.clone(), shared.clock.clone(), shared.limits.session_bytes);
-        Connection::new(settings, approved, Arc::new(slot), egress, counter)
+        let turns = Arc::new(Semaphore::new(shared.limits.calls_per_connection as usize));
+        Connection::new(settings, approved, Arc::new(slot), egress, counter, turns)
     }
 }
 

@@ -194,6 +194,33 @@ async fn only_so_many_calls_run_at_once_and_the_rest_is_told_to_come_back() {
 }
 
 #[tokio::test]
+async fn a_slow_connection_leaves_turns_to_the_others() {
+    let mut limits = limits();
+    limits.concurrent_calls = 2;
+    limits.calls_per_connection = 1;
+    let runtime = Runtime::builder().limits(limits).build().unwrap();
+    let slow = load(&runtime, "slow").await;
+    let (one, other) = (connect(&runtime, &slow), connect(&runtime, &slow));
+    let calls: Vec<_> = (0..2)
+        .map(|_| {
+            let (slow, one) = (slow.clone(), one.clone());
+            tokio::spawn(async move { slow.resolve(&one, "slow://item/800", Fields::ALL).await.map(drop) })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    slow.resolve(&other, "slow://item/1", Fields::ALL).await.unwrap();
+    let mut busy = 0;
+    for call in calls {
+        match call.await.unwrap() {
+            Ok(()) => {}
+            Err(CallError::Sandbox(SandboxError::Busy { limit: 1 })) => busy += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(busy, 1);
+}
+
+#[tokio::test]
 async fn a_caller_who_goes_away_ends_the_call_and_frees_its_turn() {
     let mut limits = limits();
     limits.concurrent_calls = 1;

@@ -79,6 +79,25 @@ impl WorkspaceKeys {
     }
 }
 
+/// Whether a database was made with this master key; a new one is made with any.
+///
+/// Opening a [`Broker`](crate::Broker) checks this, too. This is for a host that derives other things from the master
+/// key and wants to know first.
+///
+/// # Errors
+/// [`KeyError::WrongMasterKey`]; errors of the database.
+pub async fn check_master_key(storage: &dyn Storage, wrapper: &dyn KeyWrapper) -> Result<(), BrokerError> {
+    match storage.master_key().await? {
+        Some(record) => recognise(&record, wrapper),
+        None => Ok(()),
+    }
+}
+
+fn recognise(record: &MasterKeyRecord, wrapper: &dyn KeyWrapper) -> Result<(), BrokerError> {
+    let (expected, given) = (KeyId(record.key_id), wrapper.key_id());
+    if expected == given { Ok(()) } else { Err(KeyError::WrongMasterKey { expected, given }.into()) }
+}
+
 impl Keyring {
     /// A keyring for the database, which must have been made with this very master key, or be new.
     pub(crate) async fn open(
@@ -86,8 +105,7 @@ impl Keyring {
         wrapper: Arc<dyn KeyWrapper>,
         now: Timestamp,
     ) -> Result<Self, BrokerError> {
-        let given = wrapper.key_id();
-        let new = MasterKeyRecord { term: FIRST_TERM, key_id: given.0, created_at: now };
+        let new = MasterKeyRecord { term: FIRST_TERM, key_id: wrapper.key_id().0, created_at: now };
         let record = match storage.master_key().await? {
             Some(record) => record,
             None => match storage.insert_master_key(&new).await {
@@ -97,9 +115,7 @@ impl Keyring {
                 Err(error) => return Err(error.into()),
             },
         };
-        if record.key_id != given.0 {
-            return Err(KeyError::WrongMasterKey { expected: KeyId(record.key_id), given }.into());
-        }
+        recognise(&record, &*wrapper)?;
         Ok(Self { storage, wrapper, master_term: record.term, keys: RecordCache::new(CAPACITY, None) })
     }
 

@@ -172,6 +172,14 @@ impl MasterKey {
         }
     }
 
+    /// A key of its own for a purpose outside of this crate, by HKDF-SHA256 (RFC 5869). It says nothing about the master key or about keys for other
+    /// purposes. A purpose is a name that nothing else uses, such as `acme.v1.code-cache`; those that begin with `keyway.` are Keyway's.
+    pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        let mut key = KeyBytes::default();
+        derive(&self.0, None, purpose.as_bytes(), key.as_mut_slice());
+        key
+    }
+
     /// The key as 64 hexadecimal digits, to be kept somewhere safe.
     pub fn to_hex(&self) -> SecretString {
         HEXLOWER.encode(self.0.as_slice()).into()

@@ -127,6 +127,7 @@ pub use entry::{Binding, CredentialSource, Credentials, ENTRIES_PER_PAGE, EntryP
 pub use envelope::EnvelopeError;
 pub use error::{BrokerError, InvalidInput, ListLimit, Thing};
 pub use id::{ApiKeyId, ConnectionId, EntryId, WorkspaceId};
+pub use keyring::check_master_key;
 pub use keys::{KeyError, KeyId, KeyWrapper, MasterKey};
 pub use keyway_runtime;
 pub use resolve::{Resolution, ResolveRequest, Timings};

@@ -1,8 +1,8 @@
 //! Opens everything that a command or a server needs, as much of it at the same time as possible.
 //!
 //! ```text
-//! master key ─┬─ runtime, tried out ── providers, from the code cache ─┐
-//!             └─ database, migrated ───────────────────────────────────┴─ broker
+//! master key ─┬─ runtime, tried out ────────────────┬─ providers, from the code cache ── broker
+//!             └─ database, migrated ── is it its key? ─┘
 //! ```
 //!
 //! **Invariant:** a new master key is only ever made together with a new database. A database whose key file is missing is an error that says so: a key
@@ -10,13 +10,9 @@
 
 use std::path::PathBuf;
 
-use hkdf::Hkdf;
-use keyway::{Broker, BrokerError, KeyError, MasterKey, SqliteStorage, StorageError};
+use keyway::{Broker, BrokerError, KeyError, MasterKey, SqliteStorage, StorageError, check_master_key};
 use keyway_runtime::{CodeCacheKey, FolderError, ProviderFolder, Runtime, SetupError};
-use secrecy::ExposeSecret;
-use sha2::Sha256;
 use thiserror::Error;
-use zeroize::Zeroizing;
 
 use crate::config::{self, HostConfig, MasterKeySource};
 
@@ -101,16 +97,17 @@ impl Host {
         if with_providers && config.providers.is_none() {
             made(&folder)?;
         }
-        let sandbox = async {
-            let runtime = start_runtime(config, &key).await?;
-            let providers = match with_providers {
-                true => Some(ProviderFolder::open(&runtime, folder).await?),
-                false => None,
-            };
-            Ok::<_, OpenError>((runtime, providers))
+        let database = async {
+            let storage = SqliteStorage::open(config.database()).await?;
+            // Before the providers: under a wrong key, all of the code cache would look tampered with and be made anew.
+            check_master_key(&storage, &key).await?;
+            Ok(storage)
         };
-        let database = async { SqliteStorage::open(config.database()).await.map_err(OpenError::from) };
-        let ((runtime, providers), storage) = tokio::try_join!(sandbox, database)?;
+        let (runtime, storage) = tokio::try_join!(start_runtime(config, &key), database)?;
+        let providers = match with_providers {
+            true => Some(ProviderFolder::open(&runtime, folder).await?),
+            false => None,
+        };
         let mut builder = Broker::builder(runtime.clone(), storage.clone(), key);
         if let Some(providers) = &providers {
             builder = builder.provider_folder(providers.clone());
@@ -142,21 +139,12 @@ impl Host {
 /// Sets the sandbox up, for a command that looks at components and needs no data.
 pub(crate) async fn start_runtime(config: &HostConfig, key: &MasterKey) -> Result<Runtime, OpenError> {
     let builder = Runtime::builder()
-        .code_cache(config.code_cache(), code_cache_key(key))
+        .code_cache(config.code_cache(), CodeCacheKey::new(*key.derive("keyway.v1.code-cache")))
         .compiler(config.compiler.clone())
         .egress(config.egress.clone());
     // It tries its limits out, which takes tens of milliseconds of computing.
     let built = tokio::task::spawn_blocking(move || builder.build()).await;
     Ok(built.map_err(|error| SetupError::Sandbox(error.to_string()))??)
-}
-
-/// A key of its own under the master key, by HKDF-SHA256 (RFC 5869), so that the code cache knows nothing of the one above.
-#[expect(clippy::expect_used, reason = "HKDF-SHA256 fails only beyond 8,160 bytes")]
-fn code_cache_key(key: &MasterKey) -> CodeCacheKey {
-    let mut derived = Zeroizing::new([0; 32]);
-    let hkdf = Hkdf::<Sha256>::new(None, key.to_hex().expose_secret().as_bytes());
-    hkdf.expand(b"keyway.v1.code-cache", derived.as_mut_slice()).expect("a length that HKDF allows");
-    CodeCacheKey::new(*derived)
 }
 
 fn master_key(config: &HostConfig) -> Result<MasterKey, OpenError> {

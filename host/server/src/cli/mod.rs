@@ -136,9 +136,15 @@ impl App {
             policy = policy.with_private(destination.clone());
         }
         let mut config = HostConfig::new(data_dir).egress(policy);
-        // The program compiles components as a process of its own, which it can end. Where it cannot find itself, it compiles here.
-        if let Ok(program) = std::env::current_exe() {
-            config = config.compiler(Compiler::Child { program, args: vec!["compile-component".into()] });
+        // The program compiles components as a process of its own, which it can end.
+        match std::env::current_exe() {
+            Ok(program) => {
+                config = config.compiler(Compiler::Child { program, args: vec!["compile-component".into()] });
+            }
+            Err(error) => tracing::warn!(
+                %error,
+                "the program cannot find its own file, so components are compiled in this process, without limits of their own"
+            ),
         }
         if let Some(folder) = &self.global.providers {
             config = config.providers(folder.clone());

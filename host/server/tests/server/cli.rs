@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use keyway_runtime::EgressPolicy;
 use serde_json::Value;
 
 use crate::support::{ECHO_TOKEN, Folder, Ran, assert_without, set_mode};
@@ -246,6 +247,16 @@ fn a_database_without_its_master_key_is_not_opened_with_another() {
     std::fs::write(folder.key_file(), "00".repeat(32)).unwrap();
     set_mode(&folder.key_file(), 0o600);
     assert!(folder.run(&["workspace", "list"]).failed(1).stderr.contains("another master key"));
+    let compiled = || {
+        let files = std::fs::read_dir(folder.config(EgressPolicy::default()).code_cache()).unwrap();
+        let mut files: Vec<_> = files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
+        files.sort();
+        files
+    };
+    let before = compiled();
+    let ran = folder.run(&["provider", "list"]).failed(1);
+    assert!(ran.stderr.contains("another master key") && !ran.stderr.contains("WARN"), "{ran:#?}");
+    assert!(!before.is_empty() && before == compiled(), "what was compiled under the right key stays");
     set_mode(&folder.key_file(), 0o644);
     assert!(folder.run(&["workspace", "list"]).failed(1).stderr.contains("chmod 600"));
 }

@@ -12,7 +12,7 @@ mod start;
 mod statistics;
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use report::Report;
 
@@ -25,6 +25,21 @@ struct Options {
     /// Divide the number of repetitions by this, for a first look
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     quick: u32,
+    /// Measure only this part (may be given several times)
+    #[arg(long, value_enum, value_name = "PART")]
+    only: Vec<Part>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The sandbox against the same code without it
+    Sandbox,
+    /// 1Password's own SDK
+    Official,
+    /// The broker
+    Broker,
+    /// The start of the server
+    Start,
 }
 
 fn main() -> Result<()> {
@@ -32,20 +47,21 @@ fn main() -> Result<()> {
     let reactor = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut report = Report::default();
     let quick = options.quick as usize;
+    let parts = Part::value_variants().iter().filter(|part| options.only.is_empty() || options.only.contains(part));
     reactor.block_on(async {
-        progress("the sandbox against the same code without it");
-        sandbox::measure(&mut report, quick).await?;
-        progress("1Password's own SDK");
-        official::measure(&mut report, quick).await?;
-        progress("the broker");
-        broker::measure(&mut report, quick).await?;
-        progress("the start of the server");
-        start::measure(&mut report, quick)
+        for part in parts {
+            eprintln!(
+                "Measuring: {}.",
+                part.to_possible_value().and_then(|part| part.get_help().map(ToString::to_string)).unwrap_or_default()
+            );
+            match part {
+                Part::Sandbox => sandbox::measure(&mut report, quick).await?,
+                Part::Official => official::measure(&mut report, quick).await?,
+                Part::Broker => broker::measure(&mut report, quick).await?,
+                Part::Start => start::measure(&mut report, quick)?,
+            }
+        }
+        anyhow::Ok(())
     })?;
     report.print(options.json)
-}
-
-/// Says what is going on; the measurements take a minute.
-fn progress(what: &str) {
-    eprintln!("Measuring {what}.");
 }

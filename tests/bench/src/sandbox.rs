@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use keyway_e2e::{Lab, component};
+use keyway_emulator_onepassword::{Fault, FaultRule};
 use keyway_native_host::NativeHost;
 use keyway_provider_onepassword::OnePassword;
 use keyway_runtime::{Fields, Settings};
@@ -11,6 +12,9 @@ use keyway_sdk::SecretProvider;
 
 use crate::report::{Report, Row};
 use crate::statistics::{median, ratio, show, timed};
+
+/// What a server's answer takes that is not on the same machine, its own work included: still fast for one.
+const FAR: Duration = Duration::from_millis(5);
 
 pub(crate) const VAULT: &str = "Automation";
 pub(crate) const ITEM: &str = "Northwind Supplier Portal";
@@ -38,19 +42,25 @@ pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
         native.call(|host| OnePassword::resolve(host, &settings, &reference, keyway_sdk::Fields::ALL))?;
         Ok::<_, anyhow::Error>(start.elapsed())
     };
-    let (mut in_sandbox, mut without) = (Vec::new(), Vec::new());
+    let in_turns = async |times: usize| {
+        let (mut in_sandbox, mut without) = (Vec::new(), Vec::new());
+        for _ in 0..times {
+            let (time, result) = timed(lab.provider.resolve(&connection, &reference, Fields::ALL)).await;
+            result?;
+            in_sandbox.push(time);
+            without.push(tokio::task::block_in_place(natively)?);
+        }
+        anyhow::Ok((median(&mut in_sandbox), median(&mut without)))
+    };
     // The first of each logs in.
-    lab.provider.resolve(&connection, &reference, Fields::ALL).await?;
-    tokio::task::block_in_place(natively)?;
-    for _ in 0..1_000 / quick {
-        let (time, result) = timed(lab.provider.resolve(&connection, &reference, Fields::ALL)).await;
-        result?;
-        in_sandbox.push(time);
-        without.push(tokio::task::block_in_place(natively)?);
-    }
+    in_turns(1).await?;
+    let (in_sandbox, without) = in_turns(1_000 / quick).await?;
+    let fault = Fault::Delay { milliseconds: FAR.as_millis() as u64 };
+    lab.emulator.fault(FaultRule { endpoint: None, skip: 0, times: None, fault });
+    let (far_in_sandbox, far_without) = in_turns(200 / quick).await?;
     // It has a reactor of its own, which must not end inside of another.
     tokio::task::block_in_place(move || drop(native));
-    let (fresh, in_sandbox, without) = (median(&mut fresh), median(&mut in_sandbox), median(&mut without));
+    let fresh = median(&mut fresh);
     report.add(Row {
         what: "fresh instance and call, median",
         ours: show(fresh),
@@ -58,13 +68,18 @@ pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
         ratio: format!("{:.1} %", 100.0 * ratio(fresh, in_sandbox)),
         goal: None,
     });
-    let overhead = in_sandbox.checked_sub(without).unwrap_or(Duration::ZERO);
-    report.add(Row {
-        what: "live resolve in the sandbox, median",
-        ours: show(in_sandbox),
-        compared_with: format!("the same code natively: {}", show(without)),
-        ratio: format!("{:+.1} %", 100.0 * (ratio(in_sandbox, without) - 1.0)),
-        goal: Some(("sandbox overhead under 5 %", ratio(overhead, in_sandbox) < 0.05)),
-    });
+    for (what, in_sandbox, without) in [
+        ("live resolve in the sandbox, median", in_sandbox, without),
+        ("the same with a server that takes 5 ms, median", far_in_sandbox, far_without),
+    ] {
+        let overhead = in_sandbox.checked_sub(without).unwrap_or(Duration::ZERO);
+        report.add(Row {
+            what,
+            ours: show(in_sandbox),
+            compared_with: format!("the same code natively: {}", show(without)),
+            ratio: format!("{:+.1} %", 100.0 * (ratio(in_sandbox, without) - 1.0)),
+            goal: Some(("sandbox overhead under 5 %", ratio(overhead, in_sandbox) < 0.05)),
+        });
+    }
     Ok(())
 }

@@ -9,11 +9,14 @@ use tracing::debug;
 
 use crate::api_key::{Access, Scope};
 use crate::broker::Broker;
-use crate::cache::{Credentials, FetchError, Fetched, ItemKey, Lookup, OneTimeCode, Source};
+use crate::cache::{Credentials, FetchError, Fetched, ItemKey, Lookup, OneTimeCode, Rejected, Source};
 use crate::cache_ttl::CacheTtl;
 use crate::entry::binding_of;
-use crate::error::{BrokerError, Thing};
+use crate::error::{BrokerError, InvalidInput, Thing};
 use crate::storage::EntrySelector;
+
+/// The longest revision that a provider may answer with, by its contract.
+const REVISION_LIMIT: usize = 256;
 
 /// What to resolve.
 #[derive(Debug, Clone)]
@@ -23,18 +26,29 @@ pub struct ResolveRequest {
     pub entry: EntrySelector,
     /// Which of its values. Only these are returned.
     pub fields: Fields,
+    /// A revision whose password did not work at the site: the [`Resolution::revision`] that came with it. What is
+    /// cached of it is dropped for all entries that are bound to the item, and fetched anew, at most once for each
+    /// revision.
+    pub rejected: Option<String>,
 }
 
 impl ResolveRequest {
     /// All values of an entry.
     pub fn new(entry: impl Into<EntrySelector>) -> Self {
-        Self { entry: entry.into(), fields: Fields::ALL }
+        Self { entry: entry.into(), fields: Fields::ALL, rejected: None }
     }
 
     /// Only these values.
     #[must_use]
     pub fn fields(mut self, fields: Fields) -> Self {
         self.fields = fields;
+        self
+    }
+
+    /// The password of this revision did not work.
+    #[must_use]
+    pub fn rejected(mut self, revision: impl Into<String>) -> Self {
+        self.rejected = Some(revision.into());
         self
     }
 }
@@ -51,8 +65,14 @@ pub struct Resolution {
     pub source: Source,
     /// The one-time code that is good now; `None` when the item has none or it was not asked for. Always live.
     pub one_time_code: Option<OneTimeCode>,
-    /// Which state of the item user name and password are from: opaque, not secret.
+    /// Which state of the item the code, or that there is none, is from; `None` when it was not asked for.
+    pub code_revision: Option<String>,
+    /// Which state of the item user name and password are from: opaque, not secret, at most 256 bytes, and another one
+    /// after each change of the item. Two are the same state if they are the same text; there is no order.
     pub revision: String,
+    /// Whether this is still the revision that the request rejected: nobody has changed the item since, as far as the
+    /// provider was asked. Asking again will not help.
+    pub rejected_is_current: bool,
     /// How long it took.
     pub timings: Timings,
 }
@@ -72,7 +92,12 @@ impl Broker {
     /// always live. Needs [`Scope::Resolve`].
     ///
     /// The entry's own cache duration counts, else its connection's. Callers that miss the cache for the same item at
-    /// the same time share one call to the provider; a caller that goes away takes nothing from the others.
+    /// the same time share one call to the provider; a caller that goes away takes nothing from the others. Because a
+    /// code is live every time, asking for one costs a call each time, also of an item that had none; leave it out of
+    /// the fields where it is not needed.
+    ///
+    /// A caller for whom the password did not work says so with [`ResolveRequest::rejected`] and gets what the item
+    /// holds now, if it has not been asked since.
     ///
     /// # Errors
     /// [`BrokerError::NotFound`], [`BrokerError::NotBound`], and whatever the provider or the sandbox answers. A
@@ -80,6 +105,9 @@ impl Broker {
     pub async fn resolve(&self, access: &Access, request: ResolveRequest) -> Result<Resolution, BrokerError> {
         let started = Instant::now();
         access.require(Scope::Resolve)?;
+        if request.rejected.as_ref().is_some_and(|revision| revision.len() > REVISION_LIMIT) {
+            return Err(InvalidInput::TooLong { field: "rejected", limit: REVISION_LIMIT }.into());
+        }
         let workspace = access.workspace();
         let fields = request.fields;
         let selector = (workspace, request.entry);
@@ -92,12 +120,22 @@ impl Broker {
         let ttl = binding.cache_ttl.unwrap_or(CacheTtl::from_seconds(connection.cache_ttl_seconds));
 
         let reference: Arc<str> = binding.reference.into();
+        let rejected = match request.rejected {
+            Some(revision) => {
+                let connections = self.storage().connections_of_item(workspace, &reference).await?;
+                Some(Rejected { revision, connections })
+            }
+            None => None,
+        };
+        // A provider that has no codes need not be asked for one.
+        let codes = opened.provider.description().capabilities.one_time_codes;
         let lookup = Lookup {
             item: ItemKey { connection: connection.id, reference: reference.clone() },
             keys: self.keyring().get(workspace).await?,
             generation: connection.cache_generation,
             ttl: ttl.duration(),
-            fields,
+            fields: Fields { one_time_code: fields.one_time_code && codes, ..fields },
+            rejected: rejected.clone(),
         };
         let fetch = move |fields: Fields| async move {
             let resolved = opened.provider.resolve(&opened.connection, &reference, fields).await?;
@@ -121,6 +159,8 @@ impl Broker {
             password: found.credentials.password.filter(|_| fields.password),
             source: found.source,
             one_time_code: found.one_time_code.filter(|_| fields.one_time_code),
+            code_revision: found.code_revision,
+            rejected_is_current: rejected.is_some_and(|rejected| rejected.revision == found.credentials.revision),
             revision: found.credentials.revision,
             timings,
         })

@@ -1,4 +1,4 @@
-//! What a resolve brought, as `keyway resolve` and the demo print it.
+//! What a resolve brought: one document, the same over HTTP and on the command line, and as text for people.
 //!
 //! **Invariant:** without `reveal` the password is in neither form of it, and there is nothing to tell its length by.
 
@@ -6,20 +6,34 @@ use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keyway::{Resolution, Source};
+use keyway_runtime::Fields;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
+use zeroize::Zeroizing;
 
 use crate::cli::output::{FAINT, GOOD, Show, printable};
 
 const MASK: &str = "************";
 
-/// What a resolve brought. A field that the item lacks is `null`.
+/// The values, and where each is from. One that the item lacks, or that was not asked for, is `null`.
 #[derive(Serialize)]
-pub(crate) struct Resolved {
+pub(crate) struct Values {
     username: Option<Value>,
     password: Option<Value>,
     one_time_code: Option<Code>,
+    /// That of user name and password: what to name when the password did not work.
     revision: String,
+    /// Whether it is the revision that the request rejected.
+    rejected_is_current: bool,
+}
+
+/// What a resolve brought, and how long it took.
+#[derive(Serialize)]
+pub(crate) struct Resolved {
+    #[serde(flatten)]
+    values: Values,
+    #[serde(skip)]
+    asked: Fields,
     #[serde(skip)]
     cached: bool,
     #[serde(serialize_with = "milliseconds")]
@@ -37,6 +51,7 @@ struct Value {
     source: &'static str,
     #[serde(serialize_with = "seconds")]
     age_seconds: Duration,
+    revision: String,
 }
 
 #[derive(Serialize)]
@@ -46,17 +61,25 @@ struct Code {
     seconds_left: u64,
     period_seconds: u32,
     source: &'static str,
+    age_seconds: u32,
+    revision: String,
 }
 
-impl Resolved {
+impl Values {
     /// `reveal` shows the password.
     pub(crate) fn new(resolution: Resolution, reveal: bool) -> Self {
         let (source, age_seconds) = match resolution.source {
             Source::Live => ("live", Duration::ZERO),
             Source::Cached { age } => ("cached", age),
         };
+        let revision = resolution.revision;
         let value = |value: Option<SecretString>, shown: bool| {
-            value.map(|value| Value { value: shown.then_some(value), source, age_seconds })
+            value.map(|value| Value {
+                value: shown.then_some(value),
+                source,
+                age_seconds,
+                revision: revision.clone(),
+            })
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         Self {
@@ -67,11 +90,35 @@ impl Resolved {
                 period_seconds: code.period_seconds,
                 code: code.code,
                 source: "live",
+                age_seconds: 0,
+                revision: resolution.code_revision.unwrap_or_default(),
             }),
-            revision: resolution.revision,
+            revision,
+            rejected_is_current: resolution.rejected_is_current,
+        }
+    }
+
+    /// As JSON, in memory that is wiped when it is dropped. It is allocated once, so that growing leaves no copies.
+    pub(crate) fn to_json(&self) -> serde_json::Result<Zeroizing<Vec<u8>>> {
+        let secret = |value: Option<&SecretString>| value.map_or(0, |value| value.expose_secret().len());
+        let values = [&self.username, &self.password].into_iter().flatten();
+        let secrets: usize = values.clone().map(|value| secret(value.value.as_ref())).sum();
+        // A byte may become six, as in \u0001; and each revision is of 256 bytes at most.
+        let mut json = Zeroizing::new(Vec::with_capacity(512 + 6 * (secrets + 4 * self.revision.len().max(256))));
+        serde_json::to_writer(&mut *json, self)?;
+        Ok(json)
+    }
+}
+
+impl Resolved {
+    /// What was resolved of the fields that were `asked` for. `reveal` shows the password.
+    pub(crate) fn new(resolution: Resolution, asked: Fields, reveal: bool) -> Self {
+        Self {
+            asked,
             cached: resolution.source != Source::Live,
             total_ms: resolution.timings.total,
             provider_ms: resolution.timings.provider,
+            values: Values::new(resolution, reveal),
         }
     }
 
@@ -82,16 +129,22 @@ impl Resolved {
 
     /// Whether the item has a one-time code.
     pub(crate) fn has_code(&self) -> bool {
-        self.one_time_code.is_some()
+        self.values.one_time_code.is_some()
     }
 
-    /// Writes one line for each field, with `indent` spaces in front.
+    /// Writes one line for each field that was asked for, with `indent` spaces in front.
     pub(crate) fn fields(&self, out: &mut dyn Write, indent: usize) -> io::Result<()> {
-        let width = [self.username.as_ref(), self.password.as_ref()].into_iter().flatten().map(Value::width).max();
+        let Values { username, password, one_time_code, .. } = &self.values;
+        let width = [username, password].into_iter().flatten().map(Value::width).max();
         let width = width.unwrap_or_default().max(if self.has_code() { 8 } else { 0 });
-        field(out, indent, "username", self.username.as_ref(), width)?;
-        field(out, indent, "password", self.password.as_ref(), width)?;
-        match &self.one_time_code {
+        if self.asked.username {
+            field(out, indent, "username", username.as_ref(), width)?;
+        }
+        if self.asked.password {
+            field(out, indent, "password", password.as_ref(), width)?;
+        }
+        match one_time_code {
+            _ if !self.asked.one_time_code => Ok(()),
             None => writeln!(out, "{:indent$}{FAINT}one-time code{FAINT:#}  {FAINT}none on this item{FAINT:#}", ""),
             Some(code) => {
                 let (text, left) = (code.code.expose_secret(), code.seconds_left);
@@ -128,6 +181,9 @@ fn field(out: &mut dyn Write, indent: usize, name: &str, value: Option<&Value>, 
 impl Show for Resolved {
     fn show(&self, out: &mut dyn Write) -> io::Result<()> {
         self.fields(out, 0)?;
+        if self.values.rejected_is_current {
+            writeln!(out, "The rejected revision is still what the item holds; change the password there.")?;
+        }
         let provider = match self.provider_ms {
             Some(time) => format!(", {} of it in the provider", ms(time)),
             None => String::new(),
@@ -192,12 +248,25 @@ mod tests {
             value: shown.then(|| value.into()),
             source: "cached",
             age_seconds: Duration::from_secs(12),
+            revision: "3".into(),
+        };
+        let code = Code {
+            code: "492039".into(),
+            seconds_left: 17,
+            period_seconds: 30,
+            source: "live",
+            age_seconds: 0,
+            revision: "4".into(),
         };
         Resolved {
-            username: Some(value("alice@acme.example", true)),
-            password: Some(value("hunter2-not-so-secret", reveal)),
-            one_time_code: Some(Code { code: "492039".into(), seconds_left: 17, period_seconds: 30, source: "live" }),
-            revision: "3".into(),
+            values: Values {
+                username: Some(value("alice@acme.example", true)),
+                password: Some(value("hunter2-not-so-secret", reveal)),
+                one_time_code: Some(code),
+                revision: "3".into(),
+                rejected_is_current: false,
+            },
+            asked: Fields::ALL,
             cached: true,
             total_ms: Duration::from_micros(1_500),
             provider_ms: None,
@@ -229,8 +298,22 @@ mod tests {
     }
 
     #[test]
-    fn what_an_item_lacks_is_said_to_be_missing() {
-        let empty = Resolved { username: None, password: None, one_time_code: None, ..resolved(false) };
+    fn what_an_item_lacks_is_said_to_be_missing_and_what_was_not_asked_for_is_not_spoken_of() {
+        let mut empty = resolved(false);
+        empty.values = Values { username: None, password: None, one_time_code: None, ..empty.values };
         assert_eq!(text(&empty).matches("none on this item").count(), 3);
+        empty.asked = Fields::ONE_TIME_CODE;
+        assert_eq!(text(&empty).matches("none on this item").count(), 1);
+    }
+
+    #[test]
+    fn the_document_is_written_without_growing_whatever_has_to_be_escaped() {
+        let mut revealed = resolved(true);
+        revealed.values.password.as_mut().unwrap().value = Some("\u{1}\"".repeat(5_000).into());
+        let json = revealed.values.to_json().unwrap();
+        let before = json.capacity();
+        assert!(json.len() > 30_000 && json.len() <= before, "{} of {before}", json.len());
+        let length = revealed.values.password.as_ref().unwrap().value.as_ref().unwrap().expose_secret().len();
+        assert!(before >= 6 * length && before < 6 * length + 16_384, "{before}: it did not grow");
     }
 }

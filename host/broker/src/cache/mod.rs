@@ -11,6 +11,8 @@
 //! * Concurrent misses for one item make one call ([`crate::flight`]).
 //! * Whoever asks after the cache was cleared gets nothing that was fetched before: the connection's generation is part
 //!   of what a value, and a running fetch, is found by.
+//! * Whoever asks after a revision was rejected ("this password did not work") gets nothing that was fetched before
+//!   ([`rejections`]).
 //! * A failure never removes or replaces a value. A missing item is remembered for a few seconds, beside the value that
 //!   may still be used.
 //!
@@ -20,6 +22,7 @@
 //! of order, the value serves until its duration is over. It costs no more calls than expiry.
 
 mod policy;
+mod rejections;
 mod sealed;
 
 use std::sync::Arc;
@@ -31,6 +34,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 pub use policy::CacheOptions;
 use policy::{Keep, missing_for, refresh_due};
+use rejections::{Rejection, Rejections};
 pub(crate) use sealed::ItemKey;
 use sealed::SealedCredentials;
 
@@ -45,6 +49,16 @@ pub(crate) struct Credentials {
     pub(crate) username: Option<SecretString>,
     pub(crate) password: Option<SecretString>,
     pub(crate) revision: String,
+}
+
+impl Fetched {
+    /// A copy for one of several callers that waited for the same fetch.
+    fn copy(&self) -> Self {
+        Self {
+            credentials: self.credentials.copy(),
+            one_time_code: self.one_time_code.as_ref().map(OneTimeCode::copy),
+        }
+    }
 }
 
 impl Credentials {
@@ -106,6 +120,16 @@ pub(crate) struct Lookup {
     /// The reader's cache duration.
     pub(crate) ttl: Duration,
     pub(crate) fields: Fields,
+    /// What did not work, if that is why the caller asks.
+    pub(crate) rejected: Option<Rejected>,
+}
+
+/// A revision whose values did not work.
+#[derive(Clone)]
+pub(crate) struct Rejected {
+    pub(crate) revision: String,
+    /// The workspace's connections over which entries are bound to the item.
+    pub(crate) connections: Vec<ConnectionId>,
 }
 
 /// What was found.
@@ -114,6 +138,8 @@ pub(crate) struct Found {
     pub(crate) credentials: Credentials,
     pub(crate) source: Source,
     pub(crate) one_time_code: Option<OneTimeCode>,
+    /// Which state of the item the one-time code is from, if it was asked for; it may be a later one than the credentials'.
+    pub(crate) code_revision: Option<String>,
     /// How long the provider's call took, if there was one.
     pub(crate) provider_time: Option<Duration>,
 }
@@ -136,8 +162,21 @@ impl From<Lost> for FetchError {
 /// What a fetch brought to all who wait for it: shared among them, and gone with the last of them.
 type Answer = Result<Arc<(Fetched, Duration)>, CallError>;
 
-/// By what a running fetch is found. The generation is in it, so that after clearing nobody joins an older fetch.
-type FlightKey = (ItemKey, u64, Fields);
+/// By what a running fetch is found. The connection's generation and the number of the item's last rejection are in it,
+/// so that after clearing or rejecting nobody joins an older fetch.
+type FlightKey = (ItemKey, u64, u64, Fields);
+
+/// Who looks something up, and what was rejected of the item when they began.
+struct Reader {
+    lookup: Lookup,
+    rejection: Option<Arc<Rejection>>,
+}
+
+impl Reader {
+    fn rejection_number(&self) -> u64 {
+        rejections::number(self.rejection.as_ref())
+    }
+}
 
 /// That an item was not there.
 #[derive(Clone)]
@@ -153,6 +192,7 @@ pub(crate) struct SecretCache {
     options: CacheOptions,
     values: Cache<ItemKey, Arc<SealedCredentials>>,
     missing: Cache<ItemKey, Missing>,
+    rejections: Rejections,
     flights: Flights<FlightKey, Answer>,
 }
 
@@ -165,7 +205,7 @@ impl SecretCache {
             .build();
         // Longer than it is used by the cache's own clock; this only frees the memory.
         let missing = Cache::builder().max_capacity(10_000).time_to_live(2 * options.missing).build();
-        Arc::new(Self { clock, options, values, missing, flights: Flights::default() })
+        Arc::new(Self { clock, options, values, missing, rejections: Rejections::default(), flights: Flights::default() })
     }
 
     /// Finds an item's values: in the cache what may be, from the provider what must be. `fetch` is the provider's
@@ -175,30 +215,71 @@ impl SecretCache {
         F: FnOnce(Fields) -> Fut,
         Fut: Future<Output = Result<Fetched, CallError>> + Send + 'static,
     {
-        let wanted = lookup.fields;
+        let reader = self.reader(lookup);
+        let lookup = &reader.lookup;
         if lookup.ttl.is_zero() {
             let started = Instant::now();
-            let fetched = fetch(wanted).await.map_err(FetchError::Call)?;
-            return Ok(Found::live(fetched, started.elapsed()));
+            let fetched = fetch(lookup.fields).await.map_err(FetchError::Call)?;
+            return Ok(Found::live(fetched, lookup.fields.one_time_code, started.elapsed()));
         }
+        let found = self.find(&reader, fetch).await?;
+        if found.source == Source::Live {
+            self.note_current(&reader, &found.credentials.revision);
+        }
+        Ok(found)
+    }
+
+    /// Rejects what the caller says did not work, and sees what was rejected before.
+    fn reader(&self, lookup: Lookup) -> Reader {
+        let (workspace, reference) = (lookup.keys.workspace(), &lookup.item.reference);
+        if let Some(Rejected { revision, connections }) = &lookup.rejected {
+            self.rejections.reject(workspace, reference, revision, || {
+                let keys = connections.iter().map(|id| ItemKey { connection: *id, reference: reference.clone() });
+                let cached = |key: &ItemKey| self.values.get(key).is_some_and(|value| value.revision == *revision);
+                let cached: Vec<_> = keys.filter(cached).collect();
+                cached.iter().for_each(|key| self.values.invalidate(key));
+                !cached.is_empty()
+            });
+        }
+        let rejection = self.rejections.last_of(workspace, reference);
+        Reader { lookup, rejection }
+    }
+
+    /// Remembers that the revision which the caller rejected is what the item holds now.
+    fn note_current(&self, reader: &Reader, current: &str) {
+        let Lookup { item, keys, rejected, .. } = &reader.lookup;
+        if rejected.as_ref().is_some_and(|rejected| rejected.revision == current) {
+            let number = reader.rejection_number();
+            self.rejections.note_current(keys.workspace(), &item.reference, current, number);
+        }
+    }
+
+    async fn find<F, Fut>(self: &Arc<Self>, reader: &Reader, fetch: F) -> Result<Found, FetchError>
+    where
+        F: FnOnce(Fields) -> Fut,
+        Fut: Future<Output = Result<Fetched, CallError>> + Send + 'static,
+    {
+        let wanted = reader.lookup.fields;
         let wants_credentials = wanted.username || wanted.password;
-        let cached = if wants_credentials { self.read(&lookup) } else { None };
+        let cached = if wants_credentials { self.read(reader) } else { None };
         match cached {
-            Some(cached) if !wanted.one_time_code || cached.has_no_code => {
+            Some(cached) if !wanted.one_time_code => {
                 if cached.refresh_due {
                     // Nobody waits for it.
-                    drop(self.join(&lookup, Fields::CREDENTIALS, fetch));
+                    drop(self.join(reader, Fields::CREDENTIALS, fetch));
                 }
                 Ok(cached.found())
             }
+            // Also of an item that had no code a moment ago: it may have been given one.
             Some(cached) if !cached.refresh_due => {
-                let answer = self.ask(&lookup, Fields::ONE_TIME_CODE, fetch).await?;
+                let answer = self.ask(reader, Fields::ONE_TIME_CODE, fetch).await?;
                 let (fetched, took) = &*answer;
-                if fetched.one_time_code.is_none() {
-                    self.note_no_code(&lookup, &fetched.credentials.revision);
-                }
-                let one_time_code = fetched.one_time_code.as_ref().map(OneTimeCode::copy);
-                Ok(Found { one_time_code, provider_time: Some(*took), ..cached.found() })
+                Ok(Found {
+                    one_time_code: fetched.one_time_code.as_ref().map(OneTimeCode::copy),
+                    code_revision: Some(fetched.credentials.revision.clone()),
+                    provider_time: Some(*took),
+                    ..cached.found()
+                })
             }
             // Also when a call for the code is due anyway and the rest of the value is due to be refreshed: one call
             // for both.
@@ -208,14 +289,9 @@ impl SecretCache {
                     (true, false) => Fields::CREDENTIALS,
                     (false, _) => wanted,
                 };
-                let answer = self.ask(&lookup, fields, fetch).await?;
+                let answer = self.ask(reader, fields, fetch).await?;
                 let (fetched, took) = &*answer;
-                Ok(Found {
-                    credentials: fetched.credentials.copy(),
-                    source: Source::Live,
-                    one_time_code: fetched.one_time_code.as_ref().map(OneTimeCode::copy),
-                    provider_time: Some(*took),
-                })
+                Ok(Found::live(fetched.copy(), wanted.one_time_code, *took))
             }
         }
     }
@@ -235,20 +311,25 @@ impl SecretCache {
     }
 
     /// The cached credentials, if the reader may use them.
-    fn read(&self, lookup: &Lookup) -> Option<Cached> {
+    fn read(&self, reader: &Reader) -> Option<Cached> {
+        let lookup = &reader.lookup;
         let value = self.values.get(&lookup.item)?;
+        if value.generation != lookup.generation || value.rejection < reader.rejection_number() {
+            return None;
+        }
+        let ttl = reader.rejection.as_ref().map_or(lookup.ttl, |last| last.limits(&value.revision, lookup.ttl));
         let age = self.clock.now().since(value.fetched_at);
-        if value.generation != lookup.generation || age >= lookup.ttl {
+        if age >= ttl {
             return None;
         }
         let credentials = value.open(&lookup.item, &lookup.keys)?;
-        let refresh_due = refresh_due(age, lookup.ttl, value.draw, &self.options);
-        Some(Cached { credentials, age, refresh_due, has_no_code: value.has_no_code() })
+        let refresh_due = refresh_due(age, ttl, value.draw, &self.options);
+        Some(Cached { credentials, age, refresh_due })
     }
 
     async fn ask<F, Fut>(
         self: &Arc<Self>,
-        lookup: &Lookup,
+        reader: &Reader,
         fields: Fields,
         fetch: F,
     ) -> Result<Arc<(Fetched, Duration)>, FetchError>
@@ -256,34 +337,41 @@ impl SecretCache {
         F: FnOnce(Fields) -> Fut,
         Fut: Future<Output = Result<Fetched, CallError>> + Send + 'static,
     {
-        self.join(lookup, fields, fetch).wait().await?.map_err(FetchError::Call)
+        self.join(reader, fields, fetch).wait().await?.map_err(FetchError::Call)
     }
 
     /// Joins the call for these fields that is running, or starts one. What it brings is stored before anybody is told.
-    fn join<F, Fut>(self: &Arc<Self>, lookup: &Lookup, fields: Fields, fetch: F) -> Flight<Answer>
+    fn join<F, Fut>(self: &Arc<Self>, reader: &Reader, fields: Fields, fetch: F) -> Flight<Answer>
     where
         F: FnOnce(Fields) -> Fut,
         Fut: Future<Output = Result<Fetched, CallError>> + Send + 'static,
     {
-        let key = (lookup.item.clone(), lookup.generation, fields);
+        let lookup = &reader.lookup;
+        let key = (lookup.item.clone(), lookup.generation, reader.rejection_number(), fields);
         self.flights.join(
             key,
-            || self.ready(lookup, fields),
+            || self.ready(reader, fields),
             || {
                 let call = fetch(fields);
                 let (cache, item, keys) = (self.clone(), lookup.item.clone(), lookup.keys.clone());
-                let (generation, keep) = (lookup.generation, lookup.ttl);
+                let (generation, rejection, keep) = (lookup.generation, reader.rejection_number(), lookup.ttl);
+                let rejected = lookup.rejected.as_ref().map(|rejected| rejected.revision.clone());
                 async move {
                     let (asked_at, started) = (cache.clock.now(), Instant::now());
                     let fetched = call.await;
                     let took = started.elapsed();
                     match &fetched {
                         Ok(fetched) if fields.username && fields.password => {
-                            let no_code = fields.one_time_code && fetched.one_time_code.is_none();
                             let credentials = &fetched.credentials;
-                            if let Some(value) =
-                                SealedCredentials::seal(&item, &keys, credentials, asked_at, generation, keep, no_code)
-                            {
+                            // Before it can be found, so that nobody rejects it as something new.
+                            if rejected.is_some_and(|rejected| rejected == credentials.revision) {
+                                let (workspace, revision) = (keys.workspace(), &credentials.revision);
+                                cache.rejections.note_current(workspace, &item.reference, revision, rejection);
+                            }
+                            let value = SealedCredentials::seal(
+                                &item, &keys, credentials, asked_at, generation, keep, rejection,
+                            );
+                            if let Some(value) = value {
                                 cache.store(item, value);
                             }
                         }
@@ -300,7 +388,8 @@ impl SecretCache {
 
     /// What need not be asked after all: a fetch has brought it since the caller looked, or the item was missing a
     /// moment ago.
-    fn ready(&self, lookup: &Lookup, fields: Fields) -> Option<Answer> {
+    fn ready(&self, reader: &Reader, fields: Fields) -> Option<Answer> {
+        let lookup = &reader.lookup;
         let missing = self.missing.get(&lookup.item).filter(|missing| {
             let age = self.clock.now().since(missing.asked_at);
             missing.generation == lookup.generation && age < missing_for(lookup.ttl, &self.options)
@@ -311,7 +400,7 @@ impl SecretCache {
         if fields != Fields::CREDENTIALS {
             return None;
         }
-        let cached = self.read(lookup).filter(|cached| !cached.refresh_due)?;
+        let cached = self.read(reader).filter(|cached| !cached.refresh_due)?;
         Some(Ok(Arc::new((Fetched { credentials: cached.credentials, one_time_code: None }, Duration::ZERO))))
     }
 
@@ -331,16 +420,6 @@ impl SecretCache {
     fn flights_are_over(&self) -> bool {
         self.flights.is_empty()
     }
-
-    /// The item has no one-time code: the next reader of the same state need not ask for one.
-    fn note_no_code(&self, lookup: &Lookup, revision: &str) {
-        if let Some(value) = self.values.get(&lookup.item)
-            && value.generation == lookup.generation
-            && value.revision == revision
-        {
-            value.set_no_code();
-        }
-    }
 }
 
 /// Credentials from the cache that the reader may use.
@@ -348,7 +427,6 @@ struct Cached {
     credentials: Credentials,
     age: Duration,
     refresh_due: bool,
-    has_no_code: bool,
 }
 
 impl Cached {
@@ -357,14 +435,16 @@ impl Cached {
             credentials: self.credentials,
             source: Source::Cached { age: self.age },
             one_time_code: None,
+            code_revision: None,
             provider_time: None,
         }
     }
 }
 
 impl Found {
-    fn live(fetched: Fetched, took: Duration) -> Self {
+    fn live(fetched: Fetched, wants_code: bool, took: Duration) -> Self {
         Self {
+            code_revision: wants_code.then(|| fetched.credentials.revision.clone()),
             credentials: fetched.credentials,
             source: Source::Live,
             one_time_code: fetched.one_time_code,

@@ -1,7 +1,7 @@
 //! A cached value: ciphertext, and what is needed to judge it without opening it.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -33,8 +33,8 @@ pub(super) struct SealedCredentials {
     pub(super) keep: Duration,
     /// From 0 to 1: its own place in the window for refreshing.
     pub(super) draw: f64,
-    /// Whether the item is known to have no one-time code.
-    no_code: AtomicBool,
+    /// The number of the item's last rejection at that time.
+    pub(super) rejection: u64,
 }
 
 impl SealedCredentials {
@@ -46,7 +46,7 @@ impl SealedCredentials {
         fetched_at: Moment,
         generation: u64,
         keep: Duration,
-        no_code: bool,
+        rejection: u64,
     ) -> Option<Self> {
         let [username, password] = [&credentials.username, &credentials.password]
             .map(|value| value.as_ref().map(|value| value.expose_secret().as_bytes()));
@@ -55,8 +55,8 @@ impl SealedCredentials {
         let sealed =
             sealed.inspect_err(|error| tracing::warn!(%error, "a resolved secret could not be cached")).ok()?;
         let draw = f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX);
-        let (revision, no_code) = (credentials.revision.clone(), AtomicBool::new(no_code));
-        Some(Self { sealed, revision, fetched_at, generation, keep, draw, no_code })
+        let revision = credentials.revision.clone();
+        Some(Self { sealed, revision, fetched_at, generation, keep, draw, rejection })
     }
 
     /// Opens the credentials; `None` when they were sealed under a key that is no longer in use.
@@ -68,10 +68,10 @@ impl SealedCredentials {
 
     /// Whether this value is to be kept when `other` comes in.
     pub(super) fn is_newer_than(&self, other: &Self) -> bool {
-        if self.generation == other.generation {
-            !self.fetched_at.since(other.fetched_at).is_zero()
-        } else {
-            self.generation > other.generation
+        match (self.generation, self.rejection).cmp(&(other.generation, other.rejection)) {
+            Ordering::Greater => true,
+            Ordering::Less => false,
+            Ordering::Equal => !self.fetched_at.since(other.fetched_at).is_zero(),
         }
     }
 
@@ -83,14 +83,6 @@ impl SealedCredentials {
     /// For how long after `moment` this value would have been kept.
     pub(super) fn kept_after(&self, moment: Moment) -> Duration {
         self.keep.saturating_sub(moment.since(self.fetched_at))
-    }
-
-    pub(super) fn has_no_code(&self) -> bool {
-        self.no_code.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_no_code(&self) {
-        self.no_code.store(true, Ordering::Relaxed);
     }
 
     /// What it takes of the cache's capacity: about its size in memory.

@@ -108,6 +108,7 @@ impl Harness {
             generation: self.generation,
             ttl: self.ttl,
             fields,
+            rejected: None,
         }
     }
 
@@ -300,29 +301,16 @@ async fn one_time_codes_are_live_every_time_beside_cached_credentials() {
 }
 
 #[tokio::test]
-async fn an_item_without_a_code_is_not_asked_for_one_again() {
+async fn a_code_that_was_added_to_the_item_shows_at_once() {
     let harness = Harness::new();
-    harness.get(Fields::ALL).await.unwrap();
-    let again = harness.get(Fields::ALL).await.unwrap();
-    assert_eq!((again.code(), again.source, again.provider_time), (None, cached(0), None));
-    assert_eq!(harness.calls(), [Fields::ALL]);
-}
-
-#[tokio::test]
-async fn that_an_item_has_no_code_is_learned_from_the_first_call_for_one() {
-    let harness = Harness::new();
-    harness.get(Fields::CREDENTIALS).await.unwrap();
-    harness.get(Fields::ALL).await.unwrap();
-    harness.get(Fields::ALL).await.unwrap();
-    assert_eq!(harness.calls(), [Fields::CREDENTIALS, Fields::ONE_TIME_CODE]);
-    // Of another state of the item nothing is known.
-    harness.set_password("second");
-    let harness = harness.ttl(seconds(0));
-    harness.get(Fields::ALL).await.unwrap();
-    let harness = harness.ttl(seconds(300));
-    harness.clock.advance(seconds(300));
+    let first = harness.get(Fields::ALL).await.unwrap();
+    assert_eq!((first.code(), first.code_revision.as_deref()), (None, Some("first")));
     *harness.provider.has_code.lock().unwrap() = true;
-    assert!(harness.get(Fields::ALL).await.unwrap().code().is_some());
+    let second = harness.get(Fields::ALL).await.unwrap();
+    assert_eq!((second.code(), second.source), (Some("000000"), cached(0)));
+    assert_eq!(harness.calls(), [Fields::ALL, Fields::ONE_TIME_CODE]);
+    assert!(harness.get(Fields::CREDENTIALS).await.unwrap().code_revision.is_none());
+    assert_eq!(harness.calls().len(), 2, "who asks for no code costs no call");
 }
 
 #[tokio::test]
@@ -509,3 +497,6 @@ async fn a_call_that_panics_is_an_error_and_the_next_one_works() {
     assert!(matches!(lost, Err(FetchError::Lost)));
     assert!(harness.look_up(lookup()).await.is_ok());
 }
+
+#[path = "rejection_tests.rs"]
+mod rejection;

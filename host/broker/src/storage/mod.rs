@@ -277,6 +277,13 @@ pub trait Storage: Send + Sync + 'static {
     /// A workspace's connections in the order of their creation.
     async fn connections(&self, workspace: WorkspaceId) -> Result<Vec<ConnectionRecord>, StorageError>;
 
+    /// The connections over which a workspace's entries are bound to an item, each once.
+    async fn connections_of_item(
+        &self,
+        workspace: WorkspaceId,
+        secret_ref: &str,
+    ) -> Result<Vec<ConnectionId>, StorageError>;
+
     /// Adds a vault entry. [`Constraint::Unique`] when its pair of user and domain exists, [`Constraint::Reference`]
     /// when its connection is not one of its workspace.
     async fn insert_entry(&self, entry: &EntryRecord) -> Result<(), StorageError>;

@@ -62,16 +62,16 @@ async fn an_entry_can_be_named_by_user_and_domain() {
 async fn within_its_duration_a_value_costs_no_call_and_after_it_one() {
     let (world, connection) = World::connected().await;
     let entry = world.bind(&connection, WITHOUT_CODE).await;
-    world.resolve(&entry).await;
+    world.credentials(&entry).await;
     password(&world, WITHOUT_CODE, "changed");
     world.item_reads();
     world.clock.advance(Duration::from_secs(299));
-    let cached = world.resolve(&entry).await;
+    let cached = world.credentials(&entry).await;
     assert_eq!(cached.source, Source::Cached { age: Duration::from_secs(299) });
     assert_eq!(text(cached.password.as_ref()), Some("m4ngo-Lattice-88"));
     assert_eq!((world.item_reads(), cached.timings.provider), (0, None));
     world.clock.advance(Duration::from_secs(1));
-    let live = world.resolve(&entry).await;
+    let live = world.credentials(&entry).await;
     assert_eq!((live.source, text(live.password.as_ref())), (Source::Live, Some("changed")));
     assert_eq!(world.item_reads(), 1);
     assert_ne!(live.revision, cached.revision);
@@ -91,6 +91,24 @@ async fn a_code_is_live_beside_cached_credentials_for_one_call() {
 }
 
 #[tokio::test]
+async fn a_code_that_is_added_in_the_secret_manager_shows_at_once() {
+    let (world, connection) = World::connected().await;
+    let entry = world.bind(&connection, WITHOUT_CODE).await;
+    assert!(world.resolve(&entry).await.one_time_code.is_none());
+    let otpauth = Some("otpauth://totp/Importers?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ".into());
+    let change = ItemChange { otpauth, ..ItemChange::default() };
+    world.emulator.change_item("Automation", WITHOUT_CODE, &change).unwrap();
+    world.item_reads();
+    let resolved = world.resolve(&entry).await;
+    assert_eq!(resolved.source, Source::Cached { age: Duration::ZERO });
+    assert!(resolved.one_time_code.is_some());
+    assert_ne!(resolved.code_revision.as_ref(), Some(&resolved.revision), "the code is from a later state");
+    assert_eq!(world.item_reads(), 1);
+    world.credentials(&entry).await;
+    assert_eq!(world.item_reads(), 0, "who asks for no code costs no call");
+}
+
+#[tokio::test]
 async fn the_entrys_own_duration_counts_before_the_connections() {
     let (world, connection) = World::connected().await;
     let reference = world.item("Automation", WITHOUT_CODE).reference;
@@ -101,29 +119,29 @@ async fn the_entrys_own_duration_counts_before_the_connections() {
     let hour = world.broker.create_entry(&world.access, own("hour", 3_600)).await.unwrap();
     let off = world.broker.create_entry(&world.access, own("off", 0)).await.unwrap();
     let default = world.bind(&connection, WITHOUT_CODE).await;
-    assert_eq!(world.resolve(&off).await.source, Source::Live);
-    assert_eq!(world.resolve(&hour).await.source, Source::Live, "what is off has left nothing for others");
-    assert_eq!(world.resolve(&off).await.source, Source::Live, "and takes nothing from them");
+    assert_eq!(world.credentials(&off).await.source, Source::Live);
+    assert_eq!(world.credentials(&hour).await.source, Source::Live, "what is off has left nothing for others");
+    assert_eq!(world.credentials(&off).await.source, Source::Live, "and takes nothing from them");
     world.clock.advance(Duration::from_secs(300));
-    assert!(matches!(world.resolve(&hour).await.source, Source::Cached { .. }));
-    assert_eq!(world.resolve(&default).await.source, Source::Live);
+    assert!(matches!(world.credentials(&hour).await.source, Source::Cached { .. }));
+    assert_eq!(world.credentials(&default).await.source, Source::Live);
 }
 
 #[tokio::test]
 async fn a_lowered_duration_and_clearing_count_at_once() {
     let (world, connection) = World::connected().await;
     let entry = world.bind(&connection, WITHOUT_CODE).await;
-    world.resolve(&entry).await;
+    world.credentials(&entry).await;
     world.clock.advance(Duration::from_secs(100));
-    assert!(matches!(world.resolve(&entry).await.source, Source::Cached { .. }));
+    assert!(matches!(world.credentials(&entry).await.source, Source::Cached { .. }));
     set_ttl(&world, &entry, CacheTtl::from_seconds(60)).await;
-    assert_eq!(world.resolve(&entry).await.source, Source::Live);
-    assert!(matches!(world.resolve(&entry).await.source, Source::Cached { .. }));
+    assert_eq!(world.credentials(&entry).await.source, Source::Live);
+    assert!(matches!(world.credentials(&entry).await.source, Source::Cached { .. }));
     world.broker.clear_cache(&world.access, connection.id).await.unwrap();
-    assert_eq!(world.resolve(&entry).await.source, Source::Live);
+    assert_eq!(world.credentials(&entry).await.source, Source::Live);
     set_ttl(&world, &entry, CacheTtl::OFF).await;
-    assert_eq!(world.resolve(&entry).await.source, Source::Live);
-    assert_eq!(world.resolve(&entry).await.source, Source::Live);
+    assert_eq!(world.credentials(&entry).await.source, Source::Live);
+    assert_eq!(world.credentials(&entry).await.source, Source::Live);
 }
 
 #[tokio::test]
@@ -175,13 +193,70 @@ async fn an_item_that_is_gone_is_not_found_and_asked_for_again_only_after_a_whil
 async fn when_the_provider_refuses_nothing_too_old_is_returned_and_the_reason_is_kept() {
     let (world, connection) = World::connected().await;
     let entry = world.bind(&connection, WITHOUT_CODE).await;
-    world.resolve(&entry).await;
+    world.credentials(&entry).await;
     world.emulator.fault(FaultRule::next(Fault::rate_limited(17, RetryAfterForm::Header)).always());
-    assert!(matches!(world.resolve(&entry).await.source, Source::Cached { .. }), "needs no call");
+    assert!(matches!(world.credentials(&entry).await.source, Source::Cached { .. }), "needs no call");
     world.clock.advance(Duration::from_secs(300));
     let error = world.broker.resolve(&world.access, ResolveRequest::new(entry.id)).await.unwrap_err();
     assert_eq!(error.retry_after(), Some(Duration::from_secs(17)), "{error}");
     assert!(!error.is_internal());
     world.emulator.clear_faults();
-    assert_eq!(world.resolve(&entry).await.source, Source::Live);
+    assert_eq!(world.credentials(&entry).await.source, Source::Live);
+}
+
+/// The password of an entry whose last one did not work.
+async fn reject(world: &World, entry: &VaultEntry, revision: &str) -> keyway::Resolution {
+    let request = ResolveRequest::new(entry.id).fields(Fields::CREDENTIALS).rejected(revision);
+    world.broker.resolve(&world.access, request).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_password_that_did_not_work_is_fetched_anew_for_all_who_share_the_item() {
+    let (world, connection) = World::connected().await;
+    let second = world.connect("automation").await;
+    let entry = world.bind(&connection, WITHOUT_CODE).await;
+    let reference = world.item("Automation", WITHOUT_CODE).reference;
+    let new = NewEntry::bound("other", "https://acme.example", second.id, reference);
+    let over_second = world.broker.create_entry(&world.access, new).await.unwrap();
+    let old = world.credentials(&entry).await;
+    world.credentials(&over_second).await;
+    password(&world, WITHOUT_CODE, "changed at the site and in the vault");
+    world.item_reads();
+
+    let healed = reject(&world, &entry, &old.revision).await;
+    assert_eq!((healed.source, healed.rejected_is_current), (Source::Live, false));
+    assert_eq!(text(healed.password.as_ref()), Some("changed at the site and in the vault"));
+    assert_ne!(healed.revision, old.revision);
+    assert_eq!(world.item_reads(), 1);
+    let shared = world.credentials(&over_second).await;
+    assert_eq!((shared.source, &shared.revision), (Source::Live, &healed.revision));
+    for _ in 0..10 {
+        let late = reject(&world, &over_second, &old.revision).await;
+        assert!(matches!(late.source, Source::Cached { .. }) && !late.rejected_is_current);
+    }
+    assert_eq!(world.item_reads(), 1);
+}
+
+#[tokio::test]
+async fn rejecting_what_is_still_current_is_said_and_makes_one_call_in_all() {
+    let (world, connection) = World::connected().await;
+    let entry = world.bind(&connection, WITHOUT_CODE).await;
+    let old = world.credentials(&entry).await;
+    world.item_reads();
+    let rejecting: Vec<_> = (0..50)
+        .map(|_| {
+            let (broker, access) = (world.broker.clone(), world.access.clone());
+            let request = ResolveRequest::new(entry.id).fields(Fields::CREDENTIALS).rejected(&old.revision);
+            tokio::spawn(async move { broker.resolve(&access, request).await })
+        })
+        .collect();
+    for resolved in rejecting {
+        assert!(resolved.await.unwrap().unwrap().rejected_is_current);
+    }
+    assert!(reject(&world, &entry, &old.revision).await.rejected_is_current);
+    assert!(!reject(&world, &entry, "made up").await.rejected_is_current);
+    assert_eq!(world.item_reads(), 1);
+    let too_long = ResolveRequest::new(entry.id).rejected("x".repeat(257));
+    let error = world.broker.resolve(&world.access, too_long).await.unwrap_err();
+    assert!(matches!(error, BrokerError::Invalid(_)), "{error}");
 }

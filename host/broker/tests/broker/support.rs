@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use keyway::keyway_runtime::{CodeCacheKey, EgressPolicy, Provider, Runtime, Settings};
+use keyway::keyway_runtime::{CodeCacheKey, EgressPolicy, Fields, Provider, Runtime, Settings};
 use keyway::{
     Access, Broker, BrokerError, CacheOptions, CacheTtl, Connection, ManualClock, MasterKey, NewConnection, NewEntry,
     Resolution, ResolveRequest, SqliteStorage, VaultEntry, WorkspaceId,
@@ -116,6 +116,12 @@ impl World {
 
     pub(crate) async fn resolve(&self, entry: &VaultEntry) -> Resolution {
         self.broker.resolve(&self.access, ResolveRequest::new(entry.id)).await.unwrap()
+    }
+
+    /// User name and password: what the cache may answer.
+    pub(crate) async fn credentials(&self, entry: &VaultEntry) -> Resolution {
+        let request = ResolveRequest::new(entry.id).fields(Fields::CREDENTIALS);
+        self.broker.resolve(&self.access, request).await.unwrap()
     }
 
     /// How often the provider has read an item since the last time this was asked.

@@ -88,6 +88,17 @@ impl Fields {
         self.text(name)?.ok_or_else(|| ApiError::invalid(format!("{name} is required and must be a string")))
     }
 
+    /// Takes a list of texts out.
+    pub(super) fn texts(&mut self, name: &'static str) -> Result<Option<Vec<String>>, ApiError> {
+        let wrong = || ApiError::invalid(format!("{name} must be a list of strings"));
+        let text = |value| if let Value::String(text) = value { Ok(text) } else { Err(wrong()) };
+        match self.0.remove(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Array(values)) => values.into_iter().map(text).collect::<Result<_, _>>().map(Some),
+            Some(_) => Err(wrong()),
+        }
+    }
+
     /// Takes an identifier out.
     pub(super) fn id<I: FromStr>(&mut self, name: &'static str) -> Result<Option<I>, ApiError> {
         let parse = |text: String| text.parse().map_err(|_| ApiError::invalid(format!("{name} must be a UUID")));

@@ -9,6 +9,7 @@ mod body;
 mod error;
 mod health;
 mod observe;
+mod resolve;
 mod secret_providers;
 mod vault;
 
@@ -16,7 +17,7 @@ use std::sync::Arc;
 
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Router, middleware};
 use keyway::Broker;
 use tokio::sync::Semaphore;
@@ -42,6 +43,7 @@ pub fn router(broker: Broker) -> Router {
         .route("/secret-providers", get(secret_providers::list))
         .route("/secret-providers/{id}/items", get(secret_providers::items))
         .route("/vault", get(vault::read).post(vault::create))
+        .route("/vault/resolve", post(resolve::resolve))
         .layer(middleware::from_fn_with_state(places, observe::bounded))
         .route("/healthz", get(health::healthz))
         .fallback(unknown_path)

@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::query;
+use sqlx::{Row, query};
 use uuid::Uuid;
 
 use super::{SqliteStorage, rows};
@@ -240,6 +240,21 @@ impl Storage for SqliteStorage {
             .await?
             .iter()
             .map(rows::connection)
+            .collect()
+    }
+
+    async fn connections_of_item(
+        &self,
+        workspace: WorkspaceId,
+        secret_ref: &str,
+    ) -> Result<Vec<ConnectionId>, StorageError> {
+        query("SELECT DISTINCT connection_id FROM vault_entries WHERE workspace_id = ? AND secret_ref = ?")
+            .bind(workspace.as_uuid())
+            .bind(secret_ref)
+            .fetch_all(&self.pool)
+            .await?
+            .iter()
+            .map(|row| Ok(row.try_get::<Uuid, _>("connection_id")?.into()))
             .collect()
     }
 

@@ -1,0 +1,160 @@
+//! "This password did not work": what callers have rejected.
+//!
+//! **Invariants**
+//!
+//! * Rejecting a revision drops what is cached of it, for all who share the item: every entry bound to it, over every
+//!   connection of the workspace. What was fetched before is not used again by anybody, not even what was on its way.
+//! * A revision is rejected at most once. Who rejects it again gets what was fetched since, also when that is the same
+//!   revision, so that rejecting makes one call for each connection and not one for each rejection.
+//! * Only a revision that the cache holds, or that was just fetched, can be rejected; one that is made up drops nothing
+//!   and pushes out nothing that is known here.
+//!
+//! **How:** each rejection has a number, greater than those before it. A value, and a running fetch, knows the number
+//! that the item was at when the provider was asked; one with a smaller number than the item's is not used any more.
+//!
+//! A revision that was rejected and is still what the item holds may be mended at any moment, so it is used for five
+//! minutes at most, however long the reader's duration is ([`Rejection::limits`]).
+//!
+//! **How it can fail:** the numbers are in memory only and bounded ([`ITEMS`]). When one is forgotten, the revision can
+//! be rejected once more, at the cost of one call.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use moka::ops::compute::Op;
+use moka::sync::Cache;
+
+use crate::cache_ttl::CacheTtl;
+use crate::id::WorkspaceId;
+
+/// For how many items rejections are remembered; those least recently asked for are forgotten first.
+const ITEMS: u64 = 10_000;
+
+/// An item as the connections of a workspace share it.
+type SharedItem = (WorkspaceId, Arc<str>);
+
+/// The last rejection of an item.
+pub(super) struct Rejection {
+    revision: String,
+    number: u64,
+}
+
+impl Rejection {
+    /// A reader's cache duration for a value of this revision.
+    pub(super) fn limits(&self, revision: &str, ttl: Duration) -> Duration {
+        if self.revision == revision { ttl.min(CacheTtl::DEFAULT.duration()) } else { ttl }
+    }
+}
+
+/// The rejections of all items.
+pub(super) struct Rejections {
+    last_of: Cache<SharedItem, Arc<Rejection>>,
+    /// How many there have been. While it is 0, readers need not look.
+    count: AtomicU64,
+}
+
+impl Default for Rejections {
+    fn default() -> Self {
+        Self { last_of: Cache::new(ITEMS), count: AtomicU64::new(0) }
+    }
+}
+
+impl Rejections {
+    /// The last rejection of an item.
+    pub(super) fn last_of(&self, workspace: WorkspaceId, reference: &Arc<str>) -> Option<Arc<Rejection>> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        self.last_of.get(&(workspace, reference.clone()))
+    }
+
+    /// Rejects a revision unless it was rejected before. `drop_cached` drops the cached value if it is of that revision,
+    /// and returns whether it was; else nothing is rejected. Of several callers at the same time one rejects, before
+    /// the others are let go on.
+    pub(super) fn reject(
+        &self,
+        workspace: WorkspaceId,
+        reference: &Arc<str>,
+        revision: &str,
+        drop_cached: impl FnOnce() -> bool,
+    ) {
+        self.last_of.entry((workspace, reference.clone())).and_compute_with(|last| {
+            let again = last.is_some_and(|last| last.value().revision == revision);
+            if again || !drop_cached() {
+                return Op::Nop;
+            }
+            let number = self.count.fetch_add(1, Ordering::AcqRel) + 1;
+            Op::Put(Arc::new(Rejection { revision: revision.to_owned(), number }))
+        });
+    }
+
+    /// Notes that a revision was rejected that the provider has just answered with: there is nothing older to drop.
+    /// `number` is that of the fetch.
+    pub(super) fn note_current(&self, workspace: WorkspaceId, reference: &Arc<str>, revision: &str, number: u64) {
+        self.last_of.entry((workspace, reference.clone())).and_compute_with(|last| {
+            if last.is_some_and(|last| last.value().revision == revision || last.value().number > number) {
+                return Op::Nop;
+            }
+            self.count.fetch_max(1, Ordering::AcqRel);
+            Op::Put(Arc::new(Rejection { revision: revision.to_owned(), number }))
+        });
+    }
+}
+
+/// The number of an item's last rejection; 0 when there is none.
+pub(super) fn number(last: Option<&Arc<Rejection>>) -> u64 {
+    last.map_or(0, |rejection| rejection.number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item() -> (Rejections, WorkspaceId, Arc<str>) {
+        (Rejections::default(), WorkspaceId::generate(), "op://vault/item".into())
+    }
+
+    #[test]
+    fn a_revision_is_rejected_once_and_only_if_it_is_cached() {
+        let (rejections, workspace, item) = item();
+        let at = || number(rejections.last_of(workspace, &item).as_ref());
+        rejections.reject(workspace, &item, "made up", || false);
+        assert_eq!(at(), 0);
+        rejections.reject(workspace, &item, "1", || true);
+        assert_eq!(at(), 1);
+        rejections.reject(workspace, &item, "1", || unreachable!("it was rejected before"));
+        rejections.reject(workspace, &item, "made up", || false);
+        assert_eq!(at(), 1, "and what is made up does not push it out");
+        rejections.reject(workspace, &item, "2", || true);
+        assert_eq!(at(), 2);
+    }
+
+    #[test]
+    fn another_workspace_is_not_affected() {
+        let (rejections, workspace, item) = item();
+        rejections.reject(workspace, &item, "1", || true);
+        assert!(rejections.last_of(WorkspaceId::generate(), &item).is_none());
+    }
+
+    #[test]
+    fn a_rejected_revision_that_is_current_drops_nothing() {
+        let (rejections, workspace, item) = item();
+        rejections.note_current(workspace, &item, "1", 0);
+        let last = rejections.last_of(workspace, &item);
+        assert_eq!(number(last.as_ref()), 0);
+        rejections.reject(workspace, &item, "1", || unreachable!("it was rejected before"));
+        let last = last.unwrap();
+        assert_eq!(last.limits("1", Duration::from_secs(86_400)), Duration::from_secs(300));
+        assert_eq!(last.limits("1", Duration::from_secs(60)), Duration::from_secs(60));
+        assert_eq!(last.limits("2", Duration::from_secs(86_400)), Duration::from_secs(86_400));
+    }
+
+    #[test]
+    fn what_was_asked_for_before_a_rejection_does_not_undo_it() {
+        let (rejections, workspace, item) = item();
+        rejections.reject(workspace, &item, "2", || true);
+        rejections.note_current(workspace, &item, "1", 0);
+        rejections.reject(workspace, &item, "2", || unreachable!("it was rejected before"));
+    }
+}

@@ -178,6 +178,14 @@ impl Access {
     pub fn require(&self, scope: Scope) -> Result<(), BrokerError> {
         if self.scopes.contains(scope) { Ok(()) } else { Err(BrokerError::Forbidden { needs: scope }) }
     }
+
+    /// Refuses unless one of two scopes is granted; the message names the first.
+    ///
+    /// # Errors
+    /// [`BrokerError::Forbidden`].
+    pub fn require_either(&self, scope: Scope, other: Scope) -> Result<(), BrokerError> {
+        if self.scopes.contains(other) { Ok(()) } else { self.require(scope) }
+    }
 }
 
 /// An API key as it is listed: without the key.

@@ -11,6 +11,7 @@ use keyway_runtime::{CallError, ProviderError, SandboxError};
 use thiserror::Error;
 
 use crate::api_key::Scope;
+use crate::connection::DependentEntries;
 use crate::envelope::EnvelopeError;
 use crate::keys::KeyError;
 use crate::storage::StorageError;
@@ -46,6 +47,9 @@ pub enum BrokerError {
     /// The row was changed by somebody else meanwhile.
     #[error("the {0} was changed by somebody else at the same time; read it again and repeat the change")]
     Changed(Thing),
+    /// Entries are bound to the connection.
+    #[error("this connection is still used by {0}; bind them elsewhere or delete them first")]
+    ConnectionInUse(DependentEntries),
     /// The entry is not bound to an item.
     #[error(
         "this vault entry is not bound to a provider's item; it has credentials of its own, which are encrypted under the workspace's key"

@@ -122,7 +122,9 @@ pub use cache::{CacheOptions, OneTimeCode, Source};
 pub use cache_ttl::CacheTtl;
 pub use client_key::{ClientKey, NotEncrypted};
 pub use clock::{Clock, ManualClock, Moment, SystemClock};
-pub use connection::{Connection, ConnectionChanges, LIST_LIMITS, ListLimits, NewConnection};
+pub use connection::{
+    Connection, ConnectionChanges, DependentEntries, DependentEntry, LIST_LIMITS, ListLimits, NewConnection,
+};
 pub use entry::{Binding, CredentialSource, Credentials, ENTRIES_PER_PAGE, EntryPage, NewEntry, TfaMethod, VaultEntry};
 pub use envelope::EnvelopeError;
 pub use error::{BrokerError, InvalidInput, ListLimit, Thing};

@@ -71,7 +71,7 @@ impl Kind {
             BrokerError::Unauthenticated => Self::Unauthenticated,
             BrokerError::Forbidden { .. } => Self::Forbidden,
             BrokerError::NotFound(_) => Self::NotFound,
-            BrokerError::EntryExists | BrokerError::Changed(_) => Self::Conflict,
+            BrokerError::EntryExists | BrokerError::Changed(_) | BrokerError::ConnectionInUse(_) => Self::Conflict,
             BrokerError::ProviderNotInstalled { .. } => Self::NotInstalled,
             // Settings that somebody has just entered are that person's to correct.
             BrokerError::NotVerified { source: CallError::Provider(ProviderError::InvalidSettings { .. }) } => {

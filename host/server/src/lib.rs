@@ -26,6 +26,7 @@
 pub mod cli;
 pub mod config;
 mod demo;
+mod dependents;
 mod failure;
 pub mod host;
 pub mod http;

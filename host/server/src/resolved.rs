@@ -74,12 +74,7 @@ impl Values {
         };
         let revision = resolution.revision;
         let value = |value: Option<SecretString>, shown: bool| {
-            value.map(|value| Value {
-                value: shown.then_some(value),
-                source,
-                age_seconds,
-                revision: revision.clone(),
-            })
+            value.map(|value| Value { value: shown.then_some(value), source, age_seconds, revision: revision.clone() })
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         Self {

@@ -54,10 +54,7 @@ pub(crate) struct Credentials {
 impl Fetched {
     /// A copy for one of several callers that waited for the same fetch.
     fn copy(&self) -> Self {
-        Self {
-            credentials: self.credentials.copy(),
-            one_time_code: self.one_time_code.as_ref().map(OneTimeCode::copy),
-        }
+        Self { credentials: self.credentials.copy(), one_time_code: self.one_time_code.as_ref().map(OneTimeCode::copy) }
     }
 }
 
@@ -193,6 +190,8 @@ pub(crate) struct SecretCache {
     values: Cache<ItemKey, Arc<SealedCredentials>>,
     missing: Cache<ItemKey, Missing>,
     rejections: Rejections,
+    /// Connections that were deleted a while ago: nothing of them is stored any more, also not what was on its way.
+    closed: Cache<ConnectionId, ()>,
     flights: Flights<FlightKey, Answer>,
 }
 
@@ -205,7 +204,10 @@ impl SecretCache {
             .build();
         // Longer than it is used by the cache's own clock; this only frees the memory.
         let missing = Cache::builder().max_capacity(10_000).time_to_live(2 * options.missing).build();
-        Arc::new(Self { clock, options, values, missing, rejections: Rejections::default(), flights: Flights::default() })
+        // Longer than any call takes, and than an open connection is kept.
+        let closed = Cache::builder().max_capacity(100_000).time_to_live(Duration::from_secs(2 * 60 * 60)).build();
+        let (rejections, flights) = (Rejections::default(), Flights::default());
+        Arc::new(Self { clock, options, values, missing, rejections, closed, flights })
     }
 
     /// Finds an item's values: in the cache what may be, from the provider what must be. `fetch` is the provider's
@@ -310,6 +312,17 @@ impl SecretCache {
         }
     }
 
+    /// Drops what is held for a connection that was deleted, and stores nothing for it any more.
+    pub(crate) fn close_connection(&self, connection: ConnectionId) {
+        self.closed.insert(connection, ());
+        self.drop_connection(connection);
+    }
+
+    /// Whether a connection was deleted.
+    pub(crate) fn is_closed(&self, connection: ConnectionId) -> bool {
+        self.closed.contains_key(&connection)
+    }
+
     /// The cached credentials, if the reader may use them.
     fn read(&self, reader: &Reader) -> Option<Cached> {
         let lookup = &reader.lookup;
@@ -369,7 +382,13 @@ impl SecretCache {
                                 cache.rejections.note_current(workspace, &item.reference, revision, rejection);
                             }
                             let value = SealedCredentials::seal(
-                                &item, &keys, credentials, asked_at, generation, keep, rejection,
+                                &item,
+                                &keys,
+                                credentials,
+                                asked_at,
+                                generation,
+                                keep,
+                                rejection,
                             );
                             if let Some(value) = value {
                                 cache.store(item, value);
@@ -406,6 +425,7 @@ impl SecretCache {
 
     /// Stores a value unless a newer one is there. It is kept for as long as anybody who has asked may use it.
     fn store(&self, item: ItemKey, mut value: SealedCredentials) {
+        let key = item.clone();
         self.values.entry(item).and_upsert_with(|present| match present.map(moka::Entry::into_value) {
             Some(present) if present.is_newer_than(&value) => present,
             present => {
@@ -414,6 +434,10 @@ impl SecretCache {
                 Arc::new(value)
             }
         });
+        // Afterwards, so that who closes it meanwhile either drops it or is seen here.
+        if self.is_closed(key.connection) {
+            self.values.invalidate(&key);
+        }
     }
 
     #[cfg(test)]

@@ -464,6 +464,22 @@ async fn clearing_one_connection_leaves_the_others() {
 }
 
 #[tokio::test]
+async fn of_a_connection_that_was_deleted_nothing_is_kept_not_even_what_was_on_its_way() {
+    let harness = Harness::new();
+    harness.password().await;
+    let gate = harness.hold();
+    let on_its_way = tokio::spawn(harness.get_item("op://vault/other", Fields::CREDENTIALS));
+    while harness.calls().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    harness.cache.close_connection(harness.connection);
+    gate.add_permits(1);
+    assert_eq!(on_its_way.await.unwrap().unwrap().password(), "first", "who asked before is answered");
+    assert!(harness.cache.is_closed(harness.connection));
+    assert!(harness.cache.values.iter().next().is_none());
+}
+
+#[tokio::test]
 async fn what_is_kept_is_ciphertext_that_opens_for_its_own_item_only() {
     let harness = Harness::new();
     harness.set_password("a password to search for");

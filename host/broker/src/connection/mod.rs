@@ -3,12 +3,15 @@
 //! **Invariants:** settings are stored only after the provider has logged in with them
 //! ([`Broker::connect`](crate::Broker::connect)), and only sealed. What leaves again of a secret setting is its last
 //! four characters. Where the provider may connect to is decided once, when the settings are stored, and sealed with
-//! them: neither a later version of the component nor a change of the database can send a token elsewhere.
+//! them: neither a later version of the component nor a change of the database can send a token elsewhere. A connection
+//! that entries are bound to is not deleted ([`delete`]).
 
+mod delete;
 mod operations;
 mod settings;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::Timestamp;
 
@@ -16,7 +19,7 @@ pub use operations::{LIST_LIMITS, ListLimits};
 
 use crate::cache_ttl::CacheTtl;
 use crate::error::BrokerError;
-use crate::id::{ConnectionId, WorkspaceId};
+use crate::id::{ConnectionId, EntryId, WorkspaceId};
 use crate::storage::{ConnectionRecord, StorageError};
 
 /// A connection as it is shown: without its settings.
@@ -90,4 +93,45 @@ pub struct ConnectionChanges {
     pub settings: Option<keyway_runtime::Settings>,
     /// Cache duration of entries that have none of their own.
     pub cache_ttl: Option<CacheTtl>,
+}
+
+/// A vault entry that is bound to a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DependentEntry {
+    /// Its id.
+    pub id: EntryId,
+    /// The user it belongs to.
+    pub permissioned_user_id: String,
+    /// The site.
+    pub domain: String,
+    /// What people call it.
+    pub user_alias: Option<String>,
+}
+
+/// The vault entries that are bound to a connection, or the first of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DependentEntries {
+    /// In the order of their creation.
+    pub entries: Vec<DependentEntry>,
+    /// How many there are in all.
+    pub total: u64,
+}
+
+/// How many there are, and a few of them by name, for a sentence.
+impl fmt::Display for DependentEntries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NAMED: usize = 5;
+        write!(f, "{} vault {} (", self.total, if self.total == 1 { "entry" } else { "entries" })?;
+        for (number, entry) in self.entries.iter().take(NAMED).enumerate() {
+            let separator = if number == 0 { "" } else { ", " };
+            let name = entry.user_alias.as_ref().unwrap_or(&entry.permissioned_user_id);
+            write!(f, "{separator}{name} at {}", entry.domain)?;
+        }
+        match self.total.saturating_sub(self.entries.len().min(NAMED) as u64) {
+            0 => f.write_str(")"),
+            more => write!(f, " and {more} more)"),
+        }
+    }
 }

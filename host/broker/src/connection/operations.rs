@@ -20,6 +20,12 @@ use crate::text::required;
 
 const NAME_LIMIT: usize = 256;
 
+/// As the contract has it.
+const PROVIDER_TYPE_LIMIT: usize = 64;
+
+/// The longest known, a service account token of 1Password, has about 900 bytes; a private key may have some thousand.
+const SETTING_LIMIT: usize = 64 << 10;
+
 /// Bounds of [`Broker::list_items`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListLimits {
@@ -55,6 +61,7 @@ impl Broker {
     pub async fn connect(&self, access: &Access, new: NewConnection) -> Result<Connection, BrokerError> {
         access.require(Scope::Admin)?;
         required("name", &new.name, NAME_LIMIT)?;
+        required("provider_type", &new.provider_type, PROVIDER_TYPE_LIMIT)?;
         let keys = self.keyring().get(access.workspace()).await?;
         let provider = self.provider(&new.provider_type)?;
         let checked = self.check_settings(&provider, new.settings).await?;
@@ -137,13 +144,24 @@ impl Broker {
         record.try_into()
     }
 
-    /// A workspace's connections in the order of their creation. Needs [`Scope::Api`].
+    /// A workspace's connections in the order of their creation. Needs [`Scope::Api`], or [`Scope::Admin`]: who manages
+    /// them sees them.
     ///
     /// # Errors
     /// Only those of the host itself.
     pub async fn list_connections(&self, access: &Access) -> Result<Vec<Connection>, BrokerError> {
-        access.require(Scope::Api)?;
+        access.require_either(Scope::Api, Scope::Admin)?;
         self.storage().connections(access.workspace()).await?.into_iter().map(Connection::try_from).collect()
+    }
+
+    /// A connection. Needs [`Scope::Api`] or [`Scope::Admin`].
+    ///
+    /// # Errors
+    /// [`BrokerError::NotFound`].
+    pub async fn get_connection(&self, access: &Access, id: ConnectionId) -> Result<Connection, BrokerError> {
+        access.require_either(Scope::Api, Scope::Admin)?;
+        let record = self.storage().connection(access.workspace(), id).await?;
+        record.ok_or(BrokerError::NotFound(Thing::Connection))?.try_into()
     }
 
     /// All items that a connection can read, over all pages, within [`LIST_LIMITS`]. Needs [`Scope::Api`].
@@ -202,6 +220,10 @@ impl Broker {
                 self.opened().get_with(key, || self.runtime().connection(part.settings, part.approved))
             }
         };
+        if self.cache().is_closed(record.id) {
+            self.opened().invalidate(&key);
+            return Err(BrokerError::NotFound(Thing::Connection));
+        }
         Ok(Opened { provider, connection })
     }
 
@@ -219,6 +241,9 @@ impl Broker {
 
     async fn check_settings(&self, provider: &Provider, settings: Settings) -> Result<Checked, BrokerError> {
         let description = provider.description();
+        if settings.iter().any(|(_, value)| value.expose_secret().len() > SETTING_LIMIT) {
+            return Err(InvalidInput::TooLong { field: "a setting", limit: SETTING_LIMIT }.into());
+        }
         description.check_settings(&settings).map_err(|error| BrokerError::NotVerified { source: error.into() })?;
         let approved = description
             .approved_destinations(&settings)

@@ -16,6 +16,7 @@ use thiserror::Error;
 pub use sqlite::SqliteStorage;
 
 use crate::api_key::Scopes;
+use crate::connection::DependentEntries;
 use crate::entry::TfaMethod;
 use crate::id::{ApiKeyId, ConnectionId, EntryId, WorkspaceId};
 
@@ -276,6 +277,19 @@ pub trait Storage: Send + Sync + 'static {
 
     /// A workspace's connections in the order of their creation.
     async fn connections(&self, workspace: WorkspaceId) -> Result<Vec<ConnectionRecord>, StorageError>;
+
+    /// Removes a connection. Returns whether there was one. [`Constraint::Reference`] while entries are bound to it: the
+    /// database decides, so that an entry that is bound at the same time never loses its connection.
+    async fn delete_connection(&self, workspace: WorkspaceId, id: ConnectionId) -> Result<bool, StorageError>;
+
+    /// The first `limit` entries that are bound to a connection, in the order of their creation, and how many there are
+    /// in all.
+    async fn entries_of_connection(
+        &self,
+        workspace: WorkspaceId,
+        id: ConnectionId,
+        limit: u32,
+    ) -> Result<DependentEntries, StorageError>;
 
     /// The connections over which a workspace's entries are bound to an item, each once.
     async fn connections_of_item(

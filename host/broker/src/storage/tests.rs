@@ -273,3 +273,30 @@ async fn a_file_that_others_could_read_is_closed_to_them() {
     SqliteStorage::open(&file).await.unwrap();
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
 }
+
+#[tokio::test]
+async fn a_connection_that_entries_are_bound_to_cannot_be_deleted_and_they_are_listed() {
+    let storage = storage().await;
+    let (workspace, other) = (workspace(&storage).await, workspace(&storage).await);
+    let (used, free) = (connection(workspace), connection(workspace));
+    storage.insert_connection(&used).await.unwrap();
+    storage.insert_connection(&free).await.unwrap();
+    let mut entries = Vec::new();
+    for user in ["a", "b", "c"] {
+        let record = EntryRecord { permissioned_user_id: user.into(), ..bound(workspace, &used) };
+        storage.insert_entry(&record).await.unwrap();
+        entries.push(record);
+    }
+    let refused = storage.delete_connection(workspace, used.id).await.map(drop);
+    assert_eq!(conflict(refused), Constraint::Reference);
+    let dependents = storage.entries_of_connection(workspace, used.id, 2).await.unwrap();
+    assert_eq!((dependents.total, dependents.entries.len()), (3, 2));
+    assert_eq!(dependents.entries[0].id, entries[0].id);
+    assert_eq!(storage.entries_of_connection(workspace, free.id, 2).await.unwrap(), DependentEntries::default());
+    assert_eq!(storage.entries_of_connection(other, used.id, 2).await.unwrap().total, 0);
+    assert!(!storage.delete_connection(other, free.id).await.unwrap(), "not from another workspace");
+    assert!(storage.delete_connection(workspace, free.id).await.unwrap());
+    assert!(!storage.delete_connection(workspace, free.id).await.unwrap());
+    assert_eq!(storage.connections_of_item(workspace, "op://vault/item").await.unwrap(), [used.id]);
+    assert_eq!(storage.connections_of_item(other, "op://vault/item").await.unwrap(), []);
+}

@@ -4,6 +4,7 @@
 
 mod at_rest;
 mod connections;
+mod deleting_connections;
 mod entries;
 mod failures;
 mod logs;

@@ -147,22 +147,32 @@ async fn open(runtime: &Runtime, provider: &Provider, storage: &SqliteStorage, c
 
 /// A broker in memory with one of the fixtures for a provider, and a connection of it.
 pub(crate) async fn fixture(name: &str) -> (Broker, Access, Result<Connection, BrokerError>) {
+    fixture_in(name, SqliteStorage::in_memory().await.unwrap()).await
+}
+
+/// The same with a database of the test's own.
+pub(crate) async fn fixture_in(
+    name: &str,
+    storage: SqliteStorage,
+) -> (Broker, Access, Result<Connection, BrokerError>) {
     logs::start();
     let runtime = Runtime::builder().code_cache(compiled(), CodeCacheKey::new([1; 32])).build().unwrap();
     let provider = runtime.load(&component(&format!("fixtures/{name}"))).await.unwrap();
-    let storage = SqliteStorage::in_memory().await.unwrap();
     let broker =
         Broker::builder(runtime, storage, MasterKey::generate().unwrap()).provider(provider).open().await.unwrap();
     let created = broker.create_workspace("Acme", keyway::Scopes::ALL).await.unwrap();
     let access = Access::operator(created.workspace.id, "tests");
-    let new = NewConnection {
+    let connection = broker.connect(&access, new_fixture_connection(name)).await;
+    (broker, access, connection)
+}
+
+pub(crate) fn new_fixture_connection(name: &str) -> NewConnection {
+    NewConnection {
         name: name.into(),
         provider_type: name.into(),
         settings: Settings::new().with("token", FIXTURE_TOKEN),
         ..NewConnection::default()
-    };
-    let connection = broker.connect(&access, new).await;
-    (broker, access, connection)
+    }
 }
 
 pub(crate) fn text(secret: Option<&SecretString>) -> Option<&str> {

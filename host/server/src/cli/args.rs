@@ -83,7 +83,7 @@ pub(crate) enum Command {
     Key(KeyCommand),
     /// Connect a workspace to a secret manager (the same as `connection create`)
     Connect(ConnectOptions),
-    /// Create and list connections, and clear their cached secrets
+    /// Create, list, change and delete connections, and clear their cached secrets
     #[command(subcommand)]
     Connection(ConnectionCommand),
     /// List the items that a connection can see
@@ -113,6 +113,7 @@ pub(crate) struct ServeOptions {
         env = "KEYWAY_LISTEN",
         value_name = "ADDRESS:PORT",
         default_value = "127.0.0.1:8600",
+        value_parser = address_and_port,
         hide_env_values = true
     )]
     pub(crate) listen: String,
@@ -135,6 +136,9 @@ pub(crate) enum WorkspaceCommand {
         /// What the first API key allows: api, admin, resolve
         #[arg(long, value_name = "SCOPES", value_delimiter = ',', default_value = "api")]
         scopes: Vec<keyway::Scope>,
+        /// Create it although there is one of that name; commands then have to name each by its id
+        #[arg(long)]
+        same_name: bool,
     },
     /// List the workspaces
     List,
@@ -171,14 +175,9 @@ pub(crate) enum KeyCommand {
     },
 }
 
+/// Where the settings of a connection come from.
 #[derive(Debug, Args)]
-pub(crate) struct ConnectOptions {
-    /// The provider's type; `keyway provider list` shows what is installed
-    #[arg(default_value = "1password", value_name = "TYPE")]
-    pub(crate) provider_type: String,
-    /// What to call the connection [default: the provider's name]
-    #[arg(long)]
-    pub(crate) name: Option<String>,
+pub(crate) struct SettingOptions {
     /// A file with the token, `-` for standard input. Without it the token is asked for, or taken from KEYWAY_SETTING_TOKEN. Never an argument: other users of the
     /// machine could see it, and the shell keeps it
     #[arg(long, value_name = "FILE")]
@@ -189,6 +188,18 @@ pub(crate) struct ConnectOptions {
     /// A setting, secret or not, from a file; may be given more than once
     #[arg(long = "set-file", value_name = "NAME=FILE", value_parser = name_and_value)]
     pub(crate) set_file: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConnectOptions {
+    /// The provider's type; `keyway provider list` shows what is installed
+    #[arg(default_value = "1password", value_name = "TYPE")]
+    pub(crate) provider_type: String,
+    /// What to call the connection [default: the provider's name]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) settings: SettingOptions,
     /// For how long a resolved user name and password may be used again: off, seconds, or as in 5m, 1h, 24h
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = cache_ttl)]
     pub(crate) cache_ttl: u32,
@@ -199,9 +210,20 @@ pub(crate) struct ConnectOptions {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConnectionCommand {
     /// Connect a workspace to a secret manager
+    #[command(visible_alias = "add")]
     Create(ConnectOptions),
     /// List the connections
     List {
+        #[command(flatten)]
+        workspace: WorkspaceOption,
+    },
+    /// Change a connection's name or cache duration, or replace its token (and any other setting), which is verified first
+    Update(UpdateConnectionOptions),
+    /// Delete a connection that no vault entry is bound to
+    Delete {
+        /// The connection, by id or name
+        #[arg(value_name = "CONNECTION")]
+        connection: String,
         #[command(flatten)]
         workspace: WorkspaceOption,
     },
@@ -212,6 +234,25 @@ pub(crate) enum ConnectionCommand {
         #[command(flatten)]
         workspace: WorkspaceOption,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpdateConnectionOptions {
+    /// A new name
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// A new cache duration: off, seconds, or as in 5m, 1h, 24h. It counts at once, also for what is cached already
+    #[arg(long, value_name = "DURATION", value_parser = cache_ttl)]
+    pub(crate) cache_ttl: Option<u32>,
+    /// Replace the settings; those that no other option gives are asked for, or taken from KEYWAY_SETTING_<NAME>
+    #[arg(long)]
+    pub(crate) replace_settings: bool,
+    #[command(flatten)]
+    pub(crate) settings: SettingOptions,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionOption,
+    #[command(flatten)]
+    pub(crate) workspace: WorkspaceOption,
 }
 
 /// Which connection a command is about.
@@ -277,11 +318,26 @@ pub(crate) struct ResolveOptions {
     /// The entry's site, with --user
     #[arg(long, value_name = "URL", requires = "user")]
     pub(crate) domain: Option<String>,
+    /// Which values [default: all of them]
+    #[arg(long, value_name = "FIELDS", value_delimiter = ',')]
+    pub(crate) fields: Vec<ResolveField>,
+    /// The revision whose password did not work; the result says whether it is still the current one
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) rejected: Option<String>,
     /// Show the password
     #[arg(long)]
     pub(crate) reveal: bool,
     #[command(flatten)]
     pub(crate) workspace: WorkspaceOption,
+}
+
+/// A value of an entry.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum ResolveField {
+    Username,
+    Password,
+    OneTimeCode,
 }
 
 #[derive(Debug, Subcommand)]
@@ -319,6 +375,15 @@ fn name_and_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// An address to listen at. Whether it is one of this machine shows when listening.
+pub(crate) fn address_and_port(text: &str) -> Result<String, String> {
+    let wrong = || "write it as ADDRESS:PORT, as in 127.0.0.1:8600 or [::1]:8600; port 0 is any free one".to_owned();
+    let (address, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let bracketed = address.starts_with('[') && address.ends_with(']');
+    let is_address = !address.is_empty() && (bracketed || !address.contains([':', '[', ']', '/', ' ']));
+    if is_address && port.parse::<u16>().is_ok() { Ok(text.to_owned()) } else { Err(wrong()) }
+}
+
 /// `off`, a number of seconds, or a number with `s`, `m`, `h` or `d`.
 fn cache_ttl(text: &str) -> Result<u32, String> {
     let wrong = || "write it as off, a number of seconds, or a number with s, m, h or d, as in 5m".to_owned();
@@ -343,6 +408,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn an_address_to_listen_at_has_a_port() {
+        for good in ["127.0.0.1:0", "localhost:8600", "[::1]:65535", "0.0.0.0:1"] {
+            assert!(address_and_port(good).is_ok(), "{good}");
+        }
+        for bad in ["", "nonsense", ":8600", "127.0.0.1", "127.0.0.1:", "a:b", "a:65536", "::1:80", "http://a:80"] {
+            assert!(address_and_port(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -5,12 +5,14 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use jiff::Timestamp;
-use keyway::{CacheTtl, Connection, ConnectionId, NewConnection, WorkspaceId};
+use keyway::{CacheTtl, Connection, ConnectionChanges, ConnectionId, NewConnection, WorkspaceId};
 use keyway_runtime::{Description, Item, SettingSpec, Settings};
 use serde::Serialize;
 
 use super::App;
-use super::args::{ConnectOptions, ConnectionCommand, ItemsOptions};
+use super::args::{
+    ConnectOptions, ConnectionCommand, ConnectionOption, ItemsOptions, SettingOptions, UpdateConnectionOptions,
+};
 use super::exit::CliError;
 use super::output::{FAINT, Show, Table, day_and_time, facts, printable};
 use super::{provider, secret_input, select};
@@ -23,6 +25,17 @@ pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), Cli
             let access = select::workspace(host.broker(), &workspace).await?;
             let connections = host.broker().list_connections(&access).await?;
             app.output.result(&List(connections.into_iter().map(Row::from).collect()));
+            host.close().await;
+            Ok(())
+        }
+        ConnectionCommand::Update(options) => update(app, options).await,
+        ConnectionCommand::Delete { connection, workspace } => {
+            let host = app.open_without_providers().await?;
+            let access = select::workspace(host.broker(), &workspace).await?;
+            let named = ConnectionOption { connection: Some(connection) };
+            let connection = select::connection(host.broker(), &access, &named).await?;
+            host.broker().delete_connection(&access, connection.id).await?;
+            app.output.result(&Deleted { connection_id: connection.id, name: connection.name });
             host.close().await;
             Ok(())
         }
@@ -47,7 +60,7 @@ pub(super) async fn connect(app: &App, options: ConnectOptions) -> Result<(), Cl
     let new = NewConnection {
         name: options.name.clone().unwrap_or_else(|| description.display_name.clone()),
         provider_type: options.provider_type.clone(),
-        settings: settings(description, &options)?,
+        settings: settings(description, &options.settings)?,
         cache_ttl: CacheTtl::from_seconds(options.cache_ttl),
     };
     let connection = host.broker().connect(&access, new).await?;
@@ -56,8 +69,36 @@ pub(super) async fn connect(app: &App, options: ConnectOptions) -> Result<(), Cl
     Ok(())
 }
 
+/// `keyway connection update`
+async fn update(app: &App, options: UpdateConnectionOptions) -> Result<(), CliError> {
+    let given = &options.settings;
+    let replace =
+        options.replace_settings || given.token_file.is_some() || !given.set.is_empty() || !given.set_file.is_empty();
+    if !replace && options.name.is_none() && options.cache_ttl.is_none() {
+        let message = "nothing is to be changed: give --name, --cache-ttl, --token-file or --replace-settings";
+        return Err(CliError::usage(message));
+    }
+    // Only new settings need the provider.
+    let host = if replace { app.open().await? } else { app.open_without_providers().await? };
+    let access = select::workspace(host.broker(), &options.workspace).await?;
+    let connection = select::connection(host.broker(), &access, &options.connection).await?;
+    let settings = match replace {
+        true => {
+            let provider = provider::installed(&host, &connection.provider_type)?;
+            Some(settings(provider.description(), given)?)
+        }
+        false => None,
+    };
+    let cache_ttl = options.cache_ttl.map(CacheTtl::from_seconds);
+    let changes = ConnectionChanges { name: options.name, settings, cache_ttl };
+    let changed = host.broker().update_connection(&access, connection.id, changes).await?;
+    app.output.result(&Changed(changed.into()));
+    host.close().await;
+    Ok(())
+}
+
 /// The connection's settings: from flags and files, else from the environment, else typed.
-fn settings(description: &Description, options: &ConnectOptions) -> Result<Settings, CliError> {
+fn settings(description: &Description, options: &SettingOptions) -> Result<Settings, CliError> {
     let mut settings = Settings::new();
     for (name, value) in &options.set {
         if spec(description, name)?.secret {
@@ -167,6 +208,27 @@ impl Row {
         let hints: Vec<_> = self.hints.values().map(|last4| format!("...{last4}")).collect();
         hints.join(", ")
     }
+
+    fn facts(&self, out: &mut dyn Write) -> io::Result<()> {
+        let (id, hint, cache) = (self.id.to_string(), self.hint(), duration(self.cache_ttl_seconds));
+        facts(
+            out,
+            &[
+                ("connection", &self.name),
+                ("id", &id),
+                ("account", &self.account),
+                ("token", &hint),
+                ("cache duration", &cache),
+            ],
+        )?;
+        if self.read_only == Some(true) {
+            writeln!(
+                out,
+                "This connection is read-only: password rotations will be skipped. Grant it Write Items to enable them."
+            )?;
+        }
+        Ok(())
+    }
 }
 
 /// A cache duration as the product's page names it.
@@ -190,26 +252,8 @@ struct Connected {
 
 impl Show for Connected {
     fn show(&self, out: &mut dyn Write) -> io::Result<()> {
-        let row = &self.connection;
         writeln!(out, "Connected to {}.", printable(&self.provider))?;
-        let (id, hint) = (row.id.to_string(), row.hint());
-        let cache = duration(row.cache_ttl_seconds);
-        facts(
-            out,
-            &[
-                ("connection", &row.name),
-                ("id", &id),
-                ("account", &row.account),
-                ("token", &hint),
-                ("cache duration", &cache),
-            ],
-        )?;
-        if row.read_only == Some(true) {
-            writeln!(
-                out,
-                "This connection is read-only: password rotations will be skipped. Grant it Write Items to enable them."
-            )?;
-        }
+        self.connection.facts(out)?;
         writeln!(out, "{FAINT}`keyway items` lists what it can see.{FAINT:#}")
     }
 }
@@ -232,6 +276,33 @@ impl Show for List {
             table.row([&row.name, &id, &row.provider_type, &row.account, &hint, &cache, access, &created]);
         }
         table.write(out, 0, "There is no connection yet. `keyway connect` creates one.")
+    }
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Changed(Row);
+
+impl Show for Changed {
+    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "Changed the connection. A server that is running uses it so within a second.")?;
+        self.0.facts(out)
+    }
+}
+
+#[derive(Serialize)]
+struct Deleted {
+    connection_id: ConnectionId,
+    name: String,
+}
+
+impl Show for Deleted {
+    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(
+            out,
+            "Deleted the connection {}. Its token is good until it is revoked in the secret manager.",
+            printable(&self.name)
+        )
     }
 }
 

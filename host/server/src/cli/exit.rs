@@ -3,10 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use keyway::{BrokerError, Thing};
+use keyway::{BrokerError, DependentEntries, Thing};
 use keyway_runtime::{CallError, LoadError};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
+use crate::dependents::Dependents;
 use crate::failure::{self, Kind};
 use crate::host::OpenError;
 use crate::serve::BindError;
@@ -70,6 +71,13 @@ pub(crate) struct CliError {
     hint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_seconds: Option<u64>,
+    /// The entries that stand in the way.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_data")]
+    dependents: Option<DependentEntries>,
+}
+
+fn as_data<S: Serializer>(dependents: &Option<DependentEntries>, serializer: S) -> Result<S::Ok, S::Error> {
+    dependents.as_ref().map(Dependents::from).serialize(serializer)
 }
 
 impl CliError {
@@ -82,6 +90,7 @@ impl CliError {
             message: message.into(),
             hint: None,
             retry_after_seconds: None,
+            dependents: None,
         }
     }
 
@@ -146,7 +155,12 @@ impl From<BrokerError> for CliError {
         let kind = Kind::of(&error);
         let wait = failure::retry_after(kind, &error);
         let hint = hint(kind, &error, wait);
-        Self { hint, retry_after_seconds: wait.map(|wait| wait.as_secs()), ..Self::new(kind, error.to_string()) }
+        let retry_after_seconds = wait.map(|wait| wait.as_secs());
+        let told = Self { hint, retry_after_seconds, ..Self::new(kind, error.to_string()) };
+        match error {
+            BrokerError::ConnectionInUse(dependents) => Self { dependents: Some(dependents), ..told },
+            _ => told,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Commands open the same database as a server, so they work with or without one that runs. What they change, a running server sees within a
 //! second. Each has a result as text and as data (`output.rs`) and ends with a code that says what kind of failure it was (`exit.rs`).
 
-mod args;
+pub(crate) mod args;
 pub(crate) mod connection;
 mod entry;
 pub(crate) mod exit;
@@ -34,6 +34,9 @@ use output::Output;
 
 /// The variable that may hold the master key itself.
 const MASTER_KEY_VARIABLE: &str = "KEYWAY_MASTER_KEY";
+
+/// What a command logs unless it is told otherwise. That a request failed is not logged: the command's own error says it, in better words.
+const COMMAND_LOG: &str = "warn,keyway_runtime::egress=off";
 
 /// When opening takes longer than this, the person is told why.
 const NOTICE_AFTER: Duration = Duration::from_millis(800);
@@ -89,7 +92,7 @@ pub(crate) struct App {
 
 impl App {
     fn run(&self, command: Command) -> Result<(), CliError> {
-        let default = if matches!(command, Command::Serve(_)) { "info" } else { "warn" };
+        let default = if matches!(command, Command::Serve(_)) { "info" } else { COMMAND_LOG };
         let filter = self.global.log.as_deref().unwrap_or(default);
         logging::start(filter, self.global.log_format)
             .map_err(|error| CliError::usage(format!("--log: {error}")).hint("write a level, as in --log info"))?;

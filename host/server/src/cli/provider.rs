@@ -22,8 +22,11 @@ pub(super) async fn run(app: &App, command: ProviderCommand) -> Result<(), CliEr
             host.close().await;
         }
         ProviderCommand::Inspect { provider } => {
-            let is_file = provider.ends_with(".wasm") || provider.contains(std::path::MAIN_SEPARATOR);
-            let host = if is_file { app.open_without_providers().await? } else { app.open().await? };
+            let is_path = provider.ends_with(".wasm") || provider.contains(std::path::MAIN_SEPARATOR);
+            let host = if is_path { app.open_without_providers().await? } else { app.open().await? };
+            let is_type = || host.broker().providers().get(&provider).is_some();
+            // A file may have any name; where it is also that of an installed provider, the provider is meant.
+            let is_file = is_path || (Path::new(&provider).exists() && !is_type());
             let inspected = if is_file { load(&host, &provider).await? } else { installed(&host, &provider)? };
             app.output.result(&Inspected::new(&inspected, host.runtime().limits()));
             host.close().await;

@@ -12,12 +12,18 @@ use super::args::WorkspaceCommand;
 use super::exit::CliError;
 use super::output::{FAINT, Show, Table, facts};
 use super::select;
+use crate::failure::Kind;
 use crate::resolved::exposed;
 
 pub(super) async fn run(app: &App, command: WorkspaceCommand) -> Result<(), CliError> {
     let host = app.open_without_providers().await?;
     match command {
-        WorkspaceCommand::Create { name, scopes } => {
+        WorkspaceCommand::Create { name, scopes, same_name } => {
+            if !same_name && host.broker().list_workspaces().await?.iter().any(|workspace| workspace.name == name) {
+                let message = format!("there is a workspace `{name}` already");
+                let hint = "choose another name; with --same-name there are two, to be told apart by their ids";
+                return Err(CliError::new(Kind::Conflict, message).hint(hint));
+            }
             let scopes: Scopes = scopes.into_iter().collect();
             let created = host.broker().create_workspace(&name, scopes).await?;
             app.output.result(&Created::new(created, scopes));

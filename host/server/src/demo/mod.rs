@@ -37,7 +37,12 @@ pub(crate) struct DemoOptions {
     #[arg(long)]
     pub(crate) reveal: bool,
     /// Where to serve the HTTP API; port 0 is any free one
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:0",
+        value_parser = crate::cli::args::address_and_port
+    )]
     pub(crate) listen: String,
 }
 

@@ -5,12 +5,14 @@
 
 use std::str::FromStr;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
+use secrecy::SecretString;
 use serde_json::{Map, Value};
+use zeroize::{Zeroize, Zeroizing};
 
 use super::Api;
 use super::error::ApiError;
@@ -21,9 +23,29 @@ const NAME_SHOWN: usize = 64;
 /// Bytes of a body that is too large that are read before the client is cut off after all.
 const DISCARDED: usize = 8 * super::BODY_LIMIT;
 
-/// The fields of a JSON object in a request's body.
-#[derive(Debug)]
+/// The fields of a JSON object in a request's body. What was not taken out is wiped: it may be a secret.
 pub(super) struct Fields(Map<String, Value>);
+
+impl std::fmt::Debug for Fields {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fields").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Fields {
+    fn drop(&mut self) {
+        self.0.values_mut().for_each(wipe);
+    }
+}
+
+fn wipe(value: &mut Value) {
+    match value {
+        Value::String(text) => text.zeroize(),
+        Value::Array(values) => values.iter_mut().for_each(wipe),
+        Value::Object(values) => values.values_mut().for_each(wipe),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
 
 impl FromRequest<Api> for Fields {
     type Rejection = ApiError;
@@ -40,8 +62,11 @@ impl FromRequest<Api> for Fields {
 
 /// Reads a body up to the limit. What goes beyond is read, too, within reason, and thrown away: a client that is cut off while it sends sees a broken
 /// connection and not the answer that says why.
-async fn read(mut body: Body) -> Result<Vec<u8>, ApiError> {
-    let (mut kept, mut size) = (Vec::new(), 0);
+async fn read(mut body: Body) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+    let expected = body.size_hint().lower().min(super::BODY_LIMIT as u64);
+    // Of its final size if the client says so, so that growing leaves no copies of secrets behind.
+    let mut kept = Zeroizing::new(Vec::with_capacity(usize::try_from(expected).unwrap_or_default()));
+    let mut size = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ApiError::bad_request("the body could not be read to its end; send it again"))?;
         let Ok(data) = frame.into_data() else { continue };
@@ -95,6 +120,28 @@ impl Fields {
         match self.0.remove(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Array(values)) => values.into_iter().map(text).collect::<Result<_, _>>().map(Some),
+            Some(_) => Err(wrong()),
+        }
+    }
+
+    /// Takes an object of secret texts out.
+    pub(super) fn secrets(&mut self, name: &'static str) -> Result<Option<Vec<(String, SecretString)>>, ApiError> {
+        let wrong = || ApiError::invalid(format!("{name} must be an object whose values are strings"));
+        match self.0.get_mut(name) {
+            None | Some(Value::Null) => {
+                self.0.remove(name);
+                Ok(None)
+            }
+            Some(Value::Object(values)) if values.values().all(Value::is_string) => {
+                let values = std::mem::take(values);
+                self.0.remove(name);
+                let secret = |(name, value)| match value {
+                    Value::String(text) => Some((name, SecretString::from(text))),
+                    _ => None,
+                };
+                Ok(Some(values.into_iter().filter_map(secret).collect()))
+            }
+            // It stays where it is, and is wiped with the rest.
             Some(_) => Err(wrong()),
         }
     }

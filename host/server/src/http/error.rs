@@ -9,9 +9,10 @@ use axum::Json;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use keyway::BrokerError;
+use keyway::{BrokerError, DependentEntries};
 use serde::Serialize;
 
+use crate::dependents::Dependents;
 use crate::failure::{self, Kind};
 
 /// An answer that is an error.
@@ -23,6 +24,8 @@ pub(crate) struct ApiError {
     retry_after: Option<Duration>,
     /// For the log, when the message does not say it.
     detail: Option<String>,
+    /// The entries that stand in the way of deleting a connection.
+    dependents: Option<DependentEntries>,
 }
 
 #[derive(Serialize)]
@@ -32,6 +35,8 @@ struct Envelope<'a> {
     code: &'a str,
     #[serde(rename = "statusCode")]
     status_code: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dependents: Option<Dependents<'a>>,
 }
 
 /// What an answer carries along for the request log.
@@ -41,7 +46,7 @@ pub(super) struct LogDetail(pub(super) String);
 impl ApiError {
     /// An error with this status, code and message.
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), retry_after: None, detail: None }
+        Self { status, code, message: message.into(), retry_after: None, detail: None, dependents: None }
     }
 
     /// The request cannot be understood.
@@ -80,7 +85,10 @@ impl From<BrokerError> for ApiError {
         if kind == Kind::Internal {
             return Self::internal(error.to_string());
         }
+        // What somebody has just entered and the secret manager refuses is that person's to correct; the code says who refused.
+        let entered = kind == Kind::ProviderRefused && matches!(error, BrokerError::NotVerified { .. });
         let status = match kind {
+            _ if entered => StatusCode::BAD_REQUEST,
             Kind::Invalid => StatusCode::BAD_REQUEST,
             // For a credential under another key, because 401 is what clients of this API know for it.
             Kind::Unauthenticated | Kind::NotEncrypted => StatusCode::UNAUTHORIZED,
@@ -94,7 +102,12 @@ impl From<BrokerError> for ApiError {
             Kind::Busy | Kind::NotInstalled => StatusCode::SERVICE_UNAVAILABLE,
             Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self { retry_after: failure::retry_after(kind, &error), ..Self::new(status, kind.code(), error.to_string()) }
+        let retry_after = failure::retry_after(kind, &error);
+        let told = Self { retry_after, ..Self::new(status, kind.code(), error.to_string()) };
+        match error {
+            BrokerError::ConnectionInUse(dependents) => Self { dependents: Some(dependents), ..told },
+            _ => told,
+        }
     }
 }
 
@@ -105,6 +118,7 @@ impl IntoResponse for ApiError {
             error: self.status.canonical_reason().unwrap_or("Error"),
             code: self.code,
             status_code: self.status.as_u16(),
+            dependents: self.dependents.as_ref().map(Dependents::from),
         };
         let mut response = (self.status, Json(envelope)).into_response();
         let headers = response.headers_mut();

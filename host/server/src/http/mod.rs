@@ -40,7 +40,12 @@ struct Api {
 pub fn router(broker: Broker) -> Router {
     let places = Arc::new(Semaphore::new(CONCURRENT_REQUESTS));
     Router::new()
-        .route("/secret-providers", get(secret_providers::list))
+        .route("/secret-providers", get(secret_providers::list).post(secret_providers::create))
+        .route(
+            "/secret-providers/{id}",
+            get(secret_providers::get).patch(secret_providers::update).delete(secret_providers::delete),
+        )
+        .route("/secret-providers/{id}/clear-cache", post(secret_providers::clear_cache))
         .route("/secret-providers/{id}/items", get(secret_providers::items))
         .route("/vault", get(vault::read).post(vault::create))
         .route("/vault/resolve", post(resolve::resolve))

@@ -1,17 +1,31 @@
-//! `/secret-providers`: the workspace's connections, and the items that they can see. Read-only.
+//! `/secret-providers`: the workspace's connections, and the items that they can see.
+//!
+//! Reading needs a key with the scope `api` or `admin`, everything else one with `admin`. Credentials come in and never go out again; of each,
+//! the last four characters are shown.
+//!
+//! A change is a PATCH and not a PUT, because it names what changes and leaves the rest: a token cannot be read back, so nobody could send the
+//! whole of a connection. (`PUT /vault` is partial as well; there the published clients want it so.)
 
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
 use jiff::Timestamp;
-use keyway::{Connection, ConnectionId, WorkspaceId};
-use keyway_runtime::Item;
+use keyway::{BrokerError, CacheTtl, Connection, ConnectionChanges, ConnectionId, NewConnection, Scope, WorkspaceId};
+use keyway_runtime::{Item, Settings};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::Api;
 use super::auth::Caller;
+use super::body::Fields;
 use super::error::ApiError;
+
+/// What clients send back from an answer, and what nobody but the server decides.
+const SERVER_MANAGED: [&str; 6] = ["id", "workspace_id", "config_hint", "read_only", "created_at", "updated_at"];
 
 /// A connection as clients see it.
 #[derive(Serialize)]
@@ -23,6 +37,8 @@ pub(super) struct SecretProvider {
     /// For each secret setting its last four characters, for example `token_last4`.
     config_hint: BTreeMap<String, String>,
     cache_ttl_seconds: u32,
+    /// Whether nothing can be written, so that password rotations are skipped; `null` when the provider does not say.
+    read_only: Option<bool>,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
@@ -37,6 +53,7 @@ impl From<Connection> for SecretProvider {
             name: connection.name,
             config_hint: connection.hints.into_iter().map(hint).collect(),
             cache_ttl_seconds: connection.cache_ttl.seconds(),
+            read_only: connection.read_only,
             created_at: connection.created_at,
             updated_at: connection.updated_at,
         }
@@ -68,15 +85,129 @@ pub(super) async fn list(
     Ok(Json(connections.into_iter().map(SecretProvider::from).collect()))
 }
 
+/// The id in the path.
+pub(super) struct Id(ConnectionId);
+
+impl FromRequestParts<Api> for Id {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let id: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, api).await;
+        let id = id.ok().and_then(|Path(id)| id.parse().ok()).map(Self);
+        let message = "the id in the path is not a UUID; GET /secret-providers lists the ids there are";
+        id.ok_or_else(|| ApiError::bad_request(message))
+    }
+}
+
+/// The holder of a key that may manage connections.
+pub(super) struct Manager(keyway::Access);
+
+impl FromRequestParts<Api> for Manager {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let Caller(access) = Caller::from_request_parts(parts, api).await?;
+        // Before the body is looked at: who may not do this learns nothing about how to.
+        access.require(Scope::Admin)?;
+        Ok(Self(access))
+    }
+}
+
+/// `POST /secret-providers`: the provider logs in with the settings before anything is stored.
+pub(super) async fn create(
+    Manager(access): Manager,
+    State(api): State<Api>,
+    mut fields: Fields,
+) -> Result<(StatusCode, Json<SecretProvider>), ApiError> {
+    let new = NewConnection {
+        name: fields.required_text("name")?,
+        provider_type: fields.required_text("provider_type")?,
+        settings: settings(&mut fields)?.unwrap_or_default(),
+        cache_ttl: cache_ttl(&mut fields)?.unwrap_or_default(),
+    };
+    fields.ignore(&SERVER_MANAGED);
+    fields.finish(&[])?;
+    match api.broker.connect(&access, new).await {
+        // Here it is a word of the request that is wrong, and not repeated: it may be anything.
+        Err(BrokerError::ProviderNotInstalled { installed, .. }) => Err(ApiError::invalid(format!(
+            "provider_type must be one that is installed here: {}",
+            installed.join(", ")
+        ))),
+        connection => Ok((StatusCode::CREATED, Json(connection?.into()))),
+    }
+}
+
+/// `GET /secret-providers/{id}`
+pub(super) async fn get(
+    Caller(access): Caller,
+    State(api): State<Api>,
+    Id(id): Id,
+) -> Result<Json<SecretProvider>, ApiError> {
+    Ok(Json(api.broker.get_connection(&access, id).await?.into()))
+}
+
+/// `PATCH /secret-providers/{id}`: name, duration, or new settings in place of all the old ones, which are verified first.
+pub(super) async fn update(
+    Manager(access): Manager,
+    State(api): State<Api>,
+    Id(id): Id,
+    mut fields: Fields,
+) -> Result<Json<SecretProvider>, ApiError> {
+    let changes = ConnectionChanges {
+        name: fields.text("name")?,
+        settings: settings(&mut fields)?,
+        cache_ttl: cache_ttl(&mut fields)?,
+    };
+    if let Some(provider_type) = fields.text("provider_type")?
+        && api.broker.get_connection(&access, id).await?.provider_type != provider_type
+    {
+        return Err(ApiError::invalid("provider_type cannot be changed; create another connection instead"));
+    }
+    fields.ignore(&SERVER_MANAGED);
+    fields.finish(&[])?;
+    Ok(Json(api.broker.update_connection(&access, id, changes).await?.into()))
+}
+
+/// `DELETE /secret-providers/{id}`: refused with the list of entries that are bound to it.
+pub(super) async fn delete(
+    Manager(access): Manager,
+    State(api): State<Api>,
+    Id(id): Id,
+) -> Result<Json<Value>, ApiError> {
+    api.broker.delete_connection(&access, id).await?;
+    Ok(Json(json!({ "success": true })))
+}
+
+/// `POST /secret-providers/{id}/clear-cache`
+pub(super) async fn clear_cache(
+    Manager(access): Manager,
+    State(api): State<Api>,
+    Id(id): Id,
+) -> Result<Json<Value>, ApiError> {
+    api.broker.clear_cache(&access, id).await?;
+    Ok(Json(json!({ "success": true })))
+}
+
+fn settings(fields: &mut Fields) -> Result<Option<Settings>, ApiError> {
+    let Some(values) = fields.secrets("settings")? else { return Ok(None) };
+    let mut settings = Settings::new();
+    for (name, value) in values {
+        settings.set(name, value);
+    }
+    Ok(Some(settings))
+}
+
+fn cache_ttl(fields: &mut Fields) -> Result<Option<CacheTtl>, ApiError> {
+    let ttl = |seconds| CacheTtl::of_field("cache_ttl_seconds", seconds).map_err(BrokerError::from);
+    Ok(fields.seconds("cache_ttl_seconds")?.map(ttl).transpose()?)
+}
+
 /// `GET /secret-providers/{id}/items`
 pub(super) async fn items(
     Caller(access): Caller,
     State(api): State<Api>,
-    id: Result<Path<String>, axum::extract::rejection::PathRejection>,
+    Id(id): Id,
 ) -> Result<Json<Vec<SecretItem>>, ApiError> {
-    let id = id.ok().and_then(|Path(id)| id.parse::<ConnectionId>().ok()).ok_or_else(|| {
-        ApiError::bad_request("the id in the path is not a UUID; GET /secret-providers lists the ids there are")
-    })?;
     let items = api.broker.list_items(&access, id).await?;
     Ok(Json(items.into_iter().map(SecretItem::from).collect()))
 }

@@ -23,7 +23,8 @@ async fn the_steps_of_the_product_page_work_with_real_items() {
         let text = listed[0][time].as_str().unwrap();
         assert!(text.parse::<jiff::Timestamp>().is_ok(), "{text}");
     }
-    assert_eq!(listed[0].as_object().unwrap().len(), 8, "exactly the documented fields");
+    assert_eq!(listed[0]["read_only"], false);
+    assert_eq!(listed[0].as_object().unwrap().len(), 9, "the eight documented fields and the mark of a read-only one");
     assert_without(&answer.text, &[token.expose()]);
 
     let items = api.get(&format!("/secret-providers/{}/items", connection.id)).await.ok(200);

@@ -35,7 +35,7 @@ async fn without_a_valid_key_nothing_is_looked_at() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_path_and_an_unknown_method_are_told_in_the_envelope() {
     let (api, connection) = Api::echo().await;
-    for path in ["/", "/vaults", "/vault/", "/secret-providers/x", "/%ff", "/vault%20"] {
+    for path in ["/", "/vaults", "/vault/", "/secret-providers/x/y", "/%ff", "/vault%20"] {
         api.get(path).await.error(404, "NOT_FOUND");
     }
     for (method, path) in

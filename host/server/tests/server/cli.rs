@@ -225,6 +225,126 @@ fn rules_of_vault_entries_hold_on_the_command_line() {
 }
 
 #[test]
+fn a_connection_is_changed_and_deleted_from_the_command_line() {
+    let folder = Folder::with(ECHO);
+    folder.run(&["workspace", "create", "Acme"]).ok();
+    let add = ["connection", "add", "echo", "--name", "Echo", "--token-file", "-", "--json"];
+    let connection = folder.run_with(&add, ECHO_TOKEN).ok().json();
+    let id = connection["id"].as_str().unwrap();
+
+    let update = ["connection", "update", "--name", "Renamed", "--cache-ttl", "off", "--json"];
+    let changed = folder.run(&update).ok().json();
+    assert_eq!((&changed["name"], &changed["cache_ttl_seconds"]), (&"Renamed".into(), &0.into()));
+    assert_eq!(changed["hints"]["token"], "wxyz");
+    let token = "another-token-9d24c07be1f35a68-1234";
+    let replaced = folder.run_with(&["connection", "update", "-c", id, "--token-file", "-"], token).ok();
+    assert!(replaced.stdout.contains("...1234") && replaced.stdout.contains("within a second"), "{replaced:#?}");
+    assert_without(&replaced.all(), &[token]);
+    let refused = folder.run_with(&["connection", "update", "--token-file", "-"], "refused").failed(5);
+    assert!(refused.stderr.contains("nothing was stored"), "{refused:#?}");
+    assert_eq!(folder.run(&["connection", "list", "--json"]).ok().json()[0]["hints"]["token"], "1234");
+    assert!(folder.run(&["connection", "update"]).failed(2).stderr.contains("nothing is to be changed"));
+    assert!(folder.run(&["connection", "update", "--replace-settings"]).failed(2).stderr.contains("is missing"));
+
+    let entry = folder.bind("acme-prod", "echo://item/one");
+    let ran = folder.run(&["connection", "delete", "Renamed", "--json"]).failed(4);
+    let error = &ran.json()["error"];
+    assert!(ran.stderr.contains("1 vault entry (acme-prod at https://acme.com)"), "{ran:#?}");
+    assert_eq!((&error["code"], &error["dependents"]["total"]), (&"CONFLICT".into(), &1.into()));
+    assert_eq!(error["dependents"]["entries"][0]["id"], entry);
+    assert_eq!(folder.run(&["connection", "delete"]).code, 2, "which one has to be said");
+    folder.run(&["connection", "delete", "nosuch"]).failed(3);
+
+    let second = folder.run_with(&["connect", "echo", "--name", "Free", "--token-file", "-", "--json"], ECHO_TOKEN);
+    let second = second.ok().json();
+    let deleted = folder.run(&["connection", "delete", second["id"].as_str().unwrap()]).ok();
+    assert!(
+        deleted.stdout.contains("Deleted the connection Free") && deleted.stdout.contains("revoked"),
+        "{deleted:#?}"
+    );
+    assert_eq!(folder.run(&["connection", "list", "--json"]).ok().json().as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_resolve_says_what_was_asked_for_and_whether_the_rejected_revision_is_still_there() {
+    let folder = Folder::connected(ECHO);
+    let id = folder.bind("acme-prod", "echo://item/one");
+    let resolved = folder.run(&["resolve", &id, "--fields", "username,password", "--json"]).ok().json();
+    assert_eq!(resolved["one_time_code"], Value::Null);
+    assert_eq!((&resolved["username"]["revision"], &resolved["revision"]), (&"1".into(), &"1".into()));
+    assert_eq!(resolved["rejected_is_current"], false);
+    let rejected = folder.run(&["resolve", &id, "--rejected", "1", "--json"]).ok().json();
+    assert_eq!((&rejected["rejected_is_current"], &rejected["one_time_code"]["revision"]), (&true.into(), &"1".into()));
+    let text = folder.run(&["resolve", &id, "--rejected", "1", "--fields", "one_time_code"]).ok().stdout;
+    assert!(text.contains("still what the item holds") && !text.contains("username"), "{text}");
+    assert_eq!(folder.run(&["resolve", &id, "--fields", "pin"]).code, 2);
+}
+
+#[test]
+fn a_second_workspace_of_the_same_name_is_made_only_when_told_to() {
+    let folder = Folder::with(ECHO);
+    folder.run(&["workspace", "create", "Acme"]).ok();
+    let ran = folder.run(&["workspace", "create", "Acme", "--json"]).failed(4);
+    assert_eq!(ran.json()["error"]["code"], "CONFLICT");
+    assert!(ran.stderr.contains("`Acme` already") && ran.stderr.contains("--same-name"), "{ran:#?}");
+    let second = folder.run(&["workspace", "create", "Acme", "--same-name", "--json"]).ok().json();
+    folder.run(&["connection", "list", "-w", "Acme"]).failed(2);
+    folder.run(&["connection", "list", "-w", second["id"].as_str().unwrap()]).ok();
+}
+
+#[test]
+fn keys_are_made_with_scopes_listed_without_the_key_and_revoked() {
+    let folder = Folder::with(ECHO);
+    folder.run(&["workspace", "create", "Acme"]).ok();
+    let made = folder.run(&["key", "create", "ci", "--scopes", "resolve,admin", "--json"]).ok().json();
+    assert_eq!(made["scopes"], "admin resolve");
+    let key = made["api_key"].as_str().unwrap();
+    let listed = folder.run(&["key", "list", "--json"]).ok();
+    assert_without(&listed.all(), &[key]);
+    let row = listed.json().as_array().unwrap().iter().find(|row| row["name"] == "ci").unwrap().clone();
+    assert!(key.starts_with(row["begins_with"].as_str().unwrap()) && row["revoked_at"].is_null(), "{row}");
+    let revoked = folder.run(&["key", "revoke", row["id"].as_str().unwrap(), "--json"]).ok().json();
+    assert!(revoked["revoked_at"].is_string());
+    folder.run(&["key", "revoke", "25290e80-bbd5-41b3-861e-dea30cc26e27"]).failed(3);
+    for scopes in ["root", "", "api,"] {
+        assert_eq!(folder.run(&["key", "create", "x", "--scopes", scopes]).code, 2, "{scopes:?}");
+    }
+}
+
+#[test]
+fn what_went_wrong_on_the_way_is_told_once_and_not_logged_beside_it() {
+    let folder = Folder::connected(ECHO);
+    // Nobody listens there.
+    let base_url = "base_url=http://127.0.0.1:9";
+    let connect = ["connect", "echo", "--token-file", "-", "--set", base_url, "--name", "Down"];
+    let allow = ["--allow-private", "http://127.0.0.1:9"];
+    folder.run_with(&[&connect[..], &allow].concat(), ECHO_TOKEN).ok();
+    let items = [&["items", "-c", "Down"][..], &allow].concat();
+    let ran = folder.run(&items).failed(6);
+    assert!(!ran.stderr.contains("WARN") && !ran.stderr.contains("request failed"), "{ran:#?}");
+    let asked_for = folder.run(&[&items[..], &["--log", "warn"]].concat()).failed(6);
+    assert!(asked_for.stderr.contains("request failed"), "{asked_for:#?}");
+}
+
+#[test]
+fn a_file_that_is_no_component_is_said_to_be_none_whatever_its_name() {
+    let folder = Folder::with(ECHO);
+    let inspect = |file: &str| {
+        let mut command = folder.keyway(&["provider", "inspect", file, "--json"]);
+        Ran::from(command.current_dir(folder.path()).output().unwrap())
+    };
+    std::fs::write(folder.path().join("README.md"), "# Not a component").unwrap();
+    std::fs::write(folder.path().join("echo"), "# Not a component, with the name of a provider").unwrap();
+    let ran = inspect("README.md").failed(7);
+    assert_eq!(ran.json()["error"]["code"], "COMPONENT_REFUSED");
+    assert!(ran.stderr.contains("README.md: "), "{ran:#?}");
+    inspect("echo").ok();
+    inspect("./echo").failed(7);
+    inspect("providers").failed(3);
+    inspect("nosuch").failed(3);
+}
+
+#[test]
 fn of_several_one_has_to_be_chosen() {
     let folder = Folder::connected(ECHO);
     folder.run_with(&["connect", "echo", "--name", "Second", "--token-file", "-"], ECHO_TOKEN).ok();

@@ -4,7 +4,9 @@
 mod api;
 mod bad_requests;
 mod cli;
+mod connections;
 mod demo;
 mod providers;
+mod resolving;
 mod serve;
 mod support;

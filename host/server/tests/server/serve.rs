@@ -164,3 +164,52 @@ fn an_address_that_is_taken_is_named() {
     let ran = Folder::with(&[]).run(&["serve", "--listen", &address]).failed(1);
     assert!(ran.stderr.contains(&address) && ran.stderr.contains("--listen"), "{ran:#?}");
 }
+
+#[test]
+fn an_address_that_is_none_is_a_wrong_command_line() {
+    for command in [&["serve", "--listen", "nonsense"][..], &["demo", "--listen", "127.0.0.1"]] {
+        let ran = Folder::with(&[]).run(command).failed(2);
+        assert!(ran.stderr.contains("ADDRESS:PORT, as in 127.0.0.1:8600"), "{ran:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn managing_and_resolving_leave_no_secret_in_the_log_or_the_data_folder() {
+    let folder = Folder::connected(&["fixtures/echo"]);
+    let id = folder.bind("acme-prod", "echo://item/secret-of-the-item");
+    let created = folder.run(&["key", "create", "all", "--scopes", "api,admin,resolve", "--json"]).ok().json();
+    let key = created["api_key"].as_str().unwrap();
+    let server = Process::start(&folder, &["--log", "trace", "--log-format", "json"]);
+    let request = async |method: &str, path: &str, body: &Value| {
+        let headers = [("cc-key", key), ("content-type", "application/json")];
+        send(&format!("{}{path}", server.url), method, &headers, body.to_string()).await
+    };
+    let token = "another-token-9d24c07be1f35a68-wxyz";
+    let new = json!({"name": "Second", "provider_type": "echo", "settings": {"token": token}});
+    let connection = request("POST", "/secret-providers", &new).await.ok(201);
+    let path = format!("/secret-providers/{}", connection["id"].as_str().unwrap());
+    request("PATCH", &path, &json!({"settings": {"token": token, "nosuch": token}}))
+        .await
+        .error(400, "VALIDATION_FAILED");
+    request("PATCH", &path, &json!({"settings": {"token": token}})).await.ok(200);
+    let resolved = request("POST", "/vault/resolve", &json!({"id": id})).await.ok(200);
+    assert_eq!(resolved["password"]["value"], "password-secret-of-the-item");
+    let code = resolved["one_time_code"]["code"].as_str().unwrap().to_owned();
+    request("POST", "/vault/resolve", &json!({"id": id, "rejected": resolved["revision"]})).await.ok(200);
+    request("DELETE", &path, &json!({})).await.ok(200);
+    let files = || {
+        let files = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
+        files.filter(|file| file.is_file()).map(|file| std::fs::read(file).unwrap()).collect::<Vec<_>>()
+    };
+    let secrets = [token, key, ECHO_TOKEN, "password-secret-of-the-item", "user-secret-of-the-item"];
+    for file in files() {
+        assert_without(&String::from_utf8_lossy(&file), &secrets);
+    }
+    let (_, said) = server.end(Signal::TERM);
+    assert_without(&said, &secrets);
+    // Six digits may stand in a time or an id; as a value of its own the code does not.
+    assert!(!said.contains(&format!("\"{code}\"")), "{said}");
+    for file in files() {
+        assert_without(&String::from_utf8_lossy(&file), &secrets);
+    }
+}

@@ -260,6 +260,19 @@ impl Api {
         self.send("POST", path, &headers, body.to_string()).await
     }
 
+    /// Another key of the workspace.
+    pub(crate) async fn key_with(&self, scopes: impl Into<Scopes>) -> String {
+        let created = self.host.broker().create_api_key(&self.access, "another", scopes).await.unwrap();
+        created.api_key.expose_secret().to_owned()
+    }
+
+    /// With a key of its own, and a body if it is not null.
+    pub(crate) async fn request(&self, method: &str, path: &str, key: &str, body: &Value) -> Answer {
+        let headers = [("cc-key", key), ("content-type", "application/json")];
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.send(method, path, &headers, body).await
+    }
+
     pub(crate) async fn send(
         &self,
         method: &str,

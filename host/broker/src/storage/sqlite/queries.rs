@@ -7,6 +7,7 @@ use sqlx::{Row, query};
 use uuid::Uuid;
 
 use super::{SqliteStorage, rows};
+use crate::connection::DependentEntries;
 use crate::id::{ApiKeyId, ConnectionId, EntryId, WorkspaceId};
 use crate::storage::{
     ApiKeyRecord, ConnectionRecord, EntryRecord, EntrySelector, MasterKeyRecord, Storage, StorageError,
@@ -241,6 +242,34 @@ impl Storage for SqliteStorage {
             .iter()
             .map(rows::connection)
             .collect()
+    }
+
+    async fn delete_connection(&self, workspace: WorkspaceId, id: ConnectionId) -> Result<bool, StorageError> {
+        let done = query("DELETE FROM connections WHERE workspace_id = ? AND id = ?")
+            .bind(workspace.as_uuid())
+            .bind(id.as_uuid())
+            .execute(&self.pool)
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn entries_of_connection(
+        &self,
+        workspace: WorkspaceId,
+        id: ConnectionId,
+        limit: u32,
+    ) -> Result<DependentEntries, StorageError> {
+        let rows = query(
+            "SELECT id, permissioned_user_id, domain, user_alias, count(*) OVER () AS total
+             FROM vault_entries WHERE workspace_id = ? AND connection_id = ? ORDER BY id LIMIT ?",
+        )
+        .bind(workspace.as_uuid())
+        .bind(id.as_uuid())
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        let total = rows.first().map_or(Ok(0), |row| rows::number(row, "total"))?;
+        Ok(DependentEntries { entries: rows.iter().map(rows::dependent_entry).collect::<Result<_, _>>()?, total })
     }
 
     async fn connections_of_item(

@@ -5,6 +5,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
+use crate::connection::DependentEntry;
 use crate::storage::{
     ApiKeyRecord, ConnectionRecord, Constraint, EntryRecord, MasterKeyRecord, StorageError, WorkspaceKeyRecord,
     WorkspaceRecord,
@@ -90,6 +91,15 @@ pub(super) fn entry(row: &SqliteRow) -> Result<EntryRecord, StorageError> {
         version: number(row, "version")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
+    })
+}
+
+pub(super) fn dependent_entry(row: &SqliteRow) -> Result<DependentEntry, StorageError> {
+    Ok(DependentEntry {
+        id: row.try_get::<Uuid, _>("id")?.into(),
+        permissioned_user_id: row.try_get("permissioned_user_id")?,
+        domain: row.try_get("domain")?,
+        user_alias: row.try_get("user_alias")?,
     })
 }
 

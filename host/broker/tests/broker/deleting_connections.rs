@@ -1,0 +1,144 @@
+//! Deleting connections: what stands in the way, what is left, and what happens when an entry is bound at the same time.
+
+use keyway::{BrokerError, CredentialSource, NewEntry, ResolveRequest, Scope, SqliteStorage, Thing};
+use secrecy::ExposeSecret;
+
+use crate::support::{World, fixture_in, new_fixture_connection};
+
+const ITEM: &str = "Wide World Importers";
+
+fn in_use(error: &BrokerError) -> &keyway::DependentEntries {
+    match error {
+        BrokerError::ConnectionInUse(dependents) => dependents,
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_connection_with_entries_is_kept_and_the_entries_are_listed() {
+    let (world, connection) = World::connected().await;
+    let reference = world.item("Automation", ITEM).reference;
+    for number in 0..103 {
+        let user = format!("user-{number}");
+        let mut new = NewEntry::bound(user, "https://acme.example", connection.id, reference.as_str());
+        new.user_alias = (number == 0).then(|| "Main login".into());
+        world.broker.create_entry(&world.access, new).await.unwrap();
+    }
+    let error = world.broker.delete_connection(&world.access, connection.id).await.unwrap_err();
+    let dependents = in_use(&error);
+    assert_eq!((dependents.total, dependents.entries.len()), (103, 100));
+    assert_eq!(dependents.entries[0].user_alias.as_deref(), Some("Main login"));
+    assert_eq!(dependents.entries[1].permissioned_user_id, "user-1");
+    assert_eq!(dependents.entries[1].domain, "https://acme.example");
+    let message = error.to_string();
+    assert!(message.contains("used by 103 vault entries (") && message.contains("and 98 more"), "{message}");
+    assert!(message.contains("Main login at https://acme.example, user-1 at"), "{message}");
+    assert_eq!(world.broker.get_connection(&world.access, connection.id).await.unwrap(), connection);
+}
+
+#[tokio::test]
+async fn one_entry_in_the_way_is_told_in_the_singular() {
+    let (world, connection) = World::connected().await;
+    world.bind(&connection, ITEM).await;
+    let error = world.broker.delete_connection(&world.access, connection.id).await.unwrap_err();
+    assert!(error.to_string().contains("used by 1 vault entry ("), "{error}");
+}
+
+#[tokio::test]
+async fn a_deleted_connection_is_gone_and_cannot_be_used() {
+    let (world, connection) = World::connected().await;
+    let other = world.connect("automation").await;
+    world.broker.list_items(&world.access, connection.id).await.unwrap();
+    world.broker.delete_connection(&world.access, connection.id).await.unwrap();
+    assert_eq!(world.broker.list_connections(&world.access).await.unwrap(), std::slice::from_ref(&other));
+    let gone = |error: BrokerError| assert!(matches!(error, BrokerError::NotFound(Thing::Connection)), "{error}");
+    gone(world.broker.get_connection(&world.access, connection.id).await.unwrap_err());
+    gone(world.broker.list_items(&world.access, connection.id).await.unwrap_err());
+    gone(world.broker.delete_connection(&world.access, connection.id).await.unwrap_err());
+    gone(world.broker.clear_cache(&world.access, connection.id).await.unwrap_err());
+    let new = NewEntry::bound("late", "https://acme.example", connection.id, world.item("Automation", ITEM).reference);
+    assert!(matches!(world.broker.create_entry(&world.access, new).await, Err(BrokerError::Invalid(_))));
+    world.broker.list_items(&world.access, other.id).await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_of_a_deleted_connection_is_left_in_the_database() {
+    let (world, connection) = World::connected().await;
+    world.broker.delete_connection(&world.access, connection.id).await.unwrap();
+    world.storage.close().await;
+    let file = std::fs::read(world.folder.path().join("keyway.db")).unwrap();
+    let id = connection.id.as_uuid().as_bytes().to_vec();
+    assert!(!file.windows(id.len()).any(|window| window == id), "deleted rows are overwritten");
+}
+
+#[tokio::test]
+async fn only_an_administrator_of_the_workspace_deletes() {
+    let (world, connection) = World::connected().await;
+    let key = world.broker.create_api_key(&world.access, "ordinary", Scope::Api).await.unwrap();
+    let ordinary = world.broker.authenticate(&key.api_key).await.unwrap();
+    let error = world.broker.delete_connection(&ordinary, connection.id).await.unwrap_err();
+    assert!(matches!(error, BrokerError::Forbidden { needs: Scope::Admin }));
+    assert!(!key.api_key.expose_secret().is_empty());
+    let elsewhere = world.other_workspace().await;
+    let error = world.broker.delete_connection(&elsewhere, connection.id).await.unwrap_err();
+    assert!(matches!(error, BrokerError::NotFound(Thing::Connection)));
+    world.broker.get_connection(&world.access, connection.id).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_administrator_sees_connections_without_the_scope_api() {
+    let (world, connection) = World::connected().await;
+    let key = world.broker.create_api_key(&world.access, "admin", Scope::Admin).await.unwrap();
+    let admin = world.broker.authenticate(&key.api_key).await.unwrap();
+    assert_eq!(world.broker.list_connections(&admin).await.unwrap(), std::slice::from_ref(&connection));
+    assert_eq!(world.broker.get_connection(&admin, connection.id).await.unwrap(), connection);
+    let key = world.broker.create_api_key(&world.access, "resolver", Scope::Resolve).await.unwrap();
+    let resolver = world.broker.authenticate(&key.api_key).await.unwrap();
+    let error = world.broker.list_connections(&resolver).await.unwrap_err();
+    assert!(matches!(error, BrokerError::Forbidden { needs: Scope::Api }));
+}
+
+/// Real threads, a database file, and a fixture that needs no network.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_a_deletion_and_a_binding_that_race_one_is_refused() {
+    const ROUNDS: usize = 300;
+    let folder = tempfile::tempdir().unwrap();
+    let storage = SqliteStorage::open(folder.path().join("keyway.db")).await.unwrap();
+    let (broker, access, _) = fixture_in("echo", storage).await;
+    let (mut deleted, mut bound) = (0, 0);
+    for round in 0..ROUNDS {
+        let connection = broker.connect(&access, new_fixture_connection("echo")).await.unwrap().id;
+        let start = std::sync::Arc::new(tokio::sync::Barrier::new(2));
+        let deleting = {
+            let (broker, access, start) = (broker.clone(), access.clone(), start.clone());
+            tokio::spawn(async move {
+                start.wait().await;
+                broker.delete_connection(&access, connection).await
+            })
+        };
+        let binding = {
+            let (broker, access) = (broker.clone(), access.clone());
+            let new = NewEntry::bound(format!("user-{round}"), "https://acme.com", connection, "echo://item/one");
+            tokio::spawn(async move {
+                start.wait().await;
+                broker.create_entry(&access, new).await
+            })
+        };
+        match (deleting.await.unwrap(), binding.await.unwrap()) {
+            (Ok(()), Err(BrokerError::Invalid(_))) => deleted += 1,
+            (Err(BrokerError::ConnectionInUse(_)), Ok(entry)) => {
+                bound += 1;
+                broker.resolve(&access, ResolveRequest::new(entry.id)).await.unwrap();
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(deleted + bound, ROUNDS);
+    let connections = broker.list_connections(&access).await.unwrap();
+    let entries = broker.list_entries(&access, None).await.unwrap().entries;
+    assert_eq!(entries.len(), bound);
+    for entry in entries {
+        let CredentialSource::Bound(binding) = &entry.credentials else { panic!("not bound") };
+        assert!(connections.iter().any(|connection| connection.id == binding.connection_id), "without its connection");
+    }
+}

@@ -1,0 +1,31 @@
+//! The entries that stand in the way of deleting a connection, as data: the same over HTTP and on the command line.
+
+use keyway::{DependentEntries, DependentEntry, EntryId};
+use serde::Serialize;
+
+/// The first of them, and how many there are in all.
+#[derive(Debug, Serialize)]
+pub(crate) struct Dependents<'a> {
+    total: u64,
+    entries: Vec<Dependent<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Dependent<'a> {
+    id: EntryId,
+    permissioned_user_id: &'a str,
+    domain: &'a str,
+    user_alias: Option<&'a str>,
+}
+
+impl<'a> From<&'a DependentEntries> for Dependents<'a> {
+    fn from(dependents: &'a DependentEntries) -> Self {
+        let dependent = |entry: &'a DependentEntry| Dependent {
+            id: entry.id,
+            permissioned_user_id: &entry.permissioned_user_id,
+            domain: &entry.domain,
+            user_alias: entry.user_alias.as_deref(),
+        };
+        Self { total: dependents.total, entries: dependents.entries.iter().map(dependent).collect() }
+    }
+}

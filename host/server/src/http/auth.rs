@@ -1,11 +1,12 @@
 //! Who is asking: the API key in the header `cc-key`.
 //!
-//! It is the first argument of every handler that needs it, so that nothing else of a request is looked at before its key was.
+//! It is the first argument of every handler that needs it, so that nothing else of a request is looked at before its key was: who may not do a thing learns
+//! nothing about how to.
 
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use keyway::Access;
+use keyway::{Access, Scope};
 use secrecy::SecretString;
 
 use super::Api;
@@ -30,4 +31,32 @@ impl FromRequestParts<Api> for Caller {
         let key = SecretString::from(value.to_str().unwrap_or_default());
         Ok(Self(api.broker.authenticate(&key).await?))
     }
+}
+
+/// The holder of a key that may manage connections.
+pub(super) struct Administrator(pub(super) Access);
+
+impl FromRequestParts<Api> for Administrator {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        allowed(parts, api, Scope::Admin).await.map(Self)
+    }
+}
+
+/// The holder of a key that may resolve secret values.
+pub(super) struct Resolver(pub(super) Access);
+
+impl FromRequestParts<Api> for Resolver {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        allowed(parts, api, Scope::Resolve).await.map(Self)
+    }
+}
+
+async fn allowed(parts: &mut Parts, api: &Api, scope: Scope) -> Result<Access, ApiError> {
+    let Caller(access) = Caller::from_request_parts(parts, api).await?;
+    access.require(scope)?;
+    Ok(access)
 }

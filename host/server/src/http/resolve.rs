@@ -10,19 +10,17 @@ use axum::response::{IntoResponse, Response};
 use keyway::{EntrySelector, ResolveRequest};
 
 use super::Api;
-use super::auth::Caller;
+use super::auth::Resolver;
 use super::body::Fields;
 use super::error::ApiError;
 use crate::resolved::Values;
 
 /// `POST /vault/resolve`
 pub(super) async fn resolve(
-    Caller(access): Caller,
+    Resolver(access): Resolver,
     State(api): State<Api>,
     fields: Fields,
 ) -> Result<Response, ApiError> {
-    // Before the body is looked at: who may not resolve learns nothing about how to.
-    access.require(keyway::Scope::Resolve)?;
     let resolution = api.broker.resolve(&access, request(fields)?).await?;
     let json = Values::new(resolution, true).to_json().map_err(|error| ApiError::internal(error.to_string()))?;
     let mut response = Body::from(Bytes::from_owner(json)).into_response();

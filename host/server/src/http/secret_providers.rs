@@ -14,13 +14,13 @@ use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use jiff::Timestamp;
-use keyway::{BrokerError, CacheTtl, Connection, ConnectionChanges, ConnectionId, NewConnection, Scope, WorkspaceId};
+use keyway::{BrokerError, CacheTtl, Connection, ConnectionChanges, ConnectionId, NewConnection, WorkspaceId};
 use keyway_runtime::{Item, Settings};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Api;
-use super::auth::Caller;
+use super::auth::{Administrator, Caller};
 use super::body::Fields;
 use super::error::ApiError;
 
@@ -99,23 +99,9 @@ impl FromRequestParts<Api> for Id {
     }
 }
 
-/// The holder of a key that may manage connections.
-pub(super) struct Manager(keyway::Access);
-
-impl FromRequestParts<Api> for Manager {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let Caller(access) = Caller::from_request_parts(parts, api).await?;
-        // Before the body is looked at: who may not do this learns nothing about how to.
-        access.require(Scope::Admin)?;
-        Ok(Self(access))
-    }
-}
-
 /// `POST /secret-providers`: the provider logs in with the settings before anything is stored.
 pub(super) async fn create(
-    Manager(access): Manager,
+    Administrator(access): Administrator,
     State(api): State<Api>,
     mut fields: Fields,
 ) -> Result<(StatusCode, Json<SecretProvider>), ApiError> {
@@ -148,7 +134,7 @@ pub(super) async fn get(
 
 /// `PATCH /secret-providers/{id}`: name, duration, or new settings in place of all the old ones, which are verified first.
 pub(super) async fn update(
-    Manager(access): Manager,
+    Administrator(access): Administrator,
     State(api): State<Api>,
     Id(id): Id,
     mut fields: Fields,
@@ -170,7 +156,7 @@ pub(super) async fn update(
 
 /// `DELETE /secret-providers/{id}`: refused with the list of entries that are bound to it.
 pub(super) async fn delete(
-    Manager(access): Manager,
+    Administrator(access): Administrator,
     State(api): State<Api>,
     Id(id): Id,
 ) -> Result<Json<Value>, ApiError> {
@@ -180,7 +166,7 @@ pub(super) async fn delete(
 
 /// `POST /secret-providers/{id}/clear-cache`
 pub(super) async fn clear_cache(
-    Manager(access): Manager,
+    Administrator(access): Administrator,
     State(api): State<Api>,
     Id(id): Id,
 ) -> Result<Json<Value>, ApiError> {

@@ -195,7 +195,7 @@ async fn every_field_of_a_connection_has_its_rules() {
         (echo(json!({"settings": [secret]})), "settings must be an object"),
         (echo(json!({"settings": {"token": {"secret": secret}}})), "values are strings"),
         (echo(json!({"settings": {"token": true}})), "values are strings"),
-        (echo(json!({"settings": {}})), "token"),
+        (echo(json!({"settings": {}})), "Token is missing"),
         (echo(json!({"settings": {"token": ECHO_TOKEN, "tokn": secret}})), "tokn"),
         (echo(json!({"settings": {"token": "x".repeat(70_000)}})), "too long"),
         (echo(json!({"cache_ttl_seconds": true})), "non-negative integer"),

@@ -236,7 +236,9 @@ impl SecretCache {
         let (workspace, reference) = (lookup.keys.workspace(), &lookup.item.reference);
         if let Some(Rejected { revision, connections }) = &lookup.rejected {
             self.rejections.reject(workspace, reference, revision, || {
-                let keys = connections.iter().map(|id| ItemKey { connection: *id, reference: reference.clone() });
+                // The reader's own is among them, unless its entry was bound elsewhere a moment ago.
+                let connections = connections.iter().chain([&lookup.item.connection]);
+                let keys = connections.map(|id| ItemKey { connection: *id, reference: reference.clone() });
                 let cached = |key: &ItemKey| self.values.get(key).is_some_and(|value| value.revision == *revision);
                 let cached: Vec<_> = keys.filter(cached).collect();
                 cached.iter().for_each(|key| self.values.invalidate(key));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use keyway::keyway_runtime::{Fields, ProviderError};
 use keyway::{BrokerError, CacheTtl, ConnectionChanges, EntrySelector, NewEntry, ResolveRequest, Source, VaultEntry};
-use keyway_emulator_onepassword::{Fault, FaultRule, ItemChange, RetryAfterForm};
+use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, ItemChange, RetryAfterForm};
 
 use crate::support::{World, text};
 
@@ -75,6 +75,64 @@ async fn within_its_duration_a_value_costs_no_call_and_after_it_one() {
     assert_eq!((live.source, text(live.password.as_ref())), (Source::Live, Some("changed")));
     assert_eq!(world.item_reads(), 1);
     assert_ne!(live.revision, cached.revision);
+}
+
+/// The table of the product's page, with the component and the server that it is about.
+#[tokio::test]
+async fn each_option_of_the_cache_duration_holds_to_the_millisecond() {
+    let (world, connection) = World::connected().await;
+    let entry = world.bind(&connection, WITHOUT_CODE).await;
+    set_ttl(&world, &entry, CacheTtl::OFF).await;
+    world.item_reads();
+    for _ in 0..3 {
+        assert_eq!(world.credentials(&entry).await.source, Source::Live);
+        assert_eq!(world.item_reads(), 1, "off asks on every run");
+    }
+    for (ttl, seconds) in [
+        (CacheTtl::from_seconds(1), 1),
+        (CacheTtl::DEFAULT, 300),
+        (CacheTtl::from_seconds(301), 301),
+        (CacheTtl::ONE_HOUR, 3_600),
+        (CacheTtl::ONE_DAY, 86_400),
+    ] {
+        set_ttl(&world, &entry, ttl).await;
+        world.broker.clear_cache(&world.access, connection.id).await.unwrap();
+        assert_eq!(world.credentials(&entry).await.source, Source::Live, "cleared counts at once");
+        let almost = Duration::from_secs(seconds) - Duration::from_millis(1);
+        world.clock.advance(almost);
+        assert_eq!(world.credentials(&entry).await.source, Source::Cached { age: almost });
+        assert_eq!(world.item_reads(), 1);
+        world.clock.advance(Duration::from_millis(1));
+        assert_eq!((world.credentials(&entry).await.source, world.item_reads()), (Source::Live, 1), "{seconds} s");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_cancelled_while_it_waits_harms_no_other() {
+    let (world, connection) = World::connected().await;
+    let entry = world.bind(&connection, WITHOUT_CODE).await;
+    let rule = FaultRule::next_of(Endpoint::Item, Fault::Delay { milliseconds: 300 });
+    world.emulator.fault(rule);
+    world.item_reads();
+    let resolve = || {
+        let (broker, access) = (world.broker.clone(), world.access.clone());
+        let request = ResolveRequest::new(entry.id).fields(Fields::CREDENTIALS);
+        tokio::spawn(async move { broker.resolve(&access, request).await })
+    };
+    let waiting: Vec<_> = (0..10).map(|_| resolve()).collect();
+    // The request is at the server: all of them wait for it, or will.
+    while world.emulator.calls().of(Endpoint::Item) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for (number, request) in waiting.into_iter().enumerate() {
+        if number % 2 == 0 {
+            request.abort();
+        } else {
+            let resolved = request.await.unwrap().unwrap();
+            assert_eq!(text(resolved.password.as_ref()), Some("m4ngo-Lattice-88"));
+        }
+    }
+    assert_eq!(world.item_reads(), 1);
 }
 
 #[tokio::test]

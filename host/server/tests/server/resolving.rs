@@ -141,6 +141,19 @@ async fn a_password_that_did_not_work_heals_with_one_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn fifty_clients_whose_password_did_not_work_make_one_call() {
+    let world = World::new(WITHOUT_CODE).await;
+    let old = world.resolve(json!({"fields": ["password"]})).await.ok(200);
+    world.reads();
+    let rejecting = json!({"fields": ["password"], "rejected": old["revision"]});
+    let answers = futures::future::join_all((0..50).map(|_| world.resolve(rejecting.clone()))).await;
+    for answer in answers {
+        assert_eq!(answer.ok(200)["rejected_is_current"], true);
+    }
+    assert_eq!(world.reads(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_a_key_for_resolving_resolves() {
     let world = World::new(WITHOUT_CODE).await;
     let others = world.api.key_with(Scopes::from(Scope::Api).with(Scope::Admin)).await;

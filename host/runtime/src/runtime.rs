@@ -184,6 +184,7 @@ impl Runtime {
         if component.len() > limit_bytes {
             return Err(LoadError::TooLarge { limit_bytes });
         }
+        validate::preamble(component).map_err(LoadError::Malformed)?;
         let digest: Arc<str> = hex(&Sha256::digest(component)).into();
         let compiled = self.compiled(component.into(), digest.clone()).await?;
         let version = imports::check(&shared.engine, &compiled)?;

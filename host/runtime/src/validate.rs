@@ -23,6 +23,16 @@ fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Check {
     if holds { Ok(()) } else { Err(otherwise()) }
 }
 
+/// The first bytes of a component (the preamble of the component model's binary format: magic number, version, layer). A file of another kind is told
+/// apart here, in words for whoever has named the wrong one.
+pub(crate) fn preamble(component: &[u8]) -> Check {
+    let is_wasm = component.starts_with(b"\0asm");
+    ensure(is_wasm, || "the file does not begin as WebAssembly does; is it the right one?".into())?;
+    ensure(component.get(6..8) == Some(&[1, 0]), || {
+        "it is a core module; componentise it, for example with `wasm-tools component new`".into()
+    })
+}
+
 fn is_name(text: &str, extra: &[char]) -> bool {
     !text.is_empty()
         && text.len() <= MAX_NAME_CHARS

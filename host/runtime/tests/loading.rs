@@ -27,6 +27,14 @@ async fn what_is_not_a_component_is_refused_as_that() {
 }
 
 #[tokio::test]
+async fn a_file_of_another_kind_and_a_core_module_are_told_apart() {
+    for text in ["", "# A README", "(component)"] {
+        assert!(refused(text.as_bytes()).await.to_string().contains("is it the right one?"), "{text}");
+    }
+    assert!(refused(&wat("(module)")).await.to_string().contains("core module"));
+}
+
+#[tokio::test]
 async fn a_forbidden_import_is_named() {
     let error = refused(&wat(r#"(component (import "evil:host/backdoor@1.0.0" (instance)))"#)).await;
     assert!(matches!(&error, LoadError::ForbiddenImport { import } if import == "evil:host/backdoor@1.0.0"), "{error}");

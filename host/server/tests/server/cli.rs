@@ -337,7 +337,8 @@ fn a_file_that_is_no_component_is_said_to_be_none_whatever_its_name() {
     std::fs::write(folder.path().join("echo"), "# Not a component, with the name of a provider").unwrap();
     let ran = inspect("README.md").failed(7);
     assert_eq!(ran.json()["error"]["code"], "COMPONENT_REFUSED");
-    assert!(ran.stderr.contains("README.md: "), "{ran:#?}");
+    assert!(ran.stderr.contains("README.md: this is not a WebAssembly component"), "{ran:#?}");
+    assert!(ran.stderr.contains("is it the right one?"), "{ran:#?}");
     inspect("echo").ok();
     inspect("./echo").failed(7);
     inspect("providers").failed(3);

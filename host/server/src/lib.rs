@@ -25,6 +25,7 @@
 
 pub mod cli;
 pub mod config;
+mod config_file;
 mod demo;
 mod dependents;
 mod failure;

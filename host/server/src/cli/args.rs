@@ -1,4 +1,5 @@
-//! The command line's options. Each has one place: a flag, and where it makes sense a variable of the environment; the flag wins.
+//! The command line's options. Each has one place: a flag, and where it makes sense a variable of the environment and a key of the configuration file. The flag
+//! wins over the variable, the variable over the file, and the file over what is built in.
 
 use std::path::PathBuf;
 
@@ -7,6 +8,7 @@ use keyway::{ConnectionId, EntryId, TfaMethod};
 use keyway_runtime::{ApprovedDestination, ConnectTo};
 
 use super::exit::EXIT_CODES;
+use crate::config_file::ConfigFile;
 use crate::demo::DemoOptions;
 use crate::logging::LogFormat;
 
@@ -27,6 +29,9 @@ pub(crate) struct GlobalOptions {
     /// Print data: one JSON document on standard output, also for an error
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// A file with settings, in TOML; flags and variables win over it [default: keyway/config.toml in the user's configuration folder, if it is there]
+    #[arg(long, global = true, env = "KEYWAY_CONFIG", value_name = "FILE", hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
     /// Holds the database, the master key and compiled components [default: keyway in the user's data folder]
     #[arg(long, global = true, env = "KEYWAY_DATA_DIR", value_name = "FOLDER", hide_env_values = true)]
     pub(crate) data_dir: Option<PathBuf>,
@@ -98,6 +103,9 @@ pub(crate) enum Command {
     /// Look at provider components
     #[command(subcommand)]
     Provider(ProviderCommand),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Show the main job on real input: connect, list, bind, resolve, serve
     Demo(DemoOptions),
     /// Compile the component on standard input; the program runs itself so, in a process of its own with limits
@@ -352,15 +360,28 @@ pub(crate) enum ProviderCommand {
     },
 }
 
-/// The command line. A variable of the environment that is there and empty, as in many a compose file, counts as not set.
-pub(crate) fn command() -> clap::Command {
-    fn without_empty_variables(command: clap::Command) -> clap::Command {
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Show every setting and where it comes from, and try out what it names; changes nothing
+    Check,
+}
+
+/// The command line. A variable of the environment that is there and empty, as in many a compose file, counts as not set. What the file sets takes the
+/// place of what is built in.
+pub(crate) fn command(file: Option<&ConfigFile>) -> clap::Command {
+    fn prepared(command: clap::Command, file: Option<&ConfigFile>) -> clap::Command {
         let is_empty = |arg: &clap::Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+        // Where the demo listens is none of the host's settings.
+        let settable = command.get_name() != "demo";
         command
             .mut_args(|arg| if is_empty(&arg) { arg.env(clap::builder::Resettable::Reset) } else { arg })
-            .mut_subcommands(without_empty_variables)
+            .mut_args(|arg| match file.filter(|_| settable).and_then(|file| file.get(arg.get_id().as_str())) {
+                Some(values) => arg.default_values(values.to_vec()),
+                None => arg,
+            })
+            .mut_subcommands(|command| prepared(command, file))
     }
-    without_empty_variables(Cli::command())
+    prepared(Cli::command(), file)
 }
 
 /// A connection's id if the text is one.
@@ -407,7 +428,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        command().debug_assert();
+        command(None).debug_assert();
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! second. Each has a result as text and as data (`output.rs`) and ends with a code that says what kind of failure it was (`exit.rs`).
 
 pub(crate) mod args;
+pub(crate) mod config;
 pub(crate) mod connection;
 mod entry;
 pub(crate) mod exit;
@@ -19,12 +20,12 @@ mod workspace;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::FromArgMatches;
 use clap::error::ErrorKind;
-use clap::parser::ValueSource;
+use clap::{ArgMatches, FromArgMatches};
 use keyway_runtime::{Compiler, EgressPolicy};
 
-use crate::config::{self, HostConfig, MasterKeySource};
+use crate::config::{HostConfig, MasterKeySource, default_data_dir};
+use crate::config_file::ConfigFile;
 use crate::failure::Kind;
 use crate::host::{Host, OpenError};
 use crate::{demo, logging};
@@ -43,20 +44,16 @@ const NOTICE_AFTER: Duration = Duration::from_millis(800);
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    let matches = match args::command().try_get_matches() {
-        Ok(matches) => matches,
-        Err(error) => return not_a_command(&error),
-    };
-    let cli = match Cli::from_arg_matches(&matches) {
-        Ok(cli) => cli,
-        Err(error) => return not_a_command(&error),
+    let (matches, cli, file) = match parse() {
+        Ok(parsed) => parsed,
+        Err(failed) => return failed,
     };
     if matches!(cli.command, Command::CompileComponent) {
         // It has told the reason on standard error, for the process that started it.
         return keyway_runtime::compile_stdin().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
     }
-    let given = matches.value_source("data_dir") == Some(ValueSource::CommandLine);
-    let app = App { output: Output { json: cli.global.json }, global: cli.global, data_dir_on_command_line: given };
+    let settings = config::Settings::of(&matches, file);
+    let app = App { output: Output { json: cli.global.json }, global: cli.global, settings };
     match app.run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -64,6 +61,32 @@ pub fn main() -> ExitCode {
             ExitCode::from(error.exit() as u8)
         }
     }
+}
+
+/// Reads the command line twice: it says which configuration file to read, and that file says what is not on the command line.
+fn parse() -> Result<(ArgMatches, Cli, Option<ConfigFile>), ExitCode> {
+    let read = |file: Option<&ConfigFile>| {
+        let matches = args::command(file).try_get_matches()?;
+        let cli = Cli::from_arg_matches(&matches)?;
+        Ok::<_, clap::Error>((matches, cli))
+    };
+    let (matches, cli) = read(None).map_err(|error| not_a_command(&error))?;
+    let Some(path) = cli.global.config.clone().or_else(ConfigFile::default_path) else {
+        return Ok((matches, cli, None));
+    };
+    let wrong = |error: CliError| {
+        Output { json: cli.global.json }.error(&error);
+        ExitCode::from(error.exit() as u8)
+    };
+    let file = ConfigFile::read(&path).map_err(|error| wrong(CliError::usage(error.to_string())))?;
+    // The command line was right without the file, so what is wrong now is in the file.
+    let (matches, cli) = read(Some(&file)).map_err(|error| {
+        let message = error.to_string();
+        let first = message.lines().next().unwrap_or_default();
+        let first = first.strip_prefix("error: ").unwrap_or(first);
+        wrong(CliError::usage(format!("the configuration file {} is wrong: {first}", path.display())))
+    })?;
+    Ok((matches, cli, Some(file)))
 }
 
 /// Help and the version are for standard output and no failure. Everything else is told as clap tells it, and as data where data was asked for.
@@ -86,8 +109,8 @@ fn not_a_command(error: &clap::Error) -> ExitCode {
 pub(crate) struct App {
     pub(crate) output: Output,
     pub(crate) global: GlobalOptions,
-    /// Not only in the environment.
-    pub(crate) data_dir_on_command_line: bool,
+    /// Where they come from.
+    pub(crate) settings: config::Settings,
 }
 
 impl App {
@@ -116,6 +139,7 @@ impl App {
             Command::Entry(command) => entry::run(self, command).await,
             Command::Resolve(options) => resolve::run(self, options).await,
             Command::Provider(command) => provider::run(self, command).await,
+            Command::Config(command) => config::run(self, &command).await,
             Command::Demo(options) => demo::run(self, &options).await,
             Command::CompileComponent => Ok(()),
         }
@@ -123,7 +147,7 @@ impl App {
 
     /// How the host is set up, by flags and environment.
     pub(crate) fn config(&self) -> Result<HostConfig, CliError> {
-        let data_dir = self.global.data_dir.clone().or_else(config::default_data_dir).ok_or_else(|| {
+        let data_dir = self.global.data_dir.clone().or_else(default_data_dir).ok_or_else(|| {
             CliError::usage("there is no home folder to keep data in").hint("--data-dir names a folder")
         })?;
         Ok(self.config_in(data_dir))
@@ -138,11 +162,11 @@ impl App {
         for destination in &self.global.allow_private {
             policy = policy.with_private(destination.clone());
         }
-        let mut config = HostConfig::new(data_dir).egress(policy);
+        let mut host = HostConfig::new(data_dir).egress(policy);
         // The program compiles components as a process of its own, which it can end.
         match std::env::current_exe() {
             Ok(program) => {
-                config = config.compiler(Compiler::Child { program, args: vec!["compile-component".into()] });
+                host = host.compiler(Compiler::Child { program, args: vec!["compile-component".into()] });
             }
             Err(error) => tracing::warn!(
                 %error,
@@ -150,14 +174,19 @@ impl App {
             ),
         }
         if let Some(folder) = &self.global.providers {
-            config = config.providers(folder.clone());
+            host = host.providers(folder.clone());
         }
-        if let Some(file) = &self.global.master_key_file {
-            config = config.master_key(MasterKeySource::File(file.clone()));
-        } else if std::env::var_os(MASTER_KEY_VARIABLE).is_some_and(|key| !key.is_empty()) {
-            config = config.master_key(MasterKeySource::Environment(MASTER_KEY_VARIABLE.to_owned()));
+        // The key itself is a variable, too: it wins over a file's name in the configuration file, not over one in the environment.
+        let named = self.global.master_key_file.as_ref();
+        let in_environment = std::env::var_os(MASTER_KEY_VARIABLE).is_some_and(|key| !key.is_empty());
+        match named.filter(|_| !in_environment || self.settings.origin("master_key_file") != config::Origin::File) {
+            Some(file) => host = host.master_key(MasterKeySource::File(file.clone())),
+            None if in_environment => {
+                host = host.master_key(MasterKeySource::Environment(MASTER_KEY_VARIABLE.to_owned()));
+            }
+            None => {}
         }
-        config
+        host
     }
 
     /// Opens the host with its providers.

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::App;
+use crate::cli::config::Origin;
 use crate::cli::exit::CliError;
 use crate::failure::Kind;
 use crate::serve::asked_to_end;
@@ -50,7 +51,7 @@ pub(crate) struct DemoOptions {
 pub(crate) async fn run(app: &App, options: &DemoOptions) -> Result<(), CliError> {
     let account = Account::find(options)?;
     let folder = match &app.global.data_dir {
-        Some(folder) if app.data_dir_on_command_line => DataFolder::Kept(folder.clone()),
+        Some(folder) if app.settings.origin("data_dir") == Origin::Flag => DataFolder::Kept(folder.clone()),
         _ => DataFolder::temporary()?,
     };
     let mut report = Report::new(app.output, &account, options.once);

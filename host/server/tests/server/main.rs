@@ -4,6 +4,7 @@
 mod api;
 mod bad_requests;
 mod cli;
+mod config;
 mod connections;
 mod demo;
 mod providers;

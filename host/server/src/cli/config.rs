@@ -1,0 +1,268 @@
+//! `keyway config`: what the settings are, where each comes from, and whether what they name is there.
+//!
+//! **Invariant:** looking changes nothing: no folder, key or database is made, and an older database is not migrated.
+
+use std::io::{self, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+use keyway::MasterKey;
+use serde::Serialize;
+
+use super::App;
+use super::args::{self, ConfigCommand};
+use super::exit::CliError;
+use super::output::{BAD, FAINT, GOOD, Show, Table, printable};
+use crate::config::{HostConfig, MasterKeySource};
+use crate::config_file::ConfigFile;
+use crate::failure::Kind;
+
+/// Where a setting comes from, the strongest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Origin {
+    Flag,
+    Environment,
+    File,
+    Default,
+}
+
+#[derive(Debug, Serialize)]
+struct Setting {
+    name: &'static str,
+    values: Vec<String>,
+    origin: Origin,
+}
+
+/// The settings of the host with their origins.
+#[derive(Debug, Serialize)]
+pub(crate) struct Settings {
+    file: Option<PathBuf>,
+    settings: Vec<Setting>,
+    /// Why `serve` would not start with them.
+    #[serde(skip)]
+    serve_error: Option<String>,
+}
+
+/// Settings that all commands have.
+const GLOBAL: [&str; 7] =
+    ["data_dir", "providers", "master_key_file", "connect_to", "allow_private", "log", "log_format"];
+
+impl Settings {
+    /// What a command line was understood as.
+    pub(super) fn of(matches: &ArgMatches, file: Option<ConfigFile>) -> Self {
+        let mut settings: Vec<_> = GLOBAL.into_iter().map(|name| setting(matches, name, file.as_ref())).collect();
+        // Only `serve` has it, so it is asked what it would do here.
+        let mut serve_error = None;
+        match args::command(file.as_ref()).try_get_matches_from(["keyway", "serve"]) {
+            Ok(matches) => {
+                let serve = matches.subcommand_matches("serve");
+                settings.extend(serve.map(|serve| setting(serve, "listen", file.as_ref())));
+            }
+            Err(error) => serve_error = error.to_string().lines().next().map(ToOwned::to_owned),
+        }
+        Self { file: file.map(|file| file.path), settings, serve_error }
+    }
+
+    fn get(&self, name: &str) -> Option<&Setting> {
+        self.settings.iter().find(|setting| setting.name == name)
+    }
+
+    /// Where a setting comes from.
+    pub(crate) fn origin(&self, name: &str) -> Origin {
+        self.get(name).map_or(Origin::Default, |setting| setting.origin)
+    }
+}
+
+fn setting(matches: &ArgMatches, name: &'static str, file: Option<&ConfigFile>) -> Setting {
+    let origin = match matches.value_source(name) {
+        Some(ValueSource::CommandLine) => Origin::Flag,
+        Some(ValueSource::EnvVariable) => Origin::Environment,
+        _ if file.is_some_and(|file| file.get(name).is_some()) => Origin::File,
+        _ => Origin::Default,
+    };
+    let values = matches.get_raw(name).into_iter().flatten().map(|value| value.to_string_lossy().into_owned());
+    Setting { name, values: values.collect(), origin }
+}
+
+pub(super) async fn run(app: &App, command: &ConfigCommand) -> Result<(), CliError> {
+    match command {
+        ConfigCommand::Check => {
+            let config = app.config()?;
+            let checked = Checked { settings: &app.settings, checks: checks(&config, &app.settings) };
+            let wrong = checked.checks.iter().filter(|check| check.finding == Finding::Wrong).count();
+            app.output.result(&checked);
+            match wrong {
+                0 => Ok(()),
+                _ => Err(CliError::new(Kind::Internal, "the configuration does not work; see above").in_result()),
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Finding {
+    Good,
+    /// Works, and the operator may want to know.
+    Note,
+    Wrong,
+}
+
+#[derive(Debug, Serialize)]
+struct Check {
+    what: &'static str,
+    finding: Finding,
+    message: String,
+}
+
+impl Check {
+    fn new(what: &'static str, (finding, message): (Finding, String)) -> Self {
+        Self { what, finding, message }
+    }
+}
+
+fn checks(config: &HostConfig, settings: &Settings) -> Vec<Check> {
+    let mut checks = vec![
+        Check::new("data folder", data_folder(&config.data_dir)),
+        Check::new("database", database(&config.database())),
+        Check::new("master key", master_key(config)),
+        Check::new("providers", providers(&config.provider_folder(), config.providers.is_some())),
+    ];
+    if let Some(error) = &settings.serve_error {
+        checks.push(Check::new("serve", (Finding::Wrong, error.clone())));
+    }
+    if let Some(address) = settings.get("listen").and_then(|setting| setting.values.first()) {
+        checks.push(Check::new("listen", listen(address)));
+    }
+    checks
+}
+
+fn data_folder(folder: &Path) -> (Finding, String) {
+    let shown = folder.display();
+    match std::fs::metadata(folder) {
+        Ok(found) if !found.is_dir() => (Finding::Wrong, format!("{shown} is no folder")),
+        Ok(found) if others_may_enter(&found) => {
+            (Finding::Note, format!("{shown} can be entered by others; `chmod 700` closes it to them"))
+        }
+        Ok(_) => (Finding::Good, shown.to_string()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            (Finding::Note, format!("{shown} is not there yet; the first command makes it"))
+        }
+        Err(error) => (Finding::Wrong, format!("{shown}: {error}")),
+    }
+}
+
+fn others_may_enter(folder: &std::fs::Metadata) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        folder.permissions().mode() & 0o077 != 0
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = folder;
+        false
+    }
+}
+
+fn database(file: &Path) -> (Finding, String) {
+    match std::fs::metadata(file) {
+        Ok(found) => (Finding::Good, format!("{}, {} KiB", file.display(), found.len().div_ceil(1_024))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            (Finding::Note, format!("{} is not there yet; the first command makes it", file.display()))
+        }
+        Err(error) => (Finding::Wrong, format!("{}: {error}", file.display())),
+    }
+}
+
+fn master_key(config: &HostConfig) -> (Finding, String) {
+    let (place, key) = match config.master_key_source() {
+        MasterKeySource::Environment(variable) => {
+            let key = MasterKey::from_env(&variable);
+            (format!("in the variable {variable}"), key)
+        }
+        MasterKeySource::File(file) if !file.exists() => {
+            let shown = file.display();
+            return if config.database().exists() {
+                (Finding::Wrong, format!("{shown} is missing, and the database opens with no other; put it back"))
+            } else {
+                (Finding::Note, format!("{shown} is not there yet; the first command makes it"))
+            };
+        }
+        MasterKeySource::File(file) => (file.display().to_string(), MasterKey::from_file(&file)),
+    };
+    match key {
+        Ok(_) => (Finding::Good, place),
+        Err(error) => (Finding::Wrong, error.to_string()),
+    }
+}
+
+fn providers(folder: &Path, named: bool) -> (Finding, String) {
+    let shown = folder.display();
+    let files = match std::fs::read_dir(folder) {
+        Ok(files) => files,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !named => {
+            return (Finding::Note, format!("{shown} is not there yet; the first command makes it"));
+        }
+        Err(error) => return (Finding::Wrong, format!("{shown}: {error}")),
+    };
+    let is_component = |file: &io::Result<std::fs::DirEntry>| {
+        file.as_ref().is_ok_and(|file| Path::new(&file.file_name()).extension().is_some_and(|end| end == "wasm"))
+    };
+    match files.filter(is_component).count() {
+        0 => (Finding::Note, format!("{shown} has no component yet")),
+        1 => (Finding::Good, format!("{shown}, 1 component; `keyway provider list` tries it out")),
+        number => (Finding::Good, format!("{shown}, {number} components; `keyway provider list` tries them out")),
+    }
+}
+
+fn listen(address: &str) -> (Finding, String) {
+    match TcpListener::bind(address) {
+        Ok(_) => (Finding::Good, address.to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            (Finding::Note, format!("something listens at {address} already, perhaps this server"))
+        }
+        Err(error) => (Finding::Wrong, format!("cannot listen at {address}: {error}")),
+    }
+}
+
+#[derive(Serialize)]
+struct Checked<'a> {
+    #[serde(flatten)]
+    settings: &'a Settings,
+    checks: Vec<Check>,
+}
+
+impl Show for Checked<'_> {
+    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
+        match &self.settings.file {
+            Some(file) => writeln!(out, "Configuration file: {}", printable(&file.display().to_string()))?,
+            None => writeln!(out, "Configuration file: {FAINT}none{FAINT:#}")?,
+        }
+        let mut table = Table::new(&["SETTING", "VALUE", "FROM"]);
+        for setting in &self.settings.settings {
+            let from = match setting.origin {
+                Origin::Flag => "flag",
+                Origin::Environment => "environment",
+                Origin::File => "file",
+                Origin::Default => "default",
+            };
+            table.row([setting.name, &setting.values.join(", "), from]);
+        }
+        writeln!(out)?;
+        table.write(out, 0, "")?;
+        writeln!(out)?;
+        for check in &self.checks {
+            let (style, mark) = match check.finding {
+                Finding::Good => (GOOD, "ok   "),
+                Finding::Note => (FAINT, "note "),
+                Finding::Wrong => (BAD, "WRONG"),
+            };
+            writeln!(out, "{style}{mark}{style:#}  {}: {}", check.what, printable(&check.message))?;
+        }
+        Ok(())
+    }
+}

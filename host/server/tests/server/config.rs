@@ -1,0 +1,113 @@
+//! Configuration by file, environment and flags, and `keyway config check`.
+
+use serde_json::Value;
+
+use crate::support::{Folder, Ran, assert_without};
+
+const ECHO: &[&str] = &["fixtures/echo"];
+
+fn setting(ran: &Ran, name: &str) -> (String, String) {
+    let json = ran.json();
+    let all = json["settings"].as_array().unwrap();
+    let setting = all.iter().find(|setting| setting["name"] == name).unwrap();
+    let values: Vec<_> = setting["values"].as_array().unwrap().iter().map(|v| v.as_str().unwrap()).collect();
+    (values.join(","), setting["origin"].as_str().unwrap().to_owned())
+}
+
+fn finding<'j>(json: &'j Value, what: &str) -> &'j str {
+    let all = json["checks"].as_array().unwrap();
+    all.iter().find(|check| check["what"] == what).unwrap()["finding"].as_str().unwrap()
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+    let folder = Folder::with(ECHO);
+    let file = folder.path().join("keyway.toml");
+    std::fs::write(
+        &file,
+        "listen = \"127.0.0.1:7001\"\nlog = \"error\"\nlog_format = \"json\"\nproviders = \"providers\"\n",
+    )
+    .unwrap();
+    let mut command = folder.keyway(&["config", "check", "--json", "--log-format", "text"]);
+    command.env("KEYWAY_CONFIG", &file).env("KEYWAY_LOG", "debug");
+    let ran = Ran::from(command.output().unwrap()).ok();
+    assert_eq!(setting(&ran, "listen"), ("127.0.0.1:7001".into(), "file".into()));
+    assert_eq!(setting(&ran, "log"), ("debug".into(), "environment".into()));
+    assert_eq!(setting(&ran, "log_format"), ("text".into(), "flag".into()));
+    let providers = folder.path().join("providers").display().to_string();
+    assert_eq!(setting(&ran, "providers"), (providers, "file".into()), "a path starts at the file's folder");
+    assert_eq!(setting(&ran, "connect_to"), (String::new(), "default".into()));
+}
+
+#[test]
+fn the_file_of_the_users_configuration_is_read_when_none_is_named() {
+    let folder = Folder::with(ECHO);
+    let own = folder.path().join(".config/keyway");
+    std::fs::create_dir_all(&own).unwrap();
+    std::fs::write(own.join("config.toml"), "listen = \"127.0.0.1:7002\"\n").unwrap();
+    let ran = folder.run(&["config", "check", "--json"]).ok();
+    assert_eq!(setting(&ran, "listen"), ("127.0.0.1:7002".into(), "file".into()));
+    assert!(ran.json()["file"].as_str().unwrap().ends_with("config.toml"));
+}
+
+#[test]
+fn commands_follow_the_file() {
+    let folder = Folder::with(ECHO);
+    std::fs::create_dir(folder.path().join("empty")).unwrap();
+    let file = folder.path().join("keyway.toml");
+    std::fs::write(&file, "providers = \"empty\"\n").unwrap();
+    let file = file.to_str().unwrap();
+    assert_eq!(folder.run(&["provider", "list", "--json", "--config", file]).ok().json(), serde_json::json!([]));
+    assert_ne!(folder.run(&["provider", "list", "--json"]).ok().json(), serde_json::json!([]));
+}
+
+#[test]
+fn a_file_that_is_wrong_ends_the_program_and_says_where() {
+    let folder = Folder::with(ECHO);
+    let file = folder.path().join("keyway.toml");
+    for (text, told) in [
+        ("listn = \"127.0.0.1:1\"", "unknown field `listn`"),
+        ("listen = [", "line 1"),
+        ("log_format = \"xml\"", "--log-format"),
+        ("connect_to = [\"nonsense\"]", "--connect-to"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let ran = folder.run(&["--config", file.to_str().unwrap(), "workspace", "list"]).failed(2);
+        assert!(ran.stderr.contains("keyway.toml is wrong") && ran.stderr.contains(told), "{text}: {ran:#?}");
+    }
+    let ran = folder.run(&["--config", "missing.toml", "--json", "workspace", "list"]).failed(2);
+    assert!(ran.json()["error"]["message"].as_str().unwrap().contains("missing.toml"), "{ran:#?}");
+}
+
+#[test]
+fn the_master_key_in_the_environment_wins_over_the_name_of_its_file_in_the_configuration() {
+    let folder = Folder::with(ECHO);
+    let file = folder.path().join("keyway.toml");
+    std::fs::write(&file, "master_key_file = \"nowhere/key\"\n").unwrap();
+    let key = std::fs::read_to_string(folder.key_file()).unwrap();
+    let mut command = folder.keyway(&["workspace", "create", "Acme"]);
+    command.env_remove("KEYWAY_MASTER_KEY_FILE").env("KEYWAY_MASTER_KEY", &key).env("KEYWAY_CONFIG", &file);
+    let ran = Ran::from(command.output().unwrap()).ok();
+    assert!(!folder.path().join("nowhere").exists());
+    assert_without(&ran.all(), &[&key]);
+}
+
+#[test]
+fn looking_changes_nothing_and_finds_what_is_wrong() {
+    let folder = Folder::with(ECHO);
+    let data = folder.path().join("new");
+    let data = data.to_str().unwrap();
+    let ran = folder.run(&["config", "check", "--json", "--data-dir", data]).ok();
+    assert_eq!(finding(&ran.json(), "database"), "note");
+    assert!(!std::fs::exists(data).unwrap(), "nothing was made");
+
+    let key = folder.key_file();
+    std::fs::write(&key, "too short").unwrap();
+    let ran = folder.run(&["config", "check", "--json"]).failed(1);
+    assert_eq!(finding(&ran.json(), "master key"), "wrong");
+    assert_eq!(finding(&ran.json(), "providers"), "good");
+
+    let mut command = folder.keyway(&["config", "check", "--providers", "missing"]);
+    let ran = Ran::from(command.env("KEYWAY_LISTEN", "nonsense").output().unwrap()).failed(1);
+    assert!(ran.stdout.contains("WRONG  providers") && ran.stdout.contains("WRONG  serve"), "{ran:#?}");
+}

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::api_key::Scope;
 use crate::connection::DependentEntries;
+use crate::entry::TfaMethod;
 use crate::envelope::EnvelopeError;
 use crate::keys::KeyError;
 use crate::storage::StorageError;
@@ -50,11 +51,9 @@ pub enum BrokerError {
     /// Entries are bound to the connection.
     #[error("this connection is still used by {0}; bind them elsewhere or delete them first")]
     ConnectionInUse(DependentEntries),
-    /// The entry is not bound to an item.
-    #[error(
-        "this vault entry is not bound to a provider's item; it has credentials of its own, which are encrypted under the workspace's key"
-    )]
-    NotBound,
+    /// There is no code of the entry's second factor to be had.
+    #[error(transparent)]
+    NoTfaCode(#[from] NoTfaCode),
     /// No component of this provider type is installed.
     #[error("no provider of type `{provider_type}` is installed ({}). Put its component into the provider folder", installed_list(.installed))]
     ProviderNotInstalled {
@@ -158,6 +157,30 @@ impl fmt::Display for Thing {
     }
 }
 
+/// Why there is no code of an entry's second factor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NoTfaCode {
+    /// The entry has none.
+    #[error(
+        "this vault entry has no second factor that makes codes; set tfa_secret and tfa_method AUTHENTICATOR, or bind the entry to an item with a one-time password"
+    )]
+    NoSecondFactor,
+    /// What this method sends cannot be told apart by entry.
+    #[error(
+        "codes of tfa_method {0} cannot be read here, because nothing says which vault entry they are for; only AUTHENTICATOR and EMAIL have codes to read"
+    )]
+    Method(TfaMethod),
+    /// The item has no field for it.
+    #[error("the bound item has no one-time password; add one to the item in the secret manager")]
+    NotOnItem,
+    /// No e-mail with a code.
+    #[error(
+        "no code has arrived by e-mail for this vault entry; start the login so that the site sends one, and look into the inbox that it sends to: this server has none of its own"
+    )]
+    NoEmail,
+}
+
 /// Which bound a list of items exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -228,6 +251,46 @@ pub enum InvalidInput {
         /// The credentials that were sent.
         fields: Vec<&'static str>,
     },
+    /// Credentials for an entry that is bound.
+    #[error(
+        "this vault entry is bound to a provider's item, and provider-backed vault entries cannot include {}; to give it credentials of its own, send secret_provider_id and secret_ref as null in the same request",
+        .fields.join(", ")
+    )]
+    CredentialsForBound {
+        /// The credentials that were sent.
+        fields: Vec<&'static str>,
+    },
+    /// Both a binding and a passkey.
+    #[error("a vault entry can be backed by a secret provider or use a passkey, but not both")]
+    BoundWithPasskey,
+    /// No one-time codes can be made from it.
+    #[error("tfa_secret must be the secret of an authenticator in base32, or its otpauth://totp URL")]
+    TfaSecret,
+    /// An attribute that does not exist.
+    #[error("there is no attribute `{name}`; check its spelling")]
+    UnknownAttribute {
+        /// The name that was given.
+        name: String,
+    },
+    /// A value of another type.
+    #[error("{field} must be {expected}")]
+    WrongType {
+        /// Which.
+        field: &'static str,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// Cookies, storages and the like are too much.
+    #[error("the attributes of a vault entry, cookies and browser storages included, can have {} MiB together", .limit >> 20)]
+    AttributesTooLarge {
+        /// How many bytes they may have.
+        limit: usize,
+    },
+    /// A proxy's address without its kind.
+    #[error(
+        "proxy_value requires proxy_setting: custom for a proxy of your own, whose address is encrypted like a password, or static or country"
+    )]
+    ProxyValueWithoutSetting,
     /// A bound entry takes its one-time codes from the item.
     #[error(
         "tfa_method AUTHENTICATOR is not available for provider-backed vault entries; the one-time code comes from the bound item"

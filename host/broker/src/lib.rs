@@ -114,6 +114,7 @@ mod record_cache;
 mod resolve;
 pub mod storage;
 mod text;
+mod totp;
 mod workspace;
 
 pub use api_key::{Access, Actor, ApiKey, Scope, Scopes};
@@ -125,9 +126,12 @@ pub use clock::{Clock, ManualClock, Moment, SystemClock};
 pub use connection::{
     Connection, ConnectionChanges, DependentEntries, DependentEntry, LIST_LIMITS, ListLimits, NewConnection,
 };
-pub use entry::{Binding, CredentialSource, Credentials, ENTRIES_PER_PAGE, EntryPage, NewEntry, TfaMethod, VaultEntry};
+pub use entry::{
+    AttributeChanges, Attributes, Binding, Change, CredentialSource, Credentials, ENTRIES_PER_PAGE, EntryChanges,
+    EntryPage, NewEntry, TfaCode, TfaMethod, VaultEntry,
+};
 pub use envelope::EnvelopeError;
-pub use error::{BrokerError, InvalidInput, ListLimit, Thing};
+pub use error::{BrokerError, InvalidInput, ListLimit, NoTfaCode, Thing};
 pub use id::{ApiKeyId, ConnectionId, EntryId, WorkspaceId};
 pub use keyring::check_master_key;
 pub use keys::{KeyError, KeyId, KeyWrapper, MasterKey};

@@ -12,8 +12,8 @@ use crate::broker::Broker;
 use crate::cache::{Credentials, FetchError, Fetched, ItemKey, Lookup, OneTimeCode, Rejected, Source};
 use crate::cache_ttl::CacheTtl;
 use crate::entry::binding_of;
-use crate::error::{BrokerError, InvalidInput, Thing};
-use crate::storage::EntrySelector;
+use crate::error::{BrokerError, InvalidInput};
+use crate::storage::{EntryRecord, EntrySelector};
 
 /// The longest revision that a provider may answer with, by its contract.
 const REVISION_LIMIT: usize = 256;
@@ -53,7 +53,7 @@ impl ResolveRequest {
     }
 }
 
-/// What an entry's item holds.
+/// What an entry resolves to: the values of its item, or its own.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Resolution {
@@ -88,8 +88,8 @@ pub struct Timings {
 }
 
 impl Broker {
-    /// Resolves a bound entry: user name and password from the cache if its duration allows, else live; a one-time code
-    /// always live. Needs [`Scope::Resolve`].
+    /// Resolves an entry. Of a bound one, user name and password come from the cache if its duration allows, else live; a
+    /// one-time code is always live. Needs [`Scope::Resolve`].
     ///
     /// The entry's own cache duration counts, else its connection's. Callers that miss the cache for the same item at
     /// the same time share one call to the provider; a caller that goes away takes nothing from the others. Because a
@@ -100,27 +100,36 @@ impl Broker {
     /// holds now, if it has not been asked since.
     ///
     /// # Errors
-    /// [`BrokerError::NotFound`], [`BrokerError::NotBound`], and whatever the provider or the sandbox answers. A
-    /// failure is never answered with a value that is too old.
+    /// [`BrokerError::NotFound`], and whatever the provider or the sandbox answers. A failure is never answered with a
+    /// value that is too old.
     pub async fn resolve(&self, access: &Access, request: ResolveRequest) -> Result<Resolution, BrokerError> {
-        let started = Instant::now();
         access.require(Scope::Resolve)?;
         if request.rejected.as_ref().is_some_and(|revision| revision.len() > REVISION_LIMIT) {
             return Err(InvalidInput::TooLong { field: "rejected", limit: REVISION_LIMIT }.into());
         }
-        let workspace = access.workspace();
-        let fields = request.fields;
-        let selector = (workspace, request.entry);
-        let load = async { Ok::<_, BrokerError>(self.storage().entry(workspace, &selector.1).await?.map(Arc::new)) };
-        let entry = self.entry_records().get_or_load(&selector, load).await?;
-        let entry = entry.ok_or(BrokerError::NotFound(Thing::Entry))?;
-        let binding = binding_of(&entry).ok_or(BrokerError::NotBound)?;
+        let entry = self.entry_record(access.workspace(), &request.entry).await?;
+        self.resolve_record(&entry, request.fields, request.rejected).await
+    }
+
+    /// Resolves an entry for a caller who may have these values.
+    pub(crate) async fn resolve_record(
+        &self,
+        entry: &EntryRecord,
+        fields: Fields,
+        rejected: Option<String>,
+    ) -> Result<Resolution, BrokerError> {
+        let started = Instant::now();
+        let workspace = entry.workspace_id;
+        let Some(binding) = binding_of(entry) else {
+            // There is nowhere to fetch it anew from.
+            return self.resolve_own(entry, fields, rejected.as_deref(), started).await;
+        };
         let connection = self.connection_record(workspace, binding.connection_id).await?;
         let opened = self.open(&connection).await?;
         let ttl = binding.cache_ttl.unwrap_or(CacheTtl::from_seconds(connection.cache_ttl_seconds));
 
         let reference: Arc<str> = binding.reference.into();
-        let rejected = match request.rejected {
+        let rejected = match rejected {
             Some(revision) => {
                 let connections = self.storage().connections_of_item(workspace, &reference).await?;
                 Some(Rejected { revision, connections })

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use keyway::BrokerError;
+use keyway::{BrokerError, NoTfaCode};
 use keyway_runtime::{CallError, ProviderError, SandboxError};
 
 /// Kinds of failure. [`crate::http`] turns them into statuses, [`crate::cli`] into exit codes.
@@ -66,7 +66,9 @@ impl Kind {
     pub(crate) fn of(error: &BrokerError) -> Self {
         match error {
             _ if error.is_internal() => Self::Internal,
-            BrokerError::Invalid(_) | BrokerError::NotBound | BrokerError::TooManyItems(_) => Self::Invalid,
+            BrokerError::Invalid(_) | BrokerError::TooManyItems(_) => Self::Invalid,
+            BrokerError::NoTfaCode(NoTfaCode::NotOnItem | NoTfaCode::NoEmail) => Self::NotFound,
+            BrokerError::NoTfaCode(_) => Self::Conflict,
             BrokerError::NotEncrypted { .. } => Self::NotEncrypted,
             BrokerError::Unauthenticated => Self::Unauthenticated,
             BrokerError::Forbidden { .. } => Self::Forbidden,

@@ -300,6 +300,12 @@ impl SecretCache {
         }
     }
 
+    /// Drops what is held of an item: the next reader asks the provider.
+    pub(crate) fn drop_item(&self, item: &ItemKey) {
+        self.values.invalidate(item);
+        self.missing.invalidate(item);
+    }
+
     /// Drops what is held for a connection. That it is not used again is the generation's doing; this wipes it.
     pub(crate) fn drop_connection(&self, connection: ConnectionId) {
         for (key, _) in &self.values {

@@ -1,14 +1,21 @@
 //! Vault entries: a user's credentials for a site, either bound to a provider's item or the entry's own.
 //!
 //! **Invariant:** an entry has a whole binding or none, and never both a binding and credentials; its connection
-//! belongs to its workspace. The type [`CredentialSource`] cannot express anything else, [`NewEntry::check`] turns what
-//! a client sent into it, and the database's constraints hold it against requests that race.
+//! belongs to its workspace. The type [`CredentialSource`] cannot express anything else, [`EntryChanges`] turns what a
+//! client sent into it, and the database's constraints hold it against requests that race. A bound entry uses no passkey.
+//! A change is made to the version of the entry that it was computed from, or anew; so no concurrent change is lost.
 //!
 //! An entry's own credentials arrive encrypted under the client encryption key and are returned as they came. At rest
 //! they are sealed once more, because the clients' format says nothing about where a value belongs.
 
+mod attributes;
+mod changes;
+mod expiry;
 mod new;
 mod operations;
+mod own;
+mod sealed;
+mod tfa;
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,9 +23,12 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use attributes::{AttributeChanges, Attributes};
+pub use changes::{Change, EntryChanges};
 pub use new::NewEntry;
 pub use operations::ENTRIES_PER_PAGE;
-pub(crate) use operations::binding_of;
+pub(crate) use sealed::binding_of;
+pub use tfa::TfaCode;
 
 use crate::cache_ttl::CacheTtl;
 use crate::error::InvalidInput;
@@ -41,7 +51,8 @@ pub enum TfaMethod {
 impl TfaMethod {
     const ALL: [Self; 4] = [Self::Authenticator, Self::Email, Self::Sms, Self::MagicLink];
 
-    fn name(self) -> &'static str {
+    /// Its name in the HTTP API.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Authenticator => "AUTHENTICATOR",
             Self::Email => "EMAIL",
@@ -115,6 +126,13 @@ pub enum CredentialSource {
     Own(Credentials),
 }
 
+impl Default for CredentialSource {
+    /// No credentials.
+    fn default() -> Self {
+        Self::Own(Credentials::default())
+    }
+}
+
 /// A vault entry.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -131,12 +149,33 @@ pub struct VaultEntry {
     pub user_alias: Option<String>,
     /// How the second factor arrives.
     pub tfa_method: Option<TfaMethod>,
+    /// Whether it uses a passkey. Never together with a binding.
+    pub passkey: bool,
     /// Where its credentials come from.
     pub credentials: CredentialSource,
+    /// What it carries along for whoever drives the browser.
+    pub attributes: Attributes,
+    /// When cookies or browser storages were last set; `None` when there are none.
+    pub session_data_set_at: Option<Timestamp>,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+}
+
+impl VaultEntry {
+    /// The item that it is bound to, if it is.
+    pub fn binding(&self) -> Option<&Binding> {
+        match &self.credentials {
+            CredentialSource::Bound(binding) => Some(binding),
+            CredentialSource::Own(_) => None,
+        }
+    }
+
+    /// When its session data expires by its own intervals; `None` for never.
+    pub fn effective_expires_at(&self) -> Option<Timestamp> {
+        expiry::effective(&self.attributes, self.session_data_set_at)
+    }
 }
 
 /// A page of entries.

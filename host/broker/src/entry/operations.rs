@@ -1,17 +1,21 @@
-//! Creating and reading vault entries.
+//! Creating, reading, changing and deleting vault entries.
 
-use super::{Binding, CredentialSource, Credentials, EntryPage, NewEntry, VaultEntry};
+use std::sync::Arc;
+
+use super::sealed::binding_of;
+use super::{AttributeChanges, Binding, CredentialSource, Credentials, EntryChanges, EntryPage, NewEntry, VaultEntry};
 use crate::api_key::{Access, Scope};
 use crate::broker::Broker;
-use crate::cache_ttl::CacheTtl;
-use crate::codec::{self, CodecError, Decoder};
-use crate::envelope::{EnvelopeError, Place};
+use crate::cache::ItemKey;
 use crate::error::{BrokerError, InvalidInput, Thing};
 use crate::id::{EntryId, WorkspaceId};
 use crate::storage::{Constraint, EntryRecord, EntrySelector, StorageError};
 
-/// How many entries a page of [`Broker::list_entries`] has at most.
-pub const ENTRIES_PER_PAGE: u32 = 1_000;
+/// How many entries a page of [`Broker::list_entries`] has at most. An entry has up to 2 MiB of attributes.
+pub const ENTRIES_PER_PAGE: u32 = 100;
+
+/// How often a change is made anew when others came first, before its caller is told.
+const ATTEMPTS: u32 = 16;
 
 impl Broker {
     /// Creates a vault entry. Needs [`Scope::Api`].
@@ -25,28 +29,27 @@ impl Broker {
     pub async fn create_entry(&self, access: &Access, new: NewEntry) -> Result<VaultEntry, BrokerError> {
         access.require(Scope::Api)?;
         let keys = self.keyring().get(access.workspace()).await?;
-        let new = new.check(keys.client())?;
-        if let CredentialSource::Bound(binding) = &new.credentials {
-            self.check_binding(access, binding).await?;
-        }
         let now = self.timestamp();
-        let entry = VaultEntry {
+        let mut entry = VaultEntry {
             id: EntryId::generate(),
             workspace_id: access.workspace(),
-            permissioned_user_id: new.permissioned_user_id,
-            domain: new.domain,
-            user_alias: new.user_alias,
-            tfa_method: new.tfa_method,
-            credentials: new.credentials,
+            permissioned_user_id: String::new(),
+            domain: String::new(),
+            user_alias: None,
+            tfa_method: None,
+            passkey: false,
+            credentials: CredentialSource::Own(Credentials::default()),
+            attributes: Default::default(),
+            session_data_set_at: None,
             created_at: now,
             updated_at: now,
         };
+        EntryChanges::from(new).apply(&mut entry, keys.client(), now)?;
+        if let Some(binding) = entry.binding() {
+            self.check_binding(access, binding).await?;
+        }
         let record = self.seal_entry(&entry, 1).await?;
-        self.storage().insert_entry(&record).await.map_err(|error| match error {
-            StorageError::Conflict(Constraint::Unique) => BrokerError::EntryExists,
-            StorageError::Conflict(Constraint::Reference) => InvalidInput::UnknownConnection.into(),
-            error => error.into(),
-        })?;
+        self.storage().insert_entry(&record).await.map_err(refused)?;
         Ok(entry)
     }
 
@@ -75,6 +78,103 @@ impl Broker {
         Ok(EntryPage { entries, next })
     }
 
+    /// Changes a vault entry; what `changes` does not mention stays as it is. Needs [`Scope::Api`].
+    ///
+    /// Changes that are made at the same time all count: each is made to what the one before left. What was cached for
+    /// the entry is dropped when its binding changes.
+    ///
+    /// # Errors
+    /// As [`create_entry`](Self::create_entry); [`BrokerError::NotFound`]; [`BrokerError::Changed`] when so many others
+    /// change it at the same time that this change never got its turn.
+    pub async fn update_entry(
+        &self,
+        access: &Access,
+        entry: &EntrySelector,
+        changes: EntryChanges,
+    ) -> Result<VaultEntry, BrokerError> {
+        access.require(Scope::Api)?;
+        let keys = self.keyring().get(access.workspace()).await?;
+        for _ in 0..ATTEMPTS {
+            let before = self.storage().entry(access.workspace(), entry).await?;
+            let before = before.ok_or(BrokerError::NotFound(Thing::Entry))?;
+            let version = before.version;
+            let (old_binding, old_pair) = (binding_of(&before), pair_of(&before));
+            let mut entry = self.open_entry(before).await?;
+            changes.clone().apply(&mut entry, keys.client(), self.timestamp())?;
+            let rebound = entry.binding() != old_binding.as_ref();
+            if let Some(binding) = entry.binding().filter(|_| rebound) {
+                self.check_binding(access, binding).await?;
+            }
+            let record = self.seal_entry(&entry, version + 1).await?;
+            if !self.storage().update_entry(&record, version).await.map_err(refused)? {
+                continue;
+            }
+            self.forget_entry(&record);
+            self.entry_records().forget(&(record.workspace_id, old_pair));
+            if rebound {
+                for binding in old_binding.iter().chain(entry.binding()) {
+                    self.drop_cached(binding);
+                }
+            }
+            return Ok(entry);
+        }
+        Err(BrokerError::Changed(Thing::Entry))
+    }
+
+    /// Deletes a vault entry, and what was cached for it. Its connection and its item stay as they are. Needs
+    /// [`Scope::Api`].
+    ///
+    /// # Errors
+    /// [`BrokerError::NotFound`].
+    pub async fn delete_entry(&self, access: &Access, entry: &EntrySelector) -> Result<(), BrokerError> {
+        access.require(Scope::Api)?;
+        let deleted = self.storage().delete_entry(access.workspace(), entry).await?;
+        let deleted = deleted.ok_or(BrokerError::NotFound(Thing::Entry))?;
+        self.forget_entry(&deleted);
+        if let Some(binding) = binding_of(&deleted) {
+            self.drop_cached(&binding);
+        }
+        Ok(())
+    }
+
+    /// Clears an entry's cookies, local storage and session storage, so that the next run logs in anew. Needs
+    /// [`Scope::Api`].
+    ///
+    /// # Errors
+    /// [`BrokerError::NotFound`], [`BrokerError::Changed`].
+    pub async fn clear_browser_state(&self, access: &Access, entry: &EntrySelector) -> Result<VaultEntry, BrokerError> {
+        let attributes = AttributeChanges::clearing_session_data();
+        self.update_entry(access, entry, EntryChanges { attributes, ..EntryChanges::default() }).await
+    }
+
+    /// The record of an entry without its attributes, from memory if it was read a moment ago.
+    pub(crate) async fn entry_record(
+        &self,
+        workspace: WorkspaceId,
+        entry: &EntrySelector,
+    ) -> Result<Arc<EntryRecord>, BrokerError> {
+        let selector = (workspace, entry.clone());
+        let load = async {
+            let record = self.storage().entry(workspace, entry).await?;
+            // What is kept in memory has to be small; attributes are megabytes, and resolving needs none.
+            Ok::<_, BrokerError>(record.map(|record| Arc::new(EntryRecord { sealed_attributes: None, ..record })))
+        };
+        let record = self.entry_records().get_or_load(&selector, load).await?;
+        record.ok_or(BrokerError::NotFound(Thing::Entry))
+    }
+
+    /// The next reader asks the database.
+    fn forget_entry(&self, record: &EntryRecord) {
+        for selector in [EntrySelector::Id(record.id), pair_of(record)] {
+            self.entry_records().forget(&(record.workspace_id, selector));
+        }
+    }
+
+    fn drop_cached(&self, binding: &Binding) {
+        let reference = binding.reference.as_str().into();
+        self.cache().drop_item(&ItemKey { connection: binding.connection_id, reference });
+    }
+
     /// The connection is there, and the reference looks like one of its provider's.
     async fn check_binding(&self, access: &Access, binding: &Binding) -> Result<(), BrokerError> {
         let connection = match self.connection_record(access.workspace(), binding.connection_id).await {
@@ -89,77 +189,19 @@ impl Broker {
         }
         Ok(())
     }
+}
 
-    async fn seal_entry(&self, entry: &VaultEntry, version: u64) -> Result<EntryRecord, BrokerError> {
-        let (binding, sealed_credentials) = match &entry.credentials {
-            CredentialSource::Bound(binding) => (Some(binding), None),
-            CredentialSource::Own(own) if own.is_empty() => (None, None),
-            CredentialSource::Own(own) => {
-                let fields =
-                    [&own.user_name, &own.password, &own.tfa_secret].map(|field| field.as_deref().map(str::as_bytes));
-                let plaintext = codec::encode(&fields).map_err(|_| EnvelopeError::TooLarge)?;
-                let id = entry.id.as_uuid();
-                let place = credentials_place(entry.workspace_id, id.as_bytes(), version);
-                (None, Some(self.keyring().seal(&place, &plaintext).await?))
-            }
-        };
-        Ok(EntryRecord {
-            id: entry.id,
-            workspace_id: entry.workspace_id,
-            permissioned_user_id: entry.permissioned_user_id.clone(),
-            domain: entry.domain.clone(),
-            user_alias: entry.user_alias.clone(),
-            tfa_method: entry.tfa_method,
-            connection_id: binding.map(|binding| binding.connection_id),
-            secret_ref: binding.map(|binding| binding.reference.clone()),
-            cache_ttl_seconds: binding.and_then(|binding| binding.cache_ttl).map(CacheTtl::seconds),
-            sealed_credentials,
-            version,
-            created_at: entry.created_at,
-            updated_at: entry.updated_at,
-        })
+fn pair_of(record: &EntryRecord) -> EntrySelector {
+    EntrySelector::Pair { permissioned_user_id: record.permissioned_user_id.clone(), domain: record.domain.clone() }
+}
+
+/// What the database's constraints decided.
+fn refused(error: StorageError) -> BrokerError {
+    match error {
+        StorageError::Conflict(Constraint::Unique) => BrokerError::EntryExists,
+        StorageError::Conflict(Constraint::Reference) => InvalidInput::UnknownConnection.into(),
+        error => error.into(),
     }
-
-    async fn open_entry(&self, record: EntryRecord) -> Result<VaultEntry, BrokerError> {
-        let credentials = match (binding_of(&record), &record.sealed_credentials) {
-            (Some(binding), _) => CredentialSource::Bound(binding),
-            (None, None) => CredentialSource::Own(Credentials::default()),
-            (None, Some(sealed)) => {
-                let id = record.id.as_uuid();
-                let place = credentials_place(record.workspace_id, id.as_bytes(), record.version);
-                CredentialSource::Own(self.keyring().open_sealed(&place, sealed, read_credentials).await?)
-            }
-        };
-        Ok(VaultEntry {
-            id: record.id,
-            workspace_id: record.workspace_id,
-            permissioned_user_id: record.permissioned_user_id,
-            domain: record.domain,
-            user_alias: record.user_alias,
-            tfa_method: record.tfa_method,
-            credentials,
-            created_at: record.created_at,
-            updated_at: record.updated_at,
-        })
-    }
-}
-
-/// An entry's binding, if it has one.
-pub(crate) fn binding_of(record: &EntryRecord) -> Option<Binding> {
-    let (connection_id, reference) = record.connection_id.zip(record.secret_ref.clone())?;
-    Some(Binding { connection_id, reference, cache_ttl: record.cache_ttl_seconds.map(CacheTtl::from_seconds) })
-}
-
-fn credentials_place(workspace: WorkspaceId, row: &[u8], version: u64) -> Place<'_> {
-    Place { workspace, table: "vault_entries", row, column: "sealed_credentials", version }
-}
-
-fn read_credentials(plaintext: &[u8]) -> Result<Credentials, CodecError> {
-    let mut fields = Decoder::new(plaintext)?;
-    let mut next = || fields.optional_text().map(|text| text.map(str::to_owned));
-    let credentials = Credentials { user_name: next()?, password: next()?, tfa_secret: next()? };
-    fields.finish()?;
-    Ok(credentials)
 }
 
 /// Whether a text can be a reference at all: the scheme, and as many parts as the provider's own description has, none of them empty. Whether there is such

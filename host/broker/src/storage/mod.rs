@@ -166,6 +166,8 @@ pub struct EntryRecord {
     pub user_alias: Option<String>,
     /// How the second factor arrives.
     pub tfa_method: Option<TfaMethod>,
+    /// Whether it uses a passkey; not while it is bound.
+    pub passkey: bool,
     /// The connection it is bound to. Present if and only if `secret_ref` is.
     pub connection_id: Option<ConnectionId>,
     /// The item it is bound to.
@@ -174,7 +176,11 @@ pub struct EntryRecord {
     pub cache_ttl_seconds: Option<u32>,
     /// Envelope with the credentials of an entry that is not bound.
     pub sealed_credentials: Option<Vec<u8>>,
-    /// The row's version, part of what the credentials are bound to.
+    /// Envelope with the attributes, if there are any.
+    pub sealed_attributes: Option<Vec<u8>>,
+    /// When cookies or browser storages were last set.
+    pub session_data_set_at: Option<Timestamp>,
+    /// The row's version, part of what the envelopes are bound to.
     pub version: u64,
     /// When it was created.
     pub created_at: Timestamp,
@@ -301,6 +307,17 @@ pub trait Storage: Send + Sync + 'static {
     /// Adds a vault entry. [`Constraint::Unique`] when its pair of user and domain exists, [`Constraint::Reference`]
     /// when its connection is not one of its workspace.
     async fn insert_entry(&self, entry: &EntryRecord) -> Result<(), StorageError>;
+
+    /// Replaces a vault entry whose version is `expected`. Returns whether it did. `created_at` stays.
+    /// [`Constraint::Unique`] and [`Constraint::Reference`] as [`insert_entry`](Self::insert_entry).
+    async fn update_entry(&self, entry: &EntryRecord, expected: u64) -> Result<bool, StorageError>;
+
+    /// Deletes a vault entry, and returns what it was; `None` when there is none.
+    async fn delete_entry(
+        &self,
+        workspace: WorkspaceId,
+        entry: &EntrySelector,
+    ) -> Result<Option<EntryRecord>, StorageError>;
 
     /// A vault entry.
     async fn entry(&self, workspace: WorkspaceId, entry: &EntrySelector) -> Result<Option<EntryRecord>, StorageError>;

@@ -48,10 +48,13 @@ fn entry(workspace_id: WorkspaceId, user: &str) -> EntryRecord {
         domain: "https://acme.com".into(),
         user_alias: None,
         tfa_method: Some(TfaMethod::MagicLink),
+        passkey: false,
         connection_id: None,
         secret_ref: None,
         cache_ttl_seconds: None,
         sealed_credentials: Some(vec![1]),
+        sealed_attributes: Some(vec![2, 3]),
+        session_data_set_at: Some(time(4)),
         version: 1,
         created_at: time(4),
         updated_at: time(5),
@@ -171,6 +174,7 @@ async fn half_a_binding_or_both_sources_at_once_cannot_be_stored() {
         EntryRecord { connection_id: None, ..bound(workspace, &connection) },
         EntryRecord { cache_ttl_seconds: Some(1), ..entry(workspace, "x") },
         EntryRecord { sealed_credentials: Some(vec![1]), ..bound(workspace, &connection) },
+        EntryRecord { passkey: true, ..bound(workspace, &connection) },
     ] {
         assert!(matches!(storage.insert_entry(&impossible).await, Err(StorageError::Failed(_))));
     }

@@ -5,7 +5,7 @@ use keyway::{
     TfaMethod, VaultEntry,
 };
 
-use crate::support::World;
+use crate::support::{World, text};
 
 async fn create(world: &World, new: NewEntry) -> Result<VaultEntry, BrokerError> {
     world.broker.create_entry(&world.access, new).await
@@ -155,8 +155,10 @@ async fn an_entrys_own_credentials_come_back_as_they_were_sent() {
     assert_eq!(credentials.user_name, Some(user_name));
     assert_eq!(credentials.password, Some(password.to_uppercase()));
     assert_eq!(credentials.tfa_secret, None);
-    let error = world.broker.resolve(&world.access, ResolveRequest::new(created.id)).await.unwrap_err();
-    assert!(matches!(error, BrokerError::NotBound));
+    let resolved = world.broker.resolve(&world.access, ResolveRequest::new(created.id)).await.unwrap();
+    assert_eq!(text(resolved.username.as_ref()), Some("user"));
+    assert_eq!(text(resolved.password.as_ref()), Some("password"));
+    assert!(resolved.one_time_code.is_none());
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! The fields are taken out of the JSON object one after the other, each with its own sentence when it is wrong. A message names the
 //! field and never repeats its value, which may be a secret in the wrong place; that is why serde's own messages are not used beyond the syntax.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use axum::body::{Body, HttpBody};
@@ -10,8 +11,10 @@ use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
+use keyway::Change;
 use secrecy::SecretString;
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::value::RawValue;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::Api;
@@ -23,8 +26,8 @@ const NAME_SHOWN: usize = 64;
 /// Bytes of a body that is too large that are read before the client is cut off after all.
 const DISCARDED: usize = 8 * super::BODY_LIMIT;
 
-/// The fields of a JSON object in a request's body. What was not taken out is wiped: it may be a secret.
-pub(super) struct Fields(Map<String, Value>);
+/// The fields of a JSON object in a request's body, each as the text that came until it is taken out. What was not taken out is wiped: it may be a secret.
+pub(super) struct Fields(BTreeMap<String, Box<RawValue>>);
 
 impl std::fmt::Debug for Fields {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -34,8 +37,13 @@ impl std::fmt::Debug for Fields {
 
 impl Drop for Fields {
     fn drop(&mut self) {
-        self.0.values_mut().for_each(wipe);
+        std::mem::take(&mut self.0).into_values().map(wiping).for_each(drop);
     }
+}
+
+/// The text of a value, which wipes itself.
+fn wiping(value: Box<RawValue>) -> Zeroizing<String> {
+    Zeroizing::new(String::from(Box::<str>::from(value)))
 }
 
 fn wipe(value: &mut Value) {
@@ -92,19 +100,49 @@ fn is_json(request: &Request) -> bool {
 
 impl Fields {
     fn parse(body: &[u8]) -> Result<Self, ApiError> {
-        match serde_json::from_slice(body) {
-            Ok(Value::Object(fields)) => Ok(Self(fields)),
-            Ok(_) => Err(ApiError::bad_request("the body must be a JSON object")),
-            Err(error) => Err(ApiError::bad_request(format!("the body is not valid JSON: {error}"))),
+        use serde_json::error::Category;
+        serde_json::from_slice(body).map(Self).map_err(|error| match error.classify() {
+            Category::Data => ApiError::bad_request("the body must be a JSON object"),
+            _ => ApiError::bad_request(format!("the body is not valid JSON: {error}")),
+        })
+    }
+
+    /// Takes a field out as it came.
+    pub(super) fn raw(&mut self, name: &str) -> Option<Zeroizing<String>> {
+        self.0.remove(name).map(wiping)
+    }
+
+    /// Takes a field out; `None` when it is not there, or `null`. What is nested too deeply to be read is no value of any field's type.
+    fn value(&mut self, name: &'static str) -> Option<Value> {
+        let value = serde_json::from_str(&self.raw(name)?).unwrap_or(Value::Array(Vec::new()));
+        (value != Value::Null).then_some(value)
+    }
+
+    /// Takes a field out that says how to change something: `null` clears it.
+    pub(super) fn change<T>(
+        &mut self,
+        name: &'static str,
+        take: impl FnOnce(&mut Self, &'static str) -> Result<Option<T>, ApiError>,
+    ) -> Result<Change<T>, ApiError> {
+        let absent = if self.0.contains_key(name) { Change::Clear } else { Change::Keep };
+        Ok(take(self, name)?.map_or(absent, Change::Set))
+    }
+
+    /// Takes a `true` or `false` out.
+    pub(super) fn flag(&mut self, name: &'static str) -> Result<Option<bool>, ApiError> {
+        match self.value(name) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(flag)),
+            Some(other) => Err(wrong(other, format!("{name} must be true or false"))),
         }
     }
 
     /// Takes a text out. `null` is the same as nothing.
     pub(super) fn text(&mut self, name: &'static str) -> Result<Option<String>, ApiError> {
-        match self.0.remove(name) {
-            None | Some(Value::Null) => Ok(None),
+        match self.value(name) {
+            None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(ApiError::invalid(format!("{name} must be a string"))),
+            Some(other) => Err(wrong(other, format!("{name} must be a string"))),
         }
     }
 
@@ -115,34 +153,27 @@ impl Fields {
 
     /// Takes a list of texts out.
     pub(super) fn texts(&mut self, name: &'static str) -> Result<Option<Vec<String>>, ApiError> {
-        let wrong = || ApiError::invalid(format!("{name} must be a list of strings"));
-        let text = |value| if let Value::String(text) = value { Ok(text) } else { Err(wrong()) };
-        match self.0.remove(name) {
-            None | Some(Value::Null) => Ok(None),
+        let message = || format!("{name} must be a list of strings");
+        let text = |value| if let Value::String(text) = value { Ok(text) } else { Err(wrong(value, message())) };
+        match self.value(name) {
+            None => Ok(None),
             Some(Value::Array(values)) => values.into_iter().map(text).collect::<Result<_, _>>().map(Some),
-            Some(_) => Err(wrong()),
+            Some(other) => Err(wrong(other, message())),
         }
     }
 
     /// Takes an object of secret texts out.
     pub(super) fn secrets(&mut self, name: &'static str) -> Result<Option<Vec<(String, SecretString)>>, ApiError> {
-        let wrong = || ApiError::invalid(format!("{name} must be an object whose values are strings"));
-        match self.0.get_mut(name) {
-            None | Some(Value::Null) => {
-                self.0.remove(name);
-                Ok(None)
-            }
+        match self.value(name) {
+            None => Ok(None),
             Some(Value::Object(values)) if values.values().all(Value::is_string) => {
-                let values = std::mem::take(values);
-                self.0.remove(name);
                 let secret = |(name, value)| match value {
                     Value::String(text) => Some((name, SecretString::from(text))),
                     _ => None,
                 };
                 Ok(Some(values.into_iter().filter_map(secret).collect()))
             }
-            // It stays where it is, and is wiped with the rest.
-            Some(_) => Err(wrong()),
+            Some(other) => Err(wrong(other, format!("{name} must be an object whose values are strings"))),
         }
     }
 
@@ -164,8 +195,8 @@ impl Fields {
 
     /// Takes a number of seconds out: a whole number, written as one. Not `true`, not `1.5`, not `"300"`.
     pub(super) fn seconds(&mut self, name: &'static str) -> Result<Option<i64>, ApiError> {
-        match self.0.remove(name) {
-            None | Some(Value::Null) => Ok(None),
+        match self.value(name) {
+            None => Ok(None),
             Some(value) => match value.as_i64().filter(|seconds| *seconds >= 0) {
                 Some(seconds) => Ok(Some(seconds)),
                 None => Err(ApiError::invalid(format!("{name} must be a non-negative integer"))),
@@ -181,21 +212,17 @@ impl Fields {
     }
 
     /// Ends reading. A field that is left is one that the server would not act on, and silence about it would be taken for a yes.
-    /// `known` are the names of fields that exist but are not supported; with `null` or `false`, which ask for nothing, they pass.
-    pub(super) fn finish(self, known: &[&str]) -> Result<(), ApiError> {
-        let asks = |value: &Value| !matches!(value, Value::Null | Value::Bool(false));
-        for (name, value) in &self.0 {
-            if known.contains(&name.as_str()) {
-                if asks(value) {
-                    return Err(ApiError::invalid(format!("{name} is not supported by this server; leave it out")));
-                }
-            } else {
-                let name: String = name.chars().filter(|c| !c.is_control()).take(NAME_SHOWN).collect();
-                return Err(ApiError::invalid(format!("there is no field `{name}`; check its spelling")));
-            }
-        }
-        Ok(())
+    pub(super) fn finish(self) -> Result<(), ApiError> {
+        let Some(name) = self.0.keys().next() else { return Ok(()) };
+        let name: String = name.chars().filter(|c| !c.is_control()).take(NAME_SHOWN).collect();
+        Err(ApiError::invalid(format!("there is no field `{name}`; check its spelling")))
     }
+}
+
+/// A value of another type than its field's, which may be a secret all the same.
+fn wrong(mut value: Value, message: String) -> ApiError {
+    wipe(&mut value);
+    ApiError::invalid(message)
 }
 
 #[cfg(test)]
@@ -229,10 +256,17 @@ mod tests {
 
     #[test]
     fn a_field_that_is_left_over_is_named() {
-        let known = ["cookies", "allow_multiple_sessions"];
-        assert!(fields(r#"{"cookies": null, "allow_multiple_sessions": false}"#).finish(&known).is_ok());
-        assert!(format!("{:?}", fields(r#"{"cookies": []}"#).finish(&known)).contains("cookies is not supported"));
-        assert!(format!("{:?}", fields(r#"{"secret_reff": null}"#).finish(&known)).contains("`secret_reff`"));
+        assert!(fields("{}").finish().is_ok());
+        assert!(format!("{:?}", fields(r#"{"secret_reff": null}"#).finish()).contains("`secret_reff`"));
+    }
+
+    #[test]
+    fn a_field_that_is_not_there_is_kept_and_null_clears_it() {
+        let alias = |json: &str| fields(json).change("user_alias", Fields::text).unwrap();
+        assert_eq!(alias("{}"), Change::Keep);
+        assert_eq!(alias(r#"{"user_alias": null}"#), Change::Clear);
+        assert_eq!(alias(r#"{"user_alias": "Main"}"#), Change::Set("Main".to_owned()));
+        assert!(fields(r#"{"user_alias": 7}"#).change("user_alias", Fields::text).is_err());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, patch, post};
 use axum::{Router, middleware};
 use keyway::Broker;
 use tokio::sync::Semaphore;
@@ -47,8 +47,10 @@ pub fn router(broker: Broker) -> Router {
         )
         .route("/secret-providers/{id}/clear-cache", post(secret_providers::clear_cache))
         .route("/secret-providers/{id}/items", get(secret_providers::items))
-        .route("/vault", get(vault::read).post(vault::create))
+        .route("/vault", get(vault::read).post(vault::create).put(vault::update).delete(vault::delete))
         .route("/vault/resolve", post(resolve::resolve))
+        .route("/vault/tfa-code", get(vault::tfa_code))
+        .route("/vault/clear-browser-state", patch(vault::clear_browser_state))
         .layer(middleware::from_fn_with_state(places, observe::bounded))
         .route("/healthz", get(health::healthz))
         .fallback(unknown_path)

@@ -45,7 +45,7 @@ fn request(mut fields: Fields) -> Result<ResolveRequest, ApiError> {
     if let Some(revision) = fields.text("rejected")? {
         request = request.rejected(revision);
     }
-    fields.finish(&[])?;
+    fields.finish()?;
     Ok(request)
 }
 

@@ -112,7 +112,7 @@ pub(super) async fn create(
         cache_ttl: cache_ttl(&mut fields)?.unwrap_or_default(),
     };
     fields.ignore(&SERVER_MANAGED);
-    fields.finish(&[])?;
+    fields.finish()?;
     match api.broker.connect(&access, new).await {
         // Here it is a word of the request that is wrong, and not repeated: it may be anything.
         Err(BrokerError::ProviderNotInstalled { installed, .. }) => Err(ApiError::invalid(format!(
@@ -150,7 +150,7 @@ pub(super) async fn update(
         return Err(ApiError::invalid("provider_type cannot be changed; create another connection instead"));
     }
     fields.ignore(&SERVER_MANAGED);
-    fields.finish(&[])?;
+    fields.finish()?;
     Ok(Json(api.broker.update_connection(&access, id, changes).await?.into()))
 }
 

@@ -11,3 +11,4 @@ mod providers;
 mod resolving;
 mod serve;
 mod support;
+mod vault;

@@ -289,9 +289,10 @@ impl Storage for SqliteStorage {
 
     async fn insert_entry(&self, entry: &EntryRecord) -> Result<(), StorageError> {
         query(
-            "INSERT INTO vault_entries (id, workspace_id, permissioned_user_id, domain, user_alias, tfa_method, connection_id,
-                 secret_ref, cache_ttl_seconds, sealed_credentials, version, created_at, updated_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO vault_entries (id, workspace_id, permissioned_user_id, domain, user_alias, tfa_method, passkey,
+                 connection_id, secret_ref, cache_ttl_seconds, sealed_credentials, sealed_attributes, session_data_set_at,
+                 version, created_at, updated_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(entry.id.as_uuid())
         .bind(entry.workspace_id.as_uuid())
@@ -299,16 +300,70 @@ impl Storage for SqliteStorage {
         .bind(&entry.domain)
         .bind(&entry.user_alias)
         .bind(entry.tfa_method.map(|method| method.to_string()))
+        .bind(entry.passkey)
         .bind(entry.connection_id.map(|id| id.as_uuid()))
         .bind(&entry.secret_ref)
         .bind(entry.cache_ttl_seconds)
         .bind(&entry.sealed_credentials)
+        .bind(&entry.sealed_attributes)
+        .bind(entry.session_data_set_at.map(Timestamp::as_millisecond))
         .bind(signed(entry.version))
         .bind(entry.created_at.as_millisecond())
         .bind(entry.updated_at.as_millisecond())
         .execute(&self.pool)
         .await?;
         Ok(())
+    }
+
+    async fn update_entry(&self, entry: &EntryRecord, expected: u64) -> Result<bool, StorageError> {
+        let done = query(
+            "UPDATE vault_entries SET permissioned_user_id = ?, domain = ?, user_alias = ?, tfa_method = ?, passkey = ?,
+                 connection_id = ?, secret_ref = ?, cache_ttl_seconds = ?, sealed_credentials = ?, sealed_attributes = ?,
+                 session_data_set_at = ?, version = ?, updated_at = ?
+             WHERE workspace_id = ? AND id = ? AND version = ?",
+        )
+        .bind(&entry.permissioned_user_id)
+        .bind(&entry.domain)
+        .bind(&entry.user_alias)
+        .bind(entry.tfa_method.map(|method| method.to_string()))
+        .bind(entry.passkey)
+        .bind(entry.connection_id.map(|id| id.as_uuid()))
+        .bind(&entry.secret_ref)
+        .bind(entry.cache_ttl_seconds)
+        .bind(&entry.sealed_credentials)
+        .bind(&entry.sealed_attributes)
+        .bind(entry.session_data_set_at.map(Timestamp::as_millisecond))
+        .bind(signed(entry.version))
+        .bind(entry.updated_at.as_millisecond())
+        .bind(entry.workspace_id.as_uuid())
+        .bind(entry.id.as_uuid())
+        .bind(signed(expected))
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn delete_entry(
+        &self,
+        workspace: WorkspaceId,
+        entry: &EntrySelector,
+    ) -> Result<Option<EntryRecord>, StorageError> {
+        match entry {
+            EntrySelector::Id(id) => query("DELETE FROM vault_entries WHERE workspace_id = ? AND id = ? RETURNING *")
+                .bind(workspace.as_uuid())
+                .bind(id.as_uuid()),
+            EntrySelector::Pair { permissioned_user_id, domain } => query(
+                "DELETE FROM vault_entries WHERE workspace_id = ? AND permissioned_user_id = ? AND domain = ? RETURNING *",
+            )
+            .bind(workspace.as_uuid())
+            .bind(permissioned_user_id)
+            .bind(domain),
+        }
+        .fetch_optional(&self.pool)
+        .await?
+        .as_ref()
+        .map(rows::entry)
+        .transpose()
     }
 
     async fn entry(&self, workspace: WorkspaceId, entry: &EntrySelector) -> Result<Option<EntryRecord>, StorageError> {

@@ -81,6 +81,7 @@ pub(super) fn entry(row: &SqliteRow) -> Result<EntryRecord, StorageError> {
         tfa_method: tfa_method
             .map(|method| method.parse().map_err(|_| StorageError::Corrupt { column: "tfa_method" }))
             .transpose()?,
+        passkey: row.try_get("passkey")?,
         connection_id: row.try_get::<Option<Uuid>, _>("connection_id")?.map(Into::into),
         secret_ref: row.try_get("secret_ref")?,
         cache_ttl_seconds: row
@@ -88,6 +89,8 @@ pub(super) fn entry(row: &SqliteRow) -> Result<EntryRecord, StorageError> {
             .map(|seconds| u32::try_from(seconds).map_err(|_| StorageError::Corrupt { column: "cache_ttl_seconds" }))
             .transpose()?,
         sealed_credentials: row.try_get("sealed_credentials")?,
+        sealed_attributes: row.try_get("sealed_attributes")?,
+        session_data_set_at: optional_time(row, "session_data_set_at")?,
         version: number(row, "version")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,

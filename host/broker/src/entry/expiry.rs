@@ -1,0 +1,66 @@
+//! When an entry's session data expires.
+//!
+//! Two intervals may be set, in PostgreSQL's notation: the age that session data may reach, and how long it may lie
+//! unused. What uses session data is a browser, of which the broker knows nothing: the last use that it knows of is when
+//! the data was set, because whoever drives the browser stores it then. So both count from there.
+
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
+
+use super::Attributes;
+
+/// Reads an interval as PostgreSQL writes it: `01:30:00`, `7 days`, `1 year 2 mons 3 days 04:05:06`. Not negative.
+pub(super) fn parse(text: &str) -> Option<Span> {
+    // jiff's notation for people is the same but for one abbreviation.
+    let words = text.split_whitespace().map(|word| match word {
+        "mon" | "mons" => "months",
+        word => word,
+    });
+    let span: Span = words.collect::<Vec<_>>().join(" ").parse().ok()?;
+    // What cannot be added to a date is no expiry.
+    let sum = after(Timestamp::UNIX_EPOCH, span)?;
+    (!span.is_negative() && sum >= Timestamp::UNIX_EPOCH).then_some(span)
+}
+
+/// The earlier of the two expiries; `None` when there is no session data, or none set.
+pub(super) fn effective(attributes: &Attributes, session_data_set_at: Option<Timestamp>) -> Option<Timestamp> {
+    let set_at = session_data_set_at?;
+    ["expiry_time_from_last_use", "expiry_time_from_session_data_set"]
+        .into_iter()
+        .filter_map(|name| after(set_at, parse(&attributes.text(name)?)?))
+        .min()
+}
+
+fn after(time: Timestamp, span: Span) -> Option<Timestamp> {
+    Some(time.to_zoned_datetime(TimeZone::UTC).checked_add(span).ok()?.timestamp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(text: &str) -> Option<i64> {
+        after(Timestamp::UNIX_EPOCH, parse(text)?).map(Timestamp::as_second)
+    }
+
+    #[test]
+    fn intervals_are_read_as_postgresql_writes_them() {
+        let hour = 3_600;
+        for (text, expected) in [
+            ("01:30:00", hour + hour / 2),
+            ("7 days 00:00:00", 7 * 24 * hour),
+            ("7 days", 7 * 24 * hour),
+            ("1 day", 24 * hour),
+            ("1 mon", 31 * 24 * hour),
+            ("2 mons 1 day 00:00:01", 60 * 24 * hour + 1),
+            ("1 year", 365 * 24 * hour),
+            ("30 minutes", hour / 2),
+            ("00:00:00", 0),
+        ] {
+            assert_eq!(seconds(text), Some(expected), "{text}");
+        }
+        for text in ["", "soon", "-01:30:00", "7", "1 day -02:00:00", "99999999 years", "01:30:00; DROP TABLE x"] {
+            assert_eq!(seconds(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Resolving an entry with credentials of its own: they are opened with the workspace's client key when they are needed,
+//! and never kept in that form. There is nothing to cache; so what is resolved is always what is stored.
+
+use std::time::Instant;
+
+use keyway_runtime::Fields;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::broker::Broker;
+use crate::cache::{OneTimeCode, Source};
+use crate::client_key::ClientKey;
+use crate::error::BrokerError;
+use crate::resolve::{Resolution, Timings};
+use crate::storage::EntryRecord;
+use crate::totp::Totp;
+
+impl Broker {
+    /// The values of an entry that is not bound. Its revision is the number of times it was stored.
+    pub(crate) async fn resolve_own(
+        &self,
+        entry: &EntryRecord,
+        fields: Fields,
+        rejected: Option<&str>,
+        started: Instant,
+    ) -> Result<Resolution, BrokerError> {
+        let own = self.open_credentials(entry).await?;
+        let keys = self.keyring().get(entry.workspace_id).await?;
+        let value = |field, wanted: bool, ciphertext: Option<&str>| match ciphertext {
+            Some(ciphertext) if wanted => open(keys.client(), field, ciphertext),
+            _ => Ok(None),
+        };
+        let revision = entry.version.to_string();
+        let secret = value("tfa_secret", fields.one_time_code, own.tfa_secret.as_deref())?;
+        Ok(Resolution {
+            username: value("user_name", fields.username, own.user_name.as_deref())?,
+            password: value("password", fields.password, own.password.as_deref())?,
+            source: Source::Live,
+            // A secret that makes no code must not stand in the way of the login, as on an item.
+            one_time_code: secret.and_then(|secret| self.code_of(&secret)),
+            code_revision: fields.one_time_code.then(|| revision.clone()),
+            rejected_is_current: rejected == Some(&*revision),
+            revision,
+            timings: Timings { total: started.elapsed(), provider: None },
+        })
+    }
+
+    /// The one-time code of an entry that is not bound; `None` when it has no secret that makes one.
+    pub(super) async fn own_code(&self, entry: &EntryRecord) -> Result<Option<OneTimeCode>, BrokerError> {
+        let own = self.open_credentials(entry).await?;
+        let Some(ciphertext) = own.tfa_secret else { return Ok(None) };
+        let keys = self.keyring().get(entry.workspace_id).await?;
+        Ok(open(keys.client(), "tfa_secret", &ciphertext)?.and_then(|secret| self.code_of(&secret)))
+    }
+
+    fn code_of(&self, secret: &SecretString) -> Option<OneTimeCode> {
+        let now = u64::try_from(self.timestamp().as_second()).unwrap_or_default();
+        Totp::parse(secret.expose_secret()).ok().map(|totp| totp.code_at(now))
+    }
+}
+
+/// What was checked when it was written must open.
+fn open(key: &ClientKey, field: &str, ciphertext: &str) -> Result<Option<SecretString>, BrokerError> {
+    let opened = key.decrypt(ciphertext);
+    opened
+        .map_err(|_| BrokerError::Host(format!("the {field} of a vault entry does not open with its workspace's key")))
+}

@@ -1,0 +1,128 @@
+//! Between a vault entry and its row: credentials and attributes are sealed, each bound to its row and version.
+
+use super::{Attributes, Binding, CredentialSource, Credentials, VaultEntry};
+use crate::broker::Broker;
+use crate::cache_ttl::CacheTtl;
+use crate::codec::{self, CodecError, Decoder};
+use crate::envelope::{EnvelopeError, Place};
+use crate::error::BrokerError;
+use crate::storage::EntryRecord;
+
+const CREDENTIALS: &str = "sealed_credentials";
+const ATTRIBUTES: &str = "sealed_attributes";
+
+impl Broker {
+    /// The entry as the row's version `version`.
+    pub(super) async fn seal_entry(&self, entry: &VaultEntry, version: u64) -> Result<EntryRecord, BrokerError> {
+        let binding = entry.binding();
+        let mut record = EntryRecord {
+            id: entry.id,
+            workspace_id: entry.workspace_id,
+            permissioned_user_id: entry.permissioned_user_id.clone(),
+            domain: entry.domain.clone(),
+            user_alias: entry.user_alias.clone(),
+            tfa_method: entry.tfa_method,
+            passkey: entry.passkey,
+            connection_id: binding.map(|binding| binding.connection_id),
+            secret_ref: binding.map(|binding| binding.reference.clone()),
+            cache_ttl_seconds: binding.and_then(|binding| binding.cache_ttl).map(CacheTtl::seconds),
+            sealed_credentials: None,
+            sealed_attributes: None,
+            session_data_set_at: entry.session_data_set_at,
+            version,
+            created_at: entry.created_at,
+            updated_at: entry.updated_at,
+        };
+        if let CredentialSource::Own(own) = &entry.credentials
+            && !own.is_empty()
+        {
+            let fields = [&own.user_name, &own.password, &own.tfa_secret].map(|field| field.as_deref());
+            record.sealed_credentials = Some(self.seal_column(&record, CREDENTIALS, &fields).await?);
+        }
+        if !entry.attributes.is_empty() {
+            let fields: Vec<_> = entry.attributes.iter().flat_map(|(name, json)| [Some(name), Some(json)]).collect();
+            record.sealed_attributes = Some(self.seal_column(&record, ATTRIBUTES, &fields).await?);
+        }
+        Ok(record)
+    }
+
+    /// The entry that is in a row.
+    pub(super) async fn open_entry(&self, record: EntryRecord) -> Result<VaultEntry, BrokerError> {
+        let credentials = match binding_of(&record) {
+            Some(binding) => CredentialSource::Bound(binding),
+            None => CredentialSource::Own(self.open_credentials(&record).await?),
+        };
+        let attributes = match &record.sealed_attributes {
+            None => Attributes::default(),
+            Some(sealed) => {
+                let row = record.id.as_uuid();
+                let place = place(&record, row.as_bytes(), ATTRIBUTES);
+                self.keyring().open_sealed(&place, sealed, read_attributes).await?
+            }
+        };
+        Ok(VaultEntry {
+            id: record.id,
+            workspace_id: record.workspace_id,
+            permissioned_user_id: record.permissioned_user_id,
+            domain: record.domain,
+            user_alias: record.user_alias,
+            tfa_method: record.tfa_method,
+            passkey: record.passkey,
+            credentials,
+            attributes,
+            session_data_set_at: record.session_data_set_at,
+            created_at: record.created_at,
+            updated_at: record.updated_at,
+        })
+    }
+
+    /// The credentials of an entry that is not bound, as clients encrypted them.
+    pub(super) async fn open_credentials(&self, record: &EntryRecord) -> Result<Credentials, BrokerError> {
+        let Some(sealed) = &record.sealed_credentials else { return Ok(Credentials::default()) };
+        let row = record.id.as_uuid();
+        let place = place(record, row.as_bytes(), CREDENTIALS);
+        self.keyring().open_sealed(&place, sealed, read_credentials).await
+    }
+
+    async fn seal_column(
+        &self,
+        record: &EntryRecord,
+        column: &'static str,
+        fields: &[Option<&str>],
+    ) -> Result<Vec<u8>, BrokerError> {
+        let fields: Vec<_> = fields.iter().map(|field| field.map(str::as_bytes)).collect();
+        let plaintext = codec::encode(&fields).map_err(|_| EnvelopeError::TooLarge)?;
+        let row = record.id.as_uuid();
+        self.keyring().seal(&place(record, row.as_bytes(), column), &plaintext).await
+    }
+}
+
+/// An entry's binding, if it has one.
+pub(crate) fn binding_of(record: &EntryRecord) -> Option<Binding> {
+    let (connection_id, reference) = record.connection_id.zip(record.secret_ref.clone())?;
+    Some(Binding { connection_id, reference, cache_ttl: record.cache_ttl_seconds.map(CacheTtl::from_seconds) })
+}
+
+fn place<'a>(record: &EntryRecord, row: &'a [u8], column: &'a str) -> Place<'a> {
+    Place { workspace: record.workspace_id, table: "vault_entries", row, column, version: record.version }
+}
+
+fn read_credentials(plaintext: &[u8]) -> Result<Credentials, CodecError> {
+    let mut fields = Decoder::new(plaintext)?;
+    let mut next = || fields.optional_text().map(|text| text.map(str::to_owned));
+    let credentials = Credentials { user_name: next()?, password: next()?, tfa_secret: next()? };
+    fields.finish()?;
+    Ok(credentials)
+}
+
+/// Names and values by turns.
+fn read_attributes(plaintext: &[u8]) -> Result<Attributes, CodecError> {
+    let mut fields = Decoder::new(plaintext)?;
+    let mut attributes = Attributes::default();
+    while fields.remaining() > 0 {
+        let name = fields.text()?;
+        attributes.restore(name, fields.text()?);
+    }
+    fields.finish()?;
+    Ok(attributes)
+}

@@ -1,0 +1,54 @@
+//! The current code of an entry's second factor.
+//!
+//! Nothing of it is kept: a code from an authenticator is made or fetched for this very call.
+
+use keyway_runtime::Fields;
+
+use super::TfaMethod;
+use super::sealed::binding_of;
+use crate::api_key::{Access, Scope};
+use crate::broker::Broker;
+use crate::cache::OneTimeCode;
+use crate::error::{BrokerError, NoTfaCode};
+use crate::storage::EntrySelector;
+
+/// The current code of a second factor. Not to be logged or kept.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TfaCode {
+    /// From the entry's own secret, or from the item that it is bound to.
+    Authenticator {
+        /// The code.
+        code: OneTimeCode,
+        /// For how many seconds it is still current: 1 up to its period.
+        expires_in_seconds: u64,
+    },
+}
+
+impl Broker {
+    /// The current code of an entry's second factor. Needs [`Scope::Api`]: whoever manages entries with an authenticator
+    /// has encrypted its secret, and the published clients ask with the same key.
+    ///
+    /// An entry without a method has the code of its item's one-time password, or of its own secret if there is one.
+    ///
+    /// # Errors
+    /// [`BrokerError::NotFound`], [`BrokerError::NoTfaCode`]; for a bound entry whatever the provider answers.
+    pub async fn tfa_code(&self, access: &Access, entry: &EntrySelector) -> Result<TfaCode, BrokerError> {
+        access.require(Scope::Api)?;
+        let record = self.entry_record(access.workspace(), entry).await?;
+        match record.tfa_method {
+            Some(TfaMethod::Email) => return Err(NoTfaCode::NoEmail.into()),
+            Some(method @ (TfaMethod::Sms | TfaMethod::MagicLink)) => return Err(NoTfaCode::Method(method).into()),
+            Some(TfaMethod::Authenticator) | None => {}
+        }
+        let code = if binding_of(&record).is_some() {
+            let resolution = self.resolve_record(&record, Fields::ONE_TIME_CODE, None).await?;
+            resolution.one_time_code.ok_or(NoTfaCode::NotOnItem)?
+        } else {
+            self.own_code(&record).await?.ok_or(NoTfaCode::NoSecondFactor)?
+        };
+        let now = u64::try_from(self.timestamp().as_second()).unwrap_or_default();
+        let left = code.expires_at.saturating_sub(now).clamp(1, u64::from(code.period_seconds).max(1));
+        Ok(TfaCode::Authenticator { code, expires_in_seconds: left })
+    }
+}

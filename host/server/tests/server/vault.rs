@@ -1,0 +1,296 @@
+//! `/vault` as its clients use it: changing, deleting, two-factor codes, and everything that an entry carries along.
+
+use keyway::ClientKey;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Api, assert_without};
+
+const PAIR: &str = "permissioned_user_id=acme-prod&domain=https%3A%2F%2Facme.com";
+
+impl Api {
+    fn encrypted(&self, value: &str) -> String {
+        ClientKey::from_hex(&self.encryption_key.as_str().into()).unwrap().encrypt(&value.into()).unwrap()
+    }
+
+    async fn with_body(&self, method: &str, path: &str, body: &Value) -> Answer {
+        let headers = [("cc-key", &*self.key), ("content-type", "application/json")];
+        self.send(method, path, &headers, body.to_string()).await
+    }
+
+    async fn put(&self, changes: Value) -> Answer {
+        self.with_body("PUT", "/vault", &named(changes)).await
+    }
+}
+
+/// With the entry's user and domain.
+fn named(fields: Value) -> Value {
+    let mut body = json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com"});
+    body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    body
+}
+
+/// Every field that a client may set and the server keeps.
+fn everything(api: &Api) -> Value {
+    json!({
+        "user_alias": "Main",
+        "user_name": api.encrypted("alice"),
+        "password": api.encrypted("hunter2-hunter2"),
+        "tfa_secret": api.encrypted("GEZDGNBVGY3TQOJQ"),
+        "tfa_method": "AUTHENTICATOR",
+        "allow_multiple_sessions": true,
+        "max_concurrency": 3,
+        "prevent_concurrency_during_login": false,
+        "persist_cookies": true,
+        "persist_local_storage": true,
+        "persist_session_storage": false,
+        "cookies": [{"name": "s", "value": "cookie-4711", "expirationDate": 1767225600.123, "storeId": null}],
+        "local_storage": {"https://acme.com": {"a": null}},
+        "session_storage": {},
+        "cookie_domain_to_store": "acme.com",
+        "skip_csrf_cookies": true,
+        "expiry_time_from_last_use": "01:30:00",
+        "expiry_time_from_session_data_set": "7 days 00:00:00",
+        "proxy": {"enable": true, "target_ip": "203.0.113.7"},
+        "proxy_setting": "custom",
+        "proxy_value": api.encrypted("http://user:word@proxy.example:8080"),
+        "proxy_string": "proxy",
+        "user_agent": "Mozilla/5.0",
+        "location": "Berlin",
+        "ip_address": "203.0.113.8",
+        "session_id": "session-1",
+        "user_id": "user-1",
+        "headers": [{"name": "X-Team", "value": "a"}],
+        "passkey": false,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_field_is_kept_and_comes_back() {
+    let (api, _) = Api::echo().await;
+    let sent = everything(&api);
+    let created = api.post("/vault", &named(sent.clone())).await.ok(201);
+    for (name, value) in sent.as_object().unwrap() {
+        assert_eq!(&created[name], value, "{name}");
+    }
+    assert_eq!(created["site_identifier"], "acme.com");
+    let set_at: jiff::Timestamp = created["session_data_set_at"].as_str().unwrap().parse().unwrap();
+    let expires: jiff::Timestamp = created["effective_expires_at"].as_str().unwrap().parse().unwrap();
+    assert_eq!(expires.as_second() - set_at.as_second(), 90 * 60);
+    assert_eq!(api.get(&format!("/vault?{PAIR}")).await.ok(200), created);
+    assert_eq!(api.get("/vault").await.ok(200), json!([created]));
+
+    // What a client got it may send back, whoever manages the field.
+    let answer = api.with_body("PUT", "/vault", &created).await.ok(200);
+    let without_times = |entry: &Value| {
+        let mut entry = entry.clone();
+        for time in ["updated_at", "session_data_set_at", "effective_expires_at"] {
+            entry.as_object_mut().unwrap().remove(time);
+        }
+        entry
+    };
+    assert_eq!(without_times(&answer), without_times(&created));
+
+    // And null clears each of them.
+    let nulls: Value = sent.as_object().unwrap().keys().map(|name| (name.clone(), Value::Null)).collect();
+    let cleared = api.put(nulls).await.ok(200);
+    for name in sent.as_object().unwrap().keys().filter(|name| *name != "passkey") {
+        assert_eq!(cleared[name], Value::Null, "{name}");
+    }
+    for name in ["session_data_set_at", "effective_expires_at"] {
+        assert_eq!(cleared[name], Value::Null, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_changes_what_it_mentions_by_pair_or_by_id() {
+    let (api, _) = Api::echo().await;
+    let created = api.post("/vault", &named(everything(&api))).await.ok(201);
+    let changed = api.put(json!({"user_alias": "Other"})).await.ok(200);
+    assert_eq!((&changed["user_alias"], &changed["password"]), (&"Other".into(), &created["password"]));
+
+    let id = &created["id"];
+    let by_id = api.with_body("PUT", "/vault", &json!({"id": id, "user_alias": null})).await.ok(200);
+    assert_eq!((&by_id["user_alias"], &by_id["permissioned_user_id"]), (&Value::Null, &"acme-prod".into()));
+    let renamed = json!({"id": id, "permissioned_user_id": "renamed", "domain": "https://acme.com"});
+    api.with_body("PUT", "/vault", &renamed).await.ok(200);
+    api.get(&format!("/vault?{PAIR}")).await.error(404, "NOT_FOUND");
+    let renamed = api.get("/vault?permissioned_user_id=renamed&domain=https://acme.com").await.ok(200);
+    assert_eq!(&renamed["id"], id);
+
+    api.put(json!({"user_alias": "x"})).await.error(404, "NOT_FOUND");
+    let unknown = json!({"id": "25290e80-bbd5-41b3-861e-dea30cc26e27", "user_alias": "x"});
+    api.with_body("PUT", "/vault", &unknown).await.error(404, "NOT_FOUND");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_changes_between_its_own_credentials_and_a_binding() {
+    let (api, connection) = Api::echo().await;
+    api.post("/vault", &named(everything(&api))).await.ok(201);
+    let binding = json!({"secret_provider_id": connection.id, "secret_ref": "echo://item/one"});
+    let bound = api.put(binding.clone()).await.ok(200);
+    for name in ["user_name", "password", "tfa_secret", "tfa_method", "secret_cache_ttl_seconds"] {
+        assert_eq!(bound[name], Value::Null, "{name}");
+    }
+    assert_eq!((&bound["secret_ref"], &bound["user_alias"]), (&"echo://item/one".into(), &"Main".into()));
+
+    let credentials = json!({"user_name": api.encrypted("bob"), "password": api.encrypted("word")});
+    let message = api.put(credentials.clone()).await.error(400, "VALIDATION_FAILED");
+    assert!(message.contains("provider-backed vault entries cannot include user_name, password"), "{message}");
+    assert!(message.contains("secret_provider_id and secret_ref as null"), "{message}");
+
+    let ttl = |seconds: Value| json!({"secret_cache_ttl_seconds": seconds});
+    assert_eq!(api.put(ttl(json!(60))).await.ok(200)["secret_cache_ttl_seconds"], 60);
+    assert_eq!(api.put(json!({"user_alias": "x"})).await.ok(200)["secret_cache_ttl_seconds"], 60);
+    assert_eq!(api.put(binding).await.ok(200)["secret_cache_ttl_seconds"], Value::Null);
+    for wrong in [json!(true), json!(1.5), json!("300"), json!(-1)] {
+        let message = api.put(ttl(wrong)).await.error(400, "VALIDATION_FAILED");
+        assert!(message.contains("must be a non-negative integer"), "{message}");
+    }
+
+    let mut unbound = credentials;
+    unbound["secret_provider_id"] = Value::Null;
+    unbound["secret_ref"] = Value::Null;
+    let own = api.put(unbound.clone()).await.ok(200);
+    assert_eq!((&own["user_name"], &own["secret_ref"]), (&unbound["user_name"], &Value::Null));
+
+    let passkey = api.put(json!({"passkey": true})).await.ok(200);
+    assert_eq!(passkey["passkey"], true);
+    let both = json!({"secret_provider_id": connection.id, "secret_ref": "echo://item/one"});
+    assert!(api.put(both).await.error(400, "VALIDATION_FAILED").contains("passkey, but not both"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_entry_is_gone_and_only_that() {
+    let (api, connection) = Api::echo().await;
+    let bound = json!({"secret_provider_id": connection.id, "secret_ref": "echo://item/one"});
+    api.post("/vault", &named(bound.clone())).await.ok(201);
+    let half = json!({"domain": "https://acme.com"});
+    api.with_body("DELETE", "/vault", &half).await.error(400, "VALIDATION_FAILED");
+    let deleted = api.with_body("DELETE", "/vault", &named(json!({"reason": "a client's own key"}))).await.ok(200);
+    assert_eq!(deleted, json!({"success": true}));
+    api.with_body("DELETE", "/vault", &named(json!({}))).await.error(404, "NOT_FOUND");
+    assert_eq!(api.get("/vault").await.ok(200), json!([]));
+    assert_eq!(api.get("/secret-providers").await.ok(200).as_array().unwrap().len(), 1);
+    let id = api.post("/vault", &named(bound)).await.ok(201)["id"].clone();
+    api.with_body("DELETE", "/vault", &json!({"id": id})).await.ok(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn browser_state_is_cleared_on_request() {
+    let (api, _) = Api::echo().await;
+    api.post("/vault", &named(everything(&api))).await.ok(201);
+    let path = "/vault/clear-browser-state";
+    assert_eq!(api.with_body("PATCH", path, &named(json!({}))).await.ok(200), json!({"success": true}));
+    let entry = api.get(&format!("/vault?{PAIR}")).await.ok(200);
+    for name in ["cookies", "local_storage", "session_storage", "session_data_set_at"] {
+        assert_eq!(entry[name], Value::Null, "{name}");
+    }
+    assert_eq!(entry["user_agent"], "Mozilla/5.0");
+    let unknown = json!({"permissioned_user_id": "nobody", "domain": "https://acme.com"});
+    api.with_body("PATCH", path, &unknown).await.error(404, "NOT_FOUND");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_two_factor_code_is_for_now_and_for_nobody_to_keep() {
+    let (api, connection) = Api::echo().await;
+    let path = format!("/vault/tfa-code?{PAIR}");
+    api.get(&path).await.error(404, "NOT_FOUND");
+    for query in ["", "?domain=https://acme.com", "?permissioned_user_id=acme-prod"] {
+        api.get(&format!("/vault/tfa-code{query}")).await.error(400, "VALIDATION_FAILED");
+    }
+    api.post("/vault", &named(everything(&api))).await.ok(201);
+    let check = |answer: &Answer| {
+        let code = answer.ok(200);
+        assert_eq!(answer.headers["cache-control"], "no-store");
+        assert_eq!(code["type"], "authenticator");
+        assert!(code["code"].as_str().unwrap().bytes().all(|byte| byte.is_ascii_digit()), "{code}");
+        assert!((1..=30).contains(&code["expires_in_seconds"].as_i64().unwrap()), "{code}");
+        assert_eq!(code.as_object().unwrap().len(), 3, "no received_at");
+    };
+    check(&api.get(&path).await);
+
+    for (method, status, code) in
+        [("EMAIL", 404, "NOT_FOUND"), ("SMS", 409, "CONFLICT"), ("MAGIC_LINK", 409, "CONFLICT")]
+    {
+        api.put(json!({"tfa_method": method})).await.ok(200);
+        api.get(&path).await.error(status, code);
+    }
+    api.put(json!({"tfa_method": null, "tfa_secret": null})).await.ok(200);
+    api.get(&path).await.error(409, "CONFLICT");
+    api.put(json!({"secret_provider_id": connection.id, "secret_ref": "echo://item/one"})).await.ok(200);
+    check(&api.get(&path).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attributes_of_the_wrong_type_are_refused_without_their_value() {
+    let (api, _) = Api::echo().await;
+    api.post("/vault", &named(json!({}))).await.ok(201);
+    let deep: Value = serde_json::from_str(&format!("{}{}", "[".repeat(100), "]".repeat(100))).unwrap();
+    let cases = [
+        ("cookies", json!("hunter2-hunter2"), "an array or an object"),
+        ("cookies", deep, "nested"),
+        ("local_storage", json!(true), "an array or an object"),
+        ("allow_multiple_sessions", json!("hunter2-hunter2"), "true or false"),
+        ("max_concurrency", json!(true), "a positive integer"),
+        ("max_concurrency", json!(0), "a positive integer"),
+        ("expiry_time_from_last_use", json!("hunter2-hunter2"), "7 days 00:00:00"),
+        ("proxy", json!({"enable": "hunter2-hunter2"}), "an object with enable"),
+        ("proxy_setting", json!("hunter2-hunter2"), "random, static, country or custom"),
+        ("proxy_value", json!("203.0.113.7"), "requires proxy_setting"),
+        ("headers", json!({"X": "hunter2-hunter2"}), "a list of objects"),
+        ("user_agent", json!(["hunter2-hunter2"]), "a string"),
+        ("user_agent", json!("x".repeat(3_000)), "too long"),
+        ("passkey", json!("hunter2-hunter2"), "true or false"),
+        ("nonsense", json!(1), "there is no field `nonsense`"),
+    ];
+    for (name, value, words) in cases {
+        for answer in [api.put(json!({name: value})).await, api.post("/vault", &named(json!({name: value}))).await] {
+            let message = answer.error(400, "VALIDATION_FAILED");
+            assert!(message.contains(words), "{name}: {message}");
+            assert_without(&answer.text, &["hunter2-hunter2"]);
+        }
+    }
+    let custom = json!({"proxy_setting": "custom", "proxy_value": "http://user:hunter2-hunter2@proxy.example"});
+    let answer = api.put(custom).await;
+    answer.error(401, "NOT_ENCRYPTED");
+    assert_without(&answer.text, &["hunter2-hunter2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_method_of_the_vault_needs_a_key_and_sees_its_own_workspace_only() {
+    let (api, _) = Api::echo().await;
+    api.post("/vault", &named(everything(&api))).await.ok(201);
+    let other = api.host.broker().create_workspace("Other", keyway::Scopes::from(keyway::Scope::Api)).await.unwrap();
+    let other_key = secrecy::ExposeSecret::expose_secret(&other.api_key);
+    let requests = [
+        ("PUT", "/vault".to_owned()),
+        ("DELETE", "/vault".to_owned()),
+        ("PATCH", "/vault/clear-browser-state".to_owned()),
+        ("GET", format!("/vault/tfa-code?{PAIR}")),
+    ];
+    for (method, path) in requests {
+        let body = if method == "GET" { String::new() } else { named(json!({})).to_string() };
+        let json = ("content-type", "application/json");
+        api.send(method, &path, &[json], body.clone()).await.error(401, "UNAUTHENTICATED");
+        api.send(method, &path, &[json, ("cc-key", "sk_guessed")], body.clone()).await.error(401, "UNAUTHENTICATED");
+        let answer = api.send(method, &path, &[json, ("cc-key", other_key)], body.clone()).await;
+        let foreign = answer.error(404, "NOT_FOUND");
+        let unknown = api
+            .send(
+                method,
+                &path.replace("acme-prod", "nobody"),
+                &[json, ("cc-key", other_key)],
+                body.replace("acme-prod", "nobody"),
+            )
+            .await;
+        assert_eq!(foreign, unknown.error(404, "NOT_FOUND"));
+        if method != "GET" {
+            let headers = [("cc-key", &*api.key), json];
+            api.send(method, &path, &headers, "{broken").await.error(400, "BAD_REQUEST");
+            api.send(method, &path, &[("cc-key", &*api.key), ("content-type", "text/plain")], "{}")
+                .await
+                .error(415, "UNSUPPORTED_MEDIA_TYPE");
+        }
+    }
+    assert_eq!(api.get("/vault").await.ok(200).as_array().unwrap().len(), 1);
+}

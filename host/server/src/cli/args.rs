@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use keyway::{ConnectionId, EntryId, TfaMethod};
 use keyway_runtime::{ApprovedDestination, ConnectTo};
 
+use super::entry_args::EntryCommand;
 use super::exit::EXIT_CODES;
 use crate::config_file::ConfigFile;
 use crate::demo::DemoOptions;
@@ -93,9 +94,9 @@ pub(crate) enum Command {
     Connection(ConnectionCommand),
     /// List the items that a connection can see
     Items(ItemsOptions),
-    /// Create a vault entry that is bound to an item (the same as `entry create`)
+    /// Create a vault entry that is bound to an item (the same as `entry create` with a reference)
     Bind(BindOptions),
-    /// Create and list vault entries
+    /// Create, change, show and delete vault entries, and read their two-factor codes
     #[command(subcommand)]
     Entry(EntryCommand),
     /// Resolve a vault entry: user name, password and the current one-time code
@@ -304,17 +305,6 @@ pub(crate) struct BindOptions {
     pub(crate) workspace: WorkspaceOption,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum EntryCommand {
-    /// Create a vault entry that is bound to an item
-    Create(BindOptions),
-    /// List the vault entries
-    List {
-        #[command(flatten)]
-        workspace: WorkspaceOption,
-    },
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct ResolveOptions {
     /// The vault entry's id
@@ -389,7 +379,7 @@ pub(crate) fn as_connection_id(text: &str) -> Option<ConnectionId> {
     text.parse().ok()
 }
 
-fn name_and_value(text: &str) -> Result<(String, String), String> {
+pub(super) fn name_and_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("write it as NAME=VALUE".to_owned()),
@@ -406,7 +396,7 @@ pub(crate) fn address_and_port(text: &str) -> Result<String, String> {
 }
 
 /// `off`, a number of seconds, or a number with `s`, `m`, `h` or `d`.
-fn cache_ttl(text: &str) -> Result<u32, String> {
+pub(super) fn cache_ttl(text: &str) -> Result<u32, String> {
     let wrong = || "write it as off, a number of seconds, or a number with s, m, h or d, as in 5m".to_owned();
     if text == "off" {
         return Ok(0);

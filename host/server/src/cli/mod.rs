@@ -7,6 +7,7 @@ pub(crate) mod args;
 pub(crate) mod config;
 pub(crate) mod connection;
 mod entry;
+mod entry_args;
 pub(crate) mod exit;
 mod key;
 pub(crate) mod output;

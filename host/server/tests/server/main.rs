@@ -4,6 +4,7 @@
 mod api;
 mod bad_requests;
 mod cli;
+mod cli_entry;
 mod config;
 mod connections;
 mod demo;

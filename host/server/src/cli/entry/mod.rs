@@ -1,0 +1,148 @@
+//! `keyway bind` and `keyway entry`.
+
+mod input;
+mod show;
+
+use keyway::{Change, EntryChanges, NewEntry, TfaCode};
+
+use super::App;
+use super::args::BindOptions;
+use super::entry_args::{CreateOptions, EntryCommand, UpdateOptions};
+use super::exit::CliError;
+use super::select;
+use crate::failure::Kind;
+use input::Input;
+use show::{Code, Deleted, Done, Entry, List, Row};
+
+pub(super) async fn run(app: &App, command: EntryCommand) -> Result<(), CliError> {
+    match command {
+        EntryCommand::Create(options) => create(app, *options).await,
+        EntryCommand::Update(options) => update(app, *options).await,
+        EntryCommand::Delete { entry, workspace } => {
+            let selector = entry.selector()?;
+            let host = app.open_without_providers().await?;
+            let access = select::workspace(host.broker(), &workspace).await?;
+            host.broker().delete_entry(&access, &selector).await?;
+            app.output.result(&Deleted::new());
+            host.close().await;
+            Ok(())
+        }
+        EntryCommand::Get { entry, reveal, workspace } => {
+            let selector = entry.selector()?;
+            let host = app.open_without_providers().await?;
+            let access = select::workspace(host.broker(), &workspace).await?;
+            let entry = host.broker().get_entry(&access, &selector).await?;
+            app.output.result(&Entry(Row::new(entry, reveal)));
+            host.close().await;
+            Ok(())
+        }
+        EntryCommand::List { workspace } => {
+            let host = app.open_without_providers().await?;
+            let access = select::workspace(host.broker(), &workspace).await?;
+            let (mut rows, mut next) = (Vec::new(), None);
+            loop {
+                let page = host.broker().list_entries(&access, next).await?;
+                rows.extend(page.entries.into_iter().map(|entry| Row::new(entry, false)));
+                next = page.next;
+                if next.is_none() {
+                    break;
+                }
+            }
+            app.output.result(&List(rows));
+            host.close().await;
+            Ok(())
+        }
+        EntryCommand::Code { entry, workspace } => {
+            let selector = entry.selector()?;
+            let host = app.open().await?;
+            let access = select::workspace(host.broker(), &workspace).await?;
+            let TfaCode::Authenticator { code, expires_in_seconds } =
+                host.broker().tfa_code(&access, &selector).await?
+            else {
+                return Err(CliError::new(Kind::Internal, "this kind of two-factor code cannot be printed yet"));
+            };
+            app.output.result(&Code::new(code, expires_in_seconds));
+            host.close().await;
+            Ok(())
+        }
+    }
+}
+
+/// `keyway bind`
+pub(super) async fn bind(app: &App, options: BindOptions) -> Result<(), CliError> {
+    create(app, options.into()).await
+}
+
+async fn create(app: &App, options: CreateOptions) -> Result<(), CliError> {
+    let is_bound = options.reference.is_some();
+    // With providers, so that a reference of the wrong form is refused.
+    let host = if is_bound { app.open().await? } else { app.open_without_providers().await? };
+    let access = select::workspace(host.broker(), &options.workspace).await?;
+    let mut new = NewEntry {
+        permissioned_user_id: options.user,
+        domain: options.domain,
+        user_alias: options.alias,
+        tfa_method: options.tfa_method,
+        passkey: options.passkey,
+        secret_cache_ttl_seconds: options.cache_ttl.map(i64::from),
+        ..NewEntry::default()
+    };
+    if let Some(reference) = options.reference {
+        new.secret_provider_id = Some(select::connection(host.broker(), &access, &options.connection).await?.id);
+        new.secret_ref = Some(reference);
+    }
+    let mut input = Input::new(host.broker(), &access);
+    let ask = !is_bound && !new.passkey;
+    (new.user_name, new.password, new.tfa_secret) = input.credentials(&options.credentials, ask).await?;
+    new.attributes = input.attributes(&options.attributes).await?;
+    let entry = host.broker().create_entry(&access, new).await?;
+    app.output.result(&Done::created(entry));
+    host.close().await;
+    Ok(())
+}
+
+async fn update(app: &App, options: UpdateOptions) -> Result<(), CliError> {
+    let selector = options.entry.selector()?;
+    let host = if options.bind.is_some() { app.open().await? } else { app.open_without_providers().await? };
+    let access = select::workspace(host.broker(), &options.workspace).await?;
+    let mut changes = EntryChanges {
+        permissioned_user_id: options.new_user,
+        domain: options.new_domain,
+        user_alias: options.alias.into(),
+        tfa_method: options.tfa_method.into(),
+        passkey: options.passkey,
+        secret_cache_ttl_seconds: options.cache_ttl.map(i64::from).into(),
+        ..EntryChanges::default()
+    };
+    if let Some(reference) = options.bind {
+        let connection = select::connection(host.broker(), &access, &options.connection).await?;
+        changes.secret_provider_id = Change::Set(connection.id);
+        changes.secret_ref = Change::Set(reference);
+    } else if options.unbind {
+        (changes.secret_provider_id, changes.secret_ref) = (Change::Clear, Change::Clear);
+    }
+    let mut input = Input::new(host.broker(), &access);
+    let (user_name, password, tfa_secret) = input.credentials(&options.credentials, false).await?;
+    (changes.user_name, changes.password, changes.tfa_secret) = (user_name.into(), password.into(), tfa_secret.into());
+    changes.attributes = input.attributes(&options.attributes).await?;
+    for name in &options.clear {
+        clear(&mut changes, name)?;
+    }
+    let entry = host.broker().update_entry(&access, &selector, changes).await?;
+    app.output.result(&Done::updated(entry));
+    host.close().await;
+    Ok(())
+}
+
+fn clear(changes: &mut EntryChanges, name: &str) -> Result<(), CliError> {
+    match name {
+        "user_alias" => changes.user_alias = Change::Clear,
+        "tfa_method" => changes.tfa_method = Change::Clear,
+        "user_name" => changes.user_name = Change::Clear,
+        "password" => changes.password = Change::Clear,
+        "tfa_secret" => changes.tfa_secret = Change::Clear,
+        "secret_cache_ttl_seconds" => changes.secret_cache_ttl_seconds = Change::Clear,
+        name => changes.attributes.set(name, "null").map_err(|error| CliError::usage(format!("--clear: {error}")))?,
+    }
+    Ok(())
+}

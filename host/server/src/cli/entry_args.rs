@@ -1,0 +1,191 @@
+//! Options of `keyway entry`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use keyway::{EntryId, EntrySelector, TfaMethod};
+
+use super::args::{BindOptions, ConnectionOption, WorkspaceOption, cache_ttl, name_and_value};
+use super::exit::CliError;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EntryCommand {
+    /// Create a vault entry: bound to an item, or with credentials of its own
+    Create(Box<CreateOptions>),
+    /// Change a vault entry; what is not mentioned stays as it is
+    Update(Box<UpdateOptions>),
+    /// Delete a vault entry; its connection and its item stay
+    Delete {
+        #[command(flatten)]
+        entry: EntryOption,
+        #[command(flatten)]
+        workspace: WorkspaceOption,
+    },
+    /// Show a vault entry, without credentials
+    Get {
+        #[command(flatten)]
+        entry: EntryOption,
+        /// Show cookies, browser storages and other attributes that may let somebody in
+        #[arg(long)]
+        reveal: bool,
+        #[command(flatten)]
+        workspace: WorkspaceOption,
+    },
+    /// List the vault entries
+    List {
+        #[command(flatten)]
+        workspace: WorkspaceOption,
+    },
+    /// Print the current code of a vault entry's second factor
+    Code {
+        #[command(flatten)]
+        entry: EntryOption,
+        #[command(flatten)]
+        workspace: WorkspaceOption,
+    },
+}
+
+/// Which vault entry a command is about.
+#[derive(Debug, Args)]
+pub(crate) struct EntryOption {
+    /// The vault entry's id
+    #[arg(conflicts_with_all = ["user", "domain"])]
+    entry: Option<EntryId>,
+    /// The entry's user, with --domain
+    #[arg(long, value_name = "USER", requires = "domain")]
+    user: Option<String>,
+    /// The entry's site, with --user
+    #[arg(long, value_name = "URL", requires = "user")]
+    domain: Option<String>,
+}
+
+impl EntryOption {
+    pub(crate) fn selector(self) -> Result<EntrySelector, CliError> {
+        match (self.entry, self.user, self.domain) {
+            (Some(id), _, _) => Ok(EntrySelector::Id(id)),
+            (None, Some(permissioned_user_id), Some(domain)) => {
+                Ok(EntrySelector::Pair { permissioned_user_id, domain })
+            }
+            _ => Err(CliError::usage("name the vault entry by its id, or by --user and --domain")),
+        }
+    }
+}
+
+/// Credentials of an entry's own. They are encrypted under the workspace's key before they are stored.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Credentials of its own, never as arguments, which other users of the machine can see")]
+pub(crate) struct CredentialOptions {
+    /// A file with the user name, `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) user_name_file: Option<PathBuf>,
+    /// A file with the password, `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// A file with the authenticator's secret (base32, or its otpauth:// URL), `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tfa_secret_file: Option<PathBuf>,
+}
+
+/// What an entry carries along, by the names of the HTTP API.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Attributes, named as in the HTTP API")]
+pub(crate) struct AttributeOptions {
+    /// An attribute, as in persist_cookies=true or user_agent=Mozilla/5.0; may be given more than once
+    #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
+    pub(crate) set: Vec<(String, String)>,
+    /// An attribute from a file, as in cookies=cookies.json; the only way for those that may let somebody in. The address of a proxy of your own
+    /// (proxy_value with proxy_setting=custom) is encrypted on the way. May be given more than once
+    #[arg(long, value_name = "NAME=FILE", value_parser = name_and_value)]
+    pub(crate) set_file: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateOptions {
+    /// The item's reference as `keyway items` shows it, for example op://<vaultId>/<itemId>. Without it the entry has credentials of its own, from files or asked for
+    pub(crate) reference: Option<String>,
+    /// The user the entry belongs to, as your platform calls them
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: String,
+    /// The site, for example https://acme.com
+    #[arg(long, value_name = "URL")]
+    pub(crate) domain: String,
+    /// What people call the entry
+    #[arg(long)]
+    pub(crate) alias: Option<String>,
+    /// How the second factor arrives: AUTHENTICATOR (with credentials of its own), EMAIL, SMS or MAGIC_LINK
+    #[arg(long, value_name = "METHOD")]
+    pub(crate) tfa_method: Option<TfaMethod>,
+    /// The entry uses a passkey; not with an item
+    #[arg(long, conflicts_with = "reference")]
+    pub(crate) passkey: bool,
+    /// A cache duration of its own, in place of the connection's: off, seconds, or as in 5m, 1h, 24h
+    #[arg(long, value_name = "DURATION", value_parser = cache_ttl, requires = "reference")]
+    pub(crate) cache_ttl: Option<u32>,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionOption,
+    #[command(flatten)]
+    pub(crate) workspace: WorkspaceOption,
+    #[command(flatten)]
+    pub(crate) credentials: CredentialOptions,
+    #[command(flatten)]
+    pub(crate) attributes: AttributeOptions,
+}
+
+impl From<BindOptions> for CreateOptions {
+    fn from(options: BindOptions) -> Self {
+        Self {
+            reference: Some(options.reference),
+            user: options.user,
+            domain: options.domain,
+            alias: options.alias,
+            tfa_method: options.tfa_method,
+            passkey: false,
+            cache_ttl: options.cache_ttl,
+            connection: options.connection,
+            workspace: options.workspace,
+            credentials: CredentialOptions::default(),
+            attributes: AttributeOptions::default(),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpdateOptions {
+    #[command(flatten)]
+    pub(crate) entry: EntryOption,
+    /// Another user
+    #[arg(long, value_name = "USER")]
+    pub(crate) new_user: Option<String>,
+    /// Another site
+    #[arg(long, value_name = "URL")]
+    pub(crate) new_domain: Option<String>,
+    /// What people call the entry
+    #[arg(long)]
+    pub(crate) alias: Option<String>,
+    /// How the second factor arrives: AUTHENTICATOR, EMAIL, SMS or MAGIC_LINK
+    #[arg(long, value_name = "METHOD")]
+    pub(crate) tfa_method: Option<TfaMethod>,
+    /// Whether the entry uses a passkey: true or false
+    #[arg(long, value_name = "BOOLEAN")]
+    pub(crate) passkey: Option<bool>,
+    /// Bind the entry to this item; its own credentials are erased
+    #[arg(long, value_name = "REFERENCE", conflicts_with = "unbind")]
+    pub(crate) bind: Option<String>,
+    /// Leave the item; credentials of its own may be given at the same time
+    #[arg(long)]
+    pub(crate) unbind: bool,
+    /// A cache duration of its own, in place of the connection's: off, seconds, or as in 5m, 1h, 24h
+    #[arg(long, value_name = "DURATION", value_parser = cache_ttl)]
+    pub(crate) cache_ttl: Option<u32>,
+    /// Clear a value by its name in the HTTP API, as in user_alias, tfa_secret or cookies; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    pub(crate) clear: Vec<String>,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionOption,
+    #[command(flatten)]
+    pub(crate) workspace: WorkspaceOption,
+    #[command(flatten)]
+    pub(crate) credentials: CredentialOptions,
+    #[command(flatten)]
+    pub(crate) attributes: AttributeOptions,
+}

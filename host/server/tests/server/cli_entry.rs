@@ -1,0 +1,117 @@
+//! `keyway entry`: a whole life on the command line, and what it does not print.
+
+use serde_json::{Value, json};
+
+use crate::support::{Folder, assert_without};
+
+const ECHO: &[&str] = &["fixtures/echo"];
+const SECRETS: &[&str] = &["hunter2-hunter2", "GEZDGNBVGY3TQOJQ", "cookie-4711", "user:word@proxy.example"];
+const PAIR: [&str; 4] = ["--user", "acme-prod", "--domain", "https://acme.com"];
+
+fn file(folder: &Folder, name: &str, text: &str) -> String {
+    let path = folder.path().join(name);
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn entry<'a>(command: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    ["entry", command, "--json"].into_iter().chain(PAIR).chain(more.iter().copied()).collect()
+}
+
+#[test]
+fn an_entry_lives_its_whole_life_on_the_command_line() {
+    let folder = Folder::connected(ECHO);
+    let (user_name, secret) = (file(&folder, "user", "alice\n"), file(&folder, "secret", "GEZDGNBVGY3TQOJQ"));
+    let cookies = format!("cookies={}", file(&folder, "cookies", r#"[{"value": "cookie-4711"}]"#));
+    let proxy = format!("proxy_value={}", file(&folder, "proxy", "http://user:word@proxy.example:8080"));
+    let create = entry(
+        "create",
+        &[
+            "--user-name-file",
+            &user_name,
+            "--password-file",
+            "-",
+            "--tfa-secret-file",
+            &secret,
+            "--tfa-method",
+            "AUTHENTICATOR",
+            "--set",
+            "persist_cookies=true",
+            "--set",
+            "user_agent=Mozilla/5.0",
+            "--set",
+            "proxy_setting=custom",
+            "--set-file",
+            &proxy,
+            "--set-file",
+            &cookies,
+        ],
+    );
+    let created = folder.run_with(&create, "hunter2-hunter2\n").ok();
+    assert_without(&created.all(), SECRETS);
+    let row = created.json();
+    assert_eq!(row["own_credentials"], json!(["user_name", "password", "tfa_secret"]));
+    assert_eq!(row["attributes"]["persist_cookies"], true);
+    assert_eq!(
+        (&row["attributes"]["user_agent"], &row["attributes"]["cookies"]),
+        (&"Mozilla/5.0".into(), &Value::Null)
+    );
+
+    let id = row["id"].as_str().unwrap();
+    let resolved = folder.run(&["resolve", id, "--json", "--reveal"]).ok().json();
+    assert_eq!(
+        (&resolved["username"]["value"], &resolved["password"]["value"]),
+        (&"alice".into(), &"hunter2-hunter2".into())
+    );
+    let code = folder.run(&entry("code", &[])).ok().json();
+    assert_eq!((code["type"].as_str(), code["code"].as_str().unwrap().len()), (Some("authenticator"), 6));
+
+    let shown = folder.run(&["entry", "get", id]).ok();
+    assert!(shown.stdout.contains("its own (user_name, password, tfa_secret)"), "{shown:#?}");
+    assert_without(&shown.all(), SECRETS);
+    let revealed = folder.run(&["entry", "get", id, "--reveal", "--json"]).ok().json();
+    assert_eq!(revealed["attributes"]["cookies"], json!([{"value": "cookie-4711"}]));
+
+    let updated =
+        folder.run(&entry("update", &["--alias", "Main", "--clear", "cookies", "--set", "max_concurrency=2"]));
+    let updated = updated.ok().json();
+    assert_eq!((&updated["user_alias"], &updated["attributes"]["max_concurrency"]), (&"Main".into(), &2.into()));
+    assert!(updated["attributes"].get("cookies").is_none());
+
+    let bound = folder.run(&entry("update", &["--bind", "echo://item/one", "--cache-ttl", "1h"])).ok().json();
+    assert_eq!((&bound["credentials"], &bound["own_credentials"]), (&"provider".into(), &json!([])));
+    assert_eq!((&bound["secret_cache_ttl_seconds"], &bound["tfa_method"]), (&3_600.into(), &Value::Null));
+    let unbound = folder.run_with(&entry("update", &["--unbind", "--password-file", "-"]), "hunter2-hunter2").ok();
+    assert_eq!(unbound.json()["own_credentials"], json!(["password"]));
+
+    assert_eq!(folder.run(&entry("delete", &[])).ok().json(), json!({"deleted": true}));
+    folder.run(&entry("delete", &[])).failed(3);
+    assert_eq!(folder.run(&["entry", "list", "--json"]).ok().json(), json!([]));
+}
+
+#[test]
+fn what_is_wrong_is_said_before_anything_is_stored() {
+    let folder = Folder::connected(ECHO);
+    folder.bind("acme-prod", "echo://item/one");
+    let cases: [(&[&str], i32, &str); 9] = [
+        (&["--password-file", "-"], 4, "provider-backed vault entries cannot include password"),
+        (&["--tfa-method", "AUTHENTICATOR"], 4, "AUTHENTICATOR is not available"),
+        (&["--passkey", "true"], 4, "passkey, but not both"),
+        (&["--set", "cookies=[]"], 2, "--set-file cookies=FILE"),
+        (&["--set", "max_concurrency=none"], 4, "a positive integer"),
+        (&["--set", "nonsense=1"], 4, "`nonsense`"),
+        (&["--clear", "nonsense"], 2, "`nonsense`"),
+        (&["--new-domain", "acme.com"], 4, "domain must be a URL"),
+        (&["--user-name-file", "-", "--password-file", "-"], 2, "one value only"),
+    ];
+    for (more, code, words) in cases {
+        let ran = folder.run_with(&entry("update", more), "hunter2-hunter2").failed(code);
+        assert!(ran.stderr.contains(words), "{words}: {ran:#?}");
+        assert_without(&ran.all(), SECRETS);
+    }
+    folder.run(&["entry", "get"]).failed(2);
+    folder.run(&["entry", "code", "25290e80-bbd5-41b3-861e-dea30cc26e27"]).failed(3);
+    folder.run(&["entry", "create", "--user", "b", "--domain", "https://acme.com", "--tfa-method", "SMS"]).ok();
+    let ran = folder.run(&["entry", "code", "--user", "b", "--domain", "https://acme.com"]).failed(4);
+    assert!(ran.stderr.contains("tfa_method SMS"), "{ran:#?}");
+}

@@ -12,6 +12,7 @@ mod emulator;
 mod node;
 mod process;
 mod programs;
+mod python;
 mod supervise;
 mod test;
 mod wasm_toolchain;

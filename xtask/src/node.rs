@@ -1,4 +1,4 @@
-//! The npm packages that interoperability tests use: the official client of the secret manager.
+//! The npm packages that whole-system tests use: the official SDKs of the secret manager and of the HTTP API's clients.
 
 use std::fs;
 use std::process::Command;

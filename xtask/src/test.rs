@@ -12,6 +12,7 @@ use crate::components;
 use crate::dependencies;
 use crate::node;
 use crate::process;
+use crate::python;
 use crate::workspace;
 
 #[derive(clap::Args)]
@@ -42,7 +43,7 @@ enum Outcome {
 const NOTE_LENGTH: usize = 80;
 
 /// In this order: what is quick to fail comes first, and what others need comes before them.
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     Step { name: "format", about: "rustfmt has nothing to change", run: format },
     Step { name: "components", about: "the provider components and the test components build", run: build_components },
     Step { name: "lint", about: "clippy has no warning", run: lint },
@@ -55,9 +56,10 @@ const STEPS: [Step; 11] = [
     Step { name: "advisories", about: "no dependency has a known vulnerability", run: advisories },
     Step {
         name: "node-packages",
-        about: "the official client for the interoperability tests is installed",
-        run: packages,
+        about: "the official SDKs in JavaScript, of 1Password and of CloudCruise, are installed",
+        run: node_packages,
     },
+    Step { name: "python-packages", about: "CloudCruise's SDK in Python is installed", run: python_packages },
     Step { name: "build", about: "all crates, programs and tests build", run: build },
     Step { name: "tests", about: "all tests pass", run: tests },
     Step { name: "doc-tests", about: "all examples in the documentation pass", run: doc_tests },
@@ -120,9 +122,14 @@ fn advisories(_: &Options) -> Result<Outcome> {
     Ok(dependencies::check_advisories()?.map_or(Outcome::Passed, Outcome::Skipped))
 }
 
-fn packages(_: &Options) -> Result<Outcome> {
+fn node_packages(_: &Options) -> Result<Outcome> {
     let present = node::install_packages()?;
     Ok(if present { Outcome::Passed } else { Outcome::Skipped("there is no tests/e2e/node".to_owned()) })
+}
+
+fn python_packages(_: &Options) -> Result<Outcome> {
+    python::install_packages()?;
+    Ok(Outcome::Passed)
 }
 
 /// The programs, too: whole-system tests start them. With the tests, so that the features of dependencies are the same as in

@@ -36,9 +36,14 @@ pub(crate) fn tools() -> PathBuf {
     root().join("target/tools")
 }
 
-/// The packages of the official client that interoperability tests run.
+/// The npm packages that whole-system tests run.
 pub(crate) fn node_project() -> PathBuf {
     root().join("tests/e2e/node")
+}
+
+/// The Python packages that whole-system tests run.
+pub(crate) fn python_project() -> PathBuf {
+    root().join("tests/e2e/python")
 }
 
 /// The `cargo` that started this program, in the checkout's root.

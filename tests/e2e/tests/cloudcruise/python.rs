@@ -1,0 +1,57 @@
+//! What only the Python SDK does.
+
+use serde_json::json;
+
+use crate::sdk::Language::Python;
+use crate::sdk::Sdk;
+use crate::world::{DOMAIN, World};
+
+#[test]
+fn an_update_leaves_out_what_is_not_given_and_that_stays() {
+    let world = World::start();
+    let mut sdk = Sdk::start(Python, &world);
+    let entry = json!({"permissioned_user_id": "a", "domain": DOMAIN, "user_name": "alice", "password": "word"});
+    sdk.create(entry).unwrap();
+    let alias = json!({"permissioned_user_id": "a", "domain": DOMAIN, "user_alias": "Main"});
+    let updated = sdk.update(alias).unwrap();
+    assert_eq!((&updated["user_alias"], &updated["password"]), (&"Main".into(), &"word".into()));
+
+    // To a binding, and with another duration.
+    let binding = json!({
+        "permissioned_user_id": "a",
+        "domain": DOMAIN,
+        "secret_provider_id": world.connection,
+        "secret_ref": world.item().reference,
+        "secret_cache_ttl_seconds": 0,
+    });
+    let bound = sdk.update(binding).unwrap();
+    assert_eq!((&bound["secret_cache_ttl_seconds"], &bound["user_name"]), (&0.into(), &json!(null)));
+    assert_eq!(bound["user_alias"], "Main");
+}
+
+#[test]
+fn a_proxy_of_ones_own_is_encrypted_and_comes_back_in_plain() {
+    let world = World::start();
+    let mut sdk = Sdk::start(Python, &world);
+    let address = "http://user:word@proxy.example:8080";
+    let entry =
+        json!({"permissioned_user_id": "a", "domain": DOMAIN, "proxy_setting": "custom", "proxy_value": address});
+    assert_eq!(sdk.create(entry).unwrap()["proxy_value"], address);
+    let static_ip =
+        json!({"permissioned_user_id": "a", "domain": DOMAIN, "proxy_setting": "static", "proxy_value": "203.0.113.7"});
+    assert_eq!(sdk.update(static_ip).unwrap()["proxy_value"], "203.0.113.7");
+    let proxy = json!({"permissioned_user_id": "a", "domain": DOMAIN, "proxy": {"enable": true, "target_ip": null}});
+    assert_eq!(sdk.update(proxy).unwrap()["proxy"], json!({"enable": true, "target_ip": null}));
+}
+
+#[test]
+fn a_method_that_sends_codes_elsewhere_says_that_they_cannot_be_read() {
+    let world = World::start();
+    let mut sdk = Sdk::start(Python, &world);
+    for (method, words) in [("SMS", "tfa_method SMS"), ("MAGIC_LINK", "tfa_method MAGIC_LINK"), ("EMAIL", "by e-mail")]
+    {
+        sdk.create(json!({"permissioned_user_id": method, "domain": DOMAIN, "tfa_method": method})).unwrap();
+        let error = sdk.tfa_code(method).unwrap_err();
+        assert!(error.message.contains(words), "{error}");
+    }
+}

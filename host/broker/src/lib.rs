@@ -76,9 +76,10 @@
 //!
 //! # What holds
 //!
-//! * **Nothing secret is at rest in plain.** Settings and credentials are sealed (AES-256-GCM) under a key of their
-//!   workspace, which is itself wrapped by the master key. Each ciphertext is bound to its workspace, table, row,
-//!   column and the row's version, so that none can be moved or put back unnoticed. API keys are stored as hashes.
+//! * **Nothing secret is at rest in plain.** Settings, credentials and what entries carry along for a browser are
+//!   sealed (AES-256-GCM) under a key of their workspace, which is itself wrapped by the master key. Each ciphertext is
+//!   bound to its workspace, table, row, column and the row's version, so that none can be moved or put back unnoticed.
+//!   API keys are stored as hashes.
 //! * **Who uses the API cannot open the database.** The key that a workspace's clients encrypt under is derived from
 //!   the workspace key beside those that seal settings and cached secrets; it says nothing about them.
 //! * **Cached secrets are ciphertext in memory,** used until they are as old as the entry's (else the connection's)

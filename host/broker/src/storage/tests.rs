@@ -181,6 +181,49 @@ async fn half_a_binding_or_both_sources_at_once_cannot_be_stored() {
 }
 
 #[tokio::test]
+async fn an_entry_is_replaced_only_at_the_expected_version_and_within_the_rules() {
+    let storage = storage().await;
+    let (one, other) = (workspace(&storage).await, workspace(&storage).await);
+    let (first, connection) = (entry(one, "first"), connection(one));
+    storage.insert_connection(&connection).await.unwrap();
+    storage.insert_entry(&first).await.unwrap();
+    storage.insert_entry(&entry(one, "taken")).await.unwrap();
+
+    let second = EntryRecord {
+        sealed_attributes: None,
+        session_data_set_at: None,
+        version: 2,
+        ..EntryRecord { id: first.id, ..bound(one, &connection) }
+    };
+    assert!(storage.update_entry(&second, 1).await.unwrap());
+    assert_eq!(storage.entry(one, &first.id.into()).await.unwrap(), Some(second.clone()));
+    let late = EntryRecord { version: 2, ..first.clone() };
+    assert!(!storage.update_entry(&late, 1).await.unwrap());
+    let foreign = EntryRecord { workspace_id: other, version: 3, ..first.clone() };
+    assert!(!storage.update_entry(&foreign, 2).await.unwrap());
+    let taken = EntryRecord { permissioned_user_id: "taken".into(), version: 3, ..second.clone() };
+    assert_eq!(conflict(storage.update_entry(&taken, 2).await.map(drop)), Constraint::Unique);
+    let unknown = EntryRecord { connection_id: Some(ConnectionId::generate()), version: 3, ..second.clone() };
+    assert_eq!(conflict(storage.update_entry(&unknown, 2).await.map(drop)), Constraint::Reference);
+    assert_eq!(storage.entry(one, &first.id.into()).await.unwrap(), Some(second));
+}
+
+#[tokio::test]
+async fn a_deleted_entry_is_what_it_was_and_deleted_once() {
+    let storage = storage().await;
+    let (one, other) = (workspace(&storage).await, workspace(&storage).await);
+    let (first, second) = (entry(one, "first"), entry(one, "second"));
+    storage.insert_entry(&first).await.unwrap();
+    storage.insert_entry(&second).await.unwrap();
+    assert_eq!(storage.delete_entry(other, &first.id.into()).await.unwrap(), None);
+    assert_eq!(storage.delete_entry(one, &first.id.into()).await.unwrap(), Some(first.clone()));
+    assert_eq!(storage.delete_entry(one, &first.id.into()).await.unwrap(), None);
+    let pair = EntrySelector::Pair { permissioned_user_id: "second".into(), domain: second.domain.clone() };
+    assert_eq!(storage.delete_entry(one, &pair).await.unwrap(), Some(second));
+    assert_eq!(storage.entries(one, None, 10).await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn a_connection_is_replaced_only_at_the_expected_version() {
     let storage = storage().await;
     let workspace = workspace(&storage).await;

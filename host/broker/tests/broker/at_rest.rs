@@ -52,6 +52,7 @@ async fn no_secret_is_in_the_database_in_plain_base64_or_hex() {
         permissioned_user_id: "own".into(),
         domain: "https://acme.com".into(),
         password: Some(own.clone()),
+        attributes: attributes(),
         ..NewEntry::default()
     };
     world.broker.create_entry(&world.access, new).await.unwrap();
@@ -69,6 +70,8 @@ async fn no_secret_is_in_the_database_in_plain_base64_or_hex() {
         ("password", text(resolved.password.as_ref()).unwrap().into()),
         ("code", code.code.expose_secret().into()),
         ("own password", b"an own password 4711".to_vec()),
+        ("cookie", b"cookie-4711-of-a-session".to_vec()),
+        ("header", b"bearer-4711-of-a-header".to_vec()),
         ("own password as the client encrypted it", raw(&own)),
     ];
     let files = files(world.folder.path());
@@ -92,6 +95,43 @@ async fn no_secret_is_in_the_database_in_plain_base64_or_hex() {
     // The search can find something: what is not secret is there.
     assert!(files.iter().any(|(_, data)| contains(data, connection.name.as_bytes())));
     assert!(files.iter().any(|(_, data)| contains(data, connection.hints["token"].as_bytes())));
+}
+
+/// What lets somebody in without a password.
+fn attributes() -> keyway::AttributeChanges {
+    let mut attributes = keyway::AttributeChanges::new();
+    attributes.set("cookies", r#"[{"name": "s", "value": "cookie-4711-of-a-session"}]"#).unwrap();
+    attributes.set("headers", r#"[{"name": "Authorization", "value": "bearer-4711-of-a-header"}]"#).unwrap();
+    attributes
+}
+
+#[tokio::test]
+async fn attributes_of_one_entry_do_not_open_in_another_nor_do_older_ones_of_the_same() {
+    let world = World::new().await;
+    let mut ids = Vec::new();
+    for user in ["one", "other"] {
+        let new = NewEntry {
+            permissioned_user_id: user.into(),
+            domain: "https://acme.com".into(),
+            attributes: attributes(),
+            ..NewEntry::default()
+        };
+        ids.push(world.broker.create_entry(&world.access, new).await.unwrap().id);
+    }
+    let attacker = Attacker::on(&world).await;
+    let bytes = |id: &keyway::EntryId| id.as_uuid().as_bytes().to_vec();
+    let fails = async |id: &keyway::EntryId| {
+        let error = world.broker.get_entry(&world.access, &(*id).into()).await.unwrap_err();
+        assert!(matches!(error, BrokerError::Envelope(EnvelopeError::NotAuthentic { .. })), "{error}");
+    };
+    let sql = "UPDATE vault_entries SET sealed_attributes = (SELECT sealed_attributes FROM vault_entries WHERE id = ?1) WHERE id = ?2";
+    attacker.run(sql, bytes(&ids[0]), bytes(&ids[1])).await;
+    fails(&ids[1]).await;
+
+    let old = attacker.read("SELECT sealed_attributes FROM vault_entries WHERE id = ?", bytes(&ids[0])).await;
+    world.broker.clear_browser_state(&world.access, &ids[0].into()).await.unwrap();
+    attacker.run("UPDATE vault_entries SET sealed_attributes = ?1 WHERE id = ?2", old, bytes(&ids[0])).await;
+    fails(&ids[0]).await;
 }
 
 #[cfg(unix)]

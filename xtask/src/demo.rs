@@ -27,7 +27,7 @@ pub(crate) struct Options {
     /// Print data instead of text
     #[arg(long)]
     json: bool,
-    /// Show passwords and codes
+    /// Show the password
     #[arg(long)]
     reveal: bool,
     /// Where to serve the HTTP API

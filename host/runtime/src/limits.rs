@@ -13,6 +13,8 @@ pub struct Limits {
     /// From the start of a call to its answer, waiting included. Default 30 s, half of the 60 s after which the shortest-tempered
     /// known client gives up.
     pub call_time: Duration,
+    /// The same for a new component to describe itself, which asks nobody. Default 5 s: a host that starts waits for it.
+    pub describe_time: Duration,
     /// How long a call may wait for its turn when `concurrent_calls` or `calls_per_connection` are running. Default 5 s.
     pub queue_time: Duration,
     /// Calls that run at the same time, over all providers. Default 256: each reserves address space, not memory.
@@ -54,6 +56,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             call_time: Duration::from_secs(30),
+            describe_time: Duration::from_secs(5),
             queue_time: Duration::from_secs(5),
             concurrent_calls: 256,
             calls_per_connection: 64,

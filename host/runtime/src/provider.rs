@@ -7,6 +7,7 @@ use crate::call::{Call, Turns};
 use crate::connection::Connection;
 use crate::contract::{Changes, Description, Fields, ItemPage, Resolved, Settings, Verified, WriteAccess};
 use crate::error::{CallError, SandboxError};
+use crate::limits::Limits;
 use crate::redact::Redactor;
 use crate::runtime::Shared;
 use crate::session::CallSession;
@@ -37,11 +38,12 @@ impl std::fmt::Debug for Provider {
 
 /// Runs `describe`, which happens once, before there is a [`Provider`].
 pub(crate) async fn describe(shared: &Arc<Shared>, adapter: &dyn Adapter) -> Result<Description, CallError> {
-    let state = CallState::new(&shared.limits, shared.clock.clone(), None, None);
+    let call_time = shared.limits.call_time.min(shared.limits.describe_time);
+    let limits = Arc::new(Limits { call_time, ..Limits::clone(&shared.limits) });
+    let state = CallState::new(&limits, shared.clock.clone(), None, None);
     let label = (Arc::from("new component"), "describe");
     let turns = Turns { of_connection: None, of_host: &shared.turns };
-    let mut call =
-        Call::begin(&shared.engine, &shared.limits, turns, adapter, state, Redactor::default(), label).await?;
+    let mut call = Call::begin(&shared.engine, &limits, turns, adapter, state, Redactor::default(), label).await?;
     let deadline = call.deadline();
     let outcome = tokio::time::timeout_at(deadline, call.instance.describe(&mut call.store)).await;
     call.finish(outcome.map(|answer| answer.map(Ok)))

@@ -28,7 +28,7 @@ async fn the_example_resolves_an_item() {
 fn the_readme_shows_the_example_as_it_is() {
     let readme = include_str!("../../../README.md");
     let example = include_str!("../../../host/broker/examples/embed.rs");
-    let function = example.find("/// Connects 1Password").map(|start| &example[start..]).unwrap();
+    let function = example.find("use std::error::Error;").map(|start| &example[start..]).unwrap();
     let function = function.split("\n#[tokio::main]").next().unwrap().trim_end();
     assert!(readme.contains(function), "the README's example is not host/broker/examples/embed.rs any more");
 }

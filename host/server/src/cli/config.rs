@@ -93,7 +93,7 @@ pub(super) async fn run(app: &App, command: &ConfigCommand) -> Result<(), CliErr
             let config = app.config()?;
             let checked = Checked { settings: &app.settings, checks: checks(&config, &app.settings) };
             let wrong = checked.checks.iter().filter(|check| check.finding == Finding::Wrong).count();
-            app.output.result(&checked);
+            app.output.result(&checked)?;
             match wrong {
                 0 => Ok(()),
                 _ => Err(CliError::new(Kind::Internal, "the configuration does not work; see above").in_result()),

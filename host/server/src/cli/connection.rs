@@ -24,7 +24,7 @@ pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), Cli
             let host = app.open_without_providers().await?;
             let access = select::workspace(host.broker(), &workspace).await?;
             let connections = host.broker().list_connections(&access).await?;
-            app.output.result(&List(connections.into_iter().map(Row::from).collect()));
+            app.output.result(&List(connections.into_iter().map(Row::from).collect()))?;
             host.close().await;
             Ok(())
         }
@@ -35,7 +35,7 @@ pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), Cli
             let named = ConnectionOption { connection: Some(connection) };
             let connection = select::connection(host.broker(), &access, &named).await?;
             host.broker().delete_connection(&access, connection.id).await?;
-            app.output.result(&Deleted { connection_id: connection.id, name: connection.name });
+            app.output.result(&Deleted { connection_id: connection.id, name: connection.name })?;
             host.close().await;
             Ok(())
         }
@@ -44,7 +44,7 @@ pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), Cli
             let access = select::workspace(host.broker(), &workspace).await?;
             let connection = select::connection(host.broker(), &access, &connection).await?;
             host.broker().clear_cache(&access, connection.id).await?;
-            app.output.result(&Cleared { connection_id: connection.id, name: connection.name });
+            app.output.result(&Cleared { connection_id: connection.id, name: connection.name })?;
             host.close().await;
             Ok(())
         }
@@ -64,7 +64,7 @@ pub(super) async fn connect(app: &App, options: ConnectOptions) -> Result<(), Cl
         cache_ttl: CacheTtl::from_seconds(options.cache_ttl),
     };
     let connection = host.broker().connect(&access, new).await?;
-    app.output.result(&Connected { connection: connection.into(), provider: description.display_name.clone() });
+    app.output.result(&Connected { connection: connection.into(), provider: description.display_name.clone() })?;
     host.close().await;
     Ok(())
 }
@@ -92,7 +92,7 @@ async fn update(app: &App, options: UpdateConnectionOptions) -> Result<(), CliEr
     let cache_ttl = options.cache_ttl.map(CacheTtl::from_seconds);
     let changes = ConnectionChanges { name: options.name, settings, cache_ttl };
     let changed = host.broker().update_connection(&access, connection.id, changes).await?;
-    app.output.result(&Changed(changed.into()));
+    app.output.result(&Changed(changed.into()))?;
     host.close().await;
     Ok(())
 }
@@ -164,7 +164,7 @@ pub(super) async fn items(app: &App, options: &ItemsOptions) -> Result<(), CliEr
     let access = select::workspace(host.broker(), &options.workspace).await?;
     let connection = select::connection(host.broker(), &access, &options.connection).await?;
     let items = host.broker().list_items(&access, connection.id).await?;
-    app.output.result(&Items(items));
+    app.output.result(&Items(items))?;
     host.close().await;
     Ok(())
 }

@@ -22,16 +22,16 @@ pub(super) async fn run(app: &App, command: KeyCommand) -> Result<(), CliError> 
             let access = select::workspace(broker, &workspace).await?;
             let scopes: Scopes = scopes.into_iter().collect();
             let created = broker.create_api_key(&access, &name, scopes).await?;
-            app.output.result(&Created { key: created.info.into(), api_key: created.api_key });
+            app.output.result(&Created { key: created.info.into(), api_key: created.api_key })?;
         }
         KeyCommand::List { workspace } => {
             let access = select::workspace(broker, &workspace).await?;
             let keys = broker.list_api_keys(&access).await?;
-            app.output.result(&List(keys.into_iter().map(Row::from).collect()));
+            app.output.result(&List(keys.into_iter().map(Row::from).collect()))?;
         }
         KeyCommand::Revoke { id, workspace } => {
             let access = select::workspace(broker, &workspace).await?;
-            app.output.result(&Revoked(broker.revoke_api_key(&access, id).await?.into()));
+            app.output.result(&Revoked(broker.revoke_api_key(&access, id).await?.into()))?;
         }
     }
     host.close().await;

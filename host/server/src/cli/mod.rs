@@ -207,7 +207,7 @@ pub(crate) async fn patiently(open: impl Future<Output = Result<Host, OpenError>
     match tokio::time::timeout(NOTICE_AFTER, &mut open).await {
         Ok(host) => Ok(host?),
         Err(_) => {
-            Output::note("Compiling provider components, which happens once for each; this takes a moment.");
+            Output::note("Loading provider components; a new one is compiled once, which takes a moment.");
             Ok(open.await?)
         }
     }

@@ -15,6 +15,7 @@ use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
 use super::exit::CliError;
+use crate::failure::Kind;
 
 /// Headings.
 pub(crate) const HEADING: Style = Style::new().bold();
@@ -38,10 +39,16 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Prints the result of a command. A reader who has gone away is no error.
-    pub(crate) fn result(self, result: &impl Show) {
-        // A standard output that does not take it is nobody's to tell about.
-        let _ = if self.json { self.json_line(result) } else { Self::text(|out| result.show(out)) };
+    /// Prints the result of a command. A reader who has gone away has seen enough; any other failure is one of the command: a key that is shown only
+    /// once may be lost with it.
+    pub(crate) fn result(self, result: &impl Show) -> Result<(), CliError> {
+        match if self.json { self.json_line(result) } else { Self::text(|out| result.show(out)) } {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                let message = format!("it was done, but its result cannot be written to standard output: {error}");
+                Err(CliError::new(Kind::Internal, message))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Prints one JSON document.

@@ -18,7 +18,7 @@ pub(super) async fn run(app: &App, command: ProviderCommand) -> Result<(), CliEr
     match command {
         ProviderCommand::List => {
             let host = app.open().await?;
-            app.output.result(&List(rows(&host)));
+            app.output.result(&List(rows(&host)))?;
             host.close().await;
         }
         ProviderCommand::Inspect { provider } => {
@@ -28,7 +28,7 @@ pub(super) async fn run(app: &App, command: ProviderCommand) -> Result<(), CliEr
             // A file may have any name; where it is also that of an installed provider, the provider is meant.
             let is_file = is_path || (Path::new(&provider).exists() && !is_type());
             let inspected = if is_file { load(&host, &provider).await? } else { installed(&host, &provider)? };
-            app.output.result(&Inspected::new(&inspected, host.runtime().limits()));
+            app.output.result(&Inspected::new(&inspected, host.runtime().limits()))?;
             host.close().await;
         }
     }

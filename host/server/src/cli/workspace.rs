@@ -26,16 +26,16 @@ pub(super) async fn run(app: &App, command: WorkspaceCommand) -> Result<(), CliE
             }
             let scopes: Scopes = scopes.into_iter().collect();
             let created = host.broker().create_workspace(&name, scopes).await?;
-            app.output.result(&Created::new(created, scopes));
+            app.output.result(&Created::new(created, scopes))?;
         }
         WorkspaceCommand::List => {
             let workspaces = host.broker().list_workspaces().await?;
-            app.output.result(&List(workspaces.into_iter().map(Row::from).collect()));
+            app.output.result(&List(workspaces.into_iter().map(Row::from).collect()))?;
         }
         WorkspaceCommand::EncryptionKey { workspace } => {
             let access = select::workspace(host.broker(), &workspace).await?;
             let encryption_key = host.broker().encryption_key(&access).await?;
-            app.output.result(&EncryptionKey { workspace_id: access.workspace(), encryption_key });
+            app.output.result(&EncryptionKey { workspace_id: access.workspace(), encryption_key })?;
         }
     }
     host.close().await;

@@ -382,6 +382,15 @@ fn a_database_without_its_master_key_is_not_opened_with_another() {
     assert!(folder.run(&["workspace", "list"]).failed(1).stderr.contains("chmod 600"));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_result_that_cannot_be_written_is_a_failure() {
+    let folder = Folder::with(ECHO);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let ran = Ran::from(folder.keyway(&["workspace", "create", "Acme"]).stdout(full).output().unwrap()).failed(1);
+    assert!(ran.stderr.contains("cannot be written to standard output"), "{ran:#?}");
+}
+
 #[test]
 fn a_new_data_folder_is_private_and_has_its_own_master_key() {
     use std::os::unix::fs::PermissionsExt;

@@ -23,7 +23,7 @@ pub(super) async fn run(app: &App, command: EntryCommand) -> Result<(), CliError
             let host = app.open_without_providers().await?;
             let access = select::workspace(host.broker(), &workspace).await?;
             host.broker().delete_entry(&access, &selector).await?;
-            app.output.result(&Deleted::new());
+            app.output.result(&Deleted::new())?;
             host.close().await;
             Ok(())
         }
@@ -32,7 +32,7 @@ pub(super) async fn run(app: &App, command: EntryCommand) -> Result<(), CliError
             let host = app.open_without_providers().await?;
             let access = select::workspace(host.broker(), &workspace).await?;
             let entry = host.broker().get_entry(&access, &selector).await?;
-            app.output.result(&Entry(Row::new(entry, reveal)));
+            app.output.result(&Entry(Row::new(entry, reveal)))?;
             host.close().await;
             Ok(())
         }
@@ -48,7 +48,7 @@ pub(super) async fn run(app: &App, command: EntryCommand) -> Result<(), CliError
                     break;
                 }
             }
-            app.output.result(&List(rows));
+            app.output.result(&List(rows))?;
             host.close().await;
             Ok(())
         }
@@ -61,7 +61,7 @@ pub(super) async fn run(app: &App, command: EntryCommand) -> Result<(), CliError
             else {
                 return Err(CliError::new(Kind::Internal, "this kind of two-factor code cannot be printed yet"));
             };
-            app.output.result(&Code::new(code, expires_in_seconds));
+            app.output.result(&Code::new(code, expires_in_seconds))?;
             host.close().await;
             Ok(())
         }
@@ -96,7 +96,7 @@ async fn create(app: &App, options: CreateOptions) -> Result<(), CliError> {
     (new.user_name, new.password, new.tfa_secret) = input.credentials(&options.credentials, ask).await?;
     new.attributes = input.attributes(&options.attributes).await?;
     let entry = host.broker().create_entry(&access, new).await?;
-    app.output.result(&Done::created(entry));
+    app.output.result(&Done::created(entry))?;
     host.close().await;
     Ok(())
 }
@@ -129,7 +129,7 @@ async fn update(app: &App, options: UpdateOptions) -> Result<(), CliError> {
         clear(&mut changes, name)?;
     }
     let entry = host.broker().update_entry(&access, &selector, changes).await?;
-    app.output.result(&Done::updated(entry));
+    app.output.result(&Done::updated(entry))?;
     host.close().await;
     Ok(())
 }

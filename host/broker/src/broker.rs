@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use keyway_runtime::{Provider, ProviderFolder, Runtime};
 use moka::sync::Cache;
 
+use crate::budget::{self, BudgetOptions, Guard, Guards};
 use crate::cache::{CacheOptions, SecretCache};
 use crate::clock::{Clock, SystemClock};
 use crate::error::BrokerError;
@@ -29,7 +30,7 @@ const OPEN_CONNECTIONS: u64 = 10_000;
 const OPEN_WHEN_IDLE: Duration = Duration::from_secs(60 * 60);
 
 /// Open connections by id and version of their row: new settings make a new version, and so a new session.
-pub(crate) type OpenConnections = Cache<(ConnectionId, u64), keyway_runtime::Connection>;
+pub(crate) type OpenConnections = Cache<(ConnectionId, u64), (keyway_runtime::Connection, Arc<Guard>)>;
 
 /// Workspaces, connections and vault entries, and what their items hold: see the [crate's documentation](crate).
 ///
@@ -44,6 +45,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     keyring: Keyring,
     cache: Arc<SecretCache>,
+    guards: Guards,
     opened: OpenConnections,
     api_keys: RecordCache<String, ApiKeyRecord>,
     connections: RecordCache<(WorkspaceId, ConnectionId), Arc<ConnectionRecord>>,
@@ -67,6 +69,7 @@ impl Broker {
             providers: Providers::default(),
             clock: Arc::new(SystemClock::new()),
             cache: CacheOptions::default(),
+            budgets: BudgetOptions::default(),
         }
     }
 
@@ -89,6 +92,10 @@ impl Broker {
 
     pub(crate) fn cache(&self) -> &Arc<SecretCache> {
         &self.0.cache
+    }
+
+    pub(crate) fn guards(&self) -> &Guards {
+        &self.0.guards
     }
 
     pub(crate) fn opened(&self) -> &OpenConnections {
@@ -122,6 +129,7 @@ pub struct BrokerBuilder {
     providers: Providers,
     clock: Arc<dyn Clock>,
     cache: CacheOptions,
+    budgets: BudgetOptions,
 }
 
 impl std::fmt::Debug for BrokerBuilder {
@@ -159,13 +167,24 @@ impl BrokerBuilder {
         self
     }
 
+    /// Changes how many requests secret managers are asked, and when they are given a rest.
+    #[must_use]
+    pub fn budgets(mut self, options: BudgetOptions) -> Self {
+        self.budgets = options;
+        self
+    }
+
     /// Opens the broker.
     ///
     /// # Errors
     /// [`KeyError::WrongMasterKey`](crate::KeyError::WrongMasterKey) when the database was made with another master
     /// key; errors of the database.
     pub async fn open(self) -> Result<Broker, BrokerError> {
-        let keyring = Keyring::open(self.storage.clone(), self.keys, self.clock.now().timestamp()).await?;
+        let now = self.clock.now().timestamp();
+        let keyring = Keyring::open(self.storage.clone(), self.keys, now).await?;
+        let fingerprints = keyring.host_key(budget::FINGERPRINT_KEY, now).await?;
+        self.storage.forget_budgets(now.checked_sub(budget::KEPT).unwrap_or(now)).await?;
+        let guards = Guards::new(self.storage.clone(), self.clock.clone(), fingerprints, self.budgets);
         let opened = Cache::builder().max_capacity(OPEN_CONNECTIONS).time_to_idle(OPEN_WHEN_IDLE).build();
         Ok(Broker(Arc::new(Inner {
             runtime: self.runtime,
@@ -174,6 +193,7 @@ impl BrokerBuilder {
             cache: SecretCache::new(self.clock.clone(), self.cache),
             clock: self.clock,
             keyring,
+            guards,
             opened,
             api_keys: RecordCache::new(RECORDS, Some(MAX_AGE)),
             connections: RecordCache::new(RECORDS, Some(MAX_AGE)),

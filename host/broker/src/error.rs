@@ -11,6 +11,7 @@ use keyway_runtime::{CallError, ProviderError, SandboxError};
 use thiserror::Error;
 
 use crate::api_key::Scope;
+use crate::budget::NotCalled;
 use crate::connection::DependentEntries;
 use crate::entry::TfaMethod;
 use crate::envelope::EnvelopeError;
@@ -68,6 +69,9 @@ pub enum BrokerError {
         /// What the check said.
         source: CallError,
     },
+    /// The provider was not asked: its budget is spent, or it is given a rest.
+    #[error(transparent)]
+    NotCalled(#[from] NotCalled),
     /// The provider answered with an error.
     #[error(transparent)]
     Provider(ProviderError),
@@ -113,10 +117,11 @@ impl BrokerError {
         }
     }
 
-    /// How long the provider's server asked to wait before the next attempt.
+    /// How long to wait before the next attempt, where the provider's server said so or the host knows.
     pub fn retry_after(&self) -> Option<Duration> {
-        match self.provider_error() {
-            Some(ProviderError::RateLimited { retry_after, .. }) => *retry_after,
+        match (self, self.provider_error()) {
+            (Self::NotCalled(not_called), _) => Some(not_called.retry_after()),
+            (_, Some(ProviderError::RateLimited { retry_after, .. })) => *retry_after,
             _ => None,
         }
     }

@@ -12,12 +12,12 @@ use jiff::Timestamp;
 
 use crate::client_key::ClientKey;
 use crate::codec::CodecError;
-use crate::envelope::{EnvelopeError, MAX_USES, Place, SealingKey, term_of};
+use crate::envelope::{EnvelopeError, KeyBytes, MAX_USES, Place, SealingKey, term_of};
 use crate::error::{BrokerError, Thing};
 use crate::id::WorkspaceId;
 use crate::keys::{KeyError, KeyId, KeyWrapper, WorkspaceKey};
 use crate::record_cache::RecordCache;
-use crate::storage::{Constraint, MasterKeyRecord, Storage, StorageError, WorkspaceKeyRecord};
+use crate::storage::{Constraint, HostKeyRecord, MasterKeyRecord, Storage, StorageError, WorkspaceKeyRecord};
 
 /// How many uses of a key are counted at once: one write to the database for so many seals.
 const BLOCK: u64 = 256;
@@ -142,6 +142,43 @@ impl Keyring {
         Ok((record, key.client_key()))
     }
 
+    /// The host's own key of that name: random, kept in the database wrapped by the master key. Made when it is first
+    /// asked for.
+    pub(crate) async fn host_key(&self, name: &str, now: Timestamp) -> Result<KeyBytes, BrokerError> {
+        let record = match self.storage.host_key(name).await? {
+            Some(record) => record,
+            None => {
+                let new = self.new_host_key(name, now).await?;
+                match self.storage.insert_host_key(&new).await {
+                    Ok(()) => new,
+                    // Another process was first.
+                    Err(StorageError::Conflict(Constraint::Unique)) => {
+                        self.storage.host_key(name).await?.unwrap_or(new)
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        };
+        Ok(self.wrapper.unwrap(record.master_term, &record.wrapped_key, &place_of_host_key(&record)).await?)
+    }
+
+    async fn new_host_key(&self, name: &str, now: Timestamp) -> Result<HostKeyRecord, BrokerError> {
+        let key = WorkspaceKey::generate()?;
+        let uses = self.storage.count_master_key_uses(self.master_term, 1).await?;
+        if uses > MAX_USES {
+            return Err(EnvelopeError::Exhausted { term: self.master_term }.into());
+        }
+        let mut record = HostKeyRecord {
+            name: name.to_owned(),
+            wrapped_key: Vec::new(),
+            master_term: self.master_term,
+            version: 1,
+            created_at: now,
+        };
+        record.wrapped_key = self.wrapper.wrap(self.master_term, key.bytes(), &place_of_host_key(&record)).await?;
+        Ok(record)
+    }
+
     /// The keys of a workspace.
     pub(crate) async fn get(&self, workspace: WorkspaceId) -> Result<Arc<WorkspaceKeys>, BrokerError> {
         self.keys.get_or_load(&workspace, self.load(workspace)).await?.ok_or(BrokerError::NotFound(Thing::Workspace))
@@ -206,6 +243,18 @@ fn place_of(record: &WorkspaceKeyRecord) -> Vec<u8> {
         workspace: record.workspace_id,
         table: "workspace_keys",
         row: &record.term.to_be_bytes(),
+        column: "wrapped_key",
+        version: record.version,
+    }
+    .encode()
+}
+
+/// What a wrapped key of the host is bound to. It belongs to no workspace, which the nil UUID says.
+fn place_of_host_key(record: &HostKeyRecord) -> Vec<u8> {
+    Place {
+        workspace: uuid::Uuid::nil().into(),
+        table: "host_keys",
+        row: record.name.as_bytes(),
         column: "wrapped_key",
         version: record.version,
     }

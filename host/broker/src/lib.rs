@@ -85,6 +85,8 @@
 //! * **Cached secrets are ciphertext in memory,** used until they are as old as the entry's (else the connection's)
 //!   [`CacheTtl`], not after. One-time codes are live every time; their type ([`OneTimeCode`]) fits nowhere into the
 //!   cache. Concurrent misses for one item make one call.
+//! * **Secret managers are asked within [budgets](Budget).** Requests are counted before they are made, over restarts, and
+//!   refused before a limit is reached; a secret manager that fails, or asks to wait, is given a rest ([`NotCalled`]).
 //! * **Every operation takes an [`Access`]** and sees its workspace only; what is another's is answered like what does
 //!   not exist.
 //! * **Errors stay apart** by whose fault they are: the request's, the provider's, the sandbox's or the host's own; see
@@ -97,6 +99,7 @@
 
 mod api_key;
 mod broker;
+mod budget;
 mod cache;
 mod cache_ttl;
 mod client_key;
@@ -120,6 +123,9 @@ mod workspace;
 
 pub use api_key::{Access, Actor, ApiKey, Scope, Scopes};
 pub use broker::{Broker, BrokerBuilder, Providers};
+pub use budget::{
+    Allowance, BreakerOptions, Budget, BudgetOptions, BudgetScope, NotCalled, Pause, RateLimits, TokenBudget,
+};
 pub use cache::{CacheOptions, OneTimeCode, Source};
 pub use cache_ttl::CacheTtl;
 pub use client_key::{ClientKey, NotEncrypted};
@@ -138,5 +144,5 @@ pub use keyring::check_master_key;
 pub use keys::{KeyError, KeyId, KeyWrapper, MasterKey};
 pub use keyway_runtime;
 pub use resolve::{Resolution, ResolveRequest, Timings};
-pub use storage::{EntrySelector, SqliteStorage, Storage, StorageError};
+pub use storage::{EntrySelector, PauseReason, SqliteStorage, Storage, StorageError};
 pub use workspace::{CreatedApiKey, CreatedWorkspace, Workspace};

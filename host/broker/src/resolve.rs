@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keyway_runtime::Fields;
+use keyway_runtime::{Connection, Fields, Provider};
 use secrecy::SecretString;
 use tracing::debug;
 
 use crate::api_key::{Access, Scope};
 use crate::broker::Broker;
+use crate::budget::ProviderOperation;
 use crate::cache::{Credentials, FetchError, Fetched, ItemKey, Lookup, OneTimeCode, Rejected, Source};
 use crate::cache_ttl::CacheTtl;
 use crate::entry::binding_of;
@@ -137,7 +138,7 @@ impl Broker {
             None => None,
         };
         // A provider that has no codes need not be asked for one.
-        let codes = opened.provider.description().capabilities.one_time_codes;
+        let codes = opened.description().capabilities.one_time_codes;
         let lookup = Lookup {
             item: ItemKey { connection: connection.id, reference: reference.clone() },
             keys: self.keyring().get(workspace).await?,
@@ -147,7 +148,11 @@ impl Broker {
             rejected: rejected.clone(),
         };
         let fetch = move |fields: Fields| async move {
-            let resolved = opened.provider.resolve(&opened.connection, &reference, fields).await?;
+            let call = move |provider: Provider, connection: Connection| {
+                let reference = reference.clone();
+                async move { provider.resolve(&connection, &reference, fields).await }
+            };
+            let resolved = opened.call(ProviderOperation::Resolve, call).await?;
             Ok(Fetched {
                 credentials: Credentials {
                     username: resolved.username,
@@ -158,7 +163,7 @@ impl Broker {
             })
         };
         let found = self.cache().get(lookup, fetch).await.map_err(|error| match error {
-            FetchError::Call(error) => BrokerError::from(error),
+            FetchError::Call(failure) => BrokerError::from(failure),
             FetchError::Lost => BrokerError::Host("the provider's call ended without a result".into()),
         })?;
         let timings = Timings { total: started.elapsed(), provider: found.provider_time };

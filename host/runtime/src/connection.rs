@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use crate::contract::Settings;
-use crate::egress::{ApprovedDestination, Egress, RequestCounter, RequestCounts};
+use crate::egress::{ApprovedDestination, Egress, RequestCounter, RequestCounts, RequestGate};
 use crate::session::Slot;
 
 /// What the calls of one connection share. Cheap to clone. Opened once with [`crate::Runtime::connection`] and kept for as long as the settings
@@ -13,7 +13,10 @@ use crate::session::Slot;
 ///
 /// When the settings change, drop it and open another.
 #[derive(Clone)]
-pub struct Connection(Arc<Inner>);
+pub struct Connection {
+    inner: Arc<Inner>,
+    gate: Option<Arc<dyn RequestGate>>,
+}
 
 struct Inner {
     settings: Settings,
@@ -33,44 +36,54 @@ impl Connection {
         counter: Arc<RequestCounter>,
         turns: Arc<Semaphore>,
     ) -> Self {
-        Self(Arc::new(Inner { settings, approved, slot, egress, counter, turns }))
+        Self { inner: Arc::new(Inner { settings, approved, slot, egress, counter, turns }), gate: None }
     }
 
     /// Where the provider may connect to on behalf of this connection.
     pub fn approved_destinations(&self) -> &[ApprovedDestination] {
-        &self.0.approved
+        &self.inner.approved
     }
 
     /// What became of its requests so far.
     pub fn request_counts(&self) -> RequestCounts {
-        self.0.counter.read()
+        self.inner.counter.read()
+    }
+
+    /// The same connection, with the same session and network pool, for calls whose requests are put before this gate.
+    #[must_use]
+    pub fn with_gate(&self, gate: Arc<dyn RequestGate>) -> Self {
+        Self { inner: self.inner.clone(), gate: Some(gate) }
     }
 
     /// Forgets the login session; the next call logs in anew.
     pub fn clear_session(&self) {
-        self.0.slot.clear();
+        self.inner.slot.clear();
     }
 
     pub(crate) fn settings(&self) -> &Settings {
-        &self.0.settings
+        &self.inner.settings
     }
 
     pub(crate) fn slot(&self) -> &Arc<Slot> {
-        &self.0.slot
+        &self.inner.slot
     }
 
     /// How many more of its calls may run.
     pub(crate) fn turns(&self) -> &Arc<Semaphore> {
-        &self.0.turns
+        &self.inner.turns
     }
 
     pub(crate) fn egress(&self) -> &Arc<dyn Egress> {
-        &self.0.egress
+        &self.inner.egress
+    }
+
+    pub(crate) fn gate(&self) -> Option<&Arc<dyn RequestGate>> {
+        self.gate.as_ref()
     }
 }
 
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection").field("approved", &self.0.approved).finish_non_exhaustive()
+        f.debug_struct("Connection").field("approved", &self.inner.approved).finish_non_exhaustive()
     }
 }

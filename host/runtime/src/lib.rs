@@ -71,7 +71,7 @@ pub use contract::{
 };
 pub use egress::{
     ApprovedDestination, Body, ConnectTo, ConnectToError, DestinationError, Egress, EgressError, EgressPolicy,
-    RequestCounts, RequestTimes, Scheme,
+    RequestCounts, RequestEffect, RequestGate, RequestTimes, Scheme,
 };
 pub use error::{CallError, LoadError, ProviderError, SandboxError};
 pub use folder::{FileStatus, FolderError, ProviderFolder};

@@ -11,7 +11,7 @@ use crate::limits::Limits;
 use crate::redact::Redactor;
 use crate::runtime::Shared;
 use crate::session::CallSession;
-use crate::state::CallState;
+use crate::state::{CallState, WayOut};
 use crate::validate;
 
 /// A secret provider: a component that was checked, compiled and described. Cheap to clone; calls may run concurrently.
@@ -170,8 +170,8 @@ impl Provider {
             redactor.add(secret);
         }
         let session = CallSession::new(connection.slot().clone(), self.0.digest.clone());
-        let state =
-            CallState::new(&shared.limits, shared.clock.clone(), Some(connection.egress().clone()), Some(session));
+        let way_out = WayOut { egress: connection.egress().clone(), gate: connection.gate().cloned() };
+        let state = CallState::new(&shared.limits, shared.clock.clone(), Some(way_out), Some(session));
         let label = (self.0.name.clone(), operation);
         let turns = Turns { of_connection: Some(connection.turns()), of_host: &shared.turns };
         Call::begin(&shared.engine, &shared.limits, turns, &*self.0.adapter, state, redactor, label).await

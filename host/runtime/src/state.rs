@@ -13,10 +13,18 @@ use wasmtime_wasi_http::{
 };
 
 use crate::clock::Clock;
-use crate::egress::{Egress, EgressError, RequestTimes};
+use crate::egress::{Egress, EgressError, RequestEffect, RequestGate, RequestTimes};
 use crate::limits::{Limiter, Limits};
 use crate::output::Output;
 use crate::session::CallSession;
+
+/// How the requests of one call leave.
+#[derive(Clone)]
+pub(crate) struct WayOut {
+    pub(crate) egress: Arc<dyn Egress>,
+    /// Asked before each request.
+    pub(crate) gate: Option<Arc<dyn RequestGate>>,
+}
 
 /// The data of the store of one call.
 pub(crate) struct CallState {
@@ -34,7 +42,7 @@ impl CallState {
     pub(crate) fn new(
         limits: &Limits,
         clock: Arc<dyn Clock>,
-        egress: Option<Arc<dyn Egress>>,
+        way_out: Option<WayOut>,
         session: Option<CallSession>,
     ) -> Self {
         let output = Output::new(limits.log_bytes);
@@ -49,7 +57,7 @@ impl CallState {
             .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
-        let hooks = Hooks { egress, refused: Arc::default() };
+        let hooks = Hooks { way_out, refused: Arc::default() };
         Self { wasi, http: WasiHttpCtx::new(), hooks, table, limiter: Limiter::new(limits), session, output }
     }
 
@@ -83,9 +91,9 @@ impl wasmtime_wasi::HostWallClock for WallClock {
     }
 }
 
-/// Hands every request to the connection's [`Egress`].
+/// Hands every request that the gate lets through to the connection's [`Egress`].
 struct Hooks {
-    egress: Option<Arc<dyn Egress>>,
+    way_out: Option<WayOut>,
     refused: Arc<Mutex<Option<EgressError>>>,
 }
 
@@ -109,10 +117,11 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _transmitted: Worker,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        let Some(egress) = self.egress.clone() else {
+        let Some(WayOut { egress, gate }) = self.way_out.clone() else {
             return Box::new(std::future::ready(Err(HttpError::HttpRequestDenied)));
         };
         let refused = self.refused.clone();
+        let effect = RequestEffect::of(request.method());
         let options = options.unwrap_or_default();
         let times = RequestTimes {
             connect: options.connect_timeout,
@@ -122,7 +131,15 @@ impl WasiHttpHooks for Hooks {
         let request =
             request.map(|body| body.map_err(|_| EgressError::InvalidRequest("its body was cut off")).boxed_unsync());
         Box::new(async move {
-            match egress.send(request, times).await {
+            let admitted = match &gate {
+                Some(gate) => gate.admit(effect).await.map_err(EgressError::KeptBack),
+                None => Ok(()),
+            };
+            let sent = match admitted {
+                Ok(()) => egress.send(request, times).await,
+                Err(kept_back) => Err(kept_back),
+            };
+            match sent {
                 Ok(answer) => {
                     let answer = answer.map(|body| body.map_err(to_wasi).boxed_unsync());
                     Ok((answer, Box::new(std::future::ready(Ok(()))) as Worker))
@@ -143,6 +160,7 @@ fn to_wasi(error: EgressError) -> HttpError {
         EgressError::NotApproved(_) => HttpError::HttpRequestDenied,
         EgressError::InvalidRequest(_) => HttpError::HttpRequestUriInvalid,
         EgressError::PrivateAddress(_) => HttpError::DestinationIpProhibited,
+        EgressError::KeptBack(_) => HttpError::ConnectionLimitReached,
         EgressError::NameNotFound(_) => HttpError::DnsError { rcode: None, info_code: None },
         EgressError::ConnectFailed(_) => HttpError::ConnectionRefused,
         EgressError::ConnectTimeout(_) => HttpError::ConnectionTimeout,

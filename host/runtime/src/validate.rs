@@ -196,7 +196,7 @@ impl Description {
     }
 
     /// Whether the value of this setting is to be kept out of logs. A setting that the provider does not know is.
-    pub(crate) fn is_secret(&self, name: &str) -> bool {
+    pub fn is_secret(&self, name: &str) -> bool {
         self.settings.iter().find(|spec| spec.name == name).is_none_or(|spec| spec.secret)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use keyway::BudgetOptions;
 use keyway_runtime::{Compiler, EgressPolicy};
 
 /// Where the master key is.
@@ -28,6 +29,8 @@ pub struct HostConfig {
     pub egress: EgressPolicy,
     /// Where components are compiled.
     pub compiler: Compiler,
+    /// How many requests secret managers are asked, and when they are given a rest.
+    pub budgets: BudgetOptions,
 }
 
 impl HostConfig {
@@ -39,6 +42,7 @@ impl HostConfig {
             master_key: None,
             egress: EgressPolicy::default(),
             compiler: Compiler::ThisProcess,
+            budgets: BudgetOptions::default(),
         }
     }
 
@@ -67,6 +71,13 @@ impl HostConfig {
     #[must_use]
     pub fn compiler(mut self, compiler: Compiler) -> Self {
         self.compiler = compiler;
+        self
+    }
+
+    /// How many requests secret managers are asked, and when they are given a rest.
+    #[must_use]
+    pub fn budgets(mut self, options: BudgetOptions) -> Self {
+        self.budgets = options;
         self
     }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use keyway::{BrokerError, NoTfaCode};
+use keyway::{BrokerError, NoTfaCode, NotCalled};
 use keyway_runtime::{CallError, ProviderError, SandboxError};
 
 /// Kinds of failure. [`crate::http`] turns them into statuses, [`crate::cli`] into exit codes.
@@ -29,6 +29,8 @@ pub(crate) enum Kind {
     RateLimited,
     /// The secret manager cannot be reached.
     ProviderUnavailable,
+    /// The secret manager was out of order at the last attempts and is not asked for a while.
+    ProviderPaused,
     /// The host has too much to do at the moment.
     Busy,
     /// The provider crashed, hit a limit, or answered what it may not.
@@ -54,6 +56,7 @@ impl Kind {
             Self::ProviderRefused => "PROVIDER_REFUSED",
             Self::RateLimited => "RATE_LIMITED",
             Self::ProviderUnavailable => "PROVIDER_UNAVAILABLE",
+            Self::ProviderPaused => "PROVIDER_PAUSED",
             Self::Busy => "BUSY",
             Self::ProviderFault => "PROVIDER_FAULT",
             Self::Unsupported => "UNSUPPORTED",
@@ -75,6 +78,7 @@ impl Kind {
             BrokerError::NotFound(_) => Self::NotFound,
             BrokerError::EntryExists | BrokerError::Changed(_) | BrokerError::ConnectionInUse(_) => Self::Conflict,
             BrokerError::ProviderNotInstalled { .. } => Self::NotInstalled,
+            BrokerError::NotCalled(not_called) => Self::of_not_called(not_called),
             // Settings that somebody has just entered are that person's to correct.
             BrokerError::NotVerified { source: CallError::Provider(ProviderError::InvalidSettings { .. }) } => {
                 Self::Invalid
@@ -102,6 +106,15 @@ impl Kind {
             ProviderError::Unavailable(_) => Self::ProviderUnavailable,
             ProviderError::Unsupported(_) => Self::Unsupported,
             _ => Self::ProviderFault,
+        }
+    }
+
+    /// The kind of a call that was not made: the same as if it had been, but that the host knows when it may be again.
+    fn of_not_called(not_called: &NotCalled) -> Self {
+        match not_called {
+            NotCalled::BudgetSpent { .. } | NotCalled::RateLimited { .. } => Self::RateLimited,
+            NotCalled::Refused { .. } => Self::ProviderRefused,
+            _ => Self::ProviderPaused,
         }
     }
 

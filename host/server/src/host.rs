@@ -108,7 +108,7 @@ impl Host {
             true => Some(ProviderFolder::open(&runtime, folder).await?),
             false => None,
         };
-        let mut builder = Broker::builder(runtime.clone(), storage.clone(), key);
+        let mut builder = Broker::builder(runtime.clone(), storage.clone(), key).budgets(config.budgets.clone());
         if let Some(providers) = &providers {
             builder = builder.provider_folder(providers.clone());
         }

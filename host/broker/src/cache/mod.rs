@@ -38,6 +38,7 @@ use rejections::{Rejection, Rejections};
 pub(crate) use sealed::ItemKey;
 use sealed::SealedCredentials;
 
+use crate::budget::CallFailure;
 use crate::clock::{Clock, Moment};
 use crate::flight::{Flight, Flights, Lost};
 use crate::id::ConnectionId;
@@ -144,8 +145,8 @@ pub(crate) struct Found {
 /// Why nothing was found.
 #[derive(Debug, Clone)]
 pub(crate) enum FetchError {
-    /// The call failed.
-    Call(CallError),
+    /// The call failed, or was not made.
+    Call(CallFailure),
     /// The fetch ended without a result.
     Lost,
 }
@@ -157,7 +158,7 @@ impl From<Lost> for FetchError {
 }
 
 /// What a fetch brought to all who wait for it: shared among them, and gone with the last of them.
-type Answer = Result<Arc<(Fetched, Duration)>, CallError>;
+type Answer = Result<Arc<(Fetched, Duration)>, CallFailure>;
 
 /// By what a running fetch is found. The connection's generation and the number of the item's last rejection are in it,
 /// so that after clearing or rejecting nobody joins an older fetch.
@@ -180,7 +181,7 @@ impl Reader {
 struct Missing {
     asked_at: Moment,
     generation: u64,
-    error: CallError,
+    error: CallFailure,
 }
 
 /// The cache.
@@ -215,7 +216,7 @@ impl SecretCache {
     pub(crate) async fn get<F, Fut>(self: &Arc<Self>, lookup: Lookup, fetch: F) -> Result<Found, FetchError>
     where
         F: FnOnce(Fields) -> Fut,
-        Fut: Future<Output = Result<Fetched, CallError>> + Send + 'static,
+        Fut: Future<Output = Result<Fetched, CallFailure>> + Send + 'static,
     {
         let reader = self.reader(lookup);
         let lookup = &reader.lookup;
@@ -261,7 +262,7 @@ impl SecretCache {
     async fn find<F, Fut>(self: &Arc<Self>, reader: &Reader, fetch: F) -> Result<Found, FetchError>
     where
         F: FnOnce(Fields) -> Fut,
-        Fut: Future<Output = Result<Fetched, CallError>> + Send + 'static,
+        Fut: Future<Output = Result<Fetched, CallFailure>> + Send + 'static,
     {
         let wanted = reader.lookup.fields;
         let wants_credentials = wanted.username || wanted.password;
@@ -356,7 +357,7 @@ impl SecretCache {
     ) -> Result<Arc<(Fetched, Duration)>, FetchError>
     where
         F: FnOnce(Fields) -> Fut,
-        Fut: Future<Output = Result<Fetched, CallError>> + Send + 'static,
+        Fut: Future<Output = Result<Fetched, CallFailure>> + Send + 'static,
     {
         self.join(reader, fields, fetch).wait().await?.map_err(FetchError::Call)
     }
@@ -365,7 +366,7 @@ impl SecretCache {
     fn join<F, Fut>(self: &Arc<Self>, reader: &Reader, fields: Fields, fetch: F) -> Flight<Answer>
     where
         F: FnOnce(Fields) -> Fut,
-        Fut: Future<Output = Result<Fetched, CallError>> + Send + 'static,
+        Fut: Future<Output = Result<Fetched, CallFailure>> + Send + 'static,
     {
         let lookup = &reader.lookup;
         let key = (lookup.item.clone(), lookup.generation, reader.rejection_number(), fields);
@@ -402,7 +403,7 @@ impl SecretCache {
                                 cache.store(item, value);
                             }
                         }
-                        Err(error @ CallError::Provider(ProviderError::NotFound(_))) => {
+                        Err(error @ CallFailure::Call(CallError::Provider(ProviderError::NotFound(_)))) => {
                             cache.missing.insert(item, Missing { asked_at, generation, error: error.clone() });
                         }
                         _ => {}

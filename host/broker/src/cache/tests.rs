@@ -134,7 +134,7 @@ impl Found {
     }
 }
 
-async fn call(provider: Arc<Provider>, clock: Arc<ManualClock>, fields: Fields) -> Result<Fetched, CallError> {
+async fn call(provider: Arc<Provider>, clock: Arc<ManualClock>, fields: Fields) -> Result<Fetched, CallFailure> {
     provider.calls.lock().unwrap().push(fields);
     let gate = provider.gate.lock().unwrap().clone();
     if let Some(gate) = gate {
@@ -142,7 +142,7 @@ async fn call(provider: Arc<Provider>, clock: Arc<ManualClock>, fields: Fields) 
     }
     clock.advance(*provider.duration.lock().unwrap());
     if let Some(error) = provider.failure.lock().unwrap().clone() {
-        return Err(error.into());
+        return Err(CallError::from(error).into());
     }
     let password = provider.password.lock().unwrap().clone();
     let one_time_code = (fields.one_time_code && *provider.has_code.lock().unwrap()).then(|| OneTimeCode {
@@ -318,7 +318,10 @@ async fn a_missing_item_is_remembered_for_a_few_seconds() {
     let harness = Harness::new();
     harness.fail(Some(not_found()));
     for _ in 0..10 {
-        let Err(FetchError::Call(CallError::Provider(error))) = harness.get(Fields::ALL).await else { panic!() };
+        let Err(FetchError::Call(CallFailure::Call(CallError::Provider(error)))) = harness.get(Fields::ALL).await
+        else {
+            panic!()
+        };
         assert_eq!(error, not_found());
     }
     assert_eq!(harness.calls().len(), 1);

@@ -59,7 +59,7 @@ impl Broker {
         // First, so that who is just opening it sees it, or is seen below.
         self.cache().close_connection(id);
         self.connection_records().forget(&(access.workspace(), id));
-        for (key, connection) in self.opened() {
+        for (key, (connection, _)) in self.opened() {
             if key.0 == id {
                 connection.clear_session();
                 self.opened().invalidate(&*key);

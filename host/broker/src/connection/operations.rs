@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyway_runtime::{CallError, Item, ItemPage, Provider, Settings, Verified};
+use keyway_runtime::{Item, ItemPage, Provider, Settings, Verified};
 use secrecy::{ExposeSecret, SecretString};
 use tracing::info;
 
@@ -11,6 +11,7 @@ use super::settings::{HINTED_FROM, SealedPart, hints};
 use super::{Connection, ConnectionChanges, NewConnection};
 use crate::api_key::{Access, Scope};
 use crate::broker::Broker;
+use crate::budget::{CallFailure, Opened, ProviderOperation};
 use crate::cache_ttl::CacheTtl;
 use crate::envelope::{EnvelopeError, Place};
 use crate::error::{BrokerError, InvalidInput, ListLimit, Thing};
@@ -43,13 +44,6 @@ pub struct ListLimits {
 /// published clients give up.
 pub const LIST_LIMITS: ListLimits =
     ListLimits { items: 50_000, bytes: 64 << 20, pages: 500, time: Duration::from_secs(50) };
-
-/// A connection that is ready for calls.
-#[derive(Clone)]
-pub(crate) struct Opened {
-    pub(crate) provider: Provider,
-    pub(crate) connection: keyway_runtime::Connection,
-}
 
 impl Broker {
     /// Makes a connection: the provider logs in with the settings first, and nothing is stored if it cannot. Needs
@@ -88,7 +82,7 @@ impl Broker {
             error => error.into(),
         })?;
         // What was logged in to check the settings serves the calls to come.
-        self.opened().insert((record.id, record.version), checked.connection);
+        self.opened().insert((record.id, record.version), checked.opened.into_parts());
         info!(connection = %record.id, provider = record.provider_type, "connected");
         record.try_into()
     }
@@ -123,7 +117,7 @@ impl Broker {
             Some(settings) => {
                 let checked = self.check_settings(&self.provider(&record.provider_type)?, settings).await?;
                 checked.describe(&mut record);
-                (checked.part, Some(checked.connection))
+                (checked.part, Some(checked.opened.into_parts()))
             }
         };
         let before = record.version;
@@ -171,11 +165,15 @@ impl Broker {
     pub async fn list_items(&self, access: &Access, id: ConnectionId) -> Result<Vec<Item>, BrokerError> {
         access.require(Scope::Api)?;
         let record = self.connection_record(access.workspace(), id).await?;
-        let Opened { provider, connection } = self.open(&record).await?;
+        let opened = self.open(&record).await?;
         // Each page's future owns what it needs: one that borrows is not `Send` for whoever spawns this.
         let list = |page: Option<String>| {
-            let (provider, connection) = (provider.clone(), connection.clone());
-            async move { provider.list_items(&connection, page.as_deref()).await }
+            let opened = opened.clone();
+            let call = move |provider: Provider, connection: keyway_runtime::Connection| {
+                let page = page.clone();
+                async move { provider.list_items(&connection, page.as_deref()).await }
+            };
+            async move { opened.call(ProviderOperation::ListItems, call).await }
         };
         all_items(LIST_LIMITS, list).await
     }
@@ -212,19 +210,20 @@ impl Broker {
     pub(crate) async fn open(&self, record: &ConnectionRecord) -> Result<Opened, BrokerError> {
         let provider = self.provider(&record.provider_type)?;
         let key = (record.id, record.version);
-        let connection = match self.opened().get(&key) {
-            Some(connection) => connection,
+        let (connection, guard) = match self.opened().get(&key) {
+            Some(opened) => opened,
             None => {
                 let part = self.open_settings(record).await?;
+                let guard = self.guards().get(provider.description(), &part.settings, Some(&record.account)).await?;
                 // Whoever opens first counts, so that there is one session and not several.
-                self.opened().get_with(key, || self.runtime().connection(part.settings, part.approved))
+                self.opened().get_with(key, || (self.runtime().connection(part.settings, part.approved), guard))
             }
         };
         if self.cache().is_closed(record.id) {
             self.opened().invalidate(&key);
             return Err(BrokerError::NotFound(Thing::Connection));
         }
-        Ok(Opened { provider, connection })
+        Ok(Opened::new(provider, connection, guard))
     }
 
     fn provider(&self, provider_type: &str) -> Result<Provider, BrokerError> {
@@ -250,8 +249,18 @@ impl Broker {
             .map_err(|error| InvalidInput::Destination(error.to_string()))?;
         let hints = hints(description, &settings).map_err(|error| BrokerError::Host(error.to_string()))?;
         let connection = self.runtime().connection(settings.clone(), approved.clone());
-        let verified = provider.verify(&connection).await.map_err(|source| BrokerError::NotVerified { source })?;
-        Ok(Checked { part: SealedPart { settings, approved }, hints, connection, verified })
+        let guard = self.guards().get(description, &settings, None).await?;
+        let opened = Opened::new(provider.clone(), connection, guard);
+        let verify = |provider: Provider, connection: keyway_runtime::Connection| async move {
+            provider.verify(&connection).await
+        };
+        let verified = opened.call(ProviderOperation::Verify, verify).await.map_err(|failure| match failure {
+            CallFailure::Call(source) => BrokerError::NotVerified { source },
+            failure => failure.into(),
+        })?;
+        let checked = Checked { part: SealedPart { settings, approved }, hints, opened, verified };
+        self.guards().belongs_to(checked.opened.guard(), &checked.account()).await?;
+        Ok(checked)
     }
 
     async fn seal_settings(&self, record: &ConnectionRecord, part: &SealedPart) -> Result<Vec<u8>, BrokerError> {
@@ -271,7 +280,7 @@ impl Broker {
 /// Asks for page after page until the last, within the limits.
 async fn all_items<F>(limits: ListLimits, list: impl Fn(Option<String>) -> F) -> Result<Vec<Item>, BrokerError>
 where
-    F: Future<Output = Result<ItemPage, CallError>>,
+    F: Future<Output = Result<ItemPage, CallFailure>>,
 {
     let all_pages = async {
         let mut items = Vec::new();
@@ -309,7 +318,7 @@ fn text_bytes(item: &Item) -> usize {
 struct Checked {
     part: SealedPart,
     hints: String,
-    connection: keyway_runtime::Connection,
+    opened: Opened,
     verified: Verified,
 }
 
@@ -317,14 +326,18 @@ impl Checked {
     /// Enters what is known about them.
     fn describe(&self, record: &mut ConnectionRecord) {
         record.hints.clone_from(&self.hints);
+        record.account = self.account();
+        record.read_only = self.verified.writable_vault_count.map(|count| count == 0);
+    }
+
+    /// Whom they belong to.
+    fn account(&self) -> String {
         // A provider that tells its settings where it should tell whom they belong to is not repeated.
         let tells = |(_, value): (&str, &SecretString)| {
             let value = value.expose_secret();
             value.len() >= HINTED_FROM && self.verified.account.contains(value)
         };
-        record.account =
-            if self.part.settings.iter().any(tells) { String::new() } else { self.verified.account.clone() };
-        record.read_only = self.verified.writable_vault_count.map(|count| count == 0);
+        if self.part.settings.iter().any(tells) { String::new() } else { self.verified.account.clone() }
     }
 }
 

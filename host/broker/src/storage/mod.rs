@@ -7,12 +7,17 @@
 //!
 //! No record contains a secret: what is secret arrives here sealed. Implementations know nothing of keys.
 
+mod budgets;
 mod sqlite;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use thiserror::Error;
 
+pub use budgets::{
+    BreakerRecord, HostKeyRecord, PauseReason, PauseRecord, RequestCount, RequestKind, RequestReservation,
+    ReservedRequests,
+};
 pub use sqlite::SqliteStorage;
 
 use crate::api_key::Scopes;
@@ -329,6 +334,34 @@ pub trait Storage: Send + Sync + 'static {
         after: Option<EntryId>,
         limit: u32,
     ) -> Result<Vec<EntryRecord>, StorageError>;
+
+    /// A key of the host itself.
+    async fn host_key(&self, name: &str) -> Result<Option<HostKeyRecord>, StorageError>;
+
+    /// Adds a key of the host itself. [`Constraint::Unique`] when one of that name exists.
+    async fn insert_host_key(&self, key: &HostKeyRecord) -> Result<(), StorageError>;
+
+    /// Reserves requests, as many as there are left below the limit; see [`RequestReservation`]. Counts that are too
+    /// old to matter are dropped.
+    async fn reserve_requests(&self, reservation: &RequestReservation) -> Result<ReservedRequests, StorageError>;
+
+    /// The counts of a subject's slots from `from` on, in ascending order.
+    async fn request_counts(
+        &self,
+        subject: &[u8; 16],
+        kind: RequestKind,
+        from: Timestamp,
+    ) -> Result<Vec<RequestCount>, StorageError>;
+
+    /// A token's breaker; `None` when it has never failed.
+    async fn breaker(&self, subject: &[u8; 16]) -> Result<Option<BreakerRecord>, StorageError>;
+
+    /// Stores a breaker in place of the one of version `expected`, or as the first when there is none expected. Returns
+    /// whether it did: another host may have been first.
+    async fn save_breaker(&self, breaker: &BreakerRecord, expected: Option<u64>) -> Result<bool, StorageError>;
+
+    /// Drops counts of slots, and breakers last changed, before this time.
+    async fn forget_budgets(&self, before: Timestamp) -> Result<(), StorageError>;
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod at_rest;
+mod budgets;
 mod connections;
+mod crash_loop;
 mod deleting_connections;
 mod entries;
 mod entry_changes;

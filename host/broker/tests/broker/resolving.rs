@@ -259,6 +259,7 @@ async fn when_the_provider_refuses_nothing_too_old_is_returned_and_the_reason_is
     assert_eq!(error.retry_after(), Some(Duration::from_secs(17)), "{error}");
     assert!(!error.is_internal());
     world.emulator.clear_faults();
+    world.clock.advance(Duration::from_secs(17));
     assert_eq!(world.credentials(&entry).await.source, Source::Live);
 }
 

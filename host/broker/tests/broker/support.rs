@@ -6,8 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use keyway::keyway_runtime::{CodeCacheKey, EgressPolicy, Fields, Provider, Runtime, Settings};
 use keyway::{
-    Access, Broker, BrokerError, CacheOptions, CacheTtl, Connection, ManualClock, MasterKey, NewConnection, NewEntry,
-    Resolution, ResolveRequest, SqliteStorage, VaultEntry, WorkspaceId,
+    Access, Broker, BrokerError, BudgetOptions, CacheOptions, CacheTtl, Connection, ManualClock, MasterKey,
+    NewConnection, NewEntry, Resolution, ResolveRequest, SqliteStorage, VaultEntry, WorkspaceId,
 };
 use keyway_emulator_onepassword::{Emulator, Endpoint, ItemInfo};
 use secrecy::{ExposeSecret, SecretString};
@@ -31,7 +31,7 @@ pub(crate) fn component(name: &str) -> Vec<u8> {
 }
 
 /// Compiled components, so that not every test compiles them anew. It stays for the next run.
-fn compiled() -> PathBuf {
+pub(crate) fn compiled() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("broker-compiled-components")
 }
 
@@ -46,11 +46,16 @@ pub(crate) struct World {
     pub(crate) encryption_key: SecretString,
     runtime: Runtime,
     provider: Provider,
+    budgets: BudgetOptions,
 }
 
 impl World {
     /// One workspace, no connection yet.
     pub(crate) async fn new() -> Self {
+        Self::with_budgets(BudgetOptions::default()).await
+    }
+
+    pub(crate) async fn with_budgets(budgets: BudgetOptions) -> Self {
         logs::start();
         let emulator = Emulator::start().unwrap();
         let rule = format!("{}={}", emulator.host(), emulator.url());
@@ -61,11 +66,11 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::now()));
         let storage = SqliteStorage::open(folder.path().join("keyway.db")).await.unwrap();
-        let broker = open(&runtime, &provider, &storage, &clock).await;
+        let broker = open(&runtime, &provider, &storage, &clock, &budgets).await;
         let created = broker.create_workspace("Acme", keyway::Scopes::ALL).await.unwrap();
         let access = Access::operator(created.workspace.id, "tests");
         let (api_key, encryption_key) = (created.api_key, created.encryption_key);
-        Self { emulator, clock, folder, storage, broker, access, api_key, encryption_key, runtime, provider }
+        Self { emulator, clock, folder, storage, broker, access, api_key, encryption_key, runtime, provider, budgets }
     }
 
     /// One workspace with a connection of the account `automation`.
@@ -77,7 +82,7 @@ impl World {
 
     /// The broker as it is after a restart: nothing in memory.
     pub(crate) async fn restart(&mut self) {
-        self.broker = open(&self.runtime, &self.provider, &self.storage, &self.clock).await;
+        self.broker = open(&self.runtime, &self.provider, &self.storage, &self.clock, &self.budgets).await;
     }
 
     pub(crate) async fn other_workspace(&self) -> Access {
@@ -132,7 +137,13 @@ impl World {
     }
 }
 
-async fn open(runtime: &Runtime, provider: &Provider, storage: &SqliteStorage, clock: &Arc<ManualClock>) -> Broker {
+async fn open(
+    runtime: &Runtime,
+    provider: &Provider,
+    storage: &SqliteStorage,
+    clock: &Arc<ManualClock>,
+    budgets: &BudgetOptions,
+) -> Broker {
     // Without refreshing ahead the number of calls is exact.
     let mut cache = CacheOptions::default();
     cache.refresh_within = 0.0;
@@ -140,6 +151,7 @@ async fn open(runtime: &Runtime, provider: &Provider, storage: &SqliteStorage, c
         .provider(provider.clone())
         .clock(clock.clone())
         .cache(cache)
+        .budgets(budgets.clone())
         .open()
         .await
         .unwrap()

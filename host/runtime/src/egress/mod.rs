@@ -50,6 +50,32 @@ pub trait Egress: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<http::Response<Body>, EgressError>>;
 }
 
+/// What a request does at the server, as far as its method says (RFC 9110, section 9.2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestEffect {
+    /// `GET`, `HEAD` or `OPTIONS`: it reads.
+    Safe,
+    /// Any other method: it may change something.
+    Unsafe,
+}
+
+impl RequestEffect {
+    pub(crate) fn of(method: &http::Method) -> Self {
+        if method.is_safe() { Self::Safe } else { Self::Unsafe }
+    }
+}
+
+/// Asked before each request of a call leaves the sandbox, by whoever counts requests or limits them. See
+/// [`Connection::with_gate`](crate::Connection::with_gate).
+#[async_trait::async_trait]
+pub trait RequestGate: Send + Sync + 'static {
+    /// Lets the request go, or keeps it back for the reason that it returns (for a person; never a secret).
+    ///
+    /// The component waits meanwhile, and its time goes on. A request that is kept back fails in the component as one that found no free
+    /// connection.
+    async fn admit(&self, effect: RequestEffect) -> Result<(), String>;
+}
+
 /// What became of the requests of one connection since it was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -102,6 +128,9 @@ pub enum EgressError {
     /// The request itself is not allowed (method, URI with user name, missing host).
     #[error("the request is not allowed: {0}")]
     InvalidRequest(&'static str),
+    /// A [`RequestGate`] kept the request back.
+    #[error("{0}")]
+    KeptBack(String),
     /// The name cannot be resolved.
     #[error("the name {0} cannot be resolved")]
     NameNotFound(String),
@@ -134,6 +163,6 @@ pub enum EgressError {
 impl EgressError {
     /// Whether the host itself said no, before anything was sent.
     pub(crate) fn is_refusal(&self) -> bool {
-        matches!(self, Self::NotApproved(_) | Self::PrivateAddress(_) | Self::InvalidRequest(_))
+        matches!(self, Self::NotApproved(_) | Self::PrivateAddress(_) | Self::InvalidRequest(_) | Self::KeptBack(_))
     }
 }

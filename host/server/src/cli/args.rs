@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use keyway::{ConnectionId, EntryId, TfaMethod};
+use keyway::{ConnectionId, EntryId, RateLimits, TfaMethod};
 use keyway_runtime::{ApprovedDestination, ConnectTo};
 
 use super::entry_args::EntryCommand;
@@ -62,6 +62,16 @@ pub(crate) struct GlobalOptions {
         hide_env_values = true
     )]
     pub(crate) allow_private: Vec<ApprovedDestination>,
+    /// The plan of the 1Password accounts, which decides how many requests they allow
+    #[arg(
+        long,
+        global = true,
+        env = "KEYWAY_ONEPASSWORD_PLAN",
+        value_name = "PLAN",
+        default_value = "business",
+        hide_env_values = true
+    )]
+    pub(crate) onepassword_plan: OnePasswordPlan,
     /// What to log to standard error: off, error, warn, info, debug or trace, also by module [default: info for serve, else warn]
     #[arg(long, global = true, env = "KEYWAY_LOG", value_name = "LEVEL", hide_env_values = true)]
     pub(crate) log: Option<String>,
@@ -75,6 +85,27 @@ pub(crate) struct GlobalOptions {
         hide_env_values = true
     )]
     pub(crate) log_format: LogFormat,
+}
+
+/// A plan of 1Password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum OnePasswordPlan {
+    /// 10,000 reads and 1,000 writes an hour for each token, 50,000 requests a day for the account
+    Business,
+    /// 1,000 reads and 100 writes an hour, 5,000 requests a day
+    Teams,
+    /// 1,000 reads and 100 writes an hour, 1,000 requests a day; individual accounts, too
+    Families,
+}
+
+impl From<OnePasswordPlan> for RateLimits {
+    fn from(plan: OnePasswordPlan) -> Self {
+        match plan {
+            OnePasswordPlan::Business => Self::ONEPASSWORD_BUSINESS,
+            OnePasswordPlan::Teams => Self::ONEPASSWORD_TEAMS,
+            OnePasswordPlan::Families => Self::ONEPASSWORD_FAMILIES,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -233,6 +264,13 @@ pub(crate) enum ConnectionCommand {
         /// The connection, by id or name
         #[arg(value_name = "CONNECTION")]
         connection: String,
+        #[command(flatten)]
+        workspace: WorkspaceOption,
+    },
+    /// Show how many requests are left before the secret manager's limits, of all connections or of one
+    Budget {
+        #[command(flatten)]
+        connection: ConnectionOption,
         #[command(flatten)]
         workspace: WorkspaceOption,
     },

@@ -47,8 +47,16 @@ pub(crate) struct Settings {
 }
 
 /// Settings that all commands have.
-const GLOBAL: [&str; 7] =
-    ["data_dir", "providers", "master_key_file", "connect_to", "allow_private", "log", "log_format"];
+const GLOBAL: [&str; 8] = [
+    "data_dir",
+    "providers",
+    "master_key_file",
+    "connect_to",
+    "allow_private",
+    "onepassword_plan",
+    "log",
+    "log_format",
+];
 
 impl Settings {
     /// What a command line was understood as.

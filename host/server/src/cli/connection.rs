@@ -15,7 +15,7 @@ use super::args::{
 };
 use super::exit::CliError;
 use super::output::{FAINT, Show, Table, day_and_time, facts, printable};
-use super::{provider, secret_input, select};
+use super::{budget, provider, secret_input, select};
 
 pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), CliError> {
     match command {
@@ -39,6 +39,7 @@ pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), Cli
             host.close().await;
             Ok(())
         }
+        ConnectionCommand::Budget { connection, workspace } => budget::run(app, &connection, &workspace).await,
         ConnectionCommand::ClearCache { connection, workspace } => {
             let host = app.open_without_providers().await?;
             let access = select::workspace(host.broker(), &workspace).await?;

@@ -50,7 +50,7 @@ impl From<Kind> for Exit {
             Kind::Invalid | Kind::NotEncrypted | Kind::Conflict => Self::Invalid,
             Kind::Unauthenticated | Kind::Forbidden | Kind::ProviderRefused => Self::Denied,
             Kind::NotFound | Kind::NotInstalled => Self::NotFound,
-            Kind::RateLimited | Kind::ProviderUnavailable | Kind::Busy => Self::TryLater,
+            Kind::RateLimited | Kind::ProviderUnavailable | Kind::ProviderPaused | Kind::Busy => Self::TryLater,
             Kind::ProviderFault | Kind::Unsupported => Self::Provider,
             Kind::Internal => Self::Failure,
         }

@@ -4,6 +4,7 @@
 //! second. Each has a result as text and as data (`output.rs`) and ends with a code that says what kind of failure it was (`exit.rs`).
 
 pub(crate) mod args;
+mod budget;
 pub(crate) mod config;
 pub(crate) mod connection;
 mod entry;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, FromArgMatches};
+use keyway::BudgetOptions;
 use keyway_runtime::{Compiler, EgressPolicy};
 
 use crate::config::{HostConfig, MasterKeySource, default_data_dir};
@@ -163,7 +165,8 @@ impl App {
         for destination in &self.global.allow_private {
             policy = policy.with_private(destination.clone());
         }
-        let mut host = HostConfig::new(data_dir).egress(policy);
+        let budgets = BudgetOptions::default().limits("1password", self.global.onepassword_plan.into());
+        let mut host = HostConfig::new(data_dir).egress(policy).budgets(budgets);
         // The program compiles components as a process of its own, which it can end.
         match std::env::current_exe() {
             Ok(program) => {

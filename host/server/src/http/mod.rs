@@ -6,6 +6,7 @@
 
 mod auth;
 mod body;
+mod budget;
 mod error;
 mod health;
 mod observe;
@@ -47,6 +48,7 @@ pub fn router(broker: Broker) -> Router {
         )
         .route("/secret-providers/{id}/clear-cache", post(secret_providers::clear_cache))
         .route("/secret-providers/{id}/items", get(secret_providers::items))
+        .route("/secret-providers/{id}/budget", get(budget::read))
         .route("/vault", get(vault::read).post(vault::create).put(vault::update).delete(vault::delete))
         .route("/vault/resolve", post(resolve::resolve))
         .route("/vault/tfa-code", get(vault::tfa_code))

@@ -3,6 +3,7 @@
 
 mod api;
 mod bad_requests;
+mod budgets;
 mod cli;
 mod cli_entry;
 mod config;

@@ -5,6 +5,7 @@
 //! deleted data is overwritten with zeros. A writer that finds the database locked by another process waits up to five
 //! seconds. Migrations run when the database is opened.
 
+mod budgets;
 mod queries;
 mod rows;
 

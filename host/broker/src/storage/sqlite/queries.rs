@@ -6,12 +6,14 @@ use jiff::Timestamp;
 use sqlx::{Row, query};
 use uuid::Uuid;
 
+use super::rows::signed;
 use super::{SqliteStorage, rows};
 use crate::connection::DependentEntries;
 use crate::id::{ApiKeyId, ConnectionId, EntryId, WorkspaceId};
 use crate::storage::{
-    ApiKeyRecord, ConnectionRecord, EntryRecord, EntrySelector, MasterKeyRecord, Storage, StorageError,
-    WorkspaceKeyRecord, WorkspaceRecord,
+    ApiKeyRecord, BreakerRecord, ConnectionRecord, EntryRecord, EntrySelector, HostKeyRecord, MasterKeyRecord,
+    RequestCount, RequestKind, RequestReservation, ReservedRequests, Storage, StorageError, WorkspaceKeyRecord,
+    WorkspaceRecord,
 };
 
 #[async_trait]
@@ -402,6 +404,41 @@ impl Storage for SqliteStorage {
             .map(rows::entry)
             .collect()
     }
+
+    // The rest is in budgets.rs.
+
+    async fn host_key(&self, name: &str) -> Result<Option<HostKeyRecord>, StorageError> {
+        self.select_host_key(name).await
+    }
+
+    async fn insert_host_key(&self, key: &HostKeyRecord) -> Result<(), StorageError> {
+        self.add_host_key(key).await
+    }
+
+    async fn reserve_requests(&self, reservation: &RequestReservation) -> Result<ReservedRequests, StorageError> {
+        self.reserve(reservation).await
+    }
+
+    async fn request_counts(
+        &self,
+        subject: &[u8; 16],
+        kind: RequestKind,
+        from: Timestamp,
+    ) -> Result<Vec<RequestCount>, StorageError> {
+        self.select_request_counts(subject, kind, from).await
+    }
+
+    async fn breaker(&self, subject: &[u8; 16]) -> Result<Option<BreakerRecord>, StorageError> {
+        self.select_breaker(subject).await
+    }
+
+    async fn save_breaker(&self, breaker: &BreakerRecord, expected: Option<u64>) -> Result<bool, StorageError> {
+        self.put_breaker(breaker, expected).await
+    }
+
+    async fn forget_budgets(&self, before: Timestamp) -> Result<(), StorageError> {
+        self.delete_budgets(before).await
+    }
 }
 
 async fn insert_api_key<'e>(
@@ -423,9 +460,4 @@ async fn insert_api_key<'e>(
     .execute(executor)
     .await?;
     Ok(())
-}
-
-/// SQLite's integers are signed. What the broker counts stays far below the limit; at the limit it stays there.
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -111,16 +111,21 @@ pub(super) fn number<N: TryFrom<i64>>(row: &SqliteRow, column: &'static str) -> 
     N::try_from(row.try_get(column)?).map_err(|_| StorageError::Corrupt { column })
 }
 
-fn bytes<const N: usize>(row: &SqliteRow, column: &'static str) -> Result<[u8; N], StorageError> {
+/// SQLite's integers are signed. What the broker counts stays far below the limit; at the limit it stays there.
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+pub(super) fn bytes<const N: usize>(row: &SqliteRow, column: &'static str) -> Result<[u8; N], StorageError> {
     let bytes: &[u8] = row.try_get(column)?;
     bytes.try_into().map_err(|_| StorageError::Corrupt { column })
 }
 
-fn time(row: &SqliteRow, column: &'static str) -> Result<Timestamp, StorageError> {
+pub(super) fn time(row: &SqliteRow, column: &'static str) -> Result<Timestamp, StorageError> {
     Timestamp::from_millisecond(row.try_get(column)?).map_err(|_| StorageError::Corrupt { column })
 }
 
-fn optional_time(row: &SqliteRow, column: &'static str) -> Result<Option<Timestamp>, StorageError> {
+pub(super) fn optional_time(row: &SqliteRow, column: &'static str) -> Result<Option<Timestamp>, StorageError> {
     let milliseconds: Option<i64> = row.try_get(column)?;
     milliseconds.map(|time| Timestamp::from_millisecond(time).map_err(|_| StorageError::Corrupt { column })).transpose()
 }

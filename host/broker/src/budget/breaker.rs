@@ -1,0 +1,355 @@
+//! When a token is given a rest: the states of a breaker, and what leads from one to the other. Pure: time and chance
+//! are given.
+//!
+//! ```text
+//!             5 failures in a row, "too many requests", refused credentials
+//!   closed ────────────────────────────────────────────────────────────────▶ paused until ...
+//!     ▲                                                                       │ when that is over,
+//!     │ the probe succeeds                                                    ▼ one call
+//!     └──────────────────────────────────────────────────────────────────── probing
+//!                                                                             │ the probe fails:
+//!                                                                             └─▶ paused, twice as long
+//! ```
+//!
+//! **Invariants:** asking changes nothing, so a pause is never extended by being asked. While one call probes, nobody
+//! else calls; a probe's right is a lease with an end, so it cannot be lost with a process that dies. The state that
+//! is stored is the whole state.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::limits::{BreakerOptions, LONGEST_WAIT};
+use crate::storage::{PauseReason, PauseRecord};
+
+/// How long others wait for a probe to say how it went.
+const WHILE_PROBING: Duration = Duration::from_secs(1);
+
+/// What is known of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct State {
+    /// Failures in a row.
+    pub(super) failures: u32,
+    /// The rest that it is given.
+    pub(super) pause: Option<PauseRecord>,
+}
+
+/// Whether a call may go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    Go,
+    /// If nobody else claims it first ([`State::claim`]).
+    Probe,
+    Wait {
+        reason: PauseReason,
+        wait: Duration,
+    },
+}
+
+/// How a call ended, as far as the breaker is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The server answered, even if the answer was no.
+    Answered,
+    /// The server is out of order, unreachable or too slow.
+    Unavailable,
+    /// Too many requests; how long the server asked to wait.
+    RateLimited(Option<Duration>),
+    /// The server does not accept the credentials.
+    Refused,
+    /// Says nothing about the server's health, and is no proof of it.
+    Unclear,
+    /// It made no request.
+    NotAsked,
+}
+
+impl State {
+    /// Whether a call may go out. `entered`: somebody has just entered the credentials, so that they were refused
+    /// before is no reason not to try them.
+    pub(super) fn ask(&self, now: Timestamp, entered: bool) -> Answer {
+        let Some(pause) = &self.pause else { return Answer::Go };
+        let left = left(pause, now);
+        if left.is_zero() || (entered && pause.reason == PauseReason::Refused && !pause.probing) {
+            Answer::Probe
+        } else {
+            let wait = if pause.probing { left.min(WHILE_PROBING) } else { left };
+            Answer::Wait { reason: pause.reason, wait }
+        }
+    }
+
+    /// The right to probe. The caller stores it before it goes.
+    pub(super) fn claim(&mut self, now: Timestamp, options: &BreakerOptions) {
+        if let Some(pause) = &mut self.pause {
+            pause.probing = true;
+            pause.until = after(now, options.probe);
+        }
+    }
+
+    /// What follows from how a call ended. `probe`: it had the right to probe. `draw`: from 0 to 1, by chance.
+    pub(super) fn ended(&mut self, now: Timestamp, outcome: Outcome, probe: bool, draw: f64, options: &BreakerOptions) {
+        let resting = self.pause.map(|pause| pause.reason);
+        match outcome {
+            Outcome::Answered => {
+                // A call that began before a pause and ends well in it: a server that answers is not out of order. A
+                // limit, or refused credentials, are not disproved by it.
+                if probe || matches!(resting, None | Some(PauseReason::Unavailable)) {
+                    *self = Self::default();
+                }
+            }
+            Outcome::Unavailable if probe => self.pause(PauseReason::Unavailable, now, None, draw, options),
+            // The call began before the pause; it says nothing new.
+            Outcome::Unavailable if resting.is_some() => {}
+            Outcome::Unavailable => {
+                self.failures = self.failures.saturating_add(1);
+                if self.failures >= options.threshold {
+                    self.pause(PauseReason::Unavailable, now, None, draw, options);
+                }
+            }
+            Outcome::RateLimited(asked) => {
+                let late = !probe && resting == Some(PauseReason::RateLimited);
+                if !late || asked.is_some() {
+                    let until = self.pause.filter(|_| late).map(|pause| pause.until);
+                    let strikes = self.pause.map_or(0, |pause| pause.strikes);
+                    self.pause(PauseReason::RateLimited, now, asked, draw, options);
+                    if let (true, Some(pause)) = (late, &mut self.pause) {
+                        pause.until = pause.until.max(until.unwrap_or(pause.until));
+                        pause.strikes = strikes;
+                    }
+                }
+            }
+            Outcome::Refused if !probe && resting == Some(PauseReason::Refused) => {}
+            Outcome::Refused => self.pause(PauseReason::Refused, now, None, draw, options),
+            Outcome::Unclear if probe => {
+                if let Some(reason) = resting {
+                    self.pause(reason, now, None, draw, options);
+                }
+            }
+            Outcome::NotAsked if probe => {
+                if let Some(pause) = &mut self.pause {
+                    pause.probing = false;
+                    pause.until = now;
+                }
+            }
+            Outcome::Unclear | Outcome::NotAsked => {}
+        }
+    }
+
+    fn pause(
+        &mut self,
+        reason: PauseReason,
+        now: Timestamp,
+        asked: Option<Duration>,
+        draw: f64,
+        options: &BreakerOptions,
+    ) {
+        let before = self.pause.filter(|pause| pause.reason == reason).map_or(0, |pause| pause.strikes);
+        let strikes = before.saturating_add(1);
+        let (first, longest) = match reason {
+            PauseReason::Unavailable => (options.unavailable, options.unavailable_max),
+            PauseReason::RateLimited => (options.rate_limited, options.rate_limited_max),
+            PauseReason::Refused => (options.refused, options.refused_max),
+        };
+        // A server's word is taken as it is, and never as "at once": it has just refused.
+        let wait = match asked {
+            Some(asked) => asked.clamp(Duration::from_secs(1), LONGEST_WAIT),
+            None => back_off(first, longest, strikes, draw),
+        };
+        self.pause = Some(PauseRecord { reason, until: after(now, wait), strikes, probing: false });
+    }
+}
+
+/// The pause after so many in a row: twice as long each time, and drawn from its upper half.
+fn back_off(first: Duration, longest: Duration, strikes: u32, draw: f64) -> Duration {
+    let doubled = first.saturating_mul(1_u32.checked_shl(strikes.saturating_sub(1)).unwrap_or(u32::MAX));
+    doubled.min(longest).mul_f64(0.5 + draw.clamp(0.0, 1.0) / 2.0)
+}
+
+/// How much of a pause is left. One that ends later than any can was stored under a clock that was set back since.
+fn left(pause: &PauseRecord, now: Timestamp) -> Duration {
+    let left = Duration::try_from(pause.until.duration_since(now)).unwrap_or(Duration::ZERO);
+    if left > LONGEST_WAIT { Duration::ZERO } else { left }
+}
+
+/// In whole milliseconds, in which times are stored.
+fn after(now: Timestamp, wait: Duration) -> Timestamp {
+    let wait = i64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(now.as_millisecond().saturating_add(wait)).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::testing::Random;
+
+    const OPTIONS: fn() -> BreakerOptions = BreakerOptions::default;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn ended(state: &mut State, now: i64, outcome: Outcome, probe: bool) {
+        state.ended(at(now), outcome, probe, 1.0, &OPTIONS());
+    }
+
+    fn opened() -> State {
+        let mut state = State::default();
+        for _ in 0..5 {
+            ended(&mut state, 0, Outcome::Unavailable, false);
+        }
+        state
+    }
+
+    fn wait(state: &State, now: i64) -> Option<Duration> {
+        match state.ask(at(now), false) {
+            Answer::Wait { wait, .. } => Some(wait),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn it_opens_after_five_failures_in_a_row_and_a_success_in_between_starts_the_count_anew() {
+        let mut state = State::default();
+        for _ in 0..4 {
+            ended(&mut state, 0, Outcome::Unavailable, false);
+        }
+        ended(&mut state, 0, Outcome::Answered, false);
+        for _ in 0..4 {
+            ended(&mut state, 0, Outcome::Unavailable, false);
+            assert_eq!(state.ask(at(0), false), Answer::Go);
+        }
+        ended(&mut state, 0, Outcome::Unavailable, false);
+        assert_eq!(wait(&state, 0), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn asking_and_late_failures_extend_nothing() {
+        let mut state = opened();
+        let before = state;
+        for second in 0..2 {
+            state.ask(at(second), false);
+            ended(&mut state, second, Outcome::Unavailable, false);
+            ended(&mut state, second, Outcome::NotAsked, false);
+            ended(&mut state, second, Outcome::Unclear, false);
+        }
+        assert_eq!(state, before);
+    }
+
+    #[test]
+    fn one_call_probes_and_the_others_wait_for_it() {
+        let mut state = opened();
+        assert_eq!(state.ask(at(3), false), Answer::Probe);
+        state.claim(at(3), &OPTIONS());
+        assert_eq!(wait(&state, 3), Some(WHILE_PROBING));
+        ended(&mut state, 4, Outcome::Answered, true);
+        assert_eq!(state, State::default());
+    }
+
+    #[test]
+    fn a_probe_that_fails_doubles_the_pause_up_to_the_longest() {
+        let (mut state, mut now, mut pauses) = (opened(), 0, Vec::new());
+        for _ in 0..7 {
+            let pause = wait(&state, now).unwrap();
+            pauses.push(pause.as_secs());
+            now += pause.as_secs() as i64 + 1;
+            assert_eq!(state.ask(at(now), false), Answer::Probe);
+            state.claim(at(now), &OPTIONS());
+            ended(&mut state, now, Outcome::Unavailable, true);
+        }
+        assert_eq!(pauses, [2, 4, 8, 16, 32, 60, 60]);
+    }
+
+    #[test]
+    fn the_right_of_a_probe_that_was_never_heard_of_again_ends() {
+        let mut state = opened();
+        state.claim(at(3), &OPTIONS());
+        assert!(wait(&state, 42).is_some());
+        assert_eq!(state.ask(at(44), false), Answer::Probe);
+    }
+
+    #[test]
+    fn a_probe_that_made_no_request_leaves_the_right_to_the_next() {
+        let mut state = opened();
+        state.claim(at(3), &OPTIONS());
+        ended(&mut state, 3, Outcome::NotAsked, true);
+        assert_eq!(state.ask(at(3), false), Answer::Probe);
+    }
+
+    #[test]
+    fn the_servers_word_on_how_long_to_wait_is_taken_and_only_a_longer_one_replaces_it() {
+        let mut state = State::default();
+        let limited = |seconds| Outcome::RateLimited(Some(Duration::from_secs(seconds)));
+        ended(&mut state, 0, limited(60), false);
+        ended(&mut state, 10, limited(5), false);
+        ended(&mut state, 10, Outcome::Answered, false);
+        assert_eq!(wait(&state, 10), Some(Duration::from_secs(50)));
+        ended(&mut state, 10, limited(100), false);
+        assert_eq!(wait(&state, 10), Some(Duration::from_secs(100)));
+        ended(&mut state, 10, limited(10_000_000), false);
+        assert_eq!(wait(&state, 10), Some(LONGEST_WAIT));
+    }
+
+    #[test]
+    fn without_the_servers_word_it_backs_off_by_itself() {
+        let mut state = State::default();
+        ended(&mut state, 0, Outcome::RateLimited(None), false);
+        ended(&mut state, 0, Outcome::RateLimited(None), false);
+        assert_eq!(wait(&state, 0), Some(Duration::from_secs(60)), "fifty at once are one strike");
+        state.claim(at(61), &OPTIONS());
+        ended(&mut state, 61, Outcome::RateLimited(None), true);
+        assert_eq!(wait(&state, 61), Some(Duration::from_secs(120)));
+    }
+
+    #[test]
+    fn refused_credentials_rest_until_somebody_enters_them_again() {
+        let mut state = State::default();
+        ended(&mut state, 0, Outcome::Refused, false);
+        assert_eq!(wait(&state, 0), Some(Duration::from_secs(300)));
+        assert_eq!(state.ask(at(0), true), Answer::Probe);
+        state.claim(at(0), &OPTIONS());
+        ended(&mut state, 0, Outcome::Answered, true);
+        assert_eq!(state, State::default());
+        // What the server said about time counts for whoever asks.
+        ended(&mut state, 0, Outcome::RateLimited(None), false);
+        assert!(matches!(state.ask(at(0), true), Answer::Wait { .. }));
+    }
+
+    #[test]
+    fn a_pause_from_a_clock_that_was_set_back_is_over() {
+        let mut state = State::default();
+        ended(&mut state, 1_000_000, Outcome::Refused, false);
+        assert_eq!(state.ask(at(0), false), Answer::Probe);
+    }
+
+    /// Whatever happens, in whatever order: there is always an end to waiting, and never more than one probe.
+    #[test]
+    fn every_pause_ends_and_one_probes_at_a_time() {
+        for seed in 0..200 {
+            let mut random = Random::new(seed);
+            let (mut state, mut now, mut probing): (_, _, Option<i64>) = (State::default(), 0_i64, None);
+            for _ in 0..300 {
+                now += random.below(20) as i64;
+                let outcome = match random.below(6) {
+                    0 => Outcome::Answered,
+                    1 | 2 => Outcome::Unavailable,
+                    3 => {
+                        Outcome::RateLimited((random.below(2) == 0).then(|| Duration::from_secs(random.below(1 << 20))))
+                    }
+                    4 => Outcome::Refused,
+                    _ => Outcome::Unclear,
+                };
+                match state.ask(at(now), random.below(10) == 0) {
+                    Answer::Probe => {
+                        assert!(probing.is_none_or(|since| now - since >= 40), "seed {seed}: two probes at {now}");
+                        state.claim(at(now), &OPTIONS());
+                        probing = Some(now);
+                    }
+                    Answer::Go => state.ended(at(now), outcome, false, random.fraction(), &OPTIONS()),
+                    Answer::Wait { wait, .. } => assert!(wait <= LONGEST_WAIT && !wait.is_zero()),
+                }
+                if random.below(3) == 0 && probing.take().is_some() {
+                    state.ended(at(now), outcome, true, random.fraction(), &OPTIONS());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The one place through which every call of a provider goes.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use keyway_runtime::{
+    CallError, Connection, Description, Provider, ProviderError, RequestEffect, RequestGate, SandboxError,
+};
+use tracing::Instrument;
+
+use super::breaker::Outcome;
+use super::guard::{Guard, Pass, Refusal, draw};
+use super::{NotCalled, ProviderOperation};
+use crate::error::BrokerError;
+
+/// A call that fails later than this is not tried again: whoever waits has waited enough.
+const RETRY_WITHIN: Duration = Duration::from_secs(5);
+/// The pause before the retry, drawn from here, so that callers that failed together do not come back together.
+const RETRY_AFTER: std::ops::Range<f64> = 0.1..0.4;
+
+/// A connection that is ready for calls. They all go through [`call`](Self::call): the provider and the connection
+/// are nobody else's.
+#[derive(Clone)]
+pub(crate) struct Opened {
+    provider: Provider,
+    connection: Connection,
+    guard: Arc<Guard>,
+}
+
+/// Why a call brought nothing.
+#[derive(Debug, Clone)]
+pub(crate) enum CallFailure {
+    /// The provider or the sandbox said so.
+    Call(CallError),
+    /// It was not made.
+    NotCalled(NotCalled),
+    /// The host could not make it, or not count it.
+    Host(String),
+}
+
+impl From<CallError> for CallFailure {
+    fn from(error: CallError) -> Self {
+        Self::Call(error)
+    }
+}
+
+impl From<Refusal> for CallFailure {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotCalled(not_called) => Self::NotCalled(not_called),
+            Refusal::Storage(error) => {
+                Self::Host(format!("a request to the secret manager could not be counted, so it was not made: {error}"))
+            }
+        }
+    }
+}
+
+impl From<CallFailure> for BrokerError {
+    fn from(failure: CallFailure) -> Self {
+        match failure {
+            CallFailure::Call(error) => error.into(),
+            CallFailure::NotCalled(not_called) => Self::NotCalled(not_called),
+            CallFailure::Host(message) => Self::Host(message),
+        }
+    }
+}
+
+impl Opened {
+    pub(crate) fn new(provider: Provider, connection: Connection, guard: Arc<Guard>) -> Self {
+        Self { provider, connection, guard }
+    }
+
+    /// What the provider says of itself.
+    pub(crate) fn description(&self) -> &Description {
+        self.provider.description()
+    }
+
+    /// To be kept open with its guard.
+    pub(crate) fn into_parts(self) -> (Connection, Arc<Guard>) {
+        (self.connection, self.guard)
+    }
+
+    pub(crate) fn guard(&self) -> &Arc<Guard> {
+        &self.guard
+    }
+
+    /// Makes a call, unless the budget or the breaker is against it, and takes note of how it ended.
+    ///
+    /// A call that has begun runs to its end, whoever still waits for it: what it cost and what it showed is known
+    /// then, and a change is never broken off half-way by a caller who goes away.
+    ///
+    /// # Errors
+    /// [`CallFailure::NotCalled`] at once and without any effect; else what the call says.
+    pub(crate) async fn call<T, F, Fut>(&self, operation: ProviderOperation, call: F) -> Result<T, CallFailure>
+    where
+        T: Send + 'static,
+        F: Fn(Provider, Connection) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, CallError>> + Send + 'static,
+    {
+        let started = Instant::now();
+        let pass = self.guard.begin(operation).await?;
+        let opened = self.clone();
+        let task = async move {
+            let (result, again) = opened.once(operation, pass, &call).await;
+            if !again || operation == ProviderOperation::Write || started.elapsed() > RETRY_WITHIN {
+                return result;
+            }
+            let pause = RETRY_AFTER.start + draw() * (RETRY_AFTER.end - RETRY_AFTER.start);
+            tokio::time::sleep(Duration::from_secs_f64(pause)).await;
+            match opened.guard.begin(operation).await {
+                Ok(pass) => opened.once(operation, pass, &call).await.0,
+                // What happened is the better answer than that it is not tried again.
+                Err(_) => result,
+            }
+        };
+        let ended = tokio::spawn(task.in_current_span()).await;
+        ended.map_err(|_| CallFailure::Host("a provider's call ended without a result".into()))?
+    }
+
+    /// One attempt, and whether to make another.
+    async fn once<T, F, Fut>(
+        &self,
+        operation: ProviderOperation,
+        pass: Pass,
+        call: &F,
+    ) -> (Result<T, CallFailure>, bool)
+    where
+        F: Fn(Provider, Connection) -> Fut,
+        Fut: Future<Output = Result<T, CallError>>,
+    {
+        let gate = Arc::new(CallGate::new(self.guard.clone(), operation, pass));
+        let result = call(self.provider.clone(), self.connection.with_gate(gate.clone())).await;
+        let requests = gate.sent.load(Ordering::Relaxed);
+        let kept_back = gate.kept_back();
+        let outcome = match &kept_back {
+            // What the provider made of a request that was kept back is not the server's doing.
+            Some(_) if result.is_err() => Outcome::NotAsked,
+            _ if requests == 0 => Outcome::NotAsked,
+            _ => outcome_of(&result),
+        };
+        let noted = self.guard.ended(operation, pass, outcome, requests).await;
+        let again = match &noted {
+            Ok(again) => *again && is_unavailable(&result),
+            Err(error) => {
+                // The call was made, and its result is the caller's. What was not stored is in memory or happens again.
+                tracing::error!("the state of a connection's breaker could not be stored: {error}");
+                false
+            }
+        };
+        (self.told(operation, result, kept_back, requests), again)
+    }
+
+    /// What the caller is told.
+    fn told<T>(
+        &self,
+        operation: ProviderOperation,
+        result: Result<T, CallError>,
+        kept_back: Option<CallFailure>,
+        requests: u32,
+    ) -> Result<T, CallFailure> {
+        match (result, kept_back) {
+            (Ok(value), _) => Ok(value),
+            (Err(_), Some(why)) => Err(why),
+            (Err(CallError::Provider(ProviderError::RateLimited { retry_after: None, message })), None) => {
+                let retry_after = self.guard.refusal_now(operation).map(|why| why.retry_after());
+                Err(CallError::Provider(ProviderError::RateLimited { retry_after, message }).into())
+            }
+            // It waited for another call's login, and that was kept back.
+            (Err(error @ CallError::Provider(ProviderError::Unavailable(_))), None) if requests == 0 => {
+                let why = self.guard.refusal_now(operation);
+                Err(why.map_or(CallFailure::Call(error), CallFailure::NotCalled))
+            }
+            (Err(error), None) => Err(error.into()),
+        }
+    }
+}
+
+fn is_unavailable<T>(result: &Result<T, CallError>) -> bool {
+    matches!(result, Err(CallError::Provider(ProviderError::Unavailable(_))))
+}
+
+fn outcome_of<T>(result: &Result<T, CallError>) -> Outcome {
+    match result {
+        Ok(_) => Outcome::Answered,
+        Err(CallError::Provider(error)) => match error {
+            ProviderError::Unavailable(_) => Outcome::Unavailable,
+            ProviderError::RateLimited { retry_after, .. } => Outcome::RateLimited(*retry_after),
+            ProviderError::Unauthenticated(_) => Outcome::Refused,
+            ProviderError::NotFound(_)
+            | ProviderError::PermissionDenied(_)
+            | ProviderError::Conflict(_)
+            | ProviderError::InvalidReference(_)
+            | ProviderError::Unsupported(_) => Outcome::Answered,
+            _ => Outcome::Unclear,
+        },
+        Err(CallError::Sandbox(SandboxError::TimedOut { .. })) => Outcome::Unavailable,
+        Err(_) => Outcome::Unclear,
+    }
+}
+
+/// Stands in the sandbox's way out during one call, and counts.
+struct CallGate {
+    guard: Arc<Guard>,
+    operation: ProviderOperation,
+    pass: Pass,
+    sent: AtomicU32,
+    kept_back: Mutex<Option<CallFailure>>,
+}
+
+impl CallGate {
+    fn new(guard: Arc<Guard>, operation: ProviderOperation, pass: Pass) -> Self {
+        Self { guard, operation, pass, sent: AtomicU32::new(0), kept_back: Mutex::default() }
+    }
+
+    fn kept_back(&self) -> Option<CallFailure> {
+        self.kept_back.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[async_trait]
+impl RequestGate for CallGate {
+    async fn admit(&self, effect: RequestEffect) -> Result<(), String> {
+        match self.guard.admit(self.operation, effect, self.pass).await {
+            Ok(()) => {
+                self.sent.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(refusal) => {
+                let reason = match &refusal {
+                    Refusal::NotCalled(why) => why.to_string(),
+                    Refusal::Storage(_) => "the request could not be counted".to_owned(),
+                };
+                self.kept_back.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(refusal.into());
+                Err(reason)
+            }
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! What stands before the calls of one token: its breaker, its counts and its account's.
+//!
+//! **Invariant:** a call that may not go out is refused from memory, before anything else is done; nothing is written
+//! for it and nothing gets later by it. A change of the breaker is stored before the call that caused it returns; where
+//! two hosts change it, the one that comes second applies its change to what the first one stored.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use keyway_runtime::RequestEffect;
+
+use super::breaker::{Answer, Outcome, State};
+use super::identity::Subject;
+use super::limits::{BreakerOptions, RateLimits, kept_for_writing};
+use super::meter::{Meter, NoRequest};
+use super::{BudgetScope, NotCalled, ProviderOperation};
+use crate::clock::Clock;
+use crate::storage::{BreakerRecord, PauseReason, RequestKind, Storage, StorageError};
+
+/// How many requests a call is expected to make before one of its kind was seen: more than 1Password's cold resolve (7),
+/// as many as its cold write.
+const FIRST_COST: u32 = 8;
+
+/// How often a change of the breaker is tried when other hosts keep changing it.
+const ATTEMPTS: u32 = 8;
+
+/// Before the calls of one token.
+pub(crate) struct Guard {
+    pub(super) provider_type: String,
+    pub(super) subject: Subject,
+    pub(super) reads: Meter,
+    pub(super) writes: Meter,
+    pub(super) limits: RateLimits,
+    pub(super) options: BreakerOptions,
+    pub(super) clock: Arc<dyn Clock>,
+    storage: Arc<dyn Storage>,
+    account: Mutex<Option<Arc<Meter>>>,
+    /// Requests that were made while it was not known whose account it is.
+    uncharged: AtomicU32,
+    breaker: Mutex<State>,
+    /// The version that is stored, if one is. Whoever changes the breaker holds it, so there is one change at a time.
+    stored: tokio::sync::Mutex<Option<u64>>,
+    costs: [AtomicU32; ProviderOperation::COUNT],
+}
+
+/// Why a call was not made.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    NotCalled(NotCalled),
+    Storage(StorageError),
+}
+
+impl From<StorageError> for Refusal {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+/// The right to call, and to probe if that is what the call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pass {
+    pub(super) probe: bool,
+}
+
+impl Guard {
+    pub(super) async fn load(
+        storage: Arc<dyn Storage>,
+        clock: Arc<dyn Clock>,
+        provider_type: &str,
+        subject: Subject,
+        limits: RateLimits,
+        options: BreakerOptions,
+    ) -> Result<Self, StorageError> {
+        let record = storage.breaker(&subject).await?;
+        let meter = |kind, limit| Meter::new(storage.clone(), clock.clone(), subject, kind, limit);
+        Ok(Self {
+            provider_type: provider_type.to_owned(),
+            subject,
+            reads: meter(RequestKind::Read, limits.reads_per_hour),
+            writes: meter(RequestKind::Write, limits.writes_per_hour),
+            limits,
+            options,
+            account: Mutex::default(),
+            uncharged: AtomicU32::default(),
+            breaker: Mutex::new(record.as_ref().map(state_of).unwrap_or_default()),
+            stored: tokio::sync::Mutex::new(record.map(|record| record.version)),
+            costs: std::array::from_fn(|_| AtomicU32::new(FIRST_COST)),
+            clock,
+            storage,
+        })
+    }
+
+    /// The account's count, if it is known whose it is.
+    pub(super) fn account(&self) -> Option<Arc<Meter>> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) async fn set_account(&self, account: Arc<Meter>) -> Result<(), StorageError> {
+        *self.account.lock().unwrap_or_else(PoisonError::into_inner) = Some(account.clone());
+        match self.uncharged.swap(0, Ordering::Relaxed) {
+            0 => Ok(()),
+            requests => account.charge(requests).await,
+        }
+    }
+
+    /// Lets a call begin, or says why not.
+    pub(super) async fn begin(&self, operation: ProviderOperation) -> Result<Pass, Refusal> {
+        let entered = operation == ProviderOperation::Verify;
+        let answer = self.breaker().ask(self.now(), entered);
+        if let Answer::Wait { reason, wait } = answer {
+            return Err(paused(reason, wait).into());
+        }
+        let needed = self.costs.get(operation as usize).map_or(1, |cost| cost.load(Ordering::Relaxed));
+        let (kept_reads, kept_any) = self.kept(operation);
+        self.reads.check(needed, kept_reads).await.map_err(|no| refusal(no, BudgetScope::TokenReads))?;
+        if operation == ProviderOperation::Write {
+            self.writes.check(1, 0).await.map_err(|no| refusal(no, BudgetScope::TokenWrites))?;
+        }
+        if let Some(account) = self.account() {
+            account.check(needed, kept_any).await.map_err(|no| refusal(no, BudgetScope::Account))?;
+        }
+        if answer == Answer::Probe { self.claim(entered).await } else { Ok(Pass { probe: false }) }
+    }
+
+    /// Counts one request before it goes out.
+    pub(super) async fn admit(
+        &self,
+        operation: ProviderOperation,
+        effect: RequestEffect,
+        pass: Pass,
+    ) -> Result<(), Refusal> {
+        // Another call may have learned meanwhile that nothing must go out.
+        if !pass.probe
+            && let Answer::Wait { reason, wait } = self.breaker().ask(self.now(), false)
+        {
+            return Err(paused(reason, wait).into());
+        }
+        let (kept_reads, kept_any) = self.kept(operation);
+        let writes = operation == ProviderOperation::Write && effect == RequestEffect::Unsafe;
+        let (meter, kept, scope) = if writes {
+            (&self.writes, 0, BudgetScope::TokenWrites)
+        } else {
+            (&self.reads, kept_reads, BudgetScope::TokenReads)
+        };
+        meter.take(kept).await.map_err(|no| refusal(no, scope))?;
+        let Some(account) = self.account() else {
+            self.uncharged.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        };
+        if let Err(no) = account.take(kept_any).await {
+            meter.give_back();
+            return Err(refusal(no, BudgetScope::Account));
+        }
+        Ok(())
+    }
+
+    /// Takes note of how a call ended and how many requests it made. Returns whether it is worth trying once more.
+    pub(super) async fn ended(
+        &self,
+        operation: ProviderOperation,
+        pass: Pass,
+        outcome: Outcome,
+        requests: u32,
+    ) -> Result<bool, StorageError> {
+        if requests > 0
+            && outcome == Outcome::Answered
+            && let Some(cost) = self.costs.get(operation as usize)
+        {
+            cost.store(requests, Ordering::Relaxed);
+        }
+        let draw = draw();
+        let (before, after) =
+            self.change(|state, now| state.ended(now, outcome, pass.probe, draw, &self.options)).await?;
+        if let Some(pause) = after.pause.filter(|pause| before.pause != Some(*pause) && !pause.probing) {
+            tracing::warn!(
+                provider = self.provider_type,
+                reason = %pause.reason,
+                until = %pause.until,
+                "a connection's token is given a rest"
+            );
+        }
+        if before.pause.is_some() && after.pause.is_none() {
+            tracing::info!(provider = self.provider_type, "a connection's token is used again");
+        }
+        Ok(outcome == Outcome::Unavailable && before.failures == 0 && after.failures == 1 && after.pause.is_none())
+    }
+
+    /// Why a request would not go out now, as far as is known without asking the database.
+    pub(super) fn refusal_now(&self, operation: ProviderOperation) -> Option<NotCalled> {
+        if let Answer::Wait { reason, wait } = self.breaker().ask(self.now(), false) {
+            return Some(paused(reason, wait));
+        }
+        let (kept_reads, kept_any) = self.kept(operation);
+        let spent = |checked: Option<Result<(), NoRequest>>, scope| match refusal(checked?.err()?, scope) {
+            Refusal::NotCalled(why) => Some(why),
+            Refusal::Storage(_) => None,
+        };
+        spent(self.reads.try_check(1, kept_reads), BudgetScope::TokenReads)
+            .or_else(|| spent(self.account()?.try_check(1, kept_any), BudgetScope::Account))
+    }
+
+    /// The pause that is on, and until when.
+    pub(super) fn resting(&self) -> Option<(PauseReason, Timestamp)> {
+        let state = *self.breaker();
+        let pause = state.pause?;
+        matches!(state.ask(self.now(), false), Answer::Wait { .. }).then_some((pause.reason, pause.until))
+    }
+
+    /// Claims the right to probe, which is one host's and one call's.
+    async fn claim(&self, entered: bool) -> Result<Pass, Refusal> {
+        let mut stored = self.stored.lock().await;
+        for _ in 0..ATTEMPTS {
+            let now = self.now();
+            let mut state = *self.breaker();
+            match state.ask(now, entered) {
+                // While this one waited, another has probed.
+                Answer::Go => return Ok(Pass { probe: false }),
+                Answer::Wait { reason, wait } => return Err(paused(reason, wait).into()),
+                Answer::Probe => state.claim(now, &self.options),
+            }
+            if self.save(&mut stored, state, now).await? {
+                return Ok(Pass { probe: true });
+            }
+            // Another host was first.
+            self.reload(&mut stored).await?;
+        }
+        Err(contended().into())
+    }
+
+    /// Changes the breaker, in the database and here. Returns what it was and what it is.
+    async fn change(&self, change: impl Fn(&mut State, Timestamp)) -> Result<(State, State), StorageError> {
+        let changed = |state: State, now| {
+            let mut after = state;
+            change(&mut after, now);
+            after
+        };
+        // Nearly always: a success after a success.
+        let present = *self.breaker();
+        if changed(present, self.now()) == present {
+            return Ok((present, present));
+        }
+        let mut stored = self.stored.lock().await;
+        for _ in 0..ATTEMPTS {
+            let now = self.now();
+            let before = *self.breaker();
+            let after = changed(before, now);
+            if before == after || self.save(&mut stored, after, now).await? {
+                return Ok((before, after));
+            }
+            self.reload(&mut stored).await?;
+        }
+        Err(contended())
+    }
+
+    async fn save(&self, stored: &mut Option<u64>, state: State, now: Timestamp) -> Result<bool, StorageError> {
+        let record = BreakerRecord {
+            subject: self.subject,
+            failures: state.failures,
+            pause: state.pause,
+            version: stored.map_or(1, |version| version + 1),
+            updated_at: now,
+        };
+        let saved = self.storage.save_breaker(&record, *stored).await?;
+        if saved {
+            *stored = Some(record.version);
+            *self.breaker() = state;
+        }
+        Ok(saved)
+    }
+
+    async fn reload(&self, stored: &mut Option<u64>) -> Result<(), StorageError> {
+        let record = self.storage.breaker(&self.subject).await?;
+        *stored = record.as_ref().map(|record| record.version);
+        *self.breaker() = record.as_ref().map(state_of).unwrap_or_default();
+        Ok(())
+    }
+
+    /// Takes over what another process has stored meanwhile.
+    pub(super) async fn refresh(&self) -> Result<(), StorageError> {
+        let mut stored = self.stored.lock().await;
+        self.reload(&mut stored).await
+    }
+
+    /// How many requests of the token's reads, and of the account's, this operation leaves for others.
+    fn kept(&self, operation: ProviderOperation) -> (u32, u32) {
+        if operation == ProviderOperation::Write {
+            return (0, 0);
+        }
+        let kept = |limit: Option<u32>| limit.map_or(0, kept_for_writing);
+        (kept(self.limits.reads_per_hour), kept(self.limits.account_requests_per_day))
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now().timestamp()
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, State> {
+        // Nothing in here can panic half-way through a change.
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn state_of(record: &BreakerRecord) -> State {
+    State { failures: record.failures, pause: record.pause }
+}
+
+fn paused(reason: PauseReason, retry_after: Duration) -> NotCalled {
+    match reason {
+        PauseReason::Unavailable => NotCalled::Unavailable { retry_after },
+        PauseReason::RateLimited => NotCalled::RateLimited { retry_after },
+        PauseReason::Refused => NotCalled::Refused { retry_after },
+    }
+}
+
+fn refusal(no: NoRequest, scope: BudgetScope) -> Refusal {
+    match no {
+        NoRequest::Spent { limit, period, wait } => {
+            Refusal::NotCalled(NotCalled::BudgetSpent { scope, limit, period, retry_after: wait })
+        }
+        NoRequest::Storage(error) => Refusal::Storage(error),
+    }
+}
+
+impl From<NotCalled> for Refusal {
+    fn from(not_called: NotCalled) -> Self {
+        Self::NotCalled(not_called)
+    }
+}
+
+fn contended() -> StorageError {
+    StorageError::Failed("the state of a connection's breaker is changed by other hosts all the time".into())
+}
+
+/// From 0 to 1. Without randomness from the system the longest pause is taken.
+pub(super) fn draw() -> f64 {
+    getrandom::u32().map_or(1.0, |number| f64::from(number) / f64::from(u32::MAX))
+}

@@ -1,0 +1,113 @@
+//! What a budget is kept for: a token and an account, by their keyed fingerprints.
+//!
+//! The secret manager counts by token, whoever uses it; so two connections with the same token share a budget, also in
+//! different workspaces. A token is recognised by HMAC-SHA256 under a key that only this host has: who reads the
+//! database can neither compute it for a token that they guess, nor tell which customer's it is.
+
+use hmac::{Hmac, KeyInit, Mac};
+use keyway_runtime::{Description, Settings};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::Sha256;
+
+use crate::envelope::KeyBytes;
+
+/// 128 bits of an HMAC: collisions are out of reach, and it is not a key to anything.
+pub(crate) type Subject = [u8; 16];
+
+/// The host's key for fingerprints.
+pub(super) struct FingerprintKey(KeyBytes);
+
+impl FingerprintKey {
+    pub(super) fn new(key: KeyBytes) -> Self {
+        Self(key)
+    }
+
+    /// The token of a connection: all of its secret settings, or all settings where none is secret. White space around
+    /// a value does not make it another token.
+    pub(super) fn token(&self, description: &Description, settings: &Settings) -> Subject {
+        let has_secret = settings.iter().any(|(name, _)| description.is_secret(name));
+        let mut identifying: Vec<(&str, &SecretString)> =
+            settings.iter().filter(|(name, _)| !has_secret || description.is_secret(name)).collect();
+        identifying.sort_unstable_by_key(|(name, _)| *name);
+        let values = identifying.iter().flat_map(|(name, value)| [*name, value.expose_secret().trim()]);
+        self.subject([b"token".as_slice(), description.provider_type.as_bytes()], values)
+    }
+
+    /// An account, as its provider names it.
+    pub(super) fn account(&self, provider_type: &str, account: &str) -> Subject {
+        self.subject([b"account".as_slice(), provider_type.as_bytes()], [account])
+    }
+
+    /// The account that a token stands for where it is not known which one it belongs to.
+    pub(super) fn account_of_token(&self, token: &Subject) -> Subject {
+        self.subject([b"account of token".as_slice(), token], [])
+    }
+
+    #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
+    fn subject<'a>(&self, purpose: [&[u8]; 2], values: impl IntoIterator<Item = &'a str>) -> Subject {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_slice()).expect("a key of any length");
+        let mut part = |bytes: &[u8]| {
+            // With its length in front, so that no two lists of parts look the same.
+            mac.update(&(bytes.len() as u64).to_be_bytes());
+            mac.update(bytes);
+        };
+        purpose.into_iter().for_each(&mut part);
+        values.into_iter().for_each(|value| part(value.as_bytes()));
+        let digest: [u8; 32] = mac.finalize().into_bytes().into();
+        let mut subject = Subject::default();
+        subject.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+        subject
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(byte: u8) -> FingerprintKey {
+        FingerprintKey::new(KeyBytes::new([byte; 32]))
+    }
+
+    fn description(provider_type: &str) -> Description {
+        let setting = |name: &str, secret: bool| serde_json::json!({"name": name, "label": name, "help": "", "secret": secret, "required": false, "pattern": null, "default": null});
+        serde_json::from_value(serde_json::json!({
+            "provider_type": provider_type, "display_name": "X", "version": "1.0.0",
+            "reference_scheme": "x", "reference_format": "x://<item>",
+            "settings": [setting("token", true), setting("address", false)],
+            "destinations": [], "attributes": [],
+            "capabilities": {"list_items": true, "write": true, "one_time_codes": true},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_same_token_is_the_same_subject_and_another_one_provider_or_key_is_not() {
+        let token = |key: &FingerprintKey, provider: &str, token: &str, address: &str| {
+            key.token(&description(provider), &Settings::new().with("token", token).with("address", address))
+        };
+        let subject = token(&key(1), "x", "secret", "here");
+        assert_eq!(
+            subject,
+            token(&key(1), "x", "secret\n", "there"),
+            "what is not secret does not make it another one"
+        );
+        assert_ne!(subject, token(&key(1), "x", "secreT", "here"));
+        assert_ne!(subject, token(&key(1), "y", "secret", "here"));
+        assert_ne!(subject, token(&key(2), "x", "secret", "here"));
+    }
+
+    #[test]
+    fn without_a_secret_all_settings_count() {
+        let token = |address: &str| key(1).token(&description("x"), &Settings::new().with("address", address));
+        assert_ne!(token("here"), token("there"));
+    }
+
+    #[test]
+    fn an_account_is_no_token_and_one_of_another_provider_is_another_one() {
+        let key = key(1);
+        assert_ne!(key.account("x", "acme"), key.account("y", "acme"));
+        let token = key.token(&description("x"), &Settings::new().with("token", "acme"));
+        assert_ne!(token, key.account("x", "acme"));
+        assert_ne!(token, key.account_of_token(&token));
+    }
+}

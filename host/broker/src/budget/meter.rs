@@ -1,0 +1,453 @@
+//! One count of requests: of a token's reads, of its writes, or of an account.
+//!
+//! **Invariant:** a request is counted in the database before it is made. Requests are reserved there in blocks, each
+//! for the slot of time at hand, and handed out from memory; what of a block was not used when its slot is over is
+//! returned. So no burst, no second host on the same database and no crash makes more requests than the limit; a crash
+//! forgets none, and loses at most one block. A block grows while it is used up within its slot, so that a busy token
+//! costs few writes to the database and a quiet one reserves little.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::identity::Subject;
+use super::window::{Slot, Window};
+use crate::clock::Clock;
+use crate::storage::{RequestKind, RequestReservation, Storage, StorageError};
+
+/// The smallest and the largest block. A start of a process costs a small one at most, and 256 requests are a fraction
+/// of a second's worth to a server that is asked as fast as it can.
+const BLOCK: std::ops::RangeInclusive<u32> = 1..=256;
+
+/// Why a request may not be made now.
+#[derive(Debug)]
+pub(super) enum NoRequest {
+    /// There is none left; how long until there is.
+    Spent { limit: u32, period: Duration, wait: Duration },
+    /// It could not be counted.
+    Storage(StorageError),
+}
+
+impl From<StorageError> for NoRequest {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+/// How much there is, and how much of it was used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reading {
+    pub(super) limit: Option<u32>,
+    pub(super) used: u32,
+    pub(super) period: Duration,
+}
+
+pub(super) struct Meter {
+    storage: Arc<dyn Storage>,
+    clock: Arc<dyn Clock>,
+    subject: Subject,
+    kind: RequestKind,
+    window: Window,
+    limit: Option<u32>,
+    smallest: u32,
+    largest: u32,
+    state: Mutex<State>,
+    /// One reservation at a time; the others wait for what it brings.
+    reserving: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    /// When the database was last asked, as a slot.
+    slot: Option<i64>,
+    /// How many requests that were reserved in that slot are left.
+    left: u32,
+    /// How many the next reservation asks for.
+    block: u32,
+    /// The counts as the last reservation left them; without a limit those of this process.
+    slots: Vec<Slot>,
+}
+
+impl Meter {
+    pub(super) fn new(
+        storage: Arc<dyn Storage>,
+        clock: Arc<dyn Clock>,
+        subject: Subject,
+        kind: RequestKind,
+        limit: Option<u32>,
+    ) -> Self {
+        let window = if kind == RequestKind::Any { Window::DAY } else { Window::HOUR };
+        let part = |of: u32| (limit.unwrap_or(0) / of).clamp(*BLOCK.start(), *BLOCK.end());
+        let (smallest, largest) = (part(100).min(8), part(20));
+        Self {
+            storage,
+            clock,
+            subject,
+            kind,
+            window,
+            limit,
+            smallest,
+            largest,
+            state: Mutex::new(State { block: smallest, ..State::default() }),
+            reserving: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Takes a request, unless fewer than `kept` would be left.
+    pub(super) async fn take(&self, kept: u32) -> Result<(), NoRequest> {
+        loop {
+            if let Some(taken) = self.try_take(kept) {
+                return taken;
+            }
+            self.reserve().await?;
+        }
+    }
+
+    /// Gives back a request that was taken and not made.
+    pub(super) fn give_back(&self) {
+        let now = self.now();
+        let mut state = self.lock();
+        // In another slot it stays counted.
+        if state.slot == Some(self.window.slot_of(now)) {
+            state.left += 1;
+        }
+    }
+
+    /// Whether `needed` requests could be taken.
+    pub(super) async fn check(&self, needed: u32, kept: u32) -> Result<(), NoRequest> {
+        loop {
+            if let Some(checked) = self.try_check(needed, kept) {
+                return checked;
+            }
+            self.reserve().await?;
+        }
+    }
+
+    /// As [`check`](Self::check), from memory; `None` when the database would have to be asked.
+    pub(super) fn try_check(&self, needed: u32, kept: u32) -> Option<Result<(), NoRequest>> {
+        let Some(limit) = self.limit else { return Some(Ok(())) };
+        let now = self.now();
+        let state = self.lock();
+        if state.slot != Some(self.window.slot_of(now)) {
+            return None;
+        }
+        // Asking for more than there can ever be is asking for all of it.
+        let usable = limit.saturating_sub(kept);
+        Some(self.fits(&state, now, limit, usable, needed.clamp(1, usable.max(1))))
+    }
+
+    /// Counts requests that were made already: there is no way any more not to make them.
+    pub(super) async fn charge(&self, requests: u32) -> Result<(), StorageError> {
+        if self.limit.is_none() {
+            (0..requests).for_each(|_| drop(self.try_take(0)));
+            return Ok(());
+        }
+        let _turn = self.reserving.lock().await;
+        let reserved = self.storage.reserve_requests(&self.reservation(requests, None, None)).await?;
+        self.lock().slots = slots(&reserved.counts);
+        Ok(())
+    }
+
+    /// What was used of the limit, by all hosts on this database.
+    pub(super) async fn read(&self) -> Result<Reading, StorageError> {
+        let now = self.now();
+        let reading = |used| Reading { limit: self.limit, used, period: self.window.length() };
+        if self.limit.is_none() {
+            return Ok(reading(saturate(self.window.count(&self.lock().slots, now))));
+        }
+        // Nobody may reserve between reading the database and what is left here.
+        let _turn = self.reserving.lock().await;
+        let from = time(self.window.first_slot(now));
+        let counts = slots(&self.storage.request_counts(&self.subject, self.kind, from).await?);
+        let state = self.lock();
+        Ok(reading(saturate(self.window.count(&counts, now)).saturating_sub(state.left)))
+    }
+
+    /// What was used as far as this process knows: a little less than the truth when others use the database, too.
+    pub(super) fn read_now(&self) -> Reading {
+        let now = self.now();
+        let state = self.lock();
+        let used = saturate(self.window.count(&state.slots, now)).saturating_sub(state.left);
+        Reading { limit: self.limit, used, period: self.window.length() }
+    }
+
+    /// From memory; `None` when the database has to be asked.
+    fn try_take(&self, kept: u32) -> Option<Result<(), NoRequest>> {
+        let now = self.now();
+        let slot = self.window.slot_of(now);
+        let mut state = self.lock();
+        let Some(limit) = self.limit else {
+            let first = self.window.first_slot(now);
+            state.slots.retain(|(slot, _)| *slot >= first);
+            match state.slots.iter_mut().find(|(of, _)| *of == slot) {
+                Some((_, count)) => *count = count.saturating_add(1),
+                None => state.slots.push((slot, 1)),
+            }
+            return Some(Ok(()));
+        };
+        if state.slot != Some(slot) {
+            return None;
+        }
+        if let Err(spent) = self.fits(&state, now, limit, limit.saturating_sub(kept), 1) {
+            return Some(Err(spent));
+        }
+        if state.left == 0 {
+            return None;
+        }
+        state.left -= 1;
+        Some(Ok(()))
+    }
+
+    fn fits(&self, state: &State, now: Timestamp, limit: u32, usable: u32, more: u32) -> Result<(), NoRequest> {
+        // What is left of a block is counted, and is not used yet.
+        let usable_and_left = usable.saturating_add(state.left);
+        match self.window.wait(&state.slots, now, usable_and_left, more) {
+            None => Ok(()),
+            Some(wait) => Err(NoRequest::Spent { limit, period: self.window.length(), wait }),
+        }
+    }
+
+    /// Asks the database for the next block, unless somebody else has just done so.
+    async fn reserve(&self) -> Result<(), StorageError> {
+        let _turn = self.reserving.lock().await;
+        let (block, returned) = {
+            let now = self.now();
+            let slot = self.window.slot_of(now);
+            let mut state = self.lock();
+            let is_new = state.slot != Some(slot);
+            if !is_new && state.left > 0 {
+                return Ok(());
+            }
+            // Out of this process's hands from here on, also if the database fails: then they stay counted.
+            let unused = std::mem::take(&mut state.left);
+            let returned = state.slot.filter(|_| unused > 0).map(|of| (time(of), unused));
+            state.block = if is_new { state.block / 2 } else { state.block.saturating_mul(2) };
+            state.block = state.block.clamp(self.smallest, self.largest);
+            (state.block, returned)
+        };
+        let reservation = self.reservation(block, self.limit, returned);
+        let slot = reservation.slot.as_millisecond();
+        let reserved = self.storage.reserve_requests(&reservation).await?;
+        let mut state = self.lock();
+        state.slot = Some(slot);
+        state.left = reserved.granted;
+        state.slots = slots(&reserved.counts);
+        Ok(())
+    }
+
+    fn reservation(&self, requests: u32, limit: Option<u32>, returned: Option<(Timestamp, u32)>) -> RequestReservation {
+        let now = self.now();
+        RequestReservation {
+            subject: self.subject,
+            kind: self.kind,
+            slot: time(self.window.slot_of(now)),
+            counted_from: time(self.window.first_slot(now)),
+            requests,
+            limit,
+            returned,
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now().timestamp()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here can panic half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn time(ms: i64) -> Timestamp {
+    Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MIN)
+}
+
+fn slots(counts: &[crate::storage::RequestCount]) -> Vec<Slot> {
+    counts.iter().map(|count| (count.slot.as_millisecond(), count.requests)).collect()
+}
+
+fn saturate(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::storage::SqliteStorage;
+
+    struct Harness {
+        storage: SqliteStorage,
+        clock: Arc<ManualClock>,
+    }
+
+    impl Harness {
+        async fn new() -> Self {
+            let start = Timestamp::from_second(1_000_000_020).unwrap();
+            Self { storage: SqliteStorage::in_memory().await.unwrap(), clock: Arc::new(ManualClock::new(start)) }
+        }
+
+        /// As after a start of a process: nothing in memory.
+        fn meter(&self, limit: Option<u32>) -> Arc<Meter> {
+            let storage = Arc::new(self.storage.clone());
+            Arc::new(Meter::new(storage, self.clock.clone(), [7; 16], RequestKind::Read, limit))
+        }
+
+        async fn stored(&self) -> u32 {
+            let counts = self.storage.request_counts(&[7; 16], RequestKind::Read, Timestamp::UNIX_EPOCH).await;
+            counts.unwrap().iter().map(|count| count.requests).sum()
+        }
+
+        fn pass(&self, seconds: u64) {
+            self.clock.advance(Duration::from_secs(seconds));
+        }
+    }
+
+    async fn takes(meter: &Meter, kept: u32) -> u32 {
+        let mut taken = 0;
+        while meter.take(kept).await.is_ok() {
+            taken += 1;
+        }
+        taken
+    }
+
+    fn wait(refused: Result<(), NoRequest>) -> Duration {
+        match refused {
+            Err(NoRequest::Spent { wait, .. }) => wait,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn exactly_as_many_as_the_limit_are_taken_and_the_wait_for_more_is_said() {
+        let harness = Harness::new().await;
+        let meter = harness.meter(Some(1_000));
+        assert_eq!(takes(&meter, 0).await, 1_000);
+        let wait = wait(meter.take(0).await);
+        assert!(wait > Duration::from_secs(60 * 60) && wait <= Duration::from_secs(62 * 60), "{wait:?}");
+        harness.clock.advance(wait - Duration::from_millis(1));
+        assert!(meter.take(0).await.is_err());
+        harness.clock.advance(Duration::from_millis(1));
+        assert_eq!(takes(&meter, 0).await, 1_000);
+    }
+
+    #[tokio::test]
+    async fn a_thousand_at_once_take_no_more_than_the_limit_also_from_two_hosts() {
+        let harness = Harness::new().await;
+        let hosts = [harness.meter(Some(300)), harness.meter(Some(300))];
+        let tasks: Vec<_> = (0..1_000)
+            .map(|number| {
+                let meter = hosts[number % 2].clone();
+                tokio::spawn(async move { meter.take(0).await.is_ok() })
+            })
+            .collect();
+        let mut taken = 0;
+        for task in tasks {
+            taken += u32::from(task.await.unwrap());
+        }
+        assert!(taken <= 300, "{taken}");
+        // What one of them has in hand the other cannot use until the slot is over.
+        assert!(taken >= 280, "{taken}");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_dies_forgets_no_request_and_loses_a_block_at_most() {
+        let harness = Harness::new().await;
+        for start in 1..=20_u32 {
+            let meter = harness.meter(Some(1_000));
+            for _ in 0..3 {
+                meter.take(0).await.unwrap();
+            }
+            let stored = harness.stored().await;
+            assert!(stored >= 3 * start && stored <= 8 * start, "{stored} after {start}");
+        }
+        assert!(takes(&harness.meter(Some(1_000)), 0).await <= 1_000 - 60);
+    }
+
+    #[tokio::test]
+    async fn what_was_not_used_is_returned_when_its_slot_is_over() {
+        let harness = Harness::new().await;
+        let meter = harness.meter(Some(1_000));
+        for minute in 1..=30 {
+            meter.take(0).await.unwrap();
+            assert_eq!(meter.read().await.unwrap().used, minute);
+            harness.pass(60);
+        }
+        assert!(harness.stored().await < 30 + 8);
+    }
+
+    #[tokio::test]
+    async fn taking_from_a_block_writes_nothing_to_the_database() {
+        let harness = Harness::new().await;
+        let meter = harness.meter(Some(1_000));
+        meter.take(0).await.unwrap();
+        harness.storage.close().await;
+        for _ in 0..7 {
+            meter.take(0).await.unwrap();
+        }
+        assert!(matches!(meter.take(0).await, Err(NoRequest::Storage(_))), "not counted, not made");
+    }
+
+    #[tokio::test]
+    async fn once_nothing_is_left_the_refusal_needs_no_database() {
+        let harness = Harness::new().await;
+        let meter = harness.meter(Some(10));
+        takes(&meter, 0).await;
+        harness.storage.close().await;
+        wait(meter.take(0).await);
+        wait(meter.check(1, 0).await);
+    }
+
+    #[tokio::test]
+    async fn the_last_ones_are_kept_for_those_who_may_have_them() {
+        let harness = Harness::new().await;
+        let meter = harness.meter(Some(1_000));
+        assert_eq!(takes(&meter, 10).await, 990);
+        assert!(meter.check(1, 10).await.is_err());
+        meter.check(10, 0).await.unwrap();
+        assert_eq!(takes(&meter, 0).await, 10);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_would_not_get_to_its_end_is_not_begun() {
+        let harness = Harness::new().await;
+        let meter = harness.meter(Some(10));
+        for _ in 0..5 {
+            meter.take(0).await.unwrap();
+        }
+        meter.check(5, 0).await.unwrap();
+        assert!(meter.check(6, 0).await.is_err());
+        assert!(harness.meter(Some(10)).check(1_000, 0).await.is_err());
+        let harness = Harness::new().await;
+        harness.meter(Some(10)).check(1_000, 0).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_given_back_can_be_taken_again() {
+        let harness = Harness::new().await;
+        let meter = harness.meter(Some(10));
+        takes(&meter, 0).await;
+        meter.give_back();
+        assert_eq!(takes(&meter, 0).await, 1);
+    }
+
+    #[tokio::test]
+    async fn what_was_made_anyway_counts_beyond_the_limit() {
+        let harness = Harness::new().await;
+        let meter = harness.meter(Some(10));
+        meter.charge(12).await.unwrap();
+        assert!(meter.take(0).await.is_err());
+        assert_eq!(meter.read().await.unwrap().used, 12);
+    }
+
+    #[tokio::test]
+    async fn without_a_limit_requests_are_counted_in_memory_only() {
+        let harness = Harness::new().await;
+        let meter = harness.meter(None);
+        for _ in 0..10_000 {
+            meter.take(0).await.unwrap();
+        }
+        assert_eq!((meter.read().await.unwrap().used, harness.stored().await), (10_000, 0));
+    }
+}

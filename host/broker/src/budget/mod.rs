@@ -1,0 +1,295 @@
+//! Budgets: how often a secret manager is asked, and when it is not.
+//!
+//! Secret managers count. 1Password limits a service account by the hour for each token and by the day for the whole
+//! account, says how much is left to nobody, and answers 429 to everything once a limit is reached. What gets users
+//! there are crash loops and retry storms. So:
+//!
+//! * **All calls of a provider pass one place,** [`Opened::call`]; there is no other way to a connection.
+//! * **Requests are counted, not calls:** a cold resolve of 1Password makes seven. Each is counted in the database
+//!   before it leaves the sandbox ([`meter`]), so neither a burst nor a crash nor a second host gets past a limit; a
+//!   cached value costs nothing. The window is a rolling one ([`window`]), because where the server's begins is not
+//!   known.
+//! * **A token that cannot succeed is not used** ([`breaker`]): until the time that the server named; after failures in
+//!   a row; after refused credentials, until somebody enters them again or for a while that doubles. What is refused is
+//!   refused from memory, within microseconds, and the state survives a restart.
+//! * **One retry,** of the first failure after a success and never of a write: it hides a blip and cannot become a
+//!   storm.
+//! * A cached value within its duration is served all the while; one beyond it never is.
+//!
+//! How it can fail: requests that other programs make with the same token are not known here (the server's 429 is then
+//! honoured); when the database cannot count a request, the request is not made.
+
+mod breaker;
+mod call;
+mod guard;
+mod identity;
+mod limits;
+mod meter;
+mod operations;
+mod window;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use keyway_runtime::{Description, Settings};
+use thiserror::Error;
+
+pub(crate) use call::{CallFailure, Opened};
+pub(crate) use guard::Guard;
+use identity::{FingerprintKey, Subject};
+use limits::names_one_account;
+pub use limits::{BreakerOptions, BudgetOptions, RateLimits};
+use meter::Meter;
+pub use operations::{Allowance, Budget, Pause, TokenBudget};
+
+use crate::clock::Clock;
+use crate::envelope::KeyBytes;
+use crate::storage::{RequestKind, Storage, StorageError};
+
+/// The name of the host's key for fingerprints.
+pub(crate) const FINGERPRINT_KEY: &str = "budget-fingerprints";
+
+/// For how long counts and breakers are kept: longer than the longest window and the longest pause.
+pub(crate) const KEPT: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+
+/// What a provider is asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum ProviderOperation {
+    /// Somebody has entered settings.
+    Verify,
+    ListItems,
+    Resolve,
+    Write,
+    #[expect(dead_code, reason = "for password rotation")]
+    CheckWriteAccess,
+}
+
+impl ProviderOperation {
+    const COUNT: usize = 5;
+}
+
+/// Which limit was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BudgetScope {
+    /// The token's reads.
+    TokenReads,
+    /// The token's writes.
+    TokenWrites,
+    /// The whole account's requests.
+    Account,
+}
+
+impl fmt::Display for BudgetScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TokenReads => "reading requests with this connection's credentials",
+            Self::TokenWrites => "writing requests with this connection's credentials",
+            Self::Account => "requests to this connection's account",
+        })
+    }
+}
+
+/// Why a provider was not asked. Nothing was sent; asking again before the time is over changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NotCalled {
+    /// As many requests as the secret manager allows were made.
+    #[error(
+        "the secret manager was not asked, because {limit} {scope} in {} is all that it allows. Try again in {}; a longer cache duration makes fewer requests",
+        human(*.period), human(*.retry_after)
+    )]
+    BudgetSpent {
+        /// Which limit.
+        scope: BudgetScope,
+        /// How many requests it allows.
+        limit: u32,
+        /// In which time.
+        period: Duration,
+        /// When there is room for more.
+        retry_after: Duration,
+    },
+    /// The secret manager asked to wait.
+    #[error(
+        "the secret manager accepts no requests with this connection's credentials for now, because too many were made. Try again in {}; a longer cache duration makes fewer requests",
+        human(*.retry_after)
+    )]
+    RateLimited {
+        /// For how much longer.
+        retry_after: Duration,
+    },
+    /// The secret manager did not answer, or was out of order, several times in a row.
+    #[error(
+        "the secret manager was out of order or unreachable at the last attempts and is given a rest. Try again in {}",
+        human(*.retry_after)
+    )]
+    Unavailable {
+        /// Until the next attempt.
+        retry_after: Duration,
+    },
+    /// The secret manager has refused the connection's credentials.
+    #[error(
+        "the secret manager refused this connection's credentials a while ago. Enter them again or replace them to try at once; by itself the next attempt is in {}",
+        human(*.retry_after)
+    )]
+    Refused {
+        /// Until the next attempt.
+        retry_after: Duration,
+    },
+}
+
+impl NotCalled {
+    /// How long to wait before asking again.
+    pub fn retry_after(&self) -> Duration {
+        match self {
+            Self::BudgetSpent { retry_after, .. }
+            | Self::RateLimited { retry_after }
+            | Self::Unavailable { retry_after }
+            | Self::Refused { retry_after } => *retry_after,
+        }
+    }
+}
+
+/// A duration as people say it, rounded up.
+fn human(duration: Duration) -> String {
+    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} minutes", seconds.div_ceil(60)),
+        _ => format!("{} hours", seconds.div_ceil(3_600)),
+    }
+}
+
+/// The guards of all tokens that are in use.
+pub(crate) struct Guards {
+    storage: Arc<dyn Storage>,
+    clock: Arc<dyn Clock>,
+    key: FingerprintKey,
+    options: BudgetOptions,
+    /// Held by the connections that are open; one for each token, so that its connections share it.
+    tokens: Mutex<HashMap<Subject, Weak<Guard>>>,
+    accounts: Mutex<HashMap<Subject, Weak<Meter>>>,
+}
+
+impl Guards {
+    pub(crate) fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>, key: KeyBytes, options: BudgetOptions) -> Self {
+        let key = FingerprintKey::new(key);
+        Self { storage, clock, key, options, tokens: Mutex::default(), accounts: Mutex::default() }
+    }
+
+    /// The guard of the token in these settings. `account` is what its provider calls the account; `None` when it has
+    /// not said yet.
+    pub(crate) async fn get(
+        &self,
+        description: &Description,
+        settings: &Settings,
+        account: Option<&str>,
+    ) -> Result<Arc<Guard>, StorageError> {
+        let subject = self.key.token(description, settings);
+        let guard = match present(&self.tokens, &subject) {
+            Some(guard) => {
+                guard.refresh().await?;
+                guard
+            }
+            None => {
+                let provider_type = &description.provider_type;
+                let (storage, clock) = (self.storage.clone(), self.clock.clone());
+                let limits = self.options.limits_of(provider_type);
+                let loaded = Guard::load(storage, clock, provider_type, subject, limits, self.options.breaker).await?;
+                shared(&self.tokens, subject, loaded)
+            }
+        };
+        if let Some(account) = account {
+            self.belongs_to(&guard, account).await?;
+        }
+        Ok(guard)
+    }
+
+    /// Says whose token it is. The account is charged with what was asked before that was known.
+    pub(crate) async fn belongs_to(&self, guard: &Guard, account: &str) -> Result<(), StorageError> {
+        let subject = if names_one_account(&guard.provider_type, account) {
+            self.key.account(&guard.provider_type, account)
+        } else {
+            self.key.account_of_token(&guard.subject)
+        };
+        let limit = guard.limits.account_requests_per_day;
+        let meter = Meter::new(self.storage.clone(), self.clock.clone(), subject, RequestKind::Any, limit);
+        guard.set_account(shared(&self.accounts, subject, meter)).await
+    }
+
+    /// The guards that are in use.
+    fn all(&self) -> Vec<Arc<Guard>> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).values().filter_map(Weak::upgrade).collect()
+    }
+}
+
+fn present<T>(all: &Mutex<HashMap<Subject, Weak<T>>>, subject: &Subject) -> Option<Arc<T>> {
+    all.lock().unwrap_or_else(PoisonError::into_inner).get(subject)?.upgrade()
+}
+
+/// The one that is there, else this one. Whoever is no longer in use is forgotten.
+fn shared<T>(all: &Mutex<HashMap<Subject, Weak<T>>>, subject: Subject, new: T) -> Arc<T> {
+    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(present) = all.get(&subject).and_then(Weak::upgrade) {
+        return present;
+    }
+    if all.len() == all.capacity() {
+        all.retain(|_, one| one.strong_count() > 0);
+    }
+    let new = Arc::new(new);
+    all.insert(subject, Arc::downgrade(&new));
+    new
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    //! Chance that is the same in every run (SplitMix64).
+
+    pub(crate) struct Random(u64);
+
+    impl Random {
+        pub(crate) fn new(seed: u64) -> Self {
+            Self(seed)
+        }
+
+        pub(crate) fn next(&mut self) -> u64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        }
+
+        pub(crate) fn below(&mut self, end: u64) -> u64 {
+            self.next() % end.max(1)
+        }
+
+        pub(crate) fn fraction(&mut self) -> f64 {
+            (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_to_do_and_when() {
+        let spent = NotCalled::BudgetSpent {
+            scope: BudgetScope::TokenReads,
+            limit: 1_000,
+            period: Duration::from_secs(3_600),
+            retry_after: Duration::from_millis(90_500),
+        };
+        assert_eq!(
+            spent.to_string(),
+            "the secret manager was not asked, because 1000 reading requests with this connection's credentials in \
+             60 minutes is all that it allows. Try again in 91 s; a longer cache duration makes fewer requests"
+        );
+        let refused = NotCalled::Refused { retry_after: Duration::from_secs(4 * 3_600) };
+        assert!(refused.to_string().ends_with("by itself the next attempt is in 4 hours"), "{refused}");
+    }
+}

@@ -1,0 +1,136 @@
+//! The records of budgets and breakers (`crate::budget`), and the keys of the host itself.
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+/// A key of the host itself, wrapped by the master key. Whoever replaces the master key wraps it anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostKeyRecord {
+    /// What it is for.
+    pub name: String,
+    /// The wrapped key.
+    pub wrapped_key: Vec<u8>,
+    /// The term of the master key that wrapped it.
+    pub master_term: u32,
+    /// The row's version, part of what the wrapped key is bound to.
+    pub version: u64,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// Which requests are counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RequestKind {
+    /// Those of a token that read.
+    Read,
+    /// Those of a token that write.
+    Write,
+    /// All of an account.
+    Any,
+}
+
+impl fmt::Display for RequestKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Any => "any",
+        })
+    }
+}
+
+/// Requests that are about to be made. They are counted before, so that nothing that happens afterwards can forget
+/// them, and those that were not made after all are returned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestReservation {
+    /// Fingerprint of the token or account.
+    pub subject: [u8; 16],
+    /// Which count.
+    pub kind: RequestKind,
+    /// When the slot began in which they are counted.
+    pub slot: Timestamp,
+    /// The first slot that counts towards the limit.
+    pub counted_from: Timestamp,
+    /// How many are wanted.
+    pub requests: u32,
+    /// How many there may be altogether; `None` counts them whatever there is.
+    pub limit: Option<u32>,
+    /// A slot, and how many of those reserved in it were not made and never will be.
+    pub returned: Option<(Timestamp, u32)>,
+}
+
+/// What was reserved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReservedRequests {
+    /// How many; fewer than were wanted, or none, when the limit is near.
+    pub granted: u32,
+    /// All slots that count, what was just reserved included, in ascending order.
+    pub counts: Vec<RequestCount>,
+}
+
+/// How many requests were reserved in a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestCount {
+    /// When it began.
+    pub slot: Timestamp,
+    /// How many.
+    pub requests: u32,
+}
+
+/// What is known of a token that has failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BreakerRecord {
+    /// Fingerprint of the token.
+    pub subject: [u8; 16],
+    /// Failures in a row.
+    pub failures: u32,
+    /// The rest that it is given.
+    pub pause: Option<PauseRecord>,
+    /// The row's version.
+    pub version: u64,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// A time in which a token is not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PauseRecord {
+    /// Why.
+    pub reason: PauseReason,
+    /// Until when. While somebody probes: when that right ends.
+    pub until: Timestamp,
+    /// How many pauses in a row for that reason.
+    pub strikes: u32,
+    /// Whether somebody is probing.
+    pub probing: bool,
+}
+
+/// Why a token is not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PauseReason {
+    /// The secret manager is out of order.
+    Unavailable,
+    /// It asked to wait.
+    RateLimited,
+    /// It does not accept the credentials.
+    Refused,
+}
+
+impl fmt::Display for PauseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unavailable => "unavailable",
+            Self::RateLimited => "rate-limited",
+            Self::Refused => "refused",
+        })
+    }
+}
+
+impl PauseReason {
+    /// The reason with this name.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        [Self::Unavailable, Self::RateLimited, Self::Refused].into_iter().find(|reason| reason.to_string() == name)
+    }
+}

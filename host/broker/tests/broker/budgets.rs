@@ -1,0 +1,329 @@
+//! Budgets, back-off and the breaker, with the real component against the emulator: what a secret manager is asked, and
+//! what it is spared.
+
+use std::time::{Duration, Instant};
+
+use keyway::keyway_runtime::{Fields, ProviderError};
+use keyway::{
+    Broker, BrokerError, BudgetOptions, BudgetScope, CacheTtl, Connection, ConnectionChanges, NewEntry, NotCalled,
+    PauseReason, RateLimits, ResolveRequest, Source, VaultEntry,
+};
+use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, RetryAfterForm};
+
+use crate::support::World;
+
+const ITEM: &str = "Northwind Supplier Portal";
+const OTHER_ITEM: &str = "Wide World Importers";
+
+/// What a connection costs when it is made: the login's four requests, vaults and keysets.
+const VERIFY: u32 = 6;
+
+fn limits(reads: u32, account: u32) -> BudgetOptions {
+    let mut limits = RateLimits::ONEPASSWORD_TEAMS;
+    limits.reads_per_hour = Some(reads);
+    limits.account_requests_per_day = Some(account);
+    BudgetOptions::default().limits("1password", limits)
+}
+
+/// A world whose connection caches nothing, so that each resolve asks the provider.
+async fn live(options: BudgetOptions) -> (World, Connection, VaultEntry) {
+    let world = World::with_budgets(options).await;
+    let mut new = world.new_connection("automation");
+    new.cache_ttl = CacheTtl::OFF;
+    let connection = world.broker.connect(&world.access, new).await.unwrap();
+    let entry = world.bind(&connection, ITEM).await;
+    world.emulator.reset_calls();
+    (world, connection, entry)
+}
+
+async fn resolve(world: &World, entry: &VaultEntry) -> Result<keyway::Resolution, BrokerError> {
+    world.broker.resolve(&world.access, ResolveRequest::new(entry.id).fields(Fields::CREDENTIALS)).await
+}
+
+fn not_called(result: Result<keyway::Resolution, BrokerError>) -> NotCalled {
+    match result {
+        Err(BrokerError::NotCalled(not_called)) => not_called,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn used(broker: &Broker, world: &World, connection: &Connection) -> (u32, u32) {
+    let budget = broker.budget(&world.access, connection.id).await.unwrap();
+    (budget.token_reads.used, budget.account.unwrap().used)
+}
+
+fn outage(world: &World) {
+    world.emulator.fault(FaultRule::next(Fault::status(503)).always());
+}
+
+#[tokio::test]
+async fn the_count_is_exactly_what_the_server_saw_also_after_a_restart() {
+    let (mut world, connection, entry) = live(limits(1_000, 5_000)).await;
+    assert_eq!(used(&world.broker, &world, &connection).await, (VERIFY, VERIFY));
+    for _ in 0..5 {
+        resolve(&world, &entry).await.unwrap();
+    }
+    world.broker.list_items(&world.access, connection.id).await.unwrap();
+    let seen = VERIFY + u32::try_from(world.emulator.calls().total).unwrap();
+    assert_eq!(used(&world.broker, &world, &connection).await, (seen, seen));
+    world.restart().await;
+    // What the process that ended had reserved and not used stays counted: a block of each count at most.
+    let (token, account) = used(&world.broker, &world, &connection).await;
+    assert!((seen..seen + 50).contains(&token) && (seen..seen + 250).contains(&account), "{token} {account} {seen}");
+}
+
+#[tokio::test]
+async fn the_limit_is_never_passed_and_the_refusal_says_when_to_come_back() {
+    let (world, connection, entry) = live(limits(50, 5_000)).await;
+    let (mut made, mut refused) = (0, None);
+    for _ in 0..100 {
+        match resolve(&world, &entry).await {
+            Ok(_) => made += 1,
+            Err(BrokerError::NotCalled(not_called)) => refused = Some(not_called),
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!((made, world.emulator.calls().total), (44, 44));
+    let Some(NotCalled::BudgetSpent { scope, limit, retry_after, .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!((scope, limit), (BudgetScope::TokenReads, 50));
+    assert!(retry_after > Duration::from_secs(3_600) && retry_after <= Duration::from_secs(3_720), "{retry_after:?}");
+    world.clock.advance(retry_after);
+    resolve(&world, &entry).await.unwrap();
+    let budget = world.broker.budget(&world.access, connection.id).await.unwrap();
+    assert_eq!(budget.account.unwrap().used, 51, "the account's day goes on");
+    assert_eq!(budget.token_reads.remaining(), Some(49));
+}
+
+#[tokio::test]
+async fn a_burst_of_callers_does_not_pass_the_limit() {
+    let (world, _, entry) = live(limits(40, 5_000)).await;
+    let calls: Vec<_> = (0..100)
+        .map(|_| {
+            let (broker, access, id) = (world.broker.clone(), world.access.clone(), entry.id);
+            tokio::spawn(
+                async move { broker.resolve(&access, ResolveRequest::new(id).fields(Fields::CREDENTIALS)).await },
+            )
+        })
+        .collect();
+    let mut made = 0;
+    for call in calls {
+        match call.await.unwrap() {
+            Ok(_) => made += 1,
+            Err(error) => assert!(matches!(error, BrokerError::NotCalled(_)), "{error}"),
+        }
+    }
+    assert_eq!((made, world.emulator.calls().total), (34, 34));
+}
+
+#[tokio::test]
+async fn connections_with_the_same_token_share_its_budget_also_in_another_workspace() {
+    let (world, first, entry) = live(limits(1_000, 5_000)).await;
+    let elsewhere = world.other_workspace().await;
+    let second = world.broker.connect(&elsewhere, world.new_connection("automation")).await.unwrap();
+    resolve(&world, &entry).await.unwrap();
+    let one = world.broker.budget(&world.access, first.id).await.unwrap();
+    let other = world.broker.budget(&elsewhere, second.id).await.unwrap();
+    assert_eq!(one, other);
+    assert_eq!(one.token_reads.used, 2 * VERIFY + 1);
+    // Another token has a budget of its own.
+    let third = world.connect("auditor").await;
+    assert_eq!(used(&world.broker, &world, &third).await.0, VERIFY);
+    assert_eq!(world.broker.budgets().len(), 2);
+}
+
+#[tokio::test]
+async fn the_accounts_budget_ends_all_its_tokens_calls() {
+    let (world, connection, entry) = live(limits(1_000, 30)).await;
+    for _ in 0..24 {
+        resolve(&world, &entry).await.unwrap();
+    }
+    let spent = not_called(resolve(&world, &entry).await);
+    assert!(matches!(spent, NotCalled::BudgetSpent { scope: BudgetScope::Account, limit: 30, .. }), "{spent:?}");
+    assert!(matches!(
+        world.broker.list_items(&world.access, connection.id).await,
+        Err(BrokerError::NotCalled(NotCalled::BudgetSpent { .. }))
+    ));
+}
+
+#[tokio::test]
+async fn the_servers_retry_after_is_honoured_for_the_token_over_a_restart() {
+    let (mut world, connection, entry) = live(BudgetOptions::default()).await;
+    world.emulator.fault(FaultRule::next_of(Endpoint::Item, Fault::rate_limited(100, RetryAfterForm::Header)));
+    let error = resolve(&world, &entry).await.unwrap_err();
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(100)));
+    for restarted in [false, true] {
+        if restarted {
+            world.restart().await;
+        }
+        let waiting = not_called(resolve(&world, &entry).await);
+        let NotCalled::RateLimited { retry_after } = waiting else { panic!("{waiting:?}") };
+        assert_eq!(retry_after.as_secs_f64().round(), 100.0);
+        let listing = world.broker.list_items(&world.access, connection.id).await;
+        assert!(matches!(listing, Err(BrokerError::NotCalled(NotCalled::RateLimited { .. }))));
+        // It was said to the token, whoever comes with it.
+        let again = world.broker.connect(&world.access, world.new_connection("automation")).await;
+        assert!(matches!(again, Err(BrokerError::NotCalled(NotCalled::RateLimited { .. }))), "{again:?}");
+    }
+    assert_eq!(world.emulator.calls().total, 1);
+    let pause = world.broker.budget(&world.access, connection.id).await.unwrap().pause.unwrap();
+    assert_eq!(pause.reason, PauseReason::RateLimited);
+    // Another token's calls go on.
+    world.connect("auditor").await;
+    world.clock.advance(Duration::from_secs(99));
+    not_called(resolve(&world, &entry).await);
+    world.clock.advance(Duration::from_secs(1));
+    resolve(&world, &entry).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_limit_without_a_word_on_how_long_backs_off_and_says_so_at_once() {
+    let (world, _, entry) = live(BudgetOptions::default()).await;
+    world.emulator.fault(FaultRule::next_of(Endpoint::Item, Fault::status(429)));
+    let wait = resolve(&world, &entry).await.unwrap_err().retry_after().unwrap();
+    assert!((30..=60).contains(&wait.as_secs()), "{wait:?}");
+    assert!(not_called(resolve(&world, &entry).await).retry_after() <= wait);
+}
+
+#[tokio::test]
+async fn a_blip_is_tried_once_more_and_an_outage_is_not_multiplied() {
+    let (world, _, entry) = live(BudgetOptions::default()).await;
+    world.emulator.fault(FaultRule::next_of(Endpoint::Item, Fault::status(503)));
+    resolve(&world, &entry).await.unwrap();
+    assert_eq!(world.emulator.calls().total, 2);
+    world.emulator.reset_calls();
+    outage(&world);
+    for _ in 0..20 {
+        resolve(&world, &entry).await.unwrap_err();
+    }
+    assert_eq!(world.emulator.calls().total, 5, "as many as the breaker needs to open");
+}
+
+#[tokio::test]
+async fn an_open_breaker_survives_a_restart_is_not_extended_by_being_asked_and_recovers_by_itself() {
+    let (mut world, connection, entry) = live(BudgetOptions::default()).await;
+    outage(&world);
+    for _ in 0..4 {
+        assert!(matches!(resolve(&world, &entry).await, Err(BrokerError::Provider(ProviderError::Unavailable(_)))));
+    }
+    let first = not_called(resolve(&world, &entry).await);
+    let NotCalled::Unavailable { retry_after } = first else { panic!("{first:?}") };
+    assert!(retry_after >= Duration::from_secs(1) && retry_after <= Duration::from_secs(2), "{retry_after:?}");
+    world.restart().await;
+    assert_eq!(not_called(resolve(&world, &entry).await), first, "asking changes nothing");
+    world.emulator.reset_calls();
+
+    // Still out of order: one probe, and a longer pause.
+    world.clock.advance(retry_after);
+    resolve(&world, &entry).await.unwrap_err();
+    let longer = not_called(resolve(&world, &entry).await).retry_after();
+    assert!(longer >= Duration::from_secs(2) && longer <= Duration::from_secs(4), "{longer:?}");
+    assert_eq!(world.emulator.calls().total, 1);
+
+    world.emulator.clear_faults();
+    not_called(resolve(&world, &entry).await);
+    world.clock.advance(longer);
+    resolve(&world, &entry).await.unwrap();
+    assert_eq!(world.broker.budget(&world.access, connection.id).await.unwrap().pause, None);
+    resolve(&world, &entry).await.unwrap();
+}
+
+#[tokio::test]
+async fn of_fifty_callers_after_the_pause_one_probes() {
+    let (world, _, entry) = live(BudgetOptions::default()).await;
+    outage(&world);
+    while !matches!(resolve(&world, &entry).await, Err(BrokerError::NotCalled(_))) {}
+    world.clock.advance(Duration::from_secs(2));
+    world.emulator.reset_calls();
+    let calls: Vec<_> = (0..50)
+        .map(|_| {
+            let (broker, access, id) = (world.broker.clone(), world.access.clone(), entry.id);
+            tokio::spawn(async move { broker.resolve(&access, ResolveRequest::new(id)).await })
+        })
+        .collect();
+    let mut refused = 0;
+    for call in calls {
+        refused += usize::from(matches!(call.await.unwrap(), Err(BrokerError::NotCalled(_))));
+    }
+    assert_eq!((refused, world.emulator.calls().total), (49, 1));
+}
+
+#[tokio::test]
+async fn fifty_callers_in_an_outage_are_answered_from_memory() {
+    let (world, _, entry) = live(BudgetOptions::default()).await;
+    outage(&world);
+    while !matches!(resolve(&world, &entry).await, Err(BrokerError::NotCalled(_))) {}
+    world.emulator.reset_calls();
+    let started = Instant::now();
+    let calls: Vec<_> = (0..50)
+        .map(|_| {
+            let (broker, access, id) = (world.broker.clone(), world.access.clone(), entry.id);
+            tokio::spawn(async move { broker.resolve(&access, ResolveRequest::new(id)).await })
+        })
+        .collect();
+    for call in calls {
+        assert!(matches!(call.await.unwrap(), Err(BrokerError::NotCalled(NotCalled::Unavailable { .. }))));
+    }
+    assert_eq!(world.emulator.calls().total, 0);
+    assert!(started.elapsed() < Duration::from_secs(5), "nobody waited for the secret manager");
+}
+
+#[tokio::test]
+async fn a_cached_value_is_served_in_an_outage_until_its_duration_and_never_after() {
+    let world = World::with_budgets(BudgetOptions::default()).await;
+    let connection = world.connect("automation").await;
+    let (entry, other) = (world.bind(&connection, ITEM).await, world.bind(&connection, OTHER_ITEM).await);
+    resolve(&world, &entry).await.unwrap();
+    outage(&world);
+    while !matches!(resolve(&world, &other).await, Err(BrokerError::NotCalled(_))) {}
+    world.clock.advance(Duration::from_secs(299));
+    let cached = resolve(&world, &entry).await.unwrap();
+    assert_eq!(cached.source, Source::Cached { age: Duration::from_secs(299) });
+    world.clock.advance(Duration::from_secs(1));
+    resolve(&world, &entry).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_refused_token_says_so_and_is_not_retried_until_it_is_entered_again() {
+    let (mut world, connection, entry) = live(BudgetOptions::default()).await;
+    world.restart().await;
+    world.emulator.revoke_token("automation", 401).unwrap();
+    let refused = resolve(&world, &entry).await.unwrap_err();
+    assert_eq!(refused.provider_error().unwrap().code(), "unauthenticated");
+    let asked = world.emulator.calls().total;
+    for _ in 0..10 {
+        world.restart().await;
+        assert!(matches!(not_called(resolve(&world, &entry).await), NotCalled::Refused { .. }));
+    }
+    assert_eq!(world.emulator.calls().total, asked);
+
+    // The service account is active again, and somebody enters the very same token.
+    world.emulator.restore_token("automation").unwrap();
+    not_called(resolve(&world, &entry).await);
+    let settings = Some(world.new_connection("automation").settings);
+    let changes = ConnectionChanges { settings, ..ConnectionChanges::default() };
+    world.broker.update_connection(&world.access, connection.id, changes).await.unwrap();
+    resolve(&world, &entry).await.unwrap();
+
+    // Nobody does anything: after a while it is tried once more.
+    world.emulator.revoke_token("automation", 401).unwrap();
+    world.emulator.expire_sessions();
+    resolve(&world, &entry).await.unwrap_err();
+    let NotCalled::Refused { retry_after } = not_called(resolve(&world, &entry).await) else { panic!() };
+    assert!((150..=300).contains(&retry_after.as_secs()), "{retry_after:?}");
+    world.clock.advance(retry_after);
+    world.emulator.restore_token("automation").unwrap();
+    resolve(&world, &entry).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_missing_item_says_nothing_about_the_server() {
+    let (world, connection, _) = live(BudgetOptions::default()).await;
+    let reference = world.item("Automation", ITEM).reference.replace(|c: char| c.is_ascii_digit(), "x");
+    let new = NewEntry::bound("missing", "https://acme.example", connection.id, reference);
+    let missing = world.broker.create_entry(&world.access, new).await.unwrap();
+    for _ in 0..10 {
+        let error = resolve(&world, &missing).await.unwrap_err();
+        assert!(error.provider_error().is_some(), "{error}");
+    }
+    assert_eq!(world.broker.budget(&world.access, connection.id).await.unwrap().pause, None);
+}

@@ -1,0 +1,24 @@
+//! `/secret-providers/{id}/budget`: what a connection may still ask of its secret manager.
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use keyway::ConnectionId;
+
+use super::Api;
+use super::auth::Caller;
+use super::error::ApiError;
+use crate::budget::BudgetView;
+
+/// `GET /secret-providers/{id}/budget`. It costs the secret manager nothing, and an ordinary key may ask: whoever makes requests
+/// may know how many are left.
+pub(super) async fn read(
+    Caller(access): Caller,
+    State(api): State<Api>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<BudgetView>, ApiError> {
+    let id = id.ok().and_then(|Path(id)| id.parse::<ConnectionId>().ok()).ok_or_else(|| {
+        ApiError::bad_request("the id in the path is not a UUID; GET /secret-providers lists the ids there are")
+    })?;
+    Ok(Json(api.broker.budget(&access, id).await?.into()))
+}

@@ -1,0 +1,105 @@
+//! Budgets, back-off and the breaker as clients and scripts see them.
+
+use keyway_emulator_onepassword::{Emulator, Endpoint, Fault, FaultRule, RetryAfterForm};
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Api, Folder, assert_without};
+
+fn retry_after(answer: &Answer) -> u64 {
+    answer.headers["retry-after"].to_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_secret_manager_asks_to_wait_clients_are_told_how_long_and_it_is_not_asked() {
+    let (api, connection) = Api::onepassword().await;
+    let items = format!("/secret-providers/{}/items", connection.id);
+    let emulator = api.emulator();
+    emulator.fault(FaultRule::next(Fault::rate_limited(600, RetryAfterForm::Header)));
+    api.get(&items).await.error(429, "RATE_LIMITED");
+    emulator.reset_calls();
+    for _ in 0..3 {
+        let answer = api.get(&items).await;
+        let message = answer.error(429, "RATE_LIMITED");
+        assert!(message.contains("too many") && message.contains("Try again in 10 minutes"), "{message}");
+        assert!((590..=600).contains(&retry_after(&answer)), "{answer:?}");
+    }
+    assert_eq!(emulator.calls().total, 0);
+    let budget = api.get(&format!("/secret-providers/{}/budget", connection.id)).await.ok(200);
+    assert_eq!(budget["pause"]["reason"], "rate-limited");
+    assert!(budget["pause"]["until"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap() > jiff::Timestamp::now());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_an_outage_the_answer_becomes_a_503_that_says_when_to_come_back() {
+    let (api, connection) = Api::onepassword().await;
+    let items = format!("/secret-providers/{}/items", connection.id);
+    let emulator = api.emulator();
+    emulator.fault(FaultRule::next(Fault::status(503)).always());
+    emulator.reset_calls();
+    // The first is tried twice.
+    for _ in 0..4 {
+        api.get(&items).await.error(502, "PROVIDER_UNAVAILABLE");
+    }
+    assert_eq!(emulator.calls().total, 5);
+    let answer = api.get(&items).await;
+    let message = answer.error(503, "PROVIDER_PAUSED");
+    assert!(message.contains("out of order") && message.contains("Try again in"), "{message}");
+    assert!((1..=2).contains(&retry_after(&answer)));
+    assert_eq!(emulator.calls().total, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_can_be_read_with_an_ordinary_key_and_costs_nothing() {
+    let (api, connection) = Api::onepassword().await;
+    let path = format!("/secret-providers/{}/budget", connection.id);
+    api.emulator().reset_calls();
+    let allowance = |limit: u32, used: u32, period: u32| json!({"limit": limit, "used": used, "remaining": limit - used, "period_seconds": period});
+    let answer = api.get(&path).await;
+    let expected = json!({
+        "token_reads": allowance(10_000, 6, 3_600),
+        "token_writes": allowance(1_000, 0, 3_600),
+        "account": allowance(50_000, 6, 86_400),
+        "pause": null,
+    });
+    assert_eq!(answer.ok(200), expected);
+    assert_eq!(api.emulator().calls().total, 0);
+    assert_without(&answer.text, &[api.emulator().token("automation").unwrap().expose()]);
+    api.get(&format!("/secret-providers/{}/items", connection.id)).await.ok(200);
+    let used = 6 + api.emulator().calls().total;
+    assert_eq!(api.get(&path).await.ok(200)["token_reads"]["used"], used);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_budget_of_another_workspaces_connection_is_not_found() {
+    let (api, connection) = Api::echo().await;
+    let other = api.host.broker().create_workspace("Other", keyway::Scope::Api).await.unwrap();
+    let key = secrecy::ExposeSecret::expose_secret(&other.api_key).to_owned();
+    let path = format!("/secret-providers/{}/budget", connection.id);
+    api.send("GET", &path, &[("cc-key", &key)], "").await.error(404, "NOT_FOUND");
+    api.send("GET", &path, &[], "").await.error(401, "UNAUTHENTICATED");
+    api.get("/secret-providers/nonsense/budget").await.error(400, "BAD_REQUEST");
+    // A provider whose limits nobody has told is counted, and not limited.
+    assert_eq!(api.get(&path).await.ok(200)["token_reads"]["limit"], Value::Null);
+}
+
+#[test]
+fn the_command_line_shows_what_is_left_and_takes_the_plan() {
+    let emulator = Emulator::start().unwrap();
+    let folder = Folder::with(&["onepassword"]);
+    let rule = format!("{}={}", emulator.host(), emulator.url());
+    folder.run(&["workspace", "create", "Acme"]).ok();
+    let token = emulator.token("automation").unwrap();
+    let connect = ["connect", "1password", "--token-file", "-", "--connect-to", &rule];
+    folder.run_with(&connect, token.expose()).ok();
+    let shown = folder.run(&["connection", "budget", "--json", "--onepassword-plan", "families"]).ok();
+    let budget = &shown.json()[0];
+    assert_eq!(budget["account"]["limit"], 1_000);
+    assert_eq!(budget["name"], "1Password");
+    // The process that connected has ended; what it had reserved and not used is part of it.
+    assert!((6..=16).contains(&budget["token_reads"]["used"].as_u64().unwrap()), "{shown:?}");
+    assert_without(&shown.all(), &[token.expose()]);
+    let table = folder.run(&["connection", "budget"]).ok();
+    assert!(table.stdout.contains("of 10000") && table.stdout.contains("of 50000"), "{table:?}");
+    folder.run(&["connection", "budget", "--onepassword-plan", "golden"]).failed(2);
+    assert_eq!(emulator.calls().of(Endpoint::Item), 0);
+}

@@ -142,10 +142,14 @@ async fn mistakes_are_answered_with_what_is_wrong() {
 
 #[test]
 fn an_emulator_that_is_dropped_frees_its_address() {
-    let emulator = Emulator::start().unwrap();
-    let address = emulator.address();
-    drop(emulator);
-    assert!(std::net::TcpStream::connect(address).is_err());
+    // Another program may be given the same port the next moment, but not every time.
+    let is_free = |_| {
+        let emulator = Emulator::start().unwrap();
+        let address = emulator.address();
+        drop(emulator);
+        std::net::TcpStream::connect(address).is_err()
+    };
+    assert!((0..5).any(is_free));
 }
 
 /// The program, ended when dropped.

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::path::Path;
 
 use keyway::keyway_runtime::{ProviderFolder, Runtime, RuntimeBuilder, Settings};
-use keyway::{Access, Broker, MasterKey, NewConnection, NewEntry, ResolveRequest, Scope, SqliteStorage};
+use keyway::{Access, Audit, Broker, MasterKey, NewConnection, NewEntry, ResolveRequest, Scope, SqliteStorage};
 use secrecy::{ExposeSecret, SecretString};
 
 /// Connects 1Password, binds an entry to its first item, and says what the entry resolves to.
@@ -22,7 +22,11 @@ pub(crate) async fn embed(
     let folder = ProviderFolder::open(&runtime, providers).await?;
     let storage = SqliteStorage::open(data.join("keyway.db")).await?;
     let master_key = MasterKey::from_file_or_generate(data.join("master.key"))?;
-    let broker = Broker::builder(runtime, storage, master_key).provider_folder(folder).open().await?;
+    let broker = Broker::builder(runtime, storage, master_key)
+        .provider_folder(folder)
+        .audit(Audit::in_folder(data.join("audit")))
+        .open()
+        .await?;
 
     // Once for each customer: a workspace, and a connection, which is verified before it is stored.
     let workspace = broker.create_workspace("Acme", Scope::Api).await?.workspace;

@@ -132,7 +132,10 @@ impl fmt::Debug for Scopes {
 pub struct Access {
     workspace: WorkspaceId,
     actor: Actor,
+    /// What the API key is called; empty for an operator.
+    key_name: String,
     scopes: Scopes,
+    request_id: Option<String>,
 }
 
 /// Who is asking.
@@ -149,11 +152,39 @@ impl Access {
     /// Full access to a workspace for the code that embeds the broker, which is trusted. `name` says who it is, for
     /// example `command line`.
     pub fn operator(workspace: WorkspaceId, name: impl Into<String>) -> Self {
-        Self { workspace, actor: Actor::Operator(name.into()), scopes: Scopes::ALL }
+        Self {
+            workspace,
+            actor: Actor::Operator(name.into()),
+            key_name: String::new(),
+            scopes: Scopes::ALL,
+            request_id: None,
+        }
     }
 
     pub(crate) fn of_key(key: &ApiKeyRecord) -> Self {
-        Self { workspace: key.workspace_id, actor: Actor::ApiKey(key.id), scopes: key.scopes }
+        Self {
+            workspace: key.workspace_id,
+            actor: Actor::ApiKey(key.id),
+            key_name: key.name.clone(),
+            scopes: key.scopes,
+            request_id: None,
+        }
+    }
+
+    /// With the id of the request that this is for, which the audit log records. It must not be secret.
+    #[must_use]
+    pub fn for_request(mut self, id: impl Into<String>) -> Self {
+        self.request_id = Some(id.into());
+        self
+    }
+
+    /// The id of the request that this is for.
+    pub fn request_id(&self) -> Option<&str> {
+        self.request_id.as_deref()
+    }
+
+    pub(crate) fn key_name(&self) -> &str {
+        &self.key_name
     }
 
     /// The workspace.
@@ -179,12 +210,15 @@ impl Access {
         if self.scopes.contains(scope) { Ok(()) } else { Err(BrokerError::Forbidden { needs: scope }) }
     }
 
-    /// Refuses unless one of two scopes is granted; the message names the first.
+    /// Refuses unless one of these scopes is granted; the message names the first. Of none nothing is needed.
     ///
     /// # Errors
     /// [`BrokerError::Forbidden`].
-    pub fn require_either(&self, scope: Scope, other: Scope) -> Result<(), BrokerError> {
-        if self.scopes.contains(other) { Ok(()) } else { self.require(scope) }
+    pub fn require_one(&self, of: &[Scope]) -> Result<(), BrokerError> {
+        match of.first() {
+            Some(first) if !of.iter().any(|scope| self.scopes.contains(*scope)) => self.require(*first),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use keyway_runtime::{Provider, ProviderFolder, Runtime};
 use moka::sync::Cache;
 
+use crate::audit::{AUDIT_KEY, Audit, AuditKey, AuditSink, Recorder, SegmentLog};
 use crate::budget::{self, BudgetOptions, Guard, Guards};
 use crate::cache::{CacheOptions, SecretCache};
 use crate::clock::{Clock, SystemClock};
@@ -50,6 +51,8 @@ struct Inner {
     api_keys: RecordCache<String, ApiKeyRecord>,
     connections: RecordCache<(WorkspaceId, ConnectionId), Arc<ConnectionRecord>>,
     entries: RecordCache<(WorkspaceId, EntrySelector), Arc<EntryRecord>>,
+    recorder: Recorder,
+    operator: String,
 }
 
 impl std::fmt::Debug for Broker {
@@ -60,8 +63,8 @@ impl std::fmt::Debug for Broker {
 
 impl Broker {
     /// Begins to put a broker together: the runtime that runs providers, the database, and what wraps its keys (a
-    /// [`MasterKey`](crate::MasterKey)).
-    pub fn builder(runtime: Runtime, storage: impl Storage, keys: impl KeyWrapper) -> BrokerBuilder {
+    /// [`MasterKey`](crate::MasterKey)). It opens once its [audit log](BrokerBuilder::audit) was chosen.
+    pub fn builder(runtime: Runtime, storage: impl Storage, keys: impl KeyWrapper) -> BrokerBuilder<NoAudit> {
         BrokerBuilder {
             runtime,
             storage: Arc::new(storage),
@@ -70,6 +73,8 @@ impl Broker {
             clock: Arc::new(SystemClock::new()),
             cache: CacheOptions::default(),
             budgets: BudgetOptions::default(),
+            operator: "operator".into(),
+            audit: NoAudit(()),
         }
     }
 
@@ -114,6 +119,15 @@ impl Broker {
         &self.0.entries
     }
 
+    pub(crate) fn recorder(&self) -> &Recorder {
+        &self.0.recorder
+    }
+
+    /// The name under which the code that embeds the broker acts where it needs no [`Access`](crate::Access).
+    pub(crate) fn operator(&self) -> &str {
+        &self.0.operator
+    }
+
     /// The time for a record: in the milliseconds in which it is stored, so that a record is the same before and after.
     pub(crate) fn timestamp(&self) -> Timestamp {
         let now = self.0.clock.now().timestamp();
@@ -121,8 +135,8 @@ impl Broker {
     }
 }
 
-/// Puts a [`Broker`] together.
-pub struct BrokerBuilder {
+/// Puts a [`Broker`] together. `A` says whether it has an audit log yet.
+pub struct BrokerBuilder<A = Audit> {
     runtime: Runtime,
     storage: Arc<dyn Storage>,
     keys: Arc<dyn KeyWrapper>,
@@ -130,15 +144,40 @@ pub struct BrokerBuilder {
     clock: Arc<dyn Clock>,
     cache: CacheOptions,
     budgets: BudgetOptions,
+    operator: String,
+    audit: A,
 }
 
-impl std::fmt::Debug for BrokerBuilder {
+/// No audit log was chosen yet.
+#[derive(Debug)]
+pub struct NoAudit(());
+
+impl<A> std::fmt::Debug for BrokerBuilder<A> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("BrokerBuilder").finish_non_exhaustive()
     }
 }
 
-impl BrokerBuilder {
+impl BrokerBuilder<NoAudit> {
+    /// Chooses the audit log: segment files ([`Audit::in_folder`]), another place, or none that lasts
+    /// ([`Audit::in_memory`]).
+    #[must_use]
+    pub fn audit(self, audit: impl Into<Audit>) -> BrokerBuilder {
+        BrokerBuilder {
+            runtime: self.runtime,
+            storage: self.storage,
+            keys: self.keys,
+            providers: self.providers,
+            clock: self.clock,
+            cache: self.cache,
+            budgets: self.budgets,
+            operator: self.operator,
+            audit: audit.into(),
+        }
+    }
+}
+
+impl<A> BrokerBuilder<A> {
     /// Adds a provider that was loaded with this broker's runtime. It counts before one of the same type in the folder.
     #[must_use]
     pub fn provider(mut self, provider: Provider) -> Self {
@@ -174,6 +213,16 @@ impl BrokerBuilder {
         self
     }
 
+    /// Under which name the audit log has what is done without an [`Access`](crate::Access), which is creating
+    /// workspaces.
+    #[must_use]
+    pub fn operator(mut self, name: impl Into<String>) -> Self {
+        self.operator = name.into();
+        self
+    }
+}
+
+impl BrokerBuilder {
     /// Opens the broker.
     ///
     /// # Errors
@@ -185,7 +234,15 @@ impl BrokerBuilder {
         let fingerprints = keyring.host_key(budget::FINGERPRINT_KEY, now).await?;
         self.storage.forget_budgets(now.checked_sub(budget::KEPT).unwrap_or(now)).await?;
         let guards = Guards::new(self.storage.clone(), self.clock.clone(), fingerprints, self.budgets);
+        let sink: Arc<dyn AuditSink> = match self.audit {
+            Audit::Sink(sink) => sink,
+            Audit::Segments(options) => {
+                let key = AuditKey::new(&keyring.host_key(AUDIT_KEY, now).await?);
+                Arc::new(SegmentLog::open(options, key, self.storage.clone(), self.clock.clone()).await?)
+            }
+        };
         let opened = Cache::builder().max_capacity(OPEN_CONNECTIONS).time_to_idle(OPEN_WHEN_IDLE).build();
+        let recorder_clock = self.clock.clone();
         Ok(Broker(Arc::new(Inner {
             runtime: self.runtime,
             providers: self.providers,
@@ -198,6 +255,8 @@ impl BrokerBuilder {
             api_keys: RecordCache::new(RECORDS, Some(MAX_AGE)),
             connections: RecordCache::new(RECORDS, Some(MAX_AGE)),
             entries: RecordCache::new(RECORDS, Some(MAX_AGE)),
+            recorder: Recorder::new(sink, recorder_clock),
+            operator: self.operator,
         })))
     }
 }

@@ -11,6 +11,7 @@ use keyway_runtime::{CallError, ProviderError, SandboxError};
 use thiserror::Error;
 
 use crate::api_key::Scope;
+use crate::audit::AuditError;
 use crate::budget::NotCalled;
 use crate::connection::DependentEntries;
 use crate::entry::TfaMethod;
@@ -90,6 +91,9 @@ pub enum BrokerError {
     /// The database failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The audit log failed, so nothing was released.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// A fault of the host itself.
     #[error("the host could not finish this: {0}")]
     Host(String),
@@ -332,6 +336,15 @@ pub enum InvalidInput {
     /// The network destinations of a connection cannot be made from its settings.
     #[error("{0}")]
     Destination(String),
+    /// Not an operation that the audit log knows.
+    #[error("operation must be one of those that the audit log names, for example resolve or update_connection")]
+    AuditOperation,
+    /// Not an order of the audit log.
+    #[error("order must be newest or oldest")]
+    AuditOrder,
+    /// Not where a page of the audit log has ended.
+    #[error("cursor must be the `next` of the page before, unchanged")]
+    AuditCursor,
     /// Not one of the known two-factor methods.
     #[error("tfa_method must be AUTHENTICATOR, EMAIL, SMS or MAGIC_LINK")]
     TfaMethod,

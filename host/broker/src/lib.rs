@@ -10,7 +10,7 @@
 //!
 //! ```no_run
 //! use keyway::keyway_runtime::{ProviderFolder, Runtime, Settings};
-//! use keyway::{Access, Broker, MasterKey, NewConnection, NewEntry, ResolveRequest, Scope, SqliteStorage};
+//! use keyway::{Access, Audit, Broker, MasterKey, NewConnection, NewEntry, ResolveRequest, Scope, SqliteStorage};
 //! use secrecy::ExposeSecret;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -20,7 +20,8 @@
 //! let providers = ProviderFolder::open(&runtime, "providers").await?;
 //! let storage = SqliteStorage::open("keyway.db").await?;
 //! let master_key = MasterKey::from_file_or_generate("master.key")?;
-//! let broker = Broker::builder(runtime, storage, master_key).provider_folder(providers).open().await?;
+//! let broker =
+//!     Broker::builder(runtime, storage, master_key).provider_folder(providers).audit(Audit::in_folder("audit")).open().await?;
 //!
 //! // For each customer: a workspace. Your own code acts in it as an operator; the customer's clients with the API key.
 //! let created = broker.create_workspace("Acme", Scope::Api).await?;
@@ -58,12 +59,13 @@
 //!
 //! ```
 //! use keyway::keyway_runtime::Runtime;
-//! use keyway::{Broker, BrokerError, MasterKey, Scope, SqliteStorage};
+//! use keyway::{Audit, Broker, BrokerError, MasterKey, Scope, SqliteStorage};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let storage = SqliteStorage::in_memory().await?;
-//! let broker = Broker::builder(Runtime::builder().build()?, storage, MasterKey::generate()?).open().await?;
+//! let builder = Broker::builder(Runtime::builder().build()?, storage, MasterKey::generate()?);
+//! let broker = builder.audit(Audit::in_memory()).open().await?;
 //! let created = broker.create_workspace("Acme", Scope::Api).await?;
 //!
 //! let access = broker.authenticate(&created.api_key).await?;
@@ -89,6 +91,8 @@
 //!   refused before a limit is reached; a secret manager that fails, or asks to wait, is given a rest ([`NotCalled`]).
 //! * **Every operation takes an [`Access`]** and sees its workspace only; what is another's is answered like what does
 //!   not exist.
+//! * **Nothing is released that is not in the audit log,** which is chained by MACs and says who had what, and never a value;
+//!   what it keeps and what it notices is said in [`audit`].
 //! * **Errors stay apart** by whose fault they are: the request's, the provider's, the sandbox's or the host's own; see
 //!   [`BrokerError`].
 //!
@@ -98,6 +102,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod api_key;
+pub mod audit;
 mod broker;
 mod budget;
 mod cache;
@@ -122,7 +127,12 @@ mod totp;
 mod workspace;
 
 pub use api_key::{Access, Actor, ApiKey, Scope, Scopes};
-pub use broker::{Broker, BrokerBuilder, Providers};
+pub use audit::{
+    AUDIT_RECORDS_PER_PAGE, Audit, AuditActor, AuditError, AuditEvent, AuditFinding, AuditPage, AuditProblem,
+    AuditQuery, AuditRecord, AuditSink, AuditSource, AuditVerification, Cursor, DEADLINE, Durability, InMemoryAudit,
+    Operation, Order, Outcome, Receipt, SEGMENT_BYTES, SYNC_INTERVAL, SegmentOptions, SeriesHead, Subject,
+};
+pub use broker::{Broker, BrokerBuilder, NoAudit, Providers};
 pub use budget::{
     Allowance, BreakerOptions, Budget, BudgetOptions, BudgetScope, NotCalled, Pause, RateLimits, TokenBudget,
 };

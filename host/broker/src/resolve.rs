@@ -7,7 +7,8 @@ use keyway_runtime::{Connection, Fields, Provider};
 use secrecy::SecretString;
 use tracing::debug;
 
-use crate::api_key::{Access, Scope};
+use crate::api_key::Access;
+use crate::audit::{AuditSource, Operation, Trail};
 use crate::broker::Broker;
 use crate::budget::ProviderOperation;
 use crate::cache::{Credentials, FetchError, Fetched, ItemKey, Lookup, OneTimeCode, Rejected, Source};
@@ -104,27 +105,35 @@ impl Broker {
     /// [`BrokerError::NotFound`], and whatever the provider or the sandbox answers. A failure is never answered with a
     /// value that is too old.
     pub async fn resolve(&self, access: &Access, request: ResolveRequest) -> Result<Resolution, BrokerError> {
-        access.require(Scope::Resolve)?;
-        if request.rejected.as_ref().is_some_and(|revision| revision.len() > REVISION_LIMIT) {
-            return Err(InvalidInput::TooLong { field: "rejected", limit: REVISION_LIMIT }.into());
-        }
-        let entry = self.entry_record(access.workspace(), &request.entry).await?;
-        self.resolve_record(&entry, request.fields, request.rejected).await
+        let trail = Trail::selected(&request.entry);
+        let resolve = async {
+            if request.rejected.as_ref().is_some_and(|revision| revision.len() > REVISION_LIMIT) {
+                return Err(InvalidInput::TooLong { field: "rejected", limit: REVISION_LIMIT }.into());
+            }
+            let entry = self.entry_record(access.workspace(), &request.entry).await?;
+            self.resolve_record(&entry, request.fields, request.rejected, &trail).await
+        };
+        self.audited(access, Operation::Resolve, &trail, resolve).await
     }
 
-    /// Resolves an entry for a caller who may have these values.
+    /// Resolves an entry for a caller who may have these values, and says in the trail which they are.
     pub(crate) async fn resolve_record(
         &self,
         entry: &EntryRecord,
         fields: Fields,
         rejected: Option<String>,
+        trail: &Trail,
     ) -> Result<Resolution, BrokerError> {
         let started = Instant::now();
         let workspace = entry.workspace_id;
+        trail.note(|subject| subject.entry = Some(entry.id));
         let Some(binding) = binding_of(entry) else {
             // There is nowhere to fetch it anew from.
-            return self.resolve_own(entry, fields, rejected.as_deref(), started).await;
+            let resolution = self.resolve_own(entry, fields, rejected.as_deref(), started).await?;
+            trail.note(|subject| subject.released(&resolution, AuditSource::Entry));
+            return Ok(resolution);
         };
+        trail.note(|subject| subject.bound_to(&binding));
         let connection = self.connection_record(workspace, binding.connection_id).await?;
         let opened = self.open(&connection).await?;
         let ttl = binding.cache_ttl.unwrap_or(CacheTtl::from_seconds(connection.cache_ttl_seconds));
@@ -168,7 +177,7 @@ impl Broker {
         })?;
         let timings = Timings { total: started.elapsed(), provider: found.provider_time };
         debug!(entry = %entry.id, source = ?found.source, total = ?timings.total, provider = ?timings.provider, "resolved");
-        Ok(Resolution {
+        let resolution = Resolution {
             username: found.credentials.username.filter(|_| fields.username),
             password: found.credentials.password.filter(|_| fields.password),
             source: found.source,
@@ -177,6 +186,8 @@ impl Broker {
             rejected_is_current: rejected.is_some_and(|rejected| rejected.revision == found.credentials.revision),
             revision: found.credentials.revision,
             timings,
-        })
+        };
+        trail.note(|subject| subject.released(&resolution, resolution.source.into()));
+        Ok(resolution)
     }
 }

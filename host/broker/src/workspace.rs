@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use tracing::info;
 
-use crate::api_key::{self, Access, ApiKey, Scope, Scopes};
+use crate::api_key::{self, Access, ApiKey, Scopes};
+use crate::audit::{Operation, Trail};
 use crate::broker::Broker;
 use crate::error::{BrokerError, Thing};
 use crate::id::{ApiKeyId, WorkspaceId};
@@ -64,15 +65,20 @@ impl Broker {
         name: &str,
         scopes: impl Into<Scopes>,
     ) -> Result<CreatedWorkspace, BrokerError> {
-        required("name", name, NAME_LIMIT)?;
         let now = self.timestamp();
         let record =
             WorkspaceRecord { id: WorkspaceId::generate(), name: name.into(), created_at: now, updated_at: now };
-        let (key, client_key) = self.keyring().generate(record.id, now).await?;
         let (api_key, api_key_record) = api_key::generate(record.id, "first key", scopes.into(), now)?;
-        self.storage().insert_workspace(&record, &key, &api_key_record).await?;
-        info!(workspace = %record.id, "workspace created");
-        Ok(CreatedWorkspace { workspace: record.into(), api_key, encryption_key: client_key.to_hex() })
+        let access = Access::operator(record.id, self.operator());
+        let trail = Trail::api_key(api_key_record.id);
+        let create = async {
+            required("name", &record.name, NAME_LIMIT)?;
+            let (key, client_key) = self.keyring().generate(record.id, now).await?;
+            self.storage().insert_workspace(&record, &key, &api_key_record).await?;
+            info!(workspace = %record.id, "workspace created");
+            Ok(CreatedWorkspace { workspace: record.into(), api_key, encryption_key: client_key.to_hex() })
+        };
+        self.audited(&access, Operation::CreateWorkspace, &trail, create).await
     }
 
     /// All workspaces in the order of their creation. For the code that embeds the broker; it takes no [`Access`].
@@ -92,7 +98,7 @@ impl Broker {
         record.map(Workspace::from).ok_or(BrokerError::NotFound(Thing::Workspace))
     }
 
-    /// The key that the workspace's clients encrypt credentials under: 64 hexadecimal digits. Needs [`Scope::Admin`].
+    /// The key that the workspace's clients encrypt credentials under: 64 hexadecimal digits. Needs [`Scope::Admin`](crate::Scope::Admin).
     ///
     /// It opens what clients have encrypted, and nothing that the broker has: neither connections' settings nor cached
     /// secrets.
@@ -100,8 +106,8 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::Forbidden`], [`BrokerError::NotFound`].
     pub async fn encryption_key(&self, access: &Access) -> Result<SecretString, BrokerError> {
-        access.require(Scope::Admin)?;
-        Ok(self.keyring().get(access.workspace()).await?.client().to_hex())
+        let get = async { Ok(self.keyring().get(access.workspace()).await?.client().to_hex()) };
+        self.audited(access, Operation::EncryptionKey, &Trail::new(), get).await
     }
 
     /// Who holds this API key, and what they may do.
@@ -109,14 +115,42 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::Unauthenticated`], whatever is wrong with the key.
     pub async fn authenticate(&self, api_key: &SecretString) -> Result<Access, BrokerError> {
-        let lookup = api_key::lookup_of(api_key).ok_or(BrokerError::Unauthenticated)?;
-        let load = async { Ok::<_, BrokerError>(self.storage().api_key(lookup).await?) };
-        let record = self.api_key_records().get_or_load(&lookup.to_owned(), load).await?;
-        let record = record.filter(|record| api_key::matches(record, api_key)).ok_or(BrokerError::Unauthenticated)?;
-        Ok(Access::of_key(&record))
+        self.authenticate_request(api_key, None).await
     }
 
-    /// Creates another API key. Needs [`Scope::Admin`].
+    /// As [`authenticate`](Self::authenticate), for a request with this id, which the audit log records.
+    ///
+    /// # Errors
+    /// As [`authenticate`](Self::authenticate).
+    pub async fn authenticate_request(
+        &self,
+        api_key: &SecretString,
+        request_id: Option<&str>,
+    ) -> Result<Access, BrokerError> {
+        let found = match api_key::lookup_of(api_key) {
+            None => None,
+            Some(lookup) => {
+                let load = async { Ok::<_, BrokerError>(self.storage().api_key(lookup).await?) };
+                self.api_key_records().get_or_load(&lookup.to_owned(), load).await?
+            }
+        };
+        match found {
+            Some(record) if api_key::matches(&record, api_key) => {
+                let access = Access::of_key(&record);
+                Ok(match request_id {
+                    Some(id) => access.for_request(id),
+                    None => access,
+                })
+            }
+            resembles => {
+                let resembles = resembles.map(|record| (record.workspace_id, record.id));
+                self.record_refused_key(resembles, request_id).await?;
+                Err(BrokerError::Unauthenticated)
+            }
+        }
+    }
+
+    /// Creates another API key. Needs [`Scope::Admin`](crate::Scope::Admin).
     ///
     /// # Errors
     /// [`BrokerError::Forbidden`], [`BrokerError::Invalid`], [`BrokerError::NotFound`].
@@ -126,34 +160,40 @@ impl Broker {
         name: &str,
         scopes: impl Into<Scopes>,
     ) -> Result<CreatedApiKey, BrokerError> {
-        access.require(Scope::Admin)?;
-        required("name", name, NAME_LIMIT)?;
         let (api_key, record) = api_key::generate(access.workspace(), name, scopes.into(), self.timestamp())?;
-        self.storage().insert_api_key(&record).await.map_err(|error| match error {
-            StorageError::Conflict(Constraint::Reference) => BrokerError::NotFound(Thing::Workspace),
-            error => error.into(),
-        })?;
-        Ok(CreatedApiKey { info: record.into(), api_key })
+        let trail = Trail::api_key(record.id);
+        let create = async {
+            required("name", &record.name, NAME_LIMIT)?;
+            self.storage().insert_api_key(&record).await.map_err(|error| match error {
+                StorageError::Conflict(Constraint::Reference) => BrokerError::NotFound(Thing::Workspace),
+                error => error.into(),
+            })?;
+            Ok(CreatedApiKey { info: record.into(), api_key })
+        };
+        self.audited(access, Operation::CreateApiKey, &trail, create).await
     }
 
-    /// A workspace's API keys in the order of their creation, revoked ones included. Needs [`Scope::Admin`].
+    /// A workspace's API keys in the order of their creation, revoked ones included. Needs [`Scope::Admin`](crate::Scope::Admin).
     ///
     /// # Errors
     /// [`BrokerError::Forbidden`].
     pub async fn list_api_keys(&self, access: &Access) -> Result<Vec<ApiKey>, BrokerError> {
-        access.require(Scope::Admin)?;
-        Ok(self.storage().api_keys(access.workspace()).await?.into_iter().map(ApiKey::from).collect())
+        let list =
+            async { Ok(self.storage().api_keys(access.workspace()).await?.into_iter().map(ApiKey::from).collect()) };
+        self.audited(access, Operation::ListApiKeys, &Trail::new(), list).await
     }
 
-    /// Revokes an API key: it is refused from now on. Needs [`Scope::Admin`].
+    /// Revokes an API key: it is refused from now on. Needs [`Scope::Admin`](crate::Scope::Admin).
     ///
     /// # Errors
     /// [`BrokerError::Forbidden`], [`BrokerError::NotFound`].
     pub async fn revoke_api_key(&self, access: &Access, id: ApiKeyId) -> Result<ApiKey, BrokerError> {
-        access.require(Scope::Admin)?;
-        let record = self.storage().revoke_api_key(access.workspace(), id, self.timestamp()).await?;
-        let record = record.ok_or(BrokerError::NotFound(Thing::ApiKey))?;
-        self.api_key_records().forget(&record.lookup);
-        Ok(record.into())
+        let revoke = async {
+            let record = self.storage().revoke_api_key(access.workspace(), id, self.timestamp()).await?;
+            let record = record.ok_or(BrokerError::NotFound(Thing::ApiKey))?;
+            self.api_key_records().forget(&record.lookup);
+            Ok(record.into())
+        };
+        self.audited(access, Operation::RevokeApiKey, &Trail::api_key(id), revoke).await
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use keyway::BudgetOptions;
+use keyway::{BudgetOptions, SegmentOptions};
 use keyway_runtime::{Compiler, EgressPolicy};
 
 /// Where the master key is.
@@ -19,7 +19,7 @@ pub enum MasterKeySource {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct HostConfig {
-    /// Holds the database, compiled components and, unless it is elsewhere, the master key. Made when it is missing.
+    /// Holds the database, the audit log, compiled components and, unless it is elsewhere, the master key. Made when it is missing.
     pub data_dir: PathBuf,
     /// The folder of provider components. `None` is the folder `providers` of the data folder, which is made when it is missing.
     pub providers: Option<PathBuf>,
@@ -31,13 +31,20 @@ pub struct HostConfig {
     pub compiler: Compiler,
     /// How many requests secret managers are asked, and when they are given a rest.
     pub budgets: BudgetOptions,
+    /// Where the audit log is, and how it is written.
+    pub audit: SegmentOptions,
+    /// Under which name the audit log has what no API key did.
+    pub operator: String,
 }
 
 impl HostConfig {
     /// A host with all its data in this folder, that reaches public addresses only and compiles in its own process.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        let data_dir = data_dir.into();
         Self {
-            data_dir: data_dir.into(),
+            audit: SegmentOptions::new(data_dir.join("audit")),
+            operator: "operator".into(),
+            data_dir,
             providers: None,
             master_key: None,
             egress: EgressPolicy::default(),
@@ -78,6 +85,20 @@ impl HostConfig {
     #[must_use]
     pub fn budgets(mut self, options: BudgetOptions) -> Self {
         self.budgets = options;
+        self
+    }
+
+    /// Another place or another way for the audit log, which is otherwise in the folder `audit` of the data folder.
+    #[must_use]
+    pub fn audit(mut self, options: SegmentOptions) -> Self {
+        self.audit = options;
+        self
+    }
+
+    /// Under which name the audit log has what no API key did.
+    #[must_use]
+    pub fn operator(mut self, name: impl Into<String>) -> Self {
+        self.operator = name.into();
         self
     }
 

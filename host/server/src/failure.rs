@@ -39,6 +39,8 @@ pub(crate) enum Kind {
     Unsupported,
     /// No component of this provider type is installed.
     NotInstalled,
+    /// The audit log cannot be written, so nothing is released.
+    AuditUnavailable,
     /// A fault of this program or of its set-up.
     Internal,
 }
@@ -61,6 +63,7 @@ impl Kind {
             Self::ProviderFault => "PROVIDER_FAULT",
             Self::Unsupported => "UNSUPPORTED",
             Self::NotInstalled => "PROVIDER_NOT_INSTALLED",
+            Self::AuditUnavailable => "AUDIT_UNAVAILABLE",
             Self::Internal => "INTERNAL_ERROR",
         }
     }
@@ -79,6 +82,7 @@ impl Kind {
             BrokerError::EntryExists | BrokerError::Changed(_) | BrokerError::ConnectionInUse(_) => Self::Conflict,
             BrokerError::ProviderNotInstalled { .. } => Self::NotInstalled,
             BrokerError::NotCalled(not_called) => Self::of_not_called(not_called),
+            BrokerError::Audit(_) => Self::AuditUnavailable,
             // Settings that somebody has just entered are that person's to correct.
             BrokerError::NotVerified { source: CallError::Provider(ProviderError::InvalidSettings { .. }) } => {
                 Self::Invalid
@@ -130,7 +134,7 @@ impl Kind {
 
 /// How long to wait before the next attempt, where somebody said so or one can know.
 pub(crate) fn retry_after(kind: Kind, error: &BrokerError) -> Option<Duration> {
-    error.retry_after().or((kind == Kind::Busy).then_some(Duration::from_secs(1)))
+    error.retry_after().or(matches!(kind, Kind::Busy | Kind::AuditUnavailable).then_some(Duration::from_secs(1)))
 }
 
 #[cfg(test)]
@@ -156,6 +160,36 @@ mod tests {
         assert_eq!(Kind::of(&BrokerError::Sandbox(SandboxError::OutOfMemory { limit_bytes: 1 })), Kind::ProviderFault);
         assert_eq!(Kind::of(&BrokerError::Sandbox(SandboxError::Host(String::new()))), Kind::Internal);
         assert_eq!(Kind::of(&BrokerError::NotFound(Thing::Entry)), Kind::NotFound);
+    }
+
+    #[test]
+    fn the_audit_log_records_the_code_that_the_caller_is_told() {
+        let refused = || ProviderError::Unauthenticated(String::new());
+        let settings = || ProviderError::InvalidSettings { setting: None, message: String::new() };
+        let errors = [
+            BrokerError::Unauthenticated,
+            BrokerError::Forbidden { needs: keyway::Scope::Admin },
+            BrokerError::NotFound(Thing::Entry),
+            BrokerError::NotEncrypted { field: "password" },
+            BrokerError::EntryExists,
+            BrokerError::Changed(Thing::Entry),
+            BrokerError::Invalid(keyway::InvalidInput::Domain),
+            BrokerError::NoTfaCode(NoTfaCode::NotOnItem),
+            BrokerError::NoTfaCode(NoTfaCode::NoSecondFactor),
+            BrokerError::NotVerified { source: settings().into() },
+            BrokerError::NotVerified { source: refused().into() },
+            BrokerError::Provider(settings()),
+            BrokerError::Provider(refused()),
+            BrokerError::Provider(ProviderError::Unavailable(String::new())),
+            BrokerError::Provider(ProviderError::UnexpectedAnswer(String::new())),
+            BrokerError::Sandbox(SandboxError::Busy { limit: 1 }),
+            BrokerError::Sandbox(SandboxError::Host(String::new())),
+            BrokerError::Audit(keyway::AuditError::Failed(String::new())),
+            BrokerError::Host(String::new()),
+        ];
+        for error in errors {
+            assert_eq!(keyway::Outcome::from(&error).as_str(), Kind::of(&error).code(), "{error:?}");
+        }
     }
 
     #[test]

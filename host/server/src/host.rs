@@ -108,7 +108,10 @@ impl Host {
             true => Some(ProviderFolder::open(&runtime, folder).await?),
             false => None,
         };
-        let mut builder = Broker::builder(runtime.clone(), storage.clone(), key).budgets(config.budgets.clone());
+        let mut builder = Broker::builder(runtime.clone(), storage.clone(), key)
+            .budgets(config.budgets.clone())
+            .audit(config.audit.clone())
+            .operator(config.operator.clone());
         if let Some(providers) = &providers {
             builder = builder.provider_folder(providers.clone());
         }
@@ -130,8 +133,9 @@ impl Host {
         &self.runtime
     }
 
-    /// Closes the database after the operations that are running.
+    /// Closes the audit log, and then the database after the operations that are running.
     pub async fn close(&self) {
+        self.broker.close().await;
         self.storage.close().await;
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use keyway::{
-    Access, Broker, BudgetOptions, MasterKey, NewConnection, NewEntry, RateLimits, ResolveRequest, Scope, Source,
-    SqliteStorage,
+    Access, Audit, Broker, BudgetOptions, MasterKey, NewConnection, NewEntry, RateLimits, ResolveRequest, Scope,
+    Source, SqliteStorage,
 };
 use keyway_e2e::Lab;
 use keyway_emulator_onepassword::Endpoint;
@@ -25,6 +25,7 @@ pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
     let broker = Broker::builder(lab.runtime.clone(), storage, MasterKey::generate()?).provider(lab.provider.clone());
     // More calls a second than any plan allows an hour.
     let broker = broker.budgets(BudgetOptions::default().limits("1password", RateLimits::UNLIMITED));
+    let broker = broker.audit(Audit::in_folder(folder.path().join("audit")));
     let broker = Arc::new(broker.open().await?);
     let workspace = broker.create_workspace("Bench", Scope::Api).await?.workspace;
     let access = Access::operator(workspace.id, "benchmark");

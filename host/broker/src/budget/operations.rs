@@ -7,7 +7,8 @@ use jiff::Timestamp;
 
 use super::Guard;
 use super::meter::Reading;
-use crate::api_key::{Access, Scope};
+use crate::api_key::Access;
+use crate::audit::{Operation, Trail};
 use crate::broker::Broker;
 use crate::error::BrokerError;
 use crate::id::ConnectionId;
@@ -76,25 +77,27 @@ pub struct TokenBudget {
 }
 
 impl Broker {
-    /// What a connection may still ask of its secret manager. Costs the secret manager nothing. Needs [`Scope::Api`]:
+    /// What a connection may still ask of its secret manager. Costs the secret manager nothing. Needs [`Scope::Api`](crate::Scope::Api):
     /// whoever makes requests may know how many are left.
     ///
     /// # Errors
     /// [`BrokerError::NotFound`], [`BrokerError::ProviderNotInstalled`].
     pub async fn budget(&self, access: &Access, id: ConnectionId) -> Result<Budget, BrokerError> {
-        access.require(Scope::Api)?;
-        let record = self.connection_record(access.workspace(), id).await?;
-        let opened = self.open(&record).await?;
-        let guard = opened.guard();
-        Ok(Budget {
-            token_reads: guard.reads.read().await?.into(),
-            token_writes: guard.writes.read().await?.into(),
-            account: match guard.account() {
-                Some(account) => Some(account.read().await?.into()),
-                None => None,
-            },
-            pause: pause_of(guard),
-        })
+        let read = async {
+            let record = self.connection_record(access.workspace(), id).await?;
+            let opened = self.open(&record).await?;
+            let guard = opened.guard();
+            Ok(Budget {
+                token_reads: guard.reads.read().await?.into(),
+                token_writes: guard.writes.read().await?.into(),
+                account: match guard.account() {
+                    Some(account) => Some(account.read().await?.into()),
+                    None => None,
+                },
+                pause: pause_of(guard),
+            })
+        };
+        self.audited(access, Operation::Budget, &Trail::connection(id), read).await
     }
 
     /// The budgets of all credentials that are in use, from memory, for metrics.

@@ -12,7 +12,8 @@
 
 use tracing::info;
 
-use crate::api_key::{Access, Scope};
+use crate::api_key::Access;
+use crate::audit::{Operation, Trail};
 use crate::broker::Broker;
 use crate::error::{BrokerError, Thing};
 use crate::id::ConnectionId;
@@ -25,14 +26,18 @@ const DEPENDENTS_TOLD: u32 = 100;
 const ATTEMPTS: usize = 3;
 
 impl Broker {
-    /// Deletes a connection that no entry is bound to, and what is held of it in memory. Needs [`Scope::Admin`].
+    /// Deletes a connection that no entry is bound to, and what is held of it in memory. Needs [`Scope::Admin`](crate::Scope::Admin).
     ///
     /// Nothing changes in the secret manager: to make the credentials useless, revoke them there.
     ///
     /// # Errors
     /// [`BrokerError::ConnectionInUse`] with the entries that are bound to it, [`BrokerError::NotFound`].
     pub async fn delete_connection(&self, access: &Access, id: ConnectionId) -> Result<(), BrokerError> {
-        access.require(Scope::Admin)?;
+        self.audited(access, Operation::DeleteConnection, &Trail::connection(id), self.remove_connection(access, id))
+            .await
+    }
+
+    async fn remove_connection(&self, access: &Access, id: ConnectionId) -> Result<(), BrokerError> {
         let workspace = access.workspace();
         for _ in 0..ATTEMPTS {
             match self.storage().delete_connection(workspace, id).await {

@@ -9,7 +9,8 @@ use tracing::info;
 
 use super::settings::{HINTED_FROM, SealedPart, hints};
 use super::{Connection, ConnectionChanges, NewConnection};
-use crate::api_key::{Access, Scope};
+use crate::api_key::Access;
+use crate::audit::{Operation, Trail};
 use crate::broker::Broker;
 use crate::budget::{CallFailure, Opened, ProviderOperation};
 use crate::cache_ttl::CacheTtl;
@@ -47,13 +48,22 @@ pub const LIST_LIMITS: ListLimits =
 
 impl Broker {
     /// Makes a connection: the provider logs in with the settings first, and nothing is stored if it cannot. Needs
-    /// [`Scope::Admin`].
+    /// [`Scope::Admin`](crate::Scope::Admin).
     ///
     /// # Errors
     /// [`BrokerError::NotVerified`] with what the provider said, [`BrokerError::ProviderNotInstalled`],
     /// [`BrokerError::Invalid`].
     pub async fn connect(&self, access: &Access, new: NewConnection) -> Result<Connection, BrokerError> {
-        access.require(Scope::Admin)?;
+        let id = ConnectionId::generate();
+        self.audited(access, Operation::Connect, &Trail::connection(id), self.make_connection(access, id, new)).await
+    }
+
+    async fn make_connection(
+        &self,
+        access: &Access,
+        id: ConnectionId,
+        new: NewConnection,
+    ) -> Result<Connection, BrokerError> {
         required("name", &new.name, NAME_LIMIT)?;
         required("provider_type", &new.provider_type, PROVIDER_TYPE_LIMIT)?;
         let keys = self.keyring().get(access.workspace()).await?;
@@ -61,7 +71,7 @@ impl Broker {
         let checked = self.check_settings(&provider, new.settings).await?;
         let now = self.timestamp();
         let mut record = ConnectionRecord {
-            id: ConnectionId::generate(),
+            id,
             workspace_id: keys.workspace(),
             name: new.name,
             provider_type: new.provider_type,
@@ -88,7 +98,7 @@ impl Broker {
     }
 
     /// Changes a connection. New settings are checked with the provider first, and if it refuses them, nothing changes
-    /// at all. Needs [`Scope::Admin`].
+    /// at all. Needs [`Scope::Admin`](crate::Scope::Admin).
     ///
     /// New settings, or a cache duration of "off", drop what was cached.
     ///
@@ -101,7 +111,16 @@ impl Broker {
         id: ConnectionId,
         changes: ConnectionChanges,
     ) -> Result<Connection, BrokerError> {
-        access.require(Scope::Admin)?;
+        let change = self.change_connection(access, id, changes);
+        self.audited(access, Operation::UpdateConnection, &Trail::connection(id), change).await
+    }
+
+    async fn change_connection(
+        &self,
+        access: &Access,
+        id: ConnectionId,
+        changes: ConnectionChanges,
+    ) -> Result<Connection, BrokerError> {
         let stored = self.storage().connection(access.workspace(), id).await?;
         let mut record = stored.ok_or(BrokerError::NotFound(Thing::Connection))?;
         if let Some(name) = changes.name {
@@ -138,60 +157,71 @@ impl Broker {
         record.try_into()
     }
 
-    /// A workspace's connections in the order of their creation. Needs [`Scope::Api`], or [`Scope::Admin`]: who manages
-    /// them sees them.
+    /// A workspace's connections in the order of their creation. Needs [`Scope::Api`](crate::Scope::Api), or
+    /// [`Scope::Admin`](crate::Scope::Admin): who manages them sees them.
     ///
     /// # Errors
     /// Only those of the host itself.
     pub async fn list_connections(&self, access: &Access) -> Result<Vec<Connection>, BrokerError> {
-        access.require_either(Scope::Api, Scope::Admin)?;
-        self.storage().connections(access.workspace()).await?.into_iter().map(Connection::try_from).collect()
+        let list = async {
+            self.storage().connections(access.workspace()).await?.into_iter().map(Connection::try_from).collect()
+        };
+        self.audited(access, Operation::ListConnections, &Trail::new(), list).await
     }
 
-    /// A connection. Needs [`Scope::Api`] or [`Scope::Admin`].
+    /// A connection. Needs [`Scope::Api`](crate::Scope::Api) or [`Scope::Admin`](crate::Scope::Admin).
     ///
     /// # Errors
     /// [`BrokerError::NotFound`].
     pub async fn get_connection(&self, access: &Access, id: ConnectionId) -> Result<Connection, BrokerError> {
-        access.require_either(Scope::Api, Scope::Admin)?;
-        let record = self.storage().connection(access.workspace(), id).await?;
-        record.ok_or(BrokerError::NotFound(Thing::Connection))?.try_into()
+        let get = async {
+            let record = self.storage().connection(access.workspace(), id).await?;
+            record.ok_or(BrokerError::NotFound(Thing::Connection))?.try_into()
+        };
+        self.audited(access, Operation::GetConnection, &Trail::connection(id), get).await
     }
 
-    /// All items that a connection can read, over all pages, within [`LIST_LIMITS`]. Needs [`Scope::Api`].
+    /// All items that a connection can read, over all pages, within [`LIST_LIMITS`]. Needs [`Scope::Api`](crate::Scope::Api).
     ///
     /// # Errors
     /// [`BrokerError::NotFound`], [`BrokerError::TooManyItems`], and whatever the provider answers.
     pub async fn list_items(&self, access: &Access, id: ConnectionId) -> Result<Vec<Item>, BrokerError> {
-        access.require(Scope::Api)?;
-        let record = self.connection_record(access.workspace(), id).await?;
-        let opened = self.open(&record).await?;
-        // Each page's future owns what it needs: one that borrows is not `Send` for whoever spawns this.
-        let list = |page: Option<String>| {
-            let opened = opened.clone();
-            let call = move |provider: Provider, connection: keyway_runtime::Connection| {
-                let page = page.clone();
-                async move { provider.list_items(&connection, page.as_deref()).await }
+        let trail = Trail::connection(id);
+        let list = async {
+            let record = self.connection_record(access.workspace(), id).await?;
+            let opened = self.open(&record).await?;
+            // Each page's future owns what it needs: one that borrows is not `Send` for whoever spawns this.
+            let page = |page: Option<String>| {
+                let opened = opened.clone();
+                let call = move |provider: Provider, connection: keyway_runtime::Connection| {
+                    let page = page.clone();
+                    async move { provider.list_items(&connection, page.as_deref()).await }
+                };
+                async move { opened.call(ProviderOperation::ListItems, call).await }
             };
-            async move { opened.call(ProviderOperation::ListItems, call).await }
+            let items = all_items(LIST_LIMITS, page).await?;
+            trail.note(|subject| subject.count = Some(items.len() as u64));
+            Ok(items)
         };
-        all_items(LIST_LIMITS, list).await
+        self.audited(access, Operation::ListItems, &trail, list).await
     }
 
-    /// Makes every resolve through this connection ask the provider again, from now on. Needs [`Scope::Admin`].
+    /// Makes every resolve through this connection ask the provider again, from now on. Needs [`Scope::Admin`](crate::Scope::Admin).
     ///
     /// A fetch that is running is not used by anybody who asks after this.
     ///
     /// # Errors
     /// [`BrokerError::NotFound`].
     pub async fn clear_cache(&self, access: &Access, id: ConnectionId) -> Result<(), BrokerError> {
-        access.require(Scope::Admin)?;
-        if !self.storage().clear_cached_secrets(access.workspace(), id).await? {
-            return Err(BrokerError::NotFound(Thing::Connection));
-        }
-        self.connection_records().forget(&(access.workspace(), id));
-        self.cache().drop_connection(id);
-        Ok(())
+        let clear = async {
+            if !self.storage().clear_cached_secrets(access.workspace(), id).await? {
+                return Err(BrokerError::NotFound(Thing::Connection));
+            }
+            self.connection_records().forget(&(access.workspace(), id));
+            self.cache().drop_connection(id);
+            Ok(())
+        };
+        self.audited(access, Operation::ClearCache, &Trail::connection(id), clear).await
     }
 
     /// The record of a connection, from memory if it was read a moment ago.

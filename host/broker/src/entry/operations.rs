@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::sealed::binding_of;
 use super::{AttributeChanges, Binding, CredentialSource, Credentials, EntryChanges, EntryPage, NewEntry, VaultEntry};
-use crate::api_key::{Access, Scope};
+use crate::api_key::Access;
+use crate::audit::{Operation, Trail};
 use crate::broker::Broker;
 use crate::cache::ItemKey;
 use crate::error::{BrokerError, InvalidInput, Thing};
@@ -18,7 +19,7 @@ pub const ENTRIES_PER_PAGE: u32 = 100;
 const ATTEMPTS: u32 = 16;
 
 impl Broker {
-    /// Creates a vault entry. Needs [`Scope::Api`].
+    /// Creates a vault entry. Needs [`Scope::Api`](crate::Scope::Api).
     ///
     /// Whether the bound item exists is not asked, so that entries can be created in bulk, and while the provider
     /// cannot be reached.
@@ -27,11 +28,22 @@ impl Broker {
     /// [`BrokerError::Invalid`] with the rule that is broken, [`BrokerError::NotEncrypted`],
     /// [`BrokerError::EntryExists`].
     pub async fn create_entry(&self, access: &Access, new: NewEntry) -> Result<VaultEntry, BrokerError> {
-        access.require(Scope::Api)?;
+        let id = EntryId::generate();
+        let trail = Trail::entry(id);
+        self.audited(access, Operation::CreateEntry, &trail, self.make_entry(access, id, new, &trail)).await
+    }
+
+    async fn make_entry(
+        &self,
+        access: &Access,
+        id: EntryId,
+        new: NewEntry,
+        trail: &Trail,
+    ) -> Result<VaultEntry, BrokerError> {
         let keys = self.keyring().get(access.workspace()).await?;
         let now = self.timestamp();
         let mut entry = VaultEntry {
-            id: EntryId::generate(),
+            id,
             workspace_id: access.workspace(),
             permissioned_user_id: String::new(),
             domain: String::new(),
@@ -47,38 +59,44 @@ impl Broker {
         EntryChanges::from(new).apply(&mut entry, keys.client(), now)?;
         if let Some(binding) = entry.binding() {
             self.check_binding(access, binding).await?;
+            trail.note(|subject| subject.bound_to(binding));
         }
         let record = self.seal_entry(&entry, 1).await?;
         self.storage().insert_entry(&record).await.map_err(refused)?;
         Ok(entry)
     }
 
-    /// A vault entry. Needs [`Scope::Api`].
+    /// A vault entry. Needs [`Scope::Api`](crate::Scope::Api).
     ///
     /// # Errors
     /// [`BrokerError::NotFound`].
     pub async fn get_entry(&self, access: &Access, entry: &EntrySelector) -> Result<VaultEntry, BrokerError> {
-        access.require(Scope::Api)?;
-        let record = self.storage().entry(access.workspace(), entry).await?;
-        self.open_entry(record.ok_or(BrokerError::NotFound(Thing::Entry))?).await
+        let get = async {
+            let record = self.storage().entry(access.workspace(), entry).await?;
+            self.open_entry(record.ok_or(BrokerError::NotFound(Thing::Entry))?).await
+        };
+        self.audited(access, Operation::GetEntry, &Trail::new(), get).await
     }
 
-    /// A page of a workspace's entries: those after `after`, at most [`ENTRIES_PER_PAGE`]. Needs [`Scope::Api`].
+    /// A page of a workspace's entries: those after `after`, at most [`ENTRIES_PER_PAGE`]. Needs [`Scope::Api`](crate::Scope::Api).
     ///
     /// # Errors
     /// Only those of the host itself.
     pub async fn list_entries(&self, access: &Access, after: Option<EntryId>) -> Result<EntryPage, BrokerError> {
-        access.require(Scope::Api)?;
-        let records = self.storage().entries(access.workspace(), after, ENTRIES_PER_PAGE).await?;
-        let next = if records.len() == ENTRIES_PER_PAGE as usize { records.last().map(|entry| entry.id) } else { None };
-        let mut entries = Vec::with_capacity(records.len());
-        for record in records {
-            entries.push(self.open_entry(record).await?);
-        }
-        Ok(EntryPage { entries, next })
+        let list = async {
+            let records = self.storage().entries(access.workspace(), after, ENTRIES_PER_PAGE).await?;
+            let is_full = records.len() == ENTRIES_PER_PAGE as usize;
+            let next = records.last().filter(|_| is_full).map(|entry| entry.id);
+            let mut entries = Vec::with_capacity(records.len());
+            for record in records {
+                entries.push(self.open_entry(record).await?);
+            }
+            Ok(EntryPage { entries, next })
+        };
+        self.audited(access, Operation::ListEntries, &Trail::new(), list).await
     }
 
-    /// Changes a vault entry; what `changes` does not mention stays as it is. Needs [`Scope::Api`].
+    /// Changes a vault entry; what `changes` does not mention stays as it is. Needs [`Scope::Api`](crate::Scope::Api).
     ///
     /// Changes that are made at the same time all count: each is made to what the one before left. What was cached for
     /// the entry is dropped when its binding changes.
@@ -92,18 +110,33 @@ impl Broker {
         entry: &EntrySelector,
         changes: EntryChanges,
     ) -> Result<VaultEntry, BrokerError> {
-        access.require(Scope::Api)?;
+        let trail = Trail::selected(entry);
+        let change = self.change_entry(access, entry, changes, &trail);
+        self.audited(access, Operation::UpdateEntry, &trail, change).await
+    }
+
+    async fn change_entry(
+        &self,
+        access: &Access,
+        entry: &EntrySelector,
+        changes: EntryChanges,
+        trail: &Trail,
+    ) -> Result<VaultEntry, BrokerError> {
         let keys = self.keyring().get(access.workspace()).await?;
         for _ in 0..ATTEMPTS {
             let before = self.storage().entry(access.workspace(), entry).await?;
             let before = before.ok_or(BrokerError::NotFound(Thing::Entry))?;
             let version = before.version;
+            trail.note(|subject| subject.entry = Some(before.id));
             let (old_binding, old_pair) = (binding_of(&before), pair_of(&before));
             let mut entry = self.open_entry(before).await?;
             changes.clone().apply(&mut entry, keys.client(), self.timestamp())?;
             let rebound = entry.binding() != old_binding.as_ref();
             if let Some(binding) = entry.binding().filter(|_| rebound) {
                 self.check_binding(access, binding).await?;
+            }
+            if let Some(binding) = entry.binding() {
+                trail.note(|subject| subject.bound_to(binding));
             }
             let record = self.seal_entry(&entry, version + 1).await?;
             if !self.storage().update_entry(&record, version).await.map_err(refused)? {
@@ -122,29 +155,36 @@ impl Broker {
     }
 
     /// Deletes a vault entry, and what was cached for it. Its connection and its item stay as they are. Needs
-    /// [`Scope::Api`].
+    /// [`Scope::Api`](crate::Scope::Api).
     ///
     /// # Errors
     /// [`BrokerError::NotFound`].
     pub async fn delete_entry(&self, access: &Access, entry: &EntrySelector) -> Result<(), BrokerError> {
-        access.require(Scope::Api)?;
-        let deleted = self.storage().delete_entry(access.workspace(), entry).await?;
-        let deleted = deleted.ok_or(BrokerError::NotFound(Thing::Entry))?;
-        self.forget_entry(&deleted);
-        if let Some(binding) = binding_of(&deleted) {
-            self.drop_cached(&binding);
-        }
-        Ok(())
+        let trail = Trail::selected(entry);
+        let delete = async {
+            let deleted = self.storage().delete_entry(access.workspace(), entry).await?;
+            let deleted = deleted.ok_or(BrokerError::NotFound(Thing::Entry))?;
+            trail.note(|subject| subject.entry = Some(deleted.id));
+            self.forget_entry(&deleted);
+            if let Some(binding) = binding_of(&deleted) {
+                trail.note(|subject| subject.bound_to(&binding));
+                self.drop_cached(&binding);
+            }
+            Ok(())
+        };
+        self.audited(access, Operation::DeleteEntry, &trail, delete).await
     }
 
     /// Clears an entry's cookies, local storage and session storage, so that the next run logs in anew. Needs
-    /// [`Scope::Api`].
+    /// [`Scope::Api`](crate::Scope::Api).
     ///
     /// # Errors
     /// [`BrokerError::NotFound`], [`BrokerError::Changed`].
     pub async fn clear_browser_state(&self, access: &Access, entry: &EntrySelector) -> Result<VaultEntry, BrokerError> {
         let attributes = AttributeChanges::clearing_session_data();
-        self.update_entry(access, entry, EntryChanges { attributes, ..EntryChanges::default() }).await
+        let trail = Trail::selected(entry);
+        let clear = self.change_entry(access, entry, EntryChanges { attributes, ..EntryChanges::default() }, &trail);
+        self.audited(access, Operation::ClearBrowserState, &trail, clear).await
     }
 
     /// The record of an entry without its attributes, from memory if it was read a moment ago.

@@ -6,7 +6,8 @@ use keyway_runtime::Fields;
 
 use super::TfaMethod;
 use super::sealed::binding_of;
-use crate::api_key::{Access, Scope};
+use crate::api_key::Access;
+use crate::audit::{AuditSource, Operation, Trail, field_names};
 use crate::broker::Broker;
 use crate::cache::OneTimeCode;
 use crate::error::{BrokerError, NoTfaCode};
@@ -26,7 +27,7 @@ pub enum TfaCode {
 }
 
 impl Broker {
-    /// The current code of an entry's second factor. Needs [`Scope::Api`]: whoever manages entries with an authenticator
+    /// The current code of an entry's second factor. Needs [`Scope::Api`](crate::Scope::Api): whoever manages entries with an authenticator
     /// has encrypted its secret, and the published clients ask with the same key.
     ///
     /// An entry without a method has the code of its item's one-time password, or of its own secret if there is one.
@@ -34,18 +35,33 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::NotFound`], [`BrokerError::NoTfaCode`]; for a bound entry whatever the provider answers.
     pub async fn tfa_code(&self, access: &Access, entry: &EntrySelector) -> Result<TfaCode, BrokerError> {
-        access.require(Scope::Api)?;
+        let trail = Trail::selected(entry);
+        self.audited(access, Operation::TfaCode, &trail, self.current_code(access, entry, &trail)).await
+    }
+
+    async fn current_code(
+        &self,
+        access: &Access,
+        entry: &EntrySelector,
+        trail: &Trail,
+    ) -> Result<TfaCode, BrokerError> {
         let record = self.entry_record(access.workspace(), entry).await?;
+        trail.note(|subject| subject.entry = Some(record.id));
         match record.tfa_method {
             Some(TfaMethod::Email) => return Err(NoTfaCode::NoEmail.into()),
             Some(method @ (TfaMethod::Sms | TfaMethod::MagicLink)) => return Err(NoTfaCode::Method(method).into()),
             Some(TfaMethod::Authenticator) | None => {}
         }
         let code = if binding_of(&record).is_some() {
-            let resolution = self.resolve_record(&record, Fields::ONE_TIME_CODE, None).await?;
+            let resolution = self.resolve_record(&record, Fields::ONE_TIME_CODE, None, trail).await?;
             resolution.one_time_code.ok_or(NoTfaCode::NotOnItem)?
         } else {
-            self.own_code(&record).await?.ok_or(NoTfaCode::NoSecondFactor)?
+            let code = self.own_code(&record).await?.ok_or(NoTfaCode::NoSecondFactor)?;
+            trail.note(|subject| {
+                subject.fields = field_names(Fields::ONE_TIME_CODE);
+                subject.source = Some(AuditSource::Entry);
+            });
+            code
         };
         let now = u64::try_from(self.timestamp().as_second()).unwrap_or_default();
         let left = code.expires_at.saturating_sub(now).clamp(1, u64::from(code.period_seconds).max(1));

@@ -193,6 +193,21 @@ pub struct EntryRecord {
     pub updated_at: Timestamp,
 }
 
+/// How far a series of the audit log had certainly come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditAnchorRecord {
+    /// Which series.
+    pub series: u32,
+    /// The number of its last record then.
+    pub number: u64,
+    /// The MAC of that record.
+    pub head: [u8; 32],
+    /// A MAC over all of this but the time, under the audit key.
+    pub mac: [u8; 32],
+    /// When.
+    pub at: Timestamp,
+}
+
 /// Which vault entry of a workspace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum EntrySelector {
@@ -362,6 +377,12 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Drops counts of slots, and breakers last changed, before this time.
     async fn forget_budgets(&self, before: Timestamp) -> Result<(), StorageError>;
+
+    /// The anchors of the audit log in the order of their series.
+    async fn audit_anchors(&self) -> Result<Vec<AuditAnchorRecord>, StorageError>;
+
+    /// Adds an anchor, or replaces that of its series if it has a lower number. One with a higher number stays.
+    async fn put_audit_anchor(&self, anchor: &AuditAnchorRecord) -> Result<(), StorageError>;
 }
 
 #[cfg(test)]

@@ -74,7 +74,8 @@ async fn no_secret_is_in_the_database_in_plain_base64_or_hex() {
         ("header", b"bearer-4711-of-a-header".to_vec()),
         ("own password as the client encrypted it", raw(&own)),
     ];
-    let files = files(world.folder.path());
+    let mut files = files(world.folder.path());
+    files.extend(self::files(world.audit.path()));
     assert!(
         files.iter().any(|(name, data)| name.ends_with("-wal") && !data.is_empty()),
         "what was just written is in the log"

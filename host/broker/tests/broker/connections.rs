@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use keyway::keyway_runtime::{CallError, ProviderError, ProviderFolder, Runtime, Settings};
 use keyway::{
-    Access, Broker, BrokerError, CacheTtl, ConnectionChanges, InvalidInput, MasterKey, NewConnection, Scope,
+    Access, Audit, Broker, BrokerError, CacheTtl, ConnectionChanges, InvalidInput, MasterKey, NewConnection, Scope,
     SqliteStorage, Thing,
 };
 
@@ -153,7 +153,7 @@ async fn a_provider_that_is_put_into_the_folder_can_be_connected_without_a_resta
     let providers = ProviderFolder::open(&runtime, folder.path()).await.unwrap();
     let storage = SqliteStorage::in_memory().await.unwrap();
     let builder = Broker::builder(runtime, storage, MasterKey::generate().unwrap());
-    let broker = builder.provider_folder(providers).open().await.unwrap();
+    let broker = builder.provider_folder(providers).audit(Audit::in_memory()).open().await.unwrap();
     let created = broker.create_workspace("Acme", Scope::Api).await.unwrap();
     let access = Access::operator(created.workspace.id, "tests");
     let new = || NewConnection {

@@ -50,6 +50,7 @@ async fn a_process_that_resolves_and_waits() {
         .provider(provider)
         .clock(Arc::new(ManualClock::new(job.now)))
         .budgets(budgets(job.reads))
+        .audit(keyway::Audit::in_memory())
         .open()
         .await
         .unwrap();

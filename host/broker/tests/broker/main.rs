@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod at_rest;
+mod audit;
+mod audit_child;
 mod budgets;
 mod connections;
 mod crash_loop;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use keyway::keyway_runtime::{CodeCacheKey, EgressPolicy, Fields, Provider, Runtime, Settings};
 use keyway::{
-    Access, Broker, BrokerError, BudgetOptions, CacheOptions, CacheTtl, Connection, ManualClock, MasterKey,
+    Access, Audit, Broker, BrokerError, BudgetOptions, CacheOptions, CacheTtl, Connection, ManualClock, MasterKey,
     NewConnection, NewEntry, Resolution, ResolveRequest, SqliteStorage, VaultEntry, WorkspaceId,
 };
 use keyway_emulator_onepassword::{Emulator, Endpoint, ItemInfo};
@@ -39,6 +39,8 @@ pub(crate) struct World {
     pub(crate) emulator: Emulator,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) folder: TempDir,
+    /// Where the audit log is, apart from the database.
+    pub(crate) audit: TempDir,
     pub(crate) storage: SqliteStorage,
     pub(crate) broker: Broker,
     pub(crate) access: Access,
@@ -65,12 +67,26 @@ impl World {
         let provider = runtime.load(&component("onepassword")).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::now()));
+        let audit = tempfile::tempdir().unwrap();
         let storage = SqliteStorage::open(folder.path().join("keyway.db")).await.unwrap();
-        let broker = open(&runtime, &provider, &storage, &clock, &budgets).await;
+        let broker = open(&runtime, &provider, &storage, &clock, &budgets, Audit::in_folder(audit.path())).await;
         let created = broker.create_workspace("Acme", keyway::Scopes::ALL).await.unwrap();
         let access = Access::operator(created.workspace.id, "tests");
         let (api_key, encryption_key) = (created.api_key, created.encryption_key);
-        Self { emulator, clock, folder, storage, broker, access, api_key, encryption_key, runtime, provider, budgets }
+        Self {
+            emulator,
+            clock,
+            folder,
+            audit,
+            storage,
+            broker,
+            access,
+            api_key,
+            encryption_key,
+            runtime,
+            provider,
+            budgets,
+        }
     }
 
     /// One workspace with a connection of the account `automation`.
@@ -82,7 +98,13 @@ impl World {
 
     /// The broker as it is after a restart: nothing in memory.
     pub(crate) async fn restart(&mut self) {
-        self.broker = open(&self.runtime, &self.provider, &self.storage, &self.clock, &self.budgets).await;
+        self.restart_with(Audit::in_folder(self.audit.path())).await;
+    }
+
+    /// The same with another audit log.
+    pub(crate) async fn restart_with(&mut self, audit: Audit) {
+        self.broker.close().await;
+        self.broker = open(&self.runtime, &self.provider, &self.storage, &self.clock, &self.budgets, audit).await;
     }
 
     pub(crate) async fn other_workspace(&self) -> Access {
@@ -143,6 +165,7 @@ async fn open(
     storage: &SqliteStorage,
     clock: &Arc<ManualClock>,
     budgets: &BudgetOptions,
+    audit: Audit,
 ) -> Broker {
     // Without refreshing ahead the number of calls is exact.
     let mut cache = CacheOptions::default();
@@ -152,6 +175,7 @@ async fn open(
         .clock(clock.clone())
         .cache(cache)
         .budgets(budgets.clone())
+        .audit(audit)
         .open()
         .await
         .unwrap()
@@ -170,8 +194,8 @@ pub(crate) async fn fixture_in(
     logs::start();
     let runtime = Runtime::builder().code_cache(compiled(), CodeCacheKey::new([1; 32])).build().unwrap();
     let provider = runtime.load(&component(&format!("fixtures/{name}"))).await.unwrap();
-    let broker =
-        Broker::builder(runtime, storage, MasterKey::generate().unwrap()).provider(provider).open().await.unwrap();
+    let builder = Broker::builder(runtime, storage, MasterKey::generate().unwrap()).provider(provider);
+    let broker = builder.audit(Audit::in_memory()).open().await.unwrap();
     let created = broker.create_workspace("Acme", keyway::Scopes::ALL).await.unwrap();
     let access = Access::operator(created.workspace.id, "tests");
     let connection = broker.connect(&access, new_fixture_connection(name)).await;

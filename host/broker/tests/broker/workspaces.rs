@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keyway::keyway_runtime::Runtime;
-use keyway::{Access, Broker, BrokerError, KeyError, MasterKey, Scope, Scopes, Thing};
+use keyway::{Access, Audit, Broker, BrokerError, KeyError, MasterKey, Scope, Scopes, Thing};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::support::World;
@@ -88,7 +88,10 @@ async fn another_workspace_sees_nothing_and_cannot_tell_foreign_from_unknown() {
 async fn another_master_key_is_recognised_before_anything_is_opened() {
     let world = World::new().await;
     let runtime = Runtime::builder().build().unwrap();
-    let opened = Broker::builder(runtime, world.storage.clone(), MasterKey::generate().unwrap()).open().await;
+    let opened = Broker::builder(runtime, world.storage.clone(), MasterKey::generate().unwrap())
+        .audit(Audit::in_memory())
+        .open()
+        .await;
     assert!(matches!(opened, Err(BrokerError::Key(KeyError::WrongMasterKey { .. }))));
 }
 

@@ -3,10 +3,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use keyway::{ConnectionId, EntryId, RateLimits, TfaMethod};
 use keyway_runtime::{ApprovedDestination, ConnectTo};
 
+use super::audit::AuditCommand;
 use super::entry_args::EntryCommand;
 use super::exit::EXIT_CODES;
 use crate::config_file::ConfigFile;
@@ -72,6 +73,23 @@ pub(crate) struct GlobalOptions {
         hide_env_values = true
     )]
     pub(crate) onepassword_plan: OnePasswordPlan,
+    /// The folder of the audit log [default: audit in the data folder]
+    #[arg(long, global = true, env = "KEYWAY_AUDIT_DIR", value_name = "FOLDER", hide_env_values = true)]
+    pub(crate) audit_dir: Option<PathBuf>,
+    /// How large a segment of the audit log grows before a new one is begun, in MiB [default: 64]
+    #[arg(long, global = true, env = "KEYWAY_AUDIT_SEGMENT_MIB", value_name = "MIB", hide_env_values = true,
+        value_parser = clap::value_parser!(u32).range(1..=4_096))]
+    pub(crate) audit_segment_mib: Option<u32>,
+    /// When the audit log waits for the disk
+    #[arg(
+        long,
+        global = true,
+        env = "KEYWAY_AUDIT_SYNC",
+        value_name = "WHEN",
+        default_value = "interval",
+        hide_env_values = true
+    )]
+    pub(crate) audit_sync: AuditSync,
     /// What to log to standard error: off, error, warn, info, debug or trace, also by module [default: info for serve, else warn]
     #[arg(long, global = true, env = "KEYWAY_LOG", value_name = "LEVEL", hide_env_values = true)]
     pub(crate) log: Option<String>,
@@ -108,6 +126,16 @@ impl From<OnePasswordPlan> for RateLimits {
     }
 }
 
+/// When the audit log waits for the disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AuditSync {
+    /// Before changes; after releases within a tenth of a second, which is what a power cut can lose
+    #[default]
+    Interval,
+    /// Before every release, too
+    Every,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve the HTTP API
@@ -132,6 +160,9 @@ pub(crate) enum Command {
     Entry(EntryCommand),
     /// Resolve a vault entry: user name, password and the current one-time code
     Resolve(ResolveOptions),
+    /// Read the audit log, and check that nobody has touched it
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Look at provider components
     #[command(subcommand)]
     Provider(ProviderCommand),

@@ -47,13 +47,16 @@ pub(crate) struct Settings {
 }
 
 /// Settings that all commands have.
-const GLOBAL: [&str; 8] = [
+const GLOBAL: [&str; 11] = [
     "data_dir",
     "providers",
     "master_key_file",
     "connect_to",
     "allow_private",
     "onepassword_plan",
+    "audit_dir",
+    "audit_segment_mib",
+    "audit_sync",
     "log",
     "log_format",
 ];

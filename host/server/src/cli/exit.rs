@@ -30,6 +30,8 @@ pub(crate) enum Exit {
     TryLater = 6,
     /// The provider crashed, hit a limit of its sandbox, or answered what it may not; or it cannot be loaded.
     Provider = 7,
+    /// The audit log does not verify: somebody has touched it.
+    AuditTouched = 8,
 }
 
 /// For `--help`.
@@ -42,7 +44,8 @@ Exit codes:
   4  a value breaks a rule, or something exists already
   5  credentials were not accepted, or do not allow this
   6  rate limited, unreachable or busy: try again later
-  7  the provider component failed";
+  7  the provider component failed
+  8  the audit log does not verify";
 
 impl From<Kind> for Exit {
     fn from(kind: Kind) -> Self {
@@ -50,7 +53,11 @@ impl From<Kind> for Exit {
             Kind::Invalid | Kind::NotEncrypted | Kind::Conflict => Self::Invalid,
             Kind::Unauthenticated | Kind::Forbidden | Kind::ProviderRefused => Self::Denied,
             Kind::NotFound | Kind::NotInstalled => Self::NotFound,
-            Kind::RateLimited | Kind::ProviderUnavailable | Kind::ProviderPaused | Kind::Busy => Self::TryLater,
+            Kind::RateLimited
+            | Kind::ProviderUnavailable
+            | Kind::ProviderPaused
+            | Kind::Busy
+            | Kind::AuditUnavailable => Self::TryLater,
             Kind::ProviderFault | Kind::Unsupported => Self::Provider,
             Kind::Internal => Self::Failure,
         }
@@ -107,6 +114,12 @@ impl CliError {
             _ => (Exit::Provider, "COMPONENT_REFUSED"),
         };
         Self { exit, code, ..Self::new(Kind::ProviderFault, format!("{file}: {error}")) }
+    }
+
+    /// The audit log does not verify; `finding` is the first thing that is wrong.
+    pub(crate) fn audit(finding: &str) -> Self {
+        let message = format!("the audit log does not verify: {finding}");
+        Self { exit: Exit::AuditTouched, code: "AUDIT_NOT_VERIFIED", ..Self::new(Kind::Internal, message) }
     }
 
     /// What to do about it.

@@ -4,6 +4,7 @@
 //! second. Each has a result as text and as data (`output.rs`) and ends with a code that says what kind of failure it was (`exit.rs`).
 
 pub(crate) mod args;
+mod audit;
 mod budget;
 pub(crate) mod config;
 pub(crate) mod connection;
@@ -32,7 +33,7 @@ use crate::config_file::ConfigFile;
 use crate::failure::Kind;
 use crate::host::{Host, OpenError};
 use crate::{demo, logging};
-use args::{Cli, Command, GlobalOptions};
+use args::{AuditSync, Cli, Command, GlobalOptions};
 use exit::CliError;
 use output::Output;
 
@@ -143,6 +144,7 @@ impl App {
             Command::Resolve(options) => resolve::run(self, options).await,
             Command::Provider(command) => provider::run(self, command).await,
             Command::Config(command) => config::run(self, &command).await,
+            Command::Audit(command) => audit::run(self, command).await,
             Command::Demo(options) => demo::run(self, &options).await,
             Command::CompileComponent => Ok(()),
         }
@@ -166,7 +168,15 @@ impl App {
             policy = policy.with_private(destination.clone());
         }
         let budgets = BudgetOptions::default().limits("1password", self.global.onepassword_plan.into());
-        let mut host = HostConfig::new(data_dir).egress(policy).budgets(budgets);
+        let mut audit = HostConfig::new(&data_dir).audit.sync_every_record(self.global.audit_sync == AuditSync::Every);
+        if let Some(folder) = &self.global.audit_dir {
+            audit.folder.clone_from(folder);
+        }
+        if let Some(mebibytes) = self.global.audit_segment_mib {
+            audit = audit.segment_bytes(u64::from(mebibytes) << 20);
+        }
+        let mut host =
+            HostConfig::new(data_dir).egress(policy).budgets(budgets).audit(audit).operator(select::OPERATOR);
         // The program compiles components as a process of its own, which it can end.
         match std::env::current_exe() {
             Ok(program) => {

@@ -11,6 +11,7 @@ use secrecy::SecretString;
 
 use super::Api;
 use super::error::ApiError;
+use super::observe::RequestId;
 
 /// The header with the API key.
 const KEY_HEADER: &str = "cc-key";
@@ -29,7 +30,8 @@ impl FromRequestParts<Api> for Caller {
         };
         // What is no text cannot be a key, and is answered like any other key that is not valid.
         let key = SecretString::from(value.to_str().unwrap_or_default());
-        Ok(Self(api.broker.authenticate(&key).await?))
+        let request_id = parts.extensions.get::<RequestId>().map(|RequestId(id)| id.as_str());
+        Ok(Self(api.broker.authenticate_request(&key, request_id).await?))
     }
 }
 
@@ -57,6 +59,7 @@ impl FromRequestParts<Api> for Resolver {
 
 async fn allowed(parts: &mut Parts, api: &Api, scope: Scope) -> Result<Access, ApiError> {
     let Caller(access) = Caller::from_request_parts(parts, api).await?;
-    access.require(scope)?;
+    // Refused by the broker, which records that.
+    api.broker.authorize(&access, scope).await?;
     Ok(access)
 }

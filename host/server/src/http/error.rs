@@ -99,7 +99,9 @@ impl From<BrokerError> for ApiError {
             // Not 401 or 403 when the secret manager refuses: the caller's own key is fine.
             Kind::ProviderRefused | Kind::ProviderUnavailable | Kind::ProviderFault => StatusCode::BAD_GATEWAY,
             Kind::Unsupported => StatusCode::NOT_IMPLEMENTED,
-            Kind::Busy | Kind::ProviderPaused | Kind::NotInstalled => StatusCode::SERVICE_UNAVAILABLE,
+            Kind::Busy | Kind::ProviderPaused | Kind::NotInstalled | Kind::AuditUnavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let retry_after = failure::retry_after(kind, &error);

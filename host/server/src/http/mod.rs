@@ -4,6 +4,7 @@
 //! extractor, the router, a limit or a panic. (What is not HTTP never gets here; the implementation of the protocol ends it with an empty
 //! answer.) Nothing of a request but its method and the template of its path is logged. No answer may be kept by a cache on the way.
 
+mod audit;
 mod auth;
 mod body;
 mod budget;
@@ -49,6 +50,7 @@ pub fn router(broker: Broker) -> Router {
         .route("/secret-providers/{id}/clear-cache", post(secret_providers::clear_cache))
         .route("/secret-providers/{id}/items", get(secret_providers::items))
         .route("/secret-providers/{id}/budget", get(budget::read))
+        .route("/audit", get(audit::list))
         .route("/vault", get(vault::read).post(vault::create).put(vault::update).delete(vault::delete))
         .route("/vault/resolve", post(resolve::resolve))
         .route("/vault/tfa-code", get(vault::tfa_code))

@@ -25,12 +25,17 @@ const REQUEST_ID_LIMIT: usize = 64;
 /// Until the head of the answer: a little less than the 60 s after which the published clients give up, so that they get a message.
 const REQUEST_TIME: Duration = Duration::from_secs(55);
 
+/// The id of a request, for the handlers.
+#[derive(Clone)]
+pub(super) struct RequestId(pub(super) String);
+
 /// The outermost layer.
-pub(super) async fn observed(request: Request, next: Next) -> Response {
+pub(super) async fn observed(mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(request.headers());
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    request.extensions_mut().insert(RequestId(id.to_str().unwrap_or_default().to_owned()));
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
     async move {
         let answered = AssertUnwindSafe(tokio::time::timeout(REQUEST_TIME, next.run(request))).catch_unwind().await;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
 mod api;
+mod audit;
 mod bad_requests;
 mod budgets;
 mod cli;

@@ -11,9 +11,9 @@ use super::{SqliteStorage, rows};
 use crate::connection::DependentEntries;
 use crate::id::{ApiKeyId, ConnectionId, EntryId, WorkspaceId};
 use crate::storage::{
-    ApiKeyRecord, BreakerRecord, ConnectionRecord, EntryRecord, EntrySelector, HostKeyRecord, MasterKeyRecord,
-    RequestCount, RequestKind, RequestReservation, ReservedRequests, Storage, StorageError, WorkspaceKeyRecord,
-    WorkspaceRecord,
+    ApiKeyRecord, AuditAnchorRecord, BreakerRecord, ConnectionRecord, EntryRecord, EntrySelector, HostKeyRecord,
+    MasterKeyRecord, RequestCount, RequestKind, RequestReservation, ReservedRequests, Storage, StorageError,
+    WorkspaceKeyRecord, WorkspaceRecord,
 };
 
 #[async_trait]
@@ -438,6 +438,31 @@ impl Storage for SqliteStorage {
 
     async fn forget_budgets(&self, before: Timestamp) -> Result<(), StorageError> {
         self.delete_budgets(before).await
+    }
+
+    async fn audit_anchors(&self) -> Result<Vec<AuditAnchorRecord>, StorageError> {
+        query("SELECT * FROM audit_anchors ORDER BY series")
+            .fetch_all(&self.pool)
+            .await?
+            .iter()
+            .map(rows::audit_anchor)
+            .collect()
+    }
+
+    async fn put_audit_anchor(&self, anchor: &AuditAnchorRecord) -> Result<(), StorageError> {
+        query(
+            "INSERT INTO audit_anchors (series, number, head, mac, at) VALUES (?, ?, ?, ?, ?)
+             ON CONFLICT (series) DO UPDATE SET number = excluded.number, head = excluded.head, mac = excluded.mac, at = excluded.at
+             WHERE excluded.number > audit_anchors.number",
+        )
+        .bind(anchor.series)
+        .bind(signed(anchor.number))
+        .bind(anchor.head.as_slice())
+        .bind(anchor.mac.as_slice())
+        .bind(anchor.at.as_millisecond())
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
 }
 

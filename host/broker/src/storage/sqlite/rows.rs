@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use crate::connection::DependentEntry;
 use crate::storage::{
-    ApiKeyRecord, ConnectionRecord, Constraint, EntryRecord, MasterKeyRecord, StorageError, WorkspaceKeyRecord,
-    WorkspaceRecord,
+    ApiKeyRecord, AuditAnchorRecord, ConnectionRecord, Constraint, EntryRecord, MasterKeyRecord, StorageError,
+    WorkspaceKeyRecord, WorkspaceRecord,
 };
 
 pub(super) fn master_key(row: &SqliteRow) -> Result<MasterKeyRecord, StorageError> {
@@ -103,6 +103,16 @@ pub(super) fn dependent_entry(row: &SqliteRow) -> Result<DependentEntry, Storage
         permissioned_user_id: row.try_get("permissioned_user_id")?,
         domain: row.try_get("domain")?,
         user_alias: row.try_get("user_alias")?,
+    })
+}
+
+pub(super) fn audit_anchor(row: &SqliteRow) -> Result<AuditAnchorRecord, StorageError> {
+    Ok(AuditAnchorRecord {
+        series: number(row, "series")?,
+        number: number(row, "number")?,
+        head: bytes(row, "head")?,
+        mac: bytes(row, "mac")?,
+        at: time(row, "at")?,
     })
 }
 

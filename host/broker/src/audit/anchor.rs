@@ -1,0 +1,119 @@
+//! Anchors: how far each series had certainly come, kept where the log is not.
+//!
+//! **Invariant:** the database never says of a series that it had come further than what is safe on the disk, so an anchor
+//! beyond the end of a series means that somebody removed records. It follows the log within [`EVERY`] while that is
+//! written, when the log is closed, and is there before the first record of a series.
+//!
+//! An anchor is a MAC under the audit key, so that nobody without it can make one for a shortened log. Whoever can put
+//! back both the log *and* the database as they were together at an earlier time is not noticed by this; only the heads
+//! that `keyway audit verify` prints, kept elsewhere, show that.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tracing::warn;
+
+use super::chain::AuditKey;
+use super::segment::Head;
+use crate::clock::Clock;
+use crate::storage::{AuditAnchorRecord, Storage, StorageError};
+
+/// At most so often an anchor is stored, so that a busy log costs the database one small write a second.
+pub(crate) const EVERY: Duration = Duration::from_secs(1);
+
+/// The anchors of a log.
+pub(crate) struct Anchors {
+    storage: Arc<dyn Storage>,
+    key: AuditKey,
+    clock: Arc<dyn Clock>,
+    /// As they were when the log was opened.
+    known: BTreeMap<u32, Head>,
+    /// Heads that are safe on the disk and not stored yet.
+    unstored: Mutex<BTreeMap<u32, Head>>,
+    changed: Notify,
+    stopped: Notify,
+}
+
+impl Anchors {
+    /// Reads the anchors there are.
+    pub(crate) async fn open(
+        storage: Arc<dyn Storage>,
+        key: AuditKey,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StorageError> {
+        let stored = storage.audit_anchors().await?;
+        let known =
+            stored.iter().map(|anchor| (anchor.series, Head { number: anchor.number, tag: anchor.head })).collect();
+        Ok(Self {
+            storage,
+            key,
+            clock,
+            known,
+            unstored: Mutex::default(),
+            changed: Notify::new(),
+            stopped: Notify::new(),
+        })
+    }
+
+    /// Whether a series whose last line is this has all that it had when this log was opened. It may have more.
+    pub(crate) fn may_follow(&self, series: u32, head: &Head) -> bool {
+        self.known.get(&series).is_none_or(|known| known.number < head.number || known == head || known.number == 0)
+    }
+
+    /// The highest series that was ever begun, as far as this was known when the log was opened.
+    pub(crate) fn last_series(&self) -> u32 {
+        self.known.last_key_value().map_or(0, |(series, _)| *series)
+    }
+
+    /// The records of the series up to this head are safe on the disk.
+    pub(crate) fn publish(&self, series: u32, head: Head) {
+        self.unstored().insert(series, head);
+        self.changed.notify_one();
+    }
+
+    /// Stores an anchor now.
+    pub(crate) async fn store(&self, series: u32, head: Head) -> Result<(), StorageError> {
+        let mac = self.key.anchor(series, head.number, &head.tag);
+        let at = self.clock.now().timestamp();
+        self.storage.put_audit_anchor(&AuditAnchorRecord { series, number: head.number, head: head.tag, mac, at }).await
+    }
+
+    /// Stores what was published. What could not be stored is kept for the next time.
+    pub(crate) async fn store_published(&self) {
+        let heads = std::mem::take(&mut *self.unstored());
+        for (series, head) in heads {
+            if let Err(error) = self.store(series, head).await {
+                warn!(%error, "the head of the audit log could not be anchored; it is tried again");
+                self.unstored().entry(series).or_insert(head);
+                self.changed.notify_one();
+            }
+        }
+    }
+
+    /// Stores anchors as the log grows, until [`stop`](Self::stop).
+    pub(crate) async fn run(self: Arc<Self>) {
+        loop {
+            // It ends between two writes to the database and not in one, which would cost that a connection.
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = self.stopped.notified() => return,
+            }
+            self.store_published().await;
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                () = self.stopped.notified() => return,
+            }
+        }
+    }
+
+    /// Ends [`run`](Self::run).
+    pub(crate) fn stop(&self) {
+        self.stopped.notify_one();
+    }
+
+    fn unstored(&self) -> MutexGuard<'_, BTreeMap<u32, Head>> {
+        self.unstored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

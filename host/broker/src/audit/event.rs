@@ -1,0 +1,297 @@
+//! What is recorded: who did what to what, when, and how it ended. Never a value.
+//!
+//! **Invariant:** nothing in a record is a secret, and nothing is text that a client sends freely: a record holds
+//! identifiers, names that an administrator gave (of API keys), the operator's name, item references, names of fields,
+//! codes, and a request id, which the server lets through only when it is short and plain. In particular a vault
+//! entry's user and domain are not in it: people use the user name that is the secret for the first.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Timestamp;
+use keyway_runtime::Fields;
+use serde::{Deserialize, Serialize};
+
+use super::operation::Operation;
+use super::sink::AuditError;
+use crate::api_key::{Access, Actor};
+use crate::cache::Source;
+use crate::entry::Binding;
+use crate::id::{ApiKeyId, ConnectionId, EntryId, WorkspaceId};
+use crate::resolve::Resolution;
+use crate::storage::EntrySelector;
+
+/// Who did it, as it is recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type")]
+#[non_exhaustive]
+pub enum AuditActor {
+    /// The holder of an API key.
+    ApiKey {
+        /// The key's id.
+        id: ApiKeyId,
+        /// What the key is called.
+        name: Cow<'static, str>,
+    },
+    /// The platform that embeds the broker, or a person at its command line.
+    Operator {
+        /// The name that they chose.
+        name: Cow<'static, str>,
+    },
+    /// Somebody without a valid API key.
+    Unknown,
+    /// The broker itself.
+    System,
+}
+
+impl AuditActor {
+    pub(crate) fn of(access: &Access) -> Self {
+        match access.actor() {
+            Actor::ApiKey(id) => Self::ApiKey { id: *id, name: access.key_name().to_owned().into() },
+            Actor::Operator(name) => Self::Operator { name: name.clone().into() },
+        }
+    }
+
+    /// Whether `text` is the id or the name of this one.
+    pub(crate) fn is(&self, text: &str) -> bool {
+        match self {
+            Self::ApiKey { id, name } => name == text || id.to_string() == text,
+            Self::Operator { name } => name == text,
+            Self::Unknown => text == "unknown",
+            Self::System => text == "system",
+        }
+    }
+}
+
+impl fmt::Display for AuditActor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ApiKey { name, .. } | Self::Operator { name } => name,
+            Self::Unknown => "unknown",
+            Self::System => "system",
+        })
+    }
+}
+
+/// How it ended, as it is recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Outcome(Cow<'static, str>);
+
+impl Outcome {
+    /// It was done.
+    pub const OK: Self = Self(Cow::Borrowed("ok"));
+    /// It is about to be done. A change that has this and no outcome was cut off: it may or may not have happened.
+    pub const BEGUN: Self = Self(Cow::Borrowed("begun"));
+
+    /// It failed: the code of the error.
+    pub const fn error(code: &'static str) -> Self {
+        Self(Cow::Borrowed(code))
+    }
+
+    /// `ok`, `begun` or the code of an error, for example `FORBIDDEN`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Where released values came from, as it is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum AuditSource {
+    /// From the provider, now.
+    Live,
+    /// From the cache.
+    Cached,
+    /// From the vault entry itself.
+    Entry,
+}
+
+impl fmt::Display for AuditSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Live => "live",
+            Self::Cached => "cached",
+            Self::Entry => "entry",
+        })
+    }
+}
+
+impl From<Source> for AuditSource {
+    fn from(source: Source) -> Self {
+        match source {
+            Source::Live => Self::Live,
+            Source::Cached { .. } => Self::Cached,
+        }
+    }
+}
+
+/// What an operation is about, filled in as it becomes known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Subject {
+    /// The vault entry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entry: Option<EntryId>,
+    /// The connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection: Option<ConnectionId>,
+    /// The API key that was created or revoked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<ApiKeyId>,
+    /// The item, for example `op://<vaultId>/<itemId>`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The names of the values that were released or written: `username`, `password`, `one_time_code`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<Cow<'static, str>>,
+    /// Where the released values came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<AuditSource>,
+    /// How many things were listed, or how many bytes cut off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+}
+
+impl Subject {
+    /// About an entry that is bound to this.
+    pub(crate) fn bound_to(&mut self, binding: &Binding) {
+        self.connection = Some(binding.connection_id);
+        self.reference = Some(binding.reference.clone());
+    }
+
+    /// These values are about to be given out.
+    pub(crate) fn released(&mut self, resolution: &Resolution, source: AuditSource) {
+        self.fields = field_names(Fields {
+            username: resolution.username.is_some(),
+            password: resolution.password.is_some(),
+            one_time_code: resolution.one_time_code.is_some(),
+        });
+        self.source = Some(source);
+    }
+}
+
+/// The names of fields.
+pub(crate) fn field_names(fields: Fields) -> Vec<Cow<'static, str>> {
+    let all = [(fields.username, "username"), (fields.password, "password"), (fields.one_time_code, "one_time_code")];
+    all.into_iter().filter(|(is_in, _)| *is_in).map(|(_, name)| Cow::Borrowed(name)).collect()
+}
+
+/// What an operation is about, for the operation to fill in while it runs.
+#[derive(Debug, Default)]
+pub(crate) struct Trail(Mutex<Subject>);
+
+impl Trail {
+    /// Nothing is known yet.
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// About a vault entry.
+    pub(crate) fn entry(id: EntryId) -> Self {
+        Self(Mutex::new(Subject { entry: Some(id), ..Subject::default() }))
+    }
+
+    /// About a vault entry that is looked for. Of one that is looked for by user and domain nothing is known before it is
+    /// found.
+    pub(crate) fn selected(entry: &EntrySelector) -> Self {
+        match entry {
+            EntrySelector::Id(id) => Self::entry(*id),
+            EntrySelector::Pair { .. } => Self::new(),
+        }
+    }
+
+    /// About a connection.
+    pub(crate) fn connection(id: ConnectionId) -> Self {
+        Self(Mutex::new(Subject { connection: Some(id), ..Subject::default() }))
+    }
+
+    /// About an API key.
+    pub(crate) fn api_key(id: ApiKeyId) -> Self {
+        Self(Mutex::new(Subject { api_key: Some(id), ..Subject::default() }))
+    }
+
+    /// Fills in what has become known.
+    pub(crate) fn note(&self, fill_in: impl FnOnce(&mut Subject)) {
+        fill_in(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(crate) fn subject(&self) -> Subject {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// One thing that happened, before it has a place in the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct AuditEvent {
+    /// When.
+    pub at: Timestamp,
+    /// In which workspace; `None` for what happens outside of any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<WorkspaceId>,
+    /// Who.
+    pub actor: AuditActor,
+    /// What.
+    pub operation: Operation,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// For the outcome of a change: the number of the record that says it was begun, in the same series.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub begun: Option<u64>,
+    /// To what.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// For a refused API key: how many were refused before without a record each, because there were too many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unrecorded: Option<u64>,
+    /// The id of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+impl AuditEvent {
+    /// The event as a JSON object in one line.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, AuditError> {
+        let mut line = Vec::with_capacity(512);
+        serde_json::to_writer(&mut line, self).map_err(|error| AuditError::Failed(error.to_string()))?;
+        Ok(line)
+    }
+}
+
+/// An event at its place in the log, as it is read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AuditRecord {
+    /// Which of the log's series it is in: each process that writes has one of its own.
+    #[serde(default)]
+    pub series: u32,
+    /// Its number in the series, from 1.
+    pub number: u64,
+    /// When it happened.
+    pub at: Timestamp,
+    /// In which workspace.
+    #[serde(default)]
+    pub workspace: Option<WorkspaceId>,
+    /// Who did it.
+    pub actor: AuditActor,
+    /// What was done. A name that this version does not know is one of a newer version.
+    pub operation: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// For the outcome of a change: the number of the record that says it was begun, in the same series.
+    #[serde(default)]
+    pub begun: Option<u64>,
+    /// What it was done to.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// For a refused API key: how many were refused before without a record each.
+    #[serde(default)]
+    pub unrecorded: Option<u64>,
+    /// The id of the request.
+    #[serde(default)]
+    pub request_id: Option<String>,
+}

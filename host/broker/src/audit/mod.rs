@@ -1,0 +1,158 @@
+//! The audit log: who had which secret, and who changed what. Written before anything is given out.
+//!
+//! **Invariant:** every release of a secret value, every listing of items, every change and every refusal is in the log
+//! before the caller has its result; a change also before it begins. If the log cannot be written, nothing is released
+//! and nothing is changed ([`BrokerError::Audit`]). No record holds a value (`event.rs`).
+//!
+//! ```text
+//! operation ── audited() ── Recorder ── AuditSink ─┬─ SegmentLog ── writer ── segment files ── sync ── anchors in the database
+//!              scope, begun,  deadline,            ├─ InMemoryAudit
+//!              outcome        panics               └─ the platform's own
+//! ```
+//!
+//! # What is kept, and through what
+//!
+//! * `kill -9`, a crash of the process: everything that was acknowledged. A record is acknowledged when the system has it.
+//! * A power cut, a crash of the system: everything but the last [`SYNC_INTERVAL`] of releases, listings and refusals.
+//!   That a change was begun is on the disk before it begins. With [`SegmentOptions::sync_every_record`] nothing is lost.
+//! * A disk that is full, read-only, gone or hanging: calls are refused until it is well, and then go on by themselves.
+//!
+//! The log may say more than happened (a client that went away while its answer was being recorded; a change that was
+//! begun and cut off), never less.
+//!
+//! # What is noticed
+//!
+//! Somebody who can write to the folder but has not the audit key (which is in the database only wrapped by the master
+//! key) cannot do any of this without [`verify`](Broker::verify_audit) naming the place:
+//!
+//! * change, insert, repeat, move or remove a record, anywhere in a series; rename, swap or remove a segment;
+//! * cut off the end of a series, or remove a whole series, as far as it was anchored: all but what was written in the last
+//!   second before the process ended, or all when it was closed in order.
+//!
+//! Somebody who can also write to the database can remove an anchor or put an older one back, which is noticed unless it
+//! is exactly one of the anchors of the past, and the log is cut off exactly there: putting back an older copy of everything
+//! at once. Against that only the heads help that `verify` prints, kept elsewhere. Who has the master key can write
+//! any log.
+//!
+//! Two processes may write at the same time; each has a series of its own (`segment.rs`). The chain holds within a series;
+//! between them there is the time.
+//!
+//! Segments are never deleted here. `verify` needs all of them; whoever archives them verifies them together.
+
+mod anchor;
+mod chain;
+mod event;
+mod log;
+mod operation;
+mod outcome;
+mod query;
+mod read;
+mod recorder;
+mod segment;
+mod sink;
+mod sync;
+#[cfg(test)]
+mod tests;
+mod verify;
+mod writer;
+
+use std::sync::Arc;
+
+pub(crate) use chain::{AUDIT_KEY, AuditKey};
+pub use event::{AuditActor, AuditEvent, AuditRecord, AuditSource, Outcome, Subject};
+pub(crate) use event::{Trail, field_names};
+pub(crate) use log::SegmentLog;
+pub use log::{SEGMENT_BYTES, SegmentOptions};
+pub use operation::Operation;
+pub use query::{AUDIT_RECORDS_PER_PAGE, AuditPage, AuditQuery, Cursor, Order};
+pub use recorder::DEADLINE;
+pub(crate) use recorder::Recorder;
+pub use sink::{AuditError, AuditSink, Durability, InMemoryAudit, Receipt};
+pub use sync::SYNC_INTERVAL;
+pub use verify::{AuditFinding, AuditProblem, AuditVerification, SeriesHead};
+
+use crate::api_key::Access;
+use crate::broker::Broker;
+use crate::error::BrokerError;
+
+/// Which audit log a broker has. There is no default: leaving it out would leave the log out.
+#[non_exhaustive]
+pub enum Audit {
+    /// Segment files, chained, with their key and anchors in the broker's database.
+    Segments(SegmentOptions),
+    /// Another place.
+    Sink(Arc<dyn AuditSink>),
+}
+
+impl Audit {
+    /// Segment files in this folder, with the usual options.
+    pub fn in_folder(folder: impl Into<std::path::PathBuf>) -> Self {
+        Self::Segments(SegmentOptions::new(folder))
+    }
+
+    /// In memory: gone with the process. For tests and demonstrations.
+    pub fn in_memory() -> Self {
+        Self::Sink(Arc::new(InMemoryAudit::new()))
+    }
+}
+
+impl std::fmt::Debug for Audit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Segments(options) => f.debug_tuple("Segments").field(options).finish(),
+            Self::Sink(_) => f.debug_tuple("Sink").finish_non_exhaustive(),
+        }
+    }
+}
+
+impl From<SegmentOptions> for Audit {
+    fn from(options: SegmentOptions) -> Self {
+        Self::Segments(options)
+    }
+}
+
+impl<S: AuditSink> From<Arc<S>> for Audit {
+    fn from(sink: Arc<S>) -> Self {
+        Self::Sink(sink)
+    }
+}
+
+impl Broker {
+    /// A page of the audit log of the caller's workspace. Needs [`Scope::Admin`](crate::Scope::Admin).
+    ///
+    /// # Errors
+    /// [`BrokerError::Forbidden`], [`BrokerError::Audit`].
+    pub async fn audit_records(&self, access: &Access, mut query: AuditQuery) -> Result<AuditPage, BrokerError> {
+        let trail = Trail::new();
+        let read = async {
+            query.workspace = Some(access.workspace());
+            let page = self.recorder().sink().read(&query).await?;
+            trail.note(|subject| subject.count = Some(page.records.len() as u64));
+            Ok(page)
+        };
+        self.audited(access, Operation::AuditRecords, &trail, read).await
+    }
+
+    /// A page of the audit log of all workspaces, what belongs to none included. For the code that embeds the broker; it takes
+    /// no [`Access`].
+    ///
+    /// # Errors
+    /// [`BrokerError::Audit`].
+    pub async fn audit_records_of_all(&self, query: &AuditQuery) -> Result<AuditPage, BrokerError> {
+        Ok(self.recorder().sink().read(query).await?)
+    }
+
+    /// Checks the whole audit log: that every record is there, unchanged and in order. For the code that embeds the broker; it
+    /// takes no [`Access`].
+    ///
+    /// # Errors
+    /// [`BrokerError::Audit`] when the log cannot be read. What is wrong with it is in the result.
+    pub async fn verify_audit(&self) -> Result<AuditVerification, BrokerError> {
+        Ok(self.recorder().sink().verify().await?)
+    }
+
+    /// Makes the audit log as safe as it can be. Call it before the process ends, and before the database is closed.
+    pub async fn close(&self) {
+        self.recorder().sink().close().await;
+    }
+}

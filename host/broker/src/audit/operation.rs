@@ -1,0 +1,150 @@
+//! Which operations there are, what they need, and how they are recorded. One table, so that an operation can be neither
+//! unaudited nor open to everybody by oversight: [`Broker::audited`](crate::Broker) takes one of these and nothing else.
+//!
+//! An operation is of one of four kinds:
+//!
+//! | kind | recorded | flushed to the disk |
+//! | --- | --- | --- |
+//! | [`Release`](Kind::Release): a secret value is given to the caller | before the value is given out | within [`SYNC_INTERVAL`](super::SYNC_INTERVAL) |
+//! | [`Listing`](Kind::Listing): what a provider's account holds, or this log, is shown | before it is shown | within that, too |
+//! | [`Change`](Kind::Change) | twice: as begun, before anything is touched, and with its outcome, before it is acknowledged | the first at once |
+//! | [`Read`](Kind::Read) of the broker's own records, sealed values included | only when it is refused | within that, too |
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use crate::api_key::Scope;
+use crate::error::InvalidInput;
+
+/// How an operation is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Release,
+    Listing,
+    Change,
+    Read,
+}
+
+macro_rules! operations {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $kind:ident, $scope:ident $(or $other:ident)*;)*) => {
+        /// An operation of the broker, as the audit log names it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Operation {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Operation {
+            /// All operations.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The name in the log, the same as that of the broker's method.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// How it is recorded.
+            pub(crate) fn kind(self) -> Kind {
+                match self { $(Self::$name => Kind::$kind,)* }
+            }
+
+            /// The scopes of which it needs one.
+            pub(crate) fn scopes(self) -> &'static [Scope] {
+                match self { $(Self::$name => &[Scope::$scope $(, Scope::$other)*],)* }
+            }
+        }
+    };
+}
+
+operations! {
+    /// Secret values of an entry were given out.
+    Resolve = "resolve", Release, Resolve;
+    /// The current code of an entry's second factor was given out.
+    TfaCode = "tfa_code", Release, Api;
+    /// The key that a workspace's clients encrypt under was given out.
+    EncryptionKey = "encryption_key", Release, Admin;
+    /// Whoever came had no valid API key. Only refusals are recorded.
+    Authenticate = "authenticate", Read, Api;
+    /// An API key lacks a scope, and was refused before its request was looked at. Only refusals are recorded.
+    Authorize = "authorize", Read, Api or Admin or Resolve;
+
+    /// The items that a connection can see.
+    ListItems = "list_items", Listing, Api;
+    /// This log.
+    AuditRecords = "audit_records", Listing, Admin;
+
+    /// A workspace was created, with its first API key.
+    CreateWorkspace = "create_workspace", Change, Admin;
+    /// An API key was created.
+    CreateApiKey = "create_api_key", Change, Admin;
+    /// An API key was revoked.
+    RevokeApiKey = "revoke_api_key", Change, Admin;
+    /// A connection was made.
+    Connect = "connect", Change, Admin;
+    /// A connection was changed.
+    UpdateConnection = "update_connection", Change, Admin;
+    /// A connection was deleted.
+    DeleteConnection = "delete_connection", Change, Admin;
+    /// A connection's cached secrets were dropped.
+    ClearCache = "clear_cache", Change, Admin;
+    /// A vault entry was created.
+    CreateEntry = "create_entry", Change, Api;
+
+    /// A vault entry was changed.
+    UpdateEntry = "update_entry", Change, Api;
+    /// A vault entry was deleted.
+    DeleteEntry = "delete_entry", Change, Api;
+    /// A vault entry's cookies and browser storage were cleared.
+    ClearBrowserState = "clear_browser_state", Change, Api;
+
+    /// A workspace's API keys, without the keys.
+    ListApiKeys = "list_api_keys", Read, Admin;
+    /// A workspace's connections, without their settings.
+    ListConnections = "list_connections", Read, Api or Admin;
+    /// A connection, likewise.
+    GetConnection = "get_connection", Read, Api or Admin;
+    /// What a connection may still ask of its secret manager.
+    Budget = "budget", Read, Api;
+    /// A vault entry, its credentials as its client has encrypted them.
+    GetEntry = "get_entry", Read, Api;
+    /// A workspace's vault entries, likewise.
+    ListEntries = "list_entries", Read, Api;
+
+    /// This log was continued after an end without order: an unfinished record, which nobody was told was written, was cut off.
+    AuditRecovered = "audit_recovered", Change, Admin;
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for Operation {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl FromStr for Operation {
+    type Err = InvalidInput;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.iter().copied().find(|operation| operation.name() == text).ok_or(InvalidInput::AuditOperation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stands_for_one_operation() {
+        for operation in Operation::ALL {
+            assert_eq!(operation.name().parse(), Ok(*operation));
+        }
+        assert_eq!("RESOLVE".parse::<Operation>(), Err(InvalidInput::AuditOperation));
+    }
+}

@@ -1,0 +1,148 @@
+//! Where audit events go, as a trait: a platform can send them elsewhere.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use thiserror::Error;
+
+use super::event::{AuditEvent, AuditRecord};
+use super::query::{AuditPage, AuditQuery, Order};
+use super::verify::AuditVerification;
+
+/// The audit log does not work. Nothing was released, and nothing that was not begun was changed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum AuditError {
+    /// It cannot be written.
+    #[error(
+        "the audit log cannot be written ({0}), so nothing is released or changed. It goes on by itself once the log can be written again"
+    )]
+    Unwritable(String),
+    /// It did not answer in time.
+    #[error(
+        "the audit log did not answer within {} s, so nothing is released or changed. It goes on by itself once the log answers again", .0.as_secs()
+    )]
+    Deadline(Duration),
+    /// It cannot be read.
+    #[error("the audit log cannot be read: {0}")]
+    Unreadable(String),
+    /// What is asked for cannot be done with this log.
+    #[error("this audit log is kept elsewhere and cannot be {0} here")]
+    Elsewhere(&'static str),
+    /// A fault of the log itself.
+    #[error("the audit log failed: {0}. Nothing was released")]
+    Failed(String),
+}
+
+/// How safe a record must be before whoever waits for it goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Durability {
+    /// It outlives this process, however that ends.
+    Written,
+    /// It outlives a power cut.
+    Synced,
+}
+
+/// Where an event went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its number.
+    pub number: u64,
+}
+
+/// Takes audit events.
+///
+/// The broker waits for [`append`](Self::append) before it gives anything out. It takes care of a sink that hangs (after
+/// [`DEADLINE`](super::DEADLINE) calls are refused) or panics (a failure like any other); a sink must not block the
+/// thread that polls it. A future that is dropped before it is ready was for a caller who has gone or was refused; the
+/// event may be appended or not.
+#[async_trait]
+pub trait AuditSink: Send + Sync + 'static {
+    /// Appends an event, and returns when it is as safe as `durability` says.
+    async fn append(&self, event: &AuditEvent, durability: Durability) -> Result<Receipt, AuditError>;
+
+    /// A page of what was appended.
+    async fn read(&self, query: &AuditQuery) -> Result<AuditPage, AuditError> {
+        let _ = query;
+        Err(AuditError::Elsewhere("read"))
+    }
+
+    /// Checks that everything that was appended is there, unchanged and in order.
+    async fn verify(&self) -> Result<AuditVerification, AuditError> {
+        Err(AuditError::Elsewhere("verified"))
+    }
+
+    /// Makes what was appended as safe as it can be, before the process ends.
+    async fn close(&self) {}
+}
+
+/// Keeps events in memory, for tests and demonstrations: they are gone with the process.
+#[derive(Debug, Default)]
+pub struct InMemoryAudit(Mutex<Vec<AuditEvent>>);
+
+impl InMemoryAudit {
+    /// An empty log.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn events(&self) -> std::sync::MutexGuard<'_, Vec<AuditEvent>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl AuditSink for InMemoryAudit {
+    async fn append(&self, event: &AuditEvent, _: Durability) -> Result<Receipt, AuditError> {
+        let mut events = self.events();
+        events.push(event.clone());
+        Ok(Receipt { number: events.len() as u64 })
+    }
+
+    async fn read(&self, query: &AuditQuery) -> Result<AuditPage, AuditError> {
+        let events = self.events();
+        let number_of = |index: usize| index as u64 + 1;
+        let start = query.cursor.as_ref().and_then(|cursor| cursor.position(1));
+        let record = |(index, event): (usize, &AuditEvent)| record_of(event, number_of(index));
+        let mut records: Vec<AuditRecord> = match query.order {
+            Order::Newest => events
+                .iter()
+                .enumerate()
+                .rev()
+                .filter(|(index, _)| start.is_none_or(|start| number_of(*index) < start))
+                .map(record)
+                .collect(),
+            Order::Oldest => events
+                .iter()
+                .enumerate()
+                .filter(|(index, _)| start.is_none_or(|start| number_of(*index) > start))
+                .map(record)
+                .collect(),
+        };
+        records.retain(|record| query.matches(record));
+        let limit = query.limit();
+        let more = records.len() > limit;
+        records.truncate(limit);
+        let next = records.last().filter(|_| more).map(|last| super::query::Cursor::at(1, last.number));
+        Ok(AuditPage { records, next, unreadable: 0 })
+    }
+}
+
+fn record_of(event: &AuditEvent, number: u64) -> AuditRecord {
+    let event = event.clone();
+    AuditRecord {
+        series: 1,
+        number,
+        at: event.at,
+        workspace: event.workspace,
+        actor: event.actor,
+        operation: event.operation.name().to_owned(),
+        outcome: event.outcome,
+        begun: event.begun,
+        subject: event.subject,
+        unrecorded: event.unrecorded,
+        request_id: event.request_id,
+    }
+}

@@ -1,0 +1,189 @@
+//! The audit log of a process that is killed, and of one whose disk is full. Both are this test program itself, started
+//! again; what it is told is in its environment.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use keyway::keyway_runtime::{CodeCacheKey, Fields, Runtime, Settings};
+use keyway::{
+    Access, AuditError, AuditQuery, Broker, BrokerError, EntryId, MasterKey, NewConnection, NewEntry, Operation, Order,
+    ResolveRequest, SegmentOptions, SqliteStorage, WorkspaceId,
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use uuid::Uuid;
+
+use crate::support::{FIXTURE_TOKEN, MASTER_KEY, compiled, component};
+
+const FOLDER: &str = "KEYWAY_TEST_AUDIT_FOLDER";
+const ACCESS: &str = "KEYWAY_TEST_AUDIT_WORKSPACE_AND_ENTRY";
+const CALLERS: usize = 8;
+
+async fn open(folder: &Path) -> Broker {
+    let runtime = Runtime::builder().code_cache(compiled(), CodeCacheKey::new([1; 32])).build().unwrap();
+    let provider = runtime.load(&component("fixtures/echo")).await.unwrap();
+    let storage = SqliteStorage::open(folder.join("keyway.db")).await.unwrap();
+    // Small segments, so that it is also killed at the end of one.
+    let audit = SegmentOptions::new(folder.join("audit")).segment_bytes(128 << 10);
+    let builder = Broker::builder(runtime, storage, MasterKey::from_hex(MASTER_KEY).unwrap());
+    builder.provider(provider).audit(audit).open().await.unwrap()
+}
+
+/// A folder with a workspace and an entry, and what a child needs to know of it.
+async fn prepared() -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = open(folder.path()).await;
+    let workspace = broker.create_workspace("Acme", keyway::Scopes::ALL).await.unwrap().workspace.id;
+    let access = Access::operator(workspace, "tests");
+    let new = NewConnection {
+        name: "echo".into(),
+        provider_type: "echo".into(),
+        settings: Settings::new().with("token", FIXTURE_TOKEN),
+        ..NewConnection::default()
+    };
+    let connection = broker.connect(&access, new).await.unwrap();
+    let new = NewEntry::bound("user", "https://acme.com", connection.id, "echo://item/one");
+    let entry = broker.create_entry(&access, new).await.unwrap();
+    broker.close().await;
+    (folder, format!("{workspace} {}", entry.id))
+}
+
+/// Starts a child. Writing beyond the limit of a file's size is then an error for it, and not its end.
+fn start(child: &str, folder: &Path, access: &str) -> Child {
+    let test = format!("audit_child::{child}");
+    Command::new("sh")
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args([&test, "--exact", "--ignored", "--nocapture"])
+        .env(FOLDER, folder)
+        .env(ACCESS, access)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// What a child was told.
+fn told() -> Option<(PathBuf, Access, EntryId)> {
+    let folder = std::env::var_os(FOLDER)?;
+    let access = std::env::var(ACCESS).unwrap();
+    let (workspace, entry) = access.split_once(' ').unwrap();
+    let workspace: WorkspaceId = workspace.parse().unwrap();
+    Some((folder.into(), Access::operator(workspace, "child"), entry.parse().unwrap()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "is started by the test below"]
+async fn resolves_until_it_is_killed() {
+    let Some((folder, access, entry)) = told() else { return };
+    let broker = Arc::new(open(&folder).await);
+    let mut callers = tokio::task::JoinSet::new();
+    for _ in 0..CALLERS {
+        let (broker, access) = (broker.clone(), access.clone());
+        callers.spawn(async move {
+            loop {
+                let id = Uuid::new_v4();
+                let request = ResolveRequest::new(entry).fields(Fields::CREDENTIALS);
+                broker.resolve(&access.clone().for_request(id), request).await.unwrap();
+                // One write for each line, so that a line is there whole or not at all.
+                std::io::stdout().lock().write_all(format!("\nreleased {id}\n").as_bytes()).unwrap();
+            }
+        });
+    }
+    // Only a failure ends one of them.
+    callers.join_next().await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn every_release_before_a_kill_is_in_the_log_and_the_log_verifies() {
+    let (folder, access) = prepared().await;
+    let mut released = Vec::new();
+    for lines in [1, 40, 300, 1_000] {
+        let mut child = start("resolves_until_it_is_killed", folder.path(), &access);
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut text = String::new();
+        let mut seen = 0;
+        while seen < lines {
+            let from = text.len();
+            assert!(output.read_line(&mut text).unwrap() > 0, "the child ended by itself: {text}");
+            seen += usize::from(text[from..].starts_with("released "));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        output.read_to_string(&mut text).unwrap();
+        let whole = &text[..=text.rfind('\n').unwrap()];
+        released.extend(whole.lines().filter_map(|line| line.strip_prefix("released ")).map(str::to_owned));
+    }
+    let broker = open(folder.path()).await;
+    let verified = broker.verify_audit().await.unwrap();
+    assert!(verified.is_good(), "{verified:#?}");
+    let recorded = request_ids(&broker).await;
+    for id in &released {
+        assert!(recorded.contains(id), "a release was acknowledged and is not in the log");
+    }
+    // Those that were recorded and not released any more are few: at most one for each caller and kill.
+    assert!(recorded.len() <= released.len() + 4 * CALLERS);
+}
+
+async fn request_ids(broker: &Broker) -> std::collections::HashSet<String> {
+    let mut query = AuditQuery::default();
+    query.order = Order::Oldest;
+    query.operation = Some(Operation::Resolve);
+    query.limit = Some(1_000);
+    let mut ids = std::collections::HashSet::new();
+    loop {
+        let page = broker.audit_records_of_all(&query).await.unwrap();
+        ids.extend(page.records.into_iter().filter_map(|record| record.request_id));
+        match page.next {
+            Some(next) => query.cursor = Some(next),
+            None => return ids,
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "is started by the test below"]
+async fn fills_its_disk() {
+    let Some((folder, access, entry)) = told() else { return };
+    let broker = open(&folder).await;
+    let resolve = async || broker.resolve(&access, ResolveRequest::new(entry).fields(Fields::CREDENTIALS)).await;
+    resolve().await.unwrap();
+    // No file may grow beyond the end of the segment and some more: less than the database has already, which only the log
+    // writes to meanwhile.
+    let segment = folder.join("audit/00001-00000001.jsonl");
+    let before = getrlimit(Resource::Fsize);
+    let full = std::fs::metadata(&segment).unwrap().len() + 1_500;
+    setrlimit(Resource::Fsize, Rlimit { current: Some(full), maximum: before.maximum }).unwrap();
+    let mut released = 0;
+    let error = loop {
+        match resolve().await {
+            Ok(_) => released += 1,
+            Err(error) => break error,
+        }
+        assert!(released < 10);
+    };
+    assert!(matches!(error, BrokerError::Audit(AuditError::Unwritable(_))), "{error}");
+    assert!(std::fs::metadata(&segment).unwrap().len() == full, "the last record is there in part");
+    // It stays so while the disk is full, and goes on by itself when it is not.
+    assert!(resolve().await.is_err());
+    setrlimit(Resource::Fsize, before).unwrap();
+    resolve().await.unwrap();
+    broker.close().await;
+    println!("\nreleased {}", released + 2);
+}
+
+#[tokio::test]
+async fn a_full_disk_releases_nothing_and_leaves_no_half_record_behind() {
+    let (folder, access) = prepared().await;
+    let mut child = start("fills_its_disk", folder.path(), &access);
+    let mut text = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    assert!(child.wait().unwrap().success(), "{text}");
+    let released: usize = text.lines().find_map(|line| line.strip_prefix("released ")).unwrap().parse().unwrap();
+    let broker = open(folder.path()).await;
+    let verified = broker.verify_audit().await.unwrap();
+    assert!(verified.is_good() && verified.notes.is_empty(), "{verified:#?}");
+    let mut query = AuditQuery::default();
+    query.operation = Some(Operation::Resolve);
+    assert_eq!(broker.audit_records_of_all(&query).await.unwrap().records.len(), released);
+}

@@ -1,0 +1,98 @@
+//! `/audit`: the audit log of the caller's workspace.
+
+use std::str::FromStr;
+
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use keyway::{AuditQuery, AuditRecord, Cursor};
+use serde::Serialize;
+
+use super::Api;
+use super::auth::Caller;
+use super::error::ApiError;
+
+/// A page of the log.
+#[derive(Serialize)]
+pub(super) struct Page {
+    records: Vec<AuditRecord>,
+    /// To be sent back as `cursor`, for the next page.
+    next: Option<Cursor>,
+}
+
+/// `GET /audit`
+pub(super) async fn list(
+    Caller(access): Caller,
+    State(api): State<Api>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Page>, ApiError> {
+    // Before the query is looked at, so that whoever may not read the log is told so and nothing else.
+    let query = access.require(keyway::Scope::Admin).is_ok().then(|| parse(query.as_deref().unwrap_or_default()));
+    let page = api.broker.audit_records(&access, query.transpose()?.unwrap_or_default()).await?;
+    Ok(Json(Page { records: page.records, next: page.next }))
+}
+
+/// Reads the filters. One that is not known is an error: leaving it out would show more than was asked for.
+fn parse(query: &str) -> Result<AuditQuery, ApiError> {
+    let mut wanted = AuditQuery::default();
+    let mut seen = Vec::new();
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        if seen.contains(&name) {
+            return Err(ApiError::invalid(format!("the parameter {name} is there twice")));
+        }
+        match &*name {
+            "since" => wanted.since = Some(read(&value, "since must be a time as in 2026-11-23T18:00:00Z")?),
+            "until" => wanted.until = Some(read(&value, "until must be a time as in 2026-11-23T18:00:00Z")?),
+            "actor" => wanted.actor = Some(value.into_owned()),
+            "operation" => wanted.operation = Some(value.parse().map_err(keyway::BrokerError::from)?),
+            "entry" => wanted.entry = Some(read(&value, "entry must be the id of a vault entry")?),
+            "connection" => wanted.connection = Some(read(&value, "connection must be the id of a connection")?),
+            "outcome" => wanted.outcome = Some(value.into_owned()),
+            "order" => wanted.order = value.parse().map_err(keyway::BrokerError::from)?,
+            "limit" => wanted.limit = Some(limit(&value)?),
+            "cursor" => wanted.cursor = Some(value.parse().map_err(keyway::BrokerError::from)?),
+            _ => {
+                let message = "there is a parameter that GET /audit does not have; it has since, until, actor, operation, entry, \
+                               connection, outcome, order, limit and cursor";
+                return Err(ApiError::invalid(message));
+            }
+        }
+        seen.push(name);
+    }
+    Ok(wanted)
+}
+
+fn read<T: FromStr>(value: &str, message: &str) -> Result<T, ApiError> {
+    value.parse().map_err(|_| ApiError::invalid(message))
+}
+
+fn limit(value: &str) -> Result<usize, ApiError> {
+    let allowed = 1..=keyway::AUDIT_RECORDS_PER_PAGE;
+    let limit = value.parse().ok().filter(|limit| allowed.contains(limit));
+    limit.ok_or_else(|| ApiError::invalid(format!("limit must be a number from 1 to {}", allowed.end())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_a_filter_is_refused_and_not_left_out() {
+        assert!(parse("since=2026-11-23T18:00:00Z&order=oldest&limit=1000&cursor=1-5.2-7&operation=resolve").is_ok());
+        for query in [
+            "since=yesterday",
+            "until=1",
+            "entry=x",
+            "connection=",
+            "operation=sudo",
+            "order=up",
+            "limit=0",
+            "limit=1001",
+            "limit=true",
+            "cursor=x",
+            "workspace=other",
+            "limit=1&limit=2",
+        ] {
+            assert!(parse(query).is_err(), "{query}");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The audit log as people and programs see it: `keyway audit` and `GET /audit`.
+
+use std::path::PathBuf;
+
+use keyway::Scope;
+use secrecy::ExposeSecret;
+use serde_json::Value;
+
+use crate::support::{Answer, Api, ECHO_TOKEN, Folder, Ran, assert_without};
+
+const VERIFY: [&str; 3] = ["audit", "verify", "--json"];
+
+fn segments(folder: &Folder) -> Vec<PathBuf> {
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder.path().join("audit")).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// The lines of the only segment; record n is at index n.
+fn lines(folder: &Folder) -> Vec<String> {
+    let [segment] = &segments(folder)[..] else { panic!("{:?}", segments(folder)) };
+    std::fs::read_to_string(segment).unwrap().lines().map(str::to_owned).collect()
+}
+
+fn write(folder: &Folder, lines: &[String]) {
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    std::fs::write(&segments(folder)[0], text).unwrap();
+}
+
+#[test]
+fn the_command_line_lists_what_it_did_itself() {
+    let folder = Folder::connected(&["fixtures/echo"]);
+    let entry = folder.bind("somebody", "echo://item/one");
+    folder.run(&["resolve", &entry]).ok();
+    folder.run(&["resolve", &entry]).ok();
+    let all = folder.run(&["audit", "list", "--json", "--order", "oldest"]).ok();
+    let operations: Vec<_> = all.json()["records"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|record| record["operation"].as_str().unwrap().to_owned())
+        .collect();
+    let changes = ["create_workspace", "connect", "create_entry"].map(|name| [name, name]).concat();
+    assert_eq!(operations, [changes, vec!["resolve"; 2]].concat());
+    assert_without(&all.all(), &[ECHO_TOKEN, "password-one", "user-one"]);
+
+    let releases = folder
+        .run(&["audit", "list", "--operation", "resolve", "--entry", &entry, "--limit", "1", "--json"])
+        .ok()
+        .json();
+    assert_eq!(releases["records"].as_array().unwrap().len(), 1);
+    assert_eq!(releases["records"][0]["actor"]["name"], "command line");
+    assert_eq!(releases["records"][0]["source"], "live");
+    let next = releases["next"].as_str().unwrap();
+    let rest = folder.run(&["audit", "list", "--operation", "resolve", "--cursor", next, "--json"]).ok().json();
+    assert_eq!(rest["records"].as_array().unwrap().len(), 1);
+    let text = folder.run(&["audit", "list", "--operation", "resolve"]).ok().stdout;
+    assert!(text.contains("command line") && text.contains(&entry), "{text}");
+    folder.run(&["audit", "list", "--operation", "sudo"]).failed(2);
+    // One process after the other goes on with the same segment.
+    assert_eq!(segments(&folder).len(), 1);
+    let verified = folder.run(&VERIFY).ok().json();
+    assert_eq!((&verified["good"], &verified["records"], &verified["segments"]), (&true.into(), &8.into(), &1.into()));
+}
+
+#[test]
+fn whatever_is_done_to_the_log_is_found_and_the_first_bad_record_named() {
+    let folder = Folder::connected(&["fixtures/echo"]);
+    for user in ["a", "b", "c"] {
+        folder.bind(user, "echo://item/one");
+    }
+    let original = lines(&folder);
+    let touched = |change: &dyn Fn(&mut Vec<String>)| -> Ran {
+        let mut lines = original.clone();
+        change(&mut lines);
+        write(&folder, &lines);
+        let verified = folder.run(&VERIFY).failed(8);
+        assert_eq!(verified.json()["good"], false);
+        // The text for people says the same.
+        assert!(folder.run(&["audit", "verify"]).failed(8).stdout.contains("Bad:"));
+        verified
+    };
+    let first = |ran: &Ran| ran.json()["findings"][0].clone();
+    let changed = touched(&|lines| lines[3] = lines[3].replace("connect", "disconn"));
+    assert_eq!((&first(&changed)["problem"], &first(&changed)["number"]), (&"changed".into(), &3.into()));
+    assert!(changed.stderr.contains("record 3 was changed"), "{}", changed.stderr);
+    let removed = touched(&|lines| drop(lines.remove(4)));
+    assert_eq!((&first(&removed)["problem"], &first(&removed)["first"]), (&"missing".into(), &4.into()));
+    let inserted = touched(&|lines| lines.insert(5, lines[2].clone()));
+    assert_eq!((&first(&inserted)["problem"], &first(&inserted)["number"]), (&"out_of_place".into(), &2.into()));
+    let moved = touched(&|lines| lines.swap(5, 6));
+    assert_eq!((&first(&moved)["problem"], &first(&moved)["first"]), (&"missing".into(), &5.into()));
+    let cut_off = touched(&|lines| lines.truncate(8));
+    assert_eq!((&first(&cut_off)["problem"], &first(&cut_off)["first"]), (&"missing".into(), &8.into()));
+
+    write(&folder, &original);
+    folder.run(&VERIFY).ok();
+    let file = segments(&folder).remove(0);
+    std::fs::remove_file(&file).unwrap();
+    let gone = folder.run(&VERIFY).failed(8);
+    assert_eq!(first(&gone)["problem"], "series_missing");
+}
+
+async fn audit(api: &Api, key: &str, query: &str) -> Answer {
+    api.send("GET", &format!("/audit{query}"), &[("cc-key", key), ("x-request-id", "of-the-reader")], "").await
+}
+
+async fn admin(api: &Api) -> String {
+    let created = api.host.broker().create_api_key(&api.access, "auditor", Scope::Admin).await.unwrap();
+    created.api_key.expose_secret().to_owned()
+}
+
+#[tokio::test]
+async fn the_log_is_for_keys_with_admin_scope_and_shows_requests_by_their_id() {
+    let (api, connection) = Api::echo().await;
+    let path = format!("/secret-providers/{}/items", connection.id);
+    api.send("GET", &path, &[("cc-key", &api.key), ("x-request-id", "of-the-listing")], "").await.ok(200);
+    let ordinary = api.key.clone();
+    for query in ["", "?limit=nonsense"] {
+        audit(&api, &ordinary, query).await.error(403, "FORBIDDEN");
+    }
+    api.send("GET", "/audit", &[], "").await.error(401, "UNAUTHENTICATED");
+    api.send("POST", "/audit", &[("cc-key", &ordinary)], "").await.error(405, "METHOD_NOT_ALLOWED");
+
+    let admin = admin(&api).await;
+    audit(&api, &admin, "?operation=sudo").await.error(400, "VALIDATION_FAILED");
+    let page = audit(&api, &admin, "?operation=list_items").await.ok(200);
+    let listing = &page["records"][0];
+    assert_eq!((&listing["request_id"], &listing["outcome"]), (&"of-the-listing".into(), &"ok".into()));
+    assert_eq!((&listing["actor"]["type"], &listing["count"]), (&"api_key".into(), &3.into()));
+    assert_eq!(listing["connection"], connection.id.to_string());
+    let refused = audit(&api, &admin, "?outcome=forbidden&order=oldest").await.ok(200);
+    assert_eq!(refused["records"].as_array().unwrap().len(), 2);
+    assert_eq!(refused["records"][0]["request_id"], "of-the-reader");
+
+    // Page by page the same as at once.
+    let all = audit(&api, &admin, "?order=oldest&until=2100-01-01T00:00:00Z").await.ok(200);
+    let mut paged: Vec<Value> = Vec::new();
+    let mut query = "?order=oldest&limit=3".to_owned();
+    while paged.len() < all["records"].as_array().unwrap().len() {
+        let page = audit(&api, &admin, &query).await.ok(200);
+        paged.extend(page["records"].as_array().unwrap().iter().cloned());
+        query = format!("?order=oldest&limit=3&cursor={}", page["next"].as_str().unwrap());
+    }
+    assert_eq!(paged[..all["records"].as_array().unwrap().len()], all["records"].as_array().unwrap()[..]);
+    assert_without(
+        &audit(&api, &admin, "?limit=1000").await.text,
+        &[ECHO_TOKEN, &api.key, &admin, &api.encryption_key],
+    );
+}
+
+#[tokio::test]
+async fn another_workspace_is_not_in_the_log() {
+    let (api, _) = Api::echo().await;
+    let other = api.host.broker().create_workspace("Other", keyway::Scopes::ALL).await.unwrap();
+    let page = audit(&api, other.api_key.expose_secret(), "").await.ok(200);
+    let workspaces: Vec<_> =
+        page["records"].as_array().unwrap().iter().map(|record| record["workspace"].as_str().unwrap()).collect();
+    assert_eq!(workspaces, vec![other.workspace.id.to_string(); 2]);
+}
+
+#[tokio::test]
+async fn without_its_log_the_server_releases_nothing_says_so_and_goes_on_when_it_can() {
+    let (api, connection) = Api::echo().await;
+    let path = format!("/secret-providers/{}/items", connection.id);
+    let folder = api.folder.path().join("audit");
+    std::fs::rename(&folder, api.folder.path().join("moved")).unwrap();
+    std::fs::write(&folder, "in the way").unwrap();
+    for _ in 0..2 {
+        let refused = api.get(&path).await;
+        let message = refused.error(503, "AUDIT_UNAVAILABLE");
+        assert!(message.starts_with("the audit log cannot be written"), "{message}");
+        assert_eq!(refused.headers["retry-after"], "1");
+        assert!(!refused.text.contains("echo://"), "{}", refused.text);
+    }
+    std::fs::remove_file(&folder).unwrap();
+    std::fs::rename(api.folder.path().join("moved"), &folder).unwrap();
+    api.get(&path).await.ok(200);
+    assert!(api.host.broker().verify_audit().await.unwrap().is_good());
+}
+
+#[tokio::test]
+async fn the_command_line_is_audited_beside_a_server_that_runs() {
+    let (api, _) = Api::echo().await;
+    for name in ["one", "two"] {
+        api.folder.run(&["workspace", "create", name]).ok();
+    }
+    let verified = api.folder.run(&VERIFY).ok().json();
+    assert_eq!((&verified["good"], verified["heads"].as_array().unwrap().len()), (&true.into(), 2));
+    assert_eq!(verified["heads"][1]["number"], 4);
+}

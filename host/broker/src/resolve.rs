@@ -91,7 +91,7 @@ pub struct Timings {
 
 impl Broker {
     /// Resolves an entry. Of a bound one, user name and password come from the cache if its duration allows, else live; a
-    /// one-time code is always live. Needs [`Scope::Resolve`].
+    /// one-time code is always live. Needs [`Scope::Resolve`](crate::Scope::Resolve).
     ///
     /// The entry's own cache duration counts, else its connection's. Callers that miss the cache for the same item at
     /// the same time share one call to the provider; a caller that goes away takes nothing from the others. Because a

@@ -39,16 +39,20 @@ pub enum Scope {
     Admin,
     /// Resolve secret values.
     Resolve,
+    /// Rotate passwords: get new ones, and have them written to the items. Apart from [`Resolve`](Self::Resolve), so that
+    /// what only logs in cannot lock anybody out.
+    Rotate,
 }
 
 impl Scope {
-    const ALL: [Self; 3] = [Self::Api, Self::Admin, Self::Resolve];
+    const ALL: [Self; 4] = [Self::Api, Self::Admin, Self::Resolve, Self::Rotate];
 
     fn name(self) -> &'static str {
         match self {
             Self::Api => "api",
             Self::Admin => "admin",
             Self::Resolve => "resolve",
+            Self::Rotate => "rotate",
         }
     }
 }
@@ -75,7 +79,7 @@ impl Scopes {
     /// No scope.
     pub const NONE: Self = Self(0);
     /// Every scope.
-    pub const ALL: Self = Self(0b111);
+    pub const ALL: Self = Self(0b1111);
 
     /// Whether `scope` is in the set.
     pub fn contains(self, scope: Scope) -> bool {
@@ -362,7 +366,7 @@ mod tests {
         assert_eq!("resolve api".parse(), Ok(scopes));
         assert!(!scopes.contains(Scope::Admin));
         assert_eq!("api root".parse::<Scopes>(), Err(InvalidInput::Scope));
-        assert_eq!(Scopes::ALL.iter().count(), 3);
+        assert_eq!(Scopes::ALL, Scope::ALL.into_iter().collect());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! [`crate::resolve`].
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,6 +20,7 @@ use crate::id::{ConnectionId, WorkspaceId};
 use crate::keyring::Keyring;
 use crate::keys::KeyWrapper;
 use crate::record_cache::{MAX_AGE, RecordCache};
+use crate::rotation::{ItemState, WriteBacks, start_write_backs};
 use crate::storage::{ApiKeyRecord, ConnectionRecord, EntryRecord, EntrySelector, Storage};
 
 /// How many records of each kind are kept in memory; a few hundred bytes each.
@@ -53,6 +54,18 @@ struct Inner {
     entries: RecordCache<(WorkspaceId, EntrySelector), Arc<EntryRecord>>,
     recorder: Recorder,
     operator: String,
+    items: RecordCache<(WorkspaceId, Arc<str>), Arc<ItemState>>,
+    write_backs: OnceLock<WriteBacks>,
+}
+
+/// A broker that may be gone.
+pub(crate) struct WeakBroker(Weak<Inner>);
+
+impl WeakBroker {
+    /// The broker, if anybody else still has it.
+    pub(crate) fn upgrade(&self) -> Option<Broker> {
+        self.0.upgrade().map(Broker)
+    }
 }
 
 impl std::fmt::Debug for Broker {
@@ -74,6 +87,7 @@ impl Broker {
             cache: CacheOptions::default(),
             budgets: BudgetOptions::default(),
             operator: "operator".into(),
+            background_write_back: true,
             audit: NoAudit(()),
         }
     }
@@ -128,6 +142,17 @@ impl Broker {
         &self.0.operator
     }
 
+    pub(crate) fn item_states(&self) -> &RecordCache<(WorkspaceId, Arc<str>), Arc<ItemState>> {
+        &self.0.items
+    }
+
+    /// Ends what goes on in the background.
+    pub(crate) fn stop_write_backs(&self) {
+        if let Some(write_backs) = self.0.write_backs.get() {
+            write_backs.stop();
+        }
+    }
+
     /// The time for a record: in the milliseconds in which it is stored, so that a record is the same before and after.
     pub(crate) fn timestamp(&self) -> Timestamp {
         let now = self.0.clock.now().timestamp();
@@ -145,6 +170,7 @@ pub struct BrokerBuilder<A = Audit> {
     cache: CacheOptions,
     budgets: BudgetOptions,
     operator: String,
+    background_write_back: bool,
     audit: A,
 }
 
@@ -172,6 +198,7 @@ impl BrokerBuilder<NoAudit> {
             cache: self.cache,
             budgets: self.budgets,
             operator: self.operator,
+            background_write_back: self.background_write_back,
             audit: audit.into(),
         }
     }
@@ -220,6 +247,15 @@ impl<A> BrokerBuilder<A> {
         self.operator = name.into();
         self
     }
+
+    /// Whether the broker writes passwords back by itself when a [rotation](crate::Rotation)'s write-back is due, beginning
+    /// with what an earlier process has left undone; it does by default. `false` is for a process that does one thing
+    /// and ends, beside one that runs, and for tests.
+    #[must_use]
+    pub fn background_write_back(mut self, enabled: bool) -> Self {
+        self.background_write_back = enabled;
+        self
+    }
 }
 
 impl BrokerBuilder {
@@ -242,8 +278,8 @@ impl BrokerBuilder {
             }
         };
         let opened = Cache::builder().max_capacity(OPEN_CONNECTIONS).time_to_idle(OPEN_WHEN_IDLE).build();
-        let recorder_clock = self.clock.clone();
-        Ok(Broker(Arc::new(Inner {
+        let recorder = Recorder::new(sink, self.clock.clone());
+        let inner = Arc::new(Inner {
             runtime: self.runtime,
             providers: self.providers,
             storage: self.storage,
@@ -255,9 +291,15 @@ impl BrokerBuilder {
             api_keys: RecordCache::new(RECORDS, Some(MAX_AGE)),
             connections: RecordCache::new(RECORDS, Some(MAX_AGE)),
             entries: RecordCache::new(RECORDS, Some(MAX_AGE)),
-            recorder: Recorder::new(sink, recorder_clock),
+            recorder,
             operator: self.operator,
-        })))
+            items: RecordCache::new(RECORDS, Some(MAX_AGE)),
+            write_backs: OnceLock::new(),
+        });
+        if self.background_write_back {
+            inner.write_backs.get_or_init(|| start_write_backs(WeakBroker(Arc::downgrade(&inner))));
+        }
+        Ok(Broker(inner))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::connection::DependentEntries;
 use crate::entry::TfaMethod;
 use crate::envelope::EnvelopeError;
 use crate::keys::KeyError;
+use crate::rotation::RotationState;
 use crate::storage::StorageError;
 
 /// Why the broker could not do what it was asked for.
@@ -56,6 +57,19 @@ pub enum BrokerError {
     /// There is no code of the entry's second factor to be had.
     #[error(transparent)]
     NoTfaCode(#[from] NoTfaCode),
+    /// The item has a rotation that is not over.
+    #[error(
+        "a password rotation of this item is open; commit, retry or abandon it first (the list of rotations shows it)"
+    )]
+    RotationOpen,
+    /// The rotation is in a state that does not allow this.
+    #[error("the password rotation is {state}: {hint}")]
+    RotationState {
+        /// Its state.
+        state: RotationState,
+        /// What to do.
+        hint: &'static str,
+    },
     /// No component of this provider type is installed.
     #[error("no provider of type `{provider_type}` is installed ({}). Put its component into the provider folder", installed_list(.installed))]
     ProviderNotInstalled {
@@ -153,6 +167,8 @@ pub enum Thing {
     Connection,
     /// A vault entry.
     Entry,
+    /// A password rotation.
+    Rotation,
 }
 
 impl fmt::Display for Thing {
@@ -162,6 +178,7 @@ impl fmt::Display for Thing {
             Self::ApiKey => "API key",
             Self::Connection => "secret provider connection",
             Self::Entry => "vault entry",
+            Self::Rotation => "password rotation",
         })
     }
 }
@@ -349,8 +366,30 @@ pub enum InvalidInput {
     #[error("tfa_method must be AUTHENTICATOR, EMAIL, SMS or MAGIC_LINK")]
     TfaMethod,
     /// Not a known scope.
-    #[error("a scope must be api, admin or resolve")]
+    #[error("a scope must be api, admin, resolve or rotate")]
     Scope,
+    /// Not a state of a rotation.
+    #[error("a state must be skipped, prepared, committing, write_back_failed, conflicted, done or abandoned")]
+    RotationState,
+    /// Too short or too long for a generated password.
+    #[error("the length of a generated password must be between {least} and {most}")]
+    PasswordLength {
+        /// At least so many characters.
+        least: usize,
+        /// At most so many characters.
+        most: usize,
+    },
+    /// Not punctuation.
+    #[error("the symbols of a generated password must be punctuation characters of ASCII")]
+    PasswordSymbols,
+    /// Too few characters to choose from.
+    #[error(
+        "a generated password needs more kinds of characters to choose from; allow lower case, upper case or digits"
+    )]
+    PasswordAlphabet,
+    /// The new password is the old one.
+    #[error("the new password is the same as the current one; give another, or none to have one generated")]
+    SamePassword,
 }
 
 fn installed_list(installed: &[String]) -> String {

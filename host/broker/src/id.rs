@@ -59,4 +59,6 @@ identifiers! {
     ConnectionId
     /// Identifies a vault entry.
     EntryId
+    /// Identifies a password rotation.
+    RotationId
 }

@@ -89,6 +89,9 @@
 //!   cache. Concurrent misses for one item make one call.
 //! * **Secret managers are asked within [budgets](Budget).** Requests are counted before they are made, over restarts, and
 //!   refused before a limit is reached; a secret manager that fails, or asks to wait, is given a rest ([`NotCalled`]).
+//! * **A site's password and the vault's never part silently.** A [rotation](Broker::begin_rotation) is a journal: the new
+//!   password is stored before the site gets it, and written back until the vault has it, over restarts; see
+//!   [`RotationState`].
 //! * **Every operation takes an [`Access`]** and sees its workspace only; what is another's is answered like what does
 //!   not exist.
 //! * **Nothing is released that is not in the audit log,** which is chained by MACs and says who had what, and never a value;
@@ -121,6 +124,7 @@ mod keys;
 mod private_file;
 mod record_cache;
 mod resolve;
+mod rotation;
 pub mod storage;
 mod text;
 mod totp;
@@ -149,10 +153,14 @@ pub use entry::{
 };
 pub use envelope::EnvelopeError;
 pub use error::{BrokerError, InvalidInput, ListLimit, NoTfaCode, Thing};
-pub use id::{ApiKeyId, ConnectionId, EntryId, WorkspaceId};
+pub use id::{ApiKeyId, ConnectionId, EntryId, RotationId, WorkspaceId};
 pub use keyring::check_master_key;
 pub use keys::{KeyError, KeyId, KeyWrapper, MasterKey};
 pub use keyway_runtime;
 pub use resolve::{Resolution, ResolveRequest, Timings};
+pub use rotation::{
+    BeginRotation, BegunRotation, NewPassword, PasswordPolicy, ROTATIONS_PER_PAGE, Rotation, RotationFilter,
+    RotationPage, RotationState,
+};
 pub use storage::{EntrySelector, PauseReason, SqliteStorage, Storage, StorageError};
 pub use workspace::{CreatedApiKey, CreatedWorkspace, Workspace};

@@ -15,6 +15,7 @@ use crate::cache::{Credentials, FetchError, Fetched, ItemKey, Lookup, OneTimeCod
 use crate::cache_ttl::CacheTtl;
 use crate::entry::binding_of;
 use crate::error::{BrokerError, InvalidInput};
+use crate::id::RotationId;
 use crate::storage::{EntryRecord, EntrySelector};
 
 /// The longest revision that a provider may answer with, by its contract.
@@ -75,6 +76,9 @@ pub struct Resolution {
     /// Whether this is still the revision that the request rejected: nobody has changed the item since, as far as the
     /// provider was asked. Asking again will not help.
     pub rejected_is_current: bool,
+    /// The rotation whose new password this is, if the site has it already and the item has not. User name, code and
+    /// revision are the item's in any case.
+    pub rotation: Option<RotationId>,
     /// How long it took.
     pub timings: Timings,
 }
@@ -148,10 +152,12 @@ impl Broker {
         };
         // A provider that has no codes need not be asked for one.
         let codes = opened.description().capabilities.one_time_codes;
+        let item = self.item_state(workspace, &reference).await?;
         let lookup = Lookup {
             item: ItemKey { connection: connection.id, reference: reference.clone() },
             keys: self.keyring().get(workspace).await?,
-            generation: connection.cache_generation,
+            // Both only grow, so their sum is another one after each change of either.
+            generation: connection.cache_generation.saturating_add(item.generation),
             ttl: ttl.duration(),
             fields: Fields { one_time_code: fields.one_time_code && codes, ..fields },
             rejected: rejected.clone(),
@@ -175,11 +181,14 @@ impl Broker {
             FetchError::Call(failure) => BrokerError::from(failure),
             FetchError::Lost => BrokerError::Host("the provider's call ended without a result".into()),
         })?;
+        let ahead = if fields.password { self.password_ahead(&item).await? } else { None };
+        let (rotation, password) = ahead.unzip();
         let timings = Timings { total: started.elapsed(), provider: found.provider_time };
         debug!(entry = %entry.id, source = ?found.source, total = ?timings.total, provider = ?timings.provider, "resolved");
         let resolution = Resolution {
             username: found.credentials.username.filter(|_| fields.username),
-            password: found.credentials.password.filter(|_| fields.password),
+            password: password.or(found.credentials.password).filter(|_| fields.password),
+            rotation,
             source: found.source,
             one_time_code: found.one_time_code.filter(|_| fields.one_time_code),
             code_revision: found.code_revision,

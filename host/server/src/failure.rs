@@ -79,7 +79,11 @@ impl Kind {
             BrokerError::Unauthenticated => Self::Unauthenticated,
             BrokerError::Forbidden { .. } => Self::Forbidden,
             BrokerError::NotFound(_) => Self::NotFound,
-            BrokerError::EntryExists | BrokerError::Changed(_) | BrokerError::ConnectionInUse(_) => Self::Conflict,
+            BrokerError::EntryExists
+            | BrokerError::Changed(_)
+            | BrokerError::ConnectionInUse(_)
+            | BrokerError::RotationOpen
+            | BrokerError::RotationState { .. } => Self::Conflict,
             BrokerError::ProviderNotInstalled { .. } => Self::NotInstalled,
             BrokerError::NotCalled(not_called) => Self::of_not_called(not_called),
             BrokerError::Audit(_) => Self::AuditUnavailable,

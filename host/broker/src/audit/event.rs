@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use jiff::Timestamp;
 use keyway_runtime::Fields;
@@ -18,7 +18,7 @@ use super::sink::AuditError;
 use crate::api_key::{Access, Actor};
 use crate::cache::Source;
 use crate::entry::Binding;
-use crate::id::{ApiKeyId, ConnectionId, EntryId, WorkspaceId};
+use crate::id::{ApiKeyId, ConnectionId, EntryId, RotationId, WorkspaceId};
 use crate::resolve::Resolution;
 use crate::storage::EntrySelector;
 
@@ -107,6 +107,8 @@ pub enum AuditSource {
     Cached,
     /// From the vault entry itself.
     Entry,
+    /// From a password rotation, its new password.
+    Rotation,
 }
 
 impl fmt::Display for AuditSource {
@@ -115,6 +117,7 @@ impl fmt::Display for AuditSource {
             Self::Live => "live",
             Self::Cached => "cached",
             Self::Entry => "entry",
+            Self::Rotation => "rotation",
         })
     }
 }
@@ -139,6 +142,9 @@ pub struct Subject {
     /// The connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection: Option<ConnectionId>,
+    /// The password rotation; of a resolve, the one whose new password was released.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationId>,
     /// The API key that was created or revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key: Option<ApiKeyId>,
@@ -171,8 +177,22 @@ impl Subject {
             one_time_code: resolution.one_time_code.is_some(),
         });
         self.source = Some(source);
+        self.rotation = resolution.rotation;
+    }
+
+    /// The new password of a rotation is about to be given out.
+    pub(crate) fn released_new_password(&mut self) {
+        self.fields = field_names(PASSWORD);
+        self.source = Some(AuditSource::Rotation);
+    }
+
+    /// A password was written to the item, or to the entry itself.
+    pub(crate) fn wrote_password(&mut self) {
+        self.fields = field_names(PASSWORD);
     }
 }
+
+const PASSWORD: Fields = Fields { username: false, password: true, one_time_code: false };
 
 /// The names of fields.
 pub(crate) fn field_names(fields: Fields) -> Vec<Cow<'static, str>> {
@@ -182,7 +202,10 @@ pub(crate) fn field_names(fields: Fields) -> Vec<Cow<'static, str>> {
 
 /// What an operation is about, for the operation to fill in while it runs.
 #[derive(Debug, Default)]
-pub(crate) struct Trail(Mutex<Subject>);
+pub(crate) struct Trail {
+    subject: Mutex<Subject>,
+    fell_short: OnceLock<Outcome>,
+}
 
 impl Trail {
     /// Nothing is known yet.
@@ -192,7 +215,7 @@ impl Trail {
 
     /// About a vault entry.
     pub(crate) fn entry(id: EntryId) -> Self {
-        Self(Mutex::new(Subject { entry: Some(id), ..Subject::default() }))
+        Self::about(Subject { entry: Some(id), ..Subject::default() })
     }
 
     /// About a vault entry that is looked for. Of one that is looked for by user and domain nothing is known before it is
@@ -206,21 +229,41 @@ impl Trail {
 
     /// About a connection.
     pub(crate) fn connection(id: ConnectionId) -> Self {
-        Self(Mutex::new(Subject { connection: Some(id), ..Subject::default() }))
+        Self::about(Subject { connection: Some(id), ..Subject::default() })
     }
 
     /// About an API key.
     pub(crate) fn api_key(id: ApiKeyId) -> Self {
-        Self(Mutex::new(Subject { api_key: Some(id), ..Subject::default() }))
+        Self::about(Subject { api_key: Some(id), ..Subject::default() })
+    }
+
+    /// About a password rotation.
+    pub(crate) fn rotation(id: RotationId) -> Self {
+        Self::about(Subject { rotation: Some(id), ..Subject::default() })
+    }
+
+    fn about(subject: Subject) -> Self {
+        Self { subject: Mutex::new(subject), fell_short: OnceLock::new() }
     }
 
     /// Fills in what has become known.
     pub(crate) fn note(&self, fill_in: impl FnOnce(&mut Subject)) {
-        fill_in(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        fill_in(&mut self.subject.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     pub(crate) fn subject(&self) -> Subject {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.subject.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The operation has a result for its caller, and has not done what it was for: the code to record in place of `ok`.
+    pub(crate) fn fell_short(&self, code: &'static str) {
+        // Of several reasons the first counts.
+        let _ = self.fell_short.set(Outcome::error(code));
+    }
+
+    /// The outcome of an operation that returned a result.
+    pub(crate) fn outcome(&self) -> Outcome {
+        self.fell_short.get().cloned().unwrap_or(Outcome::OK)
     }
 }
 

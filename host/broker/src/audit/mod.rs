@@ -151,8 +151,10 @@ impl Broker {
         Ok(self.recorder().sink().verify().await?)
     }
 
-    /// Makes the audit log as safe as it can be. Call it before the process ends, and before the database is closed.
+    /// Stops what goes on in the background, and makes the audit log as safe as it can be. Call it before the process ends,
+    /// and before the database is closed.
     pub async fn close(&self) {
+        self.stop_write_backs();
         self.recorder().sink().close().await;
     }
 }

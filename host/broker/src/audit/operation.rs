@@ -65,10 +65,12 @@ operations! {
     TfaCode = "tfa_code", Release, Api;
     /// The key that a workspace's clients encrypt under was given out.
     EncryptionKey = "encryption_key", Release, Admin;
+    /// The new password of a rotation that is not over was given out.
+    RevealRotation = "reveal_rotation", Release, Admin;
     /// Whoever came had no valid API key. Only refusals are recorded.
     Authenticate = "authenticate", Read, Api;
     /// An API key lacks a scope, and was refused before its request was looked at. Only refusals are recorded.
-    Authorize = "authorize", Read, Api or Admin or Resolve;
+    Authorize = "authorize", Read, Api or Admin or Resolve or Rotate;
 
     /// The items that a connection can see.
     ListItems = "list_items", Listing, Api;
@@ -98,6 +100,16 @@ operations! {
     DeleteEntry = "delete_entry", Change, Api;
     /// A vault entry's cookies and browser storage were cleared.
     ClearBrowserState = "clear_browser_state", Change, Api;
+    /// A password rotation was begun, or skipped; unless it was skipped, its new password was given out.
+    BeginRotation = "begin_rotation", Change, Rotate;
+    /// The site has a rotation's password, and it was to be written to the item.
+    CommitRotation = "commit_rotation", Change, Rotate;
+    /// A rotation's password was to be written at once.
+    RetryRotation = "retry_rotation", Change, Rotate;
+    /// A password rotation was given up, its password erased.
+    AbandonRotation = "abandon_rotation", Change, Rotate;
+    /// A committed rotation's password was to be written by the broker itself, because it could not be before.
+    WriteBack = "write_back", Change, Rotate;
 
     /// A workspace's API keys, without the keys.
     ListApiKeys = "list_api_keys", Read, Admin;
@@ -111,6 +123,10 @@ operations! {
     GetEntry = "get_entry", Read, Api;
     /// A workspace's vault entries, likewise.
     ListEntries = "list_entries", Read, Api;
+    /// A password rotation, without its password.
+    Rotation = "rotation", Read, Rotate;
+    /// A workspace's password rotations, likewise.
+    ListRotations = "list_rotations", Read, Rotate;
 
     /// This log was continued after an end without order: an unfinished record, which nobody was told was written, was cut off.
     AuditRecovered = "audit_recovered", Change, Admin;

@@ -23,7 +23,11 @@ fn code(error: &BrokerError) -> &'static str {
         BrokerError::Unauthenticated => "UNAUTHENTICATED",
         BrokerError::Forbidden { .. } => "FORBIDDEN",
         BrokerError::NotFound(_) => "NOT_FOUND",
-        BrokerError::EntryExists | BrokerError::Changed(_) | BrokerError::ConnectionInUse(_) => "CONFLICT",
+        BrokerError::EntryExists
+        | BrokerError::Changed(_)
+        | BrokerError::ConnectionInUse(_)
+        | BrokerError::RotationOpen
+        | BrokerError::RotationState { .. } => "CONFLICT",
         BrokerError::ProviderNotInstalled { .. } => "PROVIDER_NOT_INSTALLED",
         BrokerError::NotCalled(NotCalled::BudgetSpent { .. } | NotCalled::RateLimited { .. }) => "RATE_LIMITED",
         BrokerError::NotCalled(NotCalled::Refused { .. }) => "PROVIDER_REFUSED",

@@ -115,6 +115,13 @@ impl Recorder {
     }
 }
 
+/// Who does something, where, and for which request.
+struct Who {
+    workspace: WorkspaceId,
+    actor: AuditActor,
+    request_id: Option<String>,
+}
+
 /// The one attempt at a time that is made with a sink that hangs.
 struct Probe<'a>(&'a AtomicBool);
 
@@ -147,28 +154,48 @@ impl Broker {
         trail: &Trail,
         body: impl Future<Output = Result<T, BrokerError>>,
     ) -> Result<T, BrokerError> {
-        let event = |outcome: Outcome, begun: Option<Receipt>| AuditEvent {
-            at: self.timestamp(),
-            workspace: Some(access.workspace()),
+        let who = Who {
+            workspace: access.workspace(),
             actor: AuditActor::of(access),
-            operation,
-            outcome,
-            begun: begun.map(|receipt| receipt.number),
-            subject: trail.subject(),
-            unrecorded: None,
             request_id: access.request_id().map(str::to_owned),
         };
         if let Err(refused) = access.require_one(operation.scopes()) {
-            self.recorder().append(&event(Outcome::from(&refused), None), Durability::Written).await?;
+            let event = self.event(&who, operation, Outcome::from(&refused), None, trail);
+            self.recorder().append(&event, Durability::Written).await?;
             return Err(refused);
         }
+        self.recorded(&who, operation, trail, body).await
+    }
+
+    /// The same for what the broker does by itself, which needs nobody's scope.
+    pub(crate) async fn audited_of_its_own<T>(
+        &self,
+        workspace: WorkspaceId,
+        operation: Operation,
+        trail: &Trail,
+        body: impl Future<Output = Result<T, BrokerError>>,
+    ) -> Result<T, BrokerError> {
+        let who = Who { workspace, actor: AuditActor::System, request_id: None };
+        self.recorded(&who, operation, trail, body).await
+    }
+
+    async fn recorded<T>(
+        &self,
+        who: &Who,
+        operation: Operation,
+        trail: &Trail,
+        body: impl Future<Output = Result<T, BrokerError>>,
+    ) -> Result<T, BrokerError> {
         let begun = match operation.kind() {
-            Kind::Change => Some(self.recorder().append(&event(Outcome::BEGUN, None), Durability::Synced).await?),
+            Kind::Change => {
+                let event = self.event(who, operation, Outcome::BEGUN, None, trail);
+                Some(self.recorder().append(&event, Durability::Synced).await?)
+            }
             Kind::Release | Kind::Listing | Kind::Read => None,
         };
         let result = body.await;
         let outcome = match &result {
-            Ok(_) => Outcome::OK,
+            Ok(_) => trail.outcome(),
             Err(error) => Outcome::from(error),
         };
         let is_recorded = match operation.kind() {
@@ -176,9 +203,31 @@ impl Broker {
             Kind::Release | Kind::Listing | Kind::Change => true,
         };
         if is_recorded {
-            self.recorder().append(&event(outcome, begun), Durability::Written).await?;
+            let event = self.event(who, operation, outcome, begun, trail);
+            self.recorder().append(&event, Durability::Written).await?;
         }
         result
+    }
+
+    fn event(
+        &self,
+        who: &Who,
+        operation: Operation,
+        outcome: Outcome,
+        begun: Option<Receipt>,
+        trail: &Trail,
+    ) -> AuditEvent {
+        AuditEvent {
+            at: self.timestamp(),
+            workspace: Some(who.workspace),
+            actor: who.actor.clone(),
+            operation,
+            outcome,
+            begun: begun.map(|receipt| receipt.number),
+            subject: trail.subject(),
+            unrecorded: None,
+            request_id: who.request_id.clone(),
+        }
     }
 
     /// Refuses unless `scope` is granted, and records a refusal: for a server that wants to refuse before it looks at a

@@ -62,7 +62,6 @@ pub(crate) enum ProviderOperation {
     ListItems,
     Resolve,
     Write,
-    #[expect(dead_code, reason = "for password rotation")]
     CheckWriteAccess,
 }
 

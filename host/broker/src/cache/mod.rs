@@ -10,7 +10,7 @@
 //! * One-time codes are never in it. What it takes are [`Credentials`], which cannot hold one.
 //! * Concurrent misses for one item make one call ([`crate::flight`]).
 //! * Whoever asks after the cache was cleared gets nothing that was fetched before: the connection's generation is part
-//!   of what a value, and a running fetch, is found by.
+//!   of what a value, and a running fetch, is found by. So is the item's, which grows when a rotation has written it.
 //! * Whoever asks after a revision was rejected ("this password did not work") gets nothing that was fetched before
 //!   ([`rejections`]).
 //! * A failure never removes or replaces a value. A missing item is remembered for a few seconds, beside the value that
@@ -113,7 +113,7 @@ pub enum Source {
 pub(crate) struct Lookup {
     pub(crate) item: ItemKey,
     pub(crate) keys: Arc<WorkspaceKeys>,
-    /// The connection's cache generation.
+    /// The connection's cache generation and the item's, added up.
     pub(crate) generation: u64,
     /// The reader's cache duration.
     pub(crate) ttl: Duration,
@@ -330,6 +330,20 @@ impl SecretCache {
     /// Whether a connection was deleted.
     pub(crate) fn is_closed(&self, connection: ConnectionId) -> bool {
         self.closed.contains_key(&connection)
+    }
+
+    /// Wipes what is held for an item over any connection. That it is not used again is the generation's doing.
+    pub(crate) fn drop_reference(&self, reference: &str) {
+        for (key, _) in &self.values {
+            if *key.reference == *reference {
+                self.values.invalidate(&*key);
+            }
+        }
+        for (key, _) in &self.missing {
+            if *key.reference == *reference {
+                self.missing.invalidate(&*key);
+            }
+        }
     }
 
     /// The cached credentials, if the reader may use them.

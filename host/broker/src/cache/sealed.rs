@@ -27,7 +27,7 @@ pub(super) struct SealedCredentials {
     pub(super) revision: String,
     /// Before the provider was asked.
     pub(super) fetched_at: Moment,
-    /// The connection's cache generation at that time.
+    /// The generation of connection and item at that time.
     pub(super) generation: u64,
     /// For how long to keep it.
     pub(super) keep: Duration,

@@ -9,7 +9,7 @@ use crate::audit::{Operation, Trail};
 use crate::broker::Broker;
 use crate::cache::ItemKey;
 use crate::error::{BrokerError, InvalidInput, Thing};
-use crate::id::{EntryId, WorkspaceId};
+use crate::id::{ConnectionId, EntryId, WorkspaceId};
 use crate::storage::{Constraint, EntryRecord, EntrySelector, StorageError};
 
 /// How many entries a page of [`Broker::list_entries`] has at most. An entry has up to 2 MiB of attributes.
@@ -103,7 +103,8 @@ impl Broker {
     ///
     /// # Errors
     /// As [`create_entry`](Self::create_entry); [`BrokerError::NotFound`]; [`BrokerError::Changed`] when so many others
-    /// change it at the same time that this change never got its turn.
+    /// change it at the same time that this change never got its turn; [`BrokerError::RotationOpen`] when it would be
+    /// bound to something else while its password is being rotated.
     pub async fn update_entry(
         &self,
         access: &Access,
@@ -132,6 +133,10 @@ impl Broker {
             let mut entry = self.open_entry(before).await?;
             changes.clone().apply(&mut entry, keys.client(), self.timestamp())?;
             let rebound = entry.binding() != old_binding.as_ref();
+            // At the cost of a read; what counts is the condition of the update.
+            if rebound && item_of(entry.binding()) != item_of(old_binding.as_ref()) {
+                self.require_no_open_rotation(access.workspace(), entry.id).await?;
+            }
             if let Some(binding) = entry.binding().filter(|_| rebound) {
                 self.check_binding(access, binding).await?;
             }
@@ -158,11 +163,15 @@ impl Broker {
     /// [`Scope::Api`](crate::Scope::Api).
     ///
     /// # Errors
-    /// [`BrokerError::NotFound`].
+    /// [`BrokerError::NotFound`]; [`BrokerError::RotationOpen`] while its password is being rotated.
     pub async fn delete_entry(&self, access: &Access, entry: &EntrySelector) -> Result<(), BrokerError> {
         let trail = Trail::selected(entry);
         let delete = async {
-            let deleted = self.storage().delete_entry(access.workspace(), entry).await?;
+            let deleted =
+                self.storage().delete_entry(access.workspace(), entry).await.map_err(|error| match error {
+                    StorageError::Conflict(Constraint::Reference) => BrokerError::RotationOpen,
+                    error => error.into(),
+                })?;
             let deleted = deleted.ok_or(BrokerError::NotFound(Thing::Entry))?;
             trail.note(|subject| subject.entry = Some(deleted.id));
             self.forget_entry(&deleted);
@@ -204,7 +213,7 @@ impl Broker {
     }
 
     /// The next reader asks the database.
-    fn forget_entry(&self, record: &EntryRecord) {
+    pub(crate) fn forget_entry(&self, record: &EntryRecord) {
         for selector in [EntrySelector::Id(record.id), pair_of(record)] {
             self.entry_records().forget(&(record.workspace_id, selector));
         }
@@ -229,6 +238,11 @@ impl Broker {
         }
         Ok(())
     }
+}
+
+/// What an entry is bound to, whatever its cache duration is.
+fn item_of(binding: Option<&Binding>) -> Option<(ConnectionId, &str)> {
+    binding.map(|binding| (binding.connection_id, binding.reference.as_str()))
 }
 
 fn pair_of(record: &EntryRecord) -> EntrySelector {

@@ -11,6 +11,7 @@ use crate::cache::{OneTimeCode, Source};
 use crate::client_key::ClientKey;
 use crate::error::BrokerError;
 use crate::resolve::{Resolution, Timings};
+use crate::rotation::item_key;
 use crate::storage::EntryRecord;
 use crate::totp::Totp;
 
@@ -30,10 +31,18 @@ impl Broker {
             _ => Ok(None),
         };
         let revision = entry.version.to_string();
+        let ahead = match fields.password {
+            true => {
+                self.password_ahead(&*self.item_state(entry.workspace_id, &item_key(None, entry.id)).await?).await?
+            }
+            false => None,
+        };
+        let (rotation, password) = ahead.unzip();
         let secret = value("tfa_secret", fields.one_time_code, own.tfa_secret.as_deref())?;
         Ok(Resolution {
             username: value("user_name", fields.username, own.user_name.as_deref())?,
-            password: value("password", fields.password, own.password.as_deref())?,
+            password: password.or(value("password", fields.password, own.password.as_deref())?),
+            rotation,
             source: Source::Live,
             // A secret that makes no code must not stand in the way of the login, as on an item.
             one_time_code: secret.and_then(|secret| self.code_of(&secret)),

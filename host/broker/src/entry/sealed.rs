@@ -13,7 +13,7 @@ const ATTRIBUTES: &str = "sealed_attributes";
 
 impl Broker {
     /// The entry as the row's version `version`.
-    pub(super) async fn seal_entry(&self, entry: &VaultEntry, version: u64) -> Result<EntryRecord, BrokerError> {
+    pub(crate) async fn seal_entry(&self, entry: &VaultEntry, version: u64) -> Result<EntryRecord, BrokerError> {
         let binding = entry.binding();
         let mut record = EntryRecord {
             id: entry.id,
@@ -47,7 +47,7 @@ impl Broker {
     }
 
     /// The entry that is in a row.
-    pub(super) async fn open_entry(&self, record: EntryRecord) -> Result<VaultEntry, BrokerError> {
+    pub(crate) async fn open_entry(&self, record: EntryRecord) -> Result<VaultEntry, BrokerError> {
         let credentials = match binding_of(&record) {
             Some(binding) => CredentialSource::Bound(binding),
             None => CredentialSource::Own(self.open_credentials(&record).await?),
@@ -77,7 +77,7 @@ impl Broker {
     }
 
     /// The credentials of an entry that is not bound, as clients encrypted them.
-    pub(super) async fn open_credentials(&self, record: &EntryRecord) -> Result<Credentials, BrokerError> {
+    pub(crate) async fn open_credentials(&self, record: &EntryRecord) -> Result<Credentials, BrokerError> {
         let Some(sealed) = &record.sealed_credentials else { return Ok(Credentials::default()) };
         let row = record.id.as_uuid();
         let place = place(record, row.as_bytes(), CREDENTIALS);

@@ -23,7 +23,8 @@ pub use sqlite::SqliteStorage;
 use crate::api_key::Scopes;
 use crate::connection::DependentEntries;
 use crate::entry::TfaMethod;
-use crate::id::{ApiKeyId, ConnectionId, EntryId, WorkspaceId};
+use crate::id::{ApiKeyId, ConnectionId, EntryId, RotationId, WorkspaceId};
+use crate::rotation::{RotationFilter, RotationState};
 
 /// Why the database could not do what it was asked for. The messages are for operators.
 #[derive(Debug, Error)]
@@ -208,6 +209,43 @@ pub struct AuditAnchorRecord {
     pub at: Timestamp,
 }
 
+/// A password rotation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RotationRecord {
+    /// Its id.
+    pub id: RotationId,
+    /// Its workspace.
+    pub workspace_id: WorkspaceId,
+    /// The entry whose password it is. It need not exist any more when the rotation is over.
+    pub entry_id: EntryId,
+    /// The connection through which the item is written. Present if and only if `secret_ref` is.
+    pub connection_id: Option<ConnectionId>,
+    /// The item that is written; `None` for an entry that is not bound.
+    pub secret_ref: Option<String>,
+    /// How far it is.
+    pub state: RotationState,
+    /// Why it was skipped, failed or has to be tried again, for programs.
+    pub reason: Option<String>,
+    /// The same for a person.
+    pub message: Option<String>,
+    /// Envelope with the new password. Present if and only if the rotation is open.
+    pub sealed_password: Option<Vec<u8>>,
+    /// The revision at which the item may be written.
+    pub expected_revision: Option<String>,
+    /// How often writing was begun.
+    pub attempts: u32,
+    /// Until when the attempt that is under way may take.
+    pub attempt_until: Option<Timestamp>,
+    /// When the next attempt is due. Present if and only if the rotation is committing.
+    pub next_attempt_at: Option<Timestamp>,
+    /// The row's version, part of what the password is bound to.
+    pub version: u64,
+    /// When it was begun.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
 /// Which vault entry of a workspace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum EntrySelector {
@@ -328,11 +366,13 @@ pub trait Storage: Send + Sync + 'static {
     /// when its connection is not one of its workspace.
     async fn insert_entry(&self, entry: &EntryRecord) -> Result<(), StorageError>;
 
-    /// Replaces a vault entry whose version is `expected`. Returns whether it did. `created_at` stays.
+    /// Replaces a vault entry whose version is `expected`. Returns whether it did: not either if it would be bound to
+    /// something else while a rotation of it is open. `created_at` stays.
     /// [`Constraint::Unique`] and [`Constraint::Reference`] as [`insert_entry`](Self::insert_entry).
     async fn update_entry(&self, entry: &EntryRecord, expected: u64) -> Result<bool, StorageError>;
 
-    /// Deletes a vault entry, and returns what it was; `None` when there is none.
+    /// Deletes a vault entry, and returns what it was; `None` when there is none. [`Constraint::Reference`] while a
+    /// rotation of it is open.
     async fn delete_entry(
         &self,
         workspace: WorkspaceId,
@@ -383,6 +423,61 @@ pub trait Storage: Send + Sync + 'static {
 
     /// Adds an anchor, or replaces that of its series if it has a lower number. One with a higher number stays.
     async fn put_audit_anchor(&self, anchor: &AuditAnchorRecord) -> Result<(), StorageError>;
+
+    /// Adds a rotation, if its entry is at the version `entry_version`. Returns whether it did. [`Constraint::Unique`]
+    /// when it is open and another one of the same item (or of the same entry, if that is not bound) is, too.
+    async fn insert_rotation(&self, rotation: &RotationRecord, entry_version: u64) -> Result<bool, StorageError>;
+
+    /// Replaces a rotation whose version is `expected`. Returns whether it did. What it is a rotation of stays, and so
+    /// does `created_at`. When it is done and has an item, 1 is added to the item's generation.
+    async fn update_rotation(&self, rotation: &RotationRecord, expected: u64) -> Result<bool, StorageError>;
+
+    /// Replaces a rotation whose version is `expected` and a vault entry whose version is `entry_expected`: both or
+    /// none. Returns whether it did.
+    async fn finish_own_rotation(
+        &self,
+        rotation: &RotationRecord,
+        expected: u64,
+        entry: &EntryRecord,
+        entry_expected: u64,
+    ) -> Result<bool, StorageError>;
+
+    /// A rotation.
+    async fn rotation(&self, workspace: WorkspaceId, id: RotationId) -> Result<Option<RotationRecord>, StorageError>;
+
+    /// A workspace's rotations that pass the filter, in the order of their beginning, at most `limit` of those after
+    /// `after`.
+    async fn rotations(
+        &self,
+        workspace: WorkspaceId,
+        filter: &RotationFilter,
+        after: Option<RotationId>,
+        limit: u32,
+    ) -> Result<Vec<RotationRecord>, StorageError>;
+
+    /// The open rotation of an item (its reference), or of an entry that is not bound (`entry:` and its id).
+    async fn open_rotation_of_item(
+        &self,
+        workspace: WorkspaceId,
+        item: &str,
+    ) -> Result<Option<RotationRecord>, StorageError>;
+
+    /// The rotations of all workspaces whose next attempt is due, or further away than `too_late`; the longest due
+    /// first, at most `limit`.
+    async fn due_rotations(
+        &self,
+        now: Timestamp,
+        too_late: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<RotationRecord>, StorageError>;
+
+    /// How many rotations of an item are done, and the open one whose password the site has and the item has not
+    /// ([`RotationState::Committing`] or [`RotationState::WriteBackFailed`]), both as of the same moment.
+    async fn item_state(
+        &self,
+        workspace: WorkspaceId,
+        item: &str,
+    ) -> Result<(u64, Option<RotationRecord>), StorageError>;
 }
 
 #[cfg(test)]

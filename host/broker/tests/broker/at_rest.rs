@@ -12,7 +12,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use crate::support::{MASTER_KEY, World, id_bytes, text};
 
 /// Every file of the database: the file itself, its write-ahead log and its index.
-fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     std::fs::read_dir(folder)
         .unwrap()
         .map(|file| file.unwrap().path())
@@ -20,12 +20,12 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-fn contains(data: &[u8], part: &[u8]) -> bool {
+pub(crate) fn contains(data: &[u8], part: &[u8]) -> bool {
     data.windows(part.len()).any(|window| window == part)
 }
 
 /// How a secret could be written down: as it is, and in the usual encodings, whichever way base64 falls on it.
-fn spellings(secret: &[u8]) -> Vec<Vec<u8>> {
+pub(crate) fn spellings(secret: &[u8]) -> Vec<Vec<u8>> {
     let hex = HEXLOWER.encode(secret);
     let mut all =
         vec![secret.to_vec(), hex.to_uppercase().into_bytes(), hex.into_bytes(), BASE32.encode(secret).into_bytes()];

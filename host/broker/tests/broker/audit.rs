@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use keyway::keyway_runtime::Fields;
 use keyway::{
-    Audit, AuditActor, AuditError, AuditEvent, AuditQuery, AuditRecord, AuditSink, AuditSource, BrokerError, CacheTtl,
+    AuditActor, AuditError, AuditEvent, AuditQuery, AuditRecord, AuditSink, AuditSource, BrokerError, CacheTtl,
     ConnectionChanges, Durability, InMemoryAudit, NewEntry, Operation, Order, Receipt, ResolveRequest, Scope,
 };
 use secrecy::ExposeSecret;
@@ -14,7 +14,7 @@ use secrecy::ExposeSecret;
 use crate::support::World;
 
 /// What the log has, the oldest first.
-async fn records(world: &World) -> Vec<AuditRecord> {
+pub(crate) async fn records(world: &World) -> Vec<AuditRecord> {
     let mut query = AuditQuery::default();
     query.order = Order::Oldest;
     query.limit = Some(1_000);
@@ -22,12 +22,12 @@ async fn records(world: &World) -> Vec<AuditRecord> {
 }
 
 /// The records since there were `before`, as operation and outcome.
-async fn since(world: &World, before: usize) -> Vec<(String, String)> {
+pub(crate) async fn since(world: &World, before: usize) -> Vec<(String, String)> {
     let records = records(world).await.split_off(before);
     records.into_iter().map(|record| (record.operation, record.outcome.as_str().to_owned())).collect()
 }
 
-fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+pub(crate) fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
     expected.iter().map(|(operation, outcome)| ((*operation).to_owned(), (*outcome).to_owned())).collect()
 }
 
@@ -186,7 +186,7 @@ async fn when_the_log_fails_or_panics_nothing_is_released_or_changed_until_it_is
     let (mut world, connection) = World::connected().await;
     let entry = world.bind(&connection, "Northwind Supplier Portal").await;
     let sink = Arc::new(Moody::default());
-    world.restart_with(Audit::from(sink.clone())).await;
+    world.restart_with(sink.clone(), |broker| broker).await;
     world.resolve(&entry).await;
     for mood in [Mood::Fails, Mood::Panics] {
         sink.set(mood);
@@ -220,7 +220,7 @@ async fn a_key_whose_creation_cannot_be_recorded_is_given_to_nobody() {
         }
     }
     let mut world = World::new().await;
-    world.restart_with(Audit::from(Arc::new(FullAfterTheFirst(Mutex::new(0))))).await;
+    world.restart_with(Arc::new(FullAfterTheFirst(Mutex::new(0))), |broker| broker).await;
     let error = world.broker.create_api_key(&world.access, "lost", Scope::Admin).await.unwrap_err();
     assert!(matches!(error, BrokerError::Audit(_)));
 }

@@ -45,6 +45,11 @@ pub(crate) fn start() {
     });
 }
 
+/// What was logged so far.
+pub(crate) fn logged() -> String {
+    String::from_utf8_lossy(&LOGGED.lock().unwrap()).into_owned()
+}
+
 #[tokio::test]
 async fn no_secret_is_logged_by_what_works_or_by_what_fails() {
     let (world, connection) = World::connected().await;
@@ -65,7 +70,7 @@ async fn no_secret_is_logged_by_what_works_or_by_what_fails() {
         world.broker.resolve(&world.access, ResolveRequest::new(keyway::EntryId::from(uuid::Uuid::nil()))).await;
     assert!(error.is_err());
 
-    let logged = String::from_utf8_lossy(&LOGGED.lock().unwrap()).into_owned();
+    let logged = logged();
     assert!(logged.contains(&connection.id.to_string()), "what is not secret is logged");
     let secrets = [
         ("token", token.as_str()),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use keyway::keyway_runtime::{CodeCacheKey, EgressPolicy, Fields, Provider, Runtime, Settings};
 use keyway::{
-    Access, Audit, Broker, BrokerError, BudgetOptions, CacheOptions, CacheTtl, Connection, ManualClock, MasterKey,
-    NewConnection, NewEntry, Resolution, ResolveRequest, SqliteStorage, VaultEntry, WorkspaceId,
+    Access, Audit, Broker, BrokerBuilder, BrokerError, BudgetOptions, CacheOptions, CacheTtl, Connection, ManualClock,
+    MasterKey, NewConnection, NewEntry, Resolution, ResolveRequest, SqliteStorage, VaultEntry, WorkspaceId,
 };
 use keyway_emulator_onepassword::{Emulator, Endpoint, ItemInfo};
 use secrecy::{ExposeSecret, SecretString};
@@ -69,7 +69,8 @@ impl World {
         let clock = Arc::new(ManualClock::new(Timestamp::now()));
         let audit = tempfile::tempdir().unwrap();
         let storage = SqliteStorage::open(folder.path().join("keyway.db")).await.unwrap();
-        let broker = open(&runtime, &provider, &storage, &clock, &budgets, Audit::in_folder(audit.path())).await;
+        let in_folder = Audit::in_folder(audit.path());
+        let broker = open(&runtime, &provider, &storage, &clock, &budgets, in_folder, |broker| broker).await;
         let created = broker.create_workspace("Acme", keyway::Scopes::ALL).await.unwrap();
         let access = Access::operator(created.workspace.id, "tests");
         let (api_key, encryption_key) = (created.api_key, created.encryption_key);
@@ -98,13 +99,18 @@ impl World {
 
     /// The broker as it is after a restart: nothing in memory.
     pub(crate) async fn restart(&mut self) {
-        self.restart_with(Audit::in_folder(self.audit.path())).await;
+        self.restart_with(Audit::in_folder(self.audit.path()), |broker| broker).await;
     }
 
-    /// The same with another audit log.
-    pub(crate) async fn restart_with(&mut self, audit: Audit) {
+    /// The same with another audit log, or other options.
+    pub(crate) async fn restart_with(
+        &mut self,
+        audit: impl Into<Audit>,
+        options: impl FnOnce(BrokerBuilder) -> BrokerBuilder,
+    ) {
         self.broker.close().await;
-        self.broker = open(&self.runtime, &self.provider, &self.storage, &self.clock, &self.budgets, audit).await;
+        let (runtime, provider, budgets) = (&self.runtime, &self.provider, &self.budgets);
+        self.broker = open(runtime, provider, &self.storage, &self.clock, budgets, audit.into(), options).await;
     }
 
     pub(crate) async fn other_workspace(&self) -> Access {
@@ -166,19 +172,20 @@ async fn open(
     clock: &Arc<ManualClock>,
     budgets: &BudgetOptions,
     audit: Audit,
+    options: impl FnOnce(BrokerBuilder) -> BrokerBuilder,
 ) -> Broker {
     // Without refreshing ahead the number of calls is exact.
     let mut cache = CacheOptions::default();
     cache.refresh_within = 0.0;
-    Broker::builder(runtime.clone(), storage.clone(), MasterKey::from_hex(MASTER_KEY).unwrap())
+    let broker = Broker::builder(runtime.clone(), storage.clone(), MasterKey::from_hex(MASTER_KEY).unwrap())
         .provider(provider.clone())
         .clock(clock.clone())
         .cache(cache)
         .budgets(budgets.clone())
-        .audit(audit)
-        .open()
-        .await
-        .unwrap()
+        // Write-backs happen when a test says so.
+        .background_write_back(false)
+        .audit(audit);
+    options(broker).open().await.unwrap()
 }
 
 /// A broker in memory with one of the fixtures for a provider, and a connection of it.

@@ -7,6 +7,7 @@
 
 mod budgets;
 mod queries;
+mod rotations;
 mod rows;
 
 use std::path::Path;

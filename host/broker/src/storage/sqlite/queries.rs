@@ -7,13 +7,14 @@ use sqlx::{Row, query};
 use uuid::Uuid;
 
 use super::rows::signed;
-use super::{SqliteStorage, rows};
+use super::{SqliteStorage, rotations, rows};
 use crate::connection::DependentEntries;
-use crate::id::{ApiKeyId, ConnectionId, EntryId, WorkspaceId};
+use crate::id::{ApiKeyId, ConnectionId, EntryId, RotationId, WorkspaceId};
+use crate::rotation::RotationFilter;
 use crate::storage::{
     ApiKeyRecord, AuditAnchorRecord, BreakerRecord, ConnectionRecord, EntryRecord, EntrySelector, HostKeyRecord,
-    MasterKeyRecord, RequestCount, RequestKind, RequestReservation, ReservedRequests, Storage, StorageError,
-    WorkspaceKeyRecord, WorkspaceRecord,
+    MasterKeyRecord, RequestCount, RequestKind, RequestReservation, ReservedRequests, RotationRecord, Storage,
+    StorageError, WorkspaceKeyRecord, WorkspaceRecord,
 };
 
 #[async_trait]
@@ -318,31 +319,7 @@ impl Storage for SqliteStorage {
     }
 
     async fn update_entry(&self, entry: &EntryRecord, expected: u64) -> Result<bool, StorageError> {
-        let done = query(
-            "UPDATE vault_entries SET permissioned_user_id = ?, domain = ?, user_alias = ?, tfa_method = ?, passkey = ?,
-                 connection_id = ?, secret_ref = ?, cache_ttl_seconds = ?, sealed_credentials = ?, sealed_attributes = ?,
-                 session_data_set_at = ?, version = ?, updated_at = ?
-             WHERE workspace_id = ? AND id = ? AND version = ?",
-        )
-        .bind(&entry.permissioned_user_id)
-        .bind(&entry.domain)
-        .bind(&entry.user_alias)
-        .bind(entry.tfa_method.map(|method| method.to_string()))
-        .bind(entry.passkey)
-        .bind(entry.connection_id.map(|id| id.as_uuid()))
-        .bind(&entry.secret_ref)
-        .bind(entry.cache_ttl_seconds)
-        .bind(&entry.sealed_credentials)
-        .bind(&entry.sealed_attributes)
-        .bind(entry.session_data_set_at.map(Timestamp::as_millisecond))
-        .bind(signed(entry.version))
-        .bind(entry.updated_at.as_millisecond())
-        .bind(entry.workspace_id.as_uuid())
-        .bind(entry.id.as_uuid())
-        .bind(signed(expected))
-        .execute(&self.pool)
-        .await?;
-        Ok(done.rows_affected() == 1)
+        update_entry(&self.pool, entry, expected).await
     }
 
     async fn delete_entry(
@@ -464,6 +441,65 @@ impl Storage for SqliteStorage {
         .await?;
         Ok(())
     }
+
+    // And here in rotations.rs.
+
+    async fn insert_rotation(&self, rotation: &RotationRecord, entry_version: u64) -> Result<bool, StorageError> {
+        rotations::insert(&self.pool, rotation, entry_version).await
+    }
+
+    async fn update_rotation(&self, rotation: &RotationRecord, expected: u64) -> Result<bool, StorageError> {
+        rotations::update(&self.pool, rotation, expected).await
+    }
+
+    async fn finish_own_rotation(
+        &self,
+        rotation: &RotationRecord,
+        expected: u64,
+        entry: &EntryRecord,
+        entry_expected: u64,
+    ) -> Result<bool, StorageError> {
+        rotations::finish_own(&self.pool, rotation, expected, entry, entry_expected).await
+    }
+
+    async fn rotation(&self, workspace: WorkspaceId, id: RotationId) -> Result<Option<RotationRecord>, StorageError> {
+        rotations::get(&self.pool, workspace, id).await
+    }
+
+    async fn rotations(
+        &self,
+        workspace: WorkspaceId,
+        filter: &RotationFilter,
+        after: Option<RotationId>,
+        limit: u32,
+    ) -> Result<Vec<RotationRecord>, StorageError> {
+        rotations::list(&self.pool, workspace, filter, after, limit).await
+    }
+
+    async fn open_rotation_of_item(
+        &self,
+        workspace: WorkspaceId,
+        item: &str,
+    ) -> Result<Option<RotationRecord>, StorageError> {
+        rotations::open_of_item(&self.pool, workspace, item).await
+    }
+
+    async fn due_rotations(
+        &self,
+        now: Timestamp,
+        too_late: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<RotationRecord>, StorageError> {
+        rotations::due(&self.pool, now, too_late, limit).await
+    }
+
+    async fn item_state(
+        &self,
+        workspace: WorkspaceId,
+        item: &str,
+    ) -> Result<(u64, Option<RotationRecord>), StorageError> {
+        rotations::item_state(&self.pool, workspace, item).await
+    }
 }
 
 async fn insert_api_key<'e>(
@@ -485,4 +521,41 @@ async fn insert_api_key<'e>(
     .execute(executor)
     .await?;
     Ok(())
+}
+
+/// Replaces an entry, also within a transaction.
+pub(super) async fn update_entry<'e>(
+    executor: impl sqlx::Executor<'e, Database = sqlx::Sqlite>,
+    entry: &EntryRecord,
+    expected: u64,
+) -> Result<bool, StorageError> {
+    let done = query(
+        "UPDATE vault_entries SET permissioned_user_id = ?, domain = ?, user_alias = ?, tfa_method = ?, passkey = ?,
+             connection_id = ?, secret_ref = ?, cache_ttl_seconds = ?, sealed_credentials = ?, sealed_attributes = ?,
+             session_data_set_at = ?, version = ?, updated_at = ?
+         WHERE workspace_id = ? AND id = ? AND version = ? AND NOT EXISTS (
+                 SELECT 1 FROM rotations WHERE open_entry_id = vault_entries.id
+                     AND (rotations.connection_id IS NOT ? OR rotations.secret_ref IS NOT ?))",
+    )
+    .bind(entry.permissioned_user_id.clone())
+    .bind(entry.domain.clone())
+    .bind(entry.user_alias.clone())
+    .bind(entry.tfa_method.map(|method| method.to_string()))
+    .bind(entry.passkey)
+    .bind(entry.connection_id.map(|id| id.as_uuid()))
+    .bind(entry.secret_ref.clone())
+    .bind(entry.cache_ttl_seconds)
+    .bind(entry.sealed_credentials.clone())
+    .bind(entry.sealed_attributes.clone())
+    .bind(entry.session_data_set_at.map(Timestamp::as_millisecond))
+    .bind(signed(entry.version))
+    .bind(entry.updated_at.as_millisecond())
+    .bind(entry.workspace_id.as_uuid())
+    .bind(entry.id.as_uuid())
+    .bind(signed(expected))
+    .bind(entry.connection_id.map(|id| id.as_uuid()))
+    .bind(entry.secret_ref.clone())
+    .execute(executor)
+    .await?;
+    Ok(done.rows_affected() == 1)
 }

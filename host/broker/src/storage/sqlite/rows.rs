@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use crate::connection::DependentEntry;
 use crate::storage::{
-    ApiKeyRecord, AuditAnchorRecord, ConnectionRecord, Constraint, EntryRecord, MasterKeyRecord, StorageError,
-    WorkspaceKeyRecord, WorkspaceRecord,
+    ApiKeyRecord, AuditAnchorRecord, ConnectionRecord, Constraint, EntryRecord, MasterKeyRecord, RotationRecord,
+    StorageError, WorkspaceKeyRecord, WorkspaceRecord,
 };
 
 pub(super) fn master_key(row: &SqliteRow) -> Result<MasterKeyRecord, StorageError> {
@@ -113,6 +113,27 @@ pub(super) fn audit_anchor(row: &SqliteRow) -> Result<AuditAnchorRecord, Storage
         head: bytes(row, "head")?,
         mac: bytes(row, "mac")?,
         at: time(row, "at")?,
+    })
+}
+
+pub(super) fn rotation(row: &SqliteRow) -> Result<RotationRecord, StorageError> {
+    Ok(RotationRecord {
+        id: row.try_get::<Uuid, _>("id")?.into(),
+        workspace_id: row.try_get::<Uuid, _>("workspace_id")?.into(),
+        entry_id: row.try_get::<Uuid, _>("entry_id")?.into(),
+        connection_id: row.try_get::<Option<Uuid>, _>("connection_id")?.map(Into::into),
+        secret_ref: row.try_get("secret_ref")?,
+        state: row.try_get::<&str, _>("state")?.parse().map_err(|_| StorageError::Corrupt { column: "state" })?,
+        reason: row.try_get("reason")?,
+        message: row.try_get("message")?,
+        sealed_password: row.try_get("sealed_password")?,
+        expected_revision: row.try_get("expected_revision")?,
+        attempts: number(row, "attempts")?,
+        attempt_until: optional_time(row, "attempt_until")?,
+        next_attempt_at: optional_time(row, "next_attempt_at")?,
+        version: number(row, "version")?,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
     })
 }
 

@@ -1,0 +1,192 @@
+//! Beginning a rotation: everything that can go wrong before the site is touched goes wrong here.
+
+use keyway_runtime::WriteAccess;
+use secrecy::{ExposeSecret, SecretString};
+use tracing::info;
+
+use super::journal::{Contents, Fingerprint, same};
+use super::{BeginRotation, BegunRotation, NewPassword, RotationState, item, refused};
+use crate::api_key::Access;
+use crate::audit::{Operation, Trail};
+use crate::broker::Broker;
+use crate::entry::{Binding, binding_of};
+use crate::error::{BrokerError, InvalidInput, Thing};
+use crate::id::RotationId;
+use crate::storage::{EntryRecord, RotationRecord};
+use crate::text::required;
+
+/// Longer than any site allows.
+const PASSWORD_LIMIT: usize = 1_024;
+
+/// How the password is now.
+struct Current {
+    password: Option<SecretString>,
+    /// Of the item; an entry's own credentials are recognised by the password alone.
+    revision: Option<String>,
+}
+
+/// Why a rotation is not begun.
+struct Skip {
+    reason: &'static str,
+    message: String,
+}
+
+impl Skip {
+    fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+impl Broker {
+    /// Begins to rotate an entry's password. Needs [`Scope::Rotate`](crate::Scope::Rotate).
+    ///
+    /// The provider is asked whether it can write this very item. If not, the rotation is
+    /// [skipped](RotationState::Skipped) with the reason, and the site must not be touched. Else the new password is
+    /// stored before it is returned: set it on the site, then [`commit_rotation`](Self::commit_rotation), or
+    /// [`abandon_rotation`](Self::abandon_rotation) if the site did not take it.
+    ///
+    /// # Errors
+    /// [`BrokerError::NotFound`], [`BrokerError::RotationOpen`], [`BrokerError::Invalid`], [`BrokerError::Changed`] when
+    /// the entry was changed meanwhile, and whatever the provider answers. Nothing has happened then. After
+    /// [`BrokerError::Audit`] there may be a prepared rotation whose password nobody was given; the list of rotations
+    /// shows it.
+    pub async fn begin_rotation(&self, access: &Access, begin: BeginRotation) -> Result<BegunRotation, BrokerError> {
+        let id = RotationId::generate();
+        let trail = Trail::selected(&begin.entry);
+        trail.note(|subject| subject.rotation = Some(id));
+        self.audited(access, Operation::BeginRotation, &trail, self.prepare_or_skip(access, id, begin, &trail)).await
+    }
+
+    async fn prepare_or_skip(
+        &self,
+        access: &Access,
+        id: RotationId,
+        begin: BeginRotation,
+        trail: &Trail,
+    ) -> Result<BegunRotation, BrokerError> {
+        let password = self.new_password(access, begin.password).await?;
+        let entry = self.storage().entry(access.workspace(), &begin.entry).await?;
+        let entry = entry.ok_or(BrokerError::NotFound(Thing::Entry))?;
+        trail.note(|subject| subject.entry = Some(entry.id));
+        let binding = binding_of(&entry);
+        if let Some(binding) = &binding {
+            trail.note(|subject| subject.bound_to(binding));
+        }
+        let reference = binding.as_ref().map(|binding| binding.reference.as_str());
+        // Before the provider is asked, at the cost of nothing; what counts is the constraint at the end.
+        let key = super::item_key(reference, entry.id);
+        if self.storage().open_rotation_of_item(access.workspace(), &key).await?.is_some() {
+            return Err(BrokerError::RotationOpen);
+        }
+        let current = match &binding {
+            Some(binding) => self.current_item(access, binding).await?,
+            None => self.current_own(&entry).await?,
+        };
+        let mut record = self.new_rotation(id, &entry, binding);
+        let current = current.and_then(|current| match current {
+            Current { password: Some(password), revision } => Ok((password, revision)),
+            Current { password: None, .. } => {
+                Err(Skip::new("no_password", "there is no password to rotate; give the item or entry one first"))
+            }
+        });
+        match current {
+            Err(skip) => {
+                record.reason = Some(skip.reason.into());
+                record.message = Some(skip.message);
+                self.insert_rotation(&record, &entry).await?;
+                trail.fell_short("SKIPPED");
+                info!(rotation = %record.id, entry = %entry.id, reason = skip.reason, "password rotation skipped");
+                Ok(BegunRotation { rotation: record.into(), password: None })
+            }
+            Ok((old, revision)) => {
+                if same(&old, &password) {
+                    return Err(InvalidInput::SamePassword.into());
+                }
+                record.state = RotationState::Prepared;
+                record.expected_revision = revision;
+                let contents = Contents { replaces: Fingerprint::of(&old)?, password };
+                record.sealed_password = Some(self.seal_rotation(&record, &contents).await?);
+                self.insert_rotation(&record, &entry).await?;
+                trail.note(|subject| subject.released_new_password());
+                info!(rotation = %record.id, entry = %entry.id, "password rotation prepared");
+                Ok(BegunRotation { rotation: record.into(), password: Some(contents.password) })
+            }
+        }
+    }
+
+    async fn new_password(&self, access: &Access, password: NewPassword) -> Result<SecretString, BrokerError> {
+        let given = match password {
+            NewPassword::Generated(policy) => return Ok(policy.generate()?),
+            NewPassword::Given(password) => password,
+            NewPassword::Encrypted(ciphertext) => {
+                let keys = self.keyring().get(access.workspace()).await?;
+                let decrypted = keys.client().decrypt(&ciphertext);
+                let decrypted = decrypted.map_err(|_| BrokerError::NotEncrypted { field: "password" })?;
+                decrypted.ok_or(InvalidInput::Required { field: "password" })?
+            }
+        };
+        required("password", given.expose_secret(), PASSWORD_LIMIT)?;
+        Ok(given)
+    }
+
+    fn new_rotation(&self, id: RotationId, entry: &EntryRecord, binding: Option<Binding>) -> RotationRecord {
+        let (connection_id, secret_ref) = binding.map(|binding| (binding.connection_id, binding.reference)).unzip();
+        let now = self.timestamp();
+        RotationRecord {
+            id,
+            workspace_id: entry.workspace_id,
+            entry_id: entry.id,
+            connection_id,
+            secret_ref,
+            state: RotationState::Skipped,
+            reason: None,
+            message: None,
+            sealed_password: None,
+            expected_revision: None,
+            attempts: 0,
+            attempt_until: None,
+            next_attempt_at: None,
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
+    async fn insert_rotation(&self, record: &RotationRecord, entry: &EntryRecord) -> Result<(), BrokerError> {
+        if self.storage().insert_rotation(record, entry.version).await.map_err(refused)? {
+            Ok(())
+        } else {
+            Err(BrokerError::Changed(Thing::Entry))
+        }
+    }
+
+    /// Whether the item can be written, then how it is.
+    async fn current_item(&self, access: &Access, binding: &Binding) -> Result<Result<Current, Skip>, BrokerError> {
+        let record = self.connection_record(access.workspace(), binding.connection_id).await?;
+        let opened = self.open(&record).await?;
+        let description = opened.description();
+        if !description.capabilities.write {
+            let name = &description.display_name;
+            let message = format!("the provider {name} cannot write passwords; update the password manually");
+            return Ok(Err(Skip::new("provider_cannot_write", message)));
+        }
+        match item::check_write_access(&opened, &binding.reference).await? {
+            WriteAccess::Granted => {}
+            WriteAccess::Denied(reason) => {
+                let message = format!(
+                    "password rotation was skipped and nothing was changed, because the connection cannot write this item. {reason} Then begin again, or update the password manually"
+                );
+                return Ok(Err(Skip::new("read_only", message)));
+            }
+        }
+        let (password, revision) = item::read_password(&opened, &binding.reference).await?;
+        Ok(Ok(Current { password, revision: Some(revision) }))
+    }
+
+    async fn current_own(&self, entry: &EntryRecord) -> Result<Result<Current, Skip>, BrokerError> {
+        if entry.passkey {
+            return Ok(Err(Skip::new("passkey", "the vault entry uses a passkey, which is not rotated")));
+        }
+        Ok(Ok(Current { password: self.own_password(entry).await?, revision: None }))
+    }
+}

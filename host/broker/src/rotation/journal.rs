@@ -1,0 +1,202 @@
+//! The rows of the journal: what is sealed in them, and how one becomes the next.
+//!
+//! **Invariant:** a row is only ever replaced by its successor, with a version greater by one, and the envelope is sealed
+//! anew for that version. Who comes second finds the version taken and changes nothing.
+
+use std::sync::Arc;
+
+use getrandom::fill;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use super::RotationState;
+use crate::broker::Broker;
+use crate::codec::{self, CodecError, Decoder};
+use crate::envelope::{EnvelopeError, Place};
+use crate::error::{BrokerError, Thing};
+use crate::id::{RotationId, WorkspaceId};
+use crate::storage::RotationRecord;
+
+/// What a rotation keeps sealed.
+pub(super) struct Contents {
+    /// The new password.
+    pub(super) password: SecretString,
+    /// Recognises the password that it replaces.
+    pub(super) replaces: Fingerprint,
+}
+
+/// Recognises a password without holding it: a salt, and the SHA-256 of salt and password. It is only ever kept in an
+/// envelope, so it need not resist guessing.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Fingerprint(Zeroizing<[u8; SALT + 32]>);
+
+const SALT: usize = 16;
+
+impl Fingerprint {
+    pub(super) fn of(password: &SecretString) -> Result<Self, EnvelopeError> {
+        let mut salt = [0; SALT];
+        fill(&mut salt).map_err(|error| EnvelopeError::NoRandomness(error.to_string()))?;
+        Ok(Self::salted(&salt, password))
+    }
+
+    pub(super) fn fits(&self, password: &SecretString) -> bool {
+        let Some(salt) = self.0.first_chunk::<SALT>() else { return false };
+        self.0.as_slice().ct_eq(Self::salted(salt, password).0.as_slice()).into()
+    }
+
+    fn salted(salt: &[u8; SALT], password: &SecretString) -> Self {
+        let hash = Sha256::new().chain_update(salt).chain_update(password.expose_secret()).finalize();
+        let mut bytes = Zeroizing::new([0; SALT + 32]);
+        for (to, from) in bytes.iter_mut().zip(salt.iter().chain(hash.iter())) {
+            *to = *from;
+        }
+        Self(bytes)
+    }
+}
+
+/// Whether two passwords are the same.
+pub(super) fn same(one: &SecretString, other: &SecretString) -> bool {
+    one.expose_secret().as_bytes().ct_eq(other.expose_secret().as_bytes()).into()
+}
+
+/// What a resolve has to know about an item besides its entry and connection.
+pub(crate) struct ItemState {
+    /// How many times a rotation has written it.
+    pub(crate) generation: u64,
+    /// The rotation whose password the site has and the item has not, if there is one.
+    pub(crate) ahead: Option<RotationRecord>,
+}
+
+impl Broker {
+    /// A rotation's row.
+    pub(super) async fn rotation_record(
+        &self,
+        workspace: WorkspaceId,
+        id: RotationId,
+    ) -> Result<RotationRecord, BrokerError> {
+        self.storage().rotation(workspace, id).await?.ok_or(BrokerError::NotFound(Thing::Rotation))
+    }
+
+    /// Seals what an open rotation keeps.
+    pub(super) async fn seal_rotation(
+        &self,
+        record: &RotationRecord,
+        contents: &Contents,
+    ) -> Result<Vec<u8>, BrokerError> {
+        let fields = [contents.password.expose_secret().as_bytes(), contents.replaces.0.as_slice()];
+        let plaintext = codec::encode(&fields.map(Some)).map_err(|_| EnvelopeError::TooLarge)?;
+        let row = record.id.as_uuid();
+        self.keyring().seal(&place(record, row.as_bytes()), &plaintext).await
+    }
+
+    /// What an open rotation keeps.
+    pub(super) async fn open_rotation(&self, record: &RotationRecord) -> Result<Contents, BrokerError> {
+        let sealed = record.sealed_password.as_deref().ok_or_else(|| over(record.state))?;
+        let row = record.id.as_uuid();
+        self.keyring().open_sealed(&place(record, row.as_bytes()), sealed, read).await
+    }
+
+    /// Replaces a row by its successor, which `change` makes out of it; `contents` is what it keeps while it is open.
+    /// `None` when somebody else was first.
+    pub(super) async fn advance_rotation(
+        &self,
+        before: &RotationRecord,
+        contents: &Contents,
+        change: impl FnOnce(&mut RotationRecord),
+    ) -> Result<Option<RotationRecord>, BrokerError> {
+        let record = self.successor(before, contents, change).await?;
+        let done = self.storage().update_rotation(&record, before.version).await?;
+        self.forget_item(&record);
+        Ok(done.then_some(record))
+    }
+
+    /// The successor of a row, not yet stored.
+    pub(super) async fn successor(
+        &self,
+        before: &RotationRecord,
+        contents: &Contents,
+        change: impl FnOnce(&mut RotationRecord),
+    ) -> Result<RotationRecord, BrokerError> {
+        let mut record = RotationRecord { sealed_password: None, ..before.clone() };
+        change(&mut record);
+        record.version = before.version + 1;
+        record.updated_at = self.timestamp();
+        if record.state != RotationState::Committing {
+            (record.attempt_until, record.next_attempt_at) = (None, None);
+        }
+        if record.state.is_open() {
+            record.sealed_password = Some(self.seal_rotation(&record, contents).await?);
+        }
+        Ok(record)
+    }
+
+    /// What a resolve has to know of an item, from memory if it was read a moment ago.
+    pub(crate) async fn item_state(&self, workspace: WorkspaceId, item: &str) -> Result<Arc<ItemState>, BrokerError> {
+        let load = async {
+            let (generation, ahead) = self.storage().item_state(workspace, item).await?;
+            Ok::<_, BrokerError>(Some(Arc::new(ItemState { generation, ahead })))
+        };
+        let state = self.item_states().get_or_load(&(workspace, item.into()), load).await?;
+        state.ok_or_else(|| BrokerError::Host("the state of an item was not loaded".into()))
+    }
+
+    /// The password that the site has and the item has not yet; `None` when they have the same.
+    pub(crate) async fn password_ahead(
+        &self,
+        state: &ItemState,
+    ) -> Result<Option<(RotationId, SecretString)>, BrokerError> {
+        match &state.ahead {
+            None => Ok(None),
+            Some(record) => Ok(Some((record.id, self.open_rotation(record).await?.password))),
+        }
+    }
+
+    /// The next resolve asks the database how the item is; what was cached of an item that was written is wiped.
+    pub(super) fn forget_item(&self, record: &RotationRecord) {
+        let item = super::item_of(record);
+        self.item_states().forget(&(record.workspace_id, item.as_str().into()));
+        if record.state == RotationState::Done {
+            self.cache().drop_reference(&item);
+        }
+    }
+}
+
+/// The error for a rotation that keeps nothing any more.
+pub(super) fn over(state: RotationState) -> BrokerError {
+    super::not_in(state, "it is over, and its password has been erased")
+}
+
+fn place<'a>(record: &RotationRecord, row: &'a [u8]) -> Place<'a> {
+    Place {
+        workspace: record.workspace_id,
+        table: "rotations",
+        row,
+        column: "sealed_password",
+        version: record.version,
+    }
+}
+
+fn read(plaintext: &[u8]) -> Result<Contents, CodecError> {
+    let mut fields = Decoder::new(plaintext)?;
+    let password = SecretString::from(fields.text()?);
+    let replaces = fields.optional()?.and_then(|bytes| bytes.try_into().ok()).ok_or(CodecError)?;
+    fields.finish()?;
+    Ok(Contents { password, replaces: Fingerprint(Zeroizing::new(replaces)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_fits_its_own_password_only() {
+        let fingerprint = Fingerprint::of(&"old".into()).unwrap();
+        assert!(fingerprint.fits(&"old".into()));
+        for other in ["", "Old", "old ", "new"] {
+            assert!(!fingerprint.fits(&other.into()), "{other}");
+        }
+        assert!(fingerprint != Fingerprint::of(&"old".into()).unwrap(), "salted");
+    }
+}

@@ -1,0 +1,275 @@
+//! Password rotation: a journal, because a site's password and the one in the vault must never part silently.
+//!
+//! ```text
+//!            begin                    commit                        written
+//!  (refused) ────► prepared ────────────────► committing ─────────────────────────► done
+//!      │              │                        │  ▲   ▲
+//!      ▼              │ abandon                │  │   └── retry ──┐
+//!   skipped           ▼                        │  └─ try later    │
+//!                 abandoned ◄── abandon ─── write_back_failed, conflicted
+//! ```
+//!
+//! * `begin` asks the provider whether this very item can be written, and reads its password and revision. If it cannot,
+//!   the rotation is `skipped` and the site must not be touched. Else the new password is stored, sealed, *before* the
+//!   caller gets it: `prepared`. The caller changes the password on the site.
+//! * `commit` says that the site has the new password: `committing`, durably, before anything is written. Then the
+//!   password, and nothing else, is written to the item ([`write_back`]).
+//! * A write-back that fails for now is tried again later, also after a restart ([`background`]). One that cannot
+//!   succeed (permission gone, item gone) is `write_back_failed` and waits for a person; so does one whose item has got
+//!   another password meanwhile, which is never overwritten unasked: `conflicted`.
+//!
+//! **Invariants**
+//!
+//! * From `prepared` until `done` or `abandoned` the new password can be recovered from the database with the master
+//!   key ([`Broker::reveal_rotation`](crate::Broker::reveal_rotation)), at whatever point the process is killed.
+//!   With the end of the rotation it is erased in the same change of the row.
+//! * It is written at most once. Every write names the revision that the item is expected at. When the answer to one was
+//!   lost, the next attempt is refused by the provider, reads the item, finds the new password there and is done.
+//! * There is one open rotation for an item, whichever entries and connections of the workspace lead to it, and its
+//!   entry can neither be deleted nor bound elsewhere. The database's constraints hold both against races.
+//! * After `done`, the next resolve of every entry bound to the item has the new value: the item's generation, part of
+//!   what a cached value and a running fetch are found by, grows in the same transaction. (In another process on the
+//!   same database it may take a second, as with every change.)
+//! * No step is taken, and no password given out, that is not in the audit log, the broker's own attempts included; an
+//!   operation that may write an item runs to its end also when its caller goes away, so its outcome is there, too. A
+//!   begin whose outcome could not be recorded leaves a `prepared` rotation whose password nobody was given.
+//!
+//! **What an item resolves to between `commit` and `done`:** the new password, from the journal. The site has it already,
+//! so the item's would fail there, and failed logins lock accounts. Before `commit` it is the item's, because nobody has
+//! said that the site was changed; and when `conflicted`, because whoever changed the item meanwhile knew more than the
+//! journal does. User name and code are the item's at all times.
+//!
+//! **How it can fail:** a caller that changes the site and never commits leaves a `prepared` rotation; nobody can tell
+//! whether the site was changed, so it is listed until somebody commits or abandons it. Two connections to different
+//! secret managers that use the same reference for different items block each other's rotation while one is open.
+
+mod background;
+mod begin;
+mod item;
+mod journal;
+mod operations;
+mod own;
+mod password;
+mod write_back;
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+
+pub(crate) use background::{WriteBacks, start as start_write_backs};
+pub(crate) use journal::ItemState;
+pub use operations::ROTATIONS_PER_PAGE;
+pub use password::PasswordPolicy;
+
+use crate::error::{BrokerError, InvalidInput};
+use crate::id::{ConnectionId, EntryId, RotationId, WorkspaceId};
+use crate::storage::{EntrySelector, RotationRecord, StorageError};
+
+/// How far a rotation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RotationState {
+    /// It was not begun; [`Rotation::reason`] says why. The site must not be touched.
+    Skipped,
+    /// The new password is stored, and the site is the caller's to change.
+    Prepared,
+    /// The site has the new password; the item gets it now or at the next attempt.
+    Committing,
+    /// The site has the new password, and the item cannot get it until a person has done something about it.
+    WriteBackFailed,
+    /// The site has the new password, and somebody has given the item another one meanwhile.
+    Conflicted,
+    /// Both have the new password.
+    Done,
+    /// It was given up.
+    Abandoned,
+}
+
+impl RotationState {
+    /// Every state.
+    pub const ALL: [Self; 7] = [
+        Self::Skipped,
+        Self::Prepared,
+        Self::Committing,
+        Self::WriteBackFailed,
+        Self::Conflicted,
+        Self::Done,
+        Self::Abandoned,
+    ];
+
+    /// The states of a rotation that is not over.
+    pub const OPEN: [Self; 4] = [Self::Prepared, Self::Committing, Self::WriteBackFailed, Self::Conflicted];
+
+    /// Whether the rotation is not over: its new password is kept, and its item cannot be rotated again.
+    pub fn is_open(self) -> bool {
+        Self::OPEN.contains(&self)
+    }
+
+    /// Its name in data.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Skipped => "skipped",
+            Self::Prepared => "prepared",
+            Self::Committing => "committing",
+            Self::WriteBackFailed => "write_back_failed",
+            Self::Conflicted => "conflicted",
+            Self::Done => "done",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+impl fmt::Display for RotationState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for RotationState {
+    type Err = InvalidInput;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|state| state.name() == text).ok_or(InvalidInput::RotationState)
+    }
+}
+
+/// A rotation as it is shown: without the password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rotation {
+    /// Its id.
+    pub id: RotationId,
+    /// Its workspace.
+    pub workspace_id: WorkspaceId,
+    /// The vault entry whose password it is.
+    pub entry_id: EntryId,
+    /// The connection through which it is written; `None` for an entry with credentials of its own.
+    pub connection_id: Option<ConnectionId>,
+    /// The item it is written to.
+    pub reference: Option<String>,
+    /// How far it is.
+    pub state: RotationState,
+    /// Why it was skipped, failed, or has to be tried again, for programs: `read_only`, `provider_cannot_write`,
+    /// `no_password`, `passkey`; `password_changed`; else the code of the provider's error or `host_error`.
+    pub reason: Option<String>,
+    /// The same for a person.
+    pub message: Option<String>,
+    /// How often writing was begun.
+    pub attempts: u32,
+    /// When writing is tried again, while it is committing.
+    pub next_attempt_at: Option<Timestamp>,
+    /// When it was begun.
+    pub created_at: Timestamp,
+    /// When it last changed; of a rotation that is over, when it ended.
+    pub updated_at: Timestamp,
+}
+
+impl From<RotationRecord> for Rotation {
+    fn from(record: RotationRecord) -> Self {
+        Self {
+            id: record.id,
+            workspace_id: record.workspace_id,
+            entry_id: record.entry_id,
+            connection_id: record.connection_id,
+            reference: record.secret_ref,
+            state: record.state,
+            reason: record.reason,
+            message: record.message,
+            attempts: record.attempts,
+            next_attempt_at: record.next_attempt_at,
+            created_at: record.created_at,
+            updated_at: record.updated_at,
+        }
+    }
+}
+
+/// Which password to rotate, and to what.
+#[derive(Debug, Clone)]
+// Clone: a given password is cloned with it, for callers that try again after a failure of the network.
+#[non_exhaustive]
+pub struct BeginRotation {
+    /// Which entry.
+    pub entry: EntrySelector,
+    /// Where the new password comes from.
+    pub password: NewPassword,
+}
+
+impl BeginRotation {
+    /// A generated password by the default policy.
+    pub fn new(entry: impl Into<EntrySelector>) -> Self {
+        Self { entry: entry.into(), password: NewPassword::Generated(PasswordPolicy::default()) }
+    }
+
+    /// A password from here instead.
+    #[must_use]
+    pub fn password(mut self, password: NewPassword) -> Self {
+        self.password = password;
+        self
+    }
+}
+
+/// Where a new password comes from.
+#[derive(Debug, Clone)]
+// Clone: as `BeginRotation`.
+pub enum NewPassword {
+    /// It is generated.
+    Generated(PasswordPolicy),
+    /// It is this one.
+    Given(SecretString),
+    /// It is this one, encrypted under the workspace's client encryption key as everything that its clients send.
+    Encrypted(String),
+}
+
+/// A rotation that was begun.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct BegunRotation {
+    /// The rotation: prepared, or skipped with the reason.
+    pub rotation: Rotation,
+    /// What to set on the site; `None` when it was skipped.
+    pub password: Option<SecretString>,
+}
+
+/// Which rotations to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RotationFilter {
+    /// Those in one of these states; in any when there is none.
+    pub states: Vec<RotationState>,
+    /// Those of this entry.
+    pub entry: Option<EntryId>,
+}
+
+/// A page of rotations.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RotationPage {
+    /// The rotations in the order in which they were begun.
+    pub rotations: Vec<Rotation>,
+    /// What to pass for the next page; `None` on the last.
+    pub next: Option<RotationId>,
+}
+
+/// What is rotated, as the database keeps it unique among open rotations.
+pub(crate) fn item_of(record: &RotationRecord) -> String {
+    item_key(record.secret_ref.as_deref(), record.entry_id)
+}
+
+/// The item of a bound entry, else the entry itself. No reference begins like that: each has a scheme and `://`.
+pub(crate) fn item_key(reference: Option<&str>, entry: EntryId) -> String {
+    reference.map_or_else(|| format!("entry:{entry}"), str::to_owned)
+}
+
+/// The error for a rotation whose state does not allow what was asked.
+fn not_in(state: RotationState, hint: &'static str) -> BrokerError {
+    BrokerError::RotationState { state, hint }
+}
+
+/// A constraint refused a rotation.
+fn refused(error: StorageError) -> BrokerError {
+    match error {
+        StorageError::Conflict(crate::storage::Constraint::Unique) => BrokerError::RotationOpen,
+        error => error.into(),
+    }
+}

@@ -1,0 +1,248 @@
+//! What callers do with a rotation that was begun. Each of them may be repeated: it finds what the first one did.
+//!
+//! What may write an item runs to its end also when its caller goes away, so that journal and audit log have its outcome.
+
+use secrecy::SecretString;
+use tracing::{info, warn};
+
+use super::journal::{Fingerprint, over};
+use super::write_back::{reference, to_its_end};
+use super::{Rotation, RotationFilter, RotationPage, RotationState, item, not_in};
+use crate::api_key::Access;
+use crate::audit::{Operation, Trail};
+use crate::broker::Broker;
+use crate::error::{BrokerError, Thing};
+use crate::id::{EntryId, RotationId, WorkspaceId};
+use crate::storage::RotationRecord;
+
+/// How many rotations a page of [`Broker::list_rotations`] has at most.
+pub const ROTATIONS_PER_PAGE: u32 = 1_000;
+
+/// How often an operation is repeated when others change the rotation at the same time.
+const ATTEMPTS: u32 = 8;
+
+impl Broker {
+    /// The site has the new password: records that, and writes the password to the item. Needs
+    /// [`Scope::Rotate`](crate::Scope::Rotate).
+    ///
+    /// Returns the rotation as it is after the first attempt to write: done; or committing, and tried again in the
+    /// background; or failed or conflicted, and waiting for a person. That nothing was written yet is no error, because
+    /// the password is safe. Committing again changes nothing and returns the rotation as it is.
+    ///
+    /// # Errors
+    /// [`BrokerError::NotFound`]; [`BrokerError::RotationState`] when it was skipped or abandoned.
+    pub async fn commit_rotation(&self, access: &Access, id: RotationId) -> Result<Rotation, BrokerError> {
+        let (broker, access) = (self.clone(), access.clone());
+        to_its_end(async move {
+            let trail = Trail::rotation(id);
+            broker.audited(&access, Operation::CommitRotation, &trail, broker.commit(&access, id, &trail)).await
+        })
+        .await
+    }
+
+    async fn commit(&self, access: &Access, id: RotationId, trail: &Trail) -> Result<Rotation, BrokerError> {
+        for _ in 0..ATTEMPTS {
+            let record = self.rotation_record(access.workspace(), id).await?;
+            trail.note(|subject| record.describe(subject));
+            match record.state {
+                RotationState::Prepared => {}
+                RotationState::Skipped => {
+                    return Err(not_in(record.state, "the site was not to be changed; begin again"));
+                }
+                RotationState::Abandoned => {
+                    return Err(not_in(record.state, "its password has been erased; begin again"));
+                }
+                // What becomes of it is recorded by whoever is at it.
+                _ => return Ok(record.into()),
+            }
+            if let Some(rotation) = self.claim_and_write(&record, trail).await? {
+                return Ok(rotation);
+            }
+        }
+        Err(BrokerError::Changed(Thing::Rotation))
+    }
+
+    /// Tries at once to write a password that is not written yet. Needs
+    /// [`Scope::Rotate`](crate::Scope::Rotate).
+    ///
+    /// `overwrite` is for a rotation that is conflicted: the password that the item has now is the one to be replaced.
+    ///
+    /// # Errors
+    /// As [`commit_rotation`](Self::commit_rotation); [`BrokerError::RotationState`] also when it was not committed.
+    pub async fn retry_rotation(
+        &self,
+        access: &Access,
+        id: RotationId,
+        overwrite: bool,
+    ) -> Result<Rotation, BrokerError> {
+        let (broker, access) = (self.clone(), access.clone());
+        to_its_end(async move {
+            let trail = Trail::rotation(id);
+            let retry = broker.retry(&access, id, overwrite, &trail);
+            broker.audited(&access, Operation::RetryRotation, &trail, retry).await
+        })
+        .await
+    }
+
+    async fn retry(
+        &self,
+        access: &Access,
+        id: RotationId,
+        overwrite: bool,
+        trail: &Trail,
+    ) -> Result<Rotation, BrokerError> {
+        for _ in 0..ATTEMPTS {
+            let mut record = self.rotation_record(access.workspace(), id).await?;
+            trail.note(|subject| record.describe(subject));
+            match record.state {
+                RotationState::Prepared => {
+                    return Err(not_in(record.state, "change the password on the site, then commit it"));
+                }
+                RotationState::Skipped | RotationState::Abandoned => {
+                    return Err(not_in(record.state, "there is nothing to write; begin again"));
+                }
+                RotationState::Done => return Ok(record.into()),
+                RotationState::Conflicted if overwrite => match self.accept_current(record).await? {
+                    Some(accepted) => record = accepted,
+                    None => continue,
+                },
+                _ => {}
+            }
+            if let Some(rotation) = self.claim_and_write(&record, trail).await? {
+                return Ok(rotation);
+            }
+        }
+        Err(BrokerError::Changed(Thing::Rotation))
+    }
+
+    /// Gives a rotation up and erases its password: the site did not take it. Needs
+    /// [`Scope::Rotate`](crate::Scope::Rotate).
+    ///
+    /// A rotation that was committed is the only place that has the site's password, so giving that up takes
+    /// `discard_password`.
+    ///
+    /// # Errors
+    /// [`BrokerError::NotFound`]; [`BrokerError::RotationState`] when it is done, was skipped, or was committed and the
+    /// password is not to be discarded, or is being written at this moment.
+    pub async fn abandon_rotation(
+        &self,
+        access: &Access,
+        id: RotationId,
+        discard_password: bool,
+    ) -> Result<Rotation, BrokerError> {
+        let trail = Trail::rotation(id);
+        let abandon = self.abandon(access, id, discard_password, &trail);
+        self.audited(access, Operation::AbandonRotation, &trail, abandon).await
+    }
+
+    async fn abandon(
+        &self,
+        access: &Access,
+        id: RotationId,
+        discard_password: bool,
+        trail: &Trail,
+    ) -> Result<Rotation, BrokerError> {
+        for _ in 0..ATTEMPTS {
+            let record = self.rotation_record(access.workspace(), id).await?;
+            trail.note(|subject| record.describe(subject));
+            match record.state {
+                RotationState::Prepared => {}
+                RotationState::Abandoned => return Ok(record.into()),
+                RotationState::Skipped | RotationState::Done => return Err(over(record.state)),
+                _ if !discard_password => {
+                    return Err(not_in(
+                        record.state,
+                        "the site has the new password, and nothing else has; abandon it with its password discarded only if the site's was changed to another one",
+                    ));
+                }
+                _ if record.attempt_until.is_some_and(|until| until > self.timestamp()) => {
+                    return Err(not_in(record.state, "the password is being written at this moment; try again later"));
+                }
+                _ => {}
+            }
+            let contents = self.open_rotation(&record).await?;
+            let end = |record: &mut RotationRecord| record.end(RotationState::Abandoned);
+            if let Some(abandoned) = self.advance_rotation(&record, &contents, end).await? {
+                if record.state == RotationState::Prepared {
+                    info!(rotation = %id, entry = %record.entry_id, "password rotation abandoned");
+                } else {
+                    warn!(rotation = %id, entry = %record.entry_id, "a committed password rotation was abandoned and its password erased");
+                }
+                return Ok(abandoned.into());
+            }
+        }
+        Err(BrokerError::Changed(Thing::Rotation))
+    }
+
+    /// A rotation. Needs
+    /// [`Scope::Rotate`](crate::Scope::Rotate).
+    ///
+    /// # Errors
+    /// [`BrokerError::NotFound`].
+    pub async fn rotation(&self, access: &Access, id: RotationId) -> Result<Rotation, BrokerError> {
+        let read = async { Ok(self.rotation_record(access.workspace(), id).await?.into()) };
+        self.audited(access, Operation::Rotation, &Trail::rotation(id), read).await
+    }
+
+    /// A page of a workspace's rotations: those after `after`, at most [`ROTATIONS_PER_PAGE`]. Needs
+    /// [`Scope::Rotate`](crate::Scope::Rotate).
+    ///
+    /// # Errors
+    /// Only those of the host itself.
+    pub async fn list_rotations(
+        &self,
+        access: &Access,
+        filter: &RotationFilter,
+        after: Option<RotationId>,
+    ) -> Result<RotationPage, BrokerError> {
+        let list = async {
+            let records = self.storage().rotations(access.workspace(), filter, after, ROTATIONS_PER_PAGE).await?;
+            let is_full = records.len() == ROTATIONS_PER_PAGE as usize;
+            let next = records.last().filter(|_| is_full).map(|rotation| rotation.id);
+            Ok(RotationPage { rotations: records.into_iter().map(Rotation::from).collect(), next })
+        };
+        self.audited(access, Operation::ListRotations, &Trail::new(), list).await
+    }
+
+    /// The new password of a rotation that is not over, for a person who has to mend what went wrong. Needs
+    /// [`Scope::Admin`](crate::Scope::Admin).
+    ///
+    /// # Errors
+    /// [`BrokerError::NotFound`]; [`BrokerError::RotationState`] when it is over.
+    pub async fn reveal_rotation(&self, access: &Access, id: RotationId) -> Result<SecretString, BrokerError> {
+        let trail = Trail::rotation(id);
+        let reveal = async {
+            let record = self.rotation_record(access.workspace(), id).await?;
+            trail.note(|subject| record.describe(subject));
+            let password = self.open_rotation(&record).await?.password;
+            trail.note(|subject| subject.released_new_password());
+            Ok(password)
+        };
+        self.audited(access, Operation::RevealRotation, &trail, reveal).await
+    }
+
+    /// Refuses to bind an entry elsewhere while its password is being rotated.
+    pub(crate) async fn require_no_open_rotation(
+        &self,
+        workspace: WorkspaceId,
+        entry: EntryId,
+    ) -> Result<(), BrokerError> {
+        let open = RotationFilter { states: RotationState::OPEN.to_vec(), entry: Some(entry) };
+        let found = self.storage().rotations(workspace, &open, None, 1).await?;
+        if found.is_empty() { Ok(()) } else { Err(BrokerError::RotationOpen) }
+    }
+
+    /// Makes the password that the item has now the one to be replaced.
+    async fn accept_current(&self, record: RotationRecord) -> Result<Option<RotationRecord>, BrokerError> {
+        let mut contents = self.open_rotation(&record).await?;
+        let (current, revision) = if record.secret_ref.is_some() {
+            let (current, revision) = item::read_password(&self.opened_for(&record).await?, reference(&record)).await?;
+            (current, Some(revision))
+        } else {
+            let entry = self.storage().entry(record.workspace_id, &record.entry_id.into()).await?;
+            (self.own_password(&entry.ok_or(BrokerError::NotFound(Thing::Entry))?).await?, None)
+        };
+        contents.replaces = Fingerprint::of(&current.unwrap_or_default())?;
+        self.advance_rotation(&record, &contents, |record| record.expected_revision = revision).await
+    }
+}

@@ -1,0 +1,315 @@
+//! Writing a new password to its item.
+//!
+//! **Invariant:** what is overwritten is the password that was there when the rotation began, and nothing else. The write
+//! names the revision that the item is expected at. If the provider refuses it because the item is at another one, the
+//! item is read: it may have the new password already (a write whose answer was lost: done), still the old one (something
+//! else on it was changed: written at the revision it is at now), or another one (*conflicted*: a person decides).
+//!
+//! An attempt is claimed in the database for [`ATTEMPT_TIME`] before it begins, so that two processes do not do the same
+//! work. A process that ends in the middle leaves a claim that runs out. The claim saves calls; that nothing is written
+//! twice does not depend on it.
+//!
+//! **Waiting** between attempts doubles from [`FIRST_WAIT`] to [`LONGEST_WAIT`], each with a random part, so that
+//! rotations that failed together do not come back together; what the provider asks for counts if it is longer. There is no
+//! last attempt: the site has the password, so giving up would be wrong at any time.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use keyway_runtime::ProviderError;
+use tracing::{Instrument, error, info, warn};
+
+use super::journal::{Contents, same};
+use super::{Rotation, RotationState, item};
+use crate::audit::{Subject, Trail};
+use crate::broker::Broker;
+use crate::budget::{NotCalled, Opened};
+use crate::error::BrokerError;
+use crate::storage::RotationRecord;
+
+/// At most four calls of 30 seconds, and some more.
+const ATTEMPT_TIME: Duration = Duration::from_secs(150);
+
+/// Between the first attempt and the second, at most.
+const FIRST_WAIT: Duration = Duration::from_secs(10);
+
+/// Between attempts, unless the provider asks for more. 96 attempts in a day of outage are no burden on anybody.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
+
+/// How often a write is repeated at once because the item has changed, though not its password.
+const WRITES: u32 = 2;
+
+/// What came of an attempt.
+pub(super) enum Outcome {
+    /// The item has the new password.
+    Written,
+    /// The item has another password than the one that was to be replaced.
+    Conflicted,
+    /// It cannot succeed as things are.
+    Failed(Trouble),
+    /// It may succeed later.
+    Later(Trouble, Option<Duration>),
+}
+
+/// Why an attempt did not succeed.
+pub(super) struct Trouble {
+    reason: String,
+    message: String,
+}
+
+impl Outcome {
+    pub(super) fn failed(reason: &str, message: impl Into<String>) -> Self {
+        Self::Failed(Trouble { reason: reason.into(), message: message.into() })
+    }
+
+    pub(super) fn later(reason: &str, message: impl Into<String>, wait: Option<Duration>) -> Self {
+        Self::Later(Trouble { reason: reason.into(), message: message.into() }, wait)
+    }
+
+    /// What an error means for trying again.
+    fn of(error: &BrokerError) -> Self {
+        let message = error.to_string();
+        let Some(provider) = error.provider_error() else {
+            return match error {
+                BrokerError::NotFound(_) => Self::failed("not-found", message),
+                // The secret manager refused the credentials a moment ago; it would do so again.
+                BrokerError::NotCalled(NotCalled::Refused { .. }) => Self::failed("unauthenticated", message),
+                BrokerError::NotCalled(NotCalled::Unavailable { .. }) => {
+                    Self::later("unavailable", message, error.retry_after())
+                }
+                BrokerError::NotCalled(_) => Self::later("rate-limited", message, error.retry_after()),
+                // A damaged envelope or a wrong key is a person's to mend, but no reason to stop trying.
+                _ => Self::later("host_error", message, error.retry_after()),
+            };
+        };
+        match provider {
+            ProviderError::InvalidSettings { .. }
+            | ProviderError::Unauthenticated(_)
+            | ProviderError::PermissionDenied(_)
+            | ProviderError::InvalidReference(_)
+            | ProviderError::NotFound(_)
+            | ProviderError::Unsupported(_) => Self::failed(provider.code(), message),
+            _ => Self::later(provider.code(), message, error.retry_after()),
+        }
+    }
+}
+
+impl RotationRecord {
+    /// Ends it in this state, without a reason.
+    pub(super) fn end(&mut self, state: RotationState) {
+        self.state = state;
+        (self.reason, self.message) = (None, None);
+    }
+
+    fn trouble(&mut self, state: RotationState, trouble: &Trouble) {
+        self.state = state;
+        (self.reason, self.message) = (Some(trouble.reason.clone()), Some(trouble.message.clone()));
+    }
+
+    /// What is to be recorded of it.
+    pub(super) fn describe(&self, subject: &mut Subject) {
+        subject.rotation = Some(self.id);
+        subject.entry = Some(self.entry_id);
+        subject.connection = self.connection_id;
+        subject.reference.clone_from(&self.secret_ref);
+    }
+
+    /// Becomes one that is being written.
+    pub(super) fn claim(&mut self, now: Timestamp) {
+        self.state = RotationState::Committing;
+        self.attempts = self.attempts.saturating_add(1);
+        let until = after(now, ATTEMPT_TIME);
+        (self.attempt_until, self.next_attempt_at) = (Some(until), Some(until));
+    }
+}
+
+/// Runs what may write an item to its end, also if its caller goes away.
+pub(super) async fn to_its_end<T: Send + 'static>(
+    operation: impl Future<Output = Result<T, BrokerError>> + Send + 'static,
+) -> Result<T, BrokerError> {
+    let ended = tokio::spawn(operation.in_current_span()).await;
+    ended.map_err(|error| BrokerError::Host(format!("a password rotation ended without a result: {error}")))?
+}
+
+impl Broker {
+    /// Claims an attempt and makes it. Returns the rotation as it is then; `None` when somebody else was first.
+    pub(super) async fn claim_and_write(
+        &self,
+        record: &RotationRecord,
+        trail: &Trail,
+    ) -> Result<Option<Rotation>, BrokerError> {
+        let contents = self.open_rotation(record).await?;
+        let now = self.timestamp();
+        let claim = |record: &mut RotationRecord| record.claim(now);
+        let Some(claimed) = self.advance_rotation(record, &contents, claim).await? else { return Ok(None) };
+        let settled = self.attempt(claimed, &contents).await?;
+        match settled.state {
+            RotationState::Done => trail.note(Subject::wrote_password),
+            RotationState::WriteBackFailed => trail.fell_short("WRITE_BACK_FAILED"),
+            RotationState::Conflicted => trail.fell_short("WRITE_BACK_CONFLICT"),
+            _ => trail.fell_short("WRITE_BACK_PENDING"),
+        }
+        Ok(Some(settled.into()))
+    }
+
+    async fn attempt(&self, mut record: RotationRecord, contents: &Contents) -> Result<RotationRecord, BrokerError> {
+        let outcome = if record.secret_ref.is_some() {
+            self.write_item(&mut record, contents).await
+        } else {
+            match self.write_own(&record, contents).await {
+                Ok(Ok(Some(done))) => {
+                    info!(rotation = %done.id, entry = %done.entry_id, "password rotation done");
+                    return Ok(done);
+                }
+                Ok(Ok(None)) => return self.rotation_record(record.workspace_id, record.id).await,
+                Ok(Err(outcome)) => outcome,
+                Err(error) => Outcome::of(&error),
+            }
+        };
+        self.settle(&record, contents, &outcome).await
+    }
+
+    /// Records what came of an attempt, and tells the operator.
+    async fn settle(
+        &self,
+        record: &RotationRecord,
+        contents: &Contents,
+        outcome: &Outcome,
+    ) -> Result<RotationRecord, BrokerError> {
+        let now = self.timestamp();
+        let change = |record: &mut RotationRecord| match outcome {
+            Outcome::Written => record.end(RotationState::Done),
+            Outcome::Conflicted => record.trouble(RotationState::Conflicted, &conflict()),
+            Outcome::Failed(trouble) => record.trouble(RotationState::WriteBackFailed, trouble),
+            Outcome::Later(trouble, wait) => {
+                record.trouble(RotationState::Committing, trouble);
+                record.attempt_until = None;
+                record.next_attempt_at = Some(after(now, wait_before(record.attempts, *wait)));
+            }
+        };
+        let Some(settled) = self.advance_rotation(record, contents, change).await? else {
+            // Somebody else has made an attempt of their own, and has seen what this one did.
+            return self.rotation_record(record.workspace_id, record.id).await;
+        };
+        let (rotation, entry, attempts) = (settled.id, settled.entry_id, settled.attempts);
+        let reason = settled.reason.as_deref().unwrap_or_default();
+        let message = settled.message.as_deref().unwrap_or_default();
+        match settled.state {
+            RotationState::Done => info!(%rotation, %entry, attempts, "password rotation done"),
+            RotationState::Committing => {
+                let next = settled.next_attempt_at.map(tracing::field::display);
+                warn!(%rotation, %entry, attempts, reason, message, next, "a new password could not be written back yet");
+            }
+            _ => error!(
+                %rotation, %entry, attempts, reason, message,
+                "a new password is set on the site and was NOT written back; it is kept, and the rotation waits to be retried by hand"
+            ),
+        }
+        Ok(settled)
+    }
+
+    async fn write_item(&self, record: &mut RotationRecord, contents: &Contents) -> Outcome {
+        let opened = match self.opened_for(record).await {
+            Ok(opened) => opened,
+            Err(error) => return Outcome::of(&error),
+        };
+        for _ in 0..WRITES {
+            let expected = record.expected_revision.as_deref();
+            let written = item::write_password(&opened, reference(record), &contents.password, expected).await;
+            match written.map_err(BrokerError::from) {
+                Ok(()) => return Outcome::Written,
+                Err(BrokerError::Provider(ProviderError::Conflict(_))) => {}
+                Err(error) => return Outcome::of(&error),
+            }
+            let (current, revision) = match item::read_password(&opened, reference(record)).await {
+                Ok(found) => found,
+                Err(failure) => return Outcome::of(&failure.into()),
+            };
+            // An item that has lost its password counts as one with an empty one.
+            let current = current.unwrap_or_default();
+            if same(&current, &contents.password) {
+                return Outcome::Written;
+            } else if !contents.replaces.fits(&current) {
+                return Outcome::Conflicted;
+            }
+            record.expected_revision = Some(revision);
+        }
+        Outcome::later("conflict", "others keep changing the item or its vault", None)
+    }
+
+    /// The connection of a rotation, ready for calls.
+    pub(super) async fn opened_for(&self, record: &RotationRecord) -> Result<Opened, BrokerError> {
+        let id = record.connection_id.ok_or_else(|| BrokerError::Host("the rotation has no connection".into()))?;
+        let connection = self.connection_record(record.workspace_id, id).await?;
+        self.open(&connection).await
+    }
+}
+
+pub(super) fn reference(record: &RotationRecord) -> &str {
+    record.secret_ref.as_deref().unwrap_or_default()
+}
+
+fn conflict() -> Trouble {
+    Trouble {
+        reason: "password_changed".into(),
+        message:
+            "the password was changed by somebody else after the rotation began, and was not overwritten. Find out \
+                  which one the site has: retry with overwrite to write the rotation's, or abandon the rotation"
+                .into(),
+    }
+}
+
+/// How long to wait after so many attempts: half of it for certain, half by chance.
+fn wait_before(attempts: u32, asked: Option<Duration>) -> Duration {
+    let doubled = FIRST_WAIT.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(LONGEST_WAIT);
+    let draw = f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX);
+    doubled.mul_f64(0.5 + draw / 2.0).max(asked.unwrap_or_default())
+}
+
+/// In whole milliseconds, as it is stored.
+fn after(now: Timestamp, wait: Duration) -> Timestamp {
+    let milliseconds = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(now.as_millisecond().saturating_add(milliseconds)).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_doubles_up_to_a_quarter_of_an_hour_and_is_never_shorter_than_asked() {
+        for (attempts, longest) in [(1, 10), (2, 20), (3, 40), (7, 640), (8, 900), (400, 900)] {
+            for _ in 0..50 {
+                let wait = wait_before(attempts, None);
+                let longest = Duration::from_secs(longest);
+                assert!(wait >= longest / 2 && wait <= longest, "{attempts}: {wait:?}");
+            }
+        }
+        assert_eq!(wait_before(1, Some(Duration::from_secs(3_600))), Duration::from_secs(3_600));
+    }
+
+    #[test]
+    fn what_cannot_succeed_stops_and_everything_else_goes_on() {
+        let text = || "x".to_owned();
+        let stops = |error| matches!(Outcome::of(&BrokerError::Provider(error)), Outcome::Failed(_));
+        for error in [
+            ProviderError::InvalidSettings { setting: None, message: text() },
+            ProviderError::Unauthenticated(text()),
+            ProviderError::PermissionDenied(text()),
+            ProviderError::InvalidReference(text()),
+            ProviderError::NotFound(text()),
+            ProviderError::Unsupported(text()),
+        ] {
+            assert!(stops(error.clone()), "{error:?}");
+        }
+        for error in [
+            ProviderError::RateLimited { retry_after: None, message: text() },
+            ProviderError::Unavailable(text()),
+            ProviderError::UnexpectedAnswer(text()),
+            ProviderError::Other { code: text(), message: text() },
+        ] {
+            assert!(!stops(error.clone()), "{error:?}");
+        }
+        assert!(matches!(Outcome::of(&BrokerError::Host(text())), Outcome::Later(..)));
+    }
+}

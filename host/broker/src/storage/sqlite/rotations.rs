@@ -1,0 +1,223 @@
+//! The statements about password rotations.
+
+use jiff::Timestamp;
+use sqlx::sqlite::SqlitePool;
+use sqlx::{Executor, QueryBuilder, Sqlite, query};
+use uuid::Uuid;
+
+use super::queries::update_entry;
+use super::rows::{self, signed};
+use crate::id::{RotationId, WorkspaceId};
+use crate::rotation::{RotationFilter, RotationState, item_of};
+use crate::storage::{EntryRecord, RotationRecord, StorageError};
+
+pub(super) async fn insert(
+    pool: &SqlitePool,
+    rotation: &RotationRecord,
+    entry_version: u64,
+) -> Result<bool, StorageError> {
+    let (open_entry, open_item) = open_columns(rotation);
+    let done = query(
+        "INSERT INTO rotations (id, workspace_id, entry_id, connection_id, secret_ref, state, reason, message,
+             sealed_password, expected_revision, attempts, attempt_until, next_attempt_at, open_entry_id, open_item,
+             version, created_at, updated_at)
+         SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+         WHERE EXISTS (SELECT 1 FROM vault_entries WHERE workspace_id = ? AND id = ? AND version = ?)",
+    )
+    .bind(rotation.id.as_uuid())
+    .bind(rotation.workspace_id.as_uuid())
+    .bind(rotation.entry_id.as_uuid())
+    .bind(rotation.connection_id.map(|id| id.as_uuid()))
+    .bind(&rotation.secret_ref)
+    .bind(rotation.state.name())
+    .bind(&rotation.reason)
+    .bind(&rotation.message)
+    .bind(&rotation.sealed_password)
+    .bind(&rotation.expected_revision)
+    .bind(rotation.attempts)
+    .bind(rotation.attempt_until.map(Timestamp::as_millisecond))
+    .bind(rotation.next_attempt_at.map(Timestamp::as_millisecond))
+    .bind(open_entry)
+    .bind(open_item)
+    .bind(signed(rotation.version))
+    .bind(rotation.created_at.as_millisecond())
+    .bind(rotation.updated_at.as_millisecond())
+    .bind(rotation.workspace_id.as_uuid())
+    .bind(rotation.entry_id.as_uuid())
+    .bind(signed(entry_version))
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// A transaction because of the item's generation: there must be no moment at which the rotation is done and what was
+/// cached before may still be used.
+pub(super) async fn update(pool: &SqlitePool, rotation: &RotationRecord, expected: u64) -> Result<bool, StorageError> {
+    let item = rotation.secret_ref.as_ref().filter(|_| rotation.state == RotationState::Done);
+    let Some(item) = item else { return update_row(pool, rotation, expected).await };
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+    if !update_row(&mut *transaction, rotation, expected).await? {
+        return Ok(false);
+    }
+    query(
+        "INSERT INTO item_generations (workspace_id, secret_ref, generation) VALUES (?, ?, 1)
+         ON CONFLICT (workspace_id, secret_ref) DO UPDATE SET generation = generation + 1",
+    )
+    .bind(rotation.workspace_id.as_uuid())
+    .bind(item)
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// A transaction because both rows change or none.
+pub(super) async fn finish_own(
+    pool: &SqlitePool,
+    rotation: &RotationRecord,
+    expected: u64,
+    entry: &EntryRecord,
+    entry_expected: u64,
+) -> Result<bool, StorageError> {
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
+    let both = update_entry(&mut *transaction, entry, entry_expected).await?
+        && update_row(&mut *transaction, rotation, expected).await?;
+    if !both {
+        return Ok(false);
+    }
+    transaction.commit().await?;
+    Ok(true)
+}
+
+async fn update_row<'e>(
+    executor: impl Executor<'e, Database = Sqlite>,
+    rotation: &RotationRecord,
+    expected: u64,
+) -> Result<bool, StorageError> {
+    let (open_entry, open_item) = open_columns(rotation);
+    let done = query(
+        "UPDATE rotations SET state = ?, reason = ?, message = ?, sealed_password = ?, expected_revision = ?, attempts = ?,
+             attempt_until = ?, next_attempt_at = ?, open_entry_id = ?, open_item = ?, version = ?, updated_at = ?
+         WHERE workspace_id = ? AND id = ? AND version = ?",
+    )
+    .bind(rotation.state.name())
+    .bind(rotation.reason.clone())
+    .bind(rotation.message.clone())
+    .bind(rotation.sealed_password.clone())
+    .bind(rotation.expected_revision.clone())
+    .bind(rotation.attempts)
+    .bind(rotation.attempt_until.map(Timestamp::as_millisecond))
+    .bind(rotation.next_attempt_at.map(Timestamp::as_millisecond))
+    .bind(open_entry)
+    .bind(open_item)
+    .bind(signed(rotation.version))
+    .bind(rotation.updated_at.as_millisecond())
+    .bind(rotation.workspace_id.as_uuid())
+    .bind(rotation.id.as_uuid())
+    .bind(signed(expected))
+    .execute(executor)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+pub(super) async fn get(
+    pool: &SqlitePool,
+    workspace: WorkspaceId,
+    id: RotationId,
+) -> Result<Option<RotationRecord>, StorageError> {
+    query("SELECT * FROM rotations WHERE workspace_id = ? AND id = ?")
+        .bind(workspace.as_uuid())
+        .bind(id.as_uuid())
+        .fetch_optional(pool)
+        .await?
+        .as_ref()
+        .map(rows::rotation)
+        .transpose()
+}
+
+pub(super) async fn list(
+    pool: &SqlitePool,
+    workspace: WorkspaceId,
+    filter: &RotationFilter,
+    after: Option<RotationId>,
+    limit: u32,
+) -> Result<Vec<RotationRecord>, StorageError> {
+    let mut list = QueryBuilder::<Sqlite>::new("SELECT * FROM rotations WHERE workspace_id = ");
+    list.push_bind(workspace.as_uuid());
+    // Every identifier is greater than the nil UUID.
+    list.push(" AND id > ").push_bind(after.map_or(Uuid::nil(), |id| id.as_uuid()));
+    if let Some(entry) = filter.entry {
+        list.push(" AND entry_id = ").push_bind(entry.as_uuid());
+    }
+    if !filter.states.is_empty() {
+        list.push(" AND state IN (");
+        let mut states = list.separated(", ");
+        for state in &filter.states {
+            states.push_bind(state.name());
+        }
+        list.push(")");
+    }
+    list.push(" ORDER BY id LIMIT ").push_bind(limit);
+    list.build().fetch_all(pool).await?.iter().map(rows::rotation).collect()
+}
+
+pub(super) async fn open_of_item(
+    pool: &SqlitePool,
+    workspace: WorkspaceId,
+    item: &str,
+) -> Result<Option<RotationRecord>, StorageError> {
+    query("SELECT * FROM rotations WHERE workspace_id = ? AND open_item = ?")
+        .bind(workspace.as_uuid())
+        .bind(item)
+        .fetch_optional(pool)
+        .await?
+        .as_ref()
+        .map(rows::rotation)
+        .transpose()
+}
+
+pub(super) async fn due(
+    pool: &SqlitePool,
+    now: Timestamp,
+    too_late: Timestamp,
+    limit: u32,
+) -> Result<Vec<RotationRecord>, StorageError> {
+    query(
+        "SELECT * FROM rotations WHERE state = 'committing' AND (next_attempt_at <= ? OR next_attempt_at > ?)
+         ORDER BY next_attempt_at LIMIT ?",
+    )
+    .bind(now.as_millisecond())
+    .bind(too_late.as_millisecond())
+    .bind(limit)
+    .fetch_all(pool)
+    .await?
+    .iter()
+    .map(rows::rotation)
+    .collect()
+}
+
+/// One statement, so that generation and rotation are of the same moment.
+pub(super) async fn item_state(
+    pool: &SqlitePool,
+    workspace: WorkspaceId,
+    item: &str,
+) -> Result<(u64, Option<RotationRecord>), StorageError> {
+    let row = query(
+        "SELECT coalesce(item.generation, 0) AS generation, rotations.*
+         FROM (SELECT 1) LEFT JOIN item_generations AS item ON item.workspace_id = ?1 AND item.secret_ref = ?2
+             LEFT JOIN rotations ON rotations.workspace_id = ?1 AND rotations.open_item = ?2
+                 AND rotations.state IN ('committing', 'write_back_failed')",
+    )
+    .bind(workspace.as_uuid())
+    .bind(item)
+    .fetch_one(pool)
+    .await?;
+    let ahead = sqlx::Row::try_get::<Option<Uuid>, _>(&row, "id")?.map(|_| rows::rotation(&row)).transpose()?;
+    Ok((rows::number(&row, "generation")?, ahead))
+}
+
+/// The columns that are set while a rotation is open.
+fn open_columns(rotation: &RotationRecord) -> (Option<Uuid>, Option<String>) {
+    let open = rotation.state.is_open();
+    (open.then(|| rotation.entry_id.as_uuid()), open.then(|| item_of(rotation)))
+}

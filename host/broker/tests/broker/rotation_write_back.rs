@@ -1,0 +1,240 @@
+//! Writing a rotation's password back: outages, refusals, budgets, and somebody else who changes the item meanwhile.
+
+use std::time::Duration;
+
+use keyway::keyway_runtime::Fields;
+use keyway::{
+    BeginRotation, BrokerError, BudgetOptions, NewEntry, RateLimits, ResolveRequest, Rotation, RotationFilter,
+    RotationState,
+};
+use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, ItemChange, ItemState, RetryAfterForm, VaultAccess};
+use secrecy::ExposeSecret;
+
+use crate::rotation::{ITEM, OLD, VAULT, world};
+use crate::support::{World, text};
+
+fn outage() -> FaultRule {
+    FaultRule::next_of(Endpoint::PatchItems, Fault::status(503)).always()
+}
+
+#[tokio::test]
+async fn while_the_item_is_behind_the_site_its_entries_resolve_to_the_sites_password() {
+    let (mut world, connection, entry) = world().await;
+    let off = NewEntry {
+        secret_cache_ttl_seconds: Some(0),
+        ..NewEntry::bound("off", "https://acme.example", connection.id, world.item(VAULT, ITEM).reference)
+    };
+    let off = world.broker.create_entry(&world.access, off).await.unwrap();
+    let (rotation, password) = world.begin(&entry).await;
+    world.emulator.fault(outage());
+    assert_eq!(world.commit(rotation.id).await.state, RotationState::Committing);
+    for _ in 0..2 {
+        for entry in [&entry, &off] {
+            let resolved = world.resolve(entry).await;
+            assert_eq!(text(resolved.password.as_ref()), Some(password.expose_secret()));
+            assert_eq!(resolved.rotation, Some(rotation.id), "and says so");
+            assert_eq!(text(resolved.username.as_ref()), Some("orders@acme.example"));
+        }
+        world.restart().await;
+    }
+    assert_eq!(world.item_password(ITEM), OLD);
+    let request = ResolveRequest::new(entry.id).fields(Fields::ONE_TIME_CODE);
+    let code = world.broker.resolve(&world.access, request).await.unwrap();
+    assert!(code.password.is_none() && code.rotation.is_none());
+}
+
+#[tokio::test]
+async fn an_outage_is_waited_out_with_growing_pauses() {
+    let (world, _, entry) = world().await;
+    let (rotation, password) = world.begin(&entry).await;
+    world.emulator.fault(outage());
+    let mut waiting = world.commit(rotation.id).await;
+    let wait_of = |waiting: &Rotation| {
+        Duration::try_from(waiting.next_attempt_at.unwrap().duration_since(waiting.updated_at)).unwrap()
+    };
+    let mut longest = Duration::from_secs(10);
+    for attempt in 1..=9 {
+        assert_eq!((waiting.state, waiting.attempts), (RotationState::Committing, attempt));
+        assert_eq!(waiting.reason.as_deref(), Some("unavailable"));
+        // Longer when the secret manager is given a longer rest.
+        let wait = wait_of(&waiting);
+        assert!(wait >= longest / 2 && wait <= Duration::from_secs(1_800), "attempt {attempt}: {wait:?}");
+        longest = (2 * longest).min(Duration::from_secs(900));
+        assert_eq!(world.broker.write_back_due().await.unwrap(), 0, "not before its time");
+        world.clock.advance(wait);
+        assert_eq!(world.broker.write_back_due().await.unwrap(), 1);
+        waiting = world.rotation(rotation.id).await;
+    }
+    world.emulator.clear_faults();
+    world.clock.advance(wait_of(&waiting));
+    world.writes();
+    assert_eq!(world.broker.write_back_due().await.unwrap(), 1);
+    let done = world.rotation(rotation.id).await;
+    assert_eq!((done.state, done.reason, done.message), (RotationState::Done, None, None));
+    assert_eq!(world.writes(), 1);
+    assert_eq!(world.item_password(ITEM), password.expose_secret());
+}
+
+#[tokio::test]
+async fn what_the_provider_asks_to_wait_is_waited() {
+    let (world, _, entry) = world().await;
+    let (rotation, _) = world.begin(&entry).await;
+    world.emulator.fault(FaultRule::next_of(Endpoint::PatchItems, Fault::rate_limited(120, RetryAfterForm::Header)));
+    let waiting = world.commit(rotation.id).await;
+    assert_eq!(waiting.reason.as_deref(), Some("rate-limited"));
+    assert_eq!(waiting.next_attempt_at.unwrap().duration_since(waiting.updated_at).as_secs(), 120);
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_does_not_put_an_attempt_off_for_long() {
+    let (world, _, entry) = world().await;
+    let (rotation, _) = world.begin(&entry).await;
+    world.emulator.fault(FaultRule::next_of(Endpoint::PatchItems, Fault::status(503)));
+    world.commit(rotation.id).await;
+    world.clock.set_wall(world.rotation(rotation.id).await.created_at - jiff::Span::new().hours(24 * 365));
+    assert_eq!(world.broker.write_back_due().await.unwrap(), 1);
+    assert_eq!(world.rotation(rotation.id).await.state, RotationState::Done);
+}
+
+#[tokio::test]
+async fn a_person_can_retry_before_the_time() {
+    let (world, _, entry) = world().await;
+    let (rotation, _) = world.begin(&entry).await;
+    world.emulator.fault(FaultRule::next_of(Endpoint::PatchItems, Fault::status(503)));
+    assert_eq!(world.commit(rotation.id).await.state, RotationState::Committing);
+    let done = world.broker.retry_rotation(&world.access, rotation.id, false).await.unwrap();
+    assert_eq!((done.state, done.attempts), (RotationState::Done, 2));
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_waits_for_a_person_with_its_password_kept() {
+    let (mut world, _, entry) = world().await;
+    let (rotation, password) = world.begin(&entry).await;
+    world.emulator.set_access("automation", VAULT, Some(VaultAccess::ReadOnly)).unwrap();
+    let failed = world.commit(rotation.id).await;
+    assert_eq!((failed.state, failed.next_attempt_at), (RotationState::WriteBackFailed, None));
+    assert_eq!(failed.reason.as_deref(), Some("permission-denied"));
+    assert!(failed.message.as_deref().unwrap().contains("Write Items"));
+    world.clock.advance(Duration::from_secs(86_400));
+    world.writes();
+    assert_eq!(world.broker.write_back_due().await.unwrap(), 0, "it is not tried again by itself");
+    world.restart().await;
+    let open = RotationFilter { states: RotationState::OPEN.to_vec(), entry: None };
+    let listed = world.broker.list_rotations(&world.access, &open, None).await.unwrap();
+    assert_eq!(listed.rotations, std::slice::from_ref(&failed));
+    let revealed = world.broker.reveal_rotation(&world.access, rotation.id).await.unwrap();
+    assert_eq!(revealed.expose_secret(), password.expose_secret());
+    assert_eq!(world.password_of(&entry).await, password.expose_secret(), "the site has it");
+    assert!(matches!(
+        world.broker.begin_rotation(&world.access, BeginRotation::new(entry.id)).await,
+        Err(BrokerError::RotationOpen)
+    ));
+
+    world.emulator.set_access("automation", VAULT, Some(VaultAccess::ReadWrite)).unwrap();
+    let done = world.broker.retry_rotation(&world.access, rotation.id, false).await.unwrap();
+    assert_eq!(done.state, RotationState::Done);
+    assert_eq!(world.item_password(ITEM), password.expose_secret());
+    let error = world.broker.reveal_rotation(&world.access, rotation.id).await.unwrap_err();
+    assert!(matches!(error, BrokerError::RotationState { state: RotationState::Done, .. }), "erased: {error}");
+}
+
+#[tokio::test]
+async fn an_item_that_is_gone_stops_the_retries() {
+    let (world, _, entry) = world().await;
+    let (rotation, _) = world.begin(&entry).await;
+    world.change(&ItemChange { state: Some(ItemState::Deleted), ..ItemChange::default() });
+    let failed = world.commit(rotation.id).await;
+    assert_eq!((failed.state, failed.reason.as_deref()), (RotationState::WriteBackFailed, Some("not-found")));
+}
+
+#[tokio::test]
+async fn an_item_that_changed_elsewhere_than_in_its_password_is_written_all_the_same() {
+    let (world, _, entry) = world().await;
+    let (rotation, password) = world.begin(&entry).await;
+    world.change(&ItemChange { username: Some("new-name".into()), ..ItemChange::default() });
+    assert_eq!(world.commit(rotation.id).await.state, RotationState::Done);
+    assert_eq!(world.item_password(ITEM), password.expose_secret());
+    assert_eq!(text(world.resolve(&entry).await.username.as_ref()), Some("new-name"), "and keeps the change");
+}
+
+#[tokio::test]
+async fn a_password_that_somebody_changed_meanwhile_is_not_overwritten_unasked() {
+    let (world, _, entry) = world().await;
+    let (rotation, password) = world.begin(&entry).await;
+    let theirs = ItemChange { password: Some("theirs".into()), ..ItemChange::default() };
+    world.change(&theirs);
+    world.writes();
+    let conflicted = world.commit(rotation.id).await;
+    assert_eq!(conflicted.state, RotationState::Conflicted);
+    assert_eq!(conflicted.reason.as_deref(), Some("password_changed"));
+    assert_eq!(world.broker.retry_rotation(&world.access, rotation.id, false).await.unwrap().state, conflicted.state);
+    assert_eq!((world.writes(), world.item_password(ITEM).as_str()), (0, "theirs"));
+    assert_eq!(world.password_of(&entry).await, "theirs", "the item is the source of truth");
+    let revealed = world.broker.reveal_rotation(&world.access, rotation.id).await.unwrap();
+    assert_eq!(revealed.expose_secret(), password.expose_secret());
+
+    let done = world.broker.retry_rotation(&world.access, rotation.id, true).await.unwrap();
+    assert_eq!(done.state, RotationState::Done);
+    assert_eq!(world.item_password(ITEM), password.expose_secret());
+    assert_eq!(world.password_of(&entry).await, password.expose_secret());
+}
+
+#[tokio::test]
+async fn a_password_that_somebody_changed_to_the_new_one_is_done() {
+    let (world, _, entry) = world().await;
+    let (rotation, password) = world.begin(&entry).await;
+    world.change(&ItemChange { password: Some(password.expose_secret().into()), ..ItemChange::default() });
+    world.writes();
+    assert_eq!(world.commit(rotation.id).await.state, RotationState::Done);
+    assert_eq!(world.writes(), 0);
+}
+
+#[tokio::test]
+async fn an_abandoned_rotation_is_over_and_one_that_was_committed_is_not_abandoned_by_accident() {
+    let (world, _, entry) = world().await;
+    let (first, _) = world.begin(&entry).await;
+    let abandoned = world.broker.abandon_rotation(&world.access, first.id, false).await.unwrap();
+    assert_eq!(abandoned.state, RotationState::Abandoned);
+    assert_eq!(world.broker.abandon_rotation(&world.access, first.id, false).await.unwrap(), abandoned);
+    let error = world.broker.commit_rotation(&world.access, first.id).await.unwrap_err();
+    assert!(matches!(error, BrokerError::RotationState { state: RotationState::Abandoned, .. }), "{error}");
+
+    let (second, password) = world.begin(&entry).await;
+    world.emulator.fault(outage());
+    assert_eq!(world.commit(second.id).await.state, RotationState::Committing);
+    let error = world.broker.abandon_rotation(&world.access, second.id, false).await.unwrap_err();
+    assert!(error.to_string().contains("the site has the new password"), "{error}");
+    assert_eq!(world.password_of(&entry).await, password.expose_secret());
+    let abandoned = world.broker.abandon_rotation(&world.access, second.id, true).await.unwrap();
+    assert_eq!(abandoned.state, RotationState::Abandoned);
+    assert_eq!(world.password_of(&entry).await, OLD);
+    world.clock.advance(Duration::from_secs(86_400));
+    world.emulator.clear_faults();
+    assert_eq!(world.broker.write_back_due().await.unwrap(), 0);
+    assert_eq!(world.item_password(ITEM), OLD);
+}
+
+#[tokio::test]
+async fn a_write_that_the_budget_does_not_allow_is_made_when_it_does() {
+    let mut limits = RateLimits::ONEPASSWORD_TEAMS;
+    limits.writes_per_hour = Some(1);
+    let world = World::with_budgets(BudgetOptions::default().limits("1password", limits)).await;
+    let connection = world.connect("automation").await;
+    let entry = world.bind(&connection, ITEM).await;
+    let (first, _) = world.begin(&entry).await;
+    assert_eq!(world.commit(first.id).await.state, RotationState::Done);
+    let (second, password) = world.begin(&entry).await;
+    world.emulator.reset_calls();
+    let waiting = world.commit(second.id).await;
+    assert_eq!((waiting.state, waiting.reason.as_deref()), (RotationState::Committing, Some("rate-limited")));
+    let wait = Duration::try_from(waiting.next_attempt_at.unwrap().duration_since(waiting.updated_at)).unwrap();
+    assert!(wait >= Duration::from_secs(3_600) && wait <= Duration::from_secs(3_720), "{wait:?}");
+    let again = world.broker.retry_rotation(&world.access, second.id, false).await.unwrap();
+    assert_eq!(again.state, RotationState::Committing, "also not for a person who does not want to wait");
+    assert_eq!(world.emulator.calls().total, 0, "the secret manager hears nothing of all that");
+    assert_eq!(world.password_of(&entry).await, password.expose_secret());
+    world.clock.advance(wait);
+    assert_eq!(world.broker.write_back_due().await.unwrap(), 1);
+    assert_eq!(world.rotation(second.id).await.state, RotationState::Done);
+    assert_eq!(world.item_password(ITEM), password.expose_secret());
+}

@@ -35,6 +35,8 @@ pub struct HostConfig {
     pub audit: SegmentOptions,
     /// Under which name the audit log has what no API key did.
     pub operator: String,
+    /// Whether passwords that could not be written back are tried again in the background.
+    pub background_write_back: bool,
 }
 
 impl HostConfig {
@@ -50,6 +52,7 @@ impl HostConfig {
             egress: EgressPolicy::default(),
             compiler: Compiler::ThisProcess,
             budgets: BudgetOptions::default(),
+            background_write_back: true,
         }
     }
 
@@ -99,6 +102,14 @@ impl HostConfig {
     #[must_use]
     pub fn operator(mut self, name: impl Into<String>) -> Self {
         self.operator = name.into();
+        self
+    }
+
+    /// Whether passwords that could not be written back are tried again in the background: for a server, and not for a
+    /// command that does one thing and ends.
+    #[must_use]
+    pub fn background_write_back(mut self, enabled: bool) -> Self {
+        self.background_write_back = enabled;
         self
     }
 

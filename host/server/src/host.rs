@@ -111,7 +111,9 @@ impl Host {
         let mut builder = Broker::builder(runtime.clone(), storage.clone(), key)
             .budgets(config.budgets.clone())
             .audit(config.audit.clone())
-            .operator(config.operator.clone());
+            .operator(config.operator.clone())
+            // Without providers nothing can be written, and trying would only make the pauses longer.
+            .background_write_back(config.background_write_back && with_providers);
         if let Some(providers) = &providers {
             builder = builder.provider_folder(providers.clone());
         }

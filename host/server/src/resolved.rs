@@ -5,7 +5,7 @@
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use keyway::{Resolution, Source};
+use keyway::{Resolution, RotationId, Source};
 use keyway_runtime::Fields;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
@@ -25,6 +25,9 @@ pub(crate) struct Values {
     revision: String,
     /// Whether it is the revision that the request rejected.
     rejected_is_current: bool,
+    /// The rotation whose new password this is: the site has it already, and the item, whose revision is given, has not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotation: Option<RotationId>,
 }
 
 /// What a resolve brought, and how long it took.
@@ -90,6 +93,7 @@ impl Values {
             }),
             revision,
             rejected_is_current: resolution.rejected_is_current,
+            rotation: resolution.rotation,
         }
     }
 
@@ -179,6 +183,9 @@ impl Show for Resolved {
         if self.values.rejected_is_current {
             writeln!(out, "The rejected revision is still what the item holds; change the password there.")?;
         }
+        if let Some(rotation) = self.values.rotation {
+            writeln!(out, "The password is that of the rotation {rotation}, which the item does not have yet.")?;
+        }
         let provider = match self.provider_ms {
             Some(time) => format!(", {} of it in the provider", ms(time)),
             None => String::new(),
@@ -227,7 +234,7 @@ pub(crate) fn exposed<S: Serializer>(secret: &SecretString, serializer: S) -> Re
     serializer.serialize_str(secret.expose_secret())
 }
 
-fn shown<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn shown<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
     match secret {
         Some(secret) => exposed(secret, serializer),
         None => serializer.serialize_none(),
@@ -260,6 +267,7 @@ mod tests {
                 one_time_code: Some(code),
                 revision: "3".into(),
                 rejected_is_current: false,
+                rotation: None,
             },
             asked: Fields::ALL,
             cached: true,

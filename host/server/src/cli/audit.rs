@@ -139,7 +139,8 @@ fn subject(record: &AuditRecord) -> String {
     let entry = subject.entry.map(|id| format!("entry {id}"));
     let connection = subject.connection.map(|id| format!("connection {id}"));
     let key = subject.api_key.map(|id| format!("key {id}"));
-    entry.or(connection).or(key).unwrap_or_default()
+    let rotation = subject.rotation.map(|id| format!("rotation {id}"));
+    entry.or(connection).or(key).or(rotation).unwrap_or_default()
 }
 
 #[derive(Serialize)]

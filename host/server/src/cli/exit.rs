@@ -183,6 +183,8 @@ fn hint(kind: Kind, error: &BrokerError, wait: Option<Duration>) -> Option<Strin
         (BrokerError::NotFound(Thing::Connection), _) => "`keyway connection list` shows the connections there are",
         (BrokerError::NotFound(Thing::Entry), _) => "`keyway entry list` shows the vault entries there are",
         (BrokerError::NotFound(Thing::Workspace), _) => "`keyway workspace list` shows the workspaces there are",
+        (BrokerError::NotFound(Thing::Rotation), _) => "`keyway rotation list` shows the rotations there are",
+        (BrokerError::RotationOpen, _) => "`keyway rotation list --open` shows it",
         (BrokerError::NotVerified { source: CallError::Provider(_) }, Kind::Invalid | Kind::ProviderRefused) => {
             "nothing was stored; correct it and connect again"
         }

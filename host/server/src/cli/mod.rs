@@ -15,6 +15,7 @@ mod key;
 pub(crate) mod output;
 pub(crate) mod provider;
 mod resolve;
+mod rotation;
 pub(crate) mod secret_input;
 pub(crate) mod select;
 mod serve;
@@ -142,6 +143,7 @@ impl App {
             Command::Bind(options) => entry::bind(self, options).await,
             Command::Entry(command) => entry::run(self, command).await,
             Command::Resolve(options) => resolve::run(self, options).await,
+            Command::Rotation(command) => rotation::run(self, command).await,
             Command::Provider(command) => provider::run(self, command).await,
             Command::Config(command) => config::run(self, &command).await,
             Command::Audit(command) => audit::run(self, command).await,
@@ -205,6 +207,11 @@ impl App {
 
     /// Opens the host with its providers.
     pub(crate) async fn open(&self) -> Result<Host, CliError> {
+        patiently(Host::open(&self.config()?.background_write_back(false))).await
+    }
+
+    /// Opens the host for a server.
+    pub(crate) async fn open_to_serve(&self) -> Result<Host, CliError> {
         patiently(Host::open(&self.config()?)).await
     }
 

@@ -11,7 +11,7 @@ use crate::serve::{Server, asked_to_end};
 /// Prints where it listens once it is ready: a line on standard error, and with `--json` a JSON line on standard output as well.
 pub(super) async fn run(app: &App, options: &ServeOptions) -> Result<(), CliError> {
     allow_open_files();
-    let host = app.open().await?;
+    let host = app.open_to_serve().await?;
     let server = Server::bind(&options.listen, host.broker().clone()).await?;
     if app.output.json {
         let _ = app.output.json_line(&serde_json::json!({ "listening": server.url() }));

@@ -57,6 +57,17 @@ impl FromRequestParts<Api> for Resolver {
     }
 }
 
+/// The holder of a key that may rotate passwords.
+pub(super) struct Rotator(pub(super) Access);
+
+impl FromRequestParts<Api> for Rotator {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        allowed(parts, api, Scope::Rotate).await.map(Self)
+    }
+}
+
 async fn allowed(parts: &mut Parts, api: &Api, scope: Scope) -> Result<Access, ApiError> {
     let Caller(access) = Caller::from_request_parts(parts, api).await?;
     // Refused by the broker, which records that.

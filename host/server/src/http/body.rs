@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use axum::body::{Body, HttpBody};
-use axum::extract::{FromRequest, Request};
+use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
@@ -60,12 +60,31 @@ impl FromRequest<Api> for Fields {
 
     async fn from_request(request: Request, _: &Api) -> Result<Self, ApiError> {
         if !is_json(&request) {
-            let message = "send the body as JSON, with the header Content-Type: application/json";
-            return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message));
+            return Err(not_json());
         }
         let body = read(request.into_body()).await?;
         Self::parse(&body)
     }
+}
+
+/// For requests that need no body: an empty one is none, whatever its type is said to be.
+impl OptionalFromRequest<Api> for Fields {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &Api) -> Result<Option<Self>, ApiError> {
+        let is_json = is_json(&request);
+        let body = read(request.into_body()).await?;
+        match body.is_empty() {
+            true => Ok(None),
+            false if is_json => Self::parse(&body).map(Some),
+            false => Err(not_json()),
+        }
+    }
+}
+
+fn not_json() -> ApiError {
+    let message = "send the body as JSON, with the header Content-Type: application/json";
+    ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message)
 }
 
 /// Reads a body up to the limit. What goes beyond is read, too, within reason, and thrown away: a client that is cut off while it sends sees a broken
@@ -193,8 +212,8 @@ impl Fields {
             .transpose()
     }
 
-    /// Takes a number of seconds out: a whole number, written as one. Not `true`, not `1.5`, not `"300"`.
-    pub(super) fn seconds(&mut self, name: &'static str) -> Result<Option<i64>, ApiError> {
+    /// Takes a whole number out that is not negative, written as one. Not `true`, not `1.5`, not `"300"`.
+    pub(super) fn whole_number(&mut self, name: &'static str) -> Result<Option<i64>, ApiError> {
         match self.value(name) {
             None => Ok(None),
             Some(value) => match value.as_i64().filter(|seconds| *seconds >= 0) {
@@ -237,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_number_of_seconds_is_a_whole_number_and_nothing_that_looks_like_one() {
-        let seconds = |json: &str| fields(&format!("{{\"ttl\": {json}}}")).seconds("ttl");
+        let seconds = |json: &str| fields(&format!("{{\"ttl\": {json}}}")).whole_number("ttl");
         assert_eq!(seconds("300").unwrap(), Some(300));
         assert_eq!(seconds("0").unwrap(), Some(0));
         assert_eq!(seconds("null").unwrap(), None);

@@ -12,6 +12,7 @@ mod error;
 mod health;
 mod observe;
 mod resolve;
+mod rotations;
 mod secret_providers;
 mod vault;
 
@@ -55,6 +56,12 @@ pub fn router(broker: Broker) -> Router {
         .route("/vault/resolve", post(resolve::resolve))
         .route("/vault/tfa-code", get(vault::tfa_code))
         .route("/vault/clear-browser-state", patch(vault::clear_browser_state))
+        .route("/vault/rotations", get(rotations::list).post(rotations::begin))
+        .route("/vault/rotations/{id}", get(rotations::get))
+        .route("/vault/rotations/{id}/password", get(rotations::reveal))
+        .route("/vault/rotations/{id}/commit", post(rotations::commit))
+        .route("/vault/rotations/{id}/abandon", post(rotations::abandon))
+        .route("/vault/rotations/{id}/retry", post(rotations::retry))
         .layer(middleware::from_fn_with_state(places, observe::bounded))
         .route("/healthz", get(health::healthz))
         .fallback(unknown_path)

@@ -185,7 +185,7 @@ fn settings(fields: &mut Fields) -> Result<Option<Settings>, ApiError> {
 
 fn cache_ttl(fields: &mut Fields) -> Result<Option<CacheTtl>, ApiError> {
     let ttl = |seconds| CacheTtl::of_field("cache_ttl_seconds", seconds).map_err(BrokerError::from);
-    Ok(fields.seconds("cache_ttl_seconds")?.map(ttl).transpose()?)
+    Ok(fields.whole_number("cache_ttl_seconds")?.map(ttl).transpose()?)
 }
 
 /// `GET /secret-providers/{id}/items`

@@ -12,6 +12,7 @@ mod connections;
 mod demo;
 mod providers;
 mod resolving;
+mod rotations;
 mod serve;
 mod support;
 mod vault;

@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, ECHO_TOKEN, Folder, assert_without, component, send};
 
-struct Process {
+pub(crate) struct Process {
     child: Child,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Process {
-    fn start(folder: &Folder, more: &[&str]) -> Self {
+    pub(crate) fn start(folder: &Folder, more: &[&str]) -> Self {
         let mut arguments = vec!["serve", "--listen", "127.0.0.1:0", "--json"];
         arguments.extend(more);
         let mut child = folder.keyway(&arguments).spawn().unwrap();
@@ -30,12 +30,12 @@ impl Process {
         Self { url: ready["listening"].as_str().unwrap().to_owned(), child }
     }
 
-    async fn get(&self, path: &str, key: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str, key: &str) -> Answer {
         send(&format!("{}{path}", self.url), "GET", &[("cc-key", key)], "").await
     }
 
     /// Asks it to end; returns its exit code and what it said on standard error.
-    fn end(mut self, signal: Signal) -> (i32, String) {
+    pub(crate) fn end(mut self, signal: Signal) -> (i32, String) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
         let mut said = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();

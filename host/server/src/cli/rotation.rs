@@ -1,0 +1,289 @@
+//! `keyway rotation`.
+//!
+//! A new password is printed only where that was asked for (`--reveal`), or written to a file that only its owner can read (`--out`). It is never lost
+//! by not being printed: while the rotation is open, `keyway rotation show --reveal` has it.
+//!
+//! A command that leaves a rotation in another state than the one it was to get into prints it, says why on standard error, and ends with the exit code of
+//! that reason.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use keyway::{
+    Access, BeginRotation, ConnectionId, EntryId, EntrySelector, NewPassword, PasswordPolicy, Rotation, RotationFilter,
+    RotationId, RotationState,
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+
+use super::App;
+use super::args::{BeginRotationOptions, RotationCommand, ShowRotationOptions};
+use super::exit::CliError;
+use super::output::{FAINT, Show, Table, day_and_time, facts};
+use super::{secret_input, select};
+use crate::failure::Kind;
+use crate::host::Host;
+use crate::resolved::shown;
+
+pub(super) async fn run(app: &App, command: RotationCommand) -> Result<(), CliError> {
+    match command {
+        RotationCommand::Begin(options) => begin(app, *options).await,
+        RotationCommand::Commit { id, workspace } => {
+            let (host, access) = opened(app, &workspace).await?;
+            let rotation = host.broker().commit_rotation(&access, id).await?;
+            finish(app, &host, rotation).await
+        }
+        RotationCommand::Abandon { id, discard_password, workspace } => {
+            let host = app.open_without_providers().await?;
+            let access = select::workspace(host.broker(), &workspace).await?;
+            let rotation = host.broker().abandon_rotation(&access, id, discard_password).await?;
+            finish(app, &host, rotation).await
+        }
+        RotationCommand::Retry { id, overwrite, workspace } => {
+            let (host, access) = opened(app, &workspace).await?;
+            let rotation = host.broker().retry_rotation(&access, id, overwrite).await?;
+            finish(app, &host, rotation).await
+        }
+        RotationCommand::List { states, open, entry, workspace } => {
+            let host = app.open_without_providers().await?;
+            let access = select::workspace(host.broker(), &workspace).await?;
+            let states = if open { RotationState::OPEN.to_vec() } else { states };
+            let (filter, mut rows, mut next) = (RotationFilter { states, entry }, Vec::new(), None);
+            loop {
+                let page = host.broker().list_rotations(&access, &filter, next).await?;
+                rows.extend(page.rotations.into_iter().map(Row::from));
+                next = page.next;
+                if next.is_none() {
+                    break;
+                }
+            }
+            app.output.result(&List(rows))?;
+            host.close().await;
+            Ok(())
+        }
+        RotationCommand::Show(options) => show(app, options).await,
+    }
+}
+
+async fn opened(app: &App, workspace: &super::args::WorkspaceOption) -> Result<(Host, Access), CliError> {
+    let host = app.open().await?;
+    let access = select::workspace(host.broker(), workspace).await?;
+    Ok((host, access))
+}
+
+async fn begin(app: &App, options: BeginRotationOptions) -> Result<(), CliError> {
+    let entry = match (options.entry, options.user, options.domain) {
+        (Some(id), _, _) => EntrySelector::Id(id),
+        (None, Some(permissioned_user_id), Some(domain)) => EntrySelector::Pair { permissioned_user_id, domain },
+        _ => return Err(CliError::usage("name the vault entry by its id, or by --user and --domain")),
+    };
+    let password = match &options.password_file {
+        Some(file) => NewPassword::Given(secret_input::from_file(file)?),
+        None => {
+            let standard = PasswordPolicy::default();
+            let symbols = if options.no_symbols { String::new() } else { options.symbols.unwrap_or(standard.symbols) };
+            NewPassword::Generated(PasswordPolicy {
+                length: options.length.unwrap_or(standard.length),
+                symbols,
+                ..standard
+            })
+        }
+    };
+    // Before the rotation, so that one whose password has no place to go is not begun.
+    let place = options.out.map(NewFile::create).transpose()?;
+    let (host, access) = opened(app, &options.workspace).await?;
+    let begun = host.broker().begin_rotation(&access, BeginRotation::new(entry).password(password)).await?;
+    let wrong = trouble(&begun.rotation, RotationState::Prepared);
+    if let (Some(place), Some(password)) = (place, &begun.password) {
+        place.keep(password)?;
+    }
+    let password = begun.password.filter(|_| options.reveal);
+    app.output.result(&Shown { rotation: begun.rotation.into(), password })?;
+    host.close().await;
+    wrong
+}
+
+async fn show(app: &App, options: ShowRotationOptions) -> Result<(), CliError> {
+    let place = options.out.map(NewFile::create).transpose()?;
+    let host = app.open_without_providers().await?;
+    let access = select::workspace(host.broker(), &options.workspace).await?;
+    let rotation = host.broker().rotation(&access, options.id).await?;
+    let mut password = match options.reveal || place.is_some() {
+        true => Some(host.broker().reveal_rotation(&access, options.id).await?),
+        false => None,
+    };
+    if let (Some(place), Some(password)) = (place, &password) {
+        place.keep(password)?;
+    }
+    password = password.filter(|_| options.reveal);
+    app.output.result(&Shown { rotation: rotation.into(), password })?;
+    host.close().await;
+    Ok(())
+}
+
+async fn finish(app: &App, host: &Host, rotation: Rotation) -> Result<(), CliError> {
+    let wanted =
+        if rotation.state == RotationState::Abandoned { RotationState::Abandoned } else { RotationState::Done };
+    let wrong = trouble(&rotation, wanted);
+    app.output.result(&Shown { rotation: rotation.into(), password: None })?;
+    host.close().await;
+    wrong
+}
+
+/// Whether the rotation is where the command was to get it.
+fn trouble(rotation: &Rotation, wanted: RotationState) -> Result<(), CliError> {
+    if rotation.state == wanted {
+        return Ok(());
+    }
+    let (kind, hint) = match rotation.state {
+        RotationState::Committing => {
+            (Kind::ProviderUnavailable, "the password is kept; a running server writes it, or `keyway rotation retry`")
+        }
+        RotationState::Conflicted => (Kind::Conflict, "the password is kept; `keyway rotation show --reveal` has it"),
+        RotationState::Skipped => (Kind::ProviderRefused, "do not change the password on the site"),
+        _ => (Kind::ProviderRefused, "the password is kept; `keyway rotation retry` writes it once that is mended"),
+    };
+    let reason = rotation.message.as_deref().unwrap_or("no reason is known");
+    let message = format!("the password rotation is {}: {reason}", rotation.state);
+    Err(CliError::new(kind, message).hint(hint).in_result())
+}
+
+/// A file for a password: made at once, for its owner only, and removed again if no password gets into it.
+struct NewFile {
+    path: PathBuf,
+    file: File,
+    kept: bool,
+}
+
+impl NewFile {
+    fn create(path: PathBuf) -> Result<Self, CliError> {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        match options.open(&path) {
+            Ok(file) => Ok(Self { path, file, kept: false }),
+            Err(error) => Err(cannot_write(&path, &error)),
+        }
+    }
+
+    fn keep(mut self, password: &SecretString) -> Result<(), CliError> {
+        let written = writeln!(self.file, "{}", password.expose_secret()).and_then(|()| self.file.sync_all());
+        self.kept = written.is_ok();
+        written.map_err(|error| {
+            cannot_write(&self.path, &error)
+                .hint("the rotation has begun; `keyway rotation show --reveal` has the password")
+        })
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> CliError {
+    let kind = if error.kind() == io::ErrorKind::AlreadyExists { Kind::Conflict } else { Kind::Invalid };
+    CliError::new(kind, format!("cannot write the password to {}: {error}", path.display()))
+}
+
+/// A rotation as it is printed.
+#[derive(Serialize)]
+struct Row {
+    id: RotationId,
+    entry_id: EntryId,
+    secret_provider_id: Option<ConnectionId>,
+    secret_ref: Option<String>,
+    state: &'static str,
+    reason: Option<String>,
+    message: Option<String>,
+    attempts: u32,
+    next_attempt_at: Option<Timestamp>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+impl From<Rotation> for Row {
+    fn from(rotation: Rotation) -> Self {
+        Self {
+            id: rotation.id,
+            entry_id: rotation.entry_id,
+            secret_provider_id: rotation.connection_id,
+            secret_ref: rotation.reference,
+            state: rotation.state.name(),
+            reason: rotation.reason,
+            message: rotation.message,
+            attempts: rotation.attempts,
+            next_attempt_at: rotation.next_attempt_at,
+            created_at: rotation.created_at,
+            updated_at: rotation.updated_at,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    rotation: Row,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
+    password: Option<SecretString>,
+}
+
+impl Show for Shown {
+    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
+        let row = &self.rotation;
+        let (id, entry, begun) = (row.id.to_string(), row.entry_id.to_string(), day_and_time(row.created_at));
+        let next = row.next_attempt_at.map(day_and_time).unwrap_or_default();
+        let mut lines = vec![
+            ("rotation", id.as_str()),
+            ("state", row.state),
+            ("entry", &entry),
+            ("item", row.secret_ref.as_deref().unwrap_or("the entry itself")),
+            ("begun", &begun),
+        ];
+        if !next.is_empty() {
+            lines.push(("next attempt", &next));
+        }
+        if let Some(message) = &row.message {
+            lines.push(("reason", message));
+        }
+        if let Some(password) = &self.password {
+            lines.push(("password", password.expose_secret()));
+        }
+        facts(out, &lines)?;
+        if row.state == RotationState::Prepared.name() {
+            writeln!(
+                out,
+                "{FAINT}Set the new password on the site, then `keyway rotation commit {id}`; if the site does not take it, \
+                 `keyway rotation abandon {id}`.{FAINT:#}"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct List(Vec<Row>);
+
+impl Show for List {
+    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut table = Table::new(&["ID", "STATE", "ENTRY", "ITEM", "BEGUN", "REASON"]);
+        for row in &self.0 {
+            table.row([
+                &row.id.to_string(),
+                row.state,
+                &row.entry_id.to_string(),
+                row.secret_ref.as_deref().unwrap_or("the entry itself"),
+                &day_and_time(row.created_at),
+                row.reason.as_deref().unwrap_or_default(),
+            ]);
+        }
+        table.write(out, 0, "There is no such password rotation.")
+    }
+}

@@ -1,0 +1,98 @@
+//! A password that Keyway has rotated, read with 1Password's own SDK.
+//!
+//! Needs Node.js, and `npm ci` done in `tests/e2e/node`; a test fails and says so otherwise.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
+
+#[path = "../node/driver.rs"]
+mod official_sdk;
+
+use keyway::{
+    Access, Audit, BeginRotation, Broker, MasterKey, NewConnection, NewEntry, RotationState, Scopes, SqliteStorage,
+    VaultEntry,
+};
+use keyway_e2e::Lab;
+use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule};
+use keyway_runtime::Settings;
+use official_sdk::OfficialSdk;
+use secrecy::ExposeSecret;
+
+const VAULT: &str = "Automation";
+const ITEM: &str = "Northwind Supplier Portal";
+
+struct Site {
+    lab: Lab,
+    broker: Broker,
+    access: Access,
+    entry: VaultEntry,
+    reference: String,
+    sdk: OfficialSdk,
+}
+
+impl Site {
+    async fn new() -> Self {
+        let lab = Lab::start().await.unwrap();
+        let storage = SqliteStorage::in_memory().await.unwrap();
+        let builder = Broker::builder(lab.runtime.clone(), storage, MasterKey::generate().unwrap());
+        let builder = builder.provider(lab.provider.clone()).background_write_back(false);
+        let broker = builder.audit(Audit::in_memory()).open().await.unwrap();
+        let created = broker.create_workspace("Acme", Scopes::ALL).await.unwrap();
+        let access = Access::operator(created.workspace.id, "tests");
+        let token = lab.emulator.account("automation").unwrap().token;
+        let connection = NewConnection {
+            name: "Acme".into(),
+            provider_type: "1password".into(),
+            settings: Settings::new().with("token", token.as_str()),
+            ..NewConnection::default()
+        };
+        let connection = broker.connect(&access, connection).await.unwrap();
+        let reference = lab.reference(VAULT, ITEM).unwrap();
+        let new = NewEntry::bound("acme-prod", "https://acme.com", connection.id, reference.as_str());
+        let entry = broker.create_entry(&access, new).await.unwrap();
+        let sdk = OfficialSdk::signed_in(lab.emulator.url(), &token);
+        Self { lab, broker, access, entry, reference, sdk }
+    }
+
+    async fn begin(&self) -> (keyway::RotationId, String) {
+        let begun = self.broker.begin_rotation(&self.access, BeginRotation::new(self.entry.id)).await.unwrap();
+        (begun.rotation.id, begun.password.unwrap().expose_secret().to_owned())
+    }
+
+    fn official(&mut self) -> String {
+        self.sdk.resolve(&format!("{}/password", self.reference)).unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_official_sdk_reads_the_new_password_after_commit_and_not_before() {
+    let mut site = Site::new().await;
+    let old = site.official();
+    let (id, password) = site.begin().await;
+    assert_eq!(site.official(), old);
+    assert_eq!(site.broker.commit_rotation(&site.access, id).await.unwrap().state, RotationState::Done);
+    assert_eq!(site.official(), password);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_puts_with_the_official_sdk_meanwhile_is_not_overwritten_unasked() {
+    let mut site = Site::new().await;
+    let (id, password) = site.begin().await;
+    let reference = site.reference.clone();
+    let (vault, item) = reference.strip_prefix("op://").unwrap().split_once('/').unwrap();
+    site.sdk.put_password(vault, item, "theirs").unwrap();
+    assert_eq!(site.broker.commit_rotation(&site.access, id).await.unwrap().state, RotationState::Conflicted);
+    assert_eq!(site.official(), "theirs");
+    let done = site.broker.retry_rotation(&site.access, id, true).await.unwrap();
+    assert_eq!(done.state, RotationState::Done);
+    assert_eq!(site.official(), password);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_back_that_an_outage_held_up_is_there_for_the_official_sdk_after_it() {
+    let mut site = Site::new().await;
+    let (id, password) = site.begin().await;
+    site.lab.emulator.fault(FaultRule::next_of(Endpoint::PatchItems, Fault::status(503)).always());
+    assert_eq!(site.broker.commit_rotation(&site.access, id).await.unwrap().state, RotationState::Committing);
+    site.lab.emulator.clear_faults();
+    assert_eq!(site.broker.retry_rotation(&site.access, id, false).await.unwrap().state, RotationState::Done);
+    assert_eq!(site.official(), password);
+}

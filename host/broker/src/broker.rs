@@ -16,9 +16,10 @@ use crate::budget::{self, BudgetOptions, Guard, Guards};
 use crate::cache::{CacheOptions, SecretCache};
 use crate::clock::{Clock, SystemClock};
 use crate::error::BrokerError;
+use crate::host_key::HostKey;
 use crate::id::{ConnectionId, WorkspaceId};
 use crate::keyring::Keyring;
-use crate::keys::KeyWrapper;
+use crate::master_keys::MasterKeys;
 use crate::record_cache::{MAX_AGE, RecordCache};
 use crate::rotation::{ItemState, WriteBacks, start_write_backs};
 use crate::storage::{ApiKeyRecord, ConnectionRecord, EntryRecord, EntrySelector, Storage};
@@ -76,12 +77,13 @@ impl std::fmt::Debug for Broker {
 
 impl Broker {
     /// Begins to put a broker together: the runtime that runs providers, the database, and what wraps its keys (a
-    /// [`MasterKey`](crate::MasterKey)). It opens once its [audit log](BrokerBuilder::audit) was chosen.
-    pub fn builder(runtime: Runtime, storage: impl Storage, keys: impl KeyWrapper) -> BrokerBuilder<NoAudit> {
+    /// [`MasterKey`](crate::MasterKey), a [`KeyWrapper`](crate::KeyWrapper), or several of them as [`MasterKeys`]). It opens
+    /// once its [audit log](BrokerBuilder::audit) was chosen.
+    pub fn builder(runtime: Runtime, storage: impl Storage, keys: impl Into<MasterKeys>) -> BrokerBuilder<NoAudit> {
         BrokerBuilder {
             runtime,
             storage: Arc::new(storage),
-            keys: Arc::new(keys),
+            keys: keys.into(),
             providers: Providers::default(),
             clock: Arc::new(SystemClock::new()),
             cache: CacheOptions::default(),
@@ -97,6 +99,12 @@ impl Broker {
         &self.0.providers
     }
 
+    /// The key of this host, from which keys for other purposes can be derived. It stays when the master key is
+    /// replaced.
+    pub fn host_key(&self) -> &HostKey {
+        self.0.keyring.host_key()
+    }
+
     pub(crate) fn runtime(&self) -> &Runtime {
         &self.0.runtime
     }
@@ -107,6 +115,12 @@ impl Broker {
 
     pub(crate) fn keyring(&self) -> &Keyring {
         &self.0.keyring
+    }
+
+    /// Has the workspace's keys of this moment in memory. Whoever is about to read sealed rows calls this first, so that
+    /// they open even if the key is rotated in between.
+    pub(crate) async fn hold_keys(&self, workspace: WorkspaceId) -> Result<(), BrokerError> {
+        self.0.keyring.get(workspace).await.map(drop)
     }
 
     pub(crate) fn cache(&self) -> &Arc<SecretCache> {
@@ -164,7 +178,7 @@ impl Broker {
 pub struct BrokerBuilder<A = Audit> {
     runtime: Runtime,
     storage: Arc<dyn Storage>,
-    keys: Arc<dyn KeyWrapper>,
+    keys: MasterKeys,
     providers: Providers,
     clock: Arc<dyn Clock>,
     cache: CacheOptions,
@@ -267,13 +281,13 @@ impl BrokerBuilder {
     pub async fn open(self) -> Result<Broker, BrokerError> {
         let now = self.clock.now().timestamp();
         let keyring = Keyring::open(self.storage.clone(), self.keys, now).await?;
-        let fingerprints = keyring.host_key(budget::FINGERPRINT_KEY, now).await?;
+        let fingerprints = keyring.host_key().derive(budget::FINGERPRINT_KEY);
         self.storage.forget_budgets(now.checked_sub(budget::KEPT).unwrap_or(now)).await?;
         let guards = Guards::new(self.storage.clone(), self.clock.clone(), fingerprints, self.budgets);
         let sink: Arc<dyn AuditSink> = match self.audit {
             Audit::Sink(sink) => sink,
             Audit::Segments(options) => {
-                let key = AuditKey::new(&keyring.host_key(AUDIT_KEY, now).await?);
+                let key = AuditKey::new(&keyring.host_key().derive(AUDIT_KEY));
                 Arc::new(SegmentLog::open(options, key, self.storage.clone(), self.clock.clone()).await?)
             }
         };

@@ -64,6 +64,10 @@ impl ClientKey {
         // Every character at its longest in JSON (`\u001f`), so that the buffer does not grow and leave copies behind.
         let mut json = Zeroizing::new(Vec::with_capacity(2 + 6 * value.expose_secret().len()));
         serde_json::to_writer(&mut *json, value.expose_secret()).map_err(|_| EnvelopeError::TooLarge)?;
+        self.encrypt_json(json)
+    }
+
+    fn encrypt_json(&self, mut json: Zeroizing<Vec<u8>>) -> Result<String, EnvelopeError> {
         let mut nonce = [0; NONCE];
         getrandom::fill(&mut nonce).map_err(|error| EnvelopeError::NoRandomness(error.to_string()))?;
         let tag = self
@@ -79,6 +83,17 @@ impl ClientKey {
     /// # Errors
     /// [`NotEncrypted`].
     pub fn decrypt(&self, hex: &str) -> Result<Option<SecretString>, NotEncrypted> {
+        let json = self.decrypt_json(hex)?;
+        let value: Option<String> = serde_json::from_slice(&json).map_err(|_| NotEncrypted)?;
+        Ok(value.map(SecretString::from))
+    }
+
+    /// What a client encrypted under this key, encrypted under another one.
+    pub(crate) fn reencrypt(&self, hex: &str, other: &Self) -> Result<String, NotEncrypted> {
+        other.encrypt_json(self.decrypt_json(hex)?).map_err(|_| NotEncrypted)
+    }
+
+    fn decrypt_json(&self, hex: &str) -> Result<Zeroizing<Vec<u8>>, NotEncrypted> {
         let bytes = HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).map_err(|_| NotEncrypted)?;
         let (nonce, rest) = bytes.split_first_chunk::<NONCE>().ok_or(NotEncrypted)?;
         let (ciphertext, tag) = rest.split_last_chunk::<TAG>().ok_or(NotEncrypted)?;
@@ -86,8 +101,7 @@ impl ClientKey {
         self.cipher()
             .decrypt_inout_detached(&Nonce::from(*nonce), b"", InOutBuf::from(json.as_mut_slice()), &Tag::from(*tag))
             .map_err(|_| NotEncrypted)?;
-        let value: Option<String> = serde_json::from_slice(&json).map_err(|_| NotEncrypted)?;
-        Ok(value.map(SecretString::from))
+        Ok(json)
     }
 
     fn cipher(&self) -> Aes256Gcm {

@@ -1,23 +1,41 @@
 //! The workspace keys that are in use: unwrapped when first needed, kept in memory, their uses counted.
 //!
-//! **Invariant:** no key seals more than 2^31 times ([`MAX_USES`]), over all processes and restarts. A storage key gets
-//! allowances of [`BLOCK`] uses, each counted in the database before it is given out; what a process did not use up
-//! when it ends counts as used. A cache key exists only in one process (its salt is never stored), starts with all its
-//! uses, and caches no more when they are gone.
+//! **Invariants**
+//!
+//! 1. No key seals more than 2^31 times ([`MAX_USES`]), over all processes and restarts. A storage key gets allowances
+//!    of [`BLOCK`] uses, each counted in the database before it is given out; what a process did not use up when it ends
+//!    counts as used. A cache key exists only in one process (its salt is never stored), starts with all its uses, and
+//!    caches no more when they are gone.
+//! 2. Keys are the ones that the database has: which terms there are is asked again after
+//!    [`MAX_AGE`], so a key that another process rotated is noticed within a second. What
+//!    may not wait for that, writing, the database checks itself: it refuses values sealed under an older key
+//!    ([`Constraint::KeyTerm`](crate::storage::Constraint::KeyTerm)); whoever gets that refusal calls
+//!    [`forget`](Keyring::forget) and does it again.
+//! 3. Everything that was read opens: a key that was deleted is kept in memory for [`RETIRED_FOR`], for readers that
+//!    read a row just before it was sealed anew. Whoever is about to read rows calls [`get`](Keyring::get) first, so
+//!    that the keys of that moment are in memory.
+//! 4. What clients have encrypted is read as encrypted under the current client key, see [`WorkspaceKeys::open`]. Who
+//!    writes such values checks and seals with one and the same [`WorkspaceKeys`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use moka::sync::Cache;
+use zeroize::Zeroizing;
 
 use crate::client_key::ClientKey;
 use crate::codec::CodecError;
-use crate::envelope::{EnvelopeError, KeyBytes, MAX_USES, Place, SealingKey, term_of};
+use crate::envelope::{EnvelopeError, MAX_USES, Place, SealingKey, term_of};
 use crate::error::{BrokerError, Thing};
+use crate::host_key::HostKey;
 use crate::id::WorkspaceId;
-use crate::keys::{KeyError, KeyId, KeyWrapper, WorkspaceKey};
-use crate::record_cache::RecordCache;
-use crate::storage::{Constraint, HostKeyRecord, MasterKeyRecord, Storage, StorageError, WorkspaceKeyRecord};
+use crate::key_rotation::under_new_client_key;
+use crate::keys::WorkspaceKey;
+use crate::master_keys::{FIRST_TERM, MasterKeys};
+use crate::record_cache::{MAX_AGE, RecordCache};
+use crate::storage::{SealedColumn, Storage, WorkspaceKeyRecord};
 
 /// How many uses of a key are counted at once: one write to the database for so many seals.
 const BLOCK: u64 = 256;
@@ -25,183 +43,117 @@ const BLOCK: u64 = 256;
 /// How many workspaces' keys are kept unwrapped; each takes about 2 KiB.
 const CAPACITY: u64 = 10_000;
 
-/// The first term of a key.
-const FIRST_TERM: u32 = 1;
+/// For how long a deleted key is kept in memory: longer than any request holds a row that it has read.
+pub(crate) const RETIRED_FOR: Duration = Duration::from_secs(120);
 
 /// Hands out workspace keys.
 pub(crate) struct Keyring {
     storage: Arc<dyn Storage>,
-    wrapper: Arc<dyn KeyWrapper>,
-    master_term: u32,
-    keys: RecordCache<WorkspaceId, Arc<WorkspaceKeys>>,
-}
-
-/// What is derived from the keys of one workspace.
-pub(crate) struct WorkspaceKeys {
-    workspace: WorkspaceId,
-    storage: BTreeMap<u32, SealingKey>,
-    current_term: u32,
-    cache: SealingKey,
-    client: ClientKey,
-}
-
-impl WorkspaceKeys {
-    /// What follows from a workspace's keys by term; `None` when there is no key.
-    pub(crate) fn derive(
-        workspace: WorkspaceId,
-        keys: &BTreeMap<u32, WorkspaceKey>,
-    ) -> Result<Option<Self>, EnvelopeError> {
-        let Some((&current_term, current)) = keys.last_key_value() else { return Ok(None) };
-        let mut salt = [0; 32];
-        getrandom::fill(&mut salt).map_err(|error| EnvelopeError::NoRandomness(error.to_string()))?;
-        Ok(Some(Self {
-            workspace,
-            storage: keys.iter().map(|(&term, key)| (term, key.storage_key(term))).collect(),
-            current_term,
-            cache: current.cache_key(current_term, &salt, MAX_USES),
-            client: current.client_key(),
-        }))
-    }
-
-    /// Which workspace's keys these are.
-    pub(crate) fn workspace(&self) -> WorkspaceId {
-        self.workspace
-    }
-
-    /// The key that seals cached secrets.
-    pub(crate) fn cache(&self) -> &SealingKey {
-        &self.cache
-    }
-
-    /// The key that clients encrypt under.
-    pub(crate) fn client(&self) -> &ClientKey {
-        &self.client
-    }
-}
-
-/// Whether a database was made with this master key; a new one is made with any.
-///
-/// Opening a [`Broker`](crate::Broker) checks this, too. This is for a host that derives other things from the master
-/// key and wants to know first.
-///
-/// # Errors
-/// [`KeyError::WrongMasterKey`]; errors of the database.
-pub async fn check_master_key(storage: &dyn Storage, wrapper: &dyn KeyWrapper) -> Result<(), BrokerError> {
-    match storage.master_key().await? {
-        Some(record) => recognise(&record, wrapper),
-        None => Ok(()),
-    }
-}
-
-fn recognise(record: &MasterKeyRecord, wrapper: &dyn KeyWrapper) -> Result<(), BrokerError> {
-    let (expected, given) = (KeyId(record.key_id), wrapper.key_id());
-    if expected == given { Ok(()) } else { Err(KeyError::WrongMasterKey { expected, given }.into()) }
+    master_keys: MasterKeys,
+    host_key: HostKey,
+    keys: Cache<WorkspaceId, Arc<WorkspaceKeys>>,
+    /// The terms that the database has.
+    terms: RecordCache<WorkspaceId, Arc<[u32]>>,
 }
 
 impl Keyring {
-    /// A keyring for the database, which must have been made with this very master key, or be new.
+    /// A keyring for the database, whose master key must be one of these, or which is new.
     pub(crate) async fn open(
         storage: Arc<dyn Storage>,
-        wrapper: Arc<dyn KeyWrapper>,
+        master_keys: MasterKeys,
         now: Timestamp,
     ) -> Result<Self, BrokerError> {
-        let new = MasterKeyRecord { term: FIRST_TERM, key_id: wrapper.key_id().0, created_at: now };
-        let record = match storage.master_key().await? {
-            Some(record) => record,
-            None => match storage.insert_master_key(&new).await {
-                Ok(()) => new,
-                // Another process was first.
-                Err(StorageError::Conflict(Constraint::Unique)) => storage.master_key().await?.unwrap_or(new),
-                Err(error) => return Err(error.into()),
-            },
-        };
-        recognise(&record, &*wrapper)?;
-        Ok(Self { storage, wrapper, master_term: record.term, keys: RecordCache::new(CAPACITY, None) })
+        let host_key = HostKey::open_at(&*storage, &master_keys, now).await?;
+        let keys = Cache::builder().max_capacity(CAPACITY).build();
+        Ok(Self { storage, master_keys, host_key, keys, terms: RecordCache::new(CAPACITY, Some(MAX_AGE)) })
     }
 
-    /// A new key for a new workspace, wrapped; and the key that its clients will encrypt under.
+    /// The key from which keys for purposes beyond single workspaces are derived.
+    pub(crate) fn host_key(&self) -> &HostKey {
+        &self.host_key
+    }
+
+    /// What wraps the keys.
+    pub(crate) fn master_keys(&self) -> &MasterKeys {
+        &self.master_keys
+    }
+
+    /// A new key for a workspace, wrapped; and the key that its clients will encrypt under.
     pub(crate) async fn generate(
         &self,
         workspace: WorkspaceId,
+        term: u32,
         now: Timestamp,
     ) -> Result<(WorkspaceKeyRecord, ClientKey), BrokerError> {
         let key = WorkspaceKey::generate()?;
-        let uses = self.storage.count_master_key_uses(self.master_term, 1).await?;
-        if uses > MAX_USES {
-            return Err(EnvelopeError::Exhausted { term: self.master_term }.into());
-        }
         let mut record = WorkspaceKeyRecord {
             workspace_id: workspace,
-            term: FIRST_TERM,
+            term,
             wrapped_key: Vec::new(),
-            master_term: self.master_term,
+            master_term: FIRST_TERM,
             version: 1,
             created_at: now,
         };
-        record.wrapped_key = self.wrapper.wrap(self.master_term, key.bytes(), &place_of(&record)).await?;
+        (record.master_term, record.wrapped_key) =
+            self.master_keys.wrap(&*self.storage, key.bytes(), &place_of(&record), now).await?;
         Ok((record, key.client_key()))
-    }
-
-    /// The host's own key of that name: random, kept in the database wrapped by the master key. Made when it is first
-    /// asked for.
-    pub(crate) async fn host_key(&self, name: &str, now: Timestamp) -> Result<KeyBytes, BrokerError> {
-        let record = match self.storage.host_key(name).await? {
-            Some(record) => record,
-            None => {
-                let new = self.new_host_key(name, now).await?;
-                match self.storage.insert_host_key(&new).await {
-                    Ok(()) => new,
-                    // Another process was first.
-                    Err(StorageError::Conflict(Constraint::Unique)) => {
-                        self.storage.host_key(name).await?.unwrap_or(new)
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        };
-        Ok(self.wrapper.unwrap(record.master_term, &record.wrapped_key, &place_of_host_key(&record)).await?)
-    }
-
-    async fn new_host_key(&self, name: &str, now: Timestamp) -> Result<HostKeyRecord, BrokerError> {
-        let key = WorkspaceKey::generate()?;
-        let uses = self.storage.count_master_key_uses(self.master_term, 1).await?;
-        if uses > MAX_USES {
-            return Err(EnvelopeError::Exhausted { term: self.master_term }.into());
-        }
-        let mut record = HostKeyRecord {
-            name: name.to_owned(),
-            wrapped_key: Vec::new(),
-            master_term: self.master_term,
-            version: 1,
-            created_at: now,
-        };
-        record.wrapped_key = self.wrapper.wrap(self.master_term, key.bytes(), &place_of_host_key(&record)).await?;
-        Ok(record)
     }
 
     /// The keys of a workspace.
     pub(crate) async fn get(&self, workspace: WorkspaceId) -> Result<Arc<WorkspaceKeys>, BrokerError> {
-        self.keys.get_or_load(&workspace, self.load(workspace)).await?.ok_or(BrokerError::NotFound(Thing::Workspace))
+        let load = async {
+            let terms = self.storage.workspace_key_terms(workspace).await?;
+            Ok::<_, BrokerError>(if terms.is_empty() { None } else { Some(Arc::from(terms)) })
+        };
+        let terms: Arc<[u32]> =
+            self.terms.get_or_load(&workspace, load).await?.ok_or(BrokerError::NotFound(Thing::Workspace))?;
+        match self.keys.get(&workspace) {
+            Some(keys) if keys.are_up_to_date(&terms) => Ok(keys),
+            known => self.load(workspace, known).await,
+        }
     }
 
-    /// Makes the next [`get`](Self::get) unwrap the keys again, with a new cache key.
+    /// Makes the next [`get`](Self::get) ask the database whether the key was rotated.
     pub(crate) fn forget(&self, workspace: WorkspaceId) {
-        self.keys.forget(&workspace);
+        self.terms.forget(&workspace);
     }
 
-    /// Seals a row's data.
-    pub(crate) async fn seal(&self, place: &Place<'_>, plaintext: &[u8]) -> Result<Vec<u8>, BrokerError> {
-        let keys = self.get(place.workspace).await?;
-        let key = keys.storage.get(&keys.current_term).ok_or(EnvelopeError::UnknownTerm(keys.current_term))?;
+    /// The keys of a workspace, those that sealed these envelopes among them.
+    pub(crate) async fn get_for<'a>(
+        &self,
+        workspace: WorkspaceId,
+        envelopes: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Arc<WorkspaceKeys>, BrokerError> {
+        let keys = self.get(workspace).await?;
+        let mut has_all = true;
+        for envelope in envelopes {
+            has_all &= keys.terms.contains_key(&term_of(envelope)?);
+        }
+        if has_all {
+            return Ok(keys);
+        }
+        // Another process may have rotated the key a moment ago.
+        self.forget(workspace);
+        self.get(workspace).await
+    }
+
+    /// Seals a row's data under the current one of these keys.
+    pub(crate) async fn seal(
+        &self,
+        keys: &WorkspaceKeys,
+        place: &Place<'_>,
+        plaintext: &[u8],
+    ) -> Result<Vec<u8>, BrokerError> {
         let associated = place.encode();
         loop {
-            match key.seal(&associated, plaintext) {
+            match keys.current.storage.seal(&associated, plaintext) {
                 Err(EnvelopeError::Exhausted { term }) => {
-                    let uses = self.storage.count_workspace_key_uses(place.workspace, term, BLOCK).await?;
-                    if uses > MAX_USES {
+                    let uses = self.storage.count_workspace_key_uses(keys.workspace, term, BLOCK).await?;
+                    // `None`: the key was rotated and is gone. What it seals will not be accepted, so nothing is counted.
+                    if uses.is_some_and(|uses| uses > MAX_USES) {
                         return Err(EnvelopeError::Exhausted { term }.into());
                     }
-                    key.allow(BLOCK);
+                    keys.current.storage.allow(BLOCK);
                 }
                 sealed => return Ok(sealed?),
             }
@@ -215,30 +167,187 @@ impl Keyring {
         envelope: &[u8],
         read: impl FnOnce(&[u8]) -> Result<T, CodecError>,
     ) -> Result<T, BrokerError> {
-        let term = term_of(envelope)?;
-        let mut keys = self.get(place.workspace).await?;
-        if !keys.storage.contains_key(&term) {
-            // Another process may have rotated the key meanwhile.
-            self.forget(place.workspace);
-            keys = self.get(place.workspace).await?;
-        }
-        let key = keys.storage.get(&term).ok_or(EnvelopeError::UnknownTerm(term))?;
-        let plaintext = key.open(&place.encode(), envelope, || place.name())?;
-        Ok(read(&plaintext).map_err(|_| EnvelopeError::Malformed { place: place.name() })?)
+        Ok(self.get_for(place.workspace, [envelope]).await?.open(place, envelope, read)?)
     }
 
-    async fn load(&self, workspace: WorkspaceId) -> Result<Option<Arc<WorkspaceKeys>>, BrokerError> {
-        let mut keys = BTreeMap::new();
+    /// Unwraps the keys that are not known yet.
+    async fn load(
+        &self,
+        workspace: WorkspaceId,
+        known: Option<Arc<WorkspaceKeys>>,
+    ) -> Result<Arc<WorkspaceKeys>, BrokerError> {
+        let mut terms = BTreeMap::new();
         for record in self.storage.workspace_keys(workspace).await? {
-            let key = self.wrapper.unwrap(record.master_term, &record.wrapped_key, &place_of(&record)).await?;
-            keys.insert(record.term, WorkspaceKey::from_bytes(key));
+            // A key never changes, only how it is wrapped; so one that is known needs no master key.
+            let key = match known.as_ref().and_then(|known| known.terms.get(&record.term)) {
+                Some(key) => Arc::clone(key),
+                None => {
+                    let (place, master_term) = (place_of(&record), record.master_term);
+                    let key = self.master_keys.unwrap(&*self.storage, master_term, &record.wrapped_key, &place).await?;
+                    Arc::new(TermKeys::derive(record.term, WorkspaceKey::from_bytes(key))?)
+                }
+            };
+            terms.insert(record.term, key);
         }
-        Ok(WorkspaceKeys::derive(workspace, &keys)?.map(Arc::new))
+        let loaded = WorkspaceKeys::of(workspace, terms).ok_or(BrokerError::NotFound(Thing::Workspace))?;
+        let now = Instant::now();
+        let entry = self.keys.entry(workspace).and_upsert_with(|present| match present.map(moka::Entry::into_value) {
+            // Somebody else was first, or further.
+            Some(present) if present.in_database == loaded.in_database || present.is_after(&loaded) => present,
+            present => Arc::new(loaded.following(present.as_deref(), now)),
+        });
+        Ok(entry.into_value())
+    }
+}
+
+/// What is derived from the keys of one workspace.
+pub(crate) struct WorkspaceKeys {
+    workspace: WorkspaceId,
+    /// All keys that open something, those that were deleted a moment ago included.
+    terms: BTreeMap<u32, Arc<TermKeys>>,
+    in_database: Vec<u32>,
+    current: Arc<TermKeys>,
+    /// Since when a key is known to be deleted.
+    retired: BTreeMap<u32, Instant>,
+}
+
+/// What is derived from a key.
+struct TermKeys {
+    term: u32,
+    storage: SealingKey,
+    cache: SealingKey,
+    client: ClientKey,
+}
+
+impl TermKeys {
+    fn derive(term: u32, key: WorkspaceKey) -> Result<Self, EnvelopeError> {
+        let mut salt = [0; 32];
+        getrandom::fill(&mut salt).map_err(|error| EnvelopeError::NoRandomness(error.to_string()))?;
+        Ok(Self {
+            term,
+            storage: key.storage_key(term),
+            cache: key.cache_key(term, &salt, MAX_USES),
+            client: key.client_key(),
+        })
+    }
+}
+
+impl WorkspaceKeys {
+    /// What follows from a workspace's keys by term; `None` when there is no key.
+    #[cfg(test)]
+    pub(crate) fn derive(
+        workspace: WorkspaceId,
+        keys: BTreeMap<u32, WorkspaceKey>,
+    ) -> Result<Option<Self>, EnvelopeError> {
+        let terms = keys.into_iter().map(|(term, key)| Ok((term, Arc::new(TermKeys::derive(term, key)?))));
+        Ok(Self::of(workspace, terms.collect::<Result<_, EnvelopeError>>()?))
+    }
+
+    fn of(workspace: WorkspaceId, terms: BTreeMap<u32, Arc<TermKeys>>) -> Option<Self> {
+        let current = Arc::clone(terms.last_key_value()?.1);
+        Some(Self { workspace, in_database: terms.keys().copied().collect(), terms, current, retired: BTreeMap::new() })
+    }
+
+    /// Keeps the keys that were there before and are deleted now, for a while.
+    fn following(mut self, before: Option<&Self>, now: Instant) -> Self {
+        for (&term, key) in before.iter().flat_map(|before| &before.terms) {
+            let since = before.and_then(|before| before.retired.get(&term)).copied().unwrap_or(now);
+            if !self.terms.contains_key(&term) && now.duration_since(since) < RETIRED_FOR {
+                self.terms.insert(term, Arc::clone(key));
+                self.retired.insert(term, since);
+            }
+        }
+        self
+    }
+
+    /// Whether these are the keys of the database, and none that should be gone.
+    fn are_up_to_date(&self, terms: &[u32]) -> bool {
+        self.in_database == terms && self.retired.values().all(|since| since.elapsed() < RETIRED_FOR)
+    }
+
+    /// Whether these keys were read from the database after `other` was.
+    fn is_after(&self, other: &Self) -> bool {
+        let (mine, theirs) = (self.current.term, other.current.term);
+        // Terms are only added at the end, and only deleted from the beginning.
+        mine > theirs || mine == theirs && self.in_database.first() > other.in_database.first()
+    }
+
+    /// Which workspace's keys these are.
+    pub(crate) fn workspace(&self) -> WorkspaceId {
+        self.workspace
+    }
+
+    /// The term of the key that seals.
+    pub(crate) fn current_term(&self) -> u32 {
+        self.current.term
+    }
+
+    /// Whether older keys are in the database: a rotation is not finished.
+    pub(crate) fn is_being_rotated(&self) -> bool {
+        self.in_database.len() > 1
+    }
+
+    /// The key that seals cached secrets.
+    pub(crate) fn cache(&self) -> &SealingKey {
+        &self.current.cache
+    }
+
+    /// The key that clients encrypt under.
+    pub(crate) fn client(&self) -> &ClientKey {
+        &self.current.client
+    }
+
+    /// Opens a row's data, and reads it with `read`. What clients have encrypted in it is encrypted under
+    /// [`client`](Self::client), whatever key sealed the row.
+    pub(crate) fn open<T>(
+        &self,
+        place: &Place<'_>,
+        envelope: &[u8],
+        read: impl FnOnce(&[u8]) -> Result<T, CodecError>,
+    ) -> Result<T, EnvelopeError> {
+        let plaintext = self.open_plaintext(place, envelope)?;
+        read(&plaintext).map_err(|_| EnvelopeError::Malformed { place: place.name() })
+    }
+
+    /// As [`open`](Self::open), without reading.
+    pub(crate) fn open_plaintext(
+        &self,
+        place: &Place<'_>,
+        envelope: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, EnvelopeError> {
+        let term = term_of(envelope)?;
+        let key = self.terms.get(&term).ok_or(EnvelopeError::UnknownTerm(term))?;
+        let plaintext = key.storage.open(&place.encode(), envelope, || place.name())?;
+        if term == self.current.term {
+            return Ok(plaintext);
+        }
+        Self::translate(place, plaintext, &key.client, &self.current.client)
+    }
+
+    /// Whether a row's data opens, and could be sealed under another key.
+    pub(crate) fn check(&self, place: &Place<'_>, envelope: &[u8]) -> Result<(), EnvelopeError> {
+        let plaintext = self.open_plaintext(place, envelope)?;
+        Self::translate(place, plaintext, &self.current.client, &self.current.client).map(drop)
+    }
+
+    fn translate(
+        place: &Place<'_>,
+        plaintext: Zeroizing<Vec<u8>>,
+        old: &ClientKey,
+        new: &ClientKey,
+    ) -> Result<Zeroizing<Vec<u8>>, EnvelopeError> {
+        let column =
+            SealedColumn::ALL.into_iter().find(|column| (column.table(), column.name()) == (place.table, place.column));
+        match column {
+            Some(column) => under_new_client_key(column, plaintext, old, new)
+                .map_err(|_| EnvelopeError::Malformed { place: place.name() }),
+            None => Ok(plaintext),
+        }
     }
 }
 
 /// What a wrapped workspace key is bound to.
-fn place_of(record: &WorkspaceKeyRecord) -> Vec<u8> {
+pub(crate) fn place_of(record: &WorkspaceKeyRecord) -> Vec<u8> {
     Place {
         workspace: record.workspace_id,
         table: "workspace_keys",
@@ -249,23 +358,11 @@ fn place_of(record: &WorkspaceKeyRecord) -> Vec<u8> {
     .encode()
 }
 
-/// What a wrapped key of the host is bound to. It belongs to no workspace, which the nil UUID says.
-fn place_of_host_key(record: &HostKeyRecord) -> Vec<u8> {
-    Place {
-        workspace: uuid::Uuid::nil().into(),
-        table: "host_keys",
-        row: record.name.as_bytes(),
-        column: "wrapped_key",
-        version: record.version,
-    }
-    .encode()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api_key::{self, Scope};
-    use crate::keys::MasterKey;
+    use crate::keys::{KeyError, MasterKey};
     use crate::storage::{SqliteStorage, WorkspaceRecord};
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -275,13 +372,13 @@ mod tests {
     }
 
     async fn keyring(storage: &SqliteStorage) -> Keyring {
-        Keyring::open(Arc::new(storage.clone()), Arc::new(master_key()), NOW).await.unwrap()
+        Keyring::open(Arc::new(storage.clone()), master_key().into(), NOW).await.unwrap()
     }
 
     async fn workspace(storage: &SqliteStorage) -> WorkspaceId {
         let workspace =
             WorkspaceRecord { id: WorkspaceId::generate(), name: "w".into(), created_at: NOW, updated_at: NOW };
-        let (key, _) = keyring(storage).await.generate(workspace.id, NOW).await.unwrap();
+        let (key, _) = keyring(storage).await.generate(workspace.id, FIRST_TERM, NOW).await.unwrap();
         let (_, api_key) = api_key::generate(workspace.id, "key", Scope::Api.into(), NOW).unwrap();
         storage.insert_workspace(&workspace, &key, &api_key).await.unwrap();
         workspace.id
@@ -291,20 +388,25 @@ mod tests {
         Place { workspace, table: "table", row: b"row", column: "column", version: 1 }
     }
 
+    async fn seal(keyring: &Keyring, workspace: WorkspaceId) -> Result<Vec<u8>, BrokerError> {
+        let keys = keyring.get(workspace).await?;
+        keyring.seal(&keys, &place(workspace), b"data").await
+    }
+
     async fn open(keyring: &Keyring, workspace: WorkspaceId, sealed: &[u8]) -> Result<Vec<u8>, BrokerError> {
         keyring.open_sealed(&place(workspace), sealed, |plaintext| Ok(plaintext.to_vec())).await
     }
 
     /// How often the storage key may still be used before the database has to be asked.
     async fn uses(storage: &SqliteStorage, workspace: WorkspaceId) -> u64 {
-        storage.count_workspace_key_uses(workspace, FIRST_TERM, 0).await.unwrap()
+        storage.count_workspace_key_uses(workspace, FIRST_TERM, 0).await.unwrap().unwrap()
     }
 
     #[tokio::test]
     async fn what_is_sealed_opens_after_a_restart_and_in_its_own_workspace_only() {
         let storage = SqliteStorage::in_memory().await.unwrap();
         let (one, other) = (workspace(&storage).await, workspace(&storage).await);
-        let sealed = keyring(&storage).await.seal(&place(one), b"data").await.unwrap();
+        let sealed = seal(&keyring(&storage).await, one).await.unwrap();
         let keyring = keyring(&storage).await;
         assert_eq!(open(&keyring, one, &sealed).await.unwrap(), b"data");
         let error = open(&keyring, other, &sealed).await.unwrap_err();
@@ -318,13 +420,13 @@ mod tests {
         let first = keyring(&storage).await;
         assert_eq!(uses(&storage, workspace).await, 0);
         for _ in 0..BLOCK {
-            first.seal(&place(workspace), b"data").await.unwrap();
+            seal(&first, workspace).await.unwrap();
         }
         assert_eq!(uses(&storage, workspace).await, BLOCK);
-        first.seal(&place(workspace), b"data").await.unwrap();
+        seal(&first, workspace).await.unwrap();
         assert_eq!(uses(&storage, workspace).await, 2 * BLOCK);
         // What a process has not used up is not given to the next one.
-        keyring(&storage).await.seal(&place(workspace), b"data").await.unwrap();
+        seal(&keyring(&storage).await, workspace).await.unwrap();
         assert_eq!(uses(&storage, workspace).await, 3 * BLOCK);
     }
 
@@ -336,7 +438,7 @@ mod tests {
         let tasks: Vec<_> = (0..1_000)
             .map(|_| {
                 let keyring = keyring.clone();
-                tokio::spawn(async move { keyring.seal(&place(workspace), b"data").await.map(|_| ()) })
+                tokio::spawn(async move { seal(&keyring, workspace).await.map(|_| ()) })
             })
             .collect();
         for task in tasks {
@@ -349,10 +451,10 @@ mod tests {
     async fn a_key_that_has_been_used_up_seals_nothing_more_and_still_opens() {
         let storage = SqliteStorage::in_memory().await.unwrap();
         let workspace = workspace(&storage).await;
-        let sealed = keyring(&storage).await.seal(&place(workspace), b"data").await.unwrap();
+        let sealed = seal(&keyring(&storage).await, workspace).await.unwrap();
         storage.count_workspace_key_uses(workspace, FIRST_TERM, MAX_USES).await.unwrap();
         let keyring = keyring(&storage).await;
-        let error = keyring.seal(&place(workspace), b"data").await.unwrap_err();
+        let error = seal(&keyring, workspace).await.unwrap_err();
         assert!(matches!(error, BrokerError::Envelope(EnvelopeError::Exhausted { term: FIRST_TERM })), "{error}");
         assert_eq!(open(&keyring, workspace, &sealed).await.unwrap(), b"data");
     }
@@ -362,7 +464,7 @@ mod tests {
         let storage = SqliteStorage::in_memory().await.unwrap();
         let workspace = workspace(&storage).await;
         let keyring = keyring(&storage).await;
-        let mut sealed = keyring.seal(&place(workspace), b"data").await.unwrap();
+        let mut sealed = seal(&keyring, workspace).await.unwrap();
         sealed[4] = 9;
         let error = open(&keyring, workspace, &sealed).await.unwrap_err();
         assert!(matches!(error, BrokerError::Envelope(EnvelopeError::UnknownTerm(9))), "{error}");
@@ -373,7 +475,7 @@ mod tests {
         let storage = SqliteStorage::in_memory().await.unwrap();
         keyring(&storage).await;
         let other = MasterKey::from_hex(&"f0".repeat(32)).unwrap();
-        let opened = Keyring::open(Arc::new(storage), Arc::new(other), NOW).await;
+        let opened = Keyring::open(Arc::new(storage), other.into(), NOW).await;
         assert!(matches!(opened, Err(BrokerError::Key(KeyError::WrongMasterKey { .. }))));
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! master key (file, environment; a key service behind KeyWrapper)
+//!   ├─ wraps the host key (host_key.rs): what belongs to no workspace is derived from it
 //!   └─ wraps the workspace key: 256 random bits, in the database only wrapped
 //!        ├─ HKDF "storage"            seals rows of the database
 //!        ├─ HKDF "cache" + salt       seals cached secrets; the salt is made anew whenever the key is loaded and never stored
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use hkdf::Hkdf;
+use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 use thiserror::Error;
@@ -66,6 +68,22 @@ pub enum KeyError {
         /// The id of the key that was given.
         given: KeyId,
     },
+    /// The database's master key was replaced, and the one given is the one before.
+    #[error(
+        "this master key was replaced on {} (the database's key is now {expected}, this one is {given}). Start with the key that took its place",
+        replaced_at.strftime("%Y-%m-%d %H:%M UTC")
+    )]
+    ReplacedMasterKey {
+        /// The id of the database's key.
+        expected: KeyId,
+        /// The id of the key that was given.
+        given: KeyId,
+        /// When it was replaced.
+        replaced_at: Timestamp,
+    },
+    /// A key that is or was the database's master key is offered as a new one.
+    #[error("the new master key is not new: this database is or was under it before. Make a new one")]
+    NotANewKey,
     /// A key service failed.
     #[error("the key service failed: {0}")]
     Service(String),
@@ -172,14 +190,6 @@ impl MasterKey {
         }
     }
 
-    /// A key of its own for a purpose outside of this crate, by HKDF-SHA256 (RFC 5869). It says nothing about the master key or about keys for other
-    /// purposes. A purpose is a name that nothing else uses, such as `acme.v1.code-cache`; those that begin with `keyway.` are Keyway's.
-    pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
-        let mut key = KeyBytes::default();
-        derive(&self.0, None, purpose.as_bytes(), key.as_mut_slice());
-        key
-    }
-
     /// The key as 64 hexadecimal digits, to be kept somewhere safe.
     pub fn to_hex(&self) -> SecretString {
         HEXLOWER.encode(self.0.as_slice()).into()
@@ -252,11 +262,11 @@ impl WorkspaceKey {
 }
 
 #[expect(clippy::expect_used, reason = "HKDF-SHA256 fails only beyond 8,160 bytes; every caller asks for 16 or 32")]
-fn derive(key: &KeyBytes, salt: Option<&[u8]>, purpose: &[u8], out: &mut [u8]) {
+pub(crate) fn derive(key: &KeyBytes, salt: Option<&[u8]>, purpose: &[u8], out: &mut [u8]) {
     Hkdf::<Sha256>::new(salt, key.as_slice()).expand(purpose, out).expect("a length that HKDF allows");
 }
 
-fn random_key() -> Result<KeyBytes, KeyError> {
+pub(crate) fn random_key() -> Result<KeyBytes, KeyError> {
     let mut key = KeyBytes::default();
     getrandom::fill(key.as_mut_slice()).map_err(|error| EnvelopeError::NoRandomness(error.to_string()))?;
     Ok(key)

@@ -118,9 +118,12 @@ mod entry;
 mod envelope;
 mod error;
 mod flight;
+mod host_key;
 mod id;
+mod key_rotation;
 mod keyring;
 mod keys;
+mod master_keys;
 mod private_file;
 mod record_cache;
 mod resolve;
@@ -153,10 +156,12 @@ pub use entry::{
 };
 pub use envelope::EnvelopeError;
 pub use error::{BrokerError, InvalidInput, ListLimit, NoTfaCode, Thing};
+pub use host_key::HostKey;
 pub use id::{ApiKeyId, ConnectionId, EntryId, RotationId, WorkspaceId};
-pub use keyring::check_master_key;
+pub use key_rotation::{RotatedMasterKey, RotatedWorkspaceKey};
 pub use keys::{KeyError, KeyId, KeyWrapper, MasterKey};
 pub use keyway_runtime;
+pub use master_keys::MasterKeys;
 pub use resolve::{Resolution, ResolveRequest, Timings};
 pub use rotation::{
     BeginRotation, BegunRotation, NewPassword, PasswordPolicy, ROTATIONS_PER_PAGE, Rotation, RotationFilter,

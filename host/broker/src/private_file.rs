@@ -1,7 +1,8 @@
 //! Files that only their owner may read.
 //!
 //! A new one appears complete and with its final mode, or not at all: it is made under another name and then linked,
-//! which, other than renaming, fails when the name is taken meanwhile.
+//! which, other than renaming, fails when the name is taken meanwhile. Once it was created it outlasts a power cut: a
+//! master key that the database is under must not be younger than the database.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -20,7 +21,20 @@ pub(crate) fn create(path: &Path, contents: &[u8]) -> io::Result<()> {
         // A file system without hard links.
         Err(_) => write(path, contents),
         Ok(()) => Ok(()),
+    }?;
+    sync_folder_of(path)
+}
+
+/// Makes the name of a file durable, and not only what is in it.
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::File::open(folder)?.sync_all()?;
     }
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
 }
 
 /// Whether nobody but the owner has any right to the file.

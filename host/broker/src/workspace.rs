@@ -9,6 +9,7 @@ use crate::audit::{Operation, Trail};
 use crate::broker::Broker;
 use crate::error::{BrokerError, Thing};
 use crate::id::{ApiKeyId, WorkspaceId};
+use crate::master_keys::FIRST_TERM;
 use crate::storage::{Constraint, StorageError, WorkspaceRecord};
 use crate::text::required;
 
@@ -73,8 +74,15 @@ impl Broker {
         let trail = Trail::api_key(api_key_record.id);
         let create = async {
             required("name", &record.name, NAME_LIMIT)?;
-            let (key, client_key) = self.keyring().generate(record.id, now).await?;
-            self.storage().insert_workspace(&record, &key, &api_key_record).await?;
+            let client_key = loop {
+                let (key, client_key) = self.keyring().generate(record.id, FIRST_TERM, now).await?;
+                match self.storage().insert_workspace(&record, &key, &api_key_record).await {
+                    Ok(()) => break client_key,
+                    // The master key was replaced at the same time; the next round wraps with the new one, if it is at hand.
+                    Err(StorageError::Conflict(Constraint::KeyTerm)) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            };
             info!(workspace = %record.id, "workspace created");
             Ok(CreatedWorkspace { workspace: record.into(), api_key, encryption_key: client_key.to_hex() })
         };

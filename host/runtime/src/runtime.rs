@@ -1,7 +1,7 @@
 //! The runtime: one engine, its limits, and everything that all calls share.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -36,7 +36,7 @@ pub(crate) struct Shared {
     pub(crate) turns: Arc<Semaphore>,
     linker: Linker<CallState>,
     compiler: Compiler,
-    code_cache: Option<CodeCache>,
+    code_cache: OnceLock<CodeCache>,
     policy: Arc<EgressPolicy>,
     tls: Arc<rustls::ClientConfig>,
     egress_layer: Option<EgressLayer>,
@@ -129,7 +129,7 @@ impl RuntimeBuilder {
             turns,
             linker,
             compiler: self.compiler,
-            code_cache: self.code_cache,
+            code_cache: self.code_cache.map(OnceLock::from).unwrap_or_default(),
             policy: Arc::new(self.policy),
             tls: Arc::new(tls_config().map_err(|error| sandbox(&error))?),
             egress_layer: self.egress_layer,
@@ -175,6 +175,13 @@ impl Runtime {
         &self.0.limits
     }
 
+    /// As [`RuntimeBuilder::code_cache`], for a host that has the key only later than it builds the runtime, which takes tens of milliseconds. It counts
+    /// for components that are loaded from now on. A runtime that has a code cache keeps the one it has.
+    pub fn use_code_cache(&self, folder: impl Into<PathBuf>, key: CodeCacheKey) {
+        // An error is the cache that was not taken.
+        let _ = self.0.code_cache.set(CodeCache::new(folder.into(), key));
+    }
+
     /// Loads a component: compiles it (or takes its compiled form from the code cache), checks what it imports and exports, and lets it describe itself.
     ///
     /// `component` is the component in binary form.
@@ -202,7 +209,7 @@ impl Runtime {
         let shared = self.0.clone();
         let key = digest.clone();
         let cached = tokio::task::spawn_blocking(move || {
-            let code = shared.code_cache.as_ref()?.get(&shared.engine, &key)?;
+            let code = shared.code_cache.get()?.get(&shared.engine, &key)?;
             // A file from another wasmtime is a miss.
             load_code(&shared.engine, &code).ok()
         });
@@ -213,7 +220,7 @@ impl Runtime {
         let shared = self.0.clone();
         let loaded = tokio::task::spawn_blocking(move || {
             let component = load_code(&shared.engine, &code)?;
-            if let Some(cache) = &shared.code_cache {
+            if let Some(cache) = shared.code_cache.get() {
                 cache.put(&shared.engine, &digest, &code);
             }
             Ok(component)

@@ -25,6 +25,8 @@ pub struct HostConfig {
     pub providers: Option<PathBuf>,
     /// Where the master key is. `None` is the file `master.key` of the data folder.
     pub master_key: Option<MasterKeySource>,
+    /// Where another master key is, while one replaces the other. It must be there.
+    pub old_master_key: Option<PathBuf>,
     /// The operator's word on the network.
     pub egress: EgressPolicy,
     /// Where components are compiled.
@@ -49,6 +51,7 @@ impl HostConfig {
             data_dir,
             providers: None,
             master_key: None,
+            old_master_key: None,
             egress: EgressPolicy::default(),
             compiler: Compiler::ThisProcess,
             budgets: BudgetOptions::default(),
@@ -67,6 +70,13 @@ impl HostConfig {
     #[must_use]
     pub fn master_key(mut self, source: MasterKeySource) -> Self {
         self.master_key = Some(source);
+        self
+    }
+
+    /// A file with another master key, while one replaces the other.
+    #[must_use]
+    pub fn old_master_key(mut self, file: impl Into<PathBuf>) -> Self {
+        self.old_master_key = Some(file.into());
         self
     }
 

@@ -39,6 +39,7 @@ struct Document {
     data_dir: Option<PathBuf>,
     providers: Option<PathBuf>,
     master_key_file: Option<PathBuf>,
+    old_master_key_file: Option<PathBuf>,
     #[serde(default)]
     connect_to: Vec<String>,
     #[serde(default)]
@@ -94,6 +95,7 @@ fn parse(text: &str, folder: &Path) -> Result<Vec<(&'static str, Vec<String>)>, 
         ("data_dir", one(path(document.data_dir))),
         ("providers", one(path(document.providers))),
         ("master_key_file", one(path(document.master_key_file))),
+        ("old_master_key_file", one(path(document.old_master_key_file))),
         ("connect_to", document.connect_to),
         ("allow_private", document.allow_private),
         ("onepassword_plan", one(document.onepassword_plan)),

@@ -1,20 +1,26 @@
 //! Opens everything that a command or a server needs, as much of it at the same time as possible.
 //!
 //! ```text
-//! master key ─┬─ runtime, tried out ────────────────┬─ providers, from the code cache ── broker
-//!             └─ database, migrated ── is it its key? ─┘
+//! runtime, tried out ──────────────────────────┬─ providers, from the code cache ── broker
+//! master key ── database, migrated ── host key ┘
 //! ```
+//!
+//! What is in the code cache is authenticated under a key that follows from the host key, which the database holds, wrapped by the master key. So the
+//! runtime is given its code cache last, and under a wrong master key none of what is compiled is looked at.
 //!
 //! **Invariant:** a new master key is only ever made together with a new database. A database whose key file is missing is an error that says so: a key
 //! made in its place could open nothing, and would hide that the real one has to be restored.
 
 use std::path::PathBuf;
 
-use keyway::{Broker, BrokerError, KeyError, MasterKey, SqliteStorage, StorageError, check_master_key};
+use keyway::{Broker, BrokerError, HostKey, KeyError, MasterKey, MasterKeys, SqliteStorage, StorageError};
 use keyway_runtime::{CodeCacheKey, FolderError, ProviderFolder, Runtime, SetupError};
 use thiserror::Error;
 
 use crate::config::{self, HostConfig, MasterKeySource};
+
+/// What the key of the code cache is derived for from the host key.
+const CODE_CACHE_KEY: &str = "keyway.v1.code-cache";
 
 /// A host that is open: its broker and what is below it.
 pub struct Host {
@@ -92,23 +98,23 @@ impl Host {
             config::make_private_folder(folder).map_err(|source| OpenError::Folder { folder: folder.clone(), source })
         };
         made(&config.data_dir)?;
-        let key = master_key(config)?;
+        let keys = master_keys(config)?;
         let folder = config.provider_folder();
         if with_providers && config.providers.is_none() {
             made(&folder)?;
         }
         let database = async {
             let storage = SqliteStorage::open(config.database()).await?;
-            // Before the providers: under a wrong key, all of the code cache would look tampered with and be made anew.
-            check_master_key(&storage, &key).await?;
-            Ok(storage)
+            let host_key = HostKey::open(&storage, &keys).await?;
+            Ok((storage, CodeCacheKey::new(*host_key.derive(CODE_CACHE_KEY))))
         };
-        let (runtime, storage) = tokio::try_join!(start_runtime(config, &key), database)?;
+        let (runtime, (storage, code_cache_key)) = tokio::try_join!(start_runtime(config), database)?;
+        runtime.use_code_cache(config.code_cache(), code_cache_key);
         let providers = match with_providers {
             true => Some(ProviderFolder::open(&runtime, folder).await?),
             false => None,
         };
-        let mut builder = Broker::builder(runtime.clone(), storage.clone(), key)
+        let mut builder = Broker::builder(runtime.clone(), storage.clone(), keys)
             .budgets(config.budgets.clone())
             .audit(config.audit.clone())
             .operator(config.operator.clone())
@@ -142,26 +148,28 @@ impl Host {
     }
 }
 
-/// Sets the sandbox up, for a command that looks at components and needs no data.
-pub(crate) async fn start_runtime(config: &HostConfig, key: &MasterKey) -> Result<Runtime, OpenError> {
-    let builder = Runtime::builder()
-        .code_cache(config.code_cache(), CodeCacheKey::new(*key.derive("keyway.v1.code-cache")))
-        .compiler(config.compiler.clone())
-        .egress(config.egress.clone());
+/// Sets the sandbox up, without a code cache.
+async fn start_runtime(config: &HostConfig) -> Result<Runtime, OpenError> {
+    let builder = Runtime::builder().compiler(config.compiler.clone()).egress(config.egress.clone());
     // It tries its limits out, which takes tens of milliseconds of computing.
     let built = tokio::task::spawn_blocking(move || builder.build()).await;
     Ok(built.map_err(|error| SetupError::Sandbox(error.to_string()))??)
 }
 
-fn master_key(config: &HostConfig) -> Result<MasterKey, OpenError> {
-    match config.master_key_source() {
-        MasterKeySource::Environment(variable) => Ok(MasterKey::from_env(&variable)?),
+fn master_keys(config: &HostConfig) -> Result<MasterKeys, OpenError> {
+    let mut keys = match config.master_key_source() {
+        MasterKeySource::Environment(variable) => MasterKeys::from(MasterKey::from_env(&variable)?),
         MasterKeySource::File(key) => {
             let database = config.database();
             if database.exists() && !key.exists() {
                 return Err(OpenError::MasterKeyMissing { database, key });
             }
-            Ok(MasterKey::from_file_or_generate(key)?)
+            // When the master key is replaced while this runs, the new one may be put in the place of the old.
+            MasterKeys::from(MasterKey::from_file_or_generate(&key)?).reload_from(move || MasterKey::from_file(&key))
         }
+    };
+    if let Some(old) = &config.old_master_key {
+        keys = keys.with(MasterKey::from_file(old)?);
     }
+    Ok(keys)
 }

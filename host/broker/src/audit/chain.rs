@@ -16,9 +16,9 @@ use subtle::ConstantTimeEq;
 
 use crate::envelope::KeyBytes;
 
-/// Under which name the key is among the host's own. It is random and not derived from the master key, so that what was
-/// written stays verifiable when that is replaced.
-pub(crate) const AUDIT_KEY: &str = "audit";
+/// What the key is derived for from the [host key](crate::HostKey). That stays when the master key is replaced, and so what
+/// was written stays verifiable.
+pub(crate) const AUDIT_KEY: &str = "keyway.v1.audit-log";
 
 /// A MAC, of a line or of an anchor.
 pub(crate) type Tag = [u8; 32];

@@ -157,7 +157,7 @@ pub struct Subject {
     /// Where the released values came from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<AuditSource>,
-    /// How many things were listed, or how many bytes cut off.
+    /// How many things were listed, values or keys encrypted anew, or bytes cut off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
 }

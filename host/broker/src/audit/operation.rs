@@ -79,6 +79,10 @@ operations! {
 
     /// A workspace was created, with its first API key.
     CreateWorkspace = "create_workspace", Change, Admin;
+    /// A workspace's key was rotated, or a rotation that was cut off was finished.
+    RotateWorkspaceKey = "rotate_workspace_key", Change, Admin;
+    /// The master key was replaced.
+    RotateMasterKey = "rotate_master_key", Change, Admin;
     /// An API key was created.
     CreateApiKey = "create_api_key", Change, Admin;
     /// An API key was revoked.

@@ -117,7 +117,7 @@ impl Recorder {
 
 /// Who does something, where, and for which request.
 struct Who {
-    workspace: WorkspaceId,
+    workspace: Option<WorkspaceId>,
     actor: AuditActor,
     request_id: Option<String>,
 }
@@ -155,7 +155,7 @@ impl Broker {
         body: impl Future<Output = Result<T, BrokerError>>,
     ) -> Result<T, BrokerError> {
         let who = Who {
-            workspace: access.workspace(),
+            workspace: Some(access.workspace()),
             actor: AuditActor::of(access),
             request_id: access.request_id().map(str::to_owned),
         };
@@ -175,8 +175,20 @@ impl Broker {
         trail: &Trail,
         body: impl Future<Output = Result<T, BrokerError>>,
     ) -> Result<T, BrokerError> {
-        let who = Who { workspace, actor: AuditActor::System, request_id: None };
+        let who = Who { workspace: Some(workspace), actor: AuditActor::System, request_id: None };
         self.recorded(&who, operation, trail, body).await
+    }
+
+    /// The same for what the code that embeds the broker does to all workspaces at once, and what therefore takes no
+    /// [`Access`].
+    pub(crate) async fn audited_for_operator<T>(
+        &self,
+        operation: Operation,
+        trail: &Trail,
+        body: impl Future<Output = Result<T, BrokerError>>,
+    ) -> Result<T, BrokerError> {
+        let actor = AuditActor::Operator { name: self.operator().to_owned().into() };
+        self.recorded(&Who { workspace: None, actor, request_id: None }, operation, trail, body).await
     }
 
     async fn recorded<T>(
@@ -219,7 +231,7 @@ impl Broker {
     ) -> AuditEvent {
         AuditEvent {
             at: self.timestamp(),
-            workspace: Some(who.workspace),
+            workspace: who.workspace,
             actor: who.actor.clone(),
             operation,
             outcome,

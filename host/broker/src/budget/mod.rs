@@ -48,8 +48,8 @@ use crate::clock::Clock;
 use crate::envelope::KeyBytes;
 use crate::storage::{RequestKind, Storage, StorageError};
 
-/// The name of the host's key for fingerprints.
-pub(crate) const FINGERPRINT_KEY: &str = "budget-fingerprints";
+/// What the key for fingerprints is derived for from the host's own.
+pub(crate) const FINGERPRINT_KEY: &str = "keyway.v1.budget-fingerprints";
 
 /// For how long counts and breakers are kept: longer than the longest window and the longest pause.
 pub(crate) const KEPT: Duration = Duration::from_secs(3 * 24 * 60 * 60);

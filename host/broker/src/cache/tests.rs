@@ -52,7 +52,7 @@ impl Harness {
         let harness = Self {
             cache: SecretCache::new(clock.clone(), options),
             clock,
-            keys: Arc::new(WorkspaceKeys::derive(WorkspaceId::generate(), &keys).unwrap().unwrap()),
+            keys: Arc::new(WorkspaceKeys::derive(WorkspaceId::generate(), keys).unwrap().unwrap()),
             provider: Arc::default(),
             connection: ConnectionId::generate(),
             generation: 0,

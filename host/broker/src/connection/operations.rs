@@ -86,11 +86,18 @@ impl Broker {
             updated_at: now,
         };
         checked.describe(&mut record);
-        record.sealed_settings = self.seal_settings(&record, &checked.part).await?;
-        self.storage().insert_connection(&record).await.map_err(|error| match error {
-            StorageError::Conflict(Constraint::Reference) => BrokerError::NotFound(Thing::Workspace),
-            error => error.into(),
-        })?;
+        loop {
+            record.sealed_settings = self.seal_settings(&record, &checked.part).await?;
+            match self.storage().insert_connection(&record).await {
+                Ok(()) => break,
+                // The workspace's key was rotated since.
+                Err(StorageError::Conflict(Constraint::KeyTerm)) => self.keyring().forget(record.workspace_id),
+                Err(StorageError::Conflict(Constraint::Reference)) => {
+                    return Err(BrokerError::NotFound(Thing::Workspace));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
         // What was logged in to check the settings serves the calls to come.
         self.opened().insert((record.id, record.version), checked.opened.into_parts());
         info!(connection = %record.id, provider = record.provider_type, "connected");
@@ -142,9 +149,15 @@ impl Broker {
         let before = record.version;
         record.version += 1;
         record.updated_at = self.timestamp();
-        record.sealed_settings = self.seal_settings(&record, &part).await?;
-        if !self.storage().update_connection(&record, before, clear).await? {
-            return Err(BrokerError::Changed(Thing::Connection));
+        loop {
+            record.sealed_settings = self.seal_settings(&record, &part).await?;
+            match self.storage().update_connection(&record, before, clear).await {
+                Ok(true) => break,
+                Ok(false) => return Err(BrokerError::Changed(Thing::Connection)),
+                // The workspace's key was rotated since.
+                Err(StorageError::Conflict(Constraint::KeyTerm)) => self.keyring().forget(record.workspace_id),
+                Err(error) => return Err(error.into()),
+            }
         }
         self.connection_records().forget(&(access.workspace(), id));
         self.opened().invalidate(&(id, before));
@@ -230,6 +243,7 @@ impl Broker {
         workspace: WorkspaceId,
         id: ConnectionId,
     ) -> Result<Arc<ConnectionRecord>, BrokerError> {
+        self.hold_keys(workspace).await?;
         let load = async { Ok::<_, BrokerError>(self.storage().connection(workspace, id).await?.map(Arc::new)) };
         let record = self.connection_records().get_or_load(&(workspace, id), load).await?;
         record.ok_or(BrokerError::NotFound(Thing::Connection))
@@ -296,7 +310,8 @@ impl Broker {
     async fn seal_settings(&self, record: &ConnectionRecord, part: &SealedPart) -> Result<Vec<u8>, BrokerError> {
         let plaintext = part.encode(&record.provider_type).map_err(|_| EnvelopeError::TooLarge)?;
         let id = record.id.as_uuid();
-        self.keyring().seal(&settings_place(record, id.as_bytes()), &plaintext).await
+        let keys = self.keyring().get(record.workspace_id).await?;
+        self.keyring().seal(&keys, &settings_place(record, id.as_bytes()), &plaintext).await
     }
 
     async fn open_settings(&self, record: &ConnectionRecord) -> Result<SealedPart, BrokerError> {

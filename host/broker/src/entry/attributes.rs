@@ -74,8 +74,8 @@ const KINDS: [(&str, Kind); 23] = [
     ("headers", Kind::Headers),
 ];
 
-const PROXY_SETTING: &str = "proxy_setting";
-const PROXY_VALUE: &str = "proxy_value";
+pub(crate) const PROXY_SETTING: &str = "proxy_setting";
+pub(crate) const PROXY_VALUE: &str = "proxy_value";
 
 /// The attributes that are a browser's state.
 pub(super) const SESSION_DATA: [&str; 3] = ["cookies", "local_storage", "session_storage"];

@@ -24,6 +24,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use attributes::{AttributeChanges, Attributes};
+pub(crate) use attributes::{PROXY_SETTING, PROXY_VALUE};
 pub use changes::{Change, EntryChanges};
 pub use new::NewEntry;
 pub use operations::ENTRIES_PER_PAGE;

@@ -30,7 +30,18 @@ impl Broker {
     pub async fn create_entry(&self, access: &Access, new: NewEntry) -> Result<VaultEntry, BrokerError> {
         let id = EntryId::generate();
         let trail = Trail::entry(id);
-        self.audited(access, Operation::CreateEntry, &trail, self.make_entry(access, id, new, &trail)).await
+        let create = async {
+            loop {
+                match self.make_entry(access, id, new.clone(), &trail).await {
+                    // The workspace's key was rotated since.
+                    Err(BrokerError::Storage(StorageError::Conflict(Constraint::KeyTerm))) => {
+                        self.keyring().forget(access.workspace());
+                    }
+                    made => return made,
+                }
+            }
+        };
+        self.audited(access, Operation::CreateEntry, &trail, create).await
     }
 
     async fn make_entry(
@@ -40,6 +51,7 @@ impl Broker {
         new: NewEntry,
         trail: &Trail,
     ) -> Result<VaultEntry, BrokerError> {
+        // The same keys to the end: what clients have encrypted is sealed under the key that it was checked with.
         let keys = self.keyring().get(access.workspace()).await?;
         let now = self.timestamp();
         let mut entry = VaultEntry {
@@ -61,7 +73,7 @@ impl Broker {
             self.check_binding(access, binding).await?;
             trail.note(|subject| subject.bound_to(binding));
         }
-        let record = self.seal_entry(&entry, 1).await?;
+        let record = self.seal_entry(&keys, &entry, 1).await?;
         self.storage().insert_entry(&record).await.map_err(refused)?;
         Ok(entry)
     }
@@ -72,6 +84,7 @@ impl Broker {
     /// [`BrokerError::NotFound`].
     pub async fn get_entry(&self, access: &Access, entry: &EntrySelector) -> Result<VaultEntry, BrokerError> {
         let get = async {
+            self.hold_keys(access.workspace()).await?;
             let record = self.storage().entry(access.workspace(), entry).await?;
             self.open_entry(record.ok_or(BrokerError::NotFound(Thing::Entry))?).await
         };
@@ -80,18 +93,18 @@ impl Broker {
 
     /// A page of a workspace's entries: those after `after`, at most [`ENTRIES_PER_PAGE`]. Needs [`Scope::Api`](crate::Scope::Api).
     ///
+    /// Clients' values are under one encryption key within a page. When the key is rotated between two pages, the second one's
+    /// are under the new one.
+    ///
     /// # Errors
     /// Only those of the host itself.
     pub async fn list_entries(&self, access: &Access, after: Option<EntryId>) -> Result<EntryPage, BrokerError> {
         let list = async {
+            self.hold_keys(access.workspace()).await?;
             let records = self.storage().entries(access.workspace(), after, ENTRIES_PER_PAGE).await?;
             let is_full = records.len() == ENTRIES_PER_PAGE as usize;
             let next = records.last().filter(|_| is_full).map(|entry| entry.id);
-            let mut entries = Vec::with_capacity(records.len());
-            for record in records {
-                entries.push(self.open_entry(record).await?);
-            }
-            Ok(EntryPage { entries, next })
+            Ok(EntryPage { entries: self.open_entries(access.workspace(), records).await?, next })
         };
         self.audited(access, Operation::ListEntries, &Trail::new(), list).await
     }
@@ -123,8 +136,10 @@ impl Broker {
         changes: EntryChanges,
         trail: &Trail,
     ) -> Result<VaultEntry, BrokerError> {
-        let keys = self.keyring().get(access.workspace()).await?;
         for _ in 0..ATTEMPTS {
+            // Before the entry is read, so that it opens; and to the end, so that what clients have encrypted is sealed
+            // under the key that it was checked with.
+            let keys = self.keyring().get(access.workspace()).await?;
             let before = self.storage().entry(access.workspace(), entry).await?;
             let before = before.ok_or(BrokerError::NotFound(Thing::Entry))?;
             let version = before.version;
@@ -143,9 +158,16 @@ impl Broker {
             if let Some(binding) = entry.binding() {
                 trail.note(|subject| subject.bound_to(binding));
             }
-            let record = self.seal_entry(&entry, version + 1).await?;
-            if !self.storage().update_entry(&record, version).await.map_err(refused)? {
-                continue;
+            let record = self.seal_entry(&keys, &entry, version + 1).await?;
+            match self.storage().update_entry(&record, version).await {
+                Ok(true) => {}
+                Ok(false) => continue,
+                // The workspace's key was rotated since.
+                Err(StorageError::Conflict(Constraint::KeyTerm)) => {
+                    self.keyring().forget(access.workspace());
+                    continue;
+                }
+                Err(error) => return Err(refused(error)),
             }
             self.forget_entry(&record);
             self.entry_records().forget(&(record.workspace_id, old_pair));
@@ -202,6 +224,7 @@ impl Broker {
         workspace: WorkspaceId,
         entry: &EntrySelector,
     ) -> Result<Arc<EntryRecord>, BrokerError> {
+        self.hold_keys(workspace).await?;
         let selector = (workspace, entry.clone());
         let load = async {
             let record = self.storage().entry(workspace, entry).await?;

@@ -24,8 +24,7 @@ impl Broker {
         rejected: Option<&str>,
         started: Instant,
     ) -> Result<Resolution, BrokerError> {
-        let own = self.open_credentials(entry).await?;
-        let keys = self.keyring().get(entry.workspace_id).await?;
+        let (own, keys) = self.open_credentials(entry).await?;
         let value = |field, wanted: bool, ciphertext: Option<&str>| match ciphertext {
             Some(ciphertext) if wanted => open(keys.client(), field, ciphertext),
             _ => Ok(None),
@@ -55,9 +54,8 @@ impl Broker {
 
     /// The one-time code of an entry that is not bound; `None` when it has no secret that makes one.
     pub(super) async fn own_code(&self, entry: &EntryRecord) -> Result<Option<OneTimeCode>, BrokerError> {
-        let own = self.open_credentials(entry).await?;
+        let (own, keys) = self.open_credentials(entry).await?;
         let Some(ciphertext) = own.tfa_secret else { return Ok(None) };
-        let keys = self.keyring().get(entry.workspace_id).await?;
         Ok(open(keys.client(), "tfa_secret", &ciphertext)?.and_then(|secret| self.code_of(&secret)))
     }
 

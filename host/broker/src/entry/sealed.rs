@@ -1,19 +1,28 @@
 //! Between a vault entry and its row: credentials and attributes are sealed, each bound to its row and version.
 
+use std::sync::Arc;
+
 use super::{Attributes, Binding, CredentialSource, Credentials, VaultEntry};
 use crate::broker::Broker;
 use crate::cache_ttl::CacheTtl;
 use crate::codec::{self, CodecError, Decoder};
 use crate::envelope::{EnvelopeError, Place};
 use crate::error::BrokerError;
+use crate::id::WorkspaceId;
+use crate::keyring::WorkspaceKeys;
 use crate::storage::EntryRecord;
 
 const CREDENTIALS: &str = "sealed_credentials";
 const ATTRIBUTES: &str = "sealed_attributes";
 
 impl Broker {
-    /// The entry as the row's version `version`.
-    pub(crate) async fn seal_entry(&self, entry: &VaultEntry, version: u64) -> Result<EntryRecord, BrokerError> {
+    /// The entry as the row's version `version`. `keys` must be those that its credentials were checked with.
+    pub(crate) async fn seal_entry(
+        &self,
+        keys: &WorkspaceKeys,
+        entry: &VaultEntry,
+        version: u64,
+    ) -> Result<EntryRecord, BrokerError> {
         let binding = entry.binding();
         let mut record = EntryRecord {
             id: entry.id,
@@ -37,55 +46,44 @@ impl Broker {
             && !own.is_empty()
         {
             let fields = [&own.user_name, &own.password, &own.tfa_secret].map(|field| field.as_deref());
-            record.sealed_credentials = Some(self.seal_column(&record, CREDENTIALS, &fields).await?);
+            record.sealed_credentials = Some(self.seal_column(keys, &record, CREDENTIALS, &fields).await?);
         }
         if !entry.attributes.is_empty() {
             let fields: Vec<_> = entry.attributes.iter().flat_map(|(name, json)| [Some(name), Some(json)]).collect();
-            record.sealed_attributes = Some(self.seal_column(&record, ATTRIBUTES, &fields).await?);
+            record.sealed_attributes = Some(self.seal_column(keys, &record, ATTRIBUTES, &fields).await?);
         }
         Ok(record)
     }
 
     /// The entry that is in a row.
     pub(crate) async fn open_entry(&self, record: EntryRecord) -> Result<VaultEntry, BrokerError> {
-        let credentials = match binding_of(&record) {
-            Some(binding) => CredentialSource::Bound(binding),
-            None => CredentialSource::Own(self.open_credentials(&record).await?),
-        };
-        let attributes = match &record.sealed_attributes {
-            None => Attributes::default(),
-            Some(sealed) => {
-                let row = record.id.as_uuid();
-                let place = place(&record, row.as_bytes(), ATTRIBUTES);
-                self.keyring().open_sealed(&place, sealed, read_attributes).await?
-            }
-        };
-        Ok(VaultEntry {
-            id: record.id,
-            workspace_id: record.workspace_id,
-            permissioned_user_id: record.permissioned_user_id,
-            domain: record.domain,
-            user_alias: record.user_alias,
-            tfa_method: record.tfa_method,
-            passkey: record.passkey,
-            credentials,
-            attributes,
-            session_data_set_at: record.session_data_set_at,
-            created_at: record.created_at,
-            updated_at: record.updated_at,
-        })
+        let keys = self.keyring().get_for(record.workspace_id, sealed_in(&record)).await?;
+        Ok(open_entry(&keys, record)?)
     }
 
-    /// The credentials of an entry that is not bound, as clients encrypted them.
-    pub(crate) async fn open_credentials(&self, record: &EntryRecord) -> Result<Credentials, BrokerError> {
-        let Some(sealed) = &record.sealed_credentials else { return Ok(Credentials::default()) };
-        let row = record.id.as_uuid();
-        let place = place(record, row.as_bytes(), CREDENTIALS);
-        self.keyring().open_sealed(&place, sealed, read_credentials).await
+    /// The entries that are in rows of a workspace. What clients have encrypted in them is under one and the same client
+    /// key, also while the workspace's key is rotated.
+    pub(super) async fn open_entries(
+        &self,
+        workspace: WorkspaceId,
+        records: Vec<EntryRecord>,
+    ) -> Result<Vec<VaultEntry>, BrokerError> {
+        let keys = self.keyring().get_for(workspace, records.iter().flat_map(sealed_in)).await?;
+        records.into_iter().map(|record| Ok(open_entry(&keys, record)?)).collect()
+    }
+
+    /// The credentials of an entry that is not bound, as clients encrypt them, and the keys whose client key opens them.
+    pub(crate) async fn open_credentials(
+        &self,
+        record: &EntryRecord,
+    ) -> Result<(Credentials, Arc<WorkspaceKeys>), BrokerError> {
+        let keys = self.keyring().get_for(record.workspace_id, record.sealed_credentials.as_deref()).await?;
+        Ok((open_credentials(&keys, record)?, keys))
     }
 
     async fn seal_column(
         &self,
+        keys: &WorkspaceKeys,
         record: &EntryRecord,
         column: &'static str,
         fields: &[Option<&str>],
@@ -93,8 +91,47 @@ impl Broker {
         let fields: Vec<_> = fields.iter().map(|field| field.map(str::as_bytes)).collect();
         let plaintext = codec::encode(&fields).map_err(|_| EnvelopeError::TooLarge)?;
         let row = record.id.as_uuid();
-        self.keyring().seal(&place(record, row.as_bytes(), column), &plaintext).await
+        self.keyring().seal(keys, &place(record, row.as_bytes(), column), &plaintext).await
     }
+}
+
+/// What is sealed of an entry.
+fn sealed_in(record: &EntryRecord) -> impl Iterator<Item = &[u8]> {
+    [&record.sealed_credentials, &record.sealed_attributes].into_iter().flatten().map(Vec::as_slice)
+}
+
+fn open_entry(keys: &WorkspaceKeys, record: EntryRecord) -> Result<VaultEntry, EnvelopeError> {
+    let credentials = match binding_of(&record) {
+        Some(binding) => CredentialSource::Bound(binding),
+        None => CredentialSource::Own(open_credentials(keys, &record)?),
+    };
+    let attributes = match &record.sealed_attributes {
+        None => Attributes::default(),
+        Some(sealed) => {
+            let row = record.id.as_uuid();
+            keys.open(&place(&record, row.as_bytes(), ATTRIBUTES), sealed, read_attributes)?
+        }
+    };
+    Ok(VaultEntry {
+        id: record.id,
+        workspace_id: record.workspace_id,
+        permissioned_user_id: record.permissioned_user_id,
+        domain: record.domain,
+        user_alias: record.user_alias,
+        tfa_method: record.tfa_method,
+        passkey: record.passkey,
+        credentials,
+        attributes,
+        session_data_set_at: record.session_data_set_at,
+        created_at: record.created_at,
+        updated_at: record.updated_at,
+    })
+}
+
+fn open_credentials(keys: &WorkspaceKeys, record: &EntryRecord) -> Result<Credentials, EnvelopeError> {
+    let Some(sealed) = &record.sealed_credentials else { return Ok(Credentials::default()) };
+    let row = record.id.as_uuid();
+    keys.open(&place(record, row.as_bytes(), CREDENTIALS), sealed, read_credentials)
 }
 
 /// An entry's binding, if it has one.

@@ -12,7 +12,7 @@ use crate::broker::Broker;
 use crate::entry::{Binding, binding_of};
 use crate::error::{BrokerError, InvalidInput, Thing};
 use crate::id::RotationId;
-use crate::storage::{EntryRecord, RotationRecord};
+use crate::storage::{Constraint, EntryRecord, RotationRecord, StorageError};
 use crate::text::required;
 
 /// Longer than any site allows.
@@ -65,6 +65,7 @@ impl Broker {
         trail: &Trail,
     ) -> Result<BegunRotation, BrokerError> {
         let password = self.new_password(access, begin.password).await?;
+        self.hold_keys(access.workspace()).await?;
         let entry = self.storage().entry(access.workspace(), &begin.entry).await?;
         let entry = entry.ok_or(BrokerError::NotFound(Thing::Entry))?;
         trail.note(|subject| subject.entry = Some(entry.id));
@@ -105,8 +106,16 @@ impl Broker {
                 record.state = RotationState::Prepared;
                 record.expected_revision = revision;
                 let contents = Contents { replaces: Fingerprint::of(&old)?, password };
-                record.sealed_password = Some(self.seal_rotation(&record, &contents).await?);
-                self.insert_rotation(&record, &entry).await?;
+                loop {
+                    record.sealed_password = Some(self.seal_rotation(&record, &contents).await?);
+                    match self.insert_rotation(&record, &entry).await {
+                        // The workspace's key was rotated since.
+                        Err(BrokerError::Storage(StorageError::Conflict(Constraint::KeyTerm))) => {
+                            self.keyring().forget(record.workspace_id);
+                        }
+                        inserted => break inserted?,
+                    }
+                }
                 trail.note(|subject| subject.released_new_password());
                 info!(rotation = %record.id, entry = %entry.id, "password rotation prepared");
                 Ok(BegunRotation { rotation: record.into(), password: Some(contents.password) })

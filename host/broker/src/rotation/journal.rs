@@ -17,7 +17,7 @@ use crate::codec::{self, CodecError, Decoder};
 use crate::envelope::{EnvelopeError, Place};
 use crate::error::{BrokerError, Thing};
 use crate::id::{RotationId, WorkspaceId};
-use crate::storage::RotationRecord;
+use crate::storage::{Constraint, RotationRecord, StorageError};
 
 /// What a rotation keeps sealed.
 pub(super) struct Contents {
@@ -76,6 +76,7 @@ impl Broker {
         workspace: WorkspaceId,
         id: RotationId,
     ) -> Result<RotationRecord, BrokerError> {
+        self.hold_keys(workspace).await?;
         self.storage().rotation(workspace, id).await?.ok_or(BrokerError::NotFound(Thing::Rotation))
     }
 
@@ -88,7 +89,8 @@ impl Broker {
         let fields = [contents.password.expose_secret().as_bytes(), contents.replaces.0.as_slice()];
         let plaintext = codec::encode(&fields.map(Some)).map_err(|_| EnvelopeError::TooLarge)?;
         let row = record.id.as_uuid();
-        self.keyring().seal(&place(record, row.as_bytes()), &plaintext).await
+        let keys = self.keyring().get(record.workspace_id).await?;
+        self.keyring().seal(&keys, &place(record, row.as_bytes()), &plaintext).await
     }
 
     /// What an open rotation keeps.
@@ -106,10 +108,19 @@ impl Broker {
         contents: &Contents,
         change: impl FnOnce(&mut RotationRecord),
     ) -> Result<Option<RotationRecord>, BrokerError> {
-        let record = self.successor(before, contents, change).await?;
-        let done = self.storage().update_rotation(&record, before.version).await?;
+        let mut record = self.successor(before, contents, change).await?;
+        let updated = loop {
+            match self.storage().update_rotation(&record, before.version).await {
+                // The workspace's key was rotated since.
+                Err(StorageError::Conflict(Constraint::KeyTerm)) => {
+                    self.keyring().forget(record.workspace_id);
+                    record.sealed_password = Some(self.seal_rotation(&record, contents).await?);
+                }
+                updated => break updated?,
+            }
+        };
         self.forget_item(&record);
-        Ok(done.then_some(record))
+        Ok(updated.then_some(record))
     }
 
     /// The successor of a row, not yet stored.
@@ -134,6 +145,7 @@ impl Broker {
 
     /// What a resolve has to know of an item, from memory if it was read a moment ago.
     pub(crate) async fn item_state(&self, workspace: WorkspaceId, item: &str) -> Result<Arc<ItemState>, BrokerError> {
+        self.hold_keys(workspace).await?;
         let load = async {
             let (generation, ahead) = self.storage().item_state(workspace, item).await?;
             Ok::<_, BrokerError>(Some(Arc::new(ItemState { generation, ahead })))

@@ -239,6 +239,7 @@ impl Broker {
             let (current, revision) = item::read_password(&self.opened_for(&record).await?, reference(&record)).await?;
             (current, Some(revision))
         } else {
+            self.hold_keys(record.workspace_id).await?;
             let entry = self.storage().entry(record.workspace_id, &record.entry_id.into()).await?;
             (self.own_password(&entry.ok_or(BrokerError::NotFound(Thing::Entry))?).await?, None)
         };

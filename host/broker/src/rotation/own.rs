@@ -11,7 +11,7 @@ use super::write_back::Outcome;
 use crate::broker::Broker;
 use crate::entry::CredentialSource;
 use crate::error::BrokerError;
-use crate::storage::{EntryRecord, EntrySelector, RotationRecord};
+use crate::storage::{Constraint, EntryRecord, EntrySelector, RotationRecord, StorageError};
 
 /// How often it is tried anew when the entry changes at the same moment.
 const ATTEMPTS: u32 = 16;
@@ -19,8 +19,8 @@ const ATTEMPTS: u32 = 16;
 impl Broker {
     /// The password of an entry that is not bound.
     pub(super) async fn own_password(&self, entry: &EntryRecord) -> Result<Option<SecretString>, BrokerError> {
-        let Some(ciphertext) = self.open_credentials(entry).await?.password else { return Ok(None) };
-        let keys = self.keyring().get(entry.workspace_id).await?;
+        let (own, keys) = self.open_credentials(entry).await?;
+        let Some(ciphertext) = own.password else { return Ok(None) };
         let opened = keys.client().decrypt(&ciphertext);
         opened.map_err(|_| {
             BrokerError::Host("the password of a vault entry does not open with its workspace's key".into())
@@ -36,6 +36,7 @@ impl Broker {
     ) -> Result<Result<Option<RotationRecord>, Outcome>, BrokerError> {
         let selector = EntrySelector::Id(record.entry_id);
         for _ in 0..ATTEMPTS {
+            self.hold_keys(record.workspace_id).await?;
             let Some(stored) = self.storage().entry(record.workspace_id, &selector).await? else {
                 return Ok(Err(Outcome::failed("not-found", "the vault entry is gone")));
             };
@@ -46,10 +47,16 @@ impl Broker {
             let version = stored.version;
             let changed = self.with_password(stored, &contents.password).await?;
             let done = self.successor(record, contents, |record| record.end(RotationState::Done)).await?;
-            if self.storage().finish_own_rotation(&done, record.version, &changed, version).await? {
-                self.forget_entry(&changed);
-                self.forget_item(&done);
-                return Ok(Ok(Some(done)));
+            match self.storage().finish_own_rotation(&done, record.version, &changed, version).await {
+                Ok(true) => {
+                    self.forget_entry(&changed);
+                    self.forget_item(&done);
+                    return Ok(Ok(Some(done)));
+                }
+                Ok(false) => {}
+                // The workspace's key was rotated since.
+                Err(StorageError::Conflict(Constraint::KeyTerm)) => self.keyring().forget(record.workspace_id),
+                Err(error) => return Err(error.into()),
             }
             let now = self.rotation_record(record.workspace_id, record.id).await?;
             if now.version != record.version {
@@ -61,6 +68,7 @@ impl Broker {
 
     /// The entry's row with this password in place of its own.
     async fn with_password(&self, stored: EntryRecord, password: &SecretString) -> Result<EntryRecord, BrokerError> {
+        // The same keys to the end. If the entry is under newer ones, the database refuses it under these.
         let keys = self.keyring().get(stored.workspace_id).await?;
         let version = stored.version;
         let mut entry = self.open_entry(stored).await?;
@@ -68,6 +76,6 @@ impl Broker {
             own.password = Some(keys.client().encrypt(password)?);
         }
         entry.updated_at = self.timestamp();
-        self.seal_entry(&entry, version + 1).await
+        self.seal_entry(&keys, &entry, version + 1).await
     }
 }

@@ -4,21 +4,6 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-/// A key of the host itself, wrapped by the master key. Whoever replaces the master key wraps it anew.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostKeyRecord {
-    /// What it is for.
-    pub name: String,
-    /// The wrapped key.
-    pub wrapped_key: Vec<u8>,
-    /// The term of the master key that wrapped it.
-    pub master_term: u32,
-    /// The row's version, part of what the wrapped key is bound to.
-    pub version: u64,
-    /// When it was made.
-    pub created_at: Timestamp,
-}
-
 /// Which requests are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RequestKind {

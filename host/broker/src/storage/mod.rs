@@ -5,19 +5,24 @@
 //! constraints decide (a unique pair of user and domain; an entry's connection exists and is of the same workspace),
 //! and the loser gets [`StorageError::Conflict`].
 //!
-//! No record contains a secret: what is secret arrives here sealed. Implementations know nothing of keys.
+//! No record contains a secret: what is secret arrives here sealed. Implementations know nothing of keys, except where
+//! in an envelope the term of its key is ([`KEY_TERM`]): **a sealed value is accepted only under the workspace's current
+//! key**, which is checked in the transaction that writes it, so that no value is written under a key that is being
+//! replaced ([`Constraint::KeyTerm`]).
 
 mod budgets;
+mod sealed_column;
 mod sqlite;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use thiserror::Error;
+use uuid::Uuid;
 
 pub use budgets::{
-    BreakerRecord, HostKeyRecord, PauseReason, PauseRecord, RequestCount, RequestKind, RequestReservation,
-    ReservedRequests,
+    BreakerRecord, PauseReason, PauseRecord, RequestCount, RequestKind, RequestReservation, ReservedRequests,
 };
+pub use sealed_column::{SealedColumn, SealedValue};
 pub use sqlite::SqliteStorage;
 
 use crate::api_key::Scopes;
@@ -25,6 +30,9 @@ use crate::connection::DependentEntries;
 use crate::entry::TfaMethod;
 use crate::id::{ApiKeyId, ConnectionId, EntryId, RotationId, WorkspaceId};
 use crate::rotation::{RotationFilter, RotationState};
+
+/// The bytes of an envelope that are its key's term, in network order.
+pub const KEY_TERM: std::ops::Range<usize> = 1..5;
 
 /// Why the database could not do what it was asked for. The messages are for operators.
 #[derive(Debug, Error)]
@@ -62,6 +70,8 @@ pub enum Constraint {
     Unique,
     /// Something that it depends on does not exist, or something depends on it.
     Reference,
+    /// The key that sealed or wrapped a value is not the current one any more: it was rotated meanwhile.
+    KeyTerm,
 }
 
 /// A master key that wrapped keys of this database.
@@ -72,6 +82,21 @@ pub struct MasterKeyRecord {
     /// Recognises the key.
     pub key_id: [u8; 16],
     /// When it was first used.
+    pub created_at: Timestamp,
+}
+
+/// A key of the host itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostKeyRecord {
+    /// Its name.
+    pub name: String,
+    /// The wrapped key.
+    pub wrapped_key: Vec<u8>,
+    /// The term of the master key that wrapped it.
+    pub master_term: u32,
+    /// The row's version, part of what the wrapped key is bound to.
+    pub version: u64,
+    /// When it was made.
     pub created_at: Timestamp,
 }
 
@@ -269,16 +294,18 @@ impl From<EntryId> for EntrySelector {
 /// A database.
 #[async_trait]
 pub trait Storage: Send + Sync + 'static {
-    /// The master key with the highest term; `None` in a new database.
-    async fn master_key(&self) -> Result<Option<MasterKeyRecord>, StorageError>;
+    /// The master keys in the order of their terms: the last one wraps, those before were replaced. Empty in a new
+    /// database.
+    async fn master_keys(&self) -> Result<Vec<MasterKeyRecord>, StorageError>;
 
-    /// Adds a master key. [`Constraint::Unique`] when that term exists.
+    /// Adds the first master key. [`Constraint::Unique`] when that term exists.
     async fn insert_master_key(&self, key: &MasterKeyRecord) -> Result<(), StorageError>;
 
     /// Adds to the count of a master key's uses, and returns the new count.
     async fn count_master_key_uses(&self, term: u32, uses: u64) -> Result<u64, StorageError>;
 
-    /// Adds a workspace with its first key and its first API key.
+    /// Adds a workspace with its first key and its first API key. [`Constraint::KeyTerm`] unless that key is wrapped by
+    /// the current master key.
     async fn insert_workspace(
         &self,
         workspace: &WorkspaceRecord,
@@ -295,9 +322,63 @@ pub trait Storage: Send + Sync + 'static {
     /// A workspace's keys in the order of their terms; empty when there is no such workspace.
     async fn workspace_keys(&self, workspace: WorkspaceId) -> Result<Vec<WorkspaceKeyRecord>, StorageError>;
 
-    /// Adds to the count of a workspace key's uses, and returns the new count.
-    async fn count_workspace_key_uses(&self, workspace: WorkspaceId, term: u32, uses: u64)
-    -> Result<u64, StorageError>;
+    /// The terms of a workspace's keys in order; empty when there is no such workspace.
+    async fn workspace_key_terms(&self, workspace: WorkspaceId) -> Result<Vec<u32>, StorageError>;
+
+    /// The keys of all workspaces.
+    async fn all_workspace_keys(&self) -> Result<Vec<WorkspaceKeyRecord>, StorageError>;
+
+    /// The workspaces that have more than one key.
+    async fn unfinished_key_rotations(&self) -> Result<Vec<WorkspaceId>, StorageError>;
+
+    /// Adds to the count of a workspace key's uses, and returns the new count; `None` when there is no such key.
+    async fn count_workspace_key_uses(
+        &self,
+        workspace: WorkspaceId,
+        term: u32,
+        uses: u64,
+    ) -> Result<Option<u64>, StorageError>;
+
+    /// Adds the next master key, which has been used so many times, and replaces the wrapped keys of all workspaces and
+    /// of the host by those given, whose versions are the next ones. [`Constraint::KeyTerm`], and no change, unless these
+    /// are all keys there are, at the version before, and the master key is the next one.
+    async fn replace_master_key(
+        &self,
+        master_key: &MasterKeyRecord,
+        uses: u64,
+        workspace_keys: &[WorkspaceKeyRecord],
+        host_keys: &[HostKeyRecord],
+    ) -> Result<(), StorageError>;
+
+    /// Adds a workspace's next key. From then on the database accepts values of the workspace only if they are sealed
+    /// under it. [`Constraint::Unique`] unless the workspace has one key, and this is the next one;
+    /// [`Constraint::KeyTerm`] unless it is wrapped by the current master key.
+    async fn insert_workspace_key(&self, key: &WorkspaceKeyRecord) -> Result<(), StorageError>;
+
+    /// Values of a column that are not sealed under `term`, in the order of their rows' ids, those after `after`: at most
+    /// `rows` of them, and after the first no more than `bytes` altogether.
+    async fn sealed_values(
+        &self,
+        workspace: WorkspaceId,
+        column: SealedColumn,
+        term: u32,
+        after: Uuid,
+        rows: u32,
+        bytes: u64,
+    ) -> Result<Vec<SealedValue>, StorageError>;
+
+    /// Replaces each of these values by the envelope beside it if it is still there as it was read; versions stay.
+    /// Returns how many were replaced.
+    async fn replace_sealed_values(
+        &self,
+        workspace: WorkspaceId,
+        column: SealedColumn,
+        values: &[(SealedValue, Vec<u8>)],
+    ) -> Result<u64, StorageError>;
+
+    /// Deletes a workspace's keys before `term` if no value of the workspace is sealed under another key than that of
+    /// `term`, so that nothing of them stays in the database's files. Returns whether it did.
+    async fn delete_replaced_workspace_keys(&self, workspace: WorkspaceId, term: u32) -> Result<bool, StorageError>;
 
     /// Adds an API key. [`Constraint::Reference`] when there is no such workspace.
     async fn insert_api_key(&self, key: &ApiKeyRecord) -> Result<(), StorageError>;
@@ -317,11 +398,12 @@ pub trait Storage: Send + Sync + 'static {
         at: Timestamp,
     ) -> Result<Option<ApiKeyRecord>, StorageError>;
 
-    /// Adds a connection.
+    /// Adds a connection. [`Constraint::KeyTerm`] unless its settings are sealed under the workspace's current key.
     async fn insert_connection(&self, connection: &ConnectionRecord) -> Result<(), StorageError>;
 
     /// Replaces a connection whose version is `expected`, and adds 1 to its cache generation if `clear_cached_secrets`.
     /// Returns whether it did. `created_at` stays, and the record's own `cache_generation` does not count.
+    /// [`Constraint::KeyTerm`] as in [`insert_connection`](Self::insert_connection).
     async fn update_connection(
         &self,
         connection: &ConnectionRecord,
@@ -363,12 +445,13 @@ pub trait Storage: Send + Sync + 'static {
     ) -> Result<Vec<ConnectionId>, StorageError>;
 
     /// Adds a vault entry. [`Constraint::Unique`] when its pair of user and domain exists, [`Constraint::Reference`]
-    /// when its connection is not one of its workspace.
+    /// when its connection is not one of its workspace, [`Constraint::KeyTerm`] unless what is sealed of it is sealed
+    /// under the workspace's current key.
     async fn insert_entry(&self, entry: &EntryRecord) -> Result<(), StorageError>;
 
     /// Replaces a vault entry whose version is `expected`. Returns whether it did: not either if it would be bound to
     /// something else while a rotation of it is open. `created_at` stays.
-    /// [`Constraint::Unique`] and [`Constraint::Reference`] as [`insert_entry`](Self::insert_entry).
+    /// [`Constraint`]s as in [`insert_entry`](Self::insert_entry).
     async fn update_entry(&self, entry: &EntryRecord, expected: u64) -> Result<bool, StorageError>;
 
     /// Deletes a vault entry, and returns what it was; `None` when there is none. [`Constraint::Reference`] while a
@@ -393,7 +476,11 @@ pub trait Storage: Send + Sync + 'static {
     /// A key of the host itself.
     async fn host_key(&self, name: &str) -> Result<Option<HostKeyRecord>, StorageError>;
 
-    /// Adds a key of the host itself. [`Constraint::Unique`] when one of that name exists.
+    /// All keys of the host itself.
+    async fn host_keys(&self) -> Result<Vec<HostKeyRecord>, StorageError>;
+
+    /// Adds a key of the host itself. [`Constraint::Unique`] when one of that name exists; [`Constraint::KeyTerm`] unless
+    /// it is wrapped by the current master key.
     async fn insert_host_key(&self, key: &HostKeyRecord) -> Result<(), StorageError>;
 
     /// Reserves requests, as many as there are left below the limit; see [`RequestReservation`]. Counts that are too
@@ -425,15 +512,17 @@ pub trait Storage: Send + Sync + 'static {
     async fn put_audit_anchor(&self, anchor: &AuditAnchorRecord) -> Result<(), StorageError>;
 
     /// Adds a rotation, if its entry is at the version `entry_version`. Returns whether it did. [`Constraint::Unique`]
-    /// when it is open and another one of the same item (or of the same entry, if that is not bound) is, too.
+    /// when it is open and another one of the same item (or of the same entry, if that is not bound) is, too;
+    /// [`Constraint::KeyTerm`] unless its password is sealed under the workspace's current key.
     async fn insert_rotation(&self, rotation: &RotationRecord, entry_version: u64) -> Result<bool, StorageError>;
 
     /// Replaces a rotation whose version is `expected`. Returns whether it did. What it is a rotation of stays, and so
-    /// does `created_at`. When it is done and has an item, 1 is added to the item's generation.
+    /// does `created_at`. When it is done and has an item, 1 is added to the item's generation. [`Constraint::KeyTerm`] as
+    /// in [`insert_rotation`](Self::insert_rotation).
     async fn update_rotation(&self, rotation: &RotationRecord, expected: u64) -> Result<bool, StorageError>;
 
     /// Replaces a rotation whose version is `expected` and a vault entry whose version is `entry_expected`: both or
-    /// none. Returns whether it did.
+    /// none. Returns whether it did. [`Constraint::KeyTerm`] as for each of them.
     async fn finish_own_rotation(
         &self,
         rotation: &RotationRecord,

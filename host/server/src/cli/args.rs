@@ -43,6 +43,9 @@ pub(crate) struct GlobalOptions {
     /// A file with the master key as 64 hexadecimal digits (or KEYWAY_MASTER_KEY with the key itself) [default: master.key in the data folder]
     #[arg(long, global = true, env = "KEYWAY_MASTER_KEY_FILE", value_name = "FILE", hide_env_values = true)]
     pub(crate) master_key_file: Option<PathBuf>,
+    /// While the master key is being replaced: a file with the other one, so that this works before and after
+    #[arg(long, global = true, env = "KEYWAY_OLD_MASTER_KEY_FILE", value_name = "FILE", hide_env_values = true)]
+    pub(crate) old_master_key_file: Option<PathBuf>,
     /// Connect to another place when a provider connects to HOST, as in my.1password.com=http://127.0.0.1:9000; may be given more than once
     #[arg(
         long,
@@ -143,6 +146,9 @@ pub(crate) enum Command {
     /// Create and list workspaces
     #[command(subcommand)]
     Workspace(WorkspaceCommand),
+    /// Replace the master key
+    #[command(subcommand)]
+    MasterKey(MasterKeyCommand),
     /// Create, list and revoke the API keys of a workspace
     #[command(subcommand)]
     Key(KeyCommand),
@@ -220,6 +226,21 @@ pub(crate) enum WorkspaceCommand {
     EncryptionKey {
         #[command(flatten)]
         workspace: WorkspaceOption,
+    },
+    /// Rotate the workspace's key: everything is encrypted anew, and clients need the new key that this prints
+    RotateKey {
+        #[command(flatten)]
+        workspace: WorkspaceOption,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MasterKeyCommand {
+    /// Replace the master key: all keys in the database are wrapped anew, and the old one opens it no more
+    Rotate {
+        /// A file with the new key as 64 hexadecimal digits; made with a new key when it is missing
+        #[arg(long, value_name = "FILE")]
+        new_key_file: PathBuf,
     },
 }
 

@@ -47,10 +47,11 @@ pub(crate) struct Settings {
 }
 
 /// Settings that all commands have.
-const GLOBAL: [&str; 11] = [
+const GLOBAL: [&str; 12] = [
     "data_dir",
     "providers",
     "master_key_file",
+    "old_master_key_file",
     "connect_to",
     "allow_private",
     "onepassword_plan",
@@ -142,6 +143,13 @@ fn checks(config: &HostConfig, settings: &Settings) -> Vec<Check> {
         Check::new("master key", master_key(config)),
         Check::new("providers", providers(&config.provider_folder(), config.providers.is_some())),
     ];
+    if let Some(file) = &config.old_master_key {
+        let found = match MasterKey::from_file(file) {
+            Ok(_) => (Finding::Note, format!("{}; leave it out once the other one is everywhere", file.display())),
+            Err(error) => (Finding::Wrong, error.to_string()),
+        };
+        checks.push(Check::new("old master key", found));
+    }
     if let Some(error) = &settings.serve_error {
         checks.push(Check::new("serve", (Finding::Wrong, error.clone())));
     }

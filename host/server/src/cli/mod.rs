@@ -12,6 +12,7 @@ mod entry;
 mod entry_args;
 pub(crate) mod exit;
 mod key;
+mod master_key;
 pub(crate) mod output;
 pub(crate) mod provider;
 mod resolve;
@@ -136,6 +137,7 @@ impl App {
         match command {
             Command::Serve(options) => serve::run(self, &options).await,
             Command::Workspace(command) => workspace::run(self, command).await,
+            Command::MasterKey(command) => master_key::run(self, command).await,
             Command::Key(command) => key::run(self, command).await,
             Command::Connect(options) => connection::connect(self, options).await,
             Command::Connection(command) => connection::run(self, command).await,
@@ -201,6 +203,9 @@ impl App {
                 host = host.master_key(MasterKeySource::Environment(MASTER_KEY_VARIABLE.to_owned()));
             }
             None => {}
+        }
+        if let Some(file) = &self.global.old_master_key_file {
+            host = host.old_master_key(file.clone());
         }
         host
     }

@@ -1,12 +1,16 @@
 //! `keyway serve`.
 
 use std::io::Write;
+use std::time::Duration;
 
 use super::App;
 use super::args::ServeOptions;
 use super::exit::CliError;
 use crate::host::Host;
 use crate::serve::{Server, asked_to_end};
+
+/// How often to look whether a key's rotation was cut off. It costs one small query, and waiting for it costs nothing: everything opens meanwhile.
+const KEY_ROTATIONS_EVERY: Duration = Duration::from_secs(60);
 
 /// Prints where it listens once it is ready: a line on standard error, and with `--json` a JSON line on standard output as well.
 pub(super) async fn run(app: &App, options: &ServeOptions) -> Result<(), CliError> {
@@ -18,6 +22,7 @@ pub(super) async fn run(app: &App, options: &ServeOptions) -> Result<(), CliErro
     }
     let _ = writeln!(std::io::stderr(), "Listening at {}", server.url());
     report(&host, &server);
+    finish_key_rotations(&host);
     server.run(asked_to_end()).await;
     host.close().await;
     Ok(())
@@ -41,4 +46,21 @@ fn report(host: &Host, server: &Server) {
     if host.broker().providers().list().is_empty() {
         tracing::warn!("no provider is installed; put a component into the provider folder, it is taken up at once");
     }
+}
+
+/// Goes on with rotations of workspaces' keys that were cut off, while requests are served: now, and when it was the command line that was cut off
+/// beside this server. Joining one that is still going on does no harm.
+fn finish_key_rotations(host: &Host) {
+    let broker = host.broker().clone();
+    tokio::spawn(async move {
+        loop {
+            let Err(error) = broker.finish_key_rotations().await else {
+                tokio::time::sleep(KEY_ROTATIONS_EVERY).await;
+                continue;
+            };
+            tracing::error!(%error, "a rotation of a workspace's key that was cut off cannot be finished; nothing is lost, and it is tried again");
+            // It will not mend itself, and each attempt is in the audit log.
+            tokio::time::sleep(60 * KEY_ROTATIONS_EVERY).await;
+        }
+    });
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use jiff::Timestamp;
-use keyway::{CreatedWorkspace, Scopes, Workspace, WorkspaceId};
+use keyway::{CreatedWorkspace, RotatedWorkspaceKey, Scopes, Workspace, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
@@ -36,6 +36,11 @@ pub(super) async fn run(app: &App, command: WorkspaceCommand) -> Result<(), CliE
             let access = select::workspace(host.broker(), &workspace).await?;
             let encryption_key = host.broker().encryption_key(&access).await?;
             app.output.result(&EncryptionKey { workspace_id: access.workspace(), encryption_key })?;
+        }
+        WorkspaceCommand::RotateKey { workspace } => {
+            let access = select::workspace(host.broker(), &workspace).await?;
+            let rotated = host.broker().rotate_workspace_key(&access).await?;
+            app.output.result(&Rotated::new(access.workspace(), rotated))?;
         }
     }
     host.close().await;
@@ -117,5 +122,42 @@ struct EncryptionKey {
 impl Show for EncryptionKey {
     fn show(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{}", self.encryption_key.expose_secret())
+    }
+}
+
+#[derive(Serialize)]
+struct Rotated {
+    workspace_id: WorkspaceId,
+    /// Counts the workspace's keys from 1.
+    key_term: u32,
+    /// How many values were encrypted anew.
+    values: u64,
+    /// Whether this finished a rotation that was cut off, in place of beginning one.
+    resumed: bool,
+    #[serde(serialize_with = "exposed")]
+    encryption_key: SecretString,
+}
+
+impl Rotated {
+    fn new(workspace_id: WorkspaceId, rotated: RotatedWorkspaceKey) -> Self {
+        let RotatedWorkspaceKey { encryption_key, term, values, resumed, .. } = rotated;
+        Self { workspace_id, key_term: term, values, resumed, encryption_key }
+    }
+}
+
+impl Show for Rotated {
+    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
+        let done = if self.resumed {
+            "Finished the rotation of the workspace's key that was cut off before"
+        } else {
+            "Rotated the workspace's key"
+        };
+        let values = if self.values == 1 { "1 value was".to_owned() } else { format!("{} values were", self.values) };
+        writeln!(out, "{done}; {values} encrypted anew.")?;
+        facts(out, &[("id", &self.workspace_id.to_string()), ("encryption key", self.encryption_key.expose_secret())])?;
+        writeln!(
+            out,
+            "{FAINT}Give clients the new encryption key; what they encrypt under the old one is refused.{FAINT:#}"
+        )
     }
 }

@@ -93,6 +93,21 @@ fn the_master_key_in_the_environment_wins_over_the_name_of_its_file_in_the_confi
 }
 
 #[test]
+fn the_other_master_key_can_be_named_in_the_file_and_is_looked_at() {
+    let folder = Folder::with(ECHO);
+    let file = folder.path().join("keyway.toml");
+    std::fs::write(&file, "old_master_key_file = \"old.key\"\n").unwrap();
+    let check = ["config", "check", "--json", "--config", file.to_str().unwrap()];
+    let ran = folder.run(&check).failed(1);
+    assert_eq!(finding(&ran.json(), "old master key"), "wrong", "it is missing");
+    std::fs::copy(folder.key_file(), folder.path().join("old.key")).unwrap();
+    let ran = folder.run(&check).ok();
+    let old = folder.path().join("old.key").display().to_string();
+    assert_eq!(setting(&ran, "old_master_key_file"), (old, "file".into()));
+    assert_eq!(finding(&ran.json(), "old master key"), "note");
+}
+
+#[test]
 fn looking_changes_nothing_and_finds_what_is_wrong() {
     let folder = Folder::with(ECHO);
     let data = folder.path().join("new");

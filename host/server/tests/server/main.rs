@@ -10,6 +10,7 @@ mod cli_entry;
 mod config;
 mod connections;
 mod demo;
+mod key_rotation;
 mod providers;
 mod resolving;
 mod rotations;

@@ -1,5 +1,6 @@
 //! What the tests share: a data folder with providers, a server in this process, the program as a process, an HTTP client, and a search for secrets.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -23,7 +24,7 @@ use tokio::sync::oneshot;
 /// The secret of connections to the fixture `echo`.
 pub(crate) const ECHO_TOKEN: &str = "echo-token-4f1c9a7733b0d2e6wxyz";
 
-/// The master key of all tests, so that they can share compiled components.
+/// The master key of all tests.
 const MASTER_KEY: &str = "6b6579776179206d6173746572206b657920666f72207468652074657374732e";
 
 /// A component that `cargo xtask build-components` has made.
@@ -33,6 +34,29 @@ pub(crate) fn component(name: &str) -> PathBuf {
     let file = folder.join(format!("{name}.wasm"));
     assert!(file.is_file(), "{} is missing. Run `cargo xtask build-components` first", file.display());
     file
+}
+
+/// A database as the program makes it, under the master key of all tests. All of them begin with a copy: what is compiled
+/// is authenticated under the host key that is in it, and so they can share it.
+fn new_database() -> PathBuf {
+    let mut hasher = DefaultHasher::new();
+    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("../broker/migrations");
+    let mut migrations: Vec<_> = std::fs::read_dir(migrations).unwrap().map(|file| file.unwrap().path()).collect();
+    migrations.sort();
+    for file in migrations {
+        std::fs::read(file).unwrap().hash(&mut hasher);
+    }
+    let database =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("server-new-database-{:016x}.db", hasher.finish()));
+    if !database.exists() {
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyway"));
+        command.env_clear().env("KEYWAY_DATA_DIR", folder.path()).env("KEYWAY_MASTER_KEY", MASTER_KEY);
+        Ran::from(command.args(["workspace", "list"]).output().unwrap()).ok();
+        // Another test may have been first; then that one counts.
+        let _ = std::fs::hard_link(folder.path().join("keyway.db"), &database);
+    }
+    database
 }
 
 /// A folder with everything that a host keeps.
@@ -52,6 +76,7 @@ impl Folder {
         let compiled = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("server-compiled-components");
         std::fs::create_dir_all(&compiled).unwrap();
         std::os::unix::fs::symlink(compiled, folder.0.path().join("code-cache")).unwrap();
+        std::fs::copy(new_database(), folder.0.path().join("keyway.db")).unwrap();
         folder
     }
 

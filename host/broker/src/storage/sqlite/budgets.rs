@@ -6,33 +6,11 @@ use sqlx::{Row, query};
 
 use super::{SqliteStorage, rows};
 use crate::storage::{
-    BreakerRecord, HostKeyRecord, PauseReason, PauseRecord, RequestCount, RequestKind, RequestReservation,
-    ReservedRequests, StorageError,
+    BreakerRecord, PauseReason, PauseRecord, RequestCount, RequestKind, RequestReservation, ReservedRequests,
+    StorageError,
 };
 
 impl SqliteStorage {
-    pub(super) async fn select_host_key(&self, name: &str) -> Result<Option<HostKeyRecord>, StorageError> {
-        query("SELECT * FROM host_keys WHERE name = ?")
-            .bind(name)
-            .fetch_optional(&self.pool)
-            .await?
-            .as_ref()
-            .map(host_key)
-            .transpose()
-    }
-
-    pub(super) async fn add_host_key(&self, key: &HostKeyRecord) -> Result<(), StorageError> {
-        query("INSERT INTO host_keys (name, wrapped_key, master_term, version, created_at) VALUES (?, ?, ?, ?, ?)")
-            .bind(&key.name)
-            .bind(&key.wrapped_key)
-            .bind(key.master_term)
-            .bind(rows::signed(key.version))
-            .bind(key.created_at.as_millisecond())
-            .execute(&self.pool)
-            .await?;
-        Ok(())
-    }
-
     pub(super) async fn reserve(&self, wanted: &RequestReservation) -> Result<ReservedRequests, StorageError> {
         let (subject, kind) = (wanted.subject.as_slice(), wanted.kind.to_string());
         let slot = wanted.slot.as_millisecond();
@@ -159,16 +137,6 @@ impl SqliteStorage {
         }
         Ok(())
     }
-}
-
-fn host_key(row: &SqliteRow) -> Result<HostKeyRecord, StorageError> {
-    Ok(HostKeyRecord {
-        name: row.try_get("name")?,
-        wrapped_key: row.try_get("wrapped_key")?,
-        master_term: rows::number(row, "master_term")?,
-        version: rows::number(row, "version")?,
-        created_at: rows::time(row, "created_at")?,
-    })
 }
 
 fn request_count(row: &SqliteRow) -> Result<RequestCount, StorageError> {

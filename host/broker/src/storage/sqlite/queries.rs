@@ -1,11 +1,13 @@
-//! The statements. Each method is one statement, which SQLite runs as a whole or not at all, or says why it is a
-//! transaction.
+//! The statements. Each method is one statement, which SQLite runs as a whole or not at all, or a transaction: where
+//! sealed values are written, which key they may be under is decided in the same one. The longer ones of key rotation are
+//! in [`super::keys`].
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{Row, query};
+use sqlx::{Row, SqliteConnection, query, query_scalar};
 use uuid::Uuid;
 
+use super::keys::{insert_workspace_key, must_be_current_key, must_be_current_master};
 use super::rows::signed;
 use super::{SqliteStorage, rotations, rows};
 use crate::connection::DependentEntries;
@@ -13,19 +15,19 @@ use crate::id::{ApiKeyId, ConnectionId, EntryId, RotationId, WorkspaceId};
 use crate::rotation::RotationFilter;
 use crate::storage::{
     ApiKeyRecord, AuditAnchorRecord, BreakerRecord, ConnectionRecord, EntryRecord, EntrySelector, HostKeyRecord,
-    MasterKeyRecord, RequestCount, RequestKind, RequestReservation, ReservedRequests, RotationRecord, Storage,
-    StorageError, WorkspaceKeyRecord, WorkspaceRecord,
+    MasterKeyRecord, RequestCount, RequestKind, RequestReservation, ReservedRequests, RotationRecord, SealedColumn,
+    SealedValue, Storage, StorageError, WorkspaceKeyRecord, WorkspaceRecord,
 };
 
 #[async_trait]
 impl Storage for SqliteStorage {
-    async fn master_key(&self) -> Result<Option<MasterKeyRecord>, StorageError> {
-        query("SELECT term, key_id, created_at FROM master_keys ORDER BY term DESC LIMIT 1")
-            .fetch_optional(&self.pool)
+    async fn master_keys(&self) -> Result<Vec<MasterKeyRecord>, StorageError> {
+        query("SELECT term, key_id, created_at FROM master_keys ORDER BY term")
+            .fetch_all(&self.pool)
             .await?
-            .as_ref()
+            .iter()
             .map(rows::master_key)
-            .transpose()
+            .collect()
     }
 
     async fn insert_master_key(&self, key: &MasterKeyRecord) -> Result<(), StorageError> {
@@ -53,8 +55,8 @@ impl Storage for SqliteStorage {
         key: &WorkspaceKeyRecord,
         api_key: &ApiKeyRecord,
     ) -> Result<(), StorageError> {
-        // IMMEDIATE: a transaction that begins to write later cannot wait for another writer.
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.write().await?;
+        must_be_current_master(&mut transaction, key.master_term).await?;
         query("INSERT INTO workspaces (id, name, created_at, updated_at) VALUES (?, ?, ?, ?)")
             .bind(workspace.id.as_uuid())
             .bind(&workspace.name)
@@ -62,18 +64,7 @@ impl Storage for SqliteStorage {
             .bind(workspace.updated_at.as_millisecond())
             .execute(&mut *transaction)
             .await?;
-        query(
-            "INSERT INTO workspace_keys (workspace_id, term, wrapped_key, master_term, version, created_at)
-             VALUES (?, ?, ?, ?, ?, ?)",
-        )
-        .bind(key.workspace_id.as_uuid())
-        .bind(key.term)
-        .bind(&key.wrapped_key)
-        .bind(key.master_term)
-        .bind(signed(key.version))
-        .bind(key.created_at.as_millisecond())
-        .execute(&mut *transaction)
-        .await?;
+        insert_workspace_key(&mut transaction, key).await?;
         insert_api_key(&mut *transaction, api_key).await?;
         transaction.commit().await?;
         Ok(())
@@ -103,19 +94,75 @@ impl Storage for SqliteStorage {
             .collect()
     }
 
+    async fn workspace_key_terms(&self, workspace: WorkspaceId) -> Result<Vec<u32>, StorageError> {
+        let sql = "SELECT term FROM workspace_keys WHERE workspace_id = ? ORDER BY term";
+        Ok(query_scalar(sql).bind(workspace.as_uuid()).fetch_all(&self.pool).await?)
+    }
+
+    async fn all_workspace_keys(&self) -> Result<Vec<WorkspaceKeyRecord>, StorageError> {
+        let keys = query("SELECT * FROM workspace_keys ORDER BY workspace_id, term").fetch_all(&self.pool).await?;
+        keys.iter().map(rows::workspace_key).collect()
+    }
+
+    async fn unfinished_key_rotations(&self) -> Result<Vec<WorkspaceId>, StorageError> {
+        let sql = "SELECT workspace_id FROM workspace_keys GROUP BY workspace_id HAVING count(*) > 1";
+        let found: Vec<Uuid> = query_scalar(sql).fetch_all(&self.pool).await?;
+        Ok(found.into_iter().map(Into::into).collect())
+    }
+
     async fn count_workspace_key_uses(
         &self,
         workspace: WorkspaceId,
         term: u32,
         uses: u64,
-    ) -> Result<u64, StorageError> {
-        let row = query("UPDATE workspace_keys SET uses = uses + ? WHERE workspace_id = ? AND term = ? RETURNING uses")
+    ) -> Result<Option<u64>, StorageError> {
+        query("UPDATE workspace_keys SET uses = uses + ? WHERE workspace_id = ? AND term = ? RETURNING uses")
             .bind(signed(uses))
             .bind(workspace.as_uuid())
             .bind(term)
-            .fetch_one(&self.pool)
-            .await?;
-        rows::number(&row, "uses")
+            .fetch_optional(&self.pool)
+            .await?
+            .map(|row| rows::number(&row, "uses"))
+            .transpose()
+    }
+
+    async fn replace_master_key(
+        &self,
+        master_key: &MasterKeyRecord,
+        uses: u64,
+        workspace_keys: &[WorkspaceKeyRecord],
+        host_keys: &[HostKeyRecord],
+    ) -> Result<(), StorageError> {
+        self.replace_all_wrapped_keys(master_key, uses, workspace_keys, host_keys).await
+    }
+
+    async fn insert_workspace_key(&self, key: &WorkspaceKeyRecord) -> Result<(), StorageError> {
+        self.add_workspace_key(key).await
+    }
+
+    async fn sealed_values(
+        &self,
+        workspace: WorkspaceId,
+        column: SealedColumn,
+        term: u32,
+        after: Uuid,
+        rows: u32,
+        bytes: u64,
+    ) -> Result<Vec<SealedValue>, StorageError> {
+        self.values_not_under(workspace, column, term, after, rows, bytes).await
+    }
+
+    async fn replace_sealed_values(
+        &self,
+        workspace: WorkspaceId,
+        column: SealedColumn,
+        values: &[(SealedValue, Vec<u8>)],
+    ) -> Result<u64, StorageError> {
+        self.replace_values(workspace, column, values).await
+    }
+
+    async fn delete_replaced_workspace_keys(&self, workspace: WorkspaceId, term: u32) -> Result<bool, StorageError> {
+        self.delete_keys_before(workspace, term).await
     }
 
     async fn insert_api_key(&self, key: &ApiKeyRecord) -> Result<(), StorageError> {
@@ -160,6 +207,8 @@ impl Storage for SqliteStorage {
     }
 
     async fn insert_connection(&self, connection: &ConnectionRecord) -> Result<(), StorageError> {
+        let mut transaction = self.write().await?;
+        must_be_current_key(&mut transaction, connection.workspace_id, &[Some(&connection.sealed_settings)]).await?;
         query(
             "INSERT INTO connections (id, workspace_id, name, provider_type, sealed_settings, hints, account, read_only,
                  cache_ttl_seconds, cache_generation, version, created_at, updated_at)
@@ -178,8 +227,9 @@ impl Storage for SqliteStorage {
         .bind(signed(connection.version))
         .bind(connection.created_at.as_millisecond())
         .bind(connection.updated_at.as_millisecond())
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         Ok(())
     }
 
@@ -189,6 +239,8 @@ impl Storage for SqliteStorage {
         expected: u64,
         clear_cached_secrets: bool,
     ) -> Result<bool, StorageError> {
+        let mut transaction = self.write().await?;
+        must_be_current_key(&mut transaction, connection.workspace_id, &[Some(&connection.sealed_settings)]).await?;
         let done = query(
             "UPDATE connections SET name = ?, provider_type = ?, sealed_settings = ?, hints = ?, account = ?, read_only = ?,
                  cache_ttl_seconds = ?, cache_generation = cache_generation + ?, version = ?, updated_at = ?
@@ -207,8 +259,9 @@ impl Storage for SqliteStorage {
         .bind(connection.workspace_id.as_uuid())
         .bind(connection.id.as_uuid())
         .bind(signed(expected))
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         Ok(done.rows_affected() == 1)
     }
 
@@ -291,6 +344,8 @@ impl Storage for SqliteStorage {
     }
 
     async fn insert_entry(&self, entry: &EntryRecord) -> Result<(), StorageError> {
+        let mut transaction = self.write().await?;
+        must_be_current_key(&mut transaction, entry.workspace_id, &sealed_of(entry)).await?;
         query(
             "INSERT INTO vault_entries (id, workspace_id, permissioned_user_id, domain, user_alias, tfa_method, passkey,
                  connection_id, secret_ref, cache_ttl_seconds, sealed_credentials, sealed_attributes, session_data_set_at,
@@ -313,13 +368,19 @@ impl Storage for SqliteStorage {
         .bind(signed(entry.version))
         .bind(entry.created_at.as_millisecond())
         .bind(entry.updated_at.as_millisecond())
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await?;
+        transaction.commit().await?;
         Ok(())
     }
 
     async fn update_entry(&self, entry: &EntryRecord, expected: u64) -> Result<bool, StorageError> {
-        update_entry(&self.pool, entry, expected).await
+        let mut transaction = self.write().await?;
+        if !update_entry(&mut transaction, entry, expected).await? {
+            return Ok(false);
+        }
+        transaction.commit().await?;
+        Ok(true)
     }
 
     async fn delete_entry(
@@ -382,10 +443,14 @@ impl Storage for SqliteStorage {
             .collect()
     }
 
-    // The rest is in budgets.rs.
+    // The rest is in keys.rs and budgets.rs.
 
     async fn host_key(&self, name: &str) -> Result<Option<HostKeyRecord>, StorageError> {
         self.select_host_key(name).await
+    }
+
+    async fn host_keys(&self) -> Result<Vec<HostKeyRecord>, StorageError> {
+        self.select_host_keys().await
     }
 
     async fn insert_host_key(&self, key: &HostKeyRecord) -> Result<(), StorageError> {
@@ -445,11 +510,11 @@ impl Storage for SqliteStorage {
     // And here in rotations.rs.
 
     async fn insert_rotation(&self, rotation: &RotationRecord, entry_version: u64) -> Result<bool, StorageError> {
-        rotations::insert(&self.pool, rotation, entry_version).await
+        rotations::insert(self.write().await?, rotation, entry_version).await
     }
 
     async fn update_rotation(&self, rotation: &RotationRecord, expected: u64) -> Result<bool, StorageError> {
-        rotations::update(&self.pool, rotation, expected).await
+        rotations::update(self.write().await?, rotation, expected).await
     }
 
     async fn finish_own_rotation(
@@ -459,7 +524,7 @@ impl Storage for SqliteStorage {
         entry: &EntryRecord,
         entry_expected: u64,
     ) -> Result<bool, StorageError> {
-        rotations::finish_own(&self.pool, rotation, expected, entry, entry_expected).await
+        rotations::finish_own(self.write().await?, rotation, expected, entry, entry_expected).await
     }
 
     async fn rotation(&self, workspace: WorkspaceId, id: RotationId) -> Result<Option<RotationRecord>, StorageError> {
@@ -502,6 +567,11 @@ impl Storage for SqliteStorage {
     }
 }
 
+/// What is sealed of an entry.
+fn sealed_of(entry: &EntryRecord) -> [Option<&[u8]>; 2] {
+    [entry.sealed_credentials.as_deref(), entry.sealed_attributes.as_deref()]
+}
+
 async fn insert_api_key<'e>(
     executor: impl sqlx::Executor<'e, Database = sqlx::Sqlite>,
     key: &ApiKeyRecord,
@@ -524,11 +594,13 @@ async fn insert_api_key<'e>(
 }
 
 /// Replaces an entry, also within a transaction.
-pub(super) async fn update_entry<'e>(
-    executor: impl sqlx::Executor<'e, Database = sqlx::Sqlite>,
+/// Part of a transaction that holds the lock for writing.
+pub(super) async fn update_entry(
+    connection: &mut SqliteConnection,
     entry: &EntryRecord,
     expected: u64,
 ) -> Result<bool, StorageError> {
+    must_be_current_key(connection, entry.workspace_id, &sealed_of(entry)).await?;
     let done = query(
         "UPDATE vault_entries SET permissioned_user_id = ?, domain = ?, user_alias = ?, tfa_method = ?, passkey = ?,
              connection_id = ?, secret_ref = ?, cache_ttl_seconds = ?, sealed_credentials = ?, sealed_attributes = ?,
@@ -537,16 +609,16 @@ pub(super) async fn update_entry<'e>(
                  SELECT 1 FROM rotations WHERE open_entry_id = vault_entries.id
                      AND (rotations.connection_id IS NOT ? OR rotations.secret_ref IS NOT ?))",
     )
-    .bind(entry.permissioned_user_id.clone())
-    .bind(entry.domain.clone())
-    .bind(entry.user_alias.clone())
+    .bind(&entry.permissioned_user_id)
+    .bind(&entry.domain)
+    .bind(&entry.user_alias)
     .bind(entry.tfa_method.map(|method| method.to_string()))
     .bind(entry.passkey)
     .bind(entry.connection_id.map(|id| id.as_uuid()))
-    .bind(entry.secret_ref.clone())
+    .bind(&entry.secret_ref)
     .bind(entry.cache_ttl_seconds)
-    .bind(entry.sealed_credentials.clone())
-    .bind(entry.sealed_attributes.clone())
+    .bind(&entry.sealed_credentials)
+    .bind(&entry.sealed_attributes)
     .bind(entry.session_data_set_at.map(Timestamp::as_millisecond))
     .bind(signed(entry.version))
     .bind(entry.updated_at.as_millisecond())
@@ -554,8 +626,8 @@ pub(super) async fn update_entry<'e>(
     .bind(entry.id.as_uuid())
     .bind(signed(expected))
     .bind(entry.connection_id.map(|id| id.as_uuid()))
-    .bind(entry.secret_ref.clone())
-    .execute(executor)
+    .bind(&entry.secret_ref)
+    .execute(connection)
     .await?;
     Ok(done.rows_affected() == 1)
 }

@@ -2,20 +2,24 @@
 
 use jiff::Timestamp;
 use sqlx::sqlite::SqlitePool;
-use sqlx::{Executor, QueryBuilder, Sqlite, query};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, Transaction, query};
 use uuid::Uuid;
 
+use super::keys::must_be_current_key;
 use super::queries::update_entry;
 use super::rows::{self, signed};
 use crate::id::{RotationId, WorkspaceId};
 use crate::rotation::{RotationFilter, RotationState, item_of};
 use crate::storage::{EntryRecord, RotationRecord, StorageError};
 
+/// Like all that write here, in a transaction that holds the lock for writing, because of the key that the password is
+/// sealed under.
 pub(super) async fn insert(
-    pool: &SqlitePool,
+    mut transaction: Transaction<'_, Sqlite>,
     rotation: &RotationRecord,
     entry_version: u64,
 ) -> Result<bool, StorageError> {
+    must_be_current_key(&mut transaction, rotation.workspace_id, &[rotation.sealed_password.as_deref()]).await?;
     let (open_entry, open_item) = open_columns(rotation);
     let done = query(
         "INSERT INTO rotations (id, workspace_id, entry_id, connection_id, secret_ref, state, reason, message,
@@ -45,43 +49,46 @@ pub(super) async fn insert(
     .bind(rotation.workspace_id.as_uuid())
     .bind(rotation.entry_id.as_uuid())
     .bind(signed(entry_version))
-    .execute(pool)
+    .execute(&mut *transaction)
     .await?;
+    transaction.commit().await?;
     Ok(done.rows_affected() == 1)
 }
 
-/// A transaction because of the item's generation: there must be no moment at which the rotation is done and what was
+/// With the item's generation in the same transaction: there must be no moment at which the rotation is done and what was
 /// cached before may still be used.
-pub(super) async fn update(pool: &SqlitePool, rotation: &RotationRecord, expected: u64) -> Result<bool, StorageError> {
-    let item = rotation.secret_ref.as_ref().filter(|_| rotation.state == RotationState::Done);
-    let Some(item) = item else { return update_row(pool, rotation, expected).await };
-    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
-    if !update_row(&mut *transaction, rotation, expected).await? {
+pub(super) async fn update(
+    mut transaction: Transaction<'_, Sqlite>,
+    rotation: &RotationRecord,
+    expected: u64,
+) -> Result<bool, StorageError> {
+    if !update_row(&mut transaction, rotation, expected).await? {
         return Ok(false);
     }
-    query(
-        "INSERT INTO item_generations (workspace_id, secret_ref, generation) VALUES (?, ?, 1)
-         ON CONFLICT (workspace_id, secret_ref) DO UPDATE SET generation = generation + 1",
-    )
-    .bind(rotation.workspace_id.as_uuid())
-    .bind(item)
-    .execute(&mut *transaction)
-    .await?;
+    if let Some(item) = rotation.secret_ref.as_ref().filter(|_| rotation.state == RotationState::Done) {
+        query(
+            "INSERT INTO item_generations (workspace_id, secret_ref, generation) VALUES (?, ?, 1)
+             ON CONFLICT (workspace_id, secret_ref) DO UPDATE SET generation = generation + 1",
+        )
+        .bind(rotation.workspace_id.as_uuid())
+        .bind(item)
+        .execute(&mut *transaction)
+        .await?;
+    }
     transaction.commit().await?;
     Ok(true)
 }
 
-/// A transaction because both rows change or none.
+/// Both rows change or none.
 pub(super) async fn finish_own(
-    pool: &SqlitePool,
+    mut transaction: Transaction<'_, Sqlite>,
     rotation: &RotationRecord,
     expected: u64,
     entry: &EntryRecord,
     entry_expected: u64,
 ) -> Result<bool, StorageError> {
-    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
-    let both = update_entry(&mut *transaction, entry, entry_expected).await?
-        && update_row(&mut *transaction, rotation, expected).await?;
+    let both = update_entry(&mut transaction, entry, entry_expected).await?
+        && update_row(&mut transaction, rotation, expected).await?;
     if !both {
         return Ok(false);
     }
@@ -89,11 +96,12 @@ pub(super) async fn finish_own(
     Ok(true)
 }
 
-async fn update_row<'e>(
-    executor: impl Executor<'e, Database = Sqlite>,
+async fn update_row(
+    connection: &mut SqliteConnection,
     rotation: &RotationRecord,
     expected: u64,
 ) -> Result<bool, StorageError> {
+    must_be_current_key(connection, rotation.workspace_id, &[rotation.sealed_password.as_deref()]).await?;
     let (open_entry, open_item) = open_columns(rotation);
     let done = query(
         "UPDATE rotations SET state = ?, reason = ?, message = ?, sealed_password = ?, expected_revision = ?, attempts = ?,
@@ -101,10 +109,10 @@ async fn update_row<'e>(
          WHERE workspace_id = ? AND id = ? AND version = ?",
     )
     .bind(rotation.state.name())
-    .bind(rotation.reason.clone())
-    .bind(rotation.message.clone())
-    .bind(rotation.sealed_password.clone())
-    .bind(rotation.expected_revision.clone())
+    .bind(&rotation.reason)
+    .bind(&rotation.message)
+    .bind(&rotation.sealed_password)
+    .bind(&rotation.expected_revision)
     .bind(rotation.attempts)
     .bind(rotation.attempt_until.map(Timestamp::as_millisecond))
     .bind(rotation.next_attempt_at.map(Timestamp::as_millisecond))
@@ -115,7 +123,7 @@ async fn update_row<'e>(
     .bind(rotation.workspace_id.as_uuid())
     .bind(rotation.id.as_uuid())
     .bind(signed(expected))
-    .execute(executor)
+    .execute(connection)
     .await?;
     Ok(done.rows_affected() == 1)
 }

@@ -1,0 +1,116 @@
+//! Replacing the master key.
+//!
+//! **Invariant:** all keys of the database are wrapped by one master key, the one with the highest term. Every key is
+//! wrapped anew first; then one transaction puts all of them in place together with the record of the new master key,
+//! and fails if any key was added or changed meanwhile (then it begins again). Whoever is killed before the transaction
+//! is durable has changed nothing; after it the old master key opens nothing any more.
+//!
+//! A process that holds only the old key goes on with the workspace keys that it has unwrapped. It adds no key under the
+//! old one: the database accepts new keys under the current master key only ([`Constraint::KeyTerm`]). For everything
+//! else it needs the new key, see [`crate::MasterKeys`].
+
+use std::sync::Arc;
+
+use tracing::info;
+
+use crate::audit::{Operation, Trail};
+use crate::broker::Broker;
+use crate::error::BrokerError;
+use crate::host_key;
+use crate::keyring;
+use crate::keys::{KeyError, KeyId, KeyWrapper};
+use crate::storage::{Constraint, HostKeyRecord, MasterKeyRecord, StorageError, WorkspaceKeyRecord};
+
+/// How often to begin again because keys were added meanwhile, before saying so.
+const ATTEMPTS: u32 = 100;
+
+/// The master key was replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RotatedMasterKey {
+    /// The id of the new key.
+    pub key_id: KeyId,
+    /// Counts the master keys of this database from 1.
+    pub term: u32,
+    /// How many keys were wrapped anew.
+    pub keys: u64,
+}
+
+impl Broker {
+    /// Replaces the master key: every workspace key is wrapped anew, all or none. From then on only the new key opens
+    /// the database; keep the old one only with backups from before. For the code that embeds the broker; it takes no
+    /// [`Access`](crate::Access).
+    ///
+    /// The new key must be somewhere safe before this is called. This broker goes on with it; other processes that serve
+    /// the same database go on with the workspace keys they hold, and need the new master key for those they do not, see
+    /// [`MasterKeys`](crate::MasterKeys).
+    ///
+    /// # Errors
+    /// [`KeyError::NotANewKey`]; errors of the database and of a key service. Nothing has changed then.
+    pub async fn rotate_master_key(&self, new: impl KeyWrapper) -> Result<RotatedMasterKey, BrokerError> {
+        let new: Arc<dyn KeyWrapper> = Arc::new(new);
+        let trail = Trail::new();
+        let rotate = async {
+            for _ in 0..ATTEMPTS {
+                match self.try_rotate_master_key(&new).await {
+                    // A key was added or changed since they were read.
+                    Err(BrokerError::Storage(StorageError::Conflict(Constraint::KeyTerm))) => {}
+                    rotated => {
+                        let keys = rotated.as_ref().ok().map(|rotated| rotated.keys);
+                        trail.note(|subject| subject.count = keys);
+                        return rotated;
+                    }
+                }
+            }
+            Err(StorageError::Conflict(Constraint::KeyTerm).into())
+        };
+        self.audited_for_operator(Operation::RotateMasterKey, &trail, rotate).await
+    }
+
+    async fn try_rotate_master_key(&self, new: &Arc<dyn KeyWrapper>) -> Result<RotatedMasterKey, BrokerError> {
+        let (storage, now) = (self.storage(), self.timestamp());
+        let master_keys = self.keyring().master_keys();
+        let (current, old) = master_keys.current(storage, now).await?;
+        let record = MasterKeyRecord { term: current.term + 1, key_id: new.key_id().0, created_at: now };
+        if storage.master_keys().await?.iter().any(|used| used.key_id == record.key_id) {
+            return Err(KeyError::NotANewKey.into());
+        }
+        let mut workspace_keys = storage.all_workspace_keys().await?;
+        for key in &mut workspace_keys {
+            rewrap_workspace_key(key, &*old, &**new, record.term).await?;
+        }
+        let mut host_keys = storage.host_keys().await?;
+        for key in &mut host_keys {
+            rewrap_host_key(key, &*old, &**new, record.term).await?;
+        }
+        let keys = (workspace_keys.len() + host_keys.len()) as u64;
+        storage.replace_master_key(&record, keys, &workspace_keys, &host_keys).await?;
+        master_keys.hold(Arc::clone(new));
+        info!(term = record.term, keys, "master key replaced");
+        Ok(RotatedMasterKey { key_id: new.key_id(), term: record.term, keys })
+    }
+}
+
+async fn rewrap_workspace_key(
+    key: &mut WorkspaceKeyRecord,
+    old: &dyn KeyWrapper,
+    new: &dyn KeyWrapper,
+    term: u32,
+) -> Result<(), KeyError> {
+    let opened = old.unwrap(key.master_term, &key.wrapped_key, &keyring::place_of(key)).await?;
+    (key.master_term, key.version) = (term, key.version + 1);
+    key.wrapped_key = new.wrap(term, &opened, &keyring::place_of(key)).await?;
+    Ok(())
+}
+
+async fn rewrap_host_key(
+    key: &mut HostKeyRecord,
+    old: &dyn KeyWrapper,
+    new: &dyn KeyWrapper,
+    term: u32,
+) -> Result<(), KeyError> {
+    let opened = old.unwrap(key.master_term, &key.wrapped_key, &host_key::place_of(key)).await?;
+    (key.master_term, key.version) = (term, key.version + 1);
+    key.wrapped_key = new.wrap(term, &opened, &host_key::place_of(key)).await?;
+    Ok(())
+}

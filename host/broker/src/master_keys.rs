@@ -1,0 +1,163 @@
+//! The master keys that this process holds, and which of them a wrapped key needs.
+//!
+//! **Invariant:** the database names the master key that every wrapped key is under (its term, and the term's
+//! [`KeyId`]); no key is ever tried by guessing. Usually a process holds one master key. While it is being replaced
+//! ([`Broker::rotate_master_key`](crate::Broker::rotate_master_key)) it may hold two, so that it works before and after
+//! that moment; or it holds the old one and is told where the new one will be, which it looks up once it meets a key
+//! that it needs it for. Until then it goes on with the workspace keys that it has unwrapped.
+//!
+//! **How it can fail:** the database's master key is none of those held. Then nothing opens, and the error says whether
+//! the key given was replaced, or never belonged to this database.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+use crate::envelope::{EnvelopeError, MAX_USES};
+use crate::error::BrokerError;
+use crate::keys::{KeyError, KeyId, KeyWrapper, MasterKey};
+use crate::storage::{Constraint, MasterKeyRecord, Storage, StorageError};
+
+/// The first term of a key.
+pub(crate) const FIRST_TERM: u32 = 1;
+
+type Source = dyn Fn() -> Result<MasterKey, KeyError> + Send + Sync;
+
+/// The master keys to open a database with: one, or while it is being replaced, two. Made from a
+/// [`MasterKey`] or any other [`KeyWrapper`]. Cheap to clone.
+#[derive(Clone)]
+pub struct MasterKeys {
+    held: Arc<Mutex<Vec<Arc<dyn KeyWrapper>>>>,
+    /// Where to look for the key that took the place of those held.
+    source: Option<Arc<Source>>,
+}
+
+impl std::fmt::Debug for MasterKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.held().iter().map(|key| key.key_id().to_string())).finish()
+    }
+}
+
+impl<K: KeyWrapper> From<K> for MasterKeys {
+    fn from(key: K) -> Self {
+        Self { held: Arc::new(Mutex::new(vec![Arc::new(key)])), source: None }
+    }
+}
+
+impl MasterKeys {
+    /// Adds another key, for the time in which one replaces the other. A new database is made with the first key.
+    #[must_use]
+    pub fn with(self, key: impl KeyWrapper) -> Self {
+        self.hold(Arc::new(key));
+        self
+    }
+
+    /// Where to look again when the database's master key was replaced: usually where the first key came from. It is
+    /// asked only then.
+    #[must_use]
+    pub fn reload_from(mut self, source: impl Fn() -> Result<MasterKey, KeyError> + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// The key that wraps in this database now, and its record. In a new database the first key is entered.
+    ///
+    /// # Errors
+    /// [`KeyError::WrongMasterKey`], [`KeyError::ReplacedMasterKey`].
+    pub(crate) async fn current(
+        &self,
+        storage: &dyn Storage,
+        now: Timestamp,
+    ) -> Result<(MasterKeyRecord, Arc<dyn KeyWrapper>), BrokerError> {
+        let mut records = storage.master_keys().await?;
+        if records.is_empty() {
+            let first = self.held().into_iter().next().ok_or_else(|| KeyError::Service("no master key".into()))?;
+            let new = MasterKeyRecord { term: FIRST_TERM, key_id: first.key_id().0, created_at: now };
+            match storage.insert_master_key(&new).await {
+                // Another process was first.
+                Ok(()) | Err(StorageError::Conflict(Constraint::Unique)) => records = storage.master_keys().await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let current = records.last().cloned().ok_or(StorageError::Corrupt { column: "master_keys" })?;
+        let wrapper = self.find(&records, &current).await?;
+        Ok((current, wrapper))
+    }
+
+    /// Wraps a new key under the current master key. Returns the term.
+    pub(crate) async fn wrap(
+        &self,
+        storage: &dyn Storage,
+        key: &[u8; 32],
+        associated: &[u8],
+        now: Timestamp,
+    ) -> Result<(u32, Vec<u8>), BrokerError> {
+        let (record, wrapper) = self.current(storage, now).await?;
+        let uses = storage.count_master_key_uses(record.term, 1).await?;
+        if uses > MAX_USES {
+            return Err(EnvelopeError::Exhausted { term: record.term }.into());
+        }
+        Ok((record.term, wrapper.wrap(record.term, key, associated).await?))
+    }
+
+    /// Unwraps a key.
+    pub(crate) async fn unwrap(
+        &self,
+        storage: &dyn Storage,
+        term: u32,
+        wrapped: &[u8],
+        associated: &[u8],
+    ) -> Result<Zeroizing<[u8; 32]>, BrokerError> {
+        let records = storage.master_keys().await?;
+        let record = records.iter().find(|record| record.term == term).ok_or(EnvelopeError::UnknownTerm(term))?;
+        let wrapper = self.find(&records, record).await?;
+        Ok(wrapper.unwrap(term, wrapped, associated).await?)
+    }
+
+    /// The key of that record.
+    async fn find(
+        &self,
+        records: &[MasterKeyRecord],
+        wanted: &MasterKeyRecord,
+    ) -> Result<Arc<dyn KeyWrapper>, BrokerError> {
+        if let Some(key) = self.held_with(wanted.key_id) {
+            return Ok(key);
+        }
+        if let Some(source) = self.source.clone() {
+            // It reads a file, or asks whoever keeps keys.
+            let found = tokio::task::spawn_blocking(move || source()).await;
+            match found.map_err(|error| KeyError::Service(error.to_string()))? {
+                Ok(key) if key.key_id().0 == wanted.key_id => self.hold(Arc::new(key)),
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "the master key was replaced, and the new one cannot be read"),
+            }
+            if let Some(key) = self.held_with(wanted.key_id) {
+                return Ok(key);
+            }
+        }
+        let held = self.held();
+        let given = held.first().map_or(KeyId([0; 16]), |key| key.key_id());
+        let expected = KeyId(wanted.key_id);
+        let successor = |record: &MasterKeyRecord| records.iter().find(|next| next.term == record.term + 1);
+        let replaced =
+            records.iter().filter(|record| record.key_id == given.0).filter_map(successor).map(|next| next.created_at);
+        Err(match replaced.max() {
+            Some(replaced_at) => KeyError::ReplacedMasterKey { expected, given, replaced_at }.into(),
+            None => KeyError::WrongMasterKey { expected, given }.into(),
+        })
+    }
+
+    fn held_with(&self, id: [u8; 16]) -> Option<Arc<dyn KeyWrapper>> {
+        self.held().into_iter().find(|key| key.key_id().0 == id)
+    }
+
+    fn held(&self) -> Vec<Arc<dyn KeyWrapper>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Holds one more key.
+    pub(crate) fn hold(&self, key: Arc<dyn KeyWrapper>) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+    }
+}

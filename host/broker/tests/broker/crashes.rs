@@ -1,0 +1,336 @@
+//! What is left when a process is killed: everything that it has acknowledged, and nothing by halves.
+//!
+//! The process is this very test program with another role, killed with SIGKILL at random points: the seed is printed, and
+//! `KEYWAY_TEST_SEED` sets it. What the process has printed before counts as acknowledged.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use keyway::keyway_runtime::{CodeCacheKey, Runtime, Settings};
+use keyway::{
+    Access, Audit, Broker, BrokerError, ConnectionChanges, KeyError, MasterKey, NewConnection, Scope, SqliteStorage,
+};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::key_rotation::{database_in, decrypted, manual, manual_entries, password_of, terms_in};
+use crate::support::{FIXTURE_TOKEN, MASTER_KEY, compiled, component};
+
+const ROLE: &str = "KEYWAY_TEST_ROLE";
+const FOLDER: &str = "KEYWAY_TEST_FOLDER";
+const KEY: &str = "KEYWAY_TEST_MASTER_KEY";
+const SEED: &str = "KEYWAY_TEST_SEED";
+const NEW_KEY: &str = "KEYWAY_TEST_NEW_MASTER_KEY";
+
+/// Rounds of each test, and for how long a new one may begin: the machine decides how many there are, not what they find.
+const ROUNDS: u64 = 12;
+const TIME: Duration = Duration::from_secs(20);
+
+async fn open(folder: &Path, master_key: &str, with_provider: bool) -> Result<Broker, BrokerError> {
+    let runtime = Runtime::builder().code_cache(compiled(), CodeCacheKey::new([1; 32])).build().unwrap();
+    let storage = SqliteStorage::open(folder.join("keyway.db")).await?;
+    let mut builder = Broker::builder(runtime.clone(), storage, MasterKey::from_hex(master_key)?)
+        .audit(Audit::in_folder(folder.join("audit")));
+    if with_provider {
+        builder = builder.provider(runtime.load(&component("fixtures/echo")).await.unwrap());
+    }
+    builder.open().await
+}
+
+async fn first_workspace(broker: &Broker) -> Access {
+    Access::operator(broker.list_workspaces().await.unwrap()[0].id, "tests")
+}
+
+fn new_connection() -> NewConnection {
+    NewConnection {
+        name: "Echo".into(),
+        provider_type: "echo".into(),
+        settings: Settings::new().with("token", FIXTURE_TOKEN),
+        ..NewConnection::default()
+    }
+}
+
+/// Tells the parent, past what captures the output of tests.
+fn tell(line: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "> {line}").and_then(|()| out.flush()).unwrap();
+}
+
+/// Not a test: what the killed process does. Without a role it is nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "the other tests start it as a process of its own"]
+async fn a_process_to_be_killed() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let folder = std::path::PathBuf::from(std::env::var(FOLDER).unwrap());
+    let broker = open(&folder, &std::env::var(KEY).unwrap(), role == "write").await.unwrap();
+    let access = first_workspace(&broker).await;
+    match role.as_str() {
+        "write" => write_for_ever(broker, access).await,
+        "rotate-workspace-key" => {
+            tell("begin");
+            loop {
+                let rotated = broker.rotate_workspace_key(&access).await.unwrap();
+                tell(&format!("rotated {} {}", rotated.term, rotated.encryption_key.expose_secret()));
+            }
+        }
+        "rotate-master-key" => {
+            let new = MasterKey::from_hex(&std::env::var(NEW_KEY).unwrap()).unwrap();
+            tell("begin");
+            broker.rotate_master_key(new).await.unwrap();
+            tell("rotated");
+        }
+        role => panic!("{role}"),
+    }
+}
+
+async fn write_for_ever(broker: Broker, access: Access) {
+    let key = broker.encryption_key(&access).await.unwrap();
+    let mut tasks = JoinSet::new();
+    for _ in 0..3 {
+        let (broker, access, key) = (broker.clone(), access.clone(), key.clone());
+        tasks.spawn(async move {
+            loop {
+                let user = Uuid::new_v4().to_string();
+                let entry = broker.create_entry(&access, manual(&user, &key)).await.unwrap();
+                tell(&format!("entry {}", entry.id));
+            }
+        });
+    }
+    {
+        let (broker, access) = (broker.clone(), access.clone());
+        tasks.spawn(async move {
+            loop {
+                let connection = broker.connect(&access, new_connection()).await.unwrap();
+                tell(&format!("connection {}", connection.id));
+            }
+        });
+    }
+    tasks.spawn(async move {
+        loop {
+            let key = broker.create_api_key(&access, "key", Scope::Api).await.unwrap();
+            tell(&format!("key {}", key.info.id));
+        }
+    });
+    // None ends but by failing.
+    tasks.join_next().await.unwrap().unwrap();
+}
+
+struct Process {
+    child: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Process {
+    fn start(role: &str, folder: &Path, keys: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "crashes::a_process_to_be_killed", "--ignored", "--nocapture"]);
+        command.env(ROLE, role).env(FOLDER, folder).envs(keys.iter().copied());
+        let mut child = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// The next thing that it tells; `None` when it has ended.
+    fn next(&mut self) -> Option<String> {
+        loop {
+            let line = self.lines.next()?.unwrap();
+            // The name of the test stands before the first line.
+            if let Some((_, told)) = line.split_once("> ") {
+                return Some(told.to_owned());
+            }
+        }
+    }
+
+    /// Kills it, and returns what it had told until then. (All lines are shorter than what a pipe takes at once, so there
+    /// is no half of one.)
+    fn kill(mut self) -> Vec<String> {
+        self.child.kill().unwrap();
+        let told = std::iter::from_fn(|| self.next()).collect();
+        self.child.wait().unwrap();
+        told
+    }
+}
+
+/// A small generator of numbers, with a new seed in every run.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        let seed = std::env::var(SEED).map_or_else(|_| Uuid::new_v4().as_u64_pair().0, |seed| seed.parse().unwrap());
+        eprintln!("{SEED}={seed}");
+        Self(seed)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+}
+
+async fn the_file_is_sound(folder: &Path) {
+    let database = database_in(folder).await;
+    let check: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&database).await.unwrap();
+    assert_eq!(check, ["ok"]);
+    assert!(sqlx::query("PRAGMA foreign_key_check").fetch_all(&database).await.unwrap().is_empty());
+    database.close().await;
+}
+
+/// Every entry is there and opens, for the broker and for whoever holds the workspace's encryption key.
+async fn everything_opens(broker: &Broker, access: &Access, count: usize) -> SecretString {
+    let key = broker.encryption_key(access).await.unwrap();
+    let entries = manual_entries(broker, access).await;
+    assert_eq!(entries.len(), count);
+    for entry in &entries {
+        assert_eq!(decrypted(entry, &key), Some(password_of(&entry.permissioned_user_id)));
+    }
+    for connection in broker.list_connections(access).await.unwrap() {
+        // It opens the settings.
+        let changes = ConnectionChanges { name: Some("Still there".into()), ..ConnectionChanges::default() };
+        broker.update_connection(access, connection.id, changes).await.unwrap();
+    }
+    key
+}
+
+/// A database with entries and a connection.
+async fn filled(folder: &Path, entries: usize, workspaces: usize) -> Access {
+    let broker = open(folder, MASTER_KEY, true).await.unwrap();
+    let created = broker.create_workspace("Acme", Scope::Api).await.unwrap();
+    let access = Access::operator(created.workspace.id, "tests");
+    for number in 0..entries {
+        broker.create_entry(&access, manual(&format!("user-{number}"), &created.encryption_key)).await.unwrap();
+    }
+    broker.connect(&access, new_connection()).await.unwrap();
+    for number in 1..workspaces {
+        broker.create_workspace(&format!("W{number}"), Scope::Api).await.unwrap();
+    }
+    access
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_process_has_acknowledged_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let access = filled(folder.path(), 0, 1).await;
+    let (started, mut random, mut acknowledged) = (Instant::now(), Random::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let mut process = Process::start("write", folder.path(), &[(KEY, MASTER_KEY)]);
+        for _ in 0..=random.below(60) {
+            acknowledged.push(process.next().expect("it was not killed yet"));
+        }
+        std::thread::sleep(Duration::from_micros(random.below(3_000)));
+        acknowledged.extend(process.kill());
+
+        the_file_is_sound(folder.path()).await;
+        let broker = open(folder.path(), MASTER_KEY, true).await.unwrap();
+        let key = broker.encryption_key(&access).await.unwrap();
+        let connections = broker.list_connections(&access).await.unwrap();
+        let keys = broker.list_api_keys(&access).await.unwrap();
+        let audit = broker.verify_audit().await.unwrap();
+        assert!(audit.is_good(), "{audit:?}");
+        for told in &acknowledged {
+            match told.split_once(' ').unwrap() {
+                ("entry", id) => {
+                    let id: keyway::EntryId = id.parse().unwrap();
+                    let entry = broker.get_entry(&access, &id.into()).await.unwrap();
+                    assert_eq!(decrypted(&entry, &key), Some(password_of(&entry.permissioned_user_id)));
+                }
+                ("connection", id) => assert!(connections.iter().any(|there| there.id.to_string() == id), "{told}"),
+                ("key", id) => assert!(keys.iter().any(|there| there.id.to_string() == id), "{told}"),
+                _ => panic!("{told}"),
+            }
+        }
+        if started.elapsed() > TIME {
+            break;
+        }
+    }
+    for kind in ["entry", "connection", "key"] {
+        assert!(acknowledged.iter().any(|told| told.starts_with(kind)), "{kind}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_of_a_workspaces_key_that_is_killed_leaves_everything_readable_and_is_finished_later() {
+    const ENTRIES: usize = 600;
+    let folder = tempfile::tempdir().unwrap();
+    let access = filled(folder.path(), ENTRIES, 1).await;
+    // How long a rotation takes here, to be able to kill one in the middle.
+    let broker = open(folder.path(), MASTER_KEY, true).await.unwrap();
+    let started = Instant::now();
+    broker.rotate_workspace_key(&access).await.unwrap();
+    let duration = u64::try_from(started.elapsed().as_micros()).unwrap().max(1);
+    drop(broker);
+
+    let (started, mut random, mut cut_off) = (Instant::now(), Random::new(), 0);
+    for round in 0..10 * ROUNDS {
+        if (round >= ROUNDS || started.elapsed() > TIME) && cut_off > 0 {
+            break;
+        }
+        let mut process = Process::start("rotate-workspace-key", folder.path(), &[(KEY, MASTER_KEY)]);
+        assert_eq!(process.next().as_deref(), Some("begin"));
+        std::thread::sleep(Duration::from_micros(random.below(2 * duration)));
+        let told = process.kill();
+
+        the_file_is_sound(folder.path()).await;
+        let broker = open(folder.path(), MASTER_KEY, true).await.unwrap();
+        let key = everything_opens(&broker, &access, ENTRIES).await;
+        let unfinished = broker.finish_key_rotations().await.unwrap();
+        cut_off += unfinished;
+        let after = everything_opens(&broker, &access, ENTRIES).await;
+        assert_eq!(after.expose_secret(), key.expose_secret(), "finishing is no other rotation");
+        let terms = terms_in(&database_in(folder.path()).await).await;
+        assert_eq!(terms.len(), 1, "nothing is under an older key");
+        if let Some(last) = told.last() {
+            let (term, told) = last.strip_prefix("rotated ").unwrap().split_once(' ').unwrap();
+            let term: u32 = term.parse().unwrap();
+            // A key that was told is in force until the next one is.
+            assert!(terms[0] > term || terms[0] == term && told == key.expose_secret(), "{terms:?}, told {term}");
+        }
+        let keys: i64 = sqlx::query_scalar("SELECT count(*) FROM workspace_keys")
+            .fetch_one(&database_in(folder.path()).await)
+            .await
+            .unwrap();
+        assert_eq!(keys, 1, "which is gone");
+    }
+    assert!(cut_off > 0, "no rotation was killed in its middle");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replacement_of_the_master_key_that_is_killed_leaves_the_old_or_the_new_one_in_force() {
+    const ENTRIES: usize = 10;
+    let folder = tempfile::tempdir().unwrap();
+    let access = filled(folder.path(), ENTRIES, 40).await;
+    let (started, mut random) = (Instant::now(), Random::new());
+    let mut current = MASTER_KEY.to_owned();
+    for _ in 0..ROUNDS {
+        let new = MasterKey::generate().unwrap().to_hex().expose_secret().to_owned();
+        let keys = [(KEY, current.as_str()), (NEW_KEY, new.as_str())];
+        let mut process = Process::start("rotate-master-key", folder.path(), &keys);
+        assert_eq!(process.next().as_deref(), Some("begin"));
+        std::thread::sleep(Duration::from_micros(random.below(12_000)));
+        let told = process.kill();
+
+        the_file_is_sound(folder.path()).await;
+        let by_old = open(folder.path(), &current, true).await;
+        let by_new = open(folder.path(), &new, true).await;
+        let broker = match (by_old, by_new) {
+            (Ok(broker), Err(BrokerError::Key(KeyError::WrongMasterKey { .. }))) => {
+                assert!(told.is_empty(), "the old key opens the database after the new one was said to be in force");
+                broker
+            }
+            (Err(BrokerError::Key(KeyError::ReplacedMasterKey { .. })), Ok(broker)) => {
+                current = new;
+                broker
+            }
+            other => panic!("{other:?}"),
+        };
+        everything_opens(&broker, &access, ENTRIES).await;
+        for workspace in broker.list_workspaces().await.unwrap() {
+            broker.encryption_key(&Access::operator(workspace.id, "tests")).await.unwrap();
+        }
+        if started.elapsed() > TIME {
+            break;
+        }
+    }
+}

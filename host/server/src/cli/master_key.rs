@@ -1,0 +1,62 @@
+//! `keyway master-key`: replacing the master key.
+//!
+//! The new key is in its file, durably, before the first byte of the database changes; so there is no moment at which the
+//! database is under a key that exists nowhere else.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use keyway::{MasterKey, RotatedMasterKey};
+use serde::Serialize;
+
+use super::App;
+use super::args::MasterKeyCommand;
+use super::exit::CliError;
+use super::output::{FAINT, Show, facts, printable};
+use crate::host::OpenError;
+
+pub(super) async fn run(app: &App, command: MasterKeyCommand) -> Result<(), CliError> {
+    let MasterKeyCommand::Rotate { new_key_file } = command;
+    // First of all, so that a wrong key does not leave a new file behind.
+    let host = app.open_without_providers().await?;
+    let new = MasterKey::from_file_or_generate(&new_key_file).map_err(OpenError::from)?;
+    let rotated = host.broker().rotate_master_key(new).await?;
+    host.close().await;
+    app.output.result(&Rotated::new(rotated, &new_key_file))?;
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Rotated {
+    key_id: String,
+    /// Counts the master keys of the database from 1.
+    key_term: u32,
+    /// How many keys were wrapped anew.
+    keys: u64,
+    key_file: PathBuf,
+}
+
+impl Rotated {
+    fn new(rotated: RotatedMasterKey, file: &Path) -> Self {
+        let key_file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        Self { key_id: rotated.key_id.to_string(), key_term: rotated.term, keys: rotated.keys, key_file }
+    }
+}
+
+impl Show for Rotated {
+    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
+        let keys = if self.keys == 1 { "1 key was".to_owned() } else { format!("{} keys were", self.keys) };
+        writeln!(out, "Replaced the master key; {keys} wrapped anew. The old one opens this database no more.")?;
+        let file = self.key_file.display().to_string();
+        facts(out, &[("key id", &self.key_id), ("key file", &file)])?;
+        let file = printable(&file);
+        writeln!(
+            out,
+            "{FAINT}From now on start with --master-key-file {file}, or put that file in the place of the old one,{FAINT:#}"
+        )?;
+        writeln!(
+            out,
+            "{FAINT}where a server that is running looks for it, too. Keep the old key only with backups from before.{FAINT:#}"
+        )
+    }
+}

@@ -9,8 +9,8 @@
 //! 2. Keys are the ones that the database has: which terms there are is asked again after
 //!    [`MAX_AGE`], so a key that another process rotated is noticed within a second. What
 //!    may not wait for that, writing, the database checks itself: it refuses values sealed under an older key
-//!    ([`Constraint::KeyTerm`](crate::storage::Constraint::KeyTerm)); whoever gets that refusal calls
-//!    [`forget`](Keyring::forget) and does it again.
+//!    ([`Constraint::KeyTerm`](crate::storage::Constraint::KeyTerm)); whoever gets that refusal does it again with
+//!    other keys ([`outdated`](Keyring::outdated)).
 //! 3. Everything that was read opens: a key that was deleted is kept in memory for [`RETIRED_FOR`], for readers that
 //!    read a row just before it was sealed anew. Whoever is about to read rows calls [`get`](Keyring::get) first, so
 //!    that the keys of that moment are in memory.
@@ -35,7 +35,7 @@ use crate::key_rotation::under_new_client_key;
 use crate::keys::WorkspaceKey;
 use crate::master_keys::{FIRST_TERM, MasterKeys};
 use crate::record_cache::{MAX_AGE, RecordCache};
-use crate::storage::{SealedColumn, Storage, WorkspaceKeyRecord};
+use crate::storage::{Constraint, SealedColumn, Storage, StorageError, WorkspaceKeyRecord};
 
 /// How many uses of a key are counted at once: one write to the database for so many seals.
 const BLOCK: u64 = 256;
@@ -116,6 +116,23 @@ impl Keyring {
     /// Makes the next [`get`](Self::get) ask the database whether the key was rotated.
     pub(crate) fn forget(&self, workspace: WorkspaceId) {
         self.terms.forget(&workspace);
+    }
+
+    /// Whether something failed only because the workspace's key was rotated since it got these keys, so that it is to be
+    /// done again with others: the database refused what an older key sealed, or a client that knows the new key already
+    /// has encrypted under that one.
+    pub(crate) async fn outdated(&self, keys: &WorkspaceKeys, error: &BrokerError) -> Result<bool, BrokerError> {
+        match error {
+            BrokerError::Storage(StorageError::Conflict(Constraint::KeyTerm)) => {
+                self.forget(keys.workspace);
+                Ok(true)
+            }
+            BrokerError::NotEncrypted { .. } => {
+                self.forget(keys.workspace);
+                Ok(self.get(keys.workspace).await?.current_term() > keys.current_term())
+            }
+            _ => Ok(false),
+        }
     }
 
     /// The keys of a workspace, those that sealed these envelopes among them.

@@ -114,7 +114,11 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::Forbidden`], [`BrokerError::NotFound`].
     pub async fn encryption_key(&self, access: &Access) -> Result<SecretString, BrokerError> {
-        let get = async { Ok(self.keyring().get(access.workspace()).await?.client().to_hex()) };
+        let get = async {
+            // Not from memory: another process may have rotated the key a moment ago.
+            self.keyring().forget(access.workspace());
+            Ok(self.keyring().get(access.workspace()).await?.client().to_hex())
+        };
         self.audited(access, Operation::EncryptionKey, &Trail::new(), get).await
     }
 

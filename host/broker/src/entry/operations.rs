@@ -10,6 +10,7 @@ use crate::broker::Broker;
 use crate::cache::ItemKey;
 use crate::error::{BrokerError, InvalidInput, Thing};
 use crate::id::{ConnectionId, EntryId, WorkspaceId};
+use crate::keyring::WorkspaceKeys;
 use crate::storage::{Constraint, EntryRecord, EntrySelector, StorageError};
 
 /// How many entries a page of [`Broker::list_entries`] has at most. An entry has up to 2 MiB of attributes.
@@ -32,11 +33,10 @@ impl Broker {
         let trail = Trail::entry(id);
         let create = async {
             loop {
-                match self.make_entry(access, id, new.clone(), &trail).await {
-                    // The workspace's key was rotated since.
-                    Err(BrokerError::Storage(StorageError::Conflict(Constraint::KeyTerm))) => {
-                        self.keyring().forget(access.workspace());
-                    }
+                // The same keys to the end: what clients have encrypted is sealed under the key that it was checked with.
+                let keys = self.keyring().get(access.workspace()).await?;
+                match self.make_entry(access, &keys, id, new.clone(), &trail).await {
+                    Err(error) if self.keyring().outdated(&keys, &error).await? => {}
                     made => return made,
                 }
             }
@@ -47,12 +47,11 @@ impl Broker {
     async fn make_entry(
         &self,
         access: &Access,
+        keys: &WorkspaceKeys,
         id: EntryId,
         new: NewEntry,
         trail: &Trail,
     ) -> Result<VaultEntry, BrokerError> {
-        // The same keys to the end: what clients have encrypted is sealed under the key that it was checked with.
-        let keys = self.keyring().get(access.workspace()).await?;
         let now = self.timestamp();
         let mut entry = VaultEntry {
             id,
@@ -73,7 +72,7 @@ impl Broker {
             self.check_binding(access, binding).await?;
             trail.note(|subject| subject.bound_to(binding));
         }
-        let record = self.seal_entry(&keys, &entry, 1).await?;
+        let record = self.seal_entry(keys, &entry, 1).await?;
         self.storage().insert_entry(&record).await.map_err(refused)?;
         Ok(entry)
     }
@@ -146,7 +145,10 @@ impl Broker {
             trail.note(|subject| subject.entry = Some(before.id));
             let (old_binding, old_pair) = (binding_of(&before), pair_of(&before));
             let mut entry = self.open_entry(before).await?;
-            changes.clone().apply(&mut entry, keys.client(), self.timestamp())?;
+            match changes.clone().apply(&mut entry, keys.client(), self.timestamp()) {
+                Err(error) if self.keyring().outdated(&keys, &error).await? => continue,
+                applied => applied?,
+            }
             let rebound = entry.binding() != old_binding.as_ref();
             // At the cost of a read; what counts is the condition of the update.
             if rebound && item_of(entry.binding()) != item_of(old_binding.as_ref()) {
@@ -159,15 +161,11 @@ impl Broker {
                 trail.note(|subject| subject.bound_to(binding));
             }
             let record = self.seal_entry(&keys, &entry, version + 1).await?;
-            match self.storage().update_entry(&record, version).await {
+            match self.storage().update_entry(&record, version).await.map_err(refused) {
                 Ok(true) => {}
                 Ok(false) => continue,
-                // The workspace's key was rotated since.
-                Err(StorageError::Conflict(Constraint::KeyTerm)) => {
-                    self.keyring().forget(access.workspace());
-                    continue;
-                }
-                Err(error) => return Err(refused(error)),
+                Err(error) if self.keyring().outdated(&keys, &error).await? => continue,
+                Err(error) => return Err(error),
             }
             self.forget_entry(&record);
             self.entry_records().forget(&(record.workspace_id, old_pair));

@@ -128,9 +128,14 @@ impl Broker {
             NewPassword::Generated(policy) => return Ok(policy.generate()?),
             NewPassword::Given(password) => password,
             NewPassword::Encrypted(ciphertext) => {
-                let keys = self.keyring().get(access.workspace()).await?;
-                let decrypted = keys.client().decrypt(&ciphertext);
-                let decrypted = decrypted.map_err(|_| BrokerError::NotEncrypted { field: "password" })?;
+                let decrypted = loop {
+                    let keys = self.keyring().get(access.workspace()).await?;
+                    let decrypted = keys.client().decrypt(&ciphertext);
+                    match decrypted.map_err(|_| BrokerError::NotEncrypted { field: "password" }) {
+                        Err(error) if self.keyring().outdated(&keys, &error).await? => {}
+                        decrypted => break decrypted?,
+                    }
+                };
                 decrypted.ok_or(InvalidInput::Required { field: "password" })?
             }
         };

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use keyway::keyway_runtime::Runtime;
 use keyway::storage::SealedColumn;
 use keyway::{
-    Access, AttributeChanges, Audit, Broker, BrokerError, ClientKey, CredentialSource, EntryId, HostKey, KeyError,
-    MasterKey, MasterKeys, NewEntry, ResolveRequest, RotationState, Scope, SqliteStorage, VaultEntry, WorkspaceId,
+    Access, AttributeChanges, Audit, Broker, BrokerError, Change, ClientKey, CredentialSource, EntryChanges, EntryId,
+    HostKey, KeyError, MasterKey, MasterKeys, NewEntry, ResolveRequest, RotationState, Scope, SqliteStorage,
+    VaultEntry, WorkspaceId,
 };
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::sqlite::SqliteConnectOptions;
@@ -329,12 +330,22 @@ async fn a_server_that_does_not_know_of_the_rotation_yet_writes_nothing_under_th
     let rotated = world.broker.rotate_workspace_key(&world.access).await.unwrap();
     let refused = server.create_entry(&world.access, manual("old", &world.encryption_key)).await.unwrap_err();
     assert!(matches!(refused, BrokerError::NotEncrypted { .. }), "{refused}");
-    server.create_entry(&world.access, manual("new", &rotated.encryption_key)).await.unwrap();
+    let entry = server.create_entry(&world.access, manual("new", &rotated.encryption_key)).await.unwrap();
     assert_eq!(terms_in_use(&world).await, [2]);
-    assert_eq!(
-        server.encryption_key(&world.access).await.unwrap().expose_secret(),
-        rotated.encryption_key.expose_secret()
-    );
+
+    // A client that has the new key is right at once.
+    for _ in 0..2 {
+        let rotated = world.broker.rotate_workspace_key(&world.access).await.unwrap();
+        let password = ClientKey::from_hex(&rotated.encryption_key).unwrap().encrypt(&"newer".into()).unwrap();
+        let changes = EntryChanges { password: Change::Set(password), ..EntryChanges::default() };
+        server.update_entry(&world.access, &entry.id.into(), changes).await.unwrap();
+        let rotated = world.broker.rotate_workspace_key(&world.access).await.unwrap();
+        let new = manual(&format!("new under key {}", rotated.term), &rotated.encryption_key);
+        server.create_entry(&world.access, new).await.unwrap();
+    }
+    let rotated = world.broker.rotate_workspace_key(&world.access).await.unwrap();
+    let shown = server.encryption_key(&world.access).await.unwrap();
+    assert_eq!(shown.expose_secret(), rotated.encryption_key.expose_secret());
 }
 
 #[tokio::test]

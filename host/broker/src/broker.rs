@@ -20,6 +20,8 @@ use crate::host_key::HostKey;
 use crate::id::{ConnectionId, WorkspaceId};
 use crate::keyring::Keyring;
 use crate::master_keys::MasterKeys;
+use crate::metrics::CallMetrics;
+use crate::readiness::Readiness;
 use crate::record_cache::{MAX_AGE, RecordCache};
 use crate::rotation::{ItemState, WriteBacks, start_write_backs};
 use crate::storage::{ApiKeyRecord, ConnectionRecord, EntryRecord, EntrySelector, Storage};
@@ -57,6 +59,8 @@ struct Inner {
     operator: String,
     items: RecordCache<(WorkspaceId, Arc<str>), Arc<ItemState>>,
     write_backs: OnceLock<WriteBacks>,
+    call_metrics: CallMetrics,
+    readiness: Readiness,
 }
 
 /// A broker that may be gone.
@@ -149,6 +153,14 @@ impl Broker {
 
     pub(crate) fn recorder(&self) -> &Recorder {
         &self.0.recorder
+    }
+
+    pub(crate) fn call_metrics(&self) -> &CallMetrics {
+        &self.0.call_metrics
+    }
+
+    pub(crate) fn last_readiness(&self) -> &Readiness {
+        &self.0.readiness
     }
 
     /// The name under which the code that embeds the broker acts where it needs no [`Access`](crate::Access).
@@ -309,6 +321,8 @@ impl BrokerBuilder {
             operator: self.operator,
             items: RecordCache::new(RECORDS, Some(MAX_AGE)),
             write_backs: OnceLock::new(),
+            call_metrics: CallMetrics::default(),
+            readiness: Readiness::default(),
         });
         if self.background_write_back {
             inner.write_backs.get_or_init(|| start_write_backs(WeakBroker(Arc::downgrade(&inner))));
@@ -338,6 +352,15 @@ impl Providers {
             from_folder.map(|provider| (provider.description().provider_type.clone(), provider)).collect();
         all.extend(self.fixed.clone());
         all.into_values().collect()
+    }
+}
+
+impl Providers {
+    /// The files of the folder that no provider was ever loaded from, by name. A file whose newest state was refused while the
+    /// one before it serves is none of them.
+    pub(crate) fn unloaded_files(&self) -> Vec<String> {
+        let files = self.folder.iter().flat_map(ProviderFolder::files);
+        files.filter(|file| file.error.is_some() && file.digest.is_none()).map(|file| file.file).collect()
     }
 }
 

@@ -124,7 +124,9 @@ mod key_rotation;
 mod keyring;
 mod keys;
 mod master_keys;
+mod metrics;
 mod private_file;
+mod readiness;
 mod record_cache;
 mod resolve;
 mod rotation;
@@ -162,6 +164,8 @@ pub use key_rotation::{RotatedMasterKey, RotatedWorkspaceKey};
 pub use keys::{KeyError, KeyId, KeyWrapper, MasterKey};
 pub use keyway_runtime;
 pub use master_keys::MasterKeys;
+pub use prometheus_client;
+pub use readiness::NotReady;
 pub use resolve::{Resolution, ResolveRequest, Timings};
 pub use rotation::{
     BeginRotation, BegunRotation, NewPassword, PasswordPolicy, ROTATIONS_PER_PAGE, Rotation, RotationFilter,

@@ -149,6 +149,25 @@ pub enum SandboxError {
     Host(String),
 }
 
+/// What wasmtime says of a stack overflow, without its prefix.
+const STACK_EXHAUSTED: &str = "call stack exhausted";
+
+impl SandboxError {
+    /// Which of the sandbox's limits ended the call: `time`, `memory`, `stack`, `output`, `resources` (tables, handles,
+    /// headers) or `concurrency`; `None` when it was none of them.
+    pub fn limit(&self) -> Option<&'static str> {
+        match self {
+            Self::TimedOut { .. } => Some("time"),
+            Self::OutOfMemory { .. } => Some("memory"),
+            Self::Trapped { reason } => (reason == STACK_EXHAUSTED).then_some("stack"),
+            Self::OutputTooLarge { .. } => Some("output"),
+            Self::LimitExceeded(_) => Some("resources"),
+            Self::Busy { .. } => Some("concurrency"),
+            Self::InvalidAnswer(_) | Self::Host(_) => None,
+        }
+    }
+}
+
 /// Why a component was not let in.
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
@@ -200,7 +219,12 @@ pub enum LoadError {
 
 #[cfg(test)]
 mod tests {
-    use super::ProviderError;
+    use super::{ProviderError, STACK_EXHAUSTED};
+
+    #[test]
+    fn a_stack_overflow_is_known_by_what_wasmtime_calls_it() {
+        assert_eq!(wasmtime::Trap::StackOverflow.to_string(), format!("wasm trap: {STACK_EXHAUSTED}"));
+    }
 
     #[test]
     fn an_error_about_one_item_says_nothing_about_the_login() {

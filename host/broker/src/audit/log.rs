@@ -134,6 +134,10 @@ impl AuditSink for SegmentLog {
         self.ask(|reply| Job::Append { event, durability, reply }).await
     }
 
+    async fn check(&self) -> Result<(), AuditError> {
+        self.ask(|reply| Job::Check { reply }).await.map(drop)
+    }
+
     async fn read(&self, query: &AuditQuery) -> Result<AuditPage, AuditError> {
         let query = query.clone();
         self.blocking(move |folder, _| read::page(folder, &query)).await

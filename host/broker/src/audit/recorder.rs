@@ -8,10 +8,12 @@
 //! it is noticed that the sink answers again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use tracing::{error, info};
 
 use super::event::{AuditActor, AuditEvent, Outcome, Subject, Trail};
@@ -42,6 +44,8 @@ pub(crate) struct Recorder {
     /// The last append failed.
     failing: AtomicBool,
     refused_keys: Mutex<RefusedKeys>,
+    records: Counter,
+    failures: Counter,
 }
 
 #[derive(Default)]
@@ -60,6 +64,8 @@ impl Recorder {
             probed: AtomicBool::new(false),
             failing: AtomicBool::new(false),
             refused_keys: Mutex::default(),
+            records: Counter::default(),
+            failures: Counter::default(),
         }
     }
 
@@ -70,13 +76,20 @@ impl Recorder {
     /// Appends an event, within the deadline, whatever the sink does.
     pub(crate) async fn append(&self, event: &AuditEvent, durability: Durability) -> Result<Receipt, AuditError> {
         let _probe = if self.hangs.load(Ordering::Relaxed) {
-            Some(Probe::begin(&self.probed).ok_or(AuditError::Deadline(DEADLINE))?)
+            Some(Probe::begin(&self.probed).ok_or_else(|| {
+                self.failures.inc();
+                AuditError::Deadline(DEADLINE)
+            })?)
         } else {
             None
         };
         let appended = tokio::time::timeout(DEADLINE, self.guarded(event, durability)).await;
         self.hangs.store(appended.is_err(), Ordering::Relaxed);
         let appended = appended.unwrap_or(Err(AuditError::Deadline(DEADLINE)));
+        match &appended {
+            Ok(_) => self.records.inc(),
+            Err(_) => self.failures.inc(),
+        };
         match &appended {
             Err(cause) if !self.failing.swap(true, Ordering::Relaxed) => error!(%cause, "the audit log fails"),
             Ok(_) if self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed) => {
@@ -88,14 +101,18 @@ impl Recorder {
     }
 
     async fn guarded(&self, event: &AuditEvent, durability: Durability) -> Result<Receipt, AuditError> {
-        let panicked = || AuditError::Failed("it panicked".into());
-        let begun = catch_unwind(AssertUnwindSafe(|| self.sink.append(event, durability)));
-        let mut append = begun.map_err(|_| panicked())?;
-        std::future::poll_fn(|context| {
-            let polled = catch_unwind(AssertUnwindSafe(|| append.as_mut().poll(context)));
-            polled.unwrap_or_else(|_| std::task::Poll::Ready(Err(panicked())))
-        })
-        .await
+        guarded(|| self.sink.append(event, durability)).await
+    }
+
+    /// Whether an event could be appended now, as far as that shows without one; within the deadline, whatever the sink does.
+    pub(crate) async fn check(&self) -> Result<(), AuditError> {
+        let checked = tokio::time::timeout(DEADLINE, guarded(|| self.sink.check())).await;
+        checked.unwrap_or(Err(AuditError::Deadline(DEADLINE)))
+    }
+
+    /// How many events were appended, and how many could not be.
+    pub(crate) fn counters(&self) -> (&Counter, &Counter) {
+        (&self.records, &self.failures)
     }
 
     /// Whether the refusal of an API key is to be recorded, and with how many unrecorded ones before it.
@@ -120,6 +137,20 @@ struct Who {
     workspace: Option<WorkspaceId>,
     actor: AuditActor,
     request_id: Option<String>,
+}
+
+/// A panic of the sink is a failure of it.
+async fn guarded<'a, T>(
+    begin: impl FnOnce() -> Pin<Box<dyn Future<Output = Result<T, AuditError>> + Send + 'a>>,
+) -> Result<T, AuditError> {
+    let panicked = || AuditError::Failed("it panicked".into());
+    let begun = catch_unwind(AssertUnwindSafe(begin));
+    let mut running = begun.map_err(|_| panicked())?;
+    std::future::poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context)));
+        polled.unwrap_or_else(|_| std::task::Poll::Ready(Err(panicked())))
+    })
+    .await
 }
 
 /// The one attempt at a time that is made with a sink that hangs.

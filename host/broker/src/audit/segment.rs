@@ -161,6 +161,22 @@ impl Segment {
         Ok(Some(TakenUp::Good { segment, head, cut_off: size - length }))
     }
 
+    /// Has the file system set so much aside behind the end of the file, without making it longer. Where it cannot, there is
+    /// no telling.
+    pub(crate) fn reserve(&self, bytes: u64) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::{FallocateFlags, fallocate};
+            use rustix::io::Errno;
+            match fallocate(&*self.file, FallocateFlags::KEEP_SIZE, self.length, bytes) {
+                Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::ROFS | Errno::IO)) => return Err(error.into()),
+                _ => {}
+            }
+        }
+        let _ = bytes;
+        Ok(())
+    }
+
     /// Whether the file that is written is the one that the folder has under its name: not removed, not moved.
     pub(crate) fn is_in_place(&self) -> bool {
         #[cfg(unix)]

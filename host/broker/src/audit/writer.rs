@@ -30,6 +30,9 @@ use crate::clock::Clock;
 /// How much is written at a time. Who comes meanwhile is in the next group.
 const GROUP_BYTES: usize = 1 << 20;
 
+/// What must be free on the disk for the log to count as writable: a few hundred records.
+const ROOM: u64 = 256 << 10;
+
 /// How long beginning a new series may wait for the database.
 const ANCHOR_TIME: Duration = Duration::from_secs(4);
 
@@ -42,6 +45,8 @@ pub(crate) type Reply = oneshot::Sender<Result<Receipt, AuditError>>;
 pub(crate) enum Job {
     /// Append an event, encoded.
     Append { event: Vec<u8>, durability: Durability, reply: Reply },
+    /// See whether an event could be appended.
+    Check { reply: Reply },
     /// Make everything safe on the disk.
     Flush { reply: Reply },
 }
@@ -79,7 +84,7 @@ impl Writer {
         let mut buffer = Vec::new();
         while let Ok(first) = jobs.recv() {
             let mut group = Vec::new();
-            let mut flushes = Vec::new();
+            let (mut checks, mut flushes) = (Vec::new(), Vec::new());
             let mut bytes = 0;
             let mut next = Some(first);
             while let Some(job) = next {
@@ -90,12 +95,17 @@ impl Writer {
                         bytes += event.len();
                         group.push((event, durability, reply));
                     }
+                    Job::Check { reply } => checks.push(reply),
                     Job::Flush { reply } => flushes.push(reply),
                 }
                 next = if bytes < GROUP_BYTES { jobs.try_recv().ok() } else { None };
             }
             if !group.is_empty() {
                 self.write_group(group, &mut buffer);
+            }
+            if !checks.is_empty() {
+                let checked = self.check(&mut buffer);
+                checks.into_iter().for_each(|reply| drop(reply.send(checked.clone())));
             }
             for reply in flushes {
                 self.flush(reply);
@@ -130,6 +140,22 @@ impl Writer {
             }
         }
         self.hand_over(until_synced);
+    }
+
+    /// Does all that appending does, for no event at all, and asks whether the disk has room for some.
+    fn check(&mut self, buffer: &mut Vec<u8>) -> Result<Receipt, AuditError> {
+        let checked = catch_unwind(AssertUnwindSafe(|| {
+            self.write(&[], buffer)?;
+            match &self.place {
+                Place::In(segment, head) => segment.reserve(ROOM).map(|()| Receipt { number: head.number }),
+                _ => Err(io::Error::other("its file cannot be written to its end")),
+            }
+        }))
+        .unwrap_or_else(|_| {
+            self.place = Place::Unknown;
+            Err(io::Error::other("the writer panicked"))
+        });
+        checked.map_err(|error| AuditError::Unwritable(error.to_string()))
     }
 
     fn flush(&mut self, reply: Reply) {

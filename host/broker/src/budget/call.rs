@@ -14,6 +14,7 @@ use super::breaker::Outcome;
 use super::guard::{Guard, Pass, Refusal, draw};
 use super::{NotCalled, ProviderOperation};
 use crate::error::BrokerError;
+use crate::metrics::CallMetrics;
 
 /// A call that fails later than this is not tried again: whoever waits has waited enough.
 const RETRY_WITHIN: Duration = Duration::from_secs(5);
@@ -27,6 +28,7 @@ pub(crate) struct Opened {
     provider: Provider,
     connection: Connection,
     guard: Arc<Guard>,
+    metrics: CallMetrics,
 }
 
 /// Why a call brought nothing.
@@ -68,8 +70,8 @@ impl From<CallFailure> for BrokerError {
 }
 
 impl Opened {
-    pub(crate) fn new(provider: Provider, connection: Connection, guard: Arc<Guard>) -> Self {
-        Self { provider, connection, guard }
+    pub(crate) fn new(provider: Provider, connection: Connection, guard: Arc<Guard>, metrics: CallMetrics) -> Self {
+        Self { provider, connection, guard, metrics }
     }
 
     /// What the provider says of itself.
@@ -100,7 +102,11 @@ impl Opened {
         Fut: Future<Output = Result<T, CallError>> + Send + 'static,
     {
         let started = Instant::now();
-        let pass = self.guard.begin(operation).await?;
+        let pass = self.guard.begin(operation).await.map_err(|refusal| {
+            let failure = CallFailure::from(refusal);
+            self.metrics.not_made(&self.guard.provider_type, operation, &failure);
+            failure
+        })?;
         let opened = self.clone();
         let task = async move {
             let (result, again) = opened.once(operation, pass, &call).await;
@@ -130,8 +136,10 @@ impl Opened {
         F: Fn(Provider, Connection) -> Fut,
         Fut: Future<Output = Result<T, CallError>>,
     {
+        let began = Instant::now();
         let gate = Arc::new(CallGate::new(self.guard.clone(), operation, pass));
         let result = call(self.provider.clone(), self.connection.with_gate(gate.clone())).await;
+        let took = began.elapsed();
         let requests = gate.sent.load(Ordering::Relaxed);
         let kept_back = gate.kept_back();
         let outcome = match &kept_back {
@@ -149,7 +157,9 @@ impl Opened {
                 false
             }
         };
-        (self.told(operation, result, kept_back, requests), again)
+        let told = self.told(operation, result, kept_back, requests);
+        self.metrics.ended(&self.guard.provider_type, operation, took, requests, told.as_ref().err());
+        (told, again)
     }
 
     /// What the caller is told.

@@ -67,6 +67,17 @@ pub(crate) enum ProviderOperation {
 
 impl ProviderOperation {
     const COUNT: usize = 5;
+
+    /// The name of the contract's function, for metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Verify => "verify",
+            Self::ListItems => "list-items",
+            Self::Resolve => "resolve",
+            Self::Write => "write",
+            Self::CheckWriteAccess => "check-write-access",
+        }
+    }
 }
 
 /// Which limit was reached.

@@ -43,6 +43,7 @@ use crate::clock::{Clock, Moment};
 use crate::flight::{Flight, Flights, Lost};
 use crate::id::ConnectionId;
 use crate::keyring::WorkspaceKeys;
+use crate::metrics::CacheLookups;
 
 /// What may be cached of an item: its user name and password, and which state of the item they are from.
 #[derive(Debug)]
@@ -194,6 +195,7 @@ pub(crate) struct SecretCache {
     /// Connections that were deleted a while ago: nothing of them is stored any more, also not what was on its way.
     closed: Cache<ConnectionId, ()>,
     flights: Flights<FlightKey, Answer>,
+    lookups: CacheLookups,
 }
 
 impl SecretCache {
@@ -208,7 +210,8 @@ impl SecretCache {
         // Longer than any call takes, and than an open connection is kept.
         let closed = Cache::builder().max_capacity(100_000).time_to_live(Duration::from_secs(2 * 60 * 60)).build();
         let (rejections, flights) = (Rejections::default(), Flights::default());
-        Arc::new(Self { clock, options, values, missing, rejections, closed, flights })
+        let lookups = CacheLookups::default();
+        Arc::new(Self { clock, options, values, missing, rejections, closed, flights, lookups })
     }
 
     /// Finds an item's values: in the cache what may be, from the provider what must be. `fetch` is the provider's
@@ -221,6 +224,7 @@ impl SecretCache {
         let reader = self.reader(lookup);
         let lookup = &reader.lookup;
         if lookup.ttl.is_zero() {
+            self.lookups.off.inc();
             let started = Instant::now();
             let fetched = fetch(lookup.fields).await.map_err(FetchError::Call)?;
             return Ok(Found::live(fetched, lookup.fields.one_time_code, started.elapsed()));
@@ -267,6 +271,11 @@ impl SecretCache {
         let wanted = reader.lookup.fields;
         let wants_credentials = wanted.username || wanted.password;
         let cached = if wants_credentials { self.read(reader) } else { None };
+        match &cached {
+            Some(_) => _ = self.lookups.hits.inc(),
+            None if wants_credentials => _ = self.lookups.misses.inc(),
+            None => {}
+        }
         match cached {
             Some(cached) if !wanted.one_time_code => {
                 if cached.refresh_due {
@@ -299,6 +308,16 @@ impl SecretCache {
                 Ok(Found::live(fetched.copy(), wanted.one_time_code, *took))
             }
         }
+    }
+
+    /// How often it was looked into, and what came of it.
+    pub(crate) fn lookups(&self) -> &CacheLookups {
+        &self.lookups
+    }
+
+    /// How many values are in it, and what they weigh in bytes; a moment ago.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        (self.values.entry_count(), self.values.weighted_size())
     }
 
     /// Drops what is held of an item: the next reader asks the provider.

@@ -267,7 +267,7 @@ impl Broker {
             self.opened().invalidate(&key);
             return Err(BrokerError::NotFound(Thing::Connection));
         }
-        Ok(Opened::new(provider, connection, guard))
+        Ok(Opened::new(provider, connection, guard, self.call_metrics().clone()))
     }
 
     fn provider(&self, provider_type: &str) -> Result<Provider, BrokerError> {
@@ -294,7 +294,7 @@ impl Broker {
         let hints = hints(description, &settings).map_err(|error| BrokerError::Host(error.to_string()))?;
         let connection = self.runtime().connection(settings.clone(), approved.clone());
         let guard = self.guards().get(description, &settings, None).await?;
-        let opened = Opened::new(provider.clone(), connection, guard);
+        let opened = Opened::new(provider.clone(), connection, guard, self.call_metrics().clone());
         let verify = |provider: Provider, connection: keyway_runtime::Connection| async move {
             provider.verify(&connection).await
         };

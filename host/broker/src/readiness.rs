@@ -1,0 +1,90 @@
+//! Whether the broker can do its work now: for a load balancer that wants to know whom to send requests to.
+//!
+//! **Invariant:** ready means tried a moment ago: the database has answered a query, the audit log has shown that it can
+//! append, and every component of the provider folder is loaded, perhaps in the state before its last one.
+//!
+//! Whoever asks often, or may not ask at all, costs little: what was found counts for [`FRESH`], and there is one look at a time.
+
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+use crate::broker::Broker;
+
+/// For how long what was found counts.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// How long the database and the audit log may take to show that they are well.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Something without which the broker cannot do its work. It may be again by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NotReady {
+    /// The database.
+    #[error("the database does not answer")]
+    Database,
+    /// The audit log.
+    #[error("the audit log cannot be written")]
+    Audit,
+    /// A component of the provider folder.
+    #[error("the provider component {file} is not loaded")]
+    Provider {
+        /// Its file.
+        file: String,
+    },
+}
+
+/// What was found last, and when.
+#[derive(Default)]
+pub(crate) struct Readiness(Mutex<Option<(Instant, Vec<NotReady>)>>);
+
+impl Broker {
+    /// What keeps the broker from doing its work; nothing when it is ready. As of the last second; why it is so is in the log
+    /// of the process, once.
+    pub async fn not_ready(&self) -> Vec<NotReady> {
+        let mut last = self.last_readiness().0.lock().await;
+        match &*last {
+            Some((at, found)) if at.elapsed() < FRESH => return found.clone(),
+            _ => {}
+        }
+        let before = last.take().map(|(_, found)| found).unwrap_or_default();
+        let found = self.look(&before).await;
+        if found.is_empty() && !before.is_empty() {
+            tracing::info!("ready again");
+        }
+        *last = Some((Instant::now(), found.clone()));
+        found
+    }
+
+    async fn look(&self, before: &[NotReady]) -> Vec<NotReady> {
+        let database = async {
+            match timeout(PATIENCE, self.storage().master_keys()).await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+            }
+        };
+        let audit = async {
+            match timeout(PATIENCE, self.recorder().check()).await {
+                Ok(checked) => checked.map_err(|error| error.to_string()),
+                Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+            }
+        };
+        let (database, audit) = tokio::join!(database, audit);
+        let mut found = Vec::new();
+        for (what, checked) in [(NotReady::Database, database), (NotReady::Audit, audit)] {
+            if let Err(cause) = checked {
+                if !before.contains(&what) {
+                    tracing::error!(cause, "not ready: {what}");
+                }
+                found.push(what);
+            }
+        }
+        // Why they are not was said when they were refused.
+        found.extend(self.providers().unloaded_files().into_iter().map(|file| NotReady::Provider { file }));
+        found
+    }
+}

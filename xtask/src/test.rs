@@ -59,7 +59,11 @@ const STEPS: [Step; 12] = [
         about: "the official SDKs in JavaScript, of 1Password and of CloudCruise, are installed",
         run: node_packages,
     },
-    Step { name: "python-packages", about: "CloudCruise's SDK in Python is installed", run: python_packages },
+    Step {
+        name: "python-packages",
+        about: "CloudCruise's SDK in Python, schemathesis and a parser of metrics are installed",
+        run: python_packages,
+    },
     Step { name: "build", about: "all crates, programs and tests build", run: build },
     Step { name: "tests", about: "all tests pass", run: tests },
     Step { name: "doc-tests", about: "all examples in the documentation pass", run: doc_tests },

@@ -133,8 +133,7 @@ impl CallMetrics {
 
     /// A call was not made.
     pub(crate) fn not_made(&self, provider: &str, operation: ProviderOperation, failure: &CallFailure) {
-        let labels =
-            OfError { provider: provider.to_owned(), operation: operation.name(), error: reason_of(failure) };
+        let labels = OfError { provider: provider.to_owned(), operation: operation.name(), error: reason_of(failure) };
         self.not_made.get_or_create(&labels).inc();
     }
 }

@@ -51,6 +51,7 @@ struct Document {
     log: Option<String>,
     log_format: Option<String>,
     listen: Option<String>,
+    metrics_listen: Option<String>,
 }
 
 /// A configuration file that was read.
@@ -105,6 +106,7 @@ fn parse(text: &str, folder: &Path) -> Result<Vec<(&'static str, Vec<String>)>, 
         ("log", one(document.log)),
         ("log_format", one(document.log_format)),
         ("listen", one(document.listen)),
+        ("metrics_listen", one(document.metrics_listen)),
     ];
     Ok(all.into_iter().filter(|(_, values)| !values.is_empty()).collect())
 }

@@ -1,7 +1,8 @@
 //! Serves the HTTP API: accepts connections, bounds them, and ends in order.
 //!
 //! **Invariants:** a client that is slow to send its request is cut off; no more than 4,096 connections are open at a time, further ones wait to be accepted; after
-//! the wish to end no request is begun, those that run have 8 seconds to finish, and then the server is gone.
+//! the wish to end no request is begun, those that run have 8 seconds to finish, and then the server is gone. As long as they run, whoever comes is told
+//! so (503) instead of being left in front of a closed door, and `/readyz` is not ready.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use crate::http;
+use crate::http::{self, Ending};
 
 /// Connections at a time. Far above what clients of one host need, far below what the system lets a process open.
 const CONNECTIONS: usize = 4_096;
@@ -31,12 +32,25 @@ const HEAD_LIMIT: usize = 64 << 10;
 /// For requests that are under way when the server ends; shorter than the 10 s after which supervisors commonly use force.
 const GRACE: Duration = Duration::from_secs(8);
 
+/// For those who came while it ended.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
 /// After a failed accept, which usually means that the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A server that listens, and serves once it [runs](Self::run).
 #[derive(Debug)]
 pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    router: Router,
+    ending: Ending,
+    operations: Option<Operations>,
+}
+
+/// Where operators look.
+#[derive(Debug)]
+struct Operations {
     listener: TcpListener,
     address: SocketAddr,
     router: Router,
@@ -58,10 +72,25 @@ impl Server {
     /// # Errors
     /// [`BindError`].
     pub async fn bind(address: &str, broker: Broker) -> Result<Self, BindError> {
-        let failed = |source| BindError { address: address.to_owned(), source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address, router: http::router(broker) })
+        Self::bind_with(address, None, broker).await
+    }
+
+    /// Listens at `address`, and at `metrics` for those who read the metrics, which are then nowhere else. (`/healthz` and
+    /// `/readyz` are at both.)
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub async fn bind_with(address: &str, metrics: Option<&str>, broker: Broker) -> Result<Self, BindError> {
+        let routers = http::routers(broker, metrics.is_none());
+        let (listener, address) = listen(address).await?;
+        let operations = match metrics {
+            Some(metrics) => {
+                let (listener, address) = listen(metrics).await?;
+                Some(Operations { listener, address, router: routers.operations })
+            }
+            None => None,
+        };
+        Ok(Self { listener, address, router: routers.api, ending: routers.ending, operations })
     }
 
     /// Where it listens.
@@ -74,21 +103,72 @@ impl Server {
         format!("http://{}", self.address)
     }
 
+    /// Where the metrics are, as a URL without a path.
+    pub fn metrics_url(&self) -> String {
+        format!("http://{}", self.operations.as_ref().map_or(self.address, |operations| operations.address))
+    }
+
     /// Serves until `end` completes, and then until the requests under way are answered, at most for 8 seconds.
     pub async fn run(self, end: impl Future<Output = ()>) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
         let open = GracefulShutdown::new();
-        let mut end = std::pin::pin!(end);
+        let clients = Entrance::new(self.listener, self.router);
+        let operators = self.operations.map(|operations| Entrance::new(operations.listener, operations.router));
+        // Cut off with the server: they may look until its end.
+        let of_operators = GracefulShutdown::new();
+        let look = async {
+            match &operators {
+                Some(entrance) => entrance.accept(&of_operators).await,
+                None => std::future::pending().await,
+            }
+        };
+        let serve = async {
+            tokio::select! {
+                () = clients.accept(&open) => {}
+                () = end => {}
+            }
+            self.ending.set();
+            tracing::info!(connections = open.count(), "ending");
+            let late = GracefulShutdown::new();
+            tokio::select! {
+                () = clients.accept(&late) => {}
+                ended = tokio::time::timeout(GRACE, open.shutdown()) => if ended.is_err() {
+                    tracing::warn!("requests that did not finish within {} s are cut off", GRACE.as_secs());
+                }
+            }
+            // They were told in microseconds that it is over.
+            let _ = tokio::time::timeout(LAST_WORDS, late.shutdown()).await;
+        };
+        tokio::select! {
+            () = serve => {}
+            () = look => {}
+        }
+    }
+}
+
+async fn listen(address: &str) -> Result<(TcpListener, SocketAddr), BindError> {
+    let failed = |source| BindError { address: address.to_owned(), source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// Where connections come in.
+struct Entrance {
+    listener: TcpListener,
+    router: Router,
+    places: Arc<Semaphore>,
+}
+
+impl Entrance {
+    fn new(listener: TcpListener, router: Router) -> Self {
+        Self { listener, router, places: Arc::new(Semaphore::new(CONNECTIONS)) }
+    }
+
+    /// Accepts connections for as long as it is polled; those that are open are in `open`.
+    async fn accept(&self, open: &GracefulShutdown) {
         loop {
-            let next = async {
-                let place = Arc::clone(&places).acquire_owned().await;
-                (self.listener.accept().await, place)
-            };
-            let (accepted, place) = tokio::select! {
-                next = next => next,
-                () = &mut end => break,
-            };
-            match accepted {
+            let place = Arc::clone(&self.places).acquire_owned().await;
+            match self.listener.accept().await {
                 Ok((stream, _)) => {
                     let connection = open.watch(connection(stream, self.router.clone()));
                     tokio::spawn(async move {
@@ -103,12 +183,6 @@ impl Server {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
-        }
-        drop(self.listener);
-        let under_way = open.count();
-        tracing::info!(connections = under_way, "ending");
-        if tokio::time::timeout(GRACE, open.shutdown()).await.is_err() {
-            tracing::warn!("requests that did not finish within {} s are cut off", GRACE.as_secs());
         }
     }
 }

@@ -168,9 +168,9 @@ impl Segment {
         {
             use rustix::fs::{FallocateFlags, fallocate};
             use rustix::io::Errno;
-            match fallocate(&*self.file, FallocateFlags::KEEP_SIZE, self.length, bytes) {
-                Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::ROFS | Errno::IO)) => return Err(error.into()),
-                _ => {}
+            let refused = fallocate(&*self.file, FallocateFlags::KEEP_SIZE, self.length, bytes);
+            if let Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::ROFS | Errno::IO)) = refused {
+                return Err(error.into());
             }
         }
         let _ = bytes;

@@ -197,6 +197,15 @@ pub(crate) struct ServeOptions {
         hide_env_values = true
     )]
     pub(crate) listen: String,
+    /// Where to serve /metrics, with /healthz and /readyz; without it /metrics is where the API is
+    #[arg(
+        long,
+        env = "KEYWAY_METRICS_LISTEN",
+        value_name = "ADDRESS:PORT",
+        value_parser = address_and_port,
+        hide_env_values = true
+    )]
+    pub(crate) metrics_listen: Option<String>,
 }
 
 /// Which workspace a command is about.

@@ -71,7 +71,8 @@ impl Settings {
         match args::command(file.as_ref()).try_get_matches_from(["keyway", "serve"]) {
             Ok(matches) => {
                 let serve = matches.subcommand_matches("serve");
-                settings.extend(serve.map(|serve| setting(serve, "listen", file.as_ref())));
+                let of_serve = |serve| ["listen", "metrics_listen"].map(|name| setting(serve, name, file.as_ref()));
+                settings.extend(serve.into_iter().flat_map(of_serve));
             }
             Err(error) => serve_error = error.to_string().lines().next().map(ToOwned::to_owned),
         }
@@ -153,8 +154,10 @@ fn checks(config: &HostConfig, settings: &Settings) -> Vec<Check> {
     if let Some(error) = &settings.serve_error {
         checks.push(Check::new("serve", (Finding::Wrong, error.clone())));
     }
-    if let Some(address) = settings.get("listen").and_then(|setting| setting.values.first()) {
-        checks.push(Check::new("listen", listen(address)));
+    for (name, what) in [("listen", "listen"), ("metrics_listen", "metrics listen")] {
+        if let Some(address) = settings.get(name).and_then(|setting| setting.values.first()) {
+            checks.push(Check::new(what, listen(address)));
+        }
     }
     checks
 }

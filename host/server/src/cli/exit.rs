@@ -211,7 +211,8 @@ impl From<OpenError> for CliError {
 
 impl From<BindError> for CliError {
     fn from(error: BindError) -> Self {
-        Self::new(Kind::Internal, error.to_string()).hint("--listen chooses another address; port 0 is any free one")
+        Self::new(Kind::Internal, error.to_string())
+            .hint("--listen (and --metrics-listen) choose another address; port 0 is any free one")
     }
 }
 

@@ -16,11 +16,15 @@ const KEY_ROTATIONS_EVERY: Duration = Duration::from_secs(60);
 pub(super) async fn run(app: &App, options: &ServeOptions) -> Result<(), CliError> {
     allow_open_files();
     let host = app.open_to_serve().await?;
-    let server = Server::bind(&options.listen, host.broker().clone()).await?;
+    let server = Server::bind_with(&options.listen, options.metrics_listen.as_deref(), host.broker().clone()).await?;
     if app.output.json {
-        let _ = app.output.json_line(&serde_json::json!({ "listening": server.url() }));
+        let _ =
+            app.output.json_line(&serde_json::json!({ "listening": server.url(), "metrics": server.metrics_url() }));
     }
     let _ = writeln!(std::io::stderr(), "Listening at {}", server.url());
+    if options.metrics_listen.is_some() {
+        let _ = writeln!(std::io::stderr(), "Metrics at {}/metrics", server.metrics_url());
+    }
     report(&host, &server);
     finish_key_rotations(&host);
     server.run(asked_to_end()).await;

@@ -1,8 +1,42 @@
-//! Whether the server is alive. Needs no key and says nothing else.
+//! Whether the server is alive, and whether it can do its work. Neither needs a key.
+//!
+//! They are two questions because they have two answers: a process that is not alive is started anew, and one that is not ready is sent no requests until it is.
+//! Starting it anew would mend neither its database nor its disk.
 
 use axum::Json;
-use serde_json::{Value, json};
+use axum::extract::State;
+use axum::http::StatusCode;
+use keyway::NotReady;
+use serde::Serialize;
 
-pub(super) async fn healthz() -> Json<Value> {
-    Json(json!({ "status": "ok" }))
+use super::Api;
+use super::error::ApiError;
+
+/// That all is well.
+#[derive(Serialize)]
+pub(super) struct Health {
+    status: &'static str,
+}
+
+/// `GET /healthz`: the process answers.
+pub(super) async fn healthz() -> Json<Health> {
+    Json(Health { status: "ok" })
+}
+
+/// `GET /readyz`: requests can be answered, as far as that lies with this host.
+pub(super) async fn readyz(State(api): State<Api>) -> Result<Json<Health>, ApiError> {
+    if api.ending.is_set() {
+        return Err(not_ready("the server is ending"));
+    }
+    let missing = api.broker.not_ready().await;
+    if missing.is_empty() {
+        return Ok(Json(Health { status: "ready" }));
+    }
+    let missing: Vec<_> = missing.iter().map(NotReady::to_string).collect();
+    Err(not_ready(&missing.join("; ")))
+}
+
+fn not_ready(why: &str) -> ApiError {
+    let message = format!("not ready: {why}. The server's log says more");
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "NOT_READY", message)
 }

@@ -1,4 +1,4 @@
-//! What happens around every request: an id, limits of time and number, a log line, and an answer even to a panic.
+//! What happens around every request: an id, limits of time and number, a log line, a place in the metrics, and an answer even to a panic.
 //!
 //! The log line has the method, the template of the path, the status and the duration; no query, no header, no body, and no path that the router does
 //! not know, because people paste secrets into any of them.
@@ -17,7 +17,9 @@ use tokio::sync::Semaphore;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use super::Ending;
 use super::error::{ApiError, LogDetail};
+use super::metrics::Metrics;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_LIMIT: usize = 64;
@@ -30,11 +32,11 @@ const REQUEST_TIME: Duration = Duration::from_secs(55);
 pub(super) struct RequestId(pub(super) String);
 
 /// The outermost layer.
-pub(super) async fn observed(mut request: Request, next: Next) -> Response {
+pub(super) async fn observed(State(metrics): State<Arc<Metrics>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(request.headers());
     let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let route = request.extensions().get::<MatchedPath>().cloned();
     request.extensions_mut().insert(RequestId(id.to_str().unwrap_or_default().to_owned()));
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
     async move {
@@ -49,9 +51,11 @@ pub(super) async fn observed(mut request: Request, next: Next) -> Response {
         if let Some(LogDetail(detail)) = response.extensions_mut().remove() {
             tracing::error!(status, "{detail}");
         }
-        let ms = started.elapsed().as_secs_f64() * 1_000.0;
+        let took = started.elapsed();
+        metrics.answered(&method, route.as_ref().map(MatchedPath::as_str), status, took);
+        let ms = took.as_secs_f64() * 1_000.0;
         let ms = (ms * 1_000.0).round() / 1_000.0;
-        tracing::info!(%method, route = route.as_deref().unwrap_or("unknown"), status, ms, "answered");
+        tracing::info!(%method, route = route.as_ref().map_or("unknown", MatchedPath::as_str), status, ms, "answered");
         add_headers(response.headers_mut(), id);
         response
     }
@@ -59,12 +63,29 @@ pub(super) async fn observed(mut request: Request, next: Next) -> Response {
     .await
 }
 
-/// Around every path but the one that asks whether the server is alive.
-pub(super) async fn bounded(State(places): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
-    match places.try_acquire() {
+/// Lets requests in.
+#[derive(Clone)]
+pub(super) struct Door {
+    /// How many more.
+    pub(super) places: Arc<Semaphore>,
+    /// Until when.
+    pub(super) ending: Ending,
+}
+
+/// Around every path but those of operators.
+pub(super) async fn bounded(State(door): State<Door>, request: Request, next: Next) -> Response {
+    if door.ending.is_set() {
+        return ending().into_response();
+    }
+    match door.places.try_acquire() {
         Ok(_place) => next.run(request).await,
         Err(_) => ApiError::overloaded().into_response(),
     }
+}
+
+fn ending() -> ApiError {
+    let message = "the server is ending and begins no request any more; send it again, to the one that takes its place";
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "ENDING", message).retry_after(Duration::from_secs(1))
 }
 
 fn too_slow() -> ApiError {
@@ -106,8 +127,15 @@ mod tests {
         request_id(&headers).to_str().unwrap().to_owned()
     }
 
+    async fn metrics() -> Arc<Metrics> {
+        let storage = keyway::SqliteStorage::in_memory().await.unwrap();
+        let runtime = keyway_runtime::Runtime::builder().build().unwrap();
+        let builder = keyway::Broker::builder(runtime, storage, keyway::MasterKey::generate().unwrap());
+        Arc::new(Metrics::new(&builder.audit(keyway::Audit::in_memory()).open().await.unwrap()))
+    }
+
     async fn answer(router: Router) -> (StatusCode, HeaderMap, serde_json::Value) {
-        let router = router.layer(middleware::from_fn(observed));
+        let router = router.layer(middleware::from_fn_with_state(metrics().await, observed));
         let request = Request::builder().uri("/").body(Body::empty()).unwrap();
         let (head, body) = router.oneshot(request).await.unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
@@ -135,7 +163,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_too_many_is_told_to_come_back() {
-        let none_left = Arc::new(Semaphore::new(0));
+        let none_left = Door { places: Arc::new(Semaphore::new(0)), ending: Ending::default() };
         let router = Router::new().route("/", get(|| async { "x" }));
         let (status, headers, body) = answer(router.layer(middleware::from_fn_with_state(none_left, bounded))).await;
         assert_eq!((status.as_u16(), &body["code"]), (503, &"BUSY".into()));

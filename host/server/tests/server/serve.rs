@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, ECHO_TOKEN, Folder, assert_without, component, send};
+use crate::support::{Answer, ECHO_TOKEN, Folder, assert_without, component, send, try_send};
 
 pub(crate) struct Process {
     child: Child,
@@ -92,10 +92,24 @@ async fn a_request_under_way_is_answered_before_the_server_ends() {
     let url = format!("{}/secret-providers/{}/items", server.url, connection["id"].as_str().unwrap());
     let request = tokio::spawn(async move { send(&url, "GET", &[("cc-key", &key)], "").await });
     was_asked.await.unwrap();
+    let base = server.url.clone();
+    let late = tokio::spawn(async move {
+        // Until it has heard that it is to end, it is ready; a connection that is idle when it hears of it is closed.
+        let ready = loop {
+            match try_send(&format!("{base}/readyz"), "GET", &[], "").await {
+                Ok(answer) if answer.status != 200 => break answer.error(503, "NOT_READY"),
+                _ => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        };
+        send(&format!("{base}/vault"), "GET", &[], "").await.error(503, "ENDING");
+        send(&format!("{base}/healthz"), "GET", &[], "").await.ok(200);
+        ready
+    });
     let (code, said) = tokio::task::spawn_blocking(|| server.end(Signal::TERM)).await.unwrap();
     let answer = request.await.unwrap();
     assert_eq!(answer.ok(200).as_array().unwrap().len(), 2);
     assert_eq!(code, 0, "{said}");
+    assert!(late.await.unwrap().contains("the server is ending"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -355,15 +355,25 @@ impl Answer {
 }
 
 pub(crate) async fn send(url: &str, method: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+    try_send(url, method, headers, body).await.unwrap()
+}
+
+/// An error when the connection ended before the answer.
+pub(crate) async fn try_send(
+    url: &str,
+    method: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> Result<Answer, hyper_util::client::legacy::Error> {
     let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
     let mut request = Request::builder().method(method).uri(url);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let answer = client.request(request.body(Full::new(body.into())).unwrap()).await.unwrap();
+    let answer = client.request(request.body(Full::new(body.into())).unwrap()).await?;
     let (head, body) = answer.into_parts();
     let text = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
-    Answer { status: head.status, headers: head.headers, text }
+    Ok(Answer { status: head.status, headers: head.headers, text })
 }
 
 #[test]

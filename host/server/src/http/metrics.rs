@@ -1,0 +1,108 @@
+//! `GET /metrics`: numbers for operators, in the text format of OpenMetrics, which Prometheus and everything that reads like it take.
+//!
+//! **Invariant:** a label is the template of a path, a method that HTTP names, a status, or one of the broker's own; nothing that a client sends. There is no secret
+//! in the answer, so it needs no key; an operator who does not want to show how much there is to do gives it an address of its own.
+//!
+//! A request costs two look-ups, without allocation, under locks that are only read, and an addition under one that is held for a few nanoseconds. There is nothing to
+//! drain when nobody asks.
+
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, Method};
+use axum::response::{IntoResponse, Response};
+use keyway::Broker;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::Api;
+use super::error::ApiError;
+
+/// In seconds: what comes from the cache takes a fraction of a millisecond, what waits for a secret manager up to 55 s.
+const BUCKETS: [f64; 16] =
+    [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
+
+/// What stands for a path that the router does not know.
+const UNKNOWN: &str = "unknown";
+
+const OPENMETRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfRequest {
+    method: &'static str,
+    route: Arc<str>,
+    status: u16,
+}
+
+/// What is counted of requests, and all other metrics of the process.
+#[derive(Debug)]
+pub(super) struct Metrics {
+    registry: Registry,
+    requests: Family<OfRequest, Histogram, fn() -> Histogram>,
+    /// The templates of the router that were matched so far, so that none has to be copied.
+    routes: RwLock<HashSet<Arc<str>>>,
+    unknown: Arc<str>,
+}
+
+impl Metrics {
+    /// Of this broker.
+    pub(super) fn new(broker: &Broker) -> Self {
+        let mut registry = Registry::default();
+        let requests = Family::<_, _, fn() -> Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
+        registry.register_with_unit(
+            "keyway_http_request_duration",
+            "From a request to the head of its answer, by the template of its path",
+            Unit::Seconds,
+            requests.clone(),
+        );
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("keyway_build", "Which build of Keyway this is", build);
+        broker.register_metrics(&mut registry);
+        Self { registry, requests, routes: RwLock::default(), unknown: UNKNOWN.into() }
+    }
+
+    /// A request was answered. `route` is the template of the router that it has matched.
+    pub(super) fn answered(&self, method: &Method, route: Option<&str>, status: u16, took: Duration) {
+        let route = route.map_or_else(|| self.unknown.clone(), |route| self.shared(route));
+        let labels = OfRequest { method: method_name(method), route, status };
+        self.requests.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    fn shared(&self, route: &str) -> Arc<str> {
+        if let Some(shared) = self.routes.read().unwrap_or_else(PoisonError::into_inner).get(route) {
+            return shared.clone();
+        }
+        let shared = Arc::<str>::from(route);
+        self.routes.write().unwrap_or_else(PoisonError::into_inner).insert(shared.clone());
+        shared
+    }
+}
+
+/// A client may call its method anything.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// `GET /metrics`
+pub(super) async fn read(State(api): State<Api>) -> Result<Response, ApiError> {
+    let mut text = String::with_capacity(16 << 10);
+    text::encode(&mut text, &api.metrics.registry).map_err(|error| ApiError::internal(error.to_string()))?;
+    let mut response = text.into_response();
+    response.headers_mut().insert(CONTENT_TYPE, OPENMETRICS);
+    Ok(response)
+}

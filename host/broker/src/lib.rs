@@ -153,8 +153,8 @@ pub use connection::{
     Connection, ConnectionChanges, DependentEntries, DependentEntry, LIST_LIMITS, ListLimits, NewConnection,
 };
 pub use entry::{
-    AttributeChanges, Attributes, Binding, Change, CredentialSource, Credentials, ENTRIES_PER_PAGE, EntryChanges,
-    EntryPage, NewEntry, TfaCode, TfaMethod, VaultEntry,
+    AttributeChanges, AttributeKind, Attributes, Binding, Change, CredentialSource, Credentials, ENTRIES_PER_PAGE,
+    EntryChanges, EntryPage, NewEntry, TfaCode, TfaMethod, VaultEntry,
 };
 pub use envelope::EnvelopeError;
 pub use error::{BrokerError, InvalidInput, ListLimit, NoTfaCode, Thing};

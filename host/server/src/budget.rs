@@ -3,9 +3,11 @@
 use jiff::Timestamp;
 use keyway::{Allowance, Budget};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// What a connection may still ask of its secret manager.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Budget)]
 pub(crate) struct BudgetView {
     /// Requests with the connection's credentials that read.
     pub(crate) token_reads: AllowanceView,
@@ -18,7 +20,8 @@ pub(crate) struct BudgetView {
 }
 
 /// How many requests there are in a rolling period.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Allowance)]
 pub(crate) struct AllowanceView {
     /// Absent when no limit is known.
     pub(crate) limit: Option<u32>,
@@ -29,7 +32,8 @@ pub(crate) struct AllowanceView {
 }
 
 /// A time in which the secret manager is not asked.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Pause)]
 pub(crate) struct PauseView {
     /// `unavailable`, `rate-limited` or `refused`.
     pub(crate) reason: String,

@@ -2,16 +2,18 @@
 
 use keyway::{DependentEntries, DependentEntry, EntryId};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// The first of them, and how many there are in all.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Dependents<'a> {
     total: u64,
     entries: Vec<Dependent<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Dependent<'a> {
+    #[schema(value_type = uuid::Uuid)]
     id: EntryId,
     permissioned_user_id: &'a str,
     domain: &'a str,

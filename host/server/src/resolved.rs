@@ -9,6 +9,7 @@ use keyway::{Resolution, RotationId, Source};
 use keyway_runtime::Fields;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::cli::output::{FAINT, GOOD, Show, printable};
@@ -16,7 +17,8 @@ use crate::cli::output::{FAINT, GOOD, Show, printable};
 const MASK: &str = "************";
 
 /// The values, and where each is from. One that the item lacks, or that was not asked for, is `null`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Resolved)]
 pub(crate) struct Values {
     username: Option<Value>,
     password: Option<Value>,
@@ -27,6 +29,7 @@ pub(crate) struct Values {
     rejected_is_current: bool,
     /// The rotation whose new password this is: the site has it already, and the item, whose revision is given, has not.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Uuid>)]
     rotation: Option<RotationId>,
 }
 
@@ -46,20 +49,27 @@ pub(crate) struct Resolved {
     provider_ms: Option<Duration>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ResolvedValue)]
 struct Value {
     /// `null` when it is not to be shown.
     #[serde(serialize_with = "shown")]
+    #[schema(value_type = Option<String>, required)]
     value: Option<SecretString>,
+    /// `live` or `cached`.
     source: &'static str,
+    /// How long ago it was fetched.
     #[serde(serialize_with = "seconds")]
+    #[schema(value_type = f64, minimum = 0)]
     age_seconds: Duration,
     revision: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ResolvedCode)]
 struct Code {
     #[serde(serialize_with = "exposed")]
+    #[schema(value_type = String)]
     code: SecretString,
     seconds_left: u64,
     period_seconds: u32,

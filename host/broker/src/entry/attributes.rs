@@ -18,25 +18,25 @@ use crate::client_key::ClientKey;
 use crate::error::{BrokerError, InvalidInput};
 use crate::text::bounded;
 
-/// Text values other than proxies' addresses.
-const TEXT_LIMIT: usize = 2_048;
-/// As for credentials: it may be one that a client encrypted.
-const PROXY_VALUE_LIMIT: usize = 64 * 1_024;
 /// All attributes of an entry together. Cookies and storages of a large site are a fraction of this.
 const TOTAL_LIMIT: usize = 2 << 20;
 /// Arrays and objects within each other; common JSON parsers stop at a little more than 100.
 const DEPTH_LIMIT: usize = 64;
 
 /// What the value of an attribute is.
-#[derive(Debug, Clone, Copy)]
-enum Kind {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttributeKind {
+    /// `true` or `false`.
     Flag,
     /// A positive number.
     Count,
+    /// A text of at most [`Attributes::TEXT_LIMIT`] bytes.
     Text,
     /// PostgreSQL's notation, `7 days 00:00:00`.
     Interval,
+    /// `random`, `static`, `country` or `custom`.
     ProxySetting,
+    /// A text of at most [`Attributes::PROXY_VALUE_LIMIT`] bytes.
     ProxyValue,
     /// `{enable, target_ip?}`.
     Proxy,
@@ -47,31 +47,31 @@ enum Kind {
 }
 
 /// All attributes, named as in the HTTP API.
-const KINDS: [(&str, Kind); 23] = [
-    ("allow_multiple_sessions", Kind::Flag),
+const KINDS: [(&str, AttributeKind); 23] = [
+    ("allow_multiple_sessions", AttributeKind::Flag),
     // Counts only where several sessions are allowed; it may be set beforehand.
-    ("max_concurrency", Kind::Count),
-    ("prevent_concurrency_during_login", Kind::Flag),
-    ("persist_cookies", Kind::Flag),
-    ("persist_local_storage", Kind::Flag),
-    ("persist_session_storage", Kind::Flag),
-    ("cookies", Kind::SessionData),
-    ("local_storage", Kind::SessionData),
-    ("session_storage", Kind::SessionData),
-    ("cookie_domain_to_store", Kind::Text),
-    ("skip_csrf_cookies", Kind::Flag),
-    ("expiry_time_from_last_use", Kind::Interval),
-    ("expiry_time_from_session_data_set", Kind::Interval),
-    ("proxy", Kind::Proxy),
-    (PROXY_SETTING, Kind::ProxySetting),
-    (PROXY_VALUE, Kind::ProxyValue),
-    ("proxy_string", Kind::Text),
-    ("user_agent", Kind::Text),
-    ("location", Kind::Text),
-    ("ip_address", Kind::Text),
-    ("session_id", Kind::Text),
-    ("user_id", Kind::Text),
-    ("headers", Kind::Headers),
+    ("max_concurrency", AttributeKind::Count),
+    ("prevent_concurrency_during_login", AttributeKind::Flag),
+    ("persist_cookies", AttributeKind::Flag),
+    ("persist_local_storage", AttributeKind::Flag),
+    ("persist_session_storage", AttributeKind::Flag),
+    ("cookies", AttributeKind::SessionData),
+    ("local_storage", AttributeKind::SessionData),
+    ("session_storage", AttributeKind::SessionData),
+    ("cookie_domain_to_store", AttributeKind::Text),
+    ("skip_csrf_cookies", AttributeKind::Flag),
+    ("expiry_time_from_last_use", AttributeKind::Interval),
+    ("expiry_time_from_session_data_set", AttributeKind::Interval),
+    ("proxy", AttributeKind::Proxy),
+    (PROXY_SETTING, AttributeKind::ProxySetting),
+    (PROXY_VALUE, AttributeKind::ProxyValue),
+    ("proxy_string", AttributeKind::Text),
+    ("user_agent", AttributeKind::Text),
+    ("location", AttributeKind::Text),
+    ("ip_address", AttributeKind::Text),
+    ("session_id", AttributeKind::Text),
+    ("user_id", AttributeKind::Text),
+    ("headers", AttributeKind::Headers),
 ];
 
 pub(crate) const PROXY_SETTING: &str = "proxy_setting";
@@ -107,7 +107,7 @@ struct Header {
     _value: String,
 }
 
-impl Kind {
+impl AttributeKind {
     /// Of a name, which is returned with the life of the program.
     fn of(name: &str) -> Option<(&'static str, Self)> {
         KINDS.into_iter().find(|(known, _)| *known == name)
@@ -121,11 +121,11 @@ impl Kind {
         let (fits, expected) = match self {
             Self::Flag => (read::<bool>(json).is_some(), "true or false"),
             Self::Count => (read::<u32>(json).is_some_and(|count| count > 0), "a positive integer"),
-            Self::Text => return text("a string", TEXT_LIMIT).map(drop),
-            Self::ProxyValue => return text("a string", PROXY_VALUE_LIMIT).map(drop),
+            Self::Text => return text("a string", Attributes::TEXT_LIMIT).map(drop),
+            Self::ProxyValue => return text("a string", Attributes::PROXY_VALUE_LIMIT).map(drop),
             Self::Interval => {
                 let expected = "an interval such as 01:30:00 or 7 days 00:00:00";
-                (expiry::parse(&text(expected, TEXT_LIMIT)?).is_some(), expected)
+                (expiry::parse(&text(expected, Attributes::TEXT_LIMIT)?).is_some(), expected)
             }
             Self::ProxySetting => (read::<ProxySetting>(json).is_some(), "random, static, country or custom"),
             Self::Proxy => (read::<Proxy>(json).is_some(), "an object with enable (true or false) and maybe target_ip"),
@@ -169,6 +169,16 @@ fn depth(json: &str) -> usize {
 pub struct Attributes(BTreeMap<&'static str, Zeroizing<String>>);
 
 impl Attributes {
+    /// The longest text value other than proxies' addresses, in bytes.
+    pub const TEXT_LIMIT: usize = 2_048;
+    /// The longest address of a proxy, in bytes. As for credentials: it may be one that a client encrypted.
+    pub const PROXY_VALUE_LIMIT: usize = 64 * 1_024;
+
+    /// All attributes that there are, with what their values are.
+    pub fn kinds() -> impl Iterator<Item = (&'static str, AttributeKind)> {
+        KINDS.into_iter()
+    }
+
     /// The names of all attributes that there are.
     pub fn names() -> impl Iterator<Item = &'static str> {
         KINDS.into_iter().map(|(name, _)| name)
@@ -200,7 +210,7 @@ impl Attributes {
 
     /// From what was stored. What this program does not know any more is dropped.
     pub(super) fn restore(&mut self, name: &str, json: &str) {
-        if let Some((name, _)) = Kind::of(name) {
+        if let Some((name, _)) = AttributeKind::of(name) {
             self.0.insert(name, Zeroizing::new(json.to_owned()));
         }
     }
@@ -262,7 +272,8 @@ impl AttributeChanges {
     /// # Errors
     /// [`InvalidInput::UnknownAttribute`], [`InvalidInput::WrongType`] and the like.
     pub fn set(&mut self, name: &str, json: &str) -> Result<(), InvalidInput> {
-        let (name, kind) = Kind::of(name).ok_or_else(|| InvalidInput::UnknownAttribute { name: name.to_owned() })?;
+        let (name, kind) =
+            AttributeKind::of(name).ok_or_else(|| InvalidInput::UnknownAttribute { name: name.to_owned() })?;
         let json = json.trim();
         if json == "null" {
             self.0.insert(name, None);

@@ -23,7 +23,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use attributes::{AttributeChanges, Attributes};
+pub use attributes::{AttributeChanges, AttributeKind, Attributes};
 pub(crate) use attributes::{PROXY_SETTING, PROXY_VALUE};
 pub use changes::{Change, EntryChanges};
 pub use new::NewEntry;

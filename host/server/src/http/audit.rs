@@ -6,20 +6,68 @@ use axum::Json;
 use axum::extract::{RawQuery, State};
 use keyway::{AuditQuery, AuditRecord, Cursor};
 use serde::Serialize;
+use utoipa::openapi::schema::ArrayBuilder;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::Api;
 use super::auth::Caller;
 use super::error::ApiError;
+use super::schema::{self, Common, Input};
 
 /// A page of the log.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AuditPage)]
 pub(super) struct Page {
+    /// There may be fewer than `limit` although there is a next page: a page looks through a bounded part of the log.
+    #[schema(schema_with = audit_records)]
     records: Vec<AuditRecord>,
     /// To be sent back as `cursor`, for the next page.
+    #[schema(value_type = Option<String>)]
     next: Option<Cursor>,
 }
 
-/// `GET /audit`
+/// The name of an operation.
+struct OperationName;
+
+impl PartialSchema for OperationName {
+    fn schema() -> RefOr<Schema> {
+        schema::operation_name()
+    }
+}
+
+impl ToSchema for OperationName {}
+
+/// The words for the order.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "it is there for the document; the broker has the type that is read")]
+enum OrderName {
+    Newest,
+    Oldest,
+}
+
+fn audit_records() -> impl Into<RefOr<Schema>> {
+    Schema::Array(ArrayBuilder::new().items(schema::audit_record()).build())
+}
+
+/// The audit log of the workspace
+///
+/// Who had which secret, and who changed what. Never a value. Needs the scope `admin`.
+#[utoipa::path(get, path = "/audit", operation_id = "list_audit_records", tag = "audit",
+    params(
+        ("since" = Option<jiff::Timestamp>, Query, description = "At this time or later"),
+        ("until" = Option<jiff::Timestamp>, Query, description = "Before this time"),
+        ("actor" = Option<String>, Query, description = "By the API key of this id or name, or by the operator of this name"),
+        ("operation" = inline(Option<OperationName>), Query, description = "Only this operation, for example resolve"),
+        ("entry" = Option<Uuid>, Query, description = "About this vault entry"),
+        ("connection" = Option<Uuid>, Query, description = "About this connection"),
+        ("outcome" = Option<String>, Query, description = "ok, begun, failed, or the code of an error"),
+        ("order" = inline(Option<OrderName>), Query, description = "Which records come first; the newest unless something else is said"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "At most so many; 100 unless something else is said"),
+        ("cursor" = Option<String>, Query, description = "From where the page before ended: its `next`"),
+    ),
+    responses((status = 200, description = "A page", body = Page), Input, Common))]
 pub(super) async fn list(
     Caller(access): Caller,
     State(api): State<Api>,

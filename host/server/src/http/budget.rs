@@ -8,10 +8,16 @@ use keyway::ConnectionId;
 use super::Api;
 use super::auth::Caller;
 use super::error::ApiError;
+use super::schema::{Common, Input, Missing};
 use crate::budget::BudgetView;
 
-/// `GET /secret-providers/{id}/budget`. It costs the secret manager nothing, and an ordinary key may ask: whoever makes requests
+/// What a connection may still ask of its secret manager
+///
+/// It costs the secret manager nothing, and an ordinary key may ask: whoever makes requests
 /// may know how many are left.
+#[utoipa::path(get, path = "/secret-providers/{id}/budget", operation_id = "get_budget", tag = "secret-providers",
+    params(("id" = Uuid, Path, description = "The connection's id")),
+    responses((status = 200, description = "The budget", body = BudgetView), Input, Missing, Common))]
 pub(super) async fn read(
     Caller(access): Caller,
     State(api): State<Api>,

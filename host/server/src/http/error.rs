@@ -11,6 +11,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use keyway::{BrokerError, DependentEntries};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::dependents::Dependents;
 use crate::failure::{self, Kind};
@@ -28,14 +29,21 @@ pub(crate) struct ApiError {
     dependents: Option<DependentEntries>,
 }
 
-#[derive(Serialize)]
-struct Envelope<'a> {
+/// Every answer with a status of 400 or more.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Envelope<'a> {
+    /// What happened and what to do, for a person.
     message: &'a str,
+    /// The name of the status.
     error: &'a str,
+    /// What happened, for a program.
     code: &'a str,
     #[serde(rename = "statusCode")]
+    #[schema(minimum = 400, maximum = 599)]
     status_code: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// The entries that stand in the way of deleting a connection.
+    #[schema(inline, nullable = false)]
     dependents: Option<Dependents<'a>>,
 }
 

@@ -8,22 +8,32 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use keyway::NotReady;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Api;
 use super::error::ApiError;
+use super::schema;
 
 /// That all is well.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Health {
     status: &'static str,
 }
 
-/// `GET /healthz`: the process answers.
+/// Is it alive?
+///
+/// The process answers.
+#[utoipa::path(get, path = "/healthz", operation_id = "get_health", tag = "operation", security(()),
+    responses((status = 200, description = "It is alive", body = Health)))]
 pub(super) async fn healthz() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// `GET /readyz`: requests can be answered, as far as that lies with this host.
+/// Can it do its work?
+///
+/// The database answers, the audit log can be written, and every provider component is loaded.
+#[utoipa::path(get, path = "/readyz", operation_id = "get_readiness", tag = "operation", security(()),
+    responses((status = 200, description = "It is ready", body = Health), schema::NotReady))]
 pub(super) async fn readyz(State(api): State<Api>) -> Result<Json<Health>, ApiError> {
     if api.ending.is_set() {
         return Err(not_ready("the server is ending"));

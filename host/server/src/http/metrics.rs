@@ -14,7 +14,6 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
-use keyway::Broker;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
@@ -51,9 +50,8 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    /// Of this broker.
-    pub(super) fn new(broker: &Broker) -> Self {
-        let mut registry = Registry::default();
+    /// Beside what the registry has already.
+    pub(super) fn new(mut registry: Registry) -> Self {
         let requests = Family::<_, _, fn() -> Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
         registry.register_with_unit(
             "keyway_http_request_duration",
@@ -63,7 +61,6 @@ impl Metrics {
         );
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("keyway_build", "Which build of Keyway this is", build);
-        broker.register_metrics(&mut registry);
         Self { registry, requests, routes: RwLock::default(), unknown: UNKNOWN.into() }
     }
 
@@ -98,7 +95,10 @@ fn method_name(method: &Method) -> &'static str {
     }
 }
 
-/// `GET /metrics`
+/// Metrics for Prometheus
+#[utoipa::path(get, path = "/metrics", operation_id = "get_metrics", tag = "operation", security(()), responses(
+    (status = 200, description = "In the text format of OpenMetrics", body = String, content_type = "application/openmetrics-text"),
+))]
 pub(super) async fn read(State(api): State<Api>) -> Result<Response, ApiError> {
     let mut text = String::with_capacity(16 << 10);
     text::encode(&mut text, &api.metrics.registry).map_err(|error| ApiError::internal(error.to_string()))?;

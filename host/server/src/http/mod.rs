@@ -12,20 +12,25 @@ mod error;
 mod health;
 mod metrics;
 mod observe;
+mod openapi;
 mod resolve;
 mod rotations;
+mod schema;
 mod secret_providers;
 mod vault;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use axum::body::Bytes;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch, post};
 use axum::{Router, middleware};
 use keyway::Broker;
+use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use error::ApiError;
 use metrics::Metrics;
@@ -57,6 +62,8 @@ struct Api {
     broker: Broker,
     metrics: Arc<Metrics>,
     ending: Ending,
+    /// The description of the API.
+    document: Bytes,
 }
 
 /// The routers of a server.
@@ -78,15 +85,15 @@ pub fn router(broker: Broker) -> Router {
 /// The routes. `metrics` has `/metrics` among those for clients.
 pub(crate) fn routers(broker: Broker, metrics: bool) -> Routers {
     let ending = Ending::default();
-    let api = Api { metrics: Arc::new(Metrics::new(&broker)), broker, ending: ending.clone() };
-    let operations = || Router::new().route("/healthz", get(health::healthz)).route("/readyz", get(health::readyz));
-    let with_metrics = |router: Router<Api>| router.route("/metrics", get(metrics::read));
-    let for_clients = if metrics { with_metrics(operations()) } else { operations() };
-    Routers {
-        api: finished(routes_of_clients(&ending).merge(for_clients), &api),
-        operations: finished(with_metrics(operations()), &api),
-        ending,
-    }
+    let with_metrics = || operations().routes(routes!(metrics::read));
+    let clients = for_clients(&ending).merge(if metrics { with_metrics() } else { operations() });
+    let (clients, document) = clients.routes(routes!(openapi::read)).split_for_parts();
+    // A document of plain values is always JSON.
+    let document = serde_json::to_vec(&openapi::complete(document)).unwrap_or_default().into();
+    let mut registry = Registry::default();
+    broker.register_metrics(&mut registry);
+    let api = Api { metrics: Arc::new(Metrics::new(registry)), broker, ending: ending.clone(), document };
+    Routers { api: finished(clients, &api), operations: finished(with_metrics().into(), &api), ending }
 }
 
 /// With what is around every request, and an answer to those that are for nobody.
@@ -98,29 +105,30 @@ fn finished(router: Router<Api>, api: &Api) -> Router {
         .with_state(api.clone())
 }
 
-fn routes_of_clients(ending: &Ending) -> Router<Api> {
+fn for_clients(ending: &Ending) -> OpenApiRouter<Api> {
     let door = Door { places: Arc::new(Semaphore::new(CONCURRENT_REQUESTS)), ending: ending.clone() };
-    Router::new()
-        .route("/secret-providers", get(secret_providers::list).post(secret_providers::create))
-        .route(
-            "/secret-providers/{id}",
-            get(secret_providers::get).patch(secret_providers::update).delete(secret_providers::delete),
-        )
-        .route("/secret-providers/{id}/clear-cache", post(secret_providers::clear_cache))
-        .route("/secret-providers/{id}/items", get(secret_providers::items))
-        .route("/secret-providers/{id}/budget", get(budget::read))
-        .route("/audit", get(audit::list))
-        .route("/vault", get(vault::read).post(vault::create).put(vault::update).delete(vault::delete))
-        .route("/vault/resolve", post(resolve::resolve))
-        .route("/vault/tfa-code", get(vault::tfa_code))
-        .route("/vault/clear-browser-state", patch(vault::clear_browser_state))
-        .route("/vault/rotations", get(rotations::list).post(rotations::begin))
-        .route("/vault/rotations/{id}", get(rotations::get))
-        .route("/vault/rotations/{id}/password", get(rotations::reveal))
-        .route("/vault/rotations/{id}/commit", post(rotations::commit))
-        .route("/vault/rotations/{id}/abandon", post(rotations::abandon))
-        .route("/vault/rotations/{id}/retry", post(rotations::retry))
+    OpenApiRouter::new()
+        .routes(routes!(secret_providers::list, secret_providers::create))
+        .routes(routes!(secret_providers::get, secret_providers::update, secret_providers::delete))
+        .routes(routes!(secret_providers::clear_cache))
+        .routes(routes!(secret_providers::items))
+        .routes(routes!(budget::read))
+        .routes(routes!(audit::list))
+        .routes(routes!(vault::read, vault::create, vault::update, vault::delete))
+        .routes(routes!(resolve::resolve))
+        .routes(routes!(vault::tfa_code))
+        .routes(routes!(vault::clear_browser_state))
+        .routes(routes!(rotations::list, rotations::begin))
+        .routes(routes!(rotations::get))
+        .routes(routes!(rotations::reveal))
+        .routes(routes!(rotations::commit))
+        .routes(routes!(rotations::abandon))
+        .routes(routes!(rotations::retry))
         .layer(middleware::from_fn_with_state(door, observe::bounded))
+}
+
+fn operations() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(health::healthz)).routes(routes!(health::readyz))
 }
 
 async fn unknown_path() -> ApiError {
@@ -132,4 +140,24 @@ async fn unknown_path() -> ApiError {
 async fn unknown_method(method: Method) -> Response {
     let message = format!("this path does not take {method} requests; the Allow header says which methods it takes");
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_document_has_every_path_of_the_router_and_no_other() {
+        let described = for_clients(&Ending::default()).merge(operations()).routes(routes!(metrics::read));
+        let (router, document) = described.routes(routes!(openapi::read)).split_for_parts();
+        // What axum shows of a router for debugging has its paths, as texts, before those of its fallback.
+        let shown = format!("{router:?}");
+        let (shown, _) = shown.split_once("fallback_router").unwrap();
+        let routed: BTreeSet<_> = shown.split('"').filter(|text| text.starts_with('/')).collect();
+        let document: BTreeSet<_> = document.paths.paths.keys().map(String::as_str).collect();
+        assert_eq!(routed, document);
+        assert!(document.len() >= 14, "{document:?}");
+    }
 }

@@ -7,30 +7,77 @@ use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use keyway::{EntrySelector, ResolveRequest};
+use keyway::{EntryId, EntrySelector, ResolveRequest};
+use utoipa::ToSchema;
 
 use super::Api;
 use super::auth::Resolver;
 use super::body::Fields;
 use super::error::ApiError;
+use super::schema::{Common, Missing, OfProvider, WithBody};
 use crate::resolved::Values;
 
-/// `POST /vault/resolve`
+/// What to resolve: an entry, by its id or by its user and domain.
+#[derive(ToSchema)]
+#[schema(example = json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com"}))]
+pub(super) struct ToResolve {
+    /// The entry's id; then without the other two.
+    #[schema(value_type = Option<Uuid>)]
+    id: Option<EntryId>,
+    permissioned_user_id: Option<String>,
+    domain: Option<String>,
+    /// Which values; all of them unless something is said.
+    #[schema(min_items = 1, value_type = Option<Vec<FieldName>>)]
+    fields: Option<Vec<String>>,
+    /// The revision that came with a password which the site has refused: it is fetched anew.
+    #[schema(max_length = 256)]
+    rejected: Option<String>,
+}
+
+/// A value of an item.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "it is there for the document; the runtime has the type that is read")]
+enum FieldName {
+    Username,
+    Password,
+    OneTimeCode,
+}
+
+impl ToResolve {
+    fn read(mut fields: Fields) -> Result<Self, ApiError> {
+        let read = Self {
+            permissioned_user_id: fields.text("permissioned_user_id")?,
+            domain: fields.text("domain")?,
+            id: fields.id("id")?,
+            fields: fields.texts("fields")?,
+            rejected: fields.text("rejected")?,
+        };
+        fields.finish()?;
+        Ok(read)
+    }
+}
+
+/// Resolve an entry: user name, password, current one-time code
+///
+/// User name and password come from the cache for as long as its duration allows, a one-time code is live every time. What the item lacks, or nobody asked for, is `null`.
+/// Needs the scope `resolve`.
+#[utoipa::path(post, path = "/vault/resolve", operation_id = "resolve", tag = "vault", request_body = ToResolve,
+    responses((status = 200, description = "The values", body = Values), WithBody, Missing, OfProvider, Common))]
 pub(super) async fn resolve(
     Resolver(access): Resolver,
     State(api): State<Api>,
     fields: Fields,
 ) -> Result<Response, ApiError> {
-    let resolution = api.broker.resolve(&access, request(fields)?).await?;
+    let resolution = api.broker.resolve(&access, request(ToResolve::read(fields)?)?).await?;
     let json = Values::new(resolution, true).to_json().map_err(|error| ApiError::internal(error.to_string()))?;
     let mut response = Body::from(Bytes::from_owner(json)).into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
 }
 
-fn request(mut fields: Fields) -> Result<ResolveRequest, ApiError> {
-    let (user, domain) = (fields.text("permissioned_user_id")?, fields.text("domain")?);
-    let entry = match (fields.id("id")?, user, domain) {
+fn request(wanted: ToResolve) -> Result<ResolveRequest, ApiError> {
+    let entry = match (wanted.id, wanted.permissioned_user_id, wanted.domain) {
         (Some(id), None, None) => EntrySelector::Id(id),
         (None, Some(permissioned_user_id), Some(domain)) => EntrySelector::Pair { permissioned_user_id, domain },
         _ => {
@@ -39,13 +86,12 @@ fn request(mut fields: Fields) -> Result<ResolveRequest, ApiError> {
         }
     };
     let mut request = ResolveRequest::new(entry);
-    if let Some(words) = fields.texts("fields")? {
+    if let Some(words) = wanted.fields {
         request = request.fields(asked(&words)?);
     }
-    if let Some(revision) = fields.text("rejected")? {
+    if let Some(revision) = wanted.rejected {
         request = request.rejected(revision);
     }
-    fields.finish()?;
     Ok(request)
 }
 

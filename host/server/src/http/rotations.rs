@@ -18,29 +18,47 @@ use keyway::{
 };
 use secrecy::SecretString;
 use serde::Serialize;
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::Api;
 use super::auth::{Administrator, Rotator};
 use super::body::Fields;
 use super::error::ApiError;
+use super::schema::{Common, Conflicting, Input, Missing, OfProvider, WithBody};
 use crate::resolved::{exposed, shown};
 
 /// More than an answer with a password has: the longest password, its characters escaped, and a reference.
 const ANSWER_SIZE: usize = 16 << 10;
 
 /// A rotation as clients see it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Rotation)]
 pub(super) struct RotationView {
+    #[schema(value_type = Uuid)]
     id: RotationId,
+    #[schema(value_type = Uuid)]
     workspace_id: keyway::WorkspaceId,
+    #[schema(value_type = Uuid)]
     entry_id: EntryId,
+    /// The connection of the item; `null` for an entry with credentials of its own.
+    #[schema(value_type = Option<Uuid>, required)]
     secret_provider_id: Option<ConnectionId>,
+    /// The item.
+    #[schema(required)]
     secret_ref: Option<String>,
+    #[schema(value_type = StateName)]
     state: &'static str,
+    /// Why it is in that state, as a word.
+    #[schema(required)]
     reason: Option<String>,
+    /// Why, as a sentence.
+    #[schema(required)]
     message: Option<String>,
+    /// How often writing back was tried.
     attempts: u32,
+    /// When it is tried again by itself.
+    #[schema(required)]
     next_attempt_at: Option<Timestamp>,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -65,57 +83,120 @@ impl From<Rotation> for RotationView {
     }
 }
 
+/// The states of a rotation.
+#[derive(ToSchema)]
+#[schema(as = RotationState, rename_all = "snake_case")]
+#[expect(dead_code, reason = "it is there for the document; the broker has the type that is read")]
+enum StateName {
+    Skipped,
+    Prepared,
+    Committing,
+    WriteBackFailed,
+    Conflicted,
+    Done,
+    Abandoned,
+}
+
 /// A rotation that was just begun: the only answer that has its password, `null` when it was skipped.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = BegunRotation)]
 pub(super) struct Begun {
     #[serde(flatten)]
     rotation: RotationView,
     #[serde(serialize_with = "shown")]
+    #[schema(value_type = Option<String>, required)]
     password: Option<SecretString>,
 }
 
 /// What an open rotation keeps.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = RotationPassword)]
 pub(super) struct Password {
     #[serde(serialize_with = "exposed")]
+    #[schema(value_type = String)]
     password: SecretString,
 }
 
 /// A page of rotations.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = RotationPage)]
 pub(super) struct Page {
     rotations: Vec<RotationView>,
     /// What to send as `after` for the next page; `null` on the last.
+    #[schema(value_type = Option<Uuid>, required)]
     next: Option<RotationId>,
 }
 
-/// `POST /vault/rotations`
+/// What to rotate: an entry, by its id or by its user and domain; and to which password.
+#[derive(ToSchema)]
+#[schema(example = json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com"}))]
+pub(super) struct NewRotation {
+    /// The entry's id; then without the other two.
+    #[schema(value_type = Option<Uuid>)]
+    entry_id: Option<EntryId>,
+    permissioned_user_id: Option<String>,
+    domain: Option<String>,
+    /// A given password, encrypted by the client; without it one is generated, as the others say.
+    password: Option<String>,
+    /// How many characters a generated password has; 24 unless something else is said.
+    #[schema(minimum = 12, maximum = 128, value_type = Option<u32>)]
+    length: Option<i64>,
+    /// Whether it has lower-case letters, as it has unless something else is said; so for the next three.
+    lowercase: Option<bool>,
+    uppercase: Option<bool>,
+    digits: Option<bool>,
+    /// Which symbols it may have; none of an empty text.
+    symbols: Option<String>,
+}
+
+impl NewRotation {
+    fn read(mut fields: Fields) -> Result<Self, ApiError> {
+        let read = Self {
+            permissioned_user_id: fields.text("permissioned_user_id")?,
+            domain: fields.text("domain")?,
+            entry_id: fields.id("entry_id")?,
+            password: fields.text("password")?,
+            length: fields.whole_number("length")?,
+            lowercase: fields.flag("lowercase")?,
+            uppercase: fields.flag("uppercase")?,
+            digits: fields.flag("digits")?,
+            symbols: fields.text("symbols")?,
+        };
+        fields.finish()?;
+        Ok(read)
+    }
+
+    fn has_policy(&self) -> bool {
+        let kinds = [self.lowercase, self.uppercase, self.digits];
+        self.length.is_some() || self.symbols.is_some() || kinds.iter().any(Option::is_some)
+    }
+}
+
+/// Begin to rotate an entry's password
+///
+/// The new password is stored before it is answered, and nothing is written to the item yet. When the item cannot be
+/// written, the rotation is `skipped` and has no password. Needs the scope `rotate`.
+#[utoipa::path(post, path = "/vault/rotations", operation_id = "begin_rotation", tag = "rotations", request_body = NewRotation,
+    responses((status = 201, description = "The rotation, with its password", body = Begun), WithBody, Missing, Conflicting, OfProvider, Common))]
 pub(super) async fn begin(
     Rotator(access): Rotator,
     State(api): State<Api>,
     fields: Fields,
 ) -> Result<Response, ApiError> {
-    let begun = api.broker.begin_rotation(&access, to_begin(fields)?).await?;
+    let begun = api.broker.begin_rotation(&access, to_begin(NewRotation::read(fields)?)?).await?;
     let begun = Begun { rotation: begun.rotation.into(), password: begun.password };
     secret_answer(StatusCode::CREATED, &begun)
 }
 
-fn to_begin(mut fields: Fields) -> Result<BeginRotation, ApiError> {
-    let pair = (fields.text("permissioned_user_id")?, fields.text("domain")?);
-    let entry = match (fields.id("entry_id")?, pair) {
-        (Some(id), (None, None)) => EntrySelector::Id(id),
-        (None, (Some(permissioned_user_id), Some(domain))) => EntrySelector::Pair { permissioned_user_id, domain },
+fn to_begin(new: NewRotation) -> Result<BeginRotation, ApiError> {
+    let has_policy = new.has_policy();
+    let entry = match (new.entry_id, new.permissioned_user_id, new.domain) {
+        (Some(id), None, None) => EntrySelector::Id(id),
+        (None, Some(permissioned_user_id), Some(domain)) => EntrySelector::Pair { permissioned_user_id, domain },
         _ => return Err(ApiError::invalid("name the vault entry by entry_id, or by permissioned_user_id and domain")),
     };
-    let given = fields.text("password")?;
     let standard = PasswordPolicy::default();
-    let length = fields.whole_number("length")?;
-    let [lowercase, uppercase, digits] = [fields.flag("lowercase")?, fields.flag("uppercase")?, fields.flag("digits")?];
-    let symbols = fields.text("symbols")?;
-    fields.finish()?;
-    let has_policy =
-        length.is_some() || symbols.is_some() || [lowercase, uppercase, digits].iter().any(Option::is_some);
-    let password = match given {
+    let password = match new.password {
         Some(_) if has_policy => {
             return Err(ApiError::invalid(
                 "length, lowercase, uppercase, digits and symbols are for a password that is generated; leave them out, or leave password out",
@@ -123,20 +204,23 @@ fn to_begin(mut fields: Fields) -> Result<BeginRotation, ApiError> {
         }
         Some(ciphertext) => NewPassword::Encrypted(ciphertext),
         None => NewPassword::Generated(PasswordPolicy {
-            length: length.map_or(standard.length, |length| usize::try_from(length).unwrap_or(usize::MAX)),
-            lowercase: lowercase.unwrap_or(standard.lowercase),
-            uppercase: uppercase.unwrap_or(standard.uppercase),
-            digits: digits.unwrap_or(standard.digits),
-            symbols: symbols.unwrap_or(standard.symbols),
+            length: new.length.map_or(standard.length, |length| usize::try_from(length).unwrap_or(usize::MAX)),
+            lowercase: new.lowercase.unwrap_or(standard.lowercase),
+            uppercase: new.uppercase.unwrap_or(standard.uppercase),
+            digits: new.digits.unwrap_or(standard.digits),
+            symbols: new.symbols.unwrap_or(standard.symbols),
         }),
     };
     Ok(BeginRotation::new(entry).password(password))
 }
 
-/// `POST /vault/rotations/{id}/commit`
+/// The site has the new password: write it to the item
 ///
 /// 200 also when the password is not written yet: the request was understood and will be carried out, and `state` says how
-/// far it is.
+/// far it is. Needs the scope `rotate`.
+#[utoipa::path(post, path = "/vault/rotations/{id}/commit", operation_id = "commit_rotation", tag = "rotations",
+    params(("id" = Uuid, Path, description = "The rotation's id")),
+    responses((status = 200, description = "The rotation", body = RotationView), Input, Missing, Conflicting, OfProvider, Common))]
 pub(super) async fn commit(
     Rotator(access): Rotator,
     State(api): State<Api>,
@@ -145,7 +229,22 @@ pub(super) async fn commit(
     Ok(Json(api.broker.commit_rotation(&access, rotation_id(id)?).await?.into()))
 }
 
-/// `POST /vault/rotations/{id}/abandon`, perhaps with `{"discard_password": true}`
+/// What to do with the password of a rotation that is given up.
+#[derive(ToSchema)]
+#[schema(example = json!({"discard_password": true}))]
+pub(super) struct AbandonRotation {
+    /// Give it up although the site may have the password already.
+    #[expect(dead_code, reason = "it is there for the document; there is only one field to read")]
+    discard_password: Option<bool>,
+}
+
+/// Give a rotation up
+///
+/// Needs the scope `rotate`.
+#[utoipa::path(post, path = "/vault/rotations/{id}/abandon", operation_id = "abandon_rotation", tag = "rotations",
+    params(("id" = Uuid, Path, description = "The rotation's id")),
+    request_body = Option<AbandonRotation>,
+    responses((status = 200, description = "The rotation", body = RotationView), WithBody, Missing, Conflicting, Common))]
 pub(super) async fn abandon(
     Rotator(access): Rotator,
     State(api): State<Api>,
@@ -156,7 +255,22 @@ pub(super) async fn abandon(
     Ok(Json(api.broker.abandon_rotation(&access, rotation_id(id)?, discard).await?.into()))
 }
 
-/// `POST /vault/rotations/{id}/retry`, perhaps with `{"overwrite": true}`
+/// How to write back.
+#[derive(ToSchema)]
+#[schema(example = json!({"overwrite": true}))]
+pub(super) struct RetryRotation {
+    /// Also over a password that somebody else has given the item meanwhile.
+    #[expect(dead_code, reason = "it is there for the document; there is only one field to read")]
+    overwrite: Option<bool>,
+}
+
+/// Write the password back now
+///
+/// Needs the scope `rotate`.
+#[utoipa::path(post, path = "/vault/rotations/{id}/retry", operation_id = "retry_rotation", tag = "rotations",
+    params(("id" = Uuid, Path, description = "The rotation's id")),
+    request_body = Option<RetryRotation>,
+    responses((status = 200, description = "The rotation", body = RotationView), WithBody, Missing, Conflicting, OfProvider, Common))]
 pub(super) async fn retry(
     Rotator(access): Rotator,
     State(api): State<Api>,
@@ -167,7 +281,12 @@ pub(super) async fn retry(
     Ok(Json(api.broker.retry_rotation(&access, rotation_id(id)?, overwrite).await?.into()))
 }
 
-/// `GET /vault/rotations/{id}`
+/// How far a rotation is
+///
+/// Needs the scope `rotate`.
+#[utoipa::path(get, path = "/vault/rotations/{id}", operation_id = "get_rotation", tag = "rotations",
+    params(("id" = Uuid, Path, description = "The rotation's id")),
+    responses((status = 200, description = "The rotation", body = RotationView), Input, Missing, Common))]
 pub(super) async fn get(
     Rotator(access): Rotator,
     State(api): State<Api>,
@@ -176,7 +295,12 @@ pub(super) async fn get(
     Ok(Json(api.broker.rotation(&access, rotation_id(id)?).await?.into()))
 }
 
-/// `GET /vault/rotations/{id}/password`
+/// The new password of a rotation that is not over
+///
+/// Needs the scope `admin`.
+#[utoipa::path(get, path = "/vault/rotations/{id}/password", operation_id = "reveal_rotation", tag = "rotations",
+    params(("id" = Uuid, Path, description = "The rotation's id")),
+    responses((status = 200, description = "The password", body = Password), Input, Missing, Conflicting, Common))]
 pub(super) async fn reveal(
     Administrator(access): Administrator,
     State(api): State<Api>,
@@ -195,8 +319,16 @@ fn secret_answer(status: StatusCode, answer: &impl Serialize) -> Result<Response
     Ok(response)
 }
 
-/// `GET /vault/rotations?state=&entry_id=&after=`: a page of them in the order of their beginning. `state` may be there more
-/// than once; `open` stands for every state of a rotation that is not over.
+/// The rotations of the workspace, a page of them in the order of their beginning
+///
+/// Needs the scope `rotate`.
+#[utoipa::path(get, path = "/vault/rotations", operation_id = "list_rotations", tag = "rotations",
+    params(
+        ("state" = inline(Option<Vec<StateFilter>>), Query, description = "Only in these states; `open` stands for every state of a rotation that is not over"),
+        ("entry_id" = Option<Uuid>, Query, description = "Only of this vault entry"),
+        ("after" = Option<Uuid>, Query, description = "From where the page before ended: its `next`"),
+    ),
+    responses((status = 200, description = "A page", body = Page), Input, Common))]
 pub(super) async fn list(
     Rotator(access): Rotator,
     State(api): State<Api>,
@@ -205,6 +337,21 @@ pub(super) async fn list(
     let (filter, after) = filter(query.as_deref().unwrap_or_default())?;
     let page = api.broker.list_rotations(&access, &filter, after).await?;
     Ok(Json(Page { rotations: page.rotations.into_iter().map(RotationView::from).collect(), next: page.next }))
+}
+
+/// A state, or all that are not over.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "it is there for the document; the broker has the type that is read")]
+enum StateFilter {
+    Open,
+    Skipped,
+    Prepared,
+    Committing,
+    WriteBackFailed,
+    Conflicted,
+    Done,
+    Abandoned,
 }
 
 /// Unknown parameters are nobody's business.

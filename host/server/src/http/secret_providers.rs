@@ -17,25 +17,30 @@ use jiff::Timestamp;
 use keyway::{BrokerError, CacheTtl, Connection, ConnectionChanges, ConnectionId, NewConnection, WorkspaceId};
 use keyway_runtime::{Item, Settings};
 use serde::Serialize;
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use super::Api;
 use super::auth::{Administrator, Caller};
 use super::body::Fields;
 use super::error::ApiError;
+use super::schema::{Common, Conflicting, Input, Missing, OfProvider, WithBody};
+use super::vault::{SUCCESS, Success};
 
 /// What clients send back from an answer, and what nobody but the server decides.
 const SERVER_MANAGED: [&str; 6] = ["id", "workspace_id", "config_hint", "read_only", "created_at", "updated_at"];
 
 /// A connection as clients see it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct SecretProvider {
+    #[schema(value_type = Uuid)]
     id: ConnectionId,
+    #[schema(value_type = Uuid)]
     workspace_id: WorkspaceId,
     provider_type: String,
     name: String,
     /// For each secret setting its last four characters, for example `token_last4`.
     config_hint: BTreeMap<String, String>,
+    /// For how long a resolved user name and password may be used again by entries that say nothing else; 0 is always live.
     cache_ttl_seconds: u32,
     /// Whether nothing can be written, so that password rotations are skipped; `null` when the provider does not say.
     read_only: Option<bool>,
@@ -61,12 +66,13 @@ impl From<Connection> for SecretProvider {
 }
 
 /// An item as clients see it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SecretItem {
     id: String,
     title: String,
     vault_name: String,
+    /// What to bind a vault entry to, for example `op://<vaultId>/<itemId>`.
     r#ref: String,
 }
 
@@ -76,7 +82,72 @@ impl From<Item> for SecretItem {
     }
 }
 
-/// `GET /secret-providers`
+/// A connection to be made.
+#[derive(ToSchema)]
+#[schema(example = json!({"name": "Acme 1Password", "provider_type": "1password", "settings": {"token": "ops_..."}}))]
+pub(super) struct NewSecretProvider {
+    /// What people call it.
+    #[schema(min_length = 1, max_length = 256)]
+    name: String,
+    /// An installed provider's type, for example `1password`.
+    #[schema(min_length = 1, max_length = 64)]
+    provider_type: String,
+    /// What the provider asks for, by name. Secret ones never come back.
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    settings: Option<Settings>,
+    /// For how long a resolved user name and password may be used again; 0 is always live, 300 unless something is said.
+    #[schema(value_type = Option<u32>, maximum = 4294967295i64)]
+    cache_ttl_seconds: Option<CacheTtl>,
+}
+
+impl NewSecretProvider {
+    fn read(mut fields: Fields) -> Result<Self, ApiError> {
+        let read = Self {
+            name: fields.required_text("name")?,
+            provider_type: fields.required_text("provider_type")?,
+            settings: settings(&mut fields)?,
+            cache_ttl_seconds: cache_ttl(&mut fields)?,
+        };
+        fields.ignore(&SERVER_MANAGED);
+        fields.finish()?;
+        Ok(read)
+    }
+}
+
+/// What changes of a connection; the rest stays as it is.
+#[derive(ToSchema)]
+#[schema(example = json!({"cache_ttl_seconds": 3600}))]
+pub(super) struct SecretProviderChanges {
+    #[schema(min_length = 1, max_length = 256)]
+    name: Option<String>,
+    /// As it is: it cannot be changed.
+    provider_type: Option<String>,
+    /// In place of all that there are; verified first.
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    settings: Option<Settings>,
+    #[schema(value_type = Option<u32>, maximum = 4294967295i64)]
+    cache_ttl_seconds: Option<CacheTtl>,
+}
+
+impl SecretProviderChanges {
+    fn read(mut fields: Fields) -> Result<Self, ApiError> {
+        let read = Self {
+            name: fields.text("name")?,
+            provider_type: fields.text("provider_type")?,
+            settings: settings(&mut fields)?,
+            cache_ttl_seconds: cache_ttl(&mut fields)?,
+        };
+        fields.ignore(&SERVER_MANAGED);
+        fields.finish()?;
+        Ok(read)
+    }
+}
+
+/// List the workspace's connections
+///
+/// Needs the scope `api` or `admin`.
+#[utoipa::path(get, path = "/secret-providers", operation_id = "list_secret_providers", tag = "secret-providers",
+    responses((status = 200, description = "All of them", body = Vec<SecretProvider>), Common))]
 pub(super) async fn list(
     Caller(access): Caller,
     State(api): State<Api>,
@@ -99,20 +170,24 @@ impl FromRequestParts<Api> for Id {
     }
 }
 
-/// `POST /secret-providers`: the provider logs in with the settings before anything is stored.
+/// Connect to a secret manager
+///
+/// The provider logs in with the settings before anything is stored. Needs the scope `admin`.
+#[utoipa::path(post, path = "/secret-providers", operation_id = "create_secret_provider", tag = "secret-providers",
+    request_body = NewSecretProvider,
+    responses((status = 201, description = "The connection", body = SecretProvider), WithBody, OfProvider, Common))]
 pub(super) async fn create(
     Administrator(access): Administrator,
     State(api): State<Api>,
-    mut fields: Fields,
+    fields: Fields,
 ) -> Result<(StatusCode, Json<SecretProvider>), ApiError> {
+    let new = NewSecretProvider::read(fields)?;
     let new = NewConnection {
-        name: fields.required_text("name")?,
-        provider_type: fields.required_text("provider_type")?,
-        settings: settings(&mut fields)?.unwrap_or_default(),
-        cache_ttl: cache_ttl(&mut fields)?.unwrap_or_default(),
+        name: new.name,
+        provider_type: new.provider_type,
+        settings: new.settings.unwrap_or_default(),
+        cache_ttl: new.cache_ttl_seconds.unwrap_or_default(),
     };
-    fields.ignore(&SERVER_MANAGED);
-    fields.finish()?;
     match api.broker.connect(&access, new).await {
         // Here it is a word of the request that is wrong, and not repeated: it may be anything.
         Err(BrokerError::ProviderNotInstalled { installed, .. }) => Err(ApiError::invalid(format!(
@@ -123,7 +198,12 @@ pub(super) async fn create(
     }
 }
 
-/// `GET /secret-providers/{id}`
+/// Get a connection
+///
+/// Needs the scope `api` or `admin`.
+#[utoipa::path(get, path = "/secret-providers/{id}", operation_id = "get_secret_provider", tag = "secret-providers",
+    params(("id" = Uuid, Path, description = "The connection's id")),
+    responses((status = 200, description = "The connection", body = SecretProvider), Input, Missing, Common))]
 pub(super) async fn get(
     Caller(access): Caller,
     State(api): State<Api>,
@@ -132,46 +212,59 @@ pub(super) async fn get(
     Ok(Json(api.broker.get_connection(&access, id).await?.into()))
 }
 
-/// `PATCH /secret-providers/{id}`: name, duration, or new settings in place of all the old ones, which are verified first.
+/// Change a connection
+///
+/// Its name, its cache duration, or new settings in place of all the old ones, which are verified first. Needs the scope `admin`.
+#[utoipa::path(patch, path = "/secret-providers/{id}", operation_id = "update_secret_provider", tag = "secret-providers",
+    params(("id" = Uuid, Path, description = "The connection's id")), request_body = SecretProviderChanges,
+    responses(
+        (status = 200, description = "The connection", body = SecretProvider), WithBody, Missing, Conflicting, OfProvider, Common,
+    ))]
 pub(super) async fn update(
     Administrator(access): Administrator,
     State(api): State<Api>,
     Id(id): Id,
-    mut fields: Fields,
+    fields: Fields,
 ) -> Result<Json<SecretProvider>, ApiError> {
-    let changes = ConnectionChanges {
-        name: fields.text("name")?,
-        settings: settings(&mut fields)?,
-        cache_ttl: cache_ttl(&mut fields)?,
-    };
-    if let Some(provider_type) = fields.text("provider_type")?
+    let SecretProviderChanges { name, provider_type, settings, cache_ttl_seconds } =
+        SecretProviderChanges::read(fields)?;
+    if let Some(provider_type) = provider_type
         && api.broker.get_connection(&access, id).await?.provider_type != provider_type
     {
         return Err(ApiError::invalid("provider_type cannot be changed; create another connection instead"));
     }
-    fields.ignore(&SERVER_MANAGED);
-    fields.finish()?;
+    let changes = ConnectionChanges { name, settings, cache_ttl: cache_ttl_seconds };
     Ok(Json(api.broker.update_connection(&access, id, changes).await?.into()))
 }
 
-/// `DELETE /secret-providers/{id}`: refused with the list of entries that are bound to it.
+/// Disconnect
+///
+/// Refused with the list of vault entries while there are some that are bound to it. Needs the scope `admin`.
+#[utoipa::path(delete, path = "/secret-providers/{id}", operation_id = "delete_secret_provider", tag = "secret-providers",
+    params(("id" = Uuid, Path, description = "The connection's id")),
+    responses((status = 200, description = "It is gone", body = Success), Input, Missing, Conflicting, Common))]
 pub(super) async fn delete(
     Administrator(access): Administrator,
     State(api): State<Api>,
     Id(id): Id,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Success>, ApiError> {
     api.broker.delete_connection(&access, id).await?;
-    Ok(Json(json!({ "success": true })))
+    Ok(SUCCESS)
 }
 
-/// `POST /secret-providers/{id}/clear-cache`
+/// Drop a connection's cached secrets
+///
+/// Needs the scope `admin`.
+#[utoipa::path(post, path = "/secret-providers/{id}/clear-cache", operation_id = "clear_cache", tag = "secret-providers",
+    params(("id" = Uuid, Path, description = "The connection's id")),
+    responses((status = 200, description = "They are gone", body = Success), Input, Missing, Common))]
 pub(super) async fn clear_cache(
     Administrator(access): Administrator,
     State(api): State<Api>,
     Id(id): Id,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Success>, ApiError> {
     api.broker.clear_cache(&access, id).await?;
-    Ok(Json(json!({ "success": true })))
+    Ok(SUCCESS)
 }
 
 fn settings(fields: &mut Fields) -> Result<Option<Settings>, ApiError> {
@@ -188,7 +281,12 @@ fn cache_ttl(fields: &mut Fields) -> Result<Option<CacheTtl>, ApiError> {
     Ok(fields.whole_number("cache_ttl_seconds")?.map(ttl).transpose()?)
 }
 
-/// `GET /secret-providers/{id}/items`
+/// List the items that a connection can see
+///
+/// Needs the scope `api`.
+#[utoipa::path(get, path = "/secret-providers/{id}/items", operation_id = "list_items", tag = "secret-providers",
+    params(("id" = Uuid, Path, description = "The connection's id")),
+    responses((status = 200, description = "All of them", body = Vec<SecretItem>), Input, Missing, OfProvider, Common))]
 pub(super) async fn items(
     Caller(access): Caller,
     State(api): State<Api>,

@@ -5,6 +5,7 @@
 
 mod http;
 mod metrics;
+mod openapi;
 mod python;
 #[path = "../cloudcruise/world.rs"]
 #[allow(dead_code, reason = "the tests of the SDKs use more of it")]

@@ -11,23 +11,31 @@ use axum::response::{IntoResponse, Response};
 use keyway::TfaCode;
 use secrecy::SecretString;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Api;
 use super::auth::Caller;
 use super::body::Fields;
 use super::error::ApiError;
+use super::schema::{Common, Conflicting, Input, Missing, OfProvider, WithBody};
 use crate::resolved::exposed;
-use entry::Entry;
+use entry::{Entries, Entry};
+pub(in crate::http) use request::EntryName;
+use request::{EntryChangesBody, NewEntryBody};
 
 /// What clients with nothing to return expect.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Success {
     success: bool,
 }
 
-const SUCCESS: Json<Success> = Json(Success { success: true });
+pub(super) const SUCCESS: Json<Success> = Json(Success { success: true });
 
-/// `POST /vault`
+/// Create a vault entry
+///
+/// With credentials of its own, which the client has encrypted, or bound to an item of a connection. Needs the scope `api`.
+#[utoipa::path(post, path = "/vault", operation_id = "create_entry", tag = "vault", request_body = NewEntryBody,
+    responses((status = 201, description = "The entry", body = Entry), WithBody, Conflicting, Common))]
 pub(super) async fn create(
     Caller(access): Caller,
     State(api): State<Api>,
@@ -37,7 +45,15 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Json(Entry(entry))))
 }
 
-/// `GET /vault`: all entries, or the one of a user and a domain.
+/// List vault entries, or get one
+///
+/// With both parameters the one entry, with neither all of them. Needs the scope `api`.
+#[utoipa::path(get, path = "/vault", operation_id = "get_entries", tag = "vault",
+    params(
+        ("permissioned_user_id" = Option<String>, Query, description = "Whose; together with domain"),
+        ("domain" = Option<String>, Query, description = "For which site, exactly as it was given; together with permissioned_user_id"),
+    ),
+    responses((status = 200, description = "An entry, or a list of all", body = Entries), Input, Missing, Common))]
 pub(super) async fn read(
     Caller(access): Caller,
     State(api): State<Api>,
@@ -52,7 +68,11 @@ pub(super) async fn read(
     }
 }
 
-/// `PUT /vault`: changes what the body mentions; `null` clears.
+/// Change a vault entry
+///
+/// What the body mentions; `null` clears. The entry is named by `id`, or by user and domain; with `id`, another user or domain renames it. Needs the scope `api`.
+#[utoipa::path(put, path = "/vault", operation_id = "update_entry", tag = "vault", request_body = EntryChangesBody,
+    responses((status = 200, description = "The entry", body = Entry), WithBody, Missing, Conflicting, Common))]
 pub(super) async fn update(
     Caller(access): Caller,
     State(api): State<Api>,
@@ -63,7 +83,11 @@ pub(super) async fn update(
     Ok(Json(Entry(entry)))
 }
 
-/// `DELETE /vault`, with the entry's user and domain, or its id, in the body.
+/// Delete a vault entry
+///
+/// Neither its connection nor the item is touched. Needs the scope `api`.
+#[utoipa::path(delete, path = "/vault", operation_id = "delete_entry", tag = "vault", request_body = EntryName,
+    responses((status = 200, description = "It is gone", body = Success), WithBody, Missing, Conflicting, Common))]
 pub(super) async fn delete(
     Caller(access): Caller,
     State(api): State<Api>,
@@ -73,7 +97,11 @@ pub(super) async fn delete(
     Ok(SUCCESS)
 }
 
-/// `PATCH /vault/clear-browser-state`
+/// Drop an entry's cookies and browser storages
+///
+/// Needs the scope `api`.
+#[utoipa::path(patch, path = "/vault/clear-browser-state", operation_id = "clear_browser_state", tag = "vault", request_body = EntryName,
+    responses((status = 200, description = "They are gone", body = Success), WithBody, Missing, Conflicting, Common))]
 pub(super) async fn clear_browser_state(
     Caller(access): Caller,
     State(api): State<Api>,
@@ -84,15 +112,25 @@ pub(super) async fn clear_browser_state(
 }
 
 /// The current code as clients see it. The header that keeps it out of caches is on every answer.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = TfaCode, example = json!({"type": "authenticator", "code": "492039", "expires_in_seconds": 17}))]
 pub(super) struct Code {
     r#type: &'static str,
     #[serde(serialize_with = "exposed")]
+    #[schema(value_type = String)]
     code: SecretString,
     expires_in_seconds: u64,
 }
 
-/// `GET /vault/tfa-code`
+/// Get the current two-factor code of an entry
+///
+/// Of the entry's own secret, or live from the item that it is bound to. Needs the scope `api`.
+#[utoipa::path(get, path = "/vault/tfa-code", operation_id = "get_tfa_code", tag = "vault",
+    params(
+        ("permissioned_user_id" = String, Query, description = "Whose"),
+        ("domain" = String, Query, description = "For which site, exactly as it was given"),
+    ),
+    responses((status = 200, description = "The code", body = Code), Input, Missing, Conflicting, OfProvider, Common))]
 pub(super) async fn tfa_code(
     Caller(access): Caller,
     State(api): State<Api>,

@@ -1,0 +1,100 @@
+//! `GET /openapi.json`: the API as an OpenAPI 3.1 document.
+//!
+//! **Invariant:** the document is made from the router itself: a route is registered together with its description, so there is neither a route that is not described
+//! nor a description without a route. What a body may have is the type that its handler reads it into.
+
+use std::collections::BTreeSet;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::schema::{AdditionalProperties, Object, Schema};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Components, InfoBuilder, License, OpenApi, PathItem, RefOr};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::Api;
+use super::error::Envelope;
+use super::schema::ERROR;
+use super::vault::EntryName;
+
+/// The name of the way to say who one is.
+const KEY: &str = "api_key";
+
+const ABOUT: &str = "Workspaces' connections to secret managers, vault entries and what they resolve to. A key's scopes say what it may do. \
+                     Every error is the same envelope, whose message says what to do; every answer says Cache-Control: no-store and carries \
+                     an x-request-id. A field of a body that is not known is an error; what only the server decides may be sent back and is \
+                     ignored. A parameter of a query that is not known is ignored, but for GET /audit, where a filter that is left out would \
+                     show more than was asked for.";
+
+/// Completes what the router has collected.
+pub(super) fn complete(mut document: OpenApi) -> OpenApi {
+    let mut license = License::new("Apache-2.0");
+    license.identifier = Some("Apache-2.0".to_owned());
+    document.info = InfoBuilder::new()
+        .title("Keyway")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(ABOUT))
+        .license(Some(license))
+        .build();
+    let components = document.components.get_or_insert_with(Components::new);
+    let mut of_error = vec![(ERROR.to_owned(), Envelope::schema())];
+    Envelope::schemas(&mut of_error);
+    components.schemas.extend(of_error);
+    let header = ApiKeyValue::with_description("cc-key", "An API key of a workspace");
+    components.add_security_scheme(KEY, SecurityScheme::ApiKey(ApiKey::Header(header)));
+    document.security = Some(vec![SecurityRequirement::new(KEY, [""; 0])]);
+    // No other field of a body is known, but where an entry is named.
+    for name in document.paths.paths.values().flat_map(operations).filter_map(body_schema).collect::<BTreeSet<_>>() {
+        if name == EntryName::name() {
+            continue;
+        }
+        if let Some(object) = components.schemas.get_mut(&name).and_then(object_of) {
+            object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
+        }
+    }
+    document
+}
+
+/// The object with a schema's properties.
+fn object_of(schema: &mut RefOr<Schema>) -> Option<&mut Object> {
+    match schema {
+        RefOr::T(Schema::Object(object)) => Some(object),
+        RefOr::T(Schema::AllOf(all)) => all.items.first_mut().and_then(object_of),
+        _ => None,
+    }
+}
+
+fn operations(path: &PathItem) -> impl Iterator<Item = &Operation> {
+    [&path.get, &path.put, &path.post, &path.delete, &path.patch].into_iter().flatten()
+}
+
+/// The name of the schema of an operation's body.
+fn body_schema(operation: &Operation) -> Option<String> {
+    let body = operation.request_body.as_ref()?;
+    let body = match body {
+        RefOr::T(body) => body,
+        RefOr::Ref(_) => return None,
+    };
+    let content = body.content.get("application/json")?;
+    match content {
+        RefOr::T(content) => match content.schema.as_ref()? {
+            RefOr::Ref(reference) => reference.ref_location.rsplit('/').next().map(str::to_owned),
+            RefOr::T(_) => None,
+        },
+        RefOr::Ref(_) => None,
+    }
+}
+
+/// `GET /openapi.json`
+#[utoipa::path(get, path = "/openapi.json", operation_id = "get_openapi", tag = "operation", security(()), responses(
+    (status = 200, description = "This document", body = Object),
+))]
+pub(super) async fn read(State(api): State<Api>) -> Response {
+    let mut response = Bytes::clone(&api.document).into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

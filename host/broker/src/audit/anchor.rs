@@ -32,6 +32,8 @@ pub(crate) struct Anchors {
     known: BTreeMap<u32, Head>,
     /// Heads that are safe on the disk and not stored yet.
     unstored: Mutex<BTreeMap<u32, Head>>,
+    /// Held while they are stored.
+    storing: tokio::sync::Mutex<()>,
     changed: Notify,
     stopped: Notify,
 }
@@ -52,6 +54,7 @@ impl Anchors {
             clock,
             known,
             unstored: Mutex::default(),
+            storing: tokio::sync::Mutex::default(),
             changed: Notify::new(),
             stopped: Notify::new(),
         })
@@ -82,6 +85,8 @@ impl Anchors {
 
     /// Stores what was published. What could not be stored is kept for the next time.
     pub(crate) async fn store_published(&self) {
+        // Whoever closes the log, and then the database, waits here for what is on its way.
+        let _one_at_a_time = self.storing.lock().await;
         let heads = std::mem::take(&mut *self.unstored());
         for (series, head) in heads {
             if let Err(error) = self.store(series, head).await {

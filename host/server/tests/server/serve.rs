@@ -72,6 +72,7 @@ async fn a_request_under_way_is_answered_before_the_server_ends() {
     let manager = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", manager.local_addr().unwrap());
     let (asked, was_asked) = tokio::sync::oneshot::channel();
+    let (seen, answer_now) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let (mut stream, _) = manager.accept().unwrap();
         let mut head = BufReader::new(stream.try_clone().unwrap());
@@ -80,7 +81,8 @@ async fn a_request_under_way_is_answered_before_the_server_ends() {
             line.clear();
         }
         asked.send(()).unwrap();
-        std::thread::sleep(Duration::from_millis(700));
+        // Within the time that the server leaves it.
+        let _ = answer_now.recv_timeout(Duration::from_secs(6));
         write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n[\"a\",\"b\"]")
             .unwrap();
     });
@@ -103,6 +105,7 @@ async fn a_request_under_way_is_answered_before_the_server_ends() {
         };
         send(&format!("{base}/vault"), "GET", &[], "").await.error(503, "ENDING");
         send(&format!("{base}/healthz"), "GET", &[], "").await.ok(200);
+        seen.send(()).unwrap();
         ready
     });
     let (code, said) = tokio::task::spawn_blocking(|| server.end(Signal::TERM)).await.unwrap();

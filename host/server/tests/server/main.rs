@@ -11,6 +11,7 @@ mod config;
 mod connections;
 mod demo;
 mod key_rotation;
+mod leaks;
 mod openapi;
 mod operation;
 mod providers;

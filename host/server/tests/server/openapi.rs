@@ -149,7 +149,10 @@ async fn a_body_that_is_none_is_refused_wherever_there_is_one() {
         let send = async |headers: &[(&str, &str)], body: &str| {
             tested.api.send(&route.method, &path, headers, body.to_owned()).await
         };
-        for broken in ["", "{", "[]", "null", "7", "\"text\"", "{\"a\": 1,}", "{} {}", "\u{feff}{}"] {
+        if route.operation["requestBody"]["required"] == true {
+            send(&json, "").await.error(400, "BAD_REQUEST");
+        }
+        for broken in ["{", "[]", "null", "7", "\"text\"", "{\"a\": 1,}", "{} {}", "\u{feff}{}"] {
             send(&json, broken).await.error(400, "BAD_REQUEST");
         }
         for other in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""] {

@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 pub(crate) const ECHO_TOKEN: &str = "echo-token-4f1c9a7733b0d2e6wxyz";
 
 /// The master key of all tests.
-const MASTER_KEY: &str = "6b6579776179206d6173746572206b657920666f72207468652074657374732e";
+pub(crate) const MASTER_KEY: &str = "6b6579776179206d6173746572206b657920666f72207468652074657374732e";
 
 /// A component that `cargo xtask build-components` has made.
 pub(crate) fn component(name: &str) -> PathBuf {

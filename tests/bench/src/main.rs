@@ -4,10 +4,14 @@
 //! process at the same time, in turns: the same code without the sandbox, the official client, a round trip over loopback. Nothing here passes or
 //! fails; the goals are printed beside what was seen. `cargo xtask bench` builds what is needed and runs it.
 
+mod audit;
 mod broker;
+mod http;
 mod official;
 mod report;
 mod sandbox;
+mod scale;
+mod server;
 mod start;
 mod statistics;
 
@@ -38,13 +42,22 @@ enum Part {
     Official,
     /// The broker
     Broker,
+    /// What the audit log costs
+    Audit,
+    /// The HTTP API
+    Http,
+    /// A large workspace against a small one
+    Scale,
     /// The start of the server
     Start,
 }
 
 fn main() -> Result<()> {
-    let options = Options::parse();
     let reactor = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if reactor.block_on(http::serve_constant())? {
+        return Ok(());
+    }
+    let options = Options::parse();
     let mut report = Report::default();
     let quick = options.quick as usize;
     let parts = Part::value_variants().iter().filter(|part| options.only.is_empty() || options.only.contains(part));
@@ -58,6 +71,9 @@ fn main() -> Result<()> {
                 Part::Sandbox => sandbox::measure(&mut report, quick).await?,
                 Part::Official => official::measure(&mut report, quick).await?,
                 Part::Broker => broker::measure(&mut report, quick).await?,
+                Part::Audit => audit::measure(&mut report, quick).await?,
+                Part::Http => http::measure(&mut report, quick).await?,
+                Part::Scale => scale::measure(&mut report, quick).await?,
                 Part::Start => start::measure(&mut report, quick)?,
             }
         }

@@ -15,6 +15,13 @@ pub(crate) fn median(times: &mut [Duration]) -> Duration {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
+/// So many of a hundred runs were faster.
+pub(crate) fn percentile(times: &mut [Duration], percent: f64) -> Duration {
+    times.sort_unstable();
+    let position = (times.len() as f64 * percent / 100.0) as usize;
+    times.get(position).or(times.last()).copied().unwrap_or_default()
+}
+
 /// As a person reads it.
 pub(crate) fn show(time: Duration) -> String {
     let microseconds = time.as_secs_f64() * 1e6;

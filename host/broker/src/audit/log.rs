@@ -97,6 +97,7 @@ impl SegmentLog {
             unsynced,
             synced: synced.clone(),
             place: Place::Unknown,
+            unsynced_since: None,
         };
         let of_syncing = anchors.clone();
         spawn("audit-writer", move || writer.run(&to_write))?;

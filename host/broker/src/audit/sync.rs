@@ -12,8 +12,8 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 use tracing::error;
 
@@ -49,18 +49,12 @@ impl Synced {
     }
 }
 
-/// Syncs until nobody can write any more.
+/// Syncs until nobody can write any more. Who comes while the disk is busy shares the next sync.
 pub(crate) fn run(unsynced: &Receiver<Unsynced>, synced: &Synced, anchors: &Anchors) {
     while let Ok(first) = unsynced.recv() {
-        let until = Instant::now() + SYNC_INTERVAL;
         let mut files = vec![first];
-        loop {
-            let somebody_waits = files.iter().any(|file| !file.waiting.is_empty());
-            let time = if somebody_waits { Duration::ZERO } else { until.saturating_duration_since(Instant::now()) };
-            match unsynced.recv_timeout(time) {
-                Ok(more) => add(&mut files, more),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
-            }
+        while let Ok(more) = unsynced.try_recv() {
+            add(&mut files, more);
         }
         for file in files {
             sync(file, synced, anchors);

@@ -11,8 +11,8 @@ use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -24,7 +24,7 @@ use super::event::{AuditActor, AuditEvent, Outcome, Subject};
 use super::operation::Operation;
 use super::segment::{self, Head, LINE_LIMIT, Name, Segment, TakenUp};
 use super::sink::{AuditError, Durability, Receipt};
-use super::sync::{Synced, Unsynced};
+use super::sync::{SYNC_INTERVAL, Synced, Unsynced};
 use crate::clock::Clock;
 
 /// How much is written at a time. Who comes meanwhile is in the next group.
@@ -63,6 +63,8 @@ pub(crate) struct Writer {
     pub(crate) unsynced: Sender<Unsynced>,
     pub(crate) synced: Arc<Synced>,
     pub(crate) place: Place,
+    /// When the first record was written that is not handed over to be synced yet.
+    pub(crate) unsynced_since: Option<Instant>,
 }
 
 /// Where the next record goes.
@@ -82,7 +84,15 @@ impl Writer {
     /// Writes until nobody can ask any more.
     pub(crate) fn run(mut self, jobs: &Receiver<Job>) {
         let mut buffer = Vec::new();
-        while let Ok(first) = jobs.recv() {
+        loop {
+            let first = match self.next(jobs) {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.hand_over(Vec::new());
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
             let mut group = Vec::new();
             let (mut checks, mut flushes) = (Vec::new(), Vec::new());
             let mut bytes = 0;
@@ -110,6 +120,17 @@ impl Writer {
             for reply in flushes {
                 self.flush(reply);
             }
+        }
+        if self.unsynced_since.is_some() {
+            self.hand_over(Vec::new());
+        }
+    }
+
+    /// Waits for the next job, or until what was written has to be synced.
+    fn next(&self, jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
+        match self.unsynced_since {
+            Some(since) => jobs.recv_timeout(SYNC_INTERVAL.saturating_sub(since.elapsed())),
+            None => jobs.recv().map_err(RecvTimeoutError::from),
         }
     }
 
@@ -139,7 +160,11 @@ impl Writer {
                 drop(reply.send(Ok(receipt)));
             }
         }
-        self.hand_over(until_synced);
+        let since = *self.unsynced_since.get_or_insert_with(Instant::now);
+        // Not after each group: waking the other thread takes longer than writing a group.
+        if !until_synced.is_empty() || since.elapsed() >= SYNC_INTERVAL {
+            self.hand_over(until_synced);
+        }
     }
 
     /// Does all that appending does, for no event at all, and asks whether the disk has room for some.
@@ -169,8 +194,9 @@ impl Writer {
     }
 
     /// Leaves the rest to the thread that syncs.
-    fn hand_over(&self, waiting: Vec<(Receipt, Reply)>) {
-        if let Place::In(segment, head) = &self.place {
+    fn hand_over(&mut self, waiting: Vec<(Receipt, Reply)>) {
+        self.unsynced_since = None;
+        if let Place::In(segment, head) | Place::Torn(segment, head) = &self.place {
             let (file, series, head) = (segment.file.clone(), segment.name.series, *head);
             // When that thread is gone, the replies are dropped, which is an error to those who wait.
             drop(self.unsynced.send(Unsynced { file, series, head, waiting }));
@@ -210,6 +236,12 @@ impl Writer {
     /// A segment that so many bytes can be appended to, taken out of `self.place`; and how many bytes of an unfinished
     /// line were cut off when it was taken up. On failure `self.place` is what it was.
     fn ready(&mut self, bytes: u64) -> io::Result<(Segment, Head, u64)> {
+        if self.unsynced_since.is_some()
+            && !matches!(&self.place, Place::In(segment, _) if self.has_room(segment, bytes))
+        {
+            // The records before belong to a file that is left, or may be left.
+            self.hand_over(Vec::new());
+        }
         if self.synced.take_failure()
             && let Place::In(segment, head) | Place::Torn(segment, head) = &self.place
         {
@@ -219,8 +251,7 @@ impl Writer {
         match std::mem::replace(&mut self.place, Place::Unknown) {
             Place::Unknown => self.find(),
             Place::In(segment, head) => {
-                // A segment that has nothing but its header takes a group of any size.
-                if segment.length + bytes <= self.segment_bytes || segment.length < LINE_LIMIT as u64 {
+                if self.has_room(&segment, bytes) {
                     return Ok((segment, head, 0));
                 }
                 self.begin_after(segment.name, head).inspect_err(|_| self.place = Place::In(segment, head))
@@ -236,6 +267,11 @@ impl Writer {
                 self.begin_after(name, head).inspect_err(|_| self.place = Place::After(name, head))
             }
         }
+    }
+
+    /// A segment that has nothing but its header takes a group of any size.
+    fn has_room(&self, segment: &Segment, bytes: u64) -> bool {
+        segment.length + bytes <= self.segment_bytes || segment.length < LINE_LIMIT as u64
     }
 
     /// Begins the next segment of a series; another series when somebody else has taken this one up.

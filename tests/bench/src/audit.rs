@@ -1,0 +1,122 @@
+//! What the audit log costs: cached resolves by many callers at once, with segment files, and with a log that keeps nothing.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use keyway::{
+    Access, Audit, AuditError, AuditEvent, AuditSink, Broker, Durability, EntryId, MasterKey, NewConnection, NewEntry,
+    Receipt, ResolveRequest, Scope, SegmentOptions, SqliteStorage,
+};
+use keyway_e2e::Lab;
+use keyway_runtime::{Fields, Settings};
+
+use crate::report::{Report, Row};
+use crate::sandbox::{ITEM, VAULT};
+
+/// As many as the goal for the HTTP API has connections.
+const CALLERS: usize = 64;
+
+/// Keeps nothing: what is left is the resolve itself.
+struct Nothing;
+
+#[async_trait]
+impl AuditSink for Nothing {
+    async fn append(&self, _: &AuditEvent, _: Durability) -> Result<Receipt, AuditError> {
+        Ok(Receipt { number: 1 })
+    }
+}
+
+struct Subject {
+    broker: Broker,
+    access: Access,
+    entry: EntryId,
+    released: usize,
+    time: Duration,
+}
+
+impl Subject {
+    async fn open(lab: &Lab, audit: Audit) -> Result<Self> {
+        let storage = SqliteStorage::in_memory().await?;
+        let broker = Broker::builder(lab.runtime.clone(), storage, MasterKey::generate()?);
+        let broker = broker.provider(lab.provider.clone()).audit(audit).open().await?;
+        let workspace = broker.create_workspace("Bench", Scope::Api).await?.workspace;
+        let access = Access::operator(workspace.id, "benchmark");
+        let new = NewConnection {
+            name: "Bench 1Password".into(),
+            provider_type: "1password".into(),
+            settings: Settings::new().with("token", lab.emulator.account("automation")?.token),
+            ..NewConnection::default()
+        };
+        let connection = broker.connect(&access, new).await?;
+        let reference = lab.reference(VAULT, ITEM).context("the emulator has lost its item")?;
+        let new = NewEntry::bound("bench", "https://example.com", connection.id, &reference);
+        let entry = broker.create_entry(&access, new).await?.id;
+        Ok(Self { broker, access, entry, released: 0, time: Duration::ZERO })
+    }
+
+    /// All callers resolve so many times.
+    async fn run(&mut self, times: usize) -> Result<()> {
+        let started = Instant::now();
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|_| {
+                let (broker, access, entry) = (self.broker.clone(), self.access.clone(), self.entry);
+                tokio::spawn(async move {
+                    for _ in 0..times {
+                        broker.resolve(&access, ResolveRequest::new(entry).fields(Fields::CREDENTIALS)).await?;
+                    }
+                    anyhow::Ok(())
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.await??;
+        }
+        self.time += started.elapsed();
+        self.released += CALLERS * times;
+        Ok(())
+    }
+
+    fn rate(&self) -> f64 {
+        self.released as f64 / self.time.as_secs_f64()
+    }
+}
+
+pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
+    let lab = Lab::start().await?;
+    let folder = tempfile::tempdir()?;
+    let interval = SegmentOptions::new(folder.path().join("interval"));
+    let every = SegmentOptions::new(folder.path().join("every")).sync_every_record(true);
+    let audits = [Audit::from(Arc::new(Nothing)), interval.into(), every.into()];
+    let mut subjects = Vec::new();
+    for audit in audits {
+        let mut subject = Subject::open(&lab, audit).await?;
+        // The first one fills the cache.
+        subject.run(1).await?;
+        (subject.released, subject.time) = (0, Duration::ZERO);
+        subjects.push(subject);
+    }
+    // In turns, so that what else the machine does falls on all of them.
+    for _ in 0..10 {
+        for subject in &mut subjects {
+            subject.run(1_000 / quick).await?;
+        }
+    }
+    let [nothing, interval, every] = subjects.as_slice() else { anyhow::bail!("there are three") };
+    let whats = [
+        ("64 callers, cached resolves in process, audit log in files", interval, Some("over 40,000 a second")),
+        ("the same, each record synced to the disk before its release", every, None),
+    ];
+    for (what, subject, goal) in whats {
+        report.add(Row {
+            what,
+            ours: format!("{:.0} a second", subject.rate()),
+            compared_with: format!("without a log: {:.0} a second", nothing.rate()),
+            ratio: format!("{:.2} of it", subject.rate() / nothing.rate()),
+            goal: goal.map(|goal| (goal, subject.rate() > 40_000.0)),
+        });
+        subject.broker.close().await;
+    }
+    Ok(())
+}

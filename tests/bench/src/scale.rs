@@ -1,0 +1,144 @@
+//! A large workspace against a small one: nothing that is asked for one entry may depend on how many there are.
+
+use anyhow::{Context, Result};
+use keyway::{ConnectionId, EntryId};
+use keyway_e2e::Lab;
+use sqlx::ConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+use uuid::Uuid;
+
+use crate::report::{Report, Row};
+use crate::server::{Client, Data, Served};
+use crate::statistics::{median, ratio, show, timed};
+
+const MANY: (usize, usize) = (100_000, 1_000);
+const FEW: (usize, usize) = (100, 1);
+
+struct Subject {
+    served: Served,
+    client: Client,
+    entries: Vec<(String, EntryId)>,
+}
+
+pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
+    let lab = Lab::start().await?;
+    let many = (MANY.0 / quick, MANY.1 / quick);
+    let mut large = Subject::start(&lab, many).await?;
+    let mut small = Subject::start(&lab, FEW).await?;
+
+    // Each in turn asks for entries all over its workspace: an odd step visits them in no order.
+    let (mut resolves, mut gets) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
+    for round in 0..10_000 / quick {
+        let position = round.wrapping_mul(7_919);
+        large.ask(position, &mut resolves.0, &mut gets.0).await?;
+        small.ask(position, &mut resolves.1, &mut gets.1).await?;
+    }
+    let (of_many, of_few) = (format!("{} entries, {} connections", many.0, many.1), "100 entries, one connection");
+    for (what, mut times) in [
+        ("cached resolve over HTTP in a large workspace, median", resolves),
+        ("the same for GET of one entry, median", gets),
+    ] {
+        let (many, few) = (median(&mut times.0), median(&mut times.1));
+        report.add(Row {
+            what,
+            ours: format!("{} ({of_many})", show(many)),
+            compared_with: format!("{} ({of_few})", show(few)),
+            ratio: format!("{:.2}", ratio(many, few)),
+            goal: Some(("under 1.2", ratio(many, few) < 1.2)),
+        });
+    }
+
+    let before = large.served.process.memory()?;
+    let list = large.served.list();
+    let (time, length) = {
+        let (time, body) = timed(large.client.expect(&list)).await;
+        (time, body?.len())
+    };
+    let (now, most) = large.served.process.memory()?;
+    let list = small.served.list();
+    let (few, body) = timed(small.client.expect(&list)).await;
+    body?;
+    report.add(Row {
+        what: "list of all entries of the large workspace",
+        ours: format!("{}, {:.1} MB", show(time), length as f64 / 1e6),
+        compared_with: format!("of the small one: {}", show(few)),
+        ratio: format!("{:.2} times as long for each entry", ratio(time, few) * FEW.0 as f64 / many.0 as f64),
+        goal: None,
+    });
+    report.add(Row {
+        what: "memory of the server with the large workspace, at most, after the list",
+        ours: format!("{most} MiB ({now} MiB now)"),
+        compared_with: format!(
+            "before the list: {} MiB; the small one: {} MiB",
+            before.1,
+            small.served.process.memory()?.1
+        ),
+        ratio: format!("{:+} MiB for the list", most - before.1),
+        goal: Some(("under 150 MB", most << 20 < 150_000_000)),
+    });
+    Ok(())
+}
+
+impl Subject {
+    async fn start(lab: &Lab, (entries, connections): (usize, usize)) -> Result<Self> {
+        let data = Data::create(lab).await?;
+        let mut ids = Vec::new();
+        for number in 0..connections {
+            ids.push(data.connect(lab, &format!("1Password {number}")).await?);
+        }
+        let entries = fill(&data, &ids, entries).await?;
+        let served = data.serve(&lab.emulator).await?;
+        let client = Client::connect(&served.process.address).await?;
+        let mut subject = Self { served, client, entries };
+        // The first of each connection fills the cache.
+        for position in 0..connections {
+            subject.ask(position, &mut Vec::new(), &mut Vec::new()).await?;
+        }
+        Ok(subject)
+    }
+
+    async fn ask(
+        &mut self,
+        position: usize,
+        resolves: &mut Vec<std::time::Duration>,
+        gets: &mut Vec<std::time::Duration>,
+    ) -> Result<()> {
+        let (user, entry) = self.entries.get(position % self.entries.len()).context("no entries")?;
+        let (resolve, get) = (self.served.resolve(*entry), self.served.get(user));
+        let (time, answer) = timed(self.client.expect(&resolve)).await;
+        answer?;
+        resolves.push(time);
+        let (time, answer) = timed(self.client.expect(&get)).await;
+        answer?;
+        gets.push(time);
+        Ok(())
+    }
+}
+
+/// Writes bound entries straight into the database, the connections in turn: nothing of a bound entry is sealed, and
+/// one by one over the API they would take as long as all the rest.
+async fn fill(data: &Data, connections: &[ConnectionId], entries: usize) -> Result<Vec<(String, EntryId)>> {
+    let first = *connections.first().context("no connections")?;
+    let model = data.bind("model", first).await?;
+    let mut database = SqliteConnectOptions::new().filename(data.database()).connect().await?;
+    let copy = "INSERT INTO vault_entries (id, workspace_id, permissioned_user_id, domain, connection_id, secret_ref,
+            version, created_at, updated_at)
+        SELECT ?, workspace_id, ?, domain, ?, secret_ref, version, created_at, updated_at FROM vault_entries WHERE id = ?";
+    let mut filled = Vec::new();
+    let mut transaction = sqlx::Connection::begin(&mut database).await?;
+    for number in 0..entries {
+        let (id, user) = (Uuid::now_v7(), format!("user-{number}"));
+        let connection = connections.get(number % connections.len()).context("no connections")?;
+        sqlx::query(copy)
+            .bind(id)
+            .bind(&user)
+            .bind(connection.as_uuid())
+            .bind(model.as_uuid())
+            .execute(&mut *transaction)
+            .await?;
+        filled.push((user, EntryId::from(id)));
+    }
+    transaction.commit().await?;
+    sqlx::Connection::close(database).await?;
+    Ok(filled)
+}

@@ -236,15 +236,13 @@ impl Writer {
     /// A segment that so many bytes can be appended to, taken out of `self.place`; and how many bytes of an unfinished
     /// line were cut off when it was taken up. On failure `self.place` is what it was.
     fn ready(&mut self, bytes: u64) -> io::Result<(Segment, Head, u64)> {
-        if self.unsynced_since.is_some()
-            && !matches!(&self.place, Place::In(segment, _) if self.has_room(segment, bytes))
-        {
+        let failed = self.synced.take_failure();
+        let stays = matches!(&self.place, Place::In(segment, _) if !failed && self.has_room(segment, bytes));
+        if self.unsynced_since.is_some() && !stays {
             // The records before belong to a file that is left, or may be left.
             self.hand_over(Vec::new());
         }
-        if self.synced.take_failure()
-            && let Place::In(segment, head) | Place::Torn(segment, head) = &self.place
-        {
+        if failed && let Place::In(segment, head) | Place::Torn(segment, head) = &self.place {
             // What the disk did not take may be lost, so this file is not to be relied on any more.
             self.place = Place::After(segment.name, *head);
         }

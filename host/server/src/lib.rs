@@ -34,4 +34,5 @@ pub mod host;
 pub mod http;
 mod logging;
 mod resolved;
+mod rotation;
 pub mod serve;

@@ -4,12 +4,13 @@
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use keyway::{ConnectionId, EntryId, RateLimits, RotationId, RotationState, TfaMethod};
+use keyway::{ConnectionId, EntryId, RateLimits, TfaMethod};
 use keyway_runtime::{ApprovedDestination, ConnectTo};
 
 use super::audit::AuditCommand;
 use super::entry_args::EntryCommand;
 use super::exit::EXIT_CODES;
+use super::rotation_args::RotationCommand;
 use crate::config_file::ConfigFile;
 use crate::demo::DemoOptions;
 use crate::logging::LogFormat;
@@ -438,102 +439,6 @@ pub(crate) enum ResolveField {
     Username,
     Password,
     OneTimeCode,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum RotationCommand {
-    /// Prepare a new password for the site; it is stored before it is shown. The site must not be touched if this is skipped
-    Begin(Box<BeginRotationOptions>),
-    /// Say that the site has the new password, and write it to the item
-    Commit {
-        /// The rotation's id
-        id: RotationId,
-        #[command(flatten)]
-        workspace: WorkspaceOption,
-    },
-    /// Give a rotation up, because the site did not take the password
-    Abandon {
-        /// The rotation's id
-        id: RotationId,
-        /// Also when it was committed, so that nothing but the rotation has the site's password
-        #[arg(long)]
-        discard_password: bool,
-        #[command(flatten)]
-        workspace: WorkspaceOption,
-    },
-    /// Write a password to its item now that could not be written before
-    Retry {
-        /// The rotation's id
-        id: RotationId,
-        /// Also over a password that somebody gave the item meanwhile
-        #[arg(long)]
-        overwrite: bool,
-        #[command(flatten)]
-        workspace: WorkspaceOption,
-    },
-    /// List rotations
-    List {
-        /// Only those in one of these states: skipped, prepared, committing, write_back_failed, conflicted, done, abandoned
-        #[arg(long = "state", value_name = "STATES", value_delimiter = ',')]
-        states: Vec<RotationState>,
-        /// Only those that are not over
-        #[arg(long, conflicts_with = "states")]
-        open: bool,
-        /// Only those of this vault entry
-        #[arg(long, value_name = "ENTRY")]
-        entry: Option<EntryId>,
-        #[command(flatten)]
-        workspace: WorkspaceOption,
-    },
-    /// Show a rotation
-    Show(ShowRotationOptions),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BeginRotationOptions {
-    /// The vault entry's id
-    #[arg(conflicts_with_all = ["user", "domain"])]
-    pub(crate) entry: Option<EntryId>,
-    /// The entry's user, with --domain
-    #[arg(long, value_name = "USER", requires = "domain")]
-    pub(crate) user: Option<String>,
-    /// The entry's site, with --user
-    #[arg(long, value_name = "URL", requires = "user")]
-    pub(crate) domain: Option<String>,
-    /// A file with the new password, `-` for standard input, instead of a generated one
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["length", "symbols", "no_symbols"])]
-    pub(crate) password_file: Option<PathBuf>,
-    /// How long a generated password is [default: 24]
-    #[arg(long, value_name = "CHARACTERS")]
-    pub(crate) length: Option<usize>,
-    /// Which symbols a generated password may have [default: !#$%*+-=?@_]
-    #[arg(long, value_name = "CHARACTERS", conflicts_with = "no_symbols")]
-    pub(crate) symbols: Option<String>,
-    /// A generated password has letters and digits only
-    #[arg(long)]
-    pub(crate) no_symbols: bool,
-    /// Show the new password
-    #[arg(long)]
-    pub(crate) reveal: bool,
-    /// Write the new password to a new file that only you can read
-    #[arg(long, value_name = "FILE")]
-    pub(crate) out: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) workspace: WorkspaceOption,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ShowRotationOptions {
-    /// The rotation's id
-    pub(crate) id: RotationId,
-    /// Show its new password, as long as it is not over
-    #[arg(long)]
-    pub(crate) reveal: bool,
-    /// Write its new password to a new file that only you can read
-    #[arg(long, value_name = "FILE")]
-    pub(crate) out: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) workspace: WorkspaceOption,
 }
 
 #[derive(Debug, Subcommand)]

@@ -17,6 +17,7 @@ pub(crate) mod output;
 pub(crate) mod provider;
 mod resolve;
 mod rotation;
+mod rotation_args;
 pub(crate) mod secret_input;
 pub(crate) mod select;
 mod serve;

@@ -10,22 +10,22 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
 use keyway::{
-    Access, BeginRotation, ConnectionId, EntryId, EntrySelector, NewPassword, PasswordPolicy, Rotation, RotationFilter,
-    RotationId, RotationState,
+    Access, BeginRotation, EntrySelector, NewPassword, PasswordPolicy, Rotation, RotationFilter, RotationState,
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
 use super::App;
-use super::args::{BeginRotationOptions, RotationCommand, ShowRotationOptions};
+use super::args::WorkspaceOption;
 use super::exit::CliError;
 use super::output::{FAINT, Show, Table, day_and_time, facts};
+use super::rotation_args::{BeginRotationOptions, RotationCommand, ShowRotationOptions};
 use super::{secret_input, select};
 use crate::failure::Kind;
 use crate::host::Host;
 use crate::resolved::shown;
+use crate::rotation::RotationView;
 
 pub(super) async fn run(app: &App, command: RotationCommand) -> Result<(), CliError> {
     match command {
@@ -53,7 +53,7 @@ pub(super) async fn run(app: &App, command: RotationCommand) -> Result<(), CliEr
             let (filter, mut rows, mut next) = (RotationFilter { states, entry }, Vec::new(), None);
             loop {
                 let page = host.broker().list_rotations(&access, &filter, next).await?;
-                rows.extend(page.rotations.into_iter().map(Row::from));
+                rows.extend(page.rotations.into_iter().map(RotationView::from));
                 next = page.next;
                 if next.is_none() {
                     break;
@@ -67,7 +67,7 @@ pub(super) async fn run(app: &App, command: RotationCommand) -> Result<(), CliEr
     }
 }
 
-async fn opened(app: &App, workspace: &super::args::WorkspaceOption) -> Result<(Host, Access), CliError> {
+async fn opened(app: &App, workspace: &WorkspaceOption) -> Result<(Host, Access), CliError> {
     let host = app.open().await?;
     let access = select::workspace(host.broker(), workspace).await?;
     Ok((host, access))
@@ -192,44 +192,10 @@ fn cannot_write(path: &Path, error: &io::Error) -> CliError {
     CliError::new(kind, format!("cannot write the password to {}: {error}", path.display()))
 }
 
-/// A rotation as it is printed.
-#[derive(Serialize)]
-struct Row {
-    id: RotationId,
-    entry_id: EntryId,
-    secret_provider_id: Option<ConnectionId>,
-    secret_ref: Option<String>,
-    state: &'static str,
-    reason: Option<String>,
-    message: Option<String>,
-    attempts: u32,
-    next_attempt_at: Option<Timestamp>,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-}
-
-impl From<Rotation> for Row {
-    fn from(rotation: Rotation) -> Self {
-        Self {
-            id: rotation.id,
-            entry_id: rotation.entry_id,
-            secret_provider_id: rotation.connection_id,
-            secret_ref: rotation.reference,
-            state: rotation.state.name(),
-            reason: rotation.reason,
-            message: rotation.message,
-            attempts: rotation.attempts,
-            next_attempt_at: rotation.next_attempt_at,
-            created_at: rotation.created_at,
-            updated_at: rotation.updated_at,
-        }
-    }
-}
-
 #[derive(Serialize)]
 struct Shown {
     #[serde(flatten)]
-    rotation: Row,
+    rotation: RotationView,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
     password: Option<SecretString>,
 }
@@ -269,7 +235,7 @@ impl Show for Shown {
 
 #[derive(Serialize)]
 #[serde(transparent)]
-struct List(Vec<Row>);
+struct List(Vec<RotationView>);
 
 impl Show for List {
     fn show(&self, out: &mut dyn Write) -> io::Result<()> {

@@ -56,7 +56,7 @@ pub(super) async fn observed(State(metrics): State<Arc<Metrics>>, mut request: R
         let ms = took.as_secs_f64() * 1_000.0;
         let ms = (ms * 1_000.0).round() / 1_000.0;
         let route = route.as_ref().map_or("unknown", MatchedPath::as_str);
-        // Metrics and audit log know of every request; a line for each that went well costs a fifth of what a server can do.
+        // Metrics and audit log know of every request; a line for each that went well costs a seventh of what a server can do.
         if status < 400 {
             tracing::debug!(%method, route, status, ms, "answered");
         } else {

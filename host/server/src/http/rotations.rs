@@ -11,91 +11,25 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use jiff::Timestamp;
 use keyway::{
-    BeginRotation, ConnectionId, EntryId, EntrySelector, NewPassword, PasswordPolicy, Rotation, RotationFilter,
-    RotationId, RotationState,
+    BeginRotation, EntryId, EntrySelector, NewPassword, PasswordPolicy, RotationFilter, RotationId, RotationState,
 };
 use secrecy::SecretString;
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 use zeroize::Zeroizing;
 
 use super::Api;
 use super::auth::{Administrator, Rotator};
 use super::body::Fields;
 use super::error::ApiError;
-use super::schema::{Common, Conflicting, Input, Missing, OfProvider, WithBody};
+use super::schema::{self, Common, Conflicting, Input, Missing, OfProvider, WithBody};
 use crate::resolved::{exposed, shown};
+use crate::rotation::RotationView;
 
 /// More than an answer with a password has: the longest password, its characters escaped, and a reference.
 const ANSWER_SIZE: usize = 16 << 10;
-
-/// A rotation as clients see it.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Rotation)]
-pub(super) struct RotationView {
-    #[schema(value_type = Uuid)]
-    id: RotationId,
-    #[schema(value_type = Uuid)]
-    workspace_id: keyway::WorkspaceId,
-    #[schema(value_type = Uuid)]
-    entry_id: EntryId,
-    /// The connection of the item; `null` for an entry with credentials of its own.
-    #[schema(value_type = Option<Uuid>, required)]
-    secret_provider_id: Option<ConnectionId>,
-    /// The item.
-    #[schema(required)]
-    secret_ref: Option<String>,
-    #[schema(value_type = StateName)]
-    state: &'static str,
-    /// Why it is in that state, as a word.
-    #[schema(required)]
-    reason: Option<String>,
-    /// Why, as a sentence.
-    #[schema(required)]
-    message: Option<String>,
-    /// How often writing back was tried.
-    attempts: u32,
-    /// When it is tried again by itself.
-    #[schema(required)]
-    next_attempt_at: Option<Timestamp>,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-}
-
-impl From<Rotation> for RotationView {
-    fn from(rotation: Rotation) -> Self {
-        Self {
-            id: rotation.id,
-            workspace_id: rotation.workspace_id,
-            entry_id: rotation.entry_id,
-            secret_provider_id: rotation.connection_id,
-            secret_ref: rotation.reference,
-            state: rotation.state.name(),
-            reason: rotation.reason,
-            message: rotation.message,
-            attempts: rotation.attempts,
-            next_attempt_at: rotation.next_attempt_at,
-            created_at: rotation.created_at,
-            updated_at: rotation.updated_at,
-        }
-    }
-}
-
-/// The states of a rotation.
-#[derive(ToSchema)]
-#[schema(as = RotationState, rename_all = "snake_case")]
-#[expect(dead_code, reason = "it is there for the document; the broker has the type that is read")]
-enum StateName {
-    Skipped,
-    Prepared,
-    Committing,
-    WriteBackFailed,
-    Conflicted,
-    Done,
-    Abandoned,
-}
 
 /// A rotation that was just begun: the only answer that has its password, `null` when it was skipped.
 #[derive(Serialize, ToSchema)]
@@ -340,19 +274,16 @@ pub(super) async fn list(
 }
 
 /// A state, or all that are not over.
-#[derive(ToSchema)]
-#[schema(rename_all = "snake_case")]
-#[expect(dead_code, reason = "it is there for the document; the broker has the type that is read")]
-enum StateFilter {
-    Open,
-    Skipped,
-    Prepared,
-    Committing,
-    WriteBackFailed,
-    Conflicted,
-    Done,
-    Abandoned,
+struct StateFilter;
+
+impl PartialSchema for StateFilter {
+    fn schema() -> RefOr<Schema> {
+        let states = RotationState::ALL.map(RotationState::name);
+        Schema::from(schema::text().enum_values(Some(["open"].into_iter().chain(states))).build()).into()
+    }
 }
+
+impl ToSchema for StateFilter {}
 
 /// Unknown parameters are nobody's business.
 fn filter(query: &str) -> Result<(RotationFilter, Option<RotationId>), ApiError> {

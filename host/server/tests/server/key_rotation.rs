@@ -92,3 +92,20 @@ fn a_rotated_key_is_told_once_and_what_to_do_with_it() {
     let key = folder.run(&["workspace", "encryption-key"]).ok();
     assert!(ran.stdout.contains(key.stdout.trim()), "{ran:#?}");
 }
+
+#[test]
+fn both_rotations_are_in_the_audit_log_from_before_they_begin() {
+    let folder = Folder::connected(ECHO);
+    let new = folder.path().join("new.key");
+    folder.run(&["workspace", "rotate-key"]).ok();
+    folder.run(&["master-key", "rotate", "--new-key-file", new.to_str().unwrap()]).ok();
+    std::fs::rename(&new, folder.key_file()).unwrap();
+    for operation in ["rotate_workspace_key", "rotate_master_key"] {
+        let arguments = ["audit", "list", "--operation", operation, "--order", "oldest", "--json"];
+        let listed = folder.run(&arguments).ok().json();
+        let outcomes: Vec<_> =
+            listed["records"].as_array().unwrap().iter().map(|record| record["outcome"].as_str().unwrap()).collect();
+        assert_eq!(outcomes, ["begun", "ok"], "{operation}");
+    }
+    folder.run(&["audit", "verify"]).ok();
+}

@@ -82,6 +82,7 @@ impl World {
         let mut command = self.folder.keyway(arguments);
         command.env("KEYWAY_CONNECT_TO", connect_to(&self.emulator)).env("KEYWAY_LOG", "trace");
         let output = command.output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
         let said = [output.stdout, output.stderr].concat();
         self.said.push((format!("keyway {}", arguments.join(" ")), String::from_utf8(said).unwrap()));
     }

@@ -22,12 +22,13 @@ use crate::keyring::Keyring;
 use crate::master_keys::MasterKeys;
 use crate::metrics::CallMetrics;
 use crate::readiness::Readiness;
-use crate::record_cache::{MAX_AGE, RecordCache};
+use crate::record_cache::{Changes, RecordCache};
 use crate::rotation::{ItemState, WriteBacks, start_write_backs};
 use crate::storage::{ApiKeyRecord, ConnectionRecord, EntryRecord, EntrySelector, Storage};
 
-/// How many records of each kind are kept in memory; a few hundred bytes each.
-const RECORDS: u64 = 10_000;
+/// How many records of each kind are kept in memory; a few hundred bytes each. Enough for a workspace of 100,000 entries,
+/// so that what is resolved there is no slower than in a small one.
+const RECORDS: u64 = 110_000;
 
 /// How many connections are kept open, and for how long one that is not used. An open one holds its settings and a
 /// login session.
@@ -292,7 +293,8 @@ impl BrokerBuilder {
     /// key; errors of the database.
     pub async fn open(self) -> Result<Broker, BrokerError> {
         let now = self.clock.now().timestamp();
-        let keyring = Keyring::open(self.storage.clone(), self.keys, now).await?;
+        let changes = Changes::new(self.storage.clone());
+        let keyring = Keyring::open(self.storage.clone(), self.keys, &changes, now).await?;
         let fingerprints = keyring.host_key().derive(budget::FINGERPRINT_KEY);
         self.storage.forget_budgets(now.checked_sub(budget::KEPT).unwrap_or(now)).await?;
         let guards = Guards::new(self.storage.clone(), self.clock.clone(), fingerprints, self.budgets);
@@ -314,12 +316,12 @@ impl BrokerBuilder {
             keyring,
             guards,
             opened,
-            api_keys: RecordCache::new(RECORDS, Some(MAX_AGE)),
-            connections: RecordCache::new(RECORDS, Some(MAX_AGE)),
-            entries: RecordCache::new(RECORDS, Some(MAX_AGE)),
+            api_keys: RecordCache::new(RECORDS, &changes),
+            connections: RecordCache::new(RECORDS, &changes),
+            entries: RecordCache::new(RECORDS, &changes),
             recorder,
             operator: self.operator,
-            items: RecordCache::new(RECORDS, Some(MAX_AGE)),
+            items: RecordCache::new(RECORDS, &changes),
             write_backs: OnceLock::new(),
             call_metrics: CallMetrics::default(),
             readiness: Readiness::default(),

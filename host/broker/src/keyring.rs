@@ -34,7 +34,7 @@ use crate::id::WorkspaceId;
 use crate::key_rotation::under_new_client_key;
 use crate::keys::WorkspaceKey;
 use crate::master_keys::{FIRST_TERM, MasterKeys};
-use crate::record_cache::{MAX_AGE, RecordCache};
+use crate::record_cache::{Changes, RecordCache};
 use crate::storage::{Constraint, SealedColumn, Storage, StorageError, WorkspaceKeyRecord};
 
 /// How many uses of a key are counted at once: one write to the database for so many seals.
@@ -61,11 +61,12 @@ impl Keyring {
     pub(crate) async fn open(
         storage: Arc<dyn Storage>,
         master_keys: MasterKeys,
+        changes: &Arc<Changes>,
         now: Timestamp,
     ) -> Result<Self, BrokerError> {
         let host_key = HostKey::open_at(&*storage, &master_keys, now).await?;
         let keys = Cache::builder().max_capacity(CAPACITY).build();
-        Ok(Self { storage, master_keys, host_key, keys, terms: RecordCache::new(CAPACITY, Some(MAX_AGE)) })
+        Ok(Self { storage, master_keys, host_key, keys, terms: RecordCache::new(CAPACITY, changes) })
     }
 
     /// The key from which keys for purposes beyond single workspaces are derived.
@@ -389,7 +390,8 @@ mod tests {
     }
 
     async fn keyring(storage: &SqliteStorage) -> Keyring {
-        Keyring::open(Arc::new(storage.clone()), master_key().into(), NOW).await.unwrap()
+        let storage: Arc<dyn Storage> = Arc::new(storage.clone());
+        Keyring::open(storage.clone(), master_key().into(), &Changes::new(storage), NOW).await.unwrap()
     }
 
     async fn workspace(storage: &SqliteStorage) -> WorkspaceId {
@@ -492,7 +494,8 @@ mod tests {
         let storage = SqliteStorage::in_memory().await.unwrap();
         keyring(&storage).await;
         let other = MasterKey::from_hex(&"f0".repeat(32)).unwrap();
-        let opened = Keyring::open(Arc::new(storage), other.into(), NOW).await;
+        let storage: Arc<dyn Storage> = Arc::new(storage);
+        let opened = Keyring::open(storage.clone(), other.into(), &Changes::new(storage), NOW).await;
         assert!(matches!(opened, Err(BrokerError::Key(KeyError::WrongMasterKey { .. }))));
     }
 }

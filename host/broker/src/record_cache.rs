@@ -4,20 +4,81 @@
 //! change calls [`forget`](RecordCache::forget) after it is durable; a load that began before that is still returned to
 //! whoever asked for it then, but not kept. Changes made by another process (the command line beside a server) are seen
 //! after [`MAX_AGE`] at the latest.
+//!
+//! The database counts the changes of all records ([`Storage::record_changes`]). A record is used for as long as the count
+//! is the one that it was loaded under, and the count is read at most once in [`MAX_AGE`]. So a workspace of any size is
+//! resolved from memory while nothing changes, and what a host that changes things all the time reads again is no more
+//! than if each record were kept for that time.
 
 use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
 
-/// For how long a record is used without asking the database again. Short, because it is how long another process's
-/// revocation of a key, say, takes to be seen; long enough that a busy record costs one read in thousands of requests.
+use crate::storage::{Storage, StorageError};
+
+/// For how long records are used without asking the database whether anything has changed. Short, because it is how long
+/// another process's revocation of a key, say, takes to be seen; long enough that a busy host asks once in thousands of
+/// requests.
 pub(crate) const MAX_AGE: Duration = Duration::from_secs(1);
+
+/// Whether anything has changed in the database: shared by all caches of its records.
+pub(crate) struct Changes {
+    storage: Arc<dyn Storage>,
+    since: Instant,
+    /// When the count was read last, in microseconds after `since`; 0 is never.
+    read_at: AtomicU64,
+    count: AtomicU64,
+    /// One reads, the others wait for it.
+    reading: tokio::sync::Mutex<()>,
+}
+
+impl Changes {
+    pub(crate) fn new(storage: Arc<dyn Storage>) -> Arc<Self> {
+        Arc::new(Self {
+            storage,
+            since: Instant::now(),
+            read_at: AtomicU64::new(0),
+            count: AtomicU64::new(0),
+            reading: tokio::sync::Mutex::new(()),
+        })
+    }
+
+    /// How many changes there were, as of [`MAX_AGE`] ago or later.
+    async fn count(&self) -> Result<u64, StorageError> {
+        if let Some(count) = self.known() {
+            return Ok(count);
+        }
+        let _reading = self.reading.lock().await;
+        if let Some(count) = self.known() {
+            return Ok(count);
+        }
+        // The time before the question, because the answer may be of any moment after it.
+        let asked_at = self.now();
+        let count = self.storage.record_changes().await?;
+        self.count.store(count, Ordering::Relaxed);
+        self.read_at.store(asked_at, Ordering::Release);
+        Ok(count)
+    }
+
+    fn known(&self) -> Option<u64> {
+        let read_at = self.read_at.load(Ordering::Acquire);
+        let is_fresh = read_at > 0 && u128::from(self.now().saturating_sub(read_at)) < MAX_AGE.as_micros();
+        is_fresh.then(|| self.count.load(Ordering::Relaxed))
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX).max(1)
+    }
+}
 
 /// A bounded cache of records.
 pub(crate) struct RecordCache<K, V> {
-    records: Cache<K, V>,
+    /// Each with the count of changes that it was loaded under.
+    records: Cache<K, (u64, V)>,
+    changes: Arc<Changes>,
     /// How many times something was forgotten.
     forgotten: Mutex<u64>,
 }
@@ -27,36 +88,42 @@ where
     K: Hash + Eq + Send + Sync + Clone + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// A cache of at most `capacity` records, each used for at most `max_age` (for ever when there is none).
-    pub(crate) fn new(capacity: u64, max_age: Option<Duration>) -> Self {
-        let mut builder = Cache::builder().max_capacity(capacity);
-        if let Some(age) = max_age {
-            builder = builder.time_to_live(age);
+    /// A cache of at most `capacity` records.
+    pub(crate) fn new(capacity: u64, changes: &Arc<Changes>) -> Self {
+        Self {
+            records: Cache::builder().max_capacity(capacity).build(),
+            changes: changes.clone(),
+            forgotten: Mutex::new(0),
         }
-        Self { records: builder.build(), forgotten: Mutex::new(0) }
     }
 
     /// The record of `key`, loaded if necessary. What does not exist is not remembered.
     ///
     /// Concurrent loads of one key all get the same record: the one that is ready first.
-    pub(crate) async fn get_or_load<E>(
+    pub(crate) async fn get_or_load<E: From<StorageError>>(
         &self,
         key: &K,
         load: impl Future<Output = Result<Option<V>, E>>,
     ) -> Result<Option<V>, E> {
-        if let Some(record) = self.records.get(key) {
+        let count = self.changes.count().await?;
+        if let Some(record) = self.current(key, count) {
             return Ok(Some(record));
         }
         let before = *self.lock();
         let Some(record) = load.await? else { return Ok(None) };
         let forgotten = self.lock();
-        if let Some(record) = self.records.get(key) {
+        if let Some(record) = self.current(key, count) {
             return Ok(Some(record));
         }
         if *forgotten == before {
-            self.records.insert(key.clone(), record.clone());
+            // If the record is older than a change that the count does not have yet, the next count is another one.
+            self.records.insert(key.clone(), (count, record.clone()));
         }
         Ok(Some(record))
+    }
+
+    fn current(&self, key: &K, count: u64) -> Option<V> {
+        self.records.get(key).filter(|(of, _)| *of == count).map(|(_, record)| record)
     }
 
     /// Drops the record of `key`, also the one that is being loaded.
@@ -73,17 +140,21 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
     use super::*;
+    use crate::storage::SqliteStorage;
+
+    async fn cache() -> RecordCache<u8, &'static str> {
+        let storage = Arc::new(SqliteStorage::in_memory().await.unwrap());
+        RecordCache::new(10, &Changes::new(storage))
+    }
 
     async fn load(cache: &RecordCache<u8, &'static str>, value: Option<&'static str>) -> Option<&'static str> {
-        cache.get_or_load(&1, async { Ok::<_, Infallible>(value) }).await.unwrap()
+        cache.get_or_load(&1, async { Ok::<_, StorageError>(value) }).await.unwrap()
     }
 
     #[tokio::test]
     async fn a_record_is_loaded_once_until_it_is_forgotten() {
-        let cache = RecordCache::new(10, None);
+        let cache = cache().await;
         assert_eq!(load(&cache, None).await, None);
         assert_eq!(load(&cache, Some("first")).await, Some("first"));
         assert_eq!(load(&cache, Some("second")).await, Some("first"));
@@ -93,12 +164,24 @@ mod tests {
 
     #[tokio::test]
     async fn a_load_that_a_change_overtook_is_not_kept() {
-        let cache = RecordCache::new(10, None);
+        let cache = cache().await;
         let overtaken = cache.get_or_load(&1, async {
             cache.forget(&1);
-            Ok::<_, Infallible>(Some("old"))
+            Ok::<_, StorageError>(Some("old"))
         });
-        assert_eq!(overtaken.await, Ok(Some("old")));
+        assert_eq!(overtaken.await.unwrap(), Some("old"));
         assert_eq!(load(&cache, Some("new")).await, Some("new"));
+    }
+
+    #[tokio::test]
+    async fn a_record_is_kept_until_something_changes_in_the_database() {
+        let cache = cache().await;
+        assert_eq!(load(&cache, Some("first")).await, Some("first"));
+        // The count is read again, and is the same.
+        cache.changes.read_at.store(0, Ordering::Relaxed);
+        assert_eq!(load(&cache, Some("second")).await, Some("first"));
+        // As if it had been loaded under a count that is past.
+        cache.records.insert(1, (7, "past"));
+        assert_eq!(load(&cache, Some("second")).await, Some("second"));
     }
 }

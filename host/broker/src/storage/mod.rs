@@ -473,6 +473,10 @@ pub trait Storage: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<EntryRecord>, StorageError>;
 
+    /// A number that is another one after each change of an API key, a connection, an entry, a rotation, an item's state or
+    /// which keys a workspace has. Adding an API key, a connection or an entry need not change it.
+    async fn record_changes(&self) -> Result<u64, StorageError>;
+
     /// A key of the host itself.
     async fn host_key(&self, name: &str) -> Result<Option<HostKeyRecord>, StorageError>;
 

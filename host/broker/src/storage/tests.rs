@@ -101,6 +101,35 @@ async fn storage() -> SqliteStorage {
     SqliteStorage::in_memory().await.unwrap()
 }
 
+#[tokio::test]
+async fn each_change_of_what_hosts_keep_in_memory_is_counted_and_what_they_do_not_keep_is_not() {
+    let storage = storage().await;
+    let id = workspace(&storage).await;
+    let (key, connection, entry) = (api_key(id, "lookup"), connection(id), entry(id, "user"));
+    storage.insert_api_key(&key).await.unwrap();
+    storage.insert_connection(&connection).await.unwrap();
+    storage.insert_entry(&entry).await.unwrap();
+    let mut before = storage.record_changes().await.unwrap();
+    let mut is_counted = async || {
+        let now = storage.record_changes().await.unwrap();
+        std::mem::replace(&mut before, now) != now
+    };
+    storage.count_workspace_key_uses(id, 1, 256).await.unwrap();
+    assert!(!is_counted().await, "uses");
+    storage.revoke_api_key(id, key.id, time(9)).await.unwrap();
+    assert!(is_counted().await, "revoked");
+    let changed = ConnectionRecord { version: 2, ..connection.clone() };
+    assert!(storage.update_connection(&changed, 1, false).await.unwrap() && is_counted().await, "changed");
+    assert!(storage.clear_cached_secrets(id, connection.id).await.unwrap() && is_counted().await, "cleared");
+    assert!(storage.delete_connection(id, connection.id).await.unwrap() && is_counted().await, "deleted");
+    let changed = EntryRecord { version: 2, ..entry.clone() };
+    assert!(storage.update_entry(&changed, 1).await.unwrap() && is_counted().await, "entry changed");
+    storage.delete_entry(id, &entry.id.into()).await.unwrap();
+    assert!(is_counted().await, "entry deleted");
+    workspace(&storage).await;
+    assert!(is_counted().await, "a workspace's first key");
+}
+
 fn conflict(result: Result<(), StorageError>) -> Constraint {
     match result {
         Err(StorageError::Conflict(constraint)) => constraint,

@@ -445,6 +445,11 @@ impl Storage for SqliteStorage {
 
     // The rest is in keys.rs and budgets.rs.
 
+    async fn record_changes(&self) -> Result<u64, StorageError> {
+        let row = query("SELECT number FROM record_changes").fetch_one(&self.pool).await?;
+        rows::number(&row, "number")
+    }
+
     async fn host_key(&self, name: &str) -> Result<Option<HostKeyRecord>, StorageError> {
         self.select_host_key(name).await
     }

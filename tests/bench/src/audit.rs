@@ -3,17 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use async_trait::async_trait;
-use keyway::{
-    Access, Audit, AuditError, AuditEvent, AuditSink, Broker, Durability, EntryId, MasterKey, NewConnection, NewEntry,
-    Receipt, ResolveRequest, Scope, SegmentOptions, SqliteStorage,
-};
+use keyway::{Audit, AuditError, AuditEvent, AuditSink, Durability, EntryId, Receipt, ResolveRequest, SegmentOptions};
 use keyway_e2e::Lab;
-use keyway_runtime::{Fields, Settings};
+use keyway_runtime::Fields;
 
 use crate::report::{Report, Row};
-use crate::sandbox::{ITEM, VAULT};
+use crate::server::Data;
 
 /// As many as the goal for the HTTP API has connections.
 const CALLERS: usize = 64;
@@ -29,8 +26,7 @@ impl AuditSink for Nothing {
 }
 
 struct Subject {
-    broker: Broker,
-    access: Access,
+    data: Data,
     entry: EntryId,
     released: usize,
     time: Duration,
@@ -38,22 +34,10 @@ struct Subject {
 
 impl Subject {
     async fn open(lab: &Lab, audit: Audit) -> Result<Self> {
-        let storage = SqliteStorage::in_memory().await?;
-        let broker = Broker::builder(lab.runtime.clone(), storage, MasterKey::generate()?);
-        let broker = broker.provider(lab.provider.clone()).audit(audit).open().await?;
-        let workspace = broker.create_workspace("Bench", Scope::Api).await?.workspace;
-        let access = Access::operator(workspace.id, "benchmark");
-        let new = NewConnection {
-            name: "Bench 1Password".into(),
-            provider_type: "1password".into(),
-            settings: Settings::new().with("token", lab.emulator.account("automation")?.token),
-            ..NewConnection::default()
-        };
-        let connection = broker.connect(&access, new).await?;
-        let reference = lab.reference(VAULT, ITEM).context("the emulator has lost its item")?;
-        let new = NewEntry::bound("bench", "https://example.com", connection.id, &reference);
-        let entry = broker.create_entry(&access, new).await?.id;
-        Ok(Self { broker, access, entry, released: 0, time: Duration::ZERO })
+        let data = Data::create_with(lab, |_| audit).await?;
+        let connection = data.connect(lab, "Bench 1Password").await?;
+        let entry = data.bind("bench", connection).await?;
+        Ok(Self { data, entry, released: 0, time: Duration::ZERO })
     }
 
     /// All callers resolve so many times.
@@ -61,7 +45,7 @@ impl Subject {
         let started = Instant::now();
         let callers: Vec<_> = (0..CALLERS)
             .map(|_| {
-                let (broker, access, entry) = (self.broker.clone(), self.access.clone(), self.entry);
+                let (broker, access, entry) = (self.data.broker.clone(), self.data.access.clone(), self.entry);
                 tokio::spawn(async move {
                     for _ in 0..times {
                         broker.resolve(&access, ResolveRequest::new(entry).fields(Fields::CREDENTIALS)).await?;
@@ -116,7 +100,7 @@ pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
             ratio: format!("{:.2} of it", subject.rate() / nothing.rate()),
             goal: goal.map(|goal| (goal, subject.rate() > 40_000.0)),
         });
-        subject.broker.close().await;
+        subject.data.broker.close().await;
     }
     Ok(())
 }

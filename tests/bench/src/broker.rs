@@ -1,18 +1,13 @@
 //! The cache: how fast it answers, and how many calls it saves.
 
-use std::sync::Arc;
-
-use anyhow::{Context, Result};
-use keyway::{
-    Access, Audit, Broker, BudgetOptions, MasterKey, NewConnection, NewEntry, RateLimits, ResolveRequest, Scope,
-    Source, SqliteStorage,
-};
+use anyhow::Result;
+use keyway::{ResolveRequest, Source};
 use keyway_e2e::Lab;
 use keyway_emulator_onepassword::Endpoint;
-use keyway_runtime::{Fields, Settings};
+use keyway_runtime::Fields;
 
 use crate::report::{Report, Row};
-use crate::sandbox::{ITEM, VAULT};
+use crate::server::Data;
 use crate::statistics::{median, ratio, show, timed};
 
 /// As many as the best-known caching agent was tried with: 36 calls.
@@ -20,28 +15,11 @@ const READERS: usize = 50;
 
 pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
     let lab = Lab::start().await?;
-    let folder = tempfile::tempdir()?;
-    let storage = SqliteStorage::open(folder.path().join("keyway.db")).await?;
-    let broker = Broker::builder(lab.runtime.clone(), storage, MasterKey::generate()?).provider(lab.provider.clone());
-    // More calls a second than any plan allows an hour.
-    let broker = broker.budgets(BudgetOptions::default().limits("1password", RateLimits::UNLIMITED));
-    let broker = broker.audit(Audit::in_folder(folder.path().join("audit")));
-    let broker = Arc::new(broker.open().await?);
-    let workspace = broker.create_workspace("Bench", Scope::Api).await?.workspace;
-    let access = Access::operator(workspace.id, "benchmark");
-    let token = lab.emulator.account("automation")?.token;
-    let new = NewConnection {
-        name: "Bench 1Password".into(),
-        provider_type: "1password".into(),
-        settings: Settings::new().with("token", token),
-        ..NewConnection::default()
-    };
-    let connection = broker.connect(&access, new).await?;
-    let reference = lab.reference(VAULT, ITEM).context("the emulator has lost its item")?;
-    let entry = broker
-        .create_entry(&access, NewEntry::bound("bench", "https://example.com", connection.id, &reference))
-        .await?;
-    let request = || ResolveRequest::new(entry.id).fields(Fields::CREDENTIALS);
+    let data = Data::create(&lab).await?;
+    let connection = data.connect(&lab, "Bench 1Password").await?;
+    let entry = data.bind("bench", connection).await?;
+    let (broker, access) = (data.broker.clone(), data.access.clone());
+    let request = || ResolveRequest::new(entry).fields(Fields::CREDENTIALS);
 
     // All of them find the cache empty; the server must not hear of more than one. The session, too, starts cold.
     lab.emulator.expire_sessions();
@@ -75,7 +53,7 @@ pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
     let mut live = Vec::new();
     for _ in 0..500 / quick {
         // A code is live every time.
-        let request = ResolveRequest::new(entry.id).fields(Fields::ONE_TIME_CODE);
+        let request = ResolveRequest::new(entry).fields(Fields::ONE_TIME_CODE);
         let (time, resolution) = timed(broker.resolve(&access, request)).await;
         resolution?;
         live.push(time);

@@ -9,13 +9,14 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::post;
 use keyway::{EntryId, ResolveRequest};
 use keyway_e2e::Lab;
-use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule};
+use keyway_emulator_onepassword::{Endpoint, Fault};
 use keyway_runtime::Fields;
 use keyway_server::serve::Server;
 use tokio::net::TcpListener;
 
 use crate::report::{Report, Row};
-use crate::server::{Client, Data, Process, Served, resolve_live};
+use crate::sandbox::{FAR, everywhere};
+use crate::server::{Client, Data, Process, Served, is_cached, resolve_live};
 use crate::statistics::{median, percentile, ratio, show, timed};
 
 /// Keep-alive connections at the same time.
@@ -23,8 +24,6 @@ const CONNECTIONS: usize = 64;
 /// What the best-known caching agent does, in plaintext and without audit.
 const ANCHOR_A_SECOND: f64 = 39_900.0;
 const ANCHOR_MEDIAN: Duration = Duration::from_micros(29);
-/// What a server's answer takes that is not on the same machine.
-const FAR: Duration = Duration::from_millis(5);
 
 pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
     let lab = Lab::start().await?;
@@ -56,8 +55,7 @@ async fn live(report: &mut Report, lab: &Lab, quick: usize) -> Result<()> {
     ];
     for (what, delay, times) in whats {
         if let Some(delay) = delay {
-            let fault = Fault::Delay { milliseconds: delay.as_millis() as u64 };
-            lab.emulator.fault(FaultRule { endpoint: None, skip: 0, times: None, fault });
+            lab.emulator.fault(everywhere(Fault::Delay { milliseconds: delay.as_millis() as u64 }));
         }
         let (mut http, mut call) = (Vec::new(), Vec::new());
         for _ in 0..times {
@@ -92,7 +90,7 @@ async fn cached(report: &mut Report, served: &Served, entry: EntryId, quick: usi
     // The first one fills the cache.
     client.expect(&resolve).await?;
     let answer = client.expect(&resolve).await?;
-    ensure!(contains(answer, br#""source":"cached""#), "the value was not in the cache");
+    ensure!(is_cached(answer), "the value was not in the cache");
     let constant = constant(std::str::from_utf8(answer)?)?;
     let mut other = Client::connect(&constant.address).await?;
 
@@ -135,7 +133,7 @@ async fn cached(report: &mut Report, served: &Served, entry: EntryId, quick: usi
 async fn outage(report: &mut Report, lab: &Lab, served: &Served, entry: EntryId, quick: usize) -> Result<()> {
     let mut client = Client::connect(&served.process.address).await?;
     let (cached, live) = (served.resolve(entry), served.resolve_live(entry));
-    lab.emulator.fault(FaultRule { endpoint: None, skip: 0, times: None, fault: Fault::status(503) });
+    lab.emulator.fault(everywhere(Fault::status(503)));
     for _ in 0..20 {
         client.send(&live).await?;
     }
@@ -152,6 +150,7 @@ async fn outage(report: &mut Report, lab: &Lab, served: &Served, entry: EntryId,
         answer?;
         from_cache.push(time);
     }
+    ensure!(!refused.is_empty(), "nobody was refused");
     let tried = lab.emulator.calls().of(Endpoint::Item);
     lab.emulator.clear_faults();
     let (middle, late, from_cache) = (median(&mut refused), percentile(&mut refused, 99.0), median(&mut from_cache));
@@ -163,10 +162,6 @@ async fn outage(report: &mut Report, lab: &Lab, served: &Served, entry: EntryId,
         goal: Some(("under 1 ms", late < Duration::from_millis(1))),
     });
     Ok(())
-}
-
-fn contains(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len()).any(|window| window == part)
 }
 
 /// Many connections that each send one request after the other.

@@ -14,7 +14,7 @@ use crate::report::{Report, Row};
 use crate::statistics::{median, ratio, show, timed};
 
 /// What a server's answer takes that is not on the same machine, its own work included: still fast for one.
-const FAR: Duration = Duration::from_millis(5);
+pub(crate) const FAR: Duration = Duration::from_millis(5);
 
 pub(crate) const VAULT: &str = "Automation";
 pub(crate) const ITEM: &str = "Northwind Supplier Portal";
@@ -55,8 +55,7 @@ pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
     // The first of each logs in.
     in_turns(1).await?;
     let (in_sandbox, without) = in_turns(1_000 / quick).await?;
-    let fault = Fault::Delay { milliseconds: FAR.as_millis() as u64 };
-    lab.emulator.fault(FaultRule { endpoint: None, skip: 0, times: None, fault });
+    lab.emulator.fault(everywhere(Fault::Delay { milliseconds: FAR.as_millis() as u64 }));
     let (far_in_sandbox, far_without) = in_turns(200 / quick).await?;
     // It has a reactor of its own, which must not end inside of another.
     tokio::task::block_in_place(move || drop(native));
@@ -82,4 +81,9 @@ pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// A fault of every answer, until it is cleared.
+pub(crate) fn everywhere(fault: Fault) -> FaultRule {
+    FaultRule { endpoint: None, skip: 0, times: None, fault }
 }

@@ -19,8 +19,6 @@ use tokio::net::TcpStream;
 
 use crate::sandbox::{ITEM, VAULT};
 
-const DAY: u32 = 24 * 60 * 60;
-
 /// A data folder with one workspace in it.
 pub(crate) struct Data {
     folder: TempDir,
@@ -35,6 +33,11 @@ pub(crate) struct Data {
 
 impl Data {
     pub(crate) async fn create(lab: &Lab) -> Result<Self> {
+        Self::create_with(lab, |folder| Audit::in_folder(folder.join("audit"))).await
+    }
+
+    /// The same with an audit log of its own.
+    pub(crate) async fn create_with(lab: &Lab, audit: impl FnOnce(&Path) -> Audit) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let providers = folder.path().join("providers");
         std::fs::create_dir(&providers)?;
@@ -47,7 +50,7 @@ impl Data {
         let broker = Broker::builder(lab.runtime.clone(), storage.clone(), master_key)
             .provider(lab.provider.clone())
             .budgets(budgets)
-            .audit(Audit::in_folder(folder.path().join("audit")))
+            .audit(audit(folder.path()))
             .open()
             .await?;
         let workspace = broker.create_workspace("Bench", Scope::Api).await?.workspace.id;
@@ -67,7 +70,7 @@ impl Data {
             name: name.into(),
             provider_type: "1password".into(),
             settings: Settings::new().with("token", lab.emulator.account("automation")?.token),
-            cache_ttl: CacheTtl::from_seconds(DAY),
+            cache_ttl: CacheTtl::ONE_DAY,
         };
         Ok(self.broker.connect(&self.access, new).await?.id)
     }
@@ -92,7 +95,7 @@ impl Data {
 }
 
 /// The program with this data and nothing else of the environment. Its log lines go where they cost what writing them costs.
-fn keyway(folder: &Path) -> Result<Command> {
+pub(crate) fn keyway(folder: &Path) -> Result<Command> {
     let program = std::env::var_os("KEYWAY_PROGRAM")
         .context("KEYWAY_PROGRAM does not say where `keyway` is; run `cargo xtask bench`")?;
     let mut command = Command::new(program);
@@ -128,6 +131,11 @@ impl Served {
     pub(crate) fn list(&self) -> Vec<u8> {
         request(&self.api_key, "GET", "/vault", "")
     }
+}
+
+/// Whether an answer says that its values came from the cache.
+pub(crate) fn is_cached(answer: &[u8]) -> bool {
+    String::from_utf8_lossy(answer).contains(r#""source":"cached""#)
 }
 
 /// A request that resolves the one-time code of an entry.

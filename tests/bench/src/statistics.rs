@@ -11,8 +11,7 @@ pub(crate) async fn timed<T>(work: impl Future<Output = T>) -> (Duration, T) {
 
 /// The middle one: half of the runs were faster, half slower.
 pub(crate) fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times.get(times.len() / 2).copied().unwrap_or_default()
+    percentile(times, 50.0)
 }
 
 /// So many of a hundred runs were faster.

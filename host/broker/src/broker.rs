@@ -15,6 +15,7 @@ use crate::audit::{AUDIT_KEY, Audit, AuditKey, AuditSink, Recorder, SegmentLog};
 use crate::budget::{self, BudgetOptions, Guard, Guards};
 use crate::cache::{CacheOptions, SecretCache};
 use crate::clock::{Clock, SystemClock};
+use crate::entry::ResolvableEntry;
 use crate::error::BrokerError;
 use crate::host_key::HostKey;
 use crate::id::{ConnectionId, WorkspaceId};
@@ -24,7 +25,7 @@ use crate::metrics::CallMetrics;
 use crate::readiness::Readiness;
 use crate::record_cache::{Changes, RecordCache};
 use crate::rotation::{ItemState, WriteBacks, start_write_backs};
-use crate::storage::{ApiKeyRecord, ConnectionRecord, EntryRecord, EntrySelector, Storage};
+use crate::storage::{ApiKeyRecord, ConnectionRecord, EntrySelector, Storage};
 
 /// How many records of each kind are kept in memory; a few hundred bytes each. Enough for a workspace of 100,000 entries,
 /// so that what is resolved there is no slower than in a small one.
@@ -55,7 +56,7 @@ struct Inner {
     opened: OpenConnections,
     api_keys: RecordCache<String, ApiKeyRecord>,
     connections: RecordCache<(WorkspaceId, ConnectionId), Arc<ConnectionRecord>>,
-    entries: RecordCache<(WorkspaceId, EntrySelector), Arc<EntryRecord>>,
+    entries: RecordCache<(WorkspaceId, EntrySelector), Arc<ResolvableEntry>>,
     recorder: Recorder,
     operator: String,
     items: RecordCache<(WorkspaceId, Arc<str>), Arc<ItemState>>,
@@ -148,7 +149,7 @@ impl Broker {
         &self.0.connections
     }
 
-    pub(crate) fn entry_records(&self) -> &RecordCache<(WorkspaceId, EntrySelector), Arc<EntryRecord>> {
+    pub(crate) fn resolvable_entries(&self) -> &RecordCache<(WorkspaceId, EntrySelector), Arc<ResolvableEntry>> {
         &self.0.entries
     }
 

@@ -13,10 +13,10 @@ use crate::broker::Broker;
 use crate::budget::ProviderOperation;
 use crate::cache::{Credentials, FetchError, Fetched, ItemKey, Lookup, OneTimeCode, Rejected, Source};
 use crate::cache_ttl::CacheTtl;
-use crate::entry::binding_of;
+use crate::entry::ResolvableEntry;
 use crate::error::{BrokerError, InvalidInput};
 use crate::id::RotationId;
-use crate::storage::{EntryRecord, EntrySelector};
+use crate::storage::EntrySelector;
 
 /// The longest revision that a provider may answer with, by its contract.
 const REVISION_LIMIT: usize = 256;
@@ -114,7 +114,7 @@ impl Broker {
             if request.rejected.as_ref().is_some_and(|revision| revision.len() > REVISION_LIMIT) {
                 return Err(InvalidInput::TooLong { field: "rejected", limit: REVISION_LIMIT }.into());
             }
-            let entry = self.entry_record(access.workspace(), &request.entry).await?;
+            let entry = self.resolvable_entry(access.workspace(), &request.entry).await?;
             self.resolve_record(&entry, request.fields, request.rejected, &trail).await
         };
         self.audited(access, Operation::Resolve, &trail, resolve).await
@@ -123,7 +123,7 @@ impl Broker {
     /// Resolves an entry for a caller who may have these values, and says in the trail which they are.
     pub(crate) async fn resolve_record(
         &self,
-        entry: &EntryRecord,
+        entry: &ResolvableEntry,
         fields: Fields,
         rejected: Option<String>,
         trail: &Trail,
@@ -131,7 +131,7 @@ impl Broker {
         let started = Instant::now();
         let workspace = entry.workspace_id;
         trail.note(|subject| subject.entry = Some(entry.id));
-        let Some(binding) = binding_of(entry) else {
+        let Some(binding) = entry.binding.clone() else {
             // There is nowhere to fetch it anew from.
             let resolution = self.resolve_own(entry, fields, rejected.as_deref(), started).await?;
             trail.note(|subject| subject.released(&resolution, AuditSource::Entry));

@@ -14,6 +14,7 @@ mod expiry;
 mod new;
 mod operations;
 mod own;
+mod resolvable;
 mod sealed;
 mod tfa;
 
@@ -28,6 +29,7 @@ pub(crate) use attributes::{PROXY_SETTING, PROXY_VALUE};
 pub use changes::{Change, EntryChanges};
 pub use new::NewEntry;
 pub use operations::ENTRIES_PER_PAGE;
+pub(crate) use resolvable::ResolvableEntry;
 pub(crate) use sealed::binding_of;
 pub use tfa::TfaCode;
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::ResolvableEntry;
 use super::sealed::binding_of;
 use super::{AttributeChanges, Binding, CredentialSource, Credentials, EntryChanges, EntryPage, NewEntry, VaultEntry};
 use crate::api_key::Access;
@@ -168,7 +169,7 @@ impl Broker {
                 Err(error) => return Err(error),
             }
             self.forget_entry(&record);
-            self.entry_records().forget(&(record.workspace_id, old_pair));
+            self.resolvable_entries().forget(&(record.workspace_id, old_pair));
             if rebound {
                 for binding in old_binding.iter().chain(entry.binding()) {
                     self.drop_cached(binding);
@@ -216,27 +217,26 @@ impl Broker {
         self.audited(access, Operation::ClearBrowserState, &trail, clear).await
     }
 
-    /// The record of an entry without its attributes, from memory if it was read a moment ago.
-    pub(crate) async fn entry_record(
+    /// What resolving needs of an entry, from memory if it was read before and nothing has changed since.
+    pub(crate) async fn resolvable_entry(
         &self,
         workspace: WorkspaceId,
         entry: &EntrySelector,
-    ) -> Result<Arc<EntryRecord>, BrokerError> {
+    ) -> Result<Arc<ResolvableEntry>, BrokerError> {
         self.hold_keys(workspace).await?;
         let selector = (workspace, entry.clone());
         let load = async {
             let record = self.storage().entry(workspace, entry).await?;
-            // What is kept in memory has to be small; attributes are megabytes, and resolving needs none.
-            Ok::<_, BrokerError>(record.map(|record| Arc::new(EntryRecord { sealed_attributes: None, ..record })))
+            Ok::<_, BrokerError>(record.map(|record| Arc::new(record.into())))
         };
-        let record = self.entry_records().get_or_load(&selector, load).await?;
+        let record = self.resolvable_entries().get_or_load(&selector, load).await?;
         record.ok_or(BrokerError::NotFound(Thing::Entry))
     }
 
     /// The next reader asks the database.
     pub(crate) fn forget_entry(&self, record: &EntryRecord) {
         for selector in [EntrySelector::Id(record.id), pair_of(record)] {
-            self.entry_records().forget(&(record.workspace_id, selector));
+            self.resolvable_entries().forget(&(record.workspace_id, selector));
         }
     }
 

@@ -6,20 +6,20 @@ use std::time::Instant;
 use keyway_runtime::Fields;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::ResolvableEntry;
 use crate::broker::Broker;
 use crate::cache::{OneTimeCode, Source};
 use crate::client_key::ClientKey;
 use crate::error::BrokerError;
 use crate::resolve::{Resolution, Timings};
 use crate::rotation::item_key;
-use crate::storage::EntryRecord;
 use crate::totp::Totp;
 
 impl Broker {
     /// The values of an entry that is not bound. Its revision is the number of times it was stored.
     pub(crate) async fn resolve_own(
         &self,
-        entry: &EntryRecord,
+        entry: &ResolvableEntry,
         fields: Fields,
         rejected: Option<&str>,
         started: Instant,
@@ -53,7 +53,7 @@ impl Broker {
     }
 
     /// The one-time code of an entry that is not bound; `None` when it has no secret that makes one.
-    pub(super) async fn own_code(&self, entry: &EntryRecord) -> Result<Option<OneTimeCode>, BrokerError> {
+    pub(super) async fn own_code(&self, entry: &ResolvableEntry) -> Result<Option<OneTimeCode>, BrokerError> {
         let (own, keys) = self.open_credentials(entry).await?;
         let Some(ciphertext) = own.tfa_secret else { return Ok(None) };
         Ok(open(keys.client(), "tfa_secret", &ciphertext)?.and_then(|secret| self.code_of(&secret)))

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::resolvable::SealedCredentials;
 use super::{Attributes, Binding, CredentialSource, Credentials, VaultEntry};
 use crate::broker::Broker;
 use crate::cache_ttl::CacheTtl;
@@ -75,10 +76,11 @@ impl Broker {
     /// The credentials of an entry that is not bound, as clients encrypt them, and the keys whose client key opens them.
     pub(crate) async fn open_credentials(
         &self,
-        record: &EntryRecord,
+        sealed: impl Into<SealedCredentials<'_>>,
     ) -> Result<(Credentials, Arc<WorkspaceKeys>), BrokerError> {
-        let keys = self.keyring().get_for(record.workspace_id, record.sealed_credentials.as_deref()).await?;
-        Ok((open_credentials(&keys, record)?, keys))
+        let sealed = sealed.into();
+        let keys = self.keyring().get_for(sealed.workspace, sealed.envelope).await?;
+        Ok((open_credentials(&keys, &sealed)?, keys))
     }
 
     async fn seal_column(
@@ -91,7 +93,7 @@ impl Broker {
         let fields: Vec<_> = fields.iter().map(|field| field.map(str::as_bytes)).collect();
         let plaintext = codec::encode(&fields).map_err(|_| EnvelopeError::TooLarge)?;
         let row = record.id.as_uuid();
-        self.keyring().seal(keys, &place(record, row.as_bytes(), column), &plaintext).await
+        self.keyring().seal(keys, &place(record.workspace_id, row.as_bytes(), record.version, column), &plaintext).await
     }
 }
 
@@ -103,13 +105,13 @@ fn sealed_in(record: &EntryRecord) -> impl Iterator<Item = &[u8]> {
 fn open_entry(keys: &WorkspaceKeys, record: EntryRecord) -> Result<VaultEntry, EnvelopeError> {
     let credentials = match binding_of(&record) {
         Some(binding) => CredentialSource::Bound(binding),
-        None => CredentialSource::Own(open_credentials(keys, &record)?),
+        None => CredentialSource::Own(open_credentials(keys, &(&record).into())?),
     };
     let attributes = match &record.sealed_attributes {
         None => Attributes::default(),
         Some(sealed) => {
             let row = record.id.as_uuid();
-            keys.open(&place(&record, row.as_bytes(), ATTRIBUTES), sealed, read_attributes)?
+            keys.open(&place(record.workspace_id, row.as_bytes(), record.version, ATTRIBUTES), sealed, read_attributes)?
         }
     };
     Ok(VaultEntry {
@@ -128,10 +130,10 @@ fn open_entry(keys: &WorkspaceKeys, record: EntryRecord) -> Result<VaultEntry, E
     })
 }
 
-fn open_credentials(keys: &WorkspaceKeys, record: &EntryRecord) -> Result<Credentials, EnvelopeError> {
-    let Some(sealed) = &record.sealed_credentials else { return Ok(Credentials::default()) };
-    let row = record.id.as_uuid();
-    keys.open(&place(record, row.as_bytes(), CREDENTIALS), sealed, read_credentials)
+fn open_credentials(keys: &WorkspaceKeys, sealed: &SealedCredentials<'_>) -> Result<Credentials, EnvelopeError> {
+    let Some(envelope) = sealed.envelope else { return Ok(Credentials::default()) };
+    let row = sealed.entry.as_uuid();
+    keys.open(&place(sealed.workspace, row.as_bytes(), sealed.version, CREDENTIALS), envelope, read_credentials)
 }
 
 /// An entry's binding, if it has one.
@@ -140,8 +142,8 @@ pub(crate) fn binding_of(record: &EntryRecord) -> Option<Binding> {
     Some(Binding { connection_id, reference, cache_ttl: record.cache_ttl_seconds.map(CacheTtl::from_seconds) })
 }
 
-fn place<'a>(record: &EntryRecord, row: &'a [u8], column: &'a str) -> Place<'a> {
-    Place { workspace: record.workspace_id, table: "vault_entries", row, column, version: record.version }
+fn place<'a>(workspace: WorkspaceId, row: &'a [u8], version: u64, column: &'a str) -> Place<'a> {
+    Place { workspace, table: "vault_entries", row, column, version }
 }
 
 fn read_credentials(plaintext: &[u8]) -> Result<Credentials, CodecError> {

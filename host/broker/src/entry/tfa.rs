@@ -5,7 +5,6 @@
 use keyway_runtime::Fields;
 
 use super::TfaMethod;
-use super::sealed::binding_of;
 use crate::api_key::Access;
 use crate::audit::{AuditSource, Operation, Trail, field_names};
 use crate::broker::Broker;
@@ -45,14 +44,14 @@ impl Broker {
         entry: &EntrySelector,
         trail: &Trail,
     ) -> Result<TfaCode, BrokerError> {
-        let record = self.entry_record(access.workspace(), entry).await?;
+        let record = self.resolvable_entry(access.workspace(), entry).await?;
         trail.note(|subject| subject.entry = Some(record.id));
         match record.tfa_method {
             Some(TfaMethod::Email) => return Err(NoTfaCode::NoEmail.into()),
             Some(method @ (TfaMethod::Sms | TfaMethod::MagicLink)) => return Err(NoTfaCode::Method(method).into()),
             Some(TfaMethod::Authenticator) | None => {}
         }
-        let code = if binding_of(&record).is_some() {
+        let code = if record.binding.is_some() {
             let resolution = self.resolve_record(&record, Fields::ONE_TIME_CODE, None, trail).await?;
             resolution.one_time_code.ok_or(NoTfaCode::NotOnItem)?
         } else {

@@ -198,7 +198,7 @@ pub enum NoTfaCode {
     )]
     Method(TfaMethod),
     /// The item has no field for it.
-    #[error("the bound item has no one-time password; add one to the item in the secret manager")]
+    #[error("the bound item has no one-time password that changes with time; add one to the item in the secret manager")]
     NotOnItem,
     /// No e-mail with a code.
     #[error(
@@ -263,7 +263,7 @@ pub enum InvalidInput {
     #[error("secret_provider_id and secret_ref must be provided together")]
     IncompleteBinding,
     /// Not a number of seconds.
-    #[error("{field} must be a non-negative integer")]
+    #[error("{field} must be a non-negative integer, of at most {} seconds", u32::MAX)]
     CacheDuration {
         /// Which.
         field: &'static str,

@@ -159,7 +159,7 @@ pub use entry::{
 pub use envelope::EnvelopeError;
 pub use error::{BrokerError, InvalidInput, ListLimit, NoTfaCode, Thing};
 pub use host_key::HostKey;
-pub use id::{ApiKeyId, ConnectionId, EntryId, RotationId, WorkspaceId};
+pub use id::{ApiKeyId, ConnectionId, EntryId, InvalidId, RotationId, WorkspaceId};
 pub use key_rotation::{RotatedMasterKey, RotatedWorkspaceKey};
 pub use keys::{KeyError, KeyId, KeyWrapper, MasterKey};
 pub use keyway_runtime;

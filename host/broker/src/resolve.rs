@@ -71,13 +71,14 @@ pub struct Resolution {
     /// Which state of the item the code, or that there is none, is from; `None` when it was not asked for.
     pub code_revision: Option<String>,
     /// Which state of the item user name and password are from: opaque, not secret, at most 256 bytes, and another one
-    /// after each change of the item. Two are the same state if they are the same text; there is no order.
+    /// after each change of the item. Two are the same state if they are the same text; there is no order. A password
+    /// that the item does not have yet has a revision of its own.
     pub revision: String,
     /// Whether this is still the revision that the request rejected: nobody has changed the item since, as far as the
     /// provider was asked. Asking again will not help.
     pub rejected_is_current: bool,
-    /// The rotation whose new password this is, if the site has it already and the item has not. User name, code and
-    /// revision are the item's in any case.
+    /// The rotation whose new password this is, if the site has it already and the item has not. User name and code are
+    /// the item's in any case.
     pub rotation: Option<RotationId>,
     /// How long it took.
     pub timings: Timings,
@@ -91,6 +92,23 @@ pub struct Timings {
     pub total: Duration,
     /// The provider's call, if there was one.
     pub provider: Option<Duration>,
+}
+
+impl Resolution {
+    /// With a revision of its own, if its password is not the item's (or the entry's) but that of a rotation: who
+    /// rejected the old one learns that this is another.
+    pub(crate) fn with_revision_of_rotation(mut self, rejected: Option<&str>) -> Self {
+        if let Some(rotation) = self.rotation {
+            self.revision = revision_of(rotation);
+            self.rejected_is_current = rejected == Some(&*self.revision);
+        }
+        self
+    }
+}
+
+/// The revision of a password that a rotation has prepared.
+fn revision_of(rotation: RotationId) -> String {
+    format!("rotation-{rotation}")
 }
 
 impl Broker {
@@ -143,7 +161,29 @@ impl Broker {
         let ttl = binding.cache_ttl.unwrap_or(CacheTtl::from_seconds(connection.cache_ttl_seconds));
 
         let reference: Arc<str> = binding.reference.into();
-        let rejected = match rejected {
+        let item = self.item_state(workspace, &reference).await?;
+        let ahead = if fields.password { self.password_ahead(&item).await? } else { None };
+        let (rotation, password) = ahead.unzip();
+        if rotation.is_some() && !fields.username && !fields.one_time_code {
+            // The item has nothing to do with it; that its secret manager is out of order may be why.
+            let resolution = Resolution {
+                username: None,
+                password,
+                source: Source::Live,
+                one_time_code: None,
+                code_revision: None,
+                revision: String::new(),
+                rejected_is_current: false,
+                rotation,
+                timings: Timings { total: started.elapsed(), provider: None },
+            }
+            .with_revision_of_rotation(rejected.as_deref());
+            trail.note(|subject| subject.released(&resolution, AuditSource::Rotation));
+            return Ok(resolution);
+        }
+        let rejected_by_caller = rejected.clone();
+        // Rejecting the password of a rotation says nothing about the item's.
+        let rejected = match rejected.filter(|revision| rotation.is_none_or(|id| *revision != revision_of(id))) {
             Some(revision) => {
                 let connections = self.storage().connections_of_item(workspace, &reference).await?;
                 Some(Rejected { revision, connections })
@@ -152,7 +192,6 @@ impl Broker {
         };
         // A provider that has no codes need not be asked for one.
         let codes = opened.description().capabilities.one_time_codes;
-        let item = self.item_state(workspace, &reference).await?;
         let lookup = Lookup {
             item: ItemKey { connection: connection.id, reference: reference.clone() },
             keys: self.keyring().get(workspace).await?,
@@ -181,8 +220,6 @@ impl Broker {
             FetchError::Call(failure) => BrokerError::from(failure),
             FetchError::Lost => BrokerError::Host("the provider's call ended without a result".into()),
         })?;
-        let ahead = if fields.password { self.password_ahead(&item).await? } else { None };
-        let (rotation, password) = ahead.unzip();
         let timings = Timings { total: started.elapsed(), provider: found.provider_time };
         debug!(entry = %entry.id, source = ?found.source, total = ?timings.total, provider = ?timings.provider, "resolved");
         let resolution = Resolution {
@@ -195,7 +232,8 @@ impl Broker {
             rejected_is_current: rejected.is_some_and(|rejected| rejected.revision == found.credentials.revision),
             revision: found.credentials.revision,
             timings,
-        };
+        }
+        .with_revision_of_rotation(rejected_by_caller.as_deref());
         trail.note(|subject| subject.released(&resolution, resolution.source.into()));
         Ok(resolution)
     }

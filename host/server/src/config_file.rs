@@ -88,8 +88,15 @@ impl ConfigFile {
     }
 }
 
+/// In one line, because lines of an error are not to be told from those of somebody who has put them into it.
+fn told(error: &toml::de::Error, text: &str) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let message = error.message().lines().collect::<Vec<_>>().join("; ");
+    format!("line {}: {message}", before.matches('\n').count() + 1)
+}
+
 fn parse(text: &str, folder: &Path) -> Result<Vec<(&'static str, Vec<String>)>, String> {
-    let document: Document = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+    let document: Document = toml::from_str(text).map_err(|error| told(&error, text))?;
     let path = |path: Option<PathBuf>| path.map(|path| folder.join(path).to_string_lossy().into_owned());
     let one = |value: Option<String>| value.into_iter().collect::<Vec<_>>();
     let all = [

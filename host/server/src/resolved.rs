@@ -154,7 +154,7 @@ impl Resolved {
         }
         match one_time_code {
             _ if !self.asked.one_time_code => Ok(()),
-            None => writeln!(out, "{:indent$}{FAINT}one-time code{FAINT:#}  {FAINT}none on this item{FAINT:#}", ""),
+            None => writeln!(out, "{:indent$}{FAINT}one-time code{FAINT:#}  {FAINT}none{FAINT:#}", ""),
             Some(code) => {
                 let (text, left) = (code.code.expose_secret(), code.seconds_left);
                 let pad = width - text.len().min(width);
@@ -177,7 +177,7 @@ impl Value {
 
 fn field(out: &mut dyn Write, indent: usize, name: &str, value: Option<&Value>, width: usize) -> io::Result<()> {
     write!(out, "{:indent$}{FAINT}{name:13}{FAINT:#}  ", "")?;
-    let Some(value) = value else { return writeln!(out, "{FAINT}none on this item{FAINT:#}") };
+    let Some(value) = value else { return writeln!(out, "{FAINT}none{FAINT:#}") };
     let pad = width - value.width().min(width);
     write!(out, "{}{:pad$}  ", printable(value.text()), "")?;
     if value.source == "live" {
@@ -314,9 +314,9 @@ mod tests {
     fn what_an_item_lacks_is_said_to_be_missing_and_what_was_not_asked_for_is_not_spoken_of() {
         let mut empty = resolved(false);
         empty.values = Values { username: None, password: None, one_time_code: None, ..empty.values };
-        assert_eq!(text(&empty).matches("none on this item").count(), 3);
+        assert_eq!(text(&empty).matches("none").count(), 3);
         empty.asked = Fields::ONE_TIME_CODE;
-        assert_eq!(text(&empty).matches("none on this item").count(), 1);
+        assert_eq!(text(&empty).matches("none").count(), 1);
     }
 
     #[test]

@@ -49,7 +49,8 @@ impl Broker {
             rejected_is_current: rejected == Some(&*revision),
             revision,
             timings: Timings { total: started.elapsed(), provider: None },
-        })
+        }
+        .with_revision_of_rotation(rejected))
     }
 
     /// The one-time code of an entry that is not bound; `None` when it has no secret that makes one.

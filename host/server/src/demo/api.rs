@@ -42,6 +42,7 @@ impl Api {
             "secret_ref": reference,
             "secret_cache_ttl_seconds": 300,
         });
+        let resolve = json!({ "permissioned_user_id": "another-user", "domain": domain });
         let command = |about, command| Command { about, command };
         let curl = vec![
             command("List the connections", format!("curl {url}/secret-providers {KEY}")),
@@ -54,6 +55,13 @@ impl Api {
                 ),
             ),
             command("List the vault entries", format!("curl {url}/vault {KEY}")),
+            command(
+                "Resolve an entry, which is what a platform does before a login",
+                format!(
+                    "curl -X POST {url}/vault/resolve {KEY} -H \"Content-Type: application/json\" -d {}",
+                    quoted(&resolve.to_string())
+                ),
+            ),
         ];
         Self { url, api_key, curl }
     }

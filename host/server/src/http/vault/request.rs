@@ -276,7 +276,7 @@ pub(super) fn queried(query: &str) -> Result<Option<EntrySelector>, ApiError> {
         (None, None) => Ok(None),
         (Some(permissioned_user_id), Some(domain)) => Ok(Some(EntrySelector::Pair { permissioned_user_id, domain })),
         _ => Err(ApiError::invalid(
-            "permissioned_user_id and domain must be provided together, or neither for all entries",
+            "permissioned_user_id and domain must be provided together",
         )),
     }
 }

@@ -198,7 +198,9 @@ pub enum NoTfaCode {
     )]
     Method(TfaMethod),
     /// The item has no field for it.
-    #[error("the bound item has no one-time password that changes with time; add one to the item in the secret manager")]
+    #[error(
+        "the bound item has no one-time password that changes with time; add one to the item in the secret manager"
+    )]
     NotOnItem,
     /// No e-mail with a code.
     #[error(

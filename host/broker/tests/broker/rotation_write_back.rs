@@ -44,6 +44,34 @@ async fn while_the_item_is_behind_the_site_its_entries_resolve_to_the_sites_pass
 }
 
 #[tokio::test]
+async fn the_password_that_the_site_has_already_needs_no_secret_manager_and_is_told_from_the_items() {
+    let (world, _, entry) = world().await;
+    let old = world.resolve(&entry).await.revision;
+    let (rotation, password) = world.begin(&entry).await;
+    world.emulator.fault(FaultRule { endpoint: None, ..outage() });
+    assert_eq!(world.commit(rotation.id).await.state, RotationState::Committing);
+    let only_password = Fields { username: false, password: true, one_time_code: false };
+    let request = || ResolveRequest::new(entry.id).fields(only_password);
+    world.emulator.reset_calls();
+    let resolved = world.broker.resolve(&world.access, request().rejected(&old)).await.unwrap();
+    assert_eq!(text(resolved.password.as_ref()), Some(password.expose_secret()));
+    assert_eq!((resolved.rotation, resolved.username.is_some()), (Some(rotation.id), false));
+    // The old one was rejected, and this is another.
+    assert!(resolved.revision != old && !resolved.rejected_is_current);
+    let again = world.broker.resolve(&world.access, request().rejected(&resolved.revision)).await.unwrap();
+    assert!(again.revision == resolved.revision && again.rejected_is_current);
+    assert_eq!(world.emulator.calls().total, 0);
+
+    world.emulator.clear_faults();
+    world.clock.advance(Duration::from_secs(60));
+    let whole = ResolveRequest::new(entry.id).rejected(&resolved.revision);
+    let whole = world.broker.resolve(&world.access, whole).await.unwrap();
+    assert_eq!(text(whole.password.as_ref()), Some(password.expose_secret()));
+    assert!(whole.revision == resolved.revision && whole.rejected_is_current);
+    assert_eq!(whole.code_revision.as_deref(), Some(&*old), "the code is the item's");
+}
+
+#[tokio::test]
 async fn an_outage_is_waited_out_with_growing_pauses() {
     let (world, _, entry) = world().await;
     let (rotation, password) = world.begin(&entry).await;

@@ -275,9 +275,7 @@ pub(super) fn queried(query: &str) -> Result<Option<EntrySelector>, ApiError> {
     match (user, domain) {
         (None, None) => Ok(None),
         (Some(permissioned_user_id), Some(domain)) => Ok(Some(EntrySelector::Pair { permissioned_user_id, domain })),
-        _ => Err(ApiError::invalid(
-            "permissioned_user_id and domain must be provided together",
-        )),
+        _ => Err(ApiError::invalid("permissioned_user_id and domain must be provided together")),
     }
 }
 

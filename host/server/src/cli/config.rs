@@ -141,6 +141,7 @@ fn checks(config: &HostConfig, settings: &Settings) -> Vec<Check> {
     let mut checks = vec![
         Check::new("data folder", data_folder(&config.data_dir)),
         Check::new("database", database(&config.database())),
+        Check::new("audit log", audit_folder(config, settings)),
         Check::new("master key", master_key(config)),
         Check::new("providers", providers(&config.provider_folder(), config.providers.is_some())),
     ];
@@ -164,7 +165,13 @@ fn checks(config: &HostConfig, settings: &Settings) -> Vec<Check> {
 
 fn data_folder(folder: &Path) -> (Finding, String) {
     let shown = folder.display();
-    match std::fs::metadata(folder) {
+    let found = std::fs::metadata(folder);
+    if found.as_ref().is_ok_and(std::fs::Metadata::is_dir)
+        && let Some(why) = not_writable(folder)
+    {
+        return (Finding::Wrong, why);
+    }
+    match found {
         Ok(found) if !found.is_dir() => (Finding::Wrong, format!("{shown} is no folder")),
         Ok(found) if others_may_enter(&found) => {
             (Finding::Note, format!("{shown} can be entered by others; `chmod 700` closes it to them"))
@@ -175,6 +182,22 @@ fn data_folder(folder: &Path) -> (Finding, String) {
         }
         Err(error) => (Finding::Wrong, format!("{shown}: {error}")),
     }
+}
+
+fn audit_folder(config: &HostConfig, settings: &Settings) -> (Finding, String) {
+    let named = settings.get("audit_dir").and_then(|setting| setting.values.first()).map(PathBuf::from);
+    let folder = named.unwrap_or_else(|| config.data_dir.join("audit"));
+    match not_writable(&folder) {
+        None => (Finding::Good, folder.display().to_string()),
+        Some(why) => (Finding::Wrong, format!("{why}. Nothing is released that cannot be recorded there")),
+    }
+}
+
+/// Why no file can be made in a folder, or in the one that it will be made in; tried out with a file that has no name.
+fn not_writable(folder: &Path) -> Option<String> {
+    let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    let error = tempfile::tempfile_in(there).err()?;
+    Some(format!("files cannot be made in {}: {error}", there.display()))
 }
 
 fn others_may_enter(folder: &std::fs::Metadata) -> bool {

@@ -122,6 +122,10 @@ fn looking_changes_nothing_and_finds_what_is_wrong() {
     assert_eq!(finding(&ran.json(), "master key"), "wrong");
     assert_eq!(finding(&ran.json(), "providers"), "good");
 
+    // A folder cannot be made in a file.
+    let ran = folder.run(&["config", "check", "--json", "--audit-dir", key.join("audit").to_str().unwrap()]).failed(1);
+    assert_eq!(finding(&ran.json(), "audit log"), "wrong");
+
     let mut command = folder.keyway(&["config", "check", "--providers", "missing"]);
     let ran = Ran::from(command.env("KEYWAY_LISTEN", "nonsense").output().unwrap()).failed(1);
     assert!(ran.stdout.contains("WRONG  providers") && ran.stdout.contains("WRONG  serve"), "{ran:#?}");

@@ -24,10 +24,17 @@ use crate::keys::{KeyError, parse_hex};
 const NONCE: usize = 12;
 const TAG: usize = 16;
 
-/// A value was not encrypted under the workspace's client encryption key, or does not contain a string in JSON.
+/// Why a value of a client cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("not encrypted under this workspace's key")]
-pub struct NotEncrypted;
+#[non_exhaustive]
+pub enum ClientValueError {
+    /// It is not a ciphertext under this key.
+    #[error("the value is not encrypted with this key")]
+    NotEncrypted,
+    /// It opens, and what is in it is something other than a text, as `42`.
+    #[error("the encrypted value is neither a string nor null")]
+    NotText,
+}
 
 /// A workspace's client encryption key.
 pub struct ClientKey(KeyBytes);
@@ -81,26 +88,29 @@ impl ClientKey {
     /// not set, is `None`.
     ///
     /// # Errors
-    /// [`NotEncrypted`].
-    pub fn decrypt(&self, hex: &str) -> Result<Option<SecretString>, NotEncrypted> {
+    /// [`ClientValueError`].
+    pub fn decrypt(&self, hex: &str) -> Result<Option<SecretString>, ClientValueError> {
         let json = self.decrypt_json(hex)?;
-        let value: Option<String> = serde_json::from_slice(&json).map_err(|_| NotEncrypted)?;
-        Ok(value.map(SecretString::from))
+        match serde_json::from_slice::<Option<String>>(&json) {
+            Ok(value) => Ok(value.map(SecretString::from)),
+            Err(error) if error.is_data() => Err(ClientValueError::NotText),
+            Err(_) => Err(ClientValueError::NotEncrypted),
+        }
     }
 
     /// What a client encrypted under this key, encrypted under another one.
-    pub(crate) fn reencrypt(&self, hex: &str, other: &Self) -> Result<String, NotEncrypted> {
-        other.encrypt_json(self.decrypt_json(hex)?).map_err(|_| NotEncrypted)
+    pub(crate) fn reencrypt(&self, hex: &str, other: &Self) -> Result<String, ClientValueError> {
+        other.encrypt_json(self.decrypt_json(hex)?).map_err(|_| ClientValueError::NotEncrypted)
     }
 
-    fn decrypt_json(&self, hex: &str) -> Result<Zeroizing<Vec<u8>>, NotEncrypted> {
-        let bytes = HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).map_err(|_| NotEncrypted)?;
-        let (nonce, rest) = bytes.split_first_chunk::<NONCE>().ok_or(NotEncrypted)?;
-        let (ciphertext, tag) = rest.split_last_chunk::<TAG>().ok_or(NotEncrypted)?;
+    fn decrypt_json(&self, hex: &str) -> Result<Zeroizing<Vec<u8>>, ClientValueError> {
+        let bytes = HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).map_err(|_| ClientValueError::NotEncrypted)?;
+        let (nonce, rest) = bytes.split_first_chunk::<NONCE>().ok_or(ClientValueError::NotEncrypted)?;
+        let (ciphertext, tag) = rest.split_last_chunk::<TAG>().ok_or(ClientValueError::NotEncrypted)?;
         let mut json = Zeroizing::new(ciphertext.to_vec());
         self.cipher()
             .decrypt_inout_detached(&Nonce::from(*nonce), b"", InOutBuf::from(json.as_mut_slice()), &Tag::from(*tag))
-            .map_err(|_| NotEncrypted)?;
+            .map_err(|_| ClientValueError::NotEncrypted)?;
         Ok(json)
     }
 
@@ -117,7 +127,7 @@ mod tests {
         ClientKey::new(KeyBytes::new([0x42; 32]))
     }
 
-    fn decrypt(hex: &str) -> Result<Option<String>, NotEncrypted> {
+    fn decrypt(hex: &str) -> Result<Option<String>, ClientValueError> {
         Ok(key().decrypt(hex)?.map(|value| value.expose_secret().to_owned()))
     }
 
@@ -159,10 +169,13 @@ mod tests {
         altered[30] = if altered[30] == b'0' { b'1' } else { b'0' };
         let altered = String::from_utf8(altered).unwrap();
         for bad in ["", "s3cret", "zz", &good[2..], &good[..55], &good[..good.len() - 1], &other_key, &altered] {
-            assert_eq!(decrypt(bad), Err(NotEncrypted), "{bad}");
+            assert_eq!(decrypt(bad), Err(ClientValueError::NotEncrypted), "{bad}");
         }
-        for plaintext in [&b""[..], b"s3cret", b"{}", b"1", b"[\"a\"]"] {
-            assert_eq!(decrypt(&encrypt_raw(plaintext)), Err(NotEncrypted));
+        for plaintext in [&b""[..], b"s3cret"] {
+            assert_eq!(decrypt(&encrypt_raw(plaintext)), Err(ClientValueError::NotEncrypted));
+        }
+        for json in [&b"{}"[..], b"1", b"true", b"[\"a\"]"] {
+            assert_eq!(decrypt(&encrypt_raw(json)), Err(ClientValueError::NotText));
         }
     }
 }

@@ -13,6 +13,7 @@ use thiserror::Error;
 use crate::api_key::Scope;
 use crate::audit::AuditError;
 use crate::budget::NotCalled;
+use crate::client_key::ClientValueError;
 use crate::connection::DependentEntries;
 use crate::entry::TfaMethod;
 use crate::envelope::EnvelopeError;
@@ -125,6 +126,14 @@ impl BrokerError {
                 | Self::Sandbox(SandboxError::Host(_))
                 | Self::NotVerified { source: CallError::Sandbox(SandboxError::Host(_)) }
         )
+    }
+
+    /// What a field's value of a client is refused with.
+    pub(crate) fn of_client_value(field: &'static str, error: ClientValueError) -> Self {
+        match error {
+            ClientValueError::NotEncrypted => Self::NotEncrypted { field },
+            ClientValueError::NotText => InvalidInput::EncryptedNotText { field }.into(),
+        }
     }
 
     /// The provider's answer, if that is what went wrong.
@@ -264,6 +273,12 @@ pub enum InvalidInput {
     /// A binding is half there.
     #[error("secret_provider_id and secret_ref must be provided together")]
     IncompleteBinding,
+    /// A credential whose ciphertext holds no text.
+    #[error("{field} must be an encrypted string or null; its ciphertext opens, but something else is in it")]
+    EncryptedNotText {
+        /// Which.
+        field: &'static str,
+    },
     /// Not a number of seconds.
     #[error("{field} must be a non-negative integer, of at most {} seconds", u32::MAX)]
     CacheDuration {

@@ -147,7 +147,7 @@ pub use budget::{
 };
 pub use cache::{CacheOptions, OneTimeCode, Source};
 pub use cache_ttl::CacheTtl;
-pub use client_key::{ClientKey, NotEncrypted};
+pub use client_key::{ClientKey, ClientValueError};
 pub use clock::{Clock, ManualClock, Moment, SystemClock};
 pub use connection::{
     Connection, ConnectionChanges, DependentEntries, DependentEntry, LIST_LIMITS, ListLimits, NewConnection,

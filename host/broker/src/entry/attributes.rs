@@ -240,7 +240,7 @@ impl Attributes {
         let setting = self.get(PROXY_SETTING).and_then(read::<ProxySetting>);
         let setting = setting.ok_or(InvalidInput::ProxyValueWithoutSetting)?;
         if setting == ProxySetting::Custom {
-            let opened = key.decrypt(&value).map_err(|_| BrokerError::NotEncrypted { field: PROXY_VALUE })?;
+            let opened = key.decrypt(&value).map_err(|error| BrokerError::of_client_value(PROXY_VALUE, error))?;
             if opened.is_none() {
                 self.0.remove(PROXY_VALUE);
             }

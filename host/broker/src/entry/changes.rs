@@ -277,14 +277,14 @@ fn checked_ciphertext(
 ) -> Result<Change<String>, BrokerError> {
     let Change::Set(ciphertext) = ciphertext else { return Ok(ciphertext) };
     bounded(field, &ciphertext, CIPHERTEXT_LIMIT)?;
-    let value = key.decrypt(&ciphertext).map_err(|_| BrokerError::NotEncrypted { field })?;
+    let value = key.decrypt(&ciphertext).map_err(|error| BrokerError::of_client_value(field, error))?;
     Ok(value.map_or(Change::Clear, |_| Change::Set(ciphertext)))
 }
 
 /// An authenticator whose secret makes no codes would only be noticed in the middle of a login.
 fn check_authenticator(tfa_secret: Option<&str>, key: &ClientKey) -> Result<(), BrokerError> {
     let secret = tfa_secret.ok_or(InvalidInput::AuthenticatorWithoutSecret)?;
-    let secret = key.decrypt(secret).map_err(|_| BrokerError::NotEncrypted { field: "tfa_secret" })?;
+    let secret = key.decrypt(secret).map_err(|error| BrokerError::of_client_value("tfa_secret", error))?;
     let secret = secret.ok_or(InvalidInput::AuthenticatorWithoutSecret)?;
     Totp::parse(secret.expose_secret()).map_err(|_| InvalidInput::TfaSecret)?;
     Ok(())

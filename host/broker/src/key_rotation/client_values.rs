@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use zeroize::Zeroizing;
 
-use crate::client_key::{ClientKey, NotEncrypted};
+use crate::client_key::ClientKey;
 use crate::codec::{self, CodecError, Decoder};
 use crate::entry::{PROXY_SETTING, PROXY_VALUE};
 use crate::storage::SealedColumn;
@@ -56,7 +56,7 @@ fn text(json: &str) -> Result<String, CodecError> {
 }
 
 fn reencrypted(ciphertext: &str, old: &ClientKey, new: &ClientKey) -> Result<String, CodecError> {
-    old.reencrypt(ciphertext, new).map_err(|NotEncrypted| CodecError)
+    old.reencrypt(ciphertext, new).map_err(|_| CodecError)
 }
 
 fn texts(plaintext: &[u8]) -> Result<Vec<Option<&str>>, CodecError> {

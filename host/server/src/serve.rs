@@ -199,26 +199,34 @@ fn connection(stream: TcpStream, router: Router) -> Connection {
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
 }
 
-/// Completes when the process is asked to end: Ctrl-C, or SIGTERM from a supervisor.
-pub async fn asked_to_end() {
-    let interrupt = async {
+/// Completes when the process is asked to end: Ctrl-C, or SIGTERM from a supervisor. It counts from the call, not from when it is first waited
+/// for: whoever calls it before saying that the server listens can be ended properly from then on.
+///
+/// # Panics
+/// Outside of a Tokio runtime.
+pub fn asked_to_end() -> impl Future<Output = ()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let asked = [SignalKind::interrupt(), SignalKind::terminate()].map(|kind| {
+            let listening = signal(kind);
+            Box::pin(async move {
+                match listening {
+                    Ok(mut signal) => {
+                        signal.recv().await;
+                    }
+                    Err(_) => std::future::pending().await,
+                }
+            })
+        });
+        async move {
+            futures::future::select_all(asked).await;
+        }
+    }
+    #[cfg(not(unix))]
+    async {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
-    };
-    #[cfg(unix)]
-    let terminate = async {
-        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            Err(_) => std::future::pending().await,
-        }
-    };
-    #[cfg(not(unix))]
-    let terminate = std::future::pending::<()>();
-    tokio::select! {
-        () = interrupt => {}
-        () = terminate => {}
     }
 }

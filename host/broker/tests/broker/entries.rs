@@ -56,7 +56,7 @@ async fn the_rules_for_bound_entries_are_enforced_in_the_clients_words() {
         ),
         (
             NewEntry { secret_cache_ttl_seconds: Some(-1), ..bound() },
-            "secret_cache_ttl_seconds must be a non-negative integer",
+            "secret_cache_ttl_seconds must be a non-negative integer, of at most 4294967295 seconds",
         ),
         (
             NewEntry { secret_cache_ttl_seconds: Some(300), ..entry("acme") },

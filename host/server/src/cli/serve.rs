@@ -17,6 +17,8 @@ pub(super) async fn run(app: &App, options: &ServeOptions) -> Result<(), CliErro
     allow_open_files();
     let host = app.open_to_serve().await?;
     let server = Server::bind_with(&options.listen, options.metrics_listen.as_deref(), host.broker().clone()).await?;
+    // Before anybody is told that it listens, and may ask it to end.
+    let end = asked_to_end();
     if app.output.json {
         let _ =
             app.output.json_line(&serde_json::json!({ "listening": server.url(), "metrics": server.metrics_url() }));
@@ -27,7 +29,7 @@ pub(super) async fn run(app: &App, options: &ServeOptions) -> Result<(), CliErro
     }
     report(&host, &server);
     finish_key_rotations(&host);
-    server.run(asked_to_end()).await;
+    server.run(end).await;
     host.close().await;
     Ok(())
 }

@@ -138,7 +138,7 @@ async fn the_demo_keeps_serving_and_its_curl_lines_work() {
     let key = data["api"]["api_key"].as_str().unwrap();
     let lines: Vec<_> =
         data["api"]["curl"].as_array().unwrap().iter().map(|line| line["command"].as_str().unwrap()).collect();
-    assert_eq!(lines.len(), 4);
+    assert_eq!(lines.len(), 5);
     for line in lines {
         let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
         let answer = match line.split_once(" -d '") {

@@ -63,6 +63,15 @@ async fn it_says_where_it_listens_once_it_is_ready_and_ends_when_asked() {
     }
 }
 
+#[test]
+fn it_can_be_ended_properly_as_soon_as_it_says_that_it_listens() {
+    let folder = Folder::with(&["fixtures/echo"]);
+    for signal in [Signal::TERM, Signal::INT].repeat(5) {
+        let (code, said) = Process::start(&folder, &[]).end(signal);
+        assert_eq!(code, 0, "{said}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_under_way_is_answered_before_the_server_ends() {
     let folder = Folder::with(&["fixtures/echo"]);

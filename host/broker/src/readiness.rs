@@ -1,7 +1,7 @@
 //! Whether the broker can do its work now: for a load balancer that wants to know whom to send requests to.
 //!
-//! **Invariant:** ready means tried a moment ago: the database has answered a query, the audit log has shown that it can
-//! append, and every component of the provider folder is loaded, perhaps in the state before its last one.
+//! **Invariant:** ready means tried a moment ago: the database has answered a query, its master key is one that the host
+//! has or finds, the audit log has shown that it can append, and every component of the provider folder is loaded, perhaps in the state before its last one.
 //!
 //! Whoever asks often, or may not ask at all, costs little: what was found counts for [`FRESH`], and there is one look at a time.
 
@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use crate::broker::Broker;
+use crate::error::BrokerError;
 
 /// For how long what was found counts.
 const FRESH: Duration = Duration::from_secs(1);
@@ -26,6 +27,9 @@ pub enum NotReady {
     /// The database.
     #[error("the database does not answer")]
     Database,
+    /// The database's master key, which is another one than the host has.
+    #[error("the master key was replaced, and the new one is not where this host was told to find it")]
+    MasterKey,
     /// The audit log.
     #[error("the audit log cannot be written")]
     Audit,
@@ -61,27 +65,27 @@ impl Broker {
 
     async fn look(&self, before: &[NotReady]) -> Vec<NotReady> {
         let database = async {
-            match timeout(PATIENCE, self.storage().master_keys()).await {
+            let key = self.keyring().master_keys().current(self.storage(), self.timestamp());
+            match timeout(PATIENCE, key).await {
                 Ok(Ok(_)) => Ok(()),
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+                Ok(Err(error @ BrokerError::Key(_))) => Err((NotReady::MasterKey, error.to_string())),
+                Ok(Err(error)) => Err((NotReady::Database, error.to_string())),
+                Err(_) => Err((NotReady::Database, format!("no answer within {} s", PATIENCE.as_secs()))),
             }
         };
         let audit = async {
             match timeout(PATIENCE, self.recorder().check()).await {
-                Ok(checked) => checked.map_err(|error| error.to_string()),
-                Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+                Ok(checked) => checked.map_err(|error| (NotReady::Audit, error.to_string())),
+                Err(_) => Err((NotReady::Audit, format!("no answer within {} s", PATIENCE.as_secs()))),
             }
         };
         let (database, audit) = tokio::join!(database, audit);
         let mut found = Vec::new();
-        for (what, checked) in [(NotReady::Database, database), (NotReady::Audit, audit)] {
-            if let Err(cause) = checked {
-                if !before.contains(&what) {
-                    tracing::error!(cause, "not ready: {what}");
-                }
-                found.push(what);
+        for (what, cause) in [database, audit].into_iter().filter_map(Result::err) {
+            if !before.contains(&what) {
+                tracing::error!(cause, "not ready: {what}");
             }
+            found.push(what);
         }
         // Why they are not was said when they were refused.
         found.extend(self.providers().unloaded_files().into_iter().map(|file| NotReady::Provider { file }));

@@ -4,12 +4,13 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use keyway::keyway_runtime::Runtime;
 use keyway::storage::SealedColumn;
 use keyway::{
     Access, AttributeChanges, Audit, Broker, BrokerError, Change, ClientKey, CredentialSource, EntryChanges, EntryId,
-    HostKey, KeyError, MasterKey, MasterKeys, NewEntry, ResolveRequest, RotationState, Scope, SqliteStorage,
+    HostKey, KeyError, MasterKey, MasterKeys, NewEntry, NotReady, ResolveRequest, RotationState, Scope, SqliteStorage,
     VaultEntry, WorkspaceId,
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -187,10 +188,14 @@ async fn a_server_with_the_old_master_key_goes_on_and_finds_the_new_one_where_it
     assert!(matches!(refused, BrokerError::Key(KeyError::ReplacedMasterKey { .. })), "{refused}");
     let refused = server.create_workspace("New", Scope::Api).await.unwrap_err();
     assert!(matches!(refused, BrokerError::Key(KeyError::ReplacedMasterKey { .. })), "{refused}");
+    assert_eq!(server.not_ready().await, [NotReady::MasterKey]);
 
     there.store(true, Ordering::SeqCst);
     server.encryption_key(&unused).await.unwrap();
     server.create_workspace("New", Scope::Api).await.unwrap();
+    // What was found before counts for a second.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(server.not_ready().await, []);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use keyway_runtime::{Item, ItemPage, Provider, Settings, Verified};
 use secrecy::{ExposeSecret, SecretString};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::settings::{HINTED_FROM, SealedPart, hints};
 use super::{Connection, ConnectionChanges, NewConnection};
@@ -107,7 +107,8 @@ impl Broker {
     /// Changes a connection. New settings are checked with the provider first, and if it refuses them, nothing changes
     /// at all. Needs [`Scope::Admin`](crate::Scope::Admin).
     ///
-    /// New settings, or a cache duration of "off", drop what was cached.
+    /// New settings, or a cache duration of "off", drop what was cached. New settings also take up again the rotations whose
+    /// password could not be written with the old ones.
     ///
     /// # Errors
     /// As [`connect`](Self::connect); [`BrokerError::NotFound`]; [`BrokerError::Changed`] when somebody else changed it
@@ -137,7 +138,8 @@ impl Broker {
         if let Some(ttl) = changes.cache_ttl {
             record.cache_ttl_seconds = ttl.seconds();
         }
-        let clear = changes.settings.is_some() || changes.cache_ttl.is_some_and(CacheTtl::is_off);
+        let has_new_settings = changes.settings.is_some();
+        let clear = has_new_settings || changes.cache_ttl.is_some_and(CacheTtl::is_off);
         let (part, connection) = match changes.settings {
             None => (self.open_settings(&record).await?, self.opened().get(&(id, record.version))),
             Some(settings) => {
@@ -166,6 +168,10 @@ impl Broker {
         }
         if clear {
             self.cache().drop_connection(id);
+        }
+        if has_new_settings && let Err(error) = self.write_back_with_new_settings(access.workspace(), id).await {
+            // The connection was changed all the same, and each of them can be retried by hand.
+            warn!(connection = %id, %error, "passwords that could not be written back are not tried again with the new settings");
         }
         record.try_into()
     }

@@ -9,11 +9,12 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::warn;
 
-use super::Rotation;
 use super::write_back::{LONGEST_WAIT, to_its_end};
+use super::{ROTATIONS_PER_PAGE, Rotation, RotationFilter, RotationState};
 use crate::audit::{Operation, Trail};
 use crate::broker::{Broker, WeakBroker};
 use crate::error::{BrokerError, Thing};
+use crate::id::{ConnectionId, WorkspaceId};
 use crate::storage::RotationRecord;
 
 /// How often to look. One read of an index that is empty nearly always.
@@ -80,6 +81,34 @@ impl Broker {
             made += ended(running.join_next().await);
         }
         Ok(made)
+    }
+
+    /// Takes up again what could not be written with the settings that a connection had until now: the next look of the
+    /// background finds it due.
+    pub(crate) async fn write_back_with_new_settings(
+        &self,
+        workspace: WorkspaceId,
+        connection: ConnectionId,
+    ) -> Result<(), BrokerError> {
+        let failed = RotationFilter { states: vec![RotationState::WriteBackFailed], entry: None };
+        let mut after = None;
+        loop {
+            let page = self.storage().rotations(workspace, &failed, after, ROTATIONS_PER_PAGE).await?;
+            for record in page.iter().filter(|record| record.connection_id == Some(connection)) {
+                let contents = self.open_rotation(record).await?;
+                let now = self.timestamp();
+                let due = |record: &mut RotationRecord| {
+                    record.state = RotationState::Committing;
+                    record.next_attempt_at = Some(now);
+                };
+                // When somebody else was first, they are at it.
+                self.advance_rotation(record, &contents, due).await?;
+            }
+            after = page.last().map(|record| record.id);
+            if page.len() < ROTATIONS_PER_PAGE as usize {
+                return Ok(());
+            }
+        }
     }
 
     async fn write_back(&self, record: &RotationRecord) -> Result<Rotation, BrokerError> {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use keyway::keyway_runtime::Fields;
 use keyway::{
-    BeginRotation, BrokerError, BudgetOptions, NewEntry, RateLimits, ResolveRequest, Rotation, RotationFilter,
-    RotationState,
+    BeginRotation, BrokerError, BudgetOptions, ConnectionChanges, NewEntry, RateLimits, ResolveRequest, Rotation,
+    RotationFilter, RotationState,
 };
 use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, ItemChange, ItemState, RetryAfterForm, VaultAccess};
 use secrecy::ExposeSecret;
@@ -164,6 +164,27 @@ async fn what_cannot_be_written_waits_for_a_person_with_its_password_kept() {
     assert_eq!(world.item_password(ITEM), password.expose_secret());
     let error = world.broker.reveal_rotation(&world.access, rotation.id).await.unwrap_err();
     assert!(matches!(error, BrokerError::RotationState { state: RotationState::Done, .. }), "erased: {error}");
+}
+
+#[tokio::test]
+async fn a_new_token_takes_up_what_could_not_be_written_with_the_old_one() {
+    let (world, connection, entry) = world().await;
+    let (rotation, password) = world.begin(&entry).await;
+    world.emulator.set_access("automation", VAULT, Some(VaultAccess::ReadOnly)).unwrap();
+    assert_eq!(world.commit(rotation.id).await.state, RotationState::WriteBackFailed);
+
+    // The name has nothing to do with it.
+    let renamed = ConnectionChanges { name: Some("Renamed".into()), ..ConnectionChanges::default() };
+    world.broker.update_connection(&world.access, connection.id, renamed).await.unwrap();
+    assert_eq!(world.broker.write_back_due().await.unwrap(), 0);
+
+    world.emulator.set_access("automation", VAULT, Some(VaultAccess::ReadWrite)).unwrap();
+    let settings = Some(world.new_connection("automation").settings);
+    let replaced = ConnectionChanges { settings, ..ConnectionChanges::default() };
+    world.broker.update_connection(&world.access, connection.id, replaced).await.unwrap();
+    assert_eq!(world.broker.write_back_due().await.unwrap(), 1);
+    assert_eq!(world.broker.rotation(&world.access, rotation.id).await.unwrap().state, RotationState::Done);
+    assert_eq!(world.item_password(ITEM), password.expose_secret());
 }
 
 #[tokio::test]

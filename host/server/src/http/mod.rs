@@ -19,6 +19,7 @@ mod schema;
 mod secret_providers;
 mod vault;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -56,14 +57,24 @@ impl Ending {
     }
 }
 
-/// What all handlers share.
+/// What all handlers share; the router clones it several times for each request.
 #[derive(Clone)]
-struct Api {
+struct Api(Arc<Shared>);
+
+struct Shared {
     broker: Broker,
     metrics: Arc<Metrics>,
     ending: Ending,
     /// The description of the API.
     document: Bytes,
+}
+
+impl Deref for Api {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
 }
 
 /// The routers of a server.
@@ -92,7 +103,8 @@ pub(crate) fn routers(broker: Broker, metrics: bool) -> Routers {
     let document = serde_json::to_vec(&openapi::complete(document)).unwrap_or_default().into();
     let mut registry = Registry::default();
     broker.register_metrics(&mut registry);
-    let api = Api { metrics: Arc::new(Metrics::new(registry)), broker, ending: ending.clone(), document };
+    let metrics = Arc::new(Metrics::new(registry));
+    let api = Api(Arc::new(Shared { metrics, broker, ending: ending.clone(), document }));
     Routers { api: finished(clients, &api), operations: finished(with_metrics().into(), &api), ending }
 }
 

@@ -29,7 +29,7 @@ use crate::storage::{ApiKeyRecord, ConnectionRecord, EntrySelector, Storage};
 
 /// How many records of each kind are kept in memory; a few hundred bytes each. Enough for a workspace of 100,000 entries,
 /// so that what is resolved there is no slower than in a small one.
-const RECORDS: u64 = 110_000;
+const RECORDS: usize = 110_000;
 
 /// How many connections are kept open, and for how long one that is not used. An open one holds its settings and a
 /// login session.

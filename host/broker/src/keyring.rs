@@ -18,11 +18,11 @@
 //!    writes such values checks and seals with one and the same [`WorkspaceKeys`].
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use moka::sync::Cache;
+use quick_cache::sync::Cache;
 use zeroize::Zeroizing;
 
 use crate::client_key::ClientKey;
@@ -41,7 +41,7 @@ use crate::storage::{Constraint, SealedColumn, Storage, StorageError, WorkspaceK
 const BLOCK: u64 = 256;
 
 /// How many workspaces' keys are kept unwrapped; each takes about 2 KiB.
-const CAPACITY: u64 = 10_000;
+const CAPACITY: usize = 10_000;
 
 /// For how long a deleted key is kept in memory: longer than any request holds a row that it has read.
 pub(crate) const RETIRED_FOR: Duration = Duration::from_secs(120);
@@ -52,6 +52,8 @@ pub(crate) struct Keyring {
     master_keys: MasterKeys,
     host_key: HostKey,
     keys: Cache<WorkspaceId, Arc<WorkspaceKeys>>,
+    /// Held while keys that were loaded are put among those that are there.
+    merging: Mutex<()>,
     /// The terms that the database has.
     terms: RecordCache<WorkspaceId, Arc<[u32]>>,
 }
@@ -65,8 +67,9 @@ impl Keyring {
         now: Timestamp,
     ) -> Result<Self, BrokerError> {
         let host_key = HostKey::open_at(&*storage, &master_keys, now).await?;
-        let keys = Cache::builder().max_capacity(CAPACITY).build();
-        Ok(Self { storage, master_keys, host_key, keys, terms: RecordCache::new(CAPACITY, changes) })
+        let keys = Cache::new(CAPACITY);
+        let terms = RecordCache::new(CAPACITY, changes);
+        Ok(Self { storage, master_keys, host_key, keys, merging: Mutex::default(), terms })
     }
 
     /// The key from which keys for purposes beyond single workspaces are derived.
@@ -209,12 +212,16 @@ impl Keyring {
         }
         let loaded = WorkspaceKeys::of(workspace, terms).ok_or(BrokerError::NotFound(Thing::Workspace))?;
         let now = Instant::now();
-        let entry = self.keys.entry(workspace).and_upsert_with(|present| match present.map(moka::Entry::into_value) {
+        let _merging = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = match self.keys.get(&workspace) {
             // Somebody else was first, or further.
-            Some(present) if present.in_database == loaded.in_database || present.is_after(&loaded) => present,
+            Some(present) if present.in_database == loaded.in_database || present.is_after(&loaded) => {
+                return Ok(present);
+            }
             present => Arc::new(loaded.following(present.as_deref(), now)),
-        });
-        Ok(entry.into_value())
+        };
+        self.keys.insert(workspace, Arc::clone(&keys));
+        Ok(keys)
     }
 }
 

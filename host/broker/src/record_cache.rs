@@ -13,9 +13,10 @@
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use moka::sync::Cache;
+use coarsetime::Instant;
+use quick_cache::sync::Cache;
 
 use crate::storage::{Storage, StorageError};
 
@@ -27,8 +28,9 @@ pub(crate) const MAX_AGE: Duration = Duration::from_secs(1);
 /// Whether anything has changed in the database: shared by all caches of its records.
 pub(crate) struct Changes {
     storage: Arc<dyn Storage>,
+    /// On a clock that goes by some milliseconds and is read several times for each request.
     since: Instant,
-    /// When the count was read last, in microseconds after `since`; 0 is never.
+    /// When the count was read last, in milliseconds after `since`; 0 is never.
     read_at: AtomicU64,
     count: AtomicU64,
     /// One reads, the others wait for it.
@@ -39,7 +41,7 @@ impl Changes {
     pub(crate) fn new(storage: Arc<dyn Storage>) -> Arc<Self> {
         Arc::new(Self {
             storage,
-            since: Instant::now(),
+            since: Instant::now_without_cache_update(),
             read_at: AtomicU64::new(0),
             count: AtomicU64::new(0),
             reading: tokio::sync::Mutex::new(()),
@@ -65,18 +67,19 @@ impl Changes {
 
     fn known(&self) -> Option<u64> {
         let read_at = self.read_at.load(Ordering::Acquire);
-        let is_fresh = read_at > 0 && u128::from(self.now().saturating_sub(read_at)) < MAX_AGE.as_micros();
+        let is_fresh = read_at > 0 && u128::from(self.now().saturating_sub(read_at)) < MAX_AGE.as_millis();
         is_fresh.then(|| self.count.load(Ordering::Relaxed))
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX).max(1)
+        Instant::now_without_cache_update().duration_since(self.since).as_millis().max(1)
     }
 }
 
 /// A bounded cache of records.
 pub(crate) struct RecordCache<K, V> {
-    /// Each with the count of changes that it was loaded under.
+    /// Each with the count of changes that it was loaded under. A cache that reads no clock and keeps no order of its gets:
+    /// every request asks for five records or so.
     records: Cache<K, (u64, V)>,
     changes: Arc<Changes>,
     /// How many times something was forgotten.
@@ -89,12 +92,8 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// A cache of at most `capacity` records.
-    pub(crate) fn new(capacity: u64, changes: &Arc<Changes>) -> Self {
-        Self {
-            records: Cache::builder().max_capacity(capacity).build(),
-            changes: changes.clone(),
-            forgotten: Mutex::new(0),
-        }
+    pub(crate) fn new(capacity: usize, changes: &Arc<Changes>) -> Self {
+        Self { records: Cache::new(capacity), changes: changes.clone(), forgotten: Mutex::new(0) }
     }
 
     /// The record of `key`, loaded if necessary. What does not exist is not remembered.
@@ -130,7 +129,7 @@ where
     pub(crate) fn forget(&self, key: &K) {
         let mut forgotten = self.lock();
         *forgotten += 1;
-        self.records.invalidate(key);
+        self.records.remove(key);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, u64> {

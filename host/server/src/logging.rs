@@ -8,7 +8,7 @@ use std::io::IsTerminal;
 
 use clap::ValueEnum;
 use tracing::{Level, Metadata};
-use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -21,12 +21,8 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Starts logging. `filter` is a level, or levels by module, as in `warn,keyway_server=debug`.
-///
-/// # Errors
-/// What is wrong with the filter.
-pub(crate) fn start(filter: &str, format: LogFormat) -> Result<(), String> {
-    let filter = EnvFilter::builder().parse(filter).map_err(|error| error.to_string())?;
+/// Starts logging.
+pub(crate) fn start(filter: Targets, format: LogFormat) {
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match format {
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
@@ -37,7 +33,25 @@ pub(crate) fn start(filter: &str, format: LogFormat) -> Result<(), String> {
     };
     let _ = tracing_subscriber::registry().with(lines.with_filter(filter_fn(may_speak)).with_filter(filter)).try_init();
     std::panic::set_hook(Box::new(report_panic));
-    Ok(())
+}
+
+/// A level, or levels by module, as in `warn,keyway_server=debug`: known once and for all for each line of the program's text: a filter that also looks at what spans
+/// hold is asked several times for each request.
+///
+/// # Errors
+/// What is wrong with the filter. A name alone, which the library takes for a module at its lowest level, is rather a level
+/// with a typing error.
+pub(crate) fn levels(filter: &str) -> Result<Targets, String> {
+    for part in filter.split(',') {
+        let level = part.split_once('=').map_or(part, |(_, level)| level).trim();
+        // The library takes no level at all for `error`.
+        if level.is_empty() || level.parse::<LevelFilter>().is_err() {
+            return Err(format!(
+                "{part:?} is not a level (off, error, warn, info, debug, trace), nor a module with one, as in keyway=debug"
+            ));
+        }
+    }
+    filter.split(',').map(str::trim).collect::<Vec<_>>().join(",").parse::<Targets>().map_err(|error| error.to_string())
 }
 
 fn may_speak(line: &Metadata<'_>) -> bool {
@@ -49,4 +63,21 @@ fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
     // A message that was put together at run time may contain anything.
     let message = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("message withheld");
     tracing::error!(place, message, "panic");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_a_level_or_levels_by_module() {
+        for good in ["off", "info", "WARN", "warn,keyway_server=debug", "warn, keyway::audit=trace"] {
+            assert!(levels(good).is_ok(), "{good}");
+        }
+        let filter = levels("warn, keyway=debug").unwrap();
+        assert!(filter.would_enable("keyway::audit", &Level::DEBUG) && !filter.would_enable("hyper", &Level::INFO));
+        for bad in ["", "debgu", "keyway", "keyway=", "keyway=loud", "info,", "info;warn"] {
+            assert!(levels(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -5,8 +5,10 @@ use std::sync::{Mutex, Once};
 
 use keyway::{BrokerError, ResolveRequest};
 use secrecy::ExposeSecret;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::support::{FIXTURE_TOKEN, World, fixture, text};
 
@@ -38,10 +40,11 @@ pub(crate) fn start() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // The compiler's own log would be megabytes, and it knows no secret.
-        let filter = EnvFilter::new(
-            "debug,keyway=trace,keyway_runtime=trace,hyper=trace,cranelift_codegen=off,wasmtime=info,regalloc2=off",
-        );
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(Log).with_ansi(false).init();
+        let filter =
+            "debug,keyway=trace,keyway_runtime=trace,hyper=trace,cranelift_codegen=off,wasmtime=info,regalloc2=off";
+        let filter: Targets = filter.parse().unwrap();
+        let lines = tracing_subscriber::fmt::layer().with_writer(Log).with_ansi(false);
+        tracing_subscriber::registry().with(lines).with(filter).init();
     });
 }
 

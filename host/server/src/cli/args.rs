@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use keyway::{ConnectionId, EntryId, RateLimits, TfaMethod};
 use keyway_runtime::{ApprovedDestination, ConnectTo};
+use tracing_subscriber::filter::Targets;
 
 use super::audit::AuditCommand;
 use super::entry_args::EntryCommand;
@@ -13,7 +14,7 @@ use super::exit::EXIT_CODES;
 use super::rotation_args::RotationCommand;
 use crate::config_file::ConfigFile;
 use crate::demo::DemoOptions;
-use crate::logging::LogFormat;
+use crate::logging::{LogFormat, levels};
 
 /// Binds vault entries to items of a secret manager, and resolves them when they are needed.
 #[derive(Debug, Parser)]
@@ -95,8 +96,8 @@ pub(crate) struct GlobalOptions {
     )]
     pub(crate) audit_sync: AuditSync,
     /// What to log to standard error: off, error, warn, info, debug or trace, also by module [default: info for serve, else warn]
-    #[arg(long, global = true, env = "KEYWAY_LOG", value_name = "LEVEL", hide_env_values = true)]
-    pub(crate) log: Option<String>,
+    #[arg(long, global = true, env = "KEYWAY_LOG", value_name = "LEVEL", value_parser = levels, hide_env_values = true)]
+    pub(crate) log: Option<Targets>,
     /// How log lines look
     #[arg(
         long,

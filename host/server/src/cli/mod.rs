@@ -30,6 +30,7 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, FromArgMatches};
 use keyway::BudgetOptions;
 use keyway_runtime::{Compiler, EgressPolicy};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::config::{HostConfig, MasterKeySource, default_data_dir};
 use crate::config_file::ConfigFile;
@@ -42,9 +43,6 @@ use output::Output;
 
 /// The variable that may hold the master key itself.
 const MASTER_KEY_VARIABLE: &str = "KEYWAY_MASTER_KEY";
-
-/// What a command logs unless it is told otherwise. That a request failed is not logged: the command's own error says it, in better words.
-const COMMAND_LOG: &str = "warn,keyway_runtime::egress=off";
 
 /// When opening takes longer than this, the person is told why.
 const NOTICE_AFTER: Duration = Duration::from_millis(800);
@@ -122,10 +120,13 @@ pub(crate) struct App {
 
 impl App {
     fn run(&self, command: Command) -> Result<(), CliError> {
-        let default = if matches!(command, Command::Serve(_)) { "info" } else { COMMAND_LOG };
-        let filter = self.global.log.as_deref().unwrap_or(default);
-        logging::start(filter, self.global.log_format)
-            .map_err(|error| CliError::usage(format!("--log: {error}")).hint("write a level, as in --log info"))?;
+        let default = if matches!(command, Command::Serve(_)) {
+            Targets::new().with_default(LevelFilter::INFO)
+        } else {
+            // That a request failed is not logged: the command's own error says it, in better words.
+            Targets::new().with_default(LevelFilter::WARN).with_target("keyway_runtime::egress", LevelFilter::OFF)
+        };
+        logging::start(self.global.log.clone().unwrap_or(default), self.global.log_format);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| CliError::new(Kind::Internal, format!("cannot start: {error}")))?;
         let result = runtime.block_on(self.dispatch(command));

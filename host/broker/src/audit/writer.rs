@@ -36,7 +36,7 @@ const ROOM: u64 = 256 << 10;
 
 /// How often the thread lets others go first before it sleeps. Waking it costs whoever asks next more than writing a record
 /// does; under load it is hardly ever asleep like this, and with nothing to do it is a few microseconds later.
-const PATIENCE: u32 = 8;
+const PATIENCE: u32 = 24;
 
 /// How long beginning a new series may wait for the database.
 const ANCHOR_TIME: Duration = Duration::from_secs(4);

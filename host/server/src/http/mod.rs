@@ -29,13 +29,12 @@ use axum::response::{IntoResponse, Response};
 use axum::{Router, middleware};
 use keyway::Broker;
 use prometheus_client::registry::Registry;
-use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use error::ApiError;
 use metrics::Metrics;
-use observe::Door;
+use observe::{Door, Observer};
 
 /// A vault entry with cookies and browser storage fits several times.
 const BODY_LIMIT: usize = 2 << 20;
@@ -97,28 +96,30 @@ pub fn router(broker: Broker) -> Router {
 pub(crate) fn routers(broker: Broker, metrics: bool) -> Routers {
     let ending = Ending::default();
     let with_metrics = || operations().routes(routes!(metrics::read));
-    let clients = for_clients(&ending).merge(if metrics { with_metrics() } else { operations() });
+    let clients = for_clients().merge(if metrics { with_metrics() } else { operations() });
     let (clients, document) = clients.routes(routes!(openapi::read)).split_for_parts();
     // A document of plain values is always JSON.
     let document = serde_json::to_vec(&openapi::complete(document)).unwrap_or_default().into();
     let mut registry = Registry::default();
     broker.register_metrics(&mut registry);
     let metrics = Arc::new(Metrics::new(registry));
+    let door = Door::new(CONCURRENT_REQUESTS, ending.clone());
+    let observer = Arc::new(Observer { metrics: metrics.clone(), door });
     let api = Api(Arc::new(Shared { metrics, broker, ending: ending.clone(), document }));
-    Routers { api: finished(clients, &api), operations: finished(with_metrics().into(), &api), ending }
+    let finished = |router| finished(router, &api, &observer);
+    Routers { api: finished(clients), operations: finished(with_metrics().into()), ending }
 }
 
 /// With what is around every request, and an answer to those that are for nobody.
-fn finished(router: Router<Api>, api: &Api) -> Router {
+fn finished(router: Router<Api>, api: &Api, observer: &Arc<Observer>) -> Router {
     router
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
-        .layer(middleware::from_fn_with_state(api.metrics.clone(), observe::observed))
+        .layer(middleware::from_fn_with_state(observer.clone(), observe::observed))
         .with_state(api.clone())
 }
 
-fn for_clients(ending: &Ending) -> OpenApiRouter<Api> {
-    let door = Door { places: Arc::new(Semaphore::new(CONCURRENT_REQUESTS)), ending: ending.clone() };
+fn for_clients() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
         .routes(routes!(secret_providers::list, secret_providers::create))
         .routes(routes!(secret_providers::get, secret_providers::update, secret_providers::delete))
@@ -136,7 +137,6 @@ fn for_clients(ending: &Ending) -> OpenApiRouter<Api> {
         .routes(routes!(rotations::commit))
         .routes(routes!(rotations::abandon))
         .routes(routes!(rotations::retry))
-        .layer(middleware::from_fn_with_state(door, observe::bounded))
 }
 
 fn operations() -> OpenApiRouter<Api> {
@@ -162,7 +162,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_document_has_every_path_of_the_router_and_no_other() {
-        let described = for_clients(&Ending::default()).merge(operations()).routes(routes!(metrics::read));
+        let described = for_clients().merge(operations()).routes(routes!(metrics::read));
         let (router, document) = described.routes(routes!(openapi::read)).split_for_parts();
         // What axum shows of a router for debugging has its paths, as texts, before those of its fallback.
         let shown = format!("{router:?}");

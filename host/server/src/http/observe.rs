@@ -27,12 +27,22 @@ const REQUEST_ID_LIMIT: usize = 64;
 /// Until the head of the answer: a little less than the 60 s after which the published clients give up, so that they get a message.
 const REQUEST_TIME: Duration = Duration::from_secs(55);
 
+/// Where operators look, also at a server that is full or ending.
+const FOR_OPERATORS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
 /// The id of a request, for the handlers.
 #[derive(Clone)]
 pub(super) struct RequestId(pub(super) String);
 
+/// What the layer needs. It is one layer, not one for each thing: each would copy the router and box what it waits for at
+/// every request.
+pub(super) struct Observer {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) door: Door,
+}
+
 /// The outermost layer.
-pub(super) async fn observed(State(metrics): State<Arc<Metrics>>, mut request: Request, next: Next) -> Response {
+pub(super) async fn observed(State(observer): State<Arc<Observer>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(request.headers());
     let method = request.method().clone();
@@ -40,7 +50,8 @@ pub(super) async fn observed(State(metrics): State<Arc<Metrics>>, mut request: R
     request.extensions_mut().insert(RequestId(id.to_str().unwrap_or_default().to_owned()));
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
     async move {
-        let answered = AssertUnwindSafe(tokio::time::timeout(REQUEST_TIME, next.run(request))).catch_unwind().await;
+        let run = observer.door.let_in(route.as_ref().map(MatchedPath::as_str), next.run(request));
+        let answered = AssertUnwindSafe(tokio::time::timeout(REQUEST_TIME, run)).catch_unwind().await;
         let mut response = match answered {
             Ok(Ok(response)) => response,
             Ok(Err(_)) => too_slow().into_response(),
@@ -52,7 +63,7 @@ pub(super) async fn observed(State(metrics): State<Arc<Metrics>>, mut request: R
             tracing::error!(status, "{detail}");
         }
         let took = started.elapsed();
-        metrics.answered(&method, route.as_ref().map(MatchedPath::as_str), status, took);
+        observer.metrics.answered(&method, route.as_ref().map(MatchedPath::as_str), status, took);
         let ms = took.as_secs_f64() * 1_000.0;
         let ms = (ms * 1_000.0).round() / 1_000.0;
         let route = route.as_ref().map_or("unknown", MatchedPath::as_str);
@@ -70,22 +81,30 @@ pub(super) async fn observed(State(metrics): State<Arc<Metrics>>, mut request: R
 }
 
 /// Lets requests in.
-#[derive(Clone)]
 pub(super) struct Door {
     /// How many more.
-    pub(super) places: Arc<Semaphore>,
+    places: Semaphore,
     /// Until when.
-    pub(super) ending: Ending,
+    ending: Ending,
 }
 
-/// Around every path but those of operators.
-pub(super) async fn bounded(State(door): State<Door>, request: Request, next: Next) -> Response {
-    if door.ending.is_set() {
-        return ending().into_response();
+impl Door {
+    pub(super) fn new(places: usize, ending: Ending) -> Self {
+        Self { places: Semaphore::new(places), ending }
     }
-    match door.places.try_acquire() {
-        Ok(_place) => next.run(request).await,
-        Err(_) => ApiError::overloaded().into_response(),
+
+    /// Runs a request if there is room for one more and the server is not ending. Operators are always let in.
+    async fn let_in(&self, route: Option<&str>, run: impl Future<Output = Response>) -> Response {
+        if route.is_some_and(|route| FOR_OPERATORS.contains(&route)) {
+            return run.await;
+        }
+        if self.ending.is_set() {
+            return ending().into_response();
+        }
+        match self.places.try_acquire() {
+            Ok(_place) => run.await,
+            Err(_) => ApiError::overloaded().into_response(),
+        }
     }
 }
 
@@ -134,8 +153,14 @@ mod tests {
     }
 
     async fn answer(router: Router) -> (StatusCode, HeaderMap, serde_json::Value) {
-        let router = router.layer(middleware::from_fn_with_state(Arc::new(Metrics::new(Default::default())), observed));
-        let request = Request::builder().uri("/").body(Body::empty()).unwrap();
+        answer_of(router, "/", 1).await
+    }
+
+    async fn answer_of(router: Router, path: &str, places: usize) -> (StatusCode, HeaderMap, serde_json::Value) {
+        let door = Door::new(places, Ending::default());
+        let observer = Arc::new(Observer { metrics: Arc::new(Metrics::new(Default::default())), door });
+        let router = router.layer(middleware::from_fn_with_state(observer, observed));
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
         let (head, body) = router.oneshot(request).await.unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         (head.status, head.headers, serde_json::from_slice(&body).unwrap())
@@ -161,12 +186,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_too_many_is_told_to_come_back() {
-        let none_left = Door { places: Arc::new(Semaphore::new(0)), ending: Ending::default() };
-        let router = Router::new().route("/", get(|| async { "x" }));
-        let (status, headers, body) = answer(router.layer(middleware::from_fn_with_state(none_left, bounded))).await;
+    async fn a_request_too_many_is_told_to_come_back_unless_it_is_an_operators() {
+        let router = || Router::new().route("/", get(|| async { "1" })).route("/healthz", get(|| async { "2" }));
+        let (status, headers, body) = answer_of(router(), "/", 0).await;
         assert_eq!((status.as_u16(), &body["code"]), (503, &"BUSY".into()));
         assert_eq!(headers["retry-after"], "1");
+        let (status, _, body) = answer_of(router(), "/healthz", 0).await;
+        assert_eq!((status.as_u16(), body), (200, 2.into()));
     }
 
     #[test]

@@ -2,20 +2,20 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc;
 use std::thread;
 
 use async_trait::async_trait;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 
 use super::anchor::Anchors;
 use super::chain::AuditKey;
 use super::event::AuditEvent;
+use super::group_commit::{GroupCommit, Request};
 use super::query::{AuditPage, AuditQuery};
 use super::sink::{AuditError, AuditSink, Durability, Receipt};
 use super::verify::{self, AuditVerification};
-use super::writer::{Job, Place, Writer};
+use super::writer::{Place, Writer};
 use super::{read, sync};
 use crate::clock::Clock;
 use crate::error::BrokerError;
@@ -61,7 +61,7 @@ impl SegmentOptions {
 
 /// An open log.
 pub(crate) struct SegmentLog {
-    jobs: Sender<Job>,
+    commit: Arc<GroupCommit>,
     folder: PathBuf,
     key: AuditKey,
     storage: Arc<dyn Storage>,
@@ -71,6 +71,7 @@ pub(crate) struct SegmentLog {
 impl Drop for SegmentLog {
     fn drop(&mut self) {
         self.anchors.stop();
+        self.commit.close();
     }
 }
 
@@ -83,7 +84,6 @@ impl SegmentLog {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, BrokerError> {
         let anchors = Arc::new(Anchors::open(storage.clone(), key.clone(), clock.clone()).await?);
-        let (jobs, to_write) = mpsc::channel();
         let (unsynced, to_sync) = mpsc::channel();
         let synced = Arc::new(sync::Synced::default());
         let writer = Writer {
@@ -97,23 +97,16 @@ impl SegmentLog {
             unsynced,
             synced: synced.clone(),
             place: Place::Unknown,
-            unsynced_since: None,
+            has_unsynced: false,
+            buffer: Vec::new(),
         };
+        let commit = GroupCommit::new(writer);
         let of_syncing = anchors.clone();
-        spawn("audit-writer", move || writer.run(&to_write))?;
+        let of_writing = commit.clone();
+        spawn("audit-writer", move || of_writing.run())?;
         spawn("audit-sync", move || sync::run(&to_sync, &synced, &of_syncing))?;
         tokio::spawn(anchors.clone().run());
-        Ok(Self { jobs, folder: options.folder, key, storage, anchors })
-    }
-
-    async fn ask(
-        &self,
-        job: impl FnOnce(oneshot::Sender<Result<Receipt, AuditError>>) -> Job,
-    ) -> Result<Receipt, AuditError> {
-        let ended = || AuditError::Failed("its writer has ended".into());
-        let (reply, done) = oneshot::channel();
-        self.jobs.send(job(reply)).map_err(|_| ended())?;
-        done.await.map_err(|_| ended())?
+        Ok(Self { commit, folder: options.folder, key, storage, anchors })
     }
 
     /// Runs what reads files where it may block.
@@ -131,12 +124,15 @@ impl SegmentLog {
 #[async_trait]
 impl AuditSink for SegmentLog {
     async fn append(&self, event: &AuditEvent, durability: Durability) -> Result<Receipt, AuditError> {
-        let event = event.encode()?;
-        self.ask(|reply| Job::Append { event, durability, reply }).await
+        self.commit.append(event.encode()?, durability).await
+    }
+
+    fn keeps_deadline(&self) -> bool {
+        true
     }
 
     async fn check(&self) -> Result<(), AuditError> {
-        self.ask(|reply| Job::Check { reply }).await.map(drop)
+        self.commit.ask(Request::Check).await.map(drop)
     }
 
     async fn read(&self, query: &AuditQuery) -> Result<AuditPage, AuditError> {
@@ -152,7 +148,7 @@ impl AuditSink for SegmentLog {
 
     async fn close(&self) {
         // What cannot be made safe any more was told to the log of the process.
-        let _ = self.ask(|reply| Job::Flush { reply }).await;
+        let _ = self.commit.ask(Request::Flush).await;
         self.anchors.store_published().await;
     }
 }

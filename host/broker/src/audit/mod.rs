@@ -5,7 +5,7 @@
 //! and nothing is changed ([`BrokerError::Audit`]). No record holds a value (`event.rs`).
 //!
 //! ```text
-//! operation ── audited() ── Recorder ── AuditSink ─┬─ SegmentLog ── writer ── segment files ── sync ── anchors in the database
+//! operation ── audited() ── Recorder ── AuditSink ─┬─ SegmentLog ── group commit ── segment files ── sync ── anchors in the database
 //!              scope, begun,  deadline,            ├─ InMemoryAudit
 //!              outcome        panics               └─ the platform's own
 //! ```
@@ -42,6 +42,7 @@
 mod anchor;
 mod chain;
 mod event;
+mod group_commit;
 mod log;
 mod operation;
 mod outcome;

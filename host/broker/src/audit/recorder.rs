@@ -7,10 +7,12 @@
 //! A sink that hangs costs one caller [`DEADLINE`]; from then on all are refused at once but one at a time, which is how
 //! it is noticed that the sink answers again.
 
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -83,9 +85,12 @@ impl Recorder {
         } else {
             None
         };
-        let appended = tokio::time::timeout(DEADLINE, self.guarded(event, durability)).await;
-        self.hangs.store(appended.is_err(), Ordering::Relaxed);
-        let appended = appended.unwrap_or(Err(AuditError::Deadline(DEADLINE)));
+        let append = guarded(|| self.sink.append(event, durability));
+        let appended = if self.sink.keeps_deadline() { append.await } else { within_deadline(append).await };
+        let hangs = matches!(appended, Err(AuditError::Deadline(_)));
+        if self.hangs.load(Ordering::Relaxed) != hangs {
+            self.hangs.store(hangs, Ordering::Relaxed);
+        }
         match &appended {
             Ok(_) => self.records.inc(),
             Err(_) => self.failures.inc(),
@@ -100,14 +105,9 @@ impl Recorder {
         appended
     }
 
-    async fn guarded(&self, event: &AuditEvent, durability: Durability) -> Result<Receipt, AuditError> {
-        guarded(|| self.sink.append(event, durability)).await
-    }
-
     /// Whether an event could be appended now, as far as that shows without one; within the deadline, whatever the sink does.
     pub(crate) async fn check(&self) -> Result<(), AuditError> {
-        let checked = tokio::time::timeout(DEADLINE, guarded(|| self.sink.check())).await;
-        checked.unwrap_or(Err(AuditError::Deadline(DEADLINE)))
+        within_deadline(guarded(|| self.sink.check())).await
     }
 
     /// How many events were appended, and how many could not be.
@@ -132,6 +132,21 @@ impl Recorder {
     }
 }
 
+/// Runs it for as long as the deadline allows. What is ready at once costs no timer, and one that is needed does not make the
+/// future larger that is there for every event.
+async fn within_deadline<T>(run: impl Future<Output = Result<T, AuditError>>) -> Result<T, AuditError> {
+    let mut run = pin!(run);
+    let mut timer = None;
+    poll_fn(|context| match run.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(done),
+        Poll::Pending => {
+            let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(DEADLINE)));
+            timer.as_mut().poll(context).map(|()| Err(AuditError::Deadline(DEADLINE)))
+        }
+    })
+    .await
+}
+
 /// Who does something, where, and for which request.
 struct Who {
     workspace: Option<WorkspaceId>,
@@ -146,9 +161,9 @@ async fn guarded<'a, T>(
     let panicked = || AuditError::Failed("it panicked".into());
     let begun = catch_unwind(AssertUnwindSafe(begin));
     let mut running = begun.map_err(|_| panicked())?;
-    std::future::poll_fn(|context| {
+    poll_fn(|context| {
         let polled = catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context)));
-        polled.unwrap_or_else(|_| std::task::Poll::Ready(Err(panicked())))
+        polled.unwrap_or_else(|_| Poll::Ready(Err(panicked())))
     })
     .await
 }

@@ -18,9 +18,9 @@ use std::time::Duration;
 use tracing::error;
 
 use super::anchor::Anchors;
+use super::group_commit::Reply;
 use super::segment::Head;
 use super::sink::{AuditError, Receipt};
-use super::writer::Reply;
 
 /// For how long a record that nobody waits for may be unsafe from a power cut. A flush each tenth of a second costs a
 /// disk next to nothing; that much of the log of a machine that lost its power is the price of not waiting for a disk (0.15
@@ -43,6 +43,11 @@ pub(crate) struct Synced {
 }
 
 impl Synced {
+    /// Whether a sync has failed that nobody has [taken up](Self::take_failure).
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
     /// Whether a sync has failed since this was last asked.
     pub(crate) fn take_failure(&self) -> bool {
         self.failed.load(Ordering::Relaxed) && self.failed.swap(false, Ordering::Relaxed)

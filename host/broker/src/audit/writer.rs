@@ -1,42 +1,34 @@
-//! The one who writes: a thread that takes all events that wait, writes them in one go, and then tells those who wait.
+//! The writing itself: takes a group of events, writes them in one go, and then tells those who wait. Who calls it, and when, is
+//! `group_commit.rs`.
 //!
 //! **Invariant:** whoever is told that a record is written can rely on it being in a file that has its name in the folder,
 //! whole, after all records before it. Nobody is told so for a record that a failed write has left in part: before the
 //! next one is written, the file is cut back to its last good line.
 //!
-//! Being a thread of its own, a disk that hangs stops neither the runtime's threads nor the clock that ends the waiting.
 //! A panic is a failure of the group in hand; the next group begins a new segment.
 
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::mpsc::Sender;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::anchor::Anchors;
 use super::chain::AuditKey;
 use super::event::{AuditActor, AuditEvent, Outcome, Subject};
+use super::group_commit::{Append, Reply, Request};
 use super::operation::Operation;
 use super::segment::{self, Head, LINE_LIMIT, Name, Segment, TakenUp};
 use super::sink::{AuditError, Durability, Receipt};
-use super::sync::{SYNC_INTERVAL, Synced, Unsynced};
+use super::sync::{Synced, Unsynced};
 use crate::clock::Clock;
-
-/// How much is written at a time. Who comes meanwhile is in the next group.
-const GROUP_BYTES: usize = 1 << 20;
 
 /// What must be free on the disk for the log to count as writable: a few hundred records.
 const ROOM: u64 = 256 << 10;
-
-/// How often the thread lets others go first before it sleeps. Waking it costs whoever asks next more than writing a record
-/// does; under load it is hardly ever asleep like this, and with nothing to do it is a few microseconds later.
-const PATIENCE: u32 = 24;
 
 /// How long beginning a new series may wait for the database.
 const ANCHOR_TIME: Duration = Duration::from_secs(4);
@@ -44,19 +36,7 @@ const ANCHOR_TIME: Duration = Duration::from_secs(4);
 /// How often another segment is tried when others are quicker.
 const ATTEMPTS: usize = 64;
 
-pub(crate) type Reply = oneshot::Sender<Result<Receipt, AuditError>>;
-
-/// What the thread is asked for.
-pub(crate) enum Job {
-    /// Append an event, encoded.
-    Append { event: Vec<u8>, durability: Durability, reply: Reply },
-    /// See whether an event could be appended.
-    Check { reply: Reply },
-    /// Make everything safe on the disk.
-    Flush { reply: Reply },
-}
-
-/// The thread's state.
+/// What writing needs, and where it is.
 pub(crate) struct Writer {
     pub(crate) folder: PathBuf,
     pub(crate) segment_bytes: u64,
@@ -68,8 +48,10 @@ pub(crate) struct Writer {
     pub(crate) unsynced: Sender<Unsynced>,
     pub(crate) synced: Arc<Synced>,
     pub(crate) place: Place,
-    /// When the first record was written that is not handed over to be synced yet.
-    pub(crate) unsynced_since: Option<Instant>,
+    /// Whether something was written that is not handed over to be synced yet.
+    pub(crate) has_unsynced: bool,
+    /// The lines of a group; kept, so that it is not allocated for each.
+    pub(crate) buffer: Vec<u8>,
 }
 
 /// Where the next record goes.
@@ -86,70 +68,21 @@ pub(crate) enum Place {
 }
 
 impl Writer {
-    /// Writes until nobody can ask any more.
-    pub(crate) fn run(mut self, jobs: &Receiver<Job>) {
-        let mut buffer = Vec::new();
-        loop {
-            let first = match self.next(jobs) {
-                Ok(first) => first,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.hand_over(Vec::new());
-                    continue;
-                }
-                Err(RecvTimeoutError::Disconnected) => break,
-            };
-            let mut group = Vec::new();
-            let (mut checks, mut flushes) = (Vec::new(), Vec::new());
-            let mut bytes = 0;
-            let mut next = Some(first);
-            while let Some(job) = next {
-                match job {
-                    // Who has gone or was refused meanwhile needs no record: nothing was given out.
-                    Job::Append { reply, .. } if reply.is_closed() => {}
-                    Job::Append { event, durability, reply } => {
-                        bytes += event.len();
-                        group.push((event, durability, reply));
-                    }
-                    Job::Check { reply } => checks.push(reply),
-                    Job::Flush { reply } => flushes.push(reply),
-                }
-                next = if bytes < GROUP_BYTES { jobs.try_recv().ok() } else { None };
-            }
-            if !group.is_empty() {
-                self.write_group(group, &mut buffer);
-            }
-            if !checks.is_empty() {
-                let checked = self.check(&mut buffer);
-                checks.into_iter().for_each(|reply| drop(reply.send(checked.clone())));
-            }
-            for reply in flushes {
-                self.flush(reply);
-            }
-        }
-        if self.unsynced_since.is_some() {
-            self.hand_over(Vec::new());
-        }
+    /// Whether so many bytes of events can be appended to the file that is open, and nothing else has to be done first.
+    pub(crate) fn can_append(&self, bytes: usize) -> bool {
+        matches!(&self.place, Place::In(segment, _) if !self.synced.has_failed() && self.has_room(segment, bytes as u64))
     }
 
-    /// Waits for the next job, or until what was written has to be synced.
-    fn next(&self, jobs: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
-        for _ in 0..PATIENCE {
-            match jobs.try_recv() {
-                Ok(job) => return Ok(job),
-                Err(TryRecvError::Empty) => thread::yield_now(),
-                Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
-            }
-        }
-        match self.unsynced_since {
-            Some(since) => jobs.recv_timeout(SYNC_INTERVAL.saturating_sub(since.elapsed())),
-            None => jobs.recv().map_err(RecvTimeoutError::from),
-        }
+    /// Whether something was written that is not [handed over](Self::hand_over).
+    pub(crate) fn has_unsynced(&self) -> bool {
+        self.has_unsynced
     }
 
-    fn write_group(&mut self, group: Vec<(Vec<u8>, Durability, Reply)>, buffer: &mut Vec<u8>) {
-        let (events, who): (Vec<_>, Vec<_>) =
-            group.into_iter().map(|(event, durability, reply)| (event, (durability, reply))).unzip();
-        let written = catch_unwind(AssertUnwindSafe(|| self.write(&events, buffer))).unwrap_or_else(|_| {
+    /// Writes the events, and tells those who wait; for those who wait until they are safe the thread that syncs does.
+    /// `only_append` is for whom [`can_append`](Self::can_append) has just said so: nothing but that is done, whatever has become
+    /// known since.
+    pub(crate) fn write_group(&mut self, group: Vec<Append>, only_append: bool) {
+        let written = catch_unwind(AssertUnwindSafe(|| self.write(&group, only_append))).unwrap_or_else(|_| {
             // Where the panic has left it is unknown; what is on the disk decides.
             self.place = Place::Unknown;
             Err(io::Error::other("the writer panicked"))
@@ -158,12 +91,12 @@ impl Writer {
             Ok(first) => first,
             Err(error) => {
                 let error = AuditError::Unwritable(error.to_string());
-                who.into_iter().for_each(|(_, reply)| drop(reply.send(Err(error.clone()))));
+                group.into_iter().for_each(|Append { reply, .. }| drop(reply.send(Err(error.clone()))));
                 return;
             }
         };
         let mut until_synced = Vec::new();
-        for (number, (durability, reply)) in (first..).zip(who) {
+        for (number, Append { durability, reply, .. }) in (first..).zip(group) {
             let receipt = Receipt { number };
             if durability == Durability::Synced || self.sync_every_record {
                 until_synced.push((receipt, reply));
@@ -172,17 +105,24 @@ impl Writer {
                 drop(reply.send(Ok(receipt)));
             }
         }
-        let since = *self.unsynced_since.get_or_insert_with(Instant::now);
+        self.has_unsynced = true;
         // Not after each group: waking the other thread takes longer than writing a group.
-        if !until_synced.is_empty() || since.elapsed() >= SYNC_INTERVAL {
+        if !until_synced.is_empty() {
             self.hand_over(until_synced);
         }
     }
 
+    pub(crate) fn answer(&mut self, request: Request) {
+        match request {
+            Request::Check(reply) => drop(reply.send(self.check())),
+            Request::Flush(reply) => self.flush(reply),
+        }
+    }
+
     /// Does all that appending does, for no event at all, and asks whether the disk has room for some.
-    fn check(&mut self, buffer: &mut Vec<u8>) -> Result<Receipt, AuditError> {
+    fn check(&mut self) -> Result<Receipt, AuditError> {
         let checked = catch_unwind(AssertUnwindSafe(|| {
-            self.write(&[], buffer)?;
+            self.write(&[], false)?;
             match &self.place {
                 Place::In(segment, head) => segment.reserve(ROOM).map(|()| Receipt { number: head.number }),
                 _ => Err(io::Error::other("its file cannot be written to its end")),
@@ -199,15 +139,18 @@ impl Writer {
         match &self.place {
             Place::In(_, head) => {
                 let receipt = Receipt { number: head.number };
+                self.has_unsynced = true;
                 self.hand_over(vec![(receipt, reply)]);
             }
             _ => drop(reply.send(Ok(Receipt { number: 0 }))),
         }
     }
 
-    /// Leaves the rest to the thread that syncs.
-    fn hand_over(&mut self, waiting: Vec<(Receipt, Reply)>) {
-        self.unsynced_since = None;
+    /// Leaves what was written to the thread that syncs.
+    pub(crate) fn hand_over(&mut self, waiting: Vec<(Receipt, Reply)>) {
+        if !std::mem::take(&mut self.has_unsynced) {
+            return;
+        }
         if let Place::In(segment, head) | Place::Torn(segment, head) = &self.place {
             let (file, series, head) = (segment.file.clone(), segment.name.series, *head);
             // When that thread is gone, the replies are dropped, which is an error to those who wait.
@@ -216,14 +159,15 @@ impl Writer {
     }
 
     /// Writes the events, and returns the number of the first one.
-    fn write(&mut self, events: &[Vec<u8>], buffer: &mut Vec<u8>) -> io::Result<u64> {
-        let bytes = events.iter().map(Vec::len).sum::<usize>() as u64;
-        let (segment, head, cut_off) = self.ready(bytes)?;
+    fn write(&mut self, group: &[Append], only_append: bool) -> io::Result<u64> {
+        let bytes = group.iter().map(|append| append.event.len()).sum::<usize>() as u64;
+        let (segment, head, cut_off) = self.ready(bytes, only_append)?;
         let recovered = if cut_off > 0 { Some(self.recovered(cut_off)?) } else { None };
+        let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
         let mut next = head;
-        for event in recovered.iter().chain(events) {
-            match self.line(&next, event, buffer) {
+        for event in recovered.iter().chain(group.iter().map(|append| &append.event)) {
+            match self.line(&next, event, &mut buffer) {
                 Ok(line) => next = line,
                 Err(error) => {
                     self.place = Place::In(segment, head);
@@ -231,7 +175,9 @@ impl Writer {
                 }
             }
         }
-        if let Err(error) = (&*segment.file).write_all(buffer) {
+        let (written, length) = ((&*segment.file).write_all(&buffer), segment.length + buffer.len() as u64);
+        self.buffer = buffer;
+        if let Err(error) = written {
             self.place = Place::Torn(segment, head);
             return Err(error);
         }
@@ -240,17 +186,16 @@ impl Writer {
             self.place = Place::After(segment.name, next);
             return Err(io::Error::new(io::ErrorKind::NotFound, format!("{} was removed", segment.name.file_name())));
         }
-        let length = segment.length + buffer.len() as u64;
         self.place = Place::In(Segment { length, ..segment }, next);
-        Ok(next.number + 1 - events.len() as u64)
+        Ok(next.number + 1 - group.len() as u64)
     }
 
     /// A segment that so many bytes can be appended to, taken out of `self.place`; and how many bytes of an unfinished
     /// line were cut off when it was taken up. On failure `self.place` is what it was.
-    fn ready(&mut self, bytes: u64) -> io::Result<(Segment, Head, u64)> {
-        let failed = self.synced.take_failure();
+    fn ready(&mut self, bytes: u64, only_append: bool) -> io::Result<(Segment, Head, u64)> {
+        let failed = !only_append && self.synced.take_failure();
         let stays = matches!(&self.place, Place::In(segment, _) if !failed && self.has_room(segment, bytes));
-        if self.unsynced_since.is_some() && !stays {
+        if !stays {
             // The records before belong to a file that is left, or may be left.
             self.hand_over(Vec::new());
         }

@@ -128,13 +128,14 @@ impl Broker {
     /// value that is too old.
     pub async fn resolve(&self, access: &Access, request: ResolveRequest) -> Result<Resolution, BrokerError> {
         let trail = Trail::selected(&request.entry);
-        let resolve = async {
+        // Pinned here: what is handed on is copied into each future that waits for it, and this one is large.
+        let resolve = std::pin::pin!(async {
             if request.rejected.as_ref().is_some_and(|revision| revision.len() > REVISION_LIMIT) {
                 return Err(InvalidInput::TooLong { field: "rejected", limit: REVISION_LIMIT }.into());
             }
             let entry = self.resolvable_entry(access.workspace(), &request.entry).await?;
             self.resolve_record(&entry, request.fields, request.rejected, &trail).await
-        };
+        });
         self.audited(access, Operation::Resolve, &trail, resolve).await
     }
 

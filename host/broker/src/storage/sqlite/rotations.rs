@@ -5,8 +5,8 @@ use sqlx::sqlite::SqlitePool;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection, Transaction, query};
 use uuid::Uuid;
 
+use super::entries;
 use super::keys::must_be_current_key;
-use super::queries::update_entry;
 use super::rows::{self, signed};
 use crate::id::{RotationId, WorkspaceId};
 use crate::rotation::{RotationFilter, RotationState, item_of};
@@ -87,7 +87,7 @@ pub(super) async fn finish_own(
     entry: &EntryRecord,
     entry_expected: u64,
 ) -> Result<bool, StorageError> {
-    let both = update_entry(&mut transaction, entry, entry_expected).await?
+    let both = entries::update_row(&mut transaction, entry, entry_expected).await?
         && update_row(&mut transaction, rotation, expected).await?;
     if !both {
         return Ok(false);

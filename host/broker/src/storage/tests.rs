@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::api_key::Scope;
+use crate::api_key::{Scope, Scopes};
+use crate::entry::TfaMethod;
 
 fn time(milliseconds: i64) -> Timestamp {
     Timestamp::from_millisecond(milliseconds).unwrap()

@@ -20,6 +20,7 @@ mod logs;
 mod resolving;
 mod rotation;
 mod rotation_audit;
+mod rotation_begin;
 mod rotation_crashes;
 mod rotation_write_back;
 mod sealed_columns;

@@ -295,7 +295,7 @@ impl BrokerBuilder {
     pub async fn open(self) -> Result<Broker, BrokerError> {
         let now = self.clock.now().timestamp();
         let changes = Changes::new(self.storage.clone());
-        let keyring = Keyring::open(self.storage.clone(), self.keys, &changes, now).await?;
+        let keyring = Keyring::open(self.storage.clone(), self.keys, &changes, self.clock.clone()).await?;
         let fingerprints = keyring.host_key().derive(budget::FINGERPRINT_KEY);
         self.storage.forget_budgets(now.checked_sub(budget::KEPT).unwrap_or(now)).await?;
         let guards = Guards::new(self.storage.clone(), self.clock.clone(), fingerprints, self.budgets);

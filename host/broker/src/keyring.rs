@@ -12,20 +12,22 @@
 //!    ([`Constraint::KeyTerm`](crate::storage::Constraint::KeyTerm)); whoever gets that refusal does it again with
 //!    other keys ([`outdated`](Keyring::outdated)).
 //! 3. Everything that was read opens: a key that was deleted is kept in memory for [`RETIRED_FOR`], for readers that
-//!    read a row just before it was sealed anew. Whoever is about to read rows calls [`get`](Keyring::get) first, so
-//!    that the keys of that moment are in memory.
+//!    read a row just before it was sealed anew, and dropped by the first [`get`](Keyring::get) after
+//!    that. Whoever is about to read rows calls [`get`](Keyring::get) first, so that the keys of that moment are in
+//!    memory.
 //! 4. What clients have encrypted is read as encrypted under the current client key, see [`WorkspaceKeys::open`]. Who
 //!    writes such values checks and seals with one and the same [`WorkspaceKeys`].
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use quick_cache::sync::Cache;
 use zeroize::Zeroizing;
 
 use crate::client_key::ClientKey;
+use crate::clock::{Clock, Moment};
 use crate::codec::CodecError;
 use crate::envelope::{EnvelopeError, MAX_USES, Place, SealingKey, term_of};
 use crate::error::{BrokerError, Thing};
@@ -49,6 +51,7 @@ pub(crate) const RETIRED_FOR: Duration = Duration::from_secs(120);
 /// Hands out workspace keys.
 pub(crate) struct Keyring {
     storage: Arc<dyn Storage>,
+    clock: Arc<dyn Clock>,
     master_keys: MasterKeys,
     host_key: HostKey,
     keys: Cache<WorkspaceId, Arc<WorkspaceKeys>>,
@@ -64,12 +67,12 @@ impl Keyring {
         storage: Arc<dyn Storage>,
         master_keys: MasterKeys,
         changes: &Arc<Changes>,
-        now: Timestamp,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, BrokerError> {
-        let host_key = HostKey::open_at(&*storage, &master_keys, now).await?;
+        let host_key = HostKey::open_at(&*storage, &master_keys, clock.now().timestamp()).await?;
         let keys = Cache::new(CAPACITY);
         let terms = RecordCache::new(CAPACITY, changes);
-        Ok(Self { storage, master_keys, host_key, keys, merging: Mutex::default(), terms })
+        Ok(Self { storage, clock, master_keys, host_key, keys, merging: Mutex::default(), terms })
     }
 
     /// The key from which keys for purposes beyond single workspaces are derived.
@@ -112,7 +115,7 @@ impl Keyring {
         let terms: Arc<[u32]> =
             self.terms.get_or_load(&workspace, load).await?.ok_or(BrokerError::NotFound(Thing::Workspace))?;
         match self.keys.get(&workspace) {
-            Some(keys) if keys.are_up_to_date(&terms) => Ok(keys),
+            Some(keys) if keys.are_up_to_date(&terms, self.clock.as_ref()) => Ok(keys),
             known => self.load(workspace, known).await,
         }
     }
@@ -211,11 +214,12 @@ impl Keyring {
             terms.insert(record.term, key);
         }
         let loaded = WorkspaceKeys::of(workspace, terms).ok_or(BrokerError::NotFound(Thing::Workspace))?;
-        let now = Instant::now();
+        let now = self.clock.now();
         let _merging = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = match self.keys.get(&workspace) {
-            // Somebody else was first, or further.
-            Some(present) if present.in_database == loaded.in_database || present.is_after(&loaded) => {
+            // Somebody else was first, or further. (What is further and holds a key too long is seen by the next `get`.)
+            Some(present) if present.is_after(&loaded) => return Ok(present),
+            Some(present) if present.in_database == loaded.in_database && !present.hold_expired(now) => {
                 return Ok(present);
             }
             present => Arc::new(loaded.following(present.as_deref(), now)),
@@ -233,7 +237,7 @@ pub(crate) struct WorkspaceKeys {
     in_database: Vec<u32>,
     current: Arc<TermKeys>,
     /// Since when a key is known to be deleted.
-    retired: BTreeMap<u32, Instant>,
+    retired: BTreeMap<u32, Moment>,
 }
 
 /// What is derived from a key.
@@ -274,10 +278,10 @@ impl WorkspaceKeys {
     }
 
     /// Keeps the keys that were there before and are deleted now, for a while.
-    fn following(mut self, before: Option<&Self>, now: Instant) -> Self {
+    fn following(mut self, before: Option<&Self>, now: Moment) -> Self {
         for (&term, key) in before.iter().flat_map(|before| &before.terms) {
             let since = before.and_then(|before| before.retired.get(&term)).copied().unwrap_or(now);
-            if !self.terms.contains_key(&term) && now.duration_since(since) < RETIRED_FOR {
+            if !self.terms.contains_key(&term) && now.since(since) < RETIRED_FOR {
                 self.terms.insert(term, Arc::clone(key));
                 self.retired.insert(term, since);
             }
@@ -286,8 +290,14 @@ impl WorkspaceKeys {
     }
 
     /// Whether these are the keys of the database, and none that should be gone.
-    fn are_up_to_date(&self, terms: &[u32]) -> bool {
-        self.in_database == terms && self.retired.values().all(|since| since.elapsed() < RETIRED_FOR)
+    fn are_up_to_date(&self, terms: &[u32], clock: &dyn Clock) -> bool {
+        // Nearly always nothing is retired, and no clock is read.
+        self.in_database == terms && (self.retired.is_empty() || !self.hold_expired(clock.now()))
+    }
+
+    /// Whether a key that was deleted has been kept for long enough.
+    fn hold_expired(&self, now: Moment) -> bool {
+        self.retired.values().any(|since| now.since(*since) >= RETIRED_FOR)
     }
 
     /// Whether these keys were read from the database after `other` was.
@@ -384,9 +394,13 @@ pub(crate) fn place_of(record: &WorkspaceKeyRecord) -> Vec<u8> {
 }
 
 #[cfg(test)]
+mod retired_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::api_key::{self, Scope};
+    use crate::clock::ManualClock;
     use crate::keys::{KeyError, MasterKey};
     use crate::storage::{SqliteStorage, WorkspaceRecord};
 
@@ -396,9 +410,13 @@ mod tests {
         MasterKey::from_hex(&"0f".repeat(32)).unwrap()
     }
 
+    fn clock() -> Arc<dyn Clock> {
+        Arc::new(ManualClock::new(NOW))
+    }
+
     async fn keyring(storage: &SqliteStorage) -> Keyring {
         let storage: Arc<dyn Storage> = Arc::new(storage.clone());
-        Keyring::open(storage.clone(), master_key().into(), &Changes::new(storage), NOW).await.unwrap()
+        Keyring::open(storage.clone(), master_key().into(), &Changes::new(storage), clock()).await.unwrap()
     }
 
     async fn workspace(storage: &SqliteStorage) -> WorkspaceId {
@@ -502,7 +520,7 @@ mod tests {
         keyring(&storage).await;
         let other = MasterKey::from_hex(&"f0".repeat(32)).unwrap();
         let storage: Arc<dyn Storage> = Arc::new(storage);
-        let opened = Keyring::open(storage.clone(), other.into(), &Changes::new(storage), NOW).await;
+        let opened = Keyring::open(storage.clone(), other.into(), &Changes::new(storage), clock()).await;
         assert!(matches!(opened, Err(BrokerError::Key(KeyError::WrongMasterKey { .. }))));
     }
 }

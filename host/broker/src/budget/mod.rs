@@ -40,6 +40,7 @@ pub(crate) use call::{CallFailure, Opened};
 pub(crate) use guard::Guard;
 use identity::{FingerprintKey, Subject};
 use limits::names_one_account;
+pub(crate) use limits::LONGEST_WAIT;
 pub use limits::{BreakerOptions, BudgetOptions, RateLimits};
 use meter::Meter;
 pub use operations::{Allowance, Budget, Pause, TokenBudget};

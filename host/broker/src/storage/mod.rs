@@ -555,12 +555,12 @@ pub trait Storage: Send + Sync + 'static {
         item: &str,
     ) -> Result<Option<RotationRecord>, StorageError>;
 
-    /// The rotations of all workspaces whose next attempt is due, or further away than `too_late`; the longest due
-    /// first, at most `limit`.
+    /// The rotations of all workspaces whose next attempt is due, or that are committing and were changed after `future`:
+    /// the clock was set back since, and says nothing about when they are due. The longest due first, at most `limit`.
     async fn due_rotations(
         &self,
         now: Timestamp,
-        too_late: Timestamp,
+        future: Timestamp,
         limit: u32,
     ) -> Result<Vec<RotationRecord>, StorageError>;
 

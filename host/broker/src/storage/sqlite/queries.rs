@@ -557,10 +557,10 @@ impl Storage for SqliteStorage {
     async fn due_rotations(
         &self,
         now: Timestamp,
-        too_late: Timestamp,
+        future: Timestamp,
         limit: u32,
     ) -> Result<Vec<RotationRecord>, StorageError> {
-        rotations::due(&self.pool, now, too_late, limit).await
+        rotations::due(&self.pool, now, future, limit).await
     }
 
     async fn item_state(

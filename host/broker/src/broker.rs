@@ -14,11 +14,12 @@ use moka::sync::Cache;
 use crate::audit::{AUDIT_KEY, Audit, AuditKey, AuditSink, Recorder, SegmentLog};
 use crate::budget::{self, BudgetOptions, Guard, Guards};
 use crate::cache::{CacheOptions, SecretCache};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, Moment, SystemClock};
 use crate::entry::ResolvableEntry;
 use crate::error::BrokerError;
 use crate::host_key::HostKey;
 use crate::id::{ConnectionId, WorkspaceId};
+use crate::key_rotation::Attempts;
 use crate::keyring::Keyring;
 use crate::master_keys::MasterKeys;
 use crate::metrics::CallMetrics;
@@ -61,6 +62,7 @@ struct Inner {
     operator: String,
     items: RecordCache<(WorkspaceId, Arc<str>), Arc<ItemState>>,
     write_backs: OnceLock<WriteBacks>,
+    key_rotation_attempts: Attempts,
     call_metrics: CallMetrics,
     readiness: Readiness,
 }
@@ -174,11 +176,20 @@ impl Broker {
         &self.0.items
     }
 
+    pub(crate) fn key_rotation_attempts(&self) -> &Attempts {
+        &self.0.key_rotation_attempts
+    }
+
     /// Ends what goes on in the background.
     pub(crate) fn stop_write_backs(&self) {
         if let Some(write_backs) = self.0.write_backs.get() {
             write_backs.stop();
         }
+    }
+
+    /// For measuring how long ago something was.
+    pub(crate) fn now(&self) -> Moment {
+        self.0.clock.now()
     }
 
     /// The time for a record: in the milliseconds in which it is stored, so that a record is the same before and after.
@@ -324,6 +335,7 @@ impl BrokerBuilder {
             operator: self.operator,
             items: RecordCache::new(RECORDS, &changes),
             write_backs: OnceLock::new(),
+            key_rotation_attempts: Attempts::default(),
             call_metrics: CallMetrics::default(),
             readiness: Readiness::default(),
         });

@@ -14,6 +14,7 @@ mod entries;
 mod entry_changes;
 mod failures;
 mod key_rotation;
+mod key_rotation_cut_off;
 mod logs;
 mod resolving;
 mod rotation;

@@ -1,12 +1,13 @@
 //! Creating, reading, changing and deleting vault entries.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::ResolvableEntry;
 use super::sealed::binding_of;
 use super::{AttributeChanges, Binding, CredentialSource, Credentials, EntryChanges, EntryPage, NewEntry, VaultEntry};
 use crate::api_key::Access;
-use crate::audit::{Operation, Trail};
+use crate::audit::{Operation, Subject, Trail};
 use crate::broker::Broker;
 use crate::cache::ItemKey;
 use crate::error::{BrokerError, InvalidInput, Thing};
@@ -78,35 +79,45 @@ impl Broker {
         Ok(entry)
     }
 
-    /// A vault entry. Needs [`Scope::Api`](crate::Scope::Api).
+    /// A vault entry. Needs [`Scope::Api`](crate::Scope::Api). One with session data or other secret attributes
+    /// ([`Attributes::is_secret`](crate::Attributes::is_secret)) is a release of them, and recorded as one.
     ///
     /// # Errors
-    /// [`BrokerError::NotFound`].
+    /// [`BrokerError::NotFound`]; [`BrokerError::Audit`] for one with secret attributes.
     pub async fn get_entry(&self, access: &Access, entry: &EntrySelector) -> Result<VaultEntry, BrokerError> {
+        let trail = Trail::new();
         let get = async {
             self.hold_keys(access.workspace()).await?;
             let record = self.storage().entry(access.workspace(), entry).await?;
-            self.open_entry(record.ok_or(BrokerError::NotFound(Thing::Entry))?).await
+            let entry = self.open_entry(record.ok_or(BrokerError::NotFound(Thing::Entry))?).await?;
+            trail.note(|subject| {
+                subject.entry = Some(entry.id);
+                subject.released_attributes(entry.attributes.secret_names());
+            });
+            Ok(entry)
         };
-        self.audited(access, Operation::GetEntry, &Trail::new(), get).await
+        self.audited(access, Operation::GetEntry, &trail, get).await
     }
 
     /// A page of a workspace's entries: those after `after`, at most [`ENTRIES_PER_PAGE`]. Needs [`Scope::Api`](crate::Scope::Api).
     ///
     /// Clients' values are under one encryption key within a page. When the key is rotated between two pages, the second one's
-    /// are under the new one.
+    /// are under the new one. A page with secret attributes is a release of them, as in [`get_entry`](Self::get_entry).
     ///
     /// # Errors
-    /// Only those of the host itself.
+    /// Those of the host itself; [`BrokerError::Audit`] for a page with secret attributes.
     pub async fn list_entries(&self, access: &Access, after: Option<EntryId>) -> Result<EntryPage, BrokerError> {
+        let trail = Trail::new();
         let list = async {
             self.hold_keys(access.workspace()).await?;
             let records = self.storage().entries(access.workspace(), after, ENTRIES_PER_PAGE).await?;
             let is_full = records.len() == ENTRIES_PER_PAGE as usize;
             let next = records.last().filter(|_| is_full).map(|entry| entry.id);
-            Ok(EntryPage { entries: self.open_entries(access.workspace(), records).await?, next })
+            let entries = self.open_entries(access.workspace(), records).await?;
+            trail.note(|subject| releases_of(&entries, subject));
+            Ok(EntryPage { entries, next })
         };
-        self.audited(access, Operation::ListEntries, &Trail::new(), list).await
+        self.audited(access, Operation::ListEntries, &trail, list).await
     }
 
     /// Changes a vault entry; what `changes` does not mention stays as it is. Needs [`Scope::Api`](crate::Scope::Api).
@@ -125,7 +136,12 @@ impl Broker {
         changes: EntryChanges,
     ) -> Result<VaultEntry, BrokerError> {
         let trail = Trail::selected(entry);
-        let change = self.change_entry(access, entry, changes, &trail);
+        let change = async {
+            let changed = self.change_entry(access, entry, changes, &trail).await?;
+            // Also those that were there before, and that its caller may see for the first time.
+            trail.note(|subject| subject.released_attributes(changed.attributes.secret_names()));
+            Ok(changed)
+        };
         self.audited(access, Operation::UpdateEntry, &trail, change).await
     }
 
@@ -259,6 +275,14 @@ impl Broker {
         }
         Ok(())
     }
+}
+
+/// What is given out with a page of entries: of how many, and which attributes.
+fn releases_of(entries: &[VaultEntry], subject: &mut Subject) {
+    let with_secrets = entries.iter().filter(|entry| entry.attributes.secret_names().next().is_some());
+    subject.count = Some(with_secrets.count() as u64);
+    let names: BTreeSet<_> = entries.iter().flat_map(|entry| entry.attributes.secret_names()).collect();
+    subject.released_attributes(names);
 }
 
 /// What an entry is bound to, whatever its cache duration is.

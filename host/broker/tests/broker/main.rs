@@ -12,6 +12,7 @@ mod crashes;
 mod deleting_connections;
 mod entries;
 mod entry_changes;
+mod entry_releases;
 mod failures;
 mod key_rotation;
 mod key_rotation_cut_off;

@@ -15,8 +15,12 @@ use crate::id::{ConnectionId, EntryId, WorkspaceId};
 use crate::keyring::WorkspaceKeys;
 use crate::storage::{Constraint, EntryRecord, EntrySelector, StorageError};
 
-/// How many entries a page of [`Broker::list_entries`] has at most. An entry has up to 2 MiB of attributes.
+/// How many entries a page of [`Broker::list_entries`] has at most. There are fewer when they are large.
 pub const ENTRIES_PER_PAGE: u32 = 100;
+
+/// How much of sealed values a page has at most, after its first entry, which may have 2 MiB of attributes by itself. 100
+/// entries with 10 KiB of cookies each fit.
+const PAGE_BYTES: u64 = 1 << 20;
 
 /// How often a change is made anew when others came first, before its caller is told.
 const ATTEMPTS: u32 = 16;
@@ -99,7 +103,7 @@ impl Broker {
         self.audited(access, Operation::GetEntry, &trail, get).await
     }
 
-    /// A page of a workspace's entries: those after `after`, at most [`ENTRIES_PER_PAGE`]. Needs [`Scope::Api`](crate::Scope::Api).
+    /// A page of a workspace's entries: those after `after`, at most [`ENTRIES_PER_PAGE`] and about 1 MiB. Needs [`Scope::Api`](crate::Scope::Api).
     ///
     /// Clients' values are under one encryption key within a page. When the key is rotated between two pages, the second one's
     /// are under the new one. A page with secret attributes is a release of them, as in [`get_entry`](Self::get_entry).
@@ -110,12 +114,10 @@ impl Broker {
         let trail = Trail::new();
         let list = async {
             self.hold_keys(access.workspace()).await?;
-            let records = self.storage().entries(access.workspace(), after, ENTRIES_PER_PAGE).await?;
-            let is_full = records.len() == ENTRIES_PER_PAGE as usize;
-            let next = records.last().filter(|_| is_full).map(|entry| entry.id);
-            let entries = self.open_entries(access.workspace(), records).await?;
+            let page = self.storage().entries(access.workspace(), after, ENTRIES_PER_PAGE, PAGE_BYTES).await?;
+            let entries = self.open_entries(access.workspace(), page.entries).await?;
             trail.note(|subject| releases_of(&entries, subject));
-            Ok(EntryPage { entries, next })
+            Ok(EntryPage { entries, next: page.next })
         };
         self.audited(access, Operation::ListEntries, &trail, list).await
     }

@@ -219,6 +219,15 @@ pub struct EntryRecord {
     pub updated_at: Timestamp,
 }
 
+/// Some of a workspace's vault entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntryRecords {
+    /// The entries in the order of their creation.
+    pub entries: Vec<EntryRecord>,
+    /// After which entry there are more; `None` when there are none.
+    pub next: Option<EntryId>,
+}
+
 /// How far a series of the audit log had certainly come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditAnchorRecord {
@@ -465,13 +474,15 @@ pub trait Storage: Send + Sync + 'static {
     /// A vault entry.
     async fn entry(&self, workspace: WorkspaceId, entry: &EntrySelector) -> Result<Option<EntryRecord>, StorageError>;
 
-    /// A workspace's vault entries in the order of their creation, at most `limit` of those after `after`.
+    /// A workspace's vault entries in the order of their creation, those after `after`: at most `rows` of them, and after the
+    /// first no more than `bytes` of sealed values altogether.
     async fn entries(
         &self,
         workspace: WorkspaceId,
         after: Option<EntryId>,
-        limit: u32,
-    ) -> Result<Vec<EntryRecord>, StorageError>;
+        rows: u32,
+        bytes: u64,
+    ) -> Result<EntryRecords, StorageError>;
 
     /// A number that is another one after each change of an API key, a connection, an entry, a rotation, an item's state or
     /// which keys a workspace has. Adding an API key, a connection or an entry need not change it.

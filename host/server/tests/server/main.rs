@@ -20,3 +20,4 @@ mod rotations;
 mod serve;
 mod support;
 mod vault;
+mod vault_list;

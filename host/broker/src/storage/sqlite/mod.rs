@@ -6,6 +6,7 @@
 //! seconds. Migrations run when the database is opened.
 
 mod budgets;
+mod entries;
 mod keys;
 mod queries;
 mod rotations;

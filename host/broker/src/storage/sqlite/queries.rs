@@ -9,13 +9,13 @@ use uuid::Uuid;
 
 use super::keys::{insert_workspace_key, must_be_current_key, must_be_current_master};
 use super::rows::signed;
-use super::{SqliteStorage, rotations, rows};
+use super::{SqliteStorage, entries, rotations, rows};
 use crate::connection::DependentEntries;
 use crate::id::{ApiKeyId, ConnectionId, EntryId, RotationId, WorkspaceId};
 use crate::rotation::RotationFilter;
 use crate::storage::{
-    ApiKeyRecord, AuditAnchorRecord, BreakerRecord, ConnectionRecord, EntryRecord, EntrySelector, HostKeyRecord,
-    MasterKeyRecord, RequestCount, RequestKind, RequestReservation, ReservedRequests, RotationRecord, SealedColumn,
+    ApiKeyRecord, AuditAnchorRecord, BreakerRecord, ConnectionRecord, EntryRecord, EntryRecords, EntrySelector,
+    HostKeyRecord, MasterKeyRecord, RequestCount, RequestKind, RequestReservation, ReservedRequests, RotationRecord, SealedColumn,
     SealedValue, Storage, StorageError, WorkspaceKeyRecord, WorkspaceRecord,
 };
 
@@ -429,18 +429,10 @@ impl Storage for SqliteStorage {
         &self,
         workspace: WorkspaceId,
         after: Option<EntryId>,
-        limit: u32,
-    ) -> Result<Vec<EntryRecord>, StorageError> {
-        // Every identifier is greater than the nil UUID.
-        query("SELECT * FROM vault_entries WHERE workspace_id = ? AND id > ? ORDER BY id LIMIT ?")
-            .bind(workspace.as_uuid())
-            .bind(after.map_or(Uuid::nil(), |id| id.as_uuid()))
-            .bind(limit)
-            .fetch_all(&self.pool)
-            .await?
-            .iter()
-            .map(rows::entry)
-            .collect()
+        rows: u32,
+        bytes: u64,
+    ) -> Result<EntryRecords, StorageError> {
+        entries::list(&self.pool, workspace, after, rows, bytes).await
     }
 
     // The rest is in keys.rs and budgets.rs.

@@ -15,7 +15,7 @@ use crate::audit::{AUDIT_KEY, Audit, AuditKey, AuditSink, Recorder, SegmentLog};
 use crate::budget::{self, BudgetOptions, Guard, Guards};
 use crate::cache::{CacheOptions, SecretCache};
 use crate::clock::{Clock, Moment, SystemClock};
-use crate::entry::ResolvableEntry;
+use crate::entry::{ORDINARY_BYTES, ResolvableEntry};
 use crate::error::BrokerError;
 use crate::host_key::HostKey;
 use crate::id::{ConnectionId, WorkspaceId};
@@ -31,6 +31,9 @@ use crate::storage::{ApiKeyRecord, ConnectionRecord, EntrySelector, Storage};
 /// How many records of each kind are kept in memory; a few hundred bytes each. Enough for a workspace of 100,000 entries,
 /// so that what is resolved there is no slower than in a small one.
 const RECORDS: usize = 110_000;
+
+/// How much of entries: as much as so many bound ones take. One with credentials of its own may be hundreds of times larger.
+const ENTRY_BYTES: u64 = RECORDS as u64 * ORDINARY_BYTES;
 
 /// How many connections are kept open, and for how long one that is not used. An open one holds its settings and a
 /// login session.
@@ -330,7 +333,7 @@ impl BrokerBuilder {
             opened,
             api_keys: RecordCache::new(RECORDS, &changes),
             connections: RecordCache::new(RECORDS, &changes),
-            entries: RecordCache::new(RECORDS, &changes),
+            entries: RecordCache::weighing(RECORDS, ENTRY_BYTES, ResolvableEntry::weight, &changes),
             recorder,
             operator: self.operator,
             items: RecordCache::new(RECORDS, &changes),

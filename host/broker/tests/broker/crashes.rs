@@ -301,14 +301,26 @@ async fn a_replacement_of_the_master_key_that_is_killed_leaves_the_old_or_the_ne
     const ENTRIES: usize = 10;
     let folder = tempfile::tempdir().unwrap();
     let access = filled(folder.path(), ENTRIES, 40).await;
+    let new_key = || MasterKey::generate().unwrap().to_hex().expose_secret().to_owned();
+    // How long a replacement takes here, to be able to kill one before and after the moment at which it counts.
+    let broker = open(folder.path(), MASTER_KEY, true).await.unwrap();
+    let mut current = new_key();
+    let started = Instant::now();
+    broker.rotate_master_key(MasterKey::from_hex(&current).unwrap()).await.unwrap();
+    let duration = u64::try_from(started.elapsed().as_micros()).unwrap().max(1);
+    drop(broker);
+
     let (started, mut random) = (Instant::now(), Random::new());
-    let mut current = MASTER_KEY.to_owned();
-    for _ in 0..ROUNDS {
-        let new = MasterKey::generate().unwrap().to_hex().expose_secret().to_owned();
+    let (mut old_in_force, mut new_in_force) = (0, 0);
+    for round in 0..10 * ROUNDS {
+        if (round >= ROUNDS || started.elapsed() > TIME) && old_in_force > 0 && new_in_force > 0 {
+            break;
+        }
+        let new = new_key();
         let keys = [(KEY, current.as_str()), (NEW_KEY, new.as_str())];
         let mut process = Process::start("rotate-master-key", folder.path(), &keys);
         assert_eq!(process.next().as_deref(), Some("begin"));
-        std::thread::sleep(Duration::from_micros(random.below(12_000)));
+        std::thread::sleep(Duration::from_micros(random.below(2 * duration)));
         let told = process.kill();
 
         the_file_is_sound(folder.path()).await;
@@ -317,10 +329,12 @@ async fn a_replacement_of_the_master_key_that_is_killed_leaves_the_old_or_the_ne
         let broker = match (by_old, by_new) {
             (Ok(broker), Err(BrokerError::Key(KeyError::WrongMasterKey { .. }))) => {
                 assert!(told.is_empty(), "the old key opens the database after the new one was said to be in force");
+                old_in_force += 1;
                 broker
             }
             (Err(BrokerError::Key(KeyError::ReplacedMasterKey { .. })), Ok(broker)) => {
                 current = new;
+                new_in_force += 1;
                 broker
             }
             other => panic!("{other:?}"),
@@ -329,8 +343,6 @@ async fn a_replacement_of_the_master_key_that_is_killed_leaves_the_old_or_the_ne
         for workspace in broker.list_workspaces().await.unwrap() {
             broker.encryption_key(&Access::operator(workspace.id, "tests")).await.unwrap();
         }
-        if started.elapsed() > TIME {
-            break;
-        }
     }
+    assert!(old_in_force > 0 && new_in_force > 0, "old: {old_in_force}, new: {new_in_force}");
 }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use keyway::keyway_runtime::{CodeCacheKey, Runtime, Settings};
 use keyway::{
-    Access, Audit, Broker, BrokerError, ConnectionChanges, KeyError, MasterKey, NewConnection, Scope, SqliteStorage,
+    Access, Audit, Broker, BrokerError, Change, ConnectionChanges, EntryChanges, EntryId, KeyError, MasterKey,
+    NewConnection, Scope, SqliteStorage, Thing,
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinSet;
@@ -24,6 +25,9 @@ const FOLDER: &str = "KEYWAY_TEST_FOLDER";
 const KEY: &str = "KEYWAY_TEST_MASTER_KEY";
 const SEED: &str = "KEYWAY_TEST_SEED";
 const NEW_KEY: &str = "KEYWAY_TEST_NEW_MASTER_KEY";
+
+/// What a killed process calls the entries that it changes.
+const CHANGED: &str = "changed";
 
 /// Rounds of each test, and for how long a new one may begin: the machine decides how many there are, not what they find.
 const ROUNDS: u64 = 12;
@@ -93,9 +97,15 @@ async fn write_for_ever(broker: Broker, access: Access) {
         let (broker, access, key) = (broker.clone(), access.clone(), key.clone());
         tasks.spawn(async move {
             loop {
-                let user = Uuid::new_v4().to_string();
-                let entry = broker.create_entry(&access, manual(&user, &key)).await.unwrap();
-                tell(&format!("entry {}", entry.id));
+                let create = || broker.create_entry(&access, manual(&Uuid::new_v4().to_string(), &key));
+                let entry = create().await.unwrap().id;
+                tell(&format!("entry {entry}"));
+                let changes = EntryChanges { user_alias: Change::Set(CHANGED.into()), ..EntryChanges::default() };
+                broker.update_entry(&access, &entry.into(), changes).await.unwrap();
+                tell(&format!("changed {entry}"));
+                let entry = create().await.unwrap().id;
+                broker.delete_entry(&access, &entry.into()).await.unwrap();
+                tell(&format!("deleted {entry}"));
             }
         });
     }
@@ -112,6 +122,8 @@ async fn write_for_ever(broker: Broker, access: Access) {
         loop {
             let key = broker.create_api_key(&access, "key", Scope::Api).await.unwrap();
             tell(&format!("key {}", key.info.id));
+            broker.revoke_api_key(&access, key.info.id).await.unwrap();
+            tell(&format!("revoked {}", key.info.id));
         }
     });
     // None ends but by failing.
@@ -229,15 +241,22 @@ async fn what_a_killed_process_has_acknowledged_is_there() {
         let keys = broker.list_api_keys(&access).await.unwrap();
         let audit = broker.verify_audit().await.unwrap();
         assert!(audit.is_good(), "{audit:?}");
+        let key_of = |id: &str| keys.iter().find(|there| there.id.to_string() == id);
+        let entry = async |id: &str| broker.get_entry(&access, &id.parse::<EntryId>().unwrap().into()).await;
         for told in &acknowledged {
             match told.split_once(' ').unwrap() {
                 ("entry", id) => {
-                    let id: keyway::EntryId = id.parse().unwrap();
-                    let entry = broker.get_entry(&access, &id.into()).await.unwrap();
+                    let entry = entry(id).await.unwrap();
                     assert_eq!(decrypted(&entry, &key), Some(password_of(&entry.permissioned_user_id)));
                 }
+                ("changed", id) => assert_eq!(entry(id).await.unwrap().user_alias.as_deref(), Some(CHANGED), "{told}"),
+                ("deleted", id) => {
+                    let gone = entry(id).await.unwrap_err();
+                    assert!(matches!(gone, BrokerError::NotFound(Thing::Entry)), "{told}: {gone}");
+                }
                 ("connection", id) => assert!(connections.iter().any(|there| there.id.to_string() == id), "{told}"),
-                ("key", id) => assert!(keys.iter().any(|there| there.id.to_string() == id), "{told}"),
+                ("key", id) => assert!(key_of(id).is_some(), "{told}"),
+                ("revoked", id) => assert!(key_of(id).unwrap().revoked_at.is_some(), "{told}"),
                 _ => panic!("{told}"),
             }
         }
@@ -245,7 +264,7 @@ async fn what_a_killed_process_has_acknowledged_is_there() {
             break;
         }
     }
-    for kind in ["entry", "connection", "key"] {
+    for kind in ["entry", "changed", "deleted", "connection", "key", "revoked"] {
         assert!(acknowledged.iter().any(|told| told.starts_with(kind)), "{kind}");
     }
 }

@@ -7,6 +7,7 @@ mod bad_requests;
 mod budgets;
 mod cli;
 mod cli_entry;
+mod cli_json;
 mod config;
 mod connections;
 mod demo;

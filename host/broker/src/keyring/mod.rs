@@ -12,8 +12,9 @@
 //!    ([`Constraint::KeyTerm`](crate::storage::Constraint::KeyTerm)); whoever gets that refusal does it again with
 //!    other keys ([`outdated`](Keyring::outdated)).
 //! 3. Everything that was read opens: a key that was deleted is kept in memory for [`RETIRED_FOR`], for readers that
-//!    read a row just before it was sealed anew. Whoever is about to read rows calls [`get`](Keyring::get) first, so
-//!    that the keys of that moment are in memory.
+//!    read a row just before it was sealed anew, and dropped by the first [`get`](Keyring::get) after
+//!    that. Whoever is about to read rows calls [`get`](Keyring::get) first, so that the keys of that moment are in
+//!    memory.
 //! 4. What clients have encrypted is read as encrypted under the current client key, see [`WorkspaceKeys::open`]. Who
 //!    writes such values checks and seals with one and the same [`WorkspaceKeys`].
 
@@ -21,7 +22,7 @@ mod workspace_keys;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use quick_cache::sync::Cache;
@@ -30,6 +31,7 @@ use workspace_keys::TermKeys;
 pub(crate) use workspace_keys::WorkspaceKeys;
 
 use crate::client_key::ClientKey;
+use crate::clock::Clock;
 use crate::codec::CodecError;
 use crate::envelope::{EnvelopeError, MAX_USES, Place, term_of};
 use crate::error::{BrokerError, Thing};
@@ -52,6 +54,7 @@ pub(crate) const RETIRED_FOR: Duration = Duration::from_secs(120);
 /// Hands out workspace keys.
 pub(crate) struct Keyring {
     storage: Arc<dyn Storage>,
+    clock: Arc<dyn Clock>,
     master_keys: MasterKeys,
     host_key: HostKey,
     keys: Cache<WorkspaceId, Arc<WorkspaceKeys>>,
@@ -67,12 +70,12 @@ impl Keyring {
         storage: Arc<dyn Storage>,
         master_keys: MasterKeys,
         changes: &Arc<Changes>,
-        now: Timestamp,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, BrokerError> {
-        let host_key = HostKey::open_at(&*storage, &master_keys, now).await?;
+        let host_key = HostKey::open_at(&*storage, &master_keys, clock.now().timestamp()).await?;
         let keys = Cache::new(CAPACITY);
         let terms = RecordCache::new(CAPACITY, changes);
-        Ok(Self { storage, master_keys, host_key, keys, merging: Mutex::default(), terms })
+        Ok(Self { storage, clock, master_keys, host_key, keys, merging: Mutex::default(), terms })
     }
 
     /// The key from which keys for purposes beyond single workspaces are derived.
@@ -115,7 +118,7 @@ impl Keyring {
         let terms: Arc<[u32]> =
             self.terms.get_or_load(&workspace, load).await?.ok_or(BrokerError::NotFound(Thing::Workspace))?;
         match self.keys.get(&workspace) {
-            Some(keys) if keys.are_up_to_date(&terms) => Ok(keys),
+            Some(keys) if keys.are_up_to_date(&terms, self.clock.as_ref()) => Ok(keys),
             known => self.load(workspace, known).await,
         }
     }
@@ -214,11 +217,12 @@ impl Keyring {
             terms.insert(record.term, key);
         }
         let loaded = WorkspaceKeys::of(workspace, terms).ok_or(BrokerError::NotFound(Thing::Workspace))?;
-        let now = Instant::now();
+        let now = self.clock.now();
         let _merging = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = match self.keys.get(&workspace) {
-            // Somebody else was first, or further.
-            Some(present) if present.in_database == loaded.in_database || present.is_after(&loaded) => {
+            // Somebody else was first, or further. (What is further and holds a key too long is seen by the next `get`.)
+            Some(present) if present.is_after(&loaded) => return Ok(present),
+            Some(present) if present.in_database == loaded.in_database && !present.hold_expired(now) => {
                 return Ok(present);
             }
             present => Arc::new(loaded.following(present.as_deref(), now)),
@@ -241,9 +245,13 @@ pub(crate) fn place_of(record: &WorkspaceKeyRecord) -> Vec<u8> {
 }
 
 #[cfg(test)]
+mod retired_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::api_key::{self, Scope};
+    use crate::clock::ManualClock;
     use crate::keys::{KeyError, MasterKey};
     use crate::storage::{SqliteStorage, WorkspaceRecord};
 
@@ -253,9 +261,13 @@ mod tests {
         MasterKey::from_hex(&"0f".repeat(32)).unwrap()
     }
 
+    fn clock() -> Arc<dyn Clock> {
+        Arc::new(ManualClock::new(NOW))
+    }
+
     async fn keyring(storage: &SqliteStorage) -> Keyring {
         let storage: Arc<dyn Storage> = Arc::new(storage.clone());
-        Keyring::open(storage.clone(), master_key().into(), &Changes::new(storage), NOW).await.unwrap()
+        Keyring::open(storage.clone(), master_key().into(), &Changes::new(storage), clock()).await.unwrap()
     }
 
     async fn workspace(storage: &SqliteStorage) -> WorkspaceId {
@@ -359,7 +371,7 @@ mod tests {
         keyring(&storage).await;
         let other = MasterKey::from_hex(&"f0".repeat(32)).unwrap();
         let storage: Arc<dyn Storage> = Arc::new(storage);
-        let opened = Keyring::open(storage.clone(), other.into(), &Changes::new(storage), NOW).await;
+        let opened = Keyring::open(storage.clone(), other.into(), &Changes::new(storage), clock()).await;
         assert!(matches!(opened, Err(BrokerError::Key(KeyError::WrongMasterKey { .. }))));
     }
 }

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use zeroize::Zeroizing;
 
 use super::RETIRED_FOR;
 use crate::client_key::ClientKey;
+use crate::clock::{Clock, Moment};
 use crate::codec::CodecError;
 use crate::envelope::{EnvelopeError, MAX_USES, Place, SealingKey, term_of};
 use crate::id::WorkspaceId;
@@ -24,7 +24,7 @@ pub(crate) struct WorkspaceKeys {
     pub(super) in_database: Vec<u32>,
     pub(super) current: Arc<TermKeys>,
     /// Since when a key is known to be deleted.
-    retired: BTreeMap<u32, Instant>,
+    retired: BTreeMap<u32, Moment>,
 }
 
 /// What is derived from a key.
@@ -65,10 +65,10 @@ impl WorkspaceKeys {
     }
 
     /// Keeps the keys that were there before and are deleted now, for a while.
-    pub(super) fn following(mut self, before: Option<&Self>, now: Instant) -> Self {
+    pub(super) fn following(mut self, before: Option<&Self>, now: Moment) -> Self {
         for (&term, key) in before.iter().flat_map(|before| &before.terms) {
             let since = before.and_then(|before| before.retired.get(&term)).copied().unwrap_or(now);
-            if !self.terms.contains_key(&term) && now.duration_since(since) < RETIRED_FOR {
+            if !self.terms.contains_key(&term) && now.since(since) < RETIRED_FOR {
                 self.terms.insert(term, Arc::clone(key));
                 self.retired.insert(term, since);
             }
@@ -77,8 +77,14 @@ impl WorkspaceKeys {
     }
 
     /// Whether these are the keys of the database, and none that should be gone.
-    pub(super) fn are_up_to_date(&self, terms: &[u32]) -> bool {
-        self.in_database == terms && self.retired.values().all(|since| since.elapsed() < RETIRED_FOR)
+    pub(super) fn are_up_to_date(&self, terms: &[u32], clock: &dyn Clock) -> bool {
+        // Nearly always nothing is retired, and no clock is read.
+        self.in_database == terms && (self.retired.is_empty() || !self.hold_expired(clock.now()))
+    }
+
+    /// Whether a key that was deleted has been kept for long enough.
+    pub(super) fn hold_expired(&self, now: Moment) -> bool {
+        self.retired.values().any(|since| now.since(*since) >= RETIRED_FOR)
     }
 
     /// Whether these keys were read from the database after `other` was.

@@ -232,13 +232,15 @@ pub trait Storage: Send + Sync + 'static {
     /// A vault entry.
     async fn entry(&self, workspace: WorkspaceId, entry: &EntrySelector) -> Result<Option<EntryRecord>, StorageError>;
 
-    /// A workspace's vault entries in the order of their creation, at most `limit` of those after `after`.
+    /// A workspace's vault entries in the order of their creation, those after `after`: at most `rows` of them, and after the
+    /// first no more than `bytes` of sealed values altogether.
     async fn entries(
         &self,
         workspace: WorkspaceId,
         after: Option<EntryId>,
-        limit: u32,
-    ) -> Result<Vec<EntryRecord>, StorageError>;
+        rows: u32,
+        bytes: u64,
+    ) -> Result<EntryRecords, StorageError>;
 
     /// A number that is another one after each change of an API key, a connection, an entry, a rotation, an item's state or
     /// which keys a workspace has. Adding an API key, a connection or an entry need not change it.
@@ -322,12 +324,12 @@ pub trait Storage: Send + Sync + 'static {
         item: &str,
     ) -> Result<Option<RotationRecord>, StorageError>;
 
-    /// The rotations of all workspaces whose next attempt is due, or further away than `too_late`; the longest due
-    /// first, at most `limit`.
+    /// The rotations of all workspaces whose next attempt is due, or that are committing and were changed after `future`:
+    /// the clock was set back since, and says nothing about when they are due. The longest due first, at most `limit`.
     async fn due_rotations(
         &self,
         now: Timestamp,
-        too_late: Timestamp,
+        future: Timestamp,
         limit: u32,
     ) -> Result<Vec<RotationRecord>, StorageError>;
 

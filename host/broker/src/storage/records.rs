@@ -153,6 +153,15 @@ pub struct EntryRecord {
     pub updated_at: Timestamp,
 }
 
+/// Some of a workspace's vault entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntryRecords {
+    /// The entries in the order of their creation.
+    pub entries: Vec<EntryRecord>,
+    /// After which entry there are more; `None` when there are none.
+    pub next: Option<EntryId>,
+}
+
 /// How far a series of the audit log had certainly come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditAnchorRecord {

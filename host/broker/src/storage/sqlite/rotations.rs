@@ -187,15 +187,15 @@ pub(super) async fn open_of_item(
 pub(super) async fn due(
     pool: &SqlitePool,
     now: Timestamp,
-    too_late: Timestamp,
+    future: Timestamp,
     limit: u32,
 ) -> Result<Vec<RotationRecord>, StorageError> {
     query(
-        "SELECT * FROM rotations WHERE state = 'committing' AND (next_attempt_at <= ? OR next_attempt_at > ?)
+        "SELECT * FROM rotations WHERE state = 'committing' AND (next_attempt_at <= ? OR updated_at > ?)
          ORDER BY next_attempt_at LIMIT ?",
     )
     .bind(now.as_millisecond())
-    .bind(too_late.as_millisecond())
+    .bind(future.as_millisecond())
     .bind(limit)
     .fetch_all(pool)
     .await?

@@ -12,9 +12,9 @@ use crate::connection::DependentEntries;
 use crate::id::{ApiKeyId, ConnectionId, EntryId, RotationId, WorkspaceId};
 use crate::rotation::RotationFilter;
 use crate::storage::{
-    ApiKeyRecord, AuditAnchorRecord, BreakerRecord, ConnectionRecord, EntryRecord, EntrySelector, HostKeyRecord,
-    MasterKeyRecord, RequestCount, RequestKind, RequestReservation, ReservedRequests, RotationRecord, SealedColumn,
-    SealedValue, Storage, StorageError, WorkspaceKeyRecord, WorkspaceRecord,
+    ApiKeyRecord, AuditAnchorRecord, BreakerRecord, ConnectionRecord, EntryRecord, EntryRecords, EntrySelector,
+    HostKeyRecord, MasterKeyRecord, RequestCount, RequestKind, RequestReservation, ReservedRequests, RotationRecord,
+    SealedColumn, SealedValue, Storage, StorageError, WorkspaceKeyRecord, WorkspaceRecord,
 };
 
 #[async_trait]
@@ -207,9 +207,10 @@ impl Storage for SqliteStorage {
         &self,
         workspace: WorkspaceId,
         after: Option<EntryId>,
-        limit: u32,
-    ) -> Result<Vec<EntryRecord>, StorageError> {
-        entries::list(&self.pool, workspace, after, limit).await
+        rows: u32,
+        bytes: u64,
+    ) -> Result<EntryRecords, StorageError> {
+        entries::list(&self.pool, workspace, after, rows, bytes).await
     }
 
     async fn record_changes(&self) -> Result<u64, StorageError> {
@@ -305,10 +306,10 @@ impl Storage for SqliteStorage {
     async fn due_rotations(
         &self,
         now: Timestamp,
-        too_late: Timestamp,
+        future: Timestamp,
         limit: u32,
     ) -> Result<Vec<RotationRecord>, StorageError> {
-        rotations::due(&self.pool, now, too_late, limit).await
+        rotations::due(&self.pool, now, future, limit).await
     }
 
     async fn item_state(

@@ -14,11 +14,12 @@ use moka::sync::Cache;
 use crate::audit::{AUDIT_KEY, Audit, AuditKey, AuditSink, Recorder, SegmentLog};
 use crate::budget::{self, BudgetOptions, Guard, Guards};
 use crate::cache::{CacheOptions, SecretCache};
-use crate::clock::{Clock, SystemClock};
-use crate::entry::ResolvableEntry;
+use crate::clock::{Clock, Moment, SystemClock};
+use crate::entry::{ORDINARY_BYTES, ResolvableEntry};
 use crate::error::BrokerError;
 use crate::host_key::HostKey;
 use crate::id::{ConnectionId, WorkspaceId};
+use crate::key_rotation::Attempts;
 use crate::keyring::Keyring;
 use crate::master_keys::MasterKeys;
 use crate::metrics::CallMetrics;
@@ -30,6 +31,9 @@ use crate::storage::{ApiKeyRecord, ConnectionRecord, EntrySelector, Storage};
 /// How many records of each kind are kept in memory; a few hundred bytes each. Enough for a workspace of 100,000 entries,
 /// so that what is resolved there is no slower than in a small one.
 const RECORDS: usize = 110_000;
+
+/// How much of entries: as much as so many bound ones take. One with credentials of its own may be hundreds of times larger.
+const ENTRY_BYTES: u64 = RECORDS as u64 * ORDINARY_BYTES;
 
 /// How many connections are kept open, and for how long one that is not used. An open one holds its settings and a
 /// login session.
@@ -61,6 +65,7 @@ struct Inner {
     operator: String,
     items: RecordCache<(WorkspaceId, Arc<str>), Arc<ItemState>>,
     write_backs: OnceLock<WriteBacks>,
+    key_rotation_attempts: Attempts,
     call_metrics: CallMetrics,
     readiness: Readiness,
 }
@@ -174,11 +179,20 @@ impl Broker {
         &self.0.items
     }
 
+    pub(crate) fn key_rotation_attempts(&self) -> &Attempts {
+        &self.0.key_rotation_attempts
+    }
+
     /// Ends what goes on in the background.
     pub(crate) fn stop_write_backs(&self) {
         if let Some(write_backs) = self.0.write_backs.get() {
             write_backs.stop();
         }
+    }
+
+    /// For measuring how long ago something was.
+    pub(crate) fn now(&self) -> Moment {
+        self.0.clock.now()
     }
 
     /// The time for a record: in the milliseconds in which it is stored, so that a record is the same before and after.
@@ -295,7 +309,7 @@ impl BrokerBuilder {
     pub async fn open(self) -> Result<Broker, BrokerError> {
         let now = self.clock.now().timestamp();
         let changes = Changes::new(self.storage.clone());
-        let keyring = Keyring::open(self.storage.clone(), self.keys, &changes, now).await?;
+        let keyring = Keyring::open(self.storage.clone(), self.keys, &changes, self.clock.clone()).await?;
         let fingerprints = keyring.host_key().derive(budget::FINGERPRINT_KEY);
         self.storage.forget_budgets(now.checked_sub(budget::KEPT).unwrap_or(now)).await?;
         let guards = Guards::new(self.storage.clone(), self.clock.clone(), fingerprints, self.budgets);
@@ -319,11 +333,12 @@ impl BrokerBuilder {
             opened,
             api_keys: RecordCache::new(RECORDS, &changes),
             connections: RecordCache::new(RECORDS, &changes),
-            entries: RecordCache::new(RECORDS, &changes),
+            entries: RecordCache::weighing(RECORDS, ENTRY_BYTES, ResolvableEntry::weight, &changes),
             recorder,
             operator: self.operator,
             items: RecordCache::new(RECORDS, &changes),
             write_backs: OnceLock::new(),
+            key_rotation_attempts: Attempts::default(),
             call_metrics: CallMetrics::default(),
             readiness: Readiness::default(),
         });

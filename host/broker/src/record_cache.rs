@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use coarsetime::Instant;
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use crate::storage::{Storage, StorageError};
@@ -76,11 +77,24 @@ impl Changes {
     }
 }
 
+/// What a record counts for, with its key.
+type Weigh<K, V> = fn(&K, &V) -> u64;
+
+#[derive(Clone)]
+struct Weigher<K, V>(Weigh<K, V>);
+
+impl<K, V> Weighter<K, (u64, V)> for Weigher<K, V> {
+    fn weight(&self, key: &K, (_, record): &(u64, V)) -> u64 {
+        // What weighs nothing would never be dropped.
+        (self.0)(key, record).max(1)
+    }
+}
+
 /// A bounded cache of records.
 pub(crate) struct RecordCache<K, V> {
     /// Each with the count of changes that it was loaded under. A cache that reads no clock and keeps no order of its gets:
     /// every request asks for five records or so.
-    records: Cache<K, (u64, V)>,
+    records: Cache<K, (u64, V), Weigher<K, V>>,
     changes: Arc<Changes>,
     /// How many times something was forgotten.
     forgotten: Mutex<u64>,
@@ -93,7 +107,13 @@ where
 {
     /// A cache of at most `capacity` records.
     pub(crate) fn new(capacity: usize, changes: &Arc<Changes>) -> Self {
-        Self { records: Cache::new(capacity), changes: changes.clone(), forgotten: Mutex::new(0) }
+        Self::weighing(capacity, capacity as u64, |_, _| 1, changes)
+    }
+
+    /// A cache of records that weigh `capacity` together at most, which about so many records do.
+    pub(crate) fn weighing(records: usize, capacity: u64, weigh: Weigh<K, V>, changes: &Arc<Changes>) -> Self {
+        let records = Cache::with_weighter(records, capacity, Weigher(weigh));
+        Self { records, changes: changes.clone(), forgotten: Mutex::new(0) }
     }
 
     /// The record of `key`, loaded if necessary. What does not exist is not remembered.
@@ -159,6 +179,23 @@ mod tests {
         assert_eq!(load(&cache, Some("second")).await, Some("first"));
         cache.forget(&1);
         assert_eq!(load(&cache, Some("second")).await, Some("second"));
+    }
+
+    #[tokio::test]
+    async fn large_records_count_for_what_they_are() {
+        let storage = Arc::new(SqliteStorage::in_memory().await.unwrap());
+        let cache: RecordCache<u32, usize> =
+            RecordCache::weighing(1_000, 100_000, |_, size| *size as u64, &Changes::new(storage));
+        let fill = async |size: usize| {
+            for key in 0..1_000 {
+                cache.forget(&key);
+                cache.get_or_load(&key, async { Ok::<_, StorageError>(Some(size)) }).await.unwrap();
+            }
+            cache.records.len()
+        };
+        assert_eq!(fill(50).await, 1_000, "all of them, though not spread evenly");
+        let large = fill(1_000).await;
+        assert!((1..=100).contains(&large), "{large}");
     }
 
     #[tokio::test]

@@ -36,3 +36,4 @@ mod logging;
 mod resolved;
 mod rotation;
 pub mod serve;
+mod slow_reader;

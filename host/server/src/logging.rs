@@ -67,7 +67,54 @@ fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::panic::{UnwindSafe, catch_unwind, panic_any};
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged of a panic.
+    fn report_of(panics: impl FnOnce() + UnwindSafe) -> String {
+        let (lines, before) = (Lines::default(), std::panic::take_hook());
+        std::panic::set_hook(Box::new(report_panic));
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || catch_unwind(panics).unwrap_err());
+        std::panic::set_hook(before);
+        String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn the_report_of_a_panic_says_where_it_was_and_no_message_that_could_hold_a_secret() {
+        let secret = String::from("hunter2");
+        let (formatted, owned, number) = (secret.clone(), secret.clone(), 4_711);
+        let reports = [
+            report_of(move || panic!("cannot read {formatted}")),
+            report_of(move || panic_any(owned)),
+            report_of(move || panic_any(number)),
+            report_of(move || Err::<(), _>(secret).unwrap()),
+        ];
+        for report in reports {
+            assert!(report.contains("ERROR") && report.contains("logging.rs:"), "{report}");
+            assert!(report.contains("message withheld"), "{report}");
+            assert!(!report.contains("hunter2") && !report.contains("4711"), "{report}");
+        }
+        let report = report_of(|| panic!("a text of the program"));
+        assert!(report.contains("a text of the program") && report.contains("logging.rs:"), "{report}");
+    }
 
     #[test]
     fn a_filter_is_a_level_or_levels_by_module() {

@@ -1,6 +1,6 @@
 //! Serves the HTTP API: accepts connections, bounds them, and ends in order.
 //!
-//! **Invariants:** a client that is slow to send its request is cut off; no more than 4,096 connections are open at a time, further ones wait to be accepted; after
+//! **Invariants:** a client that is slow to send its request is cut off, and so is one that does not read its answer (`slow_reader.rs`); no more than 4,096 connections are open at a time, further ones wait to be accepted; after
 //! the wish to end no request is begun, those that run have 8 seconds to finish, and then the server is gone. As long as they run, whoever comes is told
 //! so (503) instead of being left in front of a closed door, and `/readyz` is not ready.
 
@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::http::{self, Ending};
+use crate::slow_reader::Impatient;
 
 /// Connections at a time. Far above what clients of one host need, far below what the system lets a process open.
 const CONNECTIONS: usize = 4_096;
@@ -187,7 +188,7 @@ impl Entrance {
     }
 }
 
-type Connection = http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>>;
+type Connection = http1::Connection<TokioIo<Impatient<TcpStream>>, TowerToHyperService<Router>>;
 
 fn connection(stream: TcpStream, router: Router) -> Connection {
     // Answers are written whole; waiting for more to send would only delay them.
@@ -196,7 +197,7 @@ fn connection(stream: TcpStream, router: Router) -> Connection {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_LIMIT)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .serve_connection(TokioIo::new(Impatient::new(stream)), TowerToHyperService::new(router))
 }
 
 /// Completes when the process is asked to end: Ctrl-C, or SIGTERM from a supervisor. It counts from the call, not from when it is first waited

@@ -151,13 +151,14 @@ pub struct Subject {
     /// The item, for example `op://<vaultId>/<itemId>`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
-    /// The names of the values that were released or written: `username`, `password`, `one_time_code`.
+    /// The names of the values that were released or written: `username`, `password`, `one_time_code`, and those of an
+    /// entry's attributes that are secret, for example `cookies`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<Cow<'static, str>>,
     /// Where the released values came from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<AuditSource>,
-    /// How many things were listed, values or keys encrypted anew, or bytes cut off.
+    /// How many things were listed (of entries those with values that were released), values or keys encrypted anew, or bytes cut off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
 }
@@ -184,6 +185,12 @@ impl Subject {
     pub(crate) fn released_new_password(&mut self) {
         self.fields = field_names(PASSWORD);
         self.source = Some(AuditSource::Rotation);
+    }
+
+    /// The secret attributes of these names are about to be given out.
+    pub(crate) fn released_attributes(&mut self, names: impl IntoIterator<Item = &'static str>) {
+        self.fields = names.into_iter().map(Cow::Borrowed).collect();
+        self.source = (!self.fields.is_empty()).then_some(AuditSource::Entry);
     }
 
     /// A password was written to the item, or to the entry itself.
@@ -249,6 +256,11 @@ impl Trail {
     /// Fills in what has become known.
     pub(crate) fn note(&self, fill_in: impl FnOnce(&mut Subject)) {
         fill_in(&mut self.subject.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Whether values are given out.
+    pub(crate) fn releases(&self) -> bool {
+        !self.subject.lock().unwrap_or_else(PoisonError::into_inner).fields.is_empty()
     }
 
     pub(crate) fn subject(&self) -> Subject {

@@ -8,7 +8,7 @@
 //! | [`Release`](Kind::Release): a secret value is given to the caller | before the value is given out | within [`SYNC_INTERVAL`](super::SYNC_INTERVAL) |
 //! | [`Listing`](Kind::Listing): what a provider's account holds, or this log, is shown | before it is shown | within that, too |
 //! | [`Change`](Kind::Change) | twice: as begun, before anything is touched, and with its outcome, before it is acknowledged | the first at once |
-//! | [`Read`](Kind::Read) of the broker's own records, sealed values included | only when it is refused | within that, too |
+//! | [`Read`](Kind::Read) of the broker's own records, credentials as clients have encrypted them included | when it is refused; and as a release, when a record has secrets in plain ([`Attributes::is_secret`](crate::Attributes::is_secret)) | within that, too |
 
 use std::fmt;
 use std::str::FromStr;
@@ -123,9 +123,10 @@ operations! {
     GetConnection = "get_connection", Read, Api or Admin;
     /// What a connection may still ask of its secret manager.
     Budget = "budget", Read, Api;
-    /// A vault entry, its credentials as its client has encrypted them.
+    /// A vault entry, its credentials as its client has encrypted them. Recorded when its session data or other secret
+    /// attributes were given out.
     GetEntry = "get_entry", Read, Api;
-    /// A workspace's vault entries, likewise.
+    /// A page of a workspace's vault entries, likewise.
     ListEntries = "list_entries", Read, Api;
     /// A password rotation, without its password.
     Rotation = "rotation", Read, Rotate;

@@ -257,7 +257,10 @@ impl Broker {
             Err(error) => Outcome::from(error),
         };
         let is_recorded = match operation.kind() {
-            Kind::Read => matches!(result, Err(BrokerError::Forbidden { .. })),
+            Kind::Read => match &result {
+                Ok(_) => trail.releases(),
+                Err(error) => matches!(error, BrokerError::Forbidden { .. }),
+            },
             Kind::Release | Kind::Listing | Kind::Change => true,
         };
         if is_recorded {

@@ -115,7 +115,7 @@ impl Default for BreakerOptions {
 
 /// A server's wish is honoured up to this, so that a wrong one does not stop a connection for ever. 1Password's longest
 /// limit is that of a day.
-pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Of each limit 1 % is kept for writing: a password that was changed at a site must get back to the vault, also when
 /// reading has used up the rest.

@@ -39,6 +39,7 @@ use thiserror::Error;
 pub(crate) use call::{CallFailure, Opened};
 pub(crate) use guard::Guard;
 use identity::{FingerprintKey, Subject};
+pub(crate) use limits::LONGEST_WAIT;
 use limits::names_one_account;
 pub use limits::{BreakerOptions, BudgetOptions, RateLimits};
 use meter::Meter;

@@ -7,7 +7,7 @@
 //! * A value is used until it is as old as the reader's cache duration, not after. The duration is applied when
 //!   reading, so a lowered one counts at once. The age is counted from before the provider was asked. With a duration
 //!   of 0 nothing is looked up, shared or written.
-//! * One-time codes are never in it. What it takes are [`Credentials`], which cannot hold one.
+//! * One-time codes are never in it. What it takes are [`Credentials`], which cannot hold one ([`fetched`]).
 //! * Concurrent misses for one item make one call ([`crate::flight`]).
 //! * Whoever asks after the cache was cleared gets nothing that was fetched before: the connection's generation is part
 //!   of what a value, and a running fetch, is found by. So is the item's, which grows when a rotation has written it.
@@ -21,6 +21,9 @@
 //! resolved together do not all go to the provider in the same second again; nobody waits; and if the provider is out
 //! of order, the value serves until its duration is over. It costs no more calls than expiry.
 
+mod clear;
+mod fetched;
+mod lookup;
 mod policy;
 mod rejections;
 mod sealed;
@@ -30,8 +33,12 @@ use std::time::{Duration, Instant};
 
 use keyway_runtime::{CallError, Fields, ProviderError};
 use moka::sync::Cache;
-use secrecy::{ExposeSecret, SecretString};
 
+pub use fetched::OneTimeCode;
+pub(crate) use fetched::{Credentials, Fetched};
+use lookup::Found;
+pub use lookup::Source;
+pub(crate) use lookup::{FetchError, Lookup, Rejected};
 pub use policy::CacheOptions;
 use policy::{Keep, missing_for, refresh_due};
 use rejections::{Rejection, Rejections};
@@ -40,123 +47,9 @@ use sealed::SealedCredentials;
 
 use crate::budget::CallFailure;
 use crate::clock::{Clock, Moment};
-use crate::flight::{Flight, Flights, Lost};
+use crate::flight::{Flight, Flights};
 use crate::id::ConnectionId;
-use crate::keyring::WorkspaceKeys;
 use crate::metrics::CacheLookups;
-
-/// What may be cached of an item: its user name and password, and which state of the item they are from.
-#[derive(Debug)]
-pub(crate) struct Credentials {
-    pub(crate) username: Option<SecretString>,
-    pub(crate) password: Option<SecretString>,
-    pub(crate) revision: String,
-}
-
-impl Fetched {
-    /// A copy for one of several callers that waited for the same fetch.
-    fn copy(&self) -> Self {
-        Self { credentials: self.credentials.copy(), one_time_code: self.one_time_code.as_ref().map(OneTimeCode::copy) }
-    }
-}
-
-impl Credentials {
-    /// A copy, for one of several callers that waited for the same fetch: each owns, and wipes, its own.
-    fn copy(&self) -> Self {
-        Self { username: self.username.clone(), password: self.password.clone(), revision: self.revision.clone() }
-    }
-}
-
-/// A one-time code that is good now. It can neither be cloned nor serialised, and no part of the cache takes one.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct OneTimeCode {
-    /// 6 to 8 digits.
-    pub code: SecretString,
-    /// The first second (since 1970) at which it is no longer current.
-    pub expires_at: u64,
-    /// For how many seconds each code of the item is current.
-    pub period_seconds: u32,
-}
-
-impl OneTimeCode {
-    /// As the provider returned it.
-    pub(crate) fn new(code: keyway_runtime::OneTimeCode) -> Self {
-        Self { code: code.code, expires_at: code.expires_at, period_seconds: code.period_seconds }
-    }
-
-    /// A copy for another caller that waited for the very same call. It is handed out and not kept.
-    fn copy(&self) -> Self {
-        let code = SecretString::from(self.code.expose_secret());
-        Self { code, expires_at: self.expires_at, period_seconds: self.period_seconds }
-    }
-}
-
-/// What a provider's call brought. Fields that were not asked for are absent.
-pub(crate) struct Fetched {
-    pub(crate) credentials: Credentials,
-    pub(crate) one_time_code: Option<OneTimeCode>,
-}
-
-/// Where a value came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// From the provider, now.
-    Live,
-    /// From the cache.
-    Cached {
-        /// How long ago it was fetched.
-        age: Duration,
-    },
-}
-
-/// What to look up.
-pub(crate) struct Lookup {
-    pub(crate) item: ItemKey,
-    pub(crate) keys: Arc<WorkspaceKeys>,
-    /// The connection's cache generation and the item's, added up.
-    pub(crate) generation: u64,
-    /// The reader's cache duration.
-    pub(crate) ttl: Duration,
-    pub(crate) fields: Fields,
-    /// What did not work, if that is why the caller asks.
-    pub(crate) rejected: Option<Rejected>,
-}
-
-/// A revision whose values did not work.
-#[derive(Clone)]
-pub(crate) struct Rejected {
-    pub(crate) revision: String,
-    /// The workspace's connections over which entries are bound to the item.
-    pub(crate) connections: Vec<ConnectionId>,
-}
-
-/// What was found.
-#[derive(Debug)]
-pub(crate) struct Found {
-    pub(crate) credentials: Credentials,
-    pub(crate) source: Source,
-    pub(crate) one_time_code: Option<OneTimeCode>,
-    /// Which state of the item the one-time code is from, if it was asked for; it may be a later one than the credentials'.
-    pub(crate) code_revision: Option<String>,
-    /// How long the provider's call took, if there was one.
-    pub(crate) provider_time: Option<Duration>,
-}
-
-/// Why nothing was found.
-#[derive(Debug, Clone)]
-pub(crate) enum FetchError {
-    /// The call failed, or was not made.
-    Call(CallFailure),
-    /// The fetch ended without a result.
-    Lost,
-}
-
-impl From<Lost> for FetchError {
-    fn from(_: Lost) -> Self {
-        Self::Lost
-    }
-}
 
 /// What a fetch brought to all who wait for it: shared among them, and gone with the last of them.
 type Answer = Result<Arc<(Fetched, Duration)>, CallFailure>;
@@ -320,51 +213,6 @@ impl SecretCache {
         (self.values.entry_count(), self.values.weighted_size())
     }
 
-    /// Drops what is held of an item: the next reader asks the provider.
-    pub(crate) fn drop_item(&self, item: &ItemKey) {
-        self.values.invalidate(item);
-        self.missing.invalidate(item);
-    }
-
-    /// Drops what is held for a connection. That it is not used again is the generation's doing; this wipes it.
-    pub(crate) fn drop_connection(&self, connection: ConnectionId) {
-        for (key, _) in &self.values {
-            if key.connection == connection {
-                self.values.invalidate(&*key);
-            }
-        }
-        for (key, _) in &self.missing {
-            if key.connection == connection {
-                self.missing.invalidate(&*key);
-            }
-        }
-    }
-
-    /// Drops what is held for a connection that was deleted, and stores nothing for it any more.
-    pub(crate) fn close_connection(&self, connection: ConnectionId) {
-        self.closed.insert(connection, ());
-        self.drop_connection(connection);
-    }
-
-    /// Whether a connection was deleted.
-    pub(crate) fn is_closed(&self, connection: ConnectionId) -> bool {
-        self.closed.contains_key(&connection)
-    }
-
-    /// Wipes what is held for an item over any connection. That it is not used again is the generation's doing.
-    pub(crate) fn drop_reference(&self, reference: &str) {
-        for (key, _) in &self.values {
-            if *key.reference == *reference {
-                self.values.invalidate(&*key);
-            }
-        }
-        for (key, _) in &self.missing {
-            if *key.reference == *reference {
-                self.missing.invalidate(&*key);
-            }
-        }
-    }
-
     /// The cached credentials, if the reader may use them.
     fn read(&self, reader: &Reader) -> Option<Cached> {
         let lookup = &reader.lookup;
@@ -503,18 +351,6 @@ impl Cached {
             one_time_code: None,
             code_revision: None,
             provider_time: None,
-        }
-    }
-}
-
-impl Found {
-    fn live(fetched: Fetched, wants_code: bool, took: Duration) -> Self {
-        Self {
-            code_revision: wants_code.then(|| fetched.credentials.revision.clone()),
-            credentials: fetched.credentials,
-            source: Source::Live,
-            one_time_code: fetched.one_time_code,
-            provider_time: Some(took),
         }
     }
 }

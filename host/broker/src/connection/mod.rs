@@ -7,6 +7,7 @@
 //! that entries are bound to is not deleted ([`delete`]).
 
 mod delete;
+mod items;
 mod operations;
 mod settings;
 
@@ -15,7 +16,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-pub use operations::{LIST_LIMITS, ListLimits};
+pub use items::{LIST_LIMITS, ListLimits};
 
 use crate::cache_ttl::CacheTtl;
 use crate::error::BrokerError;

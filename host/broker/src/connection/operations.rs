@@ -1,9 +1,8 @@
 //! Making, listing, changing and opening connections.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use keyway_runtime::{Item, ItemPage, Provider, Settings, Verified};
+use keyway_runtime::{Provider, Settings, Verified};
 use secrecy::{ExposeSecret, SecretString};
 use tracing::{info, warn};
 
@@ -15,7 +14,7 @@ use crate::broker::Broker;
 use crate::budget::{CallFailure, Opened, ProviderOperation};
 use crate::cache_ttl::CacheTtl;
 use crate::envelope::{EnvelopeError, Place};
-use crate::error::{BrokerError, InvalidInput, ListLimit, Thing};
+use crate::error::{BrokerError, InvalidInput, Thing};
 use crate::id::{ConnectionId, WorkspaceId};
 use crate::storage::{ConnectionRecord, Constraint, StorageError};
 use crate::text::required;
@@ -27,24 +26,6 @@ const PROVIDER_TYPE_LIMIT: usize = 64;
 
 /// The longest known, a service account token of 1Password, has about 900 bytes; a private key may have some thousand.
 const SETTING_LIMIT: usize = 64 << 10;
-
-/// Bounds of [`Broker::list_items`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ListLimits {
-    /// How many items.
-    pub items: usize,
-    /// How many bytes of text.
-    pub bytes: usize,
-    /// How many pages of the provider.
-    pub pages: usize,
-    /// How long all of them may take.
-    pub time: Duration,
-}
-
-/// More items than any account of the known secret managers holds; and less time than the 60 s after which the
-/// published clients give up.
-pub const LIST_LIMITS: ListLimits =
-    ListLimits { items: 50_000, bytes: 64 << 20, pages: 500, time: Duration::from_secs(50) };
 
 impl Broker {
     /// Makes a connection: the provider logs in with the settings first, and nothing is stored if it cannot. Needs
@@ -200,31 +181,6 @@ impl Broker {
         self.audited(access, Operation::GetConnection, &Trail::connection(id), get).await
     }
 
-    /// All items that a connection can read, over all pages, within [`LIST_LIMITS`]. Needs [`Scope::Api`](crate::Scope::Api).
-    ///
-    /// # Errors
-    /// [`BrokerError::NotFound`], [`BrokerError::TooManyItems`], and whatever the provider answers.
-    pub async fn list_items(&self, access: &Access, id: ConnectionId) -> Result<Vec<Item>, BrokerError> {
-        let trail = Trail::connection(id);
-        let list = async {
-            let record = self.connection_record(access.workspace(), id).await?;
-            let opened = self.open(&record).await?;
-            // Each page's future owns what it needs: one that borrows is not `Send` for whoever spawns this.
-            let page = |page: Option<String>| {
-                let opened = opened.clone();
-                let call = move |provider: Provider, connection: keyway_runtime::Connection| {
-                    let page = page.clone();
-                    async move { provider.list_items(&connection, page.as_deref()).await }
-                };
-                async move { opened.call(ProviderOperation::ListItems, call).await }
-            };
-            let items = all_items(LIST_LIMITS, page).await?;
-            trail.note(|subject| subject.count = Some(items.len() as u64));
-            Ok(items)
-        };
-        self.audited(access, Operation::ListItems, &trail, list).await
-    }
-
     /// Makes every resolve through this connection ask the provider again, from now on. Needs [`Scope::Admin`](crate::Scope::Admin).
     ///
     /// A fetch that is running is not used by anybody who asks after this.
@@ -328,43 +284,6 @@ impl Broker {
     }
 }
 
-/// Asks for page after page until the last, within the limits.
-async fn all_items<F>(limits: ListLimits, list: impl Fn(Option<String>) -> F) -> Result<Vec<Item>, BrokerError>
-where
-    F: Future<Output = Result<ItemPage, CallFailure>>,
-{
-    let all_pages = async {
-        let mut items = Vec::new();
-        let mut next: Option<String> = None;
-        let mut bytes = 0;
-        for _ in 0..limits.pages {
-            let page = list(next.take()).await?;
-            bytes += page.items.iter().map(text_bytes).sum::<usize>();
-            if bytes > limits.bytes {
-                return Err(BrokerError::TooManyItems(ListLimit::Bytes(limits.bytes)));
-            }
-            items.extend(page.items);
-            if items.len() > limits.items {
-                return Err(BrokerError::TooManyItems(ListLimit::Items(limits.items)));
-            }
-            next = page.next;
-            if next.is_none() {
-                return Ok(items);
-            }
-        }
-        Err(BrokerError::TooManyItems(ListLimit::Pages(limits.pages)))
-    };
-    let too_slow = || BrokerError::TooManyItems(ListLimit::Seconds(limits.time.as_secs()));
-    tokio::time::timeout(limits.time, all_pages).await.map_err(|_| too_slow())?
-}
-
-fn text_bytes(item: &Item) -> usize {
-    let attributes =
-        item.attributes.iter().map(|attribute| attribute.name.len() + attribute.value.len()).sum::<usize>();
-    let texts = [&item.id, &item.title, &item.vault_id, &item.vault_name, &item.reference, &item.category];
-    texts.into_iter().map(String::len).sum::<usize>() + attributes
-}
-
 /// Settings that the provider has logged in with.
 struct Checked {
     part: SealedPart,
@@ -399,49 +318,5 @@ fn settings_place<'a>(record: &ConnectionRecord, row: &'a [u8]) -> Place<'a> {
         row,
         column: "sealed_settings",
         version: record.version,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMITS: ListLimits = ListLimits { items: 10, bytes: 1_000, pages: 5, time: Duration::from_secs(5) };
-
-    /// A page of so many items, which says that there is a next one.
-    fn page(items: usize, next: Option<&str>) -> ItemPage {
-        let item = serde_json::json!({
-            "id": "i", "title": "t", "vault_id": "v", "vault_name": "V", "reference": "op://v/i", "category": "login", "attributes": [],
-        });
-        serde_json::from_value(serde_json::json!({ "items": vec![item; items], "next": next })).unwrap()
-    }
-
-    #[tokio::test]
-    async fn all_pages_are_read_to_the_last() {
-        let items = all_items(LIMITS, |next| async move {
-            Ok(match next.as_deref() {
-                None => page(2, Some("second")),
-                Some("second") => page(0, Some("third")),
-                _ => page(1, None),
-            })
-        });
-        assert_eq!(items.await.unwrap().len(), 3);
-    }
-
-    #[tokio::test]
-    async fn a_list_without_end_ends_at_each_of_the_limits() {
-        let too_many = |error: BrokerError, limit: ListLimit| {
-            assert!(matches!(error, BrokerError::TooManyItems(l) if l == limit), "{error}")
-        };
-        too_many(all_items(LIMITS, |_| async { Ok(page(1, Some("more"))) }).await.unwrap_err(), ListLimit::Pages(5));
-        too_many(all_items(LIMITS, |_| async { Ok(page(6, Some("more"))) }).await.unwrap_err(), ListLimit::Items(10));
-        let little = ListLimits { bytes: 10, ..LIMITS };
-        too_many(all_items(little, |_| async { Ok(page(5, None)) }).await.unwrap_err(), ListLimit::Bytes(10));
-        let limits = ListLimits { time: Duration::from_millis(20), ..LIMITS };
-        let slow = all_items(limits, |_| async {
-            tokio::time::sleep(Duration::from_millis(15)).await;
-            Ok(page(1, Some("more")))
-        });
-        too_many(slow.await.unwrap_err(), ListLimit::Seconds(0));
     }
 }

@@ -199,6 +199,11 @@ impl Attributes {
         self.0.iter().map(|(name, json)| (*name, json.as_str()))
     }
 
+    /// The names of those that are set and secret.
+    pub(crate) fn secret_names(&self) -> impl Iterator<Item = &'static str> {
+        self.0.keys().copied().filter(|name| Self::is_secret(name))
+    }
+
     /// The text value of an attribute.
     pub(super) fn text(&self, name: &str) -> Option<String> {
         read(self.get(name)?)

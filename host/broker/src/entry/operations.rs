@@ -1,12 +1,13 @@
 //! Creating, reading, changing and deleting vault entries.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::ResolvableEntry;
 use super::sealed::binding_of;
 use super::{AttributeChanges, Binding, CredentialSource, Credentials, EntryChanges, EntryPage, NewEntry, VaultEntry};
 use crate::api_key::Access;
-use crate::audit::{Operation, Trail};
+use crate::audit::{Operation, Subject, Trail};
 use crate::broker::Broker;
 use crate::cache::ItemKey;
 use crate::error::{BrokerError, InvalidInput, Thing};
@@ -14,8 +15,12 @@ use crate::id::{ConnectionId, EntryId, WorkspaceId};
 use crate::keyring::WorkspaceKeys;
 use crate::storage::{Constraint, EntryRecord, EntrySelector, StorageError};
 
-/// How many entries a page of [`Broker::list_entries`] has at most. An entry has up to 2 MiB of attributes.
+/// How many entries a page of [`Broker::list_entries`] has at most. There are fewer when they are large.
 pub const ENTRIES_PER_PAGE: u32 = 100;
+
+/// How much of sealed values a page has at most, after its first entry, which may have 2 MiB of attributes by itself. 100
+/// entries with 10 KiB of cookies each fit.
+const PAGE_BYTES: u64 = 1 << 20;
 
 /// How often a change is made anew when others came first, before its caller is told.
 const ATTEMPTS: u32 = 16;
@@ -78,35 +83,43 @@ impl Broker {
         Ok(entry)
     }
 
-    /// A vault entry. Needs [`Scope::Api`](crate::Scope::Api).
+    /// A vault entry. Needs [`Scope::Api`](crate::Scope::Api). One with session data or other secret attributes
+    /// ([`Attributes::is_secret`](crate::Attributes::is_secret)) is a release of them, and recorded as one.
     ///
     /// # Errors
-    /// [`BrokerError::NotFound`].
+    /// [`BrokerError::NotFound`]; [`BrokerError::Audit`] for one with secret attributes.
     pub async fn get_entry(&self, access: &Access, entry: &EntrySelector) -> Result<VaultEntry, BrokerError> {
+        let trail = Trail::new();
         let get = async {
             self.hold_keys(access.workspace()).await?;
             let record = self.storage().entry(access.workspace(), entry).await?;
-            self.open_entry(record.ok_or(BrokerError::NotFound(Thing::Entry))?).await
+            let entry = self.open_entry(record.ok_or(BrokerError::NotFound(Thing::Entry))?).await?;
+            trail.note(|subject| {
+                subject.entry = Some(entry.id);
+                subject.released_attributes(entry.attributes.secret_names());
+            });
+            Ok(entry)
         };
-        self.audited(access, Operation::GetEntry, &Trail::new(), get).await
+        self.audited(access, Operation::GetEntry, &trail, get).await
     }
 
-    /// A page of a workspace's entries: those after `after`, at most [`ENTRIES_PER_PAGE`]. Needs [`Scope::Api`](crate::Scope::Api).
+    /// A page of a workspace's entries: those after `after`, at most [`ENTRIES_PER_PAGE`] and about 1 MiB. Needs [`Scope::Api`](crate::Scope::Api).
     ///
     /// Clients' values are under one encryption key within a page. When the key is rotated between two pages, the second one's
-    /// are under the new one.
+    /// are under the new one. A page with secret attributes is a release of them, as in [`get_entry`](Self::get_entry).
     ///
     /// # Errors
-    /// Only those of the host itself.
+    /// Those of the host itself; [`BrokerError::Audit`] for a page with secret attributes.
     pub async fn list_entries(&self, access: &Access, after: Option<EntryId>) -> Result<EntryPage, BrokerError> {
+        let trail = Trail::new();
         let list = async {
             self.hold_keys(access.workspace()).await?;
-            let records = self.storage().entries(access.workspace(), after, ENTRIES_PER_PAGE).await?;
-            let is_full = records.len() == ENTRIES_PER_PAGE as usize;
-            let next = records.last().filter(|_| is_full).map(|entry| entry.id);
-            Ok(EntryPage { entries: self.open_entries(access.workspace(), records).await?, next })
+            let page = self.storage().entries(access.workspace(), after, ENTRIES_PER_PAGE, PAGE_BYTES).await?;
+            let entries = self.open_entries(access.workspace(), page.entries).await?;
+            trail.note(|subject| releases_of(&entries, subject));
+            Ok(EntryPage { entries, next: page.next })
         };
-        self.audited(access, Operation::ListEntries, &Trail::new(), list).await
+        self.audited(access, Operation::ListEntries, &trail, list).await
     }
 
     /// Changes a vault entry; what `changes` does not mention stays as it is. Needs [`Scope::Api`](crate::Scope::Api).
@@ -125,7 +138,12 @@ impl Broker {
         changes: EntryChanges,
     ) -> Result<VaultEntry, BrokerError> {
         let trail = Trail::selected(entry);
-        let change = self.change_entry(access, entry, changes, &trail);
+        let change = async {
+            let changed = self.change_entry(access, entry, changes, &trail).await?;
+            // Also those that were there before, and that its caller may see for the first time.
+            trail.note(|subject| subject.released_attributes(changed.attributes.secret_names()));
+            Ok(changed)
+        };
         self.audited(access, Operation::UpdateEntry, &trail, change).await
     }
 
@@ -259,6 +277,14 @@ impl Broker {
         }
         Ok(())
     }
+}
+
+/// What is given out with a page of entries: of how many, and which attributes.
+fn releases_of(entries: &[VaultEntry], subject: &mut Subject) {
+    let with_secrets = entries.iter().filter(|entry| entry.attributes.secret_names().next().is_some());
+    subject.count = Some(with_secrets.count() as u64);
+    let names: BTreeSet<_> = entries.iter().flat_map(|entry| entry.attributes.secret_names()).collect();
+    subject.released_attributes(names);
 }
 
 /// What an entry is bound to, whatever its cache duration is.

@@ -1,10 +1,13 @@
 //! What resolving needs of a vault entry: so much of its row is kept in memory, and no more. A row takes three times as much
 //! without its attributes, which may be megabytes.
 
+use std::mem::size_of;
+use std::sync::Arc;
+
 use super::sealed::binding_of;
 use super::{Binding, TfaMethod};
 use crate::id::{EntryId, WorkspaceId};
-use crate::storage::EntryRecord;
+use crate::storage::{EntryRecord, EntrySelector};
 
 /// An entry without what only its readers want to know.
 pub(crate) struct ResolvableEntry {
@@ -16,6 +19,25 @@ pub(crate) struct ResolvableEntry {
     pub(crate) binding: Option<Binding>,
     /// Envelope with the credentials of an entry that is not bound.
     sealed_credentials: Option<Box<[u8]>>,
+}
+
+/// What a bound entry takes in memory, its selector and its place in the cache included; most take two thirds of it.
+pub(crate) const ORDINARY_BYTES: u64 = 512;
+
+impl ResolvableEntry {
+    /// About how many bytes an entry takes in the cache. An entry's own credentials may be 500 times as much as all else.
+    pub(crate) fn weight(selector: &(WorkspaceId, EntrySelector), entry: &Arc<Self>) -> u64 {
+        // Of the cache: a hash, two links, and a place in its table.
+        const PLACE: usize = 48;
+        let fixed = size_of::<(WorkspaceId, EntrySelector)>() + 2 * size_of::<usize>() + size_of::<Self>() + PLACE;
+        let name = match &selector.1 {
+            EntrySelector::Id(_) => 0,
+            EntrySelector::Pair { permissioned_user_id, domain } => permissioned_user_id.len() + domain.len(),
+        };
+        let reference = entry.binding.as_ref().map_or(0, |binding| binding.reference.len());
+        let credentials = entry.sealed_credentials.as_ref().map_or(0, |sealed| sealed.len());
+        (fixed + name + reference + credentials) as u64
+    }
 }
 
 impl From<EntryRecord> for ResolvableEntry {
@@ -58,5 +80,40 @@ impl<'a> From<&'a EntryRecord> for SealedCredentials<'a> {
             version: record.version,
             envelope: record.sealed_credentials.as_deref(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::ConnectionId;
+
+    fn entry(binding: Option<Binding>, credentials: usize) -> Arc<ResolvableEntry> {
+        Arc::new(ResolvableEntry {
+            id: EntryId::generate(),
+            workspace_id: WorkspaceId::generate(),
+            tfa_method: None,
+            version: 1,
+            binding,
+            sealed_credentials: (credentials > 0).then(|| vec![0; credentials].into()),
+        })
+    }
+
+    #[test]
+    fn a_bound_entry_is_ordinary_and_large_credentials_weigh_what_they_are() {
+        let binding = Binding {
+            connection_id: ConnectionId::generate(),
+            reference: "op://abcdefghijklmnopqrstuvwxyz/abcdefghijklmnopqrstuvwxyz".into(),
+            cache_ttl: None,
+        };
+        let pair = EntrySelector::Pair {
+            permissioned_user_id: "somebody.with.a.name@acme.example".into(),
+            domain: "https://portal.acme.example/login".into(),
+        };
+        let selector = (WorkspaceId::generate(), pair);
+        let bound = ResolvableEntry::weight(&selector, &entry(Some(binding), 0));
+        assert!((200..=ORDINARY_BYTES).contains(&bound), "{bound}");
+        let large = ResolvableEntry::weight(&selector, &entry(None, 192 << 10));
+        assert!(large > 192 << 10, "{large}");
     }
 }

@@ -23,7 +23,7 @@
 //! [`RETIRED_FOR`](crate::keyring::RETIRED_FOR) after it was deleted, for readers that hold rows from before.
 
 use secrecy::SecretString;
-use tracing::info;
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::api_key::Access;
@@ -82,24 +82,41 @@ impl Broker {
         self.audited(access, Operation::RotateWorkspaceKey, &trail, rotate).await
     }
 
-    /// Finishes the rotations of workspace keys that were cut off. A server calls it at its start; it may run beside
-    /// everything else, and in several processes. Returns how many there were.
+    /// Finishes the rotations of workspace keys that were cut off. A server calls it at its start and every minute; it may
+    /// run beside everything else, and in several processes. Returns how many it has finished.
+    ///
+    /// One that cannot be finished is in nobody's way, and is left out by the next calls for a time that grows to an hour.
     ///
     /// # Errors
-    /// As [`rotate_workspace_key`](Self::rotate_workspace_key).
+    /// As [`rotate_workspace_key`](Self::rotate_workspace_key): the first one, after all others were finished.
     pub async fn finish_key_rotations(&self) -> Result<u64, BrokerError> {
         let unfinished = self.storage().unfinished_key_rotations().await?;
-        for &workspace in &unfinished {
-            let trail = Trail::new();
-            let finish = async {
-                let values = self.finish_rotation_of(workspace).await?;
-                trail.note(|subject| subject.count = Some(values));
-                info!(%workspace, values, "finished a rotation of the workspace key that was cut off");
-                Ok(())
-            };
-            self.audited_of_its_own(workspace, Operation::RotateWorkspaceKey, &trail, finish).await?;
+        let (mut finished, mut first_error) = (0, None);
+        for workspace in self.key_rotation_attempts().due(unfinished, self.now()) {
+            match self.finish_cut_off_rotation_of(workspace).await {
+                Ok(()) => finished += 1,
+                Err(error) => {
+                    warn!(%workspace, %error, "a rotation of the workspace key that was cut off cannot be finished; nothing is lost");
+                    // What the whole host lacks is no reason to leave this workspace out.
+                    if !matches!(error, BrokerError::Storage(_) | BrokerError::Audit(_)) {
+                        self.key_rotation_attempts().failed(workspace, self.now());
+                    }
+                    first_error.get_or_insert(error);
+                }
+            }
         }
-        Ok(unfinished.len() as u64)
+        first_error.map_or(Ok(finished), Err)
+    }
+
+    async fn finish_cut_off_rotation_of(&self, workspace: WorkspaceId) -> Result<(), BrokerError> {
+        let trail = Trail::new();
+        let finish = async {
+            let values = self.finish_rotation_of(workspace).await?;
+            trail.note(|subject| subject.count = Some(values));
+            info!(%workspace, values, "finished a rotation of the workspace key that was cut off");
+            Ok(())
+        };
+        self.audited_of_its_own(workspace, Operation::RotateWorkspaceKey, &trail, finish).await
     }
 
     /// Puts a new key in force, unless that has happened and is not finished. Returns whether it did.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::warn;
 
-use super::write_back::{LONGEST_WAIT, to_its_end};
+use super::write_back::to_its_end;
 use super::{ROTATIONS_PER_PAGE, Rotation, RotationFilter, RotationState};
 use crate::audit::{Operation, Trail};
 use crate::broker::{Broker, WeakBroker};
@@ -23,6 +23,10 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// How many are written at the same time, and how many are taken at once.
 const AT_A_TIME: usize = 8;
 const BATCH: u32 = 256;
+
+/// What was changed further in the future than this, was so before the clock was set back. More than the clocks of hosts
+/// that share a database differ by; a clock that is set back by less puts an attempt off by less.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(15 * 60);
 
 /// Ends the task when the broker is gone.
 #[derive(Debug)]
@@ -65,9 +69,8 @@ impl Broker {
     /// Those of the database. What comes of an attempt is in its rotation.
     pub async fn write_back_due(&self) -> Result<usize, BrokerError> {
         let now = self.timestamp();
-        // A time further away than any wait means that the clock was set back since.
-        let too_late = now.checked_add(2 * LONGEST_WAIT).unwrap_or(now);
-        let due = self.storage().due_rotations(now, too_late, BATCH).await?;
+        let future = now.checked_add(CLOCK_TOLERANCE).unwrap_or(now);
+        let due = self.storage().due_rotations(now, future, BATCH).await?;
         let mut running = JoinSet::new();
         let mut made = 0;
         for record in due {

@@ -10,8 +10,8 @@
 //! twice does not depend on it.
 //!
 //! **Waiting** between attempts doubles from [`FIRST_WAIT`] to [`LONGEST_WAIT`], each with a random part, so that
-//! rotations that failed together do not come back together; what the provider asks for counts if it is longer. There is no
-//! last attempt: the site has the password, so giving up would be wrong at any time.
+//! rotations that failed together do not come back together; what the provider asks for counts if it is longer, up to
+//! a day. There is no last attempt: the site has the password, so giving up would be wrong at any time.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use super::journal::{Contents, same};
 use super::{Rotation, RotationState, item};
 use crate::audit::{Subject, Trail};
 use crate::broker::Broker;
-use crate::budget::{NotCalled, Opened};
+use crate::budget::{self, NotCalled, Opened};
 use crate::error::BrokerError;
 use crate::storage::RotationRecord;
 
@@ -34,7 +34,7 @@ const ATTEMPT_TIME: Duration = Duration::from_secs(150);
 const FIRST_WAIT: Duration = Duration::from_secs(10);
 
 /// Between attempts, unless the provider asks for more. 96 attempts in a day of outage are no burden on anybody.
-pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
+const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
 
 /// How often a write is repeated at once because the item has changed, though not its password.
 const WRITES: u32 = 2;
@@ -263,7 +263,7 @@ fn conflict() -> Trouble {
 fn wait_before(attempts: u32, asked: Option<Duration>) -> Duration {
     let doubled = FIRST_WAIT.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(LONGEST_WAIT);
     let draw = f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX);
-    doubled.mul_f64(0.5 + draw / 2.0).max(asked.unwrap_or_default())
+    doubled.mul_f64(0.5 + draw / 2.0).max(asked.unwrap_or_default().min(budget::LONGEST_WAIT))
 }
 
 /// In whole milliseconds, as it is stored.
@@ -285,7 +285,9 @@ mod tests {
                 assert!(wait >= longest / 2 && wait <= longest, "{attempts}: {wait:?}");
             }
         }
-        assert_eq!(wait_before(1, Some(Duration::from_secs(3_600))), Duration::from_secs(3_600));
+        let asked = |hours: u64| wait_before(1, Some(Duration::from_secs(hours * 3_600)));
+        assert_eq!(asked(1), Duration::from_secs(3_600));
+        assert_eq!(asked(1_000_000), budget::LONGEST_WAIT, "no provider puts it off for ever");
     }
 
     #[test]

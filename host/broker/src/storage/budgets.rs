@@ -1,4 +1,4 @@
-//! The records of budgets and breakers (`crate::budget`), and the keys of the host itself.
+//! The records of budgets and breakers (`crate::budget`).
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Storage: what the broker needs of a database, and the records that it keeps there.
+//! Storage: what the broker needs of a database, and the records that it keeps there (`records.rs`).
 //!
 //! **Invariant:** every method of [`Storage`] happens as a whole or not at all, and when it returns, its effect is
 //! durable. The broker never needs a transaction over two calls: where two requests could race, the database's own
@@ -11,265 +11,32 @@
 //! replaced ([`Constraint::KeyTerm`]).
 
 mod budgets;
+mod error;
+mod records;
 mod sealed_column;
 mod sqlite;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use thiserror::Error;
 use uuid::Uuid;
 
 pub use budgets::{
     BreakerRecord, PauseReason, PauseRecord, RequestCount, RequestKind, RequestReservation, ReservedRequests,
 };
+pub use error::{Constraint, StorageError};
+pub use records::{
+    ApiKeyRecord, AuditAnchorRecord, ConnectionRecord, EntryRecord, HostKeyRecord, MasterKeyRecord, RotationRecord,
+    WorkspaceKeyRecord, WorkspaceRecord,
+};
 pub use sealed_column::{SealedColumn, SealedValue};
 pub use sqlite::SqliteStorage;
 
-use crate::api_key::Scopes;
 use crate::connection::DependentEntries;
-use crate::entry::TfaMethod;
 use crate::id::{ApiKeyId, ConnectionId, EntryId, RotationId, WorkspaceId};
-use crate::rotation::{RotationFilter, RotationState};
+use crate::rotation::RotationFilter;
 
 /// The bytes of an envelope that are its key's term, in network order.
 pub const KEY_TERM: std::ops::Range<usize> = 1..5;
-
-/// Why the database could not do what it was asked for. The messages are for operators.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum StorageError {
-    /// The database cannot be opened.
-    #[error("cannot open the database {place}: {reason}")]
-    Open {
-        /// Which database.
-        place: String,
-        /// What went wrong.
-        reason: String,
-    },
-    /// A constraint decided against the change.
-    #[error("the database refused the change: {0:?}")]
-    Conflict(Constraint),
-    /// A record that cannot be.
-    #[error(
-        "the database holds an impossible value in a column `{column}`; it was damaged or changed by something else"
-    )]
-    Corrupt {
-        /// The column.
-        column: &'static str,
-    },
-    /// Anything else: busy for too long, disk full, connection lost. The change did not happen.
-    #[error("the database failed: {0}")]
-    Failed(String),
-}
-
-/// A constraint of the database that a change would have broken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Constraint {
-    /// Something of that kind exists already.
-    Unique,
-    /// Something that it depends on does not exist, or something depends on it.
-    Reference,
-    /// The key that sealed or wrapped a value is not the current one any more: it was rotated meanwhile.
-    KeyTerm,
-}
-
-/// A master key that wrapped keys of this database.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MasterKeyRecord {
-    /// Counts the master keys from 1.
-    pub term: u32,
-    /// Recognises the key.
-    pub key_id: [u8; 16],
-    /// When it was first used.
-    pub created_at: Timestamp,
-}
-
-/// A key of the host itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostKeyRecord {
-    /// Its name.
-    pub name: String,
-    /// The wrapped key.
-    pub wrapped_key: Vec<u8>,
-    /// The term of the master key that wrapped it.
-    pub master_term: u32,
-    /// The row's version, part of what the wrapped key is bound to.
-    pub version: u64,
-    /// When it was made.
-    pub created_at: Timestamp,
-}
-
-/// A workspace.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorkspaceRecord {
-    /// Its id.
-    pub id: WorkspaceId,
-    /// What people call it.
-    pub name: String,
-    /// When it was created.
-    pub created_at: Timestamp,
-    /// When it was last changed.
-    pub updated_at: Timestamp,
-}
-
-/// A workspace key. The one with the highest term is in use; older ones only open what has not been sealed anew yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorkspaceKeyRecord {
-    /// Whose key.
-    pub workspace_id: WorkspaceId,
-    /// Counts the workspace's keys from 1.
-    pub term: u32,
-    /// The wrapped key.
-    pub wrapped_key: Vec<u8>,
-    /// The term of the master key that wrapped it.
-    pub master_term: u32,
-    /// The row's version, part of what the wrapped key is bound to.
-    pub version: u64,
-    /// When it was made.
-    pub created_at: Timestamp,
-}
-
-/// An API key, without the key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApiKeyRecord {
-    /// Its id.
-    pub id: ApiKeyId,
-    /// The workspace it opens.
-    pub workspace_id: WorkspaceId,
-    /// What people call it.
-    pub name: String,
-    /// By which it is found; not secret, unique.
-    pub lookup: String,
-    /// SHA-256 of the whole key.
-    pub hash: [u8; 32],
-    /// What it allows.
-    pub scopes: Scopes,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// When it was revoked.
-    pub revoked_at: Option<Timestamp>,
-}
-
-/// A connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConnectionRecord {
-    /// Its id.
-    pub id: ConnectionId,
-    /// Its workspace.
-    pub workspace_id: WorkspaceId,
-    /// What people call it.
-    pub name: String,
-    /// The provider's type.
-    pub provider_type: String,
-    /// Envelope with the settings and the approved destinations.
-    pub sealed_settings: Vec<u8>,
-    /// JSON object: for each secret setting its last four characters.
-    pub hints: String,
-    /// Who the credentials belong to, as the provider said.
-    pub account: String,
-    /// Whether it cannot write anywhere; `None` when the provider does not say.
-    pub read_only: Option<bool>,
-    /// Cache duration of entries without one of their own, in seconds; 0 is off.
-    pub cache_ttl_seconds: u32,
-    /// Greater after each time the cached secrets were cleared: values of an earlier generation are not used any more.
-    pub cache_generation: u64,
-    /// The row's version, part of what the settings are bound to.
-    pub version: u64,
-    /// When it was created.
-    pub created_at: Timestamp,
-    /// When it was last changed.
-    pub updated_at: Timestamp,
-}
-
-/// A vault entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EntryRecord {
-    /// Its id.
-    pub id: EntryId,
-    /// Its workspace.
-    pub workspace_id: WorkspaceId,
-    /// The user it belongs to, as the platform calls them.
-    pub permissioned_user_id: String,
-    /// The site, exactly as it was given.
-    pub domain: String,
-    /// What people call it.
-    pub user_alias: Option<String>,
-    /// How the second factor arrives.
-    pub tfa_method: Option<TfaMethod>,
-    /// Whether it uses a passkey; not while it is bound.
-    pub passkey: bool,
-    /// The connection it is bound to. Present if and only if `secret_ref` is.
-    pub connection_id: Option<ConnectionId>,
-    /// The item it is bound to.
-    pub secret_ref: Option<String>,
-    /// Its own cache duration in seconds, in place of the connection's.
-    pub cache_ttl_seconds: Option<u32>,
-    /// Envelope with the credentials of an entry that is not bound.
-    pub sealed_credentials: Option<Vec<u8>>,
-    /// Envelope with the attributes, if there are any.
-    pub sealed_attributes: Option<Vec<u8>>,
-    /// When cookies or browser storages were last set.
-    pub session_data_set_at: Option<Timestamp>,
-    /// The row's version, part of what the envelopes are bound to.
-    pub version: u64,
-    /// When it was created.
-    pub created_at: Timestamp,
-    /// When it was last changed.
-    pub updated_at: Timestamp,
-}
-
-/// How far a series of the audit log had certainly come.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditAnchorRecord {
-    /// Which series.
-    pub series: u32,
-    /// The number of its last record then.
-    pub number: u64,
-    /// The MAC of that record.
-    pub head: [u8; 32],
-    /// A MAC over all of this but the time, under the audit key.
-    pub mac: [u8; 32],
-    /// When.
-    pub at: Timestamp,
-}
-
-/// A password rotation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RotationRecord {
-    /// Its id.
-    pub id: RotationId,
-    /// Its workspace.
-    pub workspace_id: WorkspaceId,
-    /// The entry whose password it is. It need not exist any more when the rotation is over.
-    pub entry_id: EntryId,
-    /// The connection through which the item is written. Present if and only if `secret_ref` is.
-    pub connection_id: Option<ConnectionId>,
-    /// The item that is written; `None` for an entry that is not bound.
-    pub secret_ref: Option<String>,
-    /// How far it is.
-    pub state: RotationState,
-    /// Why it was skipped, failed or has to be tried again, for programs.
-    pub reason: Option<String>,
-    /// The same for a person.
-    pub message: Option<String>,
-    /// Envelope with the new password. Present if and only if the rotation is open.
-    pub sealed_password: Option<Vec<u8>>,
-    /// The revision at which the item may be written.
-    pub expected_revision: Option<String>,
-    /// How often writing was begun.
-    pub attempts: u32,
-    /// Until when the attempt that is under way may take.
-    pub attempt_until: Option<Timestamp>,
-    /// When the next attempt is due. Present if and only if the rotation is committing.
-    pub next_attempt_at: Option<Timestamp>,
-    /// The row's version, part of what the password is bound to.
-    pub version: u64,
-    /// When it was begun.
-    pub created_at: Timestamp,
-    /// When it was last changed.
-    pub updated_at: Timestamp,
-}
 
 /// Which vault entry of a workspace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -465,13 +232,15 @@ pub trait Storage: Send + Sync + 'static {
     /// A vault entry.
     async fn entry(&self, workspace: WorkspaceId, entry: &EntrySelector) -> Result<Option<EntryRecord>, StorageError>;
 
-    /// A workspace's vault entries in the order of their creation, at most `limit` of those after `after`.
+    /// A workspace's vault entries in the order of their creation, those after `after`: at most `rows` of them, and after the
+    /// first no more than `bytes` of sealed values altogether.
     async fn entries(
         &self,
         workspace: WorkspaceId,
         after: Option<EntryId>,
-        limit: u32,
-    ) -> Result<Vec<EntryRecord>, StorageError>;
+        rows: u32,
+        bytes: u64,
+    ) -> Result<EntryRecords, StorageError>;
 
     /// A number that is another one after each change of an API key, a connection, an entry, a rotation, an item's state or
     /// which keys a workspace has. Adding an API key, a connection or an entry need not change it.
@@ -555,17 +324,20 @@ pub trait Storage: Send + Sync + 'static {
         item: &str,
     ) -> Result<Option<RotationRecord>, StorageError>;
 
-    /// The rotations of all workspaces whose next attempt is due, or further away than `too_late`; the longest due
-    /// first, at most `limit`.
+    /// The rotations of all workspaces whose next attempt is due, or that are committing and were changed after `future`:
+    /// the clock was set back since, and says nothing about when they are due. The longest due first, at most `limit`.
     async fn due_rotations(
         &self,
         now: Timestamp,
-        too_late: Timestamp,
+        future: Timestamp,
         limit: u32,
     ) -> Result<Vec<RotationRecord>, StorageError>;
 
     /// How many rotations of an item are done, and the open one whose password the site has and the item has not
     /// ([`RotationState::Committing`] or [`RotationState::WriteBackFailed`]), both as of the same moment.
+    ///
+    /// [`RotationState::Committing`]: crate::RotationState::Committing
+    /// [`RotationState::WriteBackFailed`]: crate::RotationState::WriteBackFailed
     async fn item_state(
         &self,
         workspace: WorkspaceId,

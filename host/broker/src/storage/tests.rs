@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::api_key::Scope;
+use crate::api_key::{Scope, Scopes};
+use crate::entry::TfaMethod;
 
 fn time(milliseconds: i64) -> Timestamp {
     Timestamp::from_millisecond(milliseconds).unwrap()
@@ -158,9 +159,21 @@ async fn records_come_back_as_they_were_also_after_the_file_is_opened_again() {
     assert_eq!(storage.entry(workspace, &bound.id.into()).await.unwrap(), Some(bound.clone()));
     let pair = EntrySelector::Pair { permissioned_user_id: "manual".into(), domain: manual.domain.clone() };
     assert_eq!(storage.entry(workspace, &pair).await.unwrap(), Some(manual.clone()));
-    assert_eq!(storage.entries(workspace, None, 10).await.unwrap(), [manual.clone(), bound.clone()]);
-    assert_eq!(storage.entries(workspace, Some(manual.id), 10).await.unwrap(), [bound]);
-    assert_eq!(storage.entries(workspace, None, 1).await.unwrap(), [manual]);
+    let entries = async |after, rows, bytes| storage.entries(workspace, after, rows, bytes).await.unwrap();
+    let page =
+        |entries: &[&EntryRecord], next| EntryRecords { entries: entries.iter().copied().cloned().collect(), next };
+    assert_eq!(entries(None, 10, 1_000).await, page(&[&manual, &bound], None));
+    assert_eq!(entries(None, 2, 1_000).await, page(&[&manual, &bound], None));
+    assert_eq!(entries(Some(manual.id), 10, 1_000).await, page(&[&bound], None));
+    assert_eq!(entries(None, 1, 1_000).await, page(&[&manual], Some(manual.id)));
+    // The first one in any case.
+    let length = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, |value| value.len() as u64);
+    let size = |entry: &EntryRecord| length(&entry.sealed_credentials) + length(&entry.sealed_attributes);
+    assert!(size(&manual) > 0 && size(&bound) > 0);
+    assert_eq!(entries(None, 10, 1).await, page(&[&manual], Some(manual.id)));
+    let both = size(&manual) + size(&bound);
+    assert_eq!(entries(None, 10, both - 1).await, page(&[&manual], Some(manual.id)));
+    assert_eq!(entries(None, 10, both).await, page(&[&manual, &bound], None));
 }
 
 #[tokio::test]
@@ -254,7 +267,7 @@ async fn a_deleted_entry_is_what_it_was_and_deleted_once() {
     assert_eq!(storage.delete_entry(one, &first.id.into()).await.unwrap(), None);
     let pair = EntrySelector::Pair { permissioned_user_id: "second".into(), domain: second.domain.clone() };
     assert_eq!(storage.delete_entry(one, &pair).await.unwrap(), Some(second));
-    assert_eq!(storage.entries(one, None, 10).await.unwrap(), []);
+    assert_eq!(storage.entries(one, None, 10, 1_000).await.unwrap().entries, []);
 }
 
 #[tokio::test]
@@ -298,7 +311,7 @@ async fn nothing_of_another_workspace_is_found() {
     assert_eq!(storage.connections(other).await.unwrap(), []);
     assert!(!storage.clear_cached_secrets(other, connection.id).await.unwrap());
     assert_eq!(storage.entry(other, &entry.id.into()).await.unwrap(), None);
-    assert_eq!(storage.entries(other, None, 10).await.unwrap(), []);
+    assert_eq!(storage.entries(other, None, 10, 1_000).await.unwrap().entries, []);
     assert_eq!(storage.revoke_api_key(other, key.id, time(9)).await.unwrap(), None);
     assert_eq!(storage.api_key(&key.lookup).await.unwrap().unwrap().revoked_at, None);
 }

@@ -150,13 +150,13 @@ async fn the_log_of_a_workspace_shows_that_workspace_and_that_it_was_read() {
 
 /// A log that works, fails or panics. (One that hangs: `audit/recorder.rs`.)
 #[derive(Default)]
-struct Moody {
+pub(crate) struct Moody {
     log: InMemoryAudit,
     mood: Mutex<Mood>,
 }
 
 #[derive(Clone, Copy, Default)]
-enum Mood {
+pub(crate) enum Mood {
     #[default]
     Well,
     Fails,
@@ -164,7 +164,7 @@ enum Mood {
 }
 
 impl Moody {
-    fn set(&self, mood: Mood) {
+    pub(crate) fn set(&self, mood: Mood) {
         *self.mood.lock().unwrap() = mood;
     }
 }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use keyway::keyway_runtime::{CodeCacheKey, Runtime, Settings};
 use keyway::{
-    Access, Audit, Broker, BrokerError, ConnectionChanges, KeyError, MasterKey, NewConnection, Scope, SqliteStorage,
+    Access, Audit, Broker, BrokerError, Change, ConnectionChanges, EntryChanges, EntryId, KeyError, MasterKey,
+    NewConnection, Scope, SqliteStorage, Thing,
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinSet;
@@ -24,6 +25,9 @@ const FOLDER: &str = "KEYWAY_TEST_FOLDER";
 const KEY: &str = "KEYWAY_TEST_MASTER_KEY";
 const SEED: &str = "KEYWAY_TEST_SEED";
 const NEW_KEY: &str = "KEYWAY_TEST_NEW_MASTER_KEY";
+
+/// What a killed process calls the entries that it changes.
+const CHANGED: &str = "changed";
 
 /// Rounds of each test, and for how long a new one may begin: the machine decides how many there are, not what they find.
 const ROUNDS: u64 = 12;
@@ -93,9 +97,15 @@ async fn write_for_ever(broker: Broker, access: Access) {
         let (broker, access, key) = (broker.clone(), access.clone(), key.clone());
         tasks.spawn(async move {
             loop {
-                let user = Uuid::new_v4().to_string();
-                let entry = broker.create_entry(&access, manual(&user, &key)).await.unwrap();
-                tell(&format!("entry {}", entry.id));
+                let create = || broker.create_entry(&access, manual(&Uuid::new_v4().to_string(), &key));
+                let entry = create().await.unwrap().id;
+                tell(&format!("entry {entry}"));
+                let changes = EntryChanges { user_alias: Change::Set(CHANGED.into()), ..EntryChanges::default() };
+                broker.update_entry(&access, &entry.into(), changes).await.unwrap();
+                tell(&format!("changed {entry}"));
+                let entry = create().await.unwrap().id;
+                broker.delete_entry(&access, &entry.into()).await.unwrap();
+                tell(&format!("deleted {entry}"));
             }
         });
     }
@@ -112,6 +122,8 @@ async fn write_for_ever(broker: Broker, access: Access) {
         loop {
             let key = broker.create_api_key(&access, "key", Scope::Api).await.unwrap();
             tell(&format!("key {}", key.info.id));
+            broker.revoke_api_key(&access, key.info.id).await.unwrap();
+            tell(&format!("revoked {}", key.info.id));
         }
     });
     // None ends but by failing.
@@ -229,15 +241,22 @@ async fn what_a_killed_process_has_acknowledged_is_there() {
         let keys = broker.list_api_keys(&access).await.unwrap();
         let audit = broker.verify_audit().await.unwrap();
         assert!(audit.is_good(), "{audit:?}");
+        let key_of = |id: &str| keys.iter().find(|there| there.id.to_string() == id);
+        let entry = async |id: &str| broker.get_entry(&access, &id.parse::<EntryId>().unwrap().into()).await;
         for told in &acknowledged {
             match told.split_once(' ').unwrap() {
                 ("entry", id) => {
-                    let id: keyway::EntryId = id.parse().unwrap();
-                    let entry = broker.get_entry(&access, &id.into()).await.unwrap();
+                    let entry = entry(id).await.unwrap();
                     assert_eq!(decrypted(&entry, &key), Some(password_of(&entry.permissioned_user_id)));
                 }
+                ("changed", id) => assert_eq!(entry(id).await.unwrap().user_alias.as_deref(), Some(CHANGED), "{told}"),
+                ("deleted", id) => {
+                    let gone = entry(id).await.unwrap_err();
+                    assert!(matches!(gone, BrokerError::NotFound(Thing::Entry)), "{told}: {gone}");
+                }
                 ("connection", id) => assert!(connections.iter().any(|there| there.id.to_string() == id), "{told}"),
-                ("key", id) => assert!(keys.iter().any(|there| there.id.to_string() == id), "{told}"),
+                ("key", id) => assert!(key_of(id).is_some(), "{told}"),
+                ("revoked", id) => assert!(key_of(id).unwrap().revoked_at.is_some(), "{told}"),
                 _ => panic!("{told}"),
             }
         }
@@ -245,7 +264,7 @@ async fn what_a_killed_process_has_acknowledged_is_there() {
             break;
         }
     }
-    for kind in ["entry", "connection", "key"] {
+    for kind in ["entry", "changed", "deleted", "connection", "key", "revoked"] {
         assert!(acknowledged.iter().any(|told| told.starts_with(kind)), "{kind}");
     }
 }
@@ -301,14 +320,26 @@ async fn a_replacement_of_the_master_key_that_is_killed_leaves_the_old_or_the_ne
     const ENTRIES: usize = 10;
     let folder = tempfile::tempdir().unwrap();
     let access = filled(folder.path(), ENTRIES, 40).await;
+    let new_key = || MasterKey::generate().unwrap().to_hex().expose_secret().to_owned();
+    // How long a replacement takes here, to be able to kill one before and after the moment at which it counts.
+    let broker = open(folder.path(), MASTER_KEY, true).await.unwrap();
+    let mut current = new_key();
+    let started = Instant::now();
+    broker.rotate_master_key(MasterKey::from_hex(&current).unwrap()).await.unwrap();
+    let duration = u64::try_from(started.elapsed().as_micros()).unwrap().max(1);
+    drop(broker);
+
     let (started, mut random) = (Instant::now(), Random::new());
-    let mut current = MASTER_KEY.to_owned();
-    for _ in 0..ROUNDS {
-        let new = MasterKey::generate().unwrap().to_hex().expose_secret().to_owned();
+    let (mut old_in_force, mut new_in_force) = (0, 0);
+    for round in 0..10 * ROUNDS {
+        if (round >= ROUNDS || started.elapsed() > TIME) && old_in_force > 0 && new_in_force > 0 {
+            break;
+        }
+        let new = new_key();
         let keys = [(KEY, current.as_str()), (NEW_KEY, new.as_str())];
         let mut process = Process::start("rotate-master-key", folder.path(), &keys);
         assert_eq!(process.next().as_deref(), Some("begin"));
-        std::thread::sleep(Duration::from_micros(random.below(12_000)));
+        std::thread::sleep(Duration::from_micros(random.below(2 * duration)));
         let told = process.kill();
 
         the_file_is_sound(folder.path()).await;
@@ -317,10 +348,12 @@ async fn a_replacement_of_the_master_key_that_is_killed_leaves_the_old_or_the_ne
         let broker = match (by_old, by_new) {
             (Ok(broker), Err(BrokerError::Key(KeyError::WrongMasterKey { .. }))) => {
                 assert!(told.is_empty(), "the old key opens the database after the new one was said to be in force");
+                old_in_force += 1;
                 broker
             }
             (Err(BrokerError::Key(KeyError::ReplacedMasterKey { .. })), Ok(broker)) => {
                 current = new;
+                new_in_force += 1;
                 broker
             }
             other => panic!("{other:?}"),
@@ -329,8 +362,6 @@ async fn a_replacement_of_the_master_key_that_is_killed_leaves_the_old_or_the_ne
         for workspace in broker.list_workspaces().await.unwrap() {
             broker.encryption_key(&Access::operator(workspace.id, "tests")).await.unwrap();
         }
-        if started.elapsed() > TIME {
-            break;
-        }
     }
+    assert!(old_in_force > 0 && new_in_force > 0, "old: {old_in_force}, new: {new_in_force}");
 }

@@ -1,6 +1,9 @@
 //! Deleting connections: what stands in the way, what is left, and what happens when an entry is bound at the same time.
 
-use keyway::{BrokerError, CredentialSource, NewEntry, ResolveRequest, Scope, SqliteStorage, Thing};
+use keyway::{
+    Access, Broker, BrokerError, Change, ConnectionId, EntryChanges, EntryId, NewEntry, ResolveRequest, Scope,
+    SqliteStorage, Thing, VaultEntry,
+};
 use secrecy::ExposeSecret;
 
 use crate::support::{World, fixture_in, new_fixture_connection};
@@ -98,16 +101,25 @@ async fn an_administrator_sees_connections_without_the_scope_api() {
     assert!(matches!(error, BrokerError::Forbidden { needs: Scope::Api }));
 }
 
-/// Real threads, a database file, and a fixture that needs no network.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_a_deletion_and_a_binding_that_race_one_is_refused() {
+/// Real threads, a database file, and a fixture that needs no network: a connection is deleted while `bind` binds an entry to
+/// it, again and again, and either the one or the other is refused. An entry that was not bound keeps what it had.
+async fn race<F>(bind: impl Fn(Broker, Access, EntryId, ConnectionId) -> F)
+where
+    F: Future<Output = Result<VaultEntry, BrokerError>> + Send + 'static,
+{
     const ROUNDS: usize = 300;
     let folder = tempfile::tempdir().unwrap();
     let storage = SqliteStorage::open(folder.path().join("keyway.db")).await.unwrap();
     let (broker, access, _) = fixture_in("echo", storage).await;
-    let (mut deleted, mut bound) = (0, 0);
+    let (mut deleted, mut bound) = (0, Vec::new());
     for round in 0..ROUNDS {
         let connection = broker.connect(&access, new_fixture_connection("echo")).await.unwrap().id;
+        let there = NewEntry {
+            permissioned_user_id: format!("there-{round}"),
+            domain: "https://acme.com".into(),
+            ..NewEntry::default()
+        };
+        let there = broker.create_entry(&access, there).await.unwrap().id;
         let start = std::sync::Arc::new(tokio::sync::Barrier::new(2));
         let deleting = {
             let (broker, access, start) = (broker.clone(), access.clone(), start.clone());
@@ -116,29 +128,50 @@ async fn of_a_deletion_and_a_binding_that_race_one_is_refused() {
                 broker.delete_connection(&access, connection).await
             })
         };
-        let binding = {
-            let (broker, access) = (broker.clone(), access.clone());
-            let new = NewEntry::bound(format!("user-{round}"), "https://acme.com", connection, "echo://item/one");
-            tokio::spawn(async move {
-                start.wait().await;
-                broker.create_entry(&access, new).await
-            })
-        };
+        let binding = bind(broker.clone(), access.clone(), there, connection);
+        let binding = tokio::spawn(async move {
+            start.wait().await;
+            binding.await
+        });
         match (deleting.await.unwrap(), binding.await.unwrap()) {
-            (Ok(()), Err(BrokerError::Invalid(_))) => deleted += 1,
+            (Ok(()), Err(BrokerError::Invalid(_))) => {
+                deleted += 1;
+                assert!(broker.get_entry(&access, &there.into()).await.unwrap().binding().is_none());
+            }
             (Err(BrokerError::ConnectionInUse(_)), Ok(entry)) => {
-                bound += 1;
+                bound.push(entry.id);
                 broker.resolve(&access, ResolveRequest::new(entry.id)).await.unwrap();
             }
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(deleted + bound, ROUNDS);
+    assert_eq!(deleted + bound.len(), ROUNDS);
     let connections = broker.list_connections(&access).await.unwrap();
-    let entries = broker.list_entries(&access, None).await.unwrap().entries;
-    assert_eq!(entries.len(), bound);
-    for entry in entries {
-        let CredentialSource::Bound(binding) = &entry.credentials else { panic!("not bound") };
+    for entry in bound {
+        let entry = broker.get_entry(&access, &entry.into()).await.unwrap();
+        let binding = entry.binding().unwrap();
         assert!(connections.iter().any(|connection| connection.id == binding.connection_id), "without its connection");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_a_deletion_and_a_new_entry_that_race_one_is_refused() {
+    race(|broker, access, there, connection| async move {
+        let new = NewEntry::bound(format!("new beside {there}"), "https://acme.com", connection, "echo://item/one");
+        broker.create_entry(&access, new).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_a_deletion_and_a_binding_of_an_entry_that_was_there_one_is_refused() {
+    race(|broker, access, there, connection| async move {
+        let changes = EntryChanges {
+            secret_provider_id: Change::Set(connection),
+            secret_ref: Change::Set("echo://item/one".into()),
+            ..EntryChanges::default()
+        };
+        broker.update_entry(&access, &there.into(), changes).await
+    })
+    .await;
 }

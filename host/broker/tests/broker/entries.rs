@@ -1,8 +1,8 @@
 //! Vault entries: the rules for bindings, and entries with credentials of their own.
 
 use keyway::{
-    BrokerError, CacheTtl, CredentialSource, ENTRIES_PER_PAGE, EntrySelector, InvalidInput, NewEntry, ResolveRequest,
-    TfaMethod, VaultEntry,
+    AttributeChanges, BrokerError, CacheTtl, CredentialSource, ENTRIES_PER_PAGE, EntrySelector, InvalidInput, NewEntry,
+    ResolveRequest, TfaMethod, VaultEntry,
 };
 
 use crate::support::{World, text};
@@ -195,4 +195,26 @@ async fn entries_are_listed_page_by_page_in_the_order_of_their_creation() {
     assert_eq!((first.entries.len(), second.entries.len(), second.next), (count - 1, 1, None));
     let users = first.entries.iter().chain(&second.entries).map(|entry| entry.permissioned_user_id.clone());
     assert!(users.eq((0..count).map(|number| format!("user-{number}"))));
+}
+
+#[tokio::test]
+async fn a_page_with_large_entries_has_few_of_them() {
+    const SIZE: usize = 400_000;
+    let world = World::new().await;
+    for number in 0..10 {
+        let mut attributes = AttributeChanges::new();
+        attributes.set("local_storage", &format!(r#"{{"a": "{}"}}"#, "x".repeat(SIZE))).unwrap();
+        create(&world, NewEntry { attributes, ..entry(&format!("user-{number}")) }).await.unwrap();
+    }
+    let (mut after, mut users) = (None, Vec::new());
+    loop {
+        let page = world.broker.list_entries(&world.access, after).await.unwrap();
+        assert_eq!(page.entries.len(), 2, "what fits into a megabyte");
+        users.extend(page.entries.into_iter().map(|entry| entry.permissioned_user_id));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert!(users.into_iter().eq((0..10).map(|number| format!("user-{number}"))));
 }

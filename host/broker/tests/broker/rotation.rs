@@ -2,19 +2,17 @@
 
 use std::time::Duration;
 
-use keyway::keyway_runtime::{Fields, ProviderError};
+use keyway::keyway_runtime::Fields;
 use keyway::{
-    BeginRotation, BrokerError, CacheTtl, Change, ClientKey, Connection, EntryChanges, EntryId, InvalidInput, NewEntry,
-    NewPassword, PasswordPolicy, ResolveRequest, Rotation, RotationFilter, RotationId, RotationState, Source,
-    VaultEntry,
+    BeginRotation, BrokerError, CacheTtl, Change, ClientKey, Connection, EntryChanges, EntryId, NewEntry,
+    ResolveRequest, Rotation, RotationFilter, RotationId, RotationState, Source, VaultEntry,
 };
-use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, ItemChange, RetryAfterForm, VaultAccess};
+use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, ItemChange};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::support::{World, text};
 
 pub(crate) const VAULT: &str = "Automation";
-const READ_ONLY: &str = "Finance (read-only)";
 pub(crate) const ITEM: &str = "Northwind Supplier Portal";
 pub(crate) const OLD: &str = "7Tq-wren-obelisk-41";
 
@@ -58,7 +56,7 @@ impl World {
         self.emulator.change_item(VAULT, ITEM, change).unwrap();
     }
 
-    async fn own_entry(&self, user: &str, password: Option<&str>) -> VaultEntry {
+    pub(crate) async fn own_entry(&self, user: &str, password: Option<&str>) -> VaultEntry {
         let key = ClientKey::from_hex(&self.encryption_key).unwrap();
         let new = NewEntry {
             permissioned_user_id: user.into(),
@@ -161,110 +159,6 @@ async fn a_caller_that_goes_away_while_it_is_written_does_not_stop_it() {
 }
 
 #[tokio::test]
-async fn a_read_only_vault_is_skipped_with_the_remedy_and_nothing_is_written() {
-    let (world, connection) = World::connected().await;
-    let account = world.emulator.account("automation").unwrap();
-    let item = account.vault(READ_ONLY).unwrap().items.iter().find(|item| item.category == "login").unwrap();
-    let new = NewEntry::bound("reader", "https://acme.example", connection.id, item.reference.as_str());
-    let entry = world.broker.create_entry(&world.access, new).await.unwrap();
-    world.emulator.reset_calls();
-    let begun = world.broker.begin_rotation(&world.access, BeginRotation::new(entry.id)).await.unwrap();
-    let rotation = begun.rotation;
-    assert!(begun.password.is_none());
-    assert_eq!((rotation.state, rotation.reason.as_deref()), (RotationState::Skipped, Some("read_only")));
-    let message = rotation.message.as_deref().unwrap();
-    assert!(message.contains("skipped") && message.contains("Write Items") && message.contains(READ_ONLY), "{message}");
-    assert_eq!(world.writes(), 0);
-    assert_eq!(world.rotation(rotation.id).await, rotation, "it is in the journal");
-    for error in [
-        world.broker.commit_rotation(&world.access, rotation.id).await.unwrap_err(),
-        world.broker.retry_rotation(&world.access, rotation.id, true).await.unwrap_err(),
-        world.broker.abandon_rotation(&world.access, rotation.id, true).await.unwrap_err(),
-        world.broker.reveal_rotation(&world.access, rotation.id).await.unwrap_err(),
-    ] {
-        assert!(matches!(error, BrokerError::RotationState { state: RotationState::Skipped, .. }), "{error}");
-    }
-
-    // Grant the service account Write Items on the vault, then retry.
-    world.emulator.set_access("automation", READ_ONLY, Some(VaultAccess::ReadWrite)).unwrap();
-    let (rotation, _) = world.begin(&entry).await;
-    assert_eq!(world.commit(rotation.id).await.state, RotationState::Done);
-}
-
-#[tokio::test]
-async fn an_item_or_entry_without_a_password_is_skipped() {
-    let (world, connection) = World::connected().await;
-    let bound = world.bind(&connection, "No Password").await;
-    let own = world.own_entry("own", None).await;
-    for entry in [bound, own] {
-        let begun = world.broker.begin_rotation(&world.access, BeginRotation::new(entry.id)).await.unwrap();
-        assert_eq!(begun.rotation.state, RotationState::Skipped);
-        assert_eq!(begun.rotation.reason.as_deref(), Some("no_password"));
-    }
-}
-
-#[tokio::test]
-async fn what_the_provider_cannot_answer_is_an_error_and_no_rotation() {
-    let (world, connection, entry) = world().await;
-    let begin = async |entry: EntryId| world.broker.begin_rotation(&world.access, BeginRotation::new(entry)).await;
-    world.emulator.fault(FaultRule::next(Fault::rate_limited(17, RetryAfterForm::Header)).always());
-    assert_eq!(begin(entry.id).await.unwrap_err().retry_after(), Some(Duration::from_secs(17)));
-    world.emulator.clear_faults();
-    world.clock.advance(Duration::from_secs(17));
-    let (vault, _) =
-        world.item(VAULT, ITEM).reference.rsplit_once('/').map(|(v, i)| (v.to_owned(), i.to_owned())).unwrap();
-    let gone = format!("{vault}/aaaaaaaaaaaaaaaaaaaaaaaaaa");
-    let new = NewEntry::bound("gone", "https://acme.example", connection.id, gone);
-    let gone = world.broker.create_entry(&world.access, new).await.unwrap();
-    let error = begin(gone.id).await.unwrap_err();
-    assert!(matches!(error, BrokerError::Provider(ProviderError::NotFound(_))), "{error}");
-    assert!(matches!(begin(EntryId::from(uuid::Uuid::nil())).await.unwrap_err(), BrokerError::NotFound(_)));
-    let all = world.broker.list_rotations(&world.access, &RotationFilter::default(), None).await.unwrap();
-    assert!(all.rotations.is_empty());
-}
-
-#[tokio::test]
-async fn there_is_one_open_rotation_for_an_item_over_all_entries_and_connections() {
-    let (world, connection, entry) = world().await;
-    let reference = world.item(VAULT, ITEM).reference;
-    let second = world.connect("automation").await;
-    let new = |user: &str, connection: &Connection| {
-        NewEntry::bound(user, "https://acme.example", connection.id, reference.as_str())
-    };
-    let sibling = world.broker.create_entry(&world.access, new("sibling", &connection)).await.unwrap();
-    let over_another = world.broker.create_entry(&world.access, new("other", &second)).await.unwrap();
-    let (rotation, _) = world.begin(&entry).await;
-    for entry in [&entry, &sibling, &over_another] {
-        let refused = world.broker.begin_rotation(&world.access, BeginRotation::new(entry.id)).await.unwrap_err();
-        assert!(matches!(refused, BrokerError::RotationOpen), "{refused}");
-    }
-    // Another item, and the same item of another workspace, are not concerned.
-    let other_item = world.bind(&connection, "Wide World Importers").await;
-    world.begin(&other_item).await;
-    world.broker.abandon_rotation(&world.access, rotation.id, false).await.unwrap();
-    world.begin(&over_another).await;
-}
-
-#[tokio::test]
-async fn of_many_who_begin_at_once_one_gets_a_password() {
-    let (world, _, entry) = world().await;
-    let begins: Vec<_> = (0..10)
-        .map(|_| {
-            let (broker, access, id) = (world.broker.clone(), world.access.clone(), entry.id);
-            tokio::spawn(async move { broker.begin_rotation(&access, BeginRotation::new(id)).await })
-        })
-        .collect();
-    let mut begun = 0;
-    for begin in begins {
-        match begin.await.unwrap() {
-            Ok(_) => begun += 1,
-            Err(error) => assert!(matches!(error, BrokerError::RotationOpen), "{error}"),
-        }
-    }
-    assert_eq!(begun, 1);
-}
-
-#[tokio::test]
 async fn after_a_write_back_every_entry_of_the_item_has_the_new_value_over_every_connection() {
     let (world, connection, entry) = world().await;
     let reference = world.item(VAULT, ITEM).reference;
@@ -332,34 +226,6 @@ async fn an_entry_with_credentials_of_its_own_rotates_within_itself() {
     let user = key.decrypt(&own.user_name.unwrap()).unwrap().unwrap();
     assert_eq!(user.expose_secret(), "own-user", "nothing else changes");
     world.begin(&entry).await;
-}
-
-#[tokio::test]
-async fn a_given_password_is_used_and_a_bad_one_refused() {
-    let (world, _, entry) = world().await;
-    let begin = async |password| {
-        world.broker.begin_rotation(&world.access, BeginRotation::new(entry.id).password(password)).await
-    };
-    for (password, expected) in [
-        (NewPassword::Given("".into()), InvalidInput::Required { field: "password" }),
-        (NewPassword::Given("a\nb".into()), InvalidInput::ControlCharacter { field: "password" }),
-        (NewPassword::Given("x".repeat(1_025).into()), InvalidInput::TooLong { field: "password", limit: 1_024 }),
-        (NewPassword::Given(OLD.into()), InvalidInput::SamePassword),
-        (
-            NewPassword::Generated(PasswordPolicy { length: 4, ..PasswordPolicy::default() }),
-            InvalidInput::PasswordLength { least: 12, most: 128 },
-        ),
-    ] {
-        let error = begin(password).await.unwrap_err();
-        assert!(matches!(&error, BrokerError::Invalid(invalid) if *invalid == expected), "{error}");
-    }
-    let error = begin(NewPassword::Encrypted("00".repeat(40))).await.unwrap_err();
-    assert!(matches!(error, BrokerError::NotEncrypted { field: "password" }), "{error}");
-    let key = ClientKey::from_hex(&world.encryption_key).unwrap();
-    let begun = begin(NewPassword::Encrypted(key.encrypt(&"a given one".into()).unwrap())).await.unwrap();
-    assert_eq!(text(begun.password.as_ref()), Some("a given one"));
-    world.commit(begun.rotation.id).await;
-    assert_eq!(world.item_password(ITEM), "a given one");
 }
 
 #[tokio::test]
@@ -442,39 +308,6 @@ async fn an_entry_that_is_being_rotated_can_be_neither_deleted_nor_bound_elsewhe
         world.broker.delete_entry(&world.access, &selector).await.unwrap();
         assert_eq!(world.rotation(rotation.id).await.state, RotationState::Done, "the history stays");
     }
-}
-
-#[tokio::test]
-async fn of_beginning_and_deleting_at_once_one_happens() {
-    let (world, connection, _) = world().await;
-    for round in 0..10 {
-        let new = NewEntry::bound(
-            format!("user-{round}"),
-            "https://acme.example",
-            connection.id,
-            world.item(VAULT, ITEM).reference,
-        );
-        let entry = world.broker.create_entry(&world.access, new).await.unwrap();
-        let (broker, access, id) = (world.broker.clone(), world.access.clone(), entry.id);
-        let deleted = tokio::spawn(async move { broker.delete_entry(&access, &id.into()).await });
-        let begun = world.broker.begin_rotation(&world.access, BeginRotation::new(entry.id)).await;
-        let deleted = deleted.await.unwrap();
-        assert_ne!(begun.is_ok(), deleted.is_ok(), "{begun:?} {deleted:?}");
-        if let Ok(begun) = begun {
-            world.broker.abandon_rotation(&world.access, begun.rotation.id, false).await.unwrap();
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_passkey_is_not_rotated() {
-    let (world, _) = World::connected().await;
-    let entry = world.own_entry("own", Some("own-old")).await;
-    let passkey = EntryChanges { passkey: Some(true), ..EntryChanges::default() };
-    world.broker.update_entry(&world.access, &entry.id.into(), passkey).await.unwrap();
-    let begun = world.broker.begin_rotation(&world.access, BeginRotation::new(entry.id)).await.unwrap();
-    assert_eq!(begun.rotation.state, RotationState::Skipped);
-    assert_eq!(begun.rotation.reason.as_deref(), Some("passkey"));
 }
 
 #[tokio::test]

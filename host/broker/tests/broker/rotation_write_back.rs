@@ -114,6 +114,24 @@ async fn what_the_provider_asks_to_wait_is_waited() {
 }
 
 #[tokio::test]
+async fn nothing_is_attempted_while_the_provider_wants_to_be_left_alone_for_hours() {
+    let (world, _, entry) = world().await;
+    let (rotation, _) = world.begin(&entry).await;
+    let hours = 6 * 3_600;
+    world.emulator.fault(FaultRule::next_of(Endpoint::PatchItems, Fault::rate_limited(hours, RetryAfterForm::Header)));
+    let waiting = world.commit(rotation.id).await;
+    assert_eq!(waiting.next_attempt_at.unwrap().duration_since(waiting.updated_at).as_secs(), i64::from(hours));
+    let step = Duration::from_secs(600);
+    for _ in 0..hours / 600 {
+        assert_eq!(world.broker.write_back_due().await.unwrap(), 0);
+        assert_eq!(world.rotation(rotation.id).await, waiting, "untouched");
+        world.clock.advance(step);
+    }
+    assert_eq!(world.broker.write_back_due().await.unwrap(), 1);
+    assert_eq!(world.rotation(rotation.id).await.state, RotationState::Done);
+}
+
+#[tokio::test]
 async fn a_clock_that_was_set_back_does_not_put_an_attempt_off_for_long() {
     let (world, _, entry) = world().await;
     let (rotation, _) = world.begin(&entry).await;

@@ -10,8 +10,9 @@ use keyway_runtime::{Description, Item, SettingSpec, Settings};
 use serde::Serialize;
 
 use super::App;
-use super::args::{
-    ConnectOptions, ConnectionCommand, ConnectionOption, ItemsOptions, SettingOptions, UpdateConnectionOptions,
+use super::args::ConnectionOption;
+use super::connection_args::{
+    ConnectOptions, ConnectionCommand, ItemsOptions, SettingOptions, UpdateConnectionOptions,
 };
 use super::exit::CliError;
 use super::output::{FAINT, Show, Table, day_and_time, facts, printable};

@@ -1,11 +1,12 @@
-//! Options of `keyway entry`.
+//! Options of `keyway entry` and `keyway bind`.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use keyway::{EntryId, EntrySelector, TfaMethod};
 
-use super::args::{BindOptions, ConnectionOption, WorkspaceOption, cache_ttl, name_and_value};
+use super::arg_values::{cache_ttl, name_and_value};
+use super::args::{ConnectionOption, WorkspaceOption};
 use super::exit::CliError;
 
 #[derive(Debug, Subcommand)]
@@ -129,6 +130,31 @@ pub(crate) struct CreateOptions {
     pub(crate) credentials: CredentialOptions,
     #[command(flatten)]
     pub(crate) attributes: AttributeOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BindOptions {
+    /// The item's reference as `keyway items` shows it, for example op://<vaultId>/<itemId>
+    pub(crate) reference: String,
+    /// The user the entry belongs to, as your platform calls them
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: String,
+    /// The site, for example https://acme.com
+    #[arg(long, value_name = "URL")]
+    pub(crate) domain: String,
+    /// What people call the entry
+    #[arg(long)]
+    pub(crate) alias: Option<String>,
+    /// How the second factor arrives when it does not come from the item: EMAIL, SMS or MAGIC_LINK
+    #[arg(long, value_name = "METHOD")]
+    pub(crate) tfa_method: Option<TfaMethod>,
+    /// A cache duration of its own, in place of the connection's: off, seconds, or as in 5m, 1h, 24h
+    #[arg(long, value_name = "DURATION", value_parser = cache_ttl)]
+    pub(crate) cache_ttl: Option<u32>,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionOption,
+    #[command(flatten)]
+    pub(crate) workspace: WorkspaceOption,
 }
 
 impl From<BindOptions> for CreateOptions {

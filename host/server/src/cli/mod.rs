@@ -3,14 +3,17 @@
 //! Commands open the same database as a server, so they work with or without one that runs. What they change, a running server sees within a
 //! second. Each has a result as text and as data (`output.rs`) and ends with a code that says what kind of failure it was (`exit.rs`).
 
-pub(crate) mod args;
+pub(crate) mod arg_values;
+mod args;
 mod audit;
 mod budget;
 pub(crate) mod config;
 pub(crate) mod connection;
+mod connection_args;
 mod entry;
 mod entry_args;
 pub(crate) mod exit;
+mod global_args;
 mod key;
 mod master_key;
 pub(crate) mod output;
@@ -37,8 +40,9 @@ use crate::config_file::ConfigFile;
 use crate::failure::Kind;
 use crate::host::{Host, OpenError};
 use crate::{demo, logging};
-use args::{AuditSync, Cli, Command, GlobalOptions};
+use args::{Cli, Command};
 use exit::CliError;
+use global_args::{AuditSync, GlobalOptions};
 use output::Output;
 
 /// The variable that may hold the master key itself.

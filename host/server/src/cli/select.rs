@@ -1,8 +1,8 @@
 //! Which workspace and which connection a command is about: by id, by name, or the only one there is.
 
-use keyway::{Access, Broker, Connection, Workspace};
+use keyway::{Access, Broker, Connection, ConnectionId, Workspace};
 
-use super::args::{self, ConnectionOption, WorkspaceOption};
+use super::args::{ConnectionOption, WorkspaceOption};
 use super::exit::CliError;
 use crate::failure::Kind;
 
@@ -25,9 +25,14 @@ pub(crate) async fn connection(
 ) -> Result<Connection, CliError> {
     let all = broker.list_connections(access).await?;
     let meant = |connection: &Connection, text: &str| {
-        args::as_connection_id(text).is_some_and(|id| connection.id == id) || connection.name == text
+        as_connection_id(text).is_some_and(|id| connection.id == id) || connection.name == text
     };
     choose(all, option.connection.as_deref(), meant, |connection| connection.name.clone(), &CONNECTION)
+}
+
+/// A connection's id if the text is one.
+fn as_connection_id(text: &str) -> Option<ConnectionId> {
+    text.parse().ok()
 }
 
 /// What a kind of thing is called in messages.

@@ -60,13 +60,11 @@ fn finish_key_rotations(host: &Host) {
     let broker = host.broker().clone();
     tokio::spawn(async move {
         loop {
-            let Err(error) = broker.finish_key_rotations().await else {
-                tokio::time::sleep(KEY_ROTATIONS_EVERY).await;
-                continue;
-            };
-            tracing::error!(%error, "a rotation of a workspace's key that was cut off cannot be finished; nothing is lost, and it is tried again");
-            // It will not mend itself, and each attempt is in the audit log.
-            tokio::time::sleep(60 * KEY_ROTATIONS_EVERY).await;
+            // One that cannot be finished is tried again with growing pauses, and the others as ever.
+            if let Err(error) = broker.finish_key_rotations().await {
+                tracing::error!(%error, "not every rotation of a workspace's key that was cut off can be finished; nothing is lost, and it is tried again");
+            }
+            tokio::time::sleep(KEY_ROTATIONS_EVERY).await;
         }
     });
 }

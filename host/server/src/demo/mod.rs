@@ -42,7 +42,7 @@ pub(crate) struct DemoOptions {
         long,
         value_name = "ADDRESS:PORT",
         default_value = "127.0.0.1:0",
-        value_parser = crate::cli::args::address_and_port
+        value_parser = crate::cli::arg_values::address_and_port
     )]
     pub(crate) listen: String,
 }

@@ -29,6 +29,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Router, middleware};
 use keyway::Broker;
 use prometheus_client::registry::Registry;
+use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -64,6 +65,8 @@ struct Shared {
     broker: Broker,
     metrics: Arc<Metrics>,
     ending: Ending,
+    /// How many more lists of all entries may be under way.
+    lists: Arc<Semaphore>,
     /// The description of the API.
     document: Bytes,
 }
@@ -105,7 +108,8 @@ pub(crate) fn routers(broker: Broker, metrics: bool) -> Routers {
     let metrics = Arc::new(Metrics::new(registry));
     let door = Door::new(CONCURRENT_REQUESTS, ending.clone());
     let observer = Arc::new(Observer { metrics: metrics.clone(), door });
-    let api = Api(Arc::new(Shared { metrics, broker, ending: ending.clone(), document }));
+    let lists = Arc::new(Semaphore::new(vault::LISTS));
+    let api = Api(Arc::new(Shared { metrics, broker, ending: ending.clone(), lists, document }));
     let finished = |router| finished(router, &api, &observer);
     Routers { api: finished(clients), operations: finished(with_metrics().into()), ending }
 }

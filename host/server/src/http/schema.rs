@@ -103,7 +103,7 @@ fn problem(status: u16, about: &str) -> Response {
     let response = ResponseBuilder::new().description(about).content("application/json", content);
     let header = |about: &str, of: Object| HeaderBuilder::new().description(Some(about)).schema(Some(of)).build();
     match status {
-        429 | 503 => {
+        429 | 502 | 503 => {
             let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).build();
             response.header("retry-after", header("In how many seconds to try again, where that is known", seconds))
         }

@@ -49,6 +49,26 @@ async fn in_an_outage_the_answer_becomes_a_503_that_says_when_to_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn refused_credentials_are_a_502_that_says_when_they_are_tried_again() {
+    let (api, connection) = Api::onepassword().await;
+    let items = format!("/secret-providers/{}/items", connection.id);
+    let emulator = api.emulator();
+    emulator.revoke_token("automation", 401).unwrap();
+    emulator.expire_sessions();
+    api.get(&items).await.error(502, "PROVIDER_REFUSED");
+    emulator.reset_calls();
+    let answer = api.get(&items).await;
+    let message = answer.error(502, "PROVIDER_REFUSED");
+    assert!(message.contains("replace them"), "{message}");
+    // From half of five minutes to five.
+    assert!((140..=300).contains(&retry_after(&answer)), "{answer:?}");
+    assert_eq!(emulator.calls().total, 0);
+    let document = api.send("GET", "/openapi.json", &[], "").await.ok(200);
+    let described = &document["paths"]["/secret-providers/{id}/items"]["get"]["responses"]["502"];
+    assert!(described["headers"]["retry-after"].is_object(), "{described}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_left_can_be_read_with_an_ordinary_key_and_costs_nothing() {
     let (api, connection) = Api::onepassword().await;
     let path = format!("/secret-providers/{}/budget", connection.id);

@@ -27,6 +27,11 @@ impl Route {
         Some(if schema["allOf"].is_array() { schema["allOf"][0].clone() } else { schema.clone() })
     }
 
+    /// Whether an id in the path is a rotation's, and not a connection's.
+    fn is_of_a_rotation(&self) -> bool {
+        self.path.starts_with("/vault/rotations/")
+    }
+
     /// The path with this id in it.
     fn with_id(&self, id: &str) -> String {
         self.path.replace("{id}", id)
@@ -37,6 +42,7 @@ struct Tested {
     api: Api,
     key: String,
     connection: String,
+    rotation: String,
     document: Value,
     routes: Vec<Route>,
 }
@@ -47,6 +53,10 @@ impl Tested {
         let key = api.key_with(keyway::Scopes::ALL).await;
         let entry = json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com"});
         api.post("/vault", &entry).await.ok(201);
+        let rotated = json!({"permissioned_user_id": "rotated", "domain": "https://acme.com"});
+        let id = |answer: Answer| answer.ok(201)["id"].as_str().unwrap().to_owned();
+        let rotated = json!({"entry_id": id(api.post("/vault", &rotated).await)});
+        let rotation = id(api.request("POST", "/vault/rotations", &key, &rotated).await);
         let document = api.send("GET", "/openapi.json", &[], "").await.ok(200);
         let routes = document["paths"].as_object().unwrap().iter().flat_map(|(path, operations)| {
             operations.as_object().unwrap().iter().map(|(method, operation)| Route {
@@ -57,11 +67,16 @@ impl Tested {
         });
         let routes: Vec<_> = routes.collect();
         assert!(routes.len() >= 19, "{}", routes.len());
-        Self { connection: connection.id.to_string(), key, routes, document, api }
+        Self { connection: connection.id.to_string(), rotation, key, routes, document, api }
+    }
+
+    /// The path with the id of something that is there.
+    fn path_of(&self, route: &Route) -> String {
+        route.with_id(if route.is_of_a_rotation() { &self.rotation } else { &self.connection })
     }
 
     async fn send(&self, route: &Route, body: &Value) -> Answer {
-        self.api.request(&route.method, &route.with_id(&self.connection), &self.key, body).await
+        self.api.request(&route.method, &self.path_of(route), &self.key, body).await
     }
 
     fn with_body(&self) -> impl Iterator<Item = (&Route, Value)> {
@@ -108,7 +123,7 @@ async fn every_route_but_those_of_operation_needs_a_key() {
         tested.routes.iter().filter(|route| !route.needs_key()).map(|route| route.path.as_str()).collect();
     assert_eq!(open, ["/healthz", "/metrics", "/openapi.json", "/readyz"]);
     for route in tested.routes.iter().filter(|route| route.needs_key()) {
-        let path = route.with_id(&tested.connection);
+        let path = tested.path_of(route);
         for headers in [&[][..], &[("cc-key", "sk_guessed")], &[("cc-key", "")], &[("authorization", "Bearer x")]] {
             let answer = tested.api.send(&route.method, &path, headers, "").await;
             let message = answer.error(401, "UNAUTHENTICATED");
@@ -123,10 +138,10 @@ async fn what_is_another_workspaces_is_answered_like_what_does_not_exist() {
     let tested = Tested::start().await;
     let other = tested.api.host.broker().create_workspace("Other", keyway::Scopes::ALL).await.unwrap();
     let key = secrecy::ExposeSecret::expose_secret(&other.api_key);
-    let mut compared = 0;
+    let (mut compared, mut of_rotations) = (0, 0);
     for route in tested.routes.iter().filter(|route| route.path.contains("{id}")) {
         let body = route.body(&tested.document).map_or(Value::Null, |_| json!({}));
-        let foreign = tested.api.request(&route.method, &route.with_id(&tested.connection), key, &body).await;
+        let foreign = tested.api.request(&route.method, &tested.path_of(route), key, &body).await;
         let unknown = route.with_id("25290e80-bbd5-41b3-861e-dea30cc26e27");
         let unknown = tested.api.request(&route.method, &unknown, key, &body).await;
         foreign.error(404, "NOT_FOUND");
@@ -134,8 +149,13 @@ async fn what_is_another_workspaces_is_answered_like_what_does_not_exist() {
         let malformed = tested.api.request(&route.method, &route.with_id("not-a-uuid"), key, &body).await;
         malformed.error(400, "BAD_REQUEST");
         compared += 1;
+        of_rotations += usize::from(route.is_of_a_rotation());
     }
-    assert!(compared >= 6, "{compared}");
+    assert!(compared >= 11 && of_rotations >= 5, "{compared} {of_rotations}");
+    // They are there for those whose they are.
+    for path in [format!("/secret-providers/{}", tested.connection), format!("/vault/rotations/{}", tested.rotation)] {
+        tested.api.request("GET", &path, &tested.key, &Value::Null).await.ok(200);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,7 +165,7 @@ async fn a_body_that_is_none_is_refused_wherever_there_is_one() {
     let large = format!("{{\"domain\": \"{}\"}}", "x".repeat(3 << 20));
     let mut bodies = 0;
     for (route, _) in tested.with_body() {
-        let path = route.with_id(&tested.connection);
+        let path = tested.path_of(route);
         let send = async |headers: &[(&str, &str)], body: &str| {
             tested.api.send(&route.method, &path, headers, body.to_owned()).await
         };

@@ -196,7 +196,7 @@ async fn bad_input_is_told_in_the_envelope() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_workspaces_rotation_is_answered_like_one_that_does_not_exist() {
     let test = Rotations::new().await;
-    let (path, _) = test.begin().await;
+    let (path, password) = test.begin().await;
     let other = test.api.host.broker().create_workspace("Other", Scopes::ALL).await.unwrap();
     let stranger = other.api_key.expose_secret();
     let unknown = test.get_with(stranger, &format!("{PATH}/25290e80-bbd5-41b3-861e-dea30cc26e27")).await;
@@ -205,6 +205,30 @@ async fn another_workspaces_rotation_is_answered_like_one_that_does_not_exist() 
         let answer = test.api.send("POST", &format!("{path}/{action}"), &[("cc-key", stranger)], "").await;
         assert_eq!(answer.text, unknown.text);
     }
+    let secret = format!("{path}/password");
+    let refused = test.get_with(stranger, &secret).await;
+    refused.error(404, "NOT_FOUND");
+    assert_eq!(refused.text, unknown.text);
+    assert_eq!(test.get_with(&test.admin, &secret).await.ok(200), json!({"password": password}), "it is there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_workspaces_entry_is_not_rotated_and_is_answered_like_one_that_does_not_exist() {
+    let test = Rotations::new().await;
+    let other = test.api.host.broker().create_workspace("Other", Scopes::ALL).await.unwrap();
+    let stranger = other.api_key.expose_secret();
+    let begin = async |entry: &str| {
+        let answer = test.api.request("POST", PATH, stranger, &json!({"entry_id": entry})).await;
+        answer.error(404, "NOT_FOUND");
+        answer.text
+    };
+    let unknown = begin("25290e80-bbd5-41b3-861e-dea30cc26e27").await;
+    assert_eq!(begin(&test.entry).await, unknown);
+    let pair = json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com"});
+    assert_eq!(test.api.request("POST", PATH, stranger, &pair).await.text, unknown);
+    let nothing = json!({"rotations": [], "next": null});
+    assert_eq!(test.get_with(&test.rotate, PATH).await.ok(200), nothing);
+    assert_eq!(test.get_with(stranger, &format!("{PATH}?entry_id={}", test.entry)).await.ok(200), nothing);
 }
 
 /// A data folder with a workspace, a connection to an emulator and a bound entry, as the command line sets it up.

@@ -9,10 +9,10 @@ use crate::http::send;
 use crate::python;
 use crate::world::{DOMAIN, World};
 
-struct Samples(Vec<(String, Value, f64)>);
+pub(crate) struct Samples(Vec<(String, Value, f64)>);
 
 impl Samples {
-    fn read(text: &str) -> Self {
+    pub(crate) fn read(text: &str) -> Self {
         let mut command = python::program("python");
         let mut parser = command.arg("metrics.py").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         parser.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
@@ -22,7 +22,7 @@ impl Samples {
     }
 
     /// The sum of the series with these labels.
-    fn sum(&self, name: &str, labels: Value) -> f64 {
+    pub(crate) fn sum(&self, name: &str, labels: Value) -> f64 {
         let has = |of: &Value| labels.as_object().unwrap().iter().all(|(label, value)| &of[label] == value);
         self.0.iter().filter(|(of, labels, _)| of == name && has(labels)).map(|(_, _, value)| value).sum()
     }

@@ -2,21 +2,59 @@
 
 use std::process::Stdio;
 
+use keyway::ClientKey;
 use serde_json::{Value, json};
 
 use crate::http::send;
+use crate::metrics::Samples;
 use crate::python;
 use crate::world::{DOMAIN, World};
+
+/// What rotations can be asked for, and how often it has been granted.
+const ROTATIONS: [(&str, &str); 6] = [
+    ("GET", "/vault/rotations"),
+    ("GET", "/vault/rotations/{id}"),
+    ("GET", "/vault/rotations/{id}/password"),
+    ("POST", "/vault/rotations/{id}/commit"),
+    ("POST", "/vault/rotations/{id}/retry"),
+    ("POST", "/vault/rotations/{id}/abandon"),
+];
+
+/// Begins to rotate the password of an entry of its own, and returns the rotation's id.
+fn begin_rotation(world: &World, key: &str, user: &str) -> String {
+    let post = |path: &str, body: Value| {
+        let (status, answer) = send(&world.url, "POST", path, key, &body.to_string());
+        assert_eq!(status, 201, "{answer}");
+        serde_json::from_str::<Value>(&answer).unwrap()
+    };
+    let encryption_key = ClientKey::from_hex(&world.encryption_key.as_str().into()).unwrap();
+    let password = encryption_key.encrypt(&"the old one".into()).unwrap();
+    post("/vault", json!({"permissioned_user_id": user, "domain": DOMAIN, "password": password}));
+    let rotation = post("/vault/rotations", json!({"permissioned_user_id": user, "domain": DOMAIN}));
+    rotation["id"].as_str().unwrap().to_owned()
+}
 
 #[test]
 fn the_server_does_what_its_document_says_and_nothing_else() {
     let world = World::start();
-    let key = world.keyway(&["key", "create", "all", "--scopes", "api,admin,resolve"]);
+    let key = world.keyway(&["key", "create", "all", "--scopes", "api,admin,resolve,rotate"]);
     let key = key["api_key"].as_str().unwrap();
     let entry = json!({
         "permissioned_user_id": "user", "domain": DOMAIN, "secret_provider_id": world.connection, "secret_ref": world.item().reference,
     });
     assert_eq!(send(&world.url, "POST", "/vault", key, &entry.to_string()).0, 201);
+
+    let rotations = ["open", "committed", "abandoned"].map(|user| begin_rotation(&world, key, user));
+    let [open, committed, abandoned] = &rotations;
+    assert_eq!(send(&world.url, "POST", &format!("/vault/rotations/{committed}/commit"), key, "").0, 200);
+    let granted = || {
+        let metrics = Samples::read(&send(&world.url, "GET", "/metrics", "", "").1);
+        ROTATIONS.map(|(method, route)| {
+            let labels = json!({"method": method, "route": route, "status": "200"});
+            metrics.sum("keyway_http_request_duration_seconds_count", labels)
+        })
+    };
+    let granted_before = granted();
 
     // It leaves notes where it runs.
     let notes = tempfile::tempdir().unwrap();
@@ -30,6 +68,9 @@ fn the_server_does_what_its_document_says_and_nothing_else() {
         .env("KEYWAY_CONNECTION", &world.connection)
         .env("KEYWAY_USER", "user")
         .env("KEYWAY_DOMAIN", DOMAIN)
+        .env("KEYWAY_ROTATION_OPEN", open)
+        .env("KEYWAY_ROTATION_COMMITTED", committed)
+        .env("KEYWAY_ROTATION_ABANDONED", abandoned)
         .stdin(Stdio::null())
         .output()
         .unwrap();
@@ -42,6 +83,9 @@ fn the_server_does_what_its_document_says_and_nothing_else() {
     // All but the one that the document was fetched from, which it leaves out by itself.
     assert_eq!(said.lines().find_map(tested), Some(operations - 1), "{said}");
     assert!(!said.contains("Unresolvable references"), "{said}");
+    for ((before, now), (method, route)) in granted_before.iter().zip(granted()).zip(ROTATIONS) {
+        assert!(now > *before, "no {method} {route} was granted");
+    }
     // It is still there, with its entry and its connection.
     assert_eq!(send(&world.url, "GET", "/readyz", "", "").0, 200);
     let resolve = json!({"permissioned_user_id": "user", "domain": DOMAIN});

@@ -1,18 +1,82 @@
-//! The statements about keys and their rotation. What changes more than a row is a transaction that begins with the lock for writing, so that what it
-//! has checked holds until it is done.
+//! The statements about keys: reading them, adding them, counting their uses; and the checks by which a key is wrapped,
+//! and a value is sealed, only under the key that is current. How keys are replaced is in [`super::key_rotation`].
 
 use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Row, Sqlite, SqliteConnection, Transaction, query, query_scalar};
-use uuid::Uuid;
+use sqlx::{Row, SqliteConnection, query, query_scalar};
 
 use super::rows::signed;
 use super::{SqliteStorage, rows};
 use crate::id::WorkspaceId;
-use crate::storage::{
-    Constraint, HostKeyRecord, KEY_TERM, MasterKeyRecord, SealedColumn, SealedValue, StorageError, WorkspaceKeyRecord,
-};
+use crate::storage::{Constraint, HostKeyRecord, KEY_TERM, MasterKeyRecord, StorageError, WorkspaceKeyRecord};
 
 impl SqliteStorage {
+    pub(super) async fn select_master_keys(&self) -> Result<Vec<MasterKeyRecord>, StorageError> {
+        query("SELECT term, key_id, created_at FROM master_keys ORDER BY term")
+            .fetch_all(&self.pool)
+            .await?
+            .iter()
+            .map(rows::master_key)
+            .collect()
+    }
+
+    pub(super) async fn add_master_key(&self, key: &MasterKeyRecord) -> Result<(), StorageError> {
+        query("INSERT INTO master_keys (term, key_id, created_at) VALUES (?, ?, ?)")
+            .bind(key.term)
+            .bind(key.key_id.as_slice())
+            .bind(key.created_at.as_millisecond())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    pub(super) async fn add_master_key_uses(&self, term: u32, uses: u64) -> Result<u64, StorageError> {
+        let row = query("UPDATE master_keys SET uses = uses + ? WHERE term = ? RETURNING uses")
+            .bind(signed(uses))
+            .bind(term)
+            .fetch_one(&self.pool)
+            .await?;
+        rows::number(&row, "uses")
+    }
+
+    pub(super) async fn select_workspace_keys(
+        &self,
+        workspace: WorkspaceId,
+    ) -> Result<Vec<WorkspaceKeyRecord>, StorageError> {
+        query("SELECT * FROM workspace_keys WHERE workspace_id = ? ORDER BY term")
+            .bind(workspace.as_uuid())
+            .fetch_all(&self.pool)
+            .await?
+            .iter()
+            .map(rows::workspace_key)
+            .collect()
+    }
+
+    pub(super) async fn select_workspace_key_terms(&self, workspace: WorkspaceId) -> Result<Vec<u32>, StorageError> {
+        let sql = "SELECT term FROM workspace_keys WHERE workspace_id = ? ORDER BY term";
+        Ok(query_scalar(sql).bind(workspace.as_uuid()).fetch_all(&self.pool).await?)
+    }
+
+    pub(super) async fn select_all_workspace_keys(&self) -> Result<Vec<WorkspaceKeyRecord>, StorageError> {
+        let keys = query("SELECT * FROM workspace_keys ORDER BY workspace_id, term").fetch_all(&self.pool).await?;
+        keys.iter().map(rows::workspace_key).collect()
+    }
+
+    pub(super) async fn add_workspace_key_uses(
+        &self,
+        workspace: WorkspaceId,
+        term: u32,
+        uses: u64,
+    ) -> Result<Option<u64>, StorageError> {
+        query("UPDATE workspace_keys SET uses = uses + ? WHERE workspace_id = ? AND term = ? RETURNING uses")
+            .bind(signed(uses))
+            .bind(workspace.as_uuid())
+            .bind(term)
+            .fetch_optional(&self.pool)
+            .await?
+            .map(|row| rows::number(&row, "uses"))
+            .transpose()
+    }
+
     pub(super) async fn select_host_key(&self, name: &str) -> Result<Option<HostKeyRecord>, StorageError> {
         query("SELECT * FROM host_keys WHERE name = ?")
             .bind(name)
@@ -41,195 +105,6 @@ impl SqliteStorage {
         transaction.commit().await?;
         Ok(())
     }
-
-    pub(super) async fn replace_all_wrapped_keys(
-        &self,
-        master_key: &MasterKeyRecord,
-        uses: u64,
-        workspace_keys: &[WorkspaceKeyRecord],
-        host_keys: &[HostKeyRecord],
-    ) -> Result<(), StorageError> {
-        let mut transaction = self.write().await?;
-        must_be_current_master(&mut transaction, master_key.term.saturating_sub(1)).await?;
-        query("INSERT INTO master_keys (term, key_id, uses, created_at) VALUES (?, ?, ?, ?)")
-            .bind(master_key.term)
-            .bind(master_key.key_id.as_slice())
-            .bind(signed(uses))
-            .bind(master_key.created_at.as_millisecond())
-            .execute(&mut *transaction)
-            .await?;
-        for key in workspace_keys {
-            let done = query(
-                "UPDATE workspace_keys SET wrapped_key = ?, master_term = ?, version = ?
-                 WHERE workspace_id = ? AND term = ? AND version = ?",
-            )
-            .bind(&key.wrapped_key)
-            .bind(key.master_term)
-            .bind(signed(key.version))
-            .bind(key.workspace_id.as_uuid())
-            .bind(key.term)
-            .bind(signed(key.version.saturating_sub(1)))
-            .execute(&mut *transaction)
-            .await?;
-            one(done.rows_affected())?;
-        }
-        for key in host_keys {
-            let done = query(
-                "UPDATE host_keys SET wrapped_key = ?, master_term = ?, version = ? WHERE name = ? AND version = ?",
-            )
-            .bind(&key.wrapped_key)
-            .bind(key.master_term)
-            .bind(signed(key.version))
-            .bind(&key.name)
-            .bind(signed(key.version.saturating_sub(1)))
-            .execute(&mut *transaction)
-            .await?;
-            one(done.rows_affected())?;
-        }
-        let left: bool = query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM workspace_keys WHERE master_term <> ?1)
-                 OR EXISTS (SELECT 1 FROM host_keys WHERE master_term <> ?1)",
-        )
-        .bind(master_key.term)
-        .fetch_one(&mut *transaction)
-        .await?;
-        if left {
-            return Err(StorageError::Conflict(Constraint::KeyTerm));
-        }
-        transaction.commit().await?;
-        self.leave_no_trace().await;
-        Ok(())
-    }
-
-    pub(super) async fn add_workspace_key(&self, key: &WorkspaceKeyRecord) -> Result<(), StorageError> {
-        let mut transaction = self.write().await?;
-        must_be_current_master(&mut transaction, key.master_term).await?;
-        let terms: Vec<u32> = query_scalar("SELECT term FROM workspace_keys WHERE workspace_id = ?")
-            .bind(key.workspace_id.as_uuid())
-            .fetch_all(&mut *transaction)
-            .await?;
-        match terms.as_slice() {
-            [] => return Err(StorageError::Conflict(Constraint::Reference)),
-            [only] if only + 1 == key.term => {}
-            _ => return Err(StorageError::Conflict(Constraint::Unique)),
-        }
-        insert_workspace_key(&mut transaction, key).await?;
-        transaction.commit().await?;
-        Ok(())
-    }
-
-    pub(super) async fn values_not_under(
-        &self,
-        workspace: WorkspaceId,
-        column: SealedColumn,
-        term: u32,
-        after: Uuid,
-        rows: u32,
-        bytes: u64,
-    ) -> Result<Vec<SealedValue>, StorageError> {
-        // Which rows fit, first; then their values.
-        let (wanted, name) = (other_term(column), column.name());
-        let table = column.table();
-        let sql =
-            format!("SELECT id, length({name}) AS size FROM {table} WHERE {wanted} AND id > ?3 ORDER BY id LIMIT ?4");
-        let sizes = query(AssertSqlSafe(sql))
-            .bind(workspace.as_uuid())
-            .bind(term.to_be_bytes().to_vec())
-            .bind(after)
-            .bind(rows)
-            .fetch_all(&self.pool)
-            .await?;
-        let (mut last, mut sum) = (None, 0_u64);
-        for row in &sizes {
-            sum += rows::number::<u64>(row, "size")?;
-            if last.is_some() && sum > bytes {
-                break;
-            }
-            last = Some(row.try_get::<Uuid, _>("id")?);
-        }
-        let Some(last) = last else { return Ok(Vec::new()) };
-        let sql = format!(
-            "SELECT id, version, {name} AS envelope FROM {table} WHERE {wanted} AND id > ?3 AND id <= ?4 ORDER BY id"
-        );
-        let found = query(AssertSqlSafe(sql))
-            .bind(workspace.as_uuid())
-            .bind(term.to_be_bytes().to_vec())
-            .bind(after)
-            .bind(last)
-            .fetch_all(&self.pool)
-            .await?;
-        found
-            .iter()
-            .map(|row| {
-                let (id, envelope) = (row.try_get("id")?, row.try_get("envelope")?);
-                Ok(SealedValue { id, version: rows::number(row, "version")?, envelope })
-            })
-            .collect()
-    }
-
-    pub(super) async fn replace_values(
-        &self,
-        workspace: WorkspaceId,
-        column: SealedColumn,
-        values: &[(SealedValue, Vec<u8>)],
-    ) -> Result<u64, StorageError> {
-        let (table, name) = (column.table(), column.name());
-        let sql =
-            format!("UPDATE {table} SET {name} = ? WHERE workspace_id = ? AND id = ? AND version = ? AND {name} = ?");
-        let mut transaction = self.write().await?;
-        let mut replaced = 0;
-        for (value, envelope) in values {
-            must_be_current_key(&mut transaction, workspace, &[Some(envelope)]).await?;
-            let done = query(AssertSqlSafe(sql.clone()))
-                .bind(envelope)
-                .bind(workspace.as_uuid())
-                .bind(value.id)
-                .bind(signed(value.version))
-                .bind(&value.envelope)
-                .execute(&mut *transaction)
-                .await?;
-            replaced += done.rows_affected();
-        }
-        transaction.commit().await?;
-        Ok(replaced)
-    }
-
-    pub(super) async fn delete_keys_before(&self, workspace: WorkspaceId, term: u32) -> Result<bool, StorageError> {
-        let mut transaction = self.write().await?;
-        for column in SealedColumn::ALL {
-            let sql = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {})", column.table(), other_term(column));
-            let left: bool = query_scalar(AssertSqlSafe(sql))
-                .bind(workspace.as_uuid())
-                .bind(term.to_be_bytes().to_vec())
-                .fetch_one(&mut *transaction)
-                .await?;
-            if left {
-                return Ok(false);
-            }
-        }
-        query("DELETE FROM workspace_keys WHERE workspace_id = ? AND term < ?")
-            .bind(workspace.as_uuid())
-            .bind(term)
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        self.leave_no_trace().await;
-        Ok(true)
-    }
-
-    /// A transaction that holds the lock for writing from its beginning: one that takes it later cannot wait for another
-    /// writer.
-    pub(super) async fn write(&self) -> Result<Transaction<'static, Sqlite>, StorageError> {
-        Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?)
-    }
-
-    /// Old pages with a key that was deleted are in the write-ahead log until it is emptied. When readers are in the way
-    /// that happens later, in the course of things.
-    async fn leave_no_trace(&self) {
-        if let Err(error) = query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.pool).await {
-            tracing::debug!(%error, "the write-ahead log could not be emptied yet");
-        }
-    }
 }
 
 fn host_key(row: &SqliteRow) -> Result<HostKeyRecord, StorageError> {
@@ -240,17 +115,6 @@ fn host_key(row: &SqliteRow) -> Result<HostKeyRecord, StorageError> {
         version: rows::number(row, "version")?,
         created_at: rows::time(row, "created_at")?,
     })
-}
-
-/// Which values are under another key than that of a term: parameters are the workspace and the term as it is in an
-/// envelope.
-fn other_term(column: SealedColumn) -> String {
-    let (name, begin, length) = (column.name(), KEY_TERM.start + 1, KEY_TERM.len());
-    format!("workspace_id = ?1 AND {name} IS NOT NULL AND substr({name}, {begin}, {length}) <> ?2")
-}
-
-fn one(rows: u64) -> Result<(), StorageError> {
-    if rows == 1 { Ok(()) } else { Err(StorageError::Conflict(Constraint::KeyTerm)) }
 }
 
 /// A key may only be added under the current master key, or replacing that one would miss it.

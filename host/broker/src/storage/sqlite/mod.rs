@@ -5,17 +5,24 @@
 //! deleted data is overwritten with zeros. A writer that finds the database locked by another process waits up to five
 //! seconds. Migrations run when the database is opened.
 
+mod api_keys;
+mod audit_anchors;
 mod budgets;
+mod connections;
+mod entries;
+mod key_rotation;
 mod keys;
-mod queries;
 mod rotations;
 mod rows;
+mod storage_impl;
+mod workspaces;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Sqlite, Transaction};
 
 use super::StorageError;
 use crate::private_file;
@@ -86,6 +93,12 @@ impl SqliteStorage {
         let pool = pool.connect_with(options).await?;
         MIGRATIONS.run(&pool).await?;
         Ok(pool)
+    }
+
+    /// A transaction that holds the lock for writing from its beginning: one that takes it later cannot wait for another
+    /// writer.
+    async fn write(&self) -> Result<Transaction<'static, Sqlite>, StorageError> {
+        Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?)
     }
 
     /// Closes the database after the operations that are running. What was acknowledged is safe without this, too; it

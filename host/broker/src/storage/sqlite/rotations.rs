@@ -5,8 +5,8 @@ use sqlx::sqlite::SqlitePool;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection, Transaction, query};
 use uuid::Uuid;
 
+use super::entries;
 use super::keys::must_be_current_key;
-use super::queries::update_entry;
 use super::rows::{self, signed};
 use crate::id::{RotationId, WorkspaceId};
 use crate::rotation::{RotationFilter, RotationState, item_of};
@@ -87,7 +87,7 @@ pub(super) async fn finish_own(
     entry: &EntryRecord,
     entry_expected: u64,
 ) -> Result<bool, StorageError> {
-    let both = update_entry(&mut transaction, entry, entry_expected).await?
+    let both = entries::update_row(&mut transaction, entry, entry_expected).await?
         && update_row(&mut transaction, rotation, expected).await?;
     if !both {
         return Ok(false);
@@ -187,15 +187,15 @@ pub(super) async fn open_of_item(
 pub(super) async fn due(
     pool: &SqlitePool,
     now: Timestamp,
-    too_late: Timestamp,
+    future: Timestamp,
     limit: u32,
 ) -> Result<Vec<RotationRecord>, StorageError> {
     query(
-        "SELECT * FROM rotations WHERE state = 'committing' AND (next_attempt_at <= ? OR next_attempt_at > ?)
+        "SELECT * FROM rotations WHERE state = 'committing' AND (next_attempt_at <= ? OR updated_at > ?)
          ORDER BY next_attempt_at LIMIT ?",
     )
     .bind(now.as_millisecond())
-    .bind(too_late.as_millisecond())
+    .bind(future.as_millisecond())
     .bind(limit)
     .fetch_all(pool)
     .await?

@@ -6,8 +6,7 @@ mod show;
 use keyway::{Change, EntryChanges, NewEntry, TfaCode};
 
 use super::App;
-use super::args::BindOptions;
-use super::entry_args::{CreateOptions, EntryCommand, UpdateOptions};
+use super::entry_args::{BindOptions, CreateOptions, EntryCommand, UpdateOptions};
 use super::exit::CliError;
 use super::select;
 use crate::failure::Kind;

@@ -20,6 +20,7 @@ use super::error::ApiError;
 use super::schema::{Common, Conflicting, Input, Missing, OfProvider, WithBody};
 use crate::resolved::exposed;
 use entry::{Entries, Entry};
+pub(in crate::http) use list::LISTS;
 pub(in crate::http) use request::EntryName;
 use request::{EntryChangesBody, NewEntryBody};
 

@@ -12,30 +12,35 @@
 //!    ([`Constraint::KeyTerm`](crate::storage::Constraint::KeyTerm)); whoever gets that refusal does it again with
 //!    other keys ([`outdated`](Keyring::outdated)).
 //! 3. Everything that was read opens: a key that was deleted is kept in memory for [`RETIRED_FOR`], for readers that
-//!    read a row just before it was sealed anew. Whoever is about to read rows calls [`get`](Keyring::get) first, so
-//!    that the keys of that moment are in memory.
+//!    read a row just before it was sealed anew, and dropped by the first [`get`](Keyring::get) after
+//!    that. Whoever is about to read rows calls [`get`](Keyring::get) first, so that the keys of that moment are in
+//!    memory.
 //! 4. What clients have encrypted is read as encrypted under the current client key, see [`WorkspaceKeys::open`]. Who
 //!    writes such values checks and seals with one and the same [`WorkspaceKeys`].
 
+mod workspace_keys;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use quick_cache::sync::Cache;
-use zeroize::Zeroizing;
+
+use workspace_keys::TermKeys;
+pub(crate) use workspace_keys::WorkspaceKeys;
 
 use crate::client_key::ClientKey;
+use crate::clock::Clock;
 use crate::codec::CodecError;
-use crate::envelope::{EnvelopeError, MAX_USES, Place, SealingKey, term_of};
+use crate::envelope::{EnvelopeError, MAX_USES, Place, term_of};
 use crate::error::{BrokerError, Thing};
 use crate::host_key::HostKey;
 use crate::id::WorkspaceId;
-use crate::key_rotation::under_new_client_key;
 use crate::keys::WorkspaceKey;
 use crate::master_keys::{FIRST_TERM, MasterKeys};
 use crate::record_cache::{Changes, RecordCache};
-use crate::storage::{Constraint, SealedColumn, Storage, StorageError, WorkspaceKeyRecord};
+use crate::storage::{Constraint, Storage, StorageError, WorkspaceKeyRecord};
 
 /// How many uses of a key are counted at once: one write to the database for so many seals.
 const BLOCK: u64 = 256;
@@ -49,6 +54,7 @@ pub(crate) const RETIRED_FOR: Duration = Duration::from_secs(120);
 /// Hands out workspace keys.
 pub(crate) struct Keyring {
     storage: Arc<dyn Storage>,
+    clock: Arc<dyn Clock>,
     master_keys: MasterKeys,
     host_key: HostKey,
     keys: Cache<WorkspaceId, Arc<WorkspaceKeys>>,
@@ -64,12 +70,12 @@ impl Keyring {
         storage: Arc<dyn Storage>,
         master_keys: MasterKeys,
         changes: &Arc<Changes>,
-        now: Timestamp,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, BrokerError> {
-        let host_key = HostKey::open_at(&*storage, &master_keys, now).await?;
+        let host_key = HostKey::open_at(&*storage, &master_keys, clock.now().timestamp()).await?;
         let keys = Cache::new(CAPACITY);
         let terms = RecordCache::new(CAPACITY, changes);
-        Ok(Self { storage, master_keys, host_key, keys, merging: Mutex::default(), terms })
+        Ok(Self { storage, clock, master_keys, host_key, keys, merging: Mutex::default(), terms })
     }
 
     /// The key from which keys for purposes beyond single workspaces are derived.
@@ -112,7 +118,7 @@ impl Keyring {
         let terms: Arc<[u32]> =
             self.terms.get_or_load(&workspace, load).await?.ok_or(BrokerError::NotFound(Thing::Workspace))?;
         match self.keys.get(&workspace) {
-            Some(keys) if keys.are_up_to_date(&terms) => Ok(keys),
+            Some(keys) if keys.are_up_to_date(&terms, self.clock.as_ref()) => Ok(keys),
             known => self.load(workspace, known).await,
         }
     }
@@ -128,12 +134,12 @@ impl Keyring {
     pub(crate) async fn outdated(&self, keys: &WorkspaceKeys, error: &BrokerError) -> Result<bool, BrokerError> {
         match error {
             BrokerError::Storage(StorageError::Conflict(Constraint::KeyTerm)) => {
-                self.forget(keys.workspace);
+                self.forget(keys.workspace());
                 Ok(true)
             }
             BrokerError::NotEncrypted { .. } => {
-                self.forget(keys.workspace);
-                Ok(self.get(keys.workspace).await?.current_term() > keys.current_term())
+                self.forget(keys.workspace());
+                Ok(self.get(keys.workspace()).await?.current_term() > keys.current_term())
             }
             _ => Ok(false),
         }
@@ -169,7 +175,7 @@ impl Keyring {
         loop {
             match keys.current.storage.seal(&associated, plaintext) {
                 Err(EnvelopeError::Exhausted { term }) => {
-                    let uses = self.storage.count_workspace_key_uses(keys.workspace, term, BLOCK).await?;
+                    let uses = self.storage.count_workspace_key_uses(keys.workspace(), term, BLOCK).await?;
                     // `None`: the key was rotated and is gone. What it seals will not be accepted, so nothing is counted.
                     if uses.is_some_and(|uses| uses > MAX_USES) {
                         return Err(EnvelopeError::Exhausted { term }.into());
@@ -211,163 +217,18 @@ impl Keyring {
             terms.insert(record.term, key);
         }
         let loaded = WorkspaceKeys::of(workspace, terms).ok_or(BrokerError::NotFound(Thing::Workspace))?;
-        let now = Instant::now();
+        let now = self.clock.now();
         let _merging = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = match self.keys.get(&workspace) {
-            // Somebody else was first, or further.
-            Some(present) if present.in_database == loaded.in_database || present.is_after(&loaded) => {
+            // Somebody else was first, or further. (What is further and holds a key too long is seen by the next `get`.)
+            Some(present) if present.is_after(&loaded) => return Ok(present),
+            Some(present) if present.in_database == loaded.in_database && !present.hold_expired(now) => {
                 return Ok(present);
             }
             present => Arc::new(loaded.following(present.as_deref(), now)),
         };
         self.keys.insert(workspace, Arc::clone(&keys));
         Ok(keys)
-    }
-}
-
-/// What is derived from the keys of one workspace.
-pub(crate) struct WorkspaceKeys {
-    workspace: WorkspaceId,
-    /// All keys that open something, those that were deleted a moment ago included.
-    terms: BTreeMap<u32, Arc<TermKeys>>,
-    in_database: Vec<u32>,
-    current: Arc<TermKeys>,
-    /// Since when a key is known to be deleted.
-    retired: BTreeMap<u32, Instant>,
-}
-
-/// What is derived from a key.
-struct TermKeys {
-    term: u32,
-    storage: SealingKey,
-    cache: SealingKey,
-    client: ClientKey,
-}
-
-impl TermKeys {
-    fn derive(term: u32, key: WorkspaceKey) -> Result<Self, EnvelopeError> {
-        let mut salt = [0; 32];
-        getrandom::fill(&mut salt).map_err(|error| EnvelopeError::NoRandomness(error.to_string()))?;
-        Ok(Self {
-            term,
-            storage: key.storage_key(term),
-            cache: key.cache_key(term, &salt, MAX_USES),
-            client: key.client_key(),
-        })
-    }
-}
-
-impl WorkspaceKeys {
-    /// What follows from a workspace's keys by term; `None` when there is no key.
-    #[cfg(test)]
-    pub(crate) fn derive(
-        workspace: WorkspaceId,
-        keys: BTreeMap<u32, WorkspaceKey>,
-    ) -> Result<Option<Self>, EnvelopeError> {
-        let terms = keys.into_iter().map(|(term, key)| Ok((term, Arc::new(TermKeys::derive(term, key)?))));
-        Ok(Self::of(workspace, terms.collect::<Result<_, EnvelopeError>>()?))
-    }
-
-    fn of(workspace: WorkspaceId, terms: BTreeMap<u32, Arc<TermKeys>>) -> Option<Self> {
-        let current = Arc::clone(terms.last_key_value()?.1);
-        Some(Self { workspace, in_database: terms.keys().copied().collect(), terms, current, retired: BTreeMap::new() })
-    }
-
-    /// Keeps the keys that were there before and are deleted now, for a while.
-    fn following(mut self, before: Option<&Self>, now: Instant) -> Self {
-        for (&term, key) in before.iter().flat_map(|before| &before.terms) {
-            let since = before.and_then(|before| before.retired.get(&term)).copied().unwrap_or(now);
-            if !self.terms.contains_key(&term) && now.duration_since(since) < RETIRED_FOR {
-                self.terms.insert(term, Arc::clone(key));
-                self.retired.insert(term, since);
-            }
-        }
-        self
-    }
-
-    /// Whether these are the keys of the database, and none that should be gone.
-    fn are_up_to_date(&self, terms: &[u32]) -> bool {
-        self.in_database == terms && self.retired.values().all(|since| since.elapsed() < RETIRED_FOR)
-    }
-
-    /// Whether these keys were read from the database after `other` was.
-    fn is_after(&self, other: &Self) -> bool {
-        let (mine, theirs) = (self.current.term, other.current.term);
-        // Terms are only added at the end, and only deleted from the beginning.
-        mine > theirs || mine == theirs && self.in_database.first() > other.in_database.first()
-    }
-
-    /// Which workspace's keys these are.
-    pub(crate) fn workspace(&self) -> WorkspaceId {
-        self.workspace
-    }
-
-    /// The term of the key that seals.
-    pub(crate) fn current_term(&self) -> u32 {
-        self.current.term
-    }
-
-    /// Whether older keys are in the database: a rotation is not finished.
-    pub(crate) fn is_being_rotated(&self) -> bool {
-        self.in_database.len() > 1
-    }
-
-    /// The key that seals cached secrets.
-    pub(crate) fn cache(&self) -> &SealingKey {
-        &self.current.cache
-    }
-
-    /// The key that clients encrypt under.
-    pub(crate) fn client(&self) -> &ClientKey {
-        &self.current.client
-    }
-
-    /// Opens a row's data, and reads it with `read`. What clients have encrypted in it is encrypted under
-    /// [`client`](Self::client), whatever key sealed the row.
-    pub(crate) fn open<T>(
-        &self,
-        place: &Place<'_>,
-        envelope: &[u8],
-        read: impl FnOnce(&[u8]) -> Result<T, CodecError>,
-    ) -> Result<T, EnvelopeError> {
-        let plaintext = self.open_plaintext(place, envelope)?;
-        read(&plaintext).map_err(|_| EnvelopeError::Malformed { place: place.name() })
-    }
-
-    /// As [`open`](Self::open), without reading.
-    pub(crate) fn open_plaintext(
-        &self,
-        place: &Place<'_>,
-        envelope: &[u8],
-    ) -> Result<Zeroizing<Vec<u8>>, EnvelopeError> {
-        let term = term_of(envelope)?;
-        let key = self.terms.get(&term).ok_or(EnvelopeError::UnknownTerm(term))?;
-        let plaintext = key.storage.open(&place.encode(), envelope, || place.name())?;
-        if term == self.current.term {
-            return Ok(plaintext);
-        }
-        Self::translate(place, plaintext, &key.client, &self.current.client)
-    }
-
-    /// Whether a row's data opens, and could be sealed under another key.
-    pub(crate) fn check(&self, place: &Place<'_>, envelope: &[u8]) -> Result<(), EnvelopeError> {
-        let plaintext = self.open_plaintext(place, envelope)?;
-        Self::translate(place, plaintext, &self.current.client, &self.current.client).map(drop)
-    }
-
-    fn translate(
-        place: &Place<'_>,
-        plaintext: Zeroizing<Vec<u8>>,
-        old: &ClientKey,
-        new: &ClientKey,
-    ) -> Result<Zeroizing<Vec<u8>>, EnvelopeError> {
-        let column =
-            SealedColumn::ALL.into_iter().find(|column| (column.table(), column.name()) == (place.table, place.column));
-        match column {
-            Some(column) => under_new_client_key(column, plaintext, old, new)
-                .map_err(|_| EnvelopeError::Malformed { place: place.name() }),
-            None => Ok(plaintext),
-        }
     }
 }
 
@@ -384,9 +245,13 @@ pub(crate) fn place_of(record: &WorkspaceKeyRecord) -> Vec<u8> {
 }
 
 #[cfg(test)]
+mod retired_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::api_key::{self, Scope};
+    use crate::clock::ManualClock;
     use crate::keys::{KeyError, MasterKey};
     use crate::storage::{SqliteStorage, WorkspaceRecord};
 
@@ -396,9 +261,13 @@ mod tests {
         MasterKey::from_hex(&"0f".repeat(32)).unwrap()
     }
 
+    fn clock() -> Arc<dyn Clock> {
+        Arc::new(ManualClock::new(NOW))
+    }
+
     async fn keyring(storage: &SqliteStorage) -> Keyring {
         let storage: Arc<dyn Storage> = Arc::new(storage.clone());
-        Keyring::open(storage.clone(), master_key().into(), &Changes::new(storage), NOW).await.unwrap()
+        Keyring::open(storage.clone(), master_key().into(), &Changes::new(storage), clock()).await.unwrap()
     }
 
     async fn workspace(storage: &SqliteStorage) -> WorkspaceId {
@@ -502,7 +371,7 @@ mod tests {
         keyring(&storage).await;
         let other = MasterKey::from_hex(&"f0".repeat(32)).unwrap();
         let storage: Arc<dyn Storage> = Arc::new(storage);
-        let opened = Keyring::open(storage.clone(), other.into(), &Changes::new(storage), NOW).await;
+        let opened = Keyring::open(storage.clone(), other.into(), &Changes::new(storage), clock()).await;
         assert!(matches!(opened, Err(BrokerError::Key(KeyError::WrongMasterKey { .. }))));
     }
 }

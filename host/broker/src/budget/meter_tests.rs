@@ -1,0 +1,179 @@
+//! One meter, or several on one database, with a clock that the test sets.
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::storage::SqliteStorage;
+
+struct Harness {
+    storage: SqliteStorage,
+    clock: Arc<ManualClock>,
+}
+
+impl Harness {
+    async fn new() -> Self {
+        let start = Timestamp::from_second(1_000_000_020).unwrap();
+        Self { storage: SqliteStorage::in_memory().await.unwrap(), clock: Arc::new(ManualClock::new(start)) }
+    }
+
+    /// As after a start of a process: nothing in memory.
+    fn meter(&self, limit: Option<u32>) -> Arc<Meter> {
+        let storage = Arc::new(self.storage.clone());
+        Arc::new(Meter::new(storage, self.clock.clone(), [7; 16], RequestKind::Read, limit))
+    }
+
+    async fn stored(&self) -> u32 {
+        let counts = self.storage.request_counts(&[7; 16], RequestKind::Read, Timestamp::UNIX_EPOCH).await;
+        counts.unwrap().iter().map(|count| count.requests).sum()
+    }
+
+    fn pass(&self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
+    }
+}
+
+async fn takes(meter: &Meter, kept: u32) -> u32 {
+    let mut taken = 0;
+    while meter.take(kept).await.is_ok() {
+        taken += 1;
+    }
+    taken
+}
+
+fn wait(refused: Result<(), NoRequest>) -> Duration {
+    match refused {
+        Err(NoRequest::Spent { wait, .. }) => wait,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn exactly_as_many_as_the_limit_are_taken_and_the_wait_for_more_is_said() {
+    let harness = Harness::new().await;
+    let meter = harness.meter(Some(1_000));
+    assert_eq!(takes(&meter, 0).await, 1_000);
+    let wait = wait(meter.take(0).await);
+    assert!(wait > Duration::from_secs(60 * 60) && wait <= Duration::from_secs(62 * 60), "{wait:?}");
+    harness.clock.advance(wait - Duration::from_millis(1));
+    assert!(meter.take(0).await.is_err());
+    harness.clock.advance(Duration::from_millis(1));
+    assert_eq!(takes(&meter, 0).await, 1_000);
+}
+
+#[tokio::test]
+async fn a_thousand_at_once_take_no_more_than_the_limit_also_from_two_hosts() {
+    let harness = Harness::new().await;
+    let hosts = [harness.meter(Some(300)), harness.meter(Some(300))];
+    let tasks: Vec<_> = (0..1_000)
+        .map(|number| {
+            let meter = hosts[number % 2].clone();
+            tokio::spawn(async move { meter.take(0).await.is_ok() })
+        })
+        .collect();
+    let mut taken = 0;
+    for task in tasks {
+        taken += u32::from(task.await.unwrap());
+    }
+    assert!(taken <= 300, "{taken}");
+    // What one of them has in hand the other cannot use until the slot is over.
+    assert!(taken >= 280, "{taken}");
+}
+
+#[tokio::test]
+async fn a_process_that_dies_forgets_no_request_and_loses_a_block_at_most() {
+    let harness = Harness::new().await;
+    for start in 1..=20_u32 {
+        let meter = harness.meter(Some(1_000));
+        for _ in 0..3 {
+            meter.take(0).await.unwrap();
+        }
+        let stored = harness.stored().await;
+        assert!(stored >= 3 * start && stored <= 8 * start, "{stored} after {start}");
+    }
+    assert!(takes(&harness.meter(Some(1_000)), 0).await <= 1_000 - 60);
+}
+
+#[tokio::test]
+async fn what_was_not_used_is_returned_when_its_slot_is_over() {
+    let harness = Harness::new().await;
+    let meter = harness.meter(Some(1_000));
+    for minute in 1..=30 {
+        meter.take(0).await.unwrap();
+        assert_eq!(meter.read().await.unwrap().used, minute);
+        harness.pass(60);
+    }
+    assert!(harness.stored().await < 30 + 8);
+}
+
+#[tokio::test]
+async fn taking_from_a_block_writes_nothing_to_the_database() {
+    let harness = Harness::new().await;
+    let meter = harness.meter(Some(1_000));
+    meter.take(0).await.unwrap();
+    harness.storage.close().await;
+    for _ in 0..7 {
+        meter.take(0).await.unwrap();
+    }
+    assert!(matches!(meter.take(0).await, Err(NoRequest::Storage(_))), "not counted, not made");
+}
+
+#[tokio::test]
+async fn once_nothing_is_left_the_refusal_needs_no_database() {
+    let harness = Harness::new().await;
+    let meter = harness.meter(Some(10));
+    takes(&meter, 0).await;
+    harness.storage.close().await;
+    wait(meter.take(0).await);
+    wait(meter.check(1, 0).await);
+}
+
+#[tokio::test]
+async fn the_last_ones_are_kept_for_those_who_may_have_them() {
+    let harness = Harness::new().await;
+    let meter = harness.meter(Some(1_000));
+    assert_eq!(takes(&meter, 10).await, 990);
+    assert!(meter.check(1, 10).await.is_err());
+    meter.check(10, 0).await.unwrap();
+    assert_eq!(takes(&meter, 0).await, 10);
+}
+
+#[tokio::test]
+async fn a_call_that_would_not_get_to_its_end_is_not_begun() {
+    let harness = Harness::new().await;
+    let meter = harness.meter(Some(10));
+    for _ in 0..5 {
+        meter.take(0).await.unwrap();
+    }
+    meter.check(5, 0).await.unwrap();
+    assert!(meter.check(6, 0).await.is_err());
+    assert!(harness.meter(Some(10)).check(1_000, 0).await.is_err());
+    let harness = Harness::new().await;
+    harness.meter(Some(10)).check(1_000, 0).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_given_back_can_be_taken_again() {
+    let harness = Harness::new().await;
+    let meter = harness.meter(Some(10));
+    takes(&meter, 0).await;
+    meter.give_back();
+    assert_eq!(takes(&meter, 0).await, 1);
+}
+
+#[tokio::test]
+async fn what_was_made_anyway_counts_beyond_the_limit() {
+    let harness = Harness::new().await;
+    let meter = harness.meter(Some(10));
+    meter.charge(12).await.unwrap();
+    assert!(meter.take(0).await.is_err());
+    assert_eq!(meter.read().await.unwrap().used, 12);
+}
+
+#[tokio::test]
+async fn without_a_limit_requests_are_counted_in_memory_only() {
+    let harness = Harness::new().await;
+    let meter = harness.meter(None);
+    for _ in 0..10_000 {
+        meter.take(0).await.unwrap();
+    }
+    assert_eq!((meter.read().await.unwrap().used, harness.stored().await), (10_000, 0));
+}

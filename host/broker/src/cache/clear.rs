@@ -1,0 +1,55 @@
+//! Dropping values before their time: those of an item, of a connection that was cleared or deleted, of a reference that
+//! was written.
+//!
+//! What is dropped here is wiped. That what was on its way is not used again is the doing of the generations and, for a
+//! connection that was deleted, of the list of closed ones.
+
+use super::{ItemKey, SecretCache};
+use crate::id::ConnectionId;
+
+impl SecretCache {
+    /// Drops what is held of an item: the next reader asks the provider.
+    pub(crate) fn drop_item(&self, item: &ItemKey) {
+        self.values.invalidate(item);
+        self.missing.invalidate(item);
+    }
+
+    /// Drops what is held for a connection. That it is not used again is the generation's doing; this wipes it.
+    pub(crate) fn drop_connection(&self, connection: ConnectionId) {
+        for (key, _) in &self.values {
+            if key.connection == connection {
+                self.values.invalidate(&*key);
+            }
+        }
+        for (key, _) in &self.missing {
+            if key.connection == connection {
+                self.missing.invalidate(&*key);
+            }
+        }
+    }
+
+    /// Drops what is held for a connection that was deleted, and stores nothing for it any more.
+    pub(crate) fn close_connection(&self, connection: ConnectionId) {
+        self.closed.insert(connection, ());
+        self.drop_connection(connection);
+    }
+
+    /// Whether a connection was deleted.
+    pub(crate) fn is_closed(&self, connection: ConnectionId) -> bool {
+        self.closed.contains_key(&connection)
+    }
+
+    /// Wipes what is held for an item over any connection. That it is not used again is the generation's doing.
+    pub(crate) fn drop_reference(&self, reference: &str) {
+        for (key, _) in &self.values {
+            if *key.reference == *reference {
+                self.values.invalidate(&*key);
+            }
+        }
+        for (key, _) in &self.missing {
+            if *key.reference == *reference {
+                self.missing.invalidate(&*key);
+            }
+        }
+    }
+}

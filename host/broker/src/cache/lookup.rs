@@ -1,0 +1,84 @@
+//! What is looked up, and what is found or why nothing is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyway_runtime::Fields;
+
+use super::{Credentials, Fetched, ItemKey, OneTimeCode};
+use crate::budget::CallFailure;
+use crate::flight::Lost;
+use crate::id::ConnectionId;
+use crate::keyring::WorkspaceKeys;
+
+/// What to look up.
+pub(crate) struct Lookup {
+    pub(crate) item: ItemKey,
+    pub(crate) keys: Arc<WorkspaceKeys>,
+    /// The connection's cache generation and the item's, added up.
+    pub(crate) generation: u64,
+    /// The reader's cache duration.
+    pub(crate) ttl: Duration,
+    pub(crate) fields: Fields,
+    /// What did not work, if that is why the caller asks.
+    pub(crate) rejected: Option<Rejected>,
+}
+
+/// A revision whose values did not work.
+#[derive(Clone)]
+pub(crate) struct Rejected {
+    pub(crate) revision: String,
+    /// The workspace's connections over which entries are bound to the item.
+    pub(crate) connections: Vec<ConnectionId>,
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// From the provider, now.
+    Live,
+    /// From the cache.
+    Cached {
+        /// How long ago it was fetched.
+        age: Duration,
+    },
+}
+
+/// What was found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) credentials: Credentials,
+    pub(crate) source: Source,
+    pub(crate) one_time_code: Option<OneTimeCode>,
+    /// Which state of the item the one-time code is from, if it was asked for; it may be a later one than the credentials'.
+    pub(crate) code_revision: Option<String>,
+    /// How long the provider's call took, if there was one.
+    pub(crate) provider_time: Option<Duration>,
+}
+
+impl Found {
+    pub(super) fn live(fetched: Fetched, wants_code: bool, took: Duration) -> Self {
+        Self {
+            code_revision: wants_code.then(|| fetched.credentials.revision.clone()),
+            credentials: fetched.credentials,
+            source: Source::Live,
+            one_time_code: fetched.one_time_code,
+            provider_time: Some(took),
+        }
+    }
+}
+
+/// Why nothing was found.
+#[derive(Debug, Clone)]
+pub(crate) enum FetchError {
+    /// The call failed, or was not made.
+    Call(CallFailure),
+    /// The fetch ended without a result.
+    Lost,
+}
+
+impl From<Lost> for FetchError {
+    fn from(_: Lost) -> Self {
+        Self::Lost
+    }
+}

@@ -1,0 +1,119 @@
+//! Which calls of the provider are made, shared or spared, and what their failures leave behind.
+
+use super::*;
+
+#[tokio::test]
+async fn fifty_cold_readers_make_one_call() {
+    for fields in [Fields::CREDENTIALS, Fields::ALL] {
+        let harness = Harness::new();
+        *harness.provider.has_code.lock().unwrap() = true;
+        let gate = harness.hold();
+        let readers: Vec<_> = (0..50).map(|_| tokio::spawn(harness.get(fields))).collect();
+        tokio::task::yield_now().await;
+        gate.add_permits(50);
+        for reader in readers {
+            let found = reader.await.unwrap().unwrap();
+            assert_eq!((found.password().as_str(), found.source), ("first", Source::Live));
+            assert_eq!(found.code(), fields.one_time_code.then_some("000000"));
+        }
+        assert_eq!(harness.calls(), [fields]);
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_harms_no_other_and_its_fetch_is_kept() {
+    let harness = Harness::new();
+    let gate = harness.hold();
+    let first = tokio::spawn(harness.get(Fields::CREDENTIALS));
+    let second = tokio::spawn(harness.get(Fields::CREDENTIALS));
+    while harness.calls().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    gate.add_permits(1);
+    assert_eq!(second.await.unwrap().unwrap().password(), "first");
+    assert_eq!(harness.password().await.1, cached(0));
+    assert_eq!(harness.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn one_time_codes_are_live_every_time_beside_cached_credentials() {
+    let harness = Harness::new();
+    *harness.provider.has_code.lock().unwrap() = true;
+    let first = harness.get(Fields::ALL).await.unwrap();
+    assert_eq!((first.code(), first.source), (Some("000000"), Source::Live));
+    harness.clock.advance(seconds(7));
+    let second = harness.get(Fields::ALL).await.unwrap();
+    assert_eq!((second.code(), second.source), (Some("000001"), cached(7)));
+    assert!(second.provider_time.is_some());
+    let third = harness.get(Fields::ONE_TIME_CODE).await.unwrap();
+    assert_eq!(third.code(), Some("000002"));
+    assert!(third.credentials.password.is_none());
+    assert_eq!(harness.calls(), [Fields::ALL, Fields::ONE_TIME_CODE, Fields::ONE_TIME_CODE]);
+}
+
+#[tokio::test]
+async fn a_code_that_was_added_to_the_item_shows_at_once() {
+    let harness = Harness::new();
+    let first = harness.get(Fields::ALL).await.unwrap();
+    assert_eq!((first.code(), first.code_revision.as_deref()), (None, Some("first")));
+    *harness.provider.has_code.lock().unwrap() = true;
+    let second = harness.get(Fields::ALL).await.unwrap();
+    assert_eq!((second.code(), second.source), (Some("000000"), cached(0)));
+    assert_eq!(harness.calls(), [Fields::ALL, Fields::ONE_TIME_CODE]);
+    assert!(harness.get(Fields::CREDENTIALS).await.unwrap().code_revision.is_none());
+    assert_eq!(harness.calls().len(), 2, "who asks for no code costs no call");
+}
+
+#[tokio::test]
+async fn a_missing_item_is_remembered_for_a_few_seconds() {
+    let harness = Harness::new();
+    harness.fail(Some(not_found()));
+    for _ in 0..10 {
+        let Err(FetchError::Call(CallFailure::Call(CallError::Provider(error)))) = harness.get(Fields::ALL).await
+        else {
+            panic!()
+        };
+        assert_eq!(error, not_found());
+    }
+    assert_eq!(harness.calls().len(), 1);
+    harness.fail(None);
+    harness.clock.advance(seconds(4));
+    assert!(harness.get(Fields::CREDENTIALS).await.is_err());
+    harness.clock.advance(seconds(1));
+    assert_eq!(harness.password().await.1, Source::Live);
+}
+
+#[tokio::test]
+async fn a_failure_is_not_remembered_and_does_not_touch_a_value_that_others_may_use() {
+    let harness = Harness::new();
+    harness.password().await;
+    harness.clock.advance(seconds(100));
+    for error in [ProviderError::Unavailable("down".into()), not_found()] {
+        harness.fail(Some(error));
+        let impatient = Lookup { ttl: seconds(60), ..harness.lookup("op://vault/item", Fields::CREDENTIALS) };
+        assert!(harness.look_up(impatient).await.is_err());
+        assert_eq!(harness.password().await, ("first".into(), cached(100)));
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_is_too_old_is_not_used_although_the_provider_is_down() {
+    let harness = Harness::new();
+    harness.password().await;
+    harness.fail(Some(ProviderError::Unavailable("down".into())));
+    harness.clock.advance(seconds(300));
+    assert!(harness.get(Fields::CREDENTIALS).await.is_err());
+    assert!(harness.get(Fields::CREDENTIALS).await.is_err());
+    assert_eq!(harness.calls().len(), 3, "a failure is not remembered");
+}
+
+#[tokio::test]
+async fn a_call_that_panics_is_an_error_and_the_next_one_works() {
+    let harness = Harness::new();
+    let lookup = || harness.lookup("op://vault/item", Fields::CREDENTIALS);
+    let lost = harness.cache.get(lookup(), |_| async { panic!("a fault") }).await;
+    assert!(matches!(lost, Err(FetchError::Lost)));
+    assert!(harness.look_up(lookup()).await.is_ok());
+}

@@ -1,0 +1,62 @@
+//! Refreshing in the background, before a value is too old.
+
+use super::*;
+
+#[tokio::test]
+async fn values_that_came_together_are_refreshed_apart_while_they_are_used() {
+    let harness = Harness::with(CacheOptions::default());
+    let references: Vec<_> = (0..100).map(|number| format!("op://vault/{number}")).collect();
+    for reference in &references {
+        harness.get_item(reference, Fields::CREDENTIALS).await.unwrap();
+    }
+    harness.clock.advance(seconds(284));
+    for reference in &references {
+        harness.get_item(reference, Fields::CREDENTIALS).await.unwrap();
+    }
+    tokio::task::yield_now().await;
+    assert_eq!(harness.calls().len(), 100, "not before the last 5 %");
+    // Half-way through the window of 15 s.
+    harness.clock.advance(Duration::from_millis(8_500));
+    harness.set_password("second");
+    for reference in &references {
+        let found = harness.get_item(reference, Fields::CREDENTIALS).await.unwrap();
+        assert_eq!(found.password(), "first", "nobody waits for the refresh");
+    }
+    while !harness.cache.flights_are_over() {
+        tokio::task::yield_now().await;
+    }
+    let refreshed = harness.calls().len() - 100;
+    assert!((10..90).contains(&refreshed), "{refreshed} of 100");
+    let mut fresh = 0;
+    for reference in &references {
+        fresh += usize::from(harness.get_item(reference, Fields::CREDENTIALS).await.unwrap().password() == "second");
+    }
+    assert_eq!(fresh, refreshed);
+}
+
+#[tokio::test]
+async fn a_refresh_that_fails_leaves_the_value_until_its_duration_is_over() {
+    let harness = Harness::with(CacheOptions { refresh_within: 1.0, ..CacheOptions::default() });
+    harness.password().await;
+    harness.fail(Some(ProviderError::Unavailable("down".into())));
+    harness.clock.advance(Duration::from_millis(299_999));
+    for _ in 0..3 {
+        assert!(matches!(harness.password().await.1, Source::Cached { .. }));
+        while !harness.cache.flights_are_over() {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(harness.calls().len() > 1, "it was tried");
+}
+
+#[tokio::test]
+async fn a_refresh_that_is_due_goes_with_the_call_for_the_code() {
+    let harness = Harness::with(CacheOptions { refresh_within: 1.0, ..CacheOptions::default() });
+    *harness.provider.has_code.lock().unwrap() = true;
+    harness.get(Fields::ALL).await.unwrap();
+    harness.set_password("second");
+    harness.clock.advance(Duration::from_millis(299_999));
+    let found = harness.get(Fields::ALL).await.unwrap();
+    assert_eq!((found.password().as_str(), found.source), ("second", Source::Live));
+    assert_eq!(harness.calls(), [Fields::ALL, Fields::ALL]);
+}

@@ -1,0 +1,215 @@
+//! The statements of key rotation. What changes more than a row is a transaction that begins with the lock for writing,
+//! so that what it has checked holds until it is done. Of a key that was replaced nothing is left in the database's files.
+
+use sqlx::{AssertSqlSafe, Row, query, query_scalar};
+use uuid::Uuid;
+
+use super::keys::{insert_workspace_key, must_be_current_key, must_be_current_master};
+use super::rows::signed;
+use super::{SqliteStorage, rows};
+use crate::id::WorkspaceId;
+use crate::storage::{
+    Constraint, HostKeyRecord, KEY_TERM, MasterKeyRecord, SealedColumn, SealedValue, StorageError, WorkspaceKeyRecord,
+};
+
+impl SqliteStorage {
+    pub(super) async fn replace_all_wrapped_keys(
+        &self,
+        master_key: &MasterKeyRecord,
+        uses: u64,
+        workspace_keys: &[WorkspaceKeyRecord],
+        host_keys: &[HostKeyRecord],
+    ) -> Result<(), StorageError> {
+        let mut transaction = self.write().await?;
+        must_be_current_master(&mut transaction, master_key.term.saturating_sub(1)).await?;
+        query("INSERT INTO master_keys (term, key_id, uses, created_at) VALUES (?, ?, ?, ?)")
+            .bind(master_key.term)
+            .bind(master_key.key_id.as_slice())
+            .bind(signed(uses))
+            .bind(master_key.created_at.as_millisecond())
+            .execute(&mut *transaction)
+            .await?;
+        for key in workspace_keys {
+            let done = query(
+                "UPDATE workspace_keys SET wrapped_key = ?, master_term = ?, version = ?
+                 WHERE workspace_id = ? AND term = ? AND version = ?",
+            )
+            .bind(&key.wrapped_key)
+            .bind(key.master_term)
+            .bind(signed(key.version))
+            .bind(key.workspace_id.as_uuid())
+            .bind(key.term)
+            .bind(signed(key.version.saturating_sub(1)))
+            .execute(&mut *transaction)
+            .await?;
+            one(done.rows_affected())?;
+        }
+        for key in host_keys {
+            let done = query(
+                "UPDATE host_keys SET wrapped_key = ?, master_term = ?, version = ? WHERE name = ? AND version = ?",
+            )
+            .bind(&key.wrapped_key)
+            .bind(key.master_term)
+            .bind(signed(key.version))
+            .bind(&key.name)
+            .bind(signed(key.version.saturating_sub(1)))
+            .execute(&mut *transaction)
+            .await?;
+            one(done.rows_affected())?;
+        }
+        let left: bool = query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM workspace_keys WHERE master_term <> ?1)
+                 OR EXISTS (SELECT 1 FROM host_keys WHERE master_term <> ?1)",
+        )
+        .bind(master_key.term)
+        .fetch_one(&mut *transaction)
+        .await?;
+        if left {
+            return Err(StorageError::Conflict(Constraint::KeyTerm));
+        }
+        transaction.commit().await?;
+        self.leave_no_trace().await;
+        Ok(())
+    }
+
+    pub(super) async fn add_workspace_key(&self, key: &WorkspaceKeyRecord) -> Result<(), StorageError> {
+        let mut transaction = self.write().await?;
+        must_be_current_master(&mut transaction, key.master_term).await?;
+        let terms: Vec<u32> = query_scalar("SELECT term FROM workspace_keys WHERE workspace_id = ?")
+            .bind(key.workspace_id.as_uuid())
+            .fetch_all(&mut *transaction)
+            .await?;
+        match terms.as_slice() {
+            [] => return Err(StorageError::Conflict(Constraint::Reference)),
+            [only] if only + 1 == key.term => {}
+            _ => return Err(StorageError::Conflict(Constraint::Unique)),
+        }
+        insert_workspace_key(&mut transaction, key).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    pub(super) async fn select_unfinished_key_rotations(&self) -> Result<Vec<WorkspaceId>, StorageError> {
+        let sql = "SELECT workspace_id FROM workspace_keys GROUP BY workspace_id HAVING count(*) > 1";
+        let found: Vec<Uuid> = query_scalar(sql).fetch_all(&self.pool).await?;
+        Ok(found.into_iter().map(Into::into).collect())
+    }
+
+    pub(super) async fn values_not_under(
+        &self,
+        workspace: WorkspaceId,
+        column: SealedColumn,
+        term: u32,
+        after: Uuid,
+        rows: u32,
+        bytes: u64,
+    ) -> Result<Vec<SealedValue>, StorageError> {
+        // Which rows fit, first; then their values.
+        let (wanted, name) = (other_term(column), column.name());
+        let table = column.table();
+        let sql =
+            format!("SELECT id, length({name}) AS size FROM {table} WHERE {wanted} AND id > ?3 ORDER BY id LIMIT ?4");
+        let sizes = query(AssertSqlSafe(sql))
+            .bind(workspace.as_uuid())
+            .bind(term.to_be_bytes().to_vec())
+            .bind(after)
+            .bind(rows)
+            .fetch_all(&self.pool)
+            .await?;
+        let (mut last, mut sum) = (None, 0_u64);
+        for row in &sizes {
+            sum += rows::number::<u64>(row, "size")?;
+            if last.is_some() && sum > bytes {
+                break;
+            }
+            last = Some(row.try_get::<Uuid, _>("id")?);
+        }
+        let Some(last) = last else { return Ok(Vec::new()) };
+        let sql = format!(
+            "SELECT id, version, {name} AS envelope FROM {table} WHERE {wanted} AND id > ?3 AND id <= ?4 ORDER BY id"
+        );
+        let found = query(AssertSqlSafe(sql))
+            .bind(workspace.as_uuid())
+            .bind(term.to_be_bytes().to_vec())
+            .bind(after)
+            .bind(last)
+            .fetch_all(&self.pool)
+            .await?;
+        found
+            .iter()
+            .map(|row| {
+                let (id, envelope) = (row.try_get("id")?, row.try_get("envelope")?);
+                Ok(SealedValue { id, version: rows::number(row, "version")?, envelope })
+            })
+            .collect()
+    }
+
+    pub(super) async fn replace_values(
+        &self,
+        workspace: WorkspaceId,
+        column: SealedColumn,
+        values: &[(SealedValue, Vec<u8>)],
+    ) -> Result<u64, StorageError> {
+        let (table, name) = (column.table(), column.name());
+        let sql =
+            format!("UPDATE {table} SET {name} = ? WHERE workspace_id = ? AND id = ? AND version = ? AND {name} = ?");
+        let mut transaction = self.write().await?;
+        let mut replaced = 0;
+        for (value, envelope) in values {
+            must_be_current_key(&mut transaction, workspace, &[Some(envelope)]).await?;
+            let done = query(AssertSqlSafe(sql.clone()))
+                .bind(envelope)
+                .bind(workspace.as_uuid())
+                .bind(value.id)
+                .bind(signed(value.version))
+                .bind(&value.envelope)
+                .execute(&mut *transaction)
+                .await?;
+            replaced += done.rows_affected();
+        }
+        transaction.commit().await?;
+        Ok(replaced)
+    }
+
+    pub(super) async fn delete_keys_before(&self, workspace: WorkspaceId, term: u32) -> Result<bool, StorageError> {
+        let mut transaction = self.write().await?;
+        for column in SealedColumn::ALL {
+            let sql = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {})", column.table(), other_term(column));
+            let left: bool = query_scalar(AssertSqlSafe(sql))
+                .bind(workspace.as_uuid())
+                .bind(term.to_be_bytes().to_vec())
+                .fetch_one(&mut *transaction)
+                .await?;
+            if left {
+                return Ok(false);
+            }
+        }
+        query("DELETE FROM workspace_keys WHERE workspace_id = ? AND term < ?")
+            .bind(workspace.as_uuid())
+            .bind(term)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        self.leave_no_trace().await;
+        Ok(true)
+    }
+
+    /// Old pages with a key that was deleted are in the write-ahead log until it is emptied. When readers are in the way
+    /// that happens later, in the course of things.
+    async fn leave_no_trace(&self) {
+        if let Err(error) = query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.pool).await {
+            tracing::debug!(%error, "the write-ahead log could not be emptied yet");
+        }
+    }
+}
+
+/// Which values are under another key than that of a term: parameters are the workspace and the term as it is in an
+/// envelope.
+fn other_term(column: SealedColumn) -> String {
+    let (name, begin, length) = (column.name(), KEY_TERM.start + 1, KEY_TERM.len());
+    format!("workspace_id = ?1 AND {name} IS NOT NULL AND substr({name}, {begin}, {length}) <> ?2")
+}
+
+fn one(rows: u64) -> Result<(), StorageError> {
+    if rows == 1 { Ok(()) } else { Err(StorageError::Conflict(Constraint::KeyTerm)) }
+}

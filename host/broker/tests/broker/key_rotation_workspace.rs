@@ -1,0 +1,230 @@
+//! Rotation of a workspace's key: nothing is lost, nothing is left under the old key, and whoever is in the middle of
+//! something does not notice.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use keyway::{BrokerError, Change, ClientKey, EntryChanges, ResolveRequest, RotationState, Scope};
+use secrecy::ExposeSecret;
+
+use crate::key_rotation::{
+    database, decrypted, files_contain, is_manual, manual, manual_entries, master_key, other_process, password_of,
+    proxy_of, sealed_values, terms_in_use,
+};
+use crate::support::{World, text};
+
+#[tokio::test]
+async fn a_workspaces_key_is_rotated_with_everything_that_is_sealed_under_it() {
+    let (mut world, connection) = World::connected().await;
+    let bound = world.bind(&connection, "Wide World Importers").await;
+    world.resolve(&bound).await;
+    let entry = world.broker.create_entry(&world.access, manual("user", &world.encryption_key)).await.unwrap();
+    let other = world.other_workspace().await;
+    let others = world.broker.encryption_key(&other).await.unwrap();
+    let wrapped: Vec<u8> = sqlx::query_scalar("SELECT wrapped_key FROM workspace_keys WHERE workspace_id = ?")
+        .bind(world.access.workspace().as_uuid())
+        .fetch_one(&database(&world).await)
+        .await
+        .unwrap();
+
+    let mut old_values = sealed_values(&database(&world).await, world.access.workspace()).await;
+    assert_eq!(old_values.len(), 3, "settings, credentials, attributes");
+
+    let rotated = world.broker.rotate_workspace_key(&world.access).await.unwrap();
+    assert_eq!((rotated.term, rotated.values, rotated.resumed), (2, 3, false));
+    let new = rotated.encryption_key;
+    assert_ne!(new.expose_secret(), world.encryption_key.expose_secret());
+    assert_eq!(world.broker.encryption_key(&world.access).await.unwrap().expose_secret(), new.expose_secret());
+    assert_eq!(terms_in_use(&world).await, [2]);
+    assert!(!files_contain(&world, &wrapped), "the old key is destroyed");
+    assert!(!old_values.iter().any(|value| files_contain(&world, value)), "and so is what was sealed under it");
+    old_values = sealed_values(&database(&world).await, world.access.workspace()).await;
+    assert!(old_values.iter().all(|value| files_contain(&world, value)), "the search finds what is there");
+
+    // At once, and after a restart.
+    for _ in 0..2 {
+        let read = world.broker.get_entry(&world.access, &entry.id.into()).await.unwrap();
+        assert_eq!(decrypted(&read, &new), Some(password_of("user")));
+        assert_eq!(decrypted(&read, &world.encryption_key), None);
+        let resolved = world.broker.resolve(&world.access, ResolveRequest::new(entry.id)).await.unwrap();
+        assert_eq!(text(resolved.password.as_ref()), Some(&*password_of("user")));
+        assert_eq!(proxy_of(&read, &new).as_deref(), Some("http://user:pass@proxy.acme.com"));
+        assert_eq!((read.created_at, read.updated_at), (entry.created_at, entry.updated_at));
+        assert!(text(world.resolve(&bound).await.password.as_ref()).is_some());
+        assert!(!world.broker.list_items(&world.access, connection.id).await.unwrap().is_empty());
+        world.restart().await;
+    }
+    let old = world.broker.create_entry(&world.access, manual("old", &world.encryption_key)).await.unwrap_err();
+    assert!(matches!(old, BrokerError::NotEncrypted { field: "password" }), "{old}");
+    world.broker.create_entry(&world.access, manual("new", &new)).await.unwrap();
+    assert_eq!(world.broker.encryption_key(&other).await.unwrap().expose_secret(), others.expose_secret());
+}
+
+/// The new password of a rotation is nowhere else, so above all it must not be lost.
+#[tokio::test]
+async fn password_rotations_go_on_under_the_new_key_here_and_in_a_server_that_does_not_know_of_it_yet() {
+    let (world, connection, bound) = crate::rotation::world().await;
+    let (bound, password) = world.begin(&bound).await;
+    let own = world.broker.create_entry(&world.access, manual("user", &world.encryption_key)).await.unwrap();
+    let (own, own_password) = world.begin(&own).await;
+    let server = other_process(&world, master_key()).await.unwrap();
+    server.encryption_key(&world.access).await.unwrap();
+
+    let rotated = world.broker.rotate_workspace_key(&world.access).await.unwrap();
+    assert_eq!(terms_in_use(&world).await, [2]);
+    // It still seals under the old key, is refused, and does it anew.
+    let done = server.commit_rotation(&world.access, own.id).await.unwrap();
+    assert_eq!(done.state, RotationState::Done);
+    let read = world.broker.get_entry(&world.access, &own.entry_id.into()).await.unwrap();
+    assert_eq!(decrypted(&read, &rotated.encryption_key).as_deref(), Some(own_password.expose_secret()));
+    assert!(proxy_of(&read, &rotated.encryption_key).is_some(), "the rest of the entry is under that key, too");
+    let another = world.bind(&connection, "Wide World Importers").await;
+    world.begin(&another).await;
+    let revealed = world.broker.reveal_rotation(&world.access, bound.id).await.unwrap();
+    assert_eq!(revealed.expose_secret(), password.expose_secret());
+    assert_eq!(world.commit(bound.id).await.state, RotationState::Done);
+    assert_eq!(world.item_password(crate::rotation::ITEM), password.expose_secret());
+    assert_eq!(terms_in_use(&world).await, [2]);
+}
+
+#[tokio::test]
+async fn rotating_a_workspaces_key_drops_what_was_cached_under_the_old_one() {
+    let (world, connection) = World::connected().await;
+    let entry = world.bind(&connection, "Wide World Importers").await;
+    world.resolve(&entry).await;
+    world.resolve(&entry).await;
+    world.item_reads();
+    world.broker.rotate_workspace_key(&world.access).await.unwrap();
+    world.resolve(&entry).await;
+    assert_eq!(world.item_reads(), 1);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_know_of_the_rotation_yet_writes_nothing_under_the_old_key() {
+    let (world, _) = World::connected().await;
+    let server = other_process(&world, master_key()).await.unwrap();
+    server.encryption_key(&world.access).await.unwrap();
+    let rotated = world.broker.rotate_workspace_key(&world.access).await.unwrap();
+    let refused = server.create_entry(&world.access, manual("old", &world.encryption_key)).await.unwrap_err();
+    assert!(matches!(refused, BrokerError::NotEncrypted { .. }), "{refused}");
+    let entry = server.create_entry(&world.access, manual("new", &rotated.encryption_key)).await.unwrap();
+    assert_eq!(terms_in_use(&world).await, [2]);
+
+    // A client that has the new key is right at once.
+    for _ in 0..2 {
+        let rotated = world.broker.rotate_workspace_key(&world.access).await.unwrap();
+        let password = ClientKey::from_hex(&rotated.encryption_key).unwrap().encrypt(&"newer".into()).unwrap();
+        let changes = EntryChanges { password: Change::Set(password), ..EntryChanges::default() };
+        server.update_entry(&world.access, &entry.id.into(), changes).await.unwrap();
+        let rotated = world.broker.rotate_workspace_key(&world.access).await.unwrap();
+        let new = manual(&format!("new under key {}", rotated.term), &rotated.encryption_key);
+        server.create_entry(&world.access, new).await.unwrap();
+    }
+    let rotated = world.broker.rotate_workspace_key(&world.access).await.unwrap();
+    let shown = server.encryption_key(&world.access).await.unwrap();
+    assert_eq!(shown.expose_secret(), rotated.encryption_key.expose_secret());
+}
+
+#[tokio::test]
+async fn a_damaged_value_stops_the_rotation_before_anything_has_changed() {
+    let (world, connection) = World::connected().await;
+    let entry = world.broker.create_entry(&world.access, manual("user", &world.encryption_key)).await.unwrap();
+    sqlx::query("UPDATE connections SET sealed_settings = substr(sealed_settings, 1, 40) WHERE id = ?")
+        .bind(connection.id.as_uuid())
+        .execute(&database(&world).await)
+        .await
+        .unwrap();
+    let error = world.broker.rotate_workspace_key(&world.access).await.unwrap_err();
+    assert!(error.to_string().contains("connections.sealed_settings"), "{error}");
+    let key = world.broker.encryption_key(&world.access).await.unwrap();
+    assert_eq!(key.expose_secret(), world.encryption_key.expose_secret());
+    let read = world.broker.get_entry(&world.access, &entry.id.into()).await.unwrap();
+    assert_eq!(decrypted(&read, &key), Some(password_of("user")));
+    assert_eq!(terms_in_use(&world).await, [1]);
+}
+
+#[tokio::test]
+async fn only_an_administrator_rotates_a_workspaces_key() {
+    let world = World::new().await;
+    let key = world.broker.create_api_key(&world.access, "ordinary", Scope::Api).await.unwrap();
+    let access = world.broker.authenticate(&key.api_key).await.unwrap();
+    let error = world.broker.rotate_workspace_key(&access).await.unwrap_err();
+    assert!(matches!(error, BrokerError::Forbidden { needs: Scope::Admin }), "{error}");
+}
+
+/// Readers and writers in two processes, while the key is rotated again and again by both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn requests_are_served_while_the_key_is_rotated() {
+    let (world, connection) = World::connected().await;
+    for number in 0..600 {
+        let new = manual(&format!("first-{number}"), &world.encryption_key);
+        world.broker.create_entry(&world.access, new).await.unwrap();
+    }
+    let server = other_process(&world, master_key()).await.unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let mut tasks = Vec::new();
+    for (name, broker) in [("here", world.broker.clone()), ("there", server.clone())] {
+        let (access, done, reader) = (world.access.clone(), done.clone(), broker.clone());
+        let reads = done.clone();
+        let reading = world.access.clone();
+        tasks.push(tokio::spawn(async move {
+            let mut count = 0;
+            while !reads.load(Ordering::SeqCst) {
+                // Every value opens at every moment, and a page is under one key.
+                let before = reader.encryption_key(&reading).await.unwrap();
+                let (mut after, mut seen) = (None, 0);
+                loop {
+                    let page = reader.list_entries(&reading, after).await.unwrap();
+                    let entries: Vec<_> = page.entries.iter().filter(|entry| is_manual(entry)).collect();
+                    seen += entries.len();
+                    for key in [&before, &reader.encryption_key(&reading).await.unwrap()] {
+                        let opened = entries.iter().map(|entry| {
+                            [decrypted(entry, key).is_some(), proxy_of(entry, key).is_some()].map(usize::from)
+                        });
+                        let opened: usize = opened.flatten().sum();
+                        assert!(opened == 0 || opened == 2 * entries.len(), "{opened} of {} values", entries.len());
+                    }
+                    after = page.next;
+                    if after.is_none() {
+                        break;
+                    }
+                }
+                assert!(seen >= 600);
+                count += 1;
+            }
+            count
+        }));
+        tasks.push(tokio::spawn(async move {
+            let mut written = 0;
+            while !done.load(Ordering::SeqCst) {
+                let key = broker.encryption_key(&access).await.unwrap();
+                match broker.create_entry(&access, manual(&format!("{name}-{written}"), &key)).await {
+                    Ok(_) => written += 1,
+                    // The key was rotated since it was asked for.
+                    Err(BrokerError::NotEncrypted { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            written
+        }));
+    }
+    for _ in 0..2 {
+        let (one, other) =
+            tokio::join!(world.broker.rotate_workspace_key(&world.access), server.rotate_workspace_key(&world.access));
+        one.unwrap();
+        other.unwrap();
+    }
+    done.store(true, Ordering::SeqCst);
+    let mut counts = Vec::new();
+    for task in tasks {
+        counts.push(task.await.unwrap());
+    }
+    let key = world.broker.encryption_key(&world.access).await.unwrap();
+    let entries = manual_entries(&world.broker, &world.access).await;
+    assert_eq!(entries.len(), 600 + counts[1] + counts[3], "{counts:?}");
+    for entry in &entries {
+        assert_eq!(decrypted(entry, &key), Some(password_of(&entry.permissioned_user_id)));
+    }
+    assert_eq!(terms_in_use(&world).await.len(), 1);
+    assert!(!world.broker.list_items(&world.access, connection.id).await.unwrap().is_empty());
+}

@@ -1,0 +1,60 @@
+//! How values are written on the command line: a name with a value, an address to listen at, a cache duration.
+
+pub(super) fn name_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as NAME=VALUE".to_owned()),
+    }
+}
+
+/// An address to listen at. Whether it is one of this machine shows when listening.
+pub(crate) fn address_and_port(text: &str) -> Result<String, String> {
+    let wrong = || "write it as ADDRESS:PORT, as in 127.0.0.1:8600 or [::1]:8600; port 0 is any free one".to_owned();
+    let (address, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let bracketed = address.starts_with('[') && address.ends_with(']');
+    let is_address = !address.is_empty() && (bracketed || !address.contains([':', '[', ']', '/', ' ']));
+    if is_address && port.parse::<u16>().is_ok() { Ok(text.to_owned()) } else { Err(wrong()) }
+}
+
+/// `off`, a number of seconds, or a number with `s`, `m`, `h` or `d`.
+pub(super) fn cache_ttl(text: &str) -> Result<u32, String> {
+    let wrong = || "write it as off, a number of seconds, or a number with s, m, h or d, as in 5m".to_owned();
+    if text == "off" {
+        return Ok(0);
+    }
+    let (number, unit) = match text.char_indices().next_back() {
+        Some((end, 's')) => (text.get(..end), 1),
+        Some((end, 'm')) => (text.get(..end), 60),
+        Some((end, 'h')) => (text.get(..end), 3_600),
+        Some((end, 'd')) => (text.get(..end), 86_400),
+        _ => (Some(text), 1),
+    };
+    let digits = number.filter(|number| number.bytes().all(|byte| byte.is_ascii_digit())).ok_or_else(wrong)?;
+    digits.parse::<u32>().ok().and_then(|number| number.checked_mul(unit)).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_to_listen_at_has_a_port() {
+        for good in ["127.0.0.1:0", "localhost:8600", "[::1]:65535", "0.0.0.0:1"] {
+            assert!(address_and_port(good).is_ok(), "{good}");
+        }
+        for bad in ["", "nonsense", ":8600", "127.0.0.1", "127.0.0.1:", "a:b", "a:65536", "::1:80", "http://a:80"] {
+            assert!(address_and_port(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_cache_duration_is_off_or_a_number_with_or_without_a_unit() {
+        let good = [("off", 0), ("0", 0), ("300", 300), ("45s", 45), ("5m", 300), ("24h", 86_400), ("1d", 86_400)];
+        for (text, seconds) in good {
+            assert_eq!(cache_ttl(text), Ok(seconds), "{text}");
+        }
+        for text in ["", "-1", "+5", "5 m", "1.5h", "m", "5w", "99999999999", "9999999d"] {
+            assert!(cache_ttl(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Options of `keyway connect`, `keyway connection` and `keyway items`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::arg_values::{cache_ttl, name_and_value};
+use super::args::{ConnectionOption, WorkspaceOption};
+
+/// Where the settings of a connection come from.
+#[derive(Debug, Args)]
+pub(crate) struct SettingOptions {
+    /// A file with the token, `-` for standard input. Without it the token is asked for, or taken from KEYWAY_SETTING_TOKEN. Never an argument: other users of the
+    /// machine could see it, and the shell keeps it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// A setting that is not secret; may be given more than once
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = name_and_value)]
+    pub(crate) set: Vec<(String, String)>,
+    /// A setting, secret or not, from a file; may be given more than once
+    #[arg(long = "set-file", value_name = "NAME=FILE", value_parser = name_and_value)]
+    pub(crate) set_file: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConnectOptions {
+    /// The provider's type; `keyway provider list` shows what is installed
+    #[arg(default_value = "1password", value_name = "TYPE")]
+    pub(crate) provider_type: String,
+    /// What to call the connection [default: the provider's name]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) settings: SettingOptions,
+    /// For how long a resolved user name and password may be used again: off, seconds, or as in 5m, 1h, 24h
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = cache_ttl)]
+    pub(crate) cache_ttl: u32,
+    #[command(flatten)]
+    pub(crate) workspace: WorkspaceOption,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConnectionCommand {
+    /// Connect a workspace to a secret manager
+    #[command(visible_alias = "add")]
+    Create(ConnectOptions),
+    /// List the connections
+    List {
+        #[command(flatten)]
+        workspace: WorkspaceOption,
+    },
+    /// Change a connection's name or cache duration, or replace its token (and any other setting), which is verified first
+    Update(UpdateConnectionOptions),
+    /// Delete a connection that no vault entry is bound to
+    Delete {
+        /// The connection, by id or name
+        #[arg(value_name = "CONNECTION")]
+        connection: String,
+        #[command(flatten)]
+        workspace: WorkspaceOption,
+    },
+    /// Show how many requests are left before the secret manager's limits, of all connections or of one
+    Budget {
+        #[command(flatten)]
+        connection: ConnectionOption,
+        #[command(flatten)]
+        workspace: WorkspaceOption,
+    },
+    /// Clear the cached secrets, so that the next resolve of each entry asks the secret manager
+    ClearCache {
+        #[command(flatten)]
+        connection: ConnectionOption,
+        #[command(flatten)]
+        workspace: WorkspaceOption,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpdateConnectionOptions {
+    /// A new name
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// A new cache duration: off, seconds, or as in 5m, 1h, 24h. It counts at once, also for what is cached already
+    #[arg(long, value_name = "DURATION", value_parser = cache_ttl)]
+    pub(crate) cache_ttl: Option<u32>,
+    /// Replace the settings; those that no other option gives are asked for, or taken from KEYWAY_SETTING_<NAME>
+    #[arg(long)]
+    pub(crate) replace_settings: bool,
+    #[command(flatten)]
+    pub(crate) settings: SettingOptions,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionOption,
+    #[command(flatten)]
+    pub(crate) workspace: WorkspaceOption,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ItemsOptions {
+    #[command(flatten)]
+    pub(crate) connection: ConnectionOption,
+    #[command(flatten)]
+    pub(crate) workspace: WorkspaceOption,
+}

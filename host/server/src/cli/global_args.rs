@@ -1,0 +1,125 @@
+//! Options of all commands: where a host has its things, what it may connect to, and what it logs.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use keyway::RateLimits;
+use keyway_runtime::{ApprovedDestination, ConnectTo};
+use tracing_subscriber::filter::Targets;
+
+use crate::logging::{LogFormat, levels};
+
+/// Options of all commands.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of all commands")]
+pub(crate) struct GlobalOptions {
+    /// Print data: one JSON document on standard output, also for an error
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// A file with settings, in TOML; flags and variables win over it [default: keyway/config.toml in the user's configuration folder, if it is there]
+    #[arg(long, global = true, env = "KEYWAY_CONFIG", value_name = "FILE", hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// Holds the database, the master key and compiled components [default: keyway in the user's data folder]
+    #[arg(long, global = true, env = "KEYWAY_DATA_DIR", value_name = "FOLDER", hide_env_values = true)]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The folder of provider components [default: providers in the data folder]
+    #[arg(long, global = true, env = "KEYWAY_PROVIDERS", value_name = "FOLDER", hide_env_values = true)]
+    pub(crate) providers: Option<PathBuf>,
+    /// A file with the master key as 64 hexadecimal digits (or KEYWAY_MASTER_KEY with the key itself) [default: master.key in the data folder]
+    #[arg(long, global = true, env = "KEYWAY_MASTER_KEY_FILE", value_name = "FILE", hide_env_values = true)]
+    pub(crate) master_key_file: Option<PathBuf>,
+    /// While the master key is being replaced: a file with the other one, so that this works before and after
+    #[arg(long, global = true, env = "KEYWAY_OLD_MASTER_KEY_FILE", value_name = "FILE", hide_env_values = true)]
+    pub(crate) old_master_key_file: Option<PathBuf>,
+    /// Connect to another place when a provider connects to HOST, as in my.1password.com=http://127.0.0.1:9000; may be given more than once
+    #[arg(
+        long,
+        global = true,
+        env = "KEYWAY_CONNECT_TO",
+        value_name = "HOST=URL",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub(crate) connect_to: Vec<ConnectTo>,
+    /// A destination that may have a private or loopback address, as in https://vault.internal:8200; may be given more than once
+    #[arg(
+        long,
+        global = true,
+        env = "KEYWAY_ALLOW_PRIVATE",
+        value_name = "URL",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub(crate) allow_private: Vec<ApprovedDestination>,
+    /// The plan of the 1Password accounts, which decides how many requests they allow
+    #[arg(
+        long,
+        global = true,
+        env = "KEYWAY_ONEPASSWORD_PLAN",
+        value_name = "PLAN",
+        default_value = "business",
+        hide_env_values = true
+    )]
+    pub(crate) onepassword_plan: OnePasswordPlan,
+    /// The folder of the audit log [default: audit in the data folder]
+    #[arg(long, global = true, env = "KEYWAY_AUDIT_DIR", value_name = "FOLDER", hide_env_values = true)]
+    pub(crate) audit_dir: Option<PathBuf>,
+    /// How large a segment of the audit log grows before a new one is begun, in MiB [default: 64]
+    #[arg(long, global = true, env = "KEYWAY_AUDIT_SEGMENT_MIB", value_name = "MIB", hide_env_values = true,
+        value_parser = clap::value_parser!(u32).range(1..=4_096))]
+    pub(crate) audit_segment_mib: Option<u32>,
+    /// When the audit log waits for the disk
+    #[arg(
+        long,
+        global = true,
+        env = "KEYWAY_AUDIT_SYNC",
+        value_name = "WHEN",
+        default_value = "interval",
+        hide_env_values = true
+    )]
+    pub(crate) audit_sync: AuditSync,
+    /// What to log to standard error: off, error, warn, info, debug or trace, also by module [default: info for serve, else warn]
+    #[arg(long, global = true, env = "KEYWAY_LOG", value_name = "LEVEL", value_parser = levels, hide_env_values = true)]
+    pub(crate) log: Option<Targets>,
+    /// How log lines look
+    #[arg(
+        long,
+        global = true,
+        env = "KEYWAY_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text",
+        hide_env_values = true
+    )]
+    pub(crate) log_format: LogFormat,
+}
+
+/// A plan of 1Password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum OnePasswordPlan {
+    /// 10,000 reads and 1,000 writes an hour for each token, 50,000 requests a day for the account
+    Business,
+    /// 1,000 reads and 100 writes an hour, 5,000 requests a day
+    Teams,
+    /// 1,000 reads and 100 writes an hour, 1,000 requests a day; individual accounts, too
+    Families,
+}
+
+impl From<OnePasswordPlan> for RateLimits {
+    fn from(plan: OnePasswordPlan) -> Self {
+        match plan {
+            OnePasswordPlan::Business => Self::ONEPASSWORD_BUSINESS,
+            OnePasswordPlan::Teams => Self::ONEPASSWORD_TEAMS,
+            OnePasswordPlan::Families => Self::ONEPASSWORD_FAMILIES,
+        }
+    }
+}
+
+/// When the audit log waits for the disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AuditSync {
+    /// Before changes; after releases within a tenth of a second, which is what a power cut can lose
+    #[default]
+    Interval,
+    /// Before every release, too
+    Every,
+}

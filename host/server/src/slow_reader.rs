@@ -1,0 +1,152 @@
+//! Clients that do not read what they have asked for: they are cut off, so that nobody holds an answer in memory for as long as they like.
+//!
+//! A connection whose writes wait must take at least [`ENOUGH`] within [`PATIENCE`], or what is left of the answer. The clock runs only while a write
+//! waits: an answer that fits into the system's buffers, as nearly all do, costs nothing.
+
+use std::io::{Error, ErrorKind, IoSlice, Result};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+/// For how long a client may take next to nothing.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What is not next to nothing: 4 KiB a second, a tenth of a poor mobile connection.
+const ENOUGH: usize = 128 << 10;
+
+/// A stream whose other end has to read.
+#[derive(Debug)]
+pub(crate) struct Impatient<S> {
+    stream: S,
+    waiting: Option<Waiting>,
+}
+
+/// Since a write waited first.
+#[derive(Debug)]
+struct Waiting {
+    until: Pin<Box<Sleep>>,
+    taken: usize,
+}
+
+impl<S> Impatient<S> {
+    pub(crate) fn new(stream: S) -> Self {
+        Self { stream, waiting: None }
+    }
+
+    fn written(&mut self, context: &mut Context<'_>, written: Poll<Result<usize>>) -> Poll<Result<usize>> {
+        match &written {
+            Poll::Ready(Ok(bytes)) => {
+                if let Some(waiting) = &mut self.waiting {
+                    waiting.taken = waiting.taken.saturating_add(*bytes);
+                    if waiting.taken >= ENOUGH {
+                        self.waiting = None;
+                    }
+                }
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => {
+                let begin = || Waiting { until: Box::pin(sleep(PATIENCE)), taken: 0 };
+                let waiting = self.waiting.get_or_insert_with(begin);
+                if waiting.until.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the client does not read its answer")));
+                }
+            }
+        }
+        written
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.written(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        self.written(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// Called when everything was written.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        self.waiting = None;
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, into)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// What comes of writing `length` bytes to a client that reads so many each second.
+    async fn write(length: usize, a_second: usize) -> Result<()> {
+        let (server, mut client) = duplex(4_096);
+        let reading = tokio::spawn(async move {
+            let mut part = vec![0; a_second];
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if client.read_exact(&mut part).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let mut server = Impatient::new(server);
+        let written = async {
+            server.write_all(&vec![7; length]).await?;
+            server.flush().await
+        };
+        let written = written.await;
+        reading.abort();
+        written
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_next_to_nothing_is_cut_off_and_a_slow_one_is_not() {
+        let started = Instant::now();
+        let error = write(1 << 20, 1_000).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(started.elapsed() < PATIENCE + Duration::from_secs(2), "{:?}", started.elapsed());
+
+        let started = Instant::now();
+        write(1 << 20, 8_192).await.unwrap();
+        assert!(started.elapsed() > 2 * PATIENCE, "{:?}", started.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_may_rest_for_as_long_as_it_likes_between_its_answers() {
+        let (server, mut client) = duplex(1_024);
+        let mut server = Impatient::new(server);
+        let mut part = vec![0; 2_048];
+        for _ in 0..3 {
+            let both = async { tokio::join!(server.write_all(&[7; 2_048]), client.read_exact(&mut part)) };
+            let (written, read) = both.await;
+            written.and(read.map(drop)).unwrap();
+            server.flush().await.unwrap();
+            tokio::time::sleep(10 * PATIENCE).await;
+        }
+    }
+}

@@ -91,7 +91,8 @@ mod tests {
         let (lines, before) = (Lines::default(), std::panic::take_hook());
         std::panic::set_hook(Box::new(report_panic));
         let writer = lines.clone();
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let subscriber = tracing_subscriber::fmt().without_time().with_ansi(false).with_writer(move || writer.clone());
+        let subscriber = subscriber.finish();
         tracing::subscriber::with_default(subscriber, || catch_unwind(panics).unwrap_err());
         std::panic::set_hook(before);
         String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
@@ -105,7 +106,7 @@ mod tests {
             report_of(move || panic!("cannot read {formatted}")),
             report_of(move || panic_any(owned)),
             report_of(move || panic_any(number)),
-            report_of(move || Err::<(), _>(secret).unwrap()),
+            report_of(move || secret.parse::<u8>().map(drop).map_err(|_| secret.clone()).unwrap()),
         ];
         for report in reports {
             assert!(report.contains("ERROR") && report.contains("logging.rs:"), "{report}");

@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use keyway::{ConnectionId, EntryId};
+use keyway::{AttributeChanges, ConnectionId, EntryChanges, EntryId};
 use keyway_e2e::Lab;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::report::{Report, Row};
@@ -18,6 +19,14 @@ use crate::statistics::{median, ratio, show, timed};
 
 const MANY: (usize, usize) = (100_000, 1_000);
 const FEW: (usize, usize) = (100, 1);
+
+/// One entry of so many has the cookies of a site: so many, of a size that sessions' cookies have.
+const WITH_COOKIES: usize = 10;
+const COOKIES: usize = 12;
+const COOKIE_BYTES: usize = 300;
+
+/// How many of them are written at the same time.
+const WRITERS: usize = 16;
 
 struct Subject {
     served: Served,
@@ -105,6 +114,7 @@ impl Subject {
             ids.push(data.connect(lab, &format!("1Password {number}")).await?);
         }
         let entries = fill(&data, &ids, entries).await?;
+        with_session_data(&data, &entries).await?;
         let served = data.serve(&lab.emulator).await?;
         let client = Client::connect(&served.process.address).await?;
         let mut subject = Self { served, client, entries };
@@ -170,4 +180,32 @@ async fn fill(data: &Data, connections: &[ConnectionId], entries: usize) -> Resu
     transaction.commit().await?;
     sqlx::Connection::close(database).await?;
     Ok(filled)
+}
+
+/// Gives every tenth entry cookies, through the broker, because each is sealed for its row.
+async fn with_session_data(data: &Data, entries: &[(String, EntryId)]) -> Result<()> {
+    let cookie = |number| {
+        serde_json::json!({
+            "name": format!("cookie-{number}"), "value": "v".repeat(COOKIE_BYTES), "domain": ".example.com", "path": "/",
+            "httpOnly": true, "secure": true, "session": false, "sameSite": "lax",
+        })
+    };
+    let cookies = serde_json::to_string(&(0..COOKIES).map(cookie).collect::<Vec<_>>())?;
+    let mut attributes = AttributeChanges::new();
+    attributes.set("cookies", &cookies)?;
+    let changes = EntryChanges { attributes, ..EntryChanges::default() };
+    let mut running = JoinSet::new();
+    for (_, entry) in entries.iter().step_by(WITH_COOKIES) {
+        if running.len() >= WRITERS {
+            running.join_next().await.context("nobody writes")???;
+        }
+        let (broker, access, changes, entry) = (data.broker.clone(), data.access.clone(), changes.clone(), *entry);
+        running.spawn(async move {
+            broker.update_entry(&access, &entry.into(), changes).await.map(drop).map_err(anyhow::Error::from)
+        });
+    }
+    while let Some(written) = running.join_next().await {
+        written??;
+    }
+    Ok(())
 }

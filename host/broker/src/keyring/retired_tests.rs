@@ -4,6 +4,7 @@ use super::*;
 use crate::api_key::{self, Scope};
 use crate::clock::ManualClock;
 use crate::keys::MasterKey;
+use crate::record_cache::MAX_AGE;
 use crate::storage::{SqliteStorage, WorkspaceRecord};
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -51,6 +52,9 @@ async fn a_deleted_key_opens_for_two_minutes_and_then_it_is_gone_and_nothing_is_
     let gone = after.open_plaintext(&place, &sealed).unwrap_err();
     assert!(matches!(gone, EnvelopeError::UnknownTerm(FIRST_TERM)), "{gone}");
 
+    // So that the terms are known as of the count of changes after the rotation.
+    tokio::time::sleep(MAX_AGE + Duration::from_millis(100)).await;
+    keyring.get(workspace).await.unwrap();
     // Whoever asks the database from now on is told that there is no such table.
     let database = sqlx::SqlitePool::connect_with(sqlx::sqlite::SqliteConnectOptions::new().filename(&file));
     sqlx::query("ALTER TABLE workspace_keys RENAME TO elsewhere").execute(&database.await.unwrap()).await.unwrap();

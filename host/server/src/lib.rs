@@ -35,4 +35,7 @@ pub mod http;
 mod logging;
 mod resolved;
 mod rotation;
+mod secret_provider;
 pub mod serve;
+mod tfa_code;
+mod vault_entry;

@@ -94,7 +94,7 @@ impl Broker {
     /// A page of a workspace's entries: those after `after`, at most [`ENTRIES_PER_PAGE`]. Needs [`Scope::Api`](crate::Scope::Api).
     ///
     /// Clients' values are under one encryption key within a page. When the key is rotated between two pages, the second one's
-    /// are under the new one.
+    /// are under the new one, and its [`EntryPage::key_term`] says so.
     ///
     /// # Errors
     /// Only those of the host itself.
@@ -104,7 +104,8 @@ impl Broker {
             let records = self.storage().entries(access.workspace(), after, ENTRIES_PER_PAGE).await?;
             let is_full = records.len() == ENTRIES_PER_PAGE as usize;
             let next = records.last().filter(|_| is_full).map(|entry| entry.id);
-            Ok(EntryPage { entries: self.open_entries(access.workspace(), records).await?, next })
+            let (entries, key_term) = self.open_entries(access.workspace(), records).await?;
+            Ok(EntryPage { entries, next, key_term })
         };
         self.audited(access, Operation::ListEntries, &Trail::new(), list).await
     }
@@ -246,7 +247,7 @@ impl Broker {
     }
 
     /// The connection is there, and the reference looks like one of its provider's.
-    async fn check_binding(&self, access: &Access, binding: &Binding) -> Result<(), BrokerError> {
+    pub(crate) async fn check_binding(&self, access: &Access, binding: &Binding) -> Result<(), BrokerError> {
         let connection = match self.connection_record(access.workspace(), binding.connection_id).await {
             Err(BrokerError::NotFound(_)) => return Err(InvalidInput::UnknownConnection.into()),
             connection => connection?,

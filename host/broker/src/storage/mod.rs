@@ -525,6 +525,10 @@ pub trait Storage: Send + Sync + 'static {
     /// in [`insert_rotation`](Self::insert_rotation).
     async fn update_rotation(&self, rotation: &RotationRecord, expected: u64) -> Result<bool, StorageError>;
 
+    /// Makes a committing rotation of this version, which still keeps these very bytes, one whose write-back has failed, with
+    /// this reason and message. What it keeps and its version stay. Returns whether it did.
+    async fn fail_rotation(&self, rotation: &RotationRecord) -> Result<bool, StorageError>;
+
     /// Replaces a rotation whose version is `expected` and a vault entry whose version is `entry_expected`: both or
     /// none. Returns whether it did. [`Constraint::KeyTerm`] as for each of them.
     async fn finish_own_rotation(

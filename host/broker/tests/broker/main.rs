@@ -19,6 +19,7 @@ mod resolving;
 mod rotation;
 mod rotation_audit;
 mod rotation_crashes;
+mod rotation_damage;
 mod rotation_write_back;
 mod support;
 mod tfa;

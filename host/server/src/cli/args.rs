@@ -9,7 +9,7 @@ use keyway_runtime::{ApprovedDestination, ConnectTo};
 use tracing_subscriber::filter::Targets;
 
 use super::audit::AuditCommand;
-use super::entry_args::EntryCommand;
+use super::entry_args::{CheckOption, EntryCommand};
 use super::exit::EXIT_CODES;
 use super::rotation_args::RotationCommand;
 use crate::config_file::ConfigFile;
@@ -403,6 +403,8 @@ pub(crate) struct BindOptions {
     /// A cache duration of its own, in place of the connection's: off, seconds, or as in 5m, 1h, 24h
     #[arg(long, value_name = "DURATION", value_parser = cache_ttl)]
     pub(crate) cache_ttl: Option<u32>,
+    #[command(flatten)]
+    pub(crate) check: CheckOption,
     #[command(flatten)]
     pub(crate) connection: ConnectionOption,
     #[command(flatten)]

@@ -7,6 +7,7 @@
 
 mod budgets;
 mod keys;
+mod look;
 mod queries;
 mod rotations;
 mod rows;

@@ -2,21 +2,25 @@
 //!
 //! The first page is read before the answer begins, and what fails there is an error like any other. What fails later ends
 //! the connection, which no client takes for the end of the list.
+//!
+//! **Invariant:** the credentials of a list are all under one encryption key. A list during which the workspace's key is rotated is cut off: what the client has of it
+//! is under a key that opens nothing any more, and the published clients pass on what they cannot decrypt without a word.
 
 use axum::body::{Body, Bytes};
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use futures::stream;
-use keyway::{Access, BrokerError, EntryPage, VaultEntry};
+use keyway::{Access, EntryPage, VaultEntry};
 
-use super::entry::Entry;
 use crate::http::Api;
 use crate::http::error::ApiError;
+use crate::vault_entry::Entry;
 
 /// The answer with all entries.
 pub(super) async fn all(api: Api, access: Access) -> Result<Response, ApiError> {
     let first = api.broker.list_entries(&access, None).await?;
+    let key_term = first.key_term;
     let pages = stream::try_unfold(Some((first, true)), move |state| {
         let (api, access) = (api.clone(), access.clone());
         async move {
@@ -24,7 +28,13 @@ pub(super) async fn all(api: Api, access: Access) -> Result<Response, ApiError> 
             let EntryPage { entries, next, .. } = page;
             let text = page_text(entries, is_first, next.is_none())?;
             let rest = match next {
-                Some(next) => Some((api.broker.list_entries(&access, Some(next)).await.map_err(cut_off)?, false)),
+                Some(next) => {
+                    let page = api.broker.list_entries(&access, Some(next)).await.map_err(|error| cut_off(&error))?;
+                    if page.key_term != key_term {
+                        return Err(cut_off(&"the workspace's key was rotated meanwhile"));
+                    }
+                    Some((page, false))
+                }
                 None => None,
             };
             Ok::<_, std::io::Error>(Some((text, rest)))
@@ -45,7 +55,7 @@ fn page_text(entries: Vec<VaultEntry>, first: bool, last: bool) -> Result<Bytes,
         if !first || position > 0 {
             text.push(b',');
         }
-        serde_json::to_writer(&mut text, &Entry(entry))?;
+        serde_json::to_writer(&mut text, &Entry::from(entry))?;
     }
     if last {
         text.push(b']');
@@ -53,7 +63,7 @@ fn page_text(entries: Vec<VaultEntry>, first: bool, last: bool) -> Result<Bytes,
     Ok(text.into())
 }
 
-fn cut_off(error: BrokerError) -> std::io::Error {
+fn cut_off(error: &dyn std::fmt::Display) -> std::io::Error {
     tracing::error!(%error, "a list of vault entries had to be cut off");
     std::io::Error::other("the list had to be cut off")
 }

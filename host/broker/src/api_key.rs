@@ -47,7 +47,7 @@ pub enum Scope {
 impl Scope {
     const ALL: [Self; 4] = [Self::Api, Self::Admin, Self::Resolve, Self::Rotate];
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Api => "api",
             Self::Admin => "admin",

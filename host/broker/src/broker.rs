@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use keyway_runtime::{Provider, ProviderFolder, Runtime};
+use keyway_runtime::{FileStatus, Provider, ProviderFolder, Runtime};
 use moka::sync::Cache;
 
 use crate::audit::{AUDIT_KEY, Audit, AuditKey, AuditSink, Recorder, SegmentLog};
@@ -375,10 +375,11 @@ impl Providers {
 
 impl Providers {
     /// The files of the folder that no provider was ever loaded from, by name. A file whose newest state was refused while the
-    /// one before it serves is none of them.
+    /// one before it serves is none of them, nor is one whose provider type another file serves.
     pub(crate) fn unloaded_files(&self) -> Vec<String> {
         let files = self.folder.iter().flat_map(ProviderFolder::files);
-        files.filter(|file| file.error.is_some() && file.digest.is_none()).map(|file| file.file).collect()
+        let is_missing = |file: &FileStatus| file.error.is_some() && file.digest.is_none() && file.served_by.is_none();
+        files.filter(is_missing).map(|file| file.file).collect()
     }
 }
 

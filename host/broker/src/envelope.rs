@@ -80,6 +80,13 @@ pub enum EnvelopeError {
     NoRandomness(String),
 }
 
+impl EnvelopeError {
+    /// Whether sealed data is damaged for good: neither another key nor another version of the software opens it.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, Self::TooShort { .. } | Self::NotAuthentic { .. } | Self::Malformed { .. })
+    }
+}
+
 /// The place an envelope belongs to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place<'a> {

@@ -323,6 +323,9 @@ pub enum InvalidInput {
         /// What it may be.
         expected: &'static str,
     },
+    /// A number of sessions for an entry that has one at a time.
+    #[error("max_concurrency requires allow_multiple_sessions; without it a vault entry has one session at a time")]
+    ConcurrencyWithoutSeveralSessions,
     /// Cookies, storages and the like are too much.
     #[error("the attributes of a vault entry, cookies and browser storages included, can have {} MiB together", .limit >> 20)]
     AttributesTooLarge {

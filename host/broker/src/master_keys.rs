@@ -9,6 +9,7 @@
 //! **How it can fail:** the database's master key is none of those held. Then nothing opens, and the error says whether
 //! the key given was replaced, or never belonged to this database.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -17,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::envelope::{EnvelopeError, MAX_USES};
 use crate::error::BrokerError;
 use crate::keys::{KeyError, KeyId, KeyWrapper, MasterKey};
-use crate::storage::{Constraint, MasterKeyRecord, Storage, StorageError};
+use crate::storage::{Constraint, MasterKeyRecord, SqliteStorage, Storage, StorageError};
 
 /// The first term of a key.
 pub(crate) const FIRST_TERM: u32 = 1;
@@ -83,6 +84,19 @@ impl MasterKeys {
         let current = records.last().cloned().ok_or(StorageError::Corrupt { column: "master_keys" })?;
         let wrapper = self.find(&records, &current).await?;
         Ok((current, wrapper))
+    }
+
+    /// Whether one of these is the master key of the SQLite database in this file, which is only looked at: neither made nor
+    /// migrated. One that has no master key yet takes any.
+    ///
+    /// # Errors
+    /// [`KeyError::WrongMasterKey`], [`KeyError::ReplacedMasterKey`]; [`StorageError::Open`] when there is no such database.
+    pub async fn check(&self, database: &Path) -> Result<(), BrokerError> {
+        let records = SqliteStorage::look_at_master_keys(database).await?;
+        match records.last() {
+            Some(current) => self.find(&records, current).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Wraps a new key under the current master key. Returns the term.

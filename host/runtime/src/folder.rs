@@ -2,6 +2,9 @@
 //!
 //! New calls get the new component; calls that run finish on the one they started with. A file whose name does not end in `.wasm` is not looked at, so
 //! a half-copied component can be kept out by writing it under another name first; one that is seen half-written is reported and loaded when it is whole.
+//!
+//! **Invariant:** which file serves a provider type depends on what is in the folder and not on the order in which it came there: of several files of one
+//! type the first by name, so that all processes that read the folder use the same one, also after a restart. The others are reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
@@ -59,6 +62,8 @@ pub struct FileStatus {
     pub digest: Option<String>,
     /// Why the file as it is now is not in use.
     pub error: Option<String>,
+    /// The file that serves this one's provider type in its place, because it comes first by name.
+    pub served_by: Option<String>,
 }
 
 /// What tells one state of a file from another without reading it.
@@ -88,22 +93,47 @@ impl Stamp {
 struct Entry {
     stamp: Stamp,
     provider: Option<Provider>,
-    error: Option<LoadOrConflict>,
+    error: Option<LoadError>,
+    /// The file with the same provider type that comes first by name.
+    served_by: Option<String>,
 }
 
 impl Entry {
-    /// Whether there is nothing to do about a file in this state. A conflict may have ended with another file.
-    fn is_settled(&self, stamp: Stamp) -> bool {
-        self.stamp == stamp && !matches!(self.error, Some(LoadOrConflict::Conflict { .. }))
+    fn provider_type(&self) -> Option<&str> {
+        self.provider.as_ref().map(|provider| &*provider.description().provider_type)
     }
-}
 
-#[derive(Debug, Error)]
-enum LoadOrConflict {
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    #[error("provider type `{provider_type}` is served by {file} already; remove one of the two files")]
-    Conflict { provider_type: String, file: String },
+    /// What is in use of it.
+    fn in_use(&self) -> Option<&Provider> {
+        self.provider.as_ref().filter(|_| self.served_by.is_none())
+    }
+
+    /// Why another file serves in its place.
+    fn conflict(&self) -> Option<String> {
+        let (other, provider_type) = self.served_by.as_deref().zip(self.provider_type())?;
+        Some(format!(
+            "provider type `{provider_type}` is served by {other}, the first by name; remove one of the two files"
+        ))
+    }
+
+    /// Once, when it has changed. Nobody has to know it of a file that is gone.
+    fn tell_whether_it_serves(&self, file: &str, is_here: bool) {
+        match self.conflict() {
+            Some(reason) if is_here => tracing::error!(file, reason, "provider not in use"),
+            None => tracing::info!(file, provider = self.provider_type(), "provider in use"),
+            Some(_) => {}
+        }
+    }
+
+    fn status(&self, file: &str) -> FileStatus {
+        FileStatus {
+            file: file.to_owned(),
+            provider_type: self.in_use().map(|provider| provider.description().provider_type.clone()),
+            digest: self.in_use().map(|provider| provider.digest().to_owned()),
+            error: self.error.as_ref().map(ToString::to_string).or_else(|| self.conflict()),
+            served_by: self.served_by.clone(),
+        }
+    }
 }
 
 struct Inner {
@@ -182,13 +212,7 @@ impl ProviderFolder {
     /// What became of each file, by name.
     pub fn files(&self) -> Vec<FileStatus> {
         let entries = self.inner.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        let status = |(file, entry): (&String, &Entry)| FileStatus {
-            file: file.clone(),
-            provider_type: entry.provider.as_ref().map(|p| p.description().provider_type.clone()),
-            digest: entry.provider.as_ref().map(|p| p.digest().to_owned()),
-            error: entry.error.as_ref().map(ToString::to_string),
-        };
-        entries.iter().map(status).collect()
+        entries.iter().map(|(file, entry)| entry.status(file)).collect()
     }
 
     /// Reads the folder now instead of waiting for the watcher, which some network file systems need.
@@ -204,47 +228,34 @@ impl Inner {
         let found = list(&self.folder).await?;
         let names: BTreeSet<String> = found.keys().cloned().collect();
         for (file, stamp) in found {
-            if self.with_entries(|entries| entries.get(&file).is_some_and(|entry| entry.is_settled(stamp))) {
+            if self.with_entries(|entries| entries.get(&file).is_some_and(|entry| entry.stamp == stamp)) {
                 continue;
             }
-            let loaded = self.load(&file, stamp, &names).await;
+            let loaded = self.load(&file, stamp).await;
             self.record(file, stamp, loaded);
-            self.publish();
+            self.publish(&names);
         }
         // Last, so that a file that was renamed serves until it is loaded under its new name.
         self.with_entries(|entries| entries.retain(|file, _| names.contains(file)));
-        self.publish();
+        self.publish(&names);
         Ok(())
     }
 
-    /// `names` are the files that are there; one that is gone is no conflict any more.
-    async fn load(&self, file: &str, stamp: Stamp, names: &BTreeSet<String>) -> Result<Provider, LoadOrConflict> {
+    async fn load(&self, file: &str, stamp: Stamp) -> Result<Provider, LoadError> {
         let limit_bytes = self.runtime.limits().component_bytes;
         if stamp.size > limit_bytes as u64 {
-            return Err(LoadError::TooLarge { limit_bytes }.into());
+            return Err(LoadError::TooLarge { limit_bytes });
         }
         let bytes = tokio::fs::read(self.folder.join(file)).await;
         let bytes = bytes.map_err(|error| LoadError::Unreadable(error.to_string()))?;
-        let provider = self.runtime.load(&bytes).await?;
-        let provider_type = &provider.description().provider_type;
-        let other = self.with_entries(|entries| {
-            let serves = |entry: &Entry| {
-                entry.provider.as_ref().is_some_and(|p| p.description().provider_type == *provider_type)
-            };
-            entries
-                .iter()
-                .find(|(name, entry)| *name != file && names.contains(*name) && serves(entry))
-                .map(|(name, _)| name.clone())
-        });
-        match other {
-            Some(file) => Err(LoadOrConflict::Conflict { provider_type: provider_type.clone(), file }),
-            None => Ok(provider),
-        }
+        self.runtime.load(&bytes).await
     }
 
-    fn record(&self, file: String, stamp: Stamp, loaded: Result<Provider, LoadOrConflict>) {
+    fn record(&self, file: String, stamp: Stamp, loaded: Result<Provider, LoadError>) {
         self.with_entries(|entries| {
-            let before = entries.remove(&file).and_then(|entry| entry.provider);
+            let before = entries.remove(&file);
+            let served_by = before.as_ref().and_then(|entry| entry.served_by.clone());
+            let before = before.and_then(|entry| entry.provider);
             let entry = match loaded {
                 Ok(provider) => {
                     let description = provider.description();
@@ -254,22 +265,39 @@ impl Inner {
                         version = description.version,
                         "provider loaded"
                     );
-                    Entry { stamp, provider: Some(provider), error: None }
+                    Entry { stamp, provider: Some(provider), error: None, served_by }
                 }
                 Err(error) => {
                     let kept = before.is_some();
                     tracing::error!(file, %error, kept_previous = kept, "provider refused");
-                    Entry { stamp, provider: before, error: Some(error) }
+                    Entry { stamp, provider: before, error: Some(error), served_by }
                 }
             };
             entries.insert(file, entry);
         });
     }
 
-    /// Makes what is recorded visible to calls.
-    fn publish(&self) {
+    /// Makes what is recorded visible to calls, and tells which files are not used for another's sake. `names` are the files that are there: one that is
+    /// gone serves on while nothing else does, and stands in nobody's way.
+    fn publish(&self, names: &BTreeSet<String>) {
         let providers = self.with_entries(|entries| {
-            let in_use = entries.values().filter_map(|entry| entry.provider.clone());
+            let mut first: BTreeMap<String, String> = BTreeMap::new();
+            let here = entries.iter().filter(|(file, _)| names.contains(*file));
+            let gone = entries.iter().filter(|(file, _)| !names.contains(*file));
+            for (file, entry) in here.chain(gone) {
+                if let Some(provider_type) = entry.provider_type() {
+                    first.entry(provider_type.to_owned()).or_insert_with(|| file.clone());
+                }
+            }
+            for (file, entry) in entries.iter_mut() {
+                let serves = entry.provider_type().and_then(|provider_type| first.get(provider_type));
+                let served_by = serves.filter(|first| *first != file).cloned();
+                if served_by != entry.served_by {
+                    entry.served_by = served_by;
+                    entry.tell_whether_it_serves(file, names.contains(file));
+                }
+            }
+            let in_use = entries.values().filter_map(|entry| entry.in_use().cloned());
             in_use.map(|provider| (provider.description().provider_type.clone(), provider)).collect()
         });
         self.providers.store(Arc::new(providers));

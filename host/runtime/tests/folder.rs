@@ -67,10 +67,7 @@ async fn a_changed_file_serves_new_calls_while_running_ones_finish() {
         let (old, connection) = (old.clone(), connection.clone());
         tokio::spawn(async move { old.resolve(&connection, "echo://sleep/1000", Fields::default()).await })
     };
-    // The same provider with another digest: a custom section changes nothing else.
-    let mut changed = component("echo");
-    changed.extend_from_slice(&[0, 2, 1, b'x']);
-    put(directory.path(), "a.wasm", &changed);
+    put(directory.path(), "a.wasm", &other_echo());
     until("the swap", || folder.get("echo").is_some_and(|new| new.digest() != old.digest())).await;
     running.await.unwrap().unwrap();
     let new = folder.get("echo").unwrap();
@@ -94,20 +91,40 @@ async fn a_bad_file_is_reported_and_the_good_one_stays() {
     assert_eq!(error_of(&folder, "a.wasm"), None);
 }
 
+/// `echo` with another digest: a custom section changes nothing else.
+fn other_echo() -> Vec<u8> {
+    [component("echo"), vec![0, 2, 1, b'x']].concat()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn two_files_cannot_serve_one_provider_type() {
+async fn of_two_files_of_one_provider_type_the_first_by_name_serves_in_whichever_order_they_came() {
     let directory = tempfile::tempdir().unwrap();
-    put(directory.path(), "a.wasm", &component("echo"));
     put(directory.path(), "b.wasm", &component("echo"));
     let folder = ProviderFolder::open(&runtime(), directory.path()).await.unwrap();
+    let second = folder.get("echo").unwrap();
+    put(directory.path(), "a.wasm", &other_echo());
+    folder.rescan().await.unwrap();
+    let first = folder.get("echo").unwrap();
+    assert_ne!(first.digest(), second.digest());
     assert_eq!(folder.providers().len(), 1);
-    assert_eq!(
-        error_of(&folder, "b.wasm").unwrap(),
-        "provider type `echo` is served by a.wasm already; remove one of the two files"
-    );
+
+    // After a restart it is the same one.
+    let anew = ProviderFolder::open(&runtime(), directory.path()).await.unwrap();
+    assert_eq!(anew.get("echo").unwrap().digest(), first.digest());
+    for folder in [&folder, &anew] {
+        let [a, b] = &folder.files()[..] else { panic!() };
+        assert_eq!((a.provider_type.as_deref(), a.error.as_deref()), (Some("echo"), None));
+        assert_eq!((b.digest.as_deref(), b.served_by.as_deref()), (None, Some("a.wasm")));
+        assert_eq!(
+            b.error.as_deref(),
+            Some("provider type `echo` is served by a.wasm, the first by name; remove one of the two files")
+        );
+    }
+
     // Once the first is gone, the second takes its place.
     std::fs::remove_file(directory.path().join("a.wasm")).unwrap();
-    until("taking over", || folder.get("echo").is_some() && error_of(&folder, "b.wasm").is_none()).await;
+    until("taking over", || folder.get("echo").is_some_and(|echo| echo.digest() == second.digest())).await;
+    assert_eq!(error_of(&folder, "b.wasm"), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

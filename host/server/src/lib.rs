@@ -35,5 +35,8 @@ pub mod http;
 mod logging;
 mod resolved;
 mod rotation;
+mod secret_provider;
 pub mod serve;
 mod slow_reader;
+mod tfa_code;
+mod vault_entry;

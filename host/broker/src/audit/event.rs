@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::operation::Operation;
 use super::sink::AuditError;
-use crate::api_key::{Access, Actor};
+use crate::api_key::{Access, Actor, Scope};
 use crate::cache::Source;
 use crate::entry::Binding;
 use crate::id::{ApiKeyId, ConnectionId, EntryId, RotationId, WorkspaceId};
@@ -151,6 +151,9 @@ pub struct Subject {
     /// The item, for example `op://<vaultId>/<itemId>`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
+    /// The scope that a refused API key lacks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Cow<'static, str>>,
     /// The names of the values that were released or written: `username`, `password`, `one_time_code`, and those of an
     /// entry's attributes that are secret, for example `cookies`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -168,6 +171,11 @@ impl Subject {
     pub(crate) fn bound_to(&mut self, binding: &Binding) {
         self.connection = Some(binding.connection_id);
         self.reference = Some(binding.reference.clone());
+    }
+
+    /// Refused for want of this scope.
+    pub(crate) fn lacks(&mut self, scope: Scope) {
+        self.scope.get_or_insert(scope.name().into());
     }
 
     /// These values are about to be given out.

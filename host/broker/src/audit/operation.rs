@@ -74,6 +74,8 @@ operations! {
 
     /// The items that a connection can see.
     ListItems = "list_items", Listing, Api;
+    /// Whether a connection sees an item.
+    CheckItem = "check_item", Listing, Api;
     /// This log.
     AuditRecords = "audit_records", Listing, Admin;
 

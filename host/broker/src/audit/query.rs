@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::event::AuditRecord;
 use super::operation::Operation;
 use crate::error::InvalidInput;
-use crate::id::{ConnectionId, EntryId, WorkspaceId};
+use crate::id::{ConnectionId, EntryId, RotationId, WorkspaceId};
 
 /// How many records a page has at most.
 pub const AUDIT_RECORDS_PER_PAGE: usize = 1_000;
@@ -58,6 +58,8 @@ pub struct AuditQuery {
     pub entry: Option<EntryId>,
     /// About this connection.
     pub connection: Option<ConnectionId>,
+    /// About this password rotation: its steps, and the releases of its new password.
+    pub rotation: Option<RotationId>,
     /// With this outcome: `ok`, `begun`, the code of an error in either case, or `failed` for every error.
     pub outcome: Option<String>,
     /// In this order.
@@ -82,6 +84,7 @@ impl AuditQuery {
             && self.operation.is_none_or(|operation| record.operation == operation.name())
             && self.entry.is_none_or(|entry| record.subject.entry == Some(entry))
             && self.connection.is_none_or(|connection| record.subject.connection == Some(connection))
+            && self.rotation.is_none_or(|rotation| record.subject.rotation == Some(rotation))
             && self.outcome.as_deref().is_none_or(|outcome| outcome_is(record.outcome.as_str(), outcome))
     }
 }

@@ -206,6 +206,9 @@ impl Broker {
             request_id: access.request_id().map(str::to_owned),
         };
         if let Err(refused) = access.require_one(operation.scopes()) {
+            if let BrokerError::Forbidden { needs } = refused {
+                trail.note(|subject| subject.lacks(needs));
+            }
             let event = self.event(&who, operation, Outcome::from(&refused), None, trail);
             self.recorder().append(&event, Durability::Written).await?;
             return Err(refused);
@@ -300,8 +303,9 @@ impl Broker {
         if access.scopes().contains(scope) {
             return Ok(());
         }
-        let refuse = async { access.require(scope) };
-        self.audited(access, Operation::Authorize, &Trail::new(), refuse).await
+        let trail = Trail::new();
+        trail.note(|subject| subject.lacks(scope));
+        self.audited(access, Operation::Authorize, &trail, async { access.require(scope) }).await
     }
 
     /// Records that somebody came without a valid API key. `resembles` is the key that is found by the part of theirs which

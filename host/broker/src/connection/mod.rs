@@ -6,6 +6,7 @@
 //! them: neither a later version of the component nor a change of the database can send a token elsewhere. A connection
 //! that entries are bound to is not deleted ([`delete`]).
 
+mod check_item;
 mod delete;
 mod items;
 mod operations;

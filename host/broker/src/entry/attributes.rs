@@ -48,9 +48,8 @@ pub enum AttributeKind {
 
 /// All attributes, named as in the HTTP API.
 const KINDS: [(&str, AttributeKind); 23] = [
-    ("allow_multiple_sessions", AttributeKind::Flag),
-    // Counts only where several sessions are allowed; it may be set beforehand.
-    ("max_concurrency", AttributeKind::Count),
+    (SEVERAL_SESSIONS, AttributeKind::Flag),
+    (MAX_CONCURRENCY, AttributeKind::Count),
     ("prevent_concurrency_during_login", AttributeKind::Flag),
     ("persist_cookies", AttributeKind::Flag),
     ("persist_local_storage", AttributeKind::Flag),
@@ -74,6 +73,8 @@ const KINDS: [(&str, AttributeKind); 23] = [
     ("headers", AttributeKind::Headers),
 ];
 
+const SEVERAL_SESSIONS: &str = "allow_multiple_sessions";
+const MAX_CONCURRENCY: &str = "max_concurrency";
 pub(crate) const PROXY_SETTING: &str = "proxy_setting";
 pub(crate) const PROXY_VALUE: &str = "proxy_value";
 
@@ -220,9 +221,11 @@ impl Attributes {
         }
     }
 
-    /// Makes the changes. What a proxy setting was given for it alone goes with it.
-    pub(super) fn apply(&mut self, changes: &AttributeChanges) {
+    /// Makes the changes. What a proxy setting was given for it alone goes with it, and so does the number of sessions with several of them being allowed;
+    /// without that, no number can be set. One that is there already may be sent back, as clients do that send all of an entry back.
+    pub(super) fn apply(&mut self, changes: &AttributeChanges) -> Result<(), InvalidInput> {
         let setting = self.get(PROXY_SETTING).map(str::to_owned);
+        let (several, concurrency) = (self.allows_several_sessions(), self.get(MAX_CONCURRENCY).map(str::to_owned));
         for (name, value) in &changes.0 {
             match value {
                 Some(json) => self.0.insert(name, json.clone()),
@@ -232,6 +235,19 @@ impl Attributes {
         if self.get(PROXY_SETTING) != setting.as_deref() && !changes.0.contains_key(PROXY_VALUE) {
             self.0.remove(PROXY_VALUE);
         }
+        if self.0.contains_key(MAX_CONCURRENCY) && !self.allows_several_sessions() {
+            if self.get(MAX_CONCURRENCY) != concurrency.as_deref() {
+                return Err(InvalidInput::ConcurrencyWithoutSeveralSessions);
+            }
+            if several {
+                self.0.remove(MAX_CONCURRENCY);
+            }
+        }
+        Ok(())
+    }
+
+    fn allows_several_sessions(&self) -> bool {
+        self.get(SEVERAL_SESSIONS) == Some("true")
     }
 
     /// The rules over several attributes. A custom proxy's address, which often has a password in it, is encrypted by
@@ -314,7 +330,7 @@ mod tests {
         let mut changes = AttributeChanges::new();
         changes.set(name, json)?;
         let mut attributes = Attributes::default();
-        attributes.apply(&changes);
+        attributes.apply(&changes)?;
         Ok(attributes)
     }
 
@@ -332,7 +348,6 @@ mod tests {
     fn every_kind_takes_its_own_values_and_no_others() {
         let good = [
             ("persist_cookies", "true"),
-            ("max_concurrency", "3"),
             ("user_agent", r#""Mozilla/5.0""#),
             ("expiry_time_from_last_use", r#""01:30:00""#),
             ("expiry_time_from_session_data_set", r#""7 days 00:00:00""#),
@@ -378,7 +393,7 @@ mod tests {
         assert!(!format!("{attributes:?}").contains("hunter2"));
         let mut changes = AttributeChanges::new();
         changes.set("cookies", "null").unwrap();
-        attributes.apply(&changes);
+        attributes.apply(&changes).unwrap();
         assert!(attributes.is_empty());
     }
 
@@ -390,7 +405,7 @@ mod tests {
             for (name, json) in values {
                 changes.set(name, json).unwrap();
             }
-            attributes.apply(&changes);
+            attributes.apply(&changes).unwrap();
         };
         change(&mut attributes, &[("proxy_value", "\"203.0.113.7\"")]);
         change(&mut attributes, &[("proxy_setting", "\"static\"")]);

@@ -186,7 +186,7 @@ impl EntryChanges {
                 entry.credentials = CredentialSource::Own(own);
             }
         }
-        entry.attributes.apply(&self.attributes);
+        entry.attributes.apply(&self.attributes)?;
         entry.attributes.check(key)?;
         if self.attributes.touch_session_data() {
             let any = super::attributes::SESSION_DATA.iter().any(|name| entry.attributes.get(name).is_some());

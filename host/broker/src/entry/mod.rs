@@ -189,4 +189,6 @@ pub struct EntryPage {
     pub entries: Vec<VaultEntry>,
     /// What to pass for the next page; `None` on the last.
     pub next: Option<EntryId>,
+    /// Which of the workspace's keys clients' values in it are under. When it is another one on the next page, the key was rotated in between.
+    pub key_term: u32,
 }

@@ -106,7 +106,8 @@ impl Broker {
     /// A page of a workspace's entries: those after `after`, at most [`ENTRIES_PER_PAGE`] and about 1 MiB. Needs [`Scope::Api`](crate::Scope::Api).
     ///
     /// Clients' values are under one encryption key within a page. When the key is rotated between two pages, the second one's
-    /// are under the new one. A page with secret attributes is a release of them, as in [`get_entry`](Self::get_entry).
+    /// are under the new one, and its [`EntryPage::key_term`] says so. A page with secret attributes is a release of them, as in
+    /// [`get_entry`](Self::get_entry).
     ///
     /// # Errors
     /// Those of the host itself; [`BrokerError::Audit`] for a page with secret attributes.
@@ -115,9 +116,9 @@ impl Broker {
         let list = async {
             self.hold_keys(access.workspace()).await?;
             let page = self.storage().entries(access.workspace(), after, ENTRIES_PER_PAGE, PAGE_BYTES).await?;
-            let entries = self.open_entries(access.workspace(), page.entries).await?;
+            let (entries, key_term) = self.open_entries(access.workspace(), page.entries).await?;
             trail.note(|subject| releases_of(&entries, subject));
-            Ok(EntryPage { entries, next: page.next })
+            Ok(EntryPage { entries, next: page.next, key_term })
         };
         self.audited(access, Operation::ListEntries, &trail, list).await
     }
@@ -264,7 +265,7 @@ impl Broker {
     }
 
     /// The connection is there, and the reference looks like one of its provider's.
-    async fn check_binding(&self, access: &Access, binding: &Binding) -> Result<(), BrokerError> {
+    pub(crate) async fn check_binding(&self, access: &Access, binding: &Binding) -> Result<(), BrokerError> {
         let connection = match self.connection_record(access.workspace(), binding.connection_id).await {
             Err(BrokerError::NotFound(_)) => return Err(InvalidInput::UnknownConnection.into()),
             connection => connection?,

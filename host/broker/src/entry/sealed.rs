@@ -63,14 +63,15 @@ impl Broker {
     }
 
     /// The entries that are in rows of a workspace. What clients have encrypted in them is under one and the same client
-    /// key, also while the workspace's key is rotated.
+    /// key, also while the workspace's key is rotated; its term is returned, too.
     pub(super) async fn open_entries(
         &self,
         workspace: WorkspaceId,
         records: Vec<EntryRecord>,
-    ) -> Result<Vec<VaultEntry>, BrokerError> {
+    ) -> Result<(Vec<VaultEntry>, u32), BrokerError> {
         let keys = self.keyring().get_for(workspace, records.iter().flat_map(sealed_in)).await?;
-        records.into_iter().map(|record| Ok(open_entry(&keys, record)?)).collect()
+        let entries = records.into_iter().map(|record| Ok(open_entry(&keys, record)?));
+        Ok((entries.collect::<Result<_, BrokerError>>()?, keys.current_term()))
     }
 
     /// The credentials of an entry that is not bound, as clients encrypt them, and the keys whose client key opens them.

@@ -3,18 +3,23 @@
 //! The task begins when the broker opens and ends with it. Each attempt is recorded as the broker's own; while that cannot be
 //! recorded, none is made. The task looks into the database instead of keeping a schedule of its
 //! own, so it also sees what another process (the command line) has left undone.
+//!
+//! A rotation whose sealed password does not open any more, because the database is damaged, becomes `write_back_failed`. Whatever else
+//! keeps one from being attempted is told once and not at every look.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::task::{AbortHandle, JoinSet};
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::write_back::to_its_end;
 use super::{ROTATIONS_PER_PAGE, Rotation, RotationFilter, RotationState};
 use crate::audit::{Operation, Trail};
 use crate::broker::{Broker, WeakBroker};
+use crate::envelope::EnvelopeError;
 use crate::error::{BrokerError, Thing};
-use crate::id::{ConnectionId, WorkspaceId};
+use crate::id::{ConnectionId, RotationId, WorkspaceId};
 use crate::storage::RotationRecord;
 
 /// How often to look. One read of an index that is empty nearly always.
@@ -48,9 +53,10 @@ impl Drop for WriteBacks {
 /// Begins to look for write-backs that are due. `broker` does not keep it alive.
 pub(crate) fn start(broker: WeakBroker) -> WriteBacks {
     let task = tokio::spawn(async move {
+        let mut told = Told::default();
         loop {
             let Some(broker) = broker.upgrade() else { return };
-            if let Err(error) = broker.write_back_due().await {
+            if let Err(error) = broker.write_back_all_due(&mut told).await {
                 warn!(%error, "looking for passwords to write back failed");
             }
             drop(broker);
@@ -68,20 +74,37 @@ impl Broker {
     /// # Errors
     /// Those of the database. What comes of an attempt is in its rotation.
     pub async fn write_back_due(&self) -> Result<usize, BrokerError> {
+        self.write_back_all_due(&mut Told::default()).await
+    }
+
+    async fn write_back_all_due(&self, told: &mut Told) -> Result<usize, BrokerError> {
         let now = self.timestamp();
         let future = now.checked_add(CLOCK_TOLERANCE).unwrap_or(now);
         let due = self.storage().due_rotations(now, future, BATCH).await?;
         let mut running = JoinSet::new();
         let mut made = 0;
+        let mut failed = BTreeMap::new();
+        let mut ended = |ended: Ended| match ended {
+            Some(Ok((_, Ok(_)))) => made += 1,
+            // Another process was first.
+            Some(Ok((_, Err(BrokerError::Changed(_))))) | None => {}
+            Some(Ok((id, Err(error)))) => drop(failed.insert(id, error.to_string())),
+            Some(Err(error)) => warn!(%error, "a write-back ended without a result; it is tried again"),
+        };
         for record in due {
             if running.len() >= AT_A_TIME {
-                made += ended(running.join_next().await);
+                ended(running.join_next().await);
             }
             let broker = self.clone();
-            running.spawn(to_its_end(async move { broker.write_back(&record).await }));
+            let id = record.id;
+            let write = to_its_end(async move { broker.write_back(&record).await });
+            running.spawn(async move { (id, write.await) });
         }
         while !running.is_empty() {
-            made += ended(running.join_next().await);
+            ended(running.join_next().await);
+        }
+        for (rotation, error) in told.news(failed) {
+            warn!(%rotation, error, "a new password could not be written back; it is tried again");
         }
         Ok(made)
     }
@@ -98,7 +121,11 @@ impl Broker {
         loop {
             let page = self.storage().rotations(workspace, &failed, after, ROTATIONS_PER_PAGE).await?;
             for record in page.iter().filter(|record| record.connection_id == Some(connection)) {
-                let contents = self.open_rotation(record).await?;
+                let contents = match self.open_rotation(record).await {
+                    // Its password is lost, with whichever settings.
+                    Err(BrokerError::Envelope(damage)) if damage.is_damage() => continue,
+                    contents => contents?,
+                };
                 let now = self.timestamp();
                 let due = |record: &mut RotationRecord| {
                     record.state = RotationState::Committing;
@@ -115,32 +142,82 @@ impl Broker {
     }
 
     async fn write_back(&self, record: &RotationRecord) -> Result<Rotation, BrokerError> {
-        // One that cannot be opened is not attempted, and must not fill the audit log by being tried for ever.
-        self.open_rotation(record).await?;
         let trail = Trail::rotation(record.id);
         trail.note(|subject| record.describe(subject));
+        match self.open_rotation(record).await {
+            Err(BrokerError::Envelope(damage)) if damage.is_damage() => {
+                let give_up = self.give_up_damaged(record, &damage, &trail);
+                return self.audited_of_its_own(record.workspace_id, Operation::WriteBack, &trail, give_up).await;
+            }
+            // One that cannot be opened now is not attempted, and must not fill the audit log by being tried for ever.
+            opened => drop(opened?),
+        }
         let attempt = async {
             let rotation = self.claim_and_write(record, &trail).await?;
             rotation.ok_or(BrokerError::Changed(Thing::Rotation))
         };
         self.audited_of_its_own(record.workspace_id, Operation::WriteBack, &trail, attempt).await
     }
+
+    /// Says of a rotation that its password cannot be read any more: `write_back_failed`. Where the row is put back from a backup, it can be
+    /// retried.
+    async fn give_up_damaged(
+        &self,
+        record: &RotationRecord,
+        damage: &EnvelopeError,
+        trail: &Trail,
+    ) -> Result<Rotation, BrokerError> {
+        let failed = RotationRecord {
+            state: RotationState::WriteBackFailed,
+            reason: Some("damaged".to_owned()),
+            message: Some(format!("the new password cannot be read any more: {damage}")),
+            attempt_until: None,
+            next_attempt_at: None,
+            updated_at: self.timestamp(),
+            ..record.clone()
+        };
+        if !self.storage().fail_rotation(&failed).await? {
+            return Err(BrokerError::Changed(Thing::Rotation));
+        }
+        self.forget_item(&failed);
+        trail.fell_short("WRITE_BACK_FAILED");
+        error!(
+            rotation = %failed.id, entry = %failed.entry_id, %damage,
+            "a new password is set on the site and cannot be read any more; restore it from a backup, or change it on the site and abandon the rotation"
+        );
+        Ok(failed.into())
+    }
 }
 
-type Ended = Option<Result<Result<Rotation, BrokerError>, tokio::task::JoinError>>;
+type Ended = Option<Result<(RotationId, Result<Rotation, BrokerError>), tokio::task::JoinError>>;
 
-/// Whether it was an attempt: not if another process was first.
-fn ended(result: Ended) -> usize {
-    match result {
-        Some(Ok(Ok(_))) => 1,
-        Some(Ok(Err(BrokerError::Changed(_)))) | None => 0,
-        Some(Ok(Err(error))) => {
-            warn!(%error, "a new password could not be written back; it is tried again");
-            0
-        }
-        Some(Err(error)) => {
-            warn!(%error, "a write-back ended without a result; it is tried again");
-            0
-        }
+/// What was told of rotations that could not be attempted.
+#[derive(Debug, Default)]
+struct Told(BTreeMap<RotationId, String>);
+
+impl Told {
+    /// Those of which something else, or nothing, was told at the last look.
+    fn news(&mut self, failed: BTreeMap<RotationId, String>) -> Vec<(RotationId, String)> {
+        let is_new = |(id, error): &(&RotationId, &String)| self.0.get(*id) != Some(*error);
+        let news = failed.iter().filter(is_new).map(|(id, error)| (*id, error.clone())).collect();
+        self.0 = failed;
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_a_rotation_from_being_attempted_is_told_once_and_again_when_it_changes() {
+        let (one, other) = (RotationId::generate(), RotationId::generate());
+        let failed = |all: &[(RotationId, &str)]| all.iter().map(|(id, error)| (*id, (*error).to_owned())).collect();
+        let mut told = Told::default();
+        assert_eq!(told.news(failed(&[(one, "a")])).len(), 1);
+        assert_eq!(told.news(failed(&[(one, "a"), (other, "a")])), [(other, "a".to_owned())]);
+        assert_eq!(told.news(failed(&[(one, "b"), (other, "a")])), [(one, "b".to_owned())]);
+        assert!(told.news(failed(&[(one, "b")])).is_empty());
+        assert_eq!(told.news(failed(&[(other, "a")])).len(), 1, "it was well in between");
     }
 }

@@ -1,7 +1,8 @@
 //! The rows of the journal: what is sealed in them, and how one becomes the next.
 //!
 //! **Invariant:** a row is only ever replaced by its successor, with a version greater by one, and the envelope is sealed
-//! anew for that version. Who comes second finds the version taken and changes nothing.
+//! anew for that version. Who comes second finds the version taken and changes nothing. The one exception is a row whose envelope
+//! does not open any more: it cannot be sealed anew, so it keeps its version and is only said to have failed (`background.rs`).
 
 use std::sync::Arc;
 
@@ -123,6 +124,14 @@ impl Broker {
         Ok(updated.then_some(record))
     }
 
+    /// Gives a rotation up and erases what it keeps, which need not open for that. `None` when somebody else was first.
+    pub(super) async fn abandon_record(&self, before: &RotationRecord) -> Result<Option<RotationRecord>, BrokerError> {
+        let record = self.changed(before, |record| record.end(RotationState::Abandoned));
+        let updated = self.storage().update_rotation(&record, before.version).await?;
+        self.forget_item(&record);
+        Ok(updated.then_some(record))
+    }
+
     /// The successor of a row, not yet stored.
     pub(super) async fn successor(
         &self,
@@ -130,6 +139,15 @@ impl Broker {
         contents: &Contents,
         change: impl FnOnce(&mut RotationRecord),
     ) -> Result<RotationRecord, BrokerError> {
+        let mut record = self.changed(before, change);
+        if record.state.is_open() {
+            record.sealed_password = Some(self.seal_rotation(&record, contents).await?);
+        }
+        Ok(record)
+    }
+
+    /// The same without what it keeps.
+    fn changed(&self, before: &RotationRecord, change: impl FnOnce(&mut RotationRecord)) -> RotationRecord {
         let mut record = RotationRecord { sealed_password: None, ..before.clone() };
         change(&mut record);
         record.version = before.version + 1;
@@ -137,10 +155,7 @@ impl Broker {
         if record.state != RotationState::Committing {
             (record.attempt_until, record.next_attempt_at) = (None, None);
         }
-        if record.state.is_open() {
-            record.sealed_password = Some(self.seal_rotation(&record, contents).await?);
-        }
-        Ok(record)
+        record
     }
 
     /// What a resolve has to know of an item, from memory if it was read a moment ago.

@@ -42,7 +42,9 @@
 //!
 //! **How it can fail:** a caller that changes the site and never commits leaves a `prepared` rotation; nobody can tell
 //! whether the site was changed, so it is listed until somebody commits or abandons it. Two connections to different
-//! secret managers that use the same reference for different items block each other's rotation while one is open.
+//! secret managers that use the same reference for different items block each other's rotation while one is open. A
+//! database that is damaged where the new password is: then it is lost, the rotation `write_back_failed` with the reason
+//! `damaged`, and abandoning it takes no password.
 
 mod background;
 mod begin;
@@ -153,7 +155,7 @@ pub struct Rotation {
     /// How far it is.
     pub state: RotationState,
     /// Why it was skipped, failed, or has to be tried again, for programs: `read_only`, `provider_cannot_write`,
-    /// `no_password`, `passkey`; `password_changed`; else the code of the provider's error or `host_error`.
+    /// `no_password`, `passkey`; `password_changed`; `damaged`; else the code of the provider's error or `host_error`.
     pub reason: Option<String>,
     /// The same for a person.
     pub message: Option<String>,

@@ -160,9 +160,7 @@ impl Broker {
                 }
                 _ => {}
             }
-            let contents = self.open_rotation(&record).await?;
-            let end = |record: &mut RotationRecord| record.end(RotationState::Abandoned);
-            if let Some(abandoned) = self.advance_rotation(&record, &contents, end).await? {
+            if let Some(abandoned) = self.abandon_record(&record).await? {
                 if record.state == RotationState::Prepared {
                     info!(rotation = %id, entry = %record.entry_id, "password rotation abandoned");
                 } else {

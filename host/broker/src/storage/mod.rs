@@ -25,8 +25,8 @@ pub use budgets::{
 };
 pub use error::{Constraint, StorageError};
 pub use records::{
-    ApiKeyRecord, AuditAnchorRecord, ConnectionRecord, EntryRecord, HostKeyRecord, MasterKeyRecord, RotationRecord,
-    WorkspaceKeyRecord, WorkspaceRecord,
+    ApiKeyRecord, AuditAnchorRecord, ConnectionRecord, EntryRecord, EntryRecords, HostKeyRecord, MasterKeyRecord,
+    RotationRecord, WorkspaceKeyRecord, WorkspaceRecord,
 };
 pub use sealed_column::{SealedColumn, SealedValue};
 pub use sqlite::SqliteStorage;
@@ -293,6 +293,10 @@ pub trait Storage: Send + Sync + 'static {
     /// does `created_at`. When it is done and has an item, 1 is added to the item's generation. [`Constraint::KeyTerm`] as
     /// in [`insert_rotation`](Self::insert_rotation).
     async fn update_rotation(&self, rotation: &RotationRecord, expected: u64) -> Result<bool, StorageError>;
+
+    /// Makes a committing rotation of this version, which still keeps these very bytes, one whose write-back has failed, with
+    /// this reason and message. What it keeps and its version stay. Returns whether it did.
+    async fn fail_rotation(&self, rotation: &RotationRecord) -> Result<bool, StorageError>;
 
     /// Replaces a rotation whose version is `expected` and a vault entry whose version is `entry_expected`: both or
     /// none. Returns whether it did. [`Constraint::KeyTerm`] as for each of them.

@@ -24,6 +24,7 @@ mod rotation;
 mod rotation_audit;
 mod rotation_begin;
 mod rotation_crashes;
+mod rotation_damage;
 mod rotation_write_back;
 mod sealed_columns;
 mod support;

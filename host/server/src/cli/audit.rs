@@ -4,7 +4,9 @@ use std::io::{self, Write};
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use keyway::{AuditPage, AuditQuery, AuditRecord, AuditVerification, ConnectionId, Cursor, EntryId, Operation, Order};
+use keyway::{
+    AuditPage, AuditQuery, AuditRecord, AuditVerification, ConnectionId, Cursor, EntryId, Operation, Order, RotationId,
+};
 use serde::Serialize;
 
 use super::App;
@@ -41,6 +43,9 @@ pub(crate) struct ListOptions {
     /// Only about this connection
     #[arg(long, value_name = "ID")]
     connection: Option<ConnectionId>,
+    /// Only about this password rotation: its steps, and the releases of its new password
+    #[arg(long, value_name = "ID")]
+    rotation: Option<RotationId>,
     /// Only with this outcome: ok, begun, failed (any error), or the code of an error, for example FORBIDDEN
     #[arg(long, value_name = "OUTCOME")]
     outcome: Option<String>,
@@ -72,6 +77,7 @@ pub(super) async fn run(app: &App, command: AuditCommand) -> Result<(), CliError
             query.operation = options.operation;
             query.entry = options.entry;
             query.connection = options.connection;
+            query.rotation = options.rotation;
             query.outcome = options.outcome;
             query.order = options.order;
             query.limit = Some(options.limit as usize);
@@ -140,7 +146,8 @@ fn subject(record: &AuditRecord) -> String {
     let connection = subject.connection.map(|id| format!("connection {id}"));
     let key = subject.api_key.map(|id| format!("key {id}"));
     let rotation = subject.rotation.map(|id| format!("rotation {id}"));
-    entry.or(connection).or(key).or(rotation).unwrap_or_default()
+    let scope = subject.scope.as_ref().map(|scope| format!("needs the scope {scope}"));
+    entry.or(connection).or(key).or(rotation).or(scope).unwrap_or_default()
 }
 
 #[derive(Serialize)]

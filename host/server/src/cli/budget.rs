@@ -22,7 +22,7 @@ pub(super) async fn run(app: &App, connection: &ConnectionOption, workspace: &Wo
     let mut rows = Vec::new();
     for connection in connections {
         let budget = host.broker().budget(&access, connection.id).await?;
-        rows.push(Row { connection_id: connection.id, name: connection.name, budget: budget.into() });
+        rows.push(Row { secret_provider_id: connection.id, name: connection.name, budget: budget.into() });
     }
     app.output.result(&Budgets(rows))?;
     host.close().await;
@@ -31,7 +31,7 @@ pub(super) async fn run(app: &App, connection: &ConnectionOption, workspace: &Wo
 
 #[derive(Serialize)]
 struct Row {
-    connection_id: ConnectionId,
+    secret_provider_id: ConnectionId,
     name: String,
     #[serde(flatten)]
     budget: BudgetView,

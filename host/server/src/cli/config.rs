@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use keyway::MasterKey;
+use keyway::{BrokerError, MasterKey, MasterKeys};
 use serde::Serialize;
 
 use super::App;
@@ -104,7 +104,7 @@ pub(super) async fn run(app: &App, command: &ConfigCommand) -> Result<(), CliErr
     match command {
         ConfigCommand::Check => {
             let config = app.config()?;
-            let checked = Checked { settings: &app.settings, checks: checks(&config, &app.settings) };
+            let checked = Checked { settings: &app.settings, checks: checks(&config, &app.settings).await };
             let wrong = checked.checks.iter().filter(|check| check.finding == Finding::Wrong).count();
             app.output.result(&checked)?;
             match wrong {
@@ -137,12 +137,18 @@ impl Check {
     }
 }
 
-fn checks(config: &HostConfig, settings: &Settings) -> Vec<Check> {
+async fn checks(config: &HostConfig, settings: &Settings) -> Vec<Check> {
+    // The one may be wrong with the database, the other with the key.
+    let (unreadable, unfit) = match key_of_database(config).await {
+        Ok(()) => (None, None),
+        Err(error @ BrokerError::Storage(_)) => (Some((Finding::Wrong, error.to_string())), None),
+        Err(error) => (None, Some(error.to_string())),
+    };
     let mut checks = vec![
         Check::new("data folder", data_folder(&config.data_dir)),
-        Check::new("database", database(&config.database())),
+        Check::new("database", unreadable.unwrap_or_else(|| database(&config.database()))),
         Check::new("audit log", audit_folder(config, settings)),
-        Check::new("master key", master_key(config)),
+        Check::new("master key", master_key(config, unfit)),
         Check::new("providers", providers(&config.provider_folder(), config.providers.is_some())),
     ];
     if let Some(file) = &config.old_master_key {
@@ -223,7 +229,22 @@ fn database(file: &Path) -> (Finding, String) {
     }
 }
 
-fn master_key(config: &HostConfig) -> (Finding, String) {
+/// Whether the database is under the key that is given for it. That one of the two is missing is told elsewhere.
+async fn key_of_database(config: &HostConfig) -> Result<(), BrokerError> {
+    let key = match config.master_key_source() {
+        MasterKeySource::Environment(variable) => MasterKey::from_env(&variable),
+        MasterKeySource::File(file) => MasterKey::from_file(&file),
+    };
+    let (Ok(key), true) = (key, config.database().exists()) else { return Ok(()) };
+    let mut keys = MasterKeys::from(key);
+    if let Some(Ok(other)) = config.old_master_key.as_ref().map(MasterKey::from_file) {
+        keys = keys.with(other);
+    }
+    keys.check(&config.database()).await
+}
+
+/// `unfit` is why it is not the database's.
+fn master_key(config: &HostConfig, unfit: Option<String>) -> (Finding, String) {
     let (place, key) = match config.master_key_source() {
         MasterKeySource::Environment(variable) => {
             let key = MasterKey::from_env(&variable);
@@ -239,9 +260,10 @@ fn master_key(config: &HostConfig) -> (Finding, String) {
         }
         MasterKeySource::File(file) => (file.display().to_string(), MasterKey::from_file(&file)),
     };
-    match key {
-        Ok(_) => (Finding::Good, place),
-        Err(error) => (Finding::Wrong, error.to_string()),
+    match (key, unfit) {
+        (Ok(_), None) => (Finding::Good, place),
+        (Ok(_), Some(reason)) => (Finding::Wrong, format!("{place}: {reason}")),
+        (Err(error), _) => (Finding::Wrong, error.to_string()),
     }
 }
 

@@ -1,11 +1,9 @@
 //! `keyway connect`, `keyway connection` and `keyway items`.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 
-use jiff::Timestamp;
-use keyway::{CacheTtl, Connection, ConnectionChanges, ConnectionId, NewConnection, WorkspaceId};
+use keyway::{CacheTtl, Connection, ConnectionChanges, ConnectionId, NewConnection};
 use keyway_runtime::{Description, Item, SettingSpec, Settings};
 use serde::Serialize;
 
@@ -17,6 +15,7 @@ use super::connection_args::{
 use super::exit::CliError;
 use super::output::{FAINT, Show, Table, day_and_time, facts, printable};
 use super::{budget, provider, secret_input, select};
+use crate::secret_provider::{SecretProvider, as_secret_items};
 
 pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), CliError> {
     match command {
@@ -36,7 +35,7 @@ pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), Cli
             let named = ConnectionOption { connection: Some(connection) };
             let connection = select::connection(host.broker(), &access, &named).await?;
             host.broker().delete_connection(&access, connection.id).await?;
-            app.output.result(&Deleted { connection_id: connection.id, name: connection.name })?;
+            app.output.result(&Deleted { secret_provider_id: connection.id, name: connection.name })?;
             host.close().await;
             Ok(())
         }
@@ -46,7 +45,7 @@ pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), Cli
             let access = select::workspace(host.broker(), &workspace).await?;
             let connection = select::connection(host.broker(), &access, &connection).await?;
             host.broker().clear_cache(&access, connection.id).await?;
-            app.output.result(&Cleared { connection_id: connection.id, name: connection.name })?;
+            app.output.result(&Cleared { secret_provider_id: connection.id, name: connection.name })?;
             host.close().await;
             Ok(())
         }
@@ -171,59 +170,41 @@ pub(super) async fn items(app: &App, options: &ItemsOptions) -> Result<(), CliEr
     Ok(())
 }
 
-/// A connection as it is printed.
+/// A connection as it is printed: as data the same document as over HTTP, and whose credentials it has.
 #[derive(Serialize)]
 pub(crate) struct Row {
-    pub(crate) id: ConnectionId,
-    workspace_id: WorkspaceId,
-    provider_type: String,
-    pub(crate) name: String,
+    #[serde(flatten)]
+    pub(crate) shown: SecretProvider,
+    /// Who the credentials belong to. Ordinary API keys are not told.
     pub(crate) account: String,
-    /// For each secret setting its last four characters.
-    pub(crate) hints: BTreeMap<String, String>,
-    pub(crate) read_only: Option<bool>,
-    cache_ttl_seconds: u32,
-    created_at: Timestamp,
-    updated_at: Timestamp,
 }
 
 impl From<Connection> for Row {
     fn from(connection: Connection) -> Self {
-        Self {
-            id: connection.id,
-            workspace_id: connection.workspace_id,
-            provider_type: connection.provider_type,
-            name: connection.name,
-            account: connection.account,
-            hints: connection.hints,
-            read_only: connection.read_only,
-            cache_ttl_seconds: connection.cache_ttl.seconds(),
-            created_at: connection.created_at,
-            updated_at: connection.updated_at,
-        }
+        Self { account: connection.account.clone(), shown: connection.into() }
     }
 }
 
 impl Row {
     /// The secrets by their last characters.
     pub(crate) fn hint(&self) -> String {
-        let hints: Vec<_> = self.hints.values().map(|last4| format!("...{last4}")).collect();
+        let hints: Vec<_> = self.shown.config_hint.values().map(|last4| format!("...{last4}")).collect();
         hints.join(", ")
     }
 
     fn facts(&self, out: &mut dyn Write) -> io::Result<()> {
-        let (id, hint, cache) = (self.id.to_string(), self.hint(), duration(self.cache_ttl_seconds));
+        let (id, hint, cache) = (self.shown.id.to_string(), self.hint(), duration(self.shown.cache_ttl_seconds));
         facts(
             out,
             &[
-                ("connection", &self.name),
+                ("connection", &self.shown.name),
                 ("id", &id),
                 ("account", &self.account),
                 ("token", &hint),
                 ("cache duration", &cache),
             ],
         )?;
-        if self.read_only == Some(true) {
+        if self.shown.read_only == Some(true) {
             writeln!(
                 out,
                 "This connection is read-only: password rotations will be skipped. Grant it Write Items to enable them."
@@ -268,14 +249,15 @@ impl Show for List {
     fn show(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut table = Table::new(&["NAME", "ID", "PROVIDER", "ACCOUNT", "SECRET", "CACHE", "ACCESS", "CREATED"]);
         for row in &self.0 {
-            let access = match row.read_only {
+            let shown = &row.shown;
+            let access = match shown.read_only {
                 Some(true) => "read-only",
                 Some(false) => "read, write",
                 None => "",
             };
-            let (id, cache) = (row.id.to_string(), duration(row.cache_ttl_seconds));
-            let (hint, created) = (row.hint(), day_and_time(row.created_at));
-            table.row([&row.name, &id, &row.provider_type, &row.account, &hint, &cache, access, &created]);
+            let (id, cache) = (shown.id.to_string(), duration(shown.cache_ttl_seconds));
+            let (hint, created) = (row.hint(), day_and_time(shown.created_at));
+            table.row([&shown.name, &id, &shown.provider_type, &row.account, &hint, &cache, access, &created]);
         }
         table.write(out, 0, "There is no connection yet. `keyway connect` creates one.")
     }
@@ -294,7 +276,7 @@ impl Show for Changed {
 
 #[derive(Serialize)]
 struct Deleted {
-    connection_id: ConnectionId,
+    secret_provider_id: ConnectionId,
     name: String,
 }
 
@@ -310,7 +292,7 @@ impl Show for Deleted {
 
 #[derive(Serialize)]
 struct Cleared {
-    connection_id: ConnectionId,
+    secret_provider_id: ConnectionId,
     name: String,
 }
 
@@ -326,7 +308,7 @@ impl Show for Cleared {
 
 #[derive(Serialize)]
 #[serde(transparent)]
-pub(crate) struct Items(pub(crate) Vec<Item>);
+pub(crate) struct Items(#[serde(serialize_with = "as_secret_items")] pub(crate) Vec<Item>);
 
 impl Items {
     /// The items as a table, `limit` of them at most.

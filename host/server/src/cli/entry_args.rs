@@ -22,11 +22,11 @@ pub(crate) enum EntryCommand {
         #[command(flatten)]
         workspace: WorkspaceOption,
     },
-    /// Show a vault entry, without credentials
+    /// Show a vault entry, without what may let somebody in
     Get {
         #[command(flatten)]
         entry: EntryOption,
-        /// Show cookies, browser storages and other attributes that may let somebody in
+        /// Show cookies, browser storages and other attributes that may let somebody in, and with --json credentials as they are stored, which is encrypted
         #[arg(long)]
         reveal: bool,
         #[command(flatten)]
@@ -70,6 +70,15 @@ impl EntryOption {
             _ => Err(CliError::usage("name the vault entry by its id, or by --user and --domain")),
         }
     }
+}
+
+/// Whether a binding is looked at.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct CheckOption {
+    /// Do not look whether the connection sees the item. Looking asks the secret manager once, and what it finds is only a warning; leave it out where
+    /// many entries are bound
+    #[arg(long)]
+    pub(crate) no_check: bool,
 }
 
 /// Credentials of an entry's own. They are encrypted under the workspace's key before they are stored.
@@ -123,6 +132,8 @@ pub(crate) struct CreateOptions {
     #[arg(long, value_name = "DURATION", value_parser = cache_ttl, requires = "reference")]
     pub(crate) cache_ttl: Option<u32>,
     #[command(flatten)]
+    pub(crate) check: CheckOption,
+    #[command(flatten)]
     pub(crate) connection: ConnectionOption,
     #[command(flatten)]
     pub(crate) workspace: WorkspaceOption,
@@ -152,6 +163,8 @@ pub(crate) struct BindOptions {
     #[arg(long, value_name = "DURATION", value_parser = cache_ttl)]
     pub(crate) cache_ttl: Option<u32>,
     #[command(flatten)]
+    pub(crate) check: CheckOption,
+    #[command(flatten)]
     pub(crate) connection: ConnectionOption,
     #[command(flatten)]
     pub(crate) workspace: WorkspaceOption,
@@ -167,6 +180,7 @@ impl From<BindOptions> for CreateOptions {
             tfa_method: options.tfa_method,
             passkey: false,
             cache_ttl: options.cache_ttl,
+            check: options.check,
             connection: options.connection,
             workspace: options.workspace,
             credentials: CredentialOptions::default(),
@@ -206,6 +220,8 @@ pub(crate) struct UpdateOptions {
     /// Clear a value by its name in the HTTP API, as in user_alias, tfa_secret or cookies; may be given more than once
     #[arg(long, value_name = "NAME")]
     pub(crate) clear: Vec<String>,
+    #[command(flatten)]
+    pub(crate) check: CheckOption,
     #[command(flatten)]
     pub(crate) connection: ConnectionOption,
     #[command(flatten)]

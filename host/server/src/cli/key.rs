@@ -31,7 +31,10 @@ pub(super) async fn run(app: &App, command: KeyCommand) -> Result<(), CliError> 
         }
         KeyCommand::Revoke { id, workspace } => {
             let access = select::workspace(broker, &workspace).await?;
-            app.output.result(&Revoked(broker.revoke_api_key(&access, id).await?.into()))?;
+            let keys = broker.list_api_keys(&access).await?;
+            let already_revoked = keys.iter().any(|key| key.id == id && key.revoked_at.is_some());
+            let key = broker.revoke_api_key(&access, id).await?.into();
+            app.output.result(&Revoked { key, already_revoked })?;
         }
     }
     host.close().await;
@@ -102,15 +105,21 @@ impl Show for List {
 }
 
 #[derive(Serialize)]
-#[serde(transparent)]
-struct Revoked(Row);
+struct Revoked {
+    #[serde(flatten)]
+    key: Row,
+    /// Whether it was before this command.
+    already_revoked: bool,
+}
 
 impl Show for Revoked {
     fn show(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(
-            out,
-            "Revoked the API key {}. A server that is running refuses it within a second.",
-            printable(&self.0.name)
-        )
+        let name = printable(&self.key.name);
+        match self.key.revoked_at.filter(|_| self.already_revoked).map(day_and_time) {
+            Some(then) => writeln!(out, "The API key {name} was revoked already, on {then}."),
+            None => {
+                writeln!(out, "Revoked the API key {name}. A server that is running refuses it within a second.")
+            }
+        }
     }
 }

@@ -78,6 +78,11 @@ impl Output {
         }
     }
 
+    /// Tells what is no error, and may be wrong all the same.
+    pub(crate) fn warning(text: &str) {
+        let _ = writeln!(anstream::stderr().lock(), "{BAD}warning:{BAD:#} {}", printable(text));
+    }
+
     /// Tells something that is neither a result nor an error.
     pub(crate) fn note(text: &str) {
         let _ = writeln!(anstream::stderr().lock(), "{text}");

@@ -69,6 +69,8 @@ struct Row {
     digest: Option<String>,
     /// Why the file as it is now is not in use.
     error: Option<String>,
+    /// The file that serves its provider type in its place.
+    served_by: Option<String>,
 }
 
 fn rows(host: &Host) -> Vec<Row> {
@@ -83,6 +85,7 @@ fn rows(host: &Host) -> Vec<Row> {
             version: description.map(|description| description.version.clone()),
             digest: status.digest,
             error: status.error,
+            served_by: status.served_by,
         }
     };
     files(host).into_iter().map(row).collect()

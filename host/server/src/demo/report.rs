@@ -14,6 +14,7 @@ use crate::cli::connection;
 use crate::cli::exit::CliError;
 use crate::cli::output::{BAD, FAINT, GOOD, HEADING, Output, printable};
 use crate::resolved::{Resolved, milliseconds, ms};
+use crate::secret_provider::as_secret_items;
 
 /// Items that the text shows; the data has all.
 const ITEMS_SHOWN: usize = 12;
@@ -33,6 +34,7 @@ pub(super) struct Report {
     steps: Vec<Step>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) connection: Option<connection::Row>,
+    #[serde(serialize_with = "as_secret_items")]
     pub(super) items: Vec<Item>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) entry: Option<BoundEntry>,

@@ -39,7 +39,7 @@ pub(super) async fn all(
     let broker = host.broker();
     let (access, api_key) = report.step("Create a workspace", create_workspace(broker)).await?;
     let connection = report.step("Connect 1Password", connect(broker, &access, account)).await?;
-    let connection_id = connection.id;
+    let connection_id = connection.shown.id;
     report.connection = Some(connection);
 
     report.items = report.step("List the items", list(broker, &access, connection_id)).await?;
@@ -109,7 +109,7 @@ async fn connect(
         cache_ttl: CacheTtl::DEFAULT,
     };
     let row = crate::cli::connection::Row::from(broker.connect(access, new).await?);
-    let rights = match row.read_only {
+    let rights = match row.shown.read_only {
         Some(true) => ", read-only: password rotations will be skipped",
         Some(false) => ", may write",
         None => "",

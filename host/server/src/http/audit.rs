@@ -62,6 +62,7 @@ fn audit_records() -> impl Into<RefOr<Schema>> {
         ("operation" = inline(Option<OperationName>), Query, description = "Only this operation, for example resolve"),
         ("entry" = Option<Uuid>, Query, description = "About this vault entry"),
         ("connection" = Option<Uuid>, Query, description = "About this connection"),
+        ("rotation" = Option<Uuid>, Query, description = "About this password rotation: its steps, and the releases of its new password"),
         ("outcome" = Option<String>, Query, description = "ok, begun, failed, or the code of an error"),
         ("order" = inline(Option<OrderName>), Query, description = "Which records come first; the newest unless something else is said"),
         ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "At most so many; 100 unless something else is said"),
@@ -94,13 +95,14 @@ fn parse(query: &str) -> Result<AuditQuery, ApiError> {
             "operation" => wanted.operation = Some(value.parse().map_err(keyway::BrokerError::from)?),
             "entry" => wanted.entry = Some(read(&value, "entry must be the id of a vault entry")?),
             "connection" => wanted.connection = Some(read(&value, "connection must be the id of a connection")?),
+            "rotation" => wanted.rotation = Some(read(&value, "rotation must be the id of a password rotation")?),
             "outcome" => wanted.outcome = Some(value.into_owned()),
             "order" => wanted.order = value.parse().map_err(keyway::BrokerError::from)?,
             "limit" => wanted.limit = Some(limit(&value)?),
             "cursor" => wanted.cursor = Some(value.parse().map_err(keyway::BrokerError::from)?),
             _ => {
                 let message = "there is a parameter that GET /audit does not have; it has since, until, actor, operation, entry, \
-                               connection, outcome, order, limit and cursor";
+                               connection, rotation, outcome, order, limit and cursor";
                 return Err(ApiError::invalid(message));
             }
         }
@@ -131,6 +133,7 @@ mod tests {
             "until=1",
             "entry=x",
             "connection=",
+            "rotation=1",
             "operation=sudo",
             "order=up",
             "limit=0",

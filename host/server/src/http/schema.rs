@@ -152,7 +152,10 @@ fn attribute(kind: AttributeKind) -> RefOr<Schema> {
     let object = ObjectBuilder::new();
     let object = match kind {
         AttributeKind::Flag => nullable(object, Type::Boolean),
-        AttributeKind::Count => nullable(object.minimum(Some(1)).maximum(Some(u32::MAX)), Type::Integer),
+        AttributeKind::Count => {
+            let about = "Only with allow_multiple_sessions, and gone with it; unlimited when null";
+            nullable(object.description(Some(about)).minimum(Some(1)).maximum(Some(u32::MAX)), Type::Integer)
+        }
         AttributeKind::Text => nullable(plain_text(Attributes::TEXT_LIMIT), Type::String),
         AttributeKind::ProxyValue => nullable(plain_text(Attributes::PROXY_VALUE_LIMIT), Type::String),
         AttributeKind::Interval => {
@@ -213,6 +216,7 @@ pub(super) fn audit_record() -> RefOr<Schema> {
         .property("api_key", id())
         .property("rotation", id())
         .property("reference", text())
+        .property("scope", text().description(Some("The scope that a key lacks which was refused")))
         .property("fields", ArrayBuilder::new().items(text()))
         .property("source", text().enum_values(Some(["live", "cached", "entry", "rotation"])))
         .property("count", number())

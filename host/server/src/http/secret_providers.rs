@@ -6,17 +6,13 @@
 //! A change is a PATCH and not a PUT, because it names what changes and leaves the rest: a token cannot be read back, so nobody could send the
 //! whole of a connection. (`PUT /vault` is partial as well; there the published clients want it so.)
 
-use std::collections::BTreeMap;
-
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use jiff::Timestamp;
-use keyway::{BrokerError, CacheTtl, Connection, ConnectionChanges, ConnectionId, NewConnection, WorkspaceId};
-use keyway_runtime::{Item, Settings};
-use serde::Serialize;
+use keyway::{BrokerError, CacheTtl, ConnectionChanges, ConnectionId, NewConnection};
+use keyway_runtime::Settings;
 use utoipa::ToSchema;
 
 use super::Api;
@@ -25,62 +21,10 @@ use super::body::Fields;
 use super::error::ApiError;
 use super::schema::{Common, Conflicting, Input, Missing, OfProvider, WithBody};
 use super::vault::{SUCCESS, Success};
+use crate::secret_provider::{SecretItem, SecretProvider};
 
 /// What clients send back from an answer, and what nobody but the server decides.
 const SERVER_MANAGED: [&str; 6] = ["id", "workspace_id", "config_hint", "read_only", "created_at", "updated_at"];
-
-/// A connection as clients see it.
-#[derive(Serialize, ToSchema)]
-pub(super) struct SecretProvider {
-    #[schema(value_type = Uuid)]
-    id: ConnectionId,
-    #[schema(value_type = Uuid)]
-    workspace_id: WorkspaceId,
-    provider_type: String,
-    name: String,
-    /// For each secret setting its last four characters, for example `token_last4`.
-    config_hint: BTreeMap<String, String>,
-    /// For how long a resolved user name and password may be used again by entries that say nothing else; 0 is always live.
-    cache_ttl_seconds: u32,
-    /// Whether nothing can be written, so that password rotations are skipped; `null` when the provider does not say.
-    read_only: Option<bool>,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-}
-
-impl From<Connection> for SecretProvider {
-    fn from(connection: Connection) -> Self {
-        let hint = |(setting, last4): (String, String)| (format!("{setting}_last4"), last4);
-        Self {
-            id: connection.id,
-            workspace_id: connection.workspace_id,
-            provider_type: connection.provider_type,
-            name: connection.name,
-            config_hint: connection.hints.into_iter().map(hint).collect(),
-            cache_ttl_seconds: connection.cache_ttl.seconds(),
-            read_only: connection.read_only,
-            created_at: connection.created_at,
-            updated_at: connection.updated_at,
-        }
-    }
-}
-
-/// An item as clients see it.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct SecretItem {
-    id: String,
-    title: String,
-    vault_name: String,
-    /// What to bind a vault entry to, for example `op://<vaultId>/<itemId>`.
-    r#ref: String,
-}
-
-impl From<Item> for SecretItem {
-    fn from(item: Item) -> Self {
-        Self { id: item.id, title: item.title, vault_name: item.vault_name, r#ref: item.reference }
-    }
-}
 
 /// A connection to be made.
 #[derive(ToSchema)]

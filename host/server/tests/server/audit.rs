@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use keyway::Scope;
 use secrecy::ExposeSecret;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Answer, Api, ECHO_TOKEN, Folder, Ran, assert_without};
 
@@ -148,6 +148,50 @@ async fn the_log_is_for_keys_with_admin_scope_and_shows_requests_by_their_id() {
         &audit(&api, &admin, "?limit=1000").await.text,
         &[ECHO_TOKEN, &api.key, &admin, &api.encryption_key],
     );
+}
+
+#[tokio::test]
+async fn a_refusal_names_the_scope_that_the_key_lacks() {
+    let (api, connection) = Api::echo().await;
+    api.request("POST", "/vault/resolve", &api.key, &json!({})).await.error(403, "FORBIDDEN");
+    api.request("DELETE", &format!("/secret-providers/{}", connection.id), &api.key, &Value::Null)
+        .await
+        .error(403, "FORBIDDEN");
+    let resolver = api.key_with(Scope::Resolve).await;
+    api.request("GET", "/vault", &resolver, &Value::Null).await.error(403, "FORBIDDEN");
+
+    let page = audit(&api, &admin(&api).await, "?outcome=forbidden&order=oldest").await.ok(200);
+    let refused: Vec<_> = page["records"].as_array().unwrap().iter().map(|r| (&r["operation"], &r["scope"])).collect();
+    let expected = [("authorize", "resolve"), ("authorize", "admin"), ("list_entries", "api")];
+    let expected = expected.map(|(operation, scope)| (json!(operation), json!(scope)));
+    assert_eq!(refused, expected.each_ref().map(|(operation, scope)| (operation, scope)));
+    let text = api.folder.run(&["audit", "list", "--operation", "authorize"]).ok().stdout;
+    assert!(text.contains("needs the scope resolve") && text.contains("needs the scope admin"), "{text}");
+}
+
+#[tokio::test]
+async fn the_log_of_a_rotation_has_its_steps_and_nothing_else() {
+    let (api, _) = Api::echo().await;
+    let pair = ["--user", "acme-prod", "--domain", "https://acme.com"];
+    let create = [&["entry", "create", "--password-file", "-"], &pair[..]].concat();
+    api.folder.run_with(&create, "hunter2-hunter2").ok();
+    let rotate = || {
+        let begun = api.folder.run(&[&["rotation", "begin", "--json"], &pair[..]].concat()).ok().json();
+        let id = begun["id"].as_str().unwrap().to_owned();
+        api.folder.run(&["rotation", "commit", &id]).ok();
+        id
+    };
+    let (first, _) = (rotate(), rotate());
+
+    let admin = admin(&api).await;
+    let page = audit(&api, &admin, &format!("?rotation={first}&order=oldest")).await.ok(200);
+    let steps: Vec<_> = page["records"].as_array().unwrap().iter().map(|record| &record["operation"]).collect();
+    assert_eq!(steps, ["begin_rotation", "begin_rotation", "commit_rotation", "commit_rotation"]);
+    assert!(page["records"].as_array().unwrap().iter().all(|record| record["rotation"] == *first));
+    let list = ["audit", "list", "--rotation", &first, "--order", "oldest", "--json"];
+    assert_eq!(api.folder.run(&list).ok().json()["records"], page["records"]);
+    audit(&api, &admin, "?rotation=first").await.error(400, "VALIDATION_FAILED");
+    api.folder.run(&["audit", "list", "--rotation", "first"]).failed(2);
 }
 
 #[tokio::test]

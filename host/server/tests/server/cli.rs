@@ -20,14 +20,14 @@ fn a_script_sets_everything_up_from_nothing_and_resolves() {
 
     let connect = ["connect", "echo", "--token-file", "-", "--cache-ttl", "1h", "--json"];
     let connected = folder.run_with(&connect, &format!("{ECHO_TOKEN}\n")).ok();
-    assert_eq!(connected.json()["hints"]["token"], "wxyz");
+    assert_eq!(connected.json()["config_hint"]["token_last4"], "wxyz");
     assert_eq!(connected.json()["cache_ttl_seconds"], 3_600);
     assert_eq!(connected.json()["name"], "Fixture echo");
     assert_without(&connected.all(), &[ECHO_TOKEN]);
 
     let items = folder.run(&["items", "--json"]).ok().json();
     assert_eq!(items.as_array().unwrap().len(), 3, "over all pages");
-    let reference = items[0]["reference"].as_str().unwrap();
+    let reference = items[0]["ref"].as_str().unwrap();
     let bind = ["bind", reference, "--user", "acme-prod", "--domain", "https://acme.com", "--json"];
     let entry = folder.run(&bind).ok().json();
     let id = entry["id"].as_str().unwrap();
@@ -79,9 +79,8 @@ fn an_exit_code_says_what_kind_of_failure_it_was() {
     folder.run_with(&["connect", "traps", "--name", "Traps", "--token-file", "-"], ECHO_TOKEN).ok();
     let bind = |user: &str, reference: &str| {
         let connection = if reference.starts_with("traps") { "Traps" } else { "Echo" };
-        let command =
-            ["bind", reference, "--user", user, "--domain", "https://acme.com", "--connection", connection, "--json"];
-        folder.run(&command).ok().json()["id"].as_str().unwrap().to_owned()
+        let command = ["bind", reference, "--user", user, "--domain", "https://acme.com", "--connection", connection];
+        folder.run(&[&command[..], &["--no-check", "--json"]].concat()).ok().json()["id"].as_str().unwrap().to_owned()
     };
     let cases = [
         ("item/missing", 3, "NOT_FOUND"),
@@ -235,14 +234,14 @@ fn a_connection_is_changed_and_deleted_from_the_command_line() {
     let update = ["connection", "update", "--name", "Renamed", "--cache-ttl", "off", "--json"];
     let changed = folder.run(&update).ok().json();
     assert_eq!((&changed["name"], &changed["cache_ttl_seconds"]), (&"Renamed".into(), &0.into()));
-    assert_eq!(changed["hints"]["token"], "wxyz");
+    assert_eq!(changed["config_hint"]["token_last4"], "wxyz");
     let token = "another-token-9d24c07be1f35a68-1234";
     let replaced = folder.run_with(&["connection", "update", "-c", id, "--token-file", "-"], token).ok();
     assert!(replaced.stdout.contains("...1234") && replaced.stdout.contains("within a second"), "{replaced:#?}");
     assert_without(&replaced.all(), &[token]);
     let refused = folder.run_with(&["connection", "update", "--token-file", "-"], "refused").failed(5);
     assert!(refused.stderr.contains("nothing was stored"), "{refused:#?}");
-    assert_eq!(folder.run(&["connection", "list", "--json"]).ok().json()[0]["hints"]["token"], "1234");
+    assert_eq!(folder.run(&["connection", "list", "--json"]).ok().json()[0]["config_hint"]["token_last4"], "1234");
     assert!(folder.run(&["connection", "update"]).failed(2).stderr.contains("nothing is to be changed"));
     assert!(folder.run(&["connection", "update", "--replace-settings"]).failed(2).stderr.contains("is missing"));
 

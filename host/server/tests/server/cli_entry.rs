@@ -50,12 +50,9 @@ fn an_entry_lives_its_whole_life_on_the_command_line() {
     let created = folder.run_with(&create, "hunter2-hunter2\n").ok();
     assert_without(&created.all(), SECRETS);
     let row = created.json();
-    assert_eq!(row["own_credentials"], json!(["user_name", "password", "tfa_secret"]));
-    assert_eq!(row["attributes"]["persist_cookies"], true);
-    assert_eq!(
-        (&row["attributes"]["user_agent"], &row["attributes"]["cookies"]),
-        (&"Mozilla/5.0".into(), &Value::Null)
-    );
+    assert_eq!(row["hidden"], json!(["user_name", "password", "tfa_secret", "cookies", "proxy_value"]));
+    assert_eq!((&row["password"], &row["cookies"]), (&Value::Null, &Value::Null));
+    assert_eq!((&row["persist_cookies"], &row["user_agent"]), (&true.into(), &"Mozilla/5.0".into()));
 
     let id = row["id"].as_str().unwrap();
     let resolved = folder.run(&["resolve", id, "--json", "--reveal"]).ok().json();
@@ -70,19 +67,19 @@ fn an_entry_lives_its_whole_life_on_the_command_line() {
     assert!(shown.stdout.contains("its own (user_name, password, tfa_secret)"), "{shown:#?}");
     assert_without(&shown.all(), SECRETS);
     let revealed = folder.run(&["entry", "get", id, "--reveal", "--json"]).ok().json();
-    assert_eq!(revealed["attributes"]["cookies"], json!([{"value": "cookie-4711"}]));
+    assert_eq!(revealed["cookies"], json!([{"value": "cookie-4711"}]));
 
     let updated =
-        folder.run(&entry("update", &["--alias", "Main", "--clear", "cookies", "--set", "max_concurrency=2"]));
+        folder.run(&entry("update", &["--alias", "Main", "--clear", "cookies", "--set", "persist_local_storage=true"]));
     let updated = updated.ok().json();
-    assert_eq!((&updated["user_alias"], &updated["attributes"]["max_concurrency"]), (&"Main".into(), &2.into()));
-    assert!(updated["attributes"].get("cookies").is_none());
+    assert_eq!((&updated["user_alias"], &updated["persist_local_storage"]), (&"Main".into(), &true.into()));
+    assert_eq!(updated["hidden"], json!(["user_name", "password", "tfa_secret", "proxy_value"]));
 
     let bound = folder.run(&entry("update", &["--bind", "echo://item/one", "--cache-ttl", "1h"])).ok().json();
-    assert_eq!((&bound["credentials"], &bound["own_credentials"]), (&"provider".into(), &json!([])));
+    assert_eq!((&bound["secret_ref"], &bound["hidden"]), (&"echo://item/one".into(), &json!(["proxy_value"])));
     assert_eq!((&bound["secret_cache_ttl_seconds"], &bound["tfa_method"]), (&3_600.into(), &Value::Null));
     let unbound = folder.run_with(&entry("update", &["--unbind", "--password-file", "-"]), "hunter2-hunter2").ok();
-    assert_eq!(unbound.json()["own_credentials"], json!(["password"]));
+    assert_eq!(unbound.json()["hidden"], json!(["password", "proxy_value"]));
 
     assert_eq!(folder.run(&entry("delete", &[])).ok().json(), json!({"deleted": true}));
     folder.run(&entry("delete", &[])).failed(3);

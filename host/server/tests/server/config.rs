@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Folder, Ran, assert_without};
+use crate::support::{Api, Folder, MASTER_KEY, Ran, assert_without, set_mode};
 
 const ECHO: &[&str] = &["fixtures/echo"];
 
@@ -129,4 +129,60 @@ fn looking_changes_nothing_and_finds_what_is_wrong() {
     let mut command = folder.keyway(&["config", "check", "--providers", "missing"]);
     let ran = Ran::from(command.env("KEYWAY_LISTEN", "nonsense").output().unwrap()).failed(1);
     assert!(ran.stdout.contains("WRONG  providers") && ran.stdout.contains("WRONG  serve"), "{ran:#?}");
+}
+
+fn message<'j>(json: &'j Value, what: &str) -> &'j str {
+    let all = json["checks"].as_array().unwrap();
+    all.iter().find(|check| check["what"] == what).unwrap()["message"].as_str().unwrap()
+}
+
+/// What is in a data folder, by name.
+fn contents(folder: &Folder) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let files = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
+    let mut files: Vec<_> = files.filter(|file| file.is_file()).collect();
+    files.sort();
+    files.into_iter().map(|file| (file.clone(), std::fs::read(file).unwrap())).collect()
+}
+
+#[test]
+fn a_master_key_that_is_not_the_databases_is_noticed_and_nothing_is_changed() {
+    let folder = Folder::with(ECHO);
+    let check = ["config", "check", "--json"];
+    assert_eq!(finding(&folder.run(&check).ok().json(), "master key"), "good");
+
+    let other = folder.path().join("other.key");
+    std::fs::write(&other, "ab".repeat(32)).unwrap();
+    set_mode(&other, 0o600);
+    let before = contents(&folder);
+    let named = ["--master-key-file", other.to_str().unwrap()];
+    let ran = folder.run(&[&check[..], &named].concat()).failed(1);
+    assert_eq!((finding(&ran.json(), "master key"), finding(&ran.json(), "database")), ("wrong", "good"));
+    assert!(message(&ran.json(), "master key").contains("this database was made with another master key"), "{ran:#?}");
+    assert_eq!(contents(&folder), before);
+
+    // Each of both, while one replaces the other.
+    let old = folder.key_file();
+    let both = [&check[..], &named, &["--old-master-key-file", old.to_str().unwrap()]].concat();
+    folder.run(&both).ok();
+    let new = folder.path().join("new.key");
+    folder.run(&["master-key", "rotate", "--new-key-file", new.to_str().unwrap()]).ok();
+    let ran = folder.run(&check).failed(1);
+    assert!(message(&ran.json(), "master key").contains("this master key was replaced on"), "{ran:#?}");
+
+    // What is no database is no fault of the key.
+    std::fs::write(folder.path().join("keyway.db"), "x".repeat(10_000)).unwrap();
+    let ran = folder.run(&check).failed(1);
+    assert_eq!((finding(&ran.json(), "master key"), finding(&ran.json(), "database")), ("good", "wrong"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_master_key_is_checked_beside_a_server_that_runs_too() {
+    let (api, _) = Api::echo().await;
+    let check = api.folder.keyway(&["config", "check", "--json"]).output().unwrap();
+    assert_eq!(finding(&Ran::from(check).ok().json(), "master key"), "good");
+    let mut wrong = api.folder.keyway(&["config", "check", "--json"]);
+    wrong.env_remove("KEYWAY_MASTER_KEY_FILE").env("KEYWAY_MASTER_KEY", MASTER_KEY.replace('6', "7"));
+    let ran = Ran::from(wrong.output().unwrap()).failed(1);
+    assert_eq!(finding(&ran.json(), "master key"), "wrong");
+    api.get("/vault").await.ok(200);
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Api, ECHO_TOKEN, assert_without, send};
+use crate::support::{Answer, Api, ECHO_TOKEN, assert_without, component, send};
 
 /// Asks until the answer is the one that is waited for: what was found counts for a second.
 async fn ready(api: &Api, status: u16) -> Answer {
@@ -44,6 +44,12 @@ async fn a_component_that_cannot_be_loaded_is_named_and_one_whose_predecessor_se
     std::fs::remove_file(&broken).unwrap();
     api.host.providers().unwrap().rescan().await.unwrap();
     ready(&api, 200).await;
+    // One whose provider type another file serves is missed by nobody.
+    std::fs::copy(component("fixtures/echo"), api.folder.providers().join("old-echo.wasm")).unwrap();
+    api.host.providers().unwrap().rescan().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    ready(&api, 200).await;
+    std::fs::remove_file(api.folder.providers().join("old-echo.wasm")).unwrap();
     // The one that was there serves on.
     std::fs::write(api.folder.providers().join("echo.wasm"), "no component").unwrap();
     api.host.providers().unwrap().rescan().await.unwrap();

@@ -1,6 +1,8 @@
 //! `keyway provider`: what is installed, what a component says about itself, and why one is refused.
 
-use crate::support::{Folder, component};
+use serde_json::Value;
+
+use crate::support::{ECHO_TOKEN, Folder, component};
 
 #[test]
 fn a_component_shows_what_it_may_do() {
@@ -42,6 +44,21 @@ fn a_component_that_is_refused_is_named_with_the_reason() {
         assert!(ran.stderr.contains(words), "{ran:#?}");
         assert_eq!(ran.json()["error"]["code"], "COMPONENT_REFUSED");
     }
+}
+
+#[test]
+fn of_two_files_of_one_type_the_one_that_is_not_used_is_named_with_the_reason_here_and_in_the_log() {
+    let folder = Folder::with(&["fixtures/echo"]);
+    std::fs::copy(component("fixtures/echo"), folder.providers().join("old-echo.wasm")).unwrap();
+    let ran = folder.run(&["provider", "list"]).ok();
+    let reason = "provider type `echo` is served by echo.wasm, the first by name; remove one of the two files";
+    assert!(ran.stdout.contains(&format!("old-echo.wasm: {reason}")), "{ran:#?}");
+    assert!(ran.stderr.contains("provider not in use") && ran.stderr.contains(reason), "{ran:#?}");
+    let data = folder.run(&["provider", "list", "--json", "--log", "off"]).ok().json();
+    assert_eq!((&data[0]["provider_type"], &data[0]["served_by"]), (&"echo".into(), &Value::Null));
+    assert_eq!((&data[1]["provider_type"], &data[1]["served_by"]), (&Value::Null, &"echo.wasm".into()));
+    folder.run(&["workspace", "create", "Acme"]).ok();
+    folder.run_with(&["connect", "echo", "--token-file", "-"], ECHO_TOKEN).ok();
 }
 
 #[test]

@@ -294,3 +294,32 @@ async fn every_method_of_the_vault_needs_a_key_and_sees_its_own_workspace_only()
     }
     assert_eq!(api.get("/vault").await.ok(200).as_array().unwrap().len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_of_sessions_needs_that_several_are_allowed_and_goes_with_that() {
+    let (api, _) = Api::echo().await;
+    for sessions in [json!({"max_concurrency": 2}), json!({"max_concurrency": 2, "allow_multiple_sessions": false})] {
+        let message = api.post("/vault", &named(sessions)).await.error(400, "VALIDATION_FAILED");
+        assert!(message.contains("max_concurrency requires allow_multiple_sessions"), "{message}");
+    }
+    api.post("/vault", &named(json!({"max_concurrency": null}))).await.ok(201);
+    api.put(json!({"max_concurrency": 2})).await.error(400, "VALIDATION_FAILED");
+    let sessions = |entry: &Value| (entry["allow_multiple_sessions"].clone(), entry["max_concurrency"].clone());
+    let allowed = api.put(json!({"allow_multiple_sessions": true, "max_concurrency": 2})).await.ok(200);
+    assert_eq!(sessions(&allowed), (json!(true), json!(2)));
+
+    // As clients do that send all of an entry back, with one change.
+    let sent_back = |name: &str, value: Value| {
+        let mut entry = allowed.clone();
+        entry[name] = value;
+        entry
+    };
+    let renamed = api.put(sent_back("user_alias", json!("Main"))).await.ok(200);
+    assert_eq!(sessions(&renamed), (json!(true), json!(2)));
+    let one = api.put(sent_back("allow_multiple_sessions", json!(false))).await.ok(200);
+    assert_eq!(sessions(&one), (json!(false), Value::Null));
+
+    api.put(json!({"allow_multiple_sessions": true, "max_concurrency": 3})).await.ok(200);
+    let cleared = api.put(json!({"allow_multiple_sessions": null})).await.ok(200);
+    assert_eq!(sessions(&cleared), (Value::Null, Value::Null));
+}

@@ -12,6 +12,7 @@ mod connections;
 mod entries;
 mod key_rotation;
 mod keys;
+mod look;
 mod rotations;
 mod rows;
 mod storage_impl;

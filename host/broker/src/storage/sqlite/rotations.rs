@@ -79,6 +79,25 @@ pub(super) async fn update(
     Ok(true)
 }
 
+/// The envelope is not written, because it may be sealed anew at the same moment.
+pub(super) async fn fail(pool: &SqlitePool, rotation: &RotationRecord) -> Result<bool, StorageError> {
+    let done = query(
+        "UPDATE rotations SET state = ?, reason = ?, message = ?, attempt_until = NULL, next_attempt_at = NULL, updated_at = ?
+         WHERE workspace_id = ? AND id = ? AND version = ? AND state = 'committing' AND sealed_password = ?",
+    )
+    .bind(RotationState::WriteBackFailed.name())
+    .bind(&rotation.reason)
+    .bind(&rotation.message)
+    .bind(rotation.updated_at.as_millisecond())
+    .bind(rotation.workspace_id.as_uuid())
+    .bind(rotation.id.as_uuid())
+    .bind(signed(rotation.version))
+    .bind(&rotation.sealed_password)
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
 /// Both rows change or none.
 pub(super) async fn finish_own(
     mut transaction: Transaction<'_, Sqlite>,

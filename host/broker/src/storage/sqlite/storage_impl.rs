@@ -271,6 +271,10 @@ impl Storage for SqliteStorage {
         rotations::update(self.write().await?, rotation, expected).await
     }
 
+    async fn fail_rotation(&self, rotation: &RotationRecord) -> Result<bool, StorageError> {
+        rotations::fail(&self.pool, rotation).await
+    }
+
     async fn finish_own_rotation(
         &self,
         rotation: &RotationRecord,

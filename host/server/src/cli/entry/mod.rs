@@ -3,13 +3,17 @@
 mod input;
 mod show;
 
-use keyway::{Change, EntryChanges, NewEntry, TfaCode};
+use keyway::{Access, Binding, BrokerError, Change, EntryChanges, NewEntry, TfaCode};
+use keyway_runtime::ProviderError;
 
 use super::App;
 use super::entry_args::{BindOptions, CreateOptions, EntryCommand, UpdateOptions};
 use super::exit::CliError;
+use super::output::Output;
 use super::select;
 use crate::failure::Kind;
+use crate::host::Host;
+use crate::tfa_code;
 use input::Input;
 use show::{Code, Deleted, Done, Entry, List, Row};
 
@@ -60,7 +64,7 @@ pub(super) async fn run(app: &App, command: EntryCommand) -> Result<(), CliError
             else {
                 return Err(CliError::new(Kind::Internal, "this kind of two-factor code cannot be printed yet"));
             };
-            app.output.result(&Code::new(code, expires_in_seconds))?;
+            app.output.result(&Code(tfa_code::Code::authenticator(code, expires_in_seconds)))?;
             host.close().await;
             Ok(())
         }
@@ -95,13 +99,16 @@ async fn create(app: &App, options: CreateOptions) -> Result<(), CliError> {
     (new.user_name, new.password, new.tfa_secret) = input.credentials(&options.credentials, ask).await?;
     new.attributes = input.attributes(&options.attributes).await?;
     let entry = host.broker().create_entry(&access, new).await?;
+    let binding = entry.binding().filter(|_| !options.check.no_check).cloned();
     app.output.result(&Done::created(entry))?;
+    warn_of_what_is_not_seen(&host, &access, binding).await;
     host.close().await;
     Ok(())
 }
 
 async fn update(app: &App, options: UpdateOptions) -> Result<(), CliError> {
     let selector = options.entry.selector()?;
+    let looks = options.bind.is_some() && !options.check.no_check;
     let host = if options.bind.is_some() { app.open().await? } else { app.open_without_providers().await? };
     let access = select::workspace(host.broker(), &options.workspace).await?;
     let mut changes = EntryChanges {
@@ -128,9 +135,24 @@ async fn update(app: &App, options: UpdateOptions) -> Result<(), CliError> {
         clear(&mut changes, name)?;
     }
     let entry = host.broker().update_entry(&access, &selector, changes).await?;
+    let binding = entry.binding().filter(|_| looks).cloned();
     app.output.result(&Done::updated(entry))?;
+    warn_of_what_is_not_seen(&host, &access, binding).await;
     host.close().await;
     Ok(())
+}
+
+/// Looks whether the item that an entry was bound to is there. It is bound in any case: that its secret manager is out of order must not stand in the way.
+async fn warn_of_what_is_not_seen(host: &Host, access: &Access, binding: Option<Binding>) {
+    let Some(binding) = binding else { return };
+    let Err(error) = host.broker().check_item(access, binding.connection_id, &binding.reference).await else { return };
+    let told = match &error {
+        BrokerError::Provider(
+            ProviderError::InvalidReference(_) | ProviderError::NotFound(_) | ProviderError::PermissionDenied(_),
+        ) => "the entry is bound, but as things are it will not resolve",
+        _ => "the entry is bound, but whether its item is there could not be found out",
+    };
+    Output::warning(&format!("{told}: {error}"));
 }
 
 fn clear(changes: &mut EntryChanges, name: &str) -> Result<(), CliError> {

@@ -1,100 +1,61 @@
-//! Vault entries as they are printed. Credentials never are, not as ciphertext either: `keyway resolve` is for them.
+//! Vault entries as they are printed: as data the same document as over HTTP, with the names of what is set and hidden. Credentials are hidden, as
+//! ciphertext too, unless `--reveal` says otherwise; their values are for `keyway resolve`.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use jiff::Timestamp;
-use keyway::{Attributes, ConnectionId, CredentialSource, EntryId, OneTimeCode, TfaMethod, VaultEntry};
-use secrecy::{ExposeSecret, SecretString};
+use keyway::VaultEntry;
+use secrecy::ExposeSecret;
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::cli::connection::duration;
 use crate::cli::output::{FAINT, GOOD, Show, Table, day_and_time, facts};
-use crate::resolved::exposed;
+use crate::tfa_code;
+use crate::vault_entry::{self, own_credentials};
 
 /// An entry as data.
 #[derive(Serialize)]
 pub(super) struct Row {
-    id: EntryId,
-    permissioned_user_id: String,
-    domain: String,
-    user_alias: Option<String>,
-    tfa_method: Option<TfaMethod>,
-    passkey: bool,
-    /// `provider`, or `own` for credentials that the entry holds itself.
-    credentials: &'static str,
-    /// Which of its own it has.
-    own_credentials: Vec<&'static str>,
-    secret_provider_id: Option<ConnectionId>,
-    secret_ref: Option<String>,
-    secret_cache_ttl_seconds: Option<u32>,
-    /// Those that are set; `null` for what is not to be shown.
-    attributes: BTreeMap<&'static str, Value>,
-    session_data_set_at: Option<Timestamp>,
-    effective_expires_at: Option<Timestamp>,
-    created_at: Timestamp,
-    updated_at: Timestamp,
+    #[serde(flatten)]
+    shown: vault_entry::Entry,
+    /// What is set, and `null` here because it may let somebody in.
+    hidden: Vec<&'static str>,
 }
 
 impl Row {
-    /// `reveal` shows attributes that may let somebody in.
+    /// `reveal` shows what may let somebody in.
     pub(super) fn new(entry: VaultEntry, reveal: bool) -> Self {
-        let attributes = entry.attributes.iter().map(|(name, json)| {
-            let shown = reveal || !Attributes::is_secret(name);
-            (name, if shown { serde_json::from_str(json).unwrap_or_default() } else { Value::Null })
-        });
-        let attributes = attributes.collect();
-        let (session_data_set_at, effective_expires_at) = (entry.session_data_set_at, entry.effective_expires_at());
-        let (binding, own) = match entry.credentials {
-            CredentialSource::Bound(binding) => (Some(binding), None),
-            CredentialSource::Own(own) => (None, Some(own)),
-        };
-        let own_credentials = own.iter().flat_map(|own| {
-            let all = [("user_name", &own.user_name), ("password", &own.password), ("tfa_secret", &own.tfa_secret)];
-            all.into_iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name)
-        });
-        Self {
-            id: entry.id,
-            permissioned_user_id: entry.permissioned_user_id,
-            domain: entry.domain,
-            user_alias: entry.user_alias,
-            tfa_method: entry.tfa_method,
-            passkey: entry.passkey,
-            credentials: if binding.is_some() { "provider" } else { "own" },
-            own_credentials: own_credentials.collect(),
-            secret_provider_id: binding.as_ref().map(|binding| binding.connection_id),
-            secret_cache_ttl_seconds: binding.as_ref().and_then(|binding| binding.cache_ttl).map(|ttl| ttl.seconds()),
-            secret_ref: binding.map(|binding| binding.reference),
-            attributes,
-            session_data_set_at,
-            effective_expires_at,
-            created_at: entry.created_at,
-            updated_at: entry.updated_at,
-        }
+        let shown = if reveal { entry.into() } else { vault_entry::Entry::hiding(entry) };
+        Self { hidden: shown.hidden(), shown }
+    }
+
+    fn entry(&self) -> &VaultEntry {
+        &self.shown.entry
     }
 
     fn facts(&self, out: &mut dyn Write) -> io::Result<()> {
-        let id = self.id.to_string();
+        let entry = self.entry();
+        let id = entry.id.to_string();
         let mut lines =
-            vec![("entry", id), ("user", self.permissioned_user_id.clone()), ("domain", self.domain.clone())];
-        lines.extend(self.user_alias.clone().map(|alias| ("alias", alias)));
-        match &self.secret_ref {
-            Some(reference) => {
-                let cache = self.secret_cache_ttl_seconds.map_or_else(|| "the connection's".to_owned(), duration);
-                lines.extend([("item", reference.clone()), ("cache duration", cache)]);
+            vec![("entry", id), ("user", entry.permissioned_user_id.clone()), ("domain", entry.domain.clone())];
+        lines.extend(entry.user_alias.clone().map(|alias| ("alias", alias)));
+        let own = own_credentials(entry);
+        match entry.binding() {
+            Some(binding) => {
+                let cache = binding.cache_ttl.map(|ttl| duration(ttl.seconds()));
+                let cache = cache.unwrap_or_else(|| "the connection's".to_owned());
+                lines.extend([("item", binding.reference.clone()), ("cache duration", cache)]);
             }
-            None if self.own_credentials.is_empty() => lines.push(("credentials", "none".to_owned())),
-            None => lines.push(("credentials", format!("its own ({})", self.own_credentials.join(", ")))),
+            None if own.is_empty() => lines.push(("credentials", "none".to_owned())),
+            None => lines.push(("credentials", format!("its own ({})", own.join(", ")))),
         }
-        lines.extend(self.tfa_method.map(|method| ("second factor", method.to_string())));
-        if self.passkey {
+        lines.extend(entry.tfa_method.map(|method| ("second factor", method.to_string())));
+        if entry.passkey {
             lines.push(("passkey", "yes".to_owned()));
         }
-        for (name, value) in &self.attributes {
-            lines.push((name, if value.is_null() { "set".to_owned() } else { value.to_string() }));
+        for (name, json) in entry.attributes.iter() {
+            lines.push((name, if self.hidden.contains(&name) { "set".to_owned() } else { json.to_owned() }));
         }
-        lines.extend(self.effective_expires_at.map(|time| ("expires", day_and_time(time))));
+        lines.extend(entry.effective_expires_at().map(|time| ("expires", day_and_time(time))));
         let lines: Vec<_> = lines.iter().map(|(label, value)| (*label, value.as_str())).collect();
         facts(out, &lines)
     }
@@ -136,9 +97,9 @@ impl Show for Done {
     fn show(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{}", self.headline)?;
         self.row.facts(out)?;
-        let what =
-            if self.row.secret_ref.is_some() { "fetches what the item holds now" } else { "shows what it holds" };
-        writeln!(out, "{FAINT}`keyway resolve {}` {what}.{FAINT:#}", self.row.id)
+        let entry = self.row.entry();
+        let what = if entry.binding().is_some() { "fetches what the item holds now" } else { "shows what it holds" };
+        writeln!(out, "{FAINT}`keyway resolve {}` {what}.{FAINT:#}", entry.id)
     }
 }
 
@@ -162,23 +123,13 @@ impl Show for Deleted {
 
 /// `keyway entry code`
 #[derive(Serialize)]
-pub(super) struct Code {
-    r#type: &'static str,
-    #[serde(serialize_with = "exposed")]
-    code: SecretString,
-    expires_in_seconds: u64,
-}
-
-impl Code {
-    pub(super) fn new(code: OneTimeCode, expires_in_seconds: u64) -> Self {
-        Self { r#type: "authenticator", code: code.code, expires_in_seconds }
-    }
-}
+#[serde(transparent)]
+pub(super) struct Code(pub(super) tfa_code::Code);
 
 impl Show for Code {
     fn show(&self, out: &mut dyn Write) -> io::Result<()> {
-        let code = self.code.expose_secret();
-        writeln!(out, "{code}  {GOOD}live{GOOD:#}, good for {} s", self.expires_in_seconds)
+        let code = self.0.code.expose_secret();
+        writeln!(out, "{code}  {GOOD}live{GOOD:#}, good for {} s", self.0.expires_in_seconds)
     }
 }
 
@@ -190,14 +141,14 @@ pub(super) struct List(pub(super) Vec<Row>);
 impl Show for List {
     fn show(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut table = Table::new(&["USER", "DOMAIN", "ID", "CREDENTIALS", "CREATED"]);
-        for row in &self.0 {
-            let credentials = row.secret_ref.as_deref().unwrap_or("its own");
+        for entry in self.0.iter().map(Row::entry) {
+            let credentials = entry.binding().map_or("its own", |binding| &binding.reference);
             table.row([
-                &row.permissioned_user_id,
-                &row.domain,
-                &row.id.to_string(),
+                &entry.permissioned_user_id,
+                &entry.domain,
+                &entry.id.to_string(),
                 credentials,
-                &day_and_time(row.created_at),
+                &day_and_time(entry.created_at),
             ]);
         }
         table.write(out, 0, "There is no vault entry yet. `keyway entry create` makes one.")

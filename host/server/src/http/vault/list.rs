@@ -3,6 +3,9 @@
 //! The first page is read before the answer begins, and what fails there is an error like any other. What fails later ends
 //! the connection, which no client takes for the end of the list.
 //!
+//! **Invariant:** the credentials of a list are all under one encryption key. A list during which the workspace's key is rotated is cut off: what the client has of it
+//! is under a key that opens nothing any more, and the published clients pass on what they cannot decrypt without a word.
+//!
 //! **Memory:** a page is read when the one before has been taken, so a list holds one page at a time, of a few MiB at most. No more than
 //! [`LISTS`] are under way, from the first page until the last one was sent or the client is gone. A client that reads slowly holds its
 //! page and its place for [`LIST_TIME`] at most; one that reads nothing at all is cut off earlier, with its connection (`slow_reader.rs`).
@@ -18,9 +21,9 @@ use keyway::{Access, BrokerError, EntryId, EntryPage, VaultEntry};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::entry::Entry;
 use crate::http::Api;
 use crate::http::error::ApiError;
+use crate::vault_entry::Entry;
 
 /// Lists under way at the same time: with the largest entries that there can be they hold about 100 MiB.
 pub(in crate::http) const LISTS: usize = 32;
@@ -33,6 +36,8 @@ struct List {
     api: Api,
     access: Access,
     next: Next,
+    /// That of the first page.
+    key_term: u32,
     deadline: Instant,
     _place: OwnedSemaphorePermit,
 }
@@ -48,8 +53,10 @@ enum Next {
 /// The answer with all entries.
 pub(super) async fn all(api: Api, access: Access) -> Result<Response, ApiError> {
     let place = api.lists.clone().try_acquire_owned().map_err(|_| ApiError::overloaded())?;
-    let next = Next::First(api.broker.list_entries(&access, None).await?);
-    let list = List { api, access, next, deadline: Instant::now() + LIST_TIME, _place: place };
+    let first = api.broker.list_entries(&access, None).await?;
+    let key_term = first.key_term;
+    let list =
+        List { api, access, next: Next::First(first), key_term, deadline: Instant::now() + LIST_TIME, _place: place };
     let mut response = Body::from_stream(stream::try_unfold(list, page)).into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)
@@ -64,7 +71,11 @@ async fn page(mut list: List) -> Result<Option<(Bytes, List)>, std::io::Error> {
         Next::First(page) => (page, true),
         Next::After(entry) => {
             let page = list.api.broker.list_entries(&list.access, Some(entry)).await;
-            (page.map_err(|error: BrokerError| cut_off(&error))?, false)
+            let page = page.map_err(|error: BrokerError| cut_off(&error))?;
+            if page.key_term != list.key_term {
+                return Err(cut_off(&"the workspace's key was rotated meanwhile"));
+            }
+            (page, false)
         }
         Next::End => return Ok(None),
     };
@@ -84,7 +95,7 @@ fn page_text(entries: Vec<VaultEntry>, first: bool, last: bool) -> Result<Bytes,
         if !first || position > 0 {
             text.push(b',');
         }
-        serde_json::to_writer(&mut text, &Entry(entry))?;
+        serde_json::to_writer(&mut text, &Entry::from(entry))?;
     }
     if last {
         text.push(b']');

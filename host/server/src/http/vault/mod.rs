@@ -9,7 +9,6 @@ use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use keyway::TfaCode;
-use secrecy::SecretString;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -18,8 +17,9 @@ use super::auth::Caller;
 use super::body::Fields;
 use super::error::ApiError;
 use super::schema::{Common, Conflicting, Input, Missing, OfProvider, WithBody};
-use crate::resolved::exposed;
-use entry::{Entries, Entry};
+use crate::tfa_code::Code;
+use crate::vault_entry::Entry;
+use entry::Entries;
 pub(in crate::http) use list::LISTS;
 pub(in crate::http) use request::EntryName;
 use request::{EntryChangesBody, NewEntryBody};
@@ -43,7 +43,7 @@ pub(super) async fn create(
     fields: Fields,
 ) -> Result<(StatusCode, Json<Entry>), ApiError> {
     let entry = api.broker.create_entry(&access, request::new_entry(fields)?).await?;
-    Ok((StatusCode::CREATED, Json(Entry(entry))))
+    Ok((StatusCode::CREATED, Json(Entry::from(entry))))
 }
 
 /// List vault entries, or get one
@@ -63,7 +63,7 @@ pub(super) async fn read(
     match request::queried(query.as_deref().unwrap_or_default())? {
         Some(selector) => {
             let entry = api.broker.get_entry(&access, &selector).await?;
-            Ok(Json(Entry(entry)).into_response())
+            Ok(Json(Entry::from(entry)).into_response())
         }
         None => list::all(api, access).await,
     }
@@ -81,7 +81,7 @@ pub(super) async fn update(
 ) -> Result<Json<Entry>, ApiError> {
     let (selector, changes) = request::changes(fields)?;
     let entry = api.broker.update_entry(&access, &selector, changes).await?;
-    Ok(Json(Entry(entry)))
+    Ok(Json(Entry::from(entry)))
 }
 
 /// Delete a vault entry
@@ -112,17 +112,6 @@ pub(super) async fn clear_browser_state(
     Ok(SUCCESS)
 }
 
-/// The current code as clients see it. The header that keeps it out of caches is on every answer.
-#[derive(Serialize, ToSchema)]
-#[schema(as = TfaCode, example = json!({"type": "authenticator", "code": "492039", "expires_in_seconds": 17}))]
-pub(super) struct Code {
-    r#type: &'static str,
-    #[serde(serialize_with = "exposed")]
-    #[schema(value_type = String)]
-    code: SecretString,
-    expires_in_seconds: u64,
-}
-
 /// Get the current two-factor code of an entry
 ///
 /// Of the entry's own secret, or live from the item that it is bound to. Needs the scope `api`.
@@ -141,9 +130,7 @@ pub(super) async fn tfa_code(
         ApiError::invalid("permissioned_user_id and domain are both required; they say which vault entry is meant")
     })?;
     match api.broker.tfa_code(&access, &selector).await? {
-        TfaCode::Authenticator { code, expires_in_seconds } => {
-            Ok(Json(Code { r#type: "authenticator", code: code.code, expires_in_seconds }))
-        }
+        TfaCode::Authenticator { code, expires_in_seconds } => Ok(Json(Code::authenticator(code, expires_in_seconds))),
         _ => Err(ApiError::internal("a kind of two-factor code that this server does not know")),
     }
 }

@@ -1,0 +1,43 @@
+//! Whether a connection sees an item: for a person who binds an entry, and would otherwise learn at the first resolve that
+//! the reference is mistyped. Binding itself never asks, so that it works while the secret manager is out of order.
+
+use std::sync::Arc;
+
+use keyway_runtime::{Fields, Provider};
+
+use crate::api_key::Access;
+use crate::audit::{Operation, Trail};
+use crate::broker::Broker;
+use crate::budget::ProviderOperation;
+use crate::entry::Binding;
+use crate::error::BrokerError;
+use crate::id::ConnectionId;
+
+impl Broker {
+    /// Looks whether a connection sees an item, with one call of the provider that takes no value from it. Needs
+    /// [`Scope::Api`](crate::Scope::Api).
+    ///
+    /// # Errors
+    /// [`BrokerError::Provider`] with the provider's reason, for example that there is no such item, or that this is no
+    /// reference of its own; [`BrokerError::Invalid`] when it does not look like one; [`BrokerError::NotFound`] when there
+    /// is no such connection; and whatever keeps a provider from being asked.
+    pub async fn check_item(&self, access: &Access, id: ConnectionId, reference: &str) -> Result<(), BrokerError> {
+        let trail = Trail::connection(id);
+        let check = async {
+            let record = self.connection_record(access.workspace(), id).await?;
+            let binding = Binding { connection_id: id, reference: reference.to_owned(), cache_ttl: None };
+            self.check_binding(access, &binding).await?;
+            // What does not look like a reference may be anything, and is not recorded.
+            trail.note(|subject| subject.bound_to(&binding));
+            let opened = self.open(&record).await?;
+            let reference: Arc<str> = reference.into();
+            let call = move |provider: Provider, connection: keyway_runtime::Connection| {
+                let reference = reference.clone();
+                async move { provider.resolve(&connection, &reference, Fields::default()).await }
+            };
+            opened.call(ProviderOperation::Resolve, call).await?;
+            Ok(())
+        };
+        self.audited(access, Operation::CheckItem, &trail, check).await
+    }
+}

@@ -1,0 +1,42 @@
+//! Looking at a database file without opening it as a database of this program.
+//!
+//! **Invariant:** the file is not changed: it is neither made nor migrated, and no write-ahead log is begun or emptied.
+
+use std::path::Path;
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection, SqliteConnection, query, query_scalar};
+
+use super::{BUSY_TIMEOUT, SqliteStorage, rows};
+use crate::storage::{MasterKeyRecord, StorageError};
+
+impl SqliteStorage {
+    /// The master keys that the database in this file names; the last is the one that it is under. None when it was only
+    /// just made, or is of something else.
+    ///
+    /// # Errors
+    /// [`StorageError::Open`].
+    pub(crate) async fn look_at_master_keys(path: &Path) -> Result<Vec<MasterKeyRecord>, StorageError> {
+        let failed = |reason: String| StorageError::Open { place: path.display().to_string(), reason };
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        // Where nobody has the database open there is no log, and SQLite, which would make one even to read, is told that
+        // nothing changes.
+        let is_open = std::fs::exists(&log).map_err(|error| failed(error.to_string()))?;
+        let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
+        let mut connection = options.immutable(!is_open).connect().await.map_err(|error| failed(error.to_string()))?;
+        let found = select(&mut connection).await;
+        // What was read counts.
+        let _ = connection.close().await;
+        found.map_err(|error| failed(error.to_string()))
+    }
+}
+
+async fn select(connection: &mut SqliteConnection) -> Result<Vec<MasterKeyRecord>, StorageError> {
+    let is_there = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'master_keys')";
+    if !query_scalar::<_, bool>(is_there).fetch_one(&mut *connection).await? {
+        return Ok(Vec::new());
+    }
+    let keys = query("SELECT term, key_id, created_at FROM master_keys ORDER BY term").fetch_all(connection).await?;
+    keys.iter().map(rows::master_key).collect()
+}

@@ -1,0 +1,26 @@
+//! The current code of a vault entry's second factor as clients and scripts see it: the same over HTTP and on the command line.
+
+use keyway::OneTimeCode;
+use secrecy::SecretString;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::resolved::exposed;
+
+/// The current code as clients see it. The header that keeps it out of caches is on every answer.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TfaCode, example = json!({"type": "authenticator", "code": "492039", "expires_in_seconds": 17}))]
+pub(crate) struct Code {
+    r#type: &'static str,
+    #[serde(serialize_with = "exposed")]
+    #[schema(value_type = String)]
+    pub(crate) code: SecretString,
+    pub(crate) expires_in_seconds: u64,
+}
+
+impl Code {
+    /// Of an authenticator.
+    pub(crate) fn authenticator(code: OneTimeCode, expires_in_seconds: u64) -> Self {
+        Self { r#type: "authenticator", code: code.code, expires_in_seconds }
+    }
+}

@@ -1,0 +1,92 @@
+//! What the command line says of a binding whose item is not there, and that it asks the secret manager once for it, or not at all.
+
+use keyway_emulator_onepassword::{Emulator, Endpoint, Fault, FaultRule};
+
+use crate::support::{Folder, Ran};
+
+/// Ids as they look, and no item's.
+const NO_ITEM: &str = "op://mhlxx5y45opqk7p7prulriztqq/ch4arxhoemrdclbxyixyesgyt4";
+const NAMES: &str = "op://Automation/Console";
+
+struct Site {
+    emulator: Emulator,
+    folder: Folder,
+    rule: String,
+}
+
+impl Site {
+    fn new() -> Self {
+        let emulator = Emulator::start().unwrap();
+        let rule = format!("{}={}", emulator.host(), emulator.url());
+        let folder = Folder::with(&["onepassword"]);
+        folder.run(&["workspace", "create", "Acme"]).ok();
+        let token = emulator.token("automation").unwrap().expose().to_owned();
+        folder.run_with(&["connect", "--token-file", "-", "--connect-to", &rule], &token).ok();
+        emulator.reset_calls();
+        Self { emulator, folder, rule }
+    }
+
+    /// An item that is there.
+    fn item(&self) -> String {
+        let account = self.emulator.account("automation").unwrap();
+        account.vault("Automation").unwrap().item("Northwind Supplier Portal").unwrap().reference.clone()
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        let more = ["--user", "acme-prod", "--domain", "https://acme.com", "--connect-to", &self.rule, "--json"];
+        self.folder.run(&[arguments, &more].concat()).ok()
+    }
+
+    /// Binds an entry, and deletes it.
+    fn bind(&self, reference: &str, more: &[&str]) -> Ran {
+        let bound = self.run(&[&["bind", reference], more].concat());
+        assert_eq!(bound.json()["secret_ref"], reference, "bound in any case");
+        self.run(&["entry", "delete"]);
+        bound
+    }
+}
+
+#[test]
+fn a_reference_that_will_not_resolve_is_bound_with_a_warning() {
+    let site = Site::new();
+    for (reference, words) in [(NAMES, "does not consist of ids"), (NO_ITEM, "will not resolve")] {
+        let bound = site.bind(reference, &[]);
+        assert!(
+            bound.stderr.starts_with("warning: the entry is bound, but as things are it will not resolve: "),
+            "{bound:#?}"
+        );
+        assert!(bound.stderr.contains(words), "{bound:#?}");
+    }
+    site.run(&["entry", "create"]);
+    let updated = site.run(&["entry", "update", "--bind", NAMES]);
+    assert!(updated.stderr.contains("does not consist of ids"), "{updated:#?}");
+    // What does not bind is not looked at.
+    assert_eq!(site.run(&["entry", "update", "--alias", "Main"]).stderr, "");
+}
+
+#[test]
+fn an_item_that_is_there_is_asked_for_once_and_nothing_is_said() {
+    let site = Site::new();
+    assert_eq!(site.bind(&site.item(), &[]).stderr, "");
+    assert_eq!(site.emulator.calls().of(Endpoint::Item), 1);
+}
+
+#[test]
+fn a_secret_manager_that_is_out_of_order_stands_in_no_bindings_way() {
+    let site = Site::new();
+    site.emulator.fault(FaultRule::next(Fault::status(503)).always());
+    let bound = site.bind(&site.item(), &[]);
+    assert!(
+        bound.stderr.starts_with("warning: the entry is bound, but whether its item is there could not be found out: "),
+        "{bound:#?}"
+    );
+}
+
+#[test]
+fn a_script_that_binds_many_leaves_the_look_out() {
+    let site = Site::new();
+    for reference in [NAMES, NO_ITEM] {
+        assert_eq!(site.bind(reference, &["--no-check"]).stderr, "");
+    }
+    assert_eq!(site.emulator.calls().total, 0);
+}

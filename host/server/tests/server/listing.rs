@@ -1,0 +1,45 @@
+//! The list of all vault entries while something else happens.
+
+use keyway::{AttributeChanges, NewEntry};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::Api;
+
+/// Three pages, each of them more than the operating system holds for a client that does not read.
+const ENTRIES: usize = 201;
+const SIZE: usize = 130_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_during_which_the_workspaces_key_is_rotated_is_cut_off_and_never_under_two_keys() {
+    let (api, _) = Api::echo().await;
+    let mut attributes = AttributeChanges::new();
+    attributes.set("local_storage", &format!(r#"{{"a": "{}"}}"#, "x".repeat(SIZE))).unwrap();
+    for number in 0..ENTRIES {
+        let new = NewEntry {
+            permissioned_user_id: number.to_string(),
+            domain: "https://acme.com".into(),
+            attributes: attributes.clone(),
+            ..NewEntry::default()
+        };
+        api.host.broker().create_entry(&api.access, new).await.unwrap();
+    }
+    let request = format!("GET /vault HTTP/1.1\r\nhost: keyway\r\nconnection: close\r\ncc-key: {}\r\n\r\n", api.key);
+    let begin = async || {
+        let mut connection = TcpStream::connect(api.url.strip_prefix("http://").unwrap()).await.unwrap();
+        connection.write_all(request.as_bytes()).await.unwrap();
+        let mut begun = [0; 1_000];
+        connection.read_exact(&mut begun).await.unwrap();
+        assert!(begun.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&begun));
+        connection
+    };
+    let ends_properly = async |mut connection: TcpStream| {
+        let mut rest = Vec::new();
+        // A connection that is reset has not ended properly either.
+        connection.read_to_end(&mut rest).await.is_ok() && rest.ends_with(b"]\r\n0\r\n\r\n")
+    };
+    let connection = begin().await;
+    api.host.broker().rotate_workspace_key(&api.access).await.unwrap();
+    assert!(!ends_properly(connection).await);
+    assert!(ends_properly(begin().await).await, "the next one is whole");
+}

@@ -56,7 +56,7 @@ pub struct Receipt {
 ///
 /// The broker waits for [`append`](Self::append) before it gives anything out. It takes care of a sink that hangs (after
 /// [`DEADLINE`](super::DEADLINE) calls are refused) or panics (a failure like any other); a sink must not block the
-/// thread that polls it. A future that is dropped before it is ready was for a caller who has gone or was refused; the
+/// thread that polls it for longer than a few microseconds. A future that is dropped before it is ready was for a caller who has gone or was refused; the
 /// event may be appended or not.
 #[async_trait]
 pub trait AuditSink: Send + Sync + 'static {

@@ -18,7 +18,7 @@ use super::select;
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
     /// List what was released, listed, changed and refused, by whom and when; of all workspaces, unless one is named
-    List(ListOptions),
+    List(Box<ListOptions>),
     /// Check that no record was changed, removed, inserted or moved; ends with exit code 8 and the first bad record if one was
     Verify,
 }

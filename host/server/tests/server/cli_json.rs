@@ -75,7 +75,7 @@ fn every_command_prints_one_json_document_when_asked_to() {
     let second = ["echo", "--name", "Second", "--token-file", "-"];
     script.run_with("connection create", &second, ECHO_TOKEN);
     script.run("connection list", &[]);
-    script.run("connection update", &["Second", "--cache-ttl", "1h"]);
+    script.run("connection update", &["--connection", "Second", "--cache-ttl", "1h"]);
     script.run("connection budget", &[]);
     script.run("connection clear-cache", &["--connection", "First"]);
     script.run("connection delete", &["Second"]);

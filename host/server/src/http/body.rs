@@ -74,10 +74,12 @@ impl OptionalFromRequest<Api> for Fields {
     async fn from_request(request: Request, _: &Api) -> Result<Option<Self>, ApiError> {
         let is_json = is_json(&request);
         let body = read(request.into_body()).await?;
-        match body.is_empty() {
-            true => Ok(None),
-            false if is_json => Self::parse(&body).map(Some),
-            false => Err(not_json()),
+        match body.trim_ascii() {
+            b"" => Ok(None),
+            // What clients send for an object that they do not have.
+            b"null" if is_json => Ok(None),
+            _ if is_json => Self::parse(&body).map(Some),
+            _ => Err(not_json()),
         }
     }
 }

@@ -81,11 +81,17 @@ fn body_schema(operation: &Operation) -> Option<String> {
     };
     let content = body.content.get("application/json")?;
     match content {
-        RefOr::T(content) => match content.schema.as_ref()? {
-            RefOr::Ref(reference) => reference.ref_location.rsplit('/').next().map(str::to_owned),
-            RefOr::T(_) => None,
-        },
+        RefOr::T(content) => name_of(content.schema.as_ref()?),
         RefOr::Ref(_) => None,
+    }
+}
+
+/// The name of a schema, also of one that may be `null` instead.
+fn name_of(schema: &RefOr<Schema>) -> Option<String> {
+    match schema {
+        RefOr::Ref(reference) => reference.ref_location.rsplit('/').next().map(str::to_owned),
+        RefOr::T(Schema::OneOf(one)) => one.items.iter().find_map(name_of),
+        RefOr::T(_) => None,
     }
 }
 

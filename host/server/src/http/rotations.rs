@@ -290,17 +290,20 @@ fn filter(query: &str) -> Result<(RotationFilter, Option<RotationId>), ApiError>
     let (mut filter, mut after) = (RotationFilter::default(), None);
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
         let not_an_id = |_| ApiError::invalid(format!("{name} must be a UUID"));
+        // Each once, however often it is named: a query has room for thousands.
+        let mut add = |state| {
+            if !filter.states.contains(&state) {
+                filter.states.push(state);
+            }
+        };
         match &*name {
-            "state" if value == "open" => filter.states.extend(RotationState::OPEN),
-            "state" => filter.states.push(value.parse().map_err(|error: keyway::InvalidInput| {
+            "state" if value == "open" => RotationState::OPEN.into_iter().for_each(add),
+            "state" => add(value.parse().map_err(|error: keyway::InvalidInput| {
                 ApiError::invalid(format!("{error}; open stands for all that are not over"))
             })?),
             "entry_id" => filter.entry = Some(value.parse().map_err(not_an_id)?),
             "after" => after = Some(value.parse().map_err(not_an_id)?),
             _ => {}
-        }
-        if filter.states.len() > 2 * RotationState::ALL.len() {
-            return Err(ApiError::invalid("the parameter state is there more often than there are states"));
         }
     }
     Ok((filter, after))
@@ -327,7 +330,8 @@ mod tests {
     #[test]
     fn a_filter_has_states_an_entry_and_a_place_to_go_on_from() {
         let id = "25290e80-bbd5-41b3-861e-dea30cc26e27";
-        let query = format!("state=done&state=open&entry_id={id}&after={id}&x=1");
+        let states = "state=done&state=open&".repeat(100);
+        let query = format!("{states}entry_id={id}&after={id}&x=1");
         let (filter, after) = filter(&query).unwrap();
         assert_eq!(filter.states.len(), 5);
         assert_eq!((filter.entry.unwrap().to_string(), after.unwrap().to_string()), (id.to_owned(), id.to_owned()));
@@ -335,8 +339,7 @@ mod tests {
 
     #[test]
     fn what_is_no_state_and_no_id_is_refused() {
-        let long = "state=open&".repeat(4);
-        for query in ["state=rotated", "state=", "entry_id=1", "after=last", long.as_str()] {
+        for query in ["state=rotated", "state=", "entry_id=1", "after=last"] {
             assert!(filter(query).is_err(), "{query}");
         }
     }

@@ -134,6 +134,8 @@ async fn what_could_not_be_written_is_listed_revealed_to_an_admin_only_and_retri
 
     test.api.emulator().set_access("automation", VAULT, Some(VaultAccess::ReadWrite)).unwrap();
     let done = test.post(&format!("{path}/retry"), &json!({"overwrite": false})).await.ok(200);
+    // A body that is `null` is none.
+    assert_eq!(test.post(&format!("{path}/retry"), &json!(null)).await.ok(200), done);
     assert_eq!(done["state"], "done");
     assert_eq!(item_password(test.api.emulator()), password);
     test.get_with(&test.admin, &secret).await.error(409, "CONFLICT");

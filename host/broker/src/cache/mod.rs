@@ -19,7 +19,8 @@
 //! **Refreshing:** values that are read often are fetched anew shortly before they are too old, in the background, each
 //! at a moment of its own drawn within the last 5 % of its duration (a minute at most). So entries that were first
 //! resolved together do not all go to the provider in the same second again; nobody waits; and if the provider is out
-//! of order, the value serves until its duration is over. It costs no more calls than expiry.
+//! of order, the value serves until its duration is over. That is tried once for each value, so it costs one call more than
+//! expiry at the most, however often a value is read whose item cannot be.
 
 mod clear;
 mod fetched;
@@ -171,7 +172,7 @@ impl SecretCache {
         }
         match cached {
             Some(cached) if !wanted.one_time_code => {
-                if cached.refresh_due {
+                if cached.refresh_due && cached.value.begins_refresh() {
                     // Nobody waits for it.
                     drop(self.join(reader, Fields::CREDENTIALS, fetch));
                 }
@@ -227,7 +228,7 @@ impl SecretCache {
         }
         let credentials = value.open(&lookup.item, &lookup.keys)?;
         let refresh_due = refresh_due(age, ttl, value.draw, &self.options);
-        Some(Cached { credentials, age, refresh_due })
+        Some(Cached { value, credentials, age, refresh_due })
     }
 
     async fn ask<F, Fut>(
@@ -338,6 +339,7 @@ impl SecretCache {
 
 /// Credentials from the cache that the reader may use.
 struct Cached {
+    value: Arc<SealedCredentials>,
     credentials: Credentials,
     age: Duration,
     refresh_due: bool,

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::{self, AtomicBool};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -35,6 +36,8 @@ pub(super) struct SealedCredentials {
     pub(super) draw: f64,
     /// The number of the item's last rejection at that time.
     pub(super) rejection: u64,
+    /// Whether it was tried to refresh it in the background.
+    refreshed: AtomicBool,
 }
 
 impl SealedCredentials {
@@ -56,7 +59,16 @@ impl SealedCredentials {
             sealed.inspect_err(|error| tracing::warn!(%error, "a resolved secret could not be cached")).ok()?;
         let draw = f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX);
         let revision = credentials.revision.clone();
-        Some(Self { sealed, revision, fetched_at, generation, keep, draw, rejection })
+        Some(Self {
+            sealed,
+            revision,
+            fetched_at,
+            generation,
+            keep,
+            draw,
+            rejection,
+            refreshed: AtomicBool::new(false),
+        })
     }
 
     /// Opens the credentials; `None` when they were sealed under a key that is no longer in use.
@@ -73,6 +85,11 @@ impl SealedCredentials {
             Ordering::Less => false,
             Ordering::Equal => !self.fetched_at.since(other.fetched_at).is_zero(),
         }
+    }
+
+    /// Whether the caller is the first who is to refresh it.
+    pub(super) fn begins_refresh(&self) -> bool {
+        !self.refreshed.swap(true, atomic::Ordering::Relaxed)
     }
 
     #[cfg(test)]

@@ -3,21 +3,24 @@
 //! A caller puts its event into the queue. If nobody is writing, it then writes all that is there, in its own thread: so one
 //! that is alone waits for no other thread to wake up, which takes several times as long as writing a record. Under load it
 //! first lets the other tasks of its thread go ahead, so that there is more to write in one go; most of them find their
-//! records written when it is their turn again.
+//! records written when it is their turn again. Where nobody has come along lately ([`Company`]) it does not do that, because
+//! a thread that is let go and has nothing else to do wakes another one.
 //!
 //! **Invariants**
 //!
 //! 1. What is in the queue is written, or refused, by somebody. Who finds somebody else writing leaves its event to them;
 //!    whoever writes looks into the queue again after letting others write.
 //! 2. A disk that hangs holds up one of the runtime's threads at most: the one that was writing, whose caller has its answer
-//!    when the disk has. Everybody else waits without a thread, and goes away at the deadline. Where the runtime has no other
-//!    thread, where the disk was slow a moment ago, and for all that is more than appending to the file that is open, the
-//!    thread `audit-writer` writes.
+//!    when the disk has. Everybody else waits without a thread, and goes away at the deadline; only the task that this thread
+//!    has woken last tokio keeps for it. The thread `audit-writer` writes where the runtime has no other thread, where the disk
+//!    was slow a moment ago, for whoever waits for a sync anyway, and whatever is more than appending to the file that is open.
 //! 3. What was written is handed over to be synced within [`SYNC_INTERVAL`]: whoever writes the first record of an interval
 //!    tells the thread, which sees to it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -63,9 +66,40 @@ pub(crate) struct GroupCommit {
     /// There is something for the thread to do.
     for_thread: Condvar,
     writer: Mutex<Writer>,
+    sync_every_record: bool,
     opened: Instant,
     /// Until when callers do not write by themselves, because the disk was slow: in milliseconds after `opened`.
     wary_until: AtomicU64,
+    company: Company,
+}
+
+/// Whether others come along when they are let go ahead, as far as the last groups tell.
+#[derive(Default)]
+struct Company {
+    /// How many more groups of one it takes until nobody is expected.
+    patience: AtomicU32,
+    /// How often nobody was expected: now and then it is tried all the same.
+    alone: AtomicU32,
+}
+
+impl Company {
+    const PATIENCE: u32 = 8;
+    const TRIED_EVERY: u32 = 32;
+
+    fn is_expected(&self) -> bool {
+        self.patience.load(Ordering::Relaxed) > 0
+            || self.alone.fetch_add(1, Ordering::Relaxed).is_multiple_of(Self::TRIED_EVERY)
+    }
+
+    /// So many had something to record at the same time.
+    fn came(&self, callers: usize) {
+        let before = self.patience.load(Ordering::Relaxed);
+        let patience = if callers > 1 { Self::PATIENCE } else { before.saturating_sub(1) };
+        // Each write of it is seen by the other threads' processors; and that one gets lost does not matter.
+        if patience != before {
+            self.patience.store(patience, Ordering::Relaxed);
+        }
+    }
 }
 
 #[derive(Default)]
@@ -93,9 +127,11 @@ impl GroupCommit {
         Arc::new(Self {
             queue: Mutex::default(),
             for_thread: Condvar::new(),
+            sync_every_record: writer.sync_every_record,
             writer: Mutex::new(writer),
             opened: Instant::now(),
             wary_until: AtomicU64::new(0),
+            company: Company::default(),
         })
     }
 
@@ -103,13 +139,17 @@ impl GroupCommit {
     pub(crate) async fn append(&self, event: Vec<u8>, durability: Durability) -> Result<Receipt, AuditError> {
         let (reply, mut done) = oneshot::channel();
         self.push(Append { event, durability, reply });
-        if self.is_wary() || !others_go_on() {
+        // Who waits for a sync gains nothing by writing here, and the thread writes for more of them at a time.
+        let waits_for_sync = durability == Durability::Synced || self.sync_every_record;
+        if waits_for_sync || self.is_wary() || !others_go_on() {
             self.leave_to_thread();
         } else {
-            // Whoever of this thread's tasks has something to record, too, is in the same group.
-            tokio::task::yield_now().await;
-            if let Ok(result) = done.try_recv() {
-                return result;
+            if self.company.is_expected() {
+                // Whoever of this thread's tasks has something to record, too, is in the same group.
+                let_others_go_ahead().await;
+                if let Ok(result) = done.try_recv() {
+                    return result;
+                }
             }
             self.write_or_leave();
             if let Ok(result) = done.try_recv() {
@@ -144,10 +184,14 @@ impl GroupCommit {
     fn write_or_leave(&self) {
         for _ in 0..TURNS {
             // Whoever has it looks into the queue again when they have given it back.
-            let Some(mut writer) = self.try_writer() else { return };
+            let Some(mut writer) = self.try_writer() else {
+                self.company.came(2);
+                return;
+            };
             let Some(group) = self.queue().take_if(|bytes| bytes <= GROUP_BYTES && writer.can_append(bytes)) else {
                 break;
             };
+            self.company.came(group.len());
             self.write(&mut writer, group);
             drop(writer);
             if self.queue().appends.is_empty() {
@@ -275,6 +319,20 @@ fn others_go_on() -> bool {
     Handle::try_current().is_ok_and(|runtime| {
         runtime.runtime_flavor() == RuntimeFlavor::MultiThread && runtime.metrics().num_workers() > 1
     })
+}
+
+/// Lets this thread's other tasks go ahead that are ready. The caller's task waits behind them, where other threads find it, too:
+/// with tokio's `yield_now` it would wait in a place of this thread, and be held up with it if the task that writes next hangs.
+async fn let_others_go_ahead() {
+    let mut they_went = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut they_went, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 fn ended() -> AuditError {

@@ -33,6 +33,7 @@ mod failure;
 pub mod host;
 pub mod http;
 mod logging;
+mod request_id;
 mod resolved;
 mod rotation;
 mod secret_provider;

@@ -4,13 +4,19 @@
 //! filter says, because a library that speaks HTTP or TLS may show what it carries; and of a panic only the place is
 //! logged, with a message only if it is part of the program's text.
 
+use std::fmt;
 use std::io::IsTerminal;
 
 use clap::ValueEnum;
-use tracing::{Level, Metadata};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::request_id::RequestId;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -25,14 +31,56 @@ pub(crate) enum LogFormat {
 pub(crate) fn start(filter: Targets, format: LogFormat) {
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match format {
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            lines.map_event_format(WithRequestId::json).boxed()
+        }
         LogFormat::Text => {
             let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-            lines.with_ansi(colour).with_target(false).boxed()
+            let lines = lines.with_ansi(colour).with_target(false);
+            // Also for the format by itself, which writes each line into memory first.
+            lines.map_event_format(|lines| WithRequestId::text(lines.with_ansi(colour))).boxed()
         }
     };
     let _ = tracing_subscriber::registry().with(lines.with_filter(filter_fn(may_speak)).with_filter(filter)).try_init();
     std::panic::set_hook(Box::new(report_panic));
+}
+
+/// Adds the id of the request to each line that is logged while it is handled.
+struct WithRequestId<F> {
+    lines: F,
+    /// What a line ends with, and what comes before the id and after it instead.
+    end: &'static str,
+    before: &'static str,
+    after: &'static str,
+}
+
+impl<F> WithRequestId<F> {
+    fn json(lines: F) -> Self {
+        Self { lines, end: "}\n", before: ",\"request_id\":\"", after: "\"}\n" }
+    }
+
+    fn text(lines: F) -> Self {
+        Self { lines, end: "\n", before: " request_id=", after: "\n" }
+    }
+}
+
+impl<S, N, F> FormatEvent<S, N> for WithRequestId<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut to: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let Some(id) = RequestId::current() else { return self.lines.format_event(context, to, event) };
+        let mut line = String::new();
+        self.lines.format_event(context, Writer::new(&mut line), event)?;
+        match line.strip_suffix(self.end) {
+            // An id needs no escapes.
+            Some(line) => write!(to, "{line}{}{}{}", self.before, id.as_str(), self.after),
+            None => to.write_str(&line),
+        }
+    }
 }
 
 /// A level, or levels by module, as in `warn,keyway_server=debug`: known once and for all for each line of the program's text: a filter that also looks at what spans
@@ -71,7 +119,10 @@ mod tests {
     use std::panic::{UnwindSafe, catch_unwind, panic_any};
     use std::sync::{Arc, Mutex};
 
+    use axum::http::HeaderValue;
+
     use super::*;
+    use crate::request_id::REQUEST_ID;
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -115,6 +166,25 @@ mod tests {
         }
         let report = report_of(|| panic!("a text of the program"));
         assert!(report.contains("a text of the program") && report.contains("logging.rs:"), "{report}");
+    }
+
+    #[tokio::test]
+    async fn a_line_has_the_id_of_the_request_that_is_handled_and_no_other_line_has_one() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let format = tracing_subscriber::fmt::format().without_time().with_target(false).with_ansi(false);
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .event_format(WithRequestId::text(format))
+            .finish();
+        let _logged = tracing::subscriber::set_default(subscriber);
+        tracing::info!("before");
+        let headers = [(REQUEST_ID, HeaderValue::from_static("trace-me"))].into_iter().collect();
+        RequestId::of(&headers).scope(async { tracing::warn!(status = 404, "answered") }).await;
+        tracing::info!("after");
+        let said = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let said: Vec<_> = said.lines().map(str::trim).collect();
+        assert_eq!(said, ["INFO before", "WARN answered status=404 request_id=trace-me", "INFO after"]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use secrecy::SecretString;
 
 use super::Api;
 use super::error::ApiError;
-use super::observe::RequestId;
+use crate::request_id::RequestId;
 
 /// The header with the API key.
 const KEY_HEADER: &str = "cc-key";
@@ -30,8 +30,8 @@ impl FromRequestParts<Api> for Caller {
         };
         // What is no text cannot be a key, and is answered like any other key that is not valid.
         let key = SecretString::from(value.to_str().unwrap_or_default());
-        let request_id = parts.extensions.get::<RequestId>().map(|RequestId(id)| id.as_str());
-        Ok(Self(api.broker.authenticate_request(&key, request_id).await?))
+        let request_id = RequestId::current();
+        Ok(Self(api.broker.authenticate_request(&key, request_id.as_ref().map(RequestId::as_str)).await?))
     }
 }
 

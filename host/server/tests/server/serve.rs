@@ -153,7 +153,7 @@ async fn a_log_line_has_the_template_of_the_path_and_nothing_of_the_request() {
     ];
     assert_eq!(routes, expected);
     let last = answered.last().unwrap();
-    assert_eq!((&last["method"], &last["span"]["id"]), (&"POST".into(), &"trace-me".into()));
+    assert_eq!((&last["method"], &last["request_id"]), (&"POST".into(), &"trace-me".into()));
     assert!(last["ms"].is_f64());
 }
 

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 use tokio::sync::watch;
 
+use crate::request;
+
 /// The fetch ended without a result: it panicked, or the runtime is shutting down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a fetch ended without a result")]
@@ -66,7 +68,7 @@ where
         running.insert(key.clone(), receiver.clone());
         let landing = Landing { running: self.running.clone(), key };
         let fetch = fetch();
-        tokio::spawn(async move {
+        request::spawn(async move {
             let value = fetch.await;
             drop(landing);
             // Nobody may be waiting any more, which is no reason not to have finished.

@@ -128,6 +128,7 @@ mod metrics;
 mod private_file;
 mod readiness;
 mod record_cache;
+pub mod request;
 mod resolve;
 mod rotation;
 pub mod storage;

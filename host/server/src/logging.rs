@@ -8,6 +8,7 @@ use std::fmt;
 use std::io::IsTerminal;
 
 use clap::ValueEnum;
+use keyway::request;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::fmt::format::Writer;
@@ -15,8 +16,6 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-
-use crate::request_id::RequestId;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -72,12 +71,12 @@ where
     F: FormatEvent<S, N>,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut to: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let Some(id) = RequestId::current() else { return self.lines.format_event(context, to, event) };
+        let Some(id) = request::current() else { return self.lines.format_event(context, to, event) };
         let mut line = String::new();
         self.lines.format_event(context, Writer::new(&mut line), event)?;
         match line.strip_suffix(self.end) {
             // An id needs no escapes.
-            Some(line) => write!(to, "{line}{}{}{}", self.before, id.as_str(), self.after),
+            Some(line) => write!(to, "{line}{}{id}{}", self.before, self.after),
             None => to.write_str(&line),
         }
     }
@@ -119,10 +118,7 @@ mod tests {
     use std::panic::{UnwindSafe, catch_unwind, panic_any};
     use std::sync::{Arc, Mutex};
 
-    use axum::http::HeaderValue;
-
     use super::*;
-    use crate::request_id::REQUEST_ID;
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -179,8 +175,7 @@ mod tests {
             .finish();
         let _logged = tracing::subscriber::set_default(subscriber);
         tracing::info!("before");
-        let headers = [(REQUEST_ID, HeaderValue::from_static("trace-me"))].into_iter().collect();
-        RequestId::of(&headers).scope(async { tracing::warn!(status = 404, "answered") }).await;
+        request::scope("trace-me".into(), async { tracing::warn!(status = 404, "answered") }).await;
         tracing::info!("after");
         let said = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         let said: Vec<_> = said.lines().map(str::trim).collect();

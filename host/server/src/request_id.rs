@@ -1,9 +1,9 @@
 //! The id of a request: in its answer, its log lines and its audit records.
 //!
-//! While a request is handled it is in a variable of the task, where log lines find it. (A span of `tracing` for each request would do the same for a twentieth of what
-//! a server can do, nearly all of it for requests without a line.)
+//! While a request is handled it is [`keyway::request::current`], where log lines and audit records find it.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use keyway::request;
 use uuid::Uuid;
 
 /// The header that has it.
@@ -11,12 +11,7 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 
 const LIMIT: usize = 64;
 
-tokio::task_local! {
-    static CURRENT: RequestId;
-}
-
 /// One to 64 letters, digits and `-_.`, so it can be written anywhere as it is.
-#[derive(Clone)]
 pub(crate) struct RequestId(HeaderValue);
 
 impl RequestId {
@@ -43,13 +38,8 @@ impl RequestId {
     }
 
     /// Handles the request that has this id.
-    pub(crate) async fn scope<F: Future>(self, handle: F) -> F::Output {
-        CURRENT.scope(self, handle).await
-    }
-
-    /// The id of the request that this task handles.
-    pub(crate) fn current() -> Option<Self> {
-        CURRENT.try_get().ok()
+    pub(crate) async fn scope<F: Future>(&self, handle: F) -> F::Output {
+        request::scope(self.as_str().into(), handle).await
     }
 }
 

@@ -8,13 +8,13 @@ use async_trait::async_trait;
 use keyway_runtime::{
     CallError, Connection, Description, Provider, ProviderError, RequestEffect, RequestGate, SandboxError,
 };
-use tracing::Instrument;
 
 use super::breaker::Outcome;
 use super::guard::{Guard, Pass, Refusal, draw};
 use super::{NotCalled, ProviderOperation};
 use crate::error::BrokerError;
 use crate::metrics::CallMetrics;
+use crate::request;
 
 /// A call that fails later than this is not tried again: whoever waits has waited enough.
 const RETRY_WITHIN: Duration = Duration::from_secs(5);
@@ -121,7 +121,7 @@ impl Opened {
                 Err(_) => result,
             }
         };
-        let ended = tokio::spawn(task.in_current_span()).await;
+        let ended = request::spawn(task).await;
         ended.map_err(|_| CallFailure::Host("a provider's call ended without a result".into()))?
     }
 

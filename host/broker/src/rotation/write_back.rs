@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use keyway_runtime::ProviderError;
-use tracing::{Instrument, error, info, warn};
+use tracing::{error, info, warn};
 
 use super::journal::{Contents, same};
 use super::{Rotation, RotationState, item};
@@ -25,6 +25,7 @@ use crate::audit::{Subject, Trail};
 use crate::broker::Broker;
 use crate::budget::{self, NotCalled, Opened};
 use crate::error::BrokerError;
+use crate::request;
 use crate::storage::RotationRecord;
 
 /// At most four calls of 30 seconds, and some more.
@@ -127,7 +128,7 @@ impl RotationRecord {
 pub(super) async fn to_its_end<T: Send + 'static>(
     operation: impl Future<Output = Result<T, BrokerError>> + Send + 'static,
 ) -> Result<T, BrokerError> {
-    let ended = tokio::spawn(operation.in_current_span()).await;
+    let ended = request::spawn(operation).await;
     ended.map_err(|error| BrokerError::Host(format!("a password rotation ended without a result: {error}")))?
 }
 

@@ -7,12 +7,13 @@ use super::App;
 use super::args::ServeOptions;
 use super::exit::CliError;
 use crate::host::Host;
+use crate::logging::LogFormat;
 use crate::serve::{Server, asked_to_end};
 
 /// How often to look whether a key's rotation was cut off. It costs one small query, and waiting for it costs nothing: everything opens meanwhile.
 const KEY_ROTATIONS_EVERY: Duration = Duration::from_secs(60);
 
-/// Prints where it listens once it is ready: a line on standard error, and with `--json` a JSON line on standard output as well.
+/// Prints where it listens once it is ready: a line on standard error (or a log line, where those are JSON), and with `--json` a JSON line on standard output as well.
 pub(super) async fn run(app: &App, options: &ServeOptions) -> Result<(), CliError> {
     allow_open_files();
     let host = app.open_to_serve().await?;
@@ -23,15 +24,24 @@ pub(super) async fn run(app: &App, options: &ServeOptions) -> Result<(), CliErro
         let _ =
             app.output.json_line(&serde_json::json!({ "listening": server.url(), "metrics": server.metrics_url() }));
     }
-    let _ = writeln!(std::io::stderr(), "Listening at {}", server.url());
-    if options.metrics_listen.is_some() {
-        let _ = writeln!(std::io::stderr(), "Metrics at {}/metrics", server.metrics_url());
-    }
+    tell_where(app, options, &server);
     report(&host, &server);
     finish_key_rotations(&host);
     server.run(end).await;
     host.close().await;
     Ok(())
+}
+
+/// In a log of JSON lines it is one of them.
+fn tell_where(app: &App, options: &ServeOptions, server: &Server) {
+    if app.global.log_format == LogFormat::Json {
+        tracing::info!(url = server.url(), metrics = server.metrics_url(), "listening");
+        return;
+    }
+    let _ = writeln!(std::io::stderr(), "Listening at {}", server.url());
+    if options.metrics_listen.is_some() {
+        let _ = writeln!(std::io::stderr(), "Metrics at {}/metrics", server.metrics_url());
+    }
 }
 
 /// Takes all the open files that the system grants this process: each connection is one, and the usual default is 1,024.

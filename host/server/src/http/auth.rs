@@ -6,12 +6,11 @@
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use keyway::{Access, Scope};
+use keyway::{Access, Scope, request};
 use secrecy::SecretString;
 
 use super::Api;
 use super::error::ApiError;
-use crate::request_id::RequestId;
 
 /// The header with the API key.
 const KEY_HEADER: &str = "cc-key";
@@ -30,8 +29,7 @@ impl FromRequestParts<Api> for Caller {
         };
         // What is no text cannot be a key, and is answered like any other key that is not valid.
         let key = SecretString::from(value.to_str().unwrap_or_default());
-        let request_id = RequestId::current();
-        Ok(Self(api.broker.authenticate_request(&key, request_id.as_ref().map(RequestId::as_str)).await?))
+        Ok(Self(api.broker.authenticate_request(&key, request::current().as_deref()).await?))
     }
 }
 

@@ -68,7 +68,7 @@ pub(super) async fn observed(State(observer): State<Arc<Observer>>, request: Req
         }
         response
     };
-    let mut response = id.clone().scope(handle).await;
+    let mut response = id.scope(handle).await;
     add_headers(response.headers_mut(), id.into_header());
     response
 }

@@ -141,6 +141,11 @@ pub(crate) fn retry_after(kind: Kind, error: &BrokerError) -> Option<Duration> {
     error.retry_after().or(matches!(kind, Kind::Busy | Kind::AuditUnavailable).then_some(Duration::from_secs(1)))
 }
 
+/// A wait as it is told: never shorter than it is.
+pub(crate) fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use keyway::Thing;

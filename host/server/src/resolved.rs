@@ -89,10 +89,15 @@ impl Values {
         let value = |value: Option<SecretString>, shown: bool| {
             value.map(|value| Value { value: shown.then_some(value), source, age_seconds, revision: revision.clone() })
         };
+        let password = value(resolution.password, reveal).map(|password| match resolution.rotation {
+            // It is the rotation's and not what is cached of the item.
+            Some(_) => Value { source: "live", age_seconds: Duration::ZERO, ..password },
+            None => password,
+        });
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         Self {
             username: value(resolution.username, true),
-            password: value(resolution.password, reveal),
+            password,
             one_time_code: resolution.one_time_code.map(|code| Code {
                 seconds_left: code.expires_at.saturating_sub(now),
                 period_seconds: code.period_seconds,

@@ -14,6 +14,7 @@ use super::args::WorkspaceOption;
 use super::exit::CliError;
 use super::output::{BAD, FAINT, GOOD, Show, Table, printable};
 use super::select;
+use crate::failure::Kind;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
@@ -63,6 +64,12 @@ pub(crate) struct ListOptions {
 }
 
 pub(super) async fn run(app: &App, command: AuditCommand) -> Result<(), CliError> {
+    // A mistyped folder must not be a new log in which all is well.
+    let database = app.config()?.database();
+    if !database.exists() {
+        let message = format!("there is no database {}", database.display());
+        return Err(CliError::new(Kind::NotFound, message).hint("--data-dir names the folder that it is in"));
+    }
     let host = app.open_without_providers().await?;
     let broker = host.broker();
     let result = match command {

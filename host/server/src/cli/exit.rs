@@ -168,7 +168,7 @@ impl From<BrokerError> for CliError {
         let kind = Kind::of(&error);
         let wait = failure::retry_after(kind, &error);
         let hint = hint(kind, &error, wait);
-        let retry_after_seconds = wait.map(|wait| wait.as_secs());
+        let retry_after_seconds = wait.map(failure::whole_seconds);
         let told = Self { hint, retry_after_seconds, ..Self::new(kind, error.to_string()) };
         match error {
             BrokerError::ConnectionInUse(dependents) => Self { dependents: Some(dependents), ..told },
@@ -190,7 +190,10 @@ fn hint(kind: Kind, error: &BrokerError, wait: Option<Duration>) -> Option<Strin
         }
         (_, Kind::RateLimited) => {
             return Some(match wait {
-                Some(wait) => format!("try again in {} s; a longer cache duration makes fewer calls", wait.as_secs()),
+                Some(wait) => format!(
+                    "try again in {} s; a longer cache duration makes fewer calls",
+                    failure::whole_seconds(wait)
+                ),
                 None => "try again later; a longer cache duration makes fewer calls".to_owned(),
             });
         }
@@ -240,5 +243,11 @@ mod tests {
         let error = CliError::from(BrokerError::Provider(error));
         assert!(error.hint_text().unwrap().contains("42 s"));
         assert_eq!(serde_json::to_value(&error).unwrap()["retry_after_seconds"], 42);
+        // Never sooner than it may: a script would come back too early, or at once.
+        let wait = Some(Duration::from_millis(300));
+        let error = ProviderError::RateLimited { retry_after: wait, message: "slow down".into() };
+        let error = CliError::from(BrokerError::Provider(error));
+        assert!(error.hint_text().unwrap().contains("1 s"));
+        assert_eq!(serde_json::to_value(&error).unwrap()["retry_after_seconds"], 1);
     }
 }

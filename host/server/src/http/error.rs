@@ -134,7 +134,7 @@ impl IntoResponse for ApiError {
         let headers = response.headers_mut();
         if let Some(wait) = self.retry_after {
             // Rounded up: coming back a moment too early would be refused once more.
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            let seconds = failure::whole_seconds(wait);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.code == "UNAUTHENTICATED" {

@@ -29,6 +29,17 @@ fn write(folder: &Folder, lines: &[String]) {
 }
 
 #[test]
+fn a_folder_without_a_database_is_no_log_in_which_all_is_well() {
+    let folder = Folder::with(&[]);
+    let mistyped = folder.path().join("mistyped");
+    for command in ["verify", "list"] {
+        let ran = folder.run(&["--data-dir", mistyped.to_str().unwrap(), "audit", command]).failed(3);
+        assert!(ran.stderr.contains("there is no database"), "{ran:#?}");
+    }
+    assert!(!mistyped.exists());
+}
+
+#[test]
 fn the_command_line_lists_what_it_did_itself() {
     let folder = Folder::connected(&["fixtures/echo"]);
     let entry = folder.bind("somebody", "echo://item/one");

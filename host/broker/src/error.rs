@@ -117,6 +117,9 @@ pub enum BrokerError {
 impl BrokerError {
     /// Whether this is the host's own fault: log the message, and show a general one.
     pub fn is_internal(&self) -> bool {
+        if matches!(self, Self::Storage(StorageError::Busy)) {
+            return false;
+        }
         matches!(
             self,
             Self::Key(_)

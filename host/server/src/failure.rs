@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use keyway::{BrokerError, NoTfaCode, NotCalled};
+use keyway::{BrokerError, NoTfaCode, NotCalled, StorageError};
 use keyway_runtime::{CallError, ProviderError, SandboxError};
 
 /// Kinds of failure. [`crate::http`] turns them into statuses, [`crate::cli`] into exit codes.
@@ -87,6 +87,7 @@ impl Kind {
             BrokerError::ProviderNotInstalled { .. } => Self::NotInstalled,
             BrokerError::NotCalled(not_called) => Self::of_not_called(not_called),
             BrokerError::Audit(_) => Self::AuditUnavailable,
+            BrokerError::Storage(StorageError::Busy) => Self::Busy,
             // Settings that somebody has just entered are that person's to correct.
             BrokerError::NotVerified { source: CallError::Provider(ProviderError::InvalidSettings { .. }) } => {
                 Self::Invalid
@@ -194,6 +195,8 @@ mod tests {
             BrokerError::Sandbox(SandboxError::Busy { limit: 1 }),
             BrokerError::Sandbox(SandboxError::Host(String::new())),
             BrokerError::Audit(keyway::AuditError::Failed(String::new())),
+            BrokerError::Storage(StorageError::Busy),
+            BrokerError::Storage(StorageError::Failed(String::new())),
             BrokerError::Host(String::new()),
         ];
         for error in errors {

@@ -7,6 +7,7 @@ use keyway_runtime::{CallError, ProviderError, SandboxError};
 use super::event::Outcome;
 use crate::budget::NotCalled;
 use crate::error::{BrokerError, NoTfaCode};
+use crate::storage::StorageError;
 
 impl From<&BrokerError> for Outcome {
     fn from(error: &BrokerError) -> Self {
@@ -42,6 +43,7 @@ fn code(error: &BrokerError) -> &'static str {
             sandbox_code(error)
         }
         BrokerError::Audit(_) => "AUDIT_UNAVAILABLE",
+        BrokerError::Storage(StorageError::Busy) => "BUSY",
         BrokerError::NotVerified { .. }
         | BrokerError::Key(_)
         | BrokerError::Envelope(_)

@@ -25,7 +25,10 @@ pub enum StorageError {
         /// The column.
         column: &'static str,
     },
-    /// Anything else: busy for too long, disk full, connection lost. The change did not happen.
+    /// Others kept the database busy for longer than it waits. The change did not happen; it may be tried again.
+    #[error("the database was busy with other changes for too long; try again in a moment")]
+    Busy,
+    /// Anything else: disk full, connection lost. The change did not happen.
     #[error("the database failed: {0}")]
     Failed(String),
 }

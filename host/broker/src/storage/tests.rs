@@ -317,6 +317,20 @@ async fn nothing_of_another_workspace_is_found() {
 }
 
 #[tokio::test]
+async fn a_change_that_others_keep_waiting_too_long_may_be_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keyway.db");
+    let storage = SqliteStorage::open(&file).await.unwrap();
+    let workspace = workspace(&storage).await;
+    let other = sqlx::SqlitePool::connect(&format!("sqlite:{}", file.display())).await.unwrap();
+    let held = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let waited = storage.count_workspace_key_uses(workspace, 1, 1).await;
+    assert!(matches!(waited, Err(StorageError::Busy)), "{waited:?}");
+    held.rollback().await.unwrap();
+    assert_eq!(storage.count_workspace_key_uses(workspace, 1, 1).await.unwrap(), Some(1));
+}
+
+#[tokio::test]
 async fn uses_are_counted_without_losing_any() {
     let folder = tempfile::tempdir().unwrap();
     let storage = SqliteStorage::open(folder.path().join("keyway.db")).await.unwrap();

@@ -115,11 +115,7 @@ impl SqliteStorage {
 fn another_was_first(error: &MigrateError) -> bool {
     match error {
         MigrateError::ExecuteMigration(..) => true,
-        // The lower byte of SQLite's extended codes is the primary one; 5 is SQLITE_BUSY.
-        MigrateError::Execute(sqlx::Error::Database(error)) => {
-            error.code().and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == 5)
-                || error.is_unique_violation()
-        }
+        MigrateError::Execute(sqlx::Error::Database(error)) => rows::is_busy(&**error) || error.is_unique_violation(),
         _ => false,
     }
 }

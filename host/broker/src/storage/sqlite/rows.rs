@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use sqlx::Row;
+use sqlx::error::DatabaseError;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
@@ -161,9 +162,18 @@ pub(super) fn optional_time(row: &SqliteRow, column: &'static str) -> Result<Opt
     milliseconds.map(|time| Timestamp::from_millisecond(time).map_err(|_| StorageError::Corrupt { column })).transpose()
 }
 
+/// Whether another connection had the lock for longer than this one waits.
+pub(super) fn is_busy(error: &dyn DatabaseError) -> bool {
+    // The lower byte of SQLite's extended codes is the primary one; 5 is SQLITE_BUSY.
+    error.code().and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == 5)
+}
+
 impl From<sqlx::Error> for StorageError {
     fn from(error: sqlx::Error) -> Self {
         use sqlx::error::ErrorKind::{ForeignKeyViolation, UniqueViolation};
+        if matches!(error, sqlx::Error::PoolTimedOut) || error.as_database_error().is_some_and(is_busy) {
+            return Self::Busy;
+        }
         match error.as_database_error().map(|error| error.kind()) {
             Some(UniqueViolation) => Self::Conflict(Constraint::Unique),
             Some(ForeignKeyViolation) => Self::Conflict(Constraint::Reference),

@@ -1,7 +1,7 @@
 //! For which request a task works: its log lines are told apart by it.
 //!
 //! A variable of the task and not a span of `tracing`, because a span costs each request its part, and most have no line. What
-//! is started on behalf of a request, and outlives its caller, takes the id along.
+//! is started on behalf of a request, and outlives its caller, takes the id along; what several share has that of whoever was first.
 
 use std::sync::Arc;
 

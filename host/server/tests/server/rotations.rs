@@ -143,6 +143,27 @@ async fn what_could_not_be_written_is_listed_revealed_to_an_admin_only_and_retri
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_the_item_does_not_have_yet_is_not_said_to_be_from_the_cache() {
+    let test = Rotations::new().await;
+    let resolve = key(&test.api, "resolve").await;
+    let headers = [("cc-key", &*resolve), ("content-type", "application/json")];
+    let body =
+        json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com", "fields": ["username", "password"]});
+    let resolved = async || test.api.send("POST", "/vault/resolve", &headers, body.to_string()).await.ok(200);
+    resolved().await;
+    assert_eq!(resolved().await["password"]["source"], "cached");
+    let (path, password) = test.begin().await;
+    test.api.emulator().set_access("automation", VAULT, Some(VaultAccess::ReadOnly)).unwrap();
+    test.post(&format!("{path}/commit"), &json!({})).await.ok(200);
+    let ahead = resolved().await;
+    assert_eq!(ahead["username"]["source"], "cached");
+    let of_rotation = &ahead["password"];
+    assert_eq!((&of_rotation["value"], &of_rotation["source"]), (&json!(password), &json!("live")));
+    assert_eq!(of_rotation["age_seconds"].as_f64(), Some(0.0));
+    assert_eq!(path_of(&json!({"id": ahead["rotation"]})), path);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_input_is_told_in_the_envelope() {
     let test = Rotations::new().await;
     let (path, password) = test.begin().await;

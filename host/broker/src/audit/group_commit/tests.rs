@@ -127,6 +127,20 @@ async fn each_event_of_many_callers_is_written_once_and_in_the_order_of_its_numb
     assert_eq!(written, numbers);
 }
 
+#[test]
+fn others_are_expected_while_they_come_and_looked_for_now_and_then_when_they_do_not() {
+    let company = Company::default();
+    let expected = |company: &Company| (0..64).filter(|_| company.is_expected()).count();
+    assert_eq!(expected(&company), 2, "nobody has come yet");
+    company.came(2);
+    for _ in 1..Company::PATIENCE {
+        company.came(1);
+        assert_eq!(expected(&company), 64);
+    }
+    company.came(1);
+    assert_eq!(expected(&company), 2, "nobody has come for a while");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_that_go_away_take_nothing_from_the_others() {
     let lab = Lab::new().await;
@@ -174,6 +188,16 @@ async fn a_disk_that_hangs_holds_up_one_thread_and_the_others_go_away_at_their_d
     // From now on the thread writes, until the disk has been well for a while.
     assert!(lab.commit.is_wary());
     assert!(lab.append().await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_a_sync_writes_nothing_by_itself() {
+    let lab = Lab::new().await;
+    lab.fill();
+    // If it wrote, it would hang, and not be back at its deadline.
+    let waited = lab.commit.append(b"{}".to_vec(), Durability::Synced).await;
+    assert_eq!(waited, Err(AuditError::Deadline(DEADLINE)));
+    lab.drain();
 }
 
 #[tokio::test]

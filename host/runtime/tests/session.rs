@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use keyway_runtime::{CallError, Connection, Fields, Provider, ProviderError, SandboxError};
 use secrecy::ExposeSecret;
 use support::{connect, load, runtime};
@@ -74,27 +76,47 @@ async fn a_refused_login_is_tried_once_for_all_who_wait() {
     assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
 }
 
+/// Waits until a call that was started before has the right to renew.
+async fn until_granted(provider: &Provider, connection: &Connection) {
+    for own in 1_u64.. {
+        if resolve(provider, connection, "item/count").await.unwrap().0 != own.to_string() {
+            return;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_ends_without_a_word_passes_the_right_on() {
     let runtime = runtime();
     let provider = load(&runtime, "hangs-on-renew").await;
-    for (how, ended_by_sandbox) in [("trap", true), ("loop", true), ("return", false)] {
+    for what in ["item/trap", "item/return", "item/loop", "item/wait"] {
         let connection = connect(&runtime, &provider);
-        let first = resolve(&provider, &connection, if how == "loop" { "item/loop" } else { "item/trap" });
-        let (first, second) = match how {
-            "return" => (
-                resolve(&provider, &connection, "item/return").await,
-                resolve(&provider, &connection, "item/login").await,
-            ),
-            _ => tokio::join!(first, resolve(&provider, &connection, "item/login")),
+        let first = {
+            let (provider, connection) = (provider.clone(), connection.clone());
+            tokio::spawn(async move { resolve(&provider, &connection, what).await })
         };
-        let ended =
-            matches!(first, Err(CallError::Sandbox(SandboxError::TimedOut { .. } | SandboxError::Trapped { .. })));
-        assert_eq!(ended, ended_by_sandbox, "{how}: {first:?}");
-        // While the first looped, the second waited and ran out of time, too; the next one gets its turn.
-        if second.is_err() {
-            assert_eq!(how, "loop");
-            assert_eq!(resolve(&provider, &connection, "item/login").await.unwrap().0, "granted");
+        until_granted(&provider, &connection).await;
+        // The second waits for a first that loops or is waiting itself, and its time is up well after that of the first.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let leaves = async {
+            if what == "item/wait" {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                first.abort();
+            }
+        };
+        let (second, ()) = tokio::join!(resolve(&provider, &connection, "item/login"), leaves);
+        assert_eq!(second.unwrap().0, "granted", "{what}");
+        match what {
+            "item/trap" => {
+                let outcome = first.await.unwrap();
+                assert!(matches!(outcome, Err(CallError::Sandbox(SandboxError::Trapped { .. }))), "{outcome:?}");
+            }
+            "item/loop" => {
+                let outcome = first.await.unwrap();
+                assert!(matches!(outcome, Err(CallError::Sandbox(SandboxError::TimedOut { .. }))), "{outcome:?}");
+            }
+            "item/return" => assert_eq!(first.await.unwrap().unwrap().0, "granted"),
+            _ => assert!(first.await.unwrap_err().is_cancelled()),
         }
     }
 }

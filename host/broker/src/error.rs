@@ -379,6 +379,9 @@ pub enum InvalidInput {
     /// Not an operation that the audit log knows.
     #[error("operation must be one of those that the audit log names, for example resolve or update_connection")]
     AuditOperation,
+    /// Not an outcome that the audit log knows.
+    #[error("outcome must be ok, begun, failed, or the code of an error, for example FORBIDDEN")]
+    AuditOutcome,
     /// Not an order of the audit log.
     #[error("order must be newest or oldest")]
     AuditOrder,

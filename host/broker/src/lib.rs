@@ -140,7 +140,8 @@ pub use api_key::{Access, Actor, ApiKey, Scope, Scopes};
 pub use audit::{
     AUDIT_RECORDS_PER_PAGE, Audit, AuditActor, AuditError, AuditEvent, AuditFinding, AuditPage, AuditProblem,
     AuditQuery, AuditRecord, AuditSink, AuditSource, AuditVerification, Cursor, DEADLINE, Durability, InMemoryAudit,
-    Operation, Order, Outcome, Receipt, SEGMENT_BYTES, SYNC_INTERVAL, SegmentOptions, SeriesHead, Subject,
+    Operation, Order, Outcome, OutcomeFilter, Receipt, SEGMENT_BYTES, SYNC_INTERVAL, SegmentOptions, SeriesHead,
+    Subject,
 };
 pub use broker::{Broker, BrokerBuilder, NoAudit, Providers};
 pub use budget::{

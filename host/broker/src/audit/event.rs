@@ -14,6 +14,7 @@ use keyway_runtime::Fields;
 use serde::{Deserialize, Serialize};
 
 use super::operation::Operation;
+use super::outcome::{Code, Outcome};
 use super::sink::AuditError;
 use crate::api_key::{Access, Actor, Scope};
 use crate::cache::Source;
@@ -71,28 +72,6 @@ impl fmt::Display for AuditActor {
             Self::Unknown => "unknown",
             Self::System => "system",
         })
-    }
-}
-
-/// How it ended, as it is recorded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Outcome(Cow<'static, str>);
-
-impl Outcome {
-    /// It was done.
-    pub const OK: Self = Self(Cow::Borrowed("ok"));
-    /// It is about to be done. A change that has this and no outcome was cut off: it may or may not have happened.
-    pub const BEGUN: Self = Self(Cow::Borrowed("begun"));
-
-    /// It failed: the code of the error.
-    pub const fn error(code: &'static str) -> Self {
-        Self(Cow::Borrowed(code))
-    }
-
-    /// `ok`, `begun` or the code of an error, for example `FORBIDDEN`.
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 }
 
@@ -276,7 +255,7 @@ impl Trail {
     }
 
     /// The operation has a result for its caller, and has not done what it was for: the code to record in place of `ok`.
-    pub(crate) fn fell_short(&self, code: &'static str) {
+    pub(crate) fn fell_short(&self, code: Code) {
         // Of several reasons the first counts.
         let _ = self.fell_short.set(Outcome::error(code));
     }

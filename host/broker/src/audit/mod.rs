@@ -60,11 +60,13 @@ mod writer;
 use std::sync::Arc;
 
 pub(crate) use chain::{AUDIT_KEY, AuditKey};
-pub use event::{AuditActor, AuditEvent, AuditRecord, AuditSource, Outcome, Subject};
+pub use event::{AuditActor, AuditEvent, AuditRecord, AuditSource, Subject};
 pub(crate) use event::{Trail, field_names};
 pub(crate) use log::SegmentLog;
 pub use log::{SEGMENT_BYTES, SegmentOptions};
 pub use operation::Operation;
+pub(crate) use outcome::Code;
+pub use outcome::{Outcome, OutcomeFilter};
 pub use query::{AUDIT_RECORDS_PER_PAGE, AuditPage, AuditQuery, Cursor, Order};
 pub use recorder::DEADLINE;
 pub(crate) use recorder::Recorder;

@@ -1,13 +1,129 @@
-//! The code of an error, as the log records it: the same as the one that the HTTP API answers with.
+//! How an operation ended, as the log records it.
 //!
-//! The match has no arm for "the rest", so that a new kind of error gets its code when it is made.
+//! The code of an error is the same as the one that the HTTP API answers with.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
 
 use keyway_runtime::{CallError, ProviderError, SandboxError};
+use serde::{Deserialize, Serialize};
 
-use super::event::Outcome;
 use crate::budget::NotCalled;
-use crate::error::{BrokerError, NoTfaCode};
+use crate::error::{BrokerError, InvalidInput, NoTfaCode};
 use crate::storage::StorageError;
+
+/// How it ended, as it is recorded. A code that this version does not know is one of a newer version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Outcome(Cow<'static, str>);
+
+impl Outcome {
+    /// It was done.
+    pub const OK: Self = Self(Cow::Borrowed("ok"));
+    /// It is about to be done. A change that has this and no outcome was cut off: it may or may not have happened.
+    pub const BEGUN: Self = Self(Cow::Borrowed("begun"));
+
+    /// It failed.
+    pub(crate) const fn error(code: Code) -> Self {
+        Self(Cow::Borrowed(code.name()))
+    }
+
+    /// `ok`, `begun` or the code of an error, for example `FORBIDDEN`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Which outcomes are wanted. It is read in upper or lower case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutcomeFilter(Wanted);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Failed,
+    Only(&'static str),
+}
+
+impl OutcomeFilter {
+    /// Every error.
+    pub const FAILED: Self = Self(Wanted::Failed);
+
+    /// The words for all of them: `ok`, `begun`, `failed`, and the codes of errors.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        ["ok", "begun", "failed"].into_iter().chain(Code::ALL.iter().map(|code| code.name()))
+    }
+
+    /// Whether this outcome is one of them.
+    pub(super) fn matches(self, outcome: &Outcome) -> bool {
+        match self.0 {
+            Wanted::Failed => ![Outcome::OK, Outcome::BEGUN].contains(outcome),
+            Wanted::Only(name) => outcome.as_str() == name,
+        }
+    }
+}
+
+impl FromStr for OutcomeFilter {
+    type Err = InvalidInput;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match Self::names().find(|name| name.eq_ignore_ascii_case(text)) {
+            Some("failed") => Ok(Self::FAILED),
+            Some(name) => Ok(Self(Wanted::Only(name))),
+            None => Err(InvalidInput::AuditOutcome),
+        }
+    }
+}
+
+impl fmt::Display for OutcomeFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Wanted::Failed => "failed",
+            Wanted::Only(name) => name,
+        })
+    }
+}
+
+macro_rules! codes {
+    ($($name:ident = $text:literal),* $(,)?) => {
+        /// Why an operation did not do what it was for.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Code {
+            $($name,)*
+        }
+
+        impl Code {
+            const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    ValidationFailed = "VALIDATION_FAILED",
+    NotEncrypted = "NOT_ENCRYPTED",
+    Unauthenticated = "UNAUTHENTICATED",
+    Forbidden = "FORBIDDEN",
+    NotFound = "NOT_FOUND",
+    Conflict = "CONFLICT",
+    RateLimited = "RATE_LIMITED",
+    ProviderNotInstalled = "PROVIDER_NOT_INSTALLED",
+    ProviderRefused = "PROVIDER_REFUSED",
+    ProviderPaused = "PROVIDER_PAUSED",
+    ProviderUnavailable = "PROVIDER_UNAVAILABLE",
+    ProviderFault = "PROVIDER_FAULT",
+    Unsupported = "UNSUPPORTED",
+    AuditUnavailable = "AUDIT_UNAVAILABLE",
+    Busy = "BUSY",
+    InternalError = "INTERNAL_ERROR",
+    Skipped = "SKIPPED",
+    WriteBackPending = "WRITE_BACK_PENDING",
+    WriteBackFailed = "WRITE_BACK_FAILED",
+    WriteBackConflict = "WRITE_BACK_CONFLICT",
+}
 
 impl From<&BrokerError> for Outcome {
     fn from(error: &BrokerError) -> Self {
@@ -15,26 +131,27 @@ impl From<&BrokerError> for Outcome {
     }
 }
 
-fn code(error: &BrokerError) -> &'static str {
+/// The match has no arm for "the rest", so that a new kind of error gets its code when it is made.
+fn code(error: &BrokerError) -> Code {
     match error {
-        BrokerError::Invalid(_) | BrokerError::TooManyItems(_) => "VALIDATION_FAILED",
-        BrokerError::NoTfaCode(NoTfaCode::NotOnItem | NoTfaCode::NoEmail) => "NOT_FOUND",
-        BrokerError::NoTfaCode(_) => "CONFLICT",
-        BrokerError::NotEncrypted { .. } => "NOT_ENCRYPTED",
-        BrokerError::Unauthenticated => "UNAUTHENTICATED",
-        BrokerError::Forbidden { .. } => "FORBIDDEN",
-        BrokerError::NotFound(_) => "NOT_FOUND",
+        BrokerError::Invalid(_) | BrokerError::TooManyItems(_) => Code::ValidationFailed,
+        BrokerError::NoTfaCode(NoTfaCode::NotOnItem | NoTfaCode::NoEmail) => Code::NotFound,
+        BrokerError::NoTfaCode(_) => Code::Conflict,
+        BrokerError::NotEncrypted { .. } => Code::NotEncrypted,
+        BrokerError::Unauthenticated => Code::Unauthenticated,
+        BrokerError::Forbidden { .. } => Code::Forbidden,
+        BrokerError::NotFound(_) => Code::NotFound,
         BrokerError::EntryExists
         | BrokerError::Changed(_)
         | BrokerError::ConnectionInUse(_)
         | BrokerError::RotationOpen
-        | BrokerError::RotationState { .. } => "CONFLICT",
-        BrokerError::ProviderNotInstalled { .. } => "PROVIDER_NOT_INSTALLED",
-        BrokerError::NotCalled(NotCalled::BudgetSpent { .. } | NotCalled::RateLimited { .. }) => "RATE_LIMITED",
-        BrokerError::NotCalled(NotCalled::Refused { .. }) => "PROVIDER_REFUSED",
-        BrokerError::NotCalled(_) => "PROVIDER_PAUSED",
+        | BrokerError::RotationState { .. } => Code::Conflict,
+        BrokerError::ProviderNotInstalled { .. } => Code::ProviderNotInstalled,
+        BrokerError::NotCalled(NotCalled::BudgetSpent { .. } | NotCalled::RateLimited { .. }) => Code::RateLimited,
+        BrokerError::NotCalled(NotCalled::Refused { .. }) => Code::ProviderRefused,
+        BrokerError::NotCalled(_) => Code::ProviderPaused,
         BrokerError::NotVerified { source: CallError::Provider(ProviderError::InvalidSettings { .. }) } => {
-            "VALIDATION_FAILED"
+            Code::ValidationFailed
         }
         BrokerError::NotVerified { source: CallError::Provider(error) } | BrokerError::Provider(error) => {
             provider_code(error)
@@ -42,35 +159,57 @@ fn code(error: &BrokerError) -> &'static str {
         BrokerError::NotVerified { source: CallError::Sandbox(error) } | BrokerError::Sandbox(error) => {
             sandbox_code(error)
         }
-        BrokerError::Audit(_) => "AUDIT_UNAVAILABLE",
-        BrokerError::Storage(StorageError::Busy) => "BUSY",
+        BrokerError::Audit(_) => Code::AuditUnavailable,
+        BrokerError::Storage(StorageError::Busy) => Code::Busy,
         BrokerError::NotVerified { .. }
         | BrokerError::Key(_)
         | BrokerError::Envelope(_)
         | BrokerError::Storage(_)
-        | BrokerError::Host(_) => "INTERNAL_ERROR",
+        | BrokerError::Host(_) => Code::InternalError,
     }
 }
 
-fn provider_code(error: &ProviderError) -> &'static str {
+fn provider_code(error: &ProviderError) -> Code {
     match error {
         ProviderError::InvalidSettings { .. }
         | ProviderError::Unauthenticated(_)
-        | ProviderError::PermissionDenied(_) => "PROVIDER_REFUSED",
-        ProviderError::InvalidReference(_) => "VALIDATION_FAILED",
-        ProviderError::NotFound(_) => "NOT_FOUND",
-        ProviderError::Conflict(_) => "CONFLICT",
-        ProviderError::RateLimited { .. } => "RATE_LIMITED",
-        ProviderError::Unavailable(_) => "PROVIDER_UNAVAILABLE",
-        ProviderError::Unsupported(_) => "UNSUPPORTED",
-        _ => "PROVIDER_FAULT",
+        | ProviderError::PermissionDenied(_) => Code::ProviderRefused,
+        ProviderError::InvalidReference(_) => Code::ValidationFailed,
+        ProviderError::NotFound(_) => Code::NotFound,
+        ProviderError::Conflict(_) => Code::Conflict,
+        ProviderError::RateLimited { .. } => Code::RateLimited,
+        ProviderError::Unavailable(_) => Code::ProviderUnavailable,
+        ProviderError::Unsupported(_) => Code::Unsupported,
+        _ => Code::ProviderFault,
     }
 }
 
-fn sandbox_code(error: &SandboxError) -> &'static str {
+fn sandbox_code(error: &SandboxError) -> Code {
     match error {
-        SandboxError::Busy { .. } => "BUSY",
-        SandboxError::Host(_) => "INTERNAL_ERROR",
-        _ => "PROVIDER_FAULT",
+        SandboxError::Busy { .. } => Code::Busy,
+        SandboxError::Host(_) => Code::InternalError,
+        _ => Code::ProviderFault,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_stands_for_every_error_and_codes_are_known_in_either_case() {
+        let forbidden = Outcome::error(Code::Forbidden);
+        let wants = |text: &str, outcome: &Outcome| text.parse::<OutcomeFilter>().unwrap().matches(outcome);
+        assert!(wants("failed", &forbidden) && wants("forbidden", &forbidden) && wants("FORBIDDEN", &forbidden));
+        assert!(!wants("failed", &Outcome::OK) && !wants("failed", &Outcome::BEGUN) && !wants("CONFLICT", &forbidden));
+        assert!(wants("OK", &Outcome::OK) && wants("begun", &Outcome::BEGUN));
+        assert_eq!("FORBIDEN".parse::<OutcomeFilter>(), Err(InvalidInput::AuditOutcome));
+    }
+
+    #[test]
+    fn every_word_is_read_as_it_is_written() {
+        for name in OutcomeFilter::names() {
+            assert_eq!(name.parse::<OutcomeFilter>().unwrap().to_string(), name);
+        }
     }
 }

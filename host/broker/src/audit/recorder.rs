@@ -18,8 +18,9 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use tracing::{error, info};
 
-use super::event::{AuditActor, AuditEvent, Outcome, Subject, Trail};
+use super::event::{AuditActor, AuditEvent, Subject, Trail};
 use super::operation::{Kind, Operation};
+use super::outcome::Outcome;
 use super::sink::{AuditError, AuditSink, Durability, Receipt};
 use crate::api_key::{Access, Scope};
 use crate::broker::Broker;

@@ -467,7 +467,7 @@ async fn every_filter_leaves_only_what_it_names() {
     let log = lab.open().await;
     let wanted = AuditEvent {
         operation: Operation::ListItems,
-        outcome: Outcome::error("FORBIDDEN"),
+        outcome: Outcome::error(Code::Forbidden),
         actor: AuditActor::ApiKey { id: crate::id::ApiKeyId::generate(), name: "ci".into() },
         ..lab.event()
     };
@@ -481,8 +481,8 @@ async fn every_filter_leaves_only_what_it_names() {
         ("actor", AuditQuery { actor: Some("ci".into()), ..all() }),
         ("operation", AuditQuery { operation: Some(Operation::ListItems), ..all() }),
         ("entry", AuditQuery { entry: wanted.subject.entry, ..all() }),
-        ("outcome", AuditQuery { outcome: Some("forbidden".into()), ..all() }),
-        ("failed", AuditQuery { outcome: Some("failed".into()), ..all() }),
+        ("outcome", AuditQuery { outcome: Some("forbidden".parse().unwrap()), ..all() }),
+        ("failed", AuditQuery { outcome: Some(OutcomeFilter::FAILED), ..all() }),
     ]);
     for (name, query) in queries {
         assert_eq!(numbers(&log.read(&query).await.unwrap()), [2], "{name}");

@@ -19,9 +19,10 @@ use tracing::warn;
 
 use super::anchor::Anchors;
 use super::chain::AuditKey;
-use super::event::{AuditActor, AuditEvent, Outcome, Subject};
+use super::event::{AuditActor, AuditEvent, Subject};
 use super::group_commit::{Append, Reply, Request};
 use super::operation::Operation;
+use super::outcome::Outcome;
 use super::segment::{self, Head, LINE_LIMIT, Name, Segment, TakenUp};
 use super::sink::{AuditError, Durability, Receipt};
 use super::sync::{Synced, Unsynced};

@@ -15,7 +15,7 @@ use tracing::{error, warn};
 
 use super::write_back::to_its_end;
 use super::{ROTATIONS_PER_PAGE, Rotation, RotationFilter, RotationState};
-use crate::audit::{Operation, Trail};
+use crate::audit::{Code, Operation, Trail};
 use crate::broker::{Broker, WeakBroker};
 use crate::envelope::EnvelopeError;
 use crate::error::{BrokerError, Thing};
@@ -180,7 +180,7 @@ impl Broker {
             return Err(BrokerError::Changed(Thing::Rotation));
         }
         self.forget_item(&failed);
-        trail.fell_short("WRITE_BACK_FAILED");
+        trail.fell_short(Code::WriteBackFailed);
         error!(
             rotation = %failed.id, entry = %failed.entry_id, %damage,
             "a new password is set on the site and cannot be read any more; restore it from a backup, or change it on the site and abandon the rotation"

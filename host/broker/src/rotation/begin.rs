@@ -7,7 +7,7 @@ use tracing::info;
 use super::journal::{Contents, Fingerprint, same};
 use super::{BeginRotation, BegunRotation, NewPassword, RotationState, item, refused};
 use crate::api_key::Access;
-use crate::audit::{Operation, Trail};
+use crate::audit::{Code, Operation, Trail};
 use crate::broker::Broker;
 use crate::entry::{Binding, binding_of};
 use crate::error::{BrokerError, InvalidInput, Thing};
@@ -95,7 +95,7 @@ impl Broker {
                 record.reason = Some(skip.reason.into());
                 record.message = Some(skip.message);
                 self.insert_rotation(&record, &entry).await?;
-                trail.fell_short("SKIPPED");
+                trail.fell_short(Code::Skipped);
                 info!(rotation = %record.id, entry = %entry.id, reason = skip.reason, "password rotation skipped");
                 Ok(BegunRotation { rotation: record.into(), password: None })
             }

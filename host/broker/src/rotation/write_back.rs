@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 
 use super::journal::{Contents, same};
 use super::{Rotation, RotationState, item};
-use crate::audit::{Subject, Trail};
+use crate::audit::{Code, Subject, Trail};
 use crate::broker::Broker;
 use crate::budget::{self, NotCalled, Opened};
 use crate::error::BrokerError;
@@ -146,9 +146,9 @@ impl Broker {
         let settled = self.attempt(claimed, &contents).await?;
         match settled.state {
             RotationState::Done => trail.note(Subject::wrote_password),
-            RotationState::WriteBackFailed => trail.fell_short("WRITE_BACK_FAILED"),
-            RotationState::Conflicted => trail.fell_short("WRITE_BACK_CONFLICT"),
-            _ => trail.fell_short("WRITE_BACK_PENDING"),
+            RotationState::WriteBackFailed => trail.fell_short(Code::WriteBackFailed),
+            RotationState::Conflicted => trail.fell_short(Code::WriteBackConflict),
+            _ => trail.fell_short(Code::WriteBackPending),
         }
         Ok(Some(settled.into()))
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use keyway::keyway_runtime::Fields;
 use keyway::{
     AuditActor, AuditError, AuditEvent, AuditQuery, AuditRecord, AuditSink, AuditSource, BrokerError, CacheTtl,
-    ConnectionChanges, Durability, InMemoryAudit, NewEntry, Operation, Order, Receipt, ResolveRequest, Scope,
+    ConnectionChanges, Durability, InMemoryAudit, NewEntry, Operation, Order, OutcomeFilter, Receipt, ResolveRequest,
+    Scope,
 };
 use secrecy::ExposeSecret;
 
@@ -244,6 +245,6 @@ async fn a_resolve_by_user_and_domain_records_neither() {
     }
     let mut query = AuditQuery::default();
     query.operation = Some(Operation::Resolve);
-    query.outcome = Some("failed".into());
+    query.outcome = Some(OutcomeFilter::FAILED);
     assert_eq!(world.broker.audit_records(&world.access, query).await.unwrap().records.len(), 1);
 }

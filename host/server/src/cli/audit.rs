@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use keyway::{
-    AuditPage, AuditQuery, AuditRecord, AuditVerification, ConnectionId, Cursor, EntryId, Operation, Order, RotationId,
+    AuditPage, AuditQuery, AuditRecord, AuditVerification, ConnectionId, Cursor, EntryId, Operation, Order,
+    OutcomeFilter, RotationId,
 };
 use serde::Serialize;
 
@@ -49,7 +50,7 @@ pub(crate) struct ListOptions {
     rotation: Option<RotationId>,
     /// Only with this outcome: ok, begun, failed (any error), or the code of an error, for example FORBIDDEN
     #[arg(long, value_name = "OUTCOME")]
-    outcome: Option<String>,
+    outcome: Option<OutcomeFilter>,
     /// newest or oldest first
     #[arg(long, value_name = "ORDER", default_value = "newest")]
     order: Order,

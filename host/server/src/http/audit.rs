@@ -38,6 +38,17 @@ impl PartialSchema for OperationName {
 
 impl ToSchema for OperationName {}
 
+/// The word for an outcome, or for several.
+struct OutcomeName;
+
+impl PartialSchema for OutcomeName {
+    fn schema() -> RefOr<Schema> {
+        schema::outcome_name()
+    }
+}
+
+impl ToSchema for OutcomeName {}
+
 /// The words for the order.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
@@ -63,7 +74,7 @@ fn audit_records() -> impl Into<RefOr<Schema>> {
         ("entry" = Option<Uuid>, Query, description = "About this vault entry"),
         ("connection" = Option<Uuid>, Query, description = "About this connection"),
         ("rotation" = Option<Uuid>, Query, description = "About this password rotation: its steps, and the releases of its new password"),
-        ("outcome" = Option<String>, Query, description = "ok, begun, failed, or the code of an error"),
+        ("outcome" = inline(Option<OutcomeName>), Query, description = "Only what ended so: ok, begun, failed (any error), or the code of an error; in upper or lower case"),
         ("order" = inline(Option<OrderName>), Query, description = "Which records come first; the newest unless something else is said"),
         ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "At most so many; 100 unless something else is said"),
         ("cursor" = Option<String>, Query, description = "From where the page before ended: its `next`"),
@@ -96,7 +107,7 @@ fn parse(query: &str) -> Result<AuditQuery, ApiError> {
             "entry" => wanted.entry = Some(read(&value, "entry must be the id of a vault entry")?),
             "connection" => wanted.connection = Some(read(&value, "connection must be the id of a connection")?),
             "rotation" => wanted.rotation = Some(read(&value, "rotation must be the id of a password rotation")?),
-            "outcome" => wanted.outcome = Some(value.into_owned()),
+            "outcome" => wanted.outcome = Some(value.parse().map_err(keyway::BrokerError::from)?),
             "order" => wanted.order = value.parse().map_err(keyway::BrokerError::from)?,
             "limit" => wanted.limit = Some(limit(&value)?),
             "cursor" => wanted.cursor = Some(value.parse().map_err(keyway::BrokerError::from)?),
@@ -135,6 +146,7 @@ mod tests {
             "connection=",
             "rotation=1",
             "operation=sudo",
+            "outcome=FORBIDEN",
             "order=up",
             "limit=0",
             "limit=1001",

@@ -143,6 +143,11 @@ pub(super) fn operation_name() -> RefOr<Schema> {
     Schema::from(text().enum_values(Some(names)).build()).into()
 }
 
+/// The words by which the audit log is searched for outcomes.
+pub(super) fn outcome_name() -> RefOr<Schema> {
+    Schema::from(text().enum_values(Some(keyway::OutcomeFilter::names())).build()).into()
+}
+
 /// What a vault entry carries along, by name.
 pub(super) fn attributes() -> impl Iterator<Item = (&'static str, RefOr<Schema>)> {
     Attributes::kinds().map(|(name, kind)| (name, attribute(kind)))

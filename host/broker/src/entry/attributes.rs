@@ -11,6 +11,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use super::expiry;
@@ -42,8 +43,10 @@ pub enum AttributeKind {
     Proxy,
     /// `[{name, value}]`.
     Headers,
-    /// Any array or object; the state of a browser.
-    SessionData,
+    /// `[{name, value, ...}]`, as the browser has them.
+    Cookies,
+    /// An object, as the browser has it: local or session storage.
+    BrowserStorage,
 }
 
 /// All attributes, named as in the HTTP API.
@@ -54,9 +57,9 @@ const KINDS: [(&str, AttributeKind); 23] = [
     ("persist_cookies", AttributeKind::Flag),
     ("persist_local_storage", AttributeKind::Flag),
     ("persist_session_storage", AttributeKind::Flag),
-    ("cookies", AttributeKind::SessionData),
-    ("local_storage", AttributeKind::SessionData),
-    ("session_storage", AttributeKind::SessionData),
+    ("cookies", AttributeKind::Cookies),
+    ("local_storage", AttributeKind::BrowserStorage),
+    ("session_storage", AttributeKind::BrowserStorage),
     ("cookie_domain_to_store", AttributeKind::Text),
     ("skip_csrf_cookies", AttributeKind::Flag),
     ("expiry_time_from_last_use", AttributeKind::Interval),
@@ -129,12 +132,17 @@ impl AttributeKind {
                 (expiry::parse(&text(expected, Attributes::TEXT_LIMIT)?).is_some(), expected)
             }
             Self::ProxySetting => (read::<ProxySetting>(json).is_some(), "random, static, country or custom"),
-            Self::Proxy => (read::<Proxy>(json).is_some(), "an object with enable (true or false) and maybe target_ip"),
-            Self::Headers => (read::<Vec<Header>>(json).is_some(), "a list of objects with name and value"),
-            Self::SessionData => (
-                json.starts_with(['[', '{']) && depth(json) <= DEPTH_LIMIT && read::<IgnoredAny>(json).is_some(),
-                "an array or an object, nested up to 64 times",
+            Self::Proxy => {
+                (object::<Proxy>(json).is_some(), "an object with enable (true or false) and maybe target_ip")
+            }
+            Self::Headers => (objects::<Header>(json).is_some(), "a list of objects with name and value"),
+            Self::Cookies => (
+                depth(json) <= DEPTH_LIMIT && objects::<IgnoredAny>(json).is_some(),
+                "a list of objects, nested up to 64 times",
             ),
+            Self::BrowserStorage => {
+                (depth(json) <= DEPTH_LIMIT && object::<IgnoredAny>(json).is_some(), "an object, nested up to 64 times")
+            }
         };
         if fits { Ok(()) } else { Err(InvalidInput::WrongType { field, expected }) }
     }
@@ -142,6 +150,16 @@ impl AttributeKind {
 
 fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
     serde_json::from_str(json).ok()
+}
+
+/// As [`read`], of an object only: serde takes a list of its values for a struct, too.
+fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
+    json.starts_with('{').then(|| read(json))?
+}
+
+/// A list of objects.
+fn objects<'a, T: Deserialize<'a>>(json: &'a str) -> Option<Vec<T>> {
+    read::<Vec<&RawValue>>(json)?.into_iter().map(|raw| object(raw.get())).collect()
 }
 
 /// How deeply arrays and objects are within each other.
@@ -373,12 +391,20 @@ mod tests {
             ("expiry_time_from_last_use", r#""-01:00:00""#),
             ("proxy_setting", r#""STATIC""#),
             ("proxy", "true"),
+            ("proxy", "[true]"),
+            ("headers", r#"[["X-A", "1"]]"#),
+            ("cookies", "[[]]"),
+            ("local_storage", "[]"),
             ("proxy", r#"{"target_ip": "203.0.113.7"}"#),
             ("headers", r#"{"X-A": "1"}"#),
             ("headers", r#"[{"name": "X-A"}]"#),
             ("cookies", r#""a=b""#),
-            ("cookies", "[1,]"),
-            ("cookies", &format!("{}{}", "[".repeat(65), "]".repeat(65))),
+            ("cookies", "[{},]"),
+            ("cookies", r#"["a=b"]"#),
+            ("cookies", r#"{"s": "1"}"#),
+            ("local_storage", r#"[{"a": "1"}]"#),
+            ("session_storage", r#"{"a": 1"#),
+            ("cookies", &format!("[{{\"a\": {}{}}}]", "[".repeat(63), "]".repeat(63))),
             ("nonsense", "1"),
         ];
         for (name, json) in bad {

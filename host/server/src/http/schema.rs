@@ -155,6 +155,7 @@ pub(super) fn attributes() -> impl Iterator<Item = (&'static str, RefOr<Schema>)
 
 fn attribute(kind: AttributeKind) -> RefOr<Schema> {
     let object = ObjectBuilder::new();
+    let kept = "Kept as the very text that came; nested up to 64 times";
     let object = match kind {
         AttributeKind::Flag => nullable(object, Type::Boolean),
         AttributeKind::Count => {
@@ -189,10 +190,13 @@ fn attribute(kind: AttributeKind) -> RefOr<Schema> {
             let kinds = SchemaType::from_iter([Type::Array, Type::Null]);
             return Schema::from(ArrayBuilder::new().schema_type(kinds).items(header).build()).into();
         }
-        AttributeKind::SessionData => object
-            .schema_type(SchemaType::from_iter([Type::Array, Type::Object, Type::Null]))
-            .description(Some("Kept as the very text that came; nested up to 64 times"))
-            .build(),
+        AttributeKind::Cookies => {
+            let cookie = ObjectBuilder::new().schema_type(Type::Object);
+            let kinds = SchemaType::from_iter([Type::Array, Type::Null]);
+            let cookies = ArrayBuilder::new().schema_type(kinds).items(cookie).description(Some(kept));
+            return Schema::from(cookies.build()).into();
+        }
+        AttributeKind::BrowserStorage => nullable(object.description(Some(kept)), Type::Object),
     };
     Schema::from(object).into()
 }

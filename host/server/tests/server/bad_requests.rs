@@ -103,7 +103,7 @@ async fn every_field_of_a_vault_entry_has_its_rules() {
         (bound(json!({"secret_cache_ttl_seconds": -1})), "non-negative integer"),
         (bound(json!({"secret_cache_ttl_seconds": 9_999_999_999_i64})), "non-negative integer"),
         (bound(json!({"tfa_method": "AUTHENTICATOR"})), "AUTHENTICATOR is not available"),
-        (bound(json!({"cookies": "session"})), "an array or an object"),
+        (bound(json!({"cookies": {"session": "1"}})), "a list of objects"),
         (bound(json!({"secret_reff": "x"})), "there is no field `secret_reff`"),
     ];
     for (body, words) in cases {

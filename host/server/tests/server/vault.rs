@@ -227,9 +227,9 @@ async fn attributes_of_the_wrong_type_are_refused_without_their_value() {
     api.post("/vault", &named(json!({}))).await.ok(201);
     let deep: Value = serde_json::from_str(&format!("{}{}", "[".repeat(100), "]".repeat(100))).unwrap();
     let cases = [
-        ("cookies", json!("hunter2-hunter2"), "an array or an object"),
-        ("cookies", deep, "nested"),
-        ("local_storage", json!(true), "an array or an object"),
+        ("cookies", json!({"hunter2-hunter2": "hunter2-hunter2"}), "a list of objects"),
+        ("local_storage", json!({"a": deep}), "nested"),
+        ("local_storage", json!(["hunter2-hunter2"]), "an object"),
         ("allow_multiple_sessions", json!("hunter2-hunter2"), "true or false"),
         ("max_concurrency", json!(true), "a positive integer"),
         ("max_concurrency", json!(0), "a positive integer"),

@@ -52,7 +52,7 @@ impl Output {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let text = Zeroizing::new(String::from_utf8_lossy(&kept.text).into_owned());
         for line in redactor.clean(&text).lines().filter(|line| !line.trim().is_empty()) {
-            tracing::info!(target: "keyway::provider", provider, operation, "{}", line.escape_debug());
+            tracing::info!(target: "keyway::provider", provider, operation, "{}", plain(line));
         }
         if kept.dropped > 0 {
             tracing::warn!(target: "keyway::provider", provider, operation, dropped_bytes = kept.dropped, "the provider printed too much");
@@ -60,6 +60,18 @@ impl Output {
         kept.text.clear();
         kept.dropped = 0;
     }
+}
+
+/// A line in which nothing acts on a terminal or hides. Quotes and backslashes stay: a log that needs them escaped does so itself.
+fn plain(line: &str) -> String {
+    let mut plain = String::with_capacity(line.len());
+    for c in line.chars() {
+        match c {
+            '"' | '\'' | '\\' => plain.push(c),
+            _ => plain.extend(c.escape_debug()),
+        }
+    }
+    plain
 }
 
 impl IsTerminal for Output {
@@ -126,5 +138,12 @@ mod tests {
         let kept = output.0.lock().unwrap();
         assert_eq!((kept.text.as_slice(), kept.dropped), (&b"1234567890"[..], 1_000_003));
         assert!(kept.text.capacity() <= 10);
+    }
+
+    #[test]
+    fn a_line_of_json_stays_one_and_what_acts_on_a_terminal_does_not() {
+        let json = r#"{"message": "it's C:\\dir"}"#;
+        assert_eq!(plain(json), json);
+        assert_eq!(plain("a\u{1b}[2Jb\rc\u{202e}d \u{e4}"), "a\\u{1b}[2Jb\\rc\\u{202e}d \u{e4}");
     }
 }

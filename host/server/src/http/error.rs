@@ -49,7 +49,12 @@ pub(super) struct Envelope<'a> {
 
 /// What an answer carries along for the request log.
 #[derive(Clone)]
-pub(super) struct LogDetail(pub(super) String);
+pub(super) struct ForLog {
+    /// The code of the error.
+    pub(super) code: &'static str,
+    /// What the message does not say.
+    pub(super) detail: Option<String>,
+}
 
 impl ApiError {
     /// An error with this status, code and message.
@@ -140,9 +145,7 @@ impl IntoResponse for ApiError {
         if self.code == "UNAUTHENTICATED" {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("ApiKey header=\"cc-key\""));
         }
-        if let Some(detail) = self.detail {
-            response.extensions_mut().insert(LogDetail(detail));
-        }
+        response.extensions_mut().insert(ForLog { code: self.code, detail: self.detail });
         response
     }
 }
@@ -173,7 +176,8 @@ mod tests {
     #[tokio::test]
     async fn what_the_host_did_wrong_is_in_the_log_and_not_in_the_answer() {
         let response = ApiError::internal("disk full at /data").into_response();
-        assert_eq!(response.extensions().get::<LogDetail>().unwrap().0, "disk full at /data");
+        let for_log = response.extensions().get::<ForLog>().unwrap();
+        assert_eq!((for_log.code, for_log.detail.as_deref()), ("INTERNAL_ERROR", Some("disk full at /data")));
         let (_, _, body) = answer(ApiError::internal("disk full at /data")).await;
         assert!(!body.to_string().contains("disk"));
     }

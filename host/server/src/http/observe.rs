@@ -1,6 +1,6 @@
 //! What happens around every request: an id, limits of time and number, a log line, a place in the metrics, and an answer even to a panic.
 //!
-//! The log line has the method, the template of the path, the status and the duration; no query, no header, no body, and no path that the router does
+//! The log line has the method, the template of the path, the status, the code of an error and the duration; no query, no header, no body, and no path that the router does
 //! not know, because people paste secrets into any of them.
 
 use std::future::poll_fn;
@@ -19,7 +19,7 @@ use futures::FutureExt;
 use tokio::sync::Semaphore;
 
 use super::Ending;
-use super::error::{ApiError, LogDetail};
+use super::error::{ApiError, ForLog};
 use super::metrics::Metrics;
 use crate::request_id::{REQUEST_ID, RequestId};
 
@@ -52,8 +52,12 @@ pub(super) async fn observed(State(observer): State<Arc<Observer>>, request: Req
             Err(_) => ApiError::internal("a handler panicked").into_response(),
         };
         let status = response.status().as_u16();
-        if let Some(LogDetail(detail)) = response.extensions_mut().remove() {
-            tracing::error!(status, "{detail}");
+        let (code, detail) = match response.extensions_mut().remove() {
+            Some(ForLog { code, detail }) => (Some(code), detail),
+            None => (None, None),
+        };
+        if let Some(detail) = detail {
+            tracing::error!(status, code, "{detail}");
         }
         let took = started.elapsed();
         observer.metrics.answered(&method, route.as_ref().map(MatchedPath::as_str), status, took);
@@ -64,7 +68,7 @@ pub(super) async fn observed(State(observer): State<Arc<Observer>>, request: Req
         if status < 400 {
             tracing::debug!(%method, route, status, ms, "answered");
         } else {
-            tracing::info!(%method, route, status, ms, "answered");
+            tracing::info!(%method, route, status, code, ms, "answered");
         }
         response
     };

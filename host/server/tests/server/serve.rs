@@ -157,6 +157,9 @@ async fn a_log_line_has_the_template_of_the_path_and_nothing_of_the_request() {
     assert_eq!(routes, expected);
     let last = answered.last().unwrap();
     assert_eq!((&last["method"], &last["request_id"]), (&"POST".into(), &"trace-me".into()));
+    // Two that have the same status, by what was wrong; and one that went well has none.
+    let codes: Vec<_> = answered.iter().map(|line| line.get("code").and_then(Value::as_str)).collect();
+    assert_eq!((codes[0], codes[3], codes[5]), (None, Some("NOT_FOUND"), Some("NOT_ENCRYPTED")));
     assert!(last["ms"].is_f64());
     // Also what the sandbox says of a call, which runs in a task of its own.
     let of_sandbox = |line: &&Value| line["target"].as_str().is_some_and(|target| target == "keyway_runtime::call");

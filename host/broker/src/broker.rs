@@ -12,6 +12,7 @@ use keyway_runtime::{FileStatus, Provider, ProviderFolder, Runtime};
 use moka::sync::Cache;
 
 use crate::audit::{AUDIT_KEY, Audit, AuditKey, AuditSink, Recorder, SegmentLog};
+use crate::background::{self, BackgroundTask};
 use crate::budget::{self, BudgetOptions, Guard, Guards};
 use crate::cache::{CacheOptions, SecretCache};
 use crate::clock::{Clock, Moment, SystemClock};
@@ -25,7 +26,7 @@ use crate::master_keys::MasterKeys;
 use crate::metrics::CallMetrics;
 use crate::readiness::Readiness;
 use crate::record_cache::{Changes, RecordCache};
-use crate::rotation::{ItemState, WriteBacks, start_write_backs};
+use crate::rotation::{ItemState, start_write_backs};
 use crate::storage::{ApiKeyRecord, ConnectionRecord, EntrySelector, Storage};
 
 /// How many records of each kind are kept in memory; a few hundred bytes each. Enough for a workspace of 100,000 entries,
@@ -64,7 +65,8 @@ struct Inner {
     recorder: Recorder,
     operator: String,
     items: RecordCache<(WorkspaceId, Arc<str>), Arc<ItemState>>,
-    write_backs: OnceLock<WriteBacks>,
+    sweep: OnceLock<BackgroundTask>,
+    write_backs: OnceLock<BackgroundTask>,
     key_rotation_attempts: Attempts,
     call_metrics: CallMetrics,
     readiness: Readiness,
@@ -183,7 +185,7 @@ impl Broker {
         &self.0.key_rotation_attempts
     }
 
-    /// Ends what goes on in the background.
+    /// Ends what writes in the background.
     pub(crate) fn stop_write_backs(&self) {
         if let Some(write_backs) = self.0.write_backs.get() {
             write_backs.stop();
@@ -337,13 +339,16 @@ impl BrokerBuilder {
             recorder,
             operator: self.operator,
             items: RecordCache::new(RECORDS, &changes),
+            sweep: OnceLock::new(),
             write_backs: OnceLock::new(),
             key_rotation_attempts: Attempts::default(),
             call_metrics: CallMetrics::default(),
             readiness: Readiness::default(),
         });
+        let weak = || WeakBroker(Arc::downgrade(&inner));
+        inner.sweep.get_or_init(|| background::sweep(weak()));
         if self.background_write_back {
-            inner.write_backs.get_or_init(|| start_write_backs(WeakBroker(Arc::downgrade(&inner))));
+            inner.write_backs.get_or_init(|| start_write_backs(weak()));
         }
         Ok(Broker(inner))
     }

@@ -106,6 +106,7 @@
 
 mod api_key;
 pub mod audit;
+mod background;
 mod broker;
 mod budget;
 mod cache;

@@ -1,4 +1,4 @@
-//! Dropping values before their time: those of an item, of a connection that was cleared or deleted, of a reference that
+//! Dropping values: those that are over, and before their time those of an item, of a connection that was cleared or deleted, of a reference that
 //! was written.
 //!
 //! What is dropped here is wiped. That what was on its way is not used again is the doing of the generations and, for a
@@ -32,6 +32,12 @@ impl SecretCache {
     pub(crate) fn close_connection(&self, connection: ConnectionId) {
         self.closed.insert(connection, ());
         self.drop_connection(connection);
+    }
+
+    /// Takes out of memory what nobody may use any more. Readers do so as well; this is for when there are none.
+    pub(crate) fn sweep(&self) {
+        self.values.run_pending_tasks();
+        self.missing.run_pending_tasks();
     }
 
     /// Whether a connection was deleted.

@@ -41,7 +41,7 @@ pub(super) fn missing_for(ttl: Duration, options: &CacheOptions) -> Duration {
     options.missing.min(ttl)
 }
 
-/// Wipes a value when nobody may use it any more. Whether a reader may is decided when reading, by the broker's clock.
+/// Drops a value when nobody may use it any more. Whether a reader may is decided when reading, by the broker's clock.
 pub(super) struct Keep;
 
 impl Expiry<ItemKey, Arc<SealedCredentials>> for Keep {

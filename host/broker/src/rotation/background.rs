@@ -10,12 +10,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tracing::{error, warn};
 
 use super::write_back::to_its_end;
 use super::{ROTATIONS_PER_PAGE, Rotation, RotationFilter, RotationState};
 use crate::audit::{Code, Operation, Trail};
+use crate::background::BackgroundTask;
 use crate::broker::{Broker, WeakBroker};
 use crate::envelope::EnvelopeError;
 use crate::error::{BrokerError, Thing};
@@ -33,26 +34,10 @@ const BATCH: u32 = 256;
 /// that share a database differ by; a clock that is set back by less puts an attempt off by less.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(15 * 60);
 
-/// Ends the task when the broker is gone.
-#[derive(Debug)]
-pub(crate) struct WriteBacks(AbortHandle);
-
-impl WriteBacks {
-    /// Begins no more attempts. Those that were begun run to their end, or are made anew when their claim has run out.
-    pub(crate) fn stop(&self) {
-        self.0.abort();
-    }
-}
-
-impl Drop for WriteBacks {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-/// Begins to look for write-backs that are due. `broker` does not keep it alive.
-pub(crate) fn start(broker: WeakBroker) -> WriteBacks {
-    let task = tokio::spawn(async move {
+/// Begins to look for write-backs that are due. `broker` does not keep it alive. Attempts that were begun when it is stopped run to their
+/// end, or are made anew when their claim has run out.
+pub(crate) fn start(broker: WeakBroker) -> BackgroundTask {
+    let task = async move {
         let mut told = Told::default();
         loop {
             let Some(broker) = broker.upgrade() else { return };
@@ -62,8 +47,8 @@ pub(crate) fn start(broker: WeakBroker) -> WriteBacks {
             drop(broker);
             tokio::time::sleep(INTERVAL).await;
         }
-    });
-    WriteBacks(task.abort_handle())
+    };
+    tokio::spawn(task).into()
 }
 
 impl Broker {

@@ -61,7 +61,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-pub(crate) use background::{WriteBacks, start as start_write_backs};
+pub(crate) use background::start as start_write_backs;
 pub(crate) use journal::ItemState;
 pub use operations::ROTATIONS_PER_PAGE;
 pub use password::PasswordPolicy;

@@ -87,3 +87,42 @@ async fn a_value_is_kept_for_as_long_as_anybody_who_asked_may_use_it() {
     harness.password().await;
     assert_eq!(kept(&harness), seconds(300));
 }
+
+/// Real time, which is what memory is freed by.
+async fn is_swept(harness: &Harness) -> bool {
+    for _ in 0..100 {
+        harness.cache.sweep();
+        if harness.cache.size() == (0, 0) {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    false
+}
+
+#[tokio::test]
+async fn a_value_that_is_over_is_taken_out_of_memory_also_when_nobody_asks() {
+    let harness = Harness::new().ttl(seconds(1));
+    harness.password().await;
+    assert!(harness.cache.values.iter().next().is_some());
+    assert!(is_swept(&harness).await);
+    // One that has taken the place of another, too.
+    harness.password().await;
+    harness.clock.advance(seconds(1));
+    harness.password().await;
+    assert_eq!(harness.calls().len(), 3);
+    assert!(harness.cache.values.iter().next().is_some());
+    assert!(is_swept(&harness).await);
+}
+
+#[tokio::test]
+async fn a_value_that_somebody_may_still_use_is_not_swept() {
+    let harness = Harness::new().ttl(seconds(60));
+    harness.password().await;
+    let impatient = Lookup { ttl: Duration::from_millis(1), ..harness.lookup("op://vault/item", Fields::CREDENTIALS) };
+    harness.clock.advance(seconds(1));
+    harness.look_up(impatient).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    harness.cache.sweep();
+    assert_eq!(harness.password().await.1, cached(0));
+}

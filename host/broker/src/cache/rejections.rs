@@ -151,6 +151,14 @@ mod tests {
     }
 
     #[test]
+    fn a_revision_after_a_rejected_one_that_is_rejected_and_current_is_rejected_once_too() {
+        let (rejections, workspace, item) = item();
+        rejections.reject(workspace, &item, "1", || true);
+        rejections.note_current(workspace, &item, "2", 1);
+        rejections.reject(workspace, &item, "2", || unreachable!("it was rejected before"));
+    }
+
+    #[test]
     fn what_was_asked_for_before_a_rejection_does_not_undo_it() {
         let (rejections, workspace, item) = item();
         rejections.reject(workspace, &item, "2", || true);

@@ -276,6 +276,7 @@ fn after(now: Timestamp, wait: Duration) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Thing;
 
     #[test]
     fn waiting_doubles_up_to_a_quarter_of_an_hour_and_is_never_shorter_than_asked() {
@@ -314,5 +315,16 @@ mod tests {
             assert!(!stops(error.clone()), "{error:?}");
         }
         assert!(matches!(Outcome::of(&BrokerError::Host(text())), Outcome::Later(..)));
+        // The connection was deleted, or the entry whose password it is.
+        for gone in [Thing::Connection, Thing::Entry] {
+            assert!(matches!(Outcome::of(&BrokerError::NotFound(gone)), Outcome::Failed(_)));
+        }
+        let retry_after = Duration::from_secs(60);
+        let not_called = |not_called| Outcome::of(&BrokerError::NotCalled(not_called));
+        assert!(matches!(not_called(NotCalled::Refused { retry_after }), Outcome::Failed(_)));
+        for later in [NotCalled::RateLimited { retry_after }, NotCalled::Unavailable { retry_after }] {
+            let Outcome::Later(_, wait) = not_called(later) else { panic!("it may succeed later") };
+            assert_eq!(wait, Some(retry_after));
+        }
     }
 }

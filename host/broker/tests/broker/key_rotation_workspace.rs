@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use keyway::{BrokerError, Change, ClientKey, EntryChanges, ResolveRequest, RotationState, Scope};
+use keyway::{
+    BeginRotation, BrokerError, Change, ClientKey, EntryChanges, NewPassword, ResolveRequest, RotationState, Scope,
+};
 use secrecy::ExposeSecret;
 
 use crate::key_rotation::{
@@ -119,6 +121,11 @@ async fn a_server_that_does_not_know_of_the_rotation_yet_writes_nothing_under_th
         let rotated = world.broker.rotate_workspace_key(&world.access).await.unwrap();
         let new = manual(&format!("new under key {}", rotated.term), &rotated.encryption_key);
         server.create_entry(&world.access, new).await.unwrap();
+        let rotated = world.broker.rotate_workspace_key(&world.access).await.unwrap();
+        let given = ClientKey::from_hex(&rotated.encryption_key).unwrap().encrypt(&"given".into()).unwrap();
+        let begin = BeginRotation::new(entry.id).password(NewPassword::Encrypted(given));
+        let begun = server.begin_rotation(&world.access, begin).await.unwrap();
+        server.abandon_rotation(&world.access, begun.rotation.id, false).await.unwrap();
     }
     let rotated = world.broker.rotate_workspace_key(&world.access).await.unwrap();
     let shown = server.encryption_key(&world.access).await.unwrap();

@@ -10,6 +10,7 @@ use keyway::{
 use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, ItemChange, ItemState, RetryAfterForm, VaultAccess};
 use secrecy::ExposeSecret;
 
+use crate::audit::{pairs, records, since};
 use crate::rotation::{ITEM, OLD, VAULT, world};
 use crate::support::{World, text};
 
@@ -206,6 +207,28 @@ async fn a_new_token_takes_up_what_could_not_be_written_with_the_old_one() {
 }
 
 #[tokio::test]
+async fn the_log_says_of_each_attempt_whether_somebody_has_to_do_something() {
+    let (world, _, entry) = world().await;
+    let (rotation, _) = world.begin(&entry).await;
+    let told = || {
+        let attempts = ["could not be written back yet", "was NOT written back", "password rotation done"];
+        let logged = crate::logs::logged();
+        let of_rotation = logged.lines().filter(|line| line.contains(&rotation.id.to_string()));
+        let of_attempts = of_rotation.filter(|line| attempts.iter().any(|attempt| line.contains(attempt)));
+        of_attempts.map(|line| line.split_whitespace().nth(1).unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    world.emulator.fault(FaultRule::next_of(Endpoint::PatchItems, Fault::status(503)));
+    world.commit(rotation.id).await;
+    assert_eq!(told(), ["WARN"]);
+    world.emulator.set_access("automation", VAULT, Some(VaultAccess::ReadOnly)).unwrap();
+    world.broker.retry_rotation(&world.access, rotation.id, false).await.unwrap();
+    assert_eq!(told(), ["WARN", "ERROR"]);
+    world.emulator.set_access("automation", VAULT, Some(VaultAccess::ReadWrite)).unwrap();
+    world.broker.retry_rotation(&world.access, rotation.id, false).await.unwrap();
+    assert_eq!(told(), ["WARN", "ERROR", "INFO"]);
+}
+
+#[tokio::test]
 async fn an_item_that_is_gone_stops_the_retries() {
     let (world, _, entry) = world().await;
     let (rotation, _) = world.begin(&entry).await;
@@ -231,8 +254,11 @@ async fn a_password_that_somebody_changed_meanwhile_is_not_overwritten_unasked()
     let theirs = ItemChange { password: Some("theirs".into()), ..ItemChange::default() };
     world.change(&theirs);
     world.writes();
+    let before = records(&world).await.len();
     let conflicted = world.commit(rotation.id).await;
     assert_eq!(conflicted.state, RotationState::Conflicted);
+    let recorded = pairs(&[("commit_rotation", "begun"), ("commit_rotation", "WRITE_BACK_CONFLICT")]);
+    assert_eq!(since(&world, before).await, recorded);
     assert_eq!(conflicted.reason.as_deref(), Some("password_changed"));
     assert_eq!(world.broker.retry_rotation(&world.access, rotation.id, false).await.unwrap().state, conflicted.state);
     assert_eq!((world.writes(), world.item_password(ITEM).as_str()), (0, "theirs"));

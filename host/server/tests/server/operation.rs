@@ -82,6 +82,26 @@ async fn a_database_that_does_not_answer_is_named() {
     assert!(message.contains("the database does not answer"), "{message}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cached_secret_is_out_of_memory_soon_after_its_duration_although_nobody_asks() {
+    let (api, connection) = Api::echo().await;
+    let key = api.key_with(keyway::Scopes::ALL).await;
+    let entry = json!({
+        "permissioned_user_id": "a", "domain": "https://acme.com",
+        "secret_provider_id": connection.id, "secret_ref": "echo://item/one", "secret_cache_ttl_seconds": 8,
+    });
+    let entry = api.post("/vault", &entry).await.ok(201);
+    api.request("POST", "/vault/resolve", &key, &json!({"id": entry["id"], "fields": ["password"]})).await.ok(200);
+    let deadline = Instant::now() + Duration::from_secs(40);
+    // How many there are is counted when they are looked after, too.
+    for values in [1.0, 0.0] {
+        while series(&api.send("GET", "/metrics", &[], "").await.text, "keyway_cache_values", &[]) != values {
+            assert!(Instant::now() < deadline, "{values}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
 /// The value of a series; 0 when there is none.
 pub(crate) fn series(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
     let has = |line: &str| labels.iter().all(|(label, value)| line.contains(&format!("{label}=\"{value}\"")));

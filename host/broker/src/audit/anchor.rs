@@ -28,8 +28,8 @@ pub(crate) struct Anchors {
     storage: Arc<dyn Storage>,
     key: AuditKey,
     clock: Arc<dyn Clock>,
-    /// As they were when the log was opened.
-    known: BTreeMap<u32, Head>,
+    /// As they were when they were last read.
+    known: Mutex<BTreeMap<u32, Head>>,
     /// Heads that are safe on the disk and not stored yet.
     unstored: Mutex<BTreeMap<u32, Head>>,
     /// Held while they are stored.
@@ -45,9 +45,7 @@ impl Anchors {
         key: AuditKey,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StorageError> {
-        let stored = storage.audit_anchors().await?;
-        let known =
-            stored.iter().map(|anchor| (anchor.series, Head { number: anchor.number, tag: anchor.head })).collect();
+        let known = Mutex::new(read(&*storage).await?);
         Ok(Self {
             storage,
             key,
@@ -60,14 +58,26 @@ impl Anchors {
         })
     }
 
-    /// Whether a series whose last line is this has all that it had when this log was opened. It may have more.
-    pub(crate) fn may_follow(&self, series: u32, head: &Head) -> bool {
-        self.known.get(&series).is_none_or(|known| known.number < head.number || known == head || known.number == 0)
+    /// Reads the anchors anew: other processes have written series since.
+    pub(crate) async fn refresh(&self) -> Result<(), StorageError> {
+        let known = read(&*self.storage).await?;
+        *self.known() = known;
+        Ok(())
     }
 
-    /// The highest series that was ever begun, as far as this was known when the log was opened.
+    /// Whether a series whose last line is this has all that it had when the anchors were last read. It may have more.
+    pub(crate) fn may_follow(&self, series: u32, head: &Head) -> bool {
+        let known = self.known();
+        known.get(&series).is_none_or(|known| known.number < head.number || known == head || known.number == 0)
+    }
+
+    /// The highest series that was ever begun, as far as this was known when the anchors were last read.
     pub(crate) fn last_series(&self) -> u32 {
-        self.known.last_key_value().map_or(0, |(series, _)| *series)
+        self.known().last_key_value().map_or(0, |(series, _)| *series)
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<u32, Head>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The records of the series up to this head are safe on the disk.
@@ -121,4 +131,9 @@ impl Anchors {
     fn unstored(&self) -> MutexGuard<'_, BTreeMap<u32, Head>> {
         self.unstored.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn read(storage: &dyn Storage) -> Result<BTreeMap<u32, Head>, StorageError> {
+    let stored = storage.audit_anchors().await?;
+    Ok(stored.iter().map(|anchor| (anchor.series, Head { number: anchor.number, tag: anchor.head })).collect())
 }

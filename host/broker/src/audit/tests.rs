@@ -490,3 +490,34 @@ async fn every_filter_leaves_only_what_it_names() {
     let nothing = AuditQuery { connection: Some(crate::id::ConnectionId::generate()), ..all() };
     assert!(log.read(&nothing).await.unwrap().records.is_empty());
 }
+
+#[tokio::test]
+async fn a_series_that_another_process_wrote_meanwhile_and_somebody_cut_off_is_not_continued() {
+    let mut lab = Lab::new().await;
+    lab.options.segment_bytes = 0;
+    let running = lab.open().await;
+    lab.append(&running).await.unwrap();
+    // The running one has the first series.
+    let other = lab.open().await;
+    for _ in 0..2 {
+        lab.append(&other).await.unwrap();
+    }
+    other.close().await;
+    drop(other);
+    let second = lab.file(2, 1);
+    let free = second.clone();
+    tokio::task::spawn_blocking(move || std::fs::File::open(free).unwrap().lock().unwrap()).await.unwrap();
+    let mut lines = lab.lines(&second);
+    lines.pop();
+    lab.write(&second, &lines);
+    // So that it has to look for another series when its file is full. A segment takes at least as much as a line may have.
+    std::fs::write(lab.file(1, 2), "in the way").unwrap();
+    for _ in 0..400 {
+        lab.append(&running).await.unwrap();
+    }
+    running.close().await;
+    drop(running);
+    std::fs::remove_file(lab.file(1, 2)).unwrap();
+    assert!(lab.file(3, 1).exists());
+    assert!(!lab.verify().await.is_good());
+}

@@ -27,6 +27,7 @@ use super::segment::{self, Head, LINE_LIMIT, Name, Segment, TakenUp};
 use super::sink::{AuditError, Durability, Receipt};
 use super::sync::{Synced, Unsynced};
 use crate::clock::Clock;
+use crate::storage::StorageError;
 
 /// What must be free on the disk for the log to count as writable: a few hundred records.
 const ROOM: u64 = 256 << 10;
@@ -246,15 +247,21 @@ impl Writer {
             let all = segment::list(&self.folder)?;
             for name in all.values().filter_map(|segments| segments.last()) {
                 match Segment::take_up(&self.folder, *name, &self.key)? {
-                    None => {}
-                    Some(TakenUp::Good { segment, head, cut_off }) if self.anchors.may_follow(name.series, &head) => {
-                        return Ok((segment, head, cut_off));
+                    None => continue,
+                    Some(TakenUp::Good { segment, head, cut_off }) => {
+                        // Now that nobody else writes it: what was known of it may be from before another process did, and a
+                        // series that was cut off since would be continued as if nothing had happened.
+                        self.wait_for(self.anchors.refresh())?;
+                        if self.anchors.may_follow(name.series, &head) {
+                            return Ok((segment, head, cut_off));
+                        }
                     }
-                    Some(_) => warn!(
-                        file = name.file_name(),
-                        "this audit segment does not end as it was left, so it is not continued; `keyway audit verify` says more"
-                    ),
+                    Some(_) => {}
                 }
+                warn!(
+                    file = name.file_name(),
+                    "this audit segment does not end as it was left, so it is not continued; `keyway audit verify` says more"
+                );
             }
             let last = all.last_key_value().map_or(0, |(series, _)| *series).max(self.anchors.last_series());
             let series = last.checked_add(1).ok_or_else(|| io::Error::other("there are too many audit series"))?;
@@ -268,15 +275,17 @@ impl Writer {
 
     fn begin_series(&mut self, series: u32) -> io::Result<(Segment, Head)> {
         // The anchor first: a series that has none would look as if somebody had removed it.
-        let anchored = self
-            .runtime
-            .block_on(async { tokio::time::timeout(ANCHOR_TIME, self.anchors.store(series, Head::NONE)).await });
-        match anchored {
-            Ok(stored) => stored.map_err(|error| io::Error::other(error.to_string()))?,
-            Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "the database did not answer")),
-        }
+        self.wait_for(self.anchors.store(series, Head::NONE))?;
         let name = Name { series, segment: 1 };
         Segment::begin(&self.folder, name, Head::NONE, &self.key, self.clock.now().timestamp())
+    }
+
+    /// Waits for the database.
+    fn wait_for(&self, work: impl Future<Output = Result<(), StorageError>>) -> io::Result<()> {
+        match self.runtime.block_on(async { tokio::time::timeout(ANCHOR_TIME, work).await }) {
+            Ok(done) => done.map_err(|error| io::Error::other(error.to_string())),
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the database did not answer")),
+        }
     }
 
     /// Adds an event to the buffer as the line after `head`.

@@ -13,10 +13,10 @@ pub(crate) fn create(path: &Path, contents: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}.new", uuid::Uuid::new_v4()));
     let temporary = path.with_file_name(name);
-    let linked = write(&temporary, contents).and_then(|()| fs::hard_link(&temporary, path));
+    let linked = write(&temporary, contents).map(|()| fs::hard_link(&temporary, path));
     // Whether it can be removed decides nothing: it was there only if this process could write to the folder.
     let _ = fs::remove_file(&temporary);
-    match linked {
+    match linked? {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
         // A file system without hard links.
         Err(_) => write(path, contents),
@@ -63,6 +63,49 @@ fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path)?;
-    file.write_all(contents)?;
-    file.sync_all()
+    let written = file.write_all(contents).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // A full disk, most likely. A part of the file would be taken for all of it.
+        let _ = fs::remove_file(path);
+    }
+    written
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::process::Command;
+
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    use super::*;
+
+    const FOLDER: &str = "KEYWAY_TEST_FULL_DISK_FOLDER";
+
+    /// In a process of its own, which may write ten bytes to a file: to it the disk is full.
+    #[test]
+    #[ignore = "is started by the test below"]
+    fn creates_one_on_a_full_disk() {
+        let Some(folder) = std::env::var_os(FOLDER) else { return };
+        let maximum = getrlimit(Resource::Fsize).maximum;
+        setrlimit(Resource::Fsize, Rlimit { current: Some(10), maximum }).unwrap();
+        let error = create(&Path::new(&folder).join("key"), &[7; 100]).unwrap_err();
+        assert_ne!(error.kind(), io::ErrorKind::AlreadyExists);
+    }
+
+    #[test]
+    fn a_file_that_does_not_fit_on_the_disk_is_not_there_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let child = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+            .arg(std::env::current_exe().unwrap())
+            .args(["private_file::tests::creates_one_on_a_full_disk", "--exact", "--ignored"])
+            .env(FOLDER, folder.path())
+            .output()
+            .unwrap();
+        assert!(child.status.success(), "{child:?}");
+        assert!(String::from_utf8_lossy(&child.stdout).contains("1 passed"), "{child:?}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        create(&folder.path().join("key"), &[7; 100]).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }

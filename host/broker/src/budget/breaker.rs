@@ -120,6 +120,12 @@ impl State {
             Outcome::Refused if !probe && resting == Some(PauseReason::Refused) => {}
             Outcome::Refused => self.pause(PauseReason::Refused, now, None, draw, options),
             Outcome::Unclear if probe => {
+                // Neither better nor worse than before: an item whose answer is not understood must not make the pause longer and
+                // longer for all others.
+                let strikes = self.pause.map_or(0, |pause| pause.strikes.saturating_sub(1));
+                if let Some(pause) = &mut self.pause {
+                    pause.strikes = strikes;
+                }
                 if let Some(reason) = resting {
                     self.pause(reason, now, None, draw, options);
                 }
@@ -321,6 +327,23 @@ mod tests {
     }
 
     /// Whatever happens, in whatever order: there is always an end to waiting, and never more than one probe.
+    #[test]
+    fn an_item_whose_answer_is_not_understood_makes_no_pause_longer() {
+        for reason in [Outcome::RateLimited(None), Outcome::Unavailable] {
+            let mut state = opened();
+            state.ended(at(0), reason, true, 1.0, &OPTIONS());
+            let first = state.pause.unwrap();
+            for _ in 0..10 {
+                let now = state.pause.unwrap().until;
+                state.claim(now, &OPTIONS());
+                state.ended(now, Outcome::Unclear, true, 1.0, &OPTIONS());
+                let pause = state.pause.unwrap();
+                assert_eq!((pause.reason, pause.strikes), (first.reason, first.strikes));
+                assert_eq!(pause.until.duration_since(now), first.until.duration_since(at(0)));
+            }
+        }
+    }
+
     #[test]
     fn every_pause_ends_and_one_probes_at_a_time() {
         for seed in 0..200 {

@@ -246,10 +246,18 @@ impl Guard {
             let now = self.now();
             let before = *self.breaker();
             let after = changed(before, now);
-            if before == after || self.save(&mut stored, after, now).await? {
+            if before == after {
                 return Ok((before, after));
             }
-            self.reload(&mut stored).await?;
+            match self.save(&mut stored, after, now).await {
+                Ok(true) => return Ok((before, after)),
+                Ok(false) => self.reload(&mut stored).await?,
+                Err(error) => {
+                    // What was seen is true here also when it cannot be stored: a secret manager that wants a rest gets it.
+                    *self.breaker() = after;
+                    return Err(error);
+                }
+            }
         }
         Err(contended())
     }
@@ -336,4 +344,26 @@ fn contended() -> StorageError {
 /// From 0 to 1. Without randomness from the system the longest pause is taken.
 pub(super) fn draw() -> f64 {
     getrandom::u32().map_or(1.0, |number| f64::from(number) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::storage::SqliteStorage;
+
+    #[tokio::test]
+    async fn a_secret_manager_that_wants_a_rest_gets_it_although_that_cannot_be_stored() {
+        let storage = Arc::new(SqliteStorage::in_memory().await.unwrap());
+        let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_000_000_000).unwrap()));
+        let limits = RateLimits::UNLIMITED;
+        let guard = Guard::load(storage.clone(), clock.clone(), "echo", [1; 16], limits, BreakerOptions::default());
+        let guard = guard.await.unwrap();
+        let pass = guard.begin(ProviderOperation::Resolve).await.unwrap();
+        storage.close().await;
+        let limited = Outcome::RateLimited(Some(Duration::from_secs(60)));
+        assert!(guard.ended(ProviderOperation::Resolve, pass, limited, 1).await.is_err());
+        let refused = guard.begin(ProviderOperation::Resolve).await.unwrap_err();
+        assert!(matches!(refused, Refusal::NotCalled(NotCalled::RateLimited { .. })), "{refused:?}");
+    }
 }

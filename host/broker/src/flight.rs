@@ -66,8 +66,10 @@ where
         }
         let (sender, receiver) = watch::channel(None);
         running.insert(key.clone(), receiver.clone());
-        let landing = Landing { running: self.running.clone(), key };
         let fetch = fetch();
+        // A runtime that is shutting down drops what is spawned at once, and with it the landing, which needs the lock.
+        drop(running);
+        let landing = Landing { running: self.running.clone(), key };
         request::spawn(async move {
             let value = fetch.await;
             drop(landing);
@@ -138,6 +140,23 @@ mod tests {
                 },
             )
         }
+    }
+
+    #[test]
+    fn a_runtime_that_is_shutting_down_loses_the_fetch_and_holds_up_nobody() {
+        let harness = Harness::new();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let handle = runtime.handle().clone();
+        runtime.shutdown_timeout(std::time::Duration::from_secs(10));
+        let (told, done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let _entered = handle.enter();
+            let flight = harness.join("item");
+            told.send((flight, harness.flights.is_empty())).unwrap();
+        });
+        let (flight, is_empty) = done.recv_timeout(std::time::Duration::from_secs(10)).expect("it has returned");
+        assert!(is_empty);
+        assert!(matches!(flight, Flight::Running(receiver) if receiver.has_changed().is_err()));
     }
 
     #[tokio::test]

@@ -52,6 +52,9 @@ use crate::flight::{Flight, Flights};
 use crate::id::ConnectionId;
 use crate::metrics::CacheLookups;
 
+/// No call takes longer, its waiting for a turn included; a request over HTTP is given up earlier.
+const LONGEST_CALL: Duration = Duration::from_secs(60);
+
 /// What a fetch brought to all who wait for it: shared among them, and gone with the last of them.
 type Answer = Result<Arc<(Fetched, Duration)>, CallFailure>;
 
@@ -178,8 +181,9 @@ impl SecretCache {
                 }
                 Ok(cached.found())
             }
-            // Also of an item that had no code a moment ago: it may have been given one.
-            Some(cached) if !cached.refresh_due => {
+            // Also of an item that had no code a moment ago: it may have been given one. The value is given out when the call is over, and
+            // must not be too old by then.
+            Some(cached) if !cached.refresh_due && cached.lasts_for(LONGEST_CALL) => {
                 let answer = self.ask(reader, Fields::ONE_TIME_CODE, fetch).await?;
                 let (fetched, took) = &*answer;
                 Ok(Found {
@@ -228,7 +232,7 @@ impl SecretCache {
         }
         let credentials = value.open(&lookup.item, &lookup.keys)?;
         let refresh_due = refresh_due(age, ttl, value.draw, &self.options);
-        Some(Cached { value, credentials, age, refresh_due })
+        Some(Cached { value, credentials, age, ttl, refresh_due })
     }
 
     async fn ask<F, Fut>(
@@ -342,10 +346,16 @@ struct Cached {
     value: Arc<SealedCredentials>,
     credentials: Credentials,
     age: Duration,
+    ttl: Duration,
     refresh_due: bool,
 }
 
 impl Cached {
+    /// Whether the reader may use it for so much longer.
+    fn lasts_for(&self, time: Duration) -> bool {
+        self.age + time < self.ttl
+    }
+
     fn found(self) -> Found {
         Found {
             credentials: self.credentials,

@@ -88,6 +88,19 @@ async fn a_value_is_kept_for_as_long_as_anybody_who_asked_may_use_it() {
     assert_eq!(kept(&harness), seconds(300));
 }
 
+#[tokio::test]
+async fn a_value_that_would_be_too_old_when_the_code_has_come_is_fetched_with_it() {
+    let harness = Harness::new();
+    *harness.provider.has_code.lock().unwrap() = true;
+    harness.password().await;
+    harness.set_password("second");
+    *harness.provider.duration.lock().unwrap() = seconds(30);
+    harness.clock.advance(seconds(280));
+    let found = harness.get(Fields::ALL).await.unwrap();
+    assert_eq!((found.password().as_str(), found.source), ("second", Source::Live));
+    assert_eq!(harness.calls(), [Fields::CREDENTIALS, Fields::ALL]);
+}
+
 /// Real time, which is what memory is freed by.
 async fn is_swept(harness: &Harness) -> bool {
     for _ in 0..100 {

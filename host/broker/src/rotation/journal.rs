@@ -184,7 +184,7 @@ impl Broker {
     pub(super) fn forget_item(&self, record: &RotationRecord) {
         let item = super::item_of(record);
         self.item_states().forget(&(record.workspace_id, item.as_str().into()));
-        if record.state == RotationState::Done {
+        if record.state.outdates_the_item() {
             self.cache().drop_reference(&item);
         }
     }

@@ -110,6 +110,12 @@ impl RotationState {
         Self::OPEN.contains(&self)
     }
 
+    /// Whether what was cached of the item before may not be used any more: its new password was written, or the site has
+    /// another one than the item had when the rotation began, and it is the item's that counts again.
+    pub(crate) fn outdates_the_item(self) -> bool {
+        matches!(self, Self::Done | Self::Conflicted | Self::Abandoned)
+    }
+
     /// Its name in data.
     pub fn name(self) -> &'static str {
         match self {

@@ -290,7 +290,7 @@ pub trait Storage: Send + Sync + 'static {
     async fn insert_rotation(&self, rotation: &RotationRecord, entry_version: u64) -> Result<bool, StorageError>;
 
     /// Replaces a rotation whose version is `expected`. Returns whether it did. What it is a rotation of stays, and so
-    /// does `created_at`. When it is done and has an item, 1 is added to the item's generation. [`Constraint::KeyTerm`] as
+    /// does `created_at`. When it has an item and is done, conflicted or abandoned, 1 is added to the item's generation. [`Constraint::KeyTerm`] as
     /// in [`insert_rotation`](Self::insert_rotation).
     async fn update_rotation(&self, rotation: &RotationRecord, expected: u64) -> Result<bool, StorageError>;
 

@@ -207,6 +207,20 @@ async fn a_new_token_takes_up_what_could_not_be_written_with_the_old_one() {
 }
 
 #[tokio::test]
+async fn after_a_committed_rotation_was_given_up_the_items_password_is_not_the_one_from_before() {
+    let (world, _, entry) = world().await;
+    world.resolve(&entry).await;
+    let (rotation, _) = world.begin(&entry).await;
+    world.emulator.fault(outage());
+    world.commit(rotation.id).await;
+    world.emulator.clear_faults();
+    // Somebody has mended site and item by hand.
+    world.change(&ItemChange { password: Some("mended".into()), ..ItemChange::default() });
+    world.broker.abandon_rotation(&world.access, rotation.id, true).await.unwrap();
+    assert_eq!(world.password_of(&entry).await, "mended");
+}
+
+#[tokio::test]
 async fn the_log_says_of_each_attempt_whether_somebody_has_to_do_something() {
     let (world, _, entry) = world().await;
     let (rotation, _) = world.begin(&entry).await;
@@ -250,6 +264,8 @@ async fn an_item_that_changed_elsewhere_than_in_its_password_is_written_all_the_
 #[tokio::test]
 async fn a_password_that_somebody_changed_meanwhile_is_not_overwritten_unasked() {
     let (world, _, entry) = world().await;
+    // Cached, and not used again after the rotation.
+    world.resolve(&entry).await;
     let (rotation, password) = world.begin(&entry).await;
     let theirs = ItemChange { password: Some("theirs".into()), ..ItemChange::default() };
     world.change(&theirs);

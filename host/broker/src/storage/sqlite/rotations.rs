@@ -65,7 +65,7 @@ pub(super) async fn update(
     if !update_row(&mut transaction, rotation, expected).await? {
         return Ok(false);
     }
-    if let Some(item) = rotation.secret_ref.as_ref().filter(|_| rotation.state == RotationState::Done) {
+    if let Some(item) = rotation.secret_ref.as_ref().filter(|_| rotation.state.outdates_the_item()) {
         query(
             "INSERT INTO item_generations (workspace_id, secret_ref, generation) VALUES (?, ?, 1)
              ON CONFLICT (workspace_id, secret_ref) DO UPDATE SET generation = generation + 1",

@@ -70,7 +70,7 @@ where
         let mut bytes = 0;
         for _ in 0..limits.pages {
             let page = list(next.take()).await?;
-            bytes += page.items.iter().map(text_bytes).sum::<usize>();
+            bytes += page.items.iter().map(size_in_memory).sum::<usize>();
             if bytes > limits.bytes {
                 return Err(BrokerError::TooManyItems(ListLimit::Bytes(limits.bytes)));
             }
@@ -89,18 +89,19 @@ where
     tokio::time::timeout(limits.time, all_pages).await.map_err(|_| too_slow())?
 }
 
-fn text_bytes(item: &Item) -> usize {
+/// About what an item takes: its texts, and what holds them, which may be more.
+fn size_in_memory(item: &Item) -> usize {
     let attributes =
-        item.attributes.iter().map(|attribute| attribute.name.len() + attribute.value.len()).sum::<usize>();
+        item.attributes.iter().map(|attribute| size_of_val(attribute) + attribute.name.len() + attribute.value.len());
     let texts = [&item.id, &item.title, &item.vault_id, &item.vault_name, &item.reference, &item.category];
-    texts.into_iter().map(String::len).sum::<usize>() + attributes
+    size_of::<Item>() + texts.into_iter().map(String::len).sum::<usize>() + attributes.sum::<usize>()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LIMITS: ListLimits = ListLimits { items: 10, bytes: 1_000, pages: 5, time: Duration::from_secs(5) };
+    const LIMITS: ListLimits = ListLimits { items: 10, bytes: 10_000, pages: 5, time: Duration::from_secs(5) };
 
     /// A page of so many items, which says that there is a next one.
     fn page(items: usize, next: Option<&str>) -> ItemPage {
@@ -120,6 +121,16 @@ mod tests {
             })
         });
         assert_eq!(items.await.unwrap().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn what_holds_the_texts_of_items_counts_like_the_texts() {
+        let mut page = page(5, None);
+        for item in &mut page.items {
+            item.attributes = vec![serde_json::from_value(serde_json::json!({"name": "", "value": ""})).unwrap(); 100];
+        }
+        let error = all_items(LIMITS, |_| std::future::ready(Ok(page.clone()))).await.unwrap_err();
+        assert!(matches!(error, BrokerError::TooManyItems(ListLimit::Bytes(10_000))), "{error}");
     }
 
     #[tokio::test]

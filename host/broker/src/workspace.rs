@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use tracing::info;
 
-use crate::api_key::{self, Access, ApiKey, Scopes};
+use crate::api_key::{self, Access, Actor, ApiKey, Scopes};
 use crate::audit::{Operation, Trail};
 use crate::broker::Broker;
 use crate::error::{BrokerError, Thing};
@@ -160,6 +160,17 @@ impl Broker {
                 Err(BrokerError::Unauthenticated)
             }
         }
+    }
+
+    /// Whether who was let in would be let in now: the API key may have been revoked since. For what goes on for longer than a
+    /// request should. The code that embeds the broker is always let in.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn is_still_valid(&self, access: &Access) -> Result<bool, BrokerError> {
+        let Actor::ApiKey(id) = access.actor() else { return Ok(true) };
+        let keys = self.storage().api_keys(access.workspace()).await?;
+        Ok(keys.iter().any(|key| key.id == *id && key.revoked_at.is_none()))
     }
 
     /// Creates another API key. Needs [`Scope::Admin`](crate::Scope::Admin).

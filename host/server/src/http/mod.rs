@@ -16,6 +16,7 @@ mod openapi;
 mod resolve;
 mod rotations;
 mod schema;
+mod secret_json;
 mod secret_providers;
 mod vault;
 

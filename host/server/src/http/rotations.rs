@@ -5,12 +5,10 @@
 //! it; for a person who has to mend one there is a path of its own, which needs the scope `admin`.
 
 use axum::Json;
-use axum::body::{Body, Bytes};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use keyway::{
     BeginRotation, EntryId, EntrySelector, NewPassword, PasswordPolicy, RotationFilter, RotationId, RotationState,
 };
@@ -18,18 +16,15 @@ use secrecy::SecretString;
 use serde::Serialize;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
-use zeroize::Zeroizing;
 
 use super::Api;
 use super::auth::{Administrator, Rotator};
 use super::body::Fields;
 use super::error::ApiError;
 use super::schema::{self, Common, Conflicting, Input, Missing, OfProvider, WithBody};
+use super::secret_json::secret_answer;
 use crate::resolved::{exposed, shown};
 use crate::rotation::RotationView;
-
-/// More than an answer with a password has: the longest password, its characters escaped, and a reference.
-const ANSWER_SIZE: usize = 16 << 10;
 
 /// A rotation that was just begun: the only answer that has its password, `null` when it was skipped.
 #[derive(Serialize, ToSchema)]
@@ -242,15 +237,6 @@ pub(super) async fn reveal(
 ) -> Result<Response, ApiError> {
     let password = api.broker.reveal_rotation(&access, rotation_id(id)?).await?;
     secret_answer(StatusCode::OK, &Password { password })
-}
-
-/// An answer in memory that is wiped when it was sent. It is allocated once, so that growing leaves no copies behind.
-fn secret_answer(status: StatusCode, answer: &impl Serialize) -> Result<Response, ApiError> {
-    let mut json = Zeroizing::new(Vec::with_capacity(ANSWER_SIZE));
-    serde_json::to_writer(&mut *json, answer).map_err(|error| ApiError::internal(error.to_string()))?;
-    let mut response = (status, Body::from(Bytes::from_owner(json))).into_response();
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
 }
 
 /// The rotations of the workspace, a page of them in the order of their beginning

@@ -79,6 +79,19 @@ async fn a_list_that_nobody_reads_to_its_end_is_cut_off() {
 }
 
 #[tokio::test]
+async fn a_list_ends_when_its_api_key_is_revoked() {
+    let api = with_large_entries().await;
+    let mut body = list(&api, &router(&api)).await.into_body();
+    body.frame().await.unwrap().unwrap();
+    let broker = api.host.broker();
+    for key in broker.list_api_keys(&api.access).await.unwrap() {
+        broker.revoke_api_key(&api.access, key.id).await.unwrap();
+    }
+    assert!(body.frame().await.unwrap().is_err());
+    assert_eq!(pages_read(&api).await, 1);
+}
+
+#[tokio::test]
 async fn as_many_lists_as_fit_into_memory_are_under_way_and_the_next_one_is_told_to_come_back() {
     let api = with_large_entries().await;
     let router = router(&api);

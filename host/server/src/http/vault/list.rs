@@ -10,6 +10,7 @@
 //! [`LISTS`] are under way, from the first page until the last one was sent or the client is gone. A client that reads slowly holds its
 //! page and its place for [`LIST_TIME`] at most; one that reads nothing at all is cut off earlier, with its connection (`slow_reader.rs`).
 
+use std::io::Write;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 
 use crate::http::Api;
 use crate::http::error::ApiError;
+use crate::http::secret_json::SecretJson;
 use crate::vault_entry::Entry;
 
 /// Lists under way at the same time: with the largest entries that there can be they hold about 100 MiB.
@@ -70,6 +72,11 @@ async fn page(mut list: List) -> Result<Option<(Bytes, List)>, std::io::Error> {
     let (page, is_first) = match list.next {
         Next::First(page) => (page, true),
         Next::After(entry) => {
+            // What is set from now on is not for whoever has a key that is known to be stolen.
+            let valid = list.api.broker.is_still_valid(&list.access).await;
+            if !valid.map_err(|error| cut_off(&error))? {
+                return Err(cut_off(&"the API key was revoked meanwhile"));
+            }
             let page = list.api.broker.list_entries(&list.access, Some(entry)).await;
             let page = page.map_err(|error: BrokerError| cut_off(&error))?;
             if page.key_term != list.key_term {
@@ -87,20 +94,20 @@ async fn page(mut list: List) -> Result<Option<(Bytes, List)>, std::io::Error> {
 
 /// Each entry is gone when it is written.
 fn page_text(entries: Vec<VaultEntry>, first: bool, last: bool) -> Result<Bytes, std::io::Error> {
-    let mut text = Vec::new();
+    let mut text = SecretJson::default();
     if first {
-        text.push(b'[');
+        text.write_all(b"[")?;
     }
     for (position, entry) in entries.into_iter().enumerate() {
         if !first || position > 0 {
-            text.push(b',');
+            text.write_all(b",")?;
         }
-        serde_json::to_writer(&mut text, &Entry::from(entry))?;
+        text.append(&Entry::from(entry))?;
     }
     if last {
-        text.push(b']');
+        text.write_all(b"]")?;
     }
-    Ok(text.into())
+    Ok(text.into_bytes())
 }
 
 fn cut_off(error: &dyn std::fmt::Display) -> std::io::Error {

@@ -7,7 +7,7 @@ mod request;
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use keyway::TfaCode;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -17,6 +17,7 @@ use super::auth::Caller;
 use super::body::Fields;
 use super::error::ApiError;
 use super::schema::{Common, Conflicting, Input, Missing, OfProvider, WithBody};
+use super::secret_json::secret_answer;
 use crate::tfa_code::Code;
 use crate::vault_entry::Entry;
 use entry::Entries;
@@ -41,9 +42,9 @@ pub(super) async fn create(
     Caller(access): Caller,
     State(api): State<Api>,
     fields: Fields,
-) -> Result<(StatusCode, Json<Entry>), ApiError> {
+) -> Result<Response, ApiError> {
     let entry = api.broker.create_entry(&access, request::new_entry(fields)?).await?;
-    Ok((StatusCode::CREATED, Json(Entry::from(entry))))
+    secret_answer(StatusCode::CREATED, &Entry::from(entry))
 }
 
 /// List vault entries, or get one
@@ -63,7 +64,7 @@ pub(super) async fn read(
     match request::queried(query.as_deref().unwrap_or_default())? {
         Some(selector) => {
             let entry = api.broker.get_entry(&access, &selector).await?;
-            Ok(Json(Entry::from(entry)).into_response())
+            secret_answer(StatusCode::OK, &Entry::from(entry))
         }
         None => list::all(api, access).await,
     }
@@ -78,10 +79,10 @@ pub(super) async fn update(
     Caller(access): Caller,
     State(api): State<Api>,
     fields: Fields,
-) -> Result<Json<Entry>, ApiError> {
+) -> Result<Response, ApiError> {
     let (selector, changes) = request::changes(fields)?;
     let entry = api.broker.update_entry(&access, &selector, changes).await?;
-    Ok(Json(Entry::from(entry)))
+    secret_answer(StatusCode::OK, &Entry::from(entry))
 }
 
 /// Delete a vault entry
@@ -125,12 +126,14 @@ pub(super) async fn tfa_code(
     Caller(access): Caller,
     State(api): State<Api>,
     RawQuery(query): RawQuery,
-) -> Result<Json<Code>, ApiError> {
+) -> Result<Response, ApiError> {
     let selector = request::queried(query.as_deref().unwrap_or_default())?.ok_or_else(|| {
         ApiError::invalid("permissioned_user_id and domain are both required; they say which vault entry is meant")
     })?;
     match api.broker.tfa_code(&access, &selector).await? {
-        TfaCode::Authenticator { code, expires_in_seconds } => Ok(Json(Code::authenticator(code, expires_in_seconds))),
+        TfaCode::Authenticator { code, expires_in_seconds } => {
+            secret_answer(StatusCode::OK, &Code::authenticator(code, expires_in_seconds))
+        }
         _ => Err(ApiError::internal("a kind of two-factor code that this server does not know")),
     }
 }

@@ -15,7 +15,7 @@ use crate::adapter::{Adapter, CallResult, Instance};
 use crate::error::{CallError, ProviderError, SandboxError};
 use crate::limits::{Exceeded, Limits};
 use crate::redact::Redactor;
-use crate::state::CallState;
+use crate::state::{CallState, HEADER_BYTES};
 
 /// A call that has its turn and its instance.
 pub(crate) struct Call {
@@ -210,7 +210,7 @@ pub(crate) fn fault(error: &wasmtime::Error, state: &CallState, limits: &Limits)
         return handles();
     }
     if let Some(FieldMapError::TooManyFields | FieldMapError::TotalSizeTooBig) = error.downcast_ref() {
-        return SandboxError::LimitExceeded("128 KiB of headers".into());
+        return SandboxError::LimitExceeded(format!("{} KiB of headers", HEADER_BYTES >> 10));
     }
     let text = format!("{error:#}");
     if text.contains(TOO_MUCH_OUTPUT) {

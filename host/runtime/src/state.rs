@@ -58,7 +58,9 @@ impl CallState {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
         let hooks = Hooks { way_out, refused: Arc::default() };
-        Self { wasi, http: WasiHttpCtx::new(), hooks, table, limiter: Limiter::new(limits), session, output }
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(HEADER_BYTES);
+        Self { wasi, http, hooks, table, limiter: Limiter::new(limits), session, output }
     }
 
     /// What the guard refused first in this call.
@@ -91,6 +93,16 @@ impl wasmtime_wasi::HostWallClock for WallClock {
     }
 }
 
+/// One list of headers, as it is in the host's memory. Common servers take 8 to 16 KiB.
+///
+/// This and [`BODY_CHUNK_BYTES`] are what one handle can hold of the host's memory: all that a call may have (1,000) together about as
+/// much as its own memory.
+pub(crate) const HEADER_BYTES: usize = 32 << 10;
+
+/// What is taken of a request's body before any of it is sent, twice: one piece is waiting while the next is written. wasmtime's own
+/// megabyte would be 2 GiB for the requests that a call can begin and not send.
+const BODY_CHUNK_BYTES: usize = 16 << 10;
+
 /// Hands every request that the gate lets through to the connection's [`Egress`].
 struct Hooks {
     way_out: Option<WayOut>,
@@ -107,6 +119,10 @@ type Worker = Box<dyn Future<Output = Result<(), HttpError>> + Send>;
 type Sent = Result<(http::Response<WasiBody>, Worker), HttpError>;
 
 impl WasiHttpHooks for Hooks {
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES
+    }
+
     fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
         Arc::new(is_forbidden)
     }

@@ -109,7 +109,14 @@ async fn handles_without_end_are_refused() {
 
 #[tokio::test]
 async fn header_lists_do_not_grow_without_end() {
-    assert_eq!(sandbox_error("hoards-headers", "").await, SandboxError::LimitExceeded("128 KiB of headers".into()));
+    assert_eq!(sandbox_error("hoards-headers", "").await, SandboxError::LimitExceeded("32 KiB of headers".into()));
+}
+
+#[tokio::test]
+async fn bodies_that_are_never_sent_hold_little_of_the_hosts_memory() {
+    let resolved = resolve(&runtime(), "hoards-bodies", "").await.unwrap();
+    let taken: u64 = resolved.username.unwrap().expose_secret().parse().unwrap();
+    assert!((1..=100 * 32 * 1_024).contains(&taken), "{taken} bytes for 100 requests");
 }
 
 #[tokio::test]

@@ -53,7 +53,8 @@ impl Guard {
         Self { client, approved, turns, limits, counter }
     }
 
-    fn check(&self, request: &Request<Body>) -> Result<String, EgressError> {
+    /// The destination that covers a request, and the request's own name for it.
+    fn check(&self, request: &Request<Body>) -> Result<(ApprovedDestination, String), EgressError> {
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
             return Err(EgressError::InvalidRequest("CONNECT and TRACE are not allowed"));
         }
@@ -67,10 +68,9 @@ impl Guard {
         } else {
             format!("{}://{host}:{port}", scheme.as_str())
         };
-        if self.approved.iter().any(|approved| approved.covers(scheme, &host, port)) {
-            Ok(name)
-        } else {
-            Err(EgressError::NotApproved(name))
+        match self.approved.iter().find(|approved| approved.covers(scheme, &host, port)) {
+            Some(approved) => Ok((approved.clone(), name)),
+            None => Err(EgressError::NotApproved(name)),
         }
     }
 }
@@ -82,29 +82,37 @@ impl Egress for Guard {
         times: RequestTimes,
     ) -> BoxFuture<'static, Result<Response<Body>, EgressError>> {
         let started = Instant::now();
-        let method = request.method().clone();
+        let method = known(request.method());
         let checked = self.check(&request);
         let (client, limits, counter) = (self.client.clone(), self.limits.clone(), self.counter.clone());
         let turn = queue(self.turns.clone());
         Box::pin(async move {
             let result = match &checked {
-                Ok(name) => forward(client, turn, &limits, name, request, times).await,
+                Ok((_, name)) => forward(client, turn, &limits, name, request, times).await,
                 Err(refusal) => Err(refusal.clone()),
             };
             counter.count(result.as_ref().err());
             let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            // The component chose method and host, and could have put a secret there, below a wildcard also into a host that is approved. So the
+            // log has what was approved; the call tells the rest, with its secrets blotted out.
+            let Ok((destination, _)) = checked else { return result };
             match &result {
                 Ok(answer) => {
-                    let host = checked.as_deref().unwrap_or_default();
-                    tracing::debug!(%method, host, status = answer.status().as_u16(), elapsed_ms, "request");
+                    tracing::debug!(method, %destination, status = answer.status().as_u16(), elapsed_ms, "request");
                 }
-                // The component chose the host, and could have put a secret there; the call tells it with its secrets blotted out.
                 Err(error) if error.is_refusal() => {}
-                Err(error) => tracing::warn!(%method, %error, elapsed_ms, "request failed"),
+                Err(error) => tracing::warn!(method, %destination, error = error.kind(), elapsed_ms, "request failed"),
             }
             result
         })
     }
+}
+
+/// The name of a method that HTTP itself has.
+fn known(method: &Method) -> &'static str {
+    let known = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+    let names = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    known.iter().zip(names).find(|(known, _)| *known == method).map_or("another", |(_, name)| name)
 }
 
 type Turn = BoxFuture<'static, Result<OwnedSemaphorePermit, AcquireError>>;

@@ -121,6 +121,41 @@ async fn an_approved_destination_is_reached_over_one_kept_connection() {
     assert_eq!(server.connections.load(Ordering::Relaxed), 1);
 }
 
+#[derive(Clone, Default)]
+struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_log_has_what_was_approved_and_nothing_that_a_component_chose() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(move || writer.clone());
+    let _logging = tracing::subscriber::set_default(subscriber.finish());
+    let guard = guard(&["https://*.example.invalid"], EgressPolicy::default());
+    for method in ["GET", "HUNTER2"] {
+        let request = request(method, "https://hunter2.example.invalid/hunter2?hunter2");
+        assert!(guard.send(request, RequestTimes::default()).await.is_err());
+    }
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let failed: Vec<_> = text.lines().filter(|line| line.contains("request failed")).collect();
+    assert_eq!(failed.len(), 2, "{text}");
+    for (line, method) in failed.iter().zip(["GET", "another"]) {
+        assert!(line.contains("https://*.example.invalid") && line.contains(method), "{line}");
+        assert!(!line.to_ascii_lowercase().contains("hunter2"), "{line}");
+    }
+}
+
 #[tokio::test]
 async fn a_destination_that_was_not_approved_sees_no_connection() {
     let server = Server::start(OK).await;

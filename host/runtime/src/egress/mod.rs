@@ -161,6 +161,25 @@ pub enum EgressError {
 }
 
 impl EgressError {
+    /// What went wrong, and not where: for the log.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::NotApproved(_) => "destination not approved",
+            Self::PrivateAddress(_) => "private address",
+            Self::InvalidRequest(_) => "invalid request",
+            Self::KeptBack(_) => "kept back",
+            Self::NameNotFound(_) => "name not resolved",
+            Self::ConnectFailed(_) => "cannot connect",
+            Self::ConnectTimeout(_) => "connecting took too long",
+            Self::Tls(_) => "no secure connection",
+            Self::AnswerTimeout(_) => "no answer in time",
+            Self::Interrupted(_) => "connection ended in the middle",
+            Self::Protocol(_) => "answer is not HTTP",
+            Self::RequestTooLarge(_) => "request too large",
+            Self::AnswerTooLarge(_) => "answer too large",
+        }
+    }
+
     /// Whether the host itself said no, before anything was sent.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::NotApproved(_) | Self::PrivateAddress(_) | Self::InvalidRequest(_) | Self::KeptBack(_))

@@ -170,8 +170,11 @@ impl MasterKeys {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Holds one more key.
+    /// Holds one more key, if it is not held already.
     pub(crate) fn hold(&self, key: Arc<dyn KeyWrapper>) {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.iter().all(|other| other.key_id() != key.key_id()) {
+            held.push(key);
+        }
     }
 }

@@ -84,8 +84,10 @@ impl Broker {
             rewrap_host_key(key, &*old, &**new, record.term).await?;
         }
         let keys = (workspace_keys.len() + host_keys.len()) as u64;
-        storage.replace_master_key(&record, keys, &workspace_keys, &host_keys).await?;
+        // Before the database has it: who reads there which key is the current one must find it here. If it does not get there, it opens
+        // nothing.
         master_keys.hold(Arc::clone(new));
+        storage.replace_master_key(&record, keys, &workspace_keys, &host_keys).await?;
         info!(term = record.term, keys, "master key replaced");
         Ok(RotatedMasterKey { key_id: new.key_id(), term: record.term, keys })
     }

@@ -120,13 +120,11 @@ impl State {
             Outcome::Refused if !probe && resting == Some(PauseReason::Refused) => {}
             Outcome::Refused => self.pause(PauseReason::Refused, now, None, draw, options),
             Outcome::Unclear if probe => {
-                // Neither better nor worse than before: an item whose answer is not understood must not make the pause longer and
-                // longer for all others.
-                let strikes = self.pause.map_or(0, |pause| pause.strikes.saturating_sub(1));
-                if let Some(pause) = &mut self.pause {
-                    pause.strikes = strikes;
-                }
-                if let Some(reason) = resting {
+                if let Some(PauseRecord { reason, strikes, .. }) = &mut self.pause {
+                    // Neither better nor worse than before: an item whose answer is not understood must not make the pause longer and
+                    // longer for all others. So this one counts in place of the last.
+                    *strikes = strikes.saturating_sub(1);
+                    let reason = *reason;
                     self.pause(reason, now, None, draw, options);
                 }
             }

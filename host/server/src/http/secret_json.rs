@@ -23,7 +23,7 @@ pub(super) fn secret_answer(status: StatusCode, answer: &impl Serialize) -> Resu
     Ok(response)
 }
 
-/// Text that leaves no copy behind when it grows.
+/// Text that leaves no copy behind when it grows. Providers have the like in the SDK, of which the host uses nothing.
 pub(super) struct SecretJson(Zeroizing<Vec<u8>>);
 
 impl Default for SecretJson {

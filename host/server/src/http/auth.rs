@@ -11,6 +11,7 @@ use secrecy::SecretString;
 
 use super::Api;
 use super::error::ApiError;
+use super::memory::Account;
 
 /// The header with the API key.
 const KEY_HEADER: &str = "cc-key";
@@ -29,7 +30,11 @@ impl FromRequestParts<Api> for Caller {
         };
         // What is no text cannot be a key, and is answered like any other key that is not valid.
         let key = SecretString::from(value.to_str().unwrap_or_default());
-        Ok(Self(api.broker.authenticate_request(&key, request::current().as_deref()).await?))
+        let access = api.broker.authenticate_request(&key, request::current().as_deref()).await?;
+        if let Some(account) = parts.extensions.get::<Account>() {
+            account.charge_to(access.workspace());
+        }
+        Ok(Self(access))
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use axum::body::{Body, HttpBody};
+use axum::body::HttpBody;
 use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
@@ -19,6 +19,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::Api;
 use super::error::ApiError;
+use super::memory::{Account, LARGEST_ENTRY, SMALL};
 
 /// A field's name in a message is cut off here.
 const NAME_SHOWN: usize = 64;
@@ -59,11 +60,18 @@ impl FromRequest<Api> for Fields {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &Api) -> Result<Self, ApiError> {
-        if !is_json(&request) {
-            return Err(not_json());
-        }
-        let body = read(request.into_body()).await?;
-        Self::parse(&body)
+        Self::read(request, 0).await
+    }
+}
+
+/// Fields of a request that changes an entry and is answered with it: room for that is there before anything is changed, however little the request says.
+pub(super) struct FieldsForEntry(pub(super) Fields);
+
+impl FromRequest<Api> for FieldsForEntry {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &Api) -> Result<Self, ApiError> {
+        Fields::read(request, LARGEST_ENTRY).await.map(Self)
     }
 }
 
@@ -73,7 +81,7 @@ impl OptionalFromRequest<Api> for Fields {
 
     async fn from_request(request: Request, _: &Api) -> Result<Option<Self>, ApiError> {
         let is_json = is_json(&request);
-        let body = read(request.into_body()).await?;
+        let body = read(request, 0).await?;
         match body.trim_ascii() {
             b"" => Ok(None),
             // What clients send for an object that they do not have.
@@ -89,18 +97,33 @@ fn not_json() -> ApiError {
     ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message)
 }
 
-/// Reads a body up to the limit. What goes beyond is read, too, within reason, and thrown away: a client that is cut off while it sends sees a broken
-/// connection and not the answer that says why.
-async fn read(mut body: Body) -> Result<Zeroizing<Vec<u8>>, ApiError> {
-    let expected = body.size_hint().lower().min(super::BODY_LIMIT as u64);
+/// Reads a body up to the limit, with room for it, and for as much as is to be answered. What goes beyond, or has no room, is read, too, within reason, and
+/// thrown away: a client that is cut off while it sends sees a broken connection and not the answer that says why.
+async fn read(request: Request, answer: usize) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+    let account = request.extensions().get::<Account>().cloned();
+    let account = account.ok_or_else(|| ApiError::internal("a request without an account of its memory"))?;
+    let mut body = request.into_body();
+    let announced = body.size_hint().exact().map(|size| usize::try_from(size).unwrap_or(usize::MAX));
+    let most = match announced {
+        Some(size) if size > super::BODY_LIMIT => 0,
+        Some(size) => size,
+        None => super::BODY_LIMIT,
+    };
+    let refused = if most > SMALL || answer > 0 {
+        // Twice: what is read out of it is a second copy, and for a while there are both.
+        account.hold(answer.max(2 * most)).await.err()
+    } else {
+        None
+    };
     // Of its final size if the client says so, so that growing leaves no copies of secrets behind.
-    let mut kept = Zeroizing::new(Vec::with_capacity(usize::try_from(expected).unwrap_or_default()));
+    let capacity = if refused.is_some() { 0 } else { most };
+    let mut kept = Zeroizing::new(Vec::with_capacity(capacity));
     let mut size = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ApiError::bad_request("the body could not be read to its end; send it again"))?;
         let Ok(data) = frame.into_data() else { continue };
         size += data.len();
-        if size <= super::BODY_LIMIT {
+        if size <= capacity {
             kept.extend_from_slice(&data);
         } else if size > DISCARDED {
             break;
@@ -110,7 +133,7 @@ async fn read(mut body: Body) -> Result<Zeroizing<Vec<u8>>, ApiError> {
         let message = format!("the body is larger than {} MiB", super::BODY_LIMIT >> 20);
         return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message));
     }
-    Ok(kept)
+    refused.map_or(Ok(kept), Err)
 }
 
 fn is_json(request: &Request) -> bool {
@@ -120,6 +143,14 @@ fn is_json(request: &Request) -> bool {
 }
 
 impl Fields {
+    async fn read(request: Request, answer: usize) -> Result<Self, ApiError> {
+        if !is_json(&request) {
+            return Err(not_json());
+        }
+        let body = read(request, answer).await?;
+        Self::parse(&body)
+    }
+
     fn parse(body: &[u8]) -> Result<Self, ApiError> {
         use serde_json::error::Category;
         serde_json::from_slice(body).map(Self).map_err(|error| match error.classify() {

@@ -78,6 +78,13 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", message).retry_after(Duration::from_secs(1))
     }
 
+    /// There is no memory left for a body.
+    pub(crate) fn no_memory() -> Self {
+        let message = "the requests and answers under way take as much memory as they may; read the answers that you \
+                       have asked for, and try again in a moment";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", message).retry_after(Duration::from_secs(1))
+    }
+
     /// A fault of the server. `detail` goes to the log only.
     pub(crate) fn internal(detail: impl Into<String>) -> Self {
         let message = "the server could not finish this request because of a fault of its own; its log says more \

@@ -10,6 +10,7 @@ mod body;
 mod budget;
 mod error;
 mod health;
+mod memory;
 mod metrics;
 mod observe;
 mod openapi;
@@ -30,7 +31,6 @@ use axum::response::{IntoResponse, Response};
 use axum::{Router, middleware};
 use keyway::Broker;
 use prometheus_client::registry::Registry;
-use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -41,7 +41,7 @@ use observe::{Door, Observer};
 /// A vault entry with cookies and browser storage fits several times.
 const BODY_LIMIT: usize = 2 << 20;
 
-/// Requests under way at the same time. Each holds little memory; providers have a limit of their own.
+/// Requests under way at the same time. Each holds little memory beside its bodies (`memory.rs`); providers have a limit of their own.
 const CONCURRENT_REQUESTS: usize = 1_024;
 
 /// Whether the server is on its way out: no request is begun any more.
@@ -66,8 +66,6 @@ struct Shared {
     broker: Broker,
     metrics: Arc<Metrics>,
     ending: Ending,
-    /// How many more lists of all entries may be under way.
-    lists: Arc<Semaphore>,
     /// The description of the API.
     document: Bytes,
 }
@@ -108,9 +106,8 @@ pub(crate) fn routers(broker: Broker, metrics: bool) -> Routers {
     broker.register_metrics(&mut registry);
     let metrics = Arc::new(Metrics::new(registry));
     let door = Door::new(CONCURRENT_REQUESTS, ending.clone());
-    let observer = Arc::new(Observer { metrics: metrics.clone(), door });
-    let lists = Arc::new(Semaphore::new(vault::LISTS));
-    let api = Api(Arc::new(Shared { metrics, broker, ending: ending.clone(), lists, document }));
+    let observer = Arc::new(Observer { metrics: metrics.clone(), door, memory: Arc::default() });
+    let api = Api(Arc::new(Shared { metrics, broker, ending: ending.clone(), document }));
     let finished = |router| finished(router, &api, &observer);
     Routers { api: finished(clients), operations: finished(with_metrics().into()), ending }
 }

@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 
 use super::Ending;
 use super::error::{ApiError, ForLog};
+use super::memory::Memory;
 use super::metrics::Metrics;
 use crate::request_id::{REQUEST_ID, RequestId};
 
@@ -34,19 +35,22 @@ const FOR_OPERATORS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 pub(super) struct Observer {
     pub(super) metrics: Arc<Metrics>,
     pub(super) door: Door,
+    pub(super) memory: Arc<Memory>,
 }
 
 /// The outermost layer.
-pub(super) async fn observed(State(observer): State<Arc<Observer>>, request: Request, next: Next) -> Response {
+pub(super) async fn observed(State(observer): State<Arc<Observer>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = RequestId::of(request.headers());
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
+    let account = observer.memory.account();
+    request.extensions_mut().insert(account.clone());
     let handle = async {
         let run = observer.door.let_in(route.as_ref().map(MatchedPath::as_str), next.run(request));
         let answered = AssertUnwindSafe(in_time(run)).catch_unwind().await;
         let mut response = match answered {
-            Ok(Some(response)) => response,
+            Ok(Some(response)) => account.cover(response),
             Ok(None) => too_slow().into_response(),
             // The panic itself was reported where it happened.
             Err(_) => ApiError::internal("a handler panicked").into_response(),
@@ -162,7 +166,8 @@ mod tests {
 
     async fn answer_of(router: Router, path: &str, places: usize) -> (StatusCode, HeaderMap, serde_json::Value) {
         let door = Door::new(places, Ending::default());
-        let observer = Arc::new(Observer { metrics: Arc::new(Metrics::new(Default::default())), door });
+        let observer =
+            Arc::new(Observer { metrics: Arc::new(Metrics::new(Default::default())), door, memory: Arc::default() });
         let router = router.layer(middleware::from_fn_with_state(observer, observed));
         let request = Request::builder().uri(path).body(Body::empty()).unwrap();
         let (head, body) = router.oneshot(request).await.unwrap().into_parts();

@@ -16,6 +16,7 @@ mod demo;
 mod key_rotation;
 mod leaks;
 mod listing;
+mod memory;
 mod one_document;
 mod openapi;
 mod operation;

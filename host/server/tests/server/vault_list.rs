@@ -97,7 +97,8 @@ async fn as_many_lists_as_fit_into_memory_are_under_way_and_the_next_one_is_told
     let router = router(&api);
     let list = || list(&api, &router);
     let mut open = Vec::new();
-    for _ in 0..32 {
+    // A page and the largest entry each, of 64 MiB.
+    for _ in 0..18 {
         open.push(list().await);
     }
     assert!(open.iter().all(|answer| answer.status() == 200));

@@ -6,9 +6,9 @@
 //! **Invariant:** the credentials of a list are all under one encryption key. A list during which the workspace's key is rotated is cut off: what the client has of it
 //! is under a key that opens nothing any more, and the published clients pass on what they cannot decrypt without a word.
 //!
-//! **Memory:** a page is read when the one before has been taken, so a list holds one page at a time, of a few MiB at most. No more than
-//! [`LISTS`] are under way, from the first page until the last one was sent or the client is gone. A client that reads slowly holds its
-//! page and its place for [`LIST_TIME`] at most; one that reads nothing at all is cut off earlier, with its connection (`slow_reader.rs`).
+//! **Memory:** a page is read when the one before has been taken, so a list holds one page at a time. There is room for it (`memory.rs`) from before the first page is read until
+//! the last one was sent or the client is gone. A client that reads slowly holds its
+//! page and its room for [`LIST_TIME`] at most; one that reads nothing at all is cut off earlier, with its connection (`slow_reader.rs`).
 
 use std::io::Write;
 use std::time::Duration;
@@ -19,16 +19,16 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use futures::stream;
 use keyway::{Access, BrokerError, EntryId, EntryPage, VaultEntry};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::http::Api;
 use crate::http::error::ApiError;
+use crate::http::memory::{Account, Held, LARGEST_ENTRY};
 use crate::http::secret_json::SecretJson;
 use crate::vault_entry::Entry;
 
-/// Lists under way at the same time: with the largest entries that there can be they hold about 100 MiB.
-pub(in crate::http) const LISTS: usize = 32;
+/// What a list has in memory: a page, which has 1 MiB and one entry more, the largest at worst.
+const PAGE: usize = (1 << 20) + LARGEST_ENTRY;
 
 /// From the beginning of a list to its last page. A list of 100,000 entries, 120 MB, arrives within that at 4 Mbit/s.
 const LIST_TIME: Duration = Duration::from_secs(5 * 60);
@@ -41,7 +41,7 @@ struct List {
     /// That of the first page.
     key_term: u32,
     deadline: Instant,
-    _place: OwnedSemaphorePermit,
+    _held: Held,
 }
 
 /// What is to be sent next.
@@ -53,12 +53,12 @@ enum Next {
 }
 
 /// The answer with all entries.
-pub(super) async fn all(api: Api, access: Access) -> Result<Response, ApiError> {
-    let place = api.lists.clone().try_acquire_owned().map_err(|_| ApiError::overloaded())?;
+pub(super) async fn all(api: Api, access: Access, account: &Account) -> Result<Response, ApiError> {
+    let held = account.hold_for_parts(PAGE)?;
     let first = api.broker.list_entries(&access, None).await?;
     let key_term = first.key_term;
     let list =
-        List { api, access, next: Next::First(first), key_term, deadline: Instant::now() + LIST_TIME, _place: place };
+        List { api, access, next: Next::First(first), key_term, deadline: Instant::now() + LIST_TIME, _held: held };
     let mut response = Body::from_stream(stream::try_unfold(list, page)).into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(response)

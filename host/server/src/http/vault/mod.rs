@@ -14,14 +14,14 @@ use utoipa::ToSchema;
 
 use super::Api;
 use super::auth::Caller;
-use super::body::Fields;
+use super::body::{Fields, FieldsForEntry};
 use super::error::ApiError;
+use super::memory::Account;
 use super::schema::{Common, Conflicting, Input, Missing, OfProvider, WithBody};
 use super::secret_json::secret_answer;
 use crate::tfa_code::Code;
 use crate::vault_entry::Entry;
 use entry::Entries;
-pub(in crate::http) use list::LISTS;
 pub(in crate::http) use request::EntryName;
 use request::{EntryChangesBody, NewEntryBody};
 
@@ -59,6 +59,7 @@ pub(super) async fn create(
 pub(super) async fn read(
     Caller(access): Caller,
     State(api): State<Api>,
+    account: Account,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     match request::queried(query.as_deref().unwrap_or_default())? {
@@ -66,7 +67,7 @@ pub(super) async fn read(
             let entry = api.broker.get_entry(&access, &selector).await?;
             secret_answer(StatusCode::OK, &Entry::from(entry))
         }
-        None => list::all(api, access).await,
+        None => list::all(api, access, &account).await,
     }
 }
 
@@ -78,7 +79,7 @@ pub(super) async fn read(
 pub(super) async fn update(
     Caller(access): Caller,
     State(api): State<Api>,
-    fields: Fields,
+    FieldsForEntry(fields): FieldsForEntry,
 ) -> Result<Response, ApiError> {
     let (selector, changes) = request::changes(fields)?;
     let entry = api.broker.update_entry(&access, &selector, changes).await?;

@@ -1,0 +1,331 @@
+//! How much memory the bodies of requests and answers take that are under way.
+//!
+//! A client decides how slowly it sends and reads, so without a limit in bytes a few thousand connections with the largest bodies that there may be would hold gigabytes.
+//! Each body beyond [`SMALL`] holds room for as long as it is in memory; an answer's until the connection has written it, and not only until its head
+//! was. There is so much room for everybody, and a quarter of that for one workspace, which can hold up itself but no other.
+//!
+//! **Invariant:** what changes something has the room for its answer before it begins. Whoever only reads may be refused with the answer at hand.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use http_body::{Frame, SizeHint};
+use keyway::WorkspaceId;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+
+use super::error::ApiError;
+
+/// For all bodies together.
+const ROOM: usize = 256 << 20;
+
+/// For those of one workspace: 25 of the largest entries there can be.
+const SHARE: usize = ROOM / 4;
+
+/// A body of this size costs nothing: with one on each connection that there can be it is 64 MiB, and nearly all are smaller.
+pub(super) const SMALL: usize = 16 << 10;
+
+/// The largest entry there can be, as JSON: 2 MiB of attributes, four values of 64 KiB that clients have encrypted, and the rest.
+pub(super) const LARGEST_ENTRY: usize = (2 << 20) + (512 << 10);
+
+/// For how long a request may wait for room. What takes longer than that are clients who do not read.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// What is counted; smaller, and a semaphore could not count that far on every machine.
+const UNIT: usize = 1 << 10;
+
+/// The room there is.
+#[derive(Debug)]
+pub(super) struct Memory {
+    room: Arc<Semaphore>,
+    /// Of those who hold something. Nobody is a workspace, too: whoever asks without a key.
+    shares: Mutex<HashMap<Option<WorkspaceId>, Weak<Semaphore>>>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { room: Arc::new(Semaphore::new(ROOM / UNIT)), shares: Mutex::default() }
+    }
+}
+
+impl Memory {
+    /// One that was begun for each request.
+    pub(super) fn account(self: &Arc<Self>) -> Account {
+        Account(Arc::new(Entries { memory: self.clone(), workspace: OnceLock::new(), held: Mutex::new(None) }))
+    }
+
+    /// A share is there for as long as somebody holds some of it; what nobody holds is whole.
+    fn share(&self, workspace: Option<WorkspaceId>) -> Arc<Semaphore> {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = shares.get(&workspace).and_then(Weak::upgrade) {
+            return share;
+        }
+        shares.retain(|_, share| share.strong_count() > 0);
+        let share = Arc::new(Semaphore::new(SHARE / UNIT));
+        shares.insert(workspace, Arc::downgrade(&share));
+        share
+    }
+
+    /// The share first: who waits for that holds nothing of what others need.
+    async fn hold(&self, workspace: Option<WorkspaceId>, units: u32) -> Result<Held, AcquireError> {
+        let share = self.share(workspace).acquire_many_owned(units).await?;
+        Ok(Held { share, room: self.room.clone().acquire_many_owned(units).await? })
+    }
+
+    fn try_hold(&self, workspace: Option<WorkspaceId>, units: u32) -> Option<Held> {
+        let share = self.share(workspace).try_acquire_many_owned(units).ok()?;
+        Some(Held { share, room: self.room.clone().try_acquire_many_owned(units).ok()? })
+    }
+}
+
+/// Room for a body, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    share: OwnedSemaphorePermit,
+    room: OwnedSemaphorePermit,
+}
+
+impl Held {
+    fn units(&self) -> u32 {
+        u32::try_from(self.room.num_permits()).unwrap_or(u32::MAX)
+    }
+
+    /// Gives back what is more than that.
+    fn shrink(&mut self, units: u32) {
+        let more = self.room.num_permits().saturating_sub(units as usize);
+        drop((self.share.split(more), self.room.split(more)));
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.share.merge(other.share);
+        self.room.merge(other.room);
+    }
+}
+
+fn units(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
+}
+
+/// What one request holds, in the extensions of the request.
+#[derive(Clone, Debug)]
+pub(super) struct Account(Arc<Entries>);
+
+#[derive(Debug)]
+struct Entries {
+    memory: Arc<Memory>,
+    /// Whose request it is, once its key was looked at.
+    workspace: OnceLock<WorkspaceId>,
+    held: Mutex<Option<Held>>,
+}
+
+impl Account {
+    /// From now on it is this workspace's.
+    pub(super) fn charge_to(&self, workspace: WorkspaceId) {
+        let _ = self.0.workspace.set(workspace);
+    }
+
+    fn workspace(&self) -> Option<WorkspaceId> {
+        self.0.workspace.get().copied()
+    }
+
+    /// Has at least so many bytes held until the answer was sent, and waits for them. To be called while it holds nothing yet: requests that wait for more than
+    /// they have wait for each other.
+    pub(super) async fn hold(&self, bytes: usize) -> Result<(), ApiError> {
+        let held = tokio::time::timeout(WAIT, self.0.memory.hold(self.workspace(), units(bytes))).await;
+        let held = held.ok().and_then(Result::ok).ok_or_else(ApiError::no_memory)?;
+        *self.0.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
+        Ok(())
+    }
+
+    /// Room for an answer that comes in parts, which keeps it itself.
+    pub(super) fn hold_for_parts(&self, bytes: usize) -> Result<Held, ApiError> {
+        self.0.memory.try_hold(self.workspace(), units(bytes)).ok_or_else(ApiError::no_memory)
+    }
+
+    /// The answer, with room for it until it was written; or another one, when there is none.
+    pub(super) fn cover(&self, response: Response) -> Response {
+        let size = response.body().size_hint().exact().and_then(|size| usize::try_from(size).ok());
+        let Some(size) = size.filter(|size| *size > SMALL) else { return response };
+        let held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let missing = units(size).saturating_sub(held.as_ref().map_or(0, Held::units));
+        let more = match missing {
+            0 => None,
+            missing => match self.0.memory.try_hold(self.workspace(), missing) {
+                None => return ApiError::no_memory().into_response(),
+                more => more,
+            },
+        };
+        let held = match (held, more) {
+            (Some(mut held), Some(more)) => {
+                held.merge(more);
+                held
+            }
+            (Some(held), None) | (None, Some(held)) => held,
+            (None, None) => return response,
+        };
+        response.map(|body| Body::new(Covered::new(body, held, size)))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Account {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        parts.extensions.get().cloned().ok_or_else(|| ApiError::internal("a request without an account of its memory"))
+    }
+}
+
+/// The body of an answer, whose parts hold room until the last of them is dropped, wherever they are then.
+struct Covered {
+    body: Body,
+    held: Arc<Held>,
+}
+
+impl Covered {
+    fn new(body: Body, mut held: Held, size: usize) -> Self {
+        held.shrink(units(size));
+        Self { body, held: Arc::new(held) }
+    }
+}
+
+impl HttpBody for Covered {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let held = self.held.clone();
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        frame.map_ok(|frame| frame.map_data(|bytes| Bytes::from_owner(Part { bytes, _held: held })))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+struct Part {
+    bytes: Bytes,
+    _held: Arc<Held>,
+}
+
+impl AsRef<[u8]> for Part {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    fn of_somebody(memory: &Arc<Memory>) -> Account {
+        let account = memory.account();
+        account.charge_to(uuid::Uuid::now_v7().to_string().parse().unwrap());
+        account
+    }
+
+    fn free(memory: &Memory) -> usize {
+        memory.room.available_permits() * UNIT
+    }
+
+    #[tokio::test]
+    async fn a_workspace_has_its_share_whatever_others_hold_and_all_together_have_the_room() {
+        let memory = Arc::<Memory>::default();
+        let accounts: Vec<_> = (0..4).map(|_| of_somebody(&memory)).collect();
+        let held: Vec<_> = accounts.iter().map(|account| account.hold_for_parts(SHARE).unwrap()).collect();
+        assert!(accounts[0].hold_for_parts(1).is_err());
+        assert!(of_somebody(&memory).hold_for_parts(1).is_err() && memory.account().hold_for_parts(1).is_err());
+        drop(held);
+        assert_eq!(free(&memory), ROOM);
+        let _held = accounts[0].hold_for_parts(SHARE).unwrap();
+        assert!(accounts[0].hold_for_parts(1).is_err());
+        assert!(accounts[1].hold_for_parts(SHARE).is_ok() && memory.account().hold_for_parts(SHARE).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_waits_for_room_and_not_for_ever() {
+        let memory = Arc::<Memory>::default();
+        let account = of_somebody(&memory);
+        let others = account.hold_for_parts(SHARE - 1).unwrap();
+        let refused = account.hold(LARGEST_ENTRY).await.unwrap_err().into_response();
+        assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &"1".parse().unwrap()));
+        let read = async {
+            tokio::time::sleep(WAIT / 2).await;
+            drop(others);
+        };
+        let (held, ()) = tokio::join!(account.hold(LARGEST_ENTRY), read);
+        held.unwrap();
+        assert_eq!(free(&memory), ROOM - LARGEST_ENTRY);
+        drop(account);
+        assert_eq!(free(&memory), ROOM);
+    }
+
+    #[tokio::test]
+    async fn an_answer_has_what_it_takes_of_what_its_request_held_and_more_if_there_is_more() {
+        let memory = Arc::<Memory>::default();
+        let size = 100 << 10;
+        let answer = |size: usize| Response::new(Body::from(vec![b'x'; size]));
+        for (before, expected) in [(0, size), (size / 2, size), (2 * size, size)] {
+            let account = of_somebody(&memory);
+            if before > 0 {
+                account.hold(before).await.unwrap();
+            }
+            let covered = account.cover(answer(size));
+            drop(account);
+            assert_eq!(covered.body().size_hint().exact(), Some(size as u64));
+            assert_eq!(ROOM - free(&memory), expected, "{before}");
+        }
+        assert_eq!(free(&memory), ROOM);
+        let account = of_somebody(&memory);
+        let _others = account.hold_for_parts(SHARE).unwrap();
+        assert_eq!(account.cover(answer(SMALL)).status(), 200);
+        assert_eq!(account.cover(answer(SMALL + 1)).status(), 503);
+    }
+
+    /// The connection takes the whole of a body at once, and drops the body long before it has written it.
+    #[tokio::test]
+    async fn an_answer_holds_its_room_until_its_client_has_read_it() {
+        let memory = Arc::<Memory>::default();
+        let size = 1 << 20;
+        let (mut client, server) = duplex(4_096);
+        let account = of_somebody(&memory);
+        let answer = account.cover(Response::new(Body::from(vec![b'x'; size])));
+        drop(account);
+        let answer = Mutex::new(Some(answer));
+        let service = service_fn(move |_| {
+            let answer = answer.lock().unwrap().take().unwrap();
+            async { Ok::<_, Infallible>(answer) }
+        });
+        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(server), service));
+        client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut read = vec![0; 2_048];
+        client.read_exact(&mut read).await.unwrap();
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(free(&memory), ROOM - size);
+        client.read_to_end(&mut read).await.unwrap();
+        assert!(read.len() > size);
+        assert_eq!(free(&memory), ROOM);
+    }
+}

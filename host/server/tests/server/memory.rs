@@ -1,0 +1,143 @@
+//! Clients that do not read what they have asked for, and that do not send what they have announced: they hold up themselves and nobody else.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use futures::stream;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use keyway::{Access, AttributeChanges, EntrySelector, NewEntry, Scope, Scopes};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use crate::support::Api;
+
+const DOMAIN: &str = "https://acme.com";
+
+/// Near the limit of 2 MiB.
+const COOKIES: usize = 2_000_000;
+
+/// How many of those may be under way for a workspace, which has 64 MiB.
+const FIT: usize = (64 << 20) / COOKIES;
+
+struct Client<'a> {
+    router: &'a Router,
+    key: &'a str,
+}
+
+impl Client<'_> {
+    fn request(&self, method: &str, path: &str) -> http::request::Builder {
+        let request = Request::builder().method(method).uri(path);
+        request.header("cc-key", self.key).header("content-type", "application/json")
+    }
+
+    async fn send(&self, request: Request<Body>) -> Response<Body> {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
+    /// The head of the answer, and nothing read of it yet.
+    async fn get(&self, user: &str) -> Response<Body> {
+        let path = format!("/vault?permissioned_user_id={user}&domain={DOMAIN}");
+        self.send(self.request("GET", &path).body(Body::empty()).unwrap()).await
+    }
+
+    async fn put(&self, body: Value) -> Response<Body> {
+        self.send(self.request("PUT", "/vault").body(body.to_string().into()).unwrap()).await
+    }
+}
+
+async fn with_entries(api: &Api, access: &Access) {
+    let create = async |user: &str, cookies: usize| {
+        let mut attributes = AttributeChanges::new();
+        attributes.set("cookies", &format!(r#"[{{"value": "{}"}}]"#, "x".repeat(cookies))).unwrap();
+        let user = user.to_owned();
+        let new = NewEntry { permissioned_user_id: user, domain: DOMAIN.into(), attributes, ..NewEntry::default() };
+        api.host.broker().create_entry(access, new).await.unwrap();
+    };
+    create("large", COOKIES).await;
+    create("small", 100).await;
+}
+
+fn alias(user: &str, alias: &str) -> Value {
+    json!({"permissioned_user_id": user, "domain": DOMAIN, "user_alias": alias})
+}
+
+async fn message(answer: Response<Body>) -> String {
+    assert_eq!((answer.status().as_u16(), &answer.headers()["retry-after"]), (503, &"1".parse().unwrap()));
+    let body: Value = serde_json::from_slice(&answer.into_body().collect().await.unwrap().to_bytes()).unwrap();
+    assert_eq!(body["code"], "BUSY");
+    body["message"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_hold_up_large_ones_of_their_workspace_and_nothing_else() {
+    let api = Api::start(&[], None).await;
+    let broker = api.host.broker();
+    let other = broker.create_workspace("Other", Scopes::from(Scope::Api)).await.unwrap();
+    with_entries(&api, &api.access).await;
+    with_entries(&api, &Access::operator(other.workspace.id, "tests")).await;
+    let router = keyway_server::http::router(broker.clone());
+    let client = Client { router: &router, key: &api.key };
+    let other = Client { router: &router, key: other.api_key.expose_secret() };
+
+    let mut unread = Vec::new();
+    for _ in 0..FIT {
+        unread.push(client.get("large").await);
+    }
+    assert!(unread.iter().all(|answer| answer.status() == 200));
+    assert!(message(client.get("large").await).await.contains("read the answers"));
+    assert_eq!(client.get("small").await.status(), 200);
+    assert_eq!(other.get("large").await.status(), 200);
+
+    // What changes something waits for room, and when none comes it has not begun.
+    let change = client.put(alias("small", "too late"));
+    let passing = async {
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(11)).await;
+        tokio::time::resume();
+    };
+    message(tokio::join!(change, passing).0).await;
+    let user = EntrySelector::Pair { permissioned_user_id: "small".into(), domain: DOMAIN.into() };
+    assert_eq!(broker.get_entry(&api.access, &user).await.unwrap().user_alias, None);
+
+    let change = client.put(alias("large", "in time"));
+    let read = async {
+        for answer in unread.drain(..2) {
+            tokio::task::yield_now().await;
+            answer.into_body().collect().await.unwrap();
+        }
+    };
+    let (changed, ()) = tokio::join!(change, read);
+    assert_eq!(changed.status(), 200);
+    drop((changed, unread));
+    assert_eq!(client.get("large").await.status(), 200);
+}
+
+#[tokio::test]
+async fn bodies_that_nobody_sends_to_the_end_hold_up_their_workspace_and_only_for_as_long_as_they_are_there() {
+    let api = Api::start(&[], None).await;
+    with_entries(&api, &api.access).await;
+    let router = keyway_server::http::router(api.host.broker().clone());
+    let client = Client { router: &router, key: &api.key };
+    let mut unsent = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let never = stream::pending::<Result<Bytes, Infallible>>();
+        let request = client.request("POST", "/vault").body(Body::from_stream(never)).unwrap();
+        unsent.spawn(router.clone().oneshot(request));
+    }
+    // Until all of them have their room.
+    while client.get("large").await.status() == 200 {
+        tokio::task::yield_now().await;
+    }
+    message(client.get("large").await).await;
+    assert_eq!(client.get("small").await.status(), 200);
+    unsent.shutdown().await;
+    assert_eq!(client.get("large").await.status(), 200);
+    assert_eq!(client.put(alias("large", "again")).await.status(), 200);
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use keyway_runtime::{Provider, Settings, Verified};
 use secrecy::{ExposeSecret, SecretString};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::settings::{HINTED_FROM, SealedPart, hints};
 use super::{Connection, ConnectionChanges, NewConnection};
@@ -62,6 +62,7 @@ impl Broker {
             read_only: None,
             cache_ttl_seconds: new.cache_ttl.seconds(),
             cache_generation: 0,
+            settings_version: 1,
             version: 1,
             created_at: now,
             updated_at: now,
@@ -88,8 +89,8 @@ impl Broker {
     /// Changes a connection. New settings are checked with the provider first, and if it refuses them, nothing changes
     /// at all. Needs [`Scope::Admin`](crate::Scope::Admin).
     ///
-    /// New settings, or a cache duration of "off", drop what was cached. New settings also take up again the rotations whose
-    /// password could not be written with the old ones.
+    /// New settings, or a cache duration of "off", drop what was cached. With new settings, rotations whose
+    /// password could not be written with the old ones are due again.
     ///
     /// # Errors
     /// As [`connect`](Self::connect); [`BrokerError::NotFound`]; [`BrokerError::Changed`] when somebody else changed it
@@ -131,6 +132,9 @@ impl Broker {
         };
         let before = record.version;
         record.version += 1;
+        if has_new_settings {
+            record.settings_version = record.version;
+        }
         record.updated_at = self.timestamp();
         loop {
             record.sealed_settings = self.seal_settings(&record, &part).await?;
@@ -149,10 +153,6 @@ impl Broker {
         }
         if clear {
             self.cache().drop_connection(id);
-        }
-        if has_new_settings && let Err(error) = self.write_back_with_new_settings(access.workspace(), id).await {
-            // The connection was changed all the same, and each of them can be retried by hand.
-            warn!(connection = %id, %error, "passwords that could not be written back are not tried again with the new settings");
         }
         record.try_into()
     }

@@ -1,4 +1,5 @@
-//! Write-backs that are due, in the background: those that failed for now, and those whose process ended in the middle.
+//! Write-backs that are due, in the background: those that failed for now, those whose process ended in the middle, and those that failed with settings
+//! which their connection does not have any more.
 //!
 //! The task begins when the broker opens and ends with it. Each attempt is recorded as the broker's own; while that cannot be
 //! recorded, none is made. The task looks into the database instead of keeping a schedule of its
@@ -14,13 +15,13 @@ use tokio::task::JoinSet;
 use tracing::{error, warn};
 
 use super::write_back::to_its_end;
-use super::{ROTATIONS_PER_PAGE, Rotation, RotationFilter, RotationState};
+use super::{Rotation, RotationState};
 use crate::audit::{Code, Operation, Trail};
 use crate::background::BackgroundTask;
 use crate::broker::{Broker, WeakBroker};
 use crate::envelope::EnvelopeError;
 use crate::error::{BrokerError, Thing};
-use crate::id::{ConnectionId, RotationId, WorkspaceId};
+use crate::id::RotationId;
 use crate::storage::RotationRecord;
 
 /// How often to look. One read of an index that is empty nearly always.
@@ -94,38 +95,6 @@ impl Broker {
         Ok(made)
     }
 
-    /// Takes up again what could not be written with the settings that a connection had until now: the next look of the
-    /// background finds it due.
-    pub(crate) async fn write_back_with_new_settings(
-        &self,
-        workspace: WorkspaceId,
-        connection: ConnectionId,
-    ) -> Result<(), BrokerError> {
-        let failed = RotationFilter { states: vec![RotationState::WriteBackFailed], entry: None };
-        let mut after = None;
-        loop {
-            let page = self.storage().rotations(workspace, &failed, after, ROTATIONS_PER_PAGE).await?;
-            for record in page.iter().filter(|record| record.connection_id == Some(connection)) {
-                let contents = match self.open_rotation(record).await {
-                    // Its password is lost, with whichever settings.
-                    Err(BrokerError::Envelope(damage)) if damage.is_damage() => continue,
-                    contents => contents?,
-                };
-                let now = self.timestamp();
-                let due = |record: &mut RotationRecord| {
-                    record.state = RotationState::Committing;
-                    record.next_attempt_at = Some(now);
-                };
-                // When somebody else was first, they are at it.
-                self.advance_rotation(record, &contents, due).await?;
-            }
-            after = page.last().map(|record| record.id);
-            if page.len() < ROTATIONS_PER_PAGE as usize {
-                return Ok(());
-            }
-        }
-    }
-
     async fn write_back(&self, record: &RotationRecord) -> Result<Rotation, BrokerError> {
         let trail = Trail::rotation(record.id);
         trail.note(|subject| record.describe(subject));
@@ -158,6 +127,7 @@ impl Broker {
             message: Some(format!("the new password cannot be read any more: {damage}")),
             attempt_until: None,
             next_attempt_at: None,
+            failed_settings: None,
             updated_at: self.timestamp(),
             ..record.clone()
         };

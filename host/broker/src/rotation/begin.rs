@@ -160,6 +160,7 @@ impl Broker {
             attempts: 0,
             attempt_until: None,
             next_attempt_at: None,
+            failed_settings: None,
             version: 1,
             created_at: now,
             updated_at: now,

@@ -155,6 +155,9 @@ impl Broker {
         if record.state != RotationState::Committing {
             (record.attempt_until, record.next_attempt_at) = (None, None);
         }
+        if record.state != RotationState::WriteBackFailed {
+            record.failed_settings = None;
+        }
         record
     }
 

@@ -234,7 +234,8 @@ impl Broker {
     async fn accept_current(&self, record: RotationRecord) -> Result<Option<RotationRecord>, BrokerError> {
         let mut contents = self.open_rotation(&record).await?;
         let (current, revision) = if record.secret_ref.is_some() {
-            let (current, revision) = item::read_password(&self.opened_for(&record).await?, reference(&record)).await?;
+            let (opened, _) = self.opened_for(&record).await?;
+            let (current, revision) = item::read_password(&opened, reference(&record)).await?;
             (current, Some(revision))
         } else {
             self.hold_keys(record.workspace_id).await?;

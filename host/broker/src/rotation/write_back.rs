@@ -211,7 +211,11 @@ impl Broker {
 
     async fn write_item(&self, record: &mut RotationRecord, contents: &Contents) -> Outcome {
         let opened = match self.opened_for(record).await {
-            Ok(opened) => opened,
+            Ok((opened, settings_version)) => {
+                // Those of this attempt: whoever has replaced them meanwhile finds it failed with the ones before.
+                record.failed_settings = Some(settings_version);
+                opened
+            }
             Err(error) => return Outcome::of(&error),
         };
         for _ in 0..WRITES {
@@ -238,11 +242,11 @@ impl Broker {
         Outcome::later("conflict", "others keep changing the item or its vault", None)
     }
 
-    /// The connection of a rotation, ready for calls.
-    pub(super) async fn opened_for(&self, record: &RotationRecord) -> Result<Opened, BrokerError> {
+    /// The connection of a rotation, ready for calls, and the version of its settings.
+    pub(super) async fn opened_for(&self, record: &RotationRecord) -> Result<(Opened, u64), BrokerError> {
         let id = record.connection_id.ok_or_else(|| BrokerError::Host("the rotation has no connection".into()))?;
         let connection = self.connection_record(record.workspace_id, id).await?;
-        self.open(&connection).await
+        Ok((self.open(&connection).await?, connection.settings_version))
     }
 }
 

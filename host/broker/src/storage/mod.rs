@@ -329,7 +329,8 @@ pub trait Storage: Send + Sync + 'static {
     ) -> Result<Option<RotationRecord>, StorageError>;
 
     /// The rotations of all workspaces whose next attempt is due, or that are committing and were changed after `future`:
-    /// the clock was set back since, and says nothing about when they are due. The longest due first, at most `limit`.
+    /// the clock was set back since, and says nothing about when they are due; and those that could not be written with settings that their connection
+    /// does not have any more. The longest due first, at most `limit`.
     async fn due_rotations(
         &self,
         now: Timestamp,

@@ -108,6 +108,8 @@ pub struct ConnectionRecord {
     pub cache_ttl_seconds: u32,
     /// Greater after each time the cached secrets were cleared: values of an earlier generation are not used any more.
     pub cache_generation: u64,
+    /// The row's version when it got the settings that it has.
+    pub settings_version: u64,
     /// The row's version, part of what the settings are bound to.
     pub version: u64,
     /// When it was created.
@@ -206,6 +208,9 @@ pub struct RotationRecord {
     pub attempt_until: Option<Timestamp>,
     /// When the next attempt is due. Present if and only if the rotation is committing.
     pub next_attempt_at: Option<Timestamp>,
+    /// The [version](ConnectionRecord::settings_version) of the settings that it could not be written with. Not unless writing it has
+    /// failed, and not when it is hopeless with any.
+    pub failed_settings: Option<u64>,
     /// The row's version, part of what the password is bound to.
     pub version: u64,
     /// When it was begun.

@@ -40,6 +40,7 @@ fn connection(workspace_id: WorkspaceId) -> ConnectionRecord {
         read_only: None,
         cache_ttl_seconds: u32::MAX,
         cache_generation: 0,
+        settings_version: 1,
         version: 1,
         created_at: time(2),
         updated_at: time(3),

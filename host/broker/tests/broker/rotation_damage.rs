@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use keyway::{BrokerError, ConnectionChanges, RotationId, RotationState};
-use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule};
+use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, VaultAccess};
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::audit::{pairs, records, since};
 use crate::logs::logged;
-use crate::rotation::{OLD, world};
+use crate::rotation::{OLD, VAULT, world};
 use crate::support::World;
 
 /// Longer than any pause.
@@ -61,4 +61,23 @@ async fn it_is_said_once_to_have_failed_and_can_be_abandoned() {
     assert_eq!(world.password_of(&entry).await, OLD);
     let (next, _) = world.begin(&entry).await;
     assert_eq!(world.commit(next.id).await.state, RotationState::Done);
+}
+
+#[tokio::test]
+async fn one_that_had_failed_before_is_not_tried_for_ever_with_a_new_token() {
+    let (mut world, connection, entry) = world().await;
+    let (rotation, _) = world.begin(&entry).await;
+    world.emulator.set_access("automation", VAULT, Some(VaultAccess::ReadOnly)).unwrap();
+    assert_eq!(world.commit(rotation.id).await.reason.as_deref(), Some("permission-denied"));
+    damage(&world, rotation.id).await;
+    world.restart().await;
+    let settings =
+        ConnectionChanges { settings: Some(world.new_connection("automation").settings), ..Default::default() };
+    world.broker.update_connection(&world.access, connection.id, settings).await.unwrap();
+    let before = records(&world).await.len();
+    for _ in 0..3 {
+        world.broker.write_back_due().await.unwrap();
+    }
+    assert_eq!(world.rotation(rotation.id).await.reason.as_deref(), Some("damaged"));
+    assert_eq!(since(&world, before).await, pairs(&[("write_back", "begun"), ("write_back", "WRITE_BACK_FAILED")]));
 }

@@ -207,6 +207,48 @@ async fn a_new_token_takes_up_what_could_not_be_written_with_the_old_one() {
 }
 
 #[tokio::test]
+async fn a_new_token_counts_also_when_it_comes_while_the_old_one_is_being_refused() {
+    let (mut world, connection, entry) = world().await;
+    let (rotation, password) = world.begin(&entry).await;
+    world.emulator.set_access("automation", VAULT, Some(VaultAccess::ReadOnly)).unwrap();
+    world.emulator.fault(FaultRule::next(Fault::Delay { milliseconds: 1_000 }));
+    world.emulator.reset_calls();
+    let replace = async {
+        while world.emulator.calls().total == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let settings = Some(world.new_connection("automation").settings);
+        let replaced = ConnectionChanges { settings, ..ConnectionChanges::default() };
+        world.broker.update_connection(&world.access, connection.id, replaced).await.unwrap();
+        assert_eq!(world.rotation(rotation.id).await.state, RotationState::Committing, "it is under way");
+    };
+    let (failed, ()) = tokio::join!(world.commit(rotation.id), replace);
+    assert_eq!(failed.state, RotationState::WriteBackFailed);
+
+    world.emulator.set_access("automation", VAULT, Some(VaultAccess::ReadWrite)).unwrap();
+    // Also when the process has ended meanwhile.
+    world.restart().await;
+    assert_eq!(world.broker.write_back_due().await.unwrap(), 1);
+    assert_eq!(world.rotation(rotation.id).await.state, RotationState::Done);
+    assert_eq!(world.item_password(ITEM), password.expose_secret());
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_with_the_new_token_either_is_tried_once_with_it() {
+    let (world, connection, entry) = world().await;
+    let (rotation, _) = world.begin(&entry).await;
+    world.emulator.set_access("automation", VAULT, Some(VaultAccess::ReadOnly)).unwrap();
+    world.commit(rotation.id).await;
+    let settings = Some(world.new_connection("automation").settings);
+    let replaced = ConnectionChanges { settings, ..ConnectionChanges::default() };
+    world.broker.update_connection(&world.access, connection.id, replaced).await.unwrap();
+    assert_eq!(world.broker.write_back_due().await.unwrap(), 1);
+    let failed = world.rotation(rotation.id).await;
+    assert_eq!((failed.state, failed.attempts), (RotationState::WriteBackFailed, 2));
+    assert_eq!(world.broker.write_back_due().await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn after_a_committed_rotation_was_given_up_the_items_password_is_not_the_one_from_before() {
     let (world, _, entry) = world().await;
     world.resolve(&entry).await;

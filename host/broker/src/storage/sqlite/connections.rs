@@ -19,8 +19,8 @@ pub(super) async fn insert(
     must_be_current_key(&mut transaction, connection.workspace_id, &[Some(&connection.sealed_settings)]).await?;
     query(
         "INSERT INTO connections (id, workspace_id, name, provider_type, sealed_settings, hints, account, read_only,
-             cache_ttl_seconds, cache_generation, version, created_at, updated_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             cache_ttl_seconds, cache_generation, settings_version, version, created_at, updated_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(connection.id.as_uuid())
     .bind(connection.workspace_id.as_uuid())
@@ -32,6 +32,7 @@ pub(super) async fn insert(
     .bind(connection.read_only)
     .bind(connection.cache_ttl_seconds)
     .bind(signed(connection.cache_generation))
+    .bind(signed(connection.settings_version))
     .bind(signed(connection.version))
     .bind(connection.created_at.as_millisecond())
     .bind(connection.updated_at.as_millisecond())
@@ -50,7 +51,8 @@ pub(super) async fn update(
     must_be_current_key(&mut transaction, connection.workspace_id, &[Some(&connection.sealed_settings)]).await?;
     let done = query(
         "UPDATE connections SET name = ?, provider_type = ?, sealed_settings = ?, hints = ?, account = ?, read_only = ?,
-             cache_ttl_seconds = ?, cache_generation = cache_generation + ?, version = ?, updated_at = ?
+             cache_ttl_seconds = ?, cache_generation = cache_generation + ?, settings_version = ?, version = ?,
+             updated_at = ?
          WHERE workspace_id = ? AND id = ? AND version = ?",
     )
     .bind(&connection.name)
@@ -61,6 +63,7 @@ pub(super) async fn update(
     .bind(connection.read_only)
     .bind(connection.cache_ttl_seconds)
     .bind(clear_cached_secrets)
+    .bind(signed(connection.settings_version))
     .bind(signed(connection.version))
     .bind(connection.updated_at.as_millisecond())
     .bind(connection.workspace_id.as_uuid())

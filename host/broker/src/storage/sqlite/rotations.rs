@@ -23,9 +23,9 @@ pub(super) async fn insert(
     let (open_entry, open_item) = open_columns(rotation);
     let done = query(
         "INSERT INTO rotations (id, workspace_id, entry_id, connection_id, secret_ref, state, reason, message,
-             sealed_password, expected_revision, attempts, attempt_until, next_attempt_at, open_entry_id, open_item,
-             version, created_at, updated_at)
-         SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+             sealed_password, expected_revision, attempts, attempt_until, next_attempt_at, failed_settings, open_entry_id,
+             open_item, version, created_at, updated_at)
+         SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
          WHERE EXISTS (SELECT 1 FROM vault_entries WHERE workspace_id = ? AND id = ? AND version = ?)",
     )
     .bind(rotation.id.as_uuid())
@@ -41,6 +41,7 @@ pub(super) async fn insert(
     .bind(rotation.attempts)
     .bind(rotation.attempt_until.map(Timestamp::as_millisecond))
     .bind(rotation.next_attempt_at.map(Timestamp::as_millisecond))
+    .bind(rotation.failed_settings.map(signed))
     .bind(open_entry)
     .bind(open_item)
     .bind(signed(rotation.version))
@@ -82,8 +83,10 @@ pub(super) async fn update(
 /// The envelope is not written, because it may be sealed anew at the same moment.
 pub(super) async fn fail(pool: &SqlitePool, rotation: &RotationRecord) -> Result<bool, StorageError> {
     let done = query(
-        "UPDATE rotations SET state = ?, reason = ?, message = ?, attempt_until = NULL, next_attempt_at = NULL, updated_at = ?
-         WHERE workspace_id = ? AND id = ? AND version = ? AND state = 'committing' AND sealed_password = ?",
+        "UPDATE rotations SET state = ?, reason = ?, message = ?, attempt_until = NULL, next_attempt_at = NULL,
+             failed_settings = NULL, updated_at = ?
+         WHERE workspace_id = ? AND id = ? AND version = ? AND state IN ('committing', 'write_back_failed')
+             AND sealed_password = ?",
     )
     .bind(RotationState::WriteBackFailed.name())
     .bind(&rotation.reason)
@@ -124,7 +127,8 @@ async fn update_row(
     let (open_entry, open_item) = open_columns(rotation);
     let done = query(
         "UPDATE rotations SET state = ?, reason = ?, message = ?, sealed_password = ?, expected_revision = ?, attempts = ?,
-             attempt_until = ?, next_attempt_at = ?, open_entry_id = ?, open_item = ?, version = ?, updated_at = ?
+             attempt_until = ?, next_attempt_at = ?, failed_settings = ?, open_entry_id = ?, open_item = ?, version = ?,
+             updated_at = ?
          WHERE workspace_id = ? AND id = ? AND version = ?",
     )
     .bind(rotation.state.name())
@@ -135,6 +139,7 @@ async fn update_row(
     .bind(rotation.attempts)
     .bind(rotation.attempt_until.map(Timestamp::as_millisecond))
     .bind(rotation.next_attempt_at.map(Timestamp::as_millisecond))
+    .bind(rotation.failed_settings.map(signed))
     .bind(open_entry)
     .bind(open_item)
     .bind(signed(rotation.version))
@@ -211,6 +216,10 @@ pub(super) async fn due(
 ) -> Result<Vec<RotationRecord>, StorageError> {
     query(
         "SELECT * FROM rotations WHERE state = 'committing' AND (next_attempt_at <= ? OR updated_at > ?)
+         UNION ALL
+         SELECT rotations.* FROM rotations JOIN connections
+             ON connections.id = rotations.connection_id AND connections.workspace_id = rotations.workspace_id
+         WHERE state = 'write_back_failed' AND failed_settings < settings_version
          ORDER BY next_attempt_at LIMIT ?",
     )
     .bind(now.as_millisecond())

@@ -65,6 +65,7 @@ pub(super) fn connection(row: &SqliteRow) -> Result<ConnectionRecord, StorageErr
         read_only: row.try_get("read_only")?,
         cache_ttl_seconds: number(row, "cache_ttl_seconds")?,
         cache_generation: number(row, "cache_generation")?,
+        settings_version: number(row, "settings_version")?,
         version: number(row, "version")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
@@ -132,6 +133,10 @@ pub(super) fn rotation(row: &SqliteRow) -> Result<RotationRecord, StorageError> 
         attempts: number(row, "attempts")?,
         attempt_until: optional_time(row, "attempt_until")?,
         next_attempt_at: optional_time(row, "next_attempt_at")?,
+        failed_settings: row
+            .try_get::<Option<i64>, _>("failed_settings")?
+            .map(|version| u64::try_from(version).map_err(|_| StorageError::Corrupt { column: "failed_settings" }))
+            .transpose()?,
         version: number(row, "version")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,

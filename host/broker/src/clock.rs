@@ -9,6 +9,10 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+/// What was stored with a time further in the future than this, was so before the clock was set back. More than the clocks of hosts
+/// that share a database differ by; what a clock that is set back by less puts off, it puts off by less.
+pub(crate) const CLOCK_TOLERANCE: Duration = Duration::from_secs(15 * 60);
+
 /// A point in time on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {

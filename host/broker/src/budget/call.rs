@@ -102,13 +102,14 @@ impl Opened {
         Fut: Future<Output = Result<T, CallError>> + Send + 'static,
     {
         let started = Instant::now();
-        let pass = self.guard.begin(operation).await.map_err(|refusal| {
-            let failure = CallFailure::from(refusal);
-            self.metrics.not_made(&self.guard.provider_type, operation, &failure);
-            failure
-        })?;
         let opened = self.clone();
         let task = async move {
+            // In here, because it may claim the right to probe, which must not be lost with a caller who goes away.
+            let pass = opened.guard.begin(operation).await.map_err(|refusal| {
+                let failure = CallFailure::from(refusal);
+                opened.metrics.not_made(&opened.guard.provider_type, operation, &failure);
+                failure
+            })?;
             let (result, again) = opened.once(operation, pass, &call).await;
             if !again || operation == ProviderOperation::Write || started.elapsed() > RETRY_WITHIN {
                 return result;

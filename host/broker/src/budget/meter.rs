@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::identity::Subject;
 use super::window::{Slot, Window};
-use crate::clock::Clock;
+use crate::clock::{CLOCK_TOLERANCE, Clock};
 use crate::storage::{RequestKind, RequestReservation, Storage, StorageError};
 
 /// The smallest and the largest block. A start of a process costs a small one at most, and 256 requests are a fraction
@@ -243,6 +243,7 @@ impl Meter {
             kind: self.kind,
             slot: time(self.window.slot_of(now)),
             counted_from: time(self.window.first_slot(now)),
+            future: now.checked_add(CLOCK_TOLERANCE).unwrap_or(now),
             requests,
             limit,
             returned,

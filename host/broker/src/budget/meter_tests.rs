@@ -177,3 +177,21 @@ async fn without_a_limit_requests_are_counted_in_memory_only() {
     }
     assert_eq!((meter.read().await.unwrap().used, harness.stored().await), (10_000, 0));
 }
+
+#[tokio::test]
+async fn what_was_taken_while_the_clock_was_ahead_counts_for_an_hour_and_not_for_a_year() {
+    let harness = Harness::new().await;
+    let right = harness.clock.now().timestamp();
+    let meter = harness.meter(Some(100));
+    harness.clock.set_wall(right.checked_add(Duration::from_secs(365 * 86_400)).unwrap());
+    assert_eq!(takes(&meter, 0).await, 100);
+    harness.clock.set_wall(right);
+    for meter in [&meter, &harness.meter(Some(100))] {
+        let wait = wait(meter.take(0).await);
+        assert!(wait > Duration::from_secs(60 * 60) && wait <= Duration::from_secs(62 * 60), "{wait:?}");
+    }
+    assert_eq!(harness.stored().await, 100);
+    harness.pass(62 * 60);
+    assert_eq!(takes(&meter, 0).await, 100);
+    assert_eq!(harness.stored().await, 100);
+}

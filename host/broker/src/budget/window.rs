@@ -35,7 +35,8 @@ impl Window {
         now.as_millisecond().div_euclid(self.slot) * self.slot
     }
 
-    /// The first slot that counts at that time. Slots of the future count, too: the clock was set back.
+    /// The first slot that counts at that time. Slots of the future count, too: the clock was set back (by more than a little, and whoever
+    /// reserves next moves them into the slot at hand, so that they count for a window and not until that time comes again).
     pub(super) fn first_slot(self, now: Timestamp) -> i64 {
         let gone = now.as_millisecond().saturating_sub(self.length + 2 * self.slot);
         gone.div_euclid(self.slot) * self.slot + self.slot

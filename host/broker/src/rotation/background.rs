@@ -19,6 +19,7 @@ use super::{Rotation, RotationState};
 use crate::audit::{Code, Operation, Trail};
 use crate::background::BackgroundTask;
 use crate::broker::{Broker, WeakBroker};
+use crate::clock::CLOCK_TOLERANCE;
 use crate::envelope::EnvelopeError;
 use crate::error::{BrokerError, Thing};
 use crate::id::RotationId;
@@ -30,10 +31,6 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// How many are written at the same time, and how many are taken at once.
 const AT_A_TIME: usize = 8;
 const BATCH: u32 = 256;
-
-/// What was changed further in the future than this, was so before the clock was set back. More than the clocks of hosts
-/// that share a database differ by; a clock that is set back by less puts an attempt off by less.
-const CLOCK_TOLERANCE: Duration = Duration::from_secs(15 * 60);
 
 /// Begins to look for write-backs that are due. `broker` does not keep it alive. Attempts that were begun when it is stopped run to their
 /// end, or are made anew when their claim has run out.

@@ -37,6 +37,8 @@ pub struct RequestReservation {
     pub slot: Timestamp,
     /// The first slot that counts towards the limit.
     pub counted_from: Timestamp,
+    /// What is counted in a later slot than this was counted before the clock was set back: it counts in `slot` from now on.
+    pub future: Timestamp,
     /// How many are wanted.
     pub requests: u32,
     /// How many there may be altogether; `None` counts them whatever there is.

@@ -1,6 +1,8 @@
 //! Budgets, back-off and the breaker, with the real component against the emulator: what a secret manager is asked, and
 //! what it is spared.
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use keyway::keyway_runtime::{Fields, ProviderError};
@@ -245,6 +247,33 @@ async fn of_fifty_callers_after_the_pause_one_probes() {
         refused += usize::from(matches!(call.await.unwrap(), Err(BrokerError::NotCalled(_))));
     }
     assert_eq!((refused, world.emulator.calls().total), (49, 1));
+}
+
+#[tokio::test]
+async fn a_caller_who_goes_away_takes_no_probe_with_them_wherever_they_were() {
+    let (world, _, entry) = live(BudgetOptions::default()).await;
+    for steps in 1..=16 {
+        outage(&world);
+        while !matches!(resolve(&world, &entry).await, Err(BrokerError::NotCalled(_))) {}
+        world.emulator.clear_faults();
+        world.clock.advance(Duration::from_secs(2));
+        {
+            let mut gone = std::pin::pin!(resolve(&world, &entry));
+            for _ in 0..steps {
+                if poll_fn(|context| Poll::Ready(gone.as_mut().poll(context).is_ready())).await {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        // The clock stands still: who had to wait for a claim to run out would wait for ever.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while let Err(error) = resolve(&world, &entry).await {
+            assert!(matches!(error, BrokerError::NotCalled(_)), "{error}");
+            assert!(Instant::now() < deadline, "after {steps} steps: {error}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 }
 
 #[tokio::test]

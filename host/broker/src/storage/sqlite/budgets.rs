@@ -34,6 +34,24 @@ impl SqliteStorage {
             .bind(wanted.counted_from.as_millisecond())
             .execute(&mut *transaction)
             .await?;
+        query(
+            "INSERT INTO request_counts (subject, kind, slot, requests)
+             SELECT ?1, ?2, ?3, sum(requests) FROM request_counts WHERE subject = ?1 AND kind = ?2 AND slot > ?4
+             HAVING count(*) > 0
+             ON CONFLICT (subject, kind, slot) DO UPDATE SET requests = requests + excluded.requests",
+        )
+        .bind(subject)
+        .bind(&kind)
+        .bind(slot)
+        .bind(wanted.future.as_millisecond())
+        .execute(&mut *transaction)
+        .await?;
+        query("DELETE FROM request_counts WHERE subject = ? AND kind = ? AND slot > ?")
+            .bind(subject)
+            .bind(&kind)
+            .bind(wanted.future.as_millisecond())
+            .execute(&mut *transaction)
+            .await?;
         let mut counts =
             query("SELECT slot, requests FROM request_counts WHERE subject = ? AND kind = ? ORDER BY slot")
                 .bind(subject)

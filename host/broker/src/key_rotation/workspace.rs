@@ -85,7 +85,8 @@ impl Broker {
     /// Finishes the rotations of workspace keys that were cut off. A server calls it at its start and every minute; it may
     /// run beside everything else, and in several processes. Returns how many it has finished.
     ///
-    /// One that cannot be finished is in nobody's way, and is left out by the next calls for a time that grows to an hour.
+    /// One that cannot be finished is in nobody's way, and is left out by the next calls for a time that grows to an hour. What keys that were
+    /// replaced have left in the files of the database is overwritten, if somebody's reading was in the way until now.
     ///
     /// # Errors
     /// As [`rotate_workspace_key`](Self::rotate_workspace_key): the first one, after all others were finished.
@@ -104,6 +105,9 @@ impl Broker {
                     first_error.get_or_insert(error);
                 }
             }
+        }
+        if let Err(error) = self.storage().erase_traces().await {
+            first_error.get_or_insert(error.into());
         }
         first_error.map_or(Ok(finished), Err)
     }

@@ -147,6 +147,10 @@ pub trait Storage: Send + Sync + 'static {
     /// `term`, so that nothing of them stays in the database's files. Returns whether it did.
     async fn delete_replaced_workspace_keys(&self, workspace: WorkspaceId, term: u32) -> Result<bool, StorageError>;
 
+    /// Overwrites what keys that were deleted or replaced have left in the database's files, as far as deleting them has not. `false` when
+    /// somebody who reads was in the way; to be called again later.
+    async fn erase_traces(&self) -> Result<bool, StorageError>;
+
     /// Adds an API key. [`Constraint::Reference`] when there is no such workspace.
     async fn insert_api_key(&self, key: &ApiKeyRecord) -> Result<(), StorageError>;
 
@@ -350,5 +354,7 @@ pub trait Storage: Send + Sync + 'static {
     ) -> Result<(u64, Option<RotationRecord>), StorageError>;
 }
 
+#[cfg(all(test, unix))]
+mod full_disk_tests;
 #[cfg(test)]
 mod tests;

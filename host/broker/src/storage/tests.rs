@@ -6,7 +6,7 @@ use super::*;
 use crate::api_key::{Scope, Scopes};
 use crate::entry::TfaMethod;
 
-fn time(milliseconds: i64) -> Timestamp {
+pub(super) fn time(milliseconds: i64) -> Timestamp {
     Timestamp::from_millisecond(milliseconds).unwrap()
 }
 
@@ -15,7 +15,7 @@ fn sealed(term: u32) -> Vec<u8> {
     [&[1], &term.to_be_bytes()[..], &[0; 28]].concat()
 }
 
-fn api_key(workspace_id: WorkspaceId, lookup: &str) -> ApiKeyRecord {
+pub(super) fn api_key(workspace_id: WorkspaceId, lookup: &str) -> ApiKeyRecord {
     ApiKeyRecord {
         id: ApiKeyId::generate(),
         workspace_id,
@@ -47,7 +47,7 @@ fn connection(workspace_id: WorkspaceId) -> ConnectionRecord {
     }
 }
 
-fn entry(workspace_id: WorkspaceId, user: &str) -> EntryRecord {
+pub(super) fn entry(workspace_id: WorkspaceId, user: &str) -> EntryRecord {
     EntryRecord {
         id: EntryId::generate(),
         workspace_id,
@@ -78,7 +78,7 @@ fn bound(workspace_id: WorkspaceId, connection: &ConnectionRecord) -> EntryRecor
     }
 }
 
-async fn workspace(storage: &SqliteStorage) -> WorkspaceId {
+pub(super) async fn workspace(storage: &SqliteStorage) -> WorkspaceId {
     let record =
         WorkspaceRecord { id: WorkspaceId::generate(), name: "Acme".into(), created_at: time(0), updated_at: time(0) };
     let key = WorkspaceKeyRecord {

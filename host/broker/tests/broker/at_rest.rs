@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use data_encoding::{BASE32, BASE64, HEXLOWER};
-use keyway::{BrokerError, CredentialSource, EnvelopeError, KeyError, NewEntry, ResolveRequest};
+use keyway::{BrokerError, CredentialSource, EnvelopeError, KeyError, NewEntry, ResolveRequest, SqliteStorage};
 use secrecy::ExposeSecret;
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -136,6 +136,22 @@ async fn attributes_of_one_entry_do_not_open_in_another_nor_do_older_ones_of_the
 }
 
 #[cfg(unix)]
+#[tokio::test]
+async fn files_that_others_could_read_are_the_owners_when_the_database_was_opened() {
+    use std::os::unix::fs::PermissionsExt;
+    let (world, _) = World::connected().await;
+    // As a backup that was put back leaves them. The first broker has the database open, so all of them are there.
+    let files = || std::fs::read_dir(world.folder.path()).unwrap().map(|file| file.unwrap().path());
+    let modes = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    let names: Vec<_> = files().filter(|path| path.to_string_lossy().contains("keyway.db")).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    for path in &names {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    SqliteStorage::open(world.folder.path().join("keyway.db")).await.unwrap().close().await;
+    assert!(names.iter().all(|path| modes(path) == 0o600));
+}
+
 #[tokio::test]
 async fn only_the_owner_can_read_the_database() {
     use std::os::unix::fs::PermissionsExt;

@@ -235,3 +235,23 @@ async fn requests_are_served_while_the_key_is_rotated() {
     assert_eq!(terms_in_use(&world).await.len(), 1);
     assert!(!world.broker.list_items(&world.access, connection.id).await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn a_key_that_a_reader_kept_in_the_files_is_destroyed_when_the_reader_has_gone() {
+    let (world, _) = World::connected().await;
+    let database = database(&world).await;
+    let wrapped: Vec<u8> = sqlx::query_scalar("SELECT wrapped_key FROM workspace_keys WHERE workspace_id = ?")
+        .bind(world.access.workspace().as_uuid())
+        .fetch_one(&database)
+        .await
+        .unwrap();
+    // As a backup does.
+    let mut reader = database.begin().await.unwrap();
+    let keys: i64 = sqlx::query_scalar("SELECT count(*) FROM workspace_keys").fetch_one(&mut *reader).await.unwrap();
+    assert_eq!(keys, 1);
+    world.broker.rotate_workspace_key(&world.access).await.unwrap();
+    assert!(files_contain(&world, &wrapped));
+    reader.rollback().await.unwrap();
+    world.broker.finish_key_rotations().await.unwrap();
+    assert!(!files_contain(&world, &wrapped));
+}

@@ -60,9 +60,9 @@ pub(super) async fn revoke(
         .bind(at.as_millisecond())
         .bind(workspace.as_uuid())
         .bind(id.as_uuid())
-        .fetch_optional(pool)
+        .fetch_all(pool)
         .await?
-        .as_ref()
+        .first()
         .map(rows::api_key)
         .transpose()
 }

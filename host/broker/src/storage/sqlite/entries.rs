@@ -108,9 +108,9 @@ pub(super) async fn delete(
         .bind(permissioned_user_id)
         .bind(domain),
     }
-    .fetch_optional(pool)
+    .fetch_all(pool)
     .await?
-    .as_ref()
+    .first()
     .map(rows::entry)
     .transpose()
 }

@@ -1,16 +1,21 @@
 //! The statements of key rotation. What changes more than a row is a transaction that begins with the lock for writing,
 //! so that what it has checked holds until it is done. Of a key that was replaced nothing is left in the database's files.
 
+use std::sync::atomic::Ordering;
+
 use sqlx::{AssertSqlSafe, Row, query, query_scalar};
 use uuid::Uuid;
 
 use super::keys::{insert_workspace_key, must_be_current_key, must_be_current_master};
 use super::rows::signed;
-use super::{SqliteStorage, rows};
+use super::{BUSY_TIMEOUT, SqliteStorage, rows};
 use crate::id::WorkspaceId;
 use crate::storage::{
     Constraint, HostKeyRecord, KEY_TERM, MasterKeyRecord, SealedColumn, SealedValue, StorageError, WorkspaceKeyRecord,
 };
+
+/// How long to wait for those who read what is to be overwritten, in milliseconds. Writers wait meanwhile.
+const ERASING: u32 = 1_000;
 
 impl SqliteStorage {
     pub(super) async fn replace_all_wrapped_keys(
@@ -194,12 +199,41 @@ impl SqliteStorage {
         Ok(true)
     }
 
-    /// Old pages with a key that was deleted are in the write-ahead log until it is emptied. When readers are in the way
-    /// that happens later, in the course of things.
     async fn leave_no_trace(&self) {
-        if let Err(error) = query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.pool).await {
-            tracing::debug!(%error, "the write-ahead log could not be emptied yet");
+        self.has_traces.store(true, Ordering::Relaxed);
+        let why = match self.erase_traces().await {
+            Ok(true) => return,
+            Ok(false) => "somebody reads the database all the time".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(
+            why,
+            "a key that was replaced is still in the database's files; a server tries again every minute"
+        );
+    }
+
+    /// Old pages with a key that was deleted are in the write-ahead log until it is emptied, and in the database file until the pages of the log
+    /// have overwritten them. Neither happens while somebody reads what was there before.
+    pub(super) async fn erase_traces(&self) -> Result<bool, StorageError> {
+        if !self.has_traces.swap(false, Ordering::Relaxed) {
+            return Ok(true);
         }
+        let pool = self.pool.clone();
+        // To its end, whoever waits for it: the connection's patience has to be put right again.
+        let erased = tokio::spawn(async move {
+            let mut connection = pool.acquire().await?;
+            query(AssertSqlSafe(format!("PRAGMA busy_timeout = {ERASING}"))).execute(&mut *connection).await?;
+            let checkpoint = query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_all(&mut *connection).await;
+            let patience = BUSY_TIMEOUT.as_millis();
+            query(AssertSqlSafe(format!("PRAGMA busy_timeout = {patience}"))).execute(&mut *connection).await?;
+            // Being busy is no error here but a column of the answer.
+            checkpoint?.first().map_or(Ok(true), |row| Ok(row.try_get::<i64, _>("busy")? == 0))
+        });
+        let erased = erased.await.unwrap_or_else(|error| Err(sqlx::Error::Protocol(error.to_string())));
+        if !matches!(erased, Ok(true)) {
+            self.has_traces.store(true, Ordering::Relaxed);
+        }
+        Ok(erased?)
     }
 }
 

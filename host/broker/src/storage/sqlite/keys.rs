@@ -30,12 +30,12 @@ impl SqliteStorage {
     }
 
     pub(super) async fn add_master_key_uses(&self, term: u32, uses: u64) -> Result<u64, StorageError> {
-        let row = query("UPDATE master_keys SET uses = uses + ? WHERE term = ? RETURNING uses")
+        let rows = query("UPDATE master_keys SET uses = uses + ? WHERE term = ? RETURNING uses")
             .bind(signed(uses))
             .bind(term)
-            .fetch_one(&self.pool)
+            .fetch_all(&self.pool)
             .await?;
-        rows::number(&row, "uses")
+        rows::number(rows.first().ok_or(sqlx::Error::RowNotFound)?, "uses")
     }
 
     pub(super) async fn select_workspace_keys(
@@ -71,9 +71,10 @@ impl SqliteStorage {
             .bind(signed(uses))
             .bind(workspace.as_uuid())
             .bind(term)
-            .fetch_optional(&self.pool)
+            .fetch_all(&self.pool)
             .await?
-            .map(|row| rows::number(&row, "uses"))
+            .first()
+            .map(|row| rows::number(row, "uses"))
             .transpose()
     }
 

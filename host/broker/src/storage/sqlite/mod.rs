@@ -4,6 +4,9 @@
 //! readers and a writer work at the same time; `synchronous = FULL` makes a change durable before it is acknowledged;
 //! deleted data is overwritten with zeros. A writer that finds the database locked by another process waits up to five
 //! seconds. Migrations run when the database is opened.
+//!
+//! **Invariant:** a statement that writes is run to its end: `execute`, `fetch_all`, or a transaction that is committed. `fetch_one` and
+//! `fetch_optional` stop at the first row; the commit comes after it, and nobody would hear of one that failed.
 
 mod api_keys;
 mod audit_anchors;
@@ -18,12 +21,15 @@ mod rows;
 mod storage_impl;
 mod workspaces;
 
+use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite, Transaction};
+use sqlx::{Connection, Sqlite, Transaction};
 
 use super::StorageError;
 use crate::private_file;
@@ -39,6 +45,8 @@ const CONNECTIONS: u32 = 4;
 #[derive(Debug, Clone)]
 pub struct SqliteStorage {
     pool: SqlitePool,
+    /// Whether keys that were deleted or replaced may still be in the files: not known of what was there before.
+    has_traces: Arc<AtomicBool>,
 }
 
 impl SqliteStorage {
@@ -51,7 +59,12 @@ impl SqliteStorage {
         let place = path.display().to_string();
         make_private(path).map_err(|error| StorageError::Open { place: place.clone(), reason: error.to_string() })?;
         let options = SqliteConnectOptions::new().filename(path).journal_mode(SqliteJournalMode::Wal);
-        Self::connect(options, SqlitePoolOptions::new().max_connections(CONNECTIONS), place).await
+        // A commit that fails (a full disk) leaves a connection that counts itself within a transaction, and can begin none any more.
+        let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).before_acquire(|connection, _| {
+            let is_usable = !connection.is_in_transaction();
+            Box::pin(async move { Ok(is_usable) })
+        });
+        Self::connect(options, pool, place).await
     }
 
     /// Opens a new database in memory, which is gone when it is dropped.
@@ -78,7 +91,7 @@ impl SqliteStorage {
         let deadline = Instant::now() + BUSY_TIMEOUT;
         loop {
             match Self::try_connect(options.clone(), pool.clone()).await {
-                Ok(pool) => return Ok(Self { pool }),
+                Ok(pool) => return Ok(Self { pool, has_traces: Arc::new(AtomicBool::new(true)) }),
                 Err(error) if another_was_first(&error) && Instant::now() < deadline => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
@@ -120,7 +133,8 @@ fn another_was_first(error: &MigrateError) -> bool {
     }
 }
 
-/// Creates the file with mode 0600; takes other people's rights away from one that exists.
+/// Creates the file with mode 0600; takes other people's rights away from one that exists, and from its write-ahead log, which gets its mode only
+/// when it is new.
 ///
 /// The database file itself is never opened here: closing it would release the locks that SQLite holds on it elsewhere
 /// in this process (<https://www.sqlite.org/howtocorrupt.html>, section 2.2).
@@ -128,13 +142,23 @@ fn make_private(path: &Path) -> std::io::Result<()> {
     if !std::fs::exists(path)? {
         match private_file::create(path, b"") {
             // Another process was first.
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             created => return created,
         }
     }
-    if !private_file::is_private(path)? {
-        tracing::warn!(path = %path.display(), "the database file was open to others than its owner; taking their rights away");
-        private_file::make_private(path)?;
+    for suffix in ["", "-wal", "-shm"] {
+        let mut file = path.as_os_str().to_owned();
+        file.push(suffix);
+        let file = Path::new(&file);
+        // Those beside it come and go with whoever has the database open.
+        let is_private = match private_file::is_private(file) {
+            Err(error) if !suffix.is_empty() && error.kind() == ErrorKind::NotFound => continue,
+            is_private => is_private?,
+        };
+        if !is_private {
+            tracing::warn!(path = %file.display(), "a file of the database was open to others than its owner; taking their rights away");
+            private_file::make_private(file)?;
+        }
     }
     Ok(())
 }

@@ -112,6 +112,10 @@ impl Storage for SqliteStorage {
         self.delete_keys_before(workspace, term).await
     }
 
+    async fn erase_traces(&self) -> Result<bool, StorageError> {
+        self.erase_traces().await
+    }
+
     async fn insert_api_key(&self, key: &ApiKeyRecord) -> Result<(), StorageError> {
         api_keys::insert(&self.pool, key).await
     }

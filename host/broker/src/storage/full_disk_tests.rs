@@ -1,0 +1,64 @@
+//! A disk that is full for a while: nothing is said to be done that is not, and everything works again afterwards.
+
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::tests::{api_key, entry, time, workspace};
+use super::*;
+
+const FOLDER: &str = "KEYWAY_TEST_FULL_DATABASE_FOLDER";
+
+/// More than the pool has connections.
+const MANY: usize = 12;
+
+/// In a process of its own, to which the disk is full for a while: no file may grow beyond the size of the write-ahead log.
+#[tokio::test]
+#[ignore = "is started by the test below"]
+async fn fills_its_disk() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let path = Path::new(&folder).join("keyway.db");
+    let storage = SqliteStorage::open(&path).await.unwrap();
+    let id = workspace(&storage).await;
+    let (key, entry) = (api_key(id, "lookup"), entry(id, "user"));
+    storage.insert_api_key(&key).await.unwrap();
+    storage.insert_entry(&entry).await.unwrap();
+
+    let before = getrlimit(Resource::Fsize);
+    let full = std::fs::metadata(path.with_extension("db-wal")).unwrap().len();
+    setrlimit(Resource::Fsize, Rlimit { current: Some(full), maximum: before.maximum }).unwrap();
+    for number in 0..MANY {
+        let another = EntryRecord { id: EntryId::generate(), domain: number.to_string(), ..entry.clone() };
+        storage.insert_entry(&another).await.unwrap_err();
+    }
+    storage.delete_entry(id, &entry.id.into()).await.unwrap_err();
+    storage.revoke_api_key(id, key.id, time(9)).await.unwrap_err();
+    storage.count_workspace_key_uses(id, 1, 1).await.unwrap_err();
+    storage.count_master_key_uses(1, 1).await.unwrap_err();
+    setrlimit(Resource::Fsize, before).unwrap();
+
+    assert_eq!(storage.entry(id, &entry.id.into()).await.unwrap(), Some(entry.clone()));
+    assert_eq!(storage.api_key("lookup").await.unwrap(), Some(key.clone()));
+    for number in 0..MANY {
+        let another = EntryRecord { id: EntryId::generate(), domain: number.to_string(), ..entry.clone() };
+        storage.insert_entry(&another).await.unwrap();
+    }
+    assert!(storage.delete_entry(id, &entry.id.into()).await.unwrap().is_some());
+    assert!(storage.revoke_api_key(id, key.id, time(9)).await.unwrap().unwrap().revoked_at.is_some());
+    storage.close().await;
+}
+
+#[test]
+fn what_could_not_be_stored_is_an_error_and_everything_can_be_when_there_is_room_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let child = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args(["storage::full_disk_tests::fills_its_disk", "--exact", "--ignored"])
+        .env(FOLDER, folder.path())
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{child:?}");
+    assert!(String::from_utf8_lossy(&child.stdout).contains("1 passed"), "{child:?}");
+}

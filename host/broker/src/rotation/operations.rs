@@ -5,11 +5,11 @@
 use secrecy::SecretString;
 use tracing::{info, warn};
 
-use super::journal::{Fingerprint, over};
+use super::journal::{Fingerprint, over, same};
 use super::write_back::{reference, to_its_end};
 use super::{Rotation, RotationFilter, RotationPage, RotationState, item, not_in};
 use crate::api_key::Access;
-use crate::audit::{Operation, Trail};
+use crate::audit::{Code, Operation, Trail};
 use crate::broker::Broker;
 use crate::error::{BrokerError, Thing};
 use crate::id::{EntryId, RotationId, WorkspaceId};
@@ -106,6 +106,11 @@ impl Broker {
                     Some(accepted) => record = accepted,
                     None => continue,
                 },
+                // From the claim on, resolves would give the rotation's password out as the site's, which a conflict leaves open.
+                RotationState::Conflicted if self.is_still_conflicted(&record).await? => {
+                    trail.fell_short(Code::WriteBackConflict);
+                    return Ok(record.into());
+                }
                 _ => {}
             }
             if let Some(rotation) = self.claim_and_write(&record, trail).await? {
@@ -233,16 +238,29 @@ impl Broker {
     /// Makes the password that the item has now the one to be replaced.
     async fn accept_current(&self, record: RotationRecord) -> Result<Option<RotationRecord>, BrokerError> {
         let mut contents = self.open_rotation(&record).await?;
+        let (current, revision) = self.current_password(&record).await?;
+        contents.replaces = Fingerprint::of(&current)?;
+        self.advance_rotation(&record, &contents, |record| record.expected_revision = revision).await
+    }
+
+    /// Whether the item has neither the new password nor the one that is to be replaced.
+    async fn is_still_conflicted(&self, record: &RotationRecord) -> Result<bool, BrokerError> {
+        let contents = self.open_rotation(record).await?;
+        let (current, _) = self.current_password(record).await?;
+        Ok(!same(&current, &contents.password) && !contents.replaces.fits(&current))
+    }
+
+    /// The password that the item (or the entry) has now, empty when it has none, and the item's revision.
+    async fn current_password(&self, record: &RotationRecord) -> Result<(SecretString, Option<String>), BrokerError> {
         let (current, revision) = if record.secret_ref.is_some() {
-            let (opened, _) = self.opened_for(&record).await?;
-            let (current, revision) = item::read_password(&opened, reference(&record)).await?;
+            let (opened, _) = self.opened_for(record).await?;
+            let (current, revision) = item::read_password(&opened, reference(record)).await?;
             (current, Some(revision))
         } else {
             self.hold_keys(record.workspace_id).await?;
             let entry = self.storage().entry(record.workspace_id, &record.entry_id.into()).await?;
             (self.own_password(&entry.ok_or(BrokerError::NotFound(Thing::Entry))?).await?, None)
         };
-        contents.replaces = Fingerprint::of(&current.unwrap_or_default())?;
-        self.advance_rotation(&record, &contents, |record| record.expected_revision = revision).await
+        Ok((current.unwrap_or_default(), revision))
     }
 }

@@ -331,6 +331,30 @@ async fn a_password_that_somebody_changed_meanwhile_is_not_overwritten_unasked()
 }
 
 #[tokio::test]
+async fn a_conflict_stays_one_whatever_keeps_a_retry_from_looking_at_the_item() {
+    let (world, _, entry) = world().await;
+    let (rotation, password) = world.begin(&entry).await;
+    world.change(&ItemChange { password: Some("theirs".into()), ..ItemChange::default() });
+    let conflicted = world.commit(rotation.id).await;
+    assert_eq!(world.password_of(&entry).await, "theirs");
+    let request = || ResolveRequest::new(entry.id).fields(Fields::CREDENTIALS);
+    world.emulator.fault(FaultRule::next(Fault::status(503)).always());
+    let error = world.broker.retry_rotation(&world.access, rotation.id, false).await.unwrap_err();
+    assert!(error.provider_error().is_some(), "{error}");
+    assert_eq!(world.rotation(rotation.id).await, conflicted);
+    let cached = world.broker.resolve(&world.access, request()).await.unwrap();
+    assert_eq!((text(cached.password.as_ref()), cached.rotation), (Some("theirs"), None));
+
+    world.emulator.clear_faults();
+    world.clock.advance(Duration::from_secs(60));
+    // Whoever had changed it has put it right.
+    world.change(&ItemChange { password: Some(OLD.into()), ..ItemChange::default() });
+    let done = world.broker.retry_rotation(&world.access, rotation.id, false).await.unwrap();
+    assert_eq!(done.state, RotationState::Done);
+    assert_eq!(world.item_password(ITEM), password.expose_secret());
+}
+
+#[tokio::test]
 async fn a_password_that_somebody_changed_to_the_new_one_is_done() {
     let (world, _, entry) = world().await;
     let (rotation, password) = world.begin(&entry).await;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use keyway::{BrokerError, NoTfaCode, NotCalled, StorageError};
+use keyway::{AuditError, BrokerError, ListLimit, NoTfaCode, NotCalled, StorageError};
 use keyway_runtime::{CallError, ProviderError, SandboxError};
 
 /// Kinds of failure. [`crate::http`] turns them into statuses, [`crate::cli`] into exit codes.
@@ -72,7 +72,10 @@ impl Kind {
     pub(crate) fn of(error: &BrokerError) -> Self {
         match error {
             _ if error.is_internal() => Self::Internal,
-            BrokerError::Invalid(_) | BrokerError::TooManyItems(_) => Self::Invalid,
+            BrokerError::Invalid(_) => Self::Invalid,
+            // Nothing about the request is wrong.
+            BrokerError::TooManyItems(ListLimit::Seconds(_)) => Self::ProviderUnavailable,
+            BrokerError::TooManyItems(_) => Self::ProviderFault,
             BrokerError::NoTfaCode(NoTfaCode::NotOnItem | NoTfaCode::NoEmail) => Self::NotFound,
             BrokerError::NoTfaCode(_) => Self::Conflict,
             BrokerError::NotEncrypted { .. } => Self::NotEncrypted,
@@ -139,7 +142,10 @@ impl Kind {
 
 /// How long to wait before the next attempt, where somebody said so or one can know.
 pub(crate) fn retry_after(kind: Kind, error: &BrokerError) -> Option<Duration> {
-    error.retry_after().or(matches!(kind, Kind::Busy | Kind::AuditUnavailable).then_some(Duration::from_secs(1)))
+    // A change that was made is not to be repeated without a look.
+    let again = !matches!(error, BrokerError::Audit(AuditError::OutcomeUnrecorded(_)));
+    let soon = again && matches!(kind, Kind::Busy | Kind::AuditUnavailable);
+    error.retry_after().or(soon.then_some(Duration::from_secs(1)))
 }
 
 /// A wait as it is told: never shorter than it is.
@@ -166,6 +172,8 @@ mod tests {
 
     #[test]
     fn the_three_kinds_of_errors_stay_apart() {
+        assert_eq!(Kind::of(&BrokerError::TooManyItems(ListLimit::Seconds(50))), Kind::ProviderUnavailable);
+        assert_eq!(Kind::of(&BrokerError::TooManyItems(ListLimit::Pages(500))), Kind::ProviderFault);
         assert_eq!(provider(ProviderError::Unavailable(String::new())), Kind::ProviderUnavailable);
         assert_eq!(Kind::of(&BrokerError::Sandbox(SandboxError::OutOfMemory { limit_bytes: 1 })), Kind::ProviderFault);
         assert_eq!(Kind::of(&BrokerError::Sandbox(SandboxError::Host(String::new()))), Kind::Internal);
@@ -194,7 +202,9 @@ mod tests {
             BrokerError::Provider(ProviderError::UnexpectedAnswer(String::new())),
             BrokerError::Sandbox(SandboxError::Busy { limit: 1 }),
             BrokerError::Sandbox(SandboxError::Host(String::new())),
-            BrokerError::Audit(keyway::AuditError::Failed(String::new())),
+            BrokerError::TooManyItems(ListLimit::Seconds(50)),
+            BrokerError::TooManyItems(ListLimit::Items(50)),
+            BrokerError::Audit(AuditError::Failed(String::new())),
             BrokerError::Storage(StorageError::Busy),
             BrokerError::Storage(StorageError::Failed(String::new())),
             BrokerError::Host(String::new()),
@@ -211,5 +221,8 @@ mod tests {
         assert_eq!(retry_after(Kind::of(&limited), &limited), Some(Duration::from_secs(7)));
         let busy = BrokerError::Sandbox(SandboxError::Busy { limit: 1 });
         assert_eq!(retry_after(Kind::of(&busy), &busy), Some(Duration::from_secs(1)));
+        let audit = |error: AuditError| retry_after(Kind::AuditUnavailable, &error.into());
+        assert_eq!(audit(AuditError::Unwritable(String::new())), Some(Duration::from_secs(1)));
+        assert_eq!(audit(AuditError::OutcomeUnrecorded(String::new())), None);
     }
 }

@@ -10,7 +10,7 @@ use keyway_runtime::{CallError, ProviderError, SandboxError};
 use serde::{Deserialize, Serialize};
 
 use crate::budget::NotCalled;
-use crate::error::{BrokerError, InvalidInput, NoTfaCode};
+use crate::error::{BrokerError, InvalidInput, ListLimit, NoTfaCode};
 use crate::storage::StorageError;
 
 /// How it ended, as it is recorded. A code that this version does not know is one of a newer version.
@@ -134,7 +134,9 @@ impl From<&BrokerError> for Outcome {
 /// The match has no arm for "the rest", so that a new kind of error gets its code when it is made.
 fn code(error: &BrokerError) -> Code {
     match error {
-        BrokerError::Invalid(_) | BrokerError::TooManyItems(_) => Code::ValidationFailed,
+        BrokerError::Invalid(_) => Code::ValidationFailed,
+        BrokerError::TooManyItems(ListLimit::Seconds(_)) => Code::ProviderUnavailable,
+        BrokerError::TooManyItems(_) => Code::ProviderFault,
         BrokerError::NoTfaCode(NoTfaCode::NotOnItem | NoTfaCode::NoEmail) => Code::NotFound,
         BrokerError::NoTfaCode(_) => Code::Conflict,
         BrokerError::NotEncrypted { .. } => Code::NotEncrypted,

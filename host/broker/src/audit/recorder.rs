@@ -269,7 +269,8 @@ impl Broker {
         };
         if is_recorded {
             let event = self.event(who, operation, outcome, begun, trail);
-            self.recorder().append(&event, Durability::Written).await?;
+            let recorded = self.recorder().append(&event, Durability::Written).await;
+            recorded.map_err(|error| if begun.is_some() && result.is_ok() { error.after_a_change() } else { error })?;
         }
         result
     }

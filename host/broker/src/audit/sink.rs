@@ -10,7 +10,7 @@ use super::event::{AuditEvent, AuditRecord};
 use super::query::{AuditPage, AuditQuery, Order};
 use super::verify::AuditVerification;
 
-/// The audit log does not work. Nothing was released, and nothing that was not begun was changed.
+/// The audit log does not work. Nothing was released, and nothing was changed unless that is what it says.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum AuditError {
@@ -27,12 +27,28 @@ pub enum AuditError {
     /// It cannot be read.
     #[error("the audit log cannot be read: {0}")]
     Unreadable(String),
+    /// A change was made, and how it ended could not be recorded. That it was begun is in the log.
+    #[error(
+        "the change was made, but the audit log cannot be written ({0}), so that it succeeded is not recorded. Look how things are before you do it again"
+    )]
+    OutcomeUnrecorded(String),
     /// What is asked for cannot be done with this log.
     #[error("this audit log is kept elsewhere and cannot be {0} here")]
     Elsewhere(&'static str),
     /// A fault of the log itself.
     #[error("the audit log failed: {0}. Nothing was released")]
     Failed(String),
+}
+
+impl AuditError {
+    /// The same, after a change that was made.
+    pub(super) fn after_a_change(self) -> Self {
+        Self::OutcomeUnrecorded(match self {
+            Self::Unwritable(reason) | Self::Failed(reason) => reason,
+            Self::Deadline(deadline) => format!("it did not answer within {} s", deadline.as_secs()),
+            other => other.to_string(),
+        })
+    }
 }
 
 /// How safe a record must be before whoever waits for it goes on.

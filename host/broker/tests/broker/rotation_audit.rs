@@ -148,12 +148,13 @@ async fn a_new_password_that_cannot_be_recorded_is_given_to_nobody() {
         async || world.broker.list_rotations(&world.access, &RotationFilter::default(), None).await.unwrap().rotations;
     log.refuse(Operation::BeginRotation, "begun");
     world.emulator.reset_calls();
-    assert!(matches!(begin().await, Err(BrokerError::Audit(_))));
+    assert!(matches!(begin().await, Err(BrokerError::Audit(AuditError::Unwritable(_)))));
     assert!(all().await.is_empty());
     assert_eq!(world.emulator.calls().total, 0, "the provider was not asked");
 
     log.refuse(Operation::BeginRotation, "ok");
-    assert!(matches!(begin().await, Err(BrokerError::Audit(_))));
+    let error = begin().await.map(|_| ()).unwrap_err();
+    assert!(matches!(error, BrokerError::Audit(AuditError::OutcomeUnrecorded(_))), "{error}");
     let [prepared] = all().await.try_into().unwrap();
     assert_eq!(prepared.state, RotationState::Prepared, "it waits to be abandoned");
     log.refuse(Operation::RevealRotation, "ok");
@@ -162,6 +163,22 @@ async fn a_new_password_that_cannot_be_recorded_is_given_to_nobody() {
     world.broker.abandon_rotation(&world.access, prepared.id, false).await.unwrap();
     log.refuse_nothing();
     world.begin(&entry).await;
+}
+
+#[tokio::test]
+async fn a_change_that_was_made_is_said_to_be_made_although_that_cannot_be_recorded() {
+    let (world, entry, log) = with_choosy_log().await;
+    log.refuse(Operation::DeleteEntry, "ok");
+    let error = world.broker.delete_entry(&world.access, &entry.id.into()).await.unwrap_err().to_string();
+    assert!(error.contains("the change was made") && error.contains("No space left"), "{error}");
+    assert!(!error.contains("nothing is released or changed"), "{error}");
+    log.refuse_nothing();
+    let gone = world.broker.get_entry(&world.access, &entry.id.into()).await;
+    assert!(matches!(gone, Err(BrokerError::NotFound(_))));
+    // One that was not made is not said to be.
+    log.refuse(Operation::DeleteEntry, "NOT_FOUND");
+    let error = world.broker.delete_entry(&world.access, &entry.id.into()).await.unwrap_err();
+    assert!(matches!(error, BrokerError::Audit(AuditError::Unwritable(_))), "{error}");
 }
 
 #[tokio::test]

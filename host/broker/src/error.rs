@@ -263,7 +263,7 @@ pub enum InvalidInput {
         field: &'static str,
     },
     /// A value is too long.
-    #[error("{field} is too long: at most {limit} bytes are allowed")]
+    #[error("{field} is too long: at most {limit} characters are allowed")]
     TooLong {
         /// Which.
         field: &'static str,

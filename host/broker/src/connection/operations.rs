@@ -111,6 +111,8 @@ impl Broker {
         id: ConnectionId,
         changes: ConnectionChanges,
     ) -> Result<Connection, BrokerError> {
+        // Before the record is read, so that its settings open.
+        self.hold_keys(access.workspace()).await?;
         let stored = self.storage().connection(access.workspace(), id).await?;
         let mut record = stored.ok_or(BrokerError::NotFound(Thing::Connection))?;
         if let Some(name) = changes.name {
@@ -246,7 +248,7 @@ impl Broker {
 
     async fn check_settings(&self, provider: &Provider, settings: Settings) -> Result<Checked, BrokerError> {
         let description = provider.description();
-        if settings.iter().any(|(_, value)| value.expose_secret().len() > SETTING_LIMIT) {
+        if settings.iter().any(|(_, value)| value.expose_secret().chars().count() > SETTING_LIMIT) {
             return Err(InvalidInput::TooLong { field: "a setting", limit: SETTING_LIMIT }.into());
         }
         description.check_settings(&settings).map_err(|error| BrokerError::NotVerified { source: error.into() })?;

@@ -31,13 +31,13 @@ pub enum AttributeKind {
     Flag,
     /// A positive number.
     Count,
-    /// A text of at most [`Attributes::TEXT_LIMIT`] bytes.
+    /// A text of at most [`Attributes::TEXT_LIMIT`] characters.
     Text,
     /// PostgreSQL's notation, `7 days 00:00:00`.
     Interval,
     /// `random`, `static`, `country` or `custom`.
     ProxySetting,
-    /// A text of at most [`Attributes::PROXY_VALUE_LIMIT`] bytes.
+    /// A text of at most [`Attributes::PROXY_VALUE_LIMIT`] characters.
     ProxyValue,
     /// `{enable, target_ip?}`.
     Proxy,
@@ -162,6 +162,30 @@ fn objects<'a, T: Deserialize<'a>>(json: &'a str) -> Option<Vec<T>> {
     read::<Vec<&RawValue>>(json)?.into_iter().map(|raw| object(raw.get())).collect()
 }
 
+/// Whether two texts are the same value, however they are written: clients read and write what they send back.
+fn same_value(one: &str, other: &str) -> bool {
+    fn both<'a, T: Deserialize<'a>>(one: &'a str, other: &'a str) -> Option<(T, T)> {
+        read(one).zip(read(other))
+    }
+    if one == other {
+        true
+    } else if let Some((one, other)) = both::<BTreeMap<String, &RawValue>>(one, other) {
+        let same = |(one, other): ((&String, &&RawValue), (&String, &&RawValue))| {
+            one.0 == other.0 && same_value(one.1.get(), other.1.get())
+        };
+        one.len() == other.len() && one.iter().zip(&other).all(same)
+    } else if let Some((one, other)) = both::<Vec<&RawValue>>(one, other) {
+        one.len() == other.len() && one.iter().zip(&other).all(|(one, other)| same_value(one.get(), other.get()))
+    } else if let Some((one, other)) = both::<String>(one, other) {
+        let (one, other) = (Zeroizing::new(one), Zeroizing::new(other));
+        one == other
+    } else if let Some((one, other)) = both::<f64>(one, other) {
+        one.total_cmp(&other).is_eq()
+    } else {
+        false
+    }
+}
+
 /// How deeply arrays and objects are within each other.
 fn depth(json: &str) -> usize {
     let (mut depth, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);
@@ -188,9 +212,9 @@ fn depth(json: &str) -> usize {
 pub struct Attributes(BTreeMap<&'static str, Zeroizing<String>>);
 
 impl Attributes {
-    /// The longest text value other than proxies' addresses, in bytes.
+    /// The longest text value other than proxies' addresses, in characters.
     pub const TEXT_LIMIT: usize = 2_048;
-    /// The longest address of a proxy, in bytes. As for credentials: it may be one that a client encrypted.
+    /// The longest address of a proxy, in characters. As for credentials: it may be one that a client encrypted.
     pub const PROXY_VALUE_LIMIT: usize = 64 * 1_024;
 
     /// All attributes that there are, with what their values are.
@@ -226,6 +250,10 @@ impl Attributes {
     /// The text value of an attribute.
     pub(super) fn text(&self, name: &str) -> Option<String> {
         read(self.get(name)?)
+    }
+
+    pub(super) fn has_session_data(&self) -> bool {
+        SESSION_DATA.iter().any(|name| self.0.contains_key(name))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -328,9 +356,13 @@ impl AttributeChanges {
         Self(SESSION_DATA.into_iter().map(|name| (name, None)).collect())
     }
 
-    /// Whether cookies or a browser storage are among the changes.
-    pub(super) fn touch_session_data(&self) -> bool {
-        SESSION_DATA.iter().any(|name| self.0.contains_key(name))
+    /// Whether there are cookies or a browser storage among them that are other ones than before. Those that come back as they are, with an
+    /// entry that is sent back whole, are as old as they were.
+    pub(super) fn bring_session_data(&self, before: &Attributes) -> bool {
+        SESSION_DATA.iter().any(|name| match self.0.get(name) {
+            Some(Some(json)) => !before.get(name).is_some_and(|before| same_value(before, json)),
+            Some(None) | None => false,
+        })
     }
 }
 

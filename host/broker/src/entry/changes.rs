@@ -12,6 +12,7 @@
 //! | bound | own credentials | both fields of the binding are cleared in the same request; credentials alone are refused, because unbinding by accident would be the worse error |
 //! | bound | bound, the binding sent again | a cache duration that is not sent along is the connection's again |
 
+use std::cell::Cell;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -186,12 +187,14 @@ impl EntryChanges {
                 entry.credentials = CredentialSource::Own(own);
             }
         }
+        let has_new_session_data = self.attributes.bring_session_data(&entry.attributes);
         entry.attributes.apply(&self.attributes)?;
         entry.attributes.check(key)?;
-        if self.attributes.touch_session_data() {
-            let any = super::attributes::SESSION_DATA.iter().any(|name| entry.attributes.get(name).is_some());
-            entry.session_data_set_at = any.then_some(now);
-        }
+        entry.session_data_set_at = match entry.attributes.has_session_data() {
+            true if has_new_session_data => Some(now),
+            true => entry.session_data_set_at,
+            false => None,
+        };
         entry.updated_at = now;
         Ok(())
     }
@@ -290,15 +293,32 @@ fn check_authenticator(tfa_secret: Option<&str>, key: &ClientKey) -> Result<(), 
     Ok(())
 }
 
+/// A URL as it is written, because it is kept and found as it was given. What a browser would mend is refused, or one site had many names.
 fn check_domain(domain: &str) -> Result<(), InvalidInput> {
-    let url = url::Url::parse(domain).map_err(|_| InvalidInput::Domain)?;
+    let is_mended = Cell::new(false);
+    let see = |violation| {
+        use url::SyntaxViolation::{Backslash, C0SpaceIgnored, ExpectedDoubleSlash, TabOrNewlineIgnored};
+        if matches!(violation, Backslash | C0SpaceIgnored | ExpectedDoubleSlash | TabOrNewlineIgnored) {
+            is_mended.set(true);
+        }
+    };
+    let url = url::Url::options().syntax_violation_callback(Some(&see)).parse(domain);
+    let url = url.map_err(|_| InvalidInput::Domain)?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(InvalidInput::DomainWithCredentials);
     }
     let host = url.host_str().unwrap_or_default();
-    if matches!(url.scheme(), "http" | "https") && !host.is_empty() && host != "localhost" {
-        Ok(())
-    } else {
-        Err(InvalidInput::Domain)
-    }
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let is_local = host == "localhost" || host.ends_with(".localhost");
+    let is_site = matches!(url.scheme(), "http" | "https") && !host.is_empty() && !is_local;
+    if is_site && !is_mended.get() && !domain.chars().any(is_invisible) { Ok(()) } else { Err(InvalidInput::Domain) }
+}
+
+/// Soft hyphens, spaces of no width and marks of direction: they make another text that looks the same. Not the two joiners, which some
+/// scripts write names with.
+fn is_invisible(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
+    )
 }

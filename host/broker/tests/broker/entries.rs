@@ -93,7 +93,7 @@ async fn the_rules_for_bound_entries_are_enforced_in_the_clients_words() {
         ),
         (
             NewEntry { permissioned_user_id: "x".repeat(513), ..bound() },
-            "permissioned_user_id is too long: at most 512 bytes are allowed",
+            "permissioned_user_id is too long: at most 512 characters are allowed",
         ),
     ];
     for (new, message) in cases {
@@ -119,11 +119,23 @@ async fn the_other_two_factor_methods_are_accepted_on_bound_entries() {
 #[tokio::test]
 async fn a_domain_is_an_address_and_not_localhost() {
     let world = World::new().await;
-    for domain in ["acme.com", "ftp://acme.com", "https://", "http://localhost:3000", "", "not a url"] {
+    let none = ["acme.com", "ftp://acme.com", "https://", "http://localhost:3000", "", "not a url"];
+    let local = ["http://localhost.", "http://app.localhost", "https://LOCALHOST./x"];
+    // What looks like another one, and would be kept as another one.
+    let mended = [" https://acme.com", "https://acme.com ", "https:acme.com", "https:\\\\acme.com", "https:/acme.com"];
+    let invisible = ["https://ac\u{200b}me.com", "https://acme\u{ad}.com", "https://acme.com/\u{202e}x"];
+    for domain in none.into_iter().chain(local).chain(mended).chain(invisible) {
         let error = create(&world, NewEntry { domain: domain.into(), ..entry("a") }).await.unwrap_err();
         assert!(matches!(error, BrokerError::Invalid(_)), "{domain}: {error}");
     }
-    for domain in ["https://acme.com", "http://127.0.0.1:3000", "HTTPS://Acme.com/Login?x=1"] {
+    let letters = format!("https://acme.com/{}", "\u{e9}".repeat(2_000));
+    for domain in [
+        "https://acme.com",
+        "http://127.0.0.1:3000",
+        "HTTPS://Acme.com/Login?x=1",
+        "https://b\u{fc}cher.example",
+        &letters,
+    ] {
         assert_eq!(create(&world, NewEntry { domain: domain.into(), ..entry("a") }).await.unwrap().domain, domain);
     }
 }

@@ -324,6 +324,14 @@ async fn session_data_has_a_time_and_expires_by_the_earlier_interval() {
     world.clock.advance(std::time::Duration::from_secs(60));
     let changed = set(&[("user_agent", "\"Mozilla\"")]).await;
     assert_eq!(changed.session_data_set_at, Some(set_at), "that is not session data");
+    // What comes back as it is, however its client writes it, is as old as it was; and so is what is left when a part is cleared.
+    for back in [cookies, r#"[{"value":null,"name":"\u0073"}]"#] {
+        let changed = set(&[("cookies", back), ("local_storage", "{ }")]).await;
+        assert_eq!(changed.session_data_set_at, Some(set_at), "{back}");
+    }
+    assert_eq!(set(&[("local_storage", "null")]).await.session_data_set_at, Some(set_at));
+    let anew = set(&[("cookies", r#"[{"name": "s", "value": 1}]"#)]).await.session_data_set_at.unwrap();
+    assert_eq!(anew.as_second() - set_at.as_second(), 60);
 
     let cleared = world.broker.clear_browser_state(&world.access, &pair("acme")).await.unwrap();
     assert_eq!((cleared.session_data_set_at, cleared.attributes.get("cookies")), (None, None));

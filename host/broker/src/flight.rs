@@ -1,6 +1,6 @@
 //! One fetch for all who want the same thing at the same time.
 //!
-//! **Invariant:** at most one fetch runs for a key, and it always runs to its end. It runs in a task of its own, so a
+//! **Invariant:** at most one fetch runs for a key that the next caller would wait for, and it always runs to its end. It runs in a task of its own, so a
 //! caller that is cancelled takes nothing away from the others. When a fetch ends, whatever way, its key is free again
 //! before anybody is told.
 
@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 use tokio::sync::watch;
 
+use crate::clock::Moment;
 use crate::request;
 
 /// The fetch ended without a result: it panicked, or the runtime is shutting down.
@@ -18,7 +19,13 @@ use crate::request;
 #[error("a fetch ended without a result")]
 pub(crate) struct Lost;
 
-type Running<K, V> = Mutex<HashMap<K, watch::Receiver<Option<V>>>>;
+type Running<K, V> = Mutex<HashMap<K, Fetch<V>>>;
+
+/// A fetch that runs, and since when.
+struct Fetch<V> {
+    since: Moment,
+    result: watch::Receiver<Option<V>>,
+}
 
 /// The fetches that are running.
 pub(crate) struct Flights<K, V> {
@@ -49,27 +56,35 @@ where
         lock(&self.running).is_empty()
     }
 
-    /// Joins the fetch of `key` that is running, or starts one.
+    /// Joins the fetch of `key` that is running, or starts one. One that began too long ago to be `good` for the caller is left to those who wait for
+    /// it, and who comes later joins the caller's.
     ///
     /// `ready` is asked first when none is running: the result of a fetch that ended between the caller's look at the
     /// cache and now is there by then, so nothing is fetched twice. Must be called within a Tokio runtime.
-    pub(crate) fn join<F>(&self, key: K, ready: impl FnOnce() -> Option<V>, fetch: impl FnOnce() -> F) -> Flight<V>
+    pub(crate) fn join<F>(
+        &self,
+        key: K,
+        now: Moment,
+        good: impl FnOnce(Moment) -> bool,
+        ready: impl FnOnce() -> Option<V>,
+        fetch: impl FnOnce() -> F,
+    ) -> Flight<V>
     where
         F: Future<Output = V> + Send + 'static,
     {
         let mut running = lock(&self.running);
-        if let Some(receiver) = running.get(&key) {
-            return Flight::Running(receiver.clone());
+        if let Some(fetch) = running.get(&key).filter(|fetch| good(fetch.since)) {
+            return Flight::Running(fetch.result.clone());
         }
         if let Some(value) = ready() {
             return Flight::Ready(value);
         }
         let (sender, receiver) = watch::channel(None);
-        running.insert(key.clone(), receiver.clone());
+        running.insert(key.clone(), Fetch { since: now, result: receiver.clone() });
         let fetch = fetch();
         // A runtime that is shutting down drops what is spawned at once, and with it the landing, which needs the lock.
         drop(running);
-        let landing = Landing { running: self.running.clone(), key };
+        let landing = Landing { running: self.running.clone(), key, result: receiver.clone() };
         request::spawn(async move {
             let value = fetch.await;
             drop(landing);
@@ -96,15 +111,20 @@ impl<V: Clone> Flight<V> {
 struct Landing<K: Hash + Eq, V> {
     running: Arc<Running<K, V>>,
     key: K,
+    result: watch::Receiver<Option<V>>,
 }
 
 impl<K: Hash + Eq, V> Drop for Landing<K, V> {
     fn drop(&mut self) {
-        lock(&self.running).remove(&self.key);
+        let mut running = lock(&self.running);
+        // Its place may be a younger one's by now.
+        if running.get(&self.key).is_some_and(|fetch| fetch.result.same_channel(&self.result)) {
+            running.remove(&self.key);
+        }
     }
 }
 
-fn lock<K, V>(running: &Running<K, V>) -> MutexGuard<'_, HashMap<K, watch::Receiver<Option<V>>>> {
+fn lock<K, V>(running: &Running<K, V>) -> MutexGuard<'_, HashMap<K, Fetch<V>>> {
     running.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -115,6 +135,11 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
+    use crate::clock::{Clock, SystemClock};
+
+    fn now() -> Moment {
+        SystemClock::new().now()
+    }
 
     struct Harness {
         flights: Flights<&'static str, u32>,
@@ -132,6 +157,8 @@ mod tests {
             let (fetches, gate) = (self.fetches.clone(), self.gate.clone());
             self.flights.join(
                 key,
+                now(),
+                |_| true,
                 || None,
                 || async move {
                     let number = fetches.fetch_add(1, Ordering::SeqCst);
@@ -202,15 +229,37 @@ mod tests {
     #[tokio::test]
     async fn a_result_that_has_arrived_meanwhile_is_not_fetched_again() {
         let flights: Flights<&str, u32> = Flights::default();
-        let flight = flights.join("item", || Some(7), || async { unreachable!() });
+        let flight = flights.join("item", now(), |_| true, || Some(7), || async { unreachable!() });
         assert_eq!(flight.wait().await, Ok(7));
     }
 
     #[tokio::test]
     async fn a_fetch_that_panics_is_lost_and_does_not_block_the_next() {
         let flights: Flights<&str, u32> = Flights::default();
-        let flight = flights.join("item", || None, || async { panic!("a fault of the fetch") });
+        let flight = flights.join("item", now(), |_| true, || None, || async { panic!("a fault of the fetch") });
         assert_eq!(flight.wait().await, Err(Lost));
-        assert_eq!(flights.join("item", || None, || async { 1 }).wait().await, Ok(1));
+        assert_eq!(flights.join("item", now(), |_| true, || None, || async { 1 }).wait().await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn who_cannot_use_what_was_asked_for_so_long_ago_starts_another_which_later_callers_join() {
+        let harness = Harness::new();
+        let old = harness.join("item");
+        let fetches = harness.fetches.clone();
+        let gate = harness.gate.clone();
+        let fetch = || async move {
+            fetches.fetch_add(1, Ordering::SeqCst);
+            gate.acquire().await.unwrap().forget();
+            100
+        };
+        let young = harness.flights.join("item", now(), |_| false, || None, fetch);
+        harness.gate.add_permits(1);
+        assert_eq!(old.wait().await, Ok(0));
+        // The old one has ended, and took nothing of the young one's place away.
+        let later = harness.join("item");
+        harness.gate.add_permits(1);
+        assert_eq!((young.wait().await, later.wait().await), (Ok(100), Ok(100)));
+        assert_eq!(harness.fetches.load(Ordering::SeqCst), 2);
+        assert!(harness.flights.is_empty());
     }
 }

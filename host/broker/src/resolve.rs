@@ -13,7 +13,7 @@ use crate::broker::Broker;
 use crate::budget::ProviderOperation;
 use crate::cache::{Credentials, FetchError, Fetched, ItemKey, Lookup, OneTimeCode, Rejected, Source};
 use crate::cache_ttl::CacheTtl;
-use crate::entry::ResolvableEntry;
+use crate::entry::{Binding, ResolvableEntry};
 use crate::error::{BrokerError, InvalidInput};
 use crate::id::RotationId;
 use crate::storage::EntrySelector;
@@ -130,32 +130,30 @@ impl Broker {
         let trail = Trail::selected(&request.entry);
         // Pinned here: what is handed on is copied into each future that waits for it, and this one is large.
         let resolve = std::pin::pin!(async {
-            if request.rejected.as_ref().is_some_and(|revision| revision.len() > REVISION_LIMIT) {
+            if request.rejected.as_ref().is_some_and(|revision| revision.chars().count() > REVISION_LIMIT) {
                 return Err(InvalidInput::TooLong { field: "rejected", limit: REVISION_LIMIT }.into());
             }
             let entry = self.resolvable_entry(access.workspace(), &request.entry).await?;
-            self.resolve_record(&entry, request.fields, request.rejected, &trail).await
+            trail.note(|subject| subject.entry = Some(entry.id));
+            match entry.binding.clone() {
+                Some(binding) => self.resolve_bound(&entry, binding, request.fields, request.rejected, &trail).await,
+                None => self.resolve_own(&entry, &request, &trail).await,
+            }
         });
         self.audited(access, Operation::Resolve, &trail, resolve).await
     }
 
-    /// Resolves an entry for a caller who may have these values, and says in the trail which they are.
-    pub(crate) async fn resolve_record(
+    /// Resolves a bound entry for a caller who may have these values, and says in the trail which they are.
+    pub(crate) async fn resolve_bound(
         &self,
         entry: &ResolvableEntry,
+        binding: Binding,
         fields: Fields,
         rejected: Option<String>,
         trail: &Trail,
     ) -> Result<Resolution, BrokerError> {
         let started = Instant::now();
         let workspace = entry.workspace_id;
-        trail.note(|subject| subject.entry = Some(entry.id));
-        let Some(binding) = entry.binding.clone() else {
-            // There is nowhere to fetch it anew from.
-            let resolution = self.resolve_own(entry, fields, rejected.as_deref(), started).await?;
-            trail.note(|subject| subject.released(&resolution, AuditSource::Entry));
-            return Ok(resolution);
-        };
         trail.note(|subject| subject.bound_to(&binding));
         let connection = self.connection_record(workspace, binding.connection_id).await?;
         let opened = self.open(&connection).await?;

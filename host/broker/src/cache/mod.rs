@@ -256,8 +256,13 @@ impl SecretCache {
     {
         let lookup = &reader.lookup;
         let key = (lookup.item.clone(), lookup.generation, reader.rejection_number(), fields);
+        let now = self.clock.now();
+        // Its value is as old as its question, also for a reader who has come later.
+        let is_young_enough = |asked_at| now.since(asked_at) < lookup.ttl;
         self.flights.join(
             key,
+            now,
+            is_young_enough,
             || self.ready(reader, fields),
             || {
                 let call = fetch(fields);
@@ -265,7 +270,7 @@ impl SecretCache {
                 let (generation, rejection, keep) = (lookup.generation, reader.rejection_number(), lookup.ttl);
                 let rejected = lookup.rejected.as_ref().map(|rejected| rejected.revision.clone());
                 async move {
-                    let (asked_at, started) = (cache.clock.now(), Instant::now());
+                    let (asked_at, started) = (now, Instant::now());
                     let fetched = call.await;
                     let took = started.elapsed();
                     match &fetched {

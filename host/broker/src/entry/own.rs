@@ -3,15 +3,15 @@
 
 use std::time::Instant;
 
-use keyway_runtime::Fields;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::ResolvableEntry;
+use crate::audit::{AuditSource, Trail};
 use crate::broker::Broker;
 use crate::cache::{OneTimeCode, Source};
 use crate::client_key::ClientKey;
-use crate::error::BrokerError;
-use crate::resolve::{Resolution, Timings};
+use crate::error::{BrokerError, Thing};
+use crate::resolve::{Resolution, ResolveRequest, Timings};
 use crate::rotation::item_key;
 use crate::totp::Totp;
 
@@ -20,25 +20,37 @@ impl Broker {
     pub(crate) async fn resolve_own(
         &self,
         entry: &ResolvableEntry,
-        fields: Fields,
-        rejected: Option<&str>,
-        started: Instant,
+        request: &ResolveRequest,
+        trail: &Trail,
     ) -> Result<Resolution, BrokerError> {
-        let (own, keys) = self.open_credentials(entry).await?;
-        let value = |field, wanted: bool, ciphertext: Option<&str>| match ciphertext {
-            Some(ciphertext) if wanted => open(keys.client(), field, ciphertext),
-            _ => Ok(None),
-        };
-        let revision = entry.version.to_string();
+        let started = Instant::now();
+        let fields = request.fields;
+        // There is nowhere to fetch it anew from.
+        let rejected = request.rejected.as_deref();
         let ahead = match fields.password {
             true => {
                 self.password_ahead(&*self.item_state(entry.workspace_id, &item_key(None, entry.id)).await?).await?
             }
             false => None,
         };
+        // Looked at once more: a rotation that ended since the first look has put its password into the entry, and is ahead no more.
+        let again = match (fields.password, &ahead) {
+            (true, None) => Some(self.resolvable_entry(entry.workspace_id, &request.entry).await?),
+            _ => None,
+        };
+        let entry = again.as_deref().unwrap_or(entry);
+        if entry.binding.is_some() {
+            return Err(BrokerError::Changed(Thing::Entry));
+        }
+        let (own, keys) = self.open_credentials(entry).await?;
+        let value = |field, wanted: bool, ciphertext: Option<&str>| match ciphertext {
+            Some(ciphertext) if wanted => open(keys.client(), field, ciphertext),
+            _ => Ok(None),
+        };
+        let revision = entry.version.to_string();
         let (rotation, password) = ahead.unzip();
         let secret = value("tfa_secret", fields.one_time_code, own.tfa_secret.as_deref())?;
-        Ok(Resolution {
+        let resolution = Resolution {
             username: value("user_name", fields.username, own.user_name.as_deref())?,
             password: password.or(value("password", fields.password, own.password.as_deref())?),
             rotation,
@@ -50,7 +62,9 @@ impl Broker {
             revision,
             timings: Timings { total: started.elapsed(), provider: None },
         }
-        .with_revision_of_rotation(rejected))
+        .with_revision_of_rotation(rejected);
+        trail.note(|subject| subject.released(&resolution, AuditSource::Entry));
+        Ok(resolution)
     }
 
     /// The one-time code of an entry that is not bound; `None` when it has no secret that makes one.

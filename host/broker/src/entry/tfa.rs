@@ -51,8 +51,8 @@ impl Broker {
             Some(method @ (TfaMethod::Sms | TfaMethod::MagicLink)) => return Err(NoTfaCode::Method(method).into()),
             Some(TfaMethod::Authenticator) | None => {}
         }
-        let code = if record.binding.is_some() {
-            let resolution = self.resolve_record(&record, Fields::ONE_TIME_CODE, None, trail).await?;
+        let code = if let Some(binding) = record.binding.clone() {
+            let resolution = self.resolve_bound(&record, binding, Fields::ONE_TIME_CODE, None, trail).await?;
             resolution.one_time_code.ok_or(NoTfaCode::NotOnItem)?
         } else {
             let code = self.own_code(&record).await?.ok_or(NoTfaCode::NoSecondFactor)?;

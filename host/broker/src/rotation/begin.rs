@@ -131,7 +131,7 @@ impl Broker {
                 let decrypted = loop {
                     let keys = self.keyring().get(access.workspace()).await?;
                     let decrypted = keys.client().decrypt(&ciphertext);
-                    match decrypted.map_err(|_| BrokerError::NotEncrypted { field: "password" }) {
+                    match decrypted.map_err(|error| BrokerError::of_client_value("password", error)) {
                         Err(error) if self.keyring().outdated(&keys, &error).await? => {}
                         decrypted => break decrypted?,
                     }

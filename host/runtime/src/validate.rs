@@ -173,7 +173,9 @@ impl Description {
         }
         for (name, _) in settings.iter() {
             if !self.settings.iter().any(|spec| spec.name == name) {
-                return Err(invalid(name, format!("{} has no setting `{name}`.", self.display_name)));
+                // Not the whole of it: it may be a secret in the wrong place.
+                let name: String = name.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect();
+                return Err(invalid(&name, format!("{} has no setting `{name}`.", self.display_name)));
             }
         }
         Ok(())

@@ -38,6 +38,17 @@ impl FromRequestParts<Api> for Caller {
     }
 }
 
+/// The holder of a key that may work with vault entries, and see what they can be bound to.
+pub(super) struct Client(pub(super) Access);
+
+impl FromRequestParts<Api> for Client {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        allowed(parts, api, Scope::Api).await.map(Self)
+    }
+}
+
 /// The holder of a key that may manage connections.
 pub(super) struct Administrator(pub(super) Access);
 

@@ -165,7 +165,7 @@ fn attribute(kind: AttributeKind) -> RefOr<Schema> {
         AttributeKind::Text => nullable(plain_text(Attributes::TEXT_LIMIT), Type::String),
         AttributeKind::ProxyValue => nullable(plain_text(Attributes::PROXY_VALUE_LIMIT), Type::String),
         AttributeKind::Interval => {
-            let about = "As PostgreSQL writes an interval, without years, months and negative parts";
+            let about = "As PostgreSQL writes an interval, without negative parts";
             nullable(text().description(Some(about)).examples(["01:30:00", "7 days 00:00:00"]), Type::String)
         }
         AttributeKind::ProxySetting => {

@@ -16,11 +16,12 @@ use keyway_runtime::Settings;
 use utoipa::ToSchema;
 
 use super::Api;
-use super::auth::{Administrator, Caller};
+use super::auth::{Administrator, Caller, Client};
 use super::body::Fields;
 use super::error::ApiError;
 use super::schema::{Common, Conflicting, Input, Missing, OfProvider, WithBody};
 use super::vault::{SUCCESS, Success};
+use crate::failure::Kind;
 use crate::secret_provider::{SecretItem, SecretProvider};
 
 /// What clients send back from an answer, and what nobody but the server decides.
@@ -134,12 +135,17 @@ pub(super) async fn create(
     };
     match api.broker.connect(&access, new).await {
         // Here it is a word of the request that is wrong, and not repeated: it may be anything.
-        Err(BrokerError::ProviderNotInstalled { installed, .. }) => Err(ApiError::invalid(format!(
-            "provider_type must be one that is installed here: {}",
-            installed.join(", ")
-        ))),
+        Err(BrokerError::ProviderNotInstalled { installed, .. }) => Err(not_installed(&installed)),
         connection => Ok((StatusCode::CREATED, Json(connection?.into()))),
     }
+}
+
+fn not_installed(installed: &[String]) -> ApiError {
+    let message = match installed {
+        [] => "no provider is installed here; provider_type must be one that is".to_owned(),
+        installed => format!("provider_type must be one that is installed here: {}", installed.join(", ")),
+    };
+    ApiError::new(StatusCode::BAD_REQUEST, Kind::NotInstalled.code(), message)
 }
 
 /// Get a connection
@@ -232,7 +238,7 @@ fn cache_ttl(fields: &mut Fields) -> Result<Option<CacheTtl>, ApiError> {
     params(("id" = Uuid, Path, description = "The connection's id")),
     responses((status = 200, description = "All of them", body = Vec<SecretItem>), Input, Missing, OfProvider, Common))]
 pub(super) async fn items(
-    Caller(access): Caller,
+    Client(access): Client,
     State(api): State<Api>,
     Id(id): Id,
 ) -> Result<Json<Vec<SecretItem>>, ApiError> {

@@ -173,7 +173,7 @@ async fn a_refusal_names_the_scope_that_the_key_lacks() {
 
     let page = audit(&api, &admin(&api).await, "?outcome=forbidden&order=oldest").await.ok(200);
     let refused: Vec<_> = page["records"].as_array().unwrap().iter().map(|r| (&r["operation"], &r["scope"])).collect();
-    let expected = [("authorize", "resolve"), ("authorize", "admin"), ("list_entries", "api")];
+    let expected = [("authorize", "resolve"), ("authorize", "admin"), ("authorize", "api")];
     let expected = expected.map(|(operation, scope)| (json!(operation), json!(scope)));
     assert_eq!(refused, expected.each_ref().map(|(operation, scope)| (operation, scope)));
     let text = api.folder.run(&["audit", "list", "--operation", "authorize"]).ok().stdout;

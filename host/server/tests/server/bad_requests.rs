@@ -33,6 +33,29 @@ async fn without_a_valid_key_nothing_is_looked_at() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_may_not_learns_nothing_about_how_to() {
+    let (api, _) = Api::echo().await;
+    let resolver = api.key_with(keyway::Scope::Resolve).await;
+    let requests = [
+        ("GET", "/vault?domain=half", Value::Null),
+        ("POST", "/vault", json!({"nosuch": 1})),
+        ("PUT", "/vault", json!([])),
+        ("DELETE", "/vault", json!({})),
+        ("PATCH", "/vault/clear-browser-state", json!({})),
+        ("GET", "/vault/tfa-code", Value::Null),
+        ("GET", "/secret-providers/not-a-uuid/items", Value::Null),
+    ];
+    for (method, path, body) in &requests {
+        let message = api.request(method, path, &resolver, body).await.error(403, "FORBIDDEN");
+        assert!(message.contains("api"), "{method} {path}: {message}");
+    }
+    let mut query = keyway::AuditQuery::default();
+    query.operation = Some(keyway::Operation::Authorize);
+    let records = api.host.broker().audit_records_of_all(&query).await.unwrap().records;
+    assert_eq!(records.len(), requests.len(), "each is in the audit log");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_path_and_an_unknown_method_are_told_in_the_envelope() {
     let (api, connection) = Api::echo().await;
     for path in ["/", "/vaults", "/vault/", "/secret-providers/x/y", "/%ff", "/vault%20"] {

@@ -189,7 +189,6 @@ async fn every_field_of_a_connection_has_its_rules() {
         (echo(json!({"name": "x".repeat(257)})), "name is too long"),
         (echo(json!({"name": "a\u{1b}[2J"})), "control characters"),
         (echo(json!({"provider_type": null})), "provider_type is required"),
-        (echo(json!({"provider_type": secret})), "installed here: echo"),
         (echo(json!({"provider_type": "x".repeat(100_000)})), "provider_type is too long"),
         (echo(json!({"settings": secret})), "settings must be an object"),
         (echo(json!({"settings": [secret]})), "settings must be an object"),
@@ -197,6 +196,7 @@ async fn every_field_of_a_connection_has_its_rules() {
         (echo(json!({"settings": {"token": true}})), "values are strings"),
         (echo(json!({"settings": {}})), "Token is missing"),
         (echo(json!({"settings": {"token": ECHO_TOKEN, "tokn": secret}})), "tokn"),
+        (echo(json!({"settings": {"token": ECHO_TOKEN, "x".repeat(100_000): secret}})), "no setting `xxxx"),
         (echo(json!({"settings": {"token": "x".repeat(70_000)}})), "too long"),
         (echo(json!({"cache_ttl_seconds": true})), "non-negative integer"),
         (echo(json!({"cache_ttl_seconds": 1.5})), "non-negative integer"),
@@ -208,9 +208,12 @@ async fn every_field_of_a_connection_has_its_rules() {
     for (body, words) in cases {
         let answer = api.request("POST", "/secret-providers", &admin, &body).await;
         let message = answer.error(400, "VALIDATION_FAILED");
-        assert!(message.contains(words), "{words}: {message}");
+        assert!(message.contains(words) && message.len() < 500, "{words}: {message}");
         assert_without(&answer.text, &[secret, ECHO_TOKEN]);
     }
+    let answer = api.request("POST", "/secret-providers", &admin, &echo(json!({"provider_type": secret}))).await;
+    assert!(answer.error(400, "PROVIDER_NOT_INSTALLED").ends_with("installed here: echo"), "{answer:?}");
+    assert_without(&answer.text, &[secret, ECHO_TOKEN]);
     let path = format!("/secret-providers/{}", connection.id);
     for (body, words) in [
         (json!({"name": " "}), "name is required"),

@@ -13,7 +13,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Api;
-use super::auth::Caller;
+use super::auth::Client;
 use super::body::{Fields, FieldsForEntry};
 use super::error::ApiError;
 use super::memory::Account;
@@ -39,7 +39,7 @@ pub(super) const SUCCESS: Json<Success> = Json(Success { success: true });
 #[utoipa::path(post, path = "/vault", operation_id = "create_entry", tag = "vault", request_body = NewEntryBody,
     responses((status = 201, description = "The entry", body = Entry), WithBody, Conflicting, Common))]
 pub(super) async fn create(
-    Caller(access): Caller,
+    Client(access): Client,
     State(api): State<Api>,
     fields: Fields,
 ) -> Result<Response, ApiError> {
@@ -57,7 +57,7 @@ pub(super) async fn create(
     ),
     responses((status = 200, description = "An entry, or a list of all", body = Entries), Input, Missing, Common))]
 pub(super) async fn read(
-    Caller(access): Caller,
+    Client(access): Client,
     State(api): State<Api>,
     account: Account,
     RawQuery(query): RawQuery,
@@ -77,7 +77,7 @@ pub(super) async fn read(
 #[utoipa::path(put, path = "/vault", operation_id = "update_entry", tag = "vault", request_body = EntryChangesBody,
     responses((status = 200, description = "The entry", body = Entry), WithBody, Missing, Conflicting, Common))]
 pub(super) async fn update(
-    Caller(access): Caller,
+    Client(access): Client,
     State(api): State<Api>,
     FieldsForEntry(fields): FieldsForEntry,
 ) -> Result<Response, ApiError> {
@@ -92,7 +92,7 @@ pub(super) async fn update(
 #[utoipa::path(delete, path = "/vault", operation_id = "delete_entry", tag = "vault", request_body = EntryName,
     responses((status = 200, description = "It is gone", body = Success), WithBody, Missing, Conflicting, Common))]
 pub(super) async fn delete(
-    Caller(access): Caller,
+    Client(access): Client,
     State(api): State<Api>,
     fields: Fields,
 ) -> Result<Json<Success>, ApiError> {
@@ -106,7 +106,7 @@ pub(super) async fn delete(
 #[utoipa::path(patch, path = "/vault/clear-browser-state", operation_id = "clear_browser_state", tag = "vault", request_body = EntryName,
     responses((status = 200, description = "They are gone", body = Success), WithBody, Missing, Conflicting, Common))]
 pub(super) async fn clear_browser_state(
-    Caller(access): Caller,
+    Client(access): Client,
     State(api): State<Api>,
     fields: Fields,
 ) -> Result<Json<Success>, ApiError> {
@@ -124,7 +124,7 @@ pub(super) async fn clear_browser_state(
     ),
     responses((status = 200, description = "The code", body = Code), Input, Missing, Conflicting, OfProvider, Common))]
 pub(super) async fn tfa_code(
-    Caller(access): Caller,
+    Client(access): Client,
     State(api): State<Api>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use keyway::{CacheTtl, Connection, ConnectionChanges, ConnectionId, NewConnection};
 use keyway_runtime::{Description, Item, SettingSpec, Settings};
+use secrecy::ExposeSecret;
 use serde::Serialize;
 
 use super::App;
@@ -86,7 +87,12 @@ async fn update(app: &App, options: UpdateConnectionOptions) -> Result<(), CliEr
     let settings = match replace {
         true => {
             let provider = provider::installed(&host, &connection.provider_type)?;
-            Some(settings(provider.description(), given)?)
+            let description = provider.description();
+            let settings = settings(description, given)?;
+            if !options.replace_settings {
+                refuse_to_reset(description, &settings)?;
+            }
+            Some(settings)
         }
         false => None,
     };
@@ -130,10 +136,25 @@ fn settings(description: &Description, options: &SettingOptions) -> Result<Setti
                 CliError::usage(format!("the setting `{}` ({}) is missing", spec.name, spec.label))
                     .hint(format!("give it with {flag} {}=..., or in the variable {variable}", spec.name))
             };
-            settings.set(&spec.name, secret_input::ask(&spec.label, &spec.help).ok_or_else(missing)??);
+            let typed = secret_input::ask(&spec.label, &spec.help).ok_or_else(missing)??;
+            // A token or an address never begins or ends with a space; what is pasted often does.
+            settings.set(&spec.name, typed.expose_secret().trim());
         }
     }
     Ok(settings)
+}
+
+/// New settings take the place of all the old ones. Whoever gives only some of them may want to keep the others, such as the address that a token goes to.
+fn refuse_to_reset(description: &Description, settings: &Settings) -> Result<(), CliError> {
+    let left = description.settings.iter().filter(|spec| settings.get(&spec.name).is_none());
+    let left: Vec<_> = left.map(|spec| spec.name.as_str()).collect();
+    if left.is_empty() {
+        return Ok(());
+    }
+    let message =
+        format!("new settings replace all that the connection has, and {} would not be set any more", left.join(", "));
+    Err(CliError::usage(message)
+        .hint("give these, too; or --replace-settings, if they are not set or to be as if they were not"))
 }
 
 /// The variable of the environment that may hold a setting.

@@ -83,7 +83,7 @@ pub(crate) struct UpdateConnectionOptions {
     /// A new cache duration: off, seconds, or as in 5m, 1h, 24h. It counts at once, also for what is cached already
     #[arg(long, value_name = "DURATION", value_parser = cache_ttl)]
     pub(crate) cache_ttl: Option<u32>,
-    /// Replace the settings; those that no other option gives are asked for, or taken from KEYWAY_SETTING_<NAME>
+    /// Replace the settings; required ones that no other option gives are asked for, or taken from KEYWAY_SETTING_<NAME>, and others are not set any more
     #[arg(long)]
     pub(crate) replace_settings: bool,
     #[command(flatten)]

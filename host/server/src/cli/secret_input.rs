@@ -4,7 +4,7 @@
 use std::io::{IsTerminal, Read};
 use std::path::Path;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::exit::CliError;
@@ -33,11 +33,16 @@ pub(crate) fn from_file(path: &Path) -> Result<SecretString, CliError> {
         return Err(invalid("holds more than 64 KiB; is it the right file?"));
     }
     let text = std::str::from_utf8(&bytes).map_err(|_| invalid("is not a text file; is it the right file?"))?;
-    let text = text.trim_end_matches(['\r', '\n']);
-    if text.is_empty() {
+    let secret = line(text);
+    if secret.expose_secret().is_empty() {
         return Err(invalid("is empty"));
     }
-    Ok(text.into())
+    Ok(secret)
+}
+
+/// A password may begin or end with a space; a line end does not belong to it.
+fn line(text: &str) -> SecretString {
+    text.trim_end_matches(['\r', '\n']).into()
 }
 
 /// The secret in a variable of the environment; `None` when it is not set or empty.
@@ -56,15 +61,13 @@ pub(crate) fn ask(label: &str, help: &str) -> Option<Result<SecretString, CliErr
     }
     let typed = rpassword::prompt_password(format!("{}: ", super::output::printable(label))).map(Zeroizing::new);
     Some(match typed {
-        Ok(text) => Ok(text.trim().into()),
+        Ok(text) => Ok(line(&text)),
         Err(error) => Err(CliError::new(Kind::Internal, format!("cannot read from the terminal: {error}"))),
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret;
-
     use super::*;
     use crate::cli::exit::Exit;
 
@@ -78,6 +81,7 @@ mod tests {
     fn a_secret_ends_before_the_line_end() {
         assert_eq!(read(b"ops_abc\r\n").unwrap(), "ops_abc");
         assert_eq!(read(b" ops_abc ").unwrap(), " ops_abc ");
+        assert_eq!(line(" typed \r\n").expose_secret(), " typed ");
     }
 
     #[test]

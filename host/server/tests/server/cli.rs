@@ -236,10 +236,15 @@ fn a_connection_is_changed_and_deleted_from_the_command_line() {
     assert_eq!((&changed["name"], &changed["cache_ttl_seconds"]), (&"Renamed".into(), &0.into()));
     assert_eq!(changed["config_hint"]["token_last4"], "wxyz");
     let token = "another-token-9d24c07be1f35a68-1234";
-    let replaced = folder.run_with(&["connection", "update", "-c", id, "--token-file", "-"], token).ok();
+    // It has another setting, which may be set.
+    let half = folder.run_with(&["connection", "update", "-c", id, "--token-file", "-"], token).failed(2);
+    assert!(half.stderr.contains("base_url") && half.stderr.contains("--replace-settings"), "{half:?}");
+    let replace = ["connection", "update", "-c", id, "--token-file", "-", "--replace-settings"];
+    let replaced = folder.run_with(&replace, token).ok();
     assert!(replaced.stdout.contains("...1234") && replaced.stdout.contains("within a second"), "{replaced:#?}");
     assert_without(&replaced.all(), &[token]);
-    let refused = folder.run_with(&["connection", "update", "--token-file", "-"], "refused").failed(5);
+    let refused =
+        folder.run_with(&["connection", "update", "--token-file", "-", "--replace-settings"], "refused").failed(5);
     assert!(refused.stderr.contains("nothing was stored"), "{refused:#?}");
     assert_eq!(folder.run(&["connection", "list", "--json"]).ok().json()[0]["config_hint"]["token_last4"], "1234");
     assert!(folder.run(&["connection", "update"]).failed(2).stderr.contains("nothing is to be changed"));

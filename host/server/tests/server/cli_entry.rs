@@ -75,6 +75,9 @@ fn an_entry_lives_its_whole_life_on_the_command_line() {
     assert_eq!((&updated["user_alias"], &updated["persist_local_storage"]), (&"Main".into(), &true.into()));
     assert_eq!(updated["hidden"], json!(["user_name", "password", "tfa_secret", "proxy_value"]));
 
+    // The setting is custom since it was created, so this is encrypted, too.
+    folder.run(&entry("update", &["--set-file", &proxy])).ok();
+
     let bound = folder.run(&entry("update", &["--bind", "echo://item/one", "--cache-ttl", "1h"])).ok().json();
     assert_eq!((&bound["secret_ref"], &bound["hidden"]), (&"echo://item/one".into(), &json!(["proxy_value"])));
     assert_eq!((&bound["secret_cache_ttl_seconds"], &bound["tfa_method"]), (&3_600.into(), &Value::Null));

@@ -47,8 +47,12 @@ impl<'a> Input<'a> {
         Ok((encrypt(user_name)?, encrypt(password)?, encrypt(tfa_secret)?))
     }
 
-    /// Attributes from arguments and files.
-    pub(super) async fn attributes(&mut self, options: &AttributeOptions) -> Result<AttributeChanges, CliError> {
+    /// Attributes from arguments and files. `before` are those that the entry has.
+    pub(super) async fn attributes(
+        &mut self,
+        options: &AttributeOptions,
+        before: &Attributes,
+    ) -> Result<AttributeChanges, CliError> {
         let mut changes = AttributeChanges::new();
         for (name, value) in &options.set {
             if Attributes::is_secret(name) {
@@ -58,7 +62,10 @@ impl<'a> Input<'a> {
             }
             set(&mut changes, name, value)?;
         }
-        let is_custom = options.set.iter().any(|(name, value)| name == "proxy_setting" && value == "custom");
+        let given = options.set.iter().rfind(|(name, _)| name == "proxy_setting").map(|(_, value)| value.as_str());
+        let setting = given.or_else(|| before.get("proxy_setting"));
+        // As a word, or as JSON.
+        let is_custom = setting.is_some_and(|setting| setting.trim_matches('"') == "custom");
         for (name, file) in &options.set_file {
             let value = self.read(Path::new(file))?;
             if name == "proxy_value" && is_custom {

@@ -3,7 +3,7 @@
 mod input;
 mod show;
 
-use keyway::{Access, Binding, BrokerError, Change, EntryChanges, NewEntry, TfaCode};
+use keyway::{Access, Attributes, Binding, BrokerError, Change, EntryChanges, NewEntry, TfaCode};
 use keyway_runtime::ProviderError;
 
 use super::App;
@@ -97,7 +97,7 @@ async fn create(app: &App, options: CreateOptions) -> Result<(), CliError> {
     let mut input = Input::new(host.broker(), &access);
     let ask = !is_bound && !new.passkey;
     (new.user_name, new.password, new.tfa_secret) = input.credentials(&options.credentials, ask).await?;
-    new.attributes = input.attributes(&options.attributes).await?;
+    new.attributes = input.attributes(&options.attributes, &Attributes::default()).await?;
     let entry = host.broker().create_entry(&access, new).await?;
     let binding = entry.binding().filter(|_| !options.check.no_check).cloned();
     app.output.result(&Done::created(entry))?;
@@ -130,7 +130,11 @@ async fn update(app: &App, options: UpdateOptions) -> Result<(), CliError> {
     let mut input = Input::new(host.broker(), &access);
     let (user_name, password, tfa_secret) = input.credentials(&options.credentials, false).await?;
     (changes.user_name, changes.password, changes.tfa_secret) = (user_name.into(), password.into(), tfa_secret.into());
-    changes.attributes = input.attributes(&options.attributes).await?;
+    let before = match options.attributes.set_file.iter().any(|(name, _)| name == "proxy_value") {
+        false => Attributes::default(),
+        true => host.broker().get_entry(&access, &selector).await?.attributes,
+    };
+    changes.attributes = input.attributes(&options.attributes, &before).await?;
     for name in &options.clear {
         clear(&mut changes, name)?;
     }

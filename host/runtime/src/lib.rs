@@ -55,6 +55,7 @@ mod limits;
 mod output;
 mod provider;
 mod redact;
+mod request_parts;
 mod runtime;
 mod self_test;
 mod session;

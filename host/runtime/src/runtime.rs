@@ -22,7 +22,7 @@ use crate::limits::Limits;
 use crate::provider::{self, Provider};
 use crate::session::{SessionKey, Slot};
 use crate::state::CallState;
-use crate::{imports, self_test, validate};
+use crate::{imports, request_parts, self_test, validate};
 
 /// Loads secret provider components and runs their calls. Cheap to clone; one for each process is the rule.
 #[derive(Clone)]
@@ -143,6 +143,7 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<CallState>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    request_parts::limit(&mut linker)?;
     for version in VERSIONS {
         (version.link)(&mut linker)?;
     }

@@ -95,8 +95,8 @@ impl wasmtime_wasi::HostWallClock for WallClock {
 
 /// One list of headers, as it is in the host's memory. Common servers take 8 to 16 KiB.
 ///
-/// This and [`BODY_CHUNK_BYTES`] are what one handle can hold of the host's memory: all that a call may have (1,000) together about as
-/// much as its own memory.
+/// This, [`BODY_CHUNK_BYTES`] and what [`crate::request_parts`] lets pass are what one handle can hold of the host's memory: all that a call may
+/// have (1,000) together about as much as its own memory.
 pub(crate) const HEADER_BYTES: usize = 32 << 10;
 
 /// What is taken of a request's body before any of it is sent, twice: one piece is waiting while the next is written. wasmtime's own

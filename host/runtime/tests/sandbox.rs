@@ -120,6 +120,14 @@ async fn bodies_that_are_never_sent_hold_little_of_the_hosts_memory() {
 }
 
 #[tokio::test]
+async fn methods_hosts_and_paths_of_requests_hold_little_of_the_hosts_memory() {
+    let resolved = resolve(&runtime(), "hoards-methods", "").await.unwrap();
+    let taken: u64 = resolved.username.unwrap().expose_secret().parse().unwrap();
+    assert!((1..=100 * (16 * 1_024 + 300 + 32)).contains(&taken), "{taken} bytes for 100 requests");
+    assert_eq!(resolved.password.unwrap().expose_secret(), "made", "a request with parts of a usual length");
+}
+
+#[tokio::test]
 async fn printing_without_end_costs_only_what_is_printed() {
     resolve(&runtime(), "floods-stderr", "4").await.unwrap();
 }

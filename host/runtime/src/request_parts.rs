@@ -1,0 +1,57 @@
+//! How long the parts of a request may be that a component sets, of those that lie in the host's memory until the request is sent or dropped.
+//!
+//! wasmtime bounds the headers and the scheme, but takes a method and an authority of any length and a path of 64 KiB: 8 MiB twice behind each of
+//! a thousand handles. So three functions of `wasi:http/types` are linked anew, in front of its own. A longer part is refused as one that is not
+//! well formed. The instance has to be named exactly as wasmtime's bindings name it: under any other name these functions would stand beside
+//! its own and change nothing. That shows in the test with the component `hoards-methods`.
+
+use wasmtime::component::{Linker, Resource};
+use wasmtime_wasi_http::WasiHttpView;
+use wasmtime_wasi_http::p2::bindings::http::types::{HostOutgoingRequest as _, Method, OutgoingRequest};
+
+use crate::state::CallState;
+
+type Request = Resource<OutgoingRequest>;
+type Text = Option<String>;
+
+const TYPES: &str = "wasi:http/types@0.2.12";
+
+/// The longest in IANA's registry has 17 (`UPDATEREDIRECTREF`).
+const METHOD_BYTES: usize = 32;
+/// A name has at most 253 (RFC 1035, section 2.3.4), a port 6 with its colon; user names are refused by the guard.
+const AUTHORITY_BYTES: usize = 300;
+/// Common servers take a request line of 8 KiB.
+const PATH_BYTES: usize = 16 << 10;
+
+/// Puts the limits in front of what `wasmtime_wasi_http` has put into the linker.
+pub(crate) fn limit(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    let mut types = linker.instance(TYPES)?;
+    types.func_wrap("[method]outgoing-request.set-method", |mut store, (request, method): (Request, Method)| {
+        if matches!(&method, Method::Other(name) if name.len() > METHOD_BYTES) {
+            return Ok((Err(()),));
+        }
+        Ok((store.data_mut().http().set_method(request, method)?,))
+    })?;
+    types.func_wrap("[method]outgoing-request.set-authority", |mut store, (request, text): (Request, Text)| {
+        if !fits(&text, AUTHORITY_BYTES) {
+            return Ok((Err(()),));
+        }
+        Ok((store.data_mut().http().set_authority(request, text)?,))
+    })?;
+    types.func_wrap(
+        "[method]outgoing-request.set-path-with-query",
+        |mut store, (request, text): (Request, Text)| {
+            if !fits(&text, PATH_BYTES) {
+                return Ok((Err(()),));
+            }
+            Ok((store.data_mut().http().set_path_with_query(request, text)?,))
+        },
+    )?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+fn fits(text: &Text, limit: usize) -> bool {
+    text.as_ref().is_none_or(|text| text.len() <= limit)
+}

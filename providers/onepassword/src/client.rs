@@ -90,22 +90,23 @@ impl<'a> Client<'a> {
             };
             match self.slot.renew(refused)? {
                 None => return self.sign_in(),
-                // Another call added to the session that was refused: it is the same one.
-                Some(Stored::Valid { value, generation }) if self.is_current(&value.id) => {
+                Some(Stored::Valid { mut value, generation }) => {
+                    let earlier = self.known.take();
+                    // Another call may only have added to the session that was refused: then it is the same one.
+                    let is_new =
+                        !matches!(&earlier, Some(Stored::Valid { value: refused, .. }) if refused.id == value.id);
+                    if let Some(Stored::Valid { value: earlier, .. }) = earlier {
+                        value.inherit(earlier);
+                    }
                     self.known = Some(Stored::Valid { value, generation });
-                }
-                Some(valid @ Stored::Valid { .. }) => {
-                    self.known = Some(valid);
-                    return Ok(());
+                    if is_new {
+                        return Ok(());
+                    }
                 }
                 Some(foreign @ Stored::Foreign { .. }) => self.known = Some(foreign),
             }
         }
         Err(Error::Unavailable("The login session keeps being replaced by other calls. Try again.".to_owned()))
-    }
-
-    fn is_current(&self, id: &str) -> bool {
-        matches!(&self.known, Some(Stored::Valid { value, .. }) if value.id == id)
     }
 
     /// The host gets the new session, and with it all calls that wait for one, as soon as there are keys in it: at once
@@ -131,8 +132,6 @@ impl<'a> Client<'a> {
     pub(crate) fn remember(&mut self) -> Result<(), Error> {
         let now = self.now();
         if let Some(Stored::Valid { value, generation }) = &mut self.known {
-            // What is forgotten here is asked for again if it is needed.
-            value.shrink();
             let present = self.slot.put(value, value.seconds_left(now))?;
             // An addition may come too late, after a newer login, which wins; then the generation is that of the newer
             // one. The old one is right in both cases. A new session is always taken.

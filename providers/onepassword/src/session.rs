@@ -1,8 +1,8 @@
 //! What is kept between calls: the login and the keys that it took work to open. The host keeps it sealed in memory.
 //!
-//! Invariants: concurrent calls share a session and never sign two requests with one counter; the state is small,
-//! whatever an account holds (see [`MAX_VAULT_KEYS`], [`MAX_KEYSETS_BYTES`]); what opens nothing new is kept as it
-//! came, encrypted, so keysets lie here as ciphertext under the token's master key.
+//! Invariants: concurrent calls share a session and never sign two requests with one counter; what the host gets is
+//! small, whatever an account holds (see [`Kept`]), while the call itself has everything that it opened; what opens
+//! nothing new is kept as it came, encrypted, so keysets lie here as ciphertext under the token's master key.
 //!
 //! **How long**: as long as the throttling token that was signed with it, 55 minutes from the sign-in. The server says
 //! nothing about how long a session may live, and one that it no longer accepts is replaced at once; so this only
@@ -34,8 +34,8 @@ const MAX_NAME_CHARS: usize = 40;
 /// Up to which size the keysets are remembered. One takes 4 to 8 KB, and a service account has one.
 const MAX_KEYSETS_BYTES: usize = 64 * 1024;
 
-/// A login and what was opened with it.
-#[derive(Debug, Deserialize, Serialize)]
+/// A login and what was opened with it. Written as [`Kept`].
+#[derive(Debug, Deserialize)]
 pub(crate) struct Session {
     /// What the server calls it.
     pub(crate) id: String,
@@ -59,7 +59,7 @@ pub(crate) struct Session {
 }
 
 /// A vault whose key was opened.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize)]
 pub(crate) struct VaultKey {
     /// What people call the vault; for messages.
     pub(crate) name: String,
@@ -131,26 +131,57 @@ impl Session {
         self.vaults.insert(id.to_owned(), vault);
     }
 
-    /// Takes over what an earlier session had opened: keys outlive the login that they were fetched with.
+    /// Takes over what an earlier session had opened and this one has not: keys outlive the login that they were fetched
+    /// with.
     pub(crate) fn inherit(&mut self, earlier: Self) {
-        self.keysets = earlier.keysets;
-        self.keysets_bytes = earlier.keysets_bytes;
-        self.vaults = earlier.vaults;
-    }
-
-    /// Forgets what would not fit into the slot.
-    pub(crate) fn shrink(&mut self) {
-        if self.keysets_bytes > MAX_KEYSETS_BYTES {
-            self.keysets = None;
+        if self.keysets.is_none() {
+            self.keysets = earlier.keysets;
+            self.keysets_bytes = earlier.keysets_bytes;
         }
-        for vault in self.vaults.values_mut() {
+        for (id, vault) in earlier.vaults {
+            self.vaults.entry(id).or_insert(vault);
+        }
+    }
+}
+
+/// What the calls to come get of a [`Session`]: as much of it as fits into the slot. What is left out is asked for again
+/// when it is needed.
+#[derive(Serialize)]
+struct Kept<'a> {
+    id: &'a str,
+    key: &'a SymmetricKey,
+    signed_in_at: u64,
+    mac_start: u64,
+    counter_start: u64,
+    throttle: Option<&'a ThrottleToken>,
+    keysets: Option<&'a [Keyset]>,
+    vaults: BTreeMap<&'a str, KeptVault<'a>>,
+}
+
+#[derive(Serialize)]
+struct KeptVault<'a> {
+    name: &'a str,
+    key: &'a SymmetricKey,
+}
+
+impl Serialize for Session {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let vaults = self.vaults.iter().take(MAX_VAULT_KEYS).map(|(id, vault)| {
             // A longer name serves no message.
             let end = vault.name.char_indices().nth(MAX_NAME_CHARS).map_or(vault.name.len(), |(end, _)| end);
-            vault.name.truncate(end);
+            (id.as_str(), KeptVault { name: vault.name.get(..end).unwrap_or_default(), key: &vault.key })
+        });
+        Kept {
+            id: &self.id,
+            key: &self.key,
+            signed_in_at: self.signed_in_at,
+            mac_start: self.mac_start,
+            counter_start: self.counter_start,
+            throttle: self.throttle.as_ref(),
+            keysets: self.keysets().filter(|_| self.keysets_bytes <= MAX_KEYSETS_BYTES),
+            vaults: vaults.collect(),
         }
-        while self.vaults.len() > MAX_VAULT_KEYS {
-            self.vaults.pop_last();
-        }
+        .serialize(serializer)
     }
 }
 
@@ -230,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn the_state_fits_into_the_slot_whatever_the_account_holds() {
+    fn the_state_fits_into_the_slot_whatever_the_account_holds_and_the_call_keeps_all_of_it() {
         let mut session = session(&MemorySession::default());
         let keyset: Keyset = serde_json::from_value(vectors()["keys"]["keyset"].clone()).unwrap();
         session.set_keysets(vec![keyset.clone(); 12], 12 * 5_000);
@@ -238,13 +269,33 @@ mod tests {
             let vault = VaultKey { name: "\u{1f511}".repeat(60), key: SymmetricKey::new("k".repeat(26), &[1; 32]) };
             session.set_vault(&format!("{n:a>26}"), vault);
         }
-        session.shrink();
-        assert!(session.keysets().is_some());
-        let bytes = serde_json::to_vec(&session).unwrap().len();
-        assert!(bytes < 256 * 1024, "{bytes}");
+        let stored = |session: &Session| -> Session {
+            let bytes = serde_json::to_vec(session).unwrap();
+            assert!(bytes.len() < 256 * 1024, "{}", bytes.len());
+            serde_json::from_slice(&bytes).unwrap()
+        };
+        let kept = stored(&session);
+        assert_eq!((kept.keysets().unwrap().len(), kept.vaults.len()), (12, MAX_VAULT_KEYS));
+        assert!(kept.vaults.values().all(|vault| vault.name.chars().count() == MAX_NAME_CHARS));
         session.set_keysets(vec![keyset; 100], 100 * 5_000);
-        session.shrink();
-        assert!(session.keysets().is_none());
+        assert!(stored(&session).keysets().is_none());
+        assert_eq!((session.keysets().unwrap().len(), session.vaults.len()), (100, 3_000));
+    }
+
+    #[test]
+    fn a_call_that_goes_on_with_another_session_has_what_it_opened_and_what_that_one_has() {
+        let store = MemorySession::default();
+        let with = |vaults: &[(&str, &str)]| {
+            let mut session = session(&store);
+            for (id, key) in vaults {
+                session.set_vault(id, VaultKey { name: String::new(), key: SymmetricKey::new(*key, &[1; 32]) });
+            }
+            session
+        };
+        let mut newer = with(&[("b", "new"), ("c", "new")]);
+        newer.inherit(with(&[("a", "old"), ("b", "old")]));
+        let keys: Vec<_> = newer.vaults.iter().map(|(id, vault)| (id.as_str(), vault.key.id())).collect();
+        assert_eq!(keys, [("a", "old"), ("b", "new"), ("c", "new")]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Listing and resolving.
 
-use crate::lab::{ITEM, Lab, READ_ONLY_VAULT, VAULT, error, text};
+use crate::lab::{ITEM, Lab, READ_ONLY_VAULT, VAULT, error, password, text};
 use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, ItemChange, ItemState, NewLogin, Options, Rules};
 use keyway_sdk::{Error, Fields, totp::Totp};
 use std::collections::BTreeSet;
@@ -233,4 +233,17 @@ fn access_that_is_granted_later_is_found() {
     assert!(lab.list_all().unwrap().iter().any(|listed| listed.reference == item.reference));
     let resolved = lab.resolve(&item.reference, Fields::ALL).unwrap();
     assert_eq!((text(resolved.username.as_ref()), resolved.password.is_none()), (Some("u"), true));
+}
+
+#[test]
+fn vaults_beyond_those_whose_keys_are_kept_are_listed_read_and_written_as_the_others() {
+    // Three of the catalogue and one more than the 500 whose keys are kept.
+    let lab = Lab::with(Options { bulk_vaults: 498, ..Options::default() }, "automation");
+    assert_eq!(lab.verify().unwrap().vault_count, 501);
+    let vault = lab.vaults().into_iter().max_by(|one, other| one.id.cmp(&other.id)).unwrap();
+    let item = vault.items[0].clone();
+    let resolved = lab.resolve(&item.reference, Fields { password: true, ..Fields::NONE }).unwrap();
+    assert_eq!(text(resolved.password.as_ref()), item.password.as_deref());
+    lab.write(&item.reference, &password("new"), None).unwrap();
+    assert!(lab.list(Some(&vault.id)).unwrap().items.iter().any(|listed| listed.reference == item.reference));
 }

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use crate::knobs::Knobs;
 use crate::random::Seed;
 use crate::rules::Rules;
+use crate::seed::Bulk;
 use crate::world::World;
 use crate::{api, control, server};
 
@@ -31,6 +32,8 @@ pub struct Options {
     pub seed: u64,
     /// How many logins the vault "Bulk" has; 0 for no such vault.
     pub bulk_items: usize,
+    /// How many vaults with one login each there are besides, named "Bulk 0001" and so on.
+    pub bulk_vaults: usize,
     /// The rules to start with.
     pub rules: Rules,
 }
@@ -44,6 +47,7 @@ impl Default for Options {
             sign_in_address: Some("my.1password.com".to_owned()),
             seed: 1,
             bulk_items: 0,
+            bulk_vaults: 0,
             rules: Rules::default(),
         }
     }
@@ -186,7 +190,8 @@ async fn prepare(options: Options) -> Result<(Knobs, SocketAddr, [TcpListener; 2
     let (control, control_address) = listen(options.control_listen).await?;
     let url = format!("http://{address}");
     let sign_in_address = options.sign_in_address.unwrap_or_else(|| url.clone());
-    let world = World::new(sign_in_address, Seed(options.seed), options.bulk_items, options.rules)?;
+    let bulk = Bulk { items: options.bulk_items, vaults: options.bulk_vaults };
+    let world = World::new(sign_in_address, Seed(options.seed), bulk, options.rules)?;
     let knobs = Knobs { world: Arc::new(world), url, control_url: format!("http://{control_address}") };
     Ok((knobs, address, [protocol, control]))
 }

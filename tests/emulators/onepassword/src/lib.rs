@@ -42,7 +42,8 @@
 //! | `auditor` | "Automation" and "Finance (read-only)", both read-only | no throttling key |
 //! | `newcomer` | nothing | |
 //!
-//! With [`Options::bulk_items`] there is a vault "Bulk" with that many logins, too.
+//! With [`Options::bulk_items`] there is a vault "Bulk" with that many logins, too; with [`Options::bulk_vaults`] there are
+//! that many vaults with one login each.
 //!
 //! # The control endpoint
 //!

@@ -25,8 +25,16 @@ use crate::wire::{Item, ItemHead, Trashed};
 pub(crate) struct Plan<'a> {
     pub(crate) seed: Seed,
     pub(crate) sign_in_address: &'a str,
+    pub(crate) bulk: Bulk,
+}
+
+/// What there is for load besides the catalogue, see [`Options`](crate::Options).
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Bulk {
     /// How many logins the vault "Bulk" has; without any there is no such vault.
-    pub(crate) bulk_items: usize,
+    pub(crate) items: usize,
+    /// How many vaults with one login each there are.
+    pub(crate) vaults: usize,
 }
 
 /// The vault of many items, for load.
@@ -103,8 +111,12 @@ pub(crate) fn store(plan: Plan<'_>, rsa: &Arc<RsaKeys>) -> Result<Store, StartEr
         let vault = vault(plan.seed, spec, &store)?;
         store.vaults.push(vault);
     }
-    if plan.bulk_items > 0 {
-        let vault = vault(plan.seed, &bulk(plan.bulk_items), &store)?;
+    if plan.bulk.items > 0 {
+        let vault = vault(plan.seed, &bulk(BULK_VAULT.to_owned(), plan.bulk.items), &store)?;
+        store.vaults.push(vault);
+    }
+    for number in 1..=plan.bulk.vaults {
+        let vault = vault(plan.seed, &bulk(format!("{BULK_VAULT} {number:04}"), 1), &store)?;
         store.vaults.push(vault);
     }
     Ok(store)
@@ -170,7 +182,7 @@ fn vault(seed: Seed, spec: &VaultSpec, store: &Store) -> Result<Vault, StartErro
     Ok(vault)
 }
 
-fn bulk(count: usize) -> VaultSpec {
+fn bulk(name: String, count: usize) -> VaultSpec {
     let login = |number: usize| LoginSpec {
         title: format!("Bulk login {number:05}"),
         url: format!("https://bulk-{number:05}.example"),
@@ -183,7 +195,7 @@ fn bulk(count: usize) -> VaultSpec {
         state: ItemState::Active,
     };
     VaultSpec {
-        name: BULK_VAULT.to_owned(),
+        name,
         description: "Many items, for load.".to_owned(),
         access: BTreeMap::from([("automation".to_owned(), VaultAccess::ReadWrite)]),
         keyset: 0,
@@ -234,9 +246,9 @@ pub(crate) fn trashed(state: ItemState) -> Trashed {
 mod tests {
     use super::*;
 
-    fn built(seed: u64, bulk_items: usize) -> Store {
+    fn built(seed: u64, bulk: Bulk) -> Store {
         let rsa = Arc::new(RsaKeys::load().unwrap());
-        store(Plan { seed: Seed(seed), sign_in_address: "my.1password.com", bulk_items }, &rsa).unwrap()
+        store(Plan { seed: Seed(seed), sign_in_address: "my.1password.com", bulk }, &rsa).unwrap()
     }
 
     #[test]
@@ -246,19 +258,21 @@ mod tests {
             let items: Vec<_> = store.vaults.iter().flat_map(|vault| vault.items.keys().cloned()).collect();
             (tokens, items)
         };
-        assert_eq!(facts(&built(1, 0)), facts(&built(1, 0)));
-        assert_ne!(facts(&built(1, 0)), facts(&built(2, 0)));
+        assert_eq!(facts(&built(1, Bulk::default())), facts(&built(1, Bulk::default())));
+        assert_ne!(facts(&built(1, Bulk::default())), facts(&built(2, Bulk::default())));
     }
 
     #[test]
-    fn the_bulk_vault_is_there_on_demand() {
-        assert_eq!(built(1, 0).vaults.len(), 3);
-        assert_eq!(built(1, 50).vaults[3].items.len(), 50);
+    fn the_bulk_vaults_are_there_on_demand() {
+        assert_eq!(built(1, Bulk::default()).vaults.len(), 3);
+        let store = built(1, Bulk { items: 50, vaults: 2 });
+        let bulk: Vec<_> = store.vaults[3..].iter().map(|vault| (vault.name.as_str(), vault.items.len())).collect();
+        assert_eq!(bulk, [("Bulk", 50), ("Bulk 0001", 1), ("Bulk 0002", 1)]);
     }
 
     #[test]
     fn items_are_sealed_byte_for_byte_as_the_catalogue_has_them() {
-        let store = built(1, 0);
+        let store = built(1, Bulk::default());
         let vault = &store.vaults[0];
         let details = vault.items.values().map(|stored| vault.key.open(&stored.item.enc_details).unwrap());
         let odd =

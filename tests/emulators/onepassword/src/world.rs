@@ -12,7 +12,7 @@ use crate::faults::FaultQueue;
 use crate::keys::RsaKeys;
 use crate::random::Seed;
 use crate::rules::Rules;
-use crate::seed::{self, Plan};
+use crate::seed::{self, Bulk, Plan};
 use crate::session::Sessions;
 use crate::store::Store;
 
@@ -23,7 +23,7 @@ pub(crate) struct World {
     /// The host that requests are signed for: the sign-in address without scheme, port and slash.
     pub(crate) host: String,
     seed: Seed,
-    bulk_items: usize,
+    bulk: Bulk,
     first_rules: Rules,
     rsa: Arc<RsaKeys>,
     store: RwLock<Store>,
@@ -35,19 +35,14 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(
-        sign_in_address: String,
-        seed: Seed,
-        bulk_items: usize,
-        rules: Rules,
-    ) -> Result<Self, StartError> {
+    pub(crate) fn new(sign_in_address: String, seed: Seed, bulk: Bulk, rules: Rules) -> Result<Self, StartError> {
         let rsa = Arc::new(RsaKeys::load()?);
-        let store = seed::store(Plan { seed, sign_in_address: &sign_in_address, bulk_items }, &rsa)?;
+        let store = seed::store(Plan { seed, sign_in_address: &sign_in_address, bulk }, &rsa)?;
         Ok(Self {
             host: host(&sign_in_address).to_owned(),
             sign_in_address,
             seed,
-            bulk_items,
+            bulk,
             first_rules: rules.clone(),
             rsa,
             store: RwLock::new(store),
@@ -61,7 +56,7 @@ impl World {
 
     /// Back to how it was at the start.
     pub(crate) fn reset(&self) -> Result<(), StartError> {
-        let plan = Plan { seed: self.seed, sign_in_address: &self.sign_in_address, bulk_items: self.bulk_items };
+        let plan = Plan { seed: self.seed, sign_in_address: &self.sign_in_address, bulk: self.bulk };
         let store = seed::store(plan, &self.rsa)?;
         *self.store_mut() = store;
         *self.rules_mut() = self.first_rules.clone();

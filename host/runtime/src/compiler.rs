@@ -37,16 +37,14 @@ pub enum Compiler {
 
 /// What arrives on the standard input of a compiling process before the component: the limits that it needs to know, as text.
 fn header(limits: &Limits) -> String {
-    format!(
-        "{} {} {} {}\n",
-        limits.concurrent_calls, limits.memory_bytes, limits.table_elements, limits.compile_memory_bytes
-    )
+    format!("{} {} {}\n", limits.memory_bytes, limits.table_elements, limits.compile_memory_bytes)
 }
 
 fn parse_header(line: &str) -> Option<Limits> {
     let mut fields = line.split(' ');
     Some(Limits {
-        concurrent_calls: fields.next()?.parse().ok()?,
+        // No call runs there. The tables of all that might would count as data of that process, and leave less for the compiler.
+        concurrent_calls: 1,
         memory_bytes: fields.next()?.parse().ok()?,
         table_elements: fields.next()?.parse().ok()?,
         compile_memory_bytes: fields.next()?.parse().ok()?,

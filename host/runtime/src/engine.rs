@@ -14,8 +14,12 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// A component may consist of many core modules: a Rust provider has 3, one in Python about 30.
 const CORE_INSTANCES_PER_CALL: u32 = 64;
-const MEMORIES_PER_CALL: u32 = 4;
-const TABLES_PER_CALL: u32 = 32;
+/// What a component may define; one that has more is refused when it is loaded. A Rust provider and one in Python alike have 1 memory and 2 tables (the
+/// program's own and the one through which its imports are bound), so two of them composed into one fit. The pool has as many of each for every call,
+/// so that no component can take the places of others: 4 GiB of address space for a memory, as many as wasmtime's default of 1,000 slots is
+/// made for, and [`Limits::table_elements`] pointers for a table.
+const MEMORIES_PER_CALL: u32 = 2;
+const TABLES_PER_CALL: u32 = 4;
 /// Bytes of host-side bookkeeping; a component in Python needs about half of it.
 const INSTANCE_BYTES: usize = 2 << 20;
 /// Slots that stay prepared between calls. Few, because what is not prepared is not resident either.
@@ -36,8 +40,8 @@ pub(crate) fn engine(limits: &Limits) -> wasmtime::Result<Engine> {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(calls)
         .total_core_instances(calls.saturating_mul(CORE_INSTANCES_PER_CALL))
-        .total_memories(calls)
-        .total_tables(calls.saturating_mul(2))
+        .total_memories(calls.saturating_mul(MEMORIES_PER_CALL))
+        .total_tables(calls.saturating_mul(TABLES_PER_CALL))
         .total_stacks(calls)
         .max_core_instances_per_component(CORE_INSTANCES_PER_CALL)
         .max_memories_per_component(MEMORIES_PER_CALL)
@@ -88,5 +92,52 @@ impl Ticker {
             }
         })?;
         Ok(Self(alive))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::component::{Component, Linker};
+    use wasmtime::{PoolConcurrencyLimitError, Store};
+
+    use super::*;
+
+    /// A component of core modules that have one memory or one table each.
+    fn with(engine: &Engine, memories: u32, tables: u32) -> wasmtime::Result<Component> {
+        let modules = |count: u32, what: &str| {
+            (0..count)
+                .map(|n| {
+                    format!(
+                        "(core module ${what}{n} ({what} 1 {})) (core instance (instantiate ${what}{n}))",
+                        if what == "table" { "funcref" } else { "" }
+                    )
+                })
+                .collect::<String>()
+        };
+        let text = format!("(component {} {})", modules(memories, "memory"), modules(tables, "table"));
+        Component::new(engine, wat::parse_str(text).unwrap())
+    }
+
+    #[tokio::test]
+    async fn every_call_that_may_run_finds_room_for_all_that_a_component_may_have() {
+        let engine = engine(&Limits { concurrent_calls: 3, ..Limits::default() }).unwrap();
+        let largest = with(&engine, MEMORIES_PER_CALL, TABLES_PER_CALL).unwrap();
+        let linker = Linker::new(&engine);
+        let mut stores: Vec<_> = (0..4).map(|_| Store::new(&engine, ())).collect();
+        for (n, store) in stores.iter_mut().enumerate() {
+            store.set_epoch_deadline(1_000);
+            match linker.instantiate_async(store, &largest).await {
+                Ok(_) => assert!(n < 3),
+                Err(error) => assert!(n == 3 && error.is::<PoolConcurrencyLimitError>(), "call {n}: {error:#}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_component_that_would_need_more_than_its_share_is_refused() {
+        let engine = engine(&Limits { concurrent_calls: 8, ..Limits::default() }).unwrap();
+        for (memories, tables) in [(MEMORIES_PER_CALL + 1, 1), (1, TABLES_PER_CALL + 1)] {
+            assert!(with(&engine, memories, tables).is_err(), "{memories} memories, {tables} tables");
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::adapter::{Adapter, CallResult, Instance};
 use crate::error::{CallError, ProviderError, SandboxError};
 use crate::limits::{Exceeded, Limits};
 use crate::redact::Redactor;
-use crate::state::{CallState, HEADER_BYTES};
+use crate::state::{CallState, HEADER_BYTES, RANDOM_BYTES};
 
 /// A call that has its turn and its instance.
 pub(crate) struct Call {
@@ -186,6 +186,9 @@ pub(crate) fn new_store(engine: &Engine, limits: &Limits, state: CallState) -> S
 /// the text is still this one.
 const TOO_MUCH_OUTPUT: &str = "fuel allocated for hostcalls has been exhausted";
 
+/// The same for more random bytes at a time than there are; the sandbox test proves the text.
+const TOO_MUCH_RANDOMNESS: &str = "requested len ";
+
 /// Why the sandbox ended a call. Says nothing that comes from the component.
 pub(crate) fn fault(error: &wasmtime::Error, state: &CallState, limits: &Limits) -> SandboxError {
     match state.limiter.exceeded {
@@ -215,6 +218,9 @@ pub(crate) fn fault(error: &wasmtime::Error, state: &CallState, limits: &Limits)
     let text = format!("{error:#}");
     if text.contains(TOO_MUCH_OUTPUT) {
         return SandboxError::OutputTooLarge { limit_bytes: limits.output_bytes };
+    }
+    if text.contains(TOO_MUCH_RANDOMNESS) {
+        return SandboxError::LimitExceeded(format!("{} KiB of random bytes at a time", RANDOM_BYTES >> 10));
     }
     if text.contains("store handle limit exceeded") {
         return handles();

@@ -51,6 +51,7 @@ impl CallState {
             .stdout(output.clone())
             .stderr(output.clone())
             .wall_clock(WallClock(clock))
+            .max_random_size(RANDOM_BYTES)
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false)
@@ -102,6 +103,10 @@ pub(crate) const HEADER_BYTES: usize = 32 << 10;
 /// What is taken of a request's body before any of it is sent, twice: one piece is waiting while the next is written. wasmtime's own
 /// megabyte would be 2 GiB for the requests that a call can begin and not send.
 const BODY_CHUNK_BYTES: usize = 16 << 10;
+
+/// Random bytes at a time. They are made one by one, without giving way to other calls; wasmtime's own 64 MiB take a good part of a second. Nonces, keys
+/// and the 511 bytes of a login with SRP are far below.
+pub(crate) const RANDOM_BYTES: u64 = 64 << 10;
 
 /// Hands every request that the gate lets through to the connection's [`Egress`].
 struct Hooks {

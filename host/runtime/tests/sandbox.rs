@@ -128,6 +128,13 @@ async fn methods_hosts_and_paths_of_requests_hold_little_of_the_hosts_memory() {
 }
 
 #[tokio::test]
+async fn random_bytes_come_a_few_at_a_time() {
+    assert!(resolve(&runtime(), "draws-randomness", "65536").await.is_ok());
+    let error = sandbox_error("draws-randomness", "65537").await;
+    assert_eq!(error, SandboxError::LimitExceeded("64 KiB of random bytes at a time".into()));
+}
+
+#[tokio::test]
 async fn printing_without_end_costs_only_what_is_printed() {
     resolve(&runtime(), "floods-stderr", "4").await.unwrap();
 }

@@ -1,7 +1,7 @@
 //! `list-items`: the login items of all vaults that can be read.
 //!
-//! Invariants: nothing is left out silently (an incomplete answer is completed; what cannot be decrypted is counted in
-//! the log); the order is that of the ids, so a page begins where the one before ended also when something was added or
+//! Invariants: nothing is left out silently (an incomplete answer is completed; what cannot be read or decrypted is
+//! counted in the log) and nothing that one item holds costs the others; the order is that of the ids, so a page begins where the one before ended also when something was added or
 //! removed in between.
 //!
 //! A page costs one request for the vaults and one for each vault on it.
@@ -9,13 +9,14 @@
 use std::collections::BTreeMap;
 
 use keyway_sdk::{Attribute, Error, Item, ItemPage, url::Url};
+use serde_json::value::RawValue;
 
 use crate::{
     client::Client,
     envelope::Envelope,
     errors::{Asked, Failure, Refusal},
     login_fields::LOGIN,
-    model::{ItemOverview, Overview, Overviews, Place, is_id},
+    model::{ItemOverview, MAX_TEXT_CHARS, Overview, Overviews, Place, cut, is_id},
     reference::reference_to,
     vaults::{self, OpenVault},
     wire,
@@ -25,6 +26,8 @@ use crate::{
 const VAULTS_PER_PAGE: usize = 25;
 /// How many items a page has at most; the contract allows 10,000.
 const ITEMS_PER_PAGE: usize = 2_000;
+/// How many bytes of text a page has at most, give or take an item: half of the 8 MiB that a call may answer with.
+const BYTES_PER_PAGE: usize = 4 << 20;
 
 /// How many parts a vault may come in. More would not be done within the time of a call.
 const MAX_PARTS: usize = 100;
@@ -44,7 +47,7 @@ pub(crate) fn list(client: &mut Client<'_>, page: Option<&str>) -> Result<ItemPa
         return Err(vaults::cannot_open());
     }
     vaults.readable.retain(|vault| cursor.is_none_or(|cursor| vault.id.as_str() >= cursor.vault));
-    let mut items = Vec::new();
+    let (mut items, mut bytes) = (Vec::new(), 0);
     for (n, vault) in vaults.readable.iter().enumerate() {
         if n == VAULTS_PER_PAGE {
             return Ok(ItemPage { items, next: Some(vault.id.clone()) });
@@ -54,9 +57,10 @@ pub(crate) fn list(client: &mut Client<'_>, page: Option<&str>) -> Result<ItemPa
             if item.id.as_str() < from {
                 continue;
             }
-            if items.len() == ITEMS_PER_PAGE {
+            if items.len() == ITEMS_PER_PAGE || bytes >= BYTES_PER_PAGE {
                 return Ok(ItemPage { items, next: Some(format!("{}/{}", vault.id, item.id)) });
             }
+            bytes += size(&item);
             items.push(item);
         }
     }
@@ -65,8 +69,8 @@ pub(crate) fn list(client: &mut Client<'_>, page: Option<&str>) -> Result<ItemPa
 
 /// The active login items of a vault, by id.
 fn logins_of(client: &mut Client<'_>, vault: &OpenVault) -> Result<Vec<Item>, Error> {
-    let items = match overviews(client, &vault.id) {
-        Ok(items) => items,
+    let Listed { items, unreadable } = match overviews(client, &vault.id) {
+        Ok(listed) => listed,
         // Access was taken away since the vaults were listed.
         Err(Failure::Refused(Refusal::Forbidden | Refusal::NotFound)) => {
             eprintln!("left out the vault {}: its items cannot be read any more", vault.id);
@@ -79,16 +83,16 @@ fn logins_of(client: &mut Client<'_>, vault: &OpenVault) -> Result<Vec<Item>, Er
         .filter(|item| item.place() == Place::Active && item.template_uuid == LOGIN && is_id(&item.uuid))
         .collect();
     logins.sort_by(|one, other| one.uuid.cmp(&other.uuid));
-    let total = logins.len();
+    let total = logins.len() + unreadable;
     let mut items = Vec::with_capacity(total);
     for login in logins {
-        if let Some(overview) = open(client, vault, &login.enc_overview) {
+        if let Some(overview) = login.enc_overview.and_then(|envelope| open(client, vault, &envelope)) {
             items.push(to_item(vault, &login.uuid, overview));
         }
     }
     if items.len() < total {
         eprintln!(
-            "left out {} of {total} items of the vault {}: they cannot be decrypted",
+            "left out {} of {total} items of the vault {}: they cannot be read or decrypted",
             total - items.len(),
             vault.id
         );
@@ -96,24 +100,45 @@ fn logins_of(client: &mut Client<'_>, vault: &OpenVault) -> Result<Vec<Item>, Er
     Ok(items)
 }
 
+/// The items of a vault.
+#[derive(Default)]
+struct Listed {
+    items: Vec<ItemOverview>,
+    /// How many more there are, of a form that nobody knows.
+    unreadable: usize,
+}
+
+impl Listed {
+    fn read(&mut self, elements: &[&RawValue]) {
+        for element in elements {
+            match serde_json::from_str(element.get()) {
+                Ok(item) => self.items.push(item),
+                Err(_) => self.unreadable += 1,
+            }
+        }
+    }
+}
+
 /// All items of a vault. The endpoint is not known to send a part only, and the official client takes a part for the
 /// whole. Should it happen, the older endpoint is asked, which is known to: from the beginning, and on from where each
 /// part ends.
-fn overviews(client: &mut Client<'_>, vault_id: &str) -> Result<Vec<ItemOverview>, Failure> {
+fn overviews(client: &mut Client<'_>, vault_id: &str) -> Result<Listed, Failure> {
     let body = client.get(&format!("/api/v1/vault/{vault_id}/items/overviews"))?;
-    let answer: Overviews = wire::read(&body)?;
+    let answer: Overviews<'_> = wire::read(&body)?;
+    let mut listed = Listed::default();
     if answer.batch_complete {
-        return Ok(answer.items);
+        listed.read(&answer.items);
+        return Ok(listed);
     }
-    let mut items = BTreeMap::new();
     let mut from = 0;
     for _ in 0..MAX_PARTS {
         let body = client.get(&format!("/api/v1/vault/{vault_id}/{from}/items"))?;
-        let answer: Overviews = wire::read(&body)?;
-        // An item that was changed in between comes again.
-        items.extend(answer.items.into_iter().map(|item| (item.uuid.clone(), item)));
+        let answer: Overviews<'_> = wire::read(&body)?;
+        listed.read(&answer.items);
         if answer.batch_complete {
-            return Ok(items.into_values().collect());
+            // An item that was changed in between comes again.
+            let latest: BTreeMap<_, _> = listed.items.into_iter().map(|item| (item.uuid.clone(), item)).collect();
+            return Ok(Listed { items: latest.into_values().collect(), ..listed });
         }
         if answer.content_version <= from {
             break;
@@ -129,16 +154,24 @@ fn open(client: &mut Client<'_>, vault: &OpenVault, envelope: &Envelope) -> Opti
 }
 
 fn to_item(vault: &OpenVault, id: &str, overview: Overview) -> Item {
-    let url = overview.url.as_deref().and_then(public_part).map(|url| Attribute::new("url", url));
+    let url = overview.url.as_deref().and_then(public_part);
+    // Half an address leads somewhere else.
+    let url = url.filter(|url| url.chars().count() <= MAX_TEXT_CHARS).map(|url| Attribute::new("url", url));
     Item {
         id: id.to_owned(),
-        title: overview.title,
+        title: cut(overview.title.unwrap_or_default()),
         vault_id: vault.id.clone(),
         vault_name: vault.name.clone(),
         reference: reference_to(&vault.id, id),
         category: "login".to_owned(),
         attributes: url.into_iter().collect(),
     }
+}
+
+/// About how much of the answer it takes.
+fn size(item: &Item) -> usize {
+    let attributes: usize = item.attributes.iter().map(|attribute| attribute.value.len()).sum();
+    item.title.len() + item.vault_name.len() + item.reference.len() + attributes
 }
 
 /// An address without what may be secret in it: user name, password, query and fragment.
@@ -180,6 +213,22 @@ mod tests {
         ] {
             assert_eq!(public_part(address).as_deref(), listed, "{address}");
         }
+    }
+
+    #[test]
+    fn an_item_of_an_unknown_form_costs_only_itself() {
+        let envelope = r#"{"cty":"b5+jwk+json","kid":"k","enc":"A256GCM","iv":"AAAAAAAAAAAAAAAA","data":"AAAA"}"#;
+        let answer = format!(
+            r#"{{"contentVersion":1,"items":[7,null,{{"uuid":"a"}},
+                {{"uuid":"b","templateUuid":"001","encOverview":null}},
+                {{"uuid":"c","templateUuid":"001","encOverview":{envelope}}}]}}"#
+        );
+        let answer: Overviews<'_> = wire::read(answer.as_bytes()).unwrap();
+        let mut listed = Listed::default();
+        listed.read(&answer.items);
+        assert_eq!(listed.unreadable, 3);
+        let read: Vec<_> = listed.items.iter().map(|item| (item.uuid.as_str(), item.enc_overview.is_some())).collect();
+        assert_eq!(read, [("b", false), ("c", true)]);
     }
 
     #[test]

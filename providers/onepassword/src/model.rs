@@ -1,10 +1,13 @@
 //! What the server answers, as far as it is needed. Unknown members are ignored; members that nothing here needs are
 //! not asked for, so that a server that leaves one out can still be used.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{envelope::Envelope, keys::Keyset};
+
+/// How long a title, a vault's name or an address may be for the host, in characters.
+pub(crate) const MAX_TEXT_CHARS: usize = 2_000;
 
 /// `combinedAccess.acl`: may see the items of the vault.
 pub(crate) const READ_ITEMS: u32 = 32;
@@ -41,20 +44,22 @@ pub(crate) struct Access {
 
 #[derive(Deserialize)]
 pub(crate) struct VaultAttributes {
-    #[serde(default)]
-    pub(crate) name: String,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(crate) name: Option<String>,
 }
 
 /// `GET /api/v1/vault/<id>/items/overviews`, and the older `GET /api/v1/vault/<id>/<contentVersion>/items`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Overviews {
+pub(crate) struct Overviews<'a> {
     /// Where the older endpoint goes on.
     pub(crate) content_version: u64,
     /// False if the server sent only a part.
     #[serde(default = "yes")]
     pub(crate) batch_complete: bool,
-    pub(crate) items: Vec<ItemOverview>,
+    /// Each an [`ItemOverview`], unless it is something else: one that cannot be read must not cost the others.
+    #[serde(borrow)]
+    pub(crate) items: Vec<&'a RawValue>,
 }
 
 /// An item in a list.
@@ -65,16 +70,17 @@ pub(crate) struct ItemOverview {
     pub(crate) template_uuid: String,
     #[serde(default)]
     trashed: Option<String>,
-    /// [`Overview`] under the vault key.
-    pub(crate) enc_overview: Envelope,
+    /// [`Overview`] under the vault key; `None` if it is no envelope.
+    #[serde(default, deserialize_with = "lenient")]
+    pub(crate) enc_overview: Option<Envelope>,
 }
 
 /// What lists show of an item.
 #[derive(Deserialize)]
 pub(crate) struct Overview {
-    #[serde(default)]
-    pub(crate) title: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
+    pub(crate) title: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
     pub(crate) url: Option<String>,
 }
 
@@ -169,6 +175,19 @@ pub(crate) fn is_id(text: &str) -> bool {
     text.len() == 26 && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'))
 }
 
+/// A text that people chose, cut to what a host takes (2,000 characters): one that is longer would cost the whole list.
+pub(crate) fn cut(mut text: String) -> String {
+    let end = text.char_indices().nth(MAX_TEXT_CHARS).map_or(text.len(), |(end, _)| end);
+    text.truncate(end);
+    text
+}
+
+/// `None` for a member of another type than the one that is needed.
+fn lenient<'de, D: Deserializer<'de>, T: serde::de::DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let raw = <&RawValue>::deserialize(deserializer)?;
+    Ok(serde_json::from_str(raw.get()).ok())
+}
+
 fn yes() -> bool {
     true
 }
@@ -188,6 +207,21 @@ mod tests {
             (Some("D"), Place::Deleted),
         ] {
             assert_eq!(Place::of(trashed), place, "{trashed:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_two_characters() {
+        assert_eq!(cut("short".to_owned()), "short");
+        let longest = "\u{1f511}".repeat(MAX_TEXT_CHARS);
+        assert_eq!(cut(longest.clone()), longest);
+        assert_eq!(cut(format!("{longest}x")), longest);
+    }
+
+    #[test]
+    fn a_vault_whose_name_is_no_text_has_none() {
+        for attributes in ["{}", r#"{"name":null}"#, r#"{"name":7}"#] {
+            assert_eq!(serde_json::from_str::<VaultAttributes>(attributes).unwrap().name, None);
         }
     }
 

@@ -12,7 +12,7 @@ use crate::{
     envelope::{Envelope, OpenError, SymmetricKey},
     errors::{Asked, Failure},
     keys::KeyChain,
-    model::{Keysets, READ_ITEMS, UPDATE_ITEMS, Vault, VaultAttributes, is_id},
+    model::{Keysets, READ_ITEMS, UPDATE_ITEMS, Vault, VaultAttributes, cut, is_id},
     session::VaultKey,
     wire,
 };
@@ -171,7 +171,7 @@ fn fetch_keysets(client: &mut Client<'_>) -> Result<(), Error> {
 fn name_of(vault: &Vault, key: &SymmetricKey) -> Result<String, OpenError> {
     let attributes = key.open(&vault.enc_attrs)?;
     let attributes: VaultAttributes = serde_json::from_slice(&attributes).map_err(|_| OpenError::Malformed)?;
-    Ok(attributes.name)
+    Ok(cut(attributes.name.unwrap_or_default()))
 }
 
 /// The keys of the account do not open its vault: the token's own key is wrong, or the vault is for somebody else.

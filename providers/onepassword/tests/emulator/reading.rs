@@ -92,6 +92,38 @@ fn an_item_that_cannot_be_decrypted_is_left_out_of_the_list_and_an_error_when_re
 }
 
 #[test]
+fn titles_and_addresses_that_are_too_long_for_a_host_do_not_cost_the_list() {
+    let lab = Lab::new();
+    let item = lab.item(VAULT, ITEM);
+    let count = lab.list_all().unwrap().len();
+    let listed = |overview: &str| {
+        lab.emulator.replace_item_text(VAULT, &item.id, Some(overview), None).unwrap();
+        let items = lab.list_all().unwrap();
+        assert_eq!(items.len(), count);
+        items.into_iter().find(|listed| listed.reference == item.reference).unwrap()
+    };
+    let address = |length: usize| format!("https://northwind.example/{}", "a".repeat(length - 26));
+    let fitting = listed(&format!(r#"{{"title":"{}","url":"{}"}}"#, "ä".repeat(2_000), address(2_000)));
+    assert_eq!((fitting.title, &fitting.attributes[0].value), ("ä".repeat(2_000), &address(2_000)));
+    let longer = listed(&format!(r#"{{"title":"{}","url":"{}"}}"#, "ä".repeat(2_001), address(2_001)));
+    assert_eq!((longer.title, longer.attributes.len()), ("ä".repeat(2_000), 0));
+    assert_eq!(listed(r#"{"title":null,"url":7}"#).title, "");
+}
+
+#[test]
+fn many_long_titles_make_shorter_pages() {
+    let lab = Lab::with(Options { bulk_items: 600, ..Options::default() }, "automation");
+    let bulk = lab.vaults().into_iter().find(|vault| vault.name == "Bulk").unwrap();
+    let overview = format!(r#"{{"title":"{}"}}"#, "\u{1f511}".repeat(2_000));
+    for item in &bulk.items {
+        lab.emulator.replace_item_text("Bulk", &item.id, Some(&overview), None).unwrap();
+    }
+    let first = lab.list(Some(&bulk.id)).unwrap();
+    assert!(first.next.is_some() && (500..600).contains(&first.items.len()), "{}", first.items.len());
+    assert_eq!(lab.list_all().unwrap().iter().filter(|item| item.vault_name == "Bulk").count(), 600);
+}
+
+#[test]
 fn every_login_resolves_to_what_it_holds() {
     let lab = Lab::new();
     for item in lab.vaults().into_iter().flat_map(|vault| vault.items) {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper_util::client::legacy::{self, Client};
@@ -26,6 +26,10 @@ use crate::limits::Limits;
 
 /// How long an unused connection is kept. Shorter than the 60 s after which common load balancers close theirs.
 const IDLE_TIME: Duration = Duration::from_secs(50);
+
+/// The head of an answer, and a piece of its body. Common servers send heads of up to 16 KiB; hyper's own 408 KiB would lie in the host's memory
+/// behind each answer that a component keeps.
+const HEAD_BYTES: usize = 64 << 10;
 
 /// Lets requests to approved destinations through.
 pub(crate) struct Guard {
@@ -48,6 +52,7 @@ impl Guard {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIME)
             .pool_max_idle_per_host(limits.requests_per_connection as usize)
+            .http1_max_buf_size(HEAD_BYTES)
             .build(Connector::new(policy, tls, limits.connect_time));
         let turns = Arc::new(Semaphore::new(limits.requests_per_connection as usize));
         Self { client, approved, turns, limits, counter }
@@ -145,7 +150,8 @@ async fn forward(
     });
     let exchange = async {
         let turn = turn.await.map_err(|_| EgressError::Interrupted(name.to_owned()))?;
-        let answer = client.request(request).await.map_err(|error| cause(&error, name))?;
+        let mut answer = client.request(request).await.map_err(|error| cause(&error, name))?;
+        own_head(&mut answer)?;
         Ok::<_, EgressError>((turn, answer))
     };
     let (turn, answer) =
@@ -162,6 +168,23 @@ async fn forward(
     }))
 }
 
+/// Copies what hyper cut out of the buffer that it read into, which otherwise lives as long as any piece of it. The client's own limit only says when it
+/// stops to read: up to twice as much may have come by then.
+fn own_head<T>(answer: &mut Response<T>) -> Result<(), EgressError> {
+    let size: usize = answer.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if size > HEAD_BYTES {
+        return Err(EgressError::AnswerTooLarge(HEAD_BYTES as u64));
+    }
+    // The reason phrase is there.
+    answer.extensions_mut().clear();
+    for value in answer.headers_mut().values_mut() {
+        if let Ok(copy) = HeaderValue::from_bytes(value.as_bytes()) {
+            *value = copy;
+        }
+    }
+    Ok(())
+}
+
 /// Finds the reason in the client's chain of errors.
 fn cause(error: &legacy::Error, name: &str) -> EgressError {
     let mut source = error.source();
@@ -170,6 +193,9 @@ fn cause(error: &legacy::Error, name: &str) -> EgressError {
             return own.clone();
         }
         if let Some(hyper) = inner.downcast_ref::<hyper::Error>() {
+            if hyper.is_parse_too_large() {
+                return EgressError::AnswerTooLarge(HEAD_BYTES as u64);
+            }
             if hyper.is_parse() {
                 return EgressError::Protocol(name.to_owned());
             }

@@ -236,6 +236,22 @@ async fn answers_over_the_limit_are_cut_off_announced_or_not() {
 }
 
 #[tokio::test]
+async fn the_head_of_an_answer_is_bounded_too() {
+    let with_header = |bytes: usize| {
+        let value = "x".repeat(bytes);
+        Server::start(format!("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-long: {value}\r\n\r\nok"))
+    };
+    for kibibytes in [64, 100, 300] {
+        let server = with_header(kibibytes << 10).await;
+        let answer = get(&guard_for(&server.url()), &server.url()).await;
+        assert_eq!(answer, Err(EgressError::AnswerTooLarge(64 << 10)), "{kibibytes} KiB");
+    }
+    let server = with_header(48 << 10).await;
+    let answer = guard_for(&server.url()).send(request("GET", &server.url()), RequestTimes::default()).await.unwrap();
+    assert_eq!(answer.headers()["x-long"].len(), 48 << 10);
+}
+
+#[tokio::test]
 async fn a_request_over_the_limit_is_cut_off() {
     let server = Server::start(OK).await;
     let body = Full::from(vec![b'x'; 1_001]).map_err(|never| match never {}).boxed_unsync();

@@ -2,6 +2,7 @@
 //!
 //! The name is resolved once, every address is judged, and the connection goes to an address that was judged. A name that
 //! has even one address inside of the house is refused whole: an honest server has none, and a mixed answer is how rebinding looks.
+//! Addresses are tried one after the other, each for a part of the time, so that one that swallows everything does not use up the others' share.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
@@ -26,6 +28,10 @@ use url::Host;
 use super::destination::{Scheme, parse_authority};
 use super::policy::{EgressPolicy, Route};
 use super::{EgressError, address};
+
+/// How long one address is tried while there are others. A connection across the world takes 0.3 s, and a first packet that was lost is sent again after a
+/// second (RFC 6298).
+const TIME_PER_ADDRESS: Duration = Duration::from_secs(2);
 
 /// Connects as the operator's policy says.
 #[derive(Clone)]
@@ -56,7 +62,8 @@ impl Service<Uri> for Connector {
             let (scheme, host, port) = target(&uri).ok_or(EgressError::InvalidRequest("its URI has no host"))?;
             let route = policy.route(scheme, &host, port);
             let name = host.to_string();
-            match tokio::time::timeout(time, connect(&route, &host, tls)).await {
+            let deadline = Instant::now() + time;
+            match tokio::time::timeout_at(deadline, connect(&route, &host, tls, deadline)).await {
                 Ok(stream) => stream,
                 Err(_) => Err(EgressError::ConnectTimeout(name)),
             }
@@ -71,8 +78,13 @@ pub(crate) fn target(uri: &Uri) -> Option<(Scheme, Host<String>, u16)> {
     Some((scheme, host, port.unwrap_or(scheme.default_port())))
 }
 
-async fn connect(route: &Route, requested: &Host<String>, tls: TlsConnector) -> Result<Stream, EgressError> {
-    let tcp = connect_tcp(route, requested).await?;
+async fn connect(
+    route: &Route,
+    requested: &Host<String>,
+    tls: TlsConnector,
+    deadline: Instant,
+) -> Result<Stream, EgressError> {
+    let tcp = connect_tcp(route, requested, deadline).await?;
     // Without it, a small request waits for the acknowledgement of the one before.
     tcp.set_nodelay(true).map_err(|_| EgressError::ConnectFailed(requested.to_string()))?;
     match route.scheme {
@@ -90,7 +102,7 @@ async fn connect(route: &Route, requested: &Host<String>, tls: TlsConnector) -> 
     }
 }
 
-async fn connect_tcp(route: &Route, requested: &Host<String>) -> Result<TcpStream, EgressError> {
+async fn connect_tcp(route: &Route, requested: &Host<String>, deadline: Instant) -> Result<TcpStream, EgressError> {
     let addresses: Vec<SocketAddr> = match &route.host {
         Host::Domain(name) => match tokio::net::lookup_host((name.as_str(), route.port)).await {
             Ok(found) => found.collect(),
@@ -105,12 +117,19 @@ async fn connect_tcp(route: &Route, requested: &Host<String>) -> Result<TcpStrea
     if !route.any_address && !addresses.iter().all(|address| address::is_public(address.ip())) {
         return Err(EgressError::PrivateAddress(requested.to_string()));
     }
-    for address in addresses {
-        if let Ok(stream) = TcpStream::connect(address).await {
-            return Ok(stream);
+    first_that_answers(&addresses, deadline).await.ok_or_else(|| EgressError::ConnectFailed(requested.to_string()))
+}
+
+/// The last address has all the time that is left; to end that is up to the caller.
+async fn first_that_answers(addresses: &[SocketAddr], deadline: Instant) -> Option<TcpStream> {
+    let (last, others) = addresses.split_last()?;
+    for (address, untried) in others.iter().zip((2..=u32::try_from(addresses.len()).ok()?).rev()) {
+        let share = deadline.saturating_duration_since(Instant::now()) / untried;
+        if let Ok(Ok(stream)) = tokio::time::timeout(share.min(TIME_PER_ADDRESS), TcpStream::connect(address)).await {
+            return Some(stream);
         }
     }
-    Err(EgressError::ConnectFailed(requested.to_string()))
+    TcpStream::connect(last).await.ok()
 }
 
 /// A plain or encrypted connection.
@@ -139,5 +158,52 @@ impl Write for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    /// An address that answers nothing: its queue is full, and nobody takes anything out of it.
+    async fn black_hole() -> (SocketAddr, TcpListener, Vec<TcpStream>) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+            waiting.push(stream);
+        }
+        (address, listener, waiting)
+    }
+
+    #[tokio::test]
+    async fn an_address_that_swallows_everything_leaves_time_to_the_others() {
+        let (silent, _listener, _waiting) = black_hole().await;
+        let refusing = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let good = server.local_addr().unwrap();
+        let connected = async |addresses: &[SocketAddr]| {
+            let deadline = Instant::now() + Duration::from_millis(900);
+            let stream = tokio::time::timeout_at(deadline, first_that_answers(addresses, deadline)).await;
+            stream.ok().flatten().map(|stream| stream.peer_addr().unwrap())
+        };
+        assert_eq!(connected(&[silent, good]).await, Some(good));
+        assert_eq!(connected(&[silent, refusing, silent, good]).await, Some(good));
+        assert_eq!(connected(&[good, silent]).await, Some(good));
+        assert_eq!(connected(&[refusing, refusing]).await, None);
+        assert_eq!(connected(&[]).await, None);
+    }
+
+    #[tokio::test]
+    async fn an_address_is_tried_for_two_seconds_at_most_while_there_are_others() {
+        let (silent, _listener, _waiting) = black_hole().await;
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let start = Instant::now();
+        let stream = first_that_answers(&[silent, server.local_addr().unwrap()], start + Duration::from_secs(60)).await;
+        assert!(stream.is_some() && start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     }
 }

@@ -14,6 +14,11 @@ pub(crate) fn is_public(address: IpAddr) -> bool {
     }
 }
 
+/// Where every machine in Azure finds the platform's own services, among them those that hand out certificates and settings, though the address is a
+/// public one (Microsoft, "What is IP address 168.63.129.16?"). What other clouds have like it lies in the ranges below: 169.254/16, 100.64/10
+/// (Alibaba's 100.100.100.200), 192.0.0/24 (Oracle's 192.0.0.192) and fc00::/7 (Amazon's fd00:ec2::254).
+const AZURE_PLATFORM: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
+
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     let special = a == 0                        // "this network"
@@ -22,6 +27,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || address.is_loopback()
         || address.is_link_local()              // 169.254/16: cloud metadata services live here
         || (a == 192 && b == 0 && c == 0)       // protocol assignments
+        || address == AZURE_PLATFORM
         || address.is_documentation()
         || (a == 192 && b == 88 && c == 99)     // former 6to4 relays
         || (a == 198 && (b == 18 || b == 19))   // benchmarking
@@ -79,6 +85,10 @@ mod tests {
             "fe80::1",
             "fc00::1",
             "fd00:ec2::254",
+            "fd20:ce::254",
+            "168.63.129.16",
+            "100.100.100.200",
+            "192.0.0.192",
             "ff02::1",
             "2001:db8::1",
             "2001::1",
@@ -92,14 +102,23 @@ mod tests {
 
     #[test]
     fn addresses_of_the_internet_are_public() {
-        for text in ["1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700:4700::1111", "2001:4860:4860::8888"] {
+        for text in
+            ["1.1.1.1", "168.63.129.17", "172.32.0.1", "100.128.0.1", "2606:4700:4700::1111", "2001:4860:4860::8888"]
+        {
             assert!(is_public(text.parse().unwrap()), "{text}");
         }
     }
 
     #[test]
     fn wrapped_ipv4_addresses_are_judged_as_the_ipv4_address() {
-        for text in ["::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::7f00:1", "2002:7f00:1::", "::10.0.0.1"] {
+        for text in [
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "::ffff:168.63.129.16",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::",
+            "::10.0.0.1",
+        ] {
             assert!(!is_public(text.parse().unwrap()), "{text}");
         }
         for text in ["::ffff:1.1.1.1", "64:ff9b::101:101", "2002:101:101::"] {

@@ -89,7 +89,7 @@ fn edit_details(
                 splice.add_members(object, &[concat(&["\"value\":", &json])])?
             }
             None if category == PASSWORD => new_members.push(concat(&["\"password\":", &json])),
-            None => new_fields.push(new_field(which, &json)),
+            None => new_fields.push(new_field(which, found, &json)),
         }
     }
     if !new_fields.is_empty() {
@@ -133,17 +133,18 @@ fn with_subtitle(overview: &str, username: &str) -> Result<Zeroizing<String>, Ed
     Ok(splice.finish()?)
 }
 
-/// A built-in field as 1Password's own clients write it.
-fn new_field(which: Builtin, value: &str) -> Zeroizing<String> {
+/// A built-in field as 1Password's own clients write it, unless another field has its id.
+fn new_field(which: Builtin, found: &LoginFields<'_>, value: &str) -> Zeroizing<String> {
     let (kind, name) = match which {
         Builtin::Username => ("T", "username"),
         Builtin::Password => ("P", "password"),
     };
+    let id = found.free_id(name);
     concat(&[
         "{\"value\":",
         value,
         ",\"id\":\"",
-        name,
+        &id,
         "\",\"name\":\"",
         name,
         "\",\"type\":\"",

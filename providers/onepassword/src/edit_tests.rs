@@ -78,6 +78,26 @@ fn fields_that_the_item_lacks_are_added() {
 }
 
 #[test]
+fn a_field_that_is_built_in_by_its_id_is_changed_in_place() {
+    let details = r#"{"fields":[{"id":"username","value":"a"},{"id":"password","value":"b","type":"P"}]}"#;
+    let new: Value = serde_json::from_str(&edited(details, LOGIN, &changes(Some("u"), Some("p")))).unwrap();
+    assert_eq!(new["fields"], json!([{"id": "username", "value": "u"}, {"id": "password", "value": "p", "type": "P"}]));
+}
+
+#[test]
+fn a_new_field_never_gets_the_id_of_another() {
+    let details = r#"{"fields":[{"id":"username","designation":"other","value":"x"}],
+        "sections":[{"fields":[{"n":"password","k":"string","v":"x"},{"n":"password-2","k":"string","v":"x"}]}]}"#;
+    let new: Value = serde_json::from_str(&edited(details, LOGIN, &changes(Some("u"), Some("p")))).unwrap();
+    let ids: Vec<_> = new["fields"].as_array().unwrap().iter().map(|field| field["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["username", "username-2", "password-3"]);
+    let text = new.to_string();
+    let found = LoginFields::find(&text, LOGIN).unwrap();
+    assert_eq!(found.value(Builtin::Username).unwrap().as_str(), "u");
+    assert_eq!(found.value(Builtin::Password).unwrap().as_str(), "p");
+}
+
+#[test]
 fn a_field_without_a_value_gets_one() {
     for (details, expected) in [
         (r#"{"fields":[{"designation":"username"}]}"#, r#"{"fields":[{"designation":"username","value":"u"}]}"#),

@@ -1,8 +1,9 @@
 //! Where the built-in login fields are in an item's details.
 //!
-//! 1Password marks the built-in fields with a `designation`, `username` or `password`; labels and ids of other fields
-//! mean nothing (a field that somebody named "password" is not read). An item of the category Password has its password
-//! in a member of its own. The one-time password is a concealed field in a section whose id begins with `TOTP_`.
+//! 1Password marks the built-in fields with a `designation`, `username` or `password`. Where no field has it, one without
+//! a designation whose *id* is that word is taken, as the official client does; labels and names mean nothing, nor do the
+//! ids of fields in sections (a field that somebody named "password" is not read). An item of the category Password has
+//! its password in a member of its own. The one-time password is a concealed field in a section whose id begins with `TOTP_`.
 //!
 //! Nothing is copied: every value is a slice of the text, as it stands there, so that it can be replaced in place. A
 //! part that does not look as expected is not a login field; only details that are no JSON object at all are an error.
@@ -46,6 +47,8 @@ pub(crate) struct LoginFields<'a> {
     /// Earlier passwords, the newest first.
     pub(crate) history: Option<&'a RawValue>,
     totp: Option<&'a RawValue>,
+    /// Of all fields, also those in sections.
+    ids: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -63,8 +66,10 @@ struct Details<'a> {
 
 #[derive(Deserialize)]
 struct Field<'a> {
-    #[serde(borrow)]
-    designation: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    designation: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    id: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     value: Option<&'a RawValue>,
 }
@@ -79,10 +84,10 @@ struct Section<'a> {
 struct SectionField<'a> {
     #[serde(borrow)]
     n: Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     k: Cow<'a, str>,
-    #[serde(borrow)]
-    v: &'a RawValue,
+    #[serde(borrow, default, deserialize_with = "present")]
+    v: Option<&'a RawValue>,
 }
 
 /// A member that is there, `null` included. (`Option` alone takes `null` for absent.)
@@ -102,27 +107,50 @@ impl<'a> LoginFields<'a> {
             password: None,
             history: shape.password_history,
             totp: None,
+            ids: Vec::new(),
         };
+        let (mut username_by_id, mut password_by_id) = (None, None);
         for element in elements(shape.fields) {
             let Ok(field) = object::<Field<'a>>(element) else { continue };
-            let spot = match &*field.designation {
-                "username" => &mut found.username,
-                "password" => &mut found.password,
-                _ => continue,
+            let designation = field.designation.and_then(word).unwrap_or_default();
+            let id = field.id.and_then(word).unwrap_or_default();
+            let spot = match (designation.as_str(), id.as_str()) {
+                ("username", _) => Some(&mut found.username),
+                ("password", _) => Some(&mut found.password),
+                ("", "username") => Some(&mut username_by_id),
+                ("", "password") => Some(&mut password_by_id),
+                _ => None,
             };
-            spot.get_or_insert(Spot::Field { object: element, value: field.value });
+            if let Some(spot) = spot {
+                spot.get_or_insert(Spot::Field { object: element, value: field.value });
+            }
+            found.ids.push(id);
         }
         if found.password.is_none() && category == PASSWORD {
             found.password = shape.password.map(Spot::Member);
         }
-        found.totp = elements(shape.sections)
+        found.username = found.username.or(username_by_id);
+        found.password = found.password.or(password_by_id);
+        let in_sections = elements(shape.sections)
             .into_iter()
             .filter_map(|section| object::<Section<'a>>(section).ok())
             .flat_map(|section| section.fields)
-            .filter_map(|field| object::<SectionField<'a>>(field).ok())
-            .find(|field| field.k == "concealed" && field.n.starts_with(TOTP_PREFIX))
-            .map(|field| field.v);
+            .filter_map(|field| object::<SectionField<'a>>(field).ok());
+        for field in in_sections {
+            if field.k == "concealed" && field.n.starts_with(TOTP_PREFIX) && found.totp.is_none() {
+                found.totp = field.v;
+            }
+            found.ids.push(field.n.into_owned());
+        }
         Ok(found)
+    }
+
+    /// An id for a new field that no other field has: the official client refuses to change an item in which two fields
+    /// have the same.
+    pub(crate) fn free_id(&self, wanted: &str) -> String {
+        let is_free = |id: &String| !self.ids.contains(id);
+        let numbered = (2..).map(|n: u32| format!("{wanted}-{n}"));
+        std::iter::once(wanted.to_owned()).chain(numbered).find(is_free).unwrap_or_default()
     }
 
     pub(crate) fn spot(&self, which: Builtin) -> Option<Spot<'a>> {
@@ -166,6 +194,11 @@ fn elements(list: Option<&RawValue>) -> Vec<&RawValue> {
     list.and_then(|list| serde_json::from_str(list.get()).ok()).unwrap_or_default()
 }
 
+/// A string that is no secret; `None` for anything else.
+fn word(value: &RawValue) -> Option<String> {
+    serde_json::from_str(value.get()).ok()
+}
+
 /// A string; `None` for anything else.
 fn text(value: &RawValue) -> Option<Zeroizing<String>> {
     serde_json::from_str(value.get()).ok()
@@ -194,11 +227,26 @@ mod tests {
     }
 
     #[test]
-    fn only_the_designation_makes_a_field_built_in() {
+    fn a_field_without_a_designation_is_built_in_by_its_id() {
         let details = r#"{"fields":[
-            {"type":"T","id":"username","name":"username","value":"form field"},
-            {"type":"P","id":"password","name":"password","designation":"","value":"form field"},
-            {"type":"P","id":"p","name":"p","designation":null,"value":"form field"}],
+            {"type":"T","id":"username","name":"j_user","value":"u"},
+            {"type":"P","id":"password","name":"j_pass","designation":"","value":"p"}]}"#;
+        assert_eq!(values(details, LOGIN), [some("u"), some("p"), None]);
+        let details = r#"{"fields":[
+            {"id":"username","value":"by id"},{"id":"password","designation":null,"value":"by id"},
+            {"id":"x","designation":"username","value":"designated"},
+            {"id":7,"designation":"password","value":"designated"}]}"#;
+        assert_eq!(values(details, LOGIN), [some("designated"), some("designated"), None]);
+        let details = r#"{"password":"member","fields":[{"id":"password","value":"by id"}]}"#;
+        assert_eq!(values(details, PASSWORD)[1], some("member"));
+    }
+
+    #[test]
+    fn names_labels_and_ids_in_sections_make_no_field_built_in() {
+        let details = r#"{"fields":[
+            {"type":"T","id":"Username","name":"username","value":"form field"},
+            {"type":"P","id":"password","name":"password","designation":"other","value":"form field"},
+            {"type":"P","id":"p","name":"password","designation":null,"value":"form field"}],
           "sections":[{"name":"s","title":"","fields":[{"n":"password","t":"password","k":"concealed","v":"custom"}]}],
           "password":"member of another category"}"#;
         assert_eq!(values(details, LOGIN), [None, None, None]);

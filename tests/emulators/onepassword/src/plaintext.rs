@@ -50,17 +50,24 @@ const TOTP_PREFIX: &str = "TOTP_";
 
 /// The fields of an item with these details.
 pub(crate) fn fields(details: &Value) -> Fields {
-    let designated = |name: &str| {
+    let built_in = |name: &str| {
         let fields = details.get("fields")?.as_array()?;
-        let field = fields.iter().find(|field| field.get("designation").and_then(Value::as_str) == Some(name))?;
-        field.get("value")?.as_str().map(str::to_owned)
+        fields.get(position(fields, name)?)?.get("value")?.as_str().map(str::to_owned)
     };
     let otpauth = || {
         let sections = details.get("sections")?.as_array()?;
         let mut fields = sections.iter().filter_map(|section| section.get("fields")?.as_array()).flatten();
         fields.find(|field| is_totp(field))?.get("v")?.as_str().map(str::to_owned)
     };
-    Fields { username: designated("username"), password: designated("password"), otpauth: otpauth() }
+    Fields { username: built_in("username"), password: built_in("password"), otpauth: otpauth() }
+}
+
+/// Where a built-in field is: by its designation, else by its id.
+fn position(fields: &[Value], name: &str) -> Option<usize> {
+    let text = |field: &Value, member: &str| field.get(member).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let designated = fields.iter().position(|field| text(field, "designation") == name);
+    designated
+        .or_else(|| fields.iter().position(|field| text(field, "designation").is_empty() && text(field, "id") == name))
 }
 
 /// Applies `change` to an item's two plaintexts.
@@ -70,10 +77,10 @@ pub(crate) fn apply(change: &ItemChange, overview: &mut Value, details: &mut Val
     }
     if let Some(username) = &change.username {
         set(overview, "ainfo", json!(username));
-        set_designated(details, "username", "T", username);
+        set_built_in(details, "username", "T", username);
     }
     if let Some(password) = &change.password {
-        set_designated(details, "password", "P", password);
+        set_built_in(details, "password", "P", password);
     }
     if let Some(notes) = &change.notes {
         set(details, "notesPlain", json!(notes));
@@ -130,13 +137,11 @@ fn edit_list(object: &mut Value, name: &str, edit: impl FnOnce(&mut Vec<Value>))
     set(object, name, Value::Array(list));
 }
 
-fn set_designated(details: &mut Value, name: &str, kind: &str, value: &str) {
-    edit_list(details, "fields", |fields| {
-        match fields.iter_mut().find(|field| field.get("designation").and_then(Value::as_str) == Some(name)) {
-            Some(field) => set(field, "value", json!(value)),
-            None => {
-                fields.push(json!({ "type": kind, "id": name, "name": name, "designation": name, "value": value }));
-            }
+fn set_built_in(details: &mut Value, name: &str, kind: &str, value: &str) {
+    edit_list(details, "fields", |fields| match position(fields, name).and_then(|position| fields.get_mut(position)) {
+        Some(field) => set(field, "value", json!(value)),
+        None => {
+            fields.push(json!({ "type": kind, "id": name, "name": name, "designation": name, "value": value }));
         }
     });
 }
@@ -192,11 +197,18 @@ mod tests {
     }
 
     #[test]
-    fn fields_without_a_designation_are_not_the_built_in_ones() {
-        let details = json!({
-            "fields": [{ "type": "T", "id": "username", "name": "username", "value": "not this one" }],
+    fn fields_without_a_designation_are_built_in_by_their_ids_only() {
+        let mut details = json!({
+            "fields": [
+                { "type": "T", "id": "username", "name": "j_user", "value": "this one" },
+                { "type": "P", "id": "pass", "name": "password", "value": "not this one" },
+            ],
             "sections": [{ "fields": [{ "k": "concealed", "n": "password", "t": "password", "v": "nor this" }] }],
         });
-        assert_eq!(fields(&details), Fields::default());
+        assert_eq!(fields(&details), Fields { username: Some("this one".into()), ..Fields::default() });
+        let change = ItemChange { username: Some("another".into()), ..ItemChange::default() };
+        apply(&change, &mut json!({}), &mut details);
+        assert_eq!(details["fields"].as_array().unwrap().len(), 2);
+        assert_eq!(fields(&details).username.as_deref(), Some("another"));
     }
 }

@@ -138,7 +138,7 @@ impl<'a> LoginFields<'a> {
             .filter_map(|field| object::<SectionField<'a>>(field).ok());
         for field in in_sections {
             if field.k == "concealed" && field.n.starts_with(TOTP_PREFIX) && found.totp.is_none() {
-                found.totp = field.v;
+                found.totp = field.v.filter(|secret| !is_blank(secret));
             }
             found.ids.push(field.n.into_owned());
         }
@@ -165,9 +165,9 @@ impl<'a> LoginFields<'a> {
         self.spot(which).and_then(Spot::value).and_then(text)
     }
 
-    /// What makes one-time codes; `None` if the item has none, or an empty one.
+    /// What makes one-time codes, the first that is not empty; `None` if the item has none.
     pub(crate) fn totp(&self) -> Option<Zeroizing<String>> {
-        self.totp.and_then(text).filter(|secret| !secret.trim().is_empty())
+        self.totp.and_then(text)
     }
 }
 
@@ -192,6 +192,10 @@ pub(crate) fn object<'a, T: Deserialize<'a>>(value: &'a RawValue) -> Result<T, s
 /// The elements of a list; none if it is something else.
 fn elements(list: Option<&RawValue>) -> Vec<&RawValue> {
     list.and_then(|list| serde_json::from_str(list.get()).ok()).unwrap_or_default()
+}
+
+fn is_blank(value: &RawValue) -> bool {
+    text(value).is_none_or(|text| text.trim().is_empty())
 }
 
 /// A string that is no secret; `None` for anything else.
@@ -290,6 +294,13 @@ mod tests {
         ] {
             assert_eq!(values(&section(n, k, v), LOGIN)[2], None, "{n} {k} {v}");
         }
+    }
+
+    #[test]
+    fn an_empty_one_time_password_does_not_hide_one_that_is_not() {
+        let field = |v: &str| format!(r#"{{"n":"TOTP_{v}","k":"concealed","v":"{v}"}}"#);
+        let fields = [field(" "), field("JBSW"), field("SECOND")].join(",");
+        assert_eq!(values(&format!(r#"{{"sections":[{{"fields":[{fields}]}}]}}"#), LOGIN)[2], some("JBSW"));
     }
 
     #[test]

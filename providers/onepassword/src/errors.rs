@@ -190,9 +190,13 @@ impl Refusal {
                     the_vault(vault)
                 ))
             }
-            (Self::Conflict, _) => Error::Conflict(
+            (Self::Conflict, Asked::Change(_)) => Error::Conflict(
                 "Somebody else changed this vault at the same time, so nothing was written. Try again.".to_owned(),
             ),
+            // Nothing was to be written, so it is no conflict for the host, which would read again and decide anew.
+            (Self::Conflict, _) => Error::Unavailable(format!(
+                "{server} was busy with a change by somebody else (status 409). Try again in a moment."
+            )),
             (Self::RateLimited(seconds), _) => Error::RateLimited {
                 retry_after_seconds: seconds,
                 message: match seconds {

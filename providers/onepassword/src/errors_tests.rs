@@ -82,6 +82,11 @@ fn a_refusal_becomes_the_case_that_a_host_can_act_on() {
     };
     assert!(message.contains("58 minutes"), "{message}");
     assert!(matches!(case(Refusal::OutOfOrder(502), Asked::Account), Error::Unavailable(text) if text.contains("502")));
+    assert!(matches!(case(Refusal::Conflict, Asked::Change(vault)), Error::Conflict(text) if text.contains("written")));
+    for asked in [Asked::SignIn, Asked::Account, Asked::Vault(vault), Asked::Item(vault)] {
+        let error = case(Refusal::Conflict, asked);
+        assert!(matches!(&error, Error::Unavailable(text) if text.contains("409")), "{asked:?}: {error:?}");
+    }
     for refusal in [Refusal::Unexpected(302), Refusal::Unexpected(418), Refusal::BadRequest, Refusal::Code(7)] {
         assert!(matches!(case(refusal, Asked::Account), Error::UnexpectedAnswer(_)));
     }

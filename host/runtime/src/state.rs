@@ -151,13 +151,16 @@ impl WasiHttpHooks for Hooks {
         };
         let request =
             request.map(|body| body.map_err(|_| EgressError::InvalidRequest("its body was cut off")).boxed_unsync());
+        // Here and not in the future, which runs in a task of its own: requests get in line in the order in which the component makes them (see the
+        // guard's `queue`). Nothing is sent before it is polled.
+        let sending = egress.send(request, times);
         Box::new(async move {
             let admitted = match &gate {
                 Some(gate) => gate.admit(effect).await.map_err(EgressError::KeptBack),
                 None => Ok(()),
             };
             let sent = match admitted {
-                Ok(()) => egress.send(request, times).await,
+                Ok(()) => sending.await,
                 Err(kept_back) => Err(kept_back),
             };
             match sent {

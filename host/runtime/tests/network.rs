@@ -38,8 +38,7 @@ impl Server {
                 let (now, most, requests) = (now.clone(), most.clone(), requests.clone());
                 tokio::spawn(async move {
                     most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
-                    let _ = answer(stream, other, requests).await;
-                    now.fetch_sub(1, Ordering::Relaxed);
+                    let _ = answer(stream, other, requests, UnderWay(now)).await;
                 });
             }
         });
@@ -55,11 +54,21 @@ impl Server {
     }
 }
 
+/// Counts down when it is dropped.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// One request for each connection, which keeps the counting simple.
 async fn answer(
     mut stream: TcpStream,
     other: Option<SocketAddr>,
     requests: Arc<Mutex<Vec<String>>>,
+    under_way: UnderWay,
 ) -> std::io::Result<()> {
     let mut head = Vec::new();
     while !head.windows(4).any(|window| window == b"\r\n\r\n") {
@@ -83,6 +92,8 @@ async fn answer(
         }
         _ => "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok".to_owned(),
     };
+    // Over as soon as the client can know of it, and may send the next one.
+    drop(under_way);
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await
 }
@@ -147,8 +158,10 @@ async fn a_request_body_is_cut_off_at_its_limit() {
 async fn only_so_many_requests_of_one_connection_are_under_way() {
     let server = Server::start(None).await;
     let (_runtime, provider, connection) = connected("floods-requests", &server).await;
-    provider.resolve(&connection, "floods-requests://item", Fields::ALL).await.unwrap();
+    let resolved = provider.resolve(&connection, "floods-requests://item", Fields::ALL).await.unwrap();
     assert!(server.most_at_once.load(Ordering::Relaxed) <= limits().requests_per_connection as usize);
+    // The component takes the answers in the order of its requests: none may wait for the turn of a later one.
+    assert_eq!(resolved.username.unwrap().expose_secret(), "status-200=200");
 }
 
 #[tokio::test(flavor = "multi_thread")]

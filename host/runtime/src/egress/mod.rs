@@ -42,7 +42,8 @@ pub struct RequestTimes {
 pub trait Egress: Send + Sync + 'static {
     /// Sends a request, whose URI is absolute, and returns the head of the answer with its body still to come.
     ///
-    /// Dropping the future or the body abandons the request.
+    /// Nothing is sent before the future is polled, and perhaps it never is: a [`RequestGate`] may keep the request back. Dropping the future or
+    /// the body abandons the request.
     fn send(
         &self,
         request: http::Request<Body>,

@@ -10,7 +10,6 @@ use keyway_runtime::Fields;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
-use zeroize::Zeroizing;
 
 use crate::cli::output::{FAINT, GOOD, Show, printable};
 
@@ -110,17 +109,6 @@ impl Values {
             rejected_is_current: resolution.rejected_is_current,
             rotation: resolution.rotation,
         }
-    }
-
-    /// As JSON, in memory that is wiped when it is dropped. It is allocated once, so that growing leaves no copies.
-    pub(crate) fn to_json(&self) -> serde_json::Result<Zeroizing<Vec<u8>>> {
-        let secret = |value: Option<&SecretString>| value.map_or(0, |value| value.expose_secret().len());
-        let values = [&self.username, &self.password].into_iter().flatten();
-        let secrets: usize = values.clone().map(|value| secret(value.value.as_ref())).sum();
-        // A byte may become six, as in \u0001; and each revision is of 256 bytes at most.
-        let mut json = Zeroizing::new(Vec::with_capacity(512 + 6 * (secrets + 4 * self.revision.len().max(256))));
-        serde_json::to_writer(&mut *json, self)?;
-        Ok(json)
     }
 }
 
@@ -322,16 +310,5 @@ mod tests {
         assert_eq!(text(&empty).matches("none").count(), 3);
         empty.asked = Fields::ONE_TIME_CODE;
         assert_eq!(text(&empty).matches("none").count(), 1);
-    }
-
-    #[test]
-    fn the_document_is_written_without_growing_whatever_has_to_be_escaped() {
-        let mut revealed = resolved(true);
-        revealed.values.password.as_mut().unwrap().value = Some("\u{1}\"".repeat(5_000).into());
-        let json = revealed.values.to_json().unwrap();
-        let before = json.capacity();
-        assert!(json.len() > 30_000 && json.len() <= before, "{} of {before}", json.len());
-        let length = revealed.values.password.as_ref().unwrap().value.as_ref().unwrap().expose_secret().len();
-        assert!(before >= 6 * length && before < 6 * length + 16_384, "{before}: it did not grow");
     }
 }

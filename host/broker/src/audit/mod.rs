@@ -53,6 +53,8 @@ mod segment;
 mod sink;
 mod sync;
 #[cfg(test)]
+mod tamper_tests;
+#[cfg(test)]
 mod tests;
 mod verify;
 mod writer;

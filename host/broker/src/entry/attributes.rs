@@ -11,10 +11,10 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use super::expiry;
+use super::json::{depth, object, objects, read, same_value};
 use crate::client_key::ClientKey;
 use crate::error::{BrokerError, InvalidInput};
 use crate::text::bounded;
@@ -146,63 +146,6 @@ impl AttributeKind {
         };
         if fits { Ok(()) } else { Err(InvalidInput::WrongType { field, expected }) }
     }
-}
-
-fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
-    serde_json::from_str(json).ok()
-}
-
-/// As [`read`], of an object only: serde takes a list of its values for a struct, too.
-fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
-    json.starts_with('{').then(|| read(json))?
-}
-
-/// A list of objects.
-fn objects<'a, T: Deserialize<'a>>(json: &'a str) -> Option<Vec<T>> {
-    read::<Vec<&RawValue>>(json)?.into_iter().map(|raw| object(raw.get())).collect()
-}
-
-/// Whether two texts are the same value, however they are written: clients read and write what they send back.
-fn same_value(one: &str, other: &str) -> bool {
-    fn both<'a, T: Deserialize<'a>>(one: &'a str, other: &'a str) -> Option<(T, T)> {
-        read(one).zip(read(other))
-    }
-    if one == other {
-        true
-    } else if let Some((one, other)) = both::<BTreeMap<String, &RawValue>>(one, other) {
-        let same = |(one, other): ((&String, &&RawValue), (&String, &&RawValue))| {
-            one.0 == other.0 && same_value(one.1.get(), other.1.get())
-        };
-        one.len() == other.len() && one.iter().zip(&other).all(same)
-    } else if let Some((one, other)) = both::<Vec<&RawValue>>(one, other) {
-        one.len() == other.len() && one.iter().zip(&other).all(|(one, other)| same_value(one.get(), other.get()))
-    } else if let Some((one, other)) = both::<String>(one, other) {
-        let (one, other) = (Zeroizing::new(one), Zeroizing::new(other));
-        one == other
-    } else if let Some((one, other)) = both::<f64>(one, other) {
-        one.total_cmp(&other).is_eq()
-    } else {
-        false
-    }
-}
-
-/// How deeply arrays and objects are within each other.
-fn depth(json: &str) -> usize {
-    let (mut depth, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);
-    for byte in json.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => in_text = !in_text,
-            b'[' | b'{' if !in_text => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
 }
 
 /// The attributes of an entry that are set.

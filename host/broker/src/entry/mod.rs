@@ -11,6 +11,7 @@
 mod attributes;
 mod changes;
 mod expiry;
+mod json;
 mod new;
 mod operations;
 mod own;

@@ -11,7 +11,7 @@ use secrecy::SecretString;
 
 use super::Api;
 use super::error::ApiError;
-use super::memory::Account;
+use super::memory;
 
 /// The header with the API key.
 const KEY_HEADER: &str = "cc-key";
@@ -31,9 +31,7 @@ impl FromRequestParts<Api> for Caller {
         // What is no text cannot be a key, and is answered like any other key that is not valid.
         let key = SecretString::from(value.to_str().unwrap_or_default());
         let access = api.broker.authenticate_request(&key, request::current().as_deref()).await?;
-        if let Some(account) = parts.extensions.get::<Account>() {
-            account.charge_to(access.workspace());
-        }
+        memory::charge_to(access.workspace());
         Ok(Self(access))
     }
 }

@@ -19,7 +19,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::Api;
 use super::error::ApiError;
-use super::memory::{Account, LARGEST_ENTRY, SMALL};
+use super::memory::{self, LARGEST_ENTRY, SMALL};
 
 /// A field's name in a message is cut off here.
 const NAME_SHOWN: usize = 64;
@@ -100,8 +100,6 @@ fn not_json() -> ApiError {
 /// Reads a body up to the limit, with room for it, and for as much as is to be answered. What goes beyond, or has no room, is read, too, within reason, and
 /// thrown away: a client that is cut off while it sends sees a broken connection and not the answer that says why.
 async fn read(request: Request, answer: usize) -> Result<Zeroizing<Vec<u8>>, ApiError> {
-    let account = request.extensions().get::<Account>().cloned();
-    let account = account.ok_or_else(|| ApiError::internal("a request without an account of its memory"))?;
     let mut body = request.into_body();
     let announced = body.size_hint().exact().map(|size| usize::try_from(size).unwrap_or(usize::MAX));
     let most = match announced {
@@ -111,7 +109,7 @@ async fn read(request: Request, answer: usize) -> Result<Zeroizing<Vec<u8>>, Api
     };
     let refused = if most > SMALL || answer > 0 {
         // Twice: what is read out of it is a second copy, and for a while there are both.
-        account.hold(answer.max(2 * most)).await.err()
+        memory::hold(answer.max(2 * most)).await.err()
     } else {
         None
     };

@@ -6,15 +6,14 @@
 //!
 //! **Invariant:** what changes something has the room for its answer before it begins. Whoever only reads may be refused with the answer at hand.
 
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use http_body::{Frame, SizeHint};
 use keyway::WorkspaceId;
@@ -55,9 +54,9 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// One that was begun for each request.
-    pub(super) fn account(self: &Arc<Self>) -> Account {
-        Account(Arc::new(Entries { memory: self.clone(), workspace: OnceLock::new(), held: Mutex::new(None) }))
+    /// Runs what handles a request, which the functions of this module are for then.
+    pub(super) async fn scope<T>(self: &Arc<Self>, handle: impl Future<Output = T>) -> T {
+        ACCOUNT.scope(Account::new(self.clone()), handle).await
     }
 
     /// A share is there for as long as somebody holds some of it; what nobody holds is whole.
@@ -112,72 +111,88 @@ fn units(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
-/// What one request holds, in the extensions of the request.
-#[derive(Clone, Debug)]
-pub(super) struct Account(Arc<Entries>);
+tokio::task_local! {
+    /// That of the request at hand. Not in the extensions of the request: that costs the fast ones a twentieth of their time, and none of them holds anything.
+    static ACCOUNT: Account;
+}
 
-#[derive(Debug)]
-struct Entries {
+/// What one request holds.
+struct Account {
     memory: Arc<Memory>,
     /// Whose request it is, once its key was looked at.
-    workspace: OnceLock<WorkspaceId>,
-    held: Mutex<Option<Held>>,
+    workspace: Cell<Option<WorkspaceId>>,
+    held: RefCell<Option<Held>>,
+}
+
+/// The request is this workspace's, from now on.
+pub(super) fn charge_to(workspace: WorkspaceId) {
+    // Outside of a server, in tests, there is nothing to charge.
+    let _ = ACCOUNT.try_with(|account| account.workspace.set(Some(workspace)));
+}
+
+/// Has at least so many bytes held until the answer was sent, and waits for them. To be called while the request holds nothing yet: those that wait for more than
+/// they have wait for each other.
+pub(super) async fn hold(bytes: usize) -> Result<(), ApiError> {
+    let held = ACCOUNT.try_with(|account| account.hold(bytes)).map_err(|_| no_account())?.await?;
+    ACCOUNT.try_with(|account| account.keep(held)).map_err(|_| no_account())
+}
+
+/// Room for an answer that comes in parts, which keeps it itself.
+pub(super) fn hold_for_parts(bytes: usize) -> Result<Held, ApiError> {
+    ACCOUNT.try_with(|account| account.hold_for_parts(bytes)).map_err(|_| no_account())?
+}
+
+/// The answer, with room for it until it was written; or another one, when there is none.
+pub(super) fn cover(response: Response) -> Response {
+    let size = response.body().size_hint().exact().and_then(|size| usize::try_from(size).ok());
+    match size.filter(|size| *size > SMALL) {
+        None => response,
+        Some(size) => match ACCOUNT.try_with(|account| account.cover(size)) {
+            Ok(Ok(held)) => response.map(|body| Body::new(Covered { body, held: Arc::new(held) })),
+            Ok(Err(error)) => error.into_response(),
+            Err(_) => no_account().into_response(),
+        },
+    }
+}
+
+fn no_account() -> ApiError {
+    ApiError::internal("a request without an account of its memory")
 }
 
 impl Account {
-    /// From now on it is this workspace's.
-    pub(super) fn charge_to(&self, workspace: WorkspaceId) {
-        let _ = self.0.workspace.set(workspace);
+    fn new(memory: Arc<Memory>) -> Self {
+        Self { memory, workspace: Cell::default(), held: RefCell::default() }
     }
 
-    fn workspace(&self) -> Option<WorkspaceId> {
-        self.0.workspace.get().copied()
+    fn hold(&self, bytes: usize) -> impl Future<Output = Result<Held, ApiError>> + use<> {
+        let (memory, workspace) = (self.memory.clone(), self.workspace.get());
+        async move {
+            let held = tokio::time::timeout(WAIT, memory.hold(workspace, units(bytes))).await;
+            held.ok().and_then(Result::ok).ok_or_else(ApiError::no_memory)
+        }
     }
 
-    /// Has at least so many bytes held until the answer was sent, and waits for them. To be called while it holds nothing yet: requests that wait for more than
-    /// they have wait for each other.
-    pub(super) async fn hold(&self, bytes: usize) -> Result<(), ApiError> {
-        let held = tokio::time::timeout(WAIT, self.0.memory.hold(self.workspace(), units(bytes))).await;
-        let held = held.ok().and_then(Result::ok).ok_or_else(ApiError::no_memory)?;
-        *self.0.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
-        Ok(())
+    fn keep(&self, held: Held) {
+        *self.held.borrow_mut() = Some(held);
     }
 
-    /// Room for an answer that comes in parts, which keeps it itself.
-    pub(super) fn hold_for_parts(&self, bytes: usize) -> Result<Held, ApiError> {
-        self.0.memory.try_hold(self.workspace(), units(bytes)).ok_or_else(ApiError::no_memory)
+    fn hold_for_parts(&self, bytes: usize) -> Result<Held, ApiError> {
+        self.memory.try_hold(self.workspace.get(), units(bytes)).ok_or_else(ApiError::no_memory)
     }
 
-    /// The answer, with room for it until it was written; or another one, when there is none.
-    pub(super) fn cover(&self, response: Response) -> Response {
-        let size = response.body().size_hint().exact().and_then(|size| usize::try_from(size).ok());
-        let Some(size) = size.filter(|size| *size > SMALL) else { return response };
-        let held = self.0.held.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let missing = units(size).saturating_sub(held.as_ref().map_or(0, Held::units));
-        let more = match missing {
-            0 => None,
-            missing => match self.0.memory.try_hold(self.workspace(), missing) {
-                None => return ApiError::no_memory().into_response(),
-                more => more,
-            },
+    /// Out of what the request held, and more if that is too little.
+    fn cover(&self, size: usize) -> Result<Held, ApiError> {
+        let size = units(size);
+        let Some(mut held) = self.held.take() else {
+            return self.memory.try_hold(self.workspace.get(), size).ok_or_else(ApiError::no_memory);
         };
-        let held = match (held, more) {
-            (Some(mut held), Some(more)) => {
-                held.merge(more);
-                held
+        match size.checked_sub(held.units()) {
+            None | Some(0) => held.shrink(size),
+            Some(missing) => {
+                held.merge(self.memory.try_hold(self.workspace.get(), missing).ok_or_else(ApiError::no_memory)?);
             }
-            (Some(held), None) | (None, Some(held)) => held,
-            (None, None) => return response,
-        };
-        response.map(|body| Body::new(Covered::new(body, held, size)))
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for Account {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        parts.extensions.get().cloned().ok_or_else(|| ApiError::internal("a request without an account of its memory"))
+        }
+        Ok(held)
     }
 }
 
@@ -185,13 +200,6 @@ impl<S: Sync> FromRequestParts<S> for Account {
 struct Covered {
     body: Body,
     held: Arc<Held>,
-}
-
-impl Covered {
-    fn new(body: Body, mut held: Held, size: usize) -> Self {
-        held.shrink(units(size));
-        Self { body, held: Arc::new(held) }
-    }
 }
 
 impl HttpBody for Covered {
@@ -239,8 +247,8 @@ mod tests {
     use super::*;
 
     fn of_somebody(memory: &Arc<Memory>) -> Account {
-        let account = memory.account();
-        account.charge_to(uuid::Uuid::now_v7().to_string().parse().unwrap());
+        let account = Account::new(memory.clone());
+        account.workspace.set(Some(uuid::Uuid::now_v7().to_string().parse().unwrap()));
         account
     }
 
@@ -254,12 +262,16 @@ mod tests {
         let accounts: Vec<_> = (0..4).map(|_| of_somebody(&memory)).collect();
         let held: Vec<_> = accounts.iter().map(|account| account.hold_for_parts(SHARE).unwrap()).collect();
         assert!(accounts[0].hold_for_parts(1).is_err());
-        assert!(of_somebody(&memory).hold_for_parts(1).is_err() && memory.account().hold_for_parts(1).is_err());
+        assert!(
+            of_somebody(&memory).hold_for_parts(1).is_err() && Account::new(memory.clone()).hold_for_parts(1).is_err()
+        );
         drop(held);
         assert_eq!(free(&memory), ROOM);
         let _held = accounts[0].hold_for_parts(SHARE).unwrap();
         assert!(accounts[0].hold_for_parts(1).is_err());
-        assert!(accounts[1].hold_for_parts(SHARE).is_ok() && memory.account().hold_for_parts(SHARE).is_ok());
+        assert!(
+            accounts[1].hold_for_parts(SHARE).is_ok() && Account::new(memory.clone()).hold_for_parts(SHARE).is_ok()
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -274,7 +286,7 @@ mod tests {
             drop(others);
         };
         let (held, ()) = tokio::join!(account.hold(LARGEST_ENTRY), read);
-        held.unwrap();
+        account.keep(held.unwrap());
         assert_eq!(free(&memory), ROOM - LARGEST_ENTRY);
         drop(account);
         assert_eq!(free(&memory), ROOM);
@@ -285,21 +297,24 @@ mod tests {
         let memory = Arc::<Memory>::default();
         let size = 100 << 10;
         let answer = |size: usize| Response::new(Body::from(vec![b'x'; size]));
-        for (before, expected) in [(0, size), (size / 2, size), (2 * size, size)] {
-            let account = of_somebody(&memory);
-            if before > 0 {
-                account.hold(before).await.unwrap();
-            }
-            let covered = account.cover(answer(size));
-            drop(account);
-            assert_eq!(covered.body().size_hint().exact(), Some(size as u64));
-            assert_eq!(ROOM - free(&memory), expected, "{before}");
+        for before in [0, size / 2, size, 2 * size] {
+            let covered = async {
+                if before > 0 {
+                    hold(before).await.unwrap();
+                }
+                cover(answer(size))
+            };
+            let covered = memory.scope(covered).await;
+            assert_eq!((covered.status().as_u16(), covered.body().size_hint().exact()), (200, Some(size as u64)));
+            assert_eq!(ROOM - free(&memory), size, "{before}");
         }
         assert_eq!(free(&memory), ROOM);
-        let account = of_somebody(&memory);
-        let _others = account.hold_for_parts(SHARE).unwrap();
-        assert_eq!(account.cover(answer(SMALL)).status(), 200);
-        assert_eq!(account.cover(answer(SMALL + 1)).status(), 503);
+        let others = async {
+            let _others = hold_for_parts(SHARE).unwrap();
+            (cover(answer(SMALL)).status(), cover(answer(SMALL + 1)).status())
+        };
+        let (small, large) = memory.scope(others).await;
+        assert_eq!((small.as_u16(), large.as_u16()), (200, 503));
     }
 
     /// The connection takes the whole of a body at once, and drops the body long before it has written it.
@@ -308,9 +323,7 @@ mod tests {
         let memory = Arc::<Memory>::default();
         let size = 1 << 20;
         let (mut client, server) = duplex(4_096);
-        let account = of_somebody(&memory);
-        let answer = account.cover(Response::new(Body::from(vec![b'x'; size])));
-        drop(account);
+        let answer = memory.scope(async { cover(Response::new(Body::from(vec![b'x'; size]))) }).await;
         let answer = Mutex::new(Some(answer));
         let service = service_fn(move |_| {
             let answer = answer.lock().unwrap().take().unwrap();

@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 
 use super::Ending;
 use super::error::{ApiError, ForLog};
-use super::memory::Memory;
+use super::memory::{self, Memory};
 use super::metrics::Metrics;
 use crate::request_id::{REQUEST_ID, RequestId};
 
@@ -39,18 +39,16 @@ pub(super) struct Observer {
 }
 
 /// The outermost layer.
-pub(super) async fn observed(State(observer): State<Arc<Observer>>, mut request: Request, next: Next) -> Response {
+pub(super) async fn observed(State(observer): State<Arc<Observer>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = RequestId::of(request.headers());
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let account = observer.memory.account();
-    request.extensions_mut().insert(account.clone());
     let handle = async {
         let run = observer.door.let_in(route.as_ref().map(MatchedPath::as_str), next.run(request));
         let answered = AssertUnwindSafe(in_time(run)).catch_unwind().await;
         let mut response = match answered {
-            Ok(Some(response)) => account.cover(response),
+            Ok(Some(response)) => memory::cover(response),
             Ok(None) => too_slow().into_response(),
             // The panic itself was reported where it happened.
             Err(_) => ApiError::internal("a handler panicked").into_response(),
@@ -76,7 +74,7 @@ pub(super) async fn observed(State(observer): State<Arc<Observer>>, mut request:
         }
         response
     };
-    let mut response = id.scope(handle).await;
+    let mut response = id.scope(observer.memory.scope(handle)).await;
     add_headers(response.headers_mut(), id.into_header());
     response
 }

@@ -2,11 +2,9 @@
 //!
 //! The answer is written into memory that is wiped when it was sent, and like every answer it says `Cache-Control: no-store`.
 
-use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::HeaderValue;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use keyway::{EntryId, EntrySelector, ResolveRequest};
 use utoipa::ToSchema;
 
@@ -15,6 +13,7 @@ use super::auth::Resolver;
 use super::body::Fields;
 use super::error::ApiError;
 use super::schema::{Common, Missing, OfProvider, WithBody};
+use super::secret_json::secret_answer;
 use crate::resolved::Values;
 
 /// What to resolve: an entry, by its id or by its user and domain.
@@ -70,10 +69,7 @@ pub(super) async fn resolve(
     fields: Fields,
 ) -> Result<Response, ApiError> {
     let resolution = api.broker.resolve(&access, request(ToResolve::read(fields)?)?).await?;
-    let json = Values::new(resolution, true).to_json().map_err(|error| ApiError::internal(error.to_string()))?;
-    let mut response = Body::from(Bytes::from_owner(json)).into_response();
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+    secret_answer(StatusCode::OK, &Values::new(resolution, true))
 }
 
 fn request(wanted: ToResolve) -> Result<ResolveRequest, ApiError> {

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use crate::http::Api;
 use crate::http::error::ApiError;
-use crate::http::memory::{Account, Held, LARGEST_ENTRY};
+use crate::http::memory::{self, Held, LARGEST_ENTRY};
 use crate::http::secret_json::SecretJson;
 use crate::vault_entry::Entry;
 
@@ -53,8 +53,8 @@ enum Next {
 }
 
 /// The answer with all entries.
-pub(super) async fn all(api: Api, access: Access, account: &Account) -> Result<Response, ApiError> {
-    let held = account.hold_for_parts(PAGE)?;
+pub(super) async fn all(api: Api, access: Access) -> Result<Response, ApiError> {
+    let held = memory::hold_for_parts(PAGE)?;
     let first = api.broker.list_entries(&access, None).await?;
     let key_term = first.key_term;
     let list =

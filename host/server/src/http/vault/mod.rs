@@ -16,7 +16,6 @@ use super::Api;
 use super::auth::Client;
 use super::body::{Fields, FieldsForEntry};
 use super::error::ApiError;
-use super::memory::Account;
 use super::schema::{Common, Conflicting, Input, Missing, OfProvider, WithBody};
 use super::secret_json::secret_answer;
 use crate::tfa_code::Code;
@@ -59,7 +58,6 @@ pub(super) async fn create(
 pub(super) async fn read(
     Client(access): Client,
     State(api): State<Api>,
-    account: Account,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     match request::queried(query.as_deref().unwrap_or_default())? {
@@ -67,7 +65,7 @@ pub(super) async fn read(
             let entry = api.broker.get_entry(&access, &selector).await?;
             secret_answer(StatusCode::OK, &Entry::from(entry))
         }
-        None => list::all(api, access, &account).await,
+        None => list::all(api, access).await,
     }
 }
 

@@ -27,9 +27,9 @@ pub enum AuditError {
     /// It cannot be read.
     #[error("the audit log cannot be read: {0}")]
     Unreadable(String),
-    /// A change was made, and how it ended could not be recorded. That it was begun is in the log.
+    /// A change was made, or ended otherwise without an error, and how it ended could not be recorded. That it was begun is in the log.
     #[error(
-        "the change was made, but the audit log cannot be written ({0}), so that it succeeded is not recorded. Look how things are before you do it again"
+        "it was done, but the audit log cannot be written ({0}), so how it ended is not recorded. Look how things are now before you do it again"
     )]
     OutcomeUnrecorded(String),
     /// What is asked for cannot be done with this log.

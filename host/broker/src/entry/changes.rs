@@ -141,7 +141,8 @@ impl EntryChanges {
             required("permissioned_user_id", &user, TEXT_LIMIT)?;
             entry.permissioned_user_id = user;
         }
-        if let Some(domain) = self.domain {
+        // One that it has already may be sent back, whatever the rules were when it was given.
+        if let Some(domain) = self.domain.filter(|domain| entry.domain.is_empty() || *domain != entry.domain) {
             required("domain", &domain, ADDRESS_LIMIT)?;
             check_domain(&domain)?;
             entry.domain = domain;

@@ -2,7 +2,7 @@
 //!
 //! Two intervals may be set, in PostgreSQL's notation: the age that session data may reach, and how long it may lie
 //! unused. What uses session data is a browser, of which the broker knows nothing: the last use that it knows of is when
-//! the data was set, because whoever drives the browser stores it then. So both count from there.
+//! data was stored that had changed with it. So both count from there; what is stored again as it was may have been sent back by anybody.
 
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};

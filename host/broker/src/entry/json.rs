@@ -21,20 +21,26 @@ pub(super) fn objects<'a, T: Deserialize<'a>>(json: &'a str) -> Option<Vec<T>> {
     read::<Vec<&RawValue>>(json)?.into_iter().map(|raw| object(raw.get())).collect()
 }
 
-/// Whether two texts are the same value, however they are written: clients read and write what they send back.
+/// Whether two texts are the same value, however they are written: clients read and write what they send back. What is nested deeper than cookies and storages
+/// are is the same only if it is written so: each level is read once more.
 pub(super) fn same_value(one: &str, other: &str) -> bool {
+    same_to(8, one, other)
+}
+
+fn same_to(levels: u32, one: &str, other: &str) -> bool {
     fn both<'a, T: Deserialize<'a>>(one: &'a str, other: &'a str) -> Option<(T, T)> {
         read(one).zip(read(other))
     }
+    let Some(deeper) = levels.checked_sub(1) else { return one == other };
     if one == other {
         true
     } else if let Some((one, other)) = both::<BTreeMap<String, &RawValue>>(one, other) {
         let same = |(one, other): ((&String, &&RawValue), (&String, &&RawValue))| {
-            one.0 == other.0 && same_value(one.1.get(), other.1.get())
+            one.0 == other.0 && same_to(deeper, one.1.get(), other.1.get())
         };
         one.len() == other.len() && one.iter().zip(&other).all(same)
     } else if let Some((one, other)) = both::<Vec<&RawValue>>(one, other) {
-        one.len() == other.len() && one.iter().zip(&other).all(|(one, other)| same_value(one.get(), other.get()))
+        one.len() == other.len() && one.iter().zip(&other).all(|(one, other)| same_to(deeper, one.get(), other.get()))
     } else if let Some((one, other)) = both::<String>(one, other) {
         let (one, other) = (Zeroizing::new(one), Zeroizing::new(other));
         one == other

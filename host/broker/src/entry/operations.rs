@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::ResolvableEntry;
 use super::sealed::binding_of;
 use super::{AttributeChanges, Binding, CredentialSource, Credentials, EntryChanges, EntryPage, NewEntry, VaultEntry};
-use crate::api_key::Access;
+use crate::api_key::{Access, Scope};
 use crate::audit::{Operation, Subject, Trail};
 use crate::broker::Broker;
 use crate::cache::ItemKey;
@@ -101,6 +101,15 @@ impl Broker {
             Ok(entry)
         };
         self.audited(access, Operation::GetEntry, &trail, get).await
+    }
+
+    /// About how many bytes an entry is, for a server that makes room for it; 0 when there is none. Needs [`Scope::Api`](crate::Scope::Api).
+    ///
+    /// # Errors
+    /// [`BrokerError::Forbidden`]; those of the database.
+    pub async fn entry_size(&self, access: &Access, entry: &EntrySelector) -> Result<u64, BrokerError> {
+        access.require(Scope::Api)?;
+        Ok(self.storage().entry_size(access.workspace(), entry).await?.unwrap_or_default())
     }
 
     /// A page of a workspace's entries: those after `after`, at most [`ENTRIES_PER_PAGE`] and about 1 MiB. Needs [`Scope::Api`](crate::Scope::Api).

@@ -233,6 +233,9 @@ pub trait Storage: Send + Sync + 'static {
         entry: &EntrySelector,
     ) -> Result<Option<EntryRecord>, StorageError>;
 
+    /// How many bytes of sealed values a vault entry has; `None` when there is none.
+    async fn entry_size(&self, workspace: WorkspaceId, entry: &EntrySelector) -> Result<Option<u64>, StorageError>;
+
     /// A vault entry.
     async fn entry(&self, workspace: WorkspaceId, entry: &EntrySelector) -> Result<Option<EntryRecord>, StorageError>;
 

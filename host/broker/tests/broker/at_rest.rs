@@ -152,6 +152,7 @@ async fn files_that_others_could_read_are_the_owners_when_the_database_was_opene
     assert!(names.iter().all(|path| modes(path) == 0o600));
 }
 
+#[cfg(unix)]
 #[tokio::test]
 async fn only_the_owner_can_read_the_database() {
     use std::os::unix::fs::PermissionsExt;

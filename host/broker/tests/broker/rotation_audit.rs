@@ -170,7 +170,7 @@ async fn a_change_that_was_made_is_said_to_be_made_although_that_cannot_be_recor
     let (world, entry, log) = with_choosy_log().await;
     log.refuse(Operation::DeleteEntry, "ok");
     let error = world.broker.delete_entry(&world.access, &entry.id.into()).await.unwrap_err().to_string();
-    assert!(error.contains("the change was made") && error.contains("No space left"), "{error}");
+    assert!(error.contains("it was done") && error.contains("No space left"), "{error}");
     assert!(!error.contains("nothing is released or changed"), "{error}");
     log.refuse_nothing();
     let gone = world.broker.get_entry(&world.access, &entry.id.into()).await;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use axum::body::HttpBody;
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
@@ -19,7 +19,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::Api;
 use super::error::ApiError;
-use super::memory::{self, LARGEST_ENTRY, SMALL};
+use super::memory::{self, FREE};
 
 /// A field's name in a message is cut off here.
 const NAME_SHOWN: usize = 64;
@@ -60,18 +60,11 @@ impl FromRequest<Api> for Fields {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &Api) -> Result<Self, ApiError> {
-        Self::read(request, 0).await
-    }
-}
-
-/// Fields of a request that changes an entry and is answered with it: room for that is there before anything is changed, however little the request says.
-pub(super) struct FieldsForEntry(pub(super) Fields);
-
-impl FromRequest<Api> for FieldsForEntry {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, _: &Api) -> Result<Self, ApiError> {
-        Fields::read(request, LARGEST_ENTRY).await.map(Self)
+        if !is_json(&request) {
+            return Err(not_json());
+        }
+        let body = read(request.into_body()).await?;
+        Self::parse(&body)
     }
 }
 
@@ -81,7 +74,7 @@ impl OptionalFromRequest<Api> for Fields {
 
     async fn from_request(request: Request, _: &Api) -> Result<Option<Self>, ApiError> {
         let is_json = is_json(&request);
-        let body = read(request, 0).await?;
+        let body = read(request.into_body()).await?;
         match body.trim_ascii() {
             b"" => Ok(None),
             // What clients send for an object that they do not have.
@@ -97,41 +90,47 @@ fn not_json() -> ApiError {
     ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message)
 }
 
-/// Reads a body up to the limit, with room for it, and for as much as is to be answered. What goes beyond, or has no room, is read, too, within reason, and
-/// thrown away: a client that is cut off while it sends sees a broken connection and not the answer that says why.
-async fn read(request: Request, answer: usize) -> Result<Zeroizing<Vec<u8>>, ApiError> {
-    let mut body = request.into_body();
+/// Reads a body up to the limit, with room for it. What goes beyond, or has no room, is read, too, within reason, and thrown away: a client that is cut
+/// off while it sends sees a broken connection and not the answer that says why.
+async fn read(mut body: Body) -> Result<Zeroizing<Vec<u8>>, ApiError> {
     let announced = body.size_hint().exact().map(|size| usize::try_from(size).unwrap_or(usize::MAX));
-    let most = match announced {
-        Some(size) if size > super::BODY_LIMIT => 0,
-        Some(size) => size,
-        None => super::BODY_LIMIT,
-    };
-    let refused = if most > SMALL || answer > 0 {
-        // Twice: what is read out of it is a second copy, and for a while there are both.
-        memory::hold(answer.max(2 * most)).await.err()
-    } else {
-        None
-    };
     // Of its final size if the client says so, so that growing leaves no copies of secrets behind.
-    let capacity = if refused.is_some() { 0 } else { most };
-    let mut kept = Zeroizing::new(Vec::with_capacity(capacity));
+    let mut kept = buffer(announced.filter(|size| *size <= super::BODY_LIMIT).unwrap_or(FREE)).await;
     let mut size = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ApiError::bad_request("the body could not be read to its end; send it again"))?;
         let Ok(data) = frame.into_data() else { continue };
         size += data.len();
-        if size <= capacity {
-            kept.extend_from_slice(&data);
-        } else if size > DISCARDED {
+        if size > DISCARDED {
             break;
+        }
+        let Ok(text) = &mut kept else { continue };
+        if size > text.capacity() && text.capacity() < super::BODY_LIMIT && size <= super::BODY_LIMIT {
+            let smaller = std::mem::take(text);
+            kept = buffer(super::BODY_LIMIT).await;
+            if let Ok(text) = &mut kept {
+                text.extend_from_slice(&smaller);
+            }
+        }
+        if let Ok(text) = &mut kept
+            && size <= text.capacity()
+        {
+            text.extend_from_slice(&data);
         }
     }
     if size > super::BODY_LIMIT {
         let message = format!("the body is larger than {} MiB", super::BODY_LIMIT >> 20);
         return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message));
     }
-    refused.map_or(Ok(kept), Err)
+    kept
+}
+
+/// Room for a body of that size. Twice: what is read out of it is a second copy, and for a while there are both.
+async fn buffer(size: usize) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+    if size > FREE {
+        memory::hold(2 * size).await?;
+    }
+    Ok(Zeroizing::new(Vec::with_capacity(size)))
 }
 
 fn is_json(request: &Request) -> bool {
@@ -141,14 +140,6 @@ fn is_json(request: &Request) -> bool {
 }
 
 impl Fields {
-    async fn read(request: Request, answer: usize) -> Result<Self, ApiError> {
-        if !is_json(&request) {
-            return Err(not_json());
-        }
-        let body = read(request, answer).await?;
-        Self::parse(&body)
-    }
-
     fn parse(body: &[u8]) -> Result<Self, ApiError> {
         use serde_json::error::Category;
         serde_json::from_slice(body).map(Self).map_err(|error| match error.classify() {

@@ -1,15 +1,18 @@
 //! How much memory the bodies of requests and answers take that are under way.
 //!
 //! A client decides how slowly it sends and reads, so without a limit in bytes a few thousand connections with the largest bodies that there may be would hold gigabytes.
-//! Each body beyond [`SMALL`] holds room for as long as it is in memory; an answer's until the connection has written it, and not only until its head
+//! Each body that is not small holds room for as long as it is in memory; an answer's until the connection has written it, and not only until its head
 //! was. There is so much room for everybody, and a quarter of that for one workspace, which can hold up itself but no other.
 //!
-//! **Invariant:** what changes something has the room for its answer before it begins. Whoever only reads may be refused with the answer at hand.
+//! Whoever has a body to send may wait a little for room, [`WAITING`] of a workspace at a time, so that those who wait do not fill the server; everything else is refused at
+//! once. Nobody gets in line: what fits is let in, whoever waits for more.
+//!
+//! **Invariant:** what changes something has the room for its answer before it begins, and is answered. Whoever only reads may be refused with the answer at hand.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,7 +20,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::response::{IntoResponse, Response};
 use http_body::{Frame, SizeHint};
 use keyway::WorkspaceId;
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 
 use super::error::ApiError;
 
@@ -27,8 +30,11 @@ const ROOM: usize = 256 << 20;
 /// For those of one workspace: 25 of the largest entries there can be.
 const SHARE: usize = ROOM / 4;
 
-/// A body of this size costs nothing: with one on each connection that there can be it is 64 MiB, and nearly all are smaller.
-pub(super) const SMALL: usize = 16 << 10;
+/// An answer of this size costs nothing: with one on each connection that there can be it is 64 MiB, and nearly all are smaller.
+const SMALL: usize = 16 << 10;
+
+/// Neither does a request, or a stored entry, of this size: an answer that is made of both is small.
+pub(super) const FREE: usize = SMALL / 4;
 
 /// The largest entry there can be, as JSON: 2 MiB of attributes, four values of 64 KiB that clients have encrypted, and the rest.
 pub(super) const LARGEST_ENTRY: usize = (2 << 20) + (512 << 10);
@@ -36,21 +42,27 @@ pub(super) const LARGEST_ENTRY: usize = (2 << 20) + (512 << 10);
 /// For how long a request may wait for room. What takes longer than that are clients who do not read.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// What is counted; smaller, and a semaphore could not count that far on every machine.
-const UNIT: usize = 1 << 10;
+/// How many requests of a workspace may wait.
+const WAITING: u32 = 32;
 
 /// The room there is.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Memory {
-    room: Arc<Semaphore>,
-    /// Of those who hold something. Nobody is a workspace, too: whoever asks without a key.
-    shares: Mutex<HashMap<Option<WorkspaceId>, Weak<Semaphore>>>,
+    taken: Mutex<Taken>,
+    given_back: Notify,
 }
 
-impl Default for Memory {
-    fn default() -> Self {
-        Self { room: Arc::new(Semaphore::new(ROOM / UNIT)), shares: Mutex::default() }
-    }
+#[derive(Debug, Default)]
+struct Taken {
+    bytes: usize,
+    /// Of those who hold something, or wait. Nobody is a workspace, too: whoever asks without a key.
+    shares: HashMap<Option<WorkspaceId>, Share>,
+}
+
+#[derive(Debug, Default)]
+struct Share {
+    bytes: usize,
+    waiting: u32,
 }
 
 impl Memory {
@@ -59,56 +71,102 @@ impl Memory {
         ACCOUNT.scope(Account::new(self.clone()), handle).await
     }
 
-    /// A share is there for as long as somebody holds some of it; what nobody holds is whole.
-    fn share(&self, workspace: Option<WorkspaceId>) -> Arc<Semaphore> {
-        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(share) = shares.get(&workspace).and_then(Weak::upgrade) {
-            return share;
+    fn try_hold(self: &Arc<Self>, workspace: Option<WorkspaceId>, bytes: usize) -> Option<Held> {
+        let mut taken = self.lock();
+        let share = taken.shares.get(&workspace).map_or(0, |share| share.bytes);
+        if taken.bytes + bytes > ROOM || share + bytes > SHARE {
+            return None;
         }
-        shares.retain(|_, share| share.strong_count() > 0);
-        let share = Arc::new(Semaphore::new(SHARE / UNIT));
-        shares.insert(workspace, Arc::downgrade(&share));
-        share
+        taken.bytes += bytes;
+        taken.shares.entry(workspace).or_default().bytes += bytes;
+        Some(Held { memory: self.clone(), workspace, bytes })
     }
 
-    /// The share first: who waits for that holds nothing of what others need.
-    async fn hold(&self, workspace: Option<WorkspaceId>, units: u32) -> Result<Held, AcquireError> {
-        let share = self.share(workspace).acquire_many_owned(units).await?;
-        Ok(Held { share, room: self.room.clone().acquire_many_owned(units).await? })
+    async fn hold(self: &Arc<Self>, workspace: Option<WorkspaceId>, bytes: usize) -> Option<Held> {
+        if let Some(held) = self.try_hold(workspace, bytes) {
+            return Some(held);
+        }
+        let _waiting = Waiting::begin(self, workspace)?;
+        let fits = async {
+            loop {
+                let mut given_back = pin!(self.given_back.notified());
+                // From here on it is not missed.
+                given_back.as_mut().enable();
+                if let Some(held) = self.try_hold(workspace, bytes) {
+                    return held;
+                }
+                given_back.await;
+            }
+        };
+        tokio::time::timeout(WAIT, fits).await.ok()
     }
 
-    fn try_hold(&self, workspace: Option<WorkspaceId>, units: u32) -> Option<Held> {
-        let share = self.share(workspace).try_acquire_many_owned(units).ok()?;
-        Some(Held { share, room: self.room.clone().try_acquire_many_owned(units).ok()? })
+    fn change(&self, workspace: Option<WorkspaceId>, change: impl FnOnce(&mut Share)) {
+        let mut taken = self.lock();
+        let share = taken.shares.entry(workspace).or_default();
+        change(share);
+        if share.bytes == 0 && share.waiting == 0 {
+            taken.shares.remove(&workspace);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        // Nothing in here can panic half-way through a change.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place among those of a workspace who wait.
+struct Waiting<'a> {
+    memory: &'a Memory,
+    workspace: Option<WorkspaceId>,
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(memory: &'a Memory, workspace: Option<WorkspaceId>) -> Option<Self> {
+        let mut may = false;
+        memory.change(workspace, |share| {
+            may = share.waiting < WAITING;
+            share.waiting += u32::from(may);
+        });
+        // Not one that is dropped at once, which would be counted out.
+        may.then(|| Self { memory, workspace })
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.memory.change(self.workspace, |share| share.waiting -= 1);
     }
 }
 
 /// Room for a body, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Held {
-    share: OwnedSemaphorePermit,
-    room: OwnedSemaphorePermit,
+    memory: Arc<Memory>,
+    workspace: Option<WorkspaceId>,
+    bytes: usize,
 }
 
 impl Held {
-    fn units(&self) -> u32 {
-        u32::try_from(self.room.num_permits()).unwrap_or(u32::MAX)
-    }
-
     /// Gives back what is more than that.
-    fn shrink(&mut self, units: u32) {
-        let more = self.room.num_permits().saturating_sub(units as usize);
-        drop((self.share.split(more), self.room.split(more)));
+    fn shrink(&mut self, bytes: usize) {
+        let more = self.bytes.saturating_sub(bytes);
+        self.bytes -= more;
+        self.memory.change(self.workspace, |share| share.bytes -= more);
+        self.memory.lock().bytes -= more;
+        self.memory.given_back.notify_waiters();
     }
 
-    fn merge(&mut self, other: Self) {
-        self.share.merge(other.share);
-        self.room.merge(other.room);
+    fn merge(&mut self, mut other: Self) {
+        self.bytes += std::mem::take(&mut other.bytes);
     }
 }
 
-fn units(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.shrink(0);
+    }
 }
 
 tokio::task_local! {
@@ -130,10 +188,16 @@ pub(super) fn charge_to(workspace: WorkspaceId) {
     let _ = ACCOUNT.try_with(|account| account.workspace.set(Some(workspace)));
 }
 
-/// Has at least so many bytes held until the answer was sent, and waits for them. To be called while the request holds nothing yet: those that wait for more than
+/// Has so many bytes held until the answer was sent, and waits for them. To be called while the request holds nothing yet: those that wait for more than
 /// they have wait for each other.
 pub(super) async fn hold(bytes: usize) -> Result<(), ApiError> {
     let held = ACCOUNT.try_with(|account| account.hold(bytes)).map_err(|_| no_account())?.await?;
+    ACCOUNT.try_with(|account| account.keep(held)).map_err(|_| no_account())
+}
+
+/// The same in addition to what the request holds, without waiting.
+pub(super) fn hold_more(bytes: usize) -> Result<(), ApiError> {
+    let held = hold_for_parts(bytes)?;
     ACCOUNT.try_with(|account| account.keep(held)).map_err(|_| no_account())
 }
 
@@ -166,30 +230,30 @@ impl Account {
 
     fn hold(&self, bytes: usize) -> impl Future<Output = Result<Held, ApiError>> + use<> {
         let (memory, workspace) = (self.memory.clone(), self.workspace.get());
-        async move {
-            let held = tokio::time::timeout(WAIT, memory.hold(workspace, units(bytes))).await;
-            held.ok().and_then(Result::ok).ok_or_else(ApiError::no_memory)
+        async move { memory.hold(workspace, bytes).await.ok_or_else(ApiError::no_memory) }
+    }
+
+    fn keep(&self, more: Held) {
+        match &mut *self.held.borrow_mut() {
+            Some(held) => held.merge(more),
+            none => *none = Some(more),
         }
     }
 
-    fn keep(&self, held: Held) {
-        *self.held.borrow_mut() = Some(held);
-    }
-
     fn hold_for_parts(&self, bytes: usize) -> Result<Held, ApiError> {
-        self.memory.try_hold(self.workspace.get(), units(bytes)).ok_or_else(ApiError::no_memory)
+        self.memory.try_hold(self.workspace.get(), bytes).ok_or_else(ApiError::no_memory)
     }
 
-    /// Out of what the request held, and more if that is too little.
+    /// Out of what the request held. One that holds something is answered: it may have changed something, and has asked for enough unless somebody else
+    /// changed the same thing meanwhile.
     fn cover(&self, size: usize) -> Result<Held, ApiError> {
-        let size = units(size);
-        let Some(mut held) = self.held.take() else {
-            return self.memory.try_hold(self.workspace.get(), size).ok_or_else(ApiError::no_memory);
-        };
-        match size.checked_sub(held.units()) {
+        let Some(mut held) = self.held.take() else { return self.hold_for_parts(size) };
+        match size.checked_sub(held.bytes) {
             None | Some(0) => held.shrink(size),
             Some(missing) => {
-                held.merge(self.memory.try_hold(self.workspace.get(), missing).ok_or_else(ApiError::no_memory)?);
+                if let Some(more) = self.memory.try_hold(self.workspace.get(), missing) {
+                    held.merge(more);
+                }
             }
         }
         Ok(held)
@@ -239,6 +303,7 @@ impl AsRef<[u8]> for Part {
 mod tests {
     use std::convert::Infallible;
 
+    use futures::FutureExt;
     use hyper::server::conn::http1;
     use hyper::service::service_fn;
     use hyper_util::rt::TokioIo;
@@ -253,7 +318,7 @@ mod tests {
     }
 
     fn free(memory: &Memory) -> usize {
-        memory.room.available_permits() * UNIT
+        ROOM - memory.lock().bytes
     }
 
     #[tokio::test]
@@ -290,6 +355,25 @@ mod tests {
         assert_eq!(free(&memory), ROOM - LARGEST_ENTRY);
         drop(account);
         assert_eq!(free(&memory), ROOM);
+        assert!(memory.lock().shares.is_empty());
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_keep_nobody_out_whose_body_fits_and_are_only_so_many() {
+        let memory = Arc::<Memory>::default();
+        let account = of_somebody(&memory);
+        let _others = account.hold_for_parts(SHARE - LARGEST_ENTRY).unwrap();
+        let byte = account.hold_for_parts(1).unwrap();
+        let mut waiting: Vec<_> = (0..WAITING).map(|_| Box::pin(account.hold(LARGEST_ENTRY))).collect();
+        for wait in &mut waiting {
+            assert!(futures::poll!(wait).is_pending());
+        }
+        assert!(account.hold(LARGEST_ENTRY).now_or_never().unwrap().is_err(), "one too many");
+        assert!(account.hold_for_parts(LARGEST_ENTRY - 1).is_ok());
+        assert!(of_somebody(&memory).hold(LARGEST_ENTRY).now_or_never().unwrap().is_ok(), "another workspace");
+        drop(waiting);
+        drop(byte);
+        assert!(account.hold(LARGEST_ENTRY).now_or_never().unwrap().is_ok());
     }
 
     #[tokio::test]
@@ -315,6 +399,13 @@ mod tests {
         };
         let (small, large) = memory.scope(others).await;
         assert_eq!((small.as_u16(), large.as_u16()), (200, 503));
+        // What has changed something is answered.
+        let changed = async {
+            hold_more(1).unwrap();
+            let _others = hold_for_parts(SHARE - 1).unwrap();
+            cover(answer(size)).status()
+        };
+        assert_eq!(memory.scope(changed).await, 200);
     }
 
     /// The connection takes the whole of a body at once, and drops the body long before it has written it.

@@ -30,6 +30,11 @@ const REQUEST_TIME: Duration = Duration::from_secs(55);
 /// Where operators look, also at a server that is full or ending.
 const FOR_OPERATORS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
+/// The description of the API is in memory once, whoever reads it, and what operators read is there for them always.
+fn holds_nothing(route: Option<&str>) -> bool {
+    route.is_some_and(|route| route == "/openapi.json" || FOR_OPERATORS.contains(&route))
+}
+
 /// What the layer needs. It is one layer, not one for each thing: each would copy the router and box what it waits for at
 /// every request.
 pub(super) struct Observer {
@@ -48,6 +53,7 @@ pub(super) async fn observed(State(observer): State<Arc<Observer>>, request: Req
         let run = observer.door.let_in(route.as_ref().map(MatchedPath::as_str), next.run(request));
         let answered = AssertUnwindSafe(in_time(run)).catch_unwind().await;
         let mut response = match answered {
+            Ok(Some(response)) if holds_nothing(route.as_ref().map(MatchedPath::as_str)) => response,
             Ok(Some(response)) => memory::cover(response),
             Ok(None) => too_slow().into_response(),
             // The panic itself was reported where it happened.

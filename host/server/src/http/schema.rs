@@ -35,7 +35,7 @@ pub(super) struct Input;
 
 impl IntoResponses for Input {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems(&[(400, "BAD_REQUEST, VALIDATION_FAILED: the message says what to correct")])
+        problems(&[(400, "BAD_REQUEST, VALIDATION_FAILED, PROVIDER_NOT_INSTALLED: the message says what to correct")])
     }
 }
 
@@ -118,7 +118,7 @@ pub(super) fn text() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String)
 }
 
-/// A text without control characters, of at most so many bytes.
+/// A text without control characters, of at most so many characters.
 pub(super) fn plain_text(limit: usize) -> ObjectBuilder {
     text().max_length(Some(limit)).pattern(Some(r"^[^\u0000-\u001f\u007f-\u009f]*$"))
 }

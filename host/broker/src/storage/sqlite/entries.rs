@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use sqlx::sqlite::SqlitePool;
-use sqlx::{Row, Sqlite, SqliteConnection, Transaction, query};
+use sqlx::{AssertSqlSafe, Row, Sqlite, SqliteConnection, Transaction, query};
 use uuid::Uuid;
 
 use super::keys::must_be_current_key;
@@ -113,6 +113,28 @@ pub(super) async fn delete(
     .first()
     .map(rows::entry)
     .transpose()
+}
+
+/// The database knows the length of a value without reading it.
+pub(super) async fn size(
+    pool: &SqlitePool,
+    workspace: WorkspaceId,
+    entry: &EntrySelector,
+) -> Result<Option<u64>, StorageError> {
+    const SIZE: &str = "SELECT coalesce(length(sealed_credentials), 0) + coalesce(length(sealed_attributes), 0) AS size
+         FROM vault_entries WHERE workspace_id = ?";
+    let row = match entry {
+        EntrySelector::Id(id) => {
+            query(AssertSqlSafe(format!("{SIZE} AND id = ?"))).bind(workspace.as_uuid()).bind(id.as_uuid())
+        }
+        EntrySelector::Pair { permissioned_user_id, domain } => {
+            query(AssertSqlSafe(format!("{SIZE} AND permissioned_user_id = ? AND domain = ?")))
+                .bind(workspace.as_uuid())
+                .bind(permissioned_user_id)
+                .bind(domain)
+        }
+    };
+    row.fetch_optional(pool).await?.map(|row| rows::number(&row, "size")).transpose()
 }
 
 pub(super) async fn get(

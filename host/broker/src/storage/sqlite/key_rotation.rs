@@ -1,7 +1,7 @@
 //! The statements of key rotation. What changes more than a row is a transaction that begins with the lock for writing,
 //! so that what it has checked holds until it is done. Of a key that was replaced nothing is left in the database's files.
 
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Row, query, query_scalar};
 use uuid::Uuid;
@@ -13,9 +13,6 @@ use crate::id::WorkspaceId;
 use crate::storage::{
     Constraint, HostKeyRecord, KEY_TERM, MasterKeyRecord, SealedColumn, SealedValue, StorageError, WorkspaceKeyRecord,
 };
-
-/// How long to wait for those who read what is to be overwritten, in milliseconds. Writers wait meanwhile.
-const ERASING: u32 = 1_000;
 
 impl SqliteStorage {
     pub(super) async fn replace_all_wrapped_keys(
@@ -200,8 +197,7 @@ impl SqliteStorage {
     }
 
     async fn leave_no_trace(&self) {
-        self.has_traces.store(true, Ordering::Relaxed);
-        let why = match self.erase_traces().await {
+        let why = match self.erase_within(BUSY_TIMEOUT).await {
             Ok(true) => return,
             Ok(false) => "somebody reads the database all the time".to_owned(),
             Err(error) => error.to_string(),
@@ -213,26 +209,20 @@ impl SqliteStorage {
     }
 
     /// Old pages with a key that was deleted are in the write-ahead log until it is emptied, and in the database file until the pages of the log
-    /// have overwritten them. Neither happens while somebody reads what was there before.
-    pub(super) async fn erase_traces(&self) -> Result<bool, StorageError> {
-        if !self.has_traces.swap(false, Ordering::Relaxed) {
-            return Ok(true);
-        }
+    /// have overwritten them. Neither happens while somebody reads what was there before. Writers wait meanwhile.
+    pub(super) async fn erase_within(&self, patience: Duration) -> Result<bool, StorageError> {
         let pool = self.pool.clone();
         // To its end, whoever waits for it: the connection's patience has to be put right again.
         let erased = tokio::spawn(async move {
             let mut connection = pool.acquire().await?;
-            query(AssertSqlSafe(format!("PRAGMA busy_timeout = {ERASING}"))).execute(&mut *connection).await?;
+            let waits = |time: Duration| query(AssertSqlSafe(format!("PRAGMA busy_timeout = {}", time.as_millis())));
+            waits(patience).execute(&mut *connection).await?;
             let checkpoint = query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_all(&mut *connection).await;
-            let patience = BUSY_TIMEOUT.as_millis();
-            query(AssertSqlSafe(format!("PRAGMA busy_timeout = {patience}"))).execute(&mut *connection).await?;
+            waits(BUSY_TIMEOUT).execute(&mut *connection).await?;
             // Being busy is no error here but a column of the answer.
             checkpoint?.first().map_or(Ok(true), |row| Ok(row.try_get::<i64, _>("busy")? == 0))
         });
         let erased = erased.await.unwrap_or_else(|error| Err(sqlx::Error::Protocol(error.to_string())));
-        if !matches!(erased, Ok(true)) {
-            self.has_traces.store(true, Ordering::Relaxed);
-        }
         Ok(erased?)
     }
 }

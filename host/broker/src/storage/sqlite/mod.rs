@@ -23,8 +23,6 @@ mod workspaces;
 
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use sqlx::migrate::{MigrateError, Migrator};
@@ -38,6 +36,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// How long a writer waits for another one, here or in another process; and who opens the database for who is creating it.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait, every minute, for those who read what is to be overwritten. Writers wait meanwhile.
+const ERASING: Duration = Duration::from_secs(1);
 /// Readers work in parallel; more than a few only compete for the processor.
 const CONNECTIONS: u32 = 4;
 
@@ -45,8 +45,6 @@ const CONNECTIONS: u32 = 4;
 #[derive(Debug, Clone)]
 pub struct SqliteStorage {
     pool: SqlitePool,
-    /// Whether keys that were deleted or replaced may still be in the files: not known of what was there before.
-    has_traces: Arc<AtomicBool>,
 }
 
 impl SqliteStorage {
@@ -91,7 +89,7 @@ impl SqliteStorage {
         let deadline = Instant::now() + BUSY_TIMEOUT;
         loop {
             match Self::try_connect(options.clone(), pool.clone()).await {
-                Ok(pool) => return Ok(Self { pool, has_traces: Arc::new(AtomicBool::new(true)) }),
+                Ok(pool) => return Ok(Self { pool }),
                 Err(error) if another_was_first(&error) && Instant::now() < deadline => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }

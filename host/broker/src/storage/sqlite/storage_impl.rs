@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use sqlx::query;
 use uuid::Uuid;
 
-use super::{SqliteStorage, api_keys, audit_anchors, connections, entries, rotations, rows, workspaces};
+use super::{ERASING, SqliteStorage, api_keys, audit_anchors, connections, entries, rotations, rows, workspaces};
 use crate::connection::DependentEntries;
 use crate::id::{ApiKeyId, ConnectionId, EntryId, RotationId, WorkspaceId};
 use crate::rotation::RotationFilter;
@@ -113,7 +113,7 @@ impl Storage for SqliteStorage {
     }
 
     async fn erase_traces(&self) -> Result<bool, StorageError> {
-        self.erase_traces().await
+        self.erase_within(ERASING).await
     }
 
     async fn insert_api_key(&self, key: &ApiKeyRecord) -> Result<(), StorageError> {
@@ -201,6 +201,10 @@ impl Storage for SqliteStorage {
         entry: &EntrySelector,
     ) -> Result<Option<EntryRecord>, StorageError> {
         entries::delete(&self.pool, workspace, entry).await
+    }
+
+    async fn entry_size(&self, workspace: WorkspaceId, entry: &EntrySelector) -> Result<Option<u64>, StorageError> {
+        entries::size(&self.pool, workspace, entry).await
     }
 
     async fn entry(&self, workspace: WorkspaceId, entry: &EntrySelector) -> Result<Option<EntryRecord>, StorageError> {

@@ -14,8 +14,9 @@ use utoipa::ToSchema;
 
 use super::Api;
 use super::auth::Client;
-use super::body::{Fields, FieldsForEntry};
+use super::body::Fields;
 use super::error::ApiError;
+use super::memory;
 use super::schema::{Common, Conflicting, Input, Missing, OfProvider, WithBody};
 use super::secret_json::secret_answer;
 use crate::tfa_code::Code;
@@ -77,9 +78,14 @@ pub(super) async fn read(
 pub(super) async fn update(
     Client(access): Client,
     State(api): State<Api>,
-    FieldsForEntry(fields): FieldsForEntry,
+    fields: Fields,
 ) -> Result<Response, ApiError> {
     let (selector, changes) = request::changes(fields)?;
+    // The answer has what the entry holds already, however little is changed.
+    let stored = usize::try_from(api.broker.entry_size(&access, &selector).await?).unwrap_or(usize::MAX);
+    if stored > memory::FREE {
+        memory::hold_more(stored)?;
+    }
     let entry = api.broker.update_entry(&access, &selector, changes).await?;
     secret_answer(StatusCode::OK, &Entry::from(entry))
 }

@@ -7,6 +7,8 @@ use keyway::{
 };
 
 use keyway_emulator_onepassword::{ItemInfo, ItemState};
+use sqlx::SqlitePool;
+use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::support::{World, text};
 
@@ -292,6 +294,26 @@ async fn of_changes_at_the_same_time_none_is_lost() {
             assert_eq!(stored.attributes.get(name), Some(&*format!("\"{round}\"")), "{name}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_domain_from_before_a_rule_may_be_sent_back() {
+    let world = World::new().await;
+    let entry = world.own("acme").await;
+    let options = SqliteConnectOptions::new().filename(world.folder.path().join("keyway.db"));
+    let pool = SqlitePool::connect_with(options).await.unwrap();
+    let stored = "UPDATE vault_entries SET domain = 'http://app.localhost' WHERE id = ?";
+    sqlx::query(stored).bind(entry.id.as_uuid()).execute(&pool).await.unwrap();
+    let back = |domain: &str| EntryChanges {
+        domain: Some(domain.into()),
+        user_alias: Change::Set("Renamed".into()),
+        ..EntryChanges::default()
+    };
+    assert_eq!(
+        world.update(&entry, back("http://app.localhost")).await.unwrap().user_alias.as_deref(),
+        Some("Renamed")
+    );
+    assert_eq!(invalid(world.update(&entry, back("http://b.localhost")).await), InvalidInput::Domain);
 }
 
 #[tokio::test]

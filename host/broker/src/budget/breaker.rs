@@ -239,6 +239,23 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_that_comes_late_extends_nothing_and_one_of_a_probe_does() {
+        let mut state = State::default();
+        ended(&mut state, 0, Outcome::Refused, false);
+        let before = state;
+        ended(&mut state, 5, Outcome::Refused, false);
+        assert_eq!(state, before);
+        let over = before.pause.unwrap().until.as_second();
+        state.claim(at(over), &OPTIONS());
+        ended(&mut state, over, Outcome::Refused, true);
+        assert_eq!(state.pause.unwrap().strikes, 2);
+        // Whatever it is given a rest for, a refusal is one for a better reason.
+        let mut state = opened();
+        ended(&mut state, 1, Outcome::Refused, false);
+        assert_eq!(state.pause.unwrap().reason, PauseReason::Refused);
+    }
+
+    #[test]
     fn one_call_probes_and_the_others_wait_for_it() {
         let mut state = opened();
         assert_eq!(state.ask(at(3), false), Answer::Probe);

@@ -154,7 +154,7 @@ fn refuse_to_reset(description: &Description, settings: &Settings) -> Result<(),
     let message =
         format!("new settings replace all that the connection has, and {} would not be set any more", left.join(", "));
     Err(CliError::usage(message)
-        .hint("give these, too; or --replace-settings, if they are not set or to be as if they were not"))
+        .hint("give them as well, or add --replace-settings if the connection does not need them"))
 }
 
 /// The variable of the environment that may hold a setting.

@@ -271,7 +271,9 @@ pub enum InvalidInput {
         limit: usize,
     },
     /// Not the address of a site.
-    #[error("domain must be a URL without spaces, with http:// or https:// and a host other than localhost, for example https://acme.com")]
+    #[error(
+        "domain must be a URL without spaces, with http:// or https:// and a host other than localhost, for example https://acme.com"
+    )]
     Domain,
     /// A binding is half there.
     #[error("secret_provider_id and secret_ref must be provided together")]

@@ -105,7 +105,9 @@ async fn read(mut body: Body) -> Result<Zeroizing<Vec<u8>>, ApiError> {
             break;
         }
         let Ok(text) = &mut kept else { continue };
-        if size > text.capacity() && text.capacity() < super::BODY_LIMIT && size <= super::BODY_LIMIT {
+        // Only one of which nobody has said how large it is; what was said to be too large needs no room.
+        let grows = announced.is_none() && text.capacity() < super::BODY_LIMIT;
+        if grows && size > text.capacity() && size <= super::BODY_LIMIT {
             let smaller = std::mem::take(text);
             kept = buffer(super::BODY_LIMIT).await;
             if let Ok(text) = &mut kept {
@@ -308,6 +310,23 @@ mod tests {
         assert_eq!(alias(r#"{"user_alias": null}"#), Change::Clear);
         assert_eq!(alias(r#"{"user_alias": "Main"}"#), Change::Set("Main".to_owned()));
         assert!(fields(r#"{"user_alias": 7}"#).change("user_alias", Fields::text).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_body_of_a_size_that_nobody_has_said_is_read_whole_up_to_the_limit() {
+        let memory = std::sync::Arc::<memory::Memory>::default();
+        for (parts, fits) in [(1, true), (5, true), (256, true), (257, false)] {
+            let part = |number: u8| Ok::<_, std::convert::Infallible>(vec![number; 8 << 10]);
+            let stream = futures::stream::iter((0..parts).map(move |number: u16| part((number % 251) as u8)));
+            let read = memory.scope(read(Body::from_stream(stream))).await;
+            match read {
+                Ok(body) => {
+                    let expected = (0..parts).flat_map(|number: u16| vec![(number % 251) as u8; 8 << 10]);
+                    assert!(fits && body.iter().copied().eq(expected), "{parts}");
+                }
+                Err(error) => assert!(!fits && error.into_response().status() == 413, "{parts}"),
+            }
+        }
     }
 
     #[test]

@@ -118,6 +118,16 @@ impl Broker {
         self.0.keyring.host_key()
     }
 
+    /// Stops what goes on in the background, returns the requests that were reserved and not made, and makes the audit log as
+    /// safe as it can be. Call it before the process ends, and before the database is closed.
+    pub async fn close(&self) {
+        if let Some(write_backs) = self.0.write_backs.get() {
+            write_backs.stop();
+        }
+        self.0.guards.return_unused().await;
+        self.0.recorder.sink().close().await;
+    }
+
     pub(crate) fn runtime(&self) -> &Runtime {
         &self.0.runtime
     }
@@ -183,13 +193,6 @@ impl Broker {
 
     pub(crate) fn key_rotation_attempts(&self) -> &Attempts {
         &self.0.key_rotation_attempts
-    }
-
-    /// Ends what writes in the background.
-    pub(crate) fn stop_write_backs(&self) {
-        if let Some(write_backs) = self.0.write_backs.get() {
-            write_backs.stop();
-        }
     }
 
     /// For measuring how long ago something was.

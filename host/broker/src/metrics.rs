@@ -178,7 +178,8 @@ fn reason_of(failure: &CallFailure) -> &'static str {
 
 impl Broker {
     /// Adds the broker's metrics to a registry, all with the prefix `keyway_`. For the code that embeds the broker; whoever
-    /// reads them learns how much all workspaces do together, and no secret.
+    /// reads them learns how much all workspaces do together, and no secret. [`refresh_budgets`](Self::refresh_budgets) before
+    /// they are read has budgets in them that know of other processes.
     ///
     /// Call it once for each registry: two brokers in one registry need a label that tells them apart
     /// ([`Registry::sub_registry_with_label`]).

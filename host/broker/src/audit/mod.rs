@@ -155,11 +155,4 @@ impl Broker {
     pub async fn verify_audit(&self) -> Result<AuditVerification, BrokerError> {
         Ok(self.recorder().sink().verify().await?)
     }
-
-    /// Stops what goes on in the background, and makes the audit log as safe as it can be. Call it before the process ends,
-    /// and before the database is closed.
-    pub async fn close(&self) {
-        self.stop_write_backs();
-        self.recorder().sink().close().await;
-    }
 }

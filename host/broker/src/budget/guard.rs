@@ -291,6 +291,26 @@ impl Guard {
         self.reload(&mut stored).await
     }
 
+    /// Has in memory what all hosts on this database have used.
+    pub(super) async fn refresh_readings(&self) -> Result<(), StorageError> {
+        self.reads.read().await?;
+        self.writes.read().await?;
+        if let Some(account) = self.account() {
+            account.read().await?;
+        }
+        Ok(())
+    }
+
+    /// Gives back what is reserved and will not be used by this process.
+    pub(super) async fn return_unused(&self) -> Result<(), StorageError> {
+        self.reads.return_unused().await?;
+        self.writes.return_unused().await?;
+        match self.account() {
+            Some(account) => account.return_unused().await,
+            None => Ok(()),
+        }
+    }
+
     /// How many requests of the token's reads, and of the account's, this operation leaves for others.
     fn kept(&self, operation: ProviderOperation) -> (u32, u32) {
         if operation == ProviderOperation::Write {

@@ -1,10 +1,11 @@
 //! One count of requests: of a token's reads, of its writes, or of an account.
 //!
 //! **Invariant:** a request is counted in the database before it is made. Requests are reserved there in blocks, each
-//! for the slot of time at hand, and handed out from memory; what of a block was not used when its slot is over is
-//! returned. So no burst, no second host on the same database and no crash makes more requests than the limit; a crash
-//! forgets none, and loses at most one block. A block grows while it is used up within its slot, so that a busy token
-//! costs few writes to the database and a quiet one reserves little.
+//! for the slot of time at hand, and handed out from memory; what of a block was not used is returned when its slot is
+//! over, when its token is no longer in use and when the process ends. So no burst, no second host on the same database
+//! and no crash makes more requests than the limit; a crash forgets none, and loses at most one block. A block grows
+//! while it is used up within its slot, so that a busy token costs few writes to the database and a quiet one reserves
+//! little.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -69,6 +70,15 @@ struct State {
     slots: Vec<Slot>,
 }
 
+impl State {
+    /// Out of this process's hands from here on, also if they cannot be returned: then they stay counted.
+    fn take_unused(&mut self) -> Option<(Timestamp, u32)> {
+        let slot = self.slot.take()?;
+        let unused = std::mem::take(&mut self.left);
+        (unused > 0).then(|| (time(slot), unused))
+    }
+}
+
 impl Meter {
     pub(super) fn new(
         storage: Arc<dyn Storage>,
@@ -112,6 +122,16 @@ impl Meter {
         if state.slot == Some(self.window.slot_of(now)) {
             state.left += 1;
         }
+    }
+
+    /// Gives what is reserved and was not used back to the other hosts, and to the next start of this one. Whoever takes
+    /// one afterwards reserves anew.
+    pub(super) async fn return_unused(&self) -> Result<(), StorageError> {
+        let _turn = self.reserving.lock().await;
+        let Some(unused) = self.lock().take_unused() else { return Ok(()) };
+        let returned = self.storage.reserve_requests(&self.reservation(0, self.limit, Some(unused))).await?;
+        self.lock().slots = slots(&returned.counts);
+        Ok(())
     }
 
     /// Whether `needed` requests could be taken.
@@ -160,11 +180,14 @@ impl Meter {
         let _turn = self.reserving.lock().await;
         let from = time(self.window.first_slot(now));
         let counts = slots(&self.storage.request_counts(&self.subject, self.kind, from).await?);
-        let state = self.lock();
-        Ok(reading(saturate(self.window.count(&counts, now)).saturating_sub(state.left)))
+        let mut state = self.lock();
+        let used = saturate(self.window.count(&counts, now)).saturating_sub(state.left);
+        state.slots = counts;
+        Ok(reading(used))
     }
 
-    /// What was used as far as this process knows: a little less than the truth when others use the database, too.
+    /// What was used as far as this process knows: when others use the database, too, less than the truth by what they
+    /// have used since it was last asked.
     pub(super) fn read_now(&self) -> Reading {
         let now = self.now();
         let state = self.lock();
@@ -219,9 +242,7 @@ impl Meter {
             if !is_new && state.left > 0 {
                 return Ok(());
             }
-            // Out of this process's hands from here on, also if the database fails: then they stay counted.
-            let unused = std::mem::take(&mut state.left);
-            let returned = state.slot.filter(|_| unused > 0).map(|of| (time(of), unused));
+            let returned = state.take_unused();
             state.block = if is_new { state.block / 2 } else { state.block.saturating_mul(2) };
             state.block = state.block.clamp(self.smallest, self.largest);
             (state.block, returned)
@@ -257,6 +278,21 @@ impl Meter {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing in here can panic half-way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// When the last connection with a token is no longer open.
+impl Drop for Meter {
+    fn drop(&mut self) {
+        let Some(unused) = self.lock().take_unused() else { return };
+        // Outside of a runtime there is nobody to wait for the database, and they stay counted.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (storage, reservation) = (self.storage.clone(), self.reservation(0, self.limit, Some(unused)));
+        runtime.spawn(async move {
+            if let Err(error) = storage.reserve_requests(&reservation).await {
+                tracing::debug!(%error, "requests that were reserved and not made stay counted");
+            }
+        });
     }
 }
 

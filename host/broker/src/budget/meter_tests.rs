@@ -86,6 +86,7 @@ async fn a_process_that_dies_forgets_no_request_and_loses_a_block_at_most() {
         for _ in 0..3 {
             meter.take(0).await.unwrap();
         }
+        std::mem::forget(meter);
         let stored = harness.stored().await;
         assert!(stored >= 3 * start && stored <= 8 * start, "{stored} after {start}");
     }
@@ -102,6 +103,53 @@ async fn what_was_not_used_is_returned_when_its_slot_is_over() {
         harness.pass(60);
     }
     assert!(harness.stored().await < 30 + 8);
+}
+
+#[tokio::test]
+async fn what_was_not_used_is_returned_by_whoever_ends() {
+    let harness = Harness::new().await;
+    for start in 1..=20 {
+        let meter = harness.meter(Some(1_000));
+        meter.take(0).await.unwrap();
+        meter.return_unused().await.unwrap();
+        assert_eq!((harness.stored().await, meter.read_now().used), (start, start));
+    }
+    let meter = harness.meter(Some(1_000));
+    meter.take(0).await.unwrap();
+    meter.return_unused().await.unwrap();
+    meter.return_unused().await.unwrap();
+    meter.give_back();
+    assert_eq!(harness.stored().await, 21, "returned once");
+    meter.take(0).await.unwrap();
+    assert_eq!(meter.read().await.unwrap().used, 22);
+}
+
+#[tokio::test]
+async fn what_was_not_used_is_returned_when_nobody_has_the_meter_any_more() {
+    let harness = Harness::new().await;
+    let meter = harness.meter(Some(1_000));
+    meter.take(0).await.unwrap();
+    assert_eq!(harness.stored().await, 8);
+    drop(meter);
+    let returned = async {
+        while harness.stored().await != 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), returned).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_another_host_has_used_is_known_once_the_database_was_asked() {
+    let harness = Harness::new().await;
+    let (meter, other) = (harness.meter(Some(1_000)), harness.meter(Some(1_000)));
+    for _ in 0..20 {
+        other.take(0).await.unwrap();
+    }
+    other.return_unused().await.unwrap();
+    assert_eq!(meter.read_now().used, 0);
+    meter.read().await.unwrap();
+    assert_eq!(meter.read_now().used, 20);
 }
 
 #[tokio::test]

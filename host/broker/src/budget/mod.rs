@@ -45,7 +45,7 @@ pub use limits::{BreakerOptions, BudgetOptions, RateLimits};
 use meter::Meter;
 pub use operations::{Allowance, Budget, Pause, TokenBudget};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::envelope::KeyBytes;
 use crate::storage::{RequestKind, Storage, StorageError};
 
@@ -54,6 +54,9 @@ pub(crate) const FINGERPRINT_KEY: &str = "keyway.v1.budget-fingerprints";
 
 /// For how long counts and breakers are kept: longer than the longest window and the longest pause.
 pub(crate) const KEPT: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+
+/// How old the readings of all may be before the database is asked again; shorter than the pauses between two readings of metrics.
+const READINGS_KEPT: Duration = Duration::from_secs(5);
 
 /// What a provider is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -93,6 +96,16 @@ pub enum BudgetScope {
     Account,
 }
 
+impl BudgetScope {
+    /// What to do besides waiting.
+    fn advice(self) -> &'static str {
+        match self {
+            Self::TokenReads | Self::Account => "; a longer cache duration makes fewer requests",
+            Self::TokenWrites => "",
+        }
+    }
+}
+
 impl fmt::Display for BudgetScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -109,8 +122,8 @@ impl fmt::Display for BudgetScope {
 pub enum NotCalled {
     /// As many requests as the secret manager allows were made.
     #[error(
-        "the secret manager was not asked, because {limit} {scope} in {} is all that it allows. Try again in {}; a longer cache duration makes fewer requests",
-        human(*.period), human(*.retry_after)
+        "the secret manager was not asked, because {limit} {scope} in {} is all that it allows. Try again in {}{}",
+        human(*.period), human(*.retry_after), scope.advice()
     )]
     BudgetSpent {
         /// Which limit.
@@ -182,12 +195,14 @@ pub(crate) struct Guards {
     /// Held by the connections that are open; one for each token, so that its connections share it.
     tokens: Mutex<HashMap<Subject, Weak<Guard>>>,
     accounts: Mutex<HashMap<Subject, Weak<Meter>>>,
+    /// When the readings of all were last brought up to date.
+    refreshed: tokio::sync::Mutex<Option<Moment>>,
 }
 
 impl Guards {
     pub(crate) fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>, key: KeyBytes, options: BudgetOptions) -> Self {
         let key = FingerprintKey::new(key);
-        Self { storage, clock, key, options, tokens: Mutex::default(), accounts: Mutex::default() }
+        Self { storage, clock, key, options, tokens: Mutex::default(), accounts: Mutex::default(), refreshed: Default::default() }
     }
 
     /// The guard of the token in these settings. `account` is what its provider calls the account; `None` when it has
@@ -228,6 +243,32 @@ impl Guards {
         let limit = guard.limits.account_requests_per_day;
         let meter = Meter::new(self.storage.clone(), self.clock.clone(), subject, RequestKind::Any, limit);
         guard.set_account(shared(&self.accounts, subject, meter)).await
+    }
+
+    /// Brings the readings of all up to date with what other processes have used, unless that was done a moment ago:
+    /// anybody may read metrics.
+    async fn refresh_readings(&self) {
+        let mut refreshed = self.refreshed.lock().await;
+        if refreshed.is_some_and(|then| self.clock.now().since(then) < READINGS_KEPT) {
+            return;
+        }
+        for guard in self.all() {
+            if let Err(error) = guard.refresh_readings().await {
+                tracing::warn!(%error, "the budgets in the metrics may be behind");
+                break;
+            }
+        }
+        *refreshed = Some(self.clock.now());
+    }
+
+    /// Gives back what is reserved and will not be used by this process.
+    pub(crate) async fn return_unused(&self) {
+        for guard in self.all() {
+            if let Err(error) = guard.return_unused().await {
+                tracing::warn!(%error, "requests that were reserved and not made stay counted against their limits");
+                return;
+            }
+        }
     }
 
     /// The guards that are in use.
@@ -300,6 +341,13 @@ mod tests {
             "the secret manager was not asked, because 1000 reading requests with this connection's credentials in \
              60 minutes is all that it allows. Try again in 91 s; a longer cache duration makes fewer requests"
         );
+        let spent = NotCalled::BudgetSpent {
+            scope: BudgetScope::TokenWrites,
+            limit: 100,
+            period: Duration::from_secs(3_600),
+            retry_after: Duration::from_secs(30),
+        };
+        assert!(spent.to_string().ends_with("is all that it allows. Try again in 30 s"), "no cache helps: {spent}");
         let refused = NotCalled::Refused { retry_after: Duration::from_secs(4 * 3_600) };
         assert!(refused.to_string().ends_with("by itself the next attempt is in 4 hours"), "{refused}");
     }

@@ -100,6 +100,12 @@ impl Broker {
         self.audited(access, Operation::Budget, &Trail::connection(id), read).await
     }
 
+    /// Asks the database what other processes have used, which [`budgets`](Self::budgets), and the metrics, are else behind
+    /// with; at most every 5 seconds. What cannot be read stays as it was.
+    pub async fn refresh_budgets(&self) {
+        self.guards().refresh_readings().await;
+    }
+
     /// The budgets of all credentials that are in use, from memory, for metrics.
     pub fn budgets(&self) -> Vec<TokenBudget> {
         let budget = |guard: &Guard| Budget {

@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::http::{self, Ending};
-use crate::slow_reader::Impatient;
+use crate::slow_reader::{self, Impatient};
 
 /// Connections at a time. Far above what clients of one host need, far below what the system lets a process open.
 const CONNECTIONS: usize = 4_096;
@@ -193,6 +193,7 @@ type Connection = http1::Connection<TokioIo<Impatient<TcpStream>>, TowerToHyperS
 fn connection(stream: TcpStream, router: Router) -> Connection {
     // Answers are written whole; waiting for more to send would only delay them.
     let _ = stream.set_nodelay(true);
+    slow_reader::bound(&stream);
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)

@@ -1,7 +1,8 @@
 //! Clients that do not read what they have asked for: they are cut off, so that nobody holds an answer in memory for as long as they like.
 //!
 //! A connection whose writes wait must take at least [`ENOUGH`] within [`PATIENCE`], or what is left of the answer. The clock runs only while a write
-//! waits: an answer that fits into the system's buffers, as nearly all do, costs nothing.
+//! waits: an answer that fits into the system's buffers, as nearly all do, costs nothing. So that a large one does not fit either, and waits where it is
+//! counted (`http/memory.rs`) and not in memory of the system's that nobody counts, those buffers are kept small ([`bound`]).
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
@@ -9,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 /// For how long a client may take next to nothing.
@@ -16,6 +18,26 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is not next to nothing: 4 KiB a second, a tenth of a poor mobile connection.
 const ENOUGH: usize = 128 << 10;
+
+/// How much of an answer the system takes that it cannot send yet. Enough to keep a fast line busy until this process is asked for more.
+const UNSENT: u32 = 64 << 10;
+
+/// For how long the system tries to get rid of what it has taken, when the other end does not answer or does not read; also after the connection's end.
+const UNDELIVERED: Duration = Duration::from_secs(60);
+
+/// Bounds what the system keeps for a client that does not read. Where it cannot, as on systems other than Linux, its own limits are all there is.
+pub(crate) fn bound(stream: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    {
+        let socket = socket2::SockRef::from(stream);
+        let bounded = socket.set_tcp_notsent_lowat(UNSENT).and_then(|()| socket.set_tcp_user_timeout(Some(UNDELIVERED)));
+        if let Err(error) = bounded {
+            tracing::debug!(%error, "what the system keeps for a connection is not bounded");
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (stream, UNSENT, UNDELIVERED);
+}
 
 /// A stream whose other end has to read.
 #[derive(Debug)]

@@ -10,6 +10,8 @@ use http_body_util::BodyExt;
 use keyway::{Access, AttributeChanges, EntrySelector, NewEntry, Scope, Scopes};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tower::ServiceExt;
 
 use crate::support::Api;
@@ -129,4 +131,31 @@ async fn bodies_that_nobody_sends_to_the_end_hold_up_their_workspace_and_only_fo
     unsent.shutdown().await;
     assert_eq!(client.get("large").await.status(), 200);
     assert_eq!(client.put(alias("large", "again")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn what_nobody_reads_of_a_connection_waits_where_it_is_counted_and_not_with_the_system() {
+    let api = Api::start(&[], None).await;
+    with_entries(&api, &api.access).await;
+    let address = api.url.strip_prefix("http://").unwrap();
+    let request = format!(
+        "GET /vault?permissioned_user_id=large&domain={DOMAIN} HTTP/1.1\r\nhost: {address}\r\ncc-key: {}\r\n\r\n",
+        api.key
+    );
+    let mut unread = Vec::new();
+    for _ in 0..FIT {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        // The head is there, so the answer is under way.
+        assert_eq!(stream.read_u8().await.unwrap(), b'H');
+        unread.push(stream);
+    }
+    let answer = api.get(&format!("/vault?permissioned_user_id=large&domain={DOMAIN}")).await;
+    assert_eq!((answer.status.as_u16(), &answer.json()["code"]), (503, &json!("BUSY")));
+    let mut read = Vec::new();
+    let mut stream = unread.swap_remove(0);
+    while read.len() < COOKIES {
+        assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0);
+    }
+    drop(unread);
 }

@@ -11,7 +11,7 @@ use keyway_runtime::{CallError, ProviderError, SandboxError};
 use thiserror::Error;
 
 use crate::api_key::Scope;
-use crate::audit::AuditError;
+use crate::audit::{AuditError, Operation};
 use crate::budget::NotCalled;
 use crate::client_key::ClientValueError;
 use crate::connection::DependentEntries;
@@ -32,7 +32,9 @@ pub enum BrokerError {
     #[error("the API key is missing or not valid. Check that it was copied in full, or create a new one")]
     Unauthenticated,
     /// A credential was not encrypted under the workspace's client encryption key.
-    #[error("{field}: the credential is not encrypted with this workspace's key")]
+    #[error(
+        "{field}: the credential is not encrypted with this workspace's key. `keyway workspace encryption-key` prints that key, which clients encrypt under"
+    )]
     NotEncrypted {
         /// Which credential.
         field: &'static str,
@@ -379,7 +381,7 @@ pub enum InvalidInput {
     #[error("{0}")]
     Destination(String),
     /// Not an operation that the audit log knows.
-    #[error("operation must be one of those that the audit log names, for example resolve or update_connection")]
+    #[error("operation must be one of {}", operations())]
     AuditOperation,
     /// Not an outcome that the audit log knows.
     #[error("outcome must be ok, begun, failed, or the code of an error, for example FORBIDDEN")]
@@ -418,6 +420,10 @@ pub enum InvalidInput {
     /// The new password is the old one.
     #[error("the new password is the same as the current one; give another, or none to have one generated")]
     SamePassword,
+}
+
+fn operations() -> String {
+    Operation::ALL.iter().map(|operation| operation.name()).collect::<Vec<_>>().join(", ")
 }
 
 fn installed_list(installed: &[String]) -> String {

@@ -162,6 +162,17 @@ impl Description {
     pub fn check_settings(&self, settings: &Settings) -> Result<(), ProviderError> {
         let invalid =
             |name: &str, message: String| ProviderError::InvalidSettings { setting: Some(name.to_owned()), message };
+        // First, because a misspelt name is also a missing one.
+        for (name, _) in settings.iter() {
+            if !self.settings.iter().any(|spec| spec.name == name) {
+                // Not the whole of it: it may be a secret in the wrong place.
+                let name: String = name.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect();
+                let known = self.settings.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", ");
+                let known = if known.is_empty() { "no setting at all".to_owned() } else { known };
+                let message = format!("{} has no setting `{name}`; it has {known}.", self.display_name);
+                return Err(invalid(&name, message));
+            }
+        }
         for spec in &self.settings {
             let given = settings.get(&spec.name).is_some_and(|value| !value.expose_secret().is_empty());
             if spec.required && !given && spec.default.is_none() {
@@ -169,13 +180,6 @@ impl Description {
                     &spec.name,
                     format!("{} is missing. {}", spec.label, spec.help).trim_end().to_owned(),
                 ));
-            }
-        }
-        for (name, _) in settings.iter() {
-            if !self.settings.iter().any(|spec| spec.name == name) {
-                // Not the whole of it: it may be a secret in the wrong place.
-                let name: String = name.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect();
-                return Err(invalid(&name, format!("{} has no setting `{name}`.", self.display_name)));
             }
         }
         Ok(())

@@ -183,6 +183,8 @@ fn field(out: &mut dyn Write, indent: usize, name: &str, value: Option<&Value>, 
 impl Show for Resolved {
     fn show(&self, out: &mut dyn Write) -> io::Result<()> {
         self.fields(out, 0)?;
+        // For `--rejected`, when the site does not take the password.
+        writeln!(out, "{FAINT}revision       {}{FAINT:#}", printable(&self.values.revision))?;
         if self.values.rejected_is_current {
             writeln!(out, "The rejected revision is still what the item holds; change the password there.")?;
         }

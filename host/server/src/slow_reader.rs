@@ -30,7 +30,8 @@ pub(crate) fn bound(stream: &TcpStream) {
     #[cfg(target_os = "linux")]
     {
         let socket = socket2::SockRef::from(stream);
-        let bounded = socket.set_tcp_notsent_lowat(UNSENT).and_then(|()| socket.set_tcp_user_timeout(Some(UNDELIVERED)));
+        let bounded =
+            socket.set_tcp_notsent_lowat(UNSENT).and_then(|()| socket.set_tcp_user_timeout(Some(UNDELIVERED)));
         if let Err(error) = bounded {
             tracing::debug!(%error, "what the system keeps for a connection is not bounded");
         }

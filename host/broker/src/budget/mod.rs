@@ -202,7 +202,15 @@ pub(crate) struct Guards {
 impl Guards {
     pub(crate) fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>, key: KeyBytes, options: BudgetOptions) -> Self {
         let key = FingerprintKey::new(key);
-        Self { storage, clock, key, options, tokens: Mutex::default(), accounts: Mutex::default(), refreshed: Default::default() }
+        Self {
+            storage,
+            clock,
+            key,
+            options,
+            tokens: Mutex::default(),
+            accounts: Mutex::default(),
+            refreshed: Default::default(),
+        }
     }
 
     /// The guard of the token in these settings. `account` is what its provider calls the account; `None` when it has

@@ -258,8 +258,8 @@ fn conflict() -> Trouble {
     Trouble {
         reason: "password_changed".into(),
         message:
-            "the password was changed by somebody else after the rotation began, and was not overwritten. Find out \
-                  which one the site has: retry with overwrite to write the rotation's, or abandon the rotation"
+            "the item's password was changed by somebody else after the rotation began, and was not overwritten. Find out \
+                  which one the site has: if it is the rotation's, retry with `overwrite`, else abandon the rotation"
                 .into(),
     }
 }

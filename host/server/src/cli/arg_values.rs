@@ -1,5 +1,8 @@
 //! How values are written on the command line: a name with a value, an address to listen at, a cache duration.
 
+use jiff::Timestamp;
+use keyway::{InvalidInput, RotationState};
+
 pub(super) fn name_and_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -14,6 +17,19 @@ pub(crate) fn address_and_port(text: &str) -> Result<String, String> {
     let bracketed = address.starts_with('[') && address.ends_with(']');
     let is_address = !address.is_empty() && (bracketed || !address.contains([':', '[', ']', '/', ' ']));
     if is_address && port.parse::<u16>().is_ok() { Ok(text.to_owned()) } else { Err(wrong()) }
+}
+
+/// A point in time, with its zone.
+pub(super) fn time(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|_| "write it as in 2026-11-23T18:00:00Z".to_owned())
+}
+
+/// A state of a rotation.
+pub(super) fn rotation_state(text: &str) -> Result<RotationState, String> {
+    match text {
+        "open" => Err("write --open for all that are not over".to_owned()),
+        _ => text.parse().map_err(|error: InvalidInput| error.to_string()),
+    }
 }
 
 /// `off`, a number of seconds, or a number with `s`, `m`, `h` or `d`.
@@ -36,6 +52,15 @@ pub(super) fn cache_ttl(text: &str) -> Result<u32, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_and_a_state_are_told_how_to_be_written() {
+        assert_eq!(time("2026-11-23T18:00:00Z").unwrap().as_second(), 1_795_456_800);
+        assert!(time("yesterday").unwrap_err().contains("2026-11-23T18:00:00Z"));
+        assert_eq!(rotation_state("done"), Ok(RotationState::Done));
+        assert!(rotation_state("open").unwrap_err().contains("--open"));
+        assert!(rotation_state("finished").unwrap_err().contains("abandoned"));
+    }
 
     #[test]
     fn an_address_to_listen_at_has_a_port() {

@@ -11,6 +11,7 @@ use keyway::{
 use serde::Serialize;
 
 use super::App;
+use super::arg_values::time;
 use super::args::WorkspaceOption;
 use super::exit::CliError;
 use super::output::{BAD, FAINT, GOOD, Show, Table, printable};
@@ -28,10 +29,10 @@ pub(crate) enum AuditCommand {
 #[derive(Debug, Args)]
 pub(crate) struct ListOptions {
     /// Only at this time or later, for example 2026-11-23T18:00:00Z
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<Timestamp>,
     /// Only before this time
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<Timestamp>,
     /// Only by this API key (id or name) or operator
     #[arg(long, value_name = "ACTOR")]
@@ -73,7 +74,7 @@ pub(super) async fn run(app: &App, command: AuditCommand) -> Result<(), CliError
     }
     let host = app.open_without_providers().await?;
     let broker = host.broker();
-    let result = match command {
+    match command {
         AuditCommand::List(options) => {
             let mut query = AuditQuery::default();
             if options.workspace.workspace.is_some() {
@@ -103,9 +104,7 @@ pub(super) async fn run(app: &App, command: AuditCommand) -> Result<(), CliError
                 Some(first) => Err(CliError::audit(&first).in_result()),
             }
         }
-    };
-    host.close().await;
-    result
+    }
 }
 
 #[derive(Serialize)]

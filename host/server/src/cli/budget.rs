@@ -25,7 +25,6 @@ pub(super) async fn run(app: &App, connection: &ConnectionOption, workspace: &Wo
         rows.push(Row { secret_provider_id: connection.id, name: connection.name, budget: budget.into() });
     }
     app.output.result(&Budgets(rows))?;
-    host.close().await;
     Ok(())
 }
 

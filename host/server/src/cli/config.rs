@@ -29,7 +29,7 @@ pub(crate) enum Origin {
     Default,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 struct Setting {
     name: &'static str,
     values: Vec<String>,
@@ -79,6 +79,29 @@ impl Settings {
         Self { file: file.map(|file| file.path), settings, serve_error }
     }
 
+    /// With what counts for those that nobody has set.
+    fn in_force(&self, config: &HostConfig) -> Self {
+        let shown = |path: &Path| Some(path.display().to_string());
+        let of_host = |name| match name {
+            "data_dir" => shown(&config.data_dir),
+            "providers" => shown(&config.provider_folder()),
+            "master_key_file" => match config.master_key_source() {
+                MasterKeySource::File(file) => shown(&file),
+                MasterKeySource::Environment(_) => None,
+            },
+            "audit_dir" => shown(&config.audit.folder),
+            "audit_segment_mib" => Some((config.audit.segment_bytes >> 20).to_string()),
+            "log" => Some("info for serve, else warn".to_owned()),
+            "metrics_listen" => Some("where the API is".to_owned()),
+            _ => None,
+        };
+        let mut settings = self.settings.clone();
+        for setting in settings.iter_mut().filter(|setting| setting.values.is_empty()) {
+            setting.values.extend(of_host(setting.name));
+        }
+        Self { file: self.file.clone(), settings, serve_error: self.serve_error.clone() }
+    }
+
     fn get(&self, name: &str) -> Option<&Setting> {
         self.settings.iter().find(|setting| setting.name == name)
     }
@@ -104,7 +127,8 @@ pub(super) async fn run(app: &App, command: &ConfigCommand) -> Result<(), CliErr
     match command {
         ConfigCommand::Check => {
             let config = app.config()?;
-            let checked = Checked { settings: &app.settings, checks: checks(&config, &app.settings).await };
+            let settings = app.settings.in_force(&config);
+            let checked = Checked { settings: &settings, checks: checks(&config, &app.settings).await };
             let wrong = checked.checks.iter().filter(|check| check.finding == Finding::Wrong).count();
             app.output.result(&checked)?;
             match wrong {
@@ -171,22 +195,17 @@ async fn checks(config: &HostConfig, settings: &Settings) -> Vec<Check> {
 
 fn data_folder(folder: &Path) -> (Finding, String) {
     let shown = folder.display();
-    let found = std::fs::metadata(folder);
-    if found.as_ref().is_ok_and(std::fs::Metadata::is_dir)
-        && let Some(why) = not_writable(folder)
-    {
-        return (Finding::Wrong, why);
-    }
-    match found {
+    match std::fs::metadata(folder) {
         Ok(found) if !found.is_dir() => (Finding::Wrong, format!("{shown} is no folder")),
-        Ok(found) if others_may_enter(&found) => {
-            (Finding::Note, format!("{shown} can be entered by others; `chmod 700` closes it to them"))
-        }
-        Ok(_) => (Finding::Good, shown.to_string()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            (Finding::Note, format!("{shown} is not there yet; the first command makes it"))
-        }
-        Err(error) => (Finding::Wrong, format!("{shown}: {error}")),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => (Finding::Wrong, format!("{shown}: {error}")),
+        found => match (not_writable(folder), found) {
+            (Some(why), _) => (Finding::Wrong, why),
+            (None, Ok(found)) if others_may_enter(&found) => {
+                (Finding::Note, format!("{shown} can be entered by others; `chmod 700` closes it to them"))
+            }
+            (None, Ok(_)) => (Finding::Good, shown.to_string()),
+            (None, Err(_)) => (Finding::Note, format!("{shown} is not there yet; the first command makes it")),
+        },
     }
 }
 

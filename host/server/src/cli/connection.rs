@@ -26,7 +26,6 @@ pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), Cli
             let access = select::workspace(host.broker(), &workspace).await?;
             let connections = host.broker().list_connections(&access).await?;
             app.output.result(&List(connections.into_iter().map(Row::from).collect()))?;
-            host.close().await;
             Ok(())
         }
         ConnectionCommand::Update(options) => update(app, options).await,
@@ -37,7 +36,6 @@ pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), Cli
             let connection = select::connection(host.broker(), &access, &named).await?;
             host.broker().delete_connection(&access, connection.id).await?;
             app.output.result(&Deleted { secret_provider_id: connection.id, name: connection.name })?;
-            host.close().await;
             Ok(())
         }
         ConnectionCommand::Budget { connection, workspace } => budget::run(app, &connection, &workspace).await,
@@ -47,7 +45,6 @@ pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), Cli
             let connection = select::connection(host.broker(), &access, &connection).await?;
             host.broker().clear_cache(&access, connection.id).await?;
             app.output.result(&Cleared { secret_provider_id: connection.id, name: connection.name })?;
-            host.close().await;
             Ok(())
         }
     }
@@ -57,7 +54,7 @@ pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), Cli
 pub(super) async fn connect(app: &App, options: ConnectOptions) -> Result<(), CliError> {
     let host = app.open().await?;
     let access = select::workspace(host.broker(), &options.workspace).await?;
-    let provider = provider::installed(&host, &options.provider_type)?;
+    let provider = provider::installed(host, &options.provider_type)?;
     let description = provider.description();
     let new = NewConnection {
         name: options.name.clone().unwrap_or_else(|| description.display_name.clone()),
@@ -67,7 +64,6 @@ pub(super) async fn connect(app: &App, options: ConnectOptions) -> Result<(), Cl
     };
     let connection = host.broker().connect(&access, new).await?;
     app.output.result(&Connected { connection: connection.into(), provider: description.display_name.clone() })?;
-    host.close().await;
     Ok(())
 }
 
@@ -86,7 +82,7 @@ async fn update(app: &App, options: UpdateConnectionOptions) -> Result<(), CliEr
     let connection = select::connection(host.broker(), &access, &options.connection).await?;
     let settings = match replace {
         true => {
-            let provider = provider::installed(&host, &connection.provider_type)?;
+            let provider = provider::installed(host, &connection.provider_type)?;
             let description = provider.description();
             let settings = settings(description, given)?;
             if !options.replace_settings {
@@ -100,7 +96,6 @@ async fn update(app: &App, options: UpdateConnectionOptions) -> Result<(), CliEr
     let changes = ConnectionChanges { name: options.name, settings, cache_ttl };
     let changed = host.broker().update_connection(&access, connection.id, changes).await?;
     app.output.result(&Changed(changed.into()))?;
-    host.close().await;
     Ok(())
 }
 
@@ -187,7 +182,6 @@ pub(super) async fn items(app: &App, options: &ItemsOptions) -> Result<(), CliEr
     let connection = select::connection(host.broker(), &access, &options.connection).await?;
     let items = host.broker().list_items(&access, connection.id).await?;
     app.output.result(&Items(items))?;
-    host.close().await;
     Ok(())
 }
 

@@ -144,6 +144,11 @@ impl CliError {
         self.in_result
     }
 
+    /// Whether a secret manager could not be reached, or did not answer as it should.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        self.code == Kind::ProviderUnavailable.code()
+    }
+
     pub(crate) fn exit(&self) -> Exit {
         self.exit
     }
@@ -186,7 +191,7 @@ fn hint(kind: Kind, error: &BrokerError, wait: Option<Duration>) -> Option<Strin
         (BrokerError::NotFound(Thing::Rotation), _) => "`keyway rotation list` shows the rotations there are",
         (BrokerError::RotationOpen, _) => "`keyway rotation list --open` shows it",
         (BrokerError::NotVerified { source: CallError::Provider(_) }, Kind::Invalid | Kind::ProviderRefused) => {
-            "nothing was stored; correct it and connect again"
+            "nothing was stored; correct it and try again"
         }
         (_, Kind::RateLimited) => {
             return Some(match wait {

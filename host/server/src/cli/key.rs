@@ -37,7 +37,6 @@ pub(super) async fn run(app: &App, command: KeyCommand) -> Result<(), CliError> 
             app.output.result(&Revoked { key, already_revoked })?;
         }
     }
-    host.close().await;
     Ok(())
 }
 

@@ -33,6 +33,7 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, FromArgMatches};
 use keyway::BudgetOptions;
 use keyway_runtime::{Compiler, EgressPolicy};
+use tokio::sync::OnceCell;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::config::{HostConfig, MasterKeySource, default_data_dir};
@@ -62,7 +63,7 @@ pub fn main() -> ExitCode {
         return keyway_runtime::compile_stdin().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
     }
     let settings = config::Settings::of(&matches, file);
-    let app = App { output: Output { json: cli.global.json }, global: cli.global, settings };
+    let app = App { output: Output { json: cli.global.json }, global: cli.global, settings, host: OnceCell::new() };
     match app.run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -120,6 +121,8 @@ pub(crate) struct App {
     pub(crate) global: GlobalOptions,
     /// Where they come from.
     pub(crate) settings: config::Settings,
+    /// What the command has opened; closed with it, however it ends.
+    host: OnceCell<Host>,
 }
 
 impl App {
@@ -133,10 +136,25 @@ impl App {
         logging::start(self.global.log.clone().unwrap_or(default), self.global.log_format);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| CliError::new(Kind::Internal, format!("cannot start: {error}")))?;
-        let result = runtime.block_on(self.dispatch(command));
+        let result = runtime.block_on(async {
+            let result = self.dispatch(command).await;
+            if let Some(host) = self.host.get() {
+                host.close().await;
+            }
+            result
+        });
         // A task that is stuck does not keep a command from ending.
         runtime.shutdown_background();
-        result
+        result.map_err(|error| self.with_redirections(error))
+    }
+
+    /// Says of a failure to reach something that this host was told to look for it elsewhere.
+    fn with_redirections(&self, error: CliError) -> CliError {
+        let rules: Vec<_> = self.global.connect_to.iter().map(ToString::to_string).collect();
+        if rules.is_empty() || !error.is_unreachable() {
+            return error;
+        }
+        error.hint(format!("connections are redirected ({}): is there a server?", rules.join(", ")))
     }
 
     async fn dispatch(&self, command: Command) -> Result<(), CliError> {
@@ -217,18 +235,21 @@ impl App {
     }
 
     /// Opens the host with its providers.
-    pub(crate) async fn open(&self) -> Result<Host, CliError> {
-        patiently(Host::open(&self.config()?.background_write_back(false))).await
+    pub(crate) async fn open(&self) -> Result<&Host, CliError> {
+        let open = async { patiently(Host::open(&self.config()?.background_write_back(false))).await };
+        self.host.get_or_try_init(|| open).await
     }
 
     /// Opens the host for a server.
-    pub(crate) async fn open_to_serve(&self) -> Result<Host, CliError> {
-        patiently(Host::open(&self.config()?)).await
+    pub(crate) async fn open_to_serve(&self) -> Result<&Host, CliError> {
+        let open = async { patiently(Host::open(&self.config()?)).await };
+        self.host.get_or_try_init(|| open).await
     }
 
     /// Opens the host for a command that calls no provider.
-    pub(crate) async fn open_without_providers(&self) -> Result<Host, CliError> {
-        Ok(Host::open_without_providers(&self.config()?).await?)
+    pub(crate) async fn open_without_providers(&self) -> Result<&Host, CliError> {
+        let open = async { Ok(Host::open_without_providers(&self.config()?).await?) };
+        self.host.get_or_try_init(|| open).await
     }
 }
 

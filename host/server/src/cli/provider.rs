@@ -18,8 +18,7 @@ pub(super) async fn run(app: &App, command: ProviderCommand) -> Result<(), CliEr
     match command {
         ProviderCommand::List => {
             let host = app.open().await?;
-            app.output.result(&List(rows(&host)))?;
-            host.close().await;
+            app.output.result(&List(rows(host)))?;
         }
         ProviderCommand::Inspect { provider } => {
             let is_path = provider.ends_with(".wasm") || provider.contains(std::path::MAIN_SEPARATOR);
@@ -27,9 +26,8 @@ pub(super) async fn run(app: &App, command: ProviderCommand) -> Result<(), CliEr
             let is_type = || host.broker().providers().get(&provider).is_some();
             // A file may have any name; where it is also that of an installed provider, the provider is meant.
             let is_file = is_path || (Path::new(&provider).exists() && !is_type());
-            let inspected = if is_file { load(&host, &provider).await? } else { installed(&host, &provider)? };
+            let inspected = if is_file { load(host, &provider).await? } else { installed(host, &provider)? };
             app.output.result(&Inspected::new(&inspected, host.runtime().limits()))?;
-            host.close().await;
         }
     }
     Ok(())

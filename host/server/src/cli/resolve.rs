@@ -24,7 +24,6 @@ pub(super) async fn run(app: &App, options: ResolveOptions) -> Result<(), CliErr
     let access = select::workspace(host.broker(), &options.workspace).await?;
     let resolution = host.broker().resolve(&access, request).await?;
     app.output.result(&Resolved::new(resolution, asked, options.reveal))?;
-    host.close().await;
     Ok(())
 }
 

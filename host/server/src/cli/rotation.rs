@@ -33,18 +33,18 @@ pub(super) async fn run(app: &App, command: RotationCommand) -> Result<(), CliEr
         RotationCommand::Commit { id, workspace } => {
             let (host, access) = opened(app, &workspace).await?;
             let rotation = host.broker().commit_rotation(&access, id).await?;
-            finish(app, &host, rotation).await
+            finish(app, rotation)
         }
         RotationCommand::Abandon { id, discard_password, workspace } => {
             let host = app.open_without_providers().await?;
             let access = select::workspace(host.broker(), &workspace).await?;
             let rotation = host.broker().abandon_rotation(&access, id, discard_password).await?;
-            finish(app, &host, rotation).await
+            finish(app, rotation)
         }
         RotationCommand::Retry { id, overwrite, workspace } => {
             let (host, access) = opened(app, &workspace).await?;
             let rotation = host.broker().retry_rotation(&access, id, overwrite).await?;
-            finish(app, &host, rotation).await
+            finish(app, rotation)
         }
         RotationCommand::List { states, open, entry, workspace } => {
             let host = app.open_without_providers().await?;
@@ -60,14 +60,13 @@ pub(super) async fn run(app: &App, command: RotationCommand) -> Result<(), CliEr
                 }
             }
             app.output.result(&List(rows))?;
-            host.close().await;
             Ok(())
         }
         RotationCommand::Show(options) => show(app, options).await,
     }
 }
 
-async fn opened(app: &App, workspace: &WorkspaceOption) -> Result<(Host, Access), CliError> {
+async fn opened<'a>(app: &'a App, workspace: &WorkspaceOption) -> Result<(&'a Host, Access), CliError> {
     let host = app.open().await?;
     let access = select::workspace(host.broker(), workspace).await?;
     Ok((host, access))
@@ -101,7 +100,6 @@ async fn begin(app: &App, options: BeginRotationOptions) -> Result<(), CliError>
     }
     let password = begun.password.filter(|_| options.reveal);
     app.output.result(&Shown { rotation: begun.rotation.into(), password })?;
-    host.close().await;
     wrong
 }
 
@@ -119,16 +117,14 @@ async fn show(app: &App, options: ShowRotationOptions) -> Result<(), CliError> {
     }
     password = password.filter(|_| options.reveal);
     app.output.result(&Shown { rotation: rotation.into(), password })?;
-    host.close().await;
     Ok(())
 }
 
-async fn finish(app: &App, host: &Host, rotation: Rotation) -> Result<(), CliError> {
+fn finish(app: &App, rotation: Rotation) -> Result<(), CliError> {
     let wanted =
         if rotation.state == RotationState::Abandoned { RotationState::Abandoned } else { RotationState::Done };
     let wrong = trouble(&rotation, wanted);
     app.output.result(&Shown { rotation: rotation.into(), password: None })?;
-    host.close().await;
     wrong
 }
 
@@ -137,13 +133,24 @@ fn trouble(rotation: &Rotation, wanted: RotationState) -> Result<(), CliError> {
     if rotation.state == wanted {
         return Ok(());
     }
+    let id = rotation.id;
     let (kind, hint) = match rotation.state {
-        RotationState::Committing => {
-            (Kind::ProviderUnavailable, "the password is kept; a running server writes it, or `keyway rotation retry`")
-        }
-        RotationState::Conflicted => (Kind::Conflict, "the password is kept; `keyway rotation show --reveal` has it"),
-        RotationState::Skipped => (Kind::ProviderRefused, "do not change the password on the site"),
-        _ => (Kind::ProviderRefused, "the password is kept; `keyway rotation retry` writes it once that is mended"),
+        RotationState::Committing => (
+            Kind::ProviderUnavailable,
+            format!("the password is kept; a running server writes it, or `keyway rotation retry {id}`"),
+        ),
+        RotationState::Conflicted => (
+            Kind::Conflict,
+            format!(
+                "`keyway rotation show {id} --reveal` has the rotation's password. If it is the site's, \
+                 `keyway rotation retry {id} --overwrite` writes it; if not, `keyway rotation abandon {id}`"
+            ),
+        ),
+        RotationState::Skipped => (Kind::ProviderRefused, "do not change the password on the site".to_owned()),
+        _ => (
+            Kind::ProviderRefused,
+            format!("the password is kept; `keyway rotation retry {id}` writes it once that is mended"),
+        ),
     };
     let reason = rotation.message.as_deref().unwrap_or("no reason is known");
     let message = format!("the password rotation is {}: {reason}", rotation.state);
@@ -188,8 +195,11 @@ impl Drop for NewFile {
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> CliError {
-    let kind = if error.kind() == io::ErrorKind::AlreadyExists { Kind::Conflict } else { Kind::Invalid };
-    CliError::new(kind, format!("cannot write the password to {}: {error}", path.display()))
+    let (kind, why) = match error.kind() {
+        io::ErrorKind::AlreadyExists => (Kind::Conflict, "it exists already; name a file that does not".to_owned()),
+        _ => (Kind::Invalid, error.to_string()),
+    };
+    CliError::new(kind, format!("cannot write the password to {}: {why}", path.display()))
 }
 
 #[derive(Serialize)]
@@ -223,6 +233,9 @@ impl Show for Shown {
         }
         facts(out, &lines)?;
         if row.state == RotationState::Prepared.name() {
+            if self.password.is_none() {
+                writeln!(out, "{FAINT}`keyway rotation show {id} --reveal` shows the new password.{FAINT:#}")?;
+            }
             writeln!(
                 out,
                 "{FAINT}Set the new password on the site, then `keyway rotation commit {id}`; if the site does not take it, \

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use keyway::{EntryId, RotationId, RotationState};
 
+use super::arg_values::rotation_state;
 use super::args::WorkspaceOption;
 
 #[derive(Debug, Subcommand)]
@@ -41,7 +42,7 @@ pub(crate) enum RotationCommand {
     /// List rotations
     List {
         /// Only those in one of these states: skipped, prepared, committing, write_back_failed, conflicted, done, abandoned
-        #[arg(long = "state", value_name = "STATES", value_delimiter = ',')]
+        #[arg(long = "state", value_name = "STATES", value_delimiter = ',', value_parser = rotation_state)]
         states: Vec<RotationState>,
         /// Only those that are not over
         #[arg(long, conflicts_with = "states")]

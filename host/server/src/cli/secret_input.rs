@@ -13,24 +13,36 @@ use crate::failure::Kind;
 /// Far more than any token; what is larger is the wrong file.
 const LIMIT: usize = 64 << 10;
 
+/// For cookies and browser storages. How much there may be of them the broker says.
+const ATTRIBUTE_LIMIT: usize = 4 << 20;
+
 /// The secret in a file, or on standard input for `-`. A line end behind it does not belong to it.
 pub(crate) fn from_file(path: &Path) -> Result<SecretString, CliError> {
+    read(path, LIMIT)
+}
+
+/// The same for the value of a vault entry's attribute, which may be large.
+pub(crate) fn attribute_from_file(path: &Path) -> Result<SecretString, CliError> {
+    read(path, ATTRIBUTE_LIMIT)
+}
+
+fn read(path: &Path, limit: usize) -> Result<SecretString, CliError> {
     let place = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
     let cannot = |reason: &dyn std::fmt::Display| {
         CliError::new(Kind::NotFound, format!("cannot read a secret from {place}: {reason}"))
     };
     // Allocated once, so that growing leaves no copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(LIMIT + 1));
-    let read = |source: &mut dyn Read, bytes: &mut Vec<u8>| source.take(LIMIT as u64 + 1).read_to_end(bytes);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
+    let fill = |source: &mut dyn Read, bytes: &mut Vec<u8>| source.take(limit as u64 + 1).read_to_end(bytes);
     if path == Path::new("-") {
-        read(&mut std::io::stdin().lock(), &mut bytes).map_err(|error| cannot(&error))?;
+        fill(&mut std::io::stdin().lock(), &mut bytes).map_err(|error| cannot(&error))?;
     } else {
         let mut file = std::fs::File::open(path).map_err(|error| cannot(&error))?;
-        read(&mut file, &mut bytes).map_err(|error| cannot(&error))?;
+        fill(&mut file, &mut bytes).map_err(|error| cannot(&error))?;
     }
     let invalid = |what: &str| CliError::new(Kind::Invalid, format!("{place} {what}"));
-    if bytes.len() > LIMIT {
-        return Err(invalid("holds more than 64 KiB; is it the right file?"));
+    if bytes.len() > limit {
+        return Err(invalid(&format!("holds more than {} KiB; is it the right file?", limit >> 10)));
     }
     let text = std::str::from_utf8(&bytes).map_err(|_| invalid("is not a text file; is it the right file?"))?;
     let secret = line(text);
@@ -71,7 +83,7 @@ mod tests {
     use super::*;
     use crate::cli::exit::Exit;
 
-    fn read(contents: &[u8]) -> Result<String, CliError> {
+    fn read_file(contents: &[u8]) -> Result<String, CliError> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), contents).unwrap();
         from_file(file.path()).map(|secret| secret.expose_secret().to_owned())
@@ -79,8 +91,8 @@ mod tests {
 
     #[test]
     fn a_secret_ends_before_the_line_end() {
-        assert_eq!(read(b"ops_abc\r\n").unwrap(), "ops_abc");
-        assert_eq!(read(b" ops_abc ").unwrap(), " ops_abc ");
+        assert_eq!(read_file(b"ops_abc\r\n").unwrap(), "ops_abc");
+        assert_eq!(read_file(b" ops_abc ").unwrap(), " ops_abc ");
         assert_eq!(line(" typed \r\n").expose_secret(), " typed ");
     }
 
@@ -88,7 +100,7 @@ mod tests {
     fn a_file_that_holds_no_secret_is_named_with_the_reason() {
         for (contents, what) in [(&b"\n"[..], "is empty"), (b"\xff", "not a text file"), (&[b'x'; LIMIT + 1], "64 KiB")]
         {
-            let error = read(contents).unwrap_err();
+            let error = read_file(contents).unwrap_err();
             assert!(error.message().contains(what), "{error}");
             assert_eq!(error.exit(), Exit::Invalid);
         }

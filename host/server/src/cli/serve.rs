@@ -25,10 +25,9 @@ pub(super) async fn run(app: &App, options: &ServeOptions) -> Result<(), CliErro
             app.output.json_line(&serde_json::json!({ "listening": server.url(), "metrics": server.metrics_url() }));
     }
     tell_where(app, options, &server);
-    report(&host, &server);
-    finish_key_rotations(&host);
+    report(host, &server);
+    finish_key_rotations(host);
     server.run(end).await;
-    host.close().await;
     Ok(())
 }
 

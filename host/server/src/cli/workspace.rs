@@ -43,7 +43,6 @@ pub(super) async fn run(app: &App, command: WorkspaceCommand) -> Result<(), CliE
             app.output.result(&Rotated::new(access.workspace(), rotated))?;
         }
     }
-    host.close().await;
     Ok(())
 }
 

@@ -144,6 +144,9 @@ fn is_json(request: &Request) -> bool {
 impl Fields {
     fn parse(body: &[u8]) -> Result<Self, ApiError> {
         use serde_json::error::Category;
+        if body.trim_ascii().is_empty() {
+            return Err(ApiError::bad_request("the body is empty; send a JSON object"));
+        }
         serde_json::from_slice(body).map(Self).map_err(|error| match error.classify() {
             Category::Data => ApiError::bad_request("the body must be a JSON object"),
             _ => ApiError::bad_request(format!("the body is not valid JSON: {error}")),

@@ -115,11 +115,23 @@ fn the_command_line_shows_what_is_left_and_takes_the_plan() {
     let budget = &shown.json()[0];
     assert_eq!(budget["account"]["limit"], 1_000);
     assert_eq!(budget["name"], "1Password");
-    // The process that connected has ended; what it had reserved and not used is part of it.
-    assert!((6..=16).contains(&budget["token_reads"]["used"].as_u64().unwrap()), "{shown:?}");
+    assert_eq!(budget["token_reads"]["used"], emulator.calls().total, "{shown:?}");
     assert_without(&shown.all(), &[token.expose()]);
     let table = folder.run(&["connection", "budget"]).ok();
     assert!(table.stdout.contains("of 10000") && table.stdout.contains("of 50000"), "{table:?}");
     folder.run(&["connection", "budget", "--onepassword-plan", "golden"]).failed(2);
     assert_eq!(emulator.calls().of(Endpoint::Item), 0);
+
+    // Each command is a process of its own. What it reserves and does not use it returns, also when it fails.
+    let items = ["items", "--json", "--connect-to", &rule];
+    folder.run(&items).ok();
+    emulator.fault(FaultRule::next(Fault::status(503)).times(2));
+    folder.run(&items).failed(6);
+    let budget = &folder.run(&["connection", "budget", "--json"]).ok().json()[0];
+    let used = [&budget["token_reads"]["used"], &budget["account"]["used"], &budget["token_writes"]["used"]];
+    assert_eq!(used, [&json!(emulator.calls().total), &json!(emulator.calls().total), &json!(0)]);
+
+    let elsewhere = format!("{}=http://127.0.0.1:1", emulator.host());
+    let failed = folder.run(&["items", "--connect-to", &elsewhere]).failed(6);
+    assert!(failed.stderr.contains("redirected") && failed.stderr.contains(&elsewhere), "{failed:#?}");
 }

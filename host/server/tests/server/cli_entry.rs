@@ -78,6 +78,15 @@ fn an_entry_lives_its_whole_life_on_the_command_line() {
     // The setting is custom since it was created, so this is encrypted, too.
     folder.run(&entry("update", &["--set-file", &proxy])).ok();
 
+    // As much as over HTTP, and no more.
+    let cookies = |size: usize| file(&folder, "cookies", &format!(r#"[{{"value": "{}"}}]"#, "x".repeat(size)));
+    let large = format!("cookies={}", cookies(2_000_000));
+    folder.run(&entry("update", &["--set-file", &large])).ok();
+    cookies(3_000_000);
+    let refused = folder.run(&entry("update", &["--set-file", &large])).failed(4);
+    assert!(refused.stderr.contains("2 MiB together"), "{refused:#?}");
+    folder.run(&entry("update", &["--clear", "cookies"])).ok();
+
     let bound = folder.run(&entry("update", &["--bind", "echo://item/one", "--cache-ttl", "1h"])).ok().json();
     assert_eq!((&bound["secret_ref"], &bound["hidden"]), (&"echo://item/one".into(), &json!(["proxy_value"])));
     assert_eq!((&bound["secret_cache_ttl_seconds"], &bound["tfa_method"]), (&3_600.into(), &Value::Null));

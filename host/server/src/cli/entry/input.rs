@@ -33,7 +33,8 @@ impl<'a> Input<'a> {
         ask: bool,
     ) -> Result<Credentials, CliError> {
         let files = [&options.user_name_file, &options.password_file, &options.tfa_secret_file];
-        let mut read = |file: &Option<PathBuf>| file.as_deref().map(|file| self.read(file)).transpose();
+        let mut read =
+            |file: &Option<PathBuf>| file.as_deref().map(|file| self.read(file, secret_input::from_file)).transpose();
         let (mut user_name, mut password, tfa_secret) = (read(files[0])?, read(files[1])?, read(files[2])?);
         if ask && files.iter().all(|file| file.is_none()) {
             user_name = secret_input::ask("User name", "").transpose()?.filter(is_given);
@@ -67,7 +68,7 @@ impl<'a> Input<'a> {
         // As a word, or as JSON.
         let is_custom = setting.is_some_and(|setting| setting.trim_matches('"') == "custom");
         for (name, file) in &options.set_file {
-            let value = self.read(Path::new(file))?;
+            let value = self.read(Path::new(file), secret_input::attribute_from_file)?;
             if name == "proxy_value" && is_custom {
                 set(&mut changes, name, &encrypted(&self.client_key().await?, &value)?)?;
             } else {
@@ -77,11 +78,15 @@ impl<'a> Input<'a> {
         Ok(changes)
     }
 
-    fn read(&mut self, file: &Path) -> Result<SecretString, CliError> {
+    fn read(
+        &mut self,
+        file: &Path,
+        from_file: fn(&Path) -> Result<SecretString, CliError>,
+    ) -> Result<SecretString, CliError> {
         if file == Path::new("-") && std::mem::replace(&mut self.stdin_is_read, true) {
             return Err(CliError::usage("standard input can be read for one value only; give the others as files"));
         }
-        secret_input::from_file(file)
+        from_file(file)
     }
 
     async fn client_key(&self) -> Result<ClientKey, CliError> {

@@ -27,7 +27,6 @@ pub(super) async fn run(app: &App, command: EntryCommand) -> Result<(), CliError
             let access = select::workspace(host.broker(), &workspace).await?;
             host.broker().delete_entry(&access, &selector).await?;
             app.output.result(&Deleted::new())?;
-            host.close().await;
             Ok(())
         }
         EntryCommand::Get { entry, reveal, workspace } => {
@@ -36,7 +35,6 @@ pub(super) async fn run(app: &App, command: EntryCommand) -> Result<(), CliError
             let access = select::workspace(host.broker(), &workspace).await?;
             let entry = host.broker().get_entry(&access, &selector).await?;
             app.output.result(&Entry(Row::new(entry, reveal)))?;
-            host.close().await;
             Ok(())
         }
         EntryCommand::List { workspace } => {
@@ -52,7 +50,6 @@ pub(super) async fn run(app: &App, command: EntryCommand) -> Result<(), CliError
                 }
             }
             app.output.result(&List(rows))?;
-            host.close().await;
             Ok(())
         }
         EntryCommand::Code { entry, workspace } => {
@@ -65,7 +62,6 @@ pub(super) async fn run(app: &App, command: EntryCommand) -> Result<(), CliError
                 return Err(CliError::new(Kind::Internal, "this kind of two-factor code cannot be printed yet"));
             };
             app.output.result(&Code(tfa_code::Code::authenticator(code, expires_in_seconds)))?;
-            host.close().await;
             Ok(())
         }
     }
@@ -101,8 +97,7 @@ async fn create(app: &App, options: CreateOptions) -> Result<(), CliError> {
     let entry = host.broker().create_entry(&access, new).await?;
     let binding = entry.binding().filter(|_| !options.check.no_check).cloned();
     app.output.result(&Done::created(entry))?;
-    warn_of_what_is_not_seen(&host, &access, binding).await;
-    host.close().await;
+    warn_of_what_is_not_seen(host, &access, binding).await;
     Ok(())
 }
 
@@ -141,8 +136,7 @@ async fn update(app: &App, options: UpdateOptions) -> Result<(), CliError> {
     let entry = host.broker().update_entry(&access, &selector, changes).await?;
     let binding = entry.binding().filter(|_| looks).cloned();
     app.output.result(&Done::updated(entry))?;
-    warn_of_what_is_not_seen(&host, &access, binding).await;
-    host.close().await;
+    warn_of_what_is_not_seen(host, &access, binding).await;
     Ok(())
 }
 

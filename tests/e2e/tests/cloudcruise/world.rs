@@ -61,6 +61,10 @@ impl World {
         run(&self.folder, &self.emulator, arguments, "")
     }
 
+    pub(crate) fn database(&self) -> PathBuf {
+        self.folder.path().join("keyway.db")
+    }
+
     /// An item with everything that is read of one.
     pub(crate) fn item(&self) -> ItemInfo {
         let account = self.emulator.account("automation").unwrap();

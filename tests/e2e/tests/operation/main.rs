@@ -3,6 +3,7 @@
 //! Needs Python, and the packages of `tests/e2e/python`, which `cargo xtask test` installs; a test fails and says so otherwise.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
+mod busy;
 mod http;
 mod metrics;
 mod openapi;

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -91,6 +92,17 @@ fn after_known_traffic_the_numbers_are_those_of_the_traffic() {
         (breaker("closed"), breaker("unavailable"), breaker("rate-limited"), breaker("refused")),
         (1.0, 0.0, 0.0, 0.0)
     );
+    // What a process beside the server uses is seen within seconds.
+    let requests_before = world.emulator.requests().len();
+    world.keyway(&["items"]);
+    let used = (world.emulator.requests().len() - requests_before) as f64;
+    let started = Instant::now();
+    let left_now = || read().sum("keyway_budget_remaining", json!({ "window": "token-reads" }));
+    while left_now() != left("token-reads") - used {
+        assert!(started.elapsed() < Duration::from_secs(30), "{} {} {used}", left_now(), left("token-reads"));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+
     assert_eq!(now.sum("keyway_audit_failures_total", json!({})), 0.0);
     assert!(now.sum("keyway_audit_records_total", json!({})) >= 7.0);
     assert_eq!(now.sum("keyway_provider_info", json!({"provider": "1password"})), 1.0);

@@ -200,7 +200,7 @@ impl Broker {
             self.resolvable_entries().forget(&(record.workspace_id, old_pair));
             if rebound {
                 for binding in old_binding.iter().chain(entry.binding()) {
-                    self.drop_cached(binding);
+                    self.drop_cached(access.workspace(), binding);
                 }
             }
             return Ok(entry);
@@ -226,7 +226,7 @@ impl Broker {
             self.forget_entry(&deleted);
             if let Some(binding) = binding_of(&deleted) {
                 trail.note(|subject| subject.bound_to(&binding));
-                self.drop_cached(&binding);
+                self.drop_cached(access.workspace(), &binding);
             }
             Ok(())
         };
@@ -268,8 +268,10 @@ impl Broker {
         }
     }
 
-    fn drop_cached(&self, binding: &Binding) {
-        let reference = binding.reference.as_str().into();
+    fn drop_cached(&self, workspace: WorkspaceId, binding: &Binding) {
+        let reference: Arc<str> = binding.reference.as_str().into();
+        // Its generation has changed, if it is another binding.
+        self.item_states().forget(&(workspace, reference.clone()));
         self.cache().drop_item(&ItemKey { connection: binding.connection_id, reference });
     }
 

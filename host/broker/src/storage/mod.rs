@@ -221,12 +221,13 @@ pub trait Storage: Send + Sync + 'static {
     async fn insert_entry(&self, entry: &EntryRecord) -> Result<(), StorageError>;
 
     /// Replaces a vault entry whose version is `expected`. Returns whether it did: not either if it would be bound to
-    /// something else while a rotation of it is open. `created_at` stays.
+    /// something else while a rotation of it is open. `created_at` stays. When its binding changes, 1 is added to the
+    /// generations of the items that it was and is bound to.
     /// [`Constraint`]s as in [`insert_entry`](Self::insert_entry).
     async fn update_entry(&self, entry: &EntryRecord, expected: u64) -> Result<bool, StorageError>;
 
-    /// Deletes a vault entry, and returns what it was; `None` when there is none. [`Constraint::Reference`] while a
-    /// rotation of it is open.
+    /// Deletes a vault entry, and returns what it was; `None` when there is none. 1 is added to the generation of the item
+    /// that it was bound to. [`Constraint::Reference`] while a rotation of it is open.
     async fn delete_entry(
         &self,
         workspace: WorkspaceId,

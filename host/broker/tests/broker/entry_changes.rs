@@ -1,12 +1,14 @@
 //! Changing and deleting vault entries: each transition between credentials of its own and a binding, what is dropped
 //! with it, and changes that race.
 
+use std::time::{Duration, Instant};
+
 use keyway::{
     AttributeChanges, BrokerError, Change, ClientKey, Connection, CredentialSource, EntryChanges, EntryId,
     EntrySelector, InvalidInput, NewEntry, ResolveRequest, Source, TfaMethod, VaultEntry,
 };
 
-use keyway_emulator_onepassword::{ItemInfo, ItemState};
+use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, ItemInfo, ItemState};
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteConnectOptions;
 
@@ -40,6 +42,11 @@ impl World {
         assert_eq!(format!("{updated:?}"), format!("{stored:?}"), "what is answered is what is stored");
         Ok(updated)
     }
+}
+
+fn reference(world: &World, title: &str) -> String {
+    let account = world.emulator.account("automation").unwrap();
+    account.vault("Automation").unwrap().item(title).unwrap().reference.clone()
 }
 
 fn bind_to(connection: &Connection, reference: &str) -> EntryChanges {
@@ -251,6 +258,45 @@ async fn a_change_of_binding_drops_what_was_cached() {
     let again = world.resolve(&entry).await;
     assert_eq!(again.source, Source::Live, "what was there before was dropped, too");
     assert_eq!(text(again.username.as_ref()), text(before.username.as_ref()));
+}
+
+#[tokio::test]
+async fn what_another_host_has_cached_of_a_binding_is_not_used_when_it_comes_back() {
+    let (world, connection) = World::connected().await;
+    let entry = world.bind(&connection, "Northwind Supplier Portal").await;
+    let (first, second) = (entry.binding().unwrap().reference.clone(), reference(&world, "Wide World Importers"));
+    let other = world.another_host().await;
+    let resolve = || async { other.resolve(&world.access, ResolveRequest::new(entry.id)).await.unwrap().source };
+    resolve().await;
+    assert!(matches!(resolve().await, Source::Cached { .. }));
+    world.update(&entry, bind_to(&connection, &second)).await.unwrap();
+    world.update(&entry, bind_to(&connection, &first)).await.unwrap();
+    // Within a second.
+    let started = Instant::now();
+    while resolve().await != Source::Live {
+        assert!(started.elapsed() < Duration::from_secs(20));
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_on_its_way_when_the_binding_changed_is_not_used_when_it_comes_back() {
+    let (world, connection) = World::connected().await;
+    let entry = world.bind(&connection, "Northwind Supplier Portal").await;
+    let (first, second) = (entry.binding().unwrap().reference.clone(), reference(&world, "Wide World Importers"));
+    world.emulator.reset_calls();
+    world.emulator.fault(FaultRule::next_of(Endpoint::Item, Fault::Delay { milliseconds: 1_000 }));
+    let (broker, access, id) = (world.broker.clone(), world.access.clone(), entry.id);
+    let on_its_way = tokio::spawn(async move { broker.resolve(&access, ResolveRequest::new(id)).await });
+    while world.emulator.calls().of(Endpoint::Item) == 0 {
+        tokio::task::yield_now().await;
+    }
+    world.update(&entry, bind_to(&connection, &second)).await.unwrap();
+    world.update(&entry, bind_to(&connection, &first)).await.unwrap();
+    assert!(!on_its_way.is_finished(), "it was to be overtaken");
+    on_its_way.await.unwrap().unwrap();
+    assert_eq!(world.resolve(&entry).await.source, Source::Live);
+    assert!(matches!(world.resolve(&entry).await.source, Source::Cached { .. }));
 }
 
 #[tokio::test]

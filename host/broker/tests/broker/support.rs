@@ -113,6 +113,13 @@ impl World {
         self.broker = open(runtime, provider, &self.storage, &self.clock, budgets, audit.into(), options).await;
     }
 
+    /// A broker of another process on the same database.
+    pub(crate) async fn another_host(&self) -> Broker {
+        let (runtime, provider, budgets) = (&self.runtime, &self.provider, &self.budgets);
+        let alone = |broker: BrokerBuilder| broker.background_write_back(false);
+        open(runtime, provider, &self.storage, &self.clock, budgets, Audit::in_memory(), alone).await
+    }
+
     pub(crate) async fn other_workspace(&self) -> Access {
         let created = self.broker.create_workspace("Other", keyway::Scopes::ALL).await.unwrap();
         Access::operator(created.workspace.id, "tests")

@@ -41,8 +41,9 @@ fn while_others_write_for_too_long_changes_are_to_be_tried_again_and_reads_go_on
             "permissioned_user_id": user, "domain": DOMAIN, "secret_provider_id": world.connection, "secret_ref": world.item().reference,
         })
     };
-    let resolve =
-        || ask("POST", "/vault/resolve", json!({"permissioned_user_id": "a", "domain": DOMAIN, "fields": ["password"]}));
+    let resolve = || {
+        ask("POST", "/vault/resolve", json!({"permissioned_user_id": "a", "domain": DOMAIN, "fields": ["password"]}))
+    };
     assert_eq!(ask("POST", "/vault", entry("a")).0, 201);
     assert_eq!(resolve().0, 200);
 

@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, Row, Sqlite, SqliteConnection, Transaction, query};
 use uuid::Uuid;
 
 use super::keys::must_be_current_key;
+use super::rotations;
 use super::rows::{self, signed};
 use crate::id::{EntryId, WorkspaceId};
 use crate::storage::{EntryRecord, EntryRecords, EntrySelector, StorageError};
@@ -47,11 +48,33 @@ pub(super) async fn update(
     entry: &EntryRecord,
     expected: u64,
 ) -> Result<bool, StorageError> {
+    let binding = binding(&mut transaction, entry).await?;
     if !update_row(&mut transaction, entry, expected).await? {
         return Ok(false);
     }
+    if let Some((connection, item)) = binding
+        && (connection != entry.connection_id.map(|id| id.as_uuid()) || item != entry.secret_ref)
+    {
+        // In the same transaction: what any host on this database has cached of either item is not used any more.
+        for item in item.iter().chain(&entry.secret_ref) {
+            rotations::outdate_item(&mut transaction, entry.workspace_id, item).await?;
+        }
+    }
     transaction.commit().await?;
     Ok(true)
+}
+
+/// What an entry is bound to now: a connection and an item.
+async fn binding(
+    connection: &mut SqliteConnection,
+    entry: &EntryRecord,
+) -> Result<Option<(Option<Uuid>, Option<String>)>, StorageError> {
+    let row = query("SELECT connection_id, secret_ref FROM vault_entries WHERE workspace_id = ? AND id = ?")
+        .bind(entry.workspace_id.as_uuid())
+        .bind(entry.id.as_uuid())
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| Ok((row.try_get("connection_id")?, row.try_get("secret_ref")?))).transpose()
 }
 
 /// Replaces an entry, as part of a transaction that holds the lock for writing.
@@ -93,11 +116,11 @@ pub(super) async fn update_row(
 }
 
 pub(super) async fn delete(
-    pool: &SqlitePool,
+    mut transaction: Transaction<'_, Sqlite>,
     workspace: WorkspaceId,
     entry: &EntrySelector,
 ) -> Result<Option<EntryRecord>, StorageError> {
-    match entry {
+    let deleted = match entry {
         EntrySelector::Id(id) => query("DELETE FROM vault_entries WHERE workspace_id = ? AND id = ? RETURNING *")
             .bind(workspace.as_uuid())
             .bind(id.as_uuid()),
@@ -108,11 +131,14 @@ pub(super) async fn delete(
         .bind(permissioned_user_id)
         .bind(domain),
     }
-    .fetch_all(pool)
-    .await?
-    .first()
-    .map(rows::entry)
-    .transpose()
+    .fetch_all(&mut *transaction)
+    .await?;
+    let deleted = deleted.first().map(rows::entry).transpose()?;
+    if let Some(item) = deleted.as_ref().and_then(|entry| entry.secret_ref.as_ref()) {
+        rotations::outdate_item(&mut transaction, workspace, item).await?;
+    }
+    transaction.commit().await?;
+    Ok(deleted)
 }
 
 /// The database knows the length of a value without reading it.

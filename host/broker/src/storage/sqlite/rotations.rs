@@ -67,17 +67,27 @@ pub(super) async fn update(
         return Ok(false);
     }
     if let Some(item) = rotation.secret_ref.as_ref().filter(|_| rotation.state.outdates_the_item()) {
-        query(
-            "INSERT INTO item_generations (workspace_id, secret_ref, generation) VALUES (?, ?, 1)
-             ON CONFLICT (workspace_id, secret_ref) DO UPDATE SET generation = generation + 1",
-        )
-        .bind(rotation.workspace_id.as_uuid())
-        .bind(item)
-        .execute(&mut *transaction)
-        .await?;
+        outdate_item(&mut transaction, rotation.workspace_id, item).await?;
     }
     transaction.commit().await?;
     Ok(true)
+}
+
+/// Adds 1 to an item's generation, as part of a transaction.
+pub(super) async fn outdate_item(
+    connection: &mut SqliteConnection,
+    workspace: WorkspaceId,
+    item: &str,
+) -> Result<(), StorageError> {
+    query(
+        "INSERT INTO item_generations (workspace_id, secret_ref, generation) VALUES (?, ?, 1)
+         ON CONFLICT (workspace_id, secret_ref) DO UPDATE SET generation = generation + 1",
+    )
+    .bind(workspace.as_uuid())
+    .bind(item)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// The envelope is not written, because it may be sealed anew at the same moment.

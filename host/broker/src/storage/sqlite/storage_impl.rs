@@ -200,7 +200,7 @@ impl Storage for SqliteStorage {
         workspace: WorkspaceId,
         entry: &EntrySelector,
     ) -> Result<Option<EntryRecord>, StorageError> {
-        entries::delete(&self.pool, workspace, entry).await
+        entries::delete(self.write().await?, workspace, entry).await
     }
 
     async fn entry_size(&self, workspace: WorkspaceId, entry: &EntrySelector) -> Result<Option<u64>, StorageError> {

@@ -124,8 +124,7 @@ impl Broker {
         if let Some(write_backs) = self.0.write_backs.get() {
             write_backs.stop();
         }
-        self.0.guards.return_unused().await;
-        self.0.recorder.sink().close().await;
+        tokio::join!(self.0.recorder.sink().close(), self.0.guards.return_unused());
     }
 
     pub(crate) fn runtime(&self) -> &Runtime {

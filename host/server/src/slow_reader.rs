@@ -16,14 +16,14 @@ use tokio::time::{Sleep, sleep};
 /// For how long a client may take next to nothing.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is not next to nothing: 4 KiB a second, a tenth of a poor mobile connection.
-const ENOUGH: usize = 128 << 10;
+/// What is not next to nothing. With what the system takes ahead ([`UNSENT`]) it is some 4 KiB a second, a tenth of a poor mobile connection.
+const ENOUGH: usize = 64 << 10;
 
 /// How much of an answer the system takes that it cannot send yet. Enough to keep a fast line busy until this process is asked for more.
 const UNSENT: u32 = 64 << 10;
 
 /// For how long the system tries to get rid of what it has taken, when the other end does not answer or does not read; also after the connection's end.
-const UNDELIVERED: Duration = Duration::from_secs(60);
+const UNDELIVERED: Duration = Duration::from_secs(180);
 
 /// Bounds what the system keeps for a client that does not read. Where it cannot, as on systems other than Linux, its own limits are all there is.
 pub(crate) fn bound(stream: &TcpStream) {

@@ -101,7 +101,13 @@ impl Guard {
         *self.account.lock().unwrap_or_else(PoisonError::into_inner) = Some(account.clone());
         match self.uncharged.swap(0, Ordering::Relaxed) {
             0 => Ok(()),
-            requests => account.charge(requests).await,
+            requests => {
+                let charged = account.charge(requests).await;
+                if charged.is_err() {
+                    self.uncharged.fetch_add(requests, Ordering::Relaxed);
+                }
+                charged
+            }
         }
     }
 
@@ -112,7 +118,7 @@ impl Guard {
         if let Answer::Wait { reason, wait } = answer {
             return Err(paused(reason, wait).into());
         }
-        let needed = self.costs.get(operation as usize).map_or(1, |cost| cost.load(Ordering::Relaxed));
+        let needed = self.cost(operation).map_or(1, |cost| cost.load(Ordering::Relaxed));
         let (kept_reads, kept_any) = self.kept(operation);
         self.reads.check(needed, kept_reads).await.map_err(|no| refusal(no, BudgetScope::TokenReads))?;
         if operation == ProviderOperation::Write {
@@ -166,7 +172,7 @@ impl Guard {
     ) -> Result<bool, StorageError> {
         if requests > 0
             && outcome == Outcome::Answered
-            && let Some(cost) = self.costs.get(operation as usize)
+            && let Some(cost) = self.cost(operation)
         {
             cost.store(requests, Ordering::Relaxed);
         }
@@ -184,7 +190,8 @@ impl Guard {
         if before.pause.is_some() && after.pause.is_none() {
             tracing::info!(provider = self.provider_type, "a connection's token is used again");
         }
-        Ok(outcome == Outcome::Unavailable && before.failures == 0 && after.failures == 1 && after.pause.is_none())
+        let is_first = before.failures == 0 && after.failures == 1 && after.pause.is_none();
+        Ok(self.options.retry && outcome == Outcome::Unavailable && is_first)
     }
 
     /// Why a request would not go out now, as far as is known without asking the database.
@@ -291,29 +298,15 @@ impl Guard {
         self.reload(&mut stored).await
     }
 
-    /// Has in memory what all hosts on this database have used.
-    pub(super) async fn refresh_readings(&self) -> Result<(), StorageError> {
-        self.reads.read().await?;
-        self.writes.read().await?;
-        if let Some(account) = self.account() {
-            account.read().await?;
-        }
-        Ok(())
-    }
-
-    /// Gives back what is reserved and will not be used by this process.
-    pub(super) async fn return_unused(&self) -> Result<(), StorageError> {
-        self.reads.return_unused().await?;
-        self.writes.return_unused().await?;
-        match self.account() {
-            Some(account) => account.return_unused().await,
-            None => Ok(()),
-        }
+    /// How many requests the last call of its kind made.
+    fn cost(&self, operation: ProviderOperation) -> Option<&AtomicU32> {
+        let kind = if operation == ProviderOperation::ReadBack { ProviderOperation::Resolve } else { operation };
+        self.costs.get(kind as usize)
     }
 
     /// How many requests of the token's reads, and of the account's, this operation leaves for others.
     fn kept(&self, operation: ProviderOperation) -> (u32, u32) {
-        if operation == ProviderOperation::Write {
+        if matches!(operation, ProviderOperation::Write | ProviderOperation::ReadBack) {
             return (0, 0);
         }
         let kept = |limit: Option<u32>| limit.map_or(0, kept_for_writing);

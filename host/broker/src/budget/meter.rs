@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** a request is counted in the database before it is made. Requests are reserved there in blocks, each
 //! for the slot of time at hand, and handed out from memory; what of a block was not used is returned when its slot is
-//! over, when its token is no longer in use and when the process ends. So no burst, no second host on the same database
+//! over and more are needed, when its token is no longer in use and when the process ends in order. So no burst, no second host on the same database
 //! and no crash makes more requests than the limit; a crash forgets none, and loses at most one block. A block grows
 //! while it is used up within its slot, so that a busy token costs few writes to the database and a quiet one reserves
 //! little.
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::KEPT;
 use super::identity::Subject;
 use super::window::{Slot, Window};
 use crate::clock::{CLOCK_TOLERANCE, Clock};
@@ -181,18 +182,35 @@ impl Meter {
         let from = time(self.window.first_slot(now));
         let counts = slots(&self.storage.request_counts(&self.subject, self.kind, from).await?);
         let mut state = self.lock();
-        let used = saturate(self.window.count(&counts, now)).saturating_sub(state.left);
         state.slots = counts;
-        Ok(reading(used))
+        Ok(reading(self.used(&state, now)))
     }
 
     /// What was used as far as this process knows: when others use the database, too, less than the truth by what they
     /// have used since it was last asked.
     pub(super) fn read_now(&self) -> Reading {
         let now = self.now();
-        let state = self.lock();
-        let used = saturate(self.window.count(&state.slots, now)).saturating_sub(state.left);
+        let used = self.used(&self.lock(), now);
         Reading { limit: self.limit, used, period: self.window.length() }
+    }
+
+    /// Has in memory what all hosts on this database have used, unless somebody is reserving at this moment and so finds
+    /// out anyway.
+    pub(super) async fn refresh(&self) -> Result<(), StorageError> {
+        if self.limit.is_none() {
+            return Ok(());
+        }
+        let Ok(_turn) = self.reserving.try_lock() else { return Ok(()) };
+        let from = time(self.window.first_slot(self.now()));
+        let counts = slots(&self.storage.request_counts(&self.subject, self.kind, from).await?);
+        self.lock().slots = counts;
+        Ok(())
+    }
+
+    fn used(&self, state: &State, now: Timestamp) -> u32 {
+        // What is left of a block is counted, for as long as its slot is.
+        let left = if state.slot >= Some(self.window.first_slot(now)) { state.left } else { 0 };
+        saturate(self.window.count(&state.slots, now)).saturating_sub(left)
     }
 
     /// From memory; `None` when the database has to be asked.
@@ -264,6 +282,7 @@ impl Meter {
             kind: self.kind,
             slot: time(self.window.slot_of(now)),
             counted_from: time(self.window.first_slot(now)),
+            kept_from: now.checked_sub(KEPT).unwrap_or(Timestamp::MIN),
             future: now.checked_add(CLOCK_TOLERANCE).unwrap_or(now),
             requests,
             limit,
@@ -285,6 +304,10 @@ impl Meter {
 impl Drop for Meter {
     fn drop(&mut self) {
         let Some(unused) = self.lock().take_unused() else { return };
+        // What leaves the window soon anyway is not worth writing to the database: tokens that were not used for an hour are forgotten many at a time.
+        if unused.0 < time(self.window.middle(self.now())) {
+            return;
+        }
         // Outside of a runtime there is nobody to wait for the database, and they stay counted.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (storage, reservation) = (self.storage.clone(), self.reservation(0, self.limit, Some(unused)));

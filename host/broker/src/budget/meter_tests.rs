@@ -241,5 +241,30 @@ async fn what_was_taken_while_the_clock_was_ahead_counts_for_an_hour_and_not_for
     assert_eq!(harness.stored().await, 100);
     harness.pass(62 * 60);
     assert_eq!(takes(&meter, 0).await, 100);
-    assert_eq!(harness.stored().await, 100);
+    assert_eq!(harness.meter(Some(100)).read().await.unwrap().used, 100);
+}
+
+#[tokio::test]
+async fn what_was_taken_before_a_clock_was_ahead_for_a_while_still_counts_afterwards() {
+    let harness = Harness::new().await;
+    let right = harness.clock.now().timestamp();
+    let meter = harness.meter(Some(100));
+    assert_eq!(takes(&meter, 10).await, 90);
+    harness.clock.set_wall(right.checked_add(Duration::from_secs(2 * 60 * 60)).unwrap());
+    meter.take(0).await.unwrap();
+    harness.clock.set_wall(right);
+    assert!(takes(&meter, 0).await <= 10);
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_block_of_long_ago_hides_nothing_that_others_use() {
+    let harness = Harness::new().await;
+    let (meter, other) = (harness.meter(Some(1_000)), harness.meter(Some(1_000)));
+    meter.take(0).await.unwrap();
+    harness.pass(2 * 60 * 60);
+    for _ in 0..5 {
+        other.take(0).await.unwrap();
+    }
+    other.return_unused().await.unwrap();
+    assert_eq!(meter.read().await.unwrap().used, 5);
 }

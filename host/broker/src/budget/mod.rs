@@ -55,6 +55,10 @@ pub(crate) const FINGERPRINT_KEY: &str = "keyway.v1.budget-fingerprints";
 /// For how long counts and breakers are kept: longer than the longest window and the longest pause.
 pub(crate) const KEPT: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 
+/// For how long readings are brought up to date, and what is left is given back, at most: a database that is busy must hold up neither who reads metrics nor the
+/// end of the process.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// How old the readings of all may be before the database is asked again; shorter than the pauses between two readings of metrics.
 const READINGS_KEPT: Duration = Duration::from_secs(5);
 
@@ -65,19 +69,21 @@ pub(crate) enum ProviderOperation {
     Verify,
     ListItems,
     Resolve,
+    /// What the item has, for a write-back that must get to its end.
+    ReadBack,
     Write,
     CheckWriteAccess,
 }
 
 impl ProviderOperation {
-    const COUNT: usize = 5;
+    const COUNT: usize = 6;
 
     /// The name of the contract's function, for metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Verify => "verify",
             Self::ListItems => "list-items",
-            Self::Resolve => "resolve",
+            Self::Resolve | Self::ReadBack => "resolve",
             Self::Write => "write",
             Self::CheckWriteAccess => "check-write-access",
         }
@@ -260,29 +266,57 @@ impl Guards {
         if refreshed.is_some_and(|then| self.clock.now().since(then) < READINGS_KEPT) {
             return;
         }
-        for guard in self.all() {
-            if let Err(error) = guard.refresh_readings().await {
-                tracing::warn!(%error, "the budgets in the metrics may be behind");
-                break;
+        let refresh = async {
+            for guard in self.all() {
+                guard.reads.refresh().await?;
+                guard.writes.refresh().await?;
             }
+            for account in self.all_accounts() {
+                account.refresh().await?;
+            }
+            Ok::<_, StorageError>(())
+        };
+        match tokio::time::timeout(PATIENCE, refresh).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the budgets in the metrics may be behind"),
+            Err(_) => tracing::debug!("the budgets in the metrics may be behind, because the database is busy"),
         }
         *refreshed = Some(self.clock.now());
     }
 
     /// Gives back what is reserved and will not be used by this process.
     pub(crate) async fn return_unused(&self) {
-        for guard in self.all() {
-            if let Err(error) = guard.return_unused().await {
-                tracing::warn!(%error, "requests that were reserved and not made stay counted against their limits");
-                return;
+        let give_back = async {
+            for guard in self.all() {
+                guard.reads.return_unused().await?;
+                guard.writes.return_unused().await?;
             }
-        }
+            for account in self.all_accounts() {
+                account.return_unused().await?;
+            }
+            Ok::<_, StorageError>(())
+        };
+        let why = match tokio::time::timeout(PATIENCE, give_back).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the database is busy".to_owned(),
+        };
+        tracing::warn!("requests that were reserved and not made stay counted against their limits: {why}");
     }
 
     /// The guards that are in use.
     fn all(&self) -> Vec<Arc<Guard>> {
-        self.tokens.lock().unwrap_or_else(PoisonError::into_inner).values().filter_map(Weak::upgrade).collect()
+        all(&self.tokens)
     }
+
+    /// The counts of their accounts, each once.
+    fn all_accounts(&self) -> Vec<Arc<Meter>> {
+        all(&self.accounts)
+    }
+}
+
+fn all<T>(of: &Mutex<HashMap<Subject, Weak<T>>>) -> Vec<Arc<T>> {
+    of.lock().unwrap_or_else(PoisonError::into_inner).values().filter_map(Weak::upgrade).collect()
 }
 
 fn present<T>(all: &Mutex<HashMap<Subject, Weak<T>>>, subject: &Subject) -> Option<Arc<T>> {

@@ -42,6 +42,11 @@ impl Window {
         gone.div_euclid(self.slot) * self.slot + self.slot
     }
 
+    /// The time that half of the window is after.
+    pub(super) fn middle(self, now: Timestamp) -> i64 {
+        now.as_millisecond().saturating_sub(self.length / 2)
+    }
+
     /// How many requests count at that time.
     pub(super) fn count(self, slots: &[Slot], now: Timestamp) -> u64 {
         let first = self.first_slot(now);

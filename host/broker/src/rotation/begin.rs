@@ -9,6 +9,7 @@ use super::{BeginRotation, BegunRotation, NewPassword, RotationState, item, refu
 use crate::api_key::Access;
 use crate::audit::{Code, Operation, Trail};
 use crate::broker::Broker;
+use crate::budget::ProviderOperation;
 use crate::entry::{Binding, binding_of};
 use crate::error::{BrokerError, InvalidInput, Thing};
 use crate::id::RotationId;
@@ -194,7 +195,7 @@ impl Broker {
                 return Ok(Err(Skip::new("read_only", message)));
             }
         }
-        let (password, revision) = item::read_password(&opened, &binding.reference).await?;
+        let (password, revision) = item::read_password(&opened, &binding.reference, ProviderOperation::Resolve).await?;
         Ok(Ok(Current { password, revision: Some(revision) }))
     }
 

@@ -20,10 +20,11 @@ pub(super) async fn check_write_access(opened: &Opened, reference: &str) -> Resu
     opened.call(ProviderOperation::CheckWriteAccess, call).await
 }
 
-/// The item's password and the revision it is at, live.
+/// The item's password and the revision it is at, live. `operation` says for what.
 pub(super) async fn read_password(
     opened: &Opened,
     reference: &str,
+    operation: ProviderOperation,
 ) -> Result<(Option<SecretString>, String), CallFailure> {
     let reference: Arc<str> = reference.into();
     let call = move |provider: Provider, connection: Connection| {
@@ -31,7 +32,7 @@ pub(super) async fn read_password(
         let only_password = Fields { password: true, ..Fields::default() };
         async move { provider.resolve(&connection, &reference, only_password).await }
     };
-    let resolved = opened.call(ProviderOperation::Resolve, call).await?;
+    let resolved = opened.call(operation, call).await?;
     Ok((resolved.password, resolved.revision))
 }
 

@@ -11,6 +11,7 @@ use super::{Rotation, RotationFilter, RotationPage, RotationState, item, not_in}
 use crate::api_key::Access;
 use crate::audit::{Code, Operation, Trail};
 use crate::broker::Broker;
+use crate::budget::ProviderOperation;
 use crate::error::{BrokerError, Thing};
 use crate::id::{EntryId, RotationId, WorkspaceId};
 use crate::storage::RotationRecord;
@@ -254,7 +255,8 @@ impl Broker {
     async fn current_password(&self, record: &RotationRecord) -> Result<(SecretString, Option<String>), BrokerError> {
         let (current, revision) = if record.secret_ref.is_some() {
             let (opened, _) = self.opened_for(record).await?;
-            let (current, revision) = item::read_password(&opened, reference(record)).await?;
+            let (current, revision) =
+                item::read_password(&opened, reference(record), ProviderOperation::ReadBack).await?;
             (current, Some(revision))
         } else {
             self.hold_keys(record.workspace_id).await?;

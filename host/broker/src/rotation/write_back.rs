@@ -23,7 +23,7 @@ use super::journal::{Contents, same};
 use super::{Rotation, RotationState, item};
 use crate::audit::{Code, Subject, Trail};
 use crate::broker::Broker;
-use crate::budget::{self, NotCalled, Opened};
+use crate::budget::{self, NotCalled, Opened, ProviderOperation};
 use crate::error::BrokerError;
 use crate::request;
 use crate::storage::RotationRecord;
@@ -226,10 +226,11 @@ impl Broker {
                 Err(BrokerError::Provider(ProviderError::Conflict(_))) => {}
                 Err(error) => return Outcome::of(&error),
             }
-            let (current, revision) = match item::read_password(&opened, reference(record)).await {
-                Ok(found) => found,
-                Err(failure) => return Outcome::of(&failure.into()),
-            };
+            let (current, revision) =
+                match item::read_password(&opened, reference(record), ProviderOperation::ReadBack).await {
+                    Ok(found) => found,
+                    Err(failure) => return Outcome::of(&failure.into()),
+                };
             // An item that has lost its password counts as one with an empty one.
             let current = current.unwrap_or_default();
             if same(&current, &contents.password) {
@@ -259,7 +260,7 @@ fn conflict() -> Trouble {
         reason: "password_changed".into(),
         message:
             "the item's password was changed by somebody else after the rotation began, and was not overwritten. Find out \
-                  which one the site has: if it is the rotation's, retry with `overwrite`, else abandon the rotation"
+                  which one the site has: if it is the rotation's, retry with `overwrite`, else abandon the rotation with its password discarded"
                 .into(),
     }
 }

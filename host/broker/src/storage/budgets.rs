@@ -37,6 +37,9 @@ pub struct RequestReservation {
     pub slot: Timestamp,
     /// The first slot that counts towards the limit.
     pub counted_from: Timestamp,
+    /// What was counted in an earlier slot than this is forgotten. Long before the first that counts, so that a clock that is ahead for a while makes nobody
+    /// forget what counts again when it is right.
+    pub kept_from: Timestamp,
     /// What is counted in a later slot than this was counted before the clock was set back: it counts in `slot` from now on.
     pub future: Timestamp,
     /// How many are wanted.

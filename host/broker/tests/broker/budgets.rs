@@ -204,6 +204,16 @@ async fn a_blip_is_tried_once_more_and_an_outage_is_not_multiplied() {
 }
 
 #[tokio::test]
+async fn whoever_wants_no_second_try_gets_none() {
+    let mut options = BudgetOptions::default();
+    options.breaker.retry = false;
+    let (world, _, entry) = live(options).await;
+    world.emulator.fault(FaultRule::next_of(Endpoint::Item, Fault::status(503)));
+    resolve(&world, &entry).await.unwrap_err();
+    assert_eq!(world.emulator.calls().total, 1);
+}
+
+#[tokio::test]
 async fn an_open_breaker_survives_a_restart_is_not_extended_by_being_asked_and_recovers_by_itself() {
     let (mut world, connection, entry) = live(BudgetOptions::default()).await;
     outage(&world);

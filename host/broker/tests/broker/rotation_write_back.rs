@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use keyway::keyway_runtime::Fields;
 use keyway::{
-    BeginRotation, BrokerError, BudgetOptions, ConnectionChanges, NewEntry, RateLimits, ResolveRequest, Rotation,
-    RotationFilter, RotationState,
+    BeginRotation, BrokerError, BudgetOptions, CacheTtl, ConnectionChanges, NewEntry, RateLimits, ResolveRequest,
+    Rotation, RotationFilter, RotationState,
 };
 use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, ItemChange, ItemState, RetryAfterForm, VaultAccess};
 use secrecy::ExposeSecret;
@@ -387,6 +387,23 @@ async fn an_abandoned_rotation_is_over_and_one_that_was_committed_is_not_abandon
     world.emulator.clear_faults();
     assert_eq!(world.broker.write_back_due().await.unwrap(), 0);
     assert_eq!(world.item_password(ITEM), OLD);
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_found_out_also_when_others_have_used_up_the_reads() {
+    let options = BudgetOptions::default().limits("1password", RateLimits::ONEPASSWORD_TEAMS);
+    let world = World::with_budgets(options).await;
+    let mut new = world.new_connection("automation");
+    new.cache_ttl = CacheTtl::OFF;
+    let connection = world.broker.connect(&world.access, new).await.unwrap();
+    let entry = world.bind(&connection, ITEM).await;
+    let (rotation, _) = world.begin(&entry).await;
+    while world.broker.resolve(&world.access, ResolveRequest::new(entry.id)).await.is_ok() {}
+    world.emulator.fault(FaultRule::next_of(Endpoint::PatchItems, Fault::Drop { handled: true }));
+    assert_eq!(world.commit(rotation.id).await.state, RotationState::Committing);
+    world.clock.advance(Duration::from_secs(60));
+    assert_eq!(world.broker.write_back_due().await.unwrap(), 1);
+    assert_eq!(world.rotation(rotation.id).await.state, RotationState::Done);
 }
 
 #[tokio::test]

@@ -91,8 +91,6 @@ impl Settings {
             },
             "audit_dir" => shown(&config.audit.folder),
             "audit_segment_mib" => Some((config.audit.segment_bytes >> 20).to_string()),
-            "log" => Some("info for serve, else warn".to_owned()),
-            "metrics_listen" => Some("where the API is".to_owned()),
             _ => None,
         };
         let mut settings = self.settings.clone();

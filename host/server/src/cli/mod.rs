@@ -151,7 +151,7 @@ impl App {
     /// Says of a failure to reach something that this host was told to look for it elsewhere.
     fn with_redirections(&self, error: CliError) -> CliError {
         let rules: Vec<_> = self.global.connect_to.iter().map(ToString::to_string).collect();
-        if rules.is_empty() || !error.is_unreachable() {
+        if rules.is_empty() || !error.is_unreachable() || error.is_in_result() {
             return error;
         }
         error.hint(format!("connections are redirected ({}): is there a server?", rules.join(", ")))

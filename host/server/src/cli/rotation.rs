@@ -143,7 +143,7 @@ fn trouble(rotation: &Rotation, wanted: RotationState) -> Result<(), CliError> {
             Kind::Conflict,
             format!(
                 "`keyway rotation show {id} --reveal` has the rotation's password. If it is the site's, \
-                 `keyway rotation retry {id} --overwrite` writes it; if not, `keyway rotation abandon {id}`"
+                 `keyway rotation retry {id} --overwrite` writes it; if not, `keyway rotation abandon {id} --discard-password` gives it up"
             ),
         ),
         RotationState::Skipped => (Kind::ProviderRefused, "do not change the password on the site".to_owned()),

@@ -31,7 +31,7 @@ impl SqliteStorage {
         query("DELETE FROM request_counts WHERE subject = ? AND kind = ? AND slot < ?")
             .bind(subject)
             .bind(&kind)
-            .bind(wanted.counted_from.as_millisecond())
+            .bind(wanted.kept_from.as_millisecond())
             .execute(&mut *transaction)
             .await?;
         query(
@@ -52,15 +52,17 @@ impl SqliteStorage {
             .bind(wanted.future.as_millisecond())
             .execute(&mut *transaction)
             .await?;
-        let mut counts =
-            query("SELECT slot, requests FROM request_counts WHERE subject = ? AND kind = ? ORDER BY slot")
-                .bind(subject)
-                .bind(&kind)
-                .fetch_all(&mut *transaction)
-                .await?
-                .iter()
-                .map(request_count)
-                .collect::<Result<Vec<_>, _>>()?;
+        let mut counts = query(
+            "SELECT slot, requests FROM request_counts WHERE subject = ? AND kind = ? AND slot >= ? ORDER BY slot",
+        )
+        .bind(subject)
+        .bind(&kind)
+        .bind(wanted.counted_from.as_millisecond())
+        .fetch_all(&mut *transaction)
+        .await?
+        .iter()
+        .map(request_count)
+        .collect::<Result<Vec<_>, _>>()?;
         let used: u64 = counts.iter().map(|count| u64::from(count.requests)).sum();
         let left = wanted.limit.map_or(u64::MAX, |limit| u64::from(limit).saturating_sub(used));
         let granted = u32::try_from(left.min(u64::from(wanted.requests))).unwrap_or(wanted.requests);

@@ -56,6 +56,12 @@ where
         lock(&self.running).is_empty()
     }
 
+    /// Joins the fetch of `key` if one is running that is `good` for the caller.
+    pub(crate) fn join_running(&self, key: &K, good: impl FnOnce(Moment) -> bool) -> Option<Flight<V>> {
+        let running = lock(&self.running);
+        running.get(key).filter(|fetch| good(fetch.since)).map(|fetch| Flight::Running(fetch.result.clone()))
+    }
+
     /// Joins the fetch of `key` that is running, or starts one. One that began too long ago to be `good` for the caller is left to those who wait for
     /// it, and who comes later joins the caller's.
     ///

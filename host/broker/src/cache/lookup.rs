@@ -62,7 +62,8 @@ impl Found {
             code_revision: wants_code.then(|| fetched.credentials.revision.clone()),
             credentials: fetched.credentials,
             source: Source::Live,
-            one_time_code: fetched.one_time_code,
+            // Whoever joined a call of others may not have asked for it.
+            one_time_code: fetched.one_time_code.filter(|_| wants_code),
             provider_time: Some(took),
         }
     }

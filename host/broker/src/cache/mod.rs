@@ -255,12 +255,18 @@ impl SecretCache {
         Fut: Future<Output = Result<Fetched, CallFailure>> + Send + 'static,
     {
         let lookup = &reader.lookup;
-        let key = (lookup.item.clone(), lookup.generation, reader.rejection_number(), fields);
+        let key = |fields| (lookup.item.clone(), lookup.generation, reader.rejection_number(), fields);
         let now = self.clock.now();
         // Its value is as old as its question, also for a reader who has come later.
         let is_young_enough = |asked_at| now.since(asked_at) < lookup.ttl;
+        // One that brings the code, too, brings what is wanted.
+        if fields == Fields::CREDENTIALS
+            && let Some(flight) = self.flights.join_running(&key(Fields::ALL), is_young_enough)
+        {
+            return flight;
+        }
         self.flights.join(
-            key,
+            key(fields),
             now,
             is_young_enough,
             || self.ready(reader, fields),

@@ -21,6 +21,24 @@ async fn fifty_cold_readers_make_one_call() {
 }
 
 #[tokio::test]
+async fn who_wants_no_code_waits_for_the_call_that_brings_one() {
+    let harness = Harness::new();
+    *harness.provider.has_code.lock().unwrap() = true;
+    let gate = harness.hold();
+    let first = tokio::spawn(harness.get(Fields::ALL));
+    while harness.calls().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let second = tokio::spawn(harness.get(Fields::CREDENTIALS));
+    tokio::task::yield_now().await;
+    gate.add_permits(2);
+    assert_eq!(first.await.unwrap().unwrap().code(), Some("000000"));
+    let second = second.await.unwrap().unwrap();
+    assert_eq!((second.password().as_str(), second.code(), second.source), ("first", None, Source::Live));
+    assert_eq!(harness.calls(), [Fields::ALL]);
+}
+
+#[tokio::test]
 async fn a_reader_that_goes_away_harms_no_other_and_its_fetch_is_kept() {
     let harness = Harness::new();
     let gate = harness.hold();

@@ -1,7 +1,8 @@
 //! Whether the broker can do its work now: for a load balancer that wants to know whom to send requests to.
 //!
 //! **Invariant:** ready means tried a moment ago: the database has answered a query, its master key is one that the host
-//! has or finds, the audit log has shown that it can append, and every component of the provider folder is loaded, perhaps in the state before its last one.
+//! has or finds, the audit log has shown that it can append, every component of the provider folder is loaded, perhaps in the state before its last one,
+//! and not all are missing that connections need.
 //!
 //! Whoever asks often, or may not ask at all, costs little: what was found counts for [`FRESH`], and there is one look at a time.
 
@@ -33,6 +34,9 @@ pub enum NotReady {
     /// The audit log.
     #[error("the audit log cannot be written")]
     Audit,
+    /// Of the provider types that there are connections of, none has a component: nothing can be resolved.
+    #[error("no provider is installed that a connection needs")]
+    NoProvider,
     /// A component of the provider folder.
     #[error("the provider component {file} is not loaded")]
     Provider {
@@ -79,9 +83,18 @@ impl Broker {
                 Err(_) => Err((NotReady::Audit, format!("no answer within {} s", PATIENCE.as_secs()))),
             }
         };
-        let (database, audit) = tokio::join!(database, audit);
+        // One that is missing beside others is not the whole host's concern: its connections may be forgotten ones.
+        let providers = async {
+            // A database that does not answer is told above.
+            let Ok(Ok(needed)) = timeout(PATIENCE, self.storage().provider_types()).await else { return Ok(()) };
+            if needed.is_empty() || needed.iter().any(|needed| self.providers().get(needed).is_some()) {
+                return Ok(());
+            }
+            Err((NotReady::NoProvider, format!("there are connections of {}", needed.join(", "))))
+        };
+        let (database, audit, providers) = tokio::join!(database, audit, providers);
         let mut found = Vec::new();
-        for (what, cause) in [database, audit].into_iter().filter_map(Result::err) {
+        for (what, cause) in [database, audit, providers].into_iter().filter_map(Result::err) {
             if !before.contains(&what) {
                 tracing::error!(cause, "not ready: {what}");
             }

@@ -186,7 +186,7 @@ impl Refusal {
             ),
             (Self::NotFound | Self::BadRequest, Asked::Item(vault)) | (Self::NotFound, Asked::Change(vault)) => {
                 Error::NotFound(format!(
-                    "There is no such item in {}. It may have been deleted or moved to another vault.",
+                    "There is no such item in {}. It may have been deleted or moved to another vault, or the service account can no longer read it.",
                     the_vault(vault)
                 ))
             }

@@ -73,7 +73,7 @@ fn a_refusal_becomes_the_case_that_a_host_can_act_on() {
     let Error::NotFound(text) = case(Refusal::NotFound, Asked::Item(vault)) else { panic!() };
     assert_eq!(
         text,
-        "There is no such item in the vault 'Automation'. It may have been deleted or moved to another vault."
+        "There is no such item in the vault 'Automation'. It may have been deleted or moved to another vault, or the service account can no longer read it."
     );
     let Error::RateLimited { retry_after_seconds: Some(3480), message } =
         case(Refusal::RateLimited(Some(3480)), Asked::SignIn)

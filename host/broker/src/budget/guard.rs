@@ -120,12 +120,16 @@ impl Guard {
         }
         let needed = self.cost(operation).map_or(1, |cost| cost.load(Ordering::Relaxed));
         let (kept_reads, kept_any) = self.kept(operation);
-        self.reads.check(needed, kept_reads).await.map_err(|no| refusal(no, BudgetScope::TokenReads))?;
+        // All of them: who comes back when one has room and another has not has come for nothing.
+        let mut checked = vec![(self.reads.check(needed, kept_reads).await, BudgetScope::TokenReads)];
         if operation == ProviderOperation::Write {
-            self.writes.check(1, 0).await.map_err(|no| refusal(no, BudgetScope::TokenWrites))?;
+            checked.push((self.writes.check(1, 0).await, BudgetScope::TokenWrites));
         }
         if let Some(account) = self.account() {
-            account.check(needed, kept_any).await.map_err(|no| refusal(no, BudgetScope::Account))?;
+            checked.push((account.check(needed, kept_any).await, BudgetScope::Account));
+        }
+        if let Some(refused) = longest(checked) {
+            return Err(refused);
         }
         if answer == Answer::Probe { self.claim(entered).await } else { Ok(Pass { probe: false }) }
     }
@@ -200,12 +204,14 @@ impl Guard {
             return Some(paused(reason, wait));
         }
         let (kept_reads, kept_any) = self.kept(operation);
-        let spent = |checked: Option<Result<(), NoRequest>>, scope| match refusal(checked?.err()?, scope) {
+        let mut checked = vec![(self.reads.try_check(1, kept_reads), BudgetScope::TokenReads)];
+        if let Some(account) = self.account() {
+            checked.push((account.try_check(1, kept_any), BudgetScope::Account));
+        }
+        match longest(checked.into_iter().filter_map(|(checked, scope)| Some((checked?, scope))))? {
             Refusal::NotCalled(why) => Some(why),
             Refusal::Storage(_) => None,
-        };
-        spent(self.reads.try_check(1, kept_reads), BudgetScope::TokenReads)
-            .or_else(|| spent(self.account()?.try_check(1, kept_any), BudgetScope::Account))
+        }
     }
 
     /// The pause that is on, and until when.
@@ -342,6 +348,15 @@ fn refusal(no: NoRequest, scope: BudgetScope) -> Refusal {
         }
         NoRequest::Storage(error) => Refusal::Storage(error),
     }
+}
+
+/// Of what was refused, that with the longest wait; a database that failed comes first.
+fn longest(checked: impl IntoIterator<Item = (Result<(), NoRequest>, BudgetScope)>) -> Option<Refusal> {
+    let refused = checked.into_iter().filter_map(|(checked, scope)| Some(refusal(checked.err()?, scope)));
+    refused.max_by_key(|refused| match refused {
+        Refusal::Storage(_) => Duration::MAX,
+        Refusal::NotCalled(why) => why.retry_after(),
+    })
 }
 
 impl From<NotCalled> for Refusal {

@@ -102,13 +102,22 @@ struct Proxy {
     _target_ip: Option<String>,
 }
 
+/// Sent by a browser, where a line end would begin another one.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
-    #[serde(rename = "name")]
-    _name: String,
-    #[serde(rename = "value")]
-    _value: String,
+    name: Zeroizing<String>,
+    value: Zeroizing<String>,
+}
+
+impl Header {
+    /// As RFC 9110 has it (sections 5.1 and 5.5).
+    fn is_valid(&self) -> bool {
+        let of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        !self.name.is_empty()
+            && self.name.bytes().all(of_name)
+            && self.value.chars().all(|char| char == '\t' || !char.is_control())
+    }
 }
 
 impl AttributeKind {
@@ -135,7 +144,10 @@ impl AttributeKind {
             Self::Proxy => {
                 (object::<Proxy>(json).is_some(), "an object with enable (true or false) and maybe target_ip")
             }
-            Self::Headers => (objects::<Header>(json).is_some(), "a list of objects with name and value"),
+            Self::Headers => (
+                objects::<Header>(json).is_some_and(|headers| headers.iter().all(Header::is_valid)),
+                "a list of objects with the name and the value of a header of HTTP",
+            ),
             Self::Cookies => (
                 depth(json) <= DEPTH_LIMIT && objects::<IgnoredAny>(json).is_some(),
                 "a list of objects, nested up to 64 times",
@@ -373,6 +385,10 @@ mod tests {
             ("proxy", r#"{"target_ip": "203.0.113.7"}"#),
             ("headers", r#"{"X-A": "1"}"#),
             ("headers", r#"[{"name": "X-A"}]"#),
+            ("headers", r#"[{"name": "X A", "value": "1"}]"#),
+            ("headers", r#"[{"name": "", "value": "1"}]"#),
+            ("headers", r#"[{"name": "X-A\r\nX-B", "value": "1"}]"#),
+            ("headers", r#"[{"name": "X-A", "value": "1\r\nX-B: 2"}]"#),
             ("cookies", r#""a=b""#),
             ("cookies", "[{},]"),
             ("cookies", r#"["a=b"]"#),

@@ -195,6 +195,9 @@ pub trait Storage: Send + Sync + 'static {
     /// A workspace's connections in the order of their creation.
     async fn connections(&self, workspace: WorkspaceId) -> Result<Vec<ConnectionRecord>, StorageError>;
 
+    /// The provider types that there are connections of, in any workspace.
+    async fn provider_types(&self) -> Result<Vec<String>, StorageError>;
+
     /// Removes a connection. Returns whether there was one. [`Constraint::Reference`] while entries are bound to it: the
     /// database decides, so that an entry that is bound at the same time never loses its connection.
     async fn delete_connection(&self, workspace: WorkspaceId, id: ConnectionId) -> Result<bool, StorageError>;

@@ -172,8 +172,11 @@ impl Show for Verified {
         } else {
             writeln!(
                 out,
-                "{BAD}Bad:{BAD:#} {} findings, the first one first; {records} records are good.",
-                findings.len()
+                "{BAD}Bad:{BAD:#} {}, the first one first; {records} records are good.",
+                match findings.len() {
+                    1 => "1 finding".to_owned(),
+                    number => format!("{number} findings"),
+                }
             )?;
             for finding in findings {
                 writeln!(out, "  {}", printable(&finding.to_string()))?;

@@ -183,10 +183,15 @@ async fn checks(config: &HostConfig, settings: &Settings) -> Vec<Check> {
     if let Some(error) = &settings.serve_error {
         checks.push(Check::new("serve", (Finding::Wrong, error.clone())));
     }
-    for (name, what) in [("listen", "listen"), ("metrics_listen", "metrics listen")] {
-        if let Some(address) = settings.get(name).and_then(|setting| setting.values.first()) {
-            checks.push(Check::new(what, listen(address)));
-        }
+    let address = |name| settings.get(name).and_then(|setting| setting.values.first());
+    let (api, metrics) = (address("listen"), address("metrics_listen"));
+    checks.extend(api.map(|address| Check::new("listen", listen(address))));
+    if let Some(address) = metrics {
+        let found = match api == metrics && !address.ends_with(":0") {
+            true => (Finding::Wrong, format!("{address} is where the API is; without it the metrics are there, too")),
+            false => listen(address),
+        };
+        checks.push(Check::new("metrics listen", found));
     }
     checks
 }
@@ -216,11 +221,13 @@ fn audit_folder(config: &HostConfig, settings: &Settings) -> (Finding, String) {
     }
 }
 
-/// Why no file can be made in a folder, or in the one that it will be made in; tried out with a file that has no name.
+/// Why nothing can be written in a folder, or in the one that it will be made in; tried out with a file that has no name.
 fn not_writable(folder: &Path) -> Option<String> {
     let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
-    let error = tempfile::tempfile_in(there).err()?;
-    Some(format!("files cannot be made in {}: {error}", there.display()))
+    // As much as makes a full disk refuse it, and no more than a moment's work.
+    let write = || tempfile::tempfile_in(there)?.write_all(&[0; 64 << 10]);
+    let error = write().err()?;
+    Some(format!("nothing can be written in {}: {error}", there.display()))
 }
 
 fn others_may_enter(folder: &std::fs::Metadata) -> bool {

@@ -114,6 +114,11 @@ pub(super) async fn list(pool: &SqlitePool, workspace: WorkspaceId) -> Result<Ve
         .collect()
 }
 
+pub(super) async fn provider_types(pool: &SqlitePool) -> Result<Vec<String>, StorageError> {
+    let rows = query("SELECT DISTINCT provider_type FROM connections ORDER BY provider_type").fetch_all(pool).await?;
+    rows.iter().map(|row| Ok(row.try_get("provider_type")?)).collect()
+}
+
 pub(super) async fn delete(pool: &SqlitePool, workspace: WorkspaceId, id: ConnectionId) -> Result<bool, StorageError> {
     let done = query("DELETE FROM connections WHERE workspace_id = ? AND id = ?")
         .bind(workspace.as_uuid())

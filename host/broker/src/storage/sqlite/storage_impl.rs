@@ -166,6 +166,10 @@ impl Storage for SqliteStorage {
         connections::list(&self.pool, workspace).await
     }
 
+    async fn provider_types(&self) -> Result<Vec<String>, StorageError> {
+        connections::provider_types(&self.pool).await
+    }
+
     async fn delete_connection(&self, workspace: WorkspaceId, id: ConnectionId) -> Result<bool, StorageError> {
         connections::delete(&self.pool, workspace, id).await
     }

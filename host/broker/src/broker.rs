@@ -64,7 +64,7 @@ struct Inner {
     entries: RecordCache<(WorkspaceId, EntrySelector), Arc<ResolvableEntry>>,
     recorder: Recorder,
     operator: String,
-    items: RecordCache<(WorkspaceId, Arc<str>), Arc<ItemState>>,
+    items: RecordCache<(WorkspaceId, Arc<str>), Option<Arc<ItemState>>>,
     sweep: OnceLock<BackgroundTask>,
     write_backs: OnceLock<BackgroundTask>,
     key_rotation_attempts: Attempts,
@@ -186,7 +186,7 @@ impl Broker {
         &self.0.operator
     }
 
-    pub(crate) fn item_states(&self) -> &RecordCache<(WorkspaceId, Arc<str>), Arc<ItemState>> {
+    pub(crate) fn item_states(&self) -> &RecordCache<(WorkspaceId, Arc<str>), Option<Arc<ItemState>>> {
         &self.0.items
     }
 

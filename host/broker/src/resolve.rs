@@ -1,6 +1,5 @@
 //! Resolving a vault entry: the moment at which secret values leave the broker.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keyway_runtime::{Connection, Fields, Provider};
@@ -13,7 +12,7 @@ use crate::broker::Broker;
 use crate::budget::ProviderOperation;
 use crate::cache::{Credentials, FetchError, Fetched, ItemKey, Lookup, OneTimeCode, Rejected, Source};
 use crate::cache_ttl::CacheTtl;
-use crate::entry::{Binding, ResolvableEntry};
+use crate::entry::{BoundItem, ResolvableEntry};
 use crate::error::{BrokerError, InvalidInput};
 use crate::id::RotationId;
 use crate::storage::EntrySelector;
@@ -147,21 +146,21 @@ impl Broker {
     pub(crate) async fn resolve_bound(
         &self,
         entry: &ResolvableEntry,
-        binding: Binding,
+        binding: BoundItem,
         fields: Fields,
         rejected: Option<String>,
         trail: &Trail,
     ) -> Result<Resolution, BrokerError> {
         let started = Instant::now();
         let workspace = entry.workspace_id;
-        trail.note(|subject| subject.bound_to(&binding));
+        trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
         let connection = self.connection_record(workspace, binding.connection_id).await?;
         let opened = self.open(&connection).await?;
         let ttl = binding.cache_ttl.unwrap_or(CacheTtl::from_seconds(connection.cache_ttl_seconds));
 
-        let reference: Arc<str> = binding.reference.into();
+        let reference = binding.reference;
         let item = self.item_state(workspace, &reference).await?;
-        let ahead = if fields.password { self.password_ahead(&item).await? } else { None };
+        let ahead = if fields.password { self.password_ahead(item.as_deref()).await? } else { None };
         let (rotation, password) = ahead.unzip();
         if rotation.is_some() && !fields.username && !fields.one_time_code {
             // The item has nothing to do with it; that its secret manager is out of order may be why.
@@ -195,7 +194,7 @@ impl Broker {
             item: ItemKey { connection: connection.id, reference: reference.clone() },
             keys: self.keyring().get(workspace).await?,
             // Both only grow, so their sum is another one after each change of either.
-            generation: connection.cache_generation.saturating_add(item.generation),
+            generation: connection.cache_generation.saturating_add(item.map_or(0, |item| item.generation)),
             ttl: ttl.duration(),
             fields: Fields { one_time_code: fields.one_time_code && codes, ..fields },
             rejected: rejected.clone(),

@@ -18,7 +18,6 @@ use super::outcome::{Code, Outcome};
 use super::sink::AuditError;
 use crate::api_key::{Access, Actor, Scope};
 use crate::cache::Source;
-use crate::entry::Binding;
 use crate::id::{ApiKeyId, ConnectionId, EntryId, RotationId, WorkspaceId};
 use crate::resolve::Resolution;
 use crate::storage::EntrySelector;
@@ -147,9 +146,9 @@ pub struct Subject {
 
 impl Subject {
     /// About an entry that is bound to this.
-    pub(crate) fn bound_to(&mut self, binding: &Binding) {
-        self.connection = Some(binding.connection_id);
-        self.reference = Some(binding.reference.clone());
+    pub(crate) fn bound_to(&mut self, connection: ConnectionId, reference: &str) {
+        self.connection = Some(connection);
+        self.reference = Some(reference.to_owned());
     }
 
     /// Refused for want of this scope.

@@ -10,17 +10,13 @@ use crate::id::ConnectionId;
 impl SecretCache {
     /// Drops what is held of an item: the next reader asks the provider.
     pub(crate) fn drop_item(&self, item: &ItemKey) {
-        self.values.invalidate(item);
+        self.values.remove(item);
         self.missing.invalidate(item);
     }
 
     /// Drops what is held for a connection. That it is not used again is the generation's doing; this wipes it.
     pub(crate) fn drop_connection(&self, connection: ConnectionId) {
-        for (key, _) in &self.values {
-            if key.connection == connection {
-                self.values.invalidate(&*key);
-            }
-        }
+        self.values.retain(|key, _| key.connection != connection);
         for (key, _) in &self.missing {
             if key.connection == connection {
                 self.missing.invalidate(&*key);
@@ -36,7 +32,8 @@ impl SecretCache {
 
     /// Takes out of memory what nobody may use any more. Readers do so as well; this is for when there are none.
     pub(crate) fn sweep(&self) {
-        self.values.run_pending_tasks();
+        let now = self.clock.now();
+        self.values.retain(|_, value| !value.is_over(now));
         self.missing.run_pending_tasks();
     }
 
@@ -47,11 +44,7 @@ impl SecretCache {
 
     /// Wipes what is held for an item over any connection. That it is not used again is the generation's doing.
     pub(crate) fn drop_reference(&self, reference: &str) {
-        for (key, _) in &self.values {
-            if *key.reference == *reference {
-                self.values.invalidate(&*key);
-            }
-        }
+        self.values.retain(|key, _| *key.reference != *reference);
         for (key, _) in &self.missing {
             if *key.reference == *reference {
                 self.missing.invalidate(&*key);

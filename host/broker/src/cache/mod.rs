@@ -34,6 +34,8 @@ use std::time::{Duration, Instant};
 
 use keyway_runtime::{CallError, Fields, ProviderError};
 use moka::sync::Cache;
+use quick_cache::Weighter;
+use quick_cache::sync::{EntryAction, EntryResult};
 
 pub use fetched::OneTimeCode;
 pub(crate) use fetched::{Credentials, Fetched};
@@ -41,7 +43,7 @@ use lookup::Found;
 pub use lookup::Source;
 pub(crate) use lookup::{FetchError, Lookup, Rejected};
 pub use policy::CacheOptions;
-use policy::{Keep, missing_for, refresh_due};
+use policy::{missing_for, refresh_due};
 use rejections::{Rejection, Rejections};
 pub(crate) use sealed::ItemKey;
 use sealed::SealedCredentials;
@@ -86,7 +88,9 @@ struct Missing {
 pub(crate) struct SecretCache {
     clock: Arc<dyn Clock>,
     options: CacheOptions,
-    values: Cache<ItemKey, Arc<SealedCredentials>>,
+    /// A cache that costs little for each value, reads no clock and keeps no order of its gets; [`sweep`](Self::sweep) takes out
+    /// of it what is over.
+    values: quick_cache::sync::Cache<ItemKey, Arc<SealedCredentials>, Weigh>,
     missing: Cache<ItemKey, Missing>,
     rejections: Rejections,
     /// Connections that were deleted a while ago: nothing of them is stored any more, also not what was on its way.
@@ -97,11 +101,9 @@ pub(crate) struct SecretCache {
 
 impl SecretCache {
     pub(crate) fn new(clock: Arc<dyn Clock>, options: CacheOptions) -> Arc<Self> {
-        let values = Cache::builder()
-            .max_capacity(options.capacity_bytes)
-            .weigher(|key: &ItemKey, value: &Arc<SealedCredentials>| value.weight(key))
-            .expire_after(Keep)
-            .build();
+        let capacity = options.capacity_bytes;
+        let estimated = usize::try_from(capacity / ORDINARY_BYTES).unwrap_or(usize::MAX);
+        let values = quick_cache::sync::Cache::with_weighter(estimated, capacity, Weigh);
         // Longer than it is used by the cache's own clock; this only frees the memory.
         let missing = Cache::builder().max_capacity(10_000).time_to_live(2 * options.missing).build();
         // Longer than any call takes, and than an open connection is kept.
@@ -141,9 +143,11 @@ impl SecretCache {
                 // The reader's own is among them, unless its entry was bound elsewhere a moment ago.
                 let connections = connections.iter().chain([&lookup.item.connection]);
                 let keys = connections.map(|id| ItemKey { connection: *id, reference: reference.clone() });
-                let cached = |key: &ItemKey| self.values.get(key).is_some_and(|value| value.revision == *revision);
+                let cached = |key: &ItemKey| self.values.get(key).is_some_and(|value| *value.revision == **revision);
                 let cached: Vec<_> = keys.filter(cached).collect();
-                cached.iter().for_each(|key| self.values.invalidate(key));
+                for key in &cached {
+                    self.values.remove(key);
+                }
                 !cached.is_empty()
             });
         }
@@ -213,9 +217,9 @@ impl SecretCache {
         &self.lookups
     }
 
-    /// How many values are in it, and what they weigh in bytes; a moment ago.
+    /// How many values are in it, and what they weigh in bytes.
     pub(crate) fn size(&self) -> (u64, u64) {
-        (self.values.entry_count(), self.values.weighted_size())
+        (self.values.len() as u64, self.values.weight())
     }
 
     /// The cached credentials, if the reader may use them.
@@ -231,7 +235,7 @@ impl SecretCache {
             return None;
         }
         let credentials = value.open(&lookup.item, &lookup.keys)?;
-        let refresh_due = refresh_due(age, ttl, value.draw, &self.options);
+        let refresh_due = refresh_due(age, ttl, value.draw.into(), &self.options);
         Some(Cached { value, credentials, age, ttl, refresh_due })
     }
 
@@ -330,25 +334,40 @@ impl SecretCache {
     }
 
     /// Stores a value unless a newer one is there. It is kept for as long as anybody who has asked may use it.
-    fn store(&self, item: ItemKey, mut value: SealedCredentials) {
-        let key = item.clone();
-        self.values.entry(item).and_upsert_with(|present| match present.map(moka::Entry::into_value) {
-            Some(present) if present.is_newer_than(&value) => present,
-            present => {
-                value.keep =
-                    value.keep.max(present.map_or(Duration::ZERO, |present| present.kept_after(value.fetched_at)));
-                Arc::new(value)
+    fn store(&self, item: ItemKey, value: SealedCredentials) {
+        let mut new = Some(value);
+        let stored = self.values.entry(&item, None, |_, present| {
+            if let Some(mut value) = new.take_if(|value| !present.is_newer_than(value)) {
+                value.keep = value.keep.max(present.kept_after(value.fetched_at));
+                *present = Arc::new(value);
             }
+            EntryAction::Retain(())
         });
+        if let (EntryResult::Vacant(place), Some(value)) = (stored, new) {
+            // An error is a value that is too large to be kept.
+            let _ = place.insert(Arc::new(value));
+        }
         // Afterwards, so that who closes it meanwhile either drops it or is seen here.
-        if self.is_closed(key.connection) {
-            self.values.invalidate(&key);
+        if self.is_closed(item.connection) {
+            self.values.remove(&item);
         }
     }
 
     #[cfg(test)]
     fn flights_are_over(&self) -> bool {
         self.flights.is_empty()
+    }
+}
+
+/// What most values weigh.
+const ORDINARY_BYTES: u64 = 512;
+
+#[derive(Clone)]
+struct Weigh;
+
+impl Weighter<ItemKey, Arc<SealedCredentials>> for Weigh {
+    fn weight(&self, key: &ItemKey, value: &Arc<SealedCredentials>) -> u64 {
+        value.weight(key)
     }
 }
 

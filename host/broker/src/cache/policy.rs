@@ -1,11 +1,6 @@
 //! The numbers of the cache's policy.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use moka::Expiry;
-
-use super::sealed::{ItemKey, SealedCredentials};
+use std::time::Duration;
 
 /// How the cache of resolved secrets behaves, beyond the durations of connections and entries.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,25 +34,6 @@ pub(super) fn refresh_due(age: Duration, ttl: Duration, draw: f64, options: &Cac
 /// For how long a missing item is not asked for again.
 pub(super) fn missing_for(ttl: Duration, options: &CacheOptions) -> Duration {
     options.missing.min(ttl)
-}
-
-/// Drops a value when nobody may use it any more. Whether a reader may is decided when reading, by the broker's clock.
-pub(super) struct Keep;
-
-impl Expiry<ItemKey, Arc<SealedCredentials>> for Keep {
-    fn expire_after_create(&self, _: &ItemKey, value: &Arc<SealedCredentials>, _: Instant) -> Option<Duration> {
-        Some(value.keep)
-    }
-
-    fn expire_after_update(
-        &self,
-        _: &ItemKey,
-        value: &Arc<SealedCredentials>,
-        _: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        Some(value.keep)
-    }
 }
 
 #[cfg(test)]

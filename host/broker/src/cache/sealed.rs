@@ -23,9 +23,9 @@ pub(crate) struct ItemKey {
 
 /// The credentials of an item as they are kept. There is no place in it for a one-time code.
 pub(super) struct SealedCredentials {
-    sealed: Vec<u8>,
+    sealed: Box<[u8]>,
     /// Which state of the item; not secret.
-    pub(super) revision: String,
+    pub(super) revision: Box<str>,
     /// Before the provider was asked.
     pub(super) fetched_at: Moment,
     /// The generation of connection and item at that time.
@@ -33,7 +33,7 @@ pub(super) struct SealedCredentials {
     /// For how long to keep it.
     pub(super) keep: Duration,
     /// From 0 to 1: its own place in the window for refreshing.
-    pub(super) draw: f64,
+    pub(super) draw: f32,
     /// The number of the item's last rejection at that time.
     pub(super) rejection: u64,
     /// Whether it was tried to refresh it in the background.
@@ -57,10 +57,10 @@ impl SealedCredentials {
         let sealed = keys.cache().seal(&associated(item, keys, generation), &plaintext.ok()?);
         let sealed =
             sealed.inspect_err(|error| tracing::warn!(%error, "a resolved secret could not be cached")).ok()?;
-        let draw = f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX);
-        let revision = credentials.revision.clone();
+        let draw = getrandom::u32().unwrap_or(0) as f32 / u32::MAX as f32;
+        let revision = credentials.revision.as_str().into();
         Some(Self {
-            sealed,
+            sealed: sealed.into(),
             revision,
             fetched_at,
             generation,
@@ -102,11 +102,17 @@ impl SealedCredentials {
         self.keep.saturating_sub(moment.since(self.fetched_at))
     }
 
+    /// Whether nobody may use it any more.
+    pub(super) fn is_over(&self, now: Moment) -> bool {
+        now.since(self.fetched_at) >= self.keep
+    }
+
     /// What it takes of the cache's capacity: about its size in memory.
-    pub(super) fn weight(&self, key: &ItemKey) -> u32 {
-        let size =
-            self.sealed.len() + self.revision.len() + key.reference.len() + size_of::<Self>() + size_of::<ItemKey>();
-        u32::try_from(size + 128).unwrap_or(u32::MAX)
+    pub(super) fn weight(&self, key: &ItemKey) -> u64 {
+        // Of the cache a hash, two links and a place in its table, and what the allocator adds to the allocations.
+        const PLACE: usize = 96;
+        let texts = self.sealed.len() + self.revision.len() + key.reference.len();
+        (texts + size_of::<Self>() + size_of::<ItemKey>() + PLACE) as u64
     }
 }
 

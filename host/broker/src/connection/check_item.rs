@@ -28,7 +28,7 @@ impl Broker {
             let binding = Binding { connection_id: id, reference: reference.to_owned(), cache_ttl: None };
             self.check_binding(access, &binding).await?;
             // What does not look like a reference may be anything, and is not recorded.
-            trail.note(|subject| subject.bound_to(&binding));
+            trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
             let opened = self.open(&record).await?;
             let reference: Arc<str> = reference.into();
             let call = move |provider: Provider, connection: keyway_runtime::Connection| {

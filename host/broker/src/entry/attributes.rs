@@ -11,7 +11,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use zeroize::Zeroizing;
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use super::expiry;
 use super::json::{depth, object, objects, read, same_value};
@@ -103,11 +103,11 @@ struct Proxy {
 }
 
 /// Sent by a browser, where a line end would begin another one.
-#[derive(Deserialize)]
+#[derive(Deserialize, ZeroizeOnDrop)]
 #[serde(deny_unknown_fields)]
 struct Header {
-    name: Zeroizing<String>,
-    value: Zeroizing<String>,
+    name: String,
+    value: String,
 }
 
 impl Header {

@@ -30,7 +30,7 @@ pub(crate) use attributes::{PROXY_SETTING, PROXY_VALUE};
 pub use changes::{Change, EntryChanges};
 pub use new::NewEntry;
 pub use operations::ENTRIES_PER_PAGE;
-pub(crate) use resolvable::{ORDINARY_BYTES, ResolvableEntry};
+pub(crate) use resolvable::{BoundItem, ORDINARY_BYTES, ResolvableEntry};
 pub(crate) use sealed::binding_of;
 pub use tfa::TfaCode;
 

@@ -76,7 +76,7 @@ impl Broker {
         EntryChanges::from(new).apply(&mut entry, keys.client(), now)?;
         if let Some(binding) = entry.binding() {
             self.check_binding(access, binding).await?;
-            trail.note(|subject| subject.bound_to(binding));
+            trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
         }
         let record = self.seal_entry(keys, &entry, 1).await?;
         self.storage().insert_entry(&record).await.map_err(refused)?;
@@ -187,7 +187,7 @@ impl Broker {
                 self.check_binding(access, binding).await?;
             }
             if let Some(binding) = entry.binding() {
-                trail.note(|subject| subject.bound_to(binding));
+                trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
             }
             let record = self.seal_entry(&keys, &entry, version + 1).await?;
             match self.storage().update_entry(&record, version).await.map_err(refused) {
@@ -225,7 +225,7 @@ impl Broker {
             trail.note(|subject| subject.entry = Some(deleted.id));
             self.forget_entry(&deleted);
             if let Some(binding) = binding_of(&deleted) {
-                trail.note(|subject| subject.bound_to(&binding));
+                trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
                 self.drop_cached(access.workspace(), &binding);
             }
             Ok(())

@@ -29,7 +29,8 @@ impl Broker {
         let rejected = request.rejected.as_deref();
         let ahead = match fields.password {
             true => {
-                self.password_ahead(&*self.item_state(entry.workspace_id, &item_key(None, entry.id)).await?).await?
+                let item = item_key(None, entry.id).into();
+                self.password_ahead(self.item_state(entry.workspace_id, &item).await?.as_deref()).await?
             }
             false => None,
         };

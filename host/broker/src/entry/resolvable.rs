@@ -4,9 +4,10 @@
 use std::mem::size_of;
 use std::sync::Arc;
 
+use super::TfaMethod;
 use super::sealed::binding_of;
-use super::{Binding, TfaMethod};
-use crate::id::{EntryId, WorkspaceId};
+use crate::cache_ttl::CacheTtl;
+use crate::id::{ConnectionId, EntryId, WorkspaceId};
 use crate::storage::{EntryRecord, EntrySelector};
 
 /// An entry without what only its readers want to know.
@@ -16,9 +17,17 @@ pub(crate) struct ResolvableEntry {
     pub(crate) tfa_method: Option<TfaMethod>,
     /// The row's version.
     pub(crate) version: u64,
-    pub(crate) binding: Option<Binding>,
+    pub(crate) binding: Option<BoundItem>,
     /// Envelope with the credentials of an entry that is not bound.
     sealed_credentials: Option<Box<[u8]>>,
+}
+
+/// The item that an entry is bound to. Its reference is in memory once, also where it is a key of what was resolved.
+#[derive(Clone)]
+pub(crate) struct BoundItem {
+    pub(crate) connection_id: ConnectionId,
+    pub(crate) reference: Arc<str>,
+    pub(crate) cache_ttl: Option<CacheTtl>,
 }
 
 /// What a bound entry takes in memory, its selector and its place in the cache included; most take two thirds of it.
@@ -47,7 +56,11 @@ impl From<EntryRecord> for ResolvableEntry {
             workspace_id: record.workspace_id,
             tfa_method: record.tfa_method,
             version: record.version,
-            binding: binding_of(&record),
+            binding: binding_of(&record).map(|binding| BoundItem {
+                connection_id: binding.connection_id,
+                reference: binding.reference.into(),
+                cache_ttl: binding.cache_ttl,
+            }),
             sealed_credentials: record.sealed_credentials.map(Vec::into_boxed_slice),
         }
     }
@@ -86,9 +99,7 @@ impl<'a> From<&'a EntryRecord> for SealedCredentials<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::ConnectionId;
-
-    fn entry(binding: Option<Binding>, credentials: usize) -> Arc<ResolvableEntry> {
+    fn entry(binding: Option<BoundItem>, credentials: usize) -> Arc<ResolvableEntry> {
         Arc::new(ResolvableEntry {
             id: EntryId::generate(),
             workspace_id: WorkspaceId::generate(),
@@ -101,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_bound_entry_is_ordinary_and_large_credentials_weigh_what_they_are() {
-        let binding = Binding {
+        let binding = BoundItem {
             connection_id: ConnectionId::generate(),
             reference: "op://abcdefghijklmnopqrstuvwxyz/abcdefghijklmnopqrstuvwxyz".into(),
             cache_ttl: None,

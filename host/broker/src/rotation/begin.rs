@@ -72,7 +72,7 @@ impl Broker {
         trail.note(|subject| subject.entry = Some(entry.id));
         let binding = binding_of(&entry);
         if let Some(binding) = &binding {
-            trail.note(|subject| subject.bound_to(binding));
+            trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
         }
         let reference = binding.as_ref().map(|binding| binding.reference.as_str());
         // Before the provider is asked, at the cost of nothing; what counts is the constraint at the end.

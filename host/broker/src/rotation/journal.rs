@@ -64,10 +64,10 @@ pub(super) fn same(one: &SecretString, other: &SecretString) -> bool {
 
 /// What a resolve has to know about an item besides its entry and connection.
 pub(crate) struct ItemState {
-    /// How many times a rotation has written it.
+    /// How many times a rotation has written it, or an entry was bound to it or bound elsewhere.
     pub(crate) generation: u64,
     /// The rotation whose password the site has and the item has not, if there is one.
-    pub(crate) ahead: Option<RotationRecord>,
+    ahead: Option<RotationRecord>,
 }
 
 impl Broker {
@@ -161,23 +161,28 @@ impl Broker {
         record
     }
 
-    /// What a resolve has to know of an item, from memory if it was read a moment ago.
-    pub(crate) async fn item_state(&self, workspace: WorkspaceId, item: &str) -> Result<Arc<ItemState>, BrokerError> {
+    /// What a resolve has to know of an item, from memory if it was read a moment ago; nothing of an item to which nothing
+    /// has happened, as to nearly all.
+    pub(crate) async fn item_state(
+        &self,
+        workspace: WorkspaceId,
+        item: &Arc<str>,
+    ) -> Result<Option<Arc<ItemState>>, BrokerError> {
         self.hold_keys(workspace).await?;
         let load = async {
             let (generation, ahead) = self.storage().item_state(workspace, item).await?;
-            Ok::<_, BrokerError>(Some(Arc::new(ItemState { generation, ahead })))
+            let state = (generation > 0 || ahead.is_some()).then(|| Arc::new(ItemState { generation, ahead }));
+            Ok::<_, BrokerError>(Some(state))
         };
-        let state = self.item_states().get_or_load(&(workspace, item.into()), load).await?;
-        state.ok_or_else(|| BrokerError::Host("the state of an item was not loaded".into()))
+        Ok(self.item_states().get_or_load(&(workspace, item.clone()), load).await?.flatten())
     }
 
     /// The password that the site has and the item has not yet; `None` when they have the same.
     pub(crate) async fn password_ahead(
         &self,
-        state: &ItemState,
+        state: Option<&ItemState>,
     ) -> Result<Option<(RotationId, SecretString)>, BrokerError> {
-        match &state.ahead {
+        match state.and_then(|state| state.ahead.as_ref()) {
             None => Ok(None),
             Some(record) => Ok(Some((record.id, self.open_rotation(record).await?.password))),
         }

@@ -66,14 +66,15 @@ async fn a_server_with_the_old_master_key_goes_on_and_finds_the_new_one_where_it
     assert!(matches!(refused, BrokerError::Key(KeyError::ReplacedMasterKey { .. })), "{refused}");
     let refused = server.create_workspace("New", Scope::Api).await.unwrap_err();
     assert!(matches!(refused, BrokerError::Key(KeyError::ReplacedMasterKey { .. })), "{refused}");
-    assert_eq!(server.not_ready().await, [NotReady::MasterKey]);
+    // It has no provider for the connection either.
+    assert_eq!(server.not_ready().await, [NotReady::MasterKey, NotReady::NoProvider]);
 
     there.store(true, Ordering::SeqCst);
     server.encryption_key(&unused).await.unwrap();
     server.create_workspace("New", Scope::Api).await.unwrap();
     // What was found before counts for a second.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
-    assert_eq!(server.not_ready().await, []);
+    assert_eq!(server.not_ready().await, [NotReady::NoProvider]);
 }
 
 #[tokio::test]

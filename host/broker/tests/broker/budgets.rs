@@ -10,7 +10,7 @@ use keyway::{
     Broker, BrokerError, BudgetOptions, BudgetScope, CacheTtl, Connection, ConnectionChanges, NewEntry, NotCalled,
     PauseReason, RateLimits, ResolveRequest, Source, VaultEntry,
 };
-use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, RetryAfterForm};
+use keyway_emulator_onepassword::{Emulator, Endpoint, Fault, FaultRule, Options, RetryAfterForm};
 
 use crate::support::World;
 
@@ -148,6 +148,39 @@ async fn the_accounts_budget_ends_all_its_tokens_calls() {
         world.broker.list_items(&world.access, connection.id).await,
         Err(BrokerError::NotCalled(NotCalled::BudgetSpent { .. }))
     ));
+}
+
+#[tokio::test]
+async fn tokens_of_one_account_share_its_budget_also_after_a_restart() {
+    // A team's address names the account, which the usual one of the emulator does not.
+    let sign_in_address = Some("acme.1password.com".to_owned());
+    let emulator = Emulator::start_with(Options { sign_in_address, ..Options::default() }).unwrap();
+    let mut world = World::of(emulator, limits(1_000, 30)).await;
+    let mut new = world.new_connection("automation");
+    new.cache_ttl = CacheTtl::OFF;
+    let automation = world.broker.connect(&world.access, new).await.unwrap();
+    let auditor = world.connect("auditor").await;
+    let entry = world.bind(&automation, ITEM).await;
+    for _ in 0..3 {
+        resolve(&world, &entry).await.unwrap();
+    }
+    for restarted in [false, true] {
+        if restarted {
+            world.restart().await;
+        }
+        assert_eq!(used(&world.broker, &world, &automation).await, (VERIFY + 3, 2 * VERIFY + 3));
+        assert_eq!(used(&world.broker, &world, &auditor).await, (VERIFY, 2 * VERIFY + 3));
+    }
+
+    // One token spends what is left, and the other has none, although its own hour has hardly begun.
+    world.emulator.reset_calls();
+    while resolve(&world, &entry).await.is_ok() {}
+    assert_eq!(world.emulator.calls().total, 15);
+    let refused = world.broker.list_items(&world.access, auditor.id).await.unwrap_err();
+    let BrokerError::NotCalled(refused) = refused else { panic!("{refused}") };
+    assert!(matches!(refused, NotCalled::BudgetSpent { scope: BudgetScope::Account, limit: 30, .. }), "{refused:?}");
+    assert_eq!(world.emulator.calls().total, 15);
+    assert_eq!(used(&world.broker, &world, &auditor).await, (VERIFY, 30));
 }
 
 #[tokio::test]

@@ -58,8 +58,12 @@ impl World {
     }
 
     pub(crate) async fn with_budgets(budgets: BudgetOptions) -> Self {
+        Self::of(Emulator::start().unwrap(), budgets).await
+    }
+
+    /// In front of an emulator of the test's own.
+    pub(crate) async fn of(emulator: Emulator, budgets: BudgetOptions) -> Self {
         logs::start();
-        let emulator = Emulator::start().unwrap();
         let rule = format!("{}={}", emulator.host(), emulator.url());
         let policy = EgressPolicy::default().with_connect_to(rule.parse().unwrap());
         let runtime =

@@ -4,6 +4,7 @@
 mod api;
 mod audit;
 mod bad_requests;
+mod beside;
 mod budgets;
 mod cli;
 mod cli_bind;

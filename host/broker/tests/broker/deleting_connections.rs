@@ -6,9 +6,12 @@ use keyway::{
 };
 use secrecy::ExposeSecret;
 
-use crate::support::{World, fixture_in, new_fixture_connection};
+use crate::support::{World, fixture_broker, fixture_in, new_fixture_connection};
 
 const ITEM: &str = "Wide World Importers";
+
+/// Of each race: many more than it takes for both sides to be first sometimes.
+const ROUNDS: usize = 300;
 
 fn in_use(error: &BrokerError) -> &keyway::DependentEntries {
     match error {
@@ -102,30 +105,50 @@ async fn an_administrator_sees_connections_without_the_scope_api() {
 }
 
 /// Real threads, a database file, and a fixture that needs no network: a connection is deleted while `bind` binds an entry to
-/// it, again and again, and either the one or the other is refused. An entry that was not bound keeps what it had.
+/// it, again and again, and either the one or the other is refused. An entry that was not bound keeps what it had. Within one
+/// process, and between two.
 async fn race<F>(bind: impl Fn(Broker, Access, EntryId, ConnectionId) -> F)
 where
     F: Future<Output = Result<VaultEntry, BrokerError>> + Send + 'static,
 {
-    const ROUNDS: usize = 300;
     let folder = tempfile::tempdir().unwrap();
-    let storage = SqliteStorage::open(folder.path().join("keyway.db")).await.unwrap();
-    let (broker, access, _) = fixture_in("echo", storage).await;
+    let storage = async || SqliteStorage::open(folder.path().join("keyway.db")).await.unwrap();
+    let (broker, access, _) = fixture_in("echo", storage().await).await;
+    let beside = fixture_broker("echo", storage().await).await;
+    for deleter in [broker.clone(), beside] {
+        race_between(&deleter, &broker, &access, &bind).await;
+    }
+}
+
+async fn race_between<F>(
+    deleter: &Broker,
+    broker: &Broker,
+    access: &Access,
+    bind: &impl Fn(Broker, Access, EntryId, ConnectionId) -> F,
+) where
+    F: Future<Output = Result<VaultEntry, BrokerError>> + Send + 'static,
+{
     let (mut deleted, mut bound) = (0, Vec::new());
-    for round in 0..ROUNDS {
-        let connection = broker.connect(&access, new_fixture_connection("echo")).await.unwrap().id;
+    // How often the deletion lets the binding, which has more to do before it writes, go on: found by who was first, so that
+    // they meet.
+    let mut head_start = 0_u32;
+    for _ in 0..ROUNDS {
+        let connection = broker.connect(access, new_fixture_connection("echo")).await.unwrap().id;
         let there = NewEntry {
-            permissioned_user_id: format!("there-{round}"),
+            permissioned_user_id: format!("there-{connection}"),
             domain: "https://acme.com".into(),
             ..NewEntry::default()
         };
-        let there = broker.create_entry(&access, there).await.unwrap().id;
+        let there = broker.create_entry(access, there).await.unwrap().id;
         let start = std::sync::Arc::new(tokio::sync::Barrier::new(2));
         let deleting = {
-            let (broker, access, start) = (broker.clone(), access.clone(), start.clone());
+            let (deleter, access, start) = (deleter.clone(), access.clone(), start.clone());
             tokio::spawn(async move {
                 start.wait().await;
-                broker.delete_connection(&access, connection).await
+                for _ in 0..head_start {
+                    tokio::task::yield_now().await;
+                }
+                deleter.delete_connection(&access, connection).await
             })
         };
         let binding = bind(broker.clone(), access.clone(), there, connection);
@@ -136,19 +159,22 @@ where
         match (deleting.await.unwrap(), binding.await.unwrap()) {
             (Ok(()), Err(BrokerError::Invalid(_))) => {
                 deleted += 1;
-                assert!(broker.get_entry(&access, &there.into()).await.unwrap().binding().is_none());
+                head_start += head_start / 4 + 1;
+                assert!(broker.get_entry(access, &there.into()).await.unwrap().binding().is_none());
             }
             (Err(BrokerError::ConnectionInUse(_)), Ok(entry)) => {
                 bound.push(entry.id);
-                broker.resolve(&access, ResolveRequest::new(entry.id)).await.unwrap();
+                head_start -= head_start / 4;
+                broker.resolve(access, ResolveRequest::new(entry.id)).await.unwrap();
             }
             other => panic!("{other:?}"),
         }
     }
     assert_eq!(deleted + bound.len(), ROUNDS);
-    let connections = broker.list_connections(&access).await.unwrap();
+    assert!(deleted > 0 && !bound.is_empty(), "one side was always first, so nothing raced: {deleted} deleted");
+    let connections = broker.list_connections(access).await.unwrap();
     for entry in bound {
-        let entry = broker.get_entry(&access, &entry.into()).await.unwrap();
+        let entry = broker.get_entry(access, &entry.into()).await.unwrap();
         let binding = entry.binding().unwrap();
         assert!(connections.iter().any(|connection| connection.id == binding.connection_id), "without its connection");
     }

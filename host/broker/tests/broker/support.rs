@@ -209,15 +209,20 @@ pub(crate) async fn fixture_in(
     name: &str,
     storage: SqliteStorage,
 ) -> (Broker, Access, Result<Connection, BrokerError>) {
-    logs::start();
-    let runtime = Runtime::builder().code_cache(compiled(), CodeCacheKey::new([1; 32])).build().unwrap();
-    let provider = runtime.load(&component(&format!("fixtures/{name}"))).await.unwrap();
-    let builder = Broker::builder(runtime, storage, MasterKey::generate().unwrap()).provider(provider);
-    let broker = builder.audit(Audit::in_memory()).open().await.unwrap();
+    let broker = fixture_broker(name, storage).await;
     let created = broker.create_workspace("Acme", keyway::Scopes::ALL).await.unwrap();
     let access = Access::operator(created.workspace.id, "tests");
     let connection = broker.connect(&access, new_fixture_connection(name)).await;
     (broker, access, connection)
+}
+
+/// A broker with one of the fixtures for a provider. Several may have the same database, as processes do.
+pub(crate) async fn fixture_broker(name: &str, storage: SqliteStorage) -> Broker {
+    logs::start();
+    let runtime = Runtime::builder().code_cache(compiled(), CodeCacheKey::new([1; 32])).build().unwrap();
+    let provider = runtime.load(&component(&format!("fixtures/{name}"))).await.unwrap();
+    let builder = Broker::builder(runtime, storage, MasterKey::from_hex(MASTER_KEY).unwrap()).provider(provider);
+    builder.audit(Audit::in_memory()).open().await.unwrap()
 }
 
 pub(crate) fn new_fixture_connection(name: &str) -> NewConnection {

@@ -280,6 +280,17 @@ mod tests {
     }
 
     #[test]
+    fn a_pause_is_drawn_from_its_upper_half() {
+        let seconds = Duration::from_secs;
+        for (strikes, longest) in [(1, 2), (2, 4), (6, 60), (400, 60)] {
+            let drawn = |draw| back_off(seconds(2), seconds(60), strikes, draw);
+            assert_eq!(drawn(0.0), seconds(longest) / 2);
+            assert_eq!(drawn(0.5), seconds(longest) * 3 / 4);
+            assert_eq!(drawn(1.0), seconds(longest));
+        }
+    }
+
+    #[test]
     fn the_right_of_a_probe_that_was_never_heard_of_again_ends() {
         let mut state = opened();
         state.claim(at(3), &OPTIONS());

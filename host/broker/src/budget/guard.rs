@@ -376,6 +376,8 @@ pub(super) fn draw() -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::clock::ManualClock;
     use crate::storage::SqliteStorage;
@@ -393,5 +395,25 @@ mod tests {
         assert!(guard.ended(ProviderOperation::Resolve, pass, limited, 1).await.is_err());
         let refused = guard.begin(ProviderOperation::Resolve).await.unwrap_err();
         assert!(matches!(refused, Refusal::NotCalled(NotCalled::RateLimited { .. })), "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn fifty_tokens_that_were_cut_off_together_do_not_come_back_together() {
+        let storage = Arc::new(SqliteStorage::in_memory().await.unwrap());
+        let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_000_000_000).unwrap()));
+        let mut waits = HashSet::new();
+        for token in 0..50 {
+            let (limits, options) = (RateLimits::UNLIMITED, BreakerOptions::default());
+            let guard = Guard::load(storage.clone(), clock.clone(), "echo", [token; 16], limits, options);
+            let guard = guard.await.unwrap();
+            let pass = guard.begin(ProviderOperation::Resolve).await.unwrap();
+            guard.ended(ProviderOperation::Resolve, pass, Outcome::RateLimited(None), 1).await.unwrap();
+            let refused = guard.begin(ProviderOperation::Resolve).await.unwrap_err();
+            let Refusal::NotCalled(NotCalled::RateLimited { retry_after }) = refused else { panic!("{refused:?}") };
+            assert!((30_000..=60_000).contains(&retry_after.as_millis()), "{retry_after:?}");
+            waits.insert(retry_after);
+        }
+        // Of thirty thousand milliseconds two may be the same by chance.
+        assert!(waits.len() > 40, "{waits:?}");
     }
 }

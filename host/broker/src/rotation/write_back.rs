@@ -286,11 +286,13 @@ mod tests {
     #[test]
     fn waiting_doubles_up_to_a_quarter_of_an_hour_and_is_never_shorter_than_asked() {
         for (attempts, longest) in [(1, 10), (2, 20), (3, 40), (7, 640), (8, 900), (400, 900)] {
-            for _ in 0..50 {
-                let wait = wait_before(attempts, None);
-                let longest = Duration::from_secs(longest);
-                assert!(wait >= longest / 2 && wait <= longest, "{attempts}: {wait:?}");
-            }
+            let longest = Duration::from_secs(longest);
+            let waits: Vec<_> = (0..50).map(|_| wait_before(attempts, None)).collect();
+            assert!(waits.iter().all(|wait| *wait >= longest / 2 && *wait <= longest), "{attempts}: {waits:?}");
+            // One in 2^50 times all of fifty are in the same half of what they are drawn from.
+            let middle = longest * 3 / 4;
+            assert!(waits.iter().any(|wait| *wait < middle), "{attempts}: {waits:?}");
+            assert!(waits.iter().any(|wait| *wait > middle), "{attempts}: {waits:?}");
         }
         let asked = |hours: u64| wait_before(1, Some(Duration::from_secs(hours * 3_600)));
         assert_eq!(asked(1), Duration::from_secs(3_600));

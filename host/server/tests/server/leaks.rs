@@ -10,7 +10,7 @@ use keyway::ClientKey;
 use keyway_emulator_onepassword::{Emulator, Endpoint, Fault, FaultRule};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Folder, MASTER_KEY, assert_without, send};
+use crate::support::{Answer, Folder, MASTER_KEY, assert_without, has_encoded, send};
 
 const MANUAL_USER: &str = "manual-user-7c1f@acme.example";
 const MANUAL_PASSWORD: &str = "manual-password-E9!kq";
@@ -200,6 +200,8 @@ async fn no_secret_is_in_a_log_a_message_a_metric_the_audit_log_or_a_file() {
         assert!(clean.is_ok(), "{place}");
         for code in &codes {
             assert!(!has_number(text, code), "{place} has the code {code}: {text}");
+            // Twelve hexadecimal digits, or seven or eight characters of base64, are not there by chance.
+            assert!(!has_encoded(text, code), "{place} has the code {code}, encoded: {text}");
         }
     }
 }

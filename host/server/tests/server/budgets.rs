@@ -1,9 +1,12 @@
 //! Budgets, back-off and the breaker as clients and scripts see them.
 
+use keyway::{BudgetOptions, Connection, RateLimits, Scope};
 use keyway_emulator_onepassword::{Emulator, Endpoint, Fault, FaultRule, RetryAfterForm};
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Api, Folder, assert_without};
+
+const ITEM: &str = "Northwind Supplier Portal";
 
 fn retry_after(answer: &Answer) -> u64 {
     answer.headers["retry-after"].to_str().unwrap().parse().unwrap()
@@ -46,6 +49,85 @@ async fn in_an_outage_the_answer_becomes_a_503_that_says_when_to_come_back() {
     assert!(message.contains("out of order") && message.contains("Try again in"), "{message}");
     assert!((1..=2).contains(&retry_after(&answer)));
     assert_eq!(emulator.calls().total, 5);
+}
+
+/// An entry that is bound to an item, and asks for its code, which is never cached: each resolve makes a request.
+struct Resolving {
+    api: Api,
+    key: String,
+    body: Value,
+    password: String,
+}
+
+impl Resolving {
+    async fn new((api, connection): (Api, Connection)) -> Self {
+        let account = api.emulator().account("automation").unwrap();
+        let item = account.vault("Automation").unwrap().item(ITEM).unwrap().clone();
+        let bound = json!({
+            "permissioned_user_id": "acme-prod", "domain": "https://acme.com",
+            "secret_provider_id": connection.id, "secret_ref": item.reference,
+        });
+        let body = json!({ "id": api.post("/vault", &bound).await.ok(201)["id"] });
+        let key = api.key_with(Scope::Resolve).await;
+        api.emulator().reset_calls();
+        Self { api, key, body, password: item.password.unwrap() }
+    }
+
+    async fn resolve(&self) -> Answer {
+        self.api.request("POST", "/vault/resolve", &self.key, &self.body).await
+    }
+
+    /// The message and the time to wait of a resolve for which the secret manager is not asked.
+    async fn refused(&self, status: u16, code: &str) -> (String, u64) {
+        let asked = self.api.emulator().calls().total;
+        let answer = self.resolve().await;
+        assert_without(&answer.text, &[&self.password]);
+        assert_eq!(self.api.emulator().calls().total, asked);
+        (answer.error(status, code), retry_after(&answer))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resolve_beyond_the_budget_is_a_429_that_says_which_limit_it_is_and_when_to_come_back() {
+    let mut limits = RateLimits::ONEPASSWORD_TEAMS;
+    // Six to connect, and fourteen more.
+    limits.reads_per_hour = Some(20);
+    let budgets = BudgetOptions::default().limits("1password", limits);
+    let world = Resolving::new(Api::onepassword_with(budgets).await).await;
+    for _ in 0..14 {
+        world.resolve().await.ok(200);
+    }
+    for _ in 0..2 {
+        let (message, wait) = world.refused(429, "RATE_LIMITED").await;
+        let expected = "the secret manager was not asked, because 20 reading requests with this connection's credentials in \
+                        60 minutes is all that it allows. Try again in ";
+        assert!(message.starts_with(expected), "{message}");
+        assert!(message.ends_with("; a longer cache duration makes fewer requests"), "{message}");
+        // The hour of the first request is over a slot later at the latest.
+        assert!((3_500..=3_720).contains(&wait), "{wait}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resolve_in_a_pause_is_a_429_or_a_503_that_says_when_to_come_back() {
+    let world = Resolving::new(Api::onepassword().await).await;
+    let emulator = world.api.emulator();
+    emulator.fault(FaultRule::next(Fault::status(503)).always());
+    for _ in 0..4 {
+        world.resolve().await.error(502, "PROVIDER_UNAVAILABLE");
+    }
+    let (message, wait) = world.refused(503, "PROVIDER_PAUSED").await;
+    assert!(message.contains("out of order") && message.contains("Try again in"), "{message}");
+    assert!((1..=2).contains(&wait), "{wait}");
+
+    let world = Resolving::new(Api::onepassword().await).await;
+    world.api.emulator().fault(FaultRule::next(Fault::rate_limited(600, RetryAfterForm::Header)));
+    let answer = world.resolve().await;
+    answer.error(429, "RATE_LIMITED");
+    assert_eq!(retry_after(&answer), 600);
+    let (message, wait) = world.refused(429, "RATE_LIMITED").await;
+    assert!(message.contains("too many") && message.contains("Try again in 10 minutes"), "{message}");
+    assert!((590..=600).contains(&wait), "{wait}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

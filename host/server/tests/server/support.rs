@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use keyway::{Access, CacheTtl, Connection, NewConnection, Scope, Scopes};
+use keyway::{Access, BudgetOptions, CacheTtl, Connection, NewConnection, Scope, Scopes};
 use keyway_emulator_onepassword::Emulator;
 use keyway_runtime::{EgressPolicy, Settings};
 use keyway_server::config::{HostConfig, MasterKeySource};
@@ -239,21 +239,30 @@ impl Api {
 
     /// With 1Password, and a connection of the emulator's account `automation`.
     pub(crate) async fn onepassword() -> (Self, Connection) {
+        Self::onepassword_with(BudgetOptions::default()).await
+    }
+
+    /// The same with budgets of the test's own.
+    pub(crate) async fn onepassword_with(budgets: BudgetOptions) -> (Self, Connection) {
         let emulator = Emulator::start().unwrap();
         let token = emulator.token("automation").unwrap().expose().to_owned();
-        let api = Self::start(&["onepassword"], Some(emulator)).await;
+        let api = Self::start_with(&["onepassword"], Some(emulator), budgets).await;
         let connection = api.connect("1password", &token).await;
         (api, connection)
     }
 
     pub(crate) async fn start(components: &[&str], emulator: Option<Emulator>) -> Self {
+        Self::start_with(components, emulator, BudgetOptions::default()).await
+    }
+
+    async fn start_with(components: &[&str], emulator: Option<Emulator>, budgets: BudgetOptions) -> Self {
         let folder = Folder::with(components);
         let mut egress = EgressPolicy::default();
         if let Some(emulator) = &emulator {
             let rule = format!("{}={}", emulator.host(), emulator.url());
             egress = egress.with_connect_to(rule.parse().unwrap());
         }
-        let host = Host::open(&folder.config(egress)).await.unwrap();
+        let host = Host::open(&folder.config(egress).budgets(budgets)).await.unwrap();
         let created = host.broker().create_workspace("Acme", Scopes::from(Scope::Api)).await.unwrap();
         let server = Server::bind("127.0.0.1:0", host.broker().clone()).await.unwrap();
         let url = server.url();

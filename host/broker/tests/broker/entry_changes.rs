@@ -265,7 +265,7 @@ async fn what_another_host_has_cached_of_a_binding_is_not_used_when_it_comes_bac
     let (world, connection) = World::connected().await;
     let entry = world.bind(&connection, "Northwind Supplier Portal").await;
     let (first, second) = (entry.binding().unwrap().reference.clone(), reference(&world, "Wide World Importers"));
-    let other = world.another_host().await;
+    let other = world.beside().await;
     let resolve = || async { other.resolve(&world.access, ResolveRequest::new(entry.id)).await.unwrap().source };
     resolve().await;
     assert!(matches!(resolve().await, Source::Cached { .. }));

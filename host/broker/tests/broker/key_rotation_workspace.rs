@@ -2,12 +2,14 @@
 //! something does not notice.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use keyway::{
     BeginRotation, BrokerError, Change, ClientKey, EntryChanges, NewPassword, ResolveRequest, RotationState, Scope,
 };
 use secrecy::ExposeSecret;
+use tokio::task::JoinHandle;
 
 use crate::key_rotation::{
     database, decrypted, files_contain, is_manual, manual, manual_entries, master_key, other_process, password_of,
@@ -167,15 +169,17 @@ async fn requests_are_served_while_the_key_is_rotated() {
         let new = manual(&format!("first-{number}"), &world.encryption_key);
         world.broker.create_entry(&world.access, new).await.unwrap();
     }
-    let server = other_process(&world, master_key()).await.unwrap();
+    let bound = world.bind(&connection, "Wide World Importers").await;
+    let own = world.broker.create_entry(&world.access, manual("own", &world.encryption_key)).await.unwrap();
+    let server = world.beside().await;
     let done = Arc::new(AtomicBool::new(false));
+    let progress: Arc<[AtomicUsize; 4]> = Arc::default();
     let mut tasks = Vec::new();
     for (name, broker) in [("here", world.broker.clone()), ("there", server.clone())] {
         let (access, done, reader) = (world.access.clone(), done.clone(), broker.clone());
-        let reads = done.clone();
-        let reading = world.access.clone();
+        let (reads, reading, connection) = (done.clone(), world.access.clone(), connection.id);
+        let ((bound, own), counts, number) = ((bound.id, own.id), progress.clone(), tasks.len());
         tasks.push(tokio::spawn(async move {
-            let mut count = 0;
             while !reads.load(Ordering::SeqCst) {
                 // Every value opens at every moment, and a page is under one key.
                 let before = reader.encryption_key(&reading).await.unwrap();
@@ -197,38 +201,47 @@ async fn requests_are_served_while_the_key_is_rotated() {
                     }
                 }
                 assert!(seen >= 600);
-                count += 1;
+                let resolved = reader.resolve(&reading, ResolveRequest::new(own)).await.unwrap();
+                assert_eq!(text(resolved.password.as_ref()), Some(&*password_of("own")));
+                let resolved = reader.resolve(&reading, ResolveRequest::new(bound)).await.unwrap();
+                assert!(text(resolved.password.as_ref()).is_some());
+                assert!(!reader.list_items(&reading, connection).await.unwrap().is_empty());
+                counts[number].fetch_add(1, Ordering::SeqCst);
             }
-            count
         }));
+        let (counts, number) = (progress.clone(), tasks.len());
         tasks.push(tokio::spawn(async move {
-            let mut written = 0;
             while !done.load(Ordering::SeqCst) {
                 let key = broker.encryption_key(&access).await.unwrap();
+                let written = counts[number].load(Ordering::SeqCst);
                 match broker.create_entry(&access, manual(&format!("{name}-{written}"), &key)).await {
-                    Ok(_) => written += 1,
+                    Ok(_) => counts[number].store(written + 1, Ordering::SeqCst),
                     // The key was rotated since it was asked for.
                     Err(BrokerError::NotEncrypted { .. }) => {}
                     Err(error) => panic!("{error}"),
                 }
             }
-            written
         }));
     }
-    for _ in 0..2 {
+    // At least twice, and until everybody has got something done meanwhile.
+    let counts = || progress.each_ref().map(|count| count.load(Ordering::SeqCst));
+    let (mut rounds, deadline) = (0, Instant::now() + Duration::from_secs(60));
+    while rounds < 2 || counts().contains(&0) {
+        assert!(Instant::now() < deadline && !tasks.iter().any(JoinHandle::is_finished), "{:?}", counts());
+        rounds += 1;
         let (one, other) =
             tokio::join!(world.broker.rotate_workspace_key(&world.access), server.rotate_workspace_key(&world.access));
         one.unwrap();
         other.unwrap();
     }
     done.store(true, Ordering::SeqCst);
-    let mut counts = Vec::new();
     for task in tasks {
-        counts.push(task.await.unwrap());
+        task.await.unwrap();
     }
+    let counts = counts();
     let key = world.broker.encryption_key(&world.access).await.unwrap();
     let entries = manual_entries(&world.broker, &world.access).await;
-    assert_eq!(entries.len(), 600 + counts[1] + counts[3], "{counts:?}");
+    assert_eq!(entries.len(), 600 + 1 + counts[1] + counts[3], "{counts:?}");
     for entry in &entries {
         assert_eq!(decrypted(entry, &key), Some(password_of(&entry.permissioned_user_id)));
     }

@@ -117,11 +117,12 @@ impl World {
         self.broker = open(runtime, provider, &self.storage, &self.clock, budgets, audit.into(), options).await;
     }
 
-    /// A broker of another process on the same database.
-    pub(crate) async fn another_host(&self) -> Broker {
+    /// Another process on the same database, with the same provider.
+    pub(crate) async fn beside(&self) -> Broker {
+        let storage = SqliteStorage::open(self.folder.path().join("keyway.db")).await.unwrap();
         let (runtime, provider, budgets) = (&self.runtime, &self.provider, &self.budgets);
-        let alone = |broker: BrokerBuilder| broker.background_write_back(false);
-        open(runtime, provider, &self.storage, &self.clock, budgets, Audit::in_memory(), alone).await
+        let audit = Audit::in_folder(self.audit.path());
+        open(runtime, provider, &storage, &self.clock, budgets, audit, |broker| broker).await
     }
 
     pub(crate) async fn other_workspace(&self) -> Access {

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use keyway::keyway_runtime::{CodeCacheKey, Runtime, Settings};
 use keyway::{
-    Access, Audit, Broker, BrokerError, Change, ConnectionChanges, EntryChanges, EntryId, KeyError, MasterKey,
-    NewConnection, Scope, SqliteStorage, Thing,
+    Access, Audit, BeginRotation, Broker, BrokerError, Change, ClientKey, ConnectionChanges, EntryChanges, EntryId,
+    KeyError, MasterKey, NewConnection, NewPassword, RotationFilter, RotationState, Scope, SqliteStorage, Thing,
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinSet;
@@ -28,6 +28,9 @@ const NEW_KEY: &str = "KEYWAY_TEST_NEW_MASTER_KEY";
 
 /// What a killed process calls the entries that it changes.
 const CHANGED: &str = "changed";
+
+/// The new password of the rotation that is open.
+const ROTATED: &str = "rotated-password-4711";
 
 /// Rounds of each test, and for how long a new one may begin: the machine decides how many there are, not what they find.
 const ROUNDS: u64 = 12;
@@ -190,14 +193,20 @@ async fn the_file_is_sound(folder: &Path) {
     database.close().await;
 }
 
-/// Every entry is there and opens, for the broker and for whoever holds the workspace's encryption key.
+/// Every entry is there and opens, for the broker and for whoever holds the workspace's encryption key; and so does the
+/// password of the rotation that is open.
 async fn everything_opens(broker: &Broker, access: &Access, count: usize) -> SecretString {
     let key = broker.encryption_key(access).await.unwrap();
     let entries = manual_entries(broker, access).await;
     assert_eq!(entries.len(), count);
     for entry in &entries {
         assert_eq!(decrypted(entry, &key), Some(password_of(&entry.permissioned_user_id)));
+        assert_eq!(entry.attributes.get("cookies"), Some(&*cookies_of(&entry.permissioned_user_id)));
     }
+    let rotations = broker.list_rotations(access, &RotationFilter::default(), None).await.unwrap().rotations;
+    assert_eq!(rotations.iter().map(|rotation| rotation.state).collect::<Vec<_>>(), [RotationState::Prepared]);
+    let revealed = broker.reveal_rotation(access, rotations[0].id).await.unwrap();
+    assert_eq!(revealed.expose_secret(), ROTATED);
     for connection in broker.list_connections(access).await.unwrap() {
         // It opens the settings.
         let changes = ConnectionChanges { name: Some("Still there".into()), ..ConnectionChanges::default() };
@@ -206,13 +215,26 @@ async fn everything_opens(broker: &Broker, access: &Access, count: usize) -> Sec
     key
 }
 
-/// A database with entries and a connection.
+/// What nobody but the database has of a session.
+fn cookies_of(user: &str) -> String {
+    format!(r#"[{{"name":"s","value":"cookie of {user}"}}]"#)
+}
+
+/// A database with entries and a connection, and a rotation of the first entry that is prepared.
 async fn filled(folder: &Path, entries: usize, workspaces: usize) -> Access {
     let broker = open(folder, MASTER_KEY, true).await.unwrap();
     let created = broker.create_workspace("Acme", Scope::Api).await.unwrap();
     let access = Access::operator(created.workspace.id, "tests");
     for number in 0..entries {
-        broker.create_entry(&access, manual(&format!("user-{number}"), &created.encryption_key)).await.unwrap();
+        let user = format!("user-{number}");
+        let mut new = manual(&user, &created.encryption_key);
+        new.attributes.set("cookies", &cookies_of(&user)).unwrap();
+        let entry = broker.create_entry(&access, new).await.unwrap();
+        if number == 0 {
+            let password = ClientKey::from_hex(&created.encryption_key).unwrap().encrypt(&ROTATED.into()).unwrap();
+            let begin = BeginRotation::new(entry.id).password(NewPassword::Encrypted(password));
+            broker.begin_rotation(&access, begin).await.unwrap();
+        }
     }
     broker.connect(&access, new_connection()).await.unwrap();
     for number in 1..workspaces {

@@ -197,10 +197,16 @@ async fn when_the_log_fails_or_panics_nothing_is_released_or_changed_until_it_is
         let changes = ConnectionChanges { cache_ttl: Some(CacheTtl::OFF), ..ConnectionChanges::default() };
         let error = world.broker.update_connection(&world.access, connection.id, changes).await.unwrap_err();
         assert!(matches!(error, BrokerError::Audit(_)), "{error}");
+        let error = world.broker.tfa_code(&world.access, &entry.id.into()).await.unwrap_err();
+        assert!(matches!(error, BrokerError::Audit(_)), "{error}");
+        let error = world.broker.encryption_key(&world.access).await.unwrap_err();
+        assert!(matches!(error, BrokerError::Audit(_)), "{error}");
         let error = world.broker.authenticate(&"sk_guessed".into()).await.unwrap_err();
         assert!(matches!(error, BrokerError::Audit(_)), "{error}");
         sink.set(Mood::Well);
         resolve().await.unwrap();
+        world.broker.tfa_code(&world.access, &entry.id.into()).await.unwrap();
+        world.broker.encryption_key(&world.access).await.unwrap();
     }
     let connections = world.broker.list_connections(&world.access).await.unwrap();
     assert_eq!(connections[0].cache_ttl, CacheTtl::DEFAULT, "the change was not begun");

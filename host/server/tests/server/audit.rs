@@ -219,19 +219,32 @@ async fn another_workspace_is_not_in_the_log() {
 async fn without_its_log_the_server_releases_nothing_says_so_and_goes_on_when_it_can() {
     let (api, connection) = Api::echo().await;
     let path = format!("/secret-providers/{}/items", connection.id);
+    let bound = json!({
+        "permissioned_user_id": "acme-prod", "domain": "https://acme.com",
+        "secret_provider_id": connection.id, "secret_ref": "echo://item/one",
+    });
+    let id = api.post("/vault", &bound).await.ok(201)["id"].clone();
+    let resolver = api.key_with(Scope::Resolve).await;
+    let resolve = || async { api.request("POST", "/vault/resolve", &resolver, &json!({ "id": id })).await };
+    let code = "/vault/tfa-code?permissioned_user_id=acme-prod&domain=https://acme.com";
+    resolve().await.ok(200);
     let folder = api.folder.path().join("audit");
     std::fs::rename(&folder, api.folder.path().join("moved")).unwrap();
     std::fs::write(&folder, "in the way").unwrap();
     for _ in 0..2 {
-        let refused = api.get(&path).await;
-        let message = refused.error(503, "AUDIT_UNAVAILABLE");
-        assert!(message.starts_with("the audit log cannot be written"), "{message}");
-        assert_eq!(refused.headers["retry-after"], "1");
-        assert!(!refused.text.contains("echo://"), "{}", refused.text);
+        // Also what is cached.
+        for refused in [api.get(&path).await, resolve().await, api.get(code).await] {
+            let message = refused.error(503, "AUDIT_UNAVAILABLE");
+            assert!(message.starts_with("the audit log cannot be written"), "{message}");
+            assert_eq!(refused.headers["retry-after"], "1");
+            assert_without(&refused.text, &["echo://", "user-one", "password-one"]);
+        }
     }
     std::fs::remove_file(&folder).unwrap();
     std::fs::rename(api.folder.path().join("moved"), &folder).unwrap();
     api.get(&path).await.ok(200);
+    assert_eq!(resolve().await.ok(200)["password"]["value"], "password-one");
+    assert_eq!(api.get(code).await.ok(200)["code"].as_str().unwrap().len(), 6);
     assert!(api.host.broker().verify_audit().await.unwrap().is_good());
 }
 

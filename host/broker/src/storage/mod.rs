@@ -364,4 +364,6 @@ pub trait Storage: Send + Sync + 'static {
 #[cfg(all(test, unix))]
 mod full_disk_tests;
 #[cfg(test)]
+mod migration_tests;
+#[cfg(test)]
 mod tests;

@@ -108,7 +108,14 @@ fn an_entry_that_is_bound_to_an_item_has_no_credentials_to_see() {
         }
         let resolved = world.keyway(&["resolve", created["id"].as_str().unwrap(), "--reveal"]);
         assert_eq!(resolved["password"]["value"], world.item().password.unwrap());
+        let other = sdk.create(bound(world, &format!("{user} beside it"))).unwrap();
+        let listed = sdk.all();
+        assert!(listed.contains(&created) && listed.contains(&other), "{language:?}: {listed:?}");
         sdk.delete(user).unwrap();
+        let error = sdk.one(user).unwrap_err();
+        assert!(error.message.contains("there is no such vault entry"), "{error}");
+        let listed = sdk.all();
+        assert!(!listed.contains(&created) && listed.contains(&other), "{language:?}: {listed:?}");
         assert_eq!(sdk.call("secretProviders.list", json!({})).unwrap().as_array().unwrap().len(), 1);
     });
 }

@@ -28,6 +28,24 @@ fn an_entry_may_be_sent_back_whole_with_one_change() {
 }
 
 #[test]
+fn an_entry_that_is_sent_back_whole_is_renamed_by_its_id() {
+    let world = World::start();
+    let mut sdk = Sdk::start(JavaScript, &world);
+    let entry = json!({"permissioned_user_id": "old", "domain": DOMAIN, "user_name": "alice", "password": "word"});
+    sdk.create(entry).unwrap();
+    // `update({...entry, permissioned_user_id: "new"})`
+    let mut whole = sdk.one("old").unwrap();
+    whole["permissioned_user_id"] = "new".into();
+    sdk.update(whole.clone()).unwrap();
+    let mut renamed = sdk.one("new").unwrap();
+    renamed["updated_at"] = whole["updated_at"].clone();
+    assert_eq!(renamed, whole);
+    let error = sdk.one("old").unwrap_err();
+    assert!(error.message.contains("there is no such vault entry"), "{error}");
+    assert_eq!(sdk.all().len(), 1);
+}
+
+#[test]
 fn an_explicit_null_clears_although_the_sdk_encrypts_it() {
     let world = World::start();
     let mut sdk = Sdk::start(JavaScript, &world);

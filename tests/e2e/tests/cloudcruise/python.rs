@@ -1,6 +1,7 @@
 //! What only the Python SDK does.
 
-use serde_json::json;
+use keyway_emulator_onepassword::ItemInfo;
+use serde_json::{Value, json};
 
 use crate::sdk::Language::Python;
 use crate::sdk::Sdk;
@@ -27,6 +28,48 @@ fn an_update_leaves_out_what_is_not_given_and_that_stays() {
     let bound = sdk.update(binding).unwrap();
     assert_eq!((&bound["secret_cache_ttl_seconds"], &bound["user_name"]), (&0.into(), &json!(null)));
     assert_eq!(bound["user_alias"], "Main");
+}
+
+#[test]
+fn a_bound_entry_is_given_another_alias_another_duration_and_another_item() {
+    let world = World::start();
+    let mut sdk = Sdk::start(Python, &world);
+    let (item, other) = (world.item(), world.item_called("Wide World Importers"));
+    let with = |changes: Value| {
+        let mut entry = json!({"permissioned_user_id": "a", "domain": DOMAIN});
+        entry.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        entry
+    };
+    let bound_to = |item: &ItemInfo| json!({"secret_provider_id": world.connection, "secret_ref": item.reference});
+    let cached_for = |seconds: u32| {
+        let mut binding = bound_to(&item);
+        binding["secret_cache_ttl_seconds"] = seconds.into();
+        binding
+    };
+    let created = sdk.create(with(cached_for(60))).unwrap();
+    let password = || {
+        let resolved = world.keyway(&["resolve", created["id"].as_str().unwrap(), "--reveal"]);
+        resolved["password"]["value"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(password(), *item.password.as_ref().unwrap());
+
+    // The binding, which is not given, stays; and so does its duration.
+    let mut expected = created.clone();
+    let mut update = |changes: Value, expected: &Value| {
+        assert_eq!(&sdk.update(with(changes)).unwrap(), expected);
+    };
+    expected["user_alias"] = "Main".into();
+    update(json!({"user_alias": "Main"}), &expected);
+    // The SDK wants the binding with a duration.
+    expected["secret_cache_ttl_seconds"] = 3_600.into();
+    update(cached_for(3_600), &expected);
+    assert_eq!(password(), *item.password.as_ref().unwrap());
+    // A new binding has the connection's duration unless it has its own.
+    expected["secret_ref"] = other.reference.as_str().into();
+    expected["secret_cache_ttl_seconds"] = Value::Null;
+    update(bound_to(&other), &expected);
+    assert_eq!(password(), *other.password.as_ref().unwrap());
+    assert_ne!(item.password, other.password);
 }
 
 #[test]

@@ -67,8 +67,12 @@ impl World {
 
     /// An item with everything that is read of one.
     pub(crate) fn item(&self) -> ItemInfo {
+        self.item_called("Northwind Supplier Portal")
+    }
+
+    pub(crate) fn item_called(&self, title: &str) -> ItemInfo {
         let account = self.emulator.account("automation").unwrap();
-        account.vault("Automation").unwrap().item("Northwind Supplier Portal").unwrap().clone()
+        account.vault("Automation").unwrap().item(title).unwrap().clone()
     }
 }
 

@@ -61,6 +61,7 @@ impl World {
         run(&self.folder, &self.emulator, arguments, "")
     }
 
+    #[allow(dead_code, reason = "the tests of operation use it")]
     pub(crate) fn database(&self) -> PathBuf {
         self.folder.path().join("keyway.db")
     }

@@ -35,7 +35,7 @@ struct Subject {
 impl Subject {
     async fn open(lab: &Lab, audit: Audit) -> Result<Self> {
         let data = Data::create_with(lab, |_| audit).await?;
-        let connection = data.connect(lab, "Bench 1Password").await?;
+        let connection = data.connect("Bench 1Password").await?;
         let entry = data.bind("bench", connection).await?;
         Ok(Self { data, entry, released: 0, time: Duration::ZERO })
     }

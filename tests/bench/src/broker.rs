@@ -16,7 +16,7 @@ const READERS: usize = 50;
 pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
     let lab = Lab::start().await?;
     let data = Data::create(&lab).await?;
-    let connection = data.connect(&lab, "Bench 1Password").await?;
+    let connection = data.connect("Bench 1Password").await?;
     let entry = data.bind("bench", connection).await?;
     let (broker, access) = (data.broker.clone(), data.access.clone());
     let request = || ResolveRequest::new(entry).fields(Fields::CREDENTIALS);

@@ -29,7 +29,7 @@ pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
     let lab = Lab::start().await?;
     live(report, &lab, quick).await?;
     let data = Data::create(&lab).await?;
-    let connection = data.connect(&lab, "Bench 1Password").await?;
+    let connection = data.connect("Bench 1Password").await?;
     let entry = data.bind("bench", connection).await?;
     let served = data.serve(&lab.emulator).await?;
     cached(report, &served, entry, quick).await?;
@@ -39,7 +39,7 @@ pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
 /// Live resolves in this process: over HTTP and by a call, in turns.
 async fn live(report: &mut Report, lab: &Lab, quick: usize) -> Result<()> {
     let data = Data::create(lab).await?;
-    let connection = data.connect(lab, "Bench 1Password").await?;
+    let connection = data.connect("Bench 1Password").await?;
     let entry = data.bind("bench", connection).await?;
     let server = Server::bind("127.0.0.1:0", data.broker.clone()).await?;
     let mut client = Client::connect(&server.address().to_string()).await?;

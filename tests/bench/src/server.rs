@@ -11,7 +11,7 @@ use keyway::{
 };
 use keyway_e2e::{Lab, component};
 use keyway_emulator_onepassword::Emulator;
-use keyway_runtime::Settings;
+use keyway_runtime::{Provider, Settings};
 use secrecy::{ExposeSecret, SecretString};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,6 +29,8 @@ pub(crate) struct Data {
     /// With every scope.
     pub(crate) api_key: SecretString,
     pub(crate) reference: String,
+    provider_type: &'static str,
+    token: String,
 }
 
 impl Data {
@@ -38,17 +40,38 @@ impl Data {
 
     /// The same with an audit log of its own.
     pub(crate) async fn create_with(lab: &Lab, audit: impl FnOnce(&Path) -> Audit) -> Result<Self> {
+        let reference = lab.reference(VAULT, ITEM).context("the emulator has lost its item")?;
+        let token = lab.emulator.account("automation")?.token;
+        Self::of(lab, lab.provider.clone(), "onepassword", reference, token, audit).await
+    }
+
+    /// With the fixture `echo`, which has any item that it is asked for.
+    pub(crate) async fn with_any_item(lab: &Lab) -> Result<Self> {
+        let echo = lab.runtime.load(&component("fixtures/echo")?).await?;
+        let (reference, token) = ("echo://item/model".to_owned(), "echo-token-of-the-benchmark".to_owned());
+        let audit = |folder: &Path| Audit::in_folder(folder.join("audit"));
+        Self::of(lab, echo, "fixtures/echo", reference, token, audit).await
+    }
+
+    async fn of(
+        lab: &Lab,
+        provider: Provider,
+        file: &str,
+        reference: String,
+        token: String,
+        audit: impl FnOnce(&Path) -> Audit,
+    ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let providers = folder.path().join("providers");
         std::fs::create_dir(&providers)?;
-        std::fs::write(providers.join("onepassword.wasm"), component("onepassword")?)?;
+        std::fs::write(providers.join("provider.wasm"), component(file)?)?;
         let master_key = MasterKey::generate()?;
         let hex = master_key.to_hex();
         let storage = SqliteStorage::open(folder.path().join("keyway.db")).await?;
         // More calls a second than any plan allows an hour.
         let budgets = BudgetOptions::default().limits("1password", RateLimits::UNLIMITED);
         let broker = Broker::builder(lab.runtime.clone(), storage.clone(), master_key)
-            .provider(lab.provider.clone())
+            .provider(provider.clone())
             .budgets(budgets)
             .audit(audit(folder.path()))
             .open()
@@ -56,8 +79,8 @@ impl Data {
         let workspace = broker.create_workspace("Bench", Scope::Api).await?.workspace.id;
         let access = Access::operator(workspace, "benchmark");
         let api_key = broker.create_api_key(&access, "bench", Scopes::ALL).await?.api_key;
-        let reference = lab.reference(VAULT, ITEM).context("the emulator has lost its item")?;
-        Ok(Self { folder, master_key: hex, broker, storage, access, api_key, reference })
+        let provider_type = if file == "onepassword" { "1password" } else { "echo" };
+        Ok(Self { folder, master_key: hex, broker, storage, access, api_key, reference, provider_type, token })
     }
 
     pub(crate) fn database(&self) -> PathBuf {
@@ -65,11 +88,11 @@ impl Data {
     }
 
     /// Another connection, whose values are cached for a day.
-    pub(crate) async fn connect(&self, lab: &Lab, name: &str) -> Result<ConnectionId> {
+    pub(crate) async fn connect(&self, name: &str) -> Result<ConnectionId> {
         let new = NewConnection {
             name: name.into(),
-            provider_type: "1password".into(),
-            settings: Settings::new().with("token", lab.emulator.account("automation")?.token),
+            provider_type: self.provider_type.into(),
+            settings: Settings::new().with("token", self.token.as_str()),
             cache_ttl: CacheTtl::ONE_DAY,
         };
         Ok(self.broker.connect(&self.access, new).await?.id)

@@ -15,7 +15,7 @@ pub struct CacheOptions {
 }
 
 impl Default for CacheOptions {
-    /// 64 MiB (some 100,000 items), the last 5 %, 5 s.
+    /// 64 MiB (some 140,000 items), the last 5 %, 5 s.
     fn default() -> Self {
         Self { capacity_bytes: 64 << 20, refresh_within: 0.05, missing: Duration::from_secs(5) }
     }

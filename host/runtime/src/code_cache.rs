@@ -68,7 +68,7 @@ impl CodeCache {
     }
 
     fn write(&self, engine: &Engine, digest: &str, code: &[u8], path: &Path) -> std::io::Result<()> {
-        private_folder(&self.folder)?;
+        fs::create_dir_all(&self.folder)?;
         let mac =
             self.mac(engine, digest, code).ok_or_else(|| std::io::Error::other("no key"))?.finalize().into_bytes();
         // A name of its own and a rename: readers see the old file or the new one, and two hosts do not mix theirs.
@@ -105,14 +105,6 @@ fn settings(engine: &Engine) -> u64 {
     let mut hasher = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
     hasher.finish()
-}
-
-fn private_folder(path: &Path) -> std::io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
 }
 
 fn private_file(path: &Path) -> std::io::Result<fs::File> {

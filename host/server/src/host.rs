@@ -103,6 +103,9 @@ impl Host {
         if with_providers && config.providers.is_none() {
             made(&folder)?;
         }
+        if with_providers {
+            made(&config.code_cache())?;
+        }
         let database = async {
             let storage = SqliteStorage::open(config.database()).await?;
             let host_key = HostKey::open(&storage, &keys).await?;

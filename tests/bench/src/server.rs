@@ -29,7 +29,7 @@ pub(crate) struct Data {
     /// With every scope.
     pub(crate) api_key: SecretString,
     pub(crate) reference: String,
-    provider_type: &'static str,
+    provider_type: String,
     token: String,
 }
 
@@ -79,7 +79,7 @@ impl Data {
         let workspace = broker.create_workspace("Bench", Scope::Api).await?.workspace.id;
         let access = Access::operator(workspace, "benchmark");
         let api_key = broker.create_api_key(&access, "bench", Scopes::ALL).await?.api_key;
-        let provider_type = if file == "onepassword" { "1password" } else { "echo" };
+        let provider_type = provider.description().provider_type.clone();
         Ok(Self { folder, master_key: hex, broker, storage, access, api_key, reference, provider_type, token })
     }
 
@@ -91,7 +91,7 @@ impl Data {
     pub(crate) async fn connect(&self, name: &str) -> Result<ConnectionId> {
         let new = NewConnection {
             name: name.into(),
-            provider_type: self.provider_type.into(),
+            provider_type: self.provider_type.clone(),
             settings: Settings::new().with("token", self.token.as_str()),
             cache_ttl: CacheTtl::ONE_DAY,
         };

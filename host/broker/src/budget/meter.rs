@@ -172,18 +172,11 @@ impl Meter {
 
     /// What was used of the limit, by all hosts on this database.
     pub(super) async fn read(&self) -> Result<Reading, StorageError> {
-        let now = self.now();
-        let reading = |used| Reading { limit: self.limit, used, period: self.window.length() };
-        if self.limit.is_none() {
-            return Ok(reading(saturate(self.window.count(&self.lock().slots, now))));
+        if self.limit.is_some() {
+            let _turn = self.reserving.lock().await;
+            self.look().await?;
         }
-        // Nobody may reserve between reading the database and what is left here.
-        let _turn = self.reserving.lock().await;
-        let from = time(self.window.first_slot(now));
-        let counts = slots(&self.storage.request_counts(&self.subject, self.kind, from).await?);
-        let mut state = self.lock();
-        state.slots = counts;
-        Ok(reading(self.used(&state, now)))
+        Ok(self.read_now())
     }
 
     /// What was used as far as this process knows: when others use the database, too, less than the truth by what they
@@ -201,6 +194,11 @@ impl Meter {
             return Ok(());
         }
         let Ok(_turn) = self.reserving.try_lock() else { return Ok(()) };
+        self.look().await
+    }
+
+    /// Reads the counts, in the caller's turn: nobody may reserve between reading them and what is left here.
+    async fn look(&self) -> Result<(), StorageError> {
         let from = time(self.window.first_slot(self.now()));
         let counts = slots(&self.storage.request_counts(&self.subject, self.kind, from).await?);
         self.lock().slots = counts;

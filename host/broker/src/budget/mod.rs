@@ -266,17 +266,7 @@ impl Guards {
         if refreshed.is_some_and(|then| self.clock.now().since(then) < READINGS_KEPT) {
             return;
         }
-        let refresh = async {
-            for guard in self.all() {
-                guard.reads.refresh().await?;
-                guard.writes.refresh().await?;
-            }
-            for account in self.all_accounts() {
-                account.refresh().await?;
-            }
-            Ok::<_, StorageError>(())
-        };
-        match tokio::time::timeout(PATIENCE, refresh).await {
+        match tokio::time::timeout(PATIENCE, self.each_meter(Meter::refresh)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the budgets in the metrics may be behind"),
             Err(_) => tracing::debug!("the budgets in the metrics may be behind, because the database is busy"),
@@ -286,17 +276,7 @@ impl Guards {
 
     /// Gives back what is reserved and will not be used by this process.
     pub(crate) async fn return_unused(&self) {
-        let give_back = async {
-            for guard in self.all() {
-                guard.reads.return_unused().await?;
-                guard.writes.return_unused().await?;
-            }
-            for account in self.all_accounts() {
-                account.return_unused().await?;
-            }
-            Ok::<_, StorageError>(())
-        };
-        let why = match tokio::time::timeout(PATIENCE, give_back).await {
+        let why = match tokio::time::timeout(PATIENCE, self.each_meter(Meter::return_unused)).await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the database is busy".to_owned(),
@@ -309,9 +289,16 @@ impl Guards {
         all(&self.tokens)
     }
 
-    /// The counts of their accounts, each once.
-    fn all_accounts(&self) -> Vec<Arc<Meter>> {
-        all(&self.accounts)
+    /// The counts of all tokens, and of their accounts, which several may share, each once.
+    async fn each_meter(&self, act: impl AsyncFn(&Meter) -> Result<(), StorageError>) -> Result<(), StorageError> {
+        for guard in self.all() {
+            act(&guard.reads).await?;
+            act(&guard.writes).await?;
+        }
+        for account in all(&self.accounts) {
+            act(&account).await?;
+        }
+        Ok(())
     }
 }
 

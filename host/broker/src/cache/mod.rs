@@ -10,7 +10,8 @@
 //! * One-time codes are never in it. What it takes are [`Credentials`], which cannot hold one ([`fetched`]).
 //! * Concurrent misses for one item make one call ([`crate::flight`]).
 //! * Whoever asks after the cache was cleared gets nothing that was fetched before: the connection's generation is part
-//!   of what a value, and a running fetch, is found by. So is the item's, which grows when a rotation has written it.
+//!   of what a value, and a running fetch, is found by. So is the item's, which grows when a rotation has written it
+//!   and when an entry that is bound to it is bound otherwise or deleted.
 //! * Whoever asks after a revision was rejected ("this password did not work") gets nothing that was fetched before
 //!   ([`rejections`]).
 //! * A failure never removes or replaces a value. A missing item is remembered for a few seconds, beside the value that

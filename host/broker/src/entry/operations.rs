@@ -270,7 +270,7 @@ impl Broker {
 
     fn drop_cached(&self, workspace: WorkspaceId, binding: &Binding) {
         let reference: Arc<str> = binding.reference.as_str().into();
-        // Its generation has changed, if it is another binding.
+        // Its generation has changed.
         self.item_states().forget(&(workspace, reference.clone()));
         self.cache().drop_item(&ItemKey { connection: binding.connection_id, reference });
     }

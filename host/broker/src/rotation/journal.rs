@@ -64,7 +64,7 @@ pub(super) fn same(one: &SecretString, other: &SecretString) -> bool {
 
 /// What a resolve has to know about an item besides its entry and connection.
 pub(crate) struct ItemState {
-    /// How many times a rotation has written it, or an entry was bound to it or bound elsewhere.
+    /// Greater after each time that what was cached of it counts no more.
     pub(crate) generation: u64,
     /// The rotation whose password the site has and the item has not, if there is one.
     ahead: Option<RotationRecord>,

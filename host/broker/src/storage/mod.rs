@@ -349,7 +349,8 @@ pub trait Storage: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<RotationRecord>, StorageError>;
 
-    /// How many rotations of an item are done, and the open one whose password the site has and the item has not
+    /// An item's generation, which grows when a rotation has written it and when an entry that is bound to it is bound
+    /// otherwise or deleted, and the open rotation whose password the site has and the item has not
     /// ([`RotationState::Committing`] or [`RotationState::WriteBackFailed`]), both as of the same moment.
     ///
     /// [`RotationState::Committing`]: crate::RotationState::Committing

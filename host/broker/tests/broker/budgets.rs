@@ -184,6 +184,15 @@ async fn tokens_of_one_account_share_its_budget_also_after_a_restart() {
 }
 
 #[tokio::test]
+async fn of_two_limits_that_are_spent_the_one_that_lasts_longer_is_told() {
+    let (world, _, entry) = live(limits(30, 30)).await;
+    while resolve(&world, &entry).await.is_ok() {}
+    let refused = not_called(resolve(&world, &entry).await);
+    assert!(matches!(refused, NotCalled::BudgetSpent { scope: BudgetScope::Account, .. }), "{refused:?}");
+    assert!(refused.retry_after() > Duration::from_secs(86_400), "{refused:?}");
+}
+
+#[tokio::test]
 async fn the_servers_retry_after_is_honoured_for_the_token_over_a_restart() {
     let (mut world, connection, entry) = live(BudgetOptions::default()).await;
     world.emulator.fault(FaultRule::next_of(Endpoint::Item, Fault::rate_limited(100, RetryAfterForm::Header)));

@@ -79,6 +79,7 @@ async fn a_body_that_is_not_a_json_object_is_refused() {
     for body in bodies {
         let message = api.send("POST", "/vault", &json, body.to_vec()).await.error(400, "BAD_REQUEST");
         assert!(message.contains("JSON"), "{message}");
+        assert_eq!(message.contains("the body is empty"), body.is_empty(), "{message}");
     }
     for content_type in ["text/plain", "application/x-www-form-urlencoded", "application", ""] {
         let headers = [("cc-key", &*api.key), ("content-type", content_type)];

@@ -122,7 +122,19 @@ fn looking_changes_nothing_and_finds_what_is_wrong() {
     assert_eq!(finding(&ran.json(), "master key"), "wrong");
     assert_eq!(finding(&ran.json(), "providers"), "good");
 
+    // What nobody has set is shown as it counts.
+    let audit = folder.path().join("audit").display().to_string();
+    assert_eq!(setting(&ran, "audit_dir"), (audit, "default".into()));
+    assert_eq!(setting(&ran, "audit_segment_mib"), ("64".into(), "default".into()));
+
+    let mut both = folder.keyway(&["config", "check", "--json"]);
+    both.env("KEYWAY_LISTEN", "127.0.0.1:8699").env("KEYWAY_METRICS_LISTEN", "127.0.0.1:8699");
+    assert_eq!(finding(&Ran::from(both.output().unwrap()).failed(1).json(), "metrics listen"), "wrong");
+
     // A folder cannot be made in a file.
+    let inside = key.join("data");
+    let ran = folder.run(&["config", "check", "--json", "--data-dir", inside.to_str().unwrap()]).failed(1);
+    assert_eq!(finding(&ran.json(), "data folder"), "wrong");
     let ran = folder.run(&["config", "check", "--json", "--audit-dir", key.join("audit").to_str().unwrap()]).failed(1);
     assert_eq!(finding(&ran.json(), "audit log"), "wrong");
 

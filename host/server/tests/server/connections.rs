@@ -196,6 +196,7 @@ async fn every_field_of_a_connection_has_its_rules() {
         (echo(json!({"settings": {"token": true}})), "values are strings"),
         (echo(json!({"settings": {}})), "Token is missing"),
         (echo(json!({"settings": {"token": ECHO_TOKEN, "tokn": secret}})), "tokn"),
+        (echo(json!({"settings": {"tokn": secret}})), "no setting `tokn`; it has token"),
         (echo(json!({"settings": {"token": ECHO_TOKEN, "x".repeat(100_000): secret}})), "no setting `xxxx"),
         (echo(json!({"settings": {"token": "x".repeat(70_000)}})), "too long"),
         (echo(json!({"cache_ttl_seconds": true})), "non-negative integer"),

@@ -21,7 +21,7 @@ pub(crate) struct World {
     pub(crate) connection: String,
     pub(crate) url: String,
     server: Child,
-    folder: TempDir,
+    pub(crate) folder: TempDir,
 }
 
 impl World {
@@ -59,11 +59,6 @@ impl World {
     /// Runs a command beside the server, and returns what it prints as data.
     pub(crate) fn keyway(&self, arguments: &[&str]) -> Value {
         run(&self.folder, &self.emulator, arguments, "")
-    }
-
-    #[allow(dead_code, reason = "the tests of operation use it")]
-    pub(crate) fn database(&self) -> PathBuf {
-        self.folder.path().join("keyway.db")
     }
 
     /// An item with everything that is read of one.

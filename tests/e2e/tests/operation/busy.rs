@@ -47,7 +47,7 @@ fn while_others_write_for_too_long_changes_are_to_be_tried_again_and_reads_go_on
     assert_eq!(ask("POST", "/vault", entry("a")).0, 201);
     assert_eq!(resolve().0, 200);
 
-    let mut locked = lock(&world.database());
+    let mut locked = lock(&world.folder.path().join("keyway.db"));
     let started = Instant::now();
     let (status, body) = ask("POST", "/vault", entry("b"));
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());

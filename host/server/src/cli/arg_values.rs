@@ -27,7 +27,7 @@ pub(super) fn time(text: &str) -> Result<Timestamp, String> {
 /// A state of a rotation.
 pub(super) fn rotation_state(text: &str) -> Result<RotationState, String> {
     match text {
-        "open" => Err("write --open for all that are not over".to_owned()),
+        "open" => Err("use --open for all unfinished ones".to_owned()),
         _ => text.parse().map_err(|error: InvalidInput| error.to_string()),
     }
 }

@@ -53,7 +53,7 @@ pub(crate) enum Command {
     Entry(EntryCommand),
     /// Resolve a vault entry: user name, password and the current one-time code
     Resolve(ResolveOptions),
-    /// Read the audit log, and check that nobody has touched it
+    /// Read the audit log, and verify that it is unchanged
     #[command(subcommand)]
     Audit(AuditCommand),
     /// Rotate passwords: a new one for the site, then written back to the item
@@ -74,7 +74,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeOptions {
-    /// Where to listen; port 0 is any free one. The API is plain HTTP: beyond this machine put TLS in front of it
+    /// Address to listen at; port 0 is any free one. The API is plain HTTP: beyond this machine, put TLS in front of it
     #[arg(
         long,
         env = "KEYWAY_LISTEN",
@@ -84,7 +84,7 @@ pub(crate) struct ServeOptions {
         hide_env_values = true
     )]
     pub(crate) listen: String,
-    /// Where to serve /metrics, with /healthz and /readyz; without it /metrics is where the API is
+    /// Address for /metrics, /healthz and /readyz; without it, /metrics is where the API is
     #[arg(
         long,
         env = "KEYWAY_METRICS_LISTEN",
@@ -115,12 +115,12 @@ pub(crate) struct ConnectionOption {
 pub(crate) enum WorkspaceCommand {
     /// Create a workspace, and print its first API key, which is shown only once
     Create {
-        /// What to call it
+        /// Its name
         name: String,
         /// What the first API key allows: api, admin, resolve, rotate
         #[arg(long, value_name = "SCOPES", value_delimiter = ',', default_value = "api")]
         scopes: Vec<keyway::Scope>,
-        /// Create it although there is one of that name; commands then have to name each by its id
+        /// Create a second workspace of that name; commands then need the ids
         #[arg(long)]
         same_name: bool,
     },
@@ -131,7 +131,7 @@ pub(crate) enum WorkspaceCommand {
         #[command(flatten)]
         workspace: WorkspaceOption,
     },
-    /// Rotate the workspace's key: everything is encrypted anew, and clients need the new key that this prints
+    /// Rotate the workspace's key: encrypt everything anew and print the new key, which clients need
     RotateKey {
         #[command(flatten)]
         workspace: WorkspaceOption,
@@ -140,9 +140,9 @@ pub(crate) enum WorkspaceCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum MasterKeyCommand {
-    /// Replace the master key: all keys in the database are wrapped anew, and the old one opens it no more
+    /// Replace the master key: wrap all keys in the database under the new one; the old one no longer opens it
     Rotate {
-        /// A file with the new key as 64 hexadecimal digits; made with a new key when it is missing
+        /// A file with the new key as 64 hexadecimal digits; created with a new key if it is missing
         #[arg(long, value_name = "FILE")]
         new_key_file: PathBuf,
     },
@@ -150,9 +150,9 @@ pub(crate) enum MasterKeyCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyCommand {
-    /// Create an API key, and print it, which happens only once
+    /// Create an API key, and print it once
     Create {
-        /// What to call it
+        /// Its name
         name: String,
         /// What it allows: api, admin, resolve, rotate
         #[arg(long, value_name = "SCOPES", value_delimiter = ',', default_value = "api")]
@@ -188,7 +188,7 @@ pub(crate) struct ResolveOptions {
     /// Which values [default: all of them]
     #[arg(long, value_name = "FIELDS", value_delimiter = ',')]
     pub(crate) fields: Vec<ResolveField>,
-    /// The revision whose password did not work; the result says whether it is still the current one
+    /// The revision whose password the site rejected; the result says whether it is still current
     #[arg(long, value_name = "REVISION")]
     pub(crate) rejected: Option<String>,
     /// Show the password

@@ -22,7 +22,7 @@ use crate::failure::Kind;
 pub(crate) enum AuditCommand {
     /// List what was released, listed, changed and refused, by whom and when; of all workspaces, unless one is named
     List(Box<ListOptions>),
-    /// Check that no record was changed, removed, inserted or moved; ends with exit code 8 and the first bad record if one was
+    /// Verify that no record was changed, removed, inserted or moved; else print the first bad one and exit with 8
     Verify,
 }
 
@@ -55,10 +55,10 @@ pub(crate) struct ListOptions {
     /// newest or oldest first
     #[arg(long, value_name = "ORDER", default_value = "newest")]
     order: Order,
-    /// At most so many records
+    /// The largest number of records
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     limit: u32,
-    /// Go on where a page has ended: its `next`
+    /// Continue after a page: its `next`
     #[arg(long, value_name = "NEXT")]
     cursor: Option<Cursor>,
     #[command(flatten)]

@@ -175,7 +175,9 @@ async fn checks(config: &HostConfig, settings: &Settings) -> Vec<Check> {
     ];
     if let Some(file) = &config.old_master_key {
         let found = match MasterKey::from_file(file) {
-            Ok(_) => (Finding::Note, format!("{}; leave it out once the other one is everywhere", file.display())),
+            Ok(_) => {
+                (Finding::Note, format!("{}; remove this setting once every server uses the other key", file.display()))
+            }
             Err(error) => (Finding::Wrong, error.to_string()),
         };
         checks.push(Check::new("old master key", found));
@@ -188,7 +190,7 @@ async fn checks(config: &HostConfig, settings: &Settings) -> Vec<Check> {
     checks.extend(api.map(|address| Check::new("listen", listen(address))));
     if let Some(address) = metrics {
         let found = match api == metrics && !address.ends_with(":0") {
-            true => (Finding::Wrong, format!("{address} is where the API is; without it the metrics are there, too")),
+            true => (Finding::Wrong, format!("{address} is the API's own; leave it out, and the metrics are there")),
             false => listen(address),
         };
         checks.push(Check::new("metrics listen", found));
@@ -204,10 +206,10 @@ fn data_folder(folder: &Path) -> (Finding, String) {
         found => match (not_writable(folder), found) {
             (Some(why), _) => (Finding::Wrong, why),
             (None, Ok(found)) if others_may_enter(&found) => {
-                (Finding::Note, format!("{shown} can be entered by others; `chmod 700` closes it to them"))
+                (Finding::Note, format!("other users can read {shown}; `chmod 700` prevents it"))
             }
             (None, Ok(_)) => (Finding::Good, shown.to_string()),
-            (None, Err(_)) => (Finding::Note, format!("{shown} is not there yet; the first command makes it")),
+            (None, Err(_)) => (Finding::Note, format!("{shown} does not exist yet; the first command creates it")),
         },
     }
 }
@@ -217,7 +219,7 @@ fn audit_folder(config: &HostConfig, settings: &Settings) -> (Finding, String) {
     let folder = named.unwrap_or_else(|| config.data_dir.join("audit"));
     match not_writable(&folder) {
         None => (Finding::Good, folder.display().to_string()),
-        Some(why) => (Finding::Wrong, format!("{why}. Nothing is released that cannot be recorded there")),
+        Some(why) => (Finding::Wrong, format!("{why}. Without the audit log nothing is released")),
     }
 }
 
@@ -247,7 +249,7 @@ fn database(file: &Path) -> (Finding, String) {
     match std::fs::metadata(file) {
         Ok(found) => (Finding::Good, format!("{}, {} KiB", file.display(), found.len().div_ceil(1_024))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            (Finding::Note, format!("{} is not there yet; the first command makes it", file.display()))
+            (Finding::Note, format!("{} does not exist yet; the first command creates it", file.display()))
         }
         Err(error) => (Finding::Wrong, format!("{}: {error}", file.display())),
     }
@@ -277,9 +279,9 @@ fn master_key(config: &HostConfig, unfit: Option<String>) -> (Finding, String) {
         MasterKeySource::File(file) if !file.exists() => {
             let shown = file.display();
             return if config.database().exists() {
-                (Finding::Wrong, format!("{shown} is missing, and the database opens with no other; put it back"))
+                (Finding::Wrong, format!("{shown} is missing, and no other key opens the database; put it back"))
             } else {
-                (Finding::Note, format!("{shown} is not there yet; the first command makes it"))
+                (Finding::Note, format!("{shown} does not exist yet; the first command creates it"))
             };
         }
         MasterKeySource::File(file) => (file.display().to_string(), MasterKey::from_file(&file)),
@@ -296,7 +298,7 @@ fn providers(folder: &Path, named: bool) -> (Finding, String) {
     let files = match std::fs::read_dir(folder) {
         Ok(files) => files,
         Err(error) if error.kind() == io::ErrorKind::NotFound && !named => {
-            return (Finding::Note, format!("{shown} is not there yet; the first command makes it"));
+            return (Finding::Note, format!("{shown} does not exist yet; the first command creates it"));
         }
         Err(error) => return (Finding::Wrong, format!("{shown}: {error}")),
     };
@@ -314,7 +316,7 @@ fn listen(address: &str) -> (Finding, String) {
     match TcpListener::bind(address) {
         Ok(_) => (Finding::Good, address.to_owned()),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            (Finding::Note, format!("something listens at {address} already, perhaps this server"))
+            (Finding::Note, format!("{address} is in use, perhaps by this server"))
         }
         Err(error) => (Finding::Wrong, format!("cannot listen at {address}: {error}")),
     }

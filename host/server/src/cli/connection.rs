@@ -73,7 +73,7 @@ async fn update(app: &App, options: UpdateConnectionOptions) -> Result<(), CliEr
     let replace =
         options.replace_settings || given.token_file.is_some() || !given.set.is_empty() || !given.set_file.is_empty();
     if !replace && options.name.is_none() && options.cache_ttl.is_none() {
-        let message = "nothing is to be changed: give --name, --cache-ttl, --token-file or --replace-settings";
+        let message = "there is nothing to change; give --name, --cache-ttl, --token-file or --replace-settings";
         return Err(CliError::usage(message));
     }
     // Only new settings need the provider.
@@ -104,9 +104,9 @@ fn settings(description: &Description, options: &SettingOptions) -> Result<Setti
     let mut settings = Settings::new();
     for (name, value) in &options.set {
         if spec(description, name)?.secret {
-            let message = format!("the setting `{name}` is secret and must not be an argument, which others can see");
+            let message = format!("the setting `{name}` is secret, and other users can see arguments");
             return Err(
-                CliError::usage(message).hint(format!("write --set-file {name}=FILE, or leave it out to be asked"))
+                CliError::usage(message).hint(format!("use --set-file {name}=FILE, or leave it out for a prompt"))
             );
         }
         settings.set(name, value.as_str());
@@ -146,8 +146,7 @@ fn refuse_to_reset(description: &Description, settings: &Settings) -> Result<(),
     if left.is_empty() {
         return Ok(());
     }
-    let message =
-        format!("new settings replace all that the connection has, and {} would not be set any more", left.join(", "));
+    let message = format!("new settings replace all that the connection has, and {} would be unset", left.join(", "));
     Err(CliError::usage(message)
         .hint("give them as well, or add --replace-settings if the connection does not need them"))
 }
@@ -284,7 +283,7 @@ struct Changed(Row);
 
 impl Show for Changed {
     fn show(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "Changed the connection. A server that is running uses it so within a second.")?;
+        writeln!(out, "Changed the connection. Running servers follow within a second.")?;
         self.0.facts(out)
     }
 }
@@ -299,7 +298,7 @@ impl Show for Deleted {
     fn show(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(
             out,
-            "Deleted the connection {}. Its token is good until it is revoked in the secret manager.",
+            "Deleted the connection {}. Its token stays valid until you revoke it in the secret manager.",
             printable(&self.name)
         )
     }
@@ -316,7 +315,7 @@ impl Show for Cleared {
         let name = printable(&self.name);
         writeln!(
             out,
-            "Cleared the cached secrets of {name}. A server that is running asks the secret manager again within a second."
+            "Cleared the cached secrets of {name}. Running servers ask the secret manager again within a second."
         )
     }
 }

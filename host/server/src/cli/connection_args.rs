@@ -10,14 +10,14 @@ use super::args::{ConnectionOption, WorkspaceOption};
 /// Where the settings of a connection come from.
 #[derive(Debug, Args)]
 pub(crate) struct SettingOptions {
-    /// A file with the token, `-` for standard input. Without it the token is asked for, or taken from KEYWAY_SETTING_TOKEN. Never an argument: other users of the
-    /// machine could see it, and the shell keeps it
+    /// A file with the token, `-` for standard input. Otherwise the token comes from KEYWAY_SETTING_TOKEN or a
+    /// prompt. It is never an argument: other users could see it, and the shell keeps it
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// A setting that is not secret; may be given more than once
+    /// A setting that is not secret; repeatable
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = name_and_value)]
     pub(crate) set: Vec<(String, String)>,
-    /// A setting, secret or not, from a file; may be given more than once
+    /// A setting, secret or not, from a file; repeatable
     #[arg(long = "set-file", value_name = "NAME=FILE", value_parser = name_and_value)]
     pub(crate) set_file: Vec<(String, String)>,
 }
@@ -32,7 +32,7 @@ pub(crate) struct ConnectOptions {
     pub(crate) name: Option<String>,
     #[command(flatten)]
     pub(crate) settings: SettingOptions,
-    /// For how long a resolved user name and password may be used again: off, seconds, or as in 5m, 1h, 24h
+    /// Cache duration of user names and passwords: off, seconds, or as in 5m, 1h, 24h
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = cache_ttl)]
     pub(crate) cache_ttl: u32,
     #[command(flatten)]
@@ -59,7 +59,7 @@ pub(crate) enum ConnectionCommand {
         #[command(flatten)]
         workspace: WorkspaceOption,
     },
-    /// Show how many requests are left before the secret manager's limits, of all connections or of one
+    /// Show how many requests each connection has left before the secret manager's limits
     Budget {
         #[command(flatten)]
         connection: ConnectionOption,
@@ -80,10 +80,10 @@ pub(crate) struct UpdateConnectionOptions {
     /// A new name
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// A new cache duration: off, seconds, or as in 5m, 1h, 24h. It counts at once, also for what is cached already
+    /// A new cache duration: off, seconds, or as in 5m, 1h, 24h. It applies at once, also to cached values
     #[arg(long, value_name = "DURATION", value_parser = cache_ttl)]
     pub(crate) cache_ttl: Option<u32>,
-    /// Replace the settings; required ones that no other option gives are asked for, or taken from KEYWAY_SETTING_<NAME>, and others are not set any more
+    /// Replace all settings. Missing required ones come from KEYWAY_SETTING_<NAME> or a prompt; others are unset
     #[arg(long)]
     pub(crate) replace_settings: bool,
     #[command(flatten)]

@@ -13,7 +13,7 @@ use super::exit::CliError;
 pub(crate) enum EntryCommand {
     /// Create a vault entry: bound to an item, or with credentials of its own
     Create(Box<CreateOptions>),
-    /// Change a vault entry; what is not mentioned stays as it is
+    /// Change a vault entry; values that no option names stay as they are
     Update(Box<UpdateOptions>),
     /// Delete a vault entry; its connection and its item stay
     Delete {
@@ -22,11 +22,11 @@ pub(crate) enum EntryCommand {
         #[command(flatten)]
         workspace: WorkspaceOption,
     },
-    /// Show a vault entry, without what may let somebody in
+    /// Show a vault entry, without its secrets
     Get {
         #[command(flatten)]
         entry: EntryOption,
-        /// Show cookies, browser storages and other attributes that may let somebody in, and with --json credentials as they are stored, which is encrypted
+        /// Show cookies, browser storage and other secret attributes, and with --json the encrypted credentials
         #[arg(long)]
         reveal: bool,
         #[command(flatten)]
@@ -75,15 +75,15 @@ impl EntryOption {
 /// Whether a binding is looked at.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct CheckOption {
-    /// Do not look whether the connection sees the item. Looking asks the secret manager once, and what it finds is only a warning; leave it out where
-    /// many entries are bound
+    /// Skip the check that the connection sees the item. The check costs a call and only warns; skip it where many
+    /// entries are bound
     #[arg(long)]
     pub(crate) no_check: bool,
 }
 
 /// Credentials of an entry's own. They are encrypted under the workspace's key before they are stored.
 #[derive(Debug, Default, Args)]
-#[command(next_help_heading = "Credentials of its own, never as arguments, which other users of the machine can see")]
+#[command(next_help_heading = "Credentials of its own (never arguments: other users could see them)")]
 pub(crate) struct CredentialOptions {
     /// A file with the user name, `-` for standard input
     #[arg(long, value_name = "FILE")]
@@ -100,18 +100,18 @@ pub(crate) struct CredentialOptions {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Attributes, named as in the HTTP API")]
 pub(crate) struct AttributeOptions {
-    /// An attribute, as in persist_cookies=true or user_agent=Mozilla/5.0; may be given more than once
+    /// An attribute, for example persist_cookies=true or user_agent=Mozilla/5.0; repeatable
     #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
     pub(crate) set: Vec<(String, String)>,
-    /// An attribute from a file, as in cookies=cookies.json; the only way for those that may let somebody in. The address of a proxy of your own
-    /// (proxy_value with proxy_setting=custom) is encrypted on the way. May be given more than once
+    /// An attribute from a file, for example cookies=cookies.json; the only way for secret ones. The address of a
+    /// custom proxy (proxy_value with proxy_setting=custom) is encrypted. Repeatable
     #[arg(long, value_name = "NAME=FILE", value_parser = name_and_value)]
     pub(crate) set_file: Vec<(String, String)>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct CreateOptions {
-    /// The item's reference as `keyway items` shows it, for example op://<vaultId>/<itemId>. Without it the entry has credentials of its own, from files or asked for
+    /// The item's reference as `keyway items` shows it, for example op://<vaultId>/<itemId>. Without it the entry has credentials of its own, from files or a prompt
     pub(crate) reference: Option<String>,
     /// The user the entry belongs to, as your platform calls them
     #[arg(long, value_name = "USER")]
@@ -119,7 +119,7 @@ pub(crate) struct CreateOptions {
     /// The site, for example https://acme.com
     #[arg(long, value_name = "URL")]
     pub(crate) domain: String,
-    /// What people call the entry
+    /// A label for people
     #[arg(long)]
     pub(crate) alias: Option<String>,
     /// How the second factor arrives: AUTHENTICATOR (with credentials of its own), EMAIL, SMS or MAGIC_LINK
@@ -128,7 +128,7 @@ pub(crate) struct CreateOptions {
     /// The entry uses a passkey; not with an item
     #[arg(long, conflicts_with = "reference")]
     pub(crate) passkey: bool,
-    /// A cache duration of its own, in place of the connection's: off, seconds, or as in 5m, 1h, 24h
+    /// Cache duration in place of the connection's: off, seconds, or as in 5m, 1h, 24h
     #[arg(long, value_name = "DURATION", value_parser = cache_ttl, requires = "reference")]
     pub(crate) cache_ttl: Option<u32>,
     #[command(flatten)]
@@ -153,13 +153,13 @@ pub(crate) struct BindOptions {
     /// The site, for example https://acme.com
     #[arg(long, value_name = "URL")]
     pub(crate) domain: String,
-    /// What people call the entry
+    /// A label for people
     #[arg(long)]
     pub(crate) alias: Option<String>,
     /// How the second factor arrives when it does not come from the item: EMAIL, SMS or MAGIC_LINK
     #[arg(long, value_name = "METHOD")]
     pub(crate) tfa_method: Option<TfaMethod>,
-    /// A cache duration of its own, in place of the connection's: off, seconds, or as in 5m, 1h, 24h
+    /// Cache duration in place of the connection's: off, seconds, or as in 5m, 1h, 24h
     #[arg(long, value_name = "DURATION", value_parser = cache_ttl)]
     pub(crate) cache_ttl: Option<u32>,
     #[command(flatten)]
@@ -199,7 +199,7 @@ pub(crate) struct UpdateOptions {
     /// Another site
     #[arg(long, value_name = "URL")]
     pub(crate) new_domain: Option<String>,
-    /// What people call the entry
+    /// A label for people
     #[arg(long)]
     pub(crate) alias: Option<String>,
     /// How the second factor arrives: AUTHENTICATOR, EMAIL, SMS or MAGIC_LINK
@@ -211,13 +211,13 @@ pub(crate) struct UpdateOptions {
     /// Bind the entry to this item; its own credentials are erased
     #[arg(long, value_name = "REFERENCE", conflicts_with = "unbind")]
     pub(crate) bind: Option<String>,
-    /// Leave the item; credentials of its own may be given at the same time
+    /// Remove the binding; the same command can give credentials of its own
     #[arg(long)]
     pub(crate) unbind: bool,
-    /// A cache duration of its own, in place of the connection's: off, seconds, or as in 5m, 1h, 24h
+    /// Cache duration in place of the connection's: off, seconds, or as in 5m, 1h, 24h
     #[arg(long, value_name = "DURATION", value_parser = cache_ttl)]
     pub(crate) cache_ttl: Option<u32>,
-    /// Clear a value by its name in the HTTP API, as in user_alias, tfa_secret or cookies; may be given more than once
+    /// Clear a value by its name in the HTTP API, for example user_alias, tfa_secret or cookies; repeatable
     #[arg(long, value_name = "NAME")]
     pub(crate) clear: Vec<String>,
     #[command(flatten)]

@@ -16,7 +16,7 @@ pub(crate) struct GlobalOptions {
     /// Print data: one JSON document on standard output, also for an error
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// A file with settings, in TOML; flags and variables win over it [default: keyway/config.toml in the user's configuration folder, if it is there]
+    /// A file with settings, in TOML; flags and variables win [default: keyway/config.toml in the user's configuration folder, if it exists]
     #[arg(long, global = true, env = "KEYWAY_CONFIG", value_name = "FILE", hide_env_values = true)]
     pub(crate) config: Option<PathBuf>,
     /// Holds the database, the master key and compiled components [default: keyway in the user's data folder]
@@ -28,10 +28,10 @@ pub(crate) struct GlobalOptions {
     /// A file with the master key as 64 hexadecimal digits (or KEYWAY_MASTER_KEY with the key itself) [default: master.key in the data folder]
     #[arg(long, global = true, env = "KEYWAY_MASTER_KEY_FILE", value_name = "FILE", hide_env_values = true)]
     pub(crate) master_key_file: Option<PathBuf>,
-    /// While the master key is being replaced: a file with the other one, so that this works before and after
+    /// A file with the old or the new master key, while one replaces the other
     #[arg(long, global = true, env = "KEYWAY_OLD_MASTER_KEY_FILE", value_name = "FILE", hide_env_values = true)]
     pub(crate) old_master_key_file: Option<PathBuf>,
-    /// Connect to another place when a provider connects to HOST, as in my.1password.com=http://127.0.0.1:9000; may be given more than once
+    /// Connect to URL when a provider connects to HOST, for example my.1password.com=http://127.0.0.1:9000; repeatable
     #[arg(
         long,
         global = true,
@@ -41,7 +41,7 @@ pub(crate) struct GlobalOptions {
         hide_env_values = true
     )]
     pub(crate) connect_to: Vec<ConnectTo>,
-    /// A destination that may have a private or loopback address, as in https://vault.internal:8200; may be given more than once
+    /// A destination that may have a private or loopback address, for example https://vault.internal:8200; repeatable
     #[arg(
         long,
         global = true,
@@ -51,7 +51,7 @@ pub(crate) struct GlobalOptions {
         hide_env_values = true
     )]
     pub(crate) allow_private: Vec<ApprovedDestination>,
-    /// The plan of the 1Password accounts, which decides how many requests they allow
+    /// The plan of the 1Password accounts, which sets their request limits
     #[arg(
         long,
         global = true,
@@ -64,7 +64,7 @@ pub(crate) struct GlobalOptions {
     /// The folder of the audit log [default: audit in the data folder]
     #[arg(long, global = true, env = "KEYWAY_AUDIT_DIR", value_name = "FOLDER", hide_env_values = true)]
     pub(crate) audit_dir: Option<PathBuf>,
-    /// How large a segment of the audit log grows before a new one is begun, in MiB [default: 64]
+    /// Size at which a segment of the audit log ends, in MiB [default: 64]
     #[arg(long, global = true, env = "KEYWAY_AUDIT_SEGMENT_MIB", value_name = "MIB", hide_env_values = true,
         value_parser = clap::value_parser!(u32).range(1..=4_096))]
     pub(crate) audit_segment_mib: Option<u32>,
@@ -78,10 +78,10 @@ pub(crate) struct GlobalOptions {
         hide_env_values = true
     )]
     pub(crate) audit_sync: AuditSync,
-    /// What to log to standard error: off, error, warn, info, debug or trace, also by module [default: info for serve, else warn]
+    /// Log level on standard error: off, error, warn, info, debug or trace, also for each module [default: info for serve, else warn]
     #[arg(long, global = true, env = "KEYWAY_LOG", value_name = "LEVEL", value_parser = levels, hide_env_values = true)]
     pub(crate) log: Option<Targets>,
-    /// How log lines look
+    /// Format of log lines
     #[arg(
         long,
         global = true,
@@ -117,9 +117,9 @@ impl From<OnePasswordPlan> for RateLimits {
 /// When the audit log waits for the disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum AuditSync {
-    /// Before changes; after releases within a tenth of a second, which is what a power cut can lose
+    /// Before changes; within a tenth of a second after releases, which a power cut can lose
     #[default]
     Interval,
-    /// Before every release, too
+    /// Before every release as well
     Every,
 }

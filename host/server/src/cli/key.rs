@@ -117,7 +117,7 @@ impl Show for Revoked {
         match self.key.revoked_at.filter(|_| self.already_revoked).map(day_and_time) {
             Some(then) => writeln!(out, "The API key {name} was revoked already, on {then}."),
             None => {
-                writeln!(out, "Revoked the API key {name}. A server that is running refuses it within a second.")
+                writeln!(out, "Revoked the API key {name}. Running servers refuse it within a second.")
             }
         }
     }

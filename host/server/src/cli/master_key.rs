@@ -45,17 +45,17 @@ impl Rotated {
 impl Show for Rotated {
     fn show(&self, out: &mut dyn Write) -> io::Result<()> {
         let keys = if self.keys == 1 { "1 key was".to_owned() } else { format!("{} keys were", self.keys) };
-        writeln!(out, "Replaced the master key; {keys} wrapped anew. The old one opens this database no more.")?;
+        writeln!(out, "Replaced the master key; {keys} wrapped anew. The old one no longer opens this database.")?;
         let file = self.key_file.display().to_string();
         facts(out, &[("key id", &self.key_id), ("key file", &file)])?;
         let file = printable(&file);
         writeln!(
             out,
-            "{FAINT}From now on start with --master-key-file {file}, or put that file in the place of the old one,{FAINT:#}"
+            "{FAINT}From now on start with --master-key-file {file}, or put that file in the place of the old one:{FAINT:#}"
         )?;
         writeln!(
             out,
-            "{FAINT}where a server that is running looks for it, too. Keep the old key only with backups from before.{FAINT:#}"
+            "{FAINT}running servers look for it there. Keep the old key only with backups from before.{FAINT:#}"
         )
     }
 }

@@ -149,7 +149,7 @@ fn trouble(rotation: &Rotation, wanted: RotationState) -> Result<(), CliError> {
         RotationState::Skipped => (Kind::ProviderRefused, "do not change the password on the site".to_owned()),
         _ => (
             Kind::ProviderRefused,
-            format!("the password is kept; `keyway rotation retry {id}` writes it once that is mended"),
+            format!("the password is kept; `keyway rotation retry {id}` writes it once the cause is removed"),
         ),
     };
     let reason = rotation.message.as_deref().unwrap_or("no reason is known");
@@ -238,7 +238,7 @@ impl Show for Shown {
             }
             writeln!(
                 out,
-                "{FAINT}Set the new password on the site, then `keyway rotation commit {id}`; if the site does not take it, \
+                "{FAINT}Set the new password on the site, then `keyway rotation commit {id}`; if the site refuses it, \
                  `keyway rotation abandon {id}`.{FAINT:#}"
             )?;
         }

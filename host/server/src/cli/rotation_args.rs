@@ -10,30 +10,30 @@ use super::args::WorkspaceOption;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RotationCommand {
-    /// Prepare a new password for the site; it is stored before it is shown. The site must not be touched if this is skipped
+    /// Store a new password, then show it, to be set on the site. If the rotation is skipped, leave the site alone
     Begin(Box<BeginRotationOptions>),
-    /// Say that the site has the new password, and write it to the item
+    /// Confirm that the site has the new password, and write it to the item
     Commit {
         /// The rotation's id
         id: RotationId,
         #[command(flatten)]
         workspace: WorkspaceOption,
     },
-    /// Give a rotation up, because the site did not take the password
+    /// Give a rotation up, because the site refused the password
     Abandon {
         /// The rotation's id
         id: RotationId,
-        /// Also when it was committed, so that nothing but the rotation has the site's password
+        /// Also after the commit, when only the rotation has the site's password
         #[arg(long)]
         discard_password: bool,
         #[command(flatten)]
         workspace: WorkspaceOption,
     },
-    /// Write a password to its item now that could not be written before
+    /// Write the password to its item now, after a write-back that failed
     Retry {
         /// The rotation's id
         id: RotationId,
-        /// Also over a password that somebody gave the item meanwhile
+        /// Also over a password that the item got in the meantime
         #[arg(long)]
         overwrite: bool,
         #[command(flatten)]
@@ -44,7 +44,7 @@ pub(crate) enum RotationCommand {
         /// Only those in one of these states: skipped, prepared, committing, write_back_failed, conflicted, done, abandoned
         #[arg(long = "state", value_name = "STATES", value_delimiter = ',', value_parser = rotation_state)]
         states: Vec<RotationState>,
-        /// Only those that are not over
+        /// Only unfinished ones
         #[arg(long, conflicts_with = "states")]
         open: bool,
         /// Only those of this vault entry
@@ -71,13 +71,13 @@ pub(crate) struct BeginRotationOptions {
     /// A file with the new password, `-` for standard input, instead of a generated one
     #[arg(long, value_name = "FILE", conflicts_with_all = ["length", "symbols", "no_symbols"])]
     pub(crate) password_file: Option<PathBuf>,
-    /// How long a generated password is [default: 24]
+    /// Length of a generated password [default: 24]
     #[arg(long, value_name = "CHARACTERS")]
     pub(crate) length: Option<usize>,
-    /// Which symbols a generated password may have [default: !#$%*+-=?@_]
+    /// Symbols of a generated password [default: !#$%*+-=?@_]
     #[arg(long, value_name = "CHARACTERS", conflicts_with = "no_symbols")]
     pub(crate) symbols: Option<String>,
-    /// A generated password has letters and digits only
+    /// Generate letters and digits only
     #[arg(long)]
     pub(crate) no_symbols: bool,
     /// Show the new password
@@ -94,7 +94,7 @@ pub(crate) struct BeginRotationOptions {
 pub(crate) struct ShowRotationOptions {
     /// The rotation's id
     pub(crate) id: RotationId,
-    /// Show its new password, as long as it is not over
+    /// Show the new password of an unfinished rotation
     #[arg(long)]
     pub(crate) reveal: bool,
     /// Write its new password to a new file that only you can read

@@ -59,7 +59,9 @@ fn report(host: &Host, server: &Server) {
         );
     }
     if host.broker().providers().list().is_empty() {
-        tracing::warn!("no provider is installed; put a component into the provider folder, it is taken up at once");
+        tracing::warn!(
+            "no provider is installed; put a component into the provider folder, and the server loads it at once"
+        );
     }
 }
 
@@ -71,7 +73,7 @@ fn finish_key_rotations(host: &Host) {
         loop {
             // One that cannot be finished is tried again with growing pauses, and the others as ever.
             if let Err(error) = broker.finish_key_rotations().await {
-                tracing::error!(%error, "not every rotation of a workspace's key that was cut off can be finished; nothing is lost, and it is tried again");
+                tracing::error!(%error, "an interrupted rotation of a workspace's key cannot be finished; nothing is lost, and the server retries");
             }
             tokio::time::sleep(KEY_ROTATIONS_EVERY).await;
         }

@@ -21,7 +21,7 @@ pub(super) async fn run(app: &App, command: WorkspaceCommand) -> Result<(), CliE
         WorkspaceCommand::Create { name, scopes, same_name } => {
             if !same_name && host.broker().list_workspaces().await?.iter().any(|workspace| workspace.name == name) {
                 let message = format!("there is a workspace `{name}` already");
-                let hint = "choose another name; with --same-name there are two, to be told apart by their ids";
+                let hint = "choose another name, or add --same-name and tell the two apart by their ids";
                 return Err(CliError::new(Kind::Conflict, message).hint(hint));
             }
             let scopes: Scopes = scopes.into_iter().collect();
@@ -147,7 +147,7 @@ impl Rotated {
 impl Show for Rotated {
     fn show(&self, out: &mut dyn Write) -> io::Result<()> {
         let done = if self.resumed {
-            "Finished the rotation of the workspace's key that was cut off before"
+            "Finished the rotation of the workspace's key that was interrupted"
         } else {
             "Rotated the workspace's key"
         };

@@ -48,11 +48,13 @@ impl Account {
         let wrong = |what: &str| CliError::new(Kind::Invalid, format!("{} {what}", file.display()));
         let text = std::fs::read(file).map(Zeroizing::new);
         let text = text.map_err(|error| {
-            CliError::new(Kind::NotFound, format!("cannot read what the emulator said in {}: {error}", file.display()))
+            CliError::new(
+                Kind::NotFound,
+                format!("cannot read the emulator's information in {}: {error}", file.display()),
+            )
         })?;
         // Without serde's message, which could repeat a token.
-        let info: Info =
-            serde_json::from_slice(&text).map_err(|_| wrong("is not what an emulator says about itself"))?;
+        let info: Info = serde_json::from_slice(&text).map_err(|_| wrong("is not the information of an emulator"))?;
         let sees_items = |account: &AccountInfo| account.vaults.iter().any(|vault| !vault.items.is_empty());
         let account = info.accounts.into_iter().find(sees_items).ok_or_else(|| wrong("has no account with items"))?;
         let host = account.sign_in_address.as_deref().unwrap_or("my.1password.com");

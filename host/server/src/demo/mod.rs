@@ -59,7 +59,7 @@ pub(crate) async fn run(app: &App, options: &DemoOptions) -> Result<(), CliError
     let mut end = std::pin::pin!(asked_to_end());
     let done = tokio::select! {
         done = steps::all(app, options, &account, folder.path(), &mut report) => done,
-        () = &mut end => return Err(CliError::new(Kind::Internal, "the demo was ended before its last step")),
+        () = &mut end => return Err(CliError::new(Kind::Internal, "the demo ended before its last step")),
     };
     match done {
         Err(error) => {

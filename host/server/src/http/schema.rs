@@ -67,7 +67,7 @@ pub(super) struct Conflicting;
 
 impl IntoResponses for Conflicting {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems(&[(409, "CONFLICT: something else is in the way, or has changed meanwhile")])
+        problems(&[(409, "CONFLICT: something else is in the way, or has changed in the meantime")])
     }
 }
 

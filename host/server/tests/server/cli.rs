@@ -247,7 +247,7 @@ fn a_connection_is_changed_and_deleted_from_the_command_line() {
         folder.run_with(&["connection", "update", "--token-file", "-", "--replace-settings"], "refused").failed(5);
     assert!(refused.stderr.contains("nothing was stored"), "{refused:#?}");
     assert_eq!(folder.run(&["connection", "list", "--json"]).ok().json()[0]["config_hint"]["token_last4"], "1234");
-    assert!(folder.run(&["connection", "update"]).failed(2).stderr.contains("nothing is to be changed"));
+    assert!(folder.run(&["connection", "update"]).failed(2).stderr.contains("there is nothing to change"));
     assert!(folder.run(&["connection", "update", "--replace-settings"]).failed(2).stderr.contains("is missing"));
 
     let entry = folder.bind("acme-prod", "echo://item/one");
@@ -263,7 +263,7 @@ fn a_connection_is_changed_and_deleted_from_the_command_line() {
     let second = second.ok().json();
     let deleted = folder.run(&["connection", "delete", second["id"].as_str().unwrap()]).ok();
     assert!(
-        deleted.stdout.contains("Deleted the connection Free") && deleted.stdout.contains("revoked"),
+        deleted.stdout.contains("Deleted the connection Free") && deleted.stdout.contains("revoke it"),
         "{deleted:#?}"
     );
     assert_eq!(folder.run(&["connection", "list", "--json"]).ok().json().as_array().unwrap().len(), 1);

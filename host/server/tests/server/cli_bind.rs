@@ -49,10 +49,10 @@ impl Site {
 #[test]
 fn a_reference_that_will_not_resolve_is_bound_with_a_warning() {
     let site = Site::new();
-    for (reference, words) in [(NAMES, "does not consist of ids"), (NO_ITEM, "will not resolve")] {
+    for (reference, words) in [(NAMES, "does not consist of ids"), (NO_ITEM, "does not resolve")] {
         let bound = site.bind(reference, &[]);
         assert!(
-            bound.stderr.starts_with("warning: the entry is bound, but as things are it will not resolve: "),
+            bound.stderr.starts_with("warning: the entry is bound, but at present it does not resolve: "),
             "{bound:#?}"
         );
         assert!(bound.stderr.contains(words), "{bound:#?}");
@@ -76,10 +76,7 @@ fn a_secret_manager_that_is_out_of_order_stands_in_no_bindings_way() {
     let site = Site::new();
     site.emulator.fault(FaultRule::next(Fault::status(503)).always());
     let bound = site.bind(&site.item(), &[]);
-    assert!(
-        bound.stderr.starts_with("warning: the entry is bound, but whether its item is there could not be found out: "),
-        "{bound:#?}"
-    );
+    assert!(bound.stderr.starts_with("warning: the entry is bound, but its item could not be checked: "), "{bound:#?}");
 }
 
 #[test]

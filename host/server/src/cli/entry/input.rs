@@ -57,8 +57,7 @@ impl<'a> Input<'a> {
         let mut changes = AttributeChanges::new();
         for (name, value) in &options.set {
             if Attributes::is_secret(name) {
-                let message =
-                    format!("{name} may hold what lets somebody in, and arguments can be seen by other users");
+                let message = format!("{name} may hold a secret, and other users can see arguments");
                 return Err(CliError::usage(message).hint(format!("--set-file {name}=FILE reads it from a file")));
             }
             set(&mut changes, name, value)?;

@@ -147,8 +147,8 @@ async fn warn_of_what_is_not_seen(host: &Host, access: &Access, binding: Option<
     let told = match &error {
         BrokerError::Provider(
             ProviderError::InvalidReference(_) | ProviderError::NotFound(_) | ProviderError::PermissionDenied(_),
-        ) => "the entry is bound, but as things are it will not resolve",
-        _ => "the entry is bound, but whether its item is there could not be found out",
+        ) => "the entry is bound, but at present it does not resolve",
+        _ => "the entry is bound, but its item could not be checked",
     };
     Output::warning(&format!("{told}: {error}"));
 }

@@ -75,12 +75,12 @@ async fn page(mut list: List) -> Result<Option<(Bytes, List)>, std::io::Error> {
             // What is set from now on is not for whoever has a key that is known to be stolen.
             let valid = list.api.broker.is_still_valid(&list.access).await;
             if !valid.map_err(|error| cut_off(&error))? {
-                return Err(cut_off(&"the API key was revoked meanwhile"));
+                return Err(cut_off(&"the API key was revoked in the meantime"));
             }
             let page = list.api.broker.list_entries(&list.access, Some(entry)).await;
             let page = page.map_err(|error: BrokerError| cut_off(&error))?;
             if page.key_term != list.key_term {
-                return Err(cut_off(&"the workspace's key was rotated meanwhile"));
+                return Err(cut_off(&"the workspace's key was rotated in the meantime"));
             }
             (page, false)
         }

@@ -46,6 +46,26 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// All kinds, the last of them at the end.
+    pub(crate) const ALL: [Self; Self::Internal as usize + 1] = [
+        Self::Invalid,
+        Self::NotEncrypted,
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::Conflict,
+        Self::ProviderRefused,
+        Self::RateLimited,
+        Self::ProviderUnavailable,
+        Self::ProviderPaused,
+        Self::Busy,
+        Self::ProviderFault,
+        Self::Unsupported,
+        Self::NotInstalled,
+        Self::AuditUnavailable,
+        Self::Internal,
+    ];
+
     /// The kind's name for programs, the same over HTTP and on the command line.
     pub(crate) fn code(self) -> &'static str {
         match self {

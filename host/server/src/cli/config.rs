@@ -47,7 +47,7 @@ pub(crate) struct Settings {
 }
 
 /// Settings that all commands have.
-const GLOBAL: [&str; 12] = [
+pub(super) const GLOBAL: [&str; 12] = [
     "data_dir",
     "providers",
     "master_key_file",
@@ -62,6 +62,9 @@ const GLOBAL: [&str; 12] = [
     "log_format",
 ];
 
+/// Settings that `serve` has beside them.
+pub(super) const OF_SERVE: [&str; 2] = ["listen", "metrics_listen"];
+
 impl Settings {
     /// What a command line was understood as.
     pub(super) fn of(matches: &ArgMatches, file: Option<ConfigFile>) -> Self {
@@ -71,7 +74,7 @@ impl Settings {
         match args::command(file.as_ref()).try_get_matches_from(["keyway", "serve"]) {
             Ok(matches) => {
                 let serve = matches.subcommand_matches("serve");
-                let of_serve = |serve| ["listen", "metrics_listen"].map(|name| setting(serve, name, file.as_ref()));
+                let of_serve = |serve| OF_SERVE.map(|name| setting(serve, name, file.as_ref()));
                 settings.extend(serve.into_iter().flat_map(of_serve));
             }
             Err(error) => serve_error = error.to_string().lines().next().map(ToOwned::to_owned),

@@ -18,6 +18,7 @@ mod key;
 mod master_key;
 pub(crate) mod output;
 pub(crate) mod provider;
+pub mod reference;
 mod resolve;
 mod rotation;
 mod rotation_args;

@@ -99,6 +99,26 @@ impl ApiError {
     }
 }
 
+/// The status that says this kind of failure.
+pub(crate) fn status(kind: Kind) -> StatusCode {
+    match kind {
+        Kind::Invalid => StatusCode::BAD_REQUEST,
+        // For a credential under another key, because 401 is what clients of this API know for it.
+        Kind::Unauthenticated | Kind::NotEncrypted => StatusCode::UNAUTHORIZED,
+        Kind::Forbidden => StatusCode::FORBIDDEN,
+        Kind::NotFound => StatusCode::NOT_FOUND,
+        Kind::Conflict => StatusCode::CONFLICT,
+        Kind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        // Not 401 or 403 when the secret manager refuses: the caller's own key is fine.
+        Kind::ProviderRefused | Kind::ProviderUnavailable | Kind::ProviderFault => StatusCode::BAD_GATEWAY,
+        Kind::Unsupported => StatusCode::NOT_IMPLEMENTED,
+        Kind::Busy | Kind::ProviderPaused | Kind::NotInstalled | Kind::AuditUnavailable => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
 impl From<BrokerError> for ApiError {
     fn from(error: BrokerError) -> Self {
         let kind = Kind::of(&error);
@@ -107,23 +127,7 @@ impl From<BrokerError> for ApiError {
         }
         // What somebody has just entered and the secret manager refuses is that person's to correct; the code says who refused.
         let entered = kind == Kind::ProviderRefused && matches!(error, BrokerError::NotVerified { .. });
-        let status = match kind {
-            _ if entered => StatusCode::BAD_REQUEST,
-            Kind::Invalid => StatusCode::BAD_REQUEST,
-            // For a credential under another key, because 401 is what clients of this API know for it.
-            Kind::Unauthenticated | Kind::NotEncrypted => StatusCode::UNAUTHORIZED,
-            Kind::Forbidden => StatusCode::FORBIDDEN,
-            Kind::NotFound => StatusCode::NOT_FOUND,
-            Kind::Conflict => StatusCode::CONFLICT,
-            Kind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-            // Not 401 or 403 when the secret manager refuses: the caller's own key is fine.
-            Kind::ProviderRefused | Kind::ProviderUnavailable | Kind::ProviderFault => StatusCode::BAD_GATEWAY,
-            Kind::Unsupported => StatusCode::NOT_IMPLEMENTED,
-            Kind::Busy | Kind::ProviderPaused | Kind::NotInstalled | Kind::AuditUnavailable => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        };
+        let status = if entered { StatusCode::BAD_REQUEST } else { status(kind) };
         let retry_after = failure::retry_after(kind, &error);
         let told = Self { retry_after, ..Self::new(status, kind.code(), error.to_string()) };
         match error {

@@ -35,6 +35,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use error::ApiError;
+pub(crate) use error::status;
 use metrics::Metrics;
 use observe::{Door, Observer};
 

@@ -22,6 +22,7 @@ mod one_document;
 mod openapi;
 mod operation;
 mod providers;
+mod reference;
 mod resolving;
 mod rotations;
 mod serve;

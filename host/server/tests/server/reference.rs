@@ -1,0 +1,104 @@
+//! The pages of the book that are made from the code are what the code makes. `KEYWAY_UPDATE_DOCS=1` writes them.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::path::Path;
+
+use keyway::Scope;
+use keyway_emulator_onepassword::{Emulator, Fault, FaultRule, RetryAfterForm};
+use keyway_server::cli::reference;
+use serde_json::json;
+
+use crate::support::{Api, ECHO_TOKEN};
+
+fn compare(name: &str, made: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/src/reference").join(name);
+    if std::env::var_os("KEYWAY_UPDATE_DOCS").is_some_and(|value| value == "1") {
+        std::fs::write(&file, made).unwrap();
+    }
+    let kept = std::fs::read_to_string(&file).unwrap_or_default();
+    let differs = kept.lines().zip(made.lines()).find(|(kept, made)| kept != made);
+    let update = "`KEYWAY_UPDATE_DOCS=1 cargo nextest run -p keyway-server reference` writes it anew";
+    assert!(kept == made, "docs/src/reference/{name} is not what the code makes: {update}. {differs:#?}");
+}
+
+#[test]
+fn the_page_of_settings_is_what_the_code_makes() {
+    compare("settings.md", &reference::settings());
+}
+
+#[test]
+fn the_page_of_exit_codes_is_what_the_code_makes() {
+    compare("exit-codes.md", &reference::exit_codes());
+}
+
+#[test]
+fn the_page_of_the_command_line_is_what_the_code_makes() {
+    compare("command-line.md", &reference::command_line());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_of_metrics_is_what_the_code_makes() {
+    compare("metrics.md", &page_of_metrics(&metrics().await));
+}
+
+/// What `/metrics` says after something of every kind has happened: a metric without a value shows no labels.
+async fn metrics() -> String {
+    let emulator = Emulator::start().unwrap();
+    let token = emulator.token("automation").unwrap().expose().to_owned();
+    let api = Api::start(&["onepassword", "fixtures/allocates"], Some(emulator)).await;
+    let limited = api.connect("1password", &token).await;
+    api.emulator().fault(FaultRule::next(Fault::rate_limited(600, RetryAfterForm::Header)));
+    // One call that fails, and one that is not made.
+    for _ in 0..2 {
+        api.get(&format!("/secret-providers/{}/items", limited.id)).await.error(429, "RATE_LIMITED");
+    }
+    // One that the sandbox ends.
+    let allocates = api.connect("allocates", ECHO_TOKEN).await;
+    let entry = json!({
+        "permissioned_user_id": "a", "domain": "https://acme.com",
+        "secret_provider_id": allocates.id, "secret_ref": "allocates://item/a",
+    });
+    let entry = api.post("/vault", &entry).await.ok(201);
+    let key = api.key_with(Scope::Resolve).await;
+    api.request("POST", "/vault/resolve", &key, &json!({"id": entry["id"]})).await.error(502, "PROVIDER_FAULT");
+    api.send("GET", "/metrics", &[], "").await.text
+}
+
+fn page_of_metrics(text: &str) -> String {
+    let mut page = String::from(
+        "# Metrics\n\nMade from what `GET /metrics` says. [Operation](../operation.md#metrics) has the values of \
+         the labels.\n\n| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n",
+    );
+    let described = |kind: &str, name: &str| {
+        let start = format!("# {kind} {name} ");
+        text.lines().find_map(|line| line.strip_prefix(&start)).unwrap_or_default()
+    };
+    let names: BTreeSet<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
+    for (name, kind) in names {
+        let suffix = match kind {
+            "counter" => "_total",
+            "info" => "_info",
+            _ => "",
+        };
+        let labels = labels(text, name).iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+        let meaning = described("HELP", name).trim_end_matches('.');
+        writeln!(page, "| `{name}{suffix}` | {kind} | {labels} | {meaning} |").unwrap();
+    }
+    page
+}
+
+/// The names of the labels of a metric, but for those of the buckets of a histogram.
+fn labels(text: &str, name: &str) -> BTreeSet<String> {
+    let suffixes = ["", "_total", "_info", "_count"];
+    let mut labels = BTreeSet::new();
+    for line in text.lines() {
+        let Some((series, rest)) = line.split_once('{') else { continue };
+        if suffixes.iter().any(|suffix| series.strip_suffix(suffix) == Some(name)) {
+            let of_series = rest.split('}').next().unwrap().split("\",");
+            labels.extend(of_series.map(|label| label.split('=').next().unwrap().to_owned()));
+        }
+    }
+    labels.remove("");
+    labels
+}

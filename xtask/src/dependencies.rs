@@ -7,15 +7,16 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::process;
+use crate::tools::{self, Tool};
 use crate::workspace;
 
 /// cargo-deny's default database.
 const DATABASE: &str = "https://github.com/RustSec/advisory-db";
 /// The release that deny.toml is written for.
-const VERSION: &str = "0.20";
+const CARGO_DENY: Tool = Tool { name: "cargo-deny", version: "^0.20", arguments: &[] };
 /// For a repository that answers, a fraction of this is enough.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -46,27 +47,10 @@ fn cargo_deny() -> Result<Command> {
 }
 
 fn find_or_install() -> Result<PathBuf> {
-    let own = workspace::tools().join("bin/cargo-deny");
-    if own.is_file() {
-        return Ok(own);
+    if tools::installed(&CARGO_DENY).is_none() && on_path() {
+        return Ok(PathBuf::from(CARGO_DENY.name));
     }
-    if on_path() {
-        return Ok(PathBuf::from("cargo-deny"));
-    }
-    eprintln!("Installing cargo-deny {VERSION} into {}.", workspace::shown(&workspace::tools()));
-    let mut command = workspace::cargo();
-    // Without optimisation: it compiles in a fraction of the time and takes two seconds to run. Built in a folder of its own, because
-    // cargo would otherwise take the workspace's, whose lock and profiles are none of its business.
-    command.args(["install", "cargo-deny", "--locked", "--debug", "--version"]).arg(format!("^{VERSION}"));
-    command.arg("--root").arg(workspace::tools()).arg("--target-dir").arg(workspace::tools().join("build"));
-    let built = process::checked("Installing cargo-deny", &mut command);
-    // Half a gigabyte that nobody needs again; left in place it does no harm.
-    let _ = std::fs::remove_dir_all(workspace::tools().join("build"));
-    built?;
-    if !own.is_file() {
-        bail!("cargo-deny was installed, but {} is not there", own.display());
-    }
-    Ok(own)
+    tools::find_or_install(&CARGO_DENY)
 }
 
 /// Whether a release that understands deny.toml is installed already.

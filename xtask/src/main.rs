@@ -4,17 +4,20 @@
 //! while the long builds run. Whatever is missing, it installs or builds; what it cannot get, it names in one error.
 
 mod bench;
+mod book;
 mod components;
 mod debian;
 mod demo;
 mod dependencies;
 mod emulator;
+mod links;
 mod node;
 mod process;
 mod programs;
 mod python;
 mod supervise;
 mod test;
+mod tools;
 mod wasm_toolchain;
 mod workspace;
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::book;
 use crate::components;
 use crate::dependencies;
 use crate::node;
@@ -43,7 +44,7 @@ enum Outcome {
 const NOTE_LENGTH: usize = 80;
 
 /// In this order: what is quick to fail comes first, and what others need comes before them.
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     Step { name: "format", about: "rustfmt has nothing to change", run: format },
     Step { name: "components", about: "the provider components and the test components build", run: build_components },
     Step { name: "lint", about: "clippy has no warning", run: lint },
@@ -54,6 +55,7 @@ const STEPS: [Step; 12] = [
     },
     Step { name: "rules", about: "licences and origins of all dependencies, and who may use which", run: rules },
     Step { name: "advisories", about: "no dependency has a known vulnerability", run: advisories },
+    Step { name: "book", about: "the book builds, and no link of the documentation is broken", run: book },
     Step {
         name: "node-packages",
         about: "the official SDKs in JavaScript, of 1Password and of CloudCruise, are installed",
@@ -124,6 +126,11 @@ fn rules(_: &Options) -> Result<Outcome> {
 
 fn advisories(_: &Options) -> Result<Outcome> {
     Ok(dependencies::check_advisories()?.map_or(Outcome::Passed, Outcome::Skipped))
+}
+
+fn book(_: &Options) -> Result<Outcome> {
+    book::check()?;
+    Ok(Outcome::Passed)
 }
 
 fn node_packages(_: &Options) -> Result<Outcome> {

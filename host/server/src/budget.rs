@@ -15,7 +15,7 @@ pub(crate) struct BudgetView {
     pub(crate) token_writes: AllowanceView,
     /// All requests to the connection's account.
     pub(crate) account: Option<AllowanceView>,
-    /// Present while the secret manager is not asked at all.
+    /// Present while the connection is paused.
     pub(crate) pause: Option<PauseView>,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct AllowanceView {
     pub(crate) period_seconds: u64,
 }
 
-/// A time in which the secret manager is not asked.
+/// A pause: until it ends, no request goes to the secret manager.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Pause)]
 pub(crate) struct PauseView {

@@ -26,7 +26,7 @@ pub(crate) struct Values {
     revision: String,
     /// Whether it is the revision that the request rejected.
     rejected_is_current: bool,
-    /// The rotation whose new password this is: the site has it already, and the item, whose revision is given, has not.
+    /// The rotation whose new password this is. The site has it; the item, whose revision is given, does not yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Uuid>)]
     rotation: Option<RotationId>,
@@ -43,7 +43,7 @@ pub(crate) struct Resolved {
     cached: bool,
     #[serde(serialize_with = "milliseconds")]
     total_ms: Duration,
-    /// The provider's share; `null` when nobody had to be asked.
+    /// The provider's share; `null` when no provider was called.
     #[serde(serialize_with = "optional_milliseconds")]
     provider_ms: Option<Duration>,
 }

@@ -31,9 +31,9 @@ pub(crate) struct RotationView {
     /// Why, as a sentence.
     #[schema(required)]
     pub(crate) message: Option<String>,
-    /// How often writing back was tried.
+    /// How many write-backs were attempted.
     pub(crate) attempts: u32,
-    /// When it is tried again by itself.
+    /// When the host makes the next attempt.
     #[schema(required)]
     pub(crate) next_attempt_at: Option<Timestamp>,
     pub(crate) created_at: Timestamp,

@@ -1,7 +1,8 @@
-//! The pages of the book that are made from the code: settings, exit codes and error codes, and the command line.
+//! The pages of the book that are made from the code: settings, exit codes and error codes, and the
+//! command line.
 //!
-//! **Invariant:** what a page says comes from the definition that the program itself uses. A test compares the pages
-//! with the files in `docs/src/reference`.
+//! **Invariant:** what a page says comes from the definition that the program itself uses. A test
+//! compares the pages with the files in `docs/src/reference`.
 
 use std::fmt::Write;
 
@@ -160,7 +161,7 @@ fn meaning(kind: Kind) -> &'static str {
         Kind::Busy => "the host has too much to do at the moment",
         Kind::ProviderFault => "the provider crashed, hit a limit, or returned what it may not",
         Kind::Unsupported => "the provider cannot do this",
-        Kind::NotInstalled => "no component of this provider type is installed",
+        Kind::NotInstalled => "no component of this provider type is installed (400 while connecting)",
         Kind::AuditUnavailable => "the audit log cannot be written, so nothing is released",
         Kind::Internal => "a fault of the host or of its set-up; its log says more",
     }

@@ -19,7 +19,7 @@ use super::schema::{self, Common, Input};
 #[derive(Serialize, ToSchema)]
 #[schema(as = AuditPage)]
 pub(super) struct Page {
-    /// There may be fewer than `limit` although there is a next page: a page looks through a bounded part of the log.
+    /// A page may hold fewer than `limit` records and still have a next page: each page reads a bounded part of the log.
     #[schema(schema_with = audit_records)]
     records: Vec<AuditRecord>,
     /// To be sent back as `cursor`, for the next page.
@@ -74,9 +74,9 @@ fn audit_records() -> impl Into<RefOr<Schema>> {
         ("entry" = Option<Uuid>, Query, description = "About this vault entry"),
         ("connection" = Option<Uuid>, Query, description = "About this connection"),
         ("rotation" = Option<Uuid>, Query, description = "About this password rotation: its steps, and the releases of its new password"),
-        ("outcome" = inline(Option<OutcomeName>), Query, description = "Only what ended so: ok, begun, failed (any error), or the code of an error; in upper or lower case"),
-        ("order" = inline(Option<OrderName>), Query, description = "Which records come first; the newest unless something else is said"),
-        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "At most so many; 100 unless something else is said"),
+        ("outcome" = inline(Option<OutcomeName>), Query, description = "Only this outcome: ok, begun, failed (any error), or the code of an error; in upper or lower case"),
+        ("order" = inline(Option<OrderName>), Query, description = "Which records come first; the newest by default"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "The largest number of records; 100 by default"),
         ("cursor" = Option<String>, Query, description = "From where the page before ended: its `next`"),
     ),
     responses((status = 200, description = "A page", body = Page), Input, Common))]
@@ -97,7 +97,7 @@ fn parse(query: &str) -> Result<AuditQuery, ApiError> {
     let mut seen = Vec::new();
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
         if seen.contains(&name) {
-            return Err(ApiError::invalid(format!("the parameter {name} is there twice")));
+            return Err(ApiError::invalid(format!("the parameter {name} occurs twice")));
         }
         match &*name {
             "since" => wanted.since = Some(read(&value, "since must be a time as in 2026-11-23T18:00:00Z")?),

@@ -74,14 +74,14 @@ impl ApiError {
 
     /// The host has too much to do.
     pub(crate) fn overloaded() -> Self {
-        let message = "the server has as many requests under way as it may have; try again in a moment";
+        let message = "the server is at its limit of requests in flight; try again in a moment";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", message).retry_after(Duration::from_secs(1))
     }
 
     /// There is no memory left for a body.
     pub(crate) fn no_memory() -> Self {
-        let message = "the requests and answers under way take as much memory as they may; read the answers that you \
-                       have asked for, and try again in a moment";
+        let message = "the requests and answers in flight take all the memory that they may; read the answers that \
+                       are pending, and try again in a moment";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", message).retry_after(Duration::from_secs(1))
     }
 

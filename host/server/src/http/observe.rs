@@ -137,7 +137,7 @@ impl Door {
 }
 
 fn ending() -> ApiError {
-    let message = "the server is ending and begins no request any more; send it again, to the one that takes its place";
+    let message = "the server is ending and takes no more requests; send it again, to its successor";
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "ENDING", message).retry_after(Duration::from_secs(1))
 }
 

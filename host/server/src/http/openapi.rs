@@ -26,9 +26,9 @@ const KEY: &str = "api_key";
 
 const ABOUT: &str = "Workspaces' connections to secret managers, vault entries and what they resolve to. A key's scopes say what it may do. \
                      Every error is the same envelope, whose message says what to do; every answer says Cache-Control: no-store and carries \
-                     an x-request-id. A field of a body that is not known is an error; what only the server decides may be sent back and is \
-                     ignored. A parameter of a query that is not known is ignored, but for GET /audit, where a filter that is left out would \
-                     show more than was asked for.";
+                     an x-request-id. An unknown field of a body is an error; a field that only the server decides may be sent back and is \
+                     ignored. An unknown query parameter is ignored, except by GET /audit, where a filter that is left out would show \
+                     more than was asked for.";
 
 /// Completes what the router has collected.
 pub(super) fn complete(mut document: OpenApi) -> OpenApi {

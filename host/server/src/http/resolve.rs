@@ -59,7 +59,8 @@ impl ToResolve {
 
 /// Resolve an entry: user name, password, current one-time code
 ///
-/// User name and password come from the cache for as long as its duration allows, a one-time code is live every time. What the item lacks, or nobody asked for, is `null`.
+/// User name and password come from the cache for as long as its duration allows; a one-time code is
+/// always live. A value that the item lacks, or that was not asked for, is `null`.
 /// Needs the scope `resolve`.
 #[utoipa::path(post, path = "/vault/resolve", operation_id = "resolve", tag = "vault", request_body = ToResolve,
     responses((status = 200, description = "The values", body = Values), WithBody, Missing, OfProvider, Common))]

@@ -65,7 +65,7 @@ pub(super) struct NewRotation {
     entry_id: Option<EntryId>,
     permissioned_user_id: Option<String>,
     domain: Option<String>,
-    /// A given password, encrypted by the client; without it one is generated, as the others say.
+    /// The new password, encrypted by the client. Without it the host generates one, as the other fields say.
     password: Option<String>,
     /// How many characters a generated password has; 24 unless something else is said.
     #[schema(minimum = 12, maximum = 128, value_type = Option<u32>)]
@@ -128,7 +128,7 @@ fn to_begin(new: NewRotation) -> Result<BeginRotation, ApiError> {
     let password = match new.password {
         Some(_) if has_policy => {
             return Err(ApiError::invalid(
-                "length, lowercase, uppercase, digits and symbols are for a password that is generated; leave them out, or leave password out",
+                "length, lowercase, uppercase, digits and symbols are for a generated password; leave them out, or leave password out",
             ));
         }
         Some(ciphertext) => NewPassword::Encrypted(ciphertext),
@@ -188,7 +188,7 @@ pub(super) async fn abandon(
 #[derive(ToSchema)]
 #[schema(example = json!({"overwrite": true}))]
 pub(super) struct RetryRotation {
-    /// Also over a password that somebody else has given the item meanwhile.
+    /// Also over a password that the item got in the meantime.
     #[expect(dead_code, reason = "it is there for the document; there is only one field to read")]
     overwrite: Option<bool>,
 }
@@ -224,7 +224,7 @@ pub(super) async fn get(
     Ok(Json(api.broker.rotation(&access, rotation_id(id)?).await?.into()))
 }
 
-/// The new password of a rotation that is not over
+/// The new password of an unfinished rotation
 ///
 /// Needs the scope `admin`.
 #[utoipa::path(get, path = "/vault/rotations/{id}/password", operation_id = "reveal_rotation", tag = "rotations",
@@ -244,7 +244,7 @@ pub(super) async fn reveal(
 /// Needs the scope `rotate`.
 #[utoipa::path(get, path = "/vault/rotations", operation_id = "list_rotations", tag = "rotations",
     params(
-        ("state" = inline(Option<Vec<StateFilter>>), Query, description = "Only in these states; `open` stands for every state of a rotation that is not over"),
+        ("state" = inline(Option<Vec<StateFilter>>), Query, description = "Only in these states; `open` stands for every unfinished state"),
         ("entry_id" = Option<Uuid>, Query, description = "Only of this vault entry"),
         ("after" = Option<Uuid>, Query, description = "From where the page before ended: its `next`"),
     ),
@@ -259,7 +259,7 @@ pub(super) async fn list(
     Ok(Json(Page { rotations: page.rotations.into_iter().map(RotationView::from).collect(), next: page.next }))
 }
 
-/// A state, or all that are not over.
+/// A state, or all unfinished ones.
 struct StateFilter;
 
 impl PartialSchema for StateFilter {
@@ -285,7 +285,7 @@ fn filter(query: &str) -> Result<(RotationFilter, Option<RotationId>), ApiError>
         match &*name {
             "state" if value == "open" => RotationState::OPEN.into_iter().for_each(add),
             "state" => add(value.parse().map_err(|error: keyway::InvalidInput| {
-                ApiError::invalid(format!("{error}; open stands for all that are not over"))
+                ApiError::invalid(format!("{error}; open stands for all unfinished states"))
             })?),
             "entry_id" => filter.entry = Some(value.parse().map_err(not_an_id)?),
             "after" => after = Some(value.parse().map_err(not_an_id)?),

@@ -24,7 +24,7 @@ impl IntoResponses for Common {
             (401, "UNAUTHENTICATED: there is no valid API key in the header cc-key"),
             (403, "FORBIDDEN: the key lacks the scope that the message names"),
             (500, "INTERNAL_ERROR: a fault of the server; its log says more under the request id"),
-            (503, "BUSY, ENDING, AUDIT_UNAVAILABLE: the server cannot do it now"),
+            (503, "BUSY, ENDING, AUDIT_UNAVAILABLE: the server cannot do this now"),
             (504, "TIMEOUT: the answer took too long"),
         ])
     }
@@ -67,7 +67,7 @@ pub(super) struct Conflicting;
 
 impl IntoResponses for Conflicting {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems(&[(409, "CONFLICT: something else is in the way, or has changed in the meantime")])
+        problems(&[(409, "CONFLICT: it exists already, changed in the meantime, or is in use")])
     }
 }
 
@@ -80,7 +80,7 @@ impl IntoResponses for OfProvider {
             (429, "RATE_LIMITED: the secret manager's limit is reached"),
             (501, "UNSUPPORTED: the provider cannot do this"),
             (502, "PROVIDER_REFUSED, PROVIDER_UNAVAILABLE, PROVIDER_FAULT: the secret manager or its provider failed"),
-            (503, "BUSY, ENDING, AUDIT_UNAVAILABLE, PROVIDER_PAUSED, PROVIDER_NOT_INSTALLED: it cannot be done now"),
+            (503, "BUSY, ENDING, AUDIT_UNAVAILABLE, PROVIDER_PAUSED, PROVIDER_NOT_INSTALLED: this cannot be done now"),
         ])
     }
 }
@@ -105,7 +105,7 @@ fn problem(status: u16, about: &str) -> Response {
     match status {
         429 | 502 | 503 => {
             let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).build();
-            response.header("retry-after", header("In how many seconds to try again, where that is known", seconds))
+            response.header("retry-after", header("After how many seconds to retry, where that is known", seconds))
         }
         401 => response.header("www-authenticate", header("How to send a key", text().build())),
         _ => response,

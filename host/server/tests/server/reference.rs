@@ -1,4 +1,5 @@
-//! The pages of the book that are made from the code are what the code makes. `KEYWAY_UPDATE_DOCS=1` writes them.
+//! The pages of the book that are made from the code are what the code makes.
+//! `KEYWAY_UPDATE_DOCS=1` writes them.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -42,7 +43,8 @@ async fn the_page_of_metrics_is_what_the_code_makes() {
     compare("metrics.md", &page_of_metrics(&metrics().await));
 }
 
-/// What `/metrics` says after something of every kind has happened: a metric without a value shows no labels.
+/// What `/metrics` says after something of every kind has happened: a metric without a value shows
+/// no labels.
 async fn metrics() -> String {
     let emulator = Emulator::start().unwrap();
     let token = emulator.token("automation").unwrap().expose().to_owned();

@@ -52,8 +52,8 @@ pub(super) async fn create(
 /// With both parameters the one entry, with neither all of them. Needs the scope `api`.
 #[utoipa::path(get, path = "/vault", operation_id = "get_entries", tag = "vault",
     params(
-        ("permissioned_user_id" = Option<String>, Query, description = "Whose; together with domain"),
-        ("domain" = Option<String>, Query, description = "For which site, exactly as it was given; together with permissioned_user_id"),
+        ("permissioned_user_id" = Option<String>, Query, description = "The entry's user; together with domain"),
+        ("domain" = Option<String>, Query, description = "The entry's site, exactly as it was given; together with permissioned_user_id"),
     ),
     responses((status = 200, description = "An entry, or a list of all", body = Entries), Input, Missing, Common))]
 pub(super) async fn read(
@@ -123,8 +123,8 @@ pub(super) async fn clear_browser_state(
 /// Of the entry's own secret, or live from the item that it is bound to. Needs the scope `api`.
 #[utoipa::path(get, path = "/vault/tfa-code", operation_id = "get_tfa_code", tag = "vault",
     params(
-        ("permissioned_user_id" = String, Query, description = "Whose"),
-        ("domain" = String, Query, description = "For which site, exactly as it was given"),
+        ("permissioned_user_id" = String, Query, description = "The entry's user"),
+        ("domain" = String, Query, description = "The entry's site, exactly as it was given"),
     ),
     responses((status = 200, description = "The code", body = Code), Input, Missing, Conflicting, OfProvider, Common))]
 pub(super) async fn tfa_code(

@@ -269,7 +269,7 @@ pub(super) fn queried(query: &str) -> Result<Option<EntrySelector>, ApiError> {
             _ => continue,
         };
         if place.replace(value.into_owned()).is_some() {
-            return Err(ApiError::invalid(format!("the parameter {name} is there twice")));
+            return Err(ApiError::invalid(format!("the parameter {name} occurs twice")));
         }
     }
     match (user, domain) {

@@ -1,5 +1,5 @@
-//! Links between the Markdown files of the checkout, and from them to other files. Needs no network:
-//! links to the web are not followed.
+//! Links between the Markdown files of the checkout, and from them to other files. Needs no
+//! network: links to the web are not followed.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};

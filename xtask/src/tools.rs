@@ -31,8 +31,8 @@ pub(crate) fn find_or_install(tool: &Tool) -> Result<PathBuf> {
     let Tool { name, version, arguments } = tool;
     eprintln!("Installing {name} {version} into {}.", workspace::shown(&workspace::tools()));
     let mut command = workspace::cargo();
-    // Without optimisation: it compiles in a fraction of the time and is quick enough. It has a build folder
-    // of its own, because the workspace's lock and profiles are none of its business.
+    // Without optimisation: it compiles in a fraction of the time and is quick enough. It has a
+    // build folder of its own, because the workspace's lock and profiles are none of its business.
     command.args(["install", name, "--locked", "--debug", "--version", version]).args(*arguments);
     command.arg("--root").arg(workspace::tools());
     command.arg("--target-dir").arg(workspace::tools().join("build"));

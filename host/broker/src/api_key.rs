@@ -8,128 +8,22 @@
 //! A key is found by its lookup id, which is no secret, and then compared by hash in constant time, so no lookup
 //! depends on secret bytes. The key itself is shown once, when it is made.
 
-use std::fmt;
-use std::str::FromStr;
-
 use data_encoding::{Encoding, Specification};
 use jiff::Timestamp;
+use keyway_storage::{ApiKeyId, ApiKeyRecord, Scope, Scopes, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::envelope::EnvelopeError;
-use crate::error::{BrokerError, InvalidInput};
-use crate::id::{ApiKeyId, WorkspaceId};
-use crate::storage::ApiKeyRecord;
+use crate::error::BrokerError;
 
 const PREFIX: &str = "sk_";
 const LOOKUP_BYTES: usize = 10;
 const SECRET_BYTES: usize = 30;
 const LOOKUP_CHARS: usize = LOOKUP_BYTES * 8 / 5;
 const KEY_CHARS: usize = PREFIX.len() + (LOOKUP_BYTES + SECRET_BYTES) * 8 / 5;
-
-/// What an API key allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Scope {
-    /// List connections and items; read and write vault entries. No secret values.
-    Api,
-    /// Manage connections and API keys.
-    Admin,
-    /// Resolve secret values.
-    Resolve,
-    /// Rotate passwords: get new ones, and have them written to the items. Apart from [`Resolve`](Self::Resolve), so that
-    /// what only logs in cannot lock anybody out.
-    Rotate,
-}
-
-impl Scope {
-    const ALL: [Self; 4] = [Self::Api, Self::Admin, Self::Resolve, Self::Rotate];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Api => "api",
-            Self::Admin => "admin",
-            Self::Resolve => "resolve",
-            Self::Rotate => "rotate",
-        }
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Scope {
-    type Err = InvalidInput;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|scope| scope.name() == text).ok_or(InvalidInput::Scope)
-    }
-}
-
-/// A set of scopes. In text: their names with a space between them.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct Scopes(u8);
-
-impl Scopes {
-    /// No scope.
-    pub const NONE: Self = Self(0);
-    /// Every scope.
-    pub const ALL: Self = Self(0b1111);
-
-    /// Whether `scope` is in the set.
-    pub fn contains(self, scope: Scope) -> bool {
-        self.0 & (1 << scope as u8) != 0
-    }
-
-    /// The set and `scope`.
-    #[must_use]
-    pub fn with(self, scope: Scope) -> Self {
-        Self(self.0 | (1 << scope as u8))
-    }
-
-    /// The scopes in the set.
-    pub fn iter(self) -> impl Iterator<Item = Scope> {
-        Scope::ALL.into_iter().filter(move |scope| self.contains(*scope))
-    }
-}
-
-impl From<Scope> for Scopes {
-    fn from(scope: Scope) -> Self {
-        Self::NONE.with(scope)
-    }
-}
-
-impl FromIterator<Scope> for Scopes {
-    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
-        scopes.into_iter().fold(Self::NONE, Self::with)
-    }
-}
-
-impl FromStr for Scopes {
-    type Err = InvalidInput;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.split_ascii_whitespace().map(Scope::from_str).collect()
-    }
-}
-
-impl fmt::Display for Scopes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.iter().map(Scope::name).collect();
-        f.write_str(&names.join(" "))
-    }
-}
-
-impl fmt::Debug for Scopes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.iter()).finish()
-    }
-}
 
 /// Who is asking, in which workspace, and what they may do. Every operation takes one.
 #[derive(Debug, Clone)]
@@ -357,16 +251,6 @@ mod tests {
         ] {
             assert_eq!(lookup_of(&SecretString::from(text)), None, "{text}");
         }
-    }
-
-    #[test]
-    fn scopes_are_written_as_they_are_read() {
-        let scopes = Scopes::from(Scope::Api).with(Scope::Resolve);
-        assert_eq!(scopes.to_string(), "api resolve");
-        assert_eq!("resolve api".parse(), Ok(scopes));
-        assert!(!scopes.contains(Scope::Admin));
-        assert_eq!("api root".parse::<Scopes>(), Err(InvalidInput::Scope));
-        assert_eq!(Scopes::ALL, Scope::ALL.into_iter().collect());
     }
 
     #[test]

@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use keyway_runtime::{FileStatus, Provider, ProviderFolder, Runtime};
+use keyway_storage::{
+    ApiKeyRecord, Changes, ConnectionId, ConnectionRecord, EntrySelector, RecordCache, Storage, WorkspaceId,
+};
 use moka::sync::Cache;
 
 use crate::audit::{AUDIT_KEY, Audit, AuditKey, AuditSink, Recorder, SegmentLog};
@@ -19,15 +22,12 @@ use crate::clock::{Clock, Moment, SystemClock};
 use crate::entry::{ORDINARY_BYTES, ResolvableEntry};
 use crate::error::BrokerError;
 use crate::host_key::HostKey;
-use crate::id::{ConnectionId, WorkspaceId};
 use crate::key_rotation::Attempts;
 use crate::keyring::Keyring;
 use crate::master_keys::MasterKeys;
 use crate::metrics::CallMetrics;
 use crate::readiness::Readiness;
-use crate::record_cache::{Changes, RecordCache};
 use crate::rotation::{ItemState, start_write_backs};
-use crate::storage::{ApiKeyRecord, ConnectionRecord, EntrySelector, Storage};
 
 /// How many records of each kind are kept in memory; a few hundred bytes each. Enough for a workspace of 100,000 entries,
 /// so that what is resolved there is no slower than in a small one.

@@ -20,10 +20,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Key, Nonce, Tag};
+use keyway_storage::WorkspaceId;
 use thiserror::Error;
 use zeroize::Zeroizing;
-
-use crate::id::WorkspaceId;
 
 const VERSION: u8 = 1;
 const HEADER: usize = 1 + 4;

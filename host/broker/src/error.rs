@@ -8,18 +8,14 @@ use std::fmt;
 use std::time::Duration;
 
 use keyway_runtime::{CallError, ProviderError, SandboxError};
+use keyway_storage::{DependentEntries, RotationState, Scope, StorageError, TfaMethod, UnknownName};
 use thiserror::Error;
 
-use crate::api_key::Scope;
 use crate::audit::{AuditError, Operation};
 use crate::budget::NotCalled;
 use crate::client_key::ClientValueError;
-use crate::connection::DependentEntries;
-use crate::entry::TfaMethod;
 use crate::envelope::EnvelopeError;
 use crate::keys::KeyError;
-use crate::rotation::RotationState;
-use crate::storage::StorageError;
 
 /// Why the broker could not do what it was asked for.
 #[derive(Debug, Error)]
@@ -392,15 +388,9 @@ pub enum InvalidInput {
     /// Not where a page of the audit log has ended.
     #[error("cursor must be the `next` of the page before, unchanged")]
     AuditCursor,
-    /// Not one of the known two-factor methods.
-    #[error("tfa_method must be AUTHENTICATOR, EMAIL, SMS or MAGIC_LINK")]
-    TfaMethod,
-    /// Not a known scope.
-    #[error("a scope must be api, admin, resolve or rotate")]
-    Scope,
-    /// Not a state of a rotation.
-    #[error("a state must be skipped, prepared, committing, write_back_failed, conflicted, done or abandoned")]
-    RotationState,
+    /// Not the name of a two-factor method, a scope or a state.
+    #[error(transparent)]
+    Name(#[from] UnknownName),
     /// Too short or too long for a generated password.
     #[error("the length of a generated password must be between {least} and {most}")]
     PasswordLength {

@@ -5,14 +5,13 @@
 //! comparable when the master key is replaced.
 
 use jiff::Timestamp;
+use keyway_storage::{Constraint, HostKeyRecord, Storage, StorageError, WorkspaceId};
 use zeroize::Zeroizing;
 
 use crate::envelope::{KeyBytes, Place};
 use crate::error::BrokerError;
-use crate::id::WorkspaceId;
 use crate::keys::derive;
 use crate::master_keys::{FIRST_TERM, MasterKeys};
-use crate::storage::{Constraint, HostKeyRecord, Storage, StorageError};
 
 /// The name of the key from which all others are derived.
 const NAME: &str = "host";
@@ -93,9 +92,10 @@ pub(crate) fn place_of(record: &HostKeyRecord) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use keyway_storage::SqliteStorage;
+
     use super::*;
     use crate::keys::MasterKey;
-    use crate::storage::SqliteStorage;
 
     #[tokio::test]
     async fn a_database_has_one_host_key_whoever_opens_it_first() {

@@ -25,6 +25,7 @@ use async_trait::async_trait;
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use hkdf::Hkdf;
 use jiff::Timestamp;
+use keyway_storage::private_file;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 use thiserror::Error;
@@ -32,7 +33,6 @@ use zeroize::Zeroizing;
 
 use crate::client_key::ClientKey;
 use crate::envelope::{EnvelopeError, KeyBytes, SealingKey};
-use crate::private_file;
 
 /// Why a key could not be had or used.
 #[derive(Debug, Error)]

@@ -120,24 +120,20 @@ mod envelope;
 mod error;
 mod flight;
 mod host_key;
-mod id;
 mod key_rotation;
 mod keyring;
 mod keys;
 mod master_keys;
 mod metrics;
-mod private_file;
 mod readiness;
-mod record_cache;
 pub mod request;
 mod resolve;
 mod rotation;
-pub mod storage;
 mod text;
 mod totp;
 mod workspace;
 
-pub use api_key::{Access, Actor, ApiKey, Scope, Scopes};
+pub use api_key::{Access, Actor, ApiKey};
 pub use audit::{
     AUDIT_RECORDS_PER_PAGE, Audit, AuditActor, AuditError, AuditEvent, AuditFinding, AuditPage, AuditProblem,
     AuditQuery, AuditRecord, AuditSink, AuditSource, AuditVerification, Cursor, DEADLINE, Durability, InMemoryAudit,
@@ -152,27 +148,28 @@ pub use cache::{CacheOptions, OneTimeCode, Source};
 pub use cache_ttl::CacheTtl;
 pub use client_key::{ClientKey, ClientValueError};
 pub use clock::{Clock, ManualClock, Moment, SystemClock};
-pub use connection::{
-    Connection, ConnectionChanges, DependentEntries, DependentEntry, LIST_LIMITS, ListLimits, NewConnection,
-};
+pub use connection::{Connection, ConnectionChanges, LIST_LIMITS, ListLimits, NewConnection};
 pub use entry::{
     AttributeChanges, AttributeKind, Attributes, Binding, Change, CredentialSource, Credentials, ENTRIES_PER_PAGE,
-    EntryChanges, EntryPage, NewEntry, TfaCode, TfaMethod, VaultEntry,
+    EntryChanges, EntryPage, NewEntry, TfaCode, VaultEntry,
 };
 pub use envelope::EnvelopeError;
 pub use error::{BrokerError, InvalidInput, ListLimit, NoTfaCode, Thing};
 pub use host_key::HostKey;
-pub use id::{ApiKeyId, ConnectionId, EntryId, InvalidId, RotationId, WorkspaceId};
 pub use key_rotation::{RotatedMasterKey, RotatedWorkspaceKey};
 pub use keys::{KeyError, KeyId, KeyWrapper, MasterKey};
 pub use keyway_runtime;
+pub use keyway_storage as storage;
+pub use keyway_storage::{
+    ApiKeyId, ConnectionId, DependentEntries, DependentEntry, EntryId, EntrySelector, InvalidId, PauseReason,
+    RotationFilter, RotationId, RotationState, Scope, Scopes, SqliteStorage, Storage, StorageError, TfaMethod,
+    UnknownName, WorkspaceId,
+};
 pub use master_keys::MasterKeys;
 pub use prometheus_client;
 pub use readiness::NotReady;
 pub use resolve::{Resolution, ResolveRequest, Timings};
 pub use rotation::{
-    BeginRotation, BegunRotation, NewPassword, PasswordPolicy, ROTATIONS_PER_PAGE, Rotation, RotationFilter,
-    RotationPage, RotationState,
+    BeginRotation, BegunRotation, NewPassword, PasswordPolicy, ROTATIONS_PER_PAGE, Rotation, RotationPage,
 };
-pub use storage::{EntrySelector, PauseReason, SqliteStorage, Storage, StorageError};
 pub use workspace::{CreatedApiKey, CreatedWorkspace, Workspace};

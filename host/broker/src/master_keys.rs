@@ -13,12 +13,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
+use keyway_storage::{Constraint, MasterKeyRecord, SqliteStorage, Storage, StorageError};
 use zeroize::Zeroizing;
 
 use crate::envelope::{EnvelopeError, MAX_USES};
 use crate::error::BrokerError;
 use crate::keys::{KeyError, KeyId, KeyWrapper, MasterKey};
-use crate::storage::{Constraint, MasterKeyRecord, SqliteStorage, Storage, StorageError};
 
 /// The first term of a key.
 pub(crate) const FIRST_TERM: u32 = 1;

@@ -16,6 +16,7 @@ use std::fmt;
 use std::time::Duration;
 
 use keyway_runtime::{CallError, ProviderError, SandboxError};
+use keyway_storage::PauseReason;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -26,7 +27,6 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::broker::Broker;
 use crate::budget::{Allowance, CallFailure, NotCalled, ProviderOperation, TokenBudget};
-use crate::storage::PauseReason;
 
 /// Of how many credentials the budgets are shown: those that have least left. A host with more of them shows how many it
 /// left out.

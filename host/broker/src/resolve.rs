@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use keyway_runtime::{Connection, Fields, Provider};
+use keyway_storage::{EntrySelector, RotationId};
 use secrecy::SecretString;
 use tracing::debug;
 
@@ -14,8 +15,6 @@ use crate::cache::{Credentials, FetchError, Fetched, ItemKey, Lookup, OneTimeCod
 use crate::cache_ttl::CacheTtl;
 use crate::entry::{BoundItem, ResolvableEntry};
 use crate::error::{BrokerError, InvalidInput};
-use crate::id::RotationId;
-use crate::storage::EntrySelector;
 
 /// The longest revision that a provider may answer with, by its contract.
 const REVISION_LIMIT: usize = 256;

@@ -226,7 +226,7 @@ mod tests {
             BrokerError::TooManyItems(ListLimit::Items(50)),
             BrokerError::Audit(AuditError::Failed(String::new())),
             BrokerError::Storage(StorageError::Busy),
-            BrokerError::Storage(StorageError::Failed(String::new())),
+            BrokerError::Storage(StorageError::Failed("".into())),
             BrokerError::Host(String::new()),
         ];
         for error in errors {

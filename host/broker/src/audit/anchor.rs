@@ -12,13 +12,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use keyway_storage::{AuditAnchorRecord, Storage, StorageError};
 use tokio::sync::Notify;
 use tracing::warn;
 
 use super::chain::AuditKey;
 use super::segment::Head;
 use crate::clock::Clock;
-use crate::storage::{AuditAnchorRecord, Storage, StorageError};
 
 /// At most so often an anchor is stored, so that a busy log costs the database one small write a second.
 pub(crate) const EVERY: Duration = Duration::from_secs(1);

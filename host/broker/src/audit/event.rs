@@ -11,16 +11,15 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use jiff::Timestamp;
 use keyway_runtime::Fields;
+use keyway_storage::{ApiKeyId, ConnectionId, EntryId, EntrySelector, RotationId, Scope, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
 use super::operation::Operation;
 use super::outcome::{Code, Outcome};
 use super::sink::AuditError;
-use crate::api_key::{Access, Actor, Scope};
+use crate::api_key::{Access, Actor};
 use crate::cache::Source;
-use crate::id::{ApiKeyId, ConnectionId, EntryId, RotationId, WorkspaceId};
 use crate::resolve::Resolution;
-use crate::storage::EntrySelector;
 
 /// Who did it, as it is recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

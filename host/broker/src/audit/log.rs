@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use async_trait::async_trait;
+use keyway_storage::Storage;
 use tokio::runtime::Handle;
 
 use super::anchor::Anchors;
@@ -19,7 +20,6 @@ use super::writer::{Place, Writer};
 use super::{read, sync};
 use crate::clock::Clock;
 use crate::error::BrokerError;
-use crate::storage::Storage;
 
 /// After how many bytes a new segment is begun: a file that every tool can still open, and at the highest rates one every
 /// few seconds.

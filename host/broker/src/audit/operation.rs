@@ -13,9 +13,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use keyway_storage::Scope;
 use serde::Serialize;
 
-use crate::api_key::Scope;
 use crate::error::InvalidInput;
 
 /// How an operation is recorded.

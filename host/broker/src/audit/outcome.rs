@@ -7,11 +7,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use keyway_runtime::{CallError, ProviderError, SandboxError};
+use keyway_storage::StorageError;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::NotCalled;
 use crate::error::{BrokerError, InvalidInput, ListLimit, NoTfaCode};
-use crate::storage::StorageError;
 
 /// How it ended, as it is recorded. A code that this version does not know is one of a newer version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,13 +5,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use keyway_storage::{ConnectionId, EntryId, RotationId, WorkspaceId};
 use serde::Serialize;
 
 use super::event::AuditRecord;
 use super::operation::Operation;
 use super::outcome::OutcomeFilter;
 use crate::error::InvalidInput;
-use crate::id::{ConnectionId, EntryId, RotationId, WorkspaceId};
 
 /// How many records a page has at most.
 pub const AUDIT_RECORDS_PER_PAGE: usize = 1_000;

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use keyway_storage::{ApiKeyId, Scope, WorkspaceId};
 use prometheus_client::metrics::counter::Counter;
 use tracing::{error, info};
 
@@ -22,11 +23,10 @@ use super::event::{AuditActor, AuditEvent, Subject, Trail};
 use super::operation::{Kind, Operation};
 use super::outcome::Outcome;
 use super::sink::{AuditError, AuditSink, Durability, Receipt};
-use crate::api_key::{Access, Scope};
+use crate::api_key::Access;
 use crate::broker::Broker;
 use crate::clock::{Clock, Moment};
 use crate::error::BrokerError;
-use crate::id::{ApiKeyId, WorkspaceId};
 
 /// How long an operation waits for its record. A disk that is well answers in a thousandth of that; the published clients
 /// wait for an answer twelve times as long.

@@ -21,10 +21,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use keyway_storage::private_file;
 use serde::{Deserialize, Serialize};
 
 use super::chain::{self, AuditKey, Line, START, Tag};
-use crate::private_file;
 
 /// No line is longer than this: the longest parts are a reference (2 KiB) and names, which JSON may write six times as
 /// long.

@@ -1,11 +1,11 @@
 //! What `verify` says of a log that somebody has changed, and what is not gone on with.
 
 use jiff::Timestamp;
+use keyway_storage::{AuditAnchorRecord, AuditAnchorStorage};
 
 use super::tests::{Lab, numbers};
 use super::*;
 use crate::envelope::KeyBytes;
-use crate::storage::{AuditAnchorRecord, Storage};
 
 #[tokio::test]
 async fn segments_that_change_places_are_found() {

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use keyway_storage::{AuditAnchorStorage, EntryId, SqliteStorage, WorkspaceId};
 use tempfile::TempDir;
 
 use super::event::Subject;
 use super::*;
 use crate::clock::ManualClock;
 use crate::envelope::KeyBytes;
-use crate::id::{EntryId, WorkspaceId};
-use crate::storage::{SqliteStorage, Storage};
 
 pub(super) struct Lab {
     pub(super) folder: TempDir,
@@ -326,7 +325,7 @@ async fn every_filter_leaves_only_what_it_names() {
     let wanted = AuditEvent {
         operation: Operation::ListItems,
         outcome: Outcome::error(Code::Forbidden),
-        actor: AuditActor::ApiKey { id: crate::id::ApiKeyId::generate(), name: "ci".into() },
+        actor: AuditActor::ApiKey { id: keyway_storage::ApiKeyId::generate(), name: "ci".into() },
         ..lab.event()
     };
     lab.append(&log).await.unwrap();
@@ -345,6 +344,6 @@ async fn every_filter_leaves_only_what_it_names() {
     for (name, query) in queries {
         assert_eq!(numbers(&log.read(&query).await.unwrap()), [2], "{name}");
     }
-    let nothing = AuditQuery { connection: Some(crate::id::ConnectionId::generate()), ..all() };
+    let nothing = AuditQuery { connection: Some(keyway_storage::ConnectionId::generate()), ..all() };
     assert!(log.read(&nothing).await.unwrap().records.is_empty());
 }

@@ -9,13 +9,13 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use keyway_storage::AuditAnchorRecord;
 use serde::Serialize;
 
 use super::chain::{self, AuditKey, Line, Tag};
 use super::query::Order;
 use super::read::Lines;
 use super::segment::{self, Head, Name};
-use crate::storage::AuditAnchorRecord;
 
 /// How many findings are listed; the first ones matter.
 const FINDINGS: usize = 100;

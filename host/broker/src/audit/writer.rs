@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use keyway_storage::StorageError;
 use tokio::runtime::Handle;
 use tracing::warn;
 
@@ -27,7 +28,6 @@ use super::segment::{self, Head, LINE_LIMIT, Name, Segment, TakenUp};
 use super::sink::{AuditError, Durability, Receipt};
 use super::sync::{Synced, Unsynced};
 use crate::clock::Clock;
-use crate::storage::StorageError;
 
 /// What must be free on the disk for the log to count as writable: a few hundred records.
 const ROOM: u64 = 256 << 10;

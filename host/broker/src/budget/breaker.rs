@@ -18,9 +18,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use keyway_storage::{PauseReason, PauseRecord};
 
 use super::limits::{BreakerOptions, LONGEST_WAIT};
-use crate::storage::{PauseReason, PauseRecord};
 
 /// How long others wait for a probe to say how it went.
 const WHILE_PROBING: Duration = Duration::from_secs(1);

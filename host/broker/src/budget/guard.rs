@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use keyway_runtime::RequestEffect;
+use keyway_storage::{BreakerRecord, PauseReason, RequestKind, Storage, StorageError};
 
 use super::breaker::{Answer, Outcome, State};
 use super::identity::Subject;
@@ -17,7 +18,6 @@ use super::limits::{BreakerOptions, RateLimits, kept_for_writing};
 use super::meter::{Meter, NoRequest};
 use super::{BudgetScope, NotCalled, ProviderOperation};
 use crate::clock::Clock;
-use crate::storage::{BreakerRecord, PauseReason, RequestKind, Storage, StorageError};
 
 /// How many requests a call is expected to make before one of its kind was seen: more than 1Password's cold resolve (7),
 /// as many as its cold write.
@@ -378,9 +378,10 @@ pub(super) fn draw() -> f64 {
 mod tests {
     use std::collections::HashSet;
 
+    use keyway_storage::SqliteStorage;
+
     use super::*;
     use crate::clock::ManualClock;
-    use crate::storage::SqliteStorage;
 
     #[tokio::test]
     async fn a_secret_manager_that_wants_a_rest_gets_it_although_that_cannot_be_stored() {

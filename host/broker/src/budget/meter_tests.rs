@@ -1,8 +1,9 @@
 //! One meter, or several on one database, with a clock that the test sets.
 
+use keyway_storage::{BudgetStorage, SqliteStorage};
+
 use super::*;
 use crate::clock::ManualClock;
-use crate::storage::SqliteStorage;
 
 struct Harness {
     storage: SqliteStorage,

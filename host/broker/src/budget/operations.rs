@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
+use keyway_storage::{ConnectionId, PauseReason};
 
 use super::Guard;
 use super::meter::Reading;
@@ -11,8 +12,6 @@ use crate::api_key::Access;
 use crate::audit::{Operation, Trail};
 use crate::broker::Broker;
 use crate::error::BrokerError;
-use crate::id::ConnectionId;
-use crate::storage::PauseReason;
 
 /// How many requests there are in a rolling period, and how many of them were used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

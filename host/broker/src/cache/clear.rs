@@ -4,8 +4,9 @@
 //! What is dropped here is wiped. That what was on its way is not used again is the doing of the generations and, for a
 //! connection that was deleted, of the list of closed ones.
 
+use keyway_storage::ConnectionId;
+
 use super::{ItemKey, SecretCache};
-use crate::id::ConnectionId;
 
 impl SecretCache {
     /// Drops what is held of an item: the next reader asks the provider.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyway_runtime::Fields;
+use keyway_storage::ConnectionId;
 
 use super::{Credentials, Fetched, ItemKey, OneTimeCode};
 use crate::budget::CallFailure;
 use crate::flight::Lost;
-use crate::id::ConnectionId;
 use crate::keyring::WorkspaceKeys;
 
 /// What to look up.

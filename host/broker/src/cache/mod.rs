@@ -40,6 +40,7 @@ use quick_cache::sync::{EntryAction, EntryResult};
 
 pub use fetched::OneTimeCode;
 pub(crate) use fetched::{Credentials, Fetched};
+use keyway_storage::ConnectionId;
 use lookup::Found;
 pub use lookup::Source;
 pub(crate) use lookup::{FetchError, Lookup, Rejected};
@@ -52,7 +53,6 @@ use sealed::SealedCredentials;
 use crate::budget::CallFailure;
 use crate::clock::{Clock, Moment};
 use crate::flight::{Flight, Flights};
-use crate::id::ConnectionId;
 use crate::metrics::CacheLookups;
 
 /// No call takes longer, its waiting for a turn included; a request over HTTP is given up earlier.

@@ -22,11 +22,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use keyway_storage::WorkspaceId;
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
 use crate::cache_ttl::CacheTtl;
-use crate::id::WorkspaceId;
 
 /// For how many items rejections are remembered; those least recently asked for are forgotten first.
 const ITEMS: u64 = 10_000;

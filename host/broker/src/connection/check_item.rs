@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use keyway_runtime::{Fields, Provider};
+use keyway_storage::ConnectionId;
 
 use crate::api_key::Access;
 use crate::audit::{Operation, Trail};
@@ -11,7 +12,6 @@ use crate::broker::Broker;
 use crate::budget::ProviderOperation;
 use crate::entry::Binding;
 use crate::error::BrokerError;
-use crate::id::ConnectionId;
 
 impl Broker {
     /// Looks whether a connection sees an item, with one call of the provider that takes no value from it. Needs

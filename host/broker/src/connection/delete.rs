@@ -10,14 +10,13 @@
 //!
 //! [`SecretCache::close_connection`]: crate::cache::SecretCache::close_connection
 
+use keyway_storage::{ConnectionId, Constraint, StorageError};
 use tracing::info;
 
 use crate::api_key::Access;
 use crate::audit::{Operation, Trail};
 use crate::broker::Broker;
 use crate::error::{BrokerError, Thing};
-use crate::id::ConnectionId;
-use crate::storage::{Constraint, StorageError};
 
 /// How many of the entries that stand in the way are told: enough to go through them, and an answer of bounded size.
 const DEPENDENTS_TOLD: u32 = 100;

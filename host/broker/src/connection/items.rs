@@ -6,13 +6,13 @@
 use std::time::Duration;
 
 use keyway_runtime::{Item, ItemPage, Provider};
+use keyway_storage::ConnectionId;
 
 use crate::api_key::Access;
 use crate::audit::{Operation, Trail};
 use crate::broker::Broker;
 use crate::budget::{CallFailure, ProviderOperation};
 use crate::error::{BrokerError, ListLimit};
-use crate::id::ConnectionId;
 
 /// Bounds of [`Broker::list_items`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,16 +13,14 @@ mod operations;
 mod settings;
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use jiff::Timestamp;
+use keyway_storage::{ConnectionId, ConnectionRecord, StorageError, WorkspaceId};
 
 pub use items::{LIST_LIMITS, ListLimits};
 
 use crate::cache_ttl::CacheTtl;
 use crate::error::BrokerError;
-use crate::id::{ConnectionId, EntryId, WorkspaceId};
-use crate::storage::{ConnectionRecord, StorageError};
 
 /// A connection as it is shown: without its settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,45 +93,4 @@ pub struct ConnectionChanges {
     pub settings: Option<keyway_runtime::Settings>,
     /// Cache duration of entries that have none of their own.
     pub cache_ttl: Option<CacheTtl>,
-}
-
-/// A vault entry that is bound to a connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DependentEntry {
-    /// Its id.
-    pub id: EntryId,
-    /// The user it belongs to.
-    pub permissioned_user_id: String,
-    /// The site.
-    pub domain: String,
-    /// What people call it.
-    pub user_alias: Option<String>,
-}
-
-/// The vault entries that are bound to a connection, or the first of them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DependentEntries {
-    /// In the order of their creation.
-    pub entries: Vec<DependentEntry>,
-    /// How many there are in all.
-    pub total: u64,
-}
-
-/// How many there are, and a few of them by name, for a sentence.
-impl fmt::Display for DependentEntries {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NAMED: usize = 5;
-        write!(f, "{} vault {} (", self.total, if self.total == 1 { "entry" } else { "entries" })?;
-        for (number, entry) in self.entries.iter().take(NAMED).enumerate() {
-            let separator = if number == 0 { "" } else { ", " };
-            let name = entry.user_alias.as_ref().unwrap_or(&entry.permissioned_user_id);
-            write!(f, "{separator}{name} at {}", entry.domain)?;
-        }
-        match self.total.saturating_sub(self.entries.len().min(NAMED) as u64) {
-            0 => f.write_str(")"),
-            more => write!(f, " and {more} more)"),
-        }
-    }
 }

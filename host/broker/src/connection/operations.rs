@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use keyway_runtime::{Provider, Settings, Verified};
+use keyway_storage::{ConnectionId, ConnectionRecord, Constraint, StorageError, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
 use tracing::info;
 
@@ -15,8 +16,6 @@ use crate::budget::{CallFailure, Opened, ProviderOperation};
 use crate::cache_ttl::CacheTtl;
 use crate::envelope::{EnvelopeError, Place};
 use crate::error::{BrokerError, InvalidInput, Thing};
-use crate::id::{ConnectionId, WorkspaceId};
-use crate::storage::{ConnectionRecord, Constraint, StorageError};
 use crate::text::required;
 
 const NAME_LIMIT: usize = 256;

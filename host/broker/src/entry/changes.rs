@@ -16,13 +16,13 @@ use std::cell::Cell;
 use std::fmt;
 
 use jiff::Timestamp;
+use keyway_storage::{ConnectionId, TfaMethod};
 use secrecy::ExposeSecret;
 
-use super::{AttributeChanges, Binding, CredentialSource, Credentials, NewEntry, TfaMethod, VaultEntry};
+use super::{AttributeChanges, Binding, CredentialSource, Credentials, NewEntry, VaultEntry};
 use crate::cache_ttl::CacheTtl;
 use crate::client_key::ClientKey;
 use crate::error::{BrokerError, InvalidInput};
-use crate::id::ConnectionId;
 use crate::text::{bounded, required};
 use crate::totp::Totp;
 

@@ -20,10 +20,9 @@ mod sealed;
 mod tfa;
 
 use std::fmt;
-use std::str::FromStr;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use keyway_storage::{ConnectionId, EntryId, TfaMethod, WorkspaceId};
 
 pub use attributes::{AttributeChanges, AttributeKind, Attributes};
 pub(crate) use attributes::{PROXY_SETTING, PROXY_VALUE};
@@ -35,50 +34,6 @@ pub(crate) use sealed::binding_of;
 pub use tfa::TfaCode;
 
 use crate::cache_ttl::CacheTtl;
-use crate::error::InvalidInput;
-use crate::id::{ConnectionId, EntryId, WorkspaceId};
-
-/// How the second factor of an entry arrives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum TfaMethod {
-    /// One-time codes from a secret that the entry holds. Not for bound entries, whose item has the code.
-    Authenticator,
-    /// A code in an e-mail.
-    Email,
-    /// A code in a text message.
-    Sms,
-    /// A link in an e-mail.
-    MagicLink,
-}
-
-impl TfaMethod {
-    const ALL: [Self; 4] = [Self::Authenticator, Self::Email, Self::Sms, Self::MagicLink];
-
-    /// Its name in the HTTP API.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Authenticator => "AUTHENTICATOR",
-            Self::Email => "EMAIL",
-            Self::Sms => "SMS",
-            Self::MagicLink => "MAGIC_LINK",
-        }
-    }
-}
-
-impl fmt::Display for TfaMethod {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for TfaMethod {
-    type Err = InvalidInput;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|method| method.name() == text).ok_or(InvalidInput::TfaMethod)
-    }
-}
 
 /// An item of a connection, whose values are an entry's credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]

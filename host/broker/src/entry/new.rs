@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use super::{AttributeChanges, TfaMethod};
-use crate::id::ConnectionId;
+use keyway_storage::{ConnectionId, TfaMethod};
+
+use super::AttributeChanges;
 
 /// A vault entry to be created: what a client sent, not yet checked. The fields are named as in the HTTP API; the rules
 /// are those of [`EntryChanges`](super::EntryChanges).

@@ -3,17 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use keyway_storage::{ConnectionId, Constraint, EntryId, EntryRecord, EntrySelector, Scope, StorageError, WorkspaceId};
+
 use super::ResolvableEntry;
 use super::sealed::binding_of;
 use super::{AttributeChanges, Binding, CredentialSource, Credentials, EntryChanges, EntryPage, NewEntry, VaultEntry};
-use crate::api_key::{Access, Scope};
+use crate::api_key::Access;
 use crate::audit::{Operation, Subject, Trail};
 use crate::broker::Broker;
 use crate::cache::ItemKey;
 use crate::error::{BrokerError, InvalidInput, Thing};
-use crate::id::{ConnectionId, EntryId, WorkspaceId};
 use crate::keyring::WorkspaceKeys;
-use crate::storage::{Constraint, EntryRecord, EntrySelector, StorageError};
 
 /// How many entries a page of [`Broker::list_entries`] has at most. There are fewer when they are large.
 pub const ENTRIES_PER_PAGE: u32 = 100;

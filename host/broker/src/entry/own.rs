@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use keyway_storage::rotated_item;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::ResolvableEntry;
@@ -12,7 +13,6 @@ use crate::cache::{OneTimeCode, Source};
 use crate::client_key::ClientKey;
 use crate::error::{BrokerError, Thing};
 use crate::resolve::{Resolution, ResolveRequest, Timings};
-use crate::rotation::item_key;
 use crate::totp::Totp;
 
 impl Broker {
@@ -29,7 +29,7 @@ impl Broker {
         let rejected = request.rejected.as_deref();
         let ahead = match fields.password {
             true => {
-                let item = item_key(None, entry.id).into();
+                let item = rotated_item(None, entry.id).into();
                 self.password_ahead(self.item_state(entry.workspace_id, &item).await?.as_deref()).await?
             }
             false => None,

@@ -4,11 +4,10 @@
 use std::mem::size_of;
 use std::sync::Arc;
 
-use super::TfaMethod;
+use keyway_storage::{ConnectionId, EntryId, EntryRecord, EntrySelector, TfaMethod, WorkspaceId};
+
 use super::sealed::binding_of;
 use crate::cache_ttl::CacheTtl;
-use crate::id::{ConnectionId, EntryId, WorkspaceId};
-use crate::storage::{EntryRecord, EntrySelector};
 
 /// An entry without what only its readers want to know.
 pub(crate) struct ResolvableEntry {

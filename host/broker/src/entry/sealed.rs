@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use keyway_storage::{EntryRecord, WorkspaceId};
+
 use super::resolvable::SealedCredentials;
 use super::{Attributes, Binding, CredentialSource, Credentials, VaultEntry};
 use crate::broker::Broker;
@@ -9,9 +11,7 @@ use crate::cache_ttl::CacheTtl;
 use crate::codec::{self, CodecError, Decoder};
 use crate::envelope::{EnvelopeError, Place};
 use crate::error::BrokerError;
-use crate::id::WorkspaceId;
 use crate::keyring::WorkspaceKeys;
-use crate::storage::EntryRecord;
 
 const CREDENTIALS: &str = "sealed_credentials";
 const ATTRIBUTES: &str = "sealed_attributes";

@@ -3,14 +3,13 @@
 //! Nothing of it is kept: a code from an authenticator is made or fetched for this very call.
 
 use keyway_runtime::Fields;
+use keyway_storage::{EntrySelector, TfaMethod};
 
-use super::TfaMethod;
 use crate::api_key::Access;
 use crate::audit::{AuditSource, Operation, Trail, field_names};
 use crate::broker::Broker;
 use crate::cache::OneTimeCode;
 use crate::error::{BrokerError, NoTfaCode};
-use crate::storage::EntrySelector;
 
 /// The current code of a second factor. Not to be logged or kept.
 #[derive(Debug)]

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use keyway_storage::WorkspaceId;
+
 use crate::clock::Moment;
-use crate::id::WorkspaceId;
 
 /// Between the first attempt and the second; as often as a server looks.
 const FIRST_WAIT: Duration = Duration::from_secs(60);

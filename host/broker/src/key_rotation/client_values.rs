@@ -5,12 +5,12 @@
 
 use std::borrow::Cow;
 
+use keyway_storage::SealedColumn;
 use zeroize::Zeroizing;
 
 use crate::client_key::ClientKey;
 use crate::codec::{self, CodecError, Decoder};
 use crate::entry::{PROXY_SETTING, PROXY_VALUE};
-use crate::storage::SealedColumn;
 
 /// The proxy setting whose value clients encrypt, as it is in the HTTP API.
 const CUSTOM: &str = "custom";

@@ -11,6 +11,7 @@
 
 use std::sync::Arc;
 
+use keyway_storage::{Constraint, HostKeyRecord, MasterKeyRecord, StorageError, WorkspaceKeyRecord};
 use tracing::info;
 
 use crate::audit::{Operation, Trail};
@@ -19,7 +20,6 @@ use crate::error::BrokerError;
 use crate::host_key;
 use crate::keyring;
 use crate::keys::{KeyError, KeyId, KeyWrapper};
-use crate::storage::{Constraint, HostKeyRecord, MasterKeyRecord, StorageError, WorkspaceKeyRecord};
 
 /// How often to begin again because keys were added meanwhile, before saying so.
 const ATTEMPTS: u32 = 100;

@@ -11,7 +11,7 @@
 //!    batches; each is replaced only if it is still the one that was read. The old key is deleted in the transaction
 //!    that finds no row under it.
 //! 3. *The old key gets no new rows:* the database accepts sealed values under the current key only
-//!    ([`Constraint::KeyTerm`](crate::storage::Constraint::KeyTerm)), checked in the transaction of the write. So the
+//!    ([`Constraint::KeyTerm`](keyway_storage::Constraint::KeyTerm)), checked in the transaction of the write. So the
 //!    rows under the old key only become fewer, whatever is written meanwhile, and by whichever process.
 //!
 //! **How it can fail:** whoever is killed before the moment of (1) has changed nothing. After it the rotation stands, and
@@ -22,6 +22,7 @@
 //! secrets are dropped, because their key is another one. A process keeps the old key in memory for
 //! [`RETIRED_FOR`](crate::keyring::RETIRED_FOR) after it was deleted, for readers that hold rows from before.
 
+use keyway_storage::{Constraint, SealedColumn, SealedValue, StorageError, WorkspaceId};
 use secrecy::SecretString;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -31,9 +32,7 @@ use crate::audit::{Operation, Trail};
 use crate::broker::Broker;
 use crate::envelope::Place;
 use crate::error::{BrokerError, Thing};
-use crate::id::WorkspaceId;
 use crate::keyring::WorkspaceKeys;
-use crate::storage::{Constraint, SealedColumn, SealedValue, StorageError};
 
 /// A batch is at most so many rows, and about so many bytes: little enough to hold, and to write while others wait.
 const BATCH_ROWS: u32 = 256;

@@ -9,7 +9,7 @@
 //! 2. Keys are the ones that the database has: which terms there are is asked again after
 //!    [`MAX_AGE`], so a key that another process rotated is noticed within a second. What
 //!    may not wait for that, writing, the database checks itself: it refuses values sealed under an older key
-//!    ([`Constraint::KeyTerm`](crate::storage::Constraint::KeyTerm)); whoever gets that refusal does it again with
+//!    ([`Constraint::KeyTerm`](keyway_storage::Constraint::KeyTerm)); whoever gets that refusal does it again with
 //!    other keys ([`outdated`](Keyring::outdated)).
 //! 3. Everything that was read opens: a key that was deleted is kept in memory for [`RETIRED_FOR`], for readers that
 //!    read a row just before it was sealed anew, and dropped by the first [`get`](Keyring::get) after
@@ -30,17 +30,16 @@ use quick_cache::sync::Cache;
 use workspace_keys::TermKeys;
 pub(crate) use workspace_keys::WorkspaceKeys;
 
+use keyway_storage::{Changes, Constraint, RecordCache, Storage, StorageError, WorkspaceId, WorkspaceKeyRecord};
+
 use crate::client_key::ClientKey;
 use crate::clock::Clock;
 use crate::codec::CodecError;
 use crate::envelope::{EnvelopeError, MAX_USES, Place, term_of};
 use crate::error::{BrokerError, Thing};
 use crate::host_key::HostKey;
-use crate::id::WorkspaceId;
 use crate::keys::WorkspaceKey;
 use crate::master_keys::{FIRST_TERM, MasterKeys};
-use crate::record_cache::{Changes, RecordCache};
-use crate::storage::{Constraint, Storage, StorageError, WorkspaceKeyRecord};
 
 /// How many uses of a key are counted at once: one write to the database for so many seals.
 const BLOCK: u64 = 256;
@@ -249,11 +248,12 @@ mod retired_tests;
 
 #[cfg(test)]
 mod tests {
+    use keyway_storage::{KeyStorage, Scope, SqliteStorage, WorkspaceRecord, WorkspaceStorage};
+
     use super::*;
-    use crate::api_key::{self, Scope};
+    use crate::api_key;
     use crate::clock::ManualClock;
     use crate::keys::{KeyError, MasterKey};
-    use crate::storage::{SqliteStorage, WorkspaceRecord};
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 

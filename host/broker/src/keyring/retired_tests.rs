@@ -1,11 +1,11 @@
 //! A key that was deleted is kept for those who still read rows of before, and no longer.
 
+use keyway_storage::{MAX_AGE, Scope, SqliteStorage, WorkspaceRecord};
+
 use super::*;
-use crate::api_key::{self, Scope};
+use crate::api_key;
 use crate::clock::ManualClock;
 use crate::keys::MasterKey;
-use crate::record_cache::MAX_AGE;
-use crate::storage::{SqliteStorage, WorkspaceRecord};
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 

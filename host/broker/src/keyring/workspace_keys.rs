@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use keyway_storage::{SealedColumn, WorkspaceId};
 use zeroize::Zeroizing;
 
 use super::RETIRED_FOR;
@@ -11,10 +12,8 @@ use crate::client_key::ClientKey;
 use crate::clock::{Clock, Moment};
 use crate::codec::CodecError;
 use crate::envelope::{EnvelopeError, MAX_USES, Place, SealingKey, term_of};
-use crate::id::WorkspaceId;
 use crate::key_rotation::under_new_client_key;
 use crate::keys::WorkspaceKey;
-use crate::storage::SealedColumn;
 
 /// What is derived from the keys of one workspace.
 pub(crate) struct WorkspaceKeys {

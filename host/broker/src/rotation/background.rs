@@ -11,19 +11,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use keyway_storage::{RotationId, RotationRecord, RotationState};
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
-use super::write_back::to_its_end;
-use super::{Rotation, RotationState};
+use super::Rotation;
+use super::write_back::{describe, to_its_end};
 use crate::audit::{Code, Operation, Trail};
 use crate::background::BackgroundTask;
 use crate::broker::{Broker, WeakBroker};
 use crate::clock::CLOCK_TOLERANCE;
 use crate::envelope::EnvelopeError;
 use crate::error::{BrokerError, Thing};
-use crate::id::RotationId;
-use crate::storage::RotationRecord;
 
 /// How often to look. One read of an index that is empty nearly always.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -94,7 +93,7 @@ impl Broker {
 
     async fn write_back(&self, record: &RotationRecord) -> Result<Rotation, BrokerError> {
         let trail = Trail::rotation(record.id);
-        trail.note(|subject| record.describe(subject));
+        trail.note(|subject| describe(record, subject));
         match self.open_rotation(record).await {
             Err(BrokerError::Envelope(damage)) if damage.is_damage() => {
                 let give_up = self.give_up_damaged(record, &damage, &trail);

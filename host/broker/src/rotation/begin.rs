@@ -1,19 +1,18 @@
 //! Beginning a rotation: everything that can go wrong before the site is touched goes wrong here.
 
 use keyway_runtime::WriteAccess;
+use keyway_storage::{Constraint, EntryRecord, RotationId, RotationRecord, RotationState, StorageError, rotated_item};
 use secrecy::{ExposeSecret, SecretString};
 use tracing::info;
 
 use super::journal::{Contents, Fingerprint, same};
-use super::{BeginRotation, BegunRotation, NewPassword, RotationState, item, refused};
+use super::{BeginRotation, BegunRotation, NewPassword, item, refused};
 use crate::api_key::Access;
 use crate::audit::{Code, Operation, Trail};
 use crate::broker::Broker;
 use crate::budget::ProviderOperation;
 use crate::entry::{Binding, binding_of};
 use crate::error::{BrokerError, InvalidInput, Thing};
-use crate::id::RotationId;
-use crate::storage::{Constraint, EntryRecord, RotationRecord, StorageError};
 use crate::text::required;
 
 /// Longer than any site allows.
@@ -76,7 +75,7 @@ impl Broker {
         }
         let reference = binding.as_ref().map(|binding| binding.reference.as_str());
         // Before the provider is asked, at the cost of nothing; what counts is the constraint at the end.
-        let key = super::item_key(reference, entry.id);
+        let key = rotated_item(reference, entry.id);
         if self.storage().open_rotation_of_item(access.workspace(), &key).await?.is_some() {
             return Err(BrokerError::RotationOpen);
         }

@@ -7,18 +7,17 @@
 use std::sync::Arc;
 
 use getrandom::fill;
+use keyway_storage::{Constraint, RotationId, RotationRecord, RotationState, StorageError, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::RotationState;
+use super::write_back::end;
 use crate::broker::Broker;
 use crate::codec::{self, CodecError, Decoder};
 use crate::envelope::{EnvelopeError, Place};
 use crate::error::{BrokerError, Thing};
-use crate::id::{RotationId, WorkspaceId};
-use crate::storage::{Constraint, RotationRecord, StorageError};
 
 /// What a rotation keeps sealed.
 pub(super) struct Contents {
@@ -126,7 +125,7 @@ impl Broker {
 
     /// Gives a rotation up and erases what it keeps, which need not open for that. `None` when somebody else was first.
     pub(super) async fn abandon_record(&self, before: &RotationRecord) -> Result<Option<RotationRecord>, BrokerError> {
-        let record = self.changed(before, |record| record.end(RotationState::Abandoned));
+        let record = self.changed(before, |record| end(record, RotationState::Abandoned));
         let updated = self.storage().update_rotation(&record, before.version).await?;
         self.forget_item(&record);
         Ok(updated.then_some(record))
@@ -190,7 +189,7 @@ impl Broker {
 
     /// The next resolve asks the database how the item is; what was cached of an item that was written is wiped.
     pub(super) fn forget_item(&self, record: &RotationRecord) {
-        let item = super::item_of(record);
+        let item = record.item();
         self.item_states().forget(&(record.workspace_id, item.as_str().into()));
         if record.state.outdates_the_item() {
             self.cache().drop_reference(&item);

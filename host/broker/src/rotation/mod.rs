@@ -55,10 +55,10 @@ mod own;
 mod password;
 mod write_back;
 
-use std::fmt;
-use std::str::FromStr;
-
 use jiff::Timestamp;
+use keyway_storage::{
+    ConnectionId, EntryId, EntrySelector, RotationId, RotationRecord, RotationState, StorageError, WorkspaceId,
+};
 use secrecy::SecretString;
 
 pub(crate) use background::start as start_write_backs;
@@ -66,83 +66,7 @@ pub(crate) use journal::ItemState;
 pub use operations::ROTATIONS_PER_PAGE;
 pub use password::PasswordPolicy;
 
-use crate::error::{BrokerError, InvalidInput};
-use crate::id::{ConnectionId, EntryId, RotationId, WorkspaceId};
-use crate::storage::{EntrySelector, RotationRecord, StorageError};
-
-/// How far a rotation is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum RotationState {
-    /// It was not begun; [`Rotation::reason`] says why. The site must not be touched.
-    Skipped,
-    /// The new password is stored, and the site is the caller's to change.
-    Prepared,
-    /// The site has the new password; the item gets it now or at the next attempt.
-    Committing,
-    /// The site has the new password, and the item cannot get it until a person has done something about it.
-    WriteBackFailed,
-    /// The site has the new password, and somebody has given the item another one meanwhile.
-    Conflicted,
-    /// Both have the new password.
-    Done,
-    /// It was given up.
-    Abandoned,
-}
-
-impl RotationState {
-    /// Every state.
-    pub const ALL: [Self; 7] = [
-        Self::Skipped,
-        Self::Prepared,
-        Self::Committing,
-        Self::WriteBackFailed,
-        Self::Conflicted,
-        Self::Done,
-        Self::Abandoned,
-    ];
-
-    /// The states of a rotation that is not over.
-    pub const OPEN: [Self; 4] = [Self::Prepared, Self::Committing, Self::WriteBackFailed, Self::Conflicted];
-
-    /// Whether the rotation is not over: its new password is kept, and its item cannot be rotated again.
-    pub fn is_open(self) -> bool {
-        Self::OPEN.contains(&self)
-    }
-
-    /// Whether what was cached of the item before may not be used any more: its new password was written, or the site has
-    /// another one than the item had when the rotation began, and it is the item's that counts again.
-    pub(crate) fn outdates_the_item(self) -> bool {
-        matches!(self, Self::Done | Self::Conflicted | Self::Abandoned)
-    }
-
-    /// Its name in data.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Skipped => "skipped",
-            Self::Prepared => "prepared",
-            Self::Committing => "committing",
-            Self::WriteBackFailed => "write_back_failed",
-            Self::Conflicted => "conflicted",
-            Self::Done => "done",
-            Self::Abandoned => "abandoned",
-        }
-    }
-}
-
-impl fmt::Display for RotationState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for RotationState {
-    type Err = InvalidInput;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|state| state.name() == text).ok_or(InvalidInput::RotationState)
-    }
-}
+use crate::error::BrokerError;
 
 /// A rotation as it is shown: without the password.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -241,15 +165,6 @@ pub struct BegunRotation {
     pub password: Option<SecretString>,
 }
 
-/// Which rotations to list.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RotationFilter {
-    /// Those in one of these states; in any when there is none.
-    pub states: Vec<RotationState>,
-    /// Those of this entry.
-    pub entry: Option<EntryId>,
-}
-
 /// A page of rotations.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -260,16 +175,6 @@ pub struct RotationPage {
     pub next: Option<RotationId>,
 }
 
-/// What is rotated, as the database keeps it unique among open rotations.
-pub(crate) fn item_of(record: &RotationRecord) -> String {
-    item_key(record.secret_ref.as_deref(), record.entry_id)
-}
-
-/// The item of a bound entry, else the entry itself. No reference begins like that: each has a scheme and `://`.
-pub(crate) fn item_key(reference: Option<&str>, entry: EntryId) -> String {
-    reference.map_or_else(|| format!("entry:{entry}"), str::to_owned)
-}
-
 /// The error for a rotation whose state does not allow what was asked.
 fn not_in(state: RotationState, hint: &'static str) -> BrokerError {
     BrokerError::RotationState { state, hint }
@@ -278,7 +183,7 @@ fn not_in(state: RotationState, hint: &'static str) -> BrokerError {
 /// A constraint refused a rotation.
 fn refused(error: StorageError) -> BrokerError {
     match error {
-        StorageError::Conflict(crate::storage::Constraint::Unique) => BrokerError::RotationOpen,
+        StorageError::Conflict(keyway_storage::Constraint::Unique) => BrokerError::RotationOpen,
         error => error.into(),
     }
 }

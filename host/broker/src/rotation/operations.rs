@@ -2,19 +2,18 @@
 //!
 //! What may write an item runs to its end also when its caller goes away, so that journal and audit log have its outcome.
 
+use keyway_storage::{EntryId, RotationFilter, RotationId, RotationRecord, RotationState, WorkspaceId};
 use secrecy::SecretString;
 use tracing::{info, warn};
 
 use super::journal::{Fingerprint, over, same};
-use super::write_back::{reference, to_its_end};
-use super::{Rotation, RotationFilter, RotationPage, RotationState, item, not_in};
+use super::write_back::{describe, reference, to_its_end};
+use super::{Rotation, RotationPage, item, not_in};
 use crate::api_key::Access;
 use crate::audit::{Code, Operation, Trail};
 use crate::broker::Broker;
 use crate::budget::ProviderOperation;
 use crate::error::{BrokerError, Thing};
-use crate::id::{EntryId, RotationId, WorkspaceId};
-use crate::storage::RotationRecord;
 
 /// How many rotations a page of [`Broker::list_rotations`] has at most.
 pub const ROTATIONS_PER_PAGE: u32 = 1_000;
@@ -44,7 +43,7 @@ impl Broker {
     async fn commit(&self, access: &Access, id: RotationId, trail: &Trail) -> Result<Rotation, BrokerError> {
         for _ in 0..ATTEMPTS {
             let record = self.rotation_record(access.workspace(), id).await?;
-            trail.note(|subject| record.describe(subject));
+            trail.note(|subject| describe(&record, subject));
             match record.state {
                 RotationState::Prepared => {}
                 RotationState::Skipped => {
@@ -94,7 +93,7 @@ impl Broker {
     ) -> Result<Rotation, BrokerError> {
         for _ in 0..ATTEMPTS {
             let mut record = self.rotation_record(access.workspace(), id).await?;
-            trail.note(|subject| record.describe(subject));
+            trail.note(|subject| describe(&record, subject));
             match record.state {
                 RotationState::Prepared => {
                     return Err(not_in(record.state, "change the password on the site, then commit it"));
@@ -150,7 +149,7 @@ impl Broker {
     ) -> Result<Rotation, BrokerError> {
         for _ in 0..ATTEMPTS {
             let record = self.rotation_record(access.workspace(), id).await?;
-            trail.note(|subject| record.describe(subject));
+            trail.note(|subject| describe(&record, subject));
             match record.state {
                 RotationState::Prepared => {}
                 RotationState::Abandoned => return Ok(record.into()),
@@ -217,7 +216,7 @@ impl Broker {
         let trail = Trail::rotation(id);
         let reveal = async {
             let record = self.rotation_record(access.workspace(), id).await?;
-            trail.note(|subject| record.describe(subject));
+            trail.note(|subject| describe(&record, subject));
             let password = self.open_rotation(&record).await?.password;
             trail.note(|subject| subject.released_new_password());
             Ok(password)

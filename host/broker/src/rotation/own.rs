@@ -3,15 +3,14 @@
 //!
 //! Entry and rotation change in one transaction, so there is no moment between the two.
 
+use keyway_storage::{Constraint, EntryRecord, EntrySelector, RotationRecord, RotationState, StorageError};
 use secrecy::SecretString;
 
-use super::RotationState;
 use super::journal::{Contents, same};
-use super::write_back::Outcome;
+use super::write_back::{Outcome, end};
 use crate::broker::Broker;
 use crate::entry::CredentialSource;
 use crate::error::BrokerError;
-use crate::storage::{Constraint, EntryRecord, EntrySelector, RotationRecord, StorageError};
 
 /// How often it is tried anew when the entry changes at the same moment.
 const ATTEMPTS: u32 = 16;
@@ -46,7 +45,7 @@ impl Broker {
             }
             let version = stored.version;
             let changed = self.with_password(stored, &contents.password).await?;
-            let done = self.successor(record, contents, |record| record.end(RotationState::Done)).await?;
+            let done = self.successor(record, contents, |record| end(record, RotationState::Done)).await?;
             match self.storage().finish_own_rotation(&done, record.version, &changed, version).await {
                 Ok(true) => {
                     self.forget_entry(&changed);

@@ -17,16 +17,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use keyway_runtime::ProviderError;
+use keyway_storage::{RotationRecord, RotationState};
 use tracing::{error, info, warn};
 
 use super::journal::{Contents, same};
-use super::{Rotation, RotationState, item};
+use super::{Rotation, item};
 use crate::audit::{Code, Subject, Trail};
 use crate::broker::Broker;
 use crate::budget::{self, NotCalled, Opened, ProviderOperation};
 use crate::error::BrokerError;
 use crate::request;
-use crate::storage::RotationRecord;
 
 /// At most four calls of 30 seconds, and some more.
 const ATTEMPT_TIME: Duration = Duration::from_secs(150);
@@ -95,33 +95,31 @@ impl Outcome {
     }
 }
 
-impl RotationRecord {
-    /// Ends it in this state, without a reason.
-    pub(super) fn end(&mut self, state: RotationState) {
-        self.state = state;
-        (self.reason, self.message) = (None, None);
-    }
+/// Ends a rotation in this state, without a reason.
+pub(super) fn end(record: &mut RotationRecord, state: RotationState) {
+    record.state = state;
+    (record.reason, record.message) = (None, None);
+}
 
-    fn trouble(&mut self, state: RotationState, trouble: &Trouble) {
-        self.state = state;
-        (self.reason, self.message) = (Some(trouble.reason.clone()), Some(trouble.message.clone()));
-    }
+fn set_trouble(record: &mut RotationRecord, state: RotationState, trouble: &Trouble) {
+    record.state = state;
+    (record.reason, record.message) = (Some(trouble.reason.clone()), Some(trouble.message.clone()));
+}
 
-    /// What is to be recorded of it.
-    pub(super) fn describe(&self, subject: &mut Subject) {
-        subject.rotation = Some(self.id);
-        subject.entry = Some(self.entry_id);
-        subject.connection = self.connection_id;
-        subject.reference.clone_from(&self.secret_ref);
-    }
+/// What is to be recorded of a rotation.
+pub(super) fn describe(record: &RotationRecord, subject: &mut Subject) {
+    subject.rotation = Some(record.id);
+    subject.entry = Some(record.entry_id);
+    subject.connection = record.connection_id;
+    subject.reference.clone_from(&record.secret_ref);
+}
 
-    /// Becomes one that is being written.
-    pub(super) fn claim(&mut self, now: Timestamp) {
-        self.state = RotationState::Committing;
-        self.attempts = self.attempts.saturating_add(1);
-        let until = after(now, ATTEMPT_TIME);
-        (self.attempt_until, self.next_attempt_at) = (Some(until), Some(until));
-    }
+/// Makes a rotation one that is being written.
+fn claim(record: &mut RotationRecord, now: Timestamp) {
+    record.state = RotationState::Committing;
+    record.attempts = record.attempts.saturating_add(1);
+    let until = after(now, ATTEMPT_TIME);
+    (record.attempt_until, record.next_attempt_at) = (Some(until), Some(until));
 }
 
 /// Runs what may write an item to its end, also if its caller goes away.
@@ -141,7 +139,7 @@ impl Broker {
     ) -> Result<Option<Rotation>, BrokerError> {
         let contents = self.open_rotation(record).await?;
         let now = self.timestamp();
-        let claim = |record: &mut RotationRecord| record.claim(now);
+        let claim = |record: &mut RotationRecord| claim(record, now);
         let Some(claimed) = self.advance_rotation(record, &contents, claim).await? else { return Ok(None) };
         let settled = self.attempt(claimed, &contents).await?;
         match settled.state {
@@ -179,11 +177,11 @@ impl Broker {
     ) -> Result<RotationRecord, BrokerError> {
         let now = self.timestamp();
         let change = |record: &mut RotationRecord| match outcome {
-            Outcome::Written => record.end(RotationState::Done),
-            Outcome::Conflicted => record.trouble(RotationState::Conflicted, &conflict()),
-            Outcome::Failed(trouble) => record.trouble(RotationState::WriteBackFailed, trouble),
+            Outcome::Written => end(record, RotationState::Done),
+            Outcome::Conflicted => set_trouble(record, RotationState::Conflicted, &conflict()),
+            Outcome::Failed(trouble) => set_trouble(record, RotationState::WriteBackFailed, trouble),
             Outcome::Later(trouble, wait) => {
-                record.trouble(RotationState::Committing, trouble);
+                set_trouble(record, RotationState::Committing, trouble);
                 record.attempt_until = None;
                 record.next_attempt_at = Some(after(now, wait_before(record.attempts, *wait)));
             }

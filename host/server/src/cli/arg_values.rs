@@ -1,7 +1,7 @@
 //! How values are written on the command line: a name with a value, an address to listen at, a cache duration.
 
 use jiff::Timestamp;
-use keyway::{InvalidInput, RotationState};
+use keyway::{RotationState, UnknownName};
 
 pub(super) fn name_and_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -28,7 +28,7 @@ pub(super) fn time(text: &str) -> Result<Timestamp, String> {
 pub(super) fn rotation_state(text: &str) -> Result<RotationState, String> {
     match text {
         "open" => Err("use --open for all unfinished ones".to_owned()),
-        _ => text.parse().map_err(|error: InvalidInput| error.to_string()),
+        _ => text.parse().map_err(|error: UnknownName| error.to_string()),
     }
 }
 

@@ -284,7 +284,7 @@ fn filter(query: &str) -> Result<(RotationFilter, Option<RotationId>), ApiError>
         };
         match &*name {
             "state" if value == "open" => RotationState::OPEN.into_iter().for_each(add),
-            "state" => add(value.parse().map_err(|error: keyway::InvalidInput| {
+            "state" => add(value.parse().map_err(|error: keyway::UnknownName| {
                 ApiError::invalid(format!("{error}; open stands for all unfinished states"))
             })?),
             "entry_id" => filter.entry = Some(value.parse().map_err(not_an_id)?),

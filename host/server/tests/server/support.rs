@@ -40,7 +40,7 @@ pub(crate) fn component(name: &str) -> PathBuf {
 /// is authenticated under the host key that is in it, and so they can share it.
 fn new_database() -> PathBuf {
     let mut hasher = DefaultHasher::new();
-    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("../broker/migrations");
+    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("../storage/migrations");
     let mut migrations: Vec<_> = std::fs::read_dir(migrations).unwrap().map(|file| file.unwrap().path()).collect();
     migrations.sort();
     for file in migrations {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
 
+use keyway_storage::SqliteStorage;
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -18,7 +19,6 @@ use crate::audit::segment::{Head, Name, Segment};
 use crate::audit::writer::Place;
 use crate::clock::SystemClock;
 use crate::envelope::KeyBytes;
-use crate::storage::SqliteStorage;
 
 const NAME: Name = Name { series: 1, segment: 1 };
 

@@ -12,12 +12,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use jiff::Timestamp;
+use keyway_storage::WorkspaceId;
 use secrecy::ExposeSecret;
 use tokio::sync::Semaphore;
 
 use super::*;
 use crate::clock::ManualClock;
-use crate::id::WorkspaceId;
 use crate::keyring::WorkspaceKeys;
 use crate::keys::WorkspaceKey;
 

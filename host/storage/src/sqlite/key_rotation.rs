@@ -3,19 +3,21 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Row, query, query_scalar};
 use uuid::Uuid;
 
 use super::keys::{insert_workspace_key, must_be_current_key, must_be_current_master};
 use super::rows::signed;
-use super::{BUSY_TIMEOUT, SqliteStorage, rows};
-use crate::id::WorkspaceId;
-use crate::storage::{
-    Constraint, HostKeyRecord, KEY_TERM, MasterKeyRecord, SealedColumn, SealedValue, StorageError, WorkspaceKeyRecord,
+use super::{BUSY_TIMEOUT, ERASING, SqliteStorage, rows};
+use crate::{
+    Constraint, HostKeyRecord, KEY_TERM, KeyRotationStorage, MasterKeyRecord, SealedColumn, SealedValue, StorageError,
+    WorkspaceId, WorkspaceKeyRecord,
 };
 
-impl SqliteStorage {
-    pub(super) async fn replace_all_wrapped_keys(
+#[async_trait]
+impl KeyRotationStorage for SqliteStorage {
+    async fn replace_master_key(
         &self,
         master_key: &MasterKeyRecord,
         uses: u64,
@@ -74,7 +76,7 @@ impl SqliteStorage {
         Ok(())
     }
 
-    pub(super) async fn add_workspace_key(&self, key: &WorkspaceKeyRecord) -> Result<(), StorageError> {
+    async fn insert_workspace_key(&self, key: &WorkspaceKeyRecord) -> Result<(), StorageError> {
         let mut transaction = self.write().await?;
         must_be_current_master(&mut transaction, key.master_term).await?;
         let terms: Vec<u32> = query_scalar("SELECT term FROM workspace_keys WHERE workspace_id = ?")
@@ -91,13 +93,13 @@ impl SqliteStorage {
         Ok(())
     }
 
-    pub(super) async fn select_unfinished_key_rotations(&self) -> Result<Vec<WorkspaceId>, StorageError> {
+    async fn unfinished_key_rotations(&self) -> Result<Vec<WorkspaceId>, StorageError> {
         let sql = "SELECT workspace_id FROM workspace_keys GROUP BY workspace_id HAVING count(*) > 1";
         let found: Vec<Uuid> = query_scalar(sql).fetch_all(&self.pool).await?;
         Ok(found.into_iter().map(Into::into).collect())
     }
 
-    pub(super) async fn values_not_under(
+    async fn sealed_values(
         &self,
         workspace: WorkspaceId,
         column: SealedColumn,
@@ -146,7 +148,7 @@ impl SqliteStorage {
             .collect()
     }
 
-    pub(super) async fn replace_values(
+    async fn replace_sealed_values(
         &self,
         workspace: WorkspaceId,
         column: SealedColumn,
@@ -173,7 +175,7 @@ impl SqliteStorage {
         Ok(replaced)
     }
 
-    pub(super) async fn delete_keys_before(&self, workspace: WorkspaceId, term: u32) -> Result<bool, StorageError> {
+    async fn delete_replaced_workspace_keys(&self, workspace: WorkspaceId, term: u32) -> Result<bool, StorageError> {
         let mut transaction = self.write().await?;
         for column in SealedColumn::ALL {
             let sql = format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {})", column.table(), other_term(column));
@@ -196,6 +198,12 @@ impl SqliteStorage {
         Ok(true)
     }
 
+    async fn erase_traces(&self) -> Result<bool, StorageError> {
+        self.erase_within(ERASING).await
+    }
+}
+
+impl SqliteStorage {
     async fn leave_no_trace(&self) {
         let why = match self.erase_within(BUSY_TIMEOUT).await {
             Ok(true) => return,
@@ -210,7 +218,7 @@ impl SqliteStorage {
 
     /// Old pages with a key that was deleted are in the write-ahead log until it is emptied, and in the database file until the pages of the log
     /// have overwritten them. Neither happens while somebody reads what was there before. Writers wait meanwhile.
-    pub(super) async fn erase_within(&self, patience: Duration) -> Result<bool, StorageError> {
+    async fn erase_within(&self, patience: Duration) -> Result<bool, StorageError> {
         let pool = self.pool.clone();
         // To its end, whoever waits for it: the connection's patience has to be put right again.
         let erased = tokio::spawn(async move {

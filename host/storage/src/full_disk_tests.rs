@@ -55,7 +55,7 @@ fn what_could_not_be_stored_is_an_error_and_everything_can_be_when_there_is_room
     let child = Command::new("sh")
         .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
         .arg(std::env::current_exe().unwrap())
-        .args(["storage::full_disk_tests::fills_its_disk", "--exact", "--ignored"])
+        .args(["full_disk_tests::fills_its_disk", "--exact", "--ignored"])
         .env(FOLDER, folder.path())
         .output()
         .unwrap();

@@ -1,8 +1,11 @@
-//! The records of budgets and breakers (`crate::budget`).
+//! Budgets and breakers.
 
 use std::fmt;
 
+use async_trait::async_trait;
 use jiff::Timestamp;
+
+use crate::StorageError;
 
 /// Which requests are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,7 +101,6 @@ pub struct PauseRecord {
 
 /// Why a token is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum PauseReason {
     /// The secret manager is out of order.
     Unavailable,
@@ -120,7 +122,33 @@ impl fmt::Display for PauseReason {
 
 impl PauseReason {
     /// The reason with this name.
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
+    pub fn from_name(name: &str) -> Option<Self> {
         [Self::Unavailable, Self::RateLimited, Self::Refused].into_iter().find(|reason| reason.to_string() == name)
     }
+}
+
+/// Requests that were counted, and breakers.
+#[async_trait]
+pub trait BudgetStorage: Send + Sync + 'static {
+    /// Reserves requests, as many as there are left below the limit; see [`RequestReservation`]. Counts that are too
+    /// old to matter are dropped.
+    async fn reserve_requests(&self, reservation: &RequestReservation) -> Result<ReservedRequests, StorageError>;
+
+    /// The counts of a subject's slots from `from` on, in ascending order.
+    async fn request_counts(
+        &self,
+        subject: &[u8; 16],
+        kind: RequestKind,
+        from: Timestamp,
+    ) -> Result<Vec<RequestCount>, StorageError>;
+
+    /// A token's breaker; `None` when it has never failed.
+    async fn breaker(&self, subject: &[u8; 16]) -> Result<Option<BreakerRecord>, StorageError>;
+
+    /// Stores a breaker in place of the one of version `expected`, or as the first when there is none expected. Returns
+    /// whether it did: another host may have been first.
+    async fn save_breaker(&self, breaker: &BreakerRecord, expected: Option<u64>) -> Result<bool, StorageError>;
+
+    /// Drops counts of slots, and breakers last changed, before this time.
+    async fn forget_budgets(&self, before: Timestamp) -> Result<(), StorageError>;
 }

@@ -1,17 +1,19 @@
 //! The statements of budgets and breakers.
 
+use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, query};
 
 use super::{SqliteStorage, rows};
-use crate::storage::{
-    BreakerRecord, PauseReason, PauseRecord, RequestCount, RequestKind, RequestReservation, ReservedRequests,
-    StorageError,
+use crate::{
+    BreakerRecord, BudgetStorage, PauseReason, PauseRecord, RequestCount, RequestKind, RequestReservation,
+    ReservedRequests, StorageError,
 };
 
-impl SqliteStorage {
-    pub(super) async fn reserve(&self, wanted: &RequestReservation) -> Result<ReservedRequests, StorageError> {
+#[async_trait]
+impl BudgetStorage for SqliteStorage {
+    async fn reserve_requests(&self, wanted: &RequestReservation) -> Result<ReservedRequests, StorageError> {
         let (subject, kind) = (wanted.subject.as_slice(), wanted.kind.to_string());
         let slot = wanted.slot.as_millisecond();
         // One transaction: between reading what is left and taking it, nobody else may take it. IMMEDIATE, because a
@@ -90,7 +92,7 @@ impl SqliteStorage {
         Ok(ReservedRequests { granted, counts })
     }
 
-    pub(super) async fn select_request_counts(
+    async fn request_counts(
         &self,
         subject: &[u8; 16],
         kind: RequestKind,
@@ -107,7 +109,7 @@ impl SqliteStorage {
             .collect()
     }
 
-    pub(super) async fn select_breaker(&self, subject: &[u8; 16]) -> Result<Option<BreakerRecord>, StorageError> {
+    async fn breaker(&self, subject: &[u8; 16]) -> Result<Option<BreakerRecord>, StorageError> {
         query("SELECT * FROM breakers WHERE subject = ?")
             .bind(subject.as_slice())
             .fetch_optional(&self.pool)
@@ -117,11 +119,7 @@ impl SqliteStorage {
             .transpose()
     }
 
-    pub(super) async fn put_breaker(
-        &self,
-        breaker: &BreakerRecord,
-        expected: Option<u64>,
-    ) -> Result<bool, StorageError> {
+    async fn save_breaker(&self, breaker: &BreakerRecord, expected: Option<u64>) -> Result<bool, StorageError> {
         let statement = match expected {
             Some(_) => query(
                 "UPDATE breakers SET failures = ?, reason = ?, until = ?, strikes = ?, probing = ?, version = ?, updated_at = ?
@@ -148,7 +146,7 @@ impl SqliteStorage {
         Ok(statement.execute(&self.pool).await?.rows_affected() == 1)
     }
 
-    pub(super) async fn delete_budgets(&self, before: Timestamp) -> Result<(), StorageError> {
+    async fn forget_budgets(&self, before: Timestamp) -> Result<(), StorageError> {
         // Two statements that need not happen together: what one of them leaves, the next time takes.
         for statement in
             [query("DELETE FROM request_counts WHERE slot < ?"), query("DELETE FROM breakers WHERE updated_at < ?")]

@@ -1,16 +1,19 @@
 //! The statements about keys: reading them, adding them, counting their uses; and the checks by which a key is wrapped,
 //! and a value is sealed, only under the key that is current. How keys are replaced is in [`super::key_rotation`].
 
+use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, SqliteConnection, query, query_scalar};
 
 use super::rows::signed;
 use super::{SqliteStorage, rows};
-use crate::id::WorkspaceId;
-use crate::storage::{Constraint, HostKeyRecord, KEY_TERM, MasterKeyRecord, StorageError, WorkspaceKeyRecord};
+use crate::{
+    Constraint, HostKeyRecord, KEY_TERM, KeyStorage, MasterKeyRecord, StorageError, WorkspaceId, WorkspaceKeyRecord,
+};
 
-impl SqliteStorage {
-    pub(super) async fn select_master_keys(&self) -> Result<Vec<MasterKeyRecord>, StorageError> {
+#[async_trait]
+impl KeyStorage for SqliteStorage {
+    async fn master_keys(&self) -> Result<Vec<MasterKeyRecord>, StorageError> {
         query("SELECT term, key_id, created_at FROM master_keys ORDER BY term")
             .fetch_all(&self.pool)
             .await?
@@ -19,7 +22,7 @@ impl SqliteStorage {
             .collect()
     }
 
-    pub(super) async fn add_master_key(&self, key: &MasterKeyRecord) -> Result<(), StorageError> {
+    async fn insert_master_key(&self, key: &MasterKeyRecord) -> Result<(), StorageError> {
         query("INSERT INTO master_keys (term, key_id, created_at) VALUES (?, ?, ?)")
             .bind(key.term)
             .bind(key.key_id.as_slice())
@@ -29,7 +32,7 @@ impl SqliteStorage {
         Ok(())
     }
 
-    pub(super) async fn add_master_key_uses(&self, term: u32, uses: u64) -> Result<u64, StorageError> {
+    async fn count_master_key_uses(&self, term: u32, uses: u64) -> Result<u64, StorageError> {
         let rows = query("UPDATE master_keys SET uses = uses + ? WHERE term = ? RETURNING uses")
             .bind(signed(uses))
             .bind(term)
@@ -38,10 +41,7 @@ impl SqliteStorage {
         rows::number(rows.first().ok_or(sqlx::Error::RowNotFound)?, "uses")
     }
 
-    pub(super) async fn select_workspace_keys(
-        &self,
-        workspace: WorkspaceId,
-    ) -> Result<Vec<WorkspaceKeyRecord>, StorageError> {
+    async fn workspace_keys(&self, workspace: WorkspaceId) -> Result<Vec<WorkspaceKeyRecord>, StorageError> {
         query("SELECT * FROM workspace_keys WHERE workspace_id = ? ORDER BY term")
             .bind(workspace.as_uuid())
             .fetch_all(&self.pool)
@@ -51,17 +51,17 @@ impl SqliteStorage {
             .collect()
     }
 
-    pub(super) async fn select_workspace_key_terms(&self, workspace: WorkspaceId) -> Result<Vec<u32>, StorageError> {
+    async fn workspace_key_terms(&self, workspace: WorkspaceId) -> Result<Vec<u32>, StorageError> {
         let sql = "SELECT term FROM workspace_keys WHERE workspace_id = ? ORDER BY term";
         Ok(query_scalar(sql).bind(workspace.as_uuid()).fetch_all(&self.pool).await?)
     }
 
-    pub(super) async fn select_all_workspace_keys(&self) -> Result<Vec<WorkspaceKeyRecord>, StorageError> {
+    async fn all_workspace_keys(&self) -> Result<Vec<WorkspaceKeyRecord>, StorageError> {
         let keys = query("SELECT * FROM workspace_keys ORDER BY workspace_id, term").fetch_all(&self.pool).await?;
         keys.iter().map(rows::workspace_key).collect()
     }
 
-    pub(super) async fn add_workspace_key_uses(
+    async fn count_workspace_key_uses(
         &self,
         workspace: WorkspaceId,
         term: u32,
@@ -78,7 +78,7 @@ impl SqliteStorage {
             .transpose()
     }
 
-    pub(super) async fn select_host_key(&self, name: &str) -> Result<Option<HostKeyRecord>, StorageError> {
+    async fn host_key(&self, name: &str) -> Result<Option<HostKeyRecord>, StorageError> {
         query("SELECT * FROM host_keys WHERE name = ?")
             .bind(name)
             .fetch_optional(&self.pool)
@@ -88,11 +88,11 @@ impl SqliteStorage {
             .transpose()
     }
 
-    pub(super) async fn select_host_keys(&self) -> Result<Vec<HostKeyRecord>, StorageError> {
+    async fn host_keys(&self) -> Result<Vec<HostKeyRecord>, StorageError> {
         query("SELECT * FROM host_keys ORDER BY name").fetch_all(&self.pool).await?.iter().map(host_key).collect()
     }
 
-    pub(super) async fn add_host_key(&self, key: &HostKeyRecord) -> Result<(), StorageError> {
+    async fn insert_host_key(&self, key: &HostKeyRecord) -> Result<(), StorageError> {
         let mut transaction = self.write().await?;
         must_be_current_master(&mut transaction, key.master_term).await?;
         query("INSERT INTO host_keys (name, wrapped_key, master_term, version, created_at) VALUES (?, ?, ?, ?, ?)")

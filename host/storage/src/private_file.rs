@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 /// Creates a file with these contents. Fails with [`io::ErrorKind::AlreadyExists`] when there is one.
-pub(crate) fn create(path: &Path, contents: &[u8]) -> io::Result<()> {
+pub fn create(path: &Path, contents: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}.new", uuid::Uuid::new_v4()));
     let temporary = path.with_file_name(name);
@@ -38,7 +38,7 @@ fn sync_folder_of(path: &Path) -> io::Result<()> {
 }
 
 /// Whether nobody but the owner has any right to the file.
-pub(crate) fn is_private(path: &Path) -> io::Result<bool> {
+pub fn is_private(path: &Path) -> io::Result<bool> {
     let metadata = fs::metadata(path)?;
     #[cfg(unix)]
     return Ok(std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o077 == 0);
@@ -47,7 +47,7 @@ pub(crate) fn is_private(path: &Path) -> io::Result<bool> {
 }
 
 /// Takes everybody's rights away but the owner's.
-pub(crate) fn make_private(path: &Path) -> io::Result<()> {
+pub fn make_private(path: &Path) -> io::Result<()> {
     let mut permissions = fs::metadata(path)?.permissions();
     #[cfg(unix)]
     {

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
+use jiff::Timestamp;
+
 use super::*;
-use crate::api_key::{Scope, Scopes};
-use crate::entry::TfaMethod;
 
 pub(super) fn time(milliseconds: i64) -> Timestamp {
     Timestamp::from_millisecond(milliseconds).unwrap()

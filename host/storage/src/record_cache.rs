@@ -19,15 +19,15 @@ use coarsetime::Instant;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use crate::storage::{Storage, StorageError};
+use crate::{Storage, StorageError};
 
 /// For how long records are used without asking the database whether anything has changed. Short, because it is how long
 /// another process's revocation of a key, say, takes to be seen; long enough that a busy host asks once in thousands of
 /// requests.
-pub(crate) const MAX_AGE: Duration = Duration::from_secs(1);
+pub const MAX_AGE: Duration = Duration::from_secs(1);
 
 /// Whether anything has changed in the database: shared by all caches of its records.
-pub(crate) struct Changes {
+pub struct Changes {
     storage: Arc<dyn Storage>,
     /// On a clock that goes by some milliseconds and is read several times for each request.
     since: Instant,
@@ -39,7 +39,8 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
-    pub(crate) fn new(storage: Arc<dyn Storage>) -> Arc<Self> {
+    /// Those of a database.
+    pub fn new(storage: Arc<dyn Storage>) -> Arc<Self> {
         Arc::new(Self {
             storage,
             since: Instant::now_without_cache_update(),
@@ -91,7 +92,7 @@ impl<K, V> Weighter<K, (u64, V)> for Weigher<K, V> {
 }
 
 /// A bounded cache of records.
-pub(crate) struct RecordCache<K, V> {
+pub struct RecordCache<K, V> {
     /// Each with the count of changes that it was loaded under. A cache that reads no clock and keeps no order of its gets:
     /// every request asks for five records or so.
     records: Cache<K, (u64, V), Weigher<K, V>>,
@@ -106,12 +107,12 @@ where
     V: Clone + Send + Sync + 'static,
 {
     /// A cache of at most `capacity` records.
-    pub(crate) fn new(capacity: usize, changes: &Arc<Changes>) -> Self {
+    pub fn new(capacity: usize, changes: &Arc<Changes>) -> Self {
         Self::weighing(capacity, capacity as u64, |_, _| 1, changes)
     }
 
     /// A cache of records that weigh `capacity` together at most, which about so many records do.
-    pub(crate) fn weighing(records: usize, capacity: u64, weigh: Weigh<K, V>, changes: &Arc<Changes>) -> Self {
+    pub fn weighing(records: usize, capacity: u64, weigh: Weigh<K, V>, changes: &Arc<Changes>) -> Self {
         let records = Cache::with_weighter(records, capacity, Weigher(weigh));
         Self { records, changes: changes.clone(), forgotten: Mutex::new(0) }
     }
@@ -119,7 +120,7 @@ where
     /// The record of `key`, loaded if necessary. What does not exist is not remembered.
     ///
     /// Concurrent loads of one key all get the same record: the one that is ready first.
-    pub(crate) async fn get_or_load<E: From<StorageError>>(
+    pub async fn get_or_load<E: From<StorageError>>(
         &self,
         key: &K,
         load: impl Future<Output = Result<Option<V>, E>>,
@@ -146,7 +147,7 @@ where
     }
 
     /// Drops the record of `key`, also the one that is being loaded.
-    pub(crate) fn forget(&self, key: &K) {
+    pub fn forget(&self, key: &K) {
         let mut forgotten = self.lock();
         *forgotten += 1;
         self.records.remove(key);
@@ -160,7 +161,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::SqliteStorage;
+    use crate::SqliteStorage;
 
     async fn cache() -> RecordCache<u8, &'static str> {
         let storage = Arc::new(SqliteStorage::in_memory().await.unwrap());

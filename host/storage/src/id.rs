@@ -23,7 +23,7 @@ macro_rules! identifiers {
 
         impl $name {
             /// A new identifier, greater than those made before it in this process.
-            pub(crate) fn generate() -> Self {
+            pub fn generate() -> Self {
                 Self(Uuid::now_v7())
             }
 

@@ -1,4 +1,6 @@
-//! [`Storage`] in an SQLite file.
+//! [`Storage`] in an SQLite file. Each method is one statement, which SQLite runs as a whole or not at
+//! all, or a transaction: where sealed values are written, the same one decides which key they may be
+//! under. The statements are in the files of what they are about.
 //!
 //! The file is readable by its owner only (SQLite gives its write-ahead log the same mode). Write-ahead logging lets
 //! readers and a writer work at the same time; `synchronous = FULL` makes a change durable before it is acknowledged;
@@ -8,7 +10,6 @@
 //! **Invariant:** a statement that writes is run to its end: `execute`, `fetch_all`, or a transaction that is committed. `fetch_one` and
 //! `fetch_optional` stop at the first row; the commit comes after it, and nobody would hear of one that failed.
 
-mod api_keys;
 mod audit_anchors;
 mod budgets;
 mod connections;
@@ -18,19 +19,18 @@ mod keys;
 mod look;
 mod rotations;
 mod rows;
-mod storage_impl;
 mod workspaces;
 
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection, Sqlite, Transaction};
+use sqlx::{Connection, Sqlite, Transaction, query};
 
-use super::StorageError;
-use crate::private_file;
+use crate::{Storage, StorageError, private_file};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -55,7 +55,7 @@ impl SqliteStorage {
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, StorageError> {
         let path = path.as_ref();
         let place = path.display().to_string();
-        make_private(path).map_err(|error| StorageError::Open { place: place.clone(), reason: error.to_string() })?;
+        make_private(path).map_err(|error| StorageError::Open { place: place.clone(), source: error.into() })?;
         let options = SqliteConnectOptions::new().filename(path).journal_mode(SqliteJournalMode::Wal);
         // A commit that fails (a full disk) leaves a connection that counts itself within a transaction, and can begin none any more.
         let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).before_acquire(|connection, _| {
@@ -94,9 +94,9 @@ impl SqliteStorage {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 Err(MigrateError::Execute(error)) => {
-                    return Err(StorageError::Open { place, reason: error.to_string() });
+                    return Err(StorageError::Open { place, source: error.into() });
                 }
-                Err(error) => return Err(StorageError::Open { place, reason: error.to_string() }),
+                Err(error) => return Err(StorageError::Open { place, source: error.into() }),
             }
         }
     }
@@ -117,6 +117,14 @@ impl SqliteStorage {
     /// tidies up the write-ahead log.
     pub async fn close(&self) {
         self.pool.close().await;
+    }
+}
+
+#[async_trait]
+impl Storage for SqliteStorage {
+    async fn record_changes(&self) -> Result<u64, StorageError> {
+        let row = query("SELECT number FROM record_changes").fetch_one(&self.pool).await?;
+        rows::number(&row, "number")
     }
 }
 

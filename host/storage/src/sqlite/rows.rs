@@ -6,10 +6,9 @@ use sqlx::error::DatabaseError;
 use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
-use crate::connection::DependentEntry;
-use crate::storage::{
-    ApiKeyRecord, AuditAnchorRecord, ConnectionRecord, Constraint, EntryRecord, MasterKeyRecord, RotationRecord,
-    StorageError, WorkspaceKeyRecord, WorkspaceRecord,
+use crate::{
+    ApiKeyRecord, AuditAnchorRecord, ConnectionRecord, Constraint, DependentEntry, EntryRecord, MasterKeyRecord,
+    RotationRecord, StorageError, WorkspaceKeyRecord, WorkspaceRecord,
 };
 
 pub(super) fn master_key(row: &SqliteRow) -> Result<MasterKeyRecord, StorageError> {
@@ -182,7 +181,7 @@ impl From<sqlx::Error> for StorageError {
         match error.as_database_error().map(|error| error.kind()) {
             Some(UniqueViolation) => Self::Conflict(Constraint::Unique),
             Some(ForeignKeyViolation) => Self::Conflict(Constraint::Reference),
-            _ => Self::Failed(error.to_string()),
+            _ => Self::Failed(error.into()),
         }
     }
 }

@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection, SqliteConnection, query, query_scalar};
 
 use super::{BUSY_TIMEOUT, SqliteStorage, rows};
-use crate::storage::{MasterKeyRecord, StorageError};
+use crate::{Cause, MasterKeyRecord, StorageError};
 
 impl SqliteStorage {
     /// The master keys that the database in this file names; the last is the one that it is under. None when it was only
@@ -16,19 +16,19 @@ impl SqliteStorage {
     ///
     /// # Errors
     /// [`StorageError::Open`].
-    pub(crate) async fn look_at_master_keys(path: &Path) -> Result<Vec<MasterKeyRecord>, StorageError> {
-        let failed = |reason: String| StorageError::Open { place: path.display().to_string(), reason };
+    pub async fn look_at_master_keys(path: &Path) -> Result<Vec<MasterKeyRecord>, StorageError> {
+        let failed = |source: Cause| StorageError::Open { place: path.display().to_string(), source };
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");
         // Where nobody has the database open there is no log, and SQLite, which would make one even to read, is told that
         // nothing changes.
-        let is_open = std::fs::exists(&log).map_err(|error| failed(error.to_string()))?;
+        let is_open = std::fs::exists(&log).map_err(|error| failed(error.into()))?;
         let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
-        let mut connection = options.immutable(!is_open).connect().await.map_err(|error| failed(error.to_string()))?;
+        let mut connection = options.immutable(!is_open).connect().await.map_err(|error| failed(error.into()))?;
         let found = select(&mut connection).await;
         // What was read counts.
         let _ = connection.close().await;
-        found.map_err(|error| failed(error.to_string()))
+        found.map_err(|error| failed(error.into()))
     }
 }
 

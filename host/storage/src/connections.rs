@@ -1,0 +1,135 @@
+//! Connections, and what is bound to them.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::{ConnectionId, EntryId, StorageError, WorkspaceId};
+
+/// A connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionRecord {
+    /// Its id.
+    pub id: ConnectionId,
+    /// Its workspace.
+    pub workspace_id: WorkspaceId,
+    /// What people call it.
+    pub name: String,
+    /// The provider's type.
+    pub provider_type: String,
+    /// Envelope with the settings and the approved destinations.
+    pub sealed_settings: Vec<u8>,
+    /// JSON object: for each secret setting its last four characters.
+    pub hints: String,
+    /// Who the credentials belong to, as the provider said.
+    pub account: String,
+    /// Whether it cannot write anywhere; `None` when the provider does not say.
+    pub read_only: Option<bool>,
+    /// Cache duration of entries without one of their own, in seconds; 0 is off.
+    pub cache_ttl_seconds: u32,
+    /// Greater after each time the cached secrets were cleared: values of an earlier generation are not used any more.
+    pub cache_generation: u64,
+    /// The row's version when it got the settings that it has.
+    pub settings_version: u64,
+    /// The row's version, part of what the settings are bound to.
+    pub version: u64,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// A vault entry that is bound to a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DependentEntry {
+    /// Its id.
+    pub id: EntryId,
+    /// The user it belongs to.
+    pub permissioned_user_id: String,
+    /// The site.
+    pub domain: String,
+    /// What people call it.
+    pub user_alias: Option<String>,
+}
+
+/// The vault entries that are bound to a connection, or the first of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DependentEntries {
+    /// In the order of their creation.
+    pub entries: Vec<DependentEntry>,
+    /// How many there are in all.
+    pub total: u64,
+}
+
+/// How many there are, and a few of them by name, for a sentence.
+impl fmt::Display for DependentEntries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NAMED: usize = 5;
+        write!(f, "{} vault {} (", self.total, if self.total == 1 { "entry" } else { "entries" })?;
+        for (number, entry) in self.entries.iter().take(NAMED).enumerate() {
+            let separator = if number == 0 { "" } else { ", " };
+            let name = entry.user_alias.as_ref().unwrap_or(&entry.permissioned_user_id);
+            write!(f, "{separator}{name} at {}", entry.domain)?;
+        }
+        match self.total.saturating_sub(self.entries.len().min(NAMED) as u64) {
+            0 => f.write_str(")"),
+            more => write!(f, " and {more} more)"),
+        }
+    }
+}
+
+/// Connections.
+#[async_trait]
+pub trait ConnectionStorage: Send + Sync + 'static {
+    /// Adds a connection. [`Constraint::KeyTerm`] unless its settings are sealed under the workspace's current key.
+    async fn insert_connection(&self, connection: &ConnectionRecord) -> Result<(), StorageError>;
+
+    /// Replaces a connection whose version is `expected`, and adds 1 to its cache generation if `clear_cached_secrets`.
+    /// Returns whether it did. `created_at` stays, and the record's own `cache_generation` does not count.
+    /// [`Constraint::KeyTerm`] as in [`insert_connection`](Self::insert_connection).
+    async fn update_connection(
+        &self,
+        connection: &ConnectionRecord,
+        expected: u64,
+        clear_cached_secrets: bool,
+    ) -> Result<bool, StorageError>;
+
+    /// Adds 1 to a connection's cache generation. Returns whether there is such a connection.
+    async fn clear_cached_secrets(&self, workspace: WorkspaceId, id: ConnectionId) -> Result<bool, StorageError>;
+
+    /// A connection.
+    async fn connection(
+        &self,
+        workspace: WorkspaceId,
+        id: ConnectionId,
+    ) -> Result<Option<ConnectionRecord>, StorageError>;
+
+    /// A workspace's connections in the order of their creation.
+    async fn connections(&self, workspace: WorkspaceId) -> Result<Vec<ConnectionRecord>, StorageError>;
+
+    /// The provider types that there are connections of, in any workspace.
+    async fn provider_types(&self) -> Result<Vec<String>, StorageError>;
+
+    /// Removes a connection. Returns whether there was one. [`Constraint::Reference`] while entries are bound to it: the
+    /// database decides, so that an entry that is bound at the same time never loses its connection.
+    async fn delete_connection(&self, workspace: WorkspaceId, id: ConnectionId) -> Result<bool, StorageError>;
+
+    /// The first `limit` entries that are bound to a connection, in the order of their creation, and how many there are
+    /// in all.
+    async fn entries_of_connection(
+        &self,
+        workspace: WorkspaceId,
+        id: ConnectionId,
+        limit: u32,
+    ) -> Result<DependentEntries, StorageError>;
+
+    /// The connections over which a workspace's entries are bound to an item, each once.
+    async fn connections_of_item(
+        &self,
+        workspace: WorkspaceId,
+        secret_ref: &str,
+    ) -> Result<Vec<ConnectionId>, StorageError>;
+}

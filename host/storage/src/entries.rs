@@ -1,0 +1,157 @@
+//! Vault entries.
+
+use std::fmt;
+use std::str::FromStr;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{ConnectionId, EntryId, StorageError, UnknownName, WorkspaceId};
+
+/// How the second factor of an entry arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum TfaMethod {
+    /// One-time codes from a secret that the entry holds. Not for bound entries, whose item has the code.
+    Authenticator,
+    /// A code in an e-mail.
+    Email,
+    /// A code in a text message.
+    Sms,
+    /// A link in an e-mail.
+    MagicLink,
+}
+
+impl TfaMethod {
+    const ALL: [Self; 4] = [Self::Authenticator, Self::Email, Self::Sms, Self::MagicLink];
+
+    /// Its name in the HTTP API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Authenticator => "AUTHENTICATOR",
+            Self::Email => "EMAIL",
+            Self::Sms => "SMS",
+            Self::MagicLink => "MAGIC_LINK",
+        }
+    }
+}
+
+impl fmt::Display for TfaMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for TfaMethod {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|method| method.name() == text).ok_or(UnknownName::TfaMethod)
+    }
+}
+
+/// A vault entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntryRecord {
+    /// Its id.
+    pub id: EntryId,
+    /// Its workspace.
+    pub workspace_id: WorkspaceId,
+    /// The user it belongs to, as the platform calls them.
+    pub permissioned_user_id: String,
+    /// The site, exactly as it was given.
+    pub domain: String,
+    /// What people call it.
+    pub user_alias: Option<String>,
+    /// How the second factor arrives.
+    pub tfa_method: Option<TfaMethod>,
+    /// Whether it uses a passkey; not while it is bound.
+    pub passkey: bool,
+    /// The connection it is bound to. Present if and only if `secret_ref` is.
+    pub connection_id: Option<ConnectionId>,
+    /// The item it is bound to.
+    pub secret_ref: Option<String>,
+    /// Its own cache duration in seconds, in place of the connection's.
+    pub cache_ttl_seconds: Option<u32>,
+    /// Envelope with the credentials of an entry that is not bound.
+    pub sealed_credentials: Option<Vec<u8>>,
+    /// Envelope with the attributes, if there are any.
+    pub sealed_attributes: Option<Vec<u8>>,
+    /// When cookies or browser storages were last set.
+    pub session_data_set_at: Option<Timestamp>,
+    /// The row's version, part of what the envelopes are bound to.
+    pub version: u64,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// Some of a workspace's vault entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntryRecords {
+    /// The entries in the order of their creation.
+    pub entries: Vec<EntryRecord>,
+    /// After which entry there are more; `None` when there are none.
+    pub next: Option<EntryId>,
+}
+
+/// Which vault entry of a workspace.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum EntrySelector {
+    /// By its id.
+    Id(EntryId),
+    /// By user and domain, which together are unique in a workspace. Both are compared exactly.
+    Pair {
+        /// The user.
+        permissioned_user_id: String,
+        /// The site.
+        domain: String,
+    },
+}
+
+impl From<EntryId> for EntrySelector {
+    fn from(id: EntryId) -> Self {
+        Self::Id(id)
+    }
+}
+
+/// Vault entries.
+#[async_trait]
+pub trait EntryStorage: Send + Sync + 'static {
+    /// Adds a vault entry. [`Constraint::Unique`] when its pair of user and domain exists, [`Constraint::Reference`]
+    /// when its connection is not one of its workspace, [`Constraint::KeyTerm`] unless what is sealed of it is sealed
+    /// under the workspace's current key.
+    async fn insert_entry(&self, entry: &EntryRecord) -> Result<(), StorageError>;
+
+    /// Replaces a vault entry whose version is `expected`. Returns whether it did: not either if it would be bound to
+    /// something else while a rotation of it is open. `created_at` stays. When its binding changes, 1 is added to the
+    /// generations of the items that it was and is bound to.
+    /// [`Constraint`]s as in [`insert_entry`](Self::insert_entry).
+    async fn update_entry(&self, entry: &EntryRecord, expected: u64) -> Result<bool, StorageError>;
+
+    /// Deletes a vault entry, and returns what it was; `None` when there is none. 1 is added to the generation of the item
+    /// that it was bound to. [`Constraint::Reference`] while a rotation of it is open.
+    async fn delete_entry(
+        &self,
+        workspace: WorkspaceId,
+        entry: &EntrySelector,
+    ) -> Result<Option<EntryRecord>, StorageError>;
+
+    /// How many bytes of sealed values a vault entry has; `None` when there is none.
+    async fn entry_size(&self, workspace: WorkspaceId, entry: &EntrySelector) -> Result<Option<u64>, StorageError>;
+
+    /// A vault entry.
+    async fn entry(&self, workspace: WorkspaceId, entry: &EntrySelector) -> Result<Option<EntryRecord>, StorageError>;
+
+    /// A workspace's vault entries in the order of their creation, those after `after`: at most `rows` of them, and after the
+    /// first no more than `bytes` of sealed values altogether.
+    async fn entries(
+        &self,
+        workspace: WorkspaceId,
+        after: Option<EntryId>,
+        rows: u32,
+        bytes: u64,
+    ) -> Result<EntryRecords, StorageError>;
+}

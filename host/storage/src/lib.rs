@@ -1,0 +1,77 @@
+//! What the host keeps in a database: the records, what can be done with them, and SQLite.
+//!
+//! **Invariant:** every method of [`Storage`] happens as a whole or not at all, and when it returns, its
+//! effect is durable. No caller needs a transaction over two calls: where two requests could race, the
+//! database's own constraints decide (a unique pair of user and domain; an entry's connection exists and
+//! is of the same workspace), and the loser gets [`StorageError::Conflict`].
+//!
+//! No record contains a secret: what is secret arrives here sealed. Implementations know nothing of
+//! keys, except where in an envelope the term of its key is ([`KEY_TERM`]): **a sealed value is accepted
+//! only under the workspace's current key**, which is checked in the transaction that writes it, so that
+//! no value is written under a key that is being replaced ([`Constraint::KeyTerm`]).
+//!
+//! This crate knows no policy and imports nothing of Keyway's.
+
+#![deny(missing_docs)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod audit_anchors;
+mod budgets;
+mod connections;
+mod entries;
+mod error;
+#[cfg(all(test, unix))]
+mod full_disk_tests;
+mod id;
+mod key_rotation;
+mod keys;
+#[cfg(test)]
+mod migration_tests;
+pub mod private_file;
+mod record_cache;
+mod rotations;
+mod scope;
+mod sqlite;
+#[cfg(test)]
+mod tests;
+mod workspaces;
+
+use async_trait::async_trait;
+
+pub use audit_anchors::{AuditAnchorRecord, AuditAnchorStorage};
+pub use budgets::{
+    BreakerRecord, BudgetStorage, PauseReason, PauseRecord, RequestCount, RequestKind, RequestReservation,
+    ReservedRequests,
+};
+pub use connections::{ConnectionRecord, ConnectionStorage, DependentEntries, DependentEntry};
+pub use entries::{EntryRecord, EntryRecords, EntrySelector, EntryStorage, TfaMethod};
+pub use error::{Cause, Constraint, StorageError, UnknownName};
+pub use id::{ApiKeyId, ConnectionId, EntryId, InvalidId, RotationId, WorkspaceId};
+pub use key_rotation::{KeyRotationStorage, SealedColumn, SealedValue};
+pub use keys::{HostKeyRecord, KeyStorage, MasterKeyRecord, WorkspaceKeyRecord};
+pub use record_cache::{Changes, MAX_AGE, RecordCache};
+pub use rotations::{RotationFilter, RotationRecord, RotationState, RotationStorage, rotated_item};
+pub use scope::{Scope, Scopes};
+pub use sqlite::SqliteStorage;
+pub use workspaces::{ApiKeyRecord, WorkspaceRecord, WorkspaceStorage};
+
+/// The bytes of an envelope that are its key's term, in network order.
+pub const KEY_TERM: std::ops::Range<usize> = 1..5;
+
+/// A database.
+#[async_trait]
+pub trait Storage:
+    KeyStorage
+    + KeyRotationStorage
+    + WorkspaceStorage
+    + ConnectionStorage
+    + EntryStorage
+    + RotationStorage
+    + BudgetStorage
+    + AuditAnchorStorage
+{
+    /// A number that is another one after each change of an API key, a connection, an entry, a rotation,
+    /// an item's state or which keys a workspace has. Adding an API key, a connection or an entry need
+    /// not change it.
+    async fn record_changes(&self) -> Result<u64, StorageError>;
+}

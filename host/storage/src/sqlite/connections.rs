@@ -1,0 +1,162 @@
+//! The statements about connections, and about what is bound to them.
+
+use async_trait::async_trait;
+use sqlx::{Row, query};
+use uuid::Uuid;
+
+use super::SqliteStorage;
+use super::keys::must_be_current_key;
+use super::rows::{self, signed};
+use crate::{ConnectionId, ConnectionRecord, ConnectionStorage, DependentEntries, StorageError, WorkspaceId};
+
+#[async_trait]
+impl ConnectionStorage for SqliteStorage {
+    // Like all that write settings here, in a transaction that holds the lock for writing, because of the key that they
+    // are sealed under.
+    async fn insert_connection(&self, connection: &ConnectionRecord) -> Result<(), StorageError> {
+        let mut transaction = self.write().await?;
+        must_be_current_key(&mut transaction, connection.workspace_id, &[Some(&connection.sealed_settings)]).await?;
+        query(
+            "INSERT INTO connections (id, workspace_id, name, provider_type, sealed_settings, hints, account, read_only,
+                 cache_ttl_seconds, cache_generation, settings_version, version, created_at, updated_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(connection.id.as_uuid())
+        .bind(connection.workspace_id.as_uuid())
+        .bind(&connection.name)
+        .bind(&connection.provider_type)
+        .bind(&connection.sealed_settings)
+        .bind(&connection.hints)
+        .bind(&connection.account)
+        .bind(connection.read_only)
+        .bind(connection.cache_ttl_seconds)
+        .bind(signed(connection.cache_generation))
+        .bind(signed(connection.settings_version))
+        .bind(signed(connection.version))
+        .bind(connection.created_at.as_millisecond())
+        .bind(connection.updated_at.as_millisecond())
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    async fn update_connection(
+        &self,
+        connection: &ConnectionRecord,
+        expected: u64,
+        clear_cached_secrets: bool,
+    ) -> Result<bool, StorageError> {
+        let mut transaction = self.write().await?;
+        must_be_current_key(&mut transaction, connection.workspace_id, &[Some(&connection.sealed_settings)]).await?;
+        let done = query(
+            "UPDATE connections SET name = ?, provider_type = ?, sealed_settings = ?, hints = ?, account = ?, read_only = ?,
+                 cache_ttl_seconds = ?, cache_generation = cache_generation + ?, settings_version = ?, version = ?,
+                 updated_at = ?
+             WHERE workspace_id = ? AND id = ? AND version = ?",
+        )
+        .bind(&connection.name)
+        .bind(&connection.provider_type)
+        .bind(&connection.sealed_settings)
+        .bind(&connection.hints)
+        .bind(&connection.account)
+        .bind(connection.read_only)
+        .bind(connection.cache_ttl_seconds)
+        .bind(clear_cached_secrets)
+        .bind(signed(connection.settings_version))
+        .bind(signed(connection.version))
+        .bind(connection.updated_at.as_millisecond())
+        .bind(connection.workspace_id.as_uuid())
+        .bind(connection.id.as_uuid())
+        .bind(signed(expected))
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn clear_cached_secrets(&self, workspace: WorkspaceId, id: ConnectionId) -> Result<bool, StorageError> {
+        let done =
+            query("UPDATE connections SET cache_generation = cache_generation + 1 WHERE workspace_id = ? AND id = ?")
+                .bind(workspace.as_uuid())
+                .bind(id.as_uuid())
+                .execute(&self.pool)
+                .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn connection(
+        &self,
+        workspace: WorkspaceId,
+        id: ConnectionId,
+    ) -> Result<Option<ConnectionRecord>, StorageError> {
+        query("SELECT * FROM connections WHERE workspace_id = ? AND id = ?")
+            .bind(workspace.as_uuid())
+            .bind(id.as_uuid())
+            .fetch_optional(&self.pool)
+            .await?
+            .as_ref()
+            .map(rows::connection)
+            .transpose()
+    }
+
+    async fn connections(&self, workspace: WorkspaceId) -> Result<Vec<ConnectionRecord>, StorageError> {
+        query("SELECT * FROM connections WHERE workspace_id = ? ORDER BY id")
+            .bind(workspace.as_uuid())
+            .fetch_all(&self.pool)
+            .await?
+            .iter()
+            .map(rows::connection)
+            .collect()
+    }
+
+    async fn provider_types(&self) -> Result<Vec<String>, StorageError> {
+        let rows = query("SELECT DISTINCT provider_type FROM connections ORDER BY provider_type")
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(|row| Ok(row.try_get("provider_type")?)).collect()
+    }
+
+    async fn delete_connection(&self, workspace: WorkspaceId, id: ConnectionId) -> Result<bool, StorageError> {
+        let done = query("DELETE FROM connections WHERE workspace_id = ? AND id = ?")
+            .bind(workspace.as_uuid())
+            .bind(id.as_uuid())
+            .execute(&self.pool)
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn entries_of_connection(
+        &self,
+        workspace: WorkspaceId,
+        id: ConnectionId,
+        limit: u32,
+    ) -> Result<DependentEntries, StorageError> {
+        let rows = query(
+            "SELECT id, permissioned_user_id, domain, user_alias, count(*) OVER () AS total
+             FROM vault_entries WHERE workspace_id = ? AND connection_id = ? ORDER BY id LIMIT ?",
+        )
+        .bind(workspace.as_uuid())
+        .bind(id.as_uuid())
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        let total = rows.first().map_or(Ok(0), |row| rows::number(row, "total"))?;
+        Ok(DependentEntries { entries: rows.iter().map(rows::dependent_entry).collect::<Result<_, _>>()?, total })
+    }
+
+    async fn connections_of_item(
+        &self,
+        workspace: WorkspaceId,
+        secret_ref: &str,
+    ) -> Result<Vec<ConnectionId>, StorageError> {
+        query("SELECT DISTINCT connection_id FROM vault_entries WHERE workspace_id = ? AND secret_ref = ?")
+            .bind(workspace.as_uuid())
+            .bind(secret_ref)
+            .fetch_all(&self.pool)
+            .await?
+            .iter()
+            .map(|row| Ok(row.try_get::<Uuid, _>("connection_id")?.into()))
+            .collect()
+    }
+}

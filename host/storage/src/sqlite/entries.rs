@@ -1,0 +1,228 @@
+//! The statements about vault entries.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::{AssertSqlSafe, Row, SqliteConnection, query};
+use uuid::Uuid;
+
+use super::SqliteStorage;
+use super::keys::must_be_current_key;
+use super::rotations;
+use super::rows::{self, signed};
+use crate::{EntryId, EntryRecord, EntryRecords, EntrySelector, EntryStorage, StorageError, WorkspaceId};
+
+#[async_trait]
+impl EntryStorage for SqliteStorage {
+    // Like all that write sealed values here, in a transaction that holds the lock for writing, because of the key that
+    // they are sealed under.
+    async fn insert_entry(&self, entry: &EntryRecord) -> Result<(), StorageError> {
+        let mut transaction = self.write().await?;
+        must_be_current_key(&mut transaction, entry.workspace_id, &sealed_of(entry)).await?;
+        query(
+            "INSERT INTO vault_entries (id, workspace_id, permissioned_user_id, domain, user_alias, tfa_method, passkey,
+                 connection_id, secret_ref, cache_ttl_seconds, sealed_credentials, sealed_attributes, session_data_set_at,
+                 version, created_at, updated_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(entry.id.as_uuid())
+        .bind(entry.workspace_id.as_uuid())
+        .bind(&entry.permissioned_user_id)
+        .bind(&entry.domain)
+        .bind(&entry.user_alias)
+        .bind(entry.tfa_method.map(|method| method.to_string()))
+        .bind(entry.passkey)
+        .bind(entry.connection_id.map(|id| id.as_uuid()))
+        .bind(&entry.secret_ref)
+        .bind(entry.cache_ttl_seconds)
+        .bind(&entry.sealed_credentials)
+        .bind(&entry.sealed_attributes)
+        .bind(entry.session_data_set_at.map(Timestamp::as_millisecond))
+        .bind(signed(entry.version))
+        .bind(entry.created_at.as_millisecond())
+        .bind(entry.updated_at.as_millisecond())
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    async fn update_entry(&self, entry: &EntryRecord, expected: u64) -> Result<bool, StorageError> {
+        let mut transaction = self.write().await?;
+        let binding = binding(&mut transaction, entry).await?;
+        if !update_row(&mut transaction, entry, expected).await? {
+            return Ok(false);
+        }
+        if let Some((connection, item)) = binding
+            && (connection != entry.connection_id.map(|id| id.as_uuid()) || item != entry.secret_ref)
+        {
+            // In the same transaction: what any host on this database has cached of either item is not used any more.
+            for item in item.iter().chain(&entry.secret_ref) {
+                rotations::outdate_item(&mut transaction, entry.workspace_id, item).await?;
+            }
+        }
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    async fn delete_entry(
+        &self,
+        workspace: WorkspaceId,
+        entry: &EntrySelector,
+    ) -> Result<Option<EntryRecord>, StorageError> {
+        let mut transaction = self.write().await?;
+        let deleted = match entry {
+            EntrySelector::Id(id) => query("DELETE FROM vault_entries WHERE workspace_id = ? AND id = ? RETURNING *")
+                .bind(workspace.as_uuid())
+                .bind(id.as_uuid()),
+            EntrySelector::Pair { permissioned_user_id, domain } => query(
+                "DELETE FROM vault_entries WHERE workspace_id = ? AND permissioned_user_id = ? AND domain = ? RETURNING *",
+            )
+            .bind(workspace.as_uuid())
+            .bind(permissioned_user_id)
+            .bind(domain),
+        }
+        .fetch_all(&mut *transaction)
+        .await?;
+        let deleted = deleted.first().map(rows::entry).transpose()?;
+        if let Some(item) = deleted.as_ref().and_then(|entry| entry.secret_ref.as_ref()) {
+            rotations::outdate_item(&mut transaction, workspace, item).await?;
+        }
+        transaction.commit().await?;
+        Ok(deleted)
+    }
+
+    // The database knows the length of a value without reading it.
+    async fn entry_size(&self, workspace: WorkspaceId, entry: &EntrySelector) -> Result<Option<u64>, StorageError> {
+        const SIZE: &str =
+            "SELECT coalesce(length(sealed_credentials), 0) + coalesce(length(sealed_attributes), 0) AS size
+             FROM vault_entries WHERE workspace_id = ?";
+        let row = match entry {
+            EntrySelector::Id(id) => {
+                query(AssertSqlSafe(format!("{SIZE} AND id = ?"))).bind(workspace.as_uuid()).bind(id.as_uuid())
+            }
+            EntrySelector::Pair { permissioned_user_id, domain } => {
+                query(AssertSqlSafe(format!("{SIZE} AND permissioned_user_id = ? AND domain = ?")))
+                    .bind(workspace.as_uuid())
+                    .bind(permissioned_user_id)
+                    .bind(domain)
+            }
+        };
+        row.fetch_optional(&self.pool).await?.map(|row| rows::number(&row, "size")).transpose()
+    }
+
+    async fn entry(&self, workspace: WorkspaceId, entry: &EntrySelector) -> Result<Option<EntryRecord>, StorageError> {
+        match entry {
+            EntrySelector::Id(id) => query("SELECT * FROM vault_entries WHERE workspace_id = ? AND id = ?")
+                .bind(workspace.as_uuid())
+                .bind(id.as_uuid()),
+            EntrySelector::Pair { permissioned_user_id, domain } => {
+                query("SELECT * FROM vault_entries WHERE workspace_id = ? AND permissioned_user_id = ? AND domain = ?")
+                    .bind(workspace.as_uuid())
+                    .bind(permissioned_user_id)
+                    .bind(domain)
+            }
+        }
+        .fetch_optional(&self.pool)
+        .await?
+        .as_ref()
+        .map(rows::entry)
+        .transpose()
+    }
+
+    // Some of a workspace's entries, which may be large.
+    async fn entries(
+        &self,
+        workspace: WorkspaceId,
+        after: Option<EntryId>,
+        limit: u32,
+        bytes: u64,
+    ) -> Result<EntryRecords, StorageError> {
+        // Every identifier is greater than the nil UUID.
+        let after = after.map_or(Uuid::nil(), |id| id.as_uuid());
+        // Which rows fit, and whether there is another one; then the rows. The length of a value is read without the value.
+        let sizes = query(
+            "SELECT id, coalesce(length(sealed_credentials), 0) + coalesce(length(sealed_attributes), 0) AS size
+             FROM vault_entries WHERE workspace_id = ? AND id > ? ORDER BY id LIMIT ?",
+        )
+        .bind(workspace.as_uuid())
+        .bind(after)
+        .bind(i64::from(limit) + 1)
+        .fetch_all(&self.pool)
+        .await?;
+        let (mut last, mut next, mut sum) = (None, None, 0_u64);
+        for (row, number) in sizes.iter().zip(0..) {
+            sum = sum.saturating_add(rows::number(row, "size")?);
+            if last.is_some() && (sum > bytes || number == limit) {
+                next = last;
+                break;
+            }
+            last = Some(row.try_get::<Uuid, _>("id")?);
+        }
+        let Some(last) = last else { return Ok(EntryRecords { entries: Vec::new(), next: None }) };
+        let found = query("SELECT * FROM vault_entries WHERE workspace_id = ? AND id > ? AND id <= ? ORDER BY id")
+            .bind(workspace.as_uuid())
+            .bind(after)
+            .bind(last)
+            .fetch_all(&self.pool)
+            .await?;
+        // Each row is gone when it is copied.
+        let entries = found.into_iter().map(|row| rows::entry(&row)).collect::<Result<_, _>>()?;
+        Ok(EntryRecords { entries, next: next.map(EntryId::from) })
+    }
+}
+
+/// What an entry is bound to now: a connection and an item.
+async fn binding(
+    connection: &mut SqliteConnection,
+    entry: &EntryRecord,
+) -> Result<Option<(Option<Uuid>, Option<String>)>, StorageError> {
+    let row = query("SELECT connection_id, secret_ref FROM vault_entries WHERE workspace_id = ? AND id = ?")
+        .bind(entry.workspace_id.as_uuid())
+        .bind(entry.id.as_uuid())
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| Ok((row.try_get("connection_id")?, row.try_get("secret_ref")?))).transpose()
+}
+
+/// Replaces an entry, as part of a transaction that holds the lock for writing.
+pub(super) async fn update_row(
+    connection: &mut SqliteConnection,
+    entry: &EntryRecord,
+    expected: u64,
+) -> Result<bool, StorageError> {
+    must_be_current_key(connection, entry.workspace_id, &sealed_of(entry)).await?;
+    let done = query(
+        "UPDATE vault_entries SET permissioned_user_id = ?, domain = ?, user_alias = ?, tfa_method = ?, passkey = ?,
+             connection_id = ?, secret_ref = ?, cache_ttl_seconds = ?, sealed_credentials = ?, sealed_attributes = ?,
+             session_data_set_at = ?, version = ?, updated_at = ?
+         WHERE workspace_id = ? AND id = ? AND version = ? AND NOT EXISTS (
+                 SELECT 1 FROM rotations WHERE open_entry_id = vault_entries.id
+                     AND (rotations.connection_id IS NOT ? OR rotations.secret_ref IS NOT ?))",
+    )
+    .bind(&entry.permissioned_user_id)
+    .bind(&entry.domain)
+    .bind(&entry.user_alias)
+    .bind(entry.tfa_method.map(|method| method.to_string()))
+    .bind(entry.passkey)
+    .bind(entry.connection_id.map(|id| id.as_uuid()))
+    .bind(&entry.secret_ref)
+    .bind(entry.cache_ttl_seconds)
+    .bind(&entry.sealed_credentials)
+    .bind(&entry.sealed_attributes)
+    .bind(entry.session_data_set_at.map(Timestamp::as_millisecond))
+    .bind(signed(entry.version))
+    .bind(entry.updated_at.as_millisecond())
+    .bind(entry.workspace_id.as_uuid())
+    .bind(entry.id.as_uuid())
+    .bind(signed(expected))
+    .bind(entry.connection_id.map(|id| id.as_uuid()))
+    .bind(&entry.secret_ref)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// What is sealed of an entry.
+fn sealed_of(entry: &EntryRecord) -> [Option<&[u8]>; 2] {
+    [entry.sealed_credentials.as_deref(), entry.sealed_attributes.as_deref()]
+}

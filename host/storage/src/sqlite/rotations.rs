@@ -1,0 +1,264 @@
+//! The statements about password rotations.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, query};
+use uuid::Uuid;
+
+use super::SqliteStorage;
+use super::entries;
+use super::keys::must_be_current_key;
+use super::rows::{self, signed};
+use crate::{
+    EntryRecord, RotationFilter, RotationId, RotationRecord, RotationState, RotationStorage, StorageError, WorkspaceId,
+};
+
+#[async_trait]
+impl RotationStorage for SqliteStorage {
+    // Like all that write here, in a transaction that holds the lock for writing, because of the key that the password is
+    // sealed under.
+    async fn insert_rotation(&self, rotation: &RotationRecord, entry_version: u64) -> Result<bool, StorageError> {
+        let mut transaction = self.write().await?;
+        must_be_current_key(&mut transaction, rotation.workspace_id, &[rotation.sealed_password.as_deref()]).await?;
+        let (open_entry, open_item) = open_columns(rotation);
+        let done = query(
+            "INSERT INTO rotations (id, workspace_id, entry_id, connection_id, secret_ref, state, reason, message,
+                 sealed_password, expected_revision, attempts, attempt_until, next_attempt_at, failed_settings, open_entry_id,
+                 open_item, version, created_at, updated_at)
+             SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+             WHERE EXISTS (SELECT 1 FROM vault_entries WHERE workspace_id = ? AND id = ? AND version = ?)",
+        )
+        .bind(rotation.id.as_uuid())
+        .bind(rotation.workspace_id.as_uuid())
+        .bind(rotation.entry_id.as_uuid())
+        .bind(rotation.connection_id.map(|id| id.as_uuid()))
+        .bind(&rotation.secret_ref)
+        .bind(rotation.state.name())
+        .bind(&rotation.reason)
+        .bind(&rotation.message)
+        .bind(&rotation.sealed_password)
+        .bind(&rotation.expected_revision)
+        .bind(rotation.attempts)
+        .bind(rotation.attempt_until.map(Timestamp::as_millisecond))
+        .bind(rotation.next_attempt_at.map(Timestamp::as_millisecond))
+        .bind(rotation.failed_settings.map(signed))
+        .bind(open_entry)
+        .bind(open_item)
+        .bind(signed(rotation.version))
+        .bind(rotation.created_at.as_millisecond())
+        .bind(rotation.updated_at.as_millisecond())
+        .bind(rotation.workspace_id.as_uuid())
+        .bind(rotation.entry_id.as_uuid())
+        .bind(signed(entry_version))
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    // With the item's generation in the same transaction: there must be no moment at which the rotation is done and what was
+    // cached before may still be used.
+    async fn update_rotation(&self, rotation: &RotationRecord, expected: u64) -> Result<bool, StorageError> {
+        let mut transaction = self.write().await?;
+        if !update_row(&mut transaction, rotation, expected).await? {
+            return Ok(false);
+        }
+        if let Some(item) = rotation.secret_ref.as_ref().filter(|_| rotation.state.outdates_the_item()) {
+            outdate_item(&mut transaction, rotation.workspace_id, item).await?;
+        }
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    // The envelope is not written, because it may be sealed anew at the same moment.
+    async fn fail_rotation(&self, rotation: &RotationRecord) -> Result<bool, StorageError> {
+        let done = query(
+            "UPDATE rotations SET state = ?, reason = ?, message = ?, attempt_until = NULL, next_attempt_at = NULL,
+                 failed_settings = NULL, updated_at = ?
+             WHERE workspace_id = ? AND id = ? AND version = ? AND state IN ('committing', 'write_back_failed')
+                 AND sealed_password = ?",
+        )
+        .bind(RotationState::WriteBackFailed.name())
+        .bind(&rotation.reason)
+        .bind(&rotation.message)
+        .bind(rotation.updated_at.as_millisecond())
+        .bind(rotation.workspace_id.as_uuid())
+        .bind(rotation.id.as_uuid())
+        .bind(signed(rotation.version))
+        .bind(&rotation.sealed_password)
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    // Both rows change or none.
+    async fn finish_own_rotation(
+        &self,
+        rotation: &RotationRecord,
+        expected: u64,
+        entry: &EntryRecord,
+        entry_expected: u64,
+    ) -> Result<bool, StorageError> {
+        let mut transaction = self.write().await?;
+        let both = entries::update_row(&mut transaction, entry, entry_expected).await?
+            && update_row(&mut transaction, rotation, expected).await?;
+        if !both {
+            return Ok(false);
+        }
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    async fn rotation(&self, workspace: WorkspaceId, id: RotationId) -> Result<Option<RotationRecord>, StorageError> {
+        query("SELECT * FROM rotations WHERE workspace_id = ? AND id = ?")
+            .bind(workspace.as_uuid())
+            .bind(id.as_uuid())
+            .fetch_optional(&self.pool)
+            .await?
+            .as_ref()
+            .map(rows::rotation)
+            .transpose()
+    }
+
+    async fn rotations(
+        &self,
+        workspace: WorkspaceId,
+        filter: &RotationFilter,
+        after: Option<RotationId>,
+        limit: u32,
+    ) -> Result<Vec<RotationRecord>, StorageError> {
+        let mut list = QueryBuilder::<Sqlite>::new("SELECT * FROM rotations WHERE workspace_id = ");
+        list.push_bind(workspace.as_uuid());
+        // Every identifier is greater than the nil UUID.
+        list.push(" AND id > ").push_bind(after.map_or(Uuid::nil(), |id| id.as_uuid()));
+        if let Some(entry) = filter.entry {
+            list.push(" AND entry_id = ").push_bind(entry.as_uuid());
+        }
+        if !filter.states.is_empty() {
+            list.push(" AND state IN (");
+            let mut states = list.separated(", ");
+            for state in &filter.states {
+                states.push_bind(state.name());
+            }
+            list.push(")");
+        }
+        list.push(" ORDER BY id LIMIT ").push_bind(limit);
+        list.build().fetch_all(&self.pool).await?.iter().map(rows::rotation).collect()
+    }
+
+    async fn open_rotation_of_item(
+        &self,
+        workspace: WorkspaceId,
+        item: &str,
+    ) -> Result<Option<RotationRecord>, StorageError> {
+        query("SELECT * FROM rotations WHERE workspace_id = ? AND open_item = ?")
+            .bind(workspace.as_uuid())
+            .bind(item)
+            .fetch_optional(&self.pool)
+            .await?
+            .as_ref()
+            .map(rows::rotation)
+            .transpose()
+    }
+
+    async fn due_rotations(
+        &self,
+        now: Timestamp,
+        future: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<RotationRecord>, StorageError> {
+        query(
+            "SELECT * FROM rotations WHERE state = 'committing' AND (next_attempt_at <= ? OR updated_at > ?)
+             UNION ALL
+             SELECT rotations.* FROM rotations JOIN connections
+                 ON connections.id = rotations.connection_id AND connections.workspace_id = rotations.workspace_id
+             WHERE state = 'write_back_failed' AND failed_settings < settings_version
+             ORDER BY next_attempt_at LIMIT ?",
+        )
+        .bind(now.as_millisecond())
+        .bind(future.as_millisecond())
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?
+        .iter()
+        .map(rows::rotation)
+        .collect()
+    }
+
+    // One statement, so that generation and rotation are of the same moment.
+    async fn item_state(
+        &self,
+        workspace: WorkspaceId,
+        item: &str,
+    ) -> Result<(u64, Option<RotationRecord>), StorageError> {
+        let row = query(
+            "SELECT coalesce(item.generation, 0) AS generation, rotations.*
+             FROM (SELECT 1) LEFT JOIN item_generations AS item ON item.workspace_id = ?1 AND item.secret_ref = ?2
+                 LEFT JOIN rotations ON rotations.workspace_id = ?1 AND rotations.open_item = ?2
+                     AND rotations.state IN ('committing', 'write_back_failed')",
+        )
+        .bind(workspace.as_uuid())
+        .bind(item)
+        .fetch_one(&self.pool)
+        .await?;
+        let ahead = sqlx::Row::try_get::<Option<Uuid>, _>(&row, "id")?.map(|_| rows::rotation(&row)).transpose()?;
+        Ok((rows::number(&row, "generation")?, ahead))
+    }
+}
+
+/// Adds 1 to an item's generation, as part of a transaction.
+pub(super) async fn outdate_item(
+    connection: &mut SqliteConnection,
+    workspace: WorkspaceId,
+    item: &str,
+) -> Result<(), StorageError> {
+    query(
+        "INSERT INTO item_generations (workspace_id, secret_ref, generation) VALUES (?, ?, 1)
+         ON CONFLICT (workspace_id, secret_ref) DO UPDATE SET generation = generation + 1",
+    )
+    .bind(workspace.as_uuid())
+    .bind(item)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn update_row(
+    connection: &mut SqliteConnection,
+    rotation: &RotationRecord,
+    expected: u64,
+) -> Result<bool, StorageError> {
+    must_be_current_key(connection, rotation.workspace_id, &[rotation.sealed_password.as_deref()]).await?;
+    let (open_entry, open_item) = open_columns(rotation);
+    let done = query(
+        "UPDATE rotations SET state = ?, reason = ?, message = ?, sealed_password = ?, expected_revision = ?, attempts = ?,
+             attempt_until = ?, next_attempt_at = ?, failed_settings = ?, open_entry_id = ?, open_item = ?, version = ?,
+             updated_at = ?
+         WHERE workspace_id = ? AND id = ? AND version = ?",
+    )
+    .bind(rotation.state.name())
+    .bind(&rotation.reason)
+    .bind(&rotation.message)
+    .bind(&rotation.sealed_password)
+    .bind(&rotation.expected_revision)
+    .bind(rotation.attempts)
+    .bind(rotation.attempt_until.map(Timestamp::as_millisecond))
+    .bind(rotation.next_attempt_at.map(Timestamp::as_millisecond))
+    .bind(rotation.failed_settings.map(signed))
+    .bind(open_entry)
+    .bind(open_item)
+    .bind(signed(rotation.version))
+    .bind(rotation.updated_at.as_millisecond())
+    .bind(rotation.workspace_id.as_uuid())
+    .bind(rotation.id.as_uuid())
+    .bind(signed(expected))
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// The columns that are set while a rotation is open.
+fn open_columns(rotation: &RotationRecord) -> (Option<Uuid>, Option<String>) {
+    let open = rotation.state.is_open();
+    (open.then(|| rotation.entry_id.as_uuid()), open.then(|| rotation.item()))
+}

@@ -1,0 +1,77 @@
+//! Workspaces and their API keys.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::{ApiKeyId, Scopes, StorageError, WorkspaceId, WorkspaceKeyRecord};
+
+/// A workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkspaceRecord {
+    /// Its id.
+    pub id: WorkspaceId,
+    /// What people call it.
+    pub name: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// An API key, without the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKeyRecord {
+    /// Its id.
+    pub id: ApiKeyId,
+    /// The workspace it opens.
+    pub workspace_id: WorkspaceId,
+    /// What people call it.
+    pub name: String,
+    /// By which it is found; not secret, unique.
+    pub lookup: String,
+    /// SHA-256 of the whole key.
+    pub hash: [u8; 32],
+    /// What it allows.
+    pub scopes: Scopes,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// Workspaces and their API keys.
+#[async_trait]
+pub trait WorkspaceStorage: Send + Sync + 'static {
+    /// Adds a workspace with its first key and its first API key. [`Constraint::KeyTerm`] unless that key is wrapped by
+    /// the current master key.
+    async fn insert_workspace(
+        &self,
+        workspace: &WorkspaceRecord,
+        key: &WorkspaceKeyRecord,
+        api_key: &ApiKeyRecord,
+    ) -> Result<(), StorageError>;
+
+    /// A workspace.
+    async fn workspace(&self, id: WorkspaceId) -> Result<Option<WorkspaceRecord>, StorageError>;
+
+    /// All workspaces in the order of their creation.
+    async fn workspaces(&self) -> Result<Vec<WorkspaceRecord>, StorageError>;
+
+    /// Adds an API key. [`Constraint::Reference`] when there is no such workspace.
+    async fn insert_api_key(&self, key: &ApiKeyRecord) -> Result<(), StorageError>;
+
+    /// The API key that is found by `lookup`, revoked or not.
+    async fn api_key(&self, lookup: &str) -> Result<Option<ApiKeyRecord>, StorageError>;
+
+    /// A workspace's API keys in the order of their creation.
+    async fn api_keys(&self, workspace: WorkspaceId) -> Result<Vec<ApiKeyRecord>, StorageError>;
+
+    /// Revokes an API key. Returns it as it is now; a key that was revoked before keeps its time. `None` when there is
+    /// none.
+    async fn revoke_api_key(
+        &self,
+        workspace: WorkspaceId,
+        id: ApiKeyId,
+        at: Timestamp,
+    ) -> Result<Option<ApiKeyRecord>, StorageError>;
+}

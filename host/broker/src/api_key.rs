@@ -10,13 +10,13 @@
 
 use data_encoding::{Encoding, Specification};
 use jiff::Timestamp;
+use keyway_keys::EnvelopeError;
 use keyway_storage::{ApiKeyId, ApiKeyRecord, Scope, Scopes, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::envelope::EnvelopeError;
 use crate::error::BrokerError;
 
 const PREFIX: &str = "sk_";
@@ -159,7 +159,7 @@ pub(crate) fn generate(
     created_at: Timestamp,
 ) -> Result<(SecretString, ApiKeyRecord), BrokerError> {
     let mut random = Zeroizing::new([0; LOOKUP_BYTES + SECRET_BYTES]);
-    getrandom::fill(random.as_mut_slice()).map_err(|error| EnvelopeError::NoRandomness(error.to_string()))?;
+    getrandom::fill(random.as_mut_slice()).map_err(EnvelopeError::NoRandomness)?;
     let mut key = Zeroizing::new(String::with_capacity(KEY_CHARS));
     key.push_str(PREFIX);
     base32()?.encode_append(random.as_slice(), &mut key);

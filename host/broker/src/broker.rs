@@ -8,23 +8,22 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use keyway_audit::{AUDIT_KEY, Audit, AuditKey, Recorder};
+use keyway_clock::{Clock, Moment, SystemClock};
+use keyway_keys::{HostKey, MasterKeys};
 use keyway_runtime::{FileStatus, Provider, ProviderFolder, Runtime};
 use keyway_storage::{
     ApiKeyRecord, Changes, ConnectionId, ConnectionRecord, EntrySelector, RecordCache, Storage, WorkspaceId,
 };
 use moka::sync::Cache;
 
-use crate::audit::{AUDIT_KEY, Audit, AuditKey, AuditSink, Recorder, SegmentLog};
 use crate::background::{self, BackgroundTask};
 use crate::budget::{self, BudgetOptions, Guard, Guards};
 use crate::cache::{CacheOptions, SecretCache};
-use crate::clock::{Clock, Moment, SystemClock};
 use crate::entry::{ORDINARY_BYTES, ResolvableEntry};
 use crate::error::BrokerError;
-use crate::host_key::HostKey;
 use crate::key_rotation::Attempts;
 use crate::keyring::Keyring;
-use crate::master_keys::MasterKeys;
 use crate::metrics::CallMetrics;
 use crate::readiness::Readiness;
 use crate::rotation::{ItemState, start_write_backs};
@@ -317,13 +316,8 @@ impl BrokerBuilder {
         let fingerprints = keyring.host_key().derive(budget::FINGERPRINT_KEY);
         self.storage.forget_budgets(now.checked_sub(budget::KEPT).unwrap_or(now)).await?;
         let guards = Guards::new(self.storage.clone(), self.clock.clone(), fingerprints, self.budgets);
-        let sink: Arc<dyn AuditSink> = match self.audit {
-            Audit::Sink(sink) => sink,
-            Audit::Segments(options) => {
-                let key = AuditKey::new(&keyring.host_key().derive(AUDIT_KEY));
-                Arc::new(SegmentLog::open(options, key, self.storage.clone(), self.clock.clone()).await?)
-            }
-        };
+        let audit_key = AuditKey::new(&keyring.host_key().derive(AUDIT_KEY));
+        let sink = self.audit.open(audit_key, self.storage.clone(), self.clock.clone()).await?;
         let opened = Cache::builder().max_capacity(OPEN_CONNECTIONS).time_to_idle(OPEN_WHEN_IDLE).build();
         let recorder = Recorder::new(sink, self.clock.clone());
         let inner = Arc::new(Inner {

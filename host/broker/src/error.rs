@@ -7,15 +7,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use keyway_audit::{AuditError, InvalidQuery};
+use keyway_keys::{ClientValueError, EnvelopeError, KeyError};
 use keyway_runtime::{CallError, ProviderError, SandboxError};
 use keyway_storage::{DependentEntries, RotationState, Scope, StorageError, TfaMethod, UnknownName};
 use thiserror::Error;
 
-use crate::audit::{AuditError, Operation};
 use crate::budget::NotCalled;
-use crate::client_key::ClientValueError;
-use crate::envelope::EnvelopeError;
-use crate::keys::KeyError;
 
 /// Why the broker could not do what it was asked for.
 #[derive(Debug, Error)]
@@ -97,7 +95,7 @@ pub enum BrokerError {
     TooManyItems(ListLimit),
     /// A key could not be used.
     #[error(transparent)]
-    Key(#[from] KeyError),
+    Key(KeyError),
     /// Sealed data could not be opened.
     #[error(transparent)]
     Envelope(#[from] EnvelopeError),
@@ -106,7 +104,7 @@ pub enum BrokerError {
     Storage(#[from] StorageError),
     /// The audit log failed, so nothing was released.
     #[error(transparent)]
-    Audit(#[from] AuditError),
+    Audit(AuditError),
     /// A fault of the host itself.
     #[error("the host could not finish this: {0}")]
     Host(String),
@@ -132,8 +130,8 @@ impl BrokerError {
     /// What a field's value of a client is refused with.
     pub(crate) fn of_client_value(field: &'static str, error: ClientValueError) -> Self {
         match error {
-            ClientValueError::NotEncrypted => Self::NotEncrypted { field },
             ClientValueError::NotText => InvalidInput::EncryptedNotText { field }.into(),
+            _ => Self::NotEncrypted { field },
         }
     }
 
@@ -152,6 +150,30 @@ impl BrokerError {
             (_, Some(ProviderError::RateLimited { retry_after, .. })) => *retry_after,
             _ => None,
         }
+    }
+}
+
+impl From<KeyError> for BrokerError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Storage(error) => error.into(),
+            error => Self::Key(error),
+        }
+    }
+}
+
+impl From<AuditError> for BrokerError {
+    fn from(error: AuditError) -> Self {
+        match error {
+            AuditError::Storage(error) => error.into(),
+            error => Self::Audit(error),
+        }
+    }
+}
+
+impl From<InvalidQuery> for BrokerError {
+    fn from(error: InvalidQuery) -> Self {
+        InvalidInput::from(error).into()
     }
 }
 
@@ -376,18 +398,9 @@ pub enum InvalidInput {
     /// The network destinations of a connection cannot be made from its settings.
     #[error("{0}")]
     Destination(String),
-    /// Not an operation that the audit log knows.
-    #[error("operation must be one of {}", operations())]
-    AuditOperation,
-    /// Not an outcome that the audit log knows.
-    #[error("outcome must be ok, begun, failed, or the code of an error, for example FORBIDDEN")]
-    AuditOutcome,
-    /// Not an order of the audit log.
-    #[error("order must be newest or oldest")]
-    AuditOrder,
-    /// Not where a page of the audit log has ended.
-    #[error("cursor must be the `next` of the page before, unchanged")]
-    AuditCursor,
+    /// Not a query of the audit log.
+    #[error(transparent)]
+    AuditQuery(#[from] InvalidQuery),
     /// Not the name of a two-factor method, a scope or a state.
     #[error(transparent)]
     Name(#[from] UnknownName),
@@ -410,10 +423,6 @@ pub enum InvalidInput {
     /// The new password is the old one.
     #[error("the new password is the same as the current one; give another, or none to have one generated")]
     SamePassword,
-}
-
-fn operations() -> String {
-    Operation::ALL.iter().map(|operation| operation.name()).collect::<Vec<_>>().join(", ")
 }
 
 fn installed_list(installed: &[String]) -> String {

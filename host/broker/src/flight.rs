@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use keyway_clock::Moment;
 use thiserror::Error;
 use tokio::sync::watch;
 
-use crate::clock::Moment;
 use crate::request;
 
 /// The fetch ended without a result: it panicked, or the runtime is shutting down.
@@ -138,10 +138,10 @@ fn lock<K, V>(running: &Running<K, V>) -> MutexGuard<'_, HashMap<K, Fetch<V>>> {
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
+    use keyway_clock::{Clock, SystemClock};
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::clock::{Clock, SystemClock};
 
     fn now() -> Moment {
         SystemClock::new().now()

@@ -105,25 +105,19 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod api_key;
-pub mod audit;
+mod audited;
 mod background;
 mod broker;
 mod budget;
 mod cache;
 mod cache_ttl;
-mod client_key;
-mod clock;
 mod codec;
 mod connection;
 mod entry;
-mod envelope;
 mod error;
 mod flight;
-mod host_key;
 mod key_rotation;
 mod keyring;
-mod keys;
-mod master_keys;
 mod metrics;
 mod readiness;
 pub mod request;
@@ -134,30 +128,30 @@ mod totp;
 mod workspace;
 
 pub use api_key::{Access, Actor, ApiKey};
-pub use audit::{
-    AUDIT_RECORDS_PER_PAGE, Audit, AuditActor, AuditError, AuditEvent, AuditFinding, AuditPage, AuditProblem,
-    AuditQuery, AuditRecord, AuditSink, AuditSource, AuditVerification, Cursor, DEADLINE, Durability, InMemoryAudit,
-    Operation, Order, Outcome, OutcomeFilter, Receipt, SEGMENT_BYTES, SYNC_INTERVAL, SegmentOptions, SeriesHead,
-    Subject,
-};
 pub use broker::{Broker, BrokerBuilder, NoAudit, Providers};
 pub use budget::{
     Allowance, BreakerOptions, Budget, BudgetOptions, BudgetScope, NotCalled, Pause, RateLimits, TokenBudget,
 };
 pub use cache::{CacheOptions, OneTimeCode, Source};
 pub use cache_ttl::CacheTtl;
-pub use client_key::{ClientKey, ClientValueError};
-pub use clock::{Clock, ManualClock, Moment, SystemClock};
 pub use connection::{Connection, ConnectionChanges, LIST_LIMITS, ListLimits, NewConnection};
 pub use entry::{
     AttributeChanges, AttributeKind, Attributes, Binding, Change, CredentialSource, Credentials, ENTRIES_PER_PAGE,
     EntryChanges, EntryPage, NewEntry, TfaCode, VaultEntry,
 };
-pub use envelope::EnvelopeError;
 pub use error::{BrokerError, InvalidInput, ListLimit, NoTfaCode, Thing};
-pub use host_key::HostKey;
 pub use key_rotation::{RotatedMasterKey, RotatedWorkspaceKey};
-pub use keys::{KeyError, KeyId, KeyWrapper, MasterKey};
+pub use keyway_audit as audit;
+pub use keyway_audit::{
+    AUDIT_RECORDS_PER_PAGE, Audit, AuditActor, AuditError, AuditEvent, AuditFinding, AuditPage, AuditProblem,
+    AuditQuery, AuditRecord, AuditSink, AuditSource, AuditVerification, Cursor, DEADLINE, Durability, InMemoryAudit,
+    InvalidQuery, Operation, Order, Outcome, OutcomeFilter, Receipt, SEGMENT_BYTES, SYNC_INTERVAL, SegmentOptions,
+    SeriesHead, Subject,
+};
+pub use keyway_clock::{Clock, ManualClock, Moment, SystemClock};
+pub use keyway_keys::{
+    ClientKey, ClientValueError, EnvelopeError, HostKey, KeyError, KeyId, KeyWrapper, MasterKey, MasterKeys,
+};
 pub use keyway_runtime;
 pub use keyway_storage as storage;
 pub use keyway_storage::{
@@ -165,7 +159,6 @@ pub use keyway_storage::{
     RotationFilter, RotationId, RotationState, Scope, Scopes, SqliteStorage, Storage, StorageError, TfaMethod,
     UnknownName, WorkspaceId,
 };
-pub use master_keys::MasterKeys;
 pub use prometheus_client;
 pub use readiness::NotReady;
 pub use resolve::{Resolution, ResolveRequest, Timings};

@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use crate::broker::Broker;
-use crate::error::BrokerError;
+use keyway_keys::KeyError;
 
 /// For how long what was found counts.
 const FRESH: Duration = Duration::from_secs(1);
@@ -72,8 +72,8 @@ impl Broker {
             let key = self.keyring().master_keys().current(self.storage(), self.timestamp());
             match timeout(PATIENCE, key).await {
                 Ok(Ok(_)) => Ok(()),
-                Ok(Err(error @ BrokerError::Key(_))) => Err((NotReady::MasterKey, error.to_string())),
-                Ok(Err(error)) => Err((NotReady::Database, error.to_string())),
+                Ok(Err(KeyError::Storage(error))) => Err((NotReady::Database, error.to_string())),
+                Ok(Err(error)) => Err((NotReady::MasterKey, error.to_string())),
                 Err(_) => Err((NotReady::Database, format!("no answer within {} s", PATIENCE.as_secs()))),
             }
         };

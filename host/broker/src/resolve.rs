@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use keyway_audit::{AuditSource, Operation, Trail};
 use keyway_runtime::{Connection, Fields, Provider};
 use keyway_storage::{EntrySelector, RotationId};
 use secrecy::SecretString;
 use tracing::debug;
 
 use crate::api_key::Access;
-use crate::audit::{AuditSource, Operation, Trail};
+use crate::audited::released;
 use crate::broker::Broker;
 use crate::budget::ProviderOperation;
 use crate::cache::{Credentials, FetchError, Fetched, ItemKey, Lookup, OneTimeCode, Rejected, Source};
@@ -175,7 +176,7 @@ impl Broker {
                 timings: Timings { total: started.elapsed(), provider: None },
             }
             .with_revision_of_rotation(rejected.as_deref());
-            trail.note(|subject| subject.released(&resolution, AuditSource::Rotation));
+            trail.note(|subject| released(subject, &resolution, AuditSource::Rotation));
             return Ok(resolution);
         }
         let rejected_by_caller = rejected.clone();
@@ -231,7 +232,7 @@ impl Broker {
             timings,
         }
         .with_revision_of_rotation(rejected_by_caller.as_deref());
-        trail.note(|subject| subject.released(&resolution, resolution.source.into()));
+        trail.note(|subject| released(subject, &resolution, resolution.source.into()));
         Ok(resolution)
     }
 }

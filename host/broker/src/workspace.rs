@@ -1,15 +1,15 @@
 //! Workspaces and their API keys.
 
 use jiff::Timestamp;
+use keyway_audit::{Operation, Trail};
+use keyway_keys::FIRST_TERM;
 use keyway_storage::{ApiKeyId, Constraint, Scopes, StorageError, WorkspaceId, WorkspaceRecord};
 use secrecy::SecretString;
 use tracing::info;
 
 use crate::api_key::{self, Access, Actor, ApiKey};
-use crate::audit::{Operation, Trail};
 use crate::broker::Broker;
 use crate::error::{BrokerError, Thing};
-use crate::master_keys::FIRST_TERM;
 use crate::text::required;
 
 const NAME_LIMIT: usize = 256;

@@ -224,7 +224,7 @@ mod tests {
             BrokerError::Sandbox(SandboxError::Host(String::new())),
             BrokerError::TooManyItems(ListLimit::Seconds(50)),
             BrokerError::TooManyItems(ListLimit::Items(50)),
-            BrokerError::Audit(AuditError::Failed(String::new())),
+            BrokerError::Audit(AuditError::failed("")),
             BrokerError::Storage(StorageError::Busy),
             BrokerError::Storage(StorageError::Failed("".into())),
             BrokerError::Host(String::new()),
@@ -242,7 +242,7 @@ mod tests {
         let busy = BrokerError::Sandbox(SandboxError::Busy { limit: 1 });
         assert_eq!(retry_after(Kind::of(&busy), &busy), Some(Duration::from_secs(1)));
         let audit = |error: AuditError| retry_after(Kind::AuditUnavailable, &error.into());
-        assert_eq!(audit(AuditError::Unwritable(String::new())), Some(Duration::from_secs(1)));
-        assert_eq!(audit(AuditError::OutcomeUnrecorded(String::new())), None);
+        assert_eq!(audit(AuditError::unwritable("")), Some(Duration::from_secs(1)));
+        assert_eq!(audit(AuditError::failed("").after_a_change()), None);
     }
 }

@@ -108,7 +108,7 @@ impl Host {
         }
         let database = async {
             let storage = SqliteStorage::open(config.database()).await?;
-            let host_key = HostKey::open(&storage, &keys).await?;
+            let host_key = HostKey::open(&storage, &keys).await.map_err(BrokerError::from)?;
             Ok((storage, CodeCacheKey::new(*host_key.derive(CODE_CACHE_KEY))))
         };
         let (runtime, (storage, code_cache_key)) = tokio::try_join!(start_runtime(config), database)?;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use keyway_clock::Clock;
 use keyway_runtime::RequestEffect;
 use keyway_storage::{BreakerRecord, PauseReason, RequestKind, Storage, StorageError};
 
@@ -17,7 +18,6 @@ use super::identity::Subject;
 use super::limits::{BreakerOptions, RateLimits, kept_for_writing};
 use super::meter::{Meter, NoRequest};
 use super::{BudgetScope, NotCalled, ProviderOperation};
-use crate::clock::Clock;
 
 /// How many requests a call is expected to make before one of its kind was seen: more than 1Password's cold resolve (7),
 /// as many as its cold write.
@@ -378,10 +378,10 @@ pub(super) fn draw() -> f64 {
 mod tests {
     use std::collections::HashSet;
 
+    use keyway_clock::ManualClock;
     use keyway_storage::SqliteStorage;
 
     use super::*;
-    use crate::clock::ManualClock;
 
     #[tokio::test]
     async fn a_secret_manager_that_wants_a_rest_gets_it_although_that_cannot_be_stored() {

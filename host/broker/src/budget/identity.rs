@@ -5,11 +5,10 @@
 //! database can neither compute it for a token that they guess, nor tell which customer's it is.
 
 use hmac::{Hmac, KeyInit, Mac};
+use keyway_keys::KeyBytes;
 use keyway_runtime::{Description, Settings};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
-
-use crate::envelope::KeyBytes;
 
 /// 128 bits of an HMAC: collisions are out of reach, and it is not a key to anything.
 pub(crate) type Subject = [u8; 16];

@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use keyway_clock::{CLOCK_TOLERANCE, Clock};
 use keyway_storage::{RequestKind, RequestReservation, Storage, StorageError};
 
 use super::KEPT;
 use super::identity::Subject;
 use super::window::{Slot, Window};
-use crate::clock::{CLOCK_TOLERANCE, Clock};
 
 /// The smallest and the largest block. A start of a process costs a small one at most, and 256 requests are a fraction
 /// of a second's worth to a server that is asked as fast as it can.

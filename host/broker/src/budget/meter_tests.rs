@@ -1,9 +1,9 @@
 //! One meter, or several on one database, with a clock that the test sets.
 
+use keyway_clock::ManualClock;
 use keyway_storage::{BudgetStorage, SqliteStorage};
 
 use super::*;
-use crate::clock::ManualClock;
 
 struct Harness {
     storage: SqliteStorage,

@@ -45,10 +45,9 @@ pub use limits::{BreakerOptions, BudgetOptions, RateLimits};
 use meter::Meter;
 pub use operations::{Allowance, Budget, Pause, TokenBudget};
 
+use keyway_clock::{Clock, Moment};
+use keyway_keys::KeyBytes;
 use keyway_storage::{RequestKind, Storage, StorageError};
-
-use crate::clock::{Clock, Moment};
-use crate::envelope::KeyBytes;
 
 /// What the key for fingerprints is derived for from the host's own.
 pub(crate) const FINGERPRINT_KEY: &str = "keyway.v1.budget-fingerprints";

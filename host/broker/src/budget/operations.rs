@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
+use keyway_audit::{Operation, Trail};
 use keyway_storage::{ConnectionId, PauseReason};
 
 use super::Guard;
 use super::meter::Reading;
 use crate::api_key::Access;
-use crate::audit::{Operation, Trail};
 use crate::broker::Broker;
 use crate::error::BrokerError;
 

@@ -40,6 +40,7 @@ use quick_cache::sync::{EntryAction, EntryResult};
 
 pub use fetched::OneTimeCode;
 pub(crate) use fetched::{Credentials, Fetched};
+use keyway_clock::{Clock, Moment};
 use keyway_storage::ConnectionId;
 use lookup::Found;
 pub use lookup::Source;
@@ -51,7 +52,6 @@ pub(crate) use sealed::ItemKey;
 use sealed::SealedCredentials;
 
 use crate::budget::CallFailure;
-use crate::clock::{Clock, Moment};
 use crate::flight::{Flight, Flights};
 use crate::metrics::CacheLookups;
 

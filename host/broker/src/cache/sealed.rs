@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{self, AtomicBool};
 use std::time::Duration;
 
+use keyway_clock::Moment;
+use keyway_keys::Place;
 use keyway_storage::ConnectionId;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::Credentials;
-use crate::clock::Moment;
 use crate::codec::{self, CodecError, Decoder};
-use crate::envelope::Place;
 use crate::keyring::WorkspaceKeys;
 
 /// Which item: a connection, and a reference within it. Connections' ids are unique over all workspaces.

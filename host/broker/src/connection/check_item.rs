@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
+use keyway_audit::{Operation, Trail};
 use keyway_runtime::{Fields, Provider};
 use keyway_storage::ConnectionId;
 
 use crate::api_key::Access;
-use crate::audit::{Operation, Trail};
 use crate::broker::Broker;
 use crate::budget::ProviderOperation;
 use crate::entry::Binding;

@@ -10,11 +10,11 @@
 //!
 //! [`SecretCache::close_connection`]: crate::cache::SecretCache::close_connection
 
+use keyway_audit::{Operation, Trail};
 use keyway_storage::{ConnectionId, Constraint, StorageError};
 use tracing::info;
 
 use crate::api_key::Access;
-use crate::audit::{Operation, Trail};
 use crate::broker::Broker;
 use crate::error::{BrokerError, Thing};
 

@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
+use keyway_audit::{Operation, Trail};
 use keyway_runtime::{Item, ItemPage, Provider};
 use keyway_storage::ConnectionId;
 
 use crate::api_key::Access;
-use crate::audit::{Operation, Trail};
 use crate::broker::Broker;
 use crate::budget::{CallFailure, ProviderOperation};
 use crate::error::{BrokerError, ListLimit};

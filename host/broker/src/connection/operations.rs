@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use keyway_audit::{Operation, Trail};
+use keyway_keys::{EnvelopeError, Place};
 use keyway_runtime::{Provider, Settings, Verified};
 use keyway_storage::{ConnectionId, ConnectionRecord, Constraint, StorageError, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
@@ -10,11 +12,9 @@ use tracing::info;
 use super::settings::{HINTED_FROM, SealedPart, hints};
 use super::{Connection, ConnectionChanges, NewConnection};
 use crate::api_key::Access;
-use crate::audit::{Operation, Trail};
 use crate::broker::Broker;
 use crate::budget::{CallFailure, Opened, ProviderOperation};
 use crate::cache_ttl::CacheTtl;
-use crate::envelope::{EnvelopeError, Place};
 use crate::error::{BrokerError, InvalidInput, Thing};
 use crate::text::required;
 

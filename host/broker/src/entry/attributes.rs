@@ -9,13 +9,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use keyway_keys::ClientKey;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use super::expiry;
 use super::json::{depth, object, objects, read, same_value};
-use crate::client_key::ClientKey;
 use crate::error::{BrokerError, InvalidInput};
 use crate::text::bounded;
 

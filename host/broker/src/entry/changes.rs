@@ -16,12 +16,12 @@ use std::cell::Cell;
 use std::fmt;
 
 use jiff::Timestamp;
+use keyway_keys::ClientKey;
 use keyway_storage::{ConnectionId, TfaMethod};
 use secrecy::ExposeSecret;
 
 use super::{AttributeChanges, Binding, CredentialSource, Credentials, NewEntry, VaultEntry};
 use crate::cache_ttl::CacheTtl;
-use crate::client_key::ClientKey;
 use crate::error::{BrokerError, InvalidInput};
 use crate::text::{bounded, required};
 use crate::totp::Totp;

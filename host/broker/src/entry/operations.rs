@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use keyway_audit::{Operation, Subject, Trail};
 use keyway_storage::{ConnectionId, Constraint, EntryId, EntryRecord, EntrySelector, Scope, StorageError, WorkspaceId};
 
 use super::ResolvableEntry;
 use super::sealed::binding_of;
 use super::{AttributeChanges, Binding, CredentialSource, Credentials, EntryChanges, EntryPage, NewEntry, VaultEntry};
 use crate::api_key::Access;
-use crate::audit::{Operation, Subject, Trail};
 use crate::broker::Broker;
 use crate::cache::ItemKey;
 use crate::error::{BrokerError, InvalidInput, Thing};

@@ -3,14 +3,15 @@
 
 use std::time::Instant;
 
+use keyway_audit::{AuditSource, Trail};
+use keyway_keys::ClientKey;
 use keyway_storage::rotated_item;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::ResolvableEntry;
-use crate::audit::{AuditSource, Trail};
+use crate::audited::released;
 use crate::broker::Broker;
 use crate::cache::{OneTimeCode, Source};
-use crate::client_key::ClientKey;
 use crate::error::{BrokerError, Thing};
 use crate::resolve::{Resolution, ResolveRequest, Timings};
 use crate::totp::Totp;
@@ -64,7 +65,7 @@ impl Broker {
             timings: Timings { total: started.elapsed(), provider: None },
         }
         .with_revision_of_rotation(rejected);
-        trail.note(|subject| subject.released(&resolution, AuditSource::Entry));
+        trail.note(|subject| released(subject, &resolution, AuditSource::Entry));
         Ok(resolution)
     }
 

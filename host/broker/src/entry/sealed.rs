@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use keyway_keys::{EnvelopeError, Place};
 use keyway_storage::{EntryRecord, WorkspaceId};
 
 use super::resolvable::SealedCredentials;
@@ -9,7 +10,6 @@ use super::{Attributes, Binding, CredentialSource, Credentials, VaultEntry};
 use crate::broker::Broker;
 use crate::cache_ttl::CacheTtl;
 use crate::codec::{self, CodecError, Decoder};
-use crate::envelope::{EnvelopeError, Place};
 use crate::error::BrokerError;
 use crate::keyring::WorkspaceKeys;
 

@@ -2,11 +2,12 @@
 //!
 //! Nothing of it is kept: a code from an authenticator is made or fetched for this very call.
 
+use keyway_audit::{AuditSource, Operation, Trail};
 use keyway_runtime::Fields;
 use keyway_storage::{EntrySelector, TfaMethod};
 
 use crate::api_key::Access;
-use crate::audit::{AuditSource, Operation, Trail, field_names};
+use crate::audited::field_names;
 use crate::broker::Broker;
 use crate::cache::OneTimeCode;
 use crate::error::{BrokerError, NoTfaCode};
@@ -55,10 +56,7 @@ impl Broker {
             resolution.one_time_code.ok_or(NoTfaCode::NotOnItem)?
         } else {
             let code = self.own_code(&record).await?.ok_or(NoTfaCode::NoSecondFactor)?;
-            trail.note(|subject| {
-                subject.fields = field_names(Fields::ONE_TIME_CODE);
-                subject.source = Some(AuditSource::Entry);
-            });
+            trail.note(|subject| subject.released(field_names(Fields::ONE_TIME_CODE), AuditSource::Entry));
             code
         };
         let now = u64::try_from(self.timestamp().as_second()).unwrap_or_default();

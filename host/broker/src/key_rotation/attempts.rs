@@ -7,9 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use keyway_clock::Moment;
 use keyway_storage::WorkspaceId;
-
-use crate::clock::Moment;
 
 /// Between the first attempt and the second; as often as a server looks.
 const FIRST_WAIT: Duration = Duration::from_secs(60);
@@ -51,8 +50,9 @@ impl Attempts {
 
 #[cfg(test)]
 mod tests {
+    use keyway_clock::{Clock, ManualClock};
+
     use super::*;
-    use crate::clock::{Clock, ManualClock};
 
     #[test]
     fn pauses_double_up_to_an_hour_and_are_each_workspaces_own() {

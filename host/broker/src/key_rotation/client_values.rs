@@ -5,10 +5,10 @@
 
 use std::borrow::Cow;
 
+use keyway_keys::ClientKey;
 use keyway_storage::SealedColumn;
 use zeroize::Zeroizing;
 
-use crate::client_key::ClientKey;
 use crate::codec::{self, CodecError, Decoder};
 use crate::entry::{PROXY_SETTING, PROXY_VALUE};
 
@@ -79,10 +79,10 @@ mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
-    use crate::envelope::KeyBytes;
 
     fn keys() -> (ClientKey, ClientKey) {
-        (ClientKey::new(KeyBytes::new([1; 32])), ClientKey::new(KeyBytes::new([2; 32])))
+        let key = |byte: &str| ClientKey::from_hex(&byte.repeat(32).into()).unwrap();
+        (key("01"), key("02"))
     }
 
     fn translated(column: SealedColumn, fields: &[Option<&str>]) -> Result<Vec<Option<String>>, CodecError> {

@@ -11,15 +11,14 @@
 
 use std::sync::Arc;
 
+use keyway_audit::{Operation, Trail};
+use keyway_keys::{KeyError, KeyId, KeyWrapper, host_key};
 use keyway_storage::{Constraint, HostKeyRecord, MasterKeyRecord, StorageError, WorkspaceKeyRecord};
 use tracing::info;
 
-use crate::audit::{Operation, Trail};
 use crate::broker::Broker;
 use crate::error::BrokerError;
-use crate::host_key;
 use crate::keyring;
-use crate::keys::{KeyError, KeyId, KeyWrapper};
 
 /// How often to begin again because keys were added meanwhile, before saying so.
 const ATTEMPTS: u32 = 100;

@@ -22,15 +22,15 @@
 //! secrets are dropped, because their key is another one. A process keeps the old key in memory for
 //! [`RETIRED_FOR`](crate::keyring::RETIRED_FOR) after it was deleted, for readers that hold rows from before.
 
+use keyway_audit::{Operation, Trail};
+use keyway_keys::Place;
 use keyway_storage::{Constraint, SealedColumn, SealedValue, StorageError, WorkspaceId};
 use secrecy::SecretString;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::api_key::Access;
-use crate::audit::{Operation, Trail};
 use crate::broker::Broker;
-use crate::envelope::Place;
 use crate::error::{BrokerError, Thing};
 use crate::keyring::WorkspaceKeys;
 

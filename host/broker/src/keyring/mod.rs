@@ -30,16 +30,12 @@ use quick_cache::sync::Cache;
 use workspace_keys::TermKeys;
 pub(crate) use workspace_keys::WorkspaceKeys;
 
+use keyway_clock::Clock;
+use keyway_keys::{ClientKey, EnvelopeError, FIRST_TERM, HostKey, MAX_USES, MasterKeys, Place, WorkspaceKey, term_of};
 use keyway_storage::{Changes, Constraint, RecordCache, Storage, StorageError, WorkspaceId, WorkspaceKeyRecord};
 
-use crate::client_key::ClientKey;
-use crate::clock::Clock;
 use crate::codec::CodecError;
-use crate::envelope::{EnvelopeError, MAX_USES, Place, term_of};
 use crate::error::{BrokerError, Thing};
-use crate::host_key::HostKey;
-use crate::keys::WorkspaceKey;
-use crate::master_keys::{FIRST_TERM, MasterKeys};
 
 /// How many uses of a key are counted at once: one write to the database for so many seals.
 const BLOCK: u64 = 256;
@@ -248,12 +244,12 @@ mod retired_tests;
 
 #[cfg(test)]
 mod tests {
+    use keyway_clock::ManualClock;
+    use keyway_keys::{KeyError, MasterKey};
     use keyway_storage::{KeyStorage, Scope, SqliteStorage, WorkspaceRecord, WorkspaceStorage};
 
     use super::*;
     use crate::api_key;
-    use crate::clock::ManualClock;
-    use crate::keys::{KeyError, MasterKey};
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 

@@ -1,11 +1,11 @@
 //! A key that was deleted is kept for those who still read rows of before, and no longer.
 
+use keyway_clock::ManualClock;
+use keyway_keys::MasterKey;
 use keyway_storage::{MAX_AGE, Scope, SqliteStorage, WorkspaceRecord};
 
 use super::*;
 use crate::api_key;
-use crate::clock::ManualClock;
-use crate::keys::MasterKey;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 

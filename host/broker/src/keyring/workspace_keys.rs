@@ -4,16 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use keyway_clock::{Clock, Moment};
+use keyway_keys::{ClientKey, EnvelopeError, MAX_USES, Place, SealingKey, WorkspaceKey, term_of};
 use keyway_storage::{SealedColumn, WorkspaceId};
 use zeroize::Zeroizing;
 
 use super::RETIRED_FOR;
-use crate::client_key::ClientKey;
-use crate::clock::{Clock, Moment};
 use crate::codec::CodecError;
-use crate::envelope::{EnvelopeError, MAX_USES, Place, SealingKey, term_of};
 use crate::key_rotation::under_new_client_key;
-use crate::keys::WorkspaceKey;
 
 /// What is derived from the keys of one workspace.
 pub(crate) struct WorkspaceKeys {
@@ -37,7 +35,7 @@ pub(super) struct TermKeys {
 impl TermKeys {
     pub(super) fn derive(term: u32, key: WorkspaceKey) -> Result<Self, EnvelopeError> {
         let mut salt = [0; 32];
-        getrandom::fill(&mut salt).map_err(|error| EnvelopeError::NoRandomness(error.to_string()))?;
+        getrandom::fill(&mut salt).map_err(EnvelopeError::NoRandomness)?;
         Ok(Self {
             term,
             storage: key.storage_key(term),

@@ -11,17 +11,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use keyway_audit::{Code, Operation, Trail};
+use keyway_clock::CLOCK_TOLERANCE;
+use keyway_keys::EnvelopeError;
 use keyway_storage::{RotationId, RotationRecord, RotationState};
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
 use super::Rotation;
 use super::write_back::{describe, to_its_end};
-use crate::audit::{Code, Operation, Trail};
 use crate::background::BackgroundTask;
 use crate::broker::{Broker, WeakBroker};
-use crate::clock::CLOCK_TOLERANCE;
-use crate::envelope::EnvelopeError;
 use crate::error::{BrokerError, Thing};
 
 /// How often to look. One read of an index that is empty nearly always.

@@ -1,5 +1,6 @@
 //! Beginning a rotation: everything that can go wrong before the site is touched goes wrong here.
 
+use keyway_audit::{Code, Operation, Trail};
 use keyway_runtime::WriteAccess;
 use keyway_storage::{Constraint, EntryRecord, RotationId, RotationRecord, RotationState, StorageError, rotated_item};
 use secrecy::{ExposeSecret, SecretString};
@@ -8,7 +9,6 @@ use tracing::info;
 use super::journal::{Contents, Fingerprint, same};
 use super::{BeginRotation, BegunRotation, NewPassword, item, refused};
 use crate::api_key::Access;
-use crate::audit::{Code, Operation, Trail};
 use crate::broker::Broker;
 use crate::budget::ProviderOperation;
 use crate::entry::{Binding, binding_of};

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use getrandom::fill;
+use keyway_keys::{EnvelopeError, Place};
 use keyway_storage::{Constraint, RotationId, RotationRecord, RotationState, StorageError, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -16,7 +17,6 @@ use zeroize::Zeroizing;
 use super::write_back::end;
 use crate::broker::Broker;
 use crate::codec::{self, CodecError, Decoder};
-use crate::envelope::{EnvelopeError, Place};
 use crate::error::{BrokerError, Thing};
 
 /// What a rotation keeps sealed.
@@ -37,7 +37,7 @@ const SALT: usize = 16;
 impl Fingerprint {
     pub(super) fn of(password: &SecretString) -> Result<Self, EnvelopeError> {
         let mut salt = [0; SALT];
-        fill(&mut salt).map_err(|error| EnvelopeError::NoRandomness(error.to_string()))?;
+        fill(&mut salt).map_err(EnvelopeError::NoRandomness)?;
         Ok(Self::salted(&salt, password))
     }
 

@@ -2,6 +2,7 @@
 //!
 //! What may write an item runs to its end also when its caller goes away, so that journal and audit log have its outcome.
 
+use keyway_audit::{Code, Operation, Trail};
 use keyway_storage::{EntryId, RotationFilter, RotationId, RotationRecord, RotationState, WorkspaceId};
 use secrecy::SecretString;
 use tracing::{info, warn};
@@ -10,7 +11,6 @@ use super::journal::{Fingerprint, over, same};
 use super::write_back::{describe, reference, to_its_end};
 use super::{Rotation, RotationPage, item, not_in};
 use crate::api_key::Access;
-use crate::audit::{Code, Operation, Trail};
 use crate::broker::Broker;
 use crate::budget::ProviderOperation;
 use crate::error::{BrokerError, Thing};

@@ -8,10 +8,10 @@
 //! The sampling is written out here because the crates for it either draw from a generator whose state, and with it
 //! every password that it made, stays in memory, or panic when there is no randomness. Everything on the way is wiped.
 
+use keyway_keys::EnvelopeError;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use crate::envelope::EnvelopeError;
 use crate::error::InvalidInput;
 
 /// Punctuation that nearly every site accepts in passwords.
@@ -108,8 +108,7 @@ fn fill(password: &mut String, count: usize, alphabet: &[u8]) -> Result<(), Gene
     let below = 256 - 256 % alphabet.len().max(1);
     let mut bytes = Zeroizing::new([0_u8; 256]);
     while password.len() < count {
-        getrandom::fill(bytes.as_mut_slice())
-            .map_err(|error| GenerateError::Randomness(EnvelopeError::NoRandomness(error.to_string())))?;
+        getrandom::fill(bytes.as_mut_slice()).map_err(|error| GenerateError::Randomness(error.into()))?;
         let drawn = bytes.iter().map(|byte| usize::from(*byte)).filter(|byte| *byte < below);
         let characters = drawn.filter_map(|byte| alphabet.get(byte % alphabet.len()));
         password.extend(characters.take(count - password.len()).map(|character| char::from(*character)));

@@ -16,13 +16,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use keyway_audit::{Code, Subject, Trail};
 use keyway_runtime::ProviderError;
 use keyway_storage::{RotationRecord, RotationState};
 use tracing::{error, info, warn};
 
 use super::journal::{Contents, same};
 use super::{Rotation, item};
-use crate::audit::{Code, Subject, Trail};
 use crate::broker::Broker;
 use crate::budget::{self, NotCalled, Opened, ProviderOperation};
 use crate::error::BrokerError;

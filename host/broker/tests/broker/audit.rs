@@ -176,7 +176,7 @@ impl AuditSink for Moody {
         let mood = *self.mood.lock().unwrap();
         match mood {
             Mood::Well => self.log.append(event, durability).await,
-            Mood::Fails => Err(AuditError::Unwritable("No space left on device".into())),
+            Mood::Fails => Err(AuditError::unwritable("No space left on device")),
             Mood::Panics => panic!("a fault of the sink"),
         }
     }
@@ -223,7 +223,7 @@ async fn a_key_whose_creation_cannot_be_recorded_is_given_to_nobody() {
         async fn append(&self, _: &AuditEvent, _: Durability) -> Result<Receipt, AuditError> {
             let mut number = self.0.lock().unwrap();
             *number += 1;
-            if *number > 1 { Err(AuditError::Unwritable("full".into())) } else { Ok(Receipt { number: *number }) }
+            if *number > 1 { Err(AuditError::unwritable("full")) } else { Ok(Receipt { number: *number }) }
         }
     }
     let mut world = World::new().await;

@@ -125,7 +125,7 @@ impl AuditSink for Choosy {
     async fn append(&self, event: &AuditEvent, durability: Durability) -> Result<Receipt, AuditError> {
         let refused = *self.refused.lock().unwrap();
         if refused == Some((event.operation, event.outcome.as_str())) {
-            return Err(AuditError::Unwritable("No space left on device".into()));
+            return Err(AuditError::unwritable("No space left on device"));
         }
         self.log.append(event, durability).await
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use keyway::{BrokerError, MasterKey, MasterKeys};
+use keyway::{KeyError, MasterKey, MasterKeys};
 use serde::Serialize;
 
 use super::App;
@@ -166,7 +166,7 @@ async fn checks(config: &HostConfig, settings: &Settings) -> Vec<Check> {
     // The one may be wrong with the database, the other with the key.
     let (unreadable, unfit) = match key_of_database(config).await {
         Ok(()) => (None, None),
-        Err(error @ BrokerError::Storage(_)) => (Some((Finding::Wrong, error.to_string())), None),
+        Err(error @ KeyError::Storage(_)) => (Some((Finding::Wrong, error.to_string())), None),
         Err(error) => (None, Some(error.to_string())),
     };
     let mut checks = vec![
@@ -259,7 +259,7 @@ fn database(file: &Path) -> (Finding, String) {
 }
 
 /// Whether the database is under the key that is given for it. That one of the two is missing is told elsewhere.
-async fn key_of_database(config: &HostConfig) -> Result<(), BrokerError> {
+async fn key_of_database(config: &HostConfig) -> Result<(), KeyError> {
     let key = match config.master_key_source() {
         MasterKeySource::Environment(variable) => MasterKey::from_env(&variable),
         MasterKeySource::File(file) => MasterKey::from_file(&file),

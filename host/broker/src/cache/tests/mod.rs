@@ -12,14 +12,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use jiff::Timestamp;
+use keyway_clock::ManualClock;
+use keyway_keys::WorkspaceKey;
 use keyway_storage::WorkspaceId;
 use secrecy::ExposeSecret;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::clock::ManualClock;
 use crate::keyring::WorkspaceKeys;
-use crate::keys::WorkspaceKey;
 
 /// What the provider holds and how it behaves.
 #[derive(Default)]

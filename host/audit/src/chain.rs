@@ -1,0 +1,187 @@
+//! The chain: each line of the log carries a MAC over itself and the MAC of the line before it.
+//!
+//! ```text
+//! mac(line) = HMAC-SHA256(audit key, mac(line before) | the line up to its mac)
+//! {"number":17,"at":"2026-..",...,"mac":"<64 hexadecimal digits>"}
+//! ```
+//!
+//! Without the audit key nobody can make a line, change one, leave one out of the middle or put one elsewhere, without
+//! the chain breaking there. A chain alone does not show that lines are missing at its end; *anchors* do: MACs over the
+//! number and MAC of the last line that is safe on the disk, kept in the database.
+
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+/// What the key is derived for from the host key. That stays when the master key is replaced, and so what
+/// was written stays verifiable.
+pub const AUDIT_KEY: &str = "keyway.v1.audit-log";
+
+/// A MAC, of a line or of an anchor.
+pub(crate) type Tag = [u8; 32];
+
+/// The MAC before the first line of a series.
+pub(crate) const START: Tag = [0; 32];
+
+const MEMBER: &[u8] = br#","mac":""#;
+const END: &[u8] = br#""}"#;
+const TAG_CHARS: usize = 64;
+const SUFFIX: usize = MEMBER.len() + TAG_CHARS + END.len();
+
+/// The key of the chain. Wiped when dropped; prints as a placeholder.
+#[derive(Clone)]
+pub struct AuditKey {
+    // The state after the key's block, so that a line costs no key schedule. Cloned for each line, which `hmac` wipes.
+    line: Hmac<Sha256>,
+}
+
+impl std::fmt::Debug for AuditKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AuditKey([REDACTED])")
+    }
+}
+
+impl AuditKey {
+    /// The key of these bytes.
+    #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
+    pub fn new(key: &[u8; 32]) -> Self {
+        Self { line: Hmac::new_from_slice(key).expect("HMAC takes keys of any length") }
+    }
+
+    /// The MAC of a line that is complete but for its `mac` member.
+    pub(crate) fn tag(&self, previous: &Tag, line: &[u8]) -> Tag {
+        let mut mac = self.line.clone();
+        mac.update(previous);
+        mac.update(line);
+        mac.finalize().into_bytes().into()
+    }
+
+    /// The MAC of an anchor. It begins with a text where a line's begins with the MAC before it, so neither passes for the
+    /// other.
+    pub(crate) fn anchor(&self, series: u32, number: u64, tag: &Tag) -> Tag {
+        let mut mac = self.line.clone();
+        mac.update(b"keyway.v1.audit-anchor");
+        mac.update(&series.to_be_bytes());
+        mac.update(&number.to_be_bytes());
+        mac.update(tag);
+        mac.finalize().into_bytes().into()
+    }
+
+    /// Whether an anchor was made with this key.
+    pub(crate) fn is_anchor(&self, series: u32, number: u64, tag: &Tag, mac: &Tag) -> bool {
+        self.anchor(series, number, tag).ct_eq(mac).into()
+    }
+
+    /// Finishes the line that was begun in `out` at `from`, a JSON object without its closing brace: adds the MAC, the
+    /// brace and the line feed.
+    pub(crate) fn finish(&self, previous: &Tag, out: &mut Vec<u8>, from: usize) -> Tag {
+        let tag = self.tag(previous, out.get(from..).unwrap_or_default());
+        out.extend_from_slice(MEMBER);
+        out.extend_from_slice(HEXLOWER.encode(&tag).as_bytes());
+        out.extend_from_slice(END);
+        out.push(b'\n');
+        tag
+    }
+
+    /// Whether the line follows one with the MAC `previous`.
+    pub(crate) fn follows(&self, previous: &Tag, line: &Line<'_>) -> bool {
+        self.tag(previous, line.body).ct_eq(&line.tag).into()
+    }
+}
+
+/// A line in its parts. `line` is without its line feed.
+pub(crate) struct Line<'a> {
+    /// What the MAC covers.
+    pub(crate) body: &'a [u8],
+    /// The MAC that the line carries.
+    pub(crate) tag: Tag,
+}
+
+impl<'a> Line<'a> {
+    /// `None` for what does not have the form of a line.
+    pub(crate) fn parse(line: &'a [u8]) -> Option<Self> {
+        let (body, suffix) = line.split_at_checked(line.len().checked_sub(SUFFIX)?)?;
+        let hex = suffix.strip_prefix(MEMBER)?.strip_suffix(END)?;
+        let mut tag = START;
+        // Only lower case: the log has one spelling, and anything else was not written by it.
+        let is_lower = !hex.iter().any(u8::is_ascii_uppercase);
+        (is_lower && HEXLOWER_PERMISSIVE.decode_mut(hex, &mut tag).is_ok()).then_some(Self { body, tag })
+    }
+}
+
+/// How people write a MAC.
+pub(crate) fn hex(tag: &Tag) -> String {
+    HEXLOWER.encode(tag)
+}
+
+/// The MAC that is written like this.
+pub(crate) fn from_hex(text: &str) -> Option<Tag> {
+    let mut tag = START;
+    (text.len() == TAG_CHARS && HEXLOWER.decode_mut(text.as_bytes(), &mut tag).is_ok()).then_some(tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(byte: u8) -> AuditKey {
+        AuditKey::new(&[byte; 32])
+    }
+
+    fn line(key: &AuditKey, previous: &Tag, body: &str) -> (Vec<u8>, Tag) {
+        let mut out = body.as_bytes().to_vec();
+        let tag = key.finish(previous, &mut out, 0);
+        assert_eq!(out.pop(), Some(b'\n'));
+        (out, tag)
+    }
+
+    #[test]
+    fn a_line_follows_the_one_it_was_made_for_and_no_other() {
+        let key = key(1);
+        let (first, first_tag) = line(&key, &START, r#"{"number":1"#);
+        let (second, _) = line(&key, &first_tag, r#"{"number":2"#);
+        let parsed = Line::parse(&second).unwrap();
+        assert!(key.follows(&first_tag, &parsed));
+        assert!(!key.follows(&START, &parsed));
+        assert!(!super::tests::key(2).follows(&first_tag, &parsed));
+        assert!(key.follows(&START, &Line::parse(&first).unwrap()));
+        // It is JSON, too.
+        let json: serde_json::Value = serde_json::from_slice(&second).unwrap();
+        assert_eq!((json["number"].as_u64(), json["mac"].as_str().unwrap().len()), (Some(2), 64));
+    }
+
+    #[test]
+    fn a_line_with_another_body_or_mac_does_not_follow() {
+        let key = key(1);
+        let (original, _) = line(&key, &START, r#"{"number":1,"at":"x""#);
+        for position in 0..original.len() {
+            let mut changed = original.clone();
+            changed[position] ^= 1;
+            assert!(!Line::parse(&changed).is_some_and(|line| key.follows(&START, &line)), "byte {position}");
+        }
+        for length in 0..original.len() {
+            assert!(!Line::parse(&original[..length]).is_some_and(|line| key.follows(&START, &line)));
+        }
+    }
+
+    #[test]
+    fn an_anchor_is_of_one_series_and_number() {
+        let key = key(1);
+        let mac = key.anchor(1, 7, &[5; 32]);
+        assert!(key.is_anchor(1, 7, &[5; 32], &mac));
+        for (series, number, tag) in [(2, 7, [5; 32]), (1, 8, [5; 32]), (1, 7, [6; 32])] {
+            assert!(!key.is_anchor(series, number, &tag, &mac));
+        }
+    }
+
+    /// The log must verify for ever, so how MACs are made may not change by accident. Computed with Python's `hmac`.
+    #[test]
+    fn macs_are_frozen() {
+        assert_eq!(hex(&key(7).tag(&START, br#"{"number":1"#)), LINE);
+        assert_eq!(hex(&key(7).anchor(1, 2, &[3; 32])), ANCHOR);
+    }
+
+    const LINE: &str = "02b2a2249f369040370f02855111ae4e2c95093cecaf70f129cfc2f4fd8ef6fb";
+    const ANCHOR: &str = "a2d02a332662e64bb6c0c4fa4f2dd660a958e858b198826d18a9c54dbaf3246b";
+}

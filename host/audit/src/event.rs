@@ -1,0 +1,321 @@
+//! What is recorded: who did what to what, when, and how it ended. Never a value.
+//!
+//! **Invariant:** nothing in a record is a secret, and nothing is text that a client sends freely: a record holds
+//! identifiers, names that an administrator gave (of API keys), the operator's name, item references, names of fields,
+//! codes, and a request id, which the server lets through only when it is short and plain. In particular a vault
+//! entry's user and domain are not in it: people use the user name that is the secret for the first.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use jiff::Timestamp;
+use keyway_storage::{ApiKeyId, ConnectionId, EntryId, EntrySelector, RotationId, Scope, WorkspaceId};
+use serde::{Deserialize, Serialize};
+
+use crate::operation::Operation;
+use crate::outcome::{Code, Outcome};
+use crate::sink::AuditError;
+
+/// Who did it, as it is recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type")]
+#[non_exhaustive]
+pub enum AuditActor {
+    /// The holder of an API key.
+    ApiKey {
+        /// The key's id.
+        id: ApiKeyId,
+        /// What the key is called.
+        name: Cow<'static, str>,
+    },
+    /// The platform that embeds the broker, or a person at its command line.
+    Operator {
+        /// The name that they chose.
+        name: Cow<'static, str>,
+    },
+    /// Somebody without a valid API key.
+    Unknown,
+    /// The broker itself.
+    System,
+}
+
+impl AuditActor {
+    /// Whether `text` is the id or the name of this one.
+    pub(crate) fn is(&self, text: &str) -> bool {
+        match self {
+            Self::ApiKey { id, name } => name == text || id.to_string() == text,
+            Self::Operator { name } => name == text,
+            Self::Unknown => text == "unknown",
+            Self::System => text == "system",
+        }
+    }
+}
+
+impl fmt::Display for AuditActor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ApiKey { name, .. } | Self::Operator { name } => name,
+            Self::Unknown => "unknown",
+            Self::System => "system",
+        })
+    }
+}
+
+/// Where released values came from, as it is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum AuditSource {
+    /// From the provider, now.
+    Live,
+    /// From the cache.
+    Cached,
+    /// From the vault entry itself.
+    Entry,
+    /// From a password rotation, its new password.
+    Rotation,
+}
+
+impl fmt::Display for AuditSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Live => "live",
+            Self::Cached => "cached",
+            Self::Entry => "entry",
+            Self::Rotation => "rotation",
+        })
+    }
+}
+
+/// What an operation is about, filled in as it becomes known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Subject {
+    /// The vault entry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entry: Option<EntryId>,
+    /// The connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection: Option<ConnectionId>,
+    /// The password rotation; of a resolve, the one whose new password was released.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationId>,
+    /// The API key that was created or revoked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<ApiKeyId>,
+    /// The item, for example `op://<vaultId>/<itemId>`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The scope that a refused API key lacks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Cow<'static, str>>,
+    /// The names of the values that were released or written: `username`, `password`, `one_time_code`, and those of an
+    /// entry's attributes that are secret, for example `cookies`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<Cow<'static, str>>,
+    /// Where the released values came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<AuditSource>,
+    /// How many things were listed (of entries those with values that were released), values or keys encrypted anew, or bytes cut off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+}
+
+impl Subject {
+    /// About an entry that is bound to this.
+    pub fn bound_to(&mut self, connection: ConnectionId, reference: &str) {
+        self.connection = Some(connection);
+        self.reference = Some(reference.to_owned());
+    }
+
+    /// Refused for want of this scope.
+    pub fn lacks(&mut self, scope: Scope) {
+        self.scope.get_or_insert(scope.name().into());
+    }
+
+    /// The values of these names are about to be given out.
+    pub fn released(&mut self, names: impl IntoIterator<Item = &'static str>, source: AuditSource) {
+        self.fields = names.into_iter().map(Cow::Borrowed).collect();
+        self.source = Some(source);
+    }
+
+    /// The new password of a rotation is about to be given out.
+    pub fn released_new_password(&mut self) {
+        self.released([PASSWORD], AuditSource::Rotation);
+    }
+
+    /// The secret attributes of these names are about to be given out.
+    pub fn released_attributes(&mut self, names: impl IntoIterator<Item = &'static str>) {
+        self.released(names, AuditSource::Entry);
+        self.source = self.source.filter(|_| !self.fields.is_empty());
+    }
+
+    /// A password was written to the item, or to the entry itself.
+    pub fn wrote_password(&mut self) {
+        self.fields = vec![Cow::Borrowed(PASSWORD)];
+    }
+}
+
+const PASSWORD: &str = "password";
+
+/// What an operation is about, for the operation to fill in while it runs.
+#[derive(Debug, Default)]
+pub struct Trail {
+    subject: Mutex<Subject>,
+    fell_short: OnceLock<Outcome>,
+}
+
+impl Trail {
+    /// Nothing is known yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// About a vault entry.
+    pub fn entry(id: EntryId) -> Self {
+        Self::about(Subject { entry: Some(id), ..Subject::default() })
+    }
+
+    /// About a vault entry that is looked for. Of one that is looked for by user and domain nothing is known before it is
+    /// found.
+    pub fn selected(entry: &EntrySelector) -> Self {
+        match entry {
+            EntrySelector::Id(id) => Self::entry(*id),
+            EntrySelector::Pair { .. } => Self::new(),
+        }
+    }
+
+    /// About a connection.
+    pub fn connection(id: ConnectionId) -> Self {
+        Self::about(Subject { connection: Some(id), ..Subject::default() })
+    }
+
+    /// About an API key.
+    pub fn api_key(id: ApiKeyId) -> Self {
+        Self::about(Subject { api_key: Some(id), ..Subject::default() })
+    }
+
+    /// About a password rotation.
+    pub fn rotation(id: RotationId) -> Self {
+        Self::about(Subject { rotation: Some(id), ..Subject::default() })
+    }
+
+    fn about(subject: Subject) -> Self {
+        Self { subject: Mutex::new(subject), fell_short: OnceLock::new() }
+    }
+
+    /// Fills in what has become known.
+    pub fn note(&self, fill_in: impl FnOnce(&mut Subject)) {
+        fill_in(&mut self.subject.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Whether values are given out.
+    pub fn releases(&self) -> bool {
+        !self.subject.lock().unwrap_or_else(PoisonError::into_inner).fields.is_empty()
+    }
+
+    /// What is known by now.
+    pub fn subject(&self) -> Subject {
+        self.subject.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The operation has a result for its caller, and has not done what it was for: the code to record in place of `ok`.
+    pub fn fell_short(&self, code: Code) {
+        // Of several reasons the first counts.
+        let _ = self.fell_short.set(Outcome::error(code));
+    }
+
+    /// The outcome of an operation that returned a result.
+    pub fn outcome(&self) -> Outcome {
+        self.fell_short.get().cloned().unwrap_or(Outcome::OK)
+    }
+}
+
+/// One thing that happened, before it has a place in the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct AuditEvent {
+    /// When.
+    pub at: Timestamp,
+    /// In which workspace; `None` for what happens outside of any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<WorkspaceId>,
+    /// Who.
+    pub actor: AuditActor,
+    /// What.
+    pub operation: Operation,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// For the outcome of a change: the number of the record that says it was begun, in the same series.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub begun: Option<u64>,
+    /// To what.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// For a refused API key: how many were refused before without a record each, because there were too many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unrecorded: Option<u64>,
+    /// The id of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+}
+
+impl AuditEvent {
+    /// What somebody did, to nothing that is known yet.
+    pub fn new(at: Timestamp, actor: AuditActor, operation: Operation, outcome: Outcome) -> Self {
+        Self {
+            at,
+            workspace: None,
+            actor,
+            operation,
+            outcome,
+            begun: None,
+            subject: Subject::default(),
+            unrecorded: None,
+            request_id: None,
+        }
+    }
+
+    /// The event as a JSON object in one line.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, AuditError> {
+        let mut line = Vec::with_capacity(512);
+        serde_json::to_writer(&mut line, self).map_err(AuditError::failed)?;
+        Ok(line)
+    }
+}
+
+/// An event at its place in the log, as it is read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct AuditRecord {
+    /// Which of the log's series it is in: each process that writes has one of its own.
+    #[serde(default)]
+    pub series: u32,
+    /// Its number in the series, from 1.
+    pub number: u64,
+    /// When it happened.
+    pub at: Timestamp,
+    /// In which workspace.
+    #[serde(default)]
+    pub workspace: Option<WorkspaceId>,
+    /// Who did it.
+    pub actor: AuditActor,
+    /// What was done. A name that this version does not know is one of a newer version.
+    pub operation: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// For the outcome of a change: the number of the record that says it was begun, in the same series.
+    #[serde(default)]
+    pub begun: Option<u64>,
+    /// What it was done to.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// For a refused API key: how many were refused before without a record each.
+    #[serde(default)]
+    pub unrecorded: Option<u64>,
+    /// The id of the request.
+    #[serde(default)]
+    pub request_id: Option<String>,
+}

@@ -1,0 +1,141 @@
+//! The audit log: who had which secret, and who changed what. Written before anything is given out.
+//!
+//! **Invariant:** every release of a secret value, every listing of items, every change and every refusal is in the log
+//! before the caller has its result; a change also before it begins. If the log cannot be written, nothing is released
+//! and nothing is changed. The broker sees to that, with the [`Recorder`]. No record holds a value (`event.rs`).
+//!
+//! ```text
+//! operation ── broker ── Recorder ── AuditSink ─┬─ SegmentLog ── group commit ── segment files ── sync ── anchors
+//!              scope,    deadline,              ├─ InMemoryAudit
+//!              outcome   panics                 └─ the platform's own
+//! ```
+//!
+//! # What is kept, and through what
+//!
+//! * `kill -9`, a crash of the process: everything that was acknowledged. A record is acknowledged when the system has it.
+//! * A power cut, a crash of the system: everything but the last [`SYNC_INTERVAL`] of releases, listings and refusals.
+//!   That a change was begun is on the disk before it begins. With [`SegmentOptions::sync_every_record`] nothing is lost.
+//! * A disk that is full, read-only, gone or hanging: calls are refused until it is well, and then go on by themselves.
+//!
+//! The log may say more than happened (a client that went away while its answer was being recorded; a change that was
+//! begun and cut off), never less.
+//!
+//! # What is noticed
+//!
+//! Somebody who can write to the folder but has not the audit key (which is in the database only wrapped by the master
+//! key) cannot do any of this without [`verify`](AuditSink::verify) naming the place:
+//!
+//! * change, insert, repeat, move or remove a record, anywhere in a series; rename, swap or remove a segment;
+//! * cut off the end of a series, or remove a whole series, as far as it was anchored: all but what was written in the last
+//!   second before the process ended, or all when it was closed in order.
+//!
+//! Somebody who can also write to the database can remove an anchor or put an older one back, which is noticed unless it
+//! is exactly one of the anchors of the past, and the log is cut off exactly there: putting back an older copy of everything
+//! at once. Against that only the heads help that `verify` prints, kept elsewhere. Who has the master key can write
+//! any log.
+//!
+//! Two processes may write at the same time; each has a series of its own (`segment.rs`). The chain holds within a series;
+//! between them there is the time.
+//!
+//! Segments are never deleted here. `verify` needs all of them; whoever archives them verifies them together.
+//!
+//! This crate imports the database's records (`keyway-storage`) and the clock (`keyway-clock`), and nothing
+//! else of Keyway's.
+
+#![deny(missing_docs)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod anchor;
+mod chain;
+mod event;
+mod group_commit;
+mod log;
+mod operation;
+mod outcome;
+mod query;
+mod read;
+mod recorder;
+mod segment;
+mod sink;
+mod sync;
+#[cfg(test)]
+mod tamper_tests;
+#[cfg(test)]
+mod tests;
+mod verify;
+mod writer;
+
+use std::sync::Arc;
+
+use keyway_clock::Clock;
+use keyway_storage::Storage;
+
+pub use chain::{AUDIT_KEY, AuditKey};
+pub use event::{AuditActor, AuditEvent, AuditRecord, AuditSource, Subject, Trail};
+use log::SegmentLog;
+pub use log::{SEGMENT_BYTES, SegmentOptions};
+pub use operation::{Kind, Operation};
+pub use outcome::{Code, Outcome, OutcomeFilter};
+pub use query::{AUDIT_RECORDS_PER_PAGE, AuditPage, AuditQuery, Cursor, InvalidQuery, Order};
+pub use recorder::{DEADLINE, Recorder};
+pub use sink::{AuditCause, AuditError, AuditSink, Durability, InMemoryAudit, Receipt};
+pub use sync::SYNC_INTERVAL;
+pub use verify::{AuditFinding, AuditProblem, AuditVerification, SeriesHead};
+
+/// Which audit log there is. There is no default: leaving it out would leave the log out.
+#[non_exhaustive]
+pub enum Audit {
+    /// Segment files, chained, with their key and anchors in the host's database.
+    Segments(SegmentOptions),
+    /// Another place.
+    Sink(Arc<dyn AuditSink>),
+}
+
+impl Audit {
+    /// Opens the log. `key`, `storage` and `clock` are for segment files.
+    ///
+    /// # Errors
+    /// [`AuditError::Storage`], [`AuditError::Failed`].
+    pub async fn open(
+        self,
+        key: AuditKey,
+        storage: Arc<dyn Storage>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<dyn AuditSink>, AuditError> {
+        Ok(match self {
+            Self::Segments(options) => Arc::new(SegmentLog::open(options, key, storage, clock).await?),
+            Self::Sink(sink) => sink,
+        })
+    }
+
+    /// Segment files in this folder, with the usual options.
+    pub fn in_folder(folder: impl Into<std::path::PathBuf>) -> Self {
+        Self::Segments(SegmentOptions::new(folder))
+    }
+
+    /// In memory: gone with the process. For tests and demonstrations.
+    pub fn in_memory() -> Self {
+        Self::Sink(Arc::new(InMemoryAudit::new()))
+    }
+}
+
+impl std::fmt::Debug for Audit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Segments(options) => f.debug_tuple("Segments").field(options).finish(),
+            Self::Sink(_) => f.debug_tuple("Sink").finish_non_exhaustive(),
+        }
+    }
+}
+
+impl From<SegmentOptions> for Audit {
+    fn from(options: SegmentOptions) -> Self {
+        Self::Segments(options)
+    }
+}
+
+impl<S: AuditSink> From<Arc<S>> for Audit {
+    fn from(sink: Arc<S>) -> Self {
+        Self::Sink(sink)
+    }
+}

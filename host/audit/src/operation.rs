@@ -1,0 +1,177 @@
+//! Which operations there are, what they need, and how they are recorded. One table, so that an operation can be neither
+//! unaudited nor open to everybody by oversight: what runs operations takes one of these and nothing else.
+//!
+//! An operation is of one of four kinds:
+//!
+//! | kind | recorded | flushed to the disk |
+//! | --- | --- | --- |
+//! | [`Release`](Kind::Release): a secret value is given to the caller | before the value is given out | within [`SYNC_INTERVAL`](crate::SYNC_INTERVAL) |
+//! | [`Listing`](Kind::Listing): what a provider's account holds, or this log, is shown | before it is shown | within that, too |
+//! | [`Change`](Kind::Change) | twice: as begun, before anything is touched, and with its outcome, before it is acknowledged | the first at once |
+//! | [`Read`](Kind::Read) of the broker's own records, credentials as clients have encrypted them included | when it is refused; and as a release, when a record has secrets in plain (of an entry's attributes) | within that, too |
+
+use std::fmt;
+use std::str::FromStr;
+
+use keyway_storage::Scope;
+use serde::Serialize;
+
+use crate::query::InvalidQuery;
+
+/// How an operation is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Before the value is given out.
+    Release,
+    /// Before it is shown.
+    Listing,
+    /// As begun, before anything is touched, and with its outcome.
+    Change,
+    /// When it is refused, and when it gives out secrets in plain.
+    Read,
+}
+
+macro_rules! operations {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $kind:ident, $scope:ident $(or $other:ident)*;)*) => {
+        /// An operation of the broker, as the audit log names it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Operation {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Operation {
+            /// All operations.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The name in the log, the same as that of the broker's method.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// How it is recorded.
+            pub fn kind(self) -> Kind {
+                match self { $(Self::$name => Kind::$kind,)* }
+            }
+
+            /// The scopes of which it needs one.
+            pub fn scopes(self) -> &'static [Scope] {
+                match self { $(Self::$name => &[Scope::$scope $(, Scope::$other)*],)* }
+            }
+        }
+    };
+}
+
+operations! {
+    /// Secret values of an entry were given out.
+    Resolve = "resolve", Release, Resolve;
+    /// The current code of an entry's second factor was given out.
+    TfaCode = "tfa_code", Release, Api;
+    /// The key that a workspace's clients encrypt under was given out.
+    EncryptionKey = "encryption_key", Release, Admin;
+    /// The new password of a rotation that is not over was given out.
+    RevealRotation = "reveal_rotation", Release, Admin;
+    /// Whoever came had no valid API key. Only refusals are recorded.
+    Authenticate = "authenticate", Read, Api;
+    /// An API key lacks a scope, and was refused before its request was looked at. Only refusals are recorded.
+    Authorize = "authorize", Read, Api or Admin or Resolve or Rotate;
+
+    /// The items that a connection can see.
+    ListItems = "list_items", Listing, Api;
+    /// Whether a connection sees an item.
+    CheckItem = "check_item", Listing, Api;
+    /// This log.
+    AuditRecords = "audit_records", Listing, Admin;
+
+    /// A workspace was created, with its first API key.
+    CreateWorkspace = "create_workspace", Change, Admin;
+    /// A workspace's key was rotated, or a rotation that was cut off was finished.
+    RotateWorkspaceKey = "rotate_workspace_key", Change, Admin;
+    /// The master key was replaced.
+    RotateMasterKey = "rotate_master_key", Change, Admin;
+    /// An API key was created.
+    CreateApiKey = "create_api_key", Change, Admin;
+    /// An API key was revoked.
+    RevokeApiKey = "revoke_api_key", Change, Admin;
+    /// A connection was made.
+    Connect = "connect", Change, Admin;
+    /// A connection was changed.
+    UpdateConnection = "update_connection", Change, Admin;
+    /// A connection was deleted.
+    DeleteConnection = "delete_connection", Change, Admin;
+    /// A connection's cached secrets were dropped.
+    ClearCache = "clear_cache", Change, Admin;
+    /// A vault entry was created.
+    CreateEntry = "create_entry", Change, Api;
+
+    /// A vault entry was changed.
+    UpdateEntry = "update_entry", Change, Api;
+    /// A vault entry was deleted.
+    DeleteEntry = "delete_entry", Change, Api;
+    /// A vault entry's cookies and browser storage were cleared.
+    ClearBrowserState = "clear_browser_state", Change, Api;
+    /// A password rotation was begun, or skipped; unless it was skipped, its new password was given out.
+    BeginRotation = "begin_rotation", Change, Rotate;
+    /// The site has a rotation's password, and it was to be written to the item.
+    CommitRotation = "commit_rotation", Change, Rotate;
+    /// A rotation's password was to be written at once.
+    RetryRotation = "retry_rotation", Change, Rotate;
+    /// A password rotation was given up, its password erased.
+    AbandonRotation = "abandon_rotation", Change, Rotate;
+    /// A committed rotation's password was to be written by the broker itself, because it could not be before.
+    WriteBack = "write_back", Change, Rotate;
+
+    /// A workspace's API keys, without the keys.
+    ListApiKeys = "list_api_keys", Read, Admin;
+    /// A workspace's connections, without their settings.
+    ListConnections = "list_connections", Read, Api or Admin;
+    /// A connection, likewise.
+    GetConnection = "get_connection", Read, Api or Admin;
+    /// What a connection may still ask of its secret manager.
+    Budget = "budget", Read, Api;
+    /// A vault entry, its credentials as its client has encrypted them. Recorded when its session data or other secret
+    /// attributes were given out.
+    GetEntry = "get_entry", Read, Api;
+    /// A page of a workspace's vault entries, likewise.
+    ListEntries = "list_entries", Read, Api;
+    /// A password rotation, without its password.
+    Rotation = "rotation", Read, Rotate;
+    /// A workspace's password rotations, likewise.
+    ListRotations = "list_rotations", Read, Rotate;
+
+    /// This log was continued after an end without order: an unfinished record, which nobody was told was written, was cut off.
+    AuditRecovered = "audit_recovered", Change, Admin;
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for Operation {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl FromStr for Operation {
+    type Err = InvalidQuery;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.iter().copied().find(|operation| operation.name() == text).ok_or(InvalidQuery::Operation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stands_for_one_operation() {
+        for operation in Operation::ALL {
+            assert_eq!(operation.name().parse(), Ok(*operation));
+        }
+        assert_eq!("RESOLVE".parse::<Operation>(), Err(InvalidQuery::Operation));
+    }
+}

@@ -1,0 +1,146 @@
+//! How an operation ended, as the log records it.
+//!
+//! The code of an error is the same as the one that the HTTP API answers with.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::query::InvalidQuery;
+
+/// How it ended, as it is recorded. A code that this version does not know is one of a newer version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Outcome(Cow<'static, str>);
+
+impl Outcome {
+    /// It was done.
+    pub const OK: Self = Self(Cow::Borrowed("ok"));
+    /// It is about to be done. A change that has this and no outcome was cut off: it may or may not have happened.
+    pub const BEGUN: Self = Self(Cow::Borrowed("begun"));
+
+    /// It failed.
+    pub const fn error(code: Code) -> Self {
+        Self(Cow::Borrowed(code.name()))
+    }
+
+    /// `ok`, `begun` or the code of an error, for example `FORBIDDEN`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Which outcomes are wanted. It is read in upper or lower case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutcomeFilter(Wanted);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Failed,
+    Only(&'static str),
+}
+
+impl OutcomeFilter {
+    /// Every error.
+    pub const FAILED: Self = Self(Wanted::Failed);
+
+    /// The words for all of them: `ok`, `begun`, `failed`, and the codes of errors.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        ["ok", "begun", "failed"].into_iter().chain(Code::ALL.iter().map(|code| code.name()))
+    }
+
+    /// Whether this outcome is one of them.
+    pub(super) fn matches(self, outcome: &Outcome) -> bool {
+        match self.0 {
+            Wanted::Failed => ![Outcome::OK, Outcome::BEGUN].contains(outcome),
+            Wanted::Only(name) => outcome.as_str() == name,
+        }
+    }
+}
+
+impl FromStr for OutcomeFilter {
+    type Err = InvalidQuery;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match Self::names().find(|name| name.eq_ignore_ascii_case(text)) {
+            Some("failed") => Ok(Self::FAILED),
+            Some(name) => Ok(Self(Wanted::Only(name))),
+            None => Err(InvalidQuery::Outcome),
+        }
+    }
+}
+
+impl fmt::Display for OutcomeFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Wanted::Failed => "failed",
+            Wanted::Only(name) => name,
+        })
+    }
+}
+
+macro_rules! codes {
+    ($($name:ident = $text:literal),* $(,)?) => {
+        /// Why an operation did not do what it was for.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum Code {
+            $(#[doc = concat!("`", $text, "`")] $name,)*
+        }
+
+        impl Code {
+            const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    ValidationFailed = "VALIDATION_FAILED",
+    NotEncrypted = "NOT_ENCRYPTED",
+    Unauthenticated = "UNAUTHENTICATED",
+    Forbidden = "FORBIDDEN",
+    NotFound = "NOT_FOUND",
+    Conflict = "CONFLICT",
+    RateLimited = "RATE_LIMITED",
+    ProviderNotInstalled = "PROVIDER_NOT_INSTALLED",
+    ProviderRefused = "PROVIDER_REFUSED",
+    ProviderPaused = "PROVIDER_PAUSED",
+    ProviderUnavailable = "PROVIDER_UNAVAILABLE",
+    ProviderFault = "PROVIDER_FAULT",
+    Unsupported = "UNSUPPORTED",
+    AuditUnavailable = "AUDIT_UNAVAILABLE",
+    Busy = "BUSY",
+    InternalError = "INTERNAL_ERROR",
+    Skipped = "SKIPPED",
+    WriteBackPending = "WRITE_BACK_PENDING",
+    WriteBackFailed = "WRITE_BACK_FAILED",
+    WriteBackConflict = "WRITE_BACK_CONFLICT",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_stands_for_every_error_and_codes_are_known_in_either_case() {
+        let forbidden = Outcome::error(Code::Forbidden);
+        let wants = |text: &str, outcome: &Outcome| text.parse::<OutcomeFilter>().unwrap().matches(outcome);
+        assert!(wants("failed", &forbidden) && wants("forbidden", &forbidden) && wants("FORBIDDEN", &forbidden));
+        assert!(!wants("failed", &Outcome::OK) && !wants("failed", &Outcome::BEGUN) && !wants("CONFLICT", &forbidden));
+        assert!(wants("OK", &Outcome::OK) && wants("begun", &Outcome::BEGUN));
+        assert_eq!("FORBIDEN".parse::<OutcomeFilter>(), Err(InvalidQuery::Outcome));
+    }
+
+    #[test]
+    fn every_word_is_read_as_it_is_written() {
+        for name in OutcomeFilter::names() {
+            assert_eq!(name.parse::<OutcomeFilter>().unwrap().to_string(), name);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Which records of the log are wanted, and in which order.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use keyway_storage::{ConnectionId, EntryId, RotationId, WorkspaceId};
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::event::AuditRecord;
+use crate::operation::Operation;
+use crate::outcome::OutcomeFilter;
+
+/// How many records a page has at most.
+pub const AUDIT_RECORDS_PER_PAGE: usize = 1_000;
+
+/// How many a page has when nobody says how many.
+const DEFAULT_LIMIT: usize = 100;
+
+/// A query that the log does not understand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum InvalidQuery {
+    /// Not an operation that the audit log knows.
+    #[error("operation must be one of {}", operations())]
+    Operation,
+    /// Not an outcome that the audit log knows.
+    #[error("outcome must be ok, begun, failed, or the code of an error, for example FORBIDDEN")]
+    Outcome,
+    /// Not an order of the audit log.
+    #[error("order must be newest or oldest")]
+    Order,
+    /// Not where a page of the audit log has ended.
+    #[error("cursor must be the `next` of the page before, unchanged")]
+    Cursor,
+}
+
+fn operations() -> String {
+    Operation::ALL.iter().map(|operation| operation.name()).collect::<Vec<_>>().join(", ")
+}
+
+/// The order of records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// The newest first.
+    #[default]
+    Newest,
+    /// The oldest first.
+    Oldest,
+}
+
+impl FromStr for Order {
+    type Err = InvalidQuery;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "newest" => Ok(Self::Newest),
+            "oldest" => Ok(Self::Oldest),
+            _ => Err(InvalidQuery::Order),
+        }
+    }
+}
+
+/// Which records are wanted: those for which everything that is given holds.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct AuditQuery {
+    /// At this time or later.
+    pub since: Option<Timestamp>,
+    /// Before this time.
+    pub until: Option<Timestamp>,
+    /// In this workspace.
+    pub workspace: Option<WorkspaceId>,
+    /// By this API key (id or name), or by the operator of this name.
+    pub actor: Option<String>,
+    /// Only this operation.
+    pub operation: Option<Operation>,
+    /// About this vault entry.
+    pub entry: Option<EntryId>,
+    /// About this connection.
+    pub connection: Option<ConnectionId>,
+    /// About this password rotation: its steps, and the releases of its new password.
+    pub rotation: Option<RotationId>,
+    /// With one of these outcomes.
+    pub outcome: Option<OutcomeFilter>,
+    /// In this order.
+    pub order: Order,
+    /// At most so many; at least 1, at most [`AUDIT_RECORDS_PER_PAGE`], 100 when nothing is said.
+    pub limit: Option<usize>,
+    /// From where the page before ended.
+    pub cursor: Option<Cursor>,
+}
+
+impl AuditQuery {
+    pub(crate) fn limit(&self) -> usize {
+        self.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, AUDIT_RECORDS_PER_PAGE)
+    }
+
+    /// Whether this record is wanted.
+    pub(crate) fn matches(&self, record: &AuditRecord) -> bool {
+        self.since.is_none_or(|since| record.at >= since)
+            && self.until.is_none_or(|until| record.at < until)
+            && self.workspace.is_none_or(|workspace| record.workspace == Some(workspace))
+            && self.actor.as_deref().is_none_or(|actor| record.actor.is(actor))
+            && self.operation.is_none_or(|operation| record.operation == operation.name())
+            && self.entry.is_none_or(|entry| record.subject.entry == Some(entry))
+            && self.connection.is_none_or(|connection| record.subject.connection == Some(connection))
+            && self.rotation.is_none_or(|rotation| record.subject.rotation == Some(rotation))
+            && self.outcome.is_none_or(|outcome| outcome.matches(&record.outcome))
+    }
+}
+
+/// Records, and where the next page begins.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct AuditPage {
+    /// The records. There may be fewer than were asked for although there is a next page: a page looks through a bounded
+    /// part of the log.
+    pub records: Vec<AuditRecord>,
+    /// What to give as the next query's cursor; `None` at the end.
+    pub next: Option<Cursor>,
+    /// How many lines were met that are no records. `keyway audit verify` says what is wrong with them.
+    pub unreadable: u64,
+}
+
+/// A place in the log: for each series the number of the record at which reading ended. Opaque to clients.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cursor(BTreeMap<u32, u64>);
+
+impl Cursor {
+    pub(crate) fn at(series: u32, number: u64) -> Self {
+        Self([(series, number)].into())
+    }
+
+    pub(crate) fn set(&mut self, series: u32, number: u64) {
+        self.0.insert(series, number);
+    }
+
+    /// The number of the last record that was read of this series; `None` when none was.
+    pub(crate) fn position(&self, series: u32) -> Option<u64> {
+        self.0.get(&series).copied()
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts: Vec<_> = self.0.iter().map(|(series, number)| format!("{series}-{number}")).collect();
+        f.write_str(&parts.join("."))
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = InvalidQuery;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let part = |part: &str| {
+            let (series, number) = part.split_once('-')?;
+            Some((series.parse().ok()?, number.parse().ok()?))
+        };
+        text.split('.').map(part).collect::<Option<_>>().map(Self).ok_or(InvalidQuery::Cursor)
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_as_it_is_written() {
+        let mut cursor = Cursor::at(1, 500);
+        cursor.set(12, 7);
+        assert_eq!(cursor.to_string(), "1-500.12-7");
+        assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        for text in ["", "1", "1-", "-1", "1-2.", "1-2,3-4", "a-b"] {
+            assert_eq!(text.parse::<Cursor>(), Err(InvalidQuery::Cursor), "{text}");
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! What puts events into the sink, within a deadline, whatever the sink does.
+//!
+//! **Invariant:** a sink that fails, hangs or panics is an [`AuditError`] and nothing worse. One that hangs
+//! costs one caller [`DEADLINE`]; from then on all are refused at once but one at a time, which is how it is
+//! noticed that the sink answers again.
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use keyway_clock::{Clock, Moment};
+use prometheus_client::metrics::counter::Counter;
+use tracing::{error, info};
+
+use crate::event::AuditEvent;
+use crate::sink::{AuditError, AuditSink, Durability, Receipt};
+
+/// How long an operation waits for its record. A disk that is well answers in a thousandth of that; the published clients
+/// wait for an answer twelve times as long.
+pub const DEADLINE: Duration = Duration::from_secs(5);
+
+/// So many refused API keys are recorded one by one in a second; the next record says how many there were besides. Without
+/// a bound anybody who can reach the server could fill the disk with refusals, and a full disk stops every release.
+const REFUSED_KEYS_A_SECOND: u32 = 10;
+
+/// Puts events into the sink.
+pub struct Recorder {
+    sink: Arc<dyn AuditSink>,
+    clock: Arc<dyn Clock>,
+    /// The sink did not answer in time, and has not answered since.
+    hangs: AtomicBool,
+    /// Somebody is trying whether it still does.
+    probed: AtomicBool,
+    /// The last append failed.
+    failing: AtomicBool,
+    refused_keys: Mutex<RefusedKeys>,
+    records: Counter,
+    failures: Counter,
+}
+
+#[derive(Default)]
+struct RefusedKeys {
+    second: Option<Moment>,
+    recorded: u32,
+    unrecorded: u64,
+}
+
+impl Recorder {
+    /// What records in this sink.
+    pub fn new(sink: Arc<dyn AuditSink>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            sink,
+            clock,
+            hangs: AtomicBool::new(false),
+            probed: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
+            refused_keys: Mutex::default(),
+            records: Counter::default(),
+            failures: Counter::default(),
+        }
+    }
+
+    /// Where the events go.
+    pub fn sink(&self) -> &dyn AuditSink {
+        &*self.sink
+    }
+
+    /// Appends an event, within the deadline, whatever the sink does.
+    pub async fn append(&self, event: &AuditEvent, durability: Durability) -> Result<Receipt, AuditError> {
+        let _probe = if self.hangs.load(Ordering::Relaxed) {
+            Some(Probe::begin(&self.probed).ok_or_else(|| {
+                self.failures.inc();
+                AuditError::Deadline(DEADLINE)
+            })?)
+        } else {
+            None
+        };
+        let append = guarded(|| self.sink.append(event, durability));
+        let appended = if self.sink.keeps_deadline() { append.await } else { within_deadline(append).await };
+        let hangs = matches!(appended, Err(AuditError::Deadline(_)));
+        if self.hangs.load(Ordering::Relaxed) != hangs {
+            self.hangs.store(hangs, Ordering::Relaxed);
+        }
+        match &appended {
+            Ok(_) => self.records.inc(),
+            Err(_) => self.failures.inc(),
+        };
+        match &appended {
+            Err(cause) if !self.failing.swap(true, Ordering::Relaxed) => error!(%cause, "the audit log fails"),
+            Ok(_) if self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed) => {
+                info!("the audit log is written again");
+            }
+            _ => {}
+        }
+        appended
+    }
+
+    /// Whether an event could be appended now, as far as that shows without one; within the deadline, whatever the sink does.
+    pub async fn check(&self) -> Result<(), AuditError> {
+        within_deadline(guarded(|| self.sink.check())).await
+    }
+
+    /// How many events were appended, and how many could not be.
+    pub fn counters(&self) -> (&Counter, &Counter) {
+        (&self.records, &self.failures)
+    }
+
+    /// Whether the refusal of an API key is to be recorded, and with how many unrecorded ones before it.
+    pub fn admit_refused_key(&self) -> Option<Option<u64>> {
+        let now = self.clock.now();
+        let mut keys = self.refused_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if keys.second.is_none_or(|second| now.since(second) >= Duration::from_secs(1)) {
+            keys.second = Some(now);
+            keys.recorded = 0;
+        }
+        if keys.recorded >= REFUSED_KEYS_A_SECOND {
+            keys.unrecorded += 1;
+            return None;
+        }
+        keys.recorded += 1;
+        Some(Some(std::mem::take(&mut keys.unrecorded)).filter(|unrecorded| *unrecorded > 0))
+    }
+}
+
+/// Runs it for as long as the deadline allows. What is ready at once costs no timer, and one that is needed does not make the
+/// future larger that is there for every event.
+async fn within_deadline<T>(run: impl Future<Output = Result<T, AuditError>>) -> Result<T, AuditError> {
+    let mut run = pin!(run);
+    let mut timer = None;
+    poll_fn(|context| match run.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(done),
+        Poll::Pending => {
+            let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(DEADLINE)));
+            timer.as_mut().poll(context).map(|()| Err(AuditError::Deadline(DEADLINE)))
+        }
+    })
+    .await
+}
+
+/// A panic of the sink is a failure of it.
+async fn guarded<'a, T>(
+    begin: impl FnOnce() -> Pin<Box<dyn Future<Output = Result<T, AuditError>> + Send + 'a>>,
+) -> Result<T, AuditError> {
+    let panicked = || AuditError::failed("it panicked");
+    let begun = catch_unwind(AssertUnwindSafe(begin));
+    let mut running = begun.map_err(|_| panicked())?;
+    poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context)));
+        polled.unwrap_or_else(|_| Poll::Ready(Err(panicked())))
+    })
+    .await
+}
+
+/// The one attempt at a time that is made with a sink that hangs.
+struct Probe<'a>(&'a AtomicBool);
+
+impl<'a> Probe<'a> {
+    fn begin(probed: &'a AtomicBool) -> Option<Self> {
+        // Not `then_some`: that would make one, and drop it, for those who are refused.
+        (!probed.swap(true, Ordering::Acquire)).then(|| Self(probed))
+    }
+}
+
+impl Drop for Probe<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use keyway_clock::SystemClock;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::event::AuditActor;
+    use crate::operation::Operation;
+    use crate::outcome::Outcome;
+    use crate::sink::InMemoryAudit;
+
+    /// Hangs as long as it is told to, and counts who came.
+    #[derive(Default)]
+    struct Hanging {
+        log: InMemoryAudit,
+        well: AtomicBool,
+        came: std::sync::atomic::AtomicU32,
+    }
+
+    #[async_trait::async_trait]
+    impl AuditSink for Hanging {
+        async fn append(&self, event: &AuditEvent, durability: Durability) -> Result<Receipt, AuditError> {
+            self.came.fetch_add(1, Ordering::Relaxed);
+            if !self.well.load(Ordering::Relaxed) {
+                pending::<()>().await;
+            }
+            self.log.append(event, durability).await
+        }
+    }
+
+    fn event() -> AuditEvent {
+        AuditEvent::new(jiff::Timestamp::UNIX_EPOCH, AuditActor::System, Operation::Resolve, Outcome::OK)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sink_that_hangs_costs_its_deadline_once_and_is_used_again_when_it_answers() {
+        let sink = Arc::new(Hanging::default());
+        let recorder = Arc::new(Recorder::new(sink.clone(), Arc::new(SystemClock::new())));
+        let append = async |recorder: &Recorder| recorder.append(&event(), Durability::Written).await;
+        let started = Instant::now();
+        assert!(matches!(append(&recorder).await, Err(AuditError::Deadline(DEADLINE))));
+        // Timers go by the millisecond.
+        assert!(started.elapsed() < DEADLINE + Duration::from_millis(2));
+
+        // From now on one at a time tries; everybody else is refused at once.
+        let probe = tokio::spawn({
+            let recorder = recorder.clone();
+            async move { recorder.append(&event(), Durability::Written).await }
+        });
+        tokio::task::yield_now().await;
+        let refused_at = Instant::now();
+        for _ in 0..100 {
+            assert!(matches!(append(&recorder).await, Err(AuditError::Deadline(DEADLINE))));
+        }
+        assert_eq!(refused_at.elapsed(), Duration::ZERO);
+        assert_eq!(sink.came.load(Ordering::Relaxed), 2);
+        assert!(probe.await.unwrap().is_err());
+
+        sink.well.store(true, Ordering::Relaxed);
+        for _ in 0..2 {
+            append(&recorder).await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_whose_caller_goes_away_lets_the_next_one_try() {
+        let sink = Arc::new(Hanging::default());
+        let recorder = Recorder::new(sink.clone(), Arc::new(SystemClock::new()));
+        recorder.append(&event(), Durability::Written).await.unwrap_err();
+        let cut_off =
+            tokio::time::timeout(Duration::from_secs(1), recorder.append(&event(), Durability::Written)).await;
+        assert!(cut_off.is_err());
+        sink.well.store(true, Ordering::Relaxed);
+        recorder.append(&event(), Durability::Written).await.unwrap();
+    }
+}

@@ -1,0 +1,272 @@
+//! The files of the log: how they are called, begun, locked, and taken up again.
+//!
+//! ```text
+//! audit/00001-00000007.jsonl        segment 7 of series 1
+//!   {"segment":7,"series":1,"key":1,"number":5012,"previous":"<mac of record 5012>","at":...,"mac":...}
+//!   {"number":5013,"at":...,...,"mac":...}
+//! ```
+//!
+//! **Each process that writes has a series of its own,** so that the command line is audited while a server runs. A
+//! series belongs to whoever holds the lock of its last segment; the lock ends with the process, whatever way that ends.
+//! Who begins to write takes up the first series that is free, or begins a new one; so there are as many series as
+//! processes have ever written at the same time.
+//!
+//! **A segment appears complete with its header or not at all.** A line that is cut off at the end of the last segment
+//! was never acknowledged; whoever takes the series up cuts it off and records that.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use keyway_storage::private_file;
+use serde::{Deserialize, Serialize};
+
+use crate::chain::{self, AuditKey, Line, START, Tag};
+
+/// No line is longer than this: the longest parts are a reference (2 KiB) and names, which JSON may write six times as
+/// long.
+pub(crate) const LINE_LIMIT: usize = 64 << 10;
+
+/// The last line of a series so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) number: u64,
+    pub(crate) tag: Tag,
+}
+
+impl Head {
+    /// Before the first line.
+    pub(crate) const NONE: Self = Self { number: 0, tag: START };
+}
+
+/// The first line of a segment.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Header {
+    pub(crate) segment: u32,
+    pub(crate) series: u32,
+    /// The term of the audit key.
+    pub(crate) key: u32,
+    /// The number of the last record before this segment.
+    pub(crate) number: u64,
+    /// Its MAC.
+    pub(crate) previous: String,
+    pub(crate) at: Timestamp,
+}
+
+/// Which file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Name {
+    pub(crate) series: u32,
+    pub(crate) segment: u32,
+}
+
+impl Name {
+    pub(crate) fn file_name(self) -> String {
+        format!("{:05}-{:08}.jsonl", self.series, self.segment)
+    }
+
+    pub(crate) fn in_folder(self, folder: &Path) -> PathBuf {
+        folder.join(self.file_name())
+    }
+
+    pub(crate) fn parse(file_name: &str) -> Option<Self> {
+        let (series, segment) = file_name.strip_suffix(".jsonl")?.split_once('-')?;
+        let name = Self { series: series.parse().ok()?, segment: segment.parse().ok()? };
+        (name.file_name() == file_name).then_some(name)
+    }
+}
+
+/// The segments of each series in their order. A folder that is not there has none.
+pub(crate) fn list(folder: &Path) -> io::Result<BTreeMap<u32, Vec<Name>>> {
+    let mut all: BTreeMap<u32, Vec<Name>> = BTreeMap::new();
+    let files = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(all),
+        files => files?,
+    };
+    for file in files {
+        if let Some(name) = file?.file_name().to_str().and_then(Name::parse) {
+            all.entry(name.series).or_default().push(name);
+        }
+    }
+    all.values_mut().for_each(|segments| segments.sort_unstable());
+    Ok(all)
+}
+
+/// A segment that this process appends to.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) name: Name,
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<File>,
+    /// How long it is up to the end of its last good line.
+    pub(crate) length: u64,
+}
+
+impl Segment {
+    /// Begins a segment after `head`. Fails with [`io::ErrorKind::AlreadyExists`] when there is one of this name, and
+    /// with [`io::ErrorKind::WouldBlock`] when somebody else took it up at once. When this returns, header and name are
+    /// safe on the disk.
+    pub(crate) fn begin(
+        folder: &Path,
+        name: Name,
+        head: Head,
+        key: &AuditKey,
+        at: Timestamp,
+    ) -> io::Result<(Self, Head)> {
+        let header = Header {
+            segment: name.segment,
+            series: name.series,
+            key: 1,
+            number: head.number,
+            previous: chain::hex(&head.tag),
+            at,
+        };
+        let mut line = serde_json::to_vec(&header)?;
+        line.pop();
+        let tag = key.finish(&head.tag, &mut line, 0);
+        make_folder(folder)?;
+        let path = name.in_folder(folder);
+        private_file::create(&path, &line)?;
+        sync_folder(folder)?;
+        let file = OpenOptions::new().read(true).append(true).open(&path)?;
+        file.try_lock().map_err(io::Error::from)?;
+        let segment = Self { name, path, file: Arc::new(file), length: line.len() as u64 };
+        Ok((segment, Head { number: head.number, tag }))
+    }
+
+    /// Takes a segment up for appending, if nobody has it and it is the last of its series. `None` when somebody has.
+    pub(crate) fn take_up(folder: &Path, name: Name, key: &AuditKey) -> io::Result<Option<TakenUp>> {
+        let path = name.in_folder(folder);
+        let file = OpenOptions::new().read(true).append(true).open(&path)?;
+        match file.try_lock() {
+            Err(fs::TryLockError::WouldBlock) => return Ok(None),
+            locked => locked?,
+        }
+        // Whoever had it may have begun the next one between the look at the folder and the lock.
+        if list(folder)?.get(&name.series).and_then(|segments| segments.last()) != Some(&name) {
+            return Ok(None);
+        }
+        let size = file.metadata()?.len();
+        let (lines, length) = last_lines(&file, size)?;
+        let Some(head) = head_of(&lines, key, name) else {
+            return Ok(Some(TakenUp::Broken));
+        };
+        if length < size {
+            file.set_len(length)?;
+        }
+        let segment = Self { name, path, file: Arc::new(file), length };
+        Ok(Some(TakenUp::Good { segment, head, cut_off: size - length }))
+    }
+
+    /// Has the file system set so much aside behind the end of the file, without making it longer. Where it cannot, there is
+    /// no telling.
+    pub(crate) fn reserve(&self, bytes: u64) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::fs::{FallocateFlags, fallocate};
+            use rustix::io::Errno;
+            let refused = fallocate(&*self.file, FallocateFlags::KEEP_SIZE, self.length, bytes);
+            if let Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::ROFS | Errno::IO)) = refused {
+                return Err(error.into());
+            }
+        }
+        let _ = bytes;
+        Ok(())
+    }
+
+    /// Whether the file that is written is the one that the folder has under its name: not removed, not moved.
+    pub(crate) fn is_in_place(&self) -> bool {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let (Ok(ours), Ok(theirs)) = (self.file.metadata(), fs::symlink_metadata(&self.path)) else { return false };
+            (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())
+        }
+        #[cfg(not(unix))]
+        self.path.exists()
+    }
+}
+
+/// What taking up a series' last segment came to.
+pub(crate) enum TakenUp {
+    /// It can be appended to.
+    Good {
+        segment: Segment,
+        head: Head,
+        /// How many bytes of an unfinished line were cut off.
+        cut_off: u64,
+    },
+    /// Its last line is none that this log has written. It is left as it is, for `verify` to show.
+    Broken,
+}
+
+/// The last two whole lines (or the only one), and where the last one ends.
+fn last_lines(mut file: &File, size: u64) -> io::Result<(Vec<Vec<u8>>, u64)> {
+    let wanted = 3 * LINE_LIMIT as u64;
+    let from = size.saturating_sub(wanted);
+    file.seek(SeekFrom::Start(from))?;
+    let mut tail = Vec::new();
+    file.take(wanted).read_to_end(&mut tail)?;
+    let Some(end) = tail.iter().rposition(|byte| *byte == b'\n') else { return Ok((Vec::new(), 0)) };
+    let length = from + end as u64 + 1;
+    tail.truncate(end);
+    let mut lines: Vec<_> = tail.rsplit(|byte| *byte == b'\n').take(2).map(<[u8]>::to_vec).collect();
+    lines.reverse();
+    Ok((lines, length))
+}
+
+/// How long a file is up to the end of its last whole line.
+pub(crate) fn whole_lines(path: &Path) -> io::Result<u64> {
+    let file = File::open(path)?;
+    let size = file.metadata()?.len();
+    Ok(last_lines(&file, size)?.1)
+}
+
+/// The head of a series that ends with these lines, if the last one follows from the one before it.
+fn head_of(lines: &[Vec<u8>], key: &AuditKey, name: Name) -> Option<Head> {
+    match lines {
+        [only] => {
+            let (header, line) = (parse_header(only)?, Line::parse(only)?);
+            let previous = chain::from_hex(&header.previous)?;
+            let is_this = header.series == name.series && header.segment == name.segment;
+            (is_this && key.follows(&previous, &line)).then_some(Head { number: header.number, tag: line.tag })
+        }
+        [before, last] => {
+            let line = Line::parse(last)?;
+            let number = number_of(line.body)?;
+            key.follows(&Line::parse(before)?.tag, &line).then_some(Head { number, tag: line.tag })
+        }
+        _ => None,
+    }
+}
+
+/// The header, if the line is one.
+pub(crate) fn parse_header(line: &[u8]) -> Option<Header> {
+    line.starts_with(br#"{"segment":"#).then(|| serde_json::from_slice(line).ok())?
+}
+
+/// The number of a record, from the beginning of its line.
+pub(crate) fn number_of(line: &[u8]) -> Option<u64> {
+    let rest = line.strip_prefix(br#"{"number":"#)?;
+    let digits = rest.split(|byte| !byte.is_ascii_digit()).next()?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
+}
+
+/// Makes the names in a folder safe on the disk.
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    File::open(folder)?.sync_all()?;
+    let _ = folder;
+    Ok(())
+}

@@ -1,0 +1,204 @@
+//! Where audit events go, as a trait: a platform can send them elsewhere.
+
+use std::error::Error as StdError;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use keyway_storage::StorageError;
+use thiserror::Error;
+
+use crate::event::{AuditEvent, AuditRecord};
+use crate::query::{AuditPage, AuditQuery, Order};
+use crate::verify::AuditVerification;
+
+/// What lies beneath an [`AuditError`]. Shared, because all who wait for a group of records get it.
+pub type AuditCause = Arc<dyn StdError + Send + Sync>;
+
+/// The audit log does not work. Nothing was released, and nothing was changed unless that is what it says.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AuditError {
+    /// It cannot be written.
+    #[error(
+        "the audit log cannot be written ({0}), so nothing is released or changed. It goes on by itself once the log can be written again"
+    )]
+    Unwritable(#[source] AuditCause),
+    /// It did not answer in time.
+    #[error(
+        "the audit log did not answer within {} s, so nothing is released or changed. It goes on by itself once the log answers again", .0.as_secs()
+    )]
+    Deadline(Duration),
+    /// It cannot be read.
+    #[error("the audit log cannot be read: {0}")]
+    Unreadable(#[source] AuditCause),
+    /// A change was made, or ended otherwise without an error, and how it ended could not be recorded. That it was begun is in the log.
+    #[error(
+        "it was done, but the audit log cannot be written ({}), so how it ended is not recorded. Look how things are now before you do it again", .0.reason()
+    )]
+    OutcomeUnrecorded(#[source] Box<AuditError>),
+    /// What is asked for cannot be done with this log.
+    #[error("this audit log is kept elsewhere and cannot be {0} here")]
+    Elsewhere(&'static str),
+    /// A fault of the log itself.
+    #[error("the audit log failed: {0}. Nothing was released")]
+    Failed(#[source] AuditCause),
+    /// The database failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl AuditError {
+    /// It cannot be written, because of this.
+    pub fn unwritable(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Unwritable(cause.into().into())
+    }
+
+    /// It cannot be read, because of this.
+    pub fn unreadable(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Unreadable(cause.into().into())
+    }
+
+    /// A fault of the log itself.
+    pub fn failed(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Failed(cause.into().into())
+    }
+
+    /// The same, after a change that was made.
+    #[must_use]
+    pub fn after_a_change(self) -> Self {
+        Self::OutcomeUnrecorded(Box::new(self))
+    }
+
+    fn reason(&self) -> String {
+        match self {
+            Self::Unwritable(cause) | Self::Failed(cause) => cause.to_string(),
+            Self::Deadline(deadline) => format!("it did not answer within {} s", deadline.as_secs()),
+            other => other.to_string(),
+        }
+    }
+}
+
+/// How safe a record must be before whoever waits for it goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Durability {
+    /// It outlives this process, however that ends.
+    Written,
+    /// It outlives a power cut.
+    Synced,
+}
+
+/// Where an event went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its number.
+    pub number: u64,
+}
+
+/// Takes audit events.
+///
+/// Callers wait for [`append`](Self::append) before they give anything out. The [`Recorder`](crate::Recorder) takes care of a sink that hangs (after
+/// [`DEADLINE`](crate::DEADLINE) calls are refused) or panics (a failure like any other); a sink must not block the
+/// thread that polls it for longer than a few microseconds. A future that is dropped before it is ready was for a caller who has gone or was refused; the
+/// event may be appended or not.
+#[async_trait]
+pub trait AuditSink: Send + Sync + 'static {
+    /// Appends an event, and returns when it is as safe as `durability` says.
+    async fn append(&self, event: &AuditEvent, durability: Durability) -> Result<Receipt, AuditError>;
+
+    /// Whether [`append`](Self::append) fails by itself after [`DEADLINE`](crate::DEADLINE), with [`AuditError::Deadline`]. Then
+    /// nobody else has to watch over it, which would cost a timer for each event.
+    fn keeps_deadline(&self) -> bool {
+        false
+    }
+
+    /// Whether an event could be appended now, without appending one: for a load balancer that asks every few seconds.
+    /// What does not show without an event may be left out.
+    async fn check(&self) -> Result<(), AuditError> {
+        Ok(())
+    }
+
+    /// A page of what was appended.
+    async fn read(&self, query: &AuditQuery) -> Result<AuditPage, AuditError> {
+        let _ = query;
+        Err(AuditError::Elsewhere("read"))
+    }
+
+    /// Checks that everything that was appended is there, unchanged and in order.
+    async fn verify(&self) -> Result<AuditVerification, AuditError> {
+        Err(AuditError::Elsewhere("verified"))
+    }
+
+    /// Makes what was appended as safe as it can be, before the process ends.
+    async fn close(&self) {}
+}
+
+/// Keeps events in memory, for tests and demonstrations: they are gone with the process.
+#[derive(Debug, Default)]
+pub struct InMemoryAudit(Mutex<Vec<AuditEvent>>);
+
+impl InMemoryAudit {
+    /// An empty log.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn events(&self) -> std::sync::MutexGuard<'_, Vec<AuditEvent>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl AuditSink for InMemoryAudit {
+    async fn append(&self, event: &AuditEvent, _: Durability) -> Result<Receipt, AuditError> {
+        let mut events = self.events();
+        events.push(event.clone());
+        Ok(Receipt { number: events.len() as u64 })
+    }
+
+    async fn read(&self, query: &AuditQuery) -> Result<AuditPage, AuditError> {
+        let events = self.events();
+        let number_of = |index: usize| index as u64 + 1;
+        let start = query.cursor.as_ref().and_then(|cursor| cursor.position(1));
+        let record = |(index, event): (usize, &AuditEvent)| record_of(event, number_of(index));
+        let mut records: Vec<AuditRecord> = match query.order {
+            Order::Newest => events
+                .iter()
+                .enumerate()
+                .rev()
+                .filter(|(index, _)| start.is_none_or(|start| number_of(*index) < start))
+                .map(record)
+                .collect(),
+            Order::Oldest => events
+                .iter()
+                .enumerate()
+                .filter(|(index, _)| start.is_none_or(|start| number_of(*index) > start))
+                .map(record)
+                .collect(),
+        };
+        records.retain(|record| query.matches(record));
+        let limit = query.limit();
+        let more = records.len() > limit;
+        records.truncate(limit);
+        let next = records.last().filter(|_| more).map(|last| crate::Cursor::at(1, last.number));
+        Ok(AuditPage { records, next, unreadable: 0 })
+    }
+}
+
+fn record_of(event: &AuditEvent, number: u64) -> AuditRecord {
+    let event = event.clone();
+    AuditRecord {
+        series: 1,
+        number,
+        at: event.at,
+        workspace: event.workspace,
+        actor: event.actor,
+        operation: event.operation.name().to_owned(),
+        outcome: event.outcome,
+        begun: event.begun,
+        subject: event.subject,
+        unrecorded: event.unrecorded,
+        request_id: event.request_id,
+    }
+}

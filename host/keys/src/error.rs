@@ -1,0 +1,70 @@
+//! Why a key could not be had or used.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use keyway_storage::{Cause, StorageError};
+use thiserror::Error;
+
+use crate::{EnvelopeError, KeyId};
+
+/// Why a key could not be had or used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// The key file could not be read or written.
+    #[error("cannot use the master key file {}: {source}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// Others than the owner can read the key file.
+    #[error("the master key file {} can be read by others than its owner; run `chmod 600` on it", .0.display())]
+    FileNotPrivate(PathBuf),
+    /// The environment variable is not set.
+    #[error("the environment variable {0} with the master key is not set")]
+    NotInEnvironment(String),
+    /// Not a key.
+    #[error("the key in {place} must be 64 hexadecimal digits (32 bytes)")]
+    Malformed {
+        /// Where it came from.
+        place: String,
+    },
+    /// The database was made with another master key.
+    #[error(
+        "this database was made with another master key (its key is {expected}, this one is {given}). Start with the key it was made with"
+    )]
+    WrongMasterKey {
+        /// The id of the database's key.
+        expected: KeyId,
+        /// The id of the key that was given.
+        given: KeyId,
+    },
+    /// The database's master key was replaced, and the one given is the one before.
+    #[error(
+        "this master key was replaced on {} (the database's key is now {expected}, this one is {given}). Start with the key that took its place",
+        replaced_at.strftime("%Y-%m-%d %H:%M UTC")
+    )]
+    ReplacedMasterKey {
+        /// The id of the database's key.
+        expected: KeyId,
+        /// The id of the key that was given.
+        given: KeyId,
+        /// When it was replaced.
+        replaced_at: Timestamp,
+    },
+    /// A key that is or was the database's master key is offered as a new one.
+    #[error("the new master key is not new: this database is or was under it before. Make a new one")]
+    NotANewKey,
+    /// A key service failed.
+    #[error("the key service failed: {0}")]
+    Service(#[source] Cause),
+    /// The wrapped key did not open, or sealing failed.
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+    /// The database failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}

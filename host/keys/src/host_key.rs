@@ -1,0 +1,125 @@
+//! The host's own key: what belongs to no workspace is derived from it.
+//!
+//! **Invariant:** it is made once for a database, and stays the same whatever happens to the master key, which only
+//! wraps it. So compiled code in the cache stays authentic, an audit trail stays verifiable and fingerprints stay
+//! comparable when the master key is replaced.
+
+use jiff::Timestamp;
+use keyway_storage::{Constraint, HostKeyRecord, Storage, StorageError, WorkspaceId};
+use zeroize::Zeroizing;
+
+use crate::derive::{derive, random_key};
+use crate::master_keys::FIRST_TERM;
+use crate::{KeyBytes, KeyError, MasterKeys, Place};
+
+/// The name of the key from which all others are derived.
+const NAME: &str = "host";
+
+/// The key of a host, from which keys for single purposes are derived: 256 random bits, in the database only wrapped.
+pub struct HostKey(KeyBytes);
+
+impl std::fmt::Debug for HostKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HostKey([REDACTED])")
+    }
+}
+
+impl HostKey {
+    /// The host key of a database; in a new one it is made. Opening a broker does this, too; this is
+    /// for a host that derives something from it first, such as the key of the runtime's code cache.
+    ///
+    /// # Errors
+    /// [`KeyError::WrongMasterKey`], [`KeyError::ReplacedMasterKey`]; errors of the database.
+    pub async fn open(storage: &dyn Storage, master_keys: &MasterKeys) -> Result<Self, KeyError> {
+        Self::open_at(storage, master_keys, Timestamp::now()).await
+    }
+
+    /// As [`open`](Self::open), at this time.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_at(storage: &dyn Storage, master_keys: &MasterKeys, now: Timestamp) -> Result<Self, KeyError> {
+        // Also when the host key needs none: whoever has not the current master key is told so at once.
+        master_keys.current(storage, now).await?;
+        loop {
+            if let Some(record) = storage.host_key(NAME).await? {
+                let place = place_of(&record);
+                let key = master_keys.unwrap(storage, record.master_term, &record.wrapped_key, &place).await?;
+                return Ok(Self(key));
+            }
+            let key = random_key()?;
+            let mut record = HostKeyRecord {
+                name: NAME.to_owned(),
+                wrapped_key: Vec::new(),
+                master_term: FIRST_TERM,
+                version: 1,
+                created_at: now,
+            };
+            (record.master_term, record.wrapped_key) = master_keys.wrap(storage, &key, &place_of(&record), now).await?;
+            match storage.insert_host_key(&record).await {
+                Ok(()) => return Ok(Self(key)),
+                // Another process was first, or has replaced the master key meanwhile.
+                Err(StorageError::Conflict(Constraint::Unique | Constraint::KeyTerm)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// A key of its own for a purpose, by HKDF-SHA256 (RFC 5869). It says nothing about the host key or about keys for
+    /// other purposes. A purpose is a name that nothing else uses, such as `acme.v1.code-cache`; those that begin with
+    /// `keyway.` are Keyway's.
+    pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        let mut key = KeyBytes::default();
+        derive(&self.0, None, purpose.as_bytes(), key.as_mut_slice());
+        key
+    }
+}
+
+/// What the wrapped key is bound to.
+pub fn place_of(record: &HostKeyRecord) -> Vec<u8> {
+    Place {
+        // It belongs to none.
+        workspace: WorkspaceId::from(uuid::Uuid::nil()),
+        table: "host_keys",
+        row: record.name.as_bytes(),
+        column: "wrapped_key",
+        version: record.version,
+    }
+    .encode()
+}
+
+#[cfg(test)]
+mod tests {
+    use keyway_storage::SqliteStorage;
+
+    use super::*;
+    use crate::MasterKey;
+
+    #[tokio::test]
+    async fn a_database_has_one_host_key_whoever_opens_it_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage = SqliteStorage::open(folder.path().join("keyway.db")).await.unwrap();
+        let opening: Vec<_> = (0..8)
+            .map(|_| {
+                let storage = storage.clone();
+                tokio::spawn(async move {
+                    let key = MasterKey::from_hex(&"0f".repeat(32)).unwrap();
+                    HostKey::open(&storage, &key.into()).await.unwrap().derive("acme.v1.test")
+                })
+            })
+            .collect();
+        let mut keys = Vec::new();
+        for opened in opening {
+            keys.push(opened.await.unwrap());
+        }
+        keys.dedup();
+        assert_eq!(keys.len(), 1);
+    }
+
+    #[test]
+    fn keys_for_two_purposes_have_nothing_in_common_and_the_key_prints_as_a_placeholder() {
+        let key = HostKey(KeyBytes::new([7; 32]));
+        assert_ne!(key.derive("acme.v1.one"), key.derive("acme.v1.other"));
+        assert_eq!(format!("{key:?}"), "HostKey([REDACTED])");
+    }
+}

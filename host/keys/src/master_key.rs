@@ -1,0 +1,211 @@
+//! The master key, which is kept apart from the database, and what stands in for one.
+
+use std::fmt;
+use std::path::Path;
+
+use async_trait::async_trait;
+use data_encoding::HEXLOWER;
+use keyway_storage::private_file;
+use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
+
+use crate::derive::{derive, parse_hex, random_key};
+use crate::{EnvelopeError, KeyBytes, KeyError, SealingKey};
+
+/// Names a master key without saying anything about it, so that a wrong one is recognised before anything is opened
+/// with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyId(pub [u8; 16]);
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+/// What wraps workspace keys: a [`MasterKey`], or a key service that keeps the master key to itself.
+#[async_trait]
+pub trait KeyWrapper: Send + Sync + 'static {
+    /// The id of the master key.
+    fn key_id(&self) -> KeyId;
+
+    /// Encrypts a workspace key. `term` counts the master keys of a database from 1; `associated` is data that must be
+    /// given again to [`unwrap`](Self::unwrap), and without which nothing must open.
+    async fn wrap(&self, term: u32, key: &[u8; 32], associated: &[u8]) -> Result<Vec<u8>, KeyError>;
+
+    /// Decrypts a workspace key.
+    async fn unwrap(&self, term: u32, wrapped: &[u8], associated: &[u8]) -> Result<Zeroizing<[u8; 32]>, KeyError>;
+}
+
+/// A master key that this process holds: 256 bits.
+///
+/// It is the one thing that must be kept apart from the database and its backups. Without it nothing in the database
+/// opens; with both, everything does.
+pub struct MasterKey(KeyBytes);
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MasterKey([REDACTED])")
+    }
+}
+
+impl MasterKey {
+    /// A new random key.
+    ///
+    /// # Errors
+    /// [`EnvelopeError::NoRandomness`].
+    pub fn generate() -> Result<Self, KeyError> {
+        random_key().map(Self)
+    }
+
+    /// The key written as 64 hexadecimal digits of either case; white space around them is ignored.
+    ///
+    /// # Errors
+    /// [`KeyError::Malformed`].
+    pub fn from_hex(hex: &str) -> Result<Self, KeyError> {
+        parse_hex(hex, || "the given text".into()).map(Self)
+    }
+
+    /// The key in an environment variable, as 64 hexadecimal digits.
+    ///
+    /// # Errors
+    /// [`KeyError::NotInEnvironment`], [`KeyError::Malformed`].
+    pub fn from_env(variable: &str) -> Result<Self, KeyError> {
+        let hex = Zeroizing::new(std::env::var(variable).map_err(|_| KeyError::NotInEnvironment(variable.into()))?);
+        parse_hex(&hex, || format!("the environment variable {variable}")).map(Self)
+    }
+
+    /// The key in a file, as 64 hexadecimal digits.
+    ///
+    /// # Errors
+    /// [`KeyError::File`], [`KeyError::Malformed`], and [`KeyError::FileNotPrivate`] when group or others may read it.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, KeyError> {
+        let path = path.as_ref();
+        if !private_file::is_private(path).map_err(|error| file_error(path, error))? {
+            return Err(KeyError::FileNotPrivate(path.into()));
+        }
+        let hex = Zeroizing::new(std::fs::read_to_string(path).map_err(|error| file_error(path, error))?);
+        parse_hex(&hex, || path.display().to_string()).map(Self)
+    }
+
+    /// The key in a file; when there is no such file, a new key that is written to it first, readable by its owner
+    /// only.
+    ///
+    /// The file appears complete or not at all. When two processes do this at the same time, both get the same key.
+    ///
+    /// # Errors
+    /// As [`from_file`](Self::from_file).
+    pub fn from_file_or_generate(path: impl AsRef<Path>) -> Result<Self, KeyError> {
+        let path = path.as_ref();
+        match std::fs::exists(path) {
+            Ok(true) => return Self::from_file(path),
+            Ok(false) => {}
+            Err(error) => return Err(file_error(path, error)),
+        }
+        let key = Self::generate()?;
+        match private_file::create(path, key.to_hex().expose_secret().as_bytes()) {
+            Ok(()) => Ok(key),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Self::from_file(path),
+            Err(error) => Err(file_error(path, error)),
+        }
+    }
+
+    /// The key as 64 hexadecimal digits, to be kept somewhere safe.
+    pub fn to_hex(&self) -> SecretString {
+        HEXLOWER.encode(self.0.as_slice()).into()
+    }
+}
+
+#[async_trait]
+impl KeyWrapper for MasterKey {
+    fn key_id(&self) -> KeyId {
+        let mut id = [0; 16];
+        derive(&self.0, None, b"keyway.v1.master-key-id", &mut id);
+        KeyId(id)
+    }
+
+    async fn wrap(&self, term: u32, key: &[u8; 32], associated: &[u8]) -> Result<Vec<u8>, KeyError> {
+        Ok(SealingKey::new(&self.0, term, 1).seal(associated, key)?)
+    }
+
+    async fn unwrap(&self, term: u32, wrapped: &[u8], associated: &[u8]) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+        const PLACE: &str = "workspace_keys.wrapped_key";
+        let opened = SealingKey::new(&self.0, term, 0).open(associated, wrapped, || PLACE.into())?;
+        let mut key = KeyBytes::default();
+        if opened.len() != key.len() {
+            return Err(EnvelopeError::Malformed { place: PLACE.into() }.into());
+        }
+        key.copy_from_slice(&opened);
+        Ok(key)
+    }
+}
+
+fn file_error(path: &Path, source: std::io::Error) -> KeyError {
+    KeyError::File { path: path.into(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex_of(key: &MasterKey) -> String {
+        key.to_hex().expose_secret().to_owned()
+    }
+
+    #[test]
+    fn a_generated_key_file_is_private_and_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("master.key");
+        let made = MasterKey::from_file_or_generate(&path).unwrap();
+        let read = MasterKey::from_file_or_generate(&path).unwrap();
+        assert_eq!(hex_of(&made), hex_of(&read));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn processes_that_generate_at_the_same_time_get_the_same_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("master.key");
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let path = path.clone();
+                std::thread::spawn(move || hex_of(&MasterKey::from_file_or_generate(path).unwrap()))
+            })
+            .collect();
+        let keys: std::collections::HashSet<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        assert_eq!(keys.len(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_file_that_others_can_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("master.key");
+        MasterKey::from_file_or_generate(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let error = MasterKey::from_file(&path).unwrap_err();
+        assert!(matches!(error, KeyError::FileNotPrivate(_)));
+        assert!(error.to_string().contains("chmod 600"));
+    }
+
+    #[test]
+    fn what_is_not_a_key_is_refused_without_being_repeated() {
+        for text in ["", "zz", &"0".repeat(63), &"0".repeat(65), &"g".repeat(64)] {
+            let error = MasterKey::from_hex(text).unwrap_err().to_string();
+            assert!(error.contains("64 hexadecimal digits"), "{error}");
+        }
+        assert!(MasterKey::from_hex(&format!(" {}\n", "Ab".repeat(32))).is_ok());
+    }
+
+    #[test]
+    fn keys_print_as_placeholders() {
+        let key = MasterKey::from_hex(&"ab".repeat(32)).unwrap();
+        assert_eq!(format!("{key:?}"), "MasterKey([REDACTED])");
+    }
+}

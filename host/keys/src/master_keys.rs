@@ -1,0 +1,178 @@
+//! The master keys that this process holds, and which of them a wrapped key needs.
+//!
+//! **Invariant:** the database names the master key that every wrapped key is under (its term, and the term's
+//! [`KeyId`]); no key is ever tried by guessing. Usually a process holds one master key. While it is being replaced
+//! it may hold two, so that it works before and after
+//! that moment; or it holds the old one and is told where the new one will be, which it looks up once it meets a key
+//! that it needs it for. Until then it goes on with the workspace keys that it has unwrapped.
+//!
+//! **How it can fail:** the database's master key is none of those held. Then nothing opens, and the error says whether
+//! the key given was replaced, or never belonged to this database.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use keyway_storage::{Constraint, MasterKeyRecord, SqliteStorage, Storage, StorageError};
+use zeroize::Zeroizing;
+
+use crate::{EnvelopeError, KeyError, KeyId, KeyWrapper, MAX_USES, MasterKey};
+
+/// The first term of a key.
+pub const FIRST_TERM: u32 = 1;
+
+type Source = dyn Fn() -> Result<MasterKey, KeyError> + Send + Sync;
+
+/// The master keys to open a database with: one, or while it is being replaced, two. Made from a
+/// [`MasterKey`] or any other [`KeyWrapper`]. Cheap to clone.
+#[derive(Clone)]
+pub struct MasterKeys {
+    held: Arc<Mutex<Vec<Arc<dyn KeyWrapper>>>>,
+    /// Where to look for the key that took the place of those held.
+    source: Option<Arc<Source>>,
+}
+
+impl std::fmt::Debug for MasterKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.held().iter().map(|key| key.key_id().to_string())).finish()
+    }
+}
+
+impl<K: KeyWrapper> From<K> for MasterKeys {
+    fn from(key: K) -> Self {
+        Self { held: Arc::new(Mutex::new(vec![Arc::new(key)])), source: None }
+    }
+}
+
+impl MasterKeys {
+    /// Adds another key, for the time in which one replaces the other. A new database is made with the first key.
+    #[must_use]
+    pub fn with(self, key: impl KeyWrapper) -> Self {
+        self.hold(Arc::new(key));
+        self
+    }
+
+    /// Where to look again when the database's master key was replaced: usually where the first key came from. It is
+    /// asked only then.
+    #[must_use]
+    pub fn reload_from(mut self, source: impl Fn() -> Result<MasterKey, KeyError> + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// The key that wraps in this database now, and its record. In a new database the first key is entered.
+    ///
+    /// # Errors
+    /// [`KeyError::WrongMasterKey`], [`KeyError::ReplacedMasterKey`].
+    pub async fn current(
+        &self,
+        storage: &dyn Storage,
+        now: Timestamp,
+    ) -> Result<(MasterKeyRecord, Arc<dyn KeyWrapper>), KeyError> {
+        let mut records = storage.master_keys().await?;
+        if records.is_empty() {
+            let first = self.held().into_iter().next().ok_or_else(|| KeyError::Service("no master key".into()))?;
+            let new = MasterKeyRecord { term: FIRST_TERM, key_id: first.key_id().0, created_at: now };
+            match storage.insert_master_key(&new).await {
+                // Another process was first.
+                Ok(()) | Err(StorageError::Conflict(Constraint::Unique)) => records = storage.master_keys().await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let current = records.last().cloned().ok_or(StorageError::Corrupt { column: "master_keys" })?;
+        let wrapper = self.find(&records, &current).await?;
+        Ok((current, wrapper))
+    }
+
+    /// Whether one of these is the master key of the SQLite database in this file, which is only looked at: neither made nor
+    /// migrated. One that has no master key yet takes any.
+    ///
+    /// # Errors
+    /// [`KeyError::WrongMasterKey`], [`KeyError::ReplacedMasterKey`]; [`StorageError::Open`] when there is no such database.
+    pub async fn check(&self, database: &Path) -> Result<(), KeyError> {
+        let records = SqliteStorage::look_at_master_keys(database).await?;
+        match records.last() {
+            Some(current) => self.find(&records, current).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Wraps a new key under the current master key. Returns the term.
+    pub async fn wrap(
+        &self,
+        storage: &dyn Storage,
+        key: &[u8; 32],
+        associated: &[u8],
+        now: Timestamp,
+    ) -> Result<(u32, Vec<u8>), KeyError> {
+        let (record, wrapper) = self.current(storage, now).await?;
+        let uses = storage.count_master_key_uses(record.term, 1).await?;
+        if uses > MAX_USES {
+            return Err(EnvelopeError::Exhausted { term: record.term }.into());
+        }
+        Ok((record.term, wrapper.wrap(record.term, key, associated).await?))
+    }
+
+    /// Unwraps a key.
+    pub async fn unwrap(
+        &self,
+        storage: &dyn Storage,
+        term: u32,
+        wrapped: &[u8],
+        associated: &[u8],
+    ) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+        let records = storage.master_keys().await?;
+        let record = records.iter().find(|record| record.term == term).ok_or(EnvelopeError::UnknownTerm(term))?;
+        let wrapper = self.find(&records, record).await?;
+        wrapper.unwrap(term, wrapped, associated).await
+    }
+
+    /// The key of that record.
+    async fn find(
+        &self,
+        records: &[MasterKeyRecord],
+        wanted: &MasterKeyRecord,
+    ) -> Result<Arc<dyn KeyWrapper>, KeyError> {
+        if let Some(key) = self.held_with(wanted.key_id) {
+            return Ok(key);
+        }
+        if let Some(source) = self.source.clone() {
+            // It reads a file, or asks whoever keeps keys.
+            let found = tokio::task::spawn_blocking(move || source()).await;
+            match found.map_err(|error| KeyError::Service(error.into()))? {
+                Ok(key) if key.key_id().0 == wanted.key_id => self.hold(Arc::new(key)),
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "the master key was replaced, and the new one cannot be read"),
+            }
+            if let Some(key) = self.held_with(wanted.key_id) {
+                return Ok(key);
+            }
+        }
+        let held = self.held();
+        let given = held.first().map_or(KeyId([0; 16]), |key| key.key_id());
+        let expected = KeyId(wanted.key_id);
+        let successor = |record: &MasterKeyRecord| records.iter().find(|next| next.term == record.term + 1);
+        let replaced =
+            records.iter().filter(|record| record.key_id == given.0).filter_map(successor).map(|next| next.created_at);
+        Err(match replaced.max() {
+            Some(replaced_at) => KeyError::ReplacedMasterKey { expected, given, replaced_at },
+            None => KeyError::WrongMasterKey { expected, given },
+        })
+    }
+
+    fn held_with(&self, id: [u8; 16]) -> Option<Arc<dyn KeyWrapper>> {
+        self.held().into_iter().find(|key| key.key_id().0 == id)
+    }
+
+    fn held(&self) -> Vec<Arc<dyn KeyWrapper>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Holds one more key, if it is not held already.
+    pub fn hold(&self, key: Arc<dyn KeyWrapper>) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.iter().all(|other| other.key_id() != key.key_id()) {
+            held.push(key);
+        }
+    }
+}

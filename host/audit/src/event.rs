@@ -14,7 +14,7 @@ use keyway_storage::{ApiKeyId, ConnectionId, EntryId, EntrySelector, RotationId,
 use serde::{Deserialize, Serialize};
 
 use crate::operation::Operation;
-use crate::outcome::{Code, Outcome};
+use crate::outcome::{Outcome, Shortfall};
 use crate::sink::AuditError;
 
 /// Who did it, as it is recorded.
@@ -221,10 +221,10 @@ impl Trail {
         self.subject.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The operation has a result for its caller, and has not done what it was for: the code to record in place of `ok`.
-    pub fn fell_short(&self, code: Code) {
+    /// The operation has a result for its caller, and has not done what it was for, which is recorded in place of `ok`.
+    pub fn fell_short(&self, shortfall: Shortfall) {
         // Of several reasons the first counts.
-        let _ = self.fell_short.set(Outcome::error(code));
+        let _ = self.fell_short.set(shortfall.into());
     }
 
     /// The outcome of an operation that returned a result.

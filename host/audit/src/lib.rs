@@ -47,6 +47,7 @@
 
 mod anchor;
 mod chain;
+mod error_kind;
 mod event;
 mod group_commit;
 mod log;
@@ -71,11 +72,12 @@ use keyway_clock::Clock;
 use keyway_storage::Storage;
 
 pub use chain::{AUDIT_KEY, AuditKey};
+pub use error_kind::ErrorKind;
 pub use event::{AuditActor, AuditEvent, AuditRecord, AuditSource, Subject, Trail};
 use log::SegmentLog;
 pub use log::{SEGMENT_BYTES, SegmentOptions};
 pub use operation::{Kind, Operation};
-pub use outcome::{Code, Outcome, OutcomeFilter};
+pub use outcome::{Outcome, OutcomeFilter, Shortfall};
 pub use query::{AUDIT_RECORDS_PER_PAGE, AuditPage, AuditQuery, Cursor, InvalidQuery, Order};
 pub use recorder::{DEADLINE, Recorder};
 pub use sink::{AuditCause, AuditError, AuditSink, Durability, InMemoryAudit, Receipt};

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error_kind::ErrorKind;
 use crate::query::InvalidQuery;
 
 /// How it ended, as it is recorded. A code that this version does not know is one of a newer version.
@@ -21,14 +22,15 @@ impl Outcome {
     /// It is about to be done. A change that has this and no outcome was cut off: it may or may not have happened.
     pub const BEGUN: Self = Self(Cow::Borrowed("begun"));
 
-    /// It failed.
-    pub const fn error(code: Code) -> Self {
-        Self(Cow::Borrowed(code.name()))
-    }
-
     /// `ok`, `begun` or the code of an error, for example `FORBIDDEN`.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<ErrorKind> for Outcome {
+    fn from(kind: ErrorKind) -> Self {
+        Self(Cow::Borrowed(kind.code()))
     }
 }
 
@@ -48,7 +50,8 @@ impl OutcomeFilter {
 
     /// The words for all of them: `ok`, `begun`, `failed`, and the codes of errors.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        ["ok", "begun", "failed"].into_iter().chain(Code::ALL.iter().map(|code| code.name()))
+        let errors = ErrorKind::ALL.iter().map(|kind| kind.code());
+        ["ok", "begun", "failed"].into_iter().chain(errors).chain(Shortfall::ALL.map(Shortfall::code))
     }
 
     /// Whether this outcome is one of them.
@@ -81,46 +84,37 @@ impl fmt::Display for OutcomeFilter {
     }
 }
 
-macro_rules! codes {
-    ($($name:ident = $text:literal),* $(,)?) => {
-        /// Why an operation did not do what it was for.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        #[non_exhaustive]
-        pub enum Code {
-            $(#[doc = concat!("`", $text, "`")] $name,)*
-        }
-
-        impl Code {
-            const ALL: &'static [Self] = &[$(Self::$name,)*];
-
-            const fn name(self) -> &'static str {
-                match self { $(Self::$name => $text,)* }
-            }
-        }
-    };
+/// Why an operation that returned a result has not done what it was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Shortfall {
+    /// A rotation was not begun.
+    Skipped,
+    /// A password is not written yet, and writing it is retried.
+    WriteBackPending,
+    /// A password cannot be written until a person has acted.
+    WriteBackFailed,
+    /// The item has another password.
+    WriteBackConflict,
 }
 
-codes! {
-    ValidationFailed = "VALIDATION_FAILED",
-    NotEncrypted = "NOT_ENCRYPTED",
-    Unauthenticated = "UNAUTHENTICATED",
-    Forbidden = "FORBIDDEN",
-    NotFound = "NOT_FOUND",
-    Conflict = "CONFLICT",
-    RateLimited = "RATE_LIMITED",
-    ProviderNotInstalled = "PROVIDER_NOT_INSTALLED",
-    ProviderRefused = "PROVIDER_REFUSED",
-    ProviderPaused = "PROVIDER_PAUSED",
-    ProviderUnavailable = "PROVIDER_UNAVAILABLE",
-    ProviderFault = "PROVIDER_FAULT",
-    Unsupported = "UNSUPPORTED",
-    AuditUnavailable = "AUDIT_UNAVAILABLE",
-    Busy = "BUSY",
-    InternalError = "INTERNAL_ERROR",
-    Skipped = "SKIPPED",
-    WriteBackPending = "WRITE_BACK_PENDING",
-    WriteBackFailed = "WRITE_BACK_FAILED",
-    WriteBackConflict = "WRITE_BACK_CONFLICT",
+impl Shortfall {
+    const ALL: [Self; 4] = [Self::Skipped, Self::WriteBackPending, Self::WriteBackFailed, Self::WriteBackConflict];
+
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Skipped => "SKIPPED",
+            Self::WriteBackPending => "WRITE_BACK_PENDING",
+            Self::WriteBackFailed => "WRITE_BACK_FAILED",
+            Self::WriteBackConflict => "WRITE_BACK_CONFLICT",
+        }
+    }
+}
+
+impl From<Shortfall> for Outcome {
+    fn from(shortfall: Shortfall) -> Self {
+        Self(Cow::Borrowed(shortfall.code()))
+    }
 }
 
 #[cfg(test)]
@@ -129,7 +123,7 @@ mod tests {
 
     #[test]
     fn failed_stands_for_every_error_and_codes_are_known_in_either_case() {
-        let forbidden = Outcome::error(Code::Forbidden);
+        let forbidden = Outcome::from(ErrorKind::Forbidden);
         let wants = |text: &str, outcome: &Outcome| text.parse::<OutcomeFilter>().unwrap().matches(outcome);
         assert!(wants("failed", &forbidden) && wants("forbidden", &forbidden) && wants("FORBIDDEN", &forbidden));
         assert!(!wants("failed", &Outcome::OK) && !wants("failed", &Outcome::BEGUN) && !wants("CONFLICT", &forbidden));

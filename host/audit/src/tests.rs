@@ -323,7 +323,7 @@ async fn every_filter_leaves_only_what_it_names() {
     let log = lab.open().await;
     let wanted = AuditEvent {
         operation: Operation::ListItems,
-        outcome: Outcome::error(Code::Forbidden),
+        outcome: Outcome::from(ErrorKind::Forbidden),
         actor: AuditActor::ApiKey { id: keyway_storage::ApiKeyId::generate(), name: "ci".into() },
         ..lab.event()
     };

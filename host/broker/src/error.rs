@@ -7,7 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use keyway_audit::{AuditError, InvalidQuery};
+use keyway_audit::{AuditError, ErrorKind, InvalidQuery};
 use keyway_keys::{ClientValueError, EnvelopeError, KeyError};
 use keyway_runtime::{CallError, ProviderError, SandboxError};
 use keyway_storage::{DependentEntries, RotationState, Scope, StorageError, TfaMethod, UnknownName};
@@ -111,20 +111,46 @@ pub enum BrokerError {
 }
 
 impl BrokerError {
+    /// What kind of error it is. The match names every variant, so that a new one gets its kind when it
+    /// is made.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid(_) => ErrorKind::Invalid,
+            // Nothing about the request is wrong.
+            Self::TooManyItems(ListLimit::Seconds(_)) => ErrorKind::ProviderUnavailable,
+            Self::TooManyItems(_) => ErrorKind::ProviderFault,
+            Self::NoTfaCode(NoTfaCode::NotOnItem | NoTfaCode::NoEmail) => ErrorKind::NotFound,
+            Self::NoTfaCode(_) => ErrorKind::Conflict,
+            Self::NotEncrypted { .. } => ErrorKind::NotEncrypted,
+            Self::Unauthenticated => ErrorKind::Unauthenticated,
+            Self::Forbidden { .. } => ErrorKind::Forbidden,
+            Self::NotFound(_) => ErrorKind::NotFound,
+            Self::EntryExists
+            | Self::Changed(_)
+            | Self::ConnectionInUse(_)
+            | Self::RotationOpen
+            | Self::RotationState { .. } => ErrorKind::Conflict,
+            Self::ProviderNotInstalled { .. } => ErrorKind::NotInstalled,
+            Self::NotCalled(NotCalled::BudgetSpent { .. } | NotCalled::RateLimited { .. }) => ErrorKind::RateLimited,
+            Self::NotCalled(NotCalled::Refused { .. }) => ErrorKind::ProviderRefused,
+            Self::NotCalled(_) => ErrorKind::ProviderPaused,
+            // Settings that a person has just entered are theirs to correct.
+            Self::NotVerified { source: CallError::Provider(ProviderError::InvalidSettings { .. }) } => {
+                ErrorKind::Invalid
+            }
+            Self::NotVerified { source: CallError::Provider(error) } | Self::Provider(error) => provider_kind(error),
+            Self::NotVerified { source: CallError::Sandbox(error) } | Self::Sandbox(error) => sandbox_kind(error),
+            Self::Audit(_) => ErrorKind::AuditUnavailable,
+            Self::Storage(StorageError::Busy) => ErrorKind::Busy,
+            Self::NotVerified { .. } | Self::Key(_) | Self::Envelope(_) | Self::Storage(_) | Self::Host(_) => {
+                ErrorKind::Internal
+            }
+        }
+    }
+
     /// Whether this is the host's own fault: log the message, and show a general one.
     pub fn is_internal(&self) -> bool {
-        if matches!(self, Self::Storage(StorageError::Busy)) {
-            return false;
-        }
-        matches!(
-            self,
-            Self::Key(_)
-                | Self::Envelope(_)
-                | Self::Storage(_)
-                | Self::Host(_)
-                | Self::Sandbox(SandboxError::Host(_))
-                | Self::NotVerified { source: CallError::Sandbox(SandboxError::Host(_)) }
-        )
+        self.kind() == ErrorKind::Internal
     }
 
     /// What a field's value of a client is refused with.
@@ -184,6 +210,29 @@ impl From<CallError> for BrokerError {
             CallError::Sandbox(error) => Self::Sandbox(error),
             other => Self::Host(other.to_string()),
         }
+    }
+}
+
+fn provider_kind(error: &ProviderError) -> ErrorKind {
+    match error {
+        ProviderError::InvalidSettings { .. }
+        | ProviderError::Unauthenticated(_)
+        | ProviderError::PermissionDenied(_) => ErrorKind::ProviderRefused,
+        ProviderError::InvalidReference(_) => ErrorKind::Invalid,
+        ProviderError::NotFound(_) => ErrorKind::NotFound,
+        ProviderError::Conflict(_) => ErrorKind::Conflict,
+        ProviderError::RateLimited { .. } => ErrorKind::RateLimited,
+        ProviderError::Unavailable(_) => ErrorKind::ProviderUnavailable,
+        ProviderError::Unsupported(_) => ErrorKind::Unsupported,
+        _ => ErrorKind::ProviderFault,
+    }
+}
+
+fn sandbox_kind(error: &SandboxError) -> ErrorKind {
+    match error {
+        SandboxError::Busy { .. } => ErrorKind::Busy,
+        SandboxError::Host(_) => ErrorKind::Internal,
+        _ => ErrorKind::ProviderFault,
     }
 }
 
@@ -427,4 +476,30 @@ pub enum InvalidInput {
 
 fn installed_list(installed: &[String]) -> String {
     if installed.is_empty() { "none is installed".into() } else { format!("installed: {}", installed.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn provider(error: ProviderError) -> ErrorKind {
+        BrokerError::Provider(error).kind()
+    }
+
+    #[test]
+    fn wrong_settings_are_the_callers_mistake_when_entered_and_the_connections_fault_later() {
+        let error = || ProviderError::InvalidSettings { setting: None, message: String::new() };
+        assert_eq!(BrokerError::NotVerified { source: error().into() }.kind(), ErrorKind::Invalid);
+        assert_eq!(provider(error()), ErrorKind::ProviderRefused);
+    }
+
+    #[test]
+    fn the_three_kinds_of_errors_stay_apart() {
+        assert_eq!(BrokerError::TooManyItems(ListLimit::Seconds(50)).kind(), ErrorKind::ProviderUnavailable);
+        assert_eq!(BrokerError::TooManyItems(ListLimit::Pages(500)).kind(), ErrorKind::ProviderFault);
+        assert_eq!(provider(ProviderError::Unavailable(String::new())), ErrorKind::ProviderUnavailable);
+        assert_eq!(BrokerError::Sandbox(SandboxError::OutOfMemory { limit_bytes: 1 }).kind(), ErrorKind::ProviderFault);
+        assert_eq!(BrokerError::Sandbox(SandboxError::Host(String::new())).kind(), ErrorKind::Internal);
+        assert_eq!(BrokerError::NotFound(Thing::Entry).kind(), ErrorKind::NotFound);
+    }
 }

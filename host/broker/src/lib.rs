@@ -144,9 +144,9 @@ pub use key_rotation::{RotatedMasterKey, RotatedWorkspaceKey};
 pub use keyway_audit as audit;
 pub use keyway_audit::{
     AUDIT_RECORDS_PER_PAGE, Audit, AuditActor, AuditError, AuditEvent, AuditFinding, AuditPage, AuditProblem,
-    AuditQuery, AuditRecord, AuditSink, AuditSource, AuditVerification, Cursor, DEADLINE, Durability, InMemoryAudit,
-    InvalidQuery, Operation, Order, Outcome, OutcomeFilter, Receipt, SEGMENT_BYTES, SYNC_INTERVAL, SegmentOptions,
-    SeriesHead, Subject,
+    AuditQuery, AuditRecord, AuditSink, AuditSource, AuditVerification, Cursor, DEADLINE, Durability, ErrorKind,
+    InMemoryAudit, InvalidQuery, Operation, Order, Outcome, OutcomeFilter, Receipt, SEGMENT_BYTES, SYNC_INTERVAL,
+    SegmentOptions, SeriesHead, Subject,
 };
 pub use keyway_clock::{Clock, ManualClock, Moment, SystemClock};
 pub use keyway_keys::{

@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use keyway_audit::{Code, Operation, Trail};
+use keyway_audit::{Operation, Shortfall, Trail};
 use keyway_clock::CLOCK_TOLERANCE;
 use keyway_keys::EnvelopeError;
 use keyway_storage::{RotationId, RotationRecord, RotationState};
@@ -131,7 +131,7 @@ impl Broker {
             return Err(BrokerError::Changed(Thing::Rotation));
         }
         self.forget_item(&failed);
-        trail.fell_short(Code::WriteBackFailed);
+        trail.fell_short(Shortfall::WriteBackFailed);
         error!(
             rotation = %failed.id, entry = %failed.entry_id, %damage,
             "a new password is set on the site and cannot be read any more; restore it from a backup, or change it on the site and abandon the rotation"

@@ -1,6 +1,6 @@
 //! Beginning a rotation: everything that can go wrong before the site is touched goes wrong here.
 
-use keyway_audit::{Code, Operation, Trail};
+use keyway_audit::{Operation, Shortfall, Trail};
 use keyway_runtime::WriteAccess;
 use keyway_storage::{Constraint, EntryRecord, RotationId, RotationRecord, RotationState, StorageError, rotated_item};
 use secrecy::{ExposeSecret, SecretString};
@@ -95,7 +95,7 @@ impl Broker {
                 record.reason = Some(skip.reason.into());
                 record.message = Some(skip.message);
                 self.insert_rotation(&record, &entry).await?;
-                trail.fell_short(Code::Skipped);
+                trail.fell_short(Shortfall::Skipped);
                 info!(rotation = %record.id, entry = %entry.id, reason = skip.reason, "password rotation skipped");
                 Ok(BegunRotation { rotation: record.into(), password: None })
             }

@@ -2,7 +2,7 @@
 //!
 //! What may write an item runs to its end also when its caller goes away, so that journal and audit log have its outcome.
 
-use keyway_audit::{Code, Operation, Trail};
+use keyway_audit::{Operation, Shortfall, Trail};
 use keyway_storage::{EntryId, RotationFilter, RotationId, RotationRecord, RotationState, WorkspaceId};
 use secrecy::SecretString;
 use tracing::{info, warn};
@@ -108,7 +108,7 @@ impl Broker {
                 },
                 // From the claim on, resolves would give the rotation's password out as the site's, which a conflict leaves open.
                 RotationState::Conflicted if self.is_still_conflicted(&record).await? => {
-                    trail.fell_short(Code::WriteBackConflict);
+                    trail.fell_short(Shortfall::WriteBackConflict);
                     return Ok(record.into());
                 }
                 _ => {}

@@ -16,7 +16,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use keyway_audit::{Code, Subject, Trail};
+use keyway_audit::{Shortfall, Subject, Trail};
 use keyway_runtime::ProviderError;
 use keyway_storage::{RotationRecord, RotationState};
 use tracing::{error, info, warn};
@@ -144,9 +144,9 @@ impl Broker {
         let settled = self.attempt(claimed, &contents).await?;
         match settled.state {
             RotationState::Done => trail.note(Subject::wrote_password),
-            RotationState::WriteBackFailed => trail.fell_short(Code::WriteBackFailed),
-            RotationState::Conflicted => trail.fell_short(Code::WriteBackConflict),
-            _ => trail.fell_short(Code::WriteBackPending),
+            RotationState::WriteBackFailed => trail.fell_short(Shortfall::WriteBackFailed),
+            RotationState::Conflicted => trail.fell_short(Shortfall::WriteBackConflict),
+            _ => trail.fell_short(Shortfall::WriteBackPending),
         }
         Ok(Some(settled.into()))
     }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use keyway::{
-    AuditPage, AuditQuery, AuditRecord, AuditVerification, ConnectionId, Cursor, EntryId, Operation, Order,
+    AuditPage, AuditQuery, AuditRecord, AuditVerification, ConnectionId, Cursor, EntryId, ErrorKind, Operation, Order,
     OutcomeFilter, RotationId,
 };
 use serde::Serialize;
@@ -16,7 +16,6 @@ use super::args::WorkspaceOption;
 use super::exit::CliError;
 use super::output::{BAD, FAINT, GOOD, Show, Table, printable};
 use super::select;
-use crate::failure::Kind;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
@@ -70,7 +69,7 @@ pub(super) async fn run(app: &App, command: AuditCommand) -> Result<(), CliError
     let database = app.config()?.database();
     if !database.exists() {
         let message = format!("there is no database {}", database.display());
-        return Err(CliError::new(Kind::NotFound, message).hint("--data-dir names the folder that it is in"));
+        return Err(CliError::new(ErrorKind::NotFound, message).hint("--data-dir names the folder that it is in"));
     }
     let host = app.open_without_providers().await?;
     let broker = host.broker();

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use keyway::{KeyError, MasterKey, MasterKeys};
+use keyway::{ErrorKind, KeyError, MasterKey, MasterKeys};
 use serde::Serialize;
 
 use super::App;
@@ -17,7 +17,6 @@ use super::exit::CliError;
 use super::output::{BAD, FAINT, GOOD, Show, Table, printable};
 use crate::config::{HostConfig, MasterKeySource};
 use crate::config_file::ConfigFile;
-use crate::failure::Kind;
 
 /// Where a setting comes from, the strongest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -134,7 +133,7 @@ pub(super) async fn run(app: &App, command: &ConfigCommand) -> Result<(), CliErr
             app.output.result(&checked)?;
             match wrong {
                 0 => Ok(()),
-                _ => Err(CliError::new(Kind::Internal, "the configuration does not work; see above").in_result()),
+                _ => Err(CliError::new(ErrorKind::Internal, "the configuration does not work; see above").in_result()),
             }
         }
     }

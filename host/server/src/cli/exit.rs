@@ -3,12 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use keyway::{BrokerError, DependentEntries, Thing};
+use keyway::{BrokerError, DependentEntries, ErrorKind, Thing};
 use keyway_runtime::{CallError, LoadError};
 use serde::{Serialize, Serializer};
 
 use crate::dependents::Dependents;
-use crate::failure::{self, Kind};
+use crate::failure;
 use crate::host::OpenError;
 use crate::serve::BindError;
 
@@ -47,19 +47,19 @@ Exit codes:
   7  the provider component failed
   8  the audit log does not verify";
 
-impl From<Kind> for Exit {
-    fn from(kind: Kind) -> Self {
+impl From<ErrorKind> for Exit {
+    fn from(kind: ErrorKind) -> Self {
         match kind {
-            Kind::Invalid | Kind::NotEncrypted | Kind::Conflict => Self::Invalid,
-            Kind::Unauthenticated | Kind::Forbidden | Kind::ProviderRefused => Self::Denied,
-            Kind::NotFound | Kind::NotInstalled => Self::NotFound,
-            Kind::RateLimited
-            | Kind::ProviderUnavailable
-            | Kind::ProviderPaused
-            | Kind::Busy
-            | Kind::AuditUnavailable => Self::TryLater,
-            Kind::ProviderFault | Kind::Unsupported => Self::Provider,
-            Kind::Internal => Self::Failure,
+            ErrorKind::Invalid | ErrorKind::NotEncrypted | ErrorKind::Conflict => Self::Invalid,
+            ErrorKind::Unauthenticated | ErrorKind::Forbidden | ErrorKind::ProviderRefused => Self::Denied,
+            ErrorKind::NotFound | ErrorKind::NotInstalled => Self::NotFound,
+            ErrorKind::RateLimited
+            | ErrorKind::ProviderUnavailable
+            | ErrorKind::ProviderPaused
+            | ErrorKind::Busy
+            | ErrorKind::AuditUnavailable => Self::TryLater,
+            ErrorKind::ProviderFault | ErrorKind::Unsupported => Self::Provider,
+            _ => Self::Failure,
         }
     }
 }
@@ -89,7 +89,7 @@ fn as_data<S: Serializer>(dependents: &Option<DependentEntries>, serializer: S) 
 
 impl CliError {
     /// Of this kind, with a message for a person.
-    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             exit: kind.into(),
             in_result: false,
@@ -103,7 +103,7 @@ impl CliError {
 
     /// The command line is wrong.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Usage, code: "USAGE", ..Self::new(Kind::Invalid, message) }
+        Self { exit: Exit::Usage, code: "USAGE", ..Self::new(ErrorKind::Invalid, message) }
     }
 
     /// A component that cannot be loaded.
@@ -113,13 +113,13 @@ impl CliError {
             LoadError::Host(_) => (Exit::Failure, "INTERNAL_ERROR"),
             _ => (Exit::Provider, "COMPONENT_REFUSED"),
         };
-        Self { exit, code, ..Self::new(Kind::ProviderFault, format!("{file}: {error}")) }
+        Self { exit, code, ..Self::new(ErrorKind::ProviderFault, format!("{file}: {error}")) }
     }
 
     /// The audit log does not verify; `finding` is the first thing that is wrong.
     pub(crate) fn audit(finding: &str) -> Self {
         let message = format!("the audit log does not verify: {finding}");
-        Self { exit: Exit::AuditTouched, code: "AUDIT_NOT_VERIFIED", ..Self::new(Kind::Internal, message) }
+        Self { exit: Exit::AuditTouched, code: "AUDIT_NOT_VERIFIED", ..Self::new(ErrorKind::Internal, message) }
     }
 
     /// What to do about it.
@@ -146,7 +146,7 @@ impl CliError {
 
     /// Whether a secret manager could not be reached, or did not answer as it should.
     pub(crate) fn is_unreachable(&self) -> bool {
-        self.code == Kind::ProviderUnavailable.code()
+        self.code == ErrorKind::ProviderUnavailable.code()
     }
 
     pub(crate) fn exit(&self) -> Exit {
@@ -170,7 +170,7 @@ impl fmt::Display for CliError {
 
 impl From<BrokerError> for CliError {
     fn from(error: BrokerError) -> Self {
-        let kind = Kind::of(&error);
+        let kind = error.kind();
         let wait = failure::retry_after(kind, &error);
         let hint = hint(kind, &error, wait);
         let retry_after_seconds = wait.map(failure::whole_seconds);
@@ -183,17 +183,18 @@ impl From<BrokerError> for CliError {
 }
 
 /// What helps at a terminal and is not in the message, which is the same over HTTP.
-fn hint(kind: Kind, error: &BrokerError, wait: Option<Duration>) -> Option<String> {
+fn hint(kind: ErrorKind, error: &BrokerError, wait: Option<Duration>) -> Option<String> {
     let hint = match (error, kind) {
         (BrokerError::NotFound(Thing::Connection), _) => "`keyway connection list` shows the connections there are",
         (BrokerError::NotFound(Thing::Entry), _) => "`keyway entry list` shows the vault entries there are",
         (BrokerError::NotFound(Thing::Workspace), _) => "`keyway workspace list` shows the workspaces there are",
         (BrokerError::NotFound(Thing::Rotation), _) => "`keyway rotation list` shows the rotations there are",
         (BrokerError::RotationOpen, _) => "`keyway rotation list --open` shows it",
-        (BrokerError::NotVerified { source: CallError::Provider(_) }, Kind::Invalid | Kind::ProviderRefused) => {
-            "nothing was stored; correct it and try again"
-        }
-        (_, Kind::RateLimited) => {
+        (
+            BrokerError::NotVerified { source: CallError::Provider(_) },
+            ErrorKind::Invalid | ErrorKind::ProviderRefused,
+        ) => "nothing was stored; correct it and try again",
+        (_, ErrorKind::RateLimited) => {
             return Some(match wait {
                 Some(wait) => format!(
                     "try again in {} s; a longer cache duration makes fewer calls",
@@ -202,7 +203,7 @@ fn hint(kind: Kind, error: &BrokerError, wait: Option<Duration>) -> Option<Strin
                 None => "try again later; a longer cache duration makes fewer calls".to_owned(),
             });
         }
-        (_, Kind::ProviderUnavailable) => "check the network of this machine, then try again",
+        (_, ErrorKind::ProviderUnavailable) => "check the network of this machine, then try again",
         (BrokerError::ProviderNotInstalled { .. }, _) => {
             "--providers names the folder; `keyway provider list` shows what is in it"
         }
@@ -213,13 +214,13 @@ fn hint(kind: Kind, error: &BrokerError, wait: Option<Duration>) -> Option<Strin
 
 impl From<OpenError> for CliError {
     fn from(error: OpenError) -> Self {
-        Self::new(Kind::Internal, error.to_string())
+        Self::new(ErrorKind::Internal, error.to_string())
     }
 }
 
 impl From<BindError> for CliError {
     fn from(error: BindError) -> Self {
-        Self::new(Kind::Internal, error.to_string())
+        Self::new(ErrorKind::Internal, error.to_string())
             .hint("--listen (and --metrics-listen) choose another address; port 0 is any free one")
     }
 }

@@ -30,16 +30,14 @@ mod workspace;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
 use clap::{ArgMatches, FromArgMatches};
-use keyway::BudgetOptions;
+use keyway::{BudgetOptions, ErrorKind};
 use keyway_runtime::{Compiler, EgressPolicy};
 use tokio::sync::OnceCell;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use crate::config::{HostConfig, MasterKeySource, default_data_dir};
 use crate::config_file::ConfigFile;
-use crate::failure::Kind;
 use crate::host::{Host, OpenError};
 use crate::{demo, logging};
 use args::{Cli, Command};
@@ -103,7 +101,7 @@ fn parse() -> Result<(ArgMatches, Cli, Option<ConfigFile>), ExitCode> {
 /// Help and the version are for standard output and no failure. Everything else is told as clap tells it, and as data where data was asked for.
 fn not_a_command(error: &clap::Error) -> ExitCode {
     let _ = error.print();
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+    if matches!(error.kind(), clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion) {
         return ExitCode::SUCCESS;
     }
     if std::env::args_os().any(|argument| argument == "--json") {
@@ -136,7 +134,7 @@ impl App {
         };
         logging::start(self.global.log.clone().unwrap_or(default), self.global.log_format);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| CliError::new(Kind::Internal, format!("cannot start: {error}")))?;
+        let runtime = runtime.map_err(|error| CliError::new(ErrorKind::Internal, format!("cannot start: {error}")))?;
         let result = runtime.block_on(async {
             let result = self.dispatch(command).await;
             if let Some(host) = self.host.get() {

@@ -11,11 +11,11 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
+use keyway::ErrorKind;
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
 use super::exit::CliError;
-use crate::failure::Kind;
 
 /// Headings.
 pub(crate) const HEADING: Style = Style::new().bold();
@@ -45,7 +45,7 @@ impl Output {
         match if self.json { self.json_line(result) } else { Self::text(|out| result.show(out)) } {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 let message = format!("it was done, but its result cannot be written to standard output: {error}");
-                Err(CliError::new(Kind::Internal, message))
+                Err(CliError::new(ErrorKind::Internal, message))
             }
             _ => Ok(()),
         }

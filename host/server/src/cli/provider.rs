@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use keyway::BrokerError;
+use keyway::{BrokerError, ErrorKind};
 use keyway_runtime::{Description, Destination, FileStatus, Limits, Provider};
 use serde::Serialize;
 
@@ -11,7 +11,6 @@ use super::App;
 use super::args::ProviderCommand;
 use super::exit::CliError;
 use super::output::{BAD, GOOD, HEADING, Show, Table, facts, printable};
-use crate::failure::Kind;
 use crate::host::Host;
 
 pub(super) async fn run(app: &App, command: ProviderCommand) -> Result<(), CliError> {
@@ -54,7 +53,7 @@ fn files(host: &Host) -> Vec<FileStatus> {
 async fn load(host: &Host, file: &str) -> Result<Provider, CliError> {
     let bytes = tokio::fs::read(Path::new(file))
         .await
-        .map_err(|error| CliError::new(Kind::NotFound, format!("cannot read {file}: {error}")))?;
+        .map_err(|error| CliError::new(ErrorKind::NotFound, format!("cannot read {file}: {error}")))?;
     host.runtime().load(&bytes).await.map_err(|error| CliError::load(file, &error))
 }
 

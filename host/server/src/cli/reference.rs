@@ -7,11 +7,11 @@
 use std::fmt::Write;
 
 use clap::{Arg, ArgAction, Command, CommandFactory};
+use keyway::ErrorKind;
 
 use super::args::Cli;
 use super::config;
 use super::exit::{EXIT_CODES, Exit};
-use crate::failure::Kind;
 use crate::http::status;
 
 /// Every setting of the host, as flag, variable and key of the configuration file.
@@ -52,7 +52,7 @@ pub fn exit_codes() -> String {
         "\n## Error codes\n\nThe HTTP API has them in `code`, the command line with `--json` in `error.code`, and the \
          audit log in\n`outcome`.\n\n| code | HTTP status | exit code | meaning |\n| --- | --- | --- | --- |\n",
     );
-    for kind in Kind::ALL {
+    for &kind in ErrorKind::ALL {
         let (status, exit) = (status(kind).as_u16(), Exit::from(kind) as u8);
         let _ = writeln!(page, "| `{}` | {status} | {exit} | {} |", kind.code(), meaning(kind));
     }
@@ -144,25 +144,25 @@ fn text(plain: &str) -> String {
     plain.replace('<', "\\<").replace('*', "\\*")
 }
 
-fn meaning(kind: Kind) -> &'static str {
+fn meaning(kind: ErrorKind) -> &'static str {
     match kind {
-        Kind::Invalid => "the request breaks a rule",
-        Kind::NotEncrypted => "a credential is not encrypted under the workspace's key",
-        Kind::Unauthenticated => "no valid API key",
-        Kind::Forbidden => "the API key lacks a scope",
-        Kind::NotFound => "there is no such thing in this workspace, or the item is gone",
-        Kind::Conflict => "it exists already, changed in the meantime, or is in use",
-        Kind::ProviderRefused => {
+        ErrorKind::Invalid => "the request breaks a rule",
+        ErrorKind::NotEncrypted => "a credential is not encrypted under the workspace's key",
+        ErrorKind::Unauthenticated => "no valid API key",
+        ErrorKind::Forbidden => "the API key lacks a scope",
+        ErrorKind::NotFound => "there is no such thing in this workspace, or the item is gone",
+        ErrorKind::Conflict => "it exists already, changed in the meantime, or is in use",
+        ErrorKind::ProviderRefused => {
             "the secret manager refuses the connection's credentials (400 while connecting), or denies this"
         }
-        Kind::RateLimited => "the secret manager's limit, or the budget, is used up",
-        Kind::ProviderUnavailable => "the secret manager cannot be reached, or is out of order",
-        Kind::ProviderPaused => "the connection is paused after failures",
-        Kind::Busy => "the host has too much to do at the moment",
-        Kind::ProviderFault => "the provider crashed, hit a limit, or returned what it may not",
-        Kind::Unsupported => "the provider cannot do this",
-        Kind::NotInstalled => "no component of this provider type is installed (400 while connecting)",
-        Kind::AuditUnavailable => "the audit log cannot be written, so nothing is released",
-        Kind::Internal => "a fault of the host or of its set-up; its log says more",
+        ErrorKind::RateLimited => "the secret manager's limit, or the budget, is used up",
+        ErrorKind::ProviderUnavailable => "the secret manager cannot be reached, or is out of order",
+        ErrorKind::ProviderPaused => "the connection is paused after failures",
+        ErrorKind::Busy => "the host has too much to do at the moment",
+        ErrorKind::ProviderFault => "the provider crashed, hit a limit, or returned what it may not",
+        ErrorKind::Unsupported => "the provider cannot do this",
+        ErrorKind::NotInstalled => "no component of this provider type is installed (400 while connecting)",
+        ErrorKind::AuditUnavailable => "the audit log cannot be written, so nothing is released",
+        _ => "a fault of the host or of its set-up; its log says more",
     }
 }

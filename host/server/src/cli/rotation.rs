@@ -11,7 +11,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use keyway::{
-    Access, BeginRotation, EntrySelector, NewPassword, PasswordPolicy, Rotation, RotationFilter, RotationState,
+    Access, BeginRotation, EntrySelector, ErrorKind, NewPassword, PasswordPolicy, Rotation, RotationFilter,
+    RotationState,
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
@@ -22,7 +23,6 @@ use super::exit::CliError;
 use super::output::{FAINT, Show, Table, day_and_time, facts};
 use super::rotation_args::{BeginRotationOptions, RotationCommand, ShowRotationOptions};
 use super::{secret_input, select};
-use crate::failure::Kind;
 use crate::host::Host;
 use crate::resolved::shown;
 use crate::rotation::RotationView;
@@ -136,19 +136,19 @@ fn trouble(rotation: &Rotation, wanted: RotationState) -> Result<(), CliError> {
     let id = rotation.id;
     let (kind, hint) = match rotation.state {
         RotationState::Committing => (
-            Kind::ProviderUnavailable,
+            ErrorKind::ProviderUnavailable,
             format!("the password is kept; a running server writes it, or `keyway rotation retry {id}`"),
         ),
         RotationState::Conflicted => (
-            Kind::Conflict,
+            ErrorKind::Conflict,
             format!(
                 "`keyway rotation show {id} --reveal` has the rotation's password. If it is the site's, \
                  `keyway rotation retry {id} --overwrite` writes it; if not, `keyway rotation abandon {id} --discard-password` gives it up"
             ),
         ),
-        RotationState::Skipped => (Kind::ProviderRefused, "do not change the password on the site".to_owned()),
+        RotationState::Skipped => (ErrorKind::ProviderRefused, "do not change the password on the site".to_owned()),
         _ => (
-            Kind::ProviderRefused,
+            ErrorKind::ProviderRefused,
             format!("the password is kept; `keyway rotation retry {id}` writes it once the cause is removed"),
         ),
     };
@@ -196,8 +196,10 @@ impl Drop for NewFile {
 
 fn cannot_write(path: &Path, error: &io::Error) -> CliError {
     let (kind, why) = match error.kind() {
-        io::ErrorKind::AlreadyExists => (Kind::Conflict, "it exists already; name a file that does not".to_owned()),
-        _ => (Kind::Invalid, error.to_string()),
+        io::ErrorKind::AlreadyExists => {
+            (ErrorKind::Conflict, "it exists already; name a file that does not".to_owned())
+        }
+        _ => (ErrorKind::Invalid, error.to_string()),
     };
     CliError::new(kind, format!("cannot write the password to {}: {why}", path.display()))
 }

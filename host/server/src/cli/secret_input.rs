@@ -4,11 +4,11 @@
 use std::io::{IsTerminal, Read};
 use std::path::Path;
 
+use keyway::ErrorKind;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::exit::CliError;
-use crate::failure::Kind;
 
 /// Far more than any token; what is larger is the wrong file.
 const LIMIT: usize = 64 << 10;
@@ -29,7 +29,7 @@ pub(crate) fn attribute_from_file(path: &Path) -> Result<SecretString, CliError>
 fn read(path: &Path, limit: usize) -> Result<SecretString, CliError> {
     let place = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
     let cannot = |reason: &dyn std::fmt::Display| {
-        CliError::new(Kind::NotFound, format!("cannot read a secret from {place}: {reason}"))
+        CliError::new(ErrorKind::NotFound, format!("cannot read a secret from {place}: {reason}"))
     };
     // Allocated once, so that growing leaves no copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
@@ -40,7 +40,7 @@ fn read(path: &Path, limit: usize) -> Result<SecretString, CliError> {
         let mut file = std::fs::File::open(path).map_err(|error| cannot(&error))?;
         fill(&mut file, &mut bytes).map_err(|error| cannot(&error))?;
     }
-    let invalid = |what: &str| CliError::new(Kind::Invalid, format!("{place} {what}"));
+    let invalid = |what: &str| CliError::new(ErrorKind::Invalid, format!("{place} {what}"));
     if bytes.len() > limit {
         return Err(invalid(&format!("holds more than {} KiB; is it the right file?", limit >> 10)));
     }
@@ -74,7 +74,7 @@ pub(crate) fn ask(label: &str, help: &str) -> Option<Result<SecretString, CliErr
     let typed = rpassword::prompt_password(format!("{}: ", super::output::printable(label))).map(Zeroizing::new);
     Some(match typed {
         Ok(text) => Ok(line(&text)),
-        Err(error) => Err(CliError::new(Kind::Internal, format!("cannot read from the terminal: {error}"))),
+        Err(error) => Err(CliError::new(ErrorKind::Internal, format!("cannot read from the terminal: {error}"))),
     })
 }
 

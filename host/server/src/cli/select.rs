@@ -1,10 +1,9 @@
 //! Which workspace and which connection a command is about: by id, by name, or the only one there is.
 
-use keyway::{Access, Broker, Connection, ConnectionId, Workspace};
+use keyway::{Access, Broker, Connection, ConnectionId, ErrorKind, Workspace};
 
 use super::args::{ConnectionOption, WorkspaceOption};
 use super::exit::CliError;
-use crate::failure::Kind;
 
 /// Under which name the command line acts.
 pub(crate) const OPERATOR: &str = "command line";
@@ -66,12 +65,12 @@ fn choose<T>(
 ) -> Result<T, CliError> {
     let Words { one, none_yet, flag, list } = words;
     if all.is_empty() {
-        return Err(CliError::new(Kind::NotFound, format!("there is no {one} yet")).hint(*none_yet));
+        return Err(CliError::new(ErrorKind::NotFound, format!("there is no {one} yet")).hint(*none_yet));
     }
     if let Some(text) = text {
         all.retain(|thing| meant(thing, text));
         if all.is_empty() {
-            return Err(CliError::new(Kind::NotFound, format!("there is no {one} `{text}`")).hint(*list));
+            return Err(CliError::new(ErrorKind::NotFound, format!("there is no {one} `{text}`")).hint(*list));
         }
     }
     if all.len() > 1 {
@@ -83,7 +82,7 @@ fn choose<T>(
         };
         return Err(CliError::usage(message).hint(*list));
     }
-    all.pop().ok_or_else(|| CliError::new(Kind::Internal, "nothing was chosen"))
+    all.pop().ok_or_else(|| CliError::new(ErrorKind::Internal, "nothing was chosen"))
 }
 
 #[cfg(test)]

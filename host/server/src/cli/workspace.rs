@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use jiff::Timestamp;
-use keyway::{CreatedWorkspace, RotatedWorkspaceKey, Scopes, Workspace, WorkspaceId};
+use keyway::{CreatedWorkspace, ErrorKind, RotatedWorkspaceKey, Scopes, Workspace, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
@@ -12,7 +12,6 @@ use super::args::WorkspaceCommand;
 use super::exit::CliError;
 use super::output::{FAINT, Show, Table, facts};
 use super::select;
-use crate::failure::Kind;
 use crate::resolved::exposed;
 
 pub(super) async fn run(app: &App, command: WorkspaceCommand) -> Result<(), CliError> {
@@ -22,7 +21,7 @@ pub(super) async fn run(app: &App, command: WorkspaceCommand) -> Result<(), CliE
             if !same_name && host.broker().list_workspaces().await?.iter().any(|workspace| workspace.name == name) {
                 let message = format!("there is a workspace `{name}` already");
                 let hint = "choose another name, or add --same-name and tell the two apart by their ids";
-                return Err(CliError::new(Kind::Conflict, message).hint(hint));
+                return Err(CliError::new(ErrorKind::Conflict, message).hint(hint));
             }
             let scopes: Scopes = scopes.into_iter().collect();
             let created = host.broker().create_workspace(&name, scopes).await?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use keyway::ErrorKind;
 use keyway_runtime::ConnectTo;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -11,7 +12,6 @@ use zeroize::Zeroizing;
 use super::DemoOptions;
 use crate::cli::exit::CliError;
 use crate::cli::secret_input;
-use crate::failure::Kind;
 
 /// Holds the token of a real service account.
 const TOKEN_VARIABLE: &str = "KEYWAY_OP_TOKEN";
@@ -45,11 +45,11 @@ impl Account {
     }
 
     fn emulated(file: &Path) -> Result<Self, CliError> {
-        let wrong = |what: &str| CliError::new(Kind::Invalid, format!("{} {what}", file.display()));
+        let wrong = |what: &str| CliError::new(ErrorKind::Invalid, format!("{} {what}", file.display()));
         let text = std::fs::read(file).map(Zeroizing::new);
         let text = text.map_err(|error| {
             CliError::new(
-                Kind::NotFound,
+                ErrorKind::NotFound,
                 format!("cannot read the emulator's information in {}: {error}", file.display()),
             )
         })?;

@@ -11,11 +11,11 @@ mod steps;
 use std::path::PathBuf;
 
 use clap::Args;
+use keyway::ErrorKind;
 
 use crate::cli::App;
 use crate::cli::config::Origin;
 use crate::cli::exit::CliError;
-use crate::failure::Kind;
 use crate::serve::asked_to_end;
 use account::Account;
 use report::Report;
@@ -59,7 +59,7 @@ pub(crate) async fn run(app: &App, options: &DemoOptions) -> Result<(), CliError
     let mut end = std::pin::pin!(asked_to_end());
     let done = tokio::select! {
         done = steps::all(app, options, &account, folder.path(), &mut report) => done,
-        () = &mut end => return Err(CliError::new(Kind::Internal, "the demo ended before its last step")),
+        () = &mut end => return Err(CliError::new(ErrorKind::Internal, "the demo ended before its last step")),
     };
     match done {
         Err(error) => {
@@ -89,7 +89,7 @@ impl DataFolder {
     fn temporary() -> Result<Self, CliError> {
         let made = tempfile::Builder::new().prefix("keyway-demo-").tempdir();
         made.map(Self::Temporary)
-            .map_err(|error| CliError::new(Kind::Internal, format!("cannot make a temporary folder: {error}")))
+            .map_err(|error| CliError::new(ErrorKind::Internal, format!("cannot make a temporary folder: {error}")))
     }
 
     fn path(&self) -> PathBuf {

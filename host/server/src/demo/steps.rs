@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use keyway::{Access, Broker, CacheTtl, EntryId, NewConnection, NewEntry, ResolveRequest, Scope, Scopes};
+use keyway::{Access, Broker, CacheTtl, EntryId, ErrorKind, NewConnection, NewEntry, ResolveRequest, Scope, Scopes};
 use keyway_runtime::{Fields, Item, Settings};
 use secrecy::SecretString;
 
@@ -13,7 +13,6 @@ use super::report::{BoundEntry, Report};
 use crate::cli::App;
 use crate::cli::exit::CliError;
 use crate::cli::select::OPERATOR;
-use crate::failure::Kind;
 use crate::host::Host;
 use crate::resolved::Resolved;
 use crate::serve::Server;
@@ -163,7 +162,7 @@ async fn bind(
     match (without_code, failed) {
         (Some(bound), _) => Ok(told(bound)),
         (None, Some(error)) => Err(error.into()),
-        (None, None) => Err(CliError::new(Kind::NotFound, "this service account sees no login item")
+        (None, None) => Err(CliError::new(ErrorKind::NotFound, "this service account sees no login item")
             .hint("put a login item into one of its vaults, or give it a vault that has one")),
     }
 }
@@ -201,7 +200,7 @@ async fn resolve(
         } else {
             "user name and password came from the cache although nothing had been resolved before"
         };
-        return Err(CliError::new(Kind::Internal, message));
+        return Err(CliError::new(ErrorKind::Internal, message));
     }
     let words = match (again, resolved.has_code()) {
         (false, true) => "everything live, in one call",

@@ -9,12 +9,12 @@ use axum::Json;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use keyway::{BrokerError, DependentEntries};
+use keyway::{BrokerError, DependentEntries, ErrorKind};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::dependents::Dependents;
-use crate::failure::{self, Kind};
+use crate::failure;
 
 /// An answer that is an error.
 #[derive(Debug)]
@@ -100,33 +100,35 @@ impl ApiError {
 }
 
 /// The status that says this kind of failure.
-pub(crate) fn status(kind: Kind) -> StatusCode {
+pub(crate) fn status(kind: ErrorKind) -> StatusCode {
     match kind {
-        Kind::Invalid => StatusCode::BAD_REQUEST,
+        ErrorKind::Invalid => StatusCode::BAD_REQUEST,
         // For a credential under another key, because 401 is what clients of this API know for it.
-        Kind::Unauthenticated | Kind::NotEncrypted => StatusCode::UNAUTHORIZED,
-        Kind::Forbidden => StatusCode::FORBIDDEN,
-        Kind::NotFound => StatusCode::NOT_FOUND,
-        Kind::Conflict => StatusCode::CONFLICT,
-        Kind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        ErrorKind::Unauthenticated | ErrorKind::NotEncrypted => StatusCode::UNAUTHORIZED,
+        ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+        ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::Conflict => StatusCode::CONFLICT,
+        ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         // Not 401 or 403 when the secret manager refuses: the caller's own key is fine.
-        Kind::ProviderRefused | Kind::ProviderUnavailable | Kind::ProviderFault => StatusCode::BAD_GATEWAY,
-        Kind::Unsupported => StatusCode::NOT_IMPLEMENTED,
-        Kind::Busy | Kind::ProviderPaused | Kind::NotInstalled | Kind::AuditUnavailable => {
+        ErrorKind::ProviderRefused | ErrorKind::ProviderUnavailable | ErrorKind::ProviderFault => {
+            StatusCode::BAD_GATEWAY
+        }
+        ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
+        ErrorKind::Busy | ErrorKind::ProviderPaused | ErrorKind::NotInstalled | ErrorKind::AuditUnavailable => {
             StatusCode::SERVICE_UNAVAILABLE
         }
-        Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
 impl From<BrokerError> for ApiError {
     fn from(error: BrokerError) -> Self {
-        let kind = Kind::of(&error);
-        if kind == Kind::Internal {
+        let kind = error.kind();
+        if kind == ErrorKind::Internal {
             return Self::internal(error.to_string());
         }
         // What somebody has just entered and the secret manager refuses is that person's to correct; the code says who refused.
-        let entered = kind == Kind::ProviderRefused && matches!(error, BrokerError::NotVerified { .. });
+        let entered = kind == ErrorKind::ProviderRefused && matches!(error, BrokerError::NotVerified { .. });
         let status = if entered { StatusCode::BAD_REQUEST } else { status(kind) };
         let retry_after = failure::retry_after(kind, &error);
         let told = Self { retry_after, ..Self::new(status, kind.code(), error.to_string()) };

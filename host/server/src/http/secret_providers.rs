@@ -11,7 +11,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use keyway::{BrokerError, CacheTtl, ConnectionChanges, ConnectionId, NewConnection};
+use keyway::{BrokerError, CacheTtl, ConnectionChanges, ConnectionId, ErrorKind, NewConnection};
 use keyway_runtime::Settings;
 use utoipa::ToSchema;
 
@@ -21,7 +21,6 @@ use super::body::Fields;
 use super::error::ApiError;
 use super::schema::{Common, Conflicting, Input, Missing, OfProvider, WithBody};
 use super::vault::{SUCCESS, Success};
-use crate::failure::Kind;
 use crate::secret_provider::{SecretItem, SecretProvider};
 
 /// What clients send back from an answer, and what nobody but the server decides.
@@ -145,7 +144,7 @@ fn not_installed(installed: &[String]) -> ApiError {
         [] => "no provider is installed here; provider_type must be one that is".to_owned(),
         installed => format!("provider_type must be one that is installed here: {}", installed.join(", ")),
     };
-    ApiError::new(StatusCode::BAD_REQUEST, Kind::NotInstalled.code(), message)
+    ApiError::new(StatusCode::BAD_REQUEST, ErrorKind::NotInstalled.code(), message)
 }
 
 /// Get a connection

@@ -2,14 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use keyway::{Access, AttributeChanges, Attributes, Broker, ClientKey};
+use keyway::{Access, AttributeChanges, Attributes, Broker, ClientKey, ErrorKind};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use crate::cli::entry_args::{AttributeOptions, CredentialOptions};
 use crate::cli::exit::CliError;
 use crate::cli::secret_input;
-use crate::failure::Kind;
 
 /// The ciphertexts of user name, password and authenticator's secret.
 type Credentials = (Option<String>, Option<String>, Option<String>);
@@ -90,7 +89,7 @@ impl<'a> Input<'a> {
 
     async fn client_key(&self) -> Result<ClientKey, CliError> {
         let key = self.broker.encryption_key(self.access).await?;
-        ClientKey::from_hex(&key).map_err(|error| CliError::new(Kind::Internal, error.to_string()))
+        ClientKey::from_hex(&key).map_err(|error| CliError::new(ErrorKind::Internal, error.to_string()))
     }
 }
 
@@ -99,12 +98,12 @@ fn is_given(value: &SecretString) -> bool {
 }
 
 fn encrypted(key: &ClientKey, value: &SecretString) -> Result<String, CliError> {
-    key.encrypt(value).map_err(|error| CliError::new(Kind::Internal, error.to_string()))
+    key.encrypt(value).map_err(|error| CliError::new(ErrorKind::Internal, error.to_string()))
 }
 
 /// A value that is JSON of the attribute's kind is taken so, everything else as text.
 fn set(changes: &mut AttributeChanges, name: &str, value: &str) -> Result<(), CliError> {
     let Err(error) = changes.set(name, value) else { return Ok(()) };
     let quoted = Zeroizing::new(serde_json::Value::from(value).to_string());
-    changes.set(name, &quoted).map_err(|_| CliError::new(Kind::Invalid, error.to_string()))
+    changes.set(name, &quoted).map_err(|_| CliError::new(ErrorKind::Invalid, error.to_string()))
 }

@@ -3,7 +3,7 @@
 mod input;
 mod show;
 
-use keyway::{Access, Attributes, Binding, BrokerError, Change, EntryChanges, NewEntry, TfaCode};
+use keyway::{Access, Attributes, Binding, BrokerError, Change, EntryChanges, ErrorKind, NewEntry, TfaCode};
 use keyway_runtime::ProviderError;
 
 use super::App;
@@ -11,7 +11,6 @@ use super::entry_args::{BindOptions, CreateOptions, EntryCommand, UpdateOptions}
 use super::exit::CliError;
 use super::output::Output;
 use super::select;
-use crate::failure::Kind;
 use crate::host::Host;
 use crate::tfa_code;
 use input::Input;
@@ -59,7 +58,7 @@ pub(super) async fn run(app: &App, command: EntryCommand) -> Result<(), CliError
             let TfaCode::Authenticator { code, expires_in_seconds } =
                 host.broker().tfa_code(&access, &selector).await?
             else {
-                return Err(CliError::new(Kind::Internal, "this kind of two-factor code cannot be printed yet"));
+                return Err(CliError::new(ErrorKind::Internal, "this kind of two-factor code cannot be printed yet"));
             };
             app.output.result(&Code(tfa_code::Code::authenticator(code, expires_in_seconds)))?;
             Ok(())

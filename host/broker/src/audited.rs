@@ -4,11 +4,9 @@
 //! operation's kind says ([`Kind`]). When the sink fails, hangs or panics, the operation fails with
 //! [`BrokerError::Audit`], and what it would have given out is wiped.
 
-mod outcome;
-
 use keyway_audit::{
-    AuditActor, AuditEvent, AuditPage, AuditQuery, AuditSource, AuditVerification, Durability, Kind, Operation,
-    Outcome, Receipt, Subject, Trail,
+    AuditActor, AuditEvent, AuditPage, AuditQuery, AuditSource, AuditVerification, Durability, ErrorKind, Kind,
+    Operation, Outcome, Receipt, Subject, Trail,
 };
 use keyway_runtime::Fields;
 use keyway_storage::{ApiKeyId, Scope, WorkspaceId};
@@ -86,7 +84,7 @@ impl Broker {
             if let BrokerError::Forbidden { needs } = refused {
                 trail.note(|subject| subject.lacks(needs));
             }
-            let event = self.event(&who, operation, Outcome::from(&refused), None, trail);
+            let event = self.event(&who, operation, refused.kind().into(), None, trail);
             self.recorder().append(&event, Durability::Written).await?;
             return Err(refused);
         }
@@ -134,7 +132,7 @@ impl Broker {
         let result = body.await;
         let outcome = match &result {
             Ok(_) => trail.outcome(),
-            Err(error) => Outcome::from(error),
+            Err(error) => error.kind().into(),
         };
         let is_recorded = match operation.kind() {
             Kind::Read => match &result {
@@ -189,7 +187,7 @@ impl Broker {
         request_id: Option<&str>,
     ) -> Result<(), BrokerError> {
         let Some(unrecorded) = self.recorder().admit_refused_key() else { return Ok(()) };
-        let outcome = Outcome::from(&BrokerError::Unauthenticated);
+        let outcome = Outcome::from(ErrorKind::Unauthenticated);
         let mut event = AuditEvent::new(self.timestamp(), AuditActor::Unknown, Operation::Authenticate, outcome);
         event.workspace = resembles.map(|(workspace, _)| workspace);
         event.subject.api_key = resembles.map(|(_, key)| key);

@@ -9,11 +9,12 @@
 //! that `keyway audit verify` prints, kept elsewhere, show that.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use keyway_clock::Clock;
 use keyway_storage::{AuditAnchorRecord, Storage, StorageError};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tracing::warn;
 
@@ -77,7 +78,7 @@ impl Anchors {
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<u32, Head>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 
     /// The records of the series up to this head are safe on the disk.
@@ -129,7 +130,7 @@ impl Anchors {
     }
 
     fn unstored(&self) -> MutexGuard<'_, BTreeMap<u32, Head>> {
-        self.unstored.lock().unwrap_or_else(PoisonError::into_inner)
+        self.unstored.lock()
     }
 }
 

@@ -7,10 +7,11 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use keyway_storage::{ApiKeyId, ConnectionId, EntryId, EntrySelector, RotationId, Scope, WorkspaceId};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::operation::Operation;
@@ -208,17 +209,17 @@ impl Trail {
 
     /// Fills in what has become known.
     pub fn note(&self, fill_in: impl FnOnce(&mut Subject)) {
-        fill_in(&mut self.subject.lock().unwrap_or_else(PoisonError::into_inner));
+        fill_in(&mut self.subject.lock());
     }
 
     /// Whether values are given out.
     pub fn releases(&self) -> bool {
-        !self.subject.lock().unwrap_or_else(PoisonError::into_inner).fields.is_empty()
+        !self.subject.lock().fields.is_empty()
     }
 
     /// What is known by now.
     pub fn subject(&self) -> Subject {
-        self.subject.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.subject.lock().clone()
     }
 
     /// The operation has a result for its caller, and has not done what it was for, which is recorded in place of `ok`.

@@ -18,11 +18,12 @@
 //!    tells the thread, which sees to it.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
@@ -246,17 +247,17 @@ impl GroupCommit {
             if queue.closed {
                 return Turn::End;
             }
-            queue = match queue.sync_at {
-                None => self.for_thread.wait(queue).unwrap_or_else(PoisonError::into_inner),
+            match queue.sync_at {
+                None => self.for_thread.wait(&mut queue),
                 Some(at) => {
                     let left = at.saturating_duration_since(Instant::now());
                     if left.is_zero() {
                         queue.sync_at = None;
                         return Turn::Sync;
                     }
-                    self.for_thread.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0
+                    self.for_thread.wait_for(&mut queue, left);
                 }
-            };
+            }
             is_left = false;
         }
     }
@@ -285,19 +286,15 @@ impl GroupCommit {
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+        self.writer.lock()
     }
 
     fn try_writer(&self) -> Option<MutexGuard<'_, Writer>> {
-        match self.writer.try_lock() {
-            Ok(writer) => Some(writer),
-            Err(TryLockError::Poisoned(writer)) => Some(writer.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
+        self.writer.try_lock()
     }
 }
 

@@ -7,12 +7,13 @@
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use keyway_clock::{Clock, Moment};
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use tracing::{error, info};
 
@@ -112,7 +113,7 @@ impl Recorder {
     /// Whether the refusal of an API key is to be recorded, and with how many unrecorded ones before it.
     pub fn admit_refused_key(&self) -> Option<Option<u64>> {
         let now = self.clock.now();
-        let mut keys = self.refused_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.refused_keys.lock();
         if keys.second.is_none_or(|second| now.since(second) >= Duration::from_secs(1)) {
             keys.second = Some(now);
             keys.recorded = 0;

@@ -1,11 +1,12 @@
 //! Where audit events go, as a trait: a platform can send them elsewhere.
 
 use std::error::Error as StdError;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use keyway_storage::StorageError;
+use parking_lot::{Mutex, MutexGuard};
 use thiserror::Error;
 
 use crate::event::{AuditEvent, AuditRecord};
@@ -144,8 +145,8 @@ impl InMemoryAudit {
         Self::default()
     }
 
-    fn events(&self) -> std::sync::MutexGuard<'_, Vec<AuditEvent>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn events(&self) -> MutexGuard<'_, Vec<AuditEvent>> {
+        self.0.lock()
     }
 }
 

@@ -199,7 +199,7 @@ fn hash(key: &SecretString) -> [u8; 32] {
 fn base32() -> Result<Encoding, BrokerError> {
     let mut specification = Specification::new();
     specification.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
-    specification.encoding().map_err(|error| BrokerError::Host(error.to_string()))
+    specification.encoding().map_err(|error| BrokerError::Host(error.into()))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use keyway_audit::{AuditError, ErrorKind, InvalidQuery};
 use keyway_keys::{ClientValueError, EnvelopeError, KeyError};
 use keyway_runtime::{CallError, ProviderError, SandboxError};
-use keyway_storage::{DependentEntries, RotationState, Scope, StorageError, TfaMethod, UnknownName};
+use keyway_storage::{Cause, DependentEntries, RotationState, Scope, StorageError, TfaMethod, UnknownName};
 use thiserror::Error;
 
 use crate::budget::NotCalled;
@@ -107,7 +107,7 @@ pub enum BrokerError {
     Audit(AuditError),
     /// A fault of the host itself.
     #[error("the host could not finish this: {0}")]
-    Host(String),
+    Host(#[source] Cause),
 }
 
 impl BrokerError {
@@ -208,7 +208,7 @@ impl From<CallError> for BrokerError {
         match error {
             CallError::Provider(error) => Self::Provider(error),
             CallError::Sandbox(error) => Self::Sandbox(error),
-            other => Self::Host(other.to_string()),
+            other => Self::Host(other.into()),
         }
     }
 }

@@ -6,9 +6,10 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use keyway_clock::Moment;
+use parking_lot::{Mutex, MutexGuard};
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -131,7 +132,7 @@ impl<K: Hash + Eq, V> Drop for Landing<K, V> {
 }
 
 fn lock<K, V>(running: &Running<K, V>) -> MutexGuard<'_, HashMap<K, Fetch<V>>> {
-    running.lock().unwrap_or_else(PoisonError::into_inner)
+    running.lock()
 }
 
 #[cfg(test)]

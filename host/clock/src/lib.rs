@@ -9,10 +9,10 @@
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 
 /// What was stored with a time further in the future than this, was so before the clock was set back. More than the clocks of hosts
 /// that share a database differ by; what a clock that is set back by less puts off, it puts off by less.
@@ -90,20 +90,20 @@ impl ManualClock {
 
     /// Lets time pass on both clocks.
     pub fn advance(&self, by: Duration) {
-        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = self.now.lock();
         now.monotonic = now.monotonic.saturating_add(by);
         now.wall = now.wall.checked_add(by).unwrap_or(Timestamp::MAX);
     }
 
     /// Sets the wall clock, forwards or back; the monotonic clock stays.
     pub fn set_wall(&self, to: Timestamp) {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner).wall = to;
+        self.now.lock().wall = to;
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Moment {
-        *self.now.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.now.lock()
     }
 }
 

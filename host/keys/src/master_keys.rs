@@ -10,10 +10,11 @@
 //! the key given was replaced, or never belonged to this database.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use keyway_storage::{Constraint, MasterKeyRecord, SqliteStorage, Storage, StorageError};
+use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use crate::{EnvelopeError, KeyError, KeyId, KeyWrapper, MAX_USES, MasterKey};
@@ -165,12 +166,12 @@ impl MasterKeys {
     }
 
     fn held(&self) -> Vec<Arc<dyn KeyWrapper>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.held.lock().clone()
     }
 
     /// Holds one more key, if it is not held already.
     pub fn hold(&self, key: Arc<dyn KeyWrapper>) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.held.lock();
         if held.iter().all(|other| other.key_id() != key.key_id()) {
             held.push(key);
         }

@@ -11,11 +11,12 @@
 //! than if each record were kept for that time.
 
 use std::hash::Hash;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use coarsetime::Instant;
+use parking_lot::{Mutex, MutexGuard};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
@@ -153,8 +154,8 @@ where
         self.records.remove(key);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, u64> {
-        self.forgotten.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, u64> {
+        self.forgotten.lock()
     }
 }
 

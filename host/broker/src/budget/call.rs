@@ -64,7 +64,7 @@ impl From<CallFailure> for BrokerError {
         match failure {
             CallFailure::Call(error) => error.into(),
             CallFailure::NotCalled(not_called) => Self::NotCalled(not_called),
-            CallFailure::Host(message) => Self::Host(message),
+            CallFailure::Host(message) => Self::Host(message.into()),
         }
     }
 }

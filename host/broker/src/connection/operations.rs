@@ -254,7 +254,7 @@ impl Broker {
         let approved = description
             .approved_destinations(&settings)
             .map_err(|error| InvalidInput::Destination(error.to_string()))?;
-        let hints = hints(description, &settings).map_err(|error| BrokerError::Host(error.to_string()))?;
+        let hints = hints(description, &settings).map_err(|error| BrokerError::Host(error.into()))?;
         let connection = self.runtime().connection(settings.clone(), approved.clone());
         let guard = self.guards().get(description, &settings, None).await?;
         let opened = Opened::new(provider.clone(), connection, guard, self.call_metrics().clone());

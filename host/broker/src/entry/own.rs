@@ -85,6 +85,7 @@ impl Broker {
 /// What was checked when it was written must open.
 fn open(key: &ClientKey, field: &str, ciphertext: &str) -> Result<Option<SecretString>, BrokerError> {
     let opened = key.decrypt(ciphertext);
-    opened
-        .map_err(|_| BrokerError::Host(format!("the {field} of a vault entry does not open with its workspace's key")))
+    opened.map_err(|_| {
+        BrokerError::Host(format!("the {field} of a vault entry does not open with its workspace's key").into())
+    })
 }

@@ -4,11 +4,11 @@
 //! that workspace grow, and the others' do not. They are kept in memory: after a start everything is tried.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use keyway_clock::Moment;
 use keyway_storage::WorkspaceId;
+use parking_lot::{Mutex, MutexGuard};
 
 /// Between the first attempt and the second; as often as a server looks.
 const FIRST_WAIT: Duration = Duration::from_secs(60);
@@ -44,7 +44,7 @@ impl Attempts {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<WorkspaceId, Failed>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -21,10 +21,11 @@
 mod workspace_keys;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
 use workspace_keys::TermKeys;
@@ -213,7 +214,7 @@ impl Keyring {
         }
         let loaded = WorkspaceKeys::of(workspace, terms).ok_or(BrokerError::NotFound(Thing::Workspace))?;
         let now = self.clock.now();
-        let _merging = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
+        let _merging = self.merging.lock();
         let keys = match self.keys.get(&workspace) {
             // Somebody else was first, or further. (What is further and holds a key too long is seen by the next `get`.)
             Some(present) if present.is_after(&loaded) => return Ok(present),

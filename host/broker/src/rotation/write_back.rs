@@ -127,7 +127,7 @@ pub(super) async fn to_its_end<T: Send + 'static>(
     operation: impl Future<Output = Result<T, BrokerError>> + Send + 'static,
 ) -> Result<T, BrokerError> {
     let ended = request::spawn(operation).await;
-    ended.map_err(|error| BrokerError::Host(format!("a password rotation ended without a result: {error}")))?
+    ended.map_err(|error| BrokerError::Host(format!("a password rotation ended without a result: {error}").into()))?
 }
 
 impl Broker {
@@ -319,7 +319,7 @@ mod tests {
         ] {
             assert!(!stops(error.clone()), "{error:?}");
         }
-        assert!(matches!(Outcome::of(&BrokerError::Host(text())), Outcome::Later(..)));
+        assert!(matches!(Outcome::of(&BrokerError::Host(text().into())), Outcome::Later(..)));
         // The connection was deleted, or the entry whose password it is.
         for gone in [Thing::Connection, Thing::Entry] {
             assert!(matches!(Outcome::of(&BrokerError::NotFound(gone)), Outcome::Failed(_)));

@@ -12,7 +12,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use axum::body::{Body, Bytes, HttpBody};
 use axum::response::{IntoResponse, Response};
 use http_body::{Frame, SizeHint};
 use keyway::WorkspaceId;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::error::ApiError;
@@ -112,7 +113,7 @@ impl Memory {
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
         // Nothing in here can panic half-way through a change.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.taken.lock()
     }
 }
 
@@ -417,7 +418,7 @@ mod tests {
         let answer = memory.scope(async { cover(Response::new(Body::from(vec![b'x'; size]))) }).await;
         let answer = Mutex::new(Some(answer));
         let service = service_fn(move |_| {
-            let answer = answer.lock().unwrap().take().unwrap();
+            let answer = answer.lock().take().unwrap();
             async { Ok::<_, Infallible>(answer) }
         });
         tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(server), service));

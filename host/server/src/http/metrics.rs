@@ -7,13 +7,14 @@
 //! drain when nobody asks.
 
 use std::collections::HashSet;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
+use parking_lot::RwLock;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
@@ -72,11 +73,11 @@ impl Metrics {
     }
 
     fn shared(&self, route: &str) -> Arc<str> {
-        if let Some(shared) = self.routes.read().unwrap_or_else(PoisonError::into_inner).get(route) {
+        if let Some(shared) = self.routes.read().get(route) {
             return shared.clone();
         }
         let shared = Arc::<str>::from(route);
-        self.routes.write().unwrap_or_else(PoisonError::into_inner).insert(shared.clone());
+        self.routes.write().insert(shared.clone());
         shared
     }
 }

@@ -1,12 +1,14 @@
 //! Anchors: how far each series had certainly come, kept where the log is not.
 //!
-//! **Invariant:** the database never says of a series that it had come further than what is safe on the disk, so an anchor
-//! beyond the end of a series means that somebody removed records. It follows the log within [`EVERY`] while that is
-//! written, when the log is closed, and is there before the first record of a series.
+//! **Invariant:** the database never says of a series that it had come further than what is safe on
+//! the disk, so an anchor beyond the end of a series means that somebody removed records. It
+//! follows the log within [`EVERY`] while that is written, when the log is closed, and is there
+//! before the first record of a series.
 //!
-//! An anchor is a MAC under the audit key, so that nobody without it can make one for a shortened log. Whoever can put
-//! back both the log *and* the database as they were together at an earlier time is not noticed by this; only the heads
-//! that `keyway audit verify` prints, kept elsewhere, show that.
+//! An anchor is a MAC under the audit key, so that nobody without it can make one for a shortened
+//! log. Whoever can put back both the log *and* the database as they were together at an earlier
+//! time is not noticed by this; only the heads that `keyway audit verify` prints, kept elsewhere,
+//! show that.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +23,8 @@ use tracing::warn;
 use crate::chain::AuditKey;
 use crate::segment::Head;
 
-/// At most so often an anchor is stored, so that a busy log costs the database one small write a second.
+/// At most so often an anchor is stored, so that a busy log costs the database one small write a
+/// second.
 pub(crate) const EVERY: Duration = Duration::from_secs(1);
 
 /// The anchors of a log.
@@ -66,13 +69,15 @@ impl Anchors {
         Ok(())
     }
 
-    /// Whether a series whose last line is this has all that it had when the anchors were last read. It may have more.
+    /// Whether a series whose last line is this has all that it had when the anchors were last
+    /// read. It may have more.
     pub(crate) fn may_follow(&self, series: u32, head: &Head) -> bool {
         let known = self.known();
         known.get(&series).is_none_or(|known| known.number < head.number || known == head || known.number == 0)
     }
 
-    /// The highest series that was ever begun, as far as this was known when the anchors were last read.
+    /// The highest series that was ever begun, as far as this was known when the anchors were last
+    /// read.
     pub(crate) fn last_series(&self) -> u32 {
         self.known().last_key_value().map_or(0, |(series, _)| *series)
     }
@@ -111,7 +116,8 @@ impl Anchors {
     /// Stores anchors as the log grows, until [`stop`](Self::stop).
     pub(crate) async fn run(self: Arc<Self>) {
         loop {
-            // It ends between two writes to the database and not in one, which would cost that a connection.
+            // It ends between two writes to the database and not in one, which would cost that a
+            // connection.
             tokio::select! {
                 () = self.changed.notified() => {}
                 () = self.stopped.notified() => return,

@@ -5,17 +5,18 @@
 //! {"number":17,"at":"2026-..",...,"mac":"<64 hexadecimal digits>"}
 //! ```
 //!
-//! Without the audit key nobody can make a line, change one, leave one out of the middle or put one elsewhere, without
-//! the chain breaking there. A chain alone does not show that lines are missing at its end; *anchors* do: MACs over the
-//! number and MAC of the last line that is safe on the disk, kept in the database.
+//! Without the audit key nobody can make a line, change one, leave one out of the middle or put one
+//! elsewhere, without the chain breaking there. A chain alone does not show that lines are missing
+//! at its end; *anchors* do: MACs over the number and MAC of the last line that is safe on the
+//! disk, kept in the database.
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-/// What the key is derived for from the host key. That stays when the master key is replaced, and so what
-/// was written stays verifiable.
+/// What the key is derived for from the host key. That stays when the master key is replaced, and
+/// so what was written stays verifiable.
 pub const AUDIT_KEY: &str = "keyway.v1.audit-log";
 
 /// A MAC, of a line or of an anchor.
@@ -32,7 +33,8 @@ const SUFFIX: usize = MEMBER.len() + TAG_CHARS + END.len();
 /// The key of the chain. Wiped when dropped; prints as a placeholder.
 #[derive(Clone)]
 pub struct AuditKey {
-    // The state after the key's block, so that a line costs no key schedule. Cloned for each line, which `hmac` wipes.
+    // The state after the key's block, so that a line costs no key schedule. Cloned for each line,
+    // which `hmac` wipes.
     line: Hmac<Sha256>,
 }
 
@@ -57,8 +59,8 @@ impl AuditKey {
         mac.finalize().into_bytes().into()
     }
 
-    /// The MAC of an anchor. It begins with a text where a line's begins with the MAC before it, so neither passes for the
-    /// other.
+    /// The MAC of an anchor. It begins with a text where a line's begins with the MAC before it, so
+    /// neither passes for the other.
     pub(crate) fn anchor(&self, series: u32, number: u64, tag: &Tag) -> Tag {
         let mut mac = self.line.clone();
         mac.update(b"keyway.v1.audit-anchor");
@@ -73,8 +75,8 @@ impl AuditKey {
         self.anchor(series, number, tag).ct_eq(mac).into()
     }
 
-    /// Finishes the line that was begun in `out` at `from`, a JSON object without its closing brace: adds the MAC, the
-    /// brace and the line feed.
+    /// Finishes the line that was begun in `out` at `from`, a JSON object without its closing
+    /// brace: adds the MAC, the brace and the line feed.
     pub(crate) fn finish(&self, previous: &Tag, out: &mut Vec<u8>, from: usize) -> Tag {
         let tag = self.tag(previous, out.get(from..).unwrap_or_default());
         out.extend_from_slice(MEMBER);
@@ -175,7 +177,8 @@ mod tests {
         }
     }
 
-    /// The log must verify for ever, so how MACs are made may not change by accident. Computed with Python's `hmac`.
+    /// The log must verify for ever, so how MACs are made may not change by accident. Computed with
+    /// Python's `hmac`.
     #[test]
     fn macs_are_frozen() {
         assert_eq!(hex(&key(7).tag(&START, br#"{"number":1"#)), LINE);

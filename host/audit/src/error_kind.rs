@@ -2,9 +2,9 @@
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $code:literal;)*) => {
-        /// What kind of error it is, which says whose turn it is: the caller's (fix the request), that of
-        /// the secret manager's operator (grant, reconnect), time's (retry later), the component
-        /// author's, or the host's.
+        /// What kind of error it is, which says whose turn it is: the caller's (fix the request),
+        /// that of the secret manager's operator (grant, reconnect), time's (retry later), the
+        /// component author's, or the host's.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ErrorKind {
@@ -15,7 +15,8 @@ macro_rules! kinds {
             /// Every kind.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// The kind's name for programs: the same in the log, over HTTP and on the command line.
+            /// The kind's name for programs: the same in the log, over HTTP and on the command
+            /// line.
             pub const fn code(self) -> &'static str {
                 match self { $(Self::$name => $code,)* }
             }
@@ -40,7 +41,8 @@ kinds! {
     RateLimited = "RATE_LIMITED";
     /// No component of this provider type is installed.
     NotInstalled = "PROVIDER_NOT_INSTALLED";
-    /// The secret manager does not accept the connection's credentials, or does not let them do this.
+    /// The secret manager does not accept the connection's credentials, or does not let them do
+    /// this.
     ProviderRefused = "PROVIDER_REFUSED";
     /// The secret manager failed at the last attempts and is not asked for a while.
     ProviderPaused = "PROVIDER_PAUSED";

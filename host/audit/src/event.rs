@@ -1,9 +1,10 @@
 //! What is recorded: who did what to what, when, and how it ended. Never a value.
 //!
-//! **Invariant:** nothing in a record is a secret, and nothing is text that a client sends freely: a record holds
-//! identifiers, names that an administrator gave (of API keys), the operator's name, item references, names of fields,
-//! codes, and a request id, which the server lets through only when it is short and plain. In particular a vault
-//! entry's user and domain are not in it: people use the user name that is the secret for the first.
+//! **Invariant:** nothing in a record is a secret, and nothing is text that a client sends freely:
+//! a record holds identifiers, names that an administrator gave (of API keys), the operator's name,
+//! item references, names of fields, codes, and a request id, which the server lets through only
+//! when it is short and plain. In particular a vault entry's user and domain are not in it: people
+//! use the user name that is the secret for the first.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -112,14 +113,15 @@ pub struct Subject {
     /// The scope that a refused API key lacks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<Cow<'static, str>>,
-    /// The names of the values that were released or written: `username`, `password`, `one_time_code`, and those of an
-    /// entry's attributes that are secret, for example `cookies`.
+    /// The names of the values that were released or written: `username`, `password`,
+    /// `one_time_code`, and those of an entry's attributes that are secret, for example `cookies`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<Cow<'static, str>>,
     /// Where the released values came from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<AuditSource>,
-    /// How many things were listed (of entries those with values that were released), values or keys encrypted anew, or bytes cut off.
+    /// How many things were listed (of entries those with values that were released), values or
+    /// keys encrypted anew, or bytes cut off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
 }
@@ -179,8 +181,8 @@ impl Trail {
         Self::about(Subject { entry: Some(id), ..Subject::default() })
     }
 
-    /// About a vault entry that is looked for. Of one that is looked for by user and domain nothing is known before it is
-    /// found.
+    /// About a vault entry that is looked for. Of one that is looked for by user and domain nothing
+    /// is known before it is found.
     pub fn selected(entry: &EntrySelector) -> Self {
         match entry {
             EntrySelector::Id(id) => Self::entry(*id),
@@ -222,7 +224,8 @@ impl Trail {
         self.subject.lock().clone()
     }
 
-    /// The operation has a result for its caller, and has not done what it was for, which is recorded in place of `ok`.
+    /// The operation has a result for its caller, and has not done what it was for, which is
+    /// recorded in place of `ok`.
     pub fn fell_short(&self, shortfall: Shortfall) {
         // Of several reasons the first counts.
         let _ = self.fell_short.set(shortfall.into());
@@ -249,13 +252,15 @@ pub struct AuditEvent {
     pub operation: Operation,
     /// How it ended.
     pub outcome: Outcome,
-    /// For the outcome of a change: the number of the record that says it was begun, in the same series.
+    /// For the outcome of a change: the number of the record that says it was begun, in the same
+    /// series.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub begun: Option<u64>,
     /// To what.
     #[serde(flatten)]
     pub subject: Subject,
-    /// For a refused API key: how many were refused before without a record each, because there were too many.
+    /// For a refused API key: how many were refused before without a record each, because there
+    /// were too many.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unrecorded: Option<u64>,
     /// The id of the request.
@@ -307,7 +312,8 @@ pub struct AuditRecord {
     pub operation: String,
     /// How it ended.
     pub outcome: Outcome,
-    /// For the outcome of a change: the number of the record that says it was begun, in the same series.
+    /// For the outcome of a change: the number of the record that says it was begun, in the same
+    /// series.
     #[serde(default)]
     pub begun: Option<u64>,
     /// What it was done to.

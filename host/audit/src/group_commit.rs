@@ -1,10 +1,12 @@
-//! Who writes: whoever comes first, for all who wait, and a thread of the log's own where nobody else may.
+//! Who writes: whoever comes first, for all who wait, and a thread of the log's own where nobody
+//! else may.
 //!
-//! A caller puts its event into the queue. If nobody is writing, it then writes all that is there, in its own thread: so one
-//! that is alone waits for no other thread to wake up, which takes several times as long as writing a record. Under load it
-//! first lets the other tasks of its thread go ahead, so that there is more to write in one go; most of them find their
-//! records written when it is their turn again. Where nobody has come along lately ([`Company`]) it does not do that, because
-//! a thread that is let go and has nothing else to do wakes another one.
+//! A caller puts its event into the queue. If nobody is writing, it then writes all that is there,
+//! in its own thread: so one that is alone waits for no other thread to wake up, which takes
+//! several times as long as writing a record. Under load it first lets the other tasks of its
+//! thread go ahead, so that there is more to write in one go; most of them find their records
+//! written when it is their turn again. Where nobody has come along lately ([`Company`]) it does
+//! not do that, because a thread that is let go and has nothing else to do wakes another one.
 //!
 //! **Invariants**
 //!
@@ -35,10 +37,12 @@ use crate::writer::Writer;
 /// How much is written at a time. Who comes meanwhile is in the next group.
 const GROUP_BYTES: usize = 1 << 20;
 
-/// How many groups a caller writes before it leaves the others to the thread: its own answer waits, too.
+/// How many groups a caller writes before it leaves the others to the thread: its own answer waits,
+/// too.
 const TURNS: usize = 4;
 
-/// A disk that takes longer for a group is slow. The page cache of a machine that is well takes it in microseconds.
+/// A disk that takes longer for a group is slow. The page cache of a machine that is well takes it
+/// in microseconds.
 const SLOW: Duration = Duration::from_millis(5);
 
 /// For how long callers do not write by themselves after that.
@@ -69,7 +73,8 @@ pub(crate) struct GroupCommit {
     writer: Mutex<Writer>,
     sync_every_record: bool,
     opened: Instant,
-    /// Until when callers do not write by themselves, because the disk was slow: in milliseconds after `opened`.
+    /// Until when callers do not write by themselves, because the disk was slow: in milliseconds
+    /// after `opened`.
     wary_until: AtomicU64,
     company: Company,
 }
@@ -96,7 +101,8 @@ impl Company {
     fn came(&self, callers: usize) {
         let before = self.patience.load(Ordering::Relaxed);
         let patience = if callers > 1 { Self::PATIENCE } else { before.saturating_sub(1) };
-        // Each write of it is seen by the other threads' processors; and that one gets lost does not matter.
+        // Each write of it is seen by the other threads' processors; and that one gets lost does
+        // not matter.
         if patience != before {
             self.patience.store(patience, Ordering::Relaxed);
         }
@@ -140,13 +146,15 @@ impl GroupCommit {
     pub(crate) async fn append(&self, event: Vec<u8>, durability: Durability) -> Result<Receipt, AuditError> {
         let (reply, mut done) = oneshot::channel();
         self.push(Append { event, durability, reply });
-        // Who waits for a sync gains nothing by writing here, and the thread writes for more of them at a time.
+        // Who waits for a sync gains nothing by writing here, and the thread writes for more of
+        // them at a time.
         let waits_for_sync = durability == Durability::Synced || self.sync_every_record;
         if waits_for_sync || self.is_wary() || !others_go_on() {
             self.leave_to_thread();
         } else {
             if self.company.is_expected() {
-                // Whoever of this thread's tasks has something to record, too, is in the same group.
+                // Whoever of this thread's tasks has something to record, too, is in the same
+                // group.
                 let_others_go_ahead().await;
                 if let Ok(result) = done.try_recv() {
                     return result;
@@ -318,8 +326,9 @@ fn others_go_on() -> bool {
     })
 }
 
-/// Lets this thread's other tasks go ahead that are ready. The caller's task waits behind them, where other threads find it, too:
-/// with tokio's `yield_now` it would wait in a place of this thread, and be held up with it if the task that writes next hangs.
+/// Lets this thread's other tasks go ahead that are ready. The caller's task waits behind them,
+/// where other threads find it, too: with tokio's `yield_now` it would wait in a place of this
+/// thread, and be held up with it if the task that writes next hangs.
 async fn let_others_go_ahead() {
     let mut they_went = false;
     poll_fn(|context| {

@@ -1,8 +1,9 @@
 //! The audit log: who had which secret, and who changed what. Written before anything is given out.
 //!
-//! **Invariant:** every release of a secret value, every listing of items, every change and every refusal is in the log
-//! before the caller has its result; a change also before it begins. If the log cannot be written, nothing is released
-//! and nothing is changed. The broker sees to that, with the [`Recorder`]. No record holds a value (`event.rs`).
+//! **Invariant:** every release of a secret value, every listing of items, every change and every
+//! refusal is in the log before the caller has its result; a change also before it begins. If the
+//! log cannot be written, nothing is released and nothing is changed. The broker sees to that, with
+//! the [`Recorder`]. No record holds a value (`event.rs`).
 //!
 //! ```text
 //! operation ── broker ── Recorder ── AuditSink ─┬─ SegmentLog ── group commit ── segment files ── sync ── anchors
@@ -17,30 +18,32 @@
 //!   That a change was begun is on the disk before it begins. With [`SegmentOptions::sync_every_record`] nothing is lost.
 //! * A disk that is full, read-only, gone or hanging: calls are refused until it is well, and then go on by themselves.
 //!
-//! The log may say more than happened (a client that went away while its answer was being recorded; a change that was
-//! begun and cut off), never less.
+//! The log may say more than happened (a client that went away while its answer was being recorded;
+//! a change that was begun and cut off), never less.
 //!
 //! # What is noticed
 //!
-//! Somebody who can write to the folder but has not the audit key (which is in the database only wrapped by the master
-//! key) cannot do any of this without [`verify`](AuditSink::verify) naming the place:
+//! Somebody who can write to the folder but has not the audit key (which is in the database only
+//! wrapped by the master key) cannot do any of this without [`verify`](AuditSink::verify) naming
+//! the place:
 //!
 //! * change, insert, repeat, move or remove a record, anywhere in a series; rename, swap or remove a segment;
 //! * cut off the end of a series, or remove a whole series, as far as it was anchored: all but what was written in the last
 //!   second before the process ended, or all when it was closed in order.
 //!
-//! Somebody who can also write to the database can remove an anchor or put an older one back, which is noticed unless it
-//! is exactly one of the anchors of the past, and the log is cut off exactly there: putting back an older copy of everything
-//! at once. Against that only the heads help that `verify` prints, kept elsewhere. Who has the master key can write
-//! any log.
+//! Somebody who can also write to the database can remove an anchor or put an older one back, which
+//! is noticed unless it is exactly one of the anchors of the past, and the log is cut off exactly
+//! there: putting back an older copy of everything at once. Against that only the heads help that
+//! `verify` prints, kept elsewhere. Who has the master key can write any log.
 //!
-//! Two processes may write at the same time; each has a series of its own (`segment.rs`). The chain holds within a series;
-//! between them there is the time.
+//! Two processes may write at the same time; each has a series of its own (`segment.rs`). The chain
+//! holds within a series; between them there is the time.
 //!
-//! Segments are never deleted here. `verify` needs all of them; whoever archives them verifies them together.
+//! Segments are never deleted here. `verify` needs all of them; whoever archives them verifies them
+//! together.
 //!
-//! This crate imports the database's records (`keyway-storage`) and the clock (`keyway-clock`), and nothing
-//! else of Keyway's.
+//! This crate imports the database's records (`keyway-storage`) and the clock (`keyway-clock`), and
+//! nothing else of Keyway's.
 
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]

@@ -20,20 +20,22 @@ use crate::verify::{self, AuditVerification};
 use crate::writer::{Place, Writer};
 use crate::{read, sync};
 
-/// After how many bytes a new segment is begun: a file that every tool can still open, and at the highest rates one every
-/// few seconds.
+/// After how many bytes a new segment is begun: a file that every tool can still open, and at the
+/// highest rates one every few seconds.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 
 /// Where the segments of the log are, and how it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SegmentOptions {
-    /// The folder of the segments; made when it is missing, for its owner only. Nothing else belongs in it.
+    /// The folder of the segments; made when it is missing, for its owner only. Nothing else
+    /// belongs in it.
     pub folder: PathBuf,
     /// After how many bytes a new segment is begun.
     pub segment_bytes: u64,
-    /// Whether to wait for the disk before every release, so that not even a power cut loses the record of one. Costs the
-    /// time that the disk needs (0.15 ms to 10 ms) at each; concurrent ones share it.
+    /// Whether to wait for the disk before every release, so that not even a power cut loses the
+    /// record of one. Costs the time that the disk needs (0.15 ms to 10 ms) at each; concurrent
+    /// ones share it.
     pub sync_every_record: bool,
 }
 

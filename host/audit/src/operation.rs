@@ -1,5 +1,6 @@
-//! Which operations there are, what they need, and how they are recorded. One table, so that an operation can be neither
-//! unaudited nor open to everybody by oversight: what runs operations takes one of these and nothing else.
+//! Which operations there are, what they need, and how they are recorded. One table, so that an
+//! operation can be neither unaudited nor open to everybody by oversight: what runs operations
+//! takes one of these and nothing else.
 //!
 //! An operation is of one of four kinds:
 //!
@@ -73,7 +74,8 @@ operations! {
     RevealRotation = "reveal_rotation", Release, Admin;
     /// Whoever came had no valid API key. Only refusals are recorded.
     Authenticate = "authenticate", Read, Api;
-    /// An API key lacks a scope, and was refused before its request was looked at. Only refusals are recorded.
+    /// An API key lacks a scope, and was refused before its request was looked at. Only refusals
+    /// are recorded.
     Authorize = "authorize", Read, Api or Admin or Resolve or Rotate;
 
     /// The items that a connection can see.
@@ -110,7 +112,8 @@ operations! {
     DeleteEntry = "delete_entry", Change, Api;
     /// A vault entry's cookies and browser storage were cleared.
     ClearBrowserState = "clear_browser_state", Change, Api;
-    /// A password rotation was begun, or skipped; unless it was skipped, its new password was given out.
+    /// A password rotation was begun, or skipped; unless it was skipped, its new password was given
+    /// out.
     BeginRotation = "begin_rotation", Change, Rotate;
     /// The site has a rotation's password, and it was to be written to the item.
     CommitRotation = "commit_rotation", Change, Rotate;
@@ -118,7 +121,8 @@ operations! {
     RetryRotation = "retry_rotation", Change, Rotate;
     /// A password rotation was given up, its password erased.
     AbandonRotation = "abandon_rotation", Change, Rotate;
-    /// A committed rotation's password was to be written by the broker itself, because it could not be before.
+    /// A committed rotation's password was to be written by the broker itself, because it could not
+    /// be before.
     WriteBack = "write_back", Change, Rotate;
 
     /// A workspace's API keys, without the keys.
@@ -129,8 +133,8 @@ operations! {
     GetConnection = "get_connection", Read, Api or Admin;
     /// What a connection may still ask of its secret manager.
     Budget = "budget", Read, Api;
-    /// A vault entry, its credentials as its client has encrypted them. Recorded when its session data or other secret
-    /// attributes were given out.
+    /// A vault entry, its credentials as its client has encrypted them. Recorded when its session
+    /// data or other secret attributes were given out.
     GetEntry = "get_entry", Read, Api;
     /// A page of a workspace's vault entries, likewise.
     ListEntries = "list_entries", Read, Api;
@@ -139,7 +143,8 @@ operations! {
     /// A workspace's password rotations, likewise.
     ListRotations = "list_rotations", Read, Rotate;
 
-    /// This log was continued after an end without order: an unfinished record, which nobody was told was written, was cut off.
+    /// This log was continued after an end without order: an unfinished record, which nobody was
+    /// told was written, was cut off.
     AuditRecovered = "audit_recovered", Change, Admin;
 }
 

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::error_kind::ErrorKind;
 use crate::query::InvalidQuery;
 
-/// How it ended, as it is recorded. A code that this version does not know is one of a newer version.
+/// How it ended, as it is recorded. A code that this version does not know is one of a newer
+/// version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Outcome(Cow<'static, str>);
@@ -19,7 +20,8 @@ pub struct Outcome(Cow<'static, str>);
 impl Outcome {
     /// It was done.
     pub const OK: Self = Self(Cow::Borrowed("ok"));
-    /// It is about to be done. A change that has this and no outcome was cut off: it may or may not have happened.
+    /// It is about to be done. A change that has this and no outcome was cut off: it may or may not
+    /// have happened.
     pub const BEGUN: Self = Self(Cow::Borrowed("begun"));
 
     /// `ok`, `begun` or the code of an error, for example `FORBIDDEN`.

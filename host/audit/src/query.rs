@@ -116,16 +116,18 @@ impl AuditQuery {
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct AuditPage {
-    /// The records. There may be fewer than were asked for although there is a next page: a page looks through a bounded
-    /// part of the log.
+    /// The records. There may be fewer than were asked for although there is a next page: a page
+    /// looks through a bounded part of the log.
     pub records: Vec<AuditRecord>,
     /// What to give as the next query's cursor; `None` at the end.
     pub next: Option<Cursor>,
-    /// How many lines were met that are no records. `keyway audit verify` says what is wrong with them.
+    /// How many lines were met that are no records. `keyway audit verify` says what is wrong with
+    /// them.
     pub unreadable: u64,
 }
 
-/// A place in the log: for each series the number of the record at which reading ended. Opaque to clients.
+/// A place in the log: for each series the number of the record at which reading ended. Opaque to
+/// clients.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cursor(BTreeMap<u32, u64>);
 

@@ -1,7 +1,8 @@
 //! Reading the log: the series side by side, in the order of time, from either end.
 //!
-//! Reading does not verify; it shows what the files say. A page looks at no more than [`SCAN_LIMIT`] lines, so that a
-//! filter that hardly anything passes costs a bounded time; the next page goes on from there.
+//! Reading does not verify; it shows what the files say. A page looks at no more than
+//! [`SCAN_LIMIT`] lines, so that a filter that hardly anything passes costs a bounded time; the
+//! next page goes on from there.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -16,7 +17,8 @@ use crate::segment::{self, Header, LINE_LIMIT, Name};
 /// How many lines a page looks at; reading them takes less than half a second.
 const SCAN_LIMIT: u64 = 200_000;
 
-/// A segment is left out when its time is so far from the wanted one. Generous, because clocks are set.
+/// A segment is left out when its time is so far from the wanted one. Generous, because clocks are
+/// set.
 const CLOCK_SLACK: SignedDuration = SignedDuration::from_hours(24);
 
 /// A page of the log in `folder`.
@@ -73,7 +75,8 @@ struct SeriesReader<'a> {
 impl<'a> SeriesReader<'a> {
     fn new(folder: &'a Path, series: u32, segments: &[Name], query: &AuditQuery) -> io::Result<Self> {
         let start = query.cursor.as_ref().and_then(|cursor| cursor.position(series));
-        // A series that the pages before did not know has begun since; from the newest on backwards it comes too late.
+        // A series that the pages before did not know has begun since; from the newest on backwards
+        // it comes too late.
         let too_late = query.order == Order::Newest && query.cursor.is_some() && start.is_none();
         let mut wanted = if too_late { Vec::new() } else { relevant(folder, segments, query, start)? };
         if query.order == Order::Oldest {
@@ -140,7 +143,8 @@ impl<'a> SeriesReader<'a> {
         }
     }
 
-    /// From where the next page goes on: a record that was found and does not belong to this page is found again.
+    /// From where the next page goes on: a record that was found and does not belong to this page
+    /// is found again.
     fn position(&self) -> u64 {
         match (&self.next, self.order) {
             (Some(next), Order::Newest) => next.number.saturating_add(1),
@@ -175,7 +179,8 @@ fn header(folder: &Path, name: Name) -> io::Result<Option<Header>> {
     Ok(lines.next()?.and_then(|line| segment::parse_header(&line)))
 }
 
-/// The whole lines of a file, without their line feeds. What is after the last line feed is not a line yet.
+/// The whole lines of a file, without their line feeds. What is after the last line feed is not a
+/// line yet.
 pub(crate) enum Lines {
     Forward(BufReader<File>),
     Backward(Backward),

@@ -1,8 +1,8 @@
 //! What puts events into the sink, within a deadline, whatever the sink does.
 //!
-//! **Invariant:** a sink that fails, hangs or panics is an [`AuditError`] and nothing worse. One that hangs
-//! costs one caller [`DEADLINE`]; from then on all are refused at once but one at a time, which is how it is
-//! noticed that the sink answers again.
+//! **Invariant:** a sink that fails, hangs or panics is an [`AuditError`] and nothing worse. One
+//! that hangs costs one caller [`DEADLINE`]; from then on all are refused at once but one at a
+//! time, which is how it is noticed that the sink answers again.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,12 +20,13 @@ use tracing::{error, info};
 use crate::event::AuditEvent;
 use crate::sink::{AuditError, AuditSink, Durability, Receipt};
 
-/// How long an operation waits for its record. A disk that is well answers in a thousandth of that; the published clients
-/// wait for an answer twelve times as long.
+/// How long an operation waits for its record. A disk that is well answers in a thousandth of that;
+/// the published clients wait for an answer twelve times as long.
 pub const DEADLINE: Duration = Duration::from_secs(5);
 
-/// So many refused API keys are recorded one by one in a second; the next record says how many there were besides. Without
-/// a bound anybody who can reach the server could fill the disk with refusals, and a full disk stops every release.
+/// So many refused API keys are recorded one by one in a second; the next record says how many
+/// there were besides. Without a bound anybody who can reach the server could fill the disk with
+/// refusals, and a full disk stops every release.
 const REFUSED_KEYS_A_SECOND: u32 = 10;
 
 /// Puts events into the sink.
@@ -100,7 +101,8 @@ impl Recorder {
         appended
     }
 
-    /// Whether an event could be appended now, as far as that shows without one; within the deadline, whatever the sink does.
+    /// Whether an event could be appended now, as far as that shows without one; within the
+    /// deadline, whatever the sink does.
     pub async fn check(&self) -> Result<(), AuditError> {
         within_deadline(guarded(|| self.sink.check())).await
     }
@@ -110,7 +112,8 @@ impl Recorder {
         (&self.records, &self.failures)
     }
 
-    /// Whether the refusal of an API key is to be recorded, and with how many unrecorded ones before it.
+    /// Whether the refusal of an API key is to be recorded, and with how many unrecorded ones
+    /// before it.
     pub fn admit_refused_key(&self) -> Option<Option<u64>> {
         let now = self.clock.now();
         let mut keys = self.refused_keys.lock();
@@ -127,8 +130,8 @@ impl Recorder {
     }
 }
 
-/// Runs it for as long as the deadline allows. What is ready at once costs no timer, and one that is needed does not make the
-/// future larger that is there for every event.
+/// Runs it for as long as the deadline allows. What is ready at once costs no timer, and one that
+/// is needed does not make the future larger that is there for every event.
 async fn within_deadline<T>(run: impl Future<Output = Result<T, AuditError>>) -> Result<T, AuditError> {
     let mut run = pin!(run);
     let mut timer = None;

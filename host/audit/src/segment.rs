@@ -6,13 +6,15 @@
 //!   {"number":5013,"at":...,...,"mac":...}
 //! ```
 //!
-//! **Each process that writes has a series of its own,** so that the command line is audited while a server runs. A
-//! series belongs to whoever holds the lock of its last segment; the lock ends with the process, whatever way that ends.
-//! Who begins to write takes up the first series that is free, or begins a new one; so there are as many series as
-//! processes have ever written at the same time.
+//! **Each process that writes has a series of its own,** so that the command line is audited while
+//! a server runs. A series belongs to whoever holds the lock of its last segment; the lock ends
+//! with the process, whatever way that ends. Who begins to write takes up the first series that is
+//! free, or begins a new one; so there are as many series as processes have ever written at the
+//! same time.
 //!
-//! **A segment appears complete with its header or not at all.** A line that is cut off at the end of the last segment
-//! was never acknowledged; whoever takes the series up cuts it off and records that.
+//! **A segment appears complete with its header or not at all.** A line that is cut off at the end
+//! of the last segment was never acknowledged; whoever takes the series up cuts it off and records
+//! that.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -26,8 +28,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::chain::{self, AuditKey, Line, START, Tag};
 
-/// No line is longer than this: the longest parts are a reference (2 KiB) and names, which JSON may write six times as
-/// long.
+/// No line is longer than this: the longest parts are a reference (2 KiB) and names, which JSON may
+/// write six times as long.
 pub(crate) const LINE_LIMIT: usize = 64 << 10;
 
 /// The last line of a series so far.
@@ -106,9 +108,9 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Begins a segment after `head`. Fails with [`io::ErrorKind::AlreadyExists`] when there is one of this name, and
-    /// with [`io::ErrorKind::WouldBlock`] when somebody else took it up at once. When this returns, header and name are
-    /// safe on the disk.
+    /// Begins a segment after `head`. Fails with [`io::ErrorKind::AlreadyExists`] when there is one
+    /// of this name, and with [`io::ErrorKind::WouldBlock`] when somebody else took it up at once.
+    /// When this returns, header and name are safe on the disk.
     pub(crate) fn begin(
         folder: &Path,
         name: Name,
@@ -137,7 +139,8 @@ impl Segment {
         Ok((segment, Head { number: head.number, tag }))
     }
 
-    /// Takes a segment up for appending, if nobody has it and it is the last of its series. `None` when somebody has.
+    /// Takes a segment up for appending, if nobody has it and it is the last of its series. `None`
+    /// when somebody has.
     pub(crate) fn take_up(folder: &Path, name: Name, key: &AuditKey) -> io::Result<Option<TakenUp>> {
         let path = name.in_folder(folder);
         let file = OpenOptions::new().read(true).append(true).open(&path)?;
@@ -161,8 +164,8 @@ impl Segment {
         Ok(Some(TakenUp::Good { segment, head, cut_off: size - length }))
     }
 
-    /// Has the file system set so much aside behind the end of the file, without making it longer. Where it cannot, there is
-    /// no telling.
+    /// Has the file system set so much aside behind the end of the file, without making it longer.
+    /// Where it cannot, there is no telling.
     pub(crate) fn reserve(&self, bytes: u64) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         {
@@ -177,7 +180,8 @@ impl Segment {
         Ok(())
     }
 
-    /// Whether the file that is written is the one that the folder has under its name: not removed, not moved.
+    /// Whether the file that is written is the one that the folder has under its name: not removed,
+    /// not moved.
     pub(crate) fn is_in_place(&self) -> bool {
         #[cfg(unix)]
         {

@@ -16,7 +16,8 @@ use crate::verify::AuditVerification;
 /// What lies beneath an [`AuditError`]. Shared, because all who wait for a group of records get it.
 pub type AuditCause = Arc<dyn StdError + Send + Sync>;
 
-/// The audit log does not work. Nothing was released, and nothing was changed unless that is what it says.
+/// The audit log does not work. Nothing was released, and nothing was changed unless that is what
+/// it says.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum AuditError {
@@ -33,7 +34,8 @@ pub enum AuditError {
     /// It cannot be read.
     #[error("the audit log cannot be read: {0}")]
     Unreadable(#[source] AuditCause),
-    /// A change was made, or ended otherwise without an error, and how it ended could not be recorded. That it was begun is in the log.
+    /// A change was made, or ended otherwise without an error, and how it ended could not be
+    /// recorded. That it was begun is in the log.
     #[error(
         "it was done, but the audit log cannot be written ({}), so how it ended is not recorded. Look how things are now before you do it again", .0.reason()
     )]
@@ -99,23 +101,26 @@ pub struct Receipt {
 
 /// Takes audit events.
 ///
-/// Callers wait for [`append`](Self::append) before they give anything out. The [`Recorder`](crate::Recorder) takes care of a sink that hangs (after
-/// [`DEADLINE`](crate::DEADLINE) calls are refused) or panics (a failure like any other); a sink must not block the
-/// thread that polls it for longer than a few microseconds. A future that is dropped before it is ready was for a caller who has gone or was refused; the
-/// event may be appended or not.
+/// Callers wait for [`append`](Self::append) before they give anything out. The
+/// [`Recorder`](crate::Recorder) takes care of a sink that hangs (after
+/// [`DEADLINE`](crate::DEADLINE) calls are refused) or panics (a failure like any other); a sink
+/// must not block the thread that polls it for longer than a few microseconds. A future that is
+/// dropped before it is ready was for a caller who has gone or was refused; the event may be
+/// appended or not.
 #[async_trait]
 pub trait AuditSink: Send + Sync + 'static {
     /// Appends an event, and returns when it is as safe as `durability` says.
     async fn append(&self, event: &AuditEvent, durability: Durability) -> Result<Receipt, AuditError>;
 
-    /// Whether [`append`](Self::append) fails by itself after [`DEADLINE`](crate::DEADLINE), with [`AuditError::Deadline`]. Then
-    /// nobody else has to watch over it, which would cost a timer for each event.
+    /// Whether [`append`](Self::append) fails by itself after [`DEADLINE`](crate::DEADLINE), with
+    /// [`AuditError::Deadline`]. Then nobody else has to watch over it, which would cost a timer
+    /// for each event.
     fn keeps_deadline(&self) -> bool {
         false
     }
 
-    /// Whether an event could be appended now, without appending one: for a load balancer that asks every few seconds.
-    /// What does not show without an event may be left out.
+    /// Whether an event could be appended now, without appending one: for a load balancer that asks
+    /// every few seconds. What does not show without an event may be left out.
     async fn check(&self) -> Result<(), AuditError> {
         Ok(())
     }

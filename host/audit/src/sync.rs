@@ -1,12 +1,12 @@
 //! Makes what was written safe from a power cut, beside the writing and not in its way.
 //!
-//! **Invariant:** a file is synced at once when somebody waits for it, else at the latest [`SYNC_INTERVAL`] after the
-//! first record that is not safe. What a power cut (or a crash of the system) can lose is therefore the records of
-//! releases, listings and refusals of that time. What only kills the process loses nothing that was written: the system
-//! has it.
+//! **Invariant:** a file is synced at once when somebody waits for it, else at the latest
+//! [`SYNC_INTERVAL`] after the first record that is not safe. What a power cut (or a crash of the
+//! system) can lose is therefore the records of releases, listings and refusals of that time. What
+//! only kills the process loses nothing that was written: the system has it.
 //!
-//! A disk that fails to sync may have lost what it was given, whatever it says the next time; so a failure is told to
-//! those who wait, and the writer goes on in a new segment.
+//! A disk that fails to sync may have lost what it was given, whatever it says the next time; so a
+//! failure is told to those who wait, and the writer goes on in a new segment.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -21,9 +21,9 @@ use crate::group_commit::Reply;
 use crate::segment::Head;
 use crate::sink::{AuditError, Receipt};
 
-/// For how long a record that nobody waits for may be unsafe from a power cut. A flush each tenth of a second costs a
-/// disk next to nothing; that much of the log of a machine that lost its power is the price of not waiting for a disk (0.15
-/// ms to 10 ms) at every release.
+/// For how long a record that nobody waits for may be unsafe from a power cut. A flush each tenth
+/// of a second costs a disk next to nothing; that much of the log of a machine that lost its power
+/// is the price of not waiting for a disk (0.15 ms to 10 ms) at every release.
 pub const SYNC_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Records that were written to `file`, up to `head`.

@@ -120,7 +120,8 @@ async fn a_shortened_series_is_not_gone_on_with() {
 #[tokio::test]
 async fn an_anchor_that_was_changed_or_removed_is_noticed() {
     let lab = Lab::with_records(3).await;
-    // Somebody with the database and without the key moves the anchor on, or makes one of a series of their own.
+    // Somebody with the database and without the key moves the anchor on, or makes one of a series
+    // of their own.
     let forged = AuditAnchorRecord { series: 1, number: 4, head: [1; 32], mac: [1; 32], at: Timestamp::UNIX_EPOCH };
     lab.storage.put_audit_anchor(&forged).await.unwrap();
     assert_eq!(lab.problems().await, [(None, AuditProblem::AnchorChanged)]);
@@ -167,7 +168,8 @@ async fn a_series_that_another_process_wrote_meanwhile_and_somebody_cut_off_is_n
     let mut lines = lab.lines(&second);
     lines.pop();
     lab.write(&second, &lines);
-    // So that it has to look for another series when its file is full. A segment takes at least as much as a line may have.
+    // So that it has to look for another series when its file is full. A segment takes at least as
+    // much as a line may have.
     std::fs::write(lab.file(1, 2), "in the way").unwrap();
     for _ in 0..400 {
         lab.append(&running).await.unwrap();

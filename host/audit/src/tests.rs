@@ -98,7 +98,8 @@ impl Lab {
         self.audit().join(format!("{series:05}-{segment:08}.jsonl"))
     }
 
-    /// The lines of a segment; its header is the first, so that record n of the first segment is at index n.
+    /// The lines of a segment; its header is the first, so that record n of the first segment is at
+    /// index n.
     pub(super) fn lines(&self, file: &Path) -> Vec<String> {
         std::fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect()
     }

@@ -1,8 +1,8 @@
 //! Checks the whole log against the audit key and the anchors.
 //!
-//! What is wrong is told with the first bad record, and reading goes on behind it: a line is taken for good when it
-//! follows from the last good one, or from a bad one as that stands there, or as it should stand there. So one change is
-//! one finding, and does not hide or multiply others.
+//! What is wrong is told with the first bad record, and reading goes on behind it: a line is taken
+//! for good when it follows from the last good one, or from a bad one as that stands there, or as
+//! it should stand there. So one change is one finding, and does not hide or multiply others.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -28,7 +28,8 @@ pub struct AuditVerification {
     pub records: u64,
     /// How many segments were read.
     pub segments: u64,
-    /// Where each series ends. Kept elsewhere, these show later whether even an older copy of everything was put back.
+    /// Where each series ends. Kept elsewhere, these show later whether even an older copy of
+    /// everything was put back.
     pub heads: Vec<SeriesHead>,
     /// What is wrong, in the order of the log; at most 100 findings.
     pub findings: Vec<AuditFinding>,
@@ -195,7 +196,8 @@ impl Position {
         Self { number: head.number, good: head, or: Vec::new() }
     }
 
-    /// Whether this line is the next one: behind the last good one, or behind a bad one that counts for one.
+    /// Whether this line is the next one: behind the last good one, or behind a bad one that counts
+    /// for one.
     fn is_followed_by(&self, key: &AuditKey, number: u64, line: &Line<'_>) -> bool {
         let next = |to: u64| to.saturating_add(1);
         (number == next(self.good.number) && key.follows(&self.good.tag, line))
@@ -283,11 +285,13 @@ impl Series<'_> {
         });
         let Some((number, previous, tag)) = header else {
             self.found(file, Some(1), AuditProblem::HeaderChanged);
-            // The records behind it can follow only from what it says; the first one is taken as it is.
+            // The records behind it can follow only from what it says; the first one is taken as it
+            // is.
             self.at.or = line.and_then(Line::parse).map(|line| line.tag).into_iter().collect();
             return;
         };
-        // Nobody without the key can write such a line, so what it says of the records before it is so.
+        // Nobody without the key can write such a line, so what it says of the records before it is
+        // so.
         if number > self.at.number {
             let (first, last) = (self.at.number + 1, number);
             self.found(file, None, AuditProblem::Missing { first, last });
@@ -306,7 +310,8 @@ impl Series<'_> {
         };
         if self.at.is_followed_by(self.key, number, &line) {
             self.at = Position::at(Head { number, tag: line.tag });
-            // Impossible without the key, unless somebody put an older log and a newer database together.
+            // Impossible without the key, unless somebody put an older log and a newer database
+            // together.
             if anchor.is_some_and(|anchor| anchor.number == number && anchor.tag != line.tag) {
                 return Some(AuditProblem::Changed { number });
             }

@@ -1,9 +1,10 @@
-//! The writing itself: takes a group of events, writes them in one go, and then tells those who wait. Who calls it, and when, is
-//! `group_commit.rs`.
+//! The writing itself: takes a group of events, writes them in one go, and then tells those who
+//! wait. Who calls it, and when, is `group_commit.rs`.
 //!
-//! **Invariant:** whoever is told that a record is written can rely on it being in a file that has its name in the folder,
-//! whole, after all records before it. Nobody is told so for a record that a failed write has left in part: before the
-//! next one is written, the file is cut back to its last good line.
+//! **Invariant:** whoever is told that a record is written can rely on it being in a file that has
+//! its name in the folder, whole, after all records before it. Nobody is told so for a record that
+//! a failed write has left in part: before the next one is written, the file is cut back to its
+//! last good line.
 //!
 //! A panic is a failure of the group in hand; the next group begins a new segment.
 
@@ -70,7 +71,8 @@ pub(crate) enum Place {
 }
 
 impl Writer {
-    /// Whether so many bytes of events can be appended to the file that is open, and nothing else has to be done first.
+    /// Whether so many bytes of events can be appended to the file that is open, and nothing else
+    /// has to be done first.
     pub(crate) fn can_append(&self, bytes: usize) -> bool {
         matches!(&self.place, Place::In(segment, _) if !self.synced.has_failed() && self.has_room(segment, bytes as u64))
     }
@@ -80,9 +82,9 @@ impl Writer {
         self.has_unsynced
     }
 
-    /// Writes the events, and tells those who wait; for those who wait until they are safe the thread that syncs does.
-    /// `only_append` is for whom [`can_append`](Self::can_append) has just said so: nothing but that is done, whatever has become
-    /// known since.
+    /// Writes the events, and tells those who wait; for those who wait until they are safe the
+    /// thread that syncs does. `only_append` is for whom [`can_append`](Self::can_append) has just
+    /// said so: nothing but that is done, whatever has become known since.
     pub(crate) fn write_group(&mut self, group: Vec<Append>, only_append: bool) {
         let written = catch_unwind(AssertUnwindSafe(|| self.write(&group, only_append))).unwrap_or_else(|_| {
             // Where the panic has left it is unknown; what is on the disk decides.
@@ -123,7 +125,8 @@ impl Writer {
         }
     }
 
-    /// Does all that appending does, for no event at all, and asks whether the disk has room for some.
+    /// Does all that appending does, for no event at all, and asks whether the disk has room for
+    /// some.
     fn check(&mut self) -> Result<Receipt, AuditError> {
         let checked = catch_unwind(AssertUnwindSafe(|| {
             self.write(&[], false)?;
@@ -157,7 +160,8 @@ impl Writer {
         }
         if let Place::In(segment, head) | Place::Torn(segment, head) = &self.place {
             let (file, series, head) = (segment.file.clone(), segment.name.series, *head);
-            // When that thread is gone, the replies are dropped, which is an error to those who wait.
+            // When that thread is gone, the replies are dropped, which is an error to those who
+            // wait.
             drop(self.unsynced.send(Unsynced { file, series, head, waiting }));
         }
     }
@@ -194,8 +198,9 @@ impl Writer {
         Ok(next.number + 1 - group.len() as u64)
     }
 
-    /// A segment that so many bytes can be appended to, taken out of `self.place`; and how many bytes of an unfinished
-    /// line were cut off when it was taken up. On failure `self.place` is what it was.
+    /// A segment that so many bytes can be appended to, taken out of `self.place`; and how many
+    /// bytes of an unfinished line were cut off when it was taken up. On failure `self.place` is
+    /// what it was.
     fn ready(&mut self, bytes: u64, only_append: bool) -> io::Result<(Segment, Head, u64)> {
         let failed = !only_append && self.synced.take_failure();
         let stays = matches!(&self.place, Place::In(segment, _) if !failed && self.has_room(segment, bytes));
@@ -233,7 +238,8 @@ impl Writer {
         segment.length + bytes <= self.segment_bytes || segment.length < LINE_LIMIT as u64
     }
 
-    /// Begins the next segment of a series; another series when somebody else has taken this one up.
+    /// Begins the next segment of a series; another series when somebody else has taken this one
+    /// up.
     fn begin_after(&mut self, name: Name, head: Head) -> io::Result<(Segment, Head, u64)> {
         let Some(segment) = name.segment.checked_add(1) else { return self.find() };
         let next = Name { segment, ..name };
@@ -251,8 +257,9 @@ impl Writer {
                 match Segment::take_up(&self.folder, *name, &self.key)? {
                     None => continue,
                     Some(TakenUp::Good { segment, head, cut_off }) => {
-                        // Now that nobody else writes it: what was known of it may be from before another process did, and a
-                        // series that was cut off since would be continued as if nothing had happened.
+                        // Now that nobody else writes it: what was known of it may be from before
+                        // another process did, and a series that was cut off since would be
+                        // continued as if nothing had happened.
                         self.wait_for(self.anchors.refresh())?;
                         if self.anchors.may_follow(name.series, &head) {
                             return Ok((segment, head, cut_off));

@@ -1,8 +1,9 @@
 //! What time it is, as a trait, so that tests of durations are exact and take no time.
 //!
-//! A duration is measured on two clocks at once, and the longer answer counts: the wall clock misses nothing while the
-//! machine sleeps but can be set back; the monotonic one cannot be set back but may stand still during sleep. So a
-//! cached value can only ever be taken for older than it is, never for younger.
+//! A duration is measured on two clocks at once, and the longer answer counts: the wall clock
+//! misses nothing while the machine sleeps but can be set back; the monotonic one cannot be set
+//! back but may stand still during sleep. So a cached value can only ever be taken for older than
+//! it is, never for younger.
 //!
 //! This crate imports nothing of Keyway's.
 
@@ -14,8 +15,9 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-/// What was stored with a time further in the future than this, was so before the clock was set back. More than the clocks of hosts
-/// that share a database differ by; what a clock that is set back by less puts off, it puts off by less.
+/// What was stored with a time further in the future than this, was so before the clock was set
+/// back. More than the clocks of hosts that share a database differ by; what a clock that is set
+/// back by less puts off, it puts off by less.
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(15 * 60);
 
 /// A point in time on both clocks.
@@ -26,8 +28,8 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// A moment from a wall-clock time and a monotonic one, counted from an origin that is the same for all moments of
-    /// a clock.
+    /// A moment from a wall-clock time and a monotonic one, counted from an origin that is the same
+    /// for all moments of a clock.
     pub fn new(wall: Timestamp, monotonic: Duration) -> Self {
         Self { wall, monotonic }
     }
@@ -37,7 +39,8 @@ impl Moment {
         self.wall
     }
 
-    /// How much time has passed since `earlier`: the longer of what the two clocks say, never negative.
+    /// How much time has passed since `earlier`: the longer of what the two clocks say, never
+    /// negative.
     pub fn since(self, earlier: Self) -> Duration {
         let monotonic = self.monotonic.saturating_sub(earlier.monotonic);
         let wall = Duration::try_from(self.wall.duration_since(earlier.wall)).unwrap_or(Duration::ZERO);

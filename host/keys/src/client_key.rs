@@ -5,10 +5,10 @@
 //! plaintext: the value in JSON, in UTF-8
 //! ```
 //!
-//! The format is fixed by the published clients. It has no associated data, so nothing in it says where a value
-//! belongs; the broker seals what clients send once more, in its own envelope, which does. Clients do not notice a
-//! value that does not open, they take the ciphertext for the value; so such a value must be refused when it is
-//! written.
+//! The format is fixed by the published clients. It has no associated data, so nothing in it says
+//! where a value belongs; the broker seals what clients send once more, in its own envelope, which
+//! does. Clients do not notice a value that does not open, they take the ciphertext for the value;
+//! so such a value must be refused when it is written.
 
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::aead::{AeadInOut, KeyInit};
@@ -68,7 +68,8 @@ impl ClientKey {
     /// # Errors
     /// [`EnvelopeError::NoRandomness`].
     pub fn encrypt(&self, value: &SecretString) -> Result<String, EnvelopeError> {
-        // Every character at its longest in JSON (`\u001f`), so that the buffer does not grow and leave copies behind.
+        // Every character at its longest in JSON (`\u001f`), so that the buffer does not grow and
+        // leave copies behind.
         let mut json = Zeroizing::new(Vec::with_capacity(2 + 6 * value.expose_secret().len()));
         serde_json::to_writer(&mut *json, value.expose_secret()).map_err(|_| EnvelopeError::TooLarge)?;
         self.encrypt_json(json)
@@ -84,8 +85,8 @@ impl ClientKey {
         Ok(HEXLOWER.encode(&[nonce.as_slice(), &json, &tag].concat()))
     }
 
-    /// Decrypts what a client encrypted. JSON `null`, which one of the published clients encrypts for a value that is
-    /// not set, is `None`.
+    /// Decrypts what a client encrypted. JSON `null`, which one of the published clients encrypts
+    /// for a value that is not set, is `None`.
     ///
     /// # Errors
     /// [`ClientValueError`].

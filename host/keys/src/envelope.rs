@@ -4,16 +4,17 @@
 //! version (1 byte, 1) | key term (4 bytes, network order) | nonce (12 bytes, random) | AES-256-GCM ciphertext and tag (16 bytes)
 //! ```
 //!
-//! **Invariant:** an envelope opens only in the place it was sealed for. The associated data names the workspace,
-//! table, row, column and row version, each with its length before it so that no two places have the same encoding, and
-//! begins with the envelope's own version and key term. A ciphertext that was moved to another row, column or
-//! workspace, put back after the row had changed, cut off or altered by one bit fails to open; it never opens as
-//! something else. What cannot be seen from inside the database is a whole row put back together with its version
+//! **Invariant:** an envelope opens only in the place it was sealed for. The associated data names
+//! the workspace, table, row, column and row version, each with its length before it so that no two
+//! places have the same encoding, and begins with the envelope's own version and key term. A
+//! ciphertext that was moved to another row, column or workspace, put back after the row had
+//! changed, cut off or altered by one bit fails to open; it never opens as something else. What
+//! cannot be seen from inside the database is a whole row put back together with its version
 //! number: that is a restored backup, and the audit trail's matter.
 //!
-//! **Nonces** are random, so one key may seal only so many times before two of them could be equal. [`SealingKey`]
-//! therefore spends an allowance, and refuses when it has none; whoever hands out allowances
-//! counts them per key term, durably.
+//! **Nonces** are random, so one key may seal only so many times before two of them could be equal.
+//! [`SealingKey`] therefore spends an allowance, and refuses when it has none; whoever hands out
+//! allowances counts them per key term, durably.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -29,7 +30,8 @@ const HEADER: usize = 1 + 4;
 const NONCE: usize = 12;
 const TAG: usize = 16;
 
-/// How often one key may seal: 2^31, half of what NIST SP 800-38D (section 8.3) allows for random 96-bit nonces.
+/// How often one key may seal: 2^31, half of what NIST SP 800-38D (section 8.3) allows for random
+/// 96-bit nonces.
 pub const MAX_USES: u64 = 1 << 31;
 
 /// A key of 256 bits, wiped when dropped.
@@ -80,7 +82,8 @@ pub enum EnvelopeError {
 }
 
 impl EnvelopeError {
-    /// Whether sealed data is damaged for good: neither another key nor another version of the software opens it.
+    /// Whether sealed data is damaged for good: neither another key nor another version of the
+    /// software opens it.
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::TooShort { .. } | Self::NotAuthentic { .. } | Self::Malformed { .. })
     }
@@ -194,7 +197,8 @@ impl SealingKey {
         Ok(envelope)
     }
 
-    /// Opens an envelope that was sealed with the same `associated` data. `place` is for the message.
+    /// Opens an envelope that was sealed with the same `associated` data. `place` is for the
+    /// message.
     pub fn open(
         &self,
         associated: &[u8],

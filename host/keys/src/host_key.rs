@@ -1,8 +1,8 @@
 //! The host's own key: what belongs to no workspace is derived from it.
 //!
-//! **Invariant:** it is made once for a database, and stays the same whatever happens to the master key, which only
-//! wraps it. So compiled code in the cache stays authentic, an audit trail stays verifiable and fingerprints stay
-//! comparable when the master key is replaced.
+//! **Invariant:** it is made once for a database, and stays the same whatever happens to the master
+//! key, which only wraps it. So compiled code in the cache stays authentic, an audit trail stays
+//! verifiable and fingerprints stay comparable when the master key is replaced.
 
 use jiff::Timestamp;
 use keyway_storage::{Constraint, HostKeyRecord, Storage, StorageError, WorkspaceId};
@@ -15,7 +15,8 @@ use crate::{KeyBytes, KeyError, MasterKeys, Place};
 /// The name of the key from which all others are derived.
 const NAME: &str = "host";
 
-/// The key of a host, from which keys for single purposes are derived: 256 random bits, in the database only wrapped.
+/// The key of a host, from which keys for single purposes are derived: 256 random bits, in the
+/// database only wrapped.
 pub struct HostKey(KeyBytes);
 
 impl std::fmt::Debug for HostKey {
@@ -25,8 +26,9 @@ impl std::fmt::Debug for HostKey {
 }
 
 impl HostKey {
-    /// The host key of a database; in a new one it is made. Opening a broker does this, too; this is
-    /// for a host that derives something from it first, such as the key of the runtime's code cache.
+    /// The host key of a database; in a new one it is made. Opening a broker does this, too; this
+    /// is for a host that derives something from it first, such as the key of the runtime's code
+    /// cache.
     ///
     /// # Errors
     /// [`KeyError::WrongMasterKey`], [`KeyError::ReplacedMasterKey`]; errors of the database.
@@ -39,7 +41,8 @@ impl HostKey {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_at(storage: &dyn Storage, master_keys: &MasterKeys, now: Timestamp) -> Result<Self, KeyError> {
-        // Also when the host key needs none: whoever has not the current master key is told so at once.
+        // Also when the host key needs none: whoever has not the current master key is told so at
+        // once.
         master_keys.current(storage, now).await?;
         loop {
             if let Some(record) = storage.host_key(NAME).await? {
@@ -65,9 +68,9 @@ impl HostKey {
         }
     }
 
-    /// A key of its own for a purpose, by HKDF-SHA256 (RFC 5869). It says nothing about the host key or about keys for
-    /// other purposes. A purpose is a name that nothing else uses, such as `acme.v1.code-cache`; those that begin with
-    /// `keyway.` are Keyway's.
+    /// A key of its own for a purpose, by HKDF-SHA256 (RFC 5869). It says nothing about the host
+    /// key or about keys for other purposes. A purpose is a name that nothing else uses, such as
+    /// `acme.v1.code-cache`; those that begin with `keyway.` are Keyway's.
     pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
         let mut key = KeyBytes::default();
         derive(&self.0, None, purpose.as_bytes(), key.as_mut_slice());

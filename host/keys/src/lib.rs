@@ -1,5 +1,5 @@
-//! The two levels of keys: a master key outside the database wraps one key for each workspace; everything else is
-//! derived.
+//! The two levels of keys: a master key outside the database wraps one key for each workspace;
+//! everything else is derived.
 //!
 //! ```text
 //! master key (file, environment; a key service behind KeyWrapper)
@@ -10,15 +10,17 @@
 //!        └─ HKDF "client encryption"  what people copy from the workspace's settings and clients encrypt under
 //! ```
 //!
-//! **Why the workspace key itself encrypts nothing:** everyone who uses the API of a workspace holds its client
-//! encryption key. Were that the workspace key, each of them could open the connections' tokens as soon as they got
-//! hold of the database or of a backup. As siblings under HKDF-SHA256 (RFC 5869), the client encryption key says
-//! nothing about the other two, nor about the key above them. It also keeps the counts right: how often clients seal is
-//! unknown, so the keys whose uses are counted must not be theirs.
+//! **Why the workspace key itself encrypts nothing:** everyone who uses the API of a workspace
+//! holds its client encryption key. Were that the workspace key, each of them could open the
+//! connections' tokens as soon as they got hold of the database or of a backup. As siblings under
+//! HKDF-SHA256 (RFC 5869), the client encryption key says nothing about the other two, nor about
+//! the key above them. It also keeps the counts right: how often clients seal is unknown, so the
+//! keys whose uses are counted must not be theirs.
 //!
 //! Keys are wiped when dropped and print as a placeholder.
 //!
-//! Everything that is sealed has the form of the [`envelope`](SealingKey), and opens only in its [`Place`].
+//! Everything that is sealed has the form of the [`envelope`](SealingKey), and opens only in its
+//! [`Place`].
 //!
 //! This crate knows the database's records of keys (`keyway-storage`) and nothing else of Keyway's.
 

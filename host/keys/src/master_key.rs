@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 use crate::derive::{derive, parse_hex, random_key};
 use crate::{EnvelopeError, KeyBytes, KeyError, SealingKey};
 
-/// Names a master key without saying anything about it, so that a wrong one is recognised before anything is opened
-/// with it.
+/// Names a master key without saying anything about it, so that a wrong one is recognised before
+/// anything is opened with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyId(pub [u8; 16]);
 
@@ -23,14 +23,16 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// What wraps workspace keys: a [`MasterKey`], or a key service that keeps the master key to itself.
+/// What wraps workspace keys: a [`MasterKey`], or a key service that keeps the master key to
+/// itself.
 #[async_trait]
 pub trait KeyWrapper: Send + Sync + 'static {
     /// The id of the master key.
     fn key_id(&self) -> KeyId;
 
-    /// Encrypts a workspace key. `term` counts the master keys of a database from 1; `associated` is data that must be
-    /// given again to [`unwrap`](Self::unwrap), and without which nothing must open.
+    /// Encrypts a workspace key. `term` counts the master keys of a database from 1; `associated`
+    /// is data that must be given again to [`unwrap`](Self::unwrap), and without which nothing must
+    /// open.
     async fn wrap(&self, term: u32, key: &[u8; 32], associated: &[u8]) -> Result<Vec<u8>, KeyError>;
 
     /// Decrypts a workspace key.
@@ -39,8 +41,8 @@ pub trait KeyWrapper: Send + Sync + 'static {
 
 /// A master key that this process holds: 256 bits.
 ///
-/// It is the one thing that must be kept apart from the database and its backups. Without it nothing in the database
-/// opens; with both, everything does.
+/// It is the one thing that must be kept apart from the database and its backups. Without it
+/// nothing in the database opens; with both, everything does.
 pub struct MasterKey(KeyBytes);
 
 impl fmt::Debug for MasterKey {
@@ -78,7 +80,8 @@ impl MasterKey {
     /// The key in a file, as 64 hexadecimal digits.
     ///
     /// # Errors
-    /// [`KeyError::File`], [`KeyError::Malformed`], and [`KeyError::FileNotPrivate`] when group or others may read it.
+    /// [`KeyError::File`], [`KeyError::Malformed`], and [`KeyError::FileNotPrivate`] when group or
+    /// others may read it.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, KeyError> {
         let path = path.as_ref();
         if !private_file::is_private(path).map_err(|error| file_error(path, error))? {
@@ -88,10 +91,11 @@ impl MasterKey {
         parse_hex(&hex, || path.display().to_string()).map(Self)
     }
 
-    /// The key in a file; when there is no such file, a new key that is written to it first, readable by its owner
-    /// only.
+    /// The key in a file; when there is no such file, a new key that is written to it first,
+    /// readable by its owner only.
     ///
-    /// The file appears complete or not at all. When two processes do this at the same time, both get the same key.
+    /// The file appears complete or not at all. When two processes do this at the same time, both
+    /// get the same key.
     ///
     /// # Errors
     /// As [`from_file`](Self::from_file).

@@ -1,13 +1,13 @@
 //! The master keys that this process holds, and which of them a wrapped key needs.
 //!
-//! **Invariant:** the database names the master key that every wrapped key is under (its term, and the term's
-//! [`KeyId`]); no key is ever tried by guessing. Usually a process holds one master key. While it is being replaced
-//! it may hold two, so that it works before and after
-//! that moment; or it holds the old one and is told where the new one will be, which it looks up once it meets a key
+//! **Invariant:** the database names the master key that every wrapped key is under (its term, and
+//! the term's [`KeyId`]); no key is ever tried by guessing. Usually a process holds one master key.
+//! While it is being replaced it may hold two, so that it works before and after that moment; or it
+//! holds the old one and is told where the new one will be, which it looks up once it meets a key
 //! that it needs it for. Until then it goes on with the workspace keys that it has unwrapped.
 //!
-//! **How it can fail:** the database's master key is none of those held. Then nothing opens, and the error says whether
-//! the key given was replaced, or never belonged to this database.
+//! **How it can fail:** the database's master key is none of those held. Then nothing opens, and
+//! the error says whether the key given was replaced, or never belonged to this database.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -46,22 +46,24 @@ impl<K: KeyWrapper> From<K> for MasterKeys {
 }
 
 impl MasterKeys {
-    /// Adds another key, for the time in which one replaces the other. A new database is made with the first key.
+    /// Adds another key, for the time in which one replaces the other. A new database is made with
+    /// the first key.
     #[must_use]
     pub fn with(self, key: impl KeyWrapper) -> Self {
         self.hold(Arc::new(key));
         self
     }
 
-    /// Where to look again when the database's master key was replaced: usually where the first key came from. It is
-    /// asked only then.
+    /// Where to look again when the database's master key was replaced: usually where the first key
+    /// came from. It is asked only then.
     #[must_use]
     pub fn reload_from(mut self, source: impl Fn() -> Result<MasterKey, KeyError> + Send + Sync + 'static) -> Self {
         self.source = Some(Arc::new(source));
         self
     }
 
-    /// The key that wraps in this database now, and its record. In a new database the first key is entered.
+    /// The key that wraps in this database now, and its record. In a new database the first key is
+    /// entered.
     ///
     /// # Errors
     /// [`KeyError::WrongMasterKey`], [`KeyError::ReplacedMasterKey`].
@@ -85,11 +87,12 @@ impl MasterKeys {
         Ok((current, wrapper))
     }
 
-    /// Whether one of these is the master key of the SQLite database in this file, which is only looked at: neither made nor
-    /// migrated. One that has no master key yet takes any.
+    /// Whether one of these is the master key of the SQLite database in this file, which is only
+    /// looked at: neither made nor migrated. One that has no master key yet takes any.
     ///
     /// # Errors
-    /// [`KeyError::WrongMasterKey`], [`KeyError::ReplacedMasterKey`]; [`StorageError::Open`] when there is no such database.
+    /// [`KeyError::WrongMasterKey`], [`KeyError::ReplacedMasterKey`]; [`StorageError::Open`] when
+    /// there is no such database.
     pub async fn check(&self, database: &Path) -> Result<(), KeyError> {
         let records = SqliteStorage::look_at_master_keys(database).await?;
         match records.last() {

@@ -65,8 +65,8 @@ mod tests {
         assert!(key.storage_key(1).open(b"", &sealed, String::new).is_err());
     }
 
-    /// Data that was sealed once must open for ever, so the derivation may not change by accident. The values were
-    /// computed with Python's `hmac`.
+    /// Data that was sealed once must open for ever, so the derivation may not change by accident.
+    /// The values were computed with Python's `hmac`.
     #[test]
     fn derivation_is_frozen() {
         let key = WorkspaceKey::from_bytes(KeyBytes::new([7; 32]));

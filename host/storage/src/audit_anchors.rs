@@ -26,6 +26,7 @@ pub trait AuditAnchorStorage: Send + Sync + 'static {
     /// The anchors of the audit log in the order of their series.
     async fn audit_anchors(&self) -> Result<Vec<AuditAnchorRecord>, StorageError>;
 
-    /// Adds an anchor, or replaces that of its series if it has a lower number. One with a higher number stays.
+    /// Adds an anchor, or replaces that of its series if it has a lower number. One with a higher
+    /// number stays.
     async fn put_audit_anchor(&self, anchor: &AuditAnchorRecord) -> Result<(), StorageError>;
 }

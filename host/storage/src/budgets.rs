@@ -28,8 +28,8 @@ impl fmt::Display for RequestKind {
     }
 }
 
-/// Requests that are about to be made. They are counted before, so that nothing that happens afterwards can forget
-/// them, and those that were not made after all are returned.
+/// Requests that are about to be made. They are counted before, so that nothing that happens
+/// afterwards can forget them, and those that were not made after all are returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestReservation {
     /// Fingerprint of the token or account.
@@ -40,10 +40,12 @@ pub struct RequestReservation {
     pub slot: Timestamp,
     /// The first slot that counts towards the limit.
     pub counted_from: Timestamp,
-    /// What was counted in an earlier slot than this is forgotten. Long before the first that counts, so that a clock that is ahead for a while makes nobody
-    /// forget what counts again when it is right.
+    /// What was counted in an earlier slot than this is forgotten. Long before the first that
+    /// counts, so that a clock that is ahead for a while makes nobody forget what counts again when
+    /// it is right.
     pub kept_from: Timestamp,
-    /// What is counted in a later slot than this was counted before the clock was set back: it counts in `slot` from now on.
+    /// What is counted in a later slot than this was counted before the clock was set back: it
+    /// counts in `slot` from now on.
     pub future: Timestamp,
     /// How many are wanted.
     pub requests: u32,
@@ -130,8 +132,8 @@ impl PauseReason {
 /// Requests that were counted, and breakers.
 #[async_trait]
 pub trait BudgetStorage: Send + Sync + 'static {
-    /// Reserves requests, as many as there are left below the limit; see [`RequestReservation`]. Counts that are too
-    /// old to matter are dropped.
+    /// Reserves requests, as many as there are left below the limit; see [`RequestReservation`].
+    /// Counts that are too old to matter are dropped.
     async fn reserve_requests(&self, reservation: &RequestReservation) -> Result<ReservedRequests, StorageError>;
 
     /// The counts of a subject's slots from `from` on, in ascending order.
@@ -145,8 +147,8 @@ pub trait BudgetStorage: Send + Sync + 'static {
     /// A token's breaker; `None` when it has never failed.
     async fn breaker(&self, subject: &[u8; 16]) -> Result<Option<BreakerRecord>, StorageError>;
 
-    /// Stores a breaker in place of the one of version `expected`, or as the first when there is none expected. Returns
-    /// whether it did: another host may have been first.
+    /// Stores a breaker in place of the one of version `expected`, or as the first when there is
+    /// none expected. Returns whether it did: another host may have been first.
     async fn save_breaker(&self, breaker: &BreakerRecord, expected: Option<u64>) -> Result<bool, StorageError>;
 
     /// Drops counts of slots, and breakers last changed, before this time.

@@ -28,7 +28,8 @@ pub struct ConnectionRecord {
     pub read_only: Option<bool>,
     /// Cache duration of entries without one of their own, in seconds; 0 is off.
     pub cache_ttl_seconds: u32,
-    /// Greater after each time the cached secrets were cleared: values of an earlier generation are not used any more.
+    /// Greater after each time the cached secrets were cleared: values of an earlier generation are
+    /// not used any more.
     pub cache_generation: u64,
     /// The row's version when it got the settings that it has.
     pub settings_version: u64,
@@ -84,12 +85,14 @@ impl fmt::Display for DependentEntries {
 /// Connections.
 #[async_trait]
 pub trait ConnectionStorage: Send + Sync + 'static {
-    /// Adds a connection. [`Constraint::KeyTerm`] unless its settings are sealed under the workspace's current key.
+    /// Adds a connection. [`Constraint::KeyTerm`](crate::Constraint::KeyTerm) unless its settings
+    /// are sealed under the workspace's current key.
     async fn insert_connection(&self, connection: &ConnectionRecord) -> Result<(), StorageError>;
 
-    /// Replaces a connection whose version is `expected`, and adds 1 to its cache generation if `clear_cached_secrets`.
-    /// Returns whether it did. `created_at` stays, and the record's own `cache_generation` does not count.
-    /// [`Constraint::KeyTerm`] as in [`insert_connection`](Self::insert_connection).
+    /// Replaces a connection whose version is `expected`, and adds 1 to its cache generation if
+    /// `clear_cached_secrets`. Returns whether it did. `created_at` stays, and the record's own
+    /// `cache_generation` does not count. [`Constraint::KeyTerm`](crate::Constraint::KeyTerm) as in
+    /// [`insert_connection`](Self::insert_connection).
     async fn update_connection(
         &self,
         connection: &ConnectionRecord,
@@ -113,12 +116,14 @@ pub trait ConnectionStorage: Send + Sync + 'static {
     /// The provider types that there are connections of, in any workspace.
     async fn provider_types(&self) -> Result<Vec<String>, StorageError>;
 
-    /// Removes a connection. Returns whether there was one. [`Constraint::Reference`] while entries are bound to it: the
-    /// database decides, so that an entry that is bound at the same time never loses its connection.
+    /// Removes a connection. Returns whether there was one.
+    /// [`Constraint::Reference`](crate::Constraint::Reference) while entries are bound to it: the
+    /// database decides, so that an entry that is bound at the same time never loses its
+    /// connection.
     async fn delete_connection(&self, workspace: WorkspaceId, id: ConnectionId) -> Result<bool, StorageError>;
 
-    /// The first `limit` entries that are bound to a connection, in the order of their creation, and how many there are
-    /// in all.
+    /// The first `limit` entries that are bound to a connection, in the order of their creation,
+    /// and how many there are in all.
     async fn entries_of_connection(
         &self,
         workspace: WorkspaceId,

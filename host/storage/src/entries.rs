@@ -13,7 +13,8 @@ use crate::{ConnectionId, EntryId, StorageError, UnknownName, WorkspaceId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum TfaMethod {
-    /// One-time codes from a secret that the entry holds. Not for bound entries, whose item has the code.
+    /// One-time codes from a secret that the entry holds. Not for bound entries, whose item has the
+    /// code.
     Authenticator,
     /// A code in an e-mail.
     Email,
@@ -120,19 +121,21 @@ impl From<EntryId> for EntrySelector {
 /// Vault entries.
 #[async_trait]
 pub trait EntryStorage: Send + Sync + 'static {
-    /// Adds a vault entry. [`Constraint::Unique`] when its pair of user and domain exists, [`Constraint::Reference`]
-    /// when its connection is not one of its workspace, [`Constraint::KeyTerm`] unless what is sealed of it is sealed
-    /// under the workspace's current key.
+    /// Adds a vault entry. [`Constraint::Unique`](crate::Constraint::Unique) when its pair of user
+    /// and domain exists, [`Constraint::Reference`](crate::Constraint::Reference) when its
+    /// connection is not one of its workspace, [`Constraint::KeyTerm`](crate::Constraint::KeyTerm)
+    /// unless what is sealed of it is sealed under the workspace's current key.
     async fn insert_entry(&self, entry: &EntryRecord) -> Result<(), StorageError>;
 
-    /// Replaces a vault entry whose version is `expected`. Returns whether it did: not either if it would be bound to
-    /// something else while a rotation of it is open. `created_at` stays. When its binding changes, 1 is added to the
-    /// generations of the items that it was and is bound to.
-    /// [`Constraint`]s as in [`insert_entry`](Self::insert_entry).
+    /// Replaces a vault entry whose version is `expected`. Returns whether it did: not either if it
+    /// would be bound to something else while a rotation of it is open. `created_at` stays. When
+    /// its binding changes, 1 is added to the generations of the items that it was and is bound to.
+    /// [`Constraint`](crate::Constraint)s as in [`insert_entry`](Self::insert_entry).
     async fn update_entry(&self, entry: &EntryRecord, expected: u64) -> Result<bool, StorageError>;
 
-    /// Deletes a vault entry, and returns what it was; `None` when there is none. 1 is added to the generation of the item
-    /// that it was bound to. [`Constraint::Reference`] while a rotation of it is open.
+    /// Deletes a vault entry, and returns what it was; `None` when there is none. 1 is added to the
+    /// generation of the item that it was bound to.
+    /// [`Constraint::Reference`](crate::Constraint::Reference) while a rotation of it is open.
     async fn delete_entry(
         &self,
         workspace: WorkspaceId,
@@ -145,8 +148,8 @@ pub trait EntryStorage: Send + Sync + 'static {
     /// A vault entry.
     async fn entry(&self, workspace: WorkspaceId, entry: &EntrySelector) -> Result<Option<EntryRecord>, StorageError>;
 
-    /// A workspace's vault entries in the order of their creation, those after `after`: at most `rows` of them, and after the
-    /// first no more than `bytes` of sealed values altogether.
+    /// A workspace's vault entries in the order of their creation, those after `after`: at most
+    /// `rows` of them, and after the first no more than `bytes` of sealed values altogether.
     async fn entries(
         &self,
         workspace: WorkspaceId,

@@ -1,4 +1,5 @@
-//! Why the database could not do what it was asked for, and which constraint of it refused a change.
+//! Why the database could not do what it was asked for, and which constraint of it refused a
+//! change.
 
 use thiserror::Error;
 
@@ -28,7 +29,8 @@ pub enum StorageError {
         /// The column.
         column: &'static str,
     },
-    /// Others kept the database busy for longer than it waits. The change did not happen; it may be tried again.
+    /// Others kept the database busy for longer than it waits. The change did not happen; it may be
+    /// tried again.
     #[error("the database was busy with other changes for too long; try again in a moment")]
     Busy,
     /// Anything else: disk full, connection lost. The change did not happen.
@@ -44,7 +46,8 @@ pub enum Constraint {
     Unique,
     /// Something that it depends on does not exist, or something depends on it.
     Reference,
-    /// The key that sealed or wrapped a value is not the current one any more: it was rotated meanwhile.
+    /// The key that sealed or wrapped a value is not the current one any more: it was rotated
+    /// meanwhile.
     KeyTerm,
 }
 

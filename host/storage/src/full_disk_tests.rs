@@ -1,4 +1,5 @@
-//! A disk that is full for a while: nothing is said to be done that is not, and everything works again afterwards.
+//! A disk that is full for a while: nothing is said to be done that is not, and everything works
+//! again afterwards.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,7 +14,8 @@ const FOLDER: &str = "KEYWAY_TEST_FULL_DATABASE_FOLDER";
 /// More than the pool has connections.
 const MANY: usize = 12;
 
-/// In a process of its own, to which the disk is full for a while: no file may grow beyond the size of the write-ahead log.
+/// In a process of its own, to which the disk is full for a while: no file may grow beyond the size
+/// of the write-ahead log.
 #[tokio::test]
 #[ignore = "is started by the test below"]
 async fn fills_its_disk() {

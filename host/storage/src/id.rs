@@ -1,7 +1,8 @@
-//! Identifiers as types of their own, so that an entry's id is never passed where a connection's is meant.
+//! Identifiers as types of their own, so that an entry's id is never passed where a connection's is
+//! meant.
 //!
-//! They are UUIDs of version 7: unique without coordination, and in the order of creation, which lists and paging rely
-//! on. An identifier is not a secret and gives no right to anything.
+//! They are UUIDs of version 7: unique without coordination, and in the order of creation, which
+//! lists and paging rely on. An identifier is not a secret and gives no right to anything.
 
 use std::fmt;
 use std::str::FromStr;

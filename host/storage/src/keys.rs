@@ -31,7 +31,8 @@ pub struct HostKeyRecord {
     pub created_at: Timestamp,
 }
 
-/// A workspace key. The one with the highest term is in use; older ones only open what has not been sealed anew yet.
+/// A workspace key. The one with the highest term is in use; older ones only open what has not been
+/// sealed anew yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkspaceKeyRecord {
     /// Whose key.
@@ -48,15 +49,16 @@ pub struct WorkspaceKeyRecord {
     pub created_at: Timestamp,
 }
 
-/// Keys: the master keys by name, the keys of the host and of workspaces as they are wrapped, and how often each
-/// was used.
+/// Keys: the master keys by name, the keys of the host and of workspaces as they are wrapped, and
+/// how often each was used.
 #[async_trait]
 pub trait KeyStorage: Send + Sync + 'static {
-    /// The master keys in the order of their terms: the last one wraps, those before were replaced. Empty in a new
-    /// database.
+    /// The master keys in the order of their terms: the last one wraps, those before were replaced.
+    /// Empty in a new database.
     async fn master_keys(&self) -> Result<Vec<MasterKeyRecord>, StorageError>;
 
-    /// Adds the first master key. [`Constraint::Unique`] when that term exists.
+    /// Adds the first master key. [`Constraint::Unique`](crate::Constraint::Unique) when that term
+    /// exists.
     async fn insert_master_key(&self, key: &MasterKeyRecord) -> Result<(), StorageError>;
 
     /// Adds to the count of a master key's uses, and returns the new count.
@@ -68,8 +70,9 @@ pub trait KeyStorage: Send + Sync + 'static {
     /// All keys of the host itself.
     async fn host_keys(&self) -> Result<Vec<HostKeyRecord>, StorageError>;
 
-    /// Adds a key of the host itself. [`Constraint::Unique`] when one of that name exists; [`Constraint::KeyTerm`] unless
-    /// it is wrapped by the current master key.
+    /// Adds a key of the host itself. [`Constraint::Unique`](crate::Constraint::Unique) when one of
+    /// that name exists; [`Constraint::KeyTerm`](crate::Constraint::KeyTerm) unless it is wrapped
+    /// by the current master key.
     async fn insert_host_key(&self, key: &HostKeyRecord) -> Result<(), StorageError>;
 
     /// A workspace's keys in the order of their terms; empty when there is no such workspace.
@@ -81,7 +84,8 @@ pub trait KeyStorage: Send + Sync + 'static {
     /// The keys of all workspaces.
     async fn all_workspace_keys(&self) -> Result<Vec<WorkspaceKeyRecord>, StorageError>;
 
-    /// Adds to the count of a workspace key's uses, and returns the new count; `None` when there is no such key.
+    /// Adds to the count of a workspace key's uses, and returns the new count; `None` when there is
+    /// no such key.
     async fn count_workspace_key_uses(
         &self,
         workspace: WorkspaceId,

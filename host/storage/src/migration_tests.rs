@@ -12,7 +12,8 @@ use super::*;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
-/// For each migration, rows of the tables that it adds and values of the columns that it adds. Identifiers are sixteen letters.
+/// For each migration, rows of the tables that it adds and values of the columns that it adds.
+/// Identifiers are sixteen letters.
 const ROWS: [&str; 8] = [
     "INSERT INTO master_keys (term, key_id, uses, created_at) VALUES (1, CAST('master-key-00001' AS BLOB), 7, 1000);
      INSERT INTO workspaces (id, name, created_at, updated_at)
@@ -118,7 +119,8 @@ async fn a_database_of_each_earlier_release_opens_and_its_rows_are_as_they_were(
     }
 }
 
-/// What the present code makes of the rows, those of columns included that the release did not have.
+/// What the present code makes of the rows, those of columns included that the release did not
+/// have.
 async fn everything_is_read(storage: &SqliteStorage, release: usize) {
     let id = WorkspaceId::from(Uuid::from_bytes(*b"workspace-000001"));
     assert_eq!(storage.master_keys().await.unwrap()[0].key_id, *b"master-key-00001");
@@ -146,7 +148,8 @@ async fn everything_is_read(storage: &SqliteStorage, release: usize) {
 
     let rotations = storage.rotations(id, &RotationFilter::default(), None, 10).await.unwrap();
     assert_eq!(rotations.len(), if release < 6 { 0 } else { 4 });
-    // With which settings it had failed was not kept at first; there was no other way to know than to try those it has.
+    // With which settings it had failed was not kept at first; there was no other way to know than
+    // to try those it has.
     let failed: Vec<_> = rotations.iter().map(|rotation| rotation.failed_settings).collect();
     let with = if release < 8 { 1 } else { 3 };
     assert_eq!(failed, [None, Some(with), None, None][..rotations.len()]);

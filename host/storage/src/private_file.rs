@@ -1,20 +1,23 @@
 //! Files that only their owner may read.
 //!
-//! A new one appears complete and with its final mode, or not at all: it is made under another name and then linked,
-//! which, other than renaming, fails when the name is taken meanwhile. Once it was created it outlasts a power cut: a
-//! master key that the database is under must not be younger than the database.
+//! A new one appears complete and with its final mode, or not at all: it is made under another name
+//! and then linked, which, other than renaming, fails when the name is taken meanwhile. Once it was
+//! created it outlasts a power cut: a master key that the database is under must not be younger
+//! than the database.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Creates a file with these contents. Fails with [`io::ErrorKind::AlreadyExists`] when there is one.
+/// Creates a file with these contents. Fails with [`io::ErrorKind::AlreadyExists`] when there is
+/// one.
 pub fn create(path: &Path, contents: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}.new", uuid::Uuid::new_v4()));
     let temporary = path.with_file_name(name);
     let linked = write(&temporary, contents).map(|()| fs::hard_link(&temporary, path));
-    // Whether it can be removed decides nothing: it was there only if this process could write to the folder.
+    // Whether it can be removed decides nothing: it was there only if this process could write to
+    // the folder.
     let _ = fs::remove_file(&temporary);
     match linked? {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),

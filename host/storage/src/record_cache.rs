@@ -1,14 +1,16 @@
-//! Records that every request needs, kept in memory so that a resolve from the cache touches no database.
+//! Records that every request needs, kept in memory so that a resolve from the cache touches no
+//! database.
 //!
-//! **Invariant:** after a change made by this process was acknowledged, nobody is given the record from before it. A
-//! change calls [`forget`](RecordCache::forget) after it is durable; a load that began before that is still returned to
-//! whoever asked for it then, but not kept. Changes made by another process (the command line beside a server) are seen
-//! after [`MAX_AGE`] at the latest.
+//! **Invariant:** after a change made by this process was acknowledged, nobody is given the record
+//! from before it. A change calls [`forget`](RecordCache::forget) after it is durable; a load that
+//! began before that is still returned to whoever asked for it then, but not kept. Changes made by
+//! another process (the command line beside a server) are seen after [`MAX_AGE`] at the latest.
 //!
-//! The database counts the changes of all records ([`Storage::record_changes`]). A record is used for as long as the count
-//! is the one that it was loaded under, and the count is read at most once in [`MAX_AGE`]. So a workspace of any size is
-//! resolved from memory while nothing changes, and what a host that changes things all the time reads again is no more
-//! than if each record were kept for that time.
+//! The database counts the changes of all records ([`Storage::record_changes`]). A record is used
+//! for as long as the count is the one that it was loaded under, and the count is read at most once
+//! in [`MAX_AGE`]. So a workspace of any size is resolved from memory while nothing changes, and
+//! what a host that changes things all the time reads again is no more than if each record were
+//! kept for that time.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -22,9 +24,9 @@ use quick_cache::sync::Cache;
 
 use crate::{Storage, StorageError};
 
-/// For how long records are used without asking the database whether anything has changed. Short, because it is how long
-/// another process's revocation of a key, say, takes to be seen; long enough that a busy host asks once in thousands of
-/// requests.
+/// For how long records are used without asking the database whether anything has changed. Short,
+/// because it is how long another process's revocation of a key, say, takes to be seen; long enough
+/// that a busy host asks once in thousands of requests.
 pub const MAX_AGE: Duration = Duration::from_secs(1);
 
 /// Whether anything has changed in the database: shared by all caches of its records.
@@ -94,8 +96,8 @@ impl<K, V> Weighter<K, (u64, V)> for Weigher<K, V> {
 
 /// A bounded cache of records.
 pub struct RecordCache<K, V> {
-    /// Each with the count of changes that it was loaded under. A cache that reads no clock and keeps no order of its gets:
-    /// every request asks for five records or so.
+    /// Each with the count of changes that it was loaded under. A cache that reads no clock and
+    /// keeps no order of its gets: every request asks for five records or so.
     records: Cache<K, (u64, V), Weigher<K, V>>,
     changes: Arc<Changes>,
     /// How many times something was forgotten.
@@ -137,7 +139,8 @@ where
             return Ok(Some(record));
         }
         if *forgotten == before {
-            // If the record is older than a change that the count does not have yet, the next count is another one.
+            // If the record is older than a change that the count does not have yet, the next count
+            // is another one.
             self.records.insert(key.clone(), (count, record.clone()));
         }
         Ok(Some(record))

@@ -18,7 +18,8 @@ pub enum RotationState {
     Prepared,
     /// The site has the new password; the item gets it now or at the next attempt.
     Committing,
-    /// The site has the new password, and the item cannot get it until a person has done something about it.
+    /// The site has the new password, and the item cannot get it until a person has done something
+    /// about it.
     WriteBackFailed,
     /// The site has the new password, and somebody has given the item another one meanwhile.
     Conflicted,
@@ -43,13 +44,15 @@ impl RotationState {
     /// The states of a rotation that is not over.
     pub const OPEN: [Self; 4] = [Self::Prepared, Self::Committing, Self::WriteBackFailed, Self::Conflicted];
 
-    /// Whether the rotation is not over: its new password is kept, and its item cannot be rotated again.
+    /// Whether the rotation is not over: its new password is kept, and its item cannot be rotated
+    /// again.
     pub fn is_open(self) -> bool {
         Self::OPEN.contains(&self)
     }
 
-    /// Whether what was cached of the item before may not be used any more: its new password was written, or the site has
-    /// another one than the item had when the rotation began, and it is the item's that counts again.
+    /// Whether what was cached of the item before may not be used any more: its new password was
+    /// written, or the site has another one than the item had when the rotation began, and it is
+    /// the item's that counts again.
     pub fn outdates_the_item(self) -> bool {
         matches!(self, Self::Done | Self::Conflicted | Self::Abandoned)
     }
@@ -111,8 +114,8 @@ pub struct RotationRecord {
     pub attempt_until: Option<Timestamp>,
     /// When the next attempt is due. Present if and only if the rotation is committing.
     pub next_attempt_at: Option<Timestamp>,
-    /// The [version](ConnectionRecord::settings_version) of the settings that it could not be written with. Not unless writing it has
-    /// failed, and not when it is hopeless with any.
+    /// The [version](crate::ConnectionRecord::settings_version) of the settings that it could not
+    /// be written with. Not unless writing it has failed, and not when it is hopeless with any.
     pub failed_settings: Option<u64>,
     /// The row's version, part of what the password is bound to.
     pub version: u64,
@@ -129,7 +132,8 @@ impl RotationRecord {
     }
 }
 
-/// The item of a bound entry, else the entry itself. No reference begins like that: each has a scheme and `://`.
+/// The item of a bound entry, else the entry itself. No reference begins like that: each has a
+/// scheme and `://`.
 pub fn rotated_item(reference: Option<&str>, entry: EntryId) -> String {
     reference.map_or_else(|| format!("entry:{entry}"), str::to_owned)
 }
@@ -146,22 +150,28 @@ pub struct RotationFilter {
 /// Password rotations, and the state of the items that they write.
 #[async_trait]
 pub trait RotationStorage: Send + Sync + 'static {
-    /// Adds a rotation, if its entry is at the version `entry_version`. Returns whether it did. [`Constraint::Unique`]
-    /// when it is open and another one of the same item (or of the same entry, if that is not bound) is, too;
-    /// [`Constraint::KeyTerm`] unless its password is sealed under the workspace's current key.
+    /// Adds a rotation, if its entry is at the version `entry_version`. Returns whether it did.
+    /// [`Constraint::Unique`](crate::Constraint::Unique) when it is open and another one of the
+    /// same item (or of the same entry, if that is not bound) is, too;
+    /// [`Constraint::KeyTerm`](crate::Constraint::KeyTerm) unless its password is sealed under the
+    /// workspace's current key.
     async fn insert_rotation(&self, rotation: &RotationRecord, entry_version: u64) -> Result<bool, StorageError>;
 
-    /// Replaces a rotation whose version is `expected`. Returns whether it did. What it is a rotation of stays, and so
-    /// does `created_at`. When it has an item and is done, conflicted or abandoned, 1 is added to the item's generation. [`Constraint::KeyTerm`] as
-    /// in [`insert_rotation`](Self::insert_rotation).
+    /// Replaces a rotation whose version is `expected`. Returns whether it did. What it is a
+    /// rotation of stays, and so does `created_at`. When it has an item and is done, conflicted or
+    /// abandoned, 1 is added to the item's generation.
+    /// [`Constraint::KeyTerm`](crate::Constraint::KeyTerm) as in
+    /// [`insert_rotation`](Self::insert_rotation).
     async fn update_rotation(&self, rotation: &RotationRecord, expected: u64) -> Result<bool, StorageError>;
 
-    /// Makes a committing rotation of this version, which still keeps these very bytes, one whose write-back has failed, with
-    /// this reason and message. What it keeps and its version stay. Returns whether it did.
+    /// Makes a committing rotation of this version, which still keeps these very bytes, one whose
+    /// write-back has failed, with this reason and message. What it keeps and its version stay.
+    /// Returns whether it did.
     async fn fail_rotation(&self, rotation: &RotationRecord) -> Result<bool, StorageError>;
 
-    /// Replaces a rotation whose version is `expected` and a vault entry whose version is `entry_expected`: both or
-    /// none. Returns whether it did. [`Constraint::KeyTerm`] as for each of them.
+    /// Replaces a rotation whose version is `expected` and a vault entry whose version is
+    /// `entry_expected`: both or none. Returns whether it did.
+    /// [`Constraint::KeyTerm`](crate::Constraint::KeyTerm) as for each of them.
     async fn finish_own_rotation(
         &self,
         rotation: &RotationRecord,
@@ -173,8 +183,8 @@ pub trait RotationStorage: Send + Sync + 'static {
     /// A rotation.
     async fn rotation(&self, workspace: WorkspaceId, id: RotationId) -> Result<Option<RotationRecord>, StorageError>;
 
-    /// A workspace's rotations that pass the filter, in the order of their beginning, at most `limit` of those after
-    /// `after`.
+    /// A workspace's rotations that pass the filter, in the order of their beginning, at most
+    /// `limit` of those after `after`.
     async fn rotations(
         &self,
         workspace: WorkspaceId,
@@ -183,16 +193,18 @@ pub trait RotationStorage: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<RotationRecord>, StorageError>;
 
-    /// The open rotation of an item (its reference), or of an entry that is not bound (`entry:` and its id).
+    /// The open rotation of an item (its reference), or of an entry that is not bound (`entry:` and
+    /// its id).
     async fn open_rotation_of_item(
         &self,
         workspace: WorkspaceId,
         item: &str,
     ) -> Result<Option<RotationRecord>, StorageError>;
 
-    /// The rotations of all workspaces whose next attempt is due, or that are committing and were changed after `future`:
-    /// the clock was set back since, and says nothing about when they are due; and those that could not be written with settings that their connection
-    /// does not have any more. The longest due first, at most `limit`.
+    /// The rotations of all workspaces whose next attempt is due, or that are committing and were
+    /// changed after `future`: the clock was set back since, and says nothing about when they are
+    /// due; and those that could not be written with settings that their connection does not have
+    /// any more. The longest due first, at most `limit`.
     async fn due_rotations(
         &self,
         now: Timestamp,
@@ -200,9 +212,10 @@ pub trait RotationStorage: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<RotationRecord>, StorageError>;
 
-    /// An item's generation, which grows when a rotation has written it and when an entry that is bound to it is bound
-    /// otherwise or deleted, and the open rotation whose password the site has and the item has not
-    /// ([`RotationState::Committing`] or [`RotationState::WriteBackFailed`]), both as of the same moment.
+    /// An item's generation, which grows when a rotation has written it and when an entry that is
+    /// bound to it is bound otherwise or deleted, and the open rotation whose password the site has
+    /// and the item has not ([`RotationState::Committing`] or [`RotationState::WriteBackFailed`]),
+    /// both as of the same moment.
     async fn item_state(
         &self,
         workspace: WorkspaceId,

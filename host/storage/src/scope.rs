@@ -15,8 +15,8 @@ pub enum Scope {
     Admin,
     /// Resolve secret values.
     Resolve,
-    /// Rotate passwords: get new ones, and have them written to the items. Apart from [`Resolve`](Self::Resolve), so that
-    /// what only logs in cannot lock anybody out.
+    /// Rotate passwords: get new ones, and have them written to the items. Apart from
+    /// [`Resolve`](Self::Resolve), so that what only logs in cannot lock anybody out.
     Rotate,
 }
 

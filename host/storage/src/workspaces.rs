@@ -42,8 +42,9 @@ pub struct ApiKeyRecord {
 /// Workspaces and their API keys.
 #[async_trait]
 pub trait WorkspaceStorage: Send + Sync + 'static {
-    /// Adds a workspace with its first key and its first API key. [`Constraint::KeyTerm`] unless that key is wrapped by
-    /// the current master key.
+    /// Adds a workspace with its first key and its first API key.
+    /// [`Constraint::KeyTerm`](crate::Constraint::KeyTerm) unless that key is wrapped by the
+    /// current master key.
     async fn insert_workspace(
         &self,
         workspace: &WorkspaceRecord,
@@ -57,7 +58,8 @@ pub trait WorkspaceStorage: Send + Sync + 'static {
     /// All workspaces in the order of their creation.
     async fn workspaces(&self) -> Result<Vec<WorkspaceRecord>, StorageError>;
 
-    /// Adds an API key. [`Constraint::Reference`] when there is no such workspace.
+    /// Adds an API key. [`Constraint::Reference`](crate::Constraint::Reference) when there is no
+    /// such workspace.
     async fn insert_api_key(&self, key: &ApiKeyRecord) -> Result<(), StorageError>;
 
     /// The API key that is found by `lookup`, revoked or not.
@@ -66,8 +68,8 @@ pub trait WorkspaceStorage: Send + Sync + 'static {
     /// A workspace's API keys in the order of their creation.
     async fn api_keys(&self, workspace: WorkspaceId) -> Result<Vec<ApiKeyRecord>, StorageError>;
 
-    /// Revokes an API key. Returns it as it is now; a key that was revoked before keeps its time. `None` when there is
-    /// none.
+    /// Revokes an API key. Returns it as it is now; a key that was revoked before keeps its time.
+    /// `None` when there is none.
     async fn revoke_api_key(
         &self,
         workspace: WorkspaceId,

@@ -1,4 +1,5 @@
-//! Who writes, held against a log that hangs: a named pipe in the place of the segment, which takes nothing while it is full.
+//! Who writes, held against a log that hangs: a named pipe in the place of the segment, which takes
+//! nothing while it is full.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -203,7 +204,8 @@ async fn the_only_thread_of_a_runtime_is_never_held_up() {
     let lab = Lab::new().await;
     lab.fill();
     tokio::time::pause();
-    // Time goes on by itself whenever the thread has nothing to do; if it hung, this would never return.
+    // Time goes on by itself whenever the thread has nothing to do; if it hung, this would never
+    // return.
     assert!(matches!(lab.append().await, Err(AuditError::Deadline(DEADLINE))));
     lab.drain();
 }

@@ -16,8 +16,9 @@ impl BudgetStorage for SqliteStorage {
     async fn reserve_requests(&self, wanted: &RequestReservation) -> Result<ReservedRequests, StorageError> {
         let (subject, kind) = (wanted.subject.as_slice(), wanted.kind.to_string());
         let slot = wanted.slot.as_millisecond();
-        // One transaction: between reading what is left and taking it, nobody else may take it. IMMEDIATE, because a
-        // transaction that begins to write later cannot wait for another writer.
+        // One transaction: between reading what is left and taking it, nobody else may take it.
+        // IMMEDIATE, because a transaction that begins to write later cannot wait for another
+        // writer.
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         if let Some((of, unused)) = wanted.returned {
             query(
@@ -147,7 +148,8 @@ impl BudgetStorage for SqliteStorage {
     }
 
     async fn forget_budgets(&self, before: Timestamp) -> Result<(), StorageError> {
-        // Two statements that need not happen together: what one of them leaves, the next time takes.
+        // Two statements that need not happen together: what one of them leaves, the next time
+        // takes.
         for statement in
             [query("DELETE FROM request_counts WHERE slot < ?"), query("DELETE FROM breakers WHERE updated_at < ?")]
         {

@@ -11,8 +11,8 @@ use crate::{ConnectionId, ConnectionRecord, ConnectionStorage, DependentEntries,
 
 #[async_trait]
 impl ConnectionStorage for SqliteStorage {
-    // Like all that write settings here, in a transaction that holds the lock for writing, because of the key that they
-    // are sealed under.
+    // Like all that write settings here, in a transaction that holds the lock for writing, because
+    // of the key that they are sealed under.
     async fn insert_connection(&self, connection: &ConnectionRecord) -> Result<(), StorageError> {
         let mut transaction = self.write().await?;
         must_be_current_key(&mut transaction, connection.workspace_id, &[Some(&connection.sealed_settings)]).await?;

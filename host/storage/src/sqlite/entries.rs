@@ -13,8 +13,8 @@ use crate::{EntryId, EntryRecord, EntryRecords, EntrySelector, EntryStorage, Sto
 
 #[async_trait]
 impl EntryStorage for SqliteStorage {
-    // Like all that write sealed values here, in a transaction that holds the lock for writing, because of the key that
-    // they are sealed under.
+    // Like all that write sealed values here, in a transaction that holds the lock for writing,
+    // because of the key that they are sealed under.
     async fn insert_entry(&self, entry: &EntryRecord) -> Result<(), StorageError> {
         let mut transaction = self.write().await?;
         must_be_current_key(&mut transaction, entry.workspace_id, &sealed_of(entry)).await?;
@@ -55,7 +55,8 @@ impl EntryStorage for SqliteStorage {
         if let Some((connection, item)) = binding
             && (connection != entry.connection_id.map(|id| id.as_uuid()) || item != entry.secret_ref)
         {
-            // In the same transaction: what any host on this database has cached of either item is not used any more.
+            // In the same transaction: what any host on this database has cached of either item is
+            // not used any more.
             for item in item.iter().chain(&entry.secret_ref) {
                 rotations::outdate_item(&mut transaction, entry.workspace_id, item).await?;
             }
@@ -139,7 +140,8 @@ impl EntryStorage for SqliteStorage {
     ) -> Result<EntryRecords, StorageError> {
         // Every identifier is greater than the nil UUID.
         let after = after.map_or(Uuid::nil(), |id| id.as_uuid());
-        // Which rows fit, and whether there is another one; then the rows. The length of a value is read without the value.
+        // Which rows fit, and whether there is another one; then the rows. The length of a value is
+        // read without the value.
         let sizes = query(
             "SELECT id, coalesce(length(sealed_credentials), 0) + coalesce(length(sealed_attributes), 0) AS size
              FROM vault_entries WHERE workspace_id = ? AND id > ? ORDER BY id LIMIT ?",

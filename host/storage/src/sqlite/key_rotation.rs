@@ -1,5 +1,6 @@
-//! The statements of key rotation. What changes more than a row is a transaction that begins with the lock for writing,
-//! so that what it has checked holds until it is done. Of a key that was replaced nothing is left in the database's files.
+//! The statements of key rotation. What changes more than a row is a transaction that begins with
+//! the lock for writing, so that what it has checked holds until it is done. Of a key that was
+//! replaced nothing is left in the database's files.
 
 use std::time::Duration;
 
@@ -216,8 +217,9 @@ impl SqliteStorage {
         );
     }
 
-    /// Old pages with a key that was deleted are in the write-ahead log until it is emptied, and in the database file until the pages of the log
-    /// have overwritten them. Neither happens while somebody reads what was there before. Writers wait meanwhile.
+    /// Old pages with a key that was deleted are in the write-ahead log until it is emptied, and in
+    /// the database file until the pages of the log have overwritten them. Neither happens while
+    /// somebody reads what was there before. Writers wait meanwhile.
     async fn erase_within(&self, patience: Duration) -> Result<bool, StorageError> {
         let pool = self.pool.clone();
         // To its end, whoever waits for it: the connection's patience has to be put right again.
@@ -235,8 +237,8 @@ impl SqliteStorage {
     }
 }
 
-/// Which values are under another key than that of a term: parameters are the workspace and the term as it is in an
-/// envelope.
+/// Which values are under another key than that of a term: parameters are the workspace and the
+/// term as it is in an envelope.
 fn other_term(column: SealedColumn) -> String {
     let (name, begin, length) = (column.name(), KEY_TERM.start + 1, KEY_TERM.len());
     format!("workspace_id = ?1 AND {name} IS NOT NULL AND substr({name}, {begin}, {length}) <> ?2")

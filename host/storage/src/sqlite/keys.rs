@@ -1,5 +1,6 @@
-//! The statements about keys: reading them, adding them, counting their uses; and the checks by which a key is wrapped,
-//! and a value is sealed, only under the key that is current. How keys are replaced is in [`super::key_rotation`].
+//! The statements about keys: reading them, adding them, counting their uses; and the checks by
+//! which a key is wrapped, and a value is sealed, only under the key that is current. How keys are
+//! replaced is in [`super::key_rotation`].
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
@@ -127,7 +128,8 @@ pub(super) async fn must_be_current_master(
     if current == Some(master_term) { Ok(()) } else { Err(StorageError::Conflict(Constraint::KeyTerm)) }
 }
 
-/// A sealed value may only be written under the workspace's current key, or rotating that one would miss it.
+/// A sealed value may only be written under the workspace's current key, or rotating that one would
+/// miss it.
 pub(super) async fn must_be_current_key(
     connection: &mut SqliteConnection,
     workspace: WorkspaceId,

@@ -1,6 +1,7 @@
 //! Looking at a database file without opening it as a database of this program.
 //!
-//! **Invariant:** the file is not changed: it is neither made nor migrated, and no write-ahead log is begun or emptied.
+//! **Invariant:** the file is not changed: it is neither made nor migrated, and no write-ahead log
+//! is begun or emptied.
 
 use std::path::Path;
 
@@ -11,8 +12,8 @@ use super::{BUSY_TIMEOUT, SqliteStorage, rows};
 use crate::{Cause, MasterKeyRecord, StorageError};
 
 impl SqliteStorage {
-    /// The master keys that the database in this file names; the last is the one that it is under. None when it was only
-    /// just made, or is of something else.
+    /// The master keys that the database in this file names; the last is the one that it is under.
+    /// None when it was only just made, or is of something else.
     ///
     /// # Errors
     /// [`StorageError::Open`].
@@ -20,8 +21,8 @@ impl SqliteStorage {
         let failed = |source: Cause| StorageError::Open { place: path.display().to_string(), source };
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");
-        // Where nobody has the database open there is no log, and SQLite, which would make one even to read, is told that
-        // nothing changes.
+        // Where nobody has the database open there is no log, and SQLite, which would make one even
+        // to read, is told that nothing changes.
         let is_open = std::fs::exists(&log).map_err(|error| failed(error.into()))?;
         let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
         let mut connection = options.immutable(!is_open).connect().await.map_err(|error| failed(error.into()))?;

@@ -15,8 +15,8 @@ use crate::{
 
 #[async_trait]
 impl RotationStorage for SqliteStorage {
-    // Like all that write here, in a transaction that holds the lock for writing, because of the key that the password is
-    // sealed under.
+    // Like all that write here, in a transaction that holds the lock for writing, because of the
+    // key that the password is sealed under.
     async fn insert_rotation(&self, rotation: &RotationRecord, entry_version: u64) -> Result<bool, StorageError> {
         let mut transaction = self.write().await?;
         must_be_current_key(&mut transaction, rotation.workspace_id, &[rotation.sealed_password.as_deref()]).await?;
@@ -56,8 +56,8 @@ impl RotationStorage for SqliteStorage {
         Ok(done.rows_affected() == 1)
     }
 
-    // With the item's generation in the same transaction: there must be no moment at which the rotation is done and what was
-    // cached before may still be used.
+    // With the item's generation in the same transaction: there must be no moment at which the
+    // rotation is done and what was cached before may still be used.
     async fn update_rotation(&self, rotation: &RotationRecord, expected: u64) -> Result<bool, StorageError> {
         let mut transaction = self.write().await?;
         if !update_row(&mut transaction, rotation, expected).await? {

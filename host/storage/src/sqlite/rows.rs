@@ -1,4 +1,5 @@
-//! From a row of SQLite to a record, checked: a value that the broker never writes is an error, not a default.
+//! From a row of SQLite to a record, checked: a value that the broker never writes is an error, not
+//! a default.
 
 use jiff::Timestamp;
 use sqlx::Row;
@@ -147,7 +148,8 @@ pub(super) fn number<N: TryFrom<i64>>(row: &SqliteRow, column: &'static str) -> 
     N::try_from(row.try_get(column)?).map_err(|_| StorageError::Corrupt { column })
 }
 
-/// SQLite's integers are signed. What the broker counts stays far below the limit; at the limit it stays there.
+/// SQLite's integers are signed. What the broker counts stays far below the limit; at the limit it
+/// stays there.
 pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -10,7 +10,8 @@ use crate::{ApiKeyId, ApiKeyRecord, StorageError, WorkspaceId, WorkspaceKeyRecor
 
 #[async_trait]
 impl WorkspaceStorage for SqliteStorage {
-    // In a transaction that holds the lock for writing, because of the master key that the workspace's key is wrapped by.
+    // In a transaction that holds the lock for writing, because of the master key that the
+    // workspace's key is wrapped by.
     async fn insert_workspace(
         &self,
         workspace: &WorkspaceRecord,

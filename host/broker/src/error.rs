@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use keyway_audit::{AuditError, ErrorKind, InvalidQuery};
 use keyway_keys::{ClientValueError, EnvelopeError, KeyError};
-use keyway_runtime::{CallError, ProviderError, SandboxError};
+use keyway_runtime::{CallError, ErrorCode, ProviderError, SandboxError};
 use keyway_storage::{Cause, DependentEntries, RotationState, Scope, StorageError, TfaMethod, UnknownName};
 use thiserror::Error;
 
@@ -135,7 +135,7 @@ impl BrokerError {
             Self::NotCalled(NotCalled::Refused { .. }) => ErrorKind::ProviderRefused,
             Self::NotCalled(_) => ErrorKind::ProviderPaused,
             // Settings that a person has just entered are theirs to correct.
-            Self::NotVerified { source: CallError::Provider(ProviderError::InvalidSettings { .. }) } => {
+            Self::NotVerified { source: CallError::Provider(error) } if error.code == ErrorCode::InvalidSettings => {
                 ErrorKind::Invalid
             }
             Self::NotVerified { source: CallError::Provider(error) } | Self::Provider(error) => provider_kind(error),
@@ -173,7 +173,7 @@ impl BrokerError {
     pub fn retry_after(&self) -> Option<Duration> {
         match (self, self.provider_error()) {
             (Self::NotCalled(not_called), _) => Some(not_called.retry_after()),
-            (_, Some(ProviderError::RateLimited { retry_after, .. })) => *retry_after,
+            (_, Some(error)) => error.retry_after,
             _ => None,
         }
     }
@@ -214,16 +214,17 @@ impl From<CallError> for BrokerError {
 }
 
 fn provider_kind(error: &ProviderError) -> ErrorKind {
-    match error {
-        ProviderError::InvalidSettings { .. }
-        | ProviderError::Unauthenticated(_)
-        | ProviderError::PermissionDenied(_) => ErrorKind::ProviderRefused,
-        ProviderError::InvalidReference(_) => ErrorKind::Invalid,
-        ProviderError::NotFound(_) => ErrorKind::NotFound,
-        ProviderError::Conflict(_) => ErrorKind::Conflict,
-        ProviderError::RateLimited { .. } => ErrorKind::RateLimited,
-        ProviderError::Unavailable(_) => ErrorKind::ProviderUnavailable,
-        ProviderError::Unsupported(_) => ErrorKind::Unsupported,
+    match error.code {
+        ErrorCode::InvalidSettings
+        | ErrorCode::Unauthenticated
+        | ErrorCode::PermissionDenied
+        | ErrorCode::ActionRequired => ErrorKind::ProviderRefused,
+        ErrorCode::InvalidReference => ErrorKind::Invalid,
+        ErrorCode::NotFound => ErrorKind::NotFound,
+        ErrorCode::Conflict => ErrorKind::Conflict,
+        ErrorCode::RateLimited => ErrorKind::RateLimited,
+        ErrorCode::Unavailable => ErrorKind::ProviderUnavailable,
+        ErrorCode::Unsupported => ErrorKind::Unsupported,
         _ => ErrorKind::ProviderFault,
     }
 }
@@ -423,10 +424,10 @@ pub enum InvalidInput {
     #[error("secret_provider_id is not a connection of this workspace")]
     UnknownConnection,
     /// Not a reference of the connection's provider.
-    #[error("secret_ref must have the form {expected}")]
+    #[error("secret_ref: {message}")]
     Reference {
-        /// The provider's reference format.
-        expected: String,
+        /// What the provider says about it.
+        message: String,
     },
     /// A setting that the provider requires is missing.
     #[error("{label} is required")]
@@ -488,7 +489,7 @@ mod tests {
 
     #[test]
     fn wrong_settings_are_the_callers_mistake_when_entered_and_the_connections_fault_later() {
-        let error = || ProviderError::InvalidSettings { setting: None, message: String::new() };
+        let error = || ProviderError::new(ErrorCode::InvalidSettings, "");
         assert_eq!(BrokerError::NotVerified { source: error().into() }.kind(), ErrorKind::Invalid);
         assert_eq!(provider(error()), ErrorKind::ProviderRefused);
     }
@@ -497,7 +498,7 @@ mod tests {
     fn the_three_kinds_of_errors_stay_apart() {
         assert_eq!(BrokerError::TooManyItems(ListLimit::Seconds(50)).kind(), ErrorKind::ProviderUnavailable);
         assert_eq!(BrokerError::TooManyItems(ListLimit::Pages(500)).kind(), ErrorKind::ProviderFault);
-        assert_eq!(provider(ProviderError::Unavailable(String::new())), ErrorKind::ProviderUnavailable);
+        assert_eq!(provider(ProviderError::new(ErrorCode::Unavailable, "")), ErrorKind::ProviderUnavailable);
         assert_eq!(BrokerError::Sandbox(SandboxError::OutOfMemory { limit_bytes: 1 }).kind(), ErrorKind::ProviderFault);
         assert_eq!(BrokerError::Sandbox(SandboxError::Host(String::new())).kind(), ErrorKind::Internal);
         assert_eq!(BrokerError::NotFound(Thing::Entry).kind(), ErrorKind::NotFound);

@@ -15,7 +15,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use keyway_runtime::{CallError, ProviderError, SandboxError};
+use keyway_runtime::{CallError, ErrorCode, SandboxError};
 use keyway_storage::PauseReason;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
@@ -141,17 +141,18 @@ impl CallMetrics {
 /// The kind of an error, by the name that the contract gives it; never a word of the component's own.
 fn error_of(failure: &CallFailure) -> &'static str {
     match failure {
-        CallFailure::Call(CallError::Provider(error)) => match error {
-            ProviderError::InvalidSettings { .. } => "invalid-settings",
-            ProviderError::Unauthenticated(_) => "unauthenticated",
-            ProviderError::PermissionDenied(_) => "permission-denied",
-            ProviderError::InvalidReference(_) => "invalid-reference",
-            ProviderError::NotFound(_) => "not-found",
-            ProviderError::Conflict(_) => "conflict",
-            ProviderError::RateLimited { .. } => "rate-limited",
-            ProviderError::Unavailable(_) => "unavailable",
-            ProviderError::Unsupported(_) => "unsupported",
-            ProviderError::UnexpectedAnswer(_) => "unexpected-answer",
+        CallFailure::Call(CallError::Provider(error)) => match &error.code {
+            ErrorCode::InvalidSettings => "invalid-settings",
+            ErrorCode::Unauthenticated => "unauthenticated",
+            ErrorCode::PermissionDenied => "permission-denied",
+            ErrorCode::ActionRequired => "action-required",
+            ErrorCode::InvalidReference => "invalid-reference",
+            ErrorCode::NotFound => "not-found",
+            ErrorCode::Conflict => "conflict",
+            ErrorCode::RateLimited => "rate-limited",
+            ErrorCode::Unavailable => "unavailable",
+            ErrorCode::Unsupported => "unsupported",
+            ErrorCode::UnexpectedAnswer => "unexpected-answer",
             _ => "other",
         },
         CallFailure::Call(CallError::Sandbox(error)) => match error {

@@ -12,7 +12,7 @@ use crate::api_key::Access;
 use crate::audited::released;
 use crate::broker::Broker;
 use crate::budget::ProviderOperation;
-use crate::cache::{Credentials, FetchError, Fetched, ItemKey, Lookup, OneTimeCode, Rejected, Source};
+use crate::cache::{Credentials, FetchError, Fetched, ItemKey, Lifetime, Lookup, OneTimeCode, Rejected, Source};
 use crate::cache_ttl::CacheTtl;
 use crate::entry::{BoundItem, ResolvableEntry};
 use crate::error::{BrokerError, InvalidInput};
@@ -199,19 +199,26 @@ impl Broker {
             fields: Fields { one_time_code: fields.one_time_code && codes, ..fields },
             rejected: rejected.clone(),
         };
+        let asked_at = u64::try_from(self.timestamp().as_second()).unwrap_or(0);
         let fetch = move |fields: Fields| async move {
             let call = move |provider: Provider, connection: Connection| {
                 let reference = reference.clone();
                 async move { provider.resolve(&connection, &reference, fields).await }
             };
             let resolved = opened.call(ProviderOperation::Resolve, call).await?;
+            let ends = [resolved.valid_until, resolved.lease.as_ref().map(|lease| lease.expires_at)];
+            let lifetime = Lifetime {
+                good_for: ends.into_iter().flatten().min().map(|end| Duration::from_secs(end.saturating_sub(asked_at))),
+                leased: resolved.lease.is_some(),
+            };
             Ok(Fetched {
+                lifetime,
                 credentials: Credentials {
                     username: resolved.username,
                     password: resolved.password,
                     revision: resolved.revision,
                 },
-                one_time_code: resolved.one_time_code.map(OneTimeCode::new),
+                one_time_code: resolved.one_time_code.and_then(Result::ok).map(OneTimeCode::new),
             })
         };
         let found = self.cache().get(lookup, fetch).await.map_err(|error| match error {

@@ -11,8 +11,9 @@ use wasmtime::component::ResourceTableError;
 use wasmtime::{Engine, PoolConcurrencyLimitError, Store, Trap};
 use wasmtime_wasi_http::FieldMapError;
 
-use crate::adapter::{Adapter, CallResult, Instance};
-use crate::error::{CallError, ProviderError, SandboxError};
+use crate::adapter::{Adapter, CallResult, Instance, OtherShape};
+use crate::contract::Attribute;
+use crate::error::{CallError, ErrorCode, ProviderError, SandboxError};
 use crate::limits::{Exceeded, Limits};
 use crate::redact::Redactor;
 use crate::state::{CallState, HEADER_BYTES, RANDOM_BYTES};
@@ -21,7 +22,6 @@ use crate::state::{CallState, HEADER_BYTES, RANDOM_BYTES};
 pub(crate) struct Call {
     pub(crate) store: Store<CallState>,
     pub(crate) instance: Box<dyn Instance>,
-    deadline: tokio::time::Instant,
     started: Instant,
     limits: Arc<Limits>,
     redactor: Redactor,
@@ -74,20 +74,21 @@ impl Call {
     ) -> Result<Self, SandboxError> {
         let turn = turns.take(limits).await?;
         let started = Instant::now();
-        let deadline = tokio::time::Instant::now() + limits.call_time;
         let mut store = new_store(engine, limits, state);
+        let deadline = tokio::time::Instant::now() + limits.call_time;
+        store.data_mut().deadline = deadline;
         let instance = match tokio::time::timeout_at(deadline, adapter.instantiate(&mut store)).await {
             Ok(Ok(instance)) => instance,
             Ok(Err(error)) => return Err(fault(&error, store.data(), limits)),
             Err(_) => return Err(SandboxError::TimedOut { limit: limits.call_time }),
         };
         let limits = limits.clone();
-        Ok(Self { store, instance, deadline, started, limits, redactor, provider, operation, _turn: turn })
+        Ok(Self { store, instance, started, limits, redactor, provider, operation, _turn: turn })
     }
 
     /// When the call has to be over.
     pub(crate) fn deadline(&self) -> tokio::time::Instant {
-        self.deadline
+        self.store.data().deadline
     }
 
     /// The secrets of this call, to add those that it brought to light.
@@ -141,25 +142,20 @@ impl Call {
             Some(reason) => self.redactor.message(&format!("{message} (The host refused a request: {reason}.)")),
             None => self.redactor.message(&message),
         };
-        match error {
-            ProviderError::InvalidSettings { setting, message } => ProviderError::InvalidSettings {
-                setting: setting.map(|s| self.redactor.message(&s)),
-                message: clean(message),
+        let plain = |text: String| self.redactor.message(&text);
+        ProviderError {
+            code: match error.code {
+                ErrorCode::Other(code) => ErrorCode::Other(plain(code)),
+                code => code,
             },
-            ProviderError::RateLimited { retry_after, message } => {
-                ProviderError::RateLimited { retry_after, message: clean(message) }
-            }
-            ProviderError::Other { code, message } => {
-                ProviderError::Other { code: self.redactor.message(&code), message: clean(message) }
-            }
-            ProviderError::Unauthenticated(m) => ProviderError::Unauthenticated(clean(m)),
-            ProviderError::PermissionDenied(m) => ProviderError::PermissionDenied(clean(m)),
-            ProviderError::InvalidReference(m) => ProviderError::InvalidReference(clean(m)),
-            ProviderError::NotFound(m) => ProviderError::NotFound(clean(m)),
-            ProviderError::Conflict(m) => ProviderError::Conflict(clean(m)),
-            ProviderError::Unavailable(m) => ProviderError::Unavailable(clean(m)),
-            ProviderError::Unsupported(m) => ProviderError::Unsupported(clean(m)),
-            ProviderError::UnexpectedAnswer(m) => ProviderError::UnexpectedAnswer(clean(m)),
+            message: clean(error.message),
+            setting: error.setting.map(plain),
+            retry_after: error.retry_after,
+            attributes: error
+                .attributes
+                .into_iter()
+                .map(|a| Attribute { name: plain(a.name), value: plain(a.value) })
+                .collect(),
         }
     }
 }
@@ -197,6 +193,9 @@ pub(crate) fn fault(error: &wasmtime::Error, state: &CallState, limits: &Limits)
             return SandboxError::LimitExceeded(format!("{} table elements", limits.table_elements));
         }
         None => {}
+    }
+    if let Some(shape) = error.downcast_ref::<OtherShape>() {
+        return SandboxError::OtherShape(shape.to_string());
     }
     if error.is::<PoolConcurrencyLimitError>() {
         return SandboxError::Busy { limit: limits.concurrent_calls as usize };

@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 use crate::contract::Settings;
 use crate::egress::{ApprovedDestination, Egress, RequestCounter, RequestCounts, RequestGate};
 use crate::session::Slot;
+use crate::store::{MemoryStore, StateStore};
 
 /// What the calls of one connection share. Cheap to clone. Opened once with [`crate::Runtime::connection`] and kept for as long as the settings
 /// stay the same: it holds the login session and the open network connections, and no other connection can reach them.
@@ -16,6 +17,7 @@ use crate::session::Slot;
 pub struct Connection {
     inner: Arc<Inner>,
     gate: Option<Arc<dyn RequestGate>>,
+    state_store: Arc<dyn StateStore>,
 }
 
 struct Inner {
@@ -36,7 +38,8 @@ impl Connection {
         counter: Arc<RequestCounter>,
         turns: Arc<Semaphore>,
     ) -> Self {
-        Self { inner: Arc::new(Inner { settings, approved, slot, egress, counter, turns }), gate: None }
+        let inner = Arc::new(Inner { settings, approved, slot, egress, counter, turns });
+        Self { inner, gate: None, state_store: Arc::new(MemoryStore::default()) }
     }
 
     /// Where the provider may connect to on behalf of this connection.
@@ -52,7 +55,13 @@ impl Connection {
     /// The same connection, with the same session and network pool, for calls whose requests are put before this gate.
     #[must_use]
     pub fn with_gate(&self, gate: Arc<dyn RequestGate>) -> Self {
-        Self { inner: self.inner.clone(), gate: Some(gate) }
+        Self { gate: Some(gate), ..self.clone() }
+    }
+
+    /// The same connection, with its durable state kept here instead of in memory.
+    #[must_use]
+    pub fn with_state_store(&self, state_store: Arc<dyn StateStore>) -> Self {
+        Self { state_store, ..self.clone() }
     }
 
     /// Forgets the login session; the next call logs in anew.
@@ -75,6 +84,10 @@ impl Connection {
 
     pub(crate) fn egress(&self) -> &Arc<dyn Egress> {
         &self.inner.egress
+    }
+
+    pub(crate) fn state_store(&self) -> &Arc<dyn StateStore> {
+        &self.state_store
     }
 
     pub(crate) fn gate(&self) -> Option<&Arc<dyn RequestGate>> {

@@ -1,16 +1,17 @@
 //! The contract in Rust: what goes into a call and what comes out of it.
 //!
-//! These types mirror `wit/provider.wit`, whose documentation is the authority on formats and units, but stay the same for every
-//! version of the contract. What is secret is a [`SecretString`]: wiped when dropped, `[REDACTED]` when printed.
+//! These types mirror the WIT, whose documentation is the authority on formats and units, but stay the
+//! same for every version of the contract. What is secret is a [`SecretString`]: wiped when dropped, `[REDACTED]` when printed.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use secrecy::SecretString;
+use secrecy::{SecretSlice, SecretString};
 use serde::{Deserialize, Serialize};
 
 /// A provider in its own words (`describe`). Everything here is public.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Description {
     /// What connections of this kind are called in data, for example `1password`.
@@ -19,22 +20,32 @@ pub struct Description {
     pub display_name: String,
     /// The provider's own version.
     pub version: String,
+    /// Where its documentation is.
+    pub documentation_url: Option<String>,
     /// The scheme of its references without `://`, for example `op`.
     pub reference_scheme: String,
     /// How a reference looks, for people.
     pub reference_format: String,
     /// What a person must enter to connect, in the order to ask for it.
     pub settings: Vec<SettingSpec>,
-    /// Where it needs to connect to.
-    pub destinations: Vec<Destination>,
+    /// Settings of which one set is needed.
+    pub setting_groups: Vec<SettingGroup>,
+    /// Where it needs to connect to: addresses, perhaps with placeholders for settings, as the WIT
+    /// describes them.
+    pub destinations: Vec<String>,
+    /// How many requests its server allows, by plan; the first is the default.
+    pub rate_limits: Vec<RateLimitTier>,
     /// What it can do beyond `verify` and `resolve`.
     pub capabilities: Capabilities,
+    /// The optional interfaces that it exports and this host knows.
+    pub interfaces: Interfaces,
     /// Anything else worth knowing, by name.
     pub attributes: Vec<Attribute>,
 }
 
 /// One thing to ask a person for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct SettingSpec {
     /// Unique among the provider's settings, for example `token`.
@@ -43,24 +54,90 @@ pub struct SettingSpec {
     pub label: String,
     /// A sentence about where to find it; may be empty.
     pub help: String,
+    /// What can be entered.
+    pub kind: SettingKind,
     /// Whether the value is a secret.
     pub secret: bool,
     /// Whether connecting without it is refused.
     pub required: bool,
-    /// A regular expression for the whole value.
+    /// A regular expression that the whole value must match.
     pub pattern: Option<String>,
     /// The value when it is left empty.
     pub default: Option<String>,
+    /// Anything else worth showing in the form.
+    pub attributes: Vec<Attribute>,
 }
 
-/// A network destination as the provider declares it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What can be entered into a setting.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Destination {
-    /// `scheme://host[:port]`, where the host may begin with `*.`.
-    Fixed(String),
-    /// The URL or host name in the setting of this name.
-    FromSetting(String),
+#[non_exhaustive]
+pub enum SettingKind {
+    /// One line.
+    #[default]
+    Text,
+    /// Any number of lines.
+    MultiLineText,
+    /// A URL, or a host name.
+    Url,
+    /// One of these.
+    Choice(Vec<ChoiceOption>),
+    /// `true` or `false`.
+    Boolean,
+    /// A JSON document.
+    Json,
+    /// A kind that this host does not know, and takes as text.
+    Other(String),
+}
+
+/// One option of a choice.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChoiceOption {
+    /// What the component receives.
+    pub value: String,
+    /// What a person sees.
+    pub label: String,
+}
+
+/// Settings of which exactly one set is needed, for example a token, or a role and its secret id.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingGroup {
+    /// For a form.
+    pub label: String,
+    /// The sets, each a list of names of settings.
+    pub alternatives: Vec<Vec<String>>,
+}
+
+/// How many requests a server allows under one of its plans. `None` is no limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct RateLimitTier {
+    /// Unique among the provider's tiers, for example `business`.
+    pub name: String,
+    /// For people.
+    pub label: String,
+    /// Requests of one credential that read, an hour.
+    pub reads_per_hour: Option<u32>,
+    /// Requests of one credential that write, an hour.
+    pub writes_per_hour: Option<u32>,
+    /// Requests of one account, a day.
+    pub requests_per_day: Option<u32>,
+    /// Anything else worth showing.
+    pub attributes: Vec<Attribute>,
+}
+
+/// Which optional interfaces a component exports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Interfaces {
+    /// `item-fields`: items have further fields.
+    pub item_fields: bool,
+    /// `leases`: values are made for each call.
+    pub leases: bool,
+    /// `refresh`: its durable state is renewed from time to time.
+    pub refresh: bool,
 }
 
 /// What a provider can do beyond `verify` and `resolve`.
@@ -125,13 +202,16 @@ impl fmt::Debug for Settings {
 }
 
 /// What the credentials of a connection can do (`verify`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Verified {
     /// Who they belong to, for people; may be empty.
     pub account: String,
-    /// How many vaults can be read.
-    pub vault_count: u32,
+    /// What the server counts requests by; `None` when the provider cannot tell.
+    pub account_key: Option<String>,
+    /// How many vaults can be read; `None` where items are not grouped.
+    pub vault_count: Option<u32>,
     /// How many of them can be written to; `None` when the server does not say.
     pub writable_vault_count: Option<u32>,
     /// Anything else worth showing.
@@ -139,7 +219,7 @@ pub struct Verified {
 }
 
 /// A page of items (`list-items`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ItemPage {
     /// The items; may be empty although a next page exists.
@@ -149,26 +229,29 @@ pub struct ItemPage {
 }
 
 /// An item, without its secrets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Item {
     /// The item's own id.
     pub id: String,
     /// What people call it.
     pub title: String,
-    /// The id of the vault that holds it.
-    pub vault_id: String,
+    /// The id of the vault that holds it; `None` where items are not grouped.
+    pub vault_id: Option<String>,
     /// What people call that vault.
-    pub vault_name: String,
+    pub vault_name: Option<String>,
     /// What to pass to `resolve`.
     pub reference: String,
     /// What kind of item it is, for example `login`.
     pub category: String,
+    /// The addresses of the sites that it is for, the main one first.
+    pub urls: Vec<String>,
     /// Anything else worth showing.
     pub attributes: Vec<Attribute>,
 }
 
-/// Which fields to resolve.
+/// Which of the fields that every provider has to resolve.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Fields {
     /// The user name.
@@ -188,30 +271,149 @@ impl Fields {
     pub const ONE_TIME_CODE: Self = Self { username: false, password: false, one_time_code: true };
 }
 
+/// Which fields to resolve: any of those that every provider has, and further ones by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// The fields that every provider has.
+    pub standard: Fields,
+    /// Names of further fields, as [`FieldSpec::name`] gives them, each once.
+    pub further: Vec<String>,
+}
+
+impl From<Fields> for Selection {
+    fn from(standard: Fields) -> Self {
+        Self { standard, further: Vec::new() }
+    }
+}
+
 /// What an item holds now (`resolve`). A field that was not asked for or that the item lacks is `None`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Resolved {
     /// The user name.
     pub username: Option<SecretString>,
     /// The password.
     pub password: Option<SecretString>,
-    /// The one-time code that is good now.
-    pub one_time_code: Option<OneTimeCode>,
+    /// The one-time code that is good now, or why there is none; `Some` if it was asked for.
+    pub one_time_code: Option<Result<OneTimeCode, NoCode>>,
+    /// The further fields that were asked for and that the item has.
+    pub further: Vec<Field>,
     /// Which state of the item this is: opaque, not secret.
     pub revision: String,
+    /// The first second (since 1970) at which the values are no longer good; `None` when the
+    /// provider knows of none.
+    pub valid_until: Option<u64>,
+    /// The lease under which the values were made for this very call.
+    pub lease: Option<Lease>,
+    /// Anything else worth showing.
+    pub attributes: Vec<Attribute>,
 }
 
 /// A one-time code. It can neither be cloned nor serialised, so that nothing can keep it by accident.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct OneTimeCode {
-    /// 6 to 8 digits.
+    /// Usually 6 to 8 digits; 1 to 16 ASCII letters and digits.
     pub code: SecretString,
     /// The first second (since 1970) at which it is no longer current.
     pub expires_at: u64,
     /// For how many seconds each code is current.
     pub period_seconds: u32,
+}
+
+/// Why there is no one-time code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NoCode {
+    /// What to decide by.
+    pub reason: NoCodeReason,
+    /// For a person.
+    pub message: String,
+}
+
+/// Why there is no one-time code, as a condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NoCodeReason {
+    /// The item has no one-time password.
+    Absent,
+    /// It has one that does not go by time.
+    CounterBased,
+    /// It has one that makes no code.
+    Malformed,
+    /// Anything else, by name.
+    Other(String),
+}
+
+/// A further field of an item, without its value (`list-fields`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct FieldSpec {
+    /// What to ask `resolve` for.
+    pub name: String,
+    /// What people call it.
+    pub label: String,
+    /// What it is.
+    pub kind: FieldKind,
+    /// Anything else worth showing.
+    pub attributes: Vec<Attribute>,
+}
+
+/// What a further field is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum FieldKind {
+    /// Plain text.
+    Text,
+    /// A secret text.
+    #[default]
+    Secret,
+    /// An address.
+    Url,
+    /// A one-time password.
+    OneTimePassword,
+    /// Bytes.
+    Binary,
+    /// A kind that this host does not know, and takes as secret.
+    Other(String),
+}
+
+/// A further field of an item.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Field {
+    /// The name that was asked for.
+    pub name: String,
+    /// What it is.
+    pub kind: FieldKind,
+    /// What it holds.
+    pub value: FieldValue,
+}
+
+/// What a further field holds. It can neither be cloned nor serialised, and is wiped when dropped.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum FieldValue {
+    /// Of all kinds but the following.
+    Text(SecretString),
+    /// Of kind [`FieldKind::Binary`].
+    Binary(SecretSlice<u8>),
+    /// Of kind [`FieldKind::OneTimePassword`].
+    OneTimeCode(Result<OneTimeCode, NoCode>),
+}
+
+/// A server's promise to accept values until it ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Lease {
+    /// The server's name for it.
+    pub id: String,
+    /// When it ends (seconds since 1970) unless it is renewed.
+    pub expires_at: u64,
+    /// Whether it can be renewed.
+    pub renewable: bool,
 }
 
 /// New values for an item (`write`). `None` leaves a field as it is.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::contract::Attribute;
+
 /// Why a call did not give an answer.
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
@@ -17,88 +19,107 @@ pub enum CallError {
     Sandbox(#[from] SandboxError),
 }
 
-/// An error of the contract (`types.error` in `wit/provider.wit`), with the provider's message for a person.
+/// An error of the contract (`types.error` in the WIT): what to decide by, and a message for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{message}")]
 #[non_exhaustive]
-pub enum ProviderError {
+pub struct ProviderError {
+    /// What to decide by.
+    pub code: ErrorCode,
+    /// For a person. Contains no secret that the host knows of.
+    pub message: String,
+    /// With [`ErrorCode::InvalidSettings`]: which setting, unless the fault lies in the combination.
+    pub setting: Option<String>,
+    /// With [`ErrorCode::RateLimited`] and [`ErrorCode::Unavailable`]: how long the server asked to
+    /// wait, if it said so.
+    pub retry_after: Option<Duration>,
+    /// Anything else worth showing.
+    pub attributes: Vec<Attribute>,
+}
+
+/// The conditions of the contract (`types.error-code` in the WIT).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorCode {
     /// A setting is missing or cannot be right.
-    #[error("{message}")]
-    InvalidSettings {
-        /// Which setting, unless the fault lies in the combination.
-        setting: Option<String>,
-        /// For a person.
-        message: String,
-    },
+    InvalidSettings,
     /// The server does not accept the credentials.
-    #[error("{0}")]
-    Unauthenticated(String),
+    Unauthenticated,
     /// The credentials may not do this.
-    #[error("{0}")]
-    PermissionDenied(String),
+    PermissionDenied,
+    /// A person has to do something in the secret manager first.
+    ActionRequired,
     /// Not a reference of this provider.
-    #[error("{0}")]
-    InvalidReference(String),
+    InvalidReference,
     /// No such item.
-    #[error("{0}")]
-    NotFound(String),
+    NotFound,
     /// The item changed meanwhile; nothing was written.
-    #[error("{0}")]
-    Conflict(String),
+    Conflict,
     /// Too many requests.
-    #[error("{message}")]
-    RateLimited {
-        /// How long the server asked to wait; `None` when it did not say.
-        retry_after: Option<Duration>,
-        /// For a person.
-        message: String,
-    },
+    RateLimited,
     /// The server cannot be reached or is out of order.
-    #[error("{0}")]
-    Unavailable(String),
+    Unavailable,
     /// The provider cannot do this.
-    #[error("{0}")]
-    Unsupported(String),
+    Unsupported,
     /// The server broke its protocol.
-    #[error("{0}")]
-    UnexpectedAnswer(String),
-    /// Anything else.
-    #[error("{message}")]
-    Other {
-        /// Machine-readable.
-        code: String,
-        /// For a person.
-        message: String,
-    },
+    UnexpectedAnswer,
+    /// Anything else, by the name that the provider gave it.
+    Other(String),
+}
+
+impl ErrorCode {
+    /// The name in the contract, for example `rate-limited`; for `other` the provider's own.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::InvalidSettings => "invalid-settings",
+            Self::Unauthenticated => "unauthenticated",
+            Self::PermissionDenied => "permission-denied",
+            Self::ActionRequired => "action-required",
+            Self::InvalidReference => "invalid-reference",
+            Self::NotFound => "not-found",
+            Self::Conflict => "conflict",
+            Self::RateLimited => "rate-limited",
+            Self::Unavailable => "unavailable",
+            Self::Unsupported => "unsupported",
+            Self::UnexpectedAnswer => "unexpected-answer",
+            Self::Other(code) => code,
+        }
+    }
 }
 
 impl ProviderError {
+    /// An error with a code and a message.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), setting: None, retry_after: None, attributes: Vec::new() }
+    }
+
+    /// [`ErrorCode::InvalidSettings`] about one setting.
+    pub fn invalid_setting(setting: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { setting: Some(setting.into()), ..Self::new(ErrorCode::InvalidSettings, message) }
+    }
+
+    /// The same error with a time to wait.
+    #[must_use]
+    pub fn retry_after(self, retry_after: impl Into<Option<Duration>>) -> Self {
+        Self { retry_after: retry_after.into(), ..self }
+    }
+
     /// Whether it is about logging in, and so about every call of the connection, not about one item.
     pub(crate) fn concerns_login(&self) -> bool {
         matches!(
-            self,
-            Self::InvalidSettings { .. }
-                | Self::Unauthenticated(_)
-                | Self::PermissionDenied(_)
-                | Self::RateLimited { .. }
-                | Self::Unavailable(_)
+            self.code,
+            ErrorCode::InvalidSettings
+                | ErrorCode::Unauthenticated
+                | ErrorCode::PermissionDenied
+                | ErrorCode::ActionRequired
+                | ErrorCode::RateLimited
+                | ErrorCode::Unavailable
         )
     }
 
-    /// The name of the case in the contract, for example `rate-limited`; for `other` the code that the provider gave.
+    /// The name of the code, for example `rate-limited`.
     pub fn code(&self) -> &str {
-        match self {
-            Self::InvalidSettings { .. } => "invalid-settings",
-            Self::Unauthenticated(_) => "unauthenticated",
-            Self::PermissionDenied(_) => "permission-denied",
-            Self::InvalidReference(_) => "invalid-reference",
-            Self::NotFound(_) => "not-found",
-            Self::Conflict(_) => "conflict",
-            Self::RateLimited { .. } => "rate-limited",
-            Self::Unavailable(_) => "unavailable",
-            Self::Unsupported(_) => "unsupported",
-            Self::UnexpectedAnswer(_) => "unexpected-answer",
-            Self::Other { code, .. } => code,
-        }
+        self.code.as_str()
     }
 }
 
@@ -135,6 +156,10 @@ pub enum SandboxError {
     /// What the component returned breaks the contract (a revision that is too long, a code that is not one).
     #[error("the provider's answer breaks the contract: {0}")]
     InvalidAnswer(String),
+    /// The component's functions take or return other types than this host's. It was built from
+    /// another draft of the contract.
+    #[error("the provider was built for another shape of the contract: {0}")]
+    OtherShape(String),
     /// Another limit of the sandbox (tables, instances, handles).
     #[error("the provider exceeded the sandbox's limit of {0} and was ended")]
     LimitExceeded(String),
@@ -163,7 +188,7 @@ impl SandboxError {
             Self::OutputTooLarge { .. } => Some("output"),
             Self::LimitExceeded(_) => Some("resources"),
             Self::Busy { .. } => Some("concurrency"),
-            Self::InvalidAnswer(_) | Self::Host(_) => None,
+            Self::InvalidAnswer(_) | Self::OtherShape(_) | Self::Host(_) => None,
         }
     }
 }
@@ -203,6 +228,19 @@ pub enum LoadError {
         /// What this host knows.
         offers: String,
     },
+    /// It was made for this version of the contract, but from another draft of it.
+    #[error(
+        "the component's `{export}` has another shape than this host's: {mismatch}. Build it from the WIT of this host"
+    )]
+    OtherShape {
+        /// The interface.
+        export: String,
+        /// What differs.
+        mismatch: String,
+    },
+    /// It needs a function of the host that this host does not have.
+    #[error("the component needs what this host does not offer ({0}). It was built for a newer host")]
+    MissingImport(String),
     /// Compiling failed, took too long or too much memory.
     #[error("the component could not be compiled: {0}")]
     Compile(String),
@@ -219,7 +257,7 @@ pub enum LoadError {
 
 #[cfg(test)]
 mod tests {
-    use super::{ProviderError, STACK_EXHAUSTED};
+    use super::{ErrorCode, ProviderError, STACK_EXHAUSTED};
 
     #[test]
     fn a_stack_overflow_is_known_by_what_wasmtime_calls_it() {
@@ -228,21 +266,13 @@ mod tests {
 
     #[test]
     fn an_error_about_one_item_says_nothing_about_the_login() {
-        let text = || "x".to_owned();
-        for error in [
-            ProviderError::NotFound(text()),
-            ProviderError::Conflict(text()),
-            ProviderError::InvalidReference(text()),
-            ProviderError::UnexpectedAnswer(text()),
-        ] {
-            assert!(!error.concerns_login(), "{error:?}");
+        let concerns_login = |code| ProviderError::new(code, "x").concerns_login();
+        for code in [ErrorCode::NotFound, ErrorCode::Conflict, ErrorCode::InvalidReference, ErrorCode::UnexpectedAnswer]
+        {
+            assert!(!concerns_login(code.clone()), "{code:?}");
         }
-        for error in [
-            ProviderError::Unauthenticated(text()),
-            ProviderError::RateLimited { retry_after: None, message: text() },
-            ProviderError::Unavailable(text()),
-        ] {
-            assert!(error.concerns_login(), "{error:?}");
+        for code in [ErrorCode::Unauthenticated, ErrorCode::RateLimited, ErrorCode::Unavailable] {
+            assert!(concerns_login(code.clone()), "{code:?}");
         }
     }
 }

@@ -41,7 +41,13 @@ const WASI: &[&str] = &[
     "wasi:sockets/udp-create-socket",
 ];
 
-const KEYWAY: &[&str] = &["keyway:provider/session", "keyway:provider/types"];
+const KEYWAY: &[&str] = &[
+    "keyway:provider/call",
+    "keyway:provider/log",
+    "keyway:provider/session",
+    "keyway:provider/store",
+    "keyway:provider/types",
+];
 
 /// Finds the version of the contract that the component was made for, and refuses imports that are not allowed.
 pub(crate) fn check(engine: &Engine, component: &Component) -> Result<&'static Version, LoadError> {

@@ -1,6 +1,6 @@
 //! Loads secret provider components and runs each call in a fresh sandbox.
 //!
-//! A provider is a WebAssembly component that implements `keyway:provider` (see `wit/provider.wit`): it knows how to talk to one secret
+//! A provider is a WebAssembly component that implements `keyway:provider` (see `wit/`): it knows how to talk to one secret
 //! manager, and has nothing: no files, no environment, no sockets, and a network that ends at the destinations that were approved
 //! for the connection at hand. This crate loads it, describes it and calls it. It knows nothing of workspaces or databases.
 //!
@@ -59,7 +59,9 @@ mod request_parts;
 mod runtime;
 mod self_test;
 mod session;
+mod settings;
 mod state;
+mod store;
 mod validate;
 
 pub use clock::{Clock, SystemClock};
@@ -67,15 +69,17 @@ pub use code_cache::CodeCacheKey;
 pub use compiler::{Compiler, compile_stdin};
 pub use connection::Connection;
 pub use contract::{
-    Attribute, Capabilities, Changes, Description, Destination, Fields, Item, ItemPage, OneTimeCode, Resolved,
-    SettingSpec, Settings, Verified, WriteAccess,
+    Attribute, Capabilities, Changes, ChoiceOption, Description, Field, FieldKind, FieldSpec, FieldValue, Fields,
+    Interfaces, Item, ItemPage, Lease, NoCode, NoCodeReason, OneTimeCode, RateLimitTier, Resolved, Selection,
+    SettingGroup, SettingKind, SettingSpec, Settings, Verified, WriteAccess,
 };
 pub use egress::{
     ApprovedDestination, Body, ConnectTo, ConnectToError, DestinationError, Egress, EgressError, EgressPolicy,
     RequestCounts, RequestEffect, RequestGate, RequestTimes, Scheme,
 };
-pub use error::{CallError, LoadError, ProviderError, SandboxError};
+pub use error::{CallError, ErrorCode, LoadError, ProviderError, SandboxError};
 pub use folder::{FileStatus, FolderError, ProviderFolder};
 pub use limits::Limits;
 pub use provider::Provider;
 pub use runtime::{Runtime, RuntimeBuilder, SetupError};
+pub use store::{MemoryStore, StateStore, StoreError, StoredState};

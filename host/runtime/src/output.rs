@@ -4,11 +4,12 @@
 //! telling the component, which would only make it print about that.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
+use wasmtime::component::{ComponentType, Lift};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use zeroize::Zeroizing;
@@ -18,10 +19,63 @@ use crate::redact::Redactor;
 /// How much the component may write in one go; it may do so again and again.
 const WRITE_PERMIT: usize = 64 << 10;
 
+/// How serious a line is. Mirrors `log.level` of the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift)]
+#[component(enum)]
+#[repr(u8)]
+#[expect(dead_code, reason = "three of them are only made of what a component passes")]
+pub(crate) enum Level {
+    #[component(name = "error")]
+    Error,
+    #[component(name = "warn")]
+    Warn,
+    #[component(name = "info")]
+    Info,
+    #[component(name = "debug")]
+    Debug,
+}
+
+impl Level {
+    /// Whether anything listens. Searching for secrets is not free.
+    fn is_logged(self) -> bool {
+        match self {
+            Self::Error => tracing::enabled!(target: "keyway::provider", tracing::Level::ERROR),
+            Self::Warn => tracing::enabled!(target: "keyway::provider", tracing::Level::WARN),
+            Self::Info => tracing::enabled!(target: "keyway::provider", tracing::Level::INFO),
+            Self::Debug => tracing::enabled!(target: "keyway::provider", tracing::Level::DEBUG),
+        }
+    }
+}
+
 struct Kept {
     text: Zeroizing<Vec<u8>>,
+    /// Where lines of another level than before begin; what is printed is [`Level::Debug`].
+    levels: Vec<(usize, Level)>,
     limit: usize,
     dropped: u64,
+}
+
+impl Kept {
+    fn keep(&mut self, bytes: &[u8], level: Level) {
+        if self.text.capacity() == 0 {
+            let limit = self.limit;
+            self.text.reserve_exact(limit);
+        }
+        let room = self.limit.saturating_sub(self.text.len());
+        let (fits, rest) = bytes.split_at(room.min(bytes.len()));
+        if !fits.is_empty() && self.levels.last().map_or(Level::Debug, |(_, level)| *level) != level {
+            self.levels.push((self.text.len(), level));
+        }
+        self.text.extend_from_slice(fits);
+        self.dropped += rest.len() as u64;
+    }
+
+    /// The text in pieces of one level each.
+    fn pieces(&self) -> impl Iterator<Item = (Level, &[u8])> {
+        let starts = std::iter::once((0, Level::Debug)).chain(self.levels.iter().copied());
+        let ends = self.levels.iter().map(|(start, _)| *start).chain([self.text.len()]);
+        starts.zip(ends).filter_map(|((start, level), end)| Some((level, self.text.get(start..end)?)))
+    }
 }
 
 /// Standard output or standard error of one call.
@@ -32,32 +86,54 @@ impl Output {
     pub(crate) fn new(limit: usize) -> Self {
         // Grows without ever moving what it holds, so that no copy stays behind.
         let text = Zeroizing::new(Vec::new());
-        Self(Arc::new(Mutex::new(Kept { text, limit, dropped: 0 })))
+        Self(Arc::new(Mutex::new(Kept { text, levels: Vec::new(), limit, dropped: 0 })))
     }
 
+    /// Keeps what the component prints.
     fn keep(&self, bytes: &[u8]) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.text.capacity() == 0 {
-            let limit = kept.limit;
-            kept.text.reserve_exact(limit);
-        }
-        let room = kept.limit.saturating_sub(kept.text.len());
-        let (fits, rest) = bytes.split_at(room.min(bytes.len()));
-        kept.text.extend_from_slice(fits);
-        kept.dropped += rest.len() as u64;
+        self.lock().keep(bytes, Level::Debug);
     }
 
-    /// Writes what was kept to the log.
+    /// Keeps a message of the component's log, as lines of their own.
+    pub(crate) fn write(&self, level: Level, message: &str) {
+        let mut kept = self.lock();
+        if kept.text.last().is_some_and(|last| *last != b'\n') {
+            kept.keep(b"\n", Level::Debug);
+        }
+        kept.keep(message.as_bytes(), level);
+        kept.keep(b"\n", level);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what was kept to the log, or only how much there was, if it cannot be told what of it
+    /// is secret.
     pub(crate) fn log(&self, provider: &str, operation: &str, redactor: &Redactor) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = Zeroizing::new(String::from_utf8_lossy(&kept.text).into_owned());
-        for line in redactor.clean(&text).lines().filter(|line| !line.trim().is_empty()) {
-            tracing::info!(target: "keyway::provider", provider, operation, "{}", plain(line));
+        let mut kept = self.lock();
+        for (level, piece) in kept.pieces().filter(|(level, piece)| !piece.is_empty() && level.is_logged()) {
+            let text = Zeroizing::new(String::from_utf8_lossy(piece).into_owned());
+            let Some(clean) = redactor.clean(&text) else {
+                let bytes = piece.len();
+                tracing::warn!(target: "keyway::provider", provider, operation, bytes, "what the provider printed is withheld: it received more than can be searched for secrets");
+                continue;
+            };
+            for line in clean.lines().filter(|line| !line.trim().is_empty()) {
+                let line = plain(line);
+                match level {
+                    Level::Error => tracing::error!(target: "keyway::provider", provider, operation, "{line}"),
+                    Level::Warn => tracing::warn!(target: "keyway::provider", provider, operation, "{line}"),
+                    Level::Info => tracing::info!(target: "keyway::provider", provider, operation, "{line}"),
+                    Level::Debug => tracing::debug!(target: "keyway::provider", provider, operation, "{line}"),
+                }
+            }
         }
         if kept.dropped > 0 {
             tracing::warn!(target: "keyway::provider", provider, operation, dropped_bytes = kept.dropped, "the provider printed too much");
         }
         kept.text.clear();
+        kept.levels.clear();
         kept.dropped = 0;
     }
 }
@@ -132,12 +208,25 @@ mod tests {
     #[test]
     fn what_goes_beyond_the_limit_is_dropped_and_counted() {
         let mut output = Output::new(10);
-        output.write(Bytes::from_static(b"12345678")).unwrap();
-        output.write(Bytes::from_static(b"90abc")).unwrap();
-        output.write(Bytes::from(vec![b'x'; 1_000_000])).unwrap();
+        OutputStream::write(&mut output, Bytes::from_static(b"12345678")).unwrap();
+        OutputStream::write(&mut output, Bytes::from_static(b"90abc")).unwrap();
+        OutputStream::write(&mut output, Bytes::from(vec![b'x'; 1_000_000])).unwrap();
         let kept = output.0.lock().unwrap();
         assert_eq!((kept.text.as_slice(), kept.dropped), (&b"1234567890"[..], 1_000_003));
         assert!(kept.text.capacity() <= 10);
+    }
+
+    #[test]
+    fn a_message_has_lines_and_a_level_of_its_own() {
+        let output = Output::new(1_000);
+        output.keep(b"printed");
+        output.write(Level::Warn, "one\ntwo");
+        output.keep(b"printed again");
+        let kept = output.0.lock().unwrap();
+        let pieces: Vec<_> = kept.pieces().filter(|(_, piece)| !piece.is_empty()).collect();
+        assert_eq!(pieces[0], (Level::Debug, &b"printed\n"[..]));
+        assert_eq!(pieces[1], (Level::Warn, &b"one\ntwo\n"[..]));
+        assert_eq!(pieces[2], (Level::Debug, &b"printed again"[..]));
     }
 
     #[test]

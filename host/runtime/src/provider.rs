@@ -2,16 +2,22 @@
 
 use std::sync::Arc;
 
+use secrecy::SecretString;
+
 use crate::adapter::Adapter;
 use crate::call::{Call, Turns};
 use crate::connection::Connection;
-use crate::contract::{Changes, Description, Fields, ItemPage, Resolved, Settings, Verified, WriteAccess};
-use crate::error::{CallError, SandboxError};
+use crate::contract::{
+    Changes, Description, FieldSpec, FieldValue, ItemPage, Lease, NoCode, Resolved, Selection, Settings, Verified,
+    WriteAccess,
+};
+use crate::error::{CallError, ProviderError, SandboxError};
 use crate::limits::Limits;
-use crate::redact::Redactor;
+use crate::redact::{Received, Redactor};
 use crate::runtime::Shared;
 use crate::session::CallSession;
-use crate::state::{CallState, WayOut};
+use crate::settings::Patterns;
+use crate::state::{CallState, Reach, WayOut};
 use crate::validate;
 
 /// A secret provider: a component that was checked, compiled and described. Cheap to clone; calls may run concurrently.
@@ -25,6 +31,9 @@ struct Loaded {
     shared: Arc<Shared>,
     adapter: Box<dyn Adapter>,
     description: Description,
+    patterns: Patterns,
+    /// What everyone may read of it, in lower case; see [`Redactor`].
+    public: Arc<str>,
     /// SHA-256 of the component file in lower-case hex.
     digest: Arc<str>,
     name: Arc<str>,
@@ -36,17 +45,28 @@ impl std::fmt::Debug for Provider {
     }
 }
 
-/// Runs `describe`, which happens once, before there is a [`Provider`].
-pub(crate) async fn describe(shared: &Arc<Shared>, adapter: &dyn Adapter) -> Result<Description, CallError> {
+/// Begins a call that has no connection: no network, no session, and little time.
+async fn begin_alone(
+    shared: &Arc<Shared>,
+    adapter: &dyn Adapter,
+    provider: Arc<str>,
+    operation: &'static str,
+) -> Result<Call, SandboxError> {
     let call_time = shared.limits.call_time.min(shared.limits.describe_time);
     let limits = Arc::new(Limits { call_time, ..Limits::clone(&shared.limits) });
-    let state = CallState::new(&limits, shared.clock.clone(), None, None);
-    let label = (Arc::from("new component"), "describe");
+    let state = CallState::new(&limits, shared.clock.clone(), None, Received::default());
     let turns = Turns { of_connection: None, of_host: &shared.turns };
-    let mut call = Call::begin(&shared.engine, &limits, turns, adapter, state, Redactor::default(), label).await?;
+    let label = (provider, operation);
+    Call::begin(&shared.engine, &limits, turns, adapter, state, Redactor::default(), label).await
+}
+
+/// Runs `describe`, which happens once, before there is a [`Provider`].
+pub(crate) async fn describe(shared: &Arc<Shared>, adapter: &dyn Adapter) -> Result<Description, CallError> {
+    let mut call = begin_alone(shared, adapter, Arc::from("new component"), "describe").await?;
     let deadline = call.deadline();
     let outcome = tokio::time::timeout_at(deadline, call.instance.describe(&mut call.store)).await;
-    call.finish(outcome.map(|answer| answer.map(Ok)))
+    let description = call.finish(outcome.map(|answer| answer.map(Ok)))?;
+    Ok(Description { interfaces: adapter.interfaces(), ..description })
 }
 
 impl Provider {
@@ -54,10 +74,12 @@ impl Provider {
         shared: Arc<Shared>,
         adapter: Box<dyn Adapter>,
         description: Description,
+        patterns: Patterns,
         digest: Arc<str>,
     ) -> Self {
         let name = Arc::from(description.provider_type.as_str());
-        Self(Arc::new(Loaded { shared, adapter, description, digest, name }))
+        let public = description.public_text().to_ascii_lowercase().into();
+        Self(Arc::new(Loaded { shared, adapter, description, patterns, public, digest, name }))
     }
 
     /// The provider in its own words.
@@ -70,10 +92,38 @@ impl Provider {
         &self.0.digest
     }
 
+    /// The one spelling of a reference, under which everything that belongs to its item is kept. Makes
+    /// no request. A text that is no reference of this provider is [`ErrorCode::InvalidReference`](crate::ErrorCode::InvalidReference).
+    pub async fn normalize_reference(&self, reference: &str) -> Result<String, CallError> {
+        let description = &self.0.description;
+        validate::reference(description, reference).map_err(CallError::from)?;
+        let shared = &self.0.shared;
+        let mut call = begin_alone(shared, &*self.0.adapter, self.0.name.clone(), "normalize-reference").await?;
+        let deadline = call.deadline();
+        let running = async {
+            let normal = match call.instance.normalize_reference(&mut call.store, reference).await? {
+                Ok(normal) if normal != reference => normal,
+                answer => return Ok(answer.map(|normal| (normal, None))),
+            };
+            let again = call.instance.normalize_reference(&mut call.store, &normal).await?;
+            Ok(Ok((normal, Some(again))))
+        };
+        let outcome = tokio::time::timeout_at(deadline, running).await;
+        let (normal, again) = call.finish(outcome)?;
+        if let Some(again) = again
+            && again.as_ref() != Ok(&normal)
+        {
+            let what = "the normal form of a reference is not its own normal form (`normalize-reference`)";
+            return Err(SandboxError::InvalidAnswer(what.into()).into());
+        }
+        validate::normal_form(description, &normal).map_err(SandboxError::InvalidAnswer)?;
+        Ok(normal)
+    }
+
     /// Does this connection work, and what can it do? Logs in and looks around; changes nothing.
     pub async fn verify(&self, connection: &Connection) -> Result<Verified, CallError> {
         let settings = self.settings(connection)?;
-        let mut call = self.begin(connection, "verify", &[]).await?;
+        let mut call = self.begin(connection, "verify", None, &[]).await?;
         let outcome = tokio::time::timeout_at(call.deadline(), call.instance.verify(&mut call.store, &settings)).await;
         let verified = call.finish(outcome)?;
         validate::verified(&verified).map_err(SandboxError::InvalidAnswer)?;
@@ -83,12 +133,24 @@ impl Provider {
     /// A page of the items that the connection can read; `page` is `None` for the first and then the [`ItemPage::next`] of the page before.
     pub async fn list_items(&self, connection: &Connection, page: Option<&str>) -> Result<ItemPage, CallError> {
         let settings = self.settings(connection)?;
-        let mut call = self.begin(connection, "list-items", &[]).await?;
+        let mut call = self.begin(connection, "list-items", None, &[]).await?;
         let outcome =
             tokio::time::timeout_at(call.deadline(), call.instance.list_items(&mut call.store, &settings, page)).await;
         let page = call.finish(outcome)?;
-        validate::item_page(&page).map_err(SandboxError::InvalidAnswer)?;
+        validate::item_page(&self.0.description, &page).map_err(SandboxError::InvalidAnswer)?;
         Ok(page)
+    }
+
+    /// The further fields of an item, without their values. Needs [`Interfaces::item_fields`](crate::Interfaces::item_fields).
+    pub async fn list_fields(&self, connection: &Connection, reference: &str) -> Result<Vec<FieldSpec>, CallError> {
+        let settings = self.settings(connection)?;
+        let mut call = self.begin(connection, "list-fields", Some(reference), &[]).await?;
+        let deadline = call.deadline();
+        let running = call.instance.list_fields(&mut call.store, &settings, reference);
+        let outcome = tokio::time::timeout_at(deadline, running).await;
+        let fields = call.finish(outcome)?;
+        validate::field_specs(&fields).map_err(SandboxError::InvalidAnswer)?;
+        Ok(fields)
     }
 
     /// The current values of an item, read from the secret manager now. Fields that were not asked for are `None`.
@@ -96,27 +158,33 @@ impl Provider {
         &self,
         connection: &Connection,
         reference: &str,
-        fields: Fields,
+        selection: impl Into<Selection>,
     ) -> Result<Resolved, CallError> {
+        let selection = selection.into();
+        validate::selection(&self.0.description, &selection)?;
         let settings = self.settings(connection)?;
-        let mut call = self.begin(connection, "resolve", &[]).await?;
+        let mut call = self.begin(connection, "resolve", Some(reference), &[]).await?;
         let deadline = call.deadline();
-        let running = call.instance.resolve(&mut call.store, &settings, reference, fields);
+        let running = call.instance.resolve(&mut call.store, &settings, reference, &selection);
         let mut outcome = tokio::time::timeout_at(deadline, running).await;
         if let Ok(Ok(Ok(resolved))) = &mut outcome {
             // What the component printed must not show what it has just resolved.
-            let code = resolved.one_time_code.as_ref().map(|code| &code.code);
-            for secret in [resolved.username.as_ref(), resolved.password.as_ref(), code].into_iter().flatten() {
-                call.redactor().add(secret);
+            secrets_of(resolved).for_each(|secret| call.redactor().add(secret));
+            for none in no_codes_of(resolved) {
+                none.message = call.redactor().message(&none.message);
+            }
+            for attribute in &mut resolved.attributes {
+                attribute.value = call.redactor().message(&attribute.value);
             }
         }
         let mut resolved = call.finish(outcome)?;
-        validate::resolved(&mut resolved, fields).map_err(SandboxError::InvalidAnswer)?;
+        let now = self.0.shared.clock.now().as_secs();
+        validate::resolved(&mut resolved, &selection, now).map_err(SandboxError::InvalidAnswer)?;
         Ok(resolved)
     }
 
     /// Changes the given fields of an item and nothing else; returns the new revision. With `expected_revision` an item that is at another one stays
-    /// as it is ([`crate::ProviderError::Conflict`]).
+    /// as it is ([`ErrorCode::Conflict`](crate::ErrorCode::Conflict)).
     pub async fn write(
         &self,
         connection: &Connection,
@@ -126,7 +194,7 @@ impl Provider {
     ) -> Result<String, CallError> {
         let settings = self.settings(connection)?;
         let secrets: Vec<_> = [&changes.username, &changes.password].into_iter().flatten().collect();
-        let mut call = self.begin(connection, "write", &secrets).await?;
+        let mut call = self.begin(connection, "write", Some(reference), &secrets).await?;
         let deadline = call.deadline();
         let running = call.instance.write(&mut call.store, &settings, reference, &changes, expected_revision);
         let outcome = tokio::time::timeout_at(deadline, running).await;
@@ -138,7 +206,7 @@ impl Provider {
     /// May [`write`](Self::write) change this very item? Asks the secret manager and changes nothing.
     pub async fn check_write_access(&self, connection: &Connection, reference: &str) -> Result<WriteAccess, CallError> {
         let settings = self.settings(connection)?;
-        let mut call = self.begin(connection, "check-write-access", &[]).await?;
+        let mut call = self.begin(connection, "check-write-access", Some(reference), &[]).await?;
         let deadline = call.deadline();
         let running = call.instance.check_write_access(&mut call.store, &settings, reference);
         let mut outcome = tokio::time::timeout_at(deadline, running).await;
@@ -148,8 +216,50 @@ impl Provider {
         call.finish(outcome)
     }
 
+    /// Extends a lease, by so many seconds if the server can. Needs [`Interfaces::leases`](crate::Interfaces::leases).
+    pub async fn renew_lease(
+        &self,
+        connection: &Connection,
+        lease: &str,
+        seconds: Option<u32>,
+    ) -> Result<Lease, CallError> {
+        let settings = self.settings(connection)?;
+        let mut call = self.begin(connection, "renew-lease", None, &[]).await?;
+        let deadline = call.deadline();
+        let running = call.instance.renew_lease(&mut call.store, &settings, lease, seconds);
+        let outcome = tokio::time::timeout_at(deadline, running).await;
+        let lease = call.finish(outcome)?;
+        validate::lease(&lease).map_err(SandboxError::InvalidAnswer)?;
+        Ok(lease)
+    }
+
+    /// Ends a lease, so that its values are no longer accepted. Needs [`Interfaces::leases`](crate::Interfaces::leases).
+    pub async fn revoke_lease(&self, connection: &Connection, lease: &str) -> Result<(), CallError> {
+        let settings = self.settings(connection)?;
+        let mut call = self.begin(connection, "revoke-lease", None, &[]).await?;
+        let deadline = call.deadline();
+        let running = call.instance.revoke_lease(&mut call.store, &settings, lease);
+        let outcome = tokio::time::timeout_at(deadline, running).await;
+        call.finish(outcome)
+    }
+
+    /// Renews the durable state of the connection. Needs [`Interfaces::refresh`](crate::Interfaces::refresh).
+    pub async fn refresh(&self, connection: &Connection) -> Result<(), CallError> {
+        let settings = self.settings(connection)?;
+        let mut call = self.begin(connection, "refresh", None, &[]).await?;
+        let outcome = tokio::time::timeout_at(call.deadline(), call.instance.refresh(&mut call.store, &settings)).await;
+        call.finish(outcome)
+    }
+
+    /// Whether these settings can be passed to the provider: everything that is needed is there, each
+    /// value is of its kind, and nothing is unknown. Whether they are right only the provider can tell
+    /// ([`verify`](Self::verify)).
+    pub fn check_settings(&self, settings: &Settings) -> Result<(), ProviderError> {
+        self.0.description.check_settings(settings, &self.0.patterns)
+    }
+
     fn settings(&self, connection: &Connection) -> Result<Settings, CallError> {
-        self.0.description.check_settings(connection.settings())?;
+        self.check_settings(connection.settings())?;
         Ok(self.0.description.effective_settings(connection.settings()))
     }
 
@@ -157,10 +267,14 @@ impl Provider {
         &self,
         connection: &Connection,
         operation: &'static str,
-        secrets: &[&secrecy::SecretString],
+        reference: Option<&str>,
+        secrets: &[&SecretString],
     ) -> Result<Call, SandboxError> {
         let shared = &self.0.shared;
-        let mut redactor = Redactor::default();
+        let received = Received::default();
+        let mut public = vec![self.0.public.clone()];
+        public.extend(reference.map(|reference| Arc::from(reference.to_ascii_lowercase())));
+        let mut redactor = Redactor::new(received.clone(), public);
         for (name, value) in connection.settings().iter() {
             if self.0.description.is_secret(name) {
                 redactor.add(value);
@@ -169,11 +283,34 @@ impl Provider {
         for secret in secrets {
             redactor.add(secret);
         }
-        let session = CallSession::new(connection.slot().clone(), self.0.digest.clone());
-        let way_out = WayOut { egress: connection.egress().clone(), gate: connection.gate().cloned() };
-        let state = CallState::new(&shared.limits, shared.clock.clone(), Some(way_out), Some(session));
+        let reach = Reach {
+            way_out: WayOut { egress: connection.egress().clone(), gate: connection.gate().cloned() },
+            session: CallSession::new(connection.slot().clone(), self.0.digest.clone()),
+            state_store: connection.state_store().clone(),
+        };
+        let state = CallState::new(&shared.limits, shared.clock.clone(), Some(reach), received);
         let label = (self.0.name.clone(), operation);
         let turns = Turns { of_connection: Some(connection.turns()), of_host: &shared.turns };
         Call::begin(&shared.engine, &shared.limits, turns, &*self.0.adapter, state, redactor, label).await
     }
+}
+
+/// Everything secret that came back, as far as it is text.
+fn secrets_of(resolved: &Resolved) -> impl Iterator<Item = &SecretString> {
+    let codes = resolved.one_time_code.iter().filter_map(|result| Some(&result.as_ref().ok()?.code));
+    let further = resolved.further.iter().filter_map(|field| match &field.value {
+        FieldValue::Text(text) => Some(text),
+        FieldValue::OneTimeCode(result) => Some(&result.as_ref().ok()?.code),
+        FieldValue::Binary(_) => None,
+    });
+    resolved.username.iter().chain(&resolved.password).chain(codes).chain(further)
+}
+
+/// The reasons for missing codes, which are for people.
+fn no_codes_of(resolved: &mut Resolved) -> impl Iterator<Item = &mut NoCode> {
+    let further = resolved.further.iter_mut().filter_map(|field| match &mut field.value {
+        FieldValue::OneTimeCode(Err(none)) => Some(none),
+        _ => None,
+    });
+    resolved.one_time_code.iter_mut().filter_map(|result| result.as_mut().err()).chain(further)
 }

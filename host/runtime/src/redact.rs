@@ -1,50 +1,148 @@
-//! Blots out secrets in text that comes out of a component: log lines and error messages.
+//! Blots out secrets in text that comes out of a component: log lines and messages.
 //!
-//! It knows the secrets of the call at hand. It is the second line of defence: a component that wants to hide a secret in its output
-//! can encode it, and the log stays inside of the house in any case.
+//! What counts as secret is everything secret that passed the boundary in this call: settings, new
+//! values, values that came back, and every value in a body that a server answered with. A provider
+//! that was asked for a code only and prints the password beside it therefore prints a placeholder.
+//! Where that cannot be told (more bodies than are kept, a compressed one), the text is withheld.
+//!
+//! It is the second line of defence. A component that wants to hide a secret in its output can encode
+//! it, and a secret that only the component can decrypt is known here only when it comes back.
 
-use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use secrecy::{ExposeSecret, SecretString};
-use zeroize::Zeroizing;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use zeroize::{Zeroize, Zeroizing};
 
 /// What takes a secret's place.
 const PLACEHOLDER: &str = "[REDACTED]";
 
+/// What takes a message's place that cannot be searched.
+const WITHHELD: &str = "The provider's message is withheld, because the host cannot tell whether a secret is in it.";
+
 /// Shorter values are left alone: they would blot out half of every message and are no secrets to begin with.
 const MIN_SECRET_CHARS: usize = 4;
 
-/// Longest message that a component can put before a person.
+/// Longest message that a component can put before a person, as the contract says.
 const MAX_MESSAGE_CHARS: usize = 1_000;
 
-/// The secrets of one call.
-#[derive(Default)]
-pub(crate) struct Redactor(Vec<SecretString>);
+/// How much of the bodies of one call is kept until it is over. A page of 10,000 items is about as large.
+const MAX_RECEIVED_BYTES: usize = 4 << 20;
 
-impl Redactor {
-    pub(crate) fn add(&mut self, secret: &SecretString) {
-        // A copy, because the call gives its values away before its log is written.
-        if secret.expose_secret().chars().count() >= MIN_SECRET_CHARS {
-            self.0.push(secret.clone());
-            // The longest first: a secret may contain another one.
-            self.0.sort_by_key(|secret| std::cmp::Reverse(secret.expose_secret().len()));
+/// Values times bytes of text to search: about 0.1 s at the very most.
+const MAX_WORK: usize = 256 << 20;
+
+/// Values inside of values: a JSON document as the text of a member, base64 as its encoding.
+const MAX_DEPTH: usize = 4;
+
+/// The bodies that servers answered with in one call, as far as a value can be in them. Wiped when dropped.
+#[derive(Clone, Default)]
+pub(crate) struct Received(Arc<Mutex<Bodies>>);
+
+#[derive(Default)]
+struct Bodies {
+    /// Each body in the pieces in which it came, so that none moves.
+    bodies: Vec<Vec<Zeroizing<Vec<u8>>>>,
+    bytes: usize,
+    /// Something came that cannot be searched.
+    opaque: bool,
+}
+
+impl Received {
+    /// Begins to keep a body and returns its number.
+    pub(crate) fn begin(&self) -> usize {
+        let mut bodies = self.lock();
+        bodies.bodies.push(Vec::new());
+        bodies.bodies.len() - 1
+    }
+
+    /// Keeps a piece of a body.
+    pub(crate) fn keep(&self, body: usize, piece: &[u8]) {
+        let mut bodies = self.lock();
+        bodies.bytes += piece.len();
+        if bodies.bytes > MAX_RECEIVED_BYTES {
+            bodies.opaque = true;
+            bodies.bodies.iter_mut().for_each(Vec::clear);
+        } else if let Some(pieces) = bodies.bodies.get_mut(body) {
+            pieces.push(Zeroizing::new(piece.to_vec()));
         }
     }
 
-    /// The text without the secrets.
-    pub(crate) fn clean<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let mut clean = Cow::Borrowed(text);
-        for secret in &self.0 {
-            if let Some(without) = replace(&clean, secret.expose_secret()) {
-                clean = Cow::Owned(without);
+    /// Says that something came in which values cannot be found.
+    pub(crate) fn opaque(&self) {
+        self.lock().opaque = true;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Bodies> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is secret in one call.
+#[derive(Default)]
+pub(crate) struct Redactor {
+    secrets: Vec<SecretString>,
+    received: Received,
+    /// Texts in which nothing is secret, in lower case: a value that stands in one of them is none.
+    public: Vec<Arc<str>>,
+}
+
+impl Redactor {
+    /// What one call receives, and texts that everyone may see.
+    pub(crate) fn new(received: Received, public: Vec<Arc<str>>) -> Self {
+        Self { secrets: Vec::new(), received, public }
+    }
+
+    /// Adds a secret.
+    pub(crate) fn add(&mut self, secret: &SecretString) {
+        // A copy, because the call gives its values away before its log is written.
+        if secret.expose_secret().chars().count() >= MIN_SECRET_CHARS {
+            self.secrets.push(secret.clone());
+        }
+    }
+
+    /// The text without the secrets, or `None` if that cannot be told.
+    pub(crate) fn clean(&self, text: &str) -> Option<String> {
+        let lower = Zeroizing::new(text.to_ascii_lowercase());
+        let mut values = Values::default();
+        for secret in &self.secrets {
+            values.insert(secret.expose_secret());
+        }
+        self.add_received(&mut values)?;
+        if values.0.len().saturating_mul(lower.len()) > MAX_WORK {
+            return None;
+        }
+        let mut spans: Vec<(usize, usize)> = Vec::new();
+        for value in &values.0 {
+            spans.extend(lower.match_indices(value.0.as_str()).map(|(start, found)| (start, start + found.len())));
+        }
+        spans.sort_unstable();
+        Some(blot(text, &spans))
+    }
+
+    fn add_received(&self, values: &mut Values) -> Option<()> {
+        let bodies = self.received.lock();
+        if bodies.opaque {
+            return None;
+        }
+        let mut found = Values::default();
+        for pieces in &bodies.bodies {
+            let mut body = Zeroizing::new(Vec::with_capacity(pieces.iter().map(|piece| piece.len()).sum()));
+            pieces.iter().for_each(|piece| body.extend_from_slice(piece));
+            if !body.is_empty() {
+                found.add_text(std::str::from_utf8(&body).ok()?, 0);
             }
         }
-        clean
+        found.0.retain(|value| !self.public.iter().any(|text| text.contains(value.0.as_str())));
+        values.0.extend(found.0);
+        Some(())
     }
 
     /// A message for a person: without secrets, without control characters, not endless.
     pub(crate) fn message(&self, text: &str) -> String {
-        let clean = self.clean(text);
+        let Some(clean) = self.clean(text) else { return WITHHELD.to_owned() };
         let mut message: String =
             clean.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_MESSAGE_CHARS).collect();
         if clean.chars().nth(MAX_MESSAGE_CHARS).is_some() {
@@ -54,34 +152,167 @@ impl Redactor {
     }
 }
 
-/// The text without the secret in any case of its ASCII letters: a host name, for one, arrives in lower case.
-fn replace(text: &str, secret: &str) -> Option<String> {
-    let secret = Zeroizing::new(secret.to_ascii_lowercase());
-    // Changes no length, so that what is found here is at the same place there.
-    let lower = Zeroizing::new(text.to_ascii_lowercase());
-    let mut found = lower.match_indices(secret.as_str()).peekable();
-    found.peek()?;
+/// The text with placeholders for these places, which are in ascending order and may overlap.
+fn blot(text: &str, spans: &[(usize, usize)]) -> String {
     let (mut without, mut end) = (String::with_capacity(text.len()), 0);
-    for (start, matched) in found {
-        without.push_str(text.get(end..start).unwrap_or_default());
-        without.push_str(PLACEHOLDER);
-        end = start + matched.len();
+    for (from, to) in spans.iter().copied() {
+        if from >= end {
+            without.push_str(text.get(end..from).unwrap_or_default());
+            without.push_str(PLACEHOLDER);
+        }
+        end = end.max(to);
     }
     without.push_str(text.get(end..).unwrap_or_default());
-    Some(without)
+    without
+}
+
+/// A value in lower case: a host name, for one, is printed so.
+#[derive(PartialEq, Eq, Hash)]
+struct Value(String);
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+/// Values that are secret.
+#[derive(Default)]
+struct Values(HashSet<Value>);
+
+impl Values {
+    fn insert(&mut self, value: &str) {
+        if value.chars().count() >= MIN_SECRET_CHARS {
+            self.0.insert(Value(value.to_ascii_lowercase()));
+        }
+    }
+
+    /// Adds the text of a body or of a value, and what is in it.
+    fn add_text(&mut self, text: &str, depth: usize) {
+        let text = text.trim();
+        if depth < MAX_DEPTH && text.starts_with(['{', '[', '"']) {
+            let mut json = serde_json::Deserializer::from_str(text);
+            if (Leaves { values: self, depth: depth + 1 }).deserialize(&mut json).is_ok() {
+                return;
+            }
+        }
+        self.insert(text);
+        if text.contains('\n') {
+            text.lines().for_each(|line| self.insert(line.trim()));
+        }
+        if depth < MAX_DEPTH
+            && let Some(decoded) = from_base64(text)
+        {
+            self.add_text(&decoded, depth + 1);
+        }
+    }
+}
+
+/// The text that this is the base64 of, in either alphabet.
+fn from_base64(text: &str) -> Option<Zeroizing<String>> {
+    use data_encoding::{BASE64, BASE64URL, BASE64URL_NOPAD};
+
+    let decoded = [BASE64, BASE64URL, BASE64URL_NOPAD]
+        .iter()
+        .find_map(|encoding| encoding.decode(text.as_bytes()).ok())
+        .map(Zeroizing::new)?;
+    Some(Zeroizing::new(std::str::from_utf8(&decoded).ok()?.to_owned()))
+}
+
+/// Walks a JSON document and adds its texts and numbers. Names of members are not values.
+struct Leaves<'a> {
+    values: &'a mut Values,
+    depth: usize,
+}
+
+impl Leaves<'_> {
+    fn inner(&mut self) -> Leaves<'_> {
+        Leaves { values: self.values, depth: self.depth }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Leaves<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Leaves<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<(), E> {
+        self.values.insert(&Zeroizing::new(number.to_string()));
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<(), E> {
+        self.values.insert(&Zeroizing::new(number.to_string()));
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<(), E> {
+        self.values.insert(&Zeroizing::new(number.to_string()));
+        Ok(())
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        self.values.add_text(text, self.depth);
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut sequence: A) -> Result<(), A::Error> {
+        while sequence.next_element_seed(self.inner())?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        while map.next_key::<IgnoredAny>()?.is_some() {
+            map.next_value_seed(self.inner())?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn clean(redactor: &Redactor, text: &str) -> String {
+        redactor.clean(text).unwrap()
+    }
+
+    fn received(bodies: &[&str]) -> Redactor {
+        let received = Received::default();
+        for body in bodies {
+            let number = received.begin();
+            let (start, end) = body.split_at(body.len() / 2);
+            received.keep(number, start.as_bytes());
+            received.keep(number, end.as_bytes());
+        }
+        Redactor::new(received, vec!["vault://secret/acme the item of acme".into()])
+    }
+
     #[test]
     fn secrets_are_blotted_out_wherever_they_stand() {
         let mut redactor = Redactor::default();
         redactor.add(&"ops_abc".into());
         redactor.add(&"s3cret".into());
-        assert_eq!(redactor.clean("ops_abc and s3crets3cret"), "[REDACTED] and [REDACTED][REDACTED]");
-        assert_eq!(redactor.clean("nothing here"), "nothing here");
+        assert_eq!(clean(&redactor, "ops_abc and s3crets3cret"), "[REDACTED] and [REDACTED][REDACTED]");
+        assert_eq!(clean(&redactor, "nothing here"), "nothing here");
     }
 
     #[test]
@@ -90,9 +321,58 @@ mod tests {
         redactor.add(&"alice".into());
         redactor.add(&"alice-Secret-99".into());
         assert_eq!(
-            redactor.clean("alice-Secret-99 is Alice's at https://ALICE-secret-99.x"),
+            clean(&redactor, "alice-Secret-99 is Alice's at https://ALICE-secret-99.x"),
             "[REDACTED] is [REDACTED]'s at https://[REDACTED].x"
         );
+    }
+
+    #[test]
+    fn secrets_that_overlap_leave_nothing_behind() {
+        let mut redactor = Redactor::default();
+        redactor.add(&"abcdef".into());
+        redactor.add(&"defghi".into());
+        assert_eq!(clean(&redactor, "x abcdefghi y"), "x [REDACTED] y");
+    }
+
+    #[test]
+    fn every_value_of_a_body_is_secret_and_names_are_not() {
+        let redactor =
+            received(&[r#"{"data":{"password":"hunter2","pin":48151623,"nested":[{"note":"line one\nline two"}]}}"#]);
+        assert_eq!(
+            clean(&redactor, "password hunter2, pin 48151623, line two"),
+            "password [REDACTED], pin [REDACTED], [REDACTED]"
+        );
+    }
+
+    #[test]
+    fn values_are_found_in_json_as_text_in_base64_and_in_plain_bodies() {
+        // The shapes in which AWS and GCP answer.
+        let redactor = received(&[
+            r#"{"SecretString":"{\"username\":\"ada\",\"password\":\"correct horse\"}"}"#,
+            r#"{"payload":{"data":"YmF0dGVyeSBzdGFwbGU="}}"#,
+            "plain-text-secret\n",
+        ]);
+        assert_eq!(
+            clean(&redactor, "correct horse, battery staple, plain-text-secret"),
+            "[REDACTED], [REDACTED], [REDACTED]"
+        );
+    }
+
+    #[test]
+    fn what_everyone_may_see_anyway_is_no_secret() {
+        let redactor = received(&[r#"{"path":"acme","password":"hunter2"}"#]);
+        assert_eq!(clean(&redactor, "acme has hunter2"), "acme has [REDACTED]");
+    }
+
+    #[test]
+    fn what_cannot_be_searched_is_withheld() {
+        let redactor = received(&[]);
+        redactor.received.opaque();
+        assert!(redactor.clean("x").is_none());
+        assert_eq!(redactor.message("hunter2"), WITHHELD);
+
+        let redactor = received(&[&"x".repeat(MAX_RECEIVED_BYTES), "more"]);
+        assert!(redactor.clean("x").is_none());
     }
 
     #[test]

@@ -17,10 +17,11 @@ use crate::connection::Connection;
 use crate::contract::Settings;
 use crate::egress::{ApprovedDestination, Egress, EgressPolicy, Guard, RequestCounter};
 use crate::engine::{self, Ticker};
-use crate::error::LoadError;
+use crate::error::{CallError, LoadError, SandboxError};
 use crate::limits::Limits;
 use crate::provider::{self, Provider};
 use crate::session::{SessionKey, Slot};
+use crate::settings::Patterns;
 use crate::state::CallState;
 use crate::{imports, request_parts, self_test, validate};
 
@@ -196,13 +197,23 @@ impl Runtime {
         let digest: Arc<str> = hex(&Sha256::digest(component)).into();
         let compiled = self.compiled(component.into(), digest.clone()).await?;
         let version = imports::check(&shared.engine, &compiled)?;
-        let linked = shared.linker.instantiate_pre(&compiled).and_then(version.adapt);
-        // The imports and the export were checked by name; what is left are functions of another type.
-        let adapter =
-            linked.map_err(|error| LoadError::Malformed(format!("it does not fit the contract: {error:#}")))?;
-        let description = provider::describe(shared, &*adapter).await.map_err(LoadError::Describe)?;
+        let linked = shared.linker.instantiate_pre(&compiled);
+        // The imports were checked by name; what is left are functions that this host does not have.
+        let linked = linked.map_err(|error| LoadError::MissingImport(format!("{error:#}")))?;
+        let adapter = (version.adapt)(linked).map_err(|error| LoadError::OtherShape {
+            export: version.export.to_owned(),
+            mismatch: format!("{error:#}"),
+        })?;
+        let description = provider::describe(shared, &*adapter).await.map_err(|error| match error {
+            CallError::Sandbox(SandboxError::OtherShape(mismatch)) => {
+                LoadError::OtherShape { export: version.export.to_owned(), mismatch }
+            }
+            error => LoadError::Describe(error),
+        })?;
         validate::description(&description).map_err(LoadError::InvalidDescription)?;
-        Ok(Provider::new(shared.clone(), adapter, description, digest))
+        let patterns = Patterns::compile(&description).map_err(LoadError::InvalidDescription)?;
+        validate::defaults(&description, &patterns).map_err(LoadError::InvalidDescription)?;
+        Ok(Provider::new(shared.clone(), adapter, description, patterns, digest))
     }
 
     async fn compiled(&self, component: Arc<[u8]>, digest: Arc<str>) -> Result<Component, LoadError> {

@@ -16,6 +16,7 @@ use crate::call::{fault, new_store};
 use crate::clock::SystemClock;
 use crate::error::SandboxError;
 use crate::limits::Limits;
+use crate::redact::Received;
 use crate::runtime::SetupError;
 use crate::state::CallState;
 
@@ -106,7 +107,7 @@ impl Trial<'_> {
         T: ComponentNamedList + Lift + Send + Sync + 'static,
     {
         let nothing = |seen: String| format!("{limit} does nothing ({seen})");
-        let state = CallState::new(self.limits, Arc::new(SystemClock), None, None);
+        let state = CallState::new(self.limits, Arc::new(SystemClock), None, Received::default());
         let mut store = new_store(self.engine, self.limits, state);
         let call = async {
             let instance = Linker::new(self.engine).instantiate_async(&mut store, self.component).await?;

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::clock::Clock;
-use crate::error::ProviderError;
+use crate::error::{ErrorCode, ProviderError};
 
 /// A session may be kept for a day at most, as the contract says.
 const MAX_TTL: u32 = 86_400;
@@ -120,10 +120,8 @@ impl Slot {
         if ttl == 0 {
             inner.sealed = None;
         } else {
-            let failed = || ProviderError::Other {
-                code: "host".into(),
-                message: "The host could not store the session.".into(),
-            };
+            let failed =
+                || ProviderError::new(ErrorCode::Other("host".into()), "The host could not store the session.");
             let mut nonce = [0; 12];
             getrandom::fill(&mut nonce).map_err(|_| failed())?;
             let payload = Payload { msg: data, aad: &self.associated_data(generation) };
@@ -160,7 +158,7 @@ impl CallSession {
     pub(crate) fn put(&mut self, data: &[u8], ttl: u32) -> Result<u64, ProviderError> {
         if data.len() > self.slot.max_bytes {
             let message = format!("A session state may have {} KiB at most.", self.slot.max_bytes >> 10);
-            return Err(ProviderError::Unsupported(message));
+            return Err(ProviderError::new(ErrorCode::Unsupported, message));
         }
         let mut inner = self.slot.lock();
         let unchanged = self.seen.is_some_and(|seen| seen == inner.generation) && inner.renewing.is_none();
@@ -316,7 +314,7 @@ mod tests {
         let mut second = call(&slot);
         let waiting = tokio::spawn(async move { second.renew(None).await.err() });
         tokio::task::yield_now().await;
-        let refused = ProviderError::Unauthenticated("no".into());
+        let refused = ProviderError::new(ErrorCode::Unauthenticated, "no");
         first.finish(Some(&refused));
         assert_eq!(waiting.await.unwrap(), Some(refused));
         assert!(granted(&mut call(&slot), None).await, "the next call may try again");
@@ -394,7 +392,7 @@ mod tests {
         let mut first = call(&slot);
         assert!(granted(&mut first, None).await);
         first.put(b"small", 60).unwrap();
-        assert!(matches!(first.put(&[0; 1025], 60), Err(ProviderError::Unsupported(_))));
+        assert!(matches!(first.put(&[0; 1025], 60), Err(error) if error.code == ErrorCode::Unsupported));
         assert_eq!(&**first.get().unwrap().data, b"small");
     }
 

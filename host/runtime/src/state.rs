@@ -13,10 +13,12 @@ use wasmtime_wasi_http::{
 };
 
 use crate::clock::Clock;
-use crate::egress::{Egress, EgressError, RequestEffect, RequestGate, RequestTimes};
+use crate::egress::{Body, Egress, EgressError, RequestEffect, RequestGate, RequestTimes};
 use crate::limits::{Limiter, Limits};
 use crate::output::Output;
+use crate::redact::Received;
 use crate::session::CallSession;
+use crate::store::StateStore;
 
 /// How the requests of one call leave.
 #[derive(Clone)]
@@ -24,6 +26,13 @@ pub(crate) struct WayOut {
     pub(crate) egress: Arc<dyn Egress>,
     /// Asked before each request.
     pub(crate) gate: Option<Arc<dyn RequestGate>>,
+}
+
+/// What a call has of its connection. `describe` and `normalize-reference` have none.
+pub(crate) struct Reach {
+    pub(crate) way_out: WayOut,
+    pub(crate) session: CallSession,
+    pub(crate) state_store: Arc<dyn StateStore>,
 }
 
 /// The data of the store of one call.
@@ -35,16 +44,19 @@ pub(crate) struct CallState {
     pub(crate) limiter: Limiter,
     /// Absent while a component is described, before there is any connection.
     pub(crate) session: Option<CallSession>,
+    /// Absent likewise.
+    pub(crate) state_store: Option<Arc<dyn StateStore>>,
     pub(crate) output: Output,
+    /// When the call has to be over.
+    pub(crate) deadline: tokio::time::Instant,
 }
 
 impl CallState {
-    pub(crate) fn new(
-        limits: &Limits,
-        clock: Arc<dyn Clock>,
-        way_out: Option<WayOut>,
-        session: Option<CallSession>,
-    ) -> Self {
+    pub(crate) fn new(limits: &Limits, clock: Arc<dyn Clock>, reach: Option<Reach>, received: Received) -> Self {
+        let (way_out, session, state_store) = match reach {
+            Some(reach) => (Some(reach.way_out), Some(reach.session), Some(reach.state_store)),
+            None => (None, None, None),
+        };
         let output = Output::new(limits.log_bytes);
         // No files, no arguments, no environment, no sockets and a closed standard input are what a builder starts with.
         let wasi = WasiCtxBuilder::new()
@@ -58,10 +70,17 @@ impl CallState {
             .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
-        let hooks = Hooks { way_out, refused: Arc::default() };
+        let hooks = Hooks { way_out, refused: Arc::default(), received };
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(HEADER_BYTES);
-        Self { wasi, http, hooks, table, limiter: Limiter::new(limits), session, output }
+        let limiter = Limiter::new(limits);
+        let deadline = tokio::time::Instant::now() + limits.call_time;
+        Self { wasi, http, hooks, table, limiter, session, state_store, output, deadline }
+    }
+
+    /// How long the call may still take.
+    pub(crate) fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(tokio::time::Instant::now())
     }
 
     /// What the guard refused first in this call.
@@ -112,6 +131,7 @@ pub(crate) const RANDOM_BYTES: u64 = 64 << 10;
 struct Hooks {
     way_out: Option<WayOut>,
     refused: Arc<Mutex<Option<EgressError>>>,
+    received: Received,
 }
 
 /// Beyond the headers that wasi:http reserves: what would change how the connection itself is used.
@@ -141,7 +161,7 @@ impl WasiHttpHooks for Hooks {
         let Some(WayOut { egress, gate }) = self.way_out.clone() else {
             return Box::new(std::future::ready(Err(HttpError::HttpRequestDenied)));
         };
-        let refused = self.refused.clone();
+        let (refused, received) = (self.refused.clone(), self.received.clone());
         let effect = RequestEffect::of(request.method());
         let options = options.unwrap_or_default();
         let times = RequestTimes {
@@ -165,7 +185,7 @@ impl WasiHttpHooks for Hooks {
             };
             match sent {
                 Ok(answer) => {
-                    let answer = answer.map(|body| body.map_err(to_wasi).boxed_unsync());
+                    let answer = remembered(answer, received).map(|body| body.map_err(to_wasi).boxed_unsync());
                     Ok((answer, Box::new(std::future::ready(Ok(()))) as Worker))
                 }
                 Err(error) => {
@@ -177,6 +197,28 @@ impl WasiHttpHooks for Hooks {
             }
         })
     }
+}
+
+/// Keeps what a body with values holds for the call's redactor. An answer that is no success holds
+/// none: its text is the server's message.
+fn remembered(answer: http::Response<Body>, received: Received) -> http::Response<Body> {
+    if !answer.status().is_success() {
+        return answer;
+    }
+    if answer.headers().get(http::header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        received.opaque();
+        return answer;
+    }
+    let number = received.begin();
+    answer.map(|body| {
+        let kept = body.map_frame(move |frame| {
+            if let Some(piece) = frame.data_ref() {
+                received.keep(number, piece);
+            }
+            frame
+        });
+        kept.boxed_unsync()
+    })
 }
 
 fn to_wasi(error: EgressError) -> HttpError {

@@ -1,16 +1,29 @@
 //! What the contract promises beyond its types, checked on everything that comes out of a component.
 
+use std::collections::BTreeSet;
+
 use secrecy::ExposeSecret;
 
 use crate::contract::{
-    Attribute, Description, Destination, Fields, ItemPage, OneTimeCode, Resolved, Settings, Verified,
+    Attribute, Description, FieldKind, FieldSpec, FieldValue, ItemPage, Lease, NoCode, OneTimeCode, Resolved,
+    Selection, SettingKind, SettingSpec, Verified,
 };
-use crate::egress::ApprovedDestination;
-use crate::error::ProviderError;
+use crate::egress::DestinationTemplate;
+use crate::error::{ErrorCode, ProviderError};
+use crate::settings::Patterns;
 
 const MAX_ITEMS: usize = 10_000;
 const MAX_PAGE_TOKEN_BYTES: usize = 4_096;
-const MAX_REVISION_BYTES: usize = 256;
+/// Revisions, account keys, names of fields, options: what machines compare.
+const MAX_ID_BYTES: usize = 256;
+const MAX_LEASE_BYTES: usize = 1_024;
+const MAX_FIELDS: usize = 1_000;
+/// Further fields of one call.
+const MAX_SELECTED: usize = 100;
+const MAX_CODE_CHARS: usize = 16;
+const MAX_TIERS: usize = 16;
+/// 100 years of 366 days: a time beyond is a mistake in its unit.
+const LONGEST_VALIDITY_SECONDS: u64 = 100 * 366 * 86_400;
 const MAX_NAME_CHARS: usize = 64;
 /// A label, a help text, a title: enough for a person, too little to do harm in a list or a form.
 const MAX_TEXT_CHARS: usize = 2_000;
@@ -62,155 +75,277 @@ pub(crate) fn description(d: &Description) -> Check {
             format!("`{name}` must have 1 to 64 characters")
         })?;
     }
-    ensure(d.reference_format.chars().count() <= MAX_TEXT_CHARS, || "`reference-format` is too long".into())?;
-    for (name, length) in
-        [("settings", d.settings.len()), ("destinations", d.destinations.len()), ("attributes", d.attributes.len())]
-    {
-        ensure(length <= MAX_LIST, || format!("`{name}` has more than {MAX_LIST} entries"))?;
+    short(&d.reference_format, "`reference-format`")?;
+    if let Some(url) = &d.documentation_url {
+        short(url, "`documentation-url`")?;
+        let is_https = url::Url::parse(url).is_ok_and(|url| url.scheme() == "https");
+        ensure(is_https, || "`documentation-url` must be an https address".into())?;
     }
+    for (name, length, limit) in [
+        ("settings", d.settings.len(), MAX_LIST),
+        ("setting-groups", d.setting_groups.len(), MAX_LIST),
+        ("destinations", d.destinations.len(), MAX_LIST),
+        ("rate-limits", d.rate_limits.len(), MAX_TIERS),
+    ] {
+        ensure(length <= limit, || format!("`{name}` has more than {limit} entries"))?;
+    }
+    attributes(&d.attributes)?;
     for (position, setting) in d.settings.iter().enumerate() {
+        setting_spec(setting)?;
         let name = &setting.name;
-        ensure(is_name(name, &['_']), || {
-            "the name of a setting must be 1 to 64 lower-case letters, digits and `_`".into()
-        })?;
         ensure(d.settings.iter().take(position).all(|other| other.name != *name), || {
             format!("the setting `{name}` is there twice")
         })?;
-        ensure(!(setting.secret && setting.default.is_some()), || {
-            format!("the secret setting `{name}` has a default")
+    }
+    setting_groups(d)?;
+    let mut tiers = BTreeSet::new();
+    for tier in &d.rate_limits {
+        let name = &tier.name;
+        ensure(is_name(name, &['-']), || {
+            "the name of a rate-limit tier must be 1 to 64 lower-case letters, digits and `-`".into()
         })?;
-        for text in [Some(&setting.label), Some(&setting.help), setting.pattern.as_ref(), setting.default.as_ref()]
-            .into_iter()
-            .flatten()
-        {
-            ensure(text.chars().count() <= MAX_TEXT_CHARS, || format!("a text of the setting `{name}` is too long"))?;
+        ensure(tiers.insert(name), || format!("the rate-limit tier `{name}` is there twice"))?;
+        short(&tier.label, "the label of a rate-limit tier")?;
+        attributes(&tier.attributes)?;
+        let limits = [tier.reads_per_hour, tier.writes_per_hour, tier.requests_per_day];
+        ensure(!limits.contains(&Some(0)), || format!("the rate-limit tier `{name}` allows no request"))?;
+    }
+    d.destinations.iter().try_for_each(|destination| {
+        short(destination, "a destination")?;
+        DestinationTemplate::parse(destination, d).map(drop).map_err(|error| error.to_string())
+    })
+}
+
+fn setting_spec(setting: &SettingSpec) -> Check {
+    let name = &setting.name;
+    ensure(is_name(name, &['_']), || {
+        "the name of a setting must be 1 to 64 lower-case letters, digits and `_`".into()
+    })?;
+    ensure(!(setting.secret && setting.default.is_some()), || format!("the secret setting `{name}` has a default"))?;
+    for text in [Some(&setting.label), Some(&setting.help), setting.pattern.as_ref(), setting.default.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        short(text, &format!("a text of the setting `{name}`"))?;
+    }
+    attributes(&setting.attributes)?;
+    if let SettingKind::Choice(options) = &setting.kind {
+        ensure((1..=MAX_LIST).contains(&options.len()), || {
+            format!("the choice `{name}` must have 1 to {MAX_LIST} options")
+        })?;
+        let mut values = BTreeSet::new();
+        for option in options {
+            ensure((1..=MAX_ID_BYTES).contains(&option.value.len()), || {
+                format!("an option of the choice `{name}` must have 1 to {MAX_ID_BYTES} bytes")
+            })?;
+            short(&option.label, "the label of an option")?;
+            ensure(values.insert(&option.value), || format!("the choice `{name}` has two options of one value"))?;
         }
     }
-    for destination in &d.destinations {
-        match destination {
-            Destination::Fixed(text) => {
-                text.parse::<ApprovedDestination>().map_err(|error| error.to_string())?;
-            }
-            Destination::FromSetting(name) => {
-                ensure(d.settings.iter().any(|s| s.name == *name), || {
-                    format!("a destination comes from the setting `{name}`, which does not exist")
+    Ok(())
+}
+
+/// The defaults, once the patterns are known.
+pub(crate) fn defaults(d: &Description, patterns: &Patterns) -> Check {
+    for spec in &d.settings {
+        if let Some(default) = &spec.default {
+            ensure(spec.refuse(default, patterns).is_none(), || {
+                format!("the default of the setting `{}` is not a value that it may have", spec.name)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn setting_groups(d: &Description) -> Check {
+    let mut grouped = BTreeSet::new();
+    for group in &d.setting_groups {
+        short(&group.label, "the label of a setting group")?;
+        ensure((2..=MAX_LIST).contains(&group.alternatives.len()), || {
+            format!("the setting group `{}` must have 2 to {MAX_LIST} alternatives", group.label)
+        })?;
+        for names in &group.alternatives {
+            ensure(!names.is_empty(), || format!("an alternative of the group `{}` is empty", group.label))?;
+            for name in names {
+                let spec = d.settings.iter().find(|spec| spec.name == *name);
+                let spec = spec.ok_or_else(|| {
+                    format!("the group `{}` names the setting `{name}`, which does not exist", group.label)
                 })?;
+                ensure(!spec.required && spec.default.is_none(), || {
+                    format!("the setting `{name}` is in a group, so it is neither required nor has it a default")
+                })?;
+                ensure(grouped.insert(name), || format!("the setting `{name}` is in two alternatives"))?;
             }
         }
     }
     Ok(())
 }
 
+/// What a host checks of a reference before it asks the provider: its length, and the scheme in either
+/// case. `normalize-reference` does the rest.
+pub(crate) fn reference(d: &Description, reference: &str) -> Result<(), ProviderError> {
+    let scheme = &d.reference_scheme;
+    let refused = |what: String| Err(ProviderError::new(ErrorCode::InvalidReference, what));
+    let has_scheme = reference.split_once("://").is_some_and(|(given, _)| given.eq_ignore_ascii_case(scheme));
+    if !has_scheme {
+        return refused(format!(
+            "A reference of {} begins with {scheme}://, as in {}.",
+            d.display_name, d.reference_format
+        ));
+    }
+    if reference.chars().count() > MAX_TEXT_CHARS {
+        return refused(format!("A reference may have {MAX_TEXT_CHARS} characters at most."));
+    }
+    if reference.chars().any(char::is_control) {
+        return refused("A reference has no control characters.".into());
+    }
+    Ok(())
+}
+
+/// What is promised of a reference in its normal form.
+pub(crate) fn normal_form(d: &Description, normal: &str) -> Check {
+    let scheme = &d.reference_scheme;
+    let rest = normal.strip_prefix(scheme.as_str()).and_then(|rest| rest.strip_prefix("://"));
+    ensure(rest.is_some_and(|rest| !rest.is_empty()), || {
+        format!("the normal form of a reference does not begin with {scheme}:// (`normalize-reference`)")
+    })?;
+    ensure(normal.chars().count() <= MAX_TEXT_CHARS && !normal.chars().any(char::is_control), || {
+        "the normal form of a reference is too long or has control characters (`normalize-reference`)".into()
+    })
+}
+
 pub(crate) fn verified(v: &Verified) -> Check {
-    ensure(v.vault_count > 0, || "a connection that reads no vault is an error, not an answer".into())?;
+    ensure(v.vault_count != Some(0), || "a connection that reads no vault is an error, not an answer".into())?;
     short(&v.account, "`account`")?;
+    if let Some(key) = &v.account_key {
+        ensure((1..=MAX_ID_BYTES).contains(&key.len()), || {
+            format!("`account-key` must have 1 to {MAX_ID_BYTES} bytes")
+        })?;
+    }
     attributes(&v.attributes)?;
-    ensure(v.writable_vault_count.is_none_or(|writable| writable <= v.vault_count), || {
+    let readable = v.vault_count.unwrap_or(u32::MAX);
+    ensure(v.writable_vault_count.is_none_or(|writable| writable <= readable), || {
         "more vaults can be written than read".into()
     })
 }
 
-pub(crate) fn item_page(page: &ItemPage) -> Check {
+pub(crate) fn item_page(d: &Description, page: &ItemPage) -> Check {
     ensure(page.items.len() <= MAX_ITEMS, || format!("a page has more than {MAX_ITEMS} items"))?;
     ensure(page.next.as_ref().is_none_or(|next| next.len() <= MAX_PAGE_TOKEN_BYTES), || {
         format!("`next` has more than {MAX_PAGE_TOKEN_BYTES} bytes")
     })?;
-    ensure(page.items.iter().all(|item| !item.reference.is_empty() && !item.id.is_empty()), || {
-        "an item has no id or no reference".into()
-    })?;
     for item in &page.items {
-        for text in [&item.id, &item.title, &item.vault_id, &item.vault_name, &item.reference, &item.category] {
+        ensure(!item.id.is_empty(), || "an item has no id".into())?;
+        reference(d, &item.reference).map_err(|error| format!("an item has no good reference: {error}"))?;
+        let vault = [&item.vault_id, &item.vault_name].into_iter().flatten();
+        for text in [&item.id, &item.title, &item.category].into_iter().chain(vault).chain(&item.urls) {
             short(text, "a text of an item")?;
         }
+        ensure(item.urls.len() <= MAX_LIST, || format!("an item has more than {MAX_LIST} sites"))?;
         attributes(&item.attributes)?;
     }
     Ok(())
 }
 
+pub(crate) fn field_specs(fields: &[FieldSpec]) -> Check {
+    ensure(fields.len() <= MAX_FIELDS, || format!("an item has more than {MAX_FIELDS} further fields"))?;
+    let mut names = BTreeSet::new();
+    for field in fields {
+        ensure((1..=MAX_ID_BYTES).contains(&field.name.len()), || {
+            format!("the name of a field must have 1 to {MAX_ID_BYTES} bytes")
+        })?;
+        ensure(names.insert(&field.name), || "an item has two fields of one name".into())?;
+        short(&field.label, "the label of a field")?;
+        attributes(&field.attributes)?;
+    }
+    Ok(())
+}
+
+/// What may be asked for.
+pub(crate) fn selection(d: &Description, selection: &Selection) -> Result<(), ProviderError> {
+    let refuse = |message: String| Err(ProviderError::new(ErrorCode::Unsupported, message));
+    if selection.further.is_empty() {
+        return Ok(());
+    }
+    if !d.interfaces.item_fields {
+        return refuse(format!("Items of {} have no further fields.", d.display_name));
+    }
+    if selection.further.len() > MAX_SELECTED {
+        return refuse(format!("At most {MAX_SELECTED} further fields can be asked for at a time."));
+    }
+    let mut names = BTreeSet::new();
+    if let Some(name) = selection.further.iter().find(|name| name.len() > MAX_ID_BYTES || name.is_empty()) {
+        return refuse(format!("The name of a field has 1 to {MAX_ID_BYTES} bytes; one has {}.", name.len()));
+    }
+    if !selection.further.iter().all(|name| names.insert(name)) {
+        return refuse("A further field is asked for twice.".into());
+    }
+    Ok(())
+}
+
 pub(crate) fn revision(revision: &str) -> Check {
-    ensure(!revision.is_empty() && revision.len() <= MAX_REVISION_BYTES, || {
-        format!("a revision must have 1 to {MAX_REVISION_BYTES} bytes")
+    ensure((1..=MAX_ID_BYTES).contains(&revision.len()), || format!("a revision must have 1 to {MAX_ID_BYTES} bytes"))
+}
+
+pub(crate) fn lease(lease: &Lease) -> Check {
+    ensure((1..=MAX_LEASE_BYTES).contains(&lease.id.len()), || {
+        format!("the id of a lease must have 1 to {MAX_LEASE_BYTES} bytes")
     })
 }
 
-fn one_time_code(code: &OneTimeCode) -> Check {
-    let digits = code.code.expose_secret();
-    ensure((6..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()), || {
-        "a one-time code must have 6 to 8 digits".into()
-    })?;
-    ensure(code.period_seconds > 0, || "a one-time code must be good for a time".into())
+fn one_time_code(result: &Result<OneTimeCode, NoCode>) -> Check {
+    match result {
+        Ok(code) => {
+            let text = code.code.expose_secret();
+            let fits = (1..=MAX_CODE_CHARS).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
+            ensure(fits, || format!("a one-time code must have 1 to {MAX_CODE_CHARS} letters and digits"))?;
+            ensure(code.period_seconds > 0, || "a one-time code must be good for a time".into())
+        }
+        Err(none) => short(&none.message, "the reason why there is no one-time code"),
+    }
 }
 
-/// Checks the answer and drops what was not asked for.
-pub(crate) fn resolved(r: &mut Resolved, asked: Fields) -> Check {
-    if !asked.username {
+/// Checks the answer and drops what was not asked for. `now` is in seconds since 1970.
+pub(crate) fn resolved(r: &mut Resolved, asked: &Selection, now: u64) -> Check {
+    if !asked.standard.username {
         r.username = None;
     }
-    if !asked.password {
+    if !asked.standard.password {
         r.password = None;
     }
-    if !asked.one_time_code {
+    if !asked.standard.one_time_code {
         r.one_time_code = None;
     }
+    r.further.retain(|field| asked.further.contains(&field.name));
+    let mut names = BTreeSet::new();
+    for field in &r.further {
+        ensure(names.insert(&field.name), || "it returns two fields of one name".into())?;
+        match (&field.kind, &field.value) {
+            (FieldKind::OneTimePassword, FieldValue::OneTimeCode(code)) => one_time_code(code)?,
+            (FieldKind::Binary, FieldValue::Binary(_)) => {}
+            (FieldKind::OneTimePassword | FieldKind::Binary, _)
+            | (_, FieldValue::OneTimeCode(_) | FieldValue::Binary(_)) => {
+                return Err(format!("the value of the field `{}` is not of its kind", field.name));
+            }
+            (_, FieldValue::Text(_)) => {}
+        }
+    }
     revision(&r.revision)?;
+    attributes(&r.attributes)?;
+    if let Some(until) = r.valid_until {
+        ensure(until > now, || "`valid-until` is over already, so the values are no longer good".into())?;
+        ensure(until - now <= LONGEST_VALIDITY_SECONDS, || "`valid-until` is more than a century away".into())?;
+    }
+    if let Some(of) = &r.lease {
+        lease(of)?;
+    }
     r.one_time_code.as_ref().map_or(Ok(()), one_time_code)
-}
-
-impl Description {
-    /// Whether these settings can be passed to the provider: everything required is there and nothing is unknown. Whether they are right
-    /// only the provider can tell (`verify`).
-    pub fn check_settings(&self, settings: &Settings) -> Result<(), ProviderError> {
-        let invalid =
-            |name: &str, message: String| ProviderError::InvalidSettings { setting: Some(name.to_owned()), message };
-        // First, because a misspelt name is also a missing one.
-        for (name, _) in settings.iter() {
-            if !self.settings.iter().any(|spec| spec.name == name) {
-                // Not the whole of it: it may be a secret in the wrong place.
-                let name: String = name.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect();
-                let known = self.settings.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", ");
-                let known = if known.is_empty() { "no setting at all".to_owned() } else { known };
-                let message = format!("{} has no setting `{name}`; it has {known}.", self.display_name);
-                return Err(invalid(&name, message));
-            }
-        }
-        for spec in &self.settings {
-            let given = settings.get(&spec.name).is_some_and(|value| !value.expose_secret().is_empty());
-            if spec.required && !given && spec.default.is_none() {
-                return Err(invalid(
-                    &spec.name,
-                    format!("{} is missing. {}", spec.label, spec.help).trim_end().to_owned(),
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// The settings as the provider gets them: without the empty ones, with the defaults of those that are missing.
-    pub(crate) fn effective_settings(&self, settings: &Settings) -> Settings {
-        let mut effective = Settings::new();
-        for (name, value) in settings.iter().filter(|(_, value)| !value.expose_secret().is_empty()) {
-            effective.set(name, value.clone());
-        }
-        for spec in &self.settings {
-            if let Some(default) = &spec.default
-                && effective.get(&spec.name).is_none()
-            {
-                effective.set(&spec.name, default.clone());
-            }
-        }
-        effective
-    }
-
-    /// Whether the value of this setting is to be kept out of logs. A setting that the provider does not know is.
-    pub fn is_secret(&self, name: &str) -> bool {
-        self.settings.iter().find(|spec| spec.name == name).is_none_or(|spec| spec.secret)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::Item;
+    use crate::contract::{Field, Fields, Item};
 
     fn page(title: &str, attributes: usize) -> ItemPage {
         let text = || "x".to_owned();
@@ -218,23 +353,73 @@ mod tests {
         let item = Item {
             id: text(),
             title: title.to_owned(),
-            vault_id: text(),
-            vault_name: text(),
-            reference: text(),
-            category: text(),
+            reference: "x://y".into(),
             attributes: vec![attribute; attributes],
+            ..Item::default()
         };
         ItemPage { items: vec![item], next: None }
     }
 
+    fn scheme() -> Description {
+        Description { reference_scheme: "x".into(), ..Description::default() }
+    }
+
     #[test]
     fn texts_of_items_and_accounts_are_bounded() {
-        assert_eq!(item_page(&page(&"x".repeat(MAX_TEXT_CHARS), MAX_LIST)), Ok(()));
-        assert!(item_page(&page(&"x".repeat(MAX_TEXT_CHARS + 1), 0)).is_err());
-        assert!(item_page(&page("x", MAX_LIST + 1)).is_err());
-        let account =
-            |account: String| Verified { account, vault_count: 1, writable_vault_count: None, attributes: Vec::new() };
+        assert_eq!(item_page(&scheme(), &page(&"x".repeat(MAX_TEXT_CHARS), MAX_LIST)), Ok(()));
+        assert!(item_page(&scheme(), &page(&"x".repeat(MAX_TEXT_CHARS + 1), 0)).is_err());
+        assert!(item_page(&scheme(), &page("x", MAX_LIST + 1)).is_err());
+        let account = |account: String| Verified { account, ..Verified::default() };
         assert_eq!(verified(&account("a@example.com".into())), Ok(()));
         assert!(verified(&account("x".repeat(MAX_TEXT_CHARS + 1))).is_err());
+    }
+
+    #[test]
+    fn a_reference_needs_the_scheme_in_either_case_and_nothing_else() {
+        for good in ["x://a", "X://a/b/c/d", "x://", "x:///a//b?c#d", "x://%61"] {
+            assert_eq!(reference(&scheme(), good), Ok(()), "{good}");
+        }
+        for bad in ["", "a", "x:a", "y://a", "x//a", "x://a\nb", &format!("x://{}", "a".repeat(2_000))] {
+            let error = reference(&scheme(), bad).unwrap_err();
+            assert_eq!(error.code, ErrorCode::InvalidReference, "{bad}");
+        }
+    }
+
+    fn answer(further: Vec<Field>, valid_until: Option<u64>) -> Resolved {
+        Resolved { revision: "1".into(), further, valid_until, ..Resolved::default() }
+    }
+
+    #[test]
+    fn a_lifetime_ends_in_the_future_and_within_a_century() {
+        let check = |until| resolved(&mut answer(Vec::new(), Some(until)), &Fields::ALL.into(), 1_000);
+        assert_eq!(check(1_001), Ok(()));
+        assert!(check(1_000).unwrap_err().contains("valid-until"));
+        assert!(check(1_000_000_000_000).unwrap_err().contains("century"));
+    }
+
+    #[test]
+    fn further_fields_are_those_asked_for_each_once_and_of_their_kind() {
+        let field = |name: &str, kind, value| Field { name: name.into(), kind, value };
+        let text = || FieldValue::Text("v".into());
+        let asked = Selection { standard: Fields::default(), further: vec!["a".into(), "b".into()] };
+        let mut fields = answer(vec![field("a", FieldKind::Text, text()), field("c", FieldKind::Text, text())], None);
+        assert_eq!(resolved(&mut fields, &asked, 0), Ok(()));
+        assert_eq!(fields.further.len(), 1, "what was not asked for is dropped");
+        let twice = vec![field("a", FieldKind::Text, text()), field("a", FieldKind::Secret, text())];
+        assert!(resolved(&mut answer(twice, None), &asked, 0).unwrap_err().contains("two fields of one name"));
+        let wrong = vec![field("b", FieldKind::Binary, text())];
+        assert!(resolved(&mut answer(wrong, None), &asked, 0).unwrap_err().contains("`b`"));
+    }
+
+    #[test]
+    fn a_long_or_doubled_selection_is_refused_before_the_call() {
+        let mut description = scheme();
+        description.interfaces.item_fields = true;
+        let further = |names: Vec<String>| Selection { standard: Fields::default(), further: names };
+        let many = (0..10_000).map(|n| n.to_string()).collect();
+        assert!(selection(&description, &further(many)).unwrap_err().message.contains("100"));
+        let twice = vec!["a".to_owned(), "a".to_owned()];
+        assert!(selection(&description, &further(twice)).unwrap_err().message.contains("twice"));
+        assert!(selection(&scheme(), &further(vec!["a".into()])).is_err());
     }
 }

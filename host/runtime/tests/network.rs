@@ -9,7 +9,9 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use keyway_runtime::{CallError, Connection, EgressPolicy, Fields, Provider, ProviderError, Runtime, Settings};
+use keyway_runtime::{
+    CallError, Connection, EgressPolicy, ErrorCode, Fields, Provider, ProviderError, Runtime, Settings,
+};
 use secrecy::ExposeSecret;
 use support::{TOKEN, connect, connect_with, limits, load, runtime, runtime_with};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -192,6 +194,7 @@ async fn each_error_of_the_contract_arrives_as_itself() {
         "permission-denied",
         "invalid-reference",
         "not-found",
+        "action-required",
         "conflict",
         "rate-limited",
         "unavailable",
@@ -201,7 +204,7 @@ async fn each_error_of_the_contract_arrives_as_itself() {
         let error = echo.resolve(&connection, &format!("echo://error/{case}"), Fields::ALL).await.unwrap_err();
         let CallError::Provider(error) = error else { panic!("{error}") };
         assert_eq!(error.code(), case);
-        if let ProviderError::RateLimited { retry_after, .. } = error {
+        if let ProviderError { code: ErrorCode::RateLimited, retry_after, .. } = error {
             assert_eq!(retry_after.unwrap().as_secs(), 17);
         }
     }

@@ -185,7 +185,9 @@ async fn promises_of_the_contract_are_checked() {
     for page in ["many", "long-next", "blank"] {
         invalid(provider.list_items(&connection, Some(page)).await.map(drop), page);
     }
-    for case in ["long-revision", "no-revision", "code-letters", "code-long", "code-period"] {
+    for case in
+        ["long-revision", "no-revision", "code-signs", "code-empty", "code-long", "code-period", "expired", "eternal"]
+    {
         let reference = format!("breaks-promises://item/{case}");
         invalid(provider.resolve(&connection, &reference, Fields::ALL).await.map(drop), case);
     }

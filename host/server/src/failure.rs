@@ -19,13 +19,13 @@ pub(crate) fn whole_seconds(wait: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use keyway_runtime::{ProviderError, SandboxError};
+    use keyway_runtime::{ErrorCode, ProviderError, SandboxError};
 
     use super::*;
 
     #[test]
     fn a_wait_is_the_servers_word_or_a_second_when_the_host_is_busy() {
-        let limited = ProviderError::RateLimited { retry_after: Some(Duration::from_secs(7)), message: String::new() };
+        let limited = ProviderError::new(ErrorCode::RateLimited, "").retry_after(Duration::from_secs(7));
         let limited = BrokerError::Provider(limited);
         assert_eq!(retry_after(limited.kind(), &limited), Some(Duration::from_secs(7)));
         let busy = BrokerError::Sandbox(SandboxError::Busy { limit: 1 });

@@ -50,7 +50,7 @@ impl From<Connection> for SecretProvider {
 pub(crate) struct SecretItem {
     id: String,
     title: String,
-    vault_name: String,
+    vault_name: Option<String>,
     /// What to bind a vault entry to, for example `op://<vaultId>/<itemId>`.
     r#ref: String,
 }

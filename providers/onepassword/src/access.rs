@@ -15,8 +15,8 @@ pub(crate) fn verify(client: &mut Client<'_>) -> Result<Verified, Error> {
         return Err(if vaults.unopened > 0 {
             vaults::cannot_open()
         } else {
-            Error::PermissionDenied(
-                "This service account can't read any vault. Grant Read Items on at least one vault.".to_owned(),
+            Error::permission_denied(
+                "This service account can't read any vault. Grant Read Items on at least one vault.",
             )
         });
     }
@@ -24,10 +24,16 @@ pub(crate) fn verify(client: &mut Client<'_>) -> Result<Verified, Error> {
     let token = client.token();
     Ok(Verified {
         account: token.host().to_owned(),
-        vault_count: count(vaults.readable.len()),
+        account_key: names_one_account(token.host()).then(|| token.host().to_owned()),
+        vault_count: Some(count(vaults.readable.len())),
         writable_vault_count: Some(count(vaults.readable.iter().filter(|vault| vault.is_writable()).count())),
         attributes: vec![Attribute::new("service-account", token.email.as_str())],
     })
+}
+
+/// Whether a sign-in address belongs to one account. Individual accounts share these.
+fn names_one_account(address: &str) -> bool {
+    !matches!(address, "my.1password.com" | "my.1password.eu" | "my.1password.ca")
 }
 
 /// What the server says about the vault of this item, and whether the item is there at all. Two requests.
@@ -39,4 +45,16 @@ pub(crate) fn check(client: &mut Client<'_>, reference: ItemReference<'_>) -> Re
         None if vault.is_writable() => WriteAccess::Granted,
         None => WriteAccess::Denied(read_only_sentence(Some(&vault.name))),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_one_account;
+
+    #[test]
+    fn an_address_that_many_accounts_share_names_none_of_them() {
+        assert!(names_one_account("acme.1password.com"));
+        assert!(!names_one_account("my.1password.com"));
+        assert!(!names_one_account("my.1password.eu"));
+    }
 }

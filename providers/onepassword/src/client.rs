@@ -106,7 +106,7 @@ impl<'a> Client<'a> {
                 Some(foreign @ Stored::Foreign { .. }) => self.known = Some(foreign),
             }
         }
-        Err(Error::Unavailable("The login session keeps being replaced by other calls. Try again.".to_owned()))
+        Err(Error::unavailable("The login session keeps being replaced by other calls. Try again."))
     }
 
     /// The host gets the new session, and with it all calls that wait for one, as soon as there are keys in it: at once

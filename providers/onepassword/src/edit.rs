@@ -42,12 +42,11 @@ pub(crate) fn edit(
     now: u64,
 ) -> Result<Option<Edited>, Error> {
     if let Some(reason) = unsupported_category(category) {
-        return Err(Error::Unsupported(reason.to_owned()));
+        return Err(Error::unsupported(reason.to_owned()));
     }
     if category == PASSWORD && changes.username.is_some() {
-        return Err(Error::Unsupported(
-            "Items of the category Password have no built-in user name. Bind a login item, or change the password only."
-                .to_owned(),
+        return Err(Error::unsupported(
+            "Items of the category Password have no built-in user name. Bind a login item, or change the password only.",
         ));
     }
     let found = LoginFields::find(details, category).map_err(|_| not_an_item())?;

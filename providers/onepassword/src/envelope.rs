@@ -141,7 +141,7 @@ impl SymmetricKey {
         data.extend_from_slice(plaintext);
         self.cipher()
             .encrypt_in_place(nonce(&iv), b"", &mut *data)
-            .map_err(|_| keyway_sdk::Error::Unsupported("The item is too large to be encrypted.".to_owned()))?;
+            .map_err(|_| keyway_sdk::Error::unsupported("The item is too large to be encrypted."))?;
         Ok(Envelope {
             cty: CONTENT_TYPE.to_owned(),
             kid: self.id.clone(),

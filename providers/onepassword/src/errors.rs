@@ -136,7 +136,7 @@ impl Failure {
             Self::Garbled(what) => {
                 let changed =
                     if matches!(asked, Asked::Change(_)) { " Whether the item was changed is unknown." } else { "" };
-                Error::UnexpectedAnswer(format!(
+                Error::unexpected_answer(format!(
                     "{server} answered {what}, which 1Password does not do. Something between here and 1Password may \
                      have altered it.{changed}"
                 ))
@@ -150,7 +150,7 @@ impl Failure {
                     | HttpError::Protocol
                     | HttpError::TooLarge
                     | HttpError::Other(_),
-                ) => Error::Unavailable(format!(
+                ) => Error::unavailable(format!(
                     "The connection to {server} failed while the item was being changed, so the change may or may not \
                      have been made. Read the item before trying again."
                 )),
@@ -165,73 +165,69 @@ impl Refusal {
         match (self, asked) {
             (Self::BadRequest | Self::Unauthorized | Self::NotFound, Asked::SignIn) => token_refused(),
             (Self::Unauthorized, _) => token_refused(),
-            (Self::Forbidden, Asked::SignIn) => Error::PermissionDenied(format!(
+            (Self::Forbidden, Asked::SignIn) => Error::permission_denied(format!(
                 "{server} refused the sign-in of this service account (status 403). Check in 1Password that the \
                  service account is active and that no firewall rule of the account blocks this network."
             )),
-            (Self::Forbidden, Asked::Account) => Error::PermissionDenied(
-                "1Password does not let this service account see its vaults. Grant it Read Items on at least one vault."
-                    .to_owned(),
+            (Self::Forbidden, Asked::Account) => Error::permission_denied(
+                "1Password does not let this service account see its vaults. Grant it Read Items on at least one vault.",
             ),
-            (Self::Forbidden, Asked::Vault(vault) | Asked::Item(vault)) => Error::PermissionDenied(format!(
+            (Self::Forbidden, Asked::Vault(vault) | Asked::Item(vault)) => Error::permission_denied(format!(
                 "The service account cannot read {}. Grant it Read Items on that vault.",
                 the_vault(vault)
             )),
             (Self::Forbidden, Asked::Change(vault)) => read_only(vault),
             // Until September 2025 servers answered 400 to an id that they did not know.
-            (Self::NotFound | Self::BadRequest, Asked::Vault(_)) => Error::NotFound(
+            (Self::NotFound | Self::BadRequest, Asked::Vault(_)) => Error::not_found(
                 "There is no such vault, or the service account cannot see it. Check the reference, and that the \
-                 service account has Read Items on the vault."
-                    .to_owned(),
+                 service account has Read Items on the vault.",
             ),
             (Self::NotFound | Self::BadRequest, Asked::Item(vault)) | (Self::NotFound, Asked::Change(vault)) => {
-                Error::NotFound(format!(
+                Error::not_found(format!(
                     "There is no such item in {}. It may have been deleted or moved to another vault, or the service account can no longer read it.",
                     the_vault(vault)
                 ))
             }
-            (Self::Conflict, Asked::Change(_)) => Error::Conflict(
-                "Somebody else changed this vault at the same time, so nothing was written. Try again.".to_owned(),
-            ),
+            (Self::Conflict, Asked::Change(_)) => {
+                Error::conflict("Somebody else changed this vault at the same time, so nothing was written. Try again.")
+            }
             // Nothing was to be written, so it is no conflict for the host, which would read again and decide anew.
-            (Self::Conflict, _) => Error::Unavailable(format!(
+            (Self::Conflict, _) => Error::unavailable(format!(
                 "{server} was busy with a change by somebody else (status 409). Try again in a moment."
             )),
-            (Self::RateLimited(seconds), _) => Error::RateLimited {
-                retry_after_seconds: seconds,
-                message: match seconds {
-                    Some(seconds) => format!(
-                        "1Password accepts no further requests of this service account for now: too many were made. \
-                         It asks to wait {}.",
-                        duration(seconds)
-                    ),
-                    None => {
-                        "1Password accepts no further requests of this service account for now: too many were made. \
+            (Self::RateLimited(seconds), _) => Error::rate_limited(match seconds {
+                Some(seconds) => format!(
+                    "1Password accepts no further requests of this service account for now: too many were made. It \
+                     asks to wait {}.",
+                    duration(seconds)
+                ),
+                None => "1Password accepts no further requests of this service account for now: too many were made. \
                          Try again later."
-                            .to_owned()
-                    }
-                },
-            },
-            (Self::OutOfOrder(status), Asked::Change(_)) => Error::Unavailable(format!(
+                    .to_owned(),
+            })
+            .retry_after(seconds),
+            (Self::OutOfOrder(status), Asked::Change(_)) => Error::unavailable(format!(
                 "{server} is out of order (status {status}), so the change may or may not have been made. Read the \
                  item before trying again."
             )),
             (Self::OutOfOrder(status), _) => {
-                Error::Unavailable(format!("{server} is out of order (status {status}). Try again later."))
+                Error::unavailable(format!("{server} is out of order (status {status}). Try again later."))
             }
-            (Self::Unexpected(status), _) if (300..400).contains(&status) => Error::UnexpectedAnswer(format!(
+            (Self::Unexpected(status), _) if (300..400).contains(&status) => Error::unexpected_answer(format!(
                 "{server} redirects to somewhere else (status {status}), which is not followed. If the account has \
                  moved, create a new service account and reconnect."
             )),
             (Self::BadRequest, _) => {
-                Error::UnexpectedAnswer(format!("{server} did not understand the request (status 400)."))
+                Error::unexpected_answer(format!("{server} did not understand the request (status 400)."))
             }
-            (Self::NotFound, _) => Error::UnexpectedAnswer(format!("{server} does not know the request (status 404).")),
+            (Self::NotFound, _) => {
+                Error::unexpected_answer(format!("{server} does not know the request (status 404)."))
+            }
             (Self::Unexpected(status), _) => {
-                Error::UnexpectedAnswer(format!("{server} answered with the unexpected status {status}."))
+                Error::unexpected_answer(format!("{server} answered with the unexpected status {status}."))
             }
             (Self::Code(code), _) => {
-                Error::UnexpectedAnswer(format!("{server} refused the request with its error {code}."))
+                Error::unexpected_answer(format!("{server} refused the request with its error {code}."))
             }
         }
     }
@@ -239,16 +235,15 @@ impl Refusal {
 
 /// The third mistake that a person makes with a token; the other two need no server.
 pub(crate) fn token_refused() -> Error {
-    Error::Unauthenticated(
+    Error::unauthenticated(
         "1Password does not accept this service account token. It may have been revoked or have expired. Create a new \
-         service account and reconnect."
-            .to_owned(),
+         service account and reconnect.",
     )
 }
 
 /// Writing is not allowed in this vault.
 pub(crate) fn read_only(vault: Option<&str>) -> Error {
-    Error::PermissionDenied(read_only_sentence(vault))
+    Error::permission_denied(read_only_sentence(vault))
 }
 
 /// Why writing is not allowed, and what would change it.

@@ -1,4 +1,5 @@
 use super::*;
+use keyway_sdk::ErrorCode;
 use keyway_sdk::http::Headers;
 
 fn response(status: u16, headers: Headers, body: &str) -> Response {
@@ -61,34 +62,51 @@ fn a_refusal_becomes_the_case_that_a_host_can_act_on() {
     let case = |refusal: Refusal, asked| Failure::Refused(refusal).into_error("my.1password.com", asked);
     let vault = Some("Automation");
     for asked in [Asked::SignIn, Asked::Account, Asked::Item(vault)] {
-        assert!(matches!(case(Refusal::Unauthorized, asked), Error::Unauthenticated(text) if text.contains("revoked")));
+        assert!(
+            matches!(case(Refusal::Unauthorized, asked), Error { code: ErrorCode::Unauthenticated, message: text, .. } if text.contains("revoked"))
+        );
     }
     for refusal in [Refusal::BadRequest, Refusal::NotFound] {
-        assert!(matches!(case(refusal, Asked::SignIn), Error::Unauthenticated(_)));
+        assert!(matches!(case(refusal, Asked::SignIn), Error { code: ErrorCode::Unauthenticated, .. }));
     }
-    let Error::PermissionDenied(text) = case(Refusal::Forbidden, Asked::Change(vault)) else { panic!() };
+    let Error { code: ErrorCode::PermissionDenied, message: text, .. } = case(Refusal::Forbidden, Asked::Change(vault))
+    else {
+        panic!()
+    };
     assert_eq!(text, "The service account can only read the vault 'Automation'. Grant it Write Items on that vault.");
-    let Error::PermissionDenied(text) = case(Refusal::Forbidden, Asked::Item(None)) else { panic!() };
+    let Error { code: ErrorCode::PermissionDenied, message: text, .. } = case(Refusal::Forbidden, Asked::Item(None))
+    else {
+        panic!()
+    };
     assert_eq!(text, "The service account cannot read the item's vault. Grant it Read Items on that vault.");
-    let Error::NotFound(text) = case(Refusal::NotFound, Asked::Item(vault)) else { panic!() };
+    let Error { code: ErrorCode::NotFound, message: text, .. } = case(Refusal::NotFound, Asked::Item(vault)) else {
+        panic!()
+    };
     assert_eq!(
         text,
         "There is no such item in the vault 'Automation'. It may have been deleted or moved to another vault, or the service account can no longer read it."
     );
-    let Error::RateLimited { retry_after_seconds: Some(3480), message } =
+    let Error { code: ErrorCode::RateLimited, retry_after_seconds: Some(3480), message, .. } =
         case(Refusal::RateLimited(Some(3480)), Asked::SignIn)
     else {
         panic!()
     };
     assert!(message.contains("58 minutes"), "{message}");
-    assert!(matches!(case(Refusal::OutOfOrder(502), Asked::Account), Error::Unavailable(text) if text.contains("502")));
-    assert!(matches!(case(Refusal::Conflict, Asked::Change(vault)), Error::Conflict(text) if text.contains("written")));
+    assert!(
+        matches!(case(Refusal::OutOfOrder(502), Asked::Account), Error { code: ErrorCode::Unavailable, message: text, .. } if text.contains("502"))
+    );
+    assert!(
+        matches!(case(Refusal::Conflict, Asked::Change(vault)), Error { code: ErrorCode::Conflict, message: text, .. } if text.contains("written"))
+    );
     for asked in [Asked::SignIn, Asked::Account, Asked::Vault(vault), Asked::Item(vault)] {
         let error = case(Refusal::Conflict, asked);
-        assert!(matches!(&error, Error::Unavailable(text) if text.contains("409")), "{asked:?}: {error:?}");
+        assert!(
+            matches!(&error, Error { code: ErrorCode::Unavailable, message: text, .. } if text.contains("409")),
+            "{asked:?}: {error:?}"
+        );
     }
     for refusal in [Refusal::Unexpected(302), Refusal::Unexpected(418), Refusal::BadRequest, Refusal::Code(7)] {
-        assert!(matches!(case(refusal, Asked::Account), Error::UnexpectedAnswer(_)));
+        assert!(matches!(case(refusal, Asked::Account), Error { code: ErrorCode::UnexpectedAnswer, .. }));
     }
 }
 
@@ -101,14 +119,17 @@ fn a_change_without_a_clear_answer_says_that_it_may_have_been_made() {
         Failure::Transport(HttpError::Connection),
         Failure::Refused(Refusal::OutOfOrder(504)),
     ] {
-        let Error::Unavailable(text) = case(failure) else { panic!() };
+        let Error { code: ErrorCode::Unavailable, message: text, .. } = case(failure) else { panic!() };
         assert!(text.contains("may or may not"), "{text}");
     }
-    let Error::UnexpectedAnswer(text) = case(Failure::Garbled("half an answer")) else { panic!() };
+    let Error { code: ErrorCode::UnexpectedAnswer, message: text, .. } = case(Failure::Garbled("half an answer"))
+    else {
+        panic!()
+    };
     assert!(text.contains("unknown"), "{text}");
     // It never left this machine.
-    assert!(matches!(case(Failure::Transport(HttpError::Denied)), Error::PermissionDenied(_)));
+    assert!(matches!(case(Failure::Transport(HttpError::Denied)), Error { code: ErrorCode::PermissionDenied, .. }));
     assert!(
-        matches!(case(Failure::Transport(HttpError::Dns)), Error::Unavailable(text) if !text.contains("may or may not"))
+        matches!(case(Failure::Transport(HttpError::Dns)), Error { code: ErrorCode::Unavailable, message: text, .. } if !text.contains("may or may not"))
     );
 }

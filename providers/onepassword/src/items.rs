@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use keyway_sdk::{Attribute, Error, Item, ItemPage, url::Url};
+use keyway_sdk::{Error, Item, ItemPage, url::Url};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -156,22 +156,23 @@ fn open(client: &mut Client<'_>, vault: &OpenVault, envelope: &Envelope) -> Opti
 fn to_item(vault: &OpenVault, id: &str, overview: Overview) -> Item {
     let url = overview.url.as_deref().and_then(public_part);
     // Half an address leads somewhere else.
-    let url = url.filter(|url| url.chars().count() <= MAX_TEXT_CHARS).map(|url| Attribute::new("url", url));
+    let url = url.filter(|url| url.chars().count() <= MAX_TEXT_CHARS);
     Item {
         id: id.to_owned(),
         title: cut(overview.title.unwrap_or_default()),
-        vault_id: vault.id.clone(),
-        vault_name: vault.name.clone(),
+        vault_id: Some(vault.id.clone()),
+        vault_name: Some(vault.name.clone()),
         reference: reference_to(&vault.id, id),
         category: "login".to_owned(),
-        attributes: url.into_iter().collect(),
+        urls: url.into_iter().collect(),
+        attributes: Vec::new(),
     }
 }
 
 /// About how much of the answer it takes.
 fn size(item: &Item) -> usize {
-    let attributes: usize = item.attributes.iter().map(|attribute| attribute.value.len()).sum();
-    item.title.len() + item.vault_name.len() + item.reference.len() + attributes
+    let vault = item.vault_name.as_ref().map_or(0, String::len);
+    item.title.len() + vault + item.reference.len() + item.urls.iter().map(String::len).sum::<usize>()
 }
 
 /// An address without what may be secret in it: user name, password, query and fragment.
@@ -201,6 +202,7 @@ impl<'a> Cursor<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keyway_sdk::ErrorCode;
 
     #[test]
     fn an_address_is_listed_without_what_may_be_secret_in_it() {
@@ -234,7 +236,7 @@ mod tests {
     #[test]
     fn a_page_that_nobody_gave_out_is_refused() {
         for page in ["", "x", "a/b", "mhlxx5y45opqk7p7prulriztqq/x", "/mhlxx5y45opqk7p7prulriztqq"] {
-            assert!(matches!(Cursor::parse(page), Err(Error::Other { .. })), "{page}");
+            assert!(matches!(Cursor::parse(page), Err(Error { code: ErrorCode::Other(_), .. })), "{page}");
         }
         assert!(Cursor::parse("mhlxx5y45opqk7p7prulriztqq").is_ok());
         assert!(Cursor::parse("mhlxx5y45opqk7p7prulriztqq/ch4arxhoemrdclbxyixyesgyt4").is_ok());

@@ -49,8 +49,8 @@ mod wire;
 mod write;
 
 use keyway_sdk::{
-    Capabilities, Changes, Description, Fields, Host, ItemPage, Resolved, Result, SecretProvider, SettingSpec,
-    Settings, Verified, WriteAccess,
+    Capabilities, Changes, Description, Host, ItemPage, RateLimitTier, Resolved, Result, SecretProvider, Selection,
+    SettingSpec, Settings, Verified, WriteAccess,
 };
 
 use crate::{
@@ -77,11 +77,20 @@ impl SecretProvider for OnePassword {
         let mut description = Description::new("1password", "1Password", env!("CARGO_PKG_VERSION"))
             .reference(reference::SCHEME, reference::FORMAT)
             .setting(token)
+            .documentation("https://developer.1password.com/docs/service-accounts/")
+            .rate_limits(limits("business", "1Password Business", [10_000, 1_000, 50_000]))
+            .rate_limits(limits("teams", "1Password Teams", [1_000, 100, 5_000]))
+            .rate_limits(limits("families", "1Password Families or individual", [1_000, 100, 1_000]))
             .capabilities(Capabilities { list_items: true, write: true, one_time_codes: true });
         for domain in token::DOMAINS {
             description = description.destination(format!("https://*.{domain}"));
         }
         description
+    }
+
+    fn normalize_reference(reference: &str) -> Result<String> {
+        let ItemReference { vault, item } = ItemReference::parse(reference)?;
+        Ok(reference::reference_to(vault, item))
     }
 
     fn verify(host: &Host<'_>, settings: &Settings) -> Result<Verified> {
@@ -92,9 +101,9 @@ impl SecretProvider for OnePassword {
         with_client(host, settings, |client| items::list(client, page))
     }
 
-    fn resolve(host: &Host<'_>, settings: &Settings, reference: &str, fields: Fields) -> Result<Resolved> {
+    fn resolve(host: &Host<'_>, settings: &Settings, reference: &str, selection: &Selection) -> Result<Resolved> {
         let reference = ItemReference::parse(reference)?;
-        with_client(host, settings, |client| resolve::resolve(client, reference, fields))
+        with_client(host, settings, |client| resolve::resolve(client, reference, selection))
     }
 
     fn write(
@@ -111,6 +120,18 @@ impl SecretProvider for OnePassword {
     fn check_write_access(host: &Host<'_>, settings: &Settings, reference: &str) -> Result<WriteAccess> {
         let reference = ItemReference::parse(reference)?;
         with_client(host, settings, |client| access::check(client, reference))
+    }
+}
+
+/// The limits of a plan: reads and writes of one token in an hour, and requests of the account in a day.
+/// Source: 1Password's documentation, "Service account rate limits". Each *request* counts, and a sign-in
+/// or an item takes several.
+fn limits(name: &str, label: &str, [reads, writes, a_day]: [u32; 3]) -> RateLimitTier {
+    RateLimitTier {
+        reads_per_hour: Some(reads),
+        writes_per_hour: Some(writes),
+        requests_per_day: Some(a_day),
+        ..RateLimitTier::new(name, label)
     }
 }
 

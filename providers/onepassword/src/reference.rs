@@ -24,7 +24,7 @@ impl<'a> ItemReference<'a> {
     pub(crate) fn parse(text: &'a str) -> Result<Self, Error> {
         let reference = Reference::parse(text, SCHEME, FORMAT)?;
         if matches!(reference.iter().count(), 3 | 4) || reference.query().is_some() {
-            return Err(Error::InvalidReference(format!(
+            return Err(Error::invalid_reference(format!(
                 "This reference names a field. Keyway uses the built-in fields of a whole item: leave out what \
                  follows the item, as in {FORMAT}."
             )));
@@ -33,7 +33,7 @@ impl<'a> ItemReference<'a> {
         if is_id(vault) && is_id(item) {
             return Ok(Self { vault, item });
         }
-        Err(Error::InvalidReference(format!(
+        Err(Error::invalid_reference(format!(
             "This reference does not consist of ids, which have 26 lower-case letters and digits. Choose the item \
              from the list of items, or copy its ids from 1Password; names are not used because they can change. A \
              reference looks like {FORMAT}."
@@ -49,6 +49,7 @@ pub(crate) fn reference_to(vault_id: &str, item_id: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keyway_sdk::ErrorCode;
 
     const VAULT: &str = "mhlxx5y45opqk7p7prulriztqq";
     const ITEM: &str = "ch4arxhoemrdclbxyixyesgyt4";
@@ -73,7 +74,7 @@ mod tests {
             ("hunter2".to_owned(), "not a reference"),
             (String::new(), "empty"),
         ] {
-            let Err(Error::InvalidReference(message)) = ItemReference::parse(&text) else {
+            let Err(Error { code: ErrorCode::InvalidReference, message, .. }) = ItemReference::parse(&text) else {
                 panic!("{text} was accepted")
             };
             assert!(message.contains(why), "{text}: {message}");

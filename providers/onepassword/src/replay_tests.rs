@@ -4,7 +4,7 @@
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 use keyway_sdk::{
-    Changes, Fields,
+    Changes, Selection,
     encoding::HEXLOWER,
     http::{Headers, Request, Response},
     secrecy::ExposeSecret,
@@ -120,12 +120,13 @@ fn signing_in_resolving_and_listing_make_the_recorded_requests() {
     sign_in(&sandbox);
     assert_same_requests(&sandbox, &transcript()[..4]);
 
-    let resolved = call(&sandbox, vec![], |client| resolve::resolve(client, ids("loginTotp"), Fields::ALL)).unwrap();
+    let resolved =
+        call(&sandbox, vec![], |client| resolve::resolve(client, ids("loginTotp"), &Selection::ALL)).unwrap();
     assert_same_requests(&sandbox, &transcript()[..7]);
     let expose = |secret: Option<keyway_sdk::secrecy::SecretString>| secret.unwrap().expose_secret().to_owned();
     assert_eq!(expose(resolved.username), "alice@example.com");
     assert_eq!(expose(resolved.password), "p4ss-wörd \"1\"");
-    let code = resolved.one_time_code.unwrap();
+    let code = resolved.one_time_code.unwrap().unwrap();
     assert_eq!((code.code.expose_secret().len(), code.expires_at, code.period_seconds), (6, 1_735_787_070, 30));
 
     // The official client lists vaults, and then the items of one of them.

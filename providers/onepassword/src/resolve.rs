@@ -2,7 +2,7 @@
 //!
 //! One request when the vault's key is known; two or three more, and the sign-in, when it is not.
 
-use keyway_sdk::{Error, Fields, Resolved, secrecy::SecretString, totp::Totp};
+use keyway_sdk::{Error, Resolved, Selection, secrecy::SecretString, totp};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -18,15 +18,15 @@ use crate::{
 pub(crate) fn resolve(
     client: &mut Client<'_>,
     reference: ItemReference<'_>,
-    fields: Fields,
+    fields: &Selection,
 ) -> Result<Resolved, Error> {
     // First, because a vault that cannot be seen is a better answer than an item that is not there.
-    if fields != Fields::NONE && client.session()?.vault(reference.vault).is_none() {
+    if !fields.is_empty() && client.session()?.vault(reference.vault).is_none() {
         vaults::fetch(client, reference.vault)?;
     }
     let item = fetch_item(client, reference)?;
     let mut resolved = Resolved { revision: revision(&item), ..Resolved::default() };
-    if fields == Fields::NONE {
+    if fields.is_empty() {
         return Ok(resolved);
     }
     let details = vaults::open_in(client, reference.vault, &item.enc_details)?;
@@ -37,17 +37,8 @@ pub(crate) fn resolve(
     if fields.password {
         resolved.password = found.value(Builtin::Password).map(secret);
     }
-    if fields.one_time_code
-        && let Some(text) = found.totp()
-    {
-        resolved.one_time_code = match Totp::parse(&text) {
-            Ok(totp) => Some(totp.code_at(client.now())),
-            // As the contract has it: no reason to withhold user name and password.
-            Err(error) => {
-                eprintln!("the item's one-time password makes no code: {error}");
-                None
-            }
-        };
+    if fields.one_time_code {
+        resolved.one_time_code = Some(totp::code_of(found.totp().as_deref().map(String::as_str), client.now()));
     }
     Ok(resolved)
 }
@@ -65,12 +56,12 @@ pub(crate) fn fetch_item(client: &mut Client<'_>, reference: ItemReference<'_>) 
     }
     match item.place() {
         Place::Active => Ok(item),
-        Place::Archived => Err(Error::NotFound(
-            "The item is in the archive of 1Password. Restore it there, or bind another item.".to_owned(),
-        )),
-        Place::Deleted => Err(Error::NotFound(
-            "The item was deleted in 1Password. Restore it there, or bind another item.".to_owned(),
-        )),
+        Place::Archived => {
+            Err(Error::not_found("The item is in the archive of 1Password. Restore it there, or bind another item."))
+        }
+        Place::Deleted => {
+            Err(Error::not_found("The item was deleted in 1Password. Restore it there, or bind another item."))
+        }
     }
 }
 
@@ -81,8 +72,8 @@ pub(crate) fn revision(item: &Item) -> String {
 
 /// What was decrypted is not what an item holds.
 pub(crate) fn not_an_item() -> Error {
-    Error::UnexpectedAnswer(
-        "The content of the item is not what 1Password stores there. Save the item again in 1Password.".to_owned(),
+    Error::unexpected_answer(
+        "The content of the item is not what 1Password stores there. Save the item again in 1Password.",
     )
 }
 

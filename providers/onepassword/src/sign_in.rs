@@ -110,10 +110,9 @@ fn start(wire: &Wire<'_>, throttle: Option<&str>) -> Result<(String, UserAuth), 
             Ok((answer.session_id, user_auth))
         }
         (None | Some("ok"), _) => Err(Failure::Garbled("with a sign-in method that is not known")),
-        (Some("device-not-registered" | "device-deleted"), _) => Err(Failure::Final(Error::PermissionDenied(
+        (Some("device-not-registered" | "device-deleted"), _) => Err(Failure::Final(Error::permission_denied(
             "1Password could not register this device for the service account. Create a new service account and \
-             reconnect."
-                .to_owned(),
+             reconnect.",
         ))),
         (Some(_), _) => Err(Failure::Garbled("with a sign-in status that is not known")),
     }
@@ -194,7 +193,7 @@ fn untrusted(wire: &Wire<'_>, error: SrpError) -> Failure {
     match error {
         SrpError::Malformed => Failure::Garbled("with a sign-in value that is not one"),
         SrpError::IllegalServerValue => Failure::Garbled("with a sign-in value that is not safe"),
-        SrpError::WrongServerProof => Failure::Final(Error::UnexpectedAnswer(format!(
+        SrpError::WrongServerProof => Failure::Final(Error::unexpected_answer(format!(
             "{} could not prove that it knows this service account, so the sign-in was broken off. Something between \
              here and 1Password may pretend to be 1Password.",
             wire.token.host()

@@ -1,6 +1,9 @@
 use super::*;
 use crate::{encoding::b64u, vectors::vectors};
-use keyway_sdk::encoding::{BASE64, HEXLOWER};
+use keyway_sdk::{
+    ErrorCode,
+    encoding::{BASE64, HEXLOWER},
+};
 use serde_json::{Value, json};
 
 fn vector() -> &'static str {
@@ -15,7 +18,9 @@ fn changed(change: impl FnOnce(&mut Value)) -> String {
 }
 
 fn refusal(text: &str) -> String {
-    let Err(Error::InvalidSettings { setting, message }) = Token::parse(text) else { panic!("it was accepted") };
+    let Err(Error { code: ErrorCode::InvalidSettings, setting, message, .. }) = Token::parse(text) else {
+        panic!("it was accepted")
+    };
     assert_eq!(setting.as_deref(), Some("token"));
     assert!(text.len() < 12 || !message.contains(text), "the message repeats the token: {message}");
     message
@@ -166,7 +171,7 @@ fn only_https_addresses_of_1password_are_accepted() {
         "my.1password.org",
         ".1password.com",
     ] {
-        let Err(Error::InvalidSettings { message, .. }) = parse(address) else { panic!("{address}") };
+        let Err(Error { code: ErrorCode::InvalidSettings, message, .. }) = parse(address) else { panic!("{address}") };
         assert!(message.contains("1Password") || message.contains("can't be used"), "{message}");
     }
     for address in [
@@ -182,7 +187,7 @@ fn only_https_addresses_of_1password_are_accepted() {
         "https://",
         "my.1password.com#x",
     ] {
-        let Err(Error::InvalidSettings { message, .. }) = parse(address) else { panic!("{address}") };
+        let Err(Error { code: ErrorCode::InvalidSettings, message, .. }) = parse(address) else { panic!("{address}") };
         assert!(message.contains("can't be used"), "{address}: {message}");
     }
 }

@@ -94,7 +94,7 @@ pub(crate) fn open_in(
     }
     let Some(vault) = client.session()?.vault(vault_id) else { return Err(cannot_open()) };
     let plaintext = vault.key.open(envelope).map_err(|error| {
-        Error::UnexpectedAnswer(format!(
+        Error::unexpected_answer(format!(
             "The item cannot be decrypted: {error}. Save the item again in 1Password; if that does not help, create a \
              new service account and reconnect."
         ))
@@ -106,7 +106,7 @@ pub(crate) fn open_in(
 fn text(mut bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<String>, Error> {
     String::from_utf8(std::mem::take(&mut *bytes)).map(Zeroizing::new).map_err(|error| {
         drop(Zeroizing::new(error.into_bytes()));
-        Error::UnexpectedAnswer("The item is not text. Save the item again in 1Password.".to_owned())
+        Error::unexpected_answer("The item is not text. Save the item again in 1Password.")
     })
 }
 
@@ -176,8 +176,7 @@ fn name_of(vault: &Vault, key: &SymmetricKey) -> Result<String, OpenError> {
 
 /// The keys of the account do not open its vault: the token's own key is wrong, or the vault is for somebody else.
 pub(crate) fn cannot_open() -> Error {
-    Error::UnexpectedAnswer(
-        "The vault cannot be decrypted with this service account token. Create a new service account and reconnect."
-            .to_owned(),
+    Error::unexpected_answer(
+        "The vault cannot be decrypted with this service account token. Create a new service account and reconnect.",
     )
 }

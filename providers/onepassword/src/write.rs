@@ -56,7 +56,7 @@ pub(crate) fn write(
             Outcome::Collision => {}
         }
     }
-    Err(Error::Conflict("Others keep changing this vault, so nothing was written. Try again later.".to_owned()))
+    Err(Error::conflict("Others keep changing this vault, so nothing was written. Try again later."))
 }
 
 /// What came of a try.
@@ -72,9 +72,7 @@ fn at_expected(item: &Item, expected: Option<&str>) -> Result<String, Error> {
     if expected.is_none_or(|expected| expected == revision) {
         return Ok(revision);
     }
-    Err(Error::Conflict(
-        "The item was changed in 1Password meanwhile, so nothing was written. Read it again.".to_owned(),
-    ))
+    Err(Error::conflict("The item was changed in 1Password meanwhile, so nothing was written. Read it again."))
 }
 
 /// The body of the request; `None` if the item already has the values asked for.
@@ -125,7 +123,7 @@ fn send(client: &mut Client<'_>, vault: &OpenVault, item: &Item, patch: &[u8]) -
         Some(101) => Err(read_only(Some(&vault.name))),
         Some(103) => Err(client.error(Failure::Refused(Refusal::OutOfOrder(500)), asked)),
         Some(104) => Ok(Outcome::Collision),
-        Some(106) => Err(Error::Unsupported("The item would become larger than 1Password allows.".to_owned())),
+        Some(106) => Err(Error::unsupported("The item would become larger than 1Password allows.")),
         Some(code) => Err(client.error(Failure::Refused(Refusal::Code(*code)), asked)),
         None => Err(client.error(Failure::Garbled("without saying what became of the change"), asked)),
     }

@@ -13,14 +13,22 @@ pub struct Description {
     pub display_name: String,
     /// The provider's own version; `env!("CARGO_PKG_VERSION")` serves.
     pub version: String,
+    /// Where its documentation is: an `https` address.
+    pub documentation_url: Option<String>,
     /// The scheme of its references without `://`, for example `op`: lower-case letters, digits, `+`, `.` and `-`, starting with a letter.
     pub reference_scheme: String,
     /// How a reference looks, for people, for example `op://<vaultId>/<itemId>`.
     pub reference_format: String,
     /// What a person must enter to connect, in the order to ask for it.
     pub settings: Vec<SettingSpec>,
-    /// Where the provider needs to connect to. The host refuses requests to anywhere else.
-    pub destinations: Vec<Destination>,
+    /// Settings of which one set is needed.
+    pub setting_groups: Vec<SettingGroup>,
+    /// Where the provider needs to connect to; see [`Description::destination`]. The host refuses
+    /// requests to anywhere else.
+    pub destinations: Vec<String>,
+    /// How many requests the server allows, by plan; the first is the default. Empty when it sets no
+    /// limits.
+    pub rate_limits: Vec<RateLimitTier>,
     /// What it can do beyond `verify` and `resolve`.
     pub capabilities: Capabilities,
     /// Anything else worth knowing.
@@ -53,17 +61,56 @@ impl Description {
         self
     }
 
-    /// Adds a destination, see [`Destination::Fixed`].
+    /// Where its documentation is: an `https` address.
     #[must_use]
-    pub fn destination(mut self, pattern: impl Into<String>) -> Self {
-        self.destinations.push(Destination::Fixed(pattern.into()));
+    pub fn documentation(mut self, url: impl Into<String>) -> Self {
+        self.documentation_url = Some(url.into());
         self
     }
 
-    /// Adds the destination that a setting names, see [`Destination::FromSetting`].
+    /// Adds a group of settings: exactly one of these sets has to be entered, and nothing of the others.
+    ///
+    /// ```
+    /// # use keyway_sdk::{Description, SettingSpec};
+    /// Description::new("vault", "Vault", "1.0.0")
+    ///     .setting(SettingSpec::secret("token", "Token").optional())
+    ///     .setting(SettingSpec::text("role_id", "Role id").optional())
+    ///     .setting(SettingSpec::secret("secret_id", "Secret id").optional())
+    ///     .one_of("How to log in", [&["token"][..], &["role_id", "secret_id"]]);
+    /// ```
     #[must_use]
-    pub fn destination_from_setting(mut self, setting: impl Into<String>) -> Self {
-        self.destinations.push(Destination::FromSetting(setting.into()));
+    pub fn one_of<'a>(mut self, label: impl Into<String>, sets: impl IntoIterator<Item = &'a [&'a str]>) -> Self {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let alternatives = sets.into_iter().map(owned).collect();
+        self.setting_groups.push(SettingGroup { label: label.into(), alternatives });
+        self
+    }
+
+    /// Adds a destination:
+    ///
+    /// * `scheme://host[:port]` without a path. The scheme is `https` or `http`; the host is a DNS name,
+    ///   or `*.` and a DNS name, which stands for any name below it but not that name itself.
+    /// * The same with `{setting}` inside of the host, except in its last two labels:
+    ///   `https://secretsmanager.{region}.amazonaws.com`.
+    /// * `{setting}`: the setting's value is a URL (its path is ignored) or a host name (then `https` is
+    ///   meant). [`Settings::url`](crate::Settings::url) reads it in the same way.
+    /// * `{setting.member}`: the same for a member of a JSON setting, for example `{key_file.token_uri}`.
+    #[must_use]
+    pub fn destination(mut self, destination: impl Into<String>) -> Self {
+        self.destinations.push(destination.into());
+        self
+    }
+
+    /// Adds the destination that a setting names: `{setting}` of [`Description::destination`].
+    #[must_use]
+    pub fn destination_from_setting(self, setting: impl AsRef<str>) -> Self {
+        self.destination(format!("{{{}}}", setting.as_ref()))
+    }
+
+    /// Adds a plan of the server with its limits. The first is the default.
+    #[must_use]
+    pub fn rate_limits(mut self, tier: RateLimitTier) -> Self {
+        self.rate_limits.push(tier);
         self
     }
 
@@ -91,13 +138,14 @@ pub struct SettingSpec {
     pub label: String,
     /// A sentence about where to find it. May be empty.
     pub help: String,
+    /// What can be entered. The host refuses values of another kind.
+    pub kind: SettingKind,
     /// Whether the value is a secret: stored encrypted, never shown again but for its last four characters, and blotted
     /// out wherever the component prints it.
     pub secret: bool,
     /// Whether connecting without it is refused.
     pub required: bool,
-    /// A regular expression (RE2 syntax, for the whole value) that a host may check while the person types. The
-    /// provider checks for itself in any case.
+    /// A regular expression (RE2 syntax) for the whole value. The host refuses values that do not match.
     pub pattern: Option<String>,
     /// What the value is when the person leaves the field empty. Never for a secret.
     pub default: Option<String>,
@@ -112,6 +160,36 @@ impl SettingSpec {
     /// A required setting that is not a secret, for example an address.
     pub fn text(name: impl Into<String>, label: impl Into<String>) -> Self {
         Self { name: name.into(), label: label.into(), required: true, ..Self::default() }
+    }
+
+    /// A required setting with any number of lines, for example a certificate.
+    pub fn multi_line(name: impl Into<String>, label: impl Into<String>) -> Self {
+        Self { kind: SettingKind::MultiLineText, ..Self::text(name, label) }
+    }
+
+    /// A required setting that is a URL or a host name; [`Settings::url`](crate::Settings::url) reads it.
+    pub fn url(name: impl Into<String>, label: impl Into<String>) -> Self {
+        Self { kind: SettingKind::Url, ..Self::text(name, label) }
+    }
+
+    /// A required setting that is one of these values, each with what a person sees.
+    pub fn choice<'a>(
+        name: impl Into<String>,
+        label: impl Into<String>,
+        options: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Self {
+        let option = |(value, label): (&str, &str)| ChoiceOption { value: value.to_owned(), label: label.to_owned() };
+        Self { kind: SettingKind::Choice(options.into_iter().map(option).collect()), ..Self::text(name, label) }
+    }
+
+    /// A setting that is `true` or `false`, and `false` when it is left empty.
+    pub fn boolean(name: impl Into<String>, label: impl Into<String>) -> Self {
+        Self { kind: SettingKind::Boolean, ..Self::text(name, label) }.default_value("false")
+    }
+
+    /// A required JSON document that is a secret, for example the key file of a service account.
+    pub fn secret_json(name: impl Into<String>, label: impl Into<String>) -> Self {
+        Self { kind: SettingKind::Json, ..Self::secret(name, label) }
     }
 
     /// Says where to find it.
@@ -144,16 +222,63 @@ impl SettingSpec {
     }
 }
 
-/// Somewhere the provider needs to connect to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What can be entered into a setting.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Destination {
-    /// `scheme://host` or `scheme://host:port`, where the scheme is `https` or `http`. The host is a DNS name, or `*.`
-    /// and a DNS name, which stands for any name below it but not that name itself. No path.
-    Fixed(String),
-    /// Taken from the setting of that name, whose value is a URL (its path is ignored) or a host name (then `https` is
-    /// meant). [`Settings::url`](crate::Settings::url) reads it in the same way.
-    FromSetting(String),
+pub enum SettingKind {
+    /// One line.
+    #[default]
+    Text,
+    /// Any number of lines.
+    MultiLineText,
+    /// A URL, or a host name, for which `https` is meant.
+    Url,
+    /// One of these.
+    Choice(Vec<ChoiceOption>),
+    /// `true` or `false`.
+    Boolean,
+    /// A JSON document, usually chosen as a file.
+    Json,
+}
+
+/// One option of a choice.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChoiceOption {
+    /// What the provider receives.
+    pub value: String,
+    /// What a person sees.
+    pub label: String,
+}
+
+/// Settings of which exactly one set has to be entered; see [`Description::one_of`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SettingGroup {
+    /// For the form.
+    pub label: String,
+    /// The sets, each a list of names of settings.
+    pub alternatives: Vec<Vec<String>>,
+}
+
+/// How many requests the server allows under one of its plans. `None` is no limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RateLimitTier {
+    /// Unique: lower-case letters, digits and `-`, for example `business`.
+    pub name: String,
+    /// For people.
+    pub label: String,
+    /// Requests that only read, for one credential, in an hour.
+    pub reads_per_hour: Option<u32>,
+    /// Requests that change something, for one credential, in an hour.
+    pub writes_per_hour: Option<u32>,
+    /// All requests of an account (see [`Verified::account_key`](crate::Verified::account_key)), in a day.
+    pub requests_per_day: Option<u32>,
+}
+
+impl RateLimitTier {
+    /// A plan with its name and what people call it, and no limits yet.
+    pub fn new(name: impl Into<String>, label: impl Into<String>) -> Self {
+        Self { name: name.into(), label: label.into(), ..Self::default() }
+    }
 }
 
 /// What a provider can do beyond `verify` and `resolve`. A capability that is not set must not be implemented, and the

@@ -1,75 +1,118 @@
-//! The error that every function of a provider returns: the contract's `error` variant, case for case.
+//! The error that every function of a provider returns: the contract's `error`, field for field.
 //!
-//! A host acts on the case (it waits, asks the person again, or gives up) and shows the message. So a message is one or
+//! A host acts on the code (it waits, asks the person again, or gives up) and shows the message. So a message is one or
 //! two sentences for a person, and **never contains a secret**: no setting marked secret, no user name, password or
 //! code, no key, no body of an answer.
+
+use crate::Attribute;
 
 /// What a provider's functions return.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong, as cases that a host can act on.
+/// What went wrong: what a host decides by, and a message for a person.
+///
+/// ```
+/// use keyway_sdk::{Error, ErrorCode};
+///
+/// let error = Error::unavailable("The vault is sealed. Unseal it first.").retry_after(60);
+/// assert_eq!(error.code, ErrorCode::Unavailable);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
 #[non_exhaustive]
-pub enum Error {
+pub struct Error {
+    /// What a host decides by.
+    pub code: ErrorCode,
+    /// For a person: what happened, and what to do about it.
+    pub message: String,
+    /// With [`ErrorCode::InvalidSettings`]: which setting, by its name in the description; `None` when
+    /// the fault lies in the combination.
+    pub setting: Option<String>,
+    /// With [`ErrorCode::RateLimited`] and [`ErrorCode::Unavailable`]: in how many seconds to come back,
+    /// if the server said so.
+    pub retry_after_seconds: Option<u32>,
+    /// Anything else worth showing.
+    pub attributes: Vec<Attribute>,
+}
+
+/// The conditions that a host can act on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorCode {
     /// A setting is missing or cannot be right, whatever the server thinks of it. No request was made.
-    #[error("{message}")]
-    InvalidSettings {
-        /// Which setting, by its name in the description; `None` when the fault lies in the combination.
-        setting: Option<String>,
-        /// For a person; does not repeat the value.
-        message: String,
-    },
+    InvalidSettings,
     /// The server does not accept these credentials: wrong, expired or revoked.
-    #[error("{0}")]
-    Unauthenticated(String),
+    Unauthenticated,
     /// The credentials are good but may not do this.
-    #[error("{0}")]
-    PermissionDenied(String),
-    /// The text is not a reference of this provider's scheme. No request was made.
-    #[error("{0}")]
-    InvalidReference(String),
+    PermissionDenied,
+    /// A person has to do something in the secret manager first: unlock it, approve a device.
+    ActionRequired,
+    /// The text is not a reference of this provider. No request was made.
+    InvalidReference,
     /// The reference is well formed, and there is no such item, or the credentials cannot see it.
-    #[error("{0}")]
-    NotFound(String),
-    /// The item is no longer at the expected revision, or somebody else wrote at the same time. Nothing was written.
-    #[error("{0}")]
-    Conflict(String),
+    NotFound,
+    /// The item is no longer at the expected revision, or was written by another client at the same
+    /// time. Nothing was written.
+    Conflict,
     /// The server refuses for now because of too many requests.
-    #[error("{message}")]
-    RateLimited {
-        /// How many seconds the server asked to wait, from now; `None` when it did not say.
-        retry_after_seconds: Option<u32>,
-        /// For a person.
-        message: String,
-    },
+    RateLimited,
     /// The server could not be reached, did not answer in time or answered that it is out of order. The same call may
     /// work later; whether a write took effect is unknown.
-    #[error("{0}")]
-    Unavailable(String),
+    Unavailable,
     /// The provider cannot do this at all, or not for this kind of item.
-    #[error("{0}")]
-    Unsupported(String),
+    Unsupported,
     /// The server answered something that its protocol does not allow. Retrying at once will not help.
-    #[error("{0}")]
-    UnexpectedAnswer(String),
-    /// A condition that has no case of its own.
-    #[error("{message}")]
-    Other {
-        /// Machine-readable: lower case, words separated by `-`. A host that does not know it treats it as final.
-        code: String,
-        /// For a person.
-        message: String,
-    },
+    UnexpectedAnswer,
+    /// Anything else, by a name in lower case with words separated by `-`. A host that does not know it
+    /// treats it as final.
+    Other(String),
+}
+
+/// A constructor for each code that needs a message only.
+macro_rules! constructors {
+    ($($name:ident => $code:ident),* $(,)?) => {
+        $(
+            #[doc = concat!("[`ErrorCode::", stringify!($code), "`] with a message.")]
+            pub fn $name(message: impl Into<String>) -> Self {
+                Self::new(ErrorCode::$code, message)
+            }
+        )*
+    };
 }
 
 impl Error {
-    /// [`Error::InvalidSettings`] for one setting.
-    pub fn invalid_setting(setting: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::InvalidSettings { setting: Some(setting.into()), message: message.into() }
+    /// An error with a code and a message.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), setting: None, retry_after_seconds: None, attributes: Vec::new() }
     }
 
-    /// [`Error::Other`] with its code.
+    constructors!(
+        invalid_settings => InvalidSettings,
+        unauthenticated => Unauthenticated,
+        permission_denied => PermissionDenied,
+        action_required => ActionRequired,
+        invalid_reference => InvalidReference,
+        not_found => NotFound,
+        conflict => Conflict,
+        rate_limited => RateLimited,
+        unavailable => Unavailable,
+        unsupported => Unsupported,
+        unexpected_answer => UnexpectedAnswer,
+    );
+
+    /// [`ErrorCode::InvalidSettings`] for one setting.
+    pub fn invalid_setting(setting: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { setting: Some(setting.into()), ..Self::invalid_settings(message) }
+    }
+
+    /// [`ErrorCode::Other`] with its name.
     pub fn other(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::Other { code: code.into(), message: message.into() }
+        Self::new(ErrorCode::Other(code.into()), message)
+    }
+
+    /// The same error with the number of seconds that the server asked to wait, if it did.
+    #[must_use]
+    pub fn retry_after(self, seconds: impl Into<Option<u32>>) -> Self {
+        Self { retry_after_seconds: seconds.into(), ..self }
     }
 }

@@ -103,6 +103,7 @@ pub mod http;
 mod provider;
 pub mod reference;
 pub mod session;
+pub mod store;
 pub mod testing;
 pub mod totp;
 mod values;
@@ -112,19 +113,27 @@ pub use secrecy;
 pub use url;
 pub use zeroize;
 
-pub use description::{Attribute, Capabilities, Description, Destination, SettingSpec};
-pub use error::{Error, Result};
-pub use provider::{Clock, Host, SecretProvider};
-pub use values::{Changes, Fields, Item, ItemPage, OneTimeCode, Resolved, Settings, Verified, WriteAccess};
+pub use description::{
+    Attribute, Capabilities, ChoiceOption, Description, RateLimitTier, SettingGroup, SettingKind, SettingSpec,
+};
+pub use error::{Error, ErrorCode, Result};
+pub use provider::{Clock, Host, ItemFields, Leases, Level, Log, Refresh, SecretProvider};
+pub use values::{
+    Changes, Field, FieldKind, FieldSpec, FieldValue, Item, ItemPage, Lease, NoCode, NoCodeReason, OneTimeCode,
+    Resolved, Selection, Settings, Verified, WriteAccess,
+};
 
 /// Makes a component of a [`SecretProvider`]: generates the exports that the contract asks for. Once in a crate, whose
 /// `crate-type` includes `cdylib`.
+///
+/// Optional interfaces are named after it: `export!(MyProvider, item_fields, leases, refresh)` needs
+/// [`ItemFields`], [`Leases`] and [`Refresh`] implemented for it.
 ///
 /// On targets other than WebAssembly there is nothing to export, so that the crate can be tested natively; it only
 /// checks that the type is a provider.
 #[macro_export]
 macro_rules! export {
-    ($provider:ty) => {
+    ($provider:ty $(, $interface:ident)* $(,)?) => {
         const _: () = {
             const fn is_provider<P: $crate::SecretProvider>() {}
             is_provider::<$provider>();
@@ -134,6 +143,35 @@ macro_rules! export {
             type KeywayExportedProvider = $crate::component::Exported<$provider>;
             $crate::component::bindings::export_component!(
                 KeywayExportedProvider with_types_in $crate::component::bindings
+            );
+        };
+        $($crate::export_interface!($interface, $provider);)*
+    };
+}
+
+/// One optional interface of [`export!`].
+#[doc(hidden)]
+#[macro_export]
+macro_rules! export_interface {
+    (item_fields, $provider:ty) => {
+        $crate::export_interface!(@ $provider, ItemFields, item_fields, export_item_fields);
+    };
+    (leases, $provider:ty) => {
+        $crate::export_interface!(@ $provider, Leases, leases, export_leases);
+    };
+    (refresh, $provider:ty) => {
+        $crate::export_interface!(@ $provider, Refresh, refresh, export_refresh);
+    };
+    (@ $provider:ty, $trait:ident, $module:ident, $export:ident) => {
+        const _: () = {
+            const fn implements<P: $crate::$trait>() {}
+            implements::<$provider>();
+        };
+        #[cfg(target_family = "wasm")]
+        const _: () = {
+            type KeywayExportedProvider = $crate::component::Exported<$provider>;
+            $crate::component::$module::$export!(
+                KeywayExportedProvider with_types_in $crate::component::$module
             );
         };
     };

@@ -31,10 +31,10 @@ impl<'a> Reference<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidReference`] when the scheme is another one, a segment is empty or has white space at its ends, or
+    /// [`ErrorCode::InvalidReference`](crate::ErrorCode::InvalidReference) when the scheme is another one, a segment is empty or has white space at its ends, or
     /// there is a control character.
     pub fn parse(text: &'a str, scheme: &str, format: &'a str) -> Result<Self> {
-        let invalid = |what: &str| Err(Error::InvalidReference(format!("{what} A reference looks like {format}.")));
+        let invalid = |what: &str| Err(Error::invalid_reference(format!("{what} A reference looks like {format}.")));
         if text.trim().is_empty() {
             return invalid("The reference is empty.");
         }
@@ -66,12 +66,12 @@ impl<'a> Reference<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidReference`] when there are more or fewer.
+    /// [`ErrorCode::InvalidReference`](crate::ErrorCode::InvalidReference) when there are more or fewer.
     pub fn segments<const N: usize>(&self) -> Result<[&'a str; N]> {
         let segments: Vec<_> = self.iter().collect();
         let found = segments.len();
         segments.try_into().map_err(|_| {
-            Error::InvalidReference(format!(
+            Error::invalid_reference(format!(
                 "The reference has {found} {} where {N} {} needed. A reference looks like {}.",
                 if found == 1 { "part" } else { "parts" },
                 if N == 1 { "is" } else { "are" },
@@ -94,6 +94,7 @@ impl<'a> Reference<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorCode;
 
     const FORMAT: &str = "op://<vaultId>/<itemId>";
 
@@ -125,7 +126,9 @@ mod tests {
             ("op://v/ i", "space"),
             ("op://v/i\n", "control character"),
         ] {
-            let Err(Error::InvalidReference(message)) = parse(text) else { panic!("{text:?} was taken") };
+            let Err(Error { code: ErrorCode::InvalidReference, message, .. }) = parse(text) else {
+                panic!("{text:?} was taken")
+            };
             assert!(message.contains(why), "{text:?}: {message}");
             assert!(message.ends_with(&format!("A reference looks like {FORMAT}.")), "{message}");
         }
@@ -133,7 +136,10 @@ mod tests {
 
     #[test]
     fn a_wrong_number_of_segments_is_counted() {
-        let Err(Error::InvalidReference(message)) = parse("op://v").unwrap().segments::<2>() else { panic!() };
+        let Err(Error { code: ErrorCode::InvalidReference, message, .. }) = parse("op://v").unwrap().segments::<2>()
+        else {
+            panic!()
+        };
         assert_eq!(
             message,
             "The reference has 1 part where 2 are needed. A reference looks like op://<vaultId>/<itemId>."

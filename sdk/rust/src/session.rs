@@ -25,7 +25,7 @@ pub trait SessionStore {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] for more than 256 KiB.
+    /// [`ErrorCode::Unsupported`](crate::ErrorCode::Unsupported) for more than 256 KiB.
     fn put(&self, data: &[u8], ttl_seconds: u32) -> Result<u64>;
 
     /// Asks for the right to log in. `refused` is the generation that the server no longer accepts, or `None` when
@@ -103,7 +103,7 @@ impl<'a, T: Serialize + DeserializeOwned> Typed<'a, T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] for more than 256 KiB of JSON, [`Error::Other`] with the code `invalid-session` for a
+    /// [`ErrorCode::Unsupported`](crate::ErrorCode::Unsupported) for more than 256 KiB of JSON, [`ErrorCode::Other`](crate::ErrorCode::Other) with the code `invalid-session` for a
     /// value that cannot be written as JSON.
     pub fn put(&self, value: &T, ttl_seconds: u32) -> Result<u64> {
         let data = wiped::to_json(value).map_err(|_| {
@@ -175,7 +175,7 @@ where
         state = slot.renew(Some(refused))?;
     }
     if state.is_some() {
-        return Err(Error::Unavailable("The login session keeps being replaced by other calls. Try again.".into()));
+        return Err(Error::unavailable("The login session keeps being replaced by other calls. Try again."));
     }
     let (value, ttl_seconds) = login()?;
     slot.put(&value, ttl_seconds)?;

@@ -16,12 +16,14 @@
 
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use crate::http::{Headers, HttpError, Request, Response, Transport};
 use crate::session::{Renewal, SessionState, SessionStore};
-use crate::{Clock, Error, Host, Result};
+use crate::store::{MAX_BYTES, StateStore, StoredState};
+use crate::{Clock, Error, Host, Level, Log, Result};
 
 /// Everything that a [`Host`] is made of.
 pub struct TestHost {
@@ -29,8 +31,12 @@ pub struct TestHost {
     pub http: FakeTransport,
     /// The session slot.
     pub session: MemorySession,
+    /// The durable state.
+    pub store: MemoryStore,
     /// The clock.
     pub clock: FixedClock,
+    /// The log.
+    pub log: MemoryLog,
 }
 
 impl TestHost {
@@ -39,13 +45,15 @@ impl TestHost {
         Self {
             http: FakeTransport::new(answer),
             session: MemorySession::default(),
+            store: MemoryStore::default(),
+            log: MemoryLog::default(),
             clock: FixedClock::new(1_700_000_000),
         }
     }
 
     /// What a provider's functions take.
     pub fn host(&self) -> Host<'_> {
-        Host { http: &self.http, session: &self.session, clock: &self.clock }
+        Host { http: &self.http, session: &self.session, store: &self.store, clock: &self.clock, log: &self.log }
     }
 }
 
@@ -94,6 +102,53 @@ pub fn json_response(status: u16, body: impl Into<Vec<u8>>) -> Response {
     }
 }
 
+/// Durable state in memory.
+#[derive(Default)]
+pub struct MemoryStore(RefCell<Option<(StoredState, Option<u64>)>>);
+
+impl MemoryStore {
+    /// When the provider wants to be called at the latest.
+    pub fn refresh_by(&self) -> Option<u64> {
+        self.0.borrow().as_ref().and_then(|(_, refresh_by)| *refresh_by)
+    }
+}
+
+impl StateStore for MemoryStore {
+    fn get(&self) -> Result<Option<StoredState>> {
+        Ok(self.0.borrow().as_ref().map(|(state, _)| state.clone()))
+    }
+
+    fn put(&self, data: &[u8], expected: Option<u64>, refresh_by: Option<u64>) -> Result<u64> {
+        if data.len() > MAX_BYTES {
+            return Err(Error::unsupported("A stored state may be at most 8 KiB."));
+        }
+        let mut kept = self.0.borrow_mut();
+        if kept.as_ref().map(|(state, _)| state.version) != expected {
+            return Err(Error::conflict("The stored state was changed meanwhile. Read it again."));
+        }
+        let version = expected.unwrap_or(0) + 1;
+        *kept = Some((StoredState { data: Zeroizing::new(data.to_vec()), version }, refresh_by));
+        Ok(version)
+    }
+}
+
+/// Keeps the lines of the log.
+#[derive(Debug, Default)]
+pub struct MemoryLog(RefCell<Vec<(Level, String)>>);
+
+impl MemoryLog {
+    /// What was logged so far.
+    pub fn lines(&self) -> Vec<(Level, String)> {
+        self.0.borrow().clone()
+    }
+}
+
+impl Log for MemoryLog {
+    fn write(&self, level: Level, message: &str) {
+        self.0.borrow_mut().push((level, message.to_owned()));
+    }
+}
+
 /// A session slot that follows the contract for a single call at a time. Nothing expires by itself.
 #[derive(Debug, Default)]
 pub struct MemorySession {
@@ -130,7 +185,7 @@ impl SessionStore for MemorySession {
     fn put(&self, data: &[u8], ttl_seconds: u32) -> Result<u64> {
         // The contract's 256 KiB.
         if data.len() > 256 * 1024 {
-            return Err(Error::Unsupported("A session may be at most 256 KiB.".into()));
+            return Err(Error::unsupported("A session may be at most 256 KiB."));
         }
         self.renewing.set(false);
         self.generation.set(self.generation.get() + 1);
@@ -175,5 +230,10 @@ impl FixedClock {
 impl Clock for FixedClock {
     fn now(&self) -> u64 {
         self.0.get()
+    }
+
+    /// All of the time that a call has by default.
+    fn time_left(&self) -> Duration {
+        Duration::from_secs(30)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The codes themselves are a dozen lines over RustCrypto's HMAC. The reading is generous where authenticator apps are:
 //! spaces, dashes, lower case and padding in the secret, short secrets, an unknown parameter, an issuer that contradicts the label. It
-//! is strict where a wrong guess would make wrong codes: algorithm, digits, period and type.
+//! is strict where a wrong guess would make wrong codes: algorithm, digits, period and type. Steam's codes
+//! are the same numbers written in letters.
 //!
 //! ```
 //! use keyway_sdk::secrecy::ExposeSecret;
@@ -22,7 +23,7 @@ use sha1::Sha1;
 use sha2::{Sha256, Sha512};
 use zeroize::Zeroizing;
 
-use crate::{Error, OneTimeCode, encoding};
+use crate::{Error, NoCode, NoCodeReason, OneTimeCode, encoding};
 
 /// What makes the codes of one item. Its secret is wiped when dropped and not printed.
 pub struct Totp {
@@ -45,7 +46,7 @@ pub enum Algorithm {
     Sha512,
 }
 
-/// How long a code is (RFC 4226, section 5.3, recommends 6 to 8).
+/// How a code is written (RFC 4226, section 5.3, recommends 6 to 8 digits).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Digits {
     /// Six digits, the usual.
@@ -55,6 +56,8 @@ pub enum Digits {
     Seven,
     /// Eight digits.
     Eight,
+    /// Steam's five letters and digits.
+    Steam,
 }
 
 /// Why a text does not make one-time codes. Never holds the text.
@@ -73,9 +76,6 @@ pub enum TotpError {
     /// `otpauth://hotp/...`, or a parameter that only those have.
     #[error("counter-based one-time passwords (HOTP) are not supported")]
     Hotp,
-    /// `otpauth://steam/...`, `steam://...`, or Steam's encoder.
-    #[error("Steam one-time passwords are not supported")]
-    Steam,
     /// `otpauth://` with another type.
     #[error("the one-time password is of a type that is not supported; only totp is")]
     UnknownType,
@@ -91,12 +91,42 @@ pub enum TotpError {
 }
 
 impl From<TotpError> for Error {
-    /// [`Error::Unsupported`], as for an item of a kind that the provider cannot handle.
+    /// [`ErrorCode::Unsupported`](crate::ErrorCode::Unsupported), as for an item of a kind that the provider cannot handle.
     fn from(error: TotpError) -> Self {
         let text = error.to_string();
         let mut chars = text.chars();
         let first = chars.next().map(|first| first.to_ascii_uppercase()).unwrap_or_default();
-        Error::Unsupported(format!("{first}{}.", chars.as_str()))
+        Error::unsupported(format!("{first}{}.", chars.as_str()))
+    }
+}
+
+impl From<TotpError> for NoCode {
+    fn from(error: TotpError) -> Self {
+        let reason = match error {
+            TotpError::Hotp => NoCodeReason::CounterBased,
+            _ => NoCodeReason::Malformed,
+        };
+        Self { reason, message: Error::from(error).message }
+    }
+}
+
+/// The one-time code that is current at this time, in seconds since 1970, or why there is none: what
+/// `resolve` returns as [`Resolved::one_time_code`](crate::Resolved::one_time_code).
+///
+/// `stored` is what the item holds, as [`Totp::parse`] reads it; `None` or an empty text when the item has
+/// no one-time password.
+///
+/// ```
+/// use keyway_sdk::{NoCodeReason, totp};
+///
+/// assert!(totp::code_of(Some("JBSWY3DPEHPK3PXP"), 59).is_ok());
+/// assert_eq!(totp::code_of(None, 59).unwrap_err().reason, NoCodeReason::Absent);
+/// assert_eq!(totp::code_of(Some("1?"), 59).unwrap_err().reason, NoCodeReason::Malformed);
+/// ```
+pub fn code_of(stored: Option<&str>, unix_seconds: u64) -> Result<OneTimeCode, NoCode> {
+    match stored.filter(|stored| !stored.trim().is_empty()) {
+        Some(stored) => Ok(Totp::parse(stored)?.code_at(unix_seconds)),
+        None => Err(NoCode { reason: NoCodeReason::Absent, message: "The item has no one-time password.".to_owned() }),
     }
 }
 
@@ -146,7 +176,7 @@ impl Totp {
         let text = text.trim();
         let Some((scheme, rest)) = text.split_once("://") else { return Self::new(decode_secret(text)?) };
         if scheme.eq_ignore_ascii_case("steam") {
-            return Err(TotpError::Steam);
+            return Ok(Self::new(decode_secret(rest)?)?.digits(Digits::Steam));
         }
         if !scheme.eq_ignore_ascii_case("otpauth") {
             return Err(TotpError::InvalidUrl);
@@ -154,16 +184,15 @@ impl Totp {
         let rest = rest.split('#').next().unwrap_or_default();
         let (label, query) = rest.split_once('?').unwrap_or((rest, ""));
         match label.split('/').next().unwrap_or_default().to_ascii_lowercase().as_str() {
-            "totp" => {}
-            "hotp" => return Err(TotpError::Hotp),
-            "steam" => return Err(TotpError::Steam),
-            _ => return Err(TotpError::UnknownType),
+            "totp" => Self::from_query(query),
+            "steam" => Ok(Self::from_query(query)?.digits(Digits::Steam)),
+            "hotp" => Err(TotpError::Hotp),
+            _ => Err(TotpError::UnknownType),
         }
-        Self::from_query(query)
     }
 
     fn from_query(query: &str) -> Result<Self, TotpError> {
-        let mut secret = None;
+        let (mut secret, mut steam) = (None, false);
         let (mut algorithm, mut digits, mut period) = (Algorithm::default(), Digits::default(), DEFAULT_PERIOD);
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             match name.to_ascii_lowercase().as_str() {
@@ -171,11 +200,12 @@ impl Totp {
                 "algorithm" => algorithm = parse_algorithm(&value)?,
                 "digits" => digits = parse_digits(&value)?,
                 "period" => period = value.trim().parse().map_err(|_| TotpError::Period)?,
-                "encoder" if value.eq_ignore_ascii_case("steam") => return Err(TotpError::Steam),
+                "encoder" if value.eq_ignore_ascii_case("steam") => steam = true,
                 _ => {}
             }
         }
         let secret = secret.ok_or(TotpError::MissingSecret)?;
+        let digits = if steam { Digits::Steam } else { digits };
         Ok(Self::new(decode_secret(&secret)?)?.algorithm(algorithm).digits(digits).period(period))
     }
 
@@ -202,6 +232,7 @@ impl Totp {
             Digits::Six => (1_000_000, 6),
             Digits::Seven => (10_000_000, 7),
             Digits::Eight => (100_000_000, 8),
+            Digits::Steam => return steam(truncated),
         };
         format!("{:0width$}", truncated % modulus)
     }
@@ -233,6 +264,17 @@ fn truncate(mac: &[u8]) -> u32 {
     let offset = usize::from(mac.last().copied().unwrap_or_default() & 0x0f);
     let bytes = mac.iter().skip(offset).take(4);
     bytes.fold(0, |number, byte| (number << 8) | u32::from(*byte)) & 0x7fff_ffff
+}
+
+/// Steam writes the number in an alphabet without letters that look like digits, the last place first.
+fn steam(mut number: u32) -> String {
+    const ALPHABET: [u8; 26] = *b"23456789BCDFGHJKMNPQRTVWXY";
+    let mut letter = || {
+        let letter = ALPHABET.iter().cycle().nth((number % 26) as usize).copied().unwrap_or_default();
+        number /= 26;
+        char::from(letter)
+    };
+    (0..5).map(|_| letter()).collect()
 }
 
 fn decode_secret(text: &str) -> Result<Zeroizing<Vec<u8>>, TotpError> {

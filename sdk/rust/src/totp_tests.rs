@@ -107,9 +107,6 @@ fn what_is_not_supported_is_refused_by_name() {
         ("otpauth://totp/x?secret=18", TotpError::InvalidSecret),
         ("https://example.com/?secret=GEZDGNBV", TotpError::InvalidUrl),
         ("otpauth://hotp/x?secret=GEZDGNBV&counter=1", TotpError::Hotp),
-        ("otpauth://steam/x?secret=GEZDGNBV", TotpError::Steam),
-        ("steam://GEZDGNBV", TotpError::Steam),
-        ("otpauth://totp/x?secret=GEZDGNBV&encoder=steam", TotpError::Steam),
         ("otpauth://yaotp/x?secret=GEZDGNBV", TotpError::UnknownType),
         ("otpauth://totp/x?secret=GEZDGNBV&algorithm=MD5", TotpError::Algorithm),
         ("otpauth://totp/x?secret=GEZDGNBV&digits=5", TotpError::Digits),
@@ -125,8 +122,9 @@ fn what_is_not_supported_is_refused_by_name() {
 
 #[test]
 fn an_error_is_a_sentence_for_a_person() {
-    let Error::Unsupported(message) = Error::from(TotpError::Hotp) else { panic!() };
-    assert_eq!(message, "Counter-based one-time passwords (HOTP) are not supported.");
+    let error = Error::from(TotpError::Hotp);
+    assert_eq!(error.code, crate::ErrorCode::Unsupported);
+    assert_eq!(error.message, "Counter-based one-time passwords (HOTP) are not supported.");
 }
 
 #[test]
@@ -137,4 +135,18 @@ fn the_secret_is_not_printed() {
         !printed.contains("Hello") && !printed.contains("JBSWY") && !printed.contains(&code(&totp, 59)),
         "{printed}"
     );
+}
+
+/// Times and codes of a throw-away account, as KeePassXC has them in its tests (`TestTotp.cpp`).
+#[test]
+fn steam_writes_its_codes_in_letters() {
+    const SECRET: &str = "63BEDWCQZKTQWPESARIERL5DTTQFCJTK";
+    for text in [
+        format!("otpauth://totp/x?secret={SECRET}&encoder=steam"),
+        format!("otpauth://steam/x?secret={SECRET}"),
+        format!("steam://{SECRET}"),
+    ] {
+        let totp = Totp::parse(&text).unwrap();
+        assert_eq!((code(&totp, 1_511_200_518), code(&totp, 1_511_200_714)), ("FR8RV".into(), "9P3VP".into()));
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use url::Url;
 
 use crate::{Attribute, Error, Result};
@@ -41,7 +41,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidSettings`] that names the setting.
+    /// [`ErrorCode::InvalidSettings`](crate::ErrorCode::InvalidSettings) that names the setting.
     pub fn require(&self, name: &str) -> Result<&str> {
         self.get(name)
             .filter(|value| !value.is_empty())
@@ -52,19 +52,19 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidSettings`] that names the setting.
+    /// [`ErrorCode::InvalidSettings`](crate::ErrorCode::InvalidSettings) that names the setting.
     pub fn require_url(&self, name: &str) -> Result<Url> {
         self.require(name)?;
         self.url(name)?.ok_or_else(|| not_an_address(name))
     }
 
     /// The address in a setting, read as the host reads a [destination taken from a
-    /// setting](crate::Destination::FromSetting): a URL with `https` or `http`, or a host name (with a port perhaps),
+    /// setting](crate::Description::destination): a URL with `https` or `http`, or a host name (with a port perhaps),
     /// and then `https` is meant. `None` when it was left empty.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidSettings`] that names the setting and does not repeat its value.
+    /// [`ErrorCode::InvalidSettings`](crate::ErrorCode::InvalidSettings) that names the setting and does not repeat its value.
     pub fn url(&self, name: &str) -> Result<Option<Url>> {
         let Some(text) = self.get(name).filter(|value| !value.is_empty()) else { return Ok(None) };
         let parsed = if text.contains("://") { Url::parse(text) } else { Url::parse(&format!("https://{text}")) };
@@ -103,8 +103,12 @@ impl fmt::Debug for Settings {
 pub struct Verified {
     /// Who the credentials belong to, for people, for example the account's address. Never secret. May be empty.
     pub account: String,
-    /// How many vaults (or whatever the provider groups items in) can be read. At least 1.
-    pub vault_count: u32,
+    /// What the server counts requests by: stable, the same for all credentials of one account. Never
+    /// secret. `None` when the provider cannot tell; then each credential counts as an account of its own.
+    pub account_key: Option<String>,
+    /// How many vaults (or whatever the provider groups items in) can be read, at least 1. `None` where
+    /// items are not grouped.
+    pub vault_count: Option<u32>,
     /// How many of these can be written to, as far as the server says. 0 means read-only; `None` when it does not say.
     pub writable_vault_count: Option<u32>,
     /// Anything else worth showing.
@@ -127,34 +131,44 @@ pub struct Item {
     pub id: String,
     /// What people call it. Titles need not be unique.
     pub title: String,
-    /// The id of the vault that holds it.
-    pub vault_id: String,
+    /// The id of the vault that holds it; `None` where items are not grouped.
+    pub vault_id: Option<String>,
     /// What people call that vault.
-    pub vault_name: String,
-    /// What to pass to `resolve`: made of ids, so that it stays right when things are renamed.
+    pub vault_name: Option<String>,
+    /// What to pass to `resolve`, in its normal form: made of ids where the server has them, so that it
+    /// stays right when things are renamed.
     pub reference: String,
     /// What kind of item it is: `login`, or the provider's own word in lower case.
     pub category: String,
-    /// Anything else worth showing, for example the site's address as `url`.
+    /// The addresses of the sites that it is for, the main one first.
+    pub urls: Vec<String>,
+    /// Anything else worth showing, for example the subtitle.
     pub attributes: Vec<Attribute>,
 }
 
 /// Which fields [`resolve`](crate::SecretProvider::resolve) is asked for. None at all is allowed and asks for the revision.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Fields {
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
     /// The built-in user name field.
     pub username: bool,
     /// The built-in password field.
     pub password: bool,
     /// The current one-time code.
     pub one_time_code: bool,
+    /// Names of further fields, each once. Empty for providers without [`ItemFields`](crate::ItemFields).
+    pub further: Vec<String>,
 }
 
-impl Fields {
+impl Selection {
     /// No field, just the revision.
-    pub const NONE: Self = Self { username: false, password: false, one_time_code: false };
-    /// Every field.
-    pub const ALL: Self = Self { username: true, password: true, one_time_code: true };
+    pub const NONE: Self = Self { username: false, password: false, one_time_code: false, further: Vec::new() };
+    /// User name, password and one-time code.
+    pub const ALL: Self = Self { username: true, password: true, one_time_code: true, further: Vec::new() };
+
+    /// Whether nothing but the revision is asked for.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::NONE
+    }
 }
 
 /// What an item holds now: what [`resolve`](crate::SecretProvider::resolve) returns. Only fields that were asked for; one
@@ -165,22 +179,119 @@ pub struct Resolved {
     pub username: Option<SecretString>,
     /// The password.
     pub password: Option<SecretString>,
-    /// The one-time code that is good now. [`Totp`](crate::totp::Totp) makes it.
-    pub one_time_code: Option<OneTimeCode>,
+    /// The one-time code that is good now, or why there is none; `Some` when it was asked for.
+    /// [`totp::code_of`](crate::totp::code_of) makes it.
+    pub one_time_code: Option<std::result::Result<OneTimeCode, NoCode>>,
+    /// The further fields that were asked for and that the item has.
+    pub further: Vec<Field>,
     /// Which state of the item this is: opaque, at most 256 bytes, different after each change of the item, never
     /// secret, suitable for `write`.
     pub revision: String,
+    /// The first second since 1970 at which the values are no longer good, for values with a lifetime
+    /// of their own.
+    pub valid_until: Option<u64>,
+    /// The lease under which the values were made for this very call; see [`Leases`](crate::Leases).
+    pub lease: Option<Lease>,
+    /// Anything else worth showing. Never secret.
+    pub attributes: Vec<Attribute>,
 }
 
-/// A one-time code (RFC 6238) that is good now.
+/// A one-time code (RFC 6238, or a variant of it) that is good now.
 #[derive(Debug)]
 pub struct OneTimeCode {
-    /// 6 to 8 decimal digits.
+    /// 1 to 16 ASCII letters and digits, usually 6 to 8 digits.
     pub code: SecretString,
     /// The first second since 1970 at which it is no longer the current code.
     pub expires_at: u64,
     /// For how many seconds each code of this item is current, usually 30.
     pub period_seconds: u32,
+}
+
+/// Why there is no one-time code. It never stands in the way of user name and password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoCode {
+    /// What a host decides by.
+    pub reason: NoCodeReason,
+    /// For a person. Never secret.
+    pub message: String,
+}
+
+/// Why there is no one-time code, as a condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NoCodeReason {
+    /// The item has no one-time password.
+    Absent,
+    /// It has one that does not go by time (RFC 4226).
+    CounterBased,
+    /// It has one whose secret or parameters make no code.
+    Malformed,
+    /// Anything else, by a name in lower case with words separated by `-`.
+    Other(String),
+}
+
+/// A further field of an item, without its value: what [`list_fields`](crate::ItemFields::list_fields) returns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldSpec {
+    /// What `resolve` is asked for. Unique within the item, 1 to 256 bytes.
+    pub name: String,
+    /// What people call it.
+    pub label: String,
+    /// What it is.
+    pub kind: FieldKind,
+    /// Anything else worth showing, for example the section that it is in.
+    pub attributes: Vec<Attribute>,
+}
+
+/// What a further field is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FieldKind {
+    /// Plain text.
+    Text,
+    /// A secret text, for example an API key.
+    Secret,
+    /// An address.
+    Url,
+    /// A one-time password: its value is the current code.
+    OneTimePassword,
+    /// Bytes, for example an attached file.
+    Binary,
+    /// Another kind. A host takes it as a secret text.
+    Other(String),
+}
+
+/// A further field of an item.
+#[derive(Debug)]
+pub struct Field {
+    /// The name that was asked for.
+    pub name: String,
+    /// What it is.
+    pub kind: FieldKind,
+    /// What it holds.
+    pub value: FieldValue,
+}
+
+/// What a further field holds.
+#[derive(Debug)]
+pub enum FieldValue {
+    /// Of all kinds but the following.
+    Text(SecretString),
+    /// Of kind [`FieldKind::Binary`].
+    Binary(SecretSlice<u8>),
+    /// Of kind [`FieldKind::OneTimePassword`].
+    OneTimeCode(std::result::Result<OneTimeCode, NoCode>),
+}
+
+/// The server's promise to accept values until it ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The server's name for it, at most 1,024 bytes.
+    pub id: String,
+    /// When it ends (seconds since 1970) unless it is renewed.
+    pub expires_at: u64,
+    /// Whether [`Leases::renew`](crate::Leases::renew) may be called for it.
+    pub renewable: bool,
 }
 
 /// New values for [`write`](crate::SecretProvider::write). `None` means "leave as it is"; an empty string empties the
@@ -212,6 +323,7 @@ pub enum WriteAccess {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorCode;
 
     #[test]
     fn an_address_may_be_a_url_or_a_host_name() {
@@ -231,7 +343,7 @@ mod tests {
     fn what_is_no_address_is_a_fault_of_that_setting_and_not_repeated() {
         for text in ["ftp://secret-host", "https://user:secret@host", "https://", "secret host", "://secret"] {
             let error = Settings::new().with("address", text).url("address").unwrap_err();
-            let Error::InvalidSettings { setting, message } = error else { panic!("{text}") };
+            let Error { code: ErrorCode::InvalidSettings, setting, message, .. } = error else { panic!("{text}") };
             assert_eq!(setting.as_deref(), Some("address"));
             assert!(!message.contains("secret"), "{message}");
         }
@@ -240,7 +352,7 @@ mod tests {
     #[test]
     fn a_missing_setting_is_named() {
         for settings in [Settings::new(), Settings::new().with("token", "")] {
-            let Err(Error::InvalidSettings { setting, .. }) = settings.require("token") else { panic!() };
+            let Err(Error { setting, .. }) = settings.require("token") else { panic!() };
             assert_eq!(setting.as_deref(), Some("token"));
         }
         assert_eq!(Settings::new().with("token", " t ").require("token"), Ok(" t "));
@@ -252,12 +364,17 @@ mod tests {
         let resolved = Resolved {
             username: Some("hunter2".into()),
             password: Some("hunter2".into()),
-            one_time_code: Some(OneTimeCode { code: "hunter2".into(), expires_at: 30, period_seconds: 30 }),
+            one_time_code: Some(Ok(OneTimeCode { code: "hunter2".into(), expires_at: 30, period_seconds: 30 })),
+            further: vec![
+                Field { name: "a".into(), kind: FieldKind::Secret, value: FieldValue::Text("hunter2".into()) },
+                Field { name: "b".into(), kind: FieldKind::Binary, value: FieldValue::Binary(vec![104, 117].into()) },
+            ],
             revision: "1".into(),
+            ..Resolved::default()
         };
         let changes = Changes { username: Some("hunter2".into()), password: Some("hunter2".into()) };
         let printed = format!("{settings:?} {resolved:#?} {changes:?}");
-        assert!(!printed.contains("hunter2"), "{printed}");
+        assert!(!printed.contains("hunter2") && !printed.contains("104"), "{printed}");
         assert!(printed.contains("token"), "names are not secret: {printed}");
     }
 }

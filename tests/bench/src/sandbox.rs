@@ -39,7 +39,7 @@ pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
     let settings = keyway_sdk::Settings::new().with("token", token);
     let natively = || {
         let start = std::time::Instant::now();
-        native.call(|host| OnePassword::resolve(host, &settings, &reference, keyway_sdk::Fields::ALL))?;
+        native.call(|host| OnePassword::resolve(host, &settings, &reference, &keyway_sdk::Selection::ALL))?;
         Ok::<_, anyhow::Error>(start.elapsed())
     };
     let in_turns = async |times: usize| {

@@ -7,11 +7,11 @@
 //!
 //! ```no_run
 //! use keyway_native_host::NativeHost;
-//! use keyway_sdk::{Fields, Host, SecretProvider, Settings};
+//! use keyway_sdk::{Host, SecretProvider, Selection, Settings};
 //!
 //! fn resolve<P: SecretProvider>(settings: &Settings, reference: &str) -> keyway_sdk::Result<()> {
 //!     let native = NativeHost::new([("my.1password.com", "127.0.0.1:9000")])?;
-//!     native.call(|host: &Host<'_>| P::resolve(host, settings, reference, Fields::ALL))?;
+//!     native.call(|host: &Host<'_>| P::resolve(host, settings, reference, &Selection::ALL))?;
 //!     Ok(())
 //! }
 //! ```
@@ -23,11 +23,18 @@ mod transport;
 
 use std::{
     net::SocketAddr,
-    sync::atomic::{AtomicU64, Ordering},
-    time::{SystemTime, UNIX_EPOCH},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use keyway_sdk::{Clock, Error, Host, Result};
+use keyway_sdk::{
+    Clock, Error, Host, Level, Log, Result,
+    store::{self, StateStore, StoredState},
+    zeroize::Zeroizing,
+};
 
 pub use session::SessionSlot;
 pub use transport::HttpTransport;
@@ -36,6 +43,7 @@ pub use transport::HttpTransport;
 pub struct NativeHost {
     transport: HttpTransport,
     session: SessionSlot,
+    store: StoreSlot,
     clock: AdjustableClock,
 }
 
@@ -45,7 +53,7 @@ impl NativeHost {
     ///
     /// # Errors
     ///
-    /// [`Error::Other`] when an address is not one, or the system gives no thread.
+    /// [`ErrorCode::Other`](crate::ErrorCode::Other) when an address is not one, or the system gives no thread.
     pub fn new<'n>(connect_to: impl IntoIterator<Item = (&'n str, &'n str)>) -> Result<Self> {
         let routes = connect_to
             .into_iter()
@@ -54,6 +62,7 @@ impl NativeHost {
         Ok(Self {
             transport: HttpTransport::new(routes)?,
             session: SessionSlot::default(),
+            store: StoreSlot::default(),
             clock: AdjustableClock::default(),
         })
     }
@@ -66,7 +75,13 @@ impl NativeHost {
     /// What the call returns.
     pub fn call<T>(&self, call: impl FnOnce(&Host<'_>) -> Result<T>) -> Result<T> {
         let session = self.session.begin();
-        let result = call(&Host { http: &self.transport, session: &session, clock: &self.clock });
+        let result = call(&Host {
+            http: &self.transport,
+            session: &session,
+            store: &self.store,
+            clock: &self.clock,
+            log: &StandardError,
+        });
         session.end(result.as_ref().err());
         result
     }
@@ -90,6 +105,43 @@ impl Clock for AdjustableClock {
     fn now(&self) -> u64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         now + self.0.load(Ordering::Relaxed)
+    }
+
+    /// Nothing ends a native call.
+    fn time_left(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+}
+
+/// The log of a native call.
+struct StandardError;
+
+impl Log for StandardError {
+    fn write(&self, level: Level, message: &str) {
+        eprintln!("{level:?}: {message}");
+    }
+}
+
+/// Durable state that lasts as long as the process.
+#[derive(Default)]
+struct StoreSlot(Mutex<Option<StoredState>>);
+
+impl StateStore for StoreSlot {
+    fn get(&self) -> Result<Option<StoredState>> {
+        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    fn put(&self, data: &[u8], expected: Option<u64>, _refresh_by: Option<u64>) -> Result<u64> {
+        if data.len() > store::MAX_BYTES {
+            return Err(Error::unsupported("A stored state may be at most 8 KiB."));
+        }
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.as_ref().map(|state| state.version) != expected {
+            return Err(Error::conflict("The stored state was changed meanwhile. Read it again."));
+        }
+        let version = expected.unwrap_or(0) + 1;
+        *kept = Some(StoredState { data: Zeroizing::new(data.to_vec()), version });
+        Ok(version)
     }
 }
 

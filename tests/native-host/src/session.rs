@@ -1,4 +1,4 @@
-//! A session slot after the contract (`session` in wit/provider.wit), for any number of concurrent calls.
+//! A session slot after the contract (`session` in the WIT), for any number of concurrent calls.
 
 use std::{
     cell::Cell,
@@ -90,7 +90,7 @@ impl SessionStore for CallSession<'_> {
 
     fn put(&self, data: &[u8], ttl_seconds: u32) -> Result<u64> {
         if data.len() > MAX_BYTES {
-            return Err(Error::Unsupported("A session may be at most 256 KiB.".to_owned()));
+            return Err(Error::unsupported("A session may be at most 256 KiB."));
         }
         let mut slot = self.slots.lock();
         let granted = slot.renewing == Some(self.call);
@@ -200,7 +200,7 @@ mod tests {
         let slot = SessionSlot::default();
         let one = slot.begin();
         assert!(granted(&one, None));
-        one.end(Some(&Error::Unauthenticated("no".to_owned())));
+        one.end(Some(&Error::unauthenticated("no")));
         assert!(granted(&slot.begin(), None));
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use keyway_runtime::{
-    CallError, Connection, Description, Provider, ProviderError, RequestEffect, RequestGate, SandboxError,
+    CallError, Connection, Description, ErrorCode, Provider, RequestEffect, RequestGate, SandboxError,
 };
 
 use super::breaker::Outcome;
@@ -174,14 +174,16 @@ impl Opened {
         match (result, kept_back) {
             (Ok(value), _) => Ok(value),
             (Err(_), Some(why)) => Err(why),
-            (Err(CallError::Provider(ProviderError::RateLimited { retry_after: None, message })), None) => {
-                let retry_after = self.guard.refusal_now(operation).map(|why| why.retry_after());
-                Err(CallError::Provider(ProviderError::RateLimited { retry_after, message }).into())
+            (Err(CallError::Provider(error)), None)
+                if error.code == ErrorCode::RateLimited && error.retry_after.is_none() =>
+            {
+                let wait = self.guard.refusal_now(operation).map(|why| why.retry_after());
+                Err(CallError::Provider(error.retry_after(wait)).into())
             }
             // It waited for another call's login, and that was kept back.
-            (Err(error @ CallError::Provider(ProviderError::Unavailable(_))), None) if requests == 0 => {
+            (Err(CallError::Provider(error)), None) if error.code == ErrorCode::Unavailable && requests == 0 => {
                 let why = self.guard.refusal_now(operation);
-                Err(why.map_or(CallFailure::Call(error), CallFailure::NotCalled))
+                Err(why.map_or(CallFailure::Call(error.into()), CallFailure::NotCalled))
             }
             (Err(error), None) => Err(error.into()),
         }
@@ -189,21 +191,21 @@ impl Opened {
 }
 
 fn is_unavailable<T>(result: &Result<T, CallError>) -> bool {
-    matches!(result, Err(CallError::Provider(ProviderError::Unavailable(_))))
+    matches!(result, Err(CallError::Provider(error)) if error.code == ErrorCode::Unavailable)
 }
 
 fn outcome_of<T>(result: &Result<T, CallError>) -> Outcome {
     match result {
         Ok(_) => Outcome::Answered,
-        Err(CallError::Provider(error)) => match error {
-            ProviderError::Unavailable(_) => Outcome::Unavailable,
-            ProviderError::RateLimited { retry_after, .. } => Outcome::RateLimited(*retry_after),
-            ProviderError::Unauthenticated(_) => Outcome::Refused,
-            ProviderError::NotFound(_)
-            | ProviderError::PermissionDenied(_)
-            | ProviderError::Conflict(_)
-            | ProviderError::InvalidReference(_)
-            | ProviderError::Unsupported(_) => Outcome::Answered,
+        Err(CallError::Provider(error)) => match error.code {
+            ErrorCode::Unavailable => Outcome::Unavailable,
+            ErrorCode::RateLimited => Outcome::RateLimited(error.retry_after),
+            ErrorCode::Unauthenticated => Outcome::Refused,
+            ErrorCode::NotFound
+            | ErrorCode::PermissionDenied
+            | ErrorCode::Conflict
+            | ErrorCode::InvalidReference
+            | ErrorCode::Unsupported => Outcome::Answered,
             _ => Outcome::Unclear,
         },
         Err(CallError::Sandbox(SandboxError::TimedOut { .. })) => Outcome::Unavailable,

@@ -3,18 +3,41 @@
 //! **Invariant:** one-time codes are never cached: [`Credentials`], which the cache takes, cannot hold one, and
 //! [`OneTimeCode`], which it does not take, can neither be cloned nor serialised.
 
+use std::time::Duration;
+
 use secrecy::{ExposeSecret, SecretString};
 
 /// What a provider's call brought. Fields that were not asked for are absent.
 pub(crate) struct Fetched {
     pub(crate) credentials: Credentials,
     pub(crate) one_time_code: Option<OneTimeCode>,
+    pub(crate) lifetime: Lifetime,
+}
+
+/// What the provider says about how long the values may be used, whatever a cache duration allows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Lifetime {
+    /// From the question on; `None` when it knows of no end.
+    pub(crate) good_for: Option<Duration>,
+    /// Whether they were made for the very call that brought them.
+    pub(crate) leased: bool,
+}
+
+impl Lifetime {
+    /// No longer than the values are good.
+    pub(super) fn cap(self, duration: Duration) -> Duration {
+        self.good_for.map_or(duration, |good_for| good_for.min(duration))
+    }
 }
 
 impl Fetched {
     /// A copy for one of several callers that waited for the same fetch.
     pub(super) fn copy(&self) -> Self {
-        Self { credentials: self.credentials.copy(), one_time_code: self.one_time_code.as_ref().map(OneTimeCode::copy) }
+        Self {
+            credentials: self.credentials.copy(),
+            one_time_code: self.one_time_code.as_ref().map(OneTimeCode::copy),
+            lifetime: self.lifetime,
+        }
     }
 }
 
@@ -37,7 +60,7 @@ impl Credentials {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct OneTimeCode {
-    /// 6 to 8 digits.
+    /// Usually 6 to 8 digits; 1 to 16 ASCII letters and digits.
     pub code: SecretString,
     /// The first second (since 1970) at which it is no longer current.
     pub expires_at: u64,

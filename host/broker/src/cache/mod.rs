@@ -33,13 +33,13 @@ mod sealed;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keyway_runtime::{CallError, Fields, ProviderError};
+use keyway_runtime::{CallError, ErrorCode, Fields};
 use moka::sync::Cache;
 use quick_cache::Weighter;
 use quick_cache::sync::{EntryAction, EntryResult};
 
 pub use fetched::OneTimeCode;
-pub(crate) use fetched::{Credentials, Fetched};
+pub(crate) use fetched::{Credentials, Fetched, Lifetime};
 use keyway_clock::{Clock, Moment};
 use keyway_storage::ConnectionId;
 use lookup::Found;
@@ -231,12 +231,14 @@ impl SecretCache {
             return None;
         }
         let ttl = reader.rejection.as_ref().map_or(lookup.ttl, |last| last.limits(&value.revision, lookup.ttl));
+        let ttl = value.lifetime.good_for.map_or(ttl, |good_for| good_for.min(ttl));
         let age = self.clock.now().since(value.fetched_at);
         if age >= ttl {
             return None;
         }
         let credentials = value.open(&lookup.item, &lookup.keys)?;
-        let refresh_due = refresh_due(age, ttl, value.draw.into(), &self.options);
+        // A refresh of values under a lease would make others, under another lease.
+        let refresh_due = !value.lifetime.leased && refresh_due(age, ttl, value.draw.into(), &self.options);
         Some(Cached { value, credentials, age, ttl, refresh_due })
     }
 
@@ -298,15 +300,17 @@ impl SecretCache {
                                 credentials,
                                 asked_at,
                                 generation,
-                                keep,
+                                (keep, fetched.lifetime),
                                 rejection,
                             );
                             if let Some(value) = value {
                                 cache.store(item, value);
                             }
                         }
-                        Err(error @ CallFailure::Call(CallError::Provider(ProviderError::NotFound(_)))) => {
-                            cache.missing.insert(item, Missing { asked_at, generation, error: error.clone() });
+                        Err(failure @ CallFailure::Call(CallError::Provider(error)))
+                            if error.code == ErrorCode::NotFound =>
+                        {
+                            cache.missing.insert(item, Missing { asked_at, generation, error: failure.clone() });
                         }
                         _ => {}
                     }
@@ -331,7 +335,8 @@ impl SecretCache {
             return None;
         }
         let cached = self.read(reader).filter(|cached| !cached.refresh_due)?;
-        Some(Ok(Arc::new((Fetched { credentials: cached.credentials, one_time_code: None }, Duration::ZERO))))
+        let fetched = Fetched { credentials: cached.credentials, one_time_code: None, lifetime: Lifetime::default() };
+        Some(Ok(Arc::new((fetched, Duration::ZERO))))
     }
 
     /// Stores a value unless a newer one is there. It is kept for as long as anybody who has asked may use it.
@@ -339,7 +344,7 @@ impl SecretCache {
         let mut new = Some(value);
         let stored = self.values.entry(&item, None, |_, present| {
             if let Some(mut value) = new.take_if(|value| !present.is_newer_than(value)) {
-                value.keep = value.keep.max(present.kept_after(value.fetched_at));
+                value.keep = value.lifetime.cap(value.keep.max(present.kept_after(value.fetched_at)));
                 *present = Arc::new(value);
             }
             EntryAction::Retain(())

@@ -10,7 +10,7 @@ use keyway_keys::Place;
 use keyway_storage::ConnectionId;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::Credentials;
+use super::{Credentials, Lifetime};
 use crate::codec::{self, CodecError, Decoder};
 use crate::keyring::WorkspaceKeys;
 
@@ -32,6 +32,7 @@ pub(super) struct SealedCredentials {
     pub(super) generation: u64,
     /// For how long to keep it.
     pub(super) keep: Duration,
+    pub(super) lifetime: Lifetime,
     /// From 0 to 1: its own place in the window for refreshing.
     pub(super) draw: f32,
     /// The number of the item's last rejection at that time.
@@ -48,7 +49,7 @@ impl SealedCredentials {
         credentials: &Credentials,
         fetched_at: Moment,
         generation: u64,
-        keep: Duration,
+        (keep, lifetime): (Duration, Lifetime),
         rejection: u64,
     ) -> Option<Self> {
         let [username, password] = [&credentials.username, &credentials.password]
@@ -64,7 +65,8 @@ impl SealedCredentials {
             revision,
             fetched_at,
             generation,
-            keep,
+            keep: lifetime.cap(keep),
+            lifetime,
             draw,
             rejection,
             refreshed: AtomicBool::new(false),

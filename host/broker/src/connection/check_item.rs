@@ -25,12 +25,12 @@ impl Broker {
         let trail = Trail::connection(id);
         let check = async {
             let record = self.connection_record(access.workspace(), id).await?;
-            let binding = Binding { connection_id: id, reference: reference.to_owned(), cache_ttl: None };
-            self.check_binding(access, &binding).await?;
-            // What does not look like a reference may be anything, and is not recorded.
+            let mut binding = Binding { connection_id: id, reference: reference.to_owned(), cache_ttl: None };
+            self.normalize_binding(access, &mut binding).await?;
+            // What is no reference may be anything, and is not recorded.
             trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
             let opened = self.open(&record).await?;
-            let reference: Arc<str> = reference.into();
+            let reference: Arc<str> = binding.reference.into();
             let call = move |provider: Provider, connection: keyway_runtime::Connection| {
                 let reference = reference.clone();
                 async move { provider.resolve(&connection, &reference, Fields::default()).await }

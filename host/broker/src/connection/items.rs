@@ -93,7 +93,8 @@ where
 fn size_in_memory(item: &Item) -> usize {
     let attributes =
         item.attributes.iter().map(|attribute| size_of_val(attribute) + attribute.name.len() + attribute.value.len());
-    let texts = [&item.id, &item.title, &item.vault_id, &item.vault_name, &item.reference, &item.category];
+    let vault = [&item.vault_id, &item.vault_name].into_iter().flatten();
+    let texts = [&item.id, &item.title, &item.reference, &item.category].into_iter().chain(vault).chain(&item.urls);
     size_of::<Item>() + texts.into_iter().map(String::len).sum::<usize>() + attributes.sum::<usize>()
 }
 

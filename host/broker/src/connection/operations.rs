@@ -233,7 +233,7 @@ impl Broker {
         Ok(Opened::new(provider, connection, guard, self.call_metrics().clone()))
     }
 
-    fn provider(&self, provider_type: &str) -> Result<Provider, BrokerError> {
+    pub(crate) fn provider(&self, provider_type: &str) -> Result<Provider, BrokerError> {
         self.providers().get(provider_type).ok_or_else(|| BrokerError::ProviderNotInstalled {
             provider_type: provider_type.to_owned(),
             installed: self
@@ -250,7 +250,7 @@ impl Broker {
         if settings.iter().any(|(_, value)| value.expose_secret().chars().count() > SETTING_LIMIT) {
             return Err(InvalidInput::TooLong { field: "a setting", limit: SETTING_LIMIT }.into());
         }
-        description.check_settings(&settings).map_err(|error| BrokerError::NotVerified { source: error.into() })?;
+        provider.check_settings(&settings).map_err(|error| BrokerError::NotVerified { source: error.into() })?;
         let approved = description
             .approved_destinations(&settings)
             .map_err(|error| InvalidInput::Destination(error.to_string()))?;

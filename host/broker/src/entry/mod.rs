@@ -131,6 +131,13 @@ impl VaultEntry {
         }
     }
 
+    pub(crate) fn binding_mut(&mut self) -> Option<&mut Binding> {
+        match &mut self.credentials {
+            CredentialSource::Bound(binding) => Some(binding),
+            CredentialSource::Own(_) => None,
+        }
+    }
+
     /// When its session data expires by its own intervals; `None` for never.
     pub fn effective_expires_at(&self) -> Option<Timestamp> {
         expiry::effective(&self.attributes, self.session_data_set_at)

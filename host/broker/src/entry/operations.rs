@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use keyway_audit::{Operation, Subject, Trail};
+use keyway_runtime::{CallError, ErrorCode};
 use keyway_storage::{ConnectionId, Constraint, EntryId, EntryRecord, EntrySelector, Scope, StorageError, WorkspaceId};
 
 use super::ResolvableEntry;
@@ -74,8 +75,8 @@ impl Broker {
             updated_at: now,
         };
         EntryChanges::from(new).apply(&mut entry, keys.client(), now)?;
-        if let Some(binding) = entry.binding() {
-            self.check_binding(access, binding).await?;
+        if let Some(binding) = entry.binding_mut() {
+            self.normalize_binding(access, binding).await?;
             trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
         }
         let record = self.seal_entry(keys, &entry, 1).await?;
@@ -178,13 +179,15 @@ impl Broker {
                 Err(error) if self.keyring().outdated(&keys, &error).await? => continue,
                 applied => applied?,
             }
+            if item_of(entry.binding()) != item_of(old_binding.as_ref())
+                && let Some(binding) = entry.binding_mut()
+            {
+                self.normalize_binding(access, binding).await?;
+            }
             let rebound = entry.binding() != old_binding.as_ref();
             // At the cost of a read; what counts is the condition of the update.
             if rebound && item_of(entry.binding()) != item_of(old_binding.as_ref()) {
                 self.require_no_open_rotation(access.workspace(), entry.id).await?;
-            }
-            if let Some(binding) = entry.binding().filter(|_| rebound) {
-                self.check_binding(access, binding).await?;
             }
             if let Some(binding) = entry.binding() {
                 trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
@@ -275,18 +278,21 @@ impl Broker {
         self.cache().drop_item(&ItemKey { connection: binding.connection_id, reference });
     }
 
-    /// The connection is there, and the reference looks like one of its provider's.
-    pub(crate) async fn check_binding(&self, access: &Access, binding: &Binding) -> Result<(), BrokerError> {
+    /// Checks that the connection is there, and brings the reference into its normal form: whatever is kept for
+    /// the item is kept under that one spelling. Makes no request, so that binding works while the secret manager
+    /// is out of order.
+    pub(crate) async fn normalize_binding(&self, access: &Access, binding: &mut Binding) -> Result<(), BrokerError> {
         let connection = match self.connection_record(access.workspace(), binding.connection_id).await {
             Err(BrokerError::NotFound(_)) => return Err(InvalidInput::UnknownConnection.into()),
             connection => connection?,
         };
-        if let Some(provider) = self.providers().get(&connection.provider_type) {
-            let description = provider.description();
-            if !has_form(&binding.reference, &description.reference_scheme, &description.reference_format) {
-                return Err(InvalidInput::Reference { expected: description.reference_format.clone() }.into());
+        let provider = self.provider(&connection.provider_type)?;
+        binding.reference = provider.normalize_reference(&binding.reference).await.map_err(|error| match error {
+            CallError::Provider(error) if error.code == ErrorCode::InvalidReference => {
+                InvalidInput::Reference { message: error.message }.into()
             }
-        }
+            error => BrokerError::from(error),
+        })?;
         Ok(())
     }
 }
@@ -314,33 +320,5 @@ fn refused(error: StorageError) -> BrokerError {
         StorageError::Conflict(Constraint::Unique) => BrokerError::EntryExists,
         StorageError::Conflict(Constraint::Reference) => InvalidInput::UnknownConnection.into(),
         error => error.into(),
-    }
-}
-
-/// Whether a text can be a reference at all: the scheme, and as many parts as the provider's own description has, none of them empty. Whether there is such
-/// an item only the provider can tell, and binding must not depend on its being reachable.
-fn has_form(reference: &str, scheme: &str, format: &str) -> bool {
-    let parts = |text: &str| {
-        let rest = text.strip_prefix(scheme)?.strip_prefix("://")?;
-        rest.split('/').all(|part| !part.is_empty()).then(|| rest.split('/').count())
-    };
-    // A format that is no reference itself says nothing about the parts.
-    parts(reference).is_some_and(|count| parts(format).is_none_or(|expected| count == expected))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::has_form;
-
-    #[test]
-    fn a_reference_has_the_parts_that_its_provider_describes() {
-        let is_one = |text| has_form(text, "op", "op://<vaultId>/<itemId>");
-        assert!(is_one("op://vault/item"));
-        for text in
-            ["", "op", "op://", "op://vault", "op://vault/", "op:///item", "op://a/b/c", "vault/item", "opx://a/b"]
-        {
-            assert!(!is_one(text), "{text}");
-        }
-        assert!(has_form("kv://a/b/c", "kv", "see the manual"));
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use keyway_audit::{Shortfall, Subject, Trail};
-use keyway_runtime::ProviderError;
+use keyway_runtime::ErrorCode;
 use keyway_storage::{RotationRecord, RotationState};
 use tracing::{error, info, warn};
 
@@ -83,13 +83,14 @@ impl Outcome {
                 _ => Self::later("host_error", message, error.retry_after()),
             };
         };
-        match provider {
-            ProviderError::InvalidSettings { .. }
-            | ProviderError::Unauthenticated(_)
-            | ProviderError::PermissionDenied(_)
-            | ProviderError::InvalidReference(_)
-            | ProviderError::NotFound(_)
-            | ProviderError::Unsupported(_) => Self::failed(provider.code(), message),
+        match provider.code {
+            ErrorCode::InvalidSettings
+            | ErrorCode::Unauthenticated
+            | ErrorCode::PermissionDenied
+            | ErrorCode::ActionRequired
+            | ErrorCode::InvalidReference
+            | ErrorCode::NotFound
+            | ErrorCode::Unsupported => Self::failed(provider.code(), message),
             _ => Self::later(provider.code(), message, error.retry_after()),
         }
     }
@@ -221,7 +222,7 @@ impl Broker {
             let written = item::write_password(&opened, reference(record), &contents.password, expected).await;
             match written.map_err(BrokerError::from) {
                 Ok(()) => return Outcome::Written,
-                Err(BrokerError::Provider(ProviderError::Conflict(_))) => {}
+                Err(BrokerError::Provider(error)) if error.code == ErrorCode::Conflict => {}
                 Err(error) => return Outcome::of(&error),
             }
             let (current, revision) =
@@ -278,6 +279,8 @@ fn after(now: Timestamp, wait: Duration) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use keyway_runtime::ProviderError;
+
     use super::*;
     use crate::error::Thing;
 
@@ -300,24 +303,25 @@ mod tests {
     #[test]
     fn what_cannot_succeed_stops_and_everything_else_goes_on() {
         let text = || "x".to_owned();
-        let stops = |error| matches!(Outcome::of(&BrokerError::Provider(error)), Outcome::Failed(_));
-        for error in [
-            ProviderError::InvalidSettings { setting: None, message: text() },
-            ProviderError::Unauthenticated(text()),
-            ProviderError::PermissionDenied(text()),
-            ProviderError::InvalidReference(text()),
-            ProviderError::NotFound(text()),
-            ProviderError::Unsupported(text()),
+        let stops = |code: &ErrorCode| {
+            let error = ProviderError::new(code.clone(), text());
+            matches!(Outcome::of(&BrokerError::Provider(error)), Outcome::Failed(_))
+        };
+        for code in [
+            ErrorCode::InvalidSettings,
+            ErrorCode::Unauthenticated,
+            ErrorCode::PermissionDenied,
+            ErrorCode::ActionRequired,
+            ErrorCode::InvalidReference,
+            ErrorCode::NotFound,
+            ErrorCode::Unsupported,
         ] {
-            assert!(stops(error.clone()), "{error:?}");
+            assert!(stops(&code), "{code:?}");
         }
-        for error in [
-            ProviderError::RateLimited { retry_after: None, message: text() },
-            ProviderError::Unavailable(text()),
-            ProviderError::UnexpectedAnswer(text()),
-            ProviderError::Other { code: text(), message: text() },
-        ] {
-            assert!(!stops(error.clone()), "{error:?}");
+        for code in
+            [ErrorCode::RateLimited, ErrorCode::Unavailable, ErrorCode::UnexpectedAnswer, ErrorCode::Other(text())]
+        {
+            assert!(!stops(&code), "{code:?}");
         }
         assert!(matches!(Outcome::of(&BrokerError::Host(text().into())), Outcome::Later(..)));
         // The connection was deleted, or the entry whose password it is.

@@ -2,22 +2,28 @@
 //!
 //! Adding a version adds a file and a line in [`VERSIONS`]; dropping one deletes them.
 
+mod session;
 mod v0_1;
+mod v0_2;
 
 use wasmtime::Store;
 use wasmtime::component::{InstancePre, Linker};
 
-use crate::contract::{Changes, Description, Fields, ItemPage, Resolved, Settings, Verified, WriteAccess};
-use crate::error::ProviderError;
+use crate::contract::{
+    Changes, Description, FieldSpec, Interfaces, ItemPage, Lease, Resolved, Selection, Settings, Verified, WriteAccess,
+};
+use crate::error::{ErrorCode, ProviderError};
 use crate::state::CallState;
 
 /// Outside: the sandbox ended the call. Inside: the provider's own answer.
 pub(crate) type CallResult<T> = wasmtime::Result<Result<T, ProviderError>>;
 
-/// A fresh instance, good for one call.
+/// A fresh instance, good for one call. The functions of optional interfaces answer
+/// [`ErrorCode::Unsupported`] where the component does not export them.
 #[async_trait::async_trait]
 pub(crate) trait Instance: Send + Sync {
     async fn describe(&self, store: &mut Store<CallState>) -> wasmtime::Result<Description>;
+    async fn normalize_reference(&self, store: &mut Store<CallState>, reference: &str) -> CallResult<String>;
     async fn verify(&self, store: &mut Store<CallState>, settings: &Settings) -> CallResult<Verified>;
     async fn list_items(
         &self,
@@ -30,7 +36,7 @@ pub(crate) trait Instance: Send + Sync {
         store: &mut Store<CallState>,
         settings: &Settings,
         reference: &str,
-        fields: Fields,
+        selection: &Selection,
     ) -> CallResult<Resolved>;
     async fn write(
         &self,
@@ -46,11 +52,47 @@ pub(crate) trait Instance: Send + Sync {
         settings: &Settings,
         reference: &str,
     ) -> CallResult<WriteAccess>;
+    async fn list_fields(
+        &self,
+        store: &mut Store<CallState>,
+        settings: &Settings,
+        reference: &str,
+    ) -> CallResult<Vec<FieldSpec>>;
+    async fn renew_lease(
+        &self,
+        store: &mut Store<CallState>,
+        settings: &Settings,
+        lease: &str,
+        seconds: Option<u32>,
+    ) -> CallResult<Lease>;
+    async fn revoke_lease(&self, store: &mut Store<CallState>, settings: &Settings, lease: &str) -> CallResult<()>;
+    async fn refresh(&self, store: &mut Store<CallState>, settings: &Settings) -> CallResult<()>;
+}
+
+/// The answer where the component does not export this optional interface.
+fn unsupported<T>(interface: &str) -> CallResult<T> {
+    let message = format!("this provider does not offer `{interface}`");
+    Ok(Err(ProviderError::new(ErrorCode::Unsupported, message)))
+}
+
+/// The functions of a component have other types than the host's.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct OtherShape(String);
+
+impl OtherShape {
+    /// Marks the failure of a look-up of functions, which is about their types.
+    fn of(error: &wasmtime::Error) -> wasmtime::Error {
+        wasmtime::Error::new(Self(format!("{error:#}")))
+    }
 }
 
 /// A component whose imports are linked, ready to be instantiated.
 #[async_trait::async_trait]
 pub(crate) trait Adapter: Send + Sync {
+    /// The optional interfaces that the component exports.
+    fn interfaces(&self) -> Interfaces;
+
     async fn instantiate(&self, store: &mut Store<CallState>) -> wasmtime::Result<Box<dyn Instance>>;
 }
 
@@ -60,12 +102,12 @@ pub(crate) struct Version {
     pub(crate) export: &'static str,
     /// Adds what the version's world imports beyond WASI.
     pub(crate) link: fn(&mut Linker<CallState>) -> wasmtime::Result<()>,
-    /// Checks the exports.
+    /// Finds the exports.
     pub(crate) adapt: fn(InstancePre<CallState>) -> wasmtime::Result<Box<dyn Adapter>>,
 }
 
 /// Every version that this host can run, oldest first.
-pub(crate) const VERSIONS: &[Version] = &[v0_1::VERSION];
+pub(crate) const VERSIONS: &[Version] = &[v0_1::VERSION, v0_2::VERSION];
 
 /// What the contract's export is called in every version.
 pub(crate) const EXPORT: &str = "keyway:provider/secret-provider";

@@ -1,22 +1,25 @@
-//! `keyway:provider@0.1.0`.
+//! `keyway:provider@0.1`, the first draft. What it could not say is what it meant: its references are
+//! their own normal form, and it has no optional interfaces.
 
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use wasmtime::component::{ComponentType, InstancePre, Linker, Lower};
-use wasmtime::{Store, StoreContextMut};
-use zeroize::{Zeroize, Zeroizing};
+use wasmtime::Store;
+use wasmtime::component::{InstancePre, Linker};
 
 use self::bindings::exports::keyway::provider::secret_provider as wit;
 use self::bindings::keyway::provider::types;
-use super::{Adapter, CallResult, Instance, Version};
-use crate::contract::{self, Changes, Description, Fields, ItemPage, Resolved, Settings, Verified, WriteAccess};
-use crate::error::ProviderError;
+use super::{Adapter, CallResult, Instance, Version, session};
+use crate::contract::{
+    self, Changes, Description, FieldSpec, Fields, Interfaces, ItemPage, Lease, NoCode, NoCodeReason, Resolved,
+    Selection, Settings, Verified, WriteAccess,
+};
+use crate::error::{ErrorCode, ProviderError};
 use crate::state::CallState;
 
 mod bindings {
     wasmtime::component::bindgen!({
-        path: "../../wit",
+        path: "wit/0.1.0",
         inline: "
             package keyway:host;
             world host {
@@ -25,14 +28,13 @@ mod bindings {
         ",
         world: "keyway:host/host",
         exports: { default: async },
-        // Settings and changes are passed on as they lie, without a copy that would have to be wiped.
         ownership: Borrowing { duplicate_if_necessary: true },
     });
 }
 
 pub(super) const VERSION: Version = Version {
     export: "keyway:provider/secret-provider@0.1.0",
-    link,
+    link: |linker: &mut Linker<CallState>| session::link::<types::Error>(linker, "keyway:provider/session@0.1.0"),
     adapt: |pre: InstancePre<CallState>| Ok(Box::new(Linked(bindings::Host_Pre::new(pre)?))),
 };
 
@@ -40,6 +42,10 @@ struct Linked(bindings::Host_Pre<CallState>);
 
 #[async_trait::async_trait]
 impl Adapter for Linked {
+    fn interfaces(&self) -> Interfaces {
+        Interfaces::default()
+    }
+
     async fn instantiate(&self, store: &mut Store<CallState>) -> wasmtime::Result<Box<dyn Instance>> {
         Ok(Box::new(self.0.instantiate_async(store).await?))
     }
@@ -49,6 +55,13 @@ impl Adapter for Linked {
 impl Instance for bindings::Host_ {
     async fn describe(&self, store: &mut Store<CallState>) -> wasmtime::Result<Description> {
         Ok(self.keyway_provider_secret_provider().call_describe(store).await?.into())
+    }
+
+    async fn normalize_reference(&self, _: &mut Store<CallState>, reference: &str) -> CallResult<String> {
+        Ok(Ok(match reference.split_once("://") {
+            Some((scheme, rest)) => format!("{}://{rest}", scheme.to_ascii_lowercase()),
+            None => reference.to_owned(),
+        }))
     }
 
     async fn verify(&self, store: &mut Store<CallState>, settings: &Settings) -> CallResult<Verified> {
@@ -71,11 +84,12 @@ impl Instance for bindings::Host_ {
         store: &mut Store<CallState>,
         settings: &Settings,
         reference: &str,
-        fields: Fields,
+        selection: &Selection,
     ) -> CallResult<Resolved> {
         let provider = self.keyway_provider_secret_provider();
+        let fields = selection.standard;
         let answer = provider.call_resolve(store, &lower(settings), reference, fields.into()).await?;
-        Ok(answer.map(Into::into).map_err(Into::into))
+        Ok(answer.map(|resolved| answered(resolved, fields)).map_err(Into::into))
     }
 
     async fn write(
@@ -105,85 +119,26 @@ impl Instance for bindings::Host_ {
         let answer = provider.call_check_write_access(store, &lower(settings), reference).await?;
         Ok(answer.map(Into::into).map_err(Into::into))
     }
+
+    async fn list_fields(&self, _: &mut Store<CallState>, _: &Settings, _: &str) -> CallResult<Vec<FieldSpec>> {
+        super::unsupported("item-fields")
+    }
+
+    async fn renew_lease(&self, _: &mut Store<CallState>, _: &Settings, _: &str, _: Option<u32>) -> CallResult<Lease> {
+        super::unsupported("leases")
+    }
+
+    async fn revoke_lease(&self, _: &mut Store<CallState>, _: &Settings, _: &str) -> CallResult<()> {
+        super::unsupported("leases")
+    }
+
+    async fn refresh(&self, _: &mut Store<CallState>, _: &Settings) -> CallResult<()> {
+        super::unsupported("refresh")
+    }
 }
 
 fn lower(settings: &Settings) -> Vec<types::Setting<'_>> {
     settings.iter().map(|(name, value)| types::Setting { name, value: value.expose_secret() }).collect()
-}
-
-// ---- session ---------------------------------------------------------------------------------------------------------
-//
-// Linked by hand: the generated bindings would drop the bytes of a session, which hold its keys, without wiping them.
-
-const SESSION: &str = "keyway:provider/session@0.1.0";
-const NO_SESSION: &str = "there is no session before there is a connection";
-
-#[derive(ComponentType, Lower)]
-#[component(record)]
-struct State {
-    data: Vec<u8>,
-    generation: u64,
-}
-
-impl Drop for State {
-    fn drop(&mut self) {
-        self.data.zeroize();
-    }
-}
-
-impl From<crate::session::State> for State {
-    fn from(mut state: crate::session::State) -> Self {
-        Self { data: std::mem::take(&mut *state.data), generation: state.generation }
-    }
-}
-
-#[derive(ComponentType, Lower)]
-#[component(variant)]
-enum Renewal {
-    #[component(name = "granted")]
-    Granted,
-    #[component(name = "renewed")]
-    Renewed(State),
-}
-
-type Answer<T> = wasmtime::Result<(Result<T, types::Error>,)>;
-
-fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
-    let mut session = linker.instance(SESSION)?;
-    session.func_wrap("get", |mut store: StoreContextMut<'_, CallState>, (): ()| {
-        let state = store.data_mut().session.as_mut().and_then(|session| session.get());
-        Ok((state.map(State::from),))
-    })?;
-    session.func_wrap(
-        "put",
-        |mut store: StoreContextMut<'_, CallState>, (data, ttl): (Vec<u8>, u32)| -> Answer<u64> {
-            let data = Zeroizing::new(data);
-            Ok((match &mut store.data_mut().session {
-                Some(session) => session.put(&data, ttl).map_err(Into::into),
-                None => Err(types::Error::Unsupported(NO_SESSION.into())),
-            },))
-        },
-    )?;
-    session.func_wrap_async(
-        "renew",
-        |mut store: StoreContextMut<'_, CallState>,
-         (refused,): (Option<u64>,)|
-         -> Box<dyn Future<Output = Answer<Renewal>> + Send + '_> {
-            Box::new(async move {
-                let Some(session) = &mut store.data_mut().session else {
-                    return Ok((Err(types::Error::Unsupported(NO_SESSION.into())),));
-                };
-                Ok((match session.renew(refused).await {
-                    Ok(crate::session::Renewal::Granted) => Ok(Renewal::Granted),
-                    Ok(crate::session::Renewal::Renewed(state)) => Ok(Renewal::Renewed(state.into())),
-                    Err(error) => Err(error.into()),
-                },))
-            })
-        },
-    )?;
-    session.func_wrap("counter", |mut store: StoreContextMut<'_, CallState>, (): ()| {
-        Ok((store.data_mut().session.as_mut().map_or(0, |session| session.counter()),))
-    })
 }
 
 // ---- errors ----------------------------------------------------------------------------------------------------------
@@ -191,43 +146,44 @@ fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
 impl From<types::Error> for ProviderError {
     fn from(error: types::Error) -> Self {
         match error {
-            types::Error::InvalidSettings(e) => Self::InvalidSettings { setting: e.setting, message: e.message },
-            types::Error::Unauthenticated(message) => Self::Unauthenticated(message),
-            types::Error::PermissionDenied(message) => Self::PermissionDenied(message),
-            types::Error::InvalidReference(message) => Self::InvalidReference(message),
-            types::Error::NotFound(message) => Self::NotFound(message),
-            types::Error::Conflict(message) => Self::Conflict(message),
-            types::Error::RateLimited(e) => Self::RateLimited {
-                retry_after: e.retry_after_seconds.map(|seconds| Duration::from_secs(seconds.into())),
-                message: e.message,
-            },
-            types::Error::Unavailable(message) => Self::Unavailable(message),
-            types::Error::Unsupported(message) => Self::Unsupported(message),
-            types::Error::UnexpectedAnswer(message) => Self::UnexpectedAnswer(message),
-            types::Error::Other(e) => Self::Other { code: e.code, message: e.message },
+            types::Error::InvalidSettings(e) => {
+                Self { setting: e.setting, ..Self::new(ErrorCode::InvalidSettings, e.message) }
+            }
+            types::Error::Unauthenticated(message) => Self::new(ErrorCode::Unauthenticated, message),
+            types::Error::PermissionDenied(message) => Self::new(ErrorCode::PermissionDenied, message),
+            types::Error::InvalidReference(message) => Self::new(ErrorCode::InvalidReference, message),
+            types::Error::NotFound(message) => Self::new(ErrorCode::NotFound, message),
+            types::Error::Conflict(message) => Self::new(ErrorCode::Conflict, message),
+            types::Error::RateLimited(e) => Self::new(ErrorCode::RateLimited, e.message)
+                .retry_after(e.retry_after_seconds.map(|seconds| Duration::from_secs(seconds.into()))),
+            types::Error::Unavailable(message) => Self::new(ErrorCode::Unavailable, message),
+            types::Error::Unsupported(message) => Self::new(ErrorCode::Unsupported, message),
+            types::Error::UnexpectedAnswer(message) => Self::new(ErrorCode::UnexpectedAnswer, message),
+            types::Error::Other(e) => Self::new(ErrorCode::Other(e.code), e.message),
         }
     }
 }
 
 impl From<ProviderError> for types::Error {
     fn from(error: ProviderError) -> Self {
-        match error {
-            ProviderError::InvalidSettings { setting, message } => {
-                Self::InvalidSettings(types::InvalidSetting { setting, message })
-            }
-            ProviderError::Unauthenticated(message) => Self::Unauthenticated(message),
-            ProviderError::PermissionDenied(message) => Self::PermissionDenied(message),
-            ProviderError::InvalidReference(message) => Self::InvalidReference(message),
-            ProviderError::NotFound(message) => Self::NotFound(message),
-            ProviderError::Conflict(message) => Self::Conflict(message),
-            ProviderError::RateLimited { retry_after, message } => Self::RateLimited(types::RateLimit {
+        let ProviderError { code, message, setting, retry_after, .. } = error;
+        match code {
+            ErrorCode::InvalidSettings => Self::InvalidSettings(types::InvalidSetting { setting, message }),
+            ErrorCode::Unauthenticated => Self::Unauthenticated(message),
+            ErrorCode::PermissionDenied => Self::PermissionDenied(message),
+            ErrorCode::InvalidReference => Self::InvalidReference(message),
+            ErrorCode::NotFound => Self::NotFound(message),
+            ErrorCode::Conflict => Self::Conflict(message),
+            ErrorCode::RateLimited => Self::RateLimited(types::RateLimit {
                 retry_after_seconds: retry_after.map(|time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX)),
                 message,
             }),
-            ProviderError::Unavailable(message) => Self::Unavailable(message),
-            ProviderError::Unsupported(message) => Self::Unsupported(message),
-            ProviderError::UnexpectedAnswer(message) => Self::UnexpectedAnswer(message),
-            ProviderError::Other { code, message } => Self::Other(types::OtherError { code, message }),
+            ErrorCode::Unavailable => Self::Unavailable(message),
+            ErrorCode::Unsupported => Self::Unsupported(message),
+            ErrorCode::UnexpectedAnswer => Self::UnexpectedAnswer(message),
+            code @ (ErrorCode::ActionRequired | ErrorCode::Other(_)) => {
+                Self::Other(types::OtherError { code: code.as_str().to_owned(), message })
+            }
         }
     }
 }
@@ -244,14 +200,17 @@ impl From<wit::Description> for Description {
             name: s.name,
             label: s.label,
             help: s.help,
+            // The draft had one kind, in which lines may break.
+            kind: contract::SettingKind::MultiLineText,
             secret: s.secret,
             required: s.required,
             pattern: s.pattern,
             default: s.default,
+            attributes: Vec::new(),
         };
         let destination = |d| match d {
-            wit::Destination::Fixed(text) => contract::Destination::Fixed(text),
-            wit::Destination::FromSetting(name) => contract::Destination::FromSetting(name),
+            wit::Destination::Fixed(text) => text,
+            wit::Destination::FromSetting(name) => format!("{{{name}}}"),
         };
         Self {
             provider_type: d.provider_type,
@@ -267,6 +226,7 @@ impl From<wit::Description> for Description {
                 one_time_codes: d.capabilities.contains(wit::Capabilities::ONE_TIME_CODES),
             },
             attributes: attributes(d.attributes),
+            ..Self::default()
         }
     }
 }
@@ -275,7 +235,8 @@ impl From<wit::Verified> for Verified {
     fn from(v: wit::Verified) -> Self {
         Self {
             account: v.account,
-            vault_count: v.vault_count,
+            account_key: None,
+            vault_count: Some(v.vault_count),
             writable_vault_count: v.writable_vault_count,
             attributes: attributes(v.attributes),
         }
@@ -287,10 +248,11 @@ impl From<wit::ItemPage> for ItemPage {
         let item = |i: wit::Item| contract::Item {
             id: i.id,
             title: i.title,
-            vault_id: i.vault_id,
-            vault_name: i.vault_name,
+            vault_id: Some(i.vault_id),
+            vault_name: Some(i.vault_name),
             reference: i.reference,
             category: i.category,
+            urls: Vec::new(),
             attributes: attributes(i.attributes),
         };
         Self { items: page.items.into_iter().map(item).collect(), next: page.next }
@@ -313,18 +275,23 @@ impl From<Fields> for wit::Fields {
     }
 }
 
-impl From<wit::Resolved> for Resolved {
-    fn from(r: wit::Resolved) -> Self {
-        Self {
-            username: r.username.map(SecretString::from),
-            password: r.password.map(SecretString::from),
-            one_time_code: r.one_time_code.map(|c| contract::OneTimeCode {
-                code: c.code.into(),
-                expires_at: c.expires_at,
-                period_seconds: c.period_seconds,
-            }),
-            revision: r.revision,
-        }
+/// The draft had no reason for a missing code.
+fn answered(r: wit::Resolved, asked: Fields) -> Resolved {
+    let no_code = || NoCode {
+        reason: NoCodeReason::Absent,
+        message: "The item has no one-time password that changes with time.".into(),
+    };
+    let code = |c: wit::OneTimeCode| contract::OneTimeCode {
+        code: c.code.into(),
+        expires_at: c.expires_at,
+        period_seconds: c.period_seconds,
+    };
+    Resolved {
+        username: r.username.map(SecretString::from),
+        password: r.password.map(SecretString::from),
+        one_time_code: asked.one_time_code.then(|| r.one_time_code.map(code).ok_or_else(no_code)),
+        revision: r.revision,
+        ..Resolved::default()
     }
 }
 

@@ -10,9 +10,6 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use url::Host;
 
-use crate::contract::{Description, Destination, Settings};
-use secrecy::ExposeSecret;
-
 /// `http` or `https`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {
@@ -78,6 +75,26 @@ pub enum DestinationError {
     /// The setting that holds the address does not hold one. (The value is not repeated: it may be a secret in the wrong field.)
     #[error("the setting `{0}` is not an address; write it as https://host or https://host:port")]
     Setting(String),
+    /// A value that takes the place of a label has characters that labels do not have. (It is not
+    /// repeated, either.)
+    #[error("the setting `{0}` is part of a host name; use letters, digits and - only")]
+    Label(String),
+    /// A JSON setting lacks the member that holds an address.
+    #[error("the setting `{setting}` has no address in its member `{member}`; is it the whole file?")]
+    Member {
+        /// The setting.
+        setting: String,
+        /// The member.
+        member: String,
+    },
+    /// The provider declares a destination that cannot be right.
+    #[error("the destination `{destination}` is wrong: {reason}")]
+    Template {
+        /// The destination as declared.
+        destination: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 impl ApprovedDestination {
@@ -160,31 +177,8 @@ impl fmt::Display for ApprovedDestination {
     }
 }
 
-impl Description {
-    /// What the provider asks to connect to, with these settings. To be stored with the connection: a later version of the
-    /// provider that asks for more has to be approved anew.
-    pub fn approved_destinations(&self, settings: &Settings) -> Result<Vec<ApprovedDestination>, DestinationError> {
-        let mut approved = Vec::new();
-        for destination in &self.destinations {
-            match destination {
-                Destination::Fixed(text) => approved.push(text.parse()?),
-                Destination::FromSetting(name) => {
-                    let own = settings.get(name).map(|value| value.expose_secret());
-                    let default = || {
-                        self.settings.iter().find(|spec| spec.name == *name).and_then(|spec| spec.default.as_deref())
-                    };
-                    // An optional address that was left empty asks for nothing.
-                    if let Some(value) = own.or_else(default).filter(|value| !value.is_empty()) {
-                        approved.push(from_setting(value).ok_or_else(|| DestinationError::Setting(name.clone()))?);
-                    }
-                }
-            }
-        }
-        Ok(approved)
-    }
-}
-
-fn from_setting(value: &str) -> Option<ApprovedDestination> {
+/// The destination that a URL or a host name in a setting means.
+pub(crate) fn from_setting(value: &str) -> Option<ApprovedDestination> {
     let (scheme, rest) = match value.split_once("://") {
         Some((scheme, rest)) => (Scheme::parse(&scheme.to_ascii_lowercase())?, rest),
         None => (Scheme::Https, value),

@@ -10,6 +10,7 @@ mod connector;
 mod destination;
 mod guard;
 mod policy;
+mod template;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,9 +20,11 @@ use futures::future::BoxFuture;
 use http_body_util::combinators::UnsyncBoxBody;
 use thiserror::Error;
 
+pub(crate) use destination::from_setting;
 pub use destination::{ApprovedDestination, DestinationError, Scheme};
 pub(crate) use guard::Guard;
 pub use policy::{ConnectTo, ConnectToError, EgressPolicy};
+pub(crate) use template::DestinationTemplate;
 
 /// A body on its way in or out.
 pub type Body = UnsyncBoxBody<Bytes, EgressError>;

@@ -329,7 +329,8 @@ impl Items {
     pub(crate) fn table(&self, out: &mut dyn Write, indent: usize, limit: usize) -> io::Result<()> {
         let mut table = Table::new(&["TITLE", "VAULT", "REFERENCE"]);
         for item in self.0.iter().take(limit) {
-            table.row([&item.title, &item.vault_name, &item.reference]);
+            let vault = item.vault_name.as_deref().unwrap_or("-");
+            table.row([item.title.as_str(), vault, &item.reference]);
         }
         let empty = "There is no login item. Check which vaults the service account can read.";
         table.write(out, indent, empty)?;

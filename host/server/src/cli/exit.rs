@@ -227,7 +227,7 @@ impl From<BindError> for CliError {
 
 #[cfg(test)]
 mod tests {
-    use keyway_runtime::ProviderError;
+    use keyway_runtime::{ErrorCode, ProviderError};
 
     use super::*;
 
@@ -236,22 +236,22 @@ mod tests {
         let exit = |error: BrokerError| CliError::from(error).exit();
         assert_eq!(exit(BrokerError::NotFound(Thing::Entry)), Exit::NotFound);
         assert_eq!(exit(BrokerError::EntryExists), Exit::Invalid);
-        assert_eq!(exit(BrokerError::Provider(ProviderError::Unauthenticated("no".into()))), Exit::Denied);
-        assert_eq!(exit(BrokerError::Provider(ProviderError::Unavailable("no".into()))), Exit::TryLater);
-        assert_eq!(exit(BrokerError::Provider(ProviderError::UnexpectedAnswer("no".into()))), Exit::Provider);
+        assert_eq!(exit(BrokerError::Provider(ProviderError::new(ErrorCode::Unauthenticated, "no"))), Exit::Denied);
+        assert_eq!(exit(BrokerError::Provider(ProviderError::new(ErrorCode::Unavailable, "no"))), Exit::TryLater);
+        assert_eq!(exit(BrokerError::Provider(ProviderError::new(ErrorCode::UnexpectedAnswer, "no"))), Exit::Provider);
         assert_eq!(exit(BrokerError::Host("no".into())), Exit::Failure);
     }
 
     #[test]
     fn a_rate_limit_says_when_to_try_again() {
         let wait = Some(Duration::from_secs(42));
-        let error = ProviderError::RateLimited { retry_after: wait, message: "slow down".into() };
+        let error = ProviderError::new(ErrorCode::RateLimited, "slow down").retry_after(wait);
         let error = CliError::from(BrokerError::Provider(error));
         assert!(error.hint_text().unwrap().contains("42 s"));
         assert_eq!(serde_json::to_value(&error).unwrap()["retry_after_seconds"], 42);
         // Never sooner than it may: a script would come back too early, or at once.
         let wait = Some(Duration::from_millis(300));
-        let error = ProviderError::RateLimited { retry_after: wait, message: "slow down".into() };
+        let error = ProviderError::new(ErrorCode::RateLimited, "slow down").retry_after(wait);
         let error = CliError::from(BrokerError::Provider(error));
         assert!(error.hint_text().unwrap().contains("1 s"));
         assert_eq!(serde_json::to_value(&error).unwrap()["retry_after_seconds"], 1);

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use keyway::{BrokerError, ErrorKind};
-use keyway_runtime::{Description, Destination, FileStatus, Limits, Provider};
+use keyway_runtime::{Description, FileStatus, Limits, Provider};
 use serde::Serialize;
 
 use super::App;
@@ -168,9 +168,9 @@ impl Show for Inspected {
 
         writeln!(out, "\n{HEADING}It connects to{HEADING:#}")?;
         for destination in &self.description.destinations {
-            match destination {
-                Destination::Fixed(text) => writeln!(out, "  {}", printable(text))?,
-                Destination::FromSetting(name) => writeln!(out, "  the address in the setting `{}`", printable(name))?,
+            match destination.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+                Some(name) => writeln!(out, "  the address in the setting `{}`", printable(name))?,
+                None => writeln!(out, "  {}", printable(destination))?,
             }
         }
         if self.description.destinations.is_empty() {

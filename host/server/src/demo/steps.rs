@@ -174,8 +174,8 @@ fn told(bound: BoundEntry) -> (BoundEntry, String) {
 
 /// The site that an item is for, as the domain of an entry.
 fn site(item: &Item) -> String {
-    let address = item.attributes.iter().find(|attribute| attribute.name == "url");
-    let url = address.and_then(|address| url::Url::parse(&address.value).ok());
+    let address = item.urls.first();
+    let url = address.and_then(|address| url::Url::parse(address).ok());
     let origin = url.filter(|url| url.host_str().is_some_and(|host| host != "localhost")).map(|url| url.origin());
     match origin {
         Some(origin) if origin.is_tuple() && origin.ascii_serialization().starts_with("http") => {

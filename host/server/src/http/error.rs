@@ -166,7 +166,7 @@ impl IntoResponse for ApiError {
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt;
-    use keyway_runtime::ProviderError;
+    use keyway_runtime::{ErrorCode, ProviderError};
     use serde_json::{Value, json};
 
     use super::*;
@@ -197,7 +197,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_rate_limit_says_when_to_come_back_in_whole_seconds_rounded_up() {
-        let limited = |wait| ProviderError::RateLimited { retry_after: Some(wait), message: "slow down".into() };
+        let limited = |wait| ProviderError::new(ErrorCode::RateLimited, "slow down").retry_after(wait);
         let (status, headers, body) = answer(BrokerError::Provider(limited(Duration::from_millis(1_200))).into()).await;
         assert_eq!((status.as_u16(), headers[RETRY_AFTER].to_str().unwrap()), (429, "2"));
         assert_eq!(body["message"], "slow down");

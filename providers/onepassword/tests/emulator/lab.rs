@@ -4,7 +4,7 @@ use keyway_emulator_onepassword::{Calls, Emulator, ItemInfo, Options, VaultInfo}
 use keyway_native_host::NativeHost;
 use keyway_provider_onepassword::OnePassword;
 use keyway_sdk::{
-    Changes, Error, Fields, Item, ItemPage, Resolved, Result, SecretProvider, Settings, Verified, WriteAccess,
+    Changes, Error, Item, ItemPage, Resolved, Result, SecretProvider, Selection, Settings, Verified, WriteAccess,
     secrecy::ExposeSecret,
 };
 
@@ -58,7 +58,7 @@ impl Lab {
         }
     }
 
-    pub(crate) fn resolve(&self, reference: &str, fields: Fields) -> Result<Resolved> {
+    pub(crate) fn resolve(&self, reference: &str, fields: &Selection) -> Result<Resolved> {
         self.native.call(|host| OnePassword::resolve(host, &self.settings, reference, fields))
     }
 

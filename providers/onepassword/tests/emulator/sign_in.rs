@@ -4,30 +4,30 @@ use crate::lab::{ITEM, Lab, READ_ONLY_VAULT, VAULT, error, password, text};
 use keyway_emulator_onepassword::{
     CounterRule, DeviceState, Endpoint, Fault, FaultRule, ItemState, Options, Rules, WrongToken,
 };
-use keyway_sdk::{Error, Fields, WriteAccess};
+use keyway_sdk::{Error, ErrorCode, Selection, WriteAccess};
 
 #[test]
 fn a_cold_resolve_takes_seven_requests_and_a_warm_one_takes_one() {
     let lab = Lab::new();
     let reference = lab.reference(VAULT, ITEM);
-    let (resolved, calls) = lab.calls_of(|| lab.resolve(&reference, Fields::ALL).unwrap());
+    let (resolved, calls) = lab.calls_of(|| lab.resolve(&reference, &Selection::ALL).unwrap());
     assert_eq!(text(resolved.password.as_ref()), lab.item(VAULT, ITEM).password.as_deref());
     assert_eq!((calls.total, calls.logins), (7, 1));
     for endpoint in [Endpoint::Vault, Endpoint::Keysets, Endpoint::Item] {
         assert_eq!(calls.of(endpoint), 1, "{endpoint:?}");
     }
-    let (_, calls) = lab.calls_of(|| lab.resolve(&reference, Fields::ALL).unwrap());
+    let (_, calls) = lab.calls_of(|| lab.resolve(&reference, &Selection::ALL).unwrap());
     assert_eq!((calls.total, calls.of(Endpoint::Item)), (1, 1));
 }
 
 #[test]
 fn another_vault_costs_one_request_more_once() {
     let lab = Lab::new();
-    lab.resolve(&lab.reference(VAULT, ITEM), Fields::ALL).unwrap();
+    lab.resolve(&lab.reference(VAULT, ITEM), &Selection::ALL).unwrap();
     let other = lab.reference(READ_ONLY_VAULT, "Ledger Cloud");
-    let (_, calls) = lab.calls_of(|| lab.resolve(&other, Fields::ALL).unwrap());
+    let (_, calls) = lab.calls_of(|| lab.resolve(&other, &Selection::ALL).unwrap());
     assert_eq!((calls.total, calls.of(Endpoint::Vault), calls.of(Endpoint::Item)), (2, 1, 1));
-    let (_, calls) = lab.calls_of(|| lab.resolve(&other, Fields::ALL).unwrap());
+    let (_, calls) = lab.calls_of(|| lab.resolve(&other, &Selection::ALL).unwrap());
     assert_eq!(calls.total, 1);
 }
 
@@ -43,7 +43,7 @@ fn every_operation_takes_as_many_requests_as_the_documentation_says() {
     assert_eq!(calls.total, 2, "check_write_access");
     let (_, calls) = lab.calls_of(|| lab.write(&reference, &password("new"), None).unwrap());
     assert_eq!(calls.total, 3, "write");
-    let (_, calls) = lab.calls_of(|| lab.resolve(&reference, Fields::NONE).unwrap());
+    let (_, calls) = lab.calls_of(|| lab.resolve(&reference, &Selection::NONE).unwrap());
     assert_eq!(calls.total, 1, "just the revision");
 }
 
@@ -52,7 +52,7 @@ fn what_the_first_call_opened_serves_all_that_follow() {
     let lab = Lab::new().warm();
     for vault in lab.vaults() {
         let item = vault.items.iter().find(|item| item.state == ItemState::Active).unwrap();
-        let (_, calls) = lab.calls_of(|| lab.resolve(&item.reference, Fields::ALL).unwrap());
+        let (_, calls) = lab.calls_of(|| lab.resolve(&item.reference, &Selection::ALL).unwrap());
         assert_eq!(calls.total, 1, "{}", vault.name);
     }
 }
@@ -63,7 +63,7 @@ fn fifty_concurrent_cold_readers_sign_in_once() {
     let reference = lab.reference(VAULT, ITEM);
     std::thread::scope(|scope| {
         for _ in 0..50 {
-            scope.spawn(|| lab.resolve(&reference, Fields::ALL).unwrap());
+            scope.spawn(|| lab.resolve(&reference, &Selection::ALL).unwrap());
         }
     });
     assert_eq!(lab.emulator.calls().logins, 1);
@@ -80,7 +80,9 @@ fn concurrent_cold_readers_of_different_items_ask_for_the_keys_once() {
     std::thread::scope(|scope| {
         for item in &items {
             let lab = &lab;
-            scope.spawn(move || lab.resolve(&item.reference, Fields { one_time_code: false, ..Fields::ALL }).unwrap());
+            scope.spawn(move || {
+                lab.resolve(&item.reference, &Selection { one_time_code: false, ..Selection::ALL }).unwrap()
+            });
         }
     });
     let calls = lab.emulator.calls();
@@ -93,8 +95,8 @@ fn a_sign_in_is_kept_even_if_the_call_that_made_it_fails() {
     let lab = Lab::new();
     lab.emulator.fault(FaultRule::next_of(Endpoint::Vault, Fault::status(500)));
     let reference = lab.reference(VAULT, ITEM);
-    assert!(matches!(error(lab.resolve(&reference, Fields::ALL)), Error::Unavailable(_)));
-    let (_, calls) = lab.calls_of(|| lab.resolve(&reference, Fields::ALL).unwrap());
+    assert!(matches!(error(lab.resolve(&reference, &Selection::ALL)), Error { code: ErrorCode::Unavailable, .. }));
+    let (_, calls) = lab.calls_of(|| lab.resolve(&reference, &Selection::ALL).unwrap());
     assert_eq!((calls.total, calls.logins), (3, 0));
 }
 
@@ -103,10 +105,10 @@ fn an_expired_session_leads_to_one_new_sign_in_and_the_call_is_made_again() {
     let lab = Lab::new().warm();
     let reference = lab.reference(VAULT, ITEM);
     lab.emulator.expire_sessions();
-    let (result, calls) = lab.calls_of(|| lab.resolve(&reference, Fields::ALL));
+    let (result, calls) = lab.calls_of(|| lab.resolve(&reference, &Selection::ALL));
     assert!(result.is_ok());
     assert_eq!((calls.total, calls.logins), (1 + 4 + 1, 1), "the keys are kept");
-    let (_, calls) = lab.calls_of(|| lab.resolve(&reference, Fields::ALL).unwrap());
+    let (_, calls) = lab.calls_of(|| lab.resolve(&reference, &Selection::ALL).unwrap());
     assert_eq!(calls.total, 1);
 }
 
@@ -117,7 +119,7 @@ fn fifty_concurrent_calls_with_an_expired_session_sign_in_once() {
     lab.emulator.expire_sessions();
     std::thread::scope(|scope| {
         for _ in 0..50 {
-            scope.spawn(|| lab.resolve(&reference, Fields::ALL).unwrap());
+            scope.spawn(|| lab.resolve(&reference, &Selection::ALL).unwrap());
         }
     });
     assert_eq!(lab.emulator.calls().logins, 1);
@@ -142,7 +144,7 @@ fn an_expiry_inside_an_envelope_counts_as_one() {
     let lab = Lab::new().warm();
     let fault = Fault::EnvelopeError { code: 102, message: "Authentication required.".to_owned() };
     lab.emulator.fault(FaultRule::next_of(Endpoint::Item, fault));
-    let (result, calls) = lab.calls_of(|| lab.resolve(&lab.reference(VAULT, ITEM), Fields::ALL));
+    let (result, calls) = lab.calls_of(|| lab.resolve(&lab.reference(VAULT, ITEM), &Selection::ALL));
     assert!(result.is_ok());
     assert_eq!(calls.logins, 1);
 }
@@ -151,8 +153,8 @@ fn an_expiry_inside_an_envelope_counts_as_one() {
 fn a_session_that_is_refused_right_after_the_sign_in_ends_the_call() {
     let lab = Lab::new().warm();
     lab.emulator.fault(FaultRule { times: None, ..FaultRule::next_of(Endpoint::Item, Fault::status(401)) });
-    let (result, calls) = lab.calls_of(|| lab.resolve(&lab.reference(VAULT, ITEM), Fields::ALL));
-    assert!(matches!(error(result), Error::Unauthenticated(_)));
+    let (result, calls) = lab.calls_of(|| lab.resolve(&lab.reference(VAULT, ITEM), &Selection::ALL));
+    assert!(matches!(error(result), Error { code: ErrorCode::Unauthenticated, .. }));
     assert_eq!((calls.total, calls.logins), (1 + 4 + 1, 1));
 }
 
@@ -162,12 +164,12 @@ fn a_refused_token_says_so_and_is_not_retried() {
         let lab = Lab::new().warm();
         let reference = lab.reference(VAULT, ITEM);
         lab.emulator.revoke_token("automation", status).unwrap();
-        let (result, calls) = lab.calls_of(|| lab.resolve(&reference, Fields::ALL));
-        let Error::Unauthenticated(message) = error(result) else { panic!() };
+        let (result, calls) = lab.calls_of(|| lab.resolve(&reference, &Selection::ALL));
+        let Error { code: ErrorCode::Unauthenticated, message, .. } = error(result) else { panic!() };
         assert!(message.contains("revoked"), "{message}");
         assert_eq!(calls.total, 2, "the refused call and the refused sign-in");
         lab.emulator.restore_token("automation").unwrap();
-        assert!(lab.resolve(&reference, Fields::ALL).is_ok());
+        assert!(lab.resolve(&reference, &Selection::ALL).is_ok());
     }
 }
 
@@ -179,7 +181,12 @@ fn a_refusal_is_shared_by_all_who_wait_for_the_sign_in() {
     lab.emulator.fault(FaultRule::next_of(Endpoint::AuthStart, Fault::Delay { milliseconds: 500 }));
     std::thread::scope(|scope| {
         for _ in 0..8 {
-            scope.spawn(|| assert!(matches!(error(lab.resolve(&reference, Fields::ALL)), Error::Unauthenticated(_))));
+            scope.spawn(|| {
+                assert!(matches!(
+                    error(lab.resolve(&reference, &Selection::ALL)),
+                    Error { code: ErrorCode::Unauthenticated, .. }
+                ))
+            });
         }
     });
     assert!(lab.emulator.calls().of(Endpoint::AuthStart) < 8);
@@ -191,15 +198,15 @@ fn each_wrong_token_has_its_own_error() {
     for (wrong, requests) in [(WrongToken::SrpX, 3), (WrongToken::Account, 1)] {
         lab.use_token(lab.emulator.wrong_token("automation", wrong).unwrap().expose().to_owned().as_str());
         let (result, calls) = lab.calls_of(|| lab.verify());
-        assert!(matches!(error(result), Error::Unauthenticated(_)), "{wrong:?}");
+        assert!(matches!(error(result), Error { code: ErrorCode::Unauthenticated, .. }), "{wrong:?}");
         assert_eq!(calls.total, requests, "{wrong:?}");
     }
     lab.use_token(lab.emulator.wrong_token("automation", WrongToken::SecretKey).unwrap().expose().to_owned().as_str());
-    assert!(matches!(error(lab.verify()), Error::Unauthenticated(_)));
+    assert!(matches!(error(lab.verify()), Error { code: ErrorCode::Unauthenticated, .. }));
     for wrong in [WrongToken::CutOff, WrongToken::SignInAddress] {
         lab.use_token(lab.emulator.wrong_token("automation", wrong).unwrap().expose().to_owned().as_str());
         let (result, calls) = lab.calls_of(|| lab.verify());
-        assert!(matches!(error(result), Error::InvalidSettings { .. }), "{wrong:?}");
+        assert!(matches!(error(result), Error { code: ErrorCode::InvalidSettings, .. }), "{wrong:?}");
         assert_eq!(calls.total, 0, "{wrong:?}");
     }
 }
@@ -211,9 +218,9 @@ fn a_wrong_master_key_is_noticed_when_connecting() {
     for result in [
         lab.verify().map(drop),
         lab.list(None).map(drop),
-        lab.resolve(&lab.reference(VAULT, ITEM), Fields::ALL).map(drop),
+        lab.resolve(&lab.reference(VAULT, ITEM), &Selection::ALL).map(drop),
     ] {
-        let Error::UnexpectedAnswer(message) = error(result) else { panic!() };
+        let Error { code: ErrorCode::UnexpectedAnswer, message, .. } = error(result) else { panic!() };
         assert!(
             message.contains("create a new service account") || message.contains("Create a new service account"),
             "{message}"
@@ -242,7 +249,7 @@ fn a_server_that_cannot_prove_itself_gets_nothing_more() {
         let lab = Lab::new();
         lab.emulator.fault(FaultRule::next_of(endpoint, fault));
         let (result, calls) = lab.calls_of(|| lab.verify());
-        assert!(matches!(error(result), Error::UnexpectedAnswer(_)));
+        assert!(matches!(error(result), Error { code: ErrorCode::UnexpectedAnswer, .. }));
         assert_eq!(calls.total, requests);
     }
 }
@@ -250,7 +257,7 @@ fn a_server_that_cannot_prove_itself_gets_nothing_more() {
 #[test]
 fn an_account_without_vaults_is_told_what_to_grant() {
     let lab = Lab::with(Options::default(), "newcomer");
-    let Error::PermissionDenied(message) = error(lab.verify()) else { panic!() };
+    let Error { code: ErrorCode::PermissionDenied, message, .. } = error(lab.verify()) else { panic!() };
     assert_eq!(message, "This service account can't read any vault. Grant Read Items on at least one vault.");
     assert!(lab.list(None).unwrap().items.is_empty());
 }
@@ -261,11 +268,11 @@ fn verify_counts_vaults_and_signs_in_each_time() {
     for _ in 0..2 {
         let (verified, calls) = lab.calls_of(|| lab.verify().unwrap());
         assert_eq!(verified.account, "my.1password.com");
-        assert_eq!((verified.vault_count, verified.writable_vault_count), (3, Some(2)));
+        assert_eq!((verified.vault_count, verified.writable_vault_count), (Some(3), Some(2)));
         assert_eq!(calls.logins, 1);
     }
     let auditor = Lab::with(Options::default(), "auditor").verify().unwrap();
-    assert_eq!((auditor.vault_count, auditor.writable_vault_count), (2, Some(0)));
+    assert_eq!((auditor.vault_count, auditor.writable_vault_count), (Some(2), Some(0)));
 }
 
 #[test]
@@ -276,7 +283,7 @@ fn a_server_that_insists_on_ascending_counters_is_content_with_calls_one_after_t
     let reference = lab.reference(VAULT, ITEM);
     for _ in 0..3 {
         lab.list(None).unwrap();
-        lab.resolve(&reference, Fields::ALL).unwrap();
+        lab.resolve(&reference, &Selection::ALL).unwrap();
         assert_eq!(lab.check(&reference).unwrap(), WriteAccess::Granted);
         lab.emulator.expire_sessions();
     }

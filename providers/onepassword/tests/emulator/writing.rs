@@ -2,7 +2,7 @@
 
 use crate::lab::{ITEM, Lab, READ_ONLY_VAULT, VAULT, error, password, text, username};
 use keyway_emulator_onepassword::{DeniedWrite, Endpoint, Fault, FaultRule, ItemChange, Options, Rules, VaultAccess};
-use keyway_sdk::{Changes, Error, Fields, WriteAccess};
+use keyway_sdk::{Changes, Error, ErrorCode, Selection, WriteAccess};
 
 /// An item with everything in it that this provider does not know.
 const ODD_ITEM: &str = "Adventure Works Admin";
@@ -24,7 +24,7 @@ fn a_new_password_is_there_and_the_rest_of_the_item_is_the_same_byte_for_byte() 
     assert!(start.ends_with(history));
     let restored = format!("{start}{}", end.strip_prefix(',').unwrap()).replace(r#""n\"ew 🔑""#, old);
     assert_eq!(restored, before.details);
-    let resolved = lab.resolve(&item.reference, Fields::ALL).unwrap();
+    let resolved = lab.resolve(&item.reference, &Selection::ALL).unwrap();
     assert_eq!((text(resolved.password.as_ref()), resolved.revision.as_str()), (Some("n\"ew 🔑"), "2"));
 }
 
@@ -46,7 +46,7 @@ fn both_can_change_at_once_and_fields_that_are_missing_are_added() {
         let item = lab.item(VAULT, title);
         let changes = Changes { username: Some("u-new".into()), password: Some("p-new".into()) };
         assert_eq!(lab.write(&item.reference, &changes, Some("1")).unwrap(), "2", "{title}");
-        let resolved = lab.resolve(&item.reference, Fields { one_time_code: false, ..Fields::ALL }).unwrap();
+        let resolved = lab.resolve(&item.reference, &Selection { one_time_code: false, ..Selection::ALL }).unwrap();
         assert_eq!(
             (text(resolved.username.as_ref()), text(resolved.password.as_ref())),
             (Some("u-new"), Some("p-new"))
@@ -64,7 +64,7 @@ fn nothing_to_change_writes_nothing() {
         let (revision, calls) = lab.calls_of(|| lab.write(&item.reference, &changes, None).unwrap());
         assert_eq!((revision.as_str(), calls.total, calls.of(Endpoint::PatchItems)), ("1", requests, 0));
         let conflict = error(lab.write(&item.reference, &changes, Some("7")));
-        assert!(matches!(conflict, Error::Conflict(_)));
+        assert!(conflict.code == ErrorCode::Conflict);
     }
 }
 
@@ -76,7 +76,7 @@ fn an_item_at_another_revision_stays_as_it_is() {
         .change_item(VAULT, &item.id, &ItemChange { password: Some("by a person".into()), ..ItemChange::default() })
         .unwrap();
     let (result, calls) = lab.calls_of(|| lab.write(&item.reference, &password("by us"), Some("1")));
-    assert!(matches!(error(result), Error::Conflict(_)));
+    assert!(matches!(error(result), Error { code: ErrorCode::Conflict, .. }));
     assert_eq!(calls.of(Endpoint::PatchItems), 0);
     assert_eq!(lab.item(VAULT, ITEM).password.as_deref(), Some("by a person"));
     assert_eq!(lab.write(&item.reference, &password("by us"), Some("2")).unwrap(), "3");
@@ -99,7 +99,7 @@ fn endless_collisions_end_as_a_conflict() {
     let lab = Lab::new().warm();
     lab.emulator.fault(FaultRule { times: None, ..FaultRule::next_of(Endpoint::PatchItems, Fault::status(409)) });
     let (result, calls) = lab.calls_of(|| lab.write(&lab.reference(VAULT, ITEM), &password("x"), None));
-    assert!(matches!(error(result), Error::Conflict(_)));
+    assert!(matches!(error(result), Error { code: ErrorCode::Conflict, .. }));
     assert_eq!(calls.of(Endpoint::PatchItems), 5);
     assert_eq!(lab.item(VAULT, ITEM).password.as_deref(), Some("7Tq-wren-obelisk-41"));
 }
@@ -132,7 +132,7 @@ fn of_two_writers_with_one_expected_revision_only_one_succeeds() {
     });
     let (winners, losers): (Vec<_>, Vec<_>) = results.into_iter().partition(|(_, result)| result.is_ok());
     assert_eq!(winners.len(), 1);
-    assert!(matches!(losers[0].1, Err(Error::Conflict(_))));
+    assert!(matches!(losers[0].1, Err(Error { code: ErrorCode::Conflict, .. })));
     assert_eq!(lab.item(VAULT, ITEM).password.as_deref(), Some(winners[0].0));
 }
 
@@ -145,7 +145,11 @@ fn a_read_only_vault_says_what_to_grant() {
         let lab = Lab::with(options, "automation");
         let reference = lab.reference(READ_ONLY_VAULT, "Ledger Cloud");
         assert_eq!(lab.check(&reference).unwrap(), WriteAccess::Denied(expected.to_owned()));
-        let Error::PermissionDenied(message) = error(lab.write(&reference, &password("x"), None)) else { panic!() };
+        let Error { code: ErrorCode::PermissionDenied, message, .. } =
+            error(lab.write(&reference, &password("x"), None))
+        else {
+            panic!()
+        };
         assert_eq!(message, expected);
     }
 }
@@ -160,7 +164,7 @@ fn checking_changes_nothing_and_follows_the_servers_word() {
     let note = lab.reference(VAULT, "Runbook: order robots");
     assert!(matches!(lab.check(&note).unwrap(), WriteAccess::Denied(reason) if reason.contains("login items")));
     for title in ["Old Fax Gateway", "Trial Account (expired)"] {
-        assert!(matches!(error(lab.check(&lab.reference(VAULT, title))), Error::NotFound(_)));
+        assert!(matches!(error(lab.check(&lab.reference(VAULT, title))), Error { code: ErrorCode::NotFound, .. }));
     }
     assert_eq!(lab.emulator.item(VAULT, &item.id).unwrap().item_version, 1);
     assert_eq!(lab.emulator.calls().of(Endpoint::PatchItems), 0);
@@ -170,9 +174,9 @@ fn checking_changes_nothing_and_follows_the_servers_word() {
 fn items_that_are_not_logins_or_not_active_are_not_changed() {
     let lab = Lab::new().warm();
     let write = |title: &str| error(lab.write(&lab.reference(VAULT, title), &password("x"), None));
-    assert!(matches!(write("Runbook: order robots"), Error::Unsupported(_)));
-    assert!(matches!(write("Old Fax Gateway"), Error::NotFound(_)));
-    assert!(matches!(write("Trial Account (expired)"), Error::NotFound(_)));
+    assert!(matches!(write("Runbook: order robots"), Error { code: ErrorCode::Unsupported, .. }));
+    assert!(matches!(write("Old Fax Gateway"), Error { code: ErrorCode::NotFound, .. }));
+    assert!(matches!(write("Trial Account (expired)"), Error { code: ErrorCode::NotFound, .. }));
     assert_eq!(lab.emulator.calls().of(Endpoint::PatchItems), 0);
     assert_eq!(lab.write(&lab.reference(VAULT, "Door Code Server Room"), &password("0815"), None).unwrap(), "2");
 }
@@ -209,9 +213,9 @@ fn each_code_of_a_failed_item_has_its_error() {
         lab.emulator.fault(FaultRule::next_of(Endpoint::PatchItems, Fault::FailedItems { code }));
         error(lab.write(&reference, &password("x"), None))
     };
-    assert!(matches!(write(101), Error::PermissionDenied(_)));
-    assert!(matches!(write(103), Error::Unavailable(_)));
-    assert!(matches!(write(106), Error::Unsupported(_)));
-    assert!(matches!(write(100), Error::UnexpectedAnswer(_)));
-    assert!(matches!(write(-2), Error::UnexpectedAnswer(_)));
+    assert!(matches!(write(101), Error { code: ErrorCode::PermissionDenied, .. }));
+    assert!(matches!(write(103), Error { code: ErrorCode::Unavailable, .. }));
+    assert!(matches!(write(106), Error { code: ErrorCode::Unsupported, .. }));
+    assert!(matches!(write(100), Error { code: ErrorCode::UnexpectedAnswer, .. }));
+    assert!(matches!(write(-2), Error { code: ErrorCode::UnexpectedAnswer, .. }));
 }

@@ -7,9 +7,11 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::bindings::exports::keyway::provider::secret_provider as wit;
 use super::bindings::keyway::provider::types;
+use super::item_fields::exports::keyway::provider::item_fields as fields_wit;
 use crate::{
-    Attribute, Capabilities, Changes, Description, Destination, Error, Fields, Item, ItemPage, OneTimeCode, Resolved,
-    SettingSpec, Settings, Verified, WriteAccess,
+    Attribute, Capabilities, Changes, ChoiceOption, Description, Error, ErrorCode, Field, FieldKind, FieldSpec,
+    FieldValue, Item, ItemPage, Lease, NoCode, NoCodeReason, OneTimeCode, RateLimitTier, Resolved, Selection,
+    SettingGroup, SettingKind, SettingSpec, Settings, Verified, WriteAccess,
 };
 
 fn plain(secret: &SecretString) -> String {
@@ -28,12 +30,14 @@ impl From<Vec<types::Setting>> for Settings {
     }
 }
 
-impl From<wit::Fields> for Fields {
-    fn from(fields: wit::Fields) -> Self {
+impl From<wit::Selection> for Selection {
+    fn from(selection: wit::Selection) -> Self {
+        let has = |field| selection.standard.contains(field);
         Self {
-            username: fields.contains(wit::Fields::USERNAME),
-            password: fields.contains(wit::Fields::PASSWORD),
-            one_time_code: fields.contains(wit::Fields::ONE_TIME_CODE),
+            username: has(wit::StandardFields::USERNAME),
+            password: has(wit::StandardFields::PASSWORD),
+            one_time_code: has(wit::StandardFields::ONE_TIME_CODE),
+            further: selection.further,
         }
     }
 }
@@ -58,10 +62,13 @@ impl From<Description> for wit::Description {
             provider_type: description.provider_type,
             display_name: description.display_name,
             version: description.version,
+            documentation_url: description.documentation_url,
             reference_scheme: description.reference_scheme,
             reference_format: description.reference_format,
             settings: list(description.settings),
-            destinations: list(description.destinations),
+            setting_groups: list(description.setting_groups),
+            destinations: description.destinations,
+            rate_limits: list(description.rate_limits),
             capabilities: description.capabilities.into(),
             attributes: list(description.attributes),
         }
@@ -74,19 +81,44 @@ impl From<SettingSpec> for wit::SettingSpec {
             name: spec.name,
             label: spec.label,
             help: spec.help,
+            kind: match spec.kind {
+                SettingKind::Text => wit::SettingKind::Text,
+                SettingKind::MultiLineText => wit::SettingKind::MultiLineText,
+                SettingKind::Url => wit::SettingKind::Url,
+                SettingKind::Choice(options) => wit::SettingKind::Choice(list(options)),
+                SettingKind::Boolean => wit::SettingKind::Boolean,
+                SettingKind::Json => wit::SettingKind::Json,
+            },
             secret: spec.secret,
             required: spec.required,
             pattern: spec.pattern,
             default: spec.default,
+            attributes: Vec::new(),
         }
     }
 }
 
-impl From<Destination> for wit::Destination {
-    fn from(destination: Destination) -> Self {
-        match destination {
-            Destination::Fixed(pattern) => Self::Fixed(pattern),
-            Destination::FromSetting(setting) => Self::FromSetting(setting),
+impl From<ChoiceOption> for wit::ChoiceOption {
+    fn from(option: ChoiceOption) -> Self {
+        Self { value: option.value, label: option.label }
+    }
+}
+
+impl From<SettingGroup> for wit::SettingGroup {
+    fn from(group: SettingGroup) -> Self {
+        Self { label: group.label, alternatives: group.alternatives }
+    }
+}
+
+impl From<RateLimitTier> for wit::RateLimitTier {
+    fn from(tier: RateLimitTier) -> Self {
+        Self {
+            name: tier.name,
+            label: tier.label,
+            reads_per_hour: tier.reads_per_hour,
+            writes_per_hour: tier.writes_per_hour,
+            requests_per_day: tier.requests_per_day,
+            attributes: Vec::new(),
         }
     }
 }
@@ -105,6 +137,7 @@ impl From<Verified> for wit::Verified {
     fn from(verified: Verified) -> Self {
         Self {
             account: verified.account,
+            account_key: verified.account_key,
             vault_count: verified.vault_count,
             writable_vault_count: verified.writable_vault_count,
             attributes: list(verified.attributes),
@@ -127,6 +160,7 @@ impl From<Item> for wit::Item {
             vault_name: item.vault_name,
             reference: item.reference,
             category: item.category,
+            urls: item.urls,
             attributes: list(item.attributes),
         }
     }
@@ -137,15 +171,45 @@ impl From<Resolved> for wit::Resolved {
         Self {
             username: resolved.username.as_ref().map(plain),
             password: resolved.password.as_ref().map(plain),
-            one_time_code: resolved.one_time_code.map(Into::into),
+            one_time_code: resolved.one_time_code.map(code),
+            further: list(resolved.further),
             revision: resolved.revision,
+            valid_until: resolved.valid_until,
+            lease: resolved.lease.map(Into::into),
+            attributes: list(resolved.attributes),
         }
     }
 }
 
-impl From<OneTimeCode> for wit::OneTimeCode {
-    fn from(code: OneTimeCode) -> Self {
-        Self { code: plain(&code.code), expires_at: code.expires_at, period_seconds: code.period_seconds }
+fn code(result: Result<OneTimeCode, NoCode>) -> Result<wit::OneTimeCode, wit::NoCode> {
+    result
+        .map(|code| wit::OneTimeCode {
+            code: plain(&code.code),
+            expires_at: code.expires_at,
+            period_seconds: code.period_seconds,
+        })
+        .map_err(|none| wit::NoCode {
+            reason: match none.reason {
+                NoCodeReason::Absent => wit::NoCodeReason::Absent,
+                NoCodeReason::CounterBased => wit::NoCodeReason::CounterBased,
+                NoCodeReason::Malformed => wit::NoCodeReason::Malformed,
+                NoCodeReason::Other(name) => wit::NoCodeReason::Other(name),
+            },
+            message: none.message,
+        })
+}
+
+impl From<Field> for wit::Field {
+    fn from(field: Field) -> Self {
+        Self {
+            name: field.name,
+            kind: field.kind.into(),
+            value: match field.value {
+                FieldValue::Text(text) => wit::FieldValue::Text(plain(&text)),
+                FieldValue::Binary(bytes) => wit::FieldValue::Binary(bytes.expose_secret().to_vec()),
+                FieldValue::OneTimeCode(result) => wit::FieldValue::OneTimeCode(code(result)),
+            },
+        }
     }
 }
 
@@ -158,48 +222,91 @@ impl From<WriteAccess> for wit::WriteAccess {
     }
 }
 
+impl From<FieldSpec> for fields_wit::FieldSpec {
+    fn from(field: FieldSpec) -> Self {
+        Self { name: field.name, label: field.label, kind: field.kind.into(), attributes: list(field.attributes) }
+    }
+}
+
+impl From<FieldKind> for types::FieldKind {
+    fn from(kind: FieldKind) -> Self {
+        match kind {
+            FieldKind::Text => Self::Text,
+            FieldKind::Secret => Self::Secret,
+            FieldKind::Url => Self::Url,
+            FieldKind::OneTimePassword => Self::OneTimePassword,
+            FieldKind::Binary => Self::Binary,
+            FieldKind::Other(name) => Self::Other(name),
+        }
+    }
+}
+
+impl From<Lease> for types::Lease {
+    fn from(lease: Lease) -> Self {
+        Self { id: lease.id, expires_at: lease.expires_at, renewable: lease.renewable }
+    }
+}
+
 // ---- errors, both ways: the session interface returns them, too -------------------------------------------------------
+
+/// The codes of the contract and those of the SDK, each pair once.
+macro_rules! codes {
+    ($($name:ident),*) => {
+        impl From<types::ErrorCode> for ErrorCode {
+            fn from(code: types::ErrorCode) -> Self {
+                match code {
+                    $(types::ErrorCode::$name => Self::$name,)*
+                    types::ErrorCode::Other(code) => Self::Other(code),
+                }
+            }
+        }
+
+        impl From<ErrorCode> for types::ErrorCode {
+            fn from(code: ErrorCode) -> Self {
+                match code {
+                    $(ErrorCode::$name => Self::$name,)*
+                    ErrorCode::Other(code) => Self::Other(code),
+                }
+            }
+        }
+    };
+}
+
+codes!(
+    InvalidSettings,
+    Unauthenticated,
+    PermissionDenied,
+    ActionRequired,
+    InvalidReference,
+    NotFound,
+    Conflict,
+    RateLimited,
+    Unavailable,
+    Unsupported,
+    UnexpectedAnswer
+);
 
 impl From<Error> for types::Error {
     fn from(error: Error) -> Self {
-        match error {
-            Error::InvalidSettings { setting, message } => {
-                Self::InvalidSettings(types::InvalidSetting { setting, message })
-            }
-            Error::Unauthenticated(message) => Self::Unauthenticated(message),
-            Error::PermissionDenied(message) => Self::PermissionDenied(message),
-            Error::InvalidReference(message) => Self::InvalidReference(message),
-            Error::NotFound(message) => Self::NotFound(message),
-            Error::Conflict(message) => Self::Conflict(message),
-            Error::RateLimited { retry_after_seconds, message } => {
-                Self::RateLimited(types::RateLimit { retry_after_seconds, message })
-            }
-            Error::Unavailable(message) => Self::Unavailable(message),
-            Error::Unsupported(message) => Self::Unsupported(message),
-            Error::UnexpectedAnswer(message) => Self::UnexpectedAnswer(message),
-            Error::Other { code, message } => Self::Other(types::OtherError { code, message }),
+        Self {
+            code: error.code.into(),
+            message: error.message,
+            setting: error.setting,
+            retry_after_seconds: error.retry_after_seconds,
+            attributes: list(error.attributes),
         }
     }
 }
 
 impl From<types::Error> for Error {
     fn from(error: types::Error) -> Self {
-        match error {
-            types::Error::InvalidSettings(types::InvalidSetting { setting, message }) => {
-                Self::InvalidSettings { setting, message }
-            }
-            types::Error::Unauthenticated(message) => Self::Unauthenticated(message),
-            types::Error::PermissionDenied(message) => Self::PermissionDenied(message),
-            types::Error::InvalidReference(message) => Self::InvalidReference(message),
-            types::Error::NotFound(message) => Self::NotFound(message),
-            types::Error::Conflict(message) => Self::Conflict(message),
-            types::Error::RateLimited(types::RateLimit { retry_after_seconds, message }) => {
-                Self::RateLimited { retry_after_seconds, message }
-            }
-            types::Error::Unavailable(message) => Self::Unavailable(message),
-            types::Error::Unsupported(message) => Self::Unsupported(message),
-            types::Error::UnexpectedAnswer(message) => Self::UnexpectedAnswer(message),
-            types::Error::Other(types::OtherError { code, message }) => Self::Other { code, message },
+        let attribute = |attribute: types::Attribute| Attribute::new(attribute.name, attribute.value);
+        Self {
+            code: error.code.into(),
+            message: error.message,
+            setting: error.setting,
+            retry_after_seconds: error.retry_after_seconds,
+            attributes: error.attributes.into_iter().map(attribute).collect(),
         }
     }
 }

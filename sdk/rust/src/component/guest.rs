@@ -5,7 +5,10 @@ use std::marker::PhantomData;
 use super::bindings::exports::keyway::provider::secret_provider as wit;
 use super::bindings::keyway::provider::types;
 use super::host::host;
-use crate::{SecretProvider, Settings};
+use super::item_fields::exports::keyway::provider::item_fields;
+use super::leases::exports::keyway::provider::leases;
+use super::refresh::exports::keyway::provider::refresh;
+use crate::{ItemFields, Leases, Refresh, SecretProvider, Settings};
 
 /// A provider as a component: what [`export!`](crate::export) names.
 #[derive(Debug)]
@@ -14,6 +17,10 @@ pub struct Exported<P>(PhantomData<P>);
 impl<P: SecretProvider + 'static> wit::Guest for Exported<P> {
     fn describe() -> wit::Description {
         P::describe().into()
+    }
+
+    fn normalize_reference(reference: String) -> Result<String, types::Error> {
+        Ok(P::normalize_reference(&reference)?)
     }
 
     fn verify(settings: Vec<types::Setting>) -> Result<wit::Verified, types::Error> {
@@ -27,9 +34,9 @@ impl<P: SecretProvider + 'static> wit::Guest for Exported<P> {
     fn resolve(
         settings: Vec<types::Setting>,
         reference: String,
-        fields: wit::Fields,
+        selection: wit::Selection,
     ) -> Result<wit::Resolved, types::Error> {
-        Ok(P::resolve(&host(), &Settings::from(settings), &reference, fields.into())?.into())
+        Ok(P::resolve(&host(), &Settings::from(settings), &reference, &selection.into())?.into())
     }
 
     fn write(
@@ -44,5 +51,35 @@ impl<P: SecretProvider + 'static> wit::Guest for Exported<P> {
 
     fn check_write_access(settings: Vec<types::Setting>, reference: String) -> Result<wit::WriteAccess, types::Error> {
         Ok(P::check_write_access(&host(), &Settings::from(settings), &reference)?.into())
+    }
+}
+
+impl<P: ItemFields + 'static> item_fields::Guest for Exported<P> {
+    fn list_fields(
+        settings: Vec<types::Setting>,
+        reference: String,
+    ) -> Result<Vec<item_fields::FieldSpec>, types::Error> {
+        let fields = P::list_fields(&host(), &Settings::from(settings), &reference)?;
+        Ok(fields.into_iter().map(Into::into).collect())
+    }
+}
+
+impl<P: Leases + 'static> leases::Guest for Exported<P> {
+    fn renew(
+        settings: Vec<types::Setting>,
+        lease_id: String,
+        seconds: Option<u32>,
+    ) -> Result<types::Lease, types::Error> {
+        Ok(P::renew(&host(), &Settings::from(settings), &lease_id, seconds)?.into())
+    }
+
+    fn revoke(settings: Vec<types::Setting>, lease_id: String) -> Result<(), types::Error> {
+        Ok(P::revoke(&host(), &Settings::from(settings), &lease_id)?)
+    }
+}
+
+impl<P: Refresh + 'static> refresh::Guest for Exported<P> {
+    fn refresh(settings: Vec<types::Setting>) -> Result<(), types::Error> {
+        Ok(P::refresh(&host(), &Settings::from(settings))?)
     }
 }

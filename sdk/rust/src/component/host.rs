@@ -1,15 +1,18 @@
-//! The host's session and clock, as a component sees them.
+//! What the host offers, as a component sees it.
+
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::bindings::keyway::provider::session;
+use super::bindings::keyway::provider::{call, log, session, store};
 use super::transport::WasiTransport;
 use crate::session::{Renewal, SessionState, SessionStore};
-use crate::{Clock, Host, Result};
+use crate::store::{StateStore, StoredState};
+use crate::{Clock, Host, Level, Log, Result};
 
 /// What a component's functions run with.
 pub fn host() -> Host<'static> {
-    Host { http: &WasiTransport, session: &HostSession, clock: &WallClock }
+    Host { http: &WasiTransport, session: &HostSession, store: &HostStore, clock: &HostClock, log: &HostLog }
 }
 
 /// `keyway:provider/session`.
@@ -43,12 +46,47 @@ impl From<session::State> for SessionState {
     }
 }
 
-/// `wasi:clocks/wall-clock`.
+/// `keyway:provider/store`.
 #[derive(Debug, Clone, Copy)]
-pub struct WallClock;
+pub struct HostStore;
 
-impl Clock for WallClock {
+impl StateStore for HostStore {
+    fn get(&self) -> Result<Option<StoredState>> {
+        let state = store::get()?;
+        Ok(state.map(|state| StoredState { data: Zeroizing::new(state.data), version: state.version }))
+    }
+
+    fn put(&self, data: &[u8], expected: Option<u64>, refresh_by: Option<u64>) -> Result<u64> {
+        Ok(store::put(data, expected, refresh_by)?)
+    }
+}
+
+/// `wasi:clocks/wall-clock`, and the time that `keyway:provider/call` has left.
+#[derive(Debug, Clone, Copy)]
+pub struct HostClock;
+
+impl Clock for HostClock {
     fn now(&self) -> u64 {
         wasip2::clocks::wall_clock::now().seconds
+    }
+
+    fn time_left(&self) -> Duration {
+        Duration::from_millis(call::remaining_milliseconds().into())
+    }
+}
+
+/// `keyway:provider/log`.
+#[derive(Debug, Clone, Copy)]
+pub struct HostLog;
+
+impl Log for HostLog {
+    fn write(&self, level: Level, message: &str) {
+        let level = match level {
+            Level::Error => log::Level::Error,
+            Level::Warn => log::Level::Warn,
+            Level::Info => log::Level::Info,
+            Level::Debug => log::Level::Debug,
+        };
+        log::write(level, message);
     }
 }

@@ -168,7 +168,7 @@ impl RequestBuilder<'_, '_> {
     ///
     /// # Errors
     ///
-    /// [`Error::Other`] with the code `invalid-request` when a step before was a mistake.
+    /// [`ErrorCode::Other`](crate::ErrorCode::Other) with the code `invalid-request` when a step before was a mistake.
     pub fn build(self) -> Result<Request> {
         match self.fault {
             None => Ok(self.request),
@@ -227,9 +227,9 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// 401 is [`Error::Unauthenticated`], 403 [`Error::PermissionDenied`], 404 and 410 [`Error::NotFound`], 409 and 412
-    /// [`Error::Conflict`], 429 [`Error::RateLimited`], 408 and 5xx [`Error::Unavailable`], all others
-    /// [`Error::UnexpectedAnswer`].
+    /// 401 is [`ErrorCode::Unauthenticated`](crate::ErrorCode::Unauthenticated), 403 [`ErrorCode::PermissionDenied`](crate::ErrorCode::PermissionDenied), 404 and 410 [`ErrorCode::NotFound`](crate::ErrorCode::NotFound), 409 and 412
+    /// [`ErrorCode::Conflict`](crate::ErrorCode::Conflict), 429 [`ErrorCode::RateLimited`](crate::ErrorCode::RateLimited), 408 and 5xx [`ErrorCode::Unavailable`](crate::ErrorCode::Unavailable), all others
+    /// [`ErrorCode::UnexpectedAnswer`](crate::ErrorCode::UnexpectedAnswer).
     pub fn success(self) -> Result<Self> {
         if (200..300).contains(&self.status()) { Ok(self) } else { Err(self.to_error()) }
     }
@@ -238,28 +238,27 @@ impl Answer {
     pub fn to_error(&self) -> Error {
         let host = &self.host;
         match self.status() {
-            401 => Error::Unauthenticated(format!(
+            401 => Error::unauthenticated(format!(
                 "{host} does not accept these credentials. Check that they are complete and not expired or revoked."
             )),
-            403 => Error::PermissionDenied(format!("{host} does not allow this with these credentials.")),
-            404 | 410 => Error::NotFound(format!("{host} does not know this, or these credentials cannot see it.")),
-            409 | 412 => Error::Conflict(format!("{host} reports that this was changed meanwhile.")),
-            429 => Error::RateLimited {
-                retry_after_seconds: self.retry_after,
-                message: match self.retry_after {
-                    Some(seconds) => {
-                        format!("{host} refuses for now: too many requests. It asks to wait {seconds} seconds.")
-                    }
-                    None => format!("{host} refuses for now: too many requests. Try again later."),
-                },
-            },
+            403 => Error::permission_denied(format!("{host} does not allow this with these credentials.")),
+            404 | 410 => Error::not_found(format!("{host} does not know this, or these credentials cannot see it.")),
+            409 | 412 => Error::conflict(format!("{host} reports that this was changed meanwhile.")),
+            429 => Error::rate_limited(match self.retry_after {
+                Some(seconds) => {
+                    format!("{host} refuses for now: too many requests. It asks to wait {seconds} seconds.")
+                }
+                None => format!("{host} refuses for now: too many requests. Try again later."),
+            })
+            .retry_after(self.retry_after),
             status @ (408 | 500..=599) => {
-                Error::Unavailable(format!("{host} is out of order (status {status}). Try again later."))
+                Error::unavailable(format!("{host} is out of order (status {status}). Try again later."))
+                    .retry_after(self.retry_after)
             }
-            status @ 300..=399 => Error::UnexpectedAnswer(format!(
+            status @ 300..=399 => Error::unexpected_answer(format!(
                 "{host} redirects to somewhere else (status {status}), which is not followed. Check the address."
             )),
-            status => Error::UnexpectedAnswer(format!("{host} answered with the unexpected status {status}.")),
+            status => Error::unexpected_answer(format!("{host} answered with the unexpected status {status}.")),
         }
     }
 
@@ -267,11 +266,11 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// [`Error::UnexpectedAnswer`] when the content type is not JSON (or missing), or the body is not what `T` expects.
+    /// [`ErrorCode::UnexpectedAnswer`](crate::ErrorCode::UnexpectedAnswer) when the content type is not JSON (or missing), or the body is not what `T` expects.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
         let host = &self.host;
         if !self.header("content-type").is_some_and(is_json) {
-            return Err(Error::UnexpectedAnswer(format!(
+            return Err(Error::unexpected_answer(format!(
                 "{host} answered something that is not JSON. Check the address."
             )));
         }
@@ -283,13 +282,13 @@ impl Answer {
                 serde_json::error::Category::Syntax | serde_json::error::Category::Io => "invalid JSON",
             };
             let (line, column) = (error.line(), error.column());
-            Error::UnexpectedAnswer(format!("{host} answered {what} (line {line}, column {column})."))
+            Error::unexpected_answer(format!("{host} answered {what} (line {line}, column {column})."))
         })
     }
 
-    /// [`Error::UnexpectedAnswer`] that names the server; `what` completes "(host) answered ..." and holds no value.
+    /// [`ErrorCode::UnexpectedAnswer`](crate::ErrorCode::UnexpectedAnswer) that names the server; `what` completes "(host) answered ..." and holds no value.
     pub fn unexpected(&self, what: &str) -> Error {
-        Error::UnexpectedAnswer(format!("{} answered {what}.", self.host))
+        Error::unexpected_answer(format!("{} answered {what}.", self.host))
     }
 }
 

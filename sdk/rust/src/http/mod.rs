@@ -199,27 +199,27 @@ impl HttpError {
     #[must_use]
     pub fn into_error(self, host: &str) -> Error {
         match self {
-            Self::Denied => Error::PermissionDenied(format!(
+            Self::Denied => Error::permission_denied(format!(
                 "Requests to {host} are not allowed here. Ask the operator to approve it as a destination of this connection."
             )),
-            Self::Timeout => Error::Unavailable(format!("{host} did not answer in time. Try again later.")),
+            Self::Timeout => Error::unavailable(format!("{host} did not answer in time. Try again later.")),
             Self::Dns => {
-                Error::Unavailable(format!("The name {host} cannot be found. Check the address and try again."))
+                Error::unavailable(format!("The name {host} cannot be found. Check the address and try again."))
             }
-            Self::Connection => Error::Unavailable(format!("No connection to {host}. Try again later.")),
-            Self::Tls => Error::Unavailable(format!(
+            Self::Connection => Error::unavailable(format!("No connection to {host}. Try again later.")),
+            Self::Tls => Error::unavailable(format!(
                 "No secure connection to {host}: its certificate or its TLS version is not accepted."
             )),
-            Self::Incomplete => Error::UnexpectedAnswer(format!("The answer of {host} was cut off.")),
-            Self::TooLarge => Error::UnexpectedAnswer(format!(
+            Self::Incomplete => Error::unexpected_answer(format!("The answer of {host} was cut off.")),
+            Self::TooLarge => Error::unexpected_answer(format!(
                 "The answer of {host} is larger than {} MiB.",
                 MAX_RESPONSE_BYTES / (1024 * 1024)
             )),
-            Self::Protocol => Error::UnexpectedAnswer(format!("The answer of {host} is not valid HTTP.")),
+            Self::Protocol => Error::unexpected_answer(format!("The answer of {host} is not valid HTTP.")),
             Self::InvalidRequest(what) => {
                 Error::other("invalid-request", format!("A request to {host} could not be formed: {what}."))
             }
-            Self::Other(what) => Error::Unavailable(format!("The request to {host} failed: {what}.")),
+            Self::Other(what) => Error::unavailable(format!("The request to {host} failed: {what}.")),
         }
     }
 }

@@ -108,7 +108,7 @@ async fn a_failure_is_not_remembered_and_does_not_touch_a_value_that_others_may_
     let harness = Harness::new();
     harness.password().await;
     harness.clock.advance(seconds(100));
-    for error in [ProviderError::Unavailable("down".into()), not_found()] {
+    for error in [ProviderError::new(ErrorCode::Unavailable, "down"), not_found()] {
         harness.fail(Some(error));
         let impatient = Lookup { ttl: seconds(60), ..harness.lookup("op://vault/item", Fields::CREDENTIALS) };
         assert!(harness.look_up(impatient).await.is_err());
@@ -120,7 +120,7 @@ async fn a_failure_is_not_remembered_and_does_not_touch_a_value_that_others_may_
 async fn a_value_that_is_too_old_is_not_used_although_the_provider_is_down() {
     let harness = Harness::new();
     harness.password().await;
-    harness.fail(Some(ProviderError::Unavailable("down".into())));
+    harness.fail(Some(ProviderError::new(ErrorCode::Unavailable, "down")));
     harness.clock.advance(seconds(300));
     assert!(harness.get(Fields::CREDENTIALS).await.is_err());
     assert!(harness.get(Fields::CREDENTIALS).await.is_err());

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use jiff::Timestamp;
 use keyway_clock::ManualClock;
 use keyway_keys::WorkspaceKey;
+use keyway_runtime::ProviderError;
 use keyway_storage::WorkspaceId;
 use secrecy::ExposeSecret;
 use tokio::sync::Semaphore;
@@ -161,7 +162,11 @@ async fn call(provider: Arc<Provider>, clock: Arc<ManualClock>, fields: Fields) 
     });
     let revision = password.clone();
     let password = fields.password.then(|| password.into());
-    Ok(Fetched { credentials: Credentials { username: None, password, revision }, one_time_code })
+    Ok(Fetched {
+        credentials: Credentials { username: None, password, revision },
+        one_time_code,
+        lifetime: Lifetime::default(),
+    })
 }
 
 fn cached(age: u64) -> Source {
@@ -169,5 +174,5 @@ fn cached(age: u64) -> Source {
 }
 
 fn not_found() -> ProviderError {
-    ProviderError::NotFound("There is no such item.".into())
+    ProviderError::new(ErrorCode::NotFound, "There is no such item.")
 }

@@ -38,7 +38,7 @@ async fn values_that_came_together_are_refreshed_apart_while_they_are_used() {
 async fn a_refresh_that_fails_leaves_the_value_until_its_duration_is_over_and_is_not_tried_at_each_read() {
     let harness = Harness::with(CacheOptions { refresh_within: 1.0, ..CacheOptions::default() });
     harness.password().await;
-    harness.fail(Some(ProviderError::Unavailable("down".into())));
+    harness.fail(Some(ProviderError::new(ErrorCode::Unavailable, "down")));
     harness.clock.advance(Duration::from_millis(299_999));
     for _ in 0..10 {
         assert!(matches!(harness.password().await.1, Source::Cached { .. }));

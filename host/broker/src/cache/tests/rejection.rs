@@ -161,7 +161,7 @@ async fn who_is_always_live_drops_for_the_others_and_leaves_nothing() {
 async fn a_rejected_value_is_not_used_although_the_provider_is_down() {
     let harness = Harness::new();
     harness.password().await;
-    harness.fail(Some(ProviderError::Unavailable("down".into())));
+    harness.fail(Some(ProviderError::new(ErrorCode::Unavailable, "down")));
     assert!(harness.look_up(harness.rejecting("first")).await.is_err());
     assert!(harness.get(Fields::CREDENTIALS).await.is_err());
     harness.fail(None);

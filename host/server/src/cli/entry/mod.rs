@@ -4,7 +4,7 @@ mod input;
 mod show;
 
 use keyway::{Access, Attributes, Binding, BrokerError, Change, EntryChanges, ErrorKind, NewEntry, TfaCode};
-use keyway_runtime::ProviderError;
+use keyway_runtime::ErrorCode;
 
 use super::App;
 use super::entry_args::{BindOptions, CreateOptions, EntryCommand, UpdateOptions};
@@ -144,9 +144,14 @@ async fn warn_of_what_is_not_seen(host: &Host, access: &Access, binding: Option<
     let Some(binding) = binding else { return };
     let Err(error) = host.broker().check_item(access, binding.connection_id, &binding.reference).await else { return };
     let told = match &error {
-        BrokerError::Provider(
-            ProviderError::InvalidReference(_) | ProviderError::NotFound(_) | ProviderError::PermissionDenied(_),
-        ) => "the entry is bound, but at present it does not resolve",
+        BrokerError::Provider(error)
+            if matches!(
+                error.code,
+                ErrorCode::InvalidReference | ErrorCode::NotFound | ErrorCode::PermissionDenied
+            ) =>
+        {
+            "the entry is bound, but at present it does not resolve"
+        }
         _ => "the entry is bound, but its item could not be checked",
     };
     Output::warning(&format!("{told}: {error}"));

@@ -429,6 +429,12 @@ pub enum InvalidInput {
         /// What the provider says about it.
         message: String,
     },
+    /// Not a rate-limit tier that the provider declares.
+    #[error("rate_limit_tier must be {}", tiers(.known))]
+    RateLimitTier {
+        /// Those that it declares.
+        known: Vec<String>,
+    },
     /// A setting that the provider requires is missing.
     #[error("{label} is required")]
     MissingSetting {
@@ -473,6 +479,14 @@ pub enum InvalidInput {
     /// The new password is the old one.
     #[error("the new password is the same as the current one; give another, or none to have one generated")]
     SamePassword,
+}
+
+fn tiers(known: &[String]) -> String {
+    if known.is_empty() {
+        "absent: the provider declares no limits".into()
+    } else {
+        format!("one of {}", known.join(", "))
+    }
 }
 
 fn installed_list(installed: &[String]) -> String {

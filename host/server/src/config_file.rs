@@ -44,7 +44,8 @@ struct Document {
     connect_to: Vec<String>,
     #[serde(default)]
     allow_private: Vec<String>,
-    onepassword_plan: Option<String>,
+    #[serde(default)]
+    default_rate_limit_tier: Vec<String>,
     audit_dir: Option<PathBuf>,
     audit_segment_mib: Option<u32>,
     audit_sync: Option<String>,
@@ -106,7 +107,7 @@ fn parse(text: &str, folder: &Path) -> Result<Vec<(&'static str, Vec<String>)>, 
         ("old_master_key_file", one(path(document.old_master_key_file))),
         ("connect_to", document.connect_to),
         ("allow_private", document.allow_private),
-        ("onepassword_plan", one(document.onepassword_plan)),
+        ("default_rate_limit_tier", document.default_rate_limit_tier),
         ("audit_dir", one(path(document.audit_dir))),
         ("audit_segment_mib", one(document.audit_segment_mib.map(|mebibytes| mebibytes.to_string()))),
         ("audit_sync", one(document.audit_sync)),

@@ -21,6 +21,8 @@ pub(crate) struct SecretProvider {
     pub(crate) config_hint: BTreeMap<String, String>,
     /// For how long a resolved user name and password may be used again by entries that say nothing else; 0 is always live.
     pub(crate) cache_ttl_seconds: u32,
+    /// The rate-limit tier that was chosen among those of the provider; `null` for the default.
+    pub(crate) rate_limit_tier: Option<String>,
     /// Whether nothing can be written, so that password rotations are skipped; `null` when the provider does not say.
     pub(crate) read_only: Option<bool>,
     pub(crate) created_at: Timestamp,
@@ -37,6 +39,7 @@ impl From<Connection> for SecretProvider {
             name: connection.name,
             config_hint: connection.hints.into_iter().map(hint).collect(),
             cache_ttl_seconds: connection.cache_ttl.seconds(),
+            rate_limit_tier: connection.rate_limit_tier,
             read_only: connection.read_only,
             created_at: connection.created_at,
             updated_at: connection.updated_at,

@@ -24,6 +24,10 @@ pub struct ConnectionRecord {
     pub hints: String,
     /// Who the credentials belong to, as the provider said.
     pub account: String,
+    /// What the secret manager counts requests by, as the provider said; `None` when it cannot tell.
+    pub account_key: Option<String>,
+    /// The rate-limit tier that was chosen; `None` for the default.
+    pub rate_limit_tier: Option<String>,
     /// Whether it cannot write anywhere; `None` when the provider does not say.
     pub read_only: Option<bool>,
     /// Cache duration of entries without one of their own, in seconds; 0 is off.

@@ -14,7 +14,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// For each migration, rows of the tables that it adds and values of the columns that it adds.
 /// Identifiers are sixteen letters.
-const ROWS: [&str; 8] = [
+const ROWS: [&str; 9] = [
     "INSERT INTO master_keys (term, key_id, uses, created_at) VALUES (1, CAST('master-key-00001' AS BLOB), 7, 1000);
      INSERT INTO workspaces (id, name, created_at, updated_at)
      VALUES (CAST('workspace-000001' AS BLOB), 'Acme', 1001, 1002), (CAST('workspace-000002' AS BLOB), 'Other', 1003, 1004);
@@ -62,6 +62,7 @@ const ROWS: [&str; 8] = [
     "UPDATE record_changes SET number = 41;",
     "UPDATE connections SET settings_version = 4;
      UPDATE rotations SET failed_settings = 3 WHERE reason = 'permission_denied';",
+    "UPDATE connections SET account_key = 'acme', rate_limit_tier = 'teams';",
 ];
 
 /// A table's columns, and what is in them, row by row.
@@ -131,6 +132,8 @@ async fn everything_is_read(storage: &SqliteStorage, release: usize) {
     let connection = storage.connections(id).await.unwrap().remove(0);
     assert_eq!((&*connection.account, connection.cache_generation, connection.version), ("acme.1password.com", 4, 5));
     assert_eq!(connection.settings_version, if release < 8 { 1 } else { 4 });
+    assert_eq!(connection.account_key.as_deref(), (release >= 9).then_some("acme"));
+    assert_eq!(connection.rate_limit_tier.as_deref(), (release >= 9).then_some("teams"));
     let entries = storage.entries(id, None, 10, u64::MAX).await.unwrap().entries;
     assert_eq!((entries[0].connection_id, entries[0].passkey), (Some(connection.id), false));
     assert_eq!((entries[1].sealed_credentials.is_some(), entries[1].passkey), (true, release >= 2));

@@ -37,6 +37,8 @@ fn connection(workspace_id: WorkspaceId) -> ConnectionRecord {
         sealed_settings: sealed(1),
         hints: "{}".into(),
         account: "acme".into(),
+        account_key: Some("acme".into()),
+        rate_limit_tier: Some("teams".into()),
         read_only: None,
         cache_ttl_seconds: u32::MAX,
         cache_generation: 0,

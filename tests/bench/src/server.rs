@@ -94,6 +94,7 @@ impl Data {
             provider_type: self.provider_type.clone(),
             settings: Settings::new().with("token", self.token.as_str()),
             cache_ttl: CacheTtl::ONE_DAY,
+            ..NewConnection::default()
         };
         Ok(self.broker.connect(&self.access, new).await?.id)
     }

@@ -1,71 +1,77 @@
-//! The limits: how many requests a secret manager lets a token and an account make, and how patient the breaker is.
+//! The limits: how many requests a secret manager lets a credential and an account make, and how patient the breaker is.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use keyway_runtime::{Description, RateLimitTier};
+
 /// How many requests may be made. `None` is no limit: such requests are not counted in the database.
 ///
-/// The values of 1Password are those of its documentation, "Service account rate limits": each *request* counts, and a
-/// login or an item makes several of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Each *request* counts, and a login or an item may make several of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct RateLimits {
-    /// Requests of one token that read, an hour.
+    /// Requests of one credential that read, an hour.
     pub reads_per_hour: Option<u32>,
-    /// Requests of one token that write, an hour.
+    /// Requests of one credential that write, an hour.
     pub writes_per_hour: Option<u32>,
-    /// Requests of all tokens of one account, a day.
+    /// Requests of all credentials of one account, a day.
     pub account_requests_per_day: Option<u32>,
 }
 
 impl RateLimits {
-    /// 1Password Business.
-    pub const ONEPASSWORD_BUSINESS: Self = Self::new(10_000, 1_000, 50_000);
-    /// 1Password Teams.
-    pub const ONEPASSWORD_TEAMS: Self = Self::new(1_000, 100, 5_000);
-    /// 1Password Families, and individual accounts.
-    pub const ONEPASSWORD_FAMILIES: Self = Self::new(1_000, 100, 1_000);
     /// No limits.
     pub const UNLIMITED: Self = Self { reads_per_hour: None, writes_per_hour: None, account_requests_per_day: None };
+}
 
-    const fn new(reads_per_hour: u32, writes_per_hour: u32, account_requests_per_day: u32) -> Self {
+impl From<&RateLimitTier> for RateLimits {
+    fn from(tier: &RateLimitTier) -> Self {
         Self {
-            reads_per_hour: Some(reads_per_hour),
-            writes_per_hour: Some(writes_per_hour),
-            account_requests_per_day: Some(account_requests_per_day),
+            reads_per_hour: tier.reads_per_hour,
+            writes_per_hour: tier.writes_per_hour,
+            account_requests_per_day: tier.requests_per_day,
         }
     }
 }
 
-/// How the broker spends its providers' requests, and when it gives a provider a rest.
-#[derive(Debug, Clone, PartialEq)]
+/// How the broker spends its providers' requests, and when it pauses a provider.
+///
+/// The limits are those of the tier that a connection chose among those that its provider declares,
+/// else of the tier that is the default here for its provider type, else of the first that the provider
+/// declares. A provider that declares none has no limits.
+#[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct BudgetOptions {
     limits: BTreeMap<String, RateLimits>,
+    tiers: BTreeMap<String, String>,
     /// When the breaker opens, and for how long.
     pub breaker: BreakerOptions,
 }
 
-impl Default for BudgetOptions {
-    /// 1Password Business for `1password`, no limits for other types.
-    fn default() -> Self {
-        Self {
-            limits: BTreeMap::from([("1password".to_owned(), RateLimits::ONEPASSWORD_BUSINESS)]),
-            breaker: BreakerOptions::default(),
-        }
-    }
-}
-
 impl BudgetOptions {
-    /// Other limits for connections of this provider type.
+    /// These limits for all connections of this provider type, whatever the provider declares.
     #[must_use]
     pub fn limits(mut self, provider_type: impl Into<String>, limits: RateLimits) -> Self {
         self.limits.insert(provider_type.into(), limits);
         self
     }
 
-    /// The limits for connections of this provider type.
-    pub fn limits_of(&self, provider_type: &str) -> RateLimits {
-        self.limits.get(provider_type).copied().unwrap_or(RateLimits::UNLIMITED)
+    /// The tier of connections of this provider type that have not chosen one.
+    #[must_use]
+    pub fn default_tier(mut self, provider_type: impl Into<String>, tier: impl Into<String>) -> Self {
+        self.tiers.insert(provider_type.into(), tier.into());
+        self
+    }
+
+    /// The limits for a connection of this provider that has chosen this tier.
+    pub fn limits_of(&self, provider: &Description, tier: Option<&str>) -> RateLimits {
+        let provider_type = provider.provider_type.as_str();
+        if let Some(limits) = self.limits.get(provider_type) {
+            return *limits;
+        }
+        let declared = |name: &str| provider.rate_limits.iter().find(|tier| tier.name == name);
+        // A tier that the installed version of the provider no longer declares is as good as none.
+        let tier = tier.and_then(declared).or_else(|| declared(self.tiers.get(provider_type)?));
+        tier.or(provider.rate_limits.first()).map_or(RateLimits::UNLIMITED, RateLimits::from)
     }
 }
 
@@ -113,8 +119,8 @@ impl Default for BreakerOptions {
     }
 }
 
-/// A server's wish is honoured up to this, so that a wrong one does not stop a connection for ever. 1Password's longest
-/// limit is that of a day.
+/// A server's wish is honoured up to this, so that a wrong one does not stop a connection for ever. The longest
+/// known limit is that of a day.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Of each limit 1 % is kept for writing: a password that was changed at a site must get back to the vault, also when
@@ -123,31 +129,40 @@ pub(super) fn kept_for_writing(limit: u32) -> u32 {
     limit / 100
 }
 
-/// Sign-in addresses that many 1Password accounts share (individual ones). They do not say which account it is, so
-/// each token counts as an account of its own there.
-pub(super) fn names_one_account(provider_type: &str, account: &str) -> bool {
-    const SHARED: [&str; 3] = ["my.1password.com", "my.1password.eu", "my.1password.ca"];
-    let is_shared = provider_type == "1password" && SHARED.contains(&account);
-    !account.is_empty() && !is_shared
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn other_limits_of_a_type_leave_the_other_types_as_they_are() {
-        let options = BudgetOptions::default().limits("vault", RateLimits::ONEPASSWORD_TEAMS);
-        assert_eq!(options.limits_of("1password"), RateLimits::ONEPASSWORD_BUSINESS);
-        assert_eq!(options.limits_of("vault").account_requests_per_day, Some(5_000));
-        assert_eq!(options.limits_of("unknown"), RateLimits::UNLIMITED);
+    fn provider() -> Description {
+        let tier = |name: &str, reads| {
+            let mut tier = RateLimitTier::default();
+            (tier.name, tier.reads_per_hour) = (name.into(), Some(reads));
+            tier
+        };
+        let mut provider = Description::default();
+        provider.provider_type = "vault".into();
+        provider.rate_limits = vec![tier("free", 5), tier("paid", 100)];
+        provider
     }
 
     #[test]
-    fn an_address_that_many_accounts_share_names_none_of_them() {
-        assert!(names_one_account("1password", "acme.1password.com"));
-        assert!(!names_one_account("1password", "my.1password.com"));
-        assert!(!names_one_account("1password", ""));
-        assert!(names_one_account("vault", "my.1password.com"));
+    fn the_connections_tier_counts_then_the_operators_then_the_first() {
+        let reads = |options: &BudgetOptions, tier| options.limits_of(&provider(), tier).reads_per_hour;
+        let options = BudgetOptions::default();
+        assert_eq!(reads(&options, None), Some(5));
+        assert_eq!(reads(&options, Some("paid")), Some(100));
+        assert_eq!(reads(&options, Some("gone")), Some(5), "a tier that is no longer declared");
+        let options = options.default_tier("vault", "paid");
+        assert_eq!((reads(&options, None), reads(&options, Some("free"))), (Some(100), Some(5)));
+        let options = options.limits("vault", RateLimits::UNLIMITED);
+        assert_eq!(reads(&options, Some("free")), None, "the operator's own limits");
+    }
+
+    #[test]
+    fn a_provider_that_declares_none_has_no_limits() {
+        let options = BudgetOptions::default().default_tier("other", "paid");
+        let mut provider = Description::default();
+        provider.provider_type = "other".into();
+        assert_eq!(options.limits_of(&provider, Some("paid")), RateLimits::UNLIMITED);
     }
 }

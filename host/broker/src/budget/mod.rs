@@ -30,6 +30,7 @@ mod window;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -40,7 +41,6 @@ pub(crate) use call::{CallFailure, Opened};
 pub(crate) use guard::Guard;
 use identity::{FingerprintKey, Subject};
 pub(crate) use limits::LONGEST_WAIT;
-use limits::names_one_account;
 pub use limits::{BreakerOptions, BudgetOptions, RateLimits};
 use meter::Meter;
 pub use operations::{Allowance, Budget, Pause, TokenBudget};
@@ -192,15 +192,18 @@ fn human(duration: Duration) -> String {
     }
 }
 
+/// What open connections hold, for those that are opened later to share it.
+type InUse<K, T> = Mutex<HashMap<K, Weak<T>>>;
+
 /// The guards of all tokens that are in use.
 pub(crate) struct Guards {
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
     key: FingerprintKey,
     options: BudgetOptions,
-    /// Held by the connections that are open; one for each token, so that its connections share it.
-    tokens: Mutex<HashMap<Subject, Weak<Guard>>>,
-    accounts: Mutex<HashMap<Subject, Weak<Meter>>>,
+    /// One for each token, and for each of the limits that its connections have chosen.
+    tokens: InUse<(Subject, RateLimits), Guard>,
+    accounts: InUse<(Subject, Option<u32>), Meter>,
     /// When the readings of all were last brought up to date.
     refreshed: tokio::sync::Mutex<Option<Moment>>,
 }
@@ -219,44 +222,36 @@ impl Guards {
         }
     }
 
-    /// The guard of the token in these settings. `account` is what its provider calls the account; `None` when it has
-    /// not said yet.
+    /// The guard of the token in these settings, under the limits of this tier.
     pub(crate) async fn get(
         &self,
         description: &Description,
         settings: &Settings,
-        account: Option<&str>,
+        tier: Option<&str>,
     ) -> Result<Arc<Guard>, StorageError> {
         let subject = self.key.token(description, settings);
-        let guard = match present(&self.tokens, &subject) {
-            Some(guard) => {
-                guard.refresh().await?;
-                guard
-            }
-            None => {
-                let provider_type = &description.provider_type;
-                let (storage, clock) = (self.storage.clone(), self.clock.clone());
-                let limits = self.options.limits_of(provider_type);
-                let loaded = Guard::load(storage, clock, provider_type, subject, limits, self.options.breaker).await?;
-                shared(&self.tokens, subject, loaded)
-            }
-        };
-        if let Some(account) = account {
-            self.belongs_to(&guard, account).await?;
+        let limits = self.options.limits_of(description, tier);
+        let key = (subject, limits);
+        if let Some(guard) = present(&self.tokens, &key) {
+            guard.refresh().await?;
+            return Ok(guard);
         }
-        Ok(guard)
+        let (storage, clock) = (self.storage.clone(), self.clock.clone());
+        let provider_type = &description.provider_type;
+        let loaded = Guard::load(storage, clock, provider_type, subject, limits, self.options.breaker).await?;
+        Ok(shared(&self.tokens, key, loaded))
     }
 
-    /// Says whose token it is. The account is charged with what was asked before that was known.
-    pub(crate) async fn belongs_to(&self, guard: &Guard, account: &str) -> Result<(), StorageError> {
-        let subject = if names_one_account(&guard.provider_type, account) {
-            self.key.account(&guard.provider_type, account)
-        } else {
-            self.key.account_of_token(&guard.subject)
+    /// Says whose token it is: an account by its key, or one of its own. The account is charged with what was asked
+    /// before that was known.
+    pub(crate) async fn belongs_to(&self, guard: &Guard, account_key: Option<&str>) -> Result<(), StorageError> {
+        let subject = match account_key {
+            Some(account) => self.key.account(&guard.provider_type, account),
+            None => self.key.account_of_token(&guard.subject),
         };
         let limit = guard.limits.account_requests_per_day;
         let meter = Meter::new(self.storage.clone(), self.clock.clone(), subject, RequestKind::Any, limit);
-        guard.set_account(shared(&self.accounts, subject, meter)).await
+        guard.set_account(shared(&self.accounts, (subject, limit), meter)).await
     }
 
     /// Brings the readings of all up to date with what other processes have used, unless that was done a moment ago:
@@ -302,25 +297,25 @@ impl Guards {
     }
 }
 
-fn all<T>(of: &Mutex<HashMap<Subject, Weak<T>>>) -> Vec<Arc<T>> {
+fn all<K, T>(of: &InUse<K, T>) -> Vec<Arc<T>> {
     of.lock().unwrap_or_else(PoisonError::into_inner).values().filter_map(Weak::upgrade).collect()
 }
 
-fn present<T>(all: &Mutex<HashMap<Subject, Weak<T>>>, subject: &Subject) -> Option<Arc<T>> {
-    all.lock().unwrap_or_else(PoisonError::into_inner).get(subject)?.upgrade()
+fn present<K: Eq + Hash, T>(all: &InUse<K, T>, key: &K) -> Option<Arc<T>> {
+    all.lock().unwrap_or_else(PoisonError::into_inner).get(key)?.upgrade()
 }
 
 /// The one that is there, else this one. Whoever is no longer in use is forgotten.
-fn shared<T>(all: &Mutex<HashMap<Subject, Weak<T>>>, subject: Subject, new: T) -> Arc<T> {
+fn shared<K: Eq + Hash, T>(all: &InUse<K, T>, key: K, new: T) -> Arc<T> {
     let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(present) = all.get(&subject).and_then(Weak::upgrade) {
+    if let Some(present) = all.get(&key).and_then(Weak::upgrade) {
         return present;
     }
     if all.len() == all.capacity() {
         all.retain(|_, one| one.strong_count() > 0);
     }
     let new = Arc::new(new);
-    all.insert(subject, Arc::downgrade(&new));
+    all.insert(key, Arc::downgrade(&new));
     new
 }
 

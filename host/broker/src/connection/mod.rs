@@ -39,6 +39,8 @@ pub struct Connection {
     pub hints: BTreeMap<String, String>,
     /// Who the credentials belong to, as the provider said when they were checked; may be empty.
     pub account: String,
+    /// The rate-limit tier that was chosen, by the name that its provider declares; `None` for the default.
+    pub rate_limit_tier: Option<String>,
     /// Whether nothing can be written, so that password rotation will be skipped. `None` when the provider does not
     /// say.
     pub read_only: Option<bool>,
@@ -61,6 +63,7 @@ impl TryFrom<ConnectionRecord> for Connection {
             provider_type: record.provider_type,
             hints: serde_json::from_str(&record.hints).map_err(|_| StorageError::Corrupt { column: "hints" })?,
             account: record.account,
+            rate_limit_tier: record.rate_limit_tier,
             read_only: record.read_only,
             cache_ttl: CacheTtl::from_seconds(record.cache_ttl_seconds),
             created_at: record.created_at,
@@ -81,6 +84,8 @@ pub struct NewConnection {
     pub settings: keyway_runtime::Settings,
     /// Cache duration of entries that have none of their own.
     pub cache_ttl: CacheTtl,
+    /// One of the rate-limit tiers that the provider declares; `None` for the default.
+    pub rate_limit_tier: Option<String>,
 }
 
 /// Changes to a connection. `None` leaves a part as it is.
@@ -93,4 +98,6 @@ pub struct ConnectionChanges {
     pub settings: Option<keyway_runtime::Settings>,
     /// Cache duration of entries that have none of their own.
     pub cache_ttl: Option<CacheTtl>,
+    /// One of the rate-limit tiers that the provider declares.
+    pub rate_limit_tier: Option<String>,
 }

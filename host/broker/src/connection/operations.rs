@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use keyway_audit::{Operation, Trail};
 use keyway_keys::{EnvelopeError, Place};
-use keyway_runtime::{Provider, Settings, Verified};
+use keyway_runtime::{Description, Provider, Settings, Verified};
 use keyway_storage::{ConnectionId, ConnectionRecord, Constraint, StorageError, WorkspaceId};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tracing::info;
 
 use super::settings::{HINTED_FROM, SealedPart, hints};
@@ -48,7 +48,8 @@ impl Broker {
         required("provider_type", &new.provider_type, PROVIDER_TYPE_LIMIT)?;
         let keys = self.keyring().get(access.workspace()).await?;
         let provider = self.provider(&new.provider_type)?;
-        let checked = self.check_settings(&provider, new.settings).await?;
+        check_tier(provider.description(), new.rate_limit_tier.as_deref())?;
+        let checked = self.check_settings(&provider, new.settings, new.rate_limit_tier.as_deref()).await?;
         let now = self.timestamp();
         let mut record = ConnectionRecord {
             id,
@@ -58,6 +59,8 @@ impl Broker {
             sealed_settings: Vec::new(),
             hints: String::new(),
             account: String::new(),
+            account_key: None,
+            rate_limit_tier: new.rate_limit_tier,
             read_only: None,
             cache_ttl_seconds: new.cache_ttl.seconds(),
             cache_generation: 0,
@@ -121,12 +124,20 @@ impl Broker {
         if let Some(ttl) = changes.cache_ttl {
             record.cache_ttl_seconds = ttl.seconds();
         }
+        let has_new_tier = changes.rate_limit_tier.is_some();
+        if let Some(tier) = changes.rate_limit_tier {
+            check_tier(self.provider(&record.provider_type)?.description(), Some(&tier))?;
+            record.rate_limit_tier = Some(tier);
+        }
         let has_new_settings = changes.settings.is_some();
         let clear = has_new_settings || changes.cache_ttl.is_some_and(CacheTtl::is_off);
         let (part, connection) = match changes.settings {
+            // Under other limits it is opened anew.
+            None if has_new_tier => (self.open_settings(&record).await?, None),
             None => (self.open_settings(&record).await?, self.opened().get(&(id, record.version))),
             Some(settings) => {
-                let checked = self.check_settings(&self.provider(&record.provider_type)?, settings).await?;
+                let (provider, tier) = (self.provider(&record.provider_type)?, record.rate_limit_tier.as_deref());
+                let checked = self.check_settings(&provider, settings, tier).await?;
                 checked.describe(&mut record);
                 (checked.part, Some(checked.opened.into_parts()))
             }
@@ -221,7 +232,9 @@ impl Broker {
             Some(opened) => opened,
             None => {
                 let part = self.open_settings(record).await?;
-                let guard = self.guards().get(provider.description(), &part.settings, Some(&record.account)).await?;
+                let tier = record.rate_limit_tier.as_deref();
+                let guard = self.guards().get(provider.description(), &part.settings, tier).await?;
+                self.guards().belongs_to(&guard, record.account_key.as_deref()).await?;
                 // Whoever opens first counts, so that there is one session and not several.
                 self.opened().get_with(key, || (self.runtime().connection(part.settings, part.approved), guard))
             }
@@ -245,7 +258,12 @@ impl Broker {
         })
     }
 
-    async fn check_settings(&self, provider: &Provider, settings: Settings) -> Result<Checked, BrokerError> {
+    async fn check_settings(
+        &self,
+        provider: &Provider,
+        settings: Settings,
+        tier: Option<&str>,
+    ) -> Result<Checked, BrokerError> {
         let description = provider.description();
         if settings.iter().any(|(_, value)| value.expose_secret().chars().count() > SETTING_LIMIT) {
             return Err(InvalidInput::TooLong { field: "a setting", limit: SETTING_LIMIT }.into());
@@ -256,7 +274,7 @@ impl Broker {
             .map_err(|error| InvalidInput::Destination(error.to_string()))?;
         let hints = hints(description, &settings).map_err(|error| BrokerError::Host(error.into()))?;
         let connection = self.runtime().connection(settings.clone(), approved.clone());
-        let guard = self.guards().get(description, &settings, None).await?;
+        let guard = self.guards().get(description, &settings, tier).await?;
         let opened = Opened::new(provider.clone(), connection, guard, self.call_metrics().clone());
         let verify = |provider: Provider, connection: keyway_runtime::Connection| async move {
             provider.verify(&connection).await
@@ -266,7 +284,7 @@ impl Broker {
             failure => failure.into(),
         })?;
         let checked = Checked { part: SealedPart { settings, approved }, hints, opened, verified };
-        self.guards().belongs_to(checked.opened.guard(), &checked.account()).await?;
+        self.guards().belongs_to(checked.opened.guard(), checked.account_key()).await?;
         Ok(checked)
     }
 
@@ -298,17 +316,37 @@ impl Checked {
     fn describe(&self, record: &mut ConnectionRecord) {
         record.hints.clone_from(&self.hints);
         record.account = self.account();
+        record.account_key = self.account_key().map(str::to_owned);
         record.read_only = self.verified.writable_vault_count.map(|count| count == 0);
     }
 
-    /// Whom they belong to.
+    /// Whom they belong to, for people.
     fn account(&self) -> String {
-        // A provider that tells its settings where it should tell whom they belong to is not repeated.
-        let tells = |(_, value): (&str, &SecretString)| {
+        if self.tells(&self.verified.account) { String::new() } else { self.verified.account.clone() }
+    }
+
+    /// Whom they belong to, for counting.
+    fn account_key(&self) -> Option<&str> {
+        self.verified.account_key.as_deref().filter(|key| !self.tells(key))
+    }
+
+    /// Whether a provider tells its settings where it should tell whom they belong to: that is not repeated.
+    fn tells(&self, text: &str) -> bool {
+        self.part.settings.iter().any(|(_, value)| {
             let value = value.expose_secret();
-            value.len() >= HINTED_FROM && self.verified.account.contains(value)
-        };
-        if self.part.settings.iter().any(tells) { String::new() } else { self.verified.account.clone() }
+            value.len() >= HINTED_FROM && text.contains(value)
+        })
+    }
+}
+
+/// A tier is one that the provider declares.
+fn check_tier(provider: &Description, tier: Option<&str>) -> Result<(), InvalidInput> {
+    let known = || provider.rate_limits.iter().map(|tier| tier.name.clone());
+    match tier {
+        Some(tier) if known().all(|known| known != tier) => {
+            Err(InvalidInput::RateLimitTier { known: known().collect() })
+        }
+        _ => Ok(()),
     }
 }
 

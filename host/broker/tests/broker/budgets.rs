@@ -21,7 +21,8 @@ const OTHER_ITEM: &str = "Wide World Importers";
 const VERIFY: u32 = 6;
 
 fn limits(reads: u32, account: u32) -> BudgetOptions {
-    let mut limits = RateLimits::ONEPASSWORD_TEAMS;
+    let mut limits =
+        RateLimits { reads_per_hour: Some(1_000), writes_per_hour: Some(100), account_requests_per_day: Some(5_000) };
     limits.reads_per_hour = Some(reads);
     limits.account_requests_per_day = Some(account);
     BudgetOptions::default().limits("1password", limits)

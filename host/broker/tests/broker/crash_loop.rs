@@ -32,7 +32,8 @@ struct Job {
 }
 
 fn budgets(reads: u32) -> BudgetOptions {
-    let mut limits = RateLimits::ONEPASSWORD_TEAMS;
+    let mut limits =
+        RateLimits { reads_per_hour: Some(1_000), writes_per_hour: Some(100), account_requests_per_day: Some(5_000) };
     limits.reads_per_hour = Some(reads);
     BudgetOptions::default().limits("1password", limits)
 }

@@ -14,6 +14,7 @@ mod entries;
 mod entry_changes;
 mod entry_releases;
 mod failures;
+mod foreign_provider;
 mod key_rotation;
 mod key_rotation_cut_off;
 mod key_rotation_master;

@@ -391,7 +391,7 @@ async fn an_abandoned_rotation_is_over_and_one_that_was_committed_is_not_abandon
 
 #[tokio::test]
 async fn a_lost_answer_is_found_out_also_when_others_have_used_up_the_reads() {
-    let options = BudgetOptions::default().limits("1password", RateLimits::ONEPASSWORD_TEAMS);
+    let options = BudgetOptions::default().default_tier("1password", "teams");
     let world = World::with_budgets(options).await;
     let mut new = world.new_connection("automation");
     new.cache_ttl = CacheTtl::OFF;
@@ -408,7 +408,8 @@ async fn a_lost_answer_is_found_out_also_when_others_have_used_up_the_reads() {
 
 #[tokio::test]
 async fn a_write_that_the_budget_does_not_allow_is_made_when_it_does() {
-    let mut limits = RateLimits::ONEPASSWORD_TEAMS;
+    let mut limits =
+        RateLimits { reads_per_hour: Some(1_000), writes_per_hour: Some(100), account_requests_per_day: Some(5_000) };
     limits.writes_per_hour = Some(1);
     let world = World::with_budgets(BudgetOptions::default().limits("1password", limits)).await;
     let connection = world.connect("automation").await;

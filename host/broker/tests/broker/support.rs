@@ -6,8 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use keyway::keyway_runtime::{CodeCacheKey, EgressPolicy, Fields, Provider, Runtime, Settings};
 use keyway::{
-    Access, Audit, Broker, BrokerBuilder, BrokerError, BudgetOptions, CacheOptions, CacheTtl, Connection, ManualClock,
-    MasterKey, NewConnection, NewEntry, Resolution, ResolveRequest, SqliteStorage, VaultEntry, WorkspaceId,
+    Access, Audit, Broker, BrokerBuilder, BrokerError, BudgetOptions, CacheOptions, Connection, ManualClock, MasterKey,
+    NewConnection, NewEntry, Resolution, ResolveRequest, SqliteStorage, VaultEntry, WorkspaceId,
 };
 use keyway_emulator_onepassword::{Emulator, Endpoint, ItemInfo};
 use secrecy::{ExposeSecret, SecretString};
@@ -135,7 +135,7 @@ impl World {
             name: format!("Acme {account}"),
             provider_type: "1password".into(),
             settings: Settings::new().with("token", self.token(account)),
-            cache_ttl: CacheTtl::DEFAULT,
+            ..NewConnection::default()
         }
     }
 

@@ -10,6 +10,16 @@ pub(super) fn name_and_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// A provider type with the tier that is its default.
+pub(super) fn provider_and_tier(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((provider, tier)) if !provider.is_empty() && !tier.is_empty() => {
+            Ok((provider.to_owned(), tier.to_owned()))
+        }
+        _ => Err("write it as TYPE=TIER".to_owned()),
+    }
+}
+
 /// An address to listen at. Whether it is one of this machine shows when listening.
 pub(crate) fn address_and_port(text: &str) -> Result<String, String> {
     let wrong = || "write it as ADDRESS:PORT, as in 127.0.0.1:8600 or [::1]:8600; port 0 is any free one".to_owned();

@@ -53,7 +53,7 @@ pub(super) const GLOBAL: [&str; 12] = [
     "old_master_key_file",
     "connect_to",
     "allow_private",
-    "onepassword_plan",
+    "default_rate_limit_tier",
     "audit_dir",
     "audit_segment_mib",
     "audit_sync",

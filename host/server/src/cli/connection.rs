@@ -54,13 +54,17 @@ pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), Cli
 pub(super) async fn connect(app: &App, options: ConnectOptions) -> Result<(), CliError> {
     let host = app.open().await?;
     let access = select::workspace(host.broker(), &options.workspace).await?;
-    let provider = provider::installed(host, &options.provider_type)?;
+    let provider = match &options.provider_type {
+        Some(provider_type) => provider::installed(host, provider_type)?,
+        None => provider::only_one(host)?,
+    };
     let description = provider.description();
     let new = NewConnection {
         name: options.name.clone().unwrap_or_else(|| description.display_name.clone()),
-        provider_type: options.provider_type.clone(),
+        provider_type: description.provider_type.clone(),
         settings: settings(description, &options.settings)?,
         cache_ttl: CacheTtl::from_seconds(options.cache_ttl),
+        rate_limit_tier: options.rate_limit_tier,
     };
     let connection = host.broker().connect(&access, new).await?;
     app.output.result(&Connected { connection: connection.into(), provider: description.display_name.clone() })?;
@@ -72,12 +76,13 @@ async fn update(app: &App, options: UpdateConnectionOptions) -> Result<(), CliEr
     let given = &options.settings;
     let replace =
         options.replace_settings || given.token_file.is_some() || !given.set.is_empty() || !given.set_file.is_empty();
-    if !replace && options.name.is_none() && options.cache_ttl.is_none() {
-        let message = "there is nothing to change; give --name, --cache-ttl, --token-file or --replace-settings";
+    let has_new_tier = options.rate_limit_tier.is_some();
+    if !replace && options.name.is_none() && options.cache_ttl.is_none() && !has_new_tier {
+        let message = "there is nothing to change; give --name, --cache-ttl, --rate-limit-tier, --token-file or --replace-settings";
         return Err(CliError::usage(message));
     }
-    // Only new settings need the provider.
-    let host = if replace { app.open().await? } else { app.open_without_providers().await? };
+    // Only new settings and another tier need the provider.
+    let host = if replace || has_new_tier { app.open().await? } else { app.open_without_providers().await? };
     let access = select::workspace(host.broker(), &options.workspace).await?;
     let connection = select::connection(host.broker(), &access, &options.connection).await?;
     let settings = match replace {
@@ -93,7 +98,8 @@ async fn update(app: &App, options: UpdateConnectionOptions) -> Result<(), CliEr
         false => None,
     };
     let cache_ttl = options.cache_ttl.map(CacheTtl::from_seconds);
-    let changes = ConnectionChanges { name: options.name, settings, cache_ttl };
+    let changes =
+        ConnectionChanges { name: options.name, settings, cache_ttl, rate_limit_tier: options.rate_limit_tier };
     let changed = host.broker().update_connection(&access, connection.id, changes).await?;
     app.output.result(&Changed(changed.into()))?;
     Ok(())

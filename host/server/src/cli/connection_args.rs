@@ -24,9 +24,9 @@ pub(crate) struct SettingOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct ConnectOptions {
-    /// The provider's type; `keyway provider list` shows what is installed
-    #[arg(default_value = "1password", value_name = "TYPE")]
-    pub(crate) provider_type: String,
+    /// The provider's type; may be left out where only one provider is installed (`keyway provider list`)
+    #[arg(value_name = "TYPE")]
+    pub(crate) provider_type: Option<String>,
     /// What to call the connection [default: the provider's name]
     #[arg(long)]
     pub(crate) name: Option<String>,
@@ -35,6 +35,9 @@ pub(crate) struct ConnectOptions {
     /// Cache duration of user names and passwords: off, seconds, or as in 5m, 1h, 24h
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = cache_ttl)]
     pub(crate) cache_ttl: u32,
+    /// Which of the provider's rate-limit tiers counts; `keyway provider inspect` shows them
+    #[arg(long, value_name = "TIER")]
+    pub(crate) rate_limit_tier: Option<String>,
     #[command(flatten)]
     pub(crate) workspace: WorkspaceOption,
 }
@@ -83,6 +86,9 @@ pub(crate) struct UpdateConnectionOptions {
     /// A new cache duration: off, seconds, or as in 5m, 1h, 24h. It applies at once, also to cached values
     #[arg(long, value_name = "DURATION", value_parser = cache_ttl)]
     pub(crate) cache_ttl: Option<u32>,
+    /// Another of the provider's rate-limit tiers
+    #[arg(long, value_name = "TIER")]
+    pub(crate) rate_limit_tier: Option<String>,
     /// Replace all settings. Missing required ones come from KEYWAY_SETTING_<NAME> or a prompt; others are unset
     #[arg(long)]
     pub(crate) replace_settings: bool,

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use keyway::RateLimits;
 use keyway_runtime::{ApprovedDestination, ConnectTo};
 use tracing_subscriber::filter::Targets;
 
+use super::arg_values::provider_and_tier;
 use crate::logging::{LogFormat, levels};
 
 /// Options of all commands.
@@ -31,7 +31,7 @@ pub(crate) struct GlobalOptions {
     /// A file with the old or the new master key, while one replaces the other
     #[arg(long, global = true, env = "KEYWAY_OLD_MASTER_KEY_FILE", value_name = "FILE", hide_env_values = true)]
     pub(crate) old_master_key_file: Option<PathBuf>,
-    /// Connect to URL when a provider connects to HOST, for example my.1password.com=http://127.0.0.1:9000; repeatable
+    /// Connect to URL when a provider connects to HOST, for example vault.example.com=http://127.0.0.1:9000; repeatable
     #[arg(
         long,
         global = true,
@@ -51,16 +51,18 @@ pub(crate) struct GlobalOptions {
         hide_env_values = true
     )]
     pub(crate) allow_private: Vec<ApprovedDestination>,
-    /// The plan of the 1Password accounts, which sets their request limits
+    /// The rate-limit tier of a provider type's connections that have not chosen one [default: the provider's first];
+    /// repeatable
     #[arg(
         long,
         global = true,
-        env = "KEYWAY_ONEPASSWORD_PLAN",
-        value_name = "PLAN",
-        default_value = "business",
-        hide_env_values = true
+        env = "KEYWAY_DEFAULT_RATE_LIMIT_TIER",
+        value_name = "TYPE=TIER",
+        value_delimiter = ',',
+        hide_env_values = true,
+        value_parser = provider_and_tier
     )]
-    pub(crate) onepassword_plan: OnePasswordPlan,
+    pub(crate) default_rate_limit_tier: Vec<(String, String)>,
     /// The folder of the audit log [default: audit in the data folder]
     #[arg(long, global = true, env = "KEYWAY_AUDIT_DIR", value_name = "FOLDER", hide_env_values = true)]
     pub(crate) audit_dir: Option<PathBuf>,
@@ -91,27 +93,6 @@ pub(crate) struct GlobalOptions {
         hide_env_values = true
     )]
     pub(crate) log_format: LogFormat,
-}
-
-/// A plan of 1Password.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum OnePasswordPlan {
-    /// 10,000 reads and 1,000 writes an hour for each token, 50,000 requests a day for the account
-    Business,
-    /// 1,000 reads and 100 writes an hour, 5,000 requests a day
-    Teams,
-    /// 1,000 reads and 100 writes an hour, 1,000 requests a day; individual accounts, too
-    Families,
-}
-
-impl From<OnePasswordPlan> for RateLimits {
-    fn from(plan: OnePasswordPlan) -> Self {
-        match plan {
-            OnePasswordPlan::Business => Self::ONEPASSWORD_BUSINESS,
-            OnePasswordPlan::Teams => Self::ONEPASSWORD_TEAMS,
-            OnePasswordPlan::Families => Self::ONEPASSWORD_FAMILIES,
-        }
-    }
 }
 
 /// When the audit log waits for the disk.

@@ -194,7 +194,9 @@ impl App {
         for destination in &self.global.allow_private {
             policy = policy.with_private(destination.clone());
         }
-        let budgets = BudgetOptions::default().limits("1password", self.global.onepassword_plan.into());
+        let tiers = self.global.default_rate_limit_tier.iter();
+        let budgets =
+            tiers.fold(BudgetOptions::default(), |budgets, (provider, tier)| budgets.default_tier(provider, tier));
         let mut audit = HostConfig::new(&data_dir).audit.sync_every_record(self.global.audit_sync == AuditSync::Every);
         if let Some(folder) = &self.global.audit_dir {
             audit.folder.clone_from(folder);
@@ -235,14 +237,29 @@ impl App {
 
     /// Opens the host with its providers.
     pub(crate) async fn open(&self) -> Result<&Host, CliError> {
-        let open = async { patiently(Host::open(&self.config()?.background_write_back(false))).await };
+        let open = async { self.with_tiers_checked(Host::open(&self.config()?.background_write_back(false))).await };
         self.host.get_or_try_init(|| open).await
     }
 
     /// Opens the host for a server.
     pub(crate) async fn open_to_serve(&self) -> Result<&Host, CliError> {
-        let open = async { patiently(Host::open(&self.config()?)).await };
+        let open = async { self.with_tiers_checked(Host::open(&self.config()?)).await };
         self.host.get_or_try_init(|| open).await
+    }
+
+    /// Opens a host with its providers. A default tier that an installed one does not declare is a mistake.
+    async fn with_tiers_checked(&self, open: impl Future<Output = Result<Host, OpenError>>) -> Result<Host, CliError> {
+        let host = patiently(open).await?;
+        for (provider_type, tier) in &self.global.default_rate_limit_tier {
+            let Some(provider) = host.broker().providers().get(provider_type) else { continue };
+            let known: Vec<_> = provider.description().rate_limits.iter().map(|tier| tier.name.as_str()).collect();
+            if !known.contains(&tier.as_str()) {
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                let message = format!("{provider_type} has no rate-limit tier `{tier}`; it declares {known}");
+                return Err(CliError::usage(message).hint("--default-rate-limit-tier names one for each type"));
+            }
+        }
+        Ok(host)
     }
 
     /// Opens the host for a command that calls no provider.

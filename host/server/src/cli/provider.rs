@@ -46,6 +46,20 @@ pub(crate) fn installed(host: &Host, provider_type: &str) -> Result<Provider, Cl
     })
 }
 
+/// The installed provider, where there is just one.
+pub(crate) fn only_one(host: &Host) -> Result<Provider, CliError> {
+    let mut providers = host.broker().providers().list();
+    match (providers.pop(), providers.is_empty()) {
+        (Some(provider), true) => Ok(provider),
+        (None, _) => Err(CliError::usage("no provider is installed; put its component into the provider folder")),
+        (Some(last), false) => {
+            let types = providers.iter().chain([&last]).map(|provider| provider.description().provider_type.as_str());
+            let types: Vec<_> = types.collect();
+            Err(CliError::usage(format!("several providers are installed; name one of {}", types.join(", "))))
+        }
+    }
+}
+
 fn files(host: &Host) -> Vec<FileStatus> {
     host.providers().map(|folder| folder.files()).unwrap_or_default()
 }
@@ -166,6 +180,17 @@ impl Show for Inspected {
             writeln!(out, "  {style}{word}{style:#}  {what}")?;
         }
 
+        let interfaces = self.description.interfaces;
+        for (has, what) in [
+            (interfaces.item_fields, "further fields of an item"),
+            (interfaces.leases, "values under a lease"),
+            (interfaces.refresh, "durable state that it renews"),
+        ] {
+            if has {
+                writeln!(out, "  {GOOD}yes{GOOD:#}  {what}")?;
+            }
+        }
+
         writeln!(out, "\n{HEADING}It connects to{HEADING:#}")?;
         for destination in &self.description.destinations {
             match destination.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
@@ -185,6 +210,19 @@ impl Show for Inspected {
             table.row([&spec.name, &spec.label, yes(spec.secret), yes(spec.required), default]);
         }
         table.write(out, 2, "nothing")?;
+        for group in &self.description.setting_groups {
+            let sets: Vec<_> = group.alternatives.iter().map(|names| names.join(" and ")).collect();
+            writeln!(out, "  {}: {}", printable(&group.label), printable(&sets.join(", or ")))?;
+        }
+
+        writeln!(out, "\n{HEADING}Its server allows{HEADING:#}")?;
+        let mut table = Table::new(&["TIER", "LABEL", "READS AN HOUR", "WRITES AN HOUR", "REQUESTS A DAY"]);
+        let limit = |limit: Option<u32>| limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
+        for tier in &self.description.rate_limits {
+            let [reads, writes, day] = [tier.reads_per_hour, tier.writes_per_hour, tier.requests_per_day].map(limit);
+            table.row([tier.name.as_str(), &tier.label, &reads, &writes, &day]);
+        }
+        table.write(out, 2, "any number of requests")?;
 
         writeln!(out, "\n{HEADING}This host allows each call{HEADING:#}")?;
         let limits = &self.limits;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use keyway::{Access, Broker, CacheTtl, EntryId, ErrorKind, NewConnection, NewEntry, ResolveRequest, Scope, Scopes};
+use keyway::{Access, Broker, EntryId, ErrorKind, NewConnection, NewEntry, ResolveRequest, Scope, Scopes};
 use keyway_runtime::{Fields, Item, Settings};
 use secrecy::SecretString;
 
@@ -105,7 +105,7 @@ async fn connect(
         name: "Demo 1Password".to_owned(),
         provider_type: PROVIDER.to_owned(),
         settings: Settings::new().with("token", account.token.clone()),
-        cache_ttl: CacheTtl::DEFAULT,
+        ..NewConnection::default()
     };
     let row = crate::cli::connection::Row::from(broker.connect(access, new).await?);
     let rights = match row.shown.read_only {

@@ -42,6 +42,9 @@ pub(super) struct NewSecretProvider {
     /// For how long a resolved user name and password may be used again; 0 is always live, 300 unless something is said.
     #[schema(value_type = Option<u32>, maximum = 4294967295i64)]
     cache_ttl_seconds: Option<CacheTtl>,
+    /// Which of the provider's rate-limit tiers counts, for example `business`.
+    #[schema(max_length = 64)]
+    rate_limit_tier: Option<String>,
 }
 
 impl NewSecretProvider {
@@ -51,6 +54,7 @@ impl NewSecretProvider {
             provider_type: fields.required_text("provider_type")?,
             settings: settings(&mut fields)?,
             cache_ttl_seconds: cache_ttl(&mut fields)?,
+            rate_limit_tier: fields.text("rate_limit_tier")?,
         };
         fields.ignore(&SERVER_MANAGED);
         fields.finish()?;
@@ -71,6 +75,9 @@ pub(super) struct SecretProviderChanges {
     settings: Option<Settings>,
     #[schema(value_type = Option<u32>, maximum = 4294967295i64)]
     cache_ttl_seconds: Option<CacheTtl>,
+    /// Which of the provider's rate-limit tiers counts, for example `business`.
+    #[schema(max_length = 64)]
+    rate_limit_tier: Option<String>,
 }
 
 impl SecretProviderChanges {
@@ -80,6 +87,7 @@ impl SecretProviderChanges {
             provider_type: fields.text("provider_type")?,
             settings: settings(&mut fields)?,
             cache_ttl_seconds: cache_ttl(&mut fields)?,
+            rate_limit_tier: fields.text("rate_limit_tier")?,
         };
         fields.ignore(&SERVER_MANAGED);
         fields.finish()?;
@@ -131,6 +139,7 @@ pub(super) async fn create(
         provider_type: new.provider_type,
         settings: new.settings.unwrap_or_default(),
         cache_ttl: new.cache_ttl_seconds.unwrap_or_default(),
+        rate_limit_tier: new.rate_limit_tier,
     };
     match api.broker.connect(&access, new).await {
         // Here it is a word of the request that is wrong, and not repeated: it may be anything.
@@ -175,14 +184,14 @@ pub(super) async fn update(
     Id(id): Id,
     fields: Fields,
 ) -> Result<Json<SecretProvider>, ApiError> {
-    let SecretProviderChanges { name, provider_type, settings, cache_ttl_seconds } =
+    let SecretProviderChanges { name, provider_type, settings, cache_ttl_seconds, rate_limit_tier } =
         SecretProviderChanges::read(fields)?;
     if let Some(provider_type) = provider_type
         && api.broker.get_connection(&access, id).await?.provider_type != provider_type
     {
         return Err(ApiError::invalid("provider_type cannot be changed; create another connection instead"));
     }
-    let changes = ConnectionChanges { name, settings, cache_ttl: cache_ttl_seconds };
+    let changes = ConnectionChanges { name, settings, cache_ttl: cache_ttl_seconds, rate_limit_tier };
     Ok(Json(api.broker.update_connection(&access, id, changes).await?.into()))
 }
 

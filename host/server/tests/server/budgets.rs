@@ -89,7 +89,8 @@ impl Resolving {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resolve_beyond_the_budget_is_a_429_that_says_which_limit_it_is_and_when_to_come_back() {
-    let mut limits = RateLimits::ONEPASSWORD_TEAMS;
+    let mut limits =
+        RateLimits { reads_per_hour: Some(1_000), writes_per_hour: Some(100), account_requests_per_day: Some(5_000) };
     // Six to connect, and fourteen more.
     limits.reads_per_hour = Some(20);
     let budgets = BudgetOptions::default().limits("1password", limits);
@@ -193,7 +194,7 @@ fn the_command_line_shows_what_is_left_and_takes_the_plan() {
     let token = emulator.token("automation").unwrap();
     let connect = ["connect", "1password", "--token-file", "-", "--connect-to", &rule];
     folder.run_with(&connect, token.expose()).ok();
-    let shown = folder.run(&["connection", "budget", "--json", "--onepassword-plan", "families"]).ok();
+    let shown = folder.run(&["connection", "budget", "--json", "--default-rate-limit-tier", "1password=families"]).ok();
     let budget = &shown.json()[0];
     assert_eq!(budget["account"]["limit"], 1_000);
     assert_eq!(budget["name"], "1Password");
@@ -201,7 +202,13 @@ fn the_command_line_shows_what_is_left_and_takes_the_plan() {
     assert_without(&shown.all(), &[token.expose()]);
     let table = folder.run(&["connection", "budget"]).ok();
     assert!(table.stdout.contains("of 10000") && table.stdout.contains("of 50000"), "{table:?}");
-    folder.run(&["connection", "budget", "--onepassword-plan", "golden"]).failed(2);
+    let unknown = folder.run(&["connection", "budget", "--default-rate-limit-tier", "1password=golden"]).failed(2);
+    assert!(unknown.stderr.contains("business, teams, families"), "{unknown:?}");
+    folder.run(&["connection", "update", "--rate-limit-tier", "teams"]).ok();
+    let chosen =
+        folder.run(&["connection", "budget", "--json", "--default-rate-limit-tier", "1password=families"]).ok();
+    assert_eq!(chosen.json()[0]["account"]["limit"], 5_000, "the connection's own choice counts");
+    folder.run(&["connection", "update", "--rate-limit-tier", "golden"]).failed(2);
     assert_eq!(emulator.calls().of(Endpoint::Item), 0);
 
     // Each command is a process of its own. What it reserves and does not use it returns, also when it fails.

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use keyway::{Access, BudgetOptions, CacheTtl, Connection, NewConnection, Scope, Scopes};
+use keyway::{Access, BudgetOptions, Connection, NewConnection, Scope, Scopes};
 use keyway_emulator_onepassword::Emulator;
 use keyway_runtime::{EgressPolicy, Settings};
 use keyway_server::config::{HostConfig, MasterKeySource};
@@ -287,7 +287,7 @@ impl Api {
             name: "Acme 1Password".into(),
             provider_type: provider_type.into(),
             settings: Settings::new().with("token", token),
-            cache_ttl: CacheTtl::DEFAULT,
+            ..NewConnection::default()
         };
         self.host.broker().connect(&self.access, new).await.unwrap()
     }

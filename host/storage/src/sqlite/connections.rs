@@ -17,9 +17,10 @@ impl ConnectionStorage for SqliteStorage {
         let mut transaction = self.write().await?;
         must_be_current_key(&mut transaction, connection.workspace_id, &[Some(&connection.sealed_settings)]).await?;
         query(
-            "INSERT INTO connections (id, workspace_id, name, provider_type, sealed_settings, hints, account, read_only,
-                 cache_ttl_seconds, cache_generation, settings_version, version, created_at, updated_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO connections (id, workspace_id, name, provider_type, sealed_settings, hints, account,
+                 account_key, rate_limit_tier, read_only, cache_ttl_seconds, cache_generation, settings_version,
+                 version, created_at, updated_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(connection.id.as_uuid())
         .bind(connection.workspace_id.as_uuid())
@@ -28,6 +29,8 @@ impl ConnectionStorage for SqliteStorage {
         .bind(&connection.sealed_settings)
         .bind(&connection.hints)
         .bind(&connection.account)
+        .bind(&connection.account_key)
+        .bind(&connection.rate_limit_tier)
         .bind(connection.read_only)
         .bind(connection.cache_ttl_seconds)
         .bind(signed(connection.cache_generation))
@@ -50,8 +53,8 @@ impl ConnectionStorage for SqliteStorage {
         let mut transaction = self.write().await?;
         must_be_current_key(&mut transaction, connection.workspace_id, &[Some(&connection.sealed_settings)]).await?;
         let done = query(
-            "UPDATE connections SET name = ?, provider_type = ?, sealed_settings = ?, hints = ?, account = ?, read_only = ?,
-                 cache_ttl_seconds = ?, cache_generation = cache_generation + ?, settings_version = ?, version = ?,
+            "UPDATE connections SET name = ?, provider_type = ?, sealed_settings = ?, hints = ?, account = ?,
+                 account_key = ?, rate_limit_tier = ?, read_only = ?, cache_ttl_seconds = ?, cache_generation = cache_generation + ?, settings_version = ?, version = ?,
                  updated_at = ?
              WHERE workspace_id = ? AND id = ? AND version = ?",
         )
@@ -60,6 +63,8 @@ impl ConnectionStorage for SqliteStorage {
         .bind(&connection.sealed_settings)
         .bind(&connection.hints)
         .bind(&connection.account)
+        .bind(&connection.account_key)
+        .bind(&connection.rate_limit_tier)
         .bind(connection.read_only)
         .bind(connection.cache_ttl_seconds)
         .bind(clear_cached_secrets)

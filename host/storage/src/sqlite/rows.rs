@@ -62,6 +62,8 @@ pub(super) fn connection(row: &SqliteRow) -> Result<ConnectionRecord, StorageErr
         sealed_settings: row.try_get("sealed_settings")?,
         hints: row.try_get("hints")?,
         account: row.try_get("account")?,
+        account_key: row.try_get("account_key")?,
+        rate_limit_tier: row.try_get("rate_limit_tier")?,
         read_only: row.try_get("read_only")?,
         cache_ttl_seconds: number(row, "cache_ttl_seconds")?,
         cache_generation: number(row, "cache_generation")?,

@@ -1,0 +1,153 @@
+//! A provider that is nothing like 1Password: references that are paths, limits of its own, values with a lifetime. The
+//! fixture `paths` has them; see there for what its references answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use keyway::keyway_runtime::{CodeCacheKey, Fields, Runtime, Settings};
+use keyway::{
+    Access, Audit, BeginRotation, Broker, BrokerError, CacheTtl, Change, Connection, ConnectionChanges, EntryChanges,
+    InvalidInput, ManualClock, MasterKey, NewConnection, NewEntry, ResolveRequest, Source, SqliteStorage, VaultEntry,
+};
+
+use crate::support::{component, text};
+
+struct World {
+    clock: Arc<ManualClock>,
+    broker: Broker,
+    access: Access,
+}
+
+fn settings() -> Settings {
+    Settings::new().with("region", "eu-1").with("token", "a-token-of-paths")
+}
+
+fn new_connection(tier: Option<&str>) -> NewConnection {
+    NewConnection {
+        name: "Paths".into(),
+        provider_type: "paths".into(),
+        settings: settings(),
+        cache_ttl: CacheTtl::from_seconds(3_600),
+        rate_limit_tier: tier.map(str::to_owned),
+    }
+}
+
+impl World {
+    async fn new() -> (Self, Connection) {
+        let runtime = Runtime::builder().code_cache(crate::support::compiled(), CodeCacheKey::new([1; 32])).build();
+        let runtime = runtime.unwrap();
+        let provider = runtime.load(&component("fixtures/paths")).await.unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp::now()));
+        let storage = SqliteStorage::in_memory().await.unwrap();
+        let builder = Broker::builder(runtime, storage, MasterKey::generate().unwrap()).provider(provider);
+        let broker = builder.clock(clock.clone()).audit(Audit::in_memory()).open().await.unwrap();
+        let created = broker.create_workspace("Acme", keyway::Scopes::ALL).await.unwrap();
+        let access = Access::operator(created.workspace.id, "tests");
+        let connection = broker.connect(&access, new_connection(None)).await.unwrap();
+        (Self { clock, broker, access }, connection)
+    }
+
+    async fn bind(&self, connection: &Connection, user: &str, reference: &str) -> Result<VaultEntry, BrokerError> {
+        let new = NewEntry::bound(user, "https://acme.example", connection.id, reference);
+        self.broker.create_entry(&self.access, new).await
+    }
+
+    async fn resolve(&self, entry: &VaultEntry) -> (String, Source) {
+        let request = ResolveRequest::new(entry.id).fields(Fields::CREDENTIALS);
+        let resolved = self.broker.resolve(&self.access, request).await.unwrap();
+        (text(resolved.password.as_ref()).unwrap().to_owned(), resolved.source)
+    }
+}
+
+fn reference(entry: &VaultEntry) -> &str {
+    entry.binding().unwrap().reference.as_str()
+}
+
+#[tokio::test]
+async fn every_reference_that_is_listed_can_be_bound_and_deeper_paths_as_well() {
+    let (world, connection) = World::new().await;
+    let items = world.broker.list_items(&world.access, connection.id).await.unwrap();
+    assert!(items.iter().any(|item| item.reference == "paths://kv/acme/prod/db/main"));
+    for (number, item) in items.iter().enumerate() {
+        let entry = world.bind(&connection, &number.to_string(), &item.reference).await.unwrap();
+        assert_eq!(reference(&entry), item.reference);
+        assert_eq!(world.resolve(&entry).await.0, "v2");
+    }
+}
+
+#[tokio::test]
+async fn a_reference_is_kept_in_its_normal_form_and_what_is_none_is_refused_in_the_providers_words() {
+    let (world, connection) = World::new().await;
+    let entry = world.bind(&connection, "a", "PATHS://kv//%61cme/prod/").await.unwrap();
+    assert_eq!(reference(&entry), "paths://kv/acme/prod");
+    for wrong in ["paths://", "paths://kv/%zz", "op://a/b", "kv/acme"] {
+        let error = world.bind(&connection, "b", wrong).await.unwrap_err();
+        assert!(matches!(&error, BrokerError::Invalid(InvalidInput::Reference { .. })), "{error}");
+        assert!(error.to_string().contains("secret_ref: "), "{error}");
+    }
+    // Sending the same item back in another spelling changes nothing.
+    let changes = EntryChanges {
+        secret_provider_id: Change::Set(connection.id),
+        secret_ref: Change::Set("paths://kv/acme/%70rod".into()),
+        ..EntryChanges::default()
+    };
+    let changed = world.broker.update_entry(&world.access, &entry.id.into(), changes).await.unwrap();
+    assert_eq!(reference(&changed), "paths://kv/acme/prod");
+}
+
+#[tokio::test]
+async fn two_spellings_of_one_item_have_one_rotation() {
+    let (world, connection) = World::new().await;
+    let one = world.bind(&connection, "one", "paths://kv/acme/prod").await.unwrap();
+    let two = world.bind(&connection, "two", "paths://kv/%61cme/prod").await.unwrap();
+    world.broker.begin_rotation(&world.access, BeginRotation::new(one.id)).await.unwrap();
+    let error = world.broker.begin_rotation(&world.access, BeginRotation::new(two.id)).await.unwrap_err();
+    assert!(matches!(error, BrokerError::RotationOpen), "{error}");
+}
+
+#[tokio::test]
+async fn a_value_is_cached_no_longer_than_it_is_good() {
+    let (world, connection) = World::new().await;
+    let entry = world.bind(&connection, "short", "paths://short/90").await.unwrap();
+    assert_eq!(world.resolve(&entry).await.1, Source::Live);
+    world.clock.advance(Duration::from_secs(60));
+    assert!(matches!(world.resolve(&entry).await.1, Source::Cached { .. }));
+    world.clock.advance(Duration::from_secs(31));
+    assert_eq!(world.resolve(&entry).await.1, Source::Live, "an hour of cache duration, and 90 s of lifetime");
+}
+
+#[tokio::test]
+async fn a_leased_value_is_never_made_anew_in_the_background() {
+    let (world, connection) = World::new().await;
+    let entry = world.bind(&connection, "dynamic", "paths://dynamic/db").await.unwrap();
+    let (first, _) = world.resolve(&entry).await;
+    // Within the last part of the duration, in which other values are refreshed while they are still used.
+    world.clock.advance(Duration::from_secs(3_599));
+    for _ in 0..3 {
+        assert_eq!(world.resolve(&entry).await.0, first);
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    world.clock.advance(Duration::from_secs(2));
+    let (next, source) = world.resolve(&entry).await;
+    assert_eq!(source, Source::Live);
+    let number = |password: &str| password.rsplit('-').next().unwrap().parse::<u32>().unwrap();
+    assert_eq!(number(&next), number(&first) + 1, "one new lease, and none in between");
+}
+
+#[tokio::test]
+async fn limits_of_its_own_are_kept_like_those_of_any_other() {
+    let (world, connection) = World::new().await;
+    let unknown = world.broker.connect(&world.access, new_connection(Some("golden"))).await.unwrap_err();
+    assert_eq!(unknown.to_string(), "rate_limit_tier must be one of free, paid");
+
+    let limits = async || {
+        let budget = world.broker.budget(&world.access, connection.id).await.unwrap();
+        (budget.token_reads.limit, budget.account.and_then(|account| account.limit))
+    };
+    assert_eq!(limits().await, (Some(5), Some(20)), "the first tier is the default");
+    let changes = ConnectionChanges { rate_limit_tier: Some("paid".into()), ..ConnectionChanges::default() };
+    let changed = world.broker.update_connection(&world.access, connection.id, changes).await.unwrap();
+    assert_eq!(changed.rate_limit_tier.as_deref(), Some("paid"));
+    assert_eq!(limits().await, (Some(1_000), None));
+}

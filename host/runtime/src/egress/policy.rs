@@ -69,7 +69,7 @@ pub struct ConnectTo {
 /// The text is not a redirection.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "`{0}` is not a redirection; write it as host=http://host:port, for example my.1password.com=http://127.0.0.1:9000"
+    "`{0}` is not a redirection; write it as host=http://host:port, for example vault.example.com=http://127.0.0.1:9000"
 )]
 pub struct ConnectToError(String);
 

@@ -199,7 +199,7 @@ impl Broker {
             fields: Fields { one_time_code: fields.one_time_code && codes, ..fields },
             rejected: rejected.clone(),
         };
-        let asked_at = u64::try_from(self.timestamp().as_second()).unwrap_or(0);
+        let asked_at = u64::try_from(self.timestamp().as_millisecond()).unwrap_or(0);
         let fetch = move |fields: Fields| async move {
             let call = move |provider: Provider, connection: Connection| {
                 let reference = reference.clone();
@@ -208,7 +208,11 @@ impl Broker {
             let resolved = opened.call(ProviderOperation::Resolve, call).await?;
             let ends = [resolved.valid_until, resolved.lease.as_ref().map(|lease| lease.expires_at)];
             let lifetime = Lifetime {
-                good_for: ends.into_iter().flatten().min().map(|end| Duration::from_secs(end.saturating_sub(asked_at))),
+                good_for: ends
+                    .into_iter()
+                    .flatten()
+                    .min()
+                    .map(|end| Duration::from_millis(end.saturating_mul(1_000).saturating_sub(asked_at))),
                 leased: resolved.lease.is_some(),
             };
             Ok(Fetched {

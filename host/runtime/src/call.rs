@@ -17,6 +17,7 @@ use crate::error::{CallError, ErrorCode, ProviderError, SandboxError};
 use crate::limits::{Exceeded, Limits};
 use crate::redact::Redactor;
 use crate::state::{CallState, HEADER_BYTES, RANDOM_BYTES};
+use crate::validate::MAX_LIST;
 
 /// A call that has its turn and its instance.
 pub(crate) struct Call {
@@ -154,6 +155,7 @@ impl Call {
             attributes: error
                 .attributes
                 .into_iter()
+                .take(MAX_LIST)
                 .map(|a| Attribute { name: plain(a.name), value: plain(a.value) })
                 .collect(),
         }

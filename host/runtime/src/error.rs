@@ -211,7 +211,7 @@ pub enum LoadError {
     Malformed(String),
     /// It imports something that providers may not have.
     #[error(
-        "the component imports `{import}`, which a provider may not use. Allowed are `wasi:cli/imports`, `wasi:http/outgoing-handler` and `keyway:provider/session`"
+        "the component imports `{import}`, which a provider may not use. Allowed are `wasi:cli/imports`, `wasi:http/outgoing-handler` and `session`, `store`, `call` and `log` of `keyway:provider`"
     )]
     ForbiddenImport {
         /// The import.

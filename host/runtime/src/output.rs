@@ -112,11 +112,16 @@ impl Output {
     /// is secret.
     pub(crate) fn log(&self, provider: &str, operation: &str, redactor: &Redactor) {
         let mut kept = self.lock();
+        if kept.dropped > 0 {
+            // A secret that was cut off in the middle would not be found.
+            let whole_lines = kept.text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            kept.text.truncate(whole_lines);
+        }
+        let mut withheld = 0;
         for (level, piece) in kept.pieces().filter(|(level, piece)| !piece.is_empty() && level.is_logged()) {
             let text = Zeroizing::new(String::from_utf8_lossy(piece).into_owned());
             let Some(clean) = redactor.clean(&text) else {
-                let bytes = piece.len();
-                tracing::warn!(target: "keyway::provider", provider, operation, bytes, "what the provider printed is withheld: it received more than can be searched for secrets");
+                withheld += piece.len();
                 continue;
             };
             for line in clean.lines().filter(|line| !line.trim().is_empty()) {
@@ -128,6 +133,9 @@ impl Output {
                     Level::Debug => tracing::debug!(target: "keyway::provider", provider, operation, "{line}"),
                 }
             }
+        }
+        if withheld > 0 {
+            tracing::warn!(target: "keyway::provider", provider, operation, withheld_bytes = withheld, "what the provider printed is withheld: it received more than can be searched for secrets");
         }
         if kept.dropped > 0 {
             tracing::warn!(target: "keyway::provider", provider, operation, dropped_bytes = kept.dropped, "the provider printed too much");

@@ -123,7 +123,7 @@ impl Provider {
     /// Does this connection work, and what can it do? Logs in and looks around; changes nothing.
     pub async fn verify(&self, connection: &Connection) -> Result<Verified, CallError> {
         let settings = self.settings(connection)?;
-        let mut call = self.begin(connection, "verify", None, &[]).await?;
+        let mut call = self.begin(connection, "verify", &[]).await?;
         let outcome = tokio::time::timeout_at(call.deadline(), call.instance.verify(&mut call.store, &settings)).await;
         let verified = call.finish(outcome)?;
         validate::verified(&verified).map_err(SandboxError::InvalidAnswer)?;
@@ -133,7 +133,7 @@ impl Provider {
     /// A page of the items that the connection can read; `page` is `None` for the first and then the [`ItemPage::next`] of the page before.
     pub async fn list_items(&self, connection: &Connection, page: Option<&str>) -> Result<ItemPage, CallError> {
         let settings = self.settings(connection)?;
-        let mut call = self.begin(connection, "list-items", None, &[]).await?;
+        let mut call = self.begin(connection, "list-items", &[]).await?;
         let outcome =
             tokio::time::timeout_at(call.deadline(), call.instance.list_items(&mut call.store, &settings, page)).await;
         let page = call.finish(outcome)?;
@@ -144,7 +144,7 @@ impl Provider {
     /// The further fields of an item, without their values. Needs [`Interfaces::item_fields`](crate::Interfaces::item_fields).
     pub async fn list_fields(&self, connection: &Connection, reference: &str) -> Result<Vec<FieldSpec>, CallError> {
         let settings = self.settings(connection)?;
-        let mut call = self.begin(connection, "list-fields", Some(reference), &[]).await?;
+        let mut call = self.begin(connection, "list-fields", &[]).await?;
         let deadline = call.deadline();
         let running = call.instance.list_fields(&mut call.store, &settings, reference);
         let outcome = tokio::time::timeout_at(deadline, running).await;
@@ -163,7 +163,7 @@ impl Provider {
         let selection = selection.into();
         validate::selection(&self.0.description, &selection)?;
         let settings = self.settings(connection)?;
-        let mut call = self.begin(connection, "resolve", Some(reference), &[]).await?;
+        let mut call = self.begin(connection, "resolve", &[]).await?;
         let deadline = call.deadline();
         let running = call.instance.resolve(&mut call.store, &settings, reference, &selection);
         let mut outcome = tokio::time::timeout_at(deadline, running).await;
@@ -173,7 +173,7 @@ impl Provider {
             for none in no_codes_of(resolved) {
                 none.message = call.redactor().message(&none.message);
             }
-            for attribute in &mut resolved.attributes {
+            for attribute in resolved.attributes.iter_mut().take(validate::MAX_LIST) {
                 attribute.value = call.redactor().message(&attribute.value);
             }
         }
@@ -194,7 +194,7 @@ impl Provider {
     ) -> Result<String, CallError> {
         let settings = self.settings(connection)?;
         let secrets: Vec<_> = [&changes.username, &changes.password].into_iter().flatten().collect();
-        let mut call = self.begin(connection, "write", Some(reference), &secrets).await?;
+        let mut call = self.begin(connection, "write", &secrets).await?;
         let deadline = call.deadline();
         let running = call.instance.write(&mut call.store, &settings, reference, &changes, expected_revision);
         let outcome = tokio::time::timeout_at(deadline, running).await;
@@ -206,7 +206,7 @@ impl Provider {
     /// May [`write`](Self::write) change this very item? Asks the secret manager and changes nothing.
     pub async fn check_write_access(&self, connection: &Connection, reference: &str) -> Result<WriteAccess, CallError> {
         let settings = self.settings(connection)?;
-        let mut call = self.begin(connection, "check-write-access", Some(reference), &[]).await?;
+        let mut call = self.begin(connection, "check-write-access", &[]).await?;
         let deadline = call.deadline();
         let running = call.instance.check_write_access(&mut call.store, &settings, reference);
         let mut outcome = tokio::time::timeout_at(deadline, running).await;
@@ -224,7 +224,7 @@ impl Provider {
         seconds: Option<u32>,
     ) -> Result<Lease, CallError> {
         let settings = self.settings(connection)?;
-        let mut call = self.begin(connection, "renew-lease", None, &[]).await?;
+        let mut call = self.begin(connection, "renew-lease", &[]).await?;
         let deadline = call.deadline();
         let running = call.instance.renew_lease(&mut call.store, &settings, lease, seconds);
         let outcome = tokio::time::timeout_at(deadline, running).await;
@@ -236,7 +236,7 @@ impl Provider {
     /// Ends a lease, so that its values are no longer accepted. Needs [`Interfaces::leases`](crate::Interfaces::leases).
     pub async fn revoke_lease(&self, connection: &Connection, lease: &str) -> Result<(), CallError> {
         let settings = self.settings(connection)?;
-        let mut call = self.begin(connection, "revoke-lease", None, &[]).await?;
+        let mut call = self.begin(connection, "revoke-lease", &[]).await?;
         let deadline = call.deadline();
         let running = call.instance.revoke_lease(&mut call.store, &settings, lease);
         let outcome = tokio::time::timeout_at(deadline, running).await;
@@ -246,7 +246,7 @@ impl Provider {
     /// Renews the durable state of the connection. Needs [`Interfaces::refresh`](crate::Interfaces::refresh).
     pub async fn refresh(&self, connection: &Connection) -> Result<(), CallError> {
         let settings = self.settings(connection)?;
-        let mut call = self.begin(connection, "refresh", None, &[]).await?;
+        let mut call = self.begin(connection, "refresh", &[]).await?;
         let outcome = tokio::time::timeout_at(call.deadline(), call.instance.refresh(&mut call.store, &settings)).await;
         call.finish(outcome)
     }
@@ -267,14 +267,11 @@ impl Provider {
         &self,
         connection: &Connection,
         operation: &'static str,
-        reference: Option<&str>,
         secrets: &[&SecretString],
     ) -> Result<Call, SandboxError> {
         let shared = &self.0.shared;
         let received = Received::default();
-        let mut public = vec![self.0.public.clone()];
-        public.extend(reference.map(|reference| Arc::from(reference.to_ascii_lowercase())));
-        let mut redactor = Redactor::new(received.clone(), public);
+        let mut redactor = Redactor::new(received.clone(), self.0.public.clone());
         for (name, value) in connection.settings().iter() {
             if self.0.description.is_secret(name) {
                 redactor.add(value);
@@ -301,6 +298,7 @@ fn secrets_of(resolved: &Resolved) -> impl Iterator<Item = &SecretString> {
     let further = resolved.further.iter().filter_map(|field| match &field.value {
         FieldValue::Text(text) => Some(text),
         FieldValue::OneTimeCode(result) => Some(&result.as_ref().ok()?.code),
+        // Searched for as far as it is text, which the redactor finds out.
         FieldValue::Binary(_) => None,
     });
     resolved.username.iter().chain(&resolved.password).chain(codes).chain(further)

@@ -10,7 +10,8 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -31,8 +32,15 @@ const MAX_MESSAGE_CHARS: usize = 1_000;
 /// How much of the bodies of one call is kept until it is over. A page of 10,000 items is about as large.
 const MAX_RECEIVED_BYTES: usize = 4 << 20;
 
-/// Values times bytes of text to search: about 0.1 s at the very most.
+/// Values times bytes of text to search, in all texts of one call: about 0.1 s at the very most.
 const MAX_WORK: usize = 256 << 20;
+
+/// How many values one call may have. A page of 10,000 items has about as many.
+const MAX_VALUES: usize = 100_000;
+
+/// What a session holds is secret if it looks like a token: other texts of it, such as the names of
+/// vaults, belong into messages.
+const MIN_TOKEN_CHARS: usize = 16;
 
 /// Values inside of values: a JSON document as the text of a member, base64 as its encoding.
 const MAX_DEPTH: usize = 4;
@@ -46,6 +54,8 @@ struct Bodies {
     /// Each body in the pieces in which it came, so that none moves.
     bodies: Vec<Vec<Zeroizing<Vec<u8>>>>,
     bytes: usize,
+    /// What was kept between calls, as far as it is text.
+    states: Vec<Zeroizing<String>>,
     /// Something came that cannot be searched.
     opaque: bool,
 }
@@ -70,6 +80,13 @@ impl Received {
         }
     }
 
+    /// Keeps what a session or a durable state holds, if it is text. What is none cannot be printed as it is.
+    pub(crate) fn keep_state(&self, state: &[u8]) {
+        if let Ok(text) = std::str::from_utf8(state) {
+            self.lock().states.push(Zeroizing::new(text.to_owned()));
+        }
+    }
+
     /// Says that something came in which values cannot be found.
     pub(crate) fn opaque(&self) {
         self.lock().opaque = true;
@@ -85,33 +102,32 @@ impl Received {
 pub(crate) struct Redactor {
     secrets: Vec<SecretString>,
     received: Received,
-    /// Texts in which nothing is secret, in lower case: a value that stands in one of them is none.
-    public: Vec<Arc<str>>,
+    /// Texts that everyone may read, in lower case: a value that is a word of one is no secret.
+    public: Arc<str>,
+    /// What is searched for, once the call is over; `None` if that cannot be told.
+    values: OnceLock<Option<Values>>,
+    work: AtomicUsize,
 }
 
 impl Redactor {
     /// What one call receives, and texts that everyone may see.
-    pub(crate) fn new(received: Received, public: Vec<Arc<str>>) -> Self {
-        Self { secrets: Vec::new(), received, public }
+    pub(crate) fn new(received: Received, public: Arc<str>) -> Self {
+        Self { received, public, ..Self::default() }
     }
 
-    /// Adds a secret.
+    /// Adds a secret. All are added before the first text is searched.
     pub(crate) fn add(&mut self, secret: &SecretString) {
         // A copy, because the call gives its values away before its log is written.
-        if secret.expose_secret().chars().count() >= MIN_SECRET_CHARS {
-            self.secrets.push(secret.clone());
-        }
+        self.secrets.push(secret.clone());
+        self.values = OnceLock::new();
     }
 
     /// The text without the secrets, or `None` if that cannot be told.
     pub(crate) fn clean(&self, text: &str) -> Option<String> {
+        let values = self.values.get_or_init(|| self.all_values()).as_ref()?;
         let lower = Zeroizing::new(text.to_ascii_lowercase());
-        let mut values = Values::default();
-        for secret in &self.secrets {
-            values.insert(secret.expose_secret());
-        }
-        self.add_received(&mut values)?;
-        if values.0.len().saturating_mul(lower.len()) > MAX_WORK {
+        let work = values.0.len().saturating_mul(lower.len().max(64));
+        if self.work.fetch_add(work, Ordering::Relaxed).saturating_add(work) > MAX_WORK {
             return None;
         }
         let mut spans: Vec<(usize, usize)> = Vec::new();
@@ -122,22 +138,31 @@ impl Redactor {
         Some(blot(text, &spans))
     }
 
-    fn add_received(&self, values: &mut Values) -> Option<()> {
-        let bodies = self.received.lock();
-        if bodies.opaque {
-            return None;
-        }
-        let mut found = Values::default();
-        for pieces in &bodies.bodies {
-            let mut body = Zeroizing::new(Vec::with_capacity(pieces.iter().map(|piece| piece.len()).sum()));
-            pieces.iter().for_each(|piece| body.extend_from_slice(piece));
-            if !body.is_empty() {
-                found.add_text(std::str::from_utf8(&body).ok()?, 0);
+    fn all_values(&self) -> Option<Values> {
+        let mut values = Values::default();
+        {
+            let bodies = self.received.lock();
+            if bodies.opaque {
+                return None;
+            }
+            for pieces in &bodies.bodies {
+                let mut body = Zeroizing::new(Vec::with_capacity(pieces.iter().map(|piece| piece.len()).sum()));
+                pieces.iter().for_each(|piece| body.extend_from_slice(piece));
+                if !body.is_empty() {
+                    values.add_body(std::str::from_utf8(&body).ok()?);
+                }
+            }
+            let words: HashSet<&str> = self.public.split(|c: char| !c.is_alphanumeric()).collect();
+            values.0.retain(|value| !words.contains(value.0.as_str()));
+            for state in &bodies.states {
+                values.add_tokens(state);
             }
         }
-        found.0.retain(|value| !self.public.iter().any(|text| text.contains(value.0.as_str())));
-        values.0.extend(found.0);
-        Some(())
+        for secret in &self.secrets {
+            values.add_text(secret.expose_secret(), 0);
+        }
+        values.add_encoded();
+        (values.0.len() <= MAX_VALUES).then_some(values)
     }
 
     /// A message for a person: without secrets, without control characters, not endless.
@@ -187,14 +212,31 @@ impl Values {
         }
     }
 
-    /// Adds the text of a body or of a value, and what is in it.
+    /// Adds a body: the values in a JSON document, or else every word of it, whatever format it has.
+    fn add_body(&mut self, body: &str) {
+        if self.add_json(body.trim_start_matches('\u{feff}').trim(), 0) {
+            return;
+        }
+        self.add_text(body, 0);
+        let separates = |c: char| c.is_whitespace() || matches!(c, '<' | '>' | '&' | '=' | ';' | ',' | '"' | '\'');
+        body.split(separates).for_each(|word| self.add_text(word, MAX_DEPTH - 1));
+    }
+
+    /// Adds the values in a JSON document, if it is one.
+    fn add_json(&mut self, text: &str, depth: usize) -> bool {
+        if depth >= MAX_DEPTH || !text.starts_with(['{', '[', '"']) {
+            return false;
+        }
+        let mut json = serde_json::Deserializer::from_str(text);
+        let walked = (Leaves { values: self, depth: depth + 1 }).deserialize(&mut json).is_ok();
+        walked && json.end().is_ok()
+    }
+
+    /// Adds a text, and what is in it.
     fn add_text(&mut self, text: &str, depth: usize) {
         let text = text.trim();
-        if depth < MAX_DEPTH && text.starts_with(['{', '[', '"']) {
-            let mut json = serde_json::Deserializer::from_str(text);
-            if (Leaves { values: self, depth: depth + 1 }).deserialize(&mut json).is_ok() {
-                return;
-            }
+        if self.add_json(text, depth) {
+            return;
         }
         self.insert(text);
         if text.contains('\n') {
@@ -205,6 +247,35 @@ impl Values {
         {
             self.add_text(&decoded, depth + 1);
         }
+    }
+
+    /// Adds what looks like a token.
+    fn add_tokens(&mut self, state: &str) {
+        let mut found = Self::default();
+        found.add_body(state);
+        found.0.retain(|value| value.0.chars().count() >= MIN_TOKEN_CHARS && !value.0.contains(char::is_whitespace));
+        self.0.extend(found.0);
+    }
+
+    /// Adds the forms in which a value stands in JSON, in a URL or in the output for debugging.
+    fn add_encoded(&mut self) {
+        let mut encoded = Self::default();
+        for Value(value) in &self.0 {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+            if value.bytes().all(is_plain) {
+                continue;
+            }
+            if let Ok(json) = serde_json::to_string(value) {
+                let json = Zeroizing::new(json);
+                let json = json.trim_matches('"');
+                encoded.insert(json);
+                // As Go's encoder writes it, which servers of secrets are often written in.
+                encoded.insert(&json.replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e"));
+            }
+            encoded.insert(&value.escape_debug().to_string());
+            encoded.insert(&url::form_urlencoded::byte_serialize(value.as_bytes()).collect::<String>());
+        }
+        self.0.extend(encoded.0);
     }
 }
 
@@ -303,7 +374,7 @@ mod tests {
             received.keep(number, start.as_bytes());
             received.keep(number, end.as_bytes());
         }
-        Redactor::new(received, vec!["vault://secret/acme the item of acme".into()])
+        Redactor::new(received, "the vault of acme".into())
     }
 
     #[test]
@@ -362,6 +433,34 @@ mod tests {
     fn what_everyone_may_see_anyway_is_no_secret() {
         let redactor = received(&[r#"{"path":"acme","password":"hunter2"}"#]);
         assert_eq!(clean(&redactor, "acme has hunter2"), "acme has [REDACTED]");
+    }
+
+    #[test]
+    fn a_secret_is_found_in_every_form_that_it_takes() {
+        let mut redactor =
+            received(&[r#"{"password":"Tr0ub4dor&3 \"x\""}"#, "access_token=form-secret&x=1", "<K>xml-secret</K>"]);
+        redactor.add(&" padded-token\n".into());
+        redactor.add(&r#"{"private_key":"line-one\nline-two"}"#.into());
+        let text = r#"Tr0ub4dor&3 "x", Tr0ub4dor\u00263 \"x\", tr0ub4dor%263+%22x%22, form-secret, xml-secret, padded-token, line-two"#;
+        let clean = clean(&redactor, text);
+        for secret in ["ub4dor", "form-secret", "xml-secret", "padded-token", "line-two"] {
+            assert!(!clean.to_lowercase().contains(secret), "{secret}: {clean}");
+        }
+    }
+
+    #[test]
+    fn tokens_of_a_session_are_secret_and_names_in_it_are_not() {
+        let redactor = received(&[]);
+        redactor.received.keep_state(br#"{"token":"hvs.CAESIJlongtoken","vault":"Automation"}"#);
+        assert_eq!(clean(&redactor, "hvs.CAESIJlongtoken of Automation"), "[REDACTED] of Automation");
+    }
+
+    #[test]
+    fn many_texts_of_one_call_are_searched_within_one_budget() {
+        let numbers: Vec<String> = (0..50_000).map(|n| format!("\"value-{n}\"")).collect();
+        let redactor = received(&[&format!("[{}]", numbers.join(","))]);
+        let cleaned = (0..1_000).filter(|_| redactor.clean("x").is_some()).count();
+        assert!((1..1_000).contains(&cleaned), "{cleaned}");
     }
 
     #[test]

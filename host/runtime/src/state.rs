@@ -78,6 +78,11 @@ impl CallState {
         Self { wasi, http, hooks, table, limiter, session, state_store, output, deadline }
     }
 
+    /// What is kept between calls passed the boundary: tokens in it are secret in this call's output.
+    pub(crate) fn passed(&self, state: &[u8]) {
+        self.hooks.received.keep_state(state);
+    }
+
     /// How long the call may still take.
     pub(crate) fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(tokio::time::Instant::now())

@@ -28,7 +28,7 @@ const MAX_NAME_CHARS: usize = 64;
 /// A label, a help text, a title: enough for a person, too little to do harm in a list or a form.
 const MAX_TEXT_CHARS: usize = 2_000;
 /// Settings, destinations and attributes of a description.
-const MAX_LIST: usize = 100;
+pub(crate) const MAX_LIST: usize = 100;
 
 type Check = Result<(), String>;
 

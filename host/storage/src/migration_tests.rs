@@ -132,7 +132,8 @@ async fn everything_is_read(storage: &SqliteStorage, release: usize) {
     let connection = storage.connections(id).await.unwrap().remove(0);
     assert_eq!((&*connection.account, connection.cache_generation, connection.version), ("acme.1password.com", 4, 5));
     assert_eq!(connection.settings_version, if release < 8 { 1 } else { 4 });
-    assert_eq!(connection.account_key.as_deref(), (release >= 9).then_some("acme"));
+    let key = if release >= 9 { "acme" } else { "acme.1password.com" };
+    assert_eq!(connection.account_key.as_deref(), Some(key), "what was counted by name goes on to be");
     assert_eq!(connection.rate_limit_tier.as_deref(), (release >= 9).then_some("teams"));
     let entries = storage.entries(id, None, 10, u64::MAX).await.unwrap().entries;
     assert_eq!((entries[0].connection_id, entries[0].passkey), (Some(connection.id), false));

@@ -320,19 +320,20 @@ impl Checked {
         record.read_only = self.verified.writable_vault_count.map(|count| count == 0);
     }
 
-    /// Whom they belong to, for people.
+    /// Whom they belong to, for people. Text that contains a setting is not repeated.
     fn account(&self) -> String {
-        if self.tells(&self.verified.account) { String::new() } else { self.verified.account.clone() }
+        let account = &self.verified.account;
+        if self.contains_setting(account, |_| true) { String::new() } else { account.clone() }
     }
 
-    /// Whom they belong to, for counting.
+    /// Whom they belong to, for counting: an id of a tenant may well be a setting, a secret may not.
     fn account_key(&self) -> Option<&str> {
-        self.verified.account_key.as_deref().filter(|key| !self.tells(key))
+        let is_secret = |name: &str| self.opened.description().is_secret(name);
+        self.verified.account_key.as_deref().filter(|key| !self.contains_setting(key, is_secret))
     }
 
-    /// Whether a provider tells its settings where it should tell whom they belong to: that is not repeated.
-    fn tells(&self, text: &str) -> bool {
-        self.part.settings.iter().any(|(_, value)| {
+    fn contains_setting(&self, text: &str, matters: impl Fn(&str) -> bool) -> bool {
+        self.part.settings.iter().filter(|(name, _)| matters(name)).any(|(_, value)| {
             let value = value.expose_secret();
             value.len() >= HINTED_FROM && text.contains(value)
         })

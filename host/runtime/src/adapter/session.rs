@@ -54,12 +54,16 @@ where
     let mut session = linker.instance(name)?;
     session.func_wrap("get", |mut store: StoreContextMut<'_, CallState>, (): ()| {
         let state = store.data_mut().session.as_mut().and_then(|session| session.get());
+        if let Some(state) = &state {
+            store.data().passed(&state.data);
+        }
         Ok((state.map(State::from),))
     })?;
     session.func_wrap(
         "put",
         |mut store: StoreContextMut<'_, CallState>, (data, ttl): (Vec<u8>, u32)| -> Answer<u64, E> {
             let data = Zeroizing::new(data);
+            store.data().passed(&data);
             Ok((match &mut store.data_mut().session {
                 Some(session) => session.put(&data, ttl).map_err(Into::into),
                 None => Err(no_connection().into()),
@@ -77,7 +81,10 @@ where
                 };
                 Ok((match session.renew(refused).await {
                     Ok(crate::session::Renewal::Granted) => Ok(Renewal::Granted),
-                    Ok(crate::session::Renewal::Renewed(state)) => Ok(Renewal::Renewed(state.into())),
+                    Ok(crate::session::Renewal::Renewed(state)) => {
+                        store.data().passed(&state.data);
+                        Ok(Renewal::Renewed(state.into()))
+                    }
                     Err(error) => Err(error.into()),
                 },))
             })

@@ -238,9 +238,9 @@ fn link_store(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
             Box::new(async move {
                 let Some(slot) = slot else { return Ok((Err(no_connection().into()),)) };
                 Ok((match slot.get().await {
-                    Ok(state) => Ok(state.map(|mut state| StoredState {
-                        data: std::mem::take(&mut *state.data),
-                        version: state.version,
+                    Ok(state) => Ok(state.map(|mut state| {
+                        store.data().passed(&state.data);
+                        StoredState { data: std::mem::take(&mut *state.data), version: state.version }
                     })),
                     Err(error) => Err(ProviderError::from(error).into()),
                 },))
@@ -255,6 +255,7 @@ fn link_store(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
             let slot = store.data().state_store.clone();
             Box::new(async move {
                 let data = Zeroizing::new(data);
+                store.data().passed(&data);
                 let Some(slot) = slot else { return Ok((Err(no_connection().into()),)) };
                 if data.len() > store::MAX_BYTES {
                     return Ok((Err(ProviderError::from(store::StoreError::TooLarge).into()),));

@@ -65,6 +65,10 @@ impl DestinationTemplate {
         let host = text.split_once("://").map_or(text, |(_, host)| host);
         let host = host.split_once(':').map_or(host, |(host, _)| host);
         let labels: Vec<_> = host.rsplit('.').collect();
+        // A dot at the end would make an empty label, which counts for nothing.
+        if labels.iter().any(|label| label.is_empty()) {
+            return Err(wrong("a label of its host is empty".into()));
+        }
         if labels.len() <= FIXED_LABELS || labels.iter().take(FIXED_LABELS).any(|label| label.contains('{')) {
             return Err(wrong("the last two labels of its host must be fixed".into()));
         }
@@ -216,6 +220,8 @@ mod tests {
             "https://a.{region}.com",
             "https://a.b.{region}",
             "https://{region}:80",
+            "https://{region}.com.",
+            "https://a..{region}.example.com",
         ] {
             assert!(approved(template, "region", "x").is_err(), "{template}");
         }

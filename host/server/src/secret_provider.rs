@@ -21,7 +21,8 @@ pub(crate) struct SecretProvider {
     pub(crate) config_hint: BTreeMap<String, String>,
     /// For how long a resolved user name and password may be used again by entries that say nothing else; 0 is always live.
     pub(crate) cache_ttl_seconds: u32,
-    /// The rate-limit tier that was chosen among those of the provider; `null` for the default.
+    /// The rate-limit tier that was chosen among those of the provider; absent for the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rate_limit_tier: Option<String>,
     /// Whether nothing can be written, so that password rotations are skipped; `null` when the provider does not say.
     pub(crate) read_only: Option<bool>,

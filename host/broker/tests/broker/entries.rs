@@ -84,7 +84,7 @@ async fn the_rules_for_bound_entries_are_enforced_in_the_clients_words() {
         ),
         (
             NewEntry { secret_ref: Some("https://example.com/item".into()), ..bound() },
-            "secret_ref must have the form op://<vaultId>/<itemId>",
+            "secret_ref: A reference of 1Password begins with op://, as in op://<vaultId>/<itemId>.",
         ),
         (NewEntry { secret_ref: Some(String::new()), ..bound() }, "secret_ref is required and must not be empty"),
         (
@@ -110,7 +110,12 @@ async fn the_other_two_factor_methods_are_accepted_on_bound_entries() {
     for method in [TfaMethod::Email, TfaMethod::Sms, TfaMethod::MagicLink] {
         let new = NewEntry {
             tfa_method: Some(method),
-            ..NewEntry::bound(method.to_string(), "https://acme.com", connection.id, "op://vault/item")
+            ..NewEntry::bound(
+                method.to_string(),
+                "https://acme.com",
+                connection.id,
+                "op://mhlxx5y45opqk7p7prulriztqq/ch4arxhoemrdclbxyixyesgyt4",
+            )
         };
         assert_eq!(create(&world, new).await.unwrap().tfa_method, Some(method));
     }

@@ -189,7 +189,9 @@ async fn the_rules_of_a_new_entry_hold_for_a_change() {
     let no_base32 = EntryChanges { tfa_secret: Change::Set(world.encrypted("not base32!")), ..EntryChanges::default() };
     assert_eq!(invalid(world.update(&own, no_base32).await), InvalidInput::TfaSecret);
     assert_eq!(
-        invalid(world.update(&own, bind_to(&foreign, "op://vault/item")).await),
+        invalid(
+            world.update(&own, bind_to(&foreign, "op://mhlxx5y45opqk7p7prulriztqq/ch4arxhoemrdclbxyixyesgyt4")).await
+        ),
         InvalidInput::UnknownConnection
     );
     assert!(matches!(
@@ -214,12 +216,15 @@ async fn a_passkey_and_a_binding_exclude_each_other_in_both_orders() {
 
     let own = world.own("own").await;
     assert!(world.update(&own, passkey(true)).await.unwrap().passkey);
-    let bind = || bind_to(&connection, "op://vault/item");
+    let bind = || bind_to(&connection, "op://mhlxx5y45opqk7p7prulriztqq/ch4arxhoemrdclbxyixyesgyt4");
     assert_eq!(invalid(world.update(&own, bind()).await), InvalidInput::BoundWithPasskey);
     let instead = EntryChanges { passkey: Some(false), ..bind() };
     assert!(world.update(&own, instead).await.unwrap().binding().is_some());
 
-    let new = NewEntry { passkey: true, ..NewEntry::bound("new", DOMAIN, connection.id, "op://vault/item") };
+    let new = NewEntry {
+        passkey: true,
+        ..NewEntry::bound("new", DOMAIN, connection.id, "op://mhlxx5y45opqk7p7prulriztqq/ch4arxhoemrdclbxyixyesgyt4")
+    };
     let error = world.broker.create_entry(&world.access, new).await;
     assert_eq!(invalid(error), InvalidInput::BoundWithPasskey);
 }

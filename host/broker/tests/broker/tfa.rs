@@ -103,7 +103,12 @@ async fn what_has_no_code_to_read_says_why() {
         let mine = own(&world, method, None).await;
         let new = NewEntry {
             tfa_method: method,
-            ..NewEntry::bound(format!("bound {method:?}"), "https://acme.com", connection.id, "op://vault/item")
+            ..NewEntry::bound(
+                format!("bound {method:?}"),
+                "https://acme.com",
+                connection.id,
+                "op://mhlxx5y45opqk7p7prulriztqq/ch4arxhoemrdclbxyixyesgyt4",
+            )
         };
         let bound = world.broker.create_entry(&world.access, new).await.unwrap();
         for entry in [mine, bound] {

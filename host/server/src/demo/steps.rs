@@ -224,7 +224,7 @@ mod tests {
     fn item(url: &str) -> Item {
         serde_json::from_value(serde_json::json!({
             "id": "i", "title": "t", "vault_id": "v", "vault_name": "V", "reference": "op://v/i", "category": "login",
-            "attributes": [{"name": "url", "value": url}],
+            "urls": [url],
         }))
         .unwrap()
     }

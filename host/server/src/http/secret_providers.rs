@@ -43,7 +43,6 @@ pub(super) struct NewSecretProvider {
     #[schema(value_type = Option<u32>, maximum = 4294967295i64)]
     cache_ttl_seconds: Option<CacheTtl>,
     /// Which of the provider's rate-limit tiers counts, for example `business`.
-    #[schema(max_length = 64)]
     rate_limit_tier: Option<String>,
 }
 
@@ -76,7 +75,6 @@ pub(super) struct SecretProviderChanges {
     #[schema(value_type = Option<u32>, maximum = 4294967295i64)]
     cache_ttl_seconds: Option<CacheTtl>,
     /// Which of the provider's rate-limit tiers counts, for example `business`.
-    #[schema(max_length = 64)]
     rate_limit_tier: Option<String>,
 }
 

@@ -110,7 +110,6 @@ async fn every_field_of_a_vault_entry_has_its_rules() {
         (with(json!({"domain": "ftp://acme.com"})), "http"),
         (with(json!({"domain": "https://user:word@acme.com"})), "user name or password"),
         (with(json!({"permissioned_user_id": "a\nb"})), "control characters"),
-        (bound(json!({"secret_ref": "echo://item"})), "echo://item/<name>"),
         (with(json!({"user_alias": true})), "user_alias must be a string"),
         (with(json!({"tfa_method": "CARRIER_PIGEON"})), "AUTHENTICATOR, EMAIL, SMS or MAGIC_LINK"),
         (with(json!({"tfa_method": "AUTHENTICATOR"})), "tfa_secret"),

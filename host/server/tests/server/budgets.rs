@@ -208,7 +208,7 @@ fn the_command_line_shows_what_is_left_and_takes_the_plan() {
     let chosen =
         folder.run(&["connection", "budget", "--json", "--default-rate-limit-tier", "1password=families"]).ok();
     assert_eq!(chosen.json()[0]["account"]["limit"], 5_000, "the connection's own choice counts");
-    folder.run(&["connection", "update", "--rate-limit-tier", "golden"]).failed(2);
+    folder.run(&["connection", "update", "--rate-limit-tier", "golden"]).failed(4);
     assert_eq!(emulator.calls().of(Endpoint::Item), 0);
 
     // Each command is a process of its own. What it reserves and does not use it returns, also when it fails.

@@ -53,7 +53,7 @@ fn after_known_traffic_the_numbers_are_those_of_the_traffic() {
     assert_eq!(ask("POST", "/vault/resolve", "sk_wrong", resolve.clone()), 401);
     assert_eq!(ask("GET", "/nowhere", key, json!({})), 404);
     let nothing = json!({
-        "permissioned_user_id": "b", "domain": DOMAIN, "secret_provider_id": world.connection, "secret_ref": "op://nothing/nowhere",
+        "permissioned_user_id": "b", "domain": DOMAIN, "secret_provider_id": world.connection, "secret_ref": "op://mhlxx5y45opqk7p7prulriztqq/ch4arxhoemrdclbxyixyesgyt4",
     });
     assert_eq!(ask("POST", "/vault", key, nothing), 201);
     let nothing = json!({"permissioned_user_id": "b", "domain": DOMAIN, "fields": ["password"]});

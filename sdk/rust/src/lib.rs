@@ -11,7 +11,9 @@
 //! use keyway_sdk::http::Client;
 //! use keyway_sdk::reference::Reference;
 //! use keyway_sdk::secrecy::SecretString;
-//! use keyway_sdk::{Description, Fields, Host, Resolved, Result, SecretProvider, SettingSpec, Settings, Verified};
+//! use keyway_sdk::{
+//!     Description, Host, Resolved, Result, SecretProvider, Selection, SettingSpec, Settings, Verified,
+//! };
 //! use serde::Deserialize;
 //!
 //! /// Acme Vault: one item for each id, protected by a token.
@@ -42,25 +44,30 @@
 //!     fn describe() -> Description {
 //!         Description::new("acme", "Acme Vault", env!("CARGO_PKG_VERSION"))
 //!             .reference("acme", FORMAT)
-//!             .setting(SettingSpec::text("address", "Address").help("For example https://vault.example.com."))
+//!             .setting(SettingSpec::url("address", "Address").help("For example https://vault.example.com."))
 //!             .setting(SettingSpec::secret("token", "Token").help("Created in Acme Vault under Account, Tokens."))
 //!             .destination_from_setting("address")
 //!     }
 //!
-//!     fn verify(host: &Host<'_>, settings: &Settings) -> Result<Verified> {
-//!         let me: Me = client(host, settings)?.get("api/me").send()?.success()?.json()?;
-//!         Ok(Verified { account: me.email, vault_count: me.vaults, ..Verified::default() })
+//!     fn normalize_reference(reference: &str) -> Result<String> {
+//!         let [id] = Reference::parse(reference, "acme", FORMAT)?.segments()?;
+//!         Ok(format!("acme://{id}"))
 //!     }
 //!
-//!     fn resolve(host: &Host<'_>, settings: &Settings, reference: &str, fields: Fields) -> Result<Resolved> {
+//!     fn verify(host: &Host<'_>, settings: &Settings) -> Result<Verified> {
+//!         let me: Me = client(host, settings)?.get("api/me").send()?.success()?.json()?;
+//!         Ok(Verified { account: me.email, vault_count: Some(me.vaults), ..Verified::default() })
+//!     }
+//!
+//!     fn resolve(host: &Host<'_>, settings: &Settings, reference: &str, selection: &Selection) -> Result<Resolved> {
 //!         let [id] = Reference::parse(reference, "acme", FORMAT)?.segments()?;
 //!         let answer = client(host, settings)?.get("api/items").segment(id).send()?.success()?;
 //!         let item: Item = answer.json()?;
 //!         Ok(Resolved {
-//!             username: item.username.filter(|_| fields.username),
-//!             password: item.password.filter(|_| fields.password),
-//!             one_time_code: None,
+//!             username: item.username.filter(|_| selection.username),
+//!             password: item.password.filter(|_| selection.password),
 //!             revision: item.version.to_string(),
+//!             ..Resolved::default()
 //!         })
 //!     }
 //! }
@@ -75,7 +82,8 @@
 //!     _ => Ok(json_response(401, "{}")),
 //! });
 //! let settings = Settings::new().with("address", "vault.example.com").with("token", "t0ken");
-//! let resolved = Acme::resolve(&sandbox.host(), &settings, "acme://42", Fields { username: true, ..Fields::NONE })?;
+//! let selection = Selection { username: true, ..Selection::NONE };
+//! let resolved = Acme::resolve(&sandbox.host(), &settings, "acme://42", &selection)?;
 //! assert_eq!(resolved.revision, "7");
 //! assert!(resolved.username.is_some() && resolved.password.is_none());
 //! assert_eq!(sandbox.http.requests()[0].url.as_str(), "https://vault.example.com/api/items/42");

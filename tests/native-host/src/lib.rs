@@ -53,7 +53,7 @@ impl NativeHost {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::Other`](crate::ErrorCode::Other) when an address is not one, or the system gives no thread.
+    /// [`ErrorCode::Other`](keyway_sdk::ErrorCode::Other) when an address is not one, or the system gives no thread.
     pub fn new<'n>(connect_to: impl IntoIterator<Item = (&'n str, &'n str)>) -> Result<Self> {
         let routes = connect_to
             .into_iter()

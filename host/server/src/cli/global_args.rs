@@ -51,8 +51,8 @@ pub(crate) struct GlobalOptions {
         hide_env_values = true
     )]
     pub(crate) allow_private: Vec<ApprovedDestination>,
-    /// The rate-limit tier of a provider type's connections that have not chosen one [default: the provider's first];
-    /// repeatable
+    /// The rate-limit tier of a provider type's connections that have not chosen one; repeatable [default: the
+    /// provider's first]
     #[arg(
         long,
         global = true,

@@ -28,8 +28,8 @@ pub struct Error {
     /// With [`ErrorCode::InvalidSettings`]: which setting, by its name in the description; `None` when
     /// the fault lies in the combination.
     pub setting: Option<String>,
-    /// With [`ErrorCode::RateLimited`] and [`ErrorCode::Unavailable`]: in how many seconds to come back,
-    /// if the server said so.
+    /// With [`ErrorCode::RateLimited`] and [`ErrorCode::Unavailable`]: how many seconds to wait, if the
+    /// server said so.
     pub retry_after_seconds: Option<u32>,
     /// Anything else worth showing.
     pub attributes: Vec<Attribute>,
@@ -64,7 +64,7 @@ pub enum ErrorCode {
     /// The server answered something that its protocol does not allow. Retrying at once will not help.
     UnexpectedAnswer,
     /// Anything else, by a name in lower case with words separated by `-`. A host that does not know it
-    /// treats it as final.
+    /// treats it like [`ErrorCode::UnexpectedAnswer`].
     Other(String),
 }
 

@@ -305,7 +305,7 @@ fn present<K: Eq + Hash, T>(all: &InUse<K, T>, key: &K) -> Option<Arc<T>> {
     all.lock().unwrap_or_else(PoisonError::into_inner).get(key)?.upgrade()
 }
 
-/// The one that is there, else this one. Whoever is no longer in use is forgotten.
+/// The present one, or else this one. Those no longer in use are dropped.
 fn shared<K: Eq + Hash, T>(all: &InUse<K, T>, key: K, new: T) -> Arc<T> {
     let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(present) = all.get(&key).and_then(Weak::upgrade) {

@@ -20,29 +20,8 @@ use crate::redact::Received;
 use crate::runtime::SetupError;
 use crate::state::CallState;
 
-/// `flood` returns a list of 1 MiB and a byte; `grow-memory` and `grow-table` go on until they are refused.
-const COMPONENT: &str = r#"
-(component
-  (core module $m
-    (memory (export "memory") 17)
-    (table 1 funcref)
-    (func (export "spin") (loop br 0))
-    (func $recurse (export "recurse") call $recurse call $recurse)
-    (func (export "grow-memory")
-      (loop (br_if 0 (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) unreachable)
-    (func (export "grow-table")
-      (loop (br_if 0 (i32.ne (table.grow 0 (ref.null func) (i32.const 64)) (i32.const -1)))) unreachable)
-    (func (export "flood") (result i32)
-      (i32.store (i32.const 0) (i32.const 16))
-      (i32.store (i32.const 4) (i32.const 1048577))
-      i32.const 0))
-  (core instance $i (instantiate $m))
-  (func (export "spin") (canon lift (core func $i "spin")))
-  (func (export "recurse") (canon lift (core func $i "recurse")))
-  (func (export "grow-memory") (canon lift (core func $i "grow-memory")))
-  (func (export "grow-table") (canon lift (core func $i "grow-table")))
-  (func (export "flood") (result (list u8)) (canon lift (core func $i "flood") (memory (core memory $i "memory")))))
-"#;
+/// `self_test.wat` in its binary form. The text says what it does.
+const COMPONENT: &[u8] = include_bytes!("self_test.wasm");
 
 /// Two ticks and a bit.
 const SPIN_TIME: Duration = Duration::from_millis(25);
@@ -65,8 +44,7 @@ pub(crate) fn run(engine: &Engine) -> Result<(), SetupError> {
 
 fn every_limit(engine: &Engine) -> Result<(), String> {
     let text = |error: wasmtime::Error| format!("{error:#}");
-    let wasm = wat::parse_str(COMPONENT).map_err(|error| error.to_string())?;
-    let component = Component::new(engine, wasm).map_err(text)?;
+    let component = Component::new(engine, COMPONENT).map_err(text)?;
     let reactor =
         tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|error| error.to_string())?;
     let limits = Limits {
@@ -120,5 +98,15 @@ impl Trial<'_> {
             Err(_) => SandboxError::TimedOut { limit: self.limits.call_time },
         };
         if fired(&seen) { Ok(()) } else { Err(nothing(seen.to_string())) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_component_is_what_its_text_says() {
+        assert_eq!(COMPONENT, wat::parse_str(include_str!("self_test.wat")).unwrap());
     }
 }

@@ -1,0 +1,21 @@
+;; `flood` returns a list of 1 MiB and a byte; `grow-memory` and `grow-table` go on until they are refused.
+(component
+  (core module $m
+    (memory (export "memory") 17)
+    (table 1 funcref)
+    (func (export "spin") (loop br 0))
+    (func $recurse (export "recurse") call $recurse call $recurse)
+    (func (export "grow-memory")
+      (loop (br_if 0 (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) unreachable)
+    (func (export "grow-table")
+      (loop (br_if 0 (i32.ne (table.grow 0 (ref.null func) (i32.const 64)) (i32.const -1)))) unreachable)
+    (func (export "flood") (result i32)
+      (i32.store (i32.const 0) (i32.const 16))
+      (i32.store (i32.const 4) (i32.const 1048577))
+      i32.const 0))
+  (core instance $i (instantiate $m))
+  (func (export "spin") (canon lift (core func $i "spin")))
+  (func (export "recurse") (canon lift (core func $i "recurse")))
+  (func (export "grow-memory") (canon lift (core func $i "grow-memory")))
+  (func (export "grow-table") (canon lift (core func $i "grow-table")))
+  (func (export "flood") (result (list u8)) (canon lift (core func $i "flood") (memory (core memory $i "memory")))))

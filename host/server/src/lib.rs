@@ -23,21 +23,12 @@
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
-mod budget;
 pub mod cli;
 pub mod config;
-mod config_file;
 mod demo;
-mod dependents;
-mod failure;
 pub mod host;
 pub mod http;
 mod logging;
-mod request_id;
-mod resolved;
-mod rotation;
-mod secret_provider;
 pub mod serve;
 mod slow_reader;
-mod tfa_code;
-mod vault_entry;
+mod view;

@@ -18,7 +18,8 @@ use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use crate::http::{self, Ending};
+use crate::http;
+use crate::http::api::Ending;
 use crate::slow_reader::{self, Impatient};
 
 /// Connections at a time. Far above what clients of one host need, far below what the system lets a process open.

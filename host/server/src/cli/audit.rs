@@ -2,67 +2,14 @@
 
 use std::io::{self, Write};
 
-use clap::{Args, Subcommand};
-use jiff::Timestamp;
-use keyway::{
-    AuditPage, AuditQuery, AuditRecord, AuditVerification, ConnectionId, Cursor, EntryId, ErrorKind, Operation, Order,
-    OutcomeFilter, RotationId,
-};
+use keyway::{AuditPage, AuditQuery, AuditRecord, AuditVerification, Cursor, ErrorKind};
 use serde::Serialize;
 
-use super::App;
-use super::arg_values::time;
-use super::args::WorkspaceOption;
+use super::app::App;
+use super::args::audit::AuditCommand;
 use super::exit::CliError;
 use super::output::{BAD, FAINT, GOOD, Show, Table, printable};
 use super::select;
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum AuditCommand {
-    /// List what was released, listed, changed and refused, by whom and when; of all workspaces, unless one is named
-    List(Box<ListOptions>),
-    /// Verify that no record was changed, removed, inserted or moved; else print the first bad one and exit with 8
-    Verify,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ListOptions {
-    /// Only at this time or later, for example 2026-11-23T18:00:00Z
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    since: Option<Timestamp>,
-    /// Only before this time
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    until: Option<Timestamp>,
-    /// Only by this API key (id or name) or operator
-    #[arg(long, value_name = "ACTOR")]
-    actor: Option<String>,
-    /// Only this operation, for example resolve or update_connection
-    #[arg(long, value_name = "OPERATION")]
-    operation: Option<Operation>,
-    /// Only about this vault entry
-    #[arg(long, value_name = "ID")]
-    entry: Option<EntryId>,
-    /// Only about this connection
-    #[arg(long, value_name = "ID")]
-    connection: Option<ConnectionId>,
-    /// Only about this password rotation: its steps, and the releases of its new password
-    #[arg(long, value_name = "ID")]
-    rotation: Option<RotationId>,
-    /// Only with this outcome: ok, begun, failed (any error), or the code of an error, for example FORBIDDEN
-    #[arg(long, value_name = "OUTCOME")]
-    outcome: Option<OutcomeFilter>,
-    /// newest or oldest first
-    #[arg(long, value_name = "ORDER", default_value = "newest")]
-    order: Order,
-    /// The largest number of records
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    limit: u32,
-    /// Continue after a page: its `next`
-    #[arg(long, value_name = "NEXT")]
-    cursor: Option<Cursor>,
-    #[command(flatten)]
-    workspace: WorkspaceOption,
-}
 
 pub(super) async fn run(app: &App, command: AuditCommand) -> Result<(), CliError> {
     // A mistyped folder must not be a new log in which all is well.

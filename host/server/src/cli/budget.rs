@@ -5,12 +5,12 @@ use std::io::{self, Write};
 use keyway::ConnectionId;
 use serde::Serialize;
 
-use super::App;
-use super::args::{ConnectionOption, WorkspaceOption};
+use super::app::App;
+use super::args::target::{ConnectionOption, WorkspaceOption};
 use super::exit::CliError;
 use super::output::{Show, Table, day_and_time};
 use super::select;
-use crate::budget::{AllowanceView, BudgetView};
+use crate::view::budget::{AllowanceView, BudgetView};
 
 pub(super) async fn run(app: &App, connection: &ConnectionOption, workspace: &WorkspaceOption) -> Result<(), CliError> {
     let host = app.open().await?;

@@ -8,15 +8,15 @@ use keyway_runtime::{Description, Item, SettingSpec, Settings};
 use secrecy::ExposeSecret;
 use serde::Serialize;
 
-use super::App;
-use super::args::ConnectionOption;
-use super::connection_args::{
+use super::app::App;
+use super::args::connection::{
     ConnectOptions, ConnectionCommand, ItemsOptions, SettingOptions, UpdateConnectionOptions,
 };
+use super::args::target::ConnectionOption;
 use super::exit::CliError;
 use super::output::{FAINT, Show, Table, day_and_time, facts, printable};
 use super::{budget, provider, secret_input, select};
-use crate::secret_provider::{SecretProvider, as_secret_items};
+use crate::view::connection::{SecretProvider, as_secret_items};
 
 pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), CliError> {
     match command {

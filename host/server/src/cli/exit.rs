@@ -7,10 +7,10 @@ use keyway::{BrokerError, DependentEntries, ErrorKind, Thing};
 use keyway_runtime::{CallError, LoadError};
 use serde::{Serialize, Serializer};
 
-use crate::dependents::Dependents;
-use crate::failure;
 use crate::host::OpenError;
 use crate::serve::BindError;
+use crate::view::dependents::Dependents;
+use crate::view::retry;
 
 /// Exit codes. They are part of the interface and do not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,9 +171,9 @@ impl fmt::Display for CliError {
 impl From<BrokerError> for CliError {
     fn from(error: BrokerError) -> Self {
         let kind = error.kind();
-        let wait = failure::retry_after(kind, &error);
+        let wait = retry::retry_after(kind, &error);
         let hint = hint(kind, &error, wait);
-        let retry_after_seconds = wait.map(failure::whole_seconds);
+        let retry_after_seconds = wait.map(retry::whole_seconds);
         let told = Self { hint, retry_after_seconds, ..Self::new(kind, error.to_string()) };
         match error {
             BrokerError::ConnectionInUse(dependents) => Self { dependents: Some(dependents), ..told },
@@ -196,10 +196,9 @@ fn hint(kind: ErrorKind, error: &BrokerError, wait: Option<Duration>) -> Option<
         ) => "nothing was stored; correct it and try again",
         (_, ErrorKind::RateLimited) => {
             return Some(match wait {
-                Some(wait) => format!(
-                    "try again in {} s; a longer cache duration makes fewer calls",
-                    failure::whole_seconds(wait)
-                ),
+                Some(wait) => {
+                    format!("try again in {} s; a longer cache duration makes fewer calls", retry::whole_seconds(wait))
+                }
                 None => "try again later; a longer cache duration makes fewer calls".to_owned(),
             });
         }

@@ -7,12 +7,12 @@ use keyway::{ApiKey, ApiKeyId, Scopes};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
-use super::App;
+use super::app::App;
 use super::args::KeyCommand;
 use super::exit::CliError;
 use super::output::{FAINT, Show, Table, day_and_time, facts, printable};
 use super::select;
-use crate::resolved::exposed;
+use crate::view::secret::exposed;
 
 pub(super) async fn run(app: &App, command: KeyCommand) -> Result<(), CliError> {
     let host = app.open_without_providers().await?;

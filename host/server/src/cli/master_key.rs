@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use keyway::{MasterKey, RotatedMasterKey};
 use serde::Serialize;
 
-use super::App;
+use super::app::App;
 use super::args::MasterKeyCommand;
 use super::exit::CliError;
 use super::output::{FAINT, Show, facts, printable};

@@ -7,7 +7,7 @@ use keyway::{BrokerError, ErrorKind};
 use keyway_runtime::{Description, FileStatus, Limits, Provider};
 use serde::Serialize;
 
-use super::App;
+use super::app::App;
 use super::args::ProviderCommand;
 use super::exit::CliError;
 use super::output::{BAD, GOOD, HEADING, Show, Table, facts, printable};

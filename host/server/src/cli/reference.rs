@@ -10,16 +10,16 @@ use clap::{Arg, ArgAction, Command, CommandFactory};
 use keyway::ErrorKind;
 
 use super::args::Cli;
-use super::config;
 use super::exit::{EXIT_CODES, Exit};
-use crate::http::status;
+use super::settings;
+use crate::http::error::status;
 
 /// Every setting of the host, as flag, variable and key of the configuration file.
 pub fn settings() -> String {
     let command = built();
     let serve = command.find_subcommand("serve");
-    let global = config::GLOBAL.into_iter().filter_map(|name| argument(&command, name));
-    let of_serve = config::OF_SERVE.into_iter().filter_map(|name| argument(serve?, name));
+    let global = settings::GLOBAL.into_iter().filter_map(|name| argument(&command, name));
+    let of_serve = settings::OF_SERVE.into_iter().filter_map(|name| argument(serve?, name));
     let mut page = String::from(
         "# Settings\n\nMade from the code; see [Install and configure](../install.md#configuration) for how flag, \
          variable and file\ncome together. Flags that may be given more than once are arrays in the file, and have \

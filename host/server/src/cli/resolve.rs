@@ -2,21 +2,17 @@
 //!
 //! The cache lives in the process that resolves, so a command always asks the provider; a server that runs answers from its cache.
 
-use keyway::{EntrySelector, ResolveRequest};
+use keyway::ResolveRequest;
 use keyway_runtime::Fields;
 
-use super::App;
+use super::app::App;
 use super::args::{ResolveField, ResolveOptions};
 use super::exit::CliError;
+use super::resolved::Resolved;
 use super::select;
-use crate::resolved::Resolved;
 
 pub(super) async fn run(app: &App, options: ResolveOptions) -> Result<(), CliError> {
-    let entry = match (options.entry, options.user, options.domain) {
-        (Some(id), _, _) => EntrySelector::Id(id),
-        (None, Some(permissioned_user_id), Some(domain)) => EntrySelector::Pair { permissioned_user_id, domain },
-        _ => return Err(CliError::usage("name the vault entry by its id, or by --user and --domain")),
-    };
+    let entry = options.entry.selector()?;
     let asked = asked(&options.fields);
     let mut request = ResolveRequest::new(entry).fields(asked);
     request.rejected = options.rejected;

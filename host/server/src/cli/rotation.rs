@@ -10,22 +10,19 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use keyway::{
-    Access, BeginRotation, EntrySelector, ErrorKind, NewPassword, PasswordPolicy, Rotation, RotationFilter,
-    RotationState,
-};
+use keyway::{Access, BeginRotation, ErrorKind, NewPassword, PasswordPolicy, Rotation, RotationFilter, RotationState};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
-use super::App;
-use super::args::WorkspaceOption;
+use super::app::App;
+use super::args::rotation::{BeginRotationOptions, RotationCommand, ShowRotationOptions};
+use super::args::target::WorkspaceOption;
 use super::exit::CliError;
 use super::output::{FAINT, Show, Table, day_and_time, facts};
-use super::rotation_args::{BeginRotationOptions, RotationCommand, ShowRotationOptions};
 use super::{secret_input, select};
 use crate::host::Host;
-use crate::resolved::shown;
-use crate::rotation::RotationView;
+use crate::view::rotation::RotationView;
+use crate::view::secret::shown;
 
 pub(super) async fn run(app: &App, command: RotationCommand) -> Result<(), CliError> {
     match command {
@@ -73,11 +70,7 @@ async fn opened<'a>(app: &'a App, workspace: &WorkspaceOption) -> Result<(&'a Ho
 }
 
 async fn begin(app: &App, options: BeginRotationOptions) -> Result<(), CliError> {
-    let entry = match (options.entry, options.user, options.domain) {
-        (Some(id), _, _) => EntrySelector::Id(id),
-        (None, Some(permissioned_user_id), Some(domain)) => EntrySelector::Pair { permissioned_user_id, domain },
-        _ => return Err(CliError::usage("name the vault entry by its id, or by --user and --domain")),
-    };
+    let entry = options.entry.selector()?;
     let password = match &options.password_file {
         Some(file) => NewPassword::Given(secret_input::from_file(file)?),
         None => {

@@ -2,7 +2,7 @@
 
 use keyway::{Access, Broker, Connection, ConnectionId, ErrorKind, Workspace};
 
-use super::args::{ConnectionOption, WorkspaceOption};
+use super::args::target::{ConnectionOption, WorkspaceOption};
 use super::exit::CliError;
 
 /// Under which name the command line acts.

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::App;
+use super::app::App;
 use super::args::ServeOptions;
 use super::exit::CliError;
 use crate::host::Host;

@@ -7,12 +7,12 @@ use keyway::{CreatedWorkspace, ErrorKind, RotatedWorkspaceKey, Scopes, Workspace
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
-use super::App;
+use super::app::App;
 use super::args::WorkspaceCommand;
 use super::exit::CliError;
 use super::output::{FAINT, Show, Table, facts};
 use super::select;
-use crate::resolved::exposed;
+use crate::view::secret::exposed;
 
 pub(super) async fn run(app: &App, command: WorkspaceCommand) -> Result<(), CliError> {
     let host = app.open_without_providers().await?;

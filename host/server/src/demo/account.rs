@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::DemoOptions;
+use crate::cli::args::demo::DemoOptions;
 use crate::cli::exit::CliError;
 use crate::cli::secret_input;
 

@@ -5,7 +5,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::resolved::exposed;
+use crate::view::secret::exposed;
 
 /// The API and how to try it.
 #[derive(Serialize)]

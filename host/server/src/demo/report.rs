@@ -13,8 +13,8 @@ use super::api::Api;
 use crate::cli::connection;
 use crate::cli::exit::CliError;
 use crate::cli::output::{BAD, FAINT, GOOD, HEADING, Output, printable};
-use crate::resolved::{Resolved, milliseconds, ms};
-use crate::secret_provider::as_secret_items;
+use crate::cli::resolved::{Resolved, milliseconds, ms};
+use crate::view::connection::as_secret_items;
 
 /// Items that the text shows; the data has all.
 const ITEMS_SHOWN: usize = 12;

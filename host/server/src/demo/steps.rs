@@ -6,15 +6,15 @@ use keyway::{Access, Broker, EntryId, ErrorKind, NewConnection, NewEntry, Resolv
 use keyway_runtime::{Fields, Item, Settings};
 use secrecy::SecretString;
 
-use super::DemoOptions;
 use super::account::Account;
 use super::api::Api;
 use super::report::{BoundEntry, Report};
-use crate::cli::App;
+use crate::cli::app::App;
+use crate::cli::args::demo::DemoOptions;
 use crate::cli::exit::CliError;
+use crate::cli::resolved::Resolved;
 use crate::cli::select::OPERATOR;
 use crate::host::Host;
-use crate::resolved::Resolved;
 use crate::serve::Server;
 
 /// The provider that the demo connects with.

@@ -10,7 +10,7 @@ use utoipa::openapi::schema::ArrayBuilder;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::Api;
+use super::api::Api;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::schema::{self, Common, Input};

@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use keyway::{Access, Scope, request};
 use secrecy::SecretString;
 
-use super::Api;
+use super::api::Api;
 use super::error::ApiError;
 use super::memory;
 

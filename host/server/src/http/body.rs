@@ -17,15 +17,17 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::Api;
 use super::error::ApiError;
 use super::memory::{self, FREE};
+
+/// A vault entry with cookies and browser storage fits several times.
+const BODY_LIMIT: usize = 2 << 20;
 
 /// A field's name in a message is cut off here.
 const NAME_SHOWN: usize = 64;
 
 /// Bytes of a body that is too large that are read before the client is cut off after all.
-const DISCARDED: usize = 8 * super::BODY_LIMIT;
+const DISCARDED: usize = 8 * BODY_LIMIT;
 
 /// The fields of a JSON object in a request's body, each as the text that came until it is taken out. What was not taken out is wiped: it may be a secret.
 pub(super) struct Fields(BTreeMap<String, Box<RawValue>>);
@@ -56,10 +58,10 @@ fn wipe(value: &mut Value) {
     }
 }
 
-impl FromRequest<Api> for Fields {
+impl<S: Send + Sync> FromRequest<S> for Fields {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &Api) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         if !is_json(&request) {
             return Err(not_json());
         }
@@ -69,10 +71,10 @@ impl FromRequest<Api> for Fields {
 }
 
 /// For requests that need no body: an empty one is none, whatever its type is said to be.
-impl OptionalFromRequest<Api> for Fields {
+impl<S: Send + Sync> OptionalFromRequest<S> for Fields {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &Api) -> Result<Option<Self>, ApiError> {
+    async fn from_request(request: Request, _: &S) -> Result<Option<Self>, ApiError> {
         let is_json = is_json(&request);
         let body = read(request.into_body()).await?;
         match body.trim_ascii() {
@@ -95,7 +97,7 @@ fn not_json() -> ApiError {
 async fn read(mut body: Body) -> Result<Zeroizing<Vec<u8>>, ApiError> {
     let announced = body.size_hint().exact().map(|size| usize::try_from(size).unwrap_or(usize::MAX));
     // Of its final size if the client says so, so that growing leaves no copies of secrets behind.
-    let mut kept = buffer(announced.filter(|size| *size <= super::BODY_LIMIT).unwrap_or(FREE)).await;
+    let mut kept = buffer(announced.filter(|size| *size <= BODY_LIMIT).unwrap_or(FREE)).await;
     let mut size = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ApiError::bad_request("the body could not be read to its end; send it again"))?;
@@ -106,10 +108,10 @@ async fn read(mut body: Body) -> Result<Zeroizing<Vec<u8>>, ApiError> {
         }
         let Ok(text) = &mut kept else { continue };
         // Only one of which nobody has said how large it is; what was said to be too large needs no room.
-        let grows = announced.is_none() && text.capacity() < super::BODY_LIMIT;
-        if grows && size > text.capacity() && size <= super::BODY_LIMIT {
+        let grows = announced.is_none() && text.capacity() < BODY_LIMIT;
+        if grows && size > text.capacity() && size <= BODY_LIMIT {
             let smaller = std::mem::take(text);
-            kept = buffer(super::BODY_LIMIT).await;
+            kept = buffer(BODY_LIMIT).await;
             if let Ok(text) = &mut kept {
                 text.extend_from_slice(&smaller);
             }
@@ -120,8 +122,8 @@ async fn read(mut body: Body) -> Result<Zeroizing<Vec<u8>>, ApiError> {
             text.extend_from_slice(&data);
         }
     }
-    if size > super::BODY_LIMIT {
-        let message = format!("the body is larger than {} MiB", super::BODY_LIMIT >> 20);
+    if size > BODY_LIMIT {
+        let message = format!("the body is larger than {} MiB", BODY_LIMIT >> 20);
         return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message));
     }
     kept

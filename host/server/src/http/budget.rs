@@ -5,11 +5,11 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use keyway::ConnectionId;
 
-use super::Api;
+use super::api::Api;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::schema::{Common, Input, Missing};
-use crate::budget::BudgetView;
+use crate::view::budget::BudgetView;
 
 /// What a connection may still ask of its secret manager
 ///

@@ -13,8 +13,8 @@ use keyway::{BrokerError, DependentEntries, ErrorKind};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::dependents::Dependents;
-use crate::failure;
+use crate::view::dependents::Dependents;
+use crate::view::retry;
 
 /// An answer that is an error.
 #[derive(Debug)]
@@ -130,7 +130,7 @@ impl From<BrokerError> for ApiError {
         // What somebody has just entered and the secret manager refuses is that person's to correct; the code says who refused.
         let entered = kind == ErrorKind::ProviderRefused && matches!(error, BrokerError::NotVerified { .. });
         let status = if entered { StatusCode::BAD_REQUEST } else { status(kind) };
-        let retry_after = failure::retry_after(kind, &error);
+        let retry_after = retry::retry_after(kind, &error);
         let told = Self { retry_after, ..Self::new(status, kind.code(), error.to_string()) };
         match error {
             BrokerError::ConnectionInUse(dependents) => Self { dependents: Some(dependents), ..told },
@@ -152,7 +152,7 @@ impl IntoResponse for ApiError {
         let headers = response.headers_mut();
         if let Some(wait) = self.retry_after {
             // Rounded up: coming back a moment too early would be refused once more.
-            let seconds = failure::whole_seconds(wait);
+            let seconds = retry::whole_seconds(wait);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.code == "UNAUTHENTICATED" {

@@ -10,7 +10,7 @@ use keyway::NotReady;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Api;
+use super::api::Api;
 use super::error::ApiError;
 use super::schema;
 

@@ -21,7 +21,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::Api;
+use super::api::Api;
 use super::error::ApiError;
 
 /// In seconds: what comes from the cache takes a fraction of a millisecond, what waits for a secret manager up to 55 s.

@@ -4,28 +4,28 @@
 //! extractor, the router, a limit or a panic. (What is not HTTP never gets here; the implementation of the protocol ends it with an empty
 //! answer.) Nothing of a request but its method and the template of its path is logged. No answer may be kept by a cache on the way.
 
+pub(crate) mod api;
 mod audit;
 mod auth;
 mod body;
 mod budget;
-mod error;
+pub(crate) mod error;
 mod health;
 mod memory;
 mod metrics;
 mod observe;
 mod openapi;
+mod request_id;
 mod resolve;
 mod rotations;
 mod schema;
 mod secret_json;
 mod secret_providers;
+mod success;
 mod vault;
 
-use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::body::Bytes;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, middleware};
@@ -34,50 +34,13 @@ use prometheus_client::registry::Registry;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use api::{Api, Ending, Shared};
 use error::ApiError;
-pub(crate) use error::status;
 use metrics::Metrics;
 use observe::{Door, Observer};
 
-/// A vault entry with cookies and browser storage fits several times.
-const BODY_LIMIT: usize = 2 << 20;
-
 /// Requests under way at the same time. Each holds little memory beside its bodies (`memory.rs`); providers have a limit of their own.
 const CONCURRENT_REQUESTS: usize = 1_024;
-
-/// Whether the server is on its way out: no request is begun any more.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Ending(Arc<AtomicBool>);
-
-impl Ending {
-    pub(crate) fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// What all handlers share; the router clones it several times for each request.
-#[derive(Clone)]
-struct Api(Arc<Shared>);
-
-struct Shared {
-    broker: Broker,
-    metrics: Arc<Metrics>,
-    ending: Ending,
-    /// The description of the API.
-    document: Bytes,
-}
-
-impl Deref for Api {
-    type Target = Shared;
-
-    fn deref(&self) -> &Shared {
-        &self.0
-    }
-}
 
 /// The routers of a server.
 #[derive(Debug)]

@@ -18,11 +18,11 @@ use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use tokio::sync::Semaphore;
 
-use super::Ending;
+use super::api::Ending;
 use super::error::{ApiError, ForLog};
 use super::memory::{self, Memory};
 use super::metrics::Metrics;
-use crate::request_id::{REQUEST_ID, RequestId};
+use super::request_id::{REQUEST_ID, RequestId};
 
 /// Until the head of the answer: a little less than the 60 s after which the published clients give up, so that they get a message.
 const REQUEST_TIME: Duration = Duration::from_secs(55);

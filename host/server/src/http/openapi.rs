@@ -16,10 +16,10 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityRequirement, Securi
 use utoipa::openapi::{Components, InfoBuilder, License, OpenApi, PathItem, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::Api;
+use super::api::Api;
 use super::error::Envelope;
 use super::schema::ERROR;
-use super::vault::EntryName;
+use super::vault::request::EntryName;
 
 /// The name of the way to say who one is.
 const KEY: &str = "api_key";

@@ -8,13 +8,13 @@ use axum::response::Response;
 use keyway::{EntryId, EntrySelector, ResolveRequest};
 use utoipa::ToSchema;
 
-use super::Api;
+use super::api::Api;
 use super::auth::Resolver;
 use super::body::Fields;
 use super::error::ApiError;
 use super::schema::{Common, Missing, OfProvider, WithBody};
 use super::secret_json::secret_answer;
-use crate::resolved::Values;
+use crate::view::resolved::Values;
 
 /// What to resolve: an entry, by its id or by its user and domain.
 #[derive(ToSchema)]

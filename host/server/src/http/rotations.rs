@@ -17,14 +17,14 @@ use serde::Serialize;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::Api;
+use super::api::Api;
 use super::auth::{Administrator, Rotator};
 use super::body::Fields;
 use super::error::ApiError;
 use super::schema::{self, Common, Conflicting, Input, Missing, OfProvider, WithBody};
 use super::secret_json::secret_answer;
-use crate::resolved::{exposed, shown};
-use crate::rotation::RotationView;
+use crate::view::rotation::RotationView;
+use crate::view::secret::{exposed, shown};
 
 /// A rotation that was just begun: the only answer that has its password, `null` when it was skipped.
 #[derive(Serialize, ToSchema)]

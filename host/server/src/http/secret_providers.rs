@@ -15,13 +15,13 @@ use keyway::{BrokerError, CacheTtl, ConnectionChanges, ConnectionId, ErrorKind, 
 use keyway_runtime::Settings;
 use utoipa::ToSchema;
 
-use super::Api;
+use super::api::Api;
 use super::auth::{Administrator, Caller, Client};
 use super::body::Fields;
 use super::error::ApiError;
 use super::schema::{Common, Conflicting, Input, Missing, OfProvider, WithBody};
-use super::vault::{SUCCESS, Success};
-use crate::secret_provider::{SecretItem, SecretProvider};
+use super::success::{SUCCESS, Success};
+use crate::view::connection::{SecretItem, SecretProvider};
 
 /// What clients send back from an answer, and what nobody but the server decides.
 const SERVER_MANAGED: [&str; 6] = ["id", "workspace_id", "config_hint", "read_only", "created_at", "updated_at"];

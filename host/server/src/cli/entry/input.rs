@@ -6,7 +6,7 @@ use keyway::{Access, AttributeChanges, Attributes, Broker, ClientKey, ErrorKind}
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use crate::cli::entry_args::{AttributeOptions, CredentialOptions};
+use crate::cli::args::entry::{AttributeOptions, CredentialOptions};
 use crate::cli::exit::CliError;
 use crate::cli::secret_input;
 

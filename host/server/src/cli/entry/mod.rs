@@ -6,13 +6,13 @@ mod show;
 use keyway::{Access, Attributes, Binding, BrokerError, Change, EntryChanges, ErrorKind, NewEntry, TfaCode};
 use keyway_runtime::ErrorCode;
 
-use super::App;
-use super::entry_args::{BindOptions, CreateOptions, EntryCommand, UpdateOptions};
+use super::app::App;
+use super::args::entry::{BindOptions, CreateOptions, EntryCommand, UpdateOptions};
 use super::exit::CliError;
 use super::output::Output;
 use super::select;
 use crate::host::Host;
-use crate::tfa_code;
+use crate::view::tfa_code;
 use input::Input;
 use show::{Code, Deleted, Done, Entry, List, Row};
 

@@ -9,14 +9,14 @@ use serde::Serialize;
 
 use crate::cli::connection::duration;
 use crate::cli::output::{FAINT, GOOD, Show, Table, day_and_time, facts};
-use crate::tfa_code;
-use crate::vault_entry::{self, own_credentials};
+use crate::view::entry::{self, own_credentials};
+use crate::view::tfa_code;
 
 /// An entry as data.
 #[derive(Serialize)]
 pub(super) struct Row {
     #[serde(flatten)]
-    shown: vault_entry::Entry,
+    shown: entry::Entry,
     /// What is set, and `null` here because it may let somebody in.
     hidden: Vec<&'static str>,
 }
@@ -24,7 +24,7 @@ pub(super) struct Row {
 impl Row {
     /// `reveal` shows what may let somebody in.
     pub(super) fn new(entry: VaultEntry, reveal: bool) -> Self {
-        let shown = if reveal { entry.into() } else { vault_entry::Entry::hiding(entry) };
+        let shown = if reveal { entry.into() } else { entry::Entry::hiding(entry) };
         Self { hidden: shown.hidden(), shown }
     }
 

@@ -5,7 +5,7 @@ use utoipa::openapi::{Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::http::schema::{attributes, nullable, text};
-use crate::vault_entry::Entry;
+use crate::view::entry::Entry;
 
 impl PartialSchema for Entry {
     fn schema() -> RefOr<Schema> {

@@ -2,36 +2,26 @@
 
 mod entry;
 mod list;
-mod request;
+pub(super) mod request;
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use keyway::TfaCode;
-use serde::Serialize;
-use utoipa::ToSchema;
 
-use super::Api;
+use super::api::Api;
 use super::auth::Client;
 use super::body::Fields;
 use super::error::ApiError;
 use super::memory;
 use super::schema::{Common, Conflicting, Input, Missing, OfProvider, WithBody};
 use super::secret_json::secret_answer;
-use crate::tfa_code::Code;
-use crate::vault_entry::Entry;
+use super::success::{SUCCESS, Success};
+use crate::view::entry::Entry;
+use crate::view::tfa_code::Code;
 use entry::Entries;
-pub(in crate::http) use request::EntryName;
-use request::{EntryChangesBody, NewEntryBody};
-
-/// What clients with nothing to return expect.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Success {
-    success: bool,
-}
-
-pub(super) const SUCCESS: Json<Success> = Json(Success { success: true });
+use request::{EntryChangesBody, EntryName, NewEntryBody};
 
 /// Create a vault entry
 ///

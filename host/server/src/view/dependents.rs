@@ -1,4 +1,4 @@
-//! The entries that stand in the way of deleting a connection, as data: the same over HTTP and on the command line.
+//! The entries that stand in the way of deleting a connection, as data.
 
 use keyway::{DependentEntries, DependentEntry, EntryId};
 use serde::Serialize;

@@ -1,36 +1,20 @@
-//! What a resolve brought: one document, the same over HTTP and on the command line, and as text for people.
+//! What an entry resolved to, as the command line prints it.
 //!
-//! **Invariant:** without `reveal` the password is in neither form of it, and there is nothing to tell its length by.
+//! **Invariant:** without `reveal` the password is neither in the text nor in the data, and there is nothing
+//! to tell its length by.
 
 use std::io::{self, Write};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use keyway::{Resolution, RotationId, Source};
+use keyway::{Resolution, Source};
 use keyway_runtime::Fields;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde::{Serialize, Serializer};
-use utoipa::ToSchema;
 
-use crate::cli::output::{FAINT, GOOD, Show, printable};
+use super::output::{FAINT, GOOD, Show, printable};
+use crate::view::resolved::{Value, Values};
 
 const MASK: &str = "************";
-
-/// The values, and where each is from. One that the item lacks, or that was not asked for, is `null`.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Resolved)]
-pub(crate) struct Values {
-    username: Option<Value>,
-    password: Option<Value>,
-    one_time_code: Option<Code>,
-    /// That of user name and password: what to name when the password did not work.
-    revision: String,
-    /// Whether it is the revision that the request rejected.
-    rejected_is_current: bool,
-    /// The rotation whose new password this is. The site has it; the item, whose revision is given, does not yet.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Uuid>)]
-    rotation: Option<RotationId>,
-}
 
 /// What a resolve brought, and how long it took.
 #[derive(Serialize)]
@@ -46,70 +30,6 @@ pub(crate) struct Resolved {
     /// The provider's share; `null` when no provider was called.
     #[serde(serialize_with = "optional_milliseconds")]
     provider_ms: Option<Duration>,
-}
-
-#[derive(Serialize, ToSchema)]
-#[schema(as = ResolvedValue)]
-struct Value {
-    /// `null` when it is not to be shown.
-    #[serde(serialize_with = "shown")]
-    #[schema(value_type = Option<String>, required)]
-    value: Option<SecretString>,
-    /// `live` or `cached`.
-    source: &'static str,
-    /// How long ago it was fetched.
-    #[serde(serialize_with = "seconds")]
-    #[schema(value_type = f64, minimum = 0)]
-    age_seconds: Duration,
-    revision: String,
-}
-
-#[derive(Serialize, ToSchema)]
-#[schema(as = ResolvedCode)]
-struct Code {
-    #[serde(serialize_with = "exposed")]
-    #[schema(value_type = String)]
-    code: SecretString,
-    seconds_left: u64,
-    period_seconds: u32,
-    source: &'static str,
-    age_seconds: u32,
-    revision: String,
-}
-
-impl Values {
-    /// `reveal` shows the password.
-    pub(crate) fn new(resolution: Resolution, reveal: bool) -> Self {
-        let (source, age_seconds) = match resolution.source {
-            Source::Live => ("live", Duration::ZERO),
-            Source::Cached { age } => ("cached", age),
-        };
-        let revision = resolution.revision;
-        let value = |value: Option<SecretString>, shown: bool| {
-            value.map(|value| Value { value: shown.then_some(value), source, age_seconds, revision: revision.clone() })
-        };
-        let password = value(resolution.password, reveal).map(|password| match resolution.rotation {
-            // It is the rotation's and not what is cached of the item.
-            Some(_) => Value { source: "live", age_seconds: Duration::ZERO, ..password },
-            None => password,
-        });
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        Self {
-            username: value(resolution.username, true),
-            password,
-            one_time_code: resolution.one_time_code.map(|code| Code {
-                seconds_left: code.expires_at.saturating_sub(now),
-                period_seconds: code.period_seconds,
-                code: code.code,
-                source: "live",
-                age_seconds: 0,
-                revision: resolution.code_revision.unwrap_or_default(),
-            }),
-            revision,
-            rejected_is_current: resolution.rejected_is_current,
-            rotation: resolution.rotation,
-        }
-    }
 }
 
 impl Resolved {
@@ -137,7 +57,7 @@ impl Resolved {
     /// Writes one line for each field that was asked for, with `indent` spaces in front.
     pub(crate) fn fields(&self, out: &mut dyn Write, indent: usize) -> io::Result<()> {
         let Values { username, password, one_time_code, .. } = &self.values;
-        let width = [username, password].into_iter().flatten().map(Value::width).max();
+        let width = [username, password].into_iter().flatten().map(width_of).max();
         let width = width.unwrap_or_default().max(if self.has_code() { 8 } else { 0 });
         if self.asked.username {
             field(out, indent, "username", username.as_ref(), width)?;
@@ -158,21 +78,20 @@ impl Resolved {
     }
 }
 
-impl Value {
-    fn text(&self) -> &str {
-        self.value.as_ref().map_or(MASK, |value| value.expose_secret())
-    }
+/// What is shown of a value.
+fn text(value: &Value) -> &str {
+    value.value.as_ref().map_or(MASK, |value| value.expose_secret())
+}
 
-    fn width(&self) -> usize {
-        unicode_width::UnicodeWidthStr::width(&*printable(self.text()))
-    }
+fn width_of(value: &Value) -> usize {
+    unicode_width::UnicodeWidthStr::width(&*printable(text(value)))
 }
 
 fn field(out: &mut dyn Write, indent: usize, name: &str, value: Option<&Value>, width: usize) -> io::Result<()> {
     write!(out, "{:indent$}{FAINT}{name:13}{FAINT:#}  ", "")?;
     let Some(value) = value else { return writeln!(out, "{FAINT}none{FAINT:#}") };
-    let pad = width - value.width().min(width);
-    write!(out, "{}{:pad$}  ", printable(value.text()), "")?;
+    let pad = width - width_of(value).min(width);
+    write!(out, "{}{:pad$}  ", printable(text(value)), "")?;
     if value.source == "live" {
         writeln!(out, "{GOOD}live{GOOD:#}")
     } else {
@@ -218,11 +137,6 @@ fn age(age: Duration) -> String {
     }
 }
 
-/// A duration as a number of seconds, to the millisecond.
-fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64((time.as_secs_f64() * 1_000.0).round() / 1_000.0)
-}
-
 /// A duration as a number of milliseconds, to the microsecond.
 pub(crate) fn milliseconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((time.as_secs_f64() * 1_000_000.0).round() / 1_000.0)
@@ -235,20 +149,10 @@ fn optional_milliseconds<S: Serializer>(time: &Option<Duration>, serializer: S) 
     }
 }
 
-pub(crate) fn exposed<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(secret.expose_secret())
-}
-
-pub(crate) fn shown<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
-    match secret {
-        Some(secret) => exposed(secret, serializer),
-        None => serializer.serialize_none(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::resolved::Code;
 
     fn resolved(reveal: bool) -> Resolved {
         let value = |value: &str, shown: bool| Value {

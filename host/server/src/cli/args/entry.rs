@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use keyway::{EntryId, EntrySelector, TfaMethod};
+use keyway::TfaMethod;
 
-use super::arg_values::{cache_ttl, name_and_value};
-use super::args::{ConnectionOption, WorkspaceOption};
-use super::exit::CliError;
+use super::target::{ConnectionOption, EntryOption, WorkspaceOption};
+use super::values::{cache_ttl, name_and_value};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EntryCommand {
@@ -44,32 +43,6 @@ pub(crate) enum EntryCommand {
         #[command(flatten)]
         workspace: WorkspaceOption,
     },
-}
-
-/// Which vault entry a command is about.
-#[derive(Debug, Args)]
-pub(crate) struct EntryOption {
-    /// The vault entry's id
-    #[arg(conflicts_with_all = ["user", "domain"])]
-    entry: Option<EntryId>,
-    /// The entry's user, with --domain
-    #[arg(long, value_name = "USER", requires = "domain")]
-    user: Option<String>,
-    /// The entry's site, with --user
-    #[arg(long, value_name = "URL", requires = "user")]
-    domain: Option<String>,
-}
-
-impl EntryOption {
-    pub(crate) fn selector(self) -> Result<EntrySelector, CliError> {
-        match (self.entry, self.user, self.domain) {
-            (Some(id), _, _) => Ok(EntrySelector::Id(id)),
-            (None, Some(permissioned_user_id), Some(domain)) => {
-                Ok(EntrySelector::Pair { permissioned_user_id, domain })
-            }
-            _ => Err(CliError::usage("name the vault entry by its id, or by --user and --domain")),
-        }
-    }
 }
 
 /// Whether a binding is looked at.

@@ -1,4 +1,4 @@
-//! A budget as clients and scripts see it: the same over HTTP and on the command line.
+//! A budget as clients and scripts see it.
 
 use jiff::Timestamp;
 use keyway::{Allowance, Budget};

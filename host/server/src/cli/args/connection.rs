@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::arg_values::{cache_ttl, name_and_value};
-use super::args::{ConnectionOption, WorkspaceOption};
+use super::target::{ConnectionOption, WorkspaceOption};
+use super::values::{cache_ttl, name_and_value};
 
 /// Where the settings of a connection come from.
 #[derive(Debug, Args)]

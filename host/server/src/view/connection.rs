@@ -1,4 +1,4 @@
-//! Connections and their items as clients and scripts see them: the same over HTTP and on the command line.
+//! Connections and their items as clients and scripts see them.
 
 use std::collections::BTreeMap;
 

@@ -1,11 +1,11 @@
-//! The current code of a vault entry's second factor as clients and scripts see it: the same over HTTP and on the command line.
+//! The current code of a vault entry's second factor as clients and scripts see it.
 
 use keyway::OneTimeCode;
 use secrecy::SecretString;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::resolved::exposed;
+use super::secret::exposed;
 
 /// The current code as clients see it. The header that keeps it out of caches is on every answer.
 #[derive(Serialize, ToSchema)]

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use keyway_runtime::{ApprovedDestination, ConnectTo};
 use tracing_subscriber::filter::Targets;
 
-use super::arg_values::provider_and_tier;
+use super::values::provider_and_tier;
 use crate::logging::{LogFormat, levels};
 
 /// Options of all commands.

@@ -1,4 +1,4 @@
-//! A password rotation as clients and scripts see it: the same over HTTP and on the command line. The new password is not in it.
+//! A password rotation as clients and scripts see it. The new password is not in it.
 
 use jiff::Timestamp;
 use keyway::{ConnectionId, EntryId, Rotation, RotationId, RotationState, WorkspaceId};

@@ -1,20 +1,29 @@
 //! The commands, and the options of those that have few. Each option has one place: a flag, and where it makes sense a variable of the environment and a key of
 //! the configuration file. The flag wins over the variable, the variable over the file, and the file over what is built in.
 
+pub(crate) mod audit;
+pub(crate) mod connection;
+pub(crate) mod demo;
+pub(crate) mod entry;
+pub(crate) mod global;
+pub(crate) mod rotation;
+pub(crate) mod target;
+pub(crate) mod values;
+
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use keyway::EntryId;
 
-use super::arg_values::address_and_port;
-use super::audit::AuditCommand;
-use super::connection_args::{ConnectOptions, ConnectionCommand, ItemsOptions};
-use super::entry_args::{BindOptions, EntryCommand};
+use super::config_file::ConfigFile;
 use super::exit::EXIT_CODES;
-use super::global_args::GlobalOptions;
-use super::rotation_args::RotationCommand;
-use crate::config_file::ConfigFile;
-use crate::demo::DemoOptions;
+use audit::AuditCommand;
+use connection::{ConnectOptions, ConnectionCommand, ItemsOptions};
+use demo::DemoOptions;
+use entry::{BindOptions, EntryCommand};
+use global::GlobalOptions;
+use rotation::RotationCommand;
+use target::{EntryOption, WorkspaceOption};
+use values::address_and_port;
 
 /// Binds vault entries to items of a secret manager, and resolves them when they are needed.
 #[derive(Debug, Parser)]
@@ -95,22 +104,6 @@ pub(crate) struct ServeOptions {
     pub(crate) metrics_listen: Option<String>,
 }
 
-/// Which workspace a command is about.
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct WorkspaceOption {
-    /// The workspace, by id or name; not needed when there is only one
-    #[arg(long, short = 'w', env = "KEYWAY_WORKSPACE", value_name = "WORKSPACE", hide_env_values = true)]
-    pub(crate) workspace: Option<String>,
-}
-
-/// Which connection a command is about.
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct ConnectionOption {
-    /// The connection, by id or name; not needed when there is only one
-    #[arg(long, short = 'c', env = "KEYWAY_CONNECTION", value_name = "CONNECTION", hide_env_values = true)]
-    pub(crate) connection: Option<String>,
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum WorkspaceCommand {
     /// Create a workspace, and print its first API key, which is shown only once
@@ -176,15 +169,8 @@ pub(crate) enum KeyCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct ResolveOptions {
-    /// The vault entry's id
-    #[arg(conflicts_with_all = ["user", "domain"])]
-    pub(crate) entry: Option<EntryId>,
-    /// The entry's user, with --domain
-    #[arg(long, value_name = "USER", requires = "domain")]
-    pub(crate) user: Option<String>,
-    /// The entry's site, with --user
-    #[arg(long, value_name = "URL", requires = "user")]
-    pub(crate) domain: Option<String>,
+    #[command(flatten)]
+    pub(crate) entry: EntryOption,
     /// Which values [default: all of them]
     #[arg(long, value_name = "FIELDS", value_delimiter = ',')]
     pub(crate) fields: Vec<ResolveField>,

@@ -1,4 +1,4 @@
-//! A vault entry as clients and scripts see it: the same over HTTP and on the command line.
+//! A vault entry as clients and scripts see it.
 //!
 //! Credentials and a custom proxy's address are written as the ciphertext that came; of a bound entry there are none, for no such document has a
 //! resolved value. Attributes are written as the very text that came. The command line hides what may let somebody in, unless it was asked for.

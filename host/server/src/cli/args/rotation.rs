@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use keyway::{EntryId, RotationId, RotationState};
 
-use super::arg_values::rotation_state;
-use super::args::WorkspaceOption;
+use super::target::{EntryOption, WorkspaceOption};
+use super::values::rotation_state;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RotationCommand {
@@ -59,15 +59,8 @@ pub(crate) enum RotationCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct BeginRotationOptions {
-    /// The vault entry's id
-    #[arg(conflicts_with_all = ["user", "domain"])]
-    pub(crate) entry: Option<EntryId>,
-    /// The entry's user, with --domain
-    #[arg(long, value_name = "USER", requires = "domain")]
-    pub(crate) user: Option<String>,
-    /// The entry's site, with --user
-    #[arg(long, value_name = "URL", requires = "user")]
-    pub(crate) domain: Option<String>,
+    #[command(flatten)]
+    pub(crate) entry: EntryOption,
     /// A file with the new password, `-` for standard input, instead of a generated one
     #[arg(long, value_name = "FILE", conflicts_with_all = ["length", "symbols", "no_symbols"])]
     pub(crate) password_file: Option<PathBuf>,

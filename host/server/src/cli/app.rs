@@ -1,0 +1,157 @@
+//! What all commands share: the options of all commands, how they set up the host, and opening it.
+
+use std::time::Duration;
+
+use keyway::BudgetOptions;
+use keyway_runtime::{Compiler, EgressPolicy};
+use tokio::sync::OnceCell;
+
+use super::args::global::{AuditSync, GlobalOptions};
+use super::exit::CliError;
+use super::output::Output;
+use super::select;
+use super::settings::{Origin, Settings};
+use crate::config::{HostConfig, MasterKeySource, default_data_dir};
+use crate::host::{Host, OpenError};
+
+/// The variable that may hold the master key itself.
+const MASTER_KEY_VARIABLE: &str = "KEYWAY_MASTER_KEY";
+
+/// When opening takes longer than this, the person is told why.
+const NOTICE_AFTER: Duration = Duration::from_millis(800);
+
+/// What all commands need.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) output: Output,
+    pub(crate) global: GlobalOptions,
+    /// Where they come from.
+    pub(crate) settings: Settings,
+    /// What the command has opened; closed with it, however it ends.
+    host: OnceCell<Host>,
+}
+
+impl App {
+    pub(super) fn new(global: GlobalOptions, settings: Settings) -> Self {
+        Self { output: Output { json: global.json }, global, settings, host: OnceCell::new() }
+    }
+
+    /// Closes what the command has opened.
+    pub(super) async fn close(&self) {
+        if let Some(host) = self.host.get() {
+            host.close().await;
+        }
+    }
+
+    /// Says of a failure to reach something that this host was told to look for it elsewhere.
+    pub(super) fn with_redirections(&self, error: CliError) -> CliError {
+        let rules: Vec<_> = self.global.connect_to.iter().map(ToString::to_string).collect();
+        if rules.is_empty() || !error.is_unreachable() || error.is_in_result() {
+            return error;
+        }
+        error.hint(format!("connections are redirected ({}): is there a server?", rules.join(", ")))
+    }
+
+    /// How the host is set up, by flags and environment.
+    pub(crate) fn config(&self) -> Result<HostConfig, CliError> {
+        let data_dir = self.global.data_dir.clone().or_else(default_data_dir).ok_or_else(|| {
+            CliError::usage("there is no home folder to keep data in").hint("--data-dir names a folder")
+        })?;
+        Ok(self.config_in(data_dir))
+    }
+
+    /// The same with another data folder.
+    pub(crate) fn config_in(&self, data_dir: std::path::PathBuf) -> HostConfig {
+        let mut policy = EgressPolicy::default();
+        for rule in &self.global.connect_to {
+            policy = policy.with_connect_to(rule.clone());
+        }
+        for destination in &self.global.allow_private {
+            policy = policy.with_private(destination.clone());
+        }
+        let tiers = self.global.default_rate_limit_tier.iter();
+        let budgets =
+            tiers.fold(BudgetOptions::default(), |budgets, (provider, tier)| budgets.default_tier(provider, tier));
+        let mut audit = HostConfig::new(&data_dir).audit.sync_every_record(self.global.audit_sync == AuditSync::Every);
+        if let Some(folder) = &self.global.audit_dir {
+            audit.folder.clone_from(folder);
+        }
+        if let Some(mebibytes) = self.global.audit_segment_mib {
+            audit = audit.segment_bytes(u64::from(mebibytes) << 20);
+        }
+        let mut host =
+            HostConfig::new(data_dir).egress(policy).budgets(budgets).audit(audit).operator(select::OPERATOR);
+        // The program compiles components as a process of its own, which it can end.
+        match std::env::current_exe() {
+            Ok(program) => {
+                host = host.compiler(Compiler::Child { program, args: vec!["compile-component".into()] });
+            }
+            Err(error) => tracing::warn!(
+                %error,
+                "the program cannot find its own file, so components are compiled in this process, without limits of their own"
+            ),
+        }
+        if let Some(folder) = &self.global.providers {
+            host = host.providers(folder.clone());
+        }
+        // The key itself is a variable, too: it wins over a file's name in the configuration file, not over one in the environment.
+        let named = self.global.master_key_file.as_ref();
+        let in_environment = std::env::var_os(MASTER_KEY_VARIABLE).is_some_and(|key| !key.is_empty());
+        match named.filter(|_| !in_environment || self.settings.origin("master_key_file") != Origin::File) {
+            Some(file) => host = host.master_key(MasterKeySource::File(file.clone())),
+            None if in_environment => {
+                host = host.master_key(MasterKeySource::Environment(MASTER_KEY_VARIABLE.to_owned()));
+            }
+            None => {}
+        }
+        if let Some(file) = &self.global.old_master_key_file {
+            host = host.old_master_key(file.clone());
+        }
+        host
+    }
+
+    /// Opens the host with its providers.
+    pub(crate) async fn open(&self) -> Result<&Host, CliError> {
+        let open = async { self.with_tiers_checked(Host::open(&self.config()?.background_write_back(false))).await };
+        self.host.get_or_try_init(|| open).await
+    }
+
+    /// Opens the host for a server.
+    pub(crate) async fn open_to_serve(&self) -> Result<&Host, CliError> {
+        let open = async { self.with_tiers_checked(Host::open(&self.config()?)).await };
+        self.host.get_or_try_init(|| open).await
+    }
+
+    /// Opens a host with its providers. A default tier that an installed one does not declare is a mistake.
+    async fn with_tiers_checked(&self, open: impl Future<Output = Result<Host, OpenError>>) -> Result<Host, CliError> {
+        let host = patiently(open).await?;
+        for (provider_type, tier) in &self.global.default_rate_limit_tier {
+            let Some(provider) = host.broker().providers().get(provider_type) else { continue };
+            let known: Vec<_> = provider.description().rate_limits.iter().map(|tier| tier.name.as_str()).collect();
+            if !known.contains(&tier.as_str()) {
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                let message = format!("{provider_type} has no rate-limit tier `{tier}`; it declares {known}");
+                return Err(CliError::usage(message).hint("--default-rate-limit-tier names one for each type"));
+            }
+        }
+        Ok(host)
+    }
+
+    /// Opens the host for a command that calls no provider.
+    pub(crate) async fn open_without_providers(&self) -> Result<&Host, CliError> {
+        let open = async { Ok(Host::open_without_providers(&self.config()?).await?) };
+        self.host.get_or_try_init(|| open).await
+    }
+}
+
+/// Opens a host, and says what takes so long.
+pub(crate) async fn patiently(open: impl Future<Output = Result<Host, OpenError>>) -> Result<Host, CliError> {
+    let mut open = std::pin::pin!(open);
+    match tokio::time::timeout(NOTICE_AFTER, &mut open).await {
+        Ok(host) => Ok(host?),
+        Err(_) => {
+            Output::note("Loading provider components; a new one is compiled once, which takes a moment.");
+            Ok(open.await?)
+        }
+    }
+}

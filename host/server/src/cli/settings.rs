@@ -1,0 +1,116 @@
+//! The settings of the host: what each is, and where it comes from.
+
+use std::path::{Path, PathBuf};
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+use serde::Serialize;
+
+use super::args;
+use super::config_file::ConfigFile;
+use crate::config::{HostConfig, MasterKeySource};
+
+/// Where a setting comes from, the strongest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Origin {
+    Flag,
+    Environment,
+    File,
+    Default,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Setting {
+    pub(super) name: &'static str,
+    pub(super) values: Vec<String>,
+    pub(super) origin: Origin,
+}
+
+/// The settings of the host with their origins.
+#[derive(Debug, Serialize)]
+pub(crate) struct Settings {
+    pub(super) file: Option<PathBuf>,
+    pub(super) settings: Vec<Setting>,
+    /// Why `serve` would not start with them.
+    #[serde(skip)]
+    pub(super) serve_error: Option<String>,
+}
+
+/// Settings that all commands have.
+pub(super) const GLOBAL: [&str; 12] = [
+    "data_dir",
+    "providers",
+    "master_key_file",
+    "old_master_key_file",
+    "connect_to",
+    "allow_private",
+    "default_rate_limit_tier",
+    "audit_dir",
+    "audit_segment_mib",
+    "audit_sync",
+    "log",
+    "log_format",
+];
+
+/// Settings that `serve` has beside them.
+pub(super) const OF_SERVE: [&str; 2] = ["listen", "metrics_listen"];
+
+impl Settings {
+    /// What a command line was understood as.
+    pub(super) fn of(matches: &ArgMatches, file: Option<ConfigFile>) -> Self {
+        let mut settings: Vec<_> = GLOBAL.into_iter().map(|name| setting(matches, name, file.as_ref())).collect();
+        // Only `serve` has it, so it is asked what it would do here.
+        let mut serve_error = None;
+        match args::command(file.as_ref()).try_get_matches_from(["keyway", "serve"]) {
+            Ok(matches) => {
+                let serve = matches.subcommand_matches("serve");
+                let of_serve = |serve| OF_SERVE.map(|name| setting(serve, name, file.as_ref()));
+                settings.extend(serve.into_iter().flat_map(of_serve));
+            }
+            Err(error) => serve_error = error.to_string().lines().next().map(ToOwned::to_owned),
+        }
+        Self { file: file.map(|file| file.path), settings, serve_error }
+    }
+
+    /// With what counts for those that nobody has set.
+    pub(super) fn in_force(&self, config: &HostConfig) -> Self {
+        let shown = |path: &Path| Some(path.display().to_string());
+        let of_host = |name| match name {
+            "data_dir" => shown(&config.data_dir),
+            "providers" => shown(&config.provider_folder()),
+            "master_key_file" => match config.master_key_source() {
+                MasterKeySource::File(file) => shown(&file),
+                MasterKeySource::Environment(_) => None,
+            },
+            "audit_dir" => shown(&config.audit.folder),
+            "audit_segment_mib" => Some((config.audit.segment_bytes >> 20).to_string()),
+            _ => None,
+        };
+        let mut settings = self.settings.clone();
+        for setting in settings.iter_mut().filter(|setting| setting.values.is_empty()) {
+            setting.values.extend(of_host(setting.name));
+        }
+        Self { file: self.file.clone(), settings, serve_error: self.serve_error.clone() }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Setting> {
+        self.settings.iter().find(|setting| setting.name == name)
+    }
+
+    /// Where a setting comes from.
+    pub(crate) fn origin(&self, name: &str) -> Origin {
+        self.get(name).map_or(Origin::Default, |setting| setting.origin)
+    }
+}
+
+fn setting(matches: &ArgMatches, name: &'static str, file: Option<&ConfigFile>) -> Setting {
+    let origin = match matches.value_source(name) {
+        Some(ValueSource::CommandLine) => Origin::Flag,
+        Some(ValueSource::EnvVariable) => Origin::Environment,
+        _ if file.is_some_and(|file| file.get(name).is_some()) => Origin::File,
+        _ => Origin::Default,
+    };
+    let values = matches.get_raw(name).into_iter().flatten().map(|value| value.to_string_lossy().into_owned());
+    Setting { name, values: values.collect(), origin }
+}

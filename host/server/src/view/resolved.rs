@@ -1,0 +1,96 @@
+//! What an entry resolved to.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use keyway::{Resolution, RotationId, Source};
+use secrecy::SecretString;
+use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
+
+use super::secret::{exposed, shown};
+
+/// The values, and where each is from. One that the item lacks, or that was not asked for, is `null`.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Resolved)]
+pub(crate) struct Values {
+    pub(crate) username: Option<Value>,
+    pub(crate) password: Option<Value>,
+    pub(crate) one_time_code: Option<Code>,
+    /// That of user name and password: what to name when the password did not work.
+    pub(crate) revision: String,
+    /// Whether it is the revision that the request rejected.
+    pub(crate) rejected_is_current: bool,
+    /// The rotation whose new password this is. The site has it; the item, whose revision is given, does not yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Uuid>)]
+    pub(crate) rotation: Option<RotationId>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = ResolvedValue)]
+pub(crate) struct Value {
+    /// `null` when it is not to be shown.
+    #[serde(serialize_with = "shown")]
+    #[schema(value_type = Option<String>, required)]
+    pub(crate) value: Option<SecretString>,
+    /// `live` or `cached`.
+    pub(crate) source: &'static str,
+    /// How long ago it was fetched.
+    #[serde(serialize_with = "seconds")]
+    #[schema(value_type = f64, minimum = 0)]
+    pub(crate) age_seconds: Duration,
+    pub(crate) revision: String,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = ResolvedCode)]
+pub(crate) struct Code {
+    #[serde(serialize_with = "exposed")]
+    #[schema(value_type = String)]
+    pub(crate) code: SecretString,
+    pub(crate) seconds_left: u64,
+    pub(crate) period_seconds: u32,
+    pub(crate) source: &'static str,
+    pub(crate) age_seconds: u32,
+    pub(crate) revision: String,
+}
+
+impl Values {
+    /// `reveal` shows the password.
+    pub(crate) fn new(resolution: Resolution, reveal: bool) -> Self {
+        let (source, age_seconds) = match resolution.source {
+            Source::Live => ("live", Duration::ZERO),
+            Source::Cached { age } => ("cached", age),
+        };
+        let revision = resolution.revision;
+        let value = |value: Option<SecretString>, shown: bool| {
+            value.map(|value| Value { value: shown.then_some(value), source, age_seconds, revision: revision.clone() })
+        };
+        let password = value(resolution.password, reveal).map(|password| match resolution.rotation {
+            // It is the rotation's and not what is cached of the item.
+            Some(_) => Value { source: "live", age_seconds: Duration::ZERO, ..password },
+            None => password,
+        });
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        Self {
+            username: value(resolution.username, true),
+            password,
+            one_time_code: resolution.one_time_code.map(|code| Code {
+                seconds_left: code.expires_at.saturating_sub(now),
+                period_seconds: code.period_seconds,
+                code: code.code,
+                source: "live",
+                age_seconds: 0,
+                revision: resolution.code_revision.unwrap_or_default(),
+            }),
+            revision,
+            rejected_is_current: resolution.rejected_is_current,
+            rotation: resolution.rotation,
+        }
+    }
+}
+
+/// A duration as a number of seconds, to the millisecond.
+fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((time.as_secs_f64() * 1_000.0).round() / 1_000.0)
+}

@@ -13,7 +13,7 @@ use keyway_clock::{Clock, Moment, SystemClock};
 use keyway_keys::{HostKey, MasterKeys};
 use keyway_runtime::{FileStatus, Provider, ProviderFolder, Runtime};
 use keyway_storage::{
-    ApiKeyRecord, Changes, ConnectionId, ConnectionRecord, EntrySelector, RecordCache, Storage, WorkspaceId,
+    ApiKeyRecord, Changes, ConnectionId, ConnectionRecord, EntrySelector, ItemId, RecordCache, Storage, WorkspaceId,
 };
 use moka::sync::Cache;
 
@@ -63,7 +63,7 @@ struct Inner {
     entries: RecordCache<(WorkspaceId, EntrySelector), Arc<ResolvableEntry>>,
     recorder: Recorder,
     operator: String,
-    items: RecordCache<(WorkspaceId, Arc<str>), Option<Arc<ItemState>>>,
+    items: RecordCache<(WorkspaceId, ItemId), Option<Arc<ItemState>>>,
     sweep: OnceLock<BackgroundTask>,
     write_backs: OnceLock<BackgroundTask>,
     key_rotation_attempts: Attempts,
@@ -185,7 +185,7 @@ impl Broker {
         &self.0.operator
     }
 
-    pub(crate) fn item_states(&self) -> &RecordCache<(WorkspaceId, Arc<str>), Option<Arc<ItemState>>> {
+    pub(crate) fn item_states(&self) -> &RecordCache<(WorkspaceId, ItemId), Option<Arc<ItemState>>> {
         &self.0.items
     }
 

@@ -67,6 +67,11 @@ pub enum BrokerError {
         /// What to do.
         hint: &'static str,
     },
+    /// The rotation's item is in another account than those that its connection has credentials of by now.
+    #[error(
+        "the connection has the credentials of another account than when the password rotation began; give it credentials of that account again, and retry"
+    )]
+    AccountChanged,
     /// No component of this provider type is installed.
     #[error("no provider of type `{provider_type}` is installed ({}). Put its component into the provider folder", installed_list(.installed))]
     ProviderNotInstalled {
@@ -129,6 +134,7 @@ impl BrokerError {
             | Self::Changed(_)
             | Self::ConnectionInUse(_)
             | Self::RotationOpen
+            | Self::AccountChanged
             | Self::RotationState { .. } => ErrorKind::Conflict,
             Self::ProviderNotInstalled { .. } => ErrorKind::NotInstalled,
             Self::NotCalled(NotCalled::BudgetSpent { .. } | NotCalled::RateLimited { .. }) => ErrorKind::RateLimited,

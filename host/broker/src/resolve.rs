@@ -159,10 +159,14 @@ impl Broker {
         let ttl = binding.cache_ttl.unwrap_or(CacheTtl::from_seconds(connection.cache_ttl_seconds));
 
         let reference = binding.reference;
-        let item = self.item_state(workspace, &reference).await?;
+        let item_id = connection.item(&reference);
+        let item = self.item_state(workspace, &item_id).await?;
         let ahead = if fields.password { self.password_ahead(item.as_deref()).await? } else { None };
-        let (rotation, password) = ahead.unzip();
-        if rotation.is_some() && !fields.username && !fields.one_time_code {
+        // Whoever has rotated over another connection of the account may see the item; whether this one may, the
+        // secret manager says.
+        let may_see_it = ahead.as_ref().is_some_and(|ahead| ahead.connection == Some(connection.id));
+        let (rotation, password) = ahead.map(|ahead| (ahead.rotation, ahead.password)).unzip();
+        if may_see_it && !fields.username && !fields.one_time_code {
             // The item has nothing to do with it; that its secret manager is out of order may be why.
             let resolution = Resolution {
                 username: None,
@@ -183,7 +187,7 @@ impl Broker {
         // Rejecting the password of a rotation says nothing about the item's.
         let rejected = match rejected.filter(|revision| rotation.is_none_or(|id| *revision != revision_of(id))) {
             Some(revision) => {
-                let connections = self.storage().connections_of_item(workspace, &reference).await?;
+                let connections = self.storage().connections_of_item(workspace, &item_id).await?;
                 Some(Rejected { revision, connections })
             }
             None => None,
@@ -192,6 +196,7 @@ impl Broker {
         let codes = opened.description().capabilities.one_time_codes;
         let lookup = Lookup {
             item: ItemKey { connection: connection.id, reference: reference.clone() },
+            account: item_id.account,
             keys: self.keyring().get(workspace).await?,
             // Both only grow, so their sum is another one after each change of either.
             generation: connection.cache_generation.saturating_add(item.map_or(0, |item| item.generation)),

@@ -1,11 +1,12 @@
 //! Connections, and what is bound to them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::{ConnectionId, EntryId, StorageError, WorkspaceId};
+use crate::{ConnectionId, EntryId, ItemId, StorageError, WorkspaceId};
 
 /// A connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct ConnectionRecord {
     pub account: String,
     /// What the secret manager counts requests by, as the provider said; `None` when it cannot tell.
     pub account_key: Option<String>,
+    /// The [id](crate::account_id) of the account that its items are in.
+    pub account_id: Arc<str>,
     /// The rate-limit tier that was chosen; `None` for the default.
     pub rate_limit_tier: Option<String>,
     /// Whether it cannot write anywhere; `None` when the provider does not say.
@@ -43,6 +46,13 @@ pub struct ConnectionRecord {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+}
+
+impl ConnectionRecord {
+    /// The item of this reference, which is in its provider's normal form.
+    pub fn item(&self, reference: &Arc<str>) -> ItemId {
+        ItemId { account: self.account_id.clone(), reference: reference.clone() }
+    }
 }
 
 /// A vault entry that is bound to a connection.
@@ -95,7 +105,8 @@ pub trait ConnectionStorage: Send + Sync + 'static {
 
     /// Replaces a connection whose version is `expected`, and adds 1 to its cache generation if
     /// `clear_cached_secrets`. Returns whether it did. `created_at` stays, and the record's own
-    /// `cache_generation` does not count. [`Constraint::KeyTerm`](crate::Constraint::KeyTerm) as in
+    /// `cache_generation` does not count. Its open rotations go with it from its own id as that of
+    /// an account to the first account that its provider names. [`Constraint::KeyTerm`](crate::Constraint::KeyTerm) as in
     /// [`insert_connection`](Self::insert_connection).
     async fn update_connection(
         &self,
@@ -139,6 +150,6 @@ pub trait ConnectionStorage: Send + Sync + 'static {
     async fn connections_of_item(
         &self,
         workspace: WorkspaceId,
-        secret_ref: &str,
+        item: &ItemId,
     ) -> Result<Vec<ConnectionId>, StorageError>;
 }

@@ -24,6 +24,7 @@ mod error;
 #[cfg(all(test, unix))]
 mod full_disk_tests;
 mod id;
+mod item;
 mod key_rotation;
 mod keys;
 #[cfg(test)]
@@ -48,10 +49,11 @@ pub use connections::{ConnectionRecord, ConnectionStorage, DependentEntries, Dep
 pub use entries::{EntryRecord, EntryRecords, EntrySelector, EntryStorage, TfaMethod};
 pub use error::{Cause, Constraint, StorageError, UnknownName};
 pub use id::{ApiKeyId, ConnectionId, EntryId, InvalidId, RotationId, WorkspaceId};
+pub use item::{ItemId, account_id};
 pub use key_rotation::{KeyRotationStorage, SealedColumn, SealedValue};
 pub use keys::{HostKeyRecord, KeyStorage, MasterKeyRecord, WorkspaceKeyRecord};
 pub use record_cache::{Changes, MAX_AGE, RecordCache};
-pub use rotations::{RotationFilter, RotationRecord, RotationState, RotationStorage, rotated_item};
+pub use rotations::{RotationFilter, RotationRecord, RotationState, RotationStorage};
 pub use scope::{Scope, Scopes};
 pub use sqlite::SqliteStorage;
 pub use workspaces::{ApiKeyRecord, WorkspaceRecord, WorkspaceStorage};

@@ -14,7 +14,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// For each migration, rows of the tables that it adds and values of the columns that it adds.
 /// Identifiers are sixteen letters.
-const ROWS: [&str; 9] = [
+const ROWS: [&str; 10] = [
     "INSERT INTO master_keys (term, key_id, uses, created_at) VALUES (1, CAST('master-key-00001' AS BLOB), 7, 1000);
      INSERT INTO workspaces (id, name, created_at, updated_at)
      VALUES (CAST('workspace-000001' AS BLOB), 'Acme', 1001, 1002), (CAST('workspace-000002' AS BLOB), 'Other', 1003, 1004);
@@ -63,6 +63,7 @@ const ROWS: [&str; 9] = [
     "UPDATE connections SET settings_version = 4;
      UPDATE rotations SET failed_settings = 3 WHERE reason = 'permission_denied';",
     "UPDATE connections SET account_key = 'acme', rate_limit_tier = 'teams';",
+    "",
 ];
 
 /// A table's columns, and what is in them, row by row.
@@ -98,8 +99,9 @@ async fn a_database_of_each_earlier_release_opens_and_its_rows_are_as_they_were(
         let path = folder.path().join("keyway.db");
         let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
         let database = SqlitePool::connect_with(options).await.unwrap();
-        Migrator::with_migrations(MIGRATIONS.iter().take(release).cloned().collect()).run(&database).await.unwrap();
-        for rows in &ROWS[..release] {
+        for (before, rows) in ROWS[..release].iter().enumerate() {
+            let migrations = MIGRATIONS.iter().take(before + 1).cloned().collect();
+            Migrator::with_migrations(migrations).run(&database).await.unwrap();
             sqlx::raw_sql(*rows).execute(&database).await.unwrap();
         }
         let before = tables(&database).await;
@@ -157,7 +159,13 @@ async fn everything_is_read(storage: &SqliteStorage, release: usize) {
     let failed: Vec<_> = rotations.iter().map(|rotation| rotation.failed_settings).collect();
     let with = if release < 8 { 1 } else { 3 };
     assert_eq!(failed, [None, Some(with), None, None][..rotations.len()]);
-    let (generation, _) = storage.item_state(id, "op://vault/item").await.unwrap();
+    if let Some(rotation) = rotations.first() {
+        let open = storage.open_rotation_of_item(id, &connection.item(&"op://vault/item".into())).await.unwrap();
+        assert_eq!(open.map(|open| open.id), Some(rotation.id), "it is the account's");
+    }
+    let item = connection.item(&"op://vault/item".into());
+    assert_eq!(*item.account, format!("1password/{key}"));
+    let (generation, _) = storage.item_state(id, &item).await.unwrap();
     assert_eq!(generation, if release < 6 { 0 } else { 2 });
     assert!(storage.record_changes().await.unwrap() >= if release < 7 { 0 } else { 41 });
 }

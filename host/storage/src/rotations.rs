@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::{ConnectionId, EntryId, EntryRecord, RotationId, StorageError, UnknownName, WorkspaceId};
+use crate::{ConnectionId, EntryId, EntryRecord, ItemId, RotationId, StorageError, UnknownName, WorkspaceId};
 
 /// How far a rotation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,6 +99,9 @@ pub struct RotationRecord {
     pub connection_id: Option<ConnectionId>,
     /// The item that is written; `None` for an entry that is not bound.
     pub secret_ref: Option<String>,
+    /// The [id](crate::account_id) of the account that the item is in. Present while the rotation
+    /// is open if and only if `secret_ref` is.
+    pub account_id: Option<Arc<str>>,
     /// How far it is.
     pub state: RotationState,
     /// Why it was skipped, failed or has to be tried again, for programs.
@@ -126,16 +130,14 @@ pub struct RotationRecord {
 }
 
 impl RotationRecord {
-    /// What is rotated, as the database keeps it unique among open rotations.
-    pub fn item(&self) -> String {
-        rotated_item(self.secret_ref.as_deref(), self.entry_id)
+    /// What is rotated, as the database keeps it unique among open rotations: the item of a bound
+    /// entry, else the entry itself.
+    pub fn item(&self) -> ItemId {
+        match self.account_id.clone().zip(self.secret_ref.as_deref()) {
+            Some((account, reference)) => ItemId { account, reference: reference.into() },
+            None => ItemId::of_entry(self.entry_id),
+        }
     }
-}
-
-/// The item of a bound entry, else the entry itself. No reference begins like that: each has a
-/// scheme and `://`.
-pub fn rotated_item(reference: Option<&str>, entry: EntryId) -> String {
-    reference.map_or_else(|| format!("entry:{entry}"), str::to_owned)
 }
 
 /// Which rotations to list.
@@ -193,12 +195,11 @@ pub trait RotationStorage: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<RotationRecord>, StorageError>;
 
-    /// The open rotation of an item (its reference), or of an entry that is not bound (`entry:` and
-    /// its id).
+    /// The open rotation of an item, or of an entry that is not bound.
     async fn open_rotation_of_item(
         &self,
         workspace: WorkspaceId,
-        item: &str,
+        item: &ItemId,
     ) -> Result<Option<RotationRecord>, StorageError>;
 
     /// The rotations of all workspaces whose next attempt is due, or that are committing and were
@@ -219,6 +220,6 @@ pub trait RotationStorage: Send + Sync + 'static {
     async fn item_state(
         &self,
         workspace: WorkspaceId,
-        item: &str,
+        item: &ItemId,
     ) -> Result<(u64, Option<RotationRecord>), StorageError>;
 }

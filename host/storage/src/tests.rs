@@ -29,8 +29,9 @@ pub(super) fn api_key(workspace_id: WorkspaceId, lookup: &str) -> ApiKeyRecord {
 }
 
 fn connection(workspace_id: WorkspaceId) -> ConnectionRecord {
+    let id = ConnectionId::generate();
     ConnectionRecord {
-        id: ConnectionId::generate(),
+        id,
         workspace_id,
         name: "Acme".into(),
         provider_type: "1password".into(),
@@ -38,6 +39,7 @@ fn connection(workspace_id: WorkspaceId) -> ConnectionRecord {
         hints: "{}".into(),
         account: "acme".into(),
         account_key: Some("acme".into()),
+        account_id: account_id("1password", Some("acme"), id),
         rate_limit_tier: Some("teams".into()),
         read_only: None,
         cache_ttl_seconds: u32::MAX,
@@ -408,6 +410,9 @@ async fn a_connection_that_entries_are_bound_to_cannot_be_deleted_and_they_are_l
     assert!(!storage.delete_connection(other, free.id).await.unwrap(), "not from another workspace");
     assert!(storage.delete_connection(workspace, free.id).await.unwrap());
     assert!(!storage.delete_connection(workspace, free.id).await.unwrap());
-    assert_eq!(storage.connections_of_item(workspace, "op://vault/item").await.unwrap(), [used.id]);
-    assert_eq!(storage.connections_of_item(other, "op://vault/item").await.unwrap(), []);
+    let item = used.item(&"op://vault/item".into());
+    assert_eq!(storage.connections_of_item(workspace, &item).await.unwrap(), [used.id]);
+    assert_eq!(storage.connections_of_item(other, &item).await.unwrap(), []);
+    let elsewhere = ItemId { account: "1password/other".into(), ..item };
+    assert_eq!(storage.connections_of_item(workspace, &elsewhere).await.unwrap(), []);
 }

@@ -21,10 +21,11 @@ pub(crate) fn verify(client: &mut Client<'_>) -> Result<Verified, Error> {
         });
     }
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let account = client.session()?.account.take();
     let token = client.token();
     Ok(Verified {
         account: token.host().to_owned(),
-        account_key: names_one_account(token.host()).then(|| token.host().to_owned()),
+        account_key: if names_one_account(token.host()) { Some(token.host().to_owned()) } else { account },
         vault_count: Some(count(vaults.readable.len())),
         writable_vault_count: Some(count(vaults.readable.iter().filter(|vault| vault.is_writable()).count())),
         attributes: vec![Attribute::new("service-account", token.email.as_str())],

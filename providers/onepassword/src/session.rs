@@ -47,6 +47,9 @@ pub(crate) struct Session {
     mac_start: u64,
     /// Where the connection's counter stood at that moment.
     counter_start: u64,
+    /// The account's id, right after signing in.
+    #[serde(skip)]
+    pub(crate) account: Option<String>,
     /// What throttling token goes with it.
     pub(crate) throttle: Option<ThrottleToken>,
     /// As the server sent them; `None` when they were not needed yet.
@@ -85,6 +88,7 @@ impl Session {
             signed_in_at: now,
             mac_start: u64::from(u32::from_le_bytes(seed) & 0x00ff_ffff),
             counter_start: store.counter(),
+            account: None,
             throttle,
             keysets: None,
             keysets_bytes: 0,

@@ -63,6 +63,8 @@ struct ServerProof {
 struct Completed {
     #[serde(rename = "userUuid")]
     _user_uuid: String,
+    #[serde(default)]
+    account_uuid: Option<String>,
 }
 
 /// Signs in. Makes four requests, or six if the server asks to register the device.
@@ -93,8 +95,8 @@ pub(crate) fn sign_in_with(wire: &Wire<'_>, ephemeral: Ephemeral, random: &dyn R
     let proof: ServerProof = wire::read(&post("/api/v2/auth/confirm-key", json!({ "clientVerifyHash": hash }))?.body)?;
     let key = agreement.confirm(&proof.server_verify_hash).map_err(|error| untrusted(wire, error))?;
 
-    let session = Session::new(session_id, &key, now, throttle, wire.host.session, random)?;
-    complete(wire, &session, random)?;
+    let mut session = Session::new(session_id, &key, now, throttle, wire.host.session, random)?;
+    session.account = complete(wire, &session, random)?;
     Ok(session)
 }
 
@@ -164,8 +166,9 @@ fn register_device(wire: &Wire<'_>, start: &Start, throttle: Option<&str>) -> Re
     accepted(wire, response).map(drop)
 }
 
-/// Step 4. Uses the session for the first time, so it also shows that both sides have the same key.
-fn complete(wire: &Wire<'_>, session: &Session, random: &dyn Random) -> Result<(), Failure> {
+/// Step 4. Uses the session for the first time, so it also shows that both sides have the same key. Returns the account's
+/// id, if the server says it.
+fn complete(wire: &Wire<'_>, session: &Session, random: &dyn Random) -> Result<Option<String>, Failure> {
     let plaintext = format!(r#"{{"client":{},"device":null}}"#, json!(CLIENT));
     let body = session.key().seal(plaintext.as_bytes(), random)?.to_json();
     let path = "/api/v2/auth/complete";
@@ -179,7 +182,9 @@ fn complete(wire: &Wire<'_>, session: &Session, random: &dyn Random) -> Result<(
     if let Some(code) = crate::errors::error_code(&plaintext) {
         return Err(Failure::Refused(Refusal::from_code(code)));
     }
-    wire::read::<Completed>(&plaintext).map(drop)
+    let completed: Completed = wire::read(&plaintext)?;
+    let is_id = |id: &String| (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    Ok(completed.account_uuid.filter(is_id))
 }
 
 fn accepted(wire: &Wire<'_>, response: Response) -> Result<Response, Failure> {

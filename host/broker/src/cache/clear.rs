@@ -1,5 +1,5 @@
-//! Dropping values: those that are over, and before their time those of an item, of a connection that was cleared or deleted, of a reference that
-//! was written.
+//! Dropping values: those that are over, and before their time those of an item that was written, and of a connection that
+//! was cleared or deleted.
 //!
 //! What is dropped here is wiped. That what was on its way is not used again is the doing of the generations and, for a
 //! connection that was deleted, of the list of closed ones.
@@ -41,15 +41,5 @@ impl SecretCache {
     /// Whether a connection was deleted.
     pub(crate) fn is_closed(&self, connection: ConnectionId) -> bool {
         self.closed.contains_key(&connection)
-    }
-
-    /// Wipes what is held for an item over any connection. That it is not used again is the generation's doing.
-    pub(crate) fn drop_reference(&self, reference: &str) {
-        self.values.retain(|key, _| *key.reference != *reference);
-        for (key, _) in &self.missing {
-            if *key.reference == *reference {
-                self.missing.invalidate(&*key);
-            }
-        }
     }
 }

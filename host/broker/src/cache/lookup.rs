@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyway_runtime::Fields;
-use keyway_storage::ConnectionId;
+use keyway_storage::{ConnectionId, ItemId};
 
 use super::{Credentials, Fetched, ItemKey, OneTimeCode};
 use crate::budget::CallFailure;
@@ -14,6 +14,8 @@ use crate::keyring::WorkspaceKeys;
 /// What to look up.
 pub(crate) struct Lookup {
     pub(crate) item: ItemKey,
+    /// The id of the account that the item is in.
+    pub(crate) account: Arc<str>,
     pub(crate) keys: Arc<WorkspaceKeys>,
     /// The connection's cache generation and the item's, added up.
     pub(crate) generation: u64,
@@ -22,6 +24,13 @@ pub(crate) struct Lookup {
     pub(crate) fields: Fields,
     /// What did not work, if that is why the caller asks.
     pub(crate) rejected: Option<Rejected>,
+}
+
+impl Lookup {
+    /// The item as all connections to its account share it.
+    pub(super) fn shared(&self) -> ItemId {
+        ItemId { account: self.account.clone(), reference: self.item.reference.clone() }
+    }
 }
 
 /// A revision whose values did not work.

@@ -138,12 +138,12 @@ impl SecretCache {
 
     /// Rejects what the caller says did not work, and sees what was rejected before.
     fn reader(&self, lookup: Lookup) -> Reader {
-        let (workspace, reference) = (lookup.keys.workspace(), &lookup.item.reference);
+        let (workspace, shared) = (lookup.keys.workspace(), lookup.shared());
         if let Some(Rejected { revision, connections }) = &lookup.rejected {
-            self.rejections.reject(workspace, reference, revision, || {
+            self.rejections.reject(workspace, &shared, revision, || {
                 // The reader's own is among them, unless its entry was bound elsewhere a moment ago.
                 let connections = connections.iter().chain([&lookup.item.connection]);
-                let keys = connections.map(|id| ItemKey { connection: *id, reference: reference.clone() });
+                let keys = connections.map(|id| ItemKey { connection: *id, reference: shared.reference.clone() });
                 let cached = |key: &ItemKey| self.values.get(key).is_some_and(|value| *value.revision == **revision);
                 let cached: Vec<_> = keys.filter(cached).collect();
                 for key in &cached {
@@ -152,16 +152,16 @@ impl SecretCache {
                 !cached.is_empty()
             });
         }
-        let rejection = self.rejections.last_of(workspace, reference);
+        let rejection = self.rejections.last_of(workspace, &shared);
         Reader { lookup, rejection }
     }
 
     /// Remembers that the revision which the caller rejected is what the item holds now.
     fn note_current(&self, reader: &Reader, current: &str) {
-        let Lookup { item, keys, rejected, .. } = &reader.lookup;
+        let Lookup { keys, rejected, .. } = &reader.lookup;
         if rejected.as_ref().is_some_and(|rejected| rejected.revision == current) {
             let number = reader.rejection_number();
-            self.rejections.note_current(keys.workspace(), &item.reference, current, number);
+            self.rejections.note_current(keys.workspace(), &reader.lookup.shared(), current, number);
         }
     }
 
@@ -280,6 +280,7 @@ impl SecretCache {
             || {
                 let call = fetch(fields);
                 let (cache, item, keys) = (self.clone(), lookup.item.clone(), lookup.keys.clone());
+                let shared = lookup.shared();
                 let (generation, rejection, keep) = (lookup.generation, reader.rejection_number(), lookup.ttl);
                 let rejected = lookup.rejected.as_ref().map(|rejected| rejected.revision.clone());
                 async move {
@@ -292,7 +293,7 @@ impl SecretCache {
                             // Before it can be found, so that nobody rejects it as something new.
                             if rejected.is_some_and(|rejected| rejected == credentials.revision) {
                                 let (workspace, revision) = (keys.workspace(), &credentials.revision);
-                                cache.rejections.note_current(workspace, &item.reference, revision, rejection);
+                                cache.rejections.note_current(workspace, &shared, revision, rejection);
                             }
                             let value = SealedCredentials::seal(
                                 &item,

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use keyway_storage::WorkspaceId;
+use keyway_storage::{ItemId, WorkspaceId};
 use moka::ops::compute::Op;
 use moka::sync::Cache;
 
@@ -32,7 +32,7 @@ use crate::cache_ttl::CacheTtl;
 const ITEMS: u64 = 10_000;
 
 /// An item as the connections of a workspace share it.
-type SharedItem = (WorkspaceId, Arc<str>);
+type SharedItem = (WorkspaceId, ItemId);
 
 /// The last rejection of an item.
 pub(super) struct Rejection {
@@ -62,11 +62,11 @@ impl Default for Rejections {
 
 impl Rejections {
     /// The last rejection of an item.
-    pub(super) fn last_of(&self, workspace: WorkspaceId, reference: &Arc<str>) -> Option<Arc<Rejection>> {
+    pub(super) fn last_of(&self, workspace: WorkspaceId, item: &ItemId) -> Option<Arc<Rejection>> {
         if self.count.load(Ordering::Acquire) == 0 {
             return None;
         }
-        self.last_of.get(&(workspace, reference.clone()))
+        self.last_of.get(&(workspace, item.clone()))
     }
 
     /// Rejects a revision unless it was rejected before. `drop_cached` drops the cached value if it is of that revision,
@@ -75,11 +75,11 @@ impl Rejections {
     pub(super) fn reject(
         &self,
         workspace: WorkspaceId,
-        reference: &Arc<str>,
+        item: &ItemId,
         revision: &str,
         drop_cached: impl FnOnce() -> bool,
     ) {
-        self.last_of.entry((workspace, reference.clone())).and_compute_with(|last| {
+        self.last_of.entry((workspace, item.clone())).and_compute_with(|last| {
             let again = last.is_some_and(|last| last.value().revision == revision);
             if again || !drop_cached() {
                 return Op::Nop;
@@ -91,8 +91,8 @@ impl Rejections {
 
     /// Notes that a revision was rejected that the provider has just answered with: there is nothing older to drop.
     /// `number` is that of the fetch.
-    pub(super) fn note_current(&self, workspace: WorkspaceId, reference: &Arc<str>, revision: &str, number: u64) {
-        self.last_of.entry((workspace, reference.clone())).and_compute_with(|last| {
+    pub(super) fn note_current(&self, workspace: WorkspaceId, item: &ItemId, revision: &str, number: u64) {
+        self.last_of.entry((workspace, item.clone())).and_compute_with(|last| {
             if last.is_some_and(|last| last.value().revision == revision || last.value().number > number) {
                 return Op::Nop;
             }
@@ -111,8 +111,9 @@ pub(super) fn number(last: Option<&Arc<Rejection>>) -> u64 {
 mod tests {
     use super::*;
 
-    fn item() -> (Rejections, WorkspaceId, Arc<str>) {
-        (Rejections::default(), WorkspaceId::generate(), "op://vault/item".into())
+    fn item() -> (Rejections, WorkspaceId, ItemId) {
+        let item = ItemId { account: "1password/acme".into(), reference: "op://vault/item".into() };
+        (Rejections::default(), WorkspaceId::generate(), item)
     }
 
     #[test]
@@ -135,6 +136,8 @@ mod tests {
         let (rejections, workspace, item) = item();
         rejections.reject(workspace, &item, "1", || true);
         assert!(rejections.last_of(WorkspaceId::generate(), &item).is_none());
+        let elsewhere = ItemId { account: "1password/other".into(), ..item };
+        assert!(rejections.last_of(workspace, &elsewhere).is_none(), "nor is another account");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use keyway_audit::{Operation, Trail};
 use keyway_keys::{EnvelopeError, Place};
 use keyway_runtime::{Description, Provider, Settings, Verified};
-use keyway_storage::{ConnectionId, ConnectionRecord, Constraint, StorageError, WorkspaceId};
+use keyway_storage::{ConnectionId, ConnectionRecord, Constraint, StorageError, WorkspaceId, account_id};
 use secrecy::ExposeSecret;
 use tracing::info;
 
@@ -55,6 +55,7 @@ impl Broker {
             id,
             workspace_id: keys.workspace(),
             name: new.name,
+            account_id: account_id(&new.provider_type, None, id),
             provider_type: new.provider_type,
             sealed_settings: Vec::new(),
             hints: String::new(),
@@ -317,6 +318,7 @@ impl Checked {
         record.hints.clone_from(&self.hints);
         record.account = self.account();
         record.account_key = self.account_key().map(str::to_owned);
+        record.account_id = account_id(&record.provider_type, record.account_key.as_deref(), record.id);
         record.read_only = self.verified.writable_vault_count.map(|count| count == 0);
     }
 

@@ -203,7 +203,7 @@ impl Broker {
             self.resolvable_entries().forget(&(record.workspace_id, old_pair));
             if rebound {
                 for binding in old_binding.iter().chain(entry.binding()) {
-                    self.drop_cached(access.workspace(), binding);
+                    self.drop_cached(access.workspace(), binding).await;
                 }
             }
             return Ok(entry);
@@ -229,7 +229,7 @@ impl Broker {
             self.forget_entry(&deleted);
             if let Some(binding) = binding_of(&deleted) {
                 trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
-                self.drop_cached(access.workspace(), &binding);
+                self.drop_cached(access.workspace(), &binding).await;
             }
             Ok(())
         };
@@ -271,10 +271,12 @@ impl Broker {
         }
     }
 
-    fn drop_cached(&self, workspace: WorkspaceId, binding: &Binding) {
+    async fn drop_cached(&self, workspace: WorkspaceId, binding: &Binding) {
         let reference: Arc<str> = binding.reference.as_str().into();
-        // Its generation has changed.
-        self.item_states().forget(&(workspace, reference.clone()));
+        // Its generation has changed. Nobody resolves over a connection that is gone.
+        if let Ok(connection) = self.connection_record(workspace, binding.connection_id).await {
+            self.item_states().forget(&(workspace, connection.item(&reference)));
+        }
         self.cache().drop_item(&ItemKey { connection: binding.connection_id, reference });
     }
 

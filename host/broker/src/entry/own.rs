@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use keyway_audit::{AuditSource, Trail};
 use keyway_keys::ClientKey;
-use keyway_storage::rotated_item;
+use keyway_storage::ItemId;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::ResolvableEntry;
@@ -30,7 +30,7 @@ impl Broker {
         let rejected = request.rejected.as_deref();
         let ahead = match fields.password {
             true => {
-                let item = rotated_item(None, entry.id).into();
+                let item = ItemId::of_entry(entry.id);
                 self.password_ahead(self.item_state(entry.workspace_id, &item).await?.as_deref()).await?
             }
             false => None,
@@ -50,7 +50,7 @@ impl Broker {
             _ => Ok(None),
         };
         let revision = entry.version.to_string();
-        let (rotation, password) = ahead.unzip();
+        let (rotation, password) = ahead.map(|ahead| (ahead.rotation, ahead.password)).unzip();
         let secret = value("tfa_secret", fields.one_time_code, own.tfa_secret.as_deref())?;
         let resolution = Resolution {
             username: value("user_name", fields.username, own.user_name.as_deref())?,

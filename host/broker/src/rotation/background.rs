@@ -130,7 +130,7 @@ impl Broker {
         if !self.storage().fail_rotation(&failed).await? {
             return Err(BrokerError::Changed(Thing::Rotation));
         }
-        self.forget_item(&failed);
+        self.forget_item(&failed).await;
         trail.fell_short(Shortfall::WriteBackFailed);
         error!(
             rotation = %failed.id, entry = %failed.entry_id, %damage,

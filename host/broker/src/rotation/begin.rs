@@ -1,8 +1,12 @@
 //! Beginning a rotation: everything that can go wrong before the site is touched goes wrong here.
 
+use std::sync::Arc;
+
 use keyway_audit::{Operation, Shortfall, Trail};
 use keyway_runtime::WriteAccess;
-use keyway_storage::{Constraint, EntryRecord, RotationId, RotationRecord, RotationState, StorageError, rotated_item};
+use keyway_storage::{
+    ConnectionRecord, Constraint, EntryRecord, RotationId, RotationRecord, RotationState, StorageError,
+};
 use secrecy::{ExposeSecret, SecretString};
 use tracing::info;
 
@@ -73,17 +77,20 @@ impl Broker {
         if let Some(binding) = &binding {
             trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
         }
-        let reference = binding.as_ref().map(|binding| binding.reference.as_str());
+        let connection = match &binding {
+            Some(binding) => Some(self.connection_record(access.workspace(), binding.connection_id).await?),
+            None => None,
+        };
+        let account = connection.as_ref().map(|connection| connection.account_id.clone());
+        let mut record = self.new_rotation(id, &entry, binding.clone(), account);
         // Before the provider is asked, at the cost of nothing; what counts is the constraint at the end.
-        let key = rotated_item(reference, entry.id);
-        if self.storage().open_rotation_of_item(access.workspace(), &key).await?.is_some() {
+        if self.storage().open_rotation_of_item(access.workspace(), &record.item()).await?.is_some() {
             return Err(BrokerError::RotationOpen);
         }
-        let current = match &binding {
-            Some(binding) => self.current_item(access, binding).await?,
+        let current = match binding.zip(connection) {
+            Some((binding, connection)) => self.current_item(&connection, &binding.reference).await?,
             None => self.current_own(&entry).await?,
         };
-        let mut record = self.new_rotation(id, &entry, binding);
         let current = current.and_then(|current| match current {
             Current { password: Some(password), revision } => Ok((password, revision)),
             Current { password: None, .. } => {
@@ -143,7 +150,13 @@ impl Broker {
         Ok(given)
     }
 
-    fn new_rotation(&self, id: RotationId, entry: &EntryRecord, binding: Option<Binding>) -> RotationRecord {
+    fn new_rotation(
+        &self,
+        id: RotationId,
+        entry: &EntryRecord,
+        binding: Option<Binding>,
+        account_id: Option<Arc<str>>,
+    ) -> RotationRecord {
         let (connection_id, secret_ref) = binding.map(|binding| (binding.connection_id, binding.reference)).unzip();
         let now = self.timestamp();
         RotationRecord {
@@ -152,6 +165,7 @@ impl Broker {
             entry_id: entry.id,
             connection_id,
             secret_ref,
+            account_id,
             state: RotationState::Skipped,
             reason: None,
             message: None,
@@ -176,16 +190,19 @@ impl Broker {
     }
 
     /// Whether the item can be written, then how it is.
-    async fn current_item(&self, access: &Access, binding: &Binding) -> Result<Result<Current, Skip>, BrokerError> {
-        let record = self.connection_record(access.workspace(), binding.connection_id).await?;
-        let opened = self.open(&record).await?;
+    async fn current_item(
+        &self,
+        connection: &ConnectionRecord,
+        reference: &str,
+    ) -> Result<Result<Current, Skip>, BrokerError> {
+        let opened = self.open(connection).await?;
         let description = opened.description();
         if !description.capabilities.write {
             let name = &description.display_name;
             let message = format!("the provider {name} cannot write passwords; update the password manually");
             return Ok(Err(Skip::new("provider_cannot_write", message)));
         }
-        match item::check_write_access(&opened, &binding.reference).await? {
+        match item::check_write_access(&opened, reference).await? {
             WriteAccess::Granted => {}
             WriteAccess::Denied(reason) => {
                 let message = format!(
@@ -194,7 +211,7 @@ impl Broker {
                 return Ok(Err(Skip::new("read_only", message)));
             }
         }
-        let (password, revision) = item::read_password(&opened, &binding.reference, ProviderOperation::Resolve).await?;
+        let (password, revision) = item::read_password(&opened, reference, ProviderOperation::Resolve).await?;
         Ok(Ok(Current { password, revision: Some(revision) }))
     }
 

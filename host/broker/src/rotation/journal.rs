@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use getrandom::fill;
 use keyway_keys::{EnvelopeError, Place};
-use keyway_storage::{Constraint, RotationId, RotationRecord, RotationState, StorageError, WorkspaceId};
+use keyway_storage::{
+    ConnectionId, Constraint, ItemId, RotationId, RotationRecord, RotationState, StorageError, WorkspaceId,
+};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -16,6 +18,7 @@ use zeroize::Zeroizing;
 
 use super::write_back::end;
 use crate::broker::Broker;
+use crate::cache::ItemKey;
 use crate::codec::{self, CodecError, Decoder};
 use crate::error::{BrokerError, Thing};
 
@@ -69,6 +72,14 @@ pub(crate) struct ItemState {
     ahead: Option<RotationRecord>,
 }
 
+/// A password that the site has and the item has not yet.
+pub(crate) struct PasswordAhead {
+    pub(crate) rotation: RotationId,
+    /// The connection whose credentials may read and write the item.
+    pub(crate) connection: Option<ConnectionId>,
+    pub(crate) password: SecretString,
+}
+
 impl Broker {
     /// A rotation's row.
     pub(super) async fn rotation_record(
@@ -119,7 +130,7 @@ impl Broker {
                 updated => break updated?,
             }
         };
-        self.forget_item(&record);
+        self.forget_item(&record).await;
         Ok(updated.then_some(record))
     }
 
@@ -127,7 +138,7 @@ impl Broker {
     pub(super) async fn abandon_record(&self, before: &RotationRecord) -> Result<Option<RotationRecord>, BrokerError> {
         let record = self.changed(before, |record| end(record, RotationState::Abandoned));
         let updated = self.storage().update_rotation(&record, before.version).await?;
-        self.forget_item(&record);
+        self.forget_item(&record).await;
         Ok(updated.then_some(record))
     }
 
@@ -165,7 +176,7 @@ impl Broker {
     pub(crate) async fn item_state(
         &self,
         workspace: WorkspaceId,
-        item: &Arc<str>,
+        item: &ItemId,
     ) -> Result<Option<Arc<ItemState>>, BrokerError> {
         self.hold_keys(workspace).await?;
         let load = async {
@@ -177,22 +188,27 @@ impl Broker {
     }
 
     /// The password that the site has and the item has not yet; `None` when they have the same.
-    pub(crate) async fn password_ahead(
-        &self,
-        state: Option<&ItemState>,
-    ) -> Result<Option<(RotationId, SecretString)>, BrokerError> {
+    pub(crate) async fn password_ahead(&self, state: Option<&ItemState>) -> Result<Option<PasswordAhead>, BrokerError> {
         match state.and_then(|state| state.ahead.as_ref()) {
             None => Ok(None),
-            Some(record) => Ok(Some((record.id, self.open_rotation(record).await?.password))),
+            Some(record) => Ok(Some(PasswordAhead {
+                rotation: record.id,
+                connection: record.connection_id,
+                password: self.open_rotation(record).await?.password,
+            })),
         }
     }
 
     /// The next resolve asks the database how the item is; what was cached of an item that was written is wiped.
-    pub(super) fn forget_item(&self, record: &RotationRecord) {
+    pub(super) async fn forget_item(&self, record: &RotationRecord) {
         let item = record.item();
-        self.item_states().forget(&(record.workspace_id, item.as_str().into()));
-        if record.state.outdates_the_item() {
-            self.cache().drop_reference(&item);
+        self.item_states().forget(&(record.workspace_id, item.clone()));
+        if record.secret_ref.is_none() || !record.state.outdates_the_item() {
+            return;
+        }
+        // That it is not used again is the generation's doing; so a database that does not say is no reason to fail.
+        for connection in self.storage().connections_of_item(record.workspace_id, &item).await.unwrap_or_default() {
+            self.cache().drop_item(&ItemKey { connection, reference: item.reference.clone() });
         }
     }
 }

@@ -253,7 +253,7 @@ impl Broker {
     /// The password that the item (or the entry) has now, empty when it has none, and the item's revision.
     async fn current_password(&self, record: &RotationRecord) -> Result<(SecretString, Option<String>), BrokerError> {
         let (current, revision) = if record.secret_ref.is_some() {
-            let (opened, _) = self.opened_for(record).await?;
+            let opened = self.open_for(record, &*self.connection_of(record).await?).await?;
             let (current, revision) =
                 item::read_password(&opened, reference(record), ProviderOperation::ReadBack).await?;
             (current, Some(revision))

@@ -49,7 +49,7 @@ impl Broker {
             match self.storage().finish_own_rotation(&done, record.version, &changed, version).await {
                 Ok(true) => {
                     self.forget_entry(&changed);
-                    self.forget_item(&done);
+                    self.forget_item(&done).await;
                     return Ok(Ok(Some(done)));
                 }
                 Ok(false) => {}

@@ -13,12 +13,13 @@
 //! rotations that failed together do not come back together; what the provider asks for counts if it is longer, up to
 //! a day. There is no last attempt: the site has the password, so giving up would be wrong at any time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use keyway_audit::{Shortfall, Subject, Trail};
 use keyway_runtime::ErrorCode;
-use keyway_storage::{RotationRecord, RotationState};
+use keyway_storage::{ConnectionRecord, RotationRecord, RotationState};
 use tracing::{error, info, warn};
 
 use super::journal::{Contents, same};
@@ -73,6 +74,7 @@ impl Outcome {
         let Some(provider) = error.provider_error() else {
             return match error {
                 BrokerError::NotFound(_) => Self::failed("not-found", message),
+                BrokerError::AccountChanged => Self::failed("account_changed", message),
                 // The secret manager refused the credentials a moment ago; it would do so again.
                 BrokerError::NotCalled(NotCalled::Refused { .. }) => Self::failed("unauthenticated", message),
                 BrokerError::NotCalled(NotCalled::Unavailable { .. }) => {
@@ -209,12 +211,14 @@ impl Broker {
     }
 
     async fn write_item(&self, record: &mut RotationRecord, contents: &Contents) -> Outcome {
-        let opened = match self.opened_for(record).await {
-            Ok((opened, settings_version)) => {
-                // Those of this attempt: whoever has replaced them meanwhile finds it failed with the ones before.
-                record.failed_settings = Some(settings_version);
-                opened
-            }
+        let connection = match self.connection_of(record).await {
+            Ok(connection) => connection,
+            Err(error) => return Outcome::of(&error),
+        };
+        // Those of this attempt: whoever has replaced them meanwhile finds it failed with the ones before.
+        record.failed_settings = Some(connection.settings_version);
+        let opened = match self.open_for(record, &connection).await {
+            Ok(opened) => opened,
             Err(error) => return Outcome::of(&error),
         };
         for _ in 0..WRITES {
@@ -242,11 +246,23 @@ impl Broker {
         Outcome::later("conflict", "others keep changing the item or its vault", None)
     }
 
-    /// The connection of a rotation, ready for calls, and the version of its settings.
-    pub(super) async fn opened_for(&self, record: &RotationRecord) -> Result<(Opened, u64), BrokerError> {
+    /// The connection of a rotation.
+    pub(super) async fn connection_of(&self, record: &RotationRecord) -> Result<Arc<ConnectionRecord>, BrokerError> {
         let id = record.connection_id.ok_or_else(|| BrokerError::Host("the rotation has no connection".into()))?;
-        let connection = self.connection_record(record.workspace_id, id).await?;
-        Ok((self.open(&connection).await?, connection.settings_version))
+        self.connection_record(record.workspace_id, id).await
+    }
+
+    /// The same, ready for calls about its item.
+    pub(super) async fn open_for(
+        &self,
+        record: &RotationRecord,
+        connection: &ConnectionRecord,
+    ) -> Result<Opened, BrokerError> {
+        // An item of the same reference in another account is another item, also if it is at the same revision.
+        if record.account_id.as_ref().is_some_and(|account| *account != connection.account_id) {
+            return Err(BrokerError::AccountChanged);
+        }
+        self.open(connection).await
     }
 }
 

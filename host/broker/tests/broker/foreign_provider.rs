@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use keyway::keyway_runtime::{CodeCacheKey, Fields, Runtime, Settings};
 use keyway::{
     Access, Audit, BeginRotation, Broker, BrokerError, CacheTtl, Change, Connection, ConnectionChanges, EntryChanges,
-    InvalidInput, ManualClock, MasterKey, NewConnection, NewEntry, ResolveRequest, Source, SqliteStorage, VaultEntry,
+    InvalidInput, ManualClock, MasterKey, NewConnection, NewEntry, ResolveRequest, RotationState, Source,
+    SqliteStorage, VaultEntry,
 };
 
 use crate::support::{component, text};
@@ -104,6 +105,73 @@ async fn two_spellings_of_one_item_have_one_rotation() {
     world.broker.begin_rotation(&world.access, BeginRotation::new(one.id)).await.unwrap();
     let error = world.broker.begin_rotation(&world.access, BeginRotation::new(two.id)).await.unwrap_err();
     assert!(matches!(error, BrokerError::RotationOpen), "{error}");
+}
+
+/// The fixture's account is its region.
+fn in_region(region: &str) -> NewConnection {
+    let settings = Settings::new().with("region", region).with("token", format!("a-token-for-{region}"));
+    NewConnection { settings, ..new_connection(None) }
+}
+
+#[tokio::test]
+async fn an_item_is_its_accounts_and_not_everybodys_who_uses_the_same_reference() {
+    let (world, one) = World::new().await;
+    let other = world.broker.connect(&world.access, in_region("us-1")).await.unwrap();
+    let of_one = world.bind(&one, "one", "paths://kv/acme/prod").await.unwrap();
+    let of_other = world.bind(&other, "other", "paths://kv/acme/prod").await.unwrap();
+
+    // What is rejected in one account stays cached in the other.
+    assert_eq!(world.resolve(&of_one).await.1, Source::Live);
+    assert_eq!(world.resolve(&of_other).await.1, Source::Live);
+    let request = ResolveRequest::new(of_one.id).fields(Fields::CREDENTIALS);
+    let revision = world.broker.resolve(&world.access, request.clone()).await.unwrap().revision;
+    let rejected = world.broker.resolve(&world.access, request.rejected(revision)).await.unwrap();
+    assert_eq!(rejected.source, Source::Live);
+    assert!(matches!(world.resolve(&of_other).await.1, Source::Cached { .. }));
+
+    // Each has its own rotation, and neither account's password is the other's.
+    let begun = world.broker.begin_rotation(&world.access, BeginRotation::new(of_one.id)).await.unwrap();
+    let of_both = world.broker.begin_rotation(&world.access, BeginRotation::new(of_other.id)).await.unwrap();
+    assert_ne!(begun.rotation.id, of_both.rotation.id);
+    let done = world.broker.commit_rotation(&world.access, begun.rotation.id).await.unwrap();
+    assert_eq!(done.state, RotationState::Done);
+    assert_eq!(world.resolve(&of_one).await.1, Source::Live);
+    assert!(matches!(world.resolve(&of_other).await.1, Source::Cached { .. }), "it was not written");
+}
+
+#[tokio::test]
+async fn two_connections_to_one_account_share_its_items() {
+    let (world, one) = World::new().await;
+    let same = world.broker.connect(&world.access, in_region("eu-1")).await.unwrap();
+    let of_one = world.bind(&one, "one", "paths://kv/acme/prod").await.unwrap();
+    let of_same = world.bind(&same, "same", "paths://kv/acme/prod").await.unwrap();
+    let begun = world.broker.begin_rotation(&world.access, BeginRotation::new(of_one.id)).await.unwrap();
+    let error = world.broker.begin_rotation(&world.access, BeginRotation::new(of_same.id)).await.unwrap_err();
+    assert!(matches!(error, BrokerError::RotationOpen), "{error}");
+    world.resolve(&of_same).await;
+    world.broker.commit_rotation(&world.access, begun.rotation.id).await.unwrap();
+    assert_eq!(world.resolve(&of_same).await.1, Source::Live, "what was cached of the item before is not used");
+}
+
+#[tokio::test]
+async fn a_password_is_not_written_to_the_item_of_another_account() {
+    let (world, connection) = World::new().await;
+    let entry = world.bind(&connection, "one", "paths://kv/acme/prod").await.unwrap();
+    let begun = world.broker.begin_rotation(&world.access, BeginRotation::new(entry.id)).await.unwrap();
+    let elsewhere = ConnectionChanges { settings: Some(in_region("us-1").settings), ..ConnectionChanges::default() };
+    world.broker.update_connection(&world.access, connection.id, elsewhere).await.unwrap();
+    let failed = world.broker.commit_rotation(&world.access, begun.rotation.id).await.unwrap();
+    assert_eq!((failed.state, failed.reason.as_deref()), (RotationState::WriteBackFailed, Some("account_changed")));
+    let (password, _) = world.resolve(&entry).await;
+    assert_eq!(password, "v2", "nor is it given out as that of the other account's item");
+
+    // Back in its account it is due again.
+    let back = ConnectionChanges { settings: Some(settings()), ..ConnectionChanges::default() };
+    world.broker.update_connection(&world.access, connection.id, back).await.unwrap();
+    world.clock.advance(Duration::from_secs(60));
+    assert_eq!(world.broker.write_back_due().await.unwrap(), 1);
+    let done = world.broker.rotation(&world.access, begun.rotation.id).await.unwrap();
+    assert_eq!(done.state, RotationState::Done);
 }
 
 #[tokio::test]

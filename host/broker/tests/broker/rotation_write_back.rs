@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use keyway::keyway_runtime::Fields;
+use keyway::keyway_runtime::{ErrorCode, Fields};
 use keyway::{
     BeginRotation, BrokerError, BudgetOptions, CacheTtl, ConnectionChanges, NewEntry, RateLimits, ResolveRequest,
     Rotation, RotationFilter, RotationState,
 };
-use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, ItemChange, ItemState, RetryAfterForm, VaultAccess};
+use keyway_emulator_onepassword::{
+    Emulator, Endpoint, Fault, FaultRule, ItemChange, ItemState, Options, RetryAfterForm, VaultAccess,
+};
 use secrecy::ExposeSecret;
 
 use crate::audit::{pairs, records, since};
@@ -70,6 +72,33 @@ async fn the_password_that_the_site_has_already_needs_no_secret_manager_and_is_t
     assert_eq!(text(whole.password.as_ref()), Some(password.expose_secret()));
     assert!(whole.revision == resolved.revision && whole.rejected_is_current);
     assert_eq!(whole.code_revision.as_deref(), Some(&*old), "the code is the item's");
+}
+
+#[tokio::test]
+async fn whoever_may_not_see_the_item_does_not_get_its_new_password_either() {
+    let sign_in_address = Some("acme.1password.com".to_owned());
+    let emulator = Emulator::start_with(Options { sign_in_address, ..Options::default() }).unwrap();
+    let world = World::of(emulator, BudgetOptions::default()).await;
+    let (automation, auditor) = (world.connect("automation").await, world.connect("auditor").await);
+    let entry = world.bind(&automation, ITEM).await;
+    let reference = world.item(VAULT, ITEM).reference;
+    let of_auditor = NewEntry::bound("auditor", "https://acme.example", auditor.id, reference);
+    let of_auditor = world.broker.create_entry(&world.access, of_auditor).await.unwrap();
+    let (rotation, password) = world.begin(&entry).await;
+    world.emulator.fault(outage());
+    assert_eq!(world.commit(rotation.id).await.state, RotationState::Committing);
+
+    let only_password = Fields { username: false, password: true, one_time_code: false };
+    let request = || ResolveRequest::new(of_auditor.id).fields(only_password);
+    world.emulator.set_access("auditor", VAULT, None).unwrap();
+    let error = world.broker.resolve(&world.access, request()).await.unwrap_err();
+    assert!(matches!(&error, BrokerError::Provider(error) if error.code == ErrorCode::NotFound), "{error}");
+
+    world.emulator.set_access("auditor", VAULT, Some(VaultAccess::ReadOnly)).unwrap();
+    world.clock.advance(Duration::from_secs(60));
+    let resolved = world.broker.resolve(&world.access, request()).await.unwrap();
+    assert_eq!(text(resolved.password.as_ref()), Some(password.expose_secret()), "whoever may, does");
+    assert_eq!(resolved.rotation, Some(rotation.id));
 }
 
 #[tokio::test]

@@ -7,7 +7,9 @@ use uuid::Uuid;
 use super::SqliteStorage;
 use super::keys::must_be_current_key;
 use super::rows::{self, signed};
-use crate::{ConnectionId, ConnectionRecord, ConnectionStorage, DependentEntries, StorageError, WorkspaceId};
+use crate::{
+    ConnectionId, ConnectionRecord, ConnectionStorage, DependentEntries, ItemId, StorageError, WorkspaceId, account_id,
+};
 
 #[async_trait]
 impl ConnectionStorage for SqliteStorage {
@@ -18,9 +20,9 @@ impl ConnectionStorage for SqliteStorage {
         must_be_current_key(&mut transaction, connection.workspace_id, &[Some(&connection.sealed_settings)]).await?;
         query(
             "INSERT INTO connections (id, workspace_id, name, provider_type, sealed_settings, hints, account,
-                 account_key, rate_limit_tier, read_only, cache_ttl_seconds, cache_generation, settings_version,
-                 version, created_at, updated_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                 account_key, account_id, rate_limit_tier, read_only, cache_ttl_seconds, cache_generation,
+                 settings_version, version, created_at, updated_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(connection.id.as_uuid())
         .bind(connection.workspace_id.as_uuid())
@@ -30,6 +32,7 @@ impl ConnectionStorage for SqliteStorage {
         .bind(&connection.hints)
         .bind(&connection.account)
         .bind(&connection.account_key)
+        .bind(&*connection.account_id)
         .bind(&connection.rate_limit_tier)
         .bind(connection.read_only)
         .bind(connection.cache_ttl_seconds)
@@ -54,8 +57,8 @@ impl ConnectionStorage for SqliteStorage {
         must_be_current_key(&mut transaction, connection.workspace_id, &[Some(&connection.sealed_settings)]).await?;
         let done = query(
             "UPDATE connections SET name = ?, provider_type = ?, sealed_settings = ?, hints = ?, account = ?,
-                 account_key = ?, rate_limit_tier = ?, read_only = ?, cache_ttl_seconds = ?, cache_generation = cache_generation + ?, settings_version = ?, version = ?,
-                 updated_at = ?
+                 account_key = ?, account_id = ?, rate_limit_tier = ?, read_only = ?, cache_ttl_seconds = ?,
+                 cache_generation = cache_generation + ?, settings_version = ?, version = ?, updated_at = ?
              WHERE workspace_id = ? AND id = ? AND version = ?",
         )
         .bind(&connection.name)
@@ -64,6 +67,7 @@ impl ConnectionStorage for SqliteStorage {
         .bind(&connection.hints)
         .bind(&connection.account)
         .bind(&connection.account_key)
+        .bind(&*connection.account_id)
         .bind(&connection.rate_limit_tier)
         .bind(connection.read_only)
         .bind(connection.cache_ttl_seconds)
@@ -74,6 +78,18 @@ impl ConnectionStorage for SqliteStorage {
         .bind(connection.workspace_id.as_uuid())
         .bind(connection.id.as_uuid())
         .bind(signed(expected))
+        .execute(&mut *transaction)
+        .await?;
+        // Until its provider named the account, the connection counted as one of its own. (What is
+        // ignored: the account has an open rotation of the same item already.)
+        query(
+            "UPDATE OR IGNORE rotations SET account_id = ?
+             WHERE workspace_id = ? AND connection_id = ? AND account_id = ? AND open_item IS NOT NULL",
+        )
+        .bind(&*connection.account_id)
+        .bind(connection.workspace_id.as_uuid())
+        .bind(connection.id.as_uuid())
+        .bind(&*account_id(&connection.provider_type, None, connection.id))
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
@@ -153,15 +169,19 @@ impl ConnectionStorage for SqliteStorage {
     async fn connections_of_item(
         &self,
         workspace: WorkspaceId,
-        secret_ref: &str,
+        item: &ItemId,
     ) -> Result<Vec<ConnectionId>, StorageError> {
-        query("SELECT DISTINCT connection_id FROM vault_entries WHERE workspace_id = ? AND secret_ref = ?")
-            .bind(workspace.as_uuid())
-            .bind(secret_ref)
-            .fetch_all(&self.pool)
-            .await?
-            .iter()
-            .map(|row| Ok(row.try_get::<Uuid, _>("connection_id")?.into()))
-            .collect()
+        query(
+            "SELECT DISTINCT connection_id FROM vault_entries JOIN connections ON connections.id = connection_id
+             WHERE vault_entries.workspace_id = ? AND secret_ref = ? AND account_id = ?",
+        )
+        .bind(workspace.as_uuid())
+        .bind(&*item.reference)
+        .bind(&*item.account)
+        .fetch_all(&self.pool)
+        .await?
+        .iter()
+        .map(|row| Ok(row.try_get::<Uuid, _>("connection_id")?.into()))
+        .collect()
     }
 }

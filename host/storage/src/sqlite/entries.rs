@@ -9,7 +9,7 @@ use super::SqliteStorage;
 use super::keys::must_be_current_key;
 use super::rotations;
 use super::rows::{self, signed};
-use crate::{EntryId, EntryRecord, EntryRecords, EntrySelector, EntryStorage, StorageError, WorkspaceId};
+use crate::{EntryId, EntryRecord, EntryRecords, EntrySelector, EntryStorage, ItemId, StorageError, WorkspaceId};
 
 #[async_trait]
 impl EntryStorage for SqliteStorage {
@@ -57,8 +57,9 @@ impl EntryStorage for SqliteStorage {
         {
             // In the same transaction: what any host on this database has cached of either item is
             // not used any more.
-            for item in item.iter().chain(&entry.secret_ref) {
-                rotations::outdate_item(&mut transaction, entry.workspace_id, item).await?;
+            let now = (entry.connection_id.map(|id| id.as_uuid()), entry.secret_ref.clone());
+            for (connection, reference) in [(connection, item), now] {
+                outdate(&mut transaction, entry.workspace_id, connection, reference.as_deref()).await?;
             }
         }
         transaction.commit().await?;
@@ -85,8 +86,9 @@ impl EntryStorage for SqliteStorage {
         .fetch_all(&mut *transaction)
         .await?;
         let deleted = deleted.first().map(rows::entry).transpose()?;
-        if let Some(item) = deleted.as_ref().and_then(|entry| entry.secret_ref.as_ref()) {
-            rotations::outdate_item(&mut transaction, workspace, item).await?;
+        if let Some(entry) = &deleted {
+            let connection = entry.connection_id.map(|id| id.as_uuid());
+            outdate(&mut transaction, workspace, connection, entry.secret_ref.as_deref()).await?;
         }
         transaction.commit().await?;
         Ok(deleted)
@@ -184,6 +186,23 @@ async fn binding(
         .fetch_optional(connection)
         .await?;
     row.map(|row| Ok((row.try_get("connection_id")?, row.try_get("secret_ref")?))).transpose()
+}
+
+/// Adds 1 to the generation of the item that an entry is or was bound to, if it is to one.
+async fn outdate(
+    connection: &mut SqliteConnection,
+    workspace: WorkspaceId,
+    bound_to: Option<Uuid>,
+    reference: Option<&str>,
+) -> Result<(), StorageError> {
+    let Some((bound_to, reference)) = bound_to.zip(reference) else { return Ok(()) };
+    let account = query("SELECT account_id FROM connections WHERE workspace_id = ? AND id = ?")
+        .bind(workspace.as_uuid())
+        .bind(bound_to)
+        .fetch_one(&mut *connection)
+        .await?;
+    let item = ItemId { account: account.try_get::<&str, _>("account_id")?.into(), reference: reference.into() };
+    rotations::outdate_item(connection, workspace, &item).await
 }
 
 /// Replaces an entry, as part of a transaction that holds the lock for writing.

@@ -10,7 +10,8 @@ use super::entries;
 use super::keys::must_be_current_key;
 use super::rows::{self, signed};
 use crate::{
-    EntryRecord, RotationFilter, RotationId, RotationRecord, RotationState, RotationStorage, StorageError, WorkspaceId,
+    EntryRecord, ItemId, RotationFilter, RotationId, RotationRecord, RotationState, RotationStorage, StorageError,
+    WorkspaceId,
 };
 
 #[async_trait]
@@ -22,10 +23,10 @@ impl RotationStorage for SqliteStorage {
         must_be_current_key(&mut transaction, rotation.workspace_id, &[rotation.sealed_password.as_deref()]).await?;
         let (open_entry, open_item) = open_columns(rotation);
         let done = query(
-            "INSERT INTO rotations (id, workspace_id, entry_id, connection_id, secret_ref, state, reason, message,
+            "INSERT INTO rotations (id, workspace_id, entry_id, connection_id, secret_ref, account_id, state, reason, message,
                  sealed_password, expected_revision, attempts, attempt_until, next_attempt_at, failed_settings, open_entry_id,
                  open_item, version, created_at, updated_at)
-             SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+             SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
              WHERE EXISTS (SELECT 1 FROM vault_entries WHERE workspace_id = ? AND id = ? AND version = ?)",
         )
         .bind(rotation.id.as_uuid())
@@ -33,6 +34,7 @@ impl RotationStorage for SqliteStorage {
         .bind(rotation.entry_id.as_uuid())
         .bind(rotation.connection_id.map(|id| id.as_uuid()))
         .bind(&rotation.secret_ref)
+        .bind(rotation.account_id.as_deref())
         .bind(rotation.state.name())
         .bind(&rotation.reason)
         .bind(&rotation.message)
@@ -63,8 +65,8 @@ impl RotationStorage for SqliteStorage {
         if !update_row(&mut transaction, rotation, expected).await? {
             return Ok(false);
         }
-        if let Some(item) = rotation.secret_ref.as_ref().filter(|_| rotation.state.outdates_the_item()) {
-            outdate_item(&mut transaction, rotation.workspace_id, item).await?;
+        if rotation.secret_ref.is_some() && rotation.state.outdates_the_item() {
+            outdate_item(&mut transaction, rotation.workspace_id, &rotation.item()).await?;
         }
         transaction.commit().await?;
         Ok(true)
@@ -149,11 +151,12 @@ impl RotationStorage for SqliteStorage {
     async fn open_rotation_of_item(
         &self,
         workspace: WorkspaceId,
-        item: &str,
+        item: &ItemId,
     ) -> Result<Option<RotationRecord>, StorageError> {
-        query("SELECT * FROM rotations WHERE workspace_id = ? AND open_item = ?")
+        query("SELECT * FROM rotations WHERE workspace_id = ? AND ifnull(account_id, '') = ? AND open_item = ?")
             .bind(workspace.as_uuid())
-            .bind(item)
+            .bind(&*item.account)
+            .bind(&*item.reference)
             .fetch_optional(&self.pool)
             .await?
             .as_ref()
@@ -189,16 +192,18 @@ impl RotationStorage for SqliteStorage {
     async fn item_state(
         &self,
         workspace: WorkspaceId,
-        item: &str,
+        item: &ItemId,
     ) -> Result<(u64, Option<RotationRecord>), StorageError> {
         let row = query(
             "SELECT coalesce(item.generation, 0) AS generation, rotations.*
-             FROM (SELECT 1) LEFT JOIN item_generations AS item ON item.workspace_id = ?1 AND item.secret_ref = ?2
-                 LEFT JOIN rotations ON rotations.workspace_id = ?1 AND rotations.open_item = ?2
-                     AND rotations.state IN ('committing', 'write_back_failed')",
+             FROM (SELECT 1) LEFT JOIN item_generations AS item
+                     ON item.workspace_id = ?1 AND item.account_id = ?2 AND item.secret_ref = ?3
+                 LEFT JOIN rotations ON rotations.workspace_id = ?1 AND ifnull(rotations.account_id, '') = ?2
+                     AND rotations.open_item = ?3 AND rotations.state IN ('committing', 'write_back_failed')",
         )
         .bind(workspace.as_uuid())
-        .bind(item)
+        .bind(&*item.account)
+        .bind(&*item.reference)
         .fetch_one(&self.pool)
         .await?;
         let ahead = sqlx::Row::try_get::<Option<Uuid>, _>(&row, "id")?.map(|_| rows::rotation(&row)).transpose()?;
@@ -210,14 +215,15 @@ impl RotationStorage for SqliteStorage {
 pub(super) async fn outdate_item(
     connection: &mut SqliteConnection,
     workspace: WorkspaceId,
-    item: &str,
+    item: &ItemId,
 ) -> Result<(), StorageError> {
     query(
-        "INSERT INTO item_generations (workspace_id, secret_ref, generation) VALUES (?, ?, 1)
-         ON CONFLICT (workspace_id, secret_ref) DO UPDATE SET generation = generation + 1",
+        "INSERT INTO item_generations (workspace_id, account_id, secret_ref, generation) VALUES (?, ?, ?, 1)
+         ON CONFLICT (workspace_id, account_id, secret_ref) DO UPDATE SET generation = generation + 1",
     )
     .bind(workspace.as_uuid())
-    .bind(item)
+    .bind(&*item.account)
+    .bind(&*item.reference)
     .execute(connection)
     .await?;
     Ok(())
@@ -260,5 +266,5 @@ async fn update_row(
 /// The columns that are set while a rotation is open.
 fn open_columns(rotation: &RotationRecord) -> (Option<Uuid>, Option<String>) {
     let open = rotation.state.is_open();
-    (open.then(|| rotation.entry_id.as_uuid()), open.then(|| rotation.item()))
+    (open.then(|| rotation.entry_id.as_uuid()), open.then(|| rotation.item().reference.as_ref().to_owned()))
 }

@@ -273,6 +273,12 @@ fn verify_counts_vaults_and_signs_in_each_time() {
     }
     let auditor = Lab::with(Options::default(), "auditor").verify().unwrap();
     assert_eq!((auditor.vault_count, auditor.writable_vault_count), (Some(2), Some(0)));
+    // Many accounts share the address, so it names none; the id that the server gives does.
+    let key = lab.verify().unwrap().account_key;
+    assert!(key.is_some() && key == auditor.account_key && key.as_deref() != Some("my.1password.com"), "{key:?}");
+    let sign_in_address = Some("acme.1password.com".to_owned());
+    let team = Lab::with(Options { sign_in_address, ..Options::default() }, "automation").verify().unwrap();
+    assert_eq!(team.account_key.as_deref(), Some("acme.1password.com"));
 }
 
 #[test]

@@ -114,6 +114,7 @@ impl Harness {
     fn lookup(&self, reference: &str, fields: Fields) -> Lookup {
         Lookup {
             item: self.item(reference),
+            account: "1password/acme".into(),
             keys: self.keys.clone(),
             generation: self.generation,
             ttl: self.ttl,

@@ -121,6 +121,8 @@ operations! {
     RetryRotation = "retry_rotation", Change, Rotate;
     /// A password rotation was given up, its password erased.
     AbandonRotation = "abandon_rotation", Change, Rotate;
+    /// The provider of a connection was to renew its durable state.
+    RefreshConnection = "refresh_connection", Change, Admin;
     /// A committed rotation's password was to be written by the broker itself, because it could not
     /// be before.
     WriteBack = "write_back", Change, Rotate;

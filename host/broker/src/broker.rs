@@ -20,6 +20,7 @@ use moka::sync::Cache;
 use crate::background::{self, BackgroundTask};
 use crate::budget::{self, BudgetOptions, Guard, Guards};
 use crate::cache::{CacheOptions, SecretCache};
+use crate::durable_state::{DurableStates, start_refreshes};
 use crate::entry::{ORDINARY_BYTES, ResolvableEntry};
 use crate::error::BrokerError;
 use crate::key_rotation::Attempts;
@@ -54,10 +55,11 @@ struct Inner {
     providers: Providers,
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
-    keyring: Keyring,
+    keyring: Arc<Keyring>,
     cache: Arc<SecretCache>,
     guards: Guards,
     opened: OpenConnections,
+    states: Arc<DurableStates>,
     api_keys: RecordCache<String, ApiKeyRecord>,
     connections: RecordCache<(WorkspaceId, ConnectionId), Arc<ConnectionRecord>>,
     entries: RecordCache<(WorkspaceId, EntrySelector), Arc<ResolvableEntry>>,
@@ -65,7 +67,7 @@ struct Inner {
     operator: String,
     items: RecordCache<(WorkspaceId, ItemId), Option<Arc<ItemState>>>,
     sweep: OnceLock<BackgroundTask>,
-    write_backs: OnceLock<BackgroundTask>,
+    work: OnceLock<[BackgroundTask; 2]>,
     key_rotation_attempts: Attempts,
     call_metrics: CallMetrics,
     readiness: Readiness,
@@ -101,7 +103,7 @@ impl Broker {
             cache: CacheOptions::default(),
             budgets: BudgetOptions::default(),
             operator: "operator".into(),
-            background_write_back: true,
+            background_work: true,
             audit: NoAudit(()),
         }
     }
@@ -120,9 +122,7 @@ impl Broker {
     /// Stops what goes on in the background, returns the requests that were reserved and not made, and makes the audit log as
     /// safe as it can be. Call it before the process ends, and before the database is closed.
     pub async fn close(&self) {
-        if let Some(write_backs) = self.0.write_backs.get() {
-            write_backs.stop();
-        }
+        self.0.work.get().into_iter().flatten().for_each(BackgroundTask::stop);
         tokio::join!(self.0.recorder.sink().close(), self.0.guards.return_unused());
     }
 
@@ -154,6 +154,10 @@ impl Broker {
 
     pub(crate) fn opened(&self) -> &OpenConnections {
         &self.0.opened
+    }
+
+    pub(crate) fn states(&self) -> &Arc<DurableStates> {
+        &self.0.states
     }
 
     pub(crate) fn api_key_records(&self) -> &RecordCache<String, ApiKeyRecord> {
@@ -215,7 +219,7 @@ pub struct BrokerBuilder<A = Audit> {
     cache: CacheOptions,
     budgets: BudgetOptions,
     operator: String,
-    background_write_back: bool,
+    background_work: bool,
     audit: A,
 }
 
@@ -243,7 +247,7 @@ impl BrokerBuilder<NoAudit> {
             cache: self.cache,
             budgets: self.budgets,
             operator: self.operator,
-            background_write_back: self.background_write_back,
+            background_work: self.background_work,
             audit: audit.into(),
         }
     }
@@ -293,12 +297,12 @@ impl<A> BrokerBuilder<A> {
         self
     }
 
-    /// Whether the broker writes passwords back by itself when a [rotation](crate::Rotation)'s write-back is due, beginning
-    /// with what an earlier process has left undone; it does by default. `false` is for a process that does one thing
-    /// and ends, beside one that runs, and for tests.
+    /// Whether the broker does by itself what is due, beginning with what an earlier process has left undone: writing
+    /// passwords of [rotations](crate::Rotation) back, and calling providers to renew their durable state. It does by
+    /// default. `false` is for a process that does one thing and ends, beside one that runs, and for tests.
     #[must_use]
-    pub fn background_write_back(mut self, enabled: bool) -> Self {
-        self.background_write_back = enabled;
+    pub fn background_work(mut self, enabled: bool) -> Self {
+        self.background_work = enabled;
         self
     }
 }
@@ -313,6 +317,8 @@ impl BrokerBuilder {
         let now = self.clock.now().timestamp();
         let changes = Changes::new(self.storage.clone());
         let keyring = Keyring::open(self.storage.clone(), self.keys, &changes, self.clock.clone()).await?;
+        let keyring = Arc::new(keyring);
+        let states = DurableStates::new(self.storage.clone(), keyring.clone(), self.clock.clone());
         let fingerprints = keyring.host_key().derive(budget::FINGERPRINT_KEY);
         self.storage.forget_budgets(now.checked_sub(budget::KEPT).unwrap_or(now)).await?;
         let guards = Guards::new(self.storage.clone(), self.clock.clone(), fingerprints, self.budgets);
@@ -329,6 +335,7 @@ impl BrokerBuilder {
             keyring,
             guards,
             opened,
+            states,
             api_keys: RecordCache::new(RECORDS, &changes),
             connections: RecordCache::new(RECORDS, &changes),
             entries: RecordCache::weighing(RECORDS, ENTRY_BYTES, ResolvableEntry::weight, &changes),
@@ -336,15 +343,15 @@ impl BrokerBuilder {
             operator: self.operator,
             items: RecordCache::new(RECORDS, &changes),
             sweep: OnceLock::new(),
-            write_backs: OnceLock::new(),
+            work: OnceLock::new(),
             key_rotation_attempts: Attempts::default(),
             call_metrics: CallMetrics::default(),
             readiness: Readiness::default(),
         });
         let weak = || WeakBroker(Arc::downgrade(&inner));
         inner.sweep.get_or_init(|| background::sweep(weak()));
-        if self.background_write_back {
-            inner.write_backs.get_or_init(|| start_write_backs(weak()));
+        if self.background_work {
+            inner.work.get_or_init(|| [start_write_backs(weak()), start_refreshes(weak())]);
         }
         Ok(Broker(inner))
     }

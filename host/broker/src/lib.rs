@@ -113,6 +113,7 @@ mod cache;
 mod cache_ttl;
 mod codec;
 mod connection;
+mod durable_state;
 mod entry;
 mod error;
 mod flight;

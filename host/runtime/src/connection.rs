@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use crate::contract::Settings;
 use crate::egress::{ApprovedDestination, Egress, RequestCounter, RequestCounts, RequestGate};
 use crate::session::Slot;
-use crate::store::{MemoryStore, StateStore};
+use crate::store::StateStore;
 
 /// What the calls of one connection share. Cheap to clone. Opened once with [`crate::Runtime::connection`] and kept for as long as the settings
 /// stay the same: it holds the login session and the open network connections, and no other connection can reach them.
@@ -17,7 +17,7 @@ use crate::store::{MemoryStore, StateStore};
 pub struct Connection {
     inner: Arc<Inner>,
     gate: Option<Arc<dyn RequestGate>>,
-    state_store: Arc<dyn StateStore>,
+    state_store: Option<Arc<dyn StateStore>>,
 }
 
 struct Inner {
@@ -39,7 +39,7 @@ impl Connection {
         turns: Arc<Semaphore>,
     ) -> Self {
         let inner = Arc::new(Inner { settings, approved, slot, egress, counter, turns });
-        Self { inner, gate: None, state_store: Arc::new(MemoryStore::default()) }
+        Self { inner, gate: None, state_store: None }
     }
 
     /// Where the provider may connect to on behalf of this connection.
@@ -58,10 +58,11 @@ impl Connection {
         Self { gate: Some(gate), ..self.clone() }
     }
 
-    /// The same connection, with its durable state kept here instead of in memory.
+    /// The same connection, with its durable state kept here. Without a store, a provider that wants to keep
+    /// something is told that it is `unsupported`.
     #[must_use]
     pub fn with_state_store(&self, state_store: Arc<dyn StateStore>) -> Self {
-        Self { state_store, ..self.clone() }
+        Self { state_store: Some(state_store), ..self.clone() }
     }
 
     /// Forgets the login session; the next call logs in anew.
@@ -86,8 +87,8 @@ impl Connection {
         &self.inner.egress
     }
 
-    pub(crate) fn state_store(&self) -> &Arc<dyn StateStore> {
-        &self.state_store
+    pub(crate) fn state_store(&self) -> Option<&Arc<dyn StateStore>> {
+        self.state_store.as_ref()
     }
 
     pub(crate) fn gate(&self) -> Option<&Arc<dyn RequestGate>> {

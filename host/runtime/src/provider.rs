@@ -283,7 +283,7 @@ impl Provider {
         let reach = Reach {
             way_out: WayOut { egress: connection.egress().clone(), gate: connection.gate().cloned() },
             session: CallSession::new(connection.slot().clone(), self.0.digest.clone()),
-            state_store: connection.state_store().clone(),
+            state_store: connection.state_store().cloned(),
         };
         let state = CallState::new(&shared.limits, shared.clock.clone(), Some(reach), received);
         let label = (self.0.name.clone(), operation);

@@ -32,7 +32,7 @@ pub(crate) struct WayOut {
 pub(crate) struct Reach {
     pub(crate) way_out: WayOut,
     pub(crate) session: CallSession,
-    pub(crate) state_store: Arc<dyn StateStore>,
+    pub(crate) state_store: Option<Arc<dyn StateStore>>,
 }
 
 /// The data of the store of one call.
@@ -44,7 +44,7 @@ pub(crate) struct CallState {
     pub(crate) limiter: Limiter,
     /// Absent while a component is described, before there is any connection.
     pub(crate) session: Option<CallSession>,
-    /// Absent likewise.
+    /// Absent likewise, and when the embedder keeps none.
     pub(crate) state_store: Option<Arc<dyn StateStore>>,
     pub(crate) output: Output,
     /// When the call has to be over.
@@ -54,7 +54,7 @@ pub(crate) struct CallState {
 impl CallState {
     pub(crate) fn new(limits: &Limits, clock: Arc<dyn Clock>, reach: Option<Reach>, received: Received) -> Self {
         let (way_out, session, state_store) = match reach {
-            Some(reach) => (Some(reach.way_out), Some(reach.session), Some(reach.state_store)),
+            Some(reach) => (Some(reach.way_out), Some(reach.session), reach.state_store),
             None => (None, None, None),
         };
         let output = Output::new(limits.log_bytes);

@@ -1,7 +1,8 @@
 //! Durable state: what a provider keeps for good, such as a refresh token that rotates with each use.
 //!
 //! The embedder says where it is kept, one [`StateStore`] for each connection; this crate only passes
-//! it on. A connection without one has [`MemoryStore`], which forgets at the end of the process.
+//! it on. A connection without one answers `unsupported`: a store that forgets at the end of the
+//! process would lose a refresh token, and nobody would know before the next start.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -46,12 +47,19 @@ pub enum StoreError {
     /// It is at another version than expected.
     #[error("the stored state was changed meanwhile; read it again")]
     Conflict,
+    /// The connection has other settings by now, whose state is another one, or was deleted.
+    #[error("the connection's settings were changed meanwhile, or it was deleted; begin anew")]
+    Outdated,
+    /// The embedder gave the connection no store.
+    #[error("this host keeps no durable state for this connection")]
+    NotKept,
     /// More than the contract allows.
     #[error("a stored state may have {} KiB at most", MAX_BYTES >> 10)]
     TooLarge,
-    /// It cannot be opened: it was changed outside of the host, or its key is gone.
-    #[error("the stored state cannot be opened; connect anew")]
-    Damaged,
+    /// It cannot be opened: it was changed outside of the host, or its key is gone. With a message
+    /// for a person, which says whose state it is and what to do.
+    #[error("{0}")]
+    Damaged(String),
     /// The store does not answer now. The reason is the embedder's to log.
     #[error("the host cannot reach its store now; try again later")]
     Unavailable,
@@ -60,9 +68,9 @@ pub enum StoreError {
 impl From<StoreError> for ProviderError {
     fn from(error: StoreError) -> Self {
         let code = match error {
-            StoreError::Conflict => ErrorCode::Conflict,
-            StoreError::TooLarge => ErrorCode::Unsupported,
-            StoreError::Damaged => ErrorCode::Other("store-damaged".into()),
+            StoreError::Conflict | StoreError::Outdated => ErrorCode::Conflict,
+            StoreError::TooLarge | StoreError::NotKept => ErrorCode::Unsupported,
+            StoreError::Damaged(_) => ErrorCode::ActionRequired,
             StoreError::Unavailable => ErrorCode::Unavailable,
         };
         Self::new(code, error.to_string())
@@ -80,7 +88,8 @@ pub trait StateStore: Send + Sync {
     async fn put(&self, data: &[u8], expected: Option<u64>, refresh_by: Option<u64>) -> Result<u64, StoreError>;
 }
 
-/// Keeps the state in memory: for checks before a connection is saved, and for tests.
+/// Keeps the state in memory: for checks before a connection is saved, and for tests. It forgets at
+/// the end of the process.
 #[derive(Debug, Default)]
 pub struct MemoryStore(Mutex<Option<StoredState>>);
 

@@ -287,9 +287,16 @@ async fn durable_state_is_kept_where_the_embedder_says() {
     assert_eq!(password(&provider, &again, "paths://state/x").await, "2");
     provider.refresh(&again).await.unwrap();
     let state = store.get().await.unwrap().unwrap();
-    assert_eq!((state.data.as_slice(), state.version), (&b"3"[..], 3));
+    assert_eq!((state.data.as_slice(), state.version), (&b"refresh-token-of-paths-3"[..], 3));
     assert!(state.refresh_by.is_some());
-    assert_eq!(password(&provider, &connection, "paths://state/x").await, "1", "the first has a memory of its own");
+}
+
+#[tokio::test]
+async fn a_provider_that_wants_to_keep_something_is_told_when_nobody_keeps_it() {
+    let (_runtime, provider, connection) = paths().await;
+    let error = provider_error(provider.resolve(&connection, "paths://state/x", Fields::ALL).await.unwrap_err());
+    assert_eq!(error.code, ErrorCode::Unsupported);
+    assert!(error.message.contains("keeps no durable state"), "{error}");
 }
 
 // ---- leaks ------------------------------------------------------------------------------------------------------------

@@ -37,8 +37,8 @@ pub struct HostConfig {
     pub audit: SegmentOptions,
     /// Under which name the audit log has what no API key did.
     pub operator: String,
-    /// Whether passwords that could not be written back are tried again in the background.
-    pub background_write_back: bool,
+    /// Whether what is due is done in the background: writing passwords back, renewing providers' durable state.
+    pub background_work: bool,
 }
 
 impl HostConfig {
@@ -55,7 +55,7 @@ impl HostConfig {
             egress: EgressPolicy::default(),
             compiler: Compiler::ThisProcess,
             budgets: BudgetOptions::default(),
-            background_write_back: true,
+            background_work: true,
         }
     }
 
@@ -115,11 +115,11 @@ impl HostConfig {
         self
     }
 
-    /// Whether passwords that could not be written back are tried again in the background: for a server, and not for a
-    /// command that does one thing and ends.
+    /// Whether what is due is done in the background, such as writing passwords back that could not be before: for a
+    /// server, and not for a command that does one thing and ends.
     #[must_use]
-    pub fn background_write_back(mut self, enabled: bool) -> Self {
-        self.background_write_back = enabled;
+    pub fn background_work(mut self, enabled: bool) -> Self {
+        self.background_work = enabled;
         self
     }
 

@@ -122,7 +122,7 @@ impl Host {
             .audit(config.audit.clone())
             .operator(config.operator.clone())
             // Without providers nothing can be written, and trying would only make the pauses longer.
-            .background_write_back(config.background_write_back && with_providers);
+            .background_work(config.background_work && with_providers);
         if let Some(providers) = &providers {
             builder = builder.provider_folder(providers.clone());
         }

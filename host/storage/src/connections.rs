@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::{ConnectionId, EntryId, ItemId, StorageError, WorkspaceId};
+use crate::{ConnectionId, ConnectionStateRecord, EntryId, ItemId, StorageError, WorkspaceId};
 
 /// A connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,20 +99,28 @@ impl fmt::Display for DependentEntries {
 /// Connections.
 #[async_trait]
 pub trait ConnectionStorage: Send + Sync + 'static {
-    /// Adds a connection. [`Constraint::KeyTerm`](crate::Constraint::KeyTerm) unless its settings
-    /// are sealed under the workspace's current key.
-    async fn insert_connection(&self, connection: &ConnectionRecord) -> Result<(), StorageError>;
+    /// Adds a connection, and the state that its provider stored while it was verified.
+    /// [`Constraint::KeyTerm`](crate::Constraint::KeyTerm) unless its settings and the state are
+    /// sealed under the workspace's current key.
+    async fn insert_connection(
+        &self,
+        connection: &ConnectionRecord,
+        state: Option<&ConnectionStateRecord>,
+    ) -> Result<(), StorageError>;
 
     /// Replaces a connection whose version is `expected`, and adds 1 to its cache generation if
     /// `clear_cached_secrets`. Returns whether it did. `created_at` stays, and the record's own
     /// `cache_generation` does not count. Its open rotations go with it from its own id as that of
-    /// an account to the first account that its provider names. [`Constraint::KeyTerm`](crate::Constraint::KeyTerm) as in
+    /// an account to the first account that its provider names. With another `settings_version`,
+    /// the state of the settings before goes, and `state` takes its place, if there is one.
+    /// [`Constraint::KeyTerm`](crate::Constraint::KeyTerm) as in
     /// [`insert_connection`](Self::insert_connection).
     async fn update_connection(
         &self,
         connection: &ConnectionRecord,
         expected: u64,
         clear_cached_secrets: bool,
+        state: Option<&ConnectionStateRecord>,
     ) -> Result<bool, StorageError>;
 
     /// Adds 1 to a connection's cache generation. Returns whether there is such a connection.
@@ -131,7 +139,7 @@ pub trait ConnectionStorage: Send + Sync + 'static {
     /// The provider types that there are connections of, in any workspace.
     async fn provider_types(&self) -> Result<Vec<String>, StorageError>;
 
-    /// Removes a connection. Returns whether there was one.
+    /// Removes a connection with its state. Returns whether there was one.
     /// [`Constraint::Reference`](crate::Constraint::Reference) while entries are bound to it: the
     /// database decides, so that an entry that is bound at the same time never loses its
     /// connection.

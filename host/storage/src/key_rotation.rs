@@ -14,6 +14,8 @@ use crate::{HostKeyRecord, MasterKeyRecord, StorageError, WorkspaceId, Workspace
 pub enum SealedColumn {
     /// The settings of connections.
     ConnectionSettings,
+    /// What providers keep for good.
+    ConnectionState,
     /// The credentials of vault entries, which clients have encrypted before.
     EntryCredentials,
     /// The attributes of vault entries, of which clients have encrypted one.
@@ -24,13 +26,19 @@ pub enum SealedColumn {
 
 impl SealedColumn {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::ConnectionSettings, Self::EntryCredentials, Self::EntryAttributes, Self::RotationPassword];
+    pub const ALL: [Self; 5] = [
+        Self::ConnectionSettings,
+        Self::ConnectionState,
+        Self::EntryCredentials,
+        Self::EntryAttributes,
+        Self::RotationPassword,
+    ];
 
     /// Its table.
     pub fn table(self) -> &'static str {
         match self {
             Self::ConnectionSettings => "connections",
+            Self::ConnectionState => "connection_states",
             Self::EntryCredentials | Self::EntryAttributes => "vault_entries",
             Self::RotationPassword => "rotations",
         }
@@ -40,6 +48,7 @@ impl SealedColumn {
     pub fn name(self) -> &'static str {
         match self {
             Self::ConnectionSettings => "sealed_settings",
+            Self::ConnectionState => "sealed_state",
             Self::EntryCredentials => "sealed_credentials",
             Self::EntryAttributes => "sealed_attributes",
             Self::RotationPassword => "sealed_password",

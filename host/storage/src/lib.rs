@@ -18,6 +18,7 @@
 
 mod audit_anchors;
 mod budgets;
+mod connection_states;
 mod connections;
 mod entries;
 mod error;
@@ -45,6 +46,7 @@ pub use budgets::{
     BreakerRecord, BudgetStorage, PauseReason, PauseRecord, RequestCount, RequestKind, RequestReservation,
     ReservedRequests,
 };
+pub use connection_states::{ConnectionStateRecord, ConnectionStateStorage};
 pub use connections::{ConnectionRecord, ConnectionStorage, DependentEntries, DependentEntry};
 pub use entries::{EntryRecord, EntryRecords, EntrySelector, EntryStorage, TfaMethod};
 pub use error::{Cause, Constraint, StorageError, UnknownName};
@@ -68,6 +70,7 @@ pub trait Storage:
     + KeyRotationStorage
     + WorkspaceStorage
     + ConnectionStorage
+    + ConnectionStateStorage
     + EntryStorage
     + RotationStorage
     + BudgetStorage

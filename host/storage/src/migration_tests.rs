@@ -14,7 +14,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// For each migration, rows of the tables that it adds and values of the columns that it adds.
 /// Identifiers are sixteen letters.
-const ROWS: [&str; 10] = [
+const ROWS: [&str; 11] = [
     "INSERT INTO master_keys (term, key_id, uses, created_at) VALUES (1, CAST('master-key-00001' AS BLOB), 7, 1000);
      INSERT INTO workspaces (id, name, created_at, updated_at)
      VALUES (CAST('workspace-000001' AS BLOB), 'Acme', 1001, 1002), (CAST('workspace-000002' AS BLOB), 'Other', 1003, 1004);
@@ -64,6 +64,8 @@ const ROWS: [&str; 10] = [
      UPDATE rotations SET failed_settings = 3 WHERE reason = 'permission_denied';",
     "UPDATE connections SET account_key = 'acme', rate_limit_tier = 'teams';",
     "",
+    "INSERT INTO connection_states (id, workspace_id, settings_version, sealed_state, version, refresh_at, refresh_attempts, updated_at)
+     VALUES (CAST('connection-00001' AS BLOB), CAST('workspace-000001' AS BLOB), 4, x'0100000001ab', 12, 1028, 2, 1029);",
 ];
 
 /// A table's columns, and what is in them, row by row.
@@ -137,6 +139,8 @@ async fn everything_is_read(storage: &SqliteStorage, release: usize) {
     let key = if release >= 9 { "acme" } else { "acme.1password.com" };
     assert_eq!(connection.account_key.as_deref(), Some(key), "what was counted by name goes on to be");
     assert_eq!(connection.rate_limit_tier.as_deref(), (release >= 9).then_some("teams"));
+    let state = storage.connection_state(id, connection.id).await.unwrap();
+    assert_eq!(state.map(|state| state.version), (release >= 11).then_some(12));
     let entries = storage.entries(id, None, 10, u64::MAX).await.unwrap().entries;
     assert_eq!((entries[0].connection_id, entries[0].passkey), (Some(connection.id), false));
     assert_eq!((entries[1].sealed_credentials.is_some(), entries[1].passkey), (true, release >= 2));

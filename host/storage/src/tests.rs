@@ -113,7 +113,7 @@ async fn each_change_of_what_hosts_keep_in_memory_is_counted_and_what_they_do_no
     let id = workspace(&storage).await;
     let (key, connection, entry) = (api_key(id, "lookup"), connection(id), entry(id, "user"));
     storage.insert_api_key(&key).await.unwrap();
-    storage.insert_connection(&connection).await.unwrap();
+    storage.insert_connection(&connection, None).await.unwrap();
     storage.insert_entry(&entry).await.unwrap();
     let mut before = storage.record_changes().await.unwrap();
     let mut is_counted = async || {
@@ -125,7 +125,7 @@ async fn each_change_of_what_hosts_keep_in_memory_is_counted_and_what_they_do_no
     storage.revoke_api_key(id, key.id, time(9)).await.unwrap();
     assert!(is_counted().await, "revoked");
     let changed = ConnectionRecord { version: 2, ..connection.clone() };
-    assert!(storage.update_connection(&changed, 1, false).await.unwrap() && is_counted().await, "changed");
+    assert!(storage.update_connection(&changed, 1, false, None).await.unwrap() && is_counted().await, "changed");
     assert!(storage.clear_cached_secrets(id, connection.id).await.unwrap() && is_counted().await, "cleared");
     assert!(storage.delete_connection(id, connection.id).await.unwrap() && is_counted().await, "deleted");
     let changed = EntryRecord { version: 2, ..entry.clone() };
@@ -152,7 +152,7 @@ async fn records_come_back_as_they_were_also_after_the_file_is_opened_again() {
     let (key, connection) = (api_key(workspace, "lookup"), connection(workspace));
     let (manual, bound) = (entry(workspace, "manual"), bound(workspace, &connection));
     storage.insert_api_key(&key).await.unwrap();
-    storage.insert_connection(&connection).await.unwrap();
+    storage.insert_connection(&connection, None).await.unwrap();
     storage.insert_entry(&manual).await.unwrap();
     storage.insert_entry(&bound).await.unwrap();
     storage.close().await;
@@ -210,7 +210,7 @@ async fn an_entry_cannot_be_bound_to_a_connection_of_another_workspace_or_to_non
     let (one, other) = (workspace(&storage).await, workspace(&storage).await);
     let connection = connection(one);
     assert_eq!(conflict(storage.insert_entry(&bound(one, &connection)).await), Constraint::Reference);
-    storage.insert_connection(&connection).await.unwrap();
+    storage.insert_connection(&connection, None).await.unwrap();
     assert_eq!(conflict(storage.insert_entry(&bound(other, &connection)).await), Constraint::Reference);
     storage.insert_entry(&bound(one, &connection)).await.unwrap();
 }
@@ -220,7 +220,7 @@ async fn half_a_binding_or_both_sources_at_once_cannot_be_stored() {
     let storage = storage().await;
     let workspace = workspace(&storage).await;
     let connection = connection(workspace);
-    storage.insert_connection(&connection).await.unwrap();
+    storage.insert_connection(&connection, None).await.unwrap();
     for impossible in [
         EntryRecord { secret_ref: None, ..bound(workspace, &connection) },
         EntryRecord { connection_id: None, ..bound(workspace, &connection) },
@@ -237,7 +237,7 @@ async fn an_entry_is_replaced_only_at_the_expected_version_and_within_the_rules(
     let storage = storage().await;
     let (one, other) = (workspace(&storage).await, workspace(&storage).await);
     let (first, connection) = (entry(one, "first"), connection(one));
-    storage.insert_connection(&connection).await.unwrap();
+    storage.insert_connection(&connection, None).await.unwrap();
     storage.insert_entry(&first).await.unwrap();
     storage.insert_entry(&entry(one, "taken")).await.unwrap();
 
@@ -280,12 +280,12 @@ async fn a_connection_is_replaced_only_at_the_expected_version() {
     let storage = storage().await;
     let workspace = workspace(&storage).await;
     let first = connection(workspace);
-    storage.insert_connection(&first).await.unwrap();
+    storage.insert_connection(&first, None).await.unwrap();
     let second = ConnectionRecord { name: "New".into(), version: 2, read_only: Some(true), ..first.clone() };
-    assert!(storage.update_connection(&second, 1, false).await.unwrap());
+    assert!(storage.update_connection(&second, 1, false, None).await.unwrap());
     assert_eq!(storage.connection(workspace, first.id).await.unwrap(), Some(second.clone()));
     let late = ConnectionRecord { name: "Late".into(), version: 2, ..first.clone() };
-    assert!(!storage.update_connection(&late, 1, false).await.unwrap());
+    assert!(!storage.update_connection(&late, 1, false, None).await.unwrap());
     assert_eq!(storage.connections(workspace).await.unwrap(), [second]);
 }
 
@@ -294,12 +294,14 @@ async fn the_cache_generation_only_grows_whatever_is_replaced_meanwhile() {
     let storage = storage().await;
     let workspace = workspace(&storage).await;
     let first = connection(workspace);
-    storage.insert_connection(&first).await.unwrap();
+    storage.insert_connection(&first, None).await.unwrap();
     assert!(storage.clear_cached_secrets(workspace, first.id).await.unwrap());
     // Whoever read the record before that writes it back.
-    assert!(storage.update_connection(&ConnectionRecord { version: 2, ..first.clone() }, 1, false).await.unwrap());
+    assert!(
+        storage.update_connection(&ConnectionRecord { version: 2, ..first.clone() }, 1, false, None).await.unwrap()
+    );
     assert_eq!(storage.connection(workspace, first.id).await.unwrap().unwrap().cache_generation, 1);
-    assert!(storage.update_connection(&ConnectionRecord { version: 3, ..first.clone() }, 2, true).await.unwrap());
+    assert!(storage.update_connection(&ConnectionRecord { version: 3, ..first.clone() }, 2, true, None).await.unwrap());
     assert_eq!(storage.connection(workspace, first.id).await.unwrap().unwrap().cache_generation, 2);
     assert!(!storage.clear_cached_secrets(workspace, ConnectionId::generate()).await.unwrap());
 }
@@ -309,7 +311,7 @@ async fn nothing_of_another_workspace_is_found() {
     let storage = storage().await;
     let (one, other) = (workspace(&storage).await, workspace(&storage).await);
     let (connection, entry) = (connection(one), entry(one, "user"));
-    storage.insert_connection(&connection).await.unwrap();
+    storage.insert_connection(&connection, None).await.unwrap();
     storage.insert_entry(&entry).await.unwrap();
     let key = storage.api_keys(one).await.unwrap().remove(0);
     assert_eq!(storage.connection(other, connection.id).await.unwrap(), None);
@@ -392,8 +394,8 @@ async fn a_connection_that_entries_are_bound_to_cannot_be_deleted_and_they_are_l
     let storage = storage().await;
     let (workspace, other) = (workspace(&storage).await, workspace(&storage).await);
     let (used, free) = (connection(workspace), connection(workspace));
-    storage.insert_connection(&used).await.unwrap();
-    storage.insert_connection(&free).await.unwrap();
+    storage.insert_connection(&used, None).await.unwrap();
+    storage.insert_connection(&free, None).await.unwrap();
     let mut entries = Vec::new();
     for user in ["a", "b", "c"] {
         let record = EntryRecord { permissioned_user_id: user.into(), ..bound(workspace, &used) };
@@ -415,4 +417,99 @@ async fn a_connection_that_entries_are_bound_to_cannot_be_deleted_and_they_are_l
     assert_eq!(storage.connections_of_item(other, &item).await.unwrap(), []);
     let elsewhere = ItemId { account: "1password/other".into(), ..item };
     assert_eq!(storage.connections_of_item(workspace, &elsewhere).await.unwrap(), []);
+}
+
+fn state(connection: &ConnectionRecord, version: u64) -> ConnectionStateRecord {
+    ConnectionStateRecord {
+        connection_id: connection.id,
+        workspace_id: connection.workspace_id,
+        settings_version: connection.settings_version,
+        sealed_state: sealed(1),
+        version,
+        refresh_at: Some(time(100)),
+        refresh_attempts: 0,
+        updated_at: time(6),
+    }
+}
+
+#[tokio::test]
+async fn a_state_is_replaced_at_the_expected_version_only() {
+    let storage = storage().await;
+    let id = workspace(&storage).await;
+    let connection = connection(id);
+    storage.insert_connection(&connection, None).await.unwrap();
+    let stored = async || storage.connection_state(id, connection.id).await.unwrap();
+    assert_eq!(stored().await, None);
+    let (first, second) = (state(&connection, 1), state(&connection, 2));
+    assert!(!storage.put_connection_state(&second, Some(1)).await.unwrap(), "there is none to replace");
+    assert!(storage.put_connection_state(&first, None).await.unwrap());
+    assert!(!storage.put_connection_state(&second, None).await.unwrap(), "there is one");
+    assert!(storage.put_connection_state(&second, Some(1)).await.unwrap());
+    assert!(!storage.put_connection_state(&state(&connection, 2), Some(1)).await.unwrap(), "it is at 2");
+    assert!(!storage.put_connection_state(&state(&connection, 3), Some(u64::MAX)).await.unwrap());
+    assert_eq!(stored().await, Some(second));
+}
+
+#[tokio::test]
+async fn a_state_comes_and_goes_with_the_settings_that_it_belongs_to() {
+    let storage = storage().await;
+    let id = workspace(&storage).await;
+    let connection = connection(id);
+    let stored = async || storage.connection_state(id, connection.id).await.unwrap();
+    let old = ConnectionStateRecord { sealed_state: sealed(0), ..state(&connection, 1) };
+    let refused = storage.insert_connection(&connection, Some(&old)).await.unwrap_err();
+    assert!(matches!(refused, StorageError::Conflict(Constraint::KeyTerm)), "{refused}");
+    assert_eq!(storage.connection(id, connection.id).await.unwrap(), None, "both or none");
+    storage.insert_connection(&connection, Some(&state(&connection, 1))).await.unwrap();
+
+    let renamed = ConnectionRecord { version: 2, ..connection.clone() };
+    assert!(storage.update_connection(&renamed, 1, false, None).await.unwrap());
+    assert_eq!(stored().await, Some(state(&connection, 1)));
+    let late = ConnectionRecord { version: 2, settings_version: 2, ..connection.clone() };
+    assert!(!storage.update_connection(&late, 1, false, Some(&state(&late, 1))).await.unwrap());
+    assert_eq!(stored().await, Some(state(&connection, 1)), "what came too late changed nothing");
+
+    let new = ConnectionRecord { version: 3, settings_version: 3, ..connection.clone() };
+    assert!(storage.update_connection(&new, 2, false, Some(&state(&new, 1))).await.unwrap());
+    assert_eq!(stored().await, Some(state(&new, 1)));
+    let of_old = storage.put_connection_state(&state(&connection, 2), Some(1)).await.unwrap_err();
+    assert!(matches!(of_old, StorageError::Conflict(Constraint::Reference)), "{of_old}");
+    let newer = ConnectionRecord { version: 4, settings_version: 4, ..connection.clone() };
+    assert!(storage.update_connection(&newer, 3, false, None).await.unwrap());
+    assert_eq!(stored().await, None, "with the settings that it belonged to");
+
+    assert!(storage.put_connection_state(&state(&newer, 1), None).await.unwrap());
+    assert!(storage.delete_connection(id, connection.id).await.unwrap());
+    assert_eq!(stored().await, None);
+    let gone = storage.put_connection_state(&state(&newer, 1), None).await.unwrap_err();
+    assert!(matches!(gone, StorageError::Conflict(Constraint::Reference)), "{gone}");
+}
+
+#[tokio::test]
+async fn one_of_several_hosts_puts_a_renewal_off() {
+    let storage = storage().await;
+    let id = workspace(&storage).await;
+    let connection = connection(id);
+    let first = state(&connection, 1);
+    storage.insert_connection(&connection, Some(&first)).await.unwrap();
+    let due = async |now| storage.connection_states_to_refresh(time(now), time(now + 1_000), 10).await.unwrap();
+    assert_eq!((due(99).await.len(), due(100).await), (0, vec![first.clone()]));
+    assert_eq!(
+        storage.connection_states_to_refresh(time(5), time(5), 10).await.unwrap().len(),
+        1,
+        "changed in the future"
+    );
+
+    let claimed = ConnectionStateRecord { refresh_at: Some(time(200)), refresh_attempts: 1, ..first.clone() };
+    assert!(storage.put_off_refresh(&first, &claimed).await.unwrap());
+    assert!(!storage.put_off_refresh(&first, &claimed).await.unwrap(), "another was first");
+    assert_eq!((due(199).await.len(), due(200).await), (0, vec![claimed.clone()]));
+    assert!(storage.put_connection_state(&state(&connection, 2), Some(1)).await.unwrap());
+    let over = ConnectionStateRecord { refresh_at: None, ..claimed.clone() };
+    assert!(!storage.put_off_refresh(&claimed, &over).await.unwrap(), "it was stored anew meanwhile");
+    let second = state(&connection, 2);
+    assert!(
+        storage.put_off_refresh(&second, &ConnectionStateRecord { refresh_at: None, ..second.clone() }).await.unwrap()
+    );
+    assert!(due(1_000_000).await.is_empty());
 }

@@ -33,7 +33,7 @@ impl Site {
         let lab = Lab::start().await.unwrap();
         let storage = SqliteStorage::in_memory().await.unwrap();
         let builder = Broker::builder(lab.runtime.clone(), storage, MasterKey::generate().unwrap());
-        let builder = builder.provider(lab.provider.clone()).background_write_back(false);
+        let builder = builder.provider(lab.provider.clone()).background_work(false);
         let broker = builder.audit(Audit::in_memory()).open().await.unwrap();
         let created = broker.create_workspace("Acme", Scopes::ALL).await.unwrap();
         let access = Access::operator(created.workspace.id, "tests");

@@ -163,7 +163,7 @@ impl State {
 }
 
 /// The pause after so many in a row: twice as long each time, and drawn from its upper half.
-fn back_off(first: Duration, longest: Duration, strikes: u32, draw: f64) -> Duration {
+pub(crate) fn back_off(first: Duration, longest: Duration, strikes: u32, draw: f64) -> Duration {
     let doubled = first.saturating_mul(1_u32.checked_shl(strikes.saturating_sub(1)).unwrap_or(u32::MAX));
     doubled.min(longest).mul_f64(0.5 + draw.clamp(0.0, 1.0) / 2.0)
 }
@@ -175,7 +175,7 @@ fn left(pause: &PauseRecord, now: Timestamp) -> Duration {
 }
 
 /// In whole milliseconds, in which times are stored.
-fn after(now: Timestamp, wait: Duration) -> Timestamp {
+pub(crate) fn after(now: Timestamp, wait: Duration) -> Timestamp {
     let wait = i64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
     Timestamp::from_millisecond(now.as_millisecond().saturating_add(wait)).unwrap_or(Timestamp::MAX)
 }

@@ -111,7 +111,7 @@ impl Opened {
                 failure
             })?;
             let (result, again) = opened.once(operation, pass, &call).await;
-            if !again || operation == ProviderOperation::Write || started.elapsed() > RETRY_WITHIN {
+            if !again || !operation.is_retried() || started.elapsed() > RETRY_WITHIN {
                 return result;
             }
             let pause = RETRY_AFTER.start + draw() * (RETRY_AFTER.end - RETRY_AFTER.start);

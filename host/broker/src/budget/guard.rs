@@ -312,7 +312,7 @@ impl Guard {
 
     /// How many requests of the token's reads, and of the account's, this operation leaves for others.
     fn kept(&self, operation: ProviderOperation) -> (u32, u32) {
-        if matches!(operation, ProviderOperation::Write | ProviderOperation::ReadBack) {
+        if operation.may_use_what_is_kept() {
             return (0, 0);
         }
         let kept = |limit: Option<u32>| limit.map_or(0, kept_for_writing);
@@ -370,7 +370,7 @@ fn contended() -> StorageError {
 }
 
 /// From 0 to 1. Without randomness from the system the longest pause is taken.
-pub(super) fn draw() -> f64 {
+pub(crate) fn draw() -> f64 {
     getrandom::u32().map_or(1.0, |number| f64::from(number) / f64::from(u32::MAX))
 }
 

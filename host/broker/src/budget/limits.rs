@@ -124,7 +124,7 @@ impl Default for BreakerOptions {
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Of each limit 1 % is kept for writing: a password that was changed at a site must get back to the vault, also when
-/// reading has used up the rest.
+/// reading has used up the rest. Durable state is renewed from it, too.
 pub(super) fn kept_for_writing(limit: u32) -> u32 {
     limit / 100
 }

@@ -12,7 +12,7 @@
 //! * **A token that cannot succeed is not used** ([`breaker`]): until the time that the server named; after failures in
 //!   a row; after refused credentials, until somebody enters them again or for a while that doubles. What is refused is
 //!   refused from memory, within microseconds, and the state survives a restart.
-//! * **One retry,** of the first failure after a success and never of a write: it hides a blip and cannot become a
+//! * **One retry,** of the first failure after a success and never of a change: it hides a blip and cannot become a
 //!   storm.
 //! * A cached value within its duration is served all the while; one beyond it never is.
 //!
@@ -37,8 +37,9 @@ use std::time::Duration;
 use keyway_runtime::{Description, Settings};
 use thiserror::Error;
 
+pub(crate) use breaker::{after, back_off};
 pub(crate) use call::{CallFailure, Opened};
-pub(crate) use guard::Guard;
+pub(crate) use guard::{Guard, draw};
 use identity::{FingerprintKey, Subject};
 pub(crate) use limits::LONGEST_WAIT;
 pub use limits::{BreakerOptions, BudgetOptions, RateLimits};
@@ -73,10 +74,12 @@ pub(crate) enum ProviderOperation {
     ReadBack,
     Write,
     CheckWriteAccess,
+    /// To renew the durable state.
+    Refresh,
 }
 
 impl ProviderOperation {
-    const COUNT: usize = 6;
+    const COUNT: usize = 7;
 
     /// The name of the contract's function, for metrics.
     pub(crate) fn name(self) -> &'static str {
@@ -86,7 +89,19 @@ impl ProviderOperation {
             Self::Resolve | Self::ReadBack => "resolve",
             Self::Write => "write",
             Self::CheckWriteAccess => "check-write-access",
+            Self::Refresh => "refresh",
         }
+    }
+
+    /// Whether a failure may be tried once more at once. What changes something is not, and has its own pauses.
+    fn is_retried(self) -> bool {
+        !matches!(self, Self::Write | Self::Refresh)
+    }
+
+    /// Whether it may use what is kept of each limit: what is lost with the passwords of rotations, and with tokens that
+    /// nobody renews, only a person can mend.
+    fn may_use_what_is_kept(self) -> bool {
+        matches!(self, Self::Write | Self::ReadBack | Self::Refresh)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use keyway_audit::{Operation, Trail};
 use keyway_keys::{EnvelopeError, Place};
-use keyway_runtime::{Description, Provider, Settings, Verified};
+use keyway_runtime::{Description, MemoryStore, Provider, Settings, StoredState, Verified};
 use keyway_storage::{ConnectionId, ConnectionRecord, Constraint, StorageError, WorkspaceId, account_id};
 use secrecy::ExposeSecret;
 use tracing::info;
@@ -73,7 +73,8 @@ impl Broker {
         checked.describe(&mut record);
         loop {
             record.sealed_settings = self.seal_settings(&record, &checked.part).await?;
-            match self.storage().insert_connection(&record).await {
+            let state = self.states().seal(&record, checked.state.as_ref()).await?;
+            match self.storage().insert_connection(&record, state.as_ref()).await {
                 Ok(()) => break,
                 // The workspace's key was rotated since.
                 Err(StorageError::Conflict(Constraint::KeyTerm)) => self.keyring().forget(record.workspace_id),
@@ -84,7 +85,9 @@ impl Broker {
             }
         }
         // What was logged in to check the settings serves the calls to come.
-        self.opened().insert((record.id, record.version), checked.opened.into_parts());
+        let (connection, guard) = checked.opened.into_parts();
+        let connection = connection.with_state_store(self.states().store_of(&record));
+        self.opened().insert((record.id, record.version), (connection, guard));
         info!(connection = %record.id, provider = record.provider_type, "connected");
         record.try_into()
     }
@@ -92,7 +95,8 @@ impl Broker {
     /// Changes a connection. New settings are checked with the provider first, and if it refuses them, nothing changes
     /// at all. Needs [`Scope::Admin`](crate::Scope::Admin).
     ///
-    /// New settings, or a cache duration of "off", drop what was cached. With new settings, rotations whose
+    /// New settings, or a cache duration of "off", drop what was cached. What the provider has kept for good with the
+    /// settings before is replaced by what it stores while it checks the new ones. With new settings, rotations whose
     /// password could not be written with the old ones are due again.
     ///
     /// # Errors
@@ -132,15 +136,15 @@ impl Broker {
         }
         let has_new_settings = changes.settings.is_some();
         let clear = has_new_settings || changes.cache_ttl.is_some_and(CacheTtl::is_off);
-        let (part, connection) = match changes.settings {
+        let (part, connection, state) = match changes.settings {
             // Under other limits it is opened anew.
-            None if has_new_tier => (self.open_settings(&record).await?, None),
-            None => (self.open_settings(&record).await?, self.opened().get(&(id, record.version))),
+            None if has_new_tier => (self.open_settings(&record).await?, None, None),
+            None => (self.open_settings(&record).await?, self.opened().get(&(id, record.version)), None),
             Some(settings) => {
                 let (provider, tier) = (self.provider(&record.provider_type)?, record.rate_limit_tier.as_deref());
                 let checked = self.check_settings(&provider, settings, tier).await?;
                 checked.describe(&mut record);
-                (checked.part, Some(checked.opened.into_parts()))
+                (checked.part, Some(checked.opened.into_parts()), checked.state)
             }
         };
         let before = record.version;
@@ -151,7 +155,8 @@ impl Broker {
         record.updated_at = self.timestamp();
         loop {
             record.sealed_settings = self.seal_settings(&record, &part).await?;
-            match self.storage().update_connection(&record, before, clear).await {
+            let state = self.states().seal(&record, state.as_ref()).await?;
+            match self.storage().update_connection(&record, before, clear, state.as_ref()).await {
                 Ok(true) => break,
                 Ok(false) => return Err(BrokerError::Changed(Thing::Connection)),
                 // The workspace's key was rotated since.
@@ -161,8 +166,9 @@ impl Broker {
         }
         self.connection_records().forget(&(access.workspace(), id));
         self.opened().invalidate(&(id, before));
-        if let Some(connection) = connection {
-            self.opened().insert((id, record.version), connection);
+        if let Some((connection, guard)) = connection {
+            let connection = connection.with_state_store(self.states().store_of(&record));
+            self.opened().insert((id, record.version), (connection, guard));
         }
         if clear {
             self.cache().drop_connection(id);
@@ -236,8 +242,12 @@ impl Broker {
                 let tier = record.rate_limit_tier.as_deref();
                 let guard = self.guards().get(provider.description(), &part.settings, tier).await?;
                 self.guards().belongs_to(&guard, record.account_key.as_deref()).await?;
+                let open = || {
+                    let connection = self.runtime().connection(part.settings, part.approved);
+                    (connection.with_state_store(self.states().store_of(record)), guard)
+                };
                 // Whoever opens first counts, so that there is one session and not several.
-                self.opened().get_with(key, || (self.runtime().connection(part.settings, part.approved), guard))
+                self.opened().get_with(key, open)
             }
         };
         if self.cache().is_closed(record.id) {
@@ -274,7 +284,9 @@ impl Broker {
             .approved_destinations(&settings)
             .map_err(|error| InvalidInput::Destination(error.to_string()))?;
         let hints = hints(description, &settings).map_err(|error| BrokerError::Host(error.into()))?;
-        let connection = self.runtime().connection(settings.clone(), approved.clone());
+        // What the provider stores now is saved together with the settings, if they are.
+        let store = Arc::new(MemoryStore::default());
+        let connection = self.runtime().connection(settings.clone(), approved.clone()).with_state_store(store.clone());
         let guard = self.guards().get(description, &settings, tier).await?;
         let opened = Opened::new(provider.clone(), connection, guard, self.call_metrics().clone());
         let verify = |provider: Provider, connection: keyway_runtime::Connection| async move {
@@ -284,7 +296,8 @@ impl Broker {
             CallFailure::Call(source) => BrokerError::NotVerified { source },
             failure => failure.into(),
         })?;
-        let checked = Checked { part: SealedPart { settings, approved }, hints, opened, verified };
+        let part = SealedPart { settings, approved };
+        let checked = Checked { part, hints, opened, verified, state: store.take() };
         self.guards().belongs_to(checked.opened.guard(), checked.account_key()).await?;
         Ok(checked)
     }
@@ -310,6 +323,8 @@ struct Checked {
     hints: String,
     opened: Opened,
     verified: Verified,
+    /// What the provider keeps for good.
+    state: Option<StoredState>,
 }
 
 impl Checked {

@@ -46,7 +46,9 @@ pub(crate) fn under_new_client_key(
             encode(&fields)
         }
         // Encrypted by the broker only.
-        SealedColumn::ConnectionSettings | SealedColumn::RotationPassword => Ok(plaintext),
+        SealedColumn::ConnectionSettings | SealedColumn::ConnectionState | SealedColumn::RotationPassword => {
+            Ok(plaintext)
+        }
     }
 }
 

@@ -51,7 +51,7 @@ pub(crate) fn start(broker: WeakBroker) -> BackgroundTask {
 impl Broker {
     /// Makes every attempt that is due, in all workspaces, and returns how many there were. An open broker does this by
     /// itself every few seconds, unless it was told not to
-    /// ([`BrokerBuilder::background_write_back`](crate::BrokerBuilder::background_write_back)).
+    /// ([`BrokerBuilder::background_work`](crate::BrokerBuilder::background_work)).
     ///
     /// # Errors
     /// Those of the database. What comes of an attempt is in its rotation.

@@ -163,25 +163,33 @@ async fn only_the_owner_can_read_the_database() {
 }
 
 /// Somebody who can write to the database, and has no key.
-struct Attacker(SqlitePool);
+pub(crate) struct Attacker(SqlitePool);
 
 impl Attacker {
     async fn on(world: &World) -> Self {
-        let options = SqliteConnectOptions::new().filename(world.folder.path().join("keyway.db")).foreign_keys(false);
+        Self::of(world.folder.path()).await
+    }
+
+    pub(crate) async fn of(folder: &Path) -> Self {
+        let options = SqliteConnectOptions::new().filename(folder.join("keyway.db")).foreign_keys(false);
         Self(SqlitePool::connect_with(options).await.unwrap())
     }
 
-    async fn run(&self, sql: &'static str, first: Vec<u8>, second: Vec<u8>) {
+    pub(crate) async fn run(&self, sql: &'static str, first: Vec<u8>, second: Vec<u8>) {
         let done = sqlx::query(sql).bind(first).bind(second).execute(&self.0).await.unwrap();
         assert_eq!(done.rows_affected(), 1, "{sql}");
     }
 
-    async fn read(&self, sql: &'static str, id: Vec<u8>) -> Vec<u8> {
+    pub(crate) async fn read(&self, sql: &'static str, id: Vec<u8>) -> Vec<u8> {
+        sqlx::query_scalar(sql).bind(id).fetch_one(&self.0).await.unwrap()
+    }
+
+    pub(crate) async fn number(&self, sql: &'static str, id: Vec<u8>) -> i64 {
         sqlx::query_scalar(sql).bind(id).fetch_one(&self.0).await.unwrap()
     }
 }
 
-fn connection_bytes(connection: &keyway::Connection) -> Vec<u8> {
+pub(crate) fn connection_bytes(connection: &keyway::Connection) -> Vec<u8> {
     connection.id.as_uuid().as_bytes().to_vec()
 }
 

@@ -1,65 +1,15 @@
 //! A provider that is nothing like 1Password: references that are paths, limits of its own, values with a lifetime. The
 //! fixture `paths` has them; see there for what its references answer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use keyway::keyway_runtime::{CodeCacheKey, Fields, Runtime, Settings};
+use keyway::keyway_runtime::{Fields, Settings};
 use keyway::{
-    Access, Audit, BeginRotation, Broker, BrokerError, CacheTtl, Change, Connection, ConnectionChanges, EntryChanges,
-    InvalidInput, ManualClock, MasterKey, NewConnection, NewEntry, ResolveRequest, RotationState, Source,
-    SqliteStorage, VaultEntry,
+    BeginRotation, BrokerError, Change, ConnectionChanges, EntryChanges, InvalidInput, NewConnection, ResolveRequest,
+    RotationState, Source, VaultEntry,
 };
 
-use crate::support::{component, text};
-
-struct World {
-    clock: Arc<ManualClock>,
-    broker: Broker,
-    access: Access,
-}
-
-fn settings() -> Settings {
-    Settings::new().with("region", "eu-1").with("token", "a-token-of-paths")
-}
-
-fn new_connection(tier: Option<&str>) -> NewConnection {
-    NewConnection {
-        name: "Paths".into(),
-        provider_type: "paths".into(),
-        settings: settings(),
-        cache_ttl: CacheTtl::from_seconds(3_600),
-        rate_limit_tier: tier.map(str::to_owned),
-    }
-}
-
-impl World {
-    async fn new() -> (Self, Connection) {
-        let runtime = Runtime::builder().code_cache(crate::support::compiled(), CodeCacheKey::new([1; 32])).build();
-        let runtime = runtime.unwrap();
-        let provider = runtime.load(&component("fixtures/paths")).await.unwrap();
-        let clock = Arc::new(ManualClock::new(Timestamp::now()));
-        let storage = SqliteStorage::in_memory().await.unwrap();
-        let builder = Broker::builder(runtime, storage, MasterKey::generate().unwrap()).provider(provider);
-        let broker = builder.clock(clock.clone()).audit(Audit::in_memory()).open().await.unwrap();
-        let created = broker.create_workspace("Acme", keyway::Scopes::ALL).await.unwrap();
-        let access = Access::operator(created.workspace.id, "tests");
-        let connection = broker.connect(&access, new_connection(None)).await.unwrap();
-        (Self { clock, broker, access }, connection)
-    }
-
-    async fn bind(&self, connection: &Connection, user: &str, reference: &str) -> Result<VaultEntry, BrokerError> {
-        let new = NewEntry::bound(user, "https://acme.example", connection.id, reference);
-        self.broker.create_entry(&self.access, new).await
-    }
-
-    async fn resolve(&self, entry: &VaultEntry) -> (String, Source) {
-        let request = ResolveRequest::new(entry.id).fields(Fields::CREDENTIALS);
-        let resolved = self.broker.resolve(&self.access, request).await.unwrap();
-        (text(resolved.password.as_ref()).unwrap().to_owned(), resolved.source)
-    }
-}
+use crate::paths::{World, new_connection, settings};
 
 fn reference(entry: &VaultEntry) -> &str {
     entry.binding().unwrap().reference.as_str()

@@ -130,7 +130,7 @@ async fn an_open_broker_writes_back_by_itself_what_an_earlier_process_has_left()
     assert_eq!(world.commit(rotation.id).await.state, RotationState::Committing);
     world.clock.advance(LONG);
     let audit = Audit::in_folder(world.audit.path());
-    world.restart_with(audit, |broker| broker.background_write_back(true)).await;
+    world.restart_with(audit, |broker| broker.background_work(true)).await;
     while world.rotation(rotation.id).await.state != RotationState::Done {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

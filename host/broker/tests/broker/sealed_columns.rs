@@ -6,13 +6,15 @@ use crate::key_rotation::database;
 use crate::support::World;
 
 /// Columns of bytes that are no envelopes: identifiers, hashes of random keys, MACs, keyed fingerprints.
-const NOT_SEALED: [&str; 22] = [
+const NOT_SEALED: [&str; 24] = [
     "api_keys.hash",
     "api_keys.id",
     "api_keys.workspace_id",
     "audit_anchors.head",
     "audit_anchors.mac",
     "breakers.subject",
+    "connection_states.id",
+    "connection_states.workspace_id",
     "connections.id",
     "connections.workspace_id",
     "item_generations.workspace_id",

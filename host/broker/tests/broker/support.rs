@@ -195,7 +195,7 @@ async fn open(
         .cache(cache)
         .budgets(budgets.clone())
         // Write-backs happen when a test says so.
-        .background_write_back(false)
+        .background_work(false)
         .audit(audit);
     options(broker).open().await.unwrap()
 }

@@ -42,7 +42,7 @@ enum Renewal {
 pub(super) type Answer<T, E> = wasmtime::Result<(Result<T, E>,)>;
 
 /// The error of a function of the host that needs a connection, where there is none.
-pub(super) fn no_connection() -> ProviderError {
+fn no_connection() -> ProviderError {
     ProviderError::new(ErrorCode::Unsupported, "there is nothing to keep before there is a connection")
 }
 

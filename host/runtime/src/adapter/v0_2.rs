@@ -9,7 +9,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use self::bindings::exports::keyway::provider::{item_fields, leases, refresh, secret_provider as wit};
 use self::bindings::keyway::provider::types;
-use super::session::{self, Answer, no_connection};
+use super::session::{self, Answer};
 use super::{Adapter, CallResult, Instance, OtherShape, Version};
 use crate::contract::{
     self, Changes, Description, Fields, Interfaces, ItemPage, Resolved, Selection, Settings, Verified, WriteAccess,
@@ -17,7 +17,7 @@ use crate::contract::{
 use crate::error::{ErrorCode, ProviderError};
 use crate::output::Level;
 use crate::state::CallState;
-use crate::store;
+use crate::store::{self, StoreError};
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -236,7 +236,7 @@ fn link_store(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
          -> Box<dyn Future<Output = Answer<Option<StoredState>, types::Error>> + Send + '_> {
             let slot = store.data().state_store.clone();
             Box::new(async move {
-                let Some(slot) = slot else { return Ok((Err(no_connection().into()),)) };
+                let Some(slot) = slot else { return Ok((Err(ProviderError::from(StoreError::NotKept).into()),)) };
                 Ok((match slot.get().await {
                     Ok(state) => Ok(state.map(|mut state| {
                         store.data().passed(&state.data);
@@ -256,9 +256,9 @@ fn link_store(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
             Box::new(async move {
                 let data = Zeroizing::new(data);
                 store.data().passed(&data);
-                let Some(slot) = slot else { return Ok((Err(no_connection().into()),)) };
+                let Some(slot) = slot else { return Ok((Err(ProviderError::from(StoreError::NotKept).into()),)) };
                 if data.len() > store::MAX_BYTES {
-                    return Ok((Err(ProviderError::from(store::StoreError::TooLarge).into()),));
+                    return Ok((Err(ProviderError::from(StoreError::TooLarge).into()),));
                 }
                 let version = slot.put(&data, expected, refresh_by).await;
                 Ok((version.map_err(|error| ProviderError::from(error).into()),))

@@ -112,7 +112,7 @@ impl App {
 
     /// Opens the host with its providers.
     pub(crate) async fn open(&self) -> Result<&Host, CliError> {
-        let open = async { self.with_tiers_checked(Host::open(&self.config()?.background_write_back(false))).await };
+        let open = async { self.with_tiers_checked(Host::open(&self.config()?.background_work(false))).await };
         self.host.get_or_try_init(|| open).await
     }
 

@@ -5,19 +5,26 @@ use sqlx::{Row, query};
 use uuid::Uuid;
 
 use super::SqliteStorage;
+use super::connection_states::{delete_of_other_settings, insert_row};
 use super::keys::must_be_current_key;
 use super::rows::{self, signed};
 use crate::{
-    ConnectionId, ConnectionRecord, ConnectionStorage, DependentEntries, ItemId, StorageError, WorkspaceId, account_id,
+    ConnectionId, ConnectionRecord, ConnectionStateRecord, ConnectionStorage, DependentEntries, ItemId, StorageError,
+    WorkspaceId, account_id,
 };
 
 #[async_trait]
 impl ConnectionStorage for SqliteStorage {
     // Like all that write settings here, in a transaction that holds the lock for writing, because
     // of the key that they are sealed under.
-    async fn insert_connection(&self, connection: &ConnectionRecord) -> Result<(), StorageError> {
+    async fn insert_connection(
+        &self,
+        connection: &ConnectionRecord,
+        state: Option<&ConnectionStateRecord>,
+    ) -> Result<(), StorageError> {
         let mut transaction = self.write().await?;
-        must_be_current_key(&mut transaction, connection.workspace_id, &[Some(&connection.sealed_settings)]).await?;
+        let sealed = [Some(&*connection.sealed_settings), state.map(|state| &*state.sealed_state)];
+        must_be_current_key(&mut transaction, connection.workspace_id, &sealed).await?;
         query(
             "INSERT INTO connections (id, workspace_id, name, provider_type, sealed_settings, hints, account,
                  account_key, account_id, rate_limit_tier, read_only, cache_ttl_seconds, cache_generation,
@@ -43,6 +50,9 @@ impl ConnectionStorage for SqliteStorage {
         .bind(connection.updated_at.as_millisecond())
         .execute(&mut *transaction)
         .await?;
+        if let Some(state) = state {
+            insert_row(&mut transaction, state).await?;
+        }
         transaction.commit().await?;
         Ok(())
     }
@@ -52,9 +62,11 @@ impl ConnectionStorage for SqliteStorage {
         connection: &ConnectionRecord,
         expected: u64,
         clear_cached_secrets: bool,
+        state: Option<&ConnectionStateRecord>,
     ) -> Result<bool, StorageError> {
         let mut transaction = self.write().await?;
-        must_be_current_key(&mut transaction, connection.workspace_id, &[Some(&connection.sealed_settings)]).await?;
+        let sealed = [Some(&*connection.sealed_settings), state.map(|state| &*state.sealed_state)];
+        must_be_current_key(&mut transaction, connection.workspace_id, &sealed).await?;
         let done = query(
             "UPDATE connections SET name = ?, provider_type = ?, sealed_settings = ?, hints = ?, account = ?,
                  account_key = ?, account_id = ?, rate_limit_tier = ?, read_only = ?, cache_ttl_seconds = ?,
@@ -80,6 +92,9 @@ impl ConnectionStorage for SqliteStorage {
         .bind(signed(expected))
         .execute(&mut *transaction)
         .await?;
+        if done.rows_affected() != 1 {
+            return Ok(false);
+        }
         // Until its provider named the account, the connection counted as one of its own. (What is
         // ignored: the account has an open rotation of the same item already.)
         query(
@@ -92,8 +107,12 @@ impl ConnectionStorage for SqliteStorage {
         .bind(&*account_id(&connection.provider_type, None, connection.id))
         .execute(&mut *transaction)
         .await?;
+        delete_of_other_settings(&mut transaction, connection.id, connection.settings_version).await?;
+        if let Some(state) = state {
+            insert_row(&mut transaction, state).await?;
+        }
         transaction.commit().await?;
-        Ok(done.rows_affected() == 1)
+        Ok(true)
     }
 
     async fn clear_cached_secrets(&self, workspace: WorkspaceId, id: ConnectionId) -> Result<bool, StorageError> {

@@ -14,6 +14,7 @@
 
 mod audit_anchors;
 mod budgets;
+mod connection_states;
 mod connections;
 mod entries;
 mod key_rotation;

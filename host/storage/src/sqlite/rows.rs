@@ -8,8 +8,8 @@ use sqlx::sqlite::SqliteRow;
 use uuid::Uuid;
 
 use crate::{
-    ApiKeyRecord, AuditAnchorRecord, ConnectionRecord, Constraint, DependentEntry, EntryRecord, MasterKeyRecord,
-    RotationRecord, StorageError, WorkspaceKeyRecord, WorkspaceRecord,
+    ApiKeyRecord, AuditAnchorRecord, ConnectionRecord, ConnectionStateRecord, Constraint, DependentEntry, EntryRecord,
+    MasterKeyRecord, RotationRecord, StorageError, WorkspaceKeyRecord, WorkspaceRecord,
 };
 
 pub(super) fn master_key(row: &SqliteRow) -> Result<MasterKeyRecord, StorageError> {
@@ -71,6 +71,19 @@ pub(super) fn connection(row: &SqliteRow) -> Result<ConnectionRecord, StorageErr
         settings_version: number(row, "settings_version")?,
         version: number(row, "version")?,
         created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    })
+}
+
+pub(super) fn connection_state(row: &SqliteRow) -> Result<ConnectionStateRecord, StorageError> {
+    Ok(ConnectionStateRecord {
+        connection_id: row.try_get::<Uuid, _>("id")?.into(),
+        workspace_id: row.try_get::<Uuid, _>("workspace_id")?.into(),
+        settings_version: number(row, "settings_version")?,
+        sealed_state: row.try_get("sealed_state")?,
+        version: number(row, "version")?,
+        refresh_at: optional_time(row, "refresh_at")?,
+        refresh_attempts: number(row, "refresh_attempts")?,
         updated_at: time(row, "updated_at")?,
     })
 }

@@ -1,0 +1,268 @@
+//! Durable state: what a provider keeps for good, such as a refresh token that rotates with each use.
+//!
+//! **Invariants**
+//!
+//! * *What is stored is safe.* A `put` returns after the database has committed it, and goes on to its end when the
+//!   provider's call is ended meanwhile.
+//! * *Nothing is overwritten unseen.* The database compares the version and replaces the state in one transaction, so
+//!   that two hosts on one database are as safe as two calls in one.
+//! * *A state belongs to the settings it was made with.* What the check of new settings stores is kept in memory
+//!   ([`keyway_runtime::MemoryStore`]) and saved with them, in one transaction, in which the state of the settings
+//!   before goes. A call that still runs with those gets `conflict`, and changes nothing.
+//! * *A state opens in its place only:* sealed under the workspace's key for its connection, its version and its
+//!   settings. One that was altered, cut off, moved or put back is an error that says whose it is, leaves everything as
+//!   it is, and is over when the settings are entered again.
+//!
+//! [`refresh`] calls a provider when the time has come that it named for renewing its state.
+
+mod refresh;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use keyway_clock::Clock;
+use keyway_keys::{EnvelopeError, Place};
+use keyway_runtime::{StateStore, StoreError, StoredState};
+use keyway_storage::{
+    ConnectionId, ConnectionRecord, ConnectionStateRecord, Constraint, SealedColumn, Storage, StorageError, WorkspaceId,
+};
+use tracing::{error, warn};
+use zeroize::Zeroizing;
+
+use crate::budget::after;
+use crate::codec::{self, CodecError, Decoder};
+use crate::error::{BrokerError, Thing};
+use crate::keyring::Keyring;
+use crate::request;
+
+pub(crate) use refresh::start as start_refreshes;
+
+/// Recognises the form of the record, so that it can change.
+const FORM: &[u8] = b"state.1";
+
+/// A provider is not called to renew what it has stored a moment ago, whatever time it names: one that named the present
+/// would be called without end.
+const LEAST_WAIT: Duration = Duration::from_secs(60);
+
+/// The durable states of all connections.
+pub(crate) struct DurableStates {
+    storage: Arc<dyn Storage>,
+    keyring: Arc<Keyring>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Whose state it is.
+#[derive(Clone, Copy)]
+struct Owner {
+    workspace: WorkspaceId,
+    connection: ConnectionId,
+    settings_version: u64,
+}
+
+impl From<&ConnectionRecord> for Owner {
+    fn from(connection: &ConnectionRecord) -> Self {
+        Self {
+            workspace: connection.workspace_id,
+            connection: connection.id,
+            settings_version: connection.settings_version,
+        }
+    }
+}
+
+impl DurableStates {
+    pub(crate) fn new(storage: Arc<dyn Storage>, keyring: Arc<Keyring>, clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self { storage, keyring, clock })
+    }
+
+    /// Where the calls of a connection find its state.
+    pub(crate) fn store_of(self: &Arc<Self>, connection: &ConnectionRecord) -> Arc<dyn StateStore> {
+        Arc::new(Store { states: self.clone(), owner: connection.into() })
+    }
+
+    /// What the check of a connection's settings has stored, to be saved with them.
+    pub(crate) async fn seal(
+        &self,
+        connection: &ConnectionRecord,
+        state: Option<&StoredState>,
+    ) -> Result<Option<ConnectionStateRecord>, BrokerError> {
+        let Some(state) = state else { return Ok(None) };
+        let sealed = self.sealed(connection.into(), &state.data, state.version, state.refresh_by);
+        Ok(Some(sealed.await?))
+    }
+
+    async fn sealed(
+        &self,
+        owner: Owner,
+        data: &[u8],
+        version: u64,
+        refresh_by: Option<u64>,
+    ) -> Result<ConnectionStateRecord, BrokerError> {
+        let now = self.clock.now().timestamp();
+        let settings_version = owner.settings_version.to_be_bytes();
+        let plaintext =
+            codec::encode(&[Some(FORM), Some(&settings_version), Some(data)]).map_err(|_| EnvelopeError::TooLarge)?;
+        let keys = self.keyring.get(owner.workspace).await?;
+        let id = owner.connection.as_uuid();
+        let sealed_state =
+            self.keyring.seal(&keys, &place(owner.workspace, id.as_bytes(), version), &plaintext).await?;
+        Ok(ConnectionStateRecord {
+            connection_id: owner.connection,
+            workspace_id: owner.workspace,
+            settings_version: owner.settings_version,
+            sealed_state,
+            version,
+            refresh_at: refresh_by.map(|by| timestamp(by).max(after(now, LEAST_WAIT))),
+            refresh_attempts: 0,
+            updated_at: now,
+        })
+    }
+
+    async fn read(&self, owner: Owner) -> Result<Option<StoredState>, Failure> {
+        // Before the record is read, so that it opens.
+        self.keyring.get(owner.workspace).await?;
+        let record = self.storage.connection_state(owner.workspace, owner.connection).await;
+        let Some(record) = record.map_err(BrokerError::from)? else { return Ok(None) };
+        let id = owner.connection.as_uuid();
+        let place = place(owner.workspace, id.as_bytes(), record.version);
+        let opened = self.keyring.open_sealed(&place, &record.sealed_state, decode).await;
+        let (settings_version, data) = opened.map_err(|error| match error {
+            BrokerError::Envelope(damage) => Failure::Damaged(damage),
+            error => Failure::Host(error),
+        })?;
+        if settings_version > owner.settings_version {
+            return Err(Failure::Store(StoreError::Outdated));
+        } else if settings_version < owner.settings_version {
+            // It went with the settings before: somebody has put it back.
+            return Err(Failure::Damaged(EnvelopeError::NotAuthentic { place: place.name() }));
+        }
+        let refresh_by = record.refresh_at.and_then(|at| u64::try_from(at.as_second()).ok());
+        Ok(Some(StoredState::new(data, record.version, refresh_by)))
+    }
+
+    async fn write(
+        &self,
+        owner: Owner,
+        data: &[u8],
+        expected: Option<u64>,
+        refresh_by: Option<u64>,
+    ) -> Result<u64, Failure> {
+        let version = expected.unwrap_or(0).checked_add(1).ok_or(Failure::Store(StoreError::Conflict))?;
+        loop {
+            let record = self.sealed(owner, data, version, refresh_by).await?;
+            match self.storage.put_connection_state(&record, expected).await {
+                Ok(true) => return Ok(version),
+                Ok(false) => return Err(Failure::Store(StoreError::Conflict)),
+                Err(StorageError::Conflict(Constraint::Reference)) => return Err(Failure::Store(StoreError::Outdated)),
+                // The workspace's key was rotated since.
+                Err(StorageError::Conflict(Constraint::KeyTerm)) => self.keyring.forget(owner.workspace),
+                Err(error) => return Err(BrokerError::from(error).into()),
+            }
+        }
+    }
+}
+
+/// The state of one connection.
+struct Store {
+    states: Arc<DurableStates>,
+    owner: Owner,
+}
+
+#[async_trait]
+impl StateStore for Store {
+    async fn get(&self) -> Result<Option<StoredState>, StoreError> {
+        self.states.read(self.owner).await.map_err(|failure| told(failure, self.owner.connection))
+    }
+
+    async fn put(&self, data: &[u8], expected: Option<u64>, refresh_by: Option<u64>) -> Result<u64, StoreError> {
+        let (states, owner, data) = (self.states.clone(), self.owner, Zeroizing::new(data.to_vec()));
+        // To its end, also if the call is ended meanwhile: the server may accept nothing but this any more.
+        let write = request::spawn(async move { states.write(owner, &data, expected, refresh_by).await });
+        let written = write.await.map_err(|error| Failure::from(BrokerError::Host(error.into())));
+        written.and_then(|written| written).map_err(|failure| told(failure, owner.connection))
+    }
+}
+
+/// Why a state could not be read or stored.
+enum Failure {
+    /// For the provider to act on.
+    Store(StoreError),
+    /// It does not open: for the person who can enter the settings again.
+    Damaged(EnvelopeError),
+    /// For the operator.
+    Host(BrokerError),
+}
+
+impl From<BrokerError> for Failure {
+    fn from(error: BrokerError) -> Self {
+        Self::Host(error)
+    }
+}
+
+/// What the provider is told; what the operator has to know goes to the log.
+fn told(failure: Failure, connection: ConnectionId) -> StoreError {
+    match failure {
+        Failure::Store(error) => error,
+        Failure::Host(BrokerError::NotFound(Thing::Workspace)) => StoreError::Outdated,
+        Failure::Damaged(damage) => {
+            error!(%connection, %damage, "the durable state of a connection cannot be read; enter its settings again to replace it");
+            StoreError::Damaged(format!(
+                "The durable state of the secret provider connection {connection} cannot be read. Enter the \
+                 connection's settings again, which replaces it. ({damage})"
+            ))
+        }
+        Failure::Host(error) => {
+            warn!(%connection, %error, "the durable state of a connection could not be read or stored");
+            StoreError::Unavailable
+        }
+    }
+}
+
+fn place(workspace: WorkspaceId, row: &[u8], version: u64) -> Place<'_> {
+    let column = SealedColumn::ConnectionState;
+    Place { workspace, table: column.table(), row, column: column.name(), version }
+}
+
+/// The version of the settings that a state belongs to, and the state.
+fn decode(plaintext: &[u8]) -> Result<(u64, Zeroizing<Vec<u8>>), CodecError> {
+    let mut fields = Decoder::new(plaintext)?;
+    if fields.optional()? != Some(FORM) {
+        return Err(CodecError);
+    }
+    let settings_version = fields.optional()?.and_then(|bytes| bytes.try_into().ok()).ok_or(CodecError)?;
+    let data = fields.optional()?.ok_or(CodecError)?.to_vec();
+    fields.finish()?;
+    Ok((u64::from_be_bytes(settings_version), Zeroizing::new(data)))
+}
+
+/// A time as the contract has it. One beyond all calendars is the last there is.
+fn timestamp(seconds: u64) -> Timestamp {
+    i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok()).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_that_was_sealed_in_another_form_is_refused() {
+        let version = 7_u64.to_be_bytes();
+        let good = codec::encode(&[Some(FORM), Some(&version), Some(b"data")]).unwrap();
+        assert_eq!(decode(&good), Ok((7, Zeroizing::new(b"data".to_vec()))));
+        for bad in [
+            &[Some(&b"state.2"[..]), Some(&version), Some(b"data")][..],
+            &[Some(FORM), Some(b"7"), Some(b"data")],
+            &[Some(FORM), Some(&version), None],
+            &[Some(FORM), Some(&version), Some(b"data"), None],
+        ] {
+            assert!(decode(&codec::encode(bad).unwrap()).is_err());
+        }
+    }
+
+    #[test]
+    fn any_time_that_a_provider_names_is_a_time() {
+        assert_eq!(timestamp(1_000), Timestamp::from_second(1_000).unwrap());
+        assert_eq!((timestamp(u64::MAX), timestamp(i64::MAX as u64)), (Timestamp::MAX, Timestamp::MAX));
+    }
+}

@@ -1,0 +1,113 @@
+//! What the tests with the fixture `paths` share: a broker in front of it, and a database file that outlives the broker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use keyway::keyway_runtime::{CodeCacheKey, Fields, Provider, Runtime, Settings};
+use keyway::{
+    Access, Audit, Broker, BrokerBuilder, BrokerError, CacheTtl, Clock, Connection, ManualClock, MasterKey,
+    NewConnection, NewEntry, ResolveRequest, Source, SqliteStorage, VaultEntry,
+};
+use tempfile::TempDir;
+
+use crate::logs;
+use crate::support::{MASTER_KEY, compiled, component, text};
+
+pub(crate) struct World {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) folder: TempDir,
+    pub(crate) broker: Broker,
+    pub(crate) access: Access,
+    runtime: Runtime,
+    provider: Provider,
+}
+
+/// The same time for providers as for the broker.
+struct OfProviders(Arc<ManualClock>);
+
+impl keyway::keyway_runtime::Clock for OfProviders {
+    fn now(&self) -> Duration {
+        Duration::try_from(self.0.now().timestamp().duration_since(Timestamp::UNIX_EPOCH)).unwrap()
+    }
+}
+
+pub(crate) fn settings() -> Settings {
+    Settings::new().with("region", "eu-1").with("token", "a-token-of-paths")
+}
+
+pub(crate) fn new_connection(tier: Option<&str>) -> NewConnection {
+    NewConnection {
+        name: "Paths".into(),
+        provider_type: "paths".into(),
+        settings: settings(),
+        cache_ttl: CacheTtl::from_seconds(3_600),
+        rate_limit_tier: tier.map(str::to_owned),
+    }
+}
+
+impl World {
+    pub(crate) async fn new() -> (Self, Connection) {
+        logs::start();
+        // Of whole seconds, in which providers count.
+        let clock = Arc::new(ManualClock::new(Timestamp::from_second(Timestamp::now().as_second()).unwrap()));
+        let builder = Runtime::builder().code_cache(compiled(), CodeCacheKey::new([1; 32]));
+        let runtime = builder.clock(Arc::new(OfProviders(clock.clone()))).build().unwrap();
+        let provider = runtime.load(&component("fixtures/paths")).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let broker = open(&runtime, &folder, &clock, |builder| builder.provider(provider.clone())).await;
+        let created = broker.create_workspace("Acme", keyway::Scopes::ALL).await.unwrap();
+        let access = Access::operator(created.workspace.id, "tests");
+        let connection = broker.connect(&access, new_connection(None)).await.unwrap();
+        (Self { clock, folder, broker, access, runtime, provider }, connection)
+    }
+
+    /// The broker as it is after a restart: nothing in memory.
+    pub(crate) async fn restart(&mut self) {
+        self.broker.close().await;
+        self.broker = self.beside().await;
+    }
+
+    /// Another process on the same database.
+    pub(crate) async fn beside(&self) -> Broker {
+        self.beside_with(|builder| builder.provider(self.provider.clone())).await
+    }
+
+    /// The same with other options, and without a provider.
+    pub(crate) async fn beside_with(&self, options: impl FnOnce(BrokerBuilder) -> BrokerBuilder) -> Broker {
+        open(&self.runtime, &self.folder, &self.clock, options).await
+    }
+
+    pub(crate) fn provider(&self) -> Provider {
+        self.provider.clone()
+    }
+
+    pub(crate) async fn bind(
+        &self,
+        connection: &Connection,
+        user: &str,
+        reference: &str,
+    ) -> Result<VaultEntry, BrokerError> {
+        let new = NewEntry::bound(user, "https://acme.example", connection.id, reference);
+        self.broker.create_entry(&self.access, new).await
+    }
+
+    pub(crate) async fn resolve(&self, entry: &VaultEntry) -> (String, Source) {
+        let request = ResolveRequest::new(entry.id).fields(Fields::CREDENTIALS);
+        let resolved = self.broker.resolve(&self.access, request).await.unwrap();
+        (text(resolved.password.as_ref()).unwrap().to_owned(), resolved.source)
+    }
+}
+
+async fn open(
+    runtime: &Runtime,
+    folder: &TempDir,
+    clock: &Arc<ManualClock>,
+    options: impl FnOnce(BrokerBuilder) -> BrokerBuilder,
+) -> Broker {
+    let storage = SqliteStorage::open(folder.path().join("keyway.db")).await.unwrap();
+    let builder = Broker::builder(runtime.clone(), storage, MasterKey::from_hex(MASTER_KEY).unwrap());
+    // What is due is done when a test says so.
+    let builder = builder.clock(clock.clone()).background_work(false).audit(Audit::in_memory());
+    options(builder).open().await.unwrap()
+}

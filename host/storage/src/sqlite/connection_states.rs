@@ -1,0 +1,151 @@
+//! The statements about what providers keep for good.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::{SqliteConnection, query, query_scalar};
+
+use super::SqliteStorage;
+use super::keys::must_be_current_key;
+use super::rows::{self, signed};
+use crate::{ConnectionId, ConnectionStateRecord, ConnectionStateStorage, Constraint, StorageError, WorkspaceId};
+
+#[async_trait]
+impl ConnectionStateStorage for SqliteStorage {
+    async fn connection_state(
+        &self,
+        workspace: WorkspaceId,
+        id: ConnectionId,
+    ) -> Result<Option<ConnectionStateRecord>, StorageError> {
+        query("SELECT * FROM connection_states WHERE workspace_id = ? AND id = ?")
+            .bind(workspace.as_uuid())
+            .bind(id.as_uuid())
+            .fetch_optional(&self.pool)
+            .await?
+            .as_ref()
+            .map(rows::connection_state)
+            .transpose()
+    }
+
+    // In a transaction that holds the lock for writing: the settings, the key and the version are
+    // those of one moment.
+    async fn put_connection_state(
+        &self,
+        state: &ConnectionStateRecord,
+        expected: Option<u64>,
+    ) -> Result<bool, StorageError> {
+        let mut transaction = self.write().await?;
+        must_be_current_key(&mut transaction, state.workspace_id, &[Some(&state.sealed_state)]).await?;
+        let settings: Option<i64> =
+            query_scalar("SELECT settings_version FROM connections WHERE workspace_id = ? AND id = ?")
+                .bind(state.workspace_id.as_uuid())
+                .bind(state.connection_id.as_uuid())
+                .fetch_optional(&mut *transaction)
+                .await?;
+        if settings != Some(signed(state.settings_version)) {
+            return Err(StorageError::Conflict(Constraint::Reference));
+        }
+        let stored = match expected {
+            None => insert_row(&mut transaction, state).await?,
+            Some(expected) => {
+                let done = query(
+                    "UPDATE connection_states SET sealed_state = ?, version = ?, refresh_at = ?, refresh_attempts = ?,
+                         updated_at = ?
+                     WHERE workspace_id = ? AND id = ? AND version = ?",
+                )
+                .bind(&state.sealed_state)
+                .bind(signed(state.version))
+                .bind(state.refresh_at.map(Timestamp::as_millisecond))
+                .bind(state.refresh_attempts)
+                .bind(state.updated_at.as_millisecond())
+                .bind(state.workspace_id.as_uuid())
+                .bind(state.connection_id.as_uuid())
+                .bind(signed(expected))
+                .execute(&mut *transaction)
+                .await?;
+                done.rows_affected() == 1
+            }
+        };
+        transaction.commit().await?;
+        Ok(stored)
+    }
+
+    async fn connection_states_to_refresh(
+        &self,
+        now: Timestamp,
+        future: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<ConnectionStateRecord>, StorageError> {
+        query(
+            "SELECT * FROM connection_states WHERE refresh_at IS NOT NULL AND (refresh_at <= ? OR updated_at > ?)
+             ORDER BY refresh_at LIMIT ?",
+        )
+        .bind(now.as_millisecond())
+        .bind(future.as_millisecond())
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?
+        .iter()
+        .map(rows::connection_state)
+        .collect()
+    }
+
+    async fn put_off_refresh(
+        &self,
+        read: &ConnectionStateRecord,
+        changed: &ConnectionStateRecord,
+    ) -> Result<bool, StorageError> {
+        let done = query(
+            "UPDATE connection_states SET refresh_at = ?, refresh_attempts = ?, updated_at = ?
+             WHERE workspace_id = ? AND id = ? AND settings_version = ? AND version = ? AND refresh_at IS ?",
+        )
+        .bind(changed.refresh_at.map(Timestamp::as_millisecond))
+        .bind(changed.refresh_attempts)
+        .bind(changed.updated_at.as_millisecond())
+        .bind(read.workspace_id.as_uuid())
+        .bind(read.connection_id.as_uuid())
+        .bind(signed(read.settings_version))
+        .bind(signed(read.version))
+        .bind(read.refresh_at.map(Timestamp::as_millisecond))
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+}
+
+/// Adds a state where there is none, as part of a transaction. Returns whether it did.
+pub(super) async fn insert_row(
+    connection: &mut SqliteConnection,
+    state: &ConnectionStateRecord,
+) -> Result<bool, StorageError> {
+    let done = query(
+        "INSERT INTO connection_states (id, workspace_id, settings_version, sealed_state, version, refresh_at,
+             refresh_attempts, updated_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+    )
+    .bind(state.connection_id.as_uuid())
+    .bind(state.workspace_id.as_uuid())
+    .bind(signed(state.settings_version))
+    .bind(&state.sealed_state)
+    .bind(signed(state.version))
+    .bind(state.refresh_at.map(Timestamp::as_millisecond))
+    .bind(state.refresh_attempts)
+    .bind(state.updated_at.as_millisecond())
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Removes the state of a connection that belongs to other settings than these, as part of a
+/// transaction.
+pub(super) async fn delete_of_other_settings(
+    connection: &mut SqliteConnection,
+    id: ConnectionId,
+    settings_version: u64,
+) -> Result<(), StorageError> {
+    query("DELETE FROM connection_states WHERE id = ? AND settings_version <> ?")
+        .bind(id.as_uuid())
+        .bind(signed(settings_version))
+        .execute(connection)
+        .await?;
+    Ok(())
+}

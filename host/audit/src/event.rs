@@ -15,9 +15,9 @@ use keyway_storage::{ApiKeyId, ConnectionId, EntryId, EntrySelector, RotationId,
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use crate::error::AuditError;
 use crate::operation::Operation;
 use crate::outcome::{Outcome, Shortfall};
-use crate::sink::AuditError;
 
 /// Who did it, as it is recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -29,8 +29,9 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
+use crate::error::AuditError;
 use crate::recorder::DEADLINE;
-use crate::sink::{AuditError, Durability, Receipt};
+use crate::sink::{Durability, Receipt};
 use crate::sync::SYNC_INTERVAL;
 use crate::writer::Writer;
 

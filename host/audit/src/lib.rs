@@ -42,14 +42,14 @@
 //! Segments are never deleted here. `verify` needs all of them; whoever archives them verifies them
 //! together.
 //!
-//! This crate imports the database's records (`keyway-storage`) and the clock (`keyway-clock`), and
-//! nothing else of Keyway's.
+//! **May import** of Keyway: `keyway-clock`, `keyway-storage`.
 
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod anchor;
 mod chain;
+mod error;
 mod error_kind;
 mod event;
 mod group_commit;
@@ -75,15 +75,16 @@ use keyway_clock::Clock;
 use keyway_storage::Storage;
 
 pub use chain::{AUDIT_KEY, AuditKey};
+pub use error::{AuditCause, AuditError, InvalidQuery};
 pub use error_kind::ErrorKind;
 pub use event::{AuditActor, AuditEvent, AuditRecord, AuditSource, Subject, Trail};
 use log::SegmentLog;
 pub use log::{SEGMENT_BYTES, SegmentOptions};
 pub use operation::{Kind, Operation};
 pub use outcome::{Outcome, OutcomeFilter, Shortfall};
-pub use query::{AUDIT_RECORDS_PER_PAGE, AuditPage, AuditQuery, Cursor, InvalidQuery, Order};
+pub use query::{AUDIT_RECORDS_PER_PAGE, AuditPage, AuditQuery, Cursor, Order};
 pub use recorder::{DEADLINE, Recorder};
-pub use sink::{AuditCause, AuditError, AuditSink, Durability, InMemoryAudit, Receipt};
+pub use sink::{AuditSink, Durability, InMemoryAudit, Receipt};
 pub use sync::SYNC_INTERVAL;
 pub use verify::{AuditFinding, AuditProblem, AuditVerification, SeriesHead};
 

@@ -12,10 +12,11 @@ use tokio::runtime::Handle;
 
 use crate::anchor::Anchors;
 use crate::chain::AuditKey;
+use crate::error::AuditError;
 use crate::event::AuditEvent;
 use crate::group_commit::{GroupCommit, Request};
 use crate::query::{AuditPage, AuditQuery};
-use crate::sink::{AuditError, AuditSink, Durability, Receipt};
+use crate::sink::{AuditSink, Durability, Receipt};
 use crate::verify::{self, AuditVerification};
 use crate::writer::{Place, Writer};
 use crate::{read, sync};

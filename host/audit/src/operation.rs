@@ -17,7 +17,7 @@ use std::str::FromStr;
 use keyway_storage::Scope;
 use serde::Serialize;
 
-use crate::query::InvalidQuery;
+use crate::error::InvalidQuery;
 
 /// How an operation is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::InvalidQuery;
 use crate::error_kind::ErrorKind;
-use crate::query::InvalidQuery;
 
 /// How it ended, as it is recorded. A code that this version does not know is one of a newer
 /// version.

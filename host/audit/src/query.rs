@@ -7,8 +7,8 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use keyway_storage::{ConnectionId, EntryId, RotationId, WorkspaceId};
 use serde::Serialize;
-use thiserror::Error;
 
+use crate::error::InvalidQuery;
 use crate::event::AuditRecord;
 use crate::operation::Operation;
 use crate::outcome::OutcomeFilter;
@@ -18,28 +18,6 @@ pub const AUDIT_RECORDS_PER_PAGE: usize = 1_000;
 
 /// How many a page has when nobody says how many.
 const DEFAULT_LIMIT: usize = 100;
-
-/// A query that the log does not understand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum InvalidQuery {
-    /// Not an operation that the audit log knows.
-    #[error("operation must be one of {}", operations())]
-    Operation,
-    /// Not an outcome that the audit log knows.
-    #[error("outcome must be ok, begun, failed, or the code of an error, for example FORBIDDEN")]
-    Outcome,
-    /// Not an order of the audit log.
-    #[error("order must be newest or oldest")]
-    Order,
-    /// Not where a page of the audit log has ended.
-    #[error("cursor must be the `next` of the page before, unchanged")]
-    Cursor,
-}
-
-fn operations() -> String {
-    Operation::ALL.iter().map(|operation| operation.name()).collect::<Vec<_>>().join(", ")
-}
 
 /// The order of records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

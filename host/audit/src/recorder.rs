@@ -17,8 +17,9 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use tracing::{error, info};
 
+use crate::error::AuditError;
 use crate::event::AuditEvent;
-use crate::sink::{AuditError, AuditSink, Durability, Receipt};
+use crate::sink::{AuditSink, Durability, Receipt};
 
 /// How long an operation waits for its record. A disk that is well answers in a thousandth of that;
 /// the published clients wait for an answer twelve times as long.

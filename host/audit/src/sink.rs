@@ -1,86 +1,12 @@
 //! Where audit events go, as a trait: a platform can send them elsewhere.
 
-use std::error::Error as StdError;
-use std::sync::Arc;
-use std::time::Duration;
-
 use async_trait::async_trait;
-use keyway_storage::StorageError;
 use parking_lot::{Mutex, MutexGuard};
-use thiserror::Error;
 
+use crate::error::AuditError;
 use crate::event::{AuditEvent, AuditRecord};
 use crate::query::{AuditPage, AuditQuery, Order};
 use crate::verify::AuditVerification;
-
-/// What lies beneath an [`AuditError`]. Shared, because all who wait for a group of records get it.
-pub type AuditCause = Arc<dyn StdError + Send + Sync>;
-
-/// The audit log does not work. Nothing was released, and nothing was changed unless that is what
-/// it says.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum AuditError {
-    /// It cannot be written.
-    #[error(
-        "the audit log cannot be written ({0}), so nothing is released or changed. It goes on by itself once the log can be written again"
-    )]
-    Unwritable(#[source] AuditCause),
-    /// It did not answer in time.
-    #[error(
-        "the audit log did not answer within {} s, so nothing is released or changed. It goes on by itself once the log answers again", .0.as_secs()
-    )]
-    Deadline(Duration),
-    /// It cannot be read.
-    #[error("the audit log cannot be read: {0}")]
-    Unreadable(#[source] AuditCause),
-    /// A change was made, or ended otherwise without an error, and how it ended could not be
-    /// recorded. That it was begun is in the log.
-    #[error(
-        "it was done, but the audit log cannot be written ({}), so how it ended is not recorded. Look how things are now before you do it again", .0.reason()
-    )]
-    OutcomeUnrecorded(#[source] Box<AuditError>),
-    /// What is asked for cannot be done with this log.
-    #[error("this audit log is kept elsewhere and cannot be {0} here")]
-    Elsewhere(&'static str),
-    /// A fault of the log itself.
-    #[error("the audit log failed: {0}. Nothing was released")]
-    Failed(#[source] AuditCause),
-    /// The database failed.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-}
-
-impl AuditError {
-    /// It cannot be written, because of this.
-    pub fn unwritable(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::Unwritable(cause.into().into())
-    }
-
-    /// It cannot be read, because of this.
-    pub fn unreadable(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::Unreadable(cause.into().into())
-    }
-
-    /// A fault of the log itself.
-    pub fn failed(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::Failed(cause.into().into())
-    }
-
-    /// The same, after a change that was made.
-    #[must_use]
-    pub fn after_a_change(self) -> Self {
-        Self::OutcomeUnrecorded(Box::new(self))
-    }
-
-    fn reason(&self) -> String {
-        match self {
-            Self::Unwritable(cause) | Self::Failed(cause) => cause.to_string(),
-            Self::Deadline(deadline) => format!("it did not answer within {} s", deadline.as_secs()),
-            other => other.to_string(),
-        }
-    }
-}
 
 /// How safe a record must be before whoever waits for it goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

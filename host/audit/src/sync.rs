@@ -17,9 +17,10 @@ use std::time::Duration;
 use tracing::error;
 
 use crate::anchor::Anchors;
+use crate::error::AuditError;
 use crate::group_commit::Reply;
 use crate::segment::Head;
-use crate::sink::{AuditError, Receipt};
+use crate::sink::Receipt;
 
 /// For how long a record that nobody waits for may be unsafe from a power cut. A flush each tenth
 /// of a second costs a disk next to nothing; that much of the log of a machine that lost its power

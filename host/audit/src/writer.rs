@@ -22,12 +22,13 @@ use tracing::warn;
 
 use crate::anchor::Anchors;
 use crate::chain::AuditKey;
+use crate::error::AuditError;
 use crate::event::{AuditActor, AuditEvent};
 use crate::group_commit::{Append, Reply, Request};
 use crate::operation::Operation;
 use crate::outcome::Outcome;
 use crate::segment::{self, Head, LINE_LIMIT, Name, Segment, TakenUp};
-use crate::sink::{AuditError, Durability, Receipt};
+use crate::sink::{Durability, Receipt};
 use crate::sync::{Synced, Unsynced};
 
 /// What must be free on the disk for the log to count as writable: a few hundred records.

@@ -100,6 +100,8 @@
 //!   [`BrokerError`].
 //!
 //! The crate knows nothing of HTTP; the server and the `keyway` command line are built on it.
+//!
+//! **May import** of Keyway: `keyway-audit`, `keyway-clock`, `keyway-keys`, `keyway-runtime`, `keyway-storage`.
 
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -109,8 +111,10 @@ mod audited;
 mod background;
 mod broker;
 mod budget;
+mod builder;
 mod cache;
 mod cache_ttl;
+mod call_metrics;
 mod codec;
 mod connection;
 mod durable_state;
@@ -120,6 +124,7 @@ mod flight;
 mod key_rotation;
 mod keyring;
 mod metrics;
+mod providers;
 mod readiness;
 pub mod request;
 mod resolve;
@@ -129,10 +134,11 @@ mod totp;
 mod workspace;
 
 pub use api_key::{Access, Actor, ApiKey};
-pub use broker::{Broker, BrokerBuilder, NoAudit, Providers};
+pub use broker::Broker;
 pub use budget::{
     Allowance, BreakerOptions, Budget, BudgetOptions, BudgetScope, NotCalled, Pause, RateLimits, TokenBudget,
 };
+pub use builder::{BrokerBuilder, NoAudit};
 pub use cache::{CacheOptions, OneTimeCode, Source};
 pub use cache_ttl::CacheTtl;
 pub use connection::{Connection, ConnectionChanges, LIST_LIMITS, ListLimits, NewConnection};
@@ -161,6 +167,7 @@ pub use keyway_storage::{
     UnknownName, WorkspaceId,
 };
 pub use prometheus_client;
+pub use providers::Providers;
 pub use readiness::NotReady;
 pub use resolve::{Resolution, ResolveRequest, Timings};
 pub use rotation::{

@@ -13,169 +13,19 @@
 //! A resolve from the cache costs one addition to a counter here.
 
 use std::fmt;
-use std::time::Duration;
 
-use keyway_runtime::{CallError, ErrorCode, SandboxError};
 use keyway_storage::PauseReason;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::broker::Broker;
-use crate::budget::{Allowance, CallFailure, NotCalled, ProviderOperation, TokenBudget};
+use crate::budget::{Allowance, TokenBudget};
 
 /// Of how many credentials the budgets are shown: those that have least left. A host with more of them shows how many it
 /// left out.
 const CREDENTIALS_SHOWN: usize = 500;
-
-/// In seconds. A provider that answers from a session in a few milliseconds is told from one that logs in, and from one
-/// that runs into the 30 s that a call may take.
-const CALL_BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfCall {
-    provider: String,
-    operation: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfError {
-    provider: String,
-    operation: &'static str,
-    error: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfLimit {
-    provider: String,
-    limit: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfProvider {
-    provider: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfLookup {
-    result: &'static str,
-}
-
-/// How many look-ups in the cache found a value.
-#[derive(Debug, Clone)]
-pub(crate) struct CacheLookups {
-    family: Family<OfLookup, Counter>,
-    /// A value that may be used was there.
-    pub(crate) hits: Counter,
-    /// None was, so the provider was asked.
-    pub(crate) misses: Counter,
-    /// The cache duration is 0, so nothing was looked up.
-    pub(crate) off: Counter,
-}
-
-impl Default for CacheLookups {
-    fn default() -> Self {
-        let family = Family::<OfLookup, Counter>::default();
-        let counter = |result| family.get_or_create_owned(&OfLookup { result });
-        Self { hits: counter("hit"), misses: counter("miss"), off: counter("off"), family }
-    }
-}
-
-/// What is counted of provider calls.
-#[derive(Debug, Clone)]
-pub(crate) struct CallMetrics {
-    durations: Family<OfCall, Histogram, fn() -> Histogram>,
-    errors: Family<OfError, Counter>,
-    not_made: Family<OfError, Counter>,
-    limits: Family<OfLimit, Counter>,
-    requests: Family<OfProvider, Counter>,
-}
-
-impl Default for CallMetrics {
-    fn default() -> Self {
-        Self {
-            durations: Family::new_with_constructor(|| Histogram::new(CALL_BUCKETS)),
-            errors: Family::default(),
-            not_made: Family::default(),
-            limits: Family::default(),
-            requests: Family::default(),
-        }
-    }
-}
-
-impl CallMetrics {
-    /// A call has ended, after so many requests to the secret manager.
-    pub(crate) fn ended(
-        &self,
-        provider: &str,
-        operation: ProviderOperation,
-        took: Duration,
-        requests: u32,
-        failure: Option<&CallFailure>,
-    ) {
-        let (provider, operation) = (provider.to_owned(), operation.name());
-        if let Some(failure) = failure {
-            if let CallFailure::Call(CallError::Sandbox(error)) = failure
-                && let Some(limit) = error.limit()
-            {
-                self.limits.get_or_create(&OfLimit { provider: provider.clone(), limit }).inc();
-            }
-            let error = error_of(failure);
-            self.errors.get_or_create(&OfError { provider: provider.clone(), operation, error }).inc();
-        }
-        self.requests.get_or_create(&OfProvider { provider: provider.clone() }).inc_by(u64::from(requests));
-        self.durations.get_or_create(&OfCall { provider, operation }).observe(took.as_secs_f64());
-    }
-
-    /// A call was not made.
-    pub(crate) fn not_made(&self, provider: &str, operation: ProviderOperation, failure: &CallFailure) {
-        let labels = OfError { provider: provider.to_owned(), operation: operation.name(), error: reason_of(failure) };
-        self.not_made.get_or_create(&labels).inc();
-    }
-}
-
-/// The kind of an error, by the name that the contract gives it; never a word of the component's own.
-fn error_of(failure: &CallFailure) -> &'static str {
-    match failure {
-        CallFailure::Call(CallError::Provider(error)) => match &error.code {
-            ErrorCode::InvalidSettings => "invalid-settings",
-            ErrorCode::Unauthenticated => "unauthenticated",
-            ErrorCode::PermissionDenied => "permission-denied",
-            ErrorCode::ActionRequired => "action-required",
-            ErrorCode::InvalidReference => "invalid-reference",
-            ErrorCode::NotFound => "not-found",
-            ErrorCode::Conflict => "conflict",
-            ErrorCode::RateLimited => "rate-limited",
-            ErrorCode::Unavailable => "unavailable",
-            ErrorCode::Unsupported => "unsupported",
-            ErrorCode::UnexpectedAnswer => "unexpected-answer",
-            _ => "other",
-        },
-        CallFailure::Call(CallError::Sandbox(error)) => match error {
-            SandboxError::Trapped { .. } => "trapped",
-            SandboxError::InvalidAnswer(_) => "invalid-answer",
-            SandboxError::Host(_) => "host",
-            _ => "sandbox-limit",
-        },
-        CallFailure::Call(_) | CallFailure::Host(_) => "host",
-        // The budget was spent, or the breaker opened, while the call ran.
-        CallFailure::NotCalled(_) => "request-kept-back",
-    }
-}
-
-fn reason_of(failure: &CallFailure) -> &'static str {
-    match failure {
-        CallFailure::NotCalled(NotCalled::BudgetSpent { .. }) => "budget-spent",
-        CallFailure::NotCalled(NotCalled::RateLimited { .. }) => "rate-limited",
-        CallFailure::NotCalled(NotCalled::Unavailable { .. }) => "unavailable",
-        CallFailure::NotCalled(NotCalled::Refused { .. }) => "refused",
-        CallFailure::Call(_) | CallFailure::Host(_) => "host",
-    }
-}
 
 impl Broker {
     /// Adds the broker's metrics to a registry, all with the prefix `keyway_`. For the code that embeds the broker; whoever

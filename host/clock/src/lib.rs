@@ -5,7 +5,7 @@
 //! back but may stand still during sleep. So a cached value can only ever be taken for older than
 //! it is, never for younger.
 //!
-//! This crate imports nothing of Keyway's.
+//! **May import** of Keyway: nothing.
 
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]

@@ -23,6 +23,8 @@
 //! [`Place`].
 //!
 //! This crate knows the database's records of keys (`keyway-storage`) and nothing else of Keyway's.
+//!
+//! **May import** of Keyway: `keyway-storage`.
 
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]

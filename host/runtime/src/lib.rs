@@ -36,6 +36,8 @@
 //!   [`RuntimeBuilder::build`] refuses to start when one of them does nothing.
 //! * **Three kinds of errors.** What the provider says ([`ProviderError`]), what the sandbox ended ([`SandboxError`]), what was not let
 //!   in ([`LoadError`]).
+//!
+//! **May import** of Keyway: nothing.
 
 #![deny(missing_docs)]
 

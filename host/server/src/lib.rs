@@ -19,6 +19,8 @@
 //! ```
 //!
 //! Providers are run by the broker. This crate uses the runtime for two things only: to set it up, and to show what a component says about itself.
+//!
+//! **May import** of Keyway: `keyway`, `keyway-runtime`.
 
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]

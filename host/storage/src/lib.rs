@@ -11,7 +11,9 @@
 //! writes it, so that no value is written under a key that is being replaced
 //! ([`Constraint::KeyTerm`]).
 //!
-//! This crate knows no policy and imports nothing of Keyway's.
+//! This crate knows no policy.
+//!
+//! **May import** of Keyway: nothing.
 
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]

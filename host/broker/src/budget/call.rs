@@ -12,8 +12,8 @@ use keyway_runtime::{
 use super::breaker::Outcome;
 use super::guard::{Guard, Pass, Refusal, draw};
 use super::{NotCalled, ProviderOperation};
+use crate::call_metrics::CallMetrics;
 use crate::error::BrokerError;
-use crate::metrics::CallMetrics;
 use crate::request;
 
 /// A call that fails later than this is not tried again: whoever waits has waited enough.

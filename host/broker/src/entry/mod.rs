@@ -22,7 +22,7 @@ mod tfa;
 use std::fmt;
 
 use jiff::Timestamp;
-use keyway_storage::{ConnectionId, EntryId, TfaMethod, WorkspaceId};
+use keyway_storage::{ConnectionId, EntryId, EntryRecord, TfaMethod, WorkspaceId};
 
 pub use attributes::{AttributeChanges, AttributeKind, Attributes};
 pub(crate) use attributes::{PROXY_SETTING, PROXY_VALUE};
@@ -30,7 +30,6 @@ pub use changes::{Change, EntryChanges};
 pub use new::NewEntry;
 pub use operations::ENTRIES_PER_PAGE;
 pub(crate) use resolvable::{BoundItem, ORDINARY_BYTES, ResolvableEntry};
-pub(crate) use sealed::binding_of;
 pub use tfa::TfaCode;
 
 use crate::cache_ttl::CacheTtl;
@@ -45,6 +44,14 @@ pub struct Binding {
     pub reference: String,
     /// The entry's own cache duration; `None` for the connection's.
     pub cache_ttl: Option<CacheTtl>,
+}
+
+impl Binding {
+    /// That of an entry, if it has one.
+    pub(crate) fn of(record: &EntryRecord) -> Option<Self> {
+        let (connection_id, reference) = record.connection_id.zip(record.secret_ref.clone())?;
+        Some(Self { connection_id, reference, cache_ttl: record.cache_ttl_seconds.map(CacheTtl::from_seconds) })
+    }
 }
 
 /// An entry's own credentials, each as the client encrypted it.

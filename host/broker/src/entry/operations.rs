@@ -8,7 +8,6 @@ use keyway_runtime::{CallError, ErrorCode};
 use keyway_storage::{ConnectionId, Constraint, EntryId, EntryRecord, EntrySelector, Scope, StorageError, WorkspaceId};
 
 use super::ResolvableEntry;
-use super::sealed::binding_of;
 use super::{AttributeChanges, Binding, CredentialSource, Credentials, EntryChanges, EntryPage, NewEntry, VaultEntry};
 use crate::api_key::Access;
 use crate::broker::Broker;
@@ -173,7 +172,7 @@ impl Broker {
             let before = before.ok_or(BrokerError::NotFound(Thing::Entry))?;
             let version = before.version;
             trail.note(|subject| subject.entry = Some(before.id));
-            let (old_binding, old_pair) = (binding_of(&before), pair_of(&before));
+            let (old_binding, old_pair) = (Binding::of(&before), pair_of(&before));
             let mut entry = self.open_entry(before).await?;
             match changes.clone().apply(&mut entry, keys.client(), self.timestamp()) {
                 Err(error) if self.keyring().outdated(&keys, &error).await? => continue,
@@ -227,7 +226,7 @@ impl Broker {
             let deleted = deleted.ok_or(BrokerError::NotFound(Thing::Entry))?;
             trail.note(|subject| subject.entry = Some(deleted.id));
             self.forget_entry(&deleted);
-            if let Some(binding) = binding_of(&deleted) {
+            if let Some(binding) = Binding::of(&deleted) {
                 trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
                 self.drop_cached(access.workspace(), &binding).await;
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use keyway_storage::{ConnectionId, EntryId, EntryRecord, EntrySelector, TfaMethod, WorkspaceId};
 
-use super::sealed::binding_of;
+use super::Binding;
 use crate::cache_ttl::CacheTtl;
 
 /// An entry without what only its readers want to know.
@@ -55,7 +55,7 @@ impl From<EntryRecord> for ResolvableEntry {
             workspace_id: record.workspace_id,
             tfa_method: record.tfa_method,
             version: record.version,
-            binding: binding_of(&record).map(|binding| BoundItem {
+            binding: Binding::of(&record).map(|binding| BoundItem {
                 connection_id: binding.connection_id,
                 reference: binding.reference.into(),
                 cache_ttl: binding.cache_ttl,

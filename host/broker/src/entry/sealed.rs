@@ -104,7 +104,7 @@ fn sealed_in(record: &EntryRecord) -> impl Iterator<Item = &[u8]> {
 }
 
 fn open_entry(keys: &WorkspaceKeys, record: EntryRecord) -> Result<VaultEntry, EnvelopeError> {
-    let credentials = match binding_of(&record) {
+    let credentials = match Binding::of(&record) {
         Some(binding) => CredentialSource::Bound(binding),
         None => CredentialSource::Own(open_credentials(keys, &(&record).into())?),
     };
@@ -135,12 +135,6 @@ fn open_credentials(keys: &WorkspaceKeys, sealed: &SealedCredentials<'_>) -> Res
     let Some(envelope) = sealed.envelope else { return Ok(Credentials::default()) };
     let row = sealed.entry.as_uuid();
     keys.open(&place(sealed.workspace, row.as_bytes(), sealed.version, CREDENTIALS), envelope, read_credentials)
-}
-
-/// An entry's binding, if it has one.
-pub(crate) fn binding_of(record: &EntryRecord) -> Option<Binding> {
-    let (connection_id, reference) = record.connection_id.zip(record.secret_ref.clone())?;
-    Some(Binding { connection_id, reference, cache_ttl: record.cache_ttl_seconds.map(CacheTtl::from_seconds) })
 }
 
 fn place<'a>(workspace: WorkspaceId, row: &'a [u8], version: u64, column: &'a str) -> Place<'a> {

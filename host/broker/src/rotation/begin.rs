@@ -15,7 +15,7 @@ use super::{BeginRotation, BegunRotation, NewPassword, item, refused};
 use crate::api_key::Access;
 use crate::broker::Broker;
 use crate::budget::ProviderOperation;
-use crate::entry::{Binding, binding_of};
+use crate::entry::Binding;
 use crate::error::{BrokerError, InvalidInput, Thing};
 use crate::text::required;
 
@@ -73,7 +73,7 @@ impl Broker {
         let entry = self.storage().entry(access.workspace(), &begin.entry).await?;
         let entry = entry.ok_or(BrokerError::NotFound(Thing::Entry))?;
         trail.note(|subject| subject.entry = Some(entry.id));
-        let binding = binding_of(&entry);
+        let binding = Binding::of(&entry);
         if let Some(binding) = &binding {
             trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
         }

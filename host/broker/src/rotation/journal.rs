@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use super::item_state::ItemState;
 use super::write_back::end;
 use crate::broker::Broker;
 use crate::cache::ItemKey;
@@ -62,14 +63,6 @@ impl Fingerprint {
 /// Whether two passwords are the same.
 pub(super) fn same(one: &SecretString, other: &SecretString) -> bool {
     one.expose_secret().as_bytes().ct_eq(other.expose_secret().as_bytes()).into()
-}
-
-/// What a resolve has to know about an item besides its entry and connection.
-pub(crate) struct ItemState {
-    /// Greater after each time that what was cached of it counts no more.
-    pub(crate) generation: u64,
-    /// The rotation whose password the site has and the item has not, if there is one.
-    ahead: Option<RotationRecord>,
 }
 
 /// A password that the site has and the item has not yet.

@@ -49,6 +49,7 @@
 mod background;
 mod begin;
 mod item;
+mod item_state;
 mod journal;
 mod operations;
 mod own;
@@ -62,7 +63,7 @@ use keyway_storage::{
 use secrecy::SecretString;
 
 pub(crate) use background::start as start_write_backs;
-pub(crate) use journal::ItemState;
+pub(crate) use item_state::ItemState;
 pub use operations::ROTATIONS_PER_PAGE;
 pub use password::PasswordPolicy;
 

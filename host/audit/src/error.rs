@@ -1,0 +1,101 @@
+//! What can be wrong: with the log, and with what is asked of it.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyway_storage::StorageError;
+use thiserror::Error;
+
+use crate::operation::Operation;
+
+/// What lies beneath an [`AuditError`]. Shared, because all who wait for a group of records get it.
+pub type AuditCause = Arc<dyn StdError + Send + Sync>;
+
+/// The audit log does not work. Nothing was released, and nothing was changed unless that is what
+/// it says.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AuditError {
+    /// It cannot be written.
+    #[error(
+        "the audit log cannot be written ({0}), so nothing is released or changed. It goes on by itself once the log can be written again"
+    )]
+    Unwritable(#[source] AuditCause),
+    /// It did not answer in time.
+    #[error(
+        "the audit log did not answer within {} s, so nothing is released or changed. It goes on by itself once the log answers again", .0.as_secs()
+    )]
+    Deadline(Duration),
+    /// It cannot be read.
+    #[error("the audit log cannot be read: {0}")]
+    Unreadable(#[source] AuditCause),
+    /// A change was made, or ended otherwise without an error, and how it ended could not be
+    /// recorded. That it was begun is in the log.
+    #[error(
+        "it was done, but the audit log cannot be written ({}), so how it ended is not recorded. Look how things are now before you do it again", .0.reason()
+    )]
+    OutcomeUnrecorded(#[source] Box<AuditError>),
+    /// What is asked for cannot be done with this log.
+    #[error("this audit log is kept elsewhere and cannot be {0} here")]
+    Elsewhere(&'static str),
+    /// A fault of the log itself.
+    #[error("the audit log failed: {0}. Nothing was released")]
+    Failed(#[source] AuditCause),
+    /// The database failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl AuditError {
+    /// It cannot be written, because of this.
+    pub fn unwritable(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Unwritable(cause.into().into())
+    }
+
+    /// It cannot be read, because of this.
+    pub fn unreadable(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Unreadable(cause.into().into())
+    }
+
+    /// A fault of the log itself.
+    pub fn failed(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Failed(cause.into().into())
+    }
+
+    /// The same, after a change that was made.
+    #[must_use]
+    pub fn after_a_change(self) -> Self {
+        Self::OutcomeUnrecorded(Box::new(self))
+    }
+
+    fn reason(&self) -> String {
+        match self {
+            Self::Unwritable(cause) | Self::Failed(cause) => cause.to_string(),
+            Self::Deadline(deadline) => format!("it did not answer within {} s", deadline.as_secs()),
+            other => other.to_string(),
+        }
+    }
+}
+
+/// A query that the log does not understand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum InvalidQuery {
+    /// Not an operation that the audit log knows.
+    #[error("operation must be one of {}", operations())]
+    Operation,
+    /// Not an outcome that the audit log knows.
+    #[error("outcome must be ok, begun, failed, or the code of an error, for example FORBIDDEN")]
+    Outcome,
+    /// Not an order of the audit log.
+    #[error("order must be newest or oldest")]
+    Order,
+    /// Not where a page of the audit log has ended.
+    #[error("cursor must be the `next` of the page before, unchanged")]
+    Cursor,
+}
+
+fn operations() -> String {
+    Operation::ALL.iter().map(|operation| operation.name()).collect::<Vec<_>>().join(", ")
+}

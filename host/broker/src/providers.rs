@@ -1,0 +1,45 @@
+//! The installed providers.
+
+use std::collections::BTreeMap;
+
+use keyway_runtime::{FileStatus, Provider, ProviderFolder};
+
+/// The installed providers, by type.
+#[derive(Default)]
+pub struct Providers {
+    pub(crate) fixed: BTreeMap<String, Provider>,
+    pub(crate) folder: Option<ProviderFolder>,
+}
+
+impl Providers {
+    /// The provider of this type, as it is now.
+    pub fn get(&self, provider_type: &str) -> Option<Provider> {
+        let from_folder = || self.folder.as_ref().and_then(|folder| folder.get(provider_type));
+        self.fixed.get(provider_type).cloned().or_else(from_folder)
+    }
+
+    /// All providers in the order of their types.
+    pub fn list(&self) -> Vec<Provider> {
+        let from_folder = self.folder.iter().flat_map(ProviderFolder::providers);
+        let mut all: BTreeMap<_, _> =
+            from_folder.map(|provider| (provider.description().provider_type.clone(), provider)).collect();
+        all.extend(self.fixed.clone());
+        all.into_values().collect()
+    }
+}
+
+impl Providers {
+    /// The files of the folder that no provider was ever loaded from, by name. A file whose newest state was refused while the
+    /// one before it serves is none of them, nor is one whose provider type another file serves.
+    pub(crate) fn unloaded_files(&self) -> Vec<String> {
+        let files = self.folder.iter().flat_map(ProviderFolder::files);
+        let is_missing = |file: &FileStatus| file.error.is_some() && file.digest.is_none() && file.served_by.is_none();
+        files.filter(is_missing).map(|file| file.file).collect()
+    }
+}
+
+impl std::fmt::Debug for Providers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.list().iter().map(|provider| provider.description().provider_type.clone())).finish()
+    }
+}

@@ -1,12 +1,9 @@
-//! What the folders promise, read from the sources: the host knows no provider by name.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+//! The host knows no provider by name.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
-}
+use crate::sources::root;
 
 /// The Rust files below a folder.
 fn sources(folder: &Path) -> Vec<PathBuf> {

@@ -1,0 +1,7 @@
+//! What the folders promise, read from the sources.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod imports;
+mod names;
+mod public_api;
+mod sources;

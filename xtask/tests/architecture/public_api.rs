@@ -1,0 +1,237 @@
+//! What the two libraries offer, listed: a change of it is seen in the listing, and not only when it breaks somebody.
+//!
+//! The listing is made from the sources, by following what each `lib.rs` re-exports. Bodies, private parts and documentation
+//! are left out. `KEYWAY_UPDATE_DOCS=1` writes it anew.
+
+use std::collections::BTreeSet;
+use std::{env, fs};
+
+use quote::ToTokens;
+use syn::{Attribute, Fields, Item, ItemImpl, Type, UseTree, Visibility, parse_quote};
+
+use crate::sources::{Crate, Module, root};
+
+/// The folder of a crate, its name, and the crates of the host that it passes on as a whole.
+const LIBRARIES: [(&str, &str); 2] = [("broker", "keyway"), ("runtime", "keyway_runtime")];
+
+fn is_public(visibility: &Visibility) -> bool {
+    matches!(visibility, Visibility::Public(_))
+}
+
+/// Without what is no part of the interface.
+fn strip(attributes: &mut Vec<Attribute>) {
+    attributes.retain(|attribute| {
+        let path = attribute.path();
+        path.is_ident("derive") || path.is_ident("non_exhaustive")
+    });
+}
+
+fn strip_fields(fields: &mut Fields) -> bool {
+    let before = fields.len();
+    match fields {
+        Fields::Named(fields) => {
+            fields.named = fields.named.iter().filter(|field| is_public(&field.vis)).cloned().collect();
+        }
+        Fields::Unnamed(fields) if fields.unnamed.iter().all(|field| !is_public(&field.vis)) => fields.unnamed.clear(),
+        _ => {}
+    }
+    fields.iter_mut().for_each(|field| strip(&mut field.attrs));
+    fields.len() < before
+}
+
+/// A declaration as it is seen from outside; `None` for what is not.
+fn outside(item: &Item) -> Option<Item> {
+    let mut item = item.clone();
+    match &mut item {
+        Item::Struct(item) if is_public(&item.vis) => {
+            strip(&mut item.attrs);
+            if strip_fields(&mut item.fields) {
+                item.attrs.push(parse_quote!(#[private_fields]));
+            }
+        }
+        Item::Enum(item) if is_public(&item.vis) => {
+            strip(&mut item.attrs);
+            for variant in &mut item.variants {
+                strip(&mut variant.attrs);
+                variant.fields.iter_mut().for_each(|field| strip(&mut field.attrs));
+            }
+        }
+        Item::Trait(item) if is_public(&item.vis) => {
+            strip(&mut item.attrs);
+            for function in &mut item.items {
+                if let syn::TraitItem::Fn(function) = function {
+                    strip(&mut function.attrs);
+                    if function.default.is_some() {
+                        function.default = Some(parse_quote!({}));
+                    }
+                }
+            }
+        }
+        Item::Fn(item) if is_public(&item.vis) => {
+            strip(&mut item.attrs);
+            item.block = parse_quote!({});
+        }
+        Item::Const(item) if is_public(&item.vis) => {
+            strip(&mut item.attrs);
+            // A value is no part of it: most are limits, which may move.
+            item.expr = parse_quote!(_);
+        }
+        Item::Type(item) if is_public(&item.vis) => strip(&mut item.attrs),
+        _ => return None,
+    }
+    Some(item)
+}
+
+fn name_of(item: &Item) -> Option<String> {
+    Some(match item {
+        Item::Struct(item) => item.ident.to_string(),
+        Item::Enum(item) => item.ident.to_string(),
+        Item::Trait(item) => item.ident.to_string(),
+        Item::Fn(item) => item.sig.ident.to_string(),
+        Item::Const(item) => item.ident.to_string(),
+        Item::Type(item) => item.ident.to_string(),
+        _ => return None,
+    })
+}
+
+/// What an `impl` offers; `None` for one that offers nothing.
+fn offered(item: &ItemImpl) -> Option<ItemImpl> {
+    let mut item = item.clone();
+    strip(&mut item.attrs);
+    if item.trait_.is_some() {
+        item.items.clear();
+        return Some(item);
+    }
+    item.items.retain(|part| match part {
+        syn::ImplItem::Fn(function) => is_public(&function.vis),
+        syn::ImplItem::Const(constant) => is_public(&constant.vis),
+        _ => false,
+    });
+    for part in &mut item.items {
+        match part {
+            syn::ImplItem::Fn(function) => {
+                strip(&mut function.attrs);
+                function.block = parse_quote!({});
+            }
+            syn::ImplItem::Const(constant) => {
+                strip(&mut constant.attrs);
+                constant.expr = parse_quote!(_);
+            }
+            _ => {}
+        }
+    }
+    (!item.items.is_empty()).then_some(item)
+}
+
+struct Listing<'a> {
+    sources: &'a Crate,
+    items: Vec<(String, Vec<Item>)>,
+    /// What comes from other crates, by its path.
+    passed_on: BTreeSet<String>,
+}
+
+impl Listing<'_> {
+    /// What a module offers under its own name and by re-exports.
+    fn module(&mut self, module: &Module, prefix: &str) {
+        for item in &self.sources.0[module].file.items {
+            match item {
+                Item::Use(item) if is_public(&item.vis) => self.tree(module, &item.tree, Vec::new(), prefix),
+                Item::Mod(item) if is_public(&item.vis) => {
+                    let child = [&module[..], &[item.ident.to_string()]].concat();
+                    self.module(&child, &format!("{prefix}{}::", item.ident));
+                }
+                item => self.declare(module, item, prefix),
+            }
+        }
+    }
+
+    fn tree(&mut self, module: &Module, tree: &UseTree, mut path: Vec<String>, prefix: &str) {
+        match tree {
+            UseTree::Path(part) => {
+                path.push(part.ident.to_string());
+                self.tree(module, &part.tree, path, prefix);
+            }
+            UseTree::Group(group) => {
+                group.items.iter().for_each(|tree| self.tree(module, tree, path.clone(), prefix));
+            }
+            UseTree::Name(name) => {
+                path.push(name.ident.to_string());
+                self.passed(module, &path, None, prefix);
+            }
+            UseTree::Rename(rename) => {
+                path.push(rename.ident.to_string());
+                self.passed(module, &path, Some(rename.rename.to_string()), prefix);
+            }
+            UseTree::Glob(_) => panic!("a re-export of everything hides what it offers"),
+        }
+    }
+
+    fn passed(&mut self, module: &Module, path: &[String], alias: Option<String>, prefix: &str) {
+        let name = path.last().unwrap();
+        let target = self.sources.target(module, path, 16);
+        let declared = target.as_ref().and_then(|target| {
+            let items = &self.sources.0[target].file.items;
+            items.iter().find(|item| name_of(item).as_ref() == Some(name)).map(|item| (target.clone(), item.clone()))
+        });
+        match declared {
+            Some((target, item)) => self.declare(&target, &item, prefix),
+            None => {
+                let alias = alias.map(|alias| format!(" as {alias}")).unwrap_or_default();
+                self.passed_on.insert(format!("{prefix}{}{alias}", path.join("::")));
+            }
+        }
+    }
+
+    fn declare(&mut self, module: &Module, item: &Item, prefix: &str) {
+        let (Some(outside), Some(name)) = (outside(item), name_of(item)) else { return };
+        let mut list = vec![outside];
+        for (other, source) in &self.sources.0 {
+            for item in &source.file.items {
+                let Item::Impl(item) = item else { continue };
+                let Type::Path(of) = &*item.self_ty else { continue };
+                let segments: Vec<_> = of.path.segments.iter().map(|part| part.ident.to_string()).collect();
+                let is_same = segments.last() == Some(&name)
+                    && (other == module || self.sources.target(other, &segments, 16).as_ref() == Some(module));
+                list.extend(offered(item).filter(|_| is_same).map(Item::Impl));
+            }
+        }
+        list[1..].sort_by_cached_key(|item| item.to_token_stream().to_string());
+        self.items.push((format!("{prefix}{name}"), list));
+    }
+}
+
+fn listing(folder: &str, name: &str) -> String {
+    let sources = Crate::read(folder);
+    let mut listing = Listing { sources: &sources, items: Vec::new(), passed_on: BTreeSet::new() };
+    listing.module(&Vec::new(), &format!("{name}::"));
+    listing.items.sort_by(|one, other| one.0.cmp(&other.0));
+    let mut text = format!("What `{name}` offers. Made from the sources by the test `public_api`.\n\n");
+    for path in &listing.passed_on {
+        text.push_str(&format!("pub use {path}\n"));
+    }
+    for (path, items) in listing.items {
+        let file = syn::File { shebang: None, frontmatter: None, attrs: Vec::new(), items };
+        text.push_str(&format!("\n# {path}\n{}", prettyplease::unparse(&file)));
+    }
+    text
+}
+
+#[test]
+fn the_listing_of_what_the_libraries_offer_is_up_to_date() {
+    for (folder, name) in LIBRARIES {
+        let path = root().join("host").join(folder).join("public-api.txt");
+        let now = listing(folder, name);
+        assert!(now.contains(&format!("# {name}::")), "the sources were read");
+        if env::var_os("KEYWAY_UPDATE_DOCS").is_some() {
+            fs::write(&path, &now).unwrap();
+        }
+        let before = fs::read_to_string(&path).unwrap_or_default();
+        let line = before.lines().zip(now.lines()).position(|(before, now)| before != now);
+        assert!(
+            before == now,
+            "{} is not what the library offers (first at line {}). If the change is meant, write it anew with KEYWAY_UPDATE_DOCS=1, and note it in CHANGELOG.md",
+            path.display(),
+            line.map_or_else(|| before.lines().count().min(now.lines().count()), |line| line) + 1
+        );
+    }
+}

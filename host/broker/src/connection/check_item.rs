@@ -14,7 +14,8 @@ use crate::entry::Binding;
 use crate::error::BrokerError;
 
 impl Broker {
-    /// Looks whether a connection sees an item, with one call of the provider that takes no value from it. Needs
+    /// Looks whether a connection sees an item, with one call of the provider that takes no value from it: none is
+    /// read, and none is made where values are made for each call, under a lease. Needs
     /// [`Scope::Api`](crate::Scope::Api).
     ///
     /// # Errors
@@ -33,6 +34,7 @@ impl Broker {
             let reference: Arc<str> = binding.reference.into();
             let call = move |provider: Provider, connection: keyway_runtime::Connection| {
                 let reference = reference.clone();
+                // Asking for nothing makes no new values, says the contract.
                 async move { provider.resolve(&connection, &reference, Fields::default()).await }
             };
             opened.call(ProviderOperation::Resolve, call).await?;

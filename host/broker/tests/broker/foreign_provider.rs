@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use keyway::keyway_runtime::{Fields, Settings};
+use keyway::keyway_runtime::{ErrorCode, Fields, Settings};
 use keyway::{
     BeginRotation, BrokerError, Change, ConnectionChanges, EntryChanges, InvalidInput, NewConnection, ResolveRequest,
     RotationState, Source, VaultEntry,
@@ -151,6 +151,18 @@ async fn a_leased_value_is_never_made_anew_in_the_background() {
     assert_eq!(source, Source::Live);
     let number = |password: &str| password.rsplit('-').next().unwrap().parse::<u32>().unwrap();
     assert_eq!(number(&next), number(&first) + 1, "one new lease, and none in between");
+}
+
+#[tokio::test]
+async fn checking_an_item_makes_no_values() {
+    let (world, connection) = World::new().await;
+    let entry = world.bind(&connection, "dynamic", "paths://dynamic/db").await.unwrap();
+    for _ in 0..3 {
+        world.broker.check_item(&world.access, connection.id, "paths://dynamic/db").await.unwrap();
+    }
+    assert_eq!(world.resolve(&entry).await.0, "password-1", "the first lease there is");
+    let missing = world.broker.check_item(&world.access, connection.id, "paths://nothing").await.unwrap_err();
+    assert!(matches!(&missing, BrokerError::Provider(error) if error.code == ErrorCode::NotFound), "{missing}");
 }
 
 #[tokio::test]

@@ -124,7 +124,7 @@ impl BrokerError {
             // Nothing about the request is wrong.
             Self::TooManyItems(ListLimit::Seconds(_)) => ErrorKind::ProviderUnavailable,
             Self::TooManyItems(_) => ErrorKind::ProviderFault,
-            Self::NoTfaCode(NoTfaCode::NotOnItem | NoTfaCode::NoEmail) => ErrorKind::NotFound,
+            Self::NoTfaCode(NoTfaCode::NotOnItem | NoTfaCode::NotMade(_) | NoTfaCode::NoEmail) => ErrorKind::NotFound,
             Self::NoTfaCode(_) => ErrorKind::Conflict,
             Self::NotEncrypted { .. } => ErrorKind::NotEncrypted,
             Self::Unauthenticated => ErrorKind::Unauthenticated,
@@ -272,7 +272,7 @@ impl fmt::Display for Thing {
 }
 
 /// Why there is no code of an entry's second factor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum NoTfaCode {
     /// The entry has none.
@@ -290,6 +290,9 @@ pub enum NoTfaCode {
         "the bound item has no one-time password that changes with time; add one to the item in the secret manager"
     )]
     NotOnItem,
+    /// The item has a one-time password that makes no code, with what the provider says about it.
+    #[error("the bound item has a one-time password that makes no code: {0}")]
+    NotMade(String),
     /// No e-mail with a code.
     #[error(
         "no code has arrived by e-mail for this vault entry; start the login so that the site sends one, and look into the inbox that it sends to: this server has none of its own"

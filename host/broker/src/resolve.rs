@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use keyway_audit::{AuditSource, Operation, Trail};
-use keyway_runtime::{Connection, Fields, Provider};
+use keyway_runtime::{Connection, Fields, Lease, NoCode, NoCodeReason, Provider};
 use keyway_storage::{EntrySelector, RotationId};
 use secrecy::SecretString;
 use tracing::debug;
@@ -67,6 +67,8 @@ pub struct Resolution {
     pub source: Source,
     /// The one-time code that is good now; `None` when the item has none or it was not asked for. Always live.
     pub one_time_code: Option<OneTimeCode>,
+    /// Why there is no one-time code, when one was asked for.
+    pub no_code: Option<NoCode>,
     /// Which state of the item the code, or that there is none, is from; `None` when it was not asked for.
     pub code_revision: Option<String>,
     /// Which state of the item user name and password are from: opaque, not secret, at most 256 bytes, and another one
@@ -79,6 +81,12 @@ pub struct Resolution {
     /// The rotation whose new password this is, if the site has it already and the item has not. User name and code are
     /// the item's in any case.
     pub rotation: Option<RotationId>,
+    /// The first second (since 1970) at which user name and password are no longer good; `None` when the provider knows
+    /// of none.
+    pub valid_until: Option<u64>,
+    /// The lease under which user name and password were made, where the secret manager makes new ones for each call.
+    /// They are no longer good when it ends.
+    pub lease: Option<Lease>,
     /// How long it took.
     pub timings: Timings,
 }
@@ -103,6 +111,11 @@ impl Resolution {
         }
         self
     }
+}
+
+/// What is said of an item whose provider has no codes at all.
+fn no_codes() -> NoCode {
+    NoCode::new(NoCodeReason::Absent, "The provider of this secret manager has no one-time codes.")
 }
 
 /// The revision of a password that a rotation has prepared.
@@ -173,10 +186,13 @@ impl Broker {
                 password,
                 source: Source::Live,
                 one_time_code: None,
+                no_code: None,
                 code_revision: None,
                 revision: String::new(),
                 rejected_is_current: false,
                 rotation,
+                valid_until: None,
+                lease: None,
                 timings: Timings { total: started.elapsed(), provider: None },
             }
             .with_revision_of_rotation(rejected.as_deref());
@@ -211,23 +227,14 @@ impl Broker {
                 async move { provider.resolve(&connection, &reference, fields).await }
             };
             let resolved = opened.call(ProviderOperation::Resolve, call).await?;
-            let ends = [resolved.valid_until, resolved.lease.as_ref().map(|lease| lease.expires_at)];
-            let lifetime = Lifetime {
-                good_for: ends
-                    .into_iter()
-                    .flatten()
-                    .min()
-                    .map(|end| Duration::from_millis(end.saturating_mul(1_000).saturating_sub(asked_at))),
-                leased: resolved.lease.is_some(),
-            };
             Ok(Fetched {
-                lifetime,
+                lifetime: Lifetime::new(resolved.valid_until, resolved.lease, asked_at),
                 credentials: Credentials {
                     username: resolved.username,
                     password: resolved.password,
                     revision: resolved.revision,
                 },
-                one_time_code: resolved.one_time_code.and_then(Result::ok).map(OneTimeCode::new),
+                one_time_code: resolved.one_time_code.map(|code| code.map(OneTimeCode::new)),
             })
         };
         let found = self.cache().get(lookup, fetch).await.map_err(|error| match error {
@@ -236,15 +243,23 @@ impl Broker {
         })?;
         let timings = Timings { total: started.elapsed(), provider: found.provider_time };
         debug!(entry = %entry.id, source = ?found.source, total = ?timings.total, provider = ?timings.provider, "resolved");
+        let (one_time_code, no_code) = match found.one_time_code.filter(|_| fields.one_time_code) {
+            Some(Ok(code)) => (Some(code), None),
+            Some(Err(none)) => (None, Some(none)),
+            None => (None, (fields.one_time_code && !codes).then(no_codes)),
+        };
         let resolution = Resolution {
             username: found.credentials.username.filter(|_| fields.username),
             password: password.or(found.credentials.password).filter(|_| fields.password),
             rotation,
             source: found.source,
-            one_time_code: found.one_time_code.filter(|_| fields.one_time_code),
+            one_time_code,
+            no_code,
             code_revision: found.code_revision,
             rejected_is_current: rejected.is_some_and(|rejected| rejected.revision == found.credentials.revision),
             revision: found.credentials.revision,
+            valid_until: found.lifetime.valid_until,
+            lease: found.lifetime.lease.map(|lease| Lease::clone(&lease)),
             timings,
         }
         .with_revision_of_rotation(rejected_by_caller.as_deref());

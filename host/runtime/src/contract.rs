@@ -331,6 +331,13 @@ pub struct NoCode {
     pub message: String,
 }
 
+impl NoCode {
+    /// A reason, and a message for a person.
+    pub fn new(reason: NoCodeReason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
 /// Why there is no one-time code, as a condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -343,6 +350,18 @@ pub enum NoCodeReason {
     Malformed,
     /// Anything else, by name.
     Other(String),
+}
+
+impl NoCodeReason {
+    /// The contract's name for it.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Absent => "absent",
+            Self::CounterBased => "counter-based",
+            Self::Malformed => "malformed",
+            Self::Other(name) => name,
+        }
+    }
 }
 
 /// A further field of an item, without its value (`list-fields`).

@@ -3,29 +3,42 @@
 //! **Invariant:** one-time codes are never cached: [`Credentials`], which the cache takes, cannot hold one, and
 //! [`OneTimeCode`], which it does not take, can neither be cloned nor serialised.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use keyway_runtime::{Lease, NoCode};
 use secrecy::{ExposeSecret, SecretString};
 
 /// What a provider's call brought. Fields that were not asked for are absent.
 pub(crate) struct Fetched {
     pub(crate) credentials: Credentials,
-    pub(crate) one_time_code: Option<OneTimeCode>,
+    /// The code, or why there is none.
+    pub(crate) one_time_code: Option<Result<OneTimeCode, NoCode>>,
     pub(crate) lifetime: Lifetime,
 }
 
 /// What the provider says about how long the values may be used, whatever a cache duration allows.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Lifetime {
-    /// From the question on; `None` when it knows of no end.
+    /// From the question on, until the values or their lease end; `None` when it knows of no end.
     pub(crate) good_for: Option<Duration>,
-    /// Whether they were made for the very call that brought them.
-    pub(crate) leased: bool,
+    /// The first second (since 1970) at which the values are no longer good, as the provider said.
+    pub(crate) valid_until: Option<u64>,
+    /// The lease under which they were made for the very call that brought them.
+    pub(crate) lease: Option<Arc<Lease>>,
 }
 
 impl Lifetime {
+    /// Of what a provider has answered to a question that was asked at this time, in milliseconds since 1970.
+    pub(crate) fn new(valid_until: Option<u64>, lease: Option<Lease>, asked_at: u64) -> Self {
+        let ends = [valid_until, lease.as_ref().map(|lease| lease.expires_at)];
+        let end = ends.into_iter().flatten().min();
+        let until = |end: u64| Duration::from_millis(end.saturating_mul(1_000).saturating_sub(asked_at));
+        Self { good_for: end.map(until), valid_until, lease: lease.map(Arc::new) }
+    }
+
     /// No longer than the values are good.
-    pub(super) fn cap(self, duration: Duration) -> Duration {
+    pub(super) fn cap(&self, duration: Duration) -> Duration {
         self.good_for.map_or(duration, |good_for| good_for.min(duration))
     }
 }
@@ -35,10 +48,15 @@ impl Fetched {
     pub(super) fn copy(&self) -> Self {
         Self {
             credentials: self.credentials.copy(),
-            one_time_code: self.one_time_code.as_ref().map(OneTimeCode::copy),
-            lifetime: self.lifetime,
+            one_time_code: self.one_time_code.as_ref().map(copy_code),
+            lifetime: self.lifetime.clone(),
         }
     }
+}
+
+/// A copy of a code, or of why there is none, for another caller that waited for the very same call.
+pub(super) fn copy_code(code: &Result<OneTimeCode, NoCode>) -> Result<OneTimeCode, NoCode> {
+    code.as_ref().map(OneTimeCode::copy).map_err(Clone::clone)
 }
 
 /// What may be cached of an item: its user name and password, and which state of the item they are from.
@@ -75,7 +93,7 @@ impl OneTimeCode {
     }
 
     /// A copy for another caller that waited for the very same call. It is handed out and not kept.
-    pub(super) fn copy(&self) -> Self {
+    fn copy(&self) -> Self {
         let code = SecretString::from(self.code.expose_secret());
         Self { code, expires_at: self.expires_at, period_seconds: self.period_seconds }
     }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyway_runtime::Fields;
+use keyway_runtime::{Fields, NoCode};
 use keyway_storage::{ConnectionId, ItemId};
 
-use super::{Credentials, Fetched, ItemKey, OneTimeCode};
+use super::{Credentials, Fetched, ItemKey, Lifetime, OneTimeCode};
 use crate::budget::CallFailure;
 use crate::flight::Lost;
 use crate::keyring::WorkspaceKeys;
@@ -58,9 +58,12 @@ pub enum Source {
 pub(crate) struct Found {
     pub(crate) credentials: Credentials,
     pub(crate) source: Source,
-    pub(crate) one_time_code: Option<OneTimeCode>,
+    /// The code, or why there is none, if it was asked for.
+    pub(crate) one_time_code: Option<Result<OneTimeCode, NoCode>>,
     /// Which state of the item the one-time code is from, if it was asked for; it may be a later one than the credentials'.
     pub(crate) code_revision: Option<String>,
+    /// How long user name and password may be used, as the provider said.
+    pub(crate) lifetime: Lifetime,
     /// How long the provider's call took, if there was one.
     pub(crate) provider_time: Option<Duration>,
 }
@@ -70,6 +73,7 @@ impl Found {
         Self {
             code_revision: wants_code.then(|| fetched.credentials.revision.clone()),
             credentials: fetched.credentials,
+            lifetime: fetched.lifetime,
             source: Source::Live,
             // Whoever joined a call of others may not have asked for it.
             one_time_code: fetched.one_time_code.filter(|_| wants_code),

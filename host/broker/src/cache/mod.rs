@@ -39,6 +39,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::{EntryAction, EntryResult};
 
 pub use fetched::OneTimeCode;
+use fetched::copy_code;
 pub(crate) use fetched::{Credentials, Fetched, Lifetime};
 use keyway_clock::{Clock, Moment};
 use keyway_storage::ConnectionId;
@@ -192,7 +193,7 @@ impl SecretCache {
                 let answer = self.ask(reader, Fields::ONE_TIME_CODE, fetch).await?;
                 let (fetched, took) = &*answer;
                 Ok(Found {
-                    one_time_code: fetched.one_time_code.as_ref().map(OneTimeCode::copy),
+                    one_time_code: fetched.one_time_code.as_ref().map(copy_code),
                     code_revision: Some(fetched.credentials.revision.clone()),
                     provider_time: Some(*took),
                     ..cached.found()
@@ -238,7 +239,7 @@ impl SecretCache {
         }
         let credentials = value.open(&lookup.item, &lookup.keys)?;
         // A refresh of values under a lease would make others, under another lease.
-        let refresh_due = !value.lifetime.leased && refresh_due(age, ttl, value.draw.into(), &self.options);
+        let refresh_due = value.lifetime.lease.is_none() && refresh_due(age, ttl, value.draw.into(), &self.options);
         Some(Cached { value, credentials, age, ttl, refresh_due })
     }
 
@@ -301,7 +302,7 @@ impl SecretCache {
                                 credentials,
                                 asked_at,
                                 generation,
-                                (keep, fetched.lifetime),
+                                (keep, fetched.lifetime.clone()),
                                 rejection,
                             );
                             if let Some(value) = value {
@@ -336,7 +337,8 @@ impl SecretCache {
             return None;
         }
         let cached = self.read(reader).filter(|cached| !cached.refresh_due)?;
-        let fetched = Fetched { credentials: cached.credentials, one_time_code: None, lifetime: Lifetime::default() };
+        let lifetime = cached.value.lifetime.clone();
+        let fetched = Fetched { credentials: cached.credentials, one_time_code: None, lifetime };
         Some(Ok(Arc::new((fetched, Duration::ZERO))))
     }
 
@@ -397,6 +399,7 @@ impl Cached {
         Found {
             credentials: self.credentials,
             source: Source::Cached { age: self.age },
+            lifetime: self.value.lifetime.clone(),
             one_time_code: None,
             code_revision: None,
             provider_time: None,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use keyway_clock::Moment;
 use keyway_keys::Place;
+use keyway_runtime::Lease;
 use keyway_storage::ConnectionId;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -113,7 +114,8 @@ impl SealedCredentials {
     pub(super) fn weight(&self, key: &ItemKey) -> u64 {
         // Of the cache a hash, two links and a place in its table, and what the allocator adds to the allocations.
         const PLACE: usize = 96;
-        let texts = self.sealed.len() + self.revision.len() + key.reference.len();
+        let lease = self.lifetime.lease.as_ref().map_or(0, |lease| size_of::<Lease>() + lease.id.len());
+        let texts = self.sealed.len() + self.revision.len() + key.reference.len() + lease;
         (texts + size_of::<Self>() + size_of::<ItemKey>() + PLACE) as u64
     }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use keyway_audit::{AuditSource, Trail};
 use keyway_keys::ClientKey;
+use keyway_runtime::{NoCode, NoCodeReason};
 use keyway_storage::ItemId;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -52,16 +53,24 @@ impl Broker {
         let revision = entry.version.to_string();
         let (rotation, password) = ahead.map(|ahead| (ahead.rotation, ahead.password)).unzip();
         let secret = value("tfa_secret", fields.one_time_code, own.tfa_secret.as_deref())?;
+        let (one_time_code, no_code) = match secret.map(|secret| self.code_of(&secret)) {
+            Some(Ok(code)) => (Some(code), None),
+            Some(Err(none)) => (None, Some(none)),
+            None => (None, fields.one_time_code.then(no_secret)),
+        };
         let resolution = Resolution {
             username: value("user_name", fields.username, own.user_name.as_deref())?,
             password: password.or(value("password", fields.password, own.password.as_deref())?),
             rotation,
             source: Source::Live,
             // A secret that makes no code must not stand in the way of the login, as on an item.
-            one_time_code: secret.and_then(|secret| self.code_of(&secret)),
+            one_time_code,
+            no_code,
             code_revision: fields.one_time_code.then(|| revision.clone()),
             rejected_is_current: rejected == Some(&*revision),
             revision,
+            valid_until: None,
+            lease: None,
             timings: Timings { total: started.elapsed(), provider: None },
         }
         .with_revision_of_rotation(rejected);
@@ -73,13 +82,20 @@ impl Broker {
     pub(super) async fn own_code(&self, entry: &ResolvableEntry) -> Result<Option<OneTimeCode>, BrokerError> {
         let (own, keys) = self.open_credentials(entry).await?;
         let Some(ciphertext) = own.tfa_secret else { return Ok(None) };
-        Ok(open(keys.client(), "tfa_secret", &ciphertext)?.and_then(|secret| self.code_of(&secret)))
+        Ok(open(keys.client(), "tfa_secret", &ciphertext)?.and_then(|secret| self.code_of(&secret).ok()))
     }
 
-    fn code_of(&self, secret: &SecretString) -> Option<OneTimeCode> {
+    fn code_of(&self, secret: &SecretString) -> Result<OneTimeCode, NoCode> {
         let now = u64::try_from(self.timestamp().as_second()).unwrap_or_default();
-        Totp::parse(secret.expose_secret()).ok().map(|totp| totp.code_at(now))
+        let totp = Totp::parse(secret.expose_secret()).map_err(|_| {
+            NoCode::new(NoCodeReason::Malformed, "The entry's tfa_secret makes no codes; store the secret again.")
+        })?;
+        Ok(totp.code_at(now))
     }
+}
+
+fn no_secret() -> NoCode {
+    NoCode::new(NoCodeReason::Absent, "The entry has no tfa_secret.")
 }
 
 /// What was checked when it was written must open.

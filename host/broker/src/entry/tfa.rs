@@ -3,7 +3,7 @@
 //! Nothing of it is kept: a code from an authenticator is made or fetched for this very call.
 
 use keyway_audit::{AuditSource, Operation, Trail};
-use keyway_runtime::Fields;
+use keyway_runtime::{Fields, NoCodeReason};
 use keyway_storage::{EntrySelector, TfaMethod};
 
 use crate::api_key::Access;
@@ -53,7 +53,10 @@ impl Broker {
         }
         let code = if let Some(binding) = record.binding.clone() {
             let resolution = self.resolve_bound(&record, binding, Fields::ONE_TIME_CODE, None, trail).await?;
-            resolution.one_time_code.ok_or(NoTfaCode::NotOnItem)?
+            resolution.one_time_code.ok_or_else(|| match resolution.no_code {
+                Some(none) if none.reason != NoCodeReason::Absent => NoTfaCode::NotMade(none.message),
+                _ => NoTfaCode::NotOnItem,
+            })?
         } else {
             let code = self.own_code(&record).await?.ok_or(NoTfaCode::NoSecondFactor)?;
             trail.note(|subject| subject.released(field_names(Fields::ONE_TIME_CODE), AuditSource::Entry));

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use keyway::keyway_runtime::{ErrorCode, Fields, Settings};
+use keyway::keyway_runtime::{ErrorCode, Fields, NoCodeReason, Settings};
 use keyway::{
-    BeginRotation, BrokerError, Change, ConnectionChanges, EntryChanges, InvalidInput, NewConnection, ResolveRequest,
+    BeginRotation, BrokerError, Change, Clock, ConnectionChanges, EntryChanges, InvalidInput, NewConnection, ResolveRequest,
     RotationState, Source, VaultEntry,
 };
 
@@ -151,6 +151,33 @@ async fn a_leased_value_is_never_made_anew_in_the_background() {
     assert_eq!(source, Source::Live);
     let number = |password: &str| password.rsplit('-').next().unwrap().parse::<u32>().unwrap();
     assert_eq!(number(&next), number(&first) + 1, "one new lease, and none in between");
+}
+
+#[tokio::test]
+async fn a_missing_code_has_a_reason_and_values_their_end_also_from_the_cache() {
+    let (world, connection) = World::new().await;
+    let resolve = async |entry: &VaultEntry, fields| {
+        let request = ResolveRequest::new(entry.id).fields(fields);
+        world.broker.resolve(&world.access, request).await.unwrap()
+    };
+    let plain = world.bind(&connection, "plain", "paths://kv/a").await.unwrap();
+    let resolved = resolve(&plain, Fields::ALL).await;
+    assert_eq!(resolved.no_code.map(|none| none.reason), Some(NoCodeReason::Absent));
+    assert!(resolved.one_time_code.is_none() && resolved.valid_until.is_none() && resolved.lease.is_none());
+    assert!(resolve(&plain, Fields::CREDENTIALS).await.no_code.is_none(), "it was not asked for");
+    let steam = world.bind(&connection, "steam", "paths://steam/a").await.unwrap();
+    let resolved = resolve(&steam, Fields::ALL).await;
+    assert!(resolved.one_time_code.is_some() && resolved.no_code.is_none());
+
+    let now = u64::try_from(world.clock.now().timestamp().as_second()).unwrap();
+    let short = world.bind(&connection, "short", "paths://short/90").await.unwrap();
+    let dynamic = world.bind(&connection, "dynamic", "paths://dynamic/db").await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(resolve(&short, Fields::CREDENTIALS).await.valid_until, Some(now + 90));
+        let lease = resolve(&dynamic, Fields::CREDENTIALS).await.lease.unwrap();
+        assert_eq!((&*lease.id, lease.expires_at, lease.renewable), ("lease-db-1", now + 3_600, true));
+        world.clock.advance(Duration::from_secs(10));
+    }
 }
 
 #[tokio::test]

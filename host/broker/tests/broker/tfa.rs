@@ -113,7 +113,7 @@ async fn what_has_no_code_to_read_says_why() {
         let bound = world.broker.create_entry(&world.access, new).await.unwrap();
         for entry in [mine, bound] {
             let error = code(&world, &entry).await.unwrap_err();
-            assert!(matches!(error, BrokerError::NoTfaCode(actual) if actual == reason), "{method:?}: {error}");
+            assert!(matches!(&error, BrokerError::NoTfaCode(actual) if *actual == reason), "{method:?}: {error}");
         }
     }
     let none = own(&world, None, None).await;

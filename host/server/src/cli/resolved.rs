@@ -67,7 +67,16 @@ impl Resolved {
         }
         match one_time_code {
             _ if !self.asked.one_time_code => Ok(()),
-            None => writeln!(out, "{:indent$}{FAINT}one-time code{FAINT:#}  {FAINT}none{FAINT:#}", ""),
+            None => {
+                write!(out, "{:indent$}{FAINT}one-time code  none{FAINT:#}", "")?;
+                match &self.values.no_code {
+                    // Most items have none, which needs no explanation.
+                    Some(none) if none.reason != "absent" => {
+                        writeln!(out, " ({}): {}", printable(&none.reason), printable(&none.message))
+                    }
+                    _ => writeln!(out),
+                }
+            }
             Some(code) => {
                 let (text, left) = (code.code.expose_secret(), code.seconds_left);
                 let pad = width - text.len().min(width);
@@ -104,6 +113,13 @@ impl Show for Resolved {
         self.fields(out, 0)?;
         // For `--rejected`, when the site does not take the password.
         writeln!(out, "{FAINT}revision       {}{FAINT:#}", printable(&self.values.revision))?;
+        if let Some(until) = self.values.valid_until {
+            writeln!(out, "{FAINT}good until     {until}{FAINT:#}")?;
+        }
+        if let Some(lease) = &self.values.lease {
+            let (id, until) = (printable(&lease.id), lease.expires_at);
+            writeln!(out, "{FAINT}lease          {id}, until {until}{FAINT:#}")?;
+        }
         if self.values.rejected_is_current {
             writeln!(out, "The rejected revision is still what the item holds; change the password there.")?;
         }
@@ -152,7 +168,7 @@ fn optional_milliseconds<S: Serializer>(time: &Option<Duration>, serializer: S) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::resolved::Code;
+    use crate::view::resolved::{Code, LeaseView, NoCode, moment};
 
     fn resolved(reveal: bool) -> Resolved {
         let value = |value: &str, shown: bool| Value {
@@ -177,6 +193,9 @@ mod tests {
                 revision: "3".into(),
                 rejected_is_current: false,
                 rotation: None,
+                no_code: None,
+                valid_until: None,
+                lease: None,
             },
             asked: Fields::ALL,
             cached: true,
@@ -216,5 +235,28 @@ mod tests {
         assert_eq!(text(&empty).matches("none").count(), 3);
         empty.asked = Fields::ONE_TIME_CODE;
         assert_eq!(text(&empty).matches("none").count(), 1);
+    }
+
+    #[test]
+    fn a_one_time_password_that_makes_no_code_says_why() {
+        let mut none = resolved(false);
+        let reason = |reason: &str| Some(NoCode { reason: reason.into(), message: "It counts.".into() });
+        none.values = Values { one_time_code: None, no_code: reason("counter-based"), ..none.values };
+        assert!(text(&none).contains("one-time code  none (counter-based): It counts."), "{}", text(&none));
+        none.values.no_code = reason("absent");
+        assert!(text(&none).contains("one-time code  none\n"), "{}", text(&none));
+        assert_eq!(serde_json::to_value(&none).unwrap()["no_code"]["reason"], "absent");
+    }
+
+    #[test]
+    fn the_end_of_values_and_their_lease_are_shown() {
+        let mut leased = resolved(false);
+        let lease = LeaseView { id: "db/creds/1".into(), expires_at: moment(2_000_000_000), renewable: true };
+        leased.values = Values { valid_until: Some(moment(1_900_000_000)), lease: Some(lease), ..leased.values };
+        let shown = text(&leased);
+        assert!(shown.contains("good until     2030-03-17T17:46:40Z"), "{shown}");
+        assert!(shown.contains("lease          db/creds/1, until 2033-05-18T03:33:20Z"), "{shown}");
+        let data = serde_json::to_value(&leased).unwrap();
+        assert_eq!((&data["valid_until"], &data["lease"]["renewable"]), (&"2030-03-17T17:46:40Z".into(), &true.into()));
     }
 }

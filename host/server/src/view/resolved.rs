@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use jiff::Timestamp;
 use keyway::{Resolution, RotationId, Source};
+use keyway_runtime::Lease;
 use secrecy::SecretString;
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
@@ -24,6 +26,53 @@ pub(crate) struct Values {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Uuid>)]
     pub(crate) rotation: Option<RotationId>,
+    /// Why there is no one-time code, when one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) no_code: Option<NoCode>,
+    /// The first moment at which user name and password are no longer good, where the provider knows of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) valid_until: Option<Timestamp>,
+    /// The lease under which user name and password were made, where the secret manager makes new ones for each call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lease: Option<LeaseView>,
+}
+
+/// Why there is no one-time code.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct NoCode {
+    /// `absent`, `counter-based`, `malformed`, or another word of the provider.
+    pub(crate) reason: String,
+    /// For a person.
+    pub(crate) message: String,
+}
+
+impl From<keyway_runtime::NoCode> for NoCode {
+    fn from(none: keyway_runtime::NoCode) -> Self {
+        Self { reason: none.reason.name().to_owned(), message: none.message }
+    }
+}
+
+/// A secret manager's promise to accept values until it ends.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Lease)]
+pub(crate) struct LeaseView {
+    /// The secret manager's name for it.
+    pub(crate) id: String,
+    /// When it ends unless it is renewed.
+    pub(crate) expires_at: Timestamp,
+    /// Whether it can be renewed.
+    pub(crate) renewable: bool,
+}
+
+impl From<Lease> for LeaseView {
+    fn from(lease: Lease) -> Self {
+        Self { id: lease.id, expires_at: moment(lease.expires_at), renewable: lease.renewable }
+    }
+}
+
+/// A time as providers have it. One beyond all calendars is the last there is.
+pub(crate) fn moment(seconds: u64) -> Timestamp {
+    i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok()).unwrap_or(Timestamp::MAX)
 }
 
 #[derive(Serialize, ToSchema)]
@@ -86,6 +135,9 @@ impl Values {
             revision,
             rejected_is_current: resolution.rejected_is_current,
             rotation: resolution.rotation,
+            no_code: resolution.no_code.map(Into::into),
+            valid_until: resolution.valid_until.map(moment),
+            lease: resolution.lease.map(Into::into),
         }
     }
 }

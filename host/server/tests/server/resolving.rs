@@ -97,7 +97,11 @@ async fn only_what_is_asked_for_is_in_the_answer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_field_that_the_item_lacks_is_null() {
     let world = World::new(WITHOUT_CODE).await;
-    assert_eq!(world.resolve(json!({})).await.ok(200)["one_time_code"], Value::Null);
+    let without = world.resolve(json!({})).await.ok(200);
+    assert_eq!((&without["one_time_code"], &without["no_code"]["reason"]), (&Value::Null, &"absent".into()));
+    assert!(without["no_code"]["message"].as_str().unwrap().len() > 10, "{without}");
+    let not_asked = world.resolve(json!({"fields": ["password"]})).await.ok(200);
+    assert!(not_asked.get("no_code").is_none(), "{not_asked}");
     let (api, connection) = Api::echo().await;
     let resolver = api.key_with(Scope::Resolve).await;
     let bare = bind(&api, &connection, "bare", "echo://item/bare").await;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use jiff::Timestamp;
 use keyway_clock::ManualClock;
 use keyway_keys::WorkspaceKey;
-use keyway_runtime::ProviderError;
+use keyway_runtime::{NoCode, NoCodeReason, ProviderError};
 use keyway_storage::WorkspaceId;
 use secrecy::ExposeSecret;
 use tokio::sync::Semaphore;
@@ -141,7 +141,7 @@ impl Found {
     }
 
     fn code(&self) -> Option<&str> {
-        self.one_time_code.as_ref().map(|code| code.code.expose_secret())
+        self.one_time_code.as_ref()?.as_ref().ok().map(|code| code.code.expose_secret())
     }
 }
 
@@ -156,10 +156,12 @@ async fn call(provider: Arc<Provider>, clock: Arc<ManualClock>, fields: Fields) 
         return Err(CallError::from(error).into());
     }
     let password = provider.password.lock().unwrap().clone();
-    let one_time_code = (fields.one_time_code && *provider.has_code.lock().unwrap()).then(|| OneTimeCode {
-        code: format!("{:06}", provider.codes.fetch_add(1, Ordering::SeqCst)).into(),
-        expires_at: 1_700_000_030,
-        period_seconds: 30,
+    let one_time_code = fields.one_time_code.then(|| {
+        if !*provider.has_code.lock().unwrap() {
+            return Err(NoCode::new(NoCodeReason::Absent, "none"));
+        }
+        let code = format!("{:06}", provider.codes.fetch_add(1, Ordering::SeqCst)).into();
+        Ok(OneTimeCode { code, expires_at: 1_700_000_030, period_seconds: 30 })
     });
     let revision = password.clone();
     let password = fields.password.then(|| password.into());

@@ -114,7 +114,8 @@ pub struct Subject {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<Cow<'static, str>>,
     /// The names of the values that were released or written: `username`, `password`,
-    /// `one_time_code`, and those of an entry's attributes that are secret, for example `cookies`.
+    /// `one_time_code`, those of an entry's attributes that are secret, for example `cookies`, and
+    /// those of an item's further fields, for example `field:api-key`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<Cow<'static, str>>,
     /// Where the released values came from.
@@ -139,8 +140,8 @@ impl Subject {
     }
 
     /// The values of these names are about to be given out.
-    pub fn released(&mut self, names: impl IntoIterator<Item = &'static str>, source: AuditSource) {
-        self.fields = names.into_iter().map(Cow::Borrowed).collect();
+    pub fn released(&mut self, names: impl IntoIterator<Item = impl Into<Cow<'static, str>>>, source: AuditSource) {
+        self.fields = names.into_iter().map(Into::into).collect();
         self.source = Some(source);
     }
 

@@ -80,6 +80,8 @@ operations! {
 
     /// The items that a connection can see.
     ListItems = "list_items", Listing, Api;
+    /// The further fields of an entry's item, without their values.
+    ListFields = "list_fields", Listing, Resolve;
     /// Whether a connection sees an item.
     CheckItem = "check_item", Listing, Api;
     /// This log.

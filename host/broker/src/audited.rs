@@ -4,11 +4,13 @@
 //! operation's kind says ([`Kind`]). When the sink fails, hangs or panics, the operation fails with
 //! [`BrokerError::Audit`], and what it would have given out is wiped.
 
+use std::borrow::Cow;
+
 use keyway_audit::{
     AuditActor, AuditEvent, AuditPage, AuditQuery, AuditSource, AuditVerification, Durability, ErrorKind, Kind,
     Operation, Outcome, Receipt, Subject, Trail,
 };
-use keyway_runtime::Fields;
+use keyway_runtime::{Field, FieldValue, Fields};
 use keyway_storage::{ApiKeyId, Scope, WorkspaceId};
 
 use crate::api_key::{Access, Actor};
@@ -42,8 +44,15 @@ pub(crate) fn released(subject: &mut Subject, resolution: &Resolution, source: A
         password: resolution.password.is_some(),
         one_time_code: resolution.one_time_code.is_some(),
     };
-    subject.released(field_names(fields), source);
+    let further = resolution.further.iter().filter(|field| has_value(field));
+    let further = further.map(|field| Cow::Owned(format!("field:{}", field.name)));
+    subject.released(field_names(fields).map(Cow::Borrowed).chain(further), source);
     subject.rotation = resolution.rotation;
+}
+
+/// Whether a field is there with its value, and not only with the reason for none.
+fn has_value(field: &Field) -> bool {
+    !matches!(field.value, FieldValue::OneTimeCode(Err(_)))
 }
 
 /// The names of fields.

@@ -469,6 +469,9 @@ pub enum InvalidInput {
     /// Not the name of a two-factor method, a scope or a state.
     #[error(transparent)]
     Name(#[from] UnknownName),
+    /// Not names of further fields.
+    #[error("further must be at most 100 names of fields, each once and of 1 to 256 bytes")]
+    FurtherFields,
     /// Too short or too long for a generated password.
     #[error("the length of a generated password must be between {least} and {most}")]
     PasswordLength {

@@ -121,6 +121,7 @@ mod durable_state;
 mod entry;
 mod error;
 mod flight;
+mod further;
 mod key_rotation;
 mod keyring;
 mod metrics;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use keyway_audit::{AuditSource, Operation, Trail};
-use keyway_runtime::{Connection, Fields, Lease, NoCode, NoCodeReason, Provider};
+use keyway_runtime::{Connection, Field, Fields, Lease, NoCode, NoCodeReason, Provider, Selection};
 use keyway_storage::{EntrySelector, RotationId};
 use secrecy::SecretString;
 use tracing::debug;
@@ -16,6 +16,7 @@ use crate::cache::{Credentials, FetchError, Fetched, ItemKey, Lifetime, Lookup, 
 use crate::cache_ttl::CacheTtl;
 use crate::entry::{BoundItem, ResolvableEntry};
 use crate::error::{BrokerError, InvalidInput};
+use crate::further::check_names;
 
 /// The longest revision that a provider may answer with, by its contract.
 const REVISION_LIMIT: usize = 256;
@@ -28,6 +29,9 @@ pub struct ResolveRequest {
     pub entry: EntrySelector,
     /// Which of its values. Only these are returned.
     pub fields: Fields,
+    /// Names of further fields of its item, each once; see [`Broker::list_fields`]. With any, all values are live, and
+    /// none is cached.
+    pub further: Vec<String>,
     /// A revision whose password did not work at the site: the [`Resolution::revision`] that came with it. What is
     /// cached of it is dropped for all entries that are bound to the item, and fetched anew, at most once for each
     /// revision.
@@ -37,13 +41,20 @@ pub struct ResolveRequest {
 impl ResolveRequest {
     /// All values of an entry.
     pub fn new(entry: impl Into<EntrySelector>) -> Self {
-        Self { entry: entry.into(), fields: Fields::ALL, rejected: None }
+        Self { entry: entry.into(), fields: Fields::ALL, further: Vec::new(), rejected: None }
     }
 
     /// Only these values.
     #[must_use]
     pub fn fields(mut self, fields: Fields) -> Self {
         self.fields = fields;
+        self
+    }
+
+    /// These further fields of the item as well.
+    #[must_use]
+    pub fn further(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.further = names.into_iter().map(Into::into).collect();
         self
     }
 
@@ -69,6 +80,8 @@ pub struct Resolution {
     pub one_time_code: Option<OneTimeCode>,
     /// Why there is no one-time code, when one was asked for.
     pub no_code: Option<NoCode>,
+    /// The further fields that were asked for and that the item has. Always live.
+    pub further: Vec<Field>,
     /// Which state of the item the code, or that there is none, is from; `None` when it was not asked for.
     pub code_revision: Option<String>,
     /// Which state of the item user name and password are from: opaque, not secret, at most 256 bytes, and another one
@@ -132,6 +145,9 @@ impl Broker {
     /// code is live every time, asking for one costs a call each time, also of an item that had none; leave it out of
     /// the fields where it is not needed.
     ///
+    /// Further fields of a bound entry's item are resolved when the request names them
+    /// ([`ResolveRequest::further`]). One that the item lacks is left out, as is every one of an entry that is not bound.
+    ///
     /// A caller for whom the password did not work says so with [`ResolveRequest::rejected`] and gets what the item
     /// holds now, if it has not been asked since.
     ///
@@ -145,10 +161,14 @@ impl Broker {
             if request.rejected.as_ref().is_some_and(|revision| revision.chars().count() > REVISION_LIMIT) {
                 return Err(InvalidInput::TooLong { field: "rejected", limit: REVISION_LIMIT }.into());
             }
+            check_names(&request.further)?;
             let entry = self.resolvable_entry(access.workspace(), &request.entry).await?;
             trail.note(|subject| subject.entry = Some(entry.id));
             match entry.binding.clone() {
-                Some(binding) => self.resolve_bound(&entry, binding, request.fields, request.rejected, &trail).await,
+                Some(binding) => {
+                    let selection = Selection { standard: request.fields, further: request.further };
+                    self.resolve_bound(&entry, binding, selection, request.rejected, &trail).await
+                }
                 None => self.resolve_own(&entry, &request, &trail).await,
             }
         });
@@ -160,11 +180,12 @@ impl Broker {
         &self,
         entry: &ResolvableEntry,
         binding: BoundItem,
-        fields: Fields,
+        selection: Selection,
         rejected: Option<String>,
         trail: &Trail,
     ) -> Result<Resolution, BrokerError> {
         let started = Instant::now();
+        let Selection { standard: fields, further } = selection;
         let workspace = entry.workspace_id;
         trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
         let connection = self.connection_record(workspace, binding.connection_id).await?;
@@ -179,7 +200,7 @@ impl Broker {
         // secret manager says.
         let may_see_it = ahead.as_ref().is_some_and(|ahead| ahead.connection == Some(connection.id));
         let (rotation, password) = ahead.map(|ahead| (ahead.rotation, ahead.password)).unzip();
-        if may_see_it && !fields.username && !fields.one_time_code {
+        if may_see_it && !fields.username && !fields.one_time_code && further.is_empty() {
             // The item has nothing to do with it; that its secret manager is out of order may be why.
             let resolution = Resolution {
                 username: None,
@@ -187,6 +208,7 @@ impl Broker {
                 source: Source::Live,
                 one_time_code: None,
                 no_code: None,
+                further: Vec::new(),
                 code_revision: None,
                 revision: String::new(),
                 rejected_is_current: false,
@@ -216,15 +238,16 @@ impl Broker {
             keys: self.keyring().get(workspace).await?,
             // Both only grow, so their sum is another one after each change of either.
             generation: connection.cache_generation.saturating_add(item.map_or(0, |item| item.generation)),
-            ttl: ttl.duration(),
+            // Further fields are live, and what is made for a call comes from one call.
+            ttl: if further.is_empty() { ttl.duration() } else { Duration::ZERO },
             fields: Fields { one_time_code: fields.one_time_code && codes, ..fields },
             rejected: rejected.clone(),
         };
         let asked_at = u64::try_from(self.timestamp().as_millisecond()).unwrap_or(0);
         let fetch = move |fields: Fields| async move {
             let call = move |provider: Provider, connection: Connection| {
-                let reference = reference.clone();
-                async move { provider.resolve(&connection, &reference, fields).await }
+                let (reference, further) = (reference.clone(), further.clone());
+                async move { provider.resolve(&connection, &reference, Selection { standard: fields, further }).await }
             };
             let resolved = opened.call(ProviderOperation::Resolve, call).await?;
             Ok(Fetched {
@@ -235,6 +258,7 @@ impl Broker {
                     revision: resolved.revision,
                 },
                 one_time_code: resolved.one_time_code.map(|code| code.map(OneTimeCode::new)),
+                further: resolved.further,
             })
         };
         let found = self.cache().get(lookup, fetch).await.map_err(|error| match error {
@@ -255,6 +279,7 @@ impl Broker {
             source: found.source,
             one_time_code,
             no_code,
+            further: found.further,
             code_revision: found.code_revision,
             rejected_is_current: rejected.is_some_and(|rejected| rejected.revision == found.credentials.revision),
             revision: found.credentials.revision,

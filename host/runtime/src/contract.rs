@@ -399,6 +399,20 @@ pub enum FieldKind {
     Other(String),
 }
 
+impl FieldKind {
+    /// The contract's name for it.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Text => "text",
+            Self::Secret => "secret",
+            Self::Url => "url",
+            Self::OneTimePassword => "one-time-password",
+            Self::Binary => "binary",
+            Self::Other(name) => name,
+        }
+    }
+}
+
 /// A further field of an item.
 #[derive(Debug)]
 #[non_exhaustive]

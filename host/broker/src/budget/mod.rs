@@ -69,6 +69,7 @@ pub(crate) enum ProviderOperation {
     /// Somebody has entered settings.
     Verify,
     ListItems,
+    ListFields,
     Resolve,
     /// What the item has, for a write-back that must get to its end.
     ReadBack,
@@ -79,13 +80,14 @@ pub(crate) enum ProviderOperation {
 }
 
 impl ProviderOperation {
-    const COUNT: usize = 7;
+    const COUNT: usize = 8;
 
     /// The name of the contract's function, for metrics.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Verify => "verify",
             Self::ListItems => "list-items",
+            Self::ListFields => "list-fields",
             Self::Resolve | Self::ReadBack => "resolve",
             Self::Write => "write",
             Self::CheckWriteAccess => "check-write-access",

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyway_runtime::{Lease, NoCode};
+use keyway_runtime::{Field, Lease, NoCode};
 use secrecy::{ExposeSecret, SecretString};
 
 /// What a provider's call brought. Fields that were not asked for are absent.
@@ -15,6 +15,8 @@ pub(crate) struct Fetched {
     /// The code, or why there is none.
     pub(crate) one_time_code: Option<Result<OneTimeCode, NoCode>>,
     pub(crate) lifetime: Lifetime,
+    /// The further fields that were asked for.
+    pub(crate) further: Vec<Field>,
 }
 
 /// What the provider says about how long the values may be used, whatever a cache duration allows.
@@ -50,6 +52,8 @@ impl Fetched {
             credentials: self.credentials.copy(),
             one_time_code: self.one_time_code.as_ref().map(copy_code),
             lifetime: self.lifetime.clone(),
+            // Who asks for some shares no call.
+            further: Vec::new(),
         }
     }
 }

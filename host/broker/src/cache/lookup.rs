@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyway_runtime::{Fields, NoCode};
+use keyway_runtime::{Field, Fields, NoCode};
 use keyway_storage::{ConnectionId, ItemId};
 
 use super::{Credentials, Fetched, ItemKey, Lifetime, OneTimeCode};
@@ -64,6 +64,8 @@ pub(crate) struct Found {
     pub(crate) code_revision: Option<String>,
     /// How long user name and password may be used, as the provider said.
     pub(crate) lifetime: Lifetime,
+    /// The further fields that were asked for.
+    pub(crate) further: Vec<Field>,
     /// How long the provider's call took, if there was one.
     pub(crate) provider_time: Option<Duration>,
 }
@@ -74,6 +76,7 @@ impl Found {
             code_revision: wants_code.then(|| fetched.credentials.revision.clone()),
             credentials: fetched.credentials,
             lifetime: fetched.lifetime,
+            further: fetched.further,
             source: Source::Live,
             // Whoever joined a call of others may not have asked for it.
             one_time_code: fetched.one_time_code.filter(|_| wants_code),

@@ -338,7 +338,7 @@ impl SecretCache {
         }
         let cached = self.read(reader).filter(|cached| !cached.refresh_due)?;
         let lifetime = cached.value.lifetime.clone();
-        let fetched = Fetched { credentials: cached.credentials, one_time_code: None, lifetime };
+        let fetched = Fetched { credentials: cached.credentials, one_time_code: None, lifetime, further: Vec::new() };
         Some(Ok(Arc::new((fetched, Duration::ZERO))))
     }
 
@@ -400,6 +400,7 @@ impl Cached {
             credentials: self.credentials,
             source: Source::Cached { age: self.age },
             lifetime: self.value.lifetime.clone(),
+            further: Vec::new(),
             one_time_code: None,
             code_revision: None,
             provider_time: None,

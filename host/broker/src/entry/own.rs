@@ -66,6 +66,7 @@ impl Broker {
             // A secret that makes no code must not stand in the way of the login, as on an item.
             one_time_code,
             no_code,
+            further: Vec::new(),
             code_revision: fields.one_time_code.then(|| revision.clone()),
             rejected_is_current: rejected == Some(&*revision),
             revision,

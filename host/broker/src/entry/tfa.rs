@@ -52,7 +52,7 @@ impl Broker {
             Some(TfaMethod::Authenticator) | None => {}
         }
         let code = if let Some(binding) = record.binding.clone() {
-            let resolution = self.resolve_bound(&record, binding, Fields::ONE_TIME_CODE, None, trail).await?;
+            let resolution = self.resolve_bound(&record, binding, Fields::ONE_TIME_CODE.into(), None, trail).await?;
             resolution.one_time_code.ok_or_else(|| match resolution.no_code {
                 Some(none) if none.reason != NoCodeReason::Absent => NoTfaCode::NotMade(none.message),
                 _ => NoTfaCode::NotOnItem,

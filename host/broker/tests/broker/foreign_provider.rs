@@ -3,13 +3,15 @@
 
 use std::time::Duration;
 
-use keyway::keyway_runtime::{ErrorCode, Fields, NoCodeReason, Settings};
+use keyway::keyway_runtime::{ErrorCode, FieldKind, FieldValue, Fields, NoCodeReason, Settings};
 use keyway::{
-    BeginRotation, BrokerError, Change, Clock, ConnectionChanges, EntryChanges, InvalidInput, NewConnection, ResolveRequest,
-    RotationState, Source, VaultEntry,
+    AuditQuery, BeginRotation, BrokerError, Change, Clock, ConnectionChanges, EntryChanges, InvalidInput,
+    NewConnection, ResolveRequest, RotationState, Source, VaultEntry,
 };
+use secrecy::ExposeSecret;
 
 use crate::paths::{World, new_connection, settings};
+use crate::support::text;
 
 fn reference(entry: &VaultEntry) -> &str {
     entry.binding().unwrap().reference.as_str()
@@ -177,6 +179,55 @@ async fn a_missing_code_has_a_reason_and_values_their_end_also_from_the_cache() 
         let lease = resolve(&dynamic, Fields::CREDENTIALS).await.lease.unwrap();
         assert_eq!((&*lease.id, lease.expires_at, lease.renewable), ("lease-db-1", now + 3_600, true));
         world.clock.advance(Duration::from_secs(10));
+    }
+}
+
+#[tokio::test]
+async fn further_fields_are_listed_and_resolved_live_and_their_names_recorded() {
+    let (world, connection) = World::new().await;
+    let entry = world.bind(&connection, "a", "paths://kv/a").await.unwrap();
+    let listed = world.broker.list_fields(&world.access, &entry.id.into()).await.unwrap();
+    let kinds: Vec<_> = listed.iter().map(|field| (&*field.name, &field.kind)).collect();
+    assert_eq!((kinds.len(), kinds[1], kinds[4]), (6, ("api-key", &FieldKind::Secret), ("blob", &FieldKind::Binary)));
+
+    world.resolve(&entry).await;
+    let request = || ResolveRequest::new(entry.id).fields(Fields::CREDENTIALS).further(["api-key", "missing", "pin"]);
+    for _ in 0..2 {
+        let resolved = world.broker.resolve(&world.access, request()).await.unwrap();
+        assert_eq!(
+            (text(resolved.password.as_ref()), resolved.source),
+            (Some("v2"), Source::Live),
+            "from the same call"
+        );
+        let names: Vec<_> = resolved.further.iter().map(|field| &*field.name).collect();
+        assert_eq!(names, ["api-key", "pin"], "a field that the item lacks is left out");
+        let FieldValue::Text(key) = &resolved.further[0].value else { panic!("{resolved:?}") };
+        assert_eq!(key.expose_secret(), "key-7f3e");
+        assert!(matches!(resolved.further[1].value, FieldValue::OneTimeCode(Ok(_))), "{resolved:?}");
+    }
+    assert!(matches!(world.resolve(&entry).await.1, Source::Cached { .. }), "what was cached is left as it was");
+    let page = world.broker.audit_records_of_all(&AuditQuery::default()).await.unwrap();
+    let fields: Vec<_> = page.records.iter().map(|record| record.subject.fields.join(" ")).collect();
+    assert!(fields.contains(&"username password field:api-key field:pin".to_owned()), "{fields:?}");
+    assert!(page.records.iter().any(|record| record.operation == "list_fields"));
+
+    let wrong = request().further(["a", "a"]);
+    let error = world.broker.resolve(&world.access, wrong).await.unwrap_err();
+    assert!(matches!(error, BrokerError::Invalid(InvalidInput::FurtherFields)), "{error}");
+    let many = world.bind(&connection, "many", "paths://kv/many-fields").await.unwrap();
+    let error = world.broker.list_fields(&world.access, &many.id.into()).await.unwrap_err();
+    assert!(matches!(error, BrokerError::Sandbox(_)) && error.to_string().contains("1000 further fields"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_made_for_a_call_comes_from_one_call() {
+    let (world, connection) = World::new().await;
+    let entry = world.bind(&connection, "dynamic", "paths://dynamic/db").await.unwrap();
+    for number in 1..=2 {
+        let request = ResolveRequest::new(entry.id).fields(Fields::CREDENTIALS).further(["note"]);
+        let resolved = world.broker.resolve(&world.access, request).await.unwrap();
+        assert_eq!(text(resolved.password.as_ref()), Some(&*format!("password-{number}")));
+        assert_eq!(resolved.lease.unwrap().id, format!("lease-db-{number}"));
     }
 }
 

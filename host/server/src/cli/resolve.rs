@@ -13,8 +13,12 @@ use super::select;
 
 pub(super) async fn run(app: &App, options: ResolveOptions) -> Result<(), CliError> {
     let entry = options.entry.selector()?;
-    let asked = asked(&options.fields);
-    let mut request = ResolveRequest::new(entry).fields(asked);
+    let asked = if options.further.is_empty() || !options.fields.is_empty() {
+        asked(&options.fields)
+    } else {
+        Fields::default()
+    };
+    let mut request = ResolveRequest::new(entry).fields(asked).further(options.further);
     request.rejected = options.rejected;
     let host = app.open().await?;
     let access = select::workspace(host.broker(), &options.workspace).await?;

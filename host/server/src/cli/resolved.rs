@@ -11,8 +11,8 @@ use keyway_runtime::Fields;
 use secrecy::ExposeSecret;
 use serde::{Serialize, Serializer};
 
-use super::output::{FAINT, GOOD, Show, printable};
-use crate::view::resolved::{Value, Values};
+use super::output::{FAINT, GOOD, Show, Table, printable};
+use crate::view::resolved::{FieldView, Further, Value, Values};
 
 const MASK: &str = "************";
 
@@ -87,6 +87,21 @@ impl Resolved {
     }
 }
 
+/// The further fields of an item, as a list.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(crate) struct FieldViews(pub(crate) Vec<FieldView>);
+
+impl Show for FieldViews {
+    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut table = Table::new(&["NAME", "LABEL", "KIND"]);
+        for field in &self.0 {
+            table.row([&field.name, &field.label, &field.kind]);
+        }
+        table.write(out, 0, "The entry has no further fields.")
+    }
+}
+
 /// What is shown of a value.
 fn text(value: &Value) -> &str {
     value.value.as_ref().map_or(MASK, |value| value.expose_secret())
@@ -108,9 +123,28 @@ fn field(out: &mut dyn Write, indent: usize, name: &str, value: Option<&Value>, 
     }
 }
 
+impl Further {
+    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
+        write!(out, "{FAINT}{:13}{FAINT:#}  ", printable(&self.name))?;
+        match (&self.value, self.seconds_left, &self.no_code) {
+            (Some(code), Some(left), _) => {
+                writeln!(out, "{}  {GOOD}live{GOOD:#}, good for {left} s", printable(code.expose_secret()))
+            }
+            (_, _, Some(none)) => writeln!(out, "none ({}): {}", printable(&none.reason), printable(&none.message)),
+            (value, _, _) => {
+                let value = value.as_ref().map_or(MASK, |value| value.expose_secret());
+                writeln!(out, "{}  {GOOD}live{GOOD:#}", printable(value))
+            }
+        }
+    }
+}
+
 impl Show for Resolved {
     fn show(&self, out: &mut dyn Write) -> io::Result<()> {
         self.fields(out, 0)?;
+        for further in &self.values.further {
+            further.show(out)?;
+        }
         // For `--rejected`, when the site does not take the password.
         writeln!(out, "{FAINT}revision       {}{FAINT:#}", printable(&self.values.revision))?;
         if let Some(until) = self.values.valid_until {
@@ -196,6 +230,7 @@ mod tests {
                 no_code: None,
                 valid_until: None,
                 lease: None,
+                further: Vec::new(),
             },
             asked: Fields::ALL,
             cached: true,

@@ -95,6 +95,7 @@ fn for_clients() -> OpenApiRouter<Api> {
         .routes(routes!(audit::list))
         .routes(routes!(vault::read, vault::create, vault::update, vault::delete))
         .routes(routes!(resolve::resolve))
+        .routes(routes!(resolve::fields))
         .routes(routes!(vault::tfa_code))
         .routes(routes!(vault::clear_browser_state))
         .routes(routes!(rotations::list, rotations::begin))

@@ -1,8 +1,9 @@
-//! `POST /vault/resolve`: the one answer with secret values in it.
+//! `POST /vault/resolve`: the one answer with secret values in it; and `GET /vault/fields`: which further fields it can have.
 //!
 //! The answer is written into memory that is wiped when it was sent, and like every answer it says `Cache-Control: no-store`.
 
-use axum::extract::State;
+use axum::Json;
+use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use keyway::{EntryId, EntrySelector, ResolveRequest};
@@ -12,9 +13,9 @@ use super::api::Api;
 use super::auth::Resolver;
 use super::body::Fields;
 use super::error::ApiError;
-use super::schema::{Common, Missing, OfProvider, WithBody};
+use super::schema::{Common, Input, Missing, OfProvider, WithBody};
 use super::secret_json::secret_answer;
-use crate::view::resolved::Values;
+use crate::view::resolved::{FieldView, Values};
 
 /// What to resolve: an entry, by its id or by its user and domain.
 #[derive(ToSchema)]
@@ -25,9 +26,12 @@ pub(super) struct ToResolve {
     id: Option<EntryId>,
     permissioned_user_id: Option<String>,
     domain: Option<String>,
-    /// Which values; all of them unless something is said.
+    /// Which values; all of them unless something is said here or in `further`.
     #[schema(min_items = 1, value_type = Option<Vec<FieldName>>)]
     fields: Option<Vec<String>>,
+    /// Names of further fields of the item, each once, as `GET /vault/fields` lists them. With any, all values are live.
+    #[schema(max_items = 100)]
+    further: Option<Vec<String>>,
     /// The revision that came with a password which the site has refused: it is fetched anew.
     #[schema(max_length = 256)]
     rejected: Option<String>,
@@ -50,6 +54,7 @@ impl ToResolve {
             domain: fields.text("domain")?,
             id: fields.id("id")?,
             fields: fields.texts("fields")?,
+            further: fields.texts("further")?,
             rejected: fields.text("rejected")?,
         };
         fields.finish()?;
@@ -57,10 +62,11 @@ impl ToResolve {
     }
 }
 
-/// Resolve an entry: user name, password, current one-time code
+/// Resolve an entry: user name, password, current one-time code, further fields
 ///
 /// User name and password come from the cache for as long as its duration allows; a one-time code is
-/// always live. A value that the item lacks, or that was not asked for, is `null`.
+/// always live, and so is everything when further fields are named. A value that the item lacks, or
+/// that was not asked for, is `null`; a further field that it lacks is left out.
 /// Needs the scope `resolve`.
 #[utoipa::path(post, path = "/vault/resolve", operation_id = "resolve", tag = "vault", request_body = ToResolve,
     responses((status = 200, description = "The values", body = Values), WithBody, Missing, OfProvider, Common))]
@@ -73,19 +79,66 @@ pub(super) async fn resolve(
     secret_answer(StatusCode::OK, &Values::new(resolution, true))
 }
 
-fn request(wanted: ToResolve) -> Result<ResolveRequest, ApiError> {
-    let entry = match (wanted.id, wanted.permissioned_user_id, wanted.domain) {
-        (Some(id), None, None) => EntrySelector::Id(id),
-        (None, Some(permissioned_user_id), Some(domain)) => EntrySelector::Pair { permissioned_user_id, domain },
+/// List the further fields of an entry's item
+///
+/// Their names are for `further` of `POST /vault/resolve`. An entry with credentials of its own has none. Needs the scope `resolve`.
+#[utoipa::path(get, path = "/vault/fields", operation_id = "list_fields", tag = "vault",
+    params(
+        ("id" = Option<Uuid>, Query, description = "The entry's id; then without the other two"),
+        ("permissioned_user_id" = Option<String>, Query, description = "The entry's user; together with domain"),
+        ("domain" = Option<String>, Query, description = "The entry's site, exactly as it was given; together with permissioned_user_id"),
+    ),
+    responses((status = 200, description = "The fields, without their values", body = [FieldView]), Input, Missing, OfProvider, Common))]
+pub(super) async fn fields(
+    Resolver(access): Resolver,
+    State(api): State<Api>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Vec<FieldView>>, ApiError> {
+    let entry = queried(query.as_deref().unwrap_or_default())?;
+    let fields = api.broker.list_fields(&access, &entry).await?;
+    Ok(Json(fields.into_iter().map(FieldView::from).collect()))
+}
+
+/// Which entry the query asks for. Unknown parameters are nobody's business.
+fn queried(query: &str) -> Result<EntrySelector, ApiError> {
+    let (mut id, mut user, mut domain) = (None, None, None);
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        let place = match &*name {
+            "id" => &mut id,
+            "permissioned_user_id" => &mut user,
+            "domain" => &mut domain,
+            _ => continue,
+        };
+        if place.replace(value.into_owned()).is_some() {
+            return Err(ApiError::invalid(format!("the parameter {name} occurs twice")));
+        }
+    }
+    let id = id.map(|id| id.parse().map_err(|_| ApiError::invalid("id must be a UUID"))).transpose()?;
+    named(id, user, domain)
+}
+
+/// The entry that is named one way or the other.
+fn named(id: Option<EntryId>, user: Option<String>, domain: Option<String>) -> Result<EntrySelector, ApiError> {
+    match (id, user, domain) {
+        (Some(id), None, None) => Ok(EntrySelector::Id(id)),
+        (None, Some(permissioned_user_id), Some(domain)) => Ok(EntrySelector::Pair { permissioned_user_id, domain }),
         _ => {
             let message = "name the vault entry either by id, or by permissioned_user_id and domain together";
-            return Err(ApiError::invalid(message));
+            Err(ApiError::invalid(message))
         }
-    };
-    let mut request = ResolveRequest::new(entry);
-    if let Some(words) = wanted.fields {
-        request = request.fields(asked(&words)?);
     }
+}
+
+fn request(wanted: ToResolve) -> Result<ResolveRequest, ApiError> {
+    let entry = named(wanted.id, wanted.permissioned_user_id, wanted.domain)?;
+    let further = wanted.further.unwrap_or_default();
+    let mut request = ResolveRequest::new(entry);
+    match wanted.fields {
+        Some(words) => request = request.fields(asked(&words)?),
+        None if further.is_empty() => {}
+        None => request = request.fields(keyway_runtime::Fields::default()),
+    }
+    request = request.further(further);
     if let Some(revision) = wanted.rejected {
         request = request.rejected(revision);
     }

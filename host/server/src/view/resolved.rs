@@ -2,10 +2,11 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use data_encoding::BASE64;
 use jiff::Timestamp;
 use keyway::{Resolution, RotationId, Source};
-use keyway_runtime::Lease;
-use secrecy::SecretString;
+use keyway_runtime::{Field, FieldSpec, FieldValue, Lease};
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
@@ -35,6 +36,69 @@ pub(crate) struct Values {
     /// The lease under which user name and password were made, where the secret manager makes new ones for each call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) lease: Option<LeaseView>,
+    /// The further fields that were asked for and that the item has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) further: Vec<Further>,
+}
+
+/// A further field of an item.
+#[derive(Serialize, ToSchema)]
+#[schema(as = FurtherField)]
+pub(crate) struct Further {
+    pub(crate) name: String,
+    /// `text`, `secret`, `url`, `one-time-password`, `binary`, or another word of the provider.
+    pub(crate) kind: String,
+    /// Of kind `binary` in base64; of kind `one-time-password` the current code, or `null` when there is none. `null`
+    /// also when it is not to be shown.
+    #[serde(serialize_with = "shown")]
+    #[schema(value_type = Option<String>, required)]
+    pub(crate) value: Option<SecretString>,
+    /// For how long a code is current.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) seconds_left: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) period_seconds: Option<u32>,
+    /// Why there is no code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) no_code: Option<NoCode>,
+}
+
+impl Further {
+    /// `reveal` shows what is no code.
+    fn new(field: Field, reveal: bool, now: u64) -> Self {
+        let (name, kind) = (field.name, field.kind.name().to_owned());
+        let mut further = Self { name, kind, value: None, seconds_left: None, period_seconds: None, no_code: None };
+        match field.value {
+            FieldValue::Text(text) if reveal => further.value = Some(text),
+            FieldValue::Binary(bytes) if reveal => further.value = Some(BASE64.encode(bytes.expose_secret()).into()),
+            FieldValue::OneTimeCode(Ok(code)) => {
+                further.value = Some(code.code);
+                further.seconds_left = Some(code.expires_at.saturating_sub(now));
+                further.period_seconds = Some(code.period_seconds);
+            }
+            FieldValue::OneTimeCode(Err(none)) => further.no_code = Some(none.into()),
+            _ => {}
+        }
+        further
+    }
+}
+
+/// A further field of an item, without its value.
+#[derive(Serialize, ToSchema)]
+#[schema(as = FieldDescription)]
+pub(crate) struct FieldView {
+    /// What to ask for.
+    pub(crate) name: String,
+    /// What people call it.
+    pub(crate) label: String,
+    /// `text`, `secret`, `url`, `one-time-password`, `binary`, or another word of the provider.
+    pub(crate) kind: String,
+}
+
+impl From<FieldSpec> for FieldView {
+    fn from(field: FieldSpec) -> Self {
+        Self { name: field.name, label: field.label, kind: field.kind.name().to_owned() }
+    }
 }
 
 /// Why there is no one-time code.
@@ -138,6 +202,7 @@ impl Values {
             no_code: resolution.no_code.map(Into::into),
             valid_until: resolution.valid_until.map(moment),
             lease: resolution.lease.map(Into::into),
+            further: resolution.further.into_iter().map(|field| Further::new(field, reveal, now)).collect(),
         }
     }
 }

@@ -89,6 +89,7 @@ fn every_command_prints_one_json_document_when_asked_to() {
     script.run("entry update", &[id(&own), "--alias", "Own"]);
     script.run("entry get", &[id(&own)]);
     script.run("entry list", &[]);
+    script.run("entry fields", &[id(&own)]);
 
     let abandoned = script.run("rotation begin", &[id(&own)]);
     script.run("rotation abandon", &[id(&abandoned)]);

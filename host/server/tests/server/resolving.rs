@@ -1,7 +1,8 @@
 //! `POST /vault/resolve`: the values, where they are from, and what happens when one did not work.
 
-use keyway::{Connection, Scope, Scopes};
+use keyway::{Connection, NewConnection, Scope, Scopes};
 use keyway_emulator_onepassword::{Endpoint, ItemChange};
+use keyway_runtime::Settings;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
@@ -92,6 +93,51 @@ async fn only_what_is_asked_for_is_in_the_answer() {
     world.reads();
     world.resolve(json!({"fields": ["username", "password", "password"]})).await.ok(200);
     assert_eq!(world.reads(), 0, "what is cached costs no call when no code is asked for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn further_fields_are_listed_and_resolved_by_name_with_their_kinds() {
+    let api = Api::start(&["fixtures/paths"], None).await;
+    let settings = Settings::new().with("region", "eu-1").with("token", "a-token-of-paths");
+    let new =
+        NewConnection { name: "Paths".into(), provider_type: "paths".into(), settings, ..NewConnection::default() };
+    let connection = api.host.broker().connect(&api.access, new).await.unwrap();
+    let entry = bind(&api, &connection, "paths", "paths://kv/acme/prod").await;
+    let resolver = api.key_with(Scope::Resolve).await;
+    let get = async |path: &str, key: &str| api.send("GET", path, &[("cc-key", key)], "").await;
+
+    let path = format!("/vault/fields?id={}", entry.as_str().unwrap());
+    let listed = get(&path, &resolver).await.ok(200);
+    assert_eq!(listed[1], json!({"name": "api-key", "label": "API key", "kind": "secret"}));
+    let pair = "/vault/fields?permissioned_user_id=paths&domain=https://acme.com";
+    assert_eq!(get(pair, &resolver).await.ok(200), listed);
+    assert_eq!(get(&path, &api.key).await.status, 403, "as to resolve");
+    for wrong in ["/vault/fields", "/vault/fields?id=1", &format!("{path}&domain=a"), &format!("{path}&id=a")] {
+        assert_eq!(get(wrong, &resolver).await.status, 400, "{wrong}");
+    }
+
+    let resolve = async |body: Value| api.request("POST", PATH, &resolver, &body).await;
+    let names = ["note", "api-key", "site", "pin", "blob", "empty", "missing"];
+    let answer = resolve(json!({"id": entry, "further": names})).await.ok(200);
+    assert_eq!((&answer["username"], &answer["one_time_code"]), (&Value::Null, &Value::Null), "only what is named");
+    let fields = answer["further"].as_array().unwrap();
+    let field = |name: &str| fields.iter().find(|field| field["name"] == name).unwrap();
+    assert_eq!(fields.len(), 6, "{answer}");
+    assert_eq!(*field("note"), json!({"name": "note", "kind": "text", "value": "line one\nline two"}));
+    assert_eq!(*field("api-key"), json!({"name": "api-key", "kind": "secret", "value": "key-7f3e"}));
+    assert_eq!(*field("blob"), json!({"name": "blob", "kind": "binary", "value": "AP8KDQ=="}));
+    assert_eq!(field("empty")["value"], "");
+    let pin = field("pin");
+    assert_eq!((&pin["kind"], pin["value"].as_str().unwrap().len()), (&"one-time-password".into(), 6));
+    assert!((1..=30).contains(&pin["seconds_left"].as_u64().unwrap()), "{pin}");
+
+    let both = resolve(json!({"id": entry, "fields": ["password"], "further": ["note"]})).await.ok(200);
+    assert_eq!((&both["password"]["value"], &both["password"]["source"]), (&"v2".into(), &"live".into()));
+    let none = resolve(json!({"id": entry, "fields": ["password"]})).await.ok(200);
+    assert!(none.get("further").is_none(), "{none}");
+    for wrong in [json!([""]), json!(["a", "a"]), json!("note"), json!([1]), json!(vec!["a"; 101])] {
+        assert_eq!(resolve(json!({"id": entry, "further": wrong})).await.status, 400, "{wrong}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

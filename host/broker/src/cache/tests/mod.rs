@@ -169,6 +169,7 @@ async fn call(provider: Arc<Provider>, clock: Arc<ManualClock>, fields: Fields) 
         credentials: Credentials { username: None, password, revision },
         one_time_code,
         lifetime: Lifetime::default(),
+        further: Vec::new(),
     })
 }
 

@@ -36,6 +36,13 @@ pub(crate) enum EntryCommand {
         #[command(flatten)]
         workspace: WorkspaceOption,
     },
+    /// List the further fields of a vault entry's item, which `keyway resolve --further` resolves
+    Fields {
+        #[command(flatten)]
+        entry: EntryOption,
+        #[command(flatten)]
+        workspace: WorkspaceOption,
+    },
     /// Print the current code of a vault entry's second factor
     Code {
         #[command(flatten)]

@@ -171,13 +171,16 @@ pub(crate) enum KeyCommand {
 pub(crate) struct ResolveOptions {
     #[command(flatten)]
     pub(crate) entry: EntryOption,
-    /// Which values [default: all of them]
+    /// Which values [default: all of them, or none with --further]
     #[arg(long, value_name = "FIELDS", value_delimiter = ',')]
     pub(crate) fields: Vec<ResolveField>,
+    /// A further field of the item, by a name that `keyway entry fields` lists; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub(crate) further: Vec<String>,
     /// The revision whose password the site rejected; the result says whether it is still current
     #[arg(long, value_name = "REVISION")]
     pub(crate) rejected: Option<String>,
-    /// Show the password
+    /// Show the password and further fields
     #[arg(long)]
     pub(crate) reveal: bool,
     #[command(flatten)]

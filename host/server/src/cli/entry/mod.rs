@@ -12,6 +12,8 @@ use super::exit::CliError;
 use super::output::Output;
 use super::select;
 use crate::host::Host;
+use crate::cli::resolved::FieldViews;
+use crate::view::resolved::FieldView;
 use crate::view::tfa_code;
 use input::Input;
 use show::{Code, Deleted, Done, Entry, List, Row};
@@ -49,6 +51,14 @@ pub(super) async fn run(app: &App, command: EntryCommand) -> Result<(), CliError
                 }
             }
             app.output.result(&List(rows))?;
+            Ok(())
+        }
+        EntryCommand::Fields { entry, workspace } => {
+            let selector = entry.selector()?;
+            let host = app.open().await?;
+            let access = select::workspace(host.broker(), &workspace).await?;
+            let fields = host.broker().list_fields(&access, &selector).await?;
+            app.output.result(&FieldViews(fields.into_iter().map(FieldView::from).collect()))?;
             Ok(())
         }
         EntryCommand::Code { entry, workspace } => {

@@ -1,0 +1,76 @@
+//! Further fields of items: named values beside user name, password and one-time code, for whoever asks for them by name.
+//!
+//! They are live every time. They come with user name and password from one call, because values that are made for a call
+//! belong together; so a request that names further fields takes nothing from the cache, and leaves nothing there.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use keyway_audit::{Operation, Trail};
+use keyway_runtime::{Connection, FieldSpec, Provider};
+use keyway_storage::EntrySelector;
+
+use crate::api_key::Access;
+use crate::broker::Broker;
+use crate::budget::ProviderOperation;
+use crate::error::{BrokerError, InvalidInput};
+
+/// As many as the contract lets a provider be asked for at a time.
+const AT_A_TIME: usize = 100;
+
+/// The longest name, in bytes, by the contract.
+const NAME_LIMIT: usize = 256;
+
+impl Broker {
+    /// The further fields of the item that an entry is bound to, without their values: what
+    /// [`ResolveRequest::further`](crate::ResolveRequest::further) can name. An entry with credentials of its own has
+    /// none. Needs [`Scope::Resolve`](crate::Scope::Resolve).
+    ///
+    /// # Errors
+    /// [`BrokerError::NotFound`]; [`BrokerError::Provider`], with
+    /// [`ErrorCode::Unsupported`](keyway_runtime::ErrorCode::Unsupported) when items of this provider have no further
+    /// fields, and whatever else keeps a provider from answering.
+    pub async fn list_fields(&self, access: &Access, entry: &EntrySelector) -> Result<Vec<FieldSpec>, BrokerError> {
+        let trail = Trail::selected(entry);
+        let list = async {
+            let entry = self.resolvable_entry(access.workspace(), entry).await?;
+            trail.note(|subject| subject.entry = Some(entry.id));
+            let Some(binding) = entry.binding.clone() else { return Ok(Vec::new()) };
+            trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
+            let connection = self.connection_record(access.workspace(), binding.connection_id).await?;
+            let opened = self.open(&connection).await?;
+            let call = move |provider: Provider, connection: Connection| {
+                let reference = Arc::clone(&binding.reference);
+                async move { provider.list_fields(&connection, &reference).await }
+            };
+            let fields = opened.call(ProviderOperation::ListFields, call).await?;
+            trail.note(|subject| subject.count = Some(fields.len() as u64));
+            Ok(fields)
+        };
+        self.audited(access, Operation::ListFields, &trail, list).await
+    }
+}
+
+/// Whether these can be names of fields.
+pub(crate) fn check_names(names: &[String]) -> Result<(), InvalidInput> {
+    let mut seen = BTreeSet::new();
+    let are_names = names.iter().all(|name| (1..=NAME_LIMIT).contains(&name.len()) && seen.insert(name));
+    if are_names && names.len() <= AT_A_TIME { Ok(()) } else { Err(InvalidInput::FurtherFields) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_fields_are_short_few_and_each_is_there_once() {
+        let names = |names: &[&str]| check_names(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(names(&[]), Ok(()));
+        assert_eq!(names(&["a", "b", &"x".repeat(256)]), Ok(()));
+        for wrong in [&["a", "a"][..], &[""], &[&"x".repeat(257)]] {
+            assert_eq!(names(wrong), Err(InvalidInput::FurtherFields));
+        }
+        let numbered = |count: usize| check_names(&(0..count).map(|number| number.to_string()).collect::<Vec<_>>());
+        assert_eq!((numbered(100), numbered(101)), (Ok(()), Err(InvalidInput::FurtherFields)));
+    }
+}

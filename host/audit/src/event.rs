@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** nothing in a record is a secret, and nothing is text that a client sends freely:
 //! a record holds identifiers, names that an administrator gave (of API keys), the operator's name,
-//! item references, names of fields, codes, and a request id, which the server lets through only
+//! item references, names of fields and leases, codes, and a request id, which the server lets through only
 //! when it is short and plain. In particular a vault entry's user and domain are not in it: people
 //! use the user name that is the secret for the first.
 
@@ -110,6 +110,10 @@ pub struct Subject {
     /// The item, for example `op://<vaultId>/<itemId>`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
+    /// The lease under which values were released, or that was renewed or revoked, by the secret
+    /// manager's name for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<String>,
     /// The scope that a refused API key lacks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<Cow<'static, str>>,

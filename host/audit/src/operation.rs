@@ -123,6 +123,10 @@ operations! {
     RetryRotation = "retry_rotation", Change, Rotate;
     /// A password rotation was given up, its password erased.
     AbandonRotation = "abandon_rotation", Change, Rotate;
+    /// A lease of an entry's values was extended.
+    RenewLease = "renew_lease", Change, Resolve;
+    /// A lease of an entry's values was ended.
+    RevokeLease = "revoke_lease", Change, Resolve;
     /// The provider of a connection was to renew its durable state.
     RefreshConnection = "refresh_connection", Change, Admin;
     /// A committed rotation's password was to be written by the broker itself, because it could not

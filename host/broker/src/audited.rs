@@ -48,6 +48,7 @@ pub(crate) fn released(subject: &mut Subject, resolution: &Resolution, source: A
     let further = further.map(|field| Cow::Owned(format!("field:{}", field.name)));
     subject.released(field_names(fields).map(Cow::Borrowed).chain(further), source);
     subject.rotation = resolution.rotation;
+    subject.lease = resolution.lease.as_ref().map(|lease| lease.id.clone());
 }
 
 /// Whether a field is there with its value, and not only with the reason for none.

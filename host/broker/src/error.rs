@@ -469,6 +469,9 @@ pub enum InvalidInput {
     /// Not the name of a two-factor method, a scope or a state.
     #[error(transparent)]
     Name(#[from] UnknownName),
+    /// Leases are of items.
+    #[error("this vault entry is not bound to an item, so its values have no lease")]
+    NoLease,
     /// Not names of further fields.
     #[error("further must be at most 100 names of fields, each once and of 1 to 256 bytes")]
     FurtherFields,

@@ -33,14 +33,9 @@ impl Broker {
     pub async fn list_fields(&self, access: &Access, entry: &EntrySelector) -> Result<Vec<FieldSpec>, BrokerError> {
         let trail = Trail::selected(entry);
         let list = async {
-            let entry = self.resolvable_entry(access.workspace(), entry).await?;
-            trail.note(|subject| subject.entry = Some(entry.id));
-            let Some(binding) = entry.binding.clone() else { return Ok(Vec::new()) };
-            trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
-            let connection = self.connection_record(access.workspace(), binding.connection_id).await?;
-            let opened = self.open(&connection).await?;
+            let Some((item, opened)) = self.bound_item(access, entry, &trail).await? else { return Ok(Vec::new()) };
             let call = move |provider: Provider, connection: Connection| {
-                let reference = Arc::clone(&binding.reference);
+                let reference = Arc::clone(&item.reference);
                 async move { provider.list_fields(&connection, &reference).await }
             };
             let fields = opened.call(ProviderOperation::ListFields, call).await?;

@@ -124,6 +124,7 @@ mod flight;
 mod further;
 mod key_rotation;
 mod keyring;
+mod lease;
 mod metrics;
 mod providers;
 mod readiness;

@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use keyway_audit::{AuditSource, Operation, Trail};
 use keyway_runtime::{Connection, Field, Fields, Lease, NoCode, NoCodeReason, Provider, Selection};
-use keyway_storage::{EntrySelector, RotationId};
+use keyway_storage::{EntrySelector, ItemId, RotationId};
 use secrecy::SecretString;
 use tracing::debug;
 
 use crate::api_key::Access;
 use crate::audited::released;
 use crate::broker::Broker;
-use crate::budget::ProviderOperation;
+use crate::budget::{Opened, ProviderOperation};
 use crate::cache::{Credentials, FetchError, Fetched, ItemKey, Lifetime, Lookup, OneTimeCode, Rejected, Source};
 use crate::cache_ttl::CacheTtl;
 use crate::entry::{BoundItem, ResolvableEntry};
@@ -173,6 +173,23 @@ impl Broker {
             }
         });
         self.audited(access, Operation::Resolve, &trail, resolve).await
+    }
+
+    /// The item that an entry is bound to, with its connection ready for calls; `None` when the entry is not bound. Says
+    /// in the trail which they are.
+    pub(crate) async fn bound_item(
+        &self,
+        access: &Access,
+        entry: &EntrySelector,
+        trail: &Trail,
+    ) -> Result<Option<(ItemId, Opened)>, BrokerError> {
+        let entry = self.resolvable_entry(access.workspace(), entry).await?;
+        trail.note(|subject| subject.entry = Some(entry.id));
+        let Some(binding) = &entry.binding else { return Ok(None) };
+        trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
+        let connection = self.connection_record(access.workspace(), binding.connection_id).await?;
+        let opened = self.open(&connection).await?;
+        Ok(Some((connection.item(&binding.reference), opened)))
     }
 
     /// Resolves a bound entry for a caller who may have these values, and says in the trail which they are.

@@ -213,6 +213,9 @@ pub trait RotationStorage: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<RotationRecord>, StorageError>;
 
+    /// Adds 1 to an item's generation: what was cached of it is not used any more.
+    async fn outdate_item(&self, workspace: WorkspaceId, item: &ItemId) -> Result<(), StorageError>;
+
     /// An item's generation, which grows when a rotation has written it and when an entry that is
     /// bound to it is bound otherwise or deleted, and the open rotation whose password the site has
     /// and the item has not ([`RotationState::Committing`] or [`RotationState::WriteBackFailed`]),

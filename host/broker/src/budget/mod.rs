@@ -75,12 +75,14 @@ pub(crate) enum ProviderOperation {
     ReadBack,
     Write,
     CheckWriteAccess,
+    RenewLease,
+    RevokeLease,
     /// To renew the durable state.
     Refresh,
 }
 
 impl ProviderOperation {
-    const COUNT: usize = 8;
+    const COUNT: usize = 10;
 
     /// The name of the contract's function, for metrics.
     pub(crate) fn name(self) -> &'static str {
@@ -91,6 +93,8 @@ impl ProviderOperation {
             Self::Resolve | Self::ReadBack => "resolve",
             Self::Write => "write",
             Self::CheckWriteAccess => "check-write-access",
+            Self::RenewLease => "renew-lease",
+            Self::RevokeLease => "revoke-lease",
             Self::Refresh => "refresh",
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use keyway::keyway_runtime::{ErrorCode, FieldKind, FieldValue, Fields, NoCodeReason, Settings};
 use keyway::{
-    AuditQuery, BeginRotation, BrokerError, Change, Clock, ConnectionChanges, EntryChanges, InvalidInput,
+    AuditQuery, BeginRotation, Broker, BrokerError, Change, Clock, ConnectionChanges, EntryChanges, InvalidInput,
     NewConnection, ResolveRequest, RotationState, Source, VaultEntry,
 };
 use secrecy::ExposeSecret;
@@ -229,6 +229,46 @@ async fn what_is_made_for_a_call_comes_from_one_call() {
         assert_eq!(text(resolved.password.as_ref()), Some(&*format!("password-{number}")));
         assert_eq!(resolved.lease.unwrap().id, format!("lease-db-{number}"));
     }
+}
+
+#[tokio::test]
+async fn a_lease_is_renewed_and_what_was_made_under_one_that_is_revoked_is_served_no_more() {
+    let (world, connection) = World::new().await;
+    // Of the few requests of the other tier, one broker reserves all.
+    let paid = ConnectionChanges { rate_limit_tier: Some("paid".into()), ..ConnectionChanges::default() };
+    world.broker.update_connection(&world.access, connection.id, paid).await.unwrap();
+    let beside = world.beside().await;
+    let entry = world.bind(&connection, "dynamic", "paths://dynamic/db").await.unwrap();
+    let selector = entry.id.into();
+    let resolve = async |broker: &Broker| {
+        let request = ResolveRequest::new(entry.id).fields(Fields::CREDENTIALS);
+        let resolved = broker.resolve(&world.access, request).await.unwrap();
+        (resolved.lease.unwrap().id, resolved.source == Source::Live)
+    };
+    let (lease, _) = resolve(&world.broker).await;
+    let (of_other, _) = resolve(&beside).await;
+    assert!(!resolve(&world.broker).await.1 && !resolve(&beside).await.1, "both have cached it");
+
+    let now = u64::try_from(world.clock.now().timestamp().as_second()).unwrap();
+    let renewed = world.broker.renew_lease(&world.access, &selector, &lease, Some(7_200)).await.unwrap();
+    assert_eq!((renewed.id, renewed.expires_at), (lease.clone(), now + 7_200));
+    world.broker.revoke_lease(&world.access, &selector, &lease).await.unwrap();
+    assert!(resolve(&world.broker).await.1);
+    // The other process sees it when it asks the database the next time.
+    tokio::time::sleep(keyway::storage::MAX_AGE).await;
+    assert!(resolve(&beside).await.1, "it may be the same lease, as far as is known: {of_other}");
+
+    let unknown = world.broker.renew_lease(&world.access, &selector, "none", None).await.unwrap_err();
+    assert!(matches!(&unknown, BrokerError::Provider(error) if error.code == ErrorCode::NotFound), "{unknown}");
+    let empty = world.broker.revoke_lease(&world.access, &selector, "").await.unwrap_err();
+    assert!(matches!(empty, BrokerError::Invalid(_)), "{empty}");
+    let page = world.broker.audit_records_of_all(&AuditQuery::default()).await.unwrap();
+    let named = |operation: &str| {
+        let of_it = page.records.iter().filter(|record| record.operation == operation);
+        of_it.filter_map(|record| record.subject.lease.as_deref()).collect::<Vec<_>>()
+    };
+    assert_eq!((named("renew_lease"), named("revoke_lease")), (vec![&*lease], vec![&*lease]));
+    assert!(named("resolve").contains(&&*lease));
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod body;
 mod budget;
 pub(crate) mod error;
 mod health;
+mod leases;
 mod memory;
 mod metrics;
 mod observe;
@@ -96,6 +97,8 @@ fn for_clients() -> OpenApiRouter<Api> {
         .routes(routes!(vault::read, vault::create, vault::update, vault::delete))
         .routes(routes!(resolve::resolve))
         .routes(routes!(resolve::fields))
+        .routes(routes!(leases::renew))
+        .routes(routes!(leases::revoke))
         .routes(routes!(vault::tfa_code))
         .routes(routes!(vault::clear_browser_state))
         .routes(routes!(rotations::list, rotations::begin))

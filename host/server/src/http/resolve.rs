@@ -118,7 +118,11 @@ fn queried(query: &str) -> Result<EntrySelector, ApiError> {
 }
 
 /// The entry that is named one way or the other.
-fn named(id: Option<EntryId>, user: Option<String>, domain: Option<String>) -> Result<EntrySelector, ApiError> {
+pub(super) fn named(
+    id: Option<EntryId>,
+    user: Option<String>,
+    domain: Option<String>,
+) -> Result<EntrySelector, ApiError> {
     match (id, user, domain) {
         (Some(id), None, None) => Ok(EntrySelector::Id(id)),
         (None, Some(permissioned_user_id), Some(domain)) => Ok(EntrySelector::Pair { permissioned_user_id, domain }),

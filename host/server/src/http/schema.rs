@@ -225,6 +225,7 @@ pub(super) fn audit_record() -> RefOr<Schema> {
         .property("api_key", id())
         .property("rotation", id())
         .property("reference", text())
+        .property("lease", text())
         .property("scope", text().description(Some("The scope that a key lacks which was refused")))
         .property("fields", ArrayBuilder::new().items(text()))
         .property("source", text().enum_values(Some(["live", "cached", "entry", "rotation"])))

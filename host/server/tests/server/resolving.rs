@@ -96,12 +96,56 @@ async fn only_what_is_asked_for_is_in_the_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn further_fields_are_listed_and_resolved_by_name_with_their_kinds() {
+async fn a_lease_comes_with_the_values_and_is_renewed_and_revoked_by_its_id() {
+    let (api, connection) = paths().await;
+    let entry = bind(&api, &connection, "paths", "paths://dynamic/db").await;
+    let resolver = api.key_with(Scope::Resolve).await;
+    let post = async |path: &str, body: Value| api.request("POST", path, &resolver, &body).await;
+    let resolved = post(PATH, json!({"id": entry, "fields": ["password"]})).await.ok(200);
+    let lease = &resolved["lease"];
+    assert_eq!((&lease["id"], &lease["renewable"]), (&"lease-db-1".into(), &true.into()));
+    assert!(lease["expires_at"].as_str().unwrap().ends_with('Z'), "{lease}");
+
+    let renew = json!({"id": entry, "lease": lease["id"], "seconds": 7_200});
+    let renewed = post("/vault/leases/renew", renew.clone()).await.ok(200);
+    assert!(renewed["expires_at"].as_str() > lease["expires_at"].as_str(), "{renewed}");
+    let pair = json!({"permissioned_user_id": "paths", "domain": "https://acme.com", "lease": lease["id"]});
+    assert_eq!(post("/vault/leases/revoke", pair).await.ok(200), json!({"success": true}));
+    let again = post(PATH, json!({"id": entry, "fields": ["password"]})).await.ok(200);
+    assert_eq!((&again["lease"]["id"], &again["password"]["source"]), (&"lease-db-2".into(), &"live".into()));
+
+    assert_eq!(api.request("POST", "/vault/leases/renew", &api.key, &renew).await.status, 403);
+    for (wrong, status) in [
+        (json!({"id": entry}), 400),
+        (json!({"lease": "lease-db-1"}), 400),
+        (json!({"id": entry, "lease": "lease-db-1", "seconds": 5_000_000_000_u64}), 400),
+        (json!({"id": entry, "lease": "unknown"}), 404),
+    ] {
+        assert_eq!(post("/vault/leases/renew", wrong.clone()).await.status, status, "{wrong}");
+    }
+    let (echo, connection) = Api::echo().await;
+    let entry = bind(&echo, &connection, "one", "echo://item/one").await;
+    let resolver = echo.key_with(Scope::Resolve).await;
+    let body = json!({"id": entry, "lease": "any"});
+    assert_eq!(echo.request("POST", "/vault/leases/revoke", &resolver, &body).await.status, 501);
+}
+
+/// A server with the fixture `paths`, and a connection of it.
+async fn paths() -> (Api, Connection) {
     let api = Api::start(&["fixtures/paths"], None).await;
-    let settings = Settings::new().with("region", "eu-1").with("token", "a-token-of-paths");
-    let new =
-        NewConnection { name: "Paths".into(), provider_type: "paths".into(), settings, ..NewConnection::default() };
+    let new = NewConnection {
+        name: "Paths".into(),
+        provider_type: "paths".into(),
+        settings: Settings::new().with("region", "eu-1").with("token", "a-token-of-paths"),
+        ..NewConnection::default()
+    };
     let connection = api.host.broker().connect(&api.access, new).await.unwrap();
+    (api, connection)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn further_fields_are_listed_and_resolved_by_name_with_their_kinds() {
+    let (api, connection) = paths().await;
     let entry = bind(&api, &connection, "paths", "paths://kv/acme/prod").await;
     let resolver = api.key_with(Scope::Resolve).await;
     let get = async |path: &str, key: &str| api.send("GET", path, &[("cc-key", key)], "").await;

@@ -188,6 +188,10 @@ impl RotationStorage for SqliteStorage {
         .collect()
     }
 
+    async fn outdate_item(&self, workspace: WorkspaceId, item: &ItemId) -> Result<(), StorageError> {
+        outdate_item(&mut *self.pool.acquire().await?, workspace, item).await
+    }
+
     // One statement, so that generation and rotation are of the same moment.
     async fn item_state(
         &self,

@@ -11,8 +11,8 @@ use super::args::entry::{BindOptions, CreateOptions, EntryCommand, UpdateOptions
 use super::exit::CliError;
 use super::output::Output;
 use super::select;
-use crate::host::Host;
 use crate::cli::resolved::FieldViews;
+use crate::host::Host;
 use crate::view::resolved::FieldView;
 use crate::view::tfa_code;
 use input::Input;

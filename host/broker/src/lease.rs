@@ -1,0 +1,86 @@
+//! Leases: a secret manager's promise to accept values that it made for one call.
+//!
+//! **Invariant:** the broker makes no values by itself. It resolves a leased item when somebody asks for its values and
+//! they are not cached; what it does in the background ([`crate::cache`]), or to look whether an item is there
+//! ([`Broker::check_item`]), makes none. Values whose lease was revoked are used by nobody any more: before it is revoked,
+//! what is cached of the item is outdated for all hosts.
+
+use std::sync::Arc;
+
+use keyway_audit::{Operation, Trail};
+use keyway_runtime::{Connection, Lease, Provider};
+use keyway_storage::EntrySelector;
+
+use crate::api_key::Access;
+use crate::broker::Broker;
+use crate::budget::ProviderOperation;
+use crate::cache::ItemKey;
+use crate::error::{BrokerError, InvalidInput};
+use crate::text::required;
+
+/// As the contract has it.
+const LEASE_LIMIT: usize = 1_024;
+
+impl Broker {
+    /// Extends a lease under which an entry was resolved ([`Resolution::lease`](crate::Resolution::lease)), by so many
+    /// seconds if the secret manager can, and returns it as it is now. Needs [`Scope::Resolve`](crate::Scope::Resolve).
+    ///
+    /// Values that are cached are used until the end that the lease had when they were resolved.
+    ///
+    /// # Errors
+    /// [`BrokerError::NotFound`]; [`BrokerError::Invalid`] for an entry that is not bound; [`BrokerError::Provider`] with
+    /// the provider's reason, for example that there is no such lease, or that it has none at all
+    /// ([`ErrorCode::Unsupported`](keyway_runtime::ErrorCode::Unsupported)); and whatever keeps a provider from being
+    /// asked.
+    pub async fn renew_lease(
+        &self,
+        access: &Access,
+        entry: &EntrySelector,
+        lease: &str,
+        seconds: Option<u32>,
+    ) -> Result<Lease, BrokerError> {
+        let trail = Trail::selected(entry);
+        let renew = async {
+            required("lease", lease, LEASE_LIMIT)?;
+            let (_, opened) = self.bound_item(access, entry, &trail).await?.ok_or(InvalidInput::NoLease)?;
+            let id: Arc<str> = lease.into();
+            let call = move |provider: Provider, connection: Connection| {
+                let id = id.clone();
+                async move { provider.renew_lease(&connection, &id, seconds).await }
+            };
+            let renewed = opened.call(ProviderOperation::RenewLease, call).await?;
+            // Not before: what is no lease may be anything.
+            trail.note(|subject| subject.lease = Some(renewed.id.clone()));
+            Ok(renewed)
+        };
+        self.audited(access, Operation::RenewLease, &trail, renew).await
+    }
+
+    /// Ends a lease under which an entry was resolved: its values are no longer good, for nobody. What is cached of the
+    /// item is dropped. A lease that is over is no error. Needs [`Scope::Resolve`](crate::Scope::Resolve).
+    ///
+    /// # Errors
+    /// As [`renew_lease`](Self::renew_lease).
+    pub async fn revoke_lease(&self, access: &Access, entry: &EntrySelector, lease: &str) -> Result<(), BrokerError> {
+        let trail = Trail::selected(entry);
+        let revoke = async {
+            required("lease", lease, LEASE_LIMIT)?;
+            let (item, opened) = self.bound_item(access, entry, &trail).await?.ok_or(InvalidInput::NoLease)?;
+            // First, so that nobody is given these values once they are no longer good.
+            self.storage().outdate_item(access.workspace(), &item).await?;
+            self.item_states().forget(&(access.workspace(), item.clone()));
+            for connection in self.storage().connections_of_item(access.workspace(), &item).await? {
+                self.cache().drop_item(&ItemKey { connection, reference: item.reference.clone() });
+            }
+            let id: Arc<str> = lease.into();
+            let call = move |provider: Provider, connection: Connection| {
+                let id = id.clone();
+                async move { provider.revoke_lease(&connection, &id).await }
+            };
+            opened.call(ProviderOperation::RevokeLease, call).await?;
+            trail.note(|subject| subject.lease = Some(lease.to_owned()));
+            Ok(())
+        };
+        self.audited(access, Operation::RevokeLease, &trail, revoke).await
+    }
+}

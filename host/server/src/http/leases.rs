@@ -1,0 +1,100 @@
+//! `/vault/leases`: leases under which entries were resolved.
+
+use axum::Json;
+use axum::extract::State;
+use keyway::EntryId;
+use utoipa::ToSchema;
+
+use super::api::Api;
+use super::auth::Resolver;
+use super::body::Fields;
+use super::error::ApiError;
+use super::resolve::named;
+use super::schema::{Common, Missing, OfProvider, WithBody};
+use super::success::{SUCCESS, Success};
+use crate::view::resolved::LeaseView;
+
+/// Which lease: of an entry, by its id or by its user and domain; and for how long.
+#[derive(ToSchema)]
+#[schema(example = json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com", "lease": "database/creds/app/1"}))]
+pub(super) struct ToRenew {
+    /// The entry's id; then without the other two.
+    #[schema(value_type = Option<Uuid>)]
+    id: Option<EntryId>,
+    permissioned_user_id: Option<String>,
+    domain: Option<String>,
+    /// The `id` of the lease that came with the values.
+    #[schema(min_length = 1, max_length = 1024)]
+    lease: String,
+    /// By how much to extend it, if the secret manager can; as it sees fit unless something is said.
+    #[schema(value_type = Option<u32>, maximum = 4294967295i64)]
+    seconds: Option<i64>,
+}
+
+/// Which lease: of an entry, by its id or by its user and domain.
+#[derive(ToSchema)]
+#[schema(example = json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com", "lease": "database/creds/app/1"}))]
+pub(super) struct ToRevoke {
+    /// The entry's id; then without the other two.
+    #[schema(value_type = Option<Uuid>)]
+    id: Option<EntryId>,
+    permissioned_user_id: Option<String>,
+    domain: Option<String>,
+    /// The `id` of the lease that came with the values.
+    #[schema(min_length = 1, max_length = 1024)]
+    lease: String,
+}
+
+impl ToRevoke {
+    fn read(fields: &mut Fields) -> Result<Self, ApiError> {
+        Ok(Self {
+            id: fields.id("id")?,
+            permissioned_user_id: fields.text("permissioned_user_id")?,
+            domain: fields.text("domain")?,
+            lease: fields.required_text("lease")?,
+        })
+    }
+}
+
+impl ToRenew {
+    fn read(mut fields: Fields) -> Result<Self, ApiError> {
+        let ToRevoke { id, permissioned_user_id, domain, lease } = ToRevoke::read(&mut fields)?;
+        let seconds = fields.whole_number("seconds")?;
+        fields.finish()?;
+        Ok(Self { id, permissioned_user_id, domain, lease, seconds })
+    }
+}
+
+/// Extend the lease of an entry's values
+///
+/// Needs the scope `resolve`.
+#[utoipa::path(post, path = "/vault/leases/renew", operation_id = "renew_lease", tag = "vault", request_body = ToRenew,
+    responses((status = 200, description = "The lease as it is now", body = LeaseView), WithBody, Missing, OfProvider, Common))]
+pub(super) async fn renew(
+    Resolver(access): Resolver,
+    State(api): State<Api>,
+    fields: Fields,
+) -> Result<Json<LeaseView>, ApiError> {
+    let wanted = ToRenew::read(fields)?;
+    let entry = named(wanted.id, wanted.permissioned_user_id, wanted.domain)?;
+    let too_many = |_| ApiError::invalid("seconds must be a non-negative integer of at most 4294967295");
+    let seconds = wanted.seconds.map(u32::try_from).transpose().map_err(too_many)?;
+    Ok(Json(api.broker.renew_lease(&access, &entry, &wanted.lease, seconds).await?.into()))
+}
+
+/// End the lease of an entry's values
+///
+/// The secret manager no longer accepts the values; what is cached of the item is dropped. A lease that is over is no error. Needs the scope `resolve`.
+#[utoipa::path(post, path = "/vault/leases/revoke", operation_id = "revoke_lease", tag = "vault", request_body = ToRevoke,
+    responses((status = 200, description = "It is over", body = Success), WithBody, Missing, OfProvider, Common))]
+pub(super) async fn revoke(
+    Resolver(access): Resolver,
+    State(api): State<Api>,
+    mut fields: Fields,
+) -> Result<Json<Success>, ApiError> {
+    let wanted = ToRevoke::read(&mut fields)?;
+    fields.finish()?;
+    let entry = named(wanted.id, wanted.permissioned_user_id, wanted.domain)?;
+    api.broker.revoke_lease(&access, &entry, &wanted.lease).await?;
+    Ok(SUCCESS)
+}

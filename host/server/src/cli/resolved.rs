@@ -284,6 +284,27 @@ mod tests {
     }
 
     #[test]
+    fn further_fields_are_masked_like_a_password_but_for_codes() {
+        let field = |value: Option<&str>| Further {
+            name: "api-key".into(),
+            kind: "secret".into(),
+            value: value.map(Into::into),
+            seconds_left: None,
+            period_seconds: None,
+            no_code: None,
+        };
+        let show = |further: Further| {
+            let mut shown = resolved(false);
+            shown.values.further = vec![further];
+            text(&shown)
+        };
+        assert!(show(field(None)).contains("api-key        ************  live"), "{}", show(field(None)));
+        assert!(show(field(Some("key-7f3e"))).contains("api-key        key-7f3e  live"));
+        let code = Further { seconds_left: Some(17), ..field(Some("492039")) };
+        assert!(show(code).contains("api-key        492039  live, good for 17 s"));
+    }
+
+    #[test]
     fn the_end_of_values_and_their_lease_are_shown() {
         let mut leased = resolved(false);
         let lease = LeaseView { id: "db/creds/1".into(), expires_at: moment(2_000_000_000), renewable: true };

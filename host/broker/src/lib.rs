@@ -165,8 +165,8 @@ pub use keyway_runtime;
 pub use keyway_storage as storage;
 pub use keyway_storage::{
     ApiKeyId, ConnectionId, DependentEntries, DependentEntry, EntryId, EntrySelector, InvalidId, PauseReason,
-    RotationFilter, RotationId, RotationState, Scope, Scopes, SqliteStorage, Storage, StorageError, TfaMethod,
-    UnknownName, WorkspaceId,
+    RequestKind, RotationFilter, RotationId, RotationState, Scope, Scopes, SqliteStorage, Storage, StorageError,
+    TfaMethod, UnknownName, WorkspaceId,
 };
 pub use prometheus_client;
 pub use providers::Providers;

@@ -73,15 +73,6 @@ impl fmt::Debug for State {
     }
 }
 
-type AllowanceOf = fn(&TokenBudget) -> Option<Allowance>;
-
-/// The windows in which requests are counted.
-const WINDOWS: [(&str, AllowanceOf); 3] = [
-    ("token-reads", |token| Some(token.budget.token_reads)),
-    ("token-writes", |token| Some(token.budget.token_writes)),
-    ("account", |token| token.budget.account),
-];
-
 impl Collector for State {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut tokens = self.0.budgets();
@@ -140,11 +131,17 @@ fn allowances(
 ) -> fmt::Result {
     let mut metric = encoder.encode_descriptor(name, about, None, MetricType::Gauge)?;
     for token in tokens {
-        for (window, allowance) in WINDOWS {
+        for allowance in &token.budget.allowances {
             // Where no limit is known, nothing is left of it either.
-            let Some(number) = allowance(token).and_then(&number) else { continue };
-            let labels =
-                [("provider", token.provider_type.as_str()), ("credentials", token.token.as_str()), ("window", window)];
+            let Some(number) = number(*allowance) else { continue };
+            let window = format!("{}s", allowance.period.as_secs());
+            let labels = [
+                ("provider", token.provider_type.as_str()),
+                ("credentials", token.token.as_str()),
+                ("scope", allowance.scope.name()),
+                ("requests", allowance.requests_name()),
+                ("window", window.as_str()),
+            ];
             metric.encode_family(&labels)?.encode_gauge(&number)?;
         }
     }
@@ -153,8 +150,7 @@ fn allowances(
 
 /// How many requests are left in the window that ends first.
 fn left(token: &TokenBudget) -> u32 {
-    let remaining = WINDOWS.into_iter().filter_map(|(_, allowance)| allowance(token)?.remaining());
-    remaining.min().unwrap_or(u32::MAX)
+    token.budget.allowances.iter().filter_map(Allowance::remaining).min().unwrap_or(u32::MAX)
 }
 
 fn pause_name(reason: PauseReason) -> &'static str {

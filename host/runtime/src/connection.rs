@@ -1,11 +1,12 @@
 //! One connection to a secret manager: settings, session and network pool.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 
 use crate::contract::Settings;
 use crate::egress::{ApprovedDestination, Egress, RequestCounter, RequestCounts, RequestGate};
+use crate::error::ProviderError;
 use crate::session::Slot;
 use crate::store::StateStore;
 
@@ -27,6 +28,8 @@ struct Inner {
     egress: Arc<dyn Egress>,
     counter: Arc<RequestCounter>,
     turns: Arc<Semaphore>,
+    /// The settings as the component with this digest gets them, once they were checked.
+    checked: Mutex<Option<(Arc<str>, Arc<Settings>)>>,
 }
 
 impl Connection {
@@ -38,7 +41,7 @@ impl Connection {
         counter: Arc<RequestCounter>,
         turns: Arc<Semaphore>,
     ) -> Self {
-        let inner = Arc::new(Inner { settings, approved, slot, egress, counter, turns });
+        let inner = Arc::new(Inner { settings, approved, slot, egress, counter, turns, checked: Mutex::default() });
         Self { inner, gate: None, state_store: None }
     }
 
@@ -72,6 +75,23 @@ impl Connection {
 
     pub(crate) fn settings(&self) -> &Settings {
         &self.inner.settings
+    }
+
+    /// The settings as this component gets them. They are checked once, and again for another build of the component.
+    pub(crate) fn checked_settings(
+        &self,
+        component: &Arc<str>,
+        check: impl FnOnce(&Settings) -> Result<Settings, ProviderError>,
+    ) -> Result<Arc<Settings>, ProviderError> {
+        let mut checked = self.inner.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, settings)) = &*checked
+            && of == component
+        {
+            return Ok(settings.clone());
+        }
+        let settings = Arc::new(check(&self.inner.settings)?);
+        *checked = Some((component.clone(), settings.clone()));
+        Ok(settings)
     }
 
     pub(crate) fn slot(&self) -> &Arc<Slot> {

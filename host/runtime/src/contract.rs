@@ -92,23 +92,53 @@ pub enum SettingKind {
 
 /// One option of a choice.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
 pub struct ChoiceOption {
     /// What the component receives.
     pub value: String,
     /// What a person sees.
     pub label: String,
+    /// Anything else worth showing.
+    pub attributes: Vec<Attribute>,
 }
 
 /// Settings of which exactly one set is needed, for example a token, or a role and its secret id.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
 pub struct SettingGroup {
     /// For a form.
     pub label: String,
-    /// The sets, each a list of names of settings.
-    pub alternatives: Vec<Vec<String>>,
+    /// The sets.
+    pub alternatives: Vec<Alternative>,
+    /// Anything else worth showing.
+    pub attributes: Vec<Attribute>,
 }
 
-/// How many requests a server allows under one of its plans. `None` is no limit.
+/// One set of settings. One that requires nothing is what counts when nothing is entered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Alternative {
+    /// For a form.
+    pub label: String,
+    /// Names of the settings that it needs.
+    pub required: Vec<String>,
+    /// Names of the settings that may be left out.
+    pub optional: Vec<String>,
+    /// Anything else worth showing.
+    pub attributes: Vec<Attribute>,
+}
+
+impl Alternative {
+    /// The names of all its settings.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        self.required.iter().chain(&self.optional)
+    }
+}
+
+/// How many requests a server allows under one of its plans.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -117,14 +147,62 @@ pub struct RateLimitTier {
     pub name: String,
     /// For people.
     pub label: String,
-    /// Requests of one credential that read, an hour.
-    pub reads_per_hour: Option<u32>,
-    /// Requests of one credential that write, an hour.
-    pub writes_per_hour: Option<u32>,
-    /// Requests of one account, a day.
-    pub requests_per_day: Option<u32>,
+    /// All of them apply at the same time.
+    pub limits: Vec<RateLimit>,
     /// Anything else worth showing.
     pub attributes: Vec<Attribute>,
+}
+
+/// How many requests a server allows in a window of time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RateLimit {
+    /// At least 1.
+    pub max_requests: u32,
+    /// The length of the window: 1 to 86,400.
+    pub window_seconds: u32,
+    /// Which requests count.
+    pub requests: RequestKind,
+    /// For whom they are counted.
+    pub scope: LimitScope,
+    /// Anything else worth showing.
+    #[serde(default)]
+    pub attributes: Vec<Attribute>,
+}
+
+impl RateLimit {
+    /// A limit without attributes.
+    pub fn new(max_requests: u32, window_seconds: u32, requests: RequestKind, scope: LimitScope) -> Self {
+        Self { max_requests, window_seconds, requests, scope, attributes: Vec::new() }
+    }
+}
+
+/// Which requests a limit counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum RequestKind {
+    /// Those that are no writes.
+    Reads,
+    /// Those that change something.
+    Writes,
+    /// Every request.
+    All,
+    /// A kind that this host does not know, and takes as every request.
+    Other(String),
+}
+
+/// For whom a limit counts requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum LimitScope {
+    /// Each credential by itself.
+    Credential,
+    /// All credentials of an account together.
+    Account,
+    /// A scope that this host does not know, and takes as the account.
+    Other(String),
 }
 
 /// Which optional interfaces a component exports.
@@ -142,6 +220,7 @@ pub struct Interfaces {
 
 /// What a provider can do beyond `verify` and `resolve`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct Capabilities {
     /// `list-items`.
@@ -150,6 +229,8 @@ pub struct Capabilities {
     pub write: bool,
     /// `resolve` can return one-time codes.
     pub one_time_codes: bool,
+    /// `write` is atomic: the server itself compares the revision and writes in one step.
+    pub conditional_writes: bool,
 }
 
 /// A name and a value that are not in the contract yet. Never secret.
@@ -220,12 +301,15 @@ pub struct Verified {
 
 /// A page of items (`list-items`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[non_exhaustive]
 pub struct ItemPage {
     /// The items; may be empty although a next page exists.
     pub items: Vec<Item>,
     /// What to pass for the next page; `None` on the last.
     pub next: Option<String>,
+    /// Anything else worth showing.
+    pub attributes: Vec<Attribute>,
 }
 
 /// An item, without its secrets.
@@ -319,6 +403,8 @@ pub struct OneTimeCode {
     pub expires_at: u64,
     /// For how many seconds each code is current.
     pub period_seconds: u32,
+    /// Anything else worth showing.
+    pub attributes: Vec<Attribute>,
 }
 
 /// Why there is no one-time code.
@@ -329,6 +415,8 @@ pub struct NoCode {
     pub reason: NoCodeReason,
     /// For a person.
     pub message: String,
+    /// Anything else worth showing.
+    pub attributes: Vec<Attribute>,
 }
 
 impl NoCode {
@@ -423,6 +511,8 @@ pub struct Field {
     pub kind: FieldKind,
     /// What it holds.
     pub value: FieldValue,
+    /// Anything else worth showing.
+    pub attributes: Vec<Attribute>,
 }
 
 /// What a further field holds. It can neither be cloned nor serialised, and is wiped when dropped.
@@ -447,6 +537,8 @@ pub struct Lease {
     pub expires_at: u64,
     /// Whether it can be renewed.
     pub renewable: bool,
+    /// Anything else worth showing.
+    pub attributes: Vec<Attribute>,
 }
 
 /// New values for an item (`write`). `None` leaves a field as it is.

@@ -211,7 +211,7 @@ pub enum LoadError {
     Malformed(String),
     /// It imports something that providers may not have.
     #[error(
-        "the component imports `{import}`, which a provider may not use. Allowed are `wasi:cli/imports`, `wasi:http/outgoing-handler` and `session`, `store`, `call` and `log` of `keyway:provider`"
+        "the component imports `{import}`, which a provider may not use. Allowed are `wasi:cli/imports`, `wasi:http/outgoing-handler` and `session`, `durable-state`, `call-context` and `host-log` of `keyway:provider`"
     )]
     ForbiddenImport {
         /// The import.
@@ -230,11 +230,11 @@ pub enum LoadError {
     },
     /// It was made for this version of the contract, but from another draft of it.
     #[error(
-        "the component's `{export}` has another shape than this host's: {mismatch}. Build it from the WIT of this host"
+        "the component's `{interface}` has another shape than this host's: {mismatch}. Build it from the WIT of this host"
     )]
     OtherShape {
-        /// The interface.
-        export: String,
+        /// What it exports or imports.
+        interface: String,
         /// What differs.
         mismatch: String,
     },

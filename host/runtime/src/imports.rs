@@ -42,10 +42,12 @@ const WASI: &[&str] = &[
 ];
 
 const KEYWAY: &[&str] = &[
-    "keyway:provider/call",
-    "keyway:provider/log",
+    "keyway:provider/call-context",
+    "keyway:provider/durable-state",
+    "keyway:provider/host-log",
+    "keyway:provider/provider-types",
     "keyway:provider/session",
-    "keyway:provider/store",
+    // Of 0.1.
     "keyway:provider/types",
 ];
 
@@ -59,22 +61,36 @@ pub(crate) fn check(engine: &Engine, component: &Component) -> Result<&'static V
             return Err(LoadError::ForbiddenImport { import: name.to_owned() });
         }
     }
-    let mut needs = None;
-    for (name, _) in component_type.exports(engine) {
-        if name.split('@').next() == Some(EXPORT) {
-            if let Some(version) = VERSIONS.iter().find(|version| compatible(version.export, name)) {
-                return Ok(version);
-            }
-            needs = Some(name.to_owned());
-        }
+    let exports = component_type.exports(engine).map(|(name, _)| name);
+    let contract: Vec<_> = exports.filter(|name| name.split('@').next() == Some(EXPORT)).collect();
+    // Of several, the newest.
+    let known = VERSIONS.iter().rev().find(|version| contract.iter().any(|name| compatible(version.export, name)));
+    if let Some(version) = known {
+        return Ok(version);
     }
-    Err(match needs {
+    Err(match contract.last() {
         Some(needs) => {
+            let needs = (*needs).to_owned();
             let offers = VERSIONS.iter().map(|version| version.export).collect::<Vec<_>>().join(", ");
             LoadError::UnknownVersion { needs, offers }
         }
         None => LoadError::NotAProvider,
     })
+}
+
+/// What wasmtime says where the host has no function of that name. It has no type of its own; the tests of the contract
+/// prove that the text is still this one.
+const MISSING: &str = "implementation is missing";
+
+/// Why the imports of a component that passed [`check`] do not fit: this host lacks a function, or has another one.
+pub(crate) fn not_linked(error: &wasmtime::Error) -> LoadError {
+    let mismatch = format!("{error:#}");
+    if mismatch.contains(MISSING) {
+        return LoadError::MissingImport(mismatch);
+    }
+    // The first name that it quotes is that of the import.
+    let interface = mismatch.split('`').nth(1).unwrap_or_default().to_owned();
+    LoadError::OtherShape { interface, mismatch }
 }
 
 /// Whether two names are the same up to the last number of a version `0.x.y`: such versions only add functions.

@@ -71,9 +71,9 @@ pub use code_cache::CodeCacheKey;
 pub use compiler::{Compiler, compile_stdin};
 pub use connection::Connection;
 pub use contract::{
-    Attribute, Capabilities, Changes, ChoiceOption, Description, Field, FieldKind, FieldSpec, FieldValue, Fields,
-    Interfaces, Item, ItemPage, Lease, NoCode, NoCodeReason, OneTimeCode, RateLimitTier, Resolved, Selection,
-    SettingGroup, SettingKind, SettingSpec, Settings, Verified, WriteAccess,
+    Alternative, Attribute, Capabilities, Changes, ChoiceOption, Description, Field, FieldKind, FieldSpec, FieldValue,
+    Fields, Interfaces, Item, ItemPage, Lease, LimitScope, NoCode, NoCodeReason, OneTimeCode, RateLimit, RateLimitTier,
+    RequestKind, Resolved, Selection, SettingGroup, SettingKind, SettingSpec, Settings, Verified, WriteAccess,
 };
 pub use egress::{
     ApprovedDestination, Body, ConnectTo, ConnectToError, DestinationError, Egress, EgressError, EgressPolicy,

@@ -127,3 +127,91 @@ impl ResourceLimiter for Limiter {
         Ok(granted)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Limits;
+    use crate::egress::HEAD_BYTES;
+    use crate::request_parts::{AUTHORITY_BYTES, METHOD_BYTES, PATH_BYTES};
+    use crate::state::{HEADER_BYTES, RANDOM_BYTES};
+    use crate::{redact, session, settings, store, validate};
+
+    /// A number as people write it: `65,536`.
+    fn number(number: usize) -> String {
+        let digits = number.to_string();
+        let groups = digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).unwrap());
+        groups.collect::<Vec<_>>().join(",")
+    }
+
+    fn bytes(count: usize) -> String {
+        match count {
+            count if count % (1 << 20) == 0 => format!("{} MiB", count >> 20),
+            count if count % (1 << 10) == 0 && count >= 8 << 10 => format!("{} KiB", count >> 10),
+            count => format!("{} bytes", number(count)),
+        }
+    }
+
+    /// What the host enforces, in the order of the table in the head of the WIT.
+    fn enforced() -> Vec<String> {
+        let limits = Limits::default();
+        let length = |count: u64| bytes(usize::try_from(count).unwrap());
+        let seconds = |time: std::time::Duration| format!("{} s", time.as_secs());
+        let characters = |count| format!("{} characters", number(count));
+        let each = |count| format!("{} each", number(count));
+        vec![
+            seconds(limits.call_time),
+            seconds(limits.describe_time),
+            bytes(limits.memory_bytes),
+            number(limits.table_elements),
+            number(limits.handles),
+            length(RANDOM_BYTES),
+            bytes(limits.component_bytes),
+            characters(validate::MAX_NAME_CHARS),
+            characters(validate::MAX_NAME_CHARS),
+            bytes(validate::MAX_ID_BYTES),
+            bytes(validate::MAX_LEASE_BYTES),
+            characters(validate::MAX_CODE_CHARS),
+            characters(validate::MAX_TEXT_CHARS),
+            characters(redact::MAX_MESSAGE_CHARS),
+            each(validate::MAX_LIST),
+            each(validate::MAX_LIST),
+            each(validate::MAX_TIERS),
+            format!("{} s", number(validate::MAX_WINDOW_SECONDS as usize)),
+            characters(settings::MAX_VALUE_CHARS),
+            bytes(settings::MAX_PATTERN_BYTES),
+            number(validate::MAX_ITEMS),
+            bytes(validate::MAX_PAGE_TOKEN_BYTES),
+            number(validate::MAX_FIELDS),
+            number(validate::MAX_SELECTED),
+            format!("{} days", number(usize::try_from(validate::LONGEST_VALIDITY_SECONDS / 86_400).unwrap())),
+            bytes(limits.output_bytes),
+            bytes(limits.session_bytes),
+            format!("{} s", number(session::MAX_TTL as usize)),
+            bytes(store::MAX_BYTES),
+            bytes(limits.log_bytes),
+            number(limits.requests_per_connection as usize),
+            bytes(METHOD_BYTES),
+            bytes(AUTHORITY_BYTES),
+            bytes(PATH_BYTES),
+            bytes(HEADER_BYTES),
+            length(limits.request_body_bytes),
+            bytes(HEAD_BYTES),
+            length(limits.response_body_bytes),
+            seconds(limits.connect_time),
+            seconds(limits.answer_time),
+        ]
+    }
+
+    #[test]
+    fn the_limits_in_the_head_of_the_wit_are_those_that_the_host_enforces() {
+        let wit = include_str!("../wit/0.2.0/provider.wit");
+        let head = wit.split("package keyway:provider@").next().unwrap();
+        let rows: Vec<_> = head.lines().filter_map(|line| line.strip_prefix("/// | ")?.strip_suffix(" |")).collect();
+        let rows: Vec<_> = rows.iter().skip(2).map(|row| row.rsplit_once(" | ").unwrap()).collect();
+        let enforced = enforced();
+        assert_eq!(rows.len(), enforced.len(), "{rows:?}");
+        for ((what, limit), enforced) in rows.into_iter().zip(enforced) {
+            assert_eq!(limit, enforced, "{what}");
+        }
+    }
+}

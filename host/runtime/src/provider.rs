@@ -8,8 +8,8 @@ use crate::adapter::Adapter;
 use crate::call::{Call, Turns};
 use crate::connection::Connection;
 use crate::contract::{
-    Changes, Description, FieldSpec, FieldValue, ItemPage, Lease, NoCode, Resolved, Selection, Settings, Verified,
-    WriteAccess,
+    Attribute, Changes, Description, FieldSpec, FieldValue, ItemPage, Lease, NoCode, OneTimeCode, Resolved, Selection,
+    Settings, Verified, WriteAccess,
 };
 use crate::error::{CallError, ProviderError, SandboxError};
 use crate::limits::Limits;
@@ -51,18 +51,19 @@ async fn begin_alone(
     adapter: &dyn Adapter,
     provider: Arc<str>,
     operation: &'static str,
+    redactor: Redactor,
 ) -> Result<Call, SandboxError> {
     let call_time = shared.limits.call_time.min(shared.limits.describe_time);
     let limits = Arc::new(Limits { call_time, ..Limits::clone(&shared.limits) });
     let state = CallState::new(&limits, shared.clock.clone(), None, Received::default());
     let turns = Turns { of_connection: None, of_host: &shared.turns };
     let label = (provider, operation);
-    Call::begin(&shared.engine, &limits, turns, adapter, state, Redactor::default(), label).await
+    Call::begin(&shared.engine, &limits, turns, adapter, state, redactor, label).await
 }
 
 /// Runs `describe`, which happens once, before there is a [`Provider`].
 pub(crate) async fn describe(shared: &Arc<Shared>, adapter: &dyn Adapter) -> Result<Description, CallError> {
-    let mut call = begin_alone(shared, adapter, Arc::from("new component"), "describe").await?;
+    let mut call = begin_alone(shared, adapter, Arc::from("new component"), "describe", Redactor::default()).await?;
     let deadline = call.deadline();
     let outcome = tokio::time::timeout_at(deadline, call.instance.describe(&mut call.store)).await;
     let description = call.finish(outcome.map(|answer| answer.map(Ok)))?;
@@ -98,7 +99,16 @@ impl Provider {
         let description = &self.0.description;
         validate::reference(description, reference).map_err(CallError::from)?;
         let shared = &self.0.shared;
-        let mut call = begin_alone(shared, &*self.0.adapter, self.0.name.clone(), "normalize-reference").await?;
+        // What was pasted as a reference, or into one, may be a password.
+        let mut redactor = Redactor::default();
+        let pasted = reference.split_once("://").map_or(reference, |(_, rest)| rest);
+        for text in [reference, pasted].into_iter().chain(pasted.split('/')) {
+            if !self.0.public.contains(&text.to_ascii_lowercase()) {
+                redactor.add(&SecretString::from(text));
+            }
+        }
+        let (name, operation) = (self.0.name.clone(), "normalize-reference");
+        let mut call = begin_alone(shared, &*self.0.adapter, name, operation, redactor).await?;
         let deadline = call.deadline();
         let running = async {
             let normal = match call.instance.normalize_reference(&mut call.store, reference).await? {
@@ -170,12 +180,11 @@ impl Provider {
         if let Ok(Ok(Ok(resolved))) = &mut outcome {
             // What the component printed must not show what it has just resolved.
             secrets_of(resolved).for_each(|secret| call.redactor().add(secret));
+            let redactor = call.redactor();
             for none in no_codes_of(resolved) {
-                none.message = call.redactor().message(&none.message);
+                none.message = redactor.message(&none.message);
             }
-            for attribute in resolved.attributes.iter_mut().take(validate::MAX_LIST) {
-                attribute.value = call.redactor().message(&attribute.value);
-            }
+            attributes_of(resolved).for_each(|attributes| redactor.attributes(attributes));
         }
         let mut resolved = call.finish(outcome)?;
         let now = self.0.shared.clock.now().as_secs();
@@ -227,7 +236,10 @@ impl Provider {
         let mut call = self.begin(connection, "renew-lease", &[]).await?;
         let deadline = call.deadline();
         let running = call.instance.renew_lease(&mut call.store, &settings, lease, seconds);
-        let outcome = tokio::time::timeout_at(deadline, running).await;
+        let mut outcome = tokio::time::timeout_at(deadline, running).await;
+        if let Ok(Ok(Ok(lease))) = &mut outcome {
+            call.redactor().attributes(&mut lease.attributes);
+        }
         let lease = call.finish(outcome)?;
         validate::lease(&lease).map_err(SandboxError::InvalidAnswer)?;
         Ok(lease)
@@ -258,9 +270,12 @@ impl Provider {
         self.0.description.check_settings(settings, &self.0.patterns)
     }
 
-    fn settings(&self, connection: &Connection) -> Result<Settings, CallError> {
-        self.check_settings(connection.settings())?;
-        Ok(self.0.description.effective_settings(connection.settings()))
+    fn settings(&self, connection: &Connection) -> Result<Arc<Settings>, CallError> {
+        let check = |settings: &Settings| {
+            self.check_settings(settings)?;
+            Ok(self.0.description.effective_settings(settings))
+        };
+        Ok(connection.checked_settings(&self.0.digest, check)?)
     }
 
     async fn begin(
@@ -302,6 +317,26 @@ fn secrets_of(resolved: &Resolved) -> impl Iterator<Item = &SecretString> {
         FieldValue::Binary(_) => None,
     });
     resolved.username.iter().chain(&resolved.password).chain(codes).chain(further)
+}
+
+/// What is to be shown beside the values.
+fn attributes_of(resolved: &mut Resolved) -> impl Iterator<Item = &mut Vec<Attribute>> {
+    fn of_code(code: &mut Result<OneTimeCode, NoCode>) -> &mut Vec<Attribute> {
+        match code {
+            Ok(code) => &mut code.attributes,
+            Err(none) => &mut none.attributes,
+        }
+    }
+    let further = resolved.further.iter_mut().flat_map(|field| {
+        let of_value = match &mut field.value {
+            FieldValue::OneTimeCode(code) => Some(of_code(code)),
+            FieldValue::Text(_) | FieldValue::Binary(_) => None,
+        };
+        [Some(&mut field.attributes), of_value].into_iter().flatten()
+    });
+    let code = resolved.one_time_code.as_mut().map(of_code);
+    let lease = resolved.lease.as_mut().map(|lease| &mut lease.attributes);
+    further.chain(code).chain(lease).chain([&mut resolved.attributes])
 }
 
 /// The reasons for missing codes, which are for people.

@@ -1,9 +1,10 @@
 //! Blots out secrets in text that comes out of a component: log lines and messages.
 //!
 //! What counts as secret is everything secret that passed the boundary in this call: settings, new
-//! values, values that came back, and every value in a body that a server answered with. A provider
-//! that was asked for a code only and prints the password beside it therefore prints a placeholder.
-//! Where that cannot be told (more bodies than are kept, a compressed one), the text is withheld.
+//! values, values that came back, every value in a body that a server answered with, and tokens in its
+//! headers. A provider that was asked for a code only and prints the password beside it therefore prints a placeholder.
+//! Where that cannot be told (more bodies than are kept, a compressed one that was not asked for), the
+//! text is withheld.
 //!
 //! It is the second line of defence. A component that wants to hide a secret in its output can encode
 //! it, and a secret that only the component can decrypt is known here only when it comes back.
@@ -17,6 +18,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::contract::Attribute;
+use crate::validate::MAX_LIST;
+
 /// What takes a secret's place.
 const PLACEHOLDER: &str = "[REDACTED]";
 
@@ -27,7 +31,7 @@ const WITHHELD: &str = "The provider's message is withheld, because the host can
 const MIN_SECRET_CHARS: usize = 4;
 
 /// Longest message that a component can put before a person, as the contract says.
-const MAX_MESSAGE_CHARS: usize = 1_000;
+pub(crate) const MAX_MESSAGE_CHARS: usize = 1_000;
 
 /// How much of the bodies of one call is kept until it is over. A page of 10,000 items is about as large.
 const MAX_RECEIVED_BYTES: usize = 4 << 20;
@@ -54,7 +58,7 @@ struct Bodies {
     /// Each body in the pieces in which it came, so that none moves.
     bodies: Vec<Vec<Zeroizing<Vec<u8>>>>,
     bytes: usize,
-    /// What was kept between calls, as far as it is text.
+    /// What was kept between calls, and headers, as far as they are text.
     states: Vec<Zeroizing<String>>,
     /// Something came that cannot be searched.
     opaque: bool,
@@ -80,7 +84,7 @@ impl Received {
         }
     }
 
-    /// Keeps what a session or a durable state holds, if it is text. What is none cannot be printed as it is.
+    /// Keeps what a session, a durable state or a header holds, if it is text. What is none cannot be printed as it is.
     pub(crate) fn keep_state(&self, state: &[u8]) {
         if let Ok(text) = std::str::from_utf8(state) {
             self.lock().states.push(Zeroizing::new(text.to_owned()));
@@ -163,6 +167,14 @@ impl Redactor {
         }
         values.add_encoded();
         (values.0.len() <= MAX_VALUES).then_some(values)
+    }
+
+    /// Attributes as they may be shown. There are no more than that; more are refused.
+    pub(crate) fn attributes(&self, attributes: &mut [Attribute]) {
+        for attribute in attributes.iter_mut().take(MAX_LIST) {
+            attribute.name = self.message(&attribute.name);
+            attribute.value = self.message(&attribute.value);
+        }
     }
 
     /// A message for a person: without secrets, without control characters, not endless.

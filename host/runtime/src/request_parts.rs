@@ -17,11 +17,11 @@ type Text = Option<String>;
 const TYPES: &str = "wasi:http/types@0.2.12";
 
 /// The longest in IANA's registry has 17 (`UPDATEREDIRECTREF`).
-const METHOD_BYTES: usize = 32;
+pub(crate) const METHOD_BYTES: usize = 32;
 /// A name has at most 253 (RFC 1035, section 2.3.4), a port 6 with its colon; user names are refused by the guard.
-const AUTHORITY_BYTES: usize = 300;
+pub(crate) const AUTHORITY_BYTES: usize = 300;
 /// Common servers take a request line of 8 KiB.
-const PATH_BYTES: usize = 16 << 10;
+pub(crate) const PATH_BYTES: usize = 16 << 10;
 
 /// Puts the limits in front of what `wasmtime_wasi_http` has put into the linker.
 pub(crate) fn limit(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {

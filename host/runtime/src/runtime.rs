@@ -197,17 +197,11 @@ impl Runtime {
         let digest: Arc<str> = hex(&Sha256::digest(component)).into();
         let compiled = self.compiled(component.into(), digest.clone()).await?;
         let version = imports::check(&shared.engine, &compiled)?;
-        let linked = shared.linker.instantiate_pre(&compiled);
-        // The imports were checked by name; what is left are functions that this host does not have.
-        let linked = linked.map_err(|error| LoadError::MissingImport(format!("{error:#}")))?;
-        let adapter = (version.adapt)(linked).map_err(|error| LoadError::OtherShape {
-            export: version.export.to_owned(),
-            mismatch: format!("{error:#}"),
-        })?;
+        let linked = shared.linker.instantiate_pre(&compiled).map_err(|error| imports::not_linked(&error))?;
+        let other_shape = |mismatch| LoadError::OtherShape { interface: version.export.to_owned(), mismatch };
+        let adapter = (version.adapt)(linked).map_err(|error| other_shape(format!("{error:#}")))?;
         let description = provider::describe(shared, &*adapter).await.map_err(|error| match error {
-            CallError::Sandbox(SandboxError::OtherShape(mismatch)) => {
-                LoadError::OtherShape { export: version.export.to_owned(), mismatch }
-            }
+            CallError::Sandbox(SandboxError::OtherShape(mismatch)) => other_shape(mismatch),
             error => LoadError::Describe(error),
         })?;
         validate::description(&description).map_err(LoadError::InvalidDescription)?;

@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::error::{ErrorCode, ProviderError};
 
 /// A session may be kept for a day at most, as the contract says.
-const MAX_TTL: u32 = 86_400;
+pub(crate) const MAX_TTL: u32 = 86_400;
 
 /// What a call receives: wiped when dropped.
 pub(crate) struct State {

@@ -7,15 +7,18 @@ use std::collections::BTreeMap;
 use regex::{Regex, RegexBuilder};
 use secrecy::ExposeSecret;
 
-use crate::contract::{Description, SettingGroup, SettingKind, SettingSpec, Settings};
+use crate::contract::{Alternative, Description, SettingGroup, SettingKind, SettingSpec, Settings};
 use crate::egress::from_setting;
 use crate::error::{ErrorCode, ProviderError};
 
 /// How much of an unknown name is repeated: it may be a secret in the wrong place.
 const SHOWN_CHARS: usize = 64;
 
+/// The longest known value, a service account token of 1Password, has about 900; a private key may have some thousand.
+pub(crate) const MAX_VALUE_CHARS: usize = 64 << 10;
+
 /// Memory of one compiled pattern. Patterns of tokens and addresses take a few KiB.
-const MAX_PATTERN_BYTES: usize = 1 << 20;
+pub(crate) const MAX_PATTERN_BYTES: usize = 1 << 20;
 
 /// The patterns of a description, compiled, by the names of their settings.
 pub(crate) struct Patterns(BTreeMap<String, Regex>);
@@ -65,6 +68,9 @@ impl SettingKind {
 impl SettingSpec {
     /// Why this value cannot be one of the setting.
     pub(crate) fn refuse(&self, value: &str, patterns: &Patterns) -> Option<String> {
+        if value.chars().count() > MAX_VALUE_CHARS {
+            return Some(format!("{} has more than {MAX_VALUE_CHARS} characters.", self.label));
+        }
         if let Some(expected) = self.kind.violated_by(value) {
             return Some(format!("{} must be {expected}.", self.label));
         }
@@ -83,17 +89,17 @@ impl SettingGroup {
             spec.map_or_else(|| name.clone(), |spec| spec.label.clone())
         };
         let sets = || {
-            let sets: Vec<_> = self
-                .alternatives
-                .iter()
-                .map(|names| names.iter().map(label).collect::<Vec<_>>().join(" and "))
-                .collect();
-            sets.join(", or ")
+            let set = |set: &Alternative| match set.required.as_slice() {
+                [] => "nothing".to_owned(),
+                names => names.iter().map(label).collect::<Vec<_>>().join(" and "),
+            };
+            self.alternatives.iter().map(set).collect::<Vec<_>>().join(", or ")
         };
-        let begun: Vec<_> = self.alternatives.iter().filter(|names| names.iter().any(given)).collect();
+        let begun: Vec<_> = self.alternatives.iter().filter(|set| set.names().any(given)).collect();
         match begun.as_slice() {
+            [] if self.alternatives.iter().any(|set| set.required.is_empty()) => None,
             [] => Some((None, format!("{}: enter {}.", self.label, sets()))),
-            [names] => names.iter().find(|name| !given(name)).map(|missing| {
+            [set] => set.required.iter().find(|name| !given(name)).map(|missing| {
                 (Some(missing.clone()), format!("{} is missing. {}: enter {}.", label(missing), self.label, sets()))
             }),
             _ => Some((None, format!("{}: enter only one of these: {}.", self.label, sets()))),
@@ -188,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_value_of_another_kind_is_refused_and_not_repeated() {
-        let option = |value: &str| ChoiceOption { value: value.into(), label: value.to_uppercase() };
+        let option = |value: &str| ChoiceOption { value: value.into(), ..ChoiceOption::default() };
         let choice = SettingKind::Choice(vec![option("v1"), option("v2")]);
         for (kind, good, bad, expected) in [
             (choice, "v2", "hunter2", "The x must be one of v1, v2."),
@@ -215,16 +221,48 @@ mod tests {
         }
     }
 
-    #[test]
-    fn of_a_group_exactly_one_set_must_be_complete() {
-        let description = Description {
-            settings: ["token", "role", "secret_id"].map(|name| spec(name, SettingKind::Text)).into(),
+    fn group(alternatives: &[(&[&str], &[&str])]) -> Description {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let alternatives: Vec<_> = alternatives
+            .iter()
+            .map(|(required, optional)| Alternative {
+                required: owned(required),
+                optional: owned(optional),
+                ..Alternative::default()
+            })
+            .collect();
+        let names = alternatives.iter().flat_map(Alternative::names);
+        Description {
+            settings: names.map(|name| spec(name, SettingKind::Text)).collect(),
             setting_groups: vec![SettingGroup {
                 label: "How to log in".into(),
-                alternatives: vec![vec!["token".into()], vec!["role".into(), "secret_id".into()]],
+                alternatives,
+                ..SettingGroup::default()
             }],
             ..Description::default()
-        };
+        }
+    }
+
+    #[test]
+    fn an_alternative_may_have_optional_settings_and_one_may_need_nothing_at_all() {
+        let description = group(&[(&["key_id", "key"], &["session"]), (&["profile"], &[]), (&[], &[])]);
+        for good in [
+            &[][..],
+            &[("key_id", "x"), ("key", "y")],
+            &[("key_id", "x"), ("key", "y"), ("session", "z")],
+            &[("profile", "x")],
+        ] {
+            assert_eq!(check(&description, good), Ok(()), "{good:?}");
+        }
+        let missing = check(&description, &[("session", "z")]).unwrap_err();
+        assert_eq!(missing.setting.as_deref(), Some("key_id"), "an optional setting chooses its alternative");
+        assert!(missing.message.ends_with("enter The key_id and The key, or The profile, or nothing."), "{missing}");
+        assert!(check(&description, &[("session", "z"), ("profile", "x")]).unwrap_err().message.contains("only one"));
+    }
+
+    #[test]
+    fn of_a_group_exactly_one_set_must_be_complete() {
+        let description = group(&[(&["token"], &[]), (&["role", "secret_id"], &[])]);
         assert_eq!(check(&description, &[("token", "x")]), Ok(()));
         assert_eq!(check(&description, &[("role", "x"), ("secret_id", "y")]), Ok(()));
         let message = |settings: &[(&str, &str)]| check(&description, settings).unwrap_err().message;

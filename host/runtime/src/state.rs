@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::HeaderName;
+use http::header::{ACCEPT_ENCODING, HeaderName, HeaderValue};
 use http_body_util::BodyExt;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -174,8 +174,10 @@ impl WasiHttpHooks for Hooks {
             first_byte: options.first_byte_timeout,
             between_bytes: options.between_bytes_timeout,
         };
-        let request =
+        let mut request =
             request.map(|body| body.map_err(|_| EgressError::InvalidRequest("its body was cut off")).boxed_unsync());
+        // A compressed body cannot be searched for secrets. Without the header a server could choose.
+        request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         // Here and not in the future, which runs in a task of its own: requests get in line in the order in which the component makes them (see the
         // guard's `queue`). Nothing is sent before it is polled.
         let sending = egress.send(request, times);
@@ -204,9 +206,17 @@ impl WasiHttpHooks for Hooks {
     }
 }
 
-/// Keeps what a body with values holds for the call's redactor. An answer that is no success holds
-/// none: its text is the server's message.
+/// Words in the names of headers whose values may be secret.
+const SECRET_HEADERS: [&str; 8] = ["auth", "cookie", "credential", "key", "location", "secret", "session", "token"];
+
+/// Keeps what an answer holds for the call's redactor: tokens in its headers, and the values in its body. An answer that
+/// is no success has none in its body: its text is the server's message.
 fn remembered(answer: http::Response<Body>, received: Received) -> http::Response<Body> {
+    for (name, value) in answer.headers() {
+        if SECRET_HEADERS.iter().any(|word| name.as_str().contains(word)) {
+            received.keep_state(value.as_bytes());
+        }
+    }
     if !answer.status().is_success() {
         return answer;
     }

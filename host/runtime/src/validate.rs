@@ -5,28 +5,32 @@ use std::collections::BTreeSet;
 use secrecy::ExposeSecret;
 
 use crate::contract::{
-    Attribute, Description, FieldKind, FieldSpec, FieldValue, ItemPage, Lease, NoCode, OneTimeCode, Resolved,
-    Selection, SettingKind, SettingSpec, Verified,
+    Attribute, Description, FieldKind, FieldSpec, FieldValue, ItemPage, Lease, LimitScope, NoCode, NoCodeReason,
+    OneTimeCode, RateLimit, RateLimitTier, RequestKind, Resolved, Selection, SettingKind, SettingSpec, Verified,
 };
 use crate::egress::DestinationTemplate;
 use crate::error::{ErrorCode, ProviderError};
 use crate::settings::Patterns;
 
-const MAX_ITEMS: usize = 10_000;
-const MAX_PAGE_TOKEN_BYTES: usize = 4_096;
+// The table in the head of the WIT has them all; a test in `limits.rs` compares.
+pub(crate) const MAX_ITEMS: usize = 10_000;
+pub(crate) const MAX_PAGE_TOKEN_BYTES: usize = 4_096;
 /// Revisions, account keys, names of fields, options: what machines compare.
-const MAX_ID_BYTES: usize = 256;
-const MAX_LEASE_BYTES: usize = 1_024;
-const MAX_FIELDS: usize = 1_000;
+pub(crate) const MAX_ID_BYTES: usize = 256;
+pub(crate) const MAX_LEASE_BYTES: usize = 1_024;
+pub(crate) const MAX_FIELDS: usize = 1_000;
 /// Further fields of one call.
-const MAX_SELECTED: usize = 100;
-const MAX_CODE_CHARS: usize = 16;
-const MAX_TIERS: usize = 16;
+pub(crate) const MAX_SELECTED: usize = 100;
+pub(crate) const MAX_CODE_CHARS: usize = 16;
+/// Rate-limit tiers, and limits of a tier.
+pub(crate) const MAX_TIERS: usize = 16;
+/// Longest window of a rate limit: counts are kept for a few days.
+pub(crate) const MAX_WINDOW_SECONDS: u32 = 86_400;
 /// 100 years of 366 days: a time beyond is a mistake in its unit.
-const LONGEST_VALIDITY_SECONDS: u64 = 100 * 366 * 86_400;
-const MAX_NAME_CHARS: usize = 64;
+pub(crate) const LONGEST_VALIDITY_SECONDS: u64 = 100 * 366 * 86_400;
+pub(crate) const MAX_NAME_CHARS: usize = 64;
 /// A label, a help text, a title: enough for a person, too little to do harm in a list or a form.
-const MAX_TEXT_CHARS: usize = 2_000;
+pub(crate) const MAX_TEXT_CHARS: usize = 2_000;
 /// Settings, destinations and attributes of a description.
 pub(crate) const MAX_LIST: usize = 100;
 
@@ -100,20 +104,46 @@ pub(crate) fn description(d: &Description) -> Check {
     setting_groups(d)?;
     let mut tiers = BTreeSet::new();
     for tier in &d.rate_limits {
-        let name = &tier.name;
-        ensure(is_name(name, &['-']), || {
-            "the name of a rate-limit tier must be 1 to 64 lower-case letters, digits and `-`".into()
-        })?;
-        ensure(tiers.insert(name), || format!("the rate-limit tier `{name}` is there twice"))?;
-        short(&tier.label, "the label of a rate-limit tier")?;
-        attributes(&tier.attributes)?;
-        let limits = [tier.reads_per_hour, tier.writes_per_hour, tier.requests_per_day];
-        ensure(!limits.contains(&Some(0)), || format!("the rate-limit tier `{name}` allows no request"))?;
+        rate_limit_tier(tier)?;
+        ensure(tiers.insert(&tier.name), || format!("the rate-limit tier `{}` is there twice", tier.name))?;
     }
+    ensure(d.capabilities.write || !d.capabilities.conditional_writes, || {
+        "the capability `conditional-writes` needs `write`".into()
+    })?;
     d.destinations.iter().try_for_each(|destination| {
         short(destination, "a destination")?;
         DestinationTemplate::parse(destination, d).map(drop).map_err(|error| error.to_string())
     })
+}
+
+fn rate_limit_tier(tier: &RateLimitTier) -> Check {
+    let name = &tier.name;
+    ensure(is_name(name, &['-']), || {
+        "the name of a rate-limit tier must be 1 to 64 lower-case letters, digits and `-`".into()
+    })?;
+    short(&tier.label, "the label of a rate-limit tier")?;
+    attributes(&tier.attributes)?;
+    ensure(tier.limits.len() <= MAX_TIERS, || {
+        format!("the rate-limit tier `{name}` has more than {MAX_TIERS} limits")
+    })?;
+    for (position, limit) in tier.limits.iter().enumerate() {
+        ensure(limit.max_requests > 0, || format!("a limit of the tier `{name}` allows no request"))?;
+        ensure((1..=MAX_WINDOW_SECONDS).contains(&limit.window_seconds), || {
+            format!("the window of a limit of the tier `{name}` must have 1 to {MAX_WINDOW_SECONDS} seconds")
+        })?;
+        let counted = |l: &RateLimit| (l.window_seconds, l.requests.clone(), l.scope.clone());
+        ensure(tier.limits.iter().take(position).all(|other| counted(other) != counted(limit)), || {
+            format!("the tier `{name}` has two limits for the same requests, scope and window")
+        })?;
+        if let RequestKind::Other(name) = &limit.requests {
+            short(name, "a kind of requests")?;
+        }
+        if let LimitScope::Other(name) = &limit.scope {
+            short(name, "the scope of a limit")?;
+        }
+        attributes(&limit.attributes)?;
+    }
+    Ok(())
 }
 
 fn setting_spec(setting: &SettingSpec) -> Check {
@@ -129,6 +159,9 @@ fn setting_spec(setting: &SettingSpec) -> Check {
         short(text, &format!("a text of the setting `{name}`"))?;
     }
     attributes(&setting.attributes)?;
+    if let SettingKind::Other(kind) = &setting.kind {
+        short(kind, &format!("the kind of the setting `{name}`"))?;
+    }
     if let SettingKind::Choice(options) = &setting.kind {
         ensure((1..=MAX_LIST).contains(&options.len()), || {
             format!("the choice `{name}` must have 1 to {MAX_LIST} options")
@@ -139,6 +172,7 @@ fn setting_spec(setting: &SettingSpec) -> Check {
                 format!("an option of the choice `{name}` must have 1 to {MAX_ID_BYTES} bytes")
             })?;
             short(&option.label, "the label of an option")?;
+            attributes(&option.attributes)?;
             ensure(values.insert(&option.value), || format!("the choice `{name}` has two options of one value"))?;
         }
     }
@@ -161,12 +195,18 @@ fn setting_groups(d: &Description) -> Check {
     let mut grouped = BTreeSet::new();
     for group in &d.setting_groups {
         short(&group.label, "the label of a setting group")?;
+        attributes(&group.attributes)?;
         ensure((2..=MAX_LIST).contains(&group.alternatives.len()), || {
             format!("the setting group `{}` must have 2 to {MAX_LIST} alternatives", group.label)
         })?;
-        for names in &group.alternatives {
-            ensure(!names.is_empty(), || format!("an alternative of the group `{}` is empty", group.label))?;
-            for name in names {
+        let needing_nothing = group.alternatives.iter().filter(|set| set.required.is_empty()).count();
+        ensure(needing_nothing <= 1, || {
+            format!("two alternatives of the group `{}` require nothing, so nothing tells them apart", group.label)
+        })?;
+        for set in &group.alternatives {
+            short(&set.label, "the label of an alternative")?;
+            attributes(&set.attributes)?;
+            for name in set.names() {
                 let spec = d.settings.iter().find(|spec| spec.name == *name);
                 let spec = spec.ok_or_else(|| {
                     format!("the group `{}` names the setting `{name}`, which does not exist", group.label)
@@ -231,6 +271,7 @@ pub(crate) fn verified(v: &Verified) -> Check {
 
 pub(crate) fn item_page(d: &Description, page: &ItemPage) -> Check {
     ensure(page.items.len() <= MAX_ITEMS, || format!("a page has more than {MAX_ITEMS} items"))?;
+    attributes(&page.attributes)?;
     ensure(page.next.as_ref().is_none_or(|next| next.len() <= MAX_PAGE_TOKEN_BYTES), || {
         format!("`next` has more than {MAX_PAGE_TOKEN_BYTES} bytes")
     })?;
@@ -256,9 +297,14 @@ pub(crate) fn field_specs(fields: &[FieldSpec]) -> Check {
         })?;
         ensure(names.insert(&field.name), || "an item has two fields of one name".into())?;
         short(&field.label, "the label of a field")?;
+        field_kind(&field.kind)?;
         attributes(&field.attributes)?;
     }
     Ok(())
+}
+
+fn field_kind(kind: &FieldKind) -> Check {
+    if let FieldKind::Other(kind) = kind { short(kind, "the kind of a field") } else { Ok(()) }
 }
 
 /// What may be asked for.
@@ -290,7 +336,8 @@ pub(crate) fn revision(revision: &str) -> Check {
 pub(crate) fn lease(lease: &Lease) -> Check {
     ensure((1..=MAX_LEASE_BYTES).contains(&lease.id.len()), || {
         format!("the id of a lease must have 1 to {MAX_LEASE_BYTES} bytes")
-    })
+    })?;
+    attributes(&lease.attributes)
 }
 
 fn one_time_code(result: &Result<OneTimeCode, NoCode>) -> Check {
@@ -299,9 +346,16 @@ fn one_time_code(result: &Result<OneTimeCode, NoCode>) -> Check {
             let text = code.code.expose_secret();
             let fits = (1..=MAX_CODE_CHARS).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
             ensure(fits, || format!("a one-time code must have 1 to {MAX_CODE_CHARS} letters and digits"))?;
-            ensure(code.period_seconds > 0, || "a one-time code must be good for a time".into())
+            ensure(code.period_seconds > 0, || "a one-time code must be good for a time".into())?;
+            attributes(&code.attributes)
         }
-        Err(none) => short(&none.message, "the reason why there is no one-time code"),
+        Err(none) => {
+            short(&none.message, "the reason why there is no one-time code")?;
+            if let NoCodeReason::Other(reason) = &none.reason {
+                short(reason, "the reason why there is no one-time code")?;
+            }
+            attributes(&none.attributes)
+        }
     }
 }
 
@@ -320,6 +374,8 @@ pub(crate) fn resolved(r: &mut Resolved, asked: &Selection, now: u64) -> Check {
     let mut names = BTreeSet::new();
     for field in &r.further {
         ensure(names.insert(&field.name), || "it returns two fields of one name".into())?;
+        field_kind(&field.kind)?;
+        attributes(&field.attributes)?;
         match (&field.kind, &field.value) {
             (FieldKind::OneTimePassword, FieldValue::OneTimeCode(code)) => one_time_code(code)?,
             (FieldKind::Binary, FieldValue::Binary(_)) => {}
@@ -357,7 +413,7 @@ mod tests {
             attributes: vec![attribute; attributes],
             ..Item::default()
         };
-        ItemPage { items: vec![item], next: None }
+        ItemPage { items: vec![item], ..ItemPage::default() }
     }
 
     fn scheme() -> Description {
@@ -399,7 +455,7 @@ mod tests {
 
     #[test]
     fn further_fields_are_those_asked_for_each_once_and_of_their_kind() {
-        let field = |name: &str, kind, value| Field { name: name.into(), kind, value };
+        let field = |name: &str, kind, value| Field { name: name.into(), kind, value, attributes: Vec::new() };
         let text = || FieldValue::Text("v".into());
         let asked = Selection { standard: Fields::default(), further: vec!["a".into(), "b".into()] };
         let mut fields = answer(vec![field("a", FieldKind::Text, text()), field("c", FieldKind::Text, text())], None);

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use keyway_runtime::{
 use secrecy::ExposeSecret;
 use support::{TOKEN, connect, connect_with, limits, load, runtime, runtime_with};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use wit_parser::{Resolve, Type, TypeDefKind};
 
 fn provider_error(error: CallError) -> ProviderError {
     match error {
@@ -72,6 +74,10 @@ async fn a_provider_that_breaks_the_rules_of_normal_forms_is_told_apart() {
         let CallError::Sandbox(SandboxError::InvalidAnswer(reason)) = error else { panic!("{case}: {error}") };
         assert!(reason.contains(what) && reason.contains("normalize-reference"), "{reason}");
     }
+    let error = provider_error(provider.normalize_reference("bad-references://secret/Hunter2-99").await.unwrap_err());
+    assert_eq!((error.code, error.message.as_str()), (ErrorCode::InvalidReference, "'[REDACTED]' is not a reference."));
+    let error = provider_error(provider.normalize_reference("bad-references://end/Hunter2-99").await.unwrap_err());
+    assert_eq!(error.message, "The part '[REDACTED]' is wrong.");
     let error = provider.normalize_reference("bad-references://loops").await.unwrap_err();
     assert!(matches!(error, CallError::Sandbox(SandboxError::TimedOut { .. })), "{error}");
     assert_eq!(provider.normalize_reference("bad-references://GOOD").await.unwrap(), "bad-references://good");
@@ -94,6 +100,7 @@ async fn a_component_of_the_version_before_works_through_its_adapter() {
     let provider = load(&runtime, "previous-version").await;
     let description = provider.description();
     assert_eq!(description.destinations, ["https://*.example.com", "{address}"]);
+    assert!(description.settings.iter().all(|spec| spec.pattern.is_none()), "it said that a host may check it");
     assert!(description.rate_limits.is_empty());
     let given = Settings::new().with("token", TOKEN).with("address", "vault.example.org");
     let connection = connect_with(&runtime, &provider, given);
@@ -119,12 +126,51 @@ async fn a_component_of_the_version_before_works_through_its_adapter() {
 
 #[tokio::test]
 async fn a_component_of_another_shape_is_told_what_differs() {
-    let shape = r#"(component (instance $i) (export "keyway:provider/secret-provider@0.2.0" (instance $i)))"#;
-    let error = runtime().load(&wat::parse_str(shape).unwrap()).await.unwrap_err();
-    let LoadError::OtherShape { export, mismatch } = &error else { panic!("{error}") };
-    assert_eq!(export, "keyway:provider/secret-provider@0.2.0");
-    assert!(mismatch.contains("describe"), "{mismatch}");
-    assert!(error.to_string().contains("another shape than this host's"), "{error}");
+    // Without functions, and with functions of other types.
+    let functions = ["describe", "normalize-reference", "verify", "list-items", "resolve", "write"];
+    let functions = functions.into_iter().chain(["check-write-access"]);
+    let other: String = functions.map(|name| format!(r#"(export "{name}" (func $f))"#)).collect();
+    for (version, functions) in [("0.1.0", ""), ("0.1.0", other.as_str()), ("0.2.0", ""), ("0.2.0", other.as_str())] {
+        let export = format!("keyway:provider/secret-provider@{version}");
+        let shape = format!(
+            r#"(component
+                (core module $m (func (export "f") (result i32) i32.const 0))
+                (core instance $c (instantiate $m))
+                (func $f (result u32) (canon lift (core func $c "f")))
+                (instance $i {functions})
+                (export "{export}" (instance $i)))"#
+        );
+        let error = runtime().load(&wat::parse_str(shape).unwrap()).await.unwrap_err();
+        let LoadError::OtherShape { interface, mismatch } = &error else { panic!("{version}: {error}") };
+        assert_eq!(*interface, export);
+        let what = if functions.is_empty() { "describe" } else { "type mismatch" };
+        assert!(mismatch.contains(what), "{mismatch}");
+        assert!(error.to_string().contains("another shape than this host's"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn of_several_versions_that_a_component_exports_the_newest_counts() {
+    for versions in [["0.1.0", "0.2.0"], ["0.2.0", "0.1.0"]] {
+        let exports =
+            versions.map(|version| format!(r#"(export "keyway:provider/secret-provider@{version}" (instance $i))"#));
+        let both = format!("(component (instance $i) {})", exports.concat());
+        let error = runtime().load(&wat::parse_str(both).unwrap()).await.unwrap_err();
+        let LoadError::OtherShape { interface, .. } = &error else { panic!("{error}") };
+        assert_eq!(interface, "keyway:provider/secret-provider@0.2.0");
+    }
+}
+
+#[tokio::test]
+async fn an_import_of_another_shape_is_no_newer_host() {
+    let other = r#"(component
+        (import "keyway:provider/session@0.2.0" (instance (export "counter" (func (result u32)))))
+        (instance $i)
+        (export "keyway:provider/secret-provider@0.2.0" (instance $i)))"#;
+    let error = runtime().load(&wat::parse_str(other).unwrap()).await.unwrap_err();
+    let LoadError::OtherShape { interface, mismatch } = &error else { panic!("{error}") };
+    assert_eq!(interface, "keyway:provider/session@0.2.0");
+    assert!(mismatch.contains("counter"), "{mismatch}");
 }
 
 #[tokio::test]
@@ -150,6 +196,7 @@ async fn settings_have_kinds_patterns_and_groups() {
     };
     assert_eq!(check(&[("region", "eu-1"), ("token", "x")]), Ok(()));
     assert_eq!(check(&[("region", "eu-1"), ("role_id", "x"), ("secret_id", "y")]), Ok(()));
+    assert_eq!(check(&[("region", "eu-1"), ("token", "x"), ("proxy_user", "y")]), Ok(()));
     for (settings, setting, what) in [
         (&[("region", "EU 1"), ("token", "x")][..], "region", "form"),
         (&[("region", "eu-1"), ("token", "x"), ("engine", "v3")], "engine", "one of v1, v2"),
@@ -158,6 +205,7 @@ async fn settings_have_kinds_patterns_and_groups() {
         (&[("region", "eu-1")], "", "How to log in"),
         (&[("region", "eu-1"), ("role_id", "x")], "secret_id", "is missing"),
         (&[("region", "eu-1"), ("role_id", "x"), ("secret_id", "y"), ("token", "z")], "", "only one of these"),
+        (&[("region", "eu-1"), ("token", "x"), ("proxy_password", "y")], "proxy_user", "or nothing"),
     ] {
         let (named, message) = check(settings).unwrap_err();
         assert!(named == setting && message.contains(what), "{settings:?}: {named}: {message}");
@@ -177,7 +225,8 @@ async fn destinations_are_made_of_settings_and_stay_in_their_domain() {
     }
 }
 
-/// A server that answers every request on its connections with this body.
+/// A server that answers every request on its connections with this body and a cookie, if the host has asked for a body that
+/// is not compressed.
 async fn server(body: &'static str) -> std::net::SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -185,8 +234,13 @@ async fn server(body: &'static str) -> std::net::SocketAddr {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
                 let mut request = [0; 4096];
-                while stream.read(&mut request).await.is_ok_and(|read| read > 0) {
-                    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length";
+                while let Ok(read @ 1..) = stream.read(&mut request).await {
+                    let asked = String::from_utf8_lossy(&request[..read]).to_ascii_lowercase();
+                    let plain = asked.contains("accept-encoding: identity") && !asked.contains("gzip");
+                    let status = if plain { "200 OK" } else { "406 Not Acceptable" };
+                    let head = format!(
+                        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nset-cookie: sid={COOKIE}; Path=/\r\ncontent-length"
+                    );
                     let answer = format!("{head}: {}\r\n\r\n{body}", body.len());
                     if stream.write_all(answer.as_bytes()).await.is_err() {
                         return;
@@ -317,7 +371,9 @@ impl std::io::Write for Log {
 
 /// What an item of the server holds; also inside of other encodings, as AWS and GCP have it.
 const BODY: &str = r#"{"username":"ada.lovelace","password":"Correct-Horse-99","inner":"{\"key\":\"inner-secret\"}","data":"ZW5jb2RlZC1zZWNyZXQ=","pin":48151623}"#;
-const SECRETS: [&str; 6] = [TOKEN, "ada.lovelace", "correct-horse-99", "inner-secret", "encoded-secret", "48151623"];
+const COOKIE: &str = "cookie-0f1e2d3c4b5a6978";
+const SECRETS: [&str; 7] =
+    [TOKEN, "ada.lovelace", "correct-horse-99", "inner-secret", "encoded-secret", "48151623", COOKIE];
 
 #[tokio::test]
 async fn nothing_of_what_a_sloppy_provider_tells_comes_out() {
@@ -337,7 +393,7 @@ async fn nothing_of_what_a_sloppy_provider_tells_comes_out() {
     let _guard = tracing::subscriber::set_default(subscriber);
 
     let mut told = String::new();
-    for case in ["print", "log", "split", "shout", "code", "attributes", "error"] {
+    for case in ["print", "log", "split", "shout", "cookie", "code", "attributes", "error"] {
         // Asked for a code only: the password never comes back, and is secret all the same.
         let answer = provider.resolve(&connection, &format!("leaks://item/{case}"), Fields::ONE_TIME_CODE).await;
         told += &match answer {
@@ -347,6 +403,7 @@ async fn nothing_of_what_a_sloppy_provider_tells_comes_out() {
     }
     told += &format!("{:?}", provider.check_write_access(&connection, "leaks://item/x").await.unwrap());
     let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(logged.contains("sid=[REDACTED]"), "{logged}");
     for text in [&told, &logged] {
         assert!(text.contains("[REDACTED]"), "{text}");
         for secret in SECRETS {
@@ -375,6 +432,62 @@ async fn what_a_provider_prints_is_for_debugging() {
 }
 
 // ---- the WIT itself ---------------------------------------------------------------------------------------------------
+
+fn contract_wit() -> Resolve {
+    let mut resolve = Resolve::default();
+    resolve.push_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/wit/0.2.0")).unwrap();
+    resolve
+}
+
+/// Every type that is used by this one, itself included.
+fn collect(resolve: &Resolve, of: &Type, types: &mut BTreeMap<String, TypeDefKind>) {
+    let Type::Id(id) = of else { return };
+    let of = &resolve.types[*id];
+    if let TypeDefKind::Type(alias) = &of.kind {
+        return collect(resolve, alias, types);
+    }
+    if let Some(name) = &of.name
+        && types.insert(name.clone(), of.kind.clone()).is_some()
+    {
+        return;
+    }
+    let parts: Vec<Type> = match &of.kind {
+        TypeDefKind::Record(record) => record.fields.iter().map(|field| field.ty).collect(),
+        TypeDefKind::Variant(variant) => variant.cases.iter().filter_map(|case| case.ty).collect(),
+        TypeDefKind::Option(of) | TypeDefKind::List(of) => vec![*of],
+        TypeDefKind::Result(result) => [result.ok, result.err].into_iter().flatten().collect(),
+        TypeDefKind::Flags(_) | TypeDefKind::Enum(_) => Vec::new(),
+        kind => panic!("the contract has no {}", kind.as_str()),
+    };
+    parts.iter().for_each(|part| collect(resolve, part, types));
+}
+
+#[test]
+fn everything_that_a_component_returns_has_an_open_end() {
+    let resolve = contract_wit();
+    let package = resolve.packages.iter().find(|(_, package)| package.name.name == "provider").unwrap().1;
+    let mut types = BTreeMap::new();
+    for (name, interface) in &package.interfaces {
+        for function in resolve.interfaces[*interface].functions.values() {
+            match name.as_str() {
+                // What the host offers: the component passes parameters to it.
+                "session" | "durable-state" | "call-context" | "host-log" => {
+                    function.params.iter().for_each(|param| collect(&resolve, &param.ty, &mut types));
+                }
+                _ => function.result.iter().for_each(|result| collect(&resolve, result, &mut types)),
+            }
+        }
+    }
+    assert!(types.contains_key("description") && types.contains_key("lease"), "{:?}", types.keys());
+    for (name, kind) in &types {
+        let open = match kind {
+            TypeDefKind::Record(record) => record.fields.iter().any(|field| field.name == "attributes"),
+            TypeDefKind::Variant(variant) => variant.cases.iter().any(|case| case.name == "other"),
+            _ => true,
+        };
+        assert!(open || name == "attribute", "`{name}` cannot grow");
+    }
+}
 
 #[test]
 fn the_vendored_wit_needs_no_feature_to_be_resolved() {

@@ -50,7 +50,7 @@ pub(crate) fn list(client: &mut Client<'_>, page: Option<&str>) -> Result<ItemPa
     let (mut items, mut bytes) = (Vec::new(), 0);
     for (n, vault) in vaults.readable.iter().enumerate() {
         if n == VAULTS_PER_PAGE {
-            return Ok(ItemPage { items, next: Some(vault.id.clone()) });
+            return Ok(ItemPage { items, next: Some(vault.id.clone()), ..ItemPage::default() });
         }
         let from = cursor.filter(|cursor| cursor.vault == vault.id).map_or("", |cursor| cursor.item);
         for item in logins_of(client, vault)? {
@@ -58,13 +58,13 @@ pub(crate) fn list(client: &mut Client<'_>, page: Option<&str>) -> Result<ItemPa
                 continue;
             }
             if items.len() == ITEMS_PER_PAGE || bytes >= BYTES_PER_PAGE {
-                return Ok(ItemPage { items, next: Some(format!("{}/{}", vault.id, item.id)) });
+                return Ok(ItemPage { items, next: Some(format!("{}/{}", vault.id, item.id)), ..ItemPage::default() });
             }
             bytes += size(&item);
             items.push(item);
         }
     }
-    Ok(ItemPage { items, next: None })
+    Ok(ItemPage { items, ..ItemPage::default() })
 }
 
 /// The active login items of a vault, by id.

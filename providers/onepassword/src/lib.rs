@@ -49,8 +49,8 @@ mod wire;
 mod write;
 
 use keyway_sdk::{
-    Capabilities, Changes, Description, Host, ItemPage, RateLimitTier, Resolved, Result, SecretProvider, Selection,
-    SettingSpec, Settings, Verified, WriteAccess,
+    Capabilities, Changes, Description, Host, ItemPage, LimitScope, RateLimitTier, RequestKind, Resolved, Result,
+    SecretProvider, Selection, SettingSpec, Settings, Verified, WriteAccess,
 };
 
 use crate::{
@@ -80,7 +80,12 @@ impl SecretProvider for OnePassword {
             .rate_limits(limits("business", "1Password Business", [10_000, 1_000, 50_000]))
             .rate_limits(limits("teams", "1Password Teams", [1_000, 100, 5_000]))
             .rate_limits(limits("families", "1Password Families or individual", [1_000, 100, 1_000]))
-            .capabilities(Capabilities { list_items: true, write: true, one_time_codes: true });
+            .capabilities(Capabilities {
+                list_items: true,
+                write: true,
+                one_time_codes: true,
+                conditional_writes: true,
+            });
         for domain in token::DOMAINS {
             description = description.destination(format!("https://*.{domain}"));
         }
@@ -126,12 +131,11 @@ impl SecretProvider for OnePassword {
 /// Source: 1Password's documentation, "Service account rate limits". Each *request* counts, and a sign-in
 /// or an item takes several.
 fn limits(name: &str, label: &str, [reads, writes, a_day]: [u32; 3]) -> RateLimitTier {
-    RateLimitTier {
-        reads_per_hour: Some(reads),
-        writes_per_hour: Some(writes),
-        requests_per_day: Some(a_day),
-        ..RateLimitTier::new(name, label)
-    }
+    const HOUR: u32 = 3_600;
+    RateLimitTier::new(name, label)
+        .limit(reads, HOUR, RequestKind::Reads, LimitScope::Credential)
+        .limit(writes, HOUR, RequestKind::Writes, LimitScope::Credential)
+        .limit(a_day, 24 * HOUR, RequestKind::All, LimitScope::Account)
 }
 
 fn with_client<T>(host: &Host<'_>, settings: &Settings, call: impl FnOnce(&mut Client<'_>) -> Result<T>) -> Result<T> {

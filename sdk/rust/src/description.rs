@@ -68,21 +68,28 @@ impl Description {
         self
     }
 
-    /// Adds a group of settings: exactly one of these sets has to be entered, and nothing of the others.
+    /// Adds a group of settings: exactly one of these sets has to be entered, and nothing of the
+    /// others. One of them may require nothing; it counts when nothing is entered.
     ///
     /// ```
-    /// # use keyway_sdk::{Description, SettingSpec};
+    /// # use keyway_sdk::{Alternative, Description, SettingSpec};
     /// Description::new("vault", "Vault", "1.0.0")
     ///     .setting(SettingSpec::secret("token", "Token").optional())
     ///     .setting(SettingSpec::text("role_id", "Role id").optional())
     ///     .setting(SettingSpec::secret("secret_id", "Secret id").optional())
-    ///     .one_of("How to log in", [&["token"][..], &["role_id", "secret_id"]]);
+    ///     .one_of(
+    ///         "How to log in",
+    ///         [
+    ///             Alternative::new("Token").required(["token"]),
+    ///             Alternative::new("AppRole").required(["role_id", "secret_id"]),
+    ///             Alternative::new("The agent of this machine"),
+    ///         ],
+    ///     );
     /// ```
     #[must_use]
-    pub fn one_of<'a>(mut self, label: impl Into<String>, sets: impl IntoIterator<Item = &'a [&'a str]>) -> Self {
-        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        let alternatives = sets.into_iter().map(owned).collect();
-        self.setting_groups.push(SettingGroup { label: label.into(), alternatives });
+    pub fn one_of(mut self, label: impl Into<String>, sets: impl IntoIterator<Item = Alternative>) -> Self {
+        let alternatives = sets.into_iter().collect();
+        self.setting_groups.push(SettingGroup { label: label.into(), alternatives, attributes: Vec::new() });
         self
     }
 
@@ -149,6 +156,8 @@ pub struct SettingSpec {
     pub pattern: Option<String>,
     /// What the value is when the person leaves the field empty. Never for a secret.
     pub default: Option<String>,
+    /// Anything else worth showing in the form.
+    pub attributes: Vec<Attribute>,
 }
 
 impl SettingSpec {
@@ -178,7 +187,11 @@ impl SettingSpec {
         label: impl Into<String>,
         options: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Self {
-        let option = |(value, label): (&str, &str)| ChoiceOption { value: value.to_owned(), label: label.to_owned() };
+        let option = |(value, label): (&str, &str)| ChoiceOption {
+            value: value.to_owned(),
+            label: label.to_owned(),
+            attributes: Vec::new(),
+        };
         Self { kind: SettingKind::Choice(options.into_iter().map(option).collect()), ..Self::text(name, label) }
     }
 
@@ -248,6 +261,8 @@ pub struct ChoiceOption {
     pub value: String,
     /// What a person sees.
     pub label: String,
+    /// Anything else worth showing.
+    pub attributes: Vec<Attribute>,
 }
 
 /// Settings of which exactly one set has to be entered; see [`Description::one_of`].
@@ -255,23 +270,65 @@ pub struct ChoiceOption {
 pub struct SettingGroup {
     /// For the form.
     pub label: String,
-    /// The sets, each a list of names of settings.
-    pub alternatives: Vec<Vec<String>>,
+    /// The sets.
+    pub alternatives: Vec<Alternative>,
+    /// Anything else worth showing.
+    pub attributes: Vec<Attribute>,
 }
 
-/// How many requests the server allows under one of its plans. `None` is no limit.
+/// One set of settings of a [`SettingGroup`]. One that requires nothing counts when nothing is
+/// entered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Alternative {
+    /// For the form, for example `Access key`.
+    pub label: String,
+    /// Names of the settings that it needs.
+    pub required: Vec<String>,
+    /// Names of the settings that may be left out.
+    pub optional: Vec<String>,
+    /// Anything else worth showing.
+    pub attributes: Vec<Attribute>,
+}
+
+impl Alternative {
+    /// A set that requires nothing yet.
+    pub fn new(label: impl Into<String>) -> Self {
+        Self { label: label.into(), ..Self::default() }
+    }
+
+    /// Adds settings that it needs, by name.
+    #[must_use]
+    pub fn required<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        self.required.extend(names.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// Adds settings that may be left out, by name.
+    #[must_use]
+    pub fn optional<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        self.optional.extend(names.into_iter().map(str::to_owned));
+        self
+    }
+}
+
+/// How many requests the server allows under one of its plans.
+///
+/// ```
+/// # use keyway_sdk::{LimitScope, RateLimitTier, RequestKind};
+/// RateLimitTier::new("free", "Acme Free")
+///     .limit(100, 60, RequestKind::All, LimitScope::Credential)
+///     .limit(5_000, 86_400, RequestKind::All, LimitScope::Account);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RateLimitTier {
     /// Unique: lower-case letters, digits and `-`, for example `business`.
     pub name: String,
     /// For people.
     pub label: String,
-    /// Requests that only read, for one credential, in an hour.
-    pub reads_per_hour: Option<u32>,
-    /// Requests that change something, for one credential, in an hour.
-    pub writes_per_hour: Option<u32>,
-    /// All requests of an account (see [`Verified::account_key`](crate::Verified::account_key)), in a day.
-    pub requests_per_day: Option<u32>,
+    /// All of them apply at the same time.
+    pub limits: Vec<RateLimit>,
+    /// Anything else worth showing.
+    pub attributes: Vec<Attribute>,
 }
 
 impl RateLimitTier {
@@ -279,6 +336,53 @@ impl RateLimitTier {
     pub fn new(name: impl Into<String>, label: impl Into<String>) -> Self {
         Self { name: name.into(), label: label.into(), ..Self::default() }
     }
+
+    /// Adds a limit: so many requests in so many seconds, which ones, and counted for whom.
+    #[must_use]
+    pub fn limit(mut self, max_requests: u32, window_seconds: u32, requests: RequestKind, scope: LimitScope) -> Self {
+        self.limits.push(RateLimit { max_requests, window_seconds, requests, scope, attributes: Vec::new() });
+        self
+    }
+}
+
+/// How many requests the server allows in a window of time. The host counts each request before it
+/// leaves, in a rolling window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateLimit {
+    /// At least 1.
+    pub max_requests: u32,
+    /// The length of the window: 1 to 86,400.
+    pub window_seconds: u32,
+    /// Which requests count.
+    pub requests: RequestKind,
+    /// For whom they are counted.
+    pub scope: LimitScope,
+    /// Anything else worth showing.
+    pub attributes: Vec<Attribute>,
+}
+
+/// Which requests a [`RateLimit`] counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RequestKind {
+    /// Those that read: all that are not writes.
+    Reads,
+    /// Those that change something: during `write`, those with a method other than `GET`, `HEAD` and
+    /// `OPTIONS`.
+    Writes,
+    /// Every request.
+    All,
+}
+
+/// For whom a [`RateLimit`] counts requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LimitScope {
+    /// Each credential by itself.
+    Credential,
+    /// All credentials of an account together (see
+    /// [`Verified::account_key`](crate::Verified::account_key)).
+    Account,
 }
 
 /// What a provider can do beyond `verify` and `resolve`. A capability that is not set must not be implemented, and the
@@ -291,6 +395,9 @@ pub struct Capabilities {
     pub write: bool,
     /// `resolve` can return one-time codes.
     pub one_time_codes: bool,
+    /// `write` is atomic: the server itself compares the revision and writes in one step. A provider
+    /// that reads, compares and writes leaves it unset, and people are told. Needs `write`.
+    pub conditional_writes: bool,
 }
 
 /// A name and a value that are not in the contract yet. Hosts show them to people or ignore them. Never secret.

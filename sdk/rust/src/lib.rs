@@ -122,7 +122,8 @@ pub use url;
 pub use zeroize;
 
 pub use description::{
-    Attribute, Capabilities, ChoiceOption, Description, RateLimitTier, SettingGroup, SettingKind, SettingSpec,
+    Alternative, Attribute, Capabilities, ChoiceOption, Description, LimitScope, RateLimit, RateLimitTier, RequestKind,
+    SettingGroup, SettingKind, SettingSpec,
 };
 pub use error::{Error, ErrorCode, Result};
 pub use provider::{Clock, Host, ItemFields, Leases, Level, Log, Refresh, SecretProvider};

@@ -16,6 +16,7 @@
 
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -102,27 +103,31 @@ pub fn json_response(status: u16, body: impl Into<Vec<u8>>) -> Response {
     }
 }
 
-/// Durable state in memory.
+/// Durable state in memory, for any number of threads.
 #[derive(Default)]
-pub struct MemoryStore(RefCell<Option<(StoredState, Option<u64>)>>);
+pub struct MemoryStore(Mutex<Option<(StoredState, Option<u64>)>>);
 
 impl MemoryStore {
     /// When the provider wants to be called at the latest.
     pub fn refresh_by(&self) -> Option<u64> {
-        self.0.borrow().as_ref().and_then(|(_, refresh_by)| *refresh_by)
+        self.kept().as_ref().and_then(|(_, refresh_by)| *refresh_by)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<(StoredState, Option<u64>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl StateStore for MemoryStore {
     fn get(&self) -> Result<Option<StoredState>> {
-        Ok(self.0.borrow().as_ref().map(|(state, _)| state.clone()))
+        Ok(self.kept().as_ref().map(|(state, _)| state.clone()))
     }
 
     fn put(&self, data: &[u8], expected: Option<u64>, refresh_by: Option<u64>) -> Result<u64> {
         if data.len() > MAX_BYTES {
             return Err(Error::unsupported("A stored state may be at most 8 KiB."));
         }
-        let mut kept = self.0.borrow_mut();
+        let mut kept = self.kept();
         if kept.as_ref().map(|(state, _)| state.version) != expected {
             return Err(Error::conflict("The stored state was changed meanwhile. Read it again."));
         }

@@ -106,7 +106,7 @@ impl From<TotpError> for NoCode {
             TotpError::Hotp => NoCodeReason::CounterBased,
             _ => NoCodeReason::Malformed,
         };
-        Self { reason, message: Error::from(error).message }
+        Self::new(reason, Error::from(error).message)
     }
 }
 
@@ -126,7 +126,7 @@ impl From<TotpError> for NoCode {
 pub fn code_of(stored: Option<&str>, unix_seconds: u64) -> Result<OneTimeCode, NoCode> {
     match stored.filter(|stored| !stored.trim().is_empty()) {
         Some(stored) => Ok(Totp::parse(stored)?.code_at(unix_seconds)),
-        None => Err(NoCode { reason: NoCodeReason::Absent, message: "The item has no one-time password.".to_owned() }),
+        None => Err(NoCode::new(NoCodeReason::Absent, "The item has no one-time password.")),
     }
 }
 
@@ -213,11 +213,7 @@ impl Totp {
     pub fn code_at(&self, unix_seconds: u64) -> OneTimeCode {
         let period = u64::from(self.period.get());
         let step = unix_seconds / period;
-        OneTimeCode {
-            code: self.hotp(step).into(),
-            expires_at: step.saturating_add(1).saturating_mul(period),
-            period_seconds: self.period.get(),
-        }
+        OneTimeCode::new(self.hotp(step), step.saturating_add(1).saturating_mul(period), self.period.get())
     }
 
     /// The code for a counter (RFC 4226, section 5.3).

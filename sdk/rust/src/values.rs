@@ -122,6 +122,8 @@ pub struct ItemPage {
     pub items: Vec<Item>,
     /// What the host passes for the next page; opaque to it, at most 4,096 bytes. `None` on the last page.
     pub next: Option<String>,
+    /// Anything else worth showing.
+    pub attributes: Vec<Attribute>,
 }
 
 /// An item, without its secrets.
@@ -205,6 +207,16 @@ pub struct OneTimeCode {
     pub expires_at: u64,
     /// For how many seconds each code of this item is current, usually 30.
     pub period_seconds: u32,
+    /// Anything else worth showing.
+    pub attributes: Vec<Attribute>,
+}
+
+impl OneTimeCode {
+    /// A code, the first second since 1970 at which it is no longer current, and for how many seconds
+    /// each is.
+    pub fn new(code: impl Into<SecretString>, expires_at: u64, period_seconds: u32) -> Self {
+        Self { code: code.into(), expires_at, period_seconds, attributes: Vec::new() }
+    }
 }
 
 /// Why there is no one-time code. It never stands in the way of user name and password.
@@ -214,6 +226,15 @@ pub struct NoCode {
     pub reason: NoCodeReason,
     /// For a person. Never secret.
     pub message: String,
+    /// Anything else worth showing.
+    pub attributes: Vec<Attribute>,
+}
+
+impl NoCode {
+    /// A reason, and a message for a person.
+    pub fn new(reason: NoCodeReason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), attributes: Vec::new() }
+    }
 }
 
 /// Why there is no one-time code, as a condition.
@@ -270,6 +291,15 @@ pub struct Field {
     pub kind: FieldKind,
     /// What it holds.
     pub value: FieldValue,
+    /// Anything else worth showing. Never secret.
+    pub attributes: Vec<Attribute>,
+}
+
+impl Field {
+    /// A field with the name that was asked for.
+    pub fn new(name: impl Into<String>, kind: FieldKind, value: FieldValue) -> Self {
+        Self { name: name.into(), kind, value, attributes: Vec::new() }
+    }
 }
 
 /// What a further field holds.
@@ -292,6 +322,15 @@ pub struct Lease {
     pub expires_at: u64,
     /// Whether [`Leases::renew`](crate::Leases::renew) may be called for it.
     pub renewable: bool,
+    /// Anything else worth showing.
+    pub attributes: Vec<Attribute>,
+}
+
+impl Lease {
+    /// A lease with its id and when it ends, in seconds since 1970.
+    pub fn new(id: impl Into<String>, expires_at: u64, renewable: bool) -> Self {
+        Self { id: id.into(), expires_at, renewable, attributes: Vec::new() }
+    }
 }
 
 /// New values for [`write`](crate::SecretProvider::write). `None` means "leave as it is"; an empty string empties the
@@ -364,10 +403,10 @@ mod tests {
         let resolved = Resolved {
             username: Some("hunter2".into()),
             password: Some("hunter2".into()),
-            one_time_code: Some(Ok(OneTimeCode { code: "hunter2".into(), expires_at: 30, period_seconds: 30 })),
+            one_time_code: Some(Ok(OneTimeCode::new("hunter2", 30, 30))),
             further: vec![
-                Field { name: "a".into(), kind: FieldKind::Secret, value: FieldValue::Text("hunter2".into()) },
-                Field { name: "b".into(), kind: FieldKind::Binary, value: FieldValue::Binary(vec![104, 117].into()) },
+                Field::new("a", FieldKind::Secret, FieldValue::Text("hunter2".into())),
+                Field::new("b", FieldKind::Binary, FieldValue::Binary(vec![104, 117].into())),
             ],
             revision: "1".into(),
             ..Resolved::default()

@@ -23,18 +23,11 @@ mod transport;
 
 use std::{
     net::SocketAddr,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use keyway_sdk::{
-    Clock, Error, Host, Level, Log, Result,
-    store::{self, StateStore, StoredState},
-    zeroize::Zeroizing,
-};
+use keyway_sdk::{Clock, Error, Host, Level, Log, Result, testing::MemoryStore};
 
 pub use session::SessionSlot;
 pub use transport::HttpTransport;
@@ -43,7 +36,7 @@ pub use transport::HttpTransport;
 pub struct NativeHost {
     transport: HttpTransport,
     session: SessionSlot,
-    store: StoreSlot,
+    store: MemoryStore,
     clock: AdjustableClock,
 }
 
@@ -62,7 +55,7 @@ impl NativeHost {
         Ok(Self {
             transport: HttpTransport::new(routes)?,
             session: SessionSlot::default(),
-            store: StoreSlot::default(),
+            store: MemoryStore::default(),
             clock: AdjustableClock::default(),
         })
     }
@@ -119,29 +112,6 @@ struct StandardError;
 impl Log for StandardError {
     fn write(&self, level: Level, message: &str) {
         eprintln!("{level:?}: {message}");
-    }
-}
-
-/// Durable state that lasts as long as the process.
-#[derive(Default)]
-struct StoreSlot(Mutex<Option<StoredState>>);
-
-impl StateStore for StoreSlot {
-    fn get(&self) -> Result<Option<StoredState>> {
-        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone())
-    }
-
-    fn put(&self, data: &[u8], expected: Option<u64>, _refresh_by: Option<u64>) -> Result<u64> {
-        if data.len() > store::MAX_BYTES {
-            return Err(Error::unsupported("A stored state may be at most 8 KiB."));
-        }
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.as_ref().map(|state| state.version) != expected {
-            return Err(Error::conflict("The stored state was changed meanwhile. Read it again."));
-        }
-        let version = expected.unwrap_or(0) + 1;
-        *kept = Some(StoredState { data: Zeroizing::new(data.to_vec()), version });
-        Ok(version)
     }
 }
 

@@ -10,6 +10,8 @@ use keyway_runtime::{Description, Settings};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 
+use super::limits::Counter;
+
 /// 128 bits of an HMAC: collisions are out of reach, and it is not a key to anything.
 pub(crate) type Subject = [u8; 16];
 
@@ -42,6 +44,15 @@ impl FingerprintKey {
         self.subject([b"account of token".as_slice(), token], [])
     }
 
+    /// What the database keeps a count of this token or account by. Several windows of the same requests have counts of
+    /// their own.
+    pub(super) fn count(&self, subject: &Subject, of: &Counter) -> Subject {
+        if of.is_original() {
+            return *subject;
+        }
+        self.subject([b"window".as_slice(), subject], [of.window.as_secs().to_string().as_str()])
+    }
+
     #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
     fn subject<'a>(&self, purpose: [&[u8]; 2], values: impl IntoIterator<Item = &'a str>) -> Subject {
         let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_slice()).expect("a key of any length");
@@ -61,7 +72,12 @@ impl FingerprintKey {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use keyway_storage::RequestKind;
+
     use super::*;
+    use crate::budget::BudgetScope;
 
     fn key(byte: u8) -> FingerprintKey {
         FingerprintKey::new(KeyBytes::new([byte; 32]))
@@ -99,6 +115,20 @@ mod tests {
     fn without_a_secret_all_settings_count() {
         let token = |address: &str| key(1).token(&description("x"), &Settings::new().with("address", address));
         assert_ne!(token("here"), token("there"));
+    }
+
+    #[test]
+    fn an_hour_of_a_token_and_a_day_of_an_account_are_counted_where_databases_have_them() {
+        let of = |requests, scope, seconds| {
+            let window = Duration::from_secs(seconds);
+            key(1).count(&[7; 16], &Counter { requests, scope, window, limit: Some(1) })
+        };
+        assert_eq!(of(RequestKind::Read, BudgetScope::Credential, 3_600), [7; 16]);
+        assert_eq!(of(RequestKind::Write, BudgetScope::Credential, 3_600), [7; 16]);
+        assert_eq!(of(RequestKind::Any, BudgetScope::Account, 86_400), [7; 16]);
+        let ten_seconds = of(RequestKind::Read, BudgetScope::Credential, 10);
+        assert_ne!(ten_seconds, [7; 16]);
+        assert_ne!(ten_seconds, of(RequestKind::Read, BudgetScope::Credential, 60));
     }
 
     #[test]

@@ -3,35 +3,117 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use keyway_runtime::{Description, RateLimitTier};
+use keyway_runtime::{self as runtime, Description, LimitScope, RateLimitTier};
+use keyway_storage::RequestKind;
 
-/// How many requests may be made. `None` is no limit: such requests are not counted in the database.
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// For whom requests are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum BudgetScope {
+    /// Each set of credentials by itself.
+    Credential,
+    /// All credentials of an account together.
+    Account,
+}
+
+impl BudgetScope {
+    /// The contract's name for it: `credential` or `account`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Credential => "credential",
+            Self::Account => "account",
+        }
+    }
+}
+
+/// How many requests may be made, in windows of time. All of them apply at the same time.
 ///
 /// Each *request* counts, and a login or an item may make several of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct RateLimits {
-    /// Requests of one credential that read, an hour.
-    pub reads_per_hour: Option<u32>,
-    /// Requests of one credential that write, an hour.
-    pub writes_per_hour: Option<u32>,
-    /// Requests of all credentials of one account, a day.
-    pub account_requests_per_day: Option<u32>,
-}
+///
+/// ```
+/// # use std::time::Duration;
+/// # use keyway::{BudgetScope, RateLimits, RequestKind};
+/// RateLimits::UNLIMITED
+///     .limit(1_000, Duration::from_secs(3_600), RequestKind::Read, BudgetScope::Credential)
+///     .limit(5_000, Duration::from_secs(86_400), RequestKind::Any, BudgetScope::Account);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct RateLimits(Vec<Counter>);
 
 impl RateLimits {
     /// No limits.
-    pub const UNLIMITED: Self = Self { reads_per_hour: None, writes_per_hour: None, account_requests_per_day: None };
+    pub const UNLIMITED: Self = Self(Vec::new());
+
+    /// Adds a limit, in place of the one for the same requests, scope and window. A window has 1 second to 1 day.
+    #[must_use]
+    pub fn limit(mut self, max_requests: u32, window: Duration, requests: RequestKind, scope: BudgetScope) -> Self {
+        let window = window.clamp(Duration::from_secs(1), DAY);
+        self.0.retain(|of| (of.requests, of.scope, of.window) != (requests, scope, window));
+        self.0.push(Counter { requests, scope, window, limit: Some(max_requests) });
+        self
+    }
+
+    /// What is counted: all that is limited, and in memory what is not, so that it can be shown.
+    pub(super) fn counters(&self) -> impl Iterator<Item = Counter> {
+        let shown = SHOWN.into_iter().filter(|of| {
+            let limited = |limited: &Counter| (limited.requests, limited.scope) == (of.requests, of.scope);
+            !self.0.iter().any(limited)
+        });
+        self.0.iter().copied().chain(shown)
+    }
 }
 
 impl From<&RateLimitTier> for RateLimits {
     fn from(tier: &RateLimitTier) -> Self {
-        Self {
-            reads_per_hour: tier.reads_per_hour,
-            writes_per_hour: tier.writes_per_hour,
-            account_requests_per_day: tier.requests_per_day,
-        }
+        tier.limits.iter().fold(Self::UNLIMITED, |limits, of| {
+            let requests = match of.requests {
+                runtime::RequestKind::Reads => RequestKind::Read,
+                runtime::RequestKind::Writes => RequestKind::Write,
+                // As the contract says of a kind that this host does not know.
+                _ => RequestKind::Any,
+            };
+            let scope = match of.scope {
+                LimitScope::Credential => BudgetScope::Credential,
+                _ => BudgetScope::Account,
+            };
+            limits.limit(of.max_requests, Duration::from_secs(of.window_seconds.into()), requests, scope)
+        })
     }
 }
+
+/// What one meter counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Counter {
+    pub(super) requests: RequestKind,
+    pub(super) scope: BudgetScope,
+    pub(super) window: Duration,
+    /// `None` is no limit: such requests are not counted in the database.
+    pub(super) limit: Option<u32>,
+}
+
+impl Counter {
+    /// Whether the database has always had this count, under the token or the account itself. Others have a subject of
+    /// their own; see [`FingerprintKey`](super::identity::FingerprintKey).
+    pub(super) fn is_original(&self) -> bool {
+        SHOWN.iter().any(|of| (of.requests, of.scope, of.window) == (self.requests, self.scope, self.window))
+    }
+
+    /// How many of the limit are kept for writing: 1 %. A password that was changed at a site must get back to the vault,
+    /// also when reading has used up the rest. Durable state is renewed from it, too.
+    pub(super) fn kept_for_writing(&self) -> u32 {
+        if self.requests == RequestKind::Write { 0 } else { self.limit.unwrap_or(0) / 100 }
+    }
+}
+
+/// What is shown in any case.
+const SHOWN: [Counter; 3] = [
+    Counter { requests: RequestKind::Read, scope: BudgetScope::Credential, window: HOUR, limit: None },
+    Counter { requests: RequestKind::Write, scope: BudgetScope::Credential, window: HOUR, limit: None },
+    Counter { requests: RequestKind::Any, scope: BudgetScope::Account, window: DAY, limit: None },
+];
 
 /// How the broker spends its providers' requests, and when it pauses a provider.
 ///
@@ -66,7 +148,7 @@ impl BudgetOptions {
     pub fn limits_of(&self, provider: &Description, tier: Option<&str>) -> RateLimits {
         let provider_type = provider.provider_type.as_str();
         if let Some(limits) = self.limits.get(provider_type) {
-            return *limits;
+            return limits.clone();
         }
         let declared = |name: &str| provider.rate_limits.iter().find(|tier| tier.name == name);
         // A tier that the installed version of the provider no longer declares is as good as none.
@@ -121,13 +203,7 @@ impl Default for BreakerOptions {
 
 /// A server's wish is honoured up to this, so that a wrong one does not stop a connection for ever. The longest
 /// known limit is that of a day.
-pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Of each limit 1 % is kept for writing: a password that was changed at a site must get back to the vault, also when
-/// reading has used up the rest. Durable state is renewed from it, too.
-pub(super) fn kept_for_writing(limit: u32) -> u32 {
-    limit / 100
-}
+pub(crate) const LONGEST_WAIT: Duration = DAY;
 
 #[cfg(test)]
 mod tests {
@@ -136,7 +212,8 @@ mod tests {
     fn provider() -> Description {
         let tier = |name: &str, reads| {
             let mut tier = RateLimitTier::default();
-            (tier.name, tier.reads_per_hour) = (name.into(), Some(reads));
+            let limit = runtime::RateLimit::new(reads, 10, runtime::RequestKind::Reads, LimitScope::Credential);
+            (tier.name, tier.limits) = (name.into(), vec![limit]);
             tier
         };
         let mut provider = Description::default();
@@ -147,7 +224,9 @@ mod tests {
 
     #[test]
     fn the_connections_tier_counts_then_the_operators_then_the_first() {
-        let reads = |options: &BudgetOptions, tier| options.limits_of(&provider(), tier).reads_per_hour;
+        let reads = |options: &BudgetOptions, tier| {
+            options.limits_of(&provider(), tier).counters().find(|of| of.requests == RequestKind::Read)?.limit
+        };
         let options = BudgetOptions::default();
         assert_eq!(reads(&options, None), Some(5));
         assert_eq!(reads(&options, Some("paid")), Some(100));
@@ -156,6 +235,17 @@ mod tests {
         assert_eq!((reads(&options, None), reads(&options, Some("free"))), (Some(100), Some(5)));
         let options = options.limits("vault", RateLimits::UNLIMITED);
         assert_eq!(reads(&options, Some("free")), None, "the operator's own limits");
+    }
+
+    #[test]
+    fn what_this_host_does_not_know_is_counted_more_strictly() {
+        let other = || "later".to_owned();
+        let limit = |requests, scope| runtime::RateLimit::new(5, 60, requests, scope);
+        let mut tier = RateLimitTier::default();
+        tier.limits = vec![limit(runtime::RequestKind::Other(other()), LimitScope::Other(other()))];
+        let counted = RateLimits::from(&tier).counters().next().unwrap();
+        assert_eq!((counted.requests, counted.scope), (RequestKind::Any, BudgetScope::Account));
+        assert_eq!((counted.limit, counted.window), (Some(5), Duration::from_secs(60)));
     }
 
     #[test]

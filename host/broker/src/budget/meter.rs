@@ -1,4 +1,4 @@
-//! One count of requests: of a token's reads, of its writes, or of an account.
+//! One count of requests: certain ones of a token or of an account, in one window.
 //!
 //! **Invariant:** a request is counted in the database before it is made. Requests are reserved there in blocks, each
 //! for the slot of time at hand, and handed out from memory; what of a block was not used is returned when its slot is
@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use keyway_clock::{CLOCK_TOLERANCE, Clock};
 use keyway_storage::{RequestKind, RequestReservation, Storage, StorageError};
 
-use super::KEPT;
 use super::identity::Subject;
+use super::limits::Counter;
 use super::window::{Slot, Window};
 
 /// The smallest and the largest block. A start of a process costs a small one at most, and 256 requests are a fraction
@@ -25,8 +25,8 @@ const BLOCK: std::ops::RangeInclusive<u32> = 1..=256;
 /// Why a request may not be made now.
 #[derive(Debug)]
 pub(super) enum NoRequest {
-    /// There is none left; how long until there is.
-    Spent { limit: u32, period: Duration, wait: Duration },
+    /// There is none left of this limit; how long until there is.
+    Spent { of: Counter, limit: u32, wait: Duration },
     /// It could not be counted.
     Storage(StorageError),
 }
@@ -40,16 +40,15 @@ impl From<StorageError> for NoRequest {
 /// How much there is, and how much of it was used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Reading {
-    pub(super) limit: Option<u32>,
+    pub(super) of: Counter,
     pub(super) used: u32,
-    pub(super) period: Duration,
 }
 
 pub(super) struct Meter {
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
     subject: Subject,
-    kind: RequestKind,
+    of: Counter,
     window: Window,
     limit: Option<u32>,
     smallest: u32,
@@ -81,21 +80,16 @@ impl State {
 }
 
 impl Meter {
-    pub(super) fn new(
-        storage: Arc<dyn Storage>,
-        clock: Arc<dyn Clock>,
-        subject: Subject,
-        kind: RequestKind,
-        limit: Option<u32>,
-    ) -> Self {
-        let window = if kind == RequestKind::Any { Window::DAY } else { Window::HOUR };
+    /// `subject` is what the database keeps this count by, together with the kind of requests.
+    pub(super) fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>, subject: Subject, of: Counter) -> Self {
+        let (window, limit) = (Window::of(of.window), of.limit);
         let part = |of: u32| (limit.unwrap_or(0) / of).clamp(*BLOCK.start(), *BLOCK.end());
         let (smallest, largest) = (part(100).min(8), part(20));
         Self {
             storage,
             clock,
             subject,
-            kind,
+            of,
             window,
             limit,
             smallest,
@@ -103,6 +97,16 @@ impl Meter {
             state: Mutex::new(State { block: smallest, ..State::default() }),
             reserving: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Whether a request of this kind counts here.
+    pub(super) fn counts(&self, kind: RequestKind) -> bool {
+        self.of.requests == kind || self.of.requests == RequestKind::Any
+    }
+
+    /// What it counts.
+    pub(super) fn of(&self) -> Counter {
+        self.of
     }
 
     /// Takes a request, unless fewer than `kept` would be left.
@@ -184,7 +188,7 @@ impl Meter {
     pub(super) fn read_now(&self) -> Reading {
         let now = self.now();
         let used = self.used(&self.lock(), now);
-        Reading { limit: self.limit, used, period: self.window.length() }
+        Reading { of: self.of, used }
     }
 
     /// Has in memory what all hosts on this database have used, unless somebody is reserving at this moment and so finds
@@ -200,7 +204,7 @@ impl Meter {
     /// Reads the counts, in the caller's turn: nobody may reserve between reading them and what is left here.
     async fn look(&self) -> Result<(), StorageError> {
         let from = time(self.window.first_slot(self.now()));
-        let counts = slots(&self.storage.request_counts(&self.subject, self.kind, from).await?);
+        let counts = slots(&self.storage.request_counts(&self.subject, self.of.requests, from).await?);
         self.lock().slots = counts;
         Ok(())
     }
@@ -243,7 +247,7 @@ impl Meter {
         let usable_and_left = usable.saturating_add(state.left);
         match self.window.wait(&state.slots, now, usable_and_left, more) {
             None => Ok(()),
-            Some(wait) => Err(NoRequest::Spent { limit, period: self.window.length(), wait }),
+            Some(wait) => Err(NoRequest::Spent { of: self.of, limit, wait }),
         }
     }
 
@@ -277,10 +281,10 @@ impl Meter {
         let now = self.now();
         RequestReservation {
             subject: self.subject,
-            kind: self.kind,
+            kind: self.of.requests,
             slot: time(self.window.slot_of(now)),
             counted_from: time(self.window.first_slot(now)),
-            kept_from: now.checked_sub(KEPT).unwrap_or(Timestamp::MIN),
+            kept_from: now.checked_sub(self.window.kept()).unwrap_or(Timestamp::MIN),
             future: now.checked_add(CLOCK_TOLERANCE).unwrap_or(now),
             requests,
             limit,

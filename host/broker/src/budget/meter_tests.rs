@@ -4,6 +4,7 @@ use keyway_clock::ManualClock;
 use keyway_storage::{BudgetStorage, SqliteStorage};
 
 use super::*;
+use crate::budget::BudgetScope;
 
 struct Harness {
     storage: SqliteStorage,
@@ -19,7 +20,9 @@ impl Harness {
     /// As after a start of a process: nothing in memory.
     fn meter(&self, limit: Option<u32>) -> Arc<Meter> {
         let storage = Arc::new(self.storage.clone());
-        Arc::new(Meter::new(storage, self.clock.clone(), [7; 16], RequestKind::Read, limit))
+        let hour = Duration::from_secs(3_600);
+        let of = Counter { requests: RequestKind::Read, scope: BudgetScope::Credential, window: hour, limit };
+        Arc::new(Meter::new(storage, self.clock.clone(), [7; 16], of))
     }
 
     async fn stored(&self) -> u32 {

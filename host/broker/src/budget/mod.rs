@@ -26,6 +26,7 @@ mod identity;
 mod limits;
 mod meter;
 mod operations;
+mod token;
 mod window;
 
 use std::collections::HashMap;
@@ -41,10 +42,13 @@ pub(crate) use breaker::{after, back_off};
 pub(crate) use call::{CallFailure, Opened};
 pub(crate) use guard::{Guard, draw};
 use identity::{FingerprintKey, Subject};
+use limits::Counter;
 pub(crate) use limits::LONGEST_WAIT;
-pub use limits::{BreakerOptions, BudgetOptions, RateLimits};
+pub use limits::{BreakerOptions, BudgetOptions, BudgetScope, RateLimits};
 use meter::Meter;
 pub use operations::{Allowance, Budget, Pause, TokenBudget};
+use token::TokenBreaker;
+pub(crate) use window::KEPT;
 
 use keyway_clock::{Clock, Moment};
 use keyway_keys::KeyBytes;
@@ -52,9 +56,6 @@ use keyway_storage::{RequestKind, Storage, StorageError};
 
 /// What the key for fingerprints is derived for from the host's own.
 pub(crate) const FINGERPRINT_KEY: &str = "keyway.v1.budget-fingerprints";
-
-/// For how long counts and breakers are kept: longer than the longest window and the longest pause.
-pub(crate) const KEPT: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 
 /// For how long readings are brought up to date, and what is left is given back, at most: a database that is busy must hold up neither who reads metrics nor the
 /// end of the process.
@@ -111,35 +112,28 @@ impl ProviderOperation {
     }
 }
 
-/// Which limit was reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum BudgetScope {
-    /// The token's reads.
-    TokenReads,
-    /// The token's writes.
-    TokenWrites,
-    /// The whole account's requests.
-    Account,
-}
-
-impl BudgetScope {
-    /// What to do besides waiting.
-    fn advice(self) -> &'static str {
-        match self {
-            Self::TokenReads | Self::Account => "; a longer cache duration makes fewer requests",
-            Self::TokenWrites => "",
-        }
-    }
-}
-
 impl fmt::Display for BudgetScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::TokenReads => "reading requests with this connection's credentials",
-            Self::TokenWrites => "writing requests with this connection's credentials",
-            Self::Account => "requests to this connection's account",
+            Self::Credential => "with this connection's credentials",
+            Self::Account => "to this connection's account",
         })
+    }
+}
+
+fn counted(requests: RequestKind) -> &'static str {
+    match requests {
+        RequestKind::Read => "reading requests",
+        RequestKind::Write => "writing requests",
+        RequestKind::Any => "requests",
+    }
+}
+
+/// What to do besides waiting.
+fn advice(requests: RequestKind) -> &'static str {
+    match requests {
+        RequestKind::Read | RequestKind::Any => "; a longer cache duration makes fewer requests",
+        RequestKind::Write => "",
     }
 }
 
@@ -149,12 +143,14 @@ impl fmt::Display for BudgetScope {
 pub enum NotCalled {
     /// As many requests as the secret manager allows were made.
     #[error(
-        "the secret manager was not asked, because {limit} {scope} in {} is all that it allows. Try again in {}{}",
-        human(*.period), human(*.retry_after), scope.advice()
+        "the secret manager was not asked, because {limit} {} {scope} in {} is all that it allows. Try again in {}{}",
+        counted(*.requests), human(*.period), human(*.retry_after), advice(*.requests)
     )]
     BudgetSpent {
-        /// Which limit.
+        /// For whom they are counted.
         scope: BudgetScope,
+        /// Which requests.
+        requests: RequestKind,
         /// How many requests it allows.
         limit: u32,
         /// In which time.
@@ -224,7 +220,9 @@ pub(crate) struct Guards {
     options: BudgetOptions,
     /// One for each token, and for each of the limits that its connections have chosen.
     tokens: InUse<(Subject, RateLimits), Guard>,
-    accounts: InUse<(Subject, Option<u32>), Meter>,
+    /// One for each token, whatever its limits.
+    breakers: InUse<Subject, TokenBreaker>,
+    meters: InUse<(Subject, Counter), Meter>,
     /// When the readings of all were last brought up to date.
     refreshed: tokio::sync::Mutex<Option<Moment>>,
 }
@@ -238,7 +236,8 @@ impl Guards {
             key,
             options,
             tokens: Mutex::default(),
-            accounts: Mutex::default(),
+            breakers: Mutex::default(),
+            meters: Mutex::default(),
             refreshed: Default::default(),
         }
     }
@@ -257,10 +256,30 @@ impl Guards {
             guard.refresh().await?;
             return Ok(guard);
         }
-        let (storage, clock) = (self.storage.clone(), self.clock.clone());
-        let provider_type = &description.provider_type;
-        let loaded = Guard::load(storage, clock, provider_type, subject, limits, self.options.breaker).await?;
-        Ok(shared(&self.tokens, key, loaded))
+        let breaker = match present(&self.breakers, &subject) {
+            Some(breaker) => {
+                breaker.refresh().await?;
+                breaker
+            }
+            None => {
+                let (storage, clock) = (self.storage.clone(), self.clock.clone());
+                let loaded = TokenBreaker::load(storage, clock, subject, self.options.breaker).await?;
+                shared(&self.breakers, subject, loaded)
+            }
+        };
+        let meters = self.meters(&key.1, BudgetScope::Credential, &subject);
+        let guard = Guard::new(&description.provider_type, key.1.clone(), breaker, meters);
+        Ok(shared(&self.tokens, key, guard))
+    }
+
+    /// The counts of a token or an account.
+    fn meters(&self, limits: &RateLimits, scope: BudgetScope, subject: &Subject) -> Vec<Arc<Meter>> {
+        let meter = |of: Counter| {
+            let key = self.key.count(subject, &of);
+            let meter = Meter::new(self.storage.clone(), self.clock.clone(), key, of);
+            shared(&self.meters, (key, of), meter)
+        };
+        limits.counters().filter(|of| of.scope == scope).map(meter).collect()
     }
 
     /// Says whose token it is: an account by its key, or one of its own. The account is charged with what was asked
@@ -268,11 +287,9 @@ impl Guards {
     pub(crate) async fn belongs_to(&self, guard: &Guard, account_key: Option<&str>) -> Result<(), StorageError> {
         let subject = match account_key {
             Some(account) => self.key.account(&guard.provider_type, account),
-            None => self.key.account_of_token(&guard.subject),
+            None => self.key.account_of_token(guard.subject()),
         };
-        let limit = guard.limits.account_requests_per_day;
-        let meter = Meter::new(self.storage.clone(), self.clock.clone(), subject, RequestKind::Any, limit);
-        guard.set_account(shared(&self.accounts, (subject, limit), meter)).await
+        guard.set_account(self.meters(&guard.limits, BudgetScope::Account, &subject)).await
     }
 
     /// Brings the readings of all up to date with what other processes have used, unless that was done a moment ago:
@@ -305,14 +322,10 @@ impl Guards {
         all(&self.tokens)
     }
 
-    /// The counts of all tokens, and of their accounts, which several may share, each once.
+    /// The counts of all tokens and accounts.
     async fn each_meter(&self, act: impl AsyncFn(&Meter) -> Result<(), StorageError>) -> Result<(), StorageError> {
-        for guard in self.all() {
-            act(&guard.reads).await?;
-            act(&guard.writes).await?;
-        }
-        for account in all(&self.accounts) {
-            act(&account).await?;
+        for meter in all(&self.meters) {
+            act(&meter).await?;
         }
         Ok(())
     }
@@ -376,7 +389,8 @@ mod tests {
     #[test]
     fn a_refusal_says_what_to_do_and_when() {
         let spent = NotCalled::BudgetSpent {
-            scope: BudgetScope::TokenReads,
+            scope: BudgetScope::Credential,
+            requests: RequestKind::Read,
             limit: 1_000,
             period: Duration::from_secs(3_600),
             retry_after: Duration::from_millis(90_500),
@@ -387,12 +401,23 @@ mod tests {
              60 minutes is all that it allows. Try again in 91 s; a longer cache duration makes fewer requests"
         );
         let spent = NotCalled::BudgetSpent {
-            scope: BudgetScope::TokenWrites,
+            scope: BudgetScope::Credential,
+            requests: RequestKind::Write,
             limit: 100,
             period: Duration::from_secs(3_600),
             retry_after: Duration::from_secs(30),
         };
         assert!(spent.to_string().ends_with("is all that it allows. Try again in 30 s"), "no cache helps: {spent}");
+        let spent = NotCalled::BudgetSpent {
+            scope: BudgetScope::Account,
+            requests: RequestKind::Any,
+            limit: 4_000,
+            period: Duration::from_secs(10),
+            retry_after: Duration::from_secs(3),
+        };
+        let what =
+            "because 4000 requests to this connection's account in 10 s is all that it allows. Try again in 3 s;";
+        assert!(spent.to_string().contains(what), "{spent}");
         let refused = NotCalled::Refused { retry_after: Duration::from_secs(4 * 3_600) };
         assert!(refused.to_string().ends_with("by itself the next attempt is in 4 hours"), "{refused}");
     }

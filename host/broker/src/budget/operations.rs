@@ -1,14 +1,15 @@
 //! What is left, for people, clients and metrics.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use keyway_audit::{Operation, Trail};
-use keyway_storage::{ConnectionId, PauseReason};
+use keyway_storage::{ConnectionId, PauseReason, RequestKind};
 
-use super::Guard;
 use super::meter::Reading;
+use super::{BudgetScope, Guard};
 use crate::api_key::Access;
 use crate::broker::Broker;
 use crate::error::BrokerError;
@@ -17,6 +18,10 @@ use crate::error::BrokerError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Allowance {
+    /// For whom they are counted.
+    pub scope: BudgetScope,
+    /// Which requests.
+    pub requests: RequestKind,
     /// How many the secret manager allows; `None` when no limit is known.
     pub limit: Option<u32>,
     /// How many were made in the period that ends now.
@@ -26,6 +31,15 @@ pub struct Allowance {
 }
 
 impl Allowance {
+    /// The contract's name for the requests: `reads`, `writes` or `all`.
+    pub fn requests_name(&self) -> &'static str {
+        match self.requests {
+            RequestKind::Read => "reads",
+            RequestKind::Write => "writes",
+            RequestKind::Any => "all",
+        }
+    }
+
     /// How many are left; `None` when no limit is known.
     pub fn remaining(&self) -> Option<u32> {
         self.limit.map(|limit| limit.saturating_sub(self.used))
@@ -34,7 +48,8 @@ impl Allowance {
 
 impl From<Reading> for Allowance {
     fn from(reading: Reading) -> Self {
-        Self { limit: reading.limit, used: reading.used, period: reading.period }
+        let Reading { of, used } = reading;
+        Self { scope: of.scope, requests: of.requests, limit: of.limit, used, period: of.window }
     }
 }
 
@@ -50,17 +65,21 @@ pub struct Pause {
 
 /// What a connection may still ask of its secret manager. It shares this with every connection that has the same
 /// credentials, and the account's part with every connection to the same account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Budget {
-    /// Requests with these credentials that read.
-    pub token_reads: Allowance,
-    /// Requests with these credentials that write.
-    pub token_writes: Allowance,
-    /// All requests to the account; `None` before it is known which account it is.
-    pub account: Option<Allowance>,
+    /// Of the credentials and then of the account, before it is known which one it is without the latter. What no limit
+    /// is known for has a period of an hour or a day.
+    pub allowances: Vec<Allowance>,
     /// Present while the connection is not used at all.
     pub pause: Option<Pause>,
+}
+
+impl Budget {
+    /// The first allowance for these requests and this scope.
+    pub fn allowance(&self, scope: BudgetScope, requests: RequestKind) -> Option<Allowance> {
+        self.allowances.iter().copied().find(|of| (of.scope, of.requests) == (scope, requests))
+    }
 }
 
 /// The budget of one set of credentials, for metrics.
@@ -86,15 +105,11 @@ impl Broker {
             let record = self.connection_record(access.workspace(), id).await?;
             let opened = self.open(&record).await?;
             let guard = opened.guard();
-            Ok(Budget {
-                token_reads: guard.reads.read().await?.into(),
-                token_writes: guard.writes.read().await?.into(),
-                account: match guard.account() {
-                    Some(account) => Some(account.read().await?.into()),
-                    None => None,
-                },
-                pause: pause_of(guard),
-            })
+            let mut allowances = Vec::new();
+            for meter in guard.meters() {
+                allowances.push(meter.read().await?.into());
+            }
+            Ok(Budget { allowances, pause: pause_of(guard) })
         };
         self.audited(access, Operation::Budget, &Trail::connection(id), read).await
     }
@@ -105,25 +120,27 @@ impl Broker {
         self.guards().refresh_readings().await;
     }
 
-    /// The budgets of all credentials that are in use, from memory, for metrics.
+    /// The budgets of all credentials that are in use, from memory, for metrics. Where connections with the same
+    /// credentials have chosen different tiers, the lower limit is shown.
     pub fn budgets(&self) -> Vec<TokenBudget> {
-        let budget = |guard: &Guard| Budget {
-            token_reads: guard.reads.read_now().into(),
-            token_writes: guard.writes.read_now().into(),
-            account: guard.account().map(|account| account.read_now().into()),
-            pause: pause_of(guard),
-        };
-        let all = self.guards().all();
-        let mut all: Vec<_> = all
-            .iter()
-            .map(|guard| TokenBudget {
-                provider_type: guard.provider_type.clone(),
-                token: HEXLOWER.encode(&guard.subject),
-                budget: budget(guard),
-            })
-            .collect();
-        all.sort_unstable_by(|a, b| (&a.provider_type, &a.token).cmp(&(&b.provider_type, &b.token)));
-        all
+        let mut all: BTreeMap<(String, String), Budget> = BTreeMap::new();
+        for guard in self.guards().all() {
+            let key = (guard.provider_type.clone(), HEXLOWER.encode(guard.subject()));
+            let budget = all.entry(key).or_insert_with(|| Budget { allowances: Vec::new(), pause: pause_of(&guard) });
+            for meter in guard.meters() {
+                let new = Allowance::from(meter.read_now());
+                let same = |old: &&mut Allowance| {
+                    (old.scope, old.requests, old.period) == (new.scope, new.requests, new.period)
+                };
+                match budget.allowances.iter_mut().find(same) {
+                    Some(old) if old.limit.is_some_and(|limit| new.limit.is_none_or(|new| limit <= new)) => {}
+                    Some(old) => *old = new,
+                    None => budget.allowances.push(new),
+                }
+            }
+        }
+        let named = |((provider_type, token), budget)| TokenBudget { provider_type, token, budget };
+        all.into_iter().map(named).collect()
     }
 }
 

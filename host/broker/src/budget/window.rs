@@ -12,8 +12,14 @@ use jiff::Timestamp;
 /// How many requests were counted in a slot, and when the slot began (milliseconds since 1970).
 pub(super) type Slot = (i64, u32);
 
+/// For how long counts and breakers are kept: longer than the longest window and the longest pause.
+pub(crate) const KEPT: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+
+/// The shortest slot: in a busy second the database is asked ten times at most.
+const SHORTEST_SLOT: i64 = 100;
+
 /// The length of a window and of its slots, in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Window {
     length: i64,
     slot: i64,
@@ -21,9 +27,23 @@ pub(super) struct Window {
 
 impl Window {
     /// An hour, in minutes.
+    #[cfg(test)]
     pub(super) const HOUR: Self = Self { length: 3_600_000, slot: 60_000 };
     /// A day, in quarters of an hour.
     pub(super) const DAY: Self = Self { length: 86_400_000, slot: 900_000 };
+
+    /// A window of any length, in sixty slots.
+    pub(super) fn of(length: Duration) -> Self {
+        let length = i64::try_from(length.as_millis()).unwrap_or(i64::MAX);
+        // A day has had longer slots ever since, and the counts of databases lie in them.
+        if length == Self::DAY.length { Self::DAY } else { Self { length, slot: (length / 60).max(SHORTEST_SLOT) } }
+    }
+
+    /// For how long counts are kept: much longer than they count, so that a clock that is ahead for a while makes nobody
+    /// forget what counts again when it is right. A short window has many slots, which are not kept for days.
+    pub(super) fn kept(self) -> Duration {
+        (self.length() * 72).min(KEPT)
+    }
 
     /// Its length.
     pub(super) fn length(self) -> Duration {
@@ -105,30 +125,39 @@ mod tests {
         assert_eq!(Window::DAY.wait(&[], at(0), 10, 11), Some(Duration::from_secs(86_400)));
     }
 
-    /// For random traffic, pauses and lateness: no period of an hour, wherever it begins, has more than the limit.
+    #[test]
+    fn an_hour_and_a_day_have_the_slots_that_databases_have() {
+        assert_eq!(Window::of(Duration::from_secs(3_600)), Window::HOUR);
+        assert_eq!(Window::of(Duration::from_secs(86_400)), Window::DAY);
+        assert_eq!(Window::of(Duration::from_secs(1)), Window { length: 1_000, slot: 100 });
+    }
+
+    /// For random traffic, pauses and lateness: no period of the window's length, wherever it begins, has more than the
+    /// limit.
     #[test]
     fn no_period_of_the_windows_length_has_more_requests_than_the_limit() {
-        for seed in 0..50 {
+        for (seed, seconds) in (0..60).zip([3_600, 86_400, 60, 10, 1].into_iter().cycle()) {
+            let window = Window::of(Duration::from_secs(seconds));
             let mut random = Random::new(seed);
             let limit = 1 + random.below(60) as u32;
             let (mut now, mut slots, mut sent) = (random.below(10_000_000) as i64, Vec::<Slot>::new(), Vec::new());
             for _ in 0..600 {
                 let pace = 1 + random.below(20);
-                now += random.below(4 * MINUTE as u64 / pace) as i64;
-                if Window::HOUR.wait(&slots, at(now), limit, 1).is_some() {
+                now += random.below(4 * window.slot as u64 / pace) as i64;
+                if window.wait(&slots, at(now), limit, 1).is_some() {
                     continue;
                 }
-                let slot = Window::HOUR.slot_of(at(now));
+                let slot = window.slot_of(at(now));
                 match slots.iter_mut().find(|(of, _)| *of == slot) {
                     Some((_, count)) => *count += 1,
                     None => slots.push((slot, 1)),
                 }
                 // It may leave up to a slot later.
-                sent.push(now + random.below(MINUTE as u64) as i64);
+                sent.push(now + random.below(window.slot as u64) as i64);
             }
             sent.sort_unstable();
             for (index, from) in sent.iter().enumerate() {
-                let within = sent[index..].iter().take_while(|time| **time < from + 60 * MINUTE).count();
+                let within = sent[index..].iter().take_while(|time| **time < from + window.length).count();
                 assert!(within <= limit as usize, "seed {seed}: {within} of {limit} from {from}");
             }
             assert!(sent.len() >= limit as usize, "seed {seed}: the limit is there to be used");

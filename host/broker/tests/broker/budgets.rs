@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use keyway::keyway_runtime::{ErrorCode, Fields};
 use keyway::{
     Broker, BrokerError, BudgetOptions, BudgetScope, CacheTtl, Connection, ConnectionChanges, NewEntry, NotCalled,
-    PauseReason, RateLimits, ResolveRequest, Source, VaultEntry,
+    PauseReason, RateLimits, RequestKind, ResolveRequest, Source, VaultEntry,
 };
 use keyway_emulator_onepassword::{Emulator, Endpoint, Fault, FaultRule, Options, RetryAfterForm};
 
@@ -20,11 +20,13 @@ const OTHER_ITEM: &str = "Wide World Importers";
 /// What a connection costs when it is made: the login's four requests, vaults and keysets.
 const VERIFY: u32 = 6;
 
+const HOUR: Duration = Duration::from_secs(3_600);
+
 fn limits(reads: u32, account: u32) -> BudgetOptions {
-    let mut limits =
-        RateLimits { reads_per_hour: Some(1_000), writes_per_hour: Some(100), account_requests_per_day: Some(5_000) };
-    limits.reads_per_hour = Some(reads);
-    limits.account_requests_per_day = Some(account);
+    let limits = RateLimits::UNLIMITED
+        .limit(reads, HOUR, RequestKind::Read, BudgetScope::Credential)
+        .limit(100, HOUR, RequestKind::Write, BudgetScope::Credential)
+        .limit(account, 24 * HOUR, RequestKind::Any, BudgetScope::Account);
     BudgetOptions::default().limits("1password", limits)
 }
 
@@ -52,7 +54,8 @@ fn not_called(result: Result<keyway::Resolution, BrokerError>) -> NotCalled {
 
 async fn used(broker: &Broker, world: &World, connection: &Connection) -> (u32, u32) {
     let budget = broker.budget(&world.access, connection.id).await.unwrap();
-    (budget.token_reads.used, budget.account.unwrap().used)
+    let used = |scope, requests| budget.allowance(scope, requests).unwrap().used;
+    (used(BudgetScope::Credential, RequestKind::Read), used(BudgetScope::Account, RequestKind::Any))
 }
 
 fn outage(world: &World) {
@@ -90,14 +93,18 @@ async fn the_limit_is_never_passed_and_the_refusal_says_when_to_come_back() {
         }
     }
     assert_eq!((made, world.emulator.calls().total), (44, 44));
-    let Some(NotCalled::BudgetSpent { scope, limit, retry_after, .. }) = refused else { panic!("{refused:?}") };
-    assert_eq!((scope, limit), (BudgetScope::TokenReads, 50));
+    let Some(NotCalled::BudgetSpent { scope, requests, limit, retry_after, .. }) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!((scope, requests, limit), (BudgetScope::Credential, RequestKind::Read, 50));
     assert!(retry_after > Duration::from_secs(3_600) && retry_after <= Duration::from_secs(3_720), "{retry_after:?}");
     world.clock.advance(retry_after);
     resolve(&world, &entry).await.unwrap();
     let budget = world.broker.budget(&world.access, connection.id).await.unwrap();
-    assert_eq!(budget.account.unwrap().used, 51, "the account's day goes on");
-    assert_eq!(budget.token_reads.remaining(), Some(49));
+    let day = budget.allowance(BudgetScope::Account, RequestKind::Any).unwrap();
+    assert_eq!(day.used, 51, "the account's day goes on");
+    let hour = budget.allowance(BudgetScope::Credential, RequestKind::Read).unwrap();
+    assert_eq!(hour.remaining(), Some(49));
 }
 
 #[tokio::test]
@@ -130,7 +137,7 @@ async fn connections_with_the_same_token_share_its_budget_also_in_another_worksp
     let one = world.broker.budget(&world.access, first.id).await.unwrap();
     let other = world.broker.budget(&elsewhere, second.id).await.unwrap();
     assert_eq!(one, other);
-    assert_eq!(one.token_reads.used, 2 * VERIFY + 1);
+    assert_eq!(used(&world.broker, &world, &first).await.0, 2 * VERIFY + 1);
     // Another token has a budget of its own.
     let third = world.connect("auditor").await;
     assert_eq!(used(&world.broker, &world, &third).await.0, VERIFY);

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use keyway::keyway_runtime::{CodeCacheKey, EgressPolicy, Fields, Runtime};
 use keyway::{
-    Access, Broker, BrokerError, BudgetOptions, CacheTtl, EntryId, ManualClock, MasterKey, NotCalled, RateLimits,
-    ResolveRequest, SqliteStorage, VaultEntry, WorkspaceId,
+    Access, Broker, BrokerError, BudgetOptions, BudgetScope, CacheTtl, EntryId, ManualClock, MasterKey, NotCalled,
+    RateLimits, RequestKind, ResolveRequest, SqliteStorage, VaultEntry, WorkspaceId,
 };
 use keyway_emulator_onepassword::{Fault, FaultRule};
 use serde::{Deserialize, Serialize};
@@ -32,9 +32,11 @@ struct Job {
 }
 
 fn budgets(reads: u32) -> BudgetOptions {
-    let mut limits =
-        RateLimits { reads_per_hour: Some(1_000), writes_per_hour: Some(100), account_requests_per_day: Some(5_000) };
-    limits.reads_per_hour = Some(reads);
+    const HOUR: std::time::Duration = std::time::Duration::from_secs(3_600);
+    let limits = RateLimits::UNLIMITED
+        .limit(reads, HOUR, RequestKind::Read, BudgetScope::Credential)
+        .limit(100, HOUR, RequestKind::Write, BudgetScope::Credential)
+        .limit(5_000, 24 * HOUR, RequestKind::Any, BudgetScope::Account);
     BudgetOptions::default().limits("1password", limits)
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use keyway::keyway_runtime::{CallError, ErrorCode, Fields, ProviderError, Settings};
 use keyway::storage::SealedColumn;
 use keyway::{
-    AuditQuery, Broker, BrokerError, CacheTtl, Connection, ConnectionChanges, NewConnection, Operation, ResolveRequest,
-    VaultEntry,
+    AuditQuery, Broker, BrokerError, CacheTtl, Change, Connection, ConnectionChanges, NewConnection, Operation,
+    ResolveRequest, VaultEntry,
 };
 
 use tokio::task::JoinSet;
@@ -30,7 +30,7 @@ async fn world() -> (World, Connection, VaultEntry) {
 async fn uncached(world: &World, connection: &Connection) -> Connection {
     let changes = ConnectionChanges {
         cache_ttl: Some(CacheTtl::from_seconds(0)),
-        rate_limit_tier: Some("paid".into()),
+        rate_limit_tier: Change::Set("paid".into()),
         ..ConnectionChanges::default()
     };
     world.broker.update_connection(&world.access, connection.id, changes).await.unwrap()

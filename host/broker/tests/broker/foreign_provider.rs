@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use keyway::keyway_runtime::{ErrorCode, FieldKind, FieldValue, Fields, NoCodeReason, Settings};
 use keyway::{
-    AuditQuery, BeginRotation, Broker, BrokerError, Change, Clock, ConnectionChanges, EntryChanges, InvalidInput,
-    NewConnection, ResolveRequest, RotationState, Source, VaultEntry,
+    BeginRotation, BrokerError, BudgetScope, Change, ConnectionChanges, EntryChanges, InvalidInput, NewConnection,
+    RequestKind, ResolveRequest, RotationState, Source, VaultEntry,
 };
 use secrecy::ExposeSecret;
 
@@ -291,11 +291,30 @@ async fn limits_of_its_own_are_kept_like_those_of_any_other() {
 
     let limits = async || {
         let budget = world.broker.budget(&world.access, connection.id).await.unwrap();
-        (budget.token_reads.limit, budget.account.and_then(|account| account.limit))
+        let limited = budget
+            .allowances
+            .into_iter()
+            .filter_map(|of| Some((of.scope.name(), of.requests_name(), of.period.as_secs(), of.limit?)));
+        limited.collect::<Vec<_>>()
     };
-    assert_eq!(limits().await, (Some(5), Some(20)), "the first tier is the default");
-    let changes = ConnectionChanges { rate_limit_tier: Some("paid".into()), ..ConnectionChanges::default() };
+    let free = [("credential", "reads", 3_600, 5), ("credential", "writes", 3_600, 2), ("account", "all", 86_400, 20)];
+    assert_eq!(limits().await, free, "the first tier is the default");
+    let changes = ConnectionChanges { rate_limit_tier: Change::Set("paid".into()), ..ConnectionChanges::default() };
     let changed = world.broker.update_connection(&world.access, connection.id, changes).await.unwrap();
     assert_eq!(changed.rate_limit_tier.as_deref(), Some("paid"));
-    assert_eq!(limits().await, (Some(1_000), None));
+    let paid = [("credential", "reads", 3_600, 1_000), ("credential", "all", 10, 3), ("account", "reads", 60, 10)];
+    assert_eq!(limits().await, paid);
+
+    // The tiers' counts lie beside each other, and the credentials are shown once.
+    let second = world.broker.connect(&world.access, new_connection(Some("free"))).await.unwrap();
+    let shown = world.broker.budgets();
+    assert_eq!(shown.len(), 1, "{shown:?}");
+    let hour = shown[0].budget.allowance(BudgetScope::Credential, RequestKind::Read).unwrap();
+    assert_eq!(hour.limit, Some(5), "of two tiers the lower limit");
+    world.broker.delete_connection(&world.access, second.id).await.unwrap();
+
+    let changes = ConnectionChanges { rate_limit_tier: Change::Clear, ..ConnectionChanges::default() };
+    let changed = world.broker.update_connection(&world.access, connection.id, changes).await.unwrap();
+    assert_eq!(changed.rate_limit_tier, None);
+    assert_eq!(limits().await, free, "the default again");
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use keyway::keyway_runtime::{ErrorCode, Fields};
 use keyway::{
-    BeginRotation, BrokerError, BudgetOptions, CacheTtl, ConnectionChanges, NewEntry, RateLimits, ResolveRequest,
-    Rotation, RotationFilter, RotationState,
+    BeginRotation, BrokerError, BudgetOptions, BudgetScope, CacheTtl, ConnectionChanges, NewEntry, RateLimits,
+    RequestKind, ResolveRequest, Rotation, RotationFilter, RotationState,
 };
 use keyway_emulator_onepassword::{
     Emulator, Endpoint, Fault, FaultRule, ItemChange, ItemState, Options, RetryAfterForm, VaultAccess,
@@ -437,9 +437,8 @@ async fn a_lost_answer_is_found_out_also_when_others_have_used_up_the_reads() {
 
 #[tokio::test]
 async fn a_write_that_the_budget_does_not_allow_is_made_when_it_does() {
-    let mut limits =
-        RateLimits { reads_per_hour: Some(1_000), writes_per_hour: Some(100), account_requests_per_day: Some(5_000) };
-    limits.writes_per_hour = Some(1);
+    let hour = Duration::from_secs(3_600);
+    let limits = RateLimits::UNLIMITED.limit(1, hour, RequestKind::Write, BudgetScope::Credential);
     let world = World::with_budgets(BudgetOptions::default().limits("1password", limits)).await;
     let connection = world.connect("automation").await;
     let entry = world.bind(&connection, ITEM).await;

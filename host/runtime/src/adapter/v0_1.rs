@@ -9,7 +9,7 @@ use wasmtime::component::{InstancePre, Linker};
 
 use self::bindings::exports::keyway::provider::secret_provider as wit;
 use self::bindings::keyway::provider::types;
-use super::{Adapter, CallResult, Instance, Version, session};
+use super::{Adapter, CallResult, Instance, OtherShape, Version, session};
 use crate::contract::{
     self, Changes, Description, FieldSpec, Fields, Interfaces, ItemPage, Lease, NoCode, NoCodeReason, Resolved,
     Selection, Settings, Verified, WriteAccess,
@@ -35,10 +35,13 @@ mod bindings {
 pub(super) const VERSION: Version = Version {
     export: "keyway:provider/secret-provider@0.1.0",
     link: |linker: &mut Linker<CallState>| session::link::<types::Error>(linker, "keyway:provider/session@0.1.0"),
-    adapt: |pre: InstancePre<CallState>| Ok(Box::new(Linked(bindings::Host_Pre::new(pre)?))),
+    adapt: |pre: InstancePre<CallState>| Ok(Box::new(Linked { provider: wit::GuestIndices::new(&pre)?, pre })),
 };
 
-struct Linked(bindings::Host_Pre<CallState>);
+struct Linked {
+    pre: InstancePre<CallState>,
+    provider: wit::GuestIndices,
+}
 
 #[async_trait::async_trait]
 impl Adapter for Linked {
@@ -47,14 +50,15 @@ impl Adapter for Linked {
     }
 
     async fn instantiate(&self, store: &mut Store<CallState>) -> wasmtime::Result<Box<dyn Instance>> {
-        Ok(Box::new(self.0.instantiate_async(store).await?))
+        let instance = self.pre.instantiate_async(&mut *store).await?;
+        Ok(Box::new(self.provider.load(store, &instance).map_err(|error| OtherShape::of(&error))?))
     }
 }
 
 #[async_trait::async_trait]
-impl Instance for bindings::Host_ {
+impl Instance for wit::Guest {
     async fn describe(&self, store: &mut Store<CallState>) -> wasmtime::Result<Description> {
-        Ok(self.keyway_provider_secret_provider().call_describe(store).await?.into())
+        Ok(self.call_describe(store).await?.into())
     }
 
     async fn normalize_reference(&self, _: &mut Store<CallState>, reference: &str) -> CallResult<String> {
@@ -65,7 +69,7 @@ impl Instance for bindings::Host_ {
     }
 
     async fn verify(&self, store: &mut Store<CallState>, settings: &Settings) -> CallResult<Verified> {
-        let answer = self.keyway_provider_secret_provider().call_verify(store, &lower(settings)).await?;
+        let answer = self.call_verify(store, &lower(settings)).await?;
         Ok(answer.map(Into::into).map_err(Into::into))
     }
 
@@ -75,7 +79,7 @@ impl Instance for bindings::Host_ {
         settings: &Settings,
         page: Option<&str>,
     ) -> CallResult<ItemPage> {
-        let answer = self.keyway_provider_secret_provider().call_list_items(store, &lower(settings), page).await?;
+        let answer = self.call_list_items(store, &lower(settings), page).await?;
         Ok(answer.map(Into::into).map_err(Into::into))
     }
 
@@ -86,9 +90,8 @@ impl Instance for bindings::Host_ {
         reference: &str,
         selection: &Selection,
     ) -> CallResult<Resolved> {
-        let provider = self.keyway_provider_secret_provider();
         let fields = selection.standard;
-        let answer = provider.call_resolve(store, &lower(settings), reference, fields.into()).await?;
+        let answer = self.call_resolve(store, &lower(settings), reference, fields.into()).await?;
         Ok(answer.map(|resolved| answered(resolved, fields)).map_err(Into::into))
     }
 
@@ -104,8 +107,7 @@ impl Instance for bindings::Host_ {
             username: changes.username.as_ref().map(|value| value.expose_secret()),
             password: changes.password.as_ref().map(|value| value.expose_secret()),
         };
-        let provider = self.keyway_provider_secret_provider();
-        let answer = provider.call_write(store, &lower(settings), reference, changes, expected_revision).await?;
+        let answer = self.call_write(store, &lower(settings), reference, changes, expected_revision).await?;
         Ok(answer.map_err(Into::into))
     }
 
@@ -115,8 +117,7 @@ impl Instance for bindings::Host_ {
         settings: &Settings,
         reference: &str,
     ) -> CallResult<WriteAccess> {
-        let provider = self.keyway_provider_secret_provider();
-        let answer = provider.call_check_write_access(store, &lower(settings), reference).await?;
+        let answer = self.call_check_write_access(store, &lower(settings), reference).await?;
         Ok(answer.map(Into::into).map_err(Into::into))
     }
 
@@ -204,7 +205,8 @@ impl From<wit::Description> for Description {
             kind: contract::SettingKind::MultiLineText,
             secret: s.secret,
             required: s.required,
-            pattern: s.pattern,
+            // The draft left it to hosts whether they check it, and no component relies on that.
+            pattern: None,
             default: s.default,
             attributes: Vec::new(),
         };
@@ -224,6 +226,8 @@ impl From<wit::Description> for Description {
                 list_items: d.capabilities.contains(wit::Capabilities::LIST_ITEMS),
                 write: d.capabilities.contains(wit::Capabilities::WRITE),
                 one_time_codes: d.capabilities.contains(wit::Capabilities::ONE_TIME_CODES),
+                // The draft demanded it of every provider.
+                conditional_writes: d.capabilities.contains(wit::Capabilities::WRITE),
             },
             attributes: attributes(d.attributes),
             ..Self::default()
@@ -255,7 +259,7 @@ impl From<wit::ItemPage> for ItemPage {
             urls: Vec::new(),
             attributes: attributes(i.attributes),
         };
-        Self { items: page.items.into_iter().map(item).collect(), next: page.next }
+        Self { items: page.items.into_iter().map(item).collect(), next: page.next, attributes: Vec::new() }
     }
 }
 
@@ -280,11 +284,13 @@ fn answered(r: wit::Resolved, asked: Fields) -> Resolved {
     let no_code = || NoCode {
         reason: NoCodeReason::Absent,
         message: "The item has no one-time password that changes with time.".into(),
+        attributes: Vec::new(),
     };
     let code = |c: wit::OneTimeCode| contract::OneTimeCode {
         code: c.code.into(),
         expires_at: c.expires_at,
         period_seconds: c.period_seconds,
+        attributes: Vec::new(),
     };
     Resolved {
         username: r.username.map(SecretString::from),

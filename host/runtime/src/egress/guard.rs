@@ -29,7 +29,7 @@ const IDLE_TIME: Duration = Duration::from_secs(50);
 
 /// The head of an answer, and a piece of its body. Common servers send heads of up to 16 KiB; hyper's own 408 KiB would lie in the host's memory
 /// behind each answer that a component keeps.
-const HEAD_BYTES: usize = 64 << 10;
+pub(crate) const HEAD_BYTES: usize = 64 << 10;
 
 /// Lets requests to approved destinations through.
 pub(crate) struct Guard {

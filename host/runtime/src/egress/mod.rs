@@ -23,6 +23,8 @@ use thiserror::Error;
 pub(crate) use destination::from_setting;
 pub use destination::{ApprovedDestination, DestinationError, Scheme};
 pub(crate) use guard::Guard;
+#[cfg(test)]
+pub(crate) use guard::HEAD_BYTES;
 pub use policy::{ConnectTo, ConnectToError, EgressPolicy};
 pub(crate) use template::DestinationTemplate;
 

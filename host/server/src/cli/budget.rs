@@ -42,21 +42,26 @@ struct Budgets(Vec<Row>);
 
 impl Show for Budgets {
     fn show(&self, out: &mut dyn Write) -> io::Result<()> {
-        let mut table =
-            Table::new(&["NAME", "READS LEFT, 1 H", "WRITES LEFT, 1 H", "ACCOUNT LEFT, 24 H", "NOT ASKED UNTIL"]);
+        let mut table = Table::new(&["NAME", "REQUESTS", "OF THE", "IN", "LEFT", "NOT ASKED UNTIL"]);
         for row in &self.0 {
             let budget = &row.budget;
-            let account = budget.account.as_ref().map(left).unwrap_or_default();
             let pause = budget.pause.as_ref().map(|pause| format!("{} ({})", day_and_time(pause.until), pause.reason));
-            table.row([
-                &row.name,
-                &left(&budget.token_reads),
-                &left(&budget.token_writes),
-                &account,
-                &pause.unwrap_or_default(),
-            ]);
+            let pause = pause.unwrap_or_default();
+            for allowance in &budget.allowances {
+                let (window, left) = (window(allowance.window_seconds), left(allowance));
+                table.row([row.name.as_str(), allowance.requests, allowance.scope, &window, &left, &pause]);
+            }
         }
         table.write(out, 0, "There is no connection yet. `keyway connect` creates one.")
+    }
+}
+
+/// A window as people say it.
+pub(super) fn window(seconds: u64) -> String {
+    match seconds {
+        s if s % 3_600 == 0 => format!("{} h", s / 3_600),
+        s if s % 60 == 0 => format!("{} min", s / 60),
+        s => format!("{s} s"),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use keyway::{CacheTtl, Connection, ConnectionChanges, ConnectionId, NewConnection};
+use keyway::{CacheTtl, Change, Connection, ConnectionChanges, ConnectionId, NewConnection};
 use keyway_runtime::{Description, Item, SettingSpec, Settings};
 use secrecy::ExposeSecret;
 use serde::Serialize;
@@ -98,8 +98,12 @@ async fn update(app: &App, options: UpdateConnectionOptions) -> Result<(), CliEr
         false => None,
     };
     let cache_ttl = options.cache_ttl.map(CacheTtl::from_seconds);
-    let changes =
-        ConnectionChanges { name: options.name, settings, cache_ttl, rate_limit_tier: options.rate_limit_tier };
+    let rate_limit_tier = match options.rate_limit_tier {
+        None => Change::Keep,
+        Some(tier) if tier.is_empty() => Change::Clear,
+        Some(tier) => Change::Set(tier),
+    };
+    let changes = ConnectionChanges { name: options.name, settings, cache_ttl, rate_limit_tier };
     let changed = host.broker().update_connection(&access, connection.id, changes).await?;
     app.output.result(&Changed(changed.into()))?;
     Ok(())

@@ -4,11 +4,12 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use keyway::{BrokerError, ErrorKind};
-use keyway_runtime::{Description, FileStatus, Limits, Provider};
+use keyway_runtime::{Alternative, Description, FileStatus, LimitScope, Limits, Provider, RateLimit, RequestKind};
 use serde::Serialize;
 
 use super::app::App;
 use super::args::ProviderCommand;
+use super::budget::window;
 use super::exit::CliError;
 use super::output::{BAD, GOOD, HEADING, Show, Table, facts, printable};
 use crate::host::Host;
@@ -174,6 +175,7 @@ impl Show for Inspected {
             (able.one_time_codes, "resolve one-time codes"),
             (able.list_items, "list items"),
             (able.write, "write new passwords back"),
+            (able.conditional_writes, "write only if nobody else has written meanwhile, in one step"),
         ];
         for (can, what) in list {
             let (style, word) = if can { (GOOD, "yes") } else { (BAD, "no ") };
@@ -211,16 +213,20 @@ impl Show for Inspected {
         }
         table.write(out, 2, "nothing")?;
         for group in &self.description.setting_groups {
-            let sets: Vec<_> = group.alternatives.iter().map(|names| names.join(" and ")).collect();
+            let sets: Vec<_> = group.alternatives.iter().map(set).collect();
             writeln!(out, "  {}: {}", printable(&group.label), printable(&sets.join(", or ")))?;
         }
 
         writeln!(out, "\n{HEADING}Its server allows{HEADING:#}")?;
-        let mut table = Table::new(&["TIER", "LABEL", "READS AN HOUR", "WRITES AN HOUR", "REQUESTS A DAY"]);
-        let limit = |limit: Option<u32>| limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
+        let mut table = Table::new(&["TIER", "LABEL", "REQUESTS", "COUNTED AS"]);
         for tier in &self.description.rate_limits {
-            let [reads, writes, day] = [tier.reads_per_hour, tier.writes_per_hour, tier.requests_per_day].map(limit);
-            table.row([tier.name.as_str(), &tier.label, &reads, &writes, &day]);
+            if tier.limits.is_empty() {
+                table.row([tier.name.as_str(), &tier.label, "any number", ""]);
+            }
+            for limit in &tier.limits {
+                let allowed = format!("{} in {}", limit.max_requests, window(limit.window_seconds.into()));
+                table.row([tier.name.as_str(), &tier.label, &allowed, &counted_as(limit)]);
+            }
         }
         table.write(out, 2, "any number of requests")?;
 
@@ -234,4 +240,29 @@ impl Show for Inspected {
             "  {time} s, {memory} MiB of memory, answers of {answer} MiB, bodies of {body} MiB, {log} KiB of log"
         )
     }
+}
+
+/// The settings of an alternative, by name.
+fn set(set: &Alternative) -> String {
+    let optional = set.optional.iter().map(|name| format!("[{name}]"));
+    let names: Vec<_> = set.required.iter().cloned().chain(optional).collect();
+    if names.is_empty() { "nothing".to_owned() } else { names.join(" and ") }
+}
+
+/// Which requests, and for whom, in the contract's words.
+fn counted_as(limit: &RateLimit) -> String {
+    let requests: &str = match &limit.requests {
+        RequestKind::Reads => "reads",
+        RequestKind::Writes => "writes",
+        RequestKind::All => "all",
+        RequestKind::Other(other) => other,
+        _ => "other",
+    };
+    let scope: &str = match &limit.scope {
+        LimitScope::Credential => "credential",
+        LimitScope::Account => "account",
+        LimitScope::Other(other) => other,
+        _ => "other",
+    };
+    format!("{requests} of the {scope}")
 }

@@ -11,7 +11,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use keyway::{BrokerError, CacheTtl, ConnectionChanges, ConnectionId, ErrorKind, NewConnection};
+use keyway::{BrokerError, CacheTtl, Change, ConnectionChanges, ConnectionId, ErrorKind, NewConnection};
 use keyway_runtime::Settings;
 use utoipa::ToSchema;
 
@@ -74,8 +74,9 @@ pub(super) struct SecretProviderChanges {
     settings: Option<Settings>,
     #[schema(value_type = Option<u32>, maximum = 4294967295i64)]
     cache_ttl_seconds: Option<CacheTtl>,
-    /// Which of the provider's rate-limit tiers counts, for example `business`.
-    rate_limit_tier: Option<String>,
+    /// Which of the provider's rate-limit tiers counts, for example `business`; `null` for the default.
+    #[schema(value_type = Option<String>)]
+    rate_limit_tier: Change<String>,
 }
 
 impl SecretProviderChanges {
@@ -85,7 +86,7 @@ impl SecretProviderChanges {
             provider_type: fields.text("provider_type")?,
             settings: settings(&mut fields)?,
             cache_ttl_seconds: cache_ttl(&mut fields)?,
-            rate_limit_tier: fields.text("rate_limit_tier")?,
+            rate_limit_tier: fields.change("rate_limit_tier", Fields::text)?,
         };
         fields.ignore(&SERVER_MANAGED);
         fields.finish()?;
@@ -170,7 +171,7 @@ pub(super) async fn get(
 
 /// Change a connection
 ///
-/// Its name, its cache duration, or new settings in place of all the old ones, which are verified first. Needs the scope `admin`.
+/// Its name, its cache duration, its rate-limit tier, or new settings in place of all the old ones, which are verified first. Needs the scope `admin`.
 #[utoipa::path(patch, path = "/secret-providers/{id}", operation_id = "update_secret_provider", tag = "secret-providers",
     params(("id" = Uuid, Path, description = "The connection's id")), request_body = SecretProviderChanges,
     responses(

@@ -9,12 +9,8 @@ use utoipa::ToSchema;
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Budget)]
 pub(crate) struct BudgetView {
-    /// Requests with the connection's credentials that read.
-    pub(crate) token_reads: AllowanceView,
-    /// Requests with the connection's credentials that write.
-    pub(crate) token_writes: AllowanceView,
-    /// All requests to the connection's account.
-    pub(crate) account: Option<AllowanceView>,
+    /// Of the connection's credentials, and of their account. All apply at the same time.
+    pub(crate) allowances: Vec<AllowanceView>,
     /// Present while the connection is paused.
     pub(crate) pause: Option<PauseView>,
 }
@@ -23,12 +19,17 @@ pub(crate) struct BudgetView {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Allowance)]
 pub(crate) struct AllowanceView {
+    /// For whom they are counted: `credential` or `account`.
+    pub(crate) scope: &'static str,
+    /// Which requests: `reads`, `writes` or `all`.
+    pub(crate) requests: &'static str,
     /// Absent when no limit is known.
     pub(crate) limit: Option<u32>,
     pub(crate) used: u32,
     /// Absent when no limit is known.
     pub(crate) remaining: Option<u32>,
-    pub(crate) period_seconds: u64,
+    /// The length of the period.
+    pub(crate) window_seconds: u64,
 }
 
 /// A pause: until it ends, no request goes to the secret manager.
@@ -43,10 +44,12 @@ pub(crate) struct PauseView {
 impl From<Allowance> for AllowanceView {
     fn from(allowance: Allowance) -> Self {
         Self {
+            scope: allowance.scope.name(),
+            requests: allowance.requests_name(),
             limit: allowance.limit,
             used: allowance.used,
             remaining: allowance.remaining(),
-            period_seconds: allowance.period.as_secs(),
+            window_seconds: allowance.period.as_secs(),
         }
     }
 }
@@ -54,9 +57,7 @@ impl From<Allowance> for AllowanceView {
 impl From<Budget> for BudgetView {
     fn from(budget: Budget) -> Self {
         Self {
-            token_reads: budget.token_reads.into(),
-            token_writes: budget.token_writes.into(),
-            account: budget.account.map(Into::into),
+            allowances: budget.allowances.into_iter().map(Into::into).collect(),
             pause: budget.pause.map(|pause| PauseView { reason: pause.reason.to_string(), until: pause.until }),
         }
     }

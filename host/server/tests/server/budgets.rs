@@ -1,6 +1,6 @@
 //! Budgets, back-off and the breaker as clients and scripts see them.
 
-use keyway::{BudgetOptions, Connection, RateLimits, Scope};
+use keyway::{BudgetOptions, BudgetScope, Connection, RateLimits, RequestKind, Scope};
 use keyway_emulator_onepassword::{Emulator, Endpoint, Fault, FaultRule, RetryAfterForm};
 use serde_json::{Value, json};
 
@@ -89,10 +89,9 @@ impl Resolving {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resolve_beyond_the_budget_is_a_429_that_says_which_limit_it_is_and_when_to_come_back() {
-    let mut limits =
-        RateLimits { reads_per_hour: Some(1_000), writes_per_hour: Some(100), account_requests_per_day: Some(5_000) };
     // Six to connect, and fourteen more.
-    limits.reads_per_hour = Some(20);
+    let hour = std::time::Duration::from_secs(3_600);
+    let limits = RateLimits::UNLIMITED.limit(20, hour, RequestKind::Read, BudgetScope::Credential);
     let budgets = BudgetOptions::default().limits("1password", limits);
     let world = Resolving::new(Api::onepassword_with(budgets).await).await;
     for _ in 0..14 {
@@ -156,12 +155,19 @@ async fn what_is_left_can_be_read_with_an_ordinary_key_and_costs_nothing() {
     let (api, connection) = Api::onepassword().await;
     let path = format!("/secret-providers/{}/budget", connection.id);
     api.emulator().reset_calls();
-    let allowance = |limit: u32, used: u32, period: u32| json!({"limit": limit, "used": used, "remaining": limit - used, "period_seconds": period});
+    let allowance = |scope: &str, requests: &str, limit: u32, used: u32, window: u32| {
+        json!({
+            "scope": scope, "requests": requests, "limit": limit, "used": used, "remaining": limit - used,
+            "window_seconds": window,
+        })
+    };
     let answer = api.get(&path).await;
     let expected = json!({
-        "token_reads": allowance(10_000, 6, 3_600),
-        "token_writes": allowance(1_000, 0, 3_600),
-        "account": allowance(50_000, 6, 86_400),
+        "allowances": [
+            allowance("credential", "reads", 10_000, 6, 3_600),
+            allowance("credential", "writes", 1_000, 0, 3_600),
+            allowance("account", "all", 50_000, 6, 86_400),
+        ],
         "pause": null,
     });
     assert_eq!(answer.ok(200), expected);
@@ -169,7 +175,21 @@ async fn what_is_left_can_be_read_with_an_ordinary_key_and_costs_nothing() {
     assert_without(&answer.text, &[api.emulator().token("automation").unwrap().expose()]);
     api.get(&format!("/secret-providers/{}/items", connection.id)).await.ok(200);
     let used = 6 + api.emulator().calls().total;
-    assert_eq!(api.get(&path).await.ok(200)["token_reads"]["used"], used);
+    assert_eq!(api.get(&path).await.ok(200)["allowances"][0]["used"], used);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tier_that_was_chosen_can_be_reset_to_the_default() {
+    let (api, connection) = Api::onepassword().await;
+    let admin = api.key_with(Scope::Admin).await;
+    let path = format!("/secret-providers/{}", connection.id);
+    let change = async |tier: Value| {
+        let changed = api.request("PATCH", &path, &admin, &json!({ "rate_limit_tier": tier })).await.ok(200);
+        let budget = api.get(&format!("{path}/budget")).await.ok(200);
+        (changed["rate_limit_tier"].clone(), budget["allowances"][0]["limit"].clone())
+    };
+    assert_eq!(change("teams".into()).await, ("teams".into(), 1_000.into()));
+    assert_eq!(change(Value::Null).await, (Value::Null, 10_000.into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -182,7 +202,7 @@ async fn the_budget_of_another_workspaces_connection_is_not_found() {
     api.send("GET", &path, &[], "").await.error(401, "UNAUTHENTICATED");
     api.get("/secret-providers/nonsense/budget").await.error(400, "BAD_REQUEST");
     // A provider whose limits nobody has told is counted, and not limited.
-    assert_eq!(api.get(&path).await.ok(200)["token_reads"]["limit"], Value::Null);
+    assert_eq!(api.get(&path).await.ok(200)["allowances"][0]["limit"], Value::Null);
 }
 
 #[test]
@@ -196,19 +216,25 @@ fn the_command_line_shows_what_is_left_and_takes_the_plan() {
     folder.run_with(&connect, token.expose()).ok();
     let shown = folder.run(&["connection", "budget", "--json", "--default-rate-limit-tier", "1password=families"]).ok();
     let budget = &shown.json()[0];
-    assert_eq!(budget["account"]["limit"], 1_000);
+    // Reads, writes, and the account's.
+    let allowances = |budget: &Value, what: &str| [0, 1, 2].map(|n| budget["allowances"][n][what].clone());
+    assert_eq!(allowances(budget, "limit"), [1_000, 100, 1_000].map(Value::from));
     assert_eq!(budget["name"], "1Password");
-    assert_eq!(budget["token_reads"]["used"], emulator.calls().total, "{shown:?}");
+    assert_eq!(allowances(budget, "used")[0], emulator.calls().total, "{shown:?}");
     assert_without(&shown.all(), &[token.expose()]);
     let table = folder.run(&["connection", "budget"]).ok();
     assert!(table.stdout.contains("of 10000") && table.stdout.contains("of 50000"), "{table:?}");
+    assert!(table.stdout.contains("1 h") && table.stdout.contains("24 h"), "{table:?}");
     let unknown = folder.run(&["connection", "budget", "--default-rate-limit-tier", "1password=golden"]).failed(2);
     assert!(unknown.stderr.contains("business, teams, families"), "{unknown:?}");
     folder.run(&["connection", "update", "--rate-limit-tier", "teams"]).ok();
     let chosen =
         folder.run(&["connection", "budget", "--json", "--default-rate-limit-tier", "1password=families"]).ok();
-    assert_eq!(chosen.json()[0]["account"]["limit"], 5_000, "the connection's own choice counts");
+    assert_eq!(allowances(&chosen.json()[0], "limit")[2], 5_000, "the connection's own choice counts");
     folder.run(&["connection", "update", "--rate-limit-tier", "golden"]).failed(4);
+    folder.run(&["connection", "update", "--rate-limit-tier", ""]).ok();
+    let reset = folder.run(&["connection", "budget", "--json"]).ok();
+    assert_eq!(allowances(&reset.json()[0], "limit")[2], 50_000, "the default again");
     assert_eq!(emulator.calls().of(Endpoint::Item), 0);
 
     // Each command is a process of its own. What it reserves and does not use it returns, also when it fails.
@@ -217,8 +243,8 @@ fn the_command_line_shows_what_is_left_and_takes_the_plan() {
     emulator.fault(FaultRule::next(Fault::status(503)).times(2));
     folder.run(&items).failed(6);
     let budget = &folder.run(&["connection", "budget", "--json"]).ok().json()[0];
-    let used = [&budget["token_reads"]["used"], &budget["account"]["used"], &budget["token_writes"]["used"]];
-    assert_eq!(used, [&json!(emulator.calls().total), &json!(emulator.calls().total), &json!(0)]);
+    let total = json!(emulator.calls().total);
+    assert_eq!(allowances(budget, "used"), [total.clone(), json!(0), total]);
 
     let elsewhere = format!("{}=http://127.0.0.1:1", emulator.host());
     let failed = folder.run(&["items", "--connect-to", &elsewhere]).failed(6);

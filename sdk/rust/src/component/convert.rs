@@ -6,12 +6,13 @@
 use secrecy::{ExposeSecret, SecretString};
 
 use super::bindings::exports::keyway::provider::secret_provider as wit;
-use super::bindings::keyway::provider::types;
+use super::bindings::keyway::provider::provider_types as types;
 use super::item_fields::exports::keyway::provider::item_fields as fields_wit;
 use crate::{
-    Attribute, Capabilities, Changes, ChoiceOption, Description, Error, ErrorCode, Field, FieldKind, FieldSpec,
-    FieldValue, Item, ItemPage, Lease, NoCode, NoCodeReason, OneTimeCode, RateLimitTier, Resolved, Selection,
-    SettingGroup, SettingKind, SettingSpec, Settings, Verified, WriteAccess,
+    Alternative, Attribute, Capabilities, Changes, ChoiceOption, Description, Error, ErrorCode, Field, FieldKind,
+    FieldSpec, FieldValue, Item, ItemPage, Lease, LimitScope, NoCode, NoCodeReason, OneTimeCode, RateLimit,
+    RateLimitTier, RequestKind, Resolved, Selection, SettingGroup, SettingKind, SettingSpec, Settings, Verified,
+    WriteAccess,
 };
 
 fn plain(secret: &SecretString) -> String {
@@ -93,32 +94,50 @@ impl From<SettingSpec> for wit::SettingSpec {
             required: spec.required,
             pattern: spec.pattern,
             default: spec.default,
-            attributes: Vec::new(),
+            attributes: list(spec.attributes),
         }
     }
 }
 
 impl From<ChoiceOption> for wit::ChoiceOption {
     fn from(option: ChoiceOption) -> Self {
-        Self { value: option.value, label: option.label }
+        Self { value: option.value, label: option.label, attributes: list(option.attributes) }
     }
 }
 
 impl From<SettingGroup> for wit::SettingGroup {
     fn from(group: SettingGroup) -> Self {
-        Self { label: group.label, alternatives: group.alternatives }
+        Self { label: group.label, alternatives: list(group.alternatives), attributes: list(group.attributes) }
+    }
+}
+
+impl From<Alternative> for wit::Alternative {
+    fn from(set: Alternative) -> Self {
+        Self { label: set.label, required: set.required, optional: set.optional, attributes: list(set.attributes) }
     }
 }
 
 impl From<RateLimitTier> for wit::RateLimitTier {
     fn from(tier: RateLimitTier) -> Self {
+        Self { name: tier.name, label: tier.label, limits: list(tier.limits), attributes: list(tier.attributes) }
+    }
+}
+
+impl From<RateLimit> for wit::RateLimit {
+    fn from(limit: RateLimit) -> Self {
         Self {
-            name: tier.name,
-            label: tier.label,
-            reads_per_hour: tier.reads_per_hour,
-            writes_per_hour: tier.writes_per_hour,
-            requests_per_day: tier.requests_per_day,
-            attributes: Vec::new(),
+            max_requests: limit.max_requests,
+            window_seconds: limit.window_seconds,
+            requests: match limit.requests {
+                RequestKind::Reads => wit::RequestKind::Reads,
+                RequestKind::Writes => wit::RequestKind::Writes,
+                RequestKind::All => wit::RequestKind::All,
+            },
+            scope: match limit.scope {
+                LimitScope::Credential => wit::LimitScope::Credential,
+                LimitScope::Account => wit::LimitScope::Account,
+            },
+            attributes: list(limit.attributes),
         }
     }
 }
@@ -129,6 +148,7 @@ impl From<Capabilities> for wit::Capabilities {
         flags.set(Self::LIST_ITEMS, capabilities.list_items);
         flags.set(Self::WRITE, capabilities.write);
         flags.set(Self::ONE_TIME_CODES, capabilities.one_time_codes);
+        flags.set(Self::CONDITIONAL_WRITES, capabilities.conditional_writes);
         flags
     }
 }
@@ -147,7 +167,7 @@ impl From<Verified> for wit::Verified {
 
 impl From<ItemPage> for wit::ItemPage {
     fn from(page: ItemPage) -> Self {
-        Self { items: list(page.items), next: page.next }
+        Self { items: list(page.items), next: page.next, attributes: list(page.attributes) }
     }
 }
 
@@ -187,6 +207,7 @@ fn code(result: Result<OneTimeCode, NoCode>) -> Result<wit::OneTimeCode, wit::No
             code: plain(&code.code),
             expires_at: code.expires_at,
             period_seconds: code.period_seconds,
+            attributes: list(code.attributes),
         })
         .map_err(|none| wit::NoCode {
             reason: match none.reason {
@@ -196,6 +217,7 @@ fn code(result: Result<OneTimeCode, NoCode>) -> Result<wit::OneTimeCode, wit::No
                 NoCodeReason::Other(name) => wit::NoCodeReason::Other(name),
             },
             message: none.message,
+            attributes: list(none.attributes),
         })
 }
 
@@ -209,6 +231,7 @@ impl From<Field> for wit::Field {
                 FieldValue::Binary(bytes) => wit::FieldValue::Binary(bytes.expose_secret().to_vec()),
                 FieldValue::OneTimeCode(result) => wit::FieldValue::OneTimeCode(code(result)),
             },
+            attributes: list(field.attributes),
         }
     }
 }
@@ -243,7 +266,12 @@ impl From<FieldKind> for types::FieldKind {
 
 impl From<Lease> for types::Lease {
     fn from(lease: Lease) -> Self {
-        Self { id: lease.id, expires_at: lease.expires_at, renewable: lease.renewable }
+        Self {
+            id: lease.id,
+            expires_at: lease.expires_at,
+            renewable: lease.renewable,
+            attributes: list(lease.attributes),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use super::bindings::exports::keyway::provider::secret_provider as wit;
-use super::bindings::keyway::provider::types;
+use super::bindings::keyway::provider::provider_types as types;
 use super::host::host;
 use super::item_fields::exports::keyway::provider::item_fields;
 use super::leases::exports::keyway::provider::leases;
@@ -79,7 +79,7 @@ impl<P: Leases + 'static> leases::Guest for Exported<P> {
 }
 
 impl<P: Refresh + 'static> refresh::Guest for Exported<P> {
-    fn refresh(settings: Vec<types::Setting>) -> Result<(), types::Error> {
+    fn refresh_state(settings: Vec<types::Setting>) -> Result<(), types::Error> {
         Ok(P::refresh(&host(), &Settings::from(settings))?)
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::bindings::keyway::provider::{call, log, session, store};
+use super::bindings::keyway::provider::{call_context, durable_state, host_log, session};
 use super::transport::WasiTransport;
 use crate::session::{Renewal, SessionState, SessionStore};
 use crate::store::{StateStore, StoredState};
@@ -46,22 +46,22 @@ impl From<session::State> for SessionState {
     }
 }
 
-/// `keyway:provider/store`.
+/// `keyway:provider/durable-state`.
 #[derive(Debug, Clone, Copy)]
 pub struct HostStore;
 
 impl StateStore for HostStore {
     fn get(&self) -> Result<Option<StoredState>> {
-        let state = store::get()?;
+        let state = durable_state::get()?;
         Ok(state.map(|state| StoredState { data: Zeroizing::new(state.data), version: state.version }))
     }
 
     fn put(&self, data: &[u8], expected: Option<u64>, refresh_by: Option<u64>) -> Result<u64> {
-        Ok(store::put(data, expected, refresh_by)?)
+        Ok(durable_state::put(data, expected, refresh_by)?)
     }
 }
 
-/// `wasi:clocks/wall-clock`, and the time that `keyway:provider/call` has left.
+/// `wasi:clocks/wall-clock`, and the time that `keyway:provider/call-context` has left.
 #[derive(Debug, Clone, Copy)]
 pub struct HostClock;
 
@@ -71,22 +71,22 @@ impl Clock for HostClock {
     }
 
     fn time_left(&self) -> Duration {
-        Duration::from_millis(call::remaining_milliseconds().into())
+        Duration::from_millis(call_context::remaining_milliseconds().into())
     }
 }
 
-/// `keyway:provider/log`.
+/// `keyway:provider/host-log`.
 #[derive(Debug, Clone, Copy)]
 pub struct HostLog;
 
 impl Log for HostLog {
     fn write(&self, level: Level, message: &str) {
         let level = match level {
-            Level::Error => log::Level::Error,
-            Level::Warn => log::Level::Warn,
-            Level::Info => log::Level::Info,
-            Level::Debug => log::Level::Debug,
+            Level::Error => host_log::Level::Error,
+            Level::Warn => host_log::Level::Warn,
+            Level::Info => host_log::Level::Info,
+            Level::Debug => host_log::Level::Debug,
         };
-        log::write(level, message);
+        host_log::log(level, message);
     }
 }

@@ -23,9 +23,9 @@ pub mod bindings {
             package keyway:sdk;
             world component {
                 import keyway:provider/session@0.2.0;
-                import keyway:provider/store@0.2.0;
-                import keyway:provider/call@0.2.0;
-                import keyway:provider/log@0.2.0;
+                import keyway:provider/durable-state@0.2.0;
+                import keyway:provider/call-context@0.2.0;
+                import keyway:provider/host-log@0.2.0;
                 export keyway:provider/secret-provider@0.2.0;
             }
         ",
@@ -49,7 +49,7 @@ pub mod item_fields {
             }
         ",
         world: "keyway:sdk-item-fields/item-fields-component",
-        with: { "keyway:provider/types@0.2.0": crate::component::bindings::keyway::provider::types },
+        with: { "keyway:provider/provider-types@0.2.0": crate::component::bindings::keyway::provider::provider_types },
         pub_export_macro: true,
         export_macro_name: "export_item_fields",
         default_bindings_module: "keyway_sdk::component::item_fields",
@@ -68,7 +68,7 @@ pub mod leases {
             }
         ",
         world: "keyway:sdk-leases/leases-component",
-        with: { "keyway:provider/types@0.2.0": crate::component::bindings::keyway::provider::types },
+        with: { "keyway:provider/provider-types@0.2.0": crate::component::bindings::keyway::provider::provider_types },
         pub_export_macro: true,
         export_macro_name: "export_leases",
         default_bindings_module: "keyway_sdk::component::leases",
@@ -87,7 +87,7 @@ pub mod refresh {
             }
         ",
         world: "keyway:sdk-refresh/refresh-component",
-        with: { "keyway:provider/types@0.2.0": crate::component::bindings::keyway::provider::types },
+        with: { "keyway:provider/provider-types@0.2.0": crate::component::bindings::keyway::provider::provider_types },
         pub_export_macro: true,
         export_macro_name: "export_refresh",
         default_bindings_module: "keyway_sdk::component::refresh",

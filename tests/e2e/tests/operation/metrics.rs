@@ -83,10 +83,11 @@ fn after_known_traffic_the_numbers_are_those_of_the_traffic() {
     assert_eq!(now.sum("keyway_provider_call_errors_total", json!({})), 1.0);
     assert!(now.sum("keyway_provider_requests_total", json!({"provider": "1password"})) >= sent as f64);
 
-    let left = |window: &str| now.sum("keyway_budget_remaining", json!({ "window": window }));
-    let limit = |window: &str| now.sum("keyway_budget_limit", json!({ "window": window }));
-    assert_eq!(limit("token-reads"), 10_000.0);
-    assert!(left("token-reads") <= limit("token-reads") - sent as f64, "{} {sent}", left("token-reads"));
+    let hourly_reads = json!({ "scope": "credential", "requests": "reads", "window": "3600s" });
+    let left = now.sum("keyway_budget_remaining", hourly_reads.clone());
+    let limit = now.sum("keyway_budget_limit", hourly_reads.clone());
+    assert_eq!(limit, 10_000.0);
+    assert!(left <= limit - sent as f64, "{left} {sent}");
     let breaker = |state: &str| now.sum("keyway_breaker_state", json!({ "state": state }));
     assert_eq!(
         (breaker("closed"), breaker("unavailable"), breaker("rate-limited"), breaker("refused")),
@@ -97,9 +98,9 @@ fn after_known_traffic_the_numbers_are_those_of_the_traffic() {
     world.keyway(&["items"]);
     let used = (world.emulator.requests().len() - requests_before) as f64;
     let started = Instant::now();
-    let left_now = || read().sum("keyway_budget_remaining", json!({ "window": "token-reads" }));
-    while left_now() != left("token-reads") - used {
-        assert!(started.elapsed() < Duration::from_secs(30), "{} {} {used}", left_now(), left("token-reads"));
+    let left_now = || read().sum("keyway_budget_remaining", hourly_reads.clone());
+    while left_now() != left - used {
+        assert!(started.elapsed() < Duration::from_secs(30), "{} {left} {used}", left_now());
         std::thread::sleep(Duration::from_millis(200));
     }
 

@@ -86,7 +86,7 @@ pub(crate) struct UpdateConnectionOptions {
     /// A new cache duration: off, seconds, or as in 5m, 1h, 24h. It applies at once, also to cached values
     #[arg(long, value_name = "DURATION", value_parser = cache_ttl)]
     pub(crate) cache_ttl: Option<u32>,
-    /// Another of the provider's rate-limit tiers
+    /// Another of the provider's rate-limit tiers; an empty one for the default
     #[arg(long, value_name = "TIER")]
     pub(crate) rate_limit_tier: Option<String>,
     /// Replace all settings. Missing required ones come from KEYWAY_SETTING_<NAME> or a prompt; others are unset

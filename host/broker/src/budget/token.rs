@@ -1,0 +1,169 @@
+//! The breaker of one token, in memory and in the database: one for each token, whichever tiers its connections have.
+//!
+//! **Invariant:** a change is stored before the call that caused it returns; where two hosts change it, the one that
+//! comes second applies its change to what the first one stored.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use keyway_clock::Clock;
+use keyway_storage::{BreakerRecord, PauseReason, Storage, StorageError};
+
+use super::breaker::{Answer, State};
+use super::identity::Subject;
+use super::limits::BreakerOptions;
+
+/// How often a change of the breaker is tried when other hosts keep changing it.
+const ATTEMPTS: u32 = 8;
+
+pub(super) struct TokenBreaker {
+    pub(super) subject: Subject,
+    pub(super) options: BreakerOptions,
+    clock: Arc<dyn Clock>,
+    storage: Arc<dyn Storage>,
+    state: Mutex<State>,
+    /// The version that is stored, if one is. Whoever changes the breaker holds it, so there is one change at a time.
+    stored: tokio::sync::Mutex<Option<u64>>,
+}
+
+/// What came of asking for the right to probe.
+pub(super) enum Claim {
+    Probe,
+    /// While this one waited, another has probed.
+    NotNeeded,
+    Wait {
+        reason: PauseReason,
+        wait: Duration,
+    },
+}
+
+impl TokenBreaker {
+    pub(super) async fn load(
+        storage: Arc<dyn Storage>,
+        clock: Arc<dyn Clock>,
+        subject: Subject,
+        options: BreakerOptions,
+    ) -> Result<Self, StorageError> {
+        let record = storage.breaker(&subject).await?;
+        Ok(Self {
+            subject,
+            options,
+            clock,
+            state: Mutex::new(record.as_ref().map(state_of).unwrap_or_default()),
+            stored: tokio::sync::Mutex::new(record.map(|record| record.version)),
+            storage,
+        })
+    }
+
+    /// Whether a call may go out; see [`State::ask`].
+    pub(super) fn ask(&self, entered: bool) -> Answer {
+        self.state().ask(self.now(), entered)
+    }
+
+    /// The pause that is on, and until when.
+    pub(super) fn resting(&self) -> Option<(PauseReason, Timestamp)> {
+        let state = *self.state();
+        let pause = state.pause?;
+        matches!(state.ask(self.now(), false), Answer::Wait { .. }).then_some((pause.reason, pause.until))
+    }
+
+    /// Claims the right to probe, which is one host's and one call's.
+    pub(super) async fn claim(&self, entered: bool) -> Result<Claim, StorageError> {
+        let mut stored = self.stored.lock().await;
+        for _ in 0..ATTEMPTS {
+            let now = self.now();
+            let mut state = *self.state();
+            match state.ask(now, entered) {
+                Answer::Go => return Ok(Claim::NotNeeded),
+                Answer::Wait { reason, wait } => return Ok(Claim::Wait { reason, wait }),
+                Answer::Probe => state.claim(now, &self.options),
+            }
+            if self.save(&mut stored, state, now).await? {
+                return Ok(Claim::Probe);
+            }
+            // Another host was first.
+            self.reload(&mut stored).await?;
+        }
+        Err(contended())
+    }
+
+    /// Changes the breaker, in the database and here. Returns what it was and what it is.
+    pub(super) async fn change(&self, change: impl Fn(&mut State, Timestamp)) -> Result<(State, State), StorageError> {
+        let changed = |state: State, now| {
+            let mut after = state;
+            change(&mut after, now);
+            after
+        };
+        // Nearly always: a success after a success.
+        let present = *self.state();
+        if changed(present, self.now()) == present {
+            return Ok((present, present));
+        }
+        let mut stored = self.stored.lock().await;
+        for _ in 0..ATTEMPTS {
+            let now = self.now();
+            let before = *self.state();
+            let after = changed(before, now);
+            if before == after {
+                return Ok((before, after));
+            }
+            match self.save(&mut stored, after, now).await {
+                Ok(true) => return Ok((before, after)),
+                Ok(false) => self.reload(&mut stored).await?,
+                Err(error) => {
+                    // What was seen is true here also when it cannot be stored: a secret manager that wants a rest gets it.
+                    *self.state() = after;
+                    return Err(error);
+                }
+            }
+        }
+        Err(contended())
+    }
+
+    /// Takes over what another process has stored meanwhile.
+    pub(super) async fn refresh(&self) -> Result<(), StorageError> {
+        let mut stored = self.stored.lock().await;
+        self.reload(&mut stored).await
+    }
+
+    async fn save(&self, stored: &mut Option<u64>, state: State, now: Timestamp) -> Result<bool, StorageError> {
+        let record = BreakerRecord {
+            subject: self.subject,
+            failures: state.failures,
+            pause: state.pause,
+            version: stored.map_or(1, |version| version + 1),
+            updated_at: now,
+        };
+        let saved = self.storage.save_breaker(&record, *stored).await?;
+        if saved {
+            *stored = Some(record.version);
+            *self.state() = state;
+        }
+        Ok(saved)
+    }
+
+    async fn reload(&self, stored: &mut Option<u64>) -> Result<(), StorageError> {
+        let record = self.storage.breaker(&self.subject).await?;
+        *stored = record.as_ref().map(|record| record.version);
+        *self.state() = record.as_ref().map(state_of).unwrap_or_default();
+        Ok(())
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now().timestamp()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in here can panic half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn state_of(record: &BreakerRecord) -> State {
+    State { failures: record.failures, pause: record.pause }
+}
+
+fn contended() -> StorageError {
+    StorageError::Failed("the state of a connection's breaker is changed by other hosts all the time".into())
+}

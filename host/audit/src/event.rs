@@ -155,8 +155,8 @@ impl Subject {
     }
 
     /// The secret attributes of these names are about to be given out.
-    pub fn released_attributes(&mut self, names: impl IntoIterator<Item = &'static str>) {
-        self.released(names, AuditSource::Entry);
+    pub fn released_attributes<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
+        self.released(names.into_iter().map(str::to_owned), AuditSource::Entry);
         self.source = self.source.filter(|_| !self.fields.is_empty());
     }
 

@@ -270,7 +270,7 @@ impl Writer {
                 }
                 warn!(
                     file = name.file_name(),
-                    "this audit segment does not end as it was left, so it is not continued; `keyway audit verify` says more"
+                    "this audit segment does not end as it was left, so it is not continued; verifying the log says more"
                 );
             }
             let last = all.last_key_value().map_or(0, |(series, _)| *series).max(self.anchors.last_series());

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::path::Path;
 
 use keyway::keyway_runtime::{ProviderFolder, Runtime, RuntimeBuilder, Settings};
-use keyway::{Access, Audit, Broker, MasterKey, NewConnection, NewEntry, ResolveRequest, Scope, SqliteStorage};
+use keyway::{Access, Audit, Broker, EntryContent, MasterKey, NewConnection, ResolveRequest, Scope, SqliteStorage};
 use secrecy::{ExposeSecret, SecretString};
 
 /// Connects 1Password, binds an entry to its first item, and says what the entry resolves to.
@@ -42,7 +42,7 @@ pub(crate) async fn embed(
     // Once for each credential: which item it comes from.
     let items = broker.list_items(&access, connection.id).await?;
     let item = items.first().ok_or("this service account sees no items")?;
-    let entry = NewEntry::bound("acme-prod", "https://acme.com", connection.id, &item.reference);
+    let entry = EntryContent::bound("acme-prod", "https://acme.com", connection.id, &item.reference);
     let entry = broker.create_entry(&access, entry).await?;
 
     // At every run: the values as they are now, or from the cache for as long as the connection's cache duration allows.

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::InvalidInput;
-
 /// A cache duration in whole seconds. [`CacheTtl::OFF`] (0) means that every resolve asks the provider, and nothing is
 /// written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -26,14 +24,6 @@ impl CacheTtl {
     /// A duration of that many seconds.
     pub fn from_seconds(seconds: u32) -> Self {
         Self(seconds)
-    }
-
-    /// The value of a request's field of that name.
-    ///
-    /// # Errors
-    /// [`InvalidInput::CacheDuration`] for a negative number, or one beyond 136 years.
-    pub fn of_field(field: &'static str, seconds: i64) -> Result<Self, InvalidInput> {
-        u32::try_from(seconds).map(Self).map_err(|_| InvalidInput::CacheDuration { field })
     }
 
     /// In seconds.

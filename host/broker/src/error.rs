@@ -27,11 +27,11 @@ pub enum BrokerError {
     Unauthenticated,
     /// A credential was not encrypted under the workspace's client encryption key.
     #[error(
-        "{field}: the credential is not encrypted with this workspace's key. `keyway workspace encryption-key` prints that key, which clients encrypt under"
+        "{field}: the credential is not encrypted with this workspace's key. Encrypt it under the workspace's encryption key"
     )]
     NotEncrypted {
-        /// Which credential.
-        field: &'static str,
+        /// Which credential, or attribute.
+        field: String,
     },
     /// The API key has not the scope that this needs.
     #[error("this needs an API key with the scope `{needs}`")]
@@ -43,7 +43,7 @@ pub enum BrokerError {
     #[error("there is no such {0} in this workspace")]
     NotFound(Thing),
     /// An entry for the same user and domain exists.
-    #[error("a vault entry for this permissioned_user_id and domain exists already; update that one instead")]
+    #[error("a vault entry for this user and domain exists already; update that one instead")]
     EntryExists,
     /// The row was changed by somebody else meanwhile.
     #[error("the {0} was changed by somebody else at the same time; read it again and repeat the change")]
@@ -160,10 +160,10 @@ impl BrokerError {
     }
 
     /// What a field's value of a client is refused with.
-    pub(crate) fn of_client_value(field: &'static str, error: ClientValueError) -> Self {
+    pub(crate) fn of_client_value(field: &str, error: ClientValueError) -> Self {
         match error {
-            ClientValueError::NotText => InvalidInput::EncryptedNotText { field }.into(),
-            _ => Self::NotEncrypted { field },
+            ClientValueError::NotText => InvalidInput::EncryptedNotText { field: field.to_owned() }.into(),
+            _ => Self::NotEncrypted { field: field.to_owned() },
         }
     }
 
@@ -354,38 +354,11 @@ pub enum InvalidInput {
         "domain must be a URL without spaces, with http:// or https:// and a host other than localhost, for example https://acme.com"
     )]
     Domain,
-    /// A binding is half there.
-    #[error("secret_provider_id and secret_ref must be provided together")]
-    IncompleteBinding,
     /// A credential whose ciphertext holds no text.
     #[error("{field} must be an encrypted string or null; its ciphertext opens, but something else is in it")]
     EncryptedNotText {
         /// Which.
-        field: &'static str,
-    },
-    /// Not a number of seconds.
-    #[error("{field} must be a non-negative integer, of at most {} seconds", u32::MAX)]
-    CacheDuration {
-        /// Which.
-        field: &'static str,
-    },
-    /// A cache duration without a binding.
-    #[error("secret_cache_ttl_seconds requires secret_provider_id and secret_ref")]
-    CacheDurationWithoutBinding,
-    /// Both a binding and credentials.
-    #[error("provider-backed vault entries cannot include {}", .fields.join(", "))]
-    BoundWithCredentials {
-        /// The credentials that were sent.
-        fields: Vec<&'static str>,
-    },
-    /// Credentials for an entry that is bound.
-    #[error(
-        "this vault entry is bound to a provider's item, and provider-backed vault entries cannot include {}; to give it credentials of its own, send secret_provider_id and secret_ref as null in the same request",
-        .fields.join(", ")
-    )]
-    CredentialsForBound {
-        /// The credentials that were sent.
-        fields: Vec<&'static str>,
+        field: String,
     },
     /// Both a binding and a passkey.
     #[error("a vault entry can be backed by a secret provider or use a passkey, but not both")]
@@ -393,34 +366,18 @@ pub enum InvalidInput {
     /// No one-time codes can be made from it.
     #[error("tfa_secret must be the secret of an authenticator in base32, or its otpauth://totp URL")]
     TfaSecret,
-    /// An attribute that does not exist.
-    #[error("there is no attribute `{name}`; check its spelling")]
-    UnknownAttribute {
-        /// The name that was given.
-        name: String,
+    /// An attribute whose value is no JSON.
+    #[error("{field} must be JSON that is not nested too deeply")]
+    NotJson {
+        /// The attribute.
+        field: String,
     },
-    /// A value of another type.
-    #[error("{field} must be {expected}")]
-    WrongType {
-        /// Which.
-        field: &'static str,
-        /// What it may be.
-        expected: &'static str,
-    },
-    /// A number of sessions for an entry that has one at a time.
-    #[error("max_concurrency requires allow_multiple_sessions; without it a vault entry has one session at a time")]
-    ConcurrencyWithoutSeveralSessions,
     /// Cookies, storages and the like are too much.
     #[error("the attributes of a vault entry, cookies and browser storages included, can have {} MiB together", .limit >> 20)]
     AttributesTooLarge {
         /// How many bytes they may have.
         limit: usize,
     },
-    /// A proxy's address without its kind.
-    #[error(
-        "proxy_value requires proxy_setting: custom for a proxy of your own, whose address is encrypted like a password, or static or country"
-    )]
-    ProxyValueWithoutSetting,
     /// A bound entry takes its one-time codes from the item.
     #[error(
         "tfa_method AUTHENTICATOR is not available for provider-backed vault entries; the one-time code comes from the bound item"
@@ -430,10 +387,10 @@ pub enum InvalidInput {
     #[error("tfa_method AUTHENTICATOR requires tfa_secret")]
     AuthenticatorWithoutSecret,
     /// The connection is unknown in this workspace.
-    #[error("secret_provider_id is not a connection of this workspace")]
+    #[error("the connection is not one of this workspace")]
     UnknownConnection,
     /// Not a reference of the connection's provider.
-    #[error("secret_ref: {message}")]
+    #[error("reference: {message}")]
     Reference {
         /// What the provider says about it.
         message: String,
@@ -491,6 +448,9 @@ pub enum InvalidInput {
         "a generated password needs more kinds of characters to choose from; allow lower case, upper case or digits"
     )]
     PasswordAlphabet,
+    /// Refused by whoever embeds the broker, in these words: see [`update_entry`](crate::Broker::update_entry).
+    #[error("{0}")]
+    Refused(String),
     /// The new password is the old one.
     #[error("the new password is the same as the current one; give another, or none to have one generated")]
     SamePassword,

@@ -10,7 +10,7 @@
 //!
 //! ```no_run
 //! use keyway::keyway_runtime::{ProviderFolder, Runtime, Settings};
-//! use keyway::{Access, Audit, Broker, MasterKey, NewConnection, NewEntry, ResolveRequest, Scope, SqliteStorage};
+//! use keyway::{Access, Audit, Broker, EntryContent, MasterKey, NewConnection, ResolveRequest, Scope, SqliteStorage};
 //! use secrecy::ExposeSecret;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -43,7 +43,7 @@
 //! // Which items are there? Bind an entry to one of them.
 //! let items = broker.list_items(&operator, connection.id).await?;
 //! let item = items.first().ok_or("the connection sees no items")?;
-//! let new = NewEntry::bound("acme-prod", "https://acme.com", connection.id, &item.reference);
+//! let new = EntryContent::bound("acme-prod", "https://acme.com", connection.id, &item.reference);
 //! let entry = broker.create_entry(&operator, new).await?;
 //!
 //! // At run time.
@@ -145,8 +145,8 @@ pub use cache::{CacheOptions, OneTimeCode, Source};
 pub use cache_ttl::CacheTtl;
 pub use connection::{Connection, ConnectionChanges, LIST_LIMITS, ListLimits, NewConnection};
 pub use entry::{
-    AttributeChanges, AttributeKind, Attributes, Binding, Change, CredentialSource, Credentials, ENTRIES_PER_PAGE,
-    EntryChanges, EntryPage, NewEntry, TfaCode, VaultEntry,
+    AttributeKind, Attributes, Binding, CredentialSource, Credentials, ENTRIES_PER_PAGE, EntryContent, EntryPage,
+    TfaCode, VaultEntry,
 };
 pub use error::{BrokerError, InvalidInput, ListLimit, NoTfaCode, Thing};
 pub use key_rotation::{RotatedMasterKey, RotatedWorkspaceKey};

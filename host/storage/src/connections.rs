@@ -62,11 +62,11 @@ pub struct DependentEntry {
     /// Its id.
     pub id: EntryId,
     /// The user it belongs to.
-    pub permissioned_user_id: String,
+    pub user: String,
     /// The site.
     pub domain: String,
     /// What people call it.
-    pub user_alias: Option<String>,
+    pub alias: Option<String>,
 }
 
 /// The vault entries that are bound to a connection, or the first of them.
@@ -86,7 +86,7 @@ impl fmt::Display for DependentEntries {
         write!(f, "{} vault {} (", self.total, if self.total == 1 { "entry" } else { "entries" })?;
         for (number, entry) in self.entries.iter().take(NAMED).enumerate() {
             let separator = if number == 0 { "" } else { ", " };
-            let name = entry.user_alias.as_ref().unwrap_or(&entry.permissioned_user_id);
+            let name = entry.alias.as_ref().unwrap_or(&entry.user);
             write!(f, "{separator}{name} at {}", entry.domain)?;
         }
         match self.total.saturating_sub(self.entries.len().min(NAMED) as u64) {

@@ -25,7 +25,8 @@ pub enum TfaMethod {
 }
 
 impl TfaMethod {
-    const ALL: [Self; 4] = [Self::Authenticator, Self::Email, Self::Sms, Self::MagicLink];
+    /// All methods.
+    pub const ALL: [Self; 4] = [Self::Authenticator, Self::Email, Self::Sms, Self::MagicLink];
 
     /// Its name in the HTTP API.
     pub fn name(self) -> &'static str {
@@ -60,11 +61,11 @@ pub struct EntryRecord {
     /// Its workspace.
     pub workspace_id: WorkspaceId,
     /// The user it belongs to, as the platform calls them.
-    pub permissioned_user_id: String,
+    pub user: String,
     /// The site, exactly as it was given.
     pub domain: String,
     /// What people call it.
-    pub user_alias: Option<String>,
+    pub alias: Option<String>,
     /// How the second factor arrives.
     pub tfa_method: Option<TfaMethod>,
     /// Whether it uses a passkey; not while it is bound.
@@ -106,7 +107,7 @@ pub enum EntrySelector {
     /// By user and domain, which together are unique in a workspace. Both are compared exactly.
     Pair {
         /// The user.
-        permissioned_user_id: String,
+        user: String,
         /// The site.
         domain: String,
     },

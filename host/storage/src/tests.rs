@@ -55,9 +55,9 @@ pub(super) fn entry(workspace_id: WorkspaceId, user: &str) -> EntryRecord {
     EntryRecord {
         id: EntryId::generate(),
         workspace_id,
-        permissioned_user_id: user.into(),
+        user: user.into(),
         domain: "https://acme.com".into(),
-        user_alias: None,
+        alias: None,
         tfa_method: Some(TfaMethod::MagicLink),
         passkey: false,
         connection_id: None,
@@ -162,7 +162,7 @@ async fn records_come_back_as_they_were_also_after_the_file_is_opened_again() {
     assert_eq!(storage.api_key("lookup").await.unwrap(), Some(key));
     assert_eq!(storage.connection(workspace, connection.id).await.unwrap(), Some(connection));
     assert_eq!(storage.entry(workspace, &bound.id.into()).await.unwrap(), Some(bound.clone()));
-    let pair = EntrySelector::Pair { permissioned_user_id: "manual".into(), domain: manual.domain.clone() };
+    let pair = EntrySelector::Pair { user: "manual".into(), domain: manual.domain.clone() };
     assert_eq!(storage.entry(workspace, &pair).await.unwrap(), Some(manual.clone()));
     let entries = async |after, rows, bytes| storage.entries(workspace, after, rows, bytes).await.unwrap();
     let page =
@@ -253,7 +253,7 @@ async fn an_entry_is_replaced_only_at_the_expected_version_and_within_the_rules(
     assert!(!storage.update_entry(&late, 1).await.unwrap());
     let foreign = EntryRecord { workspace_id: other, version: 3, ..first.clone() };
     assert!(!storage.update_entry(&foreign, 2).await.unwrap());
-    let taken = EntryRecord { permissioned_user_id: "taken".into(), version: 3, ..second.clone() };
+    let taken = EntryRecord { user: "taken".into(), version: 3, ..second.clone() };
     assert_eq!(conflict(storage.update_entry(&taken, 2).await.map(drop)), Constraint::Unique);
     let unknown = EntryRecord { connection_id: Some(ConnectionId::generate()), version: 3, ..second.clone() };
     assert_eq!(conflict(storage.update_entry(&unknown, 2).await.map(drop)), Constraint::Reference);
@@ -270,7 +270,7 @@ async fn a_deleted_entry_is_what_it_was_and_deleted_once() {
     assert_eq!(storage.delete_entry(other, &first.id.into()).await.unwrap(), None);
     assert_eq!(storage.delete_entry(one, &first.id.into()).await.unwrap(), Some(first.clone()));
     assert_eq!(storage.delete_entry(one, &first.id.into()).await.unwrap(), None);
-    let pair = EntrySelector::Pair { permissioned_user_id: "second".into(), domain: second.domain.clone() };
+    let pair = EntrySelector::Pair { user: "second".into(), domain: second.domain.clone() };
     assert_eq!(storage.delete_entry(one, &pair).await.unwrap(), Some(second));
     assert_eq!(storage.entries(one, None, 10, 1_000).await.unwrap().entries, []);
 }
@@ -398,7 +398,7 @@ async fn a_connection_that_entries_are_bound_to_cannot_be_deleted_and_they_are_l
     storage.insert_connection(&free, None).await.unwrap();
     let mut entries = Vec::new();
     for user in ["a", "b", "c"] {
-        let record = EntryRecord { permissioned_user_id: user.into(), ..bound(workspace, &used) };
+        let record = EntryRecord { user: user.into(), ..bound(workspace, &used) };
         storage.insert_entry(&record).await.unwrap();
         entries.push(record);
     }

@@ -2,10 +2,11 @@
 //!
 //! Servers are compared that have run for a while: each entry of both was resolved before, and each has an item of its own, so that as many values are cached.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use keyway::{AttributeChanges, ConnectionId, EntryChanges, EntryId};
+use keyway::{AttributeKind, ConnectionId, EntryContent, EntryId};
 use keyway_e2e::Lab;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -180,17 +181,16 @@ async fn with_session_data(data: &Data, entries: &[(String, EntryId)]) -> Result
         })
     };
     let cookies = serde_json::to_string(&(0..COOKIES).map(cookie).collect::<Vec<_>>())?;
-    let mut attributes = AttributeChanges::new();
-    attributes.set("cookies", &cookies)?;
-    let changes = EntryChanges { attributes, ..EntryChanges::default() };
+    let cookies: Arc<str> = cookies.into();
     let mut running = JoinSet::new();
     for (_, entry) in entries.iter().step_by(WITH_COOKIES) {
         if running.len() >= WRITERS {
             running.join_next().await.context("nobody writes")???;
         }
-        let (broker, access, changes, entry) = (data.broker.clone(), data.access.clone(), changes.clone(), *entry);
+        let (broker, access, cookies, entry) = (data.broker.clone(), data.access.clone(), cookies.clone(), *entry);
         running.spawn(async move {
-            broker.update_entry(&access, &entry.into(), changes).await.map(drop).map_err(anyhow::Error::from)
+            let set = |entry: &mut EntryContent| entry.attributes.set("cookies", AttributeKind::BrowserState, &cookies);
+            broker.update_entry(&access, &entry.into(), set).await.map(drop).map_err(anyhow::Error::from)
         });
     }
     while let Some(written) = running.join_next().await {

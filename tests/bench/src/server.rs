@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use keyway::{
-    Access, Audit, Broker, BudgetOptions, CacheTtl, ConnectionId, EntryId, MasterKey, NewConnection, NewEntry,
+    Access, Audit, Broker, BudgetOptions, CacheTtl, ConnectionId, EntryContent, EntryId, MasterKey, NewConnection,
     RateLimits, Scope, Scopes, SqliteStorage,
 };
 use keyway_e2e::{Lab, component};
@@ -101,7 +101,7 @@ impl Data {
 
     /// An entry that is bound to the item over this connection.
     pub(crate) async fn bind(&self, user: &str, connection: ConnectionId) -> Result<EntryId> {
-        let new = NewEntry::bound(user, "https://example.com", connection, &self.reference);
+        let new = EntryContent::bound(user, "https://example.com", connection, &self.reference);
         Ok(self.broker.create_entry(&self.access, new).await?.id)
     }
 

@@ -7,7 +7,7 @@
 mod official_sdk;
 
 use keyway::{
-    Access, Audit, BeginRotation, Broker, MasterKey, NewConnection, NewEntry, RotationState, Scopes, SqliteStorage,
+    Access, Audit, BeginRotation, Broker, EntryContent, MasterKey, NewConnection, RotationState, Scopes, SqliteStorage,
     VaultEntry,
 };
 use keyway_e2e::Lab;
@@ -46,7 +46,7 @@ impl Site {
         };
         let connection = broker.connect(&access, connection).await.unwrap();
         let reference = lab.reference(VAULT, ITEM).unwrap();
-        let new = NewEntry::bound("acme-prod", "https://acme.com", connection.id, reference.as_str());
+        let new = EntryContent::bound("acme-prod", "https://acme.com", connection.id, reference.as_str());
         let entry = broker.create_entry(&access, new).await.unwrap();
         let sdk = OfficialSdk::signed_in(lab.emulator.url(), &token);
         Self { lab, broker, access, entry, reference, sdk }

@@ -20,7 +20,6 @@ use keyway_storage::{ConnectionId, ConnectionRecord, StorageError, WorkspaceId};
 pub use items::{LIST_LIMITS, ListLimits};
 
 use crate::cache_ttl::CacheTtl;
-use crate::entry::Change;
 use crate::error::BrokerError;
 
 /// A connection as it is shown: without its settings.
@@ -99,6 +98,6 @@ pub struct ConnectionChanges {
     pub settings: Option<keyway_runtime::Settings>,
     /// Cache duration of entries that have none of their own.
     pub cache_ttl: Option<CacheTtl>,
-    /// One of the rate-limit tiers that the provider declares; [`Change::Clear`] for the default.
-    pub rate_limit_tier: Change<String>,
+    /// One of the rate-limit tiers that the provider declares; `Some(None)` for the default.
+    pub rate_limit_tier: Option<Option<String>>,
 }

@@ -15,7 +15,6 @@ use crate::api_key::Access;
 use crate::broker::Broker;
 use crate::budget::{CallFailure, Opened, ProviderOperation};
 use crate::cache_ttl::CacheTtl;
-use crate::entry::Change;
 use crate::error::{BrokerError, InvalidInput, Thing};
 use crate::text::required;
 
@@ -130,14 +129,12 @@ impl Broker {
         if let Some(ttl) = changes.cache_ttl {
             record.cache_ttl_seconds = ttl.seconds();
         }
-        let has_new_tier = changes.rate_limit_tier != Change::Keep;
-        match changes.rate_limit_tier {
-            Change::Keep => {}
-            Change::Clear => record.rate_limit_tier = None,
-            Change::Set(tier) => {
-                check_tier(self.provider(&record.provider_type)?.description(), Some(&tier))?;
-                record.rate_limit_tier = Some(tier);
+        let has_new_tier = changes.rate_limit_tier.is_some();
+        if let Some(tier) = changes.rate_limit_tier {
+            if tier.is_some() {
+                check_tier(self.provider(&record.provider_type)?.description(), tier.as_deref())?;
             }
+            record.rate_limit_tier = tier;
         }
         let has_new_settings = changes.settings.is_some();
         let clear = has_new_settings || changes.cache_ttl.is_some_and(CacheTtl::is_off);

@@ -11,16 +11,6 @@ pub(super) fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
     serde_json::from_str(json).ok()
 }
 
-/// As [`read`], of an object only: serde takes a list of its values for a struct, too.
-pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
-    json.starts_with('{').then(|| read(json))?
-}
-
-/// A list of objects.
-pub(super) fn objects<'a, T: Deserialize<'a>>(json: &'a str) -> Option<Vec<T>> {
-    read::<Vec<&RawValue>>(json)?.into_iter().map(|raw| object(raw.get())).collect()
-}
-
 /// Whether two texts are the same value, however they are written: clients read and write what they send back. What is nested deeper than cookies and storages
 /// are is the same only if it is written so: each level is read once more.
 pub(super) fn same_value(one: &str, other: &str) -> bool {
@@ -49,25 +39,6 @@ fn same_to(levels: u32, one: &str, other: &str) -> bool {
     } else {
         false
     }
-}
-
-/// How deeply arrays and objects are within each other.
-pub(super) fn depth(json: &str) -> usize {
-    let (mut depth, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);
-    for byte in json.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => in_text = !in_text,
-            b'[' | b'{' if !in_text => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
 }
 
 #[cfg(test)]

@@ -1,33 +1,29 @@
 //! Vault entries: a user's credentials for a site, either bound to a provider's item or the entry's own.
 //!
-//! **Invariant:** an entry has a whole binding or none, and never both a binding and credentials; its connection
-//! belongs to its workspace. The type [`CredentialSource`] cannot express anything else, [`EntryChanges`] turns what a
-//! client sent into it, and the database's constraints hold it against requests that race. A bound entry uses no passkey.
+//! **Invariant:** an entry has a binding or credentials of its own, and never both; its connection belongs to its
+//! workspace. The type [`CredentialSource`] cannot express anything else, and the database's constraints hold it against
+//! requests that race. The other rules (`rules.rs`) are checked whenever an entry is created or changed.
 //! A change is made to the version of the entry that it was computed from, or anew; so no concurrent change is lost.
 //!
 //! An entry's own credentials arrive encrypted under the client encryption key and are returned as they came. At rest
 //! they are sealed once more, because the clients' format says nothing about where a value belongs.
 
 mod attributes;
-mod changes;
-mod expiry;
 mod json;
-mod new;
 mod operations;
 mod own;
 mod resolvable;
+mod rules;
 mod sealed;
 mod tfa;
 
 use std::fmt;
+use std::ops::Deref;
 
 use jiff::Timestamp;
 use keyway_storage::{ConnectionId, EntryId, EntryRecord, TfaMethod, WorkspaceId};
 
-pub use attributes::{AttributeChanges, AttributeKind, Attributes};
-pub(crate) use attributes::{PROXY_SETTING, PROXY_VALUE};
-pub use changes::{Change, EntryChanges};
-pub use new::NewEntry;
+pub use attributes::{AttributeKind, Attributes};
 pub use operations::ENTRIES_PER_PAGE;
 pub(crate) use resolvable::{BoundItem, ORDINARY_BYTES, ResolvableEntry};
 pub use tfa::TfaCode;
@@ -38,15 +34,20 @@ use crate::cache_ttl::CacheTtl;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Binding {
-    /// The connection; `secret_provider_id` in the HTTP API.
+    /// The connection.
     pub connection_id: ConnectionId,
-    /// The item's reference; `secret_ref` in the HTTP API.
+    /// The item's reference.
     pub reference: String,
     /// The entry's own cache duration; `None` for the connection's.
     pub cache_ttl: Option<CacheTtl>,
 }
 
 impl Binding {
+    /// To an item, with the cache duration of its connection.
+    pub fn new(connection_id: ConnectionId, reference: impl Into<String>) -> Self {
+        Self { connection_id, reference: reference.into(), cache_ttl: None }
+    }
+
     /// That of an entry, if it has one.
     pub(crate) fn of(record: &EntryRecord) -> Option<Self> {
         let (connection_id, reference) = record.connection_id.zip(record.secret_ref.clone())?;
@@ -56,7 +57,6 @@ impl Binding {
 
 /// An entry's own credentials, each as the client encrypted it.
 #[derive(Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Credentials {
     /// Ciphertext of the user name.
     pub user_name: Option<String>,
@@ -67,6 +67,16 @@ pub struct Credentials {
 }
 
 impl Credentials {
+    /// All of them, with their names.
+    pub fn fields(&self) -> [(&'static str, &Option<String>); 3] {
+        [("user_name", &self.user_name), ("password", &self.password), ("tfa_secret", &self.tfa_secret)]
+    }
+
+    /// All of them, to be changed.
+    pub fn fields_mut(&mut self) -> [(&'static str, &mut Option<String>); 3] {
+        [("user_name", &mut self.user_name), ("password", &mut self.password), ("tfa_secret", &mut self.tfa_secret)]
+    }
+
     fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -74,12 +84,8 @@ impl Credentials {
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let placeholder = |value: &Option<String>| value.as_ref().map(|_| "[REDACTED]");
-        f.debug_struct("Credentials")
-            .field("user_name", &placeholder(&self.user_name))
-            .field("password", &placeholder(&self.password))
-            .field("tfa_secret", &placeholder(&self.tfa_secret))
-            .finish()
+        let placeholder = |(name, value): (_, &Option<String>)| (name, value.as_ref().map(|_| "[REDACTED]"));
+        f.debug_map().entries(self.fields().map(placeholder)).finish()
     }
 }
 
@@ -99,37 +105,48 @@ impl Default for CredentialSource {
     }
 }
 
-/// A vault entry.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct VaultEntry {
-    /// Its id.
-    pub id: EntryId,
-    /// Its workspace.
-    pub workspace_id: WorkspaceId,
-    /// The user it belongs to, as the platform calls them.
-    pub permissioned_user_id: String,
-    /// The site, exactly as it was given.
+/// What a vault entry says: all of it that its owner decides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EntryContent {
+    /// The user it belongs to, as the platform calls them. Not empty.
+    pub user: String,
+    /// The site: a URL, kept and found exactly as it is.
     pub domain: String,
     /// What people call it.
-    pub user_alias: Option<String>,
-    /// How the second factor arrives.
+    pub alias: Option<String>,
+    /// How the second factor arrives. [`TfaMethod::Authenticator`] needs the secret among credentials of its own; it goes when the
+    /// entry is bound.
     pub tfa_method: Option<TfaMethod>,
-    /// Whether it uses a passkey. Never together with a binding.
+    /// Whether it uses a passkey; not with a binding.
     pub passkey: bool,
     /// Where its credentials come from.
     pub credentials: CredentialSource,
     /// What it carries along for whoever drives the browser.
     pub attributes: Attributes,
-    /// When cookies or browser storages were last set; `None` when there are none.
-    pub session_data_set_at: Option<Timestamp>,
-    /// When it was created.
-    pub created_at: Timestamp,
-    /// When it was last changed.
-    pub updated_at: Timestamp,
 }
 
-impl VaultEntry {
+impl EntryContent {
+    /// An entry without credentials.
+    pub fn new(user: impl Into<String>, domain: impl Into<String>) -> Self {
+        Self { user: user.into(), domain: domain.into(), ..Self::default() }
+    }
+
+    /// An entry that is bound to an item.
+    pub fn bound(
+        user: impl Into<String>,
+        domain: impl Into<String>,
+        connection: ConnectionId,
+        reference: impl Into<String>,
+    ) -> Self {
+        let credentials = CredentialSource::Bound(Binding::new(connection, reference));
+        Self { credentials, ..Self::new(user, domain) }
+    }
+
+    /// An entry with credentials of its own.
+    pub fn own(user: impl Into<String>, domain: impl Into<String>, credentials: Credentials) -> Self {
+        Self { credentials: CredentialSource::Own(credentials), ..Self::new(user, domain) }
+    }
+
     /// The item that it is bound to, if it is.
     pub fn binding(&self) -> Option<&Binding> {
         match &self.credentials {
@@ -138,16 +155,54 @@ impl VaultEntry {
         }
     }
 
-    pub(crate) fn binding_mut(&mut self) -> Option<&mut Binding> {
+    /// The same, to be changed.
+    pub fn binding_mut(&mut self) -> Option<&mut Binding> {
         match &mut self.credentials {
             CredentialSource::Bound(binding) => Some(binding),
             CredentialSource::Own(_) => None,
         }
     }
 
-    /// When its session data expires by its own intervals; `None` for never.
-    pub fn effective_expires_at(&self) -> Option<Timestamp> {
-        expiry::effective(&self.attributes, self.session_data_set_at)
+    /// The credentials of its own, if it is not bound.
+    pub fn own_credentials(&self) -> Option<&Credentials> {
+        match &self.credentials {
+            CredentialSource::Bound(_) => None,
+            CredentialSource::Own(own) => Some(own),
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn own_credentials_mut(&mut self) -> Option<&mut Credentials> {
+        match &mut self.credentials {
+            CredentialSource::Bound(_) => None,
+            CredentialSource::Own(own) => Some(own),
+        }
+    }
+}
+
+/// A vault entry as it is stored. What it [says](EntryContent) can be read as if it were its own.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct VaultEntry {
+    /// Its id.
+    pub id: EntryId,
+    /// Its workspace.
+    pub workspace_id: WorkspaceId,
+    /// What it says.
+    pub content: EntryContent,
+    /// When a browser's state was last set; `None` when there is none.
+    pub session_data_set_at: Option<Timestamp>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+impl Deref for VaultEntry {
+    type Target = EntryContent;
+
+    fn deref(&self) -> &EntryContent {
+        &self.content
     }
 }
 

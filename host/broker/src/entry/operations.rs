@@ -8,7 +8,7 @@ use keyway_runtime::{CallError, ErrorCode};
 use keyway_storage::{ConnectionId, Constraint, EntryId, EntryRecord, EntrySelector, Scope, StorageError, WorkspaceId};
 
 use super::ResolvableEntry;
-use super::{AttributeChanges, Binding, CredentialSource, Credentials, EntryChanges, EntryPage, NewEntry, VaultEntry};
+use super::{Binding, EntryContent, EntryPage, VaultEntry};
 use crate::api_key::Access;
 use crate::broker::Broker;
 use crate::cache::ItemKey;
@@ -34,7 +34,7 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::Invalid`] with the rule that is broken, [`BrokerError::NotEncrypted`],
     /// [`BrokerError::EntryExists`].
-    pub async fn create_entry(&self, access: &Access, new: NewEntry) -> Result<VaultEntry, BrokerError> {
+    pub async fn create_entry(&self, access: &Access, new: EntryContent) -> Result<VaultEntry, BrokerError> {
         let id = EntryId::generate();
         let trail = Trail::entry(id);
         let create = async {
@@ -55,26 +55,15 @@ impl Broker {
         access: &Access,
         keys: &WorkspaceKeys,
         id: EntryId,
-        new: NewEntry,
+        content: EntryContent,
         trail: &Trail,
     ) -> Result<VaultEntry, BrokerError> {
         let now = self.timestamp();
-        let mut entry = VaultEntry {
-            id,
-            workspace_id: access.workspace(),
-            permissioned_user_id: String::new(),
-            domain: String::new(),
-            user_alias: None,
-            tfa_method: None,
-            passkey: false,
-            credentials: CredentialSource::Own(Credentials::default()),
-            attributes: Default::default(),
-            session_data_set_at: None,
-            created_at: now,
-            updated_at: now,
-        };
-        EntryChanges::from(new).apply(&mut entry, keys.client(), now)?;
-        if let Some(binding) = entry.binding_mut() {
+        let workspace_id = access.workspace();
+        let mut entry =
+            VaultEntry { id, workspace_id, content, session_data_set_at: None, created_at: now, updated_at: now };
+        entry.check(&EntryContent::default(), keys.client(), now)?;
+        if let Some(binding) = entry.content.binding_mut() {
             self.normalize_binding(access, binding).await?;
             trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
         }
@@ -84,7 +73,7 @@ impl Broker {
     }
 
     /// A vault entry. Needs [`Scope::Api`](crate::Scope::Api). One with session data or other secret attributes
-    /// ([`Attributes::is_secret`](crate::Attributes::is_secret)) is a release of them, and recorded as one.
+    /// ([`AttributeKind::is_secret`](crate::AttributeKind::is_secret)) is a release of them, and recorded as one.
     ///
     /// # Errors
     /// [`BrokerError::NotFound`]; [`BrokerError::Audit`] for one with secret attributes.
@@ -132,10 +121,24 @@ impl Broker {
         self.audited(access, Operation::ListEntries, &trail, list).await
     }
 
-    /// Changes a vault entry; what `changes` does not mention stays as it is. Needs [`Scope::Api`](crate::Scope::Api).
+    /// Changes a vault entry. Needs [`Scope::Api`](crate::Scope::Api).
     ///
-    /// Changes that are made at the same time all count: each is made to what the one before left. What was cached for
-    /// the entry is dropped when its binding changes.
+    /// `change` is called with what the entry says, and may refuse to change it
+    /// ([`InvalidInput::Refused`](crate::InvalidInput::Refused)). Changes that are made at the same time all count: each is made
+    /// to what the one before left, for which `change` may be called several times. What was cached for the entry is dropped
+    /// when its binding changes.
+    ///
+    /// ```
+    /// # use keyway::{Access, Broker, BrokerError, EntryId};
+    /// # async fn example(broker: &Broker, access: &Access, id: EntryId) -> Result<(), BrokerError> {
+    /// let renamed = broker.update_entry(access, &id.into(), |entry| {
+    ///     entry.alias = Some("Production".into());
+    ///     Ok(())
+    /// });
+    /// renamed.await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`create_entry`](Self::create_entry); [`BrokerError::NotFound`]; [`BrokerError::Changed`] when so many others
@@ -145,11 +148,11 @@ impl Broker {
         &self,
         access: &Access,
         entry: &EntrySelector,
-        changes: EntryChanges,
+        change: impl Fn(&mut EntryContent) -> Result<(), InvalidInput> + Send + Sync,
     ) -> Result<VaultEntry, BrokerError> {
         let trail = Trail::selected(entry);
         let change = async {
-            let changed = self.change_entry(access, entry, changes, &trail).await?;
+            let changed = self.change_entry(access, entry, &change, &trail).await?;
             // Also those that were there before, and that its caller may see for the first time.
             trail.note(|subject| subject.released_attributes(changed.attributes.secret_names()));
             Ok(changed)
@@ -161,7 +164,7 @@ impl Broker {
         &self,
         access: &Access,
         entry: &EntrySelector,
-        changes: EntryChanges,
+        change: &(dyn Fn(&mut EntryContent) -> Result<(), InvalidInput> + Send + Sync),
         trail: &Trail,
     ) -> Result<VaultEntry, BrokerError> {
         for _ in 0..ATTEMPTS {
@@ -174,12 +177,14 @@ impl Broker {
             trail.note(|subject| subject.entry = Some(before.id));
             let (old_binding, old_pair) = (Binding::of(&before), pair_of(&before));
             let mut entry = self.open_entry(before).await?;
-            match changes.clone().apply(&mut entry, keys.client(), self.timestamp()) {
+            let content = entry.content.clone();
+            change(&mut entry.content)?;
+            match entry.check(&content, keys.client(), self.timestamp()) {
                 Err(error) if self.keyring().outdated(&keys, &error).await? => continue,
-                applied => applied?,
+                checked => checked?,
             }
             if item_of(entry.binding()) != item_of(old_binding.as_ref())
-                && let Some(binding) = entry.binding_mut()
+                && let Some(binding) = entry.content.binding_mut()
             {
                 self.normalize_binding(access, binding).await?;
             }
@@ -235,16 +240,20 @@ impl Broker {
         self.audited(access, Operation::DeleteEntry, &trail, delete).await
     }
 
-    /// Clears an entry's cookies, local storage and session storage, so that the next run logs in anew. Needs
+    /// Clears what is a browser's state among an entry's attributes ([`AttributeKind::BrowserState`](crate::AttributeKind::BrowserState)),
+    /// so that the next run logs in anew. Needs
     /// [`Scope::Api`](crate::Scope::Api).
     ///
     /// # Errors
     /// [`BrokerError::NotFound`], [`BrokerError::Changed`].
     pub async fn clear_browser_state(&self, access: &Access, entry: &EntrySelector) -> Result<VaultEntry, BrokerError> {
-        let attributes = AttributeChanges::clearing_session_data();
         let trail = Trail::selected(entry);
-        let clear = self.change_entry(access, entry, EntryChanges { attributes, ..EntryChanges::default() }, &trail);
-        self.audited(access, Operation::ClearBrowserState, &trail, clear).await
+        let clear = |entry: &mut EntryContent| {
+            entry.attributes.clear_browser_state();
+            Ok(())
+        };
+        let cleared = self.change_entry(access, entry, &clear, &trail);
+        self.audited(access, Operation::ClearBrowserState, &trail, cleared).await
     }
 
     /// What resolving needs of an entry, from memory if it was read before and nothing has changed since.
@@ -312,7 +321,7 @@ fn item_of(binding: Option<&Binding>) -> Option<(ConnectionId, &str)> {
 }
 
 fn pair_of(record: &EntryRecord) -> EntrySelector {
-    EntrySelector::Pair { permissioned_user_id: record.permissioned_user_id.clone(), domain: record.domain.clone() }
+    EntrySelector::Pair { user: record.user.clone(), domain: record.domain.clone() }
 }
 
 /// What the database's constraints decided.

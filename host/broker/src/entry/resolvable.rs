@@ -40,7 +40,7 @@ impl ResolvableEntry {
         let fixed = size_of::<(WorkspaceId, EntrySelector)>() + 2 * size_of::<usize>() + size_of::<Self>() + PLACE;
         let name = match &selector.1 {
             EntrySelector::Id(_) => 0,
-            EntrySelector::Pair { permissioned_user_id, domain } => permissioned_user_id.len() + domain.len(),
+            EntrySelector::Pair { user, domain } => user.len() + domain.len(),
         };
         let reference = entry.binding.as_ref().map_or(0, |binding| binding.reference.len());
         let credentials = entry.sealed_credentials.as_ref().map_or(0, |sealed| sealed.len());
@@ -117,7 +117,7 @@ mod tests {
             cache_ttl: None,
         };
         let pair = EntrySelector::Pair {
-            permissioned_user_id: "somebody.with.a.name@acme.example".into(),
+            user: "somebody.with.a.name@acme.example".into(),
             domain: "https://portal.acme.example/login".into(),
         };
         let selector = (WorkspaceId::generate(), pair);

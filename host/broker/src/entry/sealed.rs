@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use keyway_keys::{EnvelopeError, Place};
 use keyway_storage::{EntryRecord, WorkspaceId};
+use zeroize::Zeroizing;
 
 use super::resolvable::SealedCredentials;
-use super::{Attributes, Binding, CredentialSource, Credentials, VaultEntry};
+use super::{Attributes, Binding, CredentialSource, Credentials, EntryContent, VaultEntry};
 use crate::broker::Broker;
 use crate::cache_ttl::CacheTtl;
 use crate::codec::{self, CodecError, Decoder};
@@ -28,9 +29,9 @@ impl Broker {
         let mut record = EntryRecord {
             id: entry.id,
             workspace_id: entry.workspace_id,
-            permissioned_user_id: entry.permissioned_user_id.clone(),
+            user: entry.user.clone(),
             domain: entry.domain.clone(),
-            user_alias: entry.user_alias.clone(),
+            alias: entry.alias.clone(),
             tfa_method: entry.tfa_method,
             passkey: entry.passkey,
             connection_id: binding.map(|binding| binding.connection_id),
@@ -43,15 +44,13 @@ impl Broker {
             created_at: entry.created_at,
             updated_at: entry.updated_at,
         };
-        if let CredentialSource::Own(own) = &entry.credentials
-            && !own.is_empty()
-        {
-            let fields = [&own.user_name, &own.password, &own.tfa_secret].map(|field| field.as_deref());
-            record.sealed_credentials = Some(self.seal_column(keys, &record, CREDENTIALS, &fields).await?);
+        if let Some(own) = entry.own_credentials().filter(|own| !own.is_empty()) {
+            let plaintext = codec::encode(&own.fields().map(|(_, value)| value.as_deref().map(str::as_bytes)));
+            record.sealed_credentials = Some(self.seal_column(keys, &record, CREDENTIALS, plaintext).await?);
         }
-        if !entry.attributes.is_empty() {
-            let fields: Vec<_> = entry.attributes.iter().flat_map(|(name, json)| [Some(name), Some(json)]).collect();
-            record.sealed_attributes = Some(self.seal_column(keys, &record, ATTRIBUTES, &fields).await?);
+        if entry.attributes != Attributes::default() {
+            let plaintext = entry.attributes.encode();
+            record.sealed_attributes = Some(self.seal_column(keys, &record, ATTRIBUTES, plaintext).await?);
         }
         Ok(record)
     }
@@ -89,10 +88,9 @@ impl Broker {
         keys: &WorkspaceKeys,
         record: &EntryRecord,
         column: &'static str,
-        fields: &[Option<&str>],
+        plaintext: Result<Zeroizing<Vec<u8>>, CodecError>,
     ) -> Result<Vec<u8>, BrokerError> {
-        let fields: Vec<_> = fields.iter().map(|field| field.map(str::as_bytes)).collect();
-        let plaintext = codec::encode(&fields).map_err(|_| EnvelopeError::TooLarge)?;
+        let plaintext = plaintext.map_err(|_| EnvelopeError::TooLarge)?;
         let row = record.id.as_uuid();
         self.keyring().seal(keys, &place(record.workspace_id, row.as_bytes(), record.version, column), &plaintext).await
     }
@@ -112,19 +110,25 @@ fn open_entry(keys: &WorkspaceKeys, record: EntryRecord) -> Result<VaultEntry, E
         None => Attributes::default(),
         Some(sealed) => {
             let row = record.id.as_uuid();
-            keys.open(&place(record.workspace_id, row.as_bytes(), record.version, ATTRIBUTES), sealed, read_attributes)?
+            keys.open(
+                &place(record.workspace_id, row.as_bytes(), record.version, ATTRIBUTES),
+                sealed,
+                Attributes::decode,
+            )?
         }
     };
     Ok(VaultEntry {
         id: record.id,
         workspace_id: record.workspace_id,
-        permissioned_user_id: record.permissioned_user_id,
-        domain: record.domain,
-        user_alias: record.user_alias,
-        tfa_method: record.tfa_method,
-        passkey: record.passkey,
-        credentials,
-        attributes,
+        content: EntryContent {
+            user: record.user,
+            domain: record.domain,
+            alias: record.alias,
+            tfa_method: record.tfa_method,
+            passkey: record.passkey,
+            credentials,
+            attributes,
+        },
         session_data_set_at: record.session_data_set_at,
         created_at: record.created_at,
         updated_at: record.updated_at,
@@ -147,16 +151,4 @@ fn read_credentials(plaintext: &[u8]) -> Result<Credentials, CodecError> {
     let credentials = Credentials { user_name: next()?, password: next()?, tfa_secret: next()? };
     fields.finish()?;
     Ok(credentials)
-}
-
-/// Names and values by turns.
-fn read_attributes(plaintext: &[u8]) -> Result<Attributes, CodecError> {
-    let mut fields = Decoder::new(plaintext)?;
-    let mut attributes = Attributes::default();
-    while fields.remaining() > 0 {
-        let name = fields.text()?;
-        attributes.restore(name, fields.text()?);
-    }
-    fields.finish()?;
-    Ok(attributes)
 }

@@ -3,17 +3,12 @@
 //! A client encryption key follows from its workspace key, so it changes with it. The values that clients have encrypted
 //! are in sealed columns; this is the one place that knows which values of which columns they are.
 
-use std::borrow::Cow;
-
 use keyway_keys::ClientKey;
 use keyway_storage::SealedColumn;
 use zeroize::Zeroizing;
 
 use crate::codec::{self, CodecError, Decoder};
-use crate::entry::{PROXY_SETTING, PROXY_VALUE};
-
-/// The proxy setting whose value clients encrypt, as it is in the HTTP API.
-const CUSTOM: &str = "custom";
+use crate::entry::Attributes;
 
 /// A plaintext of this column, with what clients have encrypted in it under `new` instead of `old`.
 pub(crate) fn under_new_client_key(
@@ -24,26 +19,19 @@ pub(crate) fn under_new_client_key(
 ) -> Result<Zeroizing<Vec<u8>>, CodecError> {
     match column {
         SealedColumn::EntryCredentials => {
+            let mut decoder = Decoder::new(&plaintext)?;
             let mut fields = Vec::new();
-            for field in texts(&plaintext)? {
-                fields.push(field.map(|ciphertext| reencrypted(ciphertext, old, new)).transpose()?.map(Cow::Owned));
+            while decoder.remaining() > 0 {
+                let reencrypted = |ciphertext| old.reencrypt(ciphertext, new).map_err(|_| CodecError);
+                fields.push(decoder.optional_text()?.map(reencrypted).transpose()?);
             }
-            encode(&fields)
+            decoder.finish()?;
+            codec::encode(&fields.iter().map(|field| field.as_deref().map(str::as_bytes)).collect::<Vec<_>>())
         }
         SealedColumn::EntryAttributes => {
-            let texts = texts(&plaintext)?;
-            let mut fields: Vec<_> = texts.iter().map(|text| text.map(Cow::Borrowed)).collect();
-            // Names and values by turns; a value is JSON. The address of a custom proxy is encrypted like a credential.
-            let is_custom = |pair: &&[Option<&str>]| matches!(pair, [Some(PROXY_SETTING), Some(json)] if text(json).is_ok_and(|setting| setting == CUSTOM));
-            if texts.chunks(2).any(|pair| is_custom(&pair)) {
-                for (pair, fields) in texts.chunks(2).zip(fields.chunks_mut(2)) {
-                    if let ([Some(PROXY_VALUE), Some(json)], [_, value]) = (pair, fields) {
-                        let ciphertext = reencrypted(&text(json)?, old, new)?;
-                        *value = Some(Cow::Owned(serde_json::to_string(&ciphertext).map_err(|_| CodecError)?));
-                    }
-                }
-            }
-            encode(&fields)
+            let mut attributes = Attributes::decode(&plaintext)?;
+            attributes.reencrypt(old, new)?;
+            attributes.encode()
         }
         // Encrypted by the broker only.
         SealedColumn::ConnectionSettings | SealedColumn::ConnectionState | SealedColumn::RotationPassword => {
@@ -52,46 +40,25 @@ pub(crate) fn under_new_client_key(
     }
 }
 
-/// The string that a JSON text is.
-fn text(json: &str) -> Result<String, CodecError> {
-    serde_json::from_str(json).map_err(|_| CodecError)
-}
-
-fn reencrypted(ciphertext: &str, old: &ClientKey, new: &ClientKey) -> Result<String, CodecError> {
-    old.reencrypt(ciphertext, new).map_err(|_| CodecError)
-}
-
-fn texts(plaintext: &[u8]) -> Result<Vec<Option<&str>>, CodecError> {
-    let mut decoder = Decoder::new(plaintext)?;
-    let mut fields = Vec::new();
-    while decoder.remaining() > 0 {
-        fields.push(decoder.optional_text()?);
-    }
-    decoder.finish()?;
-    Ok(fields)
-}
-
-fn encode(fields: &[Option<Cow<'_, str>>]) -> Result<Zeroizing<Vec<u8>>, CodecError> {
-    let fields: Vec<_> = fields.iter().map(|field| field.as_deref().map(str::as_bytes)).collect();
-    codec::encode(&fields)
-}
-
 #[cfg(test)]
 mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
+    use crate::entry::AttributeKind;
 
     fn keys() -> (ClientKey, ClientKey) {
         let key = |byte: &str| ClientKey::from_hex(&byte.repeat(32).into()).unwrap();
         (key("01"), key("02"))
     }
 
-    fn translated(column: SealedColumn, fields: &[Option<&str>]) -> Result<Vec<Option<String>>, CodecError> {
+    fn translated(column: SealedColumn, plaintext: Zeroizing<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, CodecError> {
         let (old, new) = keys();
-        let fields: Vec<_> = fields.iter().map(|field| field.map(str::as_bytes)).collect();
-        let plaintext = under_new_client_key(column, codec::encode(&fields)?, &old, &new)?;
-        Ok(texts(&plaintext)?.into_iter().map(|text| text.map(str::to_owned)).collect())
+        under_new_client_key(column, plaintext, &old, &new)
+    }
+
+    fn record(fields: &[Option<&str>]) -> Zeroizing<Vec<u8>> {
+        codec::encode(&fields.iter().map(|field| field.map(str::as_bytes)).collect::<Vec<_>>()).unwrap()
     }
 
     fn opened(ciphertext: &str) -> String {
@@ -101,36 +68,42 @@ mod tests {
     #[test]
     fn credentials_are_under_the_new_key_and_missing_ones_stay_missing() {
         let ciphertext = keys().0.encrypt(&"s3cret".into()).unwrap();
-        let fields = translated(SealedColumn::EntryCredentials, &[None, Some(&ciphertext), None]).unwrap();
-        assert_eq!((fields.len(), &fields[0], &fields[2]), (3, &None, &None));
-        assert_eq!(opened(fields[1].as_ref().unwrap()), "s3cret");
+        let plaintext = translated(SealedColumn::EntryCredentials, record(&[None, Some(&ciphertext), None])).unwrap();
+        let mut fields = Decoder::new(&plaintext).unwrap();
+        assert_eq!(fields.optional_text().unwrap(), None);
+        assert_eq!(opened(fields.text().unwrap()), "s3cret");
+        assert_eq!((fields.optional_text().unwrap(), fields.remaining()), (None, 0));
     }
 
     #[test]
-    fn of_the_attributes_only_a_custom_proxys_address_is_the_clients() {
+    fn of_the_attributes_only_those_that_clients_encrypt_are_under_the_new_key_also_of_an_older_record() {
         let ciphertext = format!("{:?}", keys().0.encrypt(&"http://user:pass@proxy".into()).unwrap());
-        let cookies = Some(r#"[{"name": "proxy_value"}]"#);
-        let custom = [
-            Some("cookies"),
-            cookies,
-            Some("proxy_setting"),
-            Some("\"custom\""),
-            Some("proxy_value"),
-            Some(&*ciphertext),
-        ];
-        let fields = translated(SealedColumn::EntryAttributes, &custom).unwrap();
-        assert_eq!(fields[..5], custom[..5].iter().map(|field| field.map(str::to_owned)).collect::<Vec<_>>());
-        assert_eq!(opened(&text(fields[5].as_ref().unwrap()).unwrap()), "http://user:pass@proxy");
-        let fixed = [Some("proxy_setting"), Some("\"static\""), Some("proxy_value"), Some("\"203.0.113.7\"")];
-        assert_eq!(
-            translated(SealedColumn::EntryAttributes, &fixed).unwrap(),
-            fixed.map(|field| field.map(str::to_owned))
-        );
+        let cookies = r#"[{"name": "proxy_value"}]"#;
+        let custom = ["cookies", cookies, "proxy_setting", "\"custom\"", "proxy_value", &*ciphertext];
+        let mut attributes = Attributes::default();
+        attributes.set("cookies", AttributeKind::BrowserState, cookies).unwrap();
+        attributes.set("proxy_setting", AttributeKind::Plain, "\"custom\"").unwrap();
+        attributes.set("proxy_value", AttributeKind::Encrypted, &ciphertext).unwrap();
+        for plaintext in [record(&custom.map(Some)), attributes.encode().unwrap()] {
+            let new = Attributes::decode(&translated(SealedColumn::EntryAttributes, plaintext).unwrap()).unwrap();
+            assert_eq!(
+                new.iter().map(|(name, kind, _)| (name, kind)).collect::<Vec<_>>(),
+                attributes.iter().map(|(name, kind, _)| (name, kind)).collect::<Vec<_>>()
+            );
+            assert_eq!((new.get("cookies"), new.get("proxy_setting")), (Some(cookies), Some("\"custom\"")));
+            assert_eq!(
+                opened(&serde_json::from_str::<String>(new.get("proxy_value").unwrap()).unwrap()),
+                "http://user:pass@proxy"
+            );
+        }
+        let fixed = ["proxy_setting", "\"static\"", "proxy_value", "\"203.0.113.7\""];
+        let new = translated(SealedColumn::EntryAttributes, record(&fixed.map(Some))).unwrap();
+        assert_eq!(Attributes::decode(&new).unwrap().get("proxy_value"), Some("\"203.0.113.7\""));
     }
 
     #[test]
     fn what_is_not_under_the_old_key_is_an_error_and_not_passed_on() {
         let other = keys().1.encrypt(&"s3cret".into()).unwrap();
-        assert!(translated(SealedColumn::EntryCredentials, &[Some(&other), None, None]).is_err());
+        assert!(translated(SealedColumn::EntryCredentials, record(&[Some(&other), None, None])).is_err());
     }
 }

@@ -9,7 +9,6 @@ use secrecy::SecretString;
 use super::journal::{Contents, same};
 use super::write_back::{Outcome, end};
 use crate::broker::Broker;
-use crate::entry::CredentialSource;
 use crate::error::BrokerError;
 
 /// How often it is tried anew when the entry changes at the same moment.
@@ -71,7 +70,7 @@ impl Broker {
         let keys = self.keyring().get(stored.workspace_id).await?;
         let version = stored.version;
         let mut entry = self.open_entry(stored).await?;
-        if let CredentialSource::Own(own) = &mut entry.credentials {
+        if let Some(own) = entry.content.own_credentials_mut() {
             own.password = Some(keys.client().encrypt(password)?);
         }
         entry.updated_at = self.timestamp();

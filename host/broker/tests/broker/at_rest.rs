@@ -4,7 +4,10 @@
 use std::path::Path;
 
 use data_encoding::{BASE32, BASE64, HEXLOWER};
-use keyway::{BrokerError, CredentialSource, EnvelopeError, KeyError, NewEntry, ResolveRequest, SqliteStorage};
+use keyway::{
+    AttributeKind, Attributes, BrokerError, CredentialSource, Credentials, EntryContent, EnvelopeError, KeyError,
+    ResolveRequest, SqliteStorage,
+};
 use secrecy::ExposeSecret;
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -49,13 +52,8 @@ async fn no_secret_is_in_the_database_in_plain_base64_or_hex() {
     world.resolve(&entry).await;
     let client_key = keyway::ClientKey::from_hex(&world.encryption_key).unwrap();
     let own = client_key.encrypt(&"an own password 4711".into()).unwrap();
-    let new = NewEntry {
-        permissioned_user_id: "own".into(),
-        domain: "https://acme.com".into(),
-        password: Some(own.clone()),
-        attributes: attributes(),
-        ..NewEntry::default()
-    };
+    let credentials = Credentials { password: Some(own.clone()), ..Credentials::default() };
+    let new = EntryContent { attributes: attributes(), ..EntryContent::own("own", "https://acme.com", credentials) };
     world.broker.create_entry(&world.access, new).await.unwrap();
 
     let token = world.token("automation");
@@ -98,10 +96,12 @@ async fn no_secret_is_in_the_database_in_plain_base64_or_hex() {
 }
 
 /// What lets somebody in without a password.
-fn attributes() -> keyway::AttributeChanges {
-    let mut attributes = keyway::AttributeChanges::new();
-    attributes.set("cookies", r#"[{"name": "s", "value": "cookie-4711-of-a-session"}]"#).unwrap();
-    attributes.set("headers", r#"[{"name": "Authorization", "value": "bearer-4711-of-a-header"}]"#).unwrap();
+fn attributes() -> Attributes {
+    let mut attributes = Attributes::default();
+    let cookies = r#"[{"name": "s", "value": "cookie-4711-of-a-session"}]"#;
+    attributes.set("cookies", AttributeKind::BrowserState, cookies).unwrap();
+    let headers = r#"[{"name": "Authorization", "value": "bearer-4711-of-a-header"}]"#;
+    attributes.set("headers", AttributeKind::Secret, headers).unwrap();
     attributes
 }
 
@@ -110,12 +110,7 @@ async fn attributes_of_one_entry_do_not_open_in_another_nor_do_older_ones_of_the
     let world = World::new().await;
     let mut ids = Vec::new();
     for user in ["one", "other"] {
-        let new = NewEntry {
-            permissioned_user_id: user.into(),
-            domain: "https://acme.com".into(),
-            attributes: attributes(),
-            ..NewEntry::default()
-        };
+        let new = EntryContent { attributes: attributes(), ..EntryContent::new(user, "https://acme.com") };
         ids.push(world.broker.create_entry(&world.access, new).await.unwrap().id);
     }
     let attacker = Attacker::on(&world).await;
@@ -286,12 +281,8 @@ async fn credentials_of_one_entry_do_not_open_in_another() {
     let client_key = keyway::ClientKey::from_hex(&world.encryption_key).unwrap();
     let mut ids = Vec::new();
     for user in ["one", "other"] {
-        let new = NewEntry {
-            permissioned_user_id: user.into(),
-            domain: "https://acme.com".into(),
-            password: Some(client_key.encrypt(&format!("password of {user}").into()).unwrap()),
-            ..NewEntry::default()
-        };
+        let password = Some(client_key.encrypt(&format!("password of {user}").into()).unwrap());
+        let new = EntryContent::own(user, "https://acme.com", Credentials { password, ..Credentials::default() });
         ids.push(world.broker.create_entry(&world.access, new).await.unwrap().id);
     }
     let attacker = Attacker::on(&world).await;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use keyway::keyway_runtime::Fields;
 use keyway::{
     AuditActor, AuditError, AuditEvent, AuditQuery, AuditRecord, AuditSink, AuditSource, BrokerError, CacheTtl,
-    ConnectionChanges, Durability, InMemoryAudit, NewEntry, Operation, Order, OutcomeFilter, Receipt, ResolveRequest,
-    Scope,
+    ConnectionChanges, Durability, EntryContent, InMemoryAudit, Operation, Order, OutcomeFilter, Receipt,
+    ResolveRequest, Scope,
 };
 use secrecy::ExposeSecret;
 
@@ -94,7 +94,7 @@ async fn what_fails_and_what_is_refused_is_recorded_with_its_code() {
     world.broker.list_api_keys(&ordinary).await.unwrap_err();
     world.broker.audit_records(&ordinary, AuditQuery::default()).await.unwrap_err();
     world.broker.resolve(&world.access, ResolveRequest::new(unknown)).await.unwrap_err();
-    let bad = NewEntry::bound("", "https://acme.com", connection.id, "op://a/b");
+    let bad = EntryContent::bound("", "https://acme.com", connection.id, "op://a/b");
     world.broker.create_entry(&world.access, bad).await.unwrap_err();
     // What only reads the broker's own records is recorded when it is refused, and not otherwise.
     world.broker.list_connections(&ordinary).await.unwrap();
@@ -236,10 +236,8 @@ async fn a_key_whose_creation_cannot_be_recorded_is_given_to_nobody() {
 async fn a_resolve_by_user_and_domain_records_neither() {
     let (world, connection) = World::connected().await;
     let entry = world.bind(&connection, "Northwind Supplier Portal").await;
-    let pair = keyway::EntrySelector::Pair {
-        permissioned_user_id: "somebody@acme.example".into(),
-        domain: "https://acme.example".into(),
-    };
+    let pair =
+        keyway::EntrySelector::Pair { user: "somebody@acme.example".into(), domain: "https://acme.example".into() };
     world.broker.resolve(&world.access, ResolveRequest::new(pair)).await.unwrap_err();
     world.resolve(&entry).await;
     for file in std::fs::read_dir(world.audit.path()).unwrap() {

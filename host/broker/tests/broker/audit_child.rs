@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use keyway::keyway_runtime::{CodeCacheKey, Fields, Runtime, Settings};
 use keyway::{
-    Access, AuditError, AuditQuery, Broker, BrokerError, EntryId, MasterKey, NewConnection, NewEntry, Operation, Order,
-    ResolveRequest, SegmentOptions, SqliteStorage, WorkspaceId,
+    Access, AuditError, AuditQuery, Broker, BrokerError, EntryContent, EntryId, MasterKey, NewConnection, Operation,
+    Order, ResolveRequest, SegmentOptions, SqliteStorage, WorkspaceId,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use uuid::Uuid;
@@ -43,7 +43,7 @@ async fn prepared() -> (tempfile::TempDir, String) {
         ..NewConnection::default()
     };
     let connection = broker.connect(&access, new).await.unwrap();
-    let new = NewEntry::bound("user", "https://acme.com", connection.id, "echo://item/one");
+    let new = EntryContent::bound("user", "https://acme.com", connection.id, "echo://item/one");
     let entry = broker.create_entry(&access, new).await.unwrap();
     broker.close().await;
     (folder, format!("{workspace} {}", entry.id))

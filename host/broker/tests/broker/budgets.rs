@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use keyway::keyway_runtime::{ErrorCode, Fields};
 use keyway::{
-    Broker, BrokerError, BudgetOptions, BudgetScope, CacheTtl, Connection, ConnectionChanges, NewEntry, NotCalled,
-    PauseReason, RateLimits, RequestKind, ResolveRequest, Source, VaultEntry,
+    Broker, BrokerError, BudgetOptions, BudgetScope, CacheTtl, Connection, ConnectionChanges, EntryContent, NotCalled, PauseReason, RateLimits, RequestKind, ResolveRequest, Source, VaultEntry,
 };
 use keyway_emulator_onepassword::{Emulator, Endpoint, Fault, FaultRule, Options, RetryAfterForm};
 
@@ -413,7 +412,7 @@ async fn a_refused_token_says_so_and_is_not_retried_until_it_is_entered_again() 
 async fn a_missing_item_says_nothing_about_the_server() {
     let (world, connection, _) = live(BudgetOptions::default()).await;
     let reference = world.item("Automation", ITEM).reference.replace(|c: char| c.is_ascii_digit(), "x");
-    let new = NewEntry::bound("missing", "https://acme.example", connection.id, reference);
+    let new = EntryContent::bound("missing", "https://acme.example", connection.id, reference);
     let missing = world.broker.create_entry(&world.access, new).await.unwrap();
     for _ in 0..10 {
         let error = resolve(&world, &missing).await.unwrap_err();

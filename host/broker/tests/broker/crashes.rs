@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use keyway::keyway_runtime::{CodeCacheKey, Runtime, Settings};
 use keyway::{
-    Access, Audit, BeginRotation, Broker, BrokerError, Change, ClientKey, ConnectionChanges, EntryChanges, EntryId,
-    KeyError, MasterKey, NewConnection, NewPassword, RotationFilter, RotationState, Scope, SqliteStorage, Thing,
+    Access, AttributeKind, Audit, BeginRotation, Broker, BrokerError, ClientKey, ConnectionChanges, EntryContent,
+    EntryId, KeyError, MasterKey, NewConnection, NewPassword, RotationFilter, RotationState, Scope, SqliteStorage,
+    Thing,
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinSet;
@@ -103,8 +104,11 @@ async fn write_for_ever(broker: Broker, access: Access) {
                 let create = || broker.create_entry(&access, manual(&Uuid::new_v4().to_string(), &key));
                 let entry = create().await.unwrap().id;
                 tell(&format!("entry {entry}"));
-                let changes = EntryChanges { user_alias: Change::Set(CHANGED.into()), ..EntryChanges::default() };
-                broker.update_entry(&access, &entry.into(), changes).await.unwrap();
+                let change = |entry: &mut EntryContent| {
+                    entry.alias = Some(CHANGED.into());
+                    Ok(())
+                };
+                broker.update_entry(&access, &entry.into(), change).await.unwrap();
                 tell(&format!("changed {entry}"));
                 let entry = create().await.unwrap().id;
                 broker.delete_entry(&access, &entry.into()).await.unwrap();
@@ -200,8 +204,8 @@ async fn everything_opens(broker: &Broker, access: &Access, count: usize) -> Sec
     let entries = manual_entries(broker, access).await;
     assert_eq!(entries.len(), count);
     for entry in &entries {
-        assert_eq!(decrypted(entry, &key), Some(password_of(&entry.permissioned_user_id)));
-        assert_eq!(entry.attributes.get("cookies"), Some(&*cookies_of(&entry.permissioned_user_id)));
+        assert_eq!(decrypted(entry, &key), Some(password_of(&entry.user)));
+        assert_eq!(entry.attributes.get("cookies"), Some(&*cookies_of(&entry.user)));
     }
     let rotations = broker.list_rotations(access, &RotationFilter::default(), None).await.unwrap().rotations;
     assert_eq!(rotations.iter().map(|rotation| rotation.state).collect::<Vec<_>>(), [RotationState::Prepared]);
@@ -228,7 +232,7 @@ async fn filled(folder: &Path, entries: usize, workspaces: usize) -> Access {
     for number in 0..entries {
         let user = format!("user-{number}");
         let mut new = manual(&user, &created.encryption_key);
-        new.attributes.set("cookies", &cookies_of(&user)).unwrap();
+        new.attributes.set("cookies", AttributeKind::BrowserState, &cookies_of(&user)).unwrap();
         let entry = broker.create_entry(&access, new).await.unwrap();
         if number == 0 {
             let password = ClientKey::from_hex(&created.encryption_key).unwrap().encrypt(&ROTATED.into()).unwrap();
@@ -269,9 +273,9 @@ async fn what_a_killed_process_has_acknowledged_is_there() {
             match told.split_once(' ').unwrap() {
                 ("entry", id) => {
                     let entry = entry(id).await.unwrap();
-                    assert_eq!(decrypted(&entry, &key), Some(password_of(&entry.permissioned_user_id)));
+                    assert_eq!(decrypted(&entry, &key), Some(password_of(&entry.user)));
                 }
-                ("changed", id) => assert_eq!(entry(id).await.unwrap().user_alias.as_deref(), Some(CHANGED), "{told}"),
+                ("changed", id) => assert_eq!(entry(id).await.unwrap().alias.as_deref(), Some(CHANGED), "{told}"),
                 ("deleted", id) => {
                     let gone = entry(id).await.unwrap_err();
                     assert!(matches!(gone, BrokerError::NotFound(Thing::Entry)), "{told}: {gone}");

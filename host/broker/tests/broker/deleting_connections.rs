@@ -1,7 +1,7 @@
 //! Deleting connections: what stands in the way, what is left, and what happens when an entry is bound at the same time.
 
 use keyway::{
-    Access, Broker, BrokerError, Change, ConnectionId, EntryChanges, EntryId, NewEntry, ResolveRequest, Scope,
+    Access, Binding, Broker, BrokerError, ConnectionId, CredentialSource, EntryContent, EntryId, ResolveRequest, Scope,
     SqliteStorage, Thing, VaultEntry,
 };
 use secrecy::ExposeSecret;
@@ -26,15 +26,15 @@ async fn a_connection_with_entries_is_kept_and_the_entries_are_listed() {
     let reference = world.item("Automation", ITEM).reference;
     for number in 0..103 {
         let user = format!("user-{number}");
-        let mut new = NewEntry::bound(user, "https://acme.example", connection.id, reference.as_str());
-        new.user_alias = (number == 0).then(|| "Main login".into());
+        let mut new = EntryContent::bound(user, "https://acme.example", connection.id, reference.as_str());
+        new.alias = (number == 0).then(|| "Main login".into());
         world.broker.create_entry(&world.access, new).await.unwrap();
     }
     let error = world.broker.delete_connection(&world.access, connection.id).await.unwrap_err();
     let dependents = in_use(&error);
     assert_eq!((dependents.total, dependents.entries.len()), (103, 100));
-    assert_eq!(dependents.entries[0].user_alias.as_deref(), Some("Main login"));
-    assert_eq!(dependents.entries[1].permissioned_user_id, "user-1");
+    assert_eq!(dependents.entries[0].alias.as_deref(), Some("Main login"));
+    assert_eq!(dependents.entries[1].user, "user-1");
     assert_eq!(dependents.entries[1].domain, "https://acme.example");
     let message = error.to_string();
     assert!(message.contains("used by 103 vault entries (") && message.contains("and 98 more"), "{message}");
@@ -62,7 +62,8 @@ async fn a_deleted_connection_is_gone_and_cannot_be_used() {
     gone(world.broker.list_items(&world.access, connection.id).await.unwrap_err());
     gone(world.broker.delete_connection(&world.access, connection.id).await.unwrap_err());
     gone(world.broker.clear_cache(&world.access, connection.id).await.unwrap_err());
-    let new = NewEntry::bound("late", "https://acme.example", connection.id, world.item("Automation", ITEM).reference);
+    let new =
+        EntryContent::bound("late", "https://acme.example", connection.id, world.item("Automation", ITEM).reference);
     assert!(matches!(world.broker.create_entry(&world.access, new).await, Err(BrokerError::Invalid(_))));
     world.broker.list_items(&world.access, other.id).await.unwrap();
 }
@@ -134,11 +135,7 @@ async fn race_between<F>(
     let mut head_start = 0_u32;
     for _ in 0..ROUNDS {
         let connection = broker.connect(access, new_fixture_connection("echo")).await.unwrap().id;
-        let there = NewEntry {
-            permissioned_user_id: format!("there-{connection}"),
-            domain: "https://acme.com".into(),
-            ..NewEntry::default()
-        };
+        let there = EntryContent::new(format!("there-{connection}"), "https://acme.com");
         let there = broker.create_entry(access, there).await.unwrap().id;
         let start = std::sync::Arc::new(tokio::sync::Barrier::new(2));
         let deleting = {
@@ -183,7 +180,7 @@ async fn race_between<F>(
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_a_deletion_and_a_new_entry_that_race_one_is_refused() {
     race(|broker, access, there, connection| async move {
-        let new = NewEntry::bound(format!("new beside {there}"), "https://acme.com", connection, "echo://item/one");
+        let new = EntryContent::bound(format!("new beside {there}"), "https://acme.com", connection, "echo://item/one");
         broker.create_entry(&access, new).await
     })
     .await;
@@ -192,12 +189,11 @@ async fn of_a_deletion_and_a_new_entry_that_race_one_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_a_deletion_and_a_binding_of_an_entry_that_was_there_one_is_refused() {
     race(|broker, access, there, connection| async move {
-        let changes = EntryChanges {
-            secret_provider_id: Change::Set(connection),
-            secret_ref: Change::Set("echo://item/one".into()),
-            ..EntryChanges::default()
+        let bind = |entry: &mut EntryContent| {
+            entry.credentials = CredentialSource::Bound(Binding::new(connection, "echo://item/one"));
+            Ok(())
         };
-        broker.update_entry(&access, &there.into(), changes).await
+        broker.update_entry(&access, &there.into(), bind).await
     })
     .await;
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use keyway::keyway_runtime::{CallError, ErrorCode, Fields, ProviderError, Settings};
 use keyway::storage::SealedColumn;
 use keyway::{
-    AuditQuery, Broker, BrokerError, CacheTtl, Change, Connection, ConnectionChanges, NewConnection, Operation,
+    AuditQuery, Broker, BrokerError, CacheTtl, Connection, ConnectionChanges, NewConnection, Operation,
     ResolveRequest, VaultEntry,
 };
 
@@ -30,7 +30,7 @@ async fn world() -> (World, Connection, VaultEntry) {
 async fn uncached(world: &World, connection: &Connection) -> Connection {
     let changes = ConnectionChanges {
         cache_ttl: Some(CacheTtl::from_seconds(0)),
-        rate_limit_tier: Change::Set("paid".into()),
+        rate_limit_tier: Some(Some("paid".into())),
         ..ConnectionChanges::default()
     };
     world.broker.update_connection(&world.access, connection.id, changes).await.unwrap()

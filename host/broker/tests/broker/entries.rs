@@ -1,100 +1,68 @@
 //! Vault entries: the rules for bindings, and entries with credentials of their own.
 
 use keyway::{
-    AttributeChanges, BrokerError, CacheTtl, CredentialSource, ENTRIES_PER_PAGE, EntrySelector, InvalidInput, NewEntry,
-    ResolveRequest, TfaMethod, VaultEntry,
+    AttributeKind, BrokerError, CacheTtl, ConnectionId, CredentialSource, Credentials, ENTRIES_PER_PAGE, EntryContent,
+    EntrySelector, InvalidInput, ResolveRequest, TfaMethod, VaultEntry,
 };
 
 use crate::support::{World, text};
 
-async fn create(world: &World, new: NewEntry) -> Result<VaultEntry, BrokerError> {
+async fn create(world: &World, new: EntryContent) -> Result<VaultEntry, BrokerError> {
     world.broker.create_entry(&world.access, new).await
 }
 
-fn entry(user: &str) -> NewEntry {
-    NewEntry { permissioned_user_id: user.into(), domain: "https://acme.com".into(), ..NewEntry::default() }
+fn entry(user: &str) -> EntryContent {
+    EntryContent::new(user, "https://acme.com")
 }
 
 #[tokio::test]
 async fn a_bound_entry_is_found_by_id_and_by_pair() {
     let (world, connection) = World::connected().await;
     let reference = world.item("Automation", "Northwind Supplier Portal").reference;
-    let new = NewEntry {
-        user_alias: Some("Acme".into()),
+    let mut new = EntryContent {
+        alias: Some("Acme".into()),
         tfa_method: Some(TfaMethod::Email),
-        secret_cache_ttl_seconds: Some(60),
-        ..NewEntry::bound("acme-prod", "https://acme.com", connection.id, reference.as_str())
+        ..EntryContent::bound("acme-prod", "https://acme.com", connection.id, reference.as_str())
     };
+    new.binding_mut().unwrap().cache_ttl = Some(CacheTtl::from_seconds(60));
     let created = create(&world, new).await.unwrap();
-    let pair = EntrySelector::Pair { permissioned_user_id: "acme-prod".into(), domain: "https://acme.com".into() };
+    let pair = EntrySelector::Pair { user: "acme-prod".into(), domain: "https://acme.com".into() };
     for selector in [created.id.into(), pair] {
         let found = world.broker.get_entry(&world.access, &selector).await.unwrap();
         assert_eq!(found.id, created.id);
-        assert_eq!((found.user_alias.as_deref(), found.tfa_method), (Some("Acme"), Some(TfaMethod::Email)));
-        let CredentialSource::Bound(binding) = found.credentials else { panic!("not bound") };
+        assert_eq!((found.alias.as_deref(), found.tfa_method), (Some("Acme"), Some(TfaMethod::Email)));
+        let CredentialSource::Bound(binding) = found.content.credentials else { panic!("not bound") };
         assert_eq!(binding.connection_id, connection.id);
         assert_eq!((binding.reference, binding.cache_ttl), (reference.clone(), Some(CacheTtl::from_seconds(60))));
     }
-    let normalised =
-        EntrySelector::Pair { permissioned_user_id: "acme-prod".into(), domain: "https://acme.com/".into() };
+    let normalised = EntrySelector::Pair { user: "acme-prod".into(), domain: "https://acme.com/".into() };
     assert!(world.broker.get_entry(&world.access, &normalised).await.is_err(), "domains are compared exactly");
 }
 
 #[tokio::test]
-async fn the_rules_for_bound_entries_are_enforced_in_the_clients_words() {
+async fn the_rules_for_bound_entries_are_enforced() {
     let (world, connection) = World::connected().await;
     let reference = world.item("Automation", "Northwind Supplier Portal").reference;
-    let bound = || NewEntry::bound("acme", "https://acme.com", connection.id, reference.as_str());
-    let encrypted = encrypt(&world, "value").await;
+    let bound = || EntryContent::bound("acme", "https://acme.com", connection.id, reference.as_str());
     let other = world.other_workspace().await;
     let foreign = world.broker.connect(&other, world.new_connection("automation")).await.unwrap();
+    let bound_to = |connection: ConnectionId, reference: &str| {
+        EntryContent::bound("acme", "https://acme.com", connection, reference)
+    };
     let cases = [
-        (NewEntry { secret_ref: None, ..bound() }, "secret_provider_id and secret_ref must be provided together"),
         (
-            NewEntry { secret_provider_id: None, ..bound() },
-            "secret_provider_id and secret_ref must be provided together",
-        ),
-        (
-            NewEntry { secret_cache_ttl_seconds: Some(-1), ..bound() },
-            "secret_cache_ttl_seconds must be a non-negative integer, of at most 4294967295 seconds",
-        ),
-        (
-            NewEntry { secret_cache_ttl_seconds: Some(300), ..entry("acme") },
-            "secret_cache_ttl_seconds requires secret_provider_id and secret_ref",
-        ),
-        (
-            NewEntry { user_name: Some(encrypted.clone()), password: Some(encrypted.clone()), ..bound() },
-            "provider-backed vault entries cannot include user_name, password",
-        ),
-        (
-            NewEntry { tfa_secret: Some(encrypted.clone()), ..bound() },
-            "provider-backed vault entries cannot include tfa_secret",
-        ),
-        (
-            NewEntry { tfa_method: Some(TfaMethod::Authenticator), ..bound() },
+            EntryContent { tfa_method: Some(TfaMethod::Authenticator), ..bound() },
             "tfa_method AUTHENTICATOR is not available for provider-backed vault entries; the one-time code comes from the bound item",
         ),
+        (bound_to(foreign.id, &reference), "the connection is not one of this workspace"),
+        (bound_to(uuid::Uuid::nil().into(), &reference), "the connection is not one of this workspace"),
         (
-            NewEntry { secret_provider_id: Some(foreign.id), ..bound() },
-            "secret_provider_id is not a connection of this workspace",
+            bound_to(connection.id, "https://example.com/item"),
+            "reference: A reference of 1Password begins with op://, as in op://<vaultId>/<itemId>.",
         ),
-        (
-            NewEntry { secret_provider_id: Some(uuid::Uuid::nil().into()), ..bound() },
-            "secret_provider_id is not a connection of this workspace",
-        ),
-        (
-            NewEntry { secret_ref: Some("https://example.com/item".into()), ..bound() },
-            "secret_ref: A reference of 1Password begins with op://, as in op://<vaultId>/<itemId>.",
-        ),
-        (NewEntry { secret_ref: Some(String::new()), ..bound() }, "secret_ref is required and must not be empty"),
-        (
-            NewEntry { permissioned_user_id: String::new(), ..bound() },
-            "permissioned_user_id is required and must not be empty",
-        ),
-        (
-            NewEntry { permissioned_user_id: "x".repeat(513), ..bound() },
-            "permissioned_user_id is too long: at most 512 characters are allowed",
-        ),
+        (bound_to(connection.id, ""), "reference is required and must not be empty"),
+        (EntryContent { user: String::new(), ..bound() }, "user is required and must not be empty"),
+        (EntryContent { user: "x".repeat(513), ..bound() }, "user is too long: at most 512 characters are allowed"),
     ];
     for (new, message) in cases {
         let error = create(&world, new).await.unwrap_err();
@@ -108,9 +76,9 @@ async fn the_rules_for_bound_entries_are_enforced_in_the_clients_words() {
 async fn the_other_two_factor_methods_are_accepted_on_bound_entries() {
     let (world, connection) = World::connected().await;
     for method in [TfaMethod::Email, TfaMethod::Sms, TfaMethod::MagicLink] {
-        let new = NewEntry {
+        let new = EntryContent {
             tfa_method: Some(method),
-            ..NewEntry::bound(
+            ..EntryContent::bound(
                 method.to_string(),
                 "https://acme.com",
                 connection.id,
@@ -130,7 +98,7 @@ async fn a_domain_is_an_address_and_not_localhost() {
     let mended = [" https://acme.com", "https://acme.com ", "https:acme.com", "https:\\\\acme.com", "https:/acme.com"];
     let invisible = ["https://ac\u{200b}me.com", "https://acme\u{ad}.com", "https://acme.com/\u{202e}x"];
     for domain in none.into_iter().chain(local).chain(mended).chain(invisible) {
-        let error = create(&world, NewEntry { domain: domain.into(), ..entry("a") }).await.unwrap_err();
+        let error = create(&world, EntryContent { domain: domain.into(), ..entry("a") }).await.unwrap_err();
         assert!(matches!(error, BrokerError::Invalid(_)), "{domain}: {error}");
     }
     let letters = format!("https://acme.com/{}", "\u{e9}".repeat(2_000));
@@ -141,7 +109,7 @@ async fn a_domain_is_an_address_and_not_localhost() {
         "https://b\u{fc}cher.example",
         &letters,
     ] {
-        assert_eq!(create(&world, NewEntry { domain: domain.into(), ..entry("a") }).await.unwrap().domain, domain);
+        assert_eq!(create(&world, EntryContent { domain: domain.into(), ..entry("a") }).await.unwrap().domain, domain);
     }
 }
 
@@ -150,7 +118,7 @@ async fn user_and_domain_are_unique_in_a_workspace_and_only_there() {
     let world = World::new().await;
     create(&world, entry("acme")).await.unwrap();
     assert!(matches!(create(&world, entry("acme")).await, Err(BrokerError::EntryExists)));
-    create(&world, NewEntry { domain: "https://other.com".into(), ..entry("acme") }).await.unwrap();
+    create(&world, EntryContent { domain: "https://other.com".into(), ..entry("acme") }).await.unwrap();
     let other = world.other_workspace().await;
     world.broker.create_entry(&other, entry("acme")).await.unwrap();
 }
@@ -164,11 +132,16 @@ async fn encrypt(world: &World, value: &str) -> String {
 async fn an_entrys_own_credentials_come_back_as_they_were_sent() {
     let mut world = World::new().await;
     let (user_name, password) = (encrypt(&world, "user").await, encrypt(&world, "password").await);
-    let new = NewEntry { user_name: Some(user_name.clone()), password: Some(password.to_uppercase()), ..entry("acme") };
+    let own = Credentials {
+        user_name: Some(user_name.clone()),
+        password: Some(password.to_uppercase()),
+        ..Credentials::default()
+    };
+    let new = EntryContent::own("acme", "https://acme.com", own);
     let created = create(&world, new).await.unwrap();
     world.restart().await;
     let found = world.broker.get_entry(&world.access, &created.id.into()).await.unwrap();
-    let CredentialSource::Own(credentials) = found.credentials else { panic!("not its own") };
+    let CredentialSource::Own(credentials) = found.content.credentials else { panic!("not its own") };
     assert_eq!(credentials.user_name, Some(user_name));
     assert_eq!(credentials.password, Some(password.to_uppercase()));
     assert_eq!(credentials.tfa_secret, None);
@@ -184,8 +157,9 @@ async fn credentials_under_another_key_are_refused() {
     let other = world.other_workspace().await;
     let key = keyway::ClientKey::from_hex(&world.broker.encryption_key(&other).await.unwrap()).unwrap();
     for wrong in ["in plain".to_owned(), key.encrypt(&"password".into()).unwrap()] {
-        let error = create(&world, NewEntry { password: Some(wrong.clone()), ..entry("acme") }).await.unwrap_err();
-        assert!(matches!(error, BrokerError::NotEncrypted { field: "password" }), "{error}");
+        let own = Credentials { password: Some(wrong.clone()), ..Credentials::default() };
+        let error = create(&world, EntryContent::own("acme", "https://acme.com", own)).await.unwrap_err();
+        assert!(matches!(&error, BrokerError::NotEncrypted { field } if field == "password"), "{error}");
         assert!(!error.to_string().contains(&wrong));
     }
 }
@@ -193,11 +167,12 @@ async fn credentials_under_another_key_are_refused() {
 #[tokio::test]
 async fn the_authenticator_method_needs_its_secret() {
     let world = World::new().await;
-    let new = NewEntry { tfa_method: Some(TfaMethod::Authenticator), ..entry("acme") };
+    let new = EntryContent { tfa_method: Some(TfaMethod::Authenticator), ..entry("acme") };
     let error = create(&world, new).await.unwrap_err();
     assert!(matches!(error, BrokerError::Invalid(InvalidInput::AuthenticatorWithoutSecret)));
     let tfa_secret = Some(encrypt(&world, "GEZDGNBVGY3TQOJQ").await);
-    create(&world, NewEntry { tfa_method: Some(TfaMethod::Authenticator), tfa_secret, ..entry("acme") }).await.unwrap();
+    let own = EntryContent::own("acme", "https://acme.com", Credentials { tfa_secret, ..Credentials::default() });
+    create(&world, EntryContent { tfa_method: Some(TfaMethod::Authenticator), ..own }).await.unwrap();
 }
 
 #[tokio::test]
@@ -210,7 +185,7 @@ async fn entries_are_listed_page_by_page_in_the_order_of_their_creation() {
     let first = world.broker.list_entries(&world.access, None).await.unwrap();
     let second = world.broker.list_entries(&world.access, first.next).await.unwrap();
     assert_eq!((first.entries.len(), second.entries.len(), second.next), (count - 1, 1, None));
-    let users = first.entries.iter().chain(&second.entries).map(|entry| entry.permissioned_user_id.clone());
+    let users = first.entries.iter().chain(&second.entries).map(|entry| entry.user.clone());
     assert!(users.eq((0..count).map(|number| format!("user-{number}"))));
 }
 
@@ -219,15 +194,16 @@ async fn a_page_with_large_entries_has_few_of_them() {
     const SIZE: usize = 400_000;
     let world = World::new().await;
     for number in 0..10 {
-        let mut attributes = AttributeChanges::new();
-        attributes.set("local_storage", &format!(r#"{{"a": "{}"}}"#, "x".repeat(SIZE))).unwrap();
-        create(&world, NewEntry { attributes, ..entry(&format!("user-{number}")) }).await.unwrap();
+        let mut new = entry(&format!("user-{number}"));
+        let storage = format!(r#"{{"a": "{}"}}"#, "x".repeat(SIZE));
+        new.attributes.set("local_storage", AttributeKind::BrowserState, &storage).unwrap();
+        create(&world, new).await.unwrap();
     }
     let (mut after, mut users) = (None, Vec::new());
     loop {
         let page = world.broker.list_entries(&world.access, after).await.unwrap();
         assert_eq!(page.entries.len(), 2, "what fits into a megabyte");
-        users.extend(page.entries.into_iter().map(|entry| entry.permissioned_user_id));
+        users.extend(page.entries.into_iter().map(|entry| entry.content.user));
         after = page.next;
         if after.is_none() {
             break;

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use keyway::{
-    AttributeChanges, BrokerError, Change, ClientKey, Connection, CredentialSource, EntryChanges, EntryId,
-    EntrySelector, InvalidInput, NewEntry, ResolveRequest, Source, TfaMethod, VaultEntry,
+    AttributeKind, Binding, BrokerError, CacheTtl, ClientKey, Connection, CredentialSource, Credentials, EntryContent,
+    EntryId, EntrySelector, InvalidInput, ResolveRequest, Source, TfaMethod, VaultEntry,
 };
 
 use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, ItemInfo, ItemState};
@@ -23,21 +23,29 @@ impl World {
 
     /// An entry with credentials of its own, an authenticator among them.
     async fn own(&self, user: &str) -> VaultEntry {
-        let new = NewEntry {
-            permissioned_user_id: user.into(),
-            domain: DOMAIN.into(),
-            user_alias: Some("Main".into()),
-            tfa_method: Some(TfaMethod::Authenticator),
+        let credentials = Credentials {
             user_name: Some(self.encrypted("alice")),
             password: Some(self.encrypted("hunter2-hunter2")),
             tfa_secret: Some(self.encrypted("GEZDGNBVGY3TQOJQ")),
-            ..NewEntry::default()
+        };
+        let new = EntryContent {
+            alias: Some("Main".into()),
+            tfa_method: Some(TfaMethod::Authenticator),
+            ..EntryContent::own(user, DOMAIN, credentials)
         };
         self.broker.create_entry(&self.access, new).await.unwrap()
     }
 
-    async fn update(&self, entry: &VaultEntry, changes: EntryChanges) -> Result<VaultEntry, BrokerError> {
-        let updated = self.broker.update_entry(&self.access, &entry.id.into(), changes).await?;
+    async fn update(
+        &self,
+        entry: &VaultEntry,
+        change: impl Fn(&mut EntryContent) + Send + Sync,
+    ) -> Result<VaultEntry, BrokerError> {
+        let change = |entry: &mut EntryContent| {
+            change(entry);
+            Ok(())
+        };
+        let updated = self.broker.update_entry(&self.access, &entry.id.into(), change).await?;
         let stored = self.broker.get_entry(&self.access, &entry.id.into()).await.unwrap();
         assert_eq!(format!("{updated:?}"), format!("{stored:?}"), "what is answered is what is stored");
         Ok(updated)
@@ -49,20 +57,17 @@ fn reference(world: &World, title: &str) -> String {
     account.vault("Automation").unwrap().item(title).unwrap().reference.clone()
 }
 
-fn bind_to(connection: &Connection, reference: &str) -> EntryChanges {
-    EntryChanges {
-        secret_provider_id: Change::Set(connection.id),
-        secret_ref: Change::Set(reference.into()),
-        ..EntryChanges::default()
-    }
+fn bind_to(connection: &Connection, reference: &str) -> impl Fn(&mut EntryContent) + Send + Sync + use<> {
+    let binding = Binding::new(connection.id, reference);
+    move |entry| entry.credentials = CredentialSource::Bound(binding.clone())
 }
 
-fn unbind() -> EntryChanges {
-    EntryChanges { secret_provider_id: Change::Clear, secret_ref: Change::Clear, ..EntryChanges::default() }
+fn unbind(entry: &mut EntryContent) {
+    entry.credentials = CredentialSource::default();
 }
 
 fn pair(user: &str) -> EntrySelector {
-    EntrySelector::Pair { permissioned_user_id: user.into(), domain: DOMAIN.into() }
+    EntrySelector::Pair { user: user.into(), domain: DOMAIN.into() }
 }
 
 fn invalid(result: Result<VaultEntry, BrokerError>) -> InvalidInput {
@@ -73,25 +78,24 @@ fn invalid(result: Result<VaultEntry, BrokerError>) -> InvalidInput {
 }
 
 #[tokio::test]
-async fn what_is_not_mentioned_stays_and_what_is_cleared_goes() {
+async fn what_is_not_changed_stays_and_an_encrypted_null_is_no_value() {
     let world = World::new().await;
     let entry = world.own("acme").await;
     let password = world.encrypted("another");
-    let changes = EntryChanges { password: Change::Set(password.clone()), ..EntryChanges::default() };
-    let entry = world.update(&entry, changes).await.unwrap();
-    let CredentialSource::Own(own) = &entry.credentials else { panic!("bound") };
+    let change = |entry: &mut EntryContent| entry.own_credentials_mut().unwrap().password = Some(password.clone());
+    let entry = world.update(&entry, change).await.unwrap();
+    let own = entry.own_credentials().unwrap();
     assert_eq!((own.password.as_ref(), own.user_name.is_some()), (Some(&password), true));
     assert_eq!(entry.tfa_method, Some(TfaMethod::Authenticator));
 
-    let changes = EntryChanges {
-        user_alias: Change::Clear,
-        tfa_method: Change::Clear,
-        tfa_secret: Change::Set(ClientKey::from_hex(&world.encryption_key).map(|key| encrypted_null(&key)).unwrap()),
-        ..EntryChanges::default()
+    let null = ClientKey::from_hex(&world.encryption_key).map(|key| encrypted_null(&key)).unwrap();
+    let change = |entry: &mut EntryContent| {
+        (entry.alias, entry.tfa_method) = (None, None);
+        entry.own_credentials_mut().unwrap().tfa_secret = Some(null.clone());
     };
-    let entry = world.update(&entry, changes).await.unwrap();
-    let CredentialSource::Own(own) = &entry.credentials else { panic!("bound") };
-    assert_eq!((entry.user_alias, entry.tfa_method, own.tfa_secret.as_ref()), (None, None, None));
+    let entry = world.update(&entry, change).await.unwrap();
+    let own = entry.own_credentials().unwrap();
+    assert_eq!((entry.alias.as_ref(), entry.tfa_method, own.tfa_secret.as_ref()), (None, None, None));
     assert!(own.password.is_some());
 }
 
@@ -113,59 +117,55 @@ async fn binding_an_entry_erases_its_own_credentials_and_its_authenticator() {
     let bound = world.update(&entry, bind_to(&connection, &reference)).await.unwrap();
     assert_eq!(bound.binding().unwrap().reference, reference);
     assert_eq!(bound.tfa_method, None, "it cannot stay without its secret");
-    assert_eq!(bound.user_alias.as_deref(), Some("Main"));
+    assert_eq!(bound.alias.as_deref(), Some("Main"));
 
     // Nothing of them comes back.
-    let own = world.update(&bound, unbind()).await.unwrap();
-    let CredentialSource::Own(credentials) = own.credentials else { panic!("bound") };
-    assert!(credentials.user_name.is_none() && credentials.password.is_none() && credentials.tfa_secret.is_none());
+    let own = world.update(&bound, unbind).await.unwrap();
+    assert_eq!(own.own_credentials(), Some(&Credentials::default()));
 }
 
 #[tokio::test]
-async fn a_binding_is_only_left_by_saying_so() {
+async fn a_bound_entry_can_be_given_credentials_of_its_own_instead() {
     let (world, connection) = World::connected().await;
     let bound = world.bind(&connection, "Northwind Supplier Portal").await;
-    let credentials = || EntryChanges {
-        user_name: Change::Set(world.encrypted("alice")),
-        password: Change::Set(world.encrypted("hunter2-hunter2")),
-        ..EntryChanges::default()
+    let own = Credentials {
+        user_name: Some(world.encrypted("alice")),
+        password: Some(world.encrypted("hunter2-hunter2")),
+        tfa_secret: None,
     };
-    let error = invalid(world.update(&bound, credentials()).await);
-    assert_eq!(error, InvalidInput::CredentialsForBound { fields: vec!["user_name", "password"] });
-    assert!(error.to_string().contains("secret_provider_id and secret_ref as null"), "{error}");
-    let half = EntryChanges { secret_ref: Change::Clear, ..credentials() };
-    assert_eq!(invalid(world.update(&bound, half).await), InvalidInput::IncompleteBinding);
-    // What sets nothing does no harm.
-    let nothing = EntryChanges { password: Change::Clear, ..EntryChanges::default() };
-    assert!(world.update(&bound, nothing).await.unwrap().binding().is_some());
-
-    let both = EntryChanges { secret_provider_id: Change::Clear, secret_ref: Change::Clear, ..credentials() };
-    world.update(&bound, both).await.unwrap();
+    world.update(&bound, |entry| entry.credentials = CredentialSource::Own(own.clone())).await.unwrap();
     let resolved = world.resolve(&bound).await;
     assert_eq!(text(resolved.username.as_ref()), Some("alice"));
     assert_eq!(text(resolved.password.as_ref()), Some("hunter2-hunter2"));
 }
 
 #[tokio::test]
-async fn a_binding_that_is_sent_again_without_a_duration_has_the_connections() {
+async fn a_binding_has_a_duration_of_its_own_until_it_is_replaced() {
     let (world, connection) = World::connected().await;
     let bound = world.bind(&connection, "Northwind Supplier Portal").await;
     let reference = bound.binding().unwrap().reference.clone();
-    let ttl = |entry: &VaultEntry| entry.binding().unwrap().cache_ttl.map(|ttl| ttl.seconds());
-    let change = |change| EntryChanges { secret_cache_ttl_seconds: change, ..EntryChanges::default() };
+    let ttl = |entry: &VaultEntry| entry.binding().unwrap().cache_ttl;
+    let minute = Some(CacheTtl::from_seconds(60));
 
-    let entry = world.update(&bound, change(Change::Set(60))).await.unwrap();
-    assert_eq!(ttl(&entry), Some(60));
-    let alias = EntryChanges { user_alias: Change::Set("Other".into()), ..EntryChanges::default() };
-    assert_eq!(ttl(&world.update(&bound, alias).await.unwrap()), Some(60), "nothing was said about the binding");
+    let entry = world.update(&bound, |entry| entry.binding_mut().unwrap().cache_ttl = minute).await.unwrap();
+    assert_eq!(ttl(&entry), minute);
+    let renamed = world.update(&bound, |entry| entry.alias = Some("Other".into())).await.unwrap();
+    assert_eq!(ttl(&renamed), minute, "nothing was said about the binding");
     assert_eq!(ttl(&world.update(&bound, bind_to(&connection, &reference)).await.unwrap()), None);
-    let both = EntryChanges { secret_cache_ttl_seconds: Change::Set(0), ..bind_to(&connection, &reference) };
-    assert_eq!(ttl(&world.update(&bound, both).await.unwrap()), Some(0));
-    assert_eq!(ttl(&world.update(&bound, change(Change::Clear)).await.unwrap()), None);
+}
 
-    let own = world.update(&bound, unbind()).await.unwrap();
-    assert_eq!(invalid(world.update(&own, change(Change::Set(60))).await), InvalidInput::CacheDurationWithoutBinding);
-    world.update(&own, change(Change::Clear)).await.unwrap();
+#[tokio::test]
+async fn a_change_that_is_refused_by_who_makes_it_changes_nothing_and_is_told_in_their_words() {
+    let world = World::new().await;
+    let entry = world.own("acme").await;
+    let refuse = |entry: &mut EntryContent| {
+        entry.alias = Some("Other".into());
+        Err(InvalidInput::Refused("not on Sundays".into()))
+    };
+    let error = world.broker.update_entry(&world.access, &entry.id.into(), refuse).await.unwrap_err();
+    assert_eq!((error.to_string(), error.kind()), ("not on Sundays".into(), keyway::ErrorKind::Invalid));
+    let stored = world.broker.get_entry(&world.access, &entry.id.into()).await.unwrap();
+    assert_eq!(stored.alias.as_deref(), Some("Main"));
 }
 
 #[tokio::test]
@@ -175,7 +175,7 @@ async fn the_rules_of_a_new_entry_hold_for_a_change() {
     let bound = world.bind(&connection, "Northwind Supplier Portal").await;
     let other = world.other_workspace().await;
     let foreign = world.broker.connect(&other, world.new_connection("automation")).await.unwrap();
-    let set_method = |method| EntryChanges { tfa_method: Change::Set(method), ..EntryChanges::default() };
+    let set_method = |method| move |entry: &mut EntryContent| entry.tfa_method = Some(method);
 
     assert_eq!(
         invalid(world.update(&bound, set_method(TfaMethod::Authenticator)).await),
@@ -184,9 +184,11 @@ async fn the_rules_of_a_new_entry_hold_for_a_change() {
     for method in [TfaMethod::Email, TfaMethod::Sms, TfaMethod::MagicLink] {
         assert_eq!(world.update(&bound, set_method(method)).await.unwrap().tfa_method, Some(method));
     }
-    let no_secret = EntryChanges { tfa_secret: Change::Clear, ..EntryChanges::default() };
-    assert_eq!(invalid(world.update(&own, no_secret).await), InvalidInput::AuthenticatorWithoutSecret);
-    let no_base32 = EntryChanges { tfa_secret: Change::Set(world.encrypted("not base32!")), ..EntryChanges::default() };
+    let secret = |secret: Option<String>| {
+        move |entry: &mut EntryContent| entry.own_credentials_mut().unwrap().tfa_secret = secret.clone()
+    };
+    assert_eq!(invalid(world.update(&own, secret(None)).await), InvalidInput::AuthenticatorWithoutSecret);
+    let no_base32 = secret(Some(world.encrypted("not base32!")));
     assert_eq!(invalid(world.update(&own, no_base32).await), InvalidInput::TfaSecret);
     assert_eq!(
         invalid(
@@ -198,19 +200,20 @@ async fn the_rules_of_a_new_entry_hold_for_a_change() {
         invalid(world.update(&own, bind_to(&connection, "op://vault")).await),
         InvalidInput::Reference { .. }
     ));
-    let domain = EntryChanges { domain: Some("acme.com".into()), ..EntryChanges::default() };
-    assert_eq!(invalid(world.update(&own, domain).await), InvalidInput::Domain);
-    let plain = EntryChanges { password: Change::Set("in plain".into()), ..EntryChanges::default() };
-    assert!(matches!(world.update(&own, plain).await, Err(BrokerError::NotEncrypted { field: "password" })));
+    let domain = world.update(&own, |entry| entry.domain = "acme.com".into()).await;
+    assert_eq!(invalid(domain), InvalidInput::Domain);
+    let plain = |entry: &mut EntryContent| entry.own_credentials_mut().unwrap().password = Some("in plain".into());
+    let refused = world.update(&own, plain).await;
+    assert!(matches!(refused, Err(BrokerError::NotEncrypted { field }) if field == "password"));
 
-    let foreign = world.broker.update_entry(&other, &own.id.into(), EntryChanges::default()).await;
+    let foreign = world.broker.update_entry(&other, &own.id.into(), |_| Ok(())).await;
     assert!(matches!(foreign, Err(BrokerError::NotFound(_))));
 }
 
 #[tokio::test]
 async fn a_passkey_and_a_binding_exclude_each_other_in_both_orders() {
     let (world, connection) = World::connected().await;
-    let passkey = |passkey| EntryChanges { passkey: Some(passkey), ..EntryChanges::default() };
+    let passkey = |passkey| move |entry: &mut EntryContent| entry.passkey = passkey;
     let bound = world.bind(&connection, "Northwind Supplier Portal").await;
     assert_eq!(invalid(world.update(&bound, passkey(true)).await), InvalidInput::BoundWithPasskey);
 
@@ -218,12 +221,20 @@ async fn a_passkey_and_a_binding_exclude_each_other_in_both_orders() {
     assert!(world.update(&own, passkey(true)).await.unwrap().passkey);
     let bind = || bind_to(&connection, "op://mhlxx5y45opqk7p7prulriztqq/ch4arxhoemrdclbxyixyesgyt4");
     assert_eq!(invalid(world.update(&own, bind()).await), InvalidInput::BoundWithPasskey);
-    let instead = EntryChanges { passkey: Some(false), ..bind() };
+    let instead = |entry: &mut EntryContent| {
+        entry.passkey = false;
+        bind()(entry);
+    };
     assert!(world.update(&own, instead).await.unwrap().binding().is_some());
 
-    let new = NewEntry {
+    let new = EntryContent {
         passkey: true,
-        ..NewEntry::bound("new", DOMAIN, connection.id, "op://mhlxx5y45opqk7p7prulriztqq/ch4arxhoemrdclbxyixyesgyt4")
+        ..EntryContent::bound(
+            "new",
+            DOMAIN,
+            connection.id,
+            "op://mhlxx5y45opqk7p7prulriztqq/ch4arxhoemrdclbxyixyesgyt4",
+        )
     };
     let error = world.broker.create_entry(&world.access, new).await;
     assert_eq!(invalid(error), InvalidInput::BoundWithPasskey);
@@ -235,7 +246,7 @@ async fn a_renamed_entry_is_found_under_its_new_name_only() {
     let entry = world.own("old").await;
     world.own("taken").await;
     world.broker.resolve(&world.access, ResolveRequest::new(pair("old"))).await.unwrap();
-    let rename = |user: &str| EntryChanges { permissioned_user_id: Some(user.into()), ..EntryChanges::default() };
+    let rename = |user: &'static str| move |entry: &mut EntryContent| entry.user = user.into();
     assert!(matches!(world.update(&entry, rename("taken")).await, Err(BrokerError::EntryExists)));
     world.update(&entry, rename("new")).await.unwrap();
     let resolve = async |user: &str| world.broker.resolve(&world.access, ResolveRequest::new(pair(user))).await;
@@ -331,10 +342,9 @@ async fn of_changes_at_the_same_time_none_is_lost() {
         let changing = names.map(|name| {
             let (broker, access, id) = (world.broker.clone(), world.access.clone(), entry.id);
             tokio::spawn(async move {
-                let mut attributes = AttributeChanges::new();
-                attributes.set(name, &format!("\"{round}\"")).unwrap();
-                let changes = EntryChanges { attributes, ..EntryChanges::default() };
-                broker.update_entry(&access, &EntryId::into(id), changes).await.unwrap();
+                let value = format!("\"{round}\"");
+                let change = |entry: &mut EntryContent| entry.attributes.set(name, AttributeKind::Plain, &value);
+                broker.update_entry(&access, &EntryId::into(id), change).await.unwrap();
             })
         });
         for change in changing {
@@ -355,55 +365,44 @@ async fn a_domain_from_before_a_rule_may_be_sent_back() {
     let pool = SqlitePool::connect_with(options).await.unwrap();
     let stored = "UPDATE vault_entries SET domain = 'http://app.localhost' WHERE id = ?";
     sqlx::query(stored).bind(entry.id.as_uuid()).execute(&pool).await.unwrap();
-    let back = |domain: &str| EntryChanges {
-        domain: Some(domain.into()),
-        user_alias: Change::Set("Renamed".into()),
-        ..EntryChanges::default()
+    let back = |domain: &'static str| {
+        move |entry: &mut EntryContent| (entry.domain, entry.alias) = (domain.into(), Some("Renamed".into()))
     };
-    assert_eq!(
-        world.update(&entry, back("http://app.localhost")).await.unwrap().user_alias.as_deref(),
-        Some("Renamed")
-    );
+    assert_eq!(world.update(&entry, back("http://app.localhost")).await.unwrap().alias.as_deref(), Some("Renamed"));
     assert_eq!(invalid(world.update(&entry, back("http://b.localhost")).await), InvalidInput::Domain);
 }
 
 #[tokio::test]
-async fn session_data_has_a_time_and_expires_by_the_earlier_interval() {
+async fn a_browsers_state_has_a_time_and_is_cleared_together() {
     let world = World::new().await;
     let entry = world.own("acme").await;
-    let set = async |values: &[(&str, &str)]| {
-        let mut attributes = AttributeChanges::new();
-        for (name, json) in values {
-            attributes.set(name, json).unwrap();
-        }
-        world.update(&entry, EntryChanges { attributes, ..EntryChanges::default() }).await.unwrap()
+    let set = async |values: &[(&'static str, AttributeKind, &'static str)]| {
+        let change = |entry: &mut EntryContent| {
+            for (name, kind, json) in values {
+                entry.attributes.set(*name, *kind, json).unwrap();
+            }
+        };
+        world.update(&entry, change).await.unwrap()
     };
-    let expiries =
-        [("expiry_time_from_last_use", "\"2 days\""), ("expiry_time_from_session_data_set", "\"7 days 00:00:00\"")];
-    let changed = set(&expiries).await;
-    assert_eq!(
-        (changed.session_data_set_at, changed.effective_expires_at()),
-        (None, None),
-        "there is nothing to expire"
-    );
+    use AttributeKind::{BrowserState, Plain};
+    assert_eq!(set(&[("user_agent", Plain, "\"Mozilla\"")]).await.session_data_set_at, None);
 
     let cookies = r#"[{"name": "s", "value": null}]"#;
-    let changed = set(&[("cookies", cookies), ("local_storage", "{}")]).await;
+    let changed = set(&[("cookies", BrowserState, cookies), ("local_storage", BrowserState, "{}")]).await;
     assert_eq!(changed.attributes.get("cookies"), Some(cookies));
     let set_at = changed.session_data_set_at.unwrap();
-    let expires = changed.effective_expires_at().unwrap();
-    assert_eq!(expires.as_second() - set_at.as_second(), 2 * 24 * 3_600);
 
     world.clock.advance(std::time::Duration::from_secs(60));
-    let changed = set(&[("user_agent", "\"Mozilla\"")]).await;
-    assert_eq!(changed.session_data_set_at, Some(set_at), "that is not session data");
+    let changed = set(&[("user_agent", Plain, "\"Mozilla/5.0\"")]).await;
+    assert_eq!(changed.session_data_set_at, Some(set_at), "that is no state");
     // What comes back as it is, however its client writes it, is as old as it was; and so is what is left when a part is cleared.
     for back in [cookies, r#"[{"value":null,"name":"\u0073"}]"#] {
-        let changed = set(&[("cookies", back), ("local_storage", "{ }")]).await;
+        let changed = set(&[("cookies", BrowserState, back), ("local_storage", BrowserState, "{ }")]).await;
         assert_eq!(changed.session_data_set_at, Some(set_at), "{back}");
     }
-    assert_eq!(set(&[("local_storage", "null")]).await.session_data_set_at, Some(set_at));
-    let anew = set(&[("cookies", r#"[{"name": "s", "value": 1}]"#)]).await.session_data_set_at.unwrap();
+    let part = world.update(&entry, |entry| entry.attributes.remove("local_storage")).await.unwrap();
+    assert_eq!(part.session_data_set_at, Some(set_at));
+    let anew = set(&[("cookies", BrowserState, r#"[{"name": "s", "value": 1}]"#)]).await.session_data_set_at.unwrap();
     assert_eq!(anew.as_second() - set_at.as_second(), 60);
 
     let cleared = world.broker.clear_browser_state(&world.access, &pair("acme")).await.unwrap();
@@ -412,27 +411,20 @@ async fn session_data_has_a_time_and_expires_by_the_earlier_interval() {
 }
 
 #[tokio::test]
-async fn the_address_of_a_custom_proxy_is_encrypted_like_a_credential() {
+async fn an_attribute_that_clients_encrypt_must_open_like_a_credential() {
     let world = World::new().await;
     let entry = world.own("acme").await;
-    let set = async |values: &[(&str, &str)]| {
-        let mut attributes = AttributeChanges::new();
-        for (name, json) in values {
-            attributes.set(name, json).unwrap();
-        }
-        world.update(&entry, EntryChanges { attributes, ..EntryChanges::default() }).await
+    let set = async |json: &str| {
+        let change = |entry: &mut EntryContent| {
+            entry.attributes.set("proxy_value", AttributeKind::Encrypted, json).unwrap();
+        };
+        world.update(&entry, change).await
     };
-    let custom = ("proxy_setting", "\"custom\"");
-    let plain = set(&[custom, ("proxy_value", "\"http://user:word@proxy.example:8080\"")]).await;
-    assert!(matches!(plain, Err(BrokerError::NotEncrypted { field: "proxy_value" })));
-    let alone = set(&[("proxy_value", "\"203.0.113.7\"")]).await;
-    assert_eq!(invalid(alone), InvalidInput::ProxyValueWithoutSetting);
-
-    set(&[("proxy_setting", "\"static\""), ("proxy_value", "\"203.0.113.7\"")]).await.unwrap();
+    let plain = set("\"http://user:word@proxy.example:8080\"").await;
+    assert!(matches!(plain, Err(BrokerError::NotEncrypted { field }) if field == "proxy_value"));
+    assert!(matches!(invalid(set("7").await), InvalidInput::EncryptedNotText { field } if field == "proxy_value"));
     let sealed = format!("\"{}\"", world.encrypted("http://user:word@proxy.example:8080"));
-    let changed = set(&[custom, ("proxy_value", &sealed)]).await.unwrap();
-    assert_eq!(changed.attributes.get("proxy_value"), Some(&*sealed));
-    // With the setting kept, another value has to be encrypted, too.
-    let later = set(&[("proxy_value", "\"203.0.113.7\"")]).await;
-    assert!(matches!(later, Err(BrokerError::NotEncrypted { .. })));
+    assert_eq!(set(&sealed).await.unwrap().attributes.get("proxy_value"), Some(&*sealed));
+    let null = ClientKey::from_hex(&world.encryption_key).map(|key| encrypted_null(&key)).unwrap();
+    assert_eq!(set(&format!("\"{null}\"")).await.unwrap().attributes.get("proxy_value"), None);
 }

@@ -2,31 +2,28 @@
 
 use std::sync::Arc;
 
-use keyway::{AttributeChanges, AuditSource, BrokerError, EntryChanges, NewEntry, VaultEntry};
+use keyway::{AttributeKind, AuditSource, BrokerError, EntryContent, VaultEntry};
 
 use crate::audit::{Mood, Moody, records};
 use crate::support::World;
 
-async fn create(world: &World, user: &str, attributes: &[(&str, &str)]) -> VaultEntry {
-    let mut changes = AttributeChanges::new();
-    for (name, json) in attributes {
-        changes.set(name, json).unwrap();
+async fn create(world: &World, user: &str, attributes: &[(&str, AttributeKind, &str)]) -> VaultEntry {
+    let mut new = EntryContent::new(user, "https://acme.com");
+    for (name, kind, json) in attributes {
+        new.attributes.set(*name, *kind, json).unwrap();
     }
-    let new = NewEntry {
-        permissioned_user_id: user.into(),
-        domain: "https://acme.com".into(),
-        attributes: changes,
-        ..NewEntry::default()
-    };
     world.broker.create_entry(&world.access, new).await.unwrap()
 }
 
 async fn one_plain_and_two_with_secrets(world: &World) -> [VaultEntry; 3] {
-    let plain = create(world, "plain", &[("user_agent", "\"Mozilla/5.0\""), ("persist_cookies", "true")]).await;
+    use AttributeKind::{BrowserState, Plain, Secret};
+    let plain =
+        create(world, "plain", &[("user_agent", Plain, "\"Mozilla/5.0\""), ("persist_cookies", Plain, "true")]).await;
     let cookies = r#"[{"name": "session", "value": "hunter2"}]"#;
-    let first = create(world, "first", &[("cookies", cookies), ("user_agent", "\"Mozilla/5.0\"")]).await;
+    let first =
+        create(world, "first", &[("cookies", BrowserState, cookies), ("user_agent", Plain, "\"Mozilla/5.0\"")]).await;
     let headers = r#"[{"name": "authorization", "value": "hunter2"}]"#;
-    [plain, first, create(world, "second", &[("cookies", cookies), ("headers", headers)]).await]
+    [plain, first, create(world, "second", &[("cookies", BrowserState, cookies), ("headers", Secret, headers)]).await]
 }
 
 #[tokio::test]
@@ -39,7 +36,7 @@ async fn such_a_read_is_recorded_with_the_names_of_what_was_given_out_and_any_ot
     assert_eq!(records(&world).await.len(), before);
     get(&second).await;
     world.broker.list_entries(&world.access, None).await.unwrap();
-    world.broker.update_entry(&world.access, &second.id.into(), EntryChanges::default()).await.unwrap();
+    world.broker.update_entry(&world.access, &second.id.into(), |_| Ok(())).await.unwrap();
 
     let records = records(&world).await.split_off(before);
     let [read, listed, begun, updated] = records.as_slice() else { panic!("{records:?}") };

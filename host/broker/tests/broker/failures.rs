@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keyway::keyway_runtime::{CallError, SandboxError};
-use keyway::{Broker, BrokerError, Connection, ListLimit, NewEntry, ResolveRequest};
+use keyway::{Broker, BrokerError, Connection, EntryContent, ListLimit, ResolveRequest};
 
 use crate::support::fixture;
 
@@ -20,7 +20,7 @@ impl Fixture {
     }
 
     async fn resolve(&self, reference: &str) -> Result<keyway::Resolution, BrokerError> {
-        let new = NewEntry::bound(reference, "https://acme.com", self.connection.id, reference);
+        let new = EntryContent::bound(reference, "https://acme.com", self.connection.id, reference);
         let entry = self.broker.create_entry(&self.access, new).await.unwrap();
         self.broker.resolve(&self.access, ResolveRequest::new(entry.id)).await
     }
@@ -56,7 +56,7 @@ async fn a_field_that_the_item_lacks_is_absent_and_an_empty_one_is_empty() {
     let echo = Fixture::new("echo").await;
     for (item, expected) in [("bare", None), ("empty", Some(""))] {
         for _ in 0..2 {
-            let new = NewEntry::bound(
+            let new = EntryContent::bound(
                 uuid::Uuid::new_v4().to_string(),
                 "https://acme.com",
                 echo.connection.id,

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use keyway::keyway_runtime::{ErrorCode, FieldKind, FieldValue, Fields, NoCodeReason, Settings};
 use keyway::{
-    BeginRotation, BrokerError, BudgetScope, Change, ConnectionChanges, EntryChanges, InvalidInput, NewConnection,
-    RequestKind, ResolveRequest, RotationState, Source, VaultEntry,
+    BeginRotation, Binding, BrokerError, BudgetScope, ConnectionChanges, CredentialSource, EntryContent, InvalidInput, NewConnection, RequestKind, ResolveRequest, RotationState, Source, VaultEntry,
 };
 use secrecy::ExposeSecret;
 
@@ -37,15 +36,14 @@ async fn a_reference_is_kept_in_its_normal_form_and_what_is_none_is_refused_in_t
     for wrong in ["paths://", "paths://kv/%zz", "op://a/b", "kv/acme"] {
         let error = world.bind(&connection, "b", wrong).await.unwrap_err();
         assert!(matches!(&error, BrokerError::Invalid(InvalidInput::Reference { .. })), "{error}");
-        assert!(error.to_string().contains("secret_ref: "), "{error}");
+        assert!(error.to_string().contains("reference: "), "{error}");
     }
     // Sending the same item back in another spelling changes nothing.
-    let changes = EntryChanges {
-        secret_provider_id: Change::Set(connection.id),
-        secret_ref: Change::Set("paths://kv/acme/%70rod".into()),
-        ..EntryChanges::default()
+    let change = |entry: &mut EntryContent| {
+        entry.credentials = CredentialSource::Bound(Binding::new(connection.id, "paths://kv/acme/%70rod"));
+        Ok(())
     };
-    let changed = world.broker.update_entry(&world.access, &entry.id.into(), changes).await.unwrap();
+    let changed = world.broker.update_entry(&world.access, &entry.id.into(), change).await.unwrap();
     assert_eq!(reference(&changed), "paths://kv/acme/prod");
 }
 
@@ -299,7 +297,7 @@ async fn limits_of_its_own_are_kept_like_those_of_any_other() {
     };
     let free = [("credential", "reads", 3_600, 5), ("credential", "writes", 3_600, 2), ("account", "all", 86_400, 20)];
     assert_eq!(limits().await, free, "the first tier is the default");
-    let changes = ConnectionChanges { rate_limit_tier: Change::Set("paid".into()), ..ConnectionChanges::default() };
+    let changes = ConnectionChanges { rate_limit_tier: Some(Some("paid".into())), ..ConnectionChanges::default() };
     let changed = world.broker.update_connection(&world.access, connection.id, changes).await.unwrap();
     assert_eq!(changed.rate_limit_tier.as_deref(), Some("paid"));
     let paid = [("credential", "reads", 3_600, 1_000), ("credential", "all", 10, 3), ("account", "reads", 60, 10)];
@@ -313,7 +311,7 @@ async fn limits_of_its_own_are_kept_like_those_of_any_other() {
     assert_eq!(hour.limit, Some(5), "of two tiers the lower limit");
     world.broker.delete_connection(&world.access, second.id).await.unwrap();
 
-    let changes = ConnectionChanges { rate_limit_tier: Change::Clear, ..ConnectionChanges::default() };
+    let changes = ConnectionChanges { rate_limit_tier: Some(None), ..ConnectionChanges::default() };
     let changed = world.broker.update_connection(&world.access, connection.id, changes).await.unwrap();
     assert_eq!(changed.rate_limit_tier, None);
     assert_eq!(limits().await, free, "the default again");

@@ -6,8 +6,8 @@ use std::path::Path;
 use keyway::keyway_runtime::Runtime;
 use keyway::storage::SealedColumn;
 use keyway::{
-    Access, AttributeChanges, Audit, Broker, BrokerError, ClientKey, CredentialSource, EntryId, MasterKey, MasterKeys,
-    NewEntry, SqliteStorage, VaultEntry, WorkspaceId,
+    Access, AttributeKind, Audit, Broker, BrokerError, ClientKey, CredentialSource, Credentials, EntryContent, EntryId,
+    MasterKey, MasterKeys, SqliteStorage, VaultEntry, WorkspaceId,
 };
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::sqlite::SqliteConnectOptions;
@@ -36,19 +36,13 @@ pub(crate) fn password_of(user: &str) -> String {
     format!("password of {user}")
 }
 
-pub(crate) fn manual(user: &str, key: &SecretString) -> NewEntry {
+pub(crate) fn manual(user: &str, key: &SecretString) -> EntryContent {
     let password = ClientKey::from_hex(key).unwrap().encrypt(&password_of(user).into()).unwrap();
     let proxy = ClientKey::from_hex(key).unwrap().encrypt(&"http://user:pass@proxy.acme.com".into()).unwrap();
-    let mut attributes = AttributeChanges::new();
-    attributes.set("proxy_setting", "\"custom\"").unwrap();
-    attributes.set("proxy_value", &format!("\"{proxy}\"")).unwrap();
-    NewEntry {
-        permissioned_user_id: user.into(),
-        domain: "https://acme.com".into(),
-        password: Some(password),
-        attributes,
-        ..NewEntry::default()
-    }
+    let credentials = Credentials { password: Some(password), ..Credentials::default() };
+    let mut entry = EntryContent::own(user, "https://acme.com", credentials);
+    entry.attributes.set("proxy_value", AttributeKind::Encrypted, &format!("\"{proxy}\"")).unwrap();
+    entry
 }
 
 /// What a client that holds `key` reads of an entry.

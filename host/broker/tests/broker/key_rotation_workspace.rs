@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use keyway::{
-    BeginRotation, BrokerError, Change, ClientKey, EntryChanges, NewPassword, ResolveRequest, RotationState, Scope,
-};
+use keyway::{BeginRotation, BrokerError, ClientKey, EntryContent, NewPassword, ResolveRequest, RotationState, Scope};
 use secrecy::ExposeSecret;
 use tokio::task::JoinHandle;
 
@@ -59,7 +57,7 @@ async fn a_workspaces_key_is_rotated_with_everything_that_is_sealed_under_it() {
         world.restart().await;
     }
     let old = world.broker.create_entry(&world.access, manual("old", &world.encryption_key)).await.unwrap_err();
-    assert!(matches!(old, BrokerError::NotEncrypted { field: "password" }), "{old}");
+    assert!(matches!(&old, BrokerError::NotEncrypted { field } if field == "password"), "{old}");
     world.broker.create_entry(&world.access, manual("new", &new)).await.unwrap();
     assert_eq!(world.broker.encryption_key(&other).await.unwrap().expose_secret(), others.expose_secret());
 }
@@ -118,8 +116,11 @@ async fn a_server_that_does_not_know_of_the_rotation_yet_writes_nothing_under_th
     for _ in 0..2 {
         let rotated = world.broker.rotate_workspace_key(&world.access).await.unwrap();
         let password = ClientKey::from_hex(&rotated.encryption_key).unwrap().encrypt(&"newer".into()).unwrap();
-        let changes = EntryChanges { password: Change::Set(password), ..EntryChanges::default() };
-        server.update_entry(&world.access, &entry.id.into(), changes).await.unwrap();
+        let change = |entry: &mut EntryContent| {
+            entry.own_credentials_mut().unwrap().password = Some(password.clone());
+            Ok(())
+        };
+        server.update_entry(&world.access, &entry.id.into(), change).await.unwrap();
         let rotated = world.broker.rotate_workspace_key(&world.access).await.unwrap();
         let new = manual(&format!("new under key {}", rotated.term), &rotated.encryption_key);
         server.create_entry(&world.access, new).await.unwrap();
@@ -243,7 +244,7 @@ async fn requests_are_served_while_the_key_is_rotated() {
     let entries = manual_entries(&world.broker, &world.access).await;
     assert_eq!(entries.len(), 600 + 1 + counts[1] + counts[3], "{counts:?}");
     for entry in &entries {
-        assert_eq!(decrypted(entry, &key), Some(password_of(&entry.permissioned_user_id)));
+        assert_eq!(decrypted(entry, &key), Some(password_of(&entry.user)));
     }
     assert_eq!(terms_in_use(&world).await.len(), 1);
     assert!(!world.broker.list_items(&world.access, connection.id).await.unwrap().is_empty());

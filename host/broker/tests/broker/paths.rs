@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use keyway::keyway_runtime::{CodeCacheKey, Fields, Provider, Runtime, Settings};
 use keyway::{
-    Access, Audit, Broker, BrokerBuilder, BrokerError, CacheTtl, Clock, Connection, ManualClock, MasterKey,
-    NewConnection, NewEntry, ResolveRequest, Source, SqliteStorage, VaultEntry,
+    Access, Audit, Broker, BrokerBuilder, BrokerError, CacheTtl, Clock, Connection, EntryContent, ManualClock,
+    MasterKey, NewConnection, ResolveRequest, Source, SqliteStorage, VaultEntry,
 };
 use tempfile::TempDir;
 
@@ -88,7 +88,7 @@ impl World {
         user: &str,
         reference: &str,
     ) -> Result<VaultEntry, BrokerError> {
-        let new = NewEntry::bound(user, "https://acme.example", connection.id, reference);
+        let new = EntryContent::bound(user, "https://acme.example", connection.id, reference);
         self.broker.create_entry(&self.access, new).await
     }
 

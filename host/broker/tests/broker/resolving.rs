@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use keyway::keyway_runtime::{ErrorCode, Fields};
-use keyway::{BrokerError, CacheTtl, ConnectionChanges, EntrySelector, NewEntry, ResolveRequest, Source, VaultEntry};
+use keyway::{
+    BrokerError, CacheTtl, ConnectionChanges, EntryContent, EntrySelector, ResolveRequest, Source, VaultEntry,
+};
 use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, ItemChange, RetryAfterForm};
 
 use crate::support::{World, text};
@@ -53,7 +55,7 @@ async fn only_what_was_asked_for_is_returned() {
 async fn an_entry_can_be_named_by_user_and_domain() {
     let (world, connection) = World::connected().await;
     world.bind(&connection, WITHOUT_CODE).await;
-    let pair = EntrySelector::Pair { permissioned_user_id: WITHOUT_CODE.into(), domain: "https://acme.example".into() };
+    let pair = EntrySelector::Pair { user: WITHOUT_CODE.into(), domain: "https://acme.example".into() };
     let resolved = world.broker.resolve(&world.access, ResolveRequest::new(pair)).await.unwrap();
     assert_eq!(text(resolved.password.as_ref()), Some("m4ngo-Lattice-88"));
 }
@@ -170,9 +172,10 @@ async fn a_code_that_is_added_in_the_secret_manager_shows_at_once() {
 async fn the_entrys_own_duration_counts_before_the_connections() {
     let (world, connection) = World::connected().await;
     let reference = world.item("Automation", WITHOUT_CODE).reference;
-    let own = |user: &str, seconds| NewEntry {
-        secret_cache_ttl_seconds: Some(seconds),
-        ..NewEntry::bound(user, "https://acme.example", connection.id, reference.as_str())
+    let own = |user: &str, seconds| {
+        let mut new = EntryContent::bound(user, "https://acme.example", connection.id, reference.as_str());
+        new.binding_mut().unwrap().cache_ttl = Some(CacheTtl::from_seconds(seconds));
+        new
     };
     let hour = world.broker.create_entry(&world.access, own("hour", 3_600)).await.unwrap();
     let off = world.broker.create_entry(&world.access, own("off", 0)).await.unwrap();
@@ -233,8 +236,12 @@ async fn an_item_that_is_gone_is_not_found_and_asked_for_again_only_after_a_whil
     let (world, connection) = World::connected().await;
     let vault = world.item("Automation", WITHOUT_CODE).reference;
     let (vault, _) = vault.rsplit_once('/').unwrap();
-    let new =
-        NewEntry::bound("gone", "https://acme.example", connection.id, format!("{vault}/aaaaaaaaaaaaaaaaaaaaaaaaaa"));
+    let new = EntryContent::bound(
+        "gone",
+        "https://acme.example",
+        connection.id,
+        format!("{vault}/aaaaaaaaaaaaaaaaaaaaaaaaaa"),
+    );
     let entry = world.broker.create_entry(&world.access, new).await.unwrap();
     world.item_reads();
     for _ in 0..5 {
@@ -275,7 +282,7 @@ async fn a_password_that_did_not_work_is_fetched_anew_for_all_who_share_the_item
     let second = world.connect("automation").await;
     let entry = world.bind(&connection, WITHOUT_CODE).await;
     let reference = world.item("Automation", WITHOUT_CODE).reference;
-    let new = NewEntry::bound("other", "https://acme.example", second.id, reference);
+    let new = EntryContent::bound("other", "https://acme.example", second.id, reference);
     let over_second = world.broker.create_entry(&world.access, new).await.unwrap();
     let old = world.credentials(&entry).await;
     world.credentials(&over_second).await;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use keyway::keyway_runtime::Fields;
 use keyway::{
-    BeginRotation, BrokerError, CacheTtl, Change, ClientKey, Connection, EntryChanges, EntryId, NewEntry,
-    ResolveRequest, Rotation, RotationFilter, RotationId, RotationState, Source, VaultEntry,
+    BeginRotation, Binding, BrokerError, CacheTtl, ClientKey, Connection, CredentialSource, Credentials, EntryContent,
+    EntryId, ResolveRequest, Rotation, RotationFilter, RotationId, RotationState, Source, VaultEntry,
 };
 use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, ItemChange};
 use secrecy::{ExposeSecret, SecretString};
@@ -58,20 +58,19 @@ impl World {
 
     pub(crate) async fn own_entry(&self, user: &str, password: Option<&str>) -> VaultEntry {
         let key = ClientKey::from_hex(&self.encryption_key).unwrap();
-        let new = NewEntry {
-            permissioned_user_id: user.into(),
-            domain: "https://acme.example".into(),
+        let credentials = Credentials {
             user_name: Some(key.encrypt(&"own-user".into()).unwrap()),
             password: password.map(|password| key.encrypt(&password.into()).unwrap()),
-            ..NewEntry::default()
+            tfa_secret: None,
         };
+        let new = EntryContent::own(user, "https://acme.example", credentials);
         self.broker.create_entry(&self.access, new).await.unwrap()
     }
 
     /// The password of an entry with credentials of its own, as its clients see it.
     async fn stored_password(&self, entry: EntryId) -> String {
         let entry = self.broker.get_entry(&self.access, &entry.into()).await.unwrap();
-        let keyway::CredentialSource::Own(own) = entry.credentials else { panic!("bound") };
+        let CredentialSource::Own(own) = entry.content.credentials else { panic!("bound") };
         let key = ClientKey::from_hex(&self.encryption_key).unwrap();
         key.decrypt(&own.password.unwrap()).unwrap().unwrap().expose_secret().to_owned()
     }
@@ -165,10 +164,8 @@ async fn after_a_write_back_every_entry_of_the_item_has_the_new_value_over_every
     let second = world.connect("automation").await;
     let mut entries = vec![entry];
     for (user, connection) in [("same", &connection), ("other", &second)] {
-        let new = NewEntry {
-            secret_cache_ttl_seconds: Some(86_400),
-            ..NewEntry::bound(user, "https://acme.example", connection.id, reference.as_str())
-        };
+        let mut new = EntryContent::bound(user, "https://acme.example", connection.id, reference.as_str());
+        new.binding_mut().unwrap().cache_ttl = Some(CacheTtl::ONE_DAY);
         entries.push(world.broker.create_entry(&world.access, new).await.unwrap());
     }
     let unrelated = world.bind(&connection, "Wide World Importers").await;
@@ -222,7 +219,7 @@ async fn an_entry_with_credentials_of_its_own_rotates_within_itself() {
     assert_eq!(world.stored_password(entry.id).await, password.expose_secret());
     let key = ClientKey::from_hex(&world.encryption_key).unwrap();
     let stored = world.broker.get_entry(&world.access, &entry.id.into()).await.unwrap();
-    let keyway::CredentialSource::Own(own) = stored.credentials else { panic!("bound") };
+    let CredentialSource::Own(own) = stored.content.credentials else { panic!("bound") };
     let user = key.decrypt(&own.user_name.unwrap()).unwrap().unwrap();
     assert_eq!(user.expose_secret(), "own-user", "nothing else changes");
     world.begin(&entry).await;
@@ -286,25 +283,26 @@ async fn another_workspace_sees_and_does_nothing_and_each_scope_opens_its_own_do
 async fn an_entry_that_is_being_rotated_can_be_neither_deleted_nor_bound_elsewhere() {
     let (world, connection, entry) = world().await;
     let own = world.own_entry("own", Some("own-old")).await;
-    let elsewhere = EntryChanges {
-        secret_provider_id: Change::Set(connection.id),
-        secret_ref: Change::Set(world.item(VAULT, "Wide World Importers").reference),
-        user_name: Change::Clear,
-        password: Change::Clear,
-        ..EntryChanges::default()
+    let other = Binding::new(connection.id, world.item(VAULT, "Wide World Importers").reference);
+    let elsewhere = |entry: &mut EntryContent| {
+        entry.credentials = CredentialSource::Bound(other.clone());
+        Ok(())
     };
     for entry in [&entry, &own] {
         let (rotation, _) = world.begin(entry).await;
         let selector = entry.id.into();
         let refused = [
             world.broker.delete_entry(&world.access, &selector).await.unwrap_err(),
-            world.broker.update_entry(&world.access, &selector, elsewhere.clone()).await.unwrap_err(),
+            world.broker.update_entry(&world.access, &selector, elsewhere).await.unwrap_err(),
         ];
         assert!(refused.iter().all(|error| matches!(error, BrokerError::RotationOpen)), "{refused:?}");
-        let alias = EntryChanges { user_alias: Change::Set("still".into()), ..EntryChanges::default() };
+        let alias = |entry: &mut EntryContent| {
+            entry.alias = Some("still".into());
+            Ok(())
+        };
         world.broker.update_entry(&world.access, &selector, alias).await.unwrap();
         assert_eq!(world.commit(rotation.id).await.state, RotationState::Done, "other changes do not disturb it");
-        world.broker.update_entry(&world.access, &selector, elsewhere.clone()).await.unwrap();
+        world.broker.update_entry(&world.access, &selector, elsewhere).await.unwrap();
         world.broker.delete_entry(&world.access, &selector).await.unwrap();
         assert_eq!(world.rotation(rotation.id).await.state, RotationState::Done, "the history stays");
     }
@@ -316,8 +314,10 @@ async fn a_password_of_an_entrys_own_that_was_changed_meanwhile_is_not_overwritt
     let entry = world.own_entry("own", Some("own-old")).await;
     let (rotation, password) = world.begin(&entry).await;
     let key = ClientKey::from_hex(&world.encryption_key).unwrap();
-    let theirs =
-        EntryChanges { password: Change::Set(key.encrypt(&"theirs".into()).unwrap()), ..EntryChanges::default() };
+    let theirs = |entry: &mut EntryContent| {
+        entry.own_credentials_mut().unwrap().password = Some(key.encrypt(&"theirs".into()).unwrap());
+        Ok(())
+    };
     world.broker.update_entry(&world.access, &entry.id.into(), theirs).await.unwrap();
     assert_eq!(world.commit(rotation.id).await.state, RotationState::Conflicted);
     assert_eq!(world.password_of(&entry).await, "theirs");

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use keyway::keyway_runtime::Fields;
 use keyway::{
-    AuditActor, AuditError, AuditEvent, AuditSink, AuditSource, BeginRotation, BrokerError, Durability, InMemoryAudit,
-    NewEntry, Operation, Receipt, ResolveRequest, RotationFilter, RotationState,
+    AuditActor, AuditError, AuditEvent, AuditSink, AuditSource, BeginRotation, BrokerError, Durability, EntryContent,
+    InMemoryAudit, Operation, Receipt, ResolveRequest, RotationFilter, RotationState,
 };
 use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, VaultAccess};
 
@@ -133,7 +133,7 @@ impl AuditSink for Choosy {
 
 async fn with_choosy_log() -> (World, keyway::VaultEntry, Arc<Choosy>) {
     let (mut world, connection) = World::connected().await;
-    let new = NewEntry::bound("acme", "https://acme.example", connection.id, world.item(VAULT, ITEM).reference);
+    let new = EntryContent::bound("acme", "https://acme.example", connection.id, world.item(VAULT, ITEM).reference);
     let entry = world.broker.create_entry(&world.access, new).await.unwrap();
     let log = Arc::new(Choosy::default());
     world.restart_with(log.clone(), |broker| broker).await;

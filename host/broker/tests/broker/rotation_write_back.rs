@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use keyway::keyway_runtime::{ErrorCode, Fields};
 use keyway::{
-    BeginRotation, BrokerError, BudgetOptions, BudgetScope, CacheTtl, ConnectionChanges, NewEntry, RateLimits,
-    RequestKind, ResolveRequest, Rotation, RotationFilter, RotationState,
+    BeginRotation, BrokerError, BudgetOptions, BudgetScope, CacheTtl, ConnectionChanges, EntryContent, RateLimits, RequestKind, ResolveRequest, Rotation, RotationFilter, RotationState,
 };
 use keyway_emulator_onepassword::{
     Emulator, Endpoint, Fault, FaultRule, ItemChange, ItemState, Options, RetryAfterForm, VaultAccess,
@@ -23,10 +22,9 @@ fn outage() -> FaultRule {
 #[tokio::test]
 async fn while_the_item_is_behind_the_site_its_entries_resolve_to_the_sites_password() {
     let (mut world, connection, entry) = world().await;
-    let off = NewEntry {
-        secret_cache_ttl_seconds: Some(0),
-        ..NewEntry::bound("off", "https://acme.example", connection.id, world.item(VAULT, ITEM).reference)
-    };
+    let reference = world.item(VAULT, ITEM).reference;
+    let mut off = EntryContent::bound("off", "https://acme.example", connection.id, reference);
+    off.binding_mut().unwrap().cache_ttl = Some(CacheTtl::OFF);
     let off = world.broker.create_entry(&world.access, off).await.unwrap();
     let (rotation, password) = world.begin(&entry).await;
     world.emulator.fault(outage());
@@ -82,7 +80,7 @@ async fn whoever_may_not_see_the_item_does_not_get_its_new_password_either() {
     let (automation, auditor) = (world.connect("automation").await, world.connect("auditor").await);
     let entry = world.bind(&automation, ITEM).await;
     let reference = world.item(VAULT, ITEM).reference;
-    let of_auditor = NewEntry::bound("auditor", "https://acme.example", auditor.id, reference);
+    let of_auditor = EntryContent::bound("auditor", "https://acme.example", auditor.id, reference);
     let of_auditor = world.broker.create_entry(&world.access, of_auditor).await.unwrap();
     let (rotation, password) = world.begin(&entry).await;
     world.emulator.fault(outage());

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use keyway::keyway_runtime::{CodeCacheKey, EgressPolicy, Fields, Provider, Runtime, Settings};
 use keyway::{
-    Access, Audit, Broker, BrokerBuilder, BrokerError, BudgetOptions, CacheOptions, Connection, ManualClock, MasterKey,
-    NewConnection, NewEntry, Resolution, ResolveRequest, SqliteStorage, VaultEntry, WorkspaceId,
+    Access, Audit, Broker, BrokerBuilder, BrokerError, BudgetOptions, CacheOptions, Connection, EntryContent,
+    ManualClock, MasterKey, NewConnection, Resolution, ResolveRequest, SqliteStorage, VaultEntry, WorkspaceId,
 };
 use keyway_emulator_onepassword::{Emulator, Endpoint, ItemInfo};
 use secrecy::{ExposeSecret, SecretString};
@@ -155,7 +155,7 @@ impl World {
     /// An entry that is bound to an item of the vault "Automation".
     pub(crate) async fn bind(&self, connection: &Connection, title: &str) -> VaultEntry {
         let reference = self.item("Automation", title).reference;
-        let new = NewEntry::bound(title, "https://acme.example", connection.id, reference);
+        let new = EntryContent::bound(title, "https://acme.example", connection.id, reference);
         self.broker.create_entry(&self.access, new).await.unwrap()
     }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use keyway::{BrokerError, ClientKey, EntrySelector, NewEntry, NoTfaCode, TfaCode, TfaMethod, VaultEntry};
+use keyway::{
+    BrokerError, ClientKey, Credentials, EntryContent, EntrySelector, NoTfaCode, TfaCode, TfaMethod, VaultEntry,
+};
 use keyway_emulator_onepassword::{ItemInfo, ItemState};
 use secrecy::ExposeSecret;
 
@@ -13,13 +15,10 @@ const SECRET: &str = "gezd gnbv gy3t qojq gezd gnbv gy3t qojq";
 
 async fn own(world: &World, method: Option<TfaMethod>, secret: Option<&str>) -> VaultEntry {
     let key = ClientKey::from_hex(&world.encryption_key).unwrap();
-    let new = NewEntry {
-        permissioned_user_id: format!("{method:?} {}", secret.is_some()),
-        domain: "https://acme.com".into(),
-        tfa_method: method,
-        tfa_secret: secret.map(|secret| key.encrypt(&secret.into()).unwrap()),
-        ..NewEntry::default()
-    };
+    let tfa_secret = secret.map(|secret| key.encrypt(&secret.into()).unwrap());
+    let user = format!("{method:?} {}", secret.is_some());
+    let own = EntryContent::own(user, "https://acme.com", Credentials { tfa_secret, ..Credentials::default() });
+    let new = EntryContent { tfa_method: method, ..own };
     world.broker.create_entry(&world.access, new).await.unwrap()
 }
 
@@ -75,9 +74,14 @@ async fn a_bound_entry_has_the_live_code_of_its_item_and_nothing_is_kept() {
 async fn resolving_a_bound_entry_whose_codes_come_by_email_still_gives_the_live_code_of_its_item() {
     let (world, connection) = World::connected().await;
     let plain = world.bind(&connection, "Northwind Supplier Portal").await;
-    let new = NewEntry {
+    let new = EntryContent {
         tfa_method: Some(TfaMethod::Email),
-        ..NewEntry::bound("by e-mail", "https://acme.com", connection.id, plain.binding().unwrap().reference.as_str())
+        ..EntryContent::bound(
+            "by e-mail",
+            "https://acme.com",
+            connection.id,
+            plain.binding().unwrap().reference.as_str(),
+        )
     };
     let entry = world.broker.create_entry(&world.access, new).await.unwrap();
     let mut agreed = false;
@@ -101,9 +105,9 @@ async fn what_has_no_code_to_read_says_why() {
     ];
     for (method, reason) in expected {
         let mine = own(&world, method, None).await;
-        let new = NewEntry {
+        let new = EntryContent {
             tfa_method: method,
-            ..NewEntry::bound(
+            ..EntryContent::bound(
                 format!("bound {method:?}"),
                 "https://acme.com",
                 connection.id,
@@ -120,7 +124,7 @@ async fn what_has_no_code_to_read_says_why() {
     let error = code(&world, &none).await.unwrap_err();
     assert!(matches!(error, BrokerError::NoTfaCode(NoTfaCode::NoSecondFactor)), "{error}");
 
-    let nobody = EntrySelector::Pair { permissioned_user_id: "nobody".into(), domain: "https://acme.com".into() };
+    let nobody = EntrySelector::Pair { user: "nobody".into(), domain: "https://acme.com".into() };
     let error = world.broker.tfa_code(&world.access, &nobody).await.unwrap_err();
     assert!(matches!(error, BrokerError::NotFound(_)));
     let other = world.other_workspace().await;

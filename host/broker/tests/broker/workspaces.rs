@@ -135,7 +135,7 @@ async fn every_operation_can_run_in_a_task_of_its_own() {
     task(broker.list_connections(access));
     task(broker.list_items(access, connection.id));
     task(broker.clear_cache(access, connection.id));
-    task(broker.create_entry(access, keyway::NewEntry::default()));
+    task(broker.create_entry(access, keyway::EntryContent::default()));
     task(broker.get_entry(access, &entry.id.into()));
     task(broker.list_entries(access, None));
     task(broker.resolve(access, keyway::ResolveRequest::new(entry.id)));

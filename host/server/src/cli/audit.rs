@@ -38,8 +38,7 @@ pub(super) async fn run(app: &App, command: AuditCommand) -> Result<(), CliError
             query.limit = Some(options.limit as usize);
             query.cursor = options.cursor;
             let page = broker.audit_records_of_all(&query).await?;
-            app.output.result(&Page::from(page))?;
-            Ok(())
+            app.output.result(&Page::from(page))
         }
         AuditCommand::Verify => {
             let verified = broker.verify_audit().await?;

@@ -24,8 +24,7 @@ pub(super) async fn run(app: &App, connection: &ConnectionOption, workspace: &Wo
         let budget = host.broker().budget(&access, connection.id).await?;
         rows.push(Row { secret_provider_id: connection.id, name: connection.name, budget: budget.into() });
     }
-    app.output.result(&Budgets(rows))?;
-    Ok(())
+    app.output.result(&Budgets(rows))
 }
 
 #[derive(Serialize)]

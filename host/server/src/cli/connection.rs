@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use keyway::{CacheTtl, Change, Connection, ConnectionChanges, ConnectionId, NewConnection};
+use keyway::{CacheTtl, Connection, ConnectionChanges, ConnectionId, NewConnection};
 use keyway_runtime::{Description, Item, SettingSpec, Settings};
 use secrecy::ExposeSecret;
 use serde::Serialize;
@@ -25,8 +25,7 @@ pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), Cli
             let host = app.open_without_providers().await?;
             let access = select::workspace(host.broker(), &workspace).await?;
             let connections = host.broker().list_connections(&access).await?;
-            app.output.result(&List(connections.into_iter().map(Row::from).collect()))?;
-            Ok(())
+            app.output.result(&List(connections.into_iter().map(Row::from).collect()))
         }
         ConnectionCommand::Update(options) => update(app, options).await,
         ConnectionCommand::Delete { connection, workspace } => {
@@ -35,8 +34,7 @@ pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), Cli
             let named = ConnectionOption { connection: Some(connection) };
             let connection = select::connection(host.broker(), &access, &named).await?;
             host.broker().delete_connection(&access, connection.id).await?;
-            app.output.result(&Deleted { secret_provider_id: connection.id, name: connection.name })?;
-            Ok(())
+            app.output.result(&Deleted { secret_provider_id: connection.id, name: connection.name })
         }
         ConnectionCommand::Budget { connection, workspace } => budget::run(app, &connection, &workspace).await,
         ConnectionCommand::ClearCache { connection, workspace } => {
@@ -44,8 +42,7 @@ pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), Cli
             let access = select::workspace(host.broker(), &workspace).await?;
             let connection = select::connection(host.broker(), &access, &connection).await?;
             host.broker().clear_cache(&access, connection.id).await?;
-            app.output.result(&Cleared { secret_provider_id: connection.id, name: connection.name })?;
-            Ok(())
+            app.output.result(&Cleared { secret_provider_id: connection.id, name: connection.name })
         }
     }
 }
@@ -67,8 +64,7 @@ pub(super) async fn connect(app: &App, options: ConnectOptions) -> Result<(), Cl
         rate_limit_tier: options.rate_limit_tier,
     };
     let connection = host.broker().connect(&access, new).await?;
-    app.output.result(&Connected { connection: connection.into(), provider: description.display_name.clone() })?;
-    Ok(())
+    app.output.result(&Connected { connection: connection.into(), provider: description.display_name.clone() })
 }
 
 /// `keyway connection update`
@@ -98,15 +94,10 @@ async fn update(app: &App, options: UpdateConnectionOptions) -> Result<(), CliEr
         false => None,
     };
     let cache_ttl = options.cache_ttl.map(CacheTtl::from_seconds);
-    let rate_limit_tier = match options.rate_limit_tier {
-        None => Change::Keep,
-        Some(tier) if tier.is_empty() => Change::Clear,
-        Some(tier) => Change::Set(tier),
-    };
+    let rate_limit_tier = options.rate_limit_tier.map(|tier| (!tier.is_empty()).then_some(tier));
     let changes = ConnectionChanges { name: options.name, settings, cache_ttl, rate_limit_tier };
     let changed = host.broker().update_connection(&access, connection.id, changes).await?;
-    app.output.result(&Changed(changed.into()))?;
-    Ok(())
+    app.output.result(&Changed(changed.into()))
 }
 
 /// The connection's settings: from flags and files, else from the environment, else typed.
@@ -190,8 +181,7 @@ pub(super) async fn items(app: &App, options: &ItemsOptions) -> Result<(), CliEr
     let access = select::workspace(host.broker(), &options.workspace).await?;
     let connection = select::connection(host.broker(), &access, &options.connection).await?;
     let items = host.broker().list_items(&access, connection.id).await?;
-    app.output.result(&Items(items))?;
-    Ok(())
+    app.output.result(&Items(items))
 }
 
 /// A connection as it is printed: as data the same document as over HTTP, and whose credentials it has.

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 use crate::host::OpenError;
 use crate::serve::BindError;
 use crate::view::dependents::Dependents;
+use crate::view::message::message;
 use crate::view::retry;
 
 /// Exit codes. They are part of the interface and do not change.
@@ -174,7 +175,7 @@ impl From<BrokerError> for CliError {
         let wait = retry::retry_after(kind, &error);
         let hint = hint(kind, &error, wait);
         let retry_after_seconds = wait.map(retry::whole_seconds);
-        let told = Self { hint, retry_after_seconds, ..Self::new(kind, error.to_string()) };
+        let told = Self { hint, retry_after_seconds, ..Self::new(kind, message(&error)) };
         match error {
             BrokerError::ConnectionInUse(dependents) => Self { dependents: Some(dependents), ..told },
             _ => told,
@@ -189,6 +190,7 @@ fn hint(kind: ErrorKind, error: &BrokerError, wait: Option<Duration>) -> Option<
         (BrokerError::NotFound(Thing::Entry), _) => "`keyway entry list` shows the vault entries there are",
         (BrokerError::NotFound(Thing::Workspace), _) => "`keyway workspace list` shows the workspaces there are",
         (BrokerError::NotFound(Thing::Rotation), _) => "`keyway rotation list` shows the rotations there are",
+        (_, ErrorKind::NotEncrypted) => "`keyway workspace encryption-key` prints the key that clients encrypt under",
         (BrokerError::RotationOpen, _) => "`keyway rotation list --open` shows it",
         (
             BrokerError::NotVerified { source: CallError::Provider(_) },

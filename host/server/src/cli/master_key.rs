@@ -21,8 +21,7 @@ pub(super) async fn run(app: &App, command: MasterKeyCommand) -> Result<(), CliE
     let host = app.open_without_providers().await?;
     let new = MasterKey::from_file_or_generate(&new_key_file).map_err(OpenError::from)?;
     let rotated = host.broker().rotate_master_key(new).await?;
-    app.output.result(&Rotated::new(rotated, &new_key_file))?;
-    Ok(())
+    app.output.result(&Rotated::new(rotated, &new_key_file))
 }
 
 #[derive(Serialize)]

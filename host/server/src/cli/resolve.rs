@@ -23,8 +23,7 @@ pub(super) async fn run(app: &App, options: ResolveOptions) -> Result<(), CliErr
     let host = app.open().await?;
     let access = select::workspace(host.broker(), &options.workspace).await?;
     let resolution = host.broker().resolve(&access, request).await?;
-    app.output.result(&Resolved::new(resolution, asked, options.reveal))?;
-    Ok(())
+    app.output.result(&Resolved::new(resolution, asked, options.reveal))
 }
 
 /// The fields that are named; all of them when none is.

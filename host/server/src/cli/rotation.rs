@@ -56,8 +56,7 @@ pub(super) async fn run(app: &App, command: RotationCommand) -> Result<(), CliEr
                     break;
                 }
             }
-            app.output.result(&List(rows))?;
-            Ok(())
+            app.output.result(&List(rows))
         }
         RotationCommand::Show(options) => show(app, options).await,
     }
@@ -109,8 +108,7 @@ async fn show(app: &App, options: ShowRotationOptions) -> Result<(), CliError> {
         place.keep(password)?;
     }
     password = password.filter(|_| options.reveal);
-    app.output.result(&Shown { rotation: rotation.into(), password })?;
-    Ok(())
+    app.output.result(&Shown { rotation: rotation.into(), password })
 }
 
 fn finish(app: &App, rotation: Rotation) -> Result<(), CliError> {

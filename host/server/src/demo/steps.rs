@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use keyway::{Access, Broker, EntryId, ErrorKind, NewConnection, NewEntry, ResolveRequest, Scope, Scopes};
+use keyway::{Access, Broker, EntryContent, EntryId, ErrorKind, NewConnection, ResolveRequest, Scope, Scopes};
 use keyway_runtime::{Fields, Item, Settings};
 use secrecy::SecretString;
 
@@ -77,11 +77,10 @@ async fn open(
 ) -> Result<(Host, String), CliError> {
     let mut config = app.config_in(data_dir);
     if let Some(folder) = &options.components {
-        config = config.providers(folder.clone());
+        config.providers = Some(folder.clone());
     }
     if let Some(rule) = &account.connect_to {
-        let policy = config.egress.clone().with_connect_to(rule.clone());
-        config = config.egress(policy);
+        config.egress = config.egress.with_connect_to(rule.clone());
     }
     let host = Host::open(&config).await?;
     let provider = crate::cli::provider::installed(&host, PROVIDER)?;
@@ -141,7 +140,8 @@ async fn bind(
     for (number, item) in items.iter().take(if known { 1 } else { TRIES }).enumerate() {
         let user = if number == 0 { USER.to_owned() } else { format!("{USER}-{}", number + 1) };
         let domain = site(item);
-        let entry = broker.create_entry(access, NewEntry::bound(&user, &domain, connection, &item.reference)).await?;
+        let entry =
+            broker.create_entry(access, EntryContent::bound(&user, &domain, connection, &item.reference)).await?;
         let bound = BoundEntry {
             id: entry.id,
             permissioned_user_id: user,

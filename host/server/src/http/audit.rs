@@ -6,14 +6,15 @@ use axum::Json;
 use axum::extract::{RawQuery, State};
 use keyway::{AuditQuery, AuditRecord, Cursor};
 use serde::Serialize;
+use utoipa::ToSchema;
 use utoipa::openapi::schema::ArrayBuilder;
 use utoipa::openapi::{RefOr, Schema};
-use utoipa::{PartialSchema, ToSchema};
 
 use super::api::Api;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::schema::{self, Common, Input};
+use crate::view::words::words;
 
 /// A page of the log.
 #[derive(Serialize, ToSchema)]
@@ -27,35 +28,19 @@ pub(super) struct Page {
     next: Option<Cursor>,
 }
 
-/// The name of an operation.
-struct OperationName;
-
-impl PartialSchema for OperationName {
-    fn schema() -> RefOr<Schema> {
-        schema::operation_name()
-    }
+words! {
+    /// The name of an operation.
+    struct OperationName: keyway::Operation::ALL.iter().map(|operation| operation.name());
 }
 
-impl ToSchema for OperationName {}
-
-/// The word for an outcome, or for several.
-struct OutcomeName;
-
-impl PartialSchema for OutcomeName {
-    fn schema() -> RefOr<Schema> {
-        schema::outcome_name()
-    }
+words! {
+    /// The word for an outcome, or for several.
+    struct OutcomeName: keyway::OutcomeFilter::names();
 }
 
-impl ToSchema for OutcomeName {}
-
-/// The words for the order.
-#[derive(ToSchema)]
-#[schema(rename_all = "lowercase")]
-#[expect(dead_code, reason = "it is there for the document; the broker has the type that is read")]
-enum OrderName {
-    Newest,
-    Oldest,
+words! {
+    /// The words for the order.
+    struct OrderName: ["newest", "oldest"];
 }
 
 fn audit_records() -> impl Into<RefOr<Schema>> {

@@ -36,48 +36,30 @@ impl FromRequestParts<Api> for Caller {
     }
 }
 
-/// The holder of a key that may work with vault entries, and see what they can be bound to.
-pub(super) struct Client(pub(super) Access);
+macro_rules! holders {
+    ($($(#[$about:meta])* $name:ident: $scope:expr;)*) => {
+        $($(#[$about])*
+        pub(super) struct $name(pub(super) Access);
 
-impl FromRequestParts<Api> for Client {
-    type Rejection = ApiError;
+        impl FromRequestParts<Api> for $name {
+            type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        allowed(parts, api, Scope::Api).await.map(Self)
-    }
+            async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+                allowed(parts, api, $scope).await.map(Self)
+            }
+        })*
+    };
 }
 
-/// The holder of a key that may manage connections.
-pub(super) struct Administrator(pub(super) Access);
-
-impl FromRequestParts<Api> for Administrator {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        allowed(parts, api, Scope::Admin).await.map(Self)
-    }
-}
-
-/// The holder of a key that may resolve secret values.
-pub(super) struct Resolver(pub(super) Access);
-
-impl FromRequestParts<Api> for Resolver {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        allowed(parts, api, Scope::Resolve).await.map(Self)
-    }
-}
-
-/// The holder of a key that may rotate passwords.
-pub(super) struct Rotator(pub(super) Access);
-
-impl FromRequestParts<Api> for Rotator {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        allowed(parts, api, Scope::Rotate).await.map(Self)
-    }
+holders! {
+    /// The holder of a key that may work with vault entries, and see what they can be bound to.
+    Client: Scope::Api;
+    /// The holder of a key that may manage connections.
+    Administrator: Scope::Admin;
+    /// The holder of a key that may resolve secret values.
+    Resolver: Scope::Resolve;
+    /// The holder of a key that may rotate passwords.
+    Rotator: Scope::Rotate;
 }
 
 async fn allowed(parts: &mut Parts, api: &Api, scope: Scope) -> Result<Access, ApiError> {

@@ -1,6 +1,7 @@
 //! Bodies of requests, read field by field.
 //!
-//! The fields are taken out of the JSON object one after the other, each with its own sentence when it is wrong. A message names the
+//! What a body may have is a struct in [`body!`]: its fields are read by their names and types, and are in the document.
+//! They are taken out of the JSON object one after the other, each with its own sentence when it is wrong. A message names the
 //! field and never repeats its value, which may be a secret in the wrong place; that is why serde's own messages are not used beyond the syntax.
 
 use std::collections::BTreeMap;
@@ -11,7 +12,8 @@ use axum::extract::{FromRequest, OptionalFromRequest, Request};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
-use keyway::Change;
+use keyway::{CacheTtl, ConnectionId, EntryId, TfaMethod};
+use keyway_runtime::Settings;
 use secrecy::SecretString;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -19,6 +21,115 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::error::ApiError;
 use super::memory::{self, FREE};
+
+/// What happens to a value that may be absent.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum Change<T> {
+    /// It stays as it is.
+    #[default]
+    Keep,
+    /// It is absent afterwards.
+    Clear,
+    /// It is this afterwards.
+    Set(T),
+}
+
+impl<T: Clone> Change<T> {
+    pub(crate) fn apply(&self, place: &mut Option<T>) {
+        match self {
+            Self::Keep => {}
+            Self::Clear => *place = None,
+            Self::Set(value) => *place = Some(value.clone()),
+        }
+    }
+}
+
+/// `Some` sets, `None` keeps.
+impl<T> From<Option<T>> for Change<T> {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Keep, Self::Set)
+    }
+}
+
+/// As the library says it.
+impl<T> From<Change<T>> for Option<Option<T>> {
+    fn from(change: Change<T>) -> Self {
+        match change {
+            Change::Keep => None,
+            Change::Clear => Some(None),
+            Change::Set(value) => Some(Some(value)),
+        }
+    }
+}
+
+/// What a body may have.
+pub(crate) trait FromBody: Sized {
+    /// Takes its fields out.
+    fn take(fields: &mut Fields) -> Result<Self, ApiError>;
+
+    /// Its fields, and none beside them.
+    fn read(mut fields: Fields) -> Result<Self, ApiError> {
+        let read = Self::take(&mut fields)?;
+        fields.finish()?;
+        Ok(read)
+    }
+}
+
+/// The type of a field.
+pub(crate) trait Field: Sized {
+    /// Takes the field of that name out.
+    fn take(fields: &mut Fields, name: &'static str) -> Result<Self, ApiError>;
+}
+
+macro_rules! fields {
+    ($($type:ty: $take:path,)*) => {
+        $(impl Field for $type {
+            fn take(fields: &mut Fields, name: &'static str) -> Result<Self, ApiError> {
+                $take(fields, name)
+            }
+        })*
+    };
+}
+
+fields! {
+    String: Fields::required_text,
+    Option<String>: Fields::text,
+    Option<Vec<String>>: Fields::texts,
+    Option<bool>: Fields::flag,
+    Option<u64>: Fields::whole_number,
+    Option<CacheTtl>: Fields::cache_ttl,
+    Option<ConnectionId>: Fields::id,
+    Option<EntryId>: Fields::id,
+    Option<Settings>: Fields::settings,
+    Option<TfaMethod>: Fields::word,
+}
+
+/// One that says how to change something: `null` clears it.
+impl<T> Field for Change<T>
+where
+    Option<T>: Field,
+{
+    fn take(fields: &mut Fields, name: &'static str) -> Result<Self, ApiError> {
+        let absent = if fields.0.contains_key(name) { Self::Clear } else { Self::Keep };
+        Ok(<Option<T> as Field>::take(fields, name)?.map_or(absent, Self::Set))
+    }
+}
+
+/// A struct that can be read [from a body](FromBody), and that is in the document.
+macro_rules! body {
+    ($(#[$about:meta])* $visible:vis struct $name:ident { $($(#[$of:meta])* $field_visible:vis $field:ident: $type:ty,)* }) => {
+        #[derive(utoipa::ToSchema)]
+        $(#[$about])*
+        $visible struct $name { $($(#[$of])* $field_visible $field: $type,)* }
+
+        impl $crate::http::body::FromBody for $name {
+            fn take(fields: &mut $crate::http::body::Fields) -> Result<Self, $crate::http::error::ApiError> {
+                Ok(Self { $($field: $crate::http::body::Field::take(fields, stringify!($field))?,)* })
+            }
+        }
+    };
+}
+pub(crate) use body;
 
 /// A vault entry with cookies and browser storage fits several times.
 const BODY_LIMIT: usize = 2 << 20;
@@ -30,7 +141,7 @@ const NAME_SHOWN: usize = 64;
 const DISCARDED: usize = 8 * BODY_LIMIT;
 
 /// The fields of a JSON object in a request's body, each as the text that came until it is taken out. What was not taken out is wiped: it may be a secret.
-pub(super) struct Fields(BTreeMap<String, Box<RawValue>>);
+pub(crate) struct Fields(BTreeMap<String, Box<RawValue>>);
 
 impl std::fmt::Debug for Fields {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -166,18 +277,8 @@ impl Fields {
         (value != Value::Null).then_some(value)
     }
 
-    /// Takes a field out that says how to change something: `null` clears it.
-    pub(super) fn change<T>(
-        &mut self,
-        name: &'static str,
-        take: impl FnOnce(&mut Self, &'static str) -> Result<Option<T>, ApiError>,
-    ) -> Result<Change<T>, ApiError> {
-        let absent = if self.0.contains_key(name) { Change::Clear } else { Change::Keep };
-        Ok(take(self, name)?.map_or(absent, Change::Set))
-    }
-
     /// Takes a `true` or `false` out.
-    pub(super) fn flag(&mut self, name: &'static str) -> Result<Option<bool>, ApiError> {
+    fn flag(&mut self, name: &'static str) -> Result<Option<bool>, ApiError> {
         match self.value(name) {
             None => Ok(None),
             Some(Value::Bool(flag)) => Ok(Some(flag)),
@@ -186,7 +287,7 @@ impl Fields {
     }
 
     /// Takes a text out. `null` is the same as nothing.
-    pub(super) fn text(&mut self, name: &'static str) -> Result<Option<String>, ApiError> {
+    fn text(&mut self, name: &'static str) -> Result<Option<String>, ApiError> {
         match self.value(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -195,12 +296,12 @@ impl Fields {
     }
 
     /// Takes a text out that must be there.
-    pub(super) fn required_text(&mut self, name: &'static str) -> Result<String, ApiError> {
+    fn required_text(&mut self, name: &'static str) -> Result<String, ApiError> {
         self.text(name)?.ok_or_else(|| ApiError::invalid(format!("{name} is required and must be a string")))
     }
 
     /// Takes a list of texts out.
-    pub(super) fn texts(&mut self, name: &'static str) -> Result<Option<Vec<String>>, ApiError> {
+    fn texts(&mut self, name: &'static str) -> Result<Option<Vec<String>>, ApiError> {
         let message = || format!("{name} must be a list of strings");
         let text = |value| if let Value::String(text) = value { Ok(text) } else { Err(wrong(value, message())) };
         match self.value(name) {
@@ -210,29 +311,31 @@ impl Fields {
         }
     }
 
-    /// Takes an object of secret texts out.
-    pub(super) fn secrets(&mut self, name: &'static str) -> Result<Option<Vec<(String, SecretString)>>, ApiError> {
+    /// Takes the settings of a connection out: an object of texts, which may be secret.
+    fn settings(&mut self, name: &'static str) -> Result<Option<Settings>, ApiError> {
         match self.value(name) {
             None => Ok(None),
             Some(Value::Object(values)) if values.values().all(Value::is_string) => {
-                let secret = |(name, value)| match value {
-                    Value::String(text) => Some((name, SecretString::from(text))),
-                    _ => None,
-                };
-                Ok(Some(values.into_iter().filter_map(secret).collect()))
+                let mut settings = Settings::new();
+                for (name, value) in values {
+                    if let Value::String(text) = value {
+                        settings.set(name, SecretString::from(text));
+                    }
+                }
+                Ok(Some(settings))
             }
             Some(other) => Err(wrong(other, format!("{name} must be an object whose values are strings"))),
         }
     }
 
     /// Takes an identifier out.
-    pub(super) fn id<I: FromStr>(&mut self, name: &'static str) -> Result<Option<I>, ApiError> {
+    fn id<I: FromStr>(&mut self, name: &'static str) -> Result<Option<I>, ApiError> {
         let parse = |text: String| text.parse().map_err(|_| ApiError::invalid(format!("{name} must be a UUID")));
         self.text(name)?.map(parse).transpose()
     }
 
     /// Takes a text out that is one of a few words.
-    pub(super) fn word<W: FromStr>(&mut self, name: &'static str) -> Result<Option<W>, ApiError>
+    fn word<W: FromStr>(&mut self, name: &'static str) -> Result<Option<W>, ApiError>
     where
         W::Err: std::fmt::Display,
     {
@@ -242,20 +345,23 @@ impl Fields {
     }
 
     /// Takes a whole number out that is not negative, written as one. Not `true`, not `1.5`, not `"300"`.
-    pub(super) fn whole_number(&mut self, name: &'static str) -> Result<Option<i64>, ApiError> {
-        match self.value(name) {
-            None => Ok(None),
-            Some(value) => match value.as_i64().filter(|seconds| *seconds >= 0) {
-                Some(seconds) => Ok(Some(seconds)),
-                None => Err(ApiError::invalid(format!("{name} must be a non-negative integer"))),
-            },
-        }
+    fn whole_number(&mut self, name: &'static str) -> Result<Option<u64>, ApiError> {
+        let not_one = || ApiError::invalid(format!("{name} must be a non-negative integer"));
+        self.value(name).map(|value| value.as_u64().ok_or_else(not_one)).transpose()
+    }
+
+    /// Takes a cache duration out, in seconds.
+    fn cache_ttl(&mut self, name: &'static str) -> Result<Option<CacheTtl>, ApiError> {
+        let too_long =
+            |_| ApiError::invalid(format!("{name} must be a non-negative integer, of at most {} seconds", u32::MAX));
+        let ttl = |seconds| u32::try_from(seconds).map(CacheTtl::from_seconds).map_err(too_long);
+        self.whole_number(name)?.map(ttl).transpose()
     }
 
     /// Drops fields that the server manages and clients may send back.
-    pub(super) fn ignore(&mut self, names: &[&str]) {
+    pub(super) fn ignore(&mut self, names: impl IntoIterator<Item = &'static str>) {
         for name in names {
-            self.0.remove(*name);
+            self.0.remove(name);
         }
     }
 
@@ -310,11 +416,11 @@ mod tests {
 
     #[test]
     fn a_field_that_is_not_there_is_kept_and_null_clears_it() {
-        let alias = |json: &str| fields(json).change("user_alias", Fields::text).unwrap();
+        let alias = |json: &str| Change::<String>::take(&mut fields(json), "user_alias").unwrap();
         assert_eq!(alias("{}"), Change::Keep);
         assert_eq!(alias(r#"{"user_alias": null}"#), Change::Clear);
         assert_eq!(alias(r#"{"user_alias": "Main"}"#), Change::Set("Main".to_owned()));
-        assert!(fields(r#"{"user_alias": 7}"#).change("user_alias", Fields::text).is_err());
+        assert!(Change::<String>::take(&mut fields(r#"{"user_alias": 7}"#), "user_alias").is_err());
     }
 
     #[tokio::test]

@@ -1,13 +1,13 @@
 //! `/secret-providers/{id}/budget`: what a connection may still ask of its secret manager.
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use keyway::ConnectionId;
 
 use super::api::Api;
 use super::auth::Caller;
 use super::error::ApiError;
+use super::path::Id;
 use super::schema::{Common, Input, Missing};
 use crate::view::budget::BudgetView;
 
@@ -21,10 +21,7 @@ use crate::view::budget::BudgetView;
 pub(super) async fn read(
     Caller(access): Caller,
     State(api): State<Api>,
-    id: Result<Path<String>, PathRejection>,
+    Id(id): Id<ConnectionId>,
 ) -> Result<Json<BudgetView>, ApiError> {
-    let id = id.ok().and_then(|Path(id)| id.parse::<ConnectionId>().ok()).ok_or_else(|| {
-        ApiError::bad_request("the id in the path is not a UUID; GET /secret-providers lists the ids there are")
-    })?;
     Ok(Json(api.broker.budget(&access, id).await?.into()))
 }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::view::dependents::Dependents;
+use crate::view::message::message;
 use crate::view::retry;
 
 /// An answer that is an error.
@@ -131,7 +132,7 @@ impl From<BrokerError> for ApiError {
         let entered = kind == ErrorKind::ProviderRefused && matches!(error, BrokerError::NotVerified { .. });
         let status = if entered { StatusCode::BAD_REQUEST } else { status(kind) };
         let retry_after = retry::retry_after(kind, &error);
-        let told = Self { retry_after, ..Self::new(status, kind.code(), error.to_string()) };
+        let told = Self { retry_after, ..Self::new(status, kind.code(), message(&error)) };
         match error {
             BrokerError::ConnectionInUse(dependents) => Self { dependents: Some(dependents), ..told },
             _ => told,

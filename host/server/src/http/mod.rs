@@ -7,7 +7,7 @@
 pub(crate) mod api;
 mod audit;
 mod auth;
-mod body;
+pub(crate) mod body;
 mod budget;
 pub(crate) mod error;
 mod health;
@@ -16,6 +16,7 @@ mod memory;
 mod metrics;
 mod observe;
 mod openapi;
+mod path;
 mod request_id;
 mod resolve;
 mod rotations;
@@ -23,7 +24,7 @@ mod schema;
 mod secret_json;
 mod secret_providers;
 mod success;
-mod vault;
+pub(crate) mod vault;
 
 use std::sync::Arc;
 

@@ -19,7 +19,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::api::Api;
 use super::error::Envelope;
 use super::schema::ERROR;
-use super::vault::request::EntryName;
+use super::vault::name::EntryName;
 
 /// The name of the way to say who one is.
 const KEY: &str = "api_key";

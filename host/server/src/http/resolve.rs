@@ -7,62 +7,40 @@ use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use keyway::{EntryId, EntrySelector, ResolveRequest};
-use utoipa::ToSchema;
 
 use super::api::Api;
 use super::auth::Resolver;
-use super::body::Fields;
+use super::body::{Fields, FromBody, body};
 use super::error::ApiError;
 use super::schema::{Common, Input, Missing, OfProvider, WithBody};
 use super::secret_json::secret_answer;
-use crate::view::resolved::{FieldView, Values};
+use crate::view::resolved::Values;
+use crate::view::words::words;
 
-/// What to resolve: an entry, by its id or by its user and domain.
-#[derive(ToSchema)]
-#[schema(example = json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com"}))]
-pub(super) struct ToResolve {
-    /// The entry's id; then without the other two.
-    #[schema(value_type = Option<Uuid>)]
-    id: Option<EntryId>,
-    permissioned_user_id: Option<String>,
-    domain: Option<String>,
-    /// Which values; all of them unless something is said here or in `further`.
-    #[schema(min_items = 1, value_type = Option<Vec<FieldName>>)]
-    fields: Option<Vec<String>>,
-    /// Names of further fields of the item, each once, as `GET /vault/fields` lists them. With any, all values are live.
-    #[schema(max_items = 100)]
-    further: Option<Vec<String>>,
-    /// The revision that came with a password which the site has refused: it is fetched anew.
-    #[schema(max_length = 256)]
-    rejected: Option<String>,
-}
-
-/// A value of an item.
-#[derive(ToSchema)]
-#[schema(rename_all = "snake_case")]
-#[expect(dead_code, reason = "it is there for the document; the runtime has the type that is read")]
-enum FieldName {
-    Username,
-    Password,
-    OneTimeCode,
-}
-
-impl ToResolve {
-    fn read(mut fields: Fields) -> Result<Self, ApiError> {
-        let read = Self {
-            permissioned_user_id: fields.text("permissioned_user_id")?,
-            domain: fields.text("domain")?,
-            id: fields.id("id")?,
-            fields: fields.texts("fields")?,
-            further: fields.texts("further")?,
-            rejected: fields.text("rejected")?,
-        };
-        fields.finish()?;
-        Ok(read)
+body! {
+    /// What to resolve: an entry, by its id or by its user and domain.
+    #[schema(example = json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com"}))]
+    pub(super) struct ToResolve {
+        /// The entry's id; then without the other two.
+        #[schema(value_type = Option<Uuid>)]
+        id: Option<EntryId>,
+        permissioned_user_id: Option<String>,
+        domain: Option<String>,
+        /// Which values; all of them unless something is said.
+        #[schema(min_items = 1, value_type = Option<Vec<FieldName>>)]
+        fields: Option<Vec<String>>,
+        /// The revision that came with a password which the site has refused: it is fetched anew.
+        #[schema(max_length = 256)]
+        rejected: Option<String>,
     }
 }
 
-/// Resolve an entry: user name, password, current one-time code, further fields
+words! {
+    /// A value of an item.
+    struct FieldName: ["username", "password", "one_time_code"];
+}
+
+/// Resolve an entry: user name, password, current one-time code
 ///
 /// User name and password come from the cache for as long as its duration allows; a one-time code is
 /// always live, and so is everything when further fields are named. A value that the item lacks, or
@@ -79,53 +57,10 @@ pub(super) async fn resolve(
     secret_answer(StatusCode::OK, &Values::new(resolution, true))
 }
 
-/// List the further fields of an entry's item
-///
-/// Their names are for `further` of `POST /vault/resolve`. An entry with credentials of its own has none. Needs the scope `resolve`.
-#[utoipa::path(get, path = "/vault/fields", operation_id = "list_fields", tag = "vault",
-    params(
-        ("id" = Option<Uuid>, Query, description = "The entry's id; then without the other two"),
-        ("permissioned_user_id" = Option<String>, Query, description = "The entry's user; together with domain"),
-        ("domain" = Option<String>, Query, description = "The entry's site, exactly as it was given; together with permissioned_user_id"),
-    ),
-    responses((status = 200, description = "The fields, without their values", body = [FieldView]), Input, Missing, OfProvider, Common))]
-pub(super) async fn fields(
-    Resolver(access): Resolver,
-    State(api): State<Api>,
-    RawQuery(query): RawQuery,
-) -> Result<Json<Vec<FieldView>>, ApiError> {
-    let entry = queried(query.as_deref().unwrap_or_default())?;
-    let fields = api.broker.list_fields(&access, &entry).await?;
-    Ok(Json(fields.into_iter().map(FieldView::from).collect()))
-}
-
-/// Which entry the query asks for. Unknown parameters are nobody's business.
-fn queried(query: &str) -> Result<EntrySelector, ApiError> {
-    let (mut id, mut user, mut domain) = (None, None, None);
-    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-        let place = match &*name {
-            "id" => &mut id,
-            "permissioned_user_id" => &mut user,
-            "domain" => &mut domain,
-            _ => continue,
-        };
-        if place.replace(value.into_owned()).is_some() {
-            return Err(ApiError::invalid(format!("the parameter {name} occurs twice")));
-        }
-    }
-    let id = id.map(|id| id.parse().map_err(|_| ApiError::invalid("id must be a UUID"))).transpose()?;
-    named(id, user, domain)
-}
-
-/// The entry that is named one way or the other.
-pub(super) fn named(
-    id: Option<EntryId>,
-    user: Option<String>,
-    domain: Option<String>,
-) -> Result<EntrySelector, ApiError> {
-    match (id, user, domain) {
-        (Some(id), None, None) => Ok(EntrySelector::Id(id)),
-        (None, Some(permissioned_user_id), Some(domain)) => Ok(EntrySelector::Pair { permissioned_user_id, domain }),
+fn request(wanted: ToResolve) -> Result<ResolveRequest, ApiError> {
+    let entry = match (wanted.id, wanted.permissioned_user_id, wanted.domain) {
+        (Some(id), None, None) => EntrySelector::Id(id),
+        (None, Some(user), Some(domain)) => EntrySelector::Pair { user, domain },
         _ => {
             let message = "name the vault entry either by id, or by permissioned_user_id and domain together";
             Err(ApiError::invalid(message))

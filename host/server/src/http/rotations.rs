@@ -5,8 +5,7 @@
 //! it; for a person who has to mend one there is a path of its own, which needs the scope `admin`.
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use keyway::{
@@ -14,17 +13,18 @@ use keyway::{
 };
 use secrecy::SecretString;
 use serde::Serialize;
-use utoipa::openapi::{RefOr, Schema};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::ToSchema;
 
 use super::api::Api;
 use super::auth::{Administrator, Rotator};
-use super::body::Fields;
+use super::body::{Fields, FromBody, body};
 use super::error::ApiError;
-use super::schema::{self, Common, Conflicting, Input, Missing, OfProvider, WithBody};
+use super::path::Id;
+use super::schema::{Common, Conflicting, Input, Missing, OfProvider, WithBody};
 use super::secret_json::secret_answer;
 use crate::view::rotation::RotationView;
 use crate::view::secret::{exposed, shown};
+use crate::view::words::words;
 
 /// A rotation that was just begun: the only answer that has its password, `null` when it was skipped.
 #[derive(Serialize, ToSchema)]
@@ -56,45 +56,30 @@ pub(super) struct Page {
     next: Option<RotationId>,
 }
 
-/// What to rotate: an entry, by its id or by its user and domain; and to which password.
-#[derive(ToSchema)]
-#[schema(example = json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com"}))]
-pub(super) struct NewRotation {
-    /// The entry's id; then without the other two.
-    #[schema(value_type = Option<Uuid>)]
-    entry_id: Option<EntryId>,
-    permissioned_user_id: Option<String>,
-    domain: Option<String>,
-    /// The new password, encrypted by the client. Without it the host generates one, as the other fields say.
-    password: Option<String>,
-    /// How many characters a generated password has; 24 unless something else is said.
-    #[schema(minimum = 12, maximum = 128, value_type = Option<u32>)]
-    length: Option<i64>,
-    /// Whether it has lower-case letters, as it has unless something else is said; so for the next three.
-    lowercase: Option<bool>,
-    uppercase: Option<bool>,
-    digits: Option<bool>,
-    /// Which symbols it may have; none of an empty text.
-    symbols: Option<String>,
+body! {
+    /// What to rotate: an entry, by its id or by its user and domain; and to which password.
+    #[schema(example = json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com"}))]
+    pub(super) struct NewRotation {
+        /// The entry's id; then without the other two.
+        #[schema(value_type = Option<Uuid>)]
+        entry_id: Option<EntryId>,
+        permissioned_user_id: Option<String>,
+        domain: Option<String>,
+        /// The new password, encrypted by the client. Without it the host generates one, as the other fields say.
+        password: Option<String>,
+        /// How many characters a generated password has; 24 unless something else is said.
+        #[schema(minimum = 12, maximum = 128, value_type = Option<u32>)]
+        length: Option<u64>,
+        /// Whether it has lower-case letters, as it has unless something else is said; so for the next three.
+        lowercase: Option<bool>,
+        uppercase: Option<bool>,
+        digits: Option<bool>,
+        /// Which symbols it may have; none of an empty text.
+        symbols: Option<String>,
+    }
 }
 
 impl NewRotation {
-    fn read(mut fields: Fields) -> Result<Self, ApiError> {
-        let read = Self {
-            permissioned_user_id: fields.text("permissioned_user_id")?,
-            domain: fields.text("domain")?,
-            entry_id: fields.id("entry_id")?,
-            password: fields.text("password")?,
-            length: fields.whole_number("length")?,
-            lowercase: fields.flag("lowercase")?,
-            uppercase: fields.flag("uppercase")?,
-            digits: fields.flag("digits")?,
-            symbols: fields.text("symbols")?,
-        };
-        fields.finish()?;
-        Ok(read)
-    }
-
     fn has_policy(&self) -> bool {
         let kinds = [self.lowercase, self.uppercase, self.digits];
         self.length.is_some() || self.symbols.is_some() || kinds.iter().any(Option::is_some)
@@ -121,7 +106,7 @@ fn to_begin(new: NewRotation) -> Result<BeginRotation, ApiError> {
     let has_policy = new.has_policy();
     let entry = match (new.entry_id, new.permissioned_user_id, new.domain) {
         (Some(id), None, None) => EntrySelector::Id(id),
-        (None, Some(permissioned_user_id), Some(domain)) => EntrySelector::Pair { permissioned_user_id, domain },
+        (None, Some(user), Some(domain)) => EntrySelector::Pair { user, domain },
         _ => return Err(ApiError::invalid("name the vault entry by entry_id, or by permissioned_user_id and domain")),
     };
     let standard = PasswordPolicy::default();
@@ -153,18 +138,18 @@ fn to_begin(new: NewRotation) -> Result<BeginRotation, ApiError> {
 pub(super) async fn commit(
     Rotator(access): Rotator,
     State(api): State<Api>,
-    id: Result<Path<String>, PathRejection>,
+    Id(id): Id<RotationId>,
 ) -> Result<Json<RotationView>, ApiError> {
-    Ok(Json(api.broker.commit_rotation(&access, rotation_id(id)?).await?.into()))
+    Ok(Json(api.broker.commit_rotation(&access, id).await?.into()))
 }
 
-/// What to do with the password of a rotation that is given up.
-#[derive(ToSchema)]
-#[schema(example = json!({"discard_password": true}))]
-pub(super) struct AbandonRotation {
-    /// Give it up although the site may have the password already.
-    #[expect(dead_code, reason = "it is there for the document; there is only one field to read")]
-    discard_password: Option<bool>,
+body! {
+    /// What to do with the password of a rotation that is given up.
+    #[schema(example = json!({"discard_password": true}))]
+    pub(super) struct AbandonRotation {
+        /// Give it up although the site may have the password already.
+        discard_password: Option<bool>,
+    }
 }
 
 /// Give a rotation up
@@ -177,20 +162,21 @@ pub(super) struct AbandonRotation {
 pub(super) async fn abandon(
     Rotator(access): Rotator,
     State(api): State<Api>,
-    id: Result<Path<String>, PathRejection>,
+    Id(id): Id<RotationId>,
     fields: Option<Fields>,
 ) -> Result<Json<RotationView>, ApiError> {
-    let discard = only_flag(fields, "discard_password")?;
-    Ok(Json(api.broker.abandon_rotation(&access, rotation_id(id)?, discard).await?.into()))
+    let discard =
+        fields.map(AbandonRotation::read).transpose()?.and_then(|body| body.discard_password).unwrap_or(false);
+    Ok(Json(api.broker.abandon_rotation(&access, id, discard).await?.into()))
 }
 
-/// How to write back.
-#[derive(ToSchema)]
-#[schema(example = json!({"overwrite": true}))]
-pub(super) struct RetryRotation {
-    /// Also over a password that the item got in the meantime.
-    #[expect(dead_code, reason = "it is there for the document; there is only one field to read")]
-    overwrite: Option<bool>,
+body! {
+    /// How to write back.
+    #[schema(example = json!({"overwrite": true}))]
+    pub(super) struct RetryRotation {
+        /// Also over a password that the item got in the meantime.
+        overwrite: Option<bool>,
+    }
 }
 
 /// Write the password back now
@@ -203,11 +189,11 @@ pub(super) struct RetryRotation {
 pub(super) async fn retry(
     Rotator(access): Rotator,
     State(api): State<Api>,
-    id: Result<Path<String>, PathRejection>,
+    Id(id): Id<RotationId>,
     fields: Option<Fields>,
 ) -> Result<Json<RotationView>, ApiError> {
-    let overwrite = only_flag(fields, "overwrite")?;
-    Ok(Json(api.broker.retry_rotation(&access, rotation_id(id)?, overwrite).await?.into()))
+    let overwrite = fields.map(RetryRotation::read).transpose()?.and_then(|body| body.overwrite).unwrap_or(false);
+    Ok(Json(api.broker.retry_rotation(&access, id, overwrite).await?.into()))
 }
 
 /// How far a rotation is
@@ -219,9 +205,9 @@ pub(super) async fn retry(
 pub(super) async fn get(
     Rotator(access): Rotator,
     State(api): State<Api>,
-    id: Result<Path<String>, PathRejection>,
+    Id(id): Id<RotationId>,
 ) -> Result<Json<RotationView>, ApiError> {
-    Ok(Json(api.broker.rotation(&access, rotation_id(id)?).await?.into()))
+    Ok(Json(api.broker.rotation(&access, id).await?.into()))
 }
 
 /// The new password of an unfinished rotation
@@ -233,9 +219,9 @@ pub(super) async fn get(
 pub(super) async fn reveal(
     Administrator(access): Administrator,
     State(api): State<Api>,
-    id: Result<Path<String>, PathRejection>,
+    Id(id): Id<RotationId>,
 ) -> Result<Response, ApiError> {
-    let password = api.broker.reveal_rotation(&access, rotation_id(id)?).await?;
+    let password = api.broker.reveal_rotation(&access, id).await?;
     secret_answer(StatusCode::OK, &Password { password })
 }
 
@@ -259,17 +245,10 @@ pub(super) async fn list(
     Ok(Json(Page { rotations: page.rotations.into_iter().map(RotationView::from).collect(), next: page.next }))
 }
 
-/// A state, or all unfinished ones.
-struct StateFilter;
-
-impl PartialSchema for StateFilter {
-    fn schema() -> RefOr<Schema> {
-        let states = RotationState::ALL.map(RotationState::name);
-        Schema::from(schema::text().enum_values(Some(["open"].into_iter().chain(states))).build()).into()
-    }
+words! {
+    /// A state, or all unfinished ones.
+    struct StateFilter: ["open"].into_iter().chain(RotationState::ALL.map(RotationState::name));
 }
-
-impl ToSchema for StateFilter {}
 
 /// Unknown parameters are nobody's business.
 fn filter(query: &str) -> Result<(RotationFilter, Option<RotationId>), ApiError> {
@@ -293,20 +272,6 @@ fn filter(query: &str) -> Result<(RotationFilter, Option<RotationId>), ApiError>
         }
     }
     Ok((filter, after))
-}
-
-fn rotation_id(id: Result<Path<String>, PathRejection>) -> Result<RotationId, ApiError> {
-    id.ok().and_then(|Path(id)| id.parse().ok()).ok_or_else(|| {
-        ApiError::bad_request("the id in the path is not a UUID; GET /vault/rotations lists the ids there are")
-    })
-}
-
-/// Of a body that may be missing.
-fn only_flag(fields: Option<Fields>, name: &'static str) -> Result<bool, ApiError> {
-    let Some(mut fields) = fields else { return Ok(false) };
-    let flag = fields.flag(name)?.unwrap_or(false);
-    fields.finish()?;
-    Ok(flag)
 }
 
 #[cfg(test)]

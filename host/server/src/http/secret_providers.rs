@@ -7,91 +7,68 @@
 //! whole of a connection. (`PUT /vault` is partial as well; there the published clients want it so.)
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{FromRequestParts, Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::request::Parts;
-use keyway::{BrokerError, CacheTtl, Change, ConnectionChanges, ConnectionId, ErrorKind, NewConnection};
+use keyway::{BrokerError, CacheTtl, ConnectionChanges, ConnectionId, ErrorKind, NewConnection};
 use keyway_runtime::Settings;
-use utoipa::ToSchema;
 
 use super::api::Api;
 use super::auth::{Administrator, Caller, Client};
-use super::body::Fields;
+use super::body::{Change, Fields, FromBody, body};
 use super::error::ApiError;
+use super::path::Id;
 use super::schema::{Common, Conflicting, Input, Missing, OfProvider, WithBody};
 use super::success::{SUCCESS, Success};
 use crate::view::connection::{SecretItem, SecretProvider};
 
-/// What clients send back from an answer, and what nobody but the server decides.
 const SERVER_MANAGED: [&str; 6] = ["id", "workspace_id", "config_hint", "read_only", "created_at", "updated_at"];
 
-/// A connection to be made.
-#[derive(ToSchema)]
-#[schema(example = json!({"name": "Acme 1Password", "provider_type": "1password", "settings": {"token": "ops_..."}}))]
-pub(super) struct NewSecretProvider {
-    /// What people call it.
-    #[schema(min_length = 1, max_length = 256)]
-    name: String,
-    /// An installed provider's type, for example `1password`.
-    #[schema(min_length = 1, max_length = 64)]
-    provider_type: String,
-    /// What the provider asks for, by name. Secret ones never come back.
-    #[schema(value_type = Option<BTreeMap<String, String>>)]
-    settings: Option<Settings>,
-    /// For how long a resolved user name and password may be used again; 0 is always live, 300 unless something is said.
-    #[schema(value_type = Option<u32>, maximum = 4294967295i64)]
-    cache_ttl_seconds: Option<CacheTtl>,
-    /// Which of the provider's rate-limit tiers counts, for example `business`.
-    rate_limit_tier: Option<String>,
-}
-
-impl NewSecretProvider {
-    fn read(mut fields: Fields) -> Result<Self, ApiError> {
-        let read = Self {
-            name: fields.required_text("name")?,
-            provider_type: fields.required_text("provider_type")?,
-            settings: settings(&mut fields)?,
-            cache_ttl_seconds: cache_ttl(&mut fields)?,
-            rate_limit_tier: fields.text("rate_limit_tier")?,
-        };
-        fields.ignore(&SERVER_MANAGED);
-        fields.finish()?;
-        Ok(read)
+body! {
+    /// A connection to be made.
+    #[schema(example = json!({"name": "Acme 1Password", "provider_type": "1password", "settings": {"token": "ops_..."}}))]
+    pub(super) struct NewSecretProvider {
+        /// What people call it.
+        #[schema(min_length = 1, max_length = 256)]
+        name: String,
+        /// An installed provider's type, for example `1password`.
+        #[schema(min_length = 1, max_length = 64)]
+        provider_type: String,
+        /// What the provider asks for, by name. Secret ones never come back.
+        #[schema(value_type = Option<BTreeMap<String, String>>)]
+        settings: Option<Settings>,
+        /// For how long a resolved user name and password may be used again; 0 is always live, 300 unless something is said.
+        #[schema(value_type = Option<u32>, maximum = 4294967295i64)]
+        cache_ttl_seconds: Option<CacheTtl>,
+        /// Which of the provider's rate-limit tiers counts, for example `business`.
+        rate_limit_tier: Option<String>,
     }
 }
 
-/// What changes of a connection; the rest stays as it is.
-#[derive(ToSchema)]
-#[schema(example = json!({"cache_ttl_seconds": 3600}))]
-pub(super) struct SecretProviderChanges {
-    #[schema(min_length = 1, max_length = 256)]
-    name: Option<String>,
-    /// As it is: it cannot be changed.
-    provider_type: Option<String>,
-    /// In place of all that there are; verified first.
-    #[schema(value_type = Option<BTreeMap<String, String>>)]
-    settings: Option<Settings>,
-    #[schema(value_type = Option<u32>, maximum = 4294967295i64)]
-    cache_ttl_seconds: Option<CacheTtl>,
-    /// Which of the provider's rate-limit tiers counts, for example `business`; `null` for the default.
-    #[schema(value_type = Option<String>)]
-    rate_limit_tier: Change<String>,
+body! {
+    /// What changes of a connection; the rest stays as it is.
+    #[schema(example = json!({"cache_ttl_seconds": 3600}))]
+    pub(super) struct SecretProviderChanges {
+        #[schema(min_length = 1, max_length = 256)]
+        name: Option<String>,
+        /// As it is: it cannot be changed.
+        provider_type: Option<String>,
+        /// In place of all that there are; verified first.
+        #[schema(value_type = Option<BTreeMap<String, String>>)]
+        settings: Option<Settings>,
+        #[schema(value_type = Option<u32>, maximum = 4294967295i64)]
+        cache_ttl_seconds: Option<CacheTtl>,
+        /// Which of the provider's rate-limit tiers counts, for example `business`; `null` for the default.
+        #[schema(value_type = Option<String>)]
+        rate_limit_tier: Change<String>,
+    }
 }
 
-impl SecretProviderChanges {
-    fn read(mut fields: Fields) -> Result<Self, ApiError> {
-        let read = Self {
-            name: fields.text("name")?,
-            provider_type: fields.text("provider_type")?,
-            settings: settings(&mut fields)?,
-            cache_ttl_seconds: cache_ttl(&mut fields)?,
-            rate_limit_tier: fields.change("rate_limit_tier", Fields::text)?,
-        };
-        fields.ignore(&SERVER_MANAGED);
-        fields.finish()?;
-        Ok(read)
-    }
+/// The body, with what clients send back from an answer and nobody but the server decides.
+fn read<B: FromBody>(mut fields: Fields) -> Result<B, ApiError> {
+    let read = B::take(&mut fields)?;
+    fields.ignore(SERVER_MANAGED);
+    fields.finish()?;
+    Ok(read)
 }
 
 /// List the workspace's connections
@@ -107,20 +84,6 @@ pub(super) async fn list(
     Ok(Json(connections.into_iter().map(SecretProvider::from).collect()))
 }
 
-/// The id in the path.
-pub(super) struct Id(ConnectionId);
-
-impl FromRequestParts<Api> for Id {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let id: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, api).await;
-        let id = id.ok().and_then(|Path(id)| id.parse().ok()).map(Self);
-        let message = "the id in the path is not a UUID; GET /secret-providers lists the ids there are";
-        id.ok_or_else(|| ApiError::bad_request(message))
-    }
-}
-
 /// Connect to a secret manager
 ///
 /// The provider logs in with the settings before anything is stored. Needs the scope `admin`.
@@ -132,7 +95,7 @@ pub(super) async fn create(
     State(api): State<Api>,
     fields: Fields,
 ) -> Result<(StatusCode, Json<SecretProvider>), ApiError> {
-    let new = NewSecretProvider::read(fields)?;
+    let new = read::<NewSecretProvider>(fields)?;
     let new = NewConnection {
         name: new.name,
         provider_type: new.provider_type,
@@ -164,7 +127,7 @@ fn not_installed(installed: &[String]) -> ApiError {
 pub(super) async fn get(
     Caller(access): Caller,
     State(api): State<Api>,
-    Id(id): Id,
+    Id(id): Id<ConnectionId>,
 ) -> Result<Json<SecretProvider>, ApiError> {
     Ok(Json(api.broker.get_connection(&access, id).await?.into()))
 }
@@ -180,17 +143,16 @@ pub(super) async fn get(
 pub(super) async fn update(
     Administrator(access): Administrator,
     State(api): State<Api>,
-    Id(id): Id,
+    Id(id): Id<ConnectionId>,
     fields: Fields,
 ) -> Result<Json<SecretProvider>, ApiError> {
-    let SecretProviderChanges { name, provider_type, settings, cache_ttl_seconds, rate_limit_tier } =
-        SecretProviderChanges::read(fields)?;
+    let SecretProviderChanges { name, provider_type, settings, cache_ttl_seconds, rate_limit_tier } = read(fields)?;
     if let Some(provider_type) = provider_type
         && api.broker.get_connection(&access, id).await?.provider_type != provider_type
     {
         return Err(ApiError::invalid("provider_type cannot be changed; create another connection instead"));
     }
-    let changes = ConnectionChanges { name, settings, cache_ttl: cache_ttl_seconds, rate_limit_tier };
+    let changes = ConnectionChanges { name, settings, cache_ttl: cache_ttl_seconds, rate_limit_tier: rate_limit_tier.into() };
     Ok(Json(api.broker.update_connection(&access, id, changes).await?.into()))
 }
 
@@ -203,7 +165,7 @@ pub(super) async fn update(
 pub(super) async fn delete(
     Administrator(access): Administrator,
     State(api): State<Api>,
-    Id(id): Id,
+    Id(id): Id<ConnectionId>,
 ) -> Result<Json<Success>, ApiError> {
     api.broker.delete_connection(&access, id).await?;
     Ok(SUCCESS)
@@ -218,24 +180,10 @@ pub(super) async fn delete(
 pub(super) async fn clear_cache(
     Administrator(access): Administrator,
     State(api): State<Api>,
-    Id(id): Id,
+    Id(id): Id<ConnectionId>,
 ) -> Result<Json<Success>, ApiError> {
     api.broker.clear_cache(&access, id).await?;
     Ok(SUCCESS)
-}
-
-fn settings(fields: &mut Fields) -> Result<Option<Settings>, ApiError> {
-    let Some(values) = fields.secrets("settings")? else { return Ok(None) };
-    let mut settings = Settings::new();
-    for (name, value) in values {
-        settings.set(name, value);
-    }
-    Ok(Some(settings))
-}
-
-fn cache_ttl(fields: &mut Fields) -> Result<Option<CacheTtl>, ApiError> {
-    let ttl = |seconds| CacheTtl::of_field("cache_ttl_seconds", seconds).map_err(BrokerError::from);
-    Ok(fields.whole_number("cache_ttl_seconds")?.map(ttl).transpose()?)
 }
 
 /// List the items that a connection can see
@@ -247,7 +195,7 @@ fn cache_ttl(fields: &mut Fields) -> Result<Option<CacheTtl>, ApiError> {
 pub(super) async fn items(
     Client(access): Client,
     State(api): State<Api>,
-    Id(id): Id,
+    Id(id): Id<ConnectionId>,
 ) -> Result<Json<Vec<SecretItem>>, ApiError> {
     let items = api.broker.list_items(&access, id).await?;
     Ok(Json(items.into_iter().map(SecretItem::from).collect()))

@@ -24,9 +24,9 @@ impl<'a> From<&'a DependentEntries> for Dependents<'a> {
     fn from(dependents: &'a DependentEntries) -> Self {
         let dependent = |entry: &'a DependentEntry| Dependent {
             id: entry.id,
-            permissioned_user_id: &entry.permissioned_user_id,
+            permissioned_user_id: &entry.user,
             domain: &entry.domain,
-            user_alias: entry.user_alias.as_deref(),
+            user_alias: entry.alias.as_deref(),
         };
         Self { total: dependents.total, entries: dependents.entries.iter().map(dependent).collect() }
     }

@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use keyway::{ConnectionId, EntryId, Rotation, RotationId, RotationState, WorkspaceId};
 use serde::Serialize;
-use utoipa::openapi::schema::{ObjectBuilder, Type};
-use utoipa::openapi::{RefOr, Schema};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::ToSchema;
+
+use super::words::words;
 
 /// A rotation as clients see it.
 #[derive(Serialize, ToSchema)]
@@ -59,14 +59,7 @@ impl From<Rotation> for RotationView {
     }
 }
 
-/// The names of the states, for the document.
-struct StateName;
-
-impl PartialSchema for StateName {
-    fn schema() -> RefOr<Schema> {
-        let names = RotationState::ALL.map(RotationState::name);
-        Schema::from(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build()).into()
-    }
+words! {
+    /// The names of the states.
+    struct StateName: RotationState::ALL.map(RotationState::name);
 }
-
-impl ToSchema for StateName {}

@@ -1,6 +1,6 @@
 //! The HTTP API as its clients use it.
 
-use keyway::{ClientKey, NewEntry};
+use keyway::{ClientKey, EntryContent};
 use keyway_emulator_onepassword::{Fault, FaultRule, RetryAfterForm};
 use serde_json::{Value, json};
 
@@ -132,7 +132,7 @@ async fn more_entries_than_fit_on_a_page_are_one_list() {
     let (api, connection) = Api::echo().await;
     let count = keyway::ENTRIES_PER_PAGE as usize + 7;
     for number in 0..count {
-        let new = NewEntry::bound(format!("user-{number}"), "https://acme.com", connection.id, "echo://item/one");
+        let new = EntryContent::bound(format!("user-{number}"), "https://acme.com", connection.id, "echo://item/one");
         api.host.broker().create_entry(&api.access, new).await.unwrap();
     }
     let entries = api.get("/vault").await.ok(200);

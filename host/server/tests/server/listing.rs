@@ -1,6 +1,6 @@
 //! The list of all vault entries while something else happens.
 
-use keyway::{AttributeChanges, NewEntry};
+use keyway::{AttributeKind, Attributes, EntryContent};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -13,15 +13,12 @@ const SIZE: usize = 130_000;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_during_which_the_workspaces_key_is_rotated_is_cut_off_and_never_under_two_keys() {
     let (api, _) = Api::echo().await;
-    let mut attributes = AttributeChanges::new();
-    attributes.set("local_storage", &format!(r#"{{"a": "{}"}}"#, "x".repeat(SIZE))).unwrap();
+    let mut attributes = Attributes::default();
+    let storage = format!(r#"{{"a": "{}"}}"#, "x".repeat(SIZE));
+    attributes.set("local_storage", AttributeKind::BrowserState, &storage).unwrap();
     for number in 0..ENTRIES {
-        let new = NewEntry {
-            permissioned_user_id: number.to_string(),
-            domain: "https://acme.com".into(),
-            attributes: attributes.clone(),
-            ..NewEntry::default()
-        };
+        let new = EntryContent::new(number.to_string(), "https://acme.com");
+        let new = EntryContent { attributes: attributes.clone(), ..new };
         api.host.broker().create_entry(&api.access, new).await.unwrap();
     }
     let request = format!("GET /vault HTTP/1.1\r\nhost: keyway\r\nconnection: close\r\ncc-key: {}\r\n\r\n", api.key);

@@ -7,7 +7,7 @@ use axum::body::{Body, Bytes};
 use futures::{StreamExt, stream};
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use keyway::{Access, AttributeChanges, EntrySelector, NewEntry, Scope, Scopes};
+use keyway::{Access, AttributeKind, EntryContent, EntrySelector, Scope, Scopes};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -52,10 +52,9 @@ impl Client<'_> {
 
 async fn with_entries(api: &Api, access: &Access) {
     let create = async |user: &str, cookies: usize| {
-        let mut attributes = AttributeChanges::new();
-        attributes.set("cookies", &format!(r#"[{{"value": "{}"}}]"#, "x".repeat(cookies))).unwrap();
-        let user = user.to_owned();
-        let new = NewEntry { permissioned_user_id: user, domain: DOMAIN.into(), attributes, ..NewEntry::default() };
+        let mut new = EntryContent::new(user, DOMAIN);
+        let cookies = format!(r#"[{{"value": "{}"}}]"#, "x".repeat(cookies));
+        new.attributes.set("cookies", AttributeKind::BrowserState, &cookies).unwrap();
         api.host.broker().create_entry(access, new).await.unwrap();
     };
     create("large", COOKIES).await;
@@ -95,8 +94,8 @@ async fn answers_that_nobody_reads_hold_up_large_ones_of_their_workspace_and_not
 
     // What changes something is refused before it has, if its answer has no room; a small one has.
     message(client.put(alias("large", "too late")).await).await;
-    let large = EntrySelector::Pair { permissioned_user_id: "large".into(), domain: DOMAIN.into() };
-    assert_eq!(broker.get_entry(&api.access, &large).await.unwrap().user_alias, None);
+    let large = EntrySelector::Pair { user: "large".into(), domain: DOMAIN.into() };
+    assert_eq!(broker.get_entry(&api.access, &large).await.unwrap().alias, None);
     assert_eq!(client.put(alias("small", "at once")).await.status(), 200);
 
     for answer in unread.drain(..2) {

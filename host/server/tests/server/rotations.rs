@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use keyway::{NewEntry, Scopes};
+use keyway::{EntryContent, Scopes};
 use keyway_emulator_onepassword::{Emulator, Endpoint, Fault, FaultRule, VaultAccess};
 use rustix::process::Signal;
 use secrecy::ExposeSecret;
@@ -40,7 +40,7 @@ impl Rotations {
     async fn new() -> Self {
         let (api, connection) = Api::onepassword().await;
         let new =
-            NewEntry::bound("acme-prod", "https://acme.com", connection.id, reference(api.emulator(), VAULT, ITEM));
+            EntryContent::bound("acme-prod", "https://acme.com", connection.id, reference(api.emulator(), VAULT, ITEM));
         let entry = api.host.broker().create_entry(&api.access, new).await.unwrap().id.to_string();
         let (rotate, admin) = (key(&api, "rotate").await, key(&api, "admin").await);
         Self { api, entry, rotate, admin }

@@ -98,7 +98,10 @@ impl Folder {
     }
 
     pub(crate) fn config(&self, egress: EgressPolicy) -> HostConfig {
-        HostConfig::new(self.path()).master_key(MasterKeySource::File(self.key_file())).egress(egress)
+        let mut config = HostConfig::new(self.path());
+        config.master_key = Some(MasterKeySource::File(self.key_file()));
+        config.egress = egress;
+        config
     }
 
     /// The program with this data, and nothing else of the environment.
@@ -262,7 +265,9 @@ impl Api {
             let rule = format!("{}={}", emulator.host(), emulator.url());
             egress = egress.with_connect_to(rule.parse().unwrap());
         }
-        let host = Host::open(&folder.config(egress).budgets(budgets)).await.unwrap();
+        let mut config = folder.config(egress);
+        config.budgets = budgets;
+        let host = Host::open(&config).await.unwrap();
         let created = host.broker().create_workspace("Acme", Scopes::from(Scope::Api)).await.unwrap();
         let server = Server::bind("127.0.0.1:0", host.broker().clone()).await.unwrap();
         let url = server.url();

@@ -137,6 +137,21 @@ async fn an_entry_changes_between_its_own_credentials_and_a_binding() {
     let message = api.put(credentials.clone()).await.error(400, "VALIDATION_FAILED");
     assert!(message.contains("provider-backed vault entries cannot include user_name, password"), "{message}");
     assert!(message.contains("secret_provider_id and secret_ref as null"), "{message}");
+    let mut half = credentials.clone();
+    half["secret_ref"] = Value::Null;
+    assert!(api.put(half).await.error(400, "VALIDATION_FAILED").contains("must be provided together"));
+    // What sets nothing does no harm.
+    assert_eq!(api.put(json!({"password": null})).await.ok(200)["secret_ref"], "echo://item/one");
+    let mut at_once = binding.clone();
+    at_once["password"] = api.encrypted("word").into();
+    let message = api.put(at_once.clone()).await.error(400, "VALIDATION_FAILED");
+    assert_eq!(message, "provider-backed vault entries cannot include password");
+    at_once["permissioned_user_id"] = "another".into();
+    let message = api.post("/vault", &named(at_once)).await.error(400, "VALIDATION_FAILED");
+    assert_eq!(message, "provider-backed vault entries cannot include password");
+    let authenticator = json!({"tfa_method": "AUTHENTICATOR"});
+    let message = api.put(authenticator).await.error(400, "VALIDATION_FAILED");
+    assert!(message.contains("AUTHENTICATOR is not available for provider-backed vault entries"), "{message}");
 
     let ttl = |seconds: Value| json!({"secret_cache_ttl_seconds": seconds});
     assert_eq!(api.put(ttl(json!(60))).await.ok(200)["secret_cache_ttl_seconds"], 60);
@@ -152,6 +167,11 @@ async fn an_entry_changes_between_its_own_credentials_and_a_binding() {
     unbound["secret_ref"] = Value::Null;
     let own = api.put(unbound.clone()).await.ok(200);
     assert_eq!((&own["user_name"], &own["secret_ref"]), (&unbound["user_name"], &Value::Null));
+    let message = api.put(ttl(json!(60))).await.error(400, "VALIDATION_FAILED");
+    assert_eq!(message, "secret_cache_ttl_seconds requires secret_provider_id and secret_ref");
+    for nothing in [ttl(Value::Null), json!({"secret_ref": null})] {
+        api.put(nothing).await.ok(200);
+    }
 
     let passkey = api.put(json!({"passkey": true})).await.ok(200);
     assert_eq!(passkey["passkey"], true);
@@ -322,4 +342,34 @@ async fn a_number_of_sessions_needs_that_several_are_allowed_and_goes_with_that(
     api.put(json!({"allow_multiple_sessions": true, "max_concurrency": 3})).await.ok(200);
     let cleared = api.put(json!({"allow_multiple_sessions": null})).await.ok(200);
     assert_eq!(sessions(&cleared), (Value::Null, Value::Null));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_address_of_a_custom_proxy_is_encrypted_like_a_credential() {
+    let (api, _) = Api::echo().await;
+    api.post("/vault", &named(json!({}))).await.ok(201);
+    let proxy = |setting: &str, value: &str| json!({"proxy_setting": setting, "proxy_value": value});
+    api.put(proxy("custom", "http://user:word@proxy.example:8080")).await.error(401, "NOT_ENCRYPTED");
+    api.put(proxy("static", "203.0.113.7")).await.ok(200);
+    let sealed = api.encrypted("http://user:word@proxy.example:8080");
+    assert_eq!(api.put(proxy("custom", &sealed)).await.ok(200)["proxy_value"], sealed);
+    // With the setting kept, another value has to be encrypted, too.
+    api.put(json!({"proxy_value": "203.0.113.7"})).await.error(401, "NOT_ENCRYPTED");
+    api.put(json!({"proxy_setting": "custom"})).await.ok(200);
+    assert_eq!(api.put(json!({"proxy_setting": "static"})).await.ok(200)["proxy_value"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn session_data_that_comes_back_as_it_was_is_as_old_as_it_was() {
+    let (api, _) = Api::echo().await;
+    let expiries =
+        json!({"expiry_time_from_last_use": "2 days", "expiry_time_from_session_data_set": "7 days 00:00:00"});
+    let created = api.post("/vault", &named(expiries)).await.ok(201);
+    assert_eq!((&created["session_data_set_at"], &created["effective_expires_at"]), (&Value::Null, &Value::Null));
+    let set = api.put(json!({"cookies": [{"name": "s", "value": null}]})).await.ok(200);
+    let time = |entry: &Value, name: &str| entry[name].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let (set_at, expires) = (time(&set, "session_data_set_at"), time(&set, "effective_expires_at"));
+    assert_eq!(expires.as_second() - set_at.as_second(), 2 * 24 * 3_600);
+    let back = api.put(json!({"cookies": [{"value": null, "name": "s"}], "user_agent": "Mozilla"})).await.ok(200);
+    assert_eq!(time(&back, "session_data_set_at"), set_at);
 }

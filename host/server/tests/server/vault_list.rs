@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::Body;
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use keyway::{AttributeChanges, AuditQuery, NewEntry, Operation};
+use keyway::{AttributeKind, AuditQuery, EntryContent, Operation};
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -19,14 +19,9 @@ const COUNT: usize = 6;
 async fn with_large_entries() -> Api {
     let api = Api::start(&[], None).await;
     for number in 0..COUNT {
-        let mut attributes = AttributeChanges::new();
-        attributes.set("cookies", &format!(r#"[{{"value": "{}"}}]"#, "x".repeat(SIZE))).unwrap();
-        let new = NewEntry {
-            permissioned_user_id: format!("user-{number}"),
-            domain: "https://acme.com".into(),
-            attributes,
-            ..NewEntry::default()
-        };
+        let mut new = EntryContent::new(format!("user-{number}"), "https://acme.com");
+        let cookies = format!(r#"[{{"value": "{}"}}]"#, "x".repeat(SIZE));
+        new.attributes.set("cookies", AttributeKind::BrowserState, &cookies).unwrap();
         api.host.broker().create_entry(&api.access, new).await.unwrap();
     }
     api

@@ -26,9 +26,9 @@ impl EntryStorage for SqliteStorage {
         )
         .bind(entry.id.as_uuid())
         .bind(entry.workspace_id.as_uuid())
-        .bind(&entry.permissioned_user_id)
+        .bind(&entry.user)
         .bind(&entry.domain)
-        .bind(&entry.user_alias)
+        .bind(&entry.alias)
         .bind(entry.tfa_method.map(|method| method.to_string()))
         .bind(entry.passkey)
         .bind(entry.connection_id.map(|id| id.as_uuid()))
@@ -76,11 +76,11 @@ impl EntryStorage for SqliteStorage {
             EntrySelector::Id(id) => query("DELETE FROM vault_entries WHERE workspace_id = ? AND id = ? RETURNING *")
                 .bind(workspace.as_uuid())
                 .bind(id.as_uuid()),
-            EntrySelector::Pair { permissioned_user_id, domain } => query(
+            EntrySelector::Pair { user, domain } => query(
                 "DELETE FROM vault_entries WHERE workspace_id = ? AND permissioned_user_id = ? AND domain = ? RETURNING *",
             )
             .bind(workspace.as_uuid())
-            .bind(permissioned_user_id)
+            .bind(user)
             .bind(domain),
         }
         .fetch_all(&mut *transaction)
@@ -103,10 +103,10 @@ impl EntryStorage for SqliteStorage {
             EntrySelector::Id(id) => {
                 query(AssertSqlSafe(format!("{SIZE} AND id = ?"))).bind(workspace.as_uuid()).bind(id.as_uuid())
             }
-            EntrySelector::Pair { permissioned_user_id, domain } => {
+            EntrySelector::Pair { user, domain } => {
                 query(AssertSqlSafe(format!("{SIZE} AND permissioned_user_id = ? AND domain = ?")))
                     .bind(workspace.as_uuid())
-                    .bind(permissioned_user_id)
+                    .bind(user)
                     .bind(domain)
             }
         };
@@ -118,10 +118,10 @@ impl EntryStorage for SqliteStorage {
             EntrySelector::Id(id) => query("SELECT * FROM vault_entries WHERE workspace_id = ? AND id = ?")
                 .bind(workspace.as_uuid())
                 .bind(id.as_uuid()),
-            EntrySelector::Pair { permissioned_user_id, domain } => {
+            EntrySelector::Pair { user, domain } => {
                 query("SELECT * FROM vault_entries WHERE workspace_id = ? AND permissioned_user_id = ? AND domain = ?")
                     .bind(workspace.as_uuid())
-                    .bind(permissioned_user_id)
+                    .bind(user)
                     .bind(domain)
             }
         }
@@ -220,9 +220,9 @@ pub(super) async fn update_row(
                  SELECT 1 FROM rotations WHERE open_entry_id = vault_entries.id
                      AND (rotations.connection_id IS NOT ? OR rotations.secret_ref IS NOT ?))",
     )
-    .bind(&entry.permissioned_user_id)
+    .bind(&entry.user)
     .bind(&entry.domain)
-    .bind(&entry.user_alias)
+    .bind(&entry.alias)
     .bind(entry.tfa_method.map(|method| method.to_string()))
     .bind(entry.passkey)
     .bind(entry.connection_id.map(|id| id.as_uuid()))

@@ -93,9 +93,9 @@ pub(super) fn entry(row: &SqliteRow) -> Result<EntryRecord, StorageError> {
     Ok(EntryRecord {
         id: row.try_get::<Uuid, _>("id")?.into(),
         workspace_id: row.try_get::<Uuid, _>("workspace_id")?.into(),
-        permissioned_user_id: row.try_get("permissioned_user_id")?,
+        user: row.try_get("permissioned_user_id")?,
         domain: row.try_get("domain")?,
-        user_alias: row.try_get("user_alias")?,
+        alias: row.try_get("user_alias")?,
         tfa_method: tfa_method
             .map(|method| method.parse().map_err(|_| StorageError::Corrupt { column: "tfa_method" }))
             .transpose()?,
@@ -118,9 +118,9 @@ pub(super) fn entry(row: &SqliteRow) -> Result<EntryRecord, StorageError> {
 pub(super) fn dependent_entry(row: &SqliteRow) -> Result<DependentEntry, StorageError> {
     Ok(DependentEntry {
         id: row.try_get::<Uuid, _>("id")?.into(),
-        permissioned_user_id: row.try_get("permissioned_user_id")?,
+        user: row.try_get("permissioned_user_id")?,
         domain: row.try_get("domain")?,
-        user_alias: row.try_get("user_alias")?,
+        alias: row.try_get("user_alias")?,
     })
 }
 

@@ -39,9 +39,7 @@ impl EntryOption {
     pub(crate) fn selector(self) -> Result<EntrySelector, CliError> {
         match (self.entry, self.user, self.domain) {
             (Some(id), _, _) => Ok(EntrySelector::Id(id)),
-            (None, Some(permissioned_user_id), Some(domain)) => {
-                Ok(EntrySelector::Pair { permissioned_user_id, domain })
-            }
+            (None, Some(user), Some(domain)) => Ok(EntrySelector::Pair { user, domain }),
             _ => Err(CliError::usage("name the vault entry by its id, or by --user and --domain")),
         }
     }

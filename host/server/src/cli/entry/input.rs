@@ -1,17 +1,17 @@
 //! What a vault entry is made of, from files, standard input and the terminal. Whatever clients of the HTTP API encrypt is encrypted here in the same way.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use keyway::{Access, AttributeChanges, Attributes, Broker, ClientKey, ErrorKind};
+use keyway::{Access, Attributes, Broker, ClientKey, ErrorKind};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use crate::cli::args::entry::{AttributeOptions, CredentialOptions};
 use crate::cli::exit::CliError;
 use crate::cli::secret_input;
-
-/// The ciphertexts of user name, password and authenticator's secret.
-type Credentials = (Option<String>, Option<String>, Option<String>);
+use crate::http::body::Change;
+use crate::http::vault::attributes::{self, AttributeChanges, PROXY_SETTING, PROXY_VALUE};
+use crate::http::vault::changes::EntryChanges;
 
 /// Reads what is secret, standard input once at most.
 pub(super) struct Input<'a> {
@@ -30,21 +30,32 @@ impl<'a> Input<'a> {
         &mut self,
         options: &CredentialOptions,
         ask: bool,
-    ) -> Result<Credentials, CliError> {
-        let files = [&options.user_name_file, &options.password_file, &options.tfa_secret_file];
-        let mut read =
-            |file: &Option<PathBuf>| file.as_deref().map(|file| self.read(file, secret_input::from_file)).transpose();
-        let (mut user_name, mut password, tfa_secret) = (read(files[0])?, read(files[1])?, read(files[2])?);
-        if ask && files.iter().all(|file| file.is_none()) {
-            user_name = secret_input::ask("User name", "").transpose()?.filter(is_given);
-            password = secret_input::ask("Password", "").transpose()?.filter(is_given);
+        to: &mut EntryChanges,
+    ) -> Result<(), CliError> {
+        let ask = ask
+            && [&options.user_name_file, &options.password_file, &options.tfa_secret_file]
+                .iter()
+                .all(|file| file.is_none());
+        let places = [
+            (&options.user_name_file, "User name", &mut to.user_name),
+            (&options.password_file, "Password", &mut to.password),
+            (&options.tfa_secret_file, "", &mut to.tfa_secret),
+        ];
+        let mut key = None;
+        for (file, label, place) in places {
+            let value = match file {
+                Some(file) => Some(self.read(file, secret_input::from_file)?),
+                None if ask && !label.is_empty() => secret_input::ask(label, "").transpose()?.filter(is_given),
+                None => None,
+            };
+            let Some(value) = value else { continue };
+            if key.is_none() {
+                key = Some(self.client_key().await?);
+            }
+            let Some(key) = &key else { continue };
+            *place = Change::Set(encrypted(key, &value)?);
         }
-        if user_name.is_none() && password.is_none() && tfa_secret.is_none() {
-            return Ok((None, None, None));
-        }
-        let key = self.client_key().await?;
-        let encrypt = |value: Option<SecretString>| value.map(|value| encrypted(&key, &value)).transpose();
-        Ok((encrypt(user_name)?, encrypt(password)?, encrypt(tfa_secret)?))
+        Ok(())
     }
 
     /// Attributes from arguments and files. `before` are those that the entry has.
@@ -53,21 +64,21 @@ impl<'a> Input<'a> {
         options: &AttributeOptions,
         before: &Attributes,
     ) -> Result<AttributeChanges, CliError> {
-        let mut changes = AttributeChanges::new();
+        let mut changes = AttributeChanges::default();
         for (name, value) in &options.set {
-            if Attributes::is_secret(name) {
+            if attributes::is_secret(name) {
                 let message = format!("{name} may hold a secret, and other users can see arguments");
                 return Err(CliError::usage(message).hint(format!("--set-file {name}=FILE reads it from a file")));
             }
             set(&mut changes, name, value)?;
         }
-        let given = options.set.iter().rfind(|(name, _)| name == "proxy_setting").map(|(_, value)| value.as_str());
-        let setting = given.or_else(|| before.get("proxy_setting"));
+        let given = options.set.iter().rfind(|(name, _)| name == PROXY_SETTING).map(|(_, value)| value.as_str());
+        let setting = given.or_else(|| before.get(PROXY_SETTING));
         // As a word, or as JSON.
         let is_custom = setting.is_some_and(|setting| setting.trim_matches('"') == "custom");
         for (name, file) in &options.set_file {
             let value = self.read(Path::new(file), secret_input::attribute_from_file)?;
-            if name == "proxy_value" && is_custom {
+            if name == PROXY_VALUE && is_custom {
                 set(&mut changes, name, &encrypted(&self.client_key().await?, &value)?)?;
             } else {
                 set(&mut changes, name, value.expose_secret())?;

@@ -3,7 +3,7 @@
 mod input;
 mod show;
 
-use keyway::{Access, Attributes, Binding, BrokerError, Change, EntryChanges, ErrorKind, NewEntry, TfaCode};
+use keyway::{Access, Attributes, Binding, BrokerError, CacheTtl, EntryContent, ErrorKind, TfaCode};
 use keyway_runtime::ErrorCode;
 
 use super::app::App;
@@ -13,7 +13,9 @@ use super::output::Output;
 use super::select;
 use crate::cli::resolved::FieldViews;
 use crate::host::Host;
-use crate::view::resolved::FieldView;
+use crate::http::body::Change;
+use crate::http::vault::attributes::PROXY_VALUE;
+use crate::http::vault::changes::EntryChanges;
 use crate::view::tfa_code;
 use input::Input;
 use show::{Code, Deleted, Done, Entry, List, Row};
@@ -27,16 +29,14 @@ pub(super) async fn run(app: &App, command: EntryCommand) -> Result<(), CliError
             let host = app.open_without_providers().await?;
             let access = select::workspace(host.broker(), &workspace).await?;
             host.broker().delete_entry(&access, &selector).await?;
-            app.output.result(&Deleted::new())?;
-            Ok(())
+            app.output.result(&Deleted::new())
         }
         EntryCommand::Get { entry, reveal, workspace } => {
             let selector = entry.selector()?;
             let host = app.open_without_providers().await?;
             let access = select::workspace(host.broker(), &workspace).await?;
             let entry = host.broker().get_entry(&access, &selector).await?;
-            app.output.result(&Entry(Row::new(entry, reveal)))?;
-            Ok(())
+            app.output.result(&Entry(Row::new(entry, reveal)))
         }
         EntryCommand::List { workspace } => {
             let host = app.open_without_providers().await?;
@@ -50,8 +50,7 @@ pub(super) async fn run(app: &App, command: EntryCommand) -> Result<(), CliError
                     break;
                 }
             }
-            app.output.result(&List(rows))?;
-            Ok(())
+            app.output.result(&List(rows))
         }
         EntryCommand::Fields { entry, workspace } => {
             let selector = entry.selector()?;
@@ -70,8 +69,7 @@ pub(super) async fn run(app: &App, command: EntryCommand) -> Result<(), CliError
             else {
                 return Err(CliError::new(ErrorKind::Internal, "this kind of two-factor code cannot be printed yet"));
             };
-            app.output.result(&Code(tfa_code::Code::authenticator(code, expires_in_seconds)))?;
-            Ok(())
+            app.output.result(&Code(tfa_code::Code::authenticator(code, expires_in_seconds)))
         }
     }
 }
@@ -86,23 +84,25 @@ async fn create(app: &App, options: CreateOptions) -> Result<(), CliError> {
     // With providers, so that a reference of the wrong form is refused.
     let host = if is_bound { app.open().await? } else { app.open_without_providers().await? };
     let access = select::workspace(host.broker(), &options.workspace).await?;
-    let mut new = NewEntry {
-        permissioned_user_id: options.user,
-        domain: options.domain,
-        user_alias: options.alias,
-        tfa_method: options.tfa_method,
-        passkey: options.passkey,
-        secret_cache_ttl_seconds: options.cache_ttl.map(i64::from),
-        ..NewEntry::default()
+    let mut changes = EntryChanges {
+        permissioned_user_id: Some(options.user),
+        domain: Some(options.domain),
+        user_alias: options.alias.into(),
+        tfa_method: options.tfa_method.into(),
+        passkey: Some(options.passkey),
+        secret_cache_ttl_seconds: options.cache_ttl.map(CacheTtl::from_seconds).into(),
+        ..EntryChanges::default()
     };
     if let Some(reference) = options.reference {
-        new.secret_provider_id = Some(select::connection(host.broker(), &access, &options.connection).await?.id);
-        new.secret_ref = Some(reference);
+        let connection = select::connection(host.broker(), &access, &options.connection).await?;
+        (changes.secret_provider_id, changes.secret_ref) = (Change::Set(connection.id), Change::Set(reference));
     }
     let mut input = Input::new(host.broker(), &access);
-    let ask = !is_bound && !new.passkey;
-    (new.user_name, new.password, new.tfa_secret) = input.credentials(&options.credentials, ask).await?;
-    new.attributes = input.attributes(&options.attributes, &Attributes::default()).await?;
+    let ask = !is_bound && !options.passkey;
+    input.credentials(&options.credentials, ask, &mut changes).await?;
+    changes.attributes = input.attributes(&options.attributes, &Attributes::default()).await?;
+    let mut new = EntryContent::default();
+    changes.apply(&mut new).map_err(BrokerError::from)?;
     let entry = host.broker().create_entry(&access, new).await?;
     let binding = entry.binding().filter(|_| !options.check.no_check).cloned();
     app.output.result(&Done::created(entry))?;
@@ -121,28 +121,26 @@ async fn update(app: &App, options: UpdateOptions) -> Result<(), CliError> {
         user_alias: options.alias.into(),
         tfa_method: options.tfa_method.into(),
         passkey: options.passkey,
-        secret_cache_ttl_seconds: options.cache_ttl.map(i64::from).into(),
+        secret_cache_ttl_seconds: options.cache_ttl.map(CacheTtl::from_seconds).into(),
         ..EntryChanges::default()
     };
     if let Some(reference) = options.bind {
         let connection = select::connection(host.broker(), &access, &options.connection).await?;
-        changes.secret_provider_id = Change::Set(connection.id);
-        changes.secret_ref = Change::Set(reference);
+        (changes.secret_provider_id, changes.secret_ref) = (Change::Set(connection.id), Change::Set(reference));
     } else if options.unbind {
         (changes.secret_provider_id, changes.secret_ref) = (Change::Clear, Change::Clear);
     }
     let mut input = Input::new(host.broker(), &access);
-    let (user_name, password, tfa_secret) = input.credentials(&options.credentials, false).await?;
-    (changes.user_name, changes.password, changes.tfa_secret) = (user_name.into(), password.into(), tfa_secret.into());
-    let before = match options.attributes.set_file.iter().any(|(name, _)| name == "proxy_value") {
+    input.credentials(&options.credentials, false, &mut changes).await?;
+    let before = match options.attributes.set_file.iter().any(|(name, _)| name == PROXY_VALUE) {
         false => Attributes::default(),
-        true => host.broker().get_entry(&access, &selector).await?.attributes,
+        true => host.broker().get_entry(&access, &selector).await?.content.attributes,
     };
     changes.attributes = input.attributes(&options.attributes, &before).await?;
     for name in &options.clear {
         clear(&mut changes, name)?;
     }
-    let entry = host.broker().update_entry(&access, &selector, changes).await?;
+    let entry = host.broker().update_entry(&access, &selector, |entry| changes.apply(entry)).await?;
     let binding = entry.binding().filter(|_| looks).cloned();
     app.output.result(&Done::updated(entry))?;
     warn_of_what_is_not_seen(host, &access, binding).await;

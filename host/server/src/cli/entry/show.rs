@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use crate::cli::connection::duration;
 use crate::cli::output::{FAINT, GOOD, Show, Table, day_and_time, facts};
-use crate::view::entry::{self, own_credentials};
+use crate::http::vault::entry::{self, own_credentials};
+use crate::http::vault::expiry;
 use crate::view::tfa_code;
 
 /// An entry as data.
@@ -35,9 +36,8 @@ impl Row {
     fn facts(&self, out: &mut dyn Write) -> io::Result<()> {
         let entry = self.entry();
         let id = entry.id.to_string();
-        let mut lines =
-            vec![("entry", id), ("user", entry.permissioned_user_id.clone()), ("domain", entry.domain.clone())];
-        lines.extend(entry.user_alias.clone().map(|alias| ("alias", alias)));
+        let mut lines = vec![("entry", id), ("user", entry.user.clone()), ("domain", entry.domain.clone())];
+        lines.extend(entry.alias.clone().map(|alias| ("alias", alias)));
         let own = own_credentials(entry);
         match entry.binding() {
             Some(binding) => {
@@ -52,10 +52,10 @@ impl Row {
         if entry.passkey {
             lines.push(("passkey", "yes".to_owned()));
         }
-        for (name, json) in entry.attributes.iter() {
+        for (name, _, json) in entry.attributes.iter() {
             lines.push((name, if self.hidden.contains(&name) { "set".to_owned() } else { json.to_owned() }));
         }
-        lines.extend(entry.effective_expires_at().map(|time| ("expires", day_and_time(time))));
+        lines.extend(expiry::effective(entry).map(|time| ("expires", day_and_time(time))));
         let lines: Vec<_> = lines.iter().map(|(label, value)| (*label, value.as_str())).collect();
         facts(out, &lines)
     }
@@ -144,7 +144,7 @@ impl Show for List {
         for entry in self.0.iter().map(Row::entry) {
             let credentials = entry.binding().map_or("its own", |binding| &binding.reference);
             table.row([
-                &entry.permissioned_user_id,
+                &entry.user,
                 &entry.domain,
                 &entry.id.to_string(),
                 credentials,

@@ -21,11 +21,11 @@ use futures::stream;
 use keyway::{Access, BrokerError, EntryId, EntryPage, VaultEntry};
 use tokio::time::Instant;
 
+use super::entry::Entry;
 use crate::http::api::Api;
 use crate::http::error::ApiError;
 use crate::http::memory::{self, Held, LARGEST_ENTRY};
 use crate::http::secret_json::SecretJson;
-use crate::view::entry::Entry;
 
 /// What a list has in memory: a page, which has 1 MiB and one entry more, the largest at worst.
 const PAGE: usize = (1 << 20) + LARGEST_ENTRY;

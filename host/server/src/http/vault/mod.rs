@@ -1,8 +1,11 @@
 //! `/vault`: vault entries, and the current code of an entry's second factor.
 
-mod entry;
+pub(crate) mod attributes;
+pub(crate) mod changes;
+pub(crate) mod entry;
+pub(crate) mod expiry;
 mod list;
-pub(super) mod request;
+pub(super) mod name;
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -18,10 +21,10 @@ use super::memory;
 use super::schema::{Common, Conflicting, Input, Missing, OfProvider, WithBody};
 use super::secret_json::secret_answer;
 use super::success::{SUCCESS, Success};
-use crate::view::entry::Entry;
 use crate::view::tfa_code::Code;
-use entry::Entries;
-use request::{EntryChangesBody, EntryName, NewEntryBody};
+use changes::{EntryChangesBody, NewEntryBody};
+use entry::{Entries, Entry};
+use name::EntryName;
 
 /// Create a vault entry
 ///
@@ -33,7 +36,7 @@ pub(super) async fn create(
     State(api): State<Api>,
     fields: Fields,
 ) -> Result<Response, ApiError> {
-    let entry = api.broker.create_entry(&access, request::new_entry(fields)?).await?;
+    let entry = api.broker.create_entry(&access, changes::new_entry(fields)?).await?;
     secret_answer(StatusCode::CREATED, &Entry::from(entry))
 }
 
@@ -51,7 +54,7 @@ pub(super) async fn read(
     State(api): State<Api>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
-    match request::queried(query.as_deref().unwrap_or_default())? {
+    match name::queried(query.as_deref().unwrap_or_default())? {
         Some(selector) => {
             let entry = api.broker.get_entry(&access, &selector).await?;
             secret_answer(StatusCode::OK, &Entry::from(entry))
@@ -70,13 +73,13 @@ pub(super) async fn update(
     State(api): State<Api>,
     fields: Fields,
 ) -> Result<Response, ApiError> {
-    let (selector, changes) = request::changes(fields)?;
+    let (selector, changes) = changes::changes(fields)?;
     // The answer has what the entry holds already, however little is changed.
     let stored = usize::try_from(api.broker.entry_size(&access, &selector).await?).unwrap_or(usize::MAX);
     if stored > memory::FREE {
         memory::hold_more(stored)?;
     }
-    let entry = api.broker.update_entry(&access, &selector, changes).await?;
+    let entry = api.broker.update_entry(&access, &selector, |entry| changes.apply(entry)).await?;
     secret_answer(StatusCode::OK, &Entry::from(entry))
 }
 
@@ -90,7 +93,7 @@ pub(super) async fn delete(
     State(api): State<Api>,
     fields: Fields,
 ) -> Result<Json<Success>, ApiError> {
-    api.broker.delete_entry(&access, &request::named(fields)?).await?;
+    api.broker.delete_entry(&access, &name::named(fields)?).await?;
     Ok(SUCCESS)
 }
 
@@ -104,7 +107,7 @@ pub(super) async fn clear_browser_state(
     State(api): State<Api>,
     fields: Fields,
 ) -> Result<Json<Success>, ApiError> {
-    api.broker.clear_browser_state(&access, &request::named(fields)?).await?;
+    api.broker.clear_browser_state(&access, &name::named(fields)?).await?;
     Ok(SUCCESS)
 }
 
@@ -122,7 +125,7 @@ pub(super) async fn tfa_code(
     State(api): State<Api>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
-    let selector = request::queried(query.as_deref().unwrap_or_default())?.ok_or_else(|| {
+    let selector = name::queried(query.as_deref().unwrap_or_default())?.ok_or_else(|| {
         ApiError::invalid("permissioned_user_id and domain are both required; they say which vault entry is meant")
     })?;
     match api.broker.tfa_code(&access, &selector).await? {

@@ -1,13 +1,18 @@
 //! When an entry's session data expires.
 //!
 //! Two intervals may be set, in PostgreSQL's notation: the age that session data may reach, and how long it may lie
-//! unused. What uses session data is a browser, of which the broker knows nothing: the last use that it knows of is when
+//! unused. What uses session data is a browser, of which the host knows nothing: the last use that it knows of is when
 //! data was stored that had changed with it. So both count from there; what is stored again as it was may have been sent back by anybody.
 
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
-use super::Attributes;
+use keyway::VaultEntry;
+
+use super::attributes::read;
+
+pub(super) const FROM_LAST_USE: &str = "expiry_time_from_last_use";
+pub(super) const FROM_SESSION_DATA_SET: &str = "expiry_time_from_session_data_set";
 
 /// Reads an interval as PostgreSQL writes it: `01:30:00`, `7 days`, `1 year 2 mons 3 days 04:05:06`. Not negative.
 pub(super) fn parse(text: &str) -> Option<Span> {
@@ -22,12 +27,12 @@ pub(super) fn parse(text: &str) -> Option<Span> {
     (!span.is_negative() && sum >= Timestamp::UNIX_EPOCH).then_some(span)
 }
 
-/// The earlier of the two expiries; `None` when there is no session data, or none set.
-pub(super) fn effective(attributes: &Attributes, session_data_set_at: Option<Timestamp>) -> Option<Timestamp> {
-    let set_at = session_data_set_at?;
-    ["expiry_time_from_last_use", "expiry_time_from_session_data_set"]
+/// When an entry's session data expires: the earlier of the two; `None` when there is no session data, or none set.
+pub(crate) fn effective(entry: &VaultEntry) -> Option<Timestamp> {
+    let set_at = entry.session_data_set_at?;
+    [FROM_LAST_USE, FROM_SESSION_DATA_SET]
         .into_iter()
-        .filter_map(|name| after(set_at, parse(&attributes.text(name)?)?))
+        .filter_map(|name| after(set_at, parse(&read::<String>(entry.attributes.get(name)?)?)?))
         .min()
 }
 

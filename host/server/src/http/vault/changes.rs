@@ -1,0 +1,236 @@
+//! What clients send about vault entries.
+//!
+//! A client may send back what it got, also what only the server decides; that is ignored. Everything else that is not known is an error.
+//!
+//! What is not mentioned stays as it is. What follows from a change of where credentials come from:
+//!
+//! | from | to | |
+//! | --- | --- | --- |
+//! | own credentials | bound | they are erased, and with them the method AUTHENTICATOR, which needs them |
+//! | bound | own credentials | both fields of the binding are cleared in the same request; credentials alone are refused, because unbinding by accident would be the worse error |
+//! | bound | bound, the binding sent again | a cache duration that is not sent along is the connection's again |
+//!
+//! The wording of the rules for bound entries is that of the published clients.
+
+use std::borrow::Cow;
+
+use keyway::{
+    Binding, CacheTtl, ConnectionId, CredentialSource, EntryContent, EntryId, EntrySelector, InvalidInput, TfaMethod,
+};
+use serde_json::json;
+use utoipa::openapi::schema::{ObjectBuilder, SchemaType};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::attributes::{self, AttributeChanges};
+use super::entry;
+use super::name::pair;
+use crate::http::body::{Change, Fields, FromBody, body};
+use crate::http::error::ApiError;
+use crate::http::schema;
+use crate::view::words::words;
+
+body! {
+    /// What a `POST` or a `PUT` says of an entry.
+    #[derive(Default)]
+    pub(crate) struct EntryChanges {
+        /// Which entry, for a change; without it, the one of this user and domain.
+        #[schema(value_type = Option<Uuid>)]
+        pub(crate) id: Option<EntryId>,
+        #[schema(min_length = 1, max_length = 512)]
+        pub(crate) permissioned_user_id: Option<String>,
+        /// The address of a site, with http or https. Compared exactly as it is given.
+        #[schema(min_length = 1, max_length = 2048)]
+        pub(crate) domain: Option<String>,
+        #[schema(max_length = 512, value_type = Option<String>)]
+        pub(crate) user_alias: Change<String>,
+        /// Not AUTHENTICATOR for a bound entry, and not AUTHENTICATOR without `tfa_secret` for another.
+        #[schema(value_type = Option<TfaMethodName>)]
+        pub(crate) tfa_method: Change<TfaMethod>,
+        /// Not with a binding.
+        pub(crate) passkey: Option<bool>,
+        /// The connection to bind to, together with `secret_ref`.
+        #[schema(value_type = Option<Uuid>)]
+        pub(crate) secret_provider_id: Change<ConnectionId>,
+        /// The item to bind to, together with `secret_provider_id`.
+        #[schema(min_length = 1, max_length = 2048, value_type = Option<String>)]
+        pub(crate) secret_ref: Change<String>,
+        /// The entry's own cache duration, with a binding; 0 is always live.
+        #[schema(value_type = Option<u32>, maximum = 4294967295i64)]
+        pub(crate) secret_cache_ttl_seconds: Change<CacheTtl>,
+        /// Encrypted by the client; not with a binding.
+        #[schema(max_length = 65536, value_type = Option<String>)]
+        pub(crate) user_name: Change<String>,
+        /// Encrypted by the client; not with a binding.
+        #[schema(max_length = 65536, value_type = Option<String>)]
+        pub(crate) password: Change<String>,
+        /// The secret of an authenticator, encrypted by the client; not with a binding.
+        #[schema(max_length = 65536, value_type = Option<String>)]
+        pub(crate) tfa_secret: Change<String>,
+        /// By their names beside the others; see `described`.
+        #[schema(ignore)]
+        pub(crate) attributes: AttributeChanges,
+    }
+}
+
+words! {
+    /// How the second factor arrives.
+    struct TfaMethodName: TfaMethod::ALL.map(TfaMethod::name);
+}
+
+impl EntryChanges {
+    fn of(mut fields: Fields) -> Result<Self, ApiError> {
+        let read = Self::take(&mut fields)?;
+        // What is left of an answer that is sent back is what only the server decides.
+        fields.ignore(entry::names());
+        fields.finish()?;
+        Ok(read)
+    }
+
+    /// Makes the changes.
+    pub(crate) fn apply(&self, entry: &mut EntryContent) -> Result<(), InvalidInput> {
+        let refused = |message: &str| Err(InvalidInput::Refused(message.to_owned()));
+        if let Some(user) = &self.permissioned_user_id {
+            entry.user.clone_from(user);
+        }
+        if let Some(domain) = &self.domain {
+            entry.domain.clone_from(domain);
+        }
+        self.user_alias.apply(&mut entry.alias);
+        self.tfa_method.apply(&mut entry.tfa_method);
+        entry.passkey = self.passkey.unwrap_or(entry.passkey);
+        // Connection and item come together, and go together. Half of nothing is nothing.
+        let is_rebound = match (&self.secret_provider_id, &self.secret_ref) {
+            (Change::Keep, Change::Keep) => false,
+            (Change::Set(connection), Change::Set(reference)) => {
+                entry.credentials = CredentialSource::Bound(Binding::new(*connection, reference));
+                true
+            }
+            (Change::Clear, Change::Clear) => {
+                if entry.binding().is_some() {
+                    entry.credentials = CredentialSource::default();
+                }
+                true
+            }
+            (Change::Keep | Change::Clear, Change::Keep | Change::Clear) if entry.binding().is_none() => false,
+            _ => return refused("secret_provider_id and secret_ref must be provided together"),
+        };
+        match &mut entry.credentials {
+            CredentialSource::Bound(binding) => {
+                self.secret_cache_ttl_seconds.apply(&mut binding.cache_ttl);
+                let sent = self.credentials().into_iter().filter(|(_, change)| matches!(change, Change::Set(_)));
+                let sent = sent.map(|(name, _)| name).collect::<Vec<_>>().join(", ");
+                if !sent.is_empty() && is_rebound {
+                    return refused(&format!("provider-backed vault entries cannot include {sent}"));
+                } else if !sent.is_empty() {
+                    // The request does not mention the binding, so the error has to.
+                    return refused(&format!(
+                        "this vault entry is bound to a provider's item, and provider-backed vault entries cannot include \
+                         {sent}; to give it credentials of its own, send secret_provider_id and secret_ref as null in the \
+                         same request"
+                    ));
+                }
+                if self.tfa_method == Change::Set(TfaMethod::Authenticator) {
+                    return Err(InvalidInput::BoundWithAuthenticator);
+                }
+            }
+            CredentialSource::Own(own) => {
+                if matches!(self.secret_cache_ttl_seconds, Change::Set(_)) {
+                    return refused("secret_cache_ttl_seconds requires secret_provider_id and secret_ref");
+                }
+                for ((_, change), (_, value)) in self.credentials().into_iter().zip(own.fields_mut()) {
+                    change.apply(value);
+                }
+            }
+        }
+        self.attributes.apply(&mut entry.attributes)
+    }
+
+    /// In the order of [`Credentials::fields`](keyway::Credentials::fields).
+    fn credentials(&self) -> [(&'static str, &Change<String>); 3] {
+        [("user_name", &self.user_name), ("password", &self.password), ("tfa_secret", &self.tfa_secret)]
+    }
+
+    /// With the attributes, what clients send back although only the server decides it, and what must be there.
+    fn described(ignored: &[&str], required: &[&str]) -> RefOr<Schema> {
+        let mut schema = Self::schema();
+        if let RefOr::T(Schema::Object(object)) = &mut schema {
+            object.properties.extend(attributes::schemas().map(|(name, schema)| (name.to_owned(), schema)));
+            for name in ignored {
+                object.properties.remove(*name);
+            }
+            for name in entry::names() {
+                let anything = || {
+                    let anything = ObjectBuilder::new().read_only(true).description(Some("Ignored when it is sent"));
+                    RefOr::T(Schema::Object(anything.schema_type(SchemaType::AnyValue).build()))
+                };
+                object.properties.entry(name.to_owned()).or_insert_with(anything);
+            }
+            object.required = required.iter().map(ToString::to_string).collect();
+            object.example = Some(json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com"}));
+        }
+        schema
+    }
+}
+
+/// The body of a `POST`.
+pub(super) struct NewEntryBody;
+
+impl PartialSchema for NewEntryBody {
+    fn schema() -> RefOr<Schema> {
+        EntryChanges::described(&["id"], &["permissioned_user_id", "domain"])
+    }
+}
+
+impl ToSchema for NewEntryBody {
+    fn name() -> Cow<'static, str> {
+        "NewVaultEntry".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        EntryChanges::schemas(schemas);
+    }
+}
+
+/// The body of a `PUT`.
+pub(super) struct EntryChangesBody;
+
+impl PartialSchema for EntryChangesBody {
+    fn schema() -> RefOr<Schema> {
+        schema::named(EntryChanges::described(&[], &[]))
+    }
+}
+
+impl ToSchema for EntryChangesBody {
+    fn name() -> Cow<'static, str> {
+        "VaultEntryChanges".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        EntryChanges::schemas(schemas);
+    }
+}
+
+/// The entry that a `POST` describes. An `id` in it is one that was sent back.
+pub(super) fn new_entry(mut fields: Fields) -> Result<EntryContent, ApiError> {
+    fields.ignore(["id"]);
+    let changes = EntryChanges::of(fields)?;
+    for (name, value) in [("permissioned_user_id", &changes.permissioned_user_id), ("domain", &changes.domain)] {
+        if value.is_none() {
+            return Err(ApiError::invalid(format!("{name} is required and must be a string")));
+        }
+    }
+    let mut entry = EntryContent::default();
+    changes.apply(&mut entry).map_err(keyway::BrokerError::from)?;
+    Ok(entry)
+}
+
+/// Which entry a `PUT` changes, and how. With an `id` that counts, and another pair of user and domain renames the entry.
+pub(super) fn changes(fields: Fields) -> Result<(EntrySelector, EntryChanges), ApiError> {
+    let mut changes = EntryChanges::of(fields)?;
+    let selector = match changes.id {
+        Some(id) => EntrySelector::Id(id),
+        None => pair(changes.permissioned_user_id.take(), changes.domain.take())?,
+    };
+    Ok((selector, changes))
+}

@@ -1,0 +1,32 @@
+//! Errors in the words of the HTTP API, which names some things otherwise than the library.
+
+use keyway::{BrokerError, InvalidInput};
+
+/// What the library calls it, and what this API calls it.
+const NAMES: [(&str, &str); 3] =
+    [("user", "permissioned_user_id"), ("alias", "user_alias"), ("reference", "secret_ref")];
+
+/// The message of an error.
+pub(crate) fn message(error: &BrokerError) -> String {
+    let renamed =
+        |field: &'static str| NAMES.into_iter().find(|(name, _)| *name == field).map_or(field, |(_, name)| name);
+    match error {
+        BrokerError::EntryExists => {
+            "a vault entry for this permissioned_user_id and domain exists already; update that one instead".to_owned()
+        }
+        BrokerError::Invalid(InvalidInput::UnknownConnection) => {
+            "secret_provider_id is not a connection of this workspace".to_owned()
+        }
+        BrokerError::Invalid(InvalidInput::Reference { message }) => format!("secret_ref: {message}"),
+        BrokerError::Invalid(InvalidInput::Required { field }) => {
+            InvalidInput::Required { field: renamed(field) }.to_string()
+        }
+        BrokerError::Invalid(InvalidInput::TooLong { field, limit }) => {
+            InvalidInput::TooLong { field: renamed(field), limit: *limit }.to_string()
+        }
+        BrokerError::Invalid(InvalidInput::ControlCharacter { field }) => {
+            InvalidInput::ControlCharacter { field: renamed(field) }.to_string()
+        }
+        error => error.to_string(),
+    }
+}

@@ -66,63 +66,6 @@ impl HostConfig {
         self
     }
 
-    /// Another place for the master key.
-    #[must_use]
-    pub fn master_key(mut self, source: MasterKeySource) -> Self {
-        self.master_key = Some(source);
-        self
-    }
-
-    /// A file with another master key, while one replaces the other.
-    #[must_use]
-    pub fn old_master_key(mut self, file: impl Into<PathBuf>) -> Self {
-        self.old_master_key = Some(file.into());
-        self
-    }
-
-    /// The operator's word on the network.
-    #[must_use]
-    pub fn egress(mut self, policy: EgressPolicy) -> Self {
-        self.egress = policy;
-        self
-    }
-
-    /// Another place to compile components.
-    #[must_use]
-    pub fn compiler(mut self, compiler: Compiler) -> Self {
-        self.compiler = compiler;
-        self
-    }
-
-    /// How many requests secret managers are asked, and when they are given a rest.
-    #[must_use]
-    pub fn budgets(mut self, options: BudgetOptions) -> Self {
-        self.budgets = options;
-        self
-    }
-
-    /// Another place or another way for the audit log, which is otherwise in the folder `audit` of the data folder.
-    #[must_use]
-    pub fn audit(mut self, options: SegmentOptions) -> Self {
-        self.audit = options;
-        self
-    }
-
-    /// Under which name the audit log has what no API key did.
-    #[must_use]
-    pub fn operator(mut self, name: impl Into<String>) -> Self {
-        self.operator = name.into();
-        self
-    }
-
-    /// Whether what is due is done in the background, such as writing passwords back that could not be before: for a
-    /// server, and not for a command that does one thing and ends.
-    #[must_use]
-    pub fn background_work(mut self, enabled: bool) -> Self {
-        self.background_work = enabled;
-        self
-    }
-
     /// The database.
     pub fn database(&self) -> PathBuf {
         self.data_dir.join("keyway.db")

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use keyway::BudgetOptions;
 use keyway_runtime::{Compiler, EgressPolicy};
 use tokio::sync::OnceCell;
 
@@ -62,57 +61,47 @@ impl App {
 
     /// The same with another data folder.
     pub(crate) fn config_in(&self, data_dir: std::path::PathBuf) -> HostConfig {
-        let mut policy = EgressPolicy::default();
-        for rule in &self.global.connect_to {
-            policy = policy.with_connect_to(rule.clone());
+        let global = &self.global;
+        let mut host = HostConfig::new(data_dir);
+        host.operator = select::OPERATOR.to_owned();
+        host.providers.clone_from(&global.providers);
+        host.old_master_key.clone_from(&global.old_master_key_file);
+        host.egress = global.connect_to.iter().cloned().fold(host.egress, EgressPolicy::with_connect_to);
+        host.egress = global.allow_private.iter().cloned().fold(host.egress, EgressPolicy::with_private);
+        for (provider, tier) in &global.default_rate_limit_tier {
+            host.budgets = host.budgets.default_tier(provider, tier);
         }
-        for destination in &self.global.allow_private {
-            policy = policy.with_private(destination.clone());
+        host.audit = host.audit.sync_every_record(global.audit_sync == AuditSync::Every);
+        if let Some(folder) = &global.audit_dir {
+            host.audit.folder.clone_from(folder);
         }
-        let tiers = self.global.default_rate_limit_tier.iter();
-        let budgets =
-            tiers.fold(BudgetOptions::default(), |budgets, (provider, tier)| budgets.default_tier(provider, tier));
-        let mut audit = HostConfig::new(&data_dir).audit.sync_every_record(self.global.audit_sync == AuditSync::Every);
-        if let Some(folder) = &self.global.audit_dir {
-            audit.folder.clone_from(folder);
+        if let Some(mebibytes) = global.audit_segment_mib {
+            host.audit = host.audit.segment_bytes(u64::from(mebibytes) << 20);
         }
-        if let Some(mebibytes) = self.global.audit_segment_mib {
-            audit = audit.segment_bytes(u64::from(mebibytes) << 20);
-        }
-        let mut host =
-            HostConfig::new(data_dir).egress(policy).budgets(budgets).audit(audit).operator(select::OPERATOR);
         // The program compiles components as a process of its own, which it can end.
         match std::env::current_exe() {
-            Ok(program) => {
-                host = host.compiler(Compiler::Child { program, args: vec!["compile-component".into()] });
-            }
+            Ok(program) => host.compiler = Compiler::Child { program, args: vec!["compile-component".into()] },
             Err(error) => tracing::warn!(
                 %error,
                 "the program cannot find its own file, so components are compiled in this process, without limits of their own"
             ),
         }
-        if let Some(folder) = &self.global.providers {
-            host = host.providers(folder.clone());
-        }
         // The key itself is a variable, too: it wins over a file's name in the configuration file, not over one in the environment.
-        let named = self.global.master_key_file.as_ref();
         let in_environment = std::env::var_os(MASTER_KEY_VARIABLE).is_some_and(|key| !key.is_empty());
-        match named.filter(|_| !in_environment || self.settings.origin("master_key_file") != Origin::File) {
-            Some(file) => host = host.master_key(MasterKeySource::File(file.clone())),
-            None if in_environment => {
-                host = host.master_key(MasterKeySource::Environment(MASTER_KEY_VARIABLE.to_owned()));
-            }
-            None => {}
-        }
-        if let Some(file) = &self.global.old_master_key_file {
-            host = host.old_master_key(file.clone());
-        }
+        let counts = !in_environment || self.settings.origin("master_key_file") != Origin::File;
+        host.master_key = match &global.master_key_file {
+            Some(file) if counts => Some(MasterKeySource::File(file.clone())),
+            _ => in_environment.then(|| MasterKeySource::Environment(MASTER_KEY_VARIABLE.to_owned())),
+        };
         host
     }
 
     /// Opens the host with its providers.
     pub(crate) async fn open(&self) -> Result<&Host, CliError> {
-        let open = async { self.with_tiers_checked(Host::open(&self.config()?.background_work(false))).await };
+        let open = async {
+            let config = HostConfig { background_work: false, ..self.config()? };
+            self.with_tiers_checked(Host::open(&config)).await
+        };
         self.host.get_or_try_init(|| open).await
     }
 

@@ -238,7 +238,7 @@ impl Show for Checked<'_> {
                 Origin::File => "file",
                 Origin::Default => "default",
             };
-            table.row([setting.name, &setting.values.join(", "), from]);
+            table.row([&setting.name, &setting.values.join(", "), from]);
         }
         writeln!(out)?;
         table.write(out, 0, "")?;

@@ -5,10 +5,14 @@
 //!
 //! No setting is a secret, so the file may be read by anyone: it names files that hold secrets.
 
+use std::any::TypeId;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use clap::{Arg, ArgAction};
 use thiserror::Error;
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
 
 /// Why a configuration file is not usable.
 #[derive(Debug, Error)]
@@ -32,52 +36,29 @@ pub(crate) enum ConfigFileError {
     },
 }
 
-/// What a file says. Each key is the flag of the same name, with `_` for `-`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document {
-    data_dir: Option<PathBuf>,
-    providers: Option<PathBuf>,
-    master_key_file: Option<PathBuf>,
-    old_master_key_file: Option<PathBuf>,
-    #[serde(default)]
-    connect_to: Vec<String>,
-    #[serde(default)]
-    allow_private: Vec<String>,
-    #[serde(default)]
-    default_rate_limit_tier: Vec<String>,
-    audit_dir: Option<PathBuf>,
-    audit_segment_mib: Option<u32>,
-    audit_sync: Option<String>,
-    log: Option<String>,
-    log_format: Option<String>,
-    listen: Option<String>,
-    metrics_listen: Option<String>,
-}
-
-/// A configuration file that was read.
+/// A configuration file that was read. Each key is the flag of the same name, with `_` for `-`.
 #[derive(Debug)]
 pub(crate) struct ConfigFile {
     /// Where it is.
     pub(crate) path: PathBuf,
     /// What it sets, by the id of the flag's argument, in the form in which it would stand on the command line.
-    pub(crate) settings: Vec<(&'static str, Vec<String>)>,
+    settings: BTreeMap<String, Vec<String>>,
 }
 
 impl ConfigFile {
-    /// Reads a file. Relative paths in it start at the folder that it is in.
-    pub(crate) fn read(path: &Path) -> Result<Self, ConfigFileError> {
+    /// Reads a file, which may set these arguments. Relative paths in it start at the folder that it is in.
+    pub(crate) fn read(path: &Path, settable: &[&Arg]) -> Result<Self, ConfigFileError> {
         let unreadable = |source| ConfigFileError::Unreadable { file: path.to_owned(), source };
         let text = std::fs::read_to_string(path).map_err(unreadable)?;
         let folder = std::path::absolute(path).map_err(unreadable)?;
-        let settings = parse(&text, folder.parent().unwrap_or(Path::new("/")))
+        let settings = parse(&text, folder.parent().unwrap_or(Path::new("/")), settable)
             .map_err(|reason| ConfigFileError::Malformed { file: path.to_owned(), reason })?;
         Ok(Self { path: path.to_owned(), settings })
     }
 
     /// What it sets an argument to.
     pub(crate) fn get(&self, argument: &str) -> Option<&[String]> {
-        self.settings.iter().find(|(name, _)| *name == argument).map(|(_, values)| values.as_slice())
+        self.settings.get(argument).map(Vec::as_slice)
     }
 
     /// The file that is read when none is named: `config.toml` in the folder `keyway` of the user's configuration (on Linux `$XDG_CONFIG_HOME`, else
@@ -90,50 +71,76 @@ impl ConfigFile {
 }
 
 /// In one line, because lines of an error are not to be told from those of somebody who has put them into it.
-fn told(error: &toml::de::Error, text: &str) -> String {
-    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-    let message = error.message().lines().collect::<Vec<_>>().join("; ");
-    format!("line {}: {message}", before.matches('\n').count() + 1)
+fn told(text: &str, place: usize, message: &str) -> String {
+    let line = text.get(..place).unwrap_or_default().matches('\n').count() + 1;
+    format!("line {line}: {}", message.lines().collect::<Vec<_>>().join("; "))
 }
 
-fn parse(text: &str, folder: &Path) -> Result<Vec<(&'static str, Vec<String>)>, String> {
-    let document: Document = toml::from_str(text).map_err(|error| told(&error, text))?;
-    let path = |path: Option<PathBuf>| path.map(|path| folder.join(path).to_string_lossy().into_owned());
-    let one = |value: Option<String>| value.into_iter().collect::<Vec<_>>();
-    let all = [
-        ("data_dir", one(path(document.data_dir))),
-        ("providers", one(path(document.providers))),
-        ("master_key_file", one(path(document.master_key_file))),
-        ("old_master_key_file", one(path(document.old_master_key_file))),
-        ("connect_to", document.connect_to),
-        ("allow_private", document.allow_private),
-        ("default_rate_limit_tier", document.default_rate_limit_tier),
-        ("audit_dir", one(path(document.audit_dir))),
-        ("audit_segment_mib", one(document.audit_segment_mib.map(|mebibytes| mebibytes.to_string()))),
-        ("audit_sync", one(document.audit_sync)),
-        ("log", one(document.log)),
-        ("log_format", one(document.log_format)),
-        ("listen", one(document.listen)),
-        ("metrics_listen", one(document.metrics_listen)),
-    ];
-    Ok(all.into_iter().filter(|(_, values)| !values.is_empty()).collect())
+fn parse(text: &str, folder: &Path, settable: &[&Arg]) -> Result<BTreeMap<String, Vec<String>>, String> {
+    let document =
+        DeTable::parse(text).map_err(|error| told(text, error.span().map_or(0, |span| span.start), error.message()))?;
+    let setting = |(key, value): (&Spanned<DeString<'_>>, &Spanned<DeValue<'_>>)| {
+        let name: &str = key.get_ref();
+        let unknown = || told(text, key.span().start, &format!("unknown field `{name}`"));
+        let arg = settable.iter().find(|arg| arg.get_id() == name).ok_or_else(unknown)?;
+        let values = values(arg, value).map_err(|(place, message)| told(text, place, &message))?;
+        let is_path = arg.get_value_parser().type_id() == TypeId::of::<PathBuf>();
+        let path = |value| if is_path { folder.join(value).to_string_lossy().into_owned() } else { value };
+        Ok((name.to_owned(), values.into_iter().map(path).collect()))
+    };
+    document.get_ref().iter().map(setting).collect()
+}
+
+/// What the argument is set to; or where and why it cannot be.
+fn values(arg: &Arg, value: &Spanned<DeValue<'_>>) -> Result<Vec<String>, (usize, String)> {
+    let expected = |what: &str, value: &Spanned<DeValue<'_>>| {
+        (value.span().start, format!("invalid type: {}, expected {what}", value.get_ref().type_str()))
+    };
+    let one = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
+        DeValue::String(text) => Ok(text.to_string()),
+        _ => Err(expected("a string", value)),
+    };
+    match (arg.get_action(), value.get_ref()) {
+        (ArgAction::Append, DeValue::Array(items)) => items.iter().map(one).collect(),
+        (ArgAction::Append, _) => Err(expected("a sequence", value)),
+        (_, DeValue::Integer(number)) if arg.get_value_parser().type_id() == TypeId::of::<u32>() => {
+            let number = u32::from_str_radix(number.as_str(), number.radix());
+            number.map(|number| vec![number.to_string()]).map_err(|_| expected("u32", value))
+        }
+        (_, DeValue::String(_)) if arg.get_value_parser().type_id() == TypeId::of::<u32>() => {
+            Err(expected("u32", value))
+        }
+        _ => Ok(vec![one(value)?]),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parsed(text: &str, folder: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
+        let append = |name: &'static str| Arg::new(name).action(ArgAction::Append);
+        let path = |name: &'static str| Arg::new(name).value_parser(clap::value_parser!(PathBuf));
+        let size = Arg::new("audit_segment_mib").value_parser(clap::value_parser!(u32).range(1..=4_096));
+        let all =
+            [path("data_dir"), path("providers"), append("connect_to"), Arg::new("listen"), Arg::new("log"), size];
+        parse(text, Path::new(folder), &all.iter().collect::<Vec<_>>())
+    }
+
     #[test]
     fn paths_start_at_the_folder_of_the_file() {
-        let text =
-            "data_dir = \"data\"\nproviders = \"/usr/lib/keyway\"\nconnect_to = [\"a=http://b:1\", \"c=http://d:2\"]\n";
-        let settings = parse(text, Path::new("/etc/keyway")).unwrap();
+        let text = "data_dir = \"data\"\nproviders = \"/usr/lib/keyway\"\nconnect_to = [\"a=http://b:1\", \"c=http://d:2\"]\n\
+                    audit_segment_mib = 1_6\n";
+        let settings = parsed(text, "/etc/keyway").unwrap();
         let expected = [
-            ("data_dir", vec!["/etc/keyway/data".to_owned()]),
-            ("providers", vec!["/usr/lib/keyway".to_owned()]),
-            ("connect_to", vec!["a=http://b:1".to_owned(), "c=http://d:2".to_owned()]),
+            ("audit_segment_mib", vec!["16"]),
+            ("connect_to", vec!["a=http://b:1", "c=http://d:2"]),
+            ("data_dir", vec!["/etc/keyway/data"]),
+            ("providers", vec!["/usr/lib/keyway"]),
         ];
-        assert_eq!(settings, expected);
+        let expected =
+            expected.map(|(name, values)| (name.to_owned(), values.into_iter().map(str::to_owned).collect()));
+        assert_eq!(settings, expected.into());
     }
 
     #[test]
@@ -141,13 +148,18 @@ mod tests {
         for (text, told) in [
             ("listn = \"127.0.0.1:1\"", "unknown field `listn`"),
             ("log = 3", "expected a string"),
+            ("log = [\"info\"]", "expected a string"),
             ("connect_to = \"a=b\"", "expected a sequence"),
+            ("connect_to = [1]", "expected a string"),
+            ("audit_segment_mib = -1", "expected u32"),
+            ("audit_segment_mib = \"64\"", "expected u32"),
             ("listen = ", "line 1"),
             ("log = \"info\"\nlog = \"warn\"", "duplicate key"),
+            ("\n[listen]\n", "line 2"),
         ] {
-            let reason = parse(text, Path::new("/")).unwrap_err();
+            let reason = parsed(text, "/").unwrap_err();
             assert!(reason.contains(told) && reason.contains("line "), "{text}: {reason}");
         }
-        assert_eq!(parse("# nothing\n", Path::new("/")).unwrap(), []);
+        assert!(parsed("# nothing\n", "/").unwrap().is_empty());
     }
 }

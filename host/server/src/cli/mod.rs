@@ -28,7 +28,7 @@ mod workspace;
 
 use std::process::ExitCode;
 
-use clap::{ArgMatches, FromArgMatches};
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use keyway::ErrorKind;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
@@ -75,7 +75,8 @@ fn parse() -> Result<(ArgMatches, Cli, Option<ConfigFile>), ExitCode> {
         Output { json: cli.global.json }.error(&error);
         ExitCode::from(error.exit() as u8)
     };
-    let file = ConfigFile::read(&path).map_err(|error| wrong(CliError::usage(error.to_string())))?;
+    let file = ConfigFile::read(&path, &settings::arguments(&Cli::command()).concat())
+        .map_err(|error| wrong(CliError::usage(error.to_string())))?;
     // The command line was right without the file, so what is wrong now is in the file.
     let (matches, cli) = read(Some(&file)).map_err(|error| {
         let message = error.to_string();

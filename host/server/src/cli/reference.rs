@@ -17,16 +17,13 @@ use crate::http::error::status;
 /// Every setting of the host, as flag, variable and key of the configuration file.
 pub fn settings() -> String {
     let command = built();
-    let serve = command.find_subcommand("serve");
-    let global = settings::GLOBAL.into_iter().filter_map(|name| argument(&command, name));
-    let of_serve = settings::OF_SERVE.into_iter().filter_map(|name| argument(serve?, name));
     let mut page = String::from(
         "# Settings\n\nMade from the code; see [Install and configure](../install.md#configuration) for how flag, \
          variable and file\ncome together. Flags that may be given more than once are arrays in the file, and have \
          commas between their\nvalues in the variable.\n\n\
          | key of the file | flag | variable | default | meaning |\n| --- | --- | --- | --- | --- |\n",
     );
-    for arg in global.chain(of_serve) {
+    for arg in settings::arguments(&command).concat() {
         let (about, default) = about_and_default(arg);
         let about = format!("{about}.{}", values(arg)).replace('|', "\\|");
         let key = arg.get_id();
@@ -101,10 +98,6 @@ fn describe(command: &Command, page: &mut String) {
 /// `--help` and `--version`.
 fn is_standard(arg: &Arg) -> bool {
     matches!(arg.get_action(), ArgAction::Help | ArgAction::HelpShort | ArgAction::HelpLong | ArgAction::Version)
-}
-
-fn argument<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
-    command.get_arguments().find(|arg| arg.get_id() == name)
 }
 
 fn env(arg: &Arg) -> String {

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::ArgMatches;
 use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command, CommandFactory};
 use serde::Serialize;
 
-use super::args;
+use super::args::{self, Cli};
 use super::config_file::ConfigFile;
 use crate::config::{HostConfig, MasterKeySource};
 
@@ -22,7 +22,7 @@ pub(crate) enum Origin {
 
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Setting {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     pub(super) values: Vec<String>,
     pub(super) origin: Origin,
 }
@@ -37,36 +37,30 @@ pub(crate) struct Settings {
     pub(super) serve_error: Option<String>,
 }
 
-/// Settings that all commands have.
-pub(super) const GLOBAL: [&str; 12] = [
-    "data_dir",
-    "providers",
-    "master_key_file",
-    "old_master_key_file",
-    "connect_to",
-    "allow_private",
-    "default_rate_limit_tier",
-    "audit_dir",
-    "audit_segment_mib",
-    "audit_sync",
-    "log",
-    "log_format",
-];
-
-/// Settings that `serve` has beside them.
-pub(super) const OF_SERVE: [&str; 2] = ["listen", "metrics_listen"];
+/// The arguments that are settings: those of all commands, and those that `serve` has beside them. Each has a variable. Which
+/// file to read is none: a file cannot name another.
+pub(super) fn arguments(command: &Command) -> [Vec<&Arg>; 2] {
+    let serve = command.find_subcommand("serve").into_iter().flat_map(Command::get_arguments);
+    let is_setting = |arg: &&Arg| arg.get_env().is_some() && arg.get_id() != "config";
+    [
+        command.get_arguments().filter(is_setting).collect(),
+        serve.filter(|arg| !arg.is_global_set()).filter(is_setting).collect(),
+    ]
+}
 
 impl Settings {
     /// What a command line was understood as.
     pub(super) fn of(matches: &ArgMatches, file: Option<ConfigFile>) -> Self {
-        let mut settings: Vec<_> = GLOBAL.into_iter().map(|name| setting(matches, name, file.as_ref())).collect();
+        let command = Cli::command();
+        let [global, of_serve] = arguments(&command);
+        let mut settings: Vec<_> = global.iter().map(|arg| setting(matches, arg, file.as_ref())).collect();
         // Only `serve` has it, so it is asked what it would do here.
         let mut serve_error = None;
         match args::command(file.as_ref()).try_get_matches_from(["keyway", "serve"]) {
             Ok(matches) => {
-                let serve = matches.subcommand_matches("serve");
-                let of_serve = |serve| OF_SERVE.map(|name| setting(serve, name, file.as_ref()));
-                settings.extend(serve.into_iter().flat_map(of_serve));
+                if let Some(serve) = matches.subcommand_matches("serve") {
+                    settings.extend(of_serve.iter().map(|arg| setting(serve, arg, file.as_ref())));
+                }
             }
             Err(error) => serve_error = error.to_string().lines().next().map(ToOwned::to_owned),
         }
@@ -76,7 +70,7 @@ impl Settings {
     /// With what counts for those that nobody has set.
     pub(super) fn in_force(&self, config: &HostConfig) -> Self {
         let shown = |path: &Path| Some(path.display().to_string());
-        let of_host = |name| match name {
+        let of_host = |name: &str| match name {
             "data_dir" => shown(&config.data_dir),
             "providers" => shown(&config.provider_folder()),
             "master_key_file" => match config.master_key_source() {
@@ -89,7 +83,7 @@ impl Settings {
         };
         let mut settings = self.settings.clone();
         for setting in settings.iter_mut().filter(|setting| setting.values.is_empty()) {
-            setting.values.extend(of_host(setting.name));
+            setting.values.extend(of_host(&setting.name));
         }
         Self { file: self.file.clone(), settings, serve_error: self.serve_error.clone() }
     }
@@ -104,7 +98,8 @@ impl Settings {
     }
 }
 
-fn setting(matches: &ArgMatches, name: &'static str, file: Option<&ConfigFile>) -> Setting {
+fn setting(matches: &ArgMatches, arg: &Arg, file: Option<&ConfigFile>) -> Setting {
+    let name = arg.get_id().as_str();
     let origin = match matches.value_source(name) {
         Some(ValueSource::CommandLine) => Origin::Flag,
         Some(ValueSource::EnvVariable) => Origin::Environment,
@@ -112,5 +107,5 @@ fn setting(matches: &ArgMatches, name: &'static str, file: Option<&ConfigFile>) 
         _ => Origin::Default,
     };
     let values = matches.get_raw(name).into_iter().flatten().map(|value| value.to_string_lossy().into_owned());
-    Setting { name, values: values.collect(), origin }
+    Setting { name: name.to_owned(), values: values.collect(), origin }
 }

@@ -11,17 +11,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::response::{IntoResponse, Response};
-use http_body::{Frame, SizeHint};
+use futures::FutureExt;
+use http_body_util::BodyExt;
 use keyway::WorkspaceId;
-use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::Notify;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
 
@@ -43,27 +42,30 @@ pub(super) const LARGEST_ENTRY: usize = (2 << 20) + (512 << 10);
 /// For how long a request may wait for room. What takes longer than that are clients who do not read.
 const WAIT: Duration = Duration::from_secs(10);
 
+/// How often one that waits looks for room. It is in no queue, which would keep out what fits while others wait for more.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// How many requests of a workspace may wait.
-const WAITING: u32 = 32;
+const WAITING: usize = 32;
 
-/// The room there is.
-#[derive(Debug, Default)]
+/// The room there is, in bytes.
+#[derive(Debug)]
 pub(super) struct Memory {
-    taken: Mutex<Taken>,
-    given_back: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Taken {
-    bytes: usize,
+    room: Arc<Semaphore>,
     /// Of those who hold something, or wait. Nobody is a workspace, too: whoever asks without a key.
-    shares: HashMap<Option<WorkspaceId>, Share>,
+    shares: Mutex<HashMap<Option<WorkspaceId>, Weak<Share>>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Share {
-    bytes: usize,
-    waiting: u32,
+    room: Arc<Semaphore>,
+    waiting: Semaphore,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { room: Arc::new(Semaphore::new(ROOM)), shares: Mutex::default() }
+    }
 }
 
 impl Memory {
@@ -72,101 +74,56 @@ impl Memory {
         ACCOUNT.scope(Account::new(self.clone()), handle).await
     }
 
-    fn try_hold(self: &Arc<Self>, workspace: Option<WorkspaceId>, bytes: usize) -> Option<Held> {
-        let mut taken = self.lock();
-        let share = taken.shares.get(&workspace).map_or(0, |share| share.bytes);
-        if taken.bytes + bytes > ROOM || share + bytes > SHARE {
-            return None;
+    fn share(&self, workspace: Option<WorkspaceId>) -> Arc<Share> {
+        let mut shares = self.shares.lock();
+        if let Some(share) = shares.get(&workspace).and_then(Weak::upgrade) {
+            return share;
         }
-        taken.bytes += bytes;
-        taken.shares.entry(workspace).or_default().bytes += bytes;
-        Some(Held { memory: self.clone(), workspace, bytes })
+        shares.retain(|_, share| share.strong_count() > 0);
+        let share = Arc::new(Share { room: Arc::new(Semaphore::new(SHARE)), waiting: Semaphore::new(WAITING) });
+        shares.insert(workspace, Arc::downgrade(&share));
+        share
     }
 
-    async fn hold(self: &Arc<Self>, workspace: Option<WorkspaceId>, bytes: usize) -> Option<Held> {
-        if let Some(held) = self.try_hold(workspace, bytes) {
+    /// Of the share first: what only one workspace lacks is nothing that others miss meanwhile.
+    fn try_hold(&self, share: &Arc<Share>, bytes: usize) -> Option<Held> {
+        let permits = u32::try_from(bytes).ok()?;
+        let of_share = share.room.clone().try_acquire_many_owned(permits).ok()?;
+        let of_room = self.room.clone().try_acquire_many_owned(permits).ok()?;
+        Some(Held { _share: share.clone(), of_share, of_room })
+    }
+
+    async fn hold(&self, workspace: Option<WorkspaceId>, bytes: usize) -> Option<Held> {
+        let share = self.share(workspace);
+        if let Some(held) = self.try_hold(&share, bytes) {
             return Some(held);
         }
-        let _waiting = Waiting::begin(self, workspace)?;
+        let _waiting = share.waiting.try_acquire().ok()?;
         let fits = async {
             loop {
-                let mut given_back = pin!(self.given_back.notified());
-                // From here on it is not missed.
-                given_back.as_mut().enable();
-                if let Some(held) = self.try_hold(workspace, bytes) {
+                tokio::time::sleep(LOOK).await;
+                if let Some(held) = self.try_hold(&share, bytes) {
                     return held;
                 }
-                given_back.await;
             }
         };
         tokio::time::timeout(WAIT, fits).await.ok()
-    }
-
-    fn change(&self, workspace: Option<WorkspaceId>, change: impl FnOnce(&mut Share)) {
-        let mut taken = self.lock();
-        let share = taken.shares.entry(workspace).or_default();
-        change(share);
-        if share.bytes == 0 && share.waiting == 0 {
-            taken.shares.remove(&workspace);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Taken> {
-        // Nothing in here can panic half-way through a change.
-        self.taken.lock()
-    }
-}
-
-/// A place among those of a workspace who wait.
-struct Waiting<'a> {
-    memory: &'a Memory,
-    workspace: Option<WorkspaceId>,
-}
-
-impl<'a> Waiting<'a> {
-    fn begin(memory: &'a Memory, workspace: Option<WorkspaceId>) -> Option<Self> {
-        let mut may = false;
-        memory.change(workspace, |share| {
-            may = share.waiting < WAITING;
-            share.waiting += u32::from(may);
-        });
-        // Not one that is dropped at once, which would be counted out.
-        may.then(|| Self { memory, workspace })
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.memory.change(self.workspace, |share| share.waiting -= 1);
     }
 }
 
 /// Room for a body, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Held {
-    memory: Arc<Memory>,
-    workspace: Option<WorkspaceId>,
-    bytes: usize,
+    _share: Arc<Share>,
+    of_share: OwnedSemaphorePermit,
+    of_room: OwnedSemaphorePermit,
 }
 
 impl Held {
     /// Gives back what is more than that.
     fn shrink(&mut self, bytes: usize) {
-        let more = self.bytes.saturating_sub(bytes);
-        self.bytes -= more;
-        self.memory.change(self.workspace, |share| share.bytes -= more);
-        self.memory.lock().bytes -= more;
-        self.memory.given_back.notify_waiters();
-    }
-
-    fn merge(&mut self, mut other: Self) {
-        self.bytes += std::mem::take(&mut other.bytes);
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.shrink(0);
+        let more = self.of_room.num_permits().saturating_sub(bytes);
+        drop((self.of_share.split(more), self.of_room.split(more)));
     }
 }
 
@@ -180,7 +137,7 @@ struct Account {
     memory: Arc<Memory>,
     /// Whose request it is, once its key was looked at.
     workspace: Cell<Option<WorkspaceId>>,
-    held: RefCell<Option<Held>>,
+    held: RefCell<Vec<Held>>,
 }
 
 /// The request is this workspace's, from now on.
@@ -210,13 +167,20 @@ pub(super) fn hold_for_parts(bytes: usize) -> Result<Held, ApiError> {
 /// The answer, with room for it until it was written; or another one, when there is none.
 pub(super) fn cover(response: Response) -> Response {
     let size = response.body().size_hint().exact().and_then(|size| usize::try_from(size).ok());
-    match size.filter(|size| *size > SMALL) {
-        None => response,
-        Some(size) => match ACCOUNT.try_with(|account| account.cover(size)) {
-            Ok(Ok(held)) => response.map(|body| Body::new(Covered { body, held: Arc::new(held) })),
-            Ok(Err(error)) => error.into_response(),
-            Err(_) => no_account().into_response(),
-        },
+    let Some(size) = size.filter(|size| *size > SMALL) else { return response };
+    let held = match ACCOUNT.try_with(|account| account.cover(size)) {
+        Ok(Ok(held)) => held,
+        Ok(Err(error)) => return error.into_response(),
+        Err(_) => return no_account().into_response(),
+    };
+    let (head, body) = response.into_parts();
+    // One of a known size is in memory as a whole, and one that comes in parts has no known size.
+    match body.collect().now_or_never() {
+        Some(Ok(text)) => {
+            let covered = Covered { text: text.to_bytes(), _held: held };
+            Response::from_parts(head, Body::from(Bytes::from_owner(covered)))
+        }
+        _ => ApiError::internal("an answer of a known size that is not there").into_response(),
     }
 }
 
@@ -235,68 +199,39 @@ impl Account {
     }
 
     fn keep(&self, more: Held) {
-        match &mut *self.held.borrow_mut() {
-            Some(held) => held.merge(more),
-            none => *none = Some(more),
-        }
+        self.held.borrow_mut().push(more);
     }
 
     fn hold_for_parts(&self, bytes: usize) -> Result<Held, ApiError> {
-        self.memory.try_hold(self.workspace.get(), bytes).ok_or_else(ApiError::no_memory)
+        self.memory.try_hold(&self.memory.share(self.workspace.get()), bytes).ok_or_else(ApiError::no_memory)
     }
 
     /// Out of what the request held. One that holds something is answered: it may have changed something, and has asked for enough unless somebody else
     /// changed the same thing meanwhile.
-    fn cover(&self, size: usize) -> Result<Held, ApiError> {
-        let Some(mut held) = self.held.take() else { return self.hold_for_parts(size) };
-        match size.checked_sub(held.bytes) {
-            None | Some(0) => held.shrink(size),
-            Some(missing) => {
-                if let Some(more) = self.memory.try_hold(self.workspace.get(), missing) {
-                    held.merge(more);
-                }
-            }
+    fn cover(&self, size: usize) -> Result<Vec<Held>, ApiError> {
+        let mut held = self.held.take();
+        if held.is_empty() {
+            return Ok(vec![self.hold_for_parts(size)?]);
         }
+        let mut missing = size;
+        for part in &mut held {
+            part.shrink(missing);
+            missing -= part.of_room.num_permits();
+        }
+        held.extend(self.hold_for_parts(missing));
         Ok(held)
     }
 }
 
-/// The body of an answer, whose parts hold room until the last of them is dropped, wherever they are then.
+/// The text of an answer, which holds its room until it is dropped, wherever it is then.
 struct Covered {
-    body: Body,
-    held: Arc<Held>,
+    text: Bytes,
+    _held: Vec<Held>,
 }
 
-impl HttpBody for Covered {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let held = self.held.clone();
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        frame.map_ok(|frame| frame.map_data(|bytes| Bytes::from_owner(Part { bytes, _held: held })))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-struct Part {
-    bytes: Bytes,
-    _held: Arc<Held>,
-}
-
-impl AsRef<[u8]> for Part {
+impl AsRef<[u8]> for Covered {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        &self.text
     }
 }
 
@@ -304,7 +239,6 @@ impl AsRef<[u8]> for Part {
 mod tests {
     use std::convert::Infallible;
 
-    use futures::FutureExt;
     use hyper::server::conn::http1;
     use hyper::service::service_fn;
     use hyper_util::rt::TokioIo;
@@ -319,7 +253,7 @@ mod tests {
     }
 
     fn free(memory: &Memory) -> usize {
-        ROOM - memory.lock().bytes
+        memory.room.available_permits()
     }
 
     #[tokio::test]
@@ -356,7 +290,7 @@ mod tests {
         assert_eq!(free(&memory), ROOM - LARGEST_ENTRY);
         drop(account);
         assert_eq!(free(&memory), ROOM);
-        assert!(memory.lock().shares.is_empty());
+        assert!(memory.shares.lock().values().all(|share| share.strong_count() == 0));
     }
 
     #[tokio::test]

@@ -101,6 +101,24 @@ impl Broker {
         Ok(self.storage().entry_size(access.workspace(), entry).await?.unwrap_or_default())
     }
 
+    /// Whether what a client has encrypted is no value: some encrypt `null` where they have none. What does not open is a value;
+    /// it is refused where it is stored. Needs [`Scope::Api`](crate::Scope::Api).
+    ///
+    /// # Errors
+    /// [`BrokerError::Forbidden`]; those of the host itself.
+    pub async fn is_encrypted_null(&self, access: &Access, ciphertext: &str) -> Result<bool, BrokerError> {
+        access.require(Scope::Api)?;
+        loop {
+            let keys = self.keyring().get(access.workspace()).await?;
+            let opened = keys.client().decrypt(ciphertext).map_err(|error| BrokerError::of_client_value("", error));
+            match opened {
+                Ok(value) => return Ok(value.is_none()),
+                Err(error) if self.keyring().outdated(&keys, &error).await? => {}
+                Err(_) => return Ok(false),
+            }
+        }
+    }
+
     /// A page of a workspace's entries: those after `after`, at most [`ENTRIES_PER_PAGE`] and about 1 MiB. Needs [`Scope::Api`](crate::Scope::Api).
     ///
     /// Clients' values are under one encryption key within a page. When the key is rotated between two pages, the second one's

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use keyway::keyway_runtime::{ErrorCode, Fields};
 use keyway::{
-    Broker, BrokerError, BudgetOptions, BudgetScope, CacheTtl, Connection, ConnectionChanges, EntryContent, NotCalled, PauseReason, RateLimits, RequestKind, ResolveRequest, Source, VaultEntry,
+    Broker, BrokerError, BudgetOptions, BudgetScope, CacheTtl, Connection, ConnectionChanges, EntryContent, NotCalled,
+    PauseReason, RateLimits, RequestKind, ResolveRequest, Source, VaultEntry,
 };
 use keyway_emulator_onepassword::{Emulator, Endpoint, Fault, FaultRule, Options, RetryAfterForm};
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use keyway::keyway_runtime::{CallError, ErrorCode, Fields, ProviderError, Settings};
 use keyway::storage::SealedColumn;
 use keyway::{
-    AuditQuery, Broker, BrokerError, CacheTtl, Connection, ConnectionChanges, NewConnection, Operation,
-    ResolveRequest, VaultEntry,
+    AuditQuery, Broker, BrokerError, CacheTtl, Connection, ConnectionChanges, NewConnection, Operation, ResolveRequest,
+    VaultEntry,
 };
 
 use tokio::task::JoinSet;

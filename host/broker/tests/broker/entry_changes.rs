@@ -89,6 +89,9 @@ async fn what_is_not_changed_stays_and_an_encrypted_null_is_no_value() {
     assert_eq!(entry.tfa_method, Some(TfaMethod::Authenticator));
 
     let null = ClientKey::from_hex(&world.encryption_key).map(|key| encrypted_null(&key)).unwrap();
+    for (value, is_null) in [(null.as_str(), true), (&password, false), ("in plain", false)] {
+        assert_eq!(world.broker.is_encrypted_null(&world.access, value).await.unwrap(), is_null, "{value}");
+    }
     let change = |entry: &mut EntryContent| {
         (entry.alias, entry.tfa_method) = (None, None);
         entry.own_credentials_mut().unwrap().tfa_secret = Some(null.clone());

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use keyway::keyway_runtime::{ErrorCode, FieldKind, FieldValue, Fields, NoCodeReason, Settings};
 use keyway::{
-    BeginRotation, Binding, BrokerError, BudgetScope, ConnectionChanges, CredentialSource, EntryContent, InvalidInput, NewConnection, RequestKind, ResolveRequest, RotationState, Source, VaultEntry,
+    AuditQuery, BeginRotation, Binding, Broker, BrokerError, BudgetScope, Clock, ConnectionChanges, CredentialSource,
+    EntryContent, InvalidInput, NewConnection, RequestKind, ResolveRequest, RotationState, Source, VaultEntry,
 };
 use secrecy::ExposeSecret;
 
@@ -233,7 +234,7 @@ async fn what_is_made_for_a_call_comes_from_one_call() {
 async fn a_lease_is_renewed_and_what_was_made_under_one_that_is_revoked_is_served_no_more() {
     let (world, connection) = World::new().await;
     // Of the few requests of the other tier, one broker reserves all.
-    let paid = ConnectionChanges { rate_limit_tier: Some("paid".into()), ..ConnectionChanges::default() };
+    let paid = ConnectionChanges { rate_limit_tier: Some(Some("paid".into())), ..ConnectionChanges::default() };
     world.broker.update_connection(&world.access, connection.id, paid).await.unwrap();
     let beside = world.beside().await;
     let entry = world.bind(&connection, "dynamic", "paths://dynamic/db").await.unwrap();

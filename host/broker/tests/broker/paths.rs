@@ -1,13 +1,12 @@
 //! What the tests with the fixture `paths` share: a broker in front of it, and a database file that outlives the broker.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use keyway::keyway_runtime::{CodeCacheKey, Fields, Provider, Runtime, Settings};
 use keyway::{
-    Access, Audit, Broker, BrokerBuilder, BrokerError, CacheTtl, Clock, Connection, EntryContent, ManualClock,
-    MasterKey, NewConnection, ResolveRequest, Source, SqliteStorage, VaultEntry,
+    Access, Audit, Broker, BrokerBuilder, BrokerError, CacheTtl, Connection, EntryContent, ManualClock, MasterKey,
+    NewConnection, ResolveRequest, Source, SqliteStorage, VaultEntry,
 };
 use tempfile::TempDir;
 
@@ -21,15 +20,6 @@ pub(crate) struct World {
     pub(crate) access: Access,
     runtime: Runtime,
     provider: Provider,
-}
-
-/// The same time for providers as for the broker.
-struct OfProviders(Arc<ManualClock>);
-
-impl keyway::keyway_runtime::Clock for OfProviders {
-    fn now(&self) -> Duration {
-        Duration::try_from(self.0.now().timestamp().duration_since(Timestamp::UNIX_EPOCH)).unwrap()
-    }
 }
 
 pub(crate) fn settings() -> Settings {
@@ -52,7 +42,7 @@ impl World {
         // Of whole seconds, in which providers count.
         let clock = Arc::new(ManualClock::new(Timestamp::from_second(Timestamp::now().as_second()).unwrap()));
         let builder = Runtime::builder().code_cache(compiled(), CodeCacheKey::new([1; 32]));
-        let runtime = builder.clock(Arc::new(OfProviders(clock.clone()))).build().unwrap();
+        let runtime = builder.clock(clock.clone()).build().unwrap();
         let provider = runtime.load(&component("fixtures/paths")).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let broker = open(&runtime, &folder, &clock, |builder| builder.provider(provider.clone())).await;

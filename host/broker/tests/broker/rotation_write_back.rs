@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use keyway::keyway_runtime::{ErrorCode, Fields};
 use keyway::{
-    BeginRotation, BrokerError, BudgetOptions, BudgetScope, CacheTtl, ConnectionChanges, EntryContent, RateLimits, RequestKind, ResolveRequest, Rotation, RotationFilter, RotationState,
+    BeginRotation, BrokerError, BudgetOptions, BudgetScope, CacheTtl, ConnectionChanges, EntryContent, RateLimits,
+    RequestKind, ResolveRequest, Rotation, RotationFilter, RotationState,
 };
 use keyway_emulator_onepassword::{
     Emulator, Endpoint, Fault, FaultRule, ItemChange, ItemState, Options, RetryAfterForm, VaultAccess,

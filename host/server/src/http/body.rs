@@ -19,6 +19,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::code::Code;
 use super::error::ApiError;
 use super::memory::{self, FREE};
 
@@ -200,7 +201,7 @@ impl<S: Send + Sync> OptionalFromRequest<S> for Fields {
 
 fn not_json() -> ApiError {
     let message = "send the body as JSON, with the header Content-Type: application/json";
-    ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message)
+    ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::UnsupportedMediaType, message)
 }
 
 /// Reads a body up to the limit, with room for it. What goes beyond, or has no room, is read, too, within reason, and thrown away: a client that is cut
@@ -235,7 +236,7 @@ async fn read(mut body: Body) -> Result<Zeroizing<Vec<u8>>, ApiError> {
     }
     if size > BODY_LIMIT {
         let message = format!("the body is larger than {} MiB", BODY_LIMIT >> 20);
-        return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message));
+        return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, Code::PayloadTooLarge, message));
     }
     kept
 }

@@ -3,65 +3,46 @@
 use axum::Json;
 use axum::extract::State;
 use keyway::EntryId;
-use utoipa::ToSchema;
 
 use super::api::Api;
 use super::auth::Resolver;
-use super::body::Fields;
+use super::body::{Fields, FromBody, body};
 use super::error::ApiError;
 use super::resolve::named;
 use super::schema::{Common, Missing, OfProvider, WithBody};
 use super::success::{SUCCESS, Success};
 use crate::view::resolved::LeaseView;
 
-/// Which lease: of an entry, by its id or by its user and domain; and for how long.
-#[derive(ToSchema)]
-#[schema(example = json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com", "lease": "database/creds/app/1"}))]
-pub(super) struct ToRenew {
-    /// The entry's id; then without the other two.
-    #[schema(value_type = Option<Uuid>)]
-    id: Option<EntryId>,
-    permissioned_user_id: Option<String>,
-    domain: Option<String>,
-    /// The `id` of the lease that came with the values.
-    #[schema(min_length = 1, max_length = 1024)]
-    lease: String,
-    /// By how much to extend it, if the secret manager can; as it sees fit unless something is said.
-    #[schema(value_type = Option<u32>, maximum = 4294967295i64)]
-    seconds: Option<i64>,
-}
-
-/// Which lease: of an entry, by its id or by its user and domain.
-#[derive(ToSchema)]
-#[schema(example = json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com", "lease": "database/creds/app/1"}))]
-pub(super) struct ToRevoke {
-    /// The entry's id; then without the other two.
-    #[schema(value_type = Option<Uuid>)]
-    id: Option<EntryId>,
-    permissioned_user_id: Option<String>,
-    domain: Option<String>,
-    /// The `id` of the lease that came with the values.
-    #[schema(min_length = 1, max_length = 1024)]
-    lease: String,
-}
-
-impl ToRevoke {
-    fn read(fields: &mut Fields) -> Result<Self, ApiError> {
-        Ok(Self {
-            id: fields.id("id")?,
-            permissioned_user_id: fields.text("permissioned_user_id")?,
-            domain: fields.text("domain")?,
-            lease: fields.required_text("lease")?,
-        })
+body! {
+    /// Which lease: of an entry, by its id or by its user and domain; and for how long.
+    #[schema(example = json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com", "lease": "database/creds/app/1"}))]
+    pub(super) struct ToRenew {
+        /// The entry's id; then without the other two.
+        #[schema(value_type = Option<Uuid>)]
+        id: Option<EntryId>,
+        permissioned_user_id: Option<String>,
+        domain: Option<String>,
+        /// The `id` of the lease that came with the values.
+        #[schema(min_length = 1, max_length = 1024)]
+        lease: String,
+        /// By how much to extend it, if the secret manager can; as it sees fit unless something is said.
+        #[schema(value_type = Option<u32>, maximum = 4294967295i64)]
+        seconds: Option<u64>,
     }
 }
 
-impl ToRenew {
-    fn read(mut fields: Fields) -> Result<Self, ApiError> {
-        let ToRevoke { id, permissioned_user_id, domain, lease } = ToRevoke::read(&mut fields)?;
-        let seconds = fields.whole_number("seconds")?;
-        fields.finish()?;
-        Ok(Self { id, permissioned_user_id, domain, lease, seconds })
+body! {
+    /// Which lease: of an entry, by its id or by its user and domain.
+    #[schema(example = json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com", "lease": "database/creds/app/1"}))]
+    pub(super) struct ToRevoke {
+        /// The entry's id; then without the other two.
+        #[schema(value_type = Option<Uuid>)]
+        id: Option<EntryId>,
+        permissioned_user_id: Option<String>,
+        domain: Option<String>,
+        /// The `id` of the lease that came with the values.
+        #[schema(min_length = 1, max_length = 1024)]
+        lease: String,
     }
 }
 
@@ -90,10 +71,9 @@ pub(super) async fn renew(
 pub(super) async fn revoke(
     Resolver(access): Resolver,
     State(api): State<Api>,
-    mut fields: Fields,
+    fields: Fields,
 ) -> Result<Json<Success>, ApiError> {
-    let wanted = ToRevoke::read(&mut fields)?;
-    fields.finish()?;
+    let wanted = ToRevoke::read(fields)?;
     let entry = named(wanted.id, wanted.permissioned_user_id, wanted.domain)?;
     api.broker.revoke_lease(&access, &entry, &wanted.lease).await?;
     Ok(SUCCESS)

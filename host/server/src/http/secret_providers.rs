@@ -115,7 +115,7 @@ fn not_installed(installed: &[String]) -> ApiError {
         [] => "no provider is installed here; provider_type must be one that is".to_owned(),
         installed => format!("provider_type must be one that is installed here: {}", installed.join(", ")),
     };
-    ApiError::new(StatusCode::BAD_REQUEST, ErrorKind::NotInstalled.code(), message)
+    ApiError::new(StatusCode::BAD_REQUEST, ErrorKind::NotInstalled, message)
 }
 
 /// Get a connection
@@ -152,7 +152,8 @@ pub(super) async fn update(
     {
         return Err(ApiError::invalid("provider_type cannot be changed; create another connection instead"));
     }
-    let changes = ConnectionChanges { name, settings, cache_ttl: cache_ttl_seconds, rate_limit_tier: rate_limit_tier.into() };
+    let changes =
+        ConnectionChanges { name, settings, cache_ttl: cache_ttl_seconds, rate_limit_tier: rate_limit_tier.into() };
     Ok(Json(api.broker.update_connection(&access, id, changes).await?.into()))
 }
 

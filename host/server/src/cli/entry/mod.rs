@@ -3,7 +3,7 @@
 mod input;
 mod show;
 
-use keyway::{Access, Attributes, Binding, BrokerError, CacheTtl, EntryContent, ErrorKind, TfaCode};
+use keyway::{Access, Attributes, Binding, BrokerError, CacheTtl, ErrorKind, TfaCode};
 use keyway_runtime::ErrorCode;
 
 use super::app::App;
@@ -16,6 +16,7 @@ use crate::host::Host;
 use crate::http::body::Change;
 use crate::http::vault::attributes::PROXY_VALUE;
 use crate::http::vault::changes::EntryChanges;
+use crate::view::resolved::FieldView;
 use crate::view::tfa_code;
 use input::Input;
 use show::{Code, Deleted, Done, Entry, List, Row};
@@ -101,9 +102,7 @@ async fn create(app: &App, options: CreateOptions) -> Result<(), CliError> {
     let ask = !is_bound && !options.passkey;
     input.credentials(&options.credentials, ask, &mut changes).await?;
     changes.attributes = input.attributes(&options.attributes, &Attributes::default()).await?;
-    let mut new = EntryContent::default();
-    changes.apply(&mut new).map_err(BrokerError::from)?;
-    let entry = host.broker().create_entry(&access, new).await?;
+    let entry = host.broker().create_entry(&access, changes.into_entry()?).await?;
     let binding = entry.binding().filter(|_| !options.check.no_check).cloned();
     app.output.result(&Done::created(entry))?;
     warn_of_what_is_not_seen(host, &access, binding).await;

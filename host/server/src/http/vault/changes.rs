@@ -15,7 +15,8 @@
 use std::borrow::Cow;
 
 use keyway::{
-    Binding, CacheTtl, ConnectionId, CredentialSource, EntryContent, EntryId, EntrySelector, InvalidInput, TfaMethod,
+    Access, Binding, Broker, BrokerError, CacheTtl, ConnectionId, CredentialSource, EntryContent, EntryId,
+    EntrySelector, InvalidInput, TfaMethod,
 };
 use serde_json::json;
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType};
@@ -85,6 +86,25 @@ impl EntryChanges {
         fields.ignore(entry::names());
         fields.finish()?;
         Ok(read)
+    }
+
+    /// Some clients encrypt `null` where they have no value.
+    pub(super) async fn read_nulls(&mut self, broker: &Broker, access: &Access) -> Result<(), BrokerError> {
+        for change in [&mut self.user_name, &mut self.password, &mut self.tfa_secret] {
+            if let Change::Set(ciphertext) = change
+                && broker.is_encrypted_null(access, ciphertext).await?
+            {
+                *change = Change::Clear;
+            }
+        }
+        Ok(())
+    }
+
+    /// The entry that they make of nothing.
+    pub(crate) fn into_entry(self) -> Result<EntryContent, BrokerError> {
+        let mut entry = EntryContent::default();
+        self.apply(&mut entry)?;
+        Ok(entry)
     }
 
     /// Makes the changes.
@@ -212,7 +232,7 @@ impl ToSchema for EntryChangesBody {
 }
 
 /// The entry that a `POST` describes. An `id` in it is one that was sent back.
-pub(super) fn new_entry(mut fields: Fields) -> Result<EntryContent, ApiError> {
+pub(super) fn new_entry(mut fields: Fields) -> Result<EntryChanges, ApiError> {
     fields.ignore(["id"]);
     let changes = EntryChanges::of(fields)?;
     for (name, value) in [("permissioned_user_id", &changes.permissioned_user_id), ("domain", &changes.domain)] {
@@ -220,9 +240,7 @@ pub(super) fn new_entry(mut fields: Fields) -> Result<EntryContent, ApiError> {
             return Err(ApiError::invalid(format!("{name} is required and must be a string")));
         }
     }
-    let mut entry = EntryContent::default();
-    changes.apply(&mut entry).map_err(keyway::BrokerError::from)?;
-    Ok(entry)
+    Ok(changes)
 }
 
 /// Which entry a `PUT` changes, and how. With an `id` that counts, and another pair of user and domain renames the entry.

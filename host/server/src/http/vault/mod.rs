@@ -36,7 +36,9 @@ pub(super) async fn create(
     State(api): State<Api>,
     fields: Fields,
 ) -> Result<Response, ApiError> {
-    let entry = api.broker.create_entry(&access, changes::new_entry(fields)?).await?;
+    let mut new = changes::new_entry(fields)?;
+    new.read_nulls(&api.broker, &access).await?;
+    let entry = api.broker.create_entry(&access, new.into_entry()?).await?;
     secret_answer(StatusCode::CREATED, &Entry::from(entry))
 }
 
@@ -73,7 +75,8 @@ pub(super) async fn update(
     State(api): State<Api>,
     fields: Fields,
 ) -> Result<Response, ApiError> {
-    let (selector, changes) = changes::changes(fields)?;
+    let (selector, mut changes) = changes::changes(fields)?;
+    changes.read_nulls(&api.broker, &access).await?;
     // The answer has what the entry holds already, however little is changed.
     let stored = usize::try_from(api.broker.entry_size(&access, &selector).await?).unwrap_or(usize::MAX);
     if stored > memory::FREE {

@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 use serde::{Serialize, Serializer};
 
 use super::output::{FAINT, GOOD, Show, Table, printable};
-use crate::view::resolved::{FieldView, Further, Value, Values};
+use crate::view::resolved::{FieldView, Further, ResolvedValue, Values};
 
 const MASK: &str = "************";
 
@@ -103,15 +103,21 @@ impl Show for FieldViews {
 }
 
 /// What is shown of a value.
-fn text(value: &Value) -> &str {
+fn text(value: &ResolvedValue) -> &str {
     value.value.as_ref().map_or(MASK, |value| value.expose_secret())
 }
 
-fn width_of(value: &Value) -> usize {
+fn width_of(value: &ResolvedValue) -> usize {
     unicode_width::UnicodeWidthStr::width(&*printable(text(value)))
 }
 
-fn field(out: &mut dyn Write, indent: usize, name: &str, value: Option<&Value>, width: usize) -> io::Result<()> {
+fn field(
+    out: &mut dyn Write,
+    indent: usize,
+    name: &str,
+    value: Option<&ResolvedValue>,
+    width: usize,
+) -> io::Result<()> {
     write!(out, "{:indent$}{FAINT}{name:13}{FAINT:#}  ", "")?;
     let Some(value) = value else { return writeln!(out, "{FAINT}none{FAINT:#}") };
     let pad = width - width_of(value).min(width);
@@ -205,7 +211,7 @@ mod tests {
     use crate::view::resolved::{Code, LeaseView, NoCode, moment};
 
     fn resolved(reveal: bool) -> Resolved {
-        let value = |value: &str, shown: bool| Value {
+        let value = |value: &str, shown: bool| ResolvedValue {
             value: shown.then(|| value.into()),
             source: "cached",
             age_seconds: Duration::from_secs(12),

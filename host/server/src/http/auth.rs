@@ -6,7 +6,7 @@
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use keyway::{Access, Scope, request};
+use keyway::{Access, ErrorKind, Scope, request};
 use secrecy::SecretString;
 
 use super::api::Api;
@@ -26,7 +26,7 @@ impl FromRequestParts<Api> for Caller {
         // Taken out, so that nothing behind this can see it.
         let Some(value) = parts.headers.remove(KEY_HEADER) else {
             let message = "the header cc-key with an API key is missing";
-            return Err(ApiError::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", message));
+            return Err(ApiError::new(StatusCode::UNAUTHORIZED, ErrorKind::Unauthenticated, message));
         };
         // What is no text cannot be a key, and is answered like any other key that is not valid.
         let key = SecretString::from(value.to_str().unwrap_or_default());

@@ -13,6 +13,7 @@ use keyway::{BrokerError, DependentEntries, ErrorKind};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::code::Code;
 use crate::view::dependents::Dependents;
 use crate::view::message::message;
 use crate::view::retry;
@@ -21,7 +22,7 @@ use crate::view::retry;
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
-    code: &'static str,
+    code: Code,
     message: String,
     retry_after: Option<Duration>,
     /// For the log, when the message does not say it.
@@ -38,6 +39,7 @@ pub(super) struct Envelope<'a> {
     /// The name of the status.
     error: &'a str,
     /// What happened, for a program.
+    #[schema(value_type = Code)]
     code: &'a str,
     #[serde(rename = "statusCode")]
     #[schema(minimum = 400, maximum = 599)]
@@ -59,38 +61,38 @@ pub(super) struct ForLog {
 
 impl ApiError {
     /// An error with this status, code and message.
-    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), retry_after: None, detail: None, dependents: None }
+    pub(crate) fn new(status: StatusCode, code: impl Into<Code>, message: impl Into<String>) -> Self {
+        Self { status, code: code.into(), message: message.into(), retry_after: None, detail: None, dependents: None }
     }
 
     /// The request cannot be understood.
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", message)
+        Self::new(StatusCode::BAD_REQUEST, Code::BadRequest, message)
     }
 
     /// The request is understood and breaks a rule.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "VALIDATION_FAILED", message)
+        Self::new(StatusCode::BAD_REQUEST, ErrorKind::Invalid, message)
     }
 
     /// The host has too much to do.
     pub(crate) fn overloaded() -> Self {
         let message = "the server is at its limit of requests in flight; try again in a moment";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", message).retry_after(Duration::from_secs(1))
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Busy, message).retry_after(Duration::from_secs(1))
     }
 
     /// There is no memory left for a body.
     pub(crate) fn no_memory() -> Self {
         let message = "the requests and answers in flight take all the memory that they may; read the answers that \
                        are pending, and try again in a moment";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", message).retry_after(Duration::from_secs(1))
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Busy, message).retry_after(Duration::from_secs(1))
     }
 
     /// A fault of the server. `detail` goes to the log only.
     pub(crate) fn internal(detail: impl Into<String>) -> Self {
         let message = "the server could not finish this request because of a fault of its own; its log says more \
                        under the request id in the header x-request-id";
-        let error = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", message);
+        let error = Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::Internal, message);
         Self { detail: Some(detail.into()), ..error }
     }
 
@@ -132,7 +134,7 @@ impl From<BrokerError> for ApiError {
         let entered = kind == ErrorKind::ProviderRefused && matches!(error, BrokerError::NotVerified { .. });
         let status = if entered { StatusCode::BAD_REQUEST } else { status(kind) };
         let retry_after = retry::retry_after(kind, &error);
-        let told = Self { retry_after, ..Self::new(status, kind.code(), message(&error)) };
+        let told = Self { retry_after, ..Self::new(status, kind, message(&error)) };
         match error {
             BrokerError::ConnectionInUse(dependents) => Self { dependents: Some(dependents), ..told },
             _ => told,
@@ -145,7 +147,7 @@ impl IntoResponse for ApiError {
         let envelope = Envelope {
             message: &self.message,
             error: self.status.canonical_reason().unwrap_or("Error"),
-            code: self.code,
+            code: self.code.name(),
             status_code: self.status.as_u16(),
             dependents: self.dependents.as_ref().map(Dependents::from),
         };
@@ -156,10 +158,10 @@ impl IntoResponse for ApiError {
             let seconds = retry::whole_seconds(wait);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if self.code == "UNAUTHENTICATED" {
+        if self.code == Code::Kind(ErrorKind::Unauthenticated) {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("ApiKey header=\"cc-key\""));
         }
-        response.extensions_mut().insert(ForLog { code: self.code, detail: self.detail });
+        response.extensions_mut().insert(ForLog { code: self.code.name(), detail: self.detail });
         response
     }
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::api::Api;
+use super::code::Code;
 use super::error::ApiError;
 use super::schema;
 
@@ -48,5 +49,5 @@ pub(super) async fn readyz(State(api): State<Api>) -> Result<Json<Health>, ApiEr
 
 fn not_ready(why: &str) -> ApiError {
     let message = format!("not ready: {why}. The server's log says more");
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "NOT_READY", message)
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, Code::NotReady, message)
 }

@@ -9,6 +9,7 @@ mod audit;
 mod auth;
 pub(crate) mod body;
 mod budget;
+mod code;
 pub(crate) mod error;
 mod health;
 mod leases;
@@ -31,12 +32,13 @@ use std::sync::Arc;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, middleware};
-use keyway::Broker;
+use keyway::{Broker, ErrorKind};
 use prometheus_client::registry::Registry;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use api::{Api, Ending, Shared};
+use code::Code;
 use error::ApiError;
 use metrics::Metrics;
 use observe::{Door, Observer};
@@ -116,13 +118,13 @@ fn operations() -> OpenApiRouter<Api> {
 
 async fn unknown_path() -> ApiError {
     let message = "there is nothing at this path; check the path and the base URL";
-    ApiError::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
+    ApiError::new(StatusCode::NOT_FOUND, ErrorKind::NotFound, message)
 }
 
 /// The `Allow` header is the router's.
 async fn unknown_method(method: Method) -> Response {
     let message = format!("this path does not take {method} requests; the Allow header says which methods it takes");
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message).into_response()
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, Code::MethodNotAllowed, message).into_response()
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use futures::FutureExt;
 use tokio::sync::Semaphore;
 
 use super::api::Ending;
+use super::code::Code;
 use super::error::{ApiError, ForLog};
 use super::memory::{self, Memory};
 use super::metrics::Metrics;
@@ -138,12 +139,12 @@ impl Door {
 
 fn ending() -> ApiError {
     let message = "the server is ending and takes no more requests; send it again, to its successor";
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "ENDING", message).retry_after(Duration::from_secs(1))
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, Code::Ending, message).retry_after(Duration::from_secs(1))
 }
 
 fn too_slow() -> ApiError {
     let message = format!("the answer took longer than {} s; try again", REQUEST_TIME.as_secs());
-    ApiError::new(StatusCode::GATEWAY_TIMEOUT, "TIMEOUT", message)
+    ApiError::new(StatusCode::GATEWAY_TIMEOUT, Code::TimedOut, message)
 }
 
 fn add_headers(headers: &mut HeaderMap, id: HeaderValue) {

@@ -16,8 +16,8 @@ use super::secret::{exposed, shown};
 #[derive(Serialize, ToSchema)]
 #[schema(as = Resolved)]
 pub(crate) struct Values {
-    pub(crate) username: Option<Value>,
-    pub(crate) password: Option<Value>,
+    pub(crate) username: Option<ResolvedValue>,
+    pub(crate) password: Option<ResolvedValue>,
     pub(crate) one_time_code: Option<Code>,
     /// That of user name and password: what to name when the password did not work.
     pub(crate) revision: String,
@@ -140,8 +140,7 @@ pub(crate) fn moment(seconds: u64) -> Timestamp {
 }
 
 #[derive(Serialize, ToSchema)]
-#[schema(as = ResolvedValue)]
-pub(crate) struct Value {
+pub(crate) struct ResolvedValue {
     /// `null` when it is not to be shown.
     #[serde(serialize_with = "shown")]
     #[schema(value_type = Option<String>, required)]
@@ -177,11 +176,16 @@ impl Values {
         };
         let revision = resolution.revision;
         let value = |value: Option<SecretString>, shown: bool| {
-            value.map(|value| Value { value: shown.then_some(value), source, age_seconds, revision: revision.clone() })
+            value.map(|value| ResolvedValue {
+                value: shown.then_some(value),
+                source,
+                age_seconds,
+                revision: revision.clone(),
+            })
         };
         let password = value(resolution.password, reveal).map(|password| match resolution.rotation {
             // It is the rotation's and not what is cached of the item.
-            Some(_) => Value { source: "live", age_seconds: Duration::ZERO, ..password },
+            Some(_) => ResolvedValue { source: "live", age_seconds: Duration::ZERO, ..password },
             None => password,
         });
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
 mod busy;
+mod generated_client;
 mod http;
 mod metrics;
 mod openapi;

@@ -407,6 +407,13 @@ pub struct OneTimeCode {
     pub attributes: Vec<Attribute>,
 }
 
+impl OneTimeCode {
+    /// A code without attributes.
+    pub fn new(code: impl Into<SecretString>, expires_at: u64, period_seconds: u32) -> Self {
+        Self { code: code.into(), expires_at, period_seconds, attributes: Vec::new() }
+    }
+}
+
 /// Why there is no one-time code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -420,9 +427,9 @@ pub struct NoCode {
 }
 
 impl NoCode {
-    /// A reason, and a message for a person.
+    /// A reason without attributes.
     pub fn new(reason: NoCodeReason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason, message: message.into(), attributes: Vec::new() }
     }
 }
 

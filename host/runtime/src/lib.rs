@@ -43,7 +43,6 @@
 
 mod adapter;
 mod call;
-mod clock;
 mod code_cache;
 mod compiler;
 mod connection;
@@ -54,6 +53,8 @@ mod error;
 mod folder;
 mod imports;
 mod limits;
+#[cfg(feature = "testing")]
+mod native;
 mod output;
 mod provider;
 mod redact;
@@ -66,7 +67,6 @@ mod state;
 mod store;
 mod validate;
 
-pub use clock::{Clock, SystemClock};
 pub use code_cache::CodeCacheKey;
 pub use compiler::{Compiler, compile_stdin};
 pub use connection::Connection;
@@ -82,6 +82,8 @@ pub use egress::{
 pub use error::{CallError, ErrorCode, LoadError, ProviderError, SandboxError};
 pub use folder::{FileStatus, FolderError, ProviderFolder};
 pub use limits::Limits;
+#[cfg(feature = "testing")]
+pub use native::NativeProvider;
 pub use provider::Provider;
 pub use runtime::{Runtime, RuntimeBuilder, SetupError};
 pub use store::{MemoryStore, StateStore, StoreError, StoredState};

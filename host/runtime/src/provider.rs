@@ -187,7 +187,8 @@ impl Provider {
             attributes_of(resolved).for_each(|attributes| redactor.attributes(attributes));
         }
         let mut resolved = call.finish(outcome)?;
-        let now = self.0.shared.clock.now().as_secs();
+        let now = self.0.shared.clock.now().timestamp().as_second();
+        let now = u64::try_from(now).unwrap_or_default();
         validate::resolved(&mut resolved, &selection, now).map_err(SandboxError::InvalidAnswer)?;
         Ok(resolved)
     }

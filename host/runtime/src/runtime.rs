@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use keyway_clock::{Clock, SystemClock};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 
-use crate::adapter::VERSIONS;
-use crate::clock::{Clock, SystemClock};
+use crate::adapter::{Adapter, VERSIONS};
 use crate::code_cache::{CodeCache, CodeCacheKey};
 use crate::compiler::Compiler;
 use crate::connection::Connection;
@@ -164,7 +164,7 @@ impl Runtime {
     pub fn builder() -> RuntimeBuilder {
         RuntimeBuilder {
             limits: Limits::default(),
-            clock: Arc::new(SystemClock),
+            clock: Arc::new(SystemClock::new()),
             compiler: Compiler::default(),
             code_cache: None,
             policy: EgressPolicy::default(),
@@ -198,16 +198,26 @@ impl Runtime {
         let compiled = self.compiled(component.into(), digest.clone()).await?;
         let version = imports::check(&shared.engine, &compiled)?;
         let linked = shared.linker.instantiate_pre(&compiled).map_err(|error| imports::not_linked(&error))?;
-        let other_shape = |mismatch| LoadError::OtherShape { interface: version.export.to_owned(), mismatch };
-        let adapter = (version.adapt)(linked).map_err(|error| other_shape(format!("{error:#}")))?;
-        let description = provider::describe(shared, &*adapter).await.map_err(|error| match error {
-            CallError::Sandbox(SandboxError::OtherShape(mismatch)) => other_shape(mismatch),
+        let adapter = (version.adapt)(linked).map_err(|error| other_shape(version.export, format!("{error:#}")))?;
+        self.describe(adapter, digest, version.export).await
+    }
+
+    /// Lets a provider describe itself, and checks what it says. `export` is what its functions are in.
+    pub(crate) async fn describe(
+        &self,
+        adapter: Box<dyn Adapter>,
+        digest: Arc<str>,
+        export: &str,
+    ) -> Result<Provider, LoadError> {
+        let described = provider::describe(&self.0, &*adapter).await;
+        let description = described.map_err(|error| match error {
+            CallError::Sandbox(SandboxError::OtherShape(mismatch)) => other_shape(export, mismatch),
             error => LoadError::Describe(error),
         })?;
         validate::description(&description).map_err(LoadError::InvalidDescription)?;
         let patterns = Patterns::compile(&description).map_err(LoadError::InvalidDescription)?;
         validate::defaults(&description, &patterns).map_err(LoadError::InvalidDescription)?;
-        Ok(Provider::new(shared.clone(), adapter, description, patterns, digest))
+        Ok(Provider::new(self.0.clone(), adapter, description, patterns, digest))
     }
 
     async fn compiled(&self, component: Arc<[u8]>, digest: Arc<str>) -> Result<Component, LoadError> {
@@ -251,6 +261,10 @@ impl Runtime {
         let turns = Arc::new(Semaphore::new(shared.limits.calls_per_connection as usize));
         Connection::new(settings, approved, Arc::new(slot), egress, counter, turns)
     }
+}
+
+fn other_shape(export: &str, mismatch: String) -> LoadError {
+    LoadError::OtherShape { interface: export.to_owned(), mismatch }
 }
 
 #[expect(unsafe_code, reason = "the bytes come from the compiler or carry the code cache's MAC")]

@@ -9,11 +9,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use keyway_clock::SystemClock;
 use wasmtime::Engine;
 use wasmtime::component::{Component, ComponentNamedList, Lift, Linker};
 
 use crate::call::{fault, new_store};
-use crate::clock::SystemClock;
 use crate::error::SandboxError;
 use crate::limits::Limits;
 use crate::redact::Received;
@@ -85,7 +85,7 @@ impl Trial<'_> {
         T: ComponentNamedList + Lift + Send + Sync + 'static,
     {
         let nothing = |seen: String| format!("{limit} does nothing ({seen})");
-        let state = CallState::new(self.limits, Arc::new(SystemClock), None, Received::default());
+        let state = CallState::new(self.limits, Arc::new(SystemClock::new()), None, Received::default());
         let mut store = new_store(self.engine, self.limits, state);
         let call = async {
             let instance = Linker::new(self.engine).instantiate_async(&mut store, self.component).await?;

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Key, Nonce};
+use keyway_clock::{Clock, Moment};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use crate::clock::Clock;
 use crate::error::{ErrorCode, ProviderError};
 
 /// A session may be kept for a day at most, as the contract says.
@@ -42,7 +42,8 @@ enum Outcome {
 struct Sealed {
     nonce: [u8; 12],
     ciphertext: Vec<u8>,
-    expires: Duration,
+    put_at: Moment,
+    keep: Duration,
     component: Arc<str>,
 }
 
@@ -103,9 +104,8 @@ impl Slot {
 
     fn open(&self, inner: &mut Inner, component: &str) -> Option<State> {
         let generation = inner.generation;
-        if inner.sealed.as_ref()?.expires <= self.clock.now() {
-            inner.sealed = None;
-        }
+        let now = self.clock.now();
+        inner.sealed.take_if(|sealed| now.since(sealed.put_at) >= sealed.keep);
         let sealed = inner.sealed.as_ref()?;
         if *sealed.component != *component {
             return None;
@@ -126,8 +126,8 @@ impl Slot {
             getrandom::fill(&mut nonce).map_err(|_| failed())?;
             let payload = Payload { msg: data, aad: &self.associated_data(generation) };
             let ciphertext = self.key.0.encrypt(&Nonce::from(nonce), payload).map_err(|_| failed())?;
-            let expires = self.clock.now() + Duration::from_secs(ttl.min(MAX_TTL).into());
-            inner.sealed = Some(Sealed { nonce, ciphertext, expires, component: component.clone() });
+            let (put_at, keep) = (self.clock.now(), Duration::from_secs(ttl.min(MAX_TTL).into()));
+            inner.sealed = Some(Sealed { nonce, ciphertext, put_at, keep, component: component.clone() });
         }
         inner.generation = generation;
         Ok(generation)
@@ -237,20 +237,12 @@ impl Drop for CallSession {
 mod tests {
     use std::sync::atomic::AtomicUsize;
 
+    use keyway_clock::ManualClock;
+
     use super::*;
 
-    /// A clock that stands until it is moved.
-    #[derive(Default)]
-    struct Stopped(AtomicU64);
-
-    impl Clock for Stopped {
-        fn now(&self) -> Duration {
-            Duration::from_secs(self.0.load(Ordering::Relaxed))
-        }
-    }
-
-    fn slot() -> (Arc<Slot>, Arc<Stopped>) {
-        let clock = Arc::new(Stopped::default());
+    fn slot() -> (Arc<Slot>, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::new(jiff::Timestamp::UNIX_EPOCH));
         let key = Arc::new(SessionKey::generate().unwrap());
         (Arc::new(Slot::new(key, clock.clone(), 1024)), clock)
     }
@@ -273,9 +265,9 @@ mod tests {
         first.finish(None);
         let state = call(&slot).get().unwrap();
         assert_eq!((&**state.data, state.generation), (&b"login"[..], generation));
-        clock.0.store(59, Ordering::Relaxed);
+        clock.advance(Duration::from_secs(59));
         assert!(call(&slot).get().is_some());
-        clock.0.store(60, Ordering::Relaxed);
+        clock.advance(Duration::from_secs(1));
         assert!(call(&slot).get().is_none());
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::header::{ACCEPT_ENCODING, HeaderName, HeaderValue};
 use http_body_util::BodyExt;
+use keyway_clock::Clock;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{
@@ -12,7 +13,6 @@ use wasmtime_wasi_http::{
     WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
-use crate::clock::Clock;
 use crate::egress::{Body, Egress, EgressError, RequestEffect, RequestGate, RequestTimes};
 use crate::limits::{Limiter, Limits};
 use crate::output::Output;
@@ -83,6 +83,12 @@ impl CallState {
         self.hooks.received.keep_state(state);
     }
 
+    /// What is asked before each request.
+    #[cfg(feature = "testing")]
+    pub(crate) fn gate(&self) -> Option<Arc<dyn RequestGate>> {
+        self.hooks.way_out.as_ref()?.gate.clone()
+    }
+
     /// How long the call may still take.
     pub(crate) fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(tokio::time::Instant::now())
@@ -114,7 +120,8 @@ impl wasmtime_wasi::HostWallClock for WallClock {
     }
 
     fn now(&self) -> Duration {
-        self.0.now()
+        let now = self.0.now().timestamp().as_duration();
+        Duration::try_from(now).unwrap_or_default()
     }
 }
 

@@ -70,7 +70,7 @@ pub(crate) trait Instance: Send + Sync {
 }
 
 /// The answer where the component does not export this optional interface.
-fn unsupported<T>(interface: &str) -> CallResult<T> {
+pub(crate) fn unsupported<T>(interface: &str) -> CallResult<T> {
     let message = format!("this provider does not offer `{interface}`");
     Ok(Err(ProviderError::new(ErrorCode::Unsupported, message)))
 }

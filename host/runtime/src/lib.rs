@@ -37,7 +37,7 @@
 //! * **Three kinds of errors.** What the provider says ([`ProviderError`]), what the sandbox ended ([`SandboxError`]), what was not let
 //!   in ([`LoadError`]).
 //!
-//! **May import** of Keyway: nothing.
+//! **May import** of Keyway: `keyway-clock`.
 
 #![deny(missing_docs)]
 

@@ -286,7 +286,7 @@ async fn checking_an_item_makes_no_values() {
 async fn limits_of_its_own_are_kept_like_those_of_any_other() {
     let (world, connection) = World::new().await;
     let unknown = world.broker.connect(&world.access, new_connection(Some("golden"))).await.unwrap_err();
-    assert_eq!(unknown.to_string(), "rate_limit_tier must be one of free, paid");
+    assert_eq!(unknown.to_string(), "rate_limit_tier must be one of free, paid, short-windows");
 
     let limits = async || {
         let budget = world.broker.budget(&world.access, connection.id).await.unwrap();
@@ -301,8 +301,11 @@ async fn limits_of_its_own_are_kept_like_those_of_any_other() {
     let changes = ConnectionChanges { rate_limit_tier: Some(Some("paid".into())), ..ConnectionChanges::default() };
     let changed = world.broker.update_connection(&world.access, connection.id, changes).await.unwrap();
     assert_eq!(changed.rate_limit_tier.as_deref(), Some("paid"));
-    let paid = [("credential", "reads", 3_600, 1_000), ("credential", "all", 10, 3), ("account", "reads", 60, 10)];
-    assert_eq!(limits().await, paid);
+    assert_eq!(limits().await, [("credential", "reads", 3_600, 1_000)]);
+    let tier = Some(Some("short-windows".into()));
+    let changes = ConnectionChanges { rate_limit_tier: tier, ..ConnectionChanges::default() };
+    world.broker.update_connection(&world.access, connection.id, changes).await.unwrap();
+    assert_eq!(limits().await, [("credential", "all", 10, 3), ("account", "reads", 60, 10)]);
 
     // The tiers' counts lie beside each other, and the credentials are shown once.
     let second = world.broker.connect(&world.access, new_connection(Some("free"))).await.unwrap();

@@ -231,7 +231,7 @@ fn the_listing_of_what_the_libraries_offer_is_up_to_date() {
             before == now,
             "{} is not what the library offers (first at line {}). If the change is meant, write it anew with KEYWAY_UPDATE_DOCS=1, and note it in CHANGELOG.md",
             path.display(),
-            line.map_or_else(|| before.lines().count().min(now.lines().count()), |line| line) + 1
+            line.unwrap_or_else(|| before.lines().count().min(now.lines().count())) + 1
         );
     }
 }

@@ -149,7 +149,8 @@ impl Broker {
     /// ```
     /// # use keyway::{Access, Broker, BrokerError, EntryId};
     /// # async fn example(broker: &Broker, access: &Access, id: EntryId) -> Result<(), BrokerError> {
-    /// let renamed = broker.update_entry(access, &id.into(), |entry| {
+    /// let id = id.into();
+    /// let renamed = broker.update_entry(access, &id, |entry| {
     ///     entry.alias = Some("Production".into());
     ///     Ok(())
     /// });

@@ -231,9 +231,9 @@ fn decode(plaintext: &[u8]) -> Result<(u64, Zeroizing<Vec<u8>>), CodecError> {
         return Err(CodecError);
     }
     let settings_version = fields.optional()?.and_then(|bytes| bytes.try_into().ok()).ok_or(CodecError)?;
-    let data = fields.optional()?.ok_or(CodecError)?.to_vec();
+    let data = Zeroizing::new(fields.optional()?.ok_or(CodecError)?.to_vec());
     fields.finish()?;
-    Ok((u64::from_be_bytes(settings_version), Zeroizing::new(data)))
+    Ok((u64::from_be_bytes(settings_version), data))
 }
 
 /// A time as the contract has it. One beyond all calendars is the last there is.

@@ -2,9 +2,9 @@
 //!
 //! **Invariant:** nothing in a record is a secret, and nothing is text that a client sends freely:
 //! a record holds identifiers, names that an administrator gave (of API keys), the operator's name,
-//! item references, names of fields and leases, codes, and a request id, which the server lets through only
-//! when it is short and plain. In particular a vault entry's user and domain are not in it: people
-//! use the user name that is the secret for the first.
+//! item references, names of fields and leases, codes, and a request id, which the server lets
+//! through only when it is short and plain. In particular a vault entry's user and domain are not
+//! in it: people use the user name that is the secret for the first.
 
 use std::borrow::Cow;
 use std::fmt;

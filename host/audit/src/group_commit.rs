@@ -10,14 +10,17 @@
 //!
 //! **Invariants**
 //!
-//! 1. What is in the queue is written, or refused, by somebody. Who finds somebody else writing leaves its event to them;
-//!    whoever writes looks into the queue again after letting others write.
-//! 2. A disk that hangs holds up one of the runtime's threads at most: the one that was writing, whose caller has its answer
-//!    when the disk has. Everybody else waits without a thread, and goes away at the deadline; only the task that this thread
-//!    has woken last tokio keeps for it. The thread `audit-writer` writes where the runtime has no other thread, where the disk
-//!    was slow a moment ago, for whoever waits for a sync anyway, and whatever is more than appending to the file that is open.
-//! 3. What was written is handed over to be synced within [`SYNC_INTERVAL`]: whoever writes the first record of an interval
-//!    tells the thread, which sees to it.
+//! 1. What is in the queue is written, or refused, by somebody. Who finds somebody else writing
+//!    leaves its event to them; whoever writes looks into the queue again after letting others
+//!    write.
+//! 2. A disk that hangs holds up one of the runtime's threads at most: the one that was writing,
+//!    whose caller has its answer when the disk has. Everybody else waits without a thread, and
+//!    goes away at the deadline; only the task that this thread has woken last tokio keeps for it.
+//!    The thread `audit-writer` writes where the runtime has no other thread, where the disk was
+//!    slow a moment ago, for whoever waits for a sync anyway, and whatever is more than appending
+//!    to the file that is open.
+//! 3. What was written is handed over to be synced within [`SYNC_INTERVAL`]: whoever writes the
+//!    first record of an interval tells the thread, which sees to it.
 
 use std::future::poll_fn;
 use std::sync::Arc;

@@ -13,10 +13,13 @@
 //!
 //! # What is kept, and through what
 //!
-//! * `kill -9`, a crash of the process: everything that was acknowledged. A record is acknowledged when the system has it.
-//! * A power cut, a crash of the system: everything but the last [`SYNC_INTERVAL`] of releases, listings and refusals.
-//!   That a change was begun is on the disk before it begins. With [`SegmentOptions::sync_every_record`] nothing is lost.
-//! * A disk that is full, read-only, gone or hanging: calls are refused until it is well, and then go on by themselves.
+//! * `kill -9`, a crash of the process: everything that was acknowledged. A record is acknowledged
+//!   when the system has it.
+//! * A power cut, a crash of the system: everything but the last [`SYNC_INTERVAL`] of releases,
+//!   listings and refusals. That a change was begun is on the disk before it begins. With
+//!   [`SegmentOptions::sync_every_record`] nothing is lost.
+//! * A disk that is full, read-only, gone or hanging: calls are refused until it is well, and then
+//!   go on by themselves.
 //!
 //! The log may say more than happened (a client that went away while its answer was being recorded;
 //! a change that was begun and cut off), never less.
@@ -27,9 +30,10 @@
 //! wrapped by the master key) cannot do any of this without [`verify`](AuditSink::verify) naming
 //! the place:
 //!
-//! * change, insert, repeat, move or remove a record, anywhere in a series; rename, swap or remove a segment;
-//! * cut off the end of a series, or remove a whole series, as far as it was anchored: all but what was written in the last
-//!   second before the process ended, or all when it was closed in order.
+//! * change, insert, repeat, move or remove a record, anywhere in a series; rename, swap or remove
+//!   a segment;
+//! * cut off the end of a series, or remove a whole series, as far as it was anchored: all but what
+//!   was written in the last second before the process ended, or all when it was closed in order.
 //!
 //! Somebody who can also write to the database can remove an anchor or put an older one back, which
 //! is noticed unless it is exactly one of the anchors of the past, and the log is cut off exactly

@@ -4,9 +4,10 @@
 //! sk_ | lookup id (16 characters) | secret (48 characters)      lower-case base32, so that a double click selects all of it
 //! ```
 //!
-//! The database holds the lookup id and the SHA-256 hash of the whole key; a key of 240 random bits needs no slow hash.
-//! A key is found by its lookup id, which is no secret, and then compared by hash in constant time, so no lookup
-//! depends on secret bytes. The key itself is shown once, when it is made.
+//! The database holds the lookup id and the SHA-256 hash of the whole key; a key of 240 random bits
+//! needs no slow hash. A key is found by its lookup id, which is no secret, and then compared by
+//! hash in constant time, so no lookup depends on secret bytes. The key itself is shown once, when
+//! it is made.
 
 use data_encoding::{Encoding, Specification};
 use jiff::Timestamp;
@@ -42,13 +43,14 @@ pub struct Access {
 pub enum Actor {
     /// Whoever holds this API key.
     ApiKey(ApiKeyId),
-    /// The platform that embeds the broker, or a person at its command line, under a name of their choice.
+    /// The platform that embeds the broker, or a person at its command line, under a name of their
+    /// choice.
     Operator(String),
 }
 
 impl Access {
-    /// Full access to a workspace for the code that embeds the broker, which is trusted. `name` says who it is, for
-    /// example `command line`.
+    /// Full access to a workspace for the code that embeds the broker, which is trusted. `name`
+    /// says who it is, for example `command line`.
     pub fn operator(workspace: WorkspaceId, name: impl Into<String>) -> Self {
         Self {
             workspace,
@@ -69,7 +71,8 @@ impl Access {
         }
     }
 
-    /// With the id of the request that this is for, which the audit log records. It must not be secret.
+    /// With the id of the request that this is for, which the audit log records. It must not be
+    /// secret.
     #[must_use]
     pub fn for_request(mut self, id: impl Into<String>) -> Self {
         self.request_id = Some(id.into());
@@ -108,7 +111,8 @@ impl Access {
         if self.scopes.contains(scope) { Ok(()) } else { Err(BrokerError::Forbidden { needs: scope }) }
     }
 
-    /// Refuses unless one of these scopes is granted; the message names the first. Of none nothing is needed.
+    /// Refuses unless one of these scopes is granted; the message names the first. Of none nothing
+    /// is needed.
     ///
     /// # Errors
     /// [`BrokerError::Forbidden`].
@@ -187,7 +191,8 @@ pub(crate) fn lookup_of(key: &SecretString) -> Option<&str> {
     rest.get(..LOOKUP_CHARS)
 }
 
-/// Whether `record` is that of `key`, and not revoked. Takes the same time whatever the difference is.
+/// Whether `record` is that of `key`, and not revoked. Takes the same time whatever the difference
+/// is.
 pub(crate) fn matches(record: &ApiKeyRecord, key: &SecretString) -> bool {
     bool::from(record.hash.ct_eq(&hash(key))) && record.revoked_at.is_none()
 }

@@ -1,8 +1,9 @@
-//! How operations are audited: what every operation goes through ([`Broker::audited`]), and reading the log.
+//! How operations are audited: what every operation goes through ([`Broker::audited`]), and reading
+//! the log.
 //!
-//! **Invariant:** nothing is given out, and no change is begun, before the record of it is as safe as the
-//! operation's kind says ([`Kind`]). When the sink fails, hangs or panics, the operation fails with
-//! [`BrokerError::Audit`], and what it would have given out is wiped.
+//! **Invariant:** nothing is given out, and no change is begun, before the record of it is as safe
+//! as the operation's kind says ([`Kind`]). When the sink fails, hangs or panics, the operation
+//! fails with [`BrokerError::Audit`], and what it would have given out is wiped.
 
 use std::borrow::Cow;
 
@@ -70,9 +71,10 @@ struct Who {
 }
 
 impl Broker {
-    /// Runs an operation and records it: checks the scope that the operation needs, records a change before it begins, and
-    /// records how the operation ended before its result is given out. `trail` says what it is about: what is in it when
-    /// this is called is recorded in any case, and `body` may fill in more.
+    /// Runs an operation and records it: checks the scope that the operation needs, records a
+    /// change before it begins, and records how the operation ended before its result is given out.
+    /// `trail` says what it is about: what is in it when this is called is recorded in any case,
+    /// and `body` may fill in more.
     ///
     /// ```text
     /// let trail = Trail::entry(id);
@@ -113,8 +115,8 @@ impl Broker {
         self.recorded(&who, operation, trail, body).await
     }
 
-    /// The same for what the code that embeds the broker does to all workspaces at once, and what therefore takes no
-    /// [`Access`].
+    /// The same for what the code that embeds the broker does to all workspaces at once, and what
+    /// therefore takes no [`Access`].
     pub(crate) async fn audited_for_operator<T>(
         &self,
         operation: Operation,
@@ -175,8 +177,8 @@ impl Broker {
         event
     }
 
-    /// Refuses unless `scope` is granted, and records a refusal: for a server that wants to refuse before it looks at a
-    /// request. The operations check the scopes that they need by themselves.
+    /// Refuses unless `scope` is granted, and records a refusal: for a server that wants to refuse
+    /// before it looks at a request. The operations check the scopes that they need by themselves.
     ///
     /// # Errors
     /// [`BrokerError::Forbidden`], [`BrokerError::Audit`].
@@ -189,8 +191,9 @@ impl Broker {
         self.audited(access, Operation::Authorize, &trail, async { access.require(scope) }).await
     }
 
-    /// Records that somebody came without a valid API key. `resembles` is the key that is found by the part of theirs which
-    /// is no secret: a revoked one, or one whose secret part they do not have.
+    /// Records that somebody came without a valid API key. `resembles` is the key that is found by
+    /// the part of theirs which is no secret: a revoked one, or one whose secret part they do not
+    /// have.
     pub(crate) async fn record_refused_key(
         &self,
         resembles: Option<(WorkspaceId, ApiKeyId)>,
@@ -209,7 +212,8 @@ impl Broker {
 }
 
 impl Broker {
-    /// A page of the audit log of the caller's workspace. Needs [`Scope::Admin`](crate::Scope::Admin).
+    /// A page of the audit log of the caller's workspace. Needs
+    /// [`Scope::Admin`](crate::Scope::Admin).
     ///
     /// # Errors
     /// [`BrokerError::Forbidden`], [`BrokerError::Audit`].
@@ -224,8 +228,8 @@ impl Broker {
         self.audited(access, Operation::AuditRecords, &trail, read).await
     }
 
-    /// A page of the audit log of all workspaces, what belongs to none included. For the code that embeds the broker; it takes
-    /// no [`Access`].
+    /// A page of the audit log of all workspaces, what belongs to none included. For the code that
+    /// embeds the broker; it takes no [`Access`].
     ///
     /// # Errors
     /// [`BrokerError::Audit`].
@@ -233,8 +237,8 @@ impl Broker {
         Ok(self.recorder().sink().read(query).await?)
     }
 
-    /// Checks the whole audit log: that every record is there, unchanged and in order. For the code that embeds the broker; it
-    /// takes no [`Access`].
+    /// Checks the whole audit log: that every record is there, unchanged and in order. For the code
+    /// that embeds the broker; it takes no [`Access`].
     ///
     /// # Errors
     /// [`BrokerError::Audit`] when the log cannot be read. What is wrong with it is in the result.

@@ -6,7 +6,8 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::broker::WeakBroker;
 
-/// How often memory is freed of what is over. It counts no more by then; this is about how long it lies there.
+/// How often memory is freed of what is over. It counts no more by then; this is about how long it
+/// lies there.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Ends the task when the broker is gone.
@@ -32,9 +33,9 @@ impl Drop for BackgroundTask {
     }
 }
 
-/// Takes cached secrets out of memory when their duration is over, and connections with their settings when they were idle
-/// for long, also while nobody asks for anything: the caches themselves do so only when they are used. `broker` does not keep
-/// it alive.
+/// Takes cached secrets out of memory when their duration is over, and connections with their
+/// settings when they were idle for long, also while nobody asks for anything: the caches
+/// themselves do so only when they are used. `broker` does not keep it alive.
 pub(crate) fn sweep(broker: WeakBroker) -> BackgroundTask {
     let task = async move {
         loop {

@@ -1,7 +1,7 @@
 //! The broker itself: what its operations share. `builder.rs` puts it together.
 //!
-//! The operations are beside what they are about: [`crate::workspace`], [`crate::connection`], [`crate::entry`],
-//! [`crate::resolve`].
+//! The operations are beside what they are about: [`crate::workspace`], [`crate::connection`],
+//! [`crate::entry`], [`crate::resolve`].
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -28,10 +28,12 @@ use crate::providers::Providers;
 use crate::readiness::Readiness;
 use crate::rotation::ItemState;
 
-/// Open connections by id and version of their row: new settings make a new version, and so a new session.
+/// Open connections by id and version of their row: new settings make a new version, and so a new
+/// session.
 pub(crate) type OpenConnections = Cache<(ConnectionId, u64), (keyway_runtime::Connection, Arc<Guard>)>;
 
-/// Workspaces, connections and vault entries, and what their items hold: see the [crate's documentation](crate).
+/// Workspaces, connections and vault entries, and what their items hold: see the [crate's
+/// documentation](crate).
 ///
 /// Cheap to clone; all operations may be called concurrently.
 #[derive(Clone)]
@@ -83,14 +85,15 @@ impl Broker {
         &self.0.providers
     }
 
-    /// The key of this host, from which keys for other purposes can be derived. It stays when the master key is
-    /// replaced.
+    /// The key of this host, from which keys for other purposes can be derived. It stays when the
+    /// master key is replaced.
     pub fn host_key(&self) -> &HostKey {
         self.0.keyring.host_key()
     }
 
-    /// Stops what goes on in the background, returns the requests that were reserved and not made, and makes the audit log as
-    /// safe as it can be. Call it before the process ends, and before the database is closed.
+    /// Stops what goes on in the background, returns the requests that were reserved and not made,
+    /// and makes the audit log as safe as it can be. Call it before the process ends, and before
+    /// the database is closed.
     pub async fn close(&self) {
         self.0.work.get().into_iter().flatten().for_each(BackgroundTask::stop);
         tokio::join!(self.0.recorder.sink().close(), self.0.guards.return_unused());
@@ -108,8 +111,8 @@ impl Broker {
         &self.0.keyring
     }
 
-    /// Has the workspace's keys of this moment in memory. Whoever is about to read sealed rows calls this first, so that
-    /// they open even if the key is rotated in between.
+    /// Has the workspace's keys of this moment in memory. Whoever is about to read sealed rows
+    /// calls this first, so that they open even if the key is rotated in between.
     pub(crate) async fn hold_keys(&self, workspace: WorkspaceId) -> Result<(), BrokerError> {
         self.0.keyring.get(workspace).await.map(drop)
     }
@@ -154,7 +157,8 @@ impl Broker {
         &self.0.readiness
     }
 
-    /// The name under which the code that embeds the broker acts where it needs no [`Access`](crate::Access).
+    /// The name under which the code that embeds the broker acts where it needs no
+    /// [`Access`](crate::Access).
     pub(crate) fn operator(&self) -> &str {
         &self.0.operator
     }
@@ -172,7 +176,8 @@ impl Broker {
         self.0.clock.now()
     }
 
-    /// The time for a record: in the milliseconds in which it is stored, so that a record is the same before and after.
+    /// The time for a record: in the milliseconds in which it is stored, so that a record is the
+    /// same before and after.
     pub(crate) fn timestamp(&self) -> Timestamp {
         let now = self.0.clock.now().timestamp();
         Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)

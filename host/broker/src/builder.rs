@@ -24,22 +24,24 @@ use crate::providers::Providers;
 use crate::readiness::Readiness;
 use crate::rotation::start_write_backs;
 
-/// How many records of each kind are kept in memory; a few hundred bytes each. Enough for a workspace of 100,000 entries,
-/// so that what is resolved there is no slower than in a small one.
+/// How many records of each kind are kept in memory; a few hundred bytes each. Enough for a
+/// workspace of 100,000 entries, so that what is resolved there is no slower than in a small one.
 const RECORDS: usize = 110_000;
 
-/// How much of entries: as much as so many bound ones take. One with credentials of its own may be hundreds of times larger.
+/// How much of entries: as much as so many bound ones take. One with credentials of its own may be
+/// hundreds of times larger.
 const ENTRY_BYTES: u64 = RECORDS as u64 * ORDINARY_BYTES;
 
-/// How many connections are kept open, and for how long one that is not used. An open one holds its settings and a
-/// login session.
+/// How many connections are kept open, and for how long one that is not used. An open one holds its
+/// settings and a login session.
 const OPEN_CONNECTIONS: u64 = 10_000;
 const OPEN_WHEN_IDLE: Duration = Duration::from_secs(60 * 60);
 
 impl Broker {
-    /// Begins to put a broker together: the runtime that runs providers, the database, and what wraps its keys (a
-    /// [`MasterKey`](crate::MasterKey), a [`KeyWrapper`](crate::KeyWrapper), or several of them as [`MasterKeys`]). It opens
-    /// once its [audit log](BrokerBuilder::audit) was chosen.
+    /// Begins to put a broker together: the runtime that runs providers, the database, and what
+    /// wraps its keys (a [`MasterKey`](crate::MasterKey), a [`KeyWrapper`](crate::KeyWrapper), or
+    /// several of them as [`MasterKeys`]). It opens once its [audit log](BrokerBuilder::audit) was
+    /// chosen.
     pub fn builder(runtime: Runtime, storage: impl Storage, keys: impl Into<MasterKeys>) -> BrokerBuilder<NoAudit> {
         BrokerBuilder {
             runtime,
@@ -81,8 +83,8 @@ impl<A> std::fmt::Debug for BrokerBuilder<A> {
 }
 
 impl BrokerBuilder<NoAudit> {
-    /// Chooses the audit log: segment files ([`Audit::in_folder`]), another place, or none that lasts
-    /// ([`Audit::in_memory`]).
+    /// Chooses the audit log: segment files ([`Audit::in_folder`]), another place, or none that
+    /// lasts ([`Audit::in_memory`]).
     #[must_use]
     pub fn audit(self, audit: impl Into<Audit>) -> BrokerBuilder {
         BrokerBuilder {
@@ -101,7 +103,8 @@ impl BrokerBuilder<NoAudit> {
 }
 
 impl<A> BrokerBuilder<A> {
-    /// Adds a provider that was loaded with this broker's runtime. It counts before one of the same type in the folder.
+    /// Adds a provider that was loaded with this broker's runtime. It counts before one of the same
+    /// type in the folder.
     #[must_use]
     pub fn provider(mut self, provider: Provider) -> Self {
         self.providers.fixed.insert(provider.description().provider_type.clone(), provider);
@@ -136,17 +139,18 @@ impl<A> BrokerBuilder<A> {
         self
     }
 
-    /// Under which name the audit log has what is done without an [`Access`](crate::Access), which is creating
-    /// workspaces.
+    /// Under which name the audit log has what is done without an [`Access`](crate::Access), which
+    /// is creating workspaces.
     #[must_use]
     pub fn operator(mut self, name: impl Into<String>) -> Self {
         self.operator = name.into();
         self
     }
 
-    /// Whether the broker does by itself what is due, beginning with what an earlier process has left undone: writing
-    /// passwords of [rotations](crate::Rotation) back, and calling providers to renew their durable state. It does by
-    /// default. `false` is for a process that does one thing and ends, beside one that runs, and for tests.
+    /// Whether the broker does by itself what is due, beginning with what an earlier process has
+    /// left undone: writing passwords of [rotations](crate::Rotation) back, and calling providers
+    /// to renew their durable state. It does by default. `false` is for a process that does one
+    /// thing and ends, beside one that runs, and for tests.
     #[must_use]
     pub fn background_work(mut self, enabled: bool) -> Self {
         self.background_work = enabled;
@@ -158,8 +162,8 @@ impl BrokerBuilder {
     /// Opens the broker.
     ///
     /// # Errors
-    /// [`KeyError::WrongMasterKey`](crate::KeyError::WrongMasterKey) when the database was made with another master
-    /// key; errors of the database.
+    /// [`KeyError::WrongMasterKey`](crate::KeyError::WrongMasterKey) when the database was made
+    /// with another master key; errors of the database.
     pub async fn open(self) -> Result<Broker, BrokerError> {
         let now = self.clock.now().timestamp();
         let changes = Changes::new(self.storage.clone());

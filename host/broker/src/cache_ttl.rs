@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A cache duration in whole seconds. [`CacheTtl::OFF`] (0) means that every resolve asks the provider, and nothing is
-/// written.
+/// A cache duration in whole seconds. [`CacheTtl::OFF`] (0) means that every resolve asks the
+/// provider, and nothing is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct CacheTtl(u32);

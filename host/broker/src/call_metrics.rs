@@ -1,4 +1,5 @@
-//! What is counted where it happens: calls of providers, and look-ups in the cache. What is made of it is in `metrics.rs`.
+//! What is counted where it happens: calls of providers, and look-ups in the cache. What is made of
+//! it is in `metrics.rs`.
 
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use crate::budget::{CallFailure, NotCalled, ProviderOperation};
 
-/// In seconds. A provider that answers from a session in a few milliseconds is told from one that logs in, and from one
-/// that runs into the 30 s that a call may take.
+/// In seconds. A provider that answers from a session in a few milliseconds is told from one that
+/// logs in, and from one that runs into the 30 s that a call may take.
 const CALL_BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -116,7 +117,8 @@ impl CallMetrics {
     }
 }
 
-/// The kind of an error, by the name that the contract gives it; never a word of the component's own.
+/// The kind of an error, by the name that the contract gives it; never a word of the component's
+/// own.
 fn error_of(failure: &CallFailure) -> &'static str {
     match failure {
         CallFailure::Call(CallError::Provider(error)) => match &error.code {

@@ -1,12 +1,13 @@
 //! How a few secret strings become one plaintext to seal, and back.
 //!
-//! A record is a list of optional byte strings: their count, then for each its length (all ones: absent) and its bytes,
-//! numbers being 32 bits in network order. The buffer is allocated once in its final size, so that growing it never
-//! leaves a copy of a secret behind; JSON would, in the serialiser's buffers and in the parser's scratch space.
+//! A record is a list of optional byte strings: their count, then for each its length (all ones:
+//! absent) and its bytes, numbers being 32 bits in network order. The buffer is allocated once in
+//! its final size, so that growing it never leaves a copy of a secret behind; JSON would, in the
+//! serialiser's buffers and in the parser's scratch space.
 //!
-//! Decoding checks every length before it slices, borrows from the plaintext instead of copying, and accepts nothing
-//! that encoding does not produce. What it reads was authenticated, so an error here means a fault of the program, not
-//! an attack.
+//! Decoding checks every length before it slices, borrows from the plaintext instead of copying,
+//! and accepts nothing that encoding does not produce. What it reads was authenticated, so an error
+//! here means a fault of the program, not an attack.
 
 use thiserror::Error;
 use zeroize::Zeroizing;

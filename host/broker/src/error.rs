@@ -1,8 +1,10 @@
-//! What can go wrong, kept apart by whose fault it is: the caller's ([`InvalidInput`] and the like), the provider's
-//! ([`ProviderError`]), the sandbox's ([`SandboxError`]) or the host's own (keys, sealed data, storage).
+//! What can go wrong, kept apart by whose fault it is: the caller's ([`InvalidInput`] and the
+//! like), the provider's ([`ProviderError`]), the sandbox's ([`SandboxError`]) or the host's own
+//! (keys, sealed data, storage).
 //!
-//! Every message is for a person and says what to do. No message contains a secret. Messages of the host's own errors
-//! may name files and tables; [`BrokerError::is_internal`] tells a server which ones to log instead of to show.
+//! Every message is for a person and says what to do. No message contains a secret. Messages of the
+//! host's own errors may name files and tables; [`BrokerError::is_internal`] tells a server which
+//! ones to log instead of to show.
 
 use std::fmt;
 use std::time::Duration;
@@ -39,7 +41,8 @@ pub enum BrokerError {
         /// The missing scope.
         needs: Scope,
     },
-    /// There is no such thing in the caller's workspace. What exists in another one is answered in the same way.
+    /// There is no such thing in the caller's workspace. What exists in another one is answered in
+    /// the same way.
     #[error("there is no such {0} in this workspace")]
     NotFound(Thing),
     /// An entry for the same user and domain exists.
@@ -67,7 +70,8 @@ pub enum BrokerError {
         /// What to do.
         hint: &'static str,
     },
-    /// The rotation's item is in another account than those that its connection has credentials of by now.
+    /// The rotation's item is in another account than those that its connection has credentials of
+    /// by now.
     #[error(
         "the connection has the credentials of another account than when the password rotation began; give it credentials of that account again, and retry"
     )]
@@ -80,7 +84,8 @@ pub enum BrokerError {
         /// The types that are installed.
         installed: Vec<String>,
     },
-    /// A new connection, or new settings of one, did not pass the provider's check. Nothing was stored.
+    /// A new connection, or new settings of one, did not pass the provider's check. Nothing was
+    /// stored.
     #[error("{source}")]
     NotVerified {
         /// What the check said.
@@ -116,8 +121,8 @@ pub enum BrokerError {
 }
 
 impl BrokerError {
-    /// What kind of error it is. The match names every variant, so that a new one gets its kind when it
-    /// is made.
+    /// What kind of error it is. The match names every variant, so that a new one gets its kind
+    /// when it is made.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Invalid(_) => ErrorKind::Invalid,
@@ -175,7 +180,8 @@ impl BrokerError {
         }
     }
 
-    /// How long to wait before the next attempt, where the provider's server said so or the host knows.
+    /// How long to wait before the next attempt, where the provider's server said so or the host
+    /// knows.
     pub fn retry_after(&self) -> Option<Duration> {
         match (self, self.provider_error()) {
             (Self::NotCalled(not_called), _) => Some(not_called.retry_after()),
@@ -322,7 +328,8 @@ pub enum ListLimit {
     Seconds(u64),
 }
 
-/// A request that breaks a rule. The wording of the rules for bound entries is that of the published clients.
+/// A request that breaks a rule. The wording of the rules for bound entries is that of the
+/// published clients.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum InvalidInput {
@@ -448,7 +455,8 @@ pub enum InvalidInput {
         "a generated password needs more kinds of characters to choose from; allow lower case, upper case or digits"
     )]
     PasswordAlphabet,
-    /// Refused by whoever embeds the broker, in these words: see [`update_entry`](crate::Broker::update_entry).
+    /// Refused by whoever embeds the broker, in these words: see
+    /// [`update_entry`](crate::Broker::update_entry).
     #[error("{0}")]
     Refused(String),
     /// The new password is the old one.

@@ -1,8 +1,9 @@
 //! One fetch for all who want the same thing at the same time.
 //!
-//! **Invariant:** at most one fetch runs for a key that the next caller would wait for, and it always runs to its end. It runs in a task of its own, so a
-//! caller that is cancelled takes nothing away from the others. When a fetch ends, whatever way, its key is free again
-//! before anybody is told.
+//! **Invariant:** at most one fetch runs for a key that the next caller would wait for, and it
+//! always runs to its end. It runs in a task of its own, so a caller that is cancelled takes
+//! nothing away from the others. When a fetch ends, whatever way, its key is free again before
+//! anybody is told.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -63,11 +64,13 @@ where
         running.get(key).filter(|fetch| good(fetch.since)).map(|fetch| Flight::Running(fetch.result.clone()))
     }
 
-    /// Joins the fetch of `key` that is running, or starts one. One that began too long ago to be `good` for the caller is left to those who wait for
-    /// it, and who comes later joins the caller's.
+    /// Joins the fetch of `key` that is running, or starts one. One that began too long ago to be
+    /// `good` for the caller is left to those who wait for it, and who comes later joins the
+    /// caller's.
     ///
-    /// `ready` is asked first when none is running: the result of a fetch that ended between the caller's look at the
-    /// cache and now is there by then, so nothing is fetched twice. Must be called within a Tokio runtime.
+    /// `ready` is asked first when none is running: the result of a fetch that ended between the
+    /// caller's look at the cache and now is there by then, so nothing is fetched twice. Must be
+    /// called within a Tokio runtime.
     pub(crate) fn join<F>(
         &self,
         key: K,
@@ -89,7 +92,8 @@ where
         let (sender, receiver) = watch::channel(None);
         running.insert(key.clone(), Fetch { since: now, result: receiver.clone() });
         let fetch = fetch();
-        // A runtime that is shutting down drops what is spawned at once, and with it the landing, which needs the lock.
+        // A runtime that is shutting down drops what is spawned at once, and with it the landing,
+        // which needs the lock.
         drop(running);
         let landing = Landing { running: self.running.clone(), key, result: receiver.clone() };
         request::spawn(async move {

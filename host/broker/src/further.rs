@@ -1,7 +1,9 @@
-//! Further fields of items: named values beside user name, password and one-time code, for whoever asks for them by name.
+//! Further fields of items: named values beside user name, password and one-time code, for whoever
+//! asks for them by name.
 //!
-//! They are live every time. They come with user name and password from one call, because values that are made for a call
-//! belong together; so a request that names further fields takes nothing from the cache, and leaves nothing there.
+//! They are live every time. They come with user name and password from one call, because values
+//! that are made for a call belong together; so a request that names further fields takes nothing
+//! from the cache, and leaves nothing there.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,13 +25,13 @@ const NAME_LIMIT: usize = 256;
 
 impl Broker {
     /// The further fields of the item that an entry is bound to, without their values: what
-    /// [`ResolveRequest::further`](crate::ResolveRequest::further) can name. An entry with credentials of its own has
-    /// none. Needs [`Scope::Resolve`](crate::Scope::Resolve).
+    /// [`ResolveRequest::further`](crate::ResolveRequest::further) can name. An entry with
+    /// credentials of its own has none. Needs [`Scope::Resolve`](crate::Scope::Resolve).
     ///
     /// # Errors
     /// [`BrokerError::NotFound`]; [`BrokerError::Provider`], with
-    /// [`ErrorCode::Unsupported`](keyway_runtime::ErrorCode::Unsupported) when items of this provider have no further
-    /// fields, and whatever else keeps a provider from answering.
+    /// [`ErrorCode::Unsupported`](keyway_runtime::ErrorCode::Unsupported) when items of this
+    /// provider have no further fields, and whatever else keeps a provider from answering.
     pub async fn list_fields(&self, access: &Access, entry: &EntrySelector) -> Result<Vec<FieldSpec>, BrokerError> {
         let trail = Trail::selected(entry);
         let list = async {

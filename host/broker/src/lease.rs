@@ -1,9 +1,10 @@
 //! Leases: a secret manager's promise to accept values that it made for one call.
 //!
-//! **Invariant:** the broker makes no values by itself. It resolves a leased item when somebody asks for its values and
-//! they are not cached; what it does in the background ([`crate::cache`]), or to look whether an item is there
-//! ([`Broker::check_item`]), makes none. Values whose lease was revoked are used by nobody any more: before it is revoked,
-//! what is cached of the item is outdated for all hosts.
+//! **Invariant:** the broker makes no values by itself. It resolves a leased item when somebody
+//! asks for its values and they are not cached; what it does in the background ([`crate::cache`]),
+//! or to look whether an item is there ([`Broker::check_item`]), makes none. Values whose lease was
+//! revoked are used by nobody any more: before it is revoked, what is cached of the item is
+//! outdated for all hosts.
 
 use std::sync::Arc;
 
@@ -22,16 +23,18 @@ use crate::text::required;
 const LEASE_LIMIT: usize = 1_024;
 
 impl Broker {
-    /// Extends a lease under which an entry was resolved ([`Resolution::lease`](crate::Resolution::lease)), by so many
-    /// seconds if the secret manager can, and returns it as it is now. Needs [`Scope::Resolve`](crate::Scope::Resolve).
+    /// Extends a lease under which an entry was resolved
+    /// ([`Resolution::lease`](crate::Resolution::lease)), by so many seconds if the secret manager
+    /// can, and returns it as it is now. Needs [`Scope::Resolve`](crate::Scope::Resolve).
     ///
     /// Values that are cached are used until the end that the lease had when they were resolved.
     ///
     /// # Errors
-    /// [`BrokerError::NotFound`]; [`BrokerError::Invalid`] for an entry that is not bound; [`BrokerError::Provider`] with
-    /// the provider's reason, for example that there is no such lease, or that it has none at all
-    /// ([`ErrorCode::Unsupported`](keyway_runtime::ErrorCode::Unsupported)); and whatever keeps a provider from being
-    /// asked.
+    /// [`BrokerError::NotFound`]; [`BrokerError::Invalid`] for an entry that is not bound;
+    /// [`BrokerError::Provider`] with the provider's reason, for example that there is no such
+    /// lease, or that it has none at all
+    /// ([`ErrorCode::Unsupported`](keyway_runtime::ErrorCode::Unsupported)); and whatever keeps a
+    /// provider from being asked.
     pub async fn renew_lease(
         &self,
         access: &Access,
@@ -56,8 +59,9 @@ impl Broker {
         self.audited(access, Operation::RenewLease, &trail, renew).await
     }
 
-    /// Ends a lease under which an entry was resolved: its values are no longer good, for nobody. What is cached of the
-    /// item is dropped. A lease that is over is no error. Needs [`Scope::Resolve`](crate::Scope::Resolve).
+    /// Ends a lease under which an entry was resolved: its values are no longer good, for nobody.
+    /// What is cached of the item is dropped. A lease that is over is no error. Needs
+    /// [`Scope::Resolve`](crate::Scope::Resolve).
     ///
     /// # Errors
     /// As [`renew_lease`](Self::renew_lease).

@@ -1,10 +1,11 @@
-//! What a platform embeds to use its customers' secret managers: workspaces, connections, vault entries, and resolving
-//! them.
+//! What a platform embeds to use its customers' secret managers: workspaces, connections, vault
+//! entries, and resolving them.
 //!
-//! A *workspace* belongs to one customer and has keys of its own. A *connection* holds the settings with which a
-//! provider, a sandboxed WebAssembly component, reaches the customer's secret manager. A *vault entry* says whose
-//! credentials for which site they are; it is bound to an item of a connection. To *resolve* an entry is to get the
-//! item's user name, password and current one-time code.
+//! A *workspace* belongs to one customer and has keys of its own. A *connection* holds the settings
+//! with which a provider, a sandboxed WebAssembly component, reaches the customer's secret manager.
+//! A *vault entry* says whose credentials for which site they are; it is bound to an item of a
+//! connection. To *resolve* an entry is to get the item's user name, password and current one-time
+//! code.
 //!
 //! # Example
 //!
@@ -55,7 +56,8 @@
 //! # }
 //! ```
 //!
-//! Requests of a customer's clients come with an API key, which says who is asking and what they may do:
+//! Requests of a customer's clients come with an API key, which says who is asking and what they
+//! may do:
 //!
 //! ```
 //! use keyway::keyway_runtime::Runtime;
@@ -78,30 +80,33 @@
 //!
 //! # What holds
 //!
-//! * **Nothing secret is at rest in plain.** Settings, credentials and what entries carry along for a browser are
-//!   sealed (AES-256-GCM) under a key of their workspace, which is itself wrapped by the master key. Each ciphertext is
-//!   bound to its workspace, table, row, column and the row's version, so that none can be moved or put back unnoticed.
-//!   API keys are stored as hashes.
-//! * **Who uses the API cannot open the database.** The key that a workspace's clients encrypt under is derived from
-//!   the workspace key beside those that seal settings and cached secrets; it says nothing about them.
-//! * **Cached secrets are ciphertext in memory,** used until they are as old as the entry's (else the connection's)
-//!   [`CacheTtl`], not after. One-time codes are live every time; their type ([`OneTimeCode`]) fits nowhere into the
-//!   cache. Concurrent misses for one item make one call.
-//! * **Secret managers are asked within [budgets](Budget).** Requests are counted before they are made, over restarts, and
-//!   refused before a limit is reached; a secret manager that fails, or asks to wait, is given a rest ([`NotCalled`]).
-//! * **A site's password and the vault's never part silently.** A [rotation](Broker::begin_rotation) is a journal: the new
-//!   password is stored before the site gets it, and written back until the vault has it, over restarts; see
-//!   [`RotationState`].
-//! * **Every operation takes an [`Access`]** and sees its workspace only; what is another's is answered like what does
-//!   not exist.
-//! * **Nothing is released that is not in the audit log,** which is chained by MACs and says who had what, and never a value;
-//!   what it keeps and what it notices is said in [`audit`].
-//! * **Errors stay apart** by whose fault they are: the request's, the provider's, the sandbox's or the host's own; see
-//!   [`BrokerError`].
+//! * **Nothing secret is at rest in plain.** Settings, credentials and what entries carry along for
+//!   a browser are sealed (AES-256-GCM) under a key of their workspace, which is itself wrapped by
+//!   the master key. Each ciphertext is bound to its workspace, table, row, column and the row's
+//!   version, so that none can be moved or put back unnoticed. API keys are stored as hashes.
+//! * **Who uses the API cannot open the database.** The key that a workspace's clients encrypt
+//!   under is derived from the workspace key beside those that seal settings and cached secrets; it
+//!   says nothing about them.
+//! * **Cached secrets are ciphertext in memory,** used until they are as old as the entry's (else
+//!   the connection's) [`CacheTtl`], not after. One-time codes are live every time; their type
+//!   ([`OneTimeCode`]) fits nowhere into the cache. Concurrent misses for one item make one call.
+//! * **Secret managers are asked within [budgets](Budget).** Requests are counted before they are
+//!   made, over restarts, and refused before a limit is reached; a secret manager that fails, or
+//!   asks to wait, is given a rest ([`NotCalled`]).
+//! * **A site's password and the vault's never part silently.** A
+//!   [rotation](Broker::begin_rotation) is a journal: the new password is stored before the site
+//!   gets it, and written back until the vault has it, over restarts; see [`RotationState`].
+//! * **Every operation takes an [`Access`]** and sees its workspace only; what is another's is
+//!   answered like what does not exist.
+//! * **Nothing is released that is not in the audit log,** which is chained by MACs and says who
+//!   had what, and never a value; what it keeps and what it notices is said in [`audit`].
+//! * **Errors stay apart** by whose fault they are: the request's, the provider's, the sandbox's or
+//!   the host's own; see [`BrokerError`].
 //!
 //! The crate knows nothing of HTTP; the server and the `keyway` command line are built on it.
 //!
-//! **May import** of Keyway: `keyway-audit`, `keyway-clock`, `keyway-keys`, `keyway-runtime`, `keyway-storage`.
+//! **May import** of Keyway: `keyway-audit`, `keyway-clock`, `keyway-keys`, `keyway-runtime`,
+//! `keyway-storage`.
 
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]

@@ -1,14 +1,15 @@
 //! Numbers for operators, in the data model of Prometheus.
 //!
-//! **Invariants:** no label is a secret, or comes from a client or a secret manager. Labels are a provider's type (there
-//! are as many as the operator has installed), words of this program's text, and the keyed fingerprint of credentials,
-//! of which no more than [`CREDENTIALS_SHOWN`] are there at a time. So the number of series is bounded, whatever
-//! anybody sends.
+//! **Invariants:** no label is a secret, or comes from a client or a secret manager. Labels are a
+//! provider's type (there are as many as the operator has installed), words of this program's text,
+//! and the keyed fingerprint of credentials, of which no more than [`CREDENTIALS_SHOWN`] are there
+//! at a time. So the number of series is bounded, whatever anybody sends.
 //!
-//! What happens is counted where it happens; what is the case (budgets, breakers, sizes) is looked up when somebody asks, and
-//! is gone from the answer with what it was about. Each broker has its own numbers: there is nothing global, so two of
-//! them in a process, or two tests, do not mix. That, and that nothing grows while nobody asks, is why this is the client
-//! library of the Prometheus project and not a facade with a recorder that is set once for a process.
+//! What happens is counted where it happens; what is the case (budgets, breakers, sizes) is looked
+//! up when somebody asks, and is gone from the answer with what it was about. Each broker has its
+//! own numbers: there is nothing global, so two of them in a process, or two tests, do not mix.
+//! That, and that nothing grows while nobody asks, is why this is the client library of the
+//! Prometheus project and not a facade with a recorder that is set once for a process.
 //!
 //! A resolve from the cache costs one addition to a counter here.
 
@@ -23,17 +24,18 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::broker::Broker;
 use crate::budget::{Allowance, TokenBudget};
 
-/// Of how many credentials the budgets are shown: those that have least left. A host with more of them shows how many it
-/// left out.
+/// Of how many credentials the budgets are shown: those that have least left. A host with more of
+/// them shows how many it left out.
 const CREDENTIALS_SHOWN: usize = 500;
 
 impl Broker {
-    /// Adds the broker's metrics to a registry, all with the prefix `keyway_`. For the code that embeds the broker; whoever
-    /// reads them learns how much all workspaces do together, and no secret. [`refresh_budgets`](Self::refresh_budgets) before
-    /// they are read has budgets in them that know of other processes.
+    /// Adds the broker's metrics to a registry, all with the prefix `keyway_`. For the code that
+    /// embeds the broker; whoever reads them learns how much all workspaces do together, and no
+    /// secret. [`refresh_budgets`](Self::refresh_budgets) before they are read has budgets in them
+    /// that know of other processes.
     ///
-    /// Call it once for each registry: two brokers in one registry need a label that tells them apart
-    /// ([`Registry::sub_registry_with_label`]).
+    /// Call it once for each registry: two brokers in one registry need a label that tells them
+    /// apart ([`Registry::sub_registry_with_label`]).
     pub fn register_metrics(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("keyway");
         let calls = self.call_metrics();

@@ -29,8 +29,9 @@ impl Providers {
 }
 
 impl Providers {
-    /// The files of the folder that no provider was ever loaded from, by name. A file whose newest state was refused while the
-    /// one before it serves is none of them, nor is one whose provider type another file serves.
+    /// The files of the folder that no provider was ever loaded from, by name. A file whose newest
+    /// state was refused while the one before it serves is none of them, nor is one whose provider
+    /// type another file serves.
     pub(crate) fn unloaded_files(&self) -> Vec<String> {
         let files = self.folder.iter().flat_map(ProviderFolder::files);
         let is_missing = |file: &FileStatus| file.error.is_some() && file.digest.is_none() && file.served_by.is_none();

@@ -1,10 +1,13 @@
-//! Whether the broker can do its work now: for a load balancer that wants to know whom to send requests to.
+//! Whether the broker can do its work now: for a load balancer that wants to know whom to send
+//! requests to.
 //!
-//! **Invariant:** ready means tried a moment ago: the database has answered a query, its master key is one that the host
-//! has or finds, the audit log has shown that it can append, every component of the provider folder is loaded, perhaps in the state before its last one,
-//! and not all are missing that connections need.
+//! **Invariant:** ready means tried a moment ago: the database has answered a query, its master key
+//! is one that the host has or finds, the audit log has shown that it can append, every component
+//! of the provider folder is loaded, perhaps in the state before its last one, and not all are
+//! missing that connections need.
 //!
-//! Whoever asks often, or may not ask at all, costs little: what was found counts for [`FRESH`], and there is one look at a time.
+//! Whoever asks often, or may not ask at all, costs little: what was found counts for [`FRESH`],
+//! and there is one look at a time.
 
 use std::time::Duration;
 
@@ -34,7 +37,8 @@ pub enum NotReady {
     /// The audit log.
     #[error("the audit log cannot be written")]
     Audit,
-    /// Of the provider types that there are connections of, none has a component: nothing can be resolved.
+    /// Of the provider types that there are connections of, none has a component: nothing can be
+    /// resolved.
     #[error("no provider is installed that a connection needs")]
     NoProvider,
     /// A component of the provider folder.
@@ -50,8 +54,8 @@ pub enum NotReady {
 pub(crate) struct Readiness(Mutex<Option<(Instant, Vec<NotReady>)>>);
 
 impl Broker {
-    /// What keeps the broker from doing its work; nothing when it is ready. As of the last second; why it is so is in the log
-    /// of the process, once.
+    /// What keeps the broker from doing its work; nothing when it is ready. As of the last second;
+    /// why it is so is in the log of the process, once.
     pub async fn not_ready(&self) -> Vec<NotReady> {
         let mut last = self.last_readiness().0.lock().await;
         match &*last {
@@ -83,7 +87,8 @@ impl Broker {
                 Err(_) => Err((NotReady::Audit, format!("no answer within {} s", PATIENCE.as_secs()))),
             }
         };
-        // One that is missing beside others is not the whole host's concern: its connections may be forgotten ones.
+        // One that is missing beside others is not the whole host's concern: its connections may be
+        // forgotten ones.
         let providers = async {
             // A database that does not answer is told above.
             let Ok(Ok(needed)) = timeout(PATIENCE, self.storage().provider_types()).await else { return Ok(()) };

@@ -1,7 +1,8 @@
 //! For which request a task works: its log lines are told apart by it.
 //!
-//! A variable of the task and not a span of `tracing`, because a span costs each request its part, and most have no line. What
-//! is started on behalf of a request, and outlives its caller, takes the id along; what several share has that of whoever was first.
+//! A variable of the task and not a span of `tracing`, because a span costs each request its part,
+//! and most have no line. What is started on behalf of a request, and outlives its caller, takes
+//! the id along; what several share has that of whoever was first.
 
 use std::sync::Arc;
 
@@ -12,7 +13,8 @@ tokio::task_local! {
     static REQUEST: Option<Arc<str>>;
 }
 
-/// Does `work` for the request of this id, which must not be secret: [`current`] is its id meanwhile.
+/// Does `work` for the request of this id, which must not be secret: [`current`] is its id
+/// meanwhile.
 pub async fn scope<F: Future>(id: Arc<str>, work: F) -> F::Output {
     REQUEST.scope(Some(id), work).await
 }

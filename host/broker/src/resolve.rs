@@ -29,12 +29,12 @@ pub struct ResolveRequest {
     pub entry: EntrySelector,
     /// Which of its values. Only these are returned.
     pub fields: Fields,
-    /// Names of further fields of its item, each once; see [`Broker::list_fields`]. With any, all values are live, and
-    /// none is cached.
+    /// Names of further fields of its item, each once; see [`Broker::list_fields`]. With any, all
+    /// values are live, and none is cached.
     pub further: Vec<String>,
-    /// A revision whose password did not work at the site: the [`Resolution::revision`] that came with it. What is
-    /// cached of it is dropped for all entries that are bound to the item, and fetched anew, at most once for each
-    /// revision.
+    /// A revision whose password did not work at the site: the [`Resolution::revision`] that came
+    /// with it. What is cached of it is dropped for all entries that are bound to the item, and
+    /// fetched anew, at most once for each revision.
     pub rejected: Option<String>,
 }
 
@@ -76,29 +76,32 @@ pub struct Resolution {
     pub password: Option<SecretString>,
     /// Where user name and password came from.
     pub source: Source,
-    /// The one-time code that is good now; `None` when the item has none or it was not asked for. Always live.
+    /// The one-time code that is good now; `None` when the item has none or it was not asked for.
+    /// Always live.
     pub one_time_code: Option<OneTimeCode>,
     /// Why there is no one-time code, when one was asked for.
     pub no_code: Option<NoCode>,
     /// The further fields that were asked for and that the item has. Always live.
     pub further: Vec<Field>,
-    /// Which state of the item the code, or that there is none, is from; `None` when it was not asked for.
+    /// Which state of the item the code, or that there is none, is from; `None` when it was not
+    /// asked for.
     pub code_revision: Option<String>,
-    /// Which state of the item user name and password are from: opaque, not secret, at most 256 bytes, and another one
-    /// after each change of the item. Two are the same state if they are the same text; there is no order. A password
-    /// that the item does not have yet has a revision of its own.
+    /// Which state of the item user name and password are from: opaque, not secret, at most 256
+    /// bytes, and another one after each change of the item. Two are the same state if they are the
+    /// same text; there is no order. A password that the item does not have yet has a revision of
+    /// its own.
     pub revision: String,
-    /// Whether this is still the revision that the request rejected: nobody has changed the item since, as far as the
-    /// provider was asked. Asking again will not help.
+    /// Whether this is still the revision that the request rejected: nobody has changed the item
+    /// since, as far as the provider was asked. Asking again will not help.
     pub rejected_is_current: bool,
-    /// The rotation whose new password this is, if the site has it already and the item has not. User name and code are
-    /// the item's in any case.
+    /// The rotation whose new password this is, if the site has it already and the item has not.
+    /// User name and code are the item's in any case.
     pub rotation: Option<RotationId>,
-    /// The first second (since 1970) at which user name and password are no longer good; `None` when the provider knows
-    /// of none.
+    /// The first second (since 1970) at which user name and password are no longer good; `None`
+    /// when the provider knows of none.
     pub valid_until: Option<u64>,
-    /// The lease under which user name and password were made, where the secret manager makes new ones for each call.
-    /// They are no longer good when it ends.
+    /// The lease under which user name and password were made, where the secret manager makes new
+    /// ones for each call. They are no longer good when it ends.
     pub lease: Option<Lease>,
     /// How long it took.
     pub timings: Timings,
@@ -115,8 +118,8 @@ pub struct Timings {
 }
 
 impl Resolution {
-    /// With a revision of its own, if its password is not the item's (or the entry's) but that of a rotation: who
-    /// rejected the old one learns that this is another.
+    /// With a revision of its own, if its password is not the item's (or the entry's) but that of a
+    /// rotation: who rejected the old one learns that this is another.
     pub(crate) fn with_revision_of_rotation(mut self, rejected: Option<&str>) -> Self {
         if let Some(rotation) = self.rotation {
             self.revision = revision_of(rotation);
@@ -137,26 +140,30 @@ fn revision_of(rotation: RotationId) -> String {
 }
 
 impl Broker {
-    /// Resolves an entry. Of a bound one, user name and password come from the cache if its duration allows, else live; a
-    /// one-time code is always live. Needs [`Scope::Resolve`](crate::Scope::Resolve).
+    /// Resolves an entry. Of a bound one, user name and password come from the cache if its
+    /// duration allows, else live; a one-time code is always live. Needs
+    /// [`Scope::Resolve`](crate::Scope::Resolve).
     ///
-    /// The entry's own cache duration counts, else its connection's. Callers that miss the cache for the same item at
-    /// the same time share one call to the provider; a caller that goes away takes nothing from the others. Because a
-    /// code is live every time, asking for one costs a call each time, also of an item that had none; leave it out of
-    /// the fields where it is not needed.
+    /// The entry's own cache duration counts, else its connection's. Callers that miss the cache
+    /// for the same item at the same time share one call to the provider; a caller that goes away
+    /// takes nothing from the others. Because a code is live every time, asking for one costs a
+    /// call each time, also of an item that had none; leave it out of the fields where it is not
+    /// needed.
     ///
     /// Further fields of a bound entry's item are resolved when the request names them
-    /// ([`ResolveRequest::further`]). One that the item lacks is left out, as is every one of an entry that is not bound.
+    /// ([`ResolveRequest::further`]). One that the item lacks is left out, as is every one of an
+    /// entry that is not bound.
     ///
-    /// A caller for whom the password did not work says so with [`ResolveRequest::rejected`] and gets what the item
-    /// holds now, if it has not been asked since.
+    /// A caller for whom the password did not work says so with [`ResolveRequest::rejected`] and
+    /// gets what the item holds now, if it has not been asked since.
     ///
     /// # Errors
-    /// [`BrokerError::NotFound`], and whatever the provider or the sandbox answers. A failure is never answered with a
-    /// value that is too old.
+    /// [`BrokerError::NotFound`], and whatever the provider or the sandbox answers. A failure is
+    /// never answered with a value that is too old.
     pub async fn resolve(&self, access: &Access, request: ResolveRequest) -> Result<Resolution, BrokerError> {
         let trail = Trail::selected(&request.entry);
-        // Pinned here: what is handed on is copied into each future that waits for it, and this one is large.
+        // Pinned here: what is handed on is copied into each future that waits for it, and this one
+        // is large.
         let resolve = std::pin::pin!(async {
             if request.rejected.as_ref().is_some_and(|revision| revision.chars().count() > REVISION_LIMIT) {
                 return Err(InvalidInput::TooLong { field: "rejected", limit: REVISION_LIMIT }.into());
@@ -175,8 +182,8 @@ impl Broker {
         self.audited(access, Operation::Resolve, &trail, resolve).await
     }
 
-    /// The item that an entry is bound to, with its connection ready for calls; `None` when the entry is not bound. Says
-    /// in the trail which they are.
+    /// The item that an entry is bound to, with its connection ready for calls; `None` when the
+    /// entry is not bound. Says in the trail which they are.
     pub(crate) async fn bound_item(
         &self,
         access: &Access,
@@ -192,7 +199,8 @@ impl Broker {
         Ok(Some((connection.item(&binding.reference), opened)))
     }
 
-    /// Resolves a bound entry for a caller who may have these values, and says in the trail which they are.
+    /// Resolves a bound entry for a caller who may have these values, and says in the trail which
+    /// they are.
     pub(crate) async fn resolve_bound(
         &self,
         entry: &ResolvableEntry,
@@ -213,12 +221,13 @@ impl Broker {
         let item_id = connection.item(&reference);
         let item = self.item_state(workspace, &item_id).await?;
         let ahead = if fields.password { self.password_ahead(item.as_deref()).await? } else { None };
-        // Whoever has rotated over another connection of the account may see the item; whether this one may, the
-        // secret manager says.
+        // Whoever has rotated over another connection of the account may see the item; whether this
+        // one may, the secret manager says.
         let may_see_it = ahead.as_ref().is_some_and(|ahead| ahead.connection == Some(connection.id));
         let (rotation, password) = ahead.map(|ahead| (ahead.rotation, ahead.password)).unzip();
         if may_see_it && !fields.username && !fields.one_time_code && further.is_empty() {
-            // The item has nothing to do with it; that its secret manager is out of order may be why.
+            // The item has nothing to do with it; that its secret manager is out of order may be
+            // why.
             let resolution = Resolution {
                 username: None,
                 password,

@@ -1,8 +1,9 @@
 //! One-time codes (RFC 6238) from the secret that an entry holds.
 //!
-//! People store what a site shows them: a bare base32 secret, in lower case or in groups, or the whole `otpauth://totp/`
-//! URL. The reading is generous about how it is written and strict about what would make wrong codes: the algorithm, the
-//! number of digits, the period. The codes themselves are `totp-rs`'s, whose secret wipes itself.
+//! People store what a site shows them: a bare base32 secret, in lower case or in groups, or the
+//! whole `otpauth://totp/` URL. The reading is generous about how it is written and strict about
+//! what would make wrong codes: the algorithm, the number of digits, the period. The codes
+//! themselves are `totp-rs`'s, whose secret wipes itself.
 
 use data_encoding::{BASE32_NOPAD, Encoding, Specification};
 use totp_rs::{Algorithm, Builder};
@@ -55,7 +56,8 @@ impl Totp {
 
     fn new(secret: &str, algorithm: Algorithm, digits: u8, period: u32) -> Result<Self, NotTotp> {
         let secret = decode(secret)?;
-        // Short secrets are against the RFC and in use: a site that gave one out wants the codes that follow from it.
+        // Short secrets are against the RFC and in use: a site that gave one out wants the codes
+        // that follow from it.
         let builder = Builder::new().with_secret(secret.as_slice()).with_algorithm(algorithm).with_digits(digits);
         Ok(Self { totp: builder.with_step_duration(period.into()).build_noncompliant(), period })
     }
@@ -79,8 +81,8 @@ fn algorithm_of(name: &str) -> Result<Algorithm, NotTotp> {
     }
 }
 
-/// Base32 in either case, with or without spaces, dashes and padding. Bits behind the last whole byte are ignored, as
-/// authenticator apps do.
+/// Base32 in either case, with or without spaces, dashes and padding. Bits behind the last whole
+/// byte are ignored, as authenticator apps do.
 fn decode(text: &str) -> Result<Zeroizing<Vec<u8>>, NotTotp> {
     let bare: Zeroizing<String> = Zeroizing::new(
         text.chars().filter(|c| !matches!(c, ' ' | '-' | '=')).map(|c| c.to_ascii_uppercase()).collect(),

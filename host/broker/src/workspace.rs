@@ -40,8 +40,8 @@ pub struct CreatedWorkspace {
     pub workspace: Workspace,
     /// Its first API key: `sk_` and 64 characters.
     pub api_key: SecretString,
-    /// The key that its clients encrypt credentials under: 64 hexadecimal digits. It can be shown again, see
-    /// [`Broker::encryption_key`].
+    /// The key that its clients encrypt credentials under: 64 hexadecimal digits. It can be shown
+    /// again, see [`Broker::encryption_key`].
     pub encryption_key: SecretString,
 }
 
@@ -77,7 +77,8 @@ impl Broker {
                 let (key, client_key) = self.keyring().generate(record.id, FIRST_TERM, now).await?;
                 match self.storage().insert_workspace(&record, &key, &api_key_record).await {
                     Ok(()) => break client_key,
-                    // The master key was replaced at the same time; the next round wraps with the new one, if it is at hand.
+                    // The master key was replaced at the same time; the next round wraps with the
+                    // new one, if it is at hand.
                     Err(StorageError::Conflict(Constraint::KeyTerm)) => {}
                     Err(error) => return Err(error.into()),
                 }
@@ -88,7 +89,8 @@ impl Broker {
         self.audited(&access, Operation::CreateWorkspace, &trail, create).await
     }
 
-    /// All workspaces in the order of their creation. For the code that embeds the broker; it takes no [`Access`].
+    /// All workspaces in the order of their creation. For the code that embeds the broker; it takes
+    /// no [`Access`].
     ///
     /// # Errors
     /// Only those of the host itself.
@@ -105,10 +107,11 @@ impl Broker {
         record.map(Workspace::from).ok_or(BrokerError::NotFound(Thing::Workspace))
     }
 
-    /// The key that the workspace's clients encrypt credentials under: 64 hexadecimal digits. Needs [`Scope::Admin`](crate::Scope::Admin).
+    /// The key that the workspace's clients encrypt credentials under: 64 hexadecimal digits. Needs
+    /// [`Scope::Admin`](crate::Scope::Admin).
     ///
-    /// It opens what clients have encrypted, and nothing that the broker has: neither connections' settings nor cached
-    /// secrets.
+    /// It opens what clients have encrypted, and nothing that the broker has: neither connections'
+    /// settings nor cached secrets.
     ///
     /// # Errors
     /// [`BrokerError::Forbidden`], [`BrokerError::NotFound`].
@@ -129,7 +132,8 @@ impl Broker {
         self.authenticate_request(api_key, None).await
     }
 
-    /// As [`authenticate`](Self::authenticate), for a request with this id, which the audit log records.
+    /// As [`authenticate`](Self::authenticate), for a request with this id, which the audit log
+    /// records.
     ///
     /// # Errors
     /// As [`authenticate`](Self::authenticate).
@@ -161,8 +165,9 @@ impl Broker {
         }
     }
 
-    /// Whether who was let in would be let in now: the API key may have been revoked since. For what goes on for longer than a
-    /// request should. The code that embeds the broker is always let in.
+    /// Whether who was let in would be let in now: the API key may have been revoked since. For
+    /// what goes on for longer than a request should. The code that embeds the broker is always let
+    /// in.
     ///
     /// # Errors
     /// Those of the database.
@@ -195,7 +200,8 @@ impl Broker {
         self.audited(access, Operation::CreateApiKey, &trail, create).await
     }
 
-    /// A workspace's API keys in the order of their creation, revoked ones included. Needs [`Scope::Admin`](crate::Scope::Admin).
+    /// A workspace's API keys in the order of their creation, revoked ones included. Needs
+    /// [`Scope::Admin`](crate::Scope::Admin).
     ///
     /// # Errors
     /// [`BrokerError::Forbidden`].

@@ -1,7 +1,9 @@
 //! One call in one fresh instance, from its turn to the end of its store.
 //!
-//! Whatever happens in it is an error of this call and leaves nothing behind: the store, and with it the instance's memory, is dropped in every case
-//! (the end, an error, a trap, a time-out, a caller who went away), and dropping it gives back its slot, its turn and its right to renew the session.
+//! Whatever happens in it is an error of this call and leaves nothing behind: the store, and with
+//! it the instance's memory, is dropped in every case (the end, an error, a trap, a time-out, a
+//! caller who went away), and dropping it gives back its slot, its turn and its right to renew the
+//! session.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -43,7 +45,8 @@ pub(crate) struct Turns<'a> {
 type Turn = (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit);
 
 impl Turns<'_> {
-    /// Waits for the connection's turn first: who waits for that one must not hold one of the host's.
+    /// Waits for the connection's turn first: who waits for that one must not hold one of the
+    /// host's.
     async fn take(self, limits: &Limits) -> Result<Turn, SandboxError> {
         let deadline = tokio::time::Instant::now() + limits.queue_time;
         let take = async |turns: &Arc<Semaphore>, limit: u32| match tokio::time::timeout_at(
@@ -136,7 +139,8 @@ impl Call {
         result
     }
 
-    /// A provider's error as it may be shown: without the call's secrets, and with the guard's word when it was the guard who said no.
+    /// A provider's error as it may be shown: without the call's secrets, and with the guard's word
+    /// when it was the guard who said no.
     fn presentable(&self, error: ProviderError) -> ProviderError {
         let refused = self.store.data().refused();
         let clean = |message: String| match &refused {
@@ -180,8 +184,8 @@ pub(crate) fn new_store(engine: &Engine, limits: &Limits, state: CallState) -> S
     store
 }
 
-/// What wasmtime says when a component hands over too much at once. It has no type of its own; the self-test at start-up proves that
-/// the text is still this one.
+/// What wasmtime says when a component hands over too much at once. It has no type of its own; the
+/// self-test at start-up proves that the text is still this one.
 const TOO_MUCH_OUTPUT: &str = "fuel allocated for hostcalls has been exhausted";
 
 /// The same for more random bytes at a time than there are; the sandbox test proves the text.

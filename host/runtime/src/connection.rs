@@ -10,8 +10,9 @@ use crate::error::ProviderError;
 use crate::session::Slot;
 use crate::store::StateStore;
 
-/// What the calls of one connection share. Cheap to clone. Opened once with [`crate::Runtime::connection`] and kept for as long as the settings
-/// stay the same: it holds the login session and the open network connections, and no other connection can reach them.
+/// What the calls of one connection share. Cheap to clone. Opened once with
+/// [`crate::Runtime::connection`] and kept for as long as the settings stay the same: it holds the
+/// login session and the open network connections, and no other connection can reach them.
 ///
 /// When the settings change, drop it and open another.
 #[derive(Clone)]
@@ -55,14 +56,15 @@ impl Connection {
         self.inner.counter.read()
     }
 
-    /// The same connection, with the same session and network pool, for calls whose requests are put before this gate.
+    /// The same connection, with the same session and network pool, for calls whose requests are
+    /// put before this gate.
     #[must_use]
     pub fn with_gate(&self, gate: Arc<dyn RequestGate>) -> Self {
         Self { gate: Some(gate), ..self.clone() }
     }
 
-    /// The same connection, with its durable state kept here. Without a store, a provider that wants to keep
-    /// something is told that it is `unsupported`.
+    /// The same connection, with its durable state kept here. Without a store, a provider that
+    /// wants to keep something is told that it is `unsupported`.
     #[must_use]
     pub fn with_state_store(&self, state_store: Arc<dyn StateStore>) -> Self {
         Self { state_store: Some(state_store), ..self.clone() }
@@ -77,7 +79,8 @@ impl Connection {
         &self.inner.settings
     }
 
-    /// The settings as this component gets them. They are checked once, and again for another build of the component.
+    /// The settings as this component gets them. They are checked once, and again for another build
+    /// of the component.
     pub(crate) fn checked_settings(
         &self,
         component: &Arc<str>,

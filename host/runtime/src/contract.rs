@@ -1,7 +1,8 @@
 //! The contract in Rust: what goes into a call and what comes out of it.
 //!
-//! These types mirror the WIT, whose documentation is the authority on formats and units, but stay the
-//! same for every version of the contract. What is secret is a [`SecretString`]: wiped when dropped, `[REDACTED]` when printed.
+//! These types mirror the WIT, whose documentation is the authority on formats and units, but stay
+//! the same for every version of the contract. What is secret is a [`SecretString`]: wiped when
+//! dropped, `[REDACTED]` when printed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -370,7 +371,8 @@ impl From<Fields> for Selection {
     }
 }
 
-/// What an item holds now (`resolve`). A field that was not asked for or that the item lacks is `None`.
+/// What an item holds now (`resolve`). A field that was not asked for or that the item lacks is
+/// `None`.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Resolved {
@@ -393,7 +395,8 @@ pub struct Resolved {
     pub attributes: Vec<Attribute>,
 }
 
-/// A one-time code. It can neither be cloned nor serialised, so that nothing can keep it by accident.
+/// A one-time code. It can neither be cloned nor serialised, so that nothing can keep it by
+/// accident.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct OneTimeCode {

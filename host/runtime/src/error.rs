@@ -1,5 +1,6 @@
-//! What can go wrong, in three kinds that stay apart all the way up: the provider's own answer ([`ProviderError`]), a call that the sandbox
-//! ended ([`SandboxError`]) and a component that was not let in ([`LoadError`]).
+//! What can go wrong, in three kinds that stay apart all the way up: the provider's own answer
+//! ([`ProviderError`]), a call that the sandbox ended ([`SandboxError`]) and a component that was
+//! not let in ([`LoadError`]).
 
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ pub enum CallError {
     Sandbox(#[from] SandboxError),
 }
 
-/// An error of the contract (`types.error` in the WIT): what to decide by, and a message for a person.
+/// An error of the contract (`types.error` in the WIT): what to decide by, and a message for a
+/// person.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{message}")]
 #[non_exhaustive]
@@ -28,7 +30,8 @@ pub struct ProviderError {
     pub code: ErrorCode,
     /// For a person. Contains no secret that the host knows of.
     pub message: String,
-    /// With [`ErrorCode::InvalidSettings`]: which setting, unless the fault lies in the combination.
+    /// With [`ErrorCode::InvalidSettings`]: which setting, unless the fault lies in the
+    /// combination.
     pub setting: Option<String>,
     /// With [`ErrorCode::RateLimited`] and [`ErrorCode::Unavailable`]: how long the server asked to
     /// wait, if it said so.
@@ -104,7 +107,8 @@ impl ProviderError {
         Self { retry_after: retry_after.into(), ..self }
     }
 
-    /// Whether it is about logging in, and so about every call of the connection, not about one item.
+    /// Whether it is about logging in, and so about every call of the connection, not about one
+    /// item.
     pub(crate) fn concerns_login(&self) -> bool {
         matches!(
             self.code,
@@ -153,7 +157,8 @@ pub enum SandboxError {
         /// The limit.
         limit_bytes: usize,
     },
-    /// What the component returned breaks the contract (a revision that is too long, a code that is not one).
+    /// What the component returned breaks the contract (a revision that is too long, a code that is
+    /// not one).
     #[error("the provider's answer breaks the contract: {0}")]
     InvalidAnswer(String),
     /// The component's functions take or return other types than this host's. It was built from
@@ -178,8 +183,8 @@ pub enum SandboxError {
 const STACK_EXHAUSTED: &str = "call stack exhausted";
 
 impl SandboxError {
-    /// Which of the sandbox's limits ended the call: `time`, `memory`, `stack`, `output`, `resources` (tables, handles,
-    /// headers) or `concurrency`; `None` when it was none of them.
+    /// Which of the sandbox's limits ended the call: `time`, `memory`, `stack`, `output`,
+    /// `resources` (tables, handles, headers) or `concurrency`; `None` when it was none of them.
     pub fn limit(&self) -> Option<&'static str> {
         match self {
             Self::TimedOut { .. } => Some("time"),

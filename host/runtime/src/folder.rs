@@ -1,10 +1,14 @@
-//! A folder of components, watched: a new file is loaded, a changed one swapped in, a bad one reported while the good one stays.
+//! A folder of components, watched: a new file is loaded, a changed one swapped in, a bad one
+//! reported while the good one stays.
 //!
-//! New calls get the new component; calls that run finish on the one they started with. A file whose name does not end in `.wasm` is not looked at, so
-//! a half-copied component can be kept out by writing it under another name first; one that is seen half-written is reported and loaded when it is whole.
+//! New calls get the new component; calls that run finish on the one they started with. A file
+//! whose name does not end in `.wasm` is not looked at, so a half-copied component can be kept out
+//! by writing it under another name first; one that is seen half-written is reported and loaded
+//! when it is whole.
 //!
-//! **Invariant:** which file serves a provider type depends on what is in the folder and not on the order in which it came there: of several files of one
-//! type the first by name, so that all processes that read the folder use the same one, also after a restart. The others are reported.
+//! **Invariant:** which file serves a provider type depends on what is in the folder and not on the
+//! order in which it came there: of several files of one type the first by name, so that all
+//! processes that read the folder use the same one, also after a restart. The others are reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
@@ -22,7 +26,8 @@ use crate::error::LoadError;
 use crate::provider::Provider;
 use crate::runtime::Runtime;
 
-/// How often the folder is read without a reason: it may have been removed and made again, or lie on a file system that tells nothing.
+/// How often the folder is read without a reason: it may have been removed and made again, or lie
+/// on a file system that tells nothing.
 const POLL: Duration = Duration::from_secs(10);
 
 /// How long the folder must be quiet before it is read: a copy makes many events.
@@ -71,7 +76,8 @@ pub struct FileStatus {
 struct Stamp {
     size: u64,
     modified: Option<SystemTime>,
-    /// Which file it is and when anything about it changed, seconds and nanoseconds: a copy that keeps size and time of modification differs here.
+    /// Which file it is and when anything about it changed, seconds and nanoseconds: a copy that
+    /// keeps size and time of modification differs here.
     #[cfg(unix)]
     change: (u64, i64, i64),
 }
@@ -145,14 +151,16 @@ struct Inner {
     scanning: tokio::sync::Mutex<()>,
 }
 
-/// The components of a folder, by provider type. Cheap to clone; the folder is watched for as long as one clone lives.
+/// The components of a folder, by provider type. Cheap to clone; the folder is watched for as long
+/// as one clone lives.
 #[derive(Clone)]
 pub struct ProviderFolder {
     inner: Arc<Inner>,
 }
 
 impl ProviderFolder {
-    /// Loads every `*.wasm` file of the folder and starts to watch it. A bad file is not an error here: see [`Self::files`].
+    /// Loads every `*.wasm` file of the folder and starts to watch it. A bad file is not an error
+    /// here: see [`Self::files`].
     pub async fn open(runtime: &Runtime, folder: impl Into<PathBuf>) -> Result<Self, FolderError> {
         let folder = folder.into();
         let unreadable = |source| FolderError::Unreadable { folder: folder.clone(), source };
@@ -184,7 +192,8 @@ impl ProviderFolder {
                 let event = tokio::time::timeout(POLL, changed.recv()).await.is_ok();
                 while event && tokio::time::timeout(QUIET, changed.recv()).await.is_ok() {}
                 let Some(inner) = weak.upgrade() else { break };
-                // Again and again: a folder that was made anew is another one to the operating system.
+                // Again and again: a folder that was made anew is another one to the operating
+                // system.
                 let watched = watcher.watch(&inner.folder, RecursiveMode::NonRecursive);
                 match inner.scan().await {
                     Ok(()) => readable = watched.is_ok(),
@@ -215,7 +224,8 @@ impl ProviderFolder {
         entries.iter().map(|(file, entry)| entry.status(file)).collect()
     }
 
-    /// Reads the folder now instead of waiting for the watcher, which some network file systems need.
+    /// Reads the folder now instead of waiting for the watcher, which some network file systems
+    /// need.
     pub async fn rescan(&self) -> Result<(), FolderError> {
         let folder = self.inner.folder.clone();
         self.inner.scan().await.map_err(|source| FolderError::Unreadable { folder, source })
@@ -277,8 +287,9 @@ impl Inner {
         });
     }
 
-    /// Makes what is recorded visible to calls, and tells which files are not used for another's sake. `names` are the files that are there: one that is
-    /// gone serves on while nothing else does, and stands in nobody's way.
+    /// Makes what is recorded visible to calls, and tells which files are not used for another's
+    /// sake. `names` are the files that are there: one that is gone serves on while nothing else
+    /// does, and stands in nobody's way.
     fn publish(&self, names: &BTreeSet<String>) {
         let providers = self.with_entries(|entries| {
             let mut first: BTreeMap<String, String> = BTreeMap::new();
@@ -316,7 +327,8 @@ async fn list(folder: &Path) -> std::io::Result<BTreeMap<String, Stamp>> {
         if !name.ends_with(".wasm") || name.starts_with('.') {
             continue;
         }
-        // A link to a component is as good as the component; a file that is gone again is not there.
+        // A link to a component is as good as the component; a file that is gone again is not
+        // there.
         if let Ok(metadata) = tokio::fs::metadata(file.path()).await
             && metadata.is_file()
         {

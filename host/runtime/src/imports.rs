@@ -1,6 +1,7 @@
 //! What a component may import, and which version of the contract it exports.
 //!
-//! An allowlist: whatever is not named here is refused when the component is loaded, before any of its code runs.
+//! An allowlist: whatever is not named here is refused when the component is loaded, before any of
+//! its code runs.
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -8,7 +9,8 @@ use wasmtime::component::Component;
 use crate::adapter::{EXPORT, VERSIONS, Version};
 use crate::error::LoadError;
 
-/// `wasi:cli/imports`, which language runtimes bring whole, and outgoing HTTP. Everything is linked; most of it is powerless.
+/// `wasi:cli/imports`, which language runtimes bring whole, and outgoing HTTP. Everything is
+/// linked; most of it is powerless.
 const WASI: &[&str] = &[
     "wasi:cli/environment",
     "wasi:cli/exit",
@@ -51,7 +53,8 @@ const KEYWAY: &[&str] = &[
     "keyway:provider/types",
 ];
 
-/// Finds the version of the contract that the component was made for, and refuses imports that are not allowed.
+/// Finds the version of the contract that the component was made for, and refuses imports that are
+/// not allowed.
 pub(crate) fn check(engine: &Engine, component: &Component) -> Result<&'static Version, LoadError> {
     let component_type = component.component_type();
     for (name, _) in component_type.imports(engine) {
@@ -78,11 +81,12 @@ pub(crate) fn check(engine: &Engine, component: &Component) -> Result<&'static V
     })
 }
 
-/// What wasmtime says where the host has no function of that name. It has no type of its own; the tests of the contract
-/// prove that the text is still this one.
+/// What wasmtime says where the host has no function of that name. It has no type of its own; the
+/// tests of the contract prove that the text is still this one.
 const MISSING: &str = "implementation is missing";
 
-/// Why the imports of a component that passed [`check`] do not fit: this host lacks a function, or has another one.
+/// Why the imports of a component that passed [`check`] do not fit: this host lacks a function, or
+/// has another one.
 pub(crate) fn not_linked(error: &wasmtime::Error) -> LoadError {
     let mismatch = format!("{error:#}");
     if mismatch.contains(MISSING) {
@@ -93,7 +97,8 @@ pub(crate) fn not_linked(error: &wasmtime::Error) -> LoadError {
     LoadError::OtherShape { interface, mismatch }
 }
 
-/// Whether two names are the same up to the last number of a version `0.x.y`: such versions only add functions.
+/// Whether two names are the same up to the last number of a version `0.x.y`: such versions only
+/// add functions.
 fn compatible(ours: &str, theirs: &str) -> bool {
     match (ours.rsplit_once('.'), theirs.rsplit_once('.')) {
         (Some((ours, _)), Some((theirs, patch))) => ours == theirs && patch.parse::<u64>().is_ok(),

@@ -1,8 +1,9 @@
 //! Loads secret provider components and runs each call in a fresh sandbox.
 //!
-//! A provider is a WebAssembly component that implements `keyway:provider` (see `wit/`): it knows how to talk to one secret
-//! manager, and has nothing: no files, no environment, no sockets, and a network that ends at the destinations that were approved
-//! for the connection at hand. This crate loads it, describes it and calls it. It knows nothing of workspaces or databases.
+//! A provider is a WebAssembly component that implements `keyway:provider` (see `wit/`): it knows
+//! how to talk to one secret manager, and has nothing: no files, no environment, no sockets, and a
+//! network that ends at the destinations that were approved for the connection at hand. This crate
+//! loads it, describes it and calls it. It knows nothing of workspaces or databases.
 //!
 //! # Example
 //!
@@ -29,13 +30,15 @@
 //!
 //! # What holds, and how
 //!
-//! * **One call, one instance.** No state leaks between calls, connections or after a trap. What a provider must remember it hands to the
-//!   connection's session slot.
-//! * **One way out.** Requests pass a guard that knows the approved destinations ([`Egress`]); sockets are refused.
-//! * **Limits that fire.** [`Limits`] bounds time, memory, tables, handles, output, bodies and concurrency; each has its own error, and
-//!   [`RuntimeBuilder::build`] refuses to start when one of them does nothing.
-//! * **Three kinds of errors.** What the provider says ([`ProviderError`]), what the sandbox ended ([`SandboxError`]), what was not let
-//!   in ([`LoadError`]).
+//! * **One call, one instance.** No state leaks between calls, connections or after a trap. What a
+//!   provider must remember it hands to the connection's session slot.
+//! * **One way out.** Requests pass a guard that knows the approved destinations ([`Egress`]);
+//!   sockets are refused.
+//! * **Limits that fire.** [`Limits`] bounds time, memory, tables, handles, output, bodies and
+//!   concurrency; each has its own error, and [`RuntimeBuilder::build`] refuses to start when one
+//!   of them does nothing.
+//! * **Three kinds of errors.** What the provider says ([`ProviderError`]), what the sandbox ended
+//!   ([`SandboxError`]), what was not let in ([`LoadError`]).
 //!
 //! **May import** of Keyway: `keyway-clock`.
 

@@ -1,5 +1,6 @@
-//! What one call may use. Every limit has an error of its own and a test that shows it firing; those that depend on the sandbox alone (time, stack,
-//! memory, tables, output) are tried out each time it starts, too (see [`crate::self_test`]): a limit that is accepted and does nothing is the
+//! What one call may use. Every limit has an error of its own and a test that shows it firing;
+//! those that depend on the sandbox alone (time, stack, memory, tables, output) are tried out each
+//! time it starts, too (see [`crate::self_test`]): a limit that is accepted and does nothing is the
 //! commonest hole of plugin hosts.
 
 use std::time::Duration;
@@ -10,25 +11,30 @@ use wasmtime::ResourceLimiter;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// From the start of a call to its answer, waiting included. Default 30 s, half of the 60 s after which the shortest-tempered
-    /// known client gives up.
+    /// From the start of a call to its answer, waiting included. Default 30 s, half of the 60 s
+    /// after which the shortest-tempered known client gives up.
     pub call_time: Duration,
-    /// The same for a new component to describe itself, which asks nobody. Default 5 s: a host that starts waits for it.
+    /// The same for a new component to describe itself, which asks nobody. Default 5 s: a host that
+    /// starts waits for it.
     pub describe_time: Duration,
-    /// How long a call may wait for its turn when `concurrent_calls` or `calls_per_connection` are running. Default 5 s.
+    /// How long a call may wait for its turn when `concurrent_calls` or `calls_per_connection` are
+    /// running. Default 5 s.
     pub queue_time: Duration,
-    /// Calls that run at the same time, over all providers. Default 256: each reserves address space, not memory.
+    /// Calls that run at the same time, over all providers. Default 256: each reserves address
+    /// space, not memory.
     pub concurrent_calls: u32,
-    /// Calls that run at the same time for one connection, so that one whose secret manager is slow leaves turns to the others. Default 64.
+    /// Calls that run at the same time for one connection, so that one whose secret manager is slow
+    /// leaves turns to the others. Default 64.
     pub calls_per_connection: u32,
-    /// Linear memory of one call. Default 64 MiB; a Rust provider needs 2 to 4, one in Python about 30.
+    /// Linear memory of one call. Default 64 MiB; a Rust provider needs 2 to 4, one in Python about
+    /// 30.
     pub memory_bytes: usize,
     /// Elements of all tables of one call. Default 100,000; a Python provider has about 20,000.
     pub table_elements: usize,
     /// Host resources (streams, requests, pollables) of one call. Default 1,000.
     pub handles: usize,
-    /// What a component can hand to the host in one go: its answer, a session state, a piece of a body. Default 8 MiB, which is 10,000
-    /// items with 800 bytes each.
+    /// What a component can hand to the host in one go: its answer, a session state, a piece of a
+    /// body. Default 8 MiB, which is 10,000 items with 800 bytes each.
     pub output_bytes: usize,
     /// What a component may print in one call; the rest is dropped. Default 64 KiB.
     pub log_bytes: usize,
@@ -48,7 +54,8 @@ pub struct Limits {
     pub component_bytes: usize,
     /// Compiling a component. Default 120 s; a Python component took 16 s on two cores.
     pub compile_time: Duration,
-    /// Memory for compiling a component, where the compiler runs in a process of its own. Default 2 GiB.
+    /// Memory for compiling a component, where the compiler runs in a process of its own. Default 2
+    /// GiB.
     pub compile_memory_bytes: u64,
 }
 
@@ -78,8 +85,8 @@ impl Default for Limits {
     }
 }
 
-/// Which limit a call ran into. Growth that is refused is not an error to the guest (`memory.grow` returns -1), so the reason of the trap that
-/// follows has to be remembered here.
+/// Which limit a call ran into. Growth that is refused is not an error to the guest (`memory.grow`
+/// returns -1), so the reason of the trap that follows has to be remembered here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exceeded {
     Memory,

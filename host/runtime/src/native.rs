@@ -1,8 +1,9 @@
-//! A provider that is no component, for tests of what embeds the host. Only with the feature `testing`.
+//! A provider that is no component, for tests of what embeds the host. Only with the feature
+//! `testing`.
 //!
-//! Its calls pass everything that those of a component do, but the sandbox: the limits of time and of concurrent calls, the
-//! gate before requests (each call counts as one request), the checks of what it answers, and the search for secrets in its
-//! messages.
+//! Its calls pass everything that those of a component do, but the sandbox: the limits of time and
+//! of concurrent calls, the gate before requests (each call counts as one request), the checks of
+//! what it answers, and the search for secrets in its messages.
 
 use std::sync::Arc;
 

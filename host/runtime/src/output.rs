@@ -1,7 +1,9 @@
-//! What a component prints: kept until the call is over, bounded, then written to the host's log without the call's secrets.
+//! What a component prints: kept until the call is over, bounded, then written to the host's log
+//! without the call's secrets.
 //!
-//! It is written at the end because only then is it known which secrets the call has seen. What goes beyond the limit is dropped without
-//! telling the component, which would only make it print about that.
+//! It is written at the end because only then is it known which secrets the call has seen. What
+//! goes beyond the limit is dropped without telling the component, which would only make it print
+//! about that.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -146,7 +148,8 @@ impl Output {
     }
 }
 
-/// A line in which nothing acts on a terminal or hides. Quotes and backslashes stay: a log that needs them escaped does so itself.
+/// A line in which nothing acts on a terminal or hides. Quotes and backslashes stay: a log that
+/// needs them escaped does so itself.
 fn plain(line: &str) -> String {
     let mut plain = String::with_capacity(line.len());
     for c in line.chars() {

@@ -20,10 +20,11 @@ use crate::settings::Patterns;
 use crate::state::{CallState, Reach, WayOut};
 use crate::validate;
 
-/// A secret provider: a component that was checked, compiled and described. Cheap to clone; calls may run concurrently.
+/// A secret provider: a component that was checked, compiled and described. Cheap to clone; calls
+/// may run concurrently.
 ///
-/// Every call runs in a brand-new instance that is thrown away afterwards. A trap, a time-out or an oversized answer is an
-/// error of that one call. Dropping the future of a call ends it at once.
+/// Every call runs in a brand-new instance that is thrown away afterwards. A trap, a time-out or an
+/// oversized answer is an error of that one call. Dropping the future of a call ends it at once.
 #[derive(Clone)]
 pub struct Provider(Arc<Loaded>);
 
@@ -93,8 +94,9 @@ impl Provider {
         &self.0.digest
     }
 
-    /// The one spelling of a reference, under which everything that belongs to its item is kept. Makes
-    /// no request. A text that is no reference of this provider is [`ErrorCode::InvalidReference`](crate::ErrorCode::InvalidReference).
+    /// The one spelling of a reference, under which everything that belongs to its item is kept.
+    /// Makes no request. A text that is no reference of this provider is
+    /// [`ErrorCode::InvalidReference`](crate::ErrorCode::InvalidReference).
     pub async fn normalize_reference(&self, reference: &str) -> Result<String, CallError> {
         let description = &self.0.description;
         validate::reference(description, reference).map_err(CallError::from)?;
@@ -140,7 +142,8 @@ impl Provider {
         Ok(verified)
     }
 
-    /// A page of the items that the connection can read; `page` is `None` for the first and then the [`ItemPage::next`] of the page before.
+    /// A page of the items that the connection can read; `page` is `None` for the first and then
+    /// the [`ItemPage::next`] of the page before.
     pub async fn list_items(&self, connection: &Connection, page: Option<&str>) -> Result<ItemPage, CallError> {
         let settings = self.settings(connection)?;
         let mut call = self.begin(connection, "list-items", &[]).await?;
@@ -151,7 +154,8 @@ impl Provider {
         Ok(page)
     }
 
-    /// The further fields of an item, without their values. Needs [`Interfaces::item_fields`](crate::Interfaces::item_fields).
+    /// The further fields of an item, without their values. Needs
+    /// [`Interfaces::item_fields`](crate::Interfaces::item_fields).
     pub async fn list_fields(&self, connection: &Connection, reference: &str) -> Result<Vec<FieldSpec>, CallError> {
         let settings = self.settings(connection)?;
         let mut call = self.begin(connection, "list-fields", &[]).await?;
@@ -163,7 +167,8 @@ impl Provider {
         Ok(fields)
     }
 
-    /// The current values of an item, read from the secret manager now. Fields that were not asked for are `None`.
+    /// The current values of an item, read from the secret manager now. Fields that were not asked
+    /// for are `None`.
     pub async fn resolve(
         &self,
         connection: &Connection,
@@ -193,8 +198,9 @@ impl Provider {
         Ok(resolved)
     }
 
-    /// Changes the given fields of an item and nothing else; returns the new revision. With `expected_revision` an item that is at another one stays
-    /// as it is ([`ErrorCode::Conflict`](crate::ErrorCode::Conflict)).
+    /// Changes the given fields of an item and nothing else; returns the new revision. With
+    /// `expected_revision` an item that is at another one stays as it is
+    /// ([`ErrorCode::Conflict`](crate::ErrorCode::Conflict)).
     pub async fn write(
         &self,
         connection: &Connection,
@@ -213,7 +219,8 @@ impl Provider {
         Ok(revision)
     }
 
-    /// May [`write`](Self::write) change this very item? Asks the secret manager and changes nothing.
+    /// May [`write`](Self::write) change this very item? Asks the secret manager and changes
+    /// nothing.
     pub async fn check_write_access(&self, connection: &Connection, reference: &str) -> Result<WriteAccess, CallError> {
         let settings = self.settings(connection)?;
         let mut call = self.begin(connection, "check-write-access", &[]).await?;
@@ -226,7 +233,8 @@ impl Provider {
         call.finish(outcome)
     }
 
-    /// Extends a lease, by so many seconds if the server can. Needs [`Interfaces::leases`](crate::Interfaces::leases).
+    /// Extends a lease, by so many seconds if the server can. Needs
+    /// [`Interfaces::leases`](crate::Interfaces::leases).
     pub async fn renew_lease(
         &self,
         connection: &Connection,
@@ -246,7 +254,8 @@ impl Provider {
         Ok(lease)
     }
 
-    /// Ends a lease, so that its values are no longer accepted. Needs [`Interfaces::leases`](crate::Interfaces::leases).
+    /// Ends a lease, so that its values are no longer accepted. Needs
+    /// [`Interfaces::leases`](crate::Interfaces::leases).
     pub async fn revoke_lease(&self, connection: &Connection, lease: &str) -> Result<(), CallError> {
         let settings = self.settings(connection)?;
         let mut call = self.begin(connection, "revoke-lease", &[]).await?;
@@ -256,7 +265,8 @@ impl Provider {
         call.finish(outcome)
     }
 
-    /// Renews the durable state of the connection. Needs [`Interfaces::refresh`](crate::Interfaces::refresh).
+    /// Renews the durable state of the connection. Needs
+    /// [`Interfaces::refresh`](crate::Interfaces::refresh).
     pub async fn refresh(&self, connection: &Connection) -> Result<(), CallError> {
         let settings = self.settings(connection)?;
         let mut call = self.begin(connection, "refresh", &[]).await?;
@@ -264,9 +274,9 @@ impl Provider {
         call.finish(outcome)
     }
 
-    /// Whether these settings can be passed to the provider: everything that is needed is there, each
-    /// value is of its kind, and nothing is unknown. Whether they are right only the provider can tell
-    /// ([`verify`](Self::verify)).
+    /// Whether these settings can be passed to the provider: everything that is needed is there,
+    /// each value is of its kind, and nothing is unknown. Whether they are right only the provider
+    /// can tell ([`verify`](Self::verify)).
     pub fn check_settings(&self, settings: &Settings) -> Result<(), ProviderError> {
         self.0.description.check_settings(settings, &self.0.patterns)
     }

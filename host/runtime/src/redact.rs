@@ -1,13 +1,14 @@
 //! Blots out secrets in text that comes out of a component: log lines and messages.
 //!
 //! What counts as secret is everything secret that passed the boundary in this call: settings, new
-//! values, values that came back, every value in a body that a server answered with, and tokens in its
-//! headers. A provider that was asked for a code only and prints the password beside it therefore prints a placeholder.
-//! Where that cannot be told (more bodies than are kept, a compressed one that was not asked for), the
-//! text is withheld.
+//! values, values that came back, every value in a body that a server answered with, and tokens in
+//! its headers. A provider that was asked for a code only and prints the password beside it
+//! therefore prints a placeholder. Where that cannot be told (more bodies than are kept, a
+//! compressed one that was not asked for), the text is withheld.
 //!
-//! It is the second line of defence. A component that wants to hide a secret in its output can encode
-//! it, and a secret that only the component can decrypt is known here only when it comes back.
+//! It is the second line of defence. A component that wants to hide a secret in its output can
+//! encode it, and a secret that only the component can decrypt is known here only when it comes
+//! back.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -27,13 +28,15 @@ const PLACEHOLDER: &str = "[REDACTED]";
 /// What takes a message's place that cannot be searched.
 const WITHHELD: &str = "The provider's message is withheld, because the host cannot tell whether a secret is in it.";
 
-/// Shorter values are left alone: they would blot out half of every message and are no secrets to begin with.
+/// Shorter values are left alone: they would blot out half of every message and are no secrets to
+/// begin with.
 const MIN_SECRET_CHARS: usize = 4;
 
 /// Longest message that a component can put before a person, as the contract says.
 pub(crate) const MAX_MESSAGE_CHARS: usize = 1_000;
 
-/// How much of the bodies of one call is kept until it is over. A page of 10,000 items is about as large.
+/// How much of the bodies of one call is kept until it is over. A page of 10,000 items is about as
+/// large.
 const MAX_RECEIVED_BYTES: usize = 4 << 20;
 
 /// Values times bytes of text to search, in all texts of one call: about 0.1 s at the very most.
@@ -49,7 +52,8 @@ const MIN_TOKEN_CHARS: usize = 16;
 /// Values inside of values: a JSON document as the text of a member, base64 as its encoding.
 const MAX_DEPTH: usize = 4;
 
-/// The bodies that servers answered with in one call, as far as a value can be in them. Wiped when dropped.
+/// The bodies that servers answered with in one call, as far as a value can be in them. Wiped when
+/// dropped.
 #[derive(Clone, Default)]
 pub(crate) struct Received(Arc<Mutex<Bodies>>);
 
@@ -84,7 +88,8 @@ impl Received {
         }
     }
 
-    /// Keeps what a session, a durable state or a header holds, if it is text. What is none cannot be printed as it is.
+    /// Keeps what a session, a durable state or a header holds, if it is text. What is none cannot
+    /// be printed as it is.
     pub(crate) fn keep_state(&self, state: &[u8]) {
         if let Ok(text) = std::str::from_utf8(state) {
             self.lock().states.push(Zeroizing::new(text.to_owned()));
@@ -224,7 +229,8 @@ impl Values {
         }
     }
 
-    /// Adds a body: the values in a JSON document, or else every word of it, whatever format it has.
+    /// Adds a body: the values in a JSON document, or else every word of it, whatever format it
+    /// has.
     fn add_body(&mut self, body: &str) {
         if self.add_json(body.trim_start_matches('\u{feff}').trim(), 0) {
             return;

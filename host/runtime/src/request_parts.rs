@@ -1,9 +1,12 @@
-//! How long the parts of a request may be that a component sets, of those that lie in the host's memory until the request is sent or dropped.
+//! How long the parts of a request may be that a component sets, of those that lie in the host's
+//! memory until the request is sent or dropped.
 //!
-//! wasmtime bounds the headers and the scheme, but takes a method and an authority of any length and a path of 64 KiB: 8 MiB twice behind each of
-//! a thousand handles. So three functions of `wasi:http/types` are linked anew, in front of its own. A longer part is refused as one that is not
-//! well formed. The instance has to be named exactly as wasmtime's bindings name it: under any other name these functions would stand beside
-//! its own and change nothing. That shows in the test with the component `hoards-methods`.
+//! wasmtime bounds the headers and the scheme, but takes a method and an authority of any length
+//! and a path of 64 KiB: 8 MiB twice behind each of a thousand handles. So three functions of
+//! `wasi:http/types` are linked anew, in front of its own. A longer part is refused as one that is
+//! not well formed. The instance has to be named exactly as wasmtime's bindings name it: under any
+//! other name these functions would stand beside its own and change nothing. That shows in the test
+//! with the component `hoards-methods`.
 
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi_http::WasiHttpView;
@@ -18,7 +21,8 @@ const TYPES: &str = "wasi:http/types@0.2.12";
 
 /// The longest in IANA's registry has 17 (`UPDATEREDIRECTREF`).
 pub(crate) const METHOD_BYTES: usize = 32;
-/// A name has at most 253 (RFC 1035, section 2.3.4), a port 6 with its colon; user names are refused by the guard.
+/// A name has at most 253 (RFC 1035, section 2.3.4), a port 6 with its colon; user names are
+/// refused by the guard.
 pub(crate) const AUTHORITY_BYTES: usize = 300;
 /// Common servers take a request line of 8 KiB.
 pub(crate) const PATH_BYTES: usize = 16 << 10;

@@ -25,7 +25,8 @@ use crate::settings::Patterns;
 use crate::state::CallState;
 use crate::{imports, request_parts, self_test, validate};
 
-/// Loads secret provider components and runs their calls. Cheap to clone; one for each process is the rule.
+/// Loads secret provider components and runs their calls. Cheap to clone; one for each process is
+/// the rule.
 #[derive(Clone)]
 pub struct Runtime(Arc<Shared>);
 
@@ -106,8 +107,9 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Puts something between the components and the guard, for example to inject faults. It is called once for each connection with the guard of that
-    /// connection and returns what the components talk to.
+    /// Puts something between the components and the guard, for example to inject faults. It is
+    /// called once for each connection with the guard of that connection and returns what the
+    /// components talk to.
     #[must_use]
     pub fn egress_layer(mut self, layer: impl Fn(Arc<dyn Egress>) -> Arc<dyn Egress> + Send + Sync + 'static) -> Self {
         self.egress_layer = Some(Arc::new(layer));
@@ -160,7 +162,8 @@ fn tls_config() -> Result<rustls::ClientConfig, rustls::Error> {
 }
 
 impl Runtime {
-    /// A builder with the default limits, the computer's clock, no code cache and public addresses only.
+    /// A builder with the default limits, the computer's clock, no code cache and public addresses
+    /// only.
     pub fn builder() -> RuntimeBuilder {
         RuntimeBuilder {
             limits: Limits::default(),
@@ -177,14 +180,16 @@ impl Runtime {
         &self.0.limits
     }
 
-    /// As [`RuntimeBuilder::code_cache`], for a host that has the key only later than it builds the runtime, which takes tens of milliseconds. It counts
-    /// for components that are loaded from now on. A runtime that has a code cache keeps the one it has.
+    /// As [`RuntimeBuilder::code_cache`], for a host that has the key only later than it builds the
+    /// runtime, which takes tens of milliseconds. It counts for components that are loaded from now
+    /// on. A runtime that has a code cache keeps the one it has.
     pub fn use_code_cache(&self, folder: impl Into<PathBuf>, key: CodeCacheKey) {
         // An error is the cache that was not taken.
         let _ = self.0.code_cache.set(CodeCache::new(folder.into(), key));
     }
 
-    /// Loads a component: compiles it (or takes its compiled form from the code cache), checks what it imports and exports, and lets it describe itself.
+    /// Loads a component: compiles it (or takes its compiled form from the code cache), checks what
+    /// it imports and exports, and lets it describe itself.
     ///
     /// `component` is the component in binary form.
     pub async fn load(&self, component: &[u8]) -> Result<Provider, LoadError> {
@@ -202,7 +207,8 @@ impl Runtime {
         self.describe(adapter, digest, version.export).await
     }
 
-    /// Lets a provider describe itself, and checks what it says. `export` is what its functions are in.
+    /// Lets a provider describe itself, and checks what it says. `export` is what its functions are
+    /// in.
     pub(crate) async fn describe(
         &self,
         adapter: Box<dyn Adapter>,
@@ -246,7 +252,8 @@ impl Runtime {
 
     /// Opens a connection: its own session, its own network pool. No request is made yet.
     ///
-    /// `approved` is where its provider may connect to; [`crate::Description::approved_destinations`] says what the provider asks for.
+    /// `approved` is where its provider may connect to;
+    /// [`crate::Description::approved_destinations`] says what the provider asks for.
     pub fn connection(&self, settings: Settings, approved: Vec<ApprovedDestination>) -> Connection {
         let shared = &self.0;
         let approved: Arc<[ApprovedDestination]> = approved.into();
@@ -269,8 +276,9 @@ fn other_shape(export: &str, mismatch: String) -> LoadError {
 
 #[expect(unsafe_code, reason = "the bytes come from the compiler or carry the code cache's MAC")]
 fn load_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: wasmtime runs what it is given here. It comes from `precompile_component` of this program, either just now or from a file
-    // whose MAC was checked with a key that only this host has.
+    // SAFETY: wasmtime runs what it is given here. It comes from `precompile_component` of this
+    // program, either just now or from a file whose MAC was checked with a key that only this host
+    // has.
     unsafe { Component::deserialize(engine, code) }
 }
 

@@ -1,8 +1,10 @@
 //! Tries the limits out when the runtime starts.
 //!
-//! A limit that is accepted and does nothing is the commonest hole in a plugin host: a setting that a new version ignores, a message that
-//! changed its wording, a thread that did not start. A tiny component that does each of the bad things is run against each limit, with
-//! limits of its own that are small enough to fire at once. It runs on a thread of its own, so that a limit of time that does nothing is found too.
+//! A limit that is accepted and does nothing is the commonest hole in a plugin host: a setting that
+//! a new version ignores, a message that changed its wording, a thread that did not start. A tiny
+//! component that does each of the bad things is run against each limit, with limits of its own
+//! that are small enough to fire at once. It runs on a thread of its own, so that a limit of time
+//! that does nothing is found too.
 
 use std::sync::Arc;
 use std::sync::mpsc;

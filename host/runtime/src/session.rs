@@ -1,8 +1,9 @@
 //! Session slots: what a provider keeps between calls.
 //!
-//! One [`Slot`] for each connection. The bytes are encrypted while no call uses them, under a key that the host makes anew at every start; they are
-//! bound to the component build that put them, so that a swapped component starts from nothing. At most one call at a time may renew; the
-//! others wait and receive what it put, or the error it ended with.
+//! One [`Slot`] for each connection. The bytes are encrypted while no call uses them, under a key
+//! that the host makes anew at every start; they are bound to the component build that put them, so
+//! that a swapped component starts from nothing. At most one call at a time may renew; the others
+//! wait and receive what it put, or the error it ended with.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -197,7 +198,8 @@ impl CallSession {
                     }
                 }
             };
-            // An error means that the sender is gone, which `release` does only after it has said how it ended.
+            // An error means that the sender is gone, which `release` does only after it has said
+            // how it ended.
             let outcome = running.wait_for(|outcome| !matches!(outcome, Outcome::Running)).await;
             if let Ok(outcome) = outcome
                 && let Outcome::Failed(error) = &*outcome

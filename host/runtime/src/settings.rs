@@ -14,7 +14,8 @@ use crate::error::{ErrorCode, ProviderError};
 /// How much of an unknown name is repeated: it may be a secret in the wrong place.
 const SHOWN_CHARS: usize = 64;
 
-/// The longest known value, a service account token of 1Password, has about 900; a private key may have some thousand.
+/// The longest known value, a service account token of 1Password, has about 900; a private key may
+/// have some thousand.
 pub(crate) const MAX_VALUE_CHARS: usize = 64 << 10;
 
 /// Memory of one compiled pattern. Patterns of tokens and addresses take a few KiB.
@@ -141,7 +142,8 @@ impl Description {
         Ok(())
     }
 
-    /// The settings as the provider gets them: without the empty ones, with the defaults of those that are missing.
+    /// The settings as the provider gets them: without the empty ones, with the defaults of those
+    /// that are missing.
     pub(crate) fn effective_settings(&self, settings: &Settings) -> Settings {
         let mut effective = Settings::new();
         for (name, value) in settings.iter().filter(|(_, value)| !value.expose_secret().is_empty()) {
@@ -157,7 +159,8 @@ impl Description {
         effective
     }
 
-    /// Whether the value of this setting is to be kept out of logs. A setting that the provider does not know is.
+    /// Whether the value of this setting is to be kept out of logs. A setting that the provider
+    /// does not know is.
     pub fn is_secret(&self, name: &str) -> bool {
         self.settings.iter().find(|spec| spec.name == name).is_none_or(|spec| spec.secret)
     }

@@ -58,7 +58,8 @@ impl CallState {
             None => (None, None, None),
         };
         let output = Output::new(limits.log_bytes);
-        // No files, no arguments, no environment, no sockets and a closed standard input are what a builder starts with.
+        // No files, no arguments, no environment, no sockets and a closed standard input are what a
+        // builder starts with.
         let wasi = WasiCtxBuilder::new()
             .stdout(output.clone())
             .stderr(output.clone())
@@ -78,7 +79,8 @@ impl CallState {
         Self { wasi, http, hooks, table, limiter, session, state_store, output, deadline }
     }
 
-    /// What is kept between calls passed the boundary: tokens in it are secret in this call's output.
+    /// What is kept between calls passed the boundary: tokens in it are secret in this call's
+    /// output.
     pub(crate) fn passed(&self, state: &[u8]) {
         self.hooks.received.keep_state(state);
     }
@@ -127,16 +129,19 @@ impl wasmtime_wasi::HostWallClock for WallClock {
 
 /// One list of headers, as it is in the host's memory. Common servers take 8 to 16 KiB.
 ///
-/// This, [`BODY_CHUNK_BYTES`] and what [`crate::request_parts`] lets pass are what one handle can hold of the host's memory: all that a call may
-/// have (1,000) together about as much as its own memory.
+/// This, [`BODY_CHUNK_BYTES`] and what [`crate::request_parts`] lets pass are what one handle can
+/// hold of the host's memory: all that a call may have (1,000) together about as much as its own
+/// memory.
 pub(crate) const HEADER_BYTES: usize = 32 << 10;
 
-/// What is taken of a request's body before any of it is sent, twice: one piece is waiting while the next is written. wasmtime's own
-/// megabyte would be 2 GiB for the requests that a call can begin and not send.
+/// What is taken of a request's body before any of it is sent, twice: one piece is waiting while
+/// the next is written. wasmtime's own megabyte would be 2 GiB for the requests that a call can
+/// begin and not send.
 const BODY_CHUNK_BYTES: usize = 16 << 10;
 
-/// Random bytes at a time. They are made one by one, without giving way to other calls; wasmtime's own 64 MiB take a good part of a second. Nonces, keys
-/// and the 511 bytes of a login with SRP are far below.
+/// Random bytes at a time. They are made one by one, without giving way to other calls; wasmtime's
+/// own 64 MiB take a good part of a second. Nonces, keys and the 511 bytes of a login with SRP are
+/// far below.
 pub(crate) const RANDOM_BYTES: u64 = 64 << 10;
 
 /// Hands every request that the gate lets through to the connection's [`Egress`].
@@ -183,10 +188,12 @@ impl WasiHttpHooks for Hooks {
         };
         let mut request =
             request.map(|body| body.map_err(|_| EgressError::InvalidRequest("its body was cut off")).boxed_unsync());
-        // A compressed body cannot be searched for secrets. Without the header a server could choose.
+        // A compressed body cannot be searched for secrets. Without the header a server could
+        // choose.
         request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        // Here and not in the future, which runs in a task of its own: requests get in line in the order in which the component makes them (see the
-        // guard's `queue`). Nothing is sent before it is polled.
+        // Here and not in the future, which runs in a task of its own: requests get in line in the
+        // order in which the component makes them (see the guard's `queue`). Nothing is sent before
+        // it is polled.
         let sending = egress.send(request, times);
         Box::new(async move {
             let admitted = match &gate {
@@ -216,8 +223,8 @@ impl WasiHttpHooks for Hooks {
 /// Words in the names of headers whose values may be secret.
 const SECRET_HEADERS: [&str; 8] = ["auth", "cookie", "credential", "key", "location", "secret", "session", "token"];
 
-/// Keeps what an answer holds for the call's redactor: tokens in its headers, and the values in its body. An answer that
-/// is no success has none in its body: its text is the server's message.
+/// Keeps what an answer holds for the call's redactor: tokens in its headers, and the values in its
+/// body. An answer that is no success has none in its body: its text is the server's message.
 fn remembered(answer: http::Response<Body>, received: Received) -> http::Response<Body> {
     for (name, value) in answer.headers() {
         if SECRET_HEADERS.iter().any(|word| name.as_str().contains(word)) {

@@ -1,8 +1,9 @@
-//! Durable state: what a provider keeps for good, such as a refresh token that rotates with each use.
+//! Durable state: what a provider keeps for good, such as a refresh token that rotates with each
+//! use.
 //!
-//! The embedder says where it is kept, one [`StateStore`] for each connection; this crate only passes
-//! it on. A connection without one answers `unsupported`: a store that forgets at the end of the
-//! process would lose a refresh token, and nobody would know before the next start.
+//! The embedder says where it is kept, one [`StateStore`] for each connection; this crate only
+//! passes it on. A connection without one answers `unsupported`: a store that forgets at the end of
+//! the process would lose a refresh token, and nobody would know before the next start.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -1,4 +1,5 @@
-//! What the contract promises beyond its types, checked on everything that comes out of a component.
+//! What the contract promises beyond its types, checked on everything that comes out of a
+//! component.
 
 use std::collections::BTreeSet;
 
@@ -40,8 +41,9 @@ fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Check {
     if holds { Ok(()) } else { Err(otherwise()) }
 }
 
-/// The first bytes of a component (the preamble of the component model's binary format: magic number, version, layer). A file of another kind is told
-/// apart here, in words for whoever has named the wrong one.
+/// The first bytes of a component (the preamble of the component model's binary format: magic
+/// number, version, layer). A file of another kind is told apart here, in words for whoever has
+/// named the wrong one.
 pub(crate) fn preamble(component: &[u8]) -> Check {
     let is_wasm = component.starts_with(b"\0asm");
     ensure(is_wasm, || "the file does not begin as WebAssembly does; is it the right one?".into())?;
@@ -221,8 +223,8 @@ fn setting_groups(d: &Description) -> Check {
     Ok(())
 }
 
-/// What a host checks of a reference before it asks the provider: its length, and the scheme in either
-/// case. `normalize-reference` does the rest.
+/// What a host checks of a reference before it asks the provider: its length, and the scheme in
+/// either case. `normalize-reference` does the rest.
 pub(crate) fn reference(d: &Description, reference: &str) -> Result<(), ProviderError> {
     let scheme = &d.reference_scheme;
     let refused = |what: String| Err(ProviderError::new(ErrorCode::InvalidReference, what));

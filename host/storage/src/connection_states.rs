@@ -27,9 +27,9 @@ pub struct ConnectionStateRecord {
 }
 
 /// Durable states of connections. A state comes with its connection
-/// ([`insert_connection`](crate::ConnectionStorage::insert_connection)), goes with the settings that
-/// it belongs to ([`update_connection`](crate::ConnectionStorage::update_connection)) and with the
-/// connection.
+/// ([`insert_connection`](crate::ConnectionStorage::insert_connection)), goes with the settings
+/// that it belongs to ([`update_connection`](crate::ConnectionStorage::update_connection)) and with
+/// the connection.
 #[async_trait]
 pub trait ConnectionStateStorage: Send + Sync + 'static {
     /// The state of a connection.

@@ -25,7 +25,8 @@ pub struct ConnectionRecord {
     pub hints: String,
     /// Who the credentials belong to, as the provider said.
     pub account: String,
-    /// What the secret manager counts requests by, as the provider said; `None` when it cannot tell.
+    /// What the secret manager counts requests by, as the provider said; `None` when it cannot
+    /// tell.
     pub account_key: Option<String>,
     /// The [id](crate::account_id) of the account that its items are in.
     pub account_id: Arc<str>,

@@ -23,8 +23,8 @@ pub struct TestBroker {
 }
 
 impl TestBroker {
-    /// A broker with the usual options. It does nothing by itself in the background: what is due is done when a test calls
-    /// for it ([`Broker::write_back_due`]).
+    /// A broker with the usual options. It does nothing by itself in the background: what is due is
+    /// done when a test calls for it ([`Broker::write_back_due`]).
     pub async fn start() -> Self {
         Self::start_with(|builder| builder).await
     }

@@ -1,8 +1,9 @@
-//! For unit tests of what embeds Keyway: a real broker in memory, a provider that does what the test says, and one clock that
-//! stands still until it is told to move.
+//! For unit tests of what embeds Keyway: a real broker in memory, a provider that does what the
+//! test says, and one clock that stands still until it is told to move.
 //!
-//! Nothing is faked but the secret manager and the time: entries are bound, cached, counted against limits, rotated and
-//! recorded by the same code as in production. There is no network, no file and no component to build.
+//! Nothing is faked but the secret manager and the time: entries are bound, cached, counted against
+//! limits, rotated and recorded by the same code as in production. There is no network, no file and
+//! no component to build.
 //!
 //! ```
 //! use std::time::Duration;

@@ -135,7 +135,8 @@ impl ScriptedProvider {
         script.next.clear();
     }
 
-    /// What it was asked since the beginning, or since the last [`forget_calls`](Self::forget_calls).
+    /// What it was asked since the beginning, or since the last
+    /// [`forget_calls`](Self::forget_calls).
     pub fn calls(&self) -> Vec<Call> {
         self.script.lock().calls.clone()
     }

@@ -2,12 +2,12 @@
 
 /// The provider in its own words: what [`describe`](crate::SecretProvider::describe) returns.
 ///
-/// The same every time; it needs no network and no settings. [`Description::new`] fills what most providers leave
-/// empty, so that the rest reads as a list of what this one has.
+/// The same every time; it needs no network and no settings. [`Description::new`] fills what most
+/// providers leave empty, so that the rest reads as a list of what this one has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Description {
-    /// What connections of this kind are called in data: lower-case letters, digits and `-`, 1 to 64 characters, for
-    /// example `1password`. Unique among the providers of one host.
+    /// What connections of this kind are called in data: lower-case letters, digits and `-`, 1 to
+    /// 64 characters, for example `1password`. Unique among the providers of one host.
     pub provider_type: String,
     /// What people call it, for example `1Password`.
     pub display_name: String,
@@ -15,7 +15,8 @@ pub struct Description {
     pub version: String,
     /// Where its documentation is: an `https` address.
     pub documentation_url: Option<String>,
-    /// The scheme of its references without `://`, for example `op`: lower-case letters, digits, `+`, `.` and `-`, starting with a letter.
+    /// The scheme of its references without `://`, for example `op`: lower-case letters, digits,
+    /// `+`, `.` and `-`, starting with a letter.
     pub reference_scheme: String,
     /// How a reference looks, for people, for example `op://<vaultId>/<itemId>`.
     pub reference_format: String,
@@ -26,8 +27,8 @@ pub struct Description {
     /// Where the provider needs to connect to; see [`Description::destination`]. The host refuses
     /// requests to anywhere else.
     pub destinations: Vec<String>,
-    /// How many requests the server allows, by plan; the first is the default. Empty when it sets no
-    /// limits.
+    /// How many requests the server allows, by plan; the first is the default. Empty when it sets
+    /// no limits.
     pub rate_limits: Vec<RateLimitTier>,
     /// What it can do beyond `verify` and `resolve`.
     pub capabilities: Capabilities,
@@ -95,13 +96,14 @@ impl Description {
 
     /// Adds a destination:
     ///
-    /// * `scheme://host[:port]` without a path. The scheme is `https` or `http`; the host is a DNS name,
-    ///   or `*.` and a DNS name, which stands for any name below it but not that name itself.
+    /// * `scheme://host[:port]` without a path. The scheme is `https` or `http`; the host is a DNS
+    ///   name, or `*.` and a DNS name, which stands for any name below it but not that name itself.
     /// * The same with `{setting}` inside of the host, except in its last two labels:
     ///   `https://secretsmanager.{region}.amazonaws.com`.
-    /// * `{setting}`: the setting's value is a URL (its path is ignored) or a host name (then `https` is
-    ///   meant). [`Settings::url`](crate::Settings::url) reads it in the same way.
-    /// * `{setting.member}`: the same for a member of a JSON setting, for example `{key_file.token_uri}`.
+    /// * `{setting}`: the setting's value is a URL (its path is ignored) or a host name (then
+    ///   `https` is meant). [`Settings::url`](crate::Settings::url) reads it in the same way.
+    /// * `{setting.member}`: the same for a member of a JSON setting, for example
+    ///   `{key_file.token_uri}`.
     #[must_use]
     pub fn destination(mut self, destination: impl Into<String>) -> Self {
         self.destinations.push(destination.into());
@@ -139,7 +141,8 @@ impl Description {
 /// One thing to ask a person for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SettingSpec {
-    /// Unique among this provider's settings: lower-case letters, digits and `_`, 1 to 64 characters.
+    /// Unique among this provider's settings: lower-case letters, digits and `_`, 1 to 64
+    /// characters.
     pub name: String,
     /// For the form, for example `Service account token`.
     pub label: String,
@@ -147,12 +150,13 @@ pub struct SettingSpec {
     pub help: String,
     /// What can be entered. The host refuses values of another kind.
     pub kind: SettingKind,
-    /// Whether the value is a secret: stored encrypted, never shown again but for its last four characters, and blotted
-    /// out wherever the component prints it.
+    /// Whether the value is a secret: stored encrypted, never shown again but for its last four
+    /// characters, and blotted out wherever the component prints it.
     pub secret: bool,
     /// Whether connecting without it is refused.
     pub required: bool,
-    /// A regular expression (RE2 syntax) for the whole value. The host refuses values that do not match.
+    /// A regular expression (RE2 syntax) for the whole value. The host refuses values that do not
+    /// match.
     pub pattern: Option<String>,
     /// What the value is when the person leaves the field empty. Never for a secret.
     pub default: Option<String>,
@@ -176,7 +180,8 @@ impl SettingSpec {
         Self { kind: SettingKind::MultiLineText, ..Self::text(name, label) }
     }
 
-    /// A required setting that is a URL or a host name; [`Settings::url`](crate::Settings::url) reads it.
+    /// A required setting that is a URL or a host name; [`Settings::url`](crate::Settings::url)
+    /// reads it.
     pub fn url(name: impl Into<String>, label: impl Into<String>) -> Self {
         Self { kind: SettingKind::Url, ..Self::text(name, label) }
     }
@@ -367,8 +372,8 @@ pub struct RateLimit {
 pub enum RequestKind {
     /// Those that read: all that are not writes.
     Reads,
-    /// Those that change something: during `write`, those with a method other than `GET`, `HEAD` and
-    /// `OPTIONS`.
+    /// Those that change something: during `write`, those with a method other than `GET`, `HEAD`
+    /// and `OPTIONS`.
     Writes,
     /// Every request.
     All,
@@ -385,8 +390,8 @@ pub enum LimitScope {
     Account,
 }
 
-/// What a provider can do beyond `verify` and `resolve`. A capability that is not set must not be implemented, and the
-/// other way round.
+/// What a provider can do beyond `verify` and `resolve`. A capability that is not set must not be
+/// implemented, and the other way round.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Capabilities {
     /// `list_items`.
@@ -395,12 +400,14 @@ pub struct Capabilities {
     pub write: bool,
     /// `resolve` can return one-time codes.
     pub one_time_codes: bool,
-    /// `write` is atomic: the server itself compares the revision and writes in one step. A provider
-    /// that reads, compares and writes leaves it unset, and people are told. Needs `write`.
+    /// `write` is atomic: the server itself compares the revision and writes in one step. A
+    /// provider that reads, compares and writes leaves it unset, and people are told. Needs
+    /// `write`.
     pub conditional_writes: bool,
 }
 
-/// A name and a value that are not in the contract yet. Hosts show them to people or ignore them. Never secret.
+/// A name and a value that are not in the contract yet. Hosts show them to people or ignore them.
+/// Never secret.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Attribute {
     /// Lower case, words separated by `-`, for example `favourite`.

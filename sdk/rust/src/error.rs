@@ -1,8 +1,8 @@
 //! The error that every function of a provider returns: the contract's `error`, field for field.
 //!
-//! A host acts on the code (it waits, asks the person again, or gives up) and shows the message. So a message is one or
-//! two sentences for a person, and **never contains a secret**: no setting marked secret, no user name, password or
-//! code, no key, no body of an answer.
+//! A host acts on the code (it waits, asks the person again, or gives up) and shows the message. So
+//! a message is one or two sentences for a person, and **never contains a secret**: no setting
+//! marked secret, no user name, password or code, no key, no body of an answer.
 
 use crate::Attribute;
 
@@ -25,11 +25,11 @@ pub struct Error {
     pub code: ErrorCode,
     /// For a person: what happened, and what to do about it.
     pub message: String,
-    /// With [`ErrorCode::InvalidSettings`]: which setting, by its name in the description; `None` when
-    /// the fault lies in the combination.
+    /// With [`ErrorCode::InvalidSettings`]: which setting, by its name in the description; `None`
+    /// when the fault lies in the combination.
     pub setting: Option<String>,
-    /// With [`ErrorCode::RateLimited`] and [`ErrorCode::Unavailable`]: how many seconds to wait, if the
-    /// server said so.
+    /// With [`ErrorCode::RateLimited`] and [`ErrorCode::Unavailable`]: how many seconds to wait, if
+    /// the server said so.
     pub retry_after_seconds: Option<u32>,
     /// Anything else worth showing.
     pub attributes: Vec<Attribute>,
@@ -39,7 +39,8 @@ pub struct Error {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorCode {
-    /// A setting is missing or cannot be right, whatever the server thinks of it. No request was made.
+    /// A setting is missing or cannot be right, whatever the server thinks of it. No request was
+    /// made.
     InvalidSettings,
     /// The server does not accept these credentials: wrong, expired or revoked.
     Unauthenticated,
@@ -56,15 +57,16 @@ pub enum ErrorCode {
     Conflict,
     /// The server refuses for now because of too many requests.
     RateLimited,
-    /// The server could not be reached, did not answer in time or answered that it is out of order. The same call may
-    /// work later; whether a write took effect is unknown.
+    /// The server could not be reached, did not answer in time or answered that it is out of order.
+    /// The same call may work later; whether a write took effect is unknown.
     Unavailable,
     /// The provider cannot do this at all, or not for this kind of item.
     Unsupported,
-    /// The server answered something that its protocol does not allow. Retrying at once will not help.
+    /// The server answered something that its protocol does not allow. Retrying at once will not
+    /// help.
     UnexpectedAnswer,
-    /// Anything else, by a name in lower case with words separated by `-`. A host that does not know it
-    /// treats it like [`ErrorCode::UnexpectedAnswer`].
+    /// Anything else, by a name in lower case with words separated by `-`. A host that does not
+    /// know it treats it like [`ErrorCode::UnexpectedAnswer`].
     Other(String),
 }
 

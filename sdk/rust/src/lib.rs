@@ -1,9 +1,9 @@
 //! What the author of a Keyway secret provider writes against.
 //!
-//! A provider is a type that implements [`SecretProvider`], and [`export!`] makes a WebAssembly component of it. The
-//! host runs every call in a fresh sandbox and hands it a [`Host`]: HTTP to the approved destinations ([`http`]), one
-//! slot for a login session ([`session`]) and a clock. All three are traits, so the same provider runs natively in unit
-//! tests ([`testing`]).
+//! A provider is a type that implements [`SecretProvider`], and [`export!`] makes a WebAssembly
+//! component of it. The host runs every call in a fresh sandbox and hands it a [`Host`]: HTTP to
+//! the approved destinations ([`http`]), one slot for a login session ([`session`]) and a clock.
+//! All three are traits, so the same provider runs natively in unit tests ([`testing`]).
 //!
 //! This is a complete provider:
 //!
@@ -92,13 +92,15 @@
 //!
 //! # Secrets
 //!
-//! What holds a secret is wiped when dropped and prints a placeholder: [`Settings`], [`Resolved`], [`Changes`], bodies and
-//! header values. The host throws the whole memory of a call away as well. What is left to the provider: **no secret
-//! in an error message**, and nothing printed that holds one.
+//! What holds a secret is wiped when dropped and prints a placeholder: [`Settings`], [`Resolved`],
+//! [`Changes`], bodies and header values. The host throws the whole memory of a call away as well.
+//! What is left to the provider: **no secret in an error message**, and nothing printed that holds
+//! one.
 //!
 //! # Panics
 //!
-//! A panic ends the call, and only that call, as a trap. The host reports it as a fault of the provider.
+//! A panic ends the call, and only that call, as a trap. The host reports it as a fault of the
+//! provider.
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
@@ -132,14 +134,14 @@ pub use values::{
     Resolved, Selection, Settings, Verified, WriteAccess,
 };
 
-/// Makes a component of a [`SecretProvider`]: generates the exports that the contract asks for. Once in a crate, whose
-/// `crate-type` includes `cdylib`.
+/// Makes a component of a [`SecretProvider`]: generates the exports that the contract asks for.
+/// Once in a crate, whose `crate-type` includes `cdylib`.
 ///
-/// Optional interfaces are named after it: `export!(MyProvider, item_fields, leases, refresh)` needs
-/// [`ItemFields`], [`Leases`] and [`Refresh`] implemented for it.
+/// Optional interfaces are named after it: `export!(MyProvider, item_fields, leases, refresh)`
+/// needs [`ItemFields`], [`Leases`] and [`Refresh`] implemented for it.
 ///
-/// On targets other than WebAssembly there is nothing to export, so that the crate can be tested natively; it only
-/// checks that the type is a provider.
+/// On targets other than WebAssembly there is nothing to export, so that the crate can be tested
+/// natively; it only checks that the type is a provider.
 #[macro_export]
 macro_rules! export {
     ($provider:ty $(, $interface:ident)* $(,)?) => {

@@ -1,6 +1,7 @@
 //! Reading references such as `op://<vaultId>/<itemId>`.
 //!
-//! What people paste where a reference belongs may be anything, a password too, so no message repeats the text.
+//! What people paste where a reference belongs may be anything, a password too, so no message
+//! repeats the text.
 
 use crate::{Error, Result};
 
@@ -26,13 +27,14 @@ const MAX_BYTES: usize = 4096;
 
 impl<'a> Reference<'a> {
     /// Takes a reference of this scheme apart. `format` is how one looks, for the message, as in
-    /// [`Description::reference_format`](crate::Description::reference_format). The scheme may be in either case; the rest is
-    /// taken as it is, nothing is decoded.
+    /// [`Description::reference_format`](crate::Description::reference_format). The scheme may be
+    /// in either case; the rest is taken as it is, nothing is decoded.
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::InvalidReference`](crate::ErrorCode::InvalidReference) when the scheme is another one, a segment is empty or has white space at its ends, or
-    /// there is a control character.
+    /// [`ErrorCode::InvalidReference`](crate::ErrorCode::InvalidReference) when the scheme is
+    /// another one, a segment is empty or has white space at its ends, or there is a control
+    /// character.
     pub fn parse(text: &'a str, scheme: &str, format: &'a str) -> Result<Self> {
         let invalid = |what: &str| Err(Error::invalid_reference(format!("{what} A reference looks like {format}.")));
         if text.trim().is_empty() {
@@ -66,7 +68,8 @@ impl<'a> Reference<'a> {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::InvalidReference`](crate::ErrorCode::InvalidReference) when there are more or fewer.
+    /// [`ErrorCode::InvalidReference`](crate::ErrorCode::InvalidReference) when there are more or
+    /// fewer.
     pub fn segments<const N: usize>(&self) -> Result<[&'a str; N]> {
         let segments: Vec<_> = self.iter().collect();
         let found = segments.len();

@@ -1,9 +1,10 @@
 //! What a provider keeps between calls: one login under any number of concurrent calls.
 //!
-//! Nothing in a provider's own memory survives a call, so a login session is handed to the host, which keeps it sealed
-//! in one slot for each connection and may drop it at any time. [`with_session`] is the whole procedure: use what is
-//! there, log in when there is nothing, and when the server refuses the session, make at most one new login, which the
-//! host grants to one call at a time.
+//! Nothing in a provider's own memory survives a call, so a login session is handed to the host,
+//! which keeps it sealed in one slot for each connection and may drop it at any time.
+//! [`with_session`] is the whole procedure: use what is there, log in when there is nothing, and
+//! when the server refuses the session, make at most one new login, which the host grants to one
+//! call at a time.
 
 use std::marker::PhantomData;
 
@@ -18,18 +19,20 @@ pub trait SessionStore {
     /// What was put last; `None` when nothing was put yet, or it expired or was dropped.
     fn get(&self) -> Option<SessionState>;
 
-    /// Stores `data` for at most `ttl_seconds` (1 to 86,400; 0 drops the state) and returns the slot's generation.
+    /// Stores `data` for at most `ttl_seconds` (1 to 86,400; 0 drops the state) and returns the
+    /// slot's generation.
     ///
-    /// It takes effect when this call was granted the renewal, or when nothing was put since this call last received the
-    /// state and nobody is renewing. Otherwise it is ignored, which is no error: a new login wins over an addition to an old one.
+    /// It takes effect when this call was granted the renewal, or when nothing was put since this
+    /// call last received the state and nobody is renewing. Otherwise it is ignored, which is no
+    /// error: a new login wins over an addition to an old one.
     ///
     /// # Errors
     ///
     /// [`ErrorCode::Unsupported`](crate::ErrorCode::Unsupported) for more than 256 KiB.
     fn put(&self, data: &[u8], ttl_seconds: u32) -> Result<u64>;
 
-    /// Asks for the right to log in. `refused` is the generation that the server no longer accepts, or `None` when
-    /// [`get`](Self::get) returned nothing. Waits while another call has that right.
+    /// Asks for the right to log in. `refused` is the generation that the server no longer accepts,
+    /// or `None` when [`get`](Self::get) returned nothing. Waits while another call has that right.
     ///
     /// # Errors
     ///
@@ -64,8 +67,8 @@ pub enum Renewal {
     Renewed(SessionState),
 }
 
-/// The slot of this connection, holding a `T` as JSON. The bytes on the way are wiped; wiping `T` itself is up to `T`
-/// (see [`zeroize::ZeroizeOnDrop`]).
+/// The slot of this connection, holding a `T` as JSON. The bytes on the way are wiped; wiping `T`
+/// itself is up to `T` (see [`zeroize::ZeroizeOnDrop`]).
 pub struct Typed<'a, T> {
     store: &'a dyn SessionStore,
     holds: PhantomData<fn() -> T>,
@@ -81,7 +84,8 @@ pub enum Stored<T> {
         /// Which put it came from.
         generation: u64,
     },
-    /// Something that is no `T`, for example put by another build of this provider. Good for nothing but to be renewed.
+    /// Something that is no `T`, for example put by another build of this provider. Good for
+    /// nothing but to be renewed.
     Foreign {
         /// Which put it came from.
         generation: u64,
@@ -103,8 +107,9 @@ impl<'a, T: Serialize + DeserializeOwned> Typed<'a, T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::Unsupported`](crate::ErrorCode::Unsupported) for more than 256 KiB of JSON, [`ErrorCode::Other`](crate::ErrorCode::Other) with the code `invalid-session` for a
-    /// value that cannot be written as JSON.
+    /// [`ErrorCode::Unsupported`](crate::ErrorCode::Unsupported) for more than 256 KiB of JSON,
+    /// [`ErrorCode::Other`](crate::ErrorCode::Other) with the code `invalid-session` for a value
+    /// that cannot be written as JSON.
     pub fn put(&self, value: &T, ttl_seconds: u32) -> Result<u64> {
         let data = wiped::to_json(value).map_err(|_| {
             Error::other("invalid-session", "The login session cannot be stored. This is a fault of the provider.")
@@ -132,19 +137,21 @@ fn decode<T: DeserializeOwned>(state: SessionState) -> Stored<T> {
     }
 }
 
-/// How many states of other calls are tried before the refusal is believed. Each is newer than the one before, so more
-/// than two are only seen when other calls keep adding to a state that the server refuses.
+/// How many states of other calls are tried before the refusal is believed. Each is newer than the
+/// one before, so more than two are only seen when other calls keep adding to a state that the
+/// server refuses.
 const MAX_STATES: usize = 8;
 
 /// Makes a call with the connection's session, logging in when needed.
 ///
 /// * There is a session: `call` gets it.
-/// * There is none, or `is_refused` says of the error that the server no longer accepts it: either another call has
-///   logged in meanwhile and its session is used, or `login` runs, at most once, and what it returns is stored for the seconds
-///   that it says and handed to `call`.
+/// * There is none, or `is_refused` says of the error that the server no longer accepts it: either
+///   another call has logged in meanwhile and its session is used, or `login` runs, at most once,
+///   and what it returns is stored for the seconds that it says and handed to `call`.
 /// * A session that was refused straight after this call's own login is an error like any other.
 ///
-/// `call` may run several times, so it should do its reading first. To add to the stored session, it uses [`Typed::put`].
+/// `call` may run several times, so it should do its reading first. To add to the stored session,
+/// it uses [`Typed::put`].
 ///
 /// # Errors
 ///

@@ -38,8 +38,8 @@ pub struct StoredState {
     pub version: u64,
 }
 
-/// The durable state of a connection: one slot of opaque bytes, encrypted in the host's database. It is
-/// dropped when the connection's settings change.
+/// The durable state of a connection: one slot of opaque bytes, encrypted in the host's database.
+/// It is dropped when the connection's settings change.
 pub trait StateStore {
     /// The state; `None` when nothing was put yet.
     fn get(&self) -> Result<Option<StoredState>>;

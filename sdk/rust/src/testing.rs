@@ -1,4 +1,5 @@
-//! What a native unit test puts in place of the sandbox: scripted answers, a session slot in memory, a clock that stands.
+//! What a native unit test puts in place of the sandbox: scripted answers, a session slot in
+//! memory, a clock that stands.
 //!
 //! ```
 //! use keyway_sdk::http::Response;

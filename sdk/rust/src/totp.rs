@@ -1,9 +1,11 @@
-//! One-time codes (RFC 6238) from what people store: an `otpauth://totp/...` URL or the bare secret.
+//! One-time codes (RFC 6238) from what people store: an `otpauth://totp/...` URL or the bare
+//! secret.
 //!
-//! The codes themselves are a dozen lines over RustCrypto's HMAC. The reading is generous where authenticator apps are:
-//! spaces, dashes, lower case and padding in the secret, short secrets, an unknown parameter, an issuer that contradicts the label. It
-//! is strict where a wrong guess would make wrong codes: algorithm, digits, period and type. Steam's codes
-//! are the same numbers written in letters.
+//! The codes themselves are a dozen lines over RustCrypto's HMAC. The reading is generous where
+//! authenticator apps are: spaces, dashes, lower case and padding in the secret, short secrets, an
+//! unknown parameter, an issuer that contradicts the label. It is strict where a wrong guess would
+//! make wrong codes: algorithm, digits, period and type. Steam's codes are the same numbers written
+//! in letters.
 //!
 //! ```
 //! use keyway_sdk::secrecy::ExposeSecret;
@@ -91,7 +93,8 @@ pub enum TotpError {
 }
 
 impl From<TotpError> for Error {
-    /// [`ErrorCode::Unsupported`](crate::ErrorCode::Unsupported), as for an item of a kind that the provider cannot handle.
+    /// [`ErrorCode::Unsupported`](crate::ErrorCode::Unsupported), as for an item of a kind that the
+    /// provider cannot handle.
     fn from(error: TotpError) -> Self {
         let text = error.to_string();
         let mut chars = text.chars();
@@ -110,11 +113,11 @@ impl From<TotpError> for NoCode {
     }
 }
 
-/// The one-time code that is current at this time, in seconds since 1970, or why there is none: what
-/// `resolve` returns as [`Resolved::one_time_code`](crate::Resolved::one_time_code).
+/// The one-time code that is current at this time, in seconds since 1970, or why there is none:
+/// what `resolve` returns as [`Resolved::one_time_code`](crate::Resolved::one_time_code).
 ///
-/// `stored` is what the item holds, as [`Totp::parse`] reads it; `None` or an empty text when the item has
-/// no one-time password.
+/// `stored` is what the item holds, as [`Totp::parse`] reads it; `None` or an empty text when the
+/// item has no one-time password.
 ///
 /// ```
 /// use keyway_sdk::{NoCodeReason, totp};
@@ -165,7 +168,8 @@ impl Totp {
         self
     }
 
-    /// Reads an `otpauth://totp/...` URL (the [key URI format]) or a bare base32 secret. White space around it is ignored.
+    /// Reads an `otpauth://totp/...` URL (the [key URI format]) or a bare base32 secret. White
+    /// space around it is ignored.
     ///
     /// [key URI format]: https://github.com/google/google-authenticator/wiki/Key-Uri-Format
     ///
@@ -255,14 +259,16 @@ fn mac<M: Mac + KeyInit>(key: &[u8], message: &[u8]) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(mac.finalize().into_bytes().to_vec())
 }
 
-/// Dynamic truncation (RFC 4226, section 5.3): the low four bits of the last byte say where to take 31 bits.
+/// Dynamic truncation (RFC 4226, section 5.3): the low four bits of the last byte say where to take
+/// 31 bits.
 fn truncate(mac: &[u8]) -> u32 {
     let offset = usize::from(mac.last().copied().unwrap_or_default() & 0x0f);
     let bytes = mac.iter().skip(offset).take(4);
     bytes.fold(0, |number, byte| (number << 8) | u32::from(*byte)) & 0x7fff_ffff
 }
 
-/// Steam writes the number in an alphabet without letters that look like digits, the last place first.
+/// Steam writes the number in an alphabet without letters that look like digits, the last place
+/// first.
 fn steam(mut number: u32) -> String {
     const ALPHABET: [u8; 26] = *b"23456789BCDFGHJKMNPQRTVWXY";
     let mut letter = || {
@@ -278,7 +284,8 @@ fn decode_secret(text: &str) -> Result<Zeroizing<Vec<u8>>, TotpError> {
     if secret.is_empty() { Err(TotpError::MissingSecret) } else { Ok(secret) }
 }
 
-/// `SHA1`, and the spellings that apps write: `SHA-1`, `HMACSHA1`, `HmacSHA1`. Empty is the default.
+/// `SHA1`, and the spellings that apps write: `SHA-1`, `HMACSHA1`, `HmacSHA1`. Empty is the
+/// default.
 fn parse_algorithm(text: &str) -> Result<Algorithm, TotpError> {
     let name = text.trim().to_ascii_uppercase().replace(['-', '_'], "");
     match name.strip_prefix("HMAC").unwrap_or(&name) {

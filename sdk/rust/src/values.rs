@@ -1,7 +1,7 @@
 //! What goes into a call and what comes out of it.
 //!
-//! Everything secret is a [`SecretString`]: wiped when dropped, a placeholder when printed. None of these types can be
-//! cloned, so a secret has one owner at a time.
+//! Everything secret is a [`SecretString`]: wiped when dropped, a placeholder when printed. None of
+//! these types can be cloned, so a secret has one owner at a time.
 
 use std::fmt;
 
@@ -12,8 +12,8 @@ use crate::{Attribute, Error, Result};
 
 /// All settings of one connection, as the person who connected entered them.
 ///
-/// A setting that was left empty and has no default is not there. Values are never trimmed or changed by the host. All
-/// of them are treated as secrets: wiped when dropped, not printed.
+/// A setting that was left empty and has no default is not there. Values are never trimmed or
+/// changed by the host. All of them are treated as secrets: wiped when dropped, not printed.
 #[derive(Default)]
 pub struct Settings(Vec<(String, SecretString)>);
 
@@ -59,12 +59,13 @@ impl Settings {
     }
 
     /// The address in a setting, read as the host reads a [destination taken from a
-    /// setting](crate::Description::destination): a URL with `https` or `http`, or a host name (with a port perhaps),
-    /// and then `https` is meant. `None` when it was left empty.
+    /// setting](crate::Description::destination): a URL with `https` or `http`, or a host name
+    /// (with a port perhaps), and then `https` is meant. `None` when it was left empty.
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::InvalidSettings`](crate::ErrorCode::InvalidSettings) that names the setting and does not repeat its value.
+    /// [`ErrorCode::InvalidSettings`](crate::ErrorCode::InvalidSettings) that names the setting and
+    /// does not repeat its value.
     pub fn url(&self, name: &str) -> Result<Option<Url>> {
         let Some(text) = self.get(name).filter(|value| !value.is_empty()) else { return Ok(None) };
         let parsed = if text.contains("://") { Url::parse(text) } else { Url::parse(&format!("https://{text}")) };
@@ -98,18 +99,22 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// What the credentials of a connection can do: what [`verify`](crate::SecretProvider::verify) returns.
+/// What the credentials of a connection can do: what [`verify`](crate::SecretProvider::verify)
+/// returns.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Verified {
-    /// Who the credentials belong to, for people, for example the account's address. Never secret. May be empty.
+    /// Who the credentials belong to, for people, for example the account's address. Never secret.
+    /// May be empty.
     pub account: String,
-    /// What the server counts requests by: stable, the same for all credentials of one account. Never
-    /// secret. `None` when the provider cannot tell; then each credential counts as an account of its own.
+    /// What the server counts requests by: stable, the same for all credentials of one account.
+    /// Never secret. `None` when the provider cannot tell; then each credential counts as an
+    /// account of its own.
     pub account_key: Option<String>,
-    /// How many vaults (or whatever the provider groups items in) can be read, at least 1. `None` where
-    /// items are not grouped.
+    /// How many vaults (or whatever the provider groups items in) can be read, at least 1. `None`
+    /// where items are not grouped.
     pub vault_count: Option<u32>,
-    /// How many of these can be written to, as far as the server says. 0 means read-only; `None` when it does not say.
+    /// How many of these can be written to, as far as the server says. 0 means read-only; `None`
+    /// when it does not say.
     pub writable_vault_count: Option<u32>,
     /// Anything else worth showing.
     pub attributes: Vec<Attribute>,
@@ -120,7 +125,8 @@ pub struct Verified {
 pub struct ItemPage {
     /// At most 10,000. May be empty although a next page exists.
     pub items: Vec<Item>,
-    /// What the host passes for the next page; opaque to it, at most 4,096 bytes. `None` on the last page.
+    /// What the host passes for the next page; opaque to it, at most 4,096 bytes. `None` on the
+    /// last page.
     pub next: Option<String>,
     /// Anything else worth showing.
     pub attributes: Vec<Attribute>,
@@ -137,8 +143,8 @@ pub struct Item {
     pub vault_id: Option<String>,
     /// What people call that vault.
     pub vault_name: Option<String>,
-    /// What to pass to `resolve`, in its normal form: made of ids where the server has them, so that it
-    /// stays right when things are renamed.
+    /// What to pass to `resolve`, in its normal form: made of ids where the server has them, so
+    /// that it stays right when things are renamed.
     pub reference: String,
     /// What kind of item it is: `login`, or the provider's own word in lower case.
     pub category: String,
@@ -148,7 +154,8 @@ pub struct Item {
     pub attributes: Vec<Attribute>,
 }
 
-/// Which fields [`resolve`](crate::SecretProvider::resolve) is asked for. None at all is allowed and asks for the revision.
+/// Which fields [`resolve`](crate::SecretProvider::resolve) is asked for. None at all is allowed
+/// and asks for the revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     /// The built-in user name field.
@@ -157,7 +164,8 @@ pub struct Selection {
     pub password: bool,
     /// The current one-time code.
     pub one_time_code: bool,
-    /// Names of further fields, each once. Empty for providers without [`ItemFields`](crate::ItemFields).
+    /// Names of further fields, each once. Empty for providers without
+    /// [`ItemFields`](crate::ItemFields).
     pub further: Vec<String>,
 }
 
@@ -173,8 +181,9 @@ impl Selection {
     }
 }
 
-/// What an item holds now: what [`resolve`](crate::SecretProvider::resolve) returns. Only fields that were asked for; one
-/// that the item lacks is `None`, one that is there and empty is an empty string.
+/// What an item holds now: what [`resolve`](crate::SecretProvider::resolve) returns. Only fields
+/// that were asked for; one that the item lacks is `None`, one that is there and empty is an empty
+/// string.
 #[derive(Debug, Default)]
 pub struct Resolved {
     /// The user name.
@@ -186,13 +195,14 @@ pub struct Resolved {
     pub one_time_code: Option<std::result::Result<OneTimeCode, NoCode>>,
     /// The further fields that were asked for and that the item has.
     pub further: Vec<Field>,
-    /// Which state of the item this is: opaque, at most 256 bytes, different after each change of the item, never
-    /// secret, suitable for `write`.
+    /// Which state of the item this is: opaque, at most 256 bytes, different after each change of
+    /// the item, never secret, suitable for `write`.
     pub revision: String,
-    /// The first second since 1970 at which the values are no longer good, for values with a lifetime
-    /// of their own.
+    /// The first second since 1970 at which the values are no longer good, for values with a
+    /// lifetime of their own.
     pub valid_until: Option<u64>,
-    /// The lease under which the values were made for this very call; see [`Leases`](crate::Leases).
+    /// The lease under which the values were made for this very call; see
+    /// [`Leases`](crate::Leases).
     pub lease: Option<Lease>,
     /// Anything else worth showing. Never secret.
     pub attributes: Vec<Attribute>,
@@ -212,8 +222,8 @@ pub struct OneTimeCode {
 }
 
 impl OneTimeCode {
-    /// A code, the first second since 1970 at which it is no longer current, and for how many seconds
-    /// each is.
+    /// A code, the first second since 1970 at which it is no longer current, and for how many
+    /// seconds each is.
     pub fn new(code: impl Into<SecretString>, expires_at: u64, period_seconds: u32) -> Self {
         Self { code: code.into(), expires_at, period_seconds, attributes: Vec::new() }
     }
@@ -251,7 +261,8 @@ pub enum NoCodeReason {
     Other(String),
 }
 
-/// A further field of an item, without its value: what [`list_fields`](crate::ItemFields::list_fields) returns.
+/// A further field of an item, without its value: what
+/// [`list_fields`](crate::ItemFields::list_fields) returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldSpec {
     /// What `resolve` is asked for. Unique within the item, 1 to 256 bytes.
@@ -333,8 +344,8 @@ impl Lease {
     }
 }
 
-/// New values for [`write`](crate::SecretProvider::write). `None` means "leave as it is"; an empty string empties the
-/// field. A field that the item lacks is added.
+/// New values for [`write`](crate::SecretProvider::write). `None` means "leave as it is"; an empty
+/// string empties the field. A field that the item lacks is added.
 #[derive(Debug, Default)]
 pub struct Changes {
     /// The new user name.
@@ -344,13 +355,15 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Whether there is nothing to change. Then `write` writes nothing and returns the present revision.
+    /// Whether there is nothing to change. Then `write` writes nothing and returns the present
+    /// revision.
     pub fn is_empty(&self) -> bool {
         self.username.is_none() && self.password.is_none()
     }
 }
 
-/// Whether `write` may be expected to work: what [`check_write_access`](crate::SecretProvider::check_write_access) returns.
+/// Whether `write` may be expected to work: what
+/// [`check_write_access`](crate::SecretProvider::check_write_access) returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WriteAccess {
     /// As far as the server says, yes.

@@ -1,4 +1,5 @@
-//! JSON that leaves no copy behind: a vector that grows moves its contents and frees what it held before, unwiped.
+//! JSON that leaves no copy behind: a vector that grows moves its contents and frees what it held
+//! before, unwiped.
 
 use std::io;
 

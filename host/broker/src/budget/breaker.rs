@@ -1,5 +1,5 @@
-//! When a token is given a rest: the states of a breaker, and what leads from one to the other. Pure: time and chance
-//! are given.
+//! When a token is given a rest: the states of a breaker, and what leads from one to the other.
+//! Pure: time and chance are given.
 //!
 //! ```text
 //!             5 failures in a row, "too many requests", refused credentials
@@ -11,9 +11,9 @@
 //!                                                                             └─▶ paused, twice as long
 //! ```
 //!
-//! **Invariants:** asking changes nothing, so a pause is never extended by being asked. While one call probes, nobody
-//! else calls; a probe's right is a lease with an end, so it cannot be lost with a process that dies. The state that
-//! is stored is the whole state.
+//! **Invariants:** asking changes nothing, so a pause is never extended by being asked. While one
+//! call probes, nobody else calls; a probe's right is a lease with an end, so it cannot be lost
+//! with a process that dies. The state that is stored is the whole state.
 
 use std::time::Duration;
 
@@ -64,8 +64,8 @@ pub(super) enum Outcome {
 }
 
 impl State {
-    /// Whether a call may go out. `entered`: somebody has just entered the credentials, so that they were refused
-    /// before is no reason not to try them.
+    /// Whether a call may go out. `entered`: somebody has just entered the credentials, so that
+    /// they were refused before is no reason not to try them.
     pub(super) fn ask(&self, now: Timestamp, entered: bool) -> Answer {
         let Some(pause) = &self.pause else { return Answer::Go };
         let left = left(pause, now);
@@ -85,13 +85,14 @@ impl State {
         }
     }
 
-    /// What follows from how a call ended. `probe`: it had the right to probe. `draw`: from 0 to 1, by chance.
+    /// What follows from how a call ended. `probe`: it had the right to probe. `draw`: from 0 to 1,
+    /// by chance.
     pub(super) fn ended(&mut self, now: Timestamp, outcome: Outcome, probe: bool, draw: f64, options: &BreakerOptions) {
         let resting = self.pause.map(|pause| pause.reason);
         match outcome {
             Outcome::Answered => {
-                // A call that began before a pause and ends well in it: a server that answers is not out of order. A
-                // limit, or refused credentials, are not disproved by it.
+                // A call that began before a pause and ends well in it: a server that answers is
+                // not out of order. A limit, or refused credentials, are not disproved by it.
                 if probe || matches!(resting, None | Some(PauseReason::Unavailable)) {
                     *self = Self::default();
                 }
@@ -121,8 +122,9 @@ impl State {
             Outcome::Refused => self.pause(PauseReason::Refused, now, None, draw, options),
             Outcome::Unclear if probe => {
                 if let Some(PauseRecord { reason, strikes, .. }) = &mut self.pause {
-                    // Neither better nor worse than before: an item whose answer is not understood must not make the pause longer and
-                    // longer for all others. So this one counts in place of the last.
+                    // Neither better nor worse than before: an item whose answer is not understood
+                    // must not make the pause longer and longer for all others. So this one counts
+                    // in place of the last.
                     *strikes = strikes.saturating_sub(1);
                     let reason = *reason;
                     self.pause(reason, now, None, draw, options);
@@ -168,7 +170,8 @@ pub(crate) fn back_off(first: Duration, longest: Duration, strikes: u32, draw: f
     doubled.min(longest).mul_f64(0.5 + draw.clamp(0.0, 1.0) / 2.0)
 }
 
-/// How much of a pause is left. One that ends later than any can was stored under a clock that was set back since.
+/// How much of a pause is left. One that ends later than any can was stored under a clock that was
+/// set back since.
 fn left(pause: &PauseRecord, now: Timestamp) -> Duration {
     let left = Duration::try_from(pause.until.duration_since(now)).unwrap_or(Duration::ZERO);
     if left > LONGEST_WAIT { Duration::ZERO } else { left }
@@ -352,7 +355,8 @@ mod tests {
         assert_eq!(state.ask(at(0), false), Answer::Probe);
     }
 
-    /// Whatever happens, in whatever order: there is always an end to waiting, and never more than one probe.
+    /// Whatever happens, in whatever order: there is always an end to waiting, and never more than
+    /// one probe.
     #[test]
     fn an_item_whose_answer_is_not_understood_makes_no_pause_longer() {
         for reason in [Outcome::RateLimited(None), Outcome::Unavailable] {

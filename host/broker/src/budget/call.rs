@@ -18,11 +18,12 @@ use crate::request;
 
 /// A call that fails later than this is not tried again: whoever waits has waited enough.
 const RETRY_WITHIN: Duration = Duration::from_secs(5);
-/// The pause before the retry, drawn from here, so that callers that failed together do not come back together.
+/// The pause before the retry, drawn from here, so that callers that failed together do not come
+/// back together.
 const RETRY_AFTER: std::ops::Range<f64> = 0.1..0.4;
 
-/// A connection that is ready for calls. They all go through [`call`](Self::call): the provider and the connection
-/// are nobody else's.
+/// A connection that is ready for calls. They all go through [`call`](Self::call): the provider and
+/// the connection are nobody else's.
 #[derive(Clone)]
 pub(crate) struct Opened {
     provider: Provider,
@@ -88,10 +89,11 @@ impl Opened {
         &self.guard
     }
 
-    /// Makes a call, unless the budget or the breaker is against it, and takes note of how it ended.
+    /// Makes a call, unless the budget or the breaker is against it, and takes note of how it
+    /// ended.
     ///
-    /// A call that has begun runs to its end, whoever still waits for it: what it cost and what it showed is known
-    /// then, and a change is never broken off half-way by a caller who goes away.
+    /// A call that has begun runs to its end, whoever still waits for it: what it cost and what it
+    /// showed is known then, and a change is never broken off half-way by a caller who goes away.
     ///
     /// # Errors
     /// [`CallFailure::NotCalled`] at once and without any effect; else what the call says.
@@ -104,7 +106,8 @@ impl Opened {
         let started = Instant::now();
         let opened = self.clone();
         let task = async move {
-            // In here, because it may claim the right to probe, which must not be lost with a caller who goes away.
+            // In here, because it may claim the right to probe, which must not be lost with a
+            // caller who goes away.
             let pass = opened.guard.begin(operation).await.map_err(|refusal| {
                 let failure = CallFailure::from(refusal);
                 opened.metrics.not_made(&opened.guard.provider_type, operation, &failure);
@@ -153,7 +156,8 @@ impl Opened {
         let again = match &noted {
             Ok(again) => *again && is_unavailable(&result),
             Err(error) => {
-                // The call was made, and its result is the caller's. What was not stored is in memory or happens again.
+                // The call was made, and its result is the caller's. What was not stored is in
+                // memory or happens again.
                 tracing::error!("the state of a connection's breaker could not be stored: {error}");
                 false
             }

@@ -1,7 +1,8 @@
-//! What stands before the calls of one token under one tier: its breaker, its counts and its account's.
+//! What stands before the calls of one token under one tier: its breaker, its counts and its
+//! account's.
 //!
-//! **Invariant:** a call that may not go out is refused from memory, before anything else is done; nothing is written
-//! for it and nothing gets later by it.
+//! **Invariant:** a call that may not go out is refused from memory, before anything else is done;
+//! nothing is written for it and nothing gets later by it.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,8 +19,8 @@ use super::meter::{Meter, NoRequest};
 use super::token::{Claim, TokenBreaker};
 use super::{NotCalled, ProviderOperation};
 
-/// How many requests a call is expected to make before one of its kind was seen: more than 1Password's cold resolve (7),
-/// as many as its cold write.
+/// How many requests a call is expected to make before one of its kind was seen: more than
+/// 1Password's cold resolve (7), as many as its cold write.
 const FIRST_COST: u32 = 8;
 
 /// Before the calls of one token under one tier.
@@ -188,7 +189,8 @@ impl Guard {
         Ok(())
     }
 
-    /// Takes note of how a call ended and how many requests it made. Returns whether it is worth trying once more.
+    /// Takes note of how a call ended and how many requests it made. Returns whether it is worth
+    /// trying once more.
     pub(super) async fn ended(
         &self,
         operation: ProviderOperation,

@@ -1,8 +1,9 @@
 //! What a budget is kept for: a token and an account, by their keyed fingerprints.
 //!
-//! The secret manager counts by token, whoever uses it; so two connections with the same token share a budget, also in
-//! different workspaces. A token is recognised by HMAC-SHA256 under a key that only this host has: who reads the
-//! database can neither compute it for a token that they guess, nor tell which customer's it is.
+//! The secret manager counts by token, whoever uses it; so two connections with the same token
+//! share a budget, also in different workspaces. A token is recognised by HMAC-SHA256 under a key
+//! that only this host has: who reads the database can neither compute it for a token that they
+//! guess, nor tell which customer's it is.
 
 use hmac::{Hmac, KeyInit, Mac};
 use keyway_keys::KeyBytes;
@@ -23,8 +24,8 @@ impl FingerprintKey {
         Self(key)
     }
 
-    /// The token of a connection: all of its secret settings, or all settings where none is secret. White space around
-    /// a value does not make it another token.
+    /// The token of a connection: all of its secret settings, or all settings where none is secret.
+    /// White space around a value does not make it another token.
     pub(super) fn token(&self, description: &Description, settings: &Settings) -> Subject {
         let has_secret = settings.iter().any(|(name, _)| description.is_secret(name));
         let mut identifying: Vec<(&str, &SecretString)> =
@@ -44,8 +45,8 @@ impl FingerprintKey {
         self.subject([b"account of token".as_slice(), token], [])
     }
 
-    /// What the database keeps a count of this token or account by. Several windows of the same requests have counts of
-    /// their own.
+    /// What the database keeps a count of this token or account by. Several windows of the same
+    /// requests have counts of their own.
     pub(super) fn count(&self, subject: &Subject, of: &Counter) -> Subject {
         if of.is_original() {
             return *subject;

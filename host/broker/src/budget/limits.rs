@@ -1,4 +1,5 @@
-//! The limits: how many requests a secret manager lets a credential and an account make, and how patient the breaker is.
+//! The limits: how many requests a secret manager lets a credential and an account make, and how
+//! patient the breaker is.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -47,7 +48,8 @@ impl RateLimits {
     /// No limits.
     pub const UNLIMITED: Self = Self(Vec::new());
 
-    /// Adds a limit, in place of the one for the same requests, scope and window. A window has 1 second to 1 day.
+    /// Adds a limit, in place of the one for the same requests, scope and window. A window has 1
+    /// second to 1 day.
     #[must_use]
     pub fn limit(mut self, max_requests: u32, window: Duration, requests: RequestKind, scope: BudgetScope) -> Self {
         let window = window.clamp(Duration::from_secs(1), DAY);
@@ -95,14 +97,15 @@ pub(super) struct Counter {
 }
 
 impl Counter {
-    /// Whether the database has always had this count, under the token or the account itself. Others have a subject of
-    /// their own; see [`FingerprintKey`](super::identity::FingerprintKey).
+    /// Whether the database has always had this count, under the token or the account itself.
+    /// Others have a subject of their own; see [`FingerprintKey`](super::identity::FingerprintKey).
     pub(super) fn is_original(&self) -> bool {
         SHOWN.iter().any(|of| (of.requests, of.scope, of.window) == (self.requests, self.scope, self.window))
     }
 
-    /// How many of the limit are kept for writing: 1 %. A password that was changed at a site must get back to the vault,
-    /// also when reading has used up the rest. Durable state is renewed from it, too.
+    /// How many of the limit are kept for writing: 1 %. A password that was changed at a site must
+    /// get back to the vault, also when reading has used up the rest. Durable state is renewed from
+    /// it, too.
     pub(super) fn kept_for_writing(&self) -> u32 {
         if self.requests == RequestKind::Write { 0 } else { self.limit.unwrap_or(0) / 100 }
     }
@@ -118,8 +121,8 @@ const SHOWN: [Counter; 3] = [
 /// How the broker spends its providers' requests, and when it pauses a provider.
 ///
 /// The limits are those of the tier that a connection chose among those that its provider declares,
-/// else of the tier that is the default here for its provider type, else of the first that the provider
-/// declares. A provider that declares none has no limits.
+/// else of the tier that is the default here for its provider type, else of the first that the
+/// provider declares. A provider that declares none has no limits.
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct BudgetOptions {
@@ -157,19 +160,23 @@ impl BudgetOptions {
     }
 }
 
-/// When a breaker opens, and for how long. Every pause is drawn from its upper half, so that hosts that were cut off
-/// together do not come back together; each one in a row is twice as long as the one before.
+/// When a breaker opens, and for how long. Every pause is drawn from its upper half, so that hosts
+/// that were cut off together do not come back together; each one in a row is twice as long as the
+/// one before.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct BreakerOptions {
-    /// After how many failures in a row that say that the secret manager is out of order. Default 5: one more than a
-    /// user's impatient repeating makes, few enough that an outage costs next to nothing.
+    /// After how many failures in a row that say that the secret manager is out of order. Default
+    /// 5: one more than a user's impatient repeating makes, few enough that an outage costs next to
+    /// nothing.
     pub threshold: u32,
     /// The first pause after that. Default 2 s.
     pub unavailable: Duration,
-    /// The longest. Default 1 minute: how long after the end of an outage the first call goes out at the latest.
+    /// The longest. Default 1 minute: how long after the end of an outage the first call goes out
+    /// at the latest.
     pub unavailable_max: Duration,
-    /// The first pause after "too many requests" when the secret manager did not say how long. Default 1 minute.
+    /// The first pause after "too many requests" when the secret manager did not say how long.
+    /// Default 1 minute.
     pub rate_limited: Duration,
     /// The longest such pause. Default 1 hour, after which an hourly limit is over.
     pub rate_limited_max: Duration,
@@ -177,10 +184,11 @@ pub struct BreakerOptions {
     pub refused: Duration,
     /// The longest. Default 1 hour.
     pub refused_max: Duration,
-    /// For how long a probe has the field to itself, also if the host dies meanwhile. Default 40 s: longer than a call
-    /// may take.
+    /// For how long a probe has the field to itself, also if the host dies meanwhile. Default 40 s:
+    /// longer than a call may take.
     pub probe: Duration,
-    /// Whether the first failure after a success is tried once more, after 100 to 400 ms. Default true.
+    /// Whether the first failure after a success is tried once more, after 100 to 400 ms. Default
+    /// true.
     pub retry: bool,
 }
 
@@ -201,8 +209,8 @@ impl Default for BreakerOptions {
     }
 }
 
-/// A server's wish is honoured up to this, so that a wrong one does not stop a connection for ever. The longest
-/// known limit is that of a day.
+/// A server's wish is honoured up to this, so that a wrong one does not stop a connection for ever.
+/// The longest known limit is that of a day.
 pub(crate) const LONGEST_WAIT: Duration = DAY;
 
 #[cfg(test)]

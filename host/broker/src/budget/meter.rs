@@ -1,11 +1,12 @@
 //! One count of requests: certain ones of a token or of an account, in one window.
 //!
-//! **Invariant:** a request is counted in the database before it is made. Requests are reserved there in blocks, each
-//! for the slot of time at hand, and handed out from memory; what of a block was not used is returned when its slot is
-//! over and more are needed, when its token is no longer in use and when the process ends in order. So no burst, no second host on the same database
-//! and no crash makes more requests than the limit; a crash forgets none, and loses at most one block. A block grows
-//! while it is used up within its slot, so that a busy token costs few writes to the database and a quiet one reserves
-//! little.
+//! **Invariant:** a request is counted in the database before it is made. Requests are reserved
+//! there in blocks, each for the slot of time at hand, and handed out from memory; what of a block
+//! was not used is returned when its slot is over and more are needed, when its token is no longer
+//! in use and when the process ends in order. So no burst, no second host on the same database and
+//! no crash makes more requests than the limit; a crash forgets none, and loses at most one block.
+//! A block grows while it is used up within its slot, so that a busy token costs few writes to the
+//! database and a quiet one reserves little.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,8 +19,8 @@ use super::identity::Subject;
 use super::limits::Counter;
 use super::window::{Slot, Window};
 
-/// The smallest and the largest block. A start of a process costs a small one at most, and 256 requests are a fraction
-/// of a second's worth to a server that is asked as fast as it can.
+/// The smallest and the largest block. A start of a process costs a small one at most, and 256
+/// requests are a fraction of a second's worth to a server that is asked as fast as it can.
 const BLOCK: std::ops::RangeInclusive<u32> = 1..=256;
 
 /// Why a request may not be made now.
@@ -71,7 +72,8 @@ struct State {
 }
 
 impl State {
-    /// Out of this process's hands from here on, also if they cannot be returned: then they stay counted.
+    /// Out of this process's hands from here on, also if they cannot be returned: then they stay
+    /// counted.
     fn take_unused(&mut self) -> Option<(Timestamp, u32)> {
         let slot = self.slot.take()?;
         let unused = std::mem::take(&mut self.left);
@@ -129,8 +131,8 @@ impl Meter {
         }
     }
 
-    /// Gives what is reserved and was not used back to the other hosts, and to the next start of this one. Whoever takes
-    /// one afterwards reserves anew.
+    /// Gives what is reserved and was not used back to the other hosts, and to the next start of
+    /// this one. Whoever takes one afterwards reserves anew.
     pub(super) async fn return_unused(&self) -> Result<(), StorageError> {
         let _turn = self.reserving.lock().await;
         let Some(unused) = self.lock().take_unused() else { return Ok(()) };
@@ -183,16 +185,16 @@ impl Meter {
         Ok(self.read_now())
     }
 
-    /// What was used as far as this process knows: when others use the database, too, less than the truth by what they
-    /// have used since it was last asked.
+    /// What was used as far as this process knows: when others use the database, too, less than the
+    /// truth by what they have used since it was last asked.
     pub(super) fn read_now(&self) -> Reading {
         let now = self.now();
         let used = self.used(&self.lock(), now);
         Reading { of: self.of, used }
     }
 
-    /// Has in memory what all hosts on this database have used, unless somebody is reserving at this moment and so finds
-    /// out anyway.
+    /// Has in memory what all hosts on this database have used, unless somebody is reserving at
+    /// this moment and so finds out anyway.
     pub(super) async fn refresh(&self) -> Result<(), StorageError> {
         if self.limit.is_none() {
             return Ok(());
@@ -201,7 +203,8 @@ impl Meter {
         self.look().await
     }
 
-    /// Reads the counts, in the caller's turn: nobody may reserve between reading them and what is left here.
+    /// Reads the counts, in the caller's turn: nobody may reserve between reading them and what is
+    /// left here.
     async fn look(&self) -> Result<(), StorageError> {
         let from = time(self.window.first_slot(self.now()));
         let counts = slots(&self.storage.request_counts(&self.subject, self.of.requests, from).await?);
@@ -306,7 +309,8 @@ impl Meter {
 impl Drop for Meter {
     fn drop(&mut self) {
         let Some(unused) = self.lock().take_unused() else { return };
-        // What leaves the window soon anyway is not worth writing to the database: tokens that were not used for an hour are forgotten many at a time.
+        // What leaves the window soon anyway is not worth writing to the database: tokens that were
+        // not used for an hour are forgotten many at a time.
         if unused.0 < time(self.window.middle(self.now())) {
             return;
         }

@@ -1,23 +1,26 @@
 //! Budgets: how often a secret manager is asked, and when it is not.
 //!
-//! Secret managers count. 1Password limits a service account by the hour for each token and by the day for the whole
-//! account, says how much is left to nobody, and answers 429 to everything once a limit is reached. What gets users
-//! there are crash loops and retry storms. So:
+//! Secret managers count. 1Password limits a service account by the hour for each token and by the
+//! day for the whole account, says how much is left to nobody, and answers 429 to everything once a
+//! limit is reached. What gets users there are crash loops and retry storms. So:
 //!
-//! * **All calls of a provider pass one place,** [`Opened::call`]; there is no other way to a connection.
-//! * **Requests are counted, not calls:** a cold resolve of 1Password makes seven. Each is counted in the database
-//!   before it leaves the sandbox ([`meter`]), so neither a burst nor a crash nor a second host gets past a limit; a
-//!   cached value costs nothing. The window is a rolling one ([`window`]), because where the server's begins is not
-//!   known.
-//! * **A token that cannot succeed is not used** ([`breaker`]): until the time that the server named; after failures in
-//!   a row; after refused credentials, until somebody enters them again or for a while that doubles. What is refused is
-//!   refused from memory, within microseconds, and the state survives a restart.
-//! * **One retry,** of the first failure after a success and never of a change: it hides a blip and cannot become a
-//!   storm.
+//! * **All calls of a provider pass one place,** [`Opened::call`]; there is no other way to a
+//!   connection.
+//! * **Requests are counted, not calls:** a cold resolve of 1Password makes seven. Each is counted
+//!   in the database before it leaves the sandbox ([`meter`]), so neither a burst nor a crash nor a
+//!   second host gets past a limit; a cached value costs nothing. The window is a rolling one
+//!   ([`window`]), because where the server's begins is not known.
+//! * **A token that cannot succeed is not used** ([`breaker`]): until the time that the server
+//!   named; after failures in a row; after refused credentials, until somebody enters them again or
+//!   for a while that doubles. What is refused is refused from memory, within microseconds, and the
+//!   state survives a restart.
+//! * **One retry,** of the first failure after a success and never of a change: it hides a blip and
+//!   cannot become a storm.
 //! * A cached value within its duration is served all the while; one beyond it never is.
 //!
-//! How it can fail: requests that other programs make with the same token are not known here (the server's 429 is then
-//! honoured); when the database cannot count a request, the request is not made.
+//! How it can fail: requests that other programs make with the same token are not known here (the
+//! server's 429 is then honoured); when the database cannot count a request, the request is not
+//! made.
 
 mod breaker;
 mod call;
@@ -57,11 +60,12 @@ use keyway_storage::{RequestKind, Storage, StorageError};
 /// What the key for fingerprints is derived for from the host's own.
 pub(crate) const FINGERPRINT_KEY: &str = "keyway.v1.budget-fingerprints";
 
-/// For how long readings are brought up to date, and what is left is given back, at most: a database that is busy must hold up neither who reads metrics nor the
-/// end of the process.
+/// For how long readings are brought up to date, and what is left is given back, at most: a
+/// database that is busy must hold up neither who reads metrics nor the end of the process.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How old the readings of all may be before the database is asked again; shorter than the pauses between two readings of metrics.
+/// How old the readings of all may be before the database is asked again; shorter than the pauses
+/// between two readings of metrics.
 const READINGS_KEPT: Duration = Duration::from_secs(5);
 
 /// What a provider is asked to do.
@@ -100,13 +104,14 @@ impl ProviderOperation {
         }
     }
 
-    /// Whether a failure may be tried once more at once. What changes something is not, and has its own pauses.
+    /// Whether a failure may be tried once more at once. What changes something is not, and has its
+    /// own pauses.
     fn is_retried(self) -> bool {
         !matches!(self, Self::Write | Self::Refresh)
     }
 
-    /// Whether it may use what is kept of each limit: what is lost with the passwords of rotations, and with tokens that
-    /// nobody renews, only a person can mend.
+    /// Whether it may use what is kept of each limit: what is lost with the passwords of rotations,
+    /// and with tokens that nobody renews, only a person can mend.
     fn may_use_what_is_kept(self) -> bool {
         matches!(self, Self::Write | Self::ReadBack | Self::Refresh)
     }
@@ -137,7 +142,8 @@ fn advice(requests: RequestKind) -> &'static str {
     }
 }
 
-/// Why a provider was not asked. Nothing was sent; asking again before the time is over changes nothing.
+/// Why a provider was not asked. Nothing was sent; asking again before the time is over changes
+/// nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum NotCalled {
@@ -282,8 +288,8 @@ impl Guards {
         limits.counters().filter(|of| of.scope == scope).map(meter).collect()
     }
 
-    /// Says whose token it is: an account by its key, or one of its own. The account is charged with what was asked
-    /// before that was known.
+    /// Says whose token it is: an account by its key, or one of its own. The account is charged
+    /// with what was asked before that was known.
     pub(crate) async fn belongs_to(&self, guard: &Guard, account_key: Option<&str>) -> Result<(), StorageError> {
         let subject = match account_key {
             Some(account) => self.key.account(&guard.provider_type, account),
@@ -292,8 +298,8 @@ impl Guards {
         guard.set_account(self.meters(&guard.limits, BudgetScope::Account, &subject)).await
     }
 
-    /// Brings the readings of all up to date with what other processes have used, unless that was done a moment ago:
-    /// anybody may read metrics.
+    /// Brings the readings of all up to date with what other processes have used, unless that was
+    /// done a moment ago: anybody may read metrics.
     async fn refresh_readings(&self) {
         let mut refreshed = self.refreshed.lock().await;
         if refreshed.is_some_and(|then| self.clock.now().since(then) < READINGS_KEPT) {

@@ -63,13 +63,13 @@ pub struct Pause {
     pub until: Timestamp,
 }
 
-/// What a connection may still ask of its secret manager. It shares this with every connection that has the same
-/// credentials, and the account's part with every connection to the same account.
+/// What a connection may still ask of its secret manager. It shares this with every connection that
+/// has the same credentials, and the account's part with every connection to the same account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Budget {
-    /// Of the credentials and then of the account, before it is known which one it is without the latter. What no limit
-    /// is known for has a period of an hour or a day.
+    /// Of the credentials and then of the account, before it is known which one it is without the
+    /// latter. What no limit is known for has a period of an hour or a day.
     pub allowances: Vec<Allowance>,
     /// Present while the connection is not used at all.
     pub pause: Option<Pause>,
@@ -88,15 +88,16 @@ impl Budget {
 pub struct TokenBudget {
     /// The provider's type.
     pub provider_type: String,
-    /// Tells the credentials apart, and nothing about them: a keyed fingerprint in hexadecimal digits.
+    /// Tells the credentials apart, and nothing about them: a keyed fingerprint in hexadecimal
+    /// digits.
     pub token: String,
     /// What is left, as far as this process knows without asking the database.
     pub budget: Budget,
 }
 
 impl Broker {
-    /// What a connection may still ask of its secret manager. Costs the secret manager nothing. Needs [`Scope::Api`](crate::Scope::Api):
-    /// whoever makes requests may know how many are left.
+    /// What a connection may still ask of its secret manager. Costs the secret manager nothing.
+    /// Needs [`Scope::Api`](crate::Scope::Api): whoever makes requests may know how many are left.
     ///
     /// # Errors
     /// [`BrokerError::NotFound`], [`BrokerError::ProviderNotInstalled`].
@@ -114,14 +115,14 @@ impl Broker {
         self.audited(access, Operation::Budget, &Trail::connection(id), read).await
     }
 
-    /// Asks the database what other processes have used, which [`budgets`](Self::budgets), and the metrics, are else behind
-    /// with; at most every 5 seconds. What cannot be read stays as it was.
+    /// Asks the database what other processes have used, which [`budgets`](Self::budgets), and the
+    /// metrics, are else behind with; at most every 5 seconds. What cannot be read stays as it was.
     pub async fn refresh_budgets(&self) {
         self.guards().refresh_readings().await;
     }
 
-    /// The budgets of all credentials that are in use, from memory, for metrics. Where connections with the same
-    /// credentials have chosen different tiers, the lower limit is shown.
+    /// The budgets of all credentials that are in use, from memory, for metrics. Where connections
+    /// with the same credentials have chosen different tiers, the lower limit is shown.
     pub fn budgets(&self) -> Vec<TokenBudget> {
         let mut all: BTreeMap<(String, String), Budget> = BTreeMap::new();
         for guard in self.guards().all() {

@@ -1,7 +1,8 @@
-//! The breaker of one token, in memory and in the database: one for each token, whichever tiers its connections have.
+//! The breaker of one token, in memory and in the database: one for each token, whichever tiers its
+//! connections have.
 //!
-//! **Invariant:** a change is stored before the call that caused it returns; where two hosts change it, the one that
-//! comes second applies its change to what the first one stored.
+//! **Invariant:** a change is stored before the call that caused it returns; where two hosts change
+//! it, the one that comes second applies its change to what the first one stored.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,7 +24,8 @@ pub(super) struct TokenBreaker {
     clock: Arc<dyn Clock>,
     storage: Arc<dyn Storage>,
     state: Mutex<State>,
-    /// The version that is stored, if one is. Whoever changes the breaker holds it, so there is one change at a time.
+    /// The version that is stored, if one is. Whoever changes the breaker holds it, so there is one
+    /// change at a time.
     stored: tokio::sync::Mutex<Option<u64>>,
 }
 
@@ -112,7 +114,8 @@ impl TokenBreaker {
                 Ok(true) => return Ok((before, after)),
                 Ok(false) => self.reload(&mut stored).await?,
                 Err(error) => {
-                    // What was seen is true here also when it cannot be stored: a secret manager that wants a rest gets it.
+                    // What was seen is true here also when it cannot be stored: a secret manager
+                    // that wants a rest gets it.
                     *self.state() = after;
                     return Err(error);
                 }

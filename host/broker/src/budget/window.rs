@@ -1,9 +1,9 @@
 //! A rolling window of requests, counted in slots.
 //!
-//! **Invariant:** whoever admits a request only while [`Window::wait`] says none, and counts it first, makes no more
-//! than `limit` requests in *any* period of the window's length, wherever the server's own period begins. A slot counts
-//! for as long as a request of it could lie within the period: a request leaves at most one slot after the one that it
-//! was counted in.
+//! **Invariant:** whoever admits a request only while [`Window::wait`] says none, and counts it
+//! first, makes no more than `limit` requests in *any* period of the window's length, wherever the
+//! server's own period begins. A slot counts for as long as a request of it could lie within the
+//! period: a request leaves at most one slot after the one that it was counted in.
 
 use std::time::Duration;
 
@@ -39,8 +39,9 @@ impl Window {
         if length == Self::DAY.length { Self::DAY } else { Self { length, slot: (length / 60).max(SHORTEST_SLOT) } }
     }
 
-    /// For how long counts are kept: much longer than they count, so that a clock that is ahead for a while makes nobody
-    /// forget what counts again when it is right. A short window has many slots, which are not kept for days.
+    /// For how long counts are kept: much longer than they count, so that a clock that is ahead for
+    /// a while makes nobody forget what counts again when it is right. A short window has many
+    /// slots, which are not kept for days.
     pub(super) fn kept(self) -> Duration {
         (self.length() * 72).min(KEPT)
     }
@@ -55,8 +56,9 @@ impl Window {
         now.as_millisecond().div_euclid(self.slot) * self.slot
     }
 
-    /// The first slot that counts at that time. Slots of the future count, too: the clock was set back (by more than a little, and whoever
-    /// reserves next moves them into the slot at hand, so that they count for a window and not until that time comes again).
+    /// The first slot that counts at that time. Slots of the future count, too: the clock was set
+    /// back (by more than a little, and whoever reserves next moves them into the slot at hand, so
+    /// that they count for a window and not until that time comes again).
     pub(super) fn first_slot(self, now: Timestamp) -> i64 {
         let gone = now.as_millisecond().saturating_sub(self.length + 2 * self.slot);
         gone.div_euclid(self.slot) * self.slot + self.slot
@@ -73,7 +75,8 @@ impl Window {
         slots.iter().filter(|(slot, _)| *slot >= first).map(|(_, count)| u64::from(*count)).sum()
     }
 
-    /// How long to wait until `more` requests fit below the limit; `None` when they do now. `slots` in ascending order.
+    /// How long to wait until `more` requests fit below the limit; `None` when they do now. `slots`
+    /// in ascending order.
     pub(super) fn wait(self, slots: &[Slot], now: Timestamp, limit: u32, more: u32) -> Option<Duration> {
         let first = self.first_slot(now);
         let mut excess = (self.count(slots, now) + u64::from(more)).checked_sub(u64::from(limit)).filter(|e| *e > 0)?;
@@ -132,8 +135,8 @@ mod tests {
         assert_eq!(Window::of(Duration::from_secs(1)), Window { length: 1_000, slot: 100 });
     }
 
-    /// For random traffic, pauses and lateness: no period of the window's length, wherever it begins, has more than the
-    /// limit.
+    /// For random traffic, pauses and lateness: no period of the window's length, wherever it
+    /// begins, has more than the limit.
     #[test]
     fn no_period_of_the_windows_length_has_more_requests_than_the_limit() {
         for (seed, seconds) in (0..60).zip([3_600, 86_400, 60, 10, 1].into_iter().cycle()) {

@@ -1,8 +1,8 @@
-//! Dropping values: those that are over, and before their time those of an item that was written, and of a connection that
-//! was cleared or deleted.
+//! Dropping values: those that are over, and before their time those of an item that was written,
+//! and of a connection that was cleared or deleted.
 //!
-//! What is dropped here is wiped. That what was on its way is not used again is the doing of the generations and, for a
-//! connection that was deleted, of the list of closed ones.
+//! What is dropped here is wiped. That what was on its way is not used again is the doing of the
+//! generations and, for a connection that was deleted, of the list of closed ones.
 
 use keyway_storage::ConnectionId;
 
@@ -15,7 +15,8 @@ impl SecretCache {
         self.missing.invalidate(item);
     }
 
-    /// Drops what is held for a connection. That it is not used again is the generation's doing; this wipes it.
+    /// Drops what is held for a connection. That it is not used again is the generation's doing;
+    /// this wipes it.
     pub(crate) fn drop_connection(&self, connection: ConnectionId) {
         self.values.retain(|key, _| key.connection != connection);
         for (key, _) in &self.missing {
@@ -31,7 +32,8 @@ impl SecretCache {
         self.drop_connection(connection);
     }
 
-    /// Takes out of memory what nobody may use any more. Readers do so as well; this is for when there are none.
+    /// Takes out of memory what nobody may use any more. Readers do so as well; this is for when
+    /// there are none.
     pub(crate) fn sweep(&self) {
         let now = self.clock.now();
         self.values.retain(|_, value| !value.is_over(now));

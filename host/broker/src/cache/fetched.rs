@@ -1,7 +1,7 @@
 //! What a provider's call brings, and which part of it may be cached.
 //!
-//! **Invariant:** one-time codes are never cached: [`Credentials`], which the cache takes, cannot hold one, and
-//! [`OneTimeCode`], which it does not take, can neither be cloned nor serialised.
+//! **Invariant:** one-time codes are never cached: [`Credentials`], which the cache takes, cannot
+//! hold one, and [`OneTimeCode`], which it does not take, can neither be cloned nor serialised.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,8 @@ pub(crate) struct Lifetime {
 }
 
 impl Lifetime {
-    /// Of what a provider has answered to a question that was asked at this time, in milliseconds since 1970.
+    /// Of what a provider has answered to a question that was asked at this time, in milliseconds
+    /// since 1970.
     pub(crate) fn new(valid_until: Option<u64>, lease: Option<Lease>, asked_at: u64) -> Self {
         let ends = [valid_until, lease.as_ref().map(|lease| lease.expires_at)];
         let end = ends.into_iter().flatten().min();
@@ -58,12 +59,14 @@ impl Fetched {
     }
 }
 
-/// A copy of a code, or of why there is none, for another caller that waited for the very same call.
+/// A copy of a code, or of why there is none, for another caller that waited for the very same
+/// call.
 pub(super) fn copy_code(code: &Result<OneTimeCode, NoCode>) -> Result<OneTimeCode, NoCode> {
     code.as_ref().map(OneTimeCode::copy).map_err(Clone::clone)
 }
 
-/// What may be cached of an item: its user name and password, and which state of the item they are from.
+/// What may be cached of an item: its user name and password, and which state of the item they are
+/// from.
 #[derive(Debug)]
 pub(crate) struct Credentials {
     pub(crate) username: Option<SecretString>,
@@ -72,13 +75,15 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    /// A copy, for one of several callers that waited for the same fetch: each owns, and wipes, its own.
+    /// A copy, for one of several callers that waited for the same fetch: each owns, and wipes, its
+    /// own.
     fn copy(&self) -> Self {
         Self { username: self.username.clone(), password: self.password.clone(), revision: self.revision.clone() }
     }
 }
 
-/// A one-time code that is good now. It can neither be cloned nor serialised, and no part of the cache takes one.
+/// A one-time code that is good now. It can neither be cloned nor serialised, and no part of the
+/// cache takes one.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct OneTimeCode {

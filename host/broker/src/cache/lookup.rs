@@ -60,7 +60,8 @@ pub(crate) struct Found {
     pub(crate) source: Source,
     /// The code, or why there is none, if it was asked for.
     pub(crate) one_time_code: Option<Result<OneTimeCode, NoCode>>,
-    /// Which state of the item the one-time code is from, if it was asked for; it may be a later one than the credentials'.
+    /// Which state of the item the one-time code is from, if it was asked for; it may be a later
+    /// one than the credentials'.
     pub(crate) code_revision: Option<String>,
     /// How long user name and password may be used, as the provider said.
     pub(crate) lifetime: Lifetime,

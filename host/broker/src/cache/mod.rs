@@ -2,26 +2,29 @@
 //!
 //! **Invariants**
 //!
-//! * A value is in memory as ciphertext only, sealed for its connection and reference under a key that exists in this
-//!   process alone.
-//! * A value is used until it is as old as the reader's cache duration, not after. The duration is applied when
-//!   reading, so a lowered one counts at once. The age is counted from before the provider was asked. With a duration
-//!   of 0 nothing is looked up, shared or written.
-//! * One-time codes are never in it. What it takes are [`Credentials`], which cannot hold one ([`fetched`]).
+//! * A value is in memory as ciphertext only, sealed for its connection and reference under a key
+//!   that exists in this process alone.
+//! * A value is used until it is as old as the reader's cache duration, not after. The duration is
+//!   applied when reading, so a lowered one counts at once. The age is counted from before the
+//!   provider was asked. With a duration of 0 nothing is looked up, shared or written.
+//! * One-time codes are never in it. What it takes are [`Credentials`], which cannot hold one
+//!   ([`fetched`]).
 //! * Concurrent misses for one item make one call ([`crate::flight`]).
-//! * Whoever asks after the cache was cleared gets nothing that was fetched before: the connection's generation is part
-//!   of what a value, and a running fetch, is found by. So is the item's, which grows when a rotation has written it
-//!   and when an entry that is bound to it is bound otherwise or deleted.
-//! * Whoever asks after a revision was rejected ("this password did not work") gets nothing that was fetched before
-//!   ([`rejections`]).
-//! * A failure never removes or replaces a value. A missing item is remembered for a few seconds, beside the value that
-//!   may still be used.
+//! * Whoever asks after the cache was cleared gets nothing that was fetched before: the
+//!   connection's generation is part of what a value, and a running fetch, is found by. So is the
+//!   item's, which grows when a rotation has written it and when an entry that is bound to it is
+//!   bound otherwise or deleted.
+//! * Whoever asks after a revision was rejected ("this password did not work") gets nothing that
+//!   was fetched before ([`rejections`]).
+//! * A failure never removes or replaces a value. A missing item is remembered for a few seconds,
+//!   beside the value that may still be used.
 //!
-//! **Refreshing:** values that are read often are fetched anew shortly before they are too old, in the background, each
-//! at a moment of its own drawn within the last 5 % of its duration (a minute at most). So entries that were first
-//! resolved together do not all go to the provider in the same second again; nobody waits; and if the provider is out
-//! of order, the value serves until its duration is over. That is tried once for each value, so it costs one call more than
-//! expiry at the most, however often a value is read whose item cannot be.
+//! **Refreshing:** values that are read often are fetched anew shortly before they are too old, in
+//! the background, each at a moment of its own drawn within the last 5 % of its duration (a minute
+//! at most). So entries that were first resolved together do not all go to the provider in the same
+//! second again; nobody waits; and if the provider is out of order, the value serves until its
+//! duration is over. That is tried once for each value, so it costs one call more than expiry at
+//! the most, however often a value is read whose item cannot be.
 
 mod clear;
 mod fetched;
@@ -62,8 +65,8 @@ const LONGEST_CALL: Duration = Duration::from_secs(60);
 /// What a fetch brought to all who wait for it: shared among them, and gone with the last of them.
 type Answer = Result<Arc<(Fetched, Duration)>, CallFailure>;
 
-/// By what a running fetch is found. The connection's generation and the number of the item's last rejection are in it,
-/// so that after clearing or rejecting nobody joins an older fetch.
+/// By what a running fetch is found. The connection's generation and the number of the item's last
+/// rejection are in it, so that after clearing or rejecting nobody joins an older fetch.
 type FlightKey = (ItemKey, u64, u64, Fields);
 
 /// Who looks something up, and what was rejected of the item when they began.
@@ -90,12 +93,13 @@ struct Missing {
 pub(crate) struct SecretCache {
     clock: Arc<dyn Clock>,
     options: CacheOptions,
-    /// A cache that costs little for each value, reads no clock and keeps no order of its gets; [`sweep`](Self::sweep) takes out
-    /// of it what is over.
+    /// A cache that costs little for each value, reads no clock and keeps no order of its gets;
+    /// [`sweep`](Self::sweep) takes out of it what is over.
     values: quick_cache::sync::Cache<ItemKey, Arc<SealedCredentials>, Weigh>,
     missing: Cache<ItemKey, Missing>,
     rejections: Rejections,
-    /// Connections that were deleted a while ago: nothing of them is stored any more, also not what was on its way.
+    /// Connections that were deleted a while ago: nothing of them is stored any more, also not what
+    /// was on its way.
     closed: Cache<ConnectionId, ()>,
     flights: Flights<FlightKey, Answer>,
     lookups: CacheLookups,
@@ -115,8 +119,8 @@ impl SecretCache {
         Arc::new(Self { clock, options, values, missing, rejections, closed, flights, lookups })
     }
 
-    /// Finds an item's values: in the cache what may be, from the provider what must be. `fetch` is the provider's
-    /// call.
+    /// Finds an item's values: in the cache what may be, from the provider what must be. `fetch` is
+    /// the provider's call.
     pub(crate) async fn get<F, Fut>(self: &Arc<Self>, lookup: Lookup, fetch: F) -> Result<Found, FetchError>
     where
         F: FnOnce(Fields) -> Fut,
@@ -142,7 +146,8 @@ impl SecretCache {
         let (workspace, shared) = (lookup.keys.workspace(), lookup.shared());
         if let Some(Rejected { revision, connections }) = &lookup.rejected {
             self.rejections.reject(workspace, &shared, revision, || {
-                // The reader's own is among them, unless its entry was bound elsewhere a moment ago.
+                // The reader's own is among them, unless its entry was bound elsewhere a moment
+                // ago.
                 let connections = connections.iter().chain([&lookup.item.connection]);
                 let keys = connections.map(|id| ItemKey { connection: *id, reference: shared.reference.clone() });
                 let cached = |key: &ItemKey| self.values.get(key).is_some_and(|value| *value.revision == **revision);
@@ -187,8 +192,8 @@ impl SecretCache {
                 }
                 Ok(cached.found())
             }
-            // Also of an item that had no code a moment ago: it may have been given one. The value is given out when the call is over, and
-            // must not be too old by then.
+            // Also of an item that had no code a moment ago: it may have been given one. The value
+            // is given out when the call is over, and must not be too old by then.
             Some(cached) if !cached.refresh_due && cached.lasts_for(LONGEST_CALL) => {
                 let answer = self.ask(reader, Fields::ONE_TIME_CODE, fetch).await?;
                 let (fetched, took) = &*answer;
@@ -199,8 +204,8 @@ impl SecretCache {
                     ..cached.found()
                 })
             }
-            // Also when a call for the code is due anyway and the rest of the value is due to be refreshed: one call
-            // for both.
+            // Also when a call for the code is due anyway and the rest of the value is due to be
+            // refreshed: one call for both.
             _ => {
                 let fields = match (wants_credentials, wanted.one_time_code) {
                     (true, true) => Fields::ALL,
@@ -256,7 +261,8 @@ impl SecretCache {
         self.join(reader, fields, fetch).wait().await?.map_err(FetchError::Call)
     }
 
-    /// Joins the call for these fields that is running, or starts one. What it brings is stored before anybody is told.
+    /// Joins the call for these fields that is running, or starts one. What it brings is stored
+    /// before anybody is told.
     fn join<F, Fut>(self: &Arc<Self>, reader: &Reader, fields: Fields, fetch: F) -> Flight<Answer>
     where
         F: FnOnce(Fields) -> Fut,
@@ -322,8 +328,8 @@ impl SecretCache {
         )
     }
 
-    /// What need not be asked after all: a fetch has brought it since the caller looked, or the item was missing a
-    /// moment ago.
+    /// What need not be asked after all: a fetch has brought it since the caller looked, or the
+    /// item was missing a moment ago.
     fn ready(&self, reader: &Reader, fields: Fields) -> Option<Answer> {
         let lookup = &reader.lookup;
         let missing = self.missing.get(&lookup.item).filter(|missing| {
@@ -342,7 +348,8 @@ impl SecretCache {
         Some(Ok(Arc::new((fetched, Duration::ZERO))))
     }
 
-    /// Stores a value unless a newer one is there. It is kept for as long as anybody who has asked may use it.
+    /// Stores a value unless a newer one is there. It is kept for as long as anybody who has asked
+    /// may use it.
     fn store(&self, item: ItemKey, value: SealedCredentials) {
         let mut new = Some(value);
         let stored = self.values.entry(&item, None, |_, present| {

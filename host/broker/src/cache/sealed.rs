@@ -15,7 +15,8 @@ use super::{Credentials, Lifetime};
 use crate::codec::{self, CodecError, Decoder};
 use crate::keyring::WorkspaceKeys;
 
-/// Which item: a connection, and a reference within it. Connections' ids are unique over all workspaces.
+/// Which item: a connection, and a reference within it. Connections' ids are unique over all
+/// workspaces.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ItemKey {
     pub(crate) connection: ConnectionId,
@@ -43,7 +44,8 @@ pub(super) struct SealedCredentials {
 }
 
 impl SealedCredentials {
-    /// Seals credentials; `None` when that is not possible, which only costs the next reader a call.
+    /// Seals credentials; `None` when that is not possible, which only costs the next reader a
+    /// call.
     pub(super) fn seal(
         item: &ItemKey,
         keys: &WorkspaceKeys,
@@ -112,7 +114,8 @@ impl SealedCredentials {
 
     /// What it takes of the cache's capacity: about its size in memory.
     pub(super) fn weight(&self, key: &ItemKey) -> u64 {
-        // Of the cache a hash, two links and a place in its table, and what the allocator adds to the allocations.
+        // Of the cache a hash, two links and a place in its table, and what the allocator adds to
+        // the allocations.
         const PLACE: usize = 96;
         let lease = self.lifetime.lease.as_ref().map_or(0, |lease| size_of::<Lease>() + lease.id.len());
         let texts = self.sealed.len() + self.revision.len() + key.reference.len() + lease;

@@ -1,5 +1,6 @@
-//! Whether a connection sees an item: for a person who binds an entry, and would otherwise learn at the first resolve that
-//! the reference is mistyped. Binding itself never asks, so that it works while the secret manager is out of order.
+//! Whether a connection sees an item: for a person who binds an entry, and would otherwise learn at
+//! the first resolve that the reference is mistyped. Binding itself never asks, so that it works
+//! while the secret manager is out of order.
 
 use std::sync::Arc;
 
@@ -14,14 +15,15 @@ use crate::entry::Binding;
 use crate::error::BrokerError;
 
 impl Broker {
-    /// Looks whether a connection sees an item, with one call of the provider that takes no value from it: none is
-    /// read, and none is made where values are made for each call, under a lease. Needs
-    /// [`Scope::Api`](crate::Scope::Api).
+    /// Looks whether a connection sees an item, with one call of the provider that takes no value
+    /// from it: none is read, and none is made where values are made for each call, under a lease.
+    /// Needs [`Scope::Api`](crate::Scope::Api).
     ///
     /// # Errors
-    /// [`BrokerError::Provider`] with the provider's reason, for example that there is no such item, or that this is no
-    /// reference of its own; [`BrokerError::Invalid`] when it does not look like one; [`BrokerError::NotFound`] when there
-    /// is no such connection; and whatever keeps a provider from being asked.
+    /// [`BrokerError::Provider`] with the provider's reason, for example that there is no such
+    /// item, or that this is no reference of its own; [`BrokerError::Invalid`] when it does not
+    /// look like one; [`BrokerError::NotFound`] when there is no such connection; and whatever
+    /// keeps a provider from being asked.
     pub async fn check_item(&self, access: &Access, id: ConnectionId, reference: &str) -> Result<(), BrokerError> {
         let trail = Trail::connection(id);
         let check = async {

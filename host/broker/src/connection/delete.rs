@@ -1,12 +1,13 @@
 //! Deleting a connection.
 //!
-//! **Invariant:** an entry that is bound has its connection. The database decides, by the foreign key of the entries:
-//! of a deletion and a binding that race, one is refused. What a deletion leaves in memory it takes back at once: the
-//! open connection with its settings, its login session, and the cached secrets. A call that is running keeps what it
-//! has until it ends; what it brings is not kept any more ([`SecretCache::close_connection`]).
+//! **Invariant:** an entry that is bound has its connection. The database decides, by the foreign
+//! key of the entries: of a deletion and a binding that race, one is refused. What a deletion
+//! leaves in memory it takes back at once: the open connection with its settings, its login
+//! session, and the cached secrets. A call that is running keeps what it has until it ends; what it
+//! brings is not kept any more ([`SecretCache::close_connection`]).
 //!
-//! Another process (the command line beside a server) does not hear of it. It finds no such connection within a second,
-//! and what it holds of it ends with its own time.
+//! Another process (the command line beside a server) does not hear of it. It finds no such
+//! connection within a second, and what it holds of it ends with its own time.
 //!
 //! [`SecretCache::close_connection`]: crate::cache::SecretCache::close_connection
 
@@ -18,19 +19,22 @@ use crate::api_key::Access;
 use crate::broker::Broker;
 use crate::error::{BrokerError, Thing};
 
-/// How many of the entries that stand in the way are told: enough to go through them, and an answer of bounded size.
+/// How many of the entries that stand in the way are told: enough to go through them, and an answer
+/// of bounded size.
 const DEPENDENTS_TOLD: u32 = 100;
 
 /// How often a deletion is tried when the entries in its way are gone the next moment.
 const ATTEMPTS: usize = 3;
 
 impl Broker {
-    /// Deletes a connection that no entry is bound to, and what is held of it in memory. Needs [`Scope::Admin`](crate::Scope::Admin).
+    /// Deletes a connection that no entry is bound to, and what is held of it in memory. Needs
+    /// [`Scope::Admin`](crate::Scope::Admin).
     ///
     /// Nothing changes in the secret manager: to make the credentials useless, revoke them there.
     ///
     /// # Errors
-    /// [`BrokerError::ConnectionInUse`] with the entries that are bound to it, [`BrokerError::NotFound`].
+    /// [`BrokerError::ConnectionInUse`] with the entries that are bound to it,
+    /// [`BrokerError::NotFound`].
     pub async fn delete_connection(&self, access: &Access, id: ConnectionId) -> Result<(), BrokerError> {
         self.audited(access, Operation::DeleteConnection, &Trail::connection(id), self.remove_connection(access, id))
             .await

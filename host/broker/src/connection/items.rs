@@ -1,7 +1,7 @@
 //! Listing the items that a connection can see.
 //!
-//! **Invariant:** a list ends, whatever the provider answers: pages, items, bytes and time have limits, and a list that
-//! goes beyond one is an error and not a shorter list.
+//! **Invariant:** a list ends, whatever the provider answers: pages, items, bytes and time have
+//! limits, and a list that goes beyond one is an error and not a shorter list.
 
 use std::time::Duration;
 
@@ -27,13 +27,14 @@ pub struct ListLimits {
     pub time: Duration,
 }
 
-/// More items than any account of the known secret managers holds; and less time than the 60 s after which the
-/// published clients give up.
+/// More items than any account of the known secret managers holds; and less time than the 60 s
+/// after which the published clients give up.
 pub const LIST_LIMITS: ListLimits =
     ListLimits { items: 50_000, bytes: 64 << 20, pages: 500, time: Duration::from_secs(50) };
 
 impl Broker {
-    /// All items that a connection can read, over all pages, within [`LIST_LIMITS`]. Needs [`Scope::Api`](crate::Scope::Api).
+    /// All items that a connection can read, over all pages, within [`LIST_LIMITS`]. Needs
+    /// [`Scope::Api`](crate::Scope::Api).
     ///
     /// # Errors
     /// [`BrokerError::NotFound`], [`BrokerError::TooManyItems`], and whatever the provider answers.
@@ -42,7 +43,8 @@ impl Broker {
         let list = async {
             let record = self.connection_record(access.workspace(), id).await?;
             let opened = self.open(&record).await?;
-            // Each page's future owns what it needs: one that borrows is not `Send` for whoever spawns this.
+            // Each page's future owns what it needs: one that borrows is not `Send` for whoever
+            // spawns this.
             let page = |page: Option<String>| {
                 let opened = opened.clone();
                 let call = move |provider: Provider, connection: keyway_runtime::Connection| {

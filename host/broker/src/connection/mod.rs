@@ -1,10 +1,11 @@
 //! Connections: what a workspace has to reach a secret manager with.
 //!
 //! **Invariants:** settings are stored only after the provider has logged in with them
-//! ([`Broker::connect`](crate::Broker::connect)), and only sealed. What leaves again of a secret setting is its last
-//! four characters. Where the provider may connect to is decided once, when the settings are stored, and sealed with
-//! them: neither a later version of the component nor a change of the database can send a token elsewhere. A connection
-//! that entries are bound to is not deleted ([`delete`]).
+//! ([`Broker::connect`](crate::Broker::connect)), and only sealed. What leaves again of a secret
+//! setting is its last four characters. Where the provider may connect to is decided once, when the
+//! settings are stored, and sealed with them: neither a later version of the component nor a change
+//! of the database can send a token elsewhere. A connection that entries are bound to is not
+//! deleted ([`delete`]).
 
 mod check_item;
 mod delete;
@@ -34,15 +35,16 @@ pub struct Connection {
     pub name: String,
     /// The provider's type, for example `1password`.
     pub provider_type: String,
-    /// For each secret setting its last four characters, by which people recognise it. A secret of fewer than twelve
-    /// characters has none.
+    /// For each secret setting its last four characters, by which people recognise it. A secret of
+    /// fewer than twelve characters has none.
     pub hints: BTreeMap<String, String>,
     /// Who the credentials belong to, as the provider said when they were checked; may be empty.
     pub account: String,
-    /// The rate-limit tier that was chosen, by the name that its provider declares; `None` for the default.
+    /// The rate-limit tier that was chosen, by the name that its provider declares; `None` for the
+    /// default.
     pub rate_limit_tier: Option<String>,
-    /// Whether nothing can be written, so that password rotation will be skipped. `None` when the provider does not
-    /// say.
+    /// Whether nothing can be written, so that password rotation will be skipped. `None` when the
+    /// provider does not say.
     pub read_only: Option<bool>,
     /// Cache duration of entries that have none of their own.
     pub cache_ttl: CacheTtl,
@@ -74,7 +76,8 @@ impl TryFrom<ConnectionRecord> for Connection {
 
 /// A connection to be made.
 #[derive(Debug, Clone, Default)]
-// Clone: the settings are cloned with it, for callers that try again after a failure of the network.
+// Clone: the settings are cloned with it, for callers that try again after a failure of the
+// network.
 pub struct NewConnection {
     /// What people will call it. Not empty.
     pub name: String,

@@ -23,16 +23,17 @@ const NAME_LIMIT: usize = 256;
 /// As the contract has it.
 const PROVIDER_TYPE_LIMIT: usize = 64;
 
-/// The longest known, a service account token of 1Password, has about 900 bytes; a private key may have some thousand.
+/// The longest known, a service account token of 1Password, has about 900 bytes; a private key may
+/// have some thousand.
 const SETTING_LIMIT: usize = 64 << 10;
 
 impl Broker {
-    /// Makes a connection: the provider logs in with the settings first, and nothing is stored if it cannot. Needs
-    /// [`Scope::Admin`](crate::Scope::Admin).
+    /// Makes a connection: the provider logs in with the settings first, and nothing is stored if
+    /// it cannot. Needs [`Scope::Admin`](crate::Scope::Admin).
     ///
     /// # Errors
-    /// [`BrokerError::NotVerified`] with what the provider said, [`BrokerError::ProviderNotInstalled`],
-    /// [`BrokerError::Invalid`].
+    /// [`BrokerError::NotVerified`] with what the provider said,
+    /// [`BrokerError::ProviderNotInstalled`], [`BrokerError::Invalid`].
     pub async fn connect(&self, access: &Access, new: NewConnection) -> Result<Connection, BrokerError> {
         let id = ConnectionId::generate();
         self.audited(access, Operation::Connect, &Trail::connection(id), self.make_connection(access, id, new)).await
@@ -92,16 +93,17 @@ impl Broker {
         record.try_into()
     }
 
-    /// Changes a connection. New settings are checked with the provider first, and if it refuses them, nothing changes
-    /// at all. Needs [`Scope::Admin`](crate::Scope::Admin).
+    /// Changes a connection. New settings are checked with the provider first, and if it refuses
+    /// them, nothing changes at all. Needs [`Scope::Admin`](crate::Scope::Admin).
     ///
-    /// New settings, or a cache duration of "off", drop what was cached. What the provider has kept for good with the
-    /// settings before is replaced by what it stores while it checks the new ones. With new settings, rotations whose
-    /// password could not be written with the old ones are due again.
+    /// New settings, or a cache duration of "off", drop what was cached. What the provider has kept
+    /// for good with the settings before is replaced by what it stores while it checks the new
+    /// ones. With new settings, rotations whose password could not be written with the old ones are
+    /// due again.
     ///
     /// # Errors
-    /// As [`connect`](Self::connect); [`BrokerError::NotFound`]; [`BrokerError::Changed`] when somebody else changed it
-    /// at the same time.
+    /// As [`connect`](Self::connect); [`BrokerError::NotFound`]; [`BrokerError::Changed`] when
+    /// somebody else changed it at the same time.
     pub async fn update_connection(
         &self,
         access: &Access,
@@ -178,8 +180,9 @@ impl Broker {
         record.try_into()
     }
 
-    /// A workspace's connections in the order of their creation. Needs [`Scope::Api`](crate::Scope::Api), or
-    /// [`Scope::Admin`](crate::Scope::Admin): who manages them sees them.
+    /// A workspace's connections in the order of their creation. Needs
+    /// [`Scope::Api`](crate::Scope::Api), or [`Scope::Admin`](crate::Scope::Admin): who manages
+    /// them sees them.
     ///
     /// # Errors
     /// Only those of the host itself.
@@ -190,7 +193,8 @@ impl Broker {
         self.audited(access, Operation::ListConnections, &Trail::new(), list).await
     }
 
-    /// A connection. Needs [`Scope::Api`](crate::Scope::Api) or [`Scope::Admin`](crate::Scope::Admin).
+    /// A connection. Needs [`Scope::Api`](crate::Scope::Api) or
+    /// [`Scope::Admin`](crate::Scope::Admin).
     ///
     /// # Errors
     /// [`BrokerError::NotFound`].
@@ -202,7 +206,8 @@ impl Broker {
         self.audited(access, Operation::GetConnection, &Trail::connection(id), get).await
     }
 
-    /// Makes every resolve through this connection ask the provider again, from now on. Needs [`Scope::Admin`](crate::Scope::Admin).
+    /// Makes every resolve through this connection ask the provider again, from now on. Needs
+    /// [`Scope::Admin`](crate::Scope::Admin).
     ///
     /// A fetch that is running is not used by anybody who asks after this.
     ///
@@ -232,8 +237,8 @@ impl Broker {
         record.ok_or(BrokerError::NotFound(Thing::Connection))
     }
 
-    /// Opens a connection for calls, or returns the one that is open: its login session and network connections are
-    /// used again for as long as the settings stay the same.
+    /// Opens a connection for calls, or returns the one that is open: its login session and network
+    /// connections are used again for as long as the settings stay the same.
     pub(crate) async fn open(&self, record: &ConnectionRecord) -> Result<Opened, BrokerError> {
         let provider = self.provider(&record.provider_type)?;
         let key = (record.id, record.version);
@@ -345,7 +350,8 @@ impl Checked {
         if self.contains_setting(account, |_| true) { String::new() } else { account.clone() }
     }
 
-    /// Whom they belong to, for counting: an id of a tenant may well be a setting, a secret may not.
+    /// Whom they belong to, for counting: an id of a tenant may well be a setting, a secret may
+    /// not.
     fn account_key(&self) -> Option<&str> {
         let is_secret = |name: &str| self.opened.description().is_secret(name);
         self.verified.account_key.as_deref().filter(|key| !self.contains_setting(key, is_secret))

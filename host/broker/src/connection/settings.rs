@@ -13,7 +13,8 @@ const FORM: &[u8] = b"settings.1";
 
 /// How many characters of a secret setting are kept for display.
 const HINT: usize = 4;
-/// A secret must be this long for its last characters to be kept: two thirds of it at least stay unknown.
+/// A secret must be this long for its last characters to be kept: two thirds of it at least stay
+/// unknown.
 pub(super) const HINTED_FROM: usize = 12;
 
 /// The sealed part of a connection.
@@ -25,7 +26,8 @@ pub(super) struct SealedPart {
 }
 
 impl SealedPart {
-    /// As a plaintext to seal: the form, the provider's type, names and values, nothing, and the destinations.
+    /// As a plaintext to seal: the form, the provider's type, names and values, nothing, and the
+    /// destinations.
     pub(super) fn encode(&self, provider_type: &str) -> Result<Zeroizing<Vec<u8>>, CodecError> {
         let approved: Vec<String> = self.approved.iter().map(ToString::to_string).collect();
         let mut fields = vec![Some(FORM), Some(provider_type.as_bytes())];
@@ -38,8 +40,8 @@ impl SealedPart {
         codec::encode(&fields)
     }
 
-    /// From the plaintext. The provider's type must be the one that it was sealed with: settings of one provider are
-    /// never given to another.
+    /// From the plaintext. The provider's type must be the one that it was sealed with: settings of
+    /// one provider are never given to another.
     pub(super) fn decode(plaintext: &[u8], provider_type: &str) -> Result<Self, CodecError> {
         let mut fields = Decoder::new(plaintext)?;
         if fields.optional()? != Some(FORM) || fields.text()? != provider_type {

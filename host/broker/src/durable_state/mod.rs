@@ -1,17 +1,19 @@
-//! Durable state: what a provider keeps for good, such as a refresh token that rotates with each use.
+//! Durable state: what a provider keeps for good, such as a refresh token that rotates with each
+//! use.
 //!
 //! **Invariants**
 //!
-//! * *What is stored is safe.* A `put` returns after the database has committed it, and goes on to its end when the
-//!   provider's call is ended meanwhile.
-//! * *Nothing is overwritten unseen.* The database compares the version and replaces the state in one transaction, so
-//!   that two hosts on one database are as safe as two calls in one.
-//! * *A state belongs to the settings it was made with.* What the check of new settings stores is kept in memory
-//!   ([`keyway_runtime::MemoryStore`]) and saved with them, in one transaction, in which the state of the settings
-//!   before goes. A call that still runs with those gets `conflict`, and changes nothing.
-//! * *A state opens in its place only:* sealed under the workspace's key for its connection, its version and its
-//!   settings. One that was altered, cut off, moved or put back is an error that says whose it is, leaves everything as
-//!   it is, and is over when the settings are entered again.
+//! * *What is stored is safe.* A `put` returns after the database has committed it, and goes on to
+//!   its end when the provider's call is ended meanwhile.
+//! * *Nothing is overwritten unseen.* The database compares the version and replaces the state in
+//!   one transaction, so that two hosts on one database are as safe as two calls in one.
+//! * *A state belongs to the settings it was made with.* What the check of new settings stores is
+//!   kept in memory ([`keyway_runtime::MemoryStore`]) and saved with them, in one transaction, in
+//!   which the state of the settings before goes. A call that still runs with those gets
+//!   `conflict`, and changes nothing.
+//! * *A state opens in its place only:* sealed under the workspace's key for its connection, its
+//!   version and its settings. One that was altered, cut off, moved or put back is an error that
+//!   says whose it is, leaves everything as it is, and is over when the settings are entered again.
 //!
 //! [`refresh`] calls a provider when the time has come that it named for renewing its state.
 
@@ -42,8 +44,8 @@ pub(crate) use refresh::start as start_refreshes;
 /// Recognises the form of the record, so that it can change.
 const FORM: &[u8] = b"state.1";
 
-/// A provider is not called to renew what it has stored a moment ago, whatever time it names: one that named the present
-/// would be called without end.
+/// A provider is not called to renew what it has stored a moment ago, whatever time it names: one
+/// that named the present would be called without end.
 const LEAST_WAIT: Duration = Duration::from_secs(60);
 
 /// The durable states of all connections.
@@ -177,7 +179,8 @@ impl StateStore for Store {
 
     async fn put(&self, data: &[u8], expected: Option<u64>, refresh_by: Option<u64>) -> Result<u64, StoreError> {
         let (states, owner, data) = (self.states.clone(), self.owner, Zeroizing::new(data.to_vec()));
-        // To its end, also if the call is ended meanwhile: the server may accept nothing but this any more.
+        // To its end, also if the call is ended meanwhile: the server may accept nothing but this
+        // any more.
         let write = request::spawn(async move { states.write(owner, &data, expected, refresh_by).await });
         let written = write.await.map_err(|error| Failure::from(BrokerError::Host(error.into())));
         written.and_then(|written| written).map_err(|failure| told(failure, owner.connection))

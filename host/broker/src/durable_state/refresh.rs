@@ -1,20 +1,22 @@
-//! Calling providers to renew their durable state, at the time that they named, also when nothing else uses the
-//! connection.
+//! Calling providers to renew their durable state, at the time that they named, also when nothing
+//! else uses the connection.
 //!
 //! **Invariants**
 //!
-//! * *One call for one time.* Each is claimed in the database for [`ATTEMPT_TIME`] before it is made: of several hosts,
-//!   one calls. To let them all call and the versions decide would be too late, because a server that sees a refresh
-//!   token twice takes it for stolen. A host that ends in the middle leaves a claim that runs out.
-//! * *A failed call loses nothing.* The state stays as it is, and the call is repeated after a pause that doubles from
-//!   [`FIRST_WAIT`] to [`LONGEST_WAIT`], or that the provider asks for. There is no last attempt: each may be the one
-//!   that saves a person from entering the settings again.
+//! * *One call for one time.* Each is claimed in the database for [`ATTEMPT_TIME`] before it is
+//!   made: of several hosts, one calls. To let them all call and the versions decide would be too
+//!   late, because a server that sees a refresh token twice takes it for stolen. A host that ends
+//!   in the middle leaves a claim that runs out.
+//! * *A failed call loses nothing.* The state stays as it is, and the call is repeated after a
+//!   pause that doubles from [`FIRST_WAIT`] to [`LONGEST_WAIT`], or that the provider asks for.
+//!   There is no last attempt: each may be the one that saves a person from entering the settings
+//!   again.
 //!
-//! The calls pass budget and breaker like all others, may use what is kept for writing, and are recorded as changes of
-//! the broker's own.
+//! The calls pass budget and breaker like all others, may use what is kept for writing, and are
+//! recorded as changes of the broker's own.
 //!
-//! **How it can fail:** what a provider does with its state in other calls is its own affair. Two hosts whose calls both
-//! find an expired token at the same moment both renew it.
+//! **How it can fail:** what a provider does with its state in other calls is its own affair. Two
+//! hosts whose calls both find an expired token at the same moment both renew it.
 
 use std::time::Duration;
 
@@ -39,7 +41,8 @@ const ATTEMPT_TIME: Duration = Duration::from_secs(150);
 /// Between the first attempt and the second, at most.
 const FIRST_WAIT: Duration = Duration::from_secs(30);
 
-/// Between attempts, unless the provider asks for more: a token that has been idle for days has an hour.
+/// Between attempts, unless the provider asks for more: a token that has been idle for days has an
+/// hour.
 const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 
 /// How many calls are made at the same time, and how many states are taken at once.
@@ -62,8 +65,9 @@ pub(crate) fn start(broker: WeakBroker) -> BackgroundTask {
 }
 
 impl Broker {
-    /// Calls the providers whose durable state is to be renewed by now, in all workspaces, and returns how many times it
-    /// tried. An open broker does this by itself every few seconds, unless it was told not to
+    /// Calls the providers whose durable state is to be renewed by now, in all workspaces, and
+    /// returns how many times it tried. An open broker does this by itself every few seconds,
+    /// unless it was told not to
     /// ([`BrokerBuilder::background_work`](crate::BrokerBuilder::background_work)).
     ///
     /// # Errors

@@ -1,9 +1,10 @@
-//! Attributes: what an entry carries along for whoever drives the browser. The broker keeps them, and knows of each only
-//! what its [`AttributeKind`] says; which ones there are is for those who embed it.
+//! Attributes: what an entry carries along for whoever drives the browser. The broker keeps them,
+//! and knows of each only what its [`AttributeKind`] says; which ones there are is for those who
+//! embed it.
 //!
-//! **Invariant:** the value of an attribute is JSON, kept as the very text that came: numbers, the order of keys and inner
-//! nulls included. Many let their holder in without a password; so all are sealed at rest, wiped when dropped and never
-//! printed.
+//! **Invariant:** the value of an attribute is JSON, kept as the very text that came: numbers, the
+//! order of keys and inner nulls included. Many let their holder in without a password; so all are
+//! sealed at rest, wiped when dropped and never printed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,7 +18,8 @@ use super::json::{read, same_value};
 use crate::codec::{self, CodecError, Decoder};
 use crate::error::{BrokerError, InvalidInput};
 
-/// All attributes of an entry together. Cookies and storages of a large site are a fraction of this.
+/// All attributes of an entry together. Cookies and storages of a large site are a fraction of
+/// this.
 const TOTAL_LIMIT: usize = 2 << 20;
 
 /// What the broker has to know of an attribute.
@@ -26,7 +28,8 @@ const TOTAL_LIMIT: usize = 2 << 20;
 pub enum AttributeKind {
     /// Nothing: it may be shown to whoever may see the entry.
     Plain,
-    /// It may let its holder in, as an address with a password does. To give it out is a release, which is recorded.
+    /// It may let its holder in, as an address with a password does. To give it out is a release,
+    /// which is recorded.
     Secret,
     /// Secret, and state of a browser such as cookies: cleared together
     /// ([`clear_browser_state`](crate::Broker::clear_browser_state)), and its age is known
@@ -54,7 +57,8 @@ impl AttributeKind {
         Self::ALL.into_iter().find(|(_, known)| *known == word).map(|(kind, _)| kind).ok_or(CodecError)
     }
 
-    /// Of an attribute from before kinds were kept. `custom` is whether the entry had a proxy of its own.
+    /// Of an attribute from before kinds were kept. `custom` is whether the entry had a proxy of
+    /// its own.
     fn of_old(name: &str, custom: bool) -> Self {
         match name {
             "cookies" | "local_storage" | "session_storage" => Self::BrowserState,
@@ -74,7 +78,8 @@ struct Attribute {
 
 /// The attributes of an entry that are set.
 ///
-/// It can be cloned because an entry is a value of which callers keep copies; the last of them wipes it.
+/// It can be cloned because an entry is a value of which callers keep copies; the last of them
+/// wipes it.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Attributes(BTreeMap<String, Attribute>);
 
@@ -124,13 +129,14 @@ impl Attributes {
         self.0.retain(|_, attribute| attribute.kind != AttributeKind::BrowserState);
     }
 
-    /// Whether a browser's state is another one than before. What comes back as it is, with an entry that is sent back whole,
-    /// is as old as it was.
+    /// Whether a browser's state is another one than before. What comes back as it is, with an
+    /// entry that is sent back whole, is as old as it was.
     pub(super) fn has_new_browser_state(&self, before: &Self) -> bool {
         self.browser_state().any(|(name, json)| !before.get(name).is_some_and(|before| same_value(before, json)))
     }
 
-    /// What clients have encrypted must open, and there is room for so much. An encrypted `null` is no value.
+    /// What clients have encrypted must open, and there is room for so much. An encrypted `null` is
+    /// no value.
     pub(super) fn check(&mut self, key: &ClientKey) -> Result<(), BrokerError> {
         let size: usize = self.iter().map(|(name, _, json)| name.len() + json.len()).sum();
         if size > TOTAL_LIMIT {
@@ -166,7 +172,8 @@ impl Attributes {
         codec::encode(&[None].into_iter().chain(fields).collect::<Vec<_>>())
     }
 
-    /// Reads what [`encode`](Self::encode) has written, or names and values by turns, as they were before there were kinds.
+    /// Reads what [`encode`](Self::encode) has written, or names and values by turns, as they were
+    /// before there were kinds.
     pub(crate) fn decode(plaintext: &[u8]) -> Result<Self, CodecError> {
         let mut fields = Decoder::new(plaintext)?;
         let mut texts = Vec::new();

@@ -1,4 +1,5 @@
-//! Values of attributes, which stay the text that came: what they are, looked at without keeping any of it.
+//! Values of attributes, which stay the text that came: what they are, looked at without keeping
+//! any of it.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +12,9 @@ pub(super) fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
     serde_json::from_str(json).ok()
 }
 
-/// Whether two texts are the same value, however they are written: clients read and write what they send back. What is nested deeper than cookies and storages
-/// are is the same only if it is written so: each level is read once more.
+/// Whether two texts are the same value, however they are written: clients read and write what they
+/// send back. What is nested deeper than cookies and storages are is the same only if it is written
+/// so: each level is read once more.
 pub(super) fn same_value(one: &str, other: &str) -> bool {
     same_to(8, one, other)
 }

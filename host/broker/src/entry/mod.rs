@@ -1,12 +1,15 @@
-//! Vault entries: a user's credentials for a site, either bound to a provider's item or the entry's own.
+//! Vault entries: a user's credentials for a site, either bound to a provider's item or the entry's
+//! own.
 //!
-//! **Invariant:** an entry has a binding or credentials of its own, and never both; its connection belongs to its
-//! workspace. The type [`CredentialSource`] cannot express anything else, and the database's constraints hold it against
-//! requests that race. The other rules (`rules.rs`) are checked whenever an entry is created or changed.
-//! A change is made to the version of the entry that it was computed from, or anew; so no concurrent change is lost.
+//! **Invariant:** an entry has a binding or credentials of its own, and never both; its connection
+//! belongs to its workspace. The type [`CredentialSource`] cannot express anything else, and the
+//! database's constraints hold it against requests that race. The other rules (`rules.rs`) are
+//! checked whenever an entry is created or changed. A change is made to the version of the entry
+//! that it was computed from, or anew; so no concurrent change is lost.
 //!
-//! An entry's own credentials arrive encrypted under the client encryption key and are returned as they came. At rest
-//! they are sealed once more, because the clients' format says nothing about where a value belongs.
+//! An entry's own credentials arrive encrypted under the client encryption key and are returned as
+//! they came. At rest they are sealed once more, because the clients' format says nothing about
+//! where a value belongs.
 
 mod attributes;
 mod json;
@@ -114,8 +117,8 @@ pub struct EntryContent {
     pub domain: String,
     /// What people call it.
     pub alias: Option<String>,
-    /// How the second factor arrives. [`TfaMethod::Authenticator`] needs the secret among credentials of its own; it goes when the
-    /// entry is bound.
+    /// How the second factor arrives. [`TfaMethod::Authenticator`] needs the secret among
+    /// credentials of its own; it goes when the entry is bound.
     pub tfa_method: Option<TfaMethod>,
     /// Whether it uses a passkey; not with a binding.
     pub passkey: bool,
@@ -214,6 +217,7 @@ pub struct EntryPage {
     pub entries: Vec<VaultEntry>,
     /// What to pass for the next page; `None` on the last.
     pub next: Option<EntryId>,
-    /// Which of the workspace's keys clients' values in it are under. When it is another one on the next page, the key was rotated in between.
+    /// Which of the workspace's keys clients' values in it are under. When it is another one on the
+    /// next page, the key was rotated in between.
     pub key_term: u32,
 }

@@ -15,11 +15,12 @@ use crate::cache::ItemKey;
 use crate::error::{BrokerError, InvalidInput, Thing};
 use crate::keyring::WorkspaceKeys;
 
-/// How many entries a page of [`Broker::list_entries`] has at most. There are fewer when they are large.
+/// How many entries a page of [`Broker::list_entries`] has at most. There are fewer when they are
+/// large.
 pub const ENTRIES_PER_PAGE: u32 = 100;
 
-/// How much of sealed values a page has at most, after its first entry, which may have 2 MiB of attributes by itself. 100
-/// entries with 10 KiB of cookies each fit.
+/// How much of sealed values a page has at most, after its first entry, which may have 2 MiB of
+/// attributes by itself. 100 entries with 10 KiB of cookies each fit.
 const PAGE_BYTES: u64 = 1 << 20;
 
 /// How often a change is made anew when others came first, before its caller is told.
@@ -28,8 +29,8 @@ const ATTEMPTS: u32 = 16;
 impl Broker {
     /// Creates a vault entry. Needs [`Scope::Api`](crate::Scope::Api).
     ///
-    /// Whether the bound item exists is not asked, so that entries can be created in bulk, and while the provider
-    /// cannot be reached.
+    /// Whether the bound item exists is not asked, so that entries can be created in bulk, and
+    /// while the provider cannot be reached.
     ///
     /// # Errors
     /// [`BrokerError::Invalid`] with the rule that is broken, [`BrokerError::NotEncrypted`],
@@ -39,7 +40,8 @@ impl Broker {
         let trail = Trail::entry(id);
         let create = async {
             loop {
-                // The same keys to the end: what clients have encrypted is sealed under the key that it was checked with.
+                // The same keys to the end: what clients have encrypted is sealed under the key
+                // that it was checked with.
                 let keys = self.keyring().get(access.workspace()).await?;
                 match self.make_entry(access, &keys, id, new.clone(), &trail).await {
                     Err(error) if self.keyring().outdated(&keys, &error).await? => {}
@@ -72,8 +74,9 @@ impl Broker {
         Ok(entry)
     }
 
-    /// A vault entry. Needs [`Scope::Api`](crate::Scope::Api). One with session data or other secret attributes
-    /// ([`AttributeKind::is_secret`](crate::AttributeKind::is_secret)) is a release of them, and recorded as one.
+    /// A vault entry. Needs [`Scope::Api`](crate::Scope::Api). One with session data or other
+    /// secret attributes ([`AttributeKind::is_secret`](crate::AttributeKind::is_secret)) is a
+    /// release of them, and recorded as one.
     ///
     /// # Errors
     /// [`BrokerError::NotFound`]; [`BrokerError::Audit`] for one with secret attributes.
@@ -92,7 +95,8 @@ impl Broker {
         self.audited(access, Operation::GetEntry, &trail, get).await
     }
 
-    /// About how many bytes an entry is, for a server that makes room for it; 0 when there is none. Needs [`Scope::Api`](crate::Scope::Api).
+    /// About how many bytes an entry is, for a server that makes room for it; 0 when there is none.
+    /// Needs [`Scope::Api`](crate::Scope::Api).
     ///
     /// # Errors
     /// [`BrokerError::Forbidden`]; those of the database.
@@ -101,8 +105,9 @@ impl Broker {
         Ok(self.storage().entry_size(access.workspace(), entry).await?.unwrap_or_default())
     }
 
-    /// Whether what a client has encrypted is no value: some encrypt `null` where they have none. What does not open is a value;
-    /// it is refused where it is stored. Needs [`Scope::Api`](crate::Scope::Api).
+    /// Whether what a client has encrypted is no value: some encrypt `null` where they have none.
+    /// What does not open is a value; it is refused where it is stored. Needs
+    /// [`Scope::Api`](crate::Scope::Api).
     ///
     /// # Errors
     /// [`BrokerError::Forbidden`]; those of the host itself.
@@ -119,11 +124,12 @@ impl Broker {
         }
     }
 
-    /// A page of a workspace's entries: those after `after`, at most [`ENTRIES_PER_PAGE`] and about 1 MiB. Needs [`Scope::Api`](crate::Scope::Api).
+    /// A page of a workspace's entries: those after `after`, at most [`ENTRIES_PER_PAGE`] and about
+    /// 1 MiB. Needs [`Scope::Api`](crate::Scope::Api).
     ///
-    /// Clients' values are under one encryption key within a page. When the key is rotated between two pages, the second one's
-    /// are under the new one, and its [`EntryPage::key_term`] says so. A page with secret attributes is a release of them, as in
-    /// [`get_entry`](Self::get_entry).
+    /// Clients' values are under one encryption key within a page. When the key is rotated between
+    /// two pages, the second one's are under the new one, and its [`EntryPage::key_term`] says so.
+    /// A page with secret attributes is a release of them, as in [`get_entry`](Self::get_entry).
     ///
     /// # Errors
     /// Those of the host itself; [`BrokerError::Audit`] for a page with secret attributes.
@@ -142,9 +148,9 @@ impl Broker {
     /// Changes a vault entry. Needs [`Scope::Api`](crate::Scope::Api).
     ///
     /// `change` is called with what the entry says, and may refuse to change it
-    /// ([`InvalidInput::Refused`](crate::InvalidInput::Refused)). Changes that are made at the same time all count: each is made
-    /// to what the one before left, for which `change` may be called several times. What was cached for the entry is dropped
-    /// when its binding changes.
+    /// ([`InvalidInput::Refused`](crate::InvalidInput::Refused)). Changes that are made at the same
+    /// time all count: each is made to what the one before left, for which `change` may be called
+    /// several times. What was cached for the entry is dropped when its binding changes.
     ///
     /// ```
     /// # use keyway::{Access, Broker, BrokerError, EntryId};
@@ -160,9 +166,10 @@ impl Broker {
     /// ```
     ///
     /// # Errors
-    /// As [`create_entry`](Self::create_entry); [`BrokerError::NotFound`]; [`BrokerError::Changed`] when so many others
-    /// change it at the same time that this change never got its turn; [`BrokerError::RotationOpen`] when it would be
-    /// bound to something else while its password is being rotated.
+    /// As [`create_entry`](Self::create_entry); [`BrokerError::NotFound`]; [`BrokerError::Changed`]
+    /// when so many others change it at the same time that this change never got its turn;
+    /// [`BrokerError::RotationOpen`] when it would be bound to something else while its password is
+    /// being rotated.
     pub async fn update_entry(
         &self,
         access: &Access,
@@ -187,8 +194,8 @@ impl Broker {
         trail: &Trail,
     ) -> Result<VaultEntry, BrokerError> {
         for _ in 0..ATTEMPTS {
-            // Before the entry is read, so that it opens; and to the end, so that what clients have encrypted is sealed
-            // under the key that it was checked with.
+            // Before the entry is read, so that it opens; and to the end, so that what clients have
+            // encrypted is sealed under the key that it was checked with.
             let keys = self.keyring().get(access.workspace()).await?;
             let before = self.storage().entry(access.workspace(), entry).await?;
             let before = before.ok_or(BrokerError::NotFound(Thing::Entry))?;
@@ -234,11 +241,12 @@ impl Broker {
         Err(BrokerError::Changed(Thing::Entry))
     }
 
-    /// Deletes a vault entry, and what was cached for it. Its connection and its item stay as they are. Needs
-    /// [`Scope::Api`](crate::Scope::Api).
+    /// Deletes a vault entry, and what was cached for it. Its connection and its item stay as they
+    /// are. Needs [`Scope::Api`](crate::Scope::Api).
     ///
     /// # Errors
-    /// [`BrokerError::NotFound`]; [`BrokerError::RotationOpen`] while its password is being rotated.
+    /// [`BrokerError::NotFound`]; [`BrokerError::RotationOpen`] while its password is being
+    /// rotated.
     pub async fn delete_entry(&self, access: &Access, entry: &EntrySelector) -> Result<(), BrokerError> {
         let trail = Trail::selected(entry);
         let delete = async {
@@ -259,9 +267,9 @@ impl Broker {
         self.audited(access, Operation::DeleteEntry, &trail, delete).await
     }
 
-    /// Clears what is a browser's state among an entry's attributes ([`AttributeKind::BrowserState`](crate::AttributeKind::BrowserState)),
-    /// so that the next run logs in anew. Needs
-    /// [`Scope::Api`](crate::Scope::Api).
+    /// Clears what is a browser's state among an entry's attributes
+    /// ([`AttributeKind::BrowserState`](crate::AttributeKind::BrowserState)), so that the next run
+    /// logs in anew. Needs [`Scope::Api`](crate::Scope::Api).
     ///
     /// # Errors
     /// [`BrokerError::NotFound`], [`BrokerError::Changed`].
@@ -275,7 +283,8 @@ impl Broker {
         self.audited(access, Operation::ClearBrowserState, &trail, cleared).await
     }
 
-    /// What resolving needs of an entry, from memory if it was read before and nothing has changed since.
+    /// What resolving needs of an entry, from memory if it was read before and nothing has changed
+    /// since.
     pub(crate) async fn resolvable_entry(
         &self,
         workspace: WorkspaceId,
@@ -307,9 +316,9 @@ impl Broker {
         self.cache().drop_item(&ItemKey { connection: binding.connection_id, reference });
     }
 
-    /// Checks that the connection is there, and brings the reference into its normal form: whatever is kept for
-    /// the item is kept under that one spelling. Makes no request, so that binding works while the secret manager
-    /// is out of order.
+    /// Checks that the connection is there, and brings the reference into its normal form: whatever
+    /// is kept for the item is kept under that one spelling. Makes no request, so that binding
+    /// works while the secret manager is out of order.
     pub(crate) async fn normalize_binding(&self, access: &Access, binding: &mut Binding) -> Result<(), BrokerError> {
         let connection = match self.connection_record(access.workspace(), binding.connection_id).await {
             Err(BrokerError::NotFound(_)) => return Err(InvalidInput::UnknownConnection.into()),

@@ -1,5 +1,6 @@
-//! Resolving an entry with credentials of its own: they are opened with the workspace's client key when they are needed,
-//! and never kept in that form. There is nothing to cache; so what is resolved is always what is stored.
+//! Resolving an entry with credentials of its own: they are opened with the workspace's client key
+//! when they are needed, and never kept in that form. There is nothing to cache; so what is
+//! resolved is always what is stored.
 
 use std::time::Instant;
 
@@ -36,7 +37,8 @@ impl Broker {
             }
             false => None,
         };
-        // Looked at once more: a rotation that ended since the first look has put its password into the entry, and is ahead no more.
+        // Looked at once more: a rotation that ended since the first look has put its password into
+        // the entry, and is ahead no more.
         let again = match (fields.password, &ahead) {
             (true, None) => Some(self.resolvable_entry(entry.workspace_id, &request.entry).await?),
             _ => None,
@@ -79,7 +81,8 @@ impl Broker {
         Ok(resolution)
     }
 
-    /// The one-time code of an entry that is not bound; `None` when it has no secret that makes one.
+    /// The one-time code of an entry that is not bound; `None` when it has no secret that makes
+    /// one.
     pub(super) async fn own_code(&self, entry: &ResolvableEntry) -> Result<Option<OneTimeCode>, BrokerError> {
         let (own, keys) = self.open_credentials(entry).await?;
         let Some(ciphertext) = own.tfa_secret else { return Ok(None) };

@@ -1,5 +1,5 @@
-//! What resolving needs of a vault entry: so much of its row is kept in memory, and no more. A row takes three times as much
-//! without its attributes, which may be megabytes.
+//! What resolving needs of a vault entry: so much of its row is kept in memory, and no more. A row
+//! takes three times as much without its attributes, which may be megabytes.
 
 use std::mem::size_of;
 use std::sync::Arc;
@@ -21,7 +21,8 @@ pub(crate) struct ResolvableEntry {
     sealed_credentials: Option<Box<[u8]>>,
 }
 
-/// The item that an entry is bound to. Its reference is in memory once, also where it is a key of what was resolved.
+/// The item that an entry is bound to. Its reference is in memory once, also where it is a key of
+/// what was resolved.
 #[derive(Clone)]
 pub(crate) struct BoundItem {
     pub(crate) connection_id: ConnectionId,
@@ -29,11 +30,13 @@ pub(crate) struct BoundItem {
     pub(crate) cache_ttl: Option<CacheTtl>,
 }
 
-/// What a bound entry takes in memory, its selector and its place in the cache included; most take two thirds of it.
+/// What a bound entry takes in memory, its selector and its place in the cache included; most take
+/// two thirds of it.
 pub(crate) const ORDINARY_BYTES: u64 = 512;
 
 impl ResolvableEntry {
-    /// About how many bytes an entry takes in the cache. An entry's own credentials may be 500 times as much as all else.
+    /// About how many bytes an entry takes in the cache. An entry's own credentials may be 500
+    /// times as much as all else.
     pub(crate) fn weight(selector: &(WorkspaceId, EntrySelector), entry: &Arc<Self>) -> u64 {
         // Of the cache: a hash, two links, and a place in its table.
         const PLACE: usize = 48;

@@ -1,7 +1,8 @@
 //! The rules that a vault entry follows, whoever created or changed it.
 //!
-//! What stays as it was is not looked at again, whatever the rules were when it was given. A rule that needs the database
-//! (the connection exists, the pair of user and domain is new) is checked where the entry is stored.
+//! What stays as it was is not looked at again, whatever the rules were when it was given. A rule
+//! that needs the database (the connection exists, the pair of user and domain is new) is checked
+//! where the entry is stored.
 
 use std::cell::Cell;
 
@@ -20,8 +21,8 @@ const ADDRESS_LIMIT: usize = 2_048;
 const CIPHERTEXT_LIMIT: usize = 64 * 1_024;
 
 impl VaultEntry {
-    /// Checks what has become of the entry, and completes what follows from it. `before` is what it said before, nothing for a
-    /// new one.
+    /// Checks what has become of the entry, and completes what follows from it. `before` is what it
+    /// said before, nothing for a new one.
     pub(super) fn check(&mut self, before: &EntryContent, key: &ClientKey, now: Timestamp) -> Result<(), BrokerError> {
         let entry = &mut self.content;
         if entry.user.is_empty() || entry.user != before.user {
@@ -40,7 +41,8 @@ impl VaultEntry {
                 if before.binding().is_none_or(|before| before.reference != binding.reference) {
                     required("reference", &binding.reference, ADDRESS_LIMIT)?;
                 }
-                // The method goes with the secret that it needs, when the entry is bound in place of it.
+                // The method goes with the secret that it needs, when the entry is bound in place
+                // of it.
                 if needs_secret
                     && before.tfa_method == entry.tfa_method
                     && matches!(before_of, CredentialSource::Own(_))
@@ -75,8 +77,8 @@ impl VaultEntry {
     }
 }
 
-/// What a client encrypted must open, or every later reader would take the ciphertext for the value. An encrypted
-/// `null` is no value.
+/// What a client encrypted must open, or every later reader would take the ciphertext for the
+/// value. An encrypted `null` is no value.
 fn check_ciphertext(
     field: &'static str,
     value: &mut Option<String>,
@@ -100,7 +102,8 @@ fn check_authenticator(tfa_secret: Option<&str>, key: &ClientKey) -> Result<(), 
     Ok(())
 }
 
-/// A URL as it is written, because it is kept and found as it was given. What a browser would mend is refused, or one site had many names.
+/// A URL as it is written, because it is kept and found as it was given. What a browser would mend
+/// is refused, or one site had many names.
 fn check_domain(domain: &str) -> Result<(), InvalidInput> {
     let is_mended = Cell::new(false);
     let see = |violation| {
@@ -121,8 +124,8 @@ fn check_domain(domain: &str) -> Result<(), InvalidInput> {
     if is_site && !is_mended.get() && !domain.chars().any(is_invisible) { Ok(()) } else { Err(InvalidInput::Domain) }
 }
 
-/// Soft hyphens, spaces of no width and marks of direction: they make another text that looks the same. Not the two joiners, which some
-/// scripts write names with.
+/// Soft hyphens, spaces of no width and marks of direction: they make another text that looks the
+/// same. Not the two joiners, which some scripts write names with.
 fn is_invisible(character: char) -> bool {
     matches!(
         character,

@@ -1,4 +1,5 @@
-//! Between a vault entry and its row: credentials and attributes are sealed, each bound to its row and version.
+//! Between a vault entry and its row: credentials and attributes are sealed, each bound to its row
+//! and version.
 
 use std::sync::Arc;
 
@@ -18,7 +19,8 @@ const CREDENTIALS: &str = "sealed_credentials";
 const ATTRIBUTES: &str = "sealed_attributes";
 
 impl Broker {
-    /// The entry as the row's version `version`. `keys` must be those that its credentials were checked with.
+    /// The entry as the row's version `version`. `keys` must be those that its credentials were
+    /// checked with.
     pub(crate) async fn seal_entry(
         &self,
         keys: &WorkspaceKeys,
@@ -61,8 +63,9 @@ impl Broker {
         Ok(open_entry(&keys, record)?)
     }
 
-    /// The entries that are in rows of a workspace. What clients have encrypted in them is under one and the same client
-    /// key, also while the workspace's key is rotated; its term is returned, too.
+    /// The entries that are in rows of a workspace. What clients have encrypted in them is under
+    /// one and the same client key, also while the workspace's key is rotated; its term is
+    /// returned, too.
     pub(super) async fn open_entries(
         &self,
         workspace: WorkspaceId,
@@ -73,7 +76,8 @@ impl Broker {
         Ok((entries.collect::<Result<_, BrokerError>>()?, keys.current_term()))
     }
 
-    /// The credentials of an entry that is not bound, as clients encrypt them, and the keys whose client key opens them.
+    /// The credentials of an entry that is not bound, as clients encrypt them, and the keys whose
+    /// client key opens them.
     pub(crate) async fn open_credentials(
         &self,
         sealed: impl Into<SealedCredentials<'_>>,

@@ -26,13 +26,16 @@ pub enum TfaCode {
 }
 
 impl Broker {
-    /// The current code of an entry's second factor. Needs [`Scope::Api`](crate::Scope::Api): whoever manages entries with an authenticator
-    /// has encrypted its secret, and the published clients ask with the same key.
+    /// The current code of an entry's second factor. Needs [`Scope::Api`](crate::Scope::Api):
+    /// whoever manages entries with an authenticator has encrypted its secret, and the published
+    /// clients ask with the same key.
     ///
-    /// An entry without a method has the code of its item's one-time password, or of its own secret if there is one.
+    /// An entry without a method has the code of its item's one-time password, or of its own secret
+    /// if there is one.
     ///
     /// # Errors
-    /// [`BrokerError::NotFound`], [`BrokerError::NoTfaCode`]; for a bound entry whatever the provider answers.
+    /// [`BrokerError::NotFound`], [`BrokerError::NoTfaCode`]; for a bound entry whatever the
+    /// provider answers.
     pub async fn tfa_code(&self, access: &Access, entry: &EntrySelector) -> Result<TfaCode, BrokerError> {
         let trail = Trail::selected(entry);
         self.audited(access, Operation::TfaCode, &trail, self.current_code(access, entry, &trail)).await

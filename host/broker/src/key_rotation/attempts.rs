@@ -1,7 +1,8 @@
 //! When a rotation of a workspace's key that could not be finished is tried again.
 //!
-//! What stops it is mostly a damaged value, which does not mend itself, and each attempt is in the audit log. So the pauses of
-//! that workspace grow, and the others' do not. They are kept in memory: after a start everything is tried.
+//! What stops it is mostly a damaged value, which does not mend itself, and each attempt is in the
+//! audit log. So the pauses of that workspace grow, and the others' do not. They are kept in
+//! memory: after a start everything is tried.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,7 +28,8 @@ struct Failed {
 }
 
 impl Attempts {
-    /// Those of the unfinished rotations that may be tried now. The others are forgotten: somebody has finished them.
+    /// Those of the unfinished rotations that may be tried now. The others are forgotten: somebody
+    /// has finished them.
     pub(super) fn due(&self, unfinished: Vec<WorkspaceId>, now: Moment) -> Vec<WorkspaceId> {
         let mut failed = self.lock();
         failed.retain(|workspace, _| unfinished.contains(workspace));

@@ -1,7 +1,8 @@
 //! What clients have encrypted, from one client encryption key to the next.
 //!
-//! A client encryption key follows from its workspace key, so it changes with it. The values that clients have encrypted
-//! are in sealed columns; this is the one place that knows which values of which columns they are.
+//! A client encryption key follows from its workspace key, so it changes with it. The values that
+//! clients have encrypted are in sealed columns; this is the one place that knows which values of
+//! which columns they are.
 
 use keyway_keys::ClientKey;
 use keyway_storage::SealedColumn;

@@ -1,13 +1,14 @@
 //! Replacing the master key.
 //!
-//! **Invariant:** all keys of the database are wrapped by one master key, the one with the highest term. Every key is
-//! wrapped anew first; then one transaction puts all of them in place together with the record of the new master key,
-//! and fails if any key was added or changed meanwhile (then it begins again). Whoever is killed before the transaction
-//! is durable has changed nothing; after it the old master key opens nothing any more.
+//! **Invariant:** all keys of the database are wrapped by one master key, the one with the highest
+//! term. Every key is wrapped anew first; then one transaction puts all of them in place together
+//! with the record of the new master key, and fails if any key was added or changed meanwhile (then
+//! it begins again). Whoever is killed before the transaction is durable has changed nothing; after
+//! it the old master key opens nothing any more.
 //!
-//! A process that holds only the old key goes on with the workspace keys that it has unwrapped. It adds no key under the
-//! old one: the database accepts new keys under the current master key only ([`Constraint::KeyTerm`]). For everything
-//! else it needs the new key, see [`crate::MasterKeys`].
+//! A process that holds only the old key goes on with the workspace keys that it has unwrapped. It
+//! adds no key under the old one: the database accepts new keys under the current master key only
+//! ([`Constraint::KeyTerm`]). For everything else it needs the new key, see [`crate::MasterKeys`].
 
 use std::sync::Arc;
 
@@ -36,16 +37,17 @@ pub struct RotatedMasterKey {
 }
 
 impl Broker {
-    /// Replaces the master key: every workspace key is wrapped anew, all or none. From then on only the new key opens
-    /// the database; keep the old one only with backups from before. For the code that embeds the broker; it takes no
-    /// [`Access`](crate::Access).
+    /// Replaces the master key: every workspace key is wrapped anew, all or none. From then on only
+    /// the new key opens the database; keep the old one only with backups from before. For the code
+    /// that embeds the broker; it takes no [`Access`](crate::Access).
     ///
-    /// The new key must be somewhere safe before this is called. This broker goes on with it; other processes that serve
-    /// the same database go on with the workspace keys they hold, and need the new master key for those they do not, see
-    /// [`MasterKeys`](crate::MasterKeys).
+    /// The new key must be somewhere safe before this is called. This broker goes on with it; other
+    /// processes that serve the same database go on with the workspace keys they hold, and need the
+    /// new master key for those they do not, see [`MasterKeys`](crate::MasterKeys).
     ///
     /// # Errors
-    /// [`KeyError::NotANewKey`]; errors of the database and of a key service. Nothing has changed then.
+    /// [`KeyError::NotANewKey`]; errors of the database and of a key service. Nothing has changed
+    /// then.
     pub async fn rotate_master_key(&self, new: impl KeyWrapper) -> Result<RotatedMasterKey, BrokerError> {
         let new: Arc<dyn KeyWrapper> = Arc::new(new);
         let trail = Trail::new();
@@ -83,8 +85,8 @@ impl Broker {
             rewrap_host_key(key, &*old, &**new, record.term).await?;
         }
         let keys = (workspace_keys.len() + host_keys.len()) as u64;
-        // Before the database has it: who reads there which key is the current one must find it here. If it does not get there, it opens
-        // nothing.
+        // Before the database has it: who reads there which key is the current one must find it
+        // here. If it does not get there, it opens nothing.
         master_keys.hold(Arc::clone(new));
         storage.replace_master_key(&record, keys, &workspace_keys, &host_keys).await?;
         info!(term = record.term, keys, "master key replaced");

@@ -1,5 +1,5 @@
-//! Rotation of the two levels of keys. Both can run while requests are served, here and by other processes, and can be
-//! cut off at any moment.
+//! Rotation of the two levels of keys. Both can run while requests are served, here and by other
+//! processes, and can be cut off at any moment.
 
 mod attempts;
 mod client_values;

@@ -2,25 +2,29 @@
 //!
 //! **Invariants**
 //!
-//! 1. *For clients the rotation is one moment:* the one at which the row of the new key is durable. From then on the new
-//!    client encryption key is the workspace's: what was encrypted under the old one is refused, and whatever is read is
-//!    encrypted under the new one, wherever its row stands ([`WorkspaceKeys::open`](crate::keyring::WorkspaceKeys::open)
-//!    translates what has not been sealed anew yet). Before that moment every value is opened once, so that a damaged
-//!    one stops the rotation while nothing has changed.
-//! 2. *At every moment everything opens:* the key that a row is sealed under is in the database. Rows are sealed anew in
-//!    batches; each is replaced only if it is still the one that was read. The old key is deleted in the transaction
-//!    that finds no row under it.
+//! 1. *For clients the rotation is one moment:* the one at which the row of the new key is durable.
+//!    From then on the new client encryption key is the workspace's: what was encrypted under the
+//!    old one is refused, and whatever is read is encrypted under the new one, wherever its row
+//!    stands ([`WorkspaceKeys::open`](crate::keyring::WorkspaceKeys::open) translates what has not
+//!    been sealed anew yet). Before that moment every value is opened once, so that a damaged one
+//!    stops the rotation while nothing has changed.
+//! 2. *At every moment everything opens:* the key that a row is sealed under is in the database.
+//!    Rows are sealed anew in batches; each is replaced only if it is still the one that was read.
+//!    The old key is deleted in the transaction that finds no row under it.
 //! 3. *The old key gets no new rows:* the database accepts sealed values under the current key only
-//!    ([`Constraint::KeyTerm`](keyway_storage::Constraint::KeyTerm)), checked in the transaction of the write. So the
-//!    rows under the old key only become fewer, whatever is written meanwhile, and by whichever process.
+//!    ([`Constraint::KeyTerm`](keyway_storage::Constraint::KeyTerm)), checked in the transaction of
+//!    the write. So the rows under the old key only become fewer, whatever is written meanwhile,
+//!    and by whichever process.
 //!
-//! **How it can fail:** whoever is killed before the moment of (1) has changed nothing. After it the rotation stands, and
-//! what remains is work that any process can go on with: [`Broker::rotate_workspace_key`] finishes what it finds, and so
-//! does a server at its start ([`Broker::finish_key_rotations`]). Memory is bounded by the size of a batch.
+//! **How it can fail:** whoever is killed before the moment of (1) has changed nothing. After it
+//! the rotation stands, and what remains is work that any process can go on with:
+//! [`Broker::rotate_workspace_key`] finishes what it finds, and so does a server at its start
+//! ([`Broker::finish_key_rotations`]). Memory is bounded by the size of a batch.
 //!
-//! Rows keep their versions and times: nothing that anybody can see of them has changed but the ciphertext. Cached
-//! secrets are dropped, because their key is another one. A process keeps the old key in memory for
-//! [`RETIRED_FOR`](crate::keyring::RETIRED_FOR) after it was deleted, for readers that hold rows from before.
+//! Rows keep their versions and times: nothing that anybody can see of them has changed but the
+//! ciphertext. Cached secrets are dropped, because their key is another one. A process keeps the
+//! old key in memory for [`RETIRED_FOR`](crate::keyring::RETIRED_FOR) after it was deleted, for
+//! readers that hold rows from before.
 
 use keyway_audit::{Operation, Trail};
 use keyway_keys::Place;
@@ -34,7 +38,8 @@ use crate::broker::Broker;
 use crate::error::{BrokerError, Thing};
 use crate::keyring::WorkspaceKeys;
 
-/// A batch is at most so many rows, and about so many bytes: little enough to hold, and to write while others wait.
+/// A batch is at most so many rows, and about so many bytes: little enough to hold, and to write
+/// while others wait.
 const BATCH_ROWS: u32 = 256;
 const BATCH_BYTES: u64 = 4 << 20;
 
@@ -53,15 +58,16 @@ pub struct RotatedWorkspaceKey {
 }
 
 impl Broker {
-    /// Rotates the workspace's key: everything that is sealed is sealed anew under a new key, and the old one is
-    /// destroyed. Clients need the new encryption key from now on; what they encrypt under the old one is refused. Needs
-    /// [`Scope::Admin`](crate::Scope::Admin).
+    /// Rotates the workspace's key: everything that is sealed is sealed anew under a new key, and
+    /// the old one is destroyed. Clients need the new encryption key from now on; what they encrypt
+    /// under the old one is refused. Needs [`Scope::Admin`](crate::Scope::Admin).
     ///
-    /// Requests are served meanwhile. A rotation that was cut off before is finished in place of beginning another.
+    /// Requests are served meanwhile. A rotation that was cut off before is finished in place of
+    /// beginning another.
     ///
     /// # Errors
-    /// [`BrokerError::Forbidden`], [`BrokerError::NotFound`]; [`BrokerError::Envelope`] when a value is damaged. See the
-    /// head of the module for what stands after an error.
+    /// [`BrokerError::Forbidden`], [`BrokerError::NotFound`]; [`BrokerError::Envelope`] when a
+    /// value is damaged. See the head of the module for what stands after an error.
     pub async fn rotate_workspace_key(&self, access: &Access) -> Result<RotatedWorkspaceKey, BrokerError> {
         let trail = Trail::new();
         let rotate = async {
@@ -81,14 +87,17 @@ impl Broker {
         self.audited(access, Operation::RotateWorkspaceKey, &trail, rotate).await
     }
 
-    /// Finishes the rotations of workspace keys that were cut off. A server calls it at its start and every minute; it may
-    /// run beside everything else, and in several processes. Returns how many it has finished.
+    /// Finishes the rotations of workspace keys that were cut off. A server calls it at its start
+    /// and every minute; it may run beside everything else, and in several processes. Returns how
+    /// many it has finished.
     ///
-    /// One that cannot be finished is in nobody's way, and is left out by the next calls for a time that grows to an hour. What keys that were
-    /// replaced have left in the files of the database is overwritten, if somebody's reading was in the way until now.
+    /// One that cannot be finished is in nobody's way, and is left out by the next calls for a time
+    /// that grows to an hour. What keys that were replaced have left in the files of the database
+    /// is overwritten, if somebody's reading was in the way until now.
     ///
     /// # Errors
-    /// As [`rotate_workspace_key`](Self::rotate_workspace_key): the first one, after all others were finished.
+    /// As [`rotate_workspace_key`](Self::rotate_workspace_key): the first one, after all others
+    /// were finished.
     pub async fn finish_key_rotations(&self) -> Result<u64, BrokerError> {
         let unfinished = self.storage().unfinished_key_rotations().await?;
         let (mut finished, mut first_error) = (0, None);
@@ -122,7 +131,8 @@ impl Broker {
         self.audited_of_its_own(workspace, Operation::RotateWorkspaceKey, &trail, finish).await
     }
 
-    /// Puts a new key in force, unless that has happened and is not finished. Returns whether it did.
+    /// Puts a new key in force, unless that has happened and is not finished. Returns whether it
+    /// did.
     async fn begin_rotation_of(&self, workspace: WorkspaceId) -> Result<bool, BrokerError> {
         loop {
             self.keyring().forget(workspace);
@@ -146,7 +156,8 @@ impl Broker {
         }
     }
 
-    /// Seals everything under the current key, and deletes the older ones. Returns how many values that were.
+    /// Seals everything under the current key, and deletes the older ones. Returns how many values
+    /// that were.
     async fn finish_rotation_of(&self, workspace: WorkspaceId) -> Result<u64, BrokerError> {
         let mut values = 0;
         loop {
@@ -182,7 +193,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Seals what a column has under older keys under the current one. Returns how many values that were.
+    /// Seals what a column has under older keys under the current one. Returns how many values that
+    /// were.
     async fn seal_anew(&self, keys: &WorkspaceKeys, column: SealedColumn) -> Result<u64, BrokerError> {
         let (mut after, mut replaced) = (Uuid::nil(), 0);
         loop {

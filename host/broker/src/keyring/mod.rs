@@ -1,22 +1,25 @@
-//! The workspace keys that are in use: unwrapped when first needed, kept in memory, their uses counted.
+//! The workspace keys that are in use: unwrapped when first needed, kept in memory, their uses
+//! counted.
 //!
 //! **Invariants**
 //!
-//! 1. No key seals more than 2^31 times ([`MAX_USES`]), over all processes and restarts. A storage key gets allowances
-//!    of [`BLOCK`] uses, each counted in the database before it is given out; what a process did not use up when it ends
-//!    counts as used. A cache key exists only in one process (its salt is never stored), starts with all its uses, and
-//!    caches no more when they are gone.
+//! 1. No key seals more than 2^31 times ([`MAX_USES`]), over all processes and restarts. A storage
+//!    key gets allowances of [`BLOCK`] uses, each counted in the database before it is given out;
+//!    what a process did not use up when it ends counts as used. A cache key exists only in one
+//!    process (its salt is never stored), starts with all its uses, and caches no more when they
+//!    are gone.
 //! 2. Keys are the ones that the database has: which terms there are is asked again after
-//!    [`MAX_AGE`], so a key that another process rotated is noticed within a second. What
-//!    may not wait for that, writing, the database checks itself: it refuses values sealed under an older key
-//!    ([`Constraint::KeyTerm`](keyway_storage::Constraint::KeyTerm)); whoever gets that refusal does it again with
-//!    other keys ([`outdated`](Keyring::outdated)).
-//! 3. Everything that was read opens: a key that was deleted is kept in memory for [`RETIRED_FOR`], for readers that
-//!    read a row just before it was sealed anew, and dropped by the first [`get`](Keyring::get) after
-//!    that. Whoever is about to read rows calls [`get`](Keyring::get) first, so that the keys of that moment are in
-//!    memory.
-//! 4. What clients have encrypted is read as encrypted under the current client key, see [`WorkspaceKeys::open`]. Who
-//!    writes such values checks and seals with one and the same [`WorkspaceKeys`].
+//!    [`MAX_AGE`], so a key that another process rotated is noticed within a second. What may not
+//!    wait for that, writing, the database checks itself: it refuses values sealed under an older
+//!    key ([`Constraint::KeyTerm`](keyway_storage::Constraint::KeyTerm)); whoever gets that refusal
+//!    does it again with other keys ([`outdated`](Keyring::outdated)).
+//! 3. Everything that was read opens: a key that was deleted is kept in memory for [`RETIRED_FOR`],
+//!    for readers that read a row just before it was sealed anew, and dropped by the first
+//!    [`get`](Keyring::get) after that. Whoever is about to read rows calls [`get`](Keyring::get)
+//!    first, so that the keys of that moment are in memory.
+//! 4. What clients have encrypted is read as encrypted under the current client key, see
+//!    [`WorkspaceKeys::open`]. Who writes such values checks and seals with one and the same
+//!    [`WorkspaceKeys`].
 
 mod workspace_keys;
 
@@ -44,7 +47,8 @@ const BLOCK: u64 = 256;
 /// How many workspaces' keys are kept unwrapped; each takes about 2 KiB.
 const CAPACITY: usize = 10_000;
 
-/// For how long a deleted key is kept in memory: longer than any request holds a row that it has read.
+/// For how long a deleted key is kept in memory: longer than any request holds a row that it has
+/// read.
 pub(crate) const RETIRED_FOR: Duration = Duration::from_secs(120);
 
 /// Hands out workspace keys.
@@ -124,9 +128,9 @@ impl Keyring {
         self.terms.forget(&workspace);
     }
 
-    /// Whether something failed only because the workspace's key was rotated since it got these keys, so that it is to be
-    /// done again with others: the database refused what an older key sealed, or a client that knows the new key already
-    /// has encrypted under that one.
+    /// Whether something failed only because the workspace's key was rotated since it got these
+    /// keys, so that it is to be done again with others: the database refused what an older key
+    /// sealed, or a client that knows the new key already has encrypted under that one.
     pub(crate) async fn outdated(&self, keys: &WorkspaceKeys, error: &BrokerError) -> Result<bool, BrokerError> {
         match error {
             BrokerError::Storage(StorageError::Conflict(Constraint::KeyTerm)) => {
@@ -172,7 +176,8 @@ impl Keyring {
             match keys.current.storage.seal(&associated, plaintext) {
                 Err(EnvelopeError::Exhausted { term }) => {
                     let uses = self.storage.count_workspace_key_uses(keys.workspace(), term, BLOCK).await?;
-                    // `None`: the key was rotated and is gone. What it seals will not be accepted, so nothing is counted.
+                    // `None`: the key was rotated and is gone. What it seals will not be accepted,
+                    // so nothing is counted.
                     if uses.is_some_and(|uses| uses > MAX_USES) {
                         return Err(EnvelopeError::Exhausted { term }.into());
                     }
@@ -201,7 +206,8 @@ impl Keyring {
     ) -> Result<Arc<WorkspaceKeys>, BrokerError> {
         let mut terms = BTreeMap::new();
         for record in self.storage.workspace_keys(workspace).await? {
-            // A key never changes, only how it is wrapped; so one that is known needs no master key.
+            // A key never changes, only how it is wrapped; so one that is known needs no master
+            // key.
             let key = match known.as_ref().and_then(|known| known.terms.get(&record.term)) {
                 Some(key) => Arc::clone(key),
                 None => {
@@ -216,7 +222,8 @@ impl Keyring {
         let now = self.clock.now();
         let _merging = self.merging.lock();
         let keys = match self.keys.get(&workspace) {
-            // Somebody else was first, or further. (What is further and holds a key too long is seen by the next `get`.)
+            // Somebody else was first, or further. (What is further and holds a key too long is
+            // seen by the next `get`.)
             Some(present) if present.is_after(&loaded) => return Ok(present),
             Some(present) if present.in_database == loaded.in_database && !present.hold_expired(now) => {
                 return Ok(present);

@@ -1,5 +1,6 @@
-//! The keys of one workspace: the current one, which seals, and those before, which open what has not been sealed anew
-//! yet. Whatever key sealed a value, what clients have encrypted in it is read as encrypted under the current client key.
+//! The keys of one workspace: the current one, which seals, and those before, which open what has
+//! not been sealed anew yet. Whatever key sealed a value, what clients have encrypted in it is read
+//! as encrypted under the current client key.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -116,8 +117,8 @@ impl WorkspaceKeys {
         &self.current.client
     }
 
-    /// Opens a row's data, and reads it with `read`. What clients have encrypted in it is encrypted under
-    /// [`client`](Self::client), whatever key sealed the row.
+    /// Opens a row's data, and reads it with `read`. What clients have encrypted in it is encrypted
+    /// under [`client`](Self::client), whatever key sealed the row.
     pub(crate) fn open<T>(
         &self,
         place: &Place<'_>,

@@ -1,12 +1,15 @@
-//! Write-backs that are due, in the background: those that failed for now, those whose process ended in the middle, and those that failed with settings
-//! which their connection does not have any more.
+//! Write-backs that are due, in the background: those that failed for now, those whose process
+//! ended in the middle, and those that failed with settings which their connection does not have
+//! any more.
 //!
-//! The task begins when the broker opens and ends with it. Each attempt is recorded as the broker's own; while that cannot be
-//! recorded, none is made. The task looks into the database instead of keeping a schedule of its
-//! own, so it also sees what another process (the command line) has left undone.
+//! The task begins when the broker opens and ends with it. Each attempt is recorded as the broker's
+//! own; while that cannot be recorded, none is made. The task looks into the database instead of
+//! keeping a schedule of its own, so it also sees what another process (the command line) has left
+//! undone.
 //!
-//! A rotation whose sealed password does not open any more, because the database is damaged, becomes `write_back_failed`. Whatever else
-//! keeps one from being attempted is told once and not at every look.
+//! A rotation whose sealed password does not open any more, because the database is damaged,
+//! becomes `write_back_failed`. Whatever else keeps one from being attempted is told once and not
+//! at every look.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,8 +34,8 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const AT_A_TIME: usize = 8;
 const BATCH: u32 = 256;
 
-/// Begins to look for write-backs that are due. `broker` does not keep it alive. Attempts that were begun when it is stopped run to their
-/// end, or are made anew when their claim has run out.
+/// Begins to look for write-backs that are due. `broker` does not keep it alive. Attempts that were
+/// begun when it is stopped run to their end, or are made anew when their claim has run out.
 pub(crate) fn start(broker: WeakBroker) -> BackgroundTask {
     let task = async move {
         let mut told = Told::default();
@@ -49,8 +52,8 @@ pub(crate) fn start(broker: WeakBroker) -> BackgroundTask {
 }
 
 impl Broker {
-    /// Makes every attempt that is due, in all workspaces, and returns how many there were. An open broker does this by
-    /// itself every few seconds, unless it was told not to
+    /// Makes every attempt that is due, in all workspaces, and returns how many there were. An open
+    /// broker does this by itself every few seconds, unless it was told not to
     /// ([`BrokerBuilder::background_work`](crate::BrokerBuilder::background_work)).
     ///
     /// # Errors
@@ -99,7 +102,8 @@ impl Broker {
                 let give_up = self.give_up_damaged(record, &damage, &trail);
                 return self.audited_of_its_own(record.workspace_id, Operation::WriteBack, &trail, give_up).await;
             }
-            // One that cannot be opened now is not attempted, and must not fill the audit log by being tried for ever.
+            // One that cannot be opened now is not attempted, and must not fill the audit log by
+            // being tried for ever.
             opened => drop(opened?),
         }
         let attempt = async {
@@ -109,8 +113,8 @@ impl Broker {
         self.audited_of_its_own(record.workspace_id, Operation::WriteBack, &trail, attempt).await
     }
 
-    /// Says of a rotation that its password cannot be read any more: `write_back_failed`. Where the row is put back from a backup, it can be
-    /// retried.
+    /// Says of a rotation that its password cannot be read any more: `write_back_failed`. Where the
+    /// row is put back from a backup, it can be retried.
     async fn give_up_damaged(
         &self,
         record: &RotationRecord,

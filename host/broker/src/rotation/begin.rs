@@ -45,15 +45,16 @@ impl Broker {
     /// Begins to rotate an entry's password. Needs [`Scope::Rotate`](crate::Scope::Rotate).
     ///
     /// The provider is asked whether it can write this very item. If not, the rotation is
-    /// [skipped](RotationState::Skipped) with the reason, and the site must not be touched. Else the new password is
-    /// stored before it is returned: set it on the site, then [`commit_rotation`](Self::commit_rotation), or
-    /// [`abandon_rotation`](Self::abandon_rotation) if the site did not take it.
+    /// [skipped](RotationState::Skipped) with the reason, and the site must not be touched. Else
+    /// the new password is stored before it is returned: set it on the site, then
+    /// [`commit_rotation`](Self::commit_rotation), or [`abandon_rotation`](Self::abandon_rotation)
+    /// if the site did not take it.
     ///
     /// # Errors
-    /// [`BrokerError::NotFound`], [`BrokerError::RotationOpen`], [`BrokerError::Invalid`], [`BrokerError::Changed`] when
-    /// the entry was changed meanwhile, and whatever the provider answers. Nothing has happened then. After
-    /// [`BrokerError::Audit`] there may be a prepared rotation whose password nobody was given; the list of rotations
-    /// shows it.
+    /// [`BrokerError::NotFound`], [`BrokerError::RotationOpen`], [`BrokerError::Invalid`],
+    /// [`BrokerError::Changed`] when the entry was changed meanwhile, and whatever the provider
+    /// answers. Nothing has happened then. After [`BrokerError::Audit`] there may be a prepared
+    /// rotation whose password nobody was given; the list of rotations shows it.
     pub async fn begin_rotation(&self, access: &Access, begin: BeginRotation) -> Result<BegunRotation, BrokerError> {
         let id = RotationId::generate();
         let trail = Trail::selected(&begin.entry);
@@ -83,7 +84,8 @@ impl Broker {
         };
         let account = connection.as_ref().map(|connection| connection.account_id.clone());
         let mut record = self.new_rotation(id, &entry, binding.clone(), account);
-        // Before the provider is asked, at the cost of nothing; what counts is the constraint at the end.
+        // Before the provider is asked, at the cost of nothing; what counts is the constraint at
+        // the end.
         if self.storage().open_rotation_of_item(access.workspace(), &record.item()).await?.is_some() {
             return Err(BrokerError::RotationOpen);
         }

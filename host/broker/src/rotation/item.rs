@@ -1,7 +1,8 @@
-//! What a rotation asks of a provider: may this item be written, what is its password, and: write this one.
+//! What a rotation asks of a provider: may this item be written, what is its password, and: write
+//! this one.
 //!
-//! Each goes through the one place for calls ([`Opened::call`]), so each is counted, and refused while the budget is spent
-//! or the secret manager is given a rest.
+//! Each goes through the one place for calls ([`Opened::call`]), so each is counted, and refused
+//! while the budget is spent or the secret manager is given a rest.
 
 use std::sync::Arc;
 

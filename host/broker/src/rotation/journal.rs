@@ -1,8 +1,9 @@
 //! The rows of the journal: what is sealed in them, and how one becomes the next.
 //!
-//! **Invariant:** a row is only ever replaced by its successor, with a version greater by one, and the envelope is sealed
-//! anew for that version. Who comes second finds the version taken and changes nothing. The one exception is a row whose envelope
-//! does not open any more: it cannot be sealed anew, so it keeps its version and is only said to have failed (`background.rs`).
+//! **Invariant:** a row is only ever replaced by its successor, with a version greater by one, and
+//! the envelope is sealed anew for that version. Who comes second finds the version taken and
+//! changes nothing. The one exception is a row whose envelope does not open any more: it cannot be
+//! sealed anew, so it keeps its version and is only said to have failed (`background.rs`).
 
 use std::sync::Arc;
 
@@ -31,8 +32,8 @@ pub(super) struct Contents {
     pub(super) replaces: Fingerprint,
 }
 
-/// Recognises a password without holding it: a salt, and the SHA-256 of salt and password. It is only ever kept in an
-/// envelope, so it need not resist guessing.
+/// Recognises a password without holding it: a salt, and the SHA-256 of salt and password. It is
+/// only ever kept in an envelope, so it need not resist guessing.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Fingerprint(Zeroizing<[u8; SALT + 32]>);
 
@@ -104,8 +105,8 @@ impl Broker {
         self.keyring().open_sealed(&place(record, row.as_bytes()), sealed, read).await
     }
 
-    /// Replaces a row by its successor, which `change` makes out of it; `contents` is what it keeps while it is open.
-    /// `None` when somebody else was first.
+    /// Replaces a row by its successor, which `change` makes out of it; `contents` is what it keeps
+    /// while it is open. `None` when somebody else was first.
     pub(super) async fn advance_rotation(
         &self,
         before: &RotationRecord,
@@ -127,7 +128,8 @@ impl Broker {
         Ok(updated.then_some(record))
     }
 
-    /// Gives a rotation up and erases what it keeps, which need not open for that. `None` when somebody else was first.
+    /// Gives a rotation up and erases what it keeps, which need not open for that. `None` when
+    /// somebody else was first.
     pub(super) async fn abandon_record(&self, before: &RotationRecord) -> Result<Option<RotationRecord>, BrokerError> {
         let record = self.changed(before, |record| end(record, RotationState::Abandoned));
         let updated = self.storage().update_rotation(&record, before.version).await?;
@@ -164,8 +166,8 @@ impl Broker {
         record
     }
 
-    /// What a resolve has to know of an item, from memory if it was read a moment ago; nothing of an item to which nothing
-    /// has happened, as to nearly all.
+    /// What a resolve has to know of an item, from memory if it was read a moment ago; nothing of
+    /// an item to which nothing has happened, as to nearly all.
     pub(crate) async fn item_state(
         &self,
         workspace: WorkspaceId,
@@ -192,14 +194,16 @@ impl Broker {
         }
     }
 
-    /// The next resolve asks the database how the item is; what was cached of an item that was written is wiped.
+    /// The next resolve asks the database how the item is; what was cached of an item that was
+    /// written is wiped.
     pub(super) async fn forget_item(&self, record: &RotationRecord) {
         let item = record.item();
         self.item_states().forget(&(record.workspace_id, item.clone()));
         if record.secret_ref.is_none() || !record.state.outdates_the_item() {
             return;
         }
-        // That it is not used again is the generation's doing; so a database that does not say is no reason to fail.
+        // That it is not used again is the generation's doing; so a database that does not say is
+        // no reason to fail.
         for connection in self.storage().connections_of_item(record.workspace_id, &item).await.unwrap_or_default() {
             self.cache().drop_item(&ItemKey { connection, reference: item.reference.clone() });
         }

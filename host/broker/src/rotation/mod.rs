@@ -1,4 +1,5 @@
-//! Password rotation: a journal, because a site's password and the one in the vault must never part silently.
+//! Password rotation: a journal, because a site's password and the one in the vault must never part
+//! silently.
 //!
 //! ```text
 //!            begin                    commit                        written
@@ -9,41 +10,49 @@
 //!                 abandoned ◄── abandon ─── write_back_failed, conflicted
 //! ```
 //!
-//! * `begin` asks the provider whether this very item can be written, and reads its password and revision. If it cannot,
-//!   the rotation is `skipped` and the site must not be touched. Else the new password is stored, sealed, *before* the
-//!   caller gets it: `prepared`. The caller changes the password on the site.
-//! * `commit` says that the site has the new password: `committing`, durably, before anything is written. Then the
-//!   password, and nothing else, is written to the item ([`write_back`]).
-//! * A write-back that fails for now is tried again later, also after a restart ([`background`]). One that cannot
-//!   succeed (permission gone, item gone) is `write_back_failed` and waits for a person, who retries it or gives the
-//!   connection a new token; so does one whose item has got another password meanwhile, which is never overwritten
-//!   unasked: `conflicted`.
+//! * `begin` asks the provider whether this very item can be written, and reads its password and
+//!   revision. If it cannot, the rotation is `skipped` and the site must not be touched. Else the
+//!   new password is stored, sealed, *before* the caller gets it: `prepared`. The caller changes
+//!   the password on the site.
+//! * `commit` says that the site has the new password: `committing`, durably, before anything is
+//!   written. Then the password, and nothing else, is written to the item ([`write_back`]).
+//! * A write-back that fails for now is tried again later, also after a restart ([`background`]).
+//!   One that cannot succeed (permission gone, item gone) is `write_back_failed` and waits for a
+//!   person, who retries it or gives the connection a new token; so does one whose item has got
+//!   another password meanwhile, which is never overwritten unasked: `conflicted`.
 //!
 //! **Invariants**
 //!
-//! * From `prepared` until `done` or `abandoned` the new password can be recovered from the database with the master
-//!   key ([`Broker::reveal_rotation`](crate::Broker::reveal_rotation)), at whatever point the process is killed.
-//!   With the end of the rotation it is erased in the same change of the row.
-//! * It is written at most once. Every write names the revision that the item is expected at. When the answer to one was
-//!   lost, the next attempt is refused by the provider, reads the item, finds the new password there and is done.
-//! * There is one open rotation for an item, whichever entries and connections of the workspace lead to it, and its
-//!   entry can neither be deleted nor bound elsewhere. The database's constraints hold both against races.
-//! * After `done`, the next resolve of every entry bound to the item has the new value: the item's generation, part of
-//!   what a cached value and a running fetch are found by, grows in the same transaction. (In another process on the
-//!   same database it may take a second, as with every change.)
-//! * No step is taken, and no password given out, that is not in the audit log, the broker's own attempts included; an
-//!   operation that may write an item runs to its end also when its caller goes away, so its outcome is there, too. A
-//!   begin whose outcome could not be recorded leaves a `prepared` rotation whose password nobody was given.
+//! * From `prepared` until `done` or `abandoned` the new password can be recovered from the
+//!   database with the master key ([`Broker::reveal_rotation`](crate::Broker::reveal_rotation)), at
+//!   whatever point the process is killed. With the end of the rotation it is erased in the same
+//!   change of the row.
+//! * It is written at most once. Every write names the revision that the item is expected at. When
+//!   the answer to one was lost, the next attempt is refused by the provider, reads the item, finds
+//!   the new password there and is done.
+//! * There is one open rotation for an item, whichever entries and connections of the workspace
+//!   lead to it, and its entry can neither be deleted nor bound elsewhere. The database's
+//!   constraints hold both against races.
+//! * After `done`, the next resolve of every entry bound to the item has the new value: the item's
+//!   generation, part of what a cached value and a running fetch are found by, grows in the same
+//!   transaction. (In another process on the same database it may take a second, as with every
+//!   change.)
+//! * No step is taken, and no password given out, that is not in the audit log, the broker's own
+//!   attempts included; an operation that may write an item runs to its end also when its caller
+//!   goes away, so its outcome is there, too. A begin whose outcome could not be recorded leaves a
+//!   `prepared` rotation whose password nobody was given.
 //!
-//! **What an item resolves to between `commit` and `done`:** the new password, from the journal. The site has it already,
-//! so the item's would fail there, and failed logins lock accounts. Before `commit` it is the item's, because nobody has
-//! said that the site was changed; and when `conflicted`, because whoever changed the item meanwhile knew more than the
-//! journal does. User name and code are the item's at all times.
+//! **What an item resolves to between `commit` and `done`:** the new password, from the journal.
+//! The site has it already, so the item's would fail there, and failed logins lock accounts. Before
+//! `commit` it is the item's, because nobody has said that the site was changed; and when
+//! `conflicted`, because whoever changed the item meanwhile knew more than the journal does. User
+//! name and code are the item's at all times.
 //!
-//! **How it can fail:** a caller that changes the site and never commits leaves a `prepared` rotation; nobody can tell
-//! whether the site was changed, so it is listed until somebody commits or abandons it. Two connections to different
-//! secret managers that use the same reference for different items block each other's rotation while one is open. A
-//! database that is damaged where the new password is: then it is lost, the rotation `write_back_failed` with the reason
+//! **How it can fail:** a caller that changes the site and never commits leaves a `prepared`
+//! rotation; nobody can tell whether the site was changed, so it is listed until somebody commits
+//! or abandons it. Two connections to different secret managers that use the same reference for
+//! different items block each other's rotation while one is open. A database that is damaged where
+//! the new password is: then it is lost, the rotation `write_back_failed` with the reason
 //! `damaged`, and abandoning it takes no password.
 
 mod background;
@@ -85,8 +94,9 @@ pub struct Rotation {
     pub reference: Option<String>,
     /// How far it is.
     pub state: RotationState,
-    /// Why it was skipped, failed, or has to be tried again, for programs: `read_only`, `provider_cannot_write`,
-    /// `no_password`, `passkey`; `password_changed`; `damaged`; else the code of the provider's error or `host_error`.
+    /// Why it was skipped, failed, or has to be tried again, for programs: `read_only`,
+    /// `provider_cannot_write`, `no_password`, `passkey`; `password_changed`; `damaged`; else the
+    /// code of the provider's error or `host_error`.
     pub reason: Option<String>,
     /// The same for a person.
     pub message: Option<String>,
@@ -121,7 +131,8 @@ impl From<RotationRecord> for Rotation {
 
 /// Which password to rotate, and to what.
 #[derive(Debug, Clone)]
-// Clone: a given password is cloned with it, for callers that try again after a failure of the network.
+// Clone: a given password is cloned with it, for callers that try again after a failure of the
+// network.
 #[non_exhaustive]
 pub struct BeginRotation {
     /// Which entry.
@@ -152,7 +163,8 @@ pub enum NewPassword {
     Generated(PasswordPolicy),
     /// It is this one.
     Given(SecretString),
-    /// It is this one, encrypted under the workspace's client encryption key as everything that its clients send.
+    /// It is this one, encrypted under the workspace's client encryption key as everything that its
+    /// clients send.
     Encrypted(String),
 }
 

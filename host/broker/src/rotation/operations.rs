@@ -1,6 +1,8 @@
-//! What callers do with a rotation that was begun. Each of them may be repeated: it finds what the first one did.
+//! What callers do with a rotation that was begun. Each of them may be repeated: it finds what the
+//! first one did.
 //!
-//! What may write an item runs to its end also when its caller goes away, so that journal and audit log have its outcome.
+//! What may write an item runs to its end also when its caller goes away, so that journal and audit
+//! log have its outcome.
 
 use keyway_audit::{Operation, Shortfall, Trail};
 use keyway_storage::{EntryId, RotationFilter, RotationId, RotationRecord, RotationState, WorkspaceId};
@@ -25,9 +27,10 @@ impl Broker {
     /// The site has the new password: records that, and writes the password to the item. Needs
     /// [`Scope::Rotate`](crate::Scope::Rotate).
     ///
-    /// Returns the rotation as it is after the first attempt to write: done; or committing, and tried again in the
-    /// background; or failed or conflicted, and waiting for a person. That nothing was written yet is no error, because
-    /// the password is safe. Committing again changes nothing and returns the rotation as it is.
+    /// Returns the rotation as it is after the first attempt to write: done; or committing, and
+    /// tried again in the background; or failed or conflicted, and waiting for a person. That
+    /// nothing was written yet is no error, because the password is safe. Committing again changes
+    /// nothing and returns the rotation as it is.
     ///
     /// # Errors
     /// [`BrokerError::NotFound`]; [`BrokerError::RotationState`] when it was skipped or abandoned.
@@ -65,10 +68,12 @@ impl Broker {
     /// Tries at once to write a password that is not written yet. Needs
     /// [`Scope::Rotate`](crate::Scope::Rotate).
     ///
-    /// `overwrite` is for a rotation that is conflicted: the password that the item has now is the one to be replaced.
+    /// `overwrite` is for a rotation that is conflicted: the password that the item has now is the
+    /// one to be replaced.
     ///
     /// # Errors
-    /// As [`commit_rotation`](Self::commit_rotation); [`BrokerError::RotationState`] also when it was not committed.
+    /// As [`commit_rotation`](Self::commit_rotation); [`BrokerError::RotationState`] also when it
+    /// was not committed.
     pub async fn retry_rotation(
         &self,
         access: &Access,
@@ -106,7 +111,8 @@ impl Broker {
                     Some(accepted) => record = accepted,
                     None => continue,
                 },
-                // From the claim on, resolves would give the rotation's password out as the site's, which a conflict leaves open.
+                // From the claim on, resolves would give the rotation's password out as the site's,
+                // which a conflict leaves open.
                 RotationState::Conflicted if self.is_still_conflicted(&record).await? => {
                     trail.fell_short(Shortfall::WriteBackConflict);
                     return Ok(record.into());
@@ -123,12 +129,12 @@ impl Broker {
     /// Gives a rotation up and erases its password: the site did not take it. Needs
     /// [`Scope::Rotate`](crate::Scope::Rotate).
     ///
-    /// A rotation that was committed is the only place that has the site's password, so giving that up takes
-    /// `discard_password`.
+    /// A rotation that was committed is the only place that has the site's password, so giving that
+    /// up takes `discard_password`.
     ///
     /// # Errors
-    /// [`BrokerError::NotFound`]; [`BrokerError::RotationState`] when it is done, was skipped, or was committed and the
-    /// password is not to be discarded, or is being written at this moment.
+    /// [`BrokerError::NotFound`]; [`BrokerError::RotationState`] when it is done, was skipped, or
+    /// was committed and the password is not to be discarded, or is being written at this moment.
     pub async fn abandon_rotation(
         &self,
         access: &Access,
@@ -187,8 +193,8 @@ impl Broker {
         self.audited(access, Operation::Rotation, &Trail::rotation(id), read).await
     }
 
-    /// A page of a workspace's rotations: those after `after`, at most [`ROTATIONS_PER_PAGE`]. Needs
-    /// [`Scope::Rotate`](crate::Scope::Rotate).
+    /// A page of a workspace's rotations: those after `after`, at most [`ROTATIONS_PER_PAGE`].
+    /// Needs [`Scope::Rotate`](crate::Scope::Rotate).
     ///
     /// # Errors
     /// Only those of the host itself.
@@ -207,8 +213,8 @@ impl Broker {
         self.audited(access, Operation::ListRotations, &Trail::new(), list).await
     }
 
-    /// The new password of a rotation that is not over, for a person who has to mend what went wrong. Needs
-    /// [`Scope::Admin`](crate::Scope::Admin).
+    /// The new password of a rotation that is not over, for a person who has to mend what went
+    /// wrong. Needs [`Scope::Admin`](crate::Scope::Admin).
     ///
     /// # Errors
     /// [`BrokerError::NotFound`]; [`BrokerError::RotationState`] when it is over.
@@ -250,7 +256,8 @@ impl Broker {
         Ok(!same(&current, &contents.password) && !contents.replaces.fits(&current))
     }
 
-    /// The password that the item (or the entry) has now, empty when it has none, and the item's revision.
+    /// The password that the item (or the entry) has now, empty when it has none, and the item's
+    /// revision.
     async fn current_password(&self, record: &RotationRecord) -> Result<(SecretString, Option<String>), BrokerError> {
         let (current, revision) = if record.secret_ref.is_some() {
             let opened = self.open_for(record, &*self.connection_of(record).await?).await?;

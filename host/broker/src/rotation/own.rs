@@ -1,5 +1,5 @@
-//! Rotation of an entry with credentials of its own: the new password is encrypted as a client would encrypt it and takes
-//! the place of the old one in the entry.
+//! Rotation of an entry with credentials of its own: the new password is encrypted as a client
+//! would encrypt it and takes the place of the old one in the entry.
 //!
 //! Entry and rotation change in one transaction, so there is no moment between the two.
 
@@ -25,8 +25,8 @@ impl Broker {
         })
     }
 
-    /// Puts the new password into the entry and ends the rotation. The record is the rotation as it is now if it ended;
-    /// `None` when somebody else was first.
+    /// Puts the new password into the entry and ends the rotation. The record is the rotation as it
+    /// is now if it ended; `None` when somebody else was first.
     pub(super) async fn write_own(
         &self,
         record: &RotationRecord,
@@ -66,7 +66,8 @@ impl Broker {
 
     /// The entry's row with this password in place of its own.
     async fn with_password(&self, stored: EntryRecord, password: &SecretString) -> Result<EntryRecord, BrokerError> {
-        // The same keys to the end. If the entry is under newer ones, the database refuses it under these.
+        // The same keys to the end. If the entry is under newer ones, the database refuses it under
+        // these.
         let keys = self.keyring().get(stored.workspace_id).await?;
         let version = stored.version;
         let mut entry = self.open_entry(stored).await?;

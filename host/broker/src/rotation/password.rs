@@ -1,12 +1,14 @@
 //! New passwords: how one is generated.
 //!
-//! **Invariant:** every password that follows the policy is equally likely. Characters are drawn uniformly from all that
-//! are allowed (a byte of the operating system's randomness beyond the last whole multiple is thrown away, not folded
-//! back), and a password that lacks a kind of character is thrown away whole; putting the missing one in at some place
-//! would favour some passwords over others.
+//! **Invariant:** every password that follows the policy is equally likely. Characters are drawn
+//! uniformly from all that are allowed (a byte of the operating system's randomness beyond the last
+//! whole multiple is thrown away, not folded back), and a password that lacks a kind of character
+//! is thrown away whole; putting the missing one in at some place would favour some passwords over
+//! others.
 //!
-//! The sampling is written out here because the crates for it either draw from a generator whose state, and with it
-//! every password that it made, stays in memory, or panic when there is no randomness. Everything on the way is wiped.
+//! The sampling is written out here because the crates for it either draw from a generator whose
+//! state, and with it every password that it made, stays in memory, or panic when there is no
+//! randomness. Everything on the way is wiped.
 
 use keyway_keys::EnvelopeError;
 use secrecy::SecretString;
@@ -21,7 +23,8 @@ const LENGTHS: std::ops::RangeInclusive<usize> = 12..=128;
 
 const DEFAULT_LENGTH: usize = 24;
 
-/// What a generated password consists of. Of every kind that is allowed, it has at least one character.
+/// What a generated password consists of. Of every kind that is allowed, it has at least one
+/// character.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PasswordPolicy {
     /// How many characters: 12 to 128.
@@ -37,7 +40,8 @@ pub struct PasswordPolicy {
 }
 
 impl Default for PasswordPolicy {
-    /// 24 characters of all four kinds, the symbols `!#$%*+-=?@_`: 148 bits, and what nearly every site accepts.
+    /// 24 characters of all four kinds, the symbols `!#$%*+-=?@_`: 148 bits, and what nearly every
+    /// site accepts.
     fn default() -> Self {
         Self { length: DEFAULT_LENGTH, lowercase: true, uppercase: true, digits: true, symbols: SYMBOLS.to_owned() }
     }
@@ -157,7 +161,8 @@ mod tests {
 
     #[test]
     fn every_character_is_about_equally_likely() {
-        // Of 62 characters, some would be a quarter more likely if bytes were folded back (256 = 4 * 62 + 8).
+        // Of 62 characters, some would be a quarter more likely if bytes were folded back (256 = 4
+        // * 62 + 8).
         let policy = PasswordPolicy { length: 128, symbols: String::new(), ..PasswordPolicy::default() };
         let mut counts = std::collections::BTreeMap::new();
         for character in (0..1_500).flat_map(|_| generated(&policy).into_bytes()) {

@@ -1,17 +1,19 @@
 //! Writing a new password to its item.
 //!
-//! **Invariant:** what is overwritten is the password that was there when the rotation began, and nothing else. The write
-//! names the revision that the item is expected at. If the provider refuses it because the item is at another one, the
-//! item is read: it may have the new password already (a write whose answer was lost: done), still the old one (something
-//! else on it was changed: written at the revision it is at now), or another one (*conflicted*: a person decides).
+//! **Invariant:** what is overwritten is the password that was there when the rotation began, and
+//! nothing else. The write names the revision that the item is expected at. If the provider refuses
+//! it because the item is at another one, the item is read: it may have the new password already (a
+//! write whose answer was lost: done), still the old one (something else on it was changed: written
+//! at the revision it is at now), or another one (*conflicted*: a person decides).
 //!
-//! An attempt is claimed in the database for [`ATTEMPT_TIME`] before it begins, so that two processes do not do the same
-//! work. A process that ends in the middle leaves a claim that runs out. The claim saves calls; that nothing is written
-//! twice does not depend on it.
+//! An attempt is claimed in the database for [`ATTEMPT_TIME`] before it begins, so that two
+//! processes do not do the same work. A process that ends in the middle leaves a claim that runs
+//! out. The claim saves calls; that nothing is written twice does not depend on it.
 //!
-//! **Waiting** between attempts doubles from [`FIRST_WAIT`] to [`LONGEST_WAIT`], each with a random part, so that
-//! rotations that failed together do not come back together; what the provider asks for counts if it is longer, up to
-//! a day. There is no last attempt: the site has the password, so giving up would be wrong at any time.
+//! **Waiting** between attempts doubles from [`FIRST_WAIT`] to [`LONGEST_WAIT`], each with a random
+//! part, so that rotations that failed together do not come back together; what the provider asks
+//! for counts if it is longer, up to a day. There is no last attempt: the site has the password, so
+//! giving up would be wrong at any time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +37,8 @@ const ATTEMPT_TIME: Duration = Duration::from_secs(150);
 /// Between the first attempt and the second, at most.
 const FIRST_WAIT: Duration = Duration::from_secs(10);
 
-/// Between attempts, unless the provider asks for more. 96 attempts in a day of outage are no burden on anybody.
+/// Between attempts, unless the provider asks for more. 96 attempts in a day of outage are no
+/// burden on anybody.
 const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
 
 /// How often a write is repeated at once because the item has changed, though not its password.
@@ -81,7 +84,8 @@ impl Outcome {
                     Self::later("unavailable", message, error.retry_after())
                 }
                 BrokerError::NotCalled(_) => Self::later("rate-limited", message, error.retry_after()),
-                // A damaged envelope or a wrong key is a person's to mend, but no reason to stop trying.
+                // A damaged envelope or a wrong key is a person's to mend, but no reason to stop
+                // trying.
                 _ => Self::later("host_error", message, error.retry_after()),
             };
         };
@@ -134,7 +138,8 @@ pub(super) async fn to_its_end<T: Send + 'static>(
 }
 
 impl Broker {
-    /// Claims an attempt and makes it. Returns the rotation as it is then; `None` when somebody else was first.
+    /// Claims an attempt and makes it. Returns the rotation as it is then; `None` when somebody
+    /// else was first.
     pub(super) async fn claim_and_write(
         &self,
         record: &RotationRecord,
@@ -215,7 +220,8 @@ impl Broker {
             Ok(connection) => connection,
             Err(error) => return Outcome::of(&error),
         };
-        // Those of this attempt: whoever has replaced them meanwhile finds it failed with the ones before.
+        // Those of this attempt: whoever has replaced them meanwhile finds it failed with the ones
+        // before.
         record.failed_settings = Some(connection.settings_version);
         let opened = match self.open_for(record, &connection).await {
             Ok(opened) => opened,
@@ -258,7 +264,8 @@ impl Broker {
         record: &RotationRecord,
         connection: &ConnectionRecord,
     ) -> Result<Opened, BrokerError> {
-        // An item of the same reference in another account is another item, also if it is at the same revision.
+        // An item of the same reference in another account is another item, also if it is at the
+        // same revision.
         if record.account_id.as_ref().is_some_and(|account| *account != connection.account_id) {
             return Err(BrokerError::AccountChanged);
         }

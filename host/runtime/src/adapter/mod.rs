@@ -1,4 +1,5 @@
-//! One trait that the host's own code calls, and one small file behind it for each version of the contract.
+//! One trait that the host's own code calls, and one small file behind it for each version of the
+//! contract.
 //!
 //! Adding a version adds a file and a line in [`VERSIONS`]; dropping one deletes them.
 

@@ -1,5 +1,5 @@
-//! `keyway:provider@0.1`, the first draft. What it could not say is what it meant: its references are
-//! their own normal form, and it has no optional interfaces.
+//! `keyway:provider@0.1`, the first draft. What it could not say is what it meant: its references
+//! are their own normal form, and it has no optional interfaces.
 
 use std::time::Duration;
 
@@ -142,7 +142,8 @@ fn lower(settings: &Settings) -> Vec<types::Setting<'_>> {
     settings.iter().map(|(name, value)| types::Setting { name, value: value.expose_secret() }).collect()
 }
 
-// ---- errors ----------------------------------------------------------------------------------------------------------
+// ---- errors
+// ----------------------------------------------------------------------------------------------------------
 
 impl From<types::Error> for ProviderError {
     fn from(error: types::Error) -> Self {
@@ -189,7 +190,8 @@ impl From<ProviderError> for types::Error {
     }
 }
 
-// ---- answers ---------------------------------------------------------------------------------------------------------
+// ---- answers
+// ---------------------------------------------------------------------------------------------------------
 
 fn attributes(attributes: Vec<wit::Attribute>) -> Vec<contract::Attribute> {
     attributes.into_iter().map(|a| contract::Attribute { name: a.name, value: a.value }).collect()

@@ -1,4 +1,5 @@
-//! The compiling process for embedders whose own program has no place for [`keyway_runtime::compile_stdin`].
+//! The compiling process for embedders whose own program has no place for
+//! [`keyway_runtime::compile_stdin`].
 
 use std::process::ExitCode;
 

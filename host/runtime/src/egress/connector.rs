@@ -1,8 +1,10 @@
 //! Opens the TCP or TLS connection for a request that the guard has let through.
 //!
-//! The name is resolved once, every address is judged, and the connection goes to an address that was judged. A name that
-//! has even one address inside of the house is refused whole: an honest server has none, and a mixed answer is how rebinding looks.
-//! Addresses are tried one after the other, each for a part of the time, so that one that swallows everything does not use up the others' share.
+//! The name is resolved once, every address is judged, and the connection goes to an address that
+//! was judged. A name that has even one address inside of the house is refused whole: an honest
+//! server has none, and a mixed answer is how rebinding looks. Addresses are tried one after the
+//! other, each for a part of the time, so that one that swallows everything does not use up the
+//! others' share.
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,8 +31,8 @@ use super::destination::{Scheme, parse_authority};
 use super::policy::{EgressPolicy, Route};
 use super::{EgressError, address};
 
-/// How long one address is tried while there are others. A connection across the world takes 0.3 s, and a first packet that was lost is sent again after a
-/// second (RFC 6298).
+/// How long one address is tried while there are others. A connection across the world takes 0.3 s,
+/// and a first packet that was lost is sent again after a second (RFC 6298).
 const TIME_PER_ADDRESS: Duration = Duration::from_secs(2);
 
 /// Connects as the operator's policy says.

@@ -1,7 +1,7 @@
 //! Where a connection may connect to: a scheme, a host (or everything below a domain) and a port.
 //!
-//! Both sides of a comparison go through the same parser (the URL Standard's), so that an address has one spelling:
-//! `0x7f.1`, `2130706433` and `127.0.0.1` are the same host.
+//! Both sides of a comparison go through the same parser (the URL Standard's), so that an address
+//! has one spelling: `0x7f.1`, `2130706433` and `127.0.0.1` are the same host.
 
 use std::fmt;
 use std::str::FromStr;
@@ -53,7 +53,8 @@ enum HostPattern {
 
 /// A destination that somebody approved for a connection, for example `https://*.1password.com`.
 ///
-/// Written as `scheme://host[:port]`; a host that begins with `*.` stands for every name below that domain, not for the domain itself.
+/// Written as `scheme://host[:port]`; a host that begins with `*.` stands for every name below that
+/// domain, not for the domain itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ApprovedDestination {
@@ -72,7 +73,8 @@ pub enum DestinationError {
     /// `*.com` would be half the Internet.
     #[error("`{0}` is too wide; a wildcard needs at least two labels after it, as in https://*.example.com")]
     TooWide(String),
-    /// The setting that holds the address does not hold one. (The value is not repeated: it may be a secret in the wrong field.)
+    /// The setting that holds the address does not hold one. (The value is not repeated: it may be
+    /// a secret in the wrong field.)
     #[error("the setting `{0}` is not an address; write it as https://host or https://host:port")]
     Setting(String),
     /// A value that takes the place of a label has characters that labels do not have. (It is not

@@ -1,7 +1,8 @@
 //! The host's own [`Egress`]: one pooled client for each connection of a workspace.
 //!
-//! Order of the checks: method and URI, approved destination, private address (before a name is looked up, as far as the host is an
-//! address), turn, connection (`connector.rs`), then sizes and times while the bodies flow. Redirects are answers like any other.
+//! Order of the checks: method and URI, approved destination, private address (before a name is
+//! looked up, as far as the host is an address), turn, connection (`connector.rs`), then sizes and
+//! times while the bodies flow. Redirects are answers like any other.
 
 use std::error::Error as _;
 use std::pin::Pin;
@@ -24,11 +25,12 @@ use super::policy::EgressPolicy;
 use super::{ApprovedDestination, Body, Egress, EgressError, RequestCounter, RequestTimes};
 use crate::limits::Limits;
 
-/// How long an unused connection is kept. Shorter than the 60 s after which common load balancers close theirs.
+/// How long an unused connection is kept. Shorter than the 60 s after which common load balancers
+/// close theirs.
 const IDLE_TIME: Duration = Duration::from_secs(50);
 
-/// The head of an answer, and a piece of its body. Common servers send heads of up to 16 KiB; hyper's own 408 KiB would lie in the host's memory
-/// behind each answer that a component keeps.
+/// The head of an answer, and a piece of its body. Common servers send heads of up to 16 KiB;
+/// hyper's own 408 KiB would lie in the host's memory behind each answer that a component keeps.
 pub(crate) const HEAD_BYTES: usize = 64 << 10;
 
 /// Lets requests to approved destinations through.
@@ -98,8 +100,9 @@ impl Egress for Guard {
             };
             counter.count(result.as_ref().err());
             let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            // The component chose method and host, and could have put a secret there, below a wildcard also into a host that is approved. So the
-            // log has what was approved; the call tells the rest, with its secrets blotted out.
+            // The component chose method and host, and could have put a secret there, below a
+            // wildcard also into a host that is approved. So the log has what was approved; the
+            // call tells the rest, with its secrets blotted out.
             let Ok((destination, _)) = checked else { return result };
             match &result {
                 Ok(answer) => {
@@ -122,8 +125,9 @@ fn known(method: &Method) -> &'static str {
 
 type Turn = BoxFuture<'static, Result<OwnedSemaphorePermit, AcquireError>>;
 
-/// Gets in line now, not when the request is first polled: a component that reads its answers in the order of its requests must not find the
-/// first one waiting behind later ones, whose answers it does not read yet.
+/// Gets in line now, not when the request is first polled: a component that reads its answers in
+/// the order of its requests must not find the first one waiting behind later ones, whose answers
+/// it does not read yet.
 fn queue(turns: Arc<Semaphore>) -> Turn {
     let mut turn: Turn = Box::pin(turns.acquire_owned());
     match turn.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -168,8 +172,9 @@ async fn forward(
     }))
 }
 
-/// Copies what hyper cut out of the buffer that it read into, which otherwise lives as long as any piece of it. The client's own limit only says when it
-/// stops to read: up to twice as much may have come by then.
+/// Copies what hyper cut out of the buffer that it read into, which otherwise lives as long as any
+/// piece of it. The client's own limit only says when it stops to read: up to twice as much may
+/// have come by then.
 fn own_head<T>(answer: &mut Response<T>) -> Result<(), EgressError> {
     let size: usize = answer.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if size > HEAD_BYTES {

@@ -295,7 +295,8 @@ async fn only_so_many_requests_are_under_way_at_once() {
     assert!(server.connections.load(Ordering::Relaxed) <= 4);
 }
 
-/// A TLS server with a certificate for `name` of an authority of its own; returns its address and that authority.
+/// A TLS server with a certificate for `name` of an authority of its own; returns its address and
+/// that authority.
 async fn tls_server(name: &str) -> (SocketAddr, rustls::RootCertStore) {
     let certificate = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
     let chain = vec![certificate.cert.der().clone()];

@@ -1,9 +1,10 @@
 //! The only way out of the sandbox.
 //!
-//! A request leaves only through [`Egress::send`]. The host's own implementation is the guard in `guard.rs`: it checks the destination
-//! against what was approved for the connection, resolves the name once, checks the address, connects to exactly that address and bounds
-//! sizes, times and concurrency. It is a trait so that a conformance runner can put itself in between (wrong answers, cut connections,
-//! slowness) without touching the component.
+//! A request leaves only through [`Egress::send`]. The host's own implementation is the guard in
+//! `guard.rs`: it checks the destination against what was approved for the connection, resolves the
+//! name once, checks the address, connects to exactly that address and bounds sizes, times and
+//! concurrency. It is a trait so that a conformance runner can put itself in between (wrong
+//! answers, cut connections, slowness) without touching the component.
 
 mod address;
 mod connector;
@@ -45,10 +46,11 @@ pub struct RequestTimes {
 
 /// Sends the requests of one connection.
 pub trait Egress: Send + Sync + 'static {
-    /// Sends a request, whose URI is absolute, and returns the head of the answer with its body still to come.
+    /// Sends a request, whose URI is absolute, and returns the head of the answer with its body
+    /// still to come.
     ///
-    /// Nothing is sent before the future is polled, and perhaps it never is: a [`RequestGate`] may keep the request back. Dropping the future or
-    /// the body abandons the request.
+    /// Nothing is sent before the future is polled, and perhaps it never is: a [`RequestGate`] may
+    /// keep the request back. Dropping the future or the body abandons the request.
     fn send(
         &self,
         request: http::Request<Body>,
@@ -71,14 +73,15 @@ impl RequestEffect {
     }
 }
 
-/// Asked before each request of a call leaves the sandbox, by whoever counts requests or limits them. See
-/// [`Connection::with_gate`](crate::Connection::with_gate).
+/// Asked before each request of a call leaves the sandbox, by whoever counts requests or limits
+/// them. See [`Connection::with_gate`](crate::Connection::with_gate).
 #[async_trait::async_trait]
 pub trait RequestGate: Send + Sync + 'static {
-    /// Lets the request go, or keeps it back for the reason that it returns (for a person; never a secret).
+    /// Lets the request go, or keeps it back for the reason that it returns (for a person; never a
+    /// secret).
     ///
-    /// The component waits meanwhile, and its time goes on. A request that is kept back fails in the component as one that found no free
-    /// connection.
+    /// The component waits meanwhile, and its time goes on. A request that is kept back fails in
+    /// the component as one that found no free connection.
     async fn admit(&self, effect: RequestEffect) -> Result<(), String>;
 }
 

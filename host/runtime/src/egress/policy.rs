@@ -1,4 +1,5 @@
-//! What the operator says about the network: where requests really go, and which private addresses may be reached.
+//! What the operator says about the network: where requests really go, and which private addresses
+//! may be reached.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,13 +9,15 @@ use url::Host;
 
 use super::destination::{ApprovedDestination, Scheme, parse_authority};
 
-/// The operator's word on the network. The default sends every request where it says and reaches public addresses only.
+/// The operator's word on the network. The default sends every request where it says and reaches
+/// public addresses only.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EgressPolicy {
     /// Requests to these hosts are sent elsewhere; the first that matches counts.
     pub connect_to: Vec<ConnectTo>,
-    /// Destinations whose addresses may be loopback, private or link-local. They need to be approved for the connection as well.
+    /// Destinations whose addresses may be loopback, private or link-local. They need to be
+    /// approved for the connection as well.
     pub allow_private: Vec<ApprovedDestination>,
 }
 
@@ -52,10 +55,12 @@ pub(crate) struct Route {
     pub(crate) any_address: bool,
 }
 
-/// A redirection of connections, written `host[:port]=scheme://host[:port]`, for example `my.1password.com=http://127.0.0.1:9000`.
+/// A redirection of connections, written `host[:port]=scheme://host[:port]`, for example
+/// `my.1password.com=http://127.0.0.1:9000`.
 ///
-/// The request stays as it is, `Host` header included; only the connection goes elsewhere, as with curl's `--connect-to`. With `http` on the
-/// right side the connection is not encrypted; with `https` the certificate must be valid for the host on the left. Meant for emulators, tests and
+/// The request stays as it is, `Host` header included; only the connection goes elsewhere, as with
+/// curl's `--connect-to`. With `http` on the right side the connection is not encrypted; with
+/// `https` the certificate must be valid for the host on the left. Meant for emulators, tests and
 /// proxies. The host on the left still has to be approved for the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectTo {

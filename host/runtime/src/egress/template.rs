@@ -1,8 +1,8 @@
 //! Destinations as a provider declares them, with placeholders for settings.
 //!
-//! A placeholder inside of a host may take letters, digits and `-` only, and never stands in the last
-//! two labels: so no value leads out of the domain that the provider declared. A placeholder that is
-//! the whole destination is an address that the person who connects chose.
+//! A placeholder inside of a host may take letters, digits and `-` only, and never stands in the
+//! last two labels: so no value leads out of the domain that the provider declared. A placeholder
+//! that is the whole destination is an address that the person who connects chose.
 
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -107,8 +107,8 @@ impl DestinationTemplate {
 }
 
 impl Description {
-    /// What the provider asks to connect to, with these settings. To be stored with the connection: a later version of the
-    /// provider that asks for more has to be approved anew.
+    /// What the provider asks to connect to, with these settings. To be stored with the connection:
+    /// a later version of the provider that asks for more has to be approved anew.
     pub fn approved_destinations(&self, settings: &Settings) -> Result<Vec<ApprovedDestination>, DestinationError> {
         let settings = self.effective_settings(settings);
         let mut approved = Vec::new();

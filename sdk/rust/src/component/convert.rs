@@ -1,7 +1,8 @@
 //! Between the SDK's types and those of the generated bindings.
 //!
-//! On the way in, secrets are moved, not copied, into storage that is wiped. On the way out, the generated code needs
-//! plain strings, which it frees without wiping; the host throws the whole memory away after the call.
+//! On the way in, secrets are moved, not copied, into storage that is wiped. On the way out, the
+//! generated code needs plain strings, which it frees without wiping; the host throws the whole
+//! memory away after the call.
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -23,7 +24,8 @@ fn list<T, U: From<T>>(values: Vec<T>) -> Vec<U> {
     values.into_iter().map(Into::into).collect()
 }
 
-// ---- in --------------------------------------------------------------------------------------------------------------
+// ---- in
+// --------------------------------------------------------------------------------------------------------------
 
 impl From<Vec<types::Setting>> for Settings {
     fn from(settings: Vec<types::Setting>) -> Self {
@@ -49,7 +51,8 @@ impl From<wit::Changes> for Changes {
     }
 }
 
-// ---- out -------------------------------------------------------------------------------------------------------------
+// ---- out
+// -------------------------------------------------------------------------------------------------------------
 
 impl From<Attribute> for types::Attribute {
     fn from(attribute: Attribute) -> Self {
@@ -275,7 +278,8 @@ impl From<Lease> for types::Lease {
     }
 }
 
-// ---- errors, both ways: the session interface returns them, too -------------------------------------------------------
+// ---- errors, both ways: the session interface returns them, too
+// -------------------------------------------------------
 
 /// The codes of the contract and those of the SDK, each pair once.
 macro_rules! codes {

@@ -1,8 +1,9 @@
-//! HTTP over `wasi:http/outgoing-handler`, blocking: a call of a component is a single thread that has nothing else to do.
+//! HTTP over `wasi:http/outgoing-handler`, blocking: a call of a component is a single thread that
+//! has nothing else to do.
 //!
-//! While a body is sent, the answer is watched, too. A server that answers before it has read everything, or a host
-//! that refuses, is heard at once, and what is left of the body is dropped. An answer that is shorter than it said is
-//! an error, so that no provider reads half of one.
+//! While a body is sent, the answer is watched, too. A server that answers before it has read
+//! everything, or a host that refuses, is heard at once, and what is left of the body is dropped.
+//! An answer that is shorter than it said is an error, so that no provider reads half of one.
 
 use std::time::Duration;
 
@@ -71,8 +72,8 @@ fn prepare(request: &Request) -> Result<OutgoingRequest, HttpError> {
         "http" => Scheme::Http,
         other => Scheme::Other(other.to_owned()),
     };
-    // `Url` puts the port into the authority only where it is not the scheme's own. A user name and password are left out:
-    // they belong into an `authorization` header.
+    // `Url` puts the port into the authority only where it is not the scheme's own. A user name and
+    // password are left out: they belong into an `authorization` header.
     let host = url.host_str().ok_or_else(|| invalid("its address has no host"))?;
     let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
@@ -105,8 +106,8 @@ fn options(timeouts: Timeouts) -> RequestOptions {
     options
 }
 
-/// Sends the body, until it is sent, or the answer is there, or the connection is gone. Which of these it was shows in
-/// the answer.
+/// Sends the body, until it is sent, or the answer is there, or the connection is gone. Which of
+/// these it was shows in the answer.
 fn upload(body: OutgoingBody, bytes: &[u8], answered: &Pollable) {
     let sent = {
         let Ok(stream) = body.write() else { return };
@@ -159,8 +160,8 @@ fn receive(response: IncomingResponse, method: Method) -> Result<Response, HttpE
     Ok(Response { status, headers, body })
 }
 
-/// Reads to the end, in pieces that are put together only then: a vector that grows would leave copies behind that nobody wipes,
-/// and need up to three times the memory.
+/// Reads to the end, in pieces that are put together only then: a vector that grows would leave
+/// copies behind that nobody wipes, and need up to three times the memory.
 fn read_body(response: &IncomingResponse) -> Result<Zeroizing<Vec<u8>>, HttpError> {
     let incoming = response.consume().map_err(|()| internal())?;
     let stream = incoming.stream().map_err(|()| internal())?;
@@ -188,8 +189,9 @@ fn read_body(response: &IncomingResponse) -> Result<Zeroizing<Vec<u8>>, HttpErro
     Ok(body)
 }
 
-/// What went wrong with a body, on hosts that have no code for it, only words: wasmtime up to 48 loses the code on its way
-/// (its `http-error-code` looks for another type than its bodies fail with). The words go no further than this.
+/// What went wrong with a body, on hosts that have no code for it, only words: wasmtime up to 48
+/// loses the code on its way (its `http-error-code` looks for another type than its bodies fail
+/// with). The words go no further than this.
 fn described(words: &str) -> HttpError {
     let words = words.to_ascii_lowercase();
     if words.contains("timeout") || words.contains("timed out") {

@@ -1,7 +1,9 @@
-//! A client for one server: default headers, JSON in and out, and failures as errors of the contract.
+//! A client for one server: default headers, JSON in and out, and failures as errors of the
+//! contract.
 //!
-//! Messages name the server's host and what happened, never a path, a query, a header or anything of a body: those may
-//! hold ids and secrets. That includes serde_json's own messages, which quote values.
+//! Messages name the server's host and what happened, never a path, a query, a header or anything
+//! of a body: those may hold ids and secrets. That includes serde_json's own messages, which quote
+//! values.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -21,8 +23,8 @@ pub struct Client<'a> {
 }
 
 impl<'a> Client<'a> {
-    /// A client for the server at this address; paths of requests are appended to the path of the address. Query and
-    /// fragment are dropped.
+    /// A client for the server at this address; paths of requests are appended to the path of the
+    /// address. Query and fragment are dropped.
     pub fn new(host: &Host<'a>, mut base: Url) -> Self {
         base.set_query(None);
         base.set_fragment(None);
@@ -68,9 +70,9 @@ impl<'a> Client<'a> {
         self.request(Method::Patch, path)
     }
 
-    /// A request. `path` is the provider's own text, such as `api/v1/vaults`, with or without a slash in front.
-    /// What comes from elsewhere, such as an id, is added with [`RequestBuilder::segment`] and
-    /// [`RequestBuilder::query`], which encode it.
+    /// A request. `path` is the provider's own text, such as `api/v1/vaults`, with or without a
+    /// slash in front. What comes from elsewhere, such as an id, is added with
+    /// [`RequestBuilder::segment`] and [`RequestBuilder::query`], which encode it.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder<'_, 'a> {
         let mut url = self.base.clone();
         url.set_path(&format!("{}/{}", self.base.path().trim_end_matches('/'), path.trim_start_matches('/')));
@@ -86,7 +88,8 @@ impl<'a> Client<'a> {
     ///
     /// # Errors
     ///
-    /// As [`HttpError::into_error`] has it when there is no complete answer. An answer with any status is `Ok`.
+    /// As [`HttpError::into_error`] has it when there is no complete answer. An answer with any
+    /// status is `Ok`.
     pub fn send(&self, request: Request) -> Result<Answer> {
         let host = host_of(&request.url);
         match self.transport.send(request) {
@@ -103,7 +106,8 @@ fn host_of(url: &Url) -> String {
     url.host_str().unwrap_or_default().to_owned()
 }
 
-/// A request in the making. A mistake (a body that cannot be JSON, a segment that is `..`) shows when it is sent.
+/// A request in the making. A mistake (a body that cannot be JSON, a segment that is `..`) shows
+/// when it is sent.
 #[must_use = "a request is sent by `send`"]
 pub struct RequestBuilder<'c, 'a> {
     client: &'c Client<'a>,
@@ -168,7 +172,8 @@ impl RequestBuilder<'_, '_> {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::Other`](crate::ErrorCode::Other) with the code `invalid-request` when a step before was a mistake.
+    /// [`ErrorCode::Other`](crate::ErrorCode::Other) with the code `invalid-request` when a step
+    /// before was a mistake.
     pub fn build(self) -> Result<Request> {
         match self.fault {
             None => Ok(self.request),
@@ -180,8 +185,8 @@ impl RequestBuilder<'_, '_> {
     ///
     /// # Errors
     ///
-    /// As [`Client::send`] and [`RequestBuilder::build`] have it. An answer with any status is `Ok`;
-    /// [`Answer::success`] judges it.
+    /// As [`Client::send`] and [`RequestBuilder::build`] have it. An answer with any status is
+    /// `Ok`; [`Answer::success`] judges it.
     pub fn send(self) -> Result<Answer> {
         let client = self.client;
         client.send(self.build()?)
@@ -222,13 +227,17 @@ impl Answer {
         self.retry_after
     }
 
-    /// The answer itself if its status is 2xx, else what the status means. A provider whose server means something else
-    /// by a status looks at [`Answer::status`] before.
+    /// The answer itself if its status is 2xx, else what the status means. A provider whose server
+    /// means something else by a status looks at [`Answer::status`] before.
     ///
     /// # Errors
     ///
-    /// 401 is [`ErrorCode::Unauthenticated`](crate::ErrorCode::Unauthenticated), 403 [`ErrorCode::PermissionDenied`](crate::ErrorCode::PermissionDenied), 404 and 410 [`ErrorCode::NotFound`](crate::ErrorCode::NotFound), 409 and 412
-    /// [`ErrorCode::Conflict`](crate::ErrorCode::Conflict), 429 [`ErrorCode::RateLimited`](crate::ErrorCode::RateLimited), 408 and 5xx [`ErrorCode::Unavailable`](crate::ErrorCode::Unavailable), all others
+    /// 401 is [`ErrorCode::Unauthenticated`](crate::ErrorCode::Unauthenticated), 403
+    /// [`ErrorCode::PermissionDenied`](crate::ErrorCode::PermissionDenied), 404 and 410
+    /// [`ErrorCode::NotFound`](crate::ErrorCode::NotFound), 409 and 412
+    /// [`ErrorCode::Conflict`](crate::ErrorCode::Conflict), 429
+    /// [`ErrorCode::RateLimited`](crate::ErrorCode::RateLimited), 408 and 5xx
+    /// [`ErrorCode::Unavailable`](crate::ErrorCode::Unavailable), all others
     /// [`ErrorCode::UnexpectedAnswer`](crate::ErrorCode::UnexpectedAnswer).
     pub fn success(self) -> Result<Self> {
         if (200..300).contains(&self.status()) { Ok(self) } else { Err(self.to_error()) }
@@ -266,7 +275,8 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::UnexpectedAnswer`](crate::ErrorCode::UnexpectedAnswer) when the content type is not JSON (or missing), or the body is not what `T` expects.
+    /// [`ErrorCode::UnexpectedAnswer`](crate::ErrorCode::UnexpectedAnswer) when the content type is
+    /// not JSON (or missing), or the body is not what `T` expects.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
         let host = &self.host;
         if !self.header("content-type").is_some_and(is_json) {
@@ -286,7 +296,8 @@ impl Answer {
         })
     }
 
-    /// [`ErrorCode::UnexpectedAnswer`](crate::ErrorCode::UnexpectedAnswer) that names the server; `what` completes "(host) answered ..." and holds no value.
+    /// [`ErrorCode::UnexpectedAnswer`](crate::ErrorCode::UnexpectedAnswer) that names the server;
+    /// `what` completes "(host) answered ..." and holds no value.
     pub fn unexpected(&self, what: &str) -> Error {
         Error::unexpected_answer(format!("{} answered {what}.", self.host))
     }

@@ -1,9 +1,11 @@
-//! HTTP, as far as a provider needs it: requests with a complete body, answers with a complete body.
+//! HTTP, as far as a provider needs it: requests with a complete body, answers with a complete
+//! body.
 //!
-//! [`Transport`] is the seam. In the sandbox it is `wasi:http`, guarded by the host; in native unit tests it is
-//! [`FakeTransport`](crate::testing::FakeTransport). [`Client`] is what most providers use on top of it: JSON in and
-//! out, and failures as the contract's [`Error`]. A provider with a protocol of its own (encrypted
-//! bodies, a 401 that means something else) stays with [`Request`] and [`Response`].
+//! [`Transport`] is the seam. In the sandbox it is `wasi:http`, guarded by the host; in native unit
+//! tests it is [`FakeTransport`](crate::testing::FakeTransport). [`Client`] is what most providers
+//! use on top of it: JSON in and out, and failures as the contract's [`Error`]. A provider with a
+//! protocol of its own (encrypted bodies, a 401 that means something else) stays with [`Request`]
+//! and [`Response`].
 //!
 //! Bodies and header values may hold secrets, so they are wiped when dropped and never printed.
 
@@ -23,7 +25,8 @@ pub use client::{Answer, Client, RequestBuilder};
 pub use headers::Headers;
 pub use retry_after::retry_after_seconds;
 
-/// The most that the body of an answer may be, in bytes: what the contract promises that a host lets through.
+/// The most that the body of an answer may be, in bytes: what the contract promises that a host
+/// lets through.
 pub const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Sends one request and waits for the complete answer.
@@ -145,8 +148,8 @@ pub struct Timeouts {
 }
 
 impl Default for Timeouts {
-    /// 5, 15 and 5 seconds: together less than the 30 seconds after which a host ends a call by default, so that a
-    /// server that hangs is reported as such.
+    /// 5, 15 and 5 seconds: together less than the 30 seconds after which a host ends a call by
+    /// default, so that a server that hangs is reported as such.
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
@@ -160,8 +163,8 @@ impl Default for Timeouts {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HttpError {
-    /// The host does not let this request out: its destination is not one of the description's, or not approved, or an
-    /// address that nobody should reach.
+    /// The host does not let this request out: its destination is not one of the description's, or
+    /// not approved, or an address that nobody should reach.
     #[error("the request was refused by the host")]
     Denied,
     /// No connection, no answer or no further piece of it in time.
@@ -185,8 +188,8 @@ pub enum HttpError {
     /// The answer is not HTTP.
     #[error("the answer is not valid HTTP")]
     Protocol,
-    /// The request itself cannot be sent, for example because of a header that is not one. The text says what is
-    /// wrong, without a value.
+    /// The request itself cannot be sent, for example because of a header that is not one. The text
+    /// says what is wrong, without a value.
     #[error("the request is not valid: {0}")]
     InvalidRequest(String),
     /// Anything else. The text is a short name of the cause, without a value.
@@ -195,7 +198,8 @@ pub enum HttpError {
 }
 
 impl HttpError {
-    /// The same as an error of the contract, with a message that names the server's host and nothing else of the request.
+    /// The same as an error of the contract, with a message that names the server's host and
+    /// nothing else of the request.
     #[must_use]
     pub fn into_error(self, host: &str) -> Error {
         match self {

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use super::Headers;
 
-/// How many seconds to wait, from `now` (seconds since 1970): the header is either a number of seconds or an HTTP date. A
-/// date in the past is 0. `None` when the header is missing or neither.
+/// How many seconds to wait, from `now` (seconds since 1970): the header is either a number of
+/// seconds or an HTTP date. A date in the past is 0. `None` when the header is missing or neither.
 pub fn retry_after_seconds(headers: &Headers, now: u64) -> Option<u32> {
     let value = headers.get("retry-after")?.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {

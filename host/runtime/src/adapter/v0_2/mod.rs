@@ -27,7 +27,8 @@ mod bindings {
         ",
         world: "keyway:host/host",
         exports: { default: async },
-        // Settings and changes are passed on as they lie, without a copy that would have to be wiped.
+        // Settings and changes are passed on as they lie, without a copy that would have to be
+        // wiped.
         ownership: Borrowing { duplicate_if_necessary: true },
     });
 }

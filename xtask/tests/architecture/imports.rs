@@ -112,8 +112,10 @@ fn every_crate_of_the_host_says_what_it_promises_and_what_it_may_import() {
     for name in crates() {
         let text = fs::read_to_string(root().join("host").join(&name).join("src/lib.rs")).unwrap();
         let head: Vec<_> = text.lines().take_while(|line| line.starts_with("//!")).collect();
-        let line = head.iter().find(|line| line.starts_with("//! **May import** of Keyway: "));
-        let line = line.unwrap_or_else(|| panic!("host/{name}/src/lib.rs does not say what it may import"));
+        let begin = head.iter().position(|line| line.starts_with("//! **May import** of Keyway: "));
+        let begin = begin.unwrap_or_else(|| panic!("host/{name}/src/lib.rs does not say what it may import"));
+        // To the end of the paragraph.
+        let line = head[begin..].iter().take_while(|line| **line != "//!").copied().collect::<String>();
         let said: BTreeSet<_> = line.split('`').skip(1).step_by(2).map(str::to_owned).collect();
         assert_eq!(said, dependencies(&name), "host/{name}");
     }

@@ -29,7 +29,7 @@ pub(crate) async fn embed(
         .await?;
 
     // Once for each customer: a workspace, and a connection, which is verified before it is stored.
-    let workspace = broker.create_workspace("Acme", Scope::Api).await?.workspace;
+    let workspace = broker.workspaces().create("Acme", Scope::Api).await?.workspace;
     let access = Access::operator(workspace.id, "onboarding");
     let connection = NewConnection {
         name: "Acme 1Password".into(),

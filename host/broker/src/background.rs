@@ -41,8 +41,8 @@ pub(crate) fn sweep(broker: WeakBroker) -> BackgroundTask {
         loop {
             tokio::time::sleep(SWEEP_INTERVAL).await;
             let Some(broker) = broker.upgrade() else { return };
-            broker.cache().sweep();
-            broker.opened().run_pending_tasks();
+            broker.cache.sweep();
+            broker.opened.run_pending_tasks();
         }
     };
     tokio::spawn(task).into()

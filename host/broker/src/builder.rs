@@ -10,19 +10,22 @@ use keyway_runtime::{Provider, ProviderFolder, Runtime};
 use keyway_storage::{Changes, RecordCache, Storage};
 use moka::sync::Cache;
 
+use crate::audit::AuditLog;
 use crate::background;
 use crate::broker::{Broker, Inner, WeakBroker};
 use crate::budget::{self, BudgetOptions, Guards};
 use crate::cache::{CacheOptions, SecretCache};
 use crate::call_metrics::CallMetrics;
+use crate::core::Core;
 use crate::durable_state::{DurableStates, start_refreshes};
 use crate::entry::{ORDINARY_BYTES, ResolvableEntry};
 use crate::error::BrokerError;
-use crate::key_rotation::Attempts;
 use crate::keyring::Keyring;
+use crate::keys::Keys;
 use crate::providers::Providers;
 use crate::readiness::Readiness;
 use crate::rotation::start_write_backs;
+use crate::workspaces::{ApiKeys, Workspaces};
 
 /// How many records of each kind are kept in memory; a few hundred bytes each. Enough for a
 /// workspace of 100,000 entries, so that what is resolved there is no slower than in a small one.
@@ -168,36 +171,38 @@ impl BrokerBuilder {
         let now = self.clock.now().timestamp();
         let changes = Changes::new(self.storage.clone());
         let keyring = Keyring::open(self.storage.clone(), self.keys, &changes, self.clock.clone()).await?;
-        let keyring = Arc::new(keyring);
-        let states = DurableStates::new(self.storage.clone(), keyring.clone(), self.clock.clone());
         let fingerprints = keyring.host_key().derive(budget::FINGERPRINT_KEY);
         self.storage.forget_budgets(now.checked_sub(budget::KEPT).unwrap_or(now)).await?;
         let guards = Guards::new(self.storage.clone(), self.clock.clone(), fingerprints, self.budgets);
         let audit_key = AuditKey::new(&keyring.host_key().derive(AUDIT_KEY));
         let sink = self.audit.open(audit_key, self.storage.clone(), self.clock.clone()).await?;
         let opened = Cache::builder().max_capacity(OPEN_CONNECTIONS).time_to_idle(OPEN_WHEN_IDLE).build();
-        let recorder = Recorder::new(sink, self.clock.clone());
-        let inner = Arc::new(Inner {
-            runtime: self.runtime,
-            providers: self.providers,
+        let core = Arc::new(Core {
             storage: self.storage,
-            cache: SecretCache::new(self.clock.clone(), self.cache),
+            recorder: Recorder::new(sink, self.clock.clone()),
             clock: self.clock,
             keyring,
+            operator: self.operator,
+        });
+        let inner = Arc::new(Inner {
+            workspaces: Workspaces { core: core.clone() },
+            api_keys: ApiKeys { core: core.clone(), records: RecordCache::new(RECORDS, &changes) },
+            keys: Keys::new(core.clone()),
+            audit: AuditLog { core: core.clone() },
+            runtime: self.runtime,
+            providers: self.providers,
+            cache: SecretCache::new(core.clock.clone(), self.cache),
             guards,
             opened,
-            states,
-            api_keys: RecordCache::new(RECORDS, &changes),
-            connections: RecordCache::new(RECORDS, &changes),
-            entries: RecordCache::weighing(RECORDS, ENTRY_BYTES, ResolvableEntry::weight, &changes),
-            recorder,
-            operator: self.operator,
-            items: RecordCache::new(RECORDS, &changes),
+            states: DurableStates::new(core.clone()),
+            records: RecordCache::new(RECORDS, &changes),
+            resolvable: RecordCache::weighing(RECORDS, ENTRY_BYTES, ResolvableEntry::weight, &changes),
+            item_states: RecordCache::new(RECORDS, &changes),
             sweep: OnceLock::new(),
             work: OnceLock::new(),
-            key_rotation_attempts: Attempts::default(),
             call_metrics: CallMetrics::default(),
-            readiness: Readiness::default(),
+            last: Readiness::default(),
+            core,
         });
         let weak = || WeakBroker(Arc::downgrade(&inner));
         inner.sweep.get_or_init(|| background::sweep(weak()));

@@ -12,7 +12,7 @@ use keyway_audit::{Operation, Trail};
 use keyway_runtime::{Connection, FieldSpec, Provider};
 use keyway_storage::EntrySelector;
 
-use crate::api_key::Access;
+use crate::access::Access;
 use crate::broker::Broker;
 use crate::budget::ProviderOperation;
 use crate::error::{BrokerError, InvalidInput};
@@ -44,7 +44,7 @@ impl Broker {
             trail.note(|subject| subject.count = Some(fields.len() as u64));
             Ok(fields)
         };
-        self.audited(access, Operation::ListFields, &trail, list).await
+        self.core.audited(access, Operation::ListFields, &trail, list).await
     }
 }
 

@@ -12,7 +12,7 @@ use keyway_audit::{Operation, Trail};
 use keyway_runtime::{Connection, Lease, Provider};
 use keyway_storage::EntrySelector;
 
-use crate::api_key::Access;
+use crate::access::Access;
 use crate::broker::Broker;
 use crate::budget::ProviderOperation;
 use crate::cache::ItemKey;
@@ -56,7 +56,7 @@ impl Broker {
             trail.note(|subject| subject.lease = Some(renewed.id.clone()));
             Ok(renewed)
         };
-        self.audited(access, Operation::RenewLease, &trail, renew).await
+        self.core.audited(access, Operation::RenewLease, &trail, renew).await
     }
 
     /// Ends a lease under which an entry was resolved: its values are no longer good, for nobody.
@@ -71,10 +71,10 @@ impl Broker {
             required("lease", lease, LEASE_LIMIT)?;
             let (item, opened) = self.bound_item(access, entry, &trail).await?.ok_or(InvalidInput::NoLease)?;
             // First, so that nobody is given these values once they are no longer good.
-            self.storage().outdate_item(access.workspace(), &item).await?;
-            self.item_states().forget(&(access.workspace(), item.clone()));
-            for connection in self.storage().connections_of_item(access.workspace(), &item).await? {
-                self.cache().drop_item(&ItemKey { connection, reference: item.reference.clone() });
+            self.core.storage.outdate_item(access.workspace(), &item).await?;
+            self.item_states.forget(&(access.workspace(), item.clone()));
+            for connection in self.core.storage.connections_of_item(access.workspace(), &item).await? {
+                self.cache.drop_item(&ItemKey { connection, reference: item.reference.clone() });
             }
             let id: Arc<str> = lease.into();
             let call = move |provider: Provider, connection: Connection| {
@@ -85,6 +85,6 @@ impl Broker {
             trail.note(|subject| subject.lease = Some(lease.to_owned()));
             Ok(())
         };
-        self.audited(access, Operation::RevokeLease, &trail, revoke).await
+        self.core.audited(access, Operation::RevokeLease, &trail, revoke).await
     }
 }

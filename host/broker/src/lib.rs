@@ -25,7 +25,7 @@
 //!     Broker::builder(runtime, storage, master_key).provider_folder(providers).audit(Audit::in_folder("audit")).open().await?;
 //!
 //! // For each customer: a workspace. Your own code acts in it as an operator; the customer's clients with the API key.
-//! let created = broker.create_workspace("Acme", Scope::Api).await?;
+//! let created = broker.workspaces().create("Acme", Scope::Api).await?;
 //! let operator = Access::operator(created.workspace.id, "billing job");
 //!
 //! // The provider logs in with the settings before anything is stored.
@@ -68,11 +68,11 @@
 //! let storage = SqliteStorage::in_memory().await?;
 //! let builder = Broker::builder(Runtime::builder().build()?, storage, MasterKey::generate()?);
 //! let broker = builder.audit(Audit::in_memory()).open().await?;
-//! let created = broker.create_workspace("Acme", Scope::Api).await?;
+//! let created = broker.workspaces().create("Acme", Scope::Api).await?;
 //!
 //! let access = broker.authenticate(&created.api_key).await?;
 //! assert!(broker.list_connections(&access).await?.is_empty());
-//! assert!(matches!(broker.encryption_key(&access).await, Err(BrokerError::Forbidden { needs: Scope::Admin })));
+//! assert!(matches!(broker.keys().encryption_key(&access).await, Err(BrokerError::Forbidden { needs: Scope::Admin })));
 //! assert!(matches!(broker.authenticate(&"sk_guessed".into()).await, Err(BrokerError::Unauthenticated)));
 //! # Ok(())
 //! # }
@@ -111,7 +111,8 @@
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
-mod api_key;
+mod access;
+pub mod audit;
 mod audited;
 mod background;
 mod broker;
@@ -122,13 +123,14 @@ mod cache_ttl;
 mod call_metrics;
 mod codec;
 mod connection;
+mod core;
 mod durable_state;
 mod entry;
 mod error;
 mod flight;
 mod further;
-mod key_rotation;
 mod keyring;
+pub mod keys;
 mod lease;
 mod metrics;
 mod providers;
@@ -138,9 +140,9 @@ mod resolve;
 mod rotation;
 mod text;
 mod totp;
-mod workspace;
+pub mod workspaces;
 
-pub use api_key::{Access, Actor, ApiKey};
+pub use access::{Access, Actor};
 pub use broker::Broker;
 pub use budget::{
     Allowance, BreakerOptions, Budget, BudgetOptions, BudgetScope, NotCalled, Pause, RateLimits, TokenBudget,
@@ -154,8 +156,7 @@ pub use entry::{
     TfaCode, VaultEntry,
 };
 pub use error::{BrokerError, InvalidInput, ListLimit, NoTfaCode, Thing};
-pub use key_rotation::{RotatedMasterKey, RotatedWorkspaceKey};
-pub use keyway_audit as audit;
+pub use keys::{RotatedMasterKey, RotatedWorkspaceKey};
 pub use keyway_audit::{
     AUDIT_RECORDS_PER_PAGE, Audit, AuditActor, AuditError, AuditEvent, AuditFinding, AuditPage, AuditProblem,
     AuditQuery, AuditRecord, AuditSink, AuditSource, AuditVerification, Cursor, DEADLINE, Durability, ErrorKind,
@@ -180,4 +181,4 @@ pub use resolve::{Resolution, ResolveRequest, Timings};
 pub use rotation::{
     BeginRotation, BegunRotation, NewPassword, PasswordPolicy, ROTATIONS_PER_PAGE, Rotation, RotationPage,
 };
-pub use workspace::{CreatedApiKey, CreatedWorkspace, Workspace};
+pub use workspaces::{ApiKey, CreatedApiKey, CreatedWorkspace, Workspace};

@@ -38,7 +38,7 @@ impl Broker {
     /// apart ([`Registry::sub_registry_with_label`]).
     pub fn register_metrics(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("keyway");
-        let calls = self.call_metrics();
+        let calls = &self.call_metrics;
         registry.register_with_unit(
             "provider_call_duration",
             "How long calls of a provider took, those that failed included",
@@ -53,9 +53,9 @@ impl Broker {
         );
         registry.register("provider_requests", "Requests that were sent to secret managers", calls.requests.clone());
         registry.register("sandbox_limits_hit", "Calls that the sandbox ended at a limit", calls.limits.clone());
-        let lookups = self.cache().lookups();
+        let lookups = self.cache.lookups();
         registry.register("cache_lookups", "Look-ups in the cache of resolved secrets", lookups.family.clone());
-        let (records, failures) = self.recorder().counters();
+        let (records, failures) = self.core.recorder.counters();
         registry.register("audit_records", "Records that were written to the audit log", records.clone());
         registry.register(
             "audit_failures",
@@ -101,7 +101,7 @@ impl Collector for State {
         let mut metric = encoder.encode_descriptor("budget_credentials_omitted", about, None, MetricType::Gauge)?;
         metric.encode_gauge(&i64::try_from(omitted).unwrap_or(i64::MAX))?;
 
-        let (values, bytes) = self.0.cache().size();
+        let (values, bytes) = self.0.cache.size();
         let about = "Values in the cache of resolved secrets";
         let mut metric = encoder.encode_descriptor("cache_values", about, None, MetricType::Gauge)?;
         metric.encode_gauge(&values)?;
@@ -111,7 +111,7 @@ impl Collector for State {
 
         let about = "Provider components in use";
         let mut metric = encoder.encode_descriptor("provider", about, None, MetricType::Info)?;
-        for provider in self.0.providers().list() {
+        for provider in self.0.providers.list() {
             let description = provider.description();
             let labels = [
                 ("provider", description.provider_type.as_str()),

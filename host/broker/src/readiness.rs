@@ -57,7 +57,7 @@ impl Broker {
     /// What keeps the broker from doing its work; nothing when it is ready. As of the last second;
     /// why it is so is in the log of the process, once.
     pub async fn not_ready(&self) -> Vec<NotReady> {
-        let mut last = self.last_readiness().0.lock().await;
+        let mut last = self.last.0.lock().await;
         match &*last {
             Some((at, found)) if at.elapsed() < FRESH => return found.clone(),
             _ => {}
@@ -73,7 +73,7 @@ impl Broker {
 
     async fn look(&self, before: &[NotReady]) -> Vec<NotReady> {
         let database = async {
-            let key = self.keyring().master_keys().current(self.storage(), self.timestamp());
+            let key = self.core.keyring.master_keys().current(&*self.core.storage, self.core.timestamp());
             match timeout(PATIENCE, key).await {
                 Ok(Ok(_)) => Ok(()),
                 Ok(Err(KeyError::Storage(error))) => Err((NotReady::Database, error.to_string())),
@@ -82,7 +82,7 @@ impl Broker {
             }
         };
         let audit = async {
-            match timeout(PATIENCE, self.recorder().check()).await {
+            match timeout(PATIENCE, self.core.recorder.check()).await {
                 Ok(checked) => checked.map_err(|error| (NotReady::Audit, error.to_string())),
                 Err(_) => Err((NotReady::Audit, format!("no answer within {} s", PATIENCE.as_secs()))),
             }
@@ -91,8 +91,8 @@ impl Broker {
         // forgotten ones.
         let providers = async {
             // A database that does not answer is told above.
-            let Ok(Ok(needed)) = timeout(PATIENCE, self.storage().provider_types()).await else { return Ok(()) };
-            if needed.is_empty() || needed.iter().any(|needed| self.providers().get(needed).is_some()) {
+            let Ok(Ok(needed)) = timeout(PATIENCE, self.core.storage.provider_types()).await else { return Ok(()) };
+            if needed.is_empty() || needed.iter().any(|needed| self.providers.get(needed).is_some()) {
                 return Ok(());
             }
             Err((NotReady::NoProvider, format!("there are connections of {}", needed.join(", "))))
@@ -106,7 +106,7 @@ impl Broker {
             found.push(what);
         }
         // Why they are not was said when they were refused.
-        found.extend(self.providers().unloaded_files().into_iter().map(|file| NotReady::Provider { file }));
+        found.extend(self.providers.unloaded_files().into_iter().map(|file| NotReady::Provider { file }));
         found
     }
 }

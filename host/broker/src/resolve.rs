@@ -1,15 +1,15 @@
 //! Resolving a vault entry: the moment at which secret values leave the broker.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use keyway_audit::{AuditSource, Operation, Trail};
-use keyway_runtime::{Connection, Field, Fields, Lease, NoCode, NoCodeReason, Provider, Selection};
+use keyway_audit::{AuditSource, Operation, Subject, Trail};
+use keyway_runtime::{Connection, Field, FieldValue, Fields, Lease, NoCode, NoCodeReason, Provider, Selection};
 use keyway_storage::{EntrySelector, ItemId, RotationId};
 use secrecy::SecretString;
 use tracing::debug;
 
-use crate::api_key::Access;
-use crate::audited::released;
+use crate::access::Access;
 use crate::broker::Broker;
 use crate::budget::{Opened, ProviderOperation};
 use crate::cache::{Credentials, FetchError, Fetched, ItemKey, Lifetime, Lookup, OneTimeCode, Rejected, Source};
@@ -139,6 +139,40 @@ fn revision_of(rotation: RotationId) -> String {
     format!("rotation-{rotation}")
 }
 
+impl From<Source> for AuditSource {
+    fn from(source: Source) -> Self {
+        match source {
+            Source::Live => Self::Live,
+            Source::Cached { .. } => Self::Cached,
+        }
+    }
+}
+
+/// These values are about to be given out.
+pub(crate) fn released(subject: &mut Subject, resolution: &Resolution, source: AuditSource) {
+    let fields = Fields {
+        username: resolution.username.is_some(),
+        password: resolution.password.is_some(),
+        one_time_code: resolution.one_time_code.is_some(),
+    };
+    let further = resolution.further.iter().filter(|field| has_value(field));
+    let further = further.map(|field| Cow::Owned(format!("field:{}", field.name)));
+    subject.released(field_names(fields).map(Cow::Borrowed).chain(further), source);
+    subject.rotation = resolution.rotation;
+    subject.lease = resolution.lease.as_ref().map(|lease| lease.id.clone());
+}
+
+/// Whether a field is there with its value, and not only with the reason for none.
+fn has_value(field: &Field) -> bool {
+    !matches!(field.value, FieldValue::OneTimeCode(Err(_)))
+}
+
+/// The names of fields.
+pub(crate) fn field_names(fields: Fields) -> impl Iterator<Item = &'static str> {
+    let all = [(fields.username, "username"), (fields.password, "password"), (fields.one_time_code, "one_time_code")];
+    all.into_iter().filter(|(is_in, _)| *is_in).map(|(_, name)| name)
+}
+
 impl Broker {
     /// Resolves an entry. Of a bound one, user name and password come from the cache if its
     /// duration allows, else live; a one-time code is always live. Needs
@@ -179,7 +213,7 @@ impl Broker {
                 None => self.resolve_own(&entry, &request, &trail).await,
             }
         });
-        self.audited(access, Operation::Resolve, &trail, resolve).await
+        self.core.audited(access, Operation::Resolve, &trail, resolve).await
     }
 
     /// The item that an entry is bound to, with its connection ready for calls; `None` when the
@@ -251,7 +285,7 @@ impl Broker {
         // Rejecting the password of a rotation says nothing about the item's.
         let rejected = match rejected.filter(|revision| rotation.is_none_or(|id| *revision != revision_of(id))) {
             Some(revision) => {
-                let connections = self.storage().connections_of_item(workspace, &item_id).await?;
+                let connections = self.core.storage.connections_of_item(workspace, &item_id).await?;
                 Some(Rejected { revision, connections })
             }
             None => None,
@@ -261,7 +295,7 @@ impl Broker {
         let lookup = Lookup {
             item: ItemKey { connection: connection.id, reference: reference.clone() },
             account: item_id.account,
-            keys: self.keyring().get(workspace).await?,
+            keys: self.core.keyring.get(workspace).await?,
             // Both only grow, so their sum is another one after each change of either.
             generation: connection.cache_generation.saturating_add(item.map_or(0, |item| item.generation)),
             // Further fields are live, and what is made for a call comes from one call.
@@ -269,7 +303,7 @@ impl Broker {
             fields: Fields { one_time_code: fields.one_time_code && codes, ..fields },
             rejected: rejected.clone(),
         };
-        let asked_at = u64::try_from(self.timestamp().as_millisecond()).unwrap_or(0);
+        let asked_at = u64::try_from(self.core.timestamp().as_millisecond()).unwrap_or(0);
         let fetch = move |fields: Fields| async move {
             let call = move |provider: Provider, connection: Connection| {
                 let (reference, further) = (reference.clone(), further.clone());
@@ -287,7 +321,7 @@ impl Broker {
                 further: resolved.further,
             })
         };
-        let found = self.cache().get(lookup, fetch).await.map_err(|error| match error {
+        let found = self.cache.get(lookup, fetch).await.map_err(|error| match error {
             FetchError::Call(failure) => BrokerError::from(failure),
             FetchError::Lost => BrokerError::Host("the provider's call ended without a result".into()),
         })?;

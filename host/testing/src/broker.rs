@@ -42,7 +42,7 @@ impl TestBroker {
         let builder = Broker::builder(runtime, storage, MasterKey::generate().expect("random bytes"));
         let builder = builder.provider(native).clock(clock.clone()).background_work(false).audit(Audit::in_memory());
         let broker = options(builder).open().await.expect("a broker");
-        let created = broker.create_workspace("Test", Scopes::ALL).await.expect("a workspace");
+        let created = broker.workspaces().create("Test", Scopes::ALL).await.expect("a workspace");
         let access = Access::operator(created.workspace.id, "test");
         let connection = broker.connect(&access, Self::new_connection()).await.expect("a connection");
         provider.forget_calls();

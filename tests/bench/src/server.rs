@@ -76,9 +76,9 @@ impl Data {
             .audit(audit(folder.path()))
             .open()
             .await?;
-        let workspace = broker.create_workspace("Bench", Scope::Api).await?.workspace.id;
+        let workspace = broker.workspaces().create("Bench", Scope::Api).await?.workspace.id;
         let access = Access::operator(workspace, "benchmark");
-        let api_key = broker.create_api_key(&access, "bench", Scopes::ALL).await?.api_key;
+        let api_key = broker.api_keys().create(&access, "bench", Scopes::ALL).await?.api_key;
         let provider_type = provider.description().provider_type.clone();
         Ok(Self { folder, master_key: hex, broker, storage, access, api_key, reference, provider_type, token })
     }

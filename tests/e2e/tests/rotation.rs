@@ -35,7 +35,7 @@ impl Site {
         let builder = Broker::builder(lab.runtime.clone(), storage, MasterKey::generate().unwrap());
         let builder = builder.provider(lab.provider.clone()).background_work(false);
         let broker = builder.audit(Audit::in_memory()).open().await.unwrap();
-        let created = broker.create_workspace("Acme", Scopes::ALL).await.unwrap();
+        let created = broker.workspaces().create("Acme", Scopes::ALL).await.unwrap();
         let access = Access::operator(created.workspace.id, "tests");
         let token = lab.emulator.account("automation").unwrap().token;
         let connection = NewConnection {

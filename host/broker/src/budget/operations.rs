@@ -10,7 +10,7 @@ use keyway_storage::{ConnectionId, PauseReason, RequestKind};
 
 use super::meter::Reading;
 use super::{BudgetScope, Guard};
-use crate::api_key::Access;
+use crate::access::Access;
 use crate::broker::Broker;
 use crate::error::BrokerError;
 

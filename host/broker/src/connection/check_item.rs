@@ -8,7 +8,7 @@ use keyway_audit::{Operation, Trail};
 use keyway_runtime::{Fields, Provider};
 use keyway_storage::ConnectionId;
 
-use crate::api_key::Access;
+use crate::access::Access;
 use crate::broker::Broker;
 use crate::budget::ProviderOperation;
 use crate::entry::Binding;
@@ -42,6 +42,6 @@ impl Broker {
             opened.call(ProviderOperation::Resolve, call).await?;
             Ok(())
         };
-        self.audited(access, Operation::CheckItem, &trail, check).await
+        self.core.audited(access, Operation::CheckItem, &trail, check).await
     }
 }

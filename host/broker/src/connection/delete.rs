@@ -15,7 +15,7 @@ use keyway_audit::{Operation, Trail};
 use keyway_storage::{ConnectionId, Constraint, StorageError};
 use tracing::info;
 
-use crate::api_key::Access;
+use crate::access::Access;
 use crate::broker::Broker;
 use crate::error::{BrokerError, Thing};
 
@@ -36,14 +36,15 @@ impl Broker {
     /// [`BrokerError::ConnectionInUse`] with the entries that are bound to it,
     /// [`BrokerError::NotFound`].
     pub async fn delete_connection(&self, access: &Access, id: ConnectionId) -> Result<(), BrokerError> {
-        self.audited(access, Operation::DeleteConnection, &Trail::connection(id), self.remove_connection(access, id))
+        self.core
+            .audited(access, Operation::DeleteConnection, &Trail::connection(id), self.remove_connection(access, id))
             .await
     }
 
     async fn remove_connection(&self, access: &Access, id: ConnectionId) -> Result<(), BrokerError> {
         let workspace = access.workspace();
         for _ in 0..ATTEMPTS {
-            match self.storage().delete_connection(workspace, id).await {
+            match self.core.storage.delete_connection(workspace, id).await {
                 Ok(true) => {
                     self.forget_connection(access, id);
                     info!(connection = %id, "connection deleted");
@@ -51,7 +52,7 @@ impl Broker {
                 }
                 Ok(false) => return Err(BrokerError::NotFound(Thing::Connection)),
                 Err(StorageError::Conflict(Constraint::Reference)) => {
-                    let dependents = self.storage().entries_of_connection(workspace, id, DEPENDENTS_TOLD).await?;
+                    let dependents = self.core.storage.entries_of_connection(workspace, id, DEPENDENTS_TOLD).await?;
                     if dependents.total > 0 {
                         return Err(BrokerError::ConnectionInUse(dependents));
                     }
@@ -65,12 +66,12 @@ impl Broker {
 
     fn forget_connection(&self, access: &Access, id: ConnectionId) {
         // First, so that who is just opening it sees it, or is seen below.
-        self.cache().close_connection(id);
-        self.connection_records().forget(&(access.workspace(), id));
-        for (key, (connection, _)) in self.opened() {
+        self.cache.close_connection(id);
+        self.records.forget(&(access.workspace(), id));
+        for (key, (connection, _)) in &self.opened {
             if key.0 == id {
                 connection.clear_session();
-                self.opened().invalidate(&*key);
+                self.opened.invalidate(&*key);
             }
         }
     }

@@ -9,7 +9,7 @@ use keyway_audit::{Operation, Trail};
 use keyway_runtime::{Item, ItemPage, Provider};
 use keyway_storage::ConnectionId;
 
-use crate::api_key::Access;
+use crate::access::Access;
 use crate::broker::Broker;
 use crate::budget::{CallFailure, ProviderOperation};
 use crate::error::{BrokerError, ListLimit};
@@ -57,7 +57,7 @@ impl Broker {
             trail.note(|subject| subject.count = Some(items.len() as u64));
             Ok(items)
         };
-        self.audited(access, Operation::ListItems, &trail, list).await
+        self.core.audited(access, Operation::ListItems, &trail, list).await
     }
 }
 

@@ -11,7 +11,7 @@ use tracing::info;
 
 use super::settings::{HINTED_FROM, SealedPart, hints};
 use super::{Connection, ConnectionChanges, NewConnection};
-use crate::api_key::Access;
+use crate::access::Access;
 use crate::broker::Broker;
 use crate::budget::{CallFailure, Opened, ProviderOperation};
 use crate::cache_ttl::CacheTtl;
@@ -36,7 +36,9 @@ impl Broker {
     /// [`BrokerError::ProviderNotInstalled`], [`BrokerError::Invalid`].
     pub async fn connect(&self, access: &Access, new: NewConnection) -> Result<Connection, BrokerError> {
         let id = ConnectionId::generate();
-        self.audited(access, Operation::Connect, &Trail::connection(id), self.make_connection(access, id, new)).await
+        self.core
+            .audited(access, Operation::Connect, &Trail::connection(id), self.make_connection(access, id, new))
+            .await
     }
 
     async fn make_connection(
@@ -47,11 +49,11 @@ impl Broker {
     ) -> Result<Connection, BrokerError> {
         required("name", &new.name, NAME_LIMIT)?;
         required("provider_type", &new.provider_type, PROVIDER_TYPE_LIMIT)?;
-        let keys = self.keyring().get(access.workspace()).await?;
+        let keys = self.core.keyring.get(access.workspace()).await?;
         let provider = self.provider(&new.provider_type)?;
         check_tier(provider.description(), new.rate_limit_tier.as_deref())?;
         let checked = self.check_settings(&provider, new.settings, new.rate_limit_tier.as_deref()).await?;
-        let now = self.timestamp();
+        let now = self.core.timestamp();
         let mut record = ConnectionRecord {
             id,
             workspace_id: keys.workspace(),
@@ -74,11 +76,11 @@ impl Broker {
         checked.describe(&mut record);
         loop {
             record.sealed_settings = self.seal_settings(&record, &checked.part).await?;
-            let state = self.states().seal(&record, checked.state.as_ref()).await?;
-            match self.storage().insert_connection(&record, state.as_ref()).await {
+            let state = self.states.seal(&record, checked.state.as_ref()).await?;
+            match self.core.storage.insert_connection(&record, state.as_ref()).await {
                 Ok(()) => break,
                 // The workspace's key was rotated since.
-                Err(StorageError::Conflict(Constraint::KeyTerm)) => self.keyring().forget(record.workspace_id),
+                Err(StorageError::Conflict(Constraint::KeyTerm)) => self.core.keyring.forget(record.workspace_id),
                 Err(StorageError::Conflict(Constraint::Reference)) => {
                     return Err(BrokerError::NotFound(Thing::Workspace));
                 }
@@ -87,8 +89,8 @@ impl Broker {
         }
         // What was logged in to check the settings serves the calls to come.
         let (connection, guard) = checked.opened.into_parts();
-        let connection = connection.with_state_store(self.states().store_of(&record));
-        self.opened().insert((record.id, record.version), (connection, guard));
+        let connection = connection.with_state_store(self.states.store_of(&record));
+        self.opened.insert((record.id, record.version), (connection, guard));
         info!(connection = %record.id, provider = record.provider_type, "connected");
         record.try_into()
     }
@@ -111,7 +113,7 @@ impl Broker {
         changes: ConnectionChanges,
     ) -> Result<Connection, BrokerError> {
         let change = self.change_connection(access, id, changes);
-        self.audited(access, Operation::UpdateConnection, &Trail::connection(id), change).await
+        self.core.audited(access, Operation::UpdateConnection, &Trail::connection(id), change).await
     }
 
     async fn change_connection(
@@ -121,8 +123,8 @@ impl Broker {
         changes: ConnectionChanges,
     ) -> Result<Connection, BrokerError> {
         // Before the record is read, so that its settings open.
-        self.hold_keys(access.workspace()).await?;
-        let stored = self.storage().connection(access.workspace(), id).await?;
+        self.core.hold_keys(access.workspace()).await?;
+        let stored = self.core.storage.connection(access.workspace(), id).await?;
         let mut record = stored.ok_or(BrokerError::NotFound(Thing::Connection))?;
         if let Some(name) = changes.name {
             required("name", &name, NAME_LIMIT)?;
@@ -143,7 +145,7 @@ impl Broker {
         let (part, connection, state) = match changes.settings {
             // Under other limits it is opened anew.
             None if has_new_tier => (self.open_settings(&record).await?, None, None),
-            None => (self.open_settings(&record).await?, self.opened().get(&(id, record.version)), None),
+            None => (self.open_settings(&record).await?, self.opened.get(&(id, record.version)), None),
             Some(settings) => {
                 let (provider, tier) = (self.provider(&record.provider_type)?, record.rate_limit_tier.as_deref());
                 let checked = self.check_settings(&provider, settings, tier).await?;
@@ -156,26 +158,26 @@ impl Broker {
         if has_new_settings {
             record.settings_version = record.version;
         }
-        record.updated_at = self.timestamp();
+        record.updated_at = self.core.timestamp();
         loop {
             record.sealed_settings = self.seal_settings(&record, &part).await?;
-            let state = self.states().seal(&record, state.as_ref()).await?;
-            match self.storage().update_connection(&record, before, clear, state.as_ref()).await {
+            let state = self.states.seal(&record, state.as_ref()).await?;
+            match self.core.storage.update_connection(&record, before, clear, state.as_ref()).await {
                 Ok(true) => break,
                 Ok(false) => return Err(BrokerError::Changed(Thing::Connection)),
                 // The workspace's key was rotated since.
-                Err(StorageError::Conflict(Constraint::KeyTerm)) => self.keyring().forget(record.workspace_id),
+                Err(StorageError::Conflict(Constraint::KeyTerm)) => self.core.keyring.forget(record.workspace_id),
                 Err(error) => return Err(error.into()),
             }
         }
-        self.connection_records().forget(&(access.workspace(), id));
-        self.opened().invalidate(&(id, before));
+        self.records.forget(&(access.workspace(), id));
+        self.opened.invalidate(&(id, before));
         if let Some((connection, guard)) = connection {
-            let connection = connection.with_state_store(self.states().store_of(&record));
-            self.opened().insert((id, record.version), (connection, guard));
+            let connection = connection.with_state_store(self.states.store_of(&record));
+            self.opened.insert((id, record.version), (connection, guard));
         }
         if clear {
-            self.cache().drop_connection(id);
+            self.cache.drop_connection(id);
         }
         record.try_into()
     }
@@ -188,9 +190,9 @@ impl Broker {
     /// Only those of the host itself.
     pub async fn list_connections(&self, access: &Access) -> Result<Vec<Connection>, BrokerError> {
         let list = async {
-            self.storage().connections(access.workspace()).await?.into_iter().map(Connection::try_from).collect()
+            self.core.storage.connections(access.workspace()).await?.into_iter().map(Connection::try_from).collect()
         };
-        self.audited(access, Operation::ListConnections, &Trail::new(), list).await
+        self.core.audited(access, Operation::ListConnections, &Trail::new(), list).await
     }
 
     /// A connection. Needs [`Scope::Api`](crate::Scope::Api) or
@@ -200,10 +202,10 @@ impl Broker {
     /// [`BrokerError::NotFound`].
     pub async fn get_connection(&self, access: &Access, id: ConnectionId) -> Result<Connection, BrokerError> {
         let get = async {
-            let record = self.storage().connection(access.workspace(), id).await?;
+            let record = self.core.storage.connection(access.workspace(), id).await?;
             record.ok_or(BrokerError::NotFound(Thing::Connection))?.try_into()
         };
-        self.audited(access, Operation::GetConnection, &Trail::connection(id), get).await
+        self.core.audited(access, Operation::GetConnection, &Trail::connection(id), get).await
     }
 
     /// Makes every resolve through this connection ask the provider again, from now on. Needs
@@ -215,14 +217,14 @@ impl Broker {
     /// [`BrokerError::NotFound`].
     pub async fn clear_cache(&self, access: &Access, id: ConnectionId) -> Result<(), BrokerError> {
         let clear = async {
-            if !self.storage().clear_cached_secrets(access.workspace(), id).await? {
+            if !self.core.storage.clear_cached_secrets(access.workspace(), id).await? {
                 return Err(BrokerError::NotFound(Thing::Connection));
             }
-            self.connection_records().forget(&(access.workspace(), id));
-            self.cache().drop_connection(id);
+            self.records.forget(&(access.workspace(), id));
+            self.cache.drop_connection(id);
             Ok(())
         };
-        self.audited(access, Operation::ClearCache, &Trail::connection(id), clear).await
+        self.core.audited(access, Operation::ClearCache, &Trail::connection(id), clear).await
     }
 
     /// The record of a connection, from memory if it was read a moment ago.
@@ -231,9 +233,9 @@ impl Broker {
         workspace: WorkspaceId,
         id: ConnectionId,
     ) -> Result<Arc<ConnectionRecord>, BrokerError> {
-        self.hold_keys(workspace).await?;
-        let load = async { Ok::<_, BrokerError>(self.storage().connection(workspace, id).await?.map(Arc::new)) };
-        let record = self.connection_records().get_or_load(&(workspace, id), load).await?;
+        self.core.hold_keys(workspace).await?;
+        let load = async { Ok::<_, BrokerError>(self.core.storage.connection(workspace, id).await?.map(Arc::new)) };
+        let record = self.records.get_or_load(&(workspace, id), load).await?;
         record.ok_or(BrokerError::NotFound(Thing::Connection))
     }
 
@@ -242,30 +244,30 @@ impl Broker {
     pub(crate) async fn open(&self, record: &ConnectionRecord) -> Result<Opened, BrokerError> {
         let provider = self.provider(&record.provider_type)?;
         let key = (record.id, record.version);
-        let (connection, guard) = match self.opened().get(&key) {
+        let (connection, guard) = match self.opened.get(&key) {
             Some(opened) => opened,
             None => {
                 let part = self.open_settings(record).await?;
                 let tier = record.rate_limit_tier.as_deref();
-                let guard = self.guards().get(provider.description(), &part.settings, tier).await?;
-                self.guards().belongs_to(&guard, record.account_key.as_deref()).await?;
+                let guard = self.guards.get(provider.description(), &part.settings, tier).await?;
+                self.guards.belongs_to(&guard, record.account_key.as_deref()).await?;
                 let open = || {
-                    let connection = self.runtime().connection(part.settings, part.approved);
-                    (connection.with_state_store(self.states().store_of(record)), guard)
+                    let connection = self.runtime.connection(part.settings, part.approved);
+                    (connection.with_state_store(self.states.store_of(record)), guard)
                 };
                 // Whoever opens first counts, so that there is one session and not several.
-                self.opened().get_with(key, open)
+                self.opened.get_with(key, open)
             }
         };
-        if self.cache().is_closed(record.id) {
-            self.opened().invalidate(&key);
+        if self.cache.is_closed(record.id) {
+            self.opened.invalidate(&key);
             return Err(BrokerError::NotFound(Thing::Connection));
         }
-        Ok(Opened::new(provider, connection, guard, self.call_metrics().clone()))
+        Ok(Opened::new(provider, connection, guard, self.call_metrics.clone()))
     }
 
     pub(crate) fn provider(&self, provider_type: &str) -> Result<Provider, BrokerError> {
-        self.providers().get(provider_type).ok_or_else(|| BrokerError::ProviderNotInstalled {
+        self.providers.get(provider_type).ok_or_else(|| BrokerError::ProviderNotInstalled {
             provider_type: provider_type.to_owned(),
             installed: self
                 .providers()
@@ -293,9 +295,9 @@ impl Broker {
         let hints = hints(description, &settings).map_err(|error| BrokerError::Host(error.into()))?;
         // What the provider stores now is saved together with the settings, if they are.
         let store = Arc::new(MemoryStore::default());
-        let connection = self.runtime().connection(settings.clone(), approved.clone()).with_state_store(store.clone());
-        let guard = self.guards().get(description, &settings, tier).await?;
-        let opened = Opened::new(provider.clone(), connection, guard, self.call_metrics().clone());
+        let connection = self.runtime.connection(settings.clone(), approved.clone()).with_state_store(store.clone());
+        let guard = self.guards.get(description, &settings, tier).await?;
+        let opened = Opened::new(provider.clone(), connection, guard, self.call_metrics.clone());
         let verify = |provider: Provider, connection: keyway_runtime::Connection| async move {
             provider.verify(&connection).await
         };
@@ -305,22 +307,22 @@ impl Broker {
         })?;
         let part = SealedPart { settings, approved };
         let checked = Checked { part, hints, opened, verified, state: store.take() };
-        self.guards().belongs_to(checked.opened.guard(), checked.account_key()).await?;
+        self.guards.belongs_to(checked.opened.guard(), checked.account_key()).await?;
         Ok(checked)
     }
 
     async fn seal_settings(&self, record: &ConnectionRecord, part: &SealedPart) -> Result<Vec<u8>, BrokerError> {
         let plaintext = part.encode(&record.provider_type).map_err(|_| EnvelopeError::TooLarge)?;
         let id = record.id.as_uuid();
-        let keys = self.keyring().get(record.workspace_id).await?;
-        self.keyring().seal(&keys, &settings_place(record, id.as_bytes()), &plaintext).await
+        let keys = self.core.keyring.get(record.workspace_id).await?;
+        self.core.keyring.seal(&keys, &settings_place(record, id.as_bytes()), &plaintext).await
     }
 
     async fn open_settings(&self, record: &ConnectionRecord) -> Result<SealedPart, BrokerError> {
         let id = record.id.as_uuid();
         let place = settings_place(record, id.as_bytes());
         let read = |plaintext: &[u8]| SealedPart::decode(plaintext, &record.provider_type);
-        self.keyring().open_sealed(&place, &record.sealed_settings, read).await
+        self.core.keyring.open_sealed(&place, &record.sealed_settings, read).await
     }
 }
 

@@ -24,19 +24,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use keyway_clock::Clock;
 use keyway_keys::{EnvelopeError, Place};
 use keyway_runtime::{StateStore, StoreError, StoredState};
 use keyway_storage::{
-    ConnectionId, ConnectionRecord, ConnectionStateRecord, Constraint, SealedColumn, Storage, StorageError, WorkspaceId,
+    ConnectionId, ConnectionRecord, ConnectionStateRecord, Constraint, SealedColumn, StorageError, WorkspaceId,
 };
 use tracing::{error, warn};
 use zeroize::Zeroizing;
 
 use crate::budget::after;
 use crate::codec::{self, CodecError, Decoder};
+use crate::core::Core;
 use crate::error::{BrokerError, Thing};
-use crate::keyring::Keyring;
 use crate::request;
 
 pub(crate) use refresh::start as start_refreshes;
@@ -50,9 +49,7 @@ const LEAST_WAIT: Duration = Duration::from_secs(60);
 
 /// The durable states of all connections.
 pub(crate) struct DurableStates {
-    storage: Arc<dyn Storage>,
-    keyring: Arc<Keyring>,
-    clock: Arc<dyn Clock>,
+    core: Arc<Core>,
 }
 
 /// Whose state it is.
@@ -74,8 +71,8 @@ impl From<&ConnectionRecord> for Owner {
 }
 
 impl DurableStates {
-    pub(crate) fn new(storage: Arc<dyn Storage>, keyring: Arc<Keyring>, clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { storage, keyring, clock })
+    pub(crate) fn new(core: Arc<Core>) -> Arc<Self> {
+        Arc::new(Self { core })
     }
 
     /// Where the calls of a connection find its state.
@@ -101,14 +98,14 @@ impl DurableStates {
         version: u64,
         refresh_by: Option<u64>,
     ) -> Result<ConnectionStateRecord, BrokerError> {
-        let now = self.clock.now().timestamp();
+        let now = self.core.now().timestamp();
         let settings_version = owner.settings_version.to_be_bytes();
         let plaintext =
             codec::encode(&[Some(FORM), Some(&settings_version), Some(data)]).map_err(|_| EnvelopeError::TooLarge)?;
-        let keys = self.keyring.get(owner.workspace).await?;
+        let keys = self.core.keyring.get(owner.workspace).await?;
         let id = owner.connection.as_uuid();
         let sealed_state =
-            self.keyring.seal(&keys, &place(owner.workspace, id.as_bytes(), version), &plaintext).await?;
+            self.core.keyring.seal(&keys, &place(owner.workspace, id.as_bytes(), version), &plaintext).await?;
         Ok(ConnectionStateRecord {
             connection_id: owner.connection,
             workspace_id: owner.workspace,
@@ -123,12 +120,12 @@ impl DurableStates {
 
     async fn read(&self, owner: Owner) -> Result<Option<StoredState>, Failure> {
         // Before the record is read, so that it opens.
-        self.keyring.get(owner.workspace).await?;
-        let record = self.storage.connection_state(owner.workspace, owner.connection).await;
+        self.core.keyring.get(owner.workspace).await?;
+        let record = self.core.storage.connection_state(owner.workspace, owner.connection).await;
         let Some(record) = record.map_err(BrokerError::from)? else { return Ok(None) };
         let id = owner.connection.as_uuid();
         let place = place(owner.workspace, id.as_bytes(), record.version);
-        let opened = self.keyring.open_sealed(&place, &record.sealed_state, decode).await;
+        let opened = self.core.keyring.open_sealed(&place, &record.sealed_state, decode).await;
         let (settings_version, data) = opened.map_err(|error| match error {
             BrokerError::Envelope(damage) => Failure::Damaged(damage),
             error => Failure::Host(error),
@@ -153,12 +150,12 @@ impl DurableStates {
         let version = expected.unwrap_or(0).checked_add(1).ok_or(Failure::Store(StoreError::Conflict))?;
         loop {
             let record = self.sealed(owner, data, version, refresh_by).await?;
-            match self.storage.put_connection_state(&record, expected).await {
+            match self.core.storage.put_connection_state(&record, expected).await {
                 Ok(true) => return Ok(version),
                 Ok(false) => return Err(Failure::Store(StoreError::Conflict)),
                 Err(StorageError::Conflict(Constraint::Reference)) => return Err(Failure::Store(StoreError::Outdated)),
                 // The workspace's key was rotated since.
-                Err(StorageError::Conflict(Constraint::KeyTerm)) => self.keyring.forget(owner.workspace),
+                Err(StorageError::Conflict(Constraint::KeyTerm)) => self.core.keyring.forget(owner.workspace),
                 Err(error) => return Err(BrokerError::from(error).into()),
             }
         }

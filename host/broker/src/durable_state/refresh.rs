@@ -73,9 +73,9 @@ impl Broker {
     /// # Errors
     /// Those of the database. A call that fails is logged, and made again later.
     pub async fn refresh_due(&self) -> Result<usize, BrokerError> {
-        let now = self.timestamp();
+        let now = self.core.timestamp();
         let future = now.checked_add(CLOCK_TOLERANCE).unwrap_or(now);
-        let due = self.storage().connection_states_to_refresh(now, future, BATCH).await?;
+        let due = self.core.storage.connection_states_to_refresh(now, future, BATCH).await?;
         let mut running = JoinSet::new();
         let mut made = 0;
         let mut ended = |ended: Option<Result<Result<bool, BrokerError>, JoinError>>| match ended {
@@ -138,7 +138,7 @@ impl Broker {
         let call = |provider: Provider, connection: Connection| async move { provider.refresh(&connection).await };
         let refresh = async { Ok(opened.call(ProviderOperation::Refresh, call).await?) };
         let trail = Trail::connection(state.connection_id);
-        self.audited_of_its_own(state.workspace_id, Operation::RefreshConnection, &trail, refresh).await?;
+        self.core.audited_of_its_own(state.workspace_id, Operation::RefreshConnection, &trail, refresh).await?;
         Ok(true)
     }
 
@@ -149,13 +149,13 @@ impl Broker {
         wait: Option<Duration>,
         attempts: u32,
     ) -> Result<Option<ConnectionStateRecord>, BrokerError> {
-        let now = self.timestamp();
+        let now = self.core.timestamp();
         let changed = ConnectionStateRecord {
             refresh_at: wait.map(|wait| after(now, wait)),
             refresh_attempts: attempts,
             updated_at: now,
             ..read.clone()
         };
-        Ok(self.storage().put_off_refresh(read, &changed).await?.then_some(changed))
+        Ok(self.core.storage.put_off_refresh(read, &changed).await?.then_some(changed))
     }
 }

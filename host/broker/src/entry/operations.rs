@@ -9,7 +9,7 @@ use keyway_storage::{ConnectionId, Constraint, EntryId, EntryRecord, EntrySelect
 
 use super::ResolvableEntry;
 use super::{Binding, EntryContent, EntryPage, VaultEntry};
-use crate::api_key::Access;
+use crate::access::Access;
 use crate::broker::Broker;
 use crate::cache::ItemKey;
 use crate::error::{BrokerError, InvalidInput, Thing};
@@ -42,14 +42,14 @@ impl Broker {
             loop {
                 // The same keys to the end: what clients have encrypted is sealed under the key
                 // that it was checked with.
-                let keys = self.keyring().get(access.workspace()).await?;
+                let keys = self.core.keyring.get(access.workspace()).await?;
                 match self.make_entry(access, &keys, id, new.clone(), &trail).await {
-                    Err(error) if self.keyring().outdated(&keys, &error).await? => {}
+                    Err(error) if self.core.keyring.outdated(&keys, &error).await? => {}
                     made => return made,
                 }
             }
         };
-        self.audited(access, Operation::CreateEntry, &trail, create).await
+        self.core.audited(access, Operation::CreateEntry, &trail, create).await
     }
 
     async fn make_entry(
@@ -60,7 +60,7 @@ impl Broker {
         content: EntryContent,
         trail: &Trail,
     ) -> Result<VaultEntry, BrokerError> {
-        let now = self.timestamp();
+        let now = self.core.timestamp();
         let workspace_id = access.workspace();
         let mut entry =
             VaultEntry { id, workspace_id, content, session_data_set_at: None, created_at: now, updated_at: now };
@@ -70,7 +70,7 @@ impl Broker {
             trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
         }
         let record = self.seal_entry(keys, &entry, 1).await?;
-        self.storage().insert_entry(&record).await.map_err(refused)?;
+        self.core.storage.insert_entry(&record).await.map_err(refused)?;
         Ok(entry)
     }
 
@@ -83,8 +83,8 @@ impl Broker {
     pub async fn get_entry(&self, access: &Access, entry: &EntrySelector) -> Result<VaultEntry, BrokerError> {
         let trail = Trail::new();
         let get = async {
-            self.hold_keys(access.workspace()).await?;
-            let record = self.storage().entry(access.workspace(), entry).await?;
+            self.core.hold_keys(access.workspace()).await?;
+            let record = self.core.storage.entry(access.workspace(), entry).await?;
             let entry = self.open_entry(record.ok_or(BrokerError::NotFound(Thing::Entry))?).await?;
             trail.note(|subject| {
                 subject.entry = Some(entry.id);
@@ -92,7 +92,7 @@ impl Broker {
             });
             Ok(entry)
         };
-        self.audited(access, Operation::GetEntry, &trail, get).await
+        self.core.audited(access, Operation::GetEntry, &trail, get).await
     }
 
     /// About how many bytes an entry is, for a server that makes room for it; 0 when there is none.
@@ -102,7 +102,7 @@ impl Broker {
     /// [`BrokerError::Forbidden`]; those of the database.
     pub async fn entry_size(&self, access: &Access, entry: &EntrySelector) -> Result<u64, BrokerError> {
         access.require(Scope::Api)?;
-        Ok(self.storage().entry_size(access.workspace(), entry).await?.unwrap_or_default())
+        Ok(self.core.storage.entry_size(access.workspace(), entry).await?.unwrap_or_default())
     }
 
     /// Whether what a client has encrypted is no value: some encrypt `null` where they have none.
@@ -114,11 +114,11 @@ impl Broker {
     pub async fn is_encrypted_null(&self, access: &Access, ciphertext: &str) -> Result<bool, BrokerError> {
         access.require(Scope::Api)?;
         loop {
-            let keys = self.keyring().get(access.workspace()).await?;
+            let keys = self.core.keyring.get(access.workspace()).await?;
             let opened = keys.client().decrypt(ciphertext).map_err(|error| BrokerError::of_client_value("", error));
             match opened {
                 Ok(value) => return Ok(value.is_none()),
-                Err(error) if self.keyring().outdated(&keys, &error).await? => {}
+                Err(error) if self.core.keyring.outdated(&keys, &error).await? => {}
                 Err(_) => return Ok(false),
             }
         }
@@ -136,13 +136,13 @@ impl Broker {
     pub async fn list_entries(&self, access: &Access, after: Option<EntryId>) -> Result<EntryPage, BrokerError> {
         let trail = Trail::new();
         let list = async {
-            self.hold_keys(access.workspace()).await?;
-            let page = self.storage().entries(access.workspace(), after, ENTRIES_PER_PAGE, PAGE_BYTES).await?;
+            self.core.hold_keys(access.workspace()).await?;
+            let page = self.core.storage.entries(access.workspace(), after, ENTRIES_PER_PAGE, PAGE_BYTES).await?;
             let (entries, key_term) = self.open_entries(access.workspace(), page.entries).await?;
             trail.note(|subject| releases_of(&entries, subject));
             Ok(EntryPage { entries, next: page.next, key_term })
         };
-        self.audited(access, Operation::ListEntries, &trail, list).await
+        self.core.audited(access, Operation::ListEntries, &trail, list).await
     }
 
     /// Changes a vault entry. Needs [`Scope::Api`](crate::Scope::Api).
@@ -183,7 +183,7 @@ impl Broker {
             trail.note(|subject| subject.released_attributes(changed.attributes.secret_names()));
             Ok(changed)
         };
-        self.audited(access, Operation::UpdateEntry, &trail, change).await
+        self.core.audited(access, Operation::UpdateEntry, &trail, change).await
     }
 
     async fn change_entry(
@@ -196,8 +196,8 @@ impl Broker {
         for _ in 0..ATTEMPTS {
             // Before the entry is read, so that it opens; and to the end, so that what clients have
             // encrypted is sealed under the key that it was checked with.
-            let keys = self.keyring().get(access.workspace()).await?;
-            let before = self.storage().entry(access.workspace(), entry).await?;
+            let keys = self.core.keyring.get(access.workspace()).await?;
+            let before = self.core.storage.entry(access.workspace(), entry).await?;
             let before = before.ok_or(BrokerError::NotFound(Thing::Entry))?;
             let version = before.version;
             trail.note(|subject| subject.entry = Some(before.id));
@@ -205,8 +205,8 @@ impl Broker {
             let mut entry = self.open_entry(before).await?;
             let content = entry.content.clone();
             change(&mut entry.content)?;
-            match entry.check(&content, keys.client(), self.timestamp()) {
-                Err(error) if self.keyring().outdated(&keys, &error).await? => continue,
+            match entry.check(&content, keys.client(), self.core.timestamp()) {
+                Err(error) if self.core.keyring.outdated(&keys, &error).await? => continue,
                 checked => checked?,
             }
             if item_of(entry.binding()) != item_of(old_binding.as_ref())
@@ -223,14 +223,14 @@ impl Broker {
                 trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
             }
             let record = self.seal_entry(&keys, &entry, version + 1).await?;
-            match self.storage().update_entry(&record, version).await.map_err(refused) {
+            match self.core.storage.update_entry(&record, version).await.map_err(refused) {
                 Ok(true) => {}
                 Ok(false) => continue,
-                Err(error) if self.keyring().outdated(&keys, &error).await? => continue,
+                Err(error) if self.core.keyring.outdated(&keys, &error).await? => continue,
                 Err(error) => return Err(error),
             }
             self.forget_entry(&record);
-            self.resolvable_entries().forget(&(record.workspace_id, old_pair));
+            self.resolvable.forget(&(record.workspace_id, old_pair));
             if rebound {
                 for binding in old_binding.iter().chain(entry.binding()) {
                     self.drop_cached(access.workspace(), binding).await;
@@ -251,7 +251,7 @@ impl Broker {
         let trail = Trail::selected(entry);
         let delete = async {
             let deleted =
-                self.storage().delete_entry(access.workspace(), entry).await.map_err(|error| match error {
+                self.core.storage.delete_entry(access.workspace(), entry).await.map_err(|error| match error {
                     StorageError::Conflict(Constraint::Reference) => BrokerError::RotationOpen,
                     error => error.into(),
                 })?;
@@ -264,7 +264,7 @@ impl Broker {
             }
             Ok(())
         };
-        self.audited(access, Operation::DeleteEntry, &trail, delete).await
+        self.core.audited(access, Operation::DeleteEntry, &trail, delete).await
     }
 
     /// Clears what is a browser's state among an entry's attributes
@@ -280,7 +280,7 @@ impl Broker {
             Ok(())
         };
         let cleared = self.change_entry(access, entry, &clear, &trail);
-        self.audited(access, Operation::ClearBrowserState, &trail, cleared).await
+        self.core.audited(access, Operation::ClearBrowserState, &trail, cleared).await
     }
 
     /// What resolving needs of an entry, from memory if it was read before and nothing has changed
@@ -290,20 +290,20 @@ impl Broker {
         workspace: WorkspaceId,
         entry: &EntrySelector,
     ) -> Result<Arc<ResolvableEntry>, BrokerError> {
-        self.hold_keys(workspace).await?;
+        self.core.hold_keys(workspace).await?;
         let selector = (workspace, entry.clone());
         let load = async {
-            let record = self.storage().entry(workspace, entry).await?;
+            let record = self.core.storage.entry(workspace, entry).await?;
             Ok::<_, BrokerError>(record.map(|record| Arc::new(record.into())))
         };
-        let record = self.resolvable_entries().get_or_load(&selector, load).await?;
+        let record = self.resolvable.get_or_load(&selector, load).await?;
         record.ok_or(BrokerError::NotFound(Thing::Entry))
     }
 
     /// The next reader asks the database.
     pub(crate) fn forget_entry(&self, record: &EntryRecord) {
         for selector in [EntrySelector::Id(record.id), pair_of(record)] {
-            self.resolvable_entries().forget(&(record.workspace_id, selector));
+            self.resolvable.forget(&(record.workspace_id, selector));
         }
     }
 
@@ -311,9 +311,9 @@ impl Broker {
         let reference: Arc<str> = binding.reference.as_str().into();
         // Its generation has changed. Nobody resolves over a connection that is gone.
         if let Ok(connection) = self.connection_record(workspace, binding.connection_id).await {
-            self.item_states().forget(&(workspace, connection.item(&reference)));
+            self.item_states.forget(&(workspace, connection.item(&reference)));
         }
-        self.cache().drop_item(&ItemKey { connection: binding.connection_id, reference });
+        self.cache.drop_item(&ItemKey { connection: binding.connection_id, reference });
     }
 
     /// Checks that the connection is there, and brings the reference into its normal form: whatever

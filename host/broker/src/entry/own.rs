@@ -11,10 +11,10 @@ use keyway_storage::ItemId;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::ResolvableEntry;
-use crate::audited::released;
 use crate::broker::Broker;
 use crate::cache::{OneTimeCode, Source};
 use crate::error::{BrokerError, Thing};
+use crate::resolve::released;
 use crate::resolve::{Resolution, ResolveRequest, Timings};
 use crate::totp::Totp;
 
@@ -90,7 +90,7 @@ impl Broker {
     }
 
     fn code_of(&self, secret: &SecretString) -> Result<OneTimeCode, NoCode> {
-        let now = u64::try_from(self.timestamp().as_second()).unwrap_or_default();
+        let now = u64::try_from(self.core.timestamp().as_second()).unwrap_or_default();
         let totp = Totp::parse(secret.expose_secret()).map_err(|_| {
             NoCode::new(NoCodeReason::Malformed, "The entry's tfa_secret makes no codes; store the secret again.")
         })?;

@@ -59,7 +59,7 @@ impl Broker {
 
     /// The entry that is in a row.
     pub(crate) async fn open_entry(&self, record: EntryRecord) -> Result<VaultEntry, BrokerError> {
-        let keys = self.keyring().get_for(record.workspace_id, sealed_in(&record)).await?;
+        let keys = self.core.keyring.get_for(record.workspace_id, sealed_in(&record)).await?;
         Ok(open_entry(&keys, record)?)
     }
 
@@ -71,7 +71,7 @@ impl Broker {
         workspace: WorkspaceId,
         records: Vec<EntryRecord>,
     ) -> Result<(Vec<VaultEntry>, u32), BrokerError> {
-        let keys = self.keyring().get_for(workspace, records.iter().flat_map(sealed_in)).await?;
+        let keys = self.core.keyring.get_for(workspace, records.iter().flat_map(sealed_in)).await?;
         let entries = records.into_iter().map(|record| Ok(open_entry(&keys, record)?));
         Ok((entries.collect::<Result<_, BrokerError>>()?, keys.current_term()))
     }
@@ -83,7 +83,7 @@ impl Broker {
         sealed: impl Into<SealedCredentials<'_>>,
     ) -> Result<(Credentials, Arc<WorkspaceKeys>), BrokerError> {
         let sealed = sealed.into();
-        let keys = self.keyring().get_for(sealed.workspace, sealed.envelope).await?;
+        let keys = self.core.keyring.get_for(sealed.workspace, sealed.envelope).await?;
         Ok((open_credentials(&keys, &sealed)?, keys))
     }
 
@@ -96,7 +96,10 @@ impl Broker {
     ) -> Result<Vec<u8>, BrokerError> {
         let plaintext = plaintext.map_err(|_| EnvelopeError::TooLarge)?;
         let row = record.id.as_uuid();
-        self.keyring().seal(keys, &place(record.workspace_id, row.as_bytes(), record.version, column), &plaintext).await
+        self.core
+            .keyring
+            .seal(keys, &place(record.workspace_id, row.as_bytes(), record.version, column), &plaintext)
+            .await
     }
 }
 

@@ -6,11 +6,11 @@ use keyway_audit::{AuditSource, Operation, Trail};
 use keyway_runtime::{Fields, NoCodeReason};
 use keyway_storage::{EntrySelector, TfaMethod};
 
-use crate::api_key::Access;
-use crate::audited::field_names;
+use crate::access::Access;
 use crate::broker::Broker;
 use crate::cache::OneTimeCode;
 use crate::error::{BrokerError, NoTfaCode};
+use crate::resolve::field_names;
 
 /// The current code of a second factor. Not to be logged or kept.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Broker {
     /// provider answers.
     pub async fn tfa_code(&self, access: &Access, entry: &EntrySelector) -> Result<TfaCode, BrokerError> {
         let trail = Trail::selected(entry);
-        self.audited(access, Operation::TfaCode, &trail, self.current_code(access, entry, &trail)).await
+        self.core.audited(access, Operation::TfaCode, &trail, self.current_code(access, entry, &trail)).await
     }
 
     async fn current_code(
@@ -65,7 +65,7 @@ impl Broker {
             trail.note(|subject| subject.released(field_names(Fields::ONE_TIME_CODE), AuditSource::Entry));
             code
         };
-        let now = u64::try_from(self.timestamp().as_second()).unwrap_or_default();
+        let now = u64::try_from(self.core.timestamp().as_second()).unwrap_or_default();
         let left = code.expires_at.saturating_sub(now).clamp(1, u64::from(code.period_seconds).max(1));
         Ok(TfaCode::Authenticator { code, expires_in_seconds: left })
     }

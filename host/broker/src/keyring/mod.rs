@@ -257,7 +257,7 @@ mod tests {
     use keyway_storage::{KeyStorage, Scope, SqliteStorage, WorkspaceRecord, WorkspaceStorage};
 
     use super::*;
-    use crate::api_key;
+    use crate::workspaces::api_key;
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 

@@ -5,7 +5,7 @@ use keyway_keys::MasterKey;
 use keyway_storage::{MAX_AGE, Scope, SqliteStorage, WorkspaceRecord};
 
 use super::*;
-use crate::api_key;
+use crate::workspaces::api_key;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::RETIRED_FOR;
 use crate::codec::CodecError;
-use crate::key_rotation::under_new_client_key;
+use crate::keys::under_new_client_key;
 
 /// What is derived from the keys of one workspace.
 pub(crate) struct WorkspaceKeys {

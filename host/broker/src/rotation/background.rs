@@ -63,9 +63,9 @@ impl Broker {
     }
 
     async fn write_back_all_due(&self, told: &mut Told) -> Result<usize, BrokerError> {
-        let now = self.timestamp();
+        let now = self.core.timestamp();
         let future = now.checked_add(CLOCK_TOLERANCE).unwrap_or(now);
-        let due = self.storage().due_rotations(now, future, BATCH).await?;
+        let due = self.core.storage.due_rotations(now, future, BATCH).await?;
         let mut running = JoinSet::new();
         let mut made = 0;
         let mut failed = BTreeMap::new();
@@ -100,7 +100,7 @@ impl Broker {
         match self.open_rotation(record).await {
             Err(BrokerError::Envelope(damage)) if damage.is_damage() => {
                 let give_up = self.give_up_damaged(record, &damage, &trail);
-                return self.audited_of_its_own(record.workspace_id, Operation::WriteBack, &trail, give_up).await;
+                return self.core.audited_of_its_own(record.workspace_id, Operation::WriteBack, &trail, give_up).await;
             }
             // One that cannot be opened now is not attempted, and must not fill the audit log by
             // being tried for ever.
@@ -110,7 +110,7 @@ impl Broker {
             let rotation = self.claim_and_write(record, &trail).await?;
             rotation.ok_or(BrokerError::Changed(Thing::Rotation))
         };
-        self.audited_of_its_own(record.workspace_id, Operation::WriteBack, &trail, attempt).await
+        self.core.audited_of_its_own(record.workspace_id, Operation::WriteBack, &trail, attempt).await
     }
 
     /// Says of a rotation that its password cannot be read any more: `write_back_failed`. Where the
@@ -128,10 +128,10 @@ impl Broker {
             attempt_until: None,
             next_attempt_at: None,
             failed_settings: None,
-            updated_at: self.timestamp(),
+            updated_at: self.core.timestamp(),
             ..record.clone()
         };
-        if !self.storage().fail_rotation(&failed).await? {
+        if !self.core.storage.fail_rotation(&failed).await? {
             return Err(BrokerError::Changed(Thing::Rotation));
         }
         self.forget_item(&failed).await;

@@ -12,7 +12,7 @@ use tracing::info;
 
 use super::journal::{Contents, Fingerprint, same};
 use super::{BeginRotation, BegunRotation, NewPassword, item, refused};
-use crate::api_key::Access;
+use crate::access::Access;
 use crate::broker::Broker;
 use crate::budget::ProviderOperation;
 use crate::entry::Binding;
@@ -59,7 +59,9 @@ impl Broker {
         let id = RotationId::generate();
         let trail = Trail::selected(&begin.entry);
         trail.note(|subject| subject.rotation = Some(id));
-        self.audited(access, Operation::BeginRotation, &trail, self.prepare_or_skip(access, id, begin, &trail)).await
+        self.core
+            .audited(access, Operation::BeginRotation, &trail, self.prepare_or_skip(access, id, begin, &trail))
+            .await
     }
 
     async fn prepare_or_skip(
@@ -70,8 +72,8 @@ impl Broker {
         trail: &Trail,
     ) -> Result<BegunRotation, BrokerError> {
         let password = self.new_password(access, begin.password).await?;
-        self.hold_keys(access.workspace()).await?;
-        let entry = self.storage().entry(access.workspace(), &begin.entry).await?;
+        self.core.hold_keys(access.workspace()).await?;
+        let entry = self.core.storage.entry(access.workspace(), &begin.entry).await?;
         let entry = entry.ok_or(BrokerError::NotFound(Thing::Entry))?;
         trail.note(|subject| subject.entry = Some(entry.id));
         let binding = Binding::of(&entry);
@@ -86,7 +88,7 @@ impl Broker {
         let mut record = self.new_rotation(id, &entry, binding.clone(), account);
         // Before the provider is asked, at the cost of nothing; what counts is the constraint at
         // the end.
-        if self.storage().open_rotation_of_item(access.workspace(), &record.item()).await?.is_some() {
+        if self.core.storage.open_rotation_of_item(access.workspace(), &record.item()).await?.is_some() {
             return Err(BrokerError::RotationOpen);
         }
         let current = match binding.zip(connection) {
@@ -120,7 +122,7 @@ impl Broker {
                     match self.insert_rotation(&record, &entry).await {
                         // The workspace's key was rotated since.
                         Err(BrokerError::Storage(StorageError::Conflict(Constraint::KeyTerm))) => {
-                            self.keyring().forget(record.workspace_id);
+                            self.core.keyring.forget(record.workspace_id);
                         }
                         inserted => break inserted?,
                     }
@@ -138,10 +140,10 @@ impl Broker {
             NewPassword::Given(password) => password,
             NewPassword::Encrypted(ciphertext) => {
                 let decrypted = loop {
-                    let keys = self.keyring().get(access.workspace()).await?;
+                    let keys = self.core.keyring.get(access.workspace()).await?;
                     let decrypted = keys.client().decrypt(&ciphertext);
                     match decrypted.map_err(|error| BrokerError::of_client_value("password", error)) {
-                        Err(error) if self.keyring().outdated(&keys, &error).await? => {}
+                        Err(error) if self.core.keyring.outdated(&keys, &error).await? => {}
                         decrypted => break decrypted?,
                     }
                 };
@@ -160,7 +162,7 @@ impl Broker {
         account_id: Option<Arc<str>>,
     ) -> RotationRecord {
         let (connection_id, secret_ref) = binding.map(|binding| (binding.connection_id, binding.reference)).unzip();
-        let now = self.timestamp();
+        let now = self.core.timestamp();
         RotationRecord {
             id,
             workspace_id: entry.workspace_id,
@@ -184,7 +186,7 @@ impl Broker {
     }
 
     async fn insert_rotation(&self, record: &RotationRecord, entry: &EntryRecord) -> Result<(), BrokerError> {
-        if self.storage().insert_rotation(record, entry.version).await.map_err(refused)? {
+        if self.core.storage.insert_rotation(record, entry.version).await.map_err(refused)? {
             Ok(())
         } else {
             Err(BrokerError::Changed(Thing::Entry))

@@ -81,8 +81,8 @@ impl Broker {
         workspace: WorkspaceId,
         id: RotationId,
     ) -> Result<RotationRecord, BrokerError> {
-        self.hold_keys(workspace).await?;
-        self.storage().rotation(workspace, id).await?.ok_or(BrokerError::NotFound(Thing::Rotation))
+        self.core.hold_keys(workspace).await?;
+        self.core.storage.rotation(workspace, id).await?.ok_or(BrokerError::NotFound(Thing::Rotation))
     }
 
     /// Seals what an open rotation keeps.
@@ -94,15 +94,15 @@ impl Broker {
         let fields = [contents.password.expose_secret().as_bytes(), contents.replaces.0.as_slice()];
         let plaintext = codec::encode(&fields.map(Some)).map_err(|_| EnvelopeError::TooLarge)?;
         let row = record.id.as_uuid();
-        let keys = self.keyring().get(record.workspace_id).await?;
-        self.keyring().seal(&keys, &place(record, row.as_bytes()), &plaintext).await
+        let keys = self.core.keyring.get(record.workspace_id).await?;
+        self.core.keyring.seal(&keys, &place(record, row.as_bytes()), &plaintext).await
     }
 
     /// What an open rotation keeps.
     pub(super) async fn open_rotation(&self, record: &RotationRecord) -> Result<Contents, BrokerError> {
         let sealed = record.sealed_password.as_deref().ok_or_else(|| over(record.state))?;
         let row = record.id.as_uuid();
-        self.keyring().open_sealed(&place(record, row.as_bytes()), sealed, read).await
+        self.core.keyring.open_sealed(&place(record, row.as_bytes()), sealed, read).await
     }
 
     /// Replaces a row by its successor, which `change` makes out of it; `contents` is what it keeps
@@ -115,10 +115,10 @@ impl Broker {
     ) -> Result<Option<RotationRecord>, BrokerError> {
         let mut record = self.successor(before, contents, change).await?;
         let updated = loop {
-            match self.storage().update_rotation(&record, before.version).await {
+            match self.core.storage.update_rotation(&record, before.version).await {
                 // The workspace's key was rotated since.
                 Err(StorageError::Conflict(Constraint::KeyTerm)) => {
-                    self.keyring().forget(record.workspace_id);
+                    self.core.keyring.forget(record.workspace_id);
                     record.sealed_password = Some(self.seal_rotation(&record, contents).await?);
                 }
                 updated => break updated?,
@@ -132,7 +132,7 @@ impl Broker {
     /// somebody else was first.
     pub(super) async fn abandon_record(&self, before: &RotationRecord) -> Result<Option<RotationRecord>, BrokerError> {
         let record = self.changed(before, |record| end(record, RotationState::Abandoned));
-        let updated = self.storage().update_rotation(&record, before.version).await?;
+        let updated = self.core.storage.update_rotation(&record, before.version).await?;
         self.forget_item(&record).await;
         Ok(updated.then_some(record))
     }
@@ -156,7 +156,7 @@ impl Broker {
         let mut record = RotationRecord { sealed_password: None, ..before.clone() };
         change(&mut record);
         record.version = before.version + 1;
-        record.updated_at = self.timestamp();
+        record.updated_at = self.core.timestamp();
         if record.state != RotationState::Committing {
             (record.attempt_until, record.next_attempt_at) = (None, None);
         }
@@ -173,13 +173,13 @@ impl Broker {
         workspace: WorkspaceId,
         item: &ItemId,
     ) -> Result<Option<Arc<ItemState>>, BrokerError> {
-        self.hold_keys(workspace).await?;
+        self.core.hold_keys(workspace).await?;
         let load = async {
-            let (generation, ahead) = self.storage().item_state(workspace, item).await?;
+            let (generation, ahead) = self.core.storage.item_state(workspace, item).await?;
             let state = (generation > 0 || ahead.is_some()).then(|| Arc::new(ItemState { generation, ahead }));
             Ok::<_, BrokerError>(Some(state))
         };
-        Ok(self.item_states().get_or_load(&(workspace, item.clone()), load).await?.flatten())
+        Ok(self.item_states.get_or_load(&(workspace, item.clone()), load).await?.flatten())
     }
 
     /// The password that the site has and the item has not yet; `None` when they have the same.
@@ -198,14 +198,14 @@ impl Broker {
     /// written is wiped.
     pub(super) async fn forget_item(&self, record: &RotationRecord) {
         let item = record.item();
-        self.item_states().forget(&(record.workspace_id, item.clone()));
+        self.item_states.forget(&(record.workspace_id, item.clone()));
         if record.secret_ref.is_none() || !record.state.outdates_the_item() {
             return;
         }
         // That it is not used again is the generation's doing; so a database that does not say is
         // no reason to fail.
-        for connection in self.storage().connections_of_item(record.workspace_id, &item).await.unwrap_or_default() {
-            self.cache().drop_item(&ItemKey { connection, reference: item.reference.clone() });
+        for connection in self.core.storage.connections_of_item(record.workspace_id, &item).await.unwrap_or_default() {
+            self.cache.drop_item(&ItemKey { connection, reference: item.reference.clone() });
         }
     }
 }

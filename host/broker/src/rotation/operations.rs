@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::journal::{Fingerprint, over, same};
 use super::write_back::{describe, reference, to_its_end};
 use super::{Rotation, RotationPage, item, not_in};
-use crate::api_key::Access;
+use crate::access::Access;
 use crate::broker::Broker;
 use crate::budget::ProviderOperation;
 use crate::error::{BrokerError, Thing};
@@ -38,7 +38,7 @@ impl Broker {
         let (broker, access) = (self.clone(), access.clone());
         to_its_end(async move {
             let trail = Trail::rotation(id);
-            broker.audited(&access, Operation::CommitRotation, &trail, broker.commit(&access, id, &trail)).await
+            broker.core.audited(&access, Operation::CommitRotation, &trail, broker.commit(&access, id, &trail)).await
         })
         .await
     }
@@ -84,7 +84,7 @@ impl Broker {
         to_its_end(async move {
             let trail = Trail::rotation(id);
             let retry = broker.retry(&access, id, overwrite, &trail);
-            broker.audited(&access, Operation::RetryRotation, &trail, retry).await
+            broker.core.audited(&access, Operation::RetryRotation, &trail, retry).await
         })
         .await
     }
@@ -143,7 +143,7 @@ impl Broker {
     ) -> Result<Rotation, BrokerError> {
         let trail = Trail::rotation(id);
         let abandon = self.abandon(access, id, discard_password, &trail);
-        self.audited(access, Operation::AbandonRotation, &trail, abandon).await
+        self.core.audited(access, Operation::AbandonRotation, &trail, abandon).await
     }
 
     async fn abandon(
@@ -166,7 +166,7 @@ impl Broker {
                         "the site has the new password, and nothing else has; abandon it with its password discarded only if the site's was changed to another one",
                     ));
                 }
-                _ if record.attempt_until.is_some_and(|until| until > self.timestamp()) => {
+                _ if record.attempt_until.is_some_and(|until| until > self.core.timestamp()) => {
                     return Err(not_in(record.state, "the password is being written at this moment; try again later"));
                 }
                 _ => {}
@@ -190,7 +190,7 @@ impl Broker {
     /// [`BrokerError::NotFound`].
     pub async fn rotation(&self, access: &Access, id: RotationId) -> Result<Rotation, BrokerError> {
         let read = async { Ok(self.rotation_record(access.workspace(), id).await?.into()) };
-        self.audited(access, Operation::Rotation, &Trail::rotation(id), read).await
+        self.core.audited(access, Operation::Rotation, &Trail::rotation(id), read).await
     }
 
     /// A page of a workspace's rotations: those after `after`, at most [`ROTATIONS_PER_PAGE`].
@@ -205,12 +205,12 @@ impl Broker {
         after: Option<RotationId>,
     ) -> Result<RotationPage, BrokerError> {
         let list = async {
-            let records = self.storage().rotations(access.workspace(), filter, after, ROTATIONS_PER_PAGE).await?;
+            let records = self.core.storage.rotations(access.workspace(), filter, after, ROTATIONS_PER_PAGE).await?;
             let is_full = records.len() == ROTATIONS_PER_PAGE as usize;
             let next = records.last().filter(|_| is_full).map(|rotation| rotation.id);
             Ok(RotationPage { rotations: records.into_iter().map(Rotation::from).collect(), next })
         };
-        self.audited(access, Operation::ListRotations, &Trail::new(), list).await
+        self.core.audited(access, Operation::ListRotations, &Trail::new(), list).await
     }
 
     /// The new password of a rotation that is not over, for a person who has to mend what went
@@ -227,7 +227,7 @@ impl Broker {
             trail.note(|subject| subject.released_new_password());
             Ok(password)
         };
-        self.audited(access, Operation::RevealRotation, &trail, reveal).await
+        self.core.audited(access, Operation::RevealRotation, &trail, reveal).await
     }
 
     /// Refuses to bind an entry elsewhere while its password is being rotated.
@@ -237,7 +237,7 @@ impl Broker {
         entry: EntryId,
     ) -> Result<(), BrokerError> {
         let open = RotationFilter { states: RotationState::OPEN.to_vec(), entry: Some(entry) };
-        let found = self.storage().rotations(workspace, &open, None, 1).await?;
+        let found = self.core.storage.rotations(workspace, &open, None, 1).await?;
         if found.is_empty() { Ok(()) } else { Err(BrokerError::RotationOpen) }
     }
 
@@ -265,8 +265,8 @@ impl Broker {
                 item::read_password(&opened, reference(record), ProviderOperation::ReadBack).await?;
             (current, Some(revision))
         } else {
-            self.hold_keys(record.workspace_id).await?;
-            let entry = self.storage().entry(record.workspace_id, &record.entry_id.into()).await?;
+            self.core.hold_keys(record.workspace_id).await?;
+            let entry = self.core.storage.entry(record.workspace_id, &record.entry_id.into()).await?;
             (self.own_password(&entry.ok_or(BrokerError::NotFound(Thing::Entry))?).await?, None)
         };
         Ok((current.unwrap_or_default(), revision))

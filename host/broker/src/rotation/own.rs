@@ -34,8 +34,8 @@ impl Broker {
     ) -> Result<Result<Option<RotationRecord>, Outcome>, BrokerError> {
         let selector = EntrySelector::Id(record.entry_id);
         for _ in 0..ATTEMPTS {
-            self.hold_keys(record.workspace_id).await?;
-            let Some(stored) = self.storage().entry(record.workspace_id, &selector).await? else {
+            self.core.hold_keys(record.workspace_id).await?;
+            let Some(stored) = self.core.storage.entry(record.workspace_id, &selector).await? else {
                 return Ok(Err(Outcome::failed("not-found", "the vault entry is gone")));
             };
             let current = self.own_password(&stored).await?.unwrap_or_default();
@@ -45,7 +45,7 @@ impl Broker {
             let version = stored.version;
             let changed = self.with_password(stored, &contents.password).await?;
             let done = self.successor(record, contents, |record| end(record, RotationState::Done)).await?;
-            match self.storage().finish_own_rotation(&done, record.version, &changed, version).await {
+            match self.core.storage.finish_own_rotation(&done, record.version, &changed, version).await {
                 Ok(true) => {
                     self.forget_entry(&changed);
                     self.forget_item(&done).await;
@@ -53,7 +53,7 @@ impl Broker {
                 }
                 Ok(false) => {}
                 // The workspace's key was rotated since.
-                Err(StorageError::Conflict(Constraint::KeyTerm)) => self.keyring().forget(record.workspace_id),
+                Err(StorageError::Conflict(Constraint::KeyTerm)) => self.core.keyring.forget(record.workspace_id),
                 Err(error) => return Err(error.into()),
             }
             let now = self.rotation_record(record.workspace_id, record.id).await?;
@@ -68,13 +68,13 @@ impl Broker {
     async fn with_password(&self, stored: EntryRecord, password: &SecretString) -> Result<EntryRecord, BrokerError> {
         // The same keys to the end. If the entry is under newer ones, the database refuses it under
         // these.
-        let keys = self.keyring().get(stored.workspace_id).await?;
+        let keys = self.core.keyring.get(stored.workspace_id).await?;
         let version = stored.version;
         let mut entry = self.open_entry(stored).await?;
         if let Some(own) = entry.content.own_credentials_mut() {
             own.password = Some(keys.client().encrypt(password)?);
         }
-        entry.updated_at = self.timestamp();
+        entry.updated_at = self.core.timestamp();
         self.seal_entry(&keys, &entry, version + 1).await
     }
 }

@@ -146,7 +146,7 @@ impl Broker {
         trail: &Trail,
     ) -> Result<Option<Rotation>, BrokerError> {
         let contents = self.open_rotation(record).await?;
-        let now = self.timestamp();
+        let now = self.core.timestamp();
         let claim = |record: &mut RotationRecord| claim(record, now);
         let Some(claimed) = self.advance_rotation(record, &contents, claim).await? else { return Ok(None) };
         let settled = self.attempt(claimed, &contents).await?;
@@ -183,7 +183,7 @@ impl Broker {
         contents: &Contents,
         outcome: &Outcome,
     ) -> Result<RotationRecord, BrokerError> {
-        let now = self.timestamp();
+        let now = self.core.timestamp();
         let change = |record: &mut RotationRecord| match outcome {
             Outcome::Written => end(record, RotationState::Done),
             Outcome::Conflicted => set_trouble(record, RotationState::Conflicted, &conflict()),

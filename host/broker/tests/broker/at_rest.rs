@@ -272,7 +272,7 @@ async fn a_workspaces_key_does_not_open_in_another_workspace() {
     world.restart().await;
     let error = world.broker.list_items(&world.access, connection.id).await.unwrap_err();
     assert!(matches!(error, BrokerError::Key(KeyError::Envelope(EnvelopeError::NotAuthentic { .. }))), "{error}");
-    assert!(world.broker.encryption_key(&other).await.is_ok());
+    assert!(world.broker.keys().encryption_key(&other).await.is_ok());
 }
 
 #[tokio::test]

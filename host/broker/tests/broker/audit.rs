@@ -19,7 +19,7 @@ pub(crate) async fn records(world: &World) -> Vec<AuditRecord> {
     let mut query = AuditQuery::default();
     query.order = Order::Oldest;
     query.limit = Some(1_000);
-    world.broker.audit_records_of_all(&query).await.unwrap().records
+    world.broker.audit().records_of_all(&query).await.unwrap().records
 }
 
 /// The records since there were `before`, as operation and outcome.
@@ -36,14 +36,14 @@ pub(crate) fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
 async fn every_release_and_every_change_says_who_did_what_to_what() {
     let (world, connection) = World::connected().await;
     let entry = world.bind(&connection, "Northwind Supplier Portal").await;
-    let key = world.broker.create_api_key(&world.access, "ci", Scope::Resolve).await.unwrap();
-    let access = world.broker.authenticate_request(&key.api_key, Some("request-1")).await.unwrap();
+    let key = world.broker.api_keys().create(&world.access, "ci", Scope::Resolve).await.unwrap();
+    let access = world.broker.api_keys().authenticate(&key.api_key, Some("request-1")).await.unwrap();
     for _ in 0..2 {
         world.broker.resolve(&access, ResolveRequest::new(entry.id).fields(Fields::CREDENTIALS)).await.unwrap();
     }
     world.broker.resolve(&access, ResolveRequest::new(entry.id)).await.unwrap();
     let items = world.broker.list_items(&world.access, connection.id).await.unwrap();
-    world.broker.encryption_key(&world.access).await.unwrap();
+    world.broker.keys().encryption_key(&world.access).await.unwrap();
 
     let all = records(&world).await;
     let operations: Vec<_> = all.iter().map(|record| (&*record.operation, record.outcome.as_str())).collect();
@@ -80,19 +80,19 @@ async fn every_release_and_every_change_says_who_did_what_to_what() {
     assert_eq!(begun.actor, AuditActor::Operator { name: "tests".into() });
     assert_eq!(all[7].subject.api_key, Some(key.info.id));
     assert_eq!(all[11].subject.count, Some(items.len() as u64));
-    assert!(world.broker.verify_audit().await.unwrap().is_good());
+    assert!(world.broker.audit().verify().await.unwrap().is_good());
 }
 
 #[tokio::test]
 async fn what_fails_and_what_is_refused_is_recorded_with_its_code() {
     let (world, connection) = World::connected().await;
-    let key = world.broker.create_api_key(&world.access, "ordinary", Scope::Api).await.unwrap();
+    let key = world.broker.api_keys().create(&world.access, "ordinary", Scope::Api).await.unwrap();
     let ordinary = world.broker.authenticate(&key.api_key).await.unwrap();
     let before = records(&world).await.len();
     let unknown = keyway::EntryId::from(uuid::Uuid::nil());
     world.broker.resolve(&ordinary, ResolveRequest::new(unknown)).await.unwrap_err();
-    world.broker.list_api_keys(&ordinary).await.unwrap_err();
-    world.broker.audit_records(&ordinary, AuditQuery::default()).await.unwrap_err();
+    world.broker.api_keys().list(&ordinary).await.unwrap_err();
+    world.broker.audit().records(&ordinary, AuditQuery::default()).await.unwrap_err();
     world.broker.resolve(&world.access, ResolveRequest::new(unknown)).await.unwrap_err();
     let bad = EntryContent::bound("", "https://acme.com", connection.id, "op://a/b");
     world.broker.create_entry(&world.access, bad).await.unwrap_err();
@@ -112,8 +112,8 @@ async fn what_fails_and_what_is_refused_is_recorded_with_its_code() {
 #[tokio::test]
 async fn refused_keys_are_recorded_without_the_key_and_cannot_fill_the_log() {
     let world = World::new().await;
-    let key = world.broker.create_api_key(&world.access, "old", Scope::Api).await.unwrap();
-    world.broker.revoke_api_key(&world.access, key.info.id).await.unwrap();
+    let key = world.broker.api_keys().create(&world.access, "old", Scope::Api).await.unwrap();
+    world.broker.api_keys().revoke(&world.access, key.info.id).await.unwrap();
     let before = records(&world).await.len();
     let refuse = async |key: &secrecy::SecretString| {
         assert!(matches!(world.broker.authenticate(key).await, Err(BrokerError::Unauthenticated)));
@@ -139,12 +139,12 @@ async fn refused_keys_are_recorded_without_the_key_and_cannot_fill_the_log() {
 async fn the_log_of_a_workspace_shows_that_workspace_and_that_it_was_read() {
     let world = World::new().await;
     let other = world.other_workspace().await;
-    let page = world.broker.audit_records(&other, AuditQuery::default()).await.unwrap();
+    let page = world.broker.audit().records(&other, AuditQuery::default()).await.unwrap();
     assert_eq!(page.records.len(), 2, "its own creation");
     assert!(page.records.iter().all(|record| record.workspace == Some(other.workspace())));
     let mut query = AuditQuery::default();
     query.workspace = Some(world.access.workspace());
-    let page = world.broker.audit_records(&other, query).await.unwrap();
+    let page = world.broker.audit().records(&other, query).await.unwrap();
     assert!(page.records.iter().all(|record| record.workspace == Some(other.workspace())));
     assert_eq!(page.records[0].operation, "audit_records");
 }
@@ -199,19 +199,19 @@ async fn when_the_log_fails_or_panics_nothing_is_released_or_changed_until_it_is
         assert!(matches!(error, BrokerError::Audit(_)), "{error}");
         let error = world.broker.tfa_code(&world.access, &entry.id.into()).await.unwrap_err();
         assert!(matches!(error, BrokerError::Audit(_)), "{error}");
-        let error = world.broker.encryption_key(&world.access).await.unwrap_err();
+        let error = world.broker.keys().encryption_key(&world.access).await.unwrap_err();
         assert!(matches!(error, BrokerError::Audit(_)), "{error}");
         let error = world.broker.authenticate(&"sk_guessed".into()).await.unwrap_err();
         assert!(matches!(error, BrokerError::Audit(_)), "{error}");
         sink.set(Mood::Well);
         resolve().await.unwrap();
         world.broker.tfa_code(&world.access, &entry.id.into()).await.unwrap();
-        world.broker.encryption_key(&world.access).await.unwrap();
+        world.broker.keys().encryption_key(&world.access).await.unwrap();
     }
     let connections = world.broker.list_connections(&world.access).await.unwrap();
     assert_eq!(connections[0].cache_ttl, CacheTtl::DEFAULT, "the change was not begun");
     // This one is kept elsewhere.
-    let error = world.broker.verify_audit().await.unwrap_err();
+    let error = world.broker.audit().verify().await.unwrap_err();
     assert!(matches!(error, BrokerError::Audit(AuditError::Elsewhere(_))));
 }
 
@@ -228,7 +228,7 @@ async fn a_key_whose_creation_cannot_be_recorded_is_given_to_nobody() {
     }
     let mut world = World::new().await;
     world.restart_with(Arc::new(FullAfterTheFirst(Mutex::new(0))), |broker| broker).await;
-    let error = world.broker.create_api_key(&world.access, "lost", Scope::Admin).await.unwrap_err();
+    let error = world.broker.api_keys().create(&world.access, "lost", Scope::Admin).await.unwrap_err();
     assert!(matches!(error, BrokerError::Audit(_)));
 }
 
@@ -250,5 +250,5 @@ async fn a_resolve_by_user_and_domain_records_neither() {
     let mut query = AuditQuery::default();
     query.operation = Some(Operation::Resolve);
     query.outcome = Some(OutcomeFilter::FAILED);
-    assert_eq!(world.broker.audit_records(&world.access, query).await.unwrap().records.len(), 1);
+    assert_eq!(world.broker.audit().records(&world.access, query).await.unwrap().records.len(), 1);
 }

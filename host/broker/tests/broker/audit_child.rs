@@ -34,7 +34,7 @@ async fn open(folder: &Path) -> Broker {
 async fn prepared() -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     let broker = open(folder.path()).await;
-    let workspace = broker.create_workspace("Acme", keyway::Scopes::ALL).await.unwrap().workspace.id;
+    let workspace = broker.workspaces().create("Acme", keyway::Scopes::ALL).await.unwrap().workspace.id;
     let access = Access::operator(workspace, "tests");
     let new = NewConnection {
         name: "echo".into(),
@@ -115,7 +115,7 @@ async fn every_release_before_a_kill_is_in_the_log_and_the_log_verifies() {
         released.extend(whole.lines().filter_map(|line| line.strip_prefix("released ")).map(str::to_owned));
     }
     let broker = open(folder.path()).await;
-    let verified = broker.verify_audit().await.unwrap();
+    let verified = broker.audit().verify().await.unwrap();
     assert!(verified.is_good(), "{verified:#?}");
     let recorded = request_ids(&broker).await;
     for id in &released {
@@ -132,7 +132,7 @@ async fn request_ids(broker: &Broker) -> std::collections::HashSet<String> {
     query.limit = Some(1_000);
     let mut ids = std::collections::HashSet::new();
     loop {
-        let page = broker.audit_records_of_all(&query).await.unwrap();
+        let page = broker.audit().records_of_all(&query).await.unwrap();
         ids.extend(page.records.into_iter().filter_map(|record| record.request_id));
         match page.next {
             Some(next) => query.cursor = Some(next),
@@ -181,9 +181,9 @@ async fn a_full_disk_releases_nothing_and_leaves_no_half_record_behind() {
     assert!(child.wait().unwrap().success(), "{text}");
     let released: usize = text.lines().find_map(|line| line.strip_prefix("released ")).unwrap().parse().unwrap();
     let broker = open(folder.path()).await;
-    let verified = broker.verify_audit().await.unwrap();
+    let verified = broker.audit().verify().await.unwrap();
     assert!(verified.is_good() && verified.notes.is_empty(), "{verified:#?}");
     let mut query = AuditQuery::default();
     query.operation = Some(Operation::Resolve);
-    assert_eq!(broker.audit_records_of_all(&query).await.unwrap().records.len(), released);
+    assert_eq!(broker.audit().records_of_all(&query).await.unwrap().records.len(), released);
 }

@@ -157,7 +157,7 @@ async fn a_provider_that_is_put_into_the_folder_can_be_connected_without_a_resta
     let storage = SqliteStorage::in_memory().await.unwrap();
     let builder = Broker::builder(runtime, storage, MasterKey::generate().unwrap());
     let broker = builder.provider_folder(providers).audit(Audit::in_memory()).open().await.unwrap();
-    let created = broker.create_workspace("Acme", Scope::Api).await.unwrap();
+    let created = broker.workspaces().create("Acme", Scope::Api).await.unwrap();
     let access = Access::operator(created.workspace.id, "tests");
     let new = || NewConnection {
         name: "Echo".into(),

@@ -49,7 +49,7 @@ async fn open(folder: &Path, master_key: &str, with_provider: bool) -> Result<Br
 }
 
 async fn first_workspace(broker: &Broker) -> Access {
-    Access::operator(broker.list_workspaces().await.unwrap()[0].id, "tests")
+    Access::operator(broker.workspaces().list().await.unwrap()[0].id, "tests")
 }
 
 fn new_connection() -> NewConnection {
@@ -80,14 +80,14 @@ async fn a_process_to_be_killed() {
         "rotate-workspace-key" => {
             tell("begin");
             loop {
-                let rotated = broker.rotate_workspace_key(&access).await.unwrap();
+                let rotated = broker.keys().rotate_workspace(&access).await.unwrap();
                 tell(&format!("rotated {} {}", rotated.term, rotated.encryption_key.expose_secret()));
             }
         }
         "rotate-master-key" => {
             let new = MasterKey::from_hex(&std::env::var(NEW_KEY).unwrap()).unwrap();
             tell("begin");
-            broker.rotate_master_key(new).await.unwrap();
+            broker.keys().rotate_master(new).await.unwrap();
             tell("rotated");
         }
         role => panic!("{role}"),
@@ -95,7 +95,7 @@ async fn a_process_to_be_killed() {
 }
 
 async fn write_for_ever(broker: Broker, access: Access) {
-    let key = broker.encryption_key(&access).await.unwrap();
+    let key = broker.keys().encryption_key(&access).await.unwrap();
     let mut tasks = JoinSet::new();
     for _ in 0..3 {
         let (broker, access, key) = (broker.clone(), access.clone(), key.clone());
@@ -127,9 +127,9 @@ async fn write_for_ever(broker: Broker, access: Access) {
     }
     tasks.spawn(async move {
         loop {
-            let key = broker.create_api_key(&access, "key", Scope::Api).await.unwrap();
+            let key = broker.api_keys().create(&access, "key", Scope::Api).await.unwrap();
             tell(&format!("key {}", key.info.id));
-            broker.revoke_api_key(&access, key.info.id).await.unwrap();
+            broker.api_keys().revoke(&access, key.info.id).await.unwrap();
             tell(&format!("revoked {}", key.info.id));
         }
     });
@@ -200,7 +200,7 @@ async fn the_file_is_sound(folder: &Path) {
 /// Every entry is there and opens, for the broker and for whoever holds the workspace's encryption key; and so does the
 /// password of the rotation that is open.
 async fn everything_opens(broker: &Broker, access: &Access, count: usize) -> SecretString {
-    let key = broker.encryption_key(access).await.unwrap();
+    let key = broker.keys().encryption_key(access).await.unwrap();
     let entries = manual_entries(broker, access).await;
     assert_eq!(entries.len(), count);
     for entry in &entries {
@@ -227,7 +227,7 @@ fn cookies_of(user: &str) -> String {
 /// A database with entries and a connection, and a rotation of the first entry that is prepared.
 async fn filled(folder: &Path, entries: usize, workspaces: usize) -> Access {
     let broker = open(folder, MASTER_KEY, true).await.unwrap();
-    let created = broker.create_workspace("Acme", Scope::Api).await.unwrap();
+    let created = broker.workspaces().create("Acme", Scope::Api).await.unwrap();
     let access = Access::operator(created.workspace.id, "tests");
     for number in 0..entries {
         let user = format!("user-{number}");
@@ -242,7 +242,7 @@ async fn filled(folder: &Path, entries: usize, workspaces: usize) -> Access {
     }
     broker.connect(&access, new_connection()).await.unwrap();
     for number in 1..workspaces {
-        broker.create_workspace(&format!("W{number}"), Scope::Api).await.unwrap();
+        broker.workspaces().create(&format!("W{number}"), Scope::Api).await.unwrap();
     }
     access
 }
@@ -262,10 +262,10 @@ async fn what_a_killed_process_has_acknowledged_is_there() {
 
         the_file_is_sound(folder.path()).await;
         let broker = open(folder.path(), MASTER_KEY, true).await.unwrap();
-        let key = broker.encryption_key(&access).await.unwrap();
+        let key = broker.keys().encryption_key(&access).await.unwrap();
         let connections = broker.list_connections(&access).await.unwrap();
-        let keys = broker.list_api_keys(&access).await.unwrap();
-        let audit = broker.verify_audit().await.unwrap();
+        let keys = broker.api_keys().list(&access).await.unwrap();
+        let audit = broker.audit().verify().await.unwrap();
         assert!(audit.is_good(), "{audit:?}");
         let key_of = |id: &str| keys.iter().find(|there| there.id.to_string() == id);
         let entry = async |id: &str| broker.get_entry(&access, &id.parse::<EntryId>().unwrap().into()).await;
@@ -303,7 +303,7 @@ async fn a_rotation_of_a_workspaces_key_that_is_killed_leaves_everything_readabl
     // How long a rotation takes here, to be able to kill one in the middle.
     let broker = open(folder.path(), MASTER_KEY, true).await.unwrap();
     let started = Instant::now();
-    broker.rotate_workspace_key(&access).await.unwrap();
+    broker.keys().rotate_workspace(&access).await.unwrap();
     let duration = u64::try_from(started.elapsed().as_micros()).unwrap().max(1);
     drop(broker);
 
@@ -320,7 +320,7 @@ async fn a_rotation_of_a_workspaces_key_that_is_killed_leaves_everything_readabl
         the_file_is_sound(folder.path()).await;
         let broker = open(folder.path(), MASTER_KEY, true).await.unwrap();
         let key = everything_opens(&broker, &access, ENTRIES).await;
-        let unfinished = broker.finish_key_rotations().await.unwrap();
+        let unfinished = broker.keys().finish_rotations().await.unwrap();
         cut_off += unfinished;
         let after = everything_opens(&broker, &access, ENTRIES).await;
         assert_eq!(after.expose_secret(), key.expose_secret(), "finishing is no other rotation");
@@ -351,7 +351,7 @@ async fn a_replacement_of_the_master_key_that_is_killed_leaves_the_old_or_the_ne
     let broker = open(folder.path(), MASTER_KEY, true).await.unwrap();
     let mut current = new_key();
     let started = Instant::now();
-    broker.rotate_master_key(MasterKey::from_hex(&current).unwrap()).await.unwrap();
+    broker.keys().rotate_master(MasterKey::from_hex(&current).unwrap()).await.unwrap();
     let duration = u64::try_from(started.elapsed().as_micros()).unwrap().max(1);
     drop(broker);
 
@@ -385,8 +385,8 @@ async fn a_replacement_of_the_master_key_that_is_killed_leaves_the_old_or_the_ne
             other => panic!("{other:?}"),
         };
         everything_opens(&broker, &access, ENTRIES).await;
-        for workspace in broker.list_workspaces().await.unwrap() {
-            broker.encryption_key(&Access::operator(workspace.id, "tests")).await.unwrap();
+        for workspace in broker.workspaces().list().await.unwrap() {
+            broker.keys().encryption_key(&Access::operator(workspace.id, "tests")).await.unwrap();
         }
     }
     assert!(old_in_force > 0 && new_in_force > 0, "old: {old_in_force}, new: {new_in_force}");

@@ -81,7 +81,7 @@ async fn nothing_of_a_deleted_connection_is_left_in_the_database() {
 #[tokio::test]
 async fn only_an_administrator_of_the_workspace_deletes() {
     let (world, connection) = World::connected().await;
-    let key = world.broker.create_api_key(&world.access, "ordinary", Scope::Api).await.unwrap();
+    let key = world.broker.api_keys().create(&world.access, "ordinary", Scope::Api).await.unwrap();
     let ordinary = world.broker.authenticate(&key.api_key).await.unwrap();
     let error = world.broker.delete_connection(&ordinary, connection.id).await.unwrap_err();
     assert!(matches!(error, BrokerError::Forbidden { needs: Scope::Admin }));
@@ -95,11 +95,11 @@ async fn only_an_administrator_of_the_workspace_deletes() {
 #[tokio::test]
 async fn an_administrator_sees_connections_without_the_scope_api() {
     let (world, connection) = World::connected().await;
-    let key = world.broker.create_api_key(&world.access, "admin", Scope::Admin).await.unwrap();
+    let key = world.broker.api_keys().create(&world.access, "admin", Scope::Admin).await.unwrap();
     let admin = world.broker.authenticate(&key.api_key).await.unwrap();
     assert_eq!(world.broker.list_connections(&admin).await.unwrap(), std::slice::from_ref(&connection));
     assert_eq!(world.broker.get_connection(&admin, connection.id).await.unwrap(), connection);
-    let key = world.broker.create_api_key(&world.access, "resolver", Scope::Resolve).await.unwrap();
+    let key = world.broker.api_keys().create(&world.access, "resolver", Scope::Resolve).await.unwrap();
     let resolver = world.broker.authenticate(&key.api_key).await.unwrap();
     let error = world.broker.list_connections(&resolver).await.unwrap_err();
     assert!(matches!(error, BrokerError::Forbidden { needs: Scope::Api }));

@@ -135,7 +135,7 @@ async fn a_rotated_workspace_key_seals_the_state_anew() {
     let (mut world, connection, entry) = world().await;
     let attacker = Attacker::of(world.folder.path()).await;
     let before = sealed(&attacker, &connection).await;
-    world.broker.rotate_workspace_key(&world.access).await.unwrap();
+    world.broker.keys().rotate_workspace(&world.access).await.unwrap();
     let after = sealed(&attacker, &connection).await;
     let term = |envelope: &[u8]| envelope[keyway::storage::KEY_TERM].to_vec();
     assert_eq!((term(&before), term(&after)), (vec![0, 0, 0, 1], vec![0, 0, 0, 2]));
@@ -254,7 +254,7 @@ async fn a_whole_state_of_earlier_settings_does_not_open_with_the_present_ones()
 async fn refreshes(broker: &Broker) -> Vec<keyway::AuditRecord> {
     let mut query = AuditQuery::default();
     query.operation = Some(Operation::RefreshConnection);
-    broker.audit_records_of_all(&query).await.unwrap().records
+    broker.audit().records_of_all(&query).await.unwrap().records
 }
 
 #[tokio::test]

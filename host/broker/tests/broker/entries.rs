@@ -155,7 +155,7 @@ async fn an_entrys_own_credentials_come_back_as_they_were_sent() {
 async fn credentials_under_another_key_are_refused() {
     let world = World::new().await;
     let other = world.other_workspace().await;
-    let key = keyway::ClientKey::from_hex(&world.broker.encryption_key(&other).await.unwrap()).unwrap();
+    let key = keyway::ClientKey::from_hex(&world.broker.keys().encryption_key(&other).await.unwrap()).unwrap();
     for wrong in ["in plain".to_owned(), key.encrypt(&"password".into()).unwrap()] {
         let own = Credentials { password: Some(wrong.clone()), ..Credentials::default() };
         let error = create(&world, EntryContent::own("acme", "https://acme.com", own)).await.unwrap_err();

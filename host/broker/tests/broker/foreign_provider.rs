@@ -205,7 +205,7 @@ async fn further_fields_are_listed_and_resolved_live_and_their_names_recorded() 
         assert!(matches!(resolved.further[1].value, FieldValue::OneTimeCode(Ok(_))), "{resolved:?}");
     }
     assert!(matches!(world.resolve(&entry).await.1, Source::Cached { .. }), "what was cached is left as it was");
-    let page = world.broker.audit_records_of_all(&AuditQuery::default()).await.unwrap();
+    let page = world.broker.audit().records_of_all(&AuditQuery::default()).await.unwrap();
     let fields: Vec<_> = page.records.iter().map(|record| record.subject.fields.join(" ")).collect();
     assert!(fields.contains(&"username password field:api-key field:pin".to_owned()), "{fields:?}");
     assert!(page.records.iter().any(|record| record.operation == "list_fields"));
@@ -261,7 +261,7 @@ async fn a_lease_is_renewed_and_what_was_made_under_one_that_is_revoked_is_serve
     assert!(matches!(&unknown, BrokerError::Provider(error) if error.code == ErrorCode::NotFound), "{unknown}");
     let empty = world.broker.revoke_lease(&world.access, &selector, "").await.unwrap_err();
     assert!(matches!(empty, BrokerError::Invalid(_)), "{empty}");
-    let page = world.broker.audit_records_of_all(&AuditQuery::default()).await.unwrap();
+    let page = world.broker.audit().records_of_all(&AuditQuery::default()).await.unwrap();
     let named = |operation: &str| {
         let of_it = page.records.iter().filter(|record| record.operation == operation);
         of_it.filter_map(|record| record.subject.lease.as_deref()).collect::<Vec<_>>()

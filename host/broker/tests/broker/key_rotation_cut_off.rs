@@ -13,11 +13,11 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// A workspace with an entry, whose key is in the middle of its rotation.
 async fn cut_off(world: &World, database: &SqlitePool) -> Access {
     let access = world.other_workspace().await;
-    let key = world.broker.encryption_key(&access).await.unwrap();
+    let key = world.broker.keys().encryption_key(&access).await.unwrap();
     world.broker.create_entry(&access, manual("user", &key)).await.unwrap();
     let full = "CREATE TRIGGER full BEFORE UPDATE ON vault_entries BEGIN SELECT RAISE(ABORT, 'disk full'); END";
     sqlx::query(full).execute(database).await.unwrap();
-    world.broker.rotate_workspace_key(&access).await.unwrap_err();
+    world.broker.keys().rotate_workspace(&access).await.unwrap_err();
     sqlx::query("DROP TRIGGER full").execute(database).await.unwrap();
     assert_eq!(keys_of(&access, database).await, 2);
     access
@@ -55,29 +55,29 @@ async fn one_that_cannot_be_finished_is_in_nobodys_way_and_is_tried_less_and_les
     let (second, third) = (cut_off(&world, &database).await, cut_off(&world, &database).await);
     let sealed = set_credentials(&damaged, &[0; 64], &database).await;
     let attempts = async || {
-        let records = world.broker.audit_records(&damaged, AuditQuery::default()).await.unwrap().records;
+        let records = world.broker.audit().records(&damaged, AuditQuery::default()).await.unwrap().records;
         records.iter().filter(|record| record.outcome.as_str() == "INTERNAL_ERROR").count()
     };
     let before = attempts().await;
 
-    let error = world.broker.finish_key_rotations().await.unwrap_err();
+    let error = world.broker.keys().finish_rotations().await.unwrap_err();
     assert!(matches!(error, BrokerError::Envelope(_)), "{error}");
     assert_eq!((keys_of(&second, &database).await, keys_of(&third, &database).await), (1, 1));
     assert_eq!(keys_of(&damaged, &database).await, 2);
-    assert_eq!(world.broker.finish_key_rotations().await.unwrap(), 0);
+    assert_eq!(world.broker.keys().finish_rotations().await.unwrap(), 0);
     assert_eq!(attempts().await, before + 1);
 
     // A minute later, and then in two; the others' are finished when a server looks next.
     world.clock.advance(MINUTE);
-    world.broker.finish_key_rotations().await.unwrap_err();
+    world.broker.keys().finish_rotations().await.unwrap_err();
     world.clock.advance(MINUTE);
     let fourth = cut_off(&world, &database).await;
-    assert_eq!(world.broker.finish_key_rotations().await.unwrap(), 1);
+    assert_eq!(world.broker.keys().finish_rotations().await.unwrap(), 1);
     assert_eq!(keys_of(&fourth, &database).await, 1);
     assert_eq!(attempts().await, before + 2);
 
     set_credentials(&damaged, &sealed, &database).await;
     world.clock.advance(MINUTE);
-    assert_eq!(world.broker.finish_key_rotations().await.unwrap(), 1);
+    assert_eq!(world.broker.keys().finish_rotations().await.unwrap(), 1);
     assert_eq!(keys_of(&damaged, &database).await, 1);
 }

@@ -15,14 +15,14 @@ use crate::support::{World, text};
 async fn after_its_rotation_only_the_new_master_key_opens_the_database() {
     let (world, connection) = World::connected().await;
     let entry = world.bind(&connection, "Wide World Importers").await;
-    let host_key = world.broker.host_key().derive("acme.v1.test");
+    let host_key = world.broker.keys().host_key().derive("acme.v1.test");
     let old_wrapped: Vec<Vec<u8>> =
         sqlx::query_scalar("SELECT wrapped_key FROM workspace_keys UNION SELECT wrapped_key FROM host_keys")
             .fetch_all(&database(&world).await)
             .await
             .unwrap();
 
-    let rotated = world.broker.rotate_master_key(new_master_key()).await.unwrap();
+    let rotated = world.broker.keys().rotate_master(new_master_key()).await.unwrap();
     assert_eq!((rotated.term, rotated.keys), (2, 2), "the workspace's key and the host's");
 
     let refused = other_process(&world, master_key()).await.unwrap_err();
@@ -32,10 +32,10 @@ async fn after_its_rotation_only_the_new_master_key_opens_the_database() {
     assert!(matches!(stranger, BrokerError::Key(KeyError::WrongMasterKey { .. })), "{stranger}");
 
     let opened = other_process(&world, new_master_key()).await.unwrap();
-    let key = opened.encryption_key(&world.access).await.unwrap();
+    let key = opened.keys().encryption_key(&world.access).await.unwrap();
     assert_eq!(key.expose_secret(), world.encryption_key.expose_secret(), "the workspace's key is the same");
-    assert_eq!(opened.host_key().derive("acme.v1.test"), host_key, "and so is what follows from the host's");
-    let audit = opened.verify_audit().await.unwrap();
+    assert_eq!(opened.keys().host_key().derive("acme.v1.test"), host_key, "and so is what follows from the host's");
+    let audit = opened.audit().verify().await.unwrap();
     assert!(audit.is_good() && audit.records > 0, "the audit log of before verifies: {audit:?}");
     // The broker that did it goes on.
     assert!(text(world.resolve(&entry).await.password.as_ref()).is_some());
@@ -55,23 +55,23 @@ async fn a_server_with_the_old_master_key_goes_on_and_finds_the_new_one_where_it
     let keys = MasterKeys::from(master_key())
         .reload_from(move || if look.load(Ordering::SeqCst) { Ok(new_master_key()) } else { Ok(master_key()) });
     let server = other_process(&world, keys).await.unwrap();
-    server.encryption_key(&world.access).await.unwrap();
+    server.keys().encryption_key(&world.access).await.unwrap();
 
-    world.broker.rotate_master_key(new_master_key()).await.unwrap();
+    world.broker.keys().rotate_master(new_master_key()).await.unwrap();
     // The key that it has unwrapped serves.
     server.create_entry(&world.access, manual("after", &world.encryption_key)).await.unwrap();
     server.get_entry(&world.access, &entry.id.into()).await.unwrap();
     // For another one it needs the new master key.
-    let refused = server.encryption_key(&unused).await.unwrap_err();
+    let refused = server.keys().encryption_key(&unused).await.unwrap_err();
     assert!(matches!(refused, BrokerError::Key(KeyError::ReplacedMasterKey { .. })), "{refused}");
-    let refused = server.create_workspace("New", Scope::Api).await.unwrap_err();
+    let refused = server.workspaces().create("New", Scope::Api).await.unwrap_err();
     assert!(matches!(refused, BrokerError::Key(KeyError::ReplacedMasterKey { .. })), "{refused}");
     // It has no provider for the connection either.
     assert_eq!(server.not_ready().await, [NotReady::MasterKey, NotReady::NoProvider]);
 
     there.store(true, Ordering::SeqCst);
-    server.encryption_key(&unused).await.unwrap();
-    server.create_workspace("New", Scope::Api).await.unwrap();
+    server.keys().encryption_key(&unused).await.unwrap();
+    server.workspaces().create("New", Scope::Api).await.unwrap();
     // What was found before counts for a second.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     assert_eq!(server.not_ready().await, [NotReady::NoProvider]);
@@ -82,8 +82,8 @@ async fn a_host_that_holds_both_master_keys_works_before_and_after() {
     let world = World::new().await;
     let both = || MasterKeys::from(new_master_key()).with(master_key());
     let server = other_process(&world, both()).await.unwrap();
-    world.broker.rotate_master_key(new_master_key()).await.unwrap();
-    server.encryption_key(&world.access).await.unwrap();
+    world.broker.keys().rotate_master(new_master_key()).await.unwrap();
+    server.keys().encryption_key(&world.access).await.unwrap();
     other_process(&world, both()).await.unwrap();
     let storage = SqliteStorage::open(world.folder.path().join("keyway.db")).await.unwrap();
     HostKey::open(&storage, &both()).await.unwrap();
@@ -92,10 +92,10 @@ async fn a_host_that_holds_both_master_keys_works_before_and_after() {
 #[tokio::test]
 async fn a_master_key_that_was_used_before_is_not_taken_for_a_new_one() {
     let world = World::new().await;
-    let same = world.broker.rotate_master_key(master_key()).await.unwrap_err();
+    let same = world.broker.keys().rotate_master(master_key()).await.unwrap_err();
     assert!(matches!(same, BrokerError::Key(KeyError::NotANewKey)), "{same}");
-    world.broker.rotate_master_key(new_master_key()).await.unwrap();
-    let back = world.broker.rotate_master_key(master_key()).await.unwrap_err();
+    world.broker.keys().rotate_master(new_master_key()).await.unwrap();
+    let back = world.broker.keys().rotate_master(master_key()).await.unwrap_err();
     assert!(matches!(back, BrokerError::Key(KeyError::NotANewKey)), "{back}");
 }
 
@@ -106,16 +106,16 @@ async fn workspaces_created_while_the_master_key_is_replaced_are_under_the_new_o
     let creating = tokio::spawn(async move {
         let mut created = Vec::new();
         for number in 0..40 {
-            created.push(broker.create_workspace(&format!("W{number}"), Scope::Api).await.unwrap());
+            created.push(broker.workspaces().create(&format!("W{number}"), Scope::Api).await.unwrap());
         }
         created
     });
-    world.broker.rotate_master_key(new_master_key()).await.unwrap();
+    world.broker.keys().rotate_master(new_master_key()).await.unwrap();
     let created = creating.await.unwrap();
     let opened = other_process(&world, new_master_key()).await.unwrap();
     for workspace in created {
         let access = Access::operator(workspace.workspace.id, "tests");
-        let key = opened.encryption_key(&access).await.unwrap();
+        let key = opened.keys().encryption_key(&access).await.unwrap();
         assert_eq!(key.expose_secret(), workspace.encryption_key.expose_secret());
     }
 }

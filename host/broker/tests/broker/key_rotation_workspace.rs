@@ -22,7 +22,7 @@ async fn a_workspaces_key_is_rotated_with_everything_that_is_sealed_under_it() {
     world.resolve(&bound).await;
     let entry = world.broker.create_entry(&world.access, manual("user", &world.encryption_key)).await.unwrap();
     let other = world.other_workspace().await;
-    let others = world.broker.encryption_key(&other).await.unwrap();
+    let others = world.broker.keys().encryption_key(&other).await.unwrap();
     let wrapped: Vec<u8> = sqlx::query_scalar("SELECT wrapped_key FROM workspace_keys WHERE workspace_id = ?")
         .bind(world.access.workspace().as_uuid())
         .fetch_one(&database(&world).await)
@@ -32,11 +32,11 @@ async fn a_workspaces_key_is_rotated_with_everything_that_is_sealed_under_it() {
     let mut old_values = sealed_values(&database(&world).await, world.access.workspace()).await;
     assert_eq!(old_values.len(), 3, "settings, credentials, attributes");
 
-    let rotated = world.broker.rotate_workspace_key(&world.access).await.unwrap();
+    let rotated = world.broker.keys().rotate_workspace(&world.access).await.unwrap();
     assert_eq!((rotated.term, rotated.values, rotated.resumed), (2, 3, false));
     let new = rotated.encryption_key;
     assert_ne!(new.expose_secret(), world.encryption_key.expose_secret());
-    assert_eq!(world.broker.encryption_key(&world.access).await.unwrap().expose_secret(), new.expose_secret());
+    assert_eq!(world.broker.keys().encryption_key(&world.access).await.unwrap().expose_secret(), new.expose_secret());
     assert_eq!(terms_in_use(&world).await, [2]);
     assert!(!files_contain(&world, &wrapped), "the old key is destroyed");
     assert!(!old_values.iter().any(|value| files_contain(&world, value)), "and so is what was sealed under it");
@@ -59,7 +59,7 @@ async fn a_workspaces_key_is_rotated_with_everything_that_is_sealed_under_it() {
     let old = world.broker.create_entry(&world.access, manual("old", &world.encryption_key)).await.unwrap_err();
     assert!(matches!(&old, BrokerError::NotEncrypted { field } if field == "password"), "{old}");
     world.broker.create_entry(&world.access, manual("new", &new)).await.unwrap();
-    assert_eq!(world.broker.encryption_key(&other).await.unwrap().expose_secret(), others.expose_secret());
+    assert_eq!(world.broker.keys().encryption_key(&other).await.unwrap().expose_secret(), others.expose_secret());
 }
 
 /// The new password of a rotation is nowhere else, so above all it must not be lost.
@@ -70,9 +70,9 @@ async fn password_rotations_go_on_under_the_new_key_here_and_in_a_server_that_do
     let own = world.broker.create_entry(&world.access, manual("user", &world.encryption_key)).await.unwrap();
     let (own, own_password) = world.begin(&own).await;
     let server = other_process(&world, master_key()).await.unwrap();
-    server.encryption_key(&world.access).await.unwrap();
+    server.keys().encryption_key(&world.access).await.unwrap();
 
-    let rotated = world.broker.rotate_workspace_key(&world.access).await.unwrap();
+    let rotated = world.broker.keys().rotate_workspace(&world.access).await.unwrap();
     assert_eq!(terms_in_use(&world).await, [2]);
     // It still seals under the old key, is refused, and does it anew.
     let done = server.commit_rotation(&world.access, own.id).await.unwrap();
@@ -96,7 +96,7 @@ async fn rotating_a_workspaces_key_drops_what_was_cached_under_the_old_one() {
     world.resolve(&entry).await;
     world.resolve(&entry).await;
     world.item_reads();
-    world.broker.rotate_workspace_key(&world.access).await.unwrap();
+    world.broker.keys().rotate_workspace(&world.access).await.unwrap();
     world.resolve(&entry).await;
     assert_eq!(world.item_reads(), 1);
 }
@@ -105,8 +105,8 @@ async fn rotating_a_workspaces_key_drops_what_was_cached_under_the_old_one() {
 async fn a_server_that_does_not_know_of_the_rotation_yet_writes_nothing_under_the_old_key() {
     let (world, _) = World::connected().await;
     let server = other_process(&world, master_key()).await.unwrap();
-    server.encryption_key(&world.access).await.unwrap();
-    let rotated = world.broker.rotate_workspace_key(&world.access).await.unwrap();
+    server.keys().encryption_key(&world.access).await.unwrap();
+    let rotated = world.broker.keys().rotate_workspace(&world.access).await.unwrap();
     let refused = server.create_entry(&world.access, manual("old", &world.encryption_key)).await.unwrap_err();
     assert!(matches!(refused, BrokerError::NotEncrypted { .. }), "{refused}");
     let entry = server.create_entry(&world.access, manual("new", &rotated.encryption_key)).await.unwrap();
@@ -114,24 +114,24 @@ async fn a_server_that_does_not_know_of_the_rotation_yet_writes_nothing_under_th
 
     // A client that has the new key is right at once.
     for _ in 0..2 {
-        let rotated = world.broker.rotate_workspace_key(&world.access).await.unwrap();
+        let rotated = world.broker.keys().rotate_workspace(&world.access).await.unwrap();
         let password = ClientKey::from_hex(&rotated.encryption_key).unwrap().encrypt(&"newer".into()).unwrap();
         let change = |entry: &mut EntryContent| {
             entry.own_credentials_mut().unwrap().password = Some(password.clone());
             Ok(())
         };
         server.update_entry(&world.access, &entry.id.into(), change).await.unwrap();
-        let rotated = world.broker.rotate_workspace_key(&world.access).await.unwrap();
+        let rotated = world.broker.keys().rotate_workspace(&world.access).await.unwrap();
         let new = manual(&format!("new under key {}", rotated.term), &rotated.encryption_key);
         server.create_entry(&world.access, new).await.unwrap();
-        let rotated = world.broker.rotate_workspace_key(&world.access).await.unwrap();
+        let rotated = world.broker.keys().rotate_workspace(&world.access).await.unwrap();
         let given = ClientKey::from_hex(&rotated.encryption_key).unwrap().encrypt(&"given".into()).unwrap();
         let begin = BeginRotation::new(entry.id).password(NewPassword::Encrypted(given));
         let begun = server.begin_rotation(&world.access, begin).await.unwrap();
         server.abandon_rotation(&world.access, begun.rotation.id, false).await.unwrap();
     }
-    let rotated = world.broker.rotate_workspace_key(&world.access).await.unwrap();
-    let shown = server.encryption_key(&world.access).await.unwrap();
+    let rotated = world.broker.keys().rotate_workspace(&world.access).await.unwrap();
+    let shown = server.keys().encryption_key(&world.access).await.unwrap();
     assert_eq!(shown.expose_secret(), rotated.encryption_key.expose_secret());
 }
 
@@ -144,9 +144,9 @@ async fn a_damaged_value_stops_the_rotation_before_anything_has_changed() {
         .execute(&database(&world).await)
         .await
         .unwrap();
-    let error = world.broker.rotate_workspace_key(&world.access).await.unwrap_err();
+    let error = world.broker.keys().rotate_workspace(&world.access).await.unwrap_err();
     assert!(error.to_string().contains("connections.sealed_settings"), "{error}");
-    let key = world.broker.encryption_key(&world.access).await.unwrap();
+    let key = world.broker.keys().encryption_key(&world.access).await.unwrap();
     assert_eq!(key.expose_secret(), world.encryption_key.expose_secret());
     let read = world.broker.get_entry(&world.access, &entry.id.into()).await.unwrap();
     assert_eq!(decrypted(&read, &key), Some(password_of("user")));
@@ -156,9 +156,9 @@ async fn a_damaged_value_stops_the_rotation_before_anything_has_changed() {
 #[tokio::test]
 async fn only_an_administrator_rotates_a_workspaces_key() {
     let world = World::new().await;
-    let key = world.broker.create_api_key(&world.access, "ordinary", Scope::Api).await.unwrap();
+    let key = world.broker.api_keys().create(&world.access, "ordinary", Scope::Api).await.unwrap();
     let access = world.broker.authenticate(&key.api_key).await.unwrap();
-    let error = world.broker.rotate_workspace_key(&access).await.unwrap_err();
+    let error = world.broker.keys().rotate_workspace(&access).await.unwrap_err();
     assert!(matches!(error, BrokerError::Forbidden { needs: Scope::Admin }), "{error}");
 }
 
@@ -183,13 +183,13 @@ async fn requests_are_served_while_the_key_is_rotated() {
         tasks.push(tokio::spawn(async move {
             while !reads.load(Ordering::SeqCst) {
                 // Every value opens at every moment, and a page is under one key.
-                let before = reader.encryption_key(&reading).await.unwrap();
+                let before = reader.keys().encryption_key(&reading).await.unwrap();
                 let (mut after, mut seen) = (None, 0);
                 loop {
                     let page = reader.list_entries(&reading, after).await.unwrap();
                     let entries: Vec<_> = page.entries.iter().filter(|entry| is_manual(entry)).collect();
                     seen += entries.len();
-                    for key in [&before, &reader.encryption_key(&reading).await.unwrap()] {
+                    for key in [&before, &reader.keys().encryption_key(&reading).await.unwrap()] {
                         let opened = entries.iter().map(|entry| {
                             [decrypted(entry, key).is_some(), proxy_of(entry, key).is_some()].map(usize::from)
                         });
@@ -213,7 +213,7 @@ async fn requests_are_served_while_the_key_is_rotated() {
         let (counts, number) = (progress.clone(), tasks.len());
         tasks.push(tokio::spawn(async move {
             while !done.load(Ordering::SeqCst) {
-                let key = broker.encryption_key(&access).await.unwrap();
+                let key = broker.keys().encryption_key(&access).await.unwrap();
                 let written = counts[number].load(Ordering::SeqCst);
                 match broker.create_entry(&access, manual(&format!("{name}-{written}"), &key)).await {
                     Ok(_) => counts[number].store(written + 1, Ordering::SeqCst),
@@ -230,8 +230,10 @@ async fn requests_are_served_while_the_key_is_rotated() {
     while rounds < 2 || counts().contains(&0) {
         assert!(Instant::now() < deadline && !tasks.iter().any(JoinHandle::is_finished), "{:?}", counts());
         rounds += 1;
-        let (one, other) =
-            tokio::join!(world.broker.rotate_workspace_key(&world.access), server.rotate_workspace_key(&world.access));
+        let (one, other) = tokio::join!(
+            world.broker.keys().rotate_workspace(&world.access),
+            server.keys().rotate_workspace(&world.access)
+        );
         one.unwrap();
         other.unwrap();
     }
@@ -240,7 +242,7 @@ async fn requests_are_served_while_the_key_is_rotated() {
         task.await.unwrap();
     }
     let counts = counts();
-    let key = world.broker.encryption_key(&world.access).await.unwrap();
+    let key = world.broker.keys().encryption_key(&world.access).await.unwrap();
     let entries = manual_entries(&world.broker, &world.access).await;
     assert_eq!(entries.len(), 600 + 1 + counts[1] + counts[3], "{counts:?}");
     for entry in &entries {
@@ -263,9 +265,9 @@ async fn a_key_that_a_reader_kept_in_the_files_is_destroyed_when_the_reader_has_
     let mut reader = database.begin().await.unwrap();
     let keys: i64 = sqlx::query_scalar("SELECT count(*) FROM workspace_keys").fetch_one(&mut *reader).await.unwrap();
     assert_eq!(keys, 1);
-    world.broker.rotate_workspace_key(&world.access).await.unwrap();
+    world.broker.keys().rotate_workspace(&world.access).await.unwrap();
     assert!(files_contain(&world, &wrapped));
     reader.rollback().await.unwrap();
-    world.broker.finish_key_rotations().await.unwrap();
+    world.broker.keys().finish_rotations().await.unwrap();
     assert!(!files_contain(&world, &wrapped));
 }

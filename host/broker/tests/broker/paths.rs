@@ -46,7 +46,7 @@ impl World {
         let provider = runtime.load(&component("fixtures/paths")).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let broker = open(&runtime, &folder, &clock, |builder| builder.provider(provider.clone())).await;
-        let created = broker.create_workspace("Acme", keyway::Scopes::ALL).await.unwrap();
+        let created = broker.workspaces().create("Acme", keyway::Scopes::ALL).await.unwrap();
         let access = Access::operator(created.workspace.id, "tests");
         let connection = broker.connect(&access, new_connection(None)).await.unwrap();
         (Self { clock, folder, broker, access, runtime, provider }, connection)

@@ -264,7 +264,8 @@ async fn another_workspace_sees_and_does_nothing_and_each_scope_opens_its_own_do
     let key = async |scopes: &str| {
         let created = world
             .broker
-            .create_api_key(&world.access, scopes, scopes.parse::<keyway::Scopes>().unwrap())
+            .api_keys()
+            .create(&world.access, scopes, scopes.parse::<keyway::Scopes>().unwrap())
             .await
             .unwrap();
         world.broker.authenticate(&created.api_key).await.unwrap()

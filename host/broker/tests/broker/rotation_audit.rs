@@ -68,7 +68,7 @@ async fn every_step_of_a_rotation_is_recorded_with_its_outcome_and_never_its_pas
     assert_eq!(resolved.subject.fields, ["username", "password"]);
     assert!(pending.subject.fields.is_empty(), "nothing was written");
     assert_eq!((written.begun, written.subject.fields.len(), written.subject.source), (Some(begun.number), 1, None));
-    assert!(world.broker.verify_audit().await.unwrap().is_good());
+    assert!(world.broker.audit().verify().await.unwrap().is_good());
 }
 
 #[tokio::test]

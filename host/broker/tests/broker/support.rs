@@ -75,7 +75,7 @@ impl World {
         let storage = SqliteStorage::open(folder.path().join("keyway.db")).await.unwrap();
         let in_folder = Audit::in_folder(audit.path());
         let broker = open(&runtime, &provider, &storage, &clock, &budgets, in_folder, |broker| broker).await;
-        let created = broker.create_workspace("Acme", keyway::Scopes::ALL).await.unwrap();
+        let created = broker.workspaces().create("Acme", keyway::Scopes::ALL).await.unwrap();
         let access = Access::operator(created.workspace.id, "tests");
         let (api_key, encryption_key) = (created.api_key, created.encryption_key);
         Self {
@@ -126,7 +126,7 @@ impl World {
     }
 
     pub(crate) async fn other_workspace(&self) -> Access {
-        let created = self.broker.create_workspace("Other", keyway::Scopes::ALL).await.unwrap();
+        let created = self.broker.workspaces().create("Other", keyway::Scopes::ALL).await.unwrap();
         Access::operator(created.workspace.id, "tests")
     }
 
@@ -211,7 +211,7 @@ pub(crate) async fn fixture_in(
     storage: SqliteStorage,
 ) -> (Broker, Access, Result<Connection, BrokerError>) {
     let broker = fixture_broker(name, storage).await;
-    let created = broker.create_workspace("Acme", keyway::Scopes::ALL).await.unwrap();
+    let created = broker.workspaces().create("Acme", keyway::Scopes::ALL).await.unwrap();
     let access = Access::operator(created.workspace.id, "tests");
     let connection = broker.connect(&access, new_fixture_connection(name)).await;
     (broker, access, connection)

@@ -15,17 +15,17 @@ async fn the_first_key_opens_its_workspace_and_a_revoked_one_nothing() {
     assert_eq!(access.workspace(), world.access.workspace());
     assert_eq!(access.scopes(), Scopes::ALL);
 
-    let second = world.broker.create_api_key(&access, "for runs", Scope::Resolve).await.unwrap();
+    let second = world.broker.api_keys().create(&access, "for runs", Scope::Resolve).await.unwrap();
     assert_eq!(world.broker.authenticate(&second.api_key).await.unwrap().scopes(), Scope::Resolve.into());
     assert!(second.api_key.expose_secret().starts_with(&second.info.begins_with));
 
-    let revoked = world.broker.revoke_api_key(&access, second.info.id).await.unwrap();
+    let revoked = world.broker.api_keys().revoke(&access, second.info.id).await.unwrap();
     assert!(revoked.revoked_at.is_some());
     assert!(matches!(world.broker.authenticate(&second.api_key).await, Err(BrokerError::Unauthenticated)), "at once");
     world.clock.advance(Duration::from_secs(60));
-    let again = world.broker.revoke_api_key(&access, second.info.id).await.unwrap();
+    let again = world.broker.api_keys().revoke(&access, second.info.id).await.unwrap();
     assert_eq!(again.revoked_at, revoked.revoked_at, "the first time counts");
-    let listed: Vec<_> = world.broker.list_api_keys(&access).await.unwrap().into_iter().map(|key| key.name).collect();
+    let listed: Vec<_> = world.broker.api_keys().list(&access).await.unwrap().into_iter().map(|key| key.name).collect();
     assert_eq!(listed, ["first key", "for runs"]);
 }
 
@@ -47,15 +47,15 @@ async fn unknown_and_malformed_keys_are_refused_alike() {
 async fn an_ordinary_key_manages_nothing_and_resolves_nothing() {
     let (world, connection) = World::connected().await;
     let entry = world.bind(&connection, "Wide World Importers").await;
-    let key = world.broker.create_api_key(&world.access, "ordinary", Scope::Api).await.unwrap();
+    let key = world.broker.api_keys().create(&world.access, "ordinary", Scope::Api).await.unwrap();
     let access = world.broker.authenticate(&key.api_key).await.unwrap();
     let broker = &world.broker;
     let forbidden = [
         (Scope::Admin, broker.connect(&access, world.new_connection("automation")).await.unwrap_err()),
         (Scope::Admin, broker.clear_cache(&access, connection.id).await.unwrap_err()),
         (Scope::Admin, broker.update_connection(&access, connection.id, Default::default()).await.unwrap_err()),
-        (Scope::Admin, broker.create_api_key(&access, "more", Scopes::ALL).await.unwrap_err()),
-        (Scope::Admin, broker.encryption_key(&access).await.unwrap_err()),
+        (Scope::Admin, broker.api_keys().create(&access, "more", Scopes::ALL).await.unwrap_err()),
+        (Scope::Admin, broker.keys().encryption_key(&access).await.unwrap_err()),
         (Scope::Resolve, broker.resolve(&access, keyway::ResolveRequest::new(entry.id)).await.unwrap_err()),
     ];
     for (scope, error) in forbidden {
@@ -99,22 +99,22 @@ async fn another_master_key_is_recognised_before_anything_is_opened() {
 async fn the_encryption_key_is_the_same_every_time_and_another_for_each_workspace() {
     let mut world = World::new().await;
     world.restart().await;
-    let key = world.broker.encryption_key(&world.access).await.unwrap();
+    let key = world.broker.keys().encryption_key(&world.access).await.unwrap();
     assert_eq!(key.expose_secret(), world.encryption_key.expose_secret());
     assert_eq!(key.expose_secret().len(), 64);
     let other = world.other_workspace().await;
-    assert_ne!(world.broker.encryption_key(&other).await.unwrap().expose_secret(), key.expose_secret());
+    assert_ne!(world.broker.keys().encryption_key(&other).await.unwrap().expose_secret(), key.expose_secret());
 }
 
 #[tokio::test]
 async fn an_unknown_workspace_is_not_found() {
     let world = World::new().await;
     let nobody = Access::operator(uuid::Uuid::nil().into(), "tests");
-    let error = world.broker.create_api_key(&nobody, "key", Scope::Api).await.unwrap_err();
+    let error = world.broker.api_keys().create(&nobody, "key", Scope::Api).await.unwrap_err();
     assert!(matches!(error, BrokerError::NotFound(Thing::Workspace)));
-    assert!(matches!(world.broker.encryption_key(&nobody).await, Err(BrokerError::NotFound(Thing::Workspace))));
-    assert!(world.broker.get_workspace(world.access.workspace()).await.is_ok());
-    assert_eq!(world.broker.list_workspaces().await.unwrap().len(), 1);
+    assert!(matches!(world.broker.keys().encryption_key(&nobody).await, Err(BrokerError::NotFound(Thing::Workspace))));
+    assert!(world.broker.workspaces().get(world.access.workspace()).await.is_ok());
+    assert_eq!(world.broker.workspaces().list().await.unwrap().len(), 1);
 }
 
 /// A server spawns them. What this asks is answered when it is compiled.
@@ -124,12 +124,12 @@ async fn every_operation_can_run_in_a_task_of_its_own() {
     let (world, connection) = World::connected().await;
     let (broker, access) = (&world.broker, &world.access);
     let entry = world.bind(&connection, "Wide World Importers").await;
-    task(broker.create_workspace("Acme", Scope::Api));
-    task(broker.list_workspaces());
+    task(broker.workspaces().create("Acme", Scope::Api));
+    task(broker.workspaces().list());
     task(broker.authenticate(&world.api_key));
-    task(broker.create_api_key(access, "key", Scope::Api));
-    task(broker.list_api_keys(access));
-    task(broker.encryption_key(access));
+    task(broker.api_keys().create(access, "key", Scope::Api));
+    task(broker.api_keys().list(access));
+    task(broker.keys().encryption_key(access));
     task(broker.connect(access, world.new_connection("automation")));
     task(broker.update_connection(access, connection.id, Default::default()));
     task(broker.list_connections(access));

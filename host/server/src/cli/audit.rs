@@ -37,11 +37,11 @@ pub(super) async fn run(app: &App, command: AuditCommand) -> Result<(), CliError
             query.order = options.order;
             query.limit = Some(options.limit as usize);
             query.cursor = options.cursor;
-            let page = broker.audit_records_of_all(&query).await?;
+            let page = broker.audit().records_of_all(&query).await?;
             app.output.result(&Page::from(page))
         }
         AuditCommand::Verify => {
-            let verified = broker.verify_audit().await?;
+            let verified = broker.audit().verify().await?;
             let first = verified.findings.first().map(ToString::to_string);
             app.output.result(&Verified { good: verified.is_good(), verified })?;
             match first {

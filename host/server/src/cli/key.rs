@@ -21,19 +21,19 @@ pub(super) async fn run(app: &App, command: KeyCommand) -> Result<(), CliError> 
         KeyCommand::Create { name, scopes, workspace } => {
             let access = select::workspace(broker, &workspace).await?;
             let scopes: Scopes = scopes.into_iter().collect();
-            let created = broker.create_api_key(&access, &name, scopes).await?;
+            let created = broker.api_keys().create(&access, &name, scopes).await?;
             app.output.result(&Created { key: created.info.into(), api_key: created.api_key })?;
         }
         KeyCommand::List { workspace } => {
             let access = select::workspace(broker, &workspace).await?;
-            let keys = broker.list_api_keys(&access).await?;
+            let keys = broker.api_keys().list(&access).await?;
             app.output.result(&List(keys.into_iter().map(Row::from).collect()))?;
         }
         KeyCommand::Revoke { id, workspace } => {
             let access = select::workspace(broker, &workspace).await?;
-            let keys = broker.list_api_keys(&access).await?;
+            let keys = broker.api_keys().list(&access).await?;
             let already_revoked = keys.iter().any(|key| key.id == id && key.revoked_at.is_some());
-            let key = broker.revoke_api_key(&access, id).await?.into();
+            let key = broker.api_keys().revoke(&access, id).await?.into();
             app.output.result(&Revoked { key, already_revoked })?;
         }
     }

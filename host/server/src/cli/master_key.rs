@@ -20,7 +20,7 @@ pub(super) async fn run(app: &App, command: MasterKeyCommand) -> Result<(), CliE
     // First of all, so that a wrong key does not leave a new file behind.
     let host = app.open_without_providers().await?;
     let new = MasterKey::from_file_or_generate(&new_key_file).map_err(OpenError::from)?;
-    let rotated = host.broker().rotate_master_key(new).await?;
+    let rotated = host.broker().keys().rotate_master(new).await?;
     app.output.result(&Rotated::new(rotated, &new_key_file))
 }
 

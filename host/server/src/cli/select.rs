@@ -10,7 +10,7 @@ pub(crate) const OPERATOR: &str = "command line";
 
 /// Full access to the workspace that is meant.
 pub(crate) async fn workspace(broker: &Broker, option: &WorkspaceOption) -> Result<Access, CliError> {
-    let all = broker.list_workspaces().await?;
+    let all = broker.workspaces().list().await?;
     let meant = |workspace: &Workspace, text: &str| workspace.name == text || workspace.id.to_string() == text;
     let chosen = choose(all, option.workspace.as_deref(), meant, |workspace| workspace.name.clone(), &WORKSPACE)?;
     Ok(Access::operator(chosen.id, OPERATOR))

@@ -72,7 +72,7 @@ fn finish_key_rotations(host: &Host) {
     tokio::spawn(async move {
         loop {
             // One that cannot be finished is tried again with growing pauses, and the others as ever.
-            if let Err(error) = broker.finish_key_rotations().await {
+            if let Err(error) = broker.keys().finish_rotations().await {
                 tracing::error!(%error, "an interrupted rotation of a workspace's key cannot be finished; nothing is lost, and the server retries");
             }
             tokio::time::sleep(KEY_ROTATIONS_EVERY).await;

@@ -18,27 +18,27 @@ pub(super) async fn run(app: &App, command: WorkspaceCommand) -> Result<(), CliE
     let host = app.open_without_providers().await?;
     match command {
         WorkspaceCommand::Create { name, scopes, same_name } => {
-            if !same_name && host.broker().list_workspaces().await?.iter().any(|workspace| workspace.name == name) {
+            if !same_name && host.broker().workspaces().list().await?.iter().any(|workspace| workspace.name == name) {
                 let message = format!("there is a workspace `{name}` already");
                 let hint = "choose another name, or add --same-name and tell the two apart by their ids";
                 return Err(CliError::new(ErrorKind::Conflict, message).hint(hint));
             }
             let scopes: Scopes = scopes.into_iter().collect();
-            let created = host.broker().create_workspace(&name, scopes).await?;
+            let created = host.broker().workspaces().create(&name, scopes).await?;
             app.output.result(&Created::new(created, scopes))?;
         }
         WorkspaceCommand::List => {
-            let workspaces = host.broker().list_workspaces().await?;
+            let workspaces = host.broker().workspaces().list().await?;
             app.output.result(&List(workspaces.into_iter().map(Row::from).collect()))?;
         }
         WorkspaceCommand::EncryptionKey { workspace } => {
             let access = select::workspace(host.broker(), &workspace).await?;
-            let encryption_key = host.broker().encryption_key(&access).await?;
+            let encryption_key = host.broker().keys().encryption_key(&access).await?;
             app.output.result(&EncryptionKey { workspace_id: access.workspace(), encryption_key })?;
         }
         WorkspaceCommand::RotateKey { workspace } => {
             let access = select::workspace(host.broker(), &workspace).await?;
-            let rotated = host.broker().rotate_workspace_key(&access).await?;
+            let rotated = host.broker().keys().rotate_workspace(&access).await?;
             app.output.result(&Rotated::new(access.workspace(), rotated))?;
         }
     }

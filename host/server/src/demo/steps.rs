@@ -90,7 +90,7 @@ async fn open(
 }
 
 async fn create_workspace(broker: &Broker) -> Result<((Access, SecretString), String), CliError> {
-    let created = broker.create_workspace("Demo", Scopes::from(Scope::Api).with(Scope::Resolve)).await?;
+    let created = broker.workspaces().create("Demo", Scopes::from(Scope::Api).with(Scope::Resolve)).await?;
     let access = Access::operator(created.workspace.id, OPERATOR);
     Ok(((access, created.api_key), "with a key of its own".to_owned()))
 }

@@ -72,7 +72,7 @@ pub(super) async fn list(
 ) -> Result<Json<Page>, ApiError> {
     // Before the query is looked at, so that whoever may not read the log is told so and nothing else.
     let query = access.require(keyway::Scope::Admin).is_ok().then(|| parse(query.as_deref().unwrap_or_default()));
-    let page = api.broker.audit_records(&access, query.transpose()?.unwrap_or_default()).await?;
+    let page = api.broker.audit().records(&access, query.transpose()?.unwrap_or_default()).await?;
     Ok(Json(Page { records: page.records, next: page.next }))
 }
 

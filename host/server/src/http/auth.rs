@@ -30,7 +30,7 @@ impl FromRequestParts<Api> for Caller {
         };
         // What is no text cannot be a key, and is answered like any other key that is not valid.
         let key = SecretString::from(value.to_str().unwrap_or_default());
-        let access = api.broker.authenticate_request(&key, request::current().as_deref()).await?;
+        let access = api.broker.api_keys().authenticate(&key, request::current().as_deref()).await?;
         memory::charge_to(access.workspace());
         Ok(Self(access))
     }
@@ -65,6 +65,6 @@ holders! {
 async fn allowed(parts: &mut Parts, api: &Api, scope: Scope) -> Result<Access, ApiError> {
     let Caller(access) = Caller::from_request_parts(parts, api).await?;
     // Refused by the broker, which records that.
-    api.broker.authorize(&access, scope).await?;
+    api.broker.api_keys().authorize(&access, scope).await?;
     Ok(access)
 }

@@ -181,9 +181,9 @@ async fn answers_are_for_nobody_to_keep_and_carry_a_request_id() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_key_is_refused() {
     let (api, _) = Api::echo().await;
-    let keys = api.host.broker().list_api_keys(&api.access).await.unwrap();
+    let keys = api.host.broker().api_keys().list(&api.access).await.unwrap();
     api.get("/vault").await.ok(200);
-    api.host.broker().revoke_api_key(&api.access, keys[0].id).await.unwrap();
+    api.host.broker().api_keys().revoke(&api.access, keys[0].id).await.unwrap();
     api.get("/vault").await.error(401, "UNAUTHENTICATED");
     assert!(!api.key.contains(ECHO_TOKEN));
 }

@@ -118,7 +118,7 @@ async fn audit(api: &Api, key: &str, query: &str) -> Answer {
 }
 
 async fn admin(api: &Api) -> String {
-    let created = api.host.broker().create_api_key(&api.access, "auditor", Scope::Admin).await.unwrap();
+    let created = api.host.broker().api_keys().create(&api.access, "auditor", Scope::Admin).await.unwrap();
     created.api_key.expose_secret().to_owned()
 }
 
@@ -208,7 +208,7 @@ async fn the_log_of_a_rotation_has_its_steps_and_nothing_else() {
 #[tokio::test]
 async fn another_workspace_is_not_in_the_log() {
     let (api, _) = Api::echo().await;
-    let other = api.host.broker().create_workspace("Other", keyway::Scopes::ALL).await.unwrap();
+    let other = api.host.broker().workspaces().create("Other", keyway::Scopes::ALL).await.unwrap();
     let page = audit(&api, other.api_key.expose_secret(), "").await.ok(200);
     let workspaces: Vec<_> =
         page["records"].as_array().unwrap().iter().map(|record| record["workspace"].as_str().unwrap()).collect();
@@ -245,7 +245,7 @@ async fn without_its_log_the_server_releases_nothing_says_so_and_goes_on_when_it
     api.get(&path).await.ok(200);
     assert_eq!(resolve().await.ok(200)["password"]["value"], "password-one");
     assert_eq!(api.get(code).await.ok(200)["code"].as_str().unwrap().len(), 6);
-    assert!(api.host.broker().verify_audit().await.unwrap().is_good());
+    assert!(api.host.broker().audit().verify().await.unwrap().is_good());
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ async fn a_key_that_may_not_learns_nothing_about_how_to() {
     }
     let mut query = keyway::AuditQuery::default();
     query.operation = Some(keyway::Operation::Authorize);
-    let records = api.host.broker().audit_records_of_all(&query).await.unwrap().records;
+    let records = api.host.broker().audit().records_of_all(&query).await.unwrap().records;
     assert_eq!(records.len(), requests.len(), "each is in the audit log");
 }
 
@@ -149,7 +149,7 @@ async fn a_credential_that_is_not_encrypted_is_refused_and_not_repeated() {
         answer.error(400, "VALIDATION_FAILED");
         assert_without(&answer.text, &[secret]);
     }
-    let key = api.host.broker().encryption_key(&api.access).await.unwrap();
+    let key = api.host.broker().keys().encryption_key(&api.access).await.unwrap();
     drop(key);
     let bound = json!({"secret_provider_id": connection.id, "secret_ref": "echo://item/one", "password": secret});
     assert_without(&api.post("/vault", &with(bound)).await.text, &[secret]);
@@ -170,7 +170,7 @@ async fn half_a_pair_an_unknown_pair_and_a_malformed_id_are_told_apart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_belongs_to_another_workspace_is_answered_like_what_does_not_exist() {
     let (api, connection) = Api::echo().await;
-    let other = api.host.broker().create_workspace("Other", keyway::Scopes::ALL).await.unwrap();
+    let other = api.host.broker().workspaces().create("Other", keyway::Scopes::ALL).await.unwrap();
     let key = secrecy::ExposeSecret::expose_secret(&other.api_key);
     let entry = with(json!({"secret_provider_id": connection.id, "secret_ref": "echo://item/one"}));
     api.post("/vault", &entry).await.ok(201);
@@ -196,7 +196,7 @@ async fn what_belongs_to_another_workspace_is_answered_like_what_does_not_exist(
 async fn a_key_without_the_scope_is_forbidden_and_told_which_one_it_needs() {
     let (api, _) = Api::echo().await;
     let resolve_only = keyway::Scopes::from(keyway::Scope::Resolve);
-    let key = api.host.broker().create_api_key(&api.access, "resolver", resolve_only).await.unwrap();
+    let key = api.host.broker().api_keys().create(&api.access, "resolver", resolve_only).await.unwrap();
     let key = secrecy::ExposeSecret::expose_secret(&key.api_key);
     for path in ["/secret-providers", "/vault"] {
         let message = api.send("GET", path, &[("cc-key", key)], "").await.error(403, "FORBIDDEN");

@@ -195,7 +195,7 @@ async fn a_tier_that_was_chosen_can_be_reset_to_the_default() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_budget_of_another_workspaces_connection_is_not_found() {
     let (api, connection) = Api::echo().await;
-    let other = api.host.broker().create_workspace("Other", keyway::Scope::Api).await.unwrap();
+    let other = api.host.broker().workspaces().create("Other", keyway::Scope::Api).await.unwrap();
     let key = secrecy::ExposeSecret::expose_secret(&other.api_key).to_owned();
     let path = format!("/secret-providers/{}/budget", connection.id);
     api.send("GET", &path, &[("cc-key", &key)], "").await.error(404, "NOT_FOUND");

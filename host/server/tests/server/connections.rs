@@ -155,7 +155,7 @@ async fn only_a_key_for_administrators_manages_connections() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_of_another_workspace_is_answered_like_none() {
     let (api, connection) = Api::echo().await;
-    let other = api.host.broker().create_workspace("Other", Scopes::ALL).await.unwrap();
+    let other = api.host.broker().workspaces().create("Other", Scopes::ALL).await.unwrap();
     let key = secrecy::ExposeSecret::expose_secret(&other.api_key);
     for (method, after, body) in [
         ("GET", "", Value::Null),

@@ -36,7 +36,7 @@ async fn a_list_during_which_the_workspaces_key_is_rotated_is_cut_off_and_never_
         connection.read_to_end(&mut rest).await.is_ok() && rest.ends_with(b"]\r\n0\r\n\r\n")
     };
     let connection = begin().await;
-    api.host.broker().rotate_workspace_key(&api.access).await.unwrap();
+    api.host.broker().keys().rotate_workspace(&api.access).await.unwrap();
     assert!(!ends_properly(connection).await);
     assert!(ends_properly(begin().await).await, "the next one is whole");
 }

@@ -76,7 +76,7 @@ async fn message(answer: Response<Body>) -> String {
 async fn answers_that_nobody_reads_hold_up_large_ones_of_their_workspace_and_nothing_else() {
     let api = Api::start(&[], None).await;
     let broker = api.host.broker();
-    let other = broker.create_workspace("Other", Scopes::from(Scope::Api)).await.unwrap();
+    let other = broker.workspaces().create("Other", Scopes::from(Scope::Api)).await.unwrap();
     with_entries(&api, &api.access).await;
     with_entries(&api, &Access::operator(other.workspace.id, "tests")).await;
     let router = keyway_server::http::router(broker.clone());

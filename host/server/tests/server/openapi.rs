@@ -136,7 +136,7 @@ async fn every_route_but_those_of_operation_needs_a_key() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_another_workspaces_is_answered_like_what_does_not_exist() {
     let tested = Tested::start().await;
-    let other = tested.api.host.broker().create_workspace("Other", keyway::Scopes::ALL).await.unwrap();
+    let other = tested.api.host.broker().workspaces().create("Other", keyway::Scopes::ALL).await.unwrap();
     let key = secrecy::ExposeSecret::expose_secret(&other.api_key);
     let (mut compared, mut of_rotations) = (0, 0);
     for route in tested.routes.iter().filter(|route| route.path.contains("{id}")) {

@@ -262,7 +262,7 @@ async fn only_a_key_for_resolving_resolves() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_of_another_workspace_is_answered_like_none() {
     let world = World::new(WITHOUT_CODE).await;
-    let other = world.api.host.broker().create_workspace("Other", Scopes::ALL).await.unwrap();
+    let other = world.api.host.broker().workspaces().create("Other", Scopes::ALL).await.unwrap();
     let key = other.api_key.expose_secret();
     let foreign = world.api.request("POST", PATH, key, &json!({"id": world.entry})).await;
     foreign.error(404, "NOT_FOUND");

@@ -67,7 +67,7 @@ fn path_of(rotation: &Value) -> String {
 
 async fn key(api: &Api, scopes: &str) -> String {
     let scopes = scopes.parse::<Scopes>().unwrap();
-    let created = api.host.broker().create_api_key(&api.access, "rotations", scopes).await.unwrap();
+    let created = api.host.broker().api_keys().create(&api.access, "rotations", scopes).await.unwrap();
     created.api_key.expose_secret().to_owned()
 }
 
@@ -220,7 +220,7 @@ async fn bad_input_is_told_in_the_envelope() {
 async fn another_workspaces_rotation_is_answered_like_one_that_does_not_exist() {
     let test = Rotations::new().await;
     let (path, password) = test.begin().await;
-    let other = test.api.host.broker().create_workspace("Other", Scopes::ALL).await.unwrap();
+    let other = test.api.host.broker().workspaces().create("Other", Scopes::ALL).await.unwrap();
     let stranger = other.api_key.expose_secret();
     let unknown = test.get_with(stranger, &format!("{PATH}/25290e80-bbd5-41b3-861e-dea30cc26e27")).await;
     assert_eq!(test.get_with(stranger, &path).await.text, unknown.text);
@@ -238,7 +238,7 @@ async fn another_workspaces_rotation_is_answered_like_one_that_does_not_exist() 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_workspaces_entry_is_not_rotated_and_is_answered_like_one_that_does_not_exist() {
     let test = Rotations::new().await;
-    let other = test.api.host.broker().create_workspace("Other", Scopes::ALL).await.unwrap();
+    let other = test.api.host.broker().workspaces().create("Other", Scopes::ALL).await.unwrap();
     let stranger = other.api_key.expose_secret();
     let begin = async |entry: &str| {
         let answer = test.api.request("POST", PATH, stranger, &json!({"entry_id": entry})).await;

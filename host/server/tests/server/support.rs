@@ -268,7 +268,7 @@ impl Api {
         let mut config = folder.config(egress);
         config.budgets = budgets;
         let host = Host::open(&config).await.unwrap();
-        let created = host.broker().create_workspace("Acme", Scopes::from(Scope::Api)).await.unwrap();
+        let created = host.broker().workspaces().create("Acme", Scopes::from(Scope::Api)).await.unwrap();
         let server = Server::bind("127.0.0.1:0", host.broker().clone()).await.unwrap();
         let url = server.url();
         let (stop, stopped) = oneshot::channel();
@@ -308,7 +308,7 @@ impl Api {
 
     /// Another key of the workspace.
     pub(crate) async fn key_with(&self, scopes: impl Into<Scopes>) -> String {
-        let created = self.host.broker().create_api_key(&self.access, "another", scopes).await.unwrap();
+        let created = self.host.broker().api_keys().create(&self.access, "another", scopes).await.unwrap();
         created.api_key.expose_secret().to_owned()
     }
 

@@ -280,7 +280,7 @@ async fn attributes_of_the_wrong_type_are_refused_without_their_value() {
 async fn every_method_of_the_vault_needs_a_key_and_sees_its_own_workspace_only() {
     let (api, _) = Api::echo().await;
     api.post("/vault", &named(everything(&api))).await.ok(201);
-    let other = api.host.broker().create_workspace("Other", keyway::Scopes::from(keyway::Scope::Api)).await.unwrap();
+    let other = api.host.broker().workspaces().create("Other", keyway::Scopes::from(keyway::Scope::Api)).await.unwrap();
     let other_key = secrecy::ExposeSecret::expose_secret(&other.api_key);
     let requests = [
         ("PUT", "/vault".to_owned()),

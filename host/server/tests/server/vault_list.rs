@@ -41,7 +41,7 @@ fn router(api: &Api) -> Router {
 async fn pages_read(api: &Api) -> usize {
     let mut query = AuditQuery::default();
     query.operation = Some(Operation::ListEntries);
-    api.host.broker().audit_records_of_all(&query).await.unwrap().records.len()
+    api.host.broker().audit().records_of_all(&query).await.unwrap().records.len()
 }
 
 #[tokio::test]
@@ -79,8 +79,8 @@ async fn a_list_ends_when_its_api_key_is_revoked() {
     let mut body = list(&api, &router(&api)).await.into_body();
     body.frame().await.unwrap().unwrap();
     let broker = api.host.broker();
-    for key in broker.list_api_keys(&api.access).await.unwrap() {
-        broker.revoke_api_key(&api.access, key.id).await.unwrap();
+    for key in broker.api_keys().list(&api.access).await.unwrap() {
+        broker.api_keys().revoke(&api.access, key.id).await.unwrap();
     }
     assert!(body.frame().await.unwrap().is_err());
     assert_eq!(pages_read(&api).await, 1);

@@ -99,7 +99,7 @@ impl<'a> Input<'a> {
     }
 
     async fn client_key(&self) -> Result<ClientKey, CliError> {
-        let key = self.broker.encryption_key(self.access).await?;
+        let key = self.broker.keys().encryption_key(self.access).await?;
         ClientKey::from_hex(&key).map_err(|error| CliError::new(ErrorKind::Internal, error.to_string()))
     }
 }

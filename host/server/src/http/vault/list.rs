@@ -73,7 +73,7 @@ async fn page(mut list: List) -> Result<Option<(Bytes, List)>, std::io::Error> {
         Next::First(page) => (page, true),
         Next::After(entry) => {
             // What is set from now on is not for whoever has a key that is known to be stolen.
-            let valid = list.api.broker.is_still_valid(&list.access).await;
+            let valid = list.api.broker.api_keys().is_still_valid(&list.access).await;
             if !valid.map_err(|error| cut_off(&error))? {
                 return Err(cut_off(&"the API key was revoked in the meantime"));
             }

@@ -8,7 +8,7 @@
 //!
 //! A process that holds only the old key goes on with the workspace keys that it has unwrapped. It
 //! adds no key under the old one: the database accepts new keys under the current master key only
-//! ([`Constraint::KeyTerm`]). For everything else it needs the new key, see [`crate::MasterKeys`].
+//! ([`Constraint::KeyTerm`]). For everything else it needs the new key, see [`MasterKeys`](crate::keys::MasterKeys).
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use keyway_keys::{KeyError, KeyId, KeyWrapper, host_key};
 use keyway_storage::{Constraint, HostKeyRecord, MasterKeyRecord, StorageError, WorkspaceKeyRecord};
 use tracing::info;
 
-use crate::broker::Broker;
+use super::Keys;
 use crate::error::BrokerError;
 use crate::keyring;
 
@@ -36,19 +36,19 @@ pub struct RotatedMasterKey {
     pub keys: u64,
 }
 
-impl Broker {
+impl Keys {
     /// Replaces the master key: every workspace key is wrapped anew, all or none. From then on only
     /// the new key opens the database; keep the old one only with backups from before. For the code
     /// that embeds the broker; it takes no [`Access`](crate::Access).
     ///
     /// The new key must be somewhere safe before this is called. This broker goes on with it; other
     /// processes that serve the same database go on with the workspace keys they hold, and need the
-    /// new master key for those they do not, see [`MasterKeys`](crate::MasterKeys).
+    /// new master key for those they do not, see [`MasterKeys`](super::MasterKeys).
     ///
     /// # Errors
     /// [`KeyError::NotANewKey`]; errors of the database and of a key service. Nothing has changed
     /// then.
-    pub async fn rotate_master_key(&self, new: impl KeyWrapper) -> Result<RotatedMasterKey, BrokerError> {
+    pub async fn rotate_master(&self, new: impl KeyWrapper) -> Result<RotatedMasterKey, BrokerError> {
         let new: Arc<dyn KeyWrapper> = Arc::new(new);
         let trail = Trail::new();
         let rotate = async {
@@ -65,12 +65,12 @@ impl Broker {
             }
             Err(StorageError::Conflict(Constraint::KeyTerm).into())
         };
-        self.audited_for_operator(Operation::RotateMasterKey, &trail, rotate).await
+        self.core.audited_for_operator(Operation::RotateMasterKey, &trail, rotate).await
     }
 
     async fn try_rotate_master_key(&self, new: &Arc<dyn KeyWrapper>) -> Result<RotatedMasterKey, BrokerError> {
-        let (storage, now) = (self.storage(), self.timestamp());
-        let master_keys = self.keyring().master_keys();
+        let (storage, now) = (&*self.core.storage, self.core.timestamp());
+        let master_keys = self.core.keyring.master_keys();
         let (current, old) = master_keys.current(storage, now).await?;
         let record = MasterKeyRecord { term: current.term + 1, key_id: new.key_id().0, created_at: now };
         if storage.master_keys().await?.iter().any(|used| used.key_id == record.key_id) {

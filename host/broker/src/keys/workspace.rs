@@ -18,8 +18,8 @@
 //!
 //! **How it can fail:** whoever is killed before the moment of (1) has changed nothing. After it
 //! the rotation stands, and what remains is work that any process can go on with:
-//! [`Broker::rotate_workspace_key`] finishes what it finds, and so does a server at its start
-//! ([`Broker::finish_key_rotations`]). Memory is bounded by the size of a batch.
+//! [`Keys::rotate_workspace`] finishes what it finds, and so does a server at its start
+//! ([`Keys::finish_rotations`]). Memory is bounded by the size of a batch.
 //!
 //! Rows keep their versions and times: nothing that anybody can see of them has changed but the
 //! ciphertext. Cached secrets are dropped, because their key is another one. A process keeps the
@@ -33,8 +33,8 @@ use secrecy::SecretString;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::api_key::Access;
-use crate::broker::Broker;
+use super::Keys;
+use crate::access::Access;
 use crate::error::{BrokerError, Thing};
 use crate::keyring::WorkspaceKeys;
 
@@ -57,7 +57,7 @@ pub struct RotatedWorkspaceKey {
     pub resumed: bool,
 }
 
-impl Broker {
+impl Keys {
     /// Rotates the workspace's key: everything that is sealed is sealed anew under a new key, and
     /// the old one is destroyed. Clients need the new encryption key from now on; what they encrypt
     /// under the old one is refused. Needs [`Scope::Admin`](crate::Scope::Admin).
@@ -68,14 +68,14 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::Forbidden`], [`BrokerError::NotFound`]; [`BrokerError::Envelope`] when a
     /// value is damaged. See the head of the module for what stands after an error.
-    pub async fn rotate_workspace_key(&self, access: &Access) -> Result<RotatedWorkspaceKey, BrokerError> {
+    pub async fn rotate_workspace(&self, access: &Access) -> Result<RotatedWorkspaceKey, BrokerError> {
         let trail = Trail::new();
         let rotate = async {
             let workspace = access.workspace();
             let begun = self.begin_rotation_of(workspace).await?;
             let values = self.finish_rotation_of(workspace).await?;
             trail.note(|subject| subject.count = Some(values));
-            let keys = self.keyring().get(workspace).await?;
+            let keys = self.core.keyring.get(workspace).await?;
             info!(%workspace, term = keys.current_term(), values, resumed = !begun, "workspace key rotated");
             Ok(RotatedWorkspaceKey {
                 encryption_key: keys.client().to_hex(),
@@ -84,7 +84,7 @@ impl Broker {
                 resumed: !begun,
             })
         };
-        self.audited(access, Operation::RotateWorkspaceKey, &trail, rotate).await
+        self.core.audited(access, Operation::RotateWorkspaceKey, &trail, rotate).await
     }
 
     /// Finishes the rotations of workspace keys that were cut off. A server calls it at its start
@@ -96,25 +96,25 @@ impl Broker {
     /// is overwritten, if somebody's reading was in the way until now.
     ///
     /// # Errors
-    /// As [`rotate_workspace_key`](Self::rotate_workspace_key): the first one, after all others
+    /// As [`rotate_workspace`](Self::rotate_workspace): the first one, after all others
     /// were finished.
-    pub async fn finish_key_rotations(&self) -> Result<u64, BrokerError> {
-        let unfinished = self.storage().unfinished_key_rotations().await?;
+    pub async fn finish_rotations(&self) -> Result<u64, BrokerError> {
+        let unfinished = self.core.storage.unfinished_key_rotations().await?;
         let (mut finished, mut first_error) = (0, None);
-        for workspace in self.key_rotation_attempts().due(unfinished, self.now()) {
+        for workspace in self.attempts.due(unfinished, self.core.now()) {
             match self.finish_cut_off_rotation_of(workspace).await {
                 Ok(()) => finished += 1,
                 Err(error) => {
                     warn!(%workspace, %error, "a rotation of the workspace key that was cut off cannot be finished; nothing is lost");
                     // What the whole host lacks is no reason to leave this workspace out.
                     if !matches!(error, BrokerError::Storage(_) | BrokerError::Audit(_)) {
-                        self.key_rotation_attempts().failed(workspace, self.now());
+                        self.attempts.failed(workspace, self.core.now());
                     }
                     first_error.get_or_insert(error);
                 }
             }
         }
-        if let Err(error) = self.storage().erase_traces().await {
+        if let Err(error) = self.core.storage.erase_traces().await {
             first_error.get_or_insert(error.into());
         }
         first_error.map_or(Ok(finished), Err)
@@ -128,22 +128,23 @@ impl Broker {
             info!(%workspace, values, "finished a rotation of the workspace key that was cut off");
             Ok(())
         };
-        self.audited_of_its_own(workspace, Operation::RotateWorkspaceKey, &trail, finish).await
+        self.core.audited_of_its_own(workspace, Operation::RotateWorkspaceKey, &trail, finish).await
     }
 
     /// Puts a new key in force, unless that has happened and is not finished. Returns whether it
     /// did.
     async fn begin_rotation_of(&self, workspace: WorkspaceId) -> Result<bool, BrokerError> {
         loop {
-            self.keyring().forget(workspace);
-            let keys = self.keyring().get(workspace).await?;
+            self.core.keyring.forget(workspace);
+            let keys = self.core.keyring.get(workspace).await?;
             if keys.is_being_rotated() {
                 return Ok(false);
             }
             self.every_value_opens(&keys).await?;
-            let (record, _) = self.keyring().generate(workspace, keys.current_term() + 1, self.timestamp()).await?;
-            let inserted = self.storage().insert_workspace_key(&record).await;
-            self.keyring().forget(workspace);
+            let (record, _) =
+                self.core.keyring.generate(workspace, keys.current_term() + 1, self.core.timestamp()).await?;
+            let inserted = self.core.storage.insert_workspace_key(&record).await;
+            self.core.keyring.forget(workspace);
             match inserted {
                 Ok(()) => return Ok(true),
                 // Somebody else rotates this key, or has replaced the master key, at the same time.
@@ -161,14 +162,14 @@ impl Broker {
     async fn finish_rotation_of(&self, workspace: WorkspaceId) -> Result<u64, BrokerError> {
         let mut values = 0;
         loop {
-            self.keyring().forget(workspace);
-            let keys = self.keyring().get(workspace).await?;
+            self.core.keyring.forget(workspace);
+            let keys = self.core.keyring.get(workspace).await?;
             let term = keys.current_term();
             for column in SealedColumn::ALL {
                 values += self.seal_anew(&keys, column).await?;
             }
-            let deleted = self.storage().delete_replaced_workspace_keys(workspace, term).await?;
-            self.keyring().forget(workspace);
+            let deleted = self.core.storage.delete_replaced_workspace_keys(workspace, term).await?;
+            self.core.keyring.forget(workspace);
             if deleted {
                 return Ok(values);
             }
@@ -205,10 +206,10 @@ impl Broker {
             for value in batch {
                 let place = place(keys, column, &value);
                 let plaintext = keys.open_plaintext(&place, &value.envelope)?;
-                let envelope = self.keyring().seal(keys, &place, &plaintext).await?;
+                let envelope = self.core.keyring.seal(keys, &place, &plaintext).await?;
                 sealed.push((value, envelope));
             }
-            replaced += self.storage().replace_sealed_values(keys.workspace(), column, &sealed).await?;
+            replaced += self.core.storage.replace_sealed_values(keys.workspace(), column, &sealed).await?;
         }
     }
 
@@ -219,7 +220,7 @@ impl Broker {
         term: u32,
         after: Uuid,
     ) -> Result<Vec<SealedValue>, StorageError> {
-        self.storage().sealed_values(keys.workspace(), column, term, after, BATCH_ROWS, BATCH_BYTES).await
+        self.core.storage.sealed_values(keys.workspace(), column, term, after, BATCH_ROWS, BATCH_BYTES).await
     }
 }
 

@@ -12,7 +12,7 @@
 use data_encoding::{Encoding, Specification};
 use jiff::Timestamp;
 use keyway_keys::EnvelopeError;
-use keyway_storage::{ApiKeyId, ApiKeyRecord, Scope, Scopes, WorkspaceId};
+use keyway_storage::{ApiKeyId, ApiKeyRecord, Scopes, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -25,104 +25,6 @@ const LOOKUP_BYTES: usize = 10;
 const SECRET_BYTES: usize = 30;
 const LOOKUP_CHARS: usize = LOOKUP_BYTES * 8 / 5;
 const KEY_CHARS: usize = PREFIX.len() + (LOOKUP_BYTES + SECRET_BYTES) * 8 / 5;
-
-/// Who is asking, in which workspace, and what they may do. Every operation takes one.
-#[derive(Debug, Clone)]
-pub struct Access {
-    workspace: WorkspaceId,
-    actor: Actor,
-    /// What the API key is called; empty for an operator.
-    key_name: String,
-    scopes: Scopes,
-    request_id: Option<String>,
-}
-
-/// Who is asking.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Actor {
-    /// Whoever holds this API key.
-    ApiKey(ApiKeyId),
-    /// The platform that embeds the broker, or a person at its command line, under a name of their
-    /// choice.
-    Operator(String),
-}
-
-impl Access {
-    /// Full access to a workspace for the code that embeds the broker, which is trusted. `name`
-    /// says who it is, for example `command line`.
-    pub fn operator(workspace: WorkspaceId, name: impl Into<String>) -> Self {
-        Self {
-            workspace,
-            actor: Actor::Operator(name.into()),
-            key_name: String::new(),
-            scopes: Scopes::ALL,
-            request_id: None,
-        }
-    }
-
-    pub(crate) fn of_key(key: &ApiKeyRecord) -> Self {
-        Self {
-            workspace: key.workspace_id,
-            actor: Actor::ApiKey(key.id),
-            key_name: key.name.clone(),
-            scopes: key.scopes,
-            request_id: None,
-        }
-    }
-
-    /// With the id of the request that this is for, which the audit log records. It must not be
-    /// secret.
-    #[must_use]
-    pub fn for_request(mut self, id: impl Into<String>) -> Self {
-        self.request_id = Some(id.into());
-        self
-    }
-
-    /// The id of the request that this is for.
-    pub fn request_id(&self) -> Option<&str> {
-        self.request_id.as_deref()
-    }
-
-    pub(crate) fn key_name(&self) -> &str {
-        &self.key_name
-    }
-
-    /// The workspace.
-    pub fn workspace(&self) -> WorkspaceId {
-        self.workspace
-    }
-
-    /// Who is asking.
-    pub fn actor(&self) -> &Actor {
-        &self.actor
-    }
-
-    /// What they may do.
-    pub fn scopes(&self) -> Scopes {
-        self.scopes
-    }
-
-    /// Refuses unless `scope` is granted.
-    ///
-    /// # Errors
-    /// [`BrokerError::Forbidden`].
-    pub fn require(&self, scope: Scope) -> Result<(), BrokerError> {
-        if self.scopes.contains(scope) { Ok(()) } else { Err(BrokerError::Forbidden { needs: scope }) }
-    }
-
-    /// Refuses unless one of these scopes is granted; the message names the first. Of none nothing
-    /// is needed.
-    ///
-    /// # Errors
-    /// [`BrokerError::Forbidden`].
-    pub fn require_one(&self, of: &[Scope]) -> Result<(), BrokerError> {
-        match of.first() {
-            Some(first) if !of.iter().any(|scope| self.scopes.contains(*scope)) => self.require(*first),
-            _ => Ok(()),
-        }
-    }
-}
 
 /// An API key as it is listed: without the key.
 #[derive(Debug, Clone)]
@@ -209,7 +111,10 @@ fn base32() -> Result<Encoding, BrokerError> {
 
 #[cfg(test)]
 mod tests {
+    use keyway_storage::Scope;
+
     use super::*;
+    use crate::access::Access;
 
     fn new_key() -> (SecretString, ApiKeyRecord) {
         generate(WorkspaceId::generate(), "test", Scope::Api.into(), Timestamp::UNIX_EPOCH).unwrap()
@@ -261,7 +166,7 @@ mod tests {
     #[test]
     fn a_missing_scope_is_named() {
         let (_, record) = new_key();
-        let access = Access::of_key(&record);
+        let access = Access::of_key(&record, None);
         assert!(access.require(Scope::Api).is_ok());
         assert_eq!(
             access.require(Scope::Admin).unwrap_err().to_string(),

@@ -1,0 +1,103 @@
+//! Who is asking, and what they may do.
+
+use keyway_storage::{ApiKeyId, ApiKeyRecord, Scope, Scopes, WorkspaceId};
+
+use crate::error::BrokerError;
+
+/// Who is asking, in which workspace, and what they may do. Every operation takes one.
+#[derive(Debug, Clone)]
+pub struct Access {
+    workspace: WorkspaceId,
+    actor: Actor,
+    /// What the API key is called; empty for an operator.
+    key_name: String,
+    scopes: Scopes,
+    request_id: Option<String>,
+}
+
+/// Who is asking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Actor {
+    /// Whoever holds this API key.
+    ApiKey(ApiKeyId),
+    /// The platform that embeds the broker, or a person at its command line, under a name of their
+    /// choice.
+    Operator(String),
+}
+
+impl Access {
+    /// Full access to a workspace for the code that embeds the broker, which is trusted. `name`
+    /// says who it is, for example `command line`.
+    pub fn operator(workspace: WorkspaceId, name: impl Into<String>) -> Self {
+        Self {
+            workspace,
+            actor: Actor::Operator(name.into()),
+            key_name: String::new(),
+            scopes: Scopes::ALL,
+            request_id: None,
+        }
+    }
+
+    pub(crate) fn of_key(key: &ApiKeyRecord, request_id: Option<&str>) -> Self {
+        Self {
+            workspace: key.workspace_id,
+            actor: Actor::ApiKey(key.id),
+            key_name: key.name.clone(),
+            scopes: key.scopes,
+            request_id: request_id.map(str::to_owned),
+        }
+    }
+
+    /// With the id of the request that this is for, which the audit log records. It must not be
+    /// secret.
+    #[must_use]
+    pub fn for_request(mut self, id: impl Into<String>) -> Self {
+        self.request_id = Some(id.into());
+        self
+    }
+
+    /// The id of the request that this is for.
+    pub fn request_id(&self) -> Option<&str> {
+        self.request_id.as_deref()
+    }
+
+    pub(crate) fn key_name(&self) -> &str {
+        &self.key_name
+    }
+
+    /// The workspace.
+    pub fn workspace(&self) -> WorkspaceId {
+        self.workspace
+    }
+
+    /// Who is asking.
+    pub fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
+    /// What they may do.
+    pub fn scopes(&self) -> Scopes {
+        self.scopes
+    }
+
+    /// Refuses unless `scope` is granted.
+    ///
+    /// # Errors
+    /// [`BrokerError::Forbidden`].
+    pub fn require(&self, scope: Scope) -> Result<(), BrokerError> {
+        if self.scopes.contains(scope) { Ok(()) } else { Err(BrokerError::Forbidden { needs: scope }) }
+    }
+
+    /// Refuses unless one of these scopes is granted; the message names the first. Of none nothing
+    /// is needed.
+    ///
+    /// # Errors
+    /// [`BrokerError::Forbidden`].
+    pub fn require_one(&self, of: &[Scope]) -> Result<(), BrokerError> {
+        match of.first() {
+            Some(first) if !of.iter().any(|scope| self.scopes.contains(*scope)) => self.require(*first),
+            _ => Ok(()),
+        }
+    }
+}

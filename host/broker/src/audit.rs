@@ -1,0 +1,56 @@
+//! Reading and checking the audit log.
+
+use std::sync::Arc;
+
+use keyway_audit::Trail;
+pub use keyway_audit::{
+    AUDIT_RECORDS_PER_PAGE, Audit, AuditActor, AuditError, AuditEvent, AuditFinding, AuditPage, AuditProblem,
+    AuditQuery, AuditRecord, AuditSink, AuditSource, AuditVerification, Cursor, DEADLINE, Durability, ErrorKind,
+    InMemoryAudit, InvalidQuery, Operation, Order, Outcome, OutcomeFilter, Receipt, SEGMENT_BYTES, SYNC_INTERVAL,
+    SegmentOptions, SeriesHead, Subject,
+};
+
+use crate::access::Access;
+use crate::core::Core;
+use crate::error::BrokerError;
+
+/// The audit log, for reading: see [`Broker::audit`](crate::Broker::audit).
+pub struct AuditLog {
+    pub(crate) core: Arc<Core>,
+}
+
+impl AuditLog {
+    /// A page of the audit log of the caller's workspace. Needs
+    /// [`Scope::Admin`](crate::Scope::Admin).
+    ///
+    /// # Errors
+    /// [`BrokerError::Forbidden`], [`BrokerError::Audit`].
+    pub async fn records(&self, access: &Access, mut query: AuditQuery) -> Result<AuditPage, BrokerError> {
+        let trail = Trail::new();
+        let read = async {
+            query.workspace = Some(access.workspace());
+            let page = self.core.recorder.sink().read(&query).await?;
+            trail.note(|subject| subject.count = Some(page.records.len() as u64));
+            Ok(page)
+        };
+        self.core.audited(access, Operation::AuditRecords, &trail, read).await
+    }
+
+    /// A page of the audit log of all workspaces, what belongs to none included. For the code that
+    /// embeds the broker; it takes no [`Access`].
+    ///
+    /// # Errors
+    /// [`BrokerError::Audit`].
+    pub async fn records_of_all(&self, query: &AuditQuery) -> Result<AuditPage, BrokerError> {
+        Ok(self.core.recorder.sink().read(query).await?)
+    }
+
+    /// Checks the whole audit log: that every record is there, unchanged and in order. For the code
+    /// that embeds the broker; it takes no [`Access`].
+    ///
+    /// # Errors
+    /// [`BrokerError::Audit`] when the log cannot be read. What is wrong with it is in the result.
+    pub async fn verify(&self) -> Result<AuditVerification, BrokerError> {
+        Ok(self.core.recorder.sink().verify().await?)
+    }
+}

@@ -7,6 +7,7 @@ use std::ops::Deref;
 use std::sync::{Arc, OnceLock, Weak};
 
 use keyway_audit::{Operation, Trail};
+use keyway_budget::{Guard, Guards};
 use keyway_runtime::Runtime;
 use keyway_storage::{ConnectionId, ConnectionRecord, EntrySelector, ItemId, RecordCache, WorkspaceId};
 use moka::sync::Cache;
@@ -15,7 +16,6 @@ use secrecy::SecretString;
 use crate::access::Access;
 use crate::audit::AuditLog;
 use crate::background::BackgroundTask;
-use crate::budget::{Guard, Guards};
 use crate::cache::SecretCache;
 use crate::call_metrics::CallMetrics;
 use crate::core::Core;

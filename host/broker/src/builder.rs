@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use keyway_audit::{AUDIT_KEY, Audit, AuditKey, Recorder};
+use keyway_budget::{BudgetOptions, Guards};
 use keyway_clock::{Clock, SystemClock};
 use keyway_keys::MasterKeys;
 use keyway_runtime::{Provider, ProviderFolder, Runtime};
@@ -13,7 +14,6 @@ use moka::sync::Cache;
 use crate::audit::AuditLog;
 use crate::background;
 use crate::broker::{Broker, Inner, WeakBroker};
-use crate::budget::{self, BudgetOptions, Guards};
 use crate::cache::{CacheOptions, SecretCache};
 use crate::call_metrics::CallMetrics;
 use crate::core::Core;
@@ -171,8 +171,8 @@ impl BrokerBuilder {
         let now = self.clock.now().timestamp();
         let changes = Changes::new(self.storage.clone());
         let keyring = Keyring::open(self.storage.clone(), self.keys, &changes, self.clock.clone()).await?;
-        let fingerprints = keyring.host_key().derive(budget::FINGERPRINT_KEY);
-        self.storage.forget_budgets(now.checked_sub(budget::KEPT).unwrap_or(now)).await?;
+        let fingerprints = keyring.host_key().derive(keyway_budget::FINGERPRINT_KEY);
+        self.storage.forget_budgets(now.checked_sub(keyway_budget::KEPT).unwrap_or(now)).await?;
         let guards = Guards::new(self.storage.clone(), self.clock.clone(), fingerprints, self.budgets);
         let audit_key = AuditKey::new(&keyring.host_key().derive(AUDIT_KEY));
         let sink = self.audit.open(audit_key, self.storage.clone(), self.clock.clone()).await?;

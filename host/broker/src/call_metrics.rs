@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
+use keyway_budget::ProviderOperation;
 use keyway_runtime::{CallError, ErrorCode, SandboxError};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 
-use crate::budget::{CallFailure, NotCalled, ProviderOperation};
+use crate::provider_call::CallFailure;
 
 /// In seconds. A provider that answers from a session in a few milliseconds is told from one that
 /// logs in, and from one that runs into the 30 s that a call may take.
@@ -149,10 +150,7 @@ fn error_of(failure: &CallFailure) -> &'static str {
 
 fn reason_of(failure: &CallFailure) -> &'static str {
     match failure {
-        CallFailure::NotCalled(NotCalled::BudgetSpent { .. }) => "budget-spent",
-        CallFailure::NotCalled(NotCalled::RateLimited { .. }) => "rate-limited",
-        CallFailure::NotCalled(NotCalled::Unavailable { .. }) => "unavailable",
-        CallFailure::NotCalled(NotCalled::Refused { .. }) => "refused",
+        CallFailure::NotCalled(not_called) => not_called.name(),
         CallFailure::Call(_) | CallFailure::Host(_) => "host",
     }
 }

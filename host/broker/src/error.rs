@@ -10,12 +10,11 @@ use std::fmt;
 use std::time::Duration;
 
 use keyway_audit::{AuditError, ErrorKind, InvalidQuery};
+use keyway_budget::NotCalled;
 use keyway_keys::{ClientValueError, EnvelopeError, KeyError};
 use keyway_runtime::{CallError, ErrorCode, ProviderError, SandboxError};
 use keyway_storage::{Cause, DependentEntries, RotationState, Scope, StorageError, TfaMethod, UnknownName};
 use thiserror::Error;
-
-use crate::budget::NotCalled;
 
 /// Why the broker could not do what it was asked for.
 #[derive(Debug, Error)]

@@ -9,12 +9,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use keyway_audit::{Operation, Trail};
+use keyway_budget::ProviderOperation;
 use keyway_runtime::{Connection, FieldSpec, Provider};
 use keyway_storage::EntrySelector;
 
 use crate::access::Access;
 use crate::broker::Broker;
-use crate::budget::ProviderOperation;
 use crate::error::{BrokerError, InvalidInput};
 
 /// As many as the contract lets a provider be asked for at a time.

@@ -9,12 +9,12 @@
 use std::sync::Arc;
 
 use keyway_audit::{Operation, Trail};
+use keyway_budget::ProviderOperation;
 use keyway_runtime::{Connection, Lease, Provider};
 use keyway_storage::EntrySelector;
 
 use crate::access::Access;
 use crate::broker::Broker;
-use crate::budget::ProviderOperation;
 use crate::cache::ItemKey;
 use crate::error::{BrokerError, InvalidInput};
 use crate::text::required;

@@ -105,8 +105,8 @@
 //!
 //! The crate knows nothing of HTTP; the server and the `keyway` command line are built on it.
 //!
-//! **May import** of Keyway: `keyway-audit`, `keyway-clock`, `keyway-keys`, `keyway-runtime`,
-//! `keyway-storage`.
+//! **May import** of Keyway: `keyway-audit`, `keyway-budget`, `keyway-clock`, `keyway-keys`,
+//! `keyway-runtime`, `keyway-storage`.
 
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -116,7 +116,6 @@ pub mod audit;
 mod audited;
 mod background;
 mod broker;
-mod budget;
 mod builder;
 mod cache;
 mod cache_ttl;
@@ -133,6 +132,7 @@ mod keyring;
 pub mod keys;
 mod lease;
 mod metrics;
+mod provider_call;
 mod providers;
 mod readiness;
 pub mod request;
@@ -144,9 +144,6 @@ pub mod workspaces;
 
 pub use access::{Access, Actor};
 pub use broker::Broker;
-pub use budget::{
-    Allowance, BreakerOptions, Budget, BudgetOptions, BudgetScope, NotCalled, Pause, RateLimits, TokenBudget,
-};
 pub use builder::{BrokerBuilder, NoAudit};
 pub use cache::{CacheOptions, OneTimeCode, Source};
 pub use cache_ttl::CacheTtl;
@@ -162,6 +159,9 @@ pub use keyway_audit::{
     AuditQuery, AuditRecord, AuditSink, AuditSource, AuditVerification, Cursor, DEADLINE, Durability, ErrorKind,
     InMemoryAudit, InvalidQuery, Operation, Order, Outcome, OutcomeFilter, Receipt, SEGMENT_BYTES, SYNC_INTERVAL,
     SegmentOptions, SeriesHead, Subject,
+};
+pub use keyway_budget::{
+    Allowance, BreakerOptions, Budget, BudgetOptions, BudgetScope, NotCalled, Pause, RateLimits, TokenBudget,
 };
 pub use keyway_clock::{Clock, ManualClock, Moment, SystemClock};
 pub use keyway_keys::{

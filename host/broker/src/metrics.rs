@@ -15,6 +15,7 @@
 
 use std::fmt;
 
+use keyway_budget::{Allowance, TokenBudget};
 use keyway_storage::PauseReason;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -22,7 +23,6 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::broker::Broker;
-use crate::budget::{Allowance, TokenBudget};
 
 /// Of how many credentials the budgets are shown: those that have least left. A host with more of
 /// them shows how many it left out.
@@ -89,10 +89,14 @@ impl Collector for State {
 
         let about = "Whether a connection's credentials are used (closed), or why they are given a rest";
         let mut metric = encoder.encode_descriptor("breaker_state", about, None, MetricType::Gauge)?;
-        for TokenBudget { provider_type, token, budget, .. } in &tokens {
+        for TokenBudget { provider_type, budget, .. } in &tokens {
             let now = budget.pause.map_or("closed", |pause| pause_name(pause.reason));
             for state in ["closed", "unavailable", "rate-limited", "refused"] {
-                let labels = [("provider", provider_type.as_str()), ("credentials", token.as_str()), ("state", state)];
+                let labels = [
+                    ("provider", provider_type.as_str()),
+                    ("credentials", budget.credentials.as_str()),
+                    ("state", state),
+                ];
                 metric.encode_family(&labels)?.encode_gauge(&i64::from(state == now))?;
             }
         }
@@ -139,7 +143,7 @@ fn allowances(
             let window = format!("{}s", allowance.period.as_secs());
             let labels = [
                 ("provider", token.provider_type.as_str()),
-                ("credentials", token.token.as_str()),
+                ("credentials", token.budget.credentials.as_str()),
                 ("scope", allowance.scope.name()),
                 ("requests", allowance.requests_name()),
                 ("window", window.as_str()),

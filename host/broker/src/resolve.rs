@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use keyway_audit::{AuditSource, Operation, Subject, Trail};
+use keyway_budget::ProviderOperation;
 use keyway_runtime::{Connection, Field, FieldValue, Fields, Lease, NoCode, NoCodeReason, Provider, Selection};
 use keyway_storage::{EntrySelector, ItemId, RotationId};
 use secrecy::SecretString;
@@ -11,12 +12,12 @@ use tracing::debug;
 
 use crate::access::Access;
 use crate::broker::Broker;
-use crate::budget::{Opened, ProviderOperation};
 use crate::cache::{Credentials, FetchError, Fetched, ItemKey, Lifetime, Lookup, OneTimeCode, Rejected, Source};
 use crate::cache_ttl::CacheTtl;
 use crate::entry::{BoundItem, ResolvableEntry};
 use crate::error::{BrokerError, InvalidInput};
 use crate::further::check_names;
+use crate::provider_call::Opened;
 
 /// The longest revision that a provider may answer with, by its contract.
 const REVISION_LIMIT: usize = 256;

@@ -7,9 +7,9 @@ use keyway_runtime::{Field, Fields, NoCode};
 use keyway_storage::{ConnectionId, ItemId};
 
 use super::{Credentials, Fetched, ItemKey, Lifetime, OneTimeCode};
-use crate::budget::CallFailure;
 use crate::flight::Lost;
 use crate::keyring::WorkspaceKeys;
+use crate::provider_call::CallFailure;
 
 /// What to look up.
 pub(crate) struct Lookup {

@@ -55,9 +55,9 @@ use rejections::{Rejection, Rejections};
 pub(crate) use sealed::ItemKey;
 use sealed::SealedCredentials;
 
-use crate::budget::CallFailure;
 use crate::call_metrics::CacheLookups;
 use crate::flight::{Flight, Flights};
+use crate::provider_call::CallFailure;
 
 /// No call takes longer, its waiting for a turn included; a request over HTTP is given up earlier.
 const LONGEST_CALL: Duration = Duration::from_secs(60);

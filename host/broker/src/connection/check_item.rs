@@ -5,12 +5,12 @@
 use std::sync::Arc;
 
 use keyway_audit::{Operation, Trail};
+use keyway_budget::ProviderOperation;
 use keyway_runtime::{Fields, Provider};
 use keyway_storage::ConnectionId;
 
 use crate::access::Access;
 use crate::broker::Broker;
-use crate::budget::ProviderOperation;
 use crate::entry::Binding;
 use crate::error::BrokerError;
 

@@ -6,13 +6,14 @@
 use std::time::Duration;
 
 use keyway_audit::{Operation, Trail};
+use keyway_budget::ProviderOperation;
 use keyway_runtime::{Item, ItemPage, Provider};
 use keyway_storage::ConnectionId;
 
 use crate::access::Access;
 use crate::broker::Broker;
-use crate::budget::{CallFailure, ProviderOperation};
 use crate::error::{BrokerError, ListLimit};
+use crate::provider_call::CallFailure;
 
 /// Bounds of [`Broker::list_items`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

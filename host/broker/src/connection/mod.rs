@@ -7,6 +7,7 @@
 //! of the database can send a token elsewhere. A connection that entries are bound to is not
 //! deleted ([`delete`]).
 
+mod budget;
 mod check_item;
 mod delete;
 mod items;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use keyway_audit::{Operation, Trail};
+use keyway_budget::ProviderOperation;
 use keyway_keys::{EnvelopeError, Place};
 use keyway_runtime::{Description, MemoryStore, Provider, Settings, StoredState, Verified};
 use keyway_storage::{ConnectionId, ConnectionRecord, Constraint, StorageError, WorkspaceId, account_id};
@@ -13,9 +14,9 @@ use super::settings::{HINTED_FROM, SealedPart, hints};
 use super::{Connection, ConnectionChanges, NewConnection};
 use crate::access::Access;
 use crate::broker::Broker;
-use crate::budget::{CallFailure, Opened, ProviderOperation};
 use crate::cache_ttl::CacheTtl;
 use crate::error::{BrokerError, InvalidInput, Thing};
+use crate::provider_call::{CallFailure, Opened};
 use crate::text::required;
 
 const NAME_LIMIT: usize = 256;

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use keyway_budget::after;
 use keyway_keys::{EnvelopeError, Place};
 use keyway_runtime::{StateStore, StoreError, StoredState};
 use keyway_storage::{
@@ -32,7 +33,6 @@ use keyway_storage::{
 use tracing::{error, warn};
 use zeroize::Zeroizing;
 
-use crate::budget::after;
 use crate::codec::{self, CodecError, Decoder};
 use crate::core::Core;
 use crate::error::{BrokerError, Thing};

@@ -21,6 +21,7 @@
 use std::time::Duration;
 
 use keyway_audit::{Operation, Trail};
+use keyway_budget::{LONGEST_WAIT as LONGEST_ASKED, ProviderOperation, after, back_off, draw};
 use keyway_clock::CLOCK_TOLERANCE;
 use keyway_runtime::{Connection, Provider};
 use keyway_storage::ConnectionStateRecord;
@@ -29,7 +30,6 @@ use tracing::{debug, info, warn};
 
 use crate::background::BackgroundTask;
 use crate::broker::{Broker, WeakBroker};
-use crate::budget::{LONGEST_WAIT as LONGEST_ASKED, ProviderOperation, after, back_off, draw};
 use crate::error::BrokerError;
 
 /// How often to look. One read of an index that is empty nearly always.

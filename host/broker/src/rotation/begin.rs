@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use keyway_audit::{Operation, Shortfall, Trail};
+use keyway_budget::ProviderOperation;
 use keyway_runtime::WriteAccess;
 use keyway_storage::{
     ConnectionRecord, Constraint, EntryRecord, RotationId, RotationRecord, RotationState, StorageError,
@@ -14,7 +15,6 @@ use super::journal::{Contents, Fingerprint, same};
 use super::{BeginRotation, BegunRotation, NewPassword, item, refused};
 use crate::access::Access;
 use crate::broker::Broker;
-use crate::budget::ProviderOperation;
 use crate::entry::Binding;
 use crate::error::{BrokerError, InvalidInput, Thing};
 use crate::text::required;

@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
+use keyway_budget::ProviderOperation;
 use keyway_runtime::{Changes, Connection, Fields, Provider, WriteAccess};
 use secrecy::SecretString;
 
-use crate::budget::{CallFailure, Opened, ProviderOperation};
+use crate::provider_call::{CallFailure, Opened};
 
 /// Whether this very item can be written.
 pub(super) async fn check_write_access(opened: &Opened, reference: &str) -> Result<WriteAccess, CallFailure> {

@@ -5,6 +5,7 @@
 //! log have its outcome.
 
 use keyway_audit::{Operation, Shortfall, Trail};
+use keyway_budget::ProviderOperation;
 use keyway_storage::{EntryId, RotationFilter, RotationId, RotationRecord, RotationState, WorkspaceId};
 use secrecy::SecretString;
 use tracing::{info, warn};
@@ -14,7 +15,6 @@ use super::write_back::{describe, reference, to_its_end};
 use super::{Rotation, RotationPage, item, not_in};
 use crate::access::Access;
 use crate::broker::Broker;
-use crate::budget::ProviderOperation;
 use crate::error::{BrokerError, Thing};
 
 /// How many rotations a page of [`Broker::list_rotations`] has at most.

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use keyway_audit::{Shortfall, Subject, Trail};
+use keyway_budget::{NotCalled, ProviderOperation, after, back_off, draw};
 use keyway_runtime::ErrorCode;
 use keyway_storage::{ConnectionRecord, RotationRecord, RotationState};
 use tracing::{error, info, warn};
@@ -27,8 +28,8 @@ use tracing::{error, info, warn};
 use super::journal::{Contents, same};
 use super::{Rotation, item};
 use crate::broker::Broker;
-use crate::budget::{self, NotCalled, Opened, ProviderOperation};
 use crate::error::BrokerError;
+use crate::provider_call::Opened;
 use crate::request;
 
 /// At most four calls of 30 seconds, and some more.
@@ -289,15 +290,8 @@ fn conflict() -> Trouble {
 
 /// How long to wait after so many attempts: half of it for certain, half by chance.
 fn wait_before(attempts: u32, asked: Option<Duration>) -> Duration {
-    let doubled = FIRST_WAIT.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(LONGEST_WAIT);
-    let draw = f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX);
-    doubled.mul_f64(0.5 + draw / 2.0).max(asked.unwrap_or_default().min(budget::LONGEST_WAIT))
-}
-
-/// In whole milliseconds, as it is stored.
-fn after(now: Timestamp, wait: Duration) -> Timestamp {
-    let milliseconds = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-    Timestamp::from_millisecond(now.as_millisecond().saturating_add(milliseconds)).unwrap_or(Timestamp::MAX)
+    let wait = back_off(FIRST_WAIT, LONGEST_WAIT, attempts, draw());
+    wait.max(asked.unwrap_or_default().min(keyway_budget::LONGEST_WAIT))
 }
 
 #[cfg(test)]
@@ -320,7 +314,7 @@ mod tests {
         }
         let asked = |hours: u64| wait_before(1, Some(Duration::from_secs(hours * 3_600)));
         assert_eq!(asked(1), Duration::from_secs(3_600));
-        assert_eq!(asked(1_000_000), budget::LONGEST_WAIT, "no provider puts it off for ever");
+        assert_eq!(asked(1_000_000), keyway_budget::LONGEST_WAIT, "no provider puts it off for ever");
     }
 
     #[test]

@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
-use keyway_audit::{Operation, Trail};
-use keyway_storage::{ConnectionId, PauseReason, RequestKind};
+use keyway_storage::{PauseReason, RequestKind, StorageError};
 
-use super::meter::Reading;
-use super::{BudgetScope, Guard};
-use crate::access::Access;
-use crate::broker::Broker;
-use crate::error::BrokerError;
+use crate::guard::Guard;
+use crate::guards::Guards;
+use crate::limits::BudgetScope;
+use crate::meter::Reading;
 
 /// How many requests there are in a rolling period, and how many of them were used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +66,9 @@ pub struct Pause {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Budget {
+    /// Tells the credentials apart, and nothing about them: a keyed fingerprint in hexadecimal
+    /// digits. Metrics name it.
+    pub credentials: String,
     /// Of the credentials and then of the account, before it is known which one it is without the
     /// latter. What no limit is known for has a period of an hour or a day.
     pub allowances: Vec<Allowance>,
@@ -88,63 +89,52 @@ impl Budget {
 pub struct TokenBudget {
     /// The provider's type.
     pub provider_type: String,
-    /// Tells the credentials apart, and nothing about them: a keyed fingerprint in hexadecimal
-    /// digits.
-    pub token: String,
     /// What is left, as far as this process knows without asking the database.
     pub budget: Budget,
 }
 
-impl Broker {
-    /// What a connection may still ask of its secret manager. Costs the secret manager nothing.
-    /// Needs [`Scope::Api`](crate::Scope::Api): whoever makes requests may know how many are left.
+impl Guard {
+    /// What is left, as the database knows it.
     ///
     /// # Errors
-    /// [`BrokerError::NotFound`], [`BrokerError::ProviderNotInstalled`].
-    pub async fn budget(&self, access: &Access, id: ConnectionId) -> Result<Budget, BrokerError> {
-        let read = async {
-            let record = self.connection_record(access.workspace(), id).await?;
-            let opened = self.open(&record).await?;
-            let guard = opened.guard();
-            let mut allowances = Vec::new();
-            for meter in guard.meters() {
-                allowances.push(meter.read().await?.into());
-            }
-            Ok(Budget { allowances, pause: pause_of(guard) })
-        };
-        self.audited(access, Operation::Budget, &Trail::connection(id), read).await
+    /// The database's.
+    pub async fn budget(&self) -> Result<Budget, StorageError> {
+        let mut budget = self.empty_budget();
+        for meter in self.meters() {
+            budget.allowances.push(meter.read().await?.into());
+        }
+        Ok(budget)
     }
 
-    /// Asks the database what other processes have used, which [`budgets`](Self::budgets), and the
-    /// metrics, are else behind with; at most every 5 seconds. What cannot be read stays as it was.
-    pub async fn refresh_budgets(&self) {
-        self.guards().refresh_readings().await;
+    fn empty_budget(&self) -> Budget {
+        let pause = self.resting().map(|(reason, until)| Pause { reason, until });
+        Budget { credentials: HEXLOWER.encode(self.subject()), allowances: Vec::new(), pause }
     }
+}
 
+impl Guards {
     /// The budgets of all credentials that are in use, from memory, for metrics. Where connections
     /// with the same credentials have chosen different tiers, the lower limit is shown.
     pub fn budgets(&self) -> Vec<TokenBudget> {
-        let mut all: BTreeMap<(String, String), Budget> = BTreeMap::new();
-        for guard in self.guards().all() {
-            let key = (guard.provider_type.clone(), HEXLOWER.encode(guard.subject()));
-            let budget = all.entry(key).or_insert_with(|| Budget { allowances: Vec::new(), pause: pause_of(&guard) });
+        let mut all: BTreeMap<_, TokenBudget> = BTreeMap::new();
+        for guard in self.all() {
+            let provider_type = guard.provider_type().to_owned();
+            let of = all
+                .entry((provider_type.clone(), *guard.subject()))
+                .or_insert_with(|| TokenBudget { provider_type, budget: guard.empty_budget() });
+            let allowances = &mut of.budget.allowances;
             for meter in guard.meters() {
                 let new = Allowance::from(meter.read_now());
                 let same = |old: &&mut Allowance| {
                     (old.scope, old.requests, old.period) == (new.scope, new.requests, new.period)
                 };
-                match budget.allowances.iter_mut().find(same) {
+                match allowances.iter_mut().find(same) {
                     Some(old) if old.limit.is_some_and(|limit| new.limit.is_none_or(|new| limit <= new)) => {}
                     Some(old) => *old = new,
-                    None => budget.allowances.push(new),
+                    None => allowances.push(new),
                 }
             }
         }
-        let named = |((provider_type, token), budget)| TokenBudget { provider_type, token, budget };
-        all.into_iter().map(named).collect()
+        all.into_values().collect()
     }
-}
-
-fn pause_of(guard: &Guard) -> Option<Pause> {
-    guard.resting().map(|(reason, until)| Pause { reason, until })
 }

@@ -4,23 +4,24 @@
 //! **Invariant:** a change is stored before the call that caused it returns; where two hosts change
 //! it, the one that comes second applies its change to what the first one stored.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use keyway_clock::Clock;
 use keyway_storage::{BreakerRecord, PauseReason, Storage, StorageError};
+use parking_lot::{Mutex, MutexGuard};
 
-use super::breaker::{Answer, State};
-use super::identity::Subject;
-use super::limits::BreakerOptions;
+use crate::breaker::{Answer, State};
+use crate::identity::Subject;
+use crate::limits::BreakerOptions;
 
 /// How often a change of the breaker is tried when other hosts keep changing it.
 const ATTEMPTS: u32 = 8;
 
-pub(super) struct TokenBreaker {
-    pub(super) subject: Subject,
-    pub(super) options: BreakerOptions,
+pub(crate) struct TokenBreaker {
+    pub(crate) subject: Subject,
+    pub(crate) options: BreakerOptions,
     clock: Arc<dyn Clock>,
     storage: Arc<dyn Storage>,
     state: Mutex<State>,
@@ -30,7 +31,7 @@ pub(super) struct TokenBreaker {
 }
 
 /// What came of asking for the right to probe.
-pub(super) enum Claim {
+pub(crate) enum Claim {
     Probe,
     /// While this one waited, another has probed.
     NotNeeded,
@@ -41,7 +42,7 @@ pub(super) enum Claim {
 }
 
 impl TokenBreaker {
-    pub(super) async fn load(
+    pub(crate) async fn load(
         storage: Arc<dyn Storage>,
         clock: Arc<dyn Clock>,
         subject: Subject,
@@ -59,19 +60,19 @@ impl TokenBreaker {
     }
 
     /// Whether a call may go out; see [`State::ask`].
-    pub(super) fn ask(&self, entered: bool) -> Answer {
+    pub(crate) fn ask(&self, entered: bool) -> Answer {
         self.state().ask(self.now(), entered)
     }
 
     /// The pause that is on, and until when.
-    pub(super) fn resting(&self) -> Option<(PauseReason, Timestamp)> {
+    pub(crate) fn resting(&self) -> Option<(PauseReason, Timestamp)> {
         let state = *self.state();
         let pause = state.pause?;
         matches!(state.ask(self.now(), false), Answer::Wait { .. }).then_some((pause.reason, pause.until))
     }
 
     /// Claims the right to probe, which is one host's and one call's.
-    pub(super) async fn claim(&self, entered: bool) -> Result<Claim, StorageError> {
+    pub(crate) async fn claim(&self, entered: bool) -> Result<Claim, StorageError> {
         let mut stored = self.stored.lock().await;
         for _ in 0..ATTEMPTS {
             let now = self.now();
@@ -91,7 +92,7 @@ impl TokenBreaker {
     }
 
     /// Changes the breaker, in the database and here. Returns what it was and what it is.
-    pub(super) async fn change(&self, change: impl Fn(&mut State, Timestamp)) -> Result<(State, State), StorageError> {
+    pub(crate) async fn change(&self, change: impl Fn(&mut State, Timestamp)) -> Result<(State, State), StorageError> {
         let changed = |state: State, now| {
             let mut after = state;
             change(&mut after, now);
@@ -125,7 +126,7 @@ impl TokenBreaker {
     }
 
     /// Takes over what another process has stored meanwhile.
-    pub(super) async fn refresh(&self) -> Result<(), StorageError> {
+    pub(crate) async fn refresh(&self) -> Result<(), StorageError> {
         let mut stored = self.stored.lock().await;
         self.reload(&mut stored).await
     }
@@ -159,7 +160,7 @@ impl TokenBreaker {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing in here can panic half-way through a change.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

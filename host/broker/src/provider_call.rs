@@ -1,17 +1,16 @@
 //! The one place through which every call of a provider goes.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use keyway_budget::{Guard, NotCalled, Outcome, Pass, ProviderOperation, Refusal, draw};
 use keyway_runtime::{
     CallError, Connection, Description, ErrorCode, Provider, RequestEffect, RequestGate, SandboxError,
 };
+use parking_lot::Mutex;
 
-use super::breaker::Outcome;
-use super::guard::{Guard, Pass, Refusal, draw};
-use super::{NotCalled, ProviderOperation};
 use crate::call_metrics::CallMetrics;
 use crate::error::BrokerError;
 use crate::request;
@@ -110,7 +109,7 @@ impl Opened {
             // caller who goes away.
             let pass = opened.guard.begin(operation).await.map_err(|refusal| {
                 let failure = CallFailure::from(refusal);
-                opened.metrics.not_made(&opened.guard.provider_type, operation, &failure);
+                opened.metrics.not_made(opened.guard.provider_type(), operation, &failure);
                 failure
             })?;
             let (result, again) = opened.once(operation, pass, &call).await;
@@ -163,7 +162,7 @@ impl Opened {
             }
         };
         let told = self.told(operation, result, kept_back, requests);
-        self.metrics.ended(&self.guard.provider_type, operation, took, requests, told.as_ref().err());
+        self.metrics.ended(self.guard.provider_type(), operation, took, requests, told.as_ref().err());
         (told, again)
     }
 
@@ -232,7 +231,7 @@ impl CallGate {
     }
 
     fn kept_back(&self) -> Option<CallFailure> {
-        self.kept_back.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.kept_back.lock().clone()
     }
 }
 
@@ -249,7 +248,7 @@ impl RequestGate for CallGate {
                     Refusal::NotCalled(why) => why.to_string(),
                     Refusal::Storage(_) => "the request could not be counted".to_owned(),
                 };
-                self.kept_back.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(refusal.into());
+                self.kept_back.lock().get_or_insert(refusal.into());
                 Err(reason)
             }
         }

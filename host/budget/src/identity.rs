@@ -11,22 +11,25 @@ use keyway_runtime::{Description, Settings};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 
-use super::limits::Counter;
+use crate::limits::Counter;
+
+/// What the key for fingerprints is derived for from the host's own.
+pub const FINGERPRINT_KEY: &str = "keyway.v1.budget-fingerprints";
 
 /// 128 bits of an HMAC: collisions are out of reach, and it is not a key to anything.
 pub(crate) type Subject = [u8; 16];
 
 /// The host's key for fingerprints.
-pub(super) struct FingerprintKey(KeyBytes);
+pub(crate) struct FingerprintKey(KeyBytes);
 
 impl FingerprintKey {
-    pub(super) fn new(key: KeyBytes) -> Self {
+    pub(crate) fn new(key: KeyBytes) -> Self {
         Self(key)
     }
 
     /// The token of a connection: all of its secret settings, or all settings where none is secret.
     /// White space around a value does not make it another token.
-    pub(super) fn token(&self, description: &Description, settings: &Settings) -> Subject {
+    pub(crate) fn token(&self, description: &Description, settings: &Settings) -> Subject {
         let has_secret = settings.iter().any(|(name, _)| description.is_secret(name));
         let mut identifying: Vec<(&str, &SecretString)> =
             settings.iter().filter(|(name, _)| !has_secret || description.is_secret(name)).collect();
@@ -36,18 +39,18 @@ impl FingerprintKey {
     }
 
     /// An account, as its provider names it.
-    pub(super) fn account(&self, provider_type: &str, account: &str) -> Subject {
+    pub(crate) fn account(&self, provider_type: &str, account: &str) -> Subject {
         self.subject([b"account".as_slice(), provider_type.as_bytes()], [account])
     }
 
     /// The account that a token stands for where it is not known which one it belongs to.
-    pub(super) fn account_of_token(&self, token: &Subject) -> Subject {
+    pub(crate) fn account_of_token(&self, token: &Subject) -> Subject {
         self.subject([b"account of token".as_slice(), token], [])
     }
 
     /// What the database keeps a count of this token or account by. Several windows of the same
     /// requests have counts of their own.
-    pub(super) fn count(&self, subject: &Subject, of: &Counter) -> Subject {
+    pub(crate) fn count(&self, subject: &Subject, of: &Counter) -> Subject {
         if of.is_original() {
             return *subject;
         }
@@ -75,25 +78,26 @@ impl FingerprintKey {
 mod tests {
     use std::time::Duration;
 
+    use keyway_runtime::SettingSpec;
     use keyway_storage::RequestKind;
 
     use super::*;
-    use crate::budget::BudgetScope;
+    use crate::limits::BudgetScope;
 
     fn key(byte: u8) -> FingerprintKey {
         FingerprintKey::new(KeyBytes::new([byte; 32]))
     }
 
     fn description(provider_type: &str) -> Description {
-        let setting = |name: &str, secret: bool| serde_json::json!({"name": name, "label": name, "help": "", "secret": secret, "required": false, "pattern": null, "default": null});
-        serde_json::from_value(serde_json::json!({
-            "provider_type": provider_type, "display_name": "X", "version": "1.0.0",
-            "reference_scheme": "x", "reference_format": "x://<item>",
-            "settings": [setting("token", true), setting("address", false)],
-            "destinations": [], "attributes": [],
-            "capabilities": {"list_items": true, "write": true, "one_time_codes": true},
-        }))
-        .unwrap()
+        let setting = |name: &str, secret: bool| {
+            let mut setting = SettingSpec::default();
+            (setting.name, setting.secret) = (name.into(), secret);
+            setting
+        };
+        let mut description = Description::default();
+        description.provider_type = provider_type.into();
+        description.settings = vec![setting("token", true), setting("address", false)];
+        description
     }
 
     #[test]

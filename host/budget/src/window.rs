@@ -10,17 +10,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 /// How many requests were counted in a slot, and when the slot began (milliseconds since 1970).
-pub(super) type Slot = (i64, u32);
+pub(crate) type Slot = (i64, u32);
 
 /// For how long counts and breakers are kept: longer than the longest window and the longest pause.
-pub(crate) const KEPT: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+pub const KEPT: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 
 /// The shortest slot: in a busy second the database is asked ten times at most.
 const SHORTEST_SLOT: i64 = 100;
 
 /// The length of a window and of its slots, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Window {
+pub(crate) struct Window {
     length: i64,
     slot: i64,
 }
@@ -28,12 +28,12 @@ pub(super) struct Window {
 impl Window {
     /// An hour, in minutes.
     #[cfg(test)]
-    pub(super) const HOUR: Self = Self { length: 3_600_000, slot: 60_000 };
+    pub(crate) const HOUR: Self = Self { length: 3_600_000, slot: 60_000 };
     /// A day, in quarters of an hour.
-    pub(super) const DAY: Self = Self { length: 86_400_000, slot: 900_000 };
+    pub(crate) const DAY: Self = Self { length: 86_400_000, slot: 900_000 };
 
     /// A window of any length, in sixty slots.
-    pub(super) fn of(length: Duration) -> Self {
+    pub(crate) fn of(length: Duration) -> Self {
         let length = i64::try_from(length.as_millis()).unwrap_or(i64::MAX);
         // A day has had longer slots ever since, and the counts of databases lie in them.
         if length == Self::DAY.length { Self::DAY } else { Self { length, slot: (length / 60).max(SHORTEST_SLOT) } }
@@ -42,42 +42,42 @@ impl Window {
     /// For how long counts are kept: much longer than they count, so that a clock that is ahead for
     /// a while makes nobody forget what counts again when it is right. A short window has many
     /// slots, which are not kept for days.
-    pub(super) fn kept(self) -> Duration {
+    pub(crate) fn kept(self) -> Duration {
         (self.length() * 72).min(KEPT)
     }
 
     /// Its length.
-    pub(super) fn length(self) -> Duration {
+    pub(crate) fn length(self) -> Duration {
         Duration::from_millis(self.length.unsigned_abs())
     }
 
     /// The slot of a time.
-    pub(super) fn slot_of(self, now: Timestamp) -> i64 {
+    pub(crate) fn slot_of(self, now: Timestamp) -> i64 {
         now.as_millisecond().div_euclid(self.slot) * self.slot
     }
 
     /// The first slot that counts at that time. Slots of the future count, too: the clock was set
     /// back (by more than a little, and whoever reserves next moves them into the slot at hand, so
     /// that they count for a window and not until that time comes again).
-    pub(super) fn first_slot(self, now: Timestamp) -> i64 {
+    pub(crate) fn first_slot(self, now: Timestamp) -> i64 {
         let gone = now.as_millisecond().saturating_sub(self.length + 2 * self.slot);
         gone.div_euclid(self.slot) * self.slot + self.slot
     }
 
     /// The time that half of the window is after.
-    pub(super) fn middle(self, now: Timestamp) -> i64 {
+    pub(crate) fn middle(self, now: Timestamp) -> i64 {
         now.as_millisecond().saturating_sub(self.length / 2)
     }
 
     /// How many requests count at that time.
-    pub(super) fn count(self, slots: &[Slot], now: Timestamp) -> u64 {
+    pub(crate) fn count(self, slots: &[Slot], now: Timestamp) -> u64 {
         let first = self.first_slot(now);
         slots.iter().filter(|(slot, _)| *slot >= first).map(|(_, count)| u64::from(*count)).sum()
     }
 
     /// How long to wait until `more` requests fit below the limit; `None` when they do now. `slots`
     /// in ascending order.
-    pub(super) fn wait(self, slots: &[Slot], now: Timestamp, limit: u32, more: u32) -> Option<Duration> {
+    pub(crate) fn wait(self, slots: &[Slot], now: Timestamp, limit: u32, more: u32) -> Option<Duration> {
         let first = self.first_slot(now);
         let mut excess = (self.count(slots, now) + u64::from(more)).checked_sub(u64::from(limit)).filter(|e| *e > 0)?;
         for (slot, count) in slots.iter().filter(|(slot, _)| *slot >= first) {
@@ -96,7 +96,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::testing::Random;
+    use crate::testing::Random;
 
     const MINUTE: i64 = 60_000;
 

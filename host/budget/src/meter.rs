@@ -8,16 +8,17 @@
 //! A block grows while it is used up within its slot, so that a busy token costs few writes to the
 //! database and a quiet one reserves little.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use keyway_clock::{CLOCK_TOLERANCE, Clock};
 use keyway_storage::{RequestKind, RequestReservation, Storage, StorageError};
+use parking_lot::{Mutex, MutexGuard};
 
-use super::identity::Subject;
-use super::limits::Counter;
-use super::window::{Slot, Window};
+use crate::identity::Subject;
+use crate::limits::Counter;
+use crate::window::{Slot, Window};
 
 /// The smallest and the largest block. A start of a process costs a small one at most, and 256
 /// requests are a fraction of a second's worth to a server that is asked as fast as it can.
@@ -25,7 +26,7 @@ const BLOCK: std::ops::RangeInclusive<u32> = 1..=256;
 
 /// Why a request may not be made now.
 #[derive(Debug)]
-pub(super) enum NoRequest {
+pub(crate) enum NoRequest {
     /// There is none left of this limit; how long until there is.
     Spent { of: Counter, limit: u32, wait: Duration },
     /// It could not be counted.
@@ -40,12 +41,12 @@ impl From<StorageError> for NoRequest {
 
 /// How much there is, and how much of it was used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Reading {
-    pub(super) of: Counter,
-    pub(super) used: u32,
+pub(crate) struct Reading {
+    pub(crate) of: Counter,
+    pub(crate) used: u32,
 }
 
-pub(super) struct Meter {
+pub(crate) struct Meter {
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
     subject: Subject,
@@ -83,7 +84,7 @@ impl State {
 
 impl Meter {
     /// `subject` is what the database keeps this count by, together with the kind of requests.
-    pub(super) fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>, subject: Subject, of: Counter) -> Self {
+    pub(crate) fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>, subject: Subject, of: Counter) -> Self {
         let (window, limit) = (Window::of(of.window), of.limit);
         let part = |of: u32| (limit.unwrap_or(0) / of).clamp(*BLOCK.start(), *BLOCK.end());
         let (smallest, largest) = (part(100).min(8), part(20));
@@ -102,17 +103,17 @@ impl Meter {
     }
 
     /// Whether a request of this kind counts here.
-    pub(super) fn counts(&self, kind: RequestKind) -> bool {
+    pub(crate) fn counts(&self, kind: RequestKind) -> bool {
         self.of.requests == kind || self.of.requests == RequestKind::Any
     }
 
     /// What it counts.
-    pub(super) fn of(&self) -> Counter {
+    pub(crate) fn of(&self) -> Counter {
         self.of
     }
 
     /// Takes a request, unless fewer than `kept` would be left.
-    pub(super) async fn take(&self, kept: u32) -> Result<(), NoRequest> {
+    pub(crate) async fn take(&self, kept: u32) -> Result<(), NoRequest> {
         loop {
             if let Some(taken) = self.try_take(kept) {
                 return taken;
@@ -122,7 +123,7 @@ impl Meter {
     }
 
     /// Gives back a request that was taken and not made.
-    pub(super) fn give_back(&self) {
+    pub(crate) fn give_back(&self) {
         let now = self.now();
         let mut state = self.lock();
         // In another slot it stays counted.
@@ -133,7 +134,7 @@ impl Meter {
 
     /// Gives what is reserved and was not used back to the other hosts, and to the next start of
     /// this one. Whoever takes one afterwards reserves anew.
-    pub(super) async fn return_unused(&self) -> Result<(), StorageError> {
+    pub(crate) async fn return_unused(&self) -> Result<(), StorageError> {
         let _turn = self.reserving.lock().await;
         let Some(unused) = self.lock().take_unused() else { return Ok(()) };
         let returned = self.storage.reserve_requests(&self.reservation(0, self.limit, Some(unused))).await?;
@@ -142,7 +143,7 @@ impl Meter {
     }
 
     /// Whether `needed` requests could be taken.
-    pub(super) async fn check(&self, needed: u32, kept: u32) -> Result<(), NoRequest> {
+    pub(crate) async fn check(&self, needed: u32, kept: u32) -> Result<(), NoRequest> {
         loop {
             if let Some(checked) = self.try_check(needed, kept) {
                 return checked;
@@ -152,7 +153,7 @@ impl Meter {
     }
 
     /// As [`check`](Self::check), from memory; `None` when the database would have to be asked.
-    pub(super) fn try_check(&self, needed: u32, kept: u32) -> Option<Result<(), NoRequest>> {
+    pub(crate) fn try_check(&self, needed: u32, kept: u32) -> Option<Result<(), NoRequest>> {
         let Some(limit) = self.limit else { return Some(Ok(())) };
         let now = self.now();
         let state = self.lock();
@@ -165,7 +166,7 @@ impl Meter {
     }
 
     /// Counts requests that were made already: there is no way any more not to make them.
-    pub(super) async fn charge(&self, requests: u32) -> Result<(), StorageError> {
+    pub(crate) async fn charge(&self, requests: u32) -> Result<(), StorageError> {
         if self.limit.is_none() {
             (0..requests).for_each(|_| drop(self.try_take(0)));
             return Ok(());
@@ -177,7 +178,7 @@ impl Meter {
     }
 
     /// What was used of the limit, by all hosts on this database.
-    pub(super) async fn read(&self) -> Result<Reading, StorageError> {
+    pub(crate) async fn read(&self) -> Result<Reading, StorageError> {
         if self.limit.is_some() {
             let _turn = self.reserving.lock().await;
             self.look().await?;
@@ -187,7 +188,7 @@ impl Meter {
 
     /// What was used as far as this process knows: when others use the database, too, less than the
     /// truth by what they have used since it was last asked.
-    pub(super) fn read_now(&self) -> Reading {
+    pub(crate) fn read_now(&self) -> Reading {
         let now = self.now();
         let used = self.used(&self.lock(), now);
         Reading { of: self.of, used }
@@ -195,7 +196,7 @@ impl Meter {
 
     /// Has in memory what all hosts on this database have used, unless somebody is reserving at
     /// this moment and so finds out anyway.
-    pub(super) async fn refresh(&self) -> Result<(), StorageError> {
+    pub(crate) async fn refresh(&self) -> Result<(), StorageError> {
         if self.limit.is_none() {
             return Ok(());
         }
@@ -301,7 +302,7 @@ impl Meter {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing in here can panic half-way through a change.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -36,7 +36,8 @@ impl BudgetScope {
 ///
 /// ```
 /// # use std::time::Duration;
-/// # use keyway::{BudgetScope, RateLimits, RequestKind};
+/// # use keyway_budget::{BudgetScope, RateLimits};
+/// # use keyway_storage::RequestKind;
 /// RateLimits::UNLIMITED
 ///     .limit(1_000, Duration::from_secs(3_600), RequestKind::Read, BudgetScope::Credential)
 ///     .limit(5_000, Duration::from_secs(86_400), RequestKind::Any, BudgetScope::Account);
@@ -59,7 +60,7 @@ impl RateLimits {
     }
 
     /// What is counted: all that is limited, and in memory what is not, so that it can be shown.
-    pub(super) fn counters(&self) -> impl Iterator<Item = Counter> {
+    pub(crate) fn counters(&self) -> impl Iterator<Item = Counter> {
         let shown = SHOWN.into_iter().filter(|of| {
             let limited = |limited: &Counter| (limited.requests, limited.scope) == (of.requests, of.scope);
             !self.0.iter().any(limited)
@@ -88,25 +89,25 @@ impl From<&RateLimitTier> for RateLimits {
 
 /// What one meter counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Counter {
-    pub(super) requests: RequestKind,
-    pub(super) scope: BudgetScope,
-    pub(super) window: Duration,
+pub(crate) struct Counter {
+    pub(crate) requests: RequestKind,
+    pub(crate) scope: BudgetScope,
+    pub(crate) window: Duration,
     /// `None` is no limit: such requests are not counted in the database.
-    pub(super) limit: Option<u32>,
+    pub(crate) limit: Option<u32>,
 }
 
 impl Counter {
     /// Whether the database has always had this count, under the token or the account itself.
-    /// Others have a subject of their own; see [`FingerprintKey`](super::identity::FingerprintKey).
-    pub(super) fn is_original(&self) -> bool {
+    /// Others have a subject of their own; see [`FingerprintKey`](crate::identity::FingerprintKey).
+    pub(crate) fn is_original(&self) -> bool {
         SHOWN.iter().any(|of| (of.requests, of.scope, of.window) == (self.requests, self.scope, self.window))
     }
 
     /// How many of the limit are kept for writing: 1 %. A password that was changed at a site must
     /// get back to the vault, also when reading has used up the rest. Durable state is renewed from
     /// it, too.
-    pub(super) fn kept_for_writing(&self) -> u32 {
+    pub(crate) fn kept_for_writing(&self) -> u32 {
         if self.requests == RequestKind::Write { 0 } else { self.limit.unwrap_or(0) / 100 }
     }
 }
@@ -211,7 +212,7 @@ impl Default for BreakerOptions {
 
 /// A server's wish is honoured up to this, so that a wrong one does not stop a connection for ever.
 /// The longest known limit is that of a day.
-pub(crate) const LONGEST_WAIT: Duration = DAY;
+pub const LONGEST_WAIT: Duration = DAY;
 
 #[cfg(test)]
 mod tests {

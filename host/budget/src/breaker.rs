@@ -20,23 +20,23 @@ use std::time::Duration;
 use jiff::Timestamp;
 use keyway_storage::{PauseReason, PauseRecord};
 
-use super::limits::{BreakerOptions, LONGEST_WAIT};
+use crate::limits::{BreakerOptions, LONGEST_WAIT};
 
 /// How long others wait for a probe to say how it went.
 const WHILE_PROBING: Duration = Duration::from_secs(1);
 
 /// What is known of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct State {
+pub(crate) struct State {
     /// Failures in a row.
-    pub(super) failures: u32,
+    pub(crate) failures: u32,
     /// The rest that it is given.
-    pub(super) pause: Option<PauseRecord>,
+    pub(crate) pause: Option<PauseRecord>,
 }
 
 /// Whether a call may go out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Go,
     /// If nobody else claims it first ([`State::claim`]).
     Probe,
@@ -48,7 +48,7 @@ pub(super) enum Answer {
 
 /// How a call ended, as far as the breaker is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub enum Outcome {
     /// The server answered, even if the answer was no.
     Answered,
     /// The server is out of order, unreachable or too slow.
@@ -66,7 +66,7 @@ pub(super) enum Outcome {
 impl State {
     /// Whether a call may go out. `entered`: somebody has just entered the credentials, so that
     /// they were refused before is no reason not to try them.
-    pub(super) fn ask(&self, now: Timestamp, entered: bool) -> Answer {
+    pub(crate) fn ask(&self, now: Timestamp, entered: bool) -> Answer {
         let Some(pause) = &self.pause else { return Answer::Go };
         let left = left(pause, now);
         if left.is_zero() || (entered && pause.reason == PauseReason::Refused && !pause.probing) {
@@ -78,7 +78,7 @@ impl State {
     }
 
     /// The right to probe. The caller stores it before it goes.
-    pub(super) fn claim(&mut self, now: Timestamp, options: &BreakerOptions) {
+    pub(crate) fn claim(&mut self, now: Timestamp, options: &BreakerOptions) {
         if let Some(pause) = &mut self.pause {
             pause.probing = true;
             pause.until = after(now, options.probe);
@@ -87,7 +87,7 @@ impl State {
 
     /// What follows from how a call ended. `probe`: it had the right to probe. `draw`: from 0 to 1,
     /// by chance.
-    pub(super) fn ended(&mut self, now: Timestamp, outcome: Outcome, probe: bool, draw: f64, options: &BreakerOptions) {
+    pub(crate) fn ended(&mut self, now: Timestamp, outcome: Outcome, probe: bool, draw: f64, options: &BreakerOptions) {
         let resting = self.pause.map(|pause| pause.reason);
         match outcome {
             Outcome::Answered => {
@@ -165,7 +165,7 @@ impl State {
 }
 
 /// The pause after so many in a row: twice as long each time, and drawn from its upper half.
-pub(crate) fn back_off(first: Duration, longest: Duration, strikes: u32, draw: f64) -> Duration {
+pub fn back_off(first: Duration, longest: Duration, strikes: u32, draw: f64) -> Duration {
     let doubled = first.saturating_mul(1_u32.checked_shl(strikes.saturating_sub(1)).unwrap_or(u32::MAX));
     doubled.min(longest).mul_f64(0.5 + draw.clamp(0.0, 1.0) / 2.0)
 }
@@ -178,7 +178,7 @@ fn left(pause: &PauseRecord, now: Timestamp) -> Duration {
 }
 
 /// In whole milliseconds, in which times are stored.
-pub(crate) fn after(now: Timestamp, wait: Duration) -> Timestamp {
+pub fn after(now: Timestamp, wait: Duration) -> Timestamp {
     let wait = i64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
     Timestamp::from_millisecond(now.as_millisecond().saturating_add(wait)).unwrap_or(Timestamp::MAX)
 }
@@ -186,7 +186,7 @@ pub(crate) fn after(now: Timestamp, wait: Duration) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::testing::Random;
+    use crate::testing::Random;
 
     const OPTIONS: fn() -> BreakerOptions = BreakerOptions::default;
 

@@ -4,29 +4,31 @@
 //! **Invariant:** a call that may not go out is refused from memory, before anything else is done;
 //! nothing is written for it and nothing gets later by it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use keyway_runtime::RequestEffect;
 use keyway_storage::{PauseReason, RequestKind, StorageError};
+use parking_lot::Mutex;
 
-use super::breaker::{Answer, Outcome};
-use super::identity::Subject;
-use super::limits::RateLimits;
-use super::meter::{Meter, NoRequest};
-use super::token::{Claim, TokenBreaker};
-use super::{NotCalled, ProviderOperation};
+use crate::breaker::{Answer, Outcome};
+use crate::identity::Subject;
+use crate::limits::RateLimits;
+use crate::meter::{Meter, NoRequest};
+use crate::not_called::NotCalled;
+use crate::operation::ProviderOperation;
+use crate::token::{Claim, TokenBreaker};
 
 /// How many requests a call is expected to make before one of its kind was seen: more than
 /// 1Password's cold resolve (7), as many as its cold write.
 const FIRST_COST: u32 = 8;
 
 /// Before the calls of one token under one tier.
-pub(crate) struct Guard {
-    pub(super) provider_type: String,
-    pub(super) limits: RateLimits,
+pub struct Guard {
+    provider_type: String,
+    pub(crate) limits: RateLimits,
     breaker: Arc<TokenBreaker>,
     /// The counts of the token.
     meters: Vec<Arc<Meter>>,
@@ -39,8 +41,10 @@ pub(crate) struct Guard {
 
 /// Why a call was not made.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub enum Refusal {
+    /// The budget or the breaker is against it.
     NotCalled(NotCalled),
+    /// It could not be counted.
     Storage(StorageError),
 }
 
@@ -73,12 +77,12 @@ impl From<NoRequest> for Refusal {
 
 /// The right to call, and to probe if that is what the call is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pass {
-    pub(super) probe: bool,
+pub struct Pass {
+    pub(crate) probe: bool,
 }
 
 impl Guard {
-    pub(super) fn new(
+    pub(crate) fn new(
         provider_type: &str,
         limits: RateLimits,
         breaker: Arc<TokenBreaker>,
@@ -95,19 +99,24 @@ impl Guard {
         }
     }
 
+    /// The type of the provider that is called with this token.
+    pub fn provider_type(&self) -> &str {
+        &self.provider_type
+    }
+
     /// Whose requests are counted.
-    pub(super) fn subject(&self) -> &Subject {
+    pub(crate) fn subject(&self) -> &Subject {
         &self.breaker.subject
     }
 
     /// The counts that its calls change: the token's, and its account's if it is known whose it is.
-    pub(super) fn meters(&self) -> Vec<Arc<Meter>> {
-        let account = self.account.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    pub(crate) fn meters(&self) -> Vec<Arc<Meter>> {
+        let account = self.account.lock().clone();
         self.meters.iter().cloned().chain(account.unwrap_or_default()).collect()
     }
 
-    pub(super) async fn set_account(&self, account: Vec<Arc<Meter>>) -> Result<(), StorageError> {
-        *self.account.lock().unwrap_or_else(PoisonError::into_inner) = Some(account.clone());
+    pub(crate) async fn set_account(&self, account: Vec<Arc<Meter>>) -> Result<(), StorageError> {
+        *self.account.lock() = Some(account.clone());
         for (kind, uncharged) in &self.uncharged {
             let requests = uncharged.swap(0, Ordering::Relaxed);
             if requests == 0 {
@@ -124,7 +133,7 @@ impl Guard {
     }
 
     /// Lets a call begin, or says why not.
-    pub(super) async fn begin(&self, operation: ProviderOperation) -> Result<Pass, Refusal> {
+    pub async fn begin(&self, operation: ProviderOperation) -> Result<Pass, Refusal> {
         let entered = operation == ProviderOperation::Verify;
         let answer = self.breaker.ask(entered);
         if let Answer::Wait { reason, wait } = answer {
@@ -154,12 +163,7 @@ impl Guard {
     }
 
     /// Counts one request before it goes out.
-    pub(super) async fn admit(
-        &self,
-        operation: ProviderOperation,
-        effect: RequestEffect,
-        pass: Pass,
-    ) -> Result<(), Refusal> {
+    pub async fn admit(&self, operation: ProviderOperation, effect: RequestEffect, pass: Pass) -> Result<(), Refusal> {
         // Another call may have learned meanwhile that nothing must go out.
         if !pass.probe
             && let Answer::Wait { reason, wait } = self.breaker.ask(false)
@@ -168,7 +172,7 @@ impl Guard {
         }
         let writes = operation == ProviderOperation::Write && effect == RequestEffect::Unsafe;
         let kind = if writes { RequestKind::Write } else { RequestKind::Read };
-        let account = self.account.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let account = self.account.lock().clone();
         let charged = account.is_some();
         let mut taken: Vec<Arc<Meter>> = Vec::new();
         for meter in self.meters.iter().cloned().chain(account.unwrap_or_default()) {
@@ -191,7 +195,7 @@ impl Guard {
 
     /// Takes note of how a call ended and how many requests it made. Returns whether it is worth
     /// trying once more.
-    pub(super) async fn ended(
+    pub async fn ended(
         &self,
         operation: ProviderOperation,
         pass: Pass,
@@ -223,7 +227,7 @@ impl Guard {
     }
 
     /// Why a request would not go out now, as far as is known without asking the database.
-    pub(super) fn refusal_now(&self, operation: ProviderOperation) -> Option<NotCalled> {
+    pub fn refusal_now(&self, operation: ProviderOperation) -> Option<NotCalled> {
         if let Answer::Wait { reason, wait } = self.breaker.ask(false) {
             return Some(paused(reason, wait));
         }
@@ -235,12 +239,12 @@ impl Guard {
     }
 
     /// The pause that is on, and until when.
-    pub(super) fn resting(&self) -> Option<(PauseReason, Timestamp)> {
+    pub(crate) fn resting(&self) -> Option<(PauseReason, Timestamp)> {
         self.breaker.resting()
     }
 
     /// Takes over what another process has stored meanwhile.
-    pub(super) async fn refresh(&self) -> Result<(), StorageError> {
+    pub(crate) async fn refresh(&self) -> Result<(), StorageError> {
         self.breaker.refresh().await
     }
 
@@ -274,7 +278,7 @@ fn longest(checked: impl IntoIterator<Item = Result<(), NoRequest>>) -> Option<R
 }
 
 /// From 0 to 1. Without randomness from the system the longest pause is taken.
-pub(crate) fn draw() -> f64 {
+pub fn draw() -> f64 {
     getrandom::u32().map_or(1.0, |number| f64::from(number) / f64::from(u32::MAX))
 }
 
@@ -286,8 +290,8 @@ mod tests {
     use keyway_storage::SqliteStorage;
 
     use super::*;
-    use crate::budget::BudgetScope;
-    use crate::budget::limits::BreakerOptions;
+    use crate::limits::BreakerOptions;
+    use crate::limits::BudgetScope;
 
     async fn guard(storage: &Arc<SqliteStorage>, clock: &Arc<ManualClock>, token: u8, limits: &RateLimits) -> Guard {
         let loaded = TokenBreaker::load(storage.clone(), clock.clone(), [token; 16], BreakerOptions::default());

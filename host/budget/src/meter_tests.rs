@@ -4,7 +4,7 @@ use keyway_clock::ManualClock;
 use keyway_storage::{BudgetStorage, SqliteStorage};
 
 use super::*;
-use crate::budget::BudgetScope;
+use crate::limits::BudgetScope;
 
 struct Harness {
     storage: SqliteStorage,

@@ -1,0 +1,172 @@
+//! The guards of all tokens that are in use, shared by all connections that have the same.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use keyway_clock::{Clock, Moment};
+use keyway_keys::KeyBytes;
+use keyway_runtime::{Description, Settings};
+use keyway_storage::{Storage, StorageError};
+use parking_lot::Mutex;
+
+use crate::guard::Guard;
+use crate::identity::{FingerprintKey, Subject};
+use crate::limits::{BudgetOptions, BudgetScope, Counter, RateLimits};
+use crate::meter::Meter;
+use crate::token::TokenBreaker;
+
+/// For how long readings are brought up to date, and what is left is given back, at most: a
+/// database that is busy must hold up neither who reads metrics nor the end of the process.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How old the readings of all may be before the database is asked again; shorter than the pauses
+/// between two readings of metrics.
+const READINGS_KEPT: Duration = Duration::from_secs(5);
+
+/// What open connections hold, for those that are opened later to share it.
+type InUse<K, T> = Mutex<HashMap<K, Weak<T>>>;
+
+/// The guards of all tokens that are in use.
+pub struct Guards {
+    storage: Arc<dyn Storage>,
+    clock: Arc<dyn Clock>,
+    key: FingerprintKey,
+    options: BudgetOptions,
+    /// One for each token, and for each of the limits that its connections have chosen.
+    tokens: InUse<(Subject, RateLimits), Guard>,
+    /// One for each token, whatever its limits.
+    breakers: InUse<Subject, TokenBreaker>,
+    meters: InUse<(Subject, Counter), Meter>,
+    /// When the readings of all were last brought up to date.
+    refreshed: tokio::sync::Mutex<Option<Moment>>,
+}
+
+impl Guards {
+    /// None is in use yet. `key` is what fingerprints of tokens are made with
+    /// ([`FINGERPRINT_KEY`](crate::FINGERPRINT_KEY)).
+    pub fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>, key: KeyBytes, options: BudgetOptions) -> Self {
+        let key = FingerprintKey::new(key);
+        Self {
+            storage,
+            clock,
+            key,
+            options,
+            tokens: Mutex::default(),
+            breakers: Mutex::default(),
+            meters: Mutex::default(),
+            refreshed: Default::default(),
+        }
+    }
+
+    /// The guard of the token in these settings, under the limits of this tier.
+    pub async fn get(
+        &self,
+        description: &Description,
+        settings: &Settings,
+        tier: Option<&str>,
+    ) -> Result<Arc<Guard>, StorageError> {
+        let subject = self.key.token(description, settings);
+        let limits = self.options.limits_of(description, tier);
+        let key = (subject, limits);
+        if let Some(guard) = present(&self.tokens, &key) {
+            guard.refresh().await?;
+            return Ok(guard);
+        }
+        let breaker = match present(&self.breakers, &subject) {
+            Some(breaker) => {
+                breaker.refresh().await?;
+                breaker
+            }
+            None => {
+                let (storage, clock) = (self.storage.clone(), self.clock.clone());
+                let loaded = TokenBreaker::load(storage, clock, subject, self.options.breaker).await?;
+                shared(&self.breakers, subject, loaded)
+            }
+        };
+        let meters = self.meters(&key.1, BudgetScope::Credential, &subject);
+        let guard = Guard::new(&description.provider_type, key.1.clone(), breaker, meters);
+        Ok(shared(&self.tokens, key, guard))
+    }
+
+    /// The counts of a token or an account.
+    fn meters(&self, limits: &RateLimits, scope: BudgetScope, subject: &Subject) -> Vec<Arc<Meter>> {
+        let meter = |of: Counter| {
+            let key = self.key.count(subject, &of);
+            let meter = Meter::new(self.storage.clone(), self.clock.clone(), key, of);
+            shared(&self.meters, (key, of), meter)
+        };
+        limits.counters().filter(|of| of.scope == scope).map(meter).collect()
+    }
+
+    /// Says whose token it is: an account by its key, or one of its own. The account is charged
+    /// with what was asked before that was known.
+    pub async fn belongs_to(&self, guard: &Guard, account_key: Option<&str>) -> Result<(), StorageError> {
+        let subject = match account_key {
+            Some(account) => self.key.account(guard.provider_type(), account),
+            None => self.key.account_of_token(guard.subject()),
+        };
+        guard.set_account(self.meters(&guard.limits, BudgetScope::Account, &subject)).await
+    }
+
+    /// Brings the readings of all up to date with what other processes have used, unless that was
+    /// done a moment ago: anybody may read metrics.
+    pub async fn refresh_readings(&self) {
+        let mut refreshed = self.refreshed.lock().await;
+        if refreshed.is_some_and(|then| self.clock.now().since(then) < READINGS_KEPT) {
+            return;
+        }
+        match tokio::time::timeout(PATIENCE, self.each_meter(Meter::refresh)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the budgets in the metrics may be behind"),
+            Err(_) => tracing::debug!("the budgets in the metrics may be behind, because the database is busy"),
+        }
+        *refreshed = Some(self.clock.now());
+    }
+
+    /// Gives back what is reserved and will not be used by this process.
+    pub async fn return_unused(&self) {
+        let why = match tokio::time::timeout(PATIENCE, self.each_meter(Meter::return_unused)).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the database is busy".to_owned(),
+        };
+        tracing::warn!("requests that were reserved and not made stay counted against their limits: {why}");
+    }
+
+    /// The guards that are in use.
+    pub(crate) fn all(&self) -> Vec<Arc<Guard>> {
+        all(&self.tokens)
+    }
+
+    /// The counts of all tokens and accounts.
+    async fn each_meter(&self, act: impl AsyncFn(&Meter) -> Result<(), StorageError>) -> Result<(), StorageError> {
+        for meter in all(&self.meters) {
+            act(&meter).await?;
+        }
+        Ok(())
+    }
+}
+
+fn all<K, T>(of: &InUse<K, T>) -> Vec<Arc<T>> {
+    of.lock().values().filter_map(Weak::upgrade).collect()
+}
+
+fn present<K: Eq + Hash, T>(all: &InUse<K, T>, key: &K) -> Option<Arc<T>> {
+    all.lock().get(key)?.upgrade()
+}
+
+/// The present one, or else this one. Those no longer in use are dropped.
+fn shared<K: Eq + Hash, T>(all: &InUse<K, T>, key: K, new: T) -> Arc<T> {
+    let mut all = all.lock();
+    if let Some(present) = all.get(&key).and_then(Weak::upgrade) {
+        return present;
+    }
+    if all.len() == all.capacity() {
+        all.retain(|_, one| one.strong_count() > 0);
+    }
+    let new = Arc::new(new);
+    all.insert(key, Arc::downgrade(&new));
+    new
+}

@@ -31,12 +31,15 @@ pub(crate) struct Options {
     /// Say what was built even when nothing changed
     #[arg(long, short)]
     verbose: bool,
+    /// Show no progress: something else does.
+    #[arg(skip)]
+    beside_other_work: bool,
 }
 
 impl Options {
-    /// Just this one.
-    pub(crate) fn only(name: &str) -> Self {
-        Self { only: Some(name.to_owned()), verbose: false }
+    /// Just this one, while something else is built that shows its own progress.
+    pub(crate) fn beside_other_work(name: &str) -> Self {
+        Self { only: Some(name.to_owned()), beside_other_work: true, ..Self::default() }
     }
 }
 
@@ -48,7 +51,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let toolchain = Toolchain::find()?;
     let mut failures = Vec::new();
     for job in jobs {
-        if let Err(error) = build(&job, &toolchain, options.verbose) {
+        if let Err(error) = build(&job, &toolchain, options) {
             failures.push(error);
         }
     }
@@ -138,7 +141,7 @@ pub(crate) fn lint() -> Result<Option<&'static str>> {
     Ok(None)
 }
 
-fn build(job: &Job, toolchain: &Toolchain, verbose: bool) -> Result<()> {
+fn build(job: &Job, toolchain: &Toolchain, options: &Options) -> Result<()> {
     let mut command = cargo(toolchain);
     let (label, folder) = match job {
         Job::Provider(name) => {
@@ -161,7 +164,8 @@ fn build(job: &Job, toolchain: &Toolchain, verbose: bool) -> Result<()> {
     command.arg("--target-dir").arg(workspace::wasm_target());
 
     let started = Instant::now();
-    let finished = process::quietly(&label, &mut command, |_| None)?;
+    let progress = if options.beside_other_work { "" } else { &label };
+    let finished = process::quietly(progress, &mut command, |_| None)?;
     if !finished.status.success() {
         bail!("{label} failed.\n{}", without_feature_warnings(&finished.stderr));
     }
@@ -173,7 +177,7 @@ fn build(job: &Job, toolchain: &Toolchain, verbose: bool) -> Result<()> {
         };
         let destination = folder.join(format!("{name}.wasm"));
         let changed = publish(&artefact.file, &destination)?;
-        if changed || verbose {
+        if changed || options.verbose {
             let state = if changed { "built" } else { "unchanged" };
             let size = fs::metadata(&destination)?.len().div_ceil(1024);
             let seconds = started.elapsed().as_secs_f32();

@@ -4,8 +4,9 @@
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
+use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::components;
 use crate::emulator::Emulator;
@@ -43,10 +44,17 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let token_file = options.token_file.as_deref().map(token_file).transpose()?;
     let real = token_file.is_some() || env::var_os(workspace::TOKEN_VARIABLE).is_some_and(|token| !token.is_empty());
 
-    components::run(&components::Options::only("onepassword"))?;
-    eprintln!("Building the host{} (minutes the first time).", if real { "" } else { " and the 1Password emulator" });
+    let emulated = if real { "" } else { ", the 1Password emulator" };
+    eprintln!("Building the host{emulated} and the provider (minutes the first time).");
     let programs: &[&str] = if real { &[HOST] } else { &[HOST, EMULATOR] };
-    let programs = Programs::for_development(programs)?;
+    // Beside each other, because the last minute of a component's build uses one processor.
+    let programs = thread::scope(|scope| {
+        let provider = components::Options::beside_other_work("onepassword");
+        let component = scope.spawn(move || components::run(&provider));
+        let programs = Programs::for_development(programs);
+        component.join().map_err(|_| anyhow!("Building the provider panicked."))??;
+        programs
+    })?;
 
     let signals = Signals::watch()?;
     let emulator = if real { None } else { Some(Emulator::start(programs.path(EMULATOR)?)?) };

@@ -28,7 +28,8 @@ pub(crate) struct Finished {
 
 /// Runs the program to its end without input.
 ///
-/// `label` says what is being done ("Building components"). `give_up` is asked a few times a second, with the time since
+/// `label` says what is being done ("Building components"); with an empty one there is no sign of life, for work beside
+/// other work that shows its own. `give_up` is asked a few times a second, with the time since
 /// the start; when it answers with a reason the program is ended and the reason is the error.
 pub(crate) fn quietly(
     label: &str,
@@ -200,7 +201,7 @@ impl Progress {
     /// Shows how it stands, when it is time to.
     pub(crate) fn draw(&mut self) {
         let elapsed = self.elapsed();
-        if elapsed < SILENT_FOR {
+        if elapsed < SILENT_FOR || self.label.is_empty() {
             return;
         }
         let state = match self.latest.as_str() {

@@ -1,8 +1,9 @@
-//! Builds the components: each folder of `providers/` and each example of `tests/fixtures` becomes one file below
-//! `target/components`.
+//! Builds the components: each folder of `providers/` and each example of `tests/fixtures` becomes
+//! one file below `target/components`.
 //!
-//! Cargo decides what is out of date, and a file is replaced only when its bytes differ, so a second run is quick and whoever
-//! watches the folder is not told of a change that is none. No path of the machine gets into a component.
+//! Cargo decides what is out of date, and a file is replaced only when its bytes differ, so a
+//! second run is quick and whoever watches the folder is not told of a change that is none. No path
+//! of the machine gets into a component.
 
 use std::env;
 use std::ffi::OsString;
@@ -19,13 +20,14 @@ use crate::process;
 use crate::wasm_toolchain::{TARGET, Toolchain};
 use crate::workspace;
 
-/// SRP and RSA are multiplication of large numbers: with 128-bit products a login takes a fifth of the time. Both are in
-/// the set of features that the runtime turns on.
+/// SRP and RSA are multiplication of large numbers: with 128-bit products a login takes a fifth of
+/// the time. Both are in the set of features that the runtime turns on.
 const FEATURES: &str = "target-feature=+simd128,+wide-arithmetic";
 
 #[derive(clap::Args, Default)]
 pub(crate) struct Options {
-    /// Build just this one: the name of a folder in providers/ or of a fixture, or `fixtures` for all of these
+    /// Build just this one: the name of a folder in providers/ or of a fixture, or `fixtures` for
+    /// all of these
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
     /// Say what was built even when nothing changed
@@ -43,7 +45,8 @@ impl Options {
     }
 }
 
-/// Builds what the options select. Every selected package is tried; the first failure is the error, with the others shown before.
+/// Builds what the options select. Every selected package is tried; the first failure is the error,
+/// with the others shown before.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let providers = providers()?;
     let fixtures = fixtures()?;
@@ -71,7 +74,8 @@ enum Job {
     Fixtures(Option<String>),
 }
 
-/// The folders of `providers/` that hold a crate. The name of the folder is the name of the component.
+/// The folders of `providers/` that hold a crate. The name of the folder is the name of the
+/// component.
 fn providers() -> Result<Vec<String>> {
     let folder = workspace::root().join("providers");
     let mut names = Vec::new();
@@ -123,8 +127,8 @@ fn select(providers: &[String], fixtures: &[String], only: Option<&str>) -> Resu
     }
 }
 
-/// Clippy on the parts that exist only for the target. The compiler of [`Toolchain::Debian`] has no clippy; then the answer is
-/// why it was left out.
+/// Clippy on the parts that exist only for the target. The compiler of [`Toolchain::Debian`] has no
+/// clippy; then the answer is why it was left out.
 pub(crate) fn lint() -> Result<Option<&'static str>> {
     let toolchain = Toolchain::find()?;
     if toolchain != Toolchain::Installed {
@@ -145,7 +149,8 @@ fn build(job: &Job, toolchain: &Toolchain, options: &Options) -> Result<()> {
     let mut command = cargo(toolchain);
     let (label, folder) = match job {
         Job::Provider(name) => {
-            // `--crate-type` leaves out the native library that unit tests use: with both, there is no link-time optimisation.
+            // `--crate-type` leaves out the native library that unit tests use: with both, there is
+            // no link-time optimisation.
             command.args(["rustc", "--lib", "--crate-type", "cdylib", "--package"]);
             command.arg(format!("keyway-provider-{name}"));
             (format!("Building the provider {name}"), workspace::components())
@@ -207,7 +212,8 @@ fn cargo(toolchain: &Toolchain) -> Command {
     command
 }
 
-/// Folders of this machine, and what a component calls them (in the text of a panic, for example). Later ones win.
+/// Folders of this machine, and what a component calls them (in the text of a panic, for example).
+/// Later ones win.
 fn remapped() -> Vec<(PathBuf, &'static str)> {
     let mut folders = vec![(PathBuf::from("/usr/lib/rustlib/src/rust"), "/rust")];
     let home = env::var_os("HOME").or_else(|| env::var_os("USERPROFILE")).map(PathBuf::from);
@@ -247,7 +253,8 @@ fn artefact(message: &Value) -> Option<Artefact> {
     shared.then_some(Artefact { name: target.get("name")?.as_str()?.to_owned(), file })
 }
 
-/// Copies the file where its bytes differ, in one step: a host that watches the folder never sees half a component.
+/// Copies the file where its bytes differ, in one step: a host that watches the folder never sees
+/// half a component.
 fn publish(from: &Path, to: &Path) -> Result<bool> {
     let bytes = fs::read(from).with_context(|| format!("{} cannot be read", from.display()))?;
     match fs::read(to) {

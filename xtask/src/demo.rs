@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: builds what is missing, starts the 1Password emulator unless a real token is given, and runs
-//! `keyway demo`, which does the rest. Only that program writes to standard output.
+//! `cargo xtask demo`: builds what is missing, starts the 1Password emulator unless a real token is
+//! given, and runs `keyway demo`, which does the rest. Only that program writes to standard output.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -19,10 +19,12 @@ const EMULATOR: &str = "keyway-emulator-onepassword";
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Use the real 1Password with the service account token in this file (`-` for standard input, or in KEYWAY_OP_TOKEN), and no emulator
+    /// Use the real 1Password with the service account token in this file (`-` for standard input,
+    /// or in KEYWAY_OP_TOKEN), and no emulator
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// End after the last step instead of serving the HTTP API; the exit code says whether every step worked
+    /// End after the last step instead of serving the HTTP API; the exit code says whether every
+    /// step worked
     #[arg(long)]
     once: bool,
     /// Print data instead of text

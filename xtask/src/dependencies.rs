@@ -1,7 +1,9 @@
-//! Licences, origins and known vulnerabilities of the dependencies: cargo-deny with the rules of `deny.toml`.
+//! Licences, origins and known vulnerabilities of the dependencies: cargo-deny with the rules of
+//! `deny.toml`.
 //!
-//! cargo-deny is installed below `target/` at the first use (a minute or two) unless it is on the PATH. Its advisory database is a
-//! git repository; where that cannot be reached, the check is reported as not made. It never counts as passed then.
+//! cargo-deny is installed below `target/` at the first use (a minute or two) unless it is on the
+//! PATH. Its advisory database is a git repository; where that cannot be reached, the check is
+//! reported as not made. It never counts as passed then.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

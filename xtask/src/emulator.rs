@@ -1,7 +1,8 @@
 //! The 1Password emulator as a program in the background, for as long as the demo runs.
 //!
-//! Its first line on standard output is one JSON object: where it listens, how to control it, and its accounts with their tokens. The
-//! line is handed on in a file that only this user can read, never on a command line, and goes away with the emulator.
+//! Its first line on standard output is one JSON object: where it listens, how to control it, and
+//! its accounts with their tokens. The line is handed on in a file that only this user can read,
+//! never on a command line, and goes away with the emulator.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};

@@ -1,7 +1,9 @@
-//! The project's own chores: `cargo xtask demo`, `cargo xtask test`, building the provider components, the benchmark.
+//! The project's own chores: `cargo xtask demo`, `cargo xtask test`, building the provider
+//! components, the benchmark.
 //!
-//! It depends on next to nothing, so that it is built in seconds on a fresh machine and can then say what it is doing
-//! while the long builds run. Whatever is missing, it installs or builds; what it cannot get, it names in one error.
+//! It depends on next to nothing, so that it is built in seconds on a fresh machine and can then
+//! say what it is doing while the long builds run. Whatever is missing, it installs or builds; what
+//! it cannot get, it names in one error.
 
 mod bench;
 mod book;
@@ -35,7 +37,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Show the main job, end to end: a sandboxed provider resolves credentials, from an emulator or the real 1Password
+    /// Show the main job, end to end: a sandboxed provider resolves credentials, from an emulator
+    /// or the real 1Password
     Demo(demo::Options),
     /// Build the provider components and the fixtures of the tests into target/components
     BuildComponents(components::Options),

@@ -1,4 +1,5 @@
-//! The npm packages that whole-system tests use: the official SDKs of the secret manager and of the HTTP API's clients.
+//! The npm packages that whole-system tests use: the official SDKs of the secret manager and of the
+//! HTTP API's clients.
 
 use std::fs;
 use std::process::Command;
@@ -12,7 +13,8 @@ use crate::workspace;
 /// The oldest Node.js that has `fetch` and a test runner.
 const OLDEST: (u32, u32) = (18, 17);
 
-/// Installs what `package-lock.json` says, unless that is what was installed last. When there is no such project the answer is false.
+/// Installs what `package-lock.json` says, unless that is what was installed last. When there is no
+/// such project the answer is false.
 pub(crate) fn install_packages() -> Result<bool> {
     let project = workspace::node_project();
     let lock = project.join("package-lock.json");

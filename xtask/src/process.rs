@@ -1,5 +1,6 @@
-//! Runs another program quietly: its output is kept and shown only when it fails, and a sign of life appears when it takes
-//! longer than a moment. A person at a terminal sees one line with the seconds counting; a log gets a line every ten seconds.
+//! Runs another program quietly: its output is kept and shown only when it fails, and a sign of
+//! life appears when it takes longer than a moment. A person at a terminal sees one line with the
+//! seconds counting; a log gets a line every ten seconds.
 
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::Path;
@@ -28,9 +29,10 @@ pub(crate) struct Finished {
 
 /// Runs the program to its end without input.
 ///
-/// `label` says what is being done ("Building components"); with an empty one there is no sign of life, for work beside
-/// other work that shows its own. `give_up` is asked a few times a second, with the time since
-/// the start; when it answers with a reason the program is ended and the reason is the error.
+/// `label` says what is being done ("Building components"); with an empty one there is no sign of
+/// life, for work beside other work that shows its own. `give_up` is asked a few times a second,
+/// with the time since the start; when it answers with a reason the program is ended and the reason
+/// is the error.
 pub(crate) fn quietly(
     label: &str,
     command: &mut Command,
@@ -81,7 +83,8 @@ pub(crate) fn quietly(
     Ok(Finished { status, stdout: finished.stdout, stderr: finished.stderr })
 }
 
-/// As [`quietly`], without a time limit; a failure is an error with everything that the program said about it.
+/// As [`quietly`], without a time limit; a failure is an error with everything that the program
+/// said about it.
 pub(crate) fn checked(label: &str, command: &mut Command) -> Result<String> {
     let finished = quietly(label, command, |_| None)?;
     if !finished.status.success() {
@@ -90,7 +93,8 @@ pub(crate) fn checked(label: &str, command: &mut Command) -> Result<String> {
     Ok(finished.stdout)
 }
 
-/// Runs the program with its output on the terminal, for the ones that show their own progress. A failure is an error.
+/// Runs the program with its output on the terminal, for the ones that show their own progress. A
+/// failure is an error.
 pub(crate) fn shown(command: &mut Command) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
     let status = command.stdin(Stdio::null()).status().with_context(|| format!("{name} could not be started"))?;
@@ -100,7 +104,8 @@ pub(crate) fn shown(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs cargo with its progress on standard error, and returns its messages (`--message-format`) from standard output.
+/// Runs cargo with its progress on standard error, and returns its messages (`--message-format`)
+/// from standard output.
 pub(crate) fn messages(command: &mut Command) -> Result<String> {
     command.args(["--message-format", "json-render-diagnostics"]);
     let output =
@@ -191,7 +196,8 @@ impl Progress {
         self.started.elapsed()
     }
 
-    /// What is being worked on just now, from a line of cargo's or apt's output such as `   Compiling serde v1.0.0`.
+    /// What is being worked on just now, from a line of cargo's or apt's output such as `
+    /// Compiling serde v1.0.0`.
     fn note(&mut self, line: &str) {
         if let Some(step) = step_of(line) {
             self.latest = step;

@@ -1,4 +1,5 @@
-//! Builds this workspace's programs and says where they are. Cargo shows its own progress on standard error.
+//! Builds this workspace's programs and says where they are. Cargo shows its own progress on
+//! standard error.
 
 use std::path::PathBuf;
 
@@ -15,9 +16,9 @@ pub(crate) struct Programs(Vec<(String, PathBuf)>);
 impl Programs {
     /// Builds these programs for development.
     ///
-    /// The whole workspace is selected, and one test of it, so that every dependency has the same features as it has in
-    /// `cargo xtask test`. By themselves the programs need fewer, and half of the dependencies, wasmtime among them,
-    /// would be compiled twice.
+    /// The whole workspace is selected, and one test of it, so that every dependency has the same
+    /// features as it has in `cargo xtask test`. By themselves the programs need fewer, and half of
+    /// the dependencies, wasmtime among them, would be compiled twice.
     pub(crate) fn for_development(names: &[&str]) -> Result<Self> {
         let mut command = workspace::cargo();
         command.args(["build", "--workspace", "--test", "command_line"]);

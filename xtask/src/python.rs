@@ -1,4 +1,5 @@
-//! The Python packages that whole-system tests use, in a virtual environment of their own: nothing is installed into the system's Python.
+//! The Python packages that whole-system tests use, in a virtual environment of their own: nothing
+//! is installed into the system's Python.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +20,8 @@ pub(crate) fn install_packages() -> Result<()> {
     let requirements = project.join("requirements.txt");
     let wanted = fs::read(&requirements).with_context(|| format!("{} cannot be read", requirements.display()))?;
     let environment = project.join(".venv");
-    // Removed together with what it speaks of. An environment whose Python was removed does not count.
+    // Removed together with what it speaks of. An environment whose Python was removed does not
+    // count.
     let memory = environment.join("installed-requirements.txt");
     if fs::read(&memory).is_ok_and(|installed| installed == wanted) && starts(&environment.join("bin/python")) {
         return Ok(());

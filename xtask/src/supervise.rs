@@ -1,7 +1,8 @@
 //! Runs one program in the foreground and passes on the wish to end.
 //!
-//! Ctrl-C reaches every program of the terminal's foreground group by itself, a `kill` only the one that it names. So the first is waited
-//! out, the second is passed on; and this program stays until the other has ended, to clean up after it.
+//! Ctrl-C reaches every program of the terminal's foreground group by itself, a `kill` only the one
+//! that it names. So the first is waited out, the second is passed on; and this program stays until
+//! the other has ended, to clean up after it.
 
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;

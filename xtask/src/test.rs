@@ -1,7 +1,8 @@
 //! `cargo xtask test`: everything that must hold before a change goes in, as a list of steps.
 //!
-//! A failed step does not stop the ones after it, so one run tells all that is wrong. A step that could not be made here is
-//! reported as skipped, with the reason, and counts neither as passed nor as failed. The last line is `N passed, M failed`.
+//! A failed step does not stop the ones after it, so one run tells all that is wrong. A step that
+//! could not be made here is reported as skipped, with the reason, and counts neither as passed nor
+//! as failed. The last line is `N passed, M failed`.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -24,7 +25,8 @@ pub(crate) struct Options {
     /// List the steps and end
     #[arg(long)]
     list: bool,
-    /// Passed to the test runner (cargo nextest, or cargo test without it), for example a test's name
+    /// Passed to the test runner (cargo nextest, or cargo test without it), for example a test's
+    /// name
     #[arg(last = true, value_name = "ARGUMENT")]
     arguments: Vec<String>,
 }
@@ -143,8 +145,8 @@ fn python_packages(_: &Options) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// The programs, too: whole-system tests start them. With the tests, so that the features of dependencies are the same as in
-/// the next step and nothing is compiled twice.
+/// The programs, too: whole-system tests start them. With the tests, so that the features of
+/// dependencies are the same as in the next step and nothing is compiled twice.
 fn build(_: &Options) -> Result<Outcome> {
     cargo(&["build", "--workspace", "--all-targets"])
 }

@@ -3,9 +3,10 @@
 //! Tried in this order:
 //!
 //! 1. the compiler in use already has the target;
-//! 2. `rustup target add`, ended when it makes no headway: on a network without its server it hangs for minutes. That it
-//!    failed is remembered for a day;
-//! 3. Debian's compiler, which comes with its sources: the standard library is built from them (a minute, once).
+//! 2. `rustup target add`, ended when it makes no headway: on a network without its server it hangs
+//!    for minutes. That it failed is remembered for a day;
+//! 3. Debian's compiler, which comes with its sources: the standard library is built from them (a
+//!    minute, once).
 //!
 //! When none works there is one error, and it names both ways.
 
@@ -47,7 +48,8 @@ const OLDEST: (u32, u32) = (1, 95);
 pub(crate) enum Toolchain {
     /// The compiler in use, with its own standard library for the target.
     Installed,
-    /// Debian's compiler. The standard library is built from source; the linker comes from this folder of the compiler in use.
+    /// Debian's compiler. The standard library is built from source; the linker comes from this
+    /// folder of the compiler in use.
     Debian { linker_folder: PathBuf },
 }
 
@@ -96,9 +98,11 @@ impl Toolchain {
         let Self::Debian { linker_folder } = self else { return };
         let path = env::var_os("PATH").unwrap_or_default();
         let folders = std::iter::once(linker_folder.clone()).chain(env::split_paths(&path));
-        // A folder whose name has a colon in it cannot be on the PATH; the linker then says that it was not found.
+        // A folder whose name has a colon in it cannot be on the PATH; the linker then says that it
+        // was not found.
         command.env("PATH", env::join_paths(folders).unwrap_or(path));
-        // Building the standard library is an unstable feature of cargo; this lets a stable one do it.
+        // Building the standard library is an unstable feature of cargo; this lets a stable one do
+        // it.
         command.env("RUSTC_BOOTSTRAP", "1").env("RUSTC", DEBIAN_COMPILER);
     }
 }
@@ -112,7 +116,8 @@ fn rustc(arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Whether the compiler in use has a standard library for the target: it knows the target's folder in any case.
+/// Whether the compiler in use has a standard library for the target: it knows the target's folder
+/// in any case.
 fn is_installed() -> Result<bool> {
     Ok(has_standard_library(Path::new(&rustc(&["--print", "target-libdir", "--target", TARGET])?)))
 }

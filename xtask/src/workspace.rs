@@ -10,13 +10,15 @@ pub(crate) const TOKEN_VARIABLE: &str = "KEYWAY_OP_TOKEN";
 
 /// The root of the checkout.
 pub(crate) fn root() -> &'static Path {
-    // The folder of this crate, as it was when it was built; `cargo xtask` rebuilds it when the checkout moves.
+    // The folder of this crate, as it was when it was built; `cargo xtask` rebuilds it when the
+    // checkout moves.
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     crate_folder.parent().unwrap_or(crate_folder)
 }
 
-/// The target folder of component builds: its own, because another compiler may be at work there, and two compilers in
-/// one folder rebuild everything at each switch. It does not move with `CARGO_TARGET_DIR`, nor do the components.
+/// The target folder of component builds: its own, because another compiler may be at work there,
+/// and two compilers in one folder rebuild everything at each switch. It does not move with
+/// `CARGO_TARGET_DIR`, nor do the components.
 pub(crate) fn wasm_target() -> PathBuf {
     root().join("target/wasm")
 }
@@ -51,7 +53,8 @@ pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     // Neither a build script nor a test has any business with a real token.
     command.current_dir(root()).env_remove(TOKEN_VARIABLE);
-    // What `cargo run` told this program about itself would otherwise be told to everything that it starts.
+    // What `cargo run` told this program about itself would otherwise be told to everything that it
+    // starts.
     for (name, _) in env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
             command.env_remove(name);

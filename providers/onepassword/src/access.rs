@@ -37,7 +37,8 @@ fn names_one_account(address: &str) -> bool {
     !matches!(address, "my.1password.com" | "my.1password.eu" | "my.1password.ca")
 }
 
-/// What the server says about the vault of this item, and whether the item is there at all. Two requests.
+/// What the server says about the vault of this item, and whether the item is there at all. Two
+/// requests.
 pub(crate) fn check(client: &mut Client<'_>, reference: ItemReference<'_>) -> Result<WriteAccess, Error> {
     let vault = vaults::fetch(client, reference.vault)?;
     let item = fetch_item(client, reference)?;

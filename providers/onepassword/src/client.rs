@@ -1,10 +1,11 @@
-//! Calls in a session: sealed, signed, and repeated once with a new session if the server no longer accepts the old
-//! one.
+//! Calls in a session: sealed, signed, and repeated once with a new session if the server no longer
+//! accepts the old one.
 //!
-//! Invariants: a call of the provider signs in at most once; concurrent calls sign in once together, because the host
-//! grants that right to one of them ([`SessionStore::renew`](keyway_sdk::session::SessionStore::renew)) and hands the
-//! others what that one put; a request that was refused with 401 has had no effect, so it may be sent again, also when
-//! it writes.
+//! Invariants: a call of the provider signs in at most once; concurrent calls sign in once
+//! together, because the host grants that right to one of them
+//! ([`SessionStore::renew`](keyway_sdk::session::SessionStore::renew)) and hands the others what
+//! that one put; a request that was refused with 401 has had no effect, so it may be sent again,
+//! also when it writes.
 
 use std::time::Duration;
 
@@ -24,7 +25,8 @@ use crate::{
     wire::{self, Credentials, Wire},
 };
 
-/// How many sessions of other calls are tried before a refusal is believed. Each is newer than the one before.
+/// How many sessions of other calls are tried before a refusal is believed. Each is newer than the
+/// one before.
 const MAX_RENEWALS: u32 = 4;
 
 /// What a call needs of its machine besides the [`Host`].
@@ -80,7 +82,8 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Gets another session than the one at hand: that of a call that signed in meanwhile, else a new one.
+    /// Gets another session than the one at hand: that of a call that signed in meanwhile, else a
+    /// new one.
     pub(crate) fn renew(&mut self) -> Result<(), Error> {
         while self.renewals < MAX_RENEWALS {
             self.renewals += 1;
@@ -92,7 +95,8 @@ impl<'a> Client<'a> {
                 None => return self.sign_in(),
                 Some(Stored::Valid { mut value, generation }) => {
                     let earlier = self.known.take();
-                    // Another call may only have added to the session that was refused: then it is the same one.
+                    // Another call may only have added to the session that was refused: then it is
+                    // the same one.
                     let is_new =
                         !matches!(&earlier, Some(Stored::Valid { value: refused, .. }) if refused.id == value.id);
                     if let Some(Stored::Valid { value: earlier, .. }) = earlier {
@@ -109,9 +113,9 @@ impl<'a> Client<'a> {
         Err(Error::unavailable("The login session keeps being replaced by other calls. Try again."))
     }
 
-    /// The host gets the new session, and with it all calls that wait for one, as soon as there are keys in it: at once
-    /// if those of the session before are known, else with the first that are opened ([`Client::remember`]), so that
-    /// not each of them asks the server for the same keys.
+    /// The host gets the new session, and with it all calls that wait for one, as soon as there are
+    /// keys in it: at once if those of the session before are known, else with the first that are
+    /// opened ([`Client::remember`]), so that not each of them asks the server for the same keys.
     fn sign_in(&mut self) -> Result<(), Error> {
         self.signed_in = true;
         let mut session = sign_in(&self.wire, self.machine.random)?;
@@ -133,8 +137,9 @@ impl<'a> Client<'a> {
         let now = self.now();
         if let Some(Stored::Valid { value, generation }) = &mut self.known {
             let present = self.slot.put(value, value.seconds_left(now))?;
-            // An addition may come too late, after a newer login, which wins; then the generation is that of the newer
-            // one. The old one is right in both cases. A new session is always taken.
+            // An addition may come too late, after a newer login, which wins; then the generation
+            // is that of the newer one. The old one is right in both cases. A new session is always
+            // taken.
             if self.pending {
                 *generation = present;
                 self.pending = false;
@@ -143,7 +148,8 @@ impl<'a> Client<'a> {
         Ok(())
     }
 
-    /// The end of the call: the host gets a new session also if nothing was opened with it, or if the call failed.
+    /// The end of the call: the host gets a new session also if nothing was opened with it, or if
+    /// the call failed.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
         if self.pending { self.remember() } else { Ok(()) }
     }
@@ -153,7 +159,8 @@ impl<'a> Client<'a> {
         self.call(Method::Get, path, None)
     }
 
-    /// A call in the session: the plaintext of the answer. With another session once more if this one is not accepted.
+    /// A call in the session: the plaintext of the answer. With another session once more if this
+    /// one is not accepted.
     pub(crate) fn call(
         &mut self,
         method: Method,
@@ -186,7 +193,8 @@ impl<'a> Client<'a> {
             None => Vec::new(),
             Some(plaintext) => session.key().seal(plaintext, self.machine.random)?.to_json(),
         };
-        // The session's own token is nearly always young enough; the host's clock decides when the session goes.
+        // The session's own token is nearly always young enough; the host's clock decides when the
+        // session goes.
         let fresh = match (&session.throttle, &self.wire.token.throttle) {
             (Some(token), _) if token.value_at(now).is_some() => None,
             (_, Some(secret)) => Some(secret.issue(now)),

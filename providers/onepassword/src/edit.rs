@@ -1,7 +1,9 @@
-//! What a change of user name or password does to the texts of an item: pure functions from text to text.
+//! What a change of user name or password does to the texts of an item: pure functions from text to
+//! text.
 //!
-//! Invariant: apart from the values that were asked for, the subtitle that repeats the user name, and the entry for the
-//! earlier password, the texts stay the same byte for byte (see [`crate::splice`]).
+//! Invariant: apart from the values that were asked for, the subtitle that repeats the user name,
+//! and the entry for the earlier password, the texts stay the same byte for byte (see
+//! [`crate::splice`]).
 
 use keyway_sdk::{Changes, Error, secrecy::ExposeSecret};
 use serde::Deserialize;
@@ -32,8 +34,8 @@ pub(crate) fn unsupported_category(category: &str) -> Option<&'static str> {
     }
 }
 
-/// Applies the changes to the decrypted details and overview of an item. `None` if both fields already have the values
-/// asked for. `now` is in Unix seconds.
+/// Applies the changes to the decrypted details and overview of an item. `None` if both fields
+/// already have the values asked for. `now` is in Unix seconds.
 pub(crate) fn edit(
     details: &str,
     overview: &str,

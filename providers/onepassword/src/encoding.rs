@@ -1,6 +1,7 @@
 //! The encodings of the protocol: base64 URL-safe without padding (`b64u`) and hexadecimal.
 //!
-//! Decoding returns bytes that are wiped when dropped, because most of what is decoded is a key or becomes one.
+//! Decoding returns bytes that are wiped when dropped, because most of what is decoded is a key or
+//! becomes one.
 
 use keyway_sdk::encoding::{BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
 use zeroize::Zeroizing;

@@ -1,8 +1,10 @@
-//! The envelope of the protocol (`b5+jwk+json`, "JweB"): every secret that is stored or sent is in one.
+//! The envelope of the protocol (`b5+jwk+json`, "JweB"): every secret that is stored or sent is in
+//! one.
 //!
-//! Invariant: a plaintext leaves this module only when the envelope names the very key that opened it and the
-//! authentication tag was right; it is wiped when dropped. An envelope has no associated data, so it does not say
-//! *where* it belongs: callers check that they got the item they asked for.
+//! Invariant: a plaintext leaves this module only when the envelope names the very key that opened
+//! it and the authentication tag was right; it is wiped when dropped. An envelope has no associated
+//! data, so it does not say *where* it belongs: callers check that they got the item they asked
+//! for.
 
 use aes_gcm::{
     Aes256Gcm, Nonce,
@@ -22,8 +24,9 @@ const A256GCM: &str = "A256GCM";
 const IV_BYTES: usize = 12;
 const TAG_BYTES: usize = 16;
 
-/// An encrypted value as it is stored and sent. Members that are not listed (`alg`, `p2c`, `p2s`) describe how a
-/// person's own key is derived and mean nothing here. The order is that of the official client.
+/// An encrypted value as it is stored and sent. Members that are not listed (`alg`, `p2c`, `p2s`)
+/// describe how a person's own key is derived and mean nothing here. The order is that of the
+/// official client.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Envelope {
     /// [`CONTENT_TYPE`].

@@ -1,7 +1,7 @@
 //! What went wrong with a request, and what to tell a person about it.
 //!
-//! Invariant: no message holds anything of a body, a header or a reference; they are made of fixed sentences, the
-//! server's name, numbers, and the name of the vault in question.
+//! Invariant: no message holds anything of a body, a header or a reference; they are made of fixed
+//! sentences, the server's name, numbers, and the name of the vault in question.
 
 use keyway_sdk::{
     Error,
@@ -85,7 +85,8 @@ impl Refusal {
     pub(crate) fn of(response: &Response, now: u64) -> Option<Self> {
         Some(match response.status {
             200..=299 => return None,
-            // Servers before September 2025 answered so to several things that have a status of their own now.
+            // Servers before September 2025 answered so to several things that have a status of
+            // their own now.
             400 => error_code(&response.body).map_or(Self::BadRequest, Self::from_code),
             401 => Self::Unauthorized,
             403 => Self::Forbidden,
@@ -107,7 +108,8 @@ impl Refusal {
     }
 }
 
-/// A delay that stands in the body of a 429. Where the server puts it is not documented, so the usual names are tried.
+/// A delay that stands in the body of a 429. Where the server puts it is not documented, so the
+/// usual names are tried.
 fn delay_in(body: &[u8]) -> Option<u32> {
     #[derive(Deserialize)]
     struct Delay {
@@ -191,7 +193,8 @@ impl Refusal {
             (Self::Conflict, Asked::Change(_)) => {
                 Error::conflict("Somebody else changed this vault at the same time, so nothing was written. Try again.")
             }
-            // Nothing was to be written, so it is no conflict for the host, which would read again and decide anew.
+            // Nothing was to be written, so it is no conflict for the host, which would read again
+            // and decide anew.
             (Self::Conflict, _) => Error::unavailable(format!(
                 "{server} was busy with a change by somebody else (status 409). Try again in a moment."
             )),

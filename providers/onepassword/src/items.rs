@@ -1,7 +1,8 @@
 //! `list-items`: the login items of all vaults that can be read.
 //!
-//! Invariants: nothing is left out silently (an incomplete answer is completed; what cannot be read or decrypted is
-//! counted in the log) and nothing that one item holds costs the others; the order is that of the ids, so a page begins where the one before ended also when something was added or
+//! Invariants: nothing is left out silently (an incomplete answer is completed; what cannot be read
+//! or decrypted is counted in the log) and nothing that one item holds costs the others; the order
+//! is that of the ids, so a page begins where the one before ended also when something was added or
 //! removed in between.
 //!
 //! A page costs one request for the vaults and one for each vault on it.
@@ -22,17 +23,20 @@ use crate::{
     wire,
 };
 
-/// How many vaults a page covers: at 200 ms for a request this takes five of the 30 seconds that a call has.
+/// How many vaults a page covers: at 200 ms for a request this takes five of the 30 seconds that a
+/// call has.
 const VAULTS_PER_PAGE: usize = 25;
 /// How many items a page has at most; the contract allows 10,000.
 const ITEMS_PER_PAGE: usize = 2_000;
-/// How many bytes of text a page has at most, give or take an item: half of the 8 MiB that a call may answer with.
+/// How many bytes of text a page has at most, give or take an item: half of the 8 MiB that a call
+/// may answer with.
 const BYTES_PER_PAGE: usize = 4 << 20;
 
 /// How many parts a vault may come in. More would not be done within the time of a call.
 const MAX_PARTS: usize = 100;
 
-/// Where a page begins: at a vault, or at an item in it. Written as `<vaultId>` or `<vaultId>/<itemId>`.
+/// Where a page begins: at a vault, or at an item in it. Written as `<vaultId>` or
+/// `<vaultId>/<itemId>`.
 #[derive(Clone, Copy)]
 struct Cursor<'a> {
     vault: &'a str,
@@ -119,9 +123,9 @@ impl Listed {
     }
 }
 
-/// All items of a vault. The endpoint is not known to send a part only, and the official client takes a part for the
-/// whole. Should it happen, the older endpoint is asked, which is known to: from the beginning, and on from where each
-/// part ends.
+/// All items of a vault. The endpoint is not known to send a part only, and the official client
+/// takes a part for the whole. Should it happen, the older endpoint is asked, which is known to:
+/// from the beginning, and on from where each part ends.
 fn overviews(client: &mut Client<'_>, vault_id: &str) -> Result<Listed, Failure> {
     let body = client.get(&format!("/api/v1/vault/{vault_id}/items/overviews"))?;
     let answer: Overviews<'_> = wire::read(&body)?;

@@ -1,12 +1,13 @@
 //! The key chain: master unlock key -> keyset -> RSA key -> vault key.
 //!
-//! A service account has one or more keysets. One is opened by the master unlock key of the token, others by the RSA
-//! key of another keyset. A vault's key is encrypted to the RSA key of one keyset, so exactly the keysets on the way to
-//! that one are opened, on demand. A keyset that cannot be opened therefore costs the vaults that need it, and nothing
-//! else (the official client fails as a whole).
+//! A service account has one or more keysets. One is opened by the master unlock key of the token,
+//! others by the RSA key of another keyset. A vault's key is encrypted to the RSA key of one
+//! keyset, so exactly the keysets on the way to that one are opened, on demand. A keyset that
+//! cannot be opened therefore costs the vaults that need it, and nothing else (the official client
+//! fails as a whole).
 //!
-//! Opening an RSA key takes milliseconds, so vault keys are kept in the session (see [`crate::session`]) and this chain
-//! is walked once for each vault and login.
+//! Opening an RSA key takes milliseconds, so vault keys are kept in the session (see
+//! [`crate::session`]) and this chain is walked once for each vault and login.
 
 use std::collections::HashMap;
 

@@ -1,12 +1,14 @@
 //! Where the built-in login fields are in an item's details.
 //!
-//! 1Password marks the built-in fields with a `designation`, `username` or `password`. Where no field has it, one without
-//! a designation whose *id* is that word is taken, as the official client does; labels and names mean nothing, nor do the
-//! ids of fields in sections (a field that somebody named "password" is not read). An item of the category Password has
-//! its password in a member of its own. The one-time password is a concealed field in a section whose id begins with `TOTP_`.
+//! 1Password marks the built-in fields with a `designation`, `username` or `password`. Where no
+//! field has it, one without a designation whose *id* is that word is taken, as the official client
+//! does; labels and names mean nothing, nor do the ids of fields in sections (a field that somebody
+//! named "password" is not read). An item of the category Password has its password in a member of
+//! its own. The one-time password is a concealed field in a section whose id begins with `TOTP_`.
 //!
-//! Nothing is copied: every value is a slice of the text, as it stands there, so that it can be replaced in place. A
-//! part that does not look as expected is not a login field; only details that are no JSON object at all are an error.
+//! Nothing is copied: every value is a slice of the text, as it stands there, so that it can be
+//! replaced in place. A part that does not look as expected is not a login field; only details that
+//! are no JSON object at all are an error.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -145,8 +147,8 @@ impl<'a> LoginFields<'a> {
         Ok(found)
     }
 
-    /// An id for a new field that no other field has: the official client refuses to change an item in which two fields
-    /// have the same.
+    /// An id for a new field that no other field has: the official client refuses to change an item
+    /// in which two fields have the same.
     pub(crate) fn free_id(&self, wanted: &str) -> String {
         let is_free = |id: &String| !self.ids.contains(id);
         let numbered = (2..).map(|n: u32| format!("{wanted}-{n}"));

@@ -1,8 +1,9 @@
 //! The signature on every request of a session (`x-agilebits-mac`).
 //!
-//! It binds session, method, host, path, query and a counter, not the body (the body is in an envelope under the
-//! session key). The counter must never repeat within a session, and concurrent calls share one session; so it is the
-//! login's random start plus the connection's [`counter`](keyway_sdk::SessionStore::counter), see [`crate::session`].
+//! It binds session, method, host, path, query and a counter, not the body (the body is in an
+//! envelope under the session key). The counter must never repeat within a session, and concurrent
+//! calls share one session; so it is the login's random start plus the connection's
+//! [`counter`](keyway_sdk::SessionStore::counter), see [`crate::session`].
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;

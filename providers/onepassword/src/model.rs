@@ -1,5 +1,5 @@
-//! What the server answers, as far as it is needed. Unknown members are ignored; members that nothing here needs are
-//! not asked for, so that a server that leaves one out can still be used.
+//! What the server answers, as far as it is needed. Unknown members are ignored; members that
+//! nothing here needs are not asked for, so that a server that leaves one out can still be used.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -48,7 +48,8 @@ pub(crate) struct VaultAttributes {
     pub(crate) name: Option<String>,
 }
 
-/// `GET /api/v1/vault/<id>/items/overviews`, and the older `GET /api/v1/vault/<id>/<contentVersion>/items`.
+/// `GET /api/v1/vault/<id>/items/overviews`, and the older `GET
+/// /api/v1/vault/<id>/<contentVersion>/items`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Overviews<'a> {
@@ -57,7 +58,8 @@ pub(crate) struct Overviews<'a> {
     /// False if the server sent only a part.
     #[serde(default = "yes")]
     pub(crate) batch_complete: bool,
-    /// Each an [`ItemOverview`], unless it is something else: one that cannot be read must not cost the others.
+    /// Each an [`ItemOverview`], unless it is something else: one that cannot be read must not cost
+    /// the others.
     #[serde(borrow)]
     pub(crate) items: Vec<&'a RawValue>,
 }
@@ -137,8 +139,8 @@ impl ItemOverview {
     }
 }
 
-/// One element of the body of `PATCH /api/v3/vault/<id>/<contentVersion>/items`, its members in the official client's
-/// order.
+/// One element of the body of `PATCH /api/v3/vault/<id>/<contentVersion>/items`, its members in the
+/// official client's order.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ItemPatch<'a> {
@@ -170,12 +172,14 @@ pub(crate) struct PatchAnswer {
     pub(crate) failed_items: Option<std::collections::HashMap<String, i64>>,
 }
 
-/// Ids of vaults and items: 26 characters of base32 in lower case. Checked before one becomes part of a path.
+/// Ids of vaults and items: 26 characters of base32 in lower case. Checked before one becomes part
+/// of a path.
 pub(crate) fn is_id(text: &str) -> bool {
     text.len() == 26 && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'))
 }
 
-/// A text that people chose, cut to what a host takes (2,000 characters): one that is longer would cost the whole list.
+/// A text that people chose, cut to what a host takes (2,000 characters): one that is longer would
+/// cost the whole list.
 pub(crate) fn cut(mut text: String) -> String {
     let end = text.char_indices().nth(MAX_TEXT_CHARS).map_or(text.len(), |(end, _)| end);
     text.truncate(end);

@@ -1,7 +1,8 @@
-//! Where random bytes come from: the login's secret exponent, the first MAC counter and the IV of every envelope.
+//! Where random bytes come from: the login's secret exponent, the first MAC counter and the IV of
+//! every envelope.
 //!
-//! It is a trait so that the tests can replay the bytes that the official client drew and compare every request byte
-//! for byte.
+//! It is a trait so that the tests can replay the bytes that the official client drew and compare
+//! every request byte for byte.
 
 use keyway_sdk::Error;
 

@@ -1,7 +1,8 @@
 //! References: `op://<vaultId>/<itemId>`.
 //!
-//! Only ids are accepted. Names would cost two more requests for each resolve, and a binding by name breaks, or
-//! silently moves to another item, when somebody renames something; the list of items gives the ids.
+//! Only ids are accepted. Names would cost two more requests for each resolve, and a binding by
+//! name breaks, or silently moves to another item, when somebody renames something; the list of
+//! items gives the ids.
 
 use keyway_sdk::{Error, reference::Reference};
 

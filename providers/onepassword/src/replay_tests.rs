@@ -1,5 +1,6 @@
-//! The official client's recorded session, played again: with the same random bytes and the same clock this provider
-//! must make the same requests, byte for byte, but for the two headers in which it names itself.
+//! The official client's recorded session, played again: with the same random bytes and the same
+//! clock this provider must make the same requests, byte for byte, but for the two headers in which
+//! it names itself.
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
@@ -144,8 +145,8 @@ fn signing_in_resolving_and_listing_make_the_recorded_requests() {
 fn the_recorded_list_has_the_official_clients_logins() {
     let sandbox = recorded_server();
     sign_in(&sandbox);
-    // Only one of the two vaults was listed in the recording: a page that begins at it, and ends with the error for the
-    // other, if that one comes later.
+    // Only one of the two vaults was listed in the recording: a page that begins at it, and ends
+    // with the error for the other, if that one comes later.
     let (writable, other) = (text(&vectors()["seedIds"], "rw"), text(&vectors()["seedIds"], "ro"));
     assert!(writable < other);
     let seen = Rc::new(RefCell::new(Vec::new()));

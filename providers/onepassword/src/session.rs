@@ -1,13 +1,15 @@
-//! What is kept between calls: the login and the keys that it took work to open. The host keeps it sealed in memory.
+//! What is kept between calls: the login and the keys that it took work to open. The host keeps it
+//! sealed in memory.
 //!
-//! Invariants: concurrent calls share a session and never sign two requests with one counter; what the host gets is
-//! small, whatever an account holds (see [`Kept`]), while the call itself has everything that it opened; what opens
-//! nothing new is kept as it came, encrypted, so keysets lie here as ciphertext under the token's master key.
+//! Invariants: concurrent calls share a session and never sign two requests with one counter; what
+//! the host gets is small, whatever an account holds (see [`Kept`]), while the call itself has
+//! everything that it opened; what opens nothing new is kept as it came, encrypted, so keysets lie
+//! here as ciphertext under the token's master key.
 //!
-//! **How long**: as long as the throttling token that was signed with it, 55 minutes from the sign-in. The server says
-//! nothing about how long a session may live, and one that it no longer accepts is replaced at once; so this only
-//! limits how long decrypted vault keys of a connection that nobody uses stay in memory, at the price of at most 27
-//! sign-ins a day.
+//! **How long**: as long as the throttling token that was signed with it, 55 minutes from the
+//! sign-in. The server says nothing about how long a session may live, and one that it no longer
+//! accepts is replaced at once; so this only limits how long decrypted vault keys of a connection
+//! that nobody uses stay in memory, at the price of at most 27 sign-ins a day.
 
 use std::collections::BTreeMap;
 
@@ -26,8 +28,8 @@ use crate::{
 
 /// How long a session is kept, in seconds from the sign-in.
 pub(crate) const LIFETIME: u64 = REPLACED_AFTER;
-/// For how many vaults the key is remembered: at most 300 bytes each, of the 256 KiB that the host keeps. Vaults beyond
-/// that cost an additional request each time.
+/// For how many vaults the key is remembered: at most 300 bytes each, of the 256 KiB that the host
+/// keeps. Vaults beyond that cost an additional request each time.
 const MAX_VAULT_KEYS: usize = 500;
 /// How much of a vault's name is remembered, in characters.
 const MAX_NAME_CHARS: usize = 40;
@@ -70,8 +72,8 @@ pub(crate) struct VaultKey {
 }
 
 impl Session {
-    /// A session that was just agreed on. The counter of its signatures starts at a random number below 2^24, as the
-    /// official client's does.
+    /// A session that was just agreed on. The counter of its signatures starts at a random number
+    /// below 2^24, as the official client's does.
     pub(crate) fn new(
         id: String,
         key: &[u8; 32],
@@ -101,8 +103,8 @@ impl Session {
         &self.key
     }
 
-    /// The signature of one request, with a counter that no other request of this session has: the connection's
-    /// counter, moved to where this session began.
+    /// The signature of one request, with a counter that no other request of this session has: the
+    /// connection's counter, moved to where this session began.
     pub(crate) fn sign(&self, store: &dyn SessionStore, method: &str, host: &str, path_and_query: &str) -> String {
         let counter = self.mac_start.wrapping_add(store.counter().wrapping_sub(self.counter_start));
         MacKey::derive(self.key.bytes()).sign(&self.id, method, host, path_and_query, counter)
@@ -135,8 +137,8 @@ impl Session {
         self.vaults.insert(id.to_owned(), vault);
     }
 
-    /// Takes over what an earlier session had opened and this one has not: keys outlive the login that they were fetched
-    /// with.
+    /// Takes over what an earlier session had opened and this one has not: keys outlive the login
+    /// that they were fetched with.
     pub(crate) fn inherit(&mut self, earlier: Self) {
         if self.keysets.is_none() {
             self.keysets = earlier.keysets;
@@ -148,8 +150,8 @@ impl Session {
     }
 }
 
-/// What the calls to come get of a [`Session`]: as much of it as fits into the slot. What is left out is asked for again
-/// when it is needed.
+/// What the calls to come get of a [`Session`]: as much of it as fits into the slot. What is left
+/// out is asked for again when it is needed.
 #[derive(Serialize)]
 struct Kept<'a> {
     id: &'a str,

@@ -1,12 +1,13 @@
 //! The sign-in: four requests that turn a token into a session.
 //!
-//! 1. `auth/start`: the account by name; the server may ask to register this device first, and then it starts anew;
-//! 2. `auth`: SRP's public values; 3. `auth/confirm-key`: the proofs of both sides; 4. `auth/complete`: the first
-//!    request of the session, encrypted and signed.
+//! 1. `auth/start`: the account by name; the server may ask to register this device first, and then
+//!    it starts anew;
+//! 2. `auth`: SRP's public values; 3. `auth/confirm-key`: the proofs of both sides; 4.
+//!    `auth/complete`: the first request of the session, encrypted and signed.
 //!
-//! Invariant: the session key leaves here only after the server has proven that it knows the account's verifier. The
-//! proof of the token itself is the server's consent to step 3; whether the master key fits shows when the first vault
-//! is opened.
+//! Invariant: the session key leaves here only after the server has proven that it knows the
+//! account's verifier. The proof of the token itself is the server's consent to step 3; whether the
+//! master key fits shows when the first vault is opened.
 
 use keyway_sdk::{
     Error,
@@ -166,8 +167,8 @@ fn register_device(wire: &Wire<'_>, start: &Start, throttle: Option<&str>) -> Re
     accepted(wire, response).map(drop)
 }
 
-/// Step 4. Uses the session for the first time, so it also shows that both sides have the same key. Returns the account's
-/// id, if the server says it.
+/// Step 4. Uses the session for the first time, so it also shows that both sides have the same key.
+/// Returns the account's id, if the server says it.
 fn complete(wire: &Wire<'_>, session: &Session, random: &dyn Random) -> Result<Option<String>, Failure> {
     let plaintext = format!(r#"{{"client":{},"device":null}}"#, json!(CLIENT));
     let body = session.key().seal(plaintext.as_bytes(), random)?.to_json();

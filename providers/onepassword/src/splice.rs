@@ -1,8 +1,9 @@
 //! Changes single values of a JSON text and leaves every other byte as it is.
 //!
-//! An item holds what other clients put there: members that are not known here, numbers in their own spelling, members
-//! in an order. Parsing and writing it again would change or lose some of that. So the text is parsed only to find
-//! where the values are, and the new ones are put in their places.
+//! An item holds what other clients put there: members that are not known here, numbers in their
+//! own spelling, members in an order. Parsing and writing it again would change or lose some of
+//! that. So the text is parsed only to find where the values are, and the new ones are put in their
+//! places.
 
 use serde_json::value::RawValue;
 use std::ops::Range;
@@ -14,8 +15,8 @@ pub(crate) struct Splice<'a> {
     edits: Vec<(Range<usize>, Zeroizing<String>)>,
 }
 
-/// The place that was found is not in this text, or two changes overlap: a fault in this provider, reported instead of
-/// writing nonsense.
+/// The place that was found is not in this text, or two changes overlap: a fault in this provider,
+/// reported instead of writing nonsense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a change does not fit into the text")]
 pub(crate) struct SpliceError;

@@ -1,12 +1,14 @@
-//! The client's side of SRP-6a (RFC 5054, 4096-bit group, SHA-256) in the variant that 1Password speaks.
+//! The client's side of SRP-6a (RFC 5054, 4096-bit group, SHA-256) in the variant that 1Password
+//! speaks.
 //!
-//! Invariants: nothing secret steers a branch or a memory access (Montgomery exponentiation with a bound on the
-//! exponent's length that is public); a server value that would make the key predictable is refused; the server's proof
-//! is compared in constant time before anything else is sent. Secrets are wiped when dropped.
+//! Invariants: nothing secret steers a branch or a memory access (Montgomery exponentiation with a
+//! bound on the exponent's length that is public); a server value that would make the key
+//! predictable is refused; the server's proof is compared in constant time before anything else is
+//! sent. Secrets are wiped when dropped.
 //!
-//! Three ways to write a number are in use, and mixing them up breaks one login in 16, or in 128: 512 bytes with
-//! leading zeros (`k`, `u`), as few bytes as possible (both proofs), as few *hexadecimal digits* as possible (`userA`
-//! and the session key).
+//! Three ways to write a number are in use, and mixing them up breaks one login in 16, or in 128:
+//! 512 bytes with leading zeros (`k`, `u`), as few bytes as possible (both proofs), as few
+//! *hexadecimal digits* as possible (`userA` and the session key).
 
 use crypto_bigint::{
     U256, U512, U4096, const_monty_params,
@@ -49,9 +51,10 @@ type Element = ConstMontyForm<Group, { U4096::LIMBS }>;
 const GENERATOR: u8 = 5;
 /// The group's size.
 const GROUP_BYTES: usize = 512;
-/// How long the secret exponent is. RFC 5054, section 2.5.4, asks for at least 256 bits, which is twice the strength of
-/// the 128-bit level; the account's own exponent `x` is a 256-bit hash, so a longer one would not make the exchange
-/// stronger. The official client draws 4,088 bits and spends most of its login on them.
+/// How long the secret exponent is. RFC 5054, section 2.5.4, asks for at least 256 bits, which is
+/// twice the strength of the 128-bit level; the account's own exponent `x` is a 256-bit hash, so a
+/// longer one would not make the exchange stronger. The official client draws 4,088 bits and spends
+/// most of its login on them.
 const EXPONENT_BYTES: usize = 32;
 
 /// Why a login cannot go on.
@@ -105,7 +108,8 @@ impl Ephemeral {
         Self { secret: Zeroizing::new(*secret), secret_bits, public }
     }
 
-    /// A key pair with a given secret, in big-endian bytes; for replaying the official client's login.
+    /// A key pair with a given secret, in big-endian bytes; for replaying the official client's
+    /// login.
     #[cfg(test)]
     pub(crate) fn from_secret_bytes(secret: &[u8]) -> Self {
         let mut padded = [0; GROUP_BYTES];
@@ -167,8 +171,8 @@ impl Agreement {
         b64u(&self.client_proof)
     }
 
-    /// Checks `serverVerifyHash` and releases the session key only if the server has shown that it knows the account's
-    /// verifier.
+    /// Checks `serverVerifyHash` and releases the session key only if the server has shown that it
+    /// knows the account's verifier.
     pub(crate) fn confirm(self, server_verify_hash: &str) -> Result<Zeroizing<[u8; 32]>, SrpError> {
         let claimed = decode_b64u(server_verify_hash).map_err(|_| SrpError::WrongServerProof)?;
         if bool::from(claimed.as_slice().ct_eq(&self.server_proof)) {
@@ -208,8 +212,9 @@ fn hash(pieces: &[&[u8]]) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-/// Reads `userB`. The official client accepts either case and leading zeros; an odd number of digits can only mean that
-/// a leading zero was left out. Zero and everything from N on are refused: a value that is 0 modulo N fixes the key.
+/// Reads `userB`. The official client accepts either case and leading zeros; an odd number of
+/// digits can only mean that a leading zero was left out. Zero and everything from N on are
+/// refused: a value that is 0 modulo N fixes the key.
 fn parse_group_element(hex: &str) -> Result<U4096, SrpError> {
     if hex.is_empty() || hex.len() > GROUP_BYTES * 2 {
         return Err(SrpError::Malformed);
@@ -234,8 +239,8 @@ fn minimal_bytes(padded: &[u8; GROUP_BYTES]) -> &[u8] {
     padded.get(zeros..).unwrap_or_default()
 }
 
-/// In lower-case hexadecimal without leading zero digits. Of the shared secret this shows how many there are, as the
-/// protocol itself does: they are not hashed.
+/// In lower-case hexadecimal without leading zero digits. Of the shared secret this shows how many
+/// there are, as the protocol itself does: they are not hashed.
 fn minimal_hex(value: &U4096) -> Zeroizing<String> {
     let digits = Zeroizing::new(HEXLOWER.encode(padded(value).as_slice()));
     Zeroizing::new(digits.trim_start_matches('0').to_owned())

@@ -1,8 +1,8 @@
-//! The throttling token (`op-throttling-token`): a PASETO `v4.public` that says which service account is calling, so
-//! that the server can count its requests before it looks at anything else.
+//! The throttling token (`op-throttling-token`): a PASETO `v4.public` that says which service
+//! account is calling, so that the server can count its requests before it looks at anything else.
 //!
-//! It is signed with a seed from the service account token. A token without that seed sends no header, as the official
-//! client does.
+//! It is signed with a seed from the service account token. A token without that seed sends no
+//! header, as the official client does.
 
 use ed25519_dalek::{Signer, SigningKey};
 use serde::{Deserialize, Serialize};
@@ -50,7 +50,8 @@ impl ThrottleSecret {
 }
 
 impl ThrottleToken {
-    /// The header's value, if it is still young enough. A token from the future (the clock was set back) is not.
+    /// The header's value, if it is still young enough. A token from the future (the clock was set
+    /// back) is not.
     pub(crate) fn value_at(&self, now: u64) -> Option<&str> {
         now.checked_sub(self.issued_at).filter(|age| *age < REPLACED_AFTER).map(|_| self.value.as_str())
     }

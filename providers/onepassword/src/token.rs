@@ -1,12 +1,13 @@
 //! The service account token (`ops_...`): everything that a sign-in needs, in one line of text.
 //!
-//! It is base64 of a JSON object. Three mistakes are told apart here, before any request is made: something else was
-//! pasted; the token was cut off or altered; it belongs to a server that this provider does not talk to. The fourth, a
-//! token that 1Password no longer accepts, only the server knows.
+//! It is base64 of a JSON object. Three mistakes are told apart here, before any request is made:
+//! something else was pasted; the token was cut off or altered; it belongs to a server that this
+//! provider does not talk to. The fourth, a token that 1Password no longer accepts, only the server
+//! knows.
 //!
-//! White space is left out wherever it is, because people paste line breaks with a token (base64 has none of its own).
-//! `userAuth` is not read (the server's answer counts), and `throttleSecret` may be missing: there are tokens without
-//! either.
+//! White space is left out wherever it is, because people paste line breaks with a token (base64
+//! has none of its own). `userAuth` is not read (the server's answer counts), and `throttleSecret`
+//! may be missing: there are tokens without either.
 
 use keyway_sdk::{Error, Settings, encoding::decode_base64_lenient, url::Url};
 use serde::Deserialize;
@@ -68,8 +69,8 @@ struct ThrottleContent {
 }
 
 impl Token {
-    /// Takes the token of a connection apart. No request is made, and no message repeats any of it but the sign-in
-    /// address.
+    /// Takes the token of a connection apart. No request is made, and no message repeats any of it
+    /// but the sign-in address.
     pub(crate) fn from_settings(settings: &Settings) -> Result<Self, Error> {
         Self::parse(settings.get(SETTING).unwrap_or_default())
     }
@@ -136,8 +137,8 @@ impl std::fmt::Debug for Token {
 /// Some editors put it in front of a file, and it is pasted along.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// The address of the server: only https, only names that belong to 1Password. The sandbox lets nothing else out
-/// anyway; said here, the reason is clear.
+/// The address of the server: only https, only names that belong to 1Password. The sandbox lets
+/// nothing else out anyway; said here, the reason is clear.
 fn server(address: &str) -> Result<Url, Error> {
     let unusable = || {
         invalid("The address in this service account token can't be used. Create a new service account and reconnect.")

@@ -1,8 +1,9 @@
 //! Vaults: their names, what may be done in them, and their keys.
 //!
-//! Invariant: what cannot be opened with this token (a keyset or a vault with a foreign key) is left out and reported
-//! in the log, and the rest stays usable. Keys that were opened before come from the session; keysets are asked for
-//! only when a key is missing, and once again if those of the session do not have it.
+//! Invariant: what cannot be opened with this token (a keyset or a vault with a foreign key) is
+//! left out and reported in the log, and the rest stays usable. Keys that were opened before come
+//! from the session; keysets are asked for only when a key is missing, and once again if those of
+//! the session do not have it.
 
 use keyway_sdk::Error;
 use zeroize::Zeroizing;
@@ -80,7 +81,8 @@ pub(crate) fn fetch(client: &mut Client<'_>, id: &str) -> Result<OpenVault, Erro
     open(client, vec![vault])?.vaults.pop().ok_or_else(cannot_open)
 }
 
-/// Decrypts something that belongs to an item. If the vault has got a new key meanwhile, that one is fetched.
+/// Decrypts something that belongs to an item. If the vault has got a new key meanwhile, that one
+/// is fetched.
 pub(crate) fn open_in(
     client: &mut Client<'_>,
     vault_id: &str,
@@ -174,7 +176,8 @@ fn name_of(vault: &Vault, key: &SymmetricKey) -> Result<String, OpenError> {
     Ok(cut(attributes.name.unwrap_or_default()))
 }
 
-/// The keys of the account do not open its vault: the token's own key is wrong, or the vault is for somebody else.
+/// The keys of the account do not open its vault: the token's own key is wrong, or the vault is for
+/// somebody else.
 pub(crate) fn cannot_open() -> Error {
     Error::unexpected_answer(
         "The vault cannot be decrypted with this service account token. Create a new service account and reconnect.",

@@ -67,15 +67,17 @@ impl Wire<'_> {
         self.host.http.send(request).map_err(Failure::Transport)
     }
 
-    /// Kind and version of the client, device, library and its version, operating system, its version, processor.
+    /// Kind and version of the client, device, library and its version, operating system, its
+    /// version, processor.
     fn op_user_agent(&self) -> String {
         let (device, version) = (&self.token.device_id, env!("CARGO_PKG_VERSION"));
         format!("1|SDK|{CLIENT_VERSION}|{device}|||Keyway|{version}|linux|0.0.0|x64")
     }
 }
 
-/// Refuses an answer that says itself that it is no JSON, such as the page of a proxy. What the real server calls its
-/// answers is not documented, so a missing type and plain text pass; what is in them is looked at in any case.
+/// Refuses an answer that says itself that it is no JSON, such as the page of a proxy. What the
+/// real server calls its answers is not documented, so a missing type and plain text pass; what is
+/// in them is looked at in any case.
 pub(crate) fn check_type(response: &Response) -> Result<(), Failure> {
     let essence = response.headers.get("content-type").and_then(|value| value.split(';').next()).unwrap_or_default();
     let essence = essence.trim().to_ascii_lowercase();

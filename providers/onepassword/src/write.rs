@@ -1,12 +1,13 @@
 //! `write`: changes the built-in fields of one item.
 //!
-//! Invariants: the new state is computed from the state that the server replaces, else nothing is written; nothing but
-//! what was asked for changes ([`crate::edit`]).
+//! Invariants: the new state is computed from the state that the server replaces, else nothing is
+//! written; nothing but what was asked for changes ([`crate::edit`]).
 //!
-//! How: the vault's `contentVersion`, which counts every change in it, is read *before* the item and named in the
-//! request that writes. So any write in between, also to the item itself, makes the server refuse. Then everything is
-//! read and applied again, a few times with growing random pauses: two writers in one vault collide even on different
-//! items. With an expected revision that goes on only while the item still is at it.
+//! How: the vault's `contentVersion`, which counts every change in it, is read *before* the item
+//! and named in the request that writes. So any write in between, also to the item itself, makes
+//! the server refuse. Then everything is read and applied again, a few times with growing random
+//! pauses: two writers in one vault collide even on different items. With an expected revision that
+//! goes on only while the item still is at it.
 //!
 //! Three requests: vault, item, change. Six with one collision.
 
@@ -28,8 +29,8 @@ use crate::{
 
 /// How often a change is tried when others write to the same vault.
 const ATTEMPTS: u32 = 5;
-/// The longest pause before the second try, in milliseconds; it doubles from try to try. All pauses together are at
-/// most 3 seconds of the 30 that a call has.
+/// The longest pause before the second try, in milliseconds; it doubles from try to try. All pauses
+/// together are at most 3 seconds of the 30 that a call has.
 const FIRST_PAUSE_MS: u64 = 200;
 
 /// Applies the changes and returns the new revision.
@@ -129,7 +130,8 @@ fn send(client: &mut Client<'_>, vault: &OpenVault, item: &Item, patch: &[u8]) -
     }
 }
 
-/// Waits for a random time below a limit that doubles from try to try, so that two writers do not meet again.
+/// Waits for a random time below a limit that doubles from try to try, so that two writers do not
+/// meet again.
 fn pause(client: &Client<'_>, attempt: u32) -> Result<(), Error> {
     let mut bytes = [0; 2];
     client.machine().random.fill(&mut bytes)?;

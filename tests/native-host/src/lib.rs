@@ -1,9 +1,9 @@
 //! Runs a provider natively: the same Rust code as in the component, without the sandbox around it.
 //!
-//! It serves two purposes: a provider's own tests against a server that speaks its protocol, with no component to be
-//! built first; and the measurement of what the sandbox costs. So it does what a host does, with the same HTTP library:
-//! a pooled client that sends some names elsewhere (plain HTTP only), one session slot for any number of threads, the
-//! system's clock.
+//! It serves two purposes: a provider's own tests against a server that speaks its protocol, with
+//! no component to be built first; and the measurement of what the sandbox costs. So it does what a
+//! host does, with the same HTTP library: a pooled client that sends some names elsewhere (plain
+//! HTTP only), one session slot for any number of threads, the system's clock.
 //!
 //! ```no_run
 //! use keyway_native_host::NativeHost;
@@ -41,12 +41,13 @@ pub struct NativeHost {
 }
 
 impl NativeHost {
-    /// A host whose requests to these names go to these addresses instead, in plain HTTP. Requests to any other name
-    /// fail.
+    /// A host whose requests to these names go to these addresses instead, in plain HTTP. Requests
+    /// to any other name fail.
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::Other`](keyway_sdk::ErrorCode::Other) when an address is not one, or the system gives no thread.
+    /// [`ErrorCode::Other`](keyway_sdk::ErrorCode::Other) when an address is not one, or the system
+    /// gives no thread.
     pub fn new<'n>(connect_to: impl IntoIterator<Item = (&'n str, &'n str)>) -> Result<Self> {
         let routes = connect_to
             .into_iter()
@@ -60,8 +61,8 @@ impl NativeHost {
         })
     }
 
-    /// Makes one call of the provider. An error ends the right to log in, as the contract says, and goes to all who
-    /// wait for it.
+    /// Makes one call of the provider. An error ends the right to log in, as the contract says, and
+    /// goes to all who wait for it.
     ///
     /// # Errors
     ///

@@ -70,7 +70,8 @@ pub(crate) struct CallSession<'a> {
 }
 
 impl CallSession<'_> {
-    /// The call is over. If it had the right to log in and did not use it, those who wait get its error, or the right.
+    /// The call is over. If it had the right to log in and did not use it, those who wait get its
+    /// error, or the right.
     pub(crate) fn end(self, error: Option<&Error>) {
         let mut slot = self.slots.lock();
         if slot.renewing == Some(self.call) {

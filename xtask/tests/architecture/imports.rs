@@ -1,8 +1,9 @@
-//! Who imports whom in `host/`, read from the sources. Between crates the compiler keeps arrows pointing one way; within a
-//! crate this test does, so that each part can be read without the others.
+//! Who imports whom in `host/`, read from the sources. Between crates the compiler keeps arrows
+//! pointing one way; within a crate this test does, so that each part can be read without the
+//! others.
 //!
-//! A file imports another one if it names something that is defined there, by whichever path: re-exports are followed, and
-//! passing a name on is no import. What only tests use does not count.
+//! A file imports another one if it names something that is defined there, by whichever path:
+//! re-exports are followed, and passing a name on is no import. What only tests use does not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

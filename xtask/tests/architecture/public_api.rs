@@ -1,7 +1,8 @@
-//! What the two libraries offer, listed: a change of it is seen in the listing, and not only when it breaks somebody.
+//! What the two libraries offer, listed: a change of it is seen in the listing, and not only when
+//! it breaks somebody.
 //!
-//! The listing is made from the sources, by following what each `lib.rs` re-exports. Bodies, private parts and documentation
-//! are left out. `KEYWAY_UPDATE_DOCS=1` writes it anew.
+//! The listing is made from the sources, by following what each `lib.rs` re-exports. Bodies,
+//! private parts and documentation are left out. `KEYWAY_UPDATE_DOCS=1` writes it anew.
 
 use std::collections::BTreeSet;
 use std::{env, fs};

@@ -26,7 +26,8 @@ pub(crate) fn crates() -> Vec<String> {
     names
 }
 
-/// A path that a file names, and by which name it is known there; `passed_on` if the file only re-exports it.
+/// A path that a file names, and by which name it is known there; `passed_on` if the file only
+/// re-exports it.
 pub(crate) struct Named {
     pub(crate) path: Vec<String>,
     pub(crate) alias: Option<String>,
@@ -157,7 +158,8 @@ impl Crate {
         modules.insert(module, source);
     }
 
-    /// The module that a path leads to from `module`: that in which the name is defined. `None` for other crates.
+    /// The module that a path leads to from `module`: that in which the name is defined. `None` for
+    /// other crates.
     pub(crate) fn target(&self, module: &Module, path: &[String], mut hops: u32) -> Option<Module> {
         let mut base = module.clone();
         let mut rest = path;

@@ -199,7 +199,8 @@ fn a_write_whose_answer_is_lost_says_that_it_may_have_happened() {
         assert!(message.contains("may or may not") || message.contains("is unknown"), "{fault:?}: {message}");
         assert_eq!(calls.of(Endpoint::PatchItems), 1, "{fault:?}: it is not repeated blindly");
         assert_eq!(lab.item(VAULT, ITEM).password.as_deref() == Some("maybe"), happened, "{fault:?}");
-        // Without an expected revision, trying again is safe: what is already there is not written twice.
+        // Without an expected revision, trying again is safe: what is already there is not written
+        // twice.
         let revision = lab.write(&item.reference, &password("maybe"), None).unwrap();
         assert_eq!(revision, "2", "{fault:?}");
     }

@@ -1,5 +1,5 @@
-//! Signing in: `auth/start`, the exchange of public values, the proofs, and `auth/complete` (protocol notes, sections 3 and 5),
-//! with the device dance before where it is needed.
+//! Signing in: `auth/start`, the exchange of public values, the proofs, and `auth/complete`
+//! (protocol notes, sections 3 and 5), with the device dance before where it is needed.
 
 use std::sync::Arc;
 

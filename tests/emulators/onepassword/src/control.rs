@@ -1,4 +1,5 @@
-//! The knobs over HTTP, on a port of their own (see the crate's documentation for the list of paths).
+//! The knobs over HTTP, on a port of their own (see the crate's documentation for the list of
+//! paths).
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, Path, Query, State};

@@ -1,7 +1,7 @@
 //! Starting and ending an emulator.
 //!
-//! It has a runtime of its own on a thread of its own, so that it can be started from synchronous and asynchronous tests alike
-//! and never waits for the tasks of a client that shares its process.
+//! It has a runtime of its own on a thread of its own, so that it can be started from synchronous
+//! and asynchronous tests alike and never waits for the tasks of a client that shares its process.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Deref;
@@ -25,8 +25,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Where the control endpoint listens.
     pub control_listen: SocketAddr,
-    /// What tokens name as the server, and what requests are signed for. `None`: the emulator's own address, with `http://`, for clients
-    /// that can do that.
+    /// What tokens name as the server, and what requests are signed for. `None`: the emulator's own
+    /// address, with `http://`, for clients that can do that.
     pub sign_in_address: Option<String>,
     /// Where ids, tokens and keys come from: the same number gives the same ones at each start.
     pub seed: u64,
@@ -123,7 +123,8 @@ impl Emulator {
         &self.knobs.control_url
     }
 
-    /// The host that its tokens name, for example `my.1password.com`: what a client has to be led away from.
+    /// The host that its tokens name, for example `my.1password.com`: what a client has to be led
+    /// away from.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.knobs.world.host

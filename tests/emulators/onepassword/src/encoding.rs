@@ -1,7 +1,8 @@
-//! The text forms of bytes that the protocol uses: URL-safe base64 without padding, lower-case hex, and 26-character ids.
+//! The text forms of bytes that the protocol uses: URL-safe base64 without padding, lower-case hex,
+//! and 26-character ids.
 //!
-//! Decoders are strict: what a client of the real service would never send is an error here, so that a client's sloppiness
-//! shows in a test and not in production.
+//! Decoders are strict: what a client of the real service would never send is an error here, so
+//! that a client's sloppiness shows in a test and not in production.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -22,7 +23,8 @@ pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
     HEXLOWER.encode(bytes.as_ref())
 }
 
-/// A 128-bit id in its lower-case form (vaults, items, keysets, keys, devices): 26 characters of base32.
+/// A 128-bit id in its lower-case form (vaults, items, keysets, keys, devices): 26 characters of
+/// base32.
 pub(crate) fn lower_id(bytes: [u8; 16]) -> String {
     BASE32_NOPAD.encode(&bytes).to_ascii_lowercase()
 }
@@ -32,7 +34,8 @@ pub(crate) fn upper_id(bytes: [u8; 16]) -> String {
     BASE32_NOPAD.encode(&bytes)
 }
 
-/// Whether `text` is a well-formed lower-case id, including the last character, of which only three bits count.
+/// Whether `text` is a well-formed lower-case id, including the last character, of which only three
+/// bits count.
 pub(crate) fn is_lower_id(text: &str) -> bool {
     text.len() == 26
         && !text.bytes().any(|byte| byte.is_ascii_uppercase())

@@ -1,7 +1,8 @@
-//! Envelopes ("JweB", protocol notes section 7): the JSON objects that carry everything encrypted, under a symmetric key.
+//! Envelopes ("JweB", protocol notes section 7): the JSON objects that carry everything encrypted,
+//! under a symmetric key.
 //!
-//! A key is bound to its id: an envelope that names another key, another content type or another algorithm is refused before
-//! anything is decrypted, as the real clients do.
+//! A key is bound to its id: an envelope that names another key, another content type or another
+//! algorithm is refused before anything is decrypted, as the real clients do.
 
 use aes_gcm::aead::{Aead, AeadInOut, KeyInit, Nonce};
 use aes_gcm::{Aes256Gcm, Key};
@@ -72,7 +73,8 @@ impl SymmetricKey {
         let nonce = random::bytes::<12>();
         let mut data = Vec::with_capacity(plaintext.len() + 16);
         data.extend_from_slice(plaintext);
-        // Fails for plaintexts of 64 GiB only; an empty envelope is then refused by whoever gets it.
+        // Fails for plaintexts of 64 GiB only; an empty envelope is then refused by whoever gets
+        // it.
         if self.cipher.encrypt_in_place(&Nonce::<Aes256Gcm>::from(nonce), b"", &mut data).is_err() {
             data.clear();
         }

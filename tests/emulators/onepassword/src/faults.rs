@@ -1,6 +1,8 @@
-//! Misbehaviour on demand: what the next calls, of all endpoints or of one, are answered with instead of the truth.
+//! Misbehaviour on demand: what the next calls, of all endpoints or of one, are answered with
+//! instead of the truth.
 //!
-//! Faults wait in a queue. A call takes the first one that is meant for its endpoint; a fault is used up after its number of times.
+//! Faults wait in a queue. A call takes the first one that is meant for its endpoint; a fault is
+//! used up after its number of times.
 
 use std::sync::Mutex;
 
@@ -33,7 +35,8 @@ fn once() -> Option<u32> {
 
 /// What happens to a call.
 ///
-/// Where the request is *handled*, it has its effect (a change is stored) and only the answer is spoiled.
+/// Where the request is *handled*, it has its effect (a change is stored) and only the answer is
+/// spoiled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Fault {
@@ -110,7 +113,8 @@ pub enum Fault {
     },
     /// `auth` only: the server's public value is zero modulo N, which would fix the key.
     ZeroPublicValue,
-    /// `confirm-key` only: the server's proof is wrong, as that of a server that does not know the account.
+    /// `confirm-key` only: the server's proof is wrong, as that of a server that does not know the
+    /// account.
     WrongServerProof,
 }
 

@@ -1,4 +1,5 @@
-//! What every request passes on its way in and out: it is counted, asked which client sent it, may meet a fault, and is remembered.
+//! What every request passes on its way in and out: it is counted, asked which client sent it, may
+//! meet a fault, and is remembered.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -145,7 +146,8 @@ fn http_date(seconds: u32) -> Option<HeaderValue> {
     HeaderValue::from_str(&time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()).ok()
 }
 
-/// A body that ends with an error after half of what it promises, which makes the server end the connection.
+/// A body that ends with an error after half of what it promises, which makes the server end the
+/// connection.
 struct Half {
     promised: usize,
     rest: Option<Bytes>,

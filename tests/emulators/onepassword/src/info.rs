@@ -1,5 +1,5 @@
-//! A description of the emulator and all that its accounts can see, for tests and scripts: the first line of the binary's output, and
-//! `GET /info` of the control endpoint.
+//! A description of the emulator and all that its accounts can see, for tests and scripts: the
+//! first line of the binary's output, and `GET /info` of the control endpoint.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,10 +9,12 @@ use crate::store::{Account, Stored, Vault, VaultAccess};
 use crate::wire::Trashed;
 use crate::world::World;
 
-/// The emulator and what is in it, secrets included; they are made up. `Clone`, because it describes and owns nothing real.
+/// The emulator and what is in it, secrets included; they are made up. `Clone`, because it
+/// describes and owns nothing real.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Info {
-    /// Where the protocol is spoken, for example `http://127.0.0.1:40123`. Clients believe it to be `sign_in_address`.
+    /// Where the protocol is spoken, for example `http://127.0.0.1:40123`. Clients believe it to be
+    /// `sign_in_address`.
     pub url: String,
     /// Where the control endpoint listens.
     pub control_url: String,

@@ -1,7 +1,8 @@
 //! Keysets, and vault keys wrapped for an account (protocol notes section 8).
 //!
-//! An account's first keyset is sealed under its master unlock key, further ones under the first one's RSA key. Each vault key is
-//! RSA-encrypted under one of the keysets. Both RSA-OAEP and RSA-OAEP-256 occur, so that a client has to look at `enc`.
+//! An account's first keyset is sealed under its master unlock key, further ones under the first
+//! one's RSA key. Each vault key is RSA-encrypted under one of the keysets. Both RSA-OAEP and
+//! RSA-OAEP-256 occur, so that a client has to look at `enc`.
 
 use std::collections::BTreeMap;
 
@@ -110,7 +111,8 @@ impl RsaKey {
     }
 }
 
-/// One account's keysets as the server hands them out, and what is needed to wrap vault keys for it.
+/// One account's keysets as the server hands them out, and what is needed to wrap vault keys for
+/// it.
 pub(crate) struct Keyring {
     /// The last one first: clients must not depend on their order.
     wire: Vec<Keyset>,
@@ -168,7 +170,8 @@ impl Keyring {
         self.wire.iter().chain(with_foreign.then_some(&self.foreign)).collect()
     }
 
-    /// A vault key for this account, under the keyset at `position`, or its first one when it has fewer. Returns the keyset's id, too.
+    /// A vault key for this account, under the keyset at `position`, or its first one when it has
+    /// fewer. Returns the keyset's id, too.
     pub(crate) fn wrap_vault_key(
         &self,
         position: usize,

@@ -1,5 +1,5 @@
-//! What tests and the demo can do to an emulator behind its clients' backs. The in-process handle and the control endpoint use the
-//! same functions.
+//! What tests and the demo can do to an emulator behind its clients' backs. The in-process handle
+//! and the control endpoint use the same functions.
 
 use std::sync::Arc;
 
@@ -72,7 +72,8 @@ pub struct ItemText {
     pub content_version: u64,
     /// Where it is.
     pub state: ItemState,
-    /// The plaintext of its overview, byte for byte as it was encrypted (UTF-8 replacement characters where it is no text).
+    /// The plaintext of its overview, byte for byte as it was encrypted (UTF-8 replacement
+    /// characters where it is no text).
     pub overview: String,
     /// The plaintext of its details, likewise.
     pub details: String,
@@ -87,7 +88,8 @@ pub struct Versions {
     pub content_version: u64,
 }
 
-/// The knobs of one emulator. Vaults and items are named by id, or by name and title where that is enough.
+/// The knobs of one emulator. Vaults and items are named by id, or by name and title where that is
+/// enough.
 #[derive(Clone)]
 pub struct Knobs {
     pub(crate) world: Arc<World>,
@@ -142,7 +144,8 @@ impl Knobs {
         self.store_item(vault, item, Some(&overview.to_string()), Some(&details.to_string()), change.state)
     }
 
-    /// Replaces an item's plaintexts by exactly these, which need not be what a client can read. What is absent stays as it is.
+    /// Replaces an item's plaintexts by exactly these, which need not be what a client can read.
+    /// What is absent stays as it is.
     pub fn replace_item_text(
         &self,
         vault: &str,
@@ -171,8 +174,8 @@ impl Knobs {
         info::item(vault, stored).ok_or(KnobError::NotJson)
     }
 
-    /// Revokes an account's token: its sessions end, and signing in is refused with `status` (401 or 400; which of them the real service
-    /// uses is not public).
+    /// Revokes an account's token: its sessions end, and signing in is refused with `status` (401
+    /// or 400; which of them the real service uses is not public).
     pub fn revoke_token(&self, account: &str, status: u16) -> Result<(), KnobError> {
         self.with_state(account, |state| state.refused = Some(status))?;
         self.world.sessions.end_of_account(account);
@@ -257,7 +260,8 @@ impl Knobs {
         self.world.calls.reset();
     }
 
-    /// Puts everything back to how it was at the start: contents, tokens, rules; no sessions, no faults, no calls.
+    /// Puts everything back to how it was at the start: contents, tokens, rules; no sessions, no
+    /// faults, no calls.
     pub fn reset(&self) -> Result<(), KnobError> {
         Ok(self.world.reset()?)
     }

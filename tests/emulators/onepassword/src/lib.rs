@@ -1,11 +1,13 @@
 //! A server that speaks the 1Password service account protocol, for tests, benchmarks and the demo.
 //!
-//! It does what the real service does as far as a client with a service account token can tell: SRP sign-in, signed requests,
-//! envelopes both ways, keysets, vaults with read-only and read-write access, items of several kinds, and changes with versions. The
-//! cryptography is real; every secret in it is made up. 1Password's own SDK works against it unchanged, which the tests show.
+//! It does what the real service does as far as a client with a service account token can tell: SRP
+//! sign-in, signed requests, envelopes both ways, keysets, vaults with read-only and read-write
+//! access, items of several kinds, and changes with versions. The cryptography is real; every
+//! secret in it is made up. 1Password's own SDK works against it unchanged, which the tests show.
 //!
-//! Clients are told in their tokens that the server is `my.1password.com` and have to be led to [`Emulator::url`] instead, which speaks
-//! plain HTTP on the loopback interface. Requests are signed for the host in the token.
+//! Clients are told in their tokens that the server is `my.1password.com` and have to be led to
+//! [`Emulator::url`] instead, which speaks plain HTTP on the loopback interface. Requests are
+//! signed for the host in the token.
 //!
 //! # In a test
 //!
@@ -28,11 +30,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`Emulator`] dereferences to [`Knobs`]. It runs on threads of its own and ends when it is dropped, with all its connections.
+//! [`Emulator`] dereferences to [`Knobs`]. It runs on threads of its own and ends when it is
+//! dropped, with all its connections.
 //!
 //! # As a program
 //!
-//! `keyway-emulator-onepassword --listen 127.0.0.1:0` prints one line of JSON, an [`Info`], and runs until SIGINT or SIGTERM.
+//! `keyway-emulator-onepassword --listen 127.0.0.1:0` prints one line of JSON, an [`Info`], and
+//! runs until SIGINT or SIGTERM.
 //!
 //! # The accounts
 //!
@@ -42,13 +46,14 @@
 //! | `auditor` | "Automation" and "Finance (read-only)", both read-only | no throttling key |
 //! | `newcomer` | nothing | |
 //!
-//! With [`Options::bulk_items`] there is a vault "Bulk" with that many logins, too; with [`Options::bulk_vaults`] there are
-//! that many vaults with one login each.
+//! With [`Options::bulk_items`] there is a vault "Bulk" with that many logins, too; with
+//! [`Options::bulk_vaults`] there are that many vaults with one login each.
 //!
 //! # The control endpoint
 //!
-//! The same knobs over HTTP, JSON in and out, for programs in other languages. Errors are `{"error": "..."}` with a status of 400,
-//! 404 or 409. Vaults and items are named by id, or by name and title (percent-encoded).
+//! The same knobs over HTTP, JSON in and out, for programs in other languages. Errors are
+//! `{"error": "..."}` with a status of 400, 404 or 409. Vaults and items are named by id, or by
+//! name and title (percent-encoded).
 //!
 //! | request | does |
 //! |---|---|

@@ -1,8 +1,8 @@
 //! The signature of every request after sign-in (`x-agilebits-mac`, protocol notes section 6).
 //!
-//! It covers session, method, host, path, query and a counter, not the body: the body is an envelope under the session key.
-//! What a server makes of a counter that comes twice is not public; which rule applies is therefore a setting
-//! ([`CounterRule`](crate::CounterRule)).
+//! It covers session, method, host, path, query and a counter, not the body: the body is an
+//! envelope under the session key. What a server makes of a counter that comes twice is not public;
+//! which rule applies is therefore a setting ([`CounterRule`](crate::CounterRule)).
 
 use std::collections::BTreeMap;
 
@@ -75,7 +75,8 @@ impl RequestMac {
     }
 }
 
-/// The counters that a session has used, as ranges (first to last): a client counts upwards, so there are few.
+/// The counters that a session has used, as ranges (first to last): a client counts upwards, so
+/// there are few.
 #[derive(Default)]
 pub(crate) struct Counters(BTreeMap<u64, u64>);
 

@@ -1,4 +1,5 @@
-//! The emulator as a program: prints one line of JSON that says where it is and what is in it, then runs until it is told to end.
+//! The emulator as a program: prints one line of JSON that says where it is and what is in it, then
+//! runs until it is told to end.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -9,8 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// A server that speaks the 1Password service account protocol, with made-up accounts.
 ///
-/// The first line on standard output is a JSON object: url, control_url, and accounts with their tokens, vaults and items. It runs until
-/// SIGINT or SIGTERM.
+/// The first line on standard output is a JSON object: url, control_url, and accounts with their
+/// tokens, vaults and items. It runs until SIGINT or SIGTERM.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {

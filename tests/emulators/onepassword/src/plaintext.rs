@@ -1,6 +1,8 @@
-//! What is inside an item's envelopes: reading and changing it for the knobs and for the description of the emulator's contents.
+//! What is inside an item's envelopes: reading and changing it for the knobs and for the
+//! description of the emulator's contents.
 //!
-//! A change made here behaves like one made by another client: it keeps all members, but not the text's layout.
+//! A change made here behaves like one made by another client: it keeps all members, but not the
+//! text's layout.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -14,8 +16,8 @@ pub(crate) struct Fields {
     pub(crate) otpauth: Option<String>,
 }
 
-/// What [`Knobs::change_item`](crate::Knobs::change_item) changes; what is absent stays. Does not print itself, and is `Clone` because a
-/// test's values are made up.
+/// What [`Knobs::change_item`](crate::Knobs::change_item) changes; what is absent stays. Does not
+/// print itself, and is `Clone` because a test's values are made up.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ItemChange {

@@ -1,4 +1,5 @@
-//! Random bytes of the operating system, and the made-up but repeatable ones that accounts and items are built from.
+//! Random bytes of the operating system, and the made-up but repeatable ones that accounts and
+//! items are built from.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -7,8 +8,8 @@ use crate::encoding::{lower_id, upper_id};
 
 /// Fresh random bytes.
 ///
-/// The operating system has random bytes from early in its start on; where it has none, an emulator is of no use and the bytes stay
-/// zero.
+/// The operating system has random bytes from early in its start on; where it has none, an emulator
+/// is of no use and the bytes stay zero.
 pub(crate) fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     if let Err(error) = getrandom::fill(&mut bytes) {
@@ -17,8 +18,8 @@ pub(crate) fn bytes<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// Where made-up ids and keys come from: the same number gives the same ones on every machine, so that references and tokens in
-/// a script keep working.
+/// Where made-up ids and keys come from: the same number gives the same ones on every machine, so
+/// that references and tokens in a script keep working.
 #[derive(Clone, Copy)]
 pub(crate) struct Seed(pub(crate) u64);
 

@@ -146,8 +146,9 @@ fn items(world: &World, account: &Account, vault: &str) -> Result<(u64, Vec<Arc<
     Ok((vault.content_version, vault.items.values().map(Arc::clone).collect()))
 }
 
-/// Cuts the list down to one batch, oldest changes first, and returns the version to go on from; nothing when all fit. Items of one change
-/// stay together, because going on from a version skips all of them.
+/// Cuts the list down to one batch, oldest changes first, and returns the version to go on from;
+/// nothing when all fit. Items of one change stay together, because going on from a version skips
+/// all of them.
 fn cut(items: &mut Vec<Arc<Stored>>, batch_size: Option<usize>) -> Option<u64> {
     let size = batch_size.filter(|size| *size > 0 && *size < items.len())?;
     items.sort_by_key(|stored| stored.changed_at);

@@ -1,4 +1,5 @@
-//! The protocol's error answers (notes, section 13): a status, and bodies as real servers have been seen to send them.
+//! The protocol's error answers (notes, section 13): a status, and bodies as real servers have been
+//! seen to send them.
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -9,7 +10,8 @@ use serde_json::{Value, json};
 pub(crate) enum Refusal {
     /// `x-agilebits-client` is missing or names a client that nobody knows.
     UnknownClient,
-    /// The request is not one of the protocol. The reason is for whoever reads the answer; clients do not look at it.
+    /// The request is not one of the protocol. The reason is for whoever reads the answer; clients
+    /// do not look at it.
     BadRequest(&'static str),
     /// Signing in is refused.
     SignIn(u16),
@@ -17,7 +19,8 @@ pub(crate) enum Refusal {
     NotAuthenticated,
     /// The account may not do this.
     Forbidden,
-    /// There is no such vault or item, as far as the account can see; the status is a matter of rules.
+    /// There is no such vault or item, as far as the account can see; the status is a matter of
+    /// rules.
     Missing(u16),
     /// The vault is at another content version.
     Conflict,
@@ -57,7 +60,8 @@ impl Refusal {
 }
 
 impl IntoResponse for Refusal {
-    /// The gate that every request passes puts the real answer in place, because only it knows the request's number.
+    /// The gate that every request passes puts the real answer in place, because only it knows the
+    /// request's number.
     fn into_response(self) -> Response {
         let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
         response.extensions_mut().insert(self);

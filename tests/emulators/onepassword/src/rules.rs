@@ -1,7 +1,8 @@
-//! What the public knowledge about the service leaves open (protocol notes, section 15), as settings.
+//! What the public knowledge about the service leaves open (protocol notes, section 15), as
+//! settings.
 //!
-//! Each has the most likely or the strictest answer as its default. A client should work under every one of them, so tests
-//! switch them.
+//! Each has the most likely or the strictest answer as its default. A client should work under
+//! every one of them, so tests switch them.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +20,8 @@ pub struct Rules {
     pub hidden_vault_status: u16,
     /// The HTTP status for an item that does not exist: 404, or 400 as it was until 2025.
     pub missing_item_status: u16,
-    /// How many items a listing returns at most; the rest is left out and `batchComplete` is false. None: all of them.
+    /// How many items a listing returns at most; the rest is left out and `batchComplete` is false.
+    /// None: all of them.
     pub batch_size: Option<usize>,
     /// Whether the account's keysets include one that nobody can open.
     pub foreign_keyset: bool,

@@ -1,6 +1,8 @@
-//! Builds the accounts, vaults and items that the emulator starts with, from the checked-in catalogue.
+//! Builds the accounts, vaults and items that the emulator starts with, from the checked-in
+//! catalogue.
 //!
-//! Ids and keys come from a number (see [`Seed`]), so they are the same at each start; only nonces and RSA padding are fresh.
+//! Ids and keys come from a number (see [`Seed`]), so they are the same at each start; only nonces
+//! and RSA padding are fresh.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

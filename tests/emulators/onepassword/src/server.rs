@@ -1,7 +1,7 @@
 //! Listening, and ending connections without an answer, which an ordinary handler cannot.
 //!
-//! Each connection is a task of the emulator's own runtime. When that runtime ends, so do all connections, in the middle of
-//! whatever they do: nothing of an emulator outlives it.
+//! Each connection is a task of the emulator's own runtime. When that runtime ends, so do all
+//! connections, in the middle of whatever they do: nothing of an emulator outlives it.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -1,8 +1,9 @@
 //! Sessions: from `auth/start` to the key that everything after is signed and sealed with.
 //!
-//! A session goes through its phases once and in order: started, exchanged (public values), keyed (proof accepted), complete. Whatever is
-//! asked of it in another phase is refused as not authenticated. [`Caller`] is the proof that a request belongs to a complete
-//! session and is rightly signed; handlers of data take one and cannot be reached without.
+//! A session goes through its phases once and in order: started, exchanged (public values), keyed
+//! (proof accepted), complete. Whatever is asked of it in another phase is refused as not
+//! authenticated. [`Caller`] is the proof that a request belongs to a complete session and is
+//! rightly signed; handlers of data take one and cannot be reached without.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,7 +35,8 @@ use crate::world::{World, lock};
 pub(crate) struct Session {
     pub(crate) id: String,
     pub(crate) account: Arc<Account>,
-    /// Whether the device was known at the start; if not, the session is good for making it known and nothing else.
+    /// Whether the device was known at the start; if not, the session is good for making it known
+    /// and nothing else.
     pub(crate) device_known: bool,
     /// The public values, between `auth` and `confirm-key`.
     pub(crate) exchange: Mutex<Option<Exchange>>,
@@ -136,7 +138,8 @@ impl Sessions {
     }
 }
 
-/// A request that is rightly signed within a session that has agreed on a key, but may not be complete.
+/// A request that is rightly signed within a session that has agreed on a key, but may not be
+/// complete.
 pub(crate) struct Signatory {
     pub(crate) session: Arc<Session>,
     fault: Option<Fault>,

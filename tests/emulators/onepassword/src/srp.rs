@@ -1,11 +1,12 @@
-//! The server's half of SRP-6a as 1Password speaks it (RFC 5054's 4096-bit group, SHA-256, protocol notes section 5).
+//! The server's half of SRP-6a as 1Password speaks it (RFC 5054's 4096-bit group, SHA-256, protocol
+//! notes section 5).
 //!
-//! Three encodings of a number take part, and mixing them up fails one login in sixteen or in 128, so each has a
-//! function of its own: padded to 512 bytes (`k`, `u`), minimal bytes (`M1`, `M2`), and hex text without leading zero
-//! digits (the key, and what a client sends as `userA`).
+//! Three encodings of a number take part, and mixing them up fails one login in sixteen or in 128,
+//! so each has a function of its own: padded to 512 bytes (`k`, `u`), minimal bytes (`M1`, `M2`),
+//! and hex text without leading zero digits (the key, and what a client sends as `userA`).
 //!
-//! The server knows the verifier `v = g^x` only, kept in Montgomery form, and uses a 256-bit ephemeral exponent, so a login
-//! costs it three exponentiations with 256-bit exponents.
+//! The server knows the verifier `v = g^x` only, kept in Montgomery form, and uses a 256-bit
+//! ephemeral exponent, so a login costs it three exponentiations with 256-bit exponents.
 
 use std::sync::LazyLock;
 
@@ -110,7 +111,8 @@ impl Verifier {
 }
 
 impl ClientPublic {
-    /// From `userA`: hex of any length up to 1024 digits, odd lengths included (clients leave leading zero digits out).
+    /// From `userA`: hex of any length up to 1024 digits, odd lengths included (clients leave
+    /// leading zero digits out).
     pub(crate) fn from_hex(text: &str) -> Result<Self, BadPublicValue> {
         if text.is_empty() || text.len() > 2 * GROUP_BYTES || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(BadPublicValue::NotHex);
@@ -124,7 +126,8 @@ impl ClientPublic {
 }
 
 impl Ephemeral {
-    /// `userB`: hex of whole bytes (a client of the real service cannot read an odd number of digits).
+    /// `userB`: hex of whole bytes (a client of the real service cannot read an odd number of
+    /// digits).
     pub(crate) fn user_b(&self) -> String {
         hex(minimal(&self.public))
     }

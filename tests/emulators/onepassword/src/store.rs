@@ -1,10 +1,11 @@
 //! What the server keeps: accounts, vaults and items, and the versions that order changes to them.
 //!
-//! Everything that arrives or leaves over the protocol is ciphertext here. The vault keys are kept beside it, which the real
-//! service never does, so that tests can look into items and change them.
+//! Everything that arrives or leaves over the protocol is ciphertext here. The vault keys are kept
+//! beside it, which the real service never does, so that tests can look into items and change them.
 //!
-//! Versions (protocol notes, sections 11 and 15): every change of an item adds one to its `itemVersion` and to its vault's
-//! `contentVersion`; several items changed by one request share one step of the latter.
+//! Versions (protocol notes, sections 11 and 15): every change of an item adds one to its
+//! `itemVersion` and to its vault's `contentVersion`; several items changed by one request share
+//! one step of the latter.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,7 +1,9 @@
-//! The throttling token (`op-throttling-token`, protocol notes section 4): a PASETO `v4.public` with an implicit assertion.
+//! The throttling token (`op-throttling-token`, protocol notes section 4): a PASETO `v4.public`
+//! with an implicit assertion.
 //!
-//! A token is good when it was signed with the account's throttling key, names that key, is valid for an hour and that hour is
-//! now. What the real service does with a bad one is not public; here it is refused, so that a client that signs it wrongly notices.
+//! A token is good when it was signed with the account's throttling key, names that key, is valid
+//! for an hour and that hour is now. What the real service does with a bad one is not public; here
+//! it is refused, so that a client that signs it wrongly notices.
 
 use ed25519_dalek::{Signature, SigningKey, VerifyingKey};
 use jiff::{SignedDuration, Timestamp};

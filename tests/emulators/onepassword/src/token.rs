@@ -1,4 +1,5 @@
-//! Service account tokens (`ops_...`, protocol notes section 1), and the ways in which one can be wrong.
+//! Service account tokens (`ops_...`, protocol notes section 1), and the ways in which one can be
+//! wrong.
 
 use std::fmt;
 
@@ -9,8 +10,9 @@ use crate::encoding::{b64u, hex};
 use crate::random::Seed;
 use crate::wire::UserAuth;
 
-/// A made-up service account token. Its secrets protect nothing, and it still prints as a placeholder and is wiped on drop, so
-/// that a test that looks for tokens in a log finds no false one.
+/// A made-up service account token. Its secrets protect nothing, and it still prints as a
+/// placeholder and is wiped on drop, so that a test that looks for tokens in a log finds no false
+/// one.
 pub struct Token(Zeroizing<String>);
 
 impl Token {
@@ -159,7 +161,8 @@ impl TokenParts {
     }
 }
 
-/// What the token and the answer to `auth/start` say; the key derivation it belongs to has happened when the token was made.
+/// What the token and the answer to `auth/start` say; the key derivation it belongs to has happened
+/// when the token was made.
 pub(crate) const ITERATIONS: u32 = 650_000;
 
 /// The token's JSON, members in the order of a real one.

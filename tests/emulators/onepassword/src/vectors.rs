@@ -1,4 +1,5 @@
-//! The protocol's test vectors, read where the provider keeps them: both implementations are held to the same file.
+//! The protocol's test vectors, read where the provider keeps them: both implementations are held
+//! to the same file.
 
 use std::sync::LazyLock;
 

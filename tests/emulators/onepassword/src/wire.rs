@@ -1,7 +1,7 @@
 //! The JSON objects of the protocol, with the members and in the order of the real service.
 //!
-//! Requests are read strictly where a real client has no freedom. Nothing in here is a plaintext secret: what is secret travels in an
-//! [`Envelope`].
+//! Requests are read strictly where a real client has no freedom. Nothing in here is a plaintext
+//! secret: what is secret travels in an [`Envelope`].
 
 use std::collections::BTreeMap;
 
@@ -69,7 +69,8 @@ pub(crate) struct ConfirmAnswer {
     pub(crate) server_verify_hash: String,
 }
 
-/// `POST /api/v2/auth/complete`, inside its envelope. Its `device` member is null and not looked at.
+/// `POST /api/v2/auth/complete`, inside its envelope. Its `device` member is null and not looked
+/// at.
 #[derive(Deserialize)]
 pub(crate) struct CompleteRequest {
     pub(crate) client: String,

@@ -1,7 +1,8 @@
 //! Everything that requests and knobs share.
 //!
-//! Locks are held for look-ups and version checks only, never over cryptography or input and output; a handler takes what it needs (items
-//! and keys are behind `Arc`) and lets go. A lock that a panicking test left behind is taken all the same.
+//! Locks are held for look-ups and version checks only, never over cryptography or input and
+//! output; a handler takes what it needs (items and keys are behind `Arc`) and lets go. A lock that
+//! a panicking test left behind is taken all the same.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

@@ -1,7 +1,8 @@
-//! `PATCH .../items`: creating, changing, archiving and deleting items (protocol notes, sections 11 and 15).
+//! `PATCH .../items`: creating, changing, archiving and deleting items (protocol notes, sections 11
+//! and 15).
 //!
-//! What a client encrypted is stored as it came. It is looked into before, which a real server cannot do, so that a client that
-//! sends nonsense is told at once instead of at the next reading.
+//! What a client encrypted is stored as it came. It is looked into before, which a real server
+//! cannot do, so that a client that sends nonsense is told at once instead of at the next reading.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

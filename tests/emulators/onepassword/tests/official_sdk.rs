@@ -1,4 +1,5 @@
-//! 1Password's own SDK against the emulator: whatever it can do with a service account works, and it is refused what it should be.
+//! 1Password's own SDK against the emulator: whatever it can do with a service account works, and
+//! it is refused what it should be.
 //!
 //! Needs Node.js, and `npm ci` done in `tests/e2e/node`; a test fails and says so otherwise.
 

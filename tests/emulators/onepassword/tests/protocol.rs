@@ -62,7 +62,8 @@ impl Writing {
     }
 }
 
-// ---- sessions and signatures ---------------------------------------------------------------------------------------
+// ---- sessions and signatures
+// ---------------------------------------------------------------------------------------
 
 #[tokio::test]
 async fn a_session_is_good_for_nothing_before_it_is_complete() {
@@ -184,7 +185,8 @@ async fn many_requests_at_once_are_all_answered() {
     assert_eq!(emulator.calls().of(Endpoint::Vaults), 64);
 }
 
-// ---- reading -------------------------------------------------------------------------------------------------------
+// ---- reading
+// -------------------------------------------------------------------------------------------------------
 
 #[tokio::test]
 async fn a_vault_says_what_the_account_may_do_with_it() {
@@ -276,7 +278,8 @@ async fn a_keyset_that_nobody_can_open_is_there_when_the_rules_say_so() {
     assert_eq!(client.call("GET", KEYSETS, None).await.1["keysets"].as_array().unwrap().len(), 3);
 }
 
-// ---- writing -------------------------------------------------------------------------------------------------------
+// ---- writing
+// -------------------------------------------------------------------------------------------------------
 
 #[tokio::test]
 async fn a_change_is_stored_as_it_came_and_takes_both_versions_one_further() {

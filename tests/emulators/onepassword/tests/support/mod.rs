@@ -1,5 +1,6 @@
-//! A small client for the protocol tests, which can do what a correct client never does: sign wrongly, repeat itself, skip steps.
-//! It is written from the protocol notes, apart from the emulator's own code.
+//! A small client for the protocol tests, which can do what a correct client never does: sign
+//! wrongly, repeat itself, skip steps. It is written from the protocol notes, apart from the
+//! emulator's own code.
 
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "test support")]
 
@@ -133,7 +134,8 @@ impl Client {
         assert!(answer["userUuid"].is_string());
     }
 
-    /// A signed request with sealed bodies both ways. The answer is opened when there is an envelope.
+    /// A signed request with sealed bodies both ways. The answer is opened when there is an
+    /// envelope.
     pub(crate) async fn call(&mut self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
         let session = self.session.as_mut().unwrap();
         session.counter += 1;

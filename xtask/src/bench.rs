@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: builds everything optimised and runs the measurements of `tests/bench`.
+//! Implements `cargo xtask bench`: builds everything optimised and runs the measurements of
+//! `tests/bench`.
 
 use std::process::{Command, ExitCode};
 
@@ -17,7 +18,7 @@ pub(crate) struct Options {
     arguments: Vec<String>,
 }
 
-/// Runs the measurements; they compare with the official client, so that is installed, too.
+/// Installs the official client, which the measurements compare with, and runs the measurements.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     components::run(&components::Options::default())?;
     node::install_packages()?;
@@ -25,7 +26,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let programs = Programs::optimised(&["keyway-bench", "keyway-server", "keyway-emulator-onepassword"])?;
     let mut command = Command::new(programs.path("keyway-bench")?);
     command.args(&options.arguments).env("KEYWAY_COMPONENTS", workspace::components());
-    // The start of the server is measured on the real program.
+    // The server's start is measured on the real program.
     command.env("KEYWAY_PROGRAM", programs.path("keyway")?);
     process::shown(&mut command)?;
     Ok(ExitCode::SUCCESS)

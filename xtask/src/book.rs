@@ -1,9 +1,9 @@
-//! The book: mdBook builds `docs/` into `target/book`, and no link in it, in the README or in the
-//! other Markdown files of the root leads nowhere.
+//! The book: mdBook builds `docs/` into `target/book`. Every link in the book, the README and the
+//! other Markdown files of the root must resolve.
 //!
-//! mdBook is installed below `target/tools` at the first use (a minute or two), without its server,
-//! file watcher and search, which the check does not need. If it cannot be installed the step
-//! fails: an unbuilt book is not a good one.
+//! mdBook is installed below `target/tools` on first use (a minute or two), without its server,
+//! file watcher and search, which the check does not need. If it cannot be installed, the step
+//! fails rather than pass an unbuilt book.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,9 +1,9 @@
 //! Builds the components: each folder of `providers/` and each example of `tests/fixtures` becomes
 //! one file below `target/components`.
 //!
-//! Cargo decides what is out of date, and a file is replaced only when its bytes differ, so a
-//! second run is quick and whoever watches the folder is not told of a change that is none. No path
-//! of the machine gets into a component.
+//! Cargo decides what is out of date, and a file is replaced only when its bytes differ. So a
+//! second run is quick, and a process that watches the folder sees only real changes. Components
+//! contain no path of the build machine.
 
 use std::env;
 use std::ffi::OsString;
@@ -20,8 +20,8 @@ use crate::process;
 use crate::wasm_toolchain::{TARGET, Toolchain};
 use crate::workspace;
 
-/// SRP and RSA are multiplication of large numbers: with 128-bit products a login takes a fifth of
-/// the time. Both are in the set of features that the runtime turns on.
+/// SRP and RSA multiply large numbers: with 128-bit products a login takes a fifth of the time. The
+/// runtime enables both features.
 const FEATURES: &str = "target-feature=+simd128,+wide-arithmetic";
 
 #[derive(clap::Args, Default)]
@@ -39,14 +39,15 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Just this one, while something else is built that shows its own progress.
+    /// Builds one component and shows no progress, because other work that shows its own is
+    /// running.
     pub(crate) fn beside_other_work(name: &str) -> Self {
         Self { only: Some(name.to_owned()), beside_other_work: true, ..Self::default() }
     }
 }
 
-/// Builds what the options select. Every selected package is tried; the first failure is the error,
-/// with the others shown before.
+/// Builds what the options select. Every selected package is built even after a failure. The first
+/// failure is the error; later ones are printed.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let providers = providers()?;
     let fixtures = fixtures()?;
@@ -87,7 +88,7 @@ fn providers() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The examples of `tests/fixtures`: a file each, or a folder with a `main.rs` in it.
+/// The examples of `tests/fixtures`: one file each, or a folder with a `main.rs`.
 fn fixtures() -> Result<Vec<String>> {
     let folder = workspace::root().join("tests/fixtures/examples");
     let mut names = Vec::new();
@@ -99,7 +100,7 @@ fn fixtures() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// What is in a folder, in alphabetical order.
+/// The entries of a folder, in alphabetical order.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let read = || -> io::Result<Vec<PathBuf>> { fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect() };
     let mut paths = read().with_context(|| format!("{} cannot be read", folder.display()))?;
@@ -127,8 +128,8 @@ fn select(providers: &[String], fixtures: &[String], only: Option<&str>) -> Resu
     }
 }
 
-/// Clippy on the parts that exist only for the target. The compiler of [`Toolchain::Debian`] has no
-/// clippy; then the answer is why it was left out.
+/// Runs Clippy on the parts that exist only for the target. The compiler of [`Toolchain::Debian`]
+/// has no Clippy; the return value is then the reason for skipping it.
 pub(crate) fn lint() -> Result<Option<&'static str>> {
     let toolchain = Toolchain::find()?;
     if toolchain != Toolchain::Installed {
@@ -149,8 +150,8 @@ fn build(job: &Job, toolchain: &Toolchain, options: &Options) -> Result<()> {
     let mut command = cargo(toolchain);
     let (label, folder) = match job {
         Job::Provider(name) => {
-            // `--crate-type` leaves out the native library that unit tests use: with both, there is
-            // no link-time optimisation.
+            // `--crate-type` drops the native library that unit tests use: building both would
+            // disable link-time optimisation.
             command.args(["rustc", "--lib", "--crate-type", "cdylib", "--package"]);
             command.arg(format!("keyway-provider-{name}"));
             (format!("Building the provider {name}"), workspace::components())
@@ -212,8 +213,8 @@ fn cargo(toolchain: &Toolchain) -> Command {
     command
 }
 
-/// Folders of this machine, and what a component calls them (in the text of a panic, for example).
-/// Later ones win.
+/// Folders of this machine, and their names inside a component (in the text of a panic, for
+/// example). Later entries take precedence.
 fn remapped() -> Vec<(PathBuf, &'static str)> {
     let mut folders = vec![(PathBuf::from("/usr/lib/rustlib/src/rust"), "/rust")];
     let home = env::var_os("HOME").or_else(|| env::var_os("USERPROFILE")).map(PathBuf::from);
@@ -230,14 +231,15 @@ fn remapped() -> Vec<(PathBuf, &'static str)> {
     folders
 }
 
-/// A library that cargo made.
+/// A library that cargo built.
 #[derive(Debug, PartialEq)]
 struct Artefact {
     name: String,
     file: PathBuf,
 }
 
-/// The components among cargo's messages. Build scripts, macros and ordinary libraries are not.
+/// The components among cargo's messages; build scripts, macros and ordinary libraries are filtered
+/// out.
 fn artefacts(messages: &str) -> Vec<Artefact> {
     messages.lines().filter_map(|line| artefact(&serde_json::from_str(line).ok()?)).collect()
 }
@@ -253,8 +255,8 @@ fn artefact(message: &Value) -> Option<Artefact> {
     shared.then_some(Artefact { name: target.get("name")?.as_str()?.to_owned(), file })
 }
 
-/// Copies the file where its bytes differ, in one step: a host that watches the folder never sees
-/// half a component.
+/// Copies the file if its bytes differ. The copy is atomic, so a host that watches the folder never
+/// sees half a component.
 fn publish(from: &Path, to: &Path) -> Result<bool> {
     let bytes = fs::read(from).with_context(|| format!("{} cannot be read", from.display()))?;
     match fs::read(to) {
@@ -274,7 +276,8 @@ fn publish(from: &Path, to: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// The compiler warns once for each crate that wide arithmetic is not a stable feature. We know.
+/// Removes a known warning: wide arithmetic is not a stable feature, and the compiler says so for
+/// each crate.
 fn without_feature_warnings(output: &str) -> String {
     let mut kept = Vec::new();
     let mut skipping = false;

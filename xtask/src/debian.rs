@@ -1,4 +1,4 @@
-//! Packages of Debian (and what derives from it), installed when this runs as root.
+//! Installs packages on Debian and its derivatives when run as root.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,11 +7,11 @@ use anyhow::{Result, bail};
 
 use crate::process;
 
-/// Installs the packages. Without apt or root it says what a person can do.
+/// Installs the packages. Without apt or root, the error says what to do by hand.
 pub(crate) fn install(packages: &[&str]) -> Result<()> {
     let names = packages.join(" ");
     if !Path::new("/usr/bin/apt-get").exists() {
-        bail!("this is no Debian: there is no apt-get");
+        bail!("apt-get is missing: this is not a Debian system");
     }
     if !is_root() {
         bail!("that needs root: sudo apt-get install --no-install-recommends {names}");
@@ -23,7 +23,7 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
         process::checked(&format!("apt-get install {names}"), &mut command)
     };
     if install().is_err() {
-        // On a fresh machine the lists of packages are empty or old.
+        // On a fresh machine the package lists are empty or old.
         process::checked("apt-get update", apt().arg("update"))?;
         install()?;
     }
@@ -36,7 +36,7 @@ fn apt() -> Command {
     command
 }
 
-/// `id -u` knows; asking the system itself would take unsafe code or another crate.
+/// Asks `id -u`, because a system call would need unsafe code or another crate.
 fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }

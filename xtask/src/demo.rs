@@ -1,5 +1,6 @@
-//! `cargo xtask demo`: builds what is missing, starts the 1Password emulator unless a real token is
-//! given, and runs `keyway demo`, which does the rest. Only that program writes to standard output.
+//! Implements `cargo xtask demo`: builds what is missing, starts the 1Password emulator unless a
+//! real token is given, and runs `keyway demo`, which does the rest. Only `keyway demo` writes to
+//! standard output.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -49,7 +50,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let emulated = if real { "" } else { ", the 1Password emulator" };
     eprintln!("Building the host{emulated} and the provider (minutes the first time).");
     let programs: &[&str] = if real { &[HOST] } else { &[HOST, EMULATOR] };
-    // Beside each other, because the last minute of a component's build uses one processor.
+    // In parallel, because the last minute of a component's build uses only one processor.
     let programs = thread::scope(|scope| {
         let provider = components::Options::beside_other_work("onepassword");
         let component = scope.spawn(move || components::run(&provider));
@@ -68,7 +69,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(exit_code(status))
 }
 
-/// What `keyway demo` is told. No secret is among it, only names of files.
+/// The arguments of `keyway demo`. They contain names of files, never a secret.
 fn arguments(options: &Options, token_file: Option<&Path>, emulator: Option<&Path>) -> Vec<std::ffi::OsString> {
     let mut list = vec!["demo".into(), "--components".into(), workspace::components().into_os_string()];
     for (flag, path) in [("--token-file", token_file), ("--emulator-info", emulator)] {
@@ -88,12 +89,13 @@ fn arguments(options: &Options, token_file: Option<&Path>, emulator: Option<&Pat
     list
 }
 
-/// The file, absolute and there: a mistake in its name should not cost minutes of building first.
+/// The absolute path of the file, which must exist: a mistyped name should fail before minutes of
+/// building.
 fn token_file(path: &Path) -> Result<PathBuf> {
     if path == Path::new("-") {
         return Ok(path.to_owned());
     }
-    // Not canonical: what a shell's `<(...)` names is no file once its link has been followed.
+    // Not canonicalised: the target of a shell's `<(...)` is not a file once its link is followed.
     let path = std::path::absolute(path).with_context(|| format!("{} is no path", path.display()))?;
     let metadata = path.metadata().with_context(|| format!("The token file {} cannot be read", path.display()))?;
     if metadata.is_dir() {
@@ -102,7 +104,7 @@ fn token_file(path: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// A program that was ended by a signal has no code; that is a failure here.
+/// A program ended by a signal has no exit code; that counts as a failure.
 fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     code.map_or(ExitCode::FAILURE, ExitCode::from)

@@ -1,9 +1,9 @@
-//! Licences, origins and known vulnerabilities of the dependencies: cargo-deny with the rules of
-//! `deny.toml`.
+//! Licences, origins and known vulnerabilities of the dependencies, checked by cargo-deny with the
+//! rules of `deny.toml`.
 //!
-//! cargo-deny is installed below `target/` at the first use (a minute or two) unless it is on the
-//! PATH. Its advisory database is a git repository; where that cannot be reached, the check is
-//! reported as not made. It never counts as passed then.
+//! cargo-deny is installed below `target/` on first use (a minute or two) unless it is on the PATH.
+//! Its advisory database is a git repository. If the repository cannot be reached, the check is
+//! reported as skipped, never as passed.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -19,15 +19,15 @@ use crate::workspace;
 const DATABASE: &str = "https://github.com/RustSec/advisory-db";
 /// The release that deny.toml is written for.
 const CARGO_DENY: Tool = Tool { name: "cargo-deny", version: "^0.20", arguments: &[] };
-/// For a repository that answers, a fraction of this is enough.
+/// A reachable repository answers in a fraction of this.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Licences, sources and banned crates. Needs no network once the tool is there.
+/// Checks licences, sources and banned crates. Needs no network once the tool is installed.
 pub(crate) fn check_rules() -> Result<()> {
     process::shown(cargo_deny()?.args(["check", "licenses", "bans", "sources"]))
 }
 
-/// Known vulnerabilities. When the database cannot be reached the answer is the reason.
+/// Checks for known vulnerabilities. If the database cannot be reached, returns the reason.
 pub(crate) fn check_advisories() -> Result<Option<String>> {
     let mut probe = Command::new("git");
     probe.args(["ls-remote", "--heads", DATABASE]).env("GIT_TERMINAL_PROMPT", "0");
@@ -55,7 +55,7 @@ fn find_or_install() -> Result<PathBuf> {
     tools::find_or_install(&CARGO_DENY)
 }
 
-/// Whether a release that understands deny.toml is installed already.
+/// Whether a release that understands deny.toml is already installed.
 fn on_path() -> bool {
     let output = Command::new("cargo-deny").arg("--version").stderr(Stdio::null()).output();
     output.is_ok_and(|output| is_new_enough(&String::from_utf8_lossy(&output.stdout)))

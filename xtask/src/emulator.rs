@@ -1,8 +1,8 @@
-//! The 1Password emulator as a program in the background, for as long as the demo runs.
+//! Runs the 1Password emulator in the background for as long as the demo runs.
 //!
-//! Its first line on standard output is one JSON object: where it listens, how to control it, and
-//! its accounts with their tokens. The line is handed on in a file that only this user can read,
-//! never on a command line, and goes away with the emulator.
+//! Its first line on standard output is one JSON object: its address, how to control it, and its
+//! accounts with their tokens. The line is passed on in a file that only this user can read, never
+//! on a command line. The file is deleted with the emulator.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -19,7 +19,7 @@ use tempfile::NamedTempFile;
 use crate::supervise;
 use crate::workspace;
 
-/// It makes a few keys before it listens, which takes a second or two in a development build.
+/// It generates a few keys before it listens, which takes a second or two in a development build.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// A running emulator. It ends when this is dropped.
@@ -38,7 +38,7 @@ impl Emulator {
         command.args(["--listen", "127.0.0.1:0"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
         command.env_remove(workspace::TOKEN_VARIABLE);
         let process = command.spawn().context("The 1Password emulator could not be started")?;
-        // From here on it is ended whatever happens.
+        // From here on, dropping `emulator` ends the process.
         let mut emulator = Self { process, information: NamedTempFile::with_prefix("keyway-demo-")? };
         let line = emulator
             .first_line()
@@ -48,7 +48,7 @@ impl Emulator {
         Ok(emulator)
     }
 
-    /// The file with what the emulator said about itself.
+    /// The file with the emulator's JSON line.
     pub(crate) fn information(&self) -> &Path {
         self.information.path()
     }
@@ -56,7 +56,8 @@ impl Emulator {
     fn first_line(&mut self) -> Result<String> {
         let output = self.process.stdout.take().context("its output is not connected")?;
         let (sender, receiver) = mpsc::channel();
-        // Ends with the emulator. It keeps reading, so that the emulator never waits for a reader.
+        // Ends with the emulator. It keeps reading, so that the emulator never blocks on a full
+        // pipe.
         thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(std::io::Result::ok) {
                 let _ = sender.send(line);
@@ -67,7 +68,7 @@ impl Emulator {
             Err(mpsc::RecvTimeoutError::Timeout) => bail!("it said nothing for {} s", START_LIMIT.as_secs()),
             Err(mpsc::RecvTimeoutError::Disconnected) => bail!("it ended at once"),
         };
-        // Not repeated in the message: there are tokens in it.
+        // Never repeated in the message: the line contains tokens.
         let described = serde_json::from_str::<Value>(&line).is_ok_and(|value| value.get("url").is_some());
         if !described {
             bail!("its first line is not the JSON object with its address");

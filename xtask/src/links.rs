@@ -1,12 +1,12 @@
-//! Links between the Markdown files of the checkout, and from them to other files. Needs no
-//! network: links to the web are not followed.
+//! Checks links between the Markdown files of the checkout, and from them to other files. It needs
+//! no network: links to the web are not followed.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
-/// A Markdown file, as far as links are concerned.
+/// A Markdown file, reduced to its links and anchors.
 pub(crate) struct Page {
     /// Relative to the root of the checkout.
     path: PathBuf,
@@ -37,7 +37,7 @@ impl Page {
         page
     }
 
-    /// As mdBook and GitHub make them: a second heading of the same text gets a number.
+    /// Anchors as mdBook and GitHub make them: a repeated heading gets a number.
     fn add_anchor(&mut self, heading: &str) {
         let kept = heading.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
         let id: String = kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect();
@@ -47,7 +47,7 @@ impl Page {
     }
 }
 
-/// What is wrong with the links of these pages, a line for each.
+/// The broken links of these pages, one line each.
 pub(crate) fn broken(pages: &[Page], root: &Path, chapters: &Path) -> Vec<String> {
     let mut faults = Vec::new();
     for page in pages {
@@ -68,13 +68,13 @@ fn fault(page: &Page, link: &str, pages: &[Page], root: &Path, chapters: &Path) 
     }
     let markdown = target.extension().is_some_and(|end| end == "md");
     if markdown && page.path.starts_with(chapters) && !target.starts_with(chapters) {
-        return Some("mdBook makes a link to a page of the book of it, and there is none; write the path as text");
+        return Some("mdBook turns it into a link to a page of the book that does not exist; write the path as text");
     }
     let known = |page: &Page| page.path == target && page.anchors.contains(anchor);
     (!anchor.is_empty() && !pages.iter().any(known)).then_some("there is no such heading")
 }
 
-/// Chapters that the table of contents does not list: mdBook leaves them out without a word.
+/// Chapters missing from the table of contents, which mdBook silently omits.
 pub(crate) fn unlisted(pages: &[Page], chapters: &Path) -> Vec<String> {
     let summary = chapters.join("SUMMARY.md");
     let contents = pages.iter().find(|page| page.path == summary);
@@ -85,7 +85,7 @@ pub(crate) fn unlisted(pages: &[Page], chapters: &Path) -> Vec<String> {
     missing.map(|page| format!("{}: not in {}", page.path.display(), summary.display())).collect()
 }
 
-/// Where a link of a page leads, relative to the root; to the page itself if it names no file.
+/// The target of a page's link, relative to the root; the page itself if the link names no file.
 fn resolved(page: &Path, file: &str) -> Option<PathBuf> {
     if file.is_empty() {
         return Some(page.to_owned());
@@ -110,7 +110,7 @@ mod tests {
         Page::new(path.into(), text)
     }
 
-    /// The faults of a link in a chapter of a checkout with a few files.
+    /// The problems with a link, placed in a chapter of a checkout with a few files.
     fn faults(link: &str) -> Vec<String> {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(root.path().join("docs/src")).unwrap();

@@ -1,9 +1,9 @@
 //! The project's own chores: `cargo xtask demo`, `cargo xtask test`, building the provider
 //! components, the benchmark.
 //!
-//! It depends on next to nothing, so that it is built in seconds on a fresh machine and can then
-//! say what it is doing while the long builds run. Whatever is missing, it installs or builds; what
-//! it cannot get, it names in one error.
+//! It has few dependencies, so it builds in seconds on a fresh machine and can then report progress
+//! during the long builds. It installs or builds whatever is missing, and names what it cannot get
+//! in one error.
 
 mod bench;
 mod book;

@@ -1,4 +1,4 @@
-//! The npm packages that whole-system tests use: the official SDKs of the secret manager and of the
+//! The npm packages of the whole-system tests: the official SDKs of the secret manager and of the
 //! HTTP API's clients.
 
 use std::fs;
@@ -13,8 +13,8 @@ use crate::workspace;
 /// The oldest Node.js that has `fetch` and a test runner.
 const OLDEST: (u32, u32) = (18, 17);
 
-/// Installs what `package-lock.json` says, unless that is what was installed last. When there is no
-/// such project the answer is false.
+/// Installs the packages of `package-lock.json`, unless the last install used the same file.
+/// Returns false if there is no such project.
 pub(crate) fn install_packages() -> Result<bool> {
     let project = workspace::node_project();
     let lock = project.join("package-lock.json");
@@ -23,7 +23,7 @@ pub(crate) fn install_packages() -> Result<bool> {
     }
     require_node()?;
     let wanted = fs::read(&lock).with_context(|| format!("{} cannot be read", lock.display()))?;
-    // Removed together with what it speaks of.
+    // Removed together with the packages that it describes.
     let memory = project.join("node_modules/.installed-lock.json");
     if fs::read(&memory).is_ok_and(|installed| installed == wanted) {
         return Ok(true);
@@ -35,7 +35,7 @@ pub(crate) fn install_packages() -> Result<bool> {
     Ok(true)
 }
 
-/// Node.js and npm, installed from Debian where that is possible.
+/// Checks for Node.js and npm, and installs them on Debian.
 fn require_node() -> Result<()> {
     let missing: Vec<&str> = [("node", "nodejs"), ("npm", "npm")]
         .into_iter()

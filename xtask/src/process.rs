@@ -1,6 +1,6 @@
-//! Runs another program quietly: its output is kept and shown only when it fails, and a sign of
-//! life appears when it takes longer than a moment. A person at a terminal sees one line with the
-//! seconds counting; a log gets a line every ten seconds.
+//! Runs another program quietly: its output is kept and shown only if it fails. Work that takes
+//! longer than a moment shows progress: a terminal gets one line with the seconds counting, a log
+//! gets a line every ten seconds.
 
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::Path;
@@ -11,28 +11,28 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-/// Shorter work than this goes by in silence.
+/// Shorter work shows no progress.
 const SILENT_FOR: Duration = Duration::from_secs(1);
-/// How often a log is told that something still runs.
+/// How often a log reports that something is still running.
 const LOG_EVERY: Duration = Duration::from_secs(10);
-/// How often the line on a terminal is drawn anew.
+/// How often the line on a terminal is redrawn.
 const DRAW_EVERY: Duration = Duration::from_millis(200);
 
-/// What a finished program left behind.
+/// The result of a finished program.
 pub(crate) struct Finished {
     pub(crate) status: ExitStatus,
-    /// Standard output, whole.
+    /// All of standard output.
     pub(crate) stdout: String,
-    /// Standard error, whole.
+    /// All of standard error.
     pub(crate) stderr: String,
 }
 
 /// Runs the program to its end without input.
 ///
-/// `label` says what is being done ("Building components"); with an empty one there is no sign of
-/// life, for work beside other work that shows its own. `give_up` is asked a few times a second,
-/// with the time since the start; when it answers with a reason the program is ended and the reason
-/// is the error.
+/// `label` says what is being done ("Building components"). An empty label shows no progress, for
+/// work beside other work that shows its own. `give_up` is called a few times a second with the
+/// time since the start. If it returns a reason, the program is ended and the reason becomes the
+/// error.
 pub(crate) fn quietly(
     label: &str,
     command: &mut Command,
@@ -63,7 +63,7 @@ pub(crate) fn quietly(
                 finished.add(source, &line);
             }
             Err(RecvTimeoutError::Timeout) => {}
-            // Both pipes are closed: the program is at its end.
+            // Both pipes are closed: the program is about to exit.
             Err(RecvTimeoutError::Disconnected) => break None,
         }
         progress.draw();
@@ -76,15 +76,14 @@ pub(crate) fn quietly(
         bail!("{reason}");
     }
     for reader in readers.into_iter().flatten() {
-        // A reader only ends; it has nothing to report.
+        // The reader threads return nothing.
         let _ = reader.join();
     }
     let status = child.wait().with_context(|| format!("{name} could not be waited for"))?;
     Ok(Finished { status, stdout: finished.stdout, stderr: finished.stderr })
 }
 
-/// As [`quietly`], without a time limit; a failure is an error with everything that the program
-/// said about it.
+/// Like [`quietly`], without a time limit. A failure is an error with all of the program's output.
 pub(crate) fn checked(label: &str, command: &mut Command) -> Result<String> {
     let finished = quietly(label, command, |_| None)?;
     if !finished.status.success() {
@@ -93,7 +92,7 @@ pub(crate) fn checked(label: &str, command: &mut Command) -> Result<String> {
     Ok(finished.stdout)
 }
 
-/// Runs the program with its output on the terminal, for the ones that show their own progress. A
+/// Runs the program with its output on the terminal, for programs that show their own progress. A
 /// failure is an error.
 pub(crate) fn shown(command: &mut Command) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
@@ -116,20 +115,20 @@ pub(crate) fn messages(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The command as a person would type it, without the folder of the program.
+/// The command as typed in a shell, without the folder of the program.
 pub(crate) fn command_line(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let words = std::iter::once(program).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
-/// Whether there is a program of that name on the PATH.
+/// Whether a program of that name is on the PATH.
 pub(crate) fn exists(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
 }
 
-/// Ends a program that is not wanted any more. That it may have ended by itself is no error.
+/// Ends a program that is no longer wanted; it may have ended already.
 fn end(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();
@@ -173,7 +172,7 @@ impl Collected {
     }
 }
 
-/// The sign of life, on standard error.
+/// Progress, on standard error.
 pub(crate) struct Progress {
     label: String,
     latest: String,
@@ -184,27 +183,27 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Nothing is shown yet.
+    /// Shows nothing yet.
     pub(crate) fn new(label: &str) -> Self {
         let now = Instant::now();
         let terminal = std::io::stderr().is_terminal();
         Self { label: label.to_owned(), latest: String::new(), started: now, spoke: now, terminal, drawn: false }
     }
 
-    /// Since the start.
+    /// The time since the start.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// What is being worked on just now, from a line of cargo's or apt's output such as `
-    /// Compiling serde v1.0.0`.
+    /// Extracts the current step from a line of cargo's or apt's output, such as `   Compiling
+    /// serde v1.0.0`.
     fn note(&mut self, line: &str) {
         if let Some(step) = step_of(line) {
             self.latest = step;
         }
     }
 
-    /// Shows how it stands, when it is time to.
+    /// Shows the progress when the next update is due.
     pub(crate) fn draw(&mut self) {
         let elapsed = self.elapsed();
         if elapsed < SILENT_FOR || self.label.is_empty() {
@@ -236,7 +235,8 @@ impl Drop for Progress {
     }
 }
 
-/// `Compiling serde` of `   Compiling serde v1.0.228`; nothing for lines that are not a step.
+/// Returns `Compiling serde` for `   Compiling serde v1.0.228`, and `None` for lines that are not a
+/// step.
 fn step_of(line: &str) -> Option<String> {
     let mut words = line.split_whitespace();
     let verb = words.next()?;

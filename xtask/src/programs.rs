@@ -1,5 +1,5 @@
-//! Builds this workspace's programs and says where they are. Cargo shows its own progress on
-//! standard error.
+//! Builds this workspace's programs and locates them. Cargo shows its own progress on standard
+//! error.
 
 use std::path::PathBuf;
 
@@ -9,16 +9,16 @@ use serde_json::Value;
 use crate::process;
 use crate::workspace;
 
-/// Programs that were built.
+/// The programs that were built.
 #[derive(Debug)]
 pub(crate) struct Programs(Vec<(String, PathBuf)>);
 
 impl Programs {
     /// Builds these programs for development.
     ///
-    /// The whole workspace is selected, and one test of it, so that every dependency has the same
-    /// features as it has in `cargo xtask test`. By themselves the programs need fewer, and half of
-    /// the dependencies, wasmtime among them, would be compiled twice.
+    /// The whole workspace is selected, with one of its tests, so that every dependency has the
+    /// same features as in `cargo xtask test`. On their own the programs need fewer features, and
+    /// half of the dependencies, wasmtime among them, would be compiled twice.
     pub(crate) fn for_development(names: &[&str]) -> Result<Self> {
         let mut command = workspace::cargo();
         command.args(["build", "--workspace", "--test", "command_line"]);
@@ -28,7 +28,7 @@ impl Programs {
         Ok(Self(executables(&process::messages(&mut command)?)))
     }
 
-    /// Builds the programs of these packages as they would be released.
+    /// Builds the programs of these packages with the release profile.
     pub(crate) fn optimised(packages: &[&str]) -> Result<Self> {
         let mut command = workspace::cargo();
         command.args(["build", "--release", "--bins"]);
@@ -38,14 +38,14 @@ impl Programs {
         Ok(Self(executables(&process::messages(&mut command)?)))
     }
 
-    /// Where the program of that name is.
+    /// The path of the program of that name.
     pub(crate) fn path(&self, name: &str) -> Result<&PathBuf> {
         let found = self.0.iter().find(|(program, _)| program == name);
         found.map(|(_, path)| path).with_context(|| format!("No package of this workspace has a program '{name}'."))
     }
 }
 
-/// Names and files of the programs among cargo's messages.
+/// The names and files of the programs among cargo's messages.
 fn executables(messages: &str) -> Vec<(String, PathBuf)> {
     let parsed = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     parsed

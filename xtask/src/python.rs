@@ -1,5 +1,5 @@
-//! The Python packages that whole-system tests use, in a virtual environment of their own: nothing
-//! is installed into the system's Python.
+//! The Python packages of the whole-system tests, in a virtual environment of their own: the
+//! system's Python is left alone.
 
 use std::fs;
 use std::path::Path;
@@ -14,14 +14,14 @@ use crate::workspace;
 /// The oldest Python that all of them support (schemathesis; CloudCruise's SDK runs on 3.10, too).
 const OLDEST: (u32, u32) = (3, 11);
 
-/// Installs what `requirements.txt` says, unless that is what was installed last.
+/// Installs the packages of `requirements.txt`, unless the last install used the same file.
 pub(crate) fn install_packages() -> Result<()> {
     let project = workspace::python_project();
     let requirements = project.join("requirements.txt");
     let wanted = fs::read(&requirements).with_context(|| format!("{} cannot be read", requirements.display()))?;
     let environment = project.join(".venv");
-    // Removed together with what it speaks of. An environment whose Python was removed does not
-    // count.
+    // Removed together with the packages that it describes. An environment whose Python is gone
+    // does not count as installed.
     let memory = environment.join("installed-requirements.txt");
     if fs::read(&memory).is_ok_and(|installed| installed == wanted) && starts(&environment.join("bin/python")) {
         return Ok(());
@@ -29,14 +29,14 @@ pub(crate) fn install_packages() -> Result<()> {
     require_python()?;
     make_environment(&environment)?;
     let mut install = Command::new(environment.join("bin/python"));
-    // Every file has to have the hash that is written down for it.
+    // Every file must match its recorded hash.
     install.args(["-m", "pip", "install", "--require-hashes", "--only-binary", ":all:", "--disable-pip-version-check"]);
     install.args(["--quiet", "--requirement"]).arg(&requirements);
     process::checked(&format!("pip install in {}", workspace::shown(&project)), &mut install)?;
     fs::write(&memory, wanted).with_context(|| format!("{} cannot be written", memory.display()))
 }
 
-/// Debian has Python without the module that makes environments.
+/// Debian packages Python without the module that creates environments.
 fn make_environment(environment: &Path) -> Result<()> {
     let make = || {
         let mut command = Command::new("python3");

@@ -1,8 +1,8 @@
-//! Runs one program in the foreground and passes on the wish to end.
+//! Runs one program in the foreground and forwards requests to end.
 //!
-//! Ctrl-C reaches every program of the terminal's foreground group by itself, a `kill` only the one
-//! that it names. So the first is waited out, the second is passed on; and this program stays until
-//! the other has ended, to clean up after it.
+//! Ctrl-C reaches every program of the terminal's foreground group; `kill` reaches only the process
+//! it names. So after Ctrl-C this program waits, and it forwards other signals. It outlives its
+//! child, to clean up after it.
 
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
@@ -14,21 +14,21 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-/// How often the program is looked at.
+/// How often the child is polled.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How long a program may take to end by itself after Ctrl-C before it is asked.
+/// How long the child may take to end after Ctrl-C before it is sent a signal.
 const AFTER_INTERRUPT: Duration = Duration::from_secs(2);
-/// How long a program may take to end once it was asked.
+/// How long the child may take to end after that signal.
 const AFTER_REQUEST: Duration = Duration::from_secs(10);
 
-/// The signals that end this program, from now on only noted.
+/// The signals that end this program; once watched, they only set a flag.
 pub(crate) struct Signals {
     interrupted: Arc<AtomicBool>,
     terminated: Arc<AtomicBool>,
 }
 
 impl Signals {
-    /// Starts to note them. Before this is called they end this program at once.
+    /// Starts to watch them. Until this is called, they end this program at once.
     pub(crate) fn watch() -> Result<Self> {
         let signals = Self { interrupted: Arc::default(), terminated: Arc::default() };
         let watched = [(SIGINT, &signals.interrupted), (SIGTERM, &signals.terminated), (SIGHUP, &signals.terminated)];
@@ -38,7 +38,7 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Runs the program to its end, which a signal brings about.
+    /// Runs the program to its end, or until a signal ends it.
     pub(crate) fn run(&self, command: &mut Command) -> Result<ExitStatus> {
         let name = command.get_program().to_string_lossy().into_owned();
         let mut child = command.spawn().with_context(|| format!("{name} could not be started"))?;
@@ -59,9 +59,9 @@ impl Signals {
     }
 }
 
-/// Asks the program to end, waits, and ends it by force when it does not.
+/// Asks the program to end, waits, and kills it if it does not.
 pub(crate) fn end(child: &mut Child) {
-    // Until it has been waited for, the number belongs to this child and to no other program.
+    // The process id cannot be reused before the child has been waited for.
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, Signal::TERM);
     }

@@ -1,8 +1,8 @@
-//! `cargo xtask test`: everything that must hold before a change goes in, as a list of steps.
+//! Implements `cargo xtask test`: a list of steps that must pass before a change goes in.
 //!
-//! A failed step does not stop the ones after it, so one run tells all that is wrong. A step that
-//! could not be made here is reported as skipped, with the reason, and counts neither as passed nor
-//! as failed. The last line is `N passed, M failed`.
+//! A failed step does not stop the later ones, so one run reports all problems. A step that cannot
+//! run here is reported as skipped, with the reason, and counts as neither passed nor failed. The
+//! last line is `N passed, M failed`.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -45,7 +45,7 @@ enum Outcome {
 /// How many characters of a reason the summary repeats.
 const NOTE_LENGTH: usize = 80;
 
-/// In this order: what is quick to fail comes first, and what others need comes before them.
+/// In this order: steps that fail quickly come first, and a step follows those it depends on.
 const STEPS: [Step; 13] = [
     Step { name: "format", about: "rustfmt has nothing to change", run: format },
     Step { name: "components", about: "the provider components and the test components build", run: build_components },
@@ -74,7 +74,7 @@ const STEPS: [Step; 13] = [
     Step { name: "docs", about: "the documentation builds without a warning", run: docs },
 ];
 
-/// Runs the steps. The exit code is that of the whole.
+/// Runs the steps. The exit code is 0 only if none failed.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if options.list {
         for step in &STEPS {
@@ -145,8 +145,8 @@ fn python_packages(_: &Options) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// The programs, too: whole-system tests start them. With the tests, so that the features of
-/// dependencies are the same as in the next step and nothing is compiled twice.
+/// Programs are included, because whole-system tests start them. So are the tests: the features of
+/// dependencies are then the same as in the next step, and nothing is compiled twice.
 fn build(_: &Options) -> Result<Outcome> {
     cargo(&["build", "--workspace", "--all-targets"])
 }
@@ -158,7 +158,7 @@ fn tests(options: &Options) -> Result<Outcome> {
     } else {
         command.args(["test", "--workspace", "--lib", "--bins", "--tests", "--"]).args(&options.arguments);
     }
-    // Where tests look for what the steps before have built.
+    // Where tests find the output of earlier steps.
     command.env("KEYWAY_COMPONENTS", workspace::components());
     process::shown(&mut command)?;
     Ok(Outcome::Passed)
@@ -171,7 +171,8 @@ fn doc_tests(_: &Options) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Of the libraries: the program `keyway` would be written over the library of that name.
+/// Libraries only: the docs of the program `keyway` would overwrite those of the library of that
+/// name.
 fn docs(_: &Options) -> Result<Outcome> {
     let mut command = workspace::cargo();
     command.args(["doc", "--workspace", "--no-deps", "--lib"]).env("RUSTDOCFLAGS", "-D warnings");
@@ -201,7 +202,7 @@ impl Report {
             Ok(Outcome::Skipped(reason)) => ("skipped", reason),
             Err(error) => {
                 self.failed += 1;
-                // The rest is above, where the step ran.
+                // The step has already printed the rest.
                 let reason = format!("{error}");
                 ("FAILED", reason.lines().next().unwrap_or_default().chars().take(NOTE_LENGTH).collect())
             }

@@ -2,13 +2,13 @@
 //!
 //! Tried in this order:
 //!
-//! 1. the compiler in use already has the target;
-//! 2. `rustup target add`, ended when it makes no headway: on a network without its server it hangs
-//!    for minutes. That it failed is remembered for a day;
+//! 1. the compiler in use, if it has the target;
+//! 2. `rustup target add`, ended when it makes no progress: without access to its server it hangs
+//!    for minutes. A failure is remembered for a day;
 //! 3. Debian's compiler, which comes with its sources: the standard library is built from them (a
 //!    minute, once).
 //!
-//! When none works there is one error, and it names both ways.
+//! If all of them fail, one error names both ways to install the target.
 
 use std::env;
 use std::ffi::OsString;
@@ -26,17 +26,17 @@ use crate::workspace;
 /// WASI 0.2: what every component language and the runtime support.
 pub(crate) const TARGET: &str = "wasm32-wasip2";
 
-/// Set to `rustup` or `debian`, it leaves out the other way.
+/// If set to `rustup` or `debian`, only that way is tried.
 const CHOICE: &str = "KEYWAY_WASM_TOOLCHAIN";
-/// How long rustup may go without receiving anything.
+/// How long rustup may go without receiving data.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long rustup may take in all: some 20 MB over a slow line.
+/// How long rustup may take in total: some 20 MB over a slow line.
 const DOWNLOAD_LIMIT: Duration = Duration::from_secs(300);
-/// For how long a failure of rustup is remembered.
+/// How long a failure of rustup is remembered.
 const MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 
 const DEBIAN_COMPILER: &str = "/usr/bin/rustc";
-/// In wasi-libc's package.
+/// Installed by wasi-libc's package.
 const DEBIAN_LIBC: &str = "/usr/lib/wasm32-wasi";
 const DEBIAN_SOURCES: &str = "/usr/lib/rustlib/src/rust/library/std/Cargo.toml";
 const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "rust-web-src", "wasi-libc"];
@@ -48,13 +48,13 @@ const OLDEST: (u32, u32) = (1, 95);
 pub(crate) enum Toolchain {
     /// The compiler in use, with its own standard library for the target.
     Installed,
-    /// Debian's compiler. The standard library is built from source; the linker comes from this
-    /// folder of the compiler in use.
+    /// Debian's compiler. The standard library is built from source; the linker comes from
+    /// `linker_folder` of the compiler in use.
     Debian { linker_folder: PathBuf },
 }
 
 impl Toolchain {
-    /// Finds one, or installs one.
+    /// Finds a toolchain, or installs one.
     pub(crate) fn find() -> Result<Self> {
         let choice = env::var(CHOICE).unwrap_or_default();
         let from_rustup = match choice.as_str() {
@@ -77,7 +77,7 @@ impl Toolchain {
         })
     }
 
-    /// What cargo needs besides the target.
+    /// Cargo's arguments besides the target.
     pub(crate) fn cargo_arguments(&self) -> &'static [&'static str] {
         match self {
             Self::Installed => &[],
@@ -85,7 +85,7 @@ impl Toolchain {
         }
     }
 
-    /// What the compiler needs.
+    /// Flags for the compiler.
     pub(crate) fn compiler_flags(&self) -> Vec<OsString> {
         match self {
             Self::Installed => Vec::new(),
@@ -98,11 +98,10 @@ impl Toolchain {
         let Self::Debian { linker_folder } = self else { return };
         let path = env::var_os("PATH").unwrap_or_default();
         let folders = std::iter::once(linker_folder.clone()).chain(env::split_paths(&path));
-        // A folder whose name has a colon in it cannot be on the PATH; the linker then says that it
-        // was not found.
+        // A folder with a colon in its name cannot be on the PATH; the linker is then reported
+        // missing.
         command.env("PATH", env::join_paths(folders).unwrap_or(path));
-        // Building the standard library is an unstable feature of cargo; this lets a stable one do
-        // it.
+        // Building the standard library is an unstable feature; this enables it in a stable cargo.
         command.env("RUSTC_BOOTSTRAP", "1").env("RUSTC", DEBIAN_COMPILER);
     }
 }
@@ -116,8 +115,8 @@ fn rustc(arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Whether the compiler in use has a standard library for the target: it knows the target's folder
-/// in any case.
+/// Whether the compiler in use has a standard library for the target. It reports the target's
+/// folder in any case.
 fn is_installed() -> Result<bool> {
     Ok(has_standard_library(Path::new(&rustc(&["--print", "target-libdir", "--target", TARGET])?)))
 }
@@ -130,7 +129,7 @@ fn has_standard_library(folder: &Path) -> bool {
     })
 }
 
-/// The second way. The error says why it did not work, as half a sentence.
+/// Tries rustup. The error completes the sentence of the caller with the reason.
 fn add_with_rustup() -> Result<(), String> {
     let version = rustc(&["--version"]).map_err(|error| error.to_string())?;
     let memory = workspace::state().join("rustup-target-failed");
@@ -140,13 +139,13 @@ fn add_with_rustup() -> Result<(), String> {
     let Err(problem) = try_rustup() else {
         return Ok(());
     };
-    // Not being able to remember it only costs ten seconds the next time.
+    // If this fails, the next run only loses ten seconds.
     let _ = fs::create_dir_all(workspace::state());
     let _ = fs::write(&memory, format!("{version}\n{problem}"));
     Err(problem)
 }
 
-/// What went wrong with the same compiler less than a day ago.
+/// The failure remembered for this compiler, if it is less than a day old.
 fn remembered(memory: &Path, version: &str) -> Option<String> {
     let age = SystemTime::now().duration_since(fs::metadata(memory).ok()?.modified().ok()?).ok()?;
     let text = fs::read_to_string(memory).ok()?;
@@ -175,10 +174,10 @@ fn try_rustup() -> Result<(), String> {
         Err(error) => Err(error.to_string()),
         Ok(finished) if !finished.status.success() => {
             let last = finished.stderr.lines().rev().find(|line| !line.trim().is_empty());
-            Err(last.unwrap_or("rustup failed without a word").trim().to_owned())
+            Err(last.unwrap_or("rustup failed and printed nothing").trim().to_owned())
         }
         Ok(_) if is_installed().unwrap_or(false) => Ok(()),
-        Ok(_) => Err("rustup was content, but the compiler in use still lacks the target".into()),
+        Ok(_) => Err("rustup reported success, but the compiler in use still lacks the target".into()),
     }
 }
 
@@ -192,7 +191,7 @@ fn folder_size(folder: &Path) -> u64 {
     entries.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()
 }
 
-/// The third way.
+/// Tries Debian's compiler.
 fn prepare_debian() -> Result<Toolchain> {
     let complete = || [DEBIAN_COMPILER, DEBIAN_LIBC, DEBIAN_SOURCES].iter().all(|path| Path::new(path).exists());
     if !complete() {
@@ -215,7 +214,7 @@ fn prepare_debian() -> Result<Toolchain> {
     Ok(Toolchain::Debian { linker_folder })
 }
 
-/// `(1, 96)` of `rustc 1.96.0 (ac68faa20 2026-05-25)`.
+/// Parses `rustc 1.96.0 (ac68faa20 2026-05-25)` into `(1, 96)`.
 fn release(version: &str) -> Option<(u32, u32)> {
     let mut numbers = version.split_whitespace().nth(1)?.split('.');
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
@@ -241,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_target_folder_without_the_standard_library_is_not_an_installed_target() {
-        // The compiler prints such a folder for every target that it knows of.
+        // The compiler prints such a folder for every target that it knows.
         assert!(!has_standard_library(Path::new("/nonexistent/rustlib/wasm32-wasip2/lib")));
         assert!(!has_standard_library(&workspace::root().join("xtask/src")));
     }

@@ -1,4 +1,4 @@
-//! What a person meets first: the names of the commands and of the steps.
+//! The names of the commands and steps.
 
 #![allow(clippy::unwrap_used)]
 

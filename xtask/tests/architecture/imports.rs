@@ -1,19 +1,19 @@
-//! Who imports whom in `host/`, read from the sources. Between crates the compiler keeps arrows
-//! pointing one way; within a crate this test does, so that each part can be read without the
-//! others.
+//! The imports between modules of `host/`, read from the sources. Between crates the compiler keeps
+//! dependencies acyclic; this test does so within a crate, so that each part can be read on its
+//! own.
 //!
-//! A file imports another one if it names something that is defined there, by whichever path:
-//! re-exports are followed, and passing a name on is no import. What only tests use does not count.
+//! A file imports another one if it names an item that is defined there, by any path: re-exports
+//! are followed, and a re-export is not an import. Code that only tests use does not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use crate::sources::{Crate, Module, Source, crates, root};
 
-/// How many files may import each other: so many are one thing in several files.
+/// How many files may import each other: up to this many are one unit in several files.
 const LARGEST_CIRCLE: usize = 5;
 
-/// What each module imports.
+/// The imports of each module.
 fn imports(sources: &Crate) -> BTreeMap<&Module, BTreeSet<Module>> {
     let of = |module: &Module, source: &Source| {
         let used = source.names.named.iter().filter(|named| !named.passed_on);
@@ -97,7 +97,7 @@ fn a_circle_is_found_through_a_re_export_and_what_is_only_passed_on_makes_none()
     assert!(circles(&imports(&in_a_test)).is_empty());
 }
 
-/// The crates of this workspace that another one's manifest lists, without those of its tests.
+/// The workspace crates in a crate's manifest, without dev-dependencies.
 fn dependencies(name: &str) -> BTreeSet<String> {
     let manifest = fs::read_to_string(root().join("host").join(name).join("Cargo.toml")).unwrap();
     let (_, rest) = manifest.split_once("\n[dependencies]\n").unwrap();
@@ -115,7 +115,7 @@ fn every_crate_of_the_host_says_what_it_promises_and_what_it_may_import() {
         let head: Vec<_> = text.lines().take_while(|line| line.starts_with("//!")).collect();
         let begin = head.iter().position(|line| line.starts_with("//! **May import** of Keyway: "));
         let begin = begin.unwrap_or_else(|| panic!("host/{name}/src/lib.rs does not say what it may import"));
-        // To the end of the paragraph.
+        // Up to the end of the paragraph.
         let line = head[begin..].iter().take_while(|line| **line != "//!").copied().collect::<String>();
         let said: BTreeSet<_> = line.split('`').skip(1).step_by(2).map(str::to_owned).collect();
         assert_eq!(said, dependencies(&name), "host/{name}");

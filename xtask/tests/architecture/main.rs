@@ -1,4 +1,4 @@
-//! What the folders promise, read from the sources.
+//! Architecture rules, checked against the sources.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod imports;

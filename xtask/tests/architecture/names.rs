@@ -1,4 +1,4 @@
-//! The host knows no provider by name.
+//! The host must not name any provider.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,14 +19,14 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The code of a file: without comments, and up to its tests.
+/// The code of a file up to its tests, without comments.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = text.lines().enumerate().map(|(number, line)| (number + 1, line));
     let before_tests = lines.take_while(|(_, line)| !line.starts_with("#[cfg(test)]"));
     before_tests.filter(|(_, line)| !line.trim_start().starts_with("//"))
 }
 
-/// Each provider by its folder, its type and its display name, as its `describe` gives them.
+/// Each provider's folder, type and display name, the last two from its `describe`.
 fn names_of_providers() -> Vec<String> {
     let mut names = Vec::new();
     for folder in fs::read_dir(root().join("providers")).unwrap() {
@@ -57,7 +57,7 @@ fn the_host_knows_no_provider_by_name() {
             let text = fs::read_to_string(&file).unwrap();
             for (number, line) in code(&text) {
                 let lower = line.to_lowercase();
-                // What a document shows as an example decides nothing.
+                // An example in a document has no effect on behaviour.
                 if names.iter().any(|name| lower.contains(name.as_str())) && !lower.contains("example = ") {
                     found.push(format!("{shown}:{number}: {}", line.trim()));
                 }

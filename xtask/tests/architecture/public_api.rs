@@ -1,8 +1,7 @@
-//! What the two libraries offer, listed: a change of it is seen in the listing, and not only when
-//! it breaks somebody.
+//! Lists the public API of the two libraries, so that every change of it shows up in a diff.
 //!
 //! The listing is made from the sources, by following what each `lib.rs` re-exports. Bodies,
-//! private parts and documentation are left out. `KEYWAY_UPDATE_DOCS=1` writes it anew.
+//! private items and documentation are left out. `KEYWAY_UPDATE_DOCS=1` rewrites it.
 
 use std::collections::BTreeSet;
 use std::{env, fs};
@@ -12,14 +11,14 @@ use syn::{Attribute, Fields, Item, ItemImpl, Type, UseTree, Visibility, parse_qu
 
 use crate::sources::{Crate, Module, root};
 
-/// The folder of a crate, its name, and the crates of the host that it passes on as a whole.
+/// A crate's folder, its name, and the host crates that it re-exports as a whole.
 const LIBRARIES: [(&str, &str); 2] = [("broker", "keyway"), ("runtime", "keyway_runtime")];
 
 fn is_public(visibility: &Visibility) -> bool {
     matches!(visibility, Visibility::Public(_))
 }
 
-/// Without what is no part of the interface.
+/// Removes attributes that are not part of the interface.
 fn strip(attributes: &mut Vec<Attribute>) {
     attributes.retain(|attribute| {
         let path = attribute.path();
@@ -40,7 +39,7 @@ fn strip_fields(fields: &mut Fields) -> bool {
     fields.len() < before
 }
 
-/// A declaration as it is seen from outside; `None` for what is not.
+/// A declaration as callers see it; `None` for a private one.
 fn outside(item: &Item) -> Option<Item> {
     let mut item = item.clone();
     match &mut item {
@@ -74,7 +73,7 @@ fn outside(item: &Item) -> Option<Item> {
         }
         Item::Const(item) if is_public(&item.vis) => {
             strip(&mut item.attrs);
-            // A value is no part of it: most are limits, which may move.
+            // The value is not part of the interface: most constants are limits, which may change.
             item.expr = parse_quote!(_);
         }
         Item::Type(item) if is_public(&item.vis) => strip(&mut item.attrs),
@@ -95,7 +94,7 @@ fn name_of(item: &Item) -> Option<String> {
     })
 }
 
-/// What an `impl` offers; `None` for one that offers nothing.
+/// The public part of an `impl`; `None` if it has none.
 fn offered(item: &ItemImpl) -> Option<ItemImpl> {
     let mut item = item.clone();
     strip(&mut item.attrs);
@@ -127,12 +126,12 @@ fn offered(item: &ItemImpl) -> Option<ItemImpl> {
 struct Listing<'a> {
     sources: &'a Crate,
     items: Vec<(String, Vec<Item>)>,
-    /// What comes from other crates, by its path.
+    /// Re-exports from other crates, by path.
     passed_on: BTreeSet<String>,
 }
 
 impl Listing<'_> {
-    /// What a module offers under its own name and by re-exports.
+    /// Lists what a module exports: its own items and its re-exports.
     fn module(&mut self, module: &Module, prefix: &str) {
         for item in &self.sources.0[module].file.items {
             match item {

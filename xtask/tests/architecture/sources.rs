@@ -1,4 +1,4 @@
-//! The sources of the host's crates, as far as they are built without tests.
+//! The sources of the host's crates, as they are built without tests.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,15 +7,15 @@ use std::path::Path;
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, ItemUse, UseTree, Visibility};
 
-/// A module by its path within the crate, for example `["rotation", "journal"]`.
+/// A module's path within the crate, for example `["rotation", "journal"]`.
 pub(crate) type Module = Vec<String>;
 
-/// The checkout.
+/// The root of the checkout.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// The crates of the host, by the names of their folders.
+/// The folder names of the host's crates.
 pub(crate) fn crates() -> Vec<String> {
     let folders = fs::read_dir(root().join("host")).unwrap().map(|entry| entry.unwrap().path());
     let mut names: Vec<_> = folders
@@ -26,19 +26,18 @@ pub(crate) fn crates() -> Vec<String> {
     names
 }
 
-/// A path that a file names, and by which name it is known there; `passed_on` if the file only
-/// re-exports it.
+/// A path that a file names, and its local name; `passed_on` if the file only re-exports it.
 pub(crate) struct Named {
     pub(crate) path: Vec<String>,
     pub(crate) alias: Option<String>,
     pub(crate) passed_on: bool,
 }
 
-/// What a file names.
+/// The names in a file.
 #[derive(Default)]
 pub(crate) struct Names {
     pub(crate) named: Vec<Named>,
-    /// Modules that are files of their own.
+    /// Submodules with files of their own.
     children: Vec<String>,
 }
 
@@ -119,7 +118,7 @@ impl<'ast> Visit<'ast> for Names {
     }
 }
 
-/// A file: what is in it, and what it names.
+/// A file: its items and the names it uses.
 pub(crate) struct Source {
     pub(crate) file: syn::File,
     pub(crate) names: Names,
@@ -149,7 +148,7 @@ impl Crate {
         let candidates = [path.join("lib.rs"), path.with_extension("rs"), path.join("mod.rs")];
         let file =
             if module.is_empty() { candidates.first() } else { candidates[1..].iter().find(|file| file.is_file()) };
-        // A module whose file has another name (`#[path]`) is one of tests only.
+        // Only test modules use another file name (`#[path]`).
         let Some(file) = file else { return };
         let source = Source::parse(&fs::read_to_string(file).unwrap());
         for child in source.names.children.clone() {
@@ -158,8 +157,7 @@ impl Crate {
         modules.insert(module, source);
     }
 
-    /// The module that a path leads to from `module`: that in which the name is defined. `None` for
-    /// other crates.
+    /// The module that defines the item of a path, as seen from `module`. `None` for other crates.
     pub(crate) fn target(&self, module: &Module, path: &[String], mut hops: u32) -> Option<Module> {
         let mut base = module.clone();
         let mut rest = path;

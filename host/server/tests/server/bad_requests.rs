@@ -210,7 +210,7 @@ async fn a_provider_that_breaks_its_limits_is_a_bad_gateway_and_the_server_goes_
     let bad = api.connect("lists-100mb", ECHO_TOKEN).await;
     let good = api.connect("echo", ECHO_TOKEN).await;
     let answer = api.get(&format!("/secret-providers/{}/items", bad.id)).await;
-    assert!(answer.error(502, "PROVIDER_FAULT").contains("and was ended"), "{answer:?}");
+    assert!(answer.error(502, "PROVIDER_FAULT").contains("and was stopped"), "{answer:?}");
     assert_eq!(api.get(&format!("/secret-providers/{}/items", good.id)).await.ok(200).as_array().unwrap().len(), 3);
 }
 

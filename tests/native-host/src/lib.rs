@@ -1,9 +1,9 @@
 //! Runs a provider natively: the same Rust code as in the component, without the sandbox around it.
 //!
-//! It serves two purposes: a provider's own tests against a server that speaks its protocol, with
-//! no component to be built first; and the measurement of what the sandbox costs. So it does what a
-//! host does, with the same HTTP library: a pooled client that sends some names elsewhere (plain
-//! HTTP only), one session slot for any number of threads, the system's clock.
+//! It serves two purposes: a provider's own tests against a server that speaks its protocol,
+//! without building a component; and measuring the cost of the sandbox. So it does what a host
+//! does, with the same HTTP library: a pooled client that redirects some names (plain HTTP only),
+//! one session slot for any number of threads, the system's clock.
 //!
 //! ```no_run
 //! use keyway_native_host::NativeHost;
@@ -41,13 +41,13 @@ pub struct NativeHost {
 }
 
 impl NativeHost {
-    /// A host whose requests to these names go to these addresses instead, in plain HTTP. Requests
-    /// to any other name fail.
+    /// A host that sends requests for these names to these addresses instead, in plain HTTP.
+    /// Requests to any other name fail.
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::Other`](keyway_sdk::ErrorCode::Other) when an address is not one, or the system
-    /// gives no thread.
+    /// [`ErrorCode::Other`](keyway_sdk::ErrorCode::Other) if an address is malformed, or the system
+    /// cannot create a thread.
     pub fn new<'n>(connect_to: impl IntoIterator<Item = (&'n str, &'n str)>) -> Result<Self> {
         let routes = connect_to
             .into_iter()
@@ -61,12 +61,12 @@ impl NativeHost {
         })
     }
 
-    /// Makes one call of the provider. An error ends the right to log in, as the contract says, and
-    /// goes to all who wait for it.
+    /// Makes one call of the provider. As the contract says, an error ends the call's right to log
+    /// in, and is returned to all calls that wait for it.
     ///
     /// # Errors
     ///
-    /// What the call returns.
+    /// The error of the call.
     pub fn call<T>(&self, call: impl FnOnce(&Host<'_>) -> Result<T>) -> Result<T> {
         let session = self.session.begin();
         let result = call(&Host {
@@ -85,7 +85,7 @@ impl NativeHost {
         &self.session
     }
 
-    /// Moves the clock by so many seconds from where the system's is.
+    /// Moves the clock ahead of the system's by this many more seconds.
     pub fn advance_clock(&self, seconds: u64) {
         self.clock.0.fetch_add(seconds, Ordering::Relaxed);
     }
@@ -101,7 +101,7 @@ impl Clock for AdjustableClock {
         now + self.0.load(Ordering::Relaxed)
     }
 
-    /// Nothing ends a native call.
+    /// Native calls have no time limit.
     fn time_left(&self) -> Duration {
         Duration::from_secs(30)
     }

@@ -1,4 +1,5 @@
-//! A session slot after the contract (`session` in the WIT), for any number of concurrent calls.
+//! A session slot as the contract describes it (`session` in the WIT), for any number of concurrent
+//! calls.
 
 use std::{
     cell::Cell,
@@ -11,10 +12,10 @@ use keyway_sdk::{
     zeroize::Zeroizing,
 };
 
-/// The most that a state may have, in bytes.
+/// The largest state, in bytes.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// The slot of one connection. Nothing expires by itself.
+/// The slot of one connection. Nothing expires on its own.
 #[derive(Default)]
 pub struct SessionSlot {
     slot: Mutex<Slot>,
@@ -26,9 +27,10 @@ struct Slot {
     state: Option<Zeroizing<Vec<u8>>>,
     generation: u64,
     counter: u64,
-    /// Which call may log in, and who tried last without success.
+    /// The call that holds the right to log in.
     renewing: Option<u64>,
     calls: u64,
+    /// The last call that failed to log in, and its error.
     failed: Option<(u64, Error)>,
     granted: u64,
 }
@@ -61,17 +63,17 @@ impl Slot {
     }
 }
 
-/// The slot as one call sees it.
+/// One call's view of the slot.
 pub(crate) struct CallSession<'a> {
     slots: &'a SessionSlot,
     call: u64,
-    /// The generation that this call received last.
+    /// The last generation that this call received.
     seen: Cell<u64>,
 }
 
 impl CallSession<'_> {
-    /// The call is over. If it had the right to log in and did not use it, those who wait get its
-    /// error, or the right.
+    /// Ends the call. If it held the right to log in and did not use it, waiting calls get its
+    /// error or the right.
     pub(crate) fn end(self, error: Option<&Error>) {
         let mut slot = self.slots.lock();
         if slot.renewing == Some(self.call) {

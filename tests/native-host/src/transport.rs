@@ -1,4 +1,4 @@
-//! HTTP over hyper's pooled client, as the sandboxed host has it, called from any thread.
+//! HTTP with hyper's pooled client, as in the sandboxed host, callable from any thread.
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
@@ -17,7 +17,7 @@ use keyway_sdk::{
 };
 use tokio::runtime::Runtime;
 
-/// Sends requests to some names to given addresses, in plain HTTP, and none to any other name.
+/// Sends requests for some names to given addresses, in plain HTTP, and refuses all other names.
 pub struct HttpTransport {
     runtime: Runtime,
     client: Client<HttpConnector, Full<Bytes>>,

@@ -1,4 +1,4 @@
-//! Which path is handled where.
+//! The routes of the protocol.
 
 use std::sync::Arc;
 

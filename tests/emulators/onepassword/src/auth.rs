@@ -1,5 +1,5 @@
 //! Signing in: `auth/start`, the exchange of public values, the proofs, and `auth/complete`
-//! (protocol notes, sections 3 and 5), with the device dance before where it is needed.
+//! (protocol notes, sections 3 and 5), preceded by device registration where needed.
 
 use std::sync::Arc;
 
@@ -137,7 +137,7 @@ pub(crate) async fn confirm_key(
     check_throttling(&session.account, &world, &headers)?;
     let request: ConfirmRequest = plain(&body)?;
     let proof = from_b64u(&request.client_verify_hash).ok_or(Refusal::BadRequest("invalid_hash"))?;
-    // There is one attempt for each exchange.
+    // Each exchange allows one attempt.
     let exchange = lock(&session.exchange).take().ok_or(Refusal::SignIn(401))?;
     let account = Arc::clone(&session.account);
     let agreement = heavy(move || {
@@ -184,7 +184,7 @@ fn plain<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|_| Refusal::BadRequest("unexpected_content"))
 }
 
-/// Runs an exponentiation where it holds up no other request.
+/// Runs an exponentiation on a thread where it blocks no other request.
 async fn heavy<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
     tokio::task::spawn_blocking(work).await.map_err(|_| Refusal::Internal)
 }

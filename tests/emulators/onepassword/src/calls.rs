@@ -1,4 +1,4 @@
-//! Which requests came: counts by endpoint, and the requests themselves without anything secret.
+//! Records requests: counts by endpoint, and the requests themselves without any secrets.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::world::lock;
 
-/// How many requests are remembered. Older ones are forgotten; the counts go on.
+/// How many requests are kept. Older ones are dropped; the counts continue.
 const REMEMBERED: usize = 10_000;
 
 /// The endpoints of the protocol.
@@ -54,9 +54,9 @@ pub enum Endpoint {
 pub struct Calls {
     /// All requests.
     pub total: u64,
-    /// How many sign-ins were completed.
+    /// Completed sign-ins.
     pub logins: u64,
-    /// By endpoint; an endpoint that was not called is left out.
+    /// Requests by endpoint; endpoints that were not called are omitted.
     pub endpoints: BTreeMap<Endpoint, u64>,
 }
 
@@ -68,24 +68,24 @@ impl Calls {
     }
 }
 
-/// One request that came.
+/// A request that was received.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeenRequest {
-    /// In which order it was answered: 1, 2, 3 and so on.
+    /// The order in which requests were answered: 1, 2, 3 and so on.
     pub number: u64,
-    /// The endpoint that it was for.
+    /// Its endpoint.
     pub endpoint: Endpoint,
     /// The HTTP method.
     pub method: String,
-    /// Path and query. There are only ids in it.
+    /// Path and query. They contain only ids.
     pub path: String,
-    /// The status of the answer; absent when the connection was ended without one.
+    /// The status of the answer; absent if the connection was closed without one.
     pub status: Option<u16>,
     /// How long the answer took, in microseconds.
     pub micros: u64,
 }
 
-/// The counters. One atomic for each endpoint, so that counting costs nothing next to a request.
+/// The counters: one atomic per endpoint, so the cost is negligible.
 #[derive(Default)]
 pub(crate) struct CallLog {
     counts: [AtomicU64; Endpoint::Unknown as usize + 1],
@@ -119,7 +119,7 @@ const ALL: [Endpoint; Endpoint::Unknown as usize + 1] = [
 ];
 
 impl CallLog {
-    /// Counts a request when it comes in.
+    /// Counts an incoming request.
     pub(crate) fn count(&self, endpoint: Endpoint) {
         if let Some(count) = self.counts.get(endpoint as usize) {
             count.fetch_add(1, Ordering::Relaxed);
@@ -131,7 +131,7 @@ impl CallLog {
         self.logins.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Remembers a request once it is answered.
+    /// Records a request once it is answered.
     pub(crate) fn remember(&self, request: SeenRequest) {
         let mut seen = lock(&self.seen);
         seen.number += 1;

@@ -1,5 +1,4 @@
-//! The knobs over HTTP, on a port of their own (see the crate's documentation for the list of
-//! paths).
+//! The knobs over HTTP, on a separate port (see the crate's documentation for the paths).
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, Path, Query, State};
@@ -66,7 +65,7 @@ impl From<JsonRejection> for Failure {
     }
 }
 
-/// A JSON body, whatever its content type is said to be, so that `curl -d` is enough.
+/// A JSON body. The content type is ignored, so that `curl -d` is enough.
 struct Body<T>(T);
 
 impl<T: serde::de::DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {

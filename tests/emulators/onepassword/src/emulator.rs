@@ -1,7 +1,7 @@
 //! Starting and ending an emulator.
 //!
-//! It has a runtime of its own on a thread of its own, so that it can be started from synchronous
-//! and asynchronous tests alike and never waits for the tasks of a client that shares its process.
+//! It has its own runtime on its own thread. So it can be started from synchronous and asynchronous
+//! tests alike, and never waits for the tasks of a client in the same process.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Deref;
@@ -18,23 +18,23 @@ use crate::seed::Bulk;
 use crate::world::World;
 use crate::{api, control, server};
 
-/// How to start.
+/// Options for starting an emulator.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where to speak the protocol. Port 0 takes a free one.
+    /// The protocol's address. Port 0 picks a free one.
     pub listen: SocketAddr,
-    /// Where the control endpoint listens.
+    /// The control endpoint's address.
     pub control_listen: SocketAddr,
-    /// What tokens name as the server, and what requests are signed for. `None`: the emulator's own
-    /// address, with `http://`, for clients that can do that.
+    /// The server that tokens name and that requests are signed for. `None`: the emulator's own
+    /// address, with `http://`, for clients that support it.
     pub sign_in_address: Option<String>,
-    /// Where ids, tokens and keys come from: the same number gives the same ones at each start.
+    /// Determines ids, tokens and keys: the same seed gives the same ones at each start.
     pub seed: u64,
-    /// How many logins the vault "Bulk" has; 0 for no such vault.
+    /// The number of logins in the vault "Bulk"; 0 for no such vault.
     pub bulk_items: usize,
-    /// How many vaults with one login each there are besides, named "Bulk 0001" and so on.
+    /// The number of further vaults with one login each, named "Bulk 0001" and so on.
     pub bulk_vaults: usize,
-    /// The rules to start with.
+    /// The initial rules.
     pub rules: Rules,
 }
 
@@ -53,20 +53,20 @@ impl Default for Options {
     }
 }
 
-/// Why an emulator does not start.
+/// Why an emulator failed to start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// An address is taken, or not one of this machine.
+    /// The address is in use, or not an address of this machine.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, #[source] std::io::Error),
-    /// The system gives no thread or no runtime.
+    /// The system cannot create a thread or a runtime.
     #[error("cannot start the emulator's threads: {0}")]
     Threads(#[from] std::io::Error),
-    /// A checked-in file is not what it should be.
+    /// A checked-in file is malformed.
     #[error("a checked-in data file cannot be read: {0}")]
     Data(#[from] serde_json::Error),
-    /// A checked-in RSA key is not one.
+    /// A checked-in RSA key is invalid.
     #[error("a checked-in RSA key cannot be used: {0}")]
     Rsa(#[from] rsa::Error),
     /// The catalogue names an RSA key that is not checked in.
@@ -80,7 +80,7 @@ pub enum StartError {
     Ended,
 }
 
-/// A running emulator. Dropping it ends it.
+/// A running emulator. Dropping it stops it.
 pub struct Emulator {
     knobs: Knobs,
     address: SocketAddr,
@@ -89,12 +89,12 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    /// Starts one with the usual options, on free ports.
+    /// Starts an emulator with the default options, on free ports.
     pub fn start() -> Result<Self, StartError> {
         Self::start_with(Options::default())
     }
 
-    /// Starts one.
+    /// Starts an emulator with these options.
     pub fn start_with(options: Options) -> Result<Self, StartError> {
         let (stop, stopped) = oneshot::channel();
         let (started, start) = mpsc::channel();
@@ -105,32 +105,32 @@ impl Emulator {
         Ok(Self { knobs, address, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Where it speaks the protocol, for example `http://127.0.0.1:40123`.
+    /// The protocol's URL, for example `http://127.0.0.1:40123`.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.knobs.url
     }
 
-    /// The same as a socket address.
+    /// The protocol's socket address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where its control endpoint listens.
+    /// The control endpoint's URL.
     #[must_use]
     pub fn control_url(&self) -> &str {
         &self.knobs.control_url
     }
 
-    /// The host that its tokens name, for example `my.1password.com`: what a client has to be led
-    /// away from.
+    /// The host that its tokens name, for example `my.1password.com`. A client must send its
+    /// requests for this host to the emulator instead.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.knobs.world.host
     }
 
-    /// The knobs, to keep beside the emulator. They work as long as it runs.
+    /// The knobs, as a separate handle. They work as long as the emulator runs.
     #[must_use]
     pub fn knobs(&self) -> Knobs {
         self.knobs.clone()

@@ -1,8 +1,8 @@
-//! The text forms of bytes that the protocol uses: URL-safe base64 without padding, lower-case hex,
-//! and 26-character ids.
+//! The protocol's text forms of bytes: URL-safe base64 without padding, lower-case hex, and
+//! 26-character ids.
 //!
-//! Decoders are strict: what a client of the real service would never send is an error here, so
-//! that a client's sloppiness shows in a test and not in production.
+//! Decoders are strict: input that a client of the real service would never send is an error, so
+//! that sloppy clients fail in a test and not in production.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,12 +13,12 @@ pub(crate) fn b64u(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// The bytes behind URL-safe base64 without padding, or nothing when `text` is not that.
+/// Decodes URL-safe base64 without padding; `None` if `text` is not valid.
 pub(crate) fn from_b64u(text: &str) -> Option<Vec<u8>> {
     URL_SAFE_NO_PAD.decode(text).ok()
 }
 
-/// `bytes` as lower-case hex, two digits a byte.
+/// `bytes` as lower-case hex, two digits per byte.
 pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
     HEXLOWER.encode(bytes.as_ref())
 }
@@ -34,8 +34,8 @@ pub(crate) fn upper_id(bytes: [u8; 16]) -> String {
     BASE32_NOPAD.encode(&bytes)
 }
 
-/// Whether `text` is a well-formed lower-case id, including the last character, of which only three
-/// bits count.
+/// Whether `text` is a well-formed lower-case id, including its last character, which holds only
+/// three bits.
 pub(crate) fn is_lower_id(text: &str) -> bool {
     text.len() == 26
         && !text.bytes().any(|byte| byte.is_ascii_uppercase())

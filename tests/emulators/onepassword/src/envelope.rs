@@ -1,8 +1,8 @@
-//! Envelopes ("JweB", protocol notes section 7): the JSON objects that carry everything encrypted,
+//! Envelopes ("JweB", protocol notes section 7): the JSON objects that carry all encrypted data,
 //! under a symmetric key.
 //!
-//! A key is bound to its id: an envelope that names another key, another content type or another
-//! algorithm is refused before anything is decrypted, as the real clients do.
+//! A key is bound to its id: as in the real clients, an envelope with another key id, content type
+//! or algorithm is refused before anything is decrypted.
 
 use aes_gcm::aead::{Aead, AeadInOut, KeyInit, Nonce};
 use aes_gcm::{Aes256Gcm, Key};
@@ -12,12 +12,12 @@ use zeroize::Zeroizing;
 use crate::encoding::{b64u, from_b64u};
 use crate::random;
 
-/// The only content type there is.
+/// The only content type.
 pub(crate) const CONTENT_TYPE: &str = "b5+jwk+json";
-/// AES-256-GCM with a 12-byte nonce and the tag behind the ciphertext.
+/// AES-256-GCM with a 12-byte nonce and the tag after the ciphertext.
 pub(crate) const A256GCM: &str = "A256GCM";
 
-/// An envelope as it travels. `Clone` because it is ciphertext.
+/// An envelope as it is sent. `Clone` because it is ciphertext.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub(crate) struct Envelope {
     pub(crate) cty: String,
@@ -26,7 +26,7 @@ pub(crate) struct Envelope {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) iv: Option<String>,
     pub(crate) data: String,
-    /// How a person's key is derived; decoration for a service account.
+    /// How a person's key is derived; unused for a service account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) alg: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,8 +73,7 @@ impl SymmetricKey {
         let nonce = random::bytes::<12>();
         let mut data = Vec::with_capacity(plaintext.len() + 16);
         data.extend_from_slice(plaintext);
-        // Fails for plaintexts of 64 GiB only; an empty envelope is then refused by whoever gets
-        // it.
+        // Fails only for plaintexts of 64 GiB; receivers then refuse the empty envelope.
         if self.cipher.encrypt_in_place(&Nonce::<Aes256Gcm>::from(nonce), b"", &mut data).is_err() {
             data.clear();
         }
@@ -90,7 +89,7 @@ impl SymmetricKey {
         }
     }
 
-    /// Opens an envelope that was sealed with this very key.
+    /// Opens an envelope that was sealed with this key.
     pub(crate) fn open(&self, envelope: &Envelope) -> Result<Zeroizing<Vec<u8>>, EnvelopeError> {
         if envelope.cty != CONTENT_TYPE {
             return Err(EnvelopeError::ContentType);
@@ -112,7 +111,7 @@ impl SymmetricKey {
         opened.map(Zeroizing::new).map_err(|_| EnvelopeError::Sealed)
     }
 
-    /// The key as a JWK, which is how keys travel inside other keys' envelopes.
+    /// The key as a JWK, the form in which keys are sent inside other keys' envelopes.
     pub(crate) fn to_jwk(&self) -> Zeroizing<String> {
         Zeroizing::new(format!(
             r#"{{"alg":"A256GCM","ext":true,"k":"{}","key_ops":["encrypt","decrypt"],"kid":"{}","kty":"oct"}}"#,

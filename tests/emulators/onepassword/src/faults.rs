@@ -1,8 +1,8 @@
-//! Misbehaviour on demand: what the next calls, of all endpoints or of one, are answered with
-//! instead of the truth.
+//! Misbehaviour on demand: faults replace the correct answers to the next calls, of all endpoints
+//! or of one.
 //!
-//! Faults wait in a queue. A call takes the first one that is meant for its endpoint; a fault is
-//! used up after its number of times.
+//! Faults wait in a queue. A call takes the first fault that matches its endpoint; a fault is
+//! removed after its number of uses.
 
 use std::sync::Mutex;
 
@@ -12,20 +12,20 @@ use serde_json::Value;
 use crate::calls::Endpoint;
 use crate::world::lock;
 
-/// A fault, and the calls that it is for.
+/// A fault, and the calls that it affects.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultRule {
-    /// For calls of this endpoint only; absent: of any.
+    /// Affects only calls of this endpoint; if absent, calls of any.
     #[serde(default)]
     pub endpoint: Option<Endpoint>,
-    /// How many matching calls pass untouched first.
+    /// How many matching calls are let through first.
     #[serde(default)]
     pub skip: u32,
-    /// How many calls it is for; absent: all until it is cleared.
+    /// How many calls it affects; if absent, all until it is cleared.
     #[serde(default = "once")]
     pub times: Option<u32>,
-    /// What happens to them.
+    /// What happens to those calls.
     pub fault: Fault,
 }
 
@@ -35,8 +35,8 @@ fn once() -> Option<u32> {
 
 /// What happens to a call.
 ///
-/// Where the request is *handled*, it has its effect (a change is stored) and only the answer is
-/// spoiled.
+/// If the request is *handled*, it takes effect (a change is stored) and only the answer is
+/// affected.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Fault {
@@ -44,44 +44,44 @@ pub enum Fault {
     Status {
         /// The HTTP status.
         status: u16,
-        /// What `retry-after` says.
+        /// The value of `retry-after`.
         #[serde(default)]
         retry_after_seconds: Option<u32>,
-        /// Where `retry-after` is said.
+        /// Where `retry-after` is stated.
         #[serde(default)]
         retry_after_in: RetryAfterForm,
-        /// The body, if it should be another than the usual one of an error.
+        /// The body, if it differs from that of a usual error.
         #[serde(default)]
         body: Option<Value>,
     },
-    /// Waits first; then handled and answered as ever.
+    /// Waits first; then handled and answered as usual.
     Delay {
-        /// For how long.
+        /// The delay.
         milliseconds: u64,
     },
-    /// No answer at all; not handled. The connection is ended after that time.
+    /// Never answers; not handled. The connection is closed after the given time.
     Hang {
-        /// At most how long, one minute unless given.
+        /// The longest wait, one minute by default.
         #[serde(default = "one_minute")]
         milliseconds: u64,
     },
-    /// Ends the connection without an answer.
+    /// Closes the connection without an answer.
     Drop {
-        /// Whether the request is handled before.
+        /// Whether the request is handled first.
         #[serde(default)]
         handled: bool,
     },
     /// Status 200 and a body that is not JSON; not handled.
     Garbage,
-    /// Handled; the answer promises its whole length, and the connection ends after half of it.
+    /// Handled; the answer promises its full length, and the connection is closed after half of it.
     Truncated,
-    /// Handled; the answer says that it is of another type.
+    /// Handled; the answer has another content type.
     ContentType {
         /// The value of `content-type`.
         #[serde(default = "html")]
         value: String,
     },
-    /// Status 200 and a body of zeros of that size; not handled.
+    /// Status 200 and a body of zeros of the given size; not handled.
     Oversized {
         /// The body's length.
         bytes: usize,
@@ -97,9 +97,9 @@ pub enum Fault {
     WrongEnvelopeKey,
     /// Handled; the answer's envelope names another key.
     WrongEnvelopeKid,
-    /// Handled; the answer's envelope is good and its plaintext is not JSON.
+    /// Handled; the answer's envelope is valid, but its plaintext is not JSON.
     GarbagePlaintext,
-    /// Handled; status 200, and an error object inside the envelope in place of the answer.
+    /// Handled; status 200, and an error object inside the envelope instead of the answer.
     EnvelopeError {
         /// `errorCode`.
         code: i32,
@@ -113,12 +113,11 @@ pub enum Fault {
     },
     /// `auth` only: the server's public value is zero modulo N, which would fix the key.
     ZeroPublicValue,
-    /// `confirm-key` only: the server's proof is wrong, as that of a server that does not know the
-    /// account.
+    /// `confirm-key` only: the server's proof is wrong, as if the server did not know the account.
     WrongServerProof,
 }
 
-/// Where `retry-after` is said. Which one the real service uses is not public.
+/// Where `retry-after` is stated. Which form the real service uses is not public.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RetryAfterForm {
@@ -129,7 +128,7 @@ pub enum RetryAfterForm {
     HeaderDate,
     /// In the body, as a member `retryAfter`, in seconds.
     Body,
-    /// In header and body.
+    /// In both header and body.
     Both,
 }
 
@@ -154,19 +153,19 @@ impl FaultRule {
         Self { endpoint: Some(endpoint), ..Self::next(fault) }
     }
 
-    /// For that many calls in place of one.
+    /// Applies to that many calls instead of one.
     #[must_use]
     pub fn times(self, times: u32) -> Self {
         Self { times: Some(times), ..self }
     }
 
-    /// For all calls, until faults are cleared.
+    /// Applies to all calls, until faults are cleared.
     #[must_use]
     pub fn always(self) -> Self {
         Self { times: None, ..self }
     }
 
-    /// Only after that many matching calls.
+    /// Applies only after that many matching calls.
     #[must_use]
     pub fn after(self, skip: u32) -> Self {
         Self { skip, ..self }
@@ -174,7 +173,7 @@ impl FaultRule {
 }
 
 impl Fault {
-    /// A plain status.
+    /// A status without further details.
     #[must_use]
     pub fn status(status: u16) -> Self {
         Self::Status { status, retry_after_seconds: None, retry_after_in: RetryAfterForm::Header, body: None }
@@ -187,7 +186,7 @@ impl Fault {
     }
 }
 
-/// The faults that wait.
+/// The queued faults.
 #[derive(Default)]
 pub(crate) struct FaultQueue(Mutex<Vec<FaultRule>>);
 
@@ -204,7 +203,7 @@ impl FaultQueue {
         lock(&self.0).clone()
     }
 
-    /// The fault for a call of that endpoint.
+    /// Takes the fault for a call of that endpoint from the queue.
     pub(crate) fn take(&self, endpoint: Endpoint) -> Option<Fault> {
         let mut rules = lock(&self.0);
         let matching = rules.iter().position(|rule| rule.endpoint.is_none_or(|it| it == endpoint))?;

@@ -1,5 +1,5 @@
-//! What every request passes on its way in and out: it is counted, asked which client sent it, may
-//! meet a fault, and is remembered.
+//! The middleware around every request: counts it, checks the client's name, applies faults and
+//! records the request.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,16 +22,16 @@ use crate::server::EndConnection;
 use crate::session::text;
 use crate::world::World;
 
-/// Client names that the real service is known to take (protocol notes, section 2).
+/// Client names that the real service is known to accept (protocol notes, section 2).
 const CLIENTS: [&str; 2] = ["1Password SDK/", "1Password CLI/"];
-/// Answers are at most as long as everything in the largest vault that anyone would make here.
+/// The longest answer, larger than any vault of a test.
 const LONGEST_ANSWER: usize = 256 * 1024 * 1024;
 
-/// The fault of a request that goes on to its handler.
+/// The fault of a request that is passed to its handler.
 #[derive(Clone)]
 pub(crate) struct ActiveFault(pub(crate) Option<Fault>);
 
-/// The middleware itself.
+/// The middleware.
 pub(crate) async fn pass(
     State((world, endpoint)): State<(Arc<World>, Endpoint)>,
     request: Request,
@@ -71,7 +71,7 @@ async fn respond(world: &World, endpoint: Endpoint, mut request: Request, next: 
     spoilt(fault, response).await
 }
 
-/// The answer to a request that is not handled.
+/// The answer to a request that is not passed to its handler.
 async fn instead(fault: Option<&Fault>) -> Option<Response> {
     match fault? {
         Fault::Status { status, retry_after_seconds, retry_after_in, body } => {
@@ -119,7 +119,7 @@ async fn instead(fault: Option<&Fault>) -> Option<Response> {
     }
 }
 
-/// What becomes of the answer to a request that was handled.
+/// Applies the fault to the answer of a handled request.
 async fn spoilt(fault: Option<Fault>, mut response: Response) -> Response {
     match fault {
         Some(Fault::Drop { handled: true }) => EndConnection::response(),
@@ -146,7 +146,7 @@ fn http_date(seconds: u32) -> Option<HeaderValue> {
     HeaderValue::from_str(&time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()).ok()
 }
 
-/// A body that ends with an error after half of what it promises, which makes the server end the
+/// A body that fails after half of its promised length, which makes the server close the
 /// connection.
 struct Half {
     promised: usize,

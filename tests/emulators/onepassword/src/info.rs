@@ -1,5 +1,5 @@
-//! A description of the emulator and all that its accounts can see, for tests and scripts: the
-//! first line of the binary's output, and `GET /info` of the control endpoint.
+//! Describes the emulator and everything that its accounts can see, for tests and scripts: the
+//! first line of the program's output, and `GET /info` of the control endpoint.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,14 +9,14 @@ use crate::store::{Account, Stored, Vault, VaultAccess};
 use crate::wire::Trashed;
 use crate::world::World;
 
-/// The emulator and what is in it, secrets included; they are made up. `Clone`, because it
-/// describes and owns nothing real.
+/// The emulator and its content, including secrets, which are made up. `Clone` because it owns
+/// nothing real.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Info {
-    /// Where the protocol is spoken, for example `http://127.0.0.1:40123`. Clients believe it to be
+    /// The protocol's URL, for example `http://127.0.0.1:40123`. Clients address it as
     /// `sign_in_address`.
     pub url: String,
-    /// Where the control endpoint listens.
+    /// The control endpoint's URL.
     pub control_url: String,
     /// The accounts, each with its own view.
     pub accounts: Vec<AccountInfo>,
@@ -25,7 +25,7 @@ pub struct Info {
 /// A service account.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct AccountInfo {
-    /// What it is called here, for example `automation`.
+    /// Its name in the emulator, for example `automation`.
     pub name: String,
     /// Its token.
     pub token: String,
@@ -33,7 +33,7 @@ pub struct AccountInfo {
     pub token_last4: String,
     /// The host in the token, for example `my.1password.com`.
     pub sign_in_address: String,
-    /// The vaults that it can see, in the order in which the server lists them.
+    /// The vaults that it can see, in the server's order.
     pub vaults: Vec<VaultInfo>,
 }
 
@@ -44,9 +44,9 @@ pub struct VaultInfo {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// What the account may do.
+    /// The account's access.
     pub access: VaultAccess,
-    /// Its items, by id, archived and deleted ones included.
+    /// Its items by id, including archived and deleted ones.
     pub items: Vec<ItemInfo>,
 }
 
@@ -59,9 +59,9 @@ pub struct ItemInfo {
     pub title: String,
     /// `op://<vaultId>/<itemId>`.
     pub reference: String,
-    /// What kind of item it is, for example `login` or `secure-note`.
+    /// Its category, for example `login` or `secure-note`.
     pub category: String,
-    /// Where it is.
+    /// Whether it is active, archived or deleted.
     pub state: ItemState,
     /// The built-in user name field; absent when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,15 +69,15 @@ pub struct ItemInfo {
     /// The built-in password field; absent when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
-    /// Whether it has a one-time password, usable or not.
+    /// Whether it has a one-time password, valid or not.
     pub has_one_time_code: bool,
-    /// The one-time password as the item has it: an `otpauth://` URL or a bare secret.
+    /// The one-time password as stored in the item: an `otpauth://` URL or a bare secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub otpauth: Option<String>,
 }
 
 impl Info {
-    /// The account of that name.
+    /// The account with that name.
     #[must_use]
     pub fn account(&self, name: &str) -> Option<&AccountInfo> {
         self.accounts.iter().find(|account| account.name == name)
@@ -85,7 +85,7 @@ impl Info {
 }
 
 impl AccountInfo {
-    /// The vault of that name.
+    /// The vault with that name.
     #[must_use]
     pub fn vault(&self, name: &str) -> Option<&VaultInfo> {
         self.vaults.iter().find(|vault| vault.name == name)
@@ -93,14 +93,14 @@ impl AccountInfo {
 }
 
 impl VaultInfo {
-    /// The first item of that title.
+    /// The first item with that title.
     #[must_use]
     pub fn item(&self, title: &str) -> Option<&ItemInfo> {
         self.items.iter().find(|item| item.title == title)
     }
 }
 
-/// Describes everything.
+/// Describes all accounts.
 pub(crate) fn accounts(world: &World) -> Vec<AccountInfo> {
     let store = world.store();
     let vaults = |account: &Account| {
@@ -123,7 +123,7 @@ pub(crate) fn accounts(world: &World) -> Vec<AccountInfo> {
     store.accounts.iter().map(describe).collect()
 }
 
-/// Describes an item, unless its plaintexts are not JSON (a knob can make them so).
+/// Describes an item; `None` if its plaintexts are not JSON, which a knob can cause.
 pub(crate) fn item(vault: &Vault, stored: &Stored) -> Option<ItemInfo> {
     let open = |envelope| serde_json::from_slice::<Value>(&vault.key.open(envelope).ok()?).ok();
     let head = &stored.item.head;
@@ -142,7 +142,7 @@ pub(crate) fn item(vault: &Vault, stored: &Stored) -> Option<ItemInfo> {
     })
 }
 
-/// How the knobs say it.
+/// The state as the knobs name it.
 pub(crate) fn state(trashed: Trashed) -> ItemState {
     match trashed {
         Trashed::No => ItemState::Active,
@@ -151,7 +151,7 @@ pub(crate) fn state(trashed: Trashed) -> ItemState {
     }
 }
 
-/// The kind of item behind a template (protocol notes, section 10).
+/// The category for a template id (protocol notes, section 10).
 fn category(template: &str) -> &'static str {
     match template {
         "001" => "login",

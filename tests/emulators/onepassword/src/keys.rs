@@ -1,8 +1,8 @@
 //! Keysets, and vault keys wrapped for an account (protocol notes section 8).
 //!
-//! An account's first keyset is sealed under its master unlock key, further ones under the first
+//! An account's first keyset is sealed under its master unlock key, the others under the first
 //! one's RSA key. Each vault key is RSA-encrypted under one of the keysets. Both RSA-OAEP and
-//! RSA-OAEP-256 occur, so that a client has to look at `enc`.
+//! RSA-OAEP-256 are used, so that a client must check `enc`.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use crate::wire::{Keyset, PublicJwk};
 
 /// The id under which the master unlock key is always used.
 const MASTER_KEY: &str = "mp";
-/// The checked-in key that no account has.
+/// The checked-in key that belongs to no account.
 const FOREIGN: &str = "foreign";
 
 /// The checked-in RSA keys, by name.
@@ -71,7 +71,7 @@ fn number(text: &str) -> Result<BoxedUint, rsa::Error> {
 }
 
 impl RsaKey {
-    /// Encrypts `plaintext` with this key's own algorithm, as the key of that keyset.
+    /// Encrypts `plaintext` with this key's algorithm, as the key of that keyset.
     fn wrap(&self, keyset: &str, plaintext: &[u8]) -> Result<Envelope, StartError> {
         let data = match self.jwk.alg.as_str() {
             "RSA-OAEP-256" => self.public.oaep_encrypt::<sha2::Sha256>(plaintext)?,
@@ -111,19 +111,18 @@ impl RsaKey {
     }
 }
 
-/// One account's keysets as the server hands them out, and what is needed to wrap vault keys for
-/// it.
+/// One account's keysets as the server sends them, and what is needed to wrap vault keys for it.
 pub(crate) struct Keyring {
-    /// The last one first: clients must not depend on their order.
+    /// In reverse order: clients must not depend on the order.
     wire: Vec<Keyset>,
-    /// Handed out only when the rules ask for it.
+    /// Sent only if the rules ask for it.
     foreign: Keyset,
     /// The keysets' ids and the names of their RSA keys, in the order of creation.
     wrapping: Vec<(String, String)>,
 }
 
 impl Keyring {
-    /// Made up: a keyset for each of the named RSA keys, all below the first.
+    /// Makes up a keyset for each of the named RSA keys; the first one is the parent of the others.
     pub(crate) fn made_up(
         seed: Seed,
         account: &str,
@@ -170,8 +169,8 @@ impl Keyring {
         self.wire.iter().chain(with_foreign.then_some(&self.foreign)).collect()
     }
 
-    /// A vault key for this account, under the keyset at `position`, or its first one when it has
-    /// fewer. Returns the keyset's id, too.
+    /// Wraps a vault key for this account under the keyset at `position`, or under the first one if
+    /// there are fewer. Also returns the keyset's id.
     pub(crate) fn wrap_vault_key(
         &self,
         position: usize,
@@ -187,7 +186,7 @@ impl Keyring {
     }
 }
 
-/// When the account was made, as far as anyone asks.
+/// The creation time of every account.
 pub(crate) const CREATED_AT: &str = "2025-01-02T03:04:05Z";
 
 fn under_master_key(seed: Seed, account: &str, master: &[u8; 32], symmetric: &SymmetricKey) -> Envelope {
@@ -205,7 +204,7 @@ mod tests {
     use rsa::PrivateKey;
     use serde_json::Value;
 
-    /// The private key of a JWK, as a client builds it.
+    /// The private key of a JWK, constructed as in a client.
     fn private(jwk: &Value) -> PrivateKey {
         let part = |name: &str| number(text(&jwk[name])).unwrap();
         PrivateKey::from_p_q(part("p"), part("q"), part("e")).unwrap()

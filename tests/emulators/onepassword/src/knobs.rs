@@ -1,5 +1,5 @@
-//! What tests and the demo can do to an emulator behind its clients' backs. The in-process handle
-//! and the control endpoint use the same functions.
+//! Changes that tests and the demo can make to an emulator behind its clients' backs. The
+//! in-process handle and the control endpoint use the same functions.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::wire::Item;
 use crate::world::World;
 use crate::write::whole_seconds;
 
-/// Why a knob cannot be turned.
+/// Why a knob failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KnobError {
@@ -35,15 +35,15 @@ pub enum KnobError {
     /// The vault has no item of this id or title.
     #[error("the vault has no item '{0}'")]
     UnknownItem(String),
-    /// The item's plaintext is not JSON, which a knob must have made.
+    /// The item's plaintext is not JSON, which only a knob can cause.
     #[error("the item cannot be changed field by field because its plaintext is not JSON; replace it instead")]
     NotJson,
-    /// A key could not be wrapped, or the contents could not be built anew.
+    /// A key could not be wrapped, or the content could not be rebuilt.
     #[error(transparent)]
     Build(#[from] StartError),
 }
 
-/// A new login item. Does not print itself, and is `Clone` because a test's values are made up.
+/// A new login item. Has no `Debug`; is `Clone` because a test's values are made up.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewLogin {
@@ -63,17 +63,17 @@ pub struct NewLogin {
     pub otpauth: Option<String>,
 }
 
-/// An item as it is stored, opened.
+/// A stored item, decrypted.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ItemText {
     /// Its version.
     pub item_version: u64,
     /// Its vault's content version.
     pub content_version: u64,
-    /// Where it is.
+    /// Whether it is active, archived or deleted.
     pub state: ItemState,
-    /// The plaintext of its overview, byte for byte as it was encrypted (UTF-8 replacement
-    /// characters where it is no text).
+    /// The plaintext of its overview, byte for byte as it was encrypted (with UTF-8 replacement
+    /// characters where it is not text).
     pub overview: String,
     /// The plaintext of its details, likewise.
     pub details: String,
@@ -88,8 +88,7 @@ pub struct Versions {
     pub content_version: u64,
 }
 
-/// The knobs of one emulator. Vaults and items are named by id, or by name and title where that is
-/// enough.
+/// The knobs of one emulator. Vaults and items are given by id, or by name and title.
 #[derive(Clone)]
 pub struct Knobs {
     pub(crate) world: Arc<World>,
@@ -98,13 +97,13 @@ pub struct Knobs {
 }
 
 impl Knobs {
-    /// What is in the emulator now.
+    /// The emulator's current content.
     #[must_use]
     pub fn info(&self) -> Info {
         Info { url: self.url.clone(), control_url: self.control_url.clone(), accounts: info::accounts(&self.world) }
     }
 
-    /// What one account sees now.
+    /// The current view of one account.
     pub fn account(&self, name: &str) -> Result<AccountInfo, KnobError> {
         let found = info::accounts(&self.world).into_iter().find(|account| account.name == name);
         found.ok_or_else(|| KnobError::UnknownAccount(name.to_owned()))
@@ -115,12 +114,12 @@ impl Knobs {
         Ok(self.find_account(account)?.parts.token())
     }
 
-    /// An account's token with one thing wrong about it.
+    /// An account's token with one fault.
     pub fn wrong_token(&self, account: &str, wrong: WrongToken) -> Result<Token, KnobError> {
         Ok(self.find_account(account)?.parts.wrong_token(wrong))
     }
 
-    /// An item, opened.
+    /// An item, decrypted.
     pub fn item(&self, vault: &str, item: &str) -> Result<ItemText, KnobError> {
         let store = self.world.store();
         let vault = find_vault(&store.vaults, vault)?;
@@ -144,8 +143,8 @@ impl Knobs {
         self.store_item(vault, item, Some(&overview.to_string()), Some(&details.to_string()), change.state)
     }
 
-    /// Replaces an item's plaintexts by exactly these, which need not be what a client can read.
-    /// What is absent stays as it is.
+    /// Replaces an item's plaintexts with exactly these, which clients need not be able to read.
+    /// What is absent stays unchanged.
     pub fn replace_item_text(
         &self,
         vault: &str,
@@ -175,24 +174,24 @@ impl Knobs {
     }
 
     /// Revokes an account's token: its sessions end, and signing in is refused with `status` (401
-    /// or 400; which of them the real service uses is not public).
+    /// or 400; which one the real service uses is not public).
     pub fn revoke_token(&self, account: &str, status: u16) -> Result<(), KnobError> {
         self.with_state(account, |state| state.refused = Some(status))?;
         self.world.sessions.end_of_account(account);
         Ok(())
     }
 
-    /// Makes a revoked token good again.
+    /// Restores a revoked token.
     pub fn restore_token(&self, account: &str) -> Result<(), KnobError> {
         self.with_state(account, |state| state.refused = None)
     }
 
-    /// Changes what the server knows of an account's device.
+    /// Changes the server's record of an account's device.
     pub fn set_device(&self, account: &str, device: DeviceState) -> Result<(), KnobError> {
         self.with_state(account, |state| state.device = device)
     }
 
-    /// Changes what an account may do with a vault; `None` takes the vault away from it.
+    /// Changes an account's access to a vault; `None` revokes it.
     pub fn set_access(&self, account: &str, vault: &str, access: Option<VaultAccess>) -> Result<(), KnobError> {
         let account = self.find_account(account)?;
         let rsa = Arc::clone(&self.world.store().rsa);
@@ -216,18 +215,18 @@ impl Knobs {
         self.world.sessions.clear();
     }
 
-    /// Adds a fault to those that wait.
+    /// Queues a fault.
     pub fn fault(&self, rule: FaultRule) {
         self.world.faults.add(rule);
     }
 
-    /// The faults that wait.
+    /// The queued faults.
     #[must_use]
     pub fn faults(&self) -> Vec<FaultRule> {
         self.world.faults.waiting()
     }
 
-    /// Forgets all faults that wait.
+    /// Removes all queued faults.
     pub fn clear_faults(&self) {
         self.world.faults.clear();
     }
@@ -238,12 +237,12 @@ impl Knobs {
         self.world.rules().clone()
     }
 
-    /// Puts other rules in force.
+    /// Replaces the rules.
     pub fn set_rules(&self, rules: Rules) {
         *self.world.rules_mut() = rules;
     }
 
-    /// How often what was called since the start or the last reset.
+    /// Counts of the requests since the start or the last reset.
     #[must_use]
     pub fn calls(&self) -> Calls {
         self.world.calls.calls()
@@ -255,13 +254,12 @@ impl Knobs {
         self.world.calls.requests()
     }
 
-    /// Forgets calls and requests.
+    /// Resets the counts and the recorded requests.
     pub fn reset_calls(&self) {
         self.world.calls.reset();
     }
 
-    /// Puts everything back to how it was at the start: contents, tokens, rules; no sessions, no
-    /// faults, no calls.
+    /// Restores the initial content, tokens and rules, and removes all sessions, faults and calls.
     pub fn reset(&self) -> Result<(), KnobError> {
         Ok(self.world.reset()?)
     }

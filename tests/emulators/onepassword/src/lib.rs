@@ -1,11 +1,11 @@
 //! A server that speaks the 1Password service account protocol, for tests, benchmarks and the demo.
 //!
-//! It does what the real service does as far as a client with a service account token can tell: SRP
-//! sign-in, signed requests, envelopes both ways, keysets, vaults with read-only and read-write
-//! access, items of several kinds, and changes with versions. The cryptography is real; every
-//! secret in it is made up. 1Password's own SDK works against it unchanged, which the tests show.
+//! To a client with a service account token it behaves like the real service: SRP sign-in, signed
+//! requests, envelopes both ways, keysets, vaults with read-only and read-write access, items of
+//! several kinds, and changes with versions. The cryptography is real; every secret in it is made
+//! up. Tests show that 1Password's own SDK works against it unchanged.
 //!
-//! Clients are told in their tokens that the server is `my.1password.com` and have to be led to
+//! The tokens name the server `my.1password.com`. Clients must send their requests to
 //! [`Emulator::url`] instead, which speaks plain HTTP on the loopback interface. Requests are
 //! signed for the host in the token.
 //!
@@ -20,10 +20,12 @@
 //! let item = vault.item("Northwind Supplier Portal").ok_or("no such item")?;
 //! assert_eq!(item.reference, format!("op://{}/{}", vault.id, item.id));
 //!
-//! // Here a client signs in with `account.token` at `emulator.url()` and reads the item. Then somebody else changes it,
+//! // Here a client signs in with `account.token` at `emulator.url()` and reads the item.
+//!
+//! // Then another client changes the item,
 //! let change = ItemChange { password: Some("new".to_owned()), ..ItemChange::default() };
 //! emulator.change_item(&vault.id, &item.id, &change)?;
-//! // the session expires, and the next reading of an item meets an overloaded server.
+//! // the session expires, and the next read of an item meets an overloaded server.
 //! emulator.expire_sessions();
 //! emulator.fault(FaultRule::next_of(Endpoint::Item, Fault::status(503)));
 //! assert_eq!(emulator.calls().logins, 0);
@@ -31,8 +33,8 @@
 //! ```
 //!
 //! [`Emulator`] dereferences to [`Knobs`]. It runs on threads of its own and ends when it is
-//! dropped, with all its connections.
-//!
+//! [`Emulator`] dereferences to [`Knobs`]. It runs on its own threads and ends when it is dropped,
+//! with all its connections.
 //! # As a program
 //!
 //! `keyway-emulator-onepassword --listen 127.0.0.1:0` prints one line of JSON, an [`Info`], and
@@ -47,25 +49,25 @@
 //! | `newcomer` | nothing | |
 //!
 //! With [`Options::bulk_items`] there is a vault "Bulk" with that many logins, too; with
+//! With [`Options::bulk_items`] there is also a vault "Bulk" with that many logins; with
 //! [`Options::bulk_vaults`] there are that many vaults with one login each.
-//!
 //! # The control endpoint
 //!
 //! The same knobs over HTTP, JSON in and out, for programs in other languages. Errors are
-//! `{"error": "..."}` with a status of 400, 404 or 409. Vaults and items are named by id, or by
+//! The same knobs over HTTP, JSON in and out, for programs in other languages. Errors are
+//! `{"error": "..."}` with a status of 400, 404 or 409. Vaults and items are given by id, or by
 //! name and title (percent-encoded).
-//!
 //! | request | does |
 //! |---|---|
 //! | `GET /info` | an [`Info`] as of now |
-//! | `GET /calls`, `DELETE /calls` | [`Calls`]; forgets calls and requests |
+//! | `GET /calls`, `DELETE /calls` | [`Calls`]; resets calls and requests |
 //! | `GET /requests` | a list of [`SeenRequest`] |
-//! | `POST /reset` | back to how it was at the start |
+//! | `POST /reset` | restores the initial state |
 //! | `DELETE /sessions` | expires all sessions |
 //! | `GET /faults`, `POST /faults`, `DELETE /faults` | lists, adds one [`FaultRule`], clears: `{"endpoint":"item","times":2,"fault":{"kind":"status","status":429,"retry_after_seconds":7}}` |
-//! | `GET /rules`, `PUT /rules` | [`Rules`]; what is left out is put back to its default |
+//! | `GET /rules`, `PUT /rules` | [`Rules`]; omitted rules are reset to their defaults |
 //! | `GET /accounts/{account}/token` | `{"token":"ops_..."}`; with `?wrong=srp-x` a [`WrongToken`] |
-//! | `DELETE /accounts/{account}/token` | revokes it; `?status=400` makes signing in fail with that instead of 401 |
+//! | `DELETE /accounts/{account}/token` | revokes it; `?status=400` refuses sign-ins with that status instead of 401 |
 //! | `PUT /accounts/{account}/token` | restores it |
 //! | `PUT /accounts/{account}/device` | `{"state":"registered"}`, a [`DeviceState`] |
 //! | `PUT /accounts/{account}/vaults/{vault}` | `{"access":"read-only"}`, a [`VaultAccess`] or `null` |

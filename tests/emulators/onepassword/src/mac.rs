@@ -1,8 +1,8 @@
 //! The signature of every request after sign-in (`x-agilebits-mac`, protocol notes section 6).
 //!
-//! It covers session, method, host, path, query and a counter, not the body: the body is an
-//! envelope under the session key. What a server makes of a counter that comes twice is not public;
-//! which rule applies is therefore a setting ([`CounterRule`](crate::CounterRule)).
+//! It covers session, method, host, path, query and a counter, but not the body, which is an
+//! envelope under the session key. How the real server treats a repeated counter is not public, so
+//! it is a setting ([`CounterRule`](crate::CounterRule)).
 
 use std::collections::BTreeMap;
 
@@ -13,13 +13,13 @@ use crate::encoding::from_b64u;
 use crate::rules::CounterRule;
 
 const KEY_MESSAGE: &[u8] = b"He never wears a Mac, in the pouring rain. Very strange.";
-/// The MAC is cut off to this many bytes.
+/// The MAC is truncated to this many bytes.
 const MAC_BYTES: usize = 12;
 
 /// The MAC key of one session, ready to use.
 pub(crate) struct RequestMac(Hmac<Sha256>);
 
-/// What is signed.
+/// The signed parts of a request.
 #[derive(Clone, Copy)]
 pub(crate) struct Signed<'a> {
     pub(crate) session_id: &'a str,
@@ -28,7 +28,7 @@ pub(crate) struct Signed<'a> {
     pub(crate) host: &'a str,
     /// With its leading slash.
     pub(crate) path: &'a str,
-    /// As it came, without the question mark; empty when there is none.
+    /// As received, without the question mark; empty if there is none.
     pub(crate) query: &'a str,
 }
 
@@ -75,13 +75,13 @@ impl RequestMac {
     }
 }
 
-/// The counters that a session has used, as ranges (first to last): a client counts upwards, so
-/// there are few.
+/// The counters that a session has used, as ranges (first to last). Clients count upwards, so there
+/// are few ranges.
 #[derive(Default)]
 pub(crate) struct Counters(BTreeMap<u64, u64>);
 
 impl Counters {
-    /// Takes `counter`, unless `rule` forbids it.
+    /// Records `counter`, unless `rule` forbids it.
     pub(crate) fn take(&mut self, counter: u64, rule: CounterRule) -> Result<(), MacError> {
         let before = self.0.range(..=counter).next_back().map(|(first, last)| (*first, *last));
         let used = before.is_some_and(|(_, last)| last >= counter);

@@ -1,5 +1,5 @@
-//! The emulator as a program: prints one line of JSON that says where it is and what is in it, then
-//! runs until it is told to end.
+//! The emulator as a program: prints one line of JSON with its address and content, then runs until
+//! it is told to end.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -15,16 +15,16 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// Where to speak the protocol; port 0 takes a free one
+    /// The protocol's address; port 0 picks a free one
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// Where the control endpoint listens
+    /// The control endpoint's address
     #[arg(long, default_value = "127.0.0.1:0")]
     control_listen: SocketAddr,
-    /// What tokens name as the server; "self" for the emulator's own http address
+    /// The server that tokens name; "self" for the emulator's own http address
     #[arg(long, default_value = "my.1password.com")]
     sign_in_address: String,
-    /// Where ids, tokens and keys come from: the same number gives the same ones
+    /// Determines ids, tokens and keys: the same seed gives the same ones
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// How many logins to put into a vault "Bulk"; 0 for no such vault
@@ -44,7 +44,8 @@ fn main() -> anyhow::Result<()> {
     })?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        // Listened for before the line is printed: whoever has read it may end the program at once.
+        // Installed before the line is printed, because a reader of the line may end the program at
+        // once.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut out = std::io::stdout().lock();

@@ -1,5 +1,5 @@
-//! What is inside an item's envelopes: reading and changing it for the knobs and for the
-//! description of the emulator's contents.
+//! The plaintexts of an item: reads and changes them for the knobs and for the description of the
+//! emulator's content.
 //!
 //! A change made here behaves like one made by another client: it keeps all members, but not the
 //! text's layout.
@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// The designated fields of an item, as far as it has them.
+/// The built-in fields of an item, where present.
 #[derive(Default, PartialEq, Eq)]
 #[cfg_attr(test, derive(Debug))]
 pub(crate) struct Fields {
@@ -16,16 +16,16 @@ pub(crate) struct Fields {
     pub(crate) otpauth: Option<String>,
 }
 
-/// What [`Knobs::change_item`](crate::Knobs::change_item) changes; what is absent stays. Does not
-/// print itself, and is `Clone` because a test's values are made up.
+/// A change by [`Knobs::change_item`](crate::Knobs::change_item); what is absent stays unchanged.
+/// Has no `Debug`; is `Clone` because a test's values are made up.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ItemChange {
     /// The title.
     pub title: Option<String>,
-    /// The built-in user name field; added when the item has none.
+    /// The built-in user name field; added if the item has none.
     pub username: Option<String>,
-    /// The built-in password field; added when the item has none.
+    /// The built-in password field; added if the item has none.
     pub password: Option<String>,
     /// The one-time password, an `otpauth://` URL or a bare secret. Empty removes it.
     pub otpauth: Option<String>,
@@ -35,7 +35,7 @@ pub struct ItemChange {
     pub state: Option<ItemState>,
 }
 
-/// Where an item is.
+/// The state of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ItemState {
@@ -50,7 +50,7 @@ pub enum ItemState {
 const CONCEALED: &str = "concealed";
 const TOTP_PREFIX: &str = "TOTP_";
 
-/// The fields of an item with these details.
+/// Reads the built-in fields from an item's details.
 pub(crate) fn fields(details: &Value) -> Fields {
     let built_in = |name: &str| {
         let fields = details.get("fields")?.as_array()?;
@@ -64,7 +64,7 @@ pub(crate) fn fields(details: &Value) -> Fields {
     Fields { username: built_in("username"), password: built_in("password"), otpauth: otpauth() }
 }
 
-/// Where a built-in field is: by its designation, else by its id.
+/// The position of a built-in field, found by its designation, otherwise by its id.
 fn position(fields: &[Value], name: &str) -> Option<usize> {
     let text = |field: &Value, member: &str| field.get(member).and_then(Value::as_str).unwrap_or_default().to_owned();
     let designated = fields.iter().position(|field| text(field, "designation") == name);

@@ -1,4 +1,4 @@
-//! Random bytes of the operating system, and the made-up but repeatable ones that accounts and
+//! Random bytes of the operating system, and the made-up but reproducible ones that accounts and
 //! items are built from.
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -8,8 +8,8 @@ use crate::encoding::{lower_id, upper_id};
 
 /// Fresh random bytes.
 ///
-/// The operating system has random bytes from early in its start on; where it has none, an emulator
-/// is of no use and the bytes stay zero.
+/// The operating system has random bytes from early in its boot. Without them the emulator is
+/// useless anyway, and the bytes stay zero.
 pub(crate) fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     if let Err(error) = getrandom::fill(&mut bytes) {
@@ -18,16 +18,16 @@ pub(crate) fn bytes<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// Where made-up ids and keys come from: the same number gives the same ones on every machine, so
-/// that references and tokens in a script keep working.
+/// The source of made-up ids and keys: the same seed gives the same ones on every machine, so that
+/// references and tokens in a script stay valid.
 #[derive(Clone, Copy)]
 pub(crate) struct Seed(pub(crate) u64);
 
 impl Seed {
-    /// Up to 32 bytes that belong to `label`.
+    /// Up to 32 bytes, determined by the seed and `label`.
     pub(crate) fn bytes<const N: usize>(self, label: &str) -> [u8; N] {
         let mut made = [0; N];
-        // HMAC takes keys of any length.
+        // HMAC accepts keys of any length.
         if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0.to_be_bytes()) {
             mac.update(label.as_bytes());
             for (to, from) in made.iter_mut().zip(mac.finalize().into_bytes()) {
@@ -47,7 +47,7 @@ impl Seed {
         upper_id(self.bytes(label))
     }
 
-    /// `length` characters of the alphabet that secret keys are written in.
+    /// `length` characters of the alphabet of secret keys.
     pub(crate) fn secret_key_text(self, label: &str, length: usize) -> String {
         const ALPHABET: &[u8; 31] = b"ABCDEFGHJKLMNPQRSTVWXYZ23456789";
         let bytes = self.bytes::<32>(label);

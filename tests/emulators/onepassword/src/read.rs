@@ -16,7 +16,7 @@ use crate::world::World;
 type Answer = Result<Response, Refusal>;
 type Attributes = Query<HashMap<String, String>>;
 
-/// How many items a client may ask for at once.
+/// The most items that a client may request at once.
 const BATCH_LIMIT: usize = 50;
 
 /// `GET /api/v2/account/keysets`
@@ -73,7 +73,7 @@ pub(crate) async fn overviews(State(world): State<Arc<World>>, caller: Caller, P
     })
 }
 
-/// `GET /api/v1/vault/{vault}/{contentVersion}/items`: whole items that changed since that version.
+/// `GET /api/v1/vault/{vault}/{contentVersion}/items`: complete items changed since that version.
 pub(crate) async fn items_since(
     State(world): State<Arc<World>>,
     caller: Caller,
@@ -146,9 +146,9 @@ fn items(world: &World, account: &Account, vault: &str) -> Result<(u64, Vec<Arc<
     Ok((vault.content_version, vault.items.values().map(Arc::clone).collect()))
 }
 
-/// Cuts the list down to one batch, oldest changes first, and returns the version to go on from;
-/// nothing when all fit. Items of one change stay together, because going on from a version skips
-/// all of them.
+/// Cuts the list to one batch, oldest changes first, and returns the version to continue from;
+/// `None` if everything fits. Items of one change stay together, because continuing from a version
+/// skips all of them.
 fn cut(items: &mut Vec<Arc<Stored>>, batch_size: Option<usize>) -> Option<u64> {
     let size = batch_size.filter(|size| *size > 0 && *size < items.len())?;
     items.sort_by_key(|stored| stored.changed_at);

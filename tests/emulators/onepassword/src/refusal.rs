@@ -1,28 +1,27 @@
-//! The protocol's error answers (notes, section 13): a status, and bodies as real servers have been
-//! seen to send them.
+//! The protocol's error answers (notes, section 13): a status, and a body as observed from real
+//! servers.
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-/// Why a request is not answered as asked.
+/// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// `x-agilebits-client` is missing or names a client that nobody knows.
+    /// `x-agilebits-client` is missing or names an unknown client.
     UnknownClient,
-    /// The request is not one of the protocol. The reason is for whoever reads the answer; clients
-    /// do not look at it.
+    /// The request does not follow the protocol. The reason is for human readers; clients ignore
+    /// it.
     BadRequest(&'static str),
     /// Signing in is refused.
     SignIn(u16),
-    /// There is no such session, or the request is not rightly signed.
+    /// There is no such session, or the signature is wrong.
     NotAuthenticated,
     /// The account may not do this.
     Forbidden,
-    /// There is no such vault or item, as far as the account can see; the status is a matter of
-    /// rules.
+    /// There is no such vault or item, as far as the account can see; the rules set the status.
     Missing(u16),
-    /// The vault is at another content version.
+    /// The vault has another content version.
     Conflict,
     /// The emulator itself failed.
     Internal,
@@ -60,8 +59,8 @@ impl Refusal {
 }
 
 impl IntoResponse for Refusal {
-    /// The gate that every request passes puts the real answer in place, because only it knows the
-    /// request's number.
+    /// The gate around every request replaces this with the real answer, because only the gate
+    /// knows the request's number.
     fn into_response(self) -> Response {
         let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
         response.extensions_mut().insert(self);

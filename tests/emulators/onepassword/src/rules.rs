@@ -1,29 +1,28 @@
-//! What the public knowledge about the service leaves open (protocol notes, section 15), as
-//! settings.
+//! Settings for server behaviour that is not publicly known (protocol notes, section 15).
 //!
-//! Each has the most likely or the strictest answer as its default. A client should work under
-//! every one of them, so tests switch them.
+//! The defaults are the most likely or the strictest behaviour. A client should work with every
+//! setting, so tests vary them.
 
 use serde::{Deserialize, Serialize};
 
-/// How the server behaves where nobody outside knows.
+/// How the server behaves where the real behaviour is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rules {
     /// Which counters in request signatures are accepted.
     pub counters: CounterRule,
-    /// What is asked of throttling tokens, for accounts that have a throttling key.
+    /// What is required of throttling tokens, for accounts that have a throttling key.
     pub throttling: ThrottlingRule,
-    /// The answer to a change in a vault that may only be read.
+    /// The answer to a change in a read-only vault.
     pub read_only_write: DeniedWrite,
     /// The HTTP status for a vault that the account cannot see, or that does not exist: 403 or 404.
     pub hidden_vault_status: u16,
-    /// The HTTP status for an item that does not exist: 404, or 400 as it was until 2025.
+    /// The HTTP status for an item that does not exist: 404, or 400 as before 2025.
     pub missing_item_status: u16,
-    /// How many items a listing returns at most; the rest is left out and `batchComplete` is false.
-    /// None: all of them.
+    /// The most items in a listing; the rest is left out and `batchComplete` is false. `None`: no
+    /// limit.
     pub batch_size: Option<usize>,
-    /// Whether the account's keysets include one that nobody can open.
+    /// Whether the account's keysets include one that the account cannot open.
     pub foreign_keyset: bool,
 }
 
@@ -33,25 +32,25 @@ pub struct Rules {
 pub enum CounterRule {
     /// Each at most once, in any order.
     Unique,
-    /// Each greater than all before. Parallel requests of a correct client may break this.
+    /// Each greater than all before. Parallel requests of a correct client may break this rule.
     Ascending,
     /// Any.
     Unchecked,
 }
 
-/// What is asked of throttling tokens.
+/// What is required of throttling tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ThrottlingRule {
-    /// There must be one, rightly signed, and its hour must be now.
+    /// One must be present, with a valid signature, and be valid now.
     Required,
-    /// There must be one, rightly signed; for clients that run under another clock.
+    /// One must be present, with a valid signature; for clients that use another clock.
     Untimed,
     /// Nothing.
     Ignored,
 }
 
-/// The answer to a change in a vault that may only be read.
+/// The answer to a change in a read-only vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeniedWrite {

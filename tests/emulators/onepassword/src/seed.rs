@@ -1,8 +1,7 @@
-//! Builds the accounts, vaults and items that the emulator starts with, from the checked-in
-//! catalogue.
+//! Builds the initial accounts, vaults and items from the checked-in catalogue.
 //!
-//! Ids and keys come from a number (see [`Seed`]), so they are the same at each start; only nonces
-//! and RSA padding are fresh.
+//! Ids and keys are derived from a number (see [`Seed`]), so they are the same at each start; only
+//! nonces and RSA padding are fresh.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +21,7 @@ use crate::throttle::ThrottlingKey;
 use crate::token::TokenParts;
 use crate::wire::{Item, ItemHead, Trashed};
 
-/// What the seeded store depends on.
+/// The inputs of the seeded store.
 #[derive(Clone, Copy)]
 pub(crate) struct Plan<'a> {
     pub(crate) seed: Seed,
@@ -30,16 +29,16 @@ pub(crate) struct Plan<'a> {
     pub(crate) bulk: Bulk,
 }
 
-/// What there is for load besides the catalogue, see [`Options`](crate::Options).
+/// Bulk content besides the catalogue, for load tests; see [`Options`](crate::Options).
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Bulk {
-    /// How many logins the vault "Bulk" has; without any there is no such vault.
+    /// The number of logins in the vault "Bulk"; 0 for no such vault.
     pub(crate) items: usize,
-    /// How many vaults with one login each there are.
+    /// The number of vaults with one login each.
     pub(crate) vaults: usize,
 }
 
-/// The vault of many items, for load.
+/// The vault of many items, for load tests.
 const BULK_VAULT: &str = "Bulk";
 const LOGIN: &str = "001";
 
@@ -66,7 +65,7 @@ struct VaultSpec {
     name: String,
     description: String,
     access: BTreeMap<String, VaultAccess>,
-    /// Under which of an account's keysets the vault's key is wrapped.
+    /// The index of the account's keyset that wraps the vault's key.
     keyset: usize,
     logins: Vec<LoginSpec>,
     items: Vec<ItemSpec>,
@@ -235,7 +234,7 @@ pub(crate) fn sealed(
     }
 }
 
-/// How the protocol says it.
+/// The state as the protocol names it.
 pub(crate) fn trashed(state: ItemState) -> Trashed {
     match state {
         ItemState::Active => Trashed::No,

@@ -1,7 +1,7 @@
-//! Listening, and ending connections without an answer, which an ordinary handler cannot.
+//! Listens, and can close connections without an answer, which an ordinary handler cannot.
 //!
-//! Each connection is a task of the emulator's own runtime. When that runtime ends, so do all
-//! connections, in the middle of whatever they do: nothing of an emulator outlives it.
+//! Each connection is a task of the emulator's own runtime. When that runtime ends, all connections
+//! end with it, even in the middle of an answer: nothing outlives the emulator.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tower_service::Service;
 
-/// Marks an answer in whose place the connection is to be ended.
+/// Marks an answer in whose place the connection is closed.
 #[derive(Clone, Copy)]
 pub(crate) struct EndConnection;
 
@@ -28,7 +28,7 @@ impl EndConnection {
     }
 }
 
-/// What hyper is told to make it close a connection.
+/// The error that makes hyper close a connection.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection is ended on purpose")]
 struct Ended;
@@ -45,7 +45,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router) -> Infallible {
                 continue;
             }
         };
-        // Answers are small and come in one piece each; waiting for more to send only delays them.
+        // Answers are small and sent in one piece; waiting for more data would only delay them.
         let _ = stream.set_nodelay(true);
         let router = Arc::clone(&router);
         tokio::spawn(async move {

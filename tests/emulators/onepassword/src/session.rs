@@ -1,9 +1,9 @@
-//! Sessions: from `auth/start` to the key that everything after is signed and sealed with.
+//! Sessions: from `auth/start` to the key that signs and seals everything after it.
 //!
 //! A session goes through its phases once and in order: started, exchanged (public values), keyed
-//! (proof accepted), complete. Whatever is asked of it in another phase is refused as not
-//! authenticated. [`Caller`] is the proof that a request belongs to a complete session and is
-//! rightly signed; handlers of data take one and cannot be reached without.
+//! (proof accepted), complete. A request for another phase is refused as not authenticated.
+//! [`Caller`] proves that a request belongs to a complete session and is correctly signed; handlers
+//! of data require one.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,10 +35,10 @@ use crate::world::{World, lock};
 pub(crate) struct Session {
     pub(crate) id: String,
     pub(crate) account: Arc<Account>,
-    /// Whether the device was known at the start; if not, the session is good for making it known
-    /// and nothing else.
+    /// Whether the device was known at the start. If not, the session can only be used to register
+    /// it.
     pub(crate) device_known: bool,
-    /// The public values, between `auth` and `confirm-key`.
+    /// The public values, kept between `auth` and `confirm-key`.
     pub(crate) exchange: Mutex<Option<Exchange>>,
     keys: OnceLock<Keys>,
     complete: AtomicBool,
@@ -57,7 +57,7 @@ struct Keys {
     mac: RequestMac,
 }
 
-/// For how long a throttling token that was checked is not checked again in its session.
+/// How long a checked throttling token is not checked again in its session.
 const THROTTLING_CHECK: Duration = Duration::from_secs(60);
 
 impl Session {
@@ -86,7 +86,7 @@ impl Session {
     }
 }
 
-/// Checks the throttling token of a request that has no session to remember it in.
+/// Checks the throttling token of a request without a session that could cache the result.
 pub(crate) fn check_throttling(account: &Account, world: &World, headers: &HeaderMap) -> Result<(), Refusal> {
     let Some(key) = &account.throttling else { return Ok(()) };
     let rule = world.rules().throttling;
@@ -118,7 +118,7 @@ impl Sessions {
         session
     }
 
-    /// The session that the headers name.
+    /// The session named by the headers.
     pub(crate) fn of(&self, headers: &HeaderMap) -> Result<Arc<Session>, Refusal> {
         let id = text(headers, "x-agilebits-session-id").ok_or(Refusal::NotAuthenticated)?;
         let sessions = self.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -138,14 +138,13 @@ impl Sessions {
     }
 }
 
-/// A request that is rightly signed within a session that has agreed on a key, but may not be
-/// complete.
+/// A correctly signed request in a session that has agreed on a key, but may not be complete.
 pub(crate) struct Signatory {
     pub(crate) session: Arc<Session>,
     fault: Option<Fault>,
 }
 
-/// A request that is rightly signed within a complete session.
+/// A correctly signed request in a complete session.
 pub(crate) struct Caller(Signatory);
 
 impl std::ops::Deref for Caller {
@@ -200,7 +199,7 @@ impl Signatory {
         &self.session.account
     }
 
-    /// The fault that this call was chosen for.
+    /// The fault that applies to this call.
     pub(crate) fn fault(&self) -> Option<&Fault> {
         self.fault.as_ref()
     }

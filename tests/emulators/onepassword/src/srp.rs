@@ -1,12 +1,12 @@
-//! The server's half of SRP-6a as 1Password speaks it (RFC 5054's 4096-bit group, SHA-256, protocol
+//! The server's half of SRP-6a in 1Password's variant (RFC 5054's 4096-bit group, SHA-256, protocol
 //! notes section 5).
 //!
-//! Three encodings of a number take part, and mixing them up fails one login in sixteen or in 128,
-//! so each has a function of its own: padded to 512 bytes (`k`, `u`), minimal bytes (`M1`, `M2`),
-//! and hex text without leading zero digits (the key, and what a client sends as `userA`).
+//! Numbers have three encodings, and mixing them up fails one login in sixteen or in 128, so each
+//! has its own function: padded to 512 bytes (`k`, `u`), minimal bytes (`M1`, `M2`), and hex text
+//! without leading zero digits (the key, and what a client sends as `userA`).
 //!
-//! The server knows the verifier `v = g^x` only, kept in Montgomery form, and uses a 256-bit
-//! ephemeral exponent, so a login costs it three exponentiations with 256-bit exponents.
+//! The server knows only the verifier `v = g^x`, kept in Montgomery form, and uses a 256-bit
+//! ephemeral exponent. So a login costs it three exponentiations with 256-bit exponents.
 
 use std::sync::LazyLock;
 
@@ -33,12 +33,12 @@ const N: &str = concat!(
     "93b4ea988d8fddc186ffb7dc90a6c08f4df435c934063199ffffffffffffffff",
 );
 
-/// The bytes of a number of the group, padded.
+/// The size of a padded group element in bytes.
 const GROUP_BYTES: usize = 512;
 
 type Element = FixedMontyForm<{ U4096::LIMBS }>;
 
-/// What is the same for every login.
+/// Values that are the same for every login.
 struct Group {
     params: FixedMontyParams<{ U4096::LIMBS }>,
     generator: Element,
@@ -65,7 +65,7 @@ static GROUP: LazyLock<Group> = LazyLock::new(|| {
     }
 });
 
-/// `v = g^x`, all that a server keeps of a password.
+/// `v = g^x`, the only part of a password that a server stores.
 pub(crate) struct Verifier(Element);
 
 /// Why a client's public value is refused.
@@ -81,13 +81,13 @@ pub(crate) enum BadPublicValue {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ClientPublic(U4096);
 
-/// The server's ephemeral pair of one login.
+/// The server's ephemeral key pair for one login.
 pub(crate) struct Ephemeral {
     secret: Zeroizing<U256>,
     public: U4096,
 }
 
-/// What both sides agree on when they know the same secret.
+/// What both sides agree on if they know the same secret.
 pub(crate) struct Agreement {
     /// `K`, the session key.
     pub(crate) key: Zeroizing<[u8; 32]>,
@@ -96,7 +96,7 @@ pub(crate) struct Agreement {
 }
 
 impl Verifier {
-    /// From the private value `x` of a token.
+    /// Derives it from a token's private value `x`.
     pub(crate) fn from_private(x: &[u8; 32]) -> Self {
         let x = Zeroizing::new(U256::from_be_slice(x));
         Self(GROUP.generator.pow_bounded_exp(&*x, U256::BITS))
@@ -111,8 +111,8 @@ impl Verifier {
 }
 
 impl ClientPublic {
-    /// From `userA`: hex of any length up to 1024 digits, odd lengths included (clients leave
-    /// leading zero digits out).
+    /// Parses `userA`: up to 1024 hex digits, including odd lengths (clients omit leading zero
+    /// digits).
     pub(crate) fn from_hex(text: &str) -> Result<Self, BadPublicValue> {
         if text.is_empty() || text.len() > 2 * GROUP_BYTES || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(BadPublicValue::NotHex);
@@ -152,13 +152,13 @@ impl Agreement {
         self.client_proof.ct_eq(proof).into()
     }
 
-    /// `M2`, which shows the client that the server knows the verifier.
+    /// `M2`, which proves to the client that the server knows the verifier.
     pub(crate) fn server_proof(&self) -> &[u8; 32] {
         &self.server_proof
     }
 }
 
-/// `I`: what stands for the user in `M1`, made of the secret key's id and the e-mail address.
+/// `I`: the user in `M1`, derived from the secret key's id and the e-mail address.
 pub(crate) fn identity(secret_key_id: &str, email: &str) -> String {
     let id = sha256(&[secret_key_id.as_bytes()]);
     let email = sha256(&[email.to_lowercase().as_bytes()]);

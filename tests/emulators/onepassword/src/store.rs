@@ -1,11 +1,11 @@
-//! What the server keeps: accounts, vaults and items, and the versions that order changes to them.
+//! The server's state: accounts, vaults and items, and the versions that order their changes.
 //!
-//! Everything that arrives or leaves over the protocol is ciphertext here. The vault keys are kept
-//! beside it, which the real service never does, so that tests can look into items and change them.
+//! Everything sent over the protocol is ciphertext here. Unlike in the real service, the vault keys
+//! are kept beside it, so that tests can read and change items.
 //!
-//! Versions (protocol notes, sections 11 and 15): every change of an item adds one to its
-//! `itemVersion` and to its vault's `contentVersion`; several items changed by one request share
-//! one step of the latter.
+//! Versions (protocol notes, sections 11 and 15): every change of an item increments its
+//! `itemVersion` and its vault's `contentVersion`; several items changed by one request increment
+//! the latter once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub enum VaultAccess {
     ReadWrite,
 }
 
-/// What the server knows of the device that a token names.
+/// The server's record of the device that a token names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeviceState {
@@ -41,7 +41,7 @@ pub enum DeviceState {
     Deleted,
 }
 
-/// The rights behind [`VaultAccess`], as bits of `acl`.
+/// The rights of each [`VaultAccess`], as bits of `acl`.
 pub(crate) mod acl {
     pub(crate) const REVEAL_ITEM_PASSWORD: u32 = 16;
     pub(crate) const READ_ITEMS: u32 = 32;
@@ -63,7 +63,7 @@ impl VaultAccess {
     }
 }
 
-/// A service account. What never changes is here; what does is in [`AccountState`].
+/// A service account: the part that never changes. The rest is in [`AccountState`].
 pub(crate) struct Account {
     pub(crate) name: String,
     pub(crate) account_uuid: String,
@@ -71,17 +71,17 @@ pub(crate) struct Account {
     pub(crate) parts: TokenParts,
     pub(crate) token: Token,
     pub(crate) verifier: Verifier,
-    /// What stands for the user in the client's proof.
+    /// The user in the client's proof.
     pub(crate) identity: String,
     pub(crate) throttling: Option<ThrottlingKey>,
     pub(crate) keyring: Keyring,
 }
 
-/// What knobs change about an account.
+/// The part of an account that knobs change.
 #[derive(Clone, Copy)]
 pub(crate) struct AccountState {
     pub(crate) device: DeviceState,
-    /// The status with which signing in is refused, once the token is revoked.
+    /// The status that refuses sign-ins, once the token is revoked.
     pub(crate) refused: Option<u16>,
 }
 
@@ -92,7 +92,7 @@ pub(crate) struct Grant {
     pub(crate) enc_vault_key: Envelope,
 }
 
-/// An item, and the vault's `contentVersion` since which it is as it is.
+/// An item, and the vault's `contentVersion` of its last change.
 pub(crate) struct Stored {
     pub(crate) item: Item,
     pub(crate) changed_at: u64,
@@ -111,12 +111,12 @@ pub(crate) struct Vault {
     pub(crate) grants: BTreeMap<String, Grant>,
 }
 
-/// All of it.
+/// The whole state.
 pub(crate) struct Store {
     pub(crate) accounts: Vec<Arc<Account>>,
     /// By account name.
     pub(crate) states: BTreeMap<String, AccountState>,
-    /// In the order in which they are listed.
+    /// In listing order.
     pub(crate) vaults: Vec<Vault>,
     pub(crate) rsa: Arc<RsaKeys>,
 }
@@ -138,7 +138,7 @@ impl Store {
         self.vaults.iter_mut().find(|vault| vault.id == id)
     }
 
-    /// The vault, if that account has access to it, and the access.
+    /// The vault and the account's access to it, if it has access.
     pub(crate) fn visible(&self, account: &Account, vault: &str) -> Option<(&Vault, &Grant)> {
         let vault = self.vault(vault)?;
         Some((vault, vault.grants.get(&account.name)?))
@@ -174,7 +174,7 @@ impl Vault {
         }
     }
 
-    /// Stores `items` as one change of the vault, each in place of what has its id.
+    /// Stores `items` as one change of the vault, replacing items with the same ids.
     pub(crate) fn put(&mut self, items: impl IntoIterator<Item = Item>, now: &str) {
         self.content_version += 1;
         now.clone_into(&mut self.updated_at);

@@ -1,9 +1,9 @@
 //! The throttling token (`op-throttling-token`, protocol notes section 4): a PASETO `v4.public`
 //! with an implicit assertion.
 //!
-//! A token is good when it was signed with the account's throttling key, names that key, is valid
-//! for an hour and that hour is now. What the real service does with a bad one is not public; here
-//! it is refused, so that a client that signs it wrongly notices.
+//! A token is valid if it is signed with the account's throttling key, names that key, and is valid
+//! for one hour that includes now. How the real service treats an invalid one is not public; here
+//! it is refused, so that a faulty client notices.
 
 use ed25519_dalek::{Signature, SigningKey, VerifyingKey};
 use jiff::{SignedDuration, Timestamp};
@@ -15,9 +15,9 @@ use crate::rules::ThrottlingRule;
 const HEADER: &str = "v4.public.";
 const IMPLICIT_ASSERTION: &str = "B5_THROTTLING_TOKEN";
 const SIGNATURE_BYTES: usize = 64;
-/// How long a client makes them valid for.
+/// How long clients make them valid.
 const LIFETIME: SignedDuration = SignedDuration::from_secs(3600);
-/// How far the clocks of client and server may be apart.
+/// The allowed difference between the clocks of client and server.
 const SKEW: SignedDuration = SignedDuration::from_secs(300);
 
 /// The public half of an account's throttling key.
@@ -55,7 +55,7 @@ struct Claims {
 }
 
 impl ThrottlingKey {
-    /// From the secret that a service account token carries.
+    /// Derives it from the secret in a service account token.
     pub(crate) fn from_secret(seed: &[u8; 32], uuid: impl Into<String>) -> Self {
         Self { uuid: uuid.into(), key: SigningKey::from_bytes(seed).verifying_key() }
     }

@@ -1,5 +1,4 @@
-//! Service account tokens (`ops_...`, protocol notes section 1), and the ways in which one can be
-//! wrong.
+//! Service account tokens (`ops_...`, protocol notes section 1), and faulty variants of them.
 
 use std::fmt;
 
@@ -10,9 +9,8 @@ use crate::encoding::{b64u, hex};
 use crate::random::Seed;
 use crate::wire::UserAuth;
 
-/// A made-up service account token. Its secrets protect nothing, and it still prints as a
-/// placeholder and is wiped on drop, so that a test that looks for tokens in a log finds no false
-/// one.
+/// A made-up service account token. Its secrets protect nothing. It still prints as a placeholder
+/// and is wiped on drop, so that tests that search logs for tokens find no false positives.
 pub struct Token(Zeroizing<String>);
 
 impl Token {
@@ -35,13 +33,13 @@ impl fmt::Debug for Token {
     }
 }
 
-/// A token that is well formed and wrong in one way.
+/// A well-formed token with one fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WrongToken {
     /// Another SRP private value: the server refuses the client's proof.
     SrpX,
-    /// Another master unlock key: signing in works, no key can be opened.
+    /// Another master unlock key: signing in works, but no key can be opened.
     Muk,
     /// An account that does not exist.
     Account,
@@ -55,7 +53,7 @@ pub enum WrongToken {
     CutOff,
 }
 
-/// What a token is made of.
+/// The parts of a token.
 pub(crate) struct TokenParts {
     pub(crate) sign_in_address: String,
     pub(crate) email: String,
@@ -69,7 +67,7 @@ pub(crate) struct TokenParts {
 }
 
 impl TokenParts {
-    /// Made up for the account of that name.
+    /// Makes up a token for the account of that name.
     pub(crate) fn made_up(seed: Seed, account: &str, sign_in_address: &str, throttled: bool) -> Self {
         let label = |what: &str| format!("account/{account}/{what}");
         let text = |what: &str, length| seed.secret_key_text(&label(what), length);
@@ -91,7 +89,7 @@ impl TokenParts {
         }
     }
 
-    /// The six characters by which the server knows the secret key.
+    /// The six characters that identify the secret key to the server.
     pub(crate) fn secret_key_id(&self) -> &str {
         self.secret_key.get(3..9).unwrap_or_default()
     }
@@ -161,11 +159,11 @@ impl TokenParts {
     }
 }
 
-/// What the token and the answer to `auth/start` say; the key derivation it belongs to has happened
-/// when the token was made.
+/// The iteration count in the token and in the answer to `auth/start`; the key was derived when the
+/// token was made.
 pub(crate) const ITERATIONS: u32 = 650_000;
 
-/// The token's JSON, members in the order of a real one.
+/// The token's JSON, with members in the order of a real one.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct TokenJson<'a> {
@@ -197,7 +195,7 @@ struct ThrottleSecret<'a> {
 }
 
 fn encode(json: &TokenJson<'_>) -> Token {
-    // Strings and numbers always serialise.
+    // Serialising strings and numbers cannot fail.
     let text = Zeroizing::new(serde_json::to_vec(json).unwrap_or_default());
     Token(Zeroizing::new(format!("ops_{}", *Zeroizing::new(b64u(&*text)))))
 }

@@ -1,5 +1,5 @@
-//! The protocol's test vectors, read where the provider keeps them: both implementations are held
-//! to the same file.
+//! The protocol's test vectors, read from the provider's folder: both implementations are tested
+//! against the same file.
 
 use std::sync::LazyLock;
 
@@ -10,12 +10,12 @@ pub(crate) static VECTORS: LazyLock<Value> = LazyLock::new(|| {
     serde_json::from_str(include_str!("../../../../providers/onepassword/tests/data/vectors.json")).unwrap()
 });
 
-/// A string of the file.
+/// A string in the file.
 pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap()
 }
 
-/// Hex of the file, padded on the left to the length that is wanted.
+/// Hex in the file, padded on the left to the requested length.
 pub(crate) fn bytes<const N: usize>(value: &Value) -> [u8; N] {
     let digits = format!("{:0>width$}", text(value), width = 2 * N);
     data_encoding::HEXLOWER.decode(digits.as_bytes()).unwrap().try_into().unwrap()

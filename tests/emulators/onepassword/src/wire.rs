@@ -1,7 +1,7 @@
-//! The JSON objects of the protocol, with the members and in the order of the real service.
+//! The JSON objects of the protocol, with the members and the order of the real service.
 //!
-//! Requests are read strictly where a real client has no freedom. Nothing in here is a plaintext
-//! secret: what is secret travels in an [`Envelope`].
+//! Requests are parsed strictly where a real client has no freedom. Nothing here is a plaintext
+//! secret: secrets are sent in an [`Envelope`].
 
 use std::collections::BTreeMap;
 
@@ -69,8 +69,7 @@ pub(crate) struct ConfirmAnswer {
     pub(crate) server_verify_hash: String,
 }
 
-/// `POST /api/v2/auth/complete`, inside its envelope. Its `device` member is null and not looked
-/// at.
+/// `POST /api/v2/auth/complete`, inside its envelope. Its `device` member is null and ignored.
 #[derive(Deserialize)]
 pub(crate) struct CompleteRequest {
     pub(crate) client: String,
@@ -98,7 +97,7 @@ pub(crate) struct Keysets<'a> {
     pub(crate) keysets: Vec<&'a Keyset>,
 }
 
-/// A pair of keys of an account.
+/// A key pair of an account.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Keyset {
@@ -146,7 +145,7 @@ pub(crate) struct VaultMeta {
     pub(crate) combined_access: CombinedAccess,
 }
 
-/// What one user may do with a vault, and the vault's key for that user.
+/// One user's access to a vault, and the vault's key for that user.
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Access {
@@ -161,7 +160,7 @@ pub(crate) struct Access {
     pub(crate) enc_vault_key: Envelope,
 }
 
-/// The sum of a user's accesses.
+/// The combined access rights of a user.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CombinedAccess {
@@ -170,7 +169,7 @@ pub(crate) struct CombinedAccess {
     pub(crate) access_version: u32,
 }
 
-/// An item without its details, which is what overviews list.
+/// An item without its details, as overviews list it.
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ItemHead {
@@ -189,7 +188,7 @@ pub(crate) struct ItemHead {
     pub(crate) file_references: Option<serde_json::Value>,
 }
 
-/// An item, as it is stored and sent.
+/// An item, as stored and sent.
 #[derive(Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Item {
@@ -198,7 +197,7 @@ pub(crate) struct Item {
     pub(crate) enc_details: Envelope,
 }
 
-/// Where an item is.
+/// The state of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Trashed {
     /// In its vault.

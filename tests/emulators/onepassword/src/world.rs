@@ -1,8 +1,8 @@
-//! Everything that requests and knobs share.
+//! The state shared by requests and knobs.
 //!
-//! Locks are held for look-ups and version checks only, never over cryptography or input and
-//! output; a handler takes what it needs (items and keys are behind `Arc`) and lets go. A lock that
-//! a panicking test left behind is taken all the same.
+//! Locks are held only for look-ups and version checks, never during cryptography or I/O; a handler
+//! takes what it needs (items and keys are in an `Arc`) and releases the lock. A lock poisoned by a
+//! panicking test is still used.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -19,7 +19,7 @@ use crate::store::Store;
 
 /// The shared state of one emulator.
 pub(crate) struct World {
-    /// What clients find in their tokens.
+    /// The address in the clients' tokens.
     pub(crate) sign_in_address: String,
     /// The host that requests are signed for: the sign-in address without scheme, port and slash.
     pub(crate) host: String,
@@ -55,7 +55,7 @@ impl World {
         })
     }
 
-    /// Back to how it was at the start.
+    /// Restores the initial state.
     pub(crate) fn reset(&self) -> Result<(), StartError> {
         let plan = Plan { seed: self.seed, sign_in_address: &self.sign_in_address, bulk: self.bulk };
         let store = seed::store(plan, &self.rsa)?;
@@ -83,7 +83,7 @@ impl World {
         self.rules.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The number that an error answer carries.
+    /// The number in an error answer.
     pub(crate) fn next_request_id(&self) -> u64 {
         self.request_ids.fetch_add(1, Ordering::Relaxed) + 1
     }

@@ -1,8 +1,9 @@
 //! `PATCH .../items`: creating, changing, archiving and deleting items (protocol notes, sections 11
 //! and 15).
 //!
-//! What a client encrypted is stored as it came. It is looked into before, which a real server
-//! cannot do, so that a client that sends nonsense is told at once instead of at the next reading.
+//! Ciphertext from a client is stored as received. It is decrypted and checked first, which a real
+//! server cannot do, so that a client that sends nonsense fails at once instead of at the next
+//! read.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,19 +25,19 @@ use crate::store::{Vault, acl};
 use crate::wire::{Item, ItemHead, ItemPatch, PatchAnswer, Trashed};
 use crate::world::World;
 
-/// Why an item fails, in `failedItems`.
+/// Why an item failed, in `failedItems`.
 mod code {
-    /// The item is not one.
+    /// The item is malformed.
     pub(super) const BAD_ITEM: i32 = 100;
     /// The account may not do this.
     pub(super) const NO_PERMISSION: i32 = 101;
-    /// The item is at another version.
+    /// The item has another version.
     pub(super) const VERSION: i32 = 104;
     /// The item is too big.
     pub(super) const TOO_BIG: i32 = 106;
 }
 
-/// How many characters of ciphertext an item may have. The real limit is not public.
+/// The most characters of ciphertext in an item. The real limit is not public.
 const LONGEST_DETAILS: usize = 1024 * 1024;
 
 /// `PATCH /api/v3/vault/{vault}/{contentVersion}/items`
@@ -104,7 +105,7 @@ fn apply(
     Ok(PatchAnswer { content_version: vault.content_version, updated_items, failed_items })
 }
 
-/// Whether the item is well formed and was encrypted for this vault.
+/// Whether the item is well-formed and was encrypted for this vault.
 fn check(patch: &ItemPatch, key: &SymmetricKey) -> Result<(), i32> {
     if patch.enc_details.data.len() > LONGEST_DETAILS {
         return Err(code::TOO_BIG);
@@ -123,7 +124,7 @@ fn check(patch: &ItemPatch, key: &SymmetricKey) -> Result<(), i32> {
     if good { Ok(()) } else { Err(code::BAD_ITEM) }
 }
 
-/// What is stored for the patch, or the code with which it fails.
+/// What to store for the patch, or the code with which it fails.
 fn next(vault: &Vault, granted: u32, changer: &str, patch: ItemPatch) -> Result<Item, i32> {
     let before = vault.items.get(&patch.uuid).map(|stored| &stored.item.head);
     let needed = match (before, patch.trashed) {
@@ -159,7 +160,7 @@ fn next(vault: &Vault, granted: u32, changer: &str, patch: ItemPatch) -> Result<
     })
 }
 
-/// As the protocol writes times.
+/// The protocol's format of times.
 pub(crate) fn whole_seconds(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -1,4 +1,4 @@
-//! The program, and its control endpoint as a script sees it.
+//! The program, and its control endpoint as scripts see it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
@@ -142,7 +142,7 @@ async fn mistakes_are_answered_with_what_is_wrong() {
 
 #[test]
 fn an_emulator_that_is_dropped_frees_its_address() {
-    // Another program may be given the same port the next moment, but not every time.
+    // Another program may take the same port in between, but not every time.
     let is_free = |_| {
         let emulator = Emulator::start().unwrap();
         let address = emulator.address();

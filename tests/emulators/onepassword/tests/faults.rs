@@ -1,4 +1,4 @@
-//! Misbehaviour on demand, as it looks on the wire.
+//! Misbehaviour on demand, as seen on the wire.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
@@ -18,7 +18,7 @@ async fn setting() -> (Emulator, Client) {
     (emulator, client)
 }
 
-/// The answer to the next call, which meets that fault.
+/// The answer to the next call, to which that fault applies.
 async fn reply_to(emulator: &Emulator, client: &mut Client, fault: Fault) -> Result<Reply, String> {
     emulator.fault(FaultRule::next(fault));
     let reply = client.raw(KEYSETS).await;

@@ -1,7 +1,7 @@
-//! 1Password's own SDK against the emulator: whatever it can do with a service account works, and
-//! it is refused what it should be.
+//! 1Password's own SDK against the emulator: everything that it can do with a service account
+//! works, and it is refused what it should be.
 //!
-//! Needs Node.js, and `npm ci` done in `tests/e2e/node`; a test fails and says so otherwise.
+//! Needs Node.js, and `npm ci` in `tests/e2e/node`; without them the tests fail and say so.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
@@ -25,7 +25,7 @@ struct Setting {
     sdk: OfficialSdk,
 }
 
-/// An emulator, and the SDK signed in with an account of it.
+/// An emulator, and the SDK signed in with one of its accounts.
 fn signed_in(account: &str) -> Setting {
     let emulator = Emulator::start().unwrap();
     let account = emulator.account(account).unwrap();
@@ -33,7 +33,7 @@ fn signed_in(account: &str) -> Setting {
     Setting { emulator, account, sdk }
 }
 
-/// In alphabetical order: the SDK returns lists in an order of its own.
+/// Sorted: the SDK returns lists in an order of its own.
 fn titles(list: &Value) -> Vec<&str> {
     let mut titles: Vec<_> = list.as_array().unwrap().iter().map(|entry| entry["title"].as_str().unwrap()).collect();
     titles.sort_unstable();
@@ -115,7 +115,7 @@ fn its_one_time_code_is_that_of_rfc_6238() {
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 30;
     let before = now();
     let code = sdk.resolve(&format!("{}/one-time password?attribute=otp", item.reference)).unwrap();
-    // The secret is that of RFC 6238's own test vectors.
+    // The secret is that of RFC 6238's test vectors.
     assert!((before..=now()).any(|step| totp(b"12345678901234567890", step) == code));
 }
 

@@ -1,4 +1,4 @@
-//! What the server insists on, seen from a client that breaks the rules one at a time.
+//! What the server requires, tested by a client that breaks one rule at a time.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
@@ -26,7 +26,7 @@ fn item_path(emulator: &Emulator, vault: &str, item: &str) -> (String, String) {
     (vault.id.clone(), format!("/api/v1/vault/{}/item/{}", vault.id, vault.item(item).unwrap().id))
 }
 
-/// What a client sends to store an item, unchanged but for what `change` says.
+/// The request that stores an item, unchanged except for `change`.
 fn patch_of(item: &Value, change: Value) -> Value {
     let mut patch = item.clone();
     let members = patch.as_object_mut().unwrap();
@@ -45,7 +45,7 @@ struct Writing {
     content_version: u64,
 }
 
-/// Signed in, with an item of the vault read.
+/// A signed-in client that has read an item of the vault.
 async fn writing(vault: &str, item: &str) -> Writing {
     let emulator = emulator(Rules::default());
     let mut client = Client::signed_in(&emulator, "automation").await;
@@ -62,8 +62,7 @@ impl Writing {
     }
 }
 
-// ---- sessions and signatures
-// ---------------------------------------------------------------------------------------
+// ---- sessions and signatures ----
 
 #[tokio::test]
 async fn a_session_is_good_for_nothing_before_it_is_complete() {
@@ -185,8 +184,7 @@ async fn many_requests_at_once_are_all_answered() {
     assert_eq!(emulator.calls().of(Endpoint::Vaults), 64);
 }
 
-// ---- reading
-// -------------------------------------------------------------------------------------------------------
+// ---- reading ----
 
 #[tokio::test]
 async fn a_vault_says_what_the_account_may_do_with_it() {
@@ -278,8 +276,7 @@ async fn a_keyset_that_nobody_can_open_is_there_when_the_rules_say_so() {
     assert_eq!(client.call("GET", KEYSETS, None).await.1["keysets"].as_array().unwrap().len(), 3);
 }
 
-// ---- writing
-// -------------------------------------------------------------------------------------------------------
+// ---- writing ----
 
 #[tokio::test]
 async fn a_change_is_stored_as_it_came_and_takes_both_versions_one_further() {

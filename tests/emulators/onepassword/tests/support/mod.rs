@@ -1,6 +1,6 @@
 //! A small client for the protocol tests, which can do what a correct client never does: sign
-//! wrongly, repeat itself, skip steps. It is written from the protocol notes, apart from the
-//! emulator's own code.
+//! wrongly, repeat requests, skip steps. It is written from the protocol notes, independently of
+//! the emulator's code.
 
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "test support")]
 
@@ -79,7 +79,8 @@ impl Client {
         client
     }
 
-    /// Sends a request as it is. The error is one of the connection, or of a body that ends early.
+    /// Sends a request unchanged. The error is that of the connection, or of a body that ends
+    /// early.
     pub(crate) async fn send(
         &self,
         method: &str,
@@ -110,7 +111,7 @@ impl Client {
         self.send("POST", "/api/v3/auth/start", &[], body.to_string()).await.unwrap()
     }
 
-    /// The first three steps of a sign-in; nothing but `auth/complete` is left.
+    /// The first three steps of a sign-in; only `auth/complete` remains.
     pub(crate) async fn agree(&mut self) {
         let start = self.start().await.json();
         let id = start["sessionID"].as_str().unwrap().to_owned();
@@ -134,8 +135,7 @@ impl Client {
         assert!(answer["userUuid"].is_string());
     }
 
-    /// A signed request with sealed bodies both ways. The answer is opened when there is an
-    /// envelope.
+    /// A signed request with sealed bodies both ways. An answer in an envelope is opened.
     pub(crate) async fn call(&mut self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
         let session = self.session.as_mut().unwrap();
         session.counter += 1;
@@ -159,7 +159,8 @@ impl Client {
         (reply.status, if reply.status == 200 { session.open(&value) } else { value })
     }
 
-    /// A signed `GET` as it comes: not opened, and broken connections as errors.
+    /// A signed `GET` without processing: the answer is not opened, and broken connections are
+    /// errors.
     pub(crate) async fn raw(&mut self, path: &str) -> Result<Reply, String> {
         let session = self.session.as_mut().unwrap();
         session.counter += 1;

@@ -1,5 +1,5 @@
-//! When a token is given a rest: the states of a breaker, and what leads from one to the other.
-//! Pure: time and chance are given.
+//! The states of a token's breaker and the transitions between them. Pure: time and randomness are
+//! parameters.
 //!
 //! ```text
 //!             5 failures in a row, "too many requests", refused credentials
@@ -11,9 +11,9 @@
 //!                                                                             └─▶ paused, twice as long
 //! ```
 //!
-//! **Invariants:** asking changes nothing, so a pause is never extended by being asked. While one
-//! call probes, nobody else calls; a probe's right is a lease with an end, so it cannot be lost
-//! with a process that dies. The state that is stored is the whole state.
+//! **Invariants:** asking changes nothing, so a refused call never extends a pause. While one call
+//! probes, no other goes out; the right to probe is a lease that expires, so a crashed process
+//! cannot keep it. The stored state is the whole state.
 
 use std::time::Duration;
 
@@ -22,15 +22,15 @@ use keyway_storage::{PauseReason, PauseRecord};
 
 use crate::limits::{BreakerOptions, LONGEST_WAIT};
 
-/// How long others wait for a probe to say how it went.
+/// How long other calls wait for the result of a probe.
 const WHILE_PROBING: Duration = Duration::from_secs(1);
 
-/// What is known of a token.
+/// The state of one token's breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct State {
-    /// Failures in a row.
+    /// Consecutive failures.
     pub(crate) failures: u32,
-    /// The rest that it is given.
+    /// The current pause.
     pub(crate) pause: Option<PauseRecord>,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
     Go,
-    /// If nobody else claims it first ([`State::claim`]).
+    /// Yes, as the probe, unless another call claims it first ([`State::claim`]).
     Probe,
     Wait {
         reason: PauseReason,
@@ -49,23 +49,23 @@ pub(crate) enum Answer {
 /// How a call ended, as far as the breaker is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The server answered, even if the answer was no.
+    /// The server answered, even if with an error.
     Answered,
-    /// The server is out of order, unreachable or too slow.
+    /// The server is failing, unreachable or too slow.
     Unavailable,
     /// Too many requests; how long the server asked to wait.
     RateLimited(Option<Duration>),
     /// The server does not accept the credentials.
     Refused,
-    /// Says nothing about the server's health, and is no proof of it.
+    /// The call shows neither that the server is healthy nor that it is not.
     Unclear,
-    /// It made no request.
+    /// The call made no request.
     NotAsked,
 }
 
 impl State {
-    /// Whether a call may go out. `entered`: somebody has just entered the credentials, so that
-    /// they were refused before is no reason not to try them.
+    /// Whether a call may go out. `entered`: the credentials have just been entered, so an earlier
+    /// refusal no longer counts.
     pub(crate) fn ask(&self, now: Timestamp, entered: bool) -> Answer {
         let Some(pause) = &self.pause else { return Answer::Go };
         let left = left(pause, now);
@@ -77,7 +77,7 @@ impl State {
         }
     }
 
-    /// The right to probe. The caller stores it before it goes.
+    /// Claims the right to probe. The caller stores the state before it calls.
     pub(crate) fn claim(&mut self, now: Timestamp, options: &BreakerOptions) {
         if let Some(pause) = &mut self.pause {
             pause.probing = true;
@@ -85,20 +85,20 @@ impl State {
         }
     }
 
-    /// What follows from how a call ended. `probe`: it had the right to probe. `draw`: from 0 to 1,
-    /// by chance.
+    /// Applies the end of a call. `probe`: the call was the probe. `draw`: a random number from 0
+    /// to 1.
     pub(crate) fn ended(&mut self, now: Timestamp, outcome: Outcome, probe: bool, draw: f64, options: &BreakerOptions) {
         let resting = self.pause.map(|pause| pause.reason);
         match outcome {
             Outcome::Answered => {
-                // A call that began before a pause and ends well in it: a server that answers is
-                // not out of order. A limit, or refused credentials, are not disproved by it.
+                // A call that began before a pause may end during it. Its answer shows that the
+                // server works, but disproves neither a rate limit nor refused credentials.
                 if probe || matches!(resting, None | Some(PauseReason::Unavailable)) {
                     *self = Self::default();
                 }
             }
             Outcome::Unavailable if probe => self.pause(PauseReason::Unavailable, now, None, draw, options),
-            // The call began before the pause; it says nothing new.
+            // The call began before the pause and shows nothing new.
             Outcome::Unavailable if resting.is_some() => {}
             Outcome::Unavailable => {
                 self.failures = self.failures.saturating_add(1);
@@ -122,9 +122,8 @@ impl State {
             Outcome::Refused => self.pause(PauseReason::Refused, now, None, draw, options),
             Outcome::Unclear if probe => {
                 if let Some(PauseRecord { reason, strikes, .. }) = &mut self.pause {
-                    // Neither better nor worse than before: an item whose answer is not understood
-                    // must not make the pause longer and longer for all others. So this one counts
-                    // in place of the last.
+                    // The probe replaces the last strike instead of adding one. Otherwise an item
+                    // whose answer is not understood would lengthen the pause for all others.
                     *strikes = strikes.saturating_sub(1);
                     let reason = *reason;
                     self.pause(reason, now, None, draw, options);
@@ -155,7 +154,7 @@ impl State {
             PauseReason::RateLimited => (options.rate_limited, options.rate_limited_max),
             PauseReason::Refused => (options.refused, options.refused_max),
         };
-        // A server's word is taken as it is, and never as "at once": it has just refused.
+        // The server's wait is honoured as given, but never as zero: it has just refused a request.
         let wait = match asked {
             Some(asked) => asked.clamp(Duration::from_secs(1), LONGEST_WAIT),
             None => back_off(first, longest, strikes, draw),
@@ -164,20 +163,20 @@ impl State {
     }
 }
 
-/// The pause after so many in a row: twice as long each time, and drawn from its upper half.
+/// The pause after so many strikes: doubled each time, and drawn from its upper half.
 pub fn back_off(first: Duration, longest: Duration, strikes: u32, draw: f64) -> Duration {
     let doubled = first.saturating_mul(1_u32.checked_shl(strikes.saturating_sub(1)).unwrap_or(u32::MAX));
     doubled.min(longest).mul_f64(0.5 + draw.clamp(0.0, 1.0) / 2.0)
 }
 
-/// How much of a pause is left. One that ends later than any can was stored under a clock that was
-/// set back since.
+/// What remains of a pause. A pause that ends later than any can was stored before the clock was
+/// set back.
 fn left(pause: &PauseRecord, now: Timestamp) -> Duration {
     let left = Duration::try_from(pause.until.duration_since(now)).unwrap_or(Duration::ZERO);
     if left > LONGEST_WAIT { Duration::ZERO } else { left }
 }
 
-/// In whole milliseconds, in which times are stored.
+/// In whole milliseconds, as times are stored.
 pub fn after(now: Timestamp, wait: Duration) -> Timestamp {
     let wait = i64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
     Timestamp::from_millisecond(now.as_millisecond().saturating_add(wait)).unwrap_or(Timestamp::MAX)
@@ -252,7 +251,7 @@ mod tests {
         state.claim(at(over), &OPTIONS());
         ended(&mut state, over, Outcome::Refused, true);
         assert_eq!(state.pause.unwrap().strikes, 2);
-        // Whatever it is given a rest for, a refusal is one for a better reason.
+        // Refused credentials take precedence over any other reason for a pause.
         let mut state = opened();
         ended(&mut state, 1, Outcome::Refused, false);
         assert_eq!(state.pause.unwrap().reason, PauseReason::Refused);
@@ -343,7 +342,7 @@ mod tests {
         state.claim(at(0), &OPTIONS());
         ended(&mut state, 0, Outcome::Answered, true);
         assert_eq!(state, State::default());
-        // What the server said about time counts for whoever asks.
+        // The server's wait applies to every call.
         ended(&mut state, 0, Outcome::RateLimited(None), false);
         assert!(matches!(state.ask(at(0), true), Answer::Wait { .. }));
     }
@@ -355,8 +354,6 @@ mod tests {
         assert_eq!(state.ask(at(0), false), Answer::Probe);
     }
 
-    /// Whatever happens, in whatever order: there is always an end to waiting, and never more than
-    /// one probe.
     #[test]
     fn an_item_whose_answer_is_not_understood_makes_no_pause_longer() {
         for reason in [Outcome::RateLimited(None), Outcome::Unavailable] {
@@ -374,6 +371,7 @@ mod tests {
         }
     }
 
+    /// Under any sequence of outcomes every wait ends, and at most one probe is in flight.
     #[test]
     fn every_pause_ends_and_one_probes_at_a_time() {
         for seed in 0..200 {

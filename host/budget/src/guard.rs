@@ -1,8 +1,8 @@
-//! What stands before the calls of one token under one tier: its breaker, its counts and its
+//! The check before each call of one token under one tier: the token's breaker, its counts and its
 //! account's.
 //!
-//! **Invariant:** a call that may not go out is refused from memory, before anything else is done;
-//! nothing is written for it and nothing gets later by it.
+//! **Invariant:** a call that may not go out is refused from memory, before any other work. A
+//! refusal writes nothing and delays nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,20 +21,20 @@ use crate::not_called::NotCalled;
 use crate::operation::ProviderOperation;
 use crate::token::{Claim, TokenBreaker};
 
-/// How many requests a call is expected to make before one of its kind was seen: more than
-/// 1Password's cold resolve (7), as many as its cold write.
+/// How many requests an operation is expected to make before its first call: more than 1Password's
+/// cold resolve (7), as many as its cold write.
 const FIRST_COST: u32 = 8;
 
-/// Before the calls of one token under one tier.
+/// Guards the calls of one token under one tier.
 pub struct Guard {
     provider_type: String,
     pub(crate) limits: RateLimits,
     breaker: Arc<TokenBreaker>,
     /// The counts of the token.
     meters: Vec<Arc<Meter>>,
-    /// The counts of its account, once it is known whose it is.
+    /// The counts of its account, once the account is known.
     account: Mutex<Option<Vec<Arc<Meter>>>>,
-    /// Reads and writes that were made before that.
+    /// Reads and writes made before that.
     uncharged: [(RequestKind, AtomicU32); 2],
     costs: [AtomicU32; ProviderOperation::COUNT],
 }
@@ -42,9 +42,9 @@ pub struct Guard {
 /// Why a call was not made.
 #[derive(Debug)]
 pub enum Refusal {
-    /// The budget or the breaker is against it.
+    /// The budget or the breaker refused it.
     NotCalled(NotCalled),
-    /// It could not be counted.
+    /// The request could not be counted.
     Storage(StorageError),
 }
 
@@ -75,7 +75,7 @@ impl From<NoRequest> for Refusal {
     }
 }
 
-/// The right to call, and to probe if that is what the call is.
+/// The right to call, and whether the call is the probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pass {
     pub(crate) probe: bool,
@@ -99,17 +99,17 @@ impl Guard {
         }
     }
 
-    /// The type of the provider that is called with this token.
+    /// The type of the provider called with this token.
     pub fn provider_type(&self) -> &str {
         &self.provider_type
     }
 
-    /// Whose requests are counted.
+    /// The token whose requests are counted.
     pub(crate) fn subject(&self) -> &Subject {
         &self.breaker.subject
     }
 
-    /// The counts that its calls change: the token's, and its account's if it is known whose it is.
+    /// The counts that its calls change: the token's, and its account's once the account is known.
     pub(crate) fn meters(&self) -> Vec<Arc<Meter>> {
         let account = self.account.lock().clone();
         self.meters.iter().cloned().chain(account.unwrap_or_default()).collect()
@@ -132,7 +132,7 @@ impl Guard {
         Ok(())
     }
 
-    /// Lets a call begin, or says why not.
+    /// Lets a call begin, or returns why not.
     pub async fn begin(&self, operation: ProviderOperation) -> Result<Pass, Refusal> {
         let entered = operation == ProviderOperation::Verify;
         let answer = self.breaker.ask(entered);
@@ -140,7 +140,8 @@ impl Guard {
             return Err(paused(reason, wait).into());
         }
         let needed = self.cost(operation).map_or(1, |cost| cost.load(Ordering::Relaxed));
-        // All of them: who comes back when one has room and another has not has come for nothing.
+        // Check all of them to report the longest wait: a call that comes back earlier would be
+        // refused again.
         let mut checked = Vec::new();
         for meter in self.meters() {
             let only_writes = meter.of().requests == RequestKind::Write;
@@ -164,7 +165,7 @@ impl Guard {
 
     /// Counts one request before it goes out.
     pub async fn admit(&self, operation: ProviderOperation, effect: RequestEffect, pass: Pass) -> Result<(), Refusal> {
-        // Another call may have learned meanwhile that nothing must go out.
+        // Another call may have opened the breaker in the meantime.
         if !pass.probe
             && let Answer::Wait { reason, wait } = self.breaker.ask(false)
         {
@@ -193,8 +194,7 @@ impl Guard {
         Ok(())
     }
 
-    /// Takes note of how a call ended and how many requests it made. Returns whether it is worth
-    /// trying once more.
+    /// Records how a call ended and how many requests it made. Returns whether to retry it.
     pub async fn ended(
         &self,
         operation: ProviderOperation,
@@ -216,17 +216,17 @@ impl Guard {
                 provider = self.provider_type,
                 reason = %pause.reason,
                 until = %pause.until,
-                "a connection's token is given a rest"
+                "a connection's token is paused"
             );
         }
         if before.pause.is_some() && after.pause.is_none() {
-            tracing::info!(provider = self.provider_type, "a connection's token is used again");
+            tracing::info!(provider = self.provider_type, "a connection's token is in use again");
         }
         let is_first = before.failures == 0 && after.failures == 1 && after.pause.is_none();
         Ok(options.retry && outcome == Outcome::Unavailable && is_first)
     }
 
-    /// Why a request would not go out now, as far as is known without asking the database.
+    /// Why a request would be refused now, from memory, without asking the database.
     pub fn refusal_now(&self, operation: ProviderOperation) -> Option<NotCalled> {
         if let Answer::Wait { reason, wait } = self.breaker.ask(false) {
             return Some(paused(reason, wait));
@@ -238,24 +238,24 @@ impl Guard {
         }
     }
 
-    /// The pause that is on, and until when.
+    /// The reason and the end of the current pause.
     pub(crate) fn resting(&self) -> Option<(PauseReason, Timestamp)> {
         self.breaker.resting()
     }
 
-    /// Takes over what another process has stored meanwhile.
+    /// Loads the state that another process has stored since.
     pub(crate) async fn refresh(&self) -> Result<(), StorageError> {
         self.breaker.refresh().await
     }
 
-    /// How many requests the last call of its kind made.
+    /// How many requests the last call of this operation made.
     fn cost(&self, operation: ProviderOperation) -> Option<&AtomicU32> {
         let kind = if operation == ProviderOperation::ReadBack { ProviderOperation::Resolve } else { operation };
         self.costs.get(kind as usize)
     }
 }
 
-/// How many requests of a limit this operation leaves for others.
+/// How many requests of a limit this operation must leave.
 fn kept(meter: &Meter, operation: ProviderOperation) -> u32 {
     if operation.may_use_what_is_kept() { 0 } else { meter.of().kept_for_writing() }
 }
@@ -268,7 +268,7 @@ fn paused(reason: PauseReason, retry_after: Duration) -> NotCalled {
     }
 }
 
-/// Of what was refused, that with the longest wait; a database that failed comes first.
+/// The refusal with the longest wait; a database error comes first.
 fn longest(checked: impl IntoIterator<Item = Result<(), NoRequest>>) -> Option<Refusal> {
     let refused = checked.into_iter().filter_map(|checked| Some(Refusal::from(checked.err()?)));
     refused.max_by_key(|refused| match refused {
@@ -277,7 +277,7 @@ fn longest(checked: impl IntoIterator<Item = Result<(), NoRequest>>) -> Option<R
     })
 }
 
-/// From 0 to 1. Without randomness from the system the longest pause is taken.
+/// A random number from 0 to 1. Without randomness from the system, the longest pause applies.
 pub fn draw() -> f64 {
     getrandom::u32().map_or(1.0, |number| f64::from(number) / f64::from(u32::MAX))
 }
@@ -366,7 +366,7 @@ mod tests {
             assert!((30_000..=60_000).contains(&retry_after.as_millis()), "{retry_after:?}");
             waits.insert(retry_after);
         }
-        // Of thirty thousand milliseconds two may be the same by chance.
+        // Two of thirty thousand milliseconds may coincide.
         assert!(waits.len() > 40, "{waits:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The guards of all tokens that are in use, shared by all connections that have the same.
+//! The guards of all tokens in use. Connections with the same token share one.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -17,34 +17,34 @@ use crate::limits::{BudgetOptions, BudgetScope, Counter, RateLimits};
 use crate::meter::Meter;
 use crate::token::TokenBreaker;
 
-/// For how long readings are brought up to date, and what is left is given back, at most: a
-/// database that is busy must hold up neither who reads metrics nor the end of the process.
+/// The longest time for updating readings or returning unused requests: a busy database must delay
+/// neither the metrics nor the shutdown.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How old the readings of all may be before the database is asked again; shorter than the pauses
-/// between two readings of metrics.
+/// How old the readings may be before the database is asked again. Shorter than the usual interval
+/// at which metrics are scraped.
 const READINGS_KEPT: Duration = Duration::from_secs(5);
 
-/// What open connections hold, for those that are opened later to share it.
+/// What open connections hold, so that later connections can share it.
 type InUse<K, T> = Mutex<HashMap<K, Weak<T>>>;
 
-/// The guards of all tokens that are in use.
+/// The guards of all tokens in use.
 pub struct Guards {
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
     key: FingerprintKey,
     options: BudgetOptions,
-    /// One for each token, and for each of the limits that its connections have chosen.
+    /// One for each token and set of limits that its connections have chosen.
     tokens: InUse<(Subject, RateLimits), Guard>,
     /// One for each token, whatever its limits.
     breakers: InUse<Subject, TokenBreaker>,
     meters: InUse<(Subject, Counter), Meter>,
-    /// When the readings of all were last brought up to date.
+    /// When all readings were last updated.
     refreshed: tokio::sync::Mutex<Option<Moment>>,
 }
 
 impl Guards {
-    /// None is in use yet. `key` is what fingerprints of tokens are made with
+    /// Creates an empty set. `key` is the key of token fingerprints
     /// ([`FINGERPRINT_KEY`](crate::FINGERPRINT_KEY)).
     pub fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>, key: KeyBytes, options: BudgetOptions) -> Self {
         let key = FingerprintKey::new(key);
@@ -60,7 +60,7 @@ impl Guards {
         }
     }
 
-    /// The guard of the token in these settings, under the limits of this tier.
+    /// The guard of these settings' token, under this tier's limits.
     pub async fn get(
         &self,
         description: &Description,
@@ -100,8 +100,8 @@ impl Guards {
         limits.counters().filter(|of| of.scope == scope).map(meter).collect()
     }
 
-    /// Says whose token it is: an account by its key, or one of its own. The account is charged
-    /// with what was asked before that was known.
+    /// Sets the account of a token: the one with this key, or one of its own. The account is
+    /// charged with the requests made before it was known.
     pub async fn belongs_to(&self, guard: &Guard, account_key: Option<&str>) -> Result<(), StorageError> {
         let subject = match account_key {
             Some(account) => self.key.account(guard.provider_type(), account),
@@ -110,8 +110,8 @@ impl Guards {
         guard.set_account(self.meters(&guard.limits, BudgetScope::Account, &subject)).await
     }
 
-    /// Brings the readings of all up to date with what other processes have used, unless that was
-    /// done a moment ago: anybody may read metrics.
+    /// Updates all readings with what other processes have used, unless that was done recently:
+    /// metrics may be read at any time, by many clients.
     pub async fn refresh_readings(&self) {
         let mut refreshed = self.refreshed.lock().await;
         if refreshed.is_some_and(|then| self.clock.now().since(then) < READINGS_KEPT) {
@@ -119,20 +119,20 @@ impl Guards {
         }
         match tokio::time::timeout(PATIENCE, self.each_meter(Meter::refresh)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the budgets in the metrics may be behind"),
-            Err(_) => tracing::debug!("the budgets in the metrics may be behind, because the database is busy"),
+            Ok(Err(error)) => tracing::warn!(%error, "the budgets in the metrics may be out of date"),
+            Err(_) => tracing::debug!("the budgets in the metrics may be out of date, because the database is busy"),
         }
         *refreshed = Some(self.clock.now());
     }
 
-    /// Gives back what is reserved and will not be used by this process.
+    /// Returns the reservations that this process will not use.
     pub async fn return_unused(&self) {
         let why = match tokio::time::timeout(PATIENCE, self.each_meter(Meter::return_unused)).await {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
             Err(_) => "the database is busy".to_owned(),
         };
-        tracing::warn!("requests that were reserved and not made stay counted against their limits: {why}");
+        tracing::warn!("unused reservations of requests stay counted against their limits: {why}");
     }
 
     /// The guards that are in use.
@@ -157,7 +157,7 @@ fn present<K: Eq + Hash, T>(all: &InUse<K, T>, key: &K) -> Option<Arc<T>> {
     all.lock().get(key)?.upgrade()
 }
 
-/// The present one, or else this one. Those no longer in use are dropped.
+/// The existing value, or else the new one. Values no longer in use are dropped.
 fn shared<K: Eq + Hash, T>(all: &InUse<K, T>, key: K, new: T) -> Arc<T> {
     let mut all = all.lock();
     if let Some(present) = all.get(&key).and_then(Weak::upgrade) {

@@ -1,9 +1,9 @@
-//! What a budget is kept for: a token and an account, by their keyed fingerprints.
+//! The subjects of a budget: a token and an account, each identified by a keyed fingerprint.
 //!
-//! The secret manager counts by token, whoever uses it; so two connections with the same token
-//! share a budget, also in different workspaces. A token is recognised by HMAC-SHA256 under a key
-//! that only this host has: who reads the database can neither compute it for a token that they
-//! guess, nor tell which customer's it is.
+//! The secret manager counts by token, whoever uses it. Connections with the same token therefore
+//! share a budget, even across workspaces. The fingerprint is HMAC-SHA256 under a key that only
+//! this host has. A reader of the database can neither compute it for a guessed token nor tell
+//! which customer's it is.
 
 use hmac::{Hmac, KeyInit, Mac};
 use keyway_keys::KeyBytes;
@@ -13,10 +13,10 @@ use sha2::Sha256;
 
 use crate::limits::Counter;
 
-/// What the key for fingerprints is derived for from the host's own.
+/// The purpose under which the fingerprint key is derived from the host key.
 pub const FINGERPRINT_KEY: &str = "keyway.v1.budget-fingerprints";
 
-/// 128 bits of an HMAC: collisions are out of reach, and it is not a key to anything.
+/// 128 bits of an HMAC: collisions are infeasible, and it is not a key to anything.
 pub(crate) type Subject = [u8; 16];
 
 /// The host's key for fingerprints.
@@ -27,8 +27,8 @@ impl FingerprintKey {
         Self(key)
     }
 
-    /// The token of a connection: all of its secret settings, or all settings where none is secret.
-    /// White space around a value does not make it another token.
+    /// The token of a connection: all of its secret settings, or all settings if none is secret.
+    /// White space around a value makes no difference.
     pub(crate) fn token(&self, description: &Description, settings: &Settings) -> Subject {
         let has_secret = settings.iter().any(|(name, _)| description.is_secret(name));
         let mut identifying: Vec<(&str, &SecretString)> =
@@ -38,18 +38,18 @@ impl FingerprintKey {
         self.subject([b"token".as_slice(), description.provider_type.as_bytes()], values)
     }
 
-    /// An account, as its provider names it.
+    /// An account, by the key that its provider reports.
     pub(crate) fn account(&self, provider_type: &str, account: &str) -> Subject {
         self.subject([b"account".as_slice(), provider_type.as_bytes()], [account])
     }
 
-    /// The account that a token stands for where it is not known which one it belongs to.
+    /// The account of a token whose account is not known.
     pub(crate) fn account_of_token(&self, token: &Subject) -> Subject {
         self.subject([b"account of token".as_slice(), token], [])
     }
 
-    /// What the database keeps a count of this token or account by. Several windows of the same
-    /// requests have counts of their own.
+    /// The key under which the database counts for this token or account. Several windows of the
+    /// same requests are counted separately.
     pub(crate) fn count(&self, subject: &Subject, of: &Counter) -> Subject {
         if of.is_original() {
             return *subject;
@@ -61,7 +61,7 @@ impl FingerprintKey {
     fn subject<'a>(&self, purpose: [&[u8]; 2], values: impl IntoIterator<Item = &'a str>) -> Subject {
         let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_slice()).expect("a key of any length");
         let mut part = |bytes: &[u8]| {
-            // With its length in front, so that no two lists of parts look the same.
+            // Preceded by its length, so that no two lists of parts have the same encoding.
             mac.update(&(bytes.len() as u64).to_be_bytes());
             mac.update(bytes);
         };

@@ -1,5 +1,5 @@
-//! The limits: how many requests a secret manager lets a credential and an account make, and how
-//! patient the breaker is.
+//! The limits: how many requests a secret manager allows a credential and an account, and when the
+//! breaker opens.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,11 +10,11 @@ use keyway_storage::RequestKind;
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// For whom requests are counted.
+/// Which requests are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum BudgetScope {
-    /// Each set of credentials by itself.
+    /// Each set of credentials separately.
     Credential,
     /// All credentials of an account together.
     Account,
@@ -30,9 +30,9 @@ impl BudgetScope {
     }
 }
 
-/// How many requests may be made, in windows of time. All of them apply at the same time.
+/// How many requests may be made, in windows of time. All limits apply at the same time.
 ///
-/// Each *request* counts, and a login or an item may make several of them.
+/// Each *request* counts; a login or an item may take several.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -59,7 +59,7 @@ impl RateLimits {
         self
     }
 
-    /// What is counted: all that is limited, and in memory what is not, so that it can be shown.
+    /// Everything to count: what is limited, and what is only shown, which is counted in memory.
     pub(crate) fn counters(&self) -> impl Iterator<Item = Counter> {
         let shown = SHOWN.into_iter().filter(|of| {
             let limited = |limited: &Counter| (limited.requests, limited.scope) == (of.requests, of.scope);
@@ -75,7 +75,7 @@ impl From<&RateLimitTier> for RateLimits {
             let requests = match of.requests {
                 runtime::RequestKind::Reads => RequestKind::Read,
                 runtime::RequestKind::Writes => RequestKind::Write,
-                // As the contract says of a kind that this host does not know.
+                // The contract prescribes this for a kind that the host does not know.
                 _ => RequestKind::Any,
             };
             let scope = match of.scope {
@@ -93,26 +93,27 @@ pub(crate) struct Counter {
     pub(crate) requests: RequestKind,
     pub(crate) scope: BudgetScope,
     pub(crate) window: Duration,
-    /// `None` is no limit: such requests are not counted in the database.
+    /// `None` means no limit: the requests are not counted in the database.
     pub(crate) limit: Option<u32>,
 }
 
 impl Counter {
-    /// Whether the database has always had this count, under the token or the account itself.
-    /// Others have a subject of their own; see [`FingerprintKey`](crate::identity::FingerprintKey).
+    /// Whether the database has always counted this under the token's or account's own subject.
+    /// Other counts have separate subjects; see
+    /// [`FingerprintKey`](crate::identity::FingerprintKey).
     pub(crate) fn is_original(&self) -> bool {
         SHOWN.iter().any(|of| (of.requests, of.scope, of.window) == (self.requests, self.scope, self.window))
     }
 
-    /// How many of the limit are kept for writing: 1 %. A password that was changed at a site must
-    /// get back to the vault, also when reading has used up the rest. Durable state is renewed from
-    /// it, too.
+    /// How much of the limit is reserved for writing: 1 %. A password that was changed at a site
+    /// must reach the vault even if reads have used up the rest. Renewals of durable state use the
+    /// reserve too.
     pub(crate) fn kept_for_writing(&self) -> u32 {
         if self.requests == RequestKind::Write { 0 } else { self.limit.unwrap_or(0) / 100 }
     }
 }
 
-/// What is shown in any case.
+/// The counts that are always shown.
 const SHOWN: [Counter; 3] = [
     Counter { requests: RequestKind::Read, scope: BudgetScope::Credential, window: HOUR, limit: None },
     Counter { requests: RequestKind::Write, scope: BudgetScope::Credential, window: HOUR, limit: None },
@@ -121,9 +122,9 @@ const SHOWN: [Counter; 3] = [
 
 /// How the broker spends its providers' requests, and when it pauses a provider.
 ///
-/// The limits are those of the tier that a connection chose among those that its provider declares,
-/// else of the tier that is the default here for its provider type, else of the first that the
-/// provider declares. A provider that declares none has no limits.
+/// A connection's limits are those of the tier that it chose among its provider's, else of the
+/// default tier set here for its provider type, else of the provider's first tier. A provider
+/// without tiers has no limits.
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct BudgetOptions {
@@ -134,62 +135,60 @@ pub struct BudgetOptions {
 }
 
 impl BudgetOptions {
-    /// These limits for all connections of this provider type, whatever the provider declares.
+    /// Sets these limits for all connections of this provider type, whatever the provider declares.
     #[must_use]
     pub fn limits(mut self, provider_type: impl Into<String>, limits: RateLimits) -> Self {
         self.limits.insert(provider_type.into(), limits);
         self
     }
 
-    /// The tier of connections of this provider type that have not chosen one.
+    /// Sets the tier of connections of this provider type that have not chosen one.
     #[must_use]
     pub fn default_tier(mut self, provider_type: impl Into<String>, tier: impl Into<String>) -> Self {
         self.tiers.insert(provider_type.into(), tier.into());
         self
     }
 
-    /// The limits for a connection of this provider that has chosen this tier.
+    /// The limits of a connection to this provider that has chosen this tier.
     pub fn limits_of(&self, provider: &Description, tier: Option<&str>) -> RateLimits {
         let provider_type = provider.provider_type.as_str();
         if let Some(limits) = self.limits.get(provider_type) {
             return limits.clone();
         }
         let declared = |name: &str| provider.rate_limits.iter().find(|tier| tier.name == name);
-        // A tier that the installed version of the provider no longer declares is as good as none.
+        // A tier that the installed version of the provider no longer declares counts as none.
         let tier = tier.and_then(declared).or_else(|| declared(self.tiers.get(provider_type)?));
         tier.or(provider.rate_limits.first()).map_or(RateLimits::UNLIMITED, RateLimits::from)
     }
 }
 
 /// When a breaker opens, and for how long. Every pause is drawn from its upper half, so that hosts
-/// that were cut off together do not come back together; each one in a row is twice as long as the
-/// one before.
+/// that lost a server at the same time do not return at the same time. Each consecutive pause is
+/// twice as long.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct BreakerOptions {
-    /// After how many failures in a row that say that the secret manager is out of order. Default
-    /// 5: one more than a user's impatient repeating makes, few enough that an outage costs next to
-    /// nothing.
+    /// How many consecutive failures of the secret manager open the breaker. Default 5: one more
+    /// than an impatient user's repeats, and few enough that an outage costs next to nothing.
     pub threshold: u32,
-    /// The first pause after that. Default 2 s.
+    /// The first pause after such failures. Default 2 s.
     pub unavailable: Duration,
-    /// The longest. Default 1 minute: how long after the end of an outage the first call goes out
-    /// at the latest.
+    /// The longest such pause. Default 1 minute: the first call goes out at most this long after an
+    /// outage ends.
     pub unavailable_max: Duration,
-    /// The first pause after "too many requests" when the secret manager did not say how long.
-    /// Default 1 minute.
+    /// The first pause after "too many requests" if the secret manager named no time. Default 1
+    /// minute.
     pub rate_limited: Duration,
-    /// The longest such pause. Default 1 hour, after which an hourly limit is over.
+    /// The longest such pause. Default 1 hour, after which an hourly limit has passed.
     pub rate_limited_max: Duration,
     /// The first pause after refused credentials. Default 5 minutes.
     pub refused: Duration,
-    /// The longest. Default 1 hour.
+    /// The longest such pause. Default 1 hour.
     pub refused_max: Duration,
-    /// For how long a probe has the field to itself, also if the host dies meanwhile. Default 40 s:
-    /// longer than a call may take.
+    /// How long a probe keeps its right, even if the host crashes. Default 40 s: longer than a call
+    /// may take.
     pub probe: Duration,
-    /// Whether the first failure after a success is tried once more, after 100 to 400 ms. Default
-    /// true.
+    /// Whether the first failure after a success is retried, after 100 to 400 ms. Default true.
     pub retry: bool,
 }
 
@@ -210,8 +209,8 @@ impl Default for BreakerOptions {
     }
 }
 
-/// A server's wish is honoured up to this, so that a wrong one does not stop a connection for ever.
-/// The longest known limit is that of a day.
+/// The longest wait honoured when a server asks for one, so that a wrong value does not stop a
+/// connection for ever. The longest known limit is a day's.
 pub const LONGEST_WAIT: Duration = DAY;
 
 #[cfg(test)]

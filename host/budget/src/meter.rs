@@ -1,12 +1,12 @@
-//! One count of requests: certain ones of a token or of an account, in one window.
+//! One count of requests: those of one kind, of a token or an account, in one window.
 //!
 //! **Invariant:** a request is counted in the database before it is made. Requests are reserved
-//! there in blocks, each for the slot of time at hand, and handed out from memory; what of a block
-//! was not used is returned when its slot is over and more are needed, when its token is no longer
-//! in use and when the process ends in order. So no burst, no second host on the same database and
-//! no crash makes more requests than the limit; a crash forgets none, and loses at most one block.
-//! A block grows while it is used up within its slot, so that a busy token costs few writes to the
-//! database and a quiet one reserves little.
+//! there in blocks, each for the current slot of time, and handed out from memory. The unused rest
+//! of a block is returned when its slot ends and more are needed, when its token is no longer in
+//! use, and at an orderly shutdown. So no burst, crash or second host on the same database exceeds
+//! the limit. A crash loses no count and wastes at most one block. A block that is used up within
+//! its slot makes the next one larger: a busy token costs few database writes, and a quiet one
+//! reserves little.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,16 +20,16 @@ use crate::identity::Subject;
 use crate::limits::Counter;
 use crate::window::{Slot, Window};
 
-/// The smallest and the largest block. A start of a process costs a small one at most, and 256
-/// requests are a fraction of a second's worth to a server that is asked as fast as it can.
+/// The smallest and the largest block. A start of the process wastes at most a small one. 256
+/// requests are a fraction of a second's worth when a server is asked at full speed.
 const BLOCK: std::ops::RangeInclusive<u32> = 1..=256;
 
 /// Why a request may not be made now.
 #[derive(Debug)]
 pub(crate) enum NoRequest {
-    /// There is none left of this limit; how long until there is.
+    /// The limit is used up; how long until there is room.
     Spent { of: Counter, limit: u32, wait: Duration },
-    /// It could not be counted.
+    /// The request could not be counted.
     Storage(StorageError),
 }
 
@@ -39,7 +39,7 @@ impl From<StorageError> for NoRequest {
     }
 }
 
-/// How much there is, and how much of it was used.
+/// The limit, and how much of it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reading {
     pub(crate) of: Counter,
@@ -56,25 +56,24 @@ pub(crate) struct Meter {
     smallest: u32,
     largest: u32,
     state: Mutex<State>,
-    /// One reservation at a time; the others wait for what it brings.
+    /// One reservation at a time; the other calls wait for its result.
     reserving: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
 struct State {
-    /// When the database was last asked, as a slot.
+    /// The slot in which the database was last asked.
     slot: Option<i64>,
-    /// How many requests that were reserved in that slot are left.
+    /// How many of the requests reserved in that slot are left.
     left: u32,
     /// How many the next reservation asks for.
     block: u32,
-    /// The counts as the last reservation left them; without a limit those of this process.
+    /// The counts after the last reservation; without a limit, those of this process.
     slots: Vec<Slot>,
 }
 
 impl State {
-    /// Out of this process's hands from here on, also if they cannot be returned: then they stay
-    /// counted.
+    /// From here on they are no longer this process's. If returning them fails, they stay counted.
     fn take_unused(&mut self) -> Option<(Timestamp, u32)> {
         let slot = self.slot.take()?;
         let unused = std::mem::take(&mut self.left);
@@ -83,7 +82,7 @@ impl State {
 }
 
 impl Meter {
-    /// `subject` is what the database keeps this count by, together with the kind of requests.
+    /// `subject` and the kind of requests are the key of this count in the database.
     pub(crate) fn new(storage: Arc<dyn Storage>, clock: Arc<dyn Clock>, subject: Subject, of: Counter) -> Self {
         let (window, limit) = (Window::of(of.window), of.limit);
         let part = |of: u32| (limit.unwrap_or(0) / of).clamp(*BLOCK.start(), *BLOCK.end());
@@ -112,7 +111,7 @@ impl Meter {
         self.of
     }
 
-    /// Takes a request, unless fewer than `kept` would be left.
+    /// Takes a request unless fewer than `kept` would be left.
     pub(crate) async fn take(&self, kept: u32) -> Result<(), NoRequest> {
         loop {
             if let Some(taken) = self.try_take(kept) {
@@ -122,18 +121,18 @@ impl Meter {
         }
     }
 
-    /// Gives back a request that was taken and not made.
+    /// Returns a request that was taken and not made.
     pub(crate) fn give_back(&self) {
         let now = self.now();
         let mut state = self.lock();
-        // In another slot it stays counted.
+        // In a later slot it stays counted.
         if state.slot == Some(self.window.slot_of(now)) {
             state.left += 1;
         }
     }
 
-    /// Gives what is reserved and was not used back to the other hosts, and to the next start of
-    /// this one. Whoever takes one afterwards reserves anew.
+    /// Returns unused reservations to the other hosts and to this one's next start. A later call
+    /// makes a new reservation.
     pub(crate) async fn return_unused(&self) -> Result<(), StorageError> {
         let _turn = self.reserving.lock().await;
         let Some(unused) = self.lock().take_unused() else { return Ok(()) };
@@ -152,7 +151,7 @@ impl Meter {
         }
     }
 
-    /// As [`check`](Self::check), from memory; `None` when the database would have to be asked.
+    /// As [`check`](Self::check), from memory; `None` if the database must be asked.
     pub(crate) fn try_check(&self, needed: u32, kept: u32) -> Option<Result<(), NoRequest>> {
         let Some(limit) = self.limit else { return Some(Ok(())) };
         let now = self.now();
@@ -160,12 +159,12 @@ impl Meter {
         if state.slot != Some(self.window.slot_of(now)) {
             return None;
         }
-        // Asking for more than there can ever be is asking for all of it.
+        // A call that needs more than the limit needs the whole limit.
         let usable = limit.saturating_sub(kept);
         Some(self.fits(&state, now, limit, usable, needed.clamp(1, usable.max(1))))
     }
 
-    /// Counts requests that were made already: there is no way any more not to make them.
+    /// Counts requests that have already been made and can no longer be refused.
     pub(crate) async fn charge(&self, requests: u32) -> Result<(), StorageError> {
         if self.limit.is_none() {
             (0..requests).for_each(|_| drop(self.try_take(0)));
@@ -177,7 +176,7 @@ impl Meter {
         Ok(())
     }
 
-    /// What was used of the limit, by all hosts on this database.
+    /// How much of the limit all hosts on this database have used.
     pub(crate) async fn read(&self) -> Result<Reading, StorageError> {
         if self.limit.is_some() {
             let _turn = self.reserving.lock().await;
@@ -186,16 +185,16 @@ impl Meter {
         Ok(self.read_now())
     }
 
-    /// What was used as far as this process knows: when others use the database, too, less than the
-    /// truth by what they have used since it was last asked.
+    /// How much is used, as far as this process knows. If other hosts use the database too, their
+    /// use since the last query is missing.
     pub(crate) fn read_now(&self) -> Reading {
         let now = self.now();
         let used = self.used(&self.lock(), now);
         Reading { of: self.of, used }
     }
 
-    /// Has in memory what all hosts on this database have used, unless somebody is reserving at
-    /// this moment and so finds out anyway.
+    /// Loads what all hosts on this database have used. Skipped during a reservation, which loads
+    /// it anyway.
     pub(crate) async fn refresh(&self) -> Result<(), StorageError> {
         if self.limit.is_none() {
             return Ok(());
@@ -204,8 +203,8 @@ impl Meter {
         self.look().await
     }
 
-    /// Reads the counts, in the caller's turn: nobody may reserve between reading them and what is
-    /// left here.
+    /// Reads the counts. The caller holds the `reserving` lock: a reservation in between would not
+    /// match what is left here.
     async fn look(&self) -> Result<(), StorageError> {
         let from = time(self.window.first_slot(self.now()));
         let counts = slots(&self.storage.request_counts(&self.subject, self.of.requests, from).await?);
@@ -214,12 +213,12 @@ impl Meter {
     }
 
     fn used(&self, state: &State, now: Timestamp) -> u32 {
-        // What is left of a block is counted, for as long as its slot is.
+        // The rest of a block is counted for as long as its slot is.
         let left = if state.slot >= Some(self.window.first_slot(now)) { state.left } else { 0 };
         saturate(self.window.count(&state.slots, now)).saturating_sub(left)
     }
 
-    /// From memory; `None` when the database has to be asked.
+    /// From memory; `None` if the database must be asked.
     fn try_take(&self, kept: u32) -> Option<Result<(), NoRequest>> {
         let now = self.now();
         let slot = self.window.slot_of(now);
@@ -247,7 +246,7 @@ impl Meter {
     }
 
     fn fits(&self, state: &State, now: Timestamp, limit: u32, usable: u32, more: u32) -> Result<(), NoRequest> {
-        // What is left of a block is counted, and is not used yet.
+        // The rest of a block is counted, but not used yet.
         let usable_and_left = usable.saturating_add(state.left);
         match self.window.wait(&state.slots, now, usable_and_left, more) {
             None => Ok(()),
@@ -255,7 +254,7 @@ impl Meter {
         }
     }
 
-    /// Asks the database for the next block, unless somebody else has just done so.
+    /// Reserves the next block in the database, unless another call has just done so.
     async fn reserve(&self) -> Result<(), StorageError> {
         let _turn = self.reserving.lock().await;
         let (block, returned) = {
@@ -301,26 +300,26 @@ impl Meter {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing in here can panic half-way through a change.
+        // No code under this lock can panic half-way through a change.
         self.state.lock()
     }
 }
 
-/// When the last connection with a token is no longer open.
+/// Runs when the last connection with a token is closed.
 impl Drop for Meter {
     fn drop(&mut self) {
         let Some(unused) = self.lock().take_unused() else { return };
-        // What leaves the window soon anyway is not worth writing to the database: tokens that were
-        // not used for an hour are forgotten many at a time.
+        // What leaves the window soon is not worth a database write: tokens unused for an hour are
+        // dropped many at a time.
         if unused.0 < time(self.window.middle(self.now())) {
             return;
         }
-        // Outside of a runtime there is nobody to wait for the database, and they stay counted.
+        // Without a Tokio runtime there is no task to write them, and they stay counted.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (storage, reservation) = (self.storage.clone(), self.reservation(0, self.limit, Some(unused)));
         runtime.spawn(async move {
             if let Err(error) = storage.reserve_requests(&reservation).await {
-                tracing::debug!(%error, "requests that were reserved and not made stay counted");
+                tracing::debug!(%error, "unused reservations of requests stay counted");
             }
         });
     }

@@ -17,7 +17,7 @@ impl Harness {
         Self { storage: SqliteStorage::in_memory().await.unwrap(), clock: Arc::new(ManualClock::new(start)) }
     }
 
-    /// As after a start of a process: nothing in memory.
+    /// A meter with nothing in memory, as after a start.
     fn meter(&self, limit: Option<u32>) -> Arc<Meter> {
         let storage = Arc::new(self.storage.clone());
         let hour = Duration::from_secs(3_600);
@@ -78,7 +78,7 @@ async fn a_thousand_at_once_take_no_more_than_the_limit_also_from_two_hosts() {
         taken += u32::from(task.await.unwrap());
     }
     assert!(taken <= 300, "{taken}");
-    // What one of them has in hand the other cannot use until the slot is over.
+    // One meter's unused reservation is unavailable to the other until the slot ends.
     assert!(taken >= 280, "{taken}");
 }
 

@@ -1,4 +1,4 @@
-//! Why a provider was not asked, in words for people.
+//! Why a provider was not called, in words for people.
 
 use std::fmt;
 use std::time::Duration;
@@ -33,26 +33,25 @@ fn advice(requests: RequestKind) -> &'static str {
     }
 }
 
-/// Why a provider was not asked. Nothing was sent; asking again before the time is over changes
-/// nothing.
+/// Why a provider was not called. No request was sent; a retry before `retry_after` is refused too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum NotCalled {
-    /// As many requests as the secret manager allows were made.
+    /// The secret manager's limit is used up.
     #[error(
-        "the secret manager was not asked, because {limit} {} {scope} in {} is all that it allows. Try again in {}{}",
+        "the secret manager was not asked, because its limit of {limit} {} {scope} in {} is used up. Try again in {}{}",
         counted(*.requests), human(*.period), human(*.retry_after), advice(*.requests)
     )]
     BudgetSpent {
-        /// For whom they are counted.
+        /// Which requests count together.
         scope: BudgetScope,
         /// Which requests.
         requests: RequestKind,
         /// How many requests it allows.
         limit: u32,
-        /// In which time.
+        /// The length of the window.
         period: Duration,
-        /// When there is room for more.
+        /// How long until there is room.
         retry_after: Duration,
     },
     /// The secret manager asked to wait.
@@ -61,25 +60,25 @@ pub enum NotCalled {
         human(*.retry_after)
     )]
     RateLimited {
-        /// For how much longer.
+        /// How much longer to wait.
         retry_after: Duration,
     },
-    /// The secret manager did not answer, or was out of order, several times in a row.
+    /// The secret manager failed or was unreachable several times in a row.
     #[error(
-        "the secret manager was out of order or unreachable at the last attempts and is given a rest. Try again in {}",
+        "the secret manager failed or was unreachable several times in a row, so calls to it are paused. Try again in {}",
         human(*.retry_after)
     )]
     Unavailable {
-        /// Until the next attempt.
+        /// How long until the next attempt.
         retry_after: Duration,
     },
     /// The secret manager has refused the connection's credentials.
     #[error(
-        "the secret manager refused this connection's credentials a while ago. Enter them again or replace them to try at once; by itself the next attempt is in {}",
+        "the secret manager refused this connection's credentials a while ago. Enter them again or replace them to try at once; otherwise the next attempt is in {}",
         human(*.retry_after)
     )]
     Refused {
-        /// Until the next attempt.
+        /// How long until the next attempt.
         retry_after: Duration,
     },
 }
@@ -95,7 +94,7 @@ impl NotCalled {
         }
     }
 
-    /// How long to wait before asking again.
+    /// How long to wait before a retry.
     pub fn retry_after(&self) -> Duration {
         match self {
             Self::BudgetSpent { retry_after, .. }
@@ -106,7 +105,7 @@ impl NotCalled {
     }
 }
 
-/// A duration as people say it, rounded up.
+/// A duration as people write it, rounded up.
 fn human(duration: Duration) -> String {
     let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
     match seconds {
@@ -131,8 +130,9 @@ mod tests {
         };
         assert_eq!(
             spent.to_string(),
-            "the secret manager was not asked, because 1000 reading requests with this connection's credentials in \
-             60 minutes is all that it allows. Try again in 91 s; a longer cache duration makes fewer requests"
+            "the secret manager was not asked, because its limit of 1000 reading requests with this \
+             connection's credentials in 60 minutes is used up. Try again in 91 s; a longer cache duration makes \
+             fewer requests"
         );
         let spent = NotCalled::BudgetSpent {
             scope: BudgetScope::Credential,
@@ -141,7 +141,7 @@ mod tests {
             period: Duration::from_secs(3_600),
             retry_after: Duration::from_secs(30),
         };
-        assert!(spent.to_string().ends_with("is all that it allows. Try again in 30 s"), "no cache helps: {spent}");
+        assert!(spent.to_string().ends_with("is used up. Try again in 30 s"), "no cache helps: {spent}");
         let spent = NotCalled::BudgetSpent {
             scope: BudgetScope::Account,
             requests: RequestKind::Any,
@@ -150,9 +150,9 @@ mod tests {
             retry_after: Duration::from_secs(3),
         };
         let what =
-            "because 4000 requests to this connection's account in 10 s is all that it allows. Try again in 3 s;";
+            "because its limit of 4000 requests to this connection's account in 10 s is used up. Try again in 3 s;";
         assert!(spent.to_string().contains(what), "{spent}");
         let refused = NotCalled::Refused { retry_after: Duration::from_secs(4 * 3_600) };
-        assert!(refused.to_string().ends_with("by itself the next attempt is in 4 hours"), "{refused}");
+        assert!(refused.to_string().ends_with("otherwise the next attempt is in 4 hours"), "{refused}");
     }
 }

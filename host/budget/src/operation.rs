@@ -1,9 +1,9 @@
-//! What a provider is asked to do, as far as its budget is concerned.
+//! The operations of a provider, as far as its budget is concerned.
 
-/// What a provider is asked to do.
+/// An operation of a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ProviderOperation {
-    /// Somebody has entered settings.
+    /// Check settings that have just been entered.
     Verify,
     /// List the items.
     ListItems,
@@ -11,17 +11,17 @@ pub enum ProviderOperation {
     ListFields,
     /// Get the values of an item.
     Resolve,
-    /// What the item has, for a write-back that must get to its end.
+    /// Read what the item holds, for a write-back that must complete.
     ReadBack,
     /// Write a password.
     Write,
-    /// See whether it could be written.
+    /// Check whether it could be written.
     CheckWriteAccess,
-    /// Prolong a lease.
+    /// Extend a lease.
     RenewLease,
     /// End a lease.
     RevokeLease,
-    /// To renew the durable state.
+    /// Renew the durable state.
     Refresh,
 }
 
@@ -43,14 +43,14 @@ impl ProviderOperation {
         }
     }
 
-    /// Whether a failure may be tried once more at once. What changes something is not, and has its
-    /// own pauses.
+    /// Whether a failure may be retried at once. Changes are not retried here; they have pauses of
+    /// their own.
     pub fn is_retried(self) -> bool {
         !matches!(self, Self::Write | Self::Refresh)
     }
 
-    /// Whether it may use what is kept of each limit: what is lost with the passwords of rotations,
-    /// and with tokens that nobody renews, only a person can mend.
+    /// Whether it may use the reserve of each limit. A lost rotation password or an expired refresh
+    /// token can only be repaired by a person.
     pub(crate) fn may_use_what_is_kept(self) -> bool {
         matches!(self, Self::Write | Self::ReadBack | Self::Refresh)
     }

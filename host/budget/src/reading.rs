@@ -1,4 +1,4 @@
-//! What is left, for people, clients and metrics.
+//! What is left of a budget, for people, clients and metrics.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,19 +12,19 @@ use crate::guards::Guards;
 use crate::limits::BudgetScope;
 use crate::meter::Reading;
 
-/// How many requests there are in a rolling period, and how many of them were used.
+/// How many requests a rolling period allows, and how many were used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Allowance {
-    /// For whom they are counted.
+    /// Which requests count together.
     pub scope: BudgetScope,
     /// Which requests.
     pub requests: RequestKind,
     /// How many the secret manager allows; `None` when no limit is known.
     pub limit: Option<u32>,
-    /// How many were made in the period that ends now.
+    /// How many were made in the period up to now.
     pub used: u32,
-    /// How long the period is.
+    /// The length of the period.
     pub period: Duration,
 }
 
@@ -51,28 +51,29 @@ impl From<Reading> for Allowance {
     }
 }
 
-/// A time in which a connection's credentials are not used.
+/// A pause in the use of a connection's credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Pause {
-    /// Why.
+    /// The reason for the pause.
     pub reason: PauseReason,
     /// When the next attempt may be made.
     pub until: Timestamp,
 }
 
-/// What a connection may still ask of its secret manager. It shares this with every connection that
-/// has the same credentials, and the account's part with every connection to the same account.
+/// What a connection may still request from its secret manager. It shares this with every
+/// connection that has the same credentials, and the account's part with every connection to the
+/// same account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Budget {
-    /// Tells the credentials apart, and nothing about them: a keyed fingerprint in hexadecimal
-    /// digits. Metrics name it.
+    /// Identifies the credentials without revealing them: a keyed fingerprint in hexadecimal
+    /// digits, used as a label in metrics.
     pub credentials: String,
-    /// Of the credentials and then of the account, before it is known which one it is without the
-    /// latter. What no limit is known for has a period of an hour or a day.
+    /// Those of the credentials, then those of the account, if it is known. Requests without a
+    /// known limit are counted over an hour or a day.
     pub allowances: Vec<Allowance>,
-    /// Present while the connection is not used at all.
+    /// Present while the connection is paused.
     pub pause: Option<Pause>,
 }
 
@@ -89,12 +90,12 @@ impl Budget {
 pub struct TokenBudget {
     /// The provider's type.
     pub provider_type: String,
-    /// What is left, as far as this process knows without asking the database.
+    /// What is left, from memory: as far as this process knows.
     pub budget: Budget,
 }
 
 impl Guard {
-    /// What is left, as the database knows it.
+    /// What is left, from the database.
     ///
     /// # Errors
     /// The database's.
@@ -113,8 +114,8 @@ impl Guard {
 }
 
 impl Guards {
-    /// The budgets of all credentials that are in use, from memory, for metrics. Where connections
-    /// with the same credentials have chosen different tiers, the lower limit is shown.
+    /// The budgets of all credentials in use, from memory, for metrics. If connections with the
+    /// same credentials have chosen different tiers, the lower limit is shown.
     pub fn budgets(&self) -> Vec<TokenBudget> {
         let mut all: BTreeMap<_, TokenBudget> = BTreeMap::new();
         for guard in self.all() {

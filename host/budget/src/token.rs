@@ -1,8 +1,8 @@
-//! The breaker of one token, in memory and in the database: one for each token, whichever tiers its
-//! connections have.
+//! The breaker of one token, in memory and in the database. There is one for each token, whichever
+//! tiers its connections have.
 //!
-//! **Invariant:** a change is stored before the call that caused it returns; where two hosts change
-//! it, the one that comes second applies its change to what the first one stored.
+//! **Invariant:** a change is stored before the call that caused it returns. If two hosts change it
+//! at the same time, the second applies its change to the state that the first has stored.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::breaker::{Answer, State};
 use crate::identity::Subject;
 use crate::limits::BreakerOptions;
 
-/// How often a change of the breaker is tried when other hosts keep changing it.
+/// How often a change of the breaker is attempted while other hosts keep changing it.
 const ATTEMPTS: u32 = 8;
 
 pub(crate) struct TokenBreaker {
@@ -25,15 +25,14 @@ pub(crate) struct TokenBreaker {
     clock: Arc<dyn Clock>,
     storage: Arc<dyn Storage>,
     state: Mutex<State>,
-    /// The version that is stored, if one is. Whoever changes the breaker holds it, so there is one
-    /// change at a time.
+    /// The stored version, if any. Every change holds this lock, so changes happen one at a time.
     stored: tokio::sync::Mutex<Option<u64>>,
 }
 
-/// What came of asking for the right to probe.
+/// The result of claiming the right to probe.
 pub(crate) enum Claim {
     Probe,
-    /// While this one waited, another has probed.
+    /// Another call has probed while this one waited.
     NotNeeded,
     Wait {
         reason: PauseReason,
@@ -64,14 +63,14 @@ impl TokenBreaker {
         self.state().ask(self.now(), entered)
     }
 
-    /// The pause that is on, and until when.
+    /// The reason and the end of the current pause.
     pub(crate) fn resting(&self) -> Option<(PauseReason, Timestamp)> {
         let state = *self.state();
         let pause = state.pause?;
         matches!(state.ask(self.now(), false), Answer::Wait { .. }).then_some((pause.reason, pause.until))
     }
 
-    /// Claims the right to probe, which is one host's and one call's.
+    /// Claims the right to probe, which only one call of one host holds.
     pub(crate) async fn claim(&self, entered: bool) -> Result<Claim, StorageError> {
         let mut stored = self.stored.lock().await;
         for _ in 0..ATTEMPTS {
@@ -91,14 +90,14 @@ impl TokenBreaker {
         Err(contended())
     }
 
-    /// Changes the breaker, in the database and here. Returns what it was and what it is.
+    /// Changes the breaker, in the database and in memory. Returns the state before and after.
     pub(crate) async fn change(&self, change: impl Fn(&mut State, Timestamp)) -> Result<(State, State), StorageError> {
         let changed = |state: State, now| {
             let mut after = state;
             change(&mut after, now);
             after
         };
-        // Nearly always: a success after a success.
+        // The common case: a success after a success.
         let present = *self.state();
         if changed(present, self.now()) == present {
             return Ok((present, present));
@@ -115,8 +114,8 @@ impl TokenBreaker {
                 Ok(true) => return Ok((before, after)),
                 Ok(false) => self.reload(&mut stored).await?,
                 Err(error) => {
-                    // What was seen is true here also when it cannot be stored: a secret manager
-                    // that wants a rest gets it.
+                    // Keep the new state in memory even though it could not be stored: a pause must
+                    // still take effect.
                     *self.state() = after;
                     return Err(error);
                 }
@@ -125,7 +124,7 @@ impl TokenBreaker {
         Err(contended())
     }
 
-    /// Takes over what another process has stored meanwhile.
+    /// Loads the state that another process has stored since.
     pub(crate) async fn refresh(&self) -> Result<(), StorageError> {
         let mut stored = self.stored.lock().await;
         self.reload(&mut stored).await
@@ -159,7 +158,7 @@ impl TokenBreaker {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing in here can panic half-way through a change.
+        // No code under this lock can panic half-way through a change.
         self.state.lock()
     }
 }
@@ -169,5 +168,5 @@ fn state_of(record: &BreakerRecord) -> State {
 }
 
 fn contended() -> StorageError {
-    StorageError::Failed("the state of a connection's breaker is changed by other hosts all the time".into())
+    StorageError::Failed("other hosts keep changing the state of a connection's breaker".into())
 }

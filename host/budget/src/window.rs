@@ -1,21 +1,21 @@
 //! A rolling window of requests, counted in slots.
 //!
-//! **Invariant:** whoever admits a request only while [`Window::wait`] says none, and counts it
-//! first, makes no more than `limit` requests in *any* period of the window's length, wherever the
-//! server's own period begins. A slot counts for as long as a request of it could lie within the
-//! period: a request leaves at most one slot after the one that it was counted in.
+//! **Invariant:** a caller that counts each request first, and makes it only when [`Window::wait`]
+//! returns none, makes at most `limit` requests in *any* period of the window's length, wherever
+//! the server's own period begins. A slot counts for as long as one of its requests could lie
+//! within the period: a request leaves at most one slot after the one in which it was counted.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// How many requests were counted in a slot, and when the slot began (milliseconds since 1970).
+/// The start of a slot (milliseconds since 1970) and the number of requests counted in it.
 pub(crate) type Slot = (i64, u32);
 
-/// For how long counts and breakers are kept: longer than the longest window and the longest pause.
+/// How long counts and breakers are kept: longer than the longest window and the longest pause.
 pub const KEPT: Duration = Duration::from_secs(3 * 24 * 60 * 60);
 
-/// The shortest slot: in a busy second the database is asked ten times at most.
+/// The shortest slot: in a busy second the database is asked at most ten times.
 const SHORTEST_SLOT: i64 = 100;
 
 /// The length of a window and of its slots, in milliseconds.
@@ -29,18 +29,18 @@ impl Window {
     /// An hour, in minutes.
     #[cfg(test)]
     pub(crate) const HOUR: Self = Self { length: 3_600_000, slot: 60_000 };
-    /// A day, in quarters of an hour.
+    /// A day, in quarter hours.
     pub(crate) const DAY: Self = Self { length: 86_400_000, slot: 900_000 };
 
     /// A window of any length, in sixty slots.
     pub(crate) fn of(length: Duration) -> Self {
         let length = i64::try_from(length.as_millis()).unwrap_or(i64::MAX);
-        // A day has had longer slots ever since, and the counts of databases lie in them.
+        // Days have always had longer slots, and existing databases count in them.
         if length == Self::DAY.length { Self::DAY } else { Self { length, slot: (length / 60).max(SHORTEST_SLOT) } }
     }
 
-    /// For how long counts are kept: much longer than they count, so that a clock that is ahead for
-    /// a while makes nobody forget what counts again when it is right. A short window has many
+    /// How long counts are kept: much longer than they count. A clock that is temporarily ahead
+    /// therefore deletes nothing that counts again once it is corrected. A short window has many
     /// slots, which are not kept for days.
     pub(crate) fn kept(self) -> Duration {
         (self.length() * 72).min(KEPT)
@@ -51,20 +51,20 @@ impl Window {
         Duration::from_millis(self.length.unsigned_abs())
     }
 
-    /// The slot of a time.
+    /// The slot that contains a time.
     pub(crate) fn slot_of(self, now: Timestamp) -> i64 {
         now.as_millisecond().div_euclid(self.slot) * self.slot
     }
 
-    /// The first slot that counts at that time. Slots of the future count, too: the clock was set
-    /// back (by more than a little, and whoever reserves next moves them into the slot at hand, so
-    /// that they count for a window and not until that time comes again).
+    /// The first slot that counts at that time. Slots in the future count too: the clock was set
+    /// back. If it went back by more than a little, the next reservation moves them into the
+    /// current slot, so that they count for one window and not until that time comes again.
     pub(crate) fn first_slot(self, now: Timestamp) -> i64 {
         let gone = now.as_millisecond().saturating_sub(self.length + 2 * self.slot);
         gone.div_euclid(self.slot) * self.slot + self.slot
     }
 
-    /// The time that half of the window is after.
+    /// The time half a window ago.
     pub(crate) fn middle(self, now: Timestamp) -> i64 {
         now.as_millisecond().saturating_sub(self.length / 2)
     }
@@ -75,8 +75,8 @@ impl Window {
         slots.iter().filter(|(slot, _)| *slot >= first).map(|(_, count)| u64::from(*count)).sum()
     }
 
-    /// How long to wait until `more` requests fit below the limit; `None` when they do now. `slots`
-    /// in ascending order.
+    /// How long to wait until `more` requests fit below the limit; `None` if they fit now. `slots`
+    /// must be in ascending order.
     pub(crate) fn wait(self, slots: &[Slot], now: Timestamp, limit: u32, more: u32) -> Option<Duration> {
         let first = self.first_slot(now);
         let mut excess = (self.count(slots, now) + u64::from(more)).checked_sub(u64::from(limit)).filter(|e| *e > 0)?;
@@ -88,7 +88,7 @@ impl Window {
                 return Some(Duration::from_millis(wait.unsigned_abs()));
             }
         }
-        // More than the whole limit.
+        // It is more than the whole limit.
         Some(self.length())
     }
 }
@@ -135,8 +135,8 @@ mod tests {
         assert_eq!(Window::of(Duration::from_secs(1)), Window { length: 1_000, slot: 100 });
     }
 
-    /// For random traffic, pauses and lateness: no period of the window's length, wherever it
-    /// begins, has more than the limit.
+    /// Under random traffic, pauses and delays, no period of the window's length, wherever it
+    /// begins, has more requests than the limit.
     #[test]
     fn no_period_of_the_windows_length_has_more_requests_than_the_limit() {
         for (seed, seconds) in (0..60).zip([3_600, 86_400, 60, 10, 1].into_iter().cycle()) {
@@ -155,7 +155,7 @@ mod tests {
                     Some((_, count)) => *count += 1,
                     None => slots.push((slot, 1)),
                 }
-                // It may leave up to a slot later.
+                // A request may leave up to a slot later.
                 sent.push(now + random.below(window.slot as u64) as i64);
             }
             sent.sort_unstable();

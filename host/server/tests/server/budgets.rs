@@ -99,8 +99,8 @@ async fn a_resolve_beyond_the_budget_is_a_429_that_says_which_limit_it_is_and_wh
     }
     for _ in 0..2 {
         let (message, wait) = world.refused(429, "RATE_LIMITED").await;
-        let expected = "the secret manager was not asked, because 20 reading requests with this connection's credentials in \
-                        60 minutes is all that it allows. Try again in ";
+        let expected = "the secret manager was not asked, because its limit of 20 reading requests with this \
+                        connection's credentials in 60 minutes is used up. Try again in ";
         assert!(message.starts_with(expected), "{message}");
         assert!(message.ends_with("; a longer cache duration makes fewer requests"), "{message}");
         // The hour of the first request is over a slot later at the latest.

@@ -1,9 +1,9 @@
-//! What time it is, as a trait, so that tests of durations are exact and take no time.
+//! The current time, as a trait, so that tests of durations are exact and take no time.
 //!
-//! A duration is measured on two clocks at once, and the longer answer counts: the wall clock
-//! misses nothing while the machine sleeps but can be set back; the monotonic one cannot be set
-//! back but may stand still during sleep. So a cached value can only ever be taken for older than
-//! it is, never for younger.
+//! A duration is measured on two clocks at once, and the longer result counts. The wall clock keeps
+//! running while the machine sleeps but can be set back; the monotonic clock cannot be set back but
+//! may stop during sleep. So a cached value may be taken for older than it is, but never for
+//! younger.
 //!
 //! **May import** of Keyway: nothing.
 
@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-/// What was stored with a time further in the future than this, was so before the clock was set
-/// back. More than the clocks of hosts that share a database differ by; what a clock that is set
-/// back by less puts off, it puts off by less.
+/// A stored time further in the future than this means that the clock was set back. Longer than the
+/// clocks of hosts that share a database differ; a clock that is set back by less delays things by
+/// less.
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(15 * 60);
 
 /// A point in time on both clocks.
@@ -28,8 +28,8 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// A moment from a wall-clock time and a monotonic one, counted from an origin that is the same
-    /// for all moments of a clock.
+    /// A moment from a wall-clock time and a monotonic one. The monotonic time counts from an
+    /// origin that all moments of a clock share.
     pub fn new(wall: Timestamp, monotonic: Duration) -> Self {
         Self { wall, monotonic }
     }
@@ -39,8 +39,7 @@ impl Moment {
         self.wall
     }
 
-    /// How much time has passed since `earlier`: the longer of what the two clocks say, never
-    /// negative.
+    /// The time since `earlier`: the longer result of the two clocks, never negative.
     pub fn since(self, earlier: Self) -> Duration {
         let monotonic = self.monotonic.saturating_sub(earlier.monotonic);
         let wall = Duration::try_from(self.wall.duration_since(earlier.wall)).unwrap_or(Duration::ZERO);
@@ -91,14 +90,14 @@ impl ManualClock {
         Self { now: Mutex::new(Moment { wall: start, monotonic: Duration::ZERO }) }
     }
 
-    /// Lets time pass on both clocks.
+    /// Advances both clocks.
     pub fn advance(&self, by: Duration) {
         let mut now = self.now.lock();
         now.monotonic = now.monotonic.saturating_add(by);
         now.wall = now.wall.checked_add(by).unwrap_or(Timestamp::MAX);
     }
 
-    /// Sets the wall clock, forwards or back; the monotonic clock stays.
+    /// Sets the wall clock, forwards or back; the monotonic clock is unchanged.
     pub fn set_wall(&self, to: Timestamp) {
         self.now.lock().wall = to;
     }

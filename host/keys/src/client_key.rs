@@ -1,4 +1,4 @@
-//! The key that a workspace's clients encrypt under, in the format that they use.
+//! The key under which a workspace's clients encrypt, in the clients' own format.
 //!
 //! ```text
 //! hex( nonce (12 bytes) || ciphertext || tag (16 bytes) )    AES-256-GCM without associated data; the key as 64 hexadecimal digits
@@ -6,9 +6,9 @@
 //! ```
 //!
 //! The format is fixed by the published clients. It has no associated data, so nothing in it says
-//! where a value belongs; the broker seals what clients send once more, in its own envelope, which
-//! does. Clients do not notice a value that does not open, they take the ciphertext for the value;
-//! so such a value must be refused when it is written.
+//! where a value belongs; the broker therefore seals client values again in its own envelope, which
+//! does. A client does not notice a value that fails to open: it takes the ciphertext for the
+//! value. Such a value must be refused when it is written.
 
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::aead::{AeadInOut, KeyInit};
@@ -24,14 +24,14 @@ use crate::{EnvelopeError, KeyBytes, KeyError};
 const NONCE: usize = 12;
 const TAG: usize = 16;
 
-/// Why a value of a client cannot be used.
+/// Why a client's value cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ClientValueError {
-    /// It is not a ciphertext under this key.
+    /// The value is not a ciphertext under this key.
     #[error("the value is not encrypted with this key")]
     NotEncrypted,
-    /// It opens, and what is in it is something other than a text, as `42`.
+    /// The value opens, but is not a string, such as `42`.
     #[error("the encrypted value is neither a string nor null")]
     NotText,
 }
@@ -58,7 +58,7 @@ impl ClientKey {
         parse_hex(hex.expose_secret(), || "the given text".into()).map(Self)
     }
 
-    /// The key as people copy it into their clients: 64 hexadecimal digits.
+    /// The key in the form that people copy into their clients: 64 hexadecimal digits.
     pub fn to_hex(&self) -> SecretString {
         HEXLOWER.encode(self.0.as_slice()).into()
     }
@@ -68,8 +68,8 @@ impl ClientKey {
     /// # Errors
     /// [`EnvelopeError::NoRandomness`].
     pub fn encrypt(&self, value: &SecretString) -> Result<String, EnvelopeError> {
-        // Every character at its longest in JSON (`\u001f`), so that the buffer does not grow and
-        // leave copies behind.
+        // Sized for the longest JSON form of every character (`\u001f`), so that the buffer does
+        // not grow and leave copies behind.
         let mut json = Zeroizing::new(Vec::with_capacity(2 + 6 * value.expose_secret().len()));
         serde_json::to_writer(&mut *json, value.expose_secret()).map_err(|_| EnvelopeError::TooLarge)?;
         self.encrypt_json(json)
@@ -86,7 +86,7 @@ impl ClientKey {
     }
 
     /// Decrypts what a client encrypted. JSON `null`, which one of the published clients encrypts
-    /// for a value that is not set, is `None`.
+    /// for an unset value, is `None`.
     ///
     /// # Errors
     /// [`ClientValueError`].
@@ -99,7 +99,7 @@ impl ClientKey {
         }
     }
 
-    /// What a client encrypted under this key, encrypted under another one.
+    /// Decrypts a client's value under this key and encrypts it under another.
     pub fn reencrypt(&self, hex: &str, other: &Self) -> Result<String, ClientValueError> {
         other.encrypt_json(self.decrypt_json(hex)?).map_err(|_| ClientValueError::NotEncrypted)
     }

@@ -1,4 +1,4 @@
-//! How keys come to be: at random, from another key, from text.
+//! The sources of keys: randomness, another key, text.
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 use hkdf::Hkdf;

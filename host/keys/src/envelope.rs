@@ -1,20 +1,20 @@
-//! The envelope: everything that the broker encrypts has this one form.
+//! The envelope: the one form of everything that the broker encrypts.
 //!
 //! ```text
 //! version (1 byte, 1) | key term (4 bytes, network order) | nonce (12 bytes, random) | AES-256-GCM ciphertext and tag (16 bytes)
 //! ```
 //!
-//! **Invariant:** an envelope opens only in the place it was sealed for. The associated data names
-//! the workspace, table, row, column and row version, each with its length before it so that no two
-//! places have the same encoding, and begins with the envelope's own version and key term. A
-//! ciphertext that was moved to another row, column or workspace, put back after the row had
-//! changed, cut off or altered by one bit fails to open; it never opens as something else. What
-//! cannot be seen from inside the database is a whole row put back together with its version
-//! number: that is a restored backup, and the audit trail's matter.
+//! **Invariant:** an envelope opens only in the place it was sealed for. The associated data
+//! consists of the envelope's version and key term, then the workspace, table, row, column and row
+//! version. Each is preceded by its length, so that no two places have the same encoding. A
+//! ciphertext fails to open if it was moved to another row, column or workspace, restored after the
+//! row changed, truncated or altered by one bit; it never opens as something else. One change is
+//! invisible from inside the database: a whole row restored together with its version. That is a
+//! restored backup, and the audit trail's concern.
 //!
-//! **Nonces** are random, so one key may seal only so many times before two of them could be equal.
-//! [`SealingKey`] therefore spends an allowance, and refuses when it has none; whoever hands out
-//! allowances counts them per key term, durably.
+//! **Nonces** are random, so a key may seal only a limited number of times before two nonces could
+//! be equal. [`SealingKey`] therefore spends an allowance and refuses to seal without one.
+//! Allowances are counted durably, per key term, where they are granted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -37,52 +37,52 @@ pub const MAX_USES: u64 = 1 << 31;
 /// A key of 256 bits, wiped when dropped.
 pub type KeyBytes = Zeroizing<[u8; 32]>;
 
-/// Why sealed data could not be opened, or data not be sealed.
+/// Why data could not be sealed or opened.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EnvelopeError {
-    /// Fewer bytes than an envelope has at least.
-    #[error("sealed data is cut off: {length} bytes are fewer than an envelope has")]
+    /// There are fewer bytes than the shortest envelope has.
+    #[error("sealed data is truncated: {length} bytes are fewer than an envelope has")]
     TooShort {
-        /// How many bytes there are.
+        /// The number of bytes.
         length: usize,
     },
-    /// Made by a version of the software that this one does not know.
+    /// The format version is unknown to this version of the software.
     #[error("sealed data has the unknown format version {0}; it was made by a newer version of Keyway, or is damaged")]
     UnknownVersion(u8),
-    /// Sealed under a key term that is not there.
+    /// The key term does not exist.
     #[error("sealed data names key term {0}, which does not exist; the database is damaged or incomplete")]
     UnknownTerm(u32),
-    /// The authentication tag does not fit.
+    /// The authentication tag does not match.
     #[error(
-        "sealed data in `{place}` was altered, moved from another place or put back from an earlier time. Restore the database from a backup"
+        "sealed data in `{place}` was altered, moved from another place or restored from an earlier time. Restore the database from a backup"
     )]
     NotAuthentic {
         /// Table and column.
         place: String,
     },
-    /// The contents have another form than expected.
+    /// The contents do not have the expected form.
     #[error("sealed data in `{place}` opened, but is not of the expected form")]
     Malformed {
         /// Table and column.
         place: String,
     },
-    /// The key has been used as often as it may be.
+    /// The key has sealed as often as it may.
     #[error("the key of term {term} has sealed as often as it may; rotate it")]
     Exhausted {
         /// Its term.
         term: u32,
     },
-    /// More than can be sealed at once.
+    /// The data is larger than can be sealed at once.
     #[error("the data is too large to be sealed")]
     TooLarge,
-    /// The operating system gave no random numbers.
-    #[error("the operating system has no random numbers: {0}")]
+    /// The operating system returned no random numbers.
+    #[error("the operating system returned no random numbers: {0}")]
     NoRandomness(#[from] getrandom::Error),
 }
 
 impl EnvelopeError {
-    /// Whether sealed data is damaged for good: neither another key nor another version of the
+    /// Whether sealed data is permanently damaged: neither another key nor another version of the
     /// software opens it.
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::TooShort { .. } | Self::NotAuthentic { .. } | Self::Malformed { .. })
@@ -100,7 +100,7 @@ pub struct Place<'a> {
     pub row: &'a [u8],
     /// The column.
     pub column: &'a str,
-    /// The row's version: greater after each change of the row.
+    /// The row's version, which increases with each change of the row.
     pub version: u64,
 }
 
@@ -150,7 +150,7 @@ fn parse(envelope: &[u8]) -> Result<Parts<'_>, EnvelopeError> {
     Ok(Parts { header, term: u32::from_be_bytes(*term), nonce, ciphertext, tag })
 }
 
-/// A key that opens envelopes of one key term, and seals as long as its allowance lasts.
+/// A key that opens envelopes of one key term, and seals for as long as its allowance lasts.
 pub struct SealingKey {
     cipher: Aes256Gcm,
     term: u32,
@@ -169,7 +169,7 @@ impl SealingKey {
         Self { cipher: Aes256Gcm::new(&Key::<Aes256Gcm>::from(**key)), term, allowance: AtomicU64::new(allowance) }
     }
 
-    /// Lets the key seal `uses` times more.
+    /// Adds `uses` to the key's allowance.
     pub fn allow(&self, uses: u64) {
         self.allowance.fetch_add(uses, Ordering::Relaxed);
     }
@@ -270,7 +270,7 @@ mod tests {
             Place { column: "name", ..place },
             Place { version: 2, ..place },
             Place { version: 4, ..place },
-            // The same bytes with the border between two fields shifted.
+            // The same bytes with the boundary between two fields shifted.
             Place { table: "connection", row: &[b's', 7, 7, 7], ..place },
         ];
         for other in elsewhere {

@@ -1,4 +1,4 @@
-//! Why a key could not be had or used.
+//! Why a key could not be obtained or used.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::{EnvelopeError, KeyId};
 
-/// Why a key could not be had or used.
+/// Why a key could not be obtained or used.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum KeyError {
@@ -20,21 +20,21 @@ pub enum KeyError {
         /// What the operating system says.
         source: std::io::Error,
     },
-    /// Others than the owner can read the key file.
-    #[error("the master key file {} can be read by others than its owner; run `chmod 600` on it", .0.display())]
+    /// The key file is readable by others than its owner.
+    #[error("the master key file {} is readable by others than its owner; run `chmod 600` on it", .0.display())]
     FileNotPrivate(PathBuf),
     /// The environment variable is not set.
     #[error("the environment variable {0} with the master key is not set")]
     NotInEnvironment(String),
-    /// Not a key.
+    /// The text is not a key.
     #[error("the key in {place} must be 64 hexadecimal digits (32 bytes)")]
     Malformed {
-        /// Where it came from.
+        /// The source of the text.
         place: String,
     },
-    /// The database was made with another master key.
+    /// The database is under another master key.
     #[error(
-        "this database was made with another master key (its key is {expected}, this one is {given}). Start with the key it was made with"
+        "this database was made with another master key (its key is {expected}, this one is {given}). Start with the key that it was made with"
     )]
     WrongMasterKey {
         /// The id of the database's key.
@@ -42,9 +42,9 @@ pub enum KeyError {
         /// The id of the key that was given.
         given: KeyId,
     },
-    /// The database's master key was replaced, and the one given is the one before.
+    /// The given master key was replaced; the database is under a newer one.
     #[error(
-        "this master key was replaced on {} (the database's key is now {expected}, this one is {given}). Start with the key that took its place",
+        "this master key was replaced on {} (the database's key is now {expected}, this one is {given}). Start with the key that replaced it",
         replaced_at.strftime("%Y-%m-%d %H:%M UTC")
     )]
     ReplacedMasterKey {
@@ -55,8 +55,8 @@ pub enum KeyError {
         /// When it was replaced.
         replaced_at: Timestamp,
     },
-    /// A key that is or was the database's master key is offered as a new one.
-    #[error("the new master key is not new: this database is or was under it before. Make a new one")]
+    /// The proposed new master key is or was the database's master key.
+    #[error("the new master key is not new: this database uses it or has used it before. Generate a new one")]
     NotANewKey,
     /// A key service failed.
     #[error("the key service failed: {0}")]

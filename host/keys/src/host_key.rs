@@ -1,8 +1,8 @@
-//! The host's own key: what belongs to no workspace is derived from it.
+//! The host's own key, from which every key outside the workspaces is derived.
 //!
-//! **Invariant:** it is made once for a database, and stays the same whatever happens to the master
-//! key, which only wraps it. So compiled code in the cache stays authentic, an audit trail stays
-//! verifiable and fingerprints stay comparable when the master key is replaced.
+//! **Invariant:** it is generated once for a database and never changes; the master key only wraps
+//! it. When the master key is replaced, compiled code in the cache therefore stays authentic, the
+//! audit trail verifiable and fingerprints comparable.
 
 use jiff::Timestamp;
 use keyway_storage::{Constraint, HostKeyRecord, Storage, StorageError, WorkspaceId};
@@ -15,8 +15,8 @@ use crate::{KeyBytes, KeyError, MasterKeys, Place};
 /// The name of the key from which all others are derived.
 const NAME: &str = "host";
 
-/// The key of a host, from which keys for single purposes are derived: 256 random bits, in the
-/// database only wrapped.
+/// The key of a host, from which single-purpose keys are derived: 256 random bits, stored only
+/// wrapped.
 pub struct HostKey(KeyBytes);
 
 impl std::fmt::Debug for HostKey {
@@ -26,9 +26,9 @@ impl std::fmt::Debug for HostKey {
 }
 
 impl HostKey {
-    /// The host key of a database; in a new one it is made. Opening a broker does this, too; this
-    /// is for a host that derives something from it first, such as the key of the runtime's code
-    /// cache.
+    /// The host key of a database; generated if the database is new. Opening a broker does the
+    /// same; this function is for a host that derives something earlier, such as the key of the
+    /// runtime's code cache.
     ///
     /// # Errors
     /// [`KeyError::WrongMasterKey`], [`KeyError::ReplacedMasterKey`]; errors of the database.
@@ -36,12 +36,12 @@ impl HostKey {
         Self::open_at(storage, master_keys, Timestamp::now()).await
     }
 
-    /// As [`open`](Self::open), at this time.
+    /// As [`open`](Self::open), at the time `now`.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_at(storage: &dyn Storage, master_keys: &MasterKeys, now: Timestamp) -> Result<Self, KeyError> {
-        // Also when the host key needs none: whoever has not the current master key is told so at
+        // Check even if the host key does not need it, so that a wrong master key is reported at
         // once.
         master_keys.current(storage, now).await?;
         loop {
@@ -61,16 +61,16 @@ impl HostKey {
             (record.master_term, record.wrapped_key) = master_keys.wrap(storage, &key, &place_of(&record), now).await?;
             match storage.insert_host_key(&record).await {
                 Ok(()) => return Ok(Self(key)),
-                // Another process was first, or has replaced the master key meanwhile.
+                // Another process was first, or has replaced the master key in the meantime.
                 Err(StorageError::Conflict(Constraint::Unique | Constraint::KeyTerm)) => {}
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// A key of its own for a purpose, by HKDF-SHA256 (RFC 5869). It says nothing about the host
-    /// key or about keys for other purposes. A purpose is a name that nothing else uses, such as
-    /// `acme.v1.code-cache`; those that begin with `keyway.` are Keyway's.
+    /// Derives a separate key for a purpose, by HKDF-SHA256 (RFC 5869). It reveals nothing about
+    /// the host key or about keys for other purposes. A purpose is a unique name such as
+    /// `acme.v1.code-cache`; names that begin with `keyway.` are Keyway's.
     pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
         let mut key = KeyBytes::default();
         derive(&self.0, None, purpose.as_bytes(), key.as_mut_slice());
@@ -81,7 +81,7 @@ impl HostKey {
 /// What the wrapped key is bound to.
 pub fn place_of(record: &HostKeyRecord) -> Vec<u8> {
     Place {
-        // It belongs to none.
+        // It belongs to no workspace.
         workspace: WorkspaceId::from(uuid::Uuid::nil()),
         table: "host_keys",
         row: record.name.as_bytes(),

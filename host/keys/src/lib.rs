@@ -10,19 +10,18 @@
 //!        └─ HKDF "client encryption"  what people copy from the workspace's settings and clients encrypt under
 //! ```
 //!
-//! **Why the workspace key itself encrypts nothing:** everyone who uses the API of a workspace
-//! holds its client encryption key. Were that the workspace key, each of them could open the
-//! connections' tokens as soon as they got hold of the database or of a backup. As siblings under
-//! HKDF-SHA256 (RFC 5869), the client encryption key says nothing about the other two, nor about
-//! the key above them. It also keeps the counts right: how often clients seal is unknown, so the
-//! keys whose uses are counted must not be theirs.
+//! **Why the workspace key itself encrypts nothing:** everyone who uses a workspace's API holds its
+//! client encryption key. If that were the workspace key, each of them could open the connections'
+//! tokens with a copy of the database or a backup. As siblings under HKDF-SHA256 (RFC 5869), the
+//! client encryption key reveals nothing about the other two or about the key above them. The
+//! counts stay correct as well: how often clients seal is unknown, so the keys whose uses are
+//! counted must not be theirs.
 //!
 //! Keys are wiped when dropped and print as a placeholder.
 //!
-//! Everything that is sealed has the form of the [`envelope`](SealingKey), and opens only in its
-//! [`Place`].
+//! All sealed data has the form of the [`envelope`](SealingKey), and opens only in its [`Place`].
 //!
-//! This crate knows the database's records of keys (`keyway-storage`) and nothing else of Keyway's.
+//! This crate knows the database's records of keys (`keyway-storage`) and nothing else of Keyway.
 //!
 //! **May import** of Keyway: `keyway-storage`.
 

@@ -1,4 +1,4 @@
-//! The master key, which is kept apart from the database, and what stands in for one.
+//! The master key, which is kept apart from the database, and the trait for key services.
 
 use std::fmt;
 use std::path::Path;
@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 use crate::derive::{derive, parse_hex, random_key};
 use crate::{EnvelopeError, KeyBytes, KeyError, SealingKey};
 
-/// Names a master key without saying anything about it, so that a wrong one is recognised before
-/// anything is opened with it.
+/// Identifies a master key without revealing anything about it, so that a wrong one is detected
+/// before anything is opened with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyId(pub [u8; 16]);
 
@@ -23,26 +23,24 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// What wraps workspace keys: a [`MasterKey`], or a key service that keeps the master key to
-/// itself.
+/// Wraps workspace keys: a [`MasterKey`], or a key service that never releases the master key.
 #[async_trait]
 pub trait KeyWrapper: Send + Sync + 'static {
     /// The id of the master key.
     fn key_id(&self) -> KeyId;
 
-    /// Encrypts a workspace key. `term` counts the master keys of a database from 1; `associated`
-    /// is data that must be given again to [`unwrap`](Self::unwrap), and without which nothing must
-    /// open.
+    /// Encrypts a workspace key. `term` numbers the master keys of a database from 1.
+    /// [`unwrap`](Self::unwrap) must fail unless it is given the same `associated` data.
     async fn wrap(&self, term: u32, key: &[u8; 32], associated: &[u8]) -> Result<Vec<u8>, KeyError>;
 
     /// Decrypts a workspace key.
     async fn unwrap(&self, term: u32, wrapped: &[u8], associated: &[u8]) -> Result<Zeroizing<[u8; 32]>, KeyError>;
 }
 
-/// A master key that this process holds: 256 bits.
+/// A master key held in this process: 256 bits.
 ///
-/// It is the one thing that must be kept apart from the database and its backups. Without it
-/// nothing in the database opens; with both, everything does.
+/// Keep it apart from the database and its backups. Without it, nothing in the database opens; with
+/// both, everything does.
 pub struct MasterKey(KeyBytes);
 
 impl fmt::Debug for MasterKey {
@@ -60,7 +58,7 @@ impl MasterKey {
         random_key().map(Self)
     }
 
-    /// The key written as 64 hexadecimal digits of either case; white space around them is ignored.
+    /// The key from 64 hexadecimal digits of either case; surrounding white space is ignored.
     ///
     /// # Errors
     /// [`KeyError::Malformed`].
@@ -68,7 +66,7 @@ impl MasterKey {
         parse_hex(hex, || "the given text".into()).map(Self)
     }
 
-    /// The key in an environment variable, as 64 hexadecimal digits.
+    /// The key from an environment variable, as 64 hexadecimal digits.
     ///
     /// # Errors
     /// [`KeyError::NotInEnvironment`], [`KeyError::Malformed`].
@@ -77,7 +75,7 @@ impl MasterKey {
         parse_hex(&hex, || format!("the environment variable {variable}")).map(Self)
     }
 
-    /// The key in a file, as 64 hexadecimal digits.
+    /// The key from a file, as 64 hexadecimal digits.
     ///
     /// # Errors
     /// [`KeyError::File`], [`KeyError::Malformed`], and [`KeyError::FileNotPrivate`] when group or
@@ -91,11 +89,11 @@ impl MasterKey {
         parse_hex(&hex, || path.display().to_string()).map(Self)
     }
 
-    /// The key in a file; when there is no such file, a new key that is written to it first,
-    /// readable by its owner only.
+    /// The key from a file. If the file does not exist, it is first created with a new key,
+    /// readable only by its owner.
     ///
-    /// The file appears complete or not at all. When two processes do this at the same time, both
-    /// get the same key.
+    /// The file appears complete or not at all. If two processes do this at the same time, both get
+    /// the same key.
     ///
     /// # Errors
     /// As [`from_file`](Self::from_file).
@@ -114,7 +112,7 @@ impl MasterKey {
         }
     }
 
-    /// The key as 64 hexadecimal digits, to be kept somewhere safe.
+    /// The key as 64 hexadecimal digits, to be stored somewhere safe.
     pub fn to_hex(&self) -> SecretString {
         HEXLOWER.encode(self.0.as_slice()).into()
     }

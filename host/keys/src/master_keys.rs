@@ -1,13 +1,13 @@
 //! The master keys that this process holds, and which of them a wrapped key needs.
 //!
-//! **Invariant:** the database names the master key that every wrapped key is under (its term, and
-//! the term's [`KeyId`]); no key is ever tried by guessing. Usually a process holds one master key.
-//! While it is being replaced it may hold two, so that it works before and after that moment; or it
-//! holds the old one and is told where the new one will be, which it looks up once it meets a key
-//! that it needs it for. Until then it goes on with the workspace keys that it has unwrapped.
+//! **Invariant:** the database names the master key of every wrapped key (its term, and the term's
+//! [`KeyId`]); keys are never tried in turn. A process usually holds one master key. During a
+//! replacement it may hold both, so that it works before and after; or it holds the old one and a
+//! source for the new one, which it reads when it first meets a key that needs it. Until then it
+//! continues with the workspace keys that it has already unwrapped.
 //!
-//! **How it can fail:** the database's master key is none of those held. Then nothing opens, and
-//! the error says whether the key given was replaced, or never belonged to this database.
+//! **How it can fail:** none of the held keys is the database's master key. Then nothing opens, and
+//! the error says whether the given key was replaced or never belonged to this database.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,12 +24,12 @@ pub const FIRST_TERM: u32 = 1;
 
 type Source = dyn Fn() -> Result<MasterKey, KeyError> + Send + Sync;
 
-/// The master keys to open a database with: one, or while it is being replaced, two. Made from a
+/// The master keys to open a database with: one, or two during a replacement. Made from a
 /// [`MasterKey`] or any other [`KeyWrapper`]. Cheap to clone.
 #[derive(Clone)]
 pub struct MasterKeys {
     held: Arc<Mutex<Vec<Arc<dyn KeyWrapper>>>>,
-    /// Where to look for the key that took the place of those held.
+    /// Where to look for the key that has replaced the held ones.
     source: Option<Arc<Source>>,
 }
 
@@ -46,24 +46,23 @@ impl<K: KeyWrapper> From<K> for MasterKeys {
 }
 
 impl MasterKeys {
-    /// Adds another key, for the time in which one replaces the other. A new database is made with
-    /// the first key.
+    /// Adds another key, for use while one replaces the other. A new database uses the first key.
     #[must_use]
     pub fn with(self, key: impl KeyWrapper) -> Self {
         self.hold(Arc::new(key));
         self
     }
 
-    /// Where to look again when the database's master key was replaced: usually where the first key
-    /// came from. It is asked only then.
+    /// Sets a source for the new key after the database's master key was replaced: usually where
+    /// the first key came from. It is read only then.
     #[must_use]
     pub fn reload_from(mut self, source: impl Fn() -> Result<MasterKey, KeyError> + Send + Sync + 'static) -> Self {
         self.source = Some(Arc::new(source));
         self
     }
 
-    /// The key that wraps in this database now, and its record. In a new database the first key is
-    /// entered.
+    /// The database's current master key, and its record. In a new database the first key is
+    /// recorded.
     ///
     /// # Errors
     /// [`KeyError::WrongMasterKey`], [`KeyError::ReplacedMasterKey`].
@@ -87,8 +86,8 @@ impl MasterKeys {
         Ok((current, wrapper))
     }
 
-    /// Whether one of these is the master key of the SQLite database in this file, which is only
-    /// looked at: neither made nor migrated. One that has no master key yet takes any.
+    /// Checks that one of these is the master key of the SQLite database in this file, which is
+    /// read only: neither created nor migrated. A database without a master key accepts any.
     ///
     /// # Errors
     /// [`KeyError::WrongMasterKey`], [`KeyError::ReplacedMasterKey`]; [`StorageError::Open`] when
@@ -101,7 +100,7 @@ impl MasterKeys {
         }
     }
 
-    /// Wraps a new key under the current master key. Returns the term.
+    /// Wraps a new key under the current master key and returns the term.
     pub async fn wrap(
         &self,
         storage: &dyn Storage,
@@ -131,7 +130,7 @@ impl MasterKeys {
         wrapper.unwrap(term, wrapped, associated).await
     }
 
-    /// The key of that record.
+    /// The key that this record names.
     async fn find(
         &self,
         records: &[MasterKeyRecord],
@@ -141,7 +140,7 @@ impl MasterKeys {
             return Ok(key);
         }
         if let Some(source) = self.source.clone() {
-            // It reads a file, or asks whoever keeps keys.
+            // It reads a file or calls a key service.
             let found = tokio::task::spawn_blocking(move || source()).await;
             match found.map_err(|error| KeyError::Service(error.into()))? {
                 Ok(key) if key.key_id().0 == wanted.key_id => self.hold(Arc::new(key)),
@@ -172,7 +171,7 @@ impl MasterKeys {
         self.held.lock().clone()
     }
 
-    /// Holds one more key, if it is not held already.
+    /// Adds a key, unless it is already held.
     pub fn hold(&self, key: Arc<dyn KeyWrapper>) {
         let mut held = self.held.lock();
         if held.iter().all(|other| other.key_id() != key.key_id()) {

@@ -1,9 +1,9 @@
-//! The key of a workspace, and the keys that are derived from it.
+//! The key of a workspace, and the keys derived from it.
 
 use crate::derive::{derive, random_key};
 use crate::{ClientKey, KeyBytes, KeyError, SealingKey};
 
-/// A workspace's key. It encrypts nothing itself, see the head of this crate.
+/// A workspace's key. It encrypts nothing itself; see the crate documentation.
 pub struct WorkspaceKey(KeyBytes);
 
 impl WorkspaceKey {
@@ -12,7 +12,7 @@ impl WorkspaceKey {
         random_key().map(Self)
     }
 
-    /// The key that was unwrapped.
+    /// The workspace key from its unwrapped bytes.
     pub fn from_bytes(key: KeyBytes) -> Self {
         Self(key)
     }
@@ -22,7 +22,7 @@ impl WorkspaceKey {
         &self.0
     }
 
-    /// The key that seals rows of the database. It cannot seal before it is given an allowance.
+    /// The key that seals rows of the database. It cannot seal before it has an allowance.
     pub fn storage_key(&self, term: u32) -> SealingKey {
         SealingKey::new(&self.subkey(None, b"keyway.v1.storage"), term, 0)
     }
@@ -32,7 +32,7 @@ impl WorkspaceKey {
         SealingKey::new(&self.subkey(Some(salt), b"keyway.v1.cache"), term, allowance)
     }
 
-    /// The key that clients encrypt under.
+    /// The key under which clients encrypt.
     pub fn client_key(&self) -> ClientKey {
         ClientKey::new(self.subkey(None, b"keyway.v1.client-encryption"))
     }
@@ -65,8 +65,8 @@ mod tests {
         assert!(key.storage_key(1).open(b"", &sealed, String::new).is_err());
     }
 
-    /// Data that was sealed once must open for ever, so the derivation may not change by accident.
-    /// The values were computed with Python's `hmac`.
+    /// Sealed data must open for ever, so the derivation must not change by accident. The values
+    /// were computed with Python's `hmac`.
     #[test]
     fn derivation_is_frozen() {
         let key = WorkspaceKey::from_bytes(KeyBytes::new([7; 32]));

@@ -27,7 +27,7 @@ async fn after_its_rotation_only_the_new_master_key_opens_the_database() {
 
     let refused = other_process(&world, master_key()).await.unwrap_err();
     assert!(matches!(refused, BrokerError::Key(KeyError::ReplacedMasterKey { .. })), "{refused}");
-    assert!(refused.to_string().contains("was replaced on") && refused.to_string().contains("took its place"));
+    assert!(refused.to_string().contains("was replaced on") && refused.to_string().contains("replaced it"));
     let stranger = other_process(&world, MasterKey::generate().unwrap()).await.unwrap_err();
     assert!(matches!(stranger, BrokerError::Key(KeyError::WrongMasterKey { .. })), "{stranger}");
 

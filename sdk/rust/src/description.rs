@@ -1,24 +1,24 @@
-//! What a provider says about itself, before anything else is called. Everything here is public.
+//! How a provider describes itself. Everything here is public.
 
-/// The provider in its own words: what [`describe`](crate::SecretProvider::describe) returns.
+/// A provider's description of itself: what [`describe`](crate::SecretProvider::describe) returns.
 ///
-/// The same every time; it needs no network and no settings. [`Description::new`] fills what most
-/// providers leave empty, so that the rest reads as a list of what this one has.
+/// It is the same every time and needs no network and no settings. [`Description::new`] fills in
+/// what most providers leave empty, so that the rest lists only what this provider has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Description {
-    /// What connections of this kind are called in data: lower-case letters, digits and `-`, 1 to
-    /// 64 characters, for example `1password`. Unique among the providers of one host.
+    /// The machine-readable name of this kind of connection: lower-case letters, digits and `-`, 1
+    /// to 64 characters, for example `1password`. Unique among the providers of one host.
     pub provider_type: String,
-    /// What people call it, for example `1Password`.
+    /// The name to show, for example `1Password`.
     pub display_name: String,
-    /// The provider's own version; `env!("CARGO_PKG_VERSION")` serves.
+    /// The provider's own version, for example `env!("CARGO_PKG_VERSION")`.
     pub version: String,
-    /// Where its documentation is: an `https` address.
+    /// The address of its documentation: an `https` URL.
     pub documentation_url: Option<String>,
     /// The scheme of its references without `://`, for example `op`: lower-case letters, digits,
     /// `+`, `.` and `-`, starting with a letter.
     pub reference_scheme: String,
-    /// How a reference looks, for people, for example `op://<vaultId>/<itemId>`.
+    /// The format of a reference, to show to people, for example `op://<vaultId>/<itemId>`.
     pub reference_format: String,
     /// What a person must enter to connect, in the order to ask for it.
     pub settings: Vec<SettingSpec>,
@@ -47,7 +47,7 @@ impl Description {
         }
     }
 
-    /// The scheme of references (without `://`) and how one looks, for people.
+    /// Sets the scheme of references (without `://`) and their format, to show to people.
     #[must_use]
     pub fn reference(mut self, scheme: impl Into<String>, format: impl Into<String>) -> Self {
         self.reference_scheme = scheme.into();
@@ -62,15 +62,15 @@ impl Description {
         self
     }
 
-    /// Where its documentation is: an `https` address.
+    /// Sets the address of its documentation: an `https` URL.
     #[must_use]
     pub fn documentation(mut self, url: impl Into<String>) -> Self {
         self.documentation_url = Some(url.into());
         self
     }
 
-    /// Adds a group of settings: exactly one of these sets has to be entered, and nothing of the
-    /// others. One of them may require nothing; it counts when nothing is entered.
+    /// Adds a group of settings: exactly one of these sets must be entered, and nothing of the
+    /// others. At most one set may require nothing; it applies when nothing is entered.
     ///
     /// ```
     /// # use keyway_sdk::{Alternative, Description, SettingSpec};
@@ -98,10 +98,10 @@ impl Description {
     ///
     /// * `scheme://host[:port]` without a path. The scheme is `https` or `http`; the host is a DNS
     ///   name, or `*.` and a DNS name, which stands for any name below it but not that name itself.
-    /// * The same with `{setting}` inside of the host, except in its last two labels:
+    /// * The same with `{setting}` inside the host, except in its last two labels:
     ///   `https://secretsmanager.{region}.amazonaws.com`.
     /// * `{setting}`: the setting's value is a URL (its path is ignored) or a host name (then
-    ///   `https` is meant). [`Settings::url`](crate::Settings::url) reads it in the same way.
+    ///   `https` is assumed). [`Settings::url`](crate::Settings::url) reads it in the same way.
     /// * `{setting.member}`: the same for a member of a JSON setting, for example
     ///   `{key_file.token_uri}`.
     #[must_use]
@@ -130,7 +130,7 @@ impl Description {
         self
     }
 
-    /// Adds something else worth knowing.
+    /// Adds an attribute worth knowing.
     #[must_use]
     pub fn attribute(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.attributes.push(Attribute::new(name, value));
@@ -138,27 +138,27 @@ impl Description {
     }
 }
 
-/// One thing to ask a person for.
+/// One setting to ask a person for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SettingSpec {
     /// Unique among this provider's settings: lower-case letters, digits and `_`, 1 to 64
     /// characters.
     pub name: String,
-    /// For the form, for example `Service account token`.
+    /// The label in a form, for example `Service account token`.
     pub label: String,
     /// A sentence about where to find it. May be empty.
     pub help: String,
     /// What can be entered. The host refuses values of another kind.
     pub kind: SettingKind,
-    /// Whether the value is a secret: stored encrypted, never shown again but for its last four
-    /// characters, and blotted out wherever the component prints it.
+    /// Whether the value is a secret: stored encrypted, never shown again except for its last four
+    /// characters, and redacted wherever the component prints it.
     pub secret: bool,
-    /// Whether connecting without it is refused.
+    /// Whether the setting must be present.
     pub required: bool,
     /// A regular expression (RE2 syntax) for the whole value. The host refuses values that do not
     /// match.
     pub pattern: Option<String>,
-    /// What the value is when the person leaves the field empty. Never for a secret.
+    /// The value used when the field is left empty. Never for a secret.
     pub default: Option<String>,
     /// Anything else worth showing in the form.
     pub attributes: Vec<Attribute>,
@@ -186,7 +186,7 @@ impl SettingSpec {
         Self { kind: SettingKind::Url, ..Self::text(name, label) }
     }
 
-    /// A required setting that is one of these values, each with what a person sees.
+    /// A required setting that is one of these values, each with its label.
     pub fn choice<'a>(
         name: impl Into<String>,
         label: impl Into<String>,
@@ -210,21 +210,21 @@ impl SettingSpec {
         Self { kind: SettingKind::Json, ..Self::secret(name, label) }
     }
 
-    /// Says where to find it.
+    /// Sets a sentence about where to find it.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = help.into();
         self
     }
 
-    /// It may be left empty.
+    /// Allows it to be left empty.
     #[must_use]
     pub fn optional(mut self) -> Self {
         self.required = false;
         self
     }
 
-    /// It may be left empty, and is this then.
+    /// Allows it to be left empty, which then means this value.
     #[must_use]
     pub fn default_value(mut self, value: impl Into<String>) -> Self {
         self.required = false;
@@ -232,7 +232,7 @@ impl SettingSpec {
         self
     }
 
-    /// What the whole value must match, in RE2 syntax.
+    /// Sets a pattern, in RE2 syntax, that the whole value must match.
     #[must_use]
     pub fn pattern(mut self, pattern: impl Into<String>) -> Self {
         self.pattern = Some(pattern.into());
@@ -249,7 +249,7 @@ pub enum SettingKind {
     Text,
     /// Any number of lines.
     MultiLineText,
-    /// A URL, or a host name, for which `https` is meant.
+    /// A URL, or a host name, for which `https` is assumed.
     Url,
     /// One of these.
     Choice(Vec<ChoiceOption>),
@@ -270,10 +270,10 @@ pub struct ChoiceOption {
     pub attributes: Vec<Attribute>,
 }
 
-/// Settings of which exactly one set has to be entered; see [`Description::one_of`].
+/// Settings of which exactly one set must be entered; see [`Description::one_of`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SettingGroup {
-    /// For the form.
+    /// The label in a form.
     pub label: String,
     /// The sets.
     pub alternatives: Vec<Alternative>,
@@ -281,15 +281,15 @@ pub struct SettingGroup {
     pub attributes: Vec<Attribute>,
 }
 
-/// One set of settings of a [`SettingGroup`]. One that requires nothing counts when nothing is
+/// One set of settings of a [`SettingGroup`]. A set that requires nothing applies when nothing is
 /// entered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Alternative {
-    /// For the form, for example `Access key`.
+    /// The label in a form, for example `Access key`.
     pub label: String,
     /// Names of the settings that it needs.
     pub required: Vec<String>,
-    /// Names of the settings that may be left out.
+    /// Names of the settings that may be omitted.
     pub optional: Vec<String>,
     /// Anything else worth showing.
     pub attributes: Vec<Attribute>,
@@ -308,7 +308,7 @@ impl Alternative {
         self
     }
 
-    /// Adds settings that may be left out, by name.
+    /// Adds settings that may be omitted, by name.
     #[must_use]
     pub fn optional<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
         self.optional.extend(names.into_iter().map(str::to_owned));
@@ -328,21 +328,21 @@ impl Alternative {
 pub struct RateLimitTier {
     /// Unique: lower-case letters, digits and `-`, for example `business`.
     pub name: String,
-    /// For people.
+    /// The name to show.
     pub label: String,
-    /// All of them apply at the same time.
+    /// The limits, which all apply at the same time.
     pub limits: Vec<RateLimit>,
     /// Anything else worth showing.
     pub attributes: Vec<Attribute>,
 }
 
 impl RateLimitTier {
-    /// A plan with its name and what people call it, and no limits yet.
+    /// A plan with its name and label, and no limits yet.
     pub fn new(name: impl Into<String>, label: impl Into<String>) -> Self {
         Self { name: name.into(), label: label.into(), ..Self::default() }
     }
 
-    /// Adds a limit: so many requests in so many seconds, which ones, and counted for whom.
+    /// Adds a limit: `max_requests` in `window_seconds`, for these requests and this scope.
     #[must_use]
     pub fn limit(mut self, max_requests: u32, window_seconds: u32, requests: RequestKind, scope: LimitScope) -> Self {
         self.limits.push(RateLimit { max_requests, window_seconds, requests, scope, attributes: Vec::new() });
@@ -351,7 +351,7 @@ impl RateLimitTier {
 }
 
 /// How many requests the server allows in a window of time. The host counts each request before it
-/// leaves, in a rolling window.
+/// is sent, in a rolling window.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RateLimit {
     /// At least 1.
@@ -360,7 +360,7 @@ pub struct RateLimit {
     pub window_seconds: u32,
     /// Which requests count.
     pub requests: RequestKind,
-    /// For whom they are counted.
+    /// Which requests count together.
     pub scope: LimitScope,
     /// Anything else worth showing.
     pub attributes: Vec<Attribute>,
@@ -370,28 +370,28 @@ pub struct RateLimit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RequestKind {
-    /// Those that read: all that are not writes.
+    /// Requests that read: all that are not writes.
     Reads,
-    /// Those that change something: during `write`, those with a method other than `GET`, `HEAD`
+    /// Requests that change something: during `write`, those with a method other than `GET`, `HEAD`
     /// and `OPTIONS`.
     Writes,
     /// Every request.
     All,
 }
 
-/// For whom a [`RateLimit`] counts requests.
+/// Which requests a [`RateLimit`] counts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LimitScope {
-    /// Each credential by itself.
+    /// Each credential separately.
     Credential,
     /// All credentials of an account together (see
     /// [`Verified::account_key`](crate::Verified::account_key)).
     Account,
 }
 
-/// What a provider can do beyond `verify` and `resolve`. A capability that is not set must not be
-/// implemented, and the other way round.
+/// What a provider can do beyond `verify` and `resolve`. Set a capability exactly if its functions
+/// are implemented.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Capabilities {
     /// `list_items`.
@@ -401,13 +401,12 @@ pub struct Capabilities {
     /// `resolve` can return one-time codes.
     pub one_time_codes: bool,
     /// `write` is atomic: the server itself compares the revision and writes in one step. A
-    /// provider that reads, compares and writes leaves it unset, and people are told. Needs
-    /// `write`.
+    /// provider that reads, compares and writes leaves it unset, and users are told. Needs `write`.
     pub conditional_writes: bool,
 }
 
-/// A name and a value that are not in the contract yet. Hosts show them to people or ignore them.
-/// Never secret.
+/// A name and a value that the contract does not define yet. Hosts show them to people or ignore
+/// them. Never secret.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Attribute {
     /// Lower case, words separated by `-`, for example `favourite`.

@@ -1,5 +1,5 @@
-//! Base64, base32 and hex: the [`data_encoding`] crate's own encodings under one name, and two
-//! readers for text that people and other programs have had their hands on.
+//! Base64, base32 and hex: the [`data_encoding`] crate's encodings under one name, and two lenient
+//! readers for text from people and other programs.
 //!
 //! ```
 //! use keyway_sdk::encoding::{BASE64URL_NOPAD, HEXLOWER, decode_base64_lenient};
@@ -16,16 +16,15 @@ pub use data_encoding::{
     HEXLOWER_PERMISSIVE, HEXUPPER,
 };
 
-/// Reads base64 in either alphabet (RFC 4648, sections 4 and 5), with padding or without. `None`
-/// when it is neither; white space is not skipped, a mix of both alphabets is taken.
+/// Reads base64 in either alphabet (RFC 4648, sections 4 and 5), with or without padding. A mix of
+/// both alphabets is accepted; white space is not. `None` if the text is not base64.
 pub fn decode_base64_lenient(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let urlsafe = Zeroizing::new(text.trim_end_matches('=').replace('+', "-").replace('/', "_"));
     BASE64URL_NOPAD.decode(urlsafe.as_bytes()).ok().map(Zeroizing::new)
 }
 
-/// Reads base32 (RFC 4648, section 6) in either case, with padding or without, with spaces and
-/// dashes anywhere, and with surplus bits at the end that are not zero. `None` when it is not
-/// base32.
+/// Reads base32 (RFC 4648, section 6) in either case, with or without padding, with spaces and
+/// dashes anywhere, and with non-zero surplus bits at the end. `None` if the text is not base32.
 pub fn decode_base32_lenient(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let mut clean = Zeroizing::new(String::with_capacity(text.len()));
     clean.extend(text.chars().filter(|c| !c.is_whitespace() && *c != '-').map(|c| c.to_ascii_uppercase()));

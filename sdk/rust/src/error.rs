@@ -6,10 +6,10 @@
 
 use crate::Attribute;
 
-/// What a provider's functions return.
+/// The result of a provider's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What went wrong: what a host decides by, and a message for a person.
+/// What went wrong: a code for the host and a message for a person.
 ///
 /// ```
 /// use keyway_sdk::{Error, ErrorCode};
@@ -21,15 +21,15 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[error("{message}")]
 #[non_exhaustive]
 pub struct Error {
-    /// What a host decides by.
+    /// The condition, for the host to match.
     pub code: ErrorCode,
-    /// For a person: what happened, and what to do about it.
+    /// The message for a person: what happened, and what to do about it.
     pub message: String,
-    /// With [`ErrorCode::InvalidSettings`]: which setting, by its name in the description; `None`
-    /// when the fault lies in the combination.
+    /// With [`ErrorCode::InvalidSettings`]: the setting at fault, by its name in the description;
+    /// `None` if the combination is at fault.
     pub setting: Option<String>,
-    /// With [`ErrorCode::RateLimited`] and [`ErrorCode::Unavailable`]: how many seconds to wait, if
-    /// the server said so.
+    /// With [`ErrorCode::RateLimited`] and [`ErrorCode::Unavailable`]: how many seconds the server
+    /// asked to wait, if it did.
     pub retry_after_seconds: Option<u32>,
     /// Anything else worth showing.
     pub attributes: Vec<Attribute>,
@@ -39,38 +39,36 @@ pub struct Error {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorCode {
-    /// A setting is missing or cannot be right, whatever the server thinks of it. No request was
-    /// made.
+    /// A setting is missing or invalid, whatever the server thinks of it. No request was made.
     InvalidSettings,
     /// The server does not accept these credentials: wrong, expired or revoked.
     Unauthenticated,
-    /// The credentials are good but may not do this.
+    /// The credentials are valid but may not do this.
     PermissionDenied,
-    /// A person has to do something in the secret manager first: unlock it, approve a device.
+    /// A person must first do something in the secret manager: unlock it, approve a device.
     ActionRequired,
     /// The text is not a reference of this provider. No request was made.
     InvalidReference,
-    /// The reference is well formed, and there is no such item, or the credentials cannot see it.
+    /// The reference is well formed, but there is no such item, or the credentials cannot see it.
     NotFound,
     /// The item is no longer at the expected revision, or was written by another client at the same
     /// time. Nothing was written.
     Conflict,
-    /// The server refuses for now because of too many requests.
+    /// The server refuses for now because there were too many requests.
     RateLimited,
-    /// The server could not be reached, did not answer in time or answered that it is out of order.
+    /// The server could not be reached, did not answer in time or reported that it is out of order.
     /// The same call may work later; whether a write took effect is unknown.
     Unavailable,
-    /// The provider cannot do this at all, or not for this kind of item.
+    /// The provider does not support this, or not for this kind of item.
     Unsupported,
-    /// The server answered something that its protocol does not allow. Retrying at once will not
-    /// help.
+    /// The server's answer violates its protocol. An immediate retry will not help.
     UnexpectedAnswer,
-    /// Anything else, by a name in lower case with words separated by `-`. A host that does not
-    /// know it treats it like [`ErrorCode::UnexpectedAnswer`].
+    /// Any other condition, by a name in lower case with words separated by `-`. A host that does
+    /// not know the name treats it like [`ErrorCode::UnexpectedAnswer`].
     Other(String),
 }
 
-/// A constructor for each code that needs a message only.
+/// Defines a constructor for each code that needs only a message.
 macro_rules! constructors {
     ($($name:ident => $code:ident),* $(,)?) => {
         $(

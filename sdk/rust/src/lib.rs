@@ -1,9 +1,9 @@
-//! What the author of a Keyway secret provider writes against.
+//! The SDK for authors of Keyway secret providers.
 //!
-//! A provider is a type that implements [`SecretProvider`], and [`export!`] makes a WebAssembly
-//! component of it. The host runs every call in a fresh sandbox and hands it a [`Host`]: HTTP to
-//! the approved destinations ([`http`]), one slot for a login session ([`session`]) and a clock.
-//! All three are traits, so the same provider runs natively in unit tests ([`testing`]).
+//! A provider is a type that implements [`SecretProvider`]; [`export!`] turns it into a WebAssembly
+//! component. The host runs every call in a fresh sandbox and passes it a [`Host`]: HTTP to the
+//! approved destinations ([`http`]), a slot for a login session ([`session`]) and a clock. All
+//! three are traits, so the same provider runs natively in unit tests ([`testing`]).
 //!
 //! This is a complete provider:
 //!
@@ -92,10 +92,9 @@
 //!
 //! # Secrets
 //!
-//! What holds a secret is wiped when dropped and prints a placeholder: [`Settings`], [`Resolved`],
-//! [`Changes`], bodies and header values. The host throws the whole memory of a call away as well.
-//! What is left to the provider: **no secret in an error message**, and nothing printed that holds
-//! one.
+//! Types that hold secrets are wiped when dropped and print a placeholder: [`Settings`],
+//! [`Resolved`], [`Changes`], bodies and header values. The host also discards the whole memory of
+//! a call. The provider's own duty: **no secret in an error message**, and none in what it prints.
 //!
 //! # Panics
 //!
@@ -134,14 +133,14 @@ pub use values::{
     Resolved, Selection, Settings, Verified, WriteAccess,
 };
 
-/// Makes a component of a [`SecretProvider`]: generates the exports that the contract asks for.
-/// Once in a crate, whose `crate-type` includes `cdylib`.
+/// Turns a [`SecretProvider`] into a component: generates the exports that the contract requires.
+/// Use it once in a crate whose `crate-type` includes `cdylib`.
 ///
 /// Optional interfaces are named after it: `export!(MyProvider, item_fields, leases, refresh)`
-/// needs [`ItemFields`], [`Leases`] and [`Refresh`] implemented for it.
+/// requires implementations of [`ItemFields`], [`Leases`] and [`Refresh`].
 ///
-/// On targets other than WebAssembly there is nothing to export, so that the crate can be tested
-/// natively; it only checks that the type is a provider.
+/// On targets other than WebAssembly it exports nothing, so that the crate can be tested natively;
+/// it only checks that the type is a provider.
 #[macro_export]
 macro_rules! export {
     ($provider:ty $(, $interface:ident)* $(,)?) => {
@@ -188,7 +187,7 @@ macro_rules! export_interface {
     };
 }
 
-/// The code of the README is compiled and run like that of the documentation.
+/// The code of the README is compiled and run like the documentation's.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 pub struct Readme;

@@ -1,11 +1,10 @@
-//! Reading references such as `op://<vaultId>/<itemId>`.
+//! Parsing of references such as `op://<vaultId>/<itemId>`.
 //!
-//! What people paste where a reference belongs may be anything, a password too, so no message
-//! repeats the text.
+//! Text pasted in place of a reference may be anything, even a password, so no message repeats it.
 
 use crate::{Error, Result};
 
-/// A reference that was taken apart: `scheme://segment/segment/...`, perhaps with `?query`.
+/// A parsed reference: `scheme://segment/segment/...`, optionally with `?query`.
 ///
 /// ```
 /// use keyway_sdk::reference::Reference;
@@ -22,18 +21,18 @@ pub struct Reference<'a> {
     format: &'a str,
 }
 
-/// The most that a reference may be, in bytes. No secret manager's own come near it.
+/// The longest reference, in bytes. No secret manager's own references come near it.
 const MAX_BYTES: usize = 4096;
 
 impl<'a> Reference<'a> {
-    /// Takes a reference of this scheme apart. `format` is how one looks, for the message, as in
+    /// Parses a reference of this scheme. `format` is the format to show in messages, as in
     /// [`Description::reference_format`](crate::Description::reference_format). The scheme may be
-    /// in either case; the rest is taken as it is, nothing is decoded.
+    /// in either case; the rest is kept as it is, without decoding.
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::InvalidReference`](crate::ErrorCode::InvalidReference) when the scheme is
-    /// another one, a segment is empty or has white space at its ends, or there is a control
+    /// [`ErrorCode::InvalidReference`](crate::ErrorCode::InvalidReference) if the scheme is a
+    /// different one, a segment is empty or begins or ends with white space, or there is a control
     /// character.
     pub fn parse(text: &'a str, scheme: &str, format: &'a str) -> Result<Self> {
         let invalid = |what: &str| Err(Error::invalid_reference(format!("{what} A reference looks like {format}.")));
@@ -45,7 +44,7 @@ impl<'a> Reference<'a> {
         }
         let rest = match text.split_once("://") {
             Some((start, rest)) if start.eq_ignore_ascii_case(scheme) => rest,
-            Some(_) => return invalid("The reference is of another scheme."),
+            Some(_) => return invalid("The reference has another scheme."),
             None => return invalid("This is not a reference."),
         };
         if text.chars().any(char::is_control) {
@@ -64,11 +63,11 @@ impl<'a> Reference<'a> {
         Ok(Self { path, query, format })
     }
 
-    /// The segments, when there are exactly as many as asked for. None is empty.
+    /// The segments, if there are exactly `N`. None is empty.
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::InvalidReference`](crate::ErrorCode::InvalidReference) when there are more or
+    /// [`ErrorCode::InvalidReference`](crate::ErrorCode::InvalidReference) if there are more or
     /// fewer.
     pub fn segments<const N: usize>(&self) -> Result<[&'a str; N]> {
         let segments: Vec<_> = self.iter().collect();
@@ -83,12 +82,12 @@ impl<'a> Reference<'a> {
         })
     }
 
-    /// All segments in their order; at least one.
+    /// All segments in order; at least one.
     pub fn iter(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         self.path.split('/')
     }
 
-    /// What follows the first `?`, as it is.
+    /// The text after the first `?`, as it is.
     pub fn query(&self) -> Option<&'a str> {
         self.query
     }

@@ -1,10 +1,10 @@
-//! What a provider keeps between calls: one login under any number of concurrent calls.
+//! State that a provider keeps between calls: one login for any number of concurrent calls.
 //!
-//! Nothing in a provider's own memory survives a call, so a login session is handed to the host,
-//! which keeps it sealed in one slot for each connection and may drop it at any time.
-//! [`with_session`] is the whole procedure: use what is there, log in when there is nothing, and
-//! when the server refuses the session, make at most one new login, which the host grants to one
-//! call at a time.
+//! Nothing in a provider's own memory survives a call. A login session is therefore passed to the
+//! host, which keeps it sealed in one slot for each connection and may drop it at any time.
+//! [`with_session`] is the whole procedure: it uses the existing session, logs in if there is none,
+//! and makes at most one new login if the server refuses the session. The host grants the login to
+//! one call at a time.
 
 use std::marker::PhantomData;
 
@@ -14,17 +14,17 @@ use zeroize::Zeroizing;
 
 use crate::{Error, Host, Result, wiped};
 
-/// The slot of this connection, in bytes. [`Typed`] is the comfortable form.
+/// The slot of this connection, in bytes. [`Typed`] is more convenient.
 pub trait SessionStore {
-    /// What was put last; `None` when nothing was put yet, or it expired or was dropped.
+    /// The last state; `None` if there was no `put` yet, or the state has expired or was dropped.
     fn get(&self) -> Option<SessionState>;
 
     /// Stores `data` for at most `ttl_seconds` (1 to 86,400; 0 drops the state) and returns the
     /// slot's generation.
     ///
-    /// It takes effect when this call was granted the renewal, or when nothing was put since this
-    /// call last received the state and nobody is renewing. Otherwise it is ignored, which is no
-    /// error: a new login wins over an addition to an old one.
+    /// It takes effect if this call holds the right to log in, or if nothing was stored since this
+    /// call last received the state and no other call is renewing. Otherwise it is ignored without
+    /// an error: a new login takes precedence over an addition to an old one.
     ///
     /// # Errors
     ///
@@ -32,22 +32,22 @@ pub trait SessionStore {
     fn put(&self, data: &[u8], ttl_seconds: u32) -> Result<u64>;
 
     /// Asks for the right to log in. `refused` is the generation that the server no longer accepts,
-    /// or `None` when [`get`](Self::get) returned nothing. Waits while another call has that right.
+    /// or `None` if [`get`](Self::get) returned nothing. Waits while another call has the right.
     ///
     /// # Errors
     ///
-    /// The error of the call that was waited for, if that one ended in an error; return it.
+    /// The error that ended the other call, if it did end in one; return it.
     fn renew(&self, refused: Option<u64>) -> Result<Renewal>;
 
-    /// A number that no other call on this connection has received or will receive, ascending.
+    /// A number that no other call on this connection receives, ascending.
     fn counter(&self) -> u64;
 }
 
-/// What was put last.
+/// The last state stored.
 pub struct SessionState {
     /// Exactly the bytes that were put.
     pub data: Zeroizing<Vec<u8>>,
-    /// Which put they came from; greater for each later one.
+    /// The generation of that `put`; it grows with each one.
     pub generation: u64,
 }
 
@@ -61,14 +61,14 @@ impl std::fmt::Debug for SessionState {
 /// The answer to [`SessionStore::renew`].
 #[derive(Debug)]
 pub enum Renewal {
-    /// This call, and no other, may log in now. The right ends with a put or with the call.
+    /// This call, and no other, may log in now. The right ends with a `put` or with the call.
     Granted,
-    /// Another call has put a newer state meanwhile. Use it, do not log in.
+    /// Another call has stored a newer state. Use it and do not log in.
     Renewed(SessionState),
 }
 
-/// The slot of this connection, holding a `T` as JSON. The bytes on the way are wiped; wiping `T`
-/// itself is up to `T` (see [`zeroize::ZeroizeOnDrop`]).
+/// The slot of this connection, holding a `T` as JSON. The intermediate bytes are wiped; `T` itself
+/// must wipe its own (see [`zeroize::ZeroizeOnDrop`]).
 pub struct Typed<'a, T> {
     store: &'a dyn SessionStore,
     holds: PhantomData<fn() -> T>,
@@ -77,17 +77,17 @@ pub struct Typed<'a, T> {
 /// A state of the slot.
 #[derive(Debug)]
 pub enum Stored<T> {
-    /// Something that is a `T`.
+    /// A valid `T`.
     Valid {
-        /// What was put.
+        /// The stored value.
         value: T,
-        /// Which put it came from.
+        /// Its generation.
         generation: u64,
     },
-    /// Something that is no `T`, for example put by another build of this provider. Good for
-    /// nothing but to be renewed.
+    /// Not a valid `T`, for example because another build of this provider stored it. It can only
+    /// be renewed.
     Foreign {
-        /// Which put it came from.
+        /// Its generation.
         generation: u64,
     },
 }
@@ -98,7 +98,7 @@ impl<'a, T: Serialize + DeserializeOwned> Typed<'a, T> {
         Self { store, holds: PhantomData }
     }
 
-    /// What was put last.
+    /// The last state stored.
     pub fn get(&self) -> Option<Stored<T>> {
         self.store.get().map(decode)
     }
@@ -121,7 +121,7 @@ impl<'a, T: Serialize + DeserializeOwned> Typed<'a, T> {
     ///
     /// # Errors
     ///
-    /// The error of the call that was waited for.
+    /// The error that ended the other call that had the right.
     pub fn renew(&self, refused: Option<u64>) -> Result<Option<Stored<T>>> {
         Ok(match self.store.renew(refused)? {
             Renewal::Granted => None,
@@ -137,25 +137,25 @@ fn decode<T: DeserializeOwned>(state: SessionState) -> Stored<T> {
     }
 }
 
-/// How many states of other calls are tried before the refusal is believed. Each is newer than the
-/// one before, so more than two are only seen when other calls keep adding to a state that the
-/// server refuses.
+/// How many states of other calls are tried before the refusal counts. Each is newer than the
+/// previous one, so more than two occur only if other calls keep adding to a state that the server
+/// refuses.
 const MAX_STATES: usize = 8;
 
 /// Makes a call with the connection's session, logging in when needed.
 ///
-/// * There is a session: `call` gets it.
-/// * There is none, or `is_refused` says of the error that the server no longer accepts it: either
-///   another call has logged in meanwhile and its session is used, or `login` runs, at most once,
-///   and what it returns is stored for the seconds that it says and handed to `call`.
-/// * A session that was refused straight after this call's own login is an error like any other.
+/// * If there is a session, `call` receives it.
+/// * If there is none, or `is_refused` says that the server no longer accepts it, a session that
+///   another call has created in the meantime is used. Failing that, `login` runs, at most once. Its
+///   session is stored for the number of seconds that it returns, and passed to `call`.
+/// * If the session of this call's own login is refused at once, that is an error like any other.
 ///
-/// `call` may run several times, so it should do its reading first. To add to the stored session,
-/// it uses [`Typed::put`].
+/// `call` may run several times, so it should read before it changes anything. It adds to the
+/// stored session with [`Typed::put`].
 ///
 /// # Errors
 ///
-/// What `login` or `call` return, or the error of another call's login that this one waited for.
+/// The errors of `login` and `call`, or the error of another call's login that this one waited for.
 pub fn with_session<T, R>(
     host: &Host<'_>,
     login: impl FnOnce() -> Result<(T, u32)>,

@@ -114,7 +114,7 @@ fn a_state_that_this_build_does_not_understand_is_replaced() {
     assert_eq!(sandbox.session.logins(), 1);
 }
 
-/// A slot into which another call puts a state, each time that a renewal is asked for.
+/// A slot in which another call stores a state at every request for a renewal.
 struct Shared {
     slot: MemorySession,
     puts: std::cell::RefCell<Vec<&'static str>>,

@@ -1,4 +1,5 @@
-//! What a provider keeps for good, such as a refresh token that rotates with each use.
+//! Durable state: what a provider keeps across restarts, such as a refresh token that rotates with
+//! each use.
 //!
 //! ```
 //! use keyway_sdk::testing::TestHost;
@@ -25,31 +26,31 @@ use zeroize::Zeroizing;
 
 use crate::Result;
 
-/// The most that a connection may keep, in bytes.
+/// The most that one connection may store, in bytes.
 pub const MAX_BYTES: usize = 8 << 10;
 
-/// What is stored.
+/// The stored state.
 #[derive(Clone)]
-// Clone: a store in memory gives out what it keeps.
+// Clone: a store in memory returns copies of its state.
 pub struct StoredState {
     /// Exactly the bytes that were put. Wiped when dropped.
     pub data: Zeroizing<Vec<u8>>,
-    /// Greater with each `put`.
+    /// Increases with each `put`.
     pub version: u64,
 }
 
 /// The durable state of a connection: one slot of opaque bytes, encrypted in the host's database.
 /// It is dropped when the connection's settings change.
 pub trait StateStore {
-    /// The state; `None` when nothing was put yet.
+    /// The state; `None` if there was no `put` yet.
     fn get(&self) -> Result<Option<StoredState>>;
 
-    /// Stores the state if the present one is at version `expected` (`None`: if there is none), and
+    /// Stores the state if the current version is `expected` (`None`: if there is no state), and
     /// returns the new version. When this returns, the state survives a crash of the host. Another
     /// version is [`ErrorCode::Conflict`](crate::ErrorCode::Conflict); more than [`MAX_BYTES`] are
     /// [`ErrorCode::Unsupported`](crate::ErrorCode::Unsupported).
     ///
-    /// `refresh_by`: seconds since 1970 at which the host calls [`Refresh`](crate::Refresh) at the
-    /// latest, unless another call has stored a state until then.
+    /// `refresh_by`: the latest time, in seconds since 1970, at which the host calls
+    /// [`Refresh`](crate::Refresh) unless another call has stored a state by then.
     fn put(&self, data: &[u8], expected: Option<u64>, refresh_by: Option<u64>) -> Result<u64>;
 }

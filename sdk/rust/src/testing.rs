@@ -1,5 +1,5 @@
-//! What a native unit test puts in place of the sandbox: scripted answers, a session slot in
-//! memory, a clock that stands.
+//! A replacement of the sandbox for native unit tests: scripted answers, a session slot in memory,
+//! a clock that stands still.
 //!
 //! ```
 //! use keyway_sdk::http::Response;
@@ -27,7 +27,7 @@ use crate::session::{Renewal, SessionState, SessionStore};
 use crate::store::{MAX_BYTES, StateStore, StoredState};
 use crate::{Clock, Error, Host, Level, Log, Result};
 
-/// Everything that a [`Host`] is made of.
+/// All parts of a [`Host`].
 pub struct TestHost {
     /// The way out.
     pub http: FakeTransport,
@@ -42,7 +42,7 @@ pub struct TestHost {
 }
 
 impl TestHost {
-    /// A host whose requests are answered by a function. The clock stands at 1,700,000,000.
+    /// A host whose requests are answered by a function. Its clock shows 1,700,000,000.
     pub fn new(answer: impl FnMut(&Request) -> std::result::Result<Response, HttpError> + 'static) -> Self {
         Self {
             http: FakeTransport::new(answer),
@@ -53,7 +53,7 @@ impl TestHost {
         }
     }
 
-    /// What a provider's functions take.
+    /// The host to pass to a provider's functions.
     pub fn host(&self) -> Host<'_> {
         Host { http: &self.http, session: &self.session, store: &self.store, clock: &self.clock, log: &self.log }
     }
@@ -61,7 +61,7 @@ impl TestHost {
 
 type AnswerFn = dyn FnMut(&Request) -> std::result::Result<Response, HttpError>;
 
-/// A transport that asks a function, or a script, and remembers the requests.
+/// A transport that answers from a function or a script, and records the requests.
 pub struct FakeTransport {
     answer: RefCell<Box<AnswerFn>>,
     requests: RefCell<Vec<Request>>,
@@ -73,7 +73,7 @@ impl FakeTransport {
         Self { answer: RefCell::new(Box::new(answer)), requests: RefCell::default() }
     }
 
-    /// Answers with these, one after the other; a request beyond them fails.
+    /// Answers with these in turn; a request beyond them fails.
     pub fn scripted(answers: impl IntoIterator<Item = std::result::Result<Response, HttpError>>) -> Self {
         let mut answers: VecDeque<_> = answers.into_iter().collect();
         Self::new(move |_| {
@@ -81,7 +81,7 @@ impl FakeTransport {
         })
     }
 
-    /// What was sent so far. Not to be held while a request is sent.
+    /// The requests sent so far. Drop the borrow before the next request is sent.
     pub fn requests(&self) -> Ref<'_, [Request]> {
         Ref::map(self.requests.borrow(), Vec::as_slice)
     }
@@ -104,12 +104,12 @@ pub fn json_response(status: u16, body: impl Into<Vec<u8>>) -> Response {
     }
 }
 
-/// Durable state in memory, for any number of threads.
+/// Durable state in memory, usable from any number of threads.
 #[derive(Default)]
 pub struct MemoryStore(Mutex<Option<(StoredState, Option<u64>)>>);
 
 impl MemoryStore {
-    /// When the provider wants to be called at the latest.
+    /// The latest time at which the provider wants to be called.
     pub fn refresh_by(&self) -> Option<u64> {
         self.kept().as_ref().and_then(|(_, refresh_by)| *refresh_by)
     }
@@ -130,7 +130,7 @@ impl StateStore for MemoryStore {
         }
         let mut kept = self.kept();
         if kept.as_ref().map(|(state, _)| state.version) != expected {
-            return Err(Error::conflict("The stored state was changed meanwhile. Read it again."));
+            return Err(Error::conflict("The stored state has changed since it was read. Read it again."));
         }
         let version = expected.unwrap_or(0) + 1;
         *kept = Some((StoredState { data: Zeroizing::new(data.to_vec()), version }, refresh_by));
@@ -143,7 +143,7 @@ impl StateStore for MemoryStore {
 pub struct MemoryLog(RefCell<Vec<(Level, String)>>);
 
 impl MemoryLog {
-    /// What was logged so far.
+    /// The lines logged so far.
     pub fn lines(&self) -> Vec<(Level, String)> {
         self.0.borrow().clone()
     }
@@ -155,7 +155,7 @@ impl Log for MemoryLog {
     }
 }
 
-/// A session slot that follows the contract for a single call at a time. Nothing expires by itself.
+/// A session slot that follows the contract for one call at a time. Nothing expires.
 #[derive(Debug, Default)]
 pub struct MemorySession {
     state: RefCell<Option<(Zeroizing<Vec<u8>>, u32)>>,
@@ -176,7 +176,7 @@ impl MemorySession {
         self.granted.get()
     }
 
-    /// For how many seconds the present state was put; `None` when there is none.
+    /// The lifetime of the current state in seconds; `None` if there is none.
     pub fn ttl_seconds(&self) -> Option<u32> {
         self.state.borrow().as_ref().map(|(_, ttl_seconds)| *ttl_seconds)
     }
@@ -217,17 +217,17 @@ impl SessionStore for MemorySession {
     }
 }
 
-/// A clock that stands until it is set.
+/// A clock that stands still until it is set.
 #[derive(Debug)]
 pub struct FixedClock(Cell<u64>);
 
 impl FixedClock {
-    /// Stands at this time, in seconds since 1970.
+    /// A clock that shows this time, in seconds since 1970.
     pub fn new(unix_seconds: u64) -> Self {
         Self(Cell::new(unix_seconds))
     }
 
-    /// Sets it.
+    /// Sets the clock.
     pub fn set(&self, unix_seconds: u64) {
         self.0.set(unix_seconds);
     }
@@ -238,7 +238,7 @@ impl Clock for FixedClock {
         self.0.get()
     }
 
-    /// All of the time that a call has by default.
+    /// The time that a call has by default.
     fn time_left(&self) -> Duration {
         Duration::from_secs(30)
     }

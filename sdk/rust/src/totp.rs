@@ -1,11 +1,10 @@
-//! One-time codes (RFC 6238) from what people store: an `otpauth://totp/...` URL or the bare
-//! secret.
+//! One-time codes (RFC 6238) from what users store: an `otpauth://totp/...` URL or the bare secret.
 //!
-//! The codes themselves are a dozen lines over RustCrypto's HMAC. The reading is generous where
+//! The codes themselves are a dozen lines over RustCrypto's HMAC. The parser is lenient where
 //! authenticator apps are: spaces, dashes, lower case and padding in the secret, short secrets, an
 //! unknown parameter, an issuer that contradicts the label. It is strict where a wrong guess would
-//! make wrong codes: algorithm, digits, period and type. Steam's codes are the same numbers written
-//! in letters.
+//! yield wrong codes: algorithm, digits, period and type. Steam's codes are the same numbers
+//! written in letters.
 //!
 //! ```
 //! use keyway_sdk::secrecy::ExposeSecret;
@@ -27,7 +26,7 @@ use zeroize::Zeroizing;
 
 use crate::{Error, NoCode, NoCodeReason, OneTimeCode, encoding};
 
-/// What makes the codes of one item. Its secret is wiped when dropped and not printed.
+/// Generates the codes of one item. Its secret is wiped when dropped and never printed.
 pub struct Totp {
     secret: Zeroizing<Vec<u8>>,
     algorithm: Algorithm,
@@ -51,7 +50,7 @@ pub enum Algorithm {
 /// How a code is written (RFC 4226, section 5.3, recommends 6 to 8 digits).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Digits {
-    /// Six digits, the usual.
+    /// Six digits, the default.
     #[default]
     Six,
     /// Seven digits.
@@ -62,39 +61,39 @@ pub enum Digits {
     Steam,
 }
 
-/// Why a text does not make one-time codes. Never holds the text.
+/// Why a text yields no one-time codes. Never contains the text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TotpError {
-    /// No secret at all.
+    /// There is no secret.
     #[error("the one-time password has no secret")]
     MissingSecret,
     /// The secret is not base32.
     #[error("the secret of the one-time password is not base32")]
     InvalidSecret,
-    /// A URL that is not `otpauth://...`.
+    /// The URL is not `otpauth://...`.
     #[error("the one-time password is neither an otpauth:// URL nor a base32 secret")]
     InvalidUrl,
-    /// `otpauth://hotp/...`, or a parameter that only those have.
+    /// `otpauth://hotp/...`, or a parameter that only such URLs have.
     #[error("counter-based one-time passwords (HOTP) are not supported")]
     Hotp,
-    /// `otpauth://` with another type.
+    /// The type after `otpauth://` is unknown.
     #[error("the one-time password is of a type that is not supported; only totp is")]
     UnknownType,
-    /// Another hash.
+    /// The hash is not supported.
     #[error("the one-time password asks for an algorithm that is not supported; SHA1, SHA256 and SHA512 are")]
     Algorithm,
-    /// Not 6 to 8 digits.
+    /// The number of digits is not 6 to 8.
     #[error("the one-time password asks for a number of digits that is not supported; 6, 7 and 8 are")]
     Digits,
-    /// Not a number of seconds above 0.
+    /// The period is not a positive number of seconds.
     #[error("the period of the one-time password is not a number of seconds above 0")]
     Period,
 }
 
 impl From<TotpError> for Error {
     /// [`ErrorCode::Unsupported`](crate::ErrorCode::Unsupported), as for an item of a kind that the
-    /// provider cannot handle.
+    /// provider does not support.
     fn from(error: TotpError) -> Self {
         let text = error.to_string();
         let mut chars = text.chars();
@@ -113,12 +112,11 @@ impl From<TotpError> for NoCode {
     }
 }
 
-/// The one-time code that is current at this time, in seconds since 1970, or why there is none:
-/// what `resolve` returns as [`Resolved::one_time_code`](crate::Resolved::one_time_code).
+/// The current one-time code at this time, in seconds since 1970, or why there is none: what
+/// `resolve` returns as [`Resolved::one_time_code`](crate::Resolved::one_time_code).
 ///
-/// `stored` is what the item holds, as [`Totp::parse`] reads it; `None` or an empty text when the
-/// item has no one-time password.
-///
+/// `stored` is the item's one-time password in a form that [`Totp::parse`] reads; `None` or an
+/// empty text if the item has none.
 /// ```
 /// use keyway_sdk::{NoCodeReason, totp};
 ///
@@ -154,7 +152,7 @@ impl Totp {
         self
     }
 
-    /// The same with longer codes.
+    /// The same with this number of digits.
     #[must_use]
     pub fn digits(mut self, digits: Digits) -> Self {
         self.digits = digits;
@@ -213,7 +211,7 @@ impl Totp {
         Ok(Self::new(decode_secret(&secret)?)?.algorithm(algorithm).digits(digits).period(period))
     }
 
-    /// The code that is current at this time, in seconds since 1970.
+    /// The current code at this time, in seconds since 1970.
     pub fn code_at(&self, unix_seconds: u64) -> OneTimeCode {
         let period = u64::from(self.period.get());
         let step = unix_seconds / period;
@@ -259,7 +257,7 @@ fn mac<M: Mac + KeyInit>(key: &[u8], message: &[u8]) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(mac.finalize().into_bytes().to_vec())
 }
 
-/// Dynamic truncation (RFC 4226, section 5.3): the low four bits of the last byte say where to take
+/// Dynamic truncation (RFC 4226, section 5.3): the low four bits of the last byte are the offset of
 /// 31 bits.
 fn truncate(mac: &[u8]) -> u32 {
     let offset = usize::from(mac.last().copied().unwrap_or_default() & 0x0f);
@@ -267,8 +265,8 @@ fn truncate(mac: &[u8]) -> u32 {
     bytes.fold(0, |number, byte| (number << 8) | u32::from(*byte)) & 0x7fff_ffff
 }
 
-/// Steam writes the number in an alphabet without letters that look like digits, the last place
-/// first.
+/// Steam writes the number in an alphabet without letters that look like digits, least significant
+/// place first.
 fn steam(mut number: u32) -> String {
     const ALPHABET: [u8; 26] = *b"23456789BCDFGHJKMNPQRTVWXY";
     let mut letter = || {
@@ -284,7 +282,7 @@ fn decode_secret(text: &str) -> Result<Zeroizing<Vec<u8>>, TotpError> {
     if secret.is_empty() { Err(TotpError::MissingSecret) } else { Ok(secret) }
 }
 
-/// `SHA1`, and the spellings that apps write: `SHA-1`, `HMACSHA1`, `HmacSHA1`. Empty is the
+/// `SHA1`, and the spellings of various apps: `SHA-1`, `HMACSHA1`, `HmacSHA1`. Empty means the
 /// default.
 fn parse_algorithm(text: &str) -> Result<Algorithm, TotpError> {
     let name = text.trim().to_ascii_uppercase().replace(['-', '_'], "");

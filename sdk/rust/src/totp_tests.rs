@@ -90,7 +90,7 @@ fn a_bare_secret_is_read_as_people_write_it() {
 
 #[test]
 fn a_short_secret_is_good_enough() {
-    // 80 bits, which many sites give out although RFC 4226 asks for 128.
+    // 80 bits, which many sites issue although RFC 4226 requires 128.
     assert!(Totp::parse("JBSWY3DPEHPK3PXP").is_ok());
 }
 
@@ -137,7 +137,7 @@ fn the_secret_is_not_printed() {
     );
 }
 
-/// Times and codes of a throw-away account, as KeePassXC has them in its tests (`TestTotp.cpp`).
+/// Times and codes of a throw-away account, from KeePassXC's tests (`TestTotp.cpp`).
 #[test]
 fn steam_writes_its_codes_in_letters() {
     const SECRET: &str = "63BEDWCQZKTQWPESARIERL5DTTQFCJTK";

@@ -1,6 +1,6 @@
 //! What goes into a call and what comes out of it.
 //!
-//! Everything secret is a [`SecretString`]: wiped when dropped, a placeholder when printed. None of
+//! Every secret is a [`SecretString`]: wiped when dropped, a placeholder when printed. None of
 //! these types can be cloned, so a secret has one owner at a time.
 
 use std::fmt;
@@ -10,10 +10,10 @@ use url::Url;
 
 use crate::{Attribute, Error, Result};
 
-/// All settings of one connection, as the person who connected entered them.
+/// All settings of one connection, as the user entered them.
 ///
-/// A setting that was left empty and has no default is not there. Values are never trimmed or
-/// changed by the host. All of them are treated as secrets: wiped when dropped, not printed.
+/// A setting that was left empty and has no default is absent. The host never trims or changes
+/// values. All values are treated as secrets: wiped when dropped, never printed.
 #[derive(Default)]
 pub struct Settings(Vec<(String, SecretString)>);
 
@@ -23,7 +23,7 @@ impl Settings {
         Self::default()
     }
 
-    /// The same settings and one more; for tests, since a host passes them ready-made.
+    /// The same settings plus this one, for tests; a host passes complete settings.
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, value: impl Into<SecretString>) -> Self {
         let name = name.into();
@@ -37,7 +37,7 @@ impl Settings {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.expose_secret())
     }
 
-    /// The value of a setting that must be there and not be empty.
+    /// The value of a setting that must be present and not empty.
     ///
     /// # Errors
     ///
@@ -48,7 +48,7 @@ impl Settings {
             .ok_or_else(|| Error::invalid_setting(name, format!("The setting '{name}' is missing. Please enter it.")))
     }
 
-    /// The address in a setting that must be there; see [`Settings::url`].
+    /// The address in a setting that must be present; see [`Settings::url`].
     ///
     /// # Errors
     ///
@@ -59,8 +59,8 @@ impl Settings {
     }
 
     /// The address in a setting, read as the host reads a [destination taken from a
-    /// setting](crate::Description::destination): a URL with `https` or `http`, or a host name
-    /// (with a port perhaps), and then `https` is meant. `None` when it was left empty.
+    /// setting](crate::Description::destination): a URL with `https` or `http`, or a host name,
+    /// optionally with a port, for which `https` is assumed. `None` if it was left empty.
     ///
     /// # Errors
     ///
@@ -103,15 +103,15 @@ impl fmt::Debug for Settings {
 /// returns.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Verified {
-    /// Who the credentials belong to, for people, for example the account's address. Never secret.
-    /// May be empty.
+    /// The account that the credentials belong to, to show to people, for example its address.
+    /// Never secret. May be empty.
     pub account: String,
-    /// What the server counts requests by: stable, the same for all credentials of one account.
-    /// Never secret. `None` when the provider cannot tell; then each credential counts as an
-    /// account of its own.
+    /// The key by which the server counts requests: stable, and the same for all credentials of one
+    /// account. Never secret. `None` if the provider cannot tell; then each credential counts as
+    /// its own account.
     pub account_key: Option<String>,
-    /// How many vaults (or whatever the provider groups items in) can be read, at least 1. `None`
-    /// where items are not grouped.
+    /// How many vaults (or other groups of items) can be read, at least 1. `None` where items are
+    /// not grouped.
     pub vault_count: Option<u32>,
     /// How many of these can be written to, as far as the server says. 0 means read-only; `None`
     /// when it does not say.
@@ -123,10 +123,10 @@ pub struct Verified {
 /// A page of items: what [`list_items`](crate::SecretProvider::list_items) returns.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ItemPage {
-    /// At most 10,000. May be empty although a next page exists.
+    /// At most 10,000. May be empty even if a next page exists.
     pub items: Vec<Item>,
-    /// What the host passes for the next page; opaque to it, at most 4,096 bytes. `None` on the
-    /// last page.
+    /// The token that the host passes for the next page; opaque to it, at most 4,096 bytes. `None`
+    /// on the last page.
     pub next: Option<String>,
     /// Anything else worth showing.
     pub attributes: Vec<Attribute>,
@@ -137,14 +137,14 @@ pub struct ItemPage {
 pub struct Item {
     /// The item's own id, as its server knows it.
     pub id: String,
-    /// What people call it. Titles need not be unique.
+    /// The title to show. Titles need not be unique.
     pub title: String,
     /// The id of the vault that holds it; `None` where items are not grouped.
     pub vault_id: Option<String>,
-    /// What people call that vault.
+    /// The name of that vault, to show.
     pub vault_name: Option<String>,
-    /// What to pass to `resolve`, in its normal form: made of ids where the server has them, so
-    /// that it stays right when things are renamed.
+    /// The item's reference for `resolve`, in its normal form. It uses ids if the server has them,
+    /// so that it stays valid when names change.
     pub reference: String,
     /// What kind of item it is: `login`, or the provider's own word in lower case.
     pub category: String,
@@ -154,8 +154,8 @@ pub struct Item {
     pub attributes: Vec<Attribute>,
 }
 
-/// Which fields [`resolve`](crate::SecretProvider::resolve) is asked for. None at all is allowed
-/// and asks for the revision.
+/// Which fields [`resolve`](crate::SecretProvider::resolve) should return. An empty selection is
+/// allowed and returns only the revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     /// The built-in user name field.
@@ -175,66 +175,65 @@ impl Selection {
     /// User name, password and one-time code.
     pub const ALL: Self = Self { username: true, password: true, one_time_code: true, further: Vec::new() };
 
-    /// Whether nothing but the revision is asked for.
+    /// Whether only the revision is requested.
     pub fn is_empty(&self) -> bool {
         *self == Self::NONE
     }
 }
 
-/// What an item holds now: what [`resolve`](crate::SecretProvider::resolve) returns. Only fields
-/// that were asked for; one that the item lacks is `None`, one that is there and empty is an empty
-/// string.
+/// The current values of an item: what [`resolve`](crate::SecretProvider::resolve) returns. Only
+/// requested fields are set. A field that the item lacks is `None`; one that is present and empty
+/// is an empty string.
 #[derive(Debug, Default)]
 pub struct Resolved {
     /// The user name.
     pub username: Option<SecretString>,
     /// The password.
     pub password: Option<SecretString>,
-    /// The one-time code that is good now, or why there is none; `Some` when it was asked for.
-    /// [`totp::code_of`](crate::totp::code_of) makes it.
+    /// The current one-time code, or why there is none; `Some` if it was requested.
+    /// [`totp::code_of`](crate::totp::code_of) creates it.
     pub one_time_code: Option<std::result::Result<OneTimeCode, NoCode>>,
-    /// The further fields that were asked for and that the item has.
+    /// The requested further fields that the item has.
     pub further: Vec<Field>,
-    /// Which state of the item this is: opaque, at most 256 bytes, different after each change of
+    /// Identifies this state of the item: opaque, at most 256 bytes, different after each change of
     /// the item, never secret, suitable for `write`.
     pub revision: String,
-    /// The first second since 1970 at which the values are no longer good, for values with a
-    /// lifetime of their own.
+    /// The first second since 1970 at which the values are no longer valid, for values with a
+    /// limited lifetime.
     pub valid_until: Option<u64>,
-    /// The lease under which the values were made for this very call; see
-    /// [`Leases`](crate::Leases).
+    /// The lease under which the values were created for this call; see [`Leases`](crate::Leases).
     pub lease: Option<Lease>,
     /// Anything else worth showing. Never secret.
     pub attributes: Vec<Attribute>,
 }
 
-/// A one-time code (RFC 6238, or a variant of it) that is good now.
+/// A one-time code (RFC 6238, or a variant of it) that is current.
 #[derive(Debug)]
 pub struct OneTimeCode {
     /// 1 to 16 ASCII letters and digits, usually 6 to 8 digits.
     pub code: SecretString,
     /// The first second since 1970 at which it is no longer the current code.
     pub expires_at: u64,
-    /// For how many seconds each code of this item is current, usually 30.
+    /// How many seconds each code of this item is current, usually 30.
     pub period_seconds: u32,
     /// Anything else worth showing.
     pub attributes: Vec<Attribute>,
 }
 
 impl OneTimeCode {
-    /// A code, the first second since 1970 at which it is no longer current, and for how many
-    /// seconds each is.
+    /// A code, the first second since 1970 at which it is no longer current, and how many seconds
+    /// each code is current.
     pub fn new(code: impl Into<SecretString>, expires_at: u64, period_seconds: u32) -> Self {
         Self { code: code.into(), expires_at, period_seconds, attributes: Vec::new() }
     }
 }
 
-/// Why there is no one-time code. It never stands in the way of user name and password.
+/// Why there is no one-time code. It never prevents user name and password from being returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoCode {
-    /// What a host decides by.
+    /// The reason, for the host to match.
     pub reason: NoCodeReason,
-    /// For a person. Never secret.
+    /// The reason as a message for a person. Never secret.
     pub message: String,
     /// Anything else worth showing.
     pub attributes: Vec<Attribute>,
@@ -247,15 +246,15 @@ impl NoCode {
     }
 }
 
-/// Why there is no one-time code, as a condition.
+/// The condition under which there is no one-time code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NoCodeReason {
     /// The item has no one-time password.
     Absent,
-    /// It has one that does not go by time (RFC 4226).
+    /// Its one-time password is counter-based, not time-based (RFC 4226).
     CounterBased,
-    /// It has one whose secret or parameters make no code.
+    /// Its secret or parameters are malformed and yield no code.
     Malformed,
     /// Anything else, by a name in lower case with words separated by `-`.
     Other(String),
@@ -265,17 +264,17 @@ pub enum NoCodeReason {
 /// [`list_fields`](crate::ItemFields::list_fields) returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldSpec {
-    /// What `resolve` is asked for. Unique within the item, 1 to 256 bytes.
+    /// The name to request from `resolve`. Unique within the item, 1 to 256 bytes.
     pub name: String,
-    /// What people call it.
+    /// The label to show.
     pub label: String,
-    /// What it is.
+    /// The kind of the field.
     pub kind: FieldKind,
-    /// Anything else worth showing, for example the section that it is in.
+    /// Anything else worth showing, for example its section.
     pub attributes: Vec<Attribute>,
 }
 
-/// What a further field is.
+/// The kind of a further field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FieldKind {
@@ -283,40 +282,40 @@ pub enum FieldKind {
     Text,
     /// A secret text, for example an API key.
     Secret,
-    /// An address.
+    /// A URL.
     Url,
     /// A one-time password: its value is the current code.
     OneTimePassword,
     /// Bytes, for example an attached file.
     Binary,
-    /// Another kind. A host takes it as a secret text.
+    /// Another kind. A host treats it as a secret text.
     Other(String),
 }
 
 /// A further field of an item.
 #[derive(Debug)]
 pub struct Field {
-    /// The name that was asked for.
+    /// The requested name.
     pub name: String,
-    /// What it is.
+    /// The kind of the field.
     pub kind: FieldKind,
-    /// What it holds.
+    /// The value of the field.
     pub value: FieldValue,
     /// Anything else worth showing. Never secret.
     pub attributes: Vec<Attribute>,
 }
 
 impl Field {
-    /// A field with the name that was asked for.
+    /// A field with the requested name.
     pub fn new(name: impl Into<String>, kind: FieldKind, value: FieldValue) -> Self {
         Self { name: name.into(), kind, value, attributes: Vec::new() }
     }
 }
 
-/// What a further field holds.
+/// The value of a further field.
 #[derive(Debug)]
 pub enum FieldValue {
-    /// Of all kinds but the following.
+    /// Of every kind but the following.
     Text(SecretString),
     /// Of kind [`FieldKind::Binary`].
     Binary(SecretSlice<u8>),
@@ -327,7 +326,7 @@ pub enum FieldValue {
 /// The server's promise to accept values until it ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// The server's name for it, at most 1,024 bytes.
+    /// The server's id for it, at most 1,024 bytes.
     pub id: String,
     /// When it ends (seconds since 1970) unless it is renewed.
     pub expires_at: u64,
@@ -338,7 +337,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// A lease with its id and when it ends, in seconds since 1970.
+    /// A lease with its id and its end, in seconds since 1970.
     pub fn new(id: impl Into<String>, expires_at: u64, renewable: bool) -> Self {
         Self { id: id.into(), expires_at, renewable, attributes: Vec::new() }
     }
@@ -355,18 +354,18 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Whether there is nothing to change. Then `write` writes nothing and returns the present
+    /// Whether there is nothing to change. `write` then writes nothing and returns the current
     /// revision.
     pub fn is_empty(&self) -> bool {
         self.username.is_none() && self.password.is_none()
     }
 }
 
-/// Whether `write` may be expected to work: what
+/// Whether `write` can be expected to work: what
 /// [`check_write_access`](crate::SecretProvider::check_write_access) returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WriteAccess {
-    /// As far as the server says, yes.
+    /// Yes, as far as the server can say.
     Granted,
     /// No. A sentence for a person: why, and what would change it.
     Denied(String),

@@ -1,12 +1,12 @@
-//! JSON that leaves no copy behind: a vector that grows moves its contents and frees what it held
-//! before, unwiped.
+//! JSON serialisation that leaves no copies behind: a growing vector moves its contents and frees
+//! the old memory unwiped.
 
 use std::io;
 
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-/// Enough for most bodies and sessions, so that it seldom grows.
+/// Enough for most bodies and sessions, so that growth is rare.
 const FIRST_BYTES: usize = 4096;
 
 #[derive(Default)]

@@ -1,8 +1,8 @@
-//! Between the SDK's types and those of the generated bindings.
+//! Conversions between the SDK's types and those of the generated bindings.
 //!
-//! On the way in, secrets are moved, not copied, into storage that is wiped. On the way out, the
-//! generated code needs plain strings, which it frees without wiping; the host throws the whole
-//! memory away after the call.
+//! Incoming secrets are moved, not copied, into storage that is wiped. Outgoing ones must be plain
+//! strings, which the generated code frees without wiping; the host discards the whole memory after
+//! the call.
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -281,7 +281,7 @@ impl From<Lease> for types::Lease {
 // ---- errors, both ways: the session interface returns them, too
 // -------------------------------------------------------
 
-/// The codes of the contract and those of the SDK, each pair once.
+/// Maps the contract's codes to the SDK's and back; each pair is listed once.
 macro_rules! codes {
     ($($name:ident),*) => {
         impl From<types::ErrorCode> for ErrorCode {

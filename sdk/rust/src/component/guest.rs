@@ -1,4 +1,4 @@
-//! The exported functions, each of which calls the provider's own.
+//! The exported functions, each of which calls the provider's.
 
 use std::marker::PhantomData;
 
@@ -10,7 +10,7 @@ use super::leases::exports::keyway::provider::leases;
 use super::refresh::exports::keyway::provider::refresh;
 use crate::{ItemFields, Leases, Refresh, SecretProvider, Settings};
 
-/// A provider as a component: what [`export!`](crate::export) names.
+/// A provider as a component; [`export!`](crate::export) names it.
 #[derive(Debug)]
 pub struct Exported<P>(PhantomData<P>);
 

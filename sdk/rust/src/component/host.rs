@@ -1,4 +1,4 @@
-//! What the host offers, as a component sees it.
+//! What the host offers to a component.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::session::{Renewal, SessionState, SessionStore};
 use crate::store::{StateStore, StoredState};
 use crate::{Clock, Host, Level, Log, Result};
 
-/// What a component's functions run with.
+/// The [`Host`] that a component's functions receive.
 pub fn host() -> Host<'static> {
     Host { http: &WasiTransport, session: &HostSession, store: &HostStore, clock: &HostClock, log: &HostLog }
 }
@@ -61,7 +61,7 @@ impl StateStore for HostStore {
     }
 }
 
-/// `wasi:clocks/wall-clock`, and the time that `keyway:provider/call-context` has left.
+/// `wasi:clocks/wall-clock`, and the remaining time from `keyway:provider/call-context`.
 #[derive(Debug, Clone, Copy)]
 pub struct HostClock;
 

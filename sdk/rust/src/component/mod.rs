@@ -1,9 +1,9 @@
-//! The sandbox's side of things: what turns a [`SecretProvider`](crate::SecretProvider) into a
-//! component, and what it uses in there.
+//! The component side: the code that turns a [`SecretProvider`](crate::SecretProvider) into a
+//! component, and that a provider uses inside the sandbox.
 //!
-//! All of it compiles on every target, so that it is checked wherever the rest is, and works only
-//! in a component: elsewhere the functions of the host are not there, and calling one panics. Hence
-//! [`export!`](crate::export) does nothing on other targets.
+//! It compiles on every target, so that it is always checked, but works only in a component.
+//! Elsewhere the host functions do not exist, and calling one panics; [`export!`](crate::export)
+//! therefore exports nothing on other targets.
 
 mod convert;
 mod guest;
@@ -14,8 +14,7 @@ pub use guest::Exported;
 pub use host::{HostClock, HostLog, HostSession, HostStore, host};
 pub use transport::WasiTransport;
 
-/// The contract as generated from the WIT. The `wasi:*` imports come from the `wasip2` crate, which
-/// has them ready-made.
+/// The contract as generated from the WIT. The `wasi:*` imports come from the `wasip2` crate.
 #[expect(missing_docs, reason = "generated; the WIT has the documentation")]
 pub mod bindings {
     wit_bindgen::generate!({
@@ -38,8 +37,8 @@ pub mod bindings {
     });
 }
 
-/// The optional interface `item-fields`, a world of its own: a component exports it only when it
-/// says so.
+/// The optional interface `item-fields`, a world of its own: a component exports it only on
+/// request.
 #[expect(missing_docs, reason = "generated; the WIT has the documentation")]
 pub mod item_fields {
     wit_bindgen::generate!({
@@ -58,8 +57,7 @@ pub mod item_fields {
     });
 }
 
-/// The optional interface `leases`, a world of its own: a component exports it only when it says
-/// so.
+/// The optional interface `leases`, a world of its own: a component exports it only on request.
 #[expect(missing_docs, reason = "generated; the WIT has the documentation")]
 pub mod leases {
     wit_bindgen::generate!({
@@ -78,8 +76,7 @@ pub mod leases {
     });
 }
 
-/// The optional interface `refresh`, a world of its own: a component exports it only when it says
-/// so.
+/// The optional interface `refresh`, a world of its own: a component exports it only on request.
 #[expect(missing_docs, reason = "generated; the WIT has the documentation")]
 pub mod refresh {
     wit_bindgen::generate!({

@@ -1,9 +1,9 @@
-//! HTTP over `wasi:http/outgoing-handler`, blocking: a call of a component is a single thread that
-//! has nothing else to do.
+//! HTTP over `wasi:http/outgoing-handler`. It blocks: a call of a component is a single thread with
+//! nothing else to do.
 //!
-//! While a body is sent, the answer is watched, too. A server that answers before it has read
-//! everything, or a host that refuses, is heard at once, and what is left of the body is dropped.
-//! An answer that is shorter than it said is an error, so that no provider reads half of one.
+//! While a body is sent, the answer is watched too. If the server answers before it has read
+//! everything, or the host refuses, the rest of the body is dropped at once. An answer shorter than
+//! announced is an error, so that no provider reads half of one.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::http::{Headers, HttpError, MAX_RESPONSE_BYTES, Method, Request, Response, Timeouts, Transport};
 
-/// How much is read in one go, in bytes.
+/// How many bytes are read at once.
 const READ_BYTES: u64 = 64 * 1024;
 
 /// `wasi:http/outgoing-handler`.
@@ -72,8 +72,8 @@ fn prepare(request: &Request) -> Result<OutgoingRequest, HttpError> {
         "http" => Scheme::Http,
         other => Scheme::Other(other.to_owned()),
     };
-    // `Url` puts the port into the authority only where it is not the scheme's own. A user name and
-    // password are left out: they belong into an `authorization` header.
+    // `Url` includes the port only if it is not the scheme's default. A user name and password are
+    // omitted: they belong in an `authorization` header.
     let host = url.host_str().ok_or_else(|| invalid("its address has no host"))?;
     let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
@@ -99,20 +99,21 @@ fn method(method: Method) -> WasiMethod {
 fn options(timeouts: Timeouts) -> RequestOptions {
     let nanoseconds = |time: Duration| Some(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
     let options = RequestOptions::new();
-    // A host that cannot do one of these says so; its own limit on the call applies in any case.
+    // A host that does not support one of these returns an error; its own limit on the call applies
+    // in any case.
     let _ = options.set_connect_timeout(nanoseconds(timeouts.connect));
     let _ = options.set_first_byte_timeout(nanoseconds(timeouts.first_byte));
     let _ = options.set_between_bytes_timeout(nanoseconds(timeouts.between_bytes));
     options
 }
 
-/// Sends the body, until it is sent, or the answer is there, or the connection is gone. Which of
-/// these it was shows in the answer.
+/// Sends the body until it is complete, the answer has begun or the connection has failed. The
+/// answer shows which of these happened.
 fn upload(body: OutgoingBody, bytes: &[u8], answered: &Pollable) {
     let sent = {
         let Ok(stream) = body.write() else { return };
         let writable = stream.subscribe();
-        // Waits until some bytes may be written; `None` when there is no use in it any more.
+        // Waits until some bytes may be written; `None` when writing is pointless.
         let permit = || loop {
             match stream.check_write() {
                 Ok(0) => {}
@@ -136,7 +137,7 @@ fn upload(body: OutgoingBody, bytes: &[u8], answered: &Pollable) {
         stream.flush().is_ok() && permit().is_some()
     };
     if sent {
-        // A failure here is the connection's, and then the answer's.
+        // A failure here is the connection's and shows in the answer.
         let _ = OutgoingBody::finish(body, None);
     }
 }
@@ -160,8 +161,8 @@ fn receive(response: IncomingResponse, method: Method) -> Result<Response, HttpE
     Ok(Response { status, headers, body })
 }
 
-/// Reads to the end, in pieces that are put together only then: a vector that grows would leave
-/// copies behind that nobody wipes, and need up to three times the memory.
+/// Reads to the end, and joins the pieces only then. A growing vector would leave unwiped copies
+/// behind and need up to three times the memory.
 fn read_body(response: &IncomingResponse) -> Result<Zeroizing<Vec<u8>>, HttpError> {
     let incoming = response.consume().map_err(|()| internal())?;
     let stream = incoming.stream().map_err(|()| internal())?;
@@ -177,7 +178,7 @@ fn read_body(response: &IncomingResponse) -> Result<Zeroizing<Vec<u8>>, HttpErro
             Err(StreamError::Closed) => break,
             Err(StreamError::LastOperationFailed(error)) => {
                 let error = http_error_code(&error).map_or_else(|| described(&error.to_debug_string()), failure);
-                // The answer had begun, so a connection that is gone now cut it off.
+                // The answer had begun, so a connection that fails now has cut it short.
                 return Err(if error == HttpError::Connection { HttpError::Incomplete } else { error });
             }
         }
@@ -189,9 +190,9 @@ fn read_body(response: &IncomingResponse) -> Result<Zeroizing<Vec<u8>>, HttpErro
     Ok(body)
 }
 
-/// What went wrong with a body, on hosts that have no code for it, only words: wasmtime up to 48
-/// loses the code on its way (its `http-error-code` looks for another type than its bodies fail
-/// with). The words go no further than this.
+/// The cause of a failed body on hosts that report it only in words: wasmtime up to 48 loses the
+/// code (its `http-error-code` looks for another type than its bodies fail with). The words are not
+/// passed on.
 fn described(words: &str) -> HttpError {
     let words = words.to_ascii_lowercase();
     if words.contains("timeout") || words.contains("timed out") {
@@ -235,10 +236,10 @@ fn failure(code: ErrorCode) -> HttpError {
         | ErrorCode::HttpRequestHeaderSize(_)
         | ErrorCode::HttpRequestTrailerSectionSize(_)
         | ErrorCode::HttpRequestTrailerSize(_) => invalid("its headers are too large"),
-        ErrorCode::ConnectionLimitReached => HttpError::Other("too many requests are under way".into()),
+        ErrorCode::ConnectionLimitReached => HttpError::Other("too many requests are in flight".into()),
         ErrorCode::LoopDetected => HttpError::Other("a proxy found a loop".into()),
         ErrorCode::ConfigurationError => HttpError::Other("the host is not set up for it".into()),
-        // Its text may hold anything.
+        // Its text may contain anything.
         ErrorCode::InternalError(_) => HttpError::Other("an internal error of the host".into()),
     }
 }

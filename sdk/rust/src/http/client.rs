@@ -1,9 +1,9 @@
 //! A client for one server: default headers, JSON in and out, and failures as errors of the
 //! contract.
 //!
-//! Messages name the server's host and what happened, never a path, a query, a header or anything
-//! of a body: those may hold ids and secrets. That includes serde_json's own messages, which quote
-//! values.
+//! Messages name the server's host and what happened. They never contain a path, a query, a header
+//! or any part of a body: those may hold ids and secrets. That excludes serde_json's own messages,
+//! which quote values.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -31,14 +31,14 @@ impl<'a> Client<'a> {
         Self { transport: host.http, clock: host.clock, base, headers: Headers::new(), timeouts: Timeouts::default() }
     }
 
-    /// Sends this header with every request that does not set it itself.
+    /// Sends this header with every request that does not set it.
     #[must_use]
     pub fn default_header(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
         self.headers.set(name, value);
         self
     }
 
-    /// How long to wait, for every request that does not say so itself.
+    /// Sets the time-outs of every request that does not set its own.
     #[must_use]
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
         self.timeouts = timeouts;
@@ -71,8 +71,8 @@ impl<'a> Client<'a> {
     }
 
     /// A request. `path` is the provider's own text, such as `api/v1/vaults`, with or without a
-    /// slash in front. What comes from elsewhere, such as an id, is added with
-    /// [`RequestBuilder::segment`] and [`RequestBuilder::query`], which encode it.
+    /// leading slash. Add text from elsewhere, such as an id, with [`RequestBuilder::segment`] and
+    /// [`RequestBuilder::query`], which encode it.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder<'_, 'a> {
         let mut url = self.base.clone();
         url.set_path(&format!("{}/{}", self.base.path().trim_end_matches('/'), path.trim_start_matches('/')));
@@ -84,12 +84,12 @@ impl<'a> Client<'a> {
         RequestBuilder { client: self, request, fault: None }
     }
 
-    /// Sends a request that was made by hand or by [`RequestBuilder::build`].
+    /// Sends a request built by hand or by [`RequestBuilder::build`].
     ///
     /// # Errors
     ///
-    /// As [`HttpError::into_error`] has it when there is no complete answer. An answer with any
-    /// status is `Ok`.
+    /// As [`HttpError::into_error`] when there is no complete answer. An answer with any status is
+    /// `Ok`.
     pub fn send(&self, request: Request) -> Result<Answer> {
         let host = host_of(&request.url);
         match self.transport.send(request) {
@@ -106,7 +106,7 @@ fn host_of(url: &Url) -> String {
     url.host_str().unwrap_or_default().to_owned()
 }
 
-/// A request in the making. A mistake (a body that cannot be JSON, a segment that is `..`) shows
+/// Builds a request. A mistake (a body that cannot be JSON, a segment that is `..`) is reported
 /// when it is sent.
 #[must_use = "a request is sent by `send`"]
 pub struct RequestBuilder<'c, 'a> {
@@ -116,7 +116,7 @@ pub struct RequestBuilder<'c, 'a> {
 }
 
 impl RequestBuilder<'_, '_> {
-    /// Appends one segment to the path, encoded, so that no text can leave its place in the path.
+    /// Appends one encoded segment to the path; no text can escape its place in the path.
     pub fn segment(mut self, segment: &str) -> Self {
         if matches!(segment, "" | "." | "..") {
             self.fault = Some("a part of the path is empty, '.' or '..'");
@@ -157,13 +157,13 @@ impl RequestBuilder<'_, '_> {
         self
     }
 
-    /// How long to wait for this request.
+    /// Sets the time-outs of this request.
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
         self.request.timeouts = timeouts;
         self
     }
 
-    /// The request as it stands, for a protocol that signs it.
+    /// The request so far, for a protocol that signs it.
     pub fn as_request(&self) -> &Request {
         &self.request
     }
@@ -172,8 +172,8 @@ impl RequestBuilder<'_, '_> {
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::Other`](crate::ErrorCode::Other) with the code `invalid-request` when a step
-    /// before was a mistake.
+    /// [`ErrorCode::Other`](crate::ErrorCode::Other) with the code `invalid-request` if an earlier
+    /// step was a mistake.
     pub fn build(self) -> Result<Request> {
         match self.fault {
             None => Ok(self.request),
@@ -181,19 +181,19 @@ impl RequestBuilder<'_, '_> {
         }
     }
 
-    /// Sends it.
+    /// Sends the request.
     ///
     /// # Errors
     ///
-    /// As [`Client::send`] and [`RequestBuilder::build`] have it. An answer with any status is
-    /// `Ok`; [`Answer::success`] judges it.
+    /// As [`Client::send`] and [`RequestBuilder::build`]. An answer with any status is `Ok`;
+    /// [`Answer::success`] checks the status.
     pub fn send(self) -> Result<Answer> {
         let client = self.client;
         client.send(self.build()?)
     }
 }
 
-/// A complete answer with any status, and what is needed to say something about it.
+/// A complete answer with any status, and the context for error messages.
 #[derive(Debug)]
 pub struct Answer {
     response: Response,
@@ -212,23 +212,23 @@ impl Answer {
         self.response.headers.get(name)
     }
 
-    /// The body, whatever it is.
+    /// The body, in any format.
     pub fn body(&self) -> &[u8] {
         &self.response.body
     }
 
-    /// The answer as it came.
+    /// The underlying response.
     pub fn into_response(self) -> Response {
         self.response
     }
 
-    /// How many seconds the server asks to wait, from now; `None` when it does not say.
+    /// How many seconds from now the server asks to wait; `None` if it does not ask.
     pub fn retry_after_seconds(&self) -> Option<u32> {
         self.retry_after
     }
 
-    /// The answer itself if its status is 2xx, else what the status means. A provider whose server
-    /// means something else by a status looks at [`Answer::status`] before.
+    /// The answer itself if its status is 2xx, else the error that the status means. If your server
+    /// uses a status differently, check [`Answer::status`] first.
     ///
     /// # Errors
     ///
@@ -243,7 +243,7 @@ impl Answer {
         if (200..300).contains(&self.status()) { Ok(self) } else { Err(self.to_error()) }
     }
 
-    /// What the status means as an error, whatever it is; see [`Answer::success`].
+    /// The error that the status means, even for 2xx; see [`Answer::success`].
     pub fn to_error(&self) -> Error {
         let host = &self.host;
         match self.status() {
@@ -252,7 +252,7 @@ impl Answer {
             )),
             403 => Error::permission_denied(format!("{host} does not allow this with these credentials.")),
             404 | 410 => Error::not_found(format!("{host} does not know this, or these credentials cannot see it.")),
-            409 | 412 => Error::conflict(format!("{host} reports that this was changed meanwhile.")),
+            409 | 412 => Error::conflict(format!("{host} reports that this has changed in the meantime.")),
             429 => Error::rate_limited(match self.retry_after {
                 Some(seconds) => {
                     format!("{host} refuses for now: too many requests. It asks to wait {seconds} seconds.")
@@ -271,12 +271,12 @@ impl Answer {
         }
     }
 
-    /// The body as JSON; unknown members are up to `T`.
+    /// The body as JSON; `T` decides about unknown members.
     ///
     /// # Errors
     ///
-    /// [`ErrorCode::UnexpectedAnswer`](crate::ErrorCode::UnexpectedAnswer) when the content type is
-    /// not JSON (or missing), or the body is not what `T` expects.
+    /// [`ErrorCode::UnexpectedAnswer`](crate::ErrorCode::UnexpectedAnswer) if the content type is
+    /// missing or not JSON, or if the body does not fit `T`.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
         let host = &self.host;
         if !self.header("content-type").is_some_and(is_json) {
@@ -296,8 +296,8 @@ impl Answer {
         })
     }
 
-    /// [`ErrorCode::UnexpectedAnswer`](crate::ErrorCode::UnexpectedAnswer) that names the server;
-    /// `what` completes "(host) answered ..." and holds no value.
+    /// An [`ErrorCode::UnexpectedAnswer`](crate::ErrorCode::UnexpectedAnswer) that names the
+    /// server. `what` completes "(host) answered ..." and must not contain a value.
     pub fn unexpected(&self, what: &str) -> Error {
         Error::unexpected_answer(format!("{} answered {what}.", self.host))
     }

@@ -6,7 +6,7 @@ use crate::testing::{TestHost, json_response};
 
 const SECRET: &str = "hunter2";
 
-/// What comes back when the server at `https://vault.example.com/base` answers with this.
+/// The result when the server at `https://vault.example.com/base` answers with this response.
 fn answer(response: impl Fn() -> std::result::Result<Response, HttpError> + 'static) -> Result<Answer> {
     let sandbox = TestHost::new(move |_| response());
     let base = Url::parse("https://vault.example.com/base").unwrap();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// Header fields in their order. Names are compared without regard to case (RFC 9110, section 5.1).
+/// Header fields in order. Names are compared case-insensitively (RFC 9110, section 5.1).
 #[derive(Default)]
 pub struct Headers(Vec<(String, Zeroizing<Vec<u8>>)>);
 
@@ -14,32 +14,32 @@ impl Headers {
         Self::default()
     }
 
-    /// The first value of this name; `None` also when it is not UTF-8.
+    /// The first value of this name; also `None` if it is not UTF-8.
     pub fn get(&self, name: &str) -> Option<&str> {
         let (_, value) = self.0.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
         std::str::from_utf8(value).ok()
     }
 
-    /// Sets the one value of this name, in place of those that were there.
+    /// Sets the only value of this name and removes earlier ones.
     pub fn set(&mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) {
         let name = name.into();
         self.0.retain(|(known, _)| !known.eq_ignore_ascii_case(&name));
         self.0.push((name, Zeroizing::new(value.into())));
     }
 
-    /// Adds a value, beside those of the same name.
+    /// Adds a value to those of the same name.
     pub fn append(&mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) {
         self.0.push((name.into(), Zeroizing::new(value.into())));
     }
 
-    /// The same headers and one more; see [`Headers::set`].
+    /// The same headers plus this one; see [`Headers::set`].
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
         self.set(name, value);
         self
     }
 
-    /// Names and values in their order.
+    /// Names and values in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_slice()))
     }

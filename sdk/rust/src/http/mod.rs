@@ -1,11 +1,10 @@
-//! HTTP, as far as a provider needs it: requests with a complete body, answers with a complete
-//! body.
+//! HTTP for providers: requests and answers with complete bodies.
 //!
-//! [`Transport`] is the seam. In the sandbox it is `wasi:http`, guarded by the host; in native unit
-//! tests it is [`FakeTransport`](crate::testing::FakeTransport). [`Client`] is what most providers
-//! use on top of it: JSON in and out, and failures as the contract's [`Error`]. A provider with a
-//! protocol of its own (encrypted bodies, a 401 that means something else) stays with [`Request`]
-//! and [`Response`].
+//! [`Transport`] abstracts the network. In the sandbox it is `wasi:http`, guarded by the host; in
+//! native unit tests it is [`FakeTransport`](crate::testing::FakeTransport). Most providers use
+//! [`Client`] on top of it: JSON in and out, and failures as the contract's [`Error`]. A provider
+//! with a special protocol (encrypted bodies, a 401 with another meaning) uses [`Request`] and
+//! [`Response`] directly.
 //!
 //! Bodies and header values may hold secrets, so they are wiped when dropped and never printed.
 
@@ -25,31 +24,30 @@ pub use client::{Answer, Client, RequestBuilder};
 pub use headers::Headers;
 pub use retry_after::retry_after_seconds;
 
-/// The most that the body of an answer may be, in bytes: what the contract promises that a host
-/// lets through.
+/// The largest body of an answer, in bytes: the size that hosts must let through by the contract.
 pub const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Sends one request and waits for the complete answer.
 pub trait Transport {
-    /// Sends the request. Redirects are not followed: they are answers like any other.
+    /// Sends the request. Redirects are not followed; they are answers like any other.
     ///
     /// # Errors
     ///
-    /// When there is no complete answer. An answer with any status is `Ok`.
+    /// If there is no complete answer. An answer with any status is `Ok`.
     fn send(&self, request: Request) -> Result<Response, HttpError>;
 }
 
 /// A request with its complete body.
 pub struct Request {
-    /// What to do.
+    /// The method.
     pub method: Method,
-    /// Where; scheme `https` or `http`. A fragment is not sent.
+    /// The address, with the scheme `https` or `http`. A fragment is not sent.
     pub url: Url,
     /// The headers, without `host` and `content-length`, which the transport adds.
     pub headers: Headers,
     /// The body; empty for none.
     pub body: Zeroizing<Vec<u8>>,
-    /// How long to wait.
+    /// The time-outs.
     pub timeouts: Timeouts,
 }
 
@@ -60,7 +58,7 @@ impl Request {
     }
 }
 
-/// Prints no header value, no body, and of the URL only what is before the query.
+/// Prints no header value and no body, and the URL only up to the query.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
@@ -95,7 +93,7 @@ impl fmt::Debug for Response {
     }
 }
 
-/// What to do (RFC 9110, section 9; RFC 5789).
+/// A method (RFC 9110, section 9; RFC 5789).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Method {
@@ -116,7 +114,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// The method as it stands in a request line, for example `GET`.
+    /// The method as in a request line, for example `GET`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -136,10 +134,10 @@ impl fmt::Display for Method {
     }
 }
 
-/// How long to wait for each part of an exchange. A host may wait less.
+/// The time-outs of each part of an exchange. A host may apply shorter ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For the connection, TLS included.
+    /// For connecting, TLS included.
     pub connect: Duration,
     /// From the complete request to the first byte of the answer.
     pub first_byte: Duration,
@@ -149,7 +147,7 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     /// 5, 15 and 5 seconds: together less than the 30 seconds after which a host ends a call by
-    /// default, so that a server that hangs is reported as such.
+    /// default, so that an unresponsive server is reported as such.
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
@@ -163,20 +161,20 @@ impl Default for Timeouts {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HttpError {
-    /// The host does not let this request out: its destination is not one of the description's, or
-    /// not approved, or an address that nobody should reach.
+    /// The host does not allow this request: its destination is not one of the description's, is
+    /// not approved, or is an address that is never allowed.
     #[error("the request was refused by the host")]
     Denied,
-    /// No connection, no answer or no further piece of it in time.
+    /// The connection, the answer or the next piece of it took too long.
     #[error("timed out")]
     Timeout,
     /// The name could not be resolved.
     #[error("the name could not be resolved")]
     Dns,
-    /// There is no connection, or it broke before the answer began.
+    /// The connection could not be made, or it broke before the answer began.
     #[error("the connection failed")]
     Connection,
-    /// The server's certificate is not accepted, or TLS failed otherwise.
+    /// The server's certificate was not accepted, or TLS failed otherwise.
     #[error("the secure connection failed")]
     Tls,
     /// The answer ended before it was complete.
@@ -188,18 +186,18 @@ pub enum HttpError {
     /// The answer is not HTTP.
     #[error("the answer is not valid HTTP")]
     Protocol,
-    /// The request itself cannot be sent, for example because of a header that is not one. The text
-    /// says what is wrong, without a value.
+    /// The request cannot be sent, for example because a header is malformed. The text names the
+    /// problem and contains no value.
     #[error("the request is not valid: {0}")]
     InvalidRequest(String),
-    /// Anything else. The text is a short name of the cause, without a value.
+    /// Anything else. The text is a short name of the cause and contains no value.
     #[error("{0}")]
     Other(String),
 }
 
 impl HttpError {
-    /// The same as an error of the contract, with a message that names the server's host and
-    /// nothing else of the request.
+    /// Converts it to an error of the contract. The message names the server's host and nothing
+    /// else of the request.
     #[must_use]
     pub fn into_error(self, host: &str) -> Error {
         match self {

@@ -4,12 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use super::Headers;
 
-/// How many seconds to wait, from `now` (seconds since 1970): the header is either a number of
-/// seconds or an HTTP date. A date in the past is 0. `None` when the header is missing or neither.
+/// How many seconds to wait from `now` (seconds since 1970). The header is a number of seconds or
+/// an HTTP date; a date in the past is 0. `None` if the header is missing or malformed.
 pub fn retry_after_seconds(headers: &Headers, now: u64) -> Option<u32> {
     let value = headers.get("retry-after")?.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // All digits, so what does not fit is a very long time.
+        // All digits, so a value that does not fit is a very long time.
         return Some(value.parse().unwrap_or(u32::MAX));
     }
     let at = httpdate::parse_http_date(value).ok()?;
@@ -22,7 +22,7 @@ pub fn retry_after_seconds(headers: &Headers, now: u64) -> Option<u32> {
 mod tests {
     use super::*;
 
-    /// 1994-11-06T08:49:37Z, the moment of the examples in RFC 9110.
+    /// 1994-11-06T08:49:37Z, the time in RFC 9110's examples.
     const NOW: u64 = 784_111_777;
 
     fn wait(value: &str) -> Option<u32> {

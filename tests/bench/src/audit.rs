@@ -1,4 +1,5 @@
-//! What the audit log costs: cached resolves by many callers at once, with segment files, and with a log that keeps nothing.
+//! The cost of the audit log: cached resolves by many concurrent callers, with segment files and
+//! with a log that discards its records.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use crate::server::Data;
 /// As many as the goal for the HTTP API has connections.
 const CALLERS: usize = 64;
 
-/// Keeps nothing: what is left is the resolve itself.
+/// Discards all records, which leaves the cost of the resolve itself.
 struct Nothing;
 
 #[async_trait]
@@ -40,7 +41,7 @@ impl Subject {
         Ok(Self { data, entry, released: 0, time: Duration::ZERO })
     }
 
-    /// All callers resolve so many times.
+    /// Each caller resolves this many times.
     async fn run(&mut self, times: usize) -> Result<()> {
         let started = Instant::now();
         let callers: Vec<_> = (0..CALLERS)
@@ -76,12 +77,12 @@ pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
     let mut subjects = Vec::new();
     for audit in audits {
         let mut subject = Subject::open(&lab, audit).await?;
-        // The first one fills the cache.
+        // The first run fills the cache.
         subject.run(1).await?;
         (subject.released, subject.time) = (0, Duration::ZERO);
         subjects.push(subject);
     }
-    // In turns, so that what else the machine does falls on all of them.
+    // Alternating, so that other load on the machine affects all of them.
     for _ in 0..10 {
         for subject in &mut subjects {
             subject.run(1_000 / quick).await?;

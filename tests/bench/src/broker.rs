@@ -1,4 +1,4 @@
-//! The cache: how fast it answers, and how many calls it saves.
+//! The cache: its speed, and the calls that it saves.
 
 use anyhow::Result;
 use keyway::{ResolveRequest, Source};
@@ -10,7 +10,7 @@ use crate::report::{Report, Row};
 use crate::server::Data;
 use crate::statistics::{median, ratio, show, timed};
 
-/// As many as the best-known caching agent was tried with: 36 calls.
+/// As many as the best-known caching agent was tested with; it made 36 calls.
 const READERS: usize = 50;
 
 pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
@@ -21,7 +21,8 @@ pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
     let (broker, access) = (data.broker.clone(), data.access.clone());
     let request = || ResolveRequest::new(entry).fields(Fields::CREDENTIALS);
 
-    // All of them find the cache empty; the server must not hear of more than one. The session, too, starts cold.
+    // All of them find the cache empty, and the server must get a single request. The session is
+    // cold too.
     lab.emulator.expire_sessions();
     lab.emulator.reset_calls();
     let readers: Vec<_> = (0..READERS)
@@ -34,7 +35,7 @@ pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
         reader.await??;
     }
     let calls = lab.emulator.calls();
-    // An item that is refused with the old session is asked for again with the new one.
+    // An item refused with the old session is requested again with the new one.
     let (reads, logins) = (calls.of(Endpoint::Item), calls.logins);
     report.add(Row {
         what: "50 concurrent cold readers of one item, session expired",

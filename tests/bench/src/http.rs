@@ -1,4 +1,4 @@
-//! The HTTP API: what it adds to the broker, and how it compares with a handler that does nothing.
+//! The HTTP API: its overhead over the broker, and a comparison with a handler that does nothing.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -19,9 +19,9 @@ use crate::sandbox::{FAR, everywhere};
 use crate::server::{Client, Data, Process, Served, is_cached, resolve_live};
 use crate::statistics::{median, percentile, ratio, show, timed};
 
-/// Keep-alive connections at the same time.
+/// Concurrent keep-alive connections.
 const CONNECTIONS: usize = 64;
-/// What the best-known caching agent does, in plaintext and without audit.
+/// The throughput of the best-known caching agent, in plaintext and without audit.
 const ANCHOR_A_SECOND: f64 = 39_900.0;
 const ANCHOR_MEDIAN: Duration = Duration::from_micros(29);
 
@@ -36,7 +36,7 @@ pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
     outage(report, &lab, &served, entry, quick).await
 }
 
-/// Live resolves in this process: over HTTP and by a call, in turns.
+/// Live resolves in this process, alternating between HTTP and a direct call.
 async fn live(report: &mut Report, lab: &Lab, quick: usize) -> Result<()> {
     let data = Data::create(lab).await?;
     let connection = data.connect("Bench 1Password").await?;
@@ -83,11 +83,12 @@ async fn live(report: &mut Report, lab: &Lab, quick: usize) -> Result<()> {
     Ok(())
 }
 
-/// Resolves from the cache against a handler that answers the same bytes every time, both as processes of their own.
+/// Compares cached resolves with a handler that always answers the same bytes, each in its own
+/// process.
 async fn cached(report: &mut Report, served: &Served, entry: EntryId, quick: usize) -> Result<()> {
     let resolve = served.resolve(entry);
     let mut client = Client::connect(&served.process.address).await?;
-    // The first one fills the cache.
+    // The first request fills the cache.
     client.expect(&resolve).await?;
     let answer = client.expect(&resolve).await?;
     ensure!(is_cached(answer), "the value was not in the cache");
@@ -129,7 +130,7 @@ async fn cached(report: &mut Report, served: &Served, entry: EntryId, quick: usi
     Ok(())
 }
 
-/// What a caller is told, and how soon, while the secret manager is out of order and is given a rest.
+/// What callers get, and how quickly, while the secret manager fails and the breaker is open.
 async fn outage(report: &mut Report, lab: &Lab, served: &Served, entry: EntryId, quick: usize) -> Result<()> {
     let mut client = Client::connect(&served.process.address).await?;
     let (cached, live) = (served.resolve(entry), served.resolve_live(entry));
@@ -142,7 +143,7 @@ async fn outage(report: &mut Report, lab: &Lab, served: &Served, entry: EntryId,
     for _ in 0..5_000 / quick {
         let (time, answer) = timed(client.send(&live)).await;
         let status = answer?.0;
-        // Between two pauses one caller at a time tries whether it works again; that one waits for the provider.
+        // After each pause, one caller sends a probe and waits for the provider.
         if status == 503 {
             refused.push(time);
         }
@@ -150,7 +151,7 @@ async fn outage(report: &mut Report, lab: &Lab, served: &Served, entry: EntryId,
         answer?;
         from_cache.push(time);
     }
-    ensure!(!refused.is_empty(), "nobody was refused");
+    ensure!(!refused.is_empty(), "no request was refused");
     let tried = lab.emulator.calls().of(Endpoint::Item);
     lab.emulator.clear_faults();
     let (middle, late, from_cache) = (median(&mut refused), percentile(&mut refused, 99.0), median(&mut from_cache));
@@ -164,7 +165,7 @@ async fn outage(report: &mut Report, lab: &Lab, served: &Served, entry: EntryId,
     Ok(())
 }
 
-/// Many connections that each send one request after the other.
+/// Many connections that each send one request at a time.
 #[derive(Default)]
 struct Load {
     times: Vec<Duration>,
@@ -205,17 +206,17 @@ impl Load {
     }
 }
 
-/// By this a process of this program knows that it is to serve a constant.
+/// If set, this process serves the constant.
 const CONSTANT: &str = "KEYWAY_BENCH_CONSTANT";
 
-/// A server that answers everything at once with this.
+/// A server that answers every request at once with this constant.
 fn constant(answer: &str) -> Result<Process> {
     let mut command = Command::new(std::env::current_exe()?);
     command.env(CONSTANT, answer);
     Process::start(command)
 }
 
-/// Serves the constant, if that is what this process was started for, until it is killed.
+/// Serves the constant until killed, if this process was started for that.
 pub(crate) async fn serve_constant() -> Result<bool> {
     let Some(answer) = std::env::var_os(CONSTANT) else { return Ok(false) };
     let answer: &'static str = answer.into_string().ok().context("not text")?.leak();

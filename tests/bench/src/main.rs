@@ -1,8 +1,9 @@
-//! What the project says about its speed, measured in one run and printed as ratios.
+//! Measurements of the project's speed goals, made in one run and printed as ratios.
 //!
-//! A number alone says more about the machine than about the program, so every row is compared with something that ran in the same
-//! process at the same time, in turns: the same code without the sandbox, the official client, a round trip over loopback. Nothing here passes or
-//! fails; the goals are printed beside what was seen. `cargo xtask bench` builds what is needed and runs it.
+//! A number alone says more about the machine than about the program. So every row is compared with
+//! a measurement in the same process at the same time, alternating: the same code without the
+//! sandbox, the official client, a round trip over loopback. Nothing here passes or fails; the
+//! goals are printed beside the results. `cargo xtask bench` builds what is needed and runs it.
 
 mod audit;
 mod broker;
@@ -20,7 +21,7 @@ use clap::{Parser, ValueEnum};
 
 use report::Report;
 
-/// Measures Keyway against what it is compared with.
+/// Measures Keyway and what it is compared with.
 #[derive(Parser)]
 struct Options {
     /// Print data instead of a table
@@ -36,17 +37,17 @@ struct Options {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// The sandbox against the same code without it
+    /// The sandbox and the same code without it
     Sandbox,
     /// 1Password's own SDK
     Official,
     /// The broker
     Broker,
-    /// What the audit log costs
+    /// The cost of the audit log
     Audit,
     /// The HTTP API
     Http,
-    /// A large workspace against a small one
+    /// A large workspace and a small one
     Scale,
     /// The start of the server
     Start,

@@ -1,4 +1,4 @@
-//! The provider in its sandbox against 1Password's own SDK, on the same emulator.
+//! The sandboxed provider and 1Password's own SDK, on the same emulator.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::report::{Report, Row};
 use crate::sandbox::{ITEM, VAULT};
 use crate::statistics::{median, ratio, show, timed};
 
-/// As the issue of this comparison has it.
+/// As in the issue that asks for this comparison.
 const CONCURRENT: usize = 16;
 
 pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
@@ -23,7 +23,8 @@ pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
     let token = lab.emulator.account("automation")?.token;
     let mut sdk = Sdk::start(lab.emulator.url())?;
 
-    // In turns, so that both see the same machine. Ours includes reading the list of vaults, the SDK's does not.
+    // Alternating, so that both see the same machine. Ours includes reading the list of vaults, the
+    // SDK's does not.
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..(12 / quick).max(2) {
         let times = sdk.call(&json!({ "op": "measure.createClient", "token": token, "count": 1 }))?;
@@ -85,7 +86,7 @@ fn milliseconds(value: &Value) -> Result<Duration> {
     Ok(Duration::from_secs_f64(value.as_f64().context("the SDK measured nothing")? / 1e3))
 }
 
-/// `tests/e2e/node/sdk.mjs`, a line in, a line out.
+/// `tests/e2e/node/sdk.mjs`: one command per line in, one answer per line out.
 struct Sdk {
     process: Child,
     commands: ChildStdin,

@@ -1,4 +1,4 @@
-//! The table at the end.
+//! The table that a run prints.
 
 use anyhow::Result;
 use serde::Serialize;
@@ -8,13 +8,13 @@ use serde::Serialize;
 pub(crate) struct Row {
     /// What was measured.
     pub(crate) what: &'static str,
-    /// What it came to here.
+    /// The result for Keyway.
     pub(crate) ours: String,
-    /// What it was compared with, and what that came to.
+    /// What it was compared with, and that result.
     pub(crate) compared_with: String,
-    /// How the two relate.
+    /// The ratio of the two.
     pub(crate) ratio: String,
-    /// What we want, and whether we have it.
+    /// The goal, and whether it is met.
     pub(crate) goal: Option<(&'static str, bool)>,
 }
 
@@ -30,7 +30,7 @@ impl Report {
         self.rows.push(row);
     }
 
-    /// As a table in Markdown, to be kept in the documentation as it is, or as JSON.
+    /// Prints a Markdown table, which is copied to the documentation unchanged, or JSON.
     pub(crate) fn print(mut self, json: bool) -> Result<()> {
         self.machine = machine();
         if json {
@@ -52,7 +52,7 @@ impl Report {
     }
 }
 
-/// Processor and memory, as far as Linux tells.
+/// The processor and the memory, as reported by Linux.
 fn machine() -> String {
     let field = |file: &str, name: &str| {
         let text = std::fs::read_to_string(file).unwrap_or_default();

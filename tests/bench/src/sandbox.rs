@@ -1,4 +1,5 @@
-//! What the sandbox costs: the compiled component against the same code compiled natively, on the same emulator.
+//! The cost of the sandbox: the compiled component and the same code compiled natively, on the same
+//! emulator.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use keyway_sdk::SecretProvider;
 use crate::report::{Report, Row};
 use crate::statistics::{median, ratio, show, timed};
 
-/// What a server's answer takes that is not on the same machine, its own work included: still fast for one.
+/// The answer time of a fast server on another machine, including its own work.
 pub(crate) const FAR: Duration = Duration::from_millis(5);
 
 pub(crate) const VAULT: &str = "Automation";
@@ -24,7 +25,7 @@ pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
     let connection = lab.connect("automation")?;
     let reference = lab.reference(VAULT, ITEM).context("the emulator has lost its item")?;
 
-    // The cheapest call there is: a fresh instance, a few strings in and out.
+    // The cheapest possible call: a fresh instance, a few strings in and out.
     let echo = lab.runtime.load(&component("fixtures/echo")?).await?;
     let idle = lab.runtime.connection(Settings::new().with("token", "x"), Vec::new());
     let mut fresh = Vec::new();
@@ -52,12 +53,12 @@ pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
         }
         anyhow::Ok((median(&mut in_sandbox), median(&mut without)))
     };
-    // The first of each logs in.
+    // The first call of each logs in.
     in_turns(1).await?;
     let (in_sandbox, without) = in_turns(1_000 / quick).await?;
     lab.emulator.fault(everywhere(Fault::Delay { milliseconds: FAR.as_millis() as u64 }));
     let (far_in_sandbox, far_without) = in_turns(200 / quick).await?;
-    // It has a reactor of its own, which must not end inside of another.
+    // It has its own reactor, which must not be dropped inside another one.
     tokio::task::block_in_place(move || drop(native));
     let fresh = median(&mut fresh);
     report.add(Row {
@@ -83,7 +84,7 @@ pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
     Ok(())
 }
 
-/// A fault of every answer, until it is cleared.
+/// A fault in every answer, until it is cleared.
 pub(crate) fn everywhere(fault: Fault) -> FaultRule {
     FaultRule { endpoint: None, skip: 0, times: None, fault }
 }

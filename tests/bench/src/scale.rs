@@ -1,6 +1,7 @@
-//! A large workspace against a small one: nothing that is asked for one entry may depend on how many there are.
+//! A large workspace and a small one: no request for one entry may depend on the number of entries.
 //!
-//! Servers are compared that have run for a while: each entry of both was resolved before, and each has an item of its own, so that as many values are cached.
+//! Both servers have been running for a while: each entry was resolved before and has its own item,
+//! so all their values are cached.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +21,13 @@ use crate::statistics::{median, ratio, show, timed};
 const MANY: (usize, usize) = (100_000, 1_000);
 const FEW: (usize, usize) = (100, 1);
 
-/// One entry of so many has the cookies of a site: so many, of a size that sessions' cookies have.
+/// One entry in this many has the cookies of a site, with the number and size of typical session
+/// cookies.
 const WITH_COOKIES: usize = 10;
 const COOKIES: usize = 12;
 const COOKIE_BYTES: usize = 300;
 
-/// How many of them are written at the same time.
+/// How many of them are written concurrently.
 const WRITERS: usize = 16;
 
 struct Subject {
@@ -42,7 +44,8 @@ pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
 
     small.resolve_all().await?;
     large.resolve_all().await?;
-    // Each in turn asks for entries all over its workspace: an odd step visits them in no order.
+    // Each in turn requests entries all over its workspace: an odd step visits them in a scattered
+    // order.
     let (mut resolves, mut gets) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
     for round in 0..10_000 / quick {
         let position = round.wrapping_mul(7_919);
@@ -113,12 +116,12 @@ impl Subject {
         Ok(Self { served, client, entries })
     }
 
-    /// The user and the id of an entry.
+    /// The user and id of an entry.
     fn at(&self, position: usize) -> Result<&(String, EntryId)> {
         self.entries.get(position % self.entries.len()).context("no entries")
     }
 
-    /// Resolves an entry, which is in the cache.
+    /// Resolves a cached entry.
     async fn resolve(&mut self, position: usize) -> Result<Duration> {
         let resolve = self.served.resolve(self.at(position)?.1);
         let (time, answer) = timed(self.client.expect(&resolve)).await;
@@ -142,8 +145,8 @@ impl Subject {
     }
 }
 
-/// Writes bound entries straight into the database, the connections in turn: nothing of a bound entry is sealed, and
-/// one by one over the API they would take as long as all the rest.
+/// Writes bound entries straight into the database, cycling through the connections: a bound entry
+/// has no sealed part, and over the API they would take as long as the rest of the run.
 async fn fill(data: &Data, connections: &[ConnectionId], entries: usize) -> Result<Vec<(String, EntryId)>> {
     let first = *connections.first().context("no connections")?;
     let model = data.bind("model", first).await?;
@@ -160,7 +163,7 @@ async fn fill(data: &Data, connections: &[ConnectionId], entries: usize) -> Resu
             .bind(id)
             .bind(&user)
             .bind(connection.as_uuid())
-            // As long as 1Password's.
+            // As long as one of 1Password's references.
             .bind(format!("echo://item/{number:052}"))
             .bind(model.as_uuid())
             .execute(&mut *transaction)
@@ -172,7 +175,7 @@ async fn fill(data: &Data, connections: &[ConnectionId], entries: usize) -> Resu
     Ok(filled)
 }
 
-/// Gives every tenth entry cookies, through the broker, because each is sealed for its row.
+/// Gives every tenth entry cookies, through the broker, because they are sealed for their row.
 async fn with_session_data(data: &Data, entries: &[(String, EntryId)]) -> Result<()> {
     let cookie = |number| {
         serde_json::json!({

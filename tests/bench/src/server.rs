@@ -1,4 +1,4 @@
-//! `keyway serve` as a process of its own, with a workspace that was filled before, and an HTTP client that costs little.
+//! `keyway serve` in its own process, with a prepared workspace, and a lightweight HTTP client.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ pub(crate) struct Data {
     pub(crate) broker: Broker,
     storage: SqliteStorage,
     pub(crate) access: Access,
-    /// With every scope.
+    /// An API key with every scope.
     pub(crate) api_key: SecretString,
     pub(crate) reference: String,
     provider_type: String,
@@ -38,14 +38,14 @@ impl Data {
         Self::create_with(lab, |folder| Audit::in_folder(folder.join("audit"))).await
     }
 
-    /// The same with an audit log of its own.
+    /// The same with another audit log.
     pub(crate) async fn create_with(lab: &Lab, audit: impl FnOnce(&Path) -> Audit) -> Result<Self> {
         let reference = lab.reference(VAULT, ITEM).context("the emulator has lost its item")?;
         let token = lab.emulator.account("automation")?.token;
         Self::of(lab, lab.provider.clone(), "onepassword", reference, token, audit).await
     }
 
-    /// With the fixture `echo`, which has any item that it is asked for.
+    /// With the fixture `echo`, which has every requested item.
     pub(crate) async fn with_any_item(lab: &Lab) -> Result<Self> {
         let echo = lab.runtime.load(&component("fixtures/echo")?).await?;
         let (reference, token) = ("echo://item/model".to_owned(), "echo-token-of-the-benchmark".to_owned());
@@ -68,7 +68,7 @@ impl Data {
         let master_key = MasterKey::generate()?;
         let hex = master_key.to_hex();
         let storage = SqliteStorage::open(folder.path().join("keyway.db")).await?;
-        // More calls a second than any plan allows an hour.
+        // More calls a second than any plan allows in an hour.
         let budgets = BudgetOptions::default().limits("1password", RateLimits::UNLIMITED);
         let broker = Broker::builder(lab.runtime.clone(), storage.clone(), master_key)
             .provider(provider.clone())
@@ -87,7 +87,7 @@ impl Data {
         self.folder.path().join("keyway.db")
     }
 
-    /// Another connection, whose values are cached for a day.
+    /// Adds a connection whose values are cached for a day.
     pub(crate) async fn connect(&self, name: &str) -> Result<ConnectionId> {
         let new = NewConnection {
             name: name.into(),
@@ -99,7 +99,7 @@ impl Data {
         Ok(self.broker.connect(&self.access, new).await?.id)
     }
 
-    /// An entry that is bound to the item over this connection.
+    /// Adds an entry that is bound to the item over this connection.
     pub(crate) async fn bind(&self, user: &str, connection: ConnectionId) -> Result<EntryId> {
         let new = EntryContent::bound(user, "https://example.com", connection, &self.reference);
         Ok(self.broker.create_entry(&self.access, new).await?.id)
@@ -118,7 +118,8 @@ impl Data {
     }
 }
 
-/// The program with this data and nothing else of the environment. Its log lines go where they cost what writing them costs.
+/// The program with this data and no other environment. Its log lines go where writing them has its
+/// normal cost.
 pub(crate) fn keyway(folder: &Path) -> Result<Command> {
     let program = std::env::var_os("KEYWAY_PROGRAM")
         .context("KEYWAY_PROGRAM does not say where `keyway` is; run `cargo xtask bench`")?;
@@ -127,7 +128,7 @@ pub(crate) fn keyway(folder: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// A server that runs.
+/// A running server.
 pub(crate) struct Served {
     pub(crate) process: Process,
     api_key: SecretString,
@@ -135,12 +136,12 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    /// A request that resolves user name and password of an entry: what is cached.
+    /// A request that resolves user name and password of an entry: cached values.
     pub(crate) fn resolve(&self, entry: EntryId) -> Vec<u8> {
         resolve(&self.api_key, entry, r#"["username","password"]"#)
     }
 
-    /// A request that resolves the one-time code of an entry: what is live every time.
+    /// A request that resolves the one-time code of an entry: always a live value.
     pub(crate) fn resolve_live(&self, entry: EntryId) -> Vec<u8> {
         resolve_live(&self.api_key, entry)
     }
@@ -157,7 +158,7 @@ impl Served {
     }
 }
 
-/// Whether an answer says that its values came from the cache.
+/// Whether an answer's values came from the cache.
 pub(crate) fn is_cached(answer: &[u8]) -> bool {
     String::from_utf8_lossy(answer).contains(r#""source":"cached""#)
 }
@@ -177,14 +178,14 @@ fn request(api_key: &SecretString, method: &str, path: &str, body: &str) -> Vec<
     format!("{head}content-type: application/json\r\n\r\n{body}").into_bytes()
 }
 
-/// A server in a process of its own, ended when dropped.
+/// A server in its own process, ended when dropped.
 pub(crate) struct Process {
     child: Child,
     pub(crate) address: String,
 }
 
 impl Process {
-    /// Starts it and waits until it prints a JSON object that says where it is `listening`.
+    /// Starts it and waits for the JSON object with the address at which it is `listening`.
     pub(crate) fn start(mut command: Command) -> Result<Self> {
         let child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("the server cannot be started")?;
@@ -202,7 +203,7 @@ impl Process {
         Ok(process)
     }
 
-    /// How much memory it takes now, and at most so far, in MiB.
+    /// Its current and peak memory in MiB.
     pub(crate) fn memory(&self) -> Result<(u64, u64)> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let field = |name: &str| {
@@ -221,8 +222,8 @@ impl Drop for Process {
     }
 }
 
-/// One keep-alive connection: sends the bytes of a request, and reads no more of the answer than its end demands, so that
-/// what is measured is the server.
+/// One keep-alive connection: sends the bytes of a request, and parses no more of the answer than
+/// is needed to find its end, so that the server is what is measured.
 pub(crate) struct Client {
     stream: TcpStream,
     answer: Vec<u8>,
@@ -245,14 +246,14 @@ impl Client {
                 break (status, start, length.map(|length| start + length));
             }
         };
-        // What has no length is sent in chunks, of which the last one is empty.
+        // An answer without a length is sent in chunks, the last of which is empty.
         while end.map_or_else(|| !self.answer.ends_with(b"\r\n0\r\n\r\n"), |end| self.answer.len() < end) {
             self.more().await?;
         }
         Ok((status, self.answer.get(start..).unwrap_or_default()))
     }
 
-    /// As [`send`](Self::send), and nothing but status 200 will do.
+    /// Like [`send`](Self::send), but fails unless the status is 200.
     pub(crate) async fn expect(&mut self, request: &[u8]) -> Result<&[u8]> {
         let (status, body) = self.send(request).await?;
         ensure!(status == 200, "status {status}: {}", String::from_utf8_lossy(body));
@@ -266,7 +267,7 @@ impl Client {
     }
 }
 
-/// Status, where the body starts, and its length if that is known; nothing if the head is not complete.
+/// The status, the start of the body, and its length if known; `None` if the head is incomplete.
 fn head(answer: &[u8]) -> Result<Option<(u16, usize, Option<usize>)>> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut headers);

@@ -1,4 +1,4 @@
-//! From starting the program to its first request, with compiled code on disk.
+//! The time from starting the program to its first request, with compiled code on disk.
 
 use std::fs;
 use std::path::Path;

@@ -1,10 +1,11 @@
-// CloudCruise's own JavaScript SDK as a program: one command a line on standard input, one answer a line on standard output.
+// CloudCruise's own JavaScript SDK as a program: one command per line on standard input, one answer
+// per line on standard output.
 //
 //   {"op":"client","base_url":"http://127.0.0.1:9000","api_key":"sk_...","encryption_key":"..."}  ->  {"ok":true,"result":null}
 //   {"op":"vault.get","filters":{"domain":"https://acme.com"}}                ->  {"ok":false,"error":{"name":"Error","message":"..."}}
 //
-// The SDK talks to https://api.cloudcruise.com and refuses to be told otherwise; requests for that go to `base_url`, requests for anything
-// else are refused. The process ends with its standard input.
+// The SDK always connects to https://api.cloudcruise.com; its requests for that are redirected to
+// `base_url`, and all others are refused. The process ends with its standard input.
 
 import { createInterface } from "node:readline";
 import process from "node:process";
@@ -32,8 +33,8 @@ const commands = {
   "vault.update": ({ entry }) => client.vault.update(entry),
   "vault.delete": ({ params }) => client.vault.delete(params),
   "vault.tfaCode": ({ permissioned_user_id, domain }) => client.vault.getTfaCode(permissioned_user_id, domain),
-  // The published release has no methods for secret providers, and its `vault.update` demands credentials. Its users call its
-  // transport themselves.
+  // The published release has no methods for secret providers, and its `vault.update` requires
+  // credentials. Its users call its transport directly.
   "secretProviders.list": () => client.makeRequest("GET", "/secret-providers"),
   "secretProviders.items": ({ id }) => client.makeRequest("GET", `/secret-providers/${id}/items`),
   request: ({ method, path, body }) => client.makeRequest(method, path, body),

@@ -1,5 +1,5 @@
-//! Drives `sdk.mjs`, the official SDK as a program, step by step from a Rust test. Included by the tests that need it:
-//! `#[path = ".../tests/e2e/node/driver.rs"] mod official_sdk;`
+//! Drives `sdk.mjs`, the official SDK as a program, step by step from a Rust test. Tests include
+//! this file: `#[path = ".../tests/e2e/node/driver.rs"] mod official_sdk;`
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test support")]
 
@@ -13,17 +13,17 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// Longer than the SDK needs for anything. When its core panics it never answers.
+/// Longer than any operation of the SDK takes. If its core panics, it never answers.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
-/// The official SDK in a process of its own, which ends when this is dropped.
+/// The official SDK in its own process, which ends when this is dropped.
 pub(crate) struct OfficialSdk {
     process: Child,
     commands: Option<ChildStdin>,
     answers: Receiver<String>,
 }
 
-/// What the SDK threw.
+/// The error that the SDK threw.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct SdkError {
     /// The error's class, for example `RateLimitExceededError`.
@@ -39,7 +39,8 @@ impl fmt::Display for SdkError {
 }
 
 impl OfficialSdk {
-    /// Starts the SDK without a client. It takes the server at `url` for `https://my.1password.com`.
+    /// Starts the SDK without a client. It reaches the server at `url` as
+    /// `https://my.1password.com`.
     pub(crate) fn start(url: &str) -> Self {
         let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut candidates = crate_folder.ancestors().map(|folder| folder.join("tests/e2e/node"));

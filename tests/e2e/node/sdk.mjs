@@ -1,11 +1,13 @@
-// 1Password's own SDK as a program: one command a line on standard input, one answer a line on standard output.
+// 1Password's own SDK as a program: one command per line on standard input, one answer per line on
+// standard output.
 //
 //   {"op":"createClient","token":"ops_..."}     ->  {"ok":true,"result":null}
 //   {"op":"vaults.list"}                        ->  {"ok":true,"result":[...]}
 //   {"op":"secrets.resolve","reference":"..."}  ->  {"ok":false,"error":{"name":"Error","message":"..."}}
 //
-// The SDK believes that it talks to https://my.1password.com; requests for that go to KEYWAY_EMULATOR_URL, requests for anything but these
-// two are refused. A token that a command does not give is taken from KEYWAY_EMULATOR_TOKEN. The process ends with its standard input.
+// The SDK connects to https://my.1password.com; its requests for that are redirected to
+// KEYWAY_EMULATOR_URL, and requests for any address but these two are refused. If a command has no
+// token, KEYWAY_EMULATOR_TOKEN is used. The process ends with its standard input.
 
 import { createInterface } from "node:readline";
 import process from "node:process";
@@ -17,7 +19,7 @@ if (!emulator) {
   process.exit(2);
 }
 
-// In place before the SDK's core is loaded, which keeps the fetch that it finds.
+// Installed before the SDK's core is loaded, because the core keeps the fetch that it finds.
 const fetchForReal = globalThis.fetch;
 globalThis.fetch = (input, init) => {
   const request = new Request(input, init);
@@ -56,7 +58,7 @@ const commands = {
   "items.delete": ({ vault, item }) => client.items.delete(vault, item),
   "secrets.resolve": ({ reference }) => client.secrets.resolve(reference),
   "secrets.resolveAll": ({ references }) => client.secrets.resolveAll(references),
-  // For comparisons; measured here, so that the pipe between the two programs does not count. Milliseconds.
+  // For comparisons, in milliseconds. Measured here to exclude the pipe between the two programs.
   async "measure.createClient"({ token, count }) {
     const times = [];
     for (let i = 0; i < count; i++) {

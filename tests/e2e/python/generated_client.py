@@ -1,8 +1,8 @@
-"""Uses the client that openapi-python-client has made of the server's own document.
+"""Uses the client that openapi-python-client generated from the server's own document.
 
-It binds, resolves and rotates, and provokes errors, and prints what came of it as one JSON object.
-mypy reads this file in its strict mode: what a program must do about each error code is decided by
-a match that it checks for completeness.
+It binds, resolves, rotates and provokes errors, and prints the results as one JSON object. mypy
+checks this file in its strict mode: a match that must be exhaustive decides what a program does
+about each error code.
 """
 
 import json
@@ -44,7 +44,7 @@ KEYWAY = client(os.environ["KEYWAY_KEY"])
 
 
 def whose_turn(code: ErrorCode) -> str:
-    """Who has to do something about an error."""
+    """Who has to act on an error."""
     match code:
         case (
             ErrorCode.BAD_REQUEST

@@ -1,6 +1,7 @@
-"""Reads metrics with the Prometheus project's own parser, which takes nothing that is not OpenMetrics.
+"""Reads metrics with the Prometheus project's own parser, which accepts only OpenMetrics.
 
-The text comes on standard input. The answer on standard output is a JSON list of [name, labels, value], one for each sample.
+The text comes on standard input. The answer on standard output is a JSON list of
+[name, labels, value], one for each sample.
 """
 
 import json

@@ -1,4 +1,6 @@
-"""CloudCruise's own Python SDK as a program: one command a line on standard input, one answer a line on standard output.
+"""CloudCruise's own Python SDK as a program.
+
+It reads one command per line on standard input and prints one answer per line on standard output.
 
     {"op": "client", "base_url": "http://127.0.0.1:9000", "api_key": "sk_...", "encryption_key": "..."}
         -> {"ok": true, "result": null}
@@ -36,7 +38,7 @@ COMMANDS = {
 
 
 def plain(result):
-    """What JSON can say of the SDK's dataclasses."""
+    """The JSON form of the SDK's dataclasses."""
     if isinstance(result, list):
         return [plain(entry) for entry in result]
     return dataclasses.asdict(result) if dataclasses.is_dataclass(result) else result

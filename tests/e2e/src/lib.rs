@@ -1,4 +1,5 @@
-//! What whole-system tests and benchmarks start with: the compiled 1Password component in a runtime, led to an emulator.
+//! The set-up of whole-system tests and benchmarks: the compiled 1Password component in a runtime,
+//! connected to an emulator.
 
 #![deny(missing_docs)]
 
@@ -10,16 +11,16 @@ use keyway_runtime::{
 };
 use thiserror::Error;
 
-/// The setting is not complete.
+/// The set-up failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LabError {
     /// A component was not built.
     #[error("cannot read {}: {source}. Run `cargo xtask build-components` first", file.display())]
     NoComponent {
-        /// Which file.
+        /// The missing file.
         file: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// The emulator did not start.
@@ -34,27 +35,28 @@ pub enum LabError {
     /// The component was refused.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The component's destinations are none.
+    /// The component's destinations are invalid.
     #[error(transparent)]
     Destination(#[from] DestinationError),
-    /// The emulator's address cannot be connected to.
+    /// The emulator's address cannot be used.
     #[error("the emulator's address is not usable: {0}")]
     Address(String),
 }
 
-/// Where the compiled components are: `KEYWAY_COMPONENTS`, else `target/components`.
+/// The folder of compiled components: `KEYWAY_COMPONENTS`, or `target/components`.
 pub fn components() -> PathBuf {
     std::env::var_os("KEYWAY_COMPONENTS")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/components"), PathBuf::from)
 }
 
-/// A compiled component by its file name without `.wasm`, for example `onepassword` or `fixtures/echo`.
+/// A compiled component by its file name without `.wasm`, for example `onepassword` or
+/// `fixtures/echo`.
 pub fn component(name: &str) -> Result<Vec<u8>, LabError> {
     let file = components().join(format!("{name}.wasm"));
     std::fs::read(&file).map_err(|source| LabError::NoComponent { file, source })
 }
 
-/// An emulator and a runtime with the 1Password component whose requests are led to it.
+/// An emulator, and a runtime with the 1Password component, whose requests go to it.
 pub struct Lab {
     /// The server.
     pub emulator: Emulator,
@@ -65,7 +67,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// With the usual emulator and limits.
+    /// With the default emulator and limits.
     pub async fn start() -> Result<Self, LabError> {
         Self::start_with(Options::default(), Runtime::builder()).await
     }
@@ -80,7 +82,7 @@ impl Lab {
         Ok(Self { emulator, runtime, provider })
     }
 
-    /// A connection with the token of that account of the emulator.
+    /// A connection with the token of this account of the emulator.
     pub fn connect(&self, account: &str) -> Result<Connection, LabError> {
         self.connect_with(&self.emulator.account(account)?.token)
     }

@@ -1,4 +1,4 @@
-//! The example of the README, as it stands there, against the emulator.
+//! The README's example, unchanged, against the emulator.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
 #[path = "../../../host/broker/examples/embed.rs"]
@@ -14,7 +14,7 @@ async fn the_example_resolves_an_item() {
     let emulator = Emulator::start().unwrap();
     let rule = format!("{}={}", emulator.host(), emulator.url()).parse().unwrap();
     let runtime = Runtime::builder().egress(EgressPolicy::default().with_connect_to(rule));
-    // A folder with that one component, as an operator has it.
+    // A folder with only that component, as an operator has it.
     let folder = tempfile::tempdir().unwrap();
     let providers = folder.path().join("providers");
     std::fs::create_dir(&providers).unwrap();
@@ -30,5 +30,5 @@ fn the_readme_shows_the_example_as_it_is() {
     let example = include_str!("../../../host/broker/examples/embed.rs");
     let function = example.find("use std::error::Error;").map(|start| &example[start..]).unwrap();
     let function = function.split("\n#[tokio::main]").next().unwrap().trim_end();
-    assert!(readme.contains(function), "the README's example is not host/broker/examples/embed.rs any more");
+    assert!(readme.contains(function), "the README's example differs from host/broker/examples/embed.rs");
 }

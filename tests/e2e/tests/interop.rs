@@ -1,6 +1,7 @@
-//! The official SDK and the compiled provider on the same account: each reads what the other wrote, and they agree on what they read.
+//! The official SDK and the compiled provider on the same account: each reads what the other wrote,
+//! and their results agree.
 //!
-//! Needs Node.js, and `npm ci` done in `tests/e2e/node`; a test fails and says so otherwise.
+//! Needs Node.js, and `npm ci` in `tests/e2e/node`; without them the tests fail and say so.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
 #[path = "../node/driver.rs"]
@@ -44,7 +45,7 @@ async fn both_resolve_the_same_values_of_every_login() {
             ("password", text(ours.password.as_ref()), &item.password),
         ] {
             assert_eq!(ours, expected.as_deref(), "{} {field}", item.title);
-            // The SDK has no answer for a field that is absent or empty.
+            // The SDK gives no answer for a field that is absent or empty.
             if let Some(value) = ours.filter(|value| !value.is_empty()) {
                 assert_eq!(
                     sdk.resolve(&format!("{}/{field}", item.reference)).unwrap(),
@@ -55,7 +56,7 @@ async fn both_resolve_the_same_values_of_every_login() {
                 compared += 1;
             }
         }
-        // A code that neither of the two can make is absent, and no reason to withhold the rest.
+        // A code that neither can compute is absent; the other values are still returned.
         let usable = item.otpauth.as_deref().is_none_or(|uri| !uri.starts_with("otpauth://hotp"));
         let has_code = ours.one_time_code.is_some_and(|code| code.is_ok());
         assert_eq!(has_code, item.has_one_time_code && usable, "{}", item.title);
@@ -67,7 +68,7 @@ async fn both_resolve_the_same_values_of_every_login() {
 async fn both_make_the_same_one_time_code() {
     let (lab, connection, mut sdk) = lab().await;
     let reference = lab.reference(VAULT, ITEM).unwrap();
-    // The period may end between the two readings; then the next try is within one.
+    // The period may end between the two reads; then the next attempt is within one.
     let mut pairs = Vec::new();
     for _ in 0..3 {
         let ours = resolve(&lab, &connection, &reference).await.one_time_code.unwrap().unwrap();
@@ -133,7 +134,7 @@ async fn the_provider_reads_what_the_sdk_wrote_and_the_sdk_what_the_provider_wro
     // And the SDK can still edit it.
     sdk.put_password(vault, item, "once more").unwrap();
     assert_eq!(text(resolve(&lab, &connection, &reference).await.password.as_ref()), Some("once more"));
-    // Ours was made for a revision that is gone.
+    // Ours is for a revision that no longer exists.
     let stale = Changes { password: Some("too late".into()), ..Changes::default() };
     let error = lab.provider.write(&connection, &reference, stale, Some(&revision)).await.unwrap_err();
     assert!(matches!(&error, CallError::Provider(error) if error.code == ErrorCode::Conflict), "{error}");

@@ -1,5 +1,5 @@
-//! The compiled 1Password provider in its sandbox, against the emulator. What the provider's own tests prove natively in detail is proven here to be
-//! true of the component.
+//! The compiled 1Password provider in its sandbox, against the emulator. The provider's own tests
+//! cover the details natively; these show that they hold for the component.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
 use std::io::Write;
@@ -32,7 +32,7 @@ fn provider_error<T: std::fmt::Debug>(result: Result<T, CallError>) -> ProviderE
     }
 }
 
-/// Calls since the last time.
+/// The calls since the last time.
 fn calls(lab: &Lab) -> Calls {
     let calls = lab.emulator.calls();
     lab.emulator.reset_calls();
@@ -119,7 +119,7 @@ async fn a_write_keeps_what_it_does_not_understand_byte_for_byte() {
     assert_eq!(after, odd.replace(r#""value":"bob""#, r#""value":"carol""#));
 }
 
-/// What a server may do wrong, and which errors of the contract are honest about it.
+/// Possible faults of a server, and the errors of the contract that describe them correctly.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_misbehaviour_of_the_server_is_one_clear_error_and_the_next_call_works() {
     let (lab, connection, reference) = lab().await;
@@ -148,7 +148,7 @@ async fn each_misbehaviour_of_the_server_is_one_clear_error_and_the_next_call_wo
     }
 }
 
-/// Everything that was logged while the test ran.
+/// Everything logged during the test.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -205,7 +205,8 @@ fn no_secret_of_the_account_is_in_a_message_or_a_log() {
         for secret in &secrets {
             assert!(!text.contains(secret.as_str()), "{text}");
         }
-        // Six digits turn up by chance within the many random numbers and times of a log, but hardly by themselves.
+        // Six digits often occur by chance within the random numbers and times of a log, but rarely
+        // as a separate word.
         let mut words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '.'));
         assert!(words.all(|word| word != code), "{code} is in: {text}");
     }

@@ -1,6 +1,6 @@
-//! A password that Keyway has rotated, read with 1Password's own SDK.
+//! A password rotated by Keyway, read with 1Password's own SDK.
 //!
-//! Needs Node.js, and `npm ci` done in `tests/e2e/node`; a test fails and says so otherwise.
+//! Needs Node.js, and `npm ci` in `tests/e2e/node`; without them the tests fail and say so.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
 #[path = "../node/driver.rs"]

@@ -1,4 +1,4 @@
-//! What both SDKs do in the same way.
+//! Behaviour that both SDKs share.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::sdk::Language::{JavaScript, Python};
 use crate::sdk::{Language, Sdk};
 use crate::world::{DOMAIN, World};
 
-/// The published SDKs share nothing but the server, so each test runs for both in one world of its own.
+/// Runs a test for both SDKs, each in its own world, because they share nothing but the server.
 fn with_both(test: impl Fn(&World, Language, &mut Sdk)) {
     let world = World::start();
     for language in [Python, JavaScript] {
@@ -71,7 +71,7 @@ fn an_entry_with_credentials_of_its_own_lives_its_whole_life() {
         assert_has(&sdk.one(user).unwrap(), &manual(user));
         assert!(sdk.all().contains(&created));
 
-        // As it is stored: ciphertext.
+        // As stored: ciphertext.
         let filters = json!({"permissioned_user_id": user, "domain": DOMAIN, "decryptCredentials": false});
         let raw = sdk.call("vault.get", json!({ "filters": filters })).unwrap();
         let ciphertext = raw[0]["password"].as_str().unwrap();
@@ -127,7 +127,7 @@ fn the_current_two_factor_code_comes_from_the_entry_or_from_its_item() {
         let bound = sdk.create(bound(world, &format!("item's code {language:?}"))).unwrap();
         for entry in [own, bound] {
             let user = entry["permissioned_user_id"].as_str().unwrap();
-            // The period may end between the two readings; then the next try is within one.
+            // The period may end between the two reads; then the next attempt is within one.
             let agree = (0..3).any(|_| {
                 let code = sdk.tfa_code(user).unwrap();
                 assert_eq!(code["type"], "authenticator");
@@ -179,7 +179,8 @@ fn errors_say_what_to_do_because_their_text_is_all_that_users_see() {
         let error = wrong.create(manual("wrong key")).unwrap_err();
         assert!(error.message.contains("not encrypted with this workspace's key"), "{error}");
 
-        // What the secret manager says reaches the user, too. Who asks second is told by the host, which does not try refused credentials again.
+        // The secret manager's message reaches the user, too. A second call gets the host's answer,
+        // because the host does not retry refused credentials.
         world.emulator.revoke_token("automation", 401).unwrap();
         let error = sdk.call("secretProviders.items", json!({"id": world.connection})).unwrap_err();
         let words = [

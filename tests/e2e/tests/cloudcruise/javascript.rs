@@ -1,4 +1,4 @@
-//! What only the JavaScript SDK does.
+//! Behaviour of the JavaScript SDK alone.
 
 use serde_json::{Value, json};
 
@@ -18,7 +18,8 @@ fn an_entry_may_be_sent_back_whole_with_one_change() {
         "cookies": [{"name": "s", "value": "v"}],
     });
     sdk.create(entry).unwrap();
-    // `update({...entry, user_alias})`: with every field that only the server decides, and a ciphertext of null for what is not set.
+    // `update({...entry, user_alias})`: with every field that only the server sets, and an
+    // encrypted null for unset values.
     let mut whole = sdk.one("a").unwrap();
     whole["user_alias"] = "Main".into();
     let updated = sdk.update(whole.clone()).unwrap();

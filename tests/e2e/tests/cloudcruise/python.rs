@@ -1,4 +1,4 @@
-//! What only the Python SDK does.
+//! Behaviour of the Python SDK alone.
 
 use keyway_emulator_onepassword::ItemInfo;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ fn an_update_leaves_out_what_is_not_given_and_that_stays() {
     let updated = sdk.update(alias).unwrap();
     assert_eq!((&updated["user_alias"], &updated["password"]), (&"Main".into(), &"word".into()));
 
-    // To a binding, and with another duration.
+    // Changes to a binding, with another duration.
     let binding = json!({
         "permissioned_user_id": "a",
         "domain": DOMAIN,
@@ -53,18 +53,18 @@ fn a_bound_entry_is_given_another_alias_another_duration_and_another_item() {
     };
     assert_eq!(password(), *item.password.as_ref().unwrap());
 
-    // The binding, which is not given, stays; and so does its duration.
+    // The omitted binding stays, and so does its duration.
     let mut expected = created.clone();
     let mut update = |changes: Value, expected: &Value| {
         assert_eq!(&sdk.update(with(changes)).unwrap(), expected);
     };
     expected["user_alias"] = "Main".into();
     update(json!({"user_alias": "Main"}), &expected);
-    // The SDK wants the binding with a duration.
+    // The SDK requires a duration with the binding.
     expected["secret_cache_ttl_seconds"] = 3_600.into();
     update(cached_for(3_600), &expected);
     assert_eq!(password(), *item.password.as_ref().unwrap());
-    // A new binding has the connection's duration unless it has its own.
+    // A new binding has the connection's duration unless it sets its own.
     expected["secret_ref"] = other.reference.as_str().into();
     expected["secret_cache_ttl_seconds"] = Value::Null;
     update(bound_to(&other), &expected);

@@ -1,4 +1,4 @@
-//! An SDK in a process of its own, driven step by step.
+//! An SDK in its own process, driven step by step.
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Write};
@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 
 use crate::world::World;
 
-/// A little more than the 60 s after which the Python SDK gives up.
+/// A little more than the Python SDK's timeout of 60 s.
 const ANSWER_LIMIT: Duration = Duration::from_secs(70);
 
-/// Which of the published SDKs.
+/// The published SDKs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Language {
     Python,
@@ -29,7 +29,7 @@ pub(crate) struct Sdk {
     answers: Receiver<String>,
 }
 
-/// What the SDK threw: all that its user sees.
+/// The error that the SDK threw, as its user sees it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct SdkError {
     pub(crate) name: String,
@@ -95,7 +95,7 @@ impl Sdk {
         self.call("vault.get", json!({})).unwrap().as_array().unwrap().clone()
     }
 
-    /// `vault.get` of the one with that user.
+    /// `vault.get` of the entry with that user.
     pub(crate) fn one(&mut self, user: &str) -> Result<Value, SdkError> {
         let filters = json!({"permissioned_user_id": user, "domain": crate::world::DOMAIN});
         let mut list = self.call("vault.get", json!({ "filters": filters }))?;

@@ -1,4 +1,5 @@
-//! `keyway serve` as its operator starts it: a workspace and a connection made on the command line, 1Password played by the emulator.
+//! `keyway serve` as an operator starts it: a workspace and a connection created on the command
+//! line, with the emulator as 1Password.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 
 pub(crate) const DOMAIN: &str = "https://acme.com";
 
-/// The master key of all tests, so that they can share compiled components.
+/// The same master key in all tests, so that they can share compiled components.
 const MASTER_KEY: &str = "6b6579776179206d6173746572206b657920666f72207468652074657374732e";
 
 pub(crate) struct World {
@@ -56,12 +57,12 @@ impl World {
         }
     }
 
-    /// Runs a command beside the server, and returns what it prints as data.
+    /// Runs a command beside the server, and returns the data that it prints.
     pub(crate) fn keyway(&self, arguments: &[&str]) -> Value {
         run(&self.folder, &self.emulator, arguments, "")
     }
 
-    /// An item with everything that is read of one.
+    /// An item with every value that can be read.
     pub(crate) fn item(&self) -> ItemInfo {
         self.item_called("Northwind Supplier Portal")
     }
@@ -79,9 +80,9 @@ impl Drop for World {
     }
 }
 
-/// The program beside this test, with this data and nothing else of the environment.
+/// The program beside this test, with this data and no other environment.
 fn keyway(folder: &TempDir, emulator: &Emulator, arguments: &[&str]) -> Command {
-    // target/debug/deps/cloudcruise-..., and the programs are one up.
+    // The test is target/debug/deps/cloudcruise-..., and the programs are one level up.
     let test = std::env::current_exe().unwrap();
     let program = test.ancestors().nth(2).unwrap().join("keyway");
     assert!(program.exists(), "{} is missing: run `cargo build --workspace`", program.display());

@@ -1,4 +1,4 @@
-//! A database that another program keeps locked.
+//! A database that is locked by another program.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::http::send;
 use crate::python;
 use crate::world::{DOMAIN, World};
 
-/// Holds the right to write, until standard input ends.
+/// Holds the write lock until standard input ends.
 const LOCK: &str = "
 import sqlite3, sys
 database = sqlite3.connect(sys.argv[1], isolation_level=None)

@@ -1,5 +1,5 @@
-//! A client that is generated from the document of the API, used by a program whose types are checked: what the document
-//! promises is enough to bind, resolve, rotate and tell errors apart.
+//! A client generated from the API's document, used by a type-checked program: the document is
+//! enough to bind, resolve, rotate and distinguish errors.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,7 @@ fn generate(document: &str, folder: &Path) {
     let file = folder.join("openapi.json");
     fs::write(&file, document).unwrap();
     let mut generator = python::program("openapi-python-client");
-    // Its formatter is beside it.
+    // Its formatter is in the same folder.
     let path = python::folder().join(".venv/bin");
     let generate =
         generator.current_dir(folder).env("PATH", path).args(["generate", "--meta", "none", "--path"]).arg(file);

@@ -1,4 +1,4 @@
-//! HTTP in a few lines: one request for each connection.
+//! A minimal HTTP client: one request per connection.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

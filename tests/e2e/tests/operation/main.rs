@@ -1,6 +1,8 @@
-//! What operators and their programs rely on, as those programs see it: the metrics, and the document of the API.
+//! Interfaces for operators and their programs, as those programs see them: the metrics, and the
+//! API's document.
 //!
-//! Needs Python, and the packages of `tests/e2e/python`, which `cargo xtask test` installs; a test fails and says so otherwise.
+//! Needs Python and the packages of `tests/e2e/python`, which `cargo xtask test` installs; without
+//! them the tests fail and say so.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
 mod busy;

@@ -70,7 +70,7 @@ fn after_known_traffic_the_numbers_are_those_of_the_traffic() {
     assert_eq!(requests("POST", "/vault/resolve", "200"), 5.0);
     assert_eq!(requests("POST", "/vault/resolve", "401"), 1.0);
     assert_eq!(requests("GET", "unknown", "404"), 1.0);
-    // The one before this.
+    // The previous request.
     assert_eq!(requests("GET", "/metrics", "200"), 1.0);
 
     let lookups = |result: &str| now.sum("keyway_cache_lookups_total", json!({ "result": result }));
@@ -93,7 +93,7 @@ fn after_known_traffic_the_numbers_are_those_of_the_traffic() {
         (breaker("closed"), breaker("unavailable"), breaker("rate-limited"), breaker("refused")),
         (1.0, 0.0, 0.0, 0.0)
     );
-    // What a process beside the server uses is seen within seconds.
+    // Usage by a process beside the server appears within seconds.
     let requests_before = world.emulator.requests().len();
     world.keyway(&["items"]);
     let used = (world.emulator.requests().len() - requests_before) as f64;

@@ -1,4 +1,5 @@
-//! The document of the API, held against the running server by schemathesis: some two thousand requests that follow it or break it.
+//! Compares the API's document with the running server, using schemathesis: some two thousand
+//! requests that follow or violate it.
 
 use std::process::Stdio;
 
@@ -10,12 +11,13 @@ use crate::metrics::Samples;
 use crate::python;
 use crate::world::{DOMAIN, World};
 
-/// What no request that is made up is granted: nobody makes up a token that 1Password accepts, and its values have no
-/// leases.
+/// Routes that no generated request can succeed on: a made-up token is not accepted by 1Password,
+/// and its values have no leases.
 const NEVER_GRANTED: [(&str, &str); 3] =
     [("POST", "/secret-providers"), ("POST", "/vault/leases/renew"), ("POST", "/vault/leases/revoke")];
 
-/// Begins to rotate the password of an entry of its own, and returns the rotation's id.
+/// Begins to rotate the password of an entry with its own credentials, and returns the rotation's
+/// id.
 fn begin_rotation(world: &World, key: &str, user: &str) -> String {
     let post = |path: &str, body: Value| {
         let (status, answer) = send(&world.url, "POST", path, key, &body.to_string());
@@ -58,7 +60,8 @@ fn the_server_does_what_its_document_says_and_nothing_else() {
             methods.as_object().unwrap().keys().map(move |method| (method.to_uppercase(), route))
         })
         .collect();
-    // How often each was granted: its answers are held against the document then, and not only its refusals.
+    // How often each operation succeeded: then its answers are checked against the document, and
+    // not only its refusals.
     let granted = || {
         let metrics = Samples::read(&send(&world.url, "GET", "/metrics", "", "").1);
         let of = |(method, route): &(String, &String)| {
@@ -72,7 +75,7 @@ fn the_server_does_what_its_document_says_and_nothing_else() {
     };
     let granted_before = granted();
 
-    // It leaves notes where it runs.
+    // It writes notes to its working folder.
     let notes = tempfile::tempdir().unwrap();
     let config = python::folder().join("schemathesis.toml");
     let output = python::program("schemathesis")
@@ -95,7 +98,7 @@ fn the_server_does_what_its_document_says_and_nothing_else() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
     let tested = |line: &str| line.trim().strip_prefix("Tested: ").and_then(|number| number.parse::<usize>().ok());
-    // All but the one that the document was fetched from, which it leaves out by itself.
+    // All but the operation that returned the document, which it omits.
     assert_eq!(said.lines().find_map(tested), Some(operations.len() - 1), "{said}");
     assert!(!said.contains("Unresolvable references"), "{said}");
     for ((before, now), (method, route)) in granted_before.iter().zip(granted()).zip(&operations) {
@@ -103,7 +106,7 @@ fn the_server_does_what_its_document_says_and_nothing_else() {
             assert!(now > *before, "no {method} {route} was granted");
         }
     }
-    // It is still there, with its entry and its connection.
+    // The server is still there, with its entry and its connection.
     assert_eq!(send(&world.url, "GET", "/readyz", "", "").0, 200);
     let resolve = json!({"permissioned_user_id": "user", "domain": DOMAIN});
     assert_eq!(send(&world.url, "POST", "/vault/resolve", key, &resolve.to_string()).0, 200);

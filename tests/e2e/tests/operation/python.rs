@@ -8,7 +8,7 @@ pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("python")
 }
 
-/// A program of the virtual environment, in the folder of the scripts.
+/// A program in the virtual environment, run in the folder of the scripts.
 pub(crate) fn program(name: &str) -> Command {
     let program = folder().join(".venv/bin").join(name);
     assert!(program.exists(), "{} is not there: `cargo xtask test` installs it", program.display());

@@ -25,7 +25,7 @@ fn counted(requests: RequestKind) -> &'static str {
     }
 }
 
-/// What to do besides waiting.
+/// Advice besides waiting.
 fn advice(requests: RequestKind) -> &'static str {
     match requests {
         RequestKind::Read | RequestKind::Any => "; a longer cache duration makes fewer requests",

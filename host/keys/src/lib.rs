@@ -6,7 +6,7 @@
 //!   ├─ wraps the host key (`HostKey`): what belongs to no workspace is derived from it
 //!   └─ wraps the workspace key: 256 random bits, in the database only wrapped
 //!        ├─ HKDF "storage"            seals rows of the database
-//!        ├─ HKDF "cache" + salt       seals cached secrets; the salt is made anew whenever the key is loaded and never stored
+//!        ├─ HKDF "cache" + salt       seals cached secrets; the salt is new whenever the key is loaded, and never stored
 //!        └─ HKDF "client encryption"  what people copy from the workspace's settings and clients encrypt under
 //! ```
 //!

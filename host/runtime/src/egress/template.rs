@@ -19,7 +19,7 @@ const FIXED_LABELS: usize = 2;
 pub(crate) enum DestinationTemplate {
     /// Without placeholders.
     Fixed(ApprovedDestination),
-    /// With placeholders inside of the host.
+    /// With placeholders inside the host.
     Labels(String),
     /// The address is a setting.
     Setting(String),

@@ -188,7 +188,7 @@ async fn with_session_data(data: &Data, entries: &[(String, EntryId)]) -> Result
     let mut running = JoinSet::new();
     for (_, entry) in entries.iter().step_by(WITH_COOKIES) {
         if running.len() >= WRITERS {
-            running.join_next().await.context("nobody writes")???;
+            running.join_next().await.context("no writer is running")???;
         }
         let (broker, access, cookies, entry) = (data.broker.clone(), data.access.clone(), cookies.clone(), *entry);
         running.spawn(async move {

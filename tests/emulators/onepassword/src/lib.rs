@@ -32,9 +32,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`Emulator`] dereferences to [`Knobs`]. It runs on threads of its own and ends when it is
 //! [`Emulator`] dereferences to [`Knobs`]. It runs on its own threads and ends when it is dropped,
 //! with all its connections.
+//!
 //! # As a program
 //!
 //! `keyway-emulator-onepassword --listen 127.0.0.1:0` prints one line of JSON, an [`Info`], and
@@ -48,15 +48,15 @@
 //! | `auditor` | "Automation" and "Finance (read-only)", both read-only | no throttling key |
 //! | `newcomer` | nothing | |
 //!
-//! With [`Options::bulk_items`] there is a vault "Bulk" with that many logins, too; with
 //! With [`Options::bulk_items`] there is also a vault "Bulk" with that many logins; with
 //! [`Options::bulk_vaults`] there are that many vaults with one login each.
+//!
 //! # The control endpoint
 //!
 //! The same knobs over HTTP, JSON in and out, for programs in other languages. Errors are
-//! The same knobs over HTTP, JSON in and out, for programs in other languages. Errors are
 //! `{"error": "..."}` with a status of 400, 404 or 409. Vaults and items are given by id, or by
 //! name and title (percent-encoded).
+//!
 //! | request | does |
 //! |---|---|
 //! | `GET /info` | an [`Info`] as of now |

@@ -8,18 +8,20 @@ use std::thread;
 use async_trait::async_trait;
 use keyway_clock::Clock;
 use keyway_storage::Storage;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::anchor::Anchors;
 use crate::chain::AuditKey;
 use crate::error::AuditError;
 use crate::event::AuditEvent;
-use crate::group_commit::{GroupCommit, Request};
+use crate::group_commit::{self, GroupCommit, Request};
 use crate::query::{AuditPage, AuditQuery};
+use crate::read;
 use crate::sink::{AuditSink, Durability, Receipt};
+use crate::sync::Syncing;
 use crate::verify::{self, AuditVerification};
-use crate::writer::{Place, Writer};
-use crate::{read, sync};
+use crate::writer::Writer;
 
 /// After how many bytes a new segment is begun: a file that every tool can still open, and at the
 /// highest rates one every few seconds.
@@ -63,8 +65,8 @@ impl SegmentOptions {
 
 /// An open log.
 pub(crate) struct SegmentLog {
-    commit: Arc<GroupCommit>,
-    folder: PathBuf,
+    commit: GroupCommit,
+    options: SegmentOptions,
     key: AuditKey,
     storage: Arc<dyn Storage>,
     anchors: Arc<Anchors>,
@@ -73,7 +75,6 @@ pub(crate) struct SegmentLog {
 impl Drop for SegmentLog {
     fn drop(&mut self) {
         self.anchors.stop();
-        self.commit.close();
     }
 }
 
@@ -86,29 +87,28 @@ impl SegmentLog {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, AuditError> {
         let anchors = Arc::new(Anchors::open(storage.clone(), key.clone(), clock.clone()).await?);
-        let (unsynced, to_sync) = mpsc::channel();
-        let synced = Arc::new(sync::Synced::default());
-        let writer = Writer {
+        let syncing = Arc::new(Syncing::default());
+        let writer = Arc::new(Mutex::new(Writer {
             folder: options.folder.clone(),
             segment_bytes: options.segment_bytes,
-            sync_every_record: options.sync_every_record,
             key: key.clone(),
             clock,
             anchors: anchors.clone(),
             runtime: Handle::current(),
-            unsynced,
-            synced: synced.clone(),
-            place: Place::Unknown,
-            has_unsynced: false,
+            syncing: syncing.clone(),
+            open: None,
             buffer: Vec::new(),
-        };
-        let commit = GroupCommit::new(writer);
-        let of_syncing = anchors.clone();
-        let of_writing = commit.clone();
-        spawn("audit-writer", move || of_writing.run())?;
-        spawn("audit-sync", move || sync::run(&to_sync, &synced, &of_syncing))?;
+        }));
+        let (requests, to_do) = mpsc::channel();
+        let commit = GroupCommit::new(writer.clone(), requests);
+        let (of_syncing, of_anchors) = (syncing.clone(), anchors.clone());
+        spawn("audit-sync", move || of_syncing.run(&of_anchors))?;
+        spawn("audit-writer", move || {
+            group_commit::run(&to_do, &writer);
+            syncing.close();
+        })?;
         tokio::spawn(anchors.clone().run());
-        Ok(Self { commit, folder: options.folder, key, storage, anchors })
+        Ok(Self { commit, options, key, storage, anchors })
     }
 
     /// Runs what reads files where it may block.
@@ -116,7 +116,7 @@ impl SegmentLog {
         &self,
         work: impl FnOnce(&Path, &AuditKey) -> std::io::Result<T> + Send + 'static,
     ) -> Result<T, AuditError> {
-        let (folder, key) = (self.folder.clone(), self.key.clone());
+        let (folder, key) = (self.options.folder.clone(), self.key.clone());
         let done = tokio::task::spawn_blocking(move || work(&folder, &key)).await;
         done.map_err(AuditError::failed)?.map_err(AuditError::unreadable)
     }
@@ -125,11 +125,8 @@ impl SegmentLog {
 #[async_trait]
 impl AuditSink for SegmentLog {
     async fn append(&self, event: &AuditEvent, durability: Durability) -> Result<Receipt, AuditError> {
+        let durability = if self.options.sync_every_record { Durability::Synced } else { durability };
         self.commit.append(event.encode()?, durability).await
-    }
-
-    fn keeps_deadline(&self) -> bool {
-        true
     }
 
     async fn check(&self) -> Result<(), AuditError> {

@@ -5,13 +5,14 @@
 //! time, which is how it is noticed that the sink answers again.
 
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use futures::FutureExt;
 use keyway_clock::{Clock, Moment};
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
@@ -82,16 +83,13 @@ impl Recorder {
         } else {
             None
         };
-        let append = guarded(|| self.sink.append(event, durability));
-        let appended = if self.sink.keeps_deadline() { append.await } else { within_deadline(append).await };
+        let appended = guarded(async { self.sink.append(event, durability).await }).await;
         let hangs = matches!(appended, Err(AuditError::Deadline(_)));
         if self.hangs.load(Ordering::Relaxed) != hangs {
             self.hangs.store(hangs, Ordering::Relaxed);
         }
-        match &appended {
-            Ok(_) => self.records.inc(),
-            Err(_) => self.failures.inc(),
-        };
+        let counter = if appended.is_ok() { &self.records } else { &self.failures };
+        counter.inc();
         match &appended {
             Err(cause) if !self.failing.swap(true, Ordering::Relaxed) => error!(%cause, "the audit log fails"),
             Ok(_) if self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed) => {
@@ -105,7 +103,7 @@ impl Recorder {
     /// Whether an event could be appended now, as far as that shows without one; within the
     /// deadline, whatever the sink does.
     pub async fn check(&self) -> Result<(), AuditError> {
-        within_deadline(guarded(|| self.sink.check())).await
+        guarded(async { self.sink.check().await }).await
     }
 
     /// How many events were appended, and how many could not be.
@@ -131,31 +129,18 @@ impl Recorder {
     }
 }
 
-/// Runs it for as long as the deadline allows. What is ready at once costs no timer, and one that
-/// is needed does not make the future larger that is there for every event.
-async fn within_deadline<T>(run: impl Future<Output = Result<T, AuditError>>) -> Result<T, AuditError> {
-    let mut run = pin!(run);
+/// Runs it for as long as the deadline allows; a panic of it is a failure. What is ready at once
+/// costs no timer, and one that is needed does not make the future larger that is there for every
+/// event.
+pub(crate) async fn guarded<T>(run: impl Future<Output = Result<T, AuditError>>) -> Result<T, AuditError> {
+    let mut run = pin!(AssertUnwindSafe(run).catch_unwind());
     let mut timer = None;
     poll_fn(|context| match run.as_mut().poll(context) {
-        Poll::Ready(done) => Poll::Ready(done),
+        Poll::Ready(done) => Poll::Ready(done.unwrap_or_else(|_| Err(AuditError::failed("it panicked")))),
         Poll::Pending => {
             let timer = timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(DEADLINE)));
             timer.as_mut().poll(context).map(|()| Err(AuditError::Deadline(DEADLINE)))
         }
-    })
-    .await
-}
-
-/// A panic of the sink is a failure of it.
-async fn guarded<'a, T>(
-    begin: impl FnOnce() -> Pin<Box<dyn Future<Output = Result<T, AuditError>> + Send + 'a>>,
-) -> Result<T, AuditError> {
-    let panicked = || AuditError::failed("it panicked");
-    let begun = catch_unwind(AssertUnwindSafe(begin));
-    let mut running = begun.map_err(|_| panicked())?;
-    poll_fn(|context| {
-        let polled = catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context)));
-        polled.unwrap_or_else(|_| Poll::Ready(Err(panicked())))
     })
     .await
 }

@@ -38,13 +38,6 @@ pub trait AuditSink: Send + Sync + 'static {
     /// Appends an event, and returns when it is as safe as `durability` says.
     async fn append(&self, event: &AuditEvent, durability: Durability) -> Result<Receipt, AuditError>;
 
-    /// Whether [`append`](Self::append) fails by itself after [`DEADLINE`](crate::DEADLINE), with
-    /// [`AuditError::Deadline`]. Then nobody else has to watch over it, which would cost a timer
-    /// for each event.
-    fn keeps_deadline(&self) -> bool {
-        false
-    }
-
     /// Whether an event could be appended now, without appending one: for a load balancer that asks
     /// every few seconds. What does not show without an event may be left out.
     async fn check(&self) -> Result<(), AuditError> {

@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use keyway_clock::SystemClock;
 use keyway_storage::SqliteStorage;
@@ -17,8 +18,9 @@ use tokio::time::timeout;
 use super::*;
 use crate::anchor::Anchors;
 use crate::chain::AuditKey;
+use crate::recorder::{DEADLINE, guarded};
 use crate::segment::{Head, Name, Segment};
-use crate::writer::Place;
+use crate::writer::{End, Open};
 
 const NAME: Name = Name { series: 1, segment: 1 };
 
@@ -29,7 +31,8 @@ struct Lab {
 }
 
 impl Lab {
-    /// A log whose open segment is a pipe, with its thread.
+    /// A log whose open segment is a pipe, with the thread that writes and without the one that
+    /// syncs.
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let pipe = NAME.in_folder(folder.path());
@@ -39,24 +42,20 @@ impl Lab {
         // For reading, too: then opening it waits for nobody.
         let file = Arc::new(OpenOptions::new().read(true).write(true).open(&pipe).unwrap());
         let segment = Segment { name: NAME, path: pipe.clone(), file, length: 1 };
-        let writer = Writer {
+        let writer = Arc::new(Mutex::new(Writer {
             folder: folder.path().to_owned(),
             segment_bytes: 1 << 20,
-            sync_every_record: false,
             key: key.clone(),
             clock: clock.clone(),
             anchors: Arc::new(Anchors::open(storage, key, clock).await.unwrap()),
             runtime: Handle::current(),
-            // Nothing is synced: nobody takes it.
-            unsynced: mpsc::channel().0,
-            synced: Arc::default(),
-            place: Place::In(segment, Head::NONE),
-            has_unsynced: false,
+            syncing: Arc::default(),
+            open: Some(Open { segment, head: Head::NONE, end: End::Whole }),
             buffer: Vec::new(),
-        };
-        let commit = GroupCommit::new(writer);
-        let of_thread = commit.clone();
-        thread::spawn(move || of_thread.run());
+        }));
+        let (requests, to_do) = mpsc::channel();
+        let commit = Arc::new(GroupCommit::new(writer.clone(), requests));
+        thread::spawn(move || run(&to_do, &writer));
         Self { commit, pipe, _folder: folder }
     }
 
@@ -84,14 +83,8 @@ impl Lab {
     }
 }
 
-impl Drop for Lab {
-    fn drop(&mut self) {
-        self.commit.close();
-    }
-}
-
 async fn append(commit: &GroupCommit) -> Result<Receipt, AuditError> {
-    commit.append(b"{}".to_vec(), Durability::Written).await
+    guarded(commit.append(b"{}".to_vec(), Durability::Written)).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,20 +117,6 @@ async fn each_event_of_many_callers_is_written_once_and_in_the_order_of_its_numb
     assert_eq!(numbers, (1..=256).collect::<Vec<_>>());
     let written: Vec<_> = lines.lines().map(|line| crate::segment::number_of(line.as_bytes()).unwrap()).collect();
     assert_eq!(written, numbers);
-}
-
-#[test]
-fn others_are_expected_while_they_come_and_looked_for_now_and_then_when_they_do_not() {
-    let company = Company::default();
-    let expected = |company: &Company| (0..64).filter(|_| company.is_expected()).count();
-    assert_eq!(expected(&company), 2, "nobody has come yet");
-    company.came(2);
-    for _ in 1..Company::PATIENCE {
-        company.came(1);
-        assert_eq!(expected(&company), 64);
-    }
-    company.came(1);
-    assert_eq!(expected(&company), 2, "nobody has come for a while");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -184,8 +163,6 @@ async fn a_disk_that_hangs_holds_up_one_thread_and_the_others_go_away_at_their_d
     }
     let late = outcomes.iter().filter(|outcome| matches!(outcome, Err(AuditError::Deadline(DEADLINE)))).count();
     assert!(late >= 7, "{outcomes:?}");
-    // From now on the thread writes, until the disk has been well for a while.
-    assert!(lab.commit.is_wary());
     assert!(lab.append().await.is_ok());
 }
 
@@ -194,7 +171,7 @@ async fn who_waits_for_a_sync_writes_nothing_by_itself() {
     let lab = Lab::new().await;
     lab.fill();
     // If it wrote, it would hang, and not be back at its deadline.
-    let waited = lab.commit.append(b"{}".to_vec(), Durability::Synced).await;
+    let waited = guarded(lab.commit.append(b"{}".to_vec(), Durability::Synced)).await;
     assert!(matches!(waited, Err(AuditError::Deadline(DEADLINE))));
     lab.drain();
 }
@@ -208,4 +185,16 @@ async fn the_only_thread_of_a_runtime_is_never_held_up() {
     // return.
     assert!(matches!(lab.append().await, Err(AuditError::Deadline(DEADLINE))));
     lab.drain();
+}
+
+#[tokio::test]
+async fn who_needs_no_sync_waits_for_none() {
+    let lab = Lab::new().await;
+    // Nobody syncs, as if the disk took for ever.
+    let waits = tokio::spawn({
+        let commit = lab.commit.clone();
+        async move { commit.append(b"{}".to_vec(), Durability::Synced).await }
+    });
+    while lab.append().await.unwrap().number == 1 {}
+    assert!(!waits.is_finished());
 }

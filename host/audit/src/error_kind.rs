@@ -1,61 +1,66 @@
 //! The kinds of errors, and the codes that stand for them in the log and in every answer.
 
-macro_rules! kinds {
-    ($($(#[$doc:meta])* $name:ident = $code:literal;)*) => {
-        /// What kind of error it is, which says whose turn it is: the caller's (fix the request),
-        /// that of the secret manager's operator (grant, reconnect), time's (retry later), the
-        /// component author's, or the host's.
+/// An enum with a code for each of its variants.
+macro_rules! codes {
+    ($(#[$enum_doc:meta])* $vis:vis $enum:ident { $($(#[$doc:meta])* $name:ident = $code:literal;)* }) => {
+        $(#[$enum_doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
-        pub enum ErrorKind {
+        pub enum $enum {
             $($(#[$doc])* $name,)*
         }
 
-        impl ErrorKind {
+        impl $enum {
             /// Every kind.
-            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+            $vis const ALL: &'static [Self] = &[$(Self::$name,)*];
 
             /// The kind's name for programs: the same in the log, over HTTP and on the command
             /// line.
-            pub const fn code(self) -> &'static str {
+            $vis const fn code(self) -> &'static str {
                 match self { $(Self::$name => $code,)* }
             }
         }
     };
 }
+pub(crate) use codes;
 
-kinds! {
-    /// The request breaks a rule; the same request will be refused again.
-    Invalid = "VALIDATION_FAILED";
-    /// A credential was not encrypted under the workspace's key.
-    NotEncrypted = "NOT_ENCRYPTED";
-    /// No valid API key.
-    Unauthenticated = "UNAUTHENTICATED";
-    /// The API key lacks a scope.
-    Forbidden = "FORBIDDEN";
-    /// No such thing in this workspace.
-    NotFound = "NOT_FOUND";
-    /// It exists already, or changed in the meantime.
-    Conflict = "CONFLICT";
-    /// The secret manager limits the rate, or the budget is spent.
-    RateLimited = "RATE_LIMITED";
-    /// No component of this provider type is installed.
-    NotInstalled = "PROVIDER_NOT_INSTALLED";
-    /// The secret manager does not accept the connection's credentials, or does not let them do
-    /// this.
-    ProviderRefused = "PROVIDER_REFUSED";
-    /// The secret manager failed at the last attempts and is not asked for a while.
-    ProviderPaused = "PROVIDER_PAUSED";
-    /// The secret manager cannot be reached.
-    ProviderUnavailable = "PROVIDER_UNAVAILABLE";
-    /// The provider crashed, hit a limit, or gave an answer that it may not give.
-    ProviderFault = "PROVIDER_FAULT";
-    /// The provider cannot do this.
-    Unsupported = "UNSUPPORTED";
-    /// The audit log cannot be written, so nothing is released.
-    AuditUnavailable = "AUDIT_UNAVAILABLE";
-    /// The host has too much to do at the moment.
-    Busy = "BUSY";
-    /// A fault of the host or of its set-up.
-    Internal = "INTERNAL_ERROR";
+codes! {
+    /// What kind of error it is, which says whose turn it is: the caller's (fix the request),
+    /// that of the secret manager's operator (grant, reconnect), time's (retry later), the
+    /// component author's, or the host's.
+    pub ErrorKind {
+        /// The request breaks a rule; the same request will be refused again.
+        Invalid = "VALIDATION_FAILED";
+        /// A credential was not encrypted under the workspace's key.
+        NotEncrypted = "NOT_ENCRYPTED";
+        /// No valid API key.
+        Unauthenticated = "UNAUTHENTICATED";
+        /// The API key lacks a scope.
+        Forbidden = "FORBIDDEN";
+        /// No such thing in this workspace.
+        NotFound = "NOT_FOUND";
+        /// It exists already, or changed in the meantime.
+        Conflict = "CONFLICT";
+        /// The secret manager limits the rate, or the budget is spent.
+        RateLimited = "RATE_LIMITED";
+        /// No component of this provider type is installed.
+        NotInstalled = "PROVIDER_NOT_INSTALLED";
+        /// The secret manager does not accept the connection's credentials, or does not let them do
+        /// this.
+        ProviderRefused = "PROVIDER_REFUSED";
+        /// The secret manager failed at the last attempts and is not asked for a while.
+        ProviderPaused = "PROVIDER_PAUSED";
+        /// The secret manager cannot be reached.
+        ProviderUnavailable = "PROVIDER_UNAVAILABLE";
+        /// The provider crashed, hit a limit, or gave an answer that it may not give.
+        ProviderFault = "PROVIDER_FAULT";
+        /// The provider cannot do this.
+        Unsupported = "UNSUPPORTED";
+        /// The audit log cannot be written, so nothing is released.
+        AuditUnavailable = "AUDIT_UNAVAILABLE";
+        /// The host has too much to do at the moment.
+        Busy = "BUSY";
+        /// A fault of the host or of its set-up.
+        Internal = "INTERNAL_ERROR";
+    }
 }

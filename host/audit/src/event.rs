@@ -43,24 +43,23 @@ pub enum AuditActor {
 }
 
 impl AuditActor {
+    fn name(&self) -> &str {
+        match self {
+            Self::ApiKey { name, .. } | Self::Operator { name } => name,
+            Self::Unknown => "unknown",
+            Self::System => "system",
+        }
+    }
+
     /// Whether `text` is the id or the name of this one.
     pub(crate) fn is(&self, text: &str) -> bool {
-        match self {
-            Self::ApiKey { id, name } => name == text || id.to_string() == text,
-            Self::Operator { name } => name == text,
-            Self::Unknown => text == "unknown",
-            Self::System => text == "system",
-        }
+        self.name() == text || matches!(self, Self::ApiKey { id, .. } if id.to_string() == text)
     }
 }
 
 impl fmt::Display for AuditActor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ApiKey { name, .. } | Self::Operator { name } => name,
-            Self::Unknown => "unknown",
-            Self::System => "system",
-        })
+        f.write_str(self.name())
     }
 }
 
@@ -81,12 +80,8 @@ pub enum AuditSource {
 
 impl fmt::Display for AuditSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Live => "live",
-            Self::Cached => "cached",
-            Self::Entry => "entry",
-            Self::Rotation => "rotation",
-        })
+        // As it is recorded.
+        self.serialize(f)
     }
 }
 

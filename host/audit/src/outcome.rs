@@ -9,7 +9,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::InvalidQuery;
-use crate::error_kind::ErrorKind;
+use crate::error_kind::{ErrorKind, codes};
 
 /// How it ended, as it is recorded. A code that this version does not know is one of a newer
 /// version.
@@ -53,7 +53,10 @@ impl OutcomeFilter {
     /// The words for all of them: `ok`, `begun`, `failed`, and the codes of errors.
     pub fn names() -> impl Iterator<Item = &'static str> {
         let errors = ErrorKind::ALL.iter().map(|kind| kind.code());
-        ["ok", "begun", "failed"].into_iter().chain(errors).chain(Shortfall::ALL.map(Shortfall::code))
+        ["ok", "begun", "failed"]
+            .into_iter()
+            .chain(errors)
+            .chain(Shortfall::ALL.iter().map(|shortfall| shortfall.code()))
     }
 
     /// Whether this outcome is one of them.
@@ -86,30 +89,17 @@ impl fmt::Display for OutcomeFilter {
     }
 }
 
-/// Why an operation that returned a result has not done what it was for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Shortfall {
-    /// A rotation was not begun.
-    Skipped,
-    /// A password is not written yet, and writing it is retried.
-    WriteBackPending,
-    /// A password cannot be written until a person has acted.
-    WriteBackFailed,
-    /// The item has another password.
-    WriteBackConflict,
-}
-
-impl Shortfall {
-    const ALL: [Self; 4] = [Self::Skipped, Self::WriteBackPending, Self::WriteBackFailed, Self::WriteBackConflict];
-
-    const fn code(self) -> &'static str {
-        match self {
-            Self::Skipped => "SKIPPED",
-            Self::WriteBackPending => "WRITE_BACK_PENDING",
-            Self::WriteBackFailed => "WRITE_BACK_FAILED",
-            Self::WriteBackConflict => "WRITE_BACK_CONFLICT",
-        }
+codes! {
+    /// Why an operation that returned a result has not done what it was for.
+    pub(crate) Shortfall {
+        /// A rotation was not begun.
+        Skipped = "SKIPPED";
+        /// A password is not written yet, and writing it is retried.
+        WriteBackPending = "WRITE_BACK_PENDING";
+        /// A password cannot be written until a person has acted.
+        WriteBackFailed = "WRITE_BACK_FAILED";
+        /// The item has another password.
+        WriteBackConflict = "WRITE_BACK_CONFLICT";
     }
 }
 

@@ -29,6 +29,16 @@ pub enum Order {
     Oldest,
 }
 
+impl Order {
+    /// Whether a record of this number is still to be read after one of the number `start`.
+    pub(crate) fn is_ahead(self, number: u64, start: Option<u64>) -> bool {
+        start.is_none_or(|start| match self {
+            Self::Newest => number < start,
+            Self::Oldest => number > start,
+        })
+    }
+}
+
 impl FromStr for Order {
     type Err = InvalidQuery;
 

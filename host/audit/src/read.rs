@@ -106,11 +106,7 @@ impl<'a> SeriesReader<'a> {
                 self.unreadable += u64::from(segment::parse_header(&line).is_none());
                 continue;
             };
-            let is_behind = match self.order {
-                Order::Newest => self.start.is_some_and(|start| number >= start),
-                Order::Oldest => self.start.is_some_and(|start| number <= start),
-            };
-            if is_behind {
+            if !self.order.is_ahead(number, self.start) {
                 continue;
             }
             self.seen = Some(number);

@@ -84,25 +84,12 @@ impl AuditSink for InMemoryAudit {
 
     async fn read(&self, query: &AuditQuery) -> Result<AuditPage, AuditError> {
         let events = self.events();
-        let number_of = |index: usize| index as u64 + 1;
         let start = query.cursor.as_ref().and_then(|cursor| cursor.position(1));
-        let record = |(index, event): (usize, &AuditEvent)| record_of(event, number_of(index));
-        let mut records: Vec<AuditRecord> = match query.order {
-            Order::Newest => events
-                .iter()
-                .enumerate()
-                .rev()
-                .filter(|(index, _)| start.is_none_or(|start| number_of(*index) < start))
-                .map(record)
-                .collect(),
-            Order::Oldest => events
-                .iter()
-                .enumerate()
-                .filter(|(index, _)| start.is_none_or(|start| number_of(*index) > start))
-                .map(record)
-                .collect(),
-        };
-        records.retain(|record| query.matches(record));
+        let mut records: Vec<_> = (1..).zip(events.iter()).map(|(number, event)| record_of(event, number)).collect();
+        records.retain(|record| query.order.is_ahead(record.number, start) && query.matches(record));
+        if query.order == Order::Newest {
+            records.reverse();
+        }
         let limit = query.limit();
         let more = records.len() > limit;
         records.truncate(limit);

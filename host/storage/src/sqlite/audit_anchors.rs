@@ -1,21 +1,16 @@
 //! The statements about the anchors of the audit log.
 
 use async_trait::async_trait;
-use sqlx::query;
+use sqlx::{query, query_as};
 
 use super::SqliteStorage;
-use super::rows::{self, signed};
+use super::rows::signed;
 use crate::{AuditAnchorRecord, AuditAnchorStorage, StorageError};
 
 #[async_trait]
 impl AuditAnchorStorage for SqliteStorage {
     async fn audit_anchors(&self) -> Result<Vec<AuditAnchorRecord>, StorageError> {
-        query("SELECT * FROM audit_anchors ORDER BY series")
-            .fetch_all(&self.pool)
-            .await?
-            .iter()
-            .map(rows::audit_anchor)
-            .collect()
+        Ok(query_as("SELECT * FROM audit_anchors ORDER BY series").fetch_all(&self.pool).await?)
     }
 
     async fn put_audit_anchor(&self, anchor: &AuditAnchorRecord) -> Result<(), StorageError> {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, query};
+use sqlx::{FromRow, Row, query, query_as};
 
 use super::{SqliteStorage, rows};
 use crate::{
@@ -55,17 +55,14 @@ impl BudgetStorage for SqliteStorage {
             .bind(wanted.future.as_millisecond())
             .execute(&mut *transaction)
             .await?;
-        let mut counts = query(
+        let mut counts: Vec<RequestCount> = query_as(
             "SELECT slot, requests FROM request_counts WHERE subject = ? AND kind = ? AND slot >= ? ORDER BY slot",
         )
         .bind(subject)
         .bind(&kind)
         .bind(wanted.counted_from.as_millisecond())
         .fetch_all(&mut *transaction)
-        .await?
-        .iter()
-        .map(request_count)
-        .collect::<Result<Vec<_>, _>>()?;
+        .await?;
         let used: u64 = counts.iter().map(|count| u64::from(count.requests)).sum();
         let left = wanted.limit.map_or(u64::MAX, |limit| u64::from(limit).saturating_sub(used));
         let granted = u32::try_from(left.min(u64::from(wanted.requests))).unwrap_or(wanted.requests);
@@ -99,25 +96,21 @@ impl BudgetStorage for SqliteStorage {
         kind: RequestKind,
         from: Timestamp,
     ) -> Result<Vec<RequestCount>, StorageError> {
-        query("SELECT slot, requests FROM request_counts WHERE subject = ? AND kind = ? AND slot >= ? ORDER BY slot")
-            .bind(subject.as_slice())
-            .bind(kind.to_string())
-            .bind(from.as_millisecond())
-            .fetch_all(&self.pool)
-            .await?
-            .iter()
-            .map(request_count)
-            .collect()
+        Ok(query_as(
+            "SELECT slot, requests FROM request_counts WHERE subject = ? AND kind = ? AND slot >= ? ORDER BY slot",
+        )
+        .bind(subject.as_slice())
+        .bind(kind.to_string())
+        .bind(from.as_millisecond())
+        .fetch_all(&self.pool)
+        .await?)
     }
 
     async fn breaker(&self, subject: &[u8; 16]) -> Result<Option<BreakerRecord>, StorageError> {
-        query("SELECT * FROM breakers WHERE subject = ?")
+        Ok(query_as("SELECT * FROM breakers WHERE subject = ?")
             .bind(subject.as_slice())
             .fetch_optional(&self.pool)
-            .await?
-            .as_ref()
-            .map(breaker)
-            .transpose()
+            .await?)
     }
 
     async fn save_breaker(&self, breaker: &BreakerRecord, expected: Option<u64>) -> Result<bool, StorageError> {
@@ -159,21 +152,25 @@ impl BudgetStorage for SqliteStorage {
     }
 }
 
-fn request_count(row: &SqliteRow) -> Result<RequestCount, StorageError> {
-    Ok(RequestCount { slot: rows::time(row, "slot")?, requests: rows::number(row, "requests")? })
+impl FromRow<'_, SqliteRow> for RequestCount {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self { slot: rows::time(row, "slot")?, requests: rows::number(row, "requests")? })
+    }
 }
 
-fn breaker(row: &SqliteRow) -> Result<BreakerRecord, StorageError> {
-    let reason: Option<&str> = row.try_get("reason")?;
-    let known = |name| PauseReason::from_name(name).ok_or(StorageError::Corrupt { column: "reason" });
-    let reason = reason.map(known).transpose()?;
-    let (strikes, probing) = (rows::number(row, "strikes")?, row.try_get("probing")?);
-    let pause = reason.zip(rows::optional_time(row, "until")?);
-    Ok(BreakerRecord {
-        subject: rows::bytes(row, "subject")?,
-        failures: rows::number(row, "failures")?,
-        pause: pause.map(|(reason, until)| PauseRecord { reason, until, strikes, probing }),
-        version: rows::number(row, "version")?,
-        updated_at: rows::time(row, "updated_at")?,
-    })
+impl FromRow<'_, SqliteRow> for BreakerRecord {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        let reason: Option<&str> = row.try_get("reason")?;
+        let known = |name| PauseReason::from_name(name).ok_or_else(|| rows::corrupt("reason"));
+        let reason = reason.map(known).transpose()?;
+        let (strikes, probing) = (rows::number(row, "strikes")?, row.try_get("probing")?);
+        let pause = reason.zip(rows::optional(row, "until", rows::time)?);
+        Ok(Self {
+            subject: rows::bytes(row, "subject")?,
+            failures: rows::number(row, "failures")?,
+            pause: pause.map(|(reason, until)| PauseRecord { reason, until, strikes, probing }),
+            version: rows::number(row, "version")?,
+            updated_at: rows::time(row, "updated_at")?,
+        })
+    }
 }

@@ -2,11 +2,11 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{SqliteConnection, query, query_scalar};
+use sqlx::{SqliteConnection, query, query_as, query_scalar};
 
 use super::SqliteStorage;
 use super::keys::must_be_current_key;
-use super::rows::{self, signed};
+use super::rows::signed;
 use crate::{ConnectionId, ConnectionStateRecord, ConnectionStateStorage, Constraint, StorageError, WorkspaceId};
 
 #[async_trait]
@@ -16,14 +16,11 @@ impl ConnectionStateStorage for SqliteStorage {
         workspace: WorkspaceId,
         id: ConnectionId,
     ) -> Result<Option<ConnectionStateRecord>, StorageError> {
-        query("SELECT * FROM connection_states WHERE workspace_id = ? AND id = ?")
+        Ok(query_as("SELECT * FROM connection_states WHERE workspace_id = ? AND id = ?")
             .bind(workspace.as_uuid())
             .bind(id.as_uuid())
             .fetch_optional(&self.pool)
-            .await?
-            .as_ref()
-            .map(rows::connection_state)
-            .transpose()
+            .await?)
     }
 
     // In a transaction that holds the lock for writing: the settings, the key and the version are
@@ -75,7 +72,7 @@ impl ConnectionStateStorage for SqliteStorage {
         future: Timestamp,
         limit: u32,
     ) -> Result<Vec<ConnectionStateRecord>, StorageError> {
-        query(
+        Ok(query_as(
             "SELECT * FROM connection_states WHERE refresh_at IS NOT NULL AND (refresh_at <= ? OR updated_at > ?)
              ORDER BY refresh_at LIMIT ?",
         )
@@ -83,10 +80,7 @@ impl ConnectionStateStorage for SqliteStorage {
         .bind(future.as_millisecond())
         .bind(limit)
         .fetch_all(&self.pool)
-        .await?
-        .iter()
-        .map(rows::connection_state)
-        .collect()
+        .await?)
     }
 
     async fn put_off_refresh(

@@ -1,7 +1,9 @@
 //! The statements about connections, and about what is bound to them.
 
 use async_trait::async_trait;
-use sqlx::{Row, query};
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{FromRow, Sqlite, query, query_as, query_scalar};
 use uuid::Uuid;
 
 use super::SqliteStorage;
@@ -9,8 +11,8 @@ use super::connection_states::{delete_of_other_settings, insert_row};
 use super::keys::must_be_current_key;
 use super::rows::{self, signed};
 use crate::{
-    ConnectionId, ConnectionRecord, ConnectionStateRecord, ConnectionStorage, DependentEntries, ItemId, StorageError,
-    WorkspaceId, account_id,
+    ConnectionId, ConnectionRecord, ConnectionStateRecord, ConnectionStorage, DependentEntries, DependentEntry, ItemId,
+    StorageError, WorkspaceId, account_id,
 };
 
 #[async_trait]
@@ -25,31 +27,18 @@ impl ConnectionStorage for SqliteStorage {
         let mut transaction = self.write().await?;
         let sealed = [Some(&*connection.sealed_settings), state.map(|state| &*state.sealed_state)];
         must_be_current_key(&mut transaction, connection.workspace_id, &sealed).await?;
-        query(
-            "INSERT INTO connections (id, workspace_id, name, provider_type, sealed_settings, hints, account,
-                 account_key, account_id, rate_limit_tier, read_only, cache_ttl_seconds, cache_generation,
-                 settings_version, version, created_at, updated_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(connection.id.as_uuid())
-        .bind(connection.workspace_id.as_uuid())
-        .bind(&connection.name)
-        .bind(&connection.provider_type)
-        .bind(&connection.sealed_settings)
-        .bind(&connection.hints)
-        .bind(&connection.account)
-        .bind(&connection.account_key)
-        .bind(&*connection.account_id)
-        .bind(&connection.rate_limit_tier)
-        .bind(connection.read_only)
-        .bind(connection.cache_ttl_seconds)
-        .bind(signed(connection.cache_generation))
-        .bind(signed(connection.settings_version))
-        .bind(signed(connection.version))
-        .bind(connection.created_at.as_millisecond())
-        .bind(connection.updated_at.as_millisecond())
-        .execute(&mut *transaction)
-        .await?;
+        let sql =
+            "INSERT INTO connections (name, provider_type, sealed_settings, hints, account, account_key, account_id,
+                 rate_limit_tier, read_only, cache_ttl_seconds, settings_version, version, updated_at,
+                 cache_generation, created_at, workspace_id, id)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        bind(query(sql), connection)
+            .bind(signed(connection.cache_generation))
+            .bind(connection.created_at.as_millisecond())
+            .bind(connection.workspace_id.as_uuid())
+            .bind(connection.id.as_uuid())
+            .execute(&mut *transaction)
+            .await?;
         if let Some(state) = state {
             insert_row(&mut transaction, state).await?;
         }
@@ -67,31 +56,17 @@ impl ConnectionStorage for SqliteStorage {
         let mut transaction = self.write().await?;
         let sealed = [Some(&*connection.sealed_settings), state.map(|state| &*state.sealed_state)];
         must_be_current_key(&mut transaction, connection.workspace_id, &sealed).await?;
-        let done = query(
-            "UPDATE connections SET name = ?, provider_type = ?, sealed_settings = ?, hints = ?, account = ?,
+        let sql = "UPDATE connections SET name = ?, provider_type = ?, sealed_settings = ?, hints = ?, account = ?,
                  account_key = ?, account_id = ?, rate_limit_tier = ?, read_only = ?, cache_ttl_seconds = ?,
-                 cache_generation = cache_generation + ?, settings_version = ?, version = ?, updated_at = ?
-             WHERE workspace_id = ? AND id = ? AND version = ?",
-        )
-        .bind(&connection.name)
-        .bind(&connection.provider_type)
-        .bind(&connection.sealed_settings)
-        .bind(&connection.hints)
-        .bind(&connection.account)
-        .bind(&connection.account_key)
-        .bind(&*connection.account_id)
-        .bind(&connection.rate_limit_tier)
-        .bind(connection.read_only)
-        .bind(connection.cache_ttl_seconds)
-        .bind(clear_cached_secrets)
-        .bind(signed(connection.settings_version))
-        .bind(signed(connection.version))
-        .bind(connection.updated_at.as_millisecond())
-        .bind(connection.workspace_id.as_uuid())
-        .bind(connection.id.as_uuid())
-        .bind(signed(expected))
-        .execute(&mut *transaction)
-        .await?;
+                 settings_version = ?, version = ?, updated_at = ?, cache_generation = cache_generation + ?
+             WHERE workspace_id = ? AND id = ? AND version = ?";
+        let done = bind(query(sql), connection)
+            .bind(clear_cached_secrets)
+            .bind(connection.workspace_id.as_uuid())
+            .bind(connection.id.as_uuid())
+            .bind(signed(expected))
+            .execute(&mut *transaction)
+            .await?;
         if done.rows_affected() != 1 {
             return Ok(false);
         }
@@ -130,31 +105,23 @@ impl ConnectionStorage for SqliteStorage {
         workspace: WorkspaceId,
         id: ConnectionId,
     ) -> Result<Option<ConnectionRecord>, StorageError> {
-        query("SELECT * FROM connections WHERE workspace_id = ? AND id = ?")
+        Ok(query_as("SELECT * FROM connections WHERE workspace_id = ? AND id = ?")
             .bind(workspace.as_uuid())
             .bind(id.as_uuid())
             .fetch_optional(&self.pool)
-            .await?
-            .as_ref()
-            .map(rows::connection)
-            .transpose()
+            .await?)
     }
 
     async fn connections(&self, workspace: WorkspaceId) -> Result<Vec<ConnectionRecord>, StorageError> {
-        query("SELECT * FROM connections WHERE workspace_id = ? ORDER BY id")
+        Ok(query_as("SELECT * FROM connections WHERE workspace_id = ? ORDER BY id")
             .bind(workspace.as_uuid())
             .fetch_all(&self.pool)
-            .await?
-            .iter()
-            .map(rows::connection)
-            .collect()
+            .await?)
     }
 
     async fn provider_types(&self) -> Result<Vec<String>, StorageError> {
-        let rows = query("SELECT DISTINCT provider_type FROM connections ORDER BY provider_type")
-            .fetch_all(&self.pool)
-            .await?;
-        rows.iter().map(|row| Ok(row.try_get("provider_type")?)).collect()
+        let sql = "SELECT DISTINCT provider_type FROM connections ORDER BY provider_type";
+        Ok(query_scalar(sql).fetch_all(&self.pool).await?)
     }
 
     async fn delete_connection(&self, workspace: WorkspaceId, id: ConnectionId) -> Result<bool, StorageError> {
@@ -182,7 +149,7 @@ impl ConnectionStorage for SqliteStorage {
         .fetch_all(&self.pool)
         .await?;
         let total = rows.first().map_or(Ok(0), |row| rows::number(row, "total"))?;
-        Ok(DependentEntries { entries: rows.iter().map(rows::dependent_entry).collect::<Result<_, _>>()?, total })
+        Ok(DependentEntries { entries: rows.iter().map(DependentEntry::from_row).collect::<Result<_, _>>()?, total })
     }
 
     async fn connections_of_item(
@@ -190,7 +157,7 @@ impl ConnectionStorage for SqliteStorage {
         workspace: WorkspaceId,
         item: &ItemId,
     ) -> Result<Vec<ConnectionId>, StorageError> {
-        query(
+        let found: Vec<Uuid> = query_scalar(
             "SELECT DISTINCT connection_id FROM vault_entries JOIN connections ON connections.id = connection_id
              WHERE vault_entries.workspace_id = ? AND secret_ref = ? AND account_id = ?",
         )
@@ -198,9 +165,28 @@ impl ConnectionStorage for SqliteStorage {
         .bind(&*item.reference)
         .bind(&*item.account)
         .fetch_all(&self.pool)
-        .await?
-        .iter()
-        .map(|row| Ok(row.try_get::<Uuid, _>("connection_id")?.into()))
-        .collect()
+        .await?;
+        Ok(found.into_iter().map(Into::into).collect())
     }
+}
+
+/// Binds what a connection is added and changed with.
+fn bind<'q>(
+    query: Query<'q, Sqlite, SqliteArguments>,
+    connection: &ConnectionRecord,
+) -> Query<'q, Sqlite, SqliteArguments> {
+    query
+        .bind(&connection.name)
+        .bind(&connection.provider_type)
+        .bind(&connection.sealed_settings)
+        .bind(&connection.hints)
+        .bind(&connection.account)
+        .bind(&connection.account_key)
+        .bind(&*connection.account_id)
+        .bind(&connection.rate_limit_tier)
+        .bind(connection.read_only)
+        .bind(connection.cache_ttl_seconds)
+        .bind(signed(connection.settings_version))
+        .bind(signed(connection.version))
+        .bind(connection.updated_at.as_millisecond())
 }

@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{AssertSqlSafe, Row, SqliteConnection, query};
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{AssertSqlSafe, FromRow, Row, Sqlite, SqliteConnection, query, query_as, query_scalar};
 use uuid::Uuid;
 
 use super::SqliteStorage;
@@ -18,30 +20,17 @@ impl EntryStorage for SqliteStorage {
     async fn insert_entry(&self, entry: &EntryRecord) -> Result<(), StorageError> {
         let mut transaction = self.write().await?;
         must_be_current_key(&mut transaction, entry.workspace_id, &sealed_of(entry)).await?;
-        query(
-            "INSERT INTO vault_entries (id, workspace_id, permissioned_user_id, domain, user_alias, tfa_method, passkey,
-                 connection_id, secret_ref, cache_ttl_seconds, sealed_credentials, sealed_attributes, session_data_set_at,
-                 version, created_at, updated_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(entry.id.as_uuid())
-        .bind(entry.workspace_id.as_uuid())
-        .bind(&entry.user)
-        .bind(&entry.domain)
-        .bind(&entry.alias)
-        .bind(entry.tfa_method.map(|method| method.to_string()))
-        .bind(entry.passkey)
-        .bind(entry.connection_id.map(|id| id.as_uuid()))
-        .bind(&entry.secret_ref)
-        .bind(entry.cache_ttl_seconds)
-        .bind(&entry.sealed_credentials)
-        .bind(&entry.sealed_attributes)
-        .bind(entry.session_data_set_at.map(Timestamp::as_millisecond))
-        .bind(signed(entry.version))
-        .bind(entry.created_at.as_millisecond())
-        .bind(entry.updated_at.as_millisecond())
-        .execute(&mut *transaction)
-        .await?;
+        let sql =
+            "INSERT INTO vault_entries (permissioned_user_id, domain, user_alias, tfa_method, passkey, connection_id,
+                 secret_ref, cache_ttl_seconds, sealed_credentials, sealed_attributes, session_data_set_at, version,
+                 updated_at, created_at, workspace_id, id)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        bind(query(sql), entry)
+            .bind(entry.created_at.as_millisecond())
+            .bind(entry.workspace_id.as_uuid())
+            .bind(entry.id.as_uuid())
+            .execute(&mut *transaction)
+            .await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -85,7 +74,7 @@ impl EntryStorage for SqliteStorage {
         }
         .fetch_all(&mut *transaction)
         .await?;
-        let deleted = deleted.first().map(rows::entry).transpose()?;
+        let deleted = deleted.first().map(EntryRecord::from_row).transpose()?;
         if let Some(entry) = &deleted {
             let connection = entry.connection_id.map(|id| id.as_uuid());
             outdate(&mut transaction, workspace, connection, entry.secret_ref.as_deref()).await?;
@@ -110,26 +99,22 @@ impl EntryStorage for SqliteStorage {
                     .bind(domain)
             }
         };
-        row.fetch_optional(&self.pool).await?.map(|row| rows::number(&row, "size")).transpose()
+        Ok(row.fetch_optional(&self.pool).await?.map(|row| rows::number(&row, "size")).transpose()?)
     }
 
     async fn entry(&self, workspace: WorkspaceId, entry: &EntrySelector) -> Result<Option<EntryRecord>, StorageError> {
-        match entry {
-            EntrySelector::Id(id) => query("SELECT * FROM vault_entries WHERE workspace_id = ? AND id = ?")
+        let row = match entry {
+            EntrySelector::Id(id) => query_as("SELECT * FROM vault_entries WHERE workspace_id = ? AND id = ?")
                 .bind(workspace.as_uuid())
                 .bind(id.as_uuid()),
-            EntrySelector::Pair { user, domain } => {
-                query("SELECT * FROM vault_entries WHERE workspace_id = ? AND permissioned_user_id = ? AND domain = ?")
-                    .bind(workspace.as_uuid())
-                    .bind(user)
-                    .bind(domain)
-            }
-        }
-        .fetch_optional(&self.pool)
-        .await?
-        .as_ref()
-        .map(rows::entry)
-        .transpose()
+            EntrySelector::Pair { user, domain } => query_as(
+                "SELECT * FROM vault_entries WHERE workspace_id = ? AND permissioned_user_id = ? AND domain = ?",
+            )
+            .bind(workspace.as_uuid())
+            .bind(user)
+            .bind(domain),
+        };
+        Ok(row.fetch_optional(&self.pool).await?)
     }
 
     // Some of a workspace's entries, which may be large.
@@ -163,14 +148,12 @@ impl EntryStorage for SqliteStorage {
             last = Some(row.try_get::<Uuid, _>("id")?);
         }
         let Some(last) = last else { return Ok(EntryRecords { entries: Vec::new(), next: None }) };
-        let found = query("SELECT * FROM vault_entries WHERE workspace_id = ? AND id > ? AND id <= ? ORDER BY id")
+        let entries = query_as("SELECT * FROM vault_entries WHERE workspace_id = ? AND id > ? AND id <= ? ORDER BY id")
             .bind(workspace.as_uuid())
             .bind(after)
             .bind(last)
             .fetch_all(&self.pool)
             .await?;
-        // Each row is gone when it is copied.
-        let entries = found.into_iter().map(|row| rows::entry(&row)).collect::<Result<_, _>>()?;
         Ok(EntryRecords { entries, next: next.map(EntryId::from) })
     }
 }
@@ -180,12 +163,9 @@ async fn binding(
     connection: &mut SqliteConnection,
     entry: &EntryRecord,
 ) -> Result<Option<(Option<Uuid>, Option<String>)>, StorageError> {
-    let row = query("SELECT connection_id, secret_ref FROM vault_entries WHERE workspace_id = ? AND id = ?")
-        .bind(entry.workspace_id.as_uuid())
-        .bind(entry.id.as_uuid())
-        .fetch_optional(connection)
-        .await?;
-    row.map(|row| Ok((row.try_get("connection_id")?, row.try_get("secret_ref")?))).transpose()
+    let sql = "SELECT connection_id, secret_ref FROM vault_entries WHERE workspace_id = ? AND id = ?";
+    let row = query_as(sql).bind(entry.workspace_id.as_uuid()).bind(entry.id.as_uuid());
+    Ok(row.fetch_optional(connection).await?)
 }
 
 /// Adds 1 to the generation of the item that an entry is or was bound to, if it is to one.
@@ -196,12 +176,12 @@ async fn outdate(
     reference: Option<&str>,
 ) -> Result<(), StorageError> {
     let Some((bound_to, reference)) = bound_to.zip(reference) else { return Ok(()) };
-    let account = query("SELECT account_id FROM connections WHERE workspace_id = ? AND id = ?")
+    let account: String = query_scalar("SELECT account_id FROM connections WHERE workspace_id = ? AND id = ?")
         .bind(workspace.as_uuid())
         .bind(bound_to)
         .fetch_one(&mut *connection)
         .await?;
-    let item = ItemId { account: account.try_get::<&str, _>("account_id")?.into(), reference: reference.into() };
+    let item = ItemId { account: account.into(), reference: reference.into() };
     rotations::outdate_item(connection, workspace, &item).await
 }
 
@@ -212,35 +192,40 @@ pub(super) async fn update_row(
     expected: u64,
 ) -> Result<bool, StorageError> {
     must_be_current_key(connection, entry.workspace_id, &sealed_of(entry)).await?;
-    let done = query(
+    let sql =
         "UPDATE vault_entries SET permissioned_user_id = ?, domain = ?, user_alias = ?, tfa_method = ?, passkey = ?,
              connection_id = ?, secret_ref = ?, cache_ttl_seconds = ?, sealed_credentials = ?, sealed_attributes = ?,
              session_data_set_at = ?, version = ?, updated_at = ?
          WHERE workspace_id = ? AND id = ? AND version = ? AND NOT EXISTS (
                  SELECT 1 FROM rotations WHERE open_entry_id = vault_entries.id
-                     AND (rotations.connection_id IS NOT ? OR rotations.secret_ref IS NOT ?))",
-    )
-    .bind(&entry.user)
-    .bind(&entry.domain)
-    .bind(&entry.alias)
-    .bind(entry.tfa_method.map(|method| method.to_string()))
-    .bind(entry.passkey)
-    .bind(entry.connection_id.map(|id| id.as_uuid()))
-    .bind(&entry.secret_ref)
-    .bind(entry.cache_ttl_seconds)
-    .bind(&entry.sealed_credentials)
-    .bind(&entry.sealed_attributes)
-    .bind(entry.session_data_set_at.map(Timestamp::as_millisecond))
-    .bind(signed(entry.version))
-    .bind(entry.updated_at.as_millisecond())
-    .bind(entry.workspace_id.as_uuid())
-    .bind(entry.id.as_uuid())
-    .bind(signed(expected))
-    .bind(entry.connection_id.map(|id| id.as_uuid()))
-    .bind(&entry.secret_ref)
-    .execute(connection)
-    .await?;
+                     AND (rotations.connection_id IS NOT ? OR rotations.secret_ref IS NOT ?))";
+    let done = bind(query(sql), entry)
+        .bind(entry.workspace_id.as_uuid())
+        .bind(entry.id.as_uuid())
+        .bind(signed(expected))
+        .bind(entry.connection_id.map(|id| id.as_uuid()))
+        .bind(&entry.secret_ref)
+        .execute(connection)
+        .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Binds what an entry is added and changed with.
+fn bind<'q>(query: Query<'q, Sqlite, SqliteArguments>, entry: &EntryRecord) -> Query<'q, Sqlite, SqliteArguments> {
+    query
+        .bind(&entry.user)
+        .bind(&entry.domain)
+        .bind(&entry.alias)
+        .bind(entry.tfa_method.map(|method| method.to_string()))
+        .bind(entry.passkey)
+        .bind(entry.connection_id.map(|id| id.as_uuid()))
+        .bind(&entry.secret_ref)
+        .bind(entry.cache_ttl_seconds)
+        .bind(&entry.sealed_credentials)
+        .bind(&entry.sealed_attributes)
+        .bind(entry.session_data_set_at.map(Timestamp::as_millisecond))
+        .bind(signed(entry.version))
+        .bind(entry.updated_at.as_millisecond())
 }
 
 /// What is sealed of an entry.

@@ -4,7 +4,7 @@
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection, query, query_scalar};
+use sqlx::{FromRow, Row, SqliteConnection, query, query_as, query_scalar};
 
 use super::rows::signed;
 use super::{SqliteStorage, rows};
@@ -15,12 +15,7 @@ use crate::{
 #[async_trait]
 impl KeyStorage for SqliteStorage {
     async fn master_keys(&self) -> Result<Vec<MasterKeyRecord>, StorageError> {
-        query("SELECT term, key_id, created_at FROM master_keys ORDER BY term")
-            .fetch_all(&self.pool)
-            .await?
-            .iter()
-            .map(rows::master_key)
-            .collect()
+        Ok(query_as("SELECT term, key_id, created_at FROM master_keys ORDER BY term").fetch_all(&self.pool).await?)
     }
 
     async fn insert_master_key(&self, key: &MasterKeyRecord) -> Result<(), StorageError> {
@@ -39,17 +34,14 @@ impl KeyStorage for SqliteStorage {
             .bind(term)
             .fetch_all(&self.pool)
             .await?;
-        rows::number(rows.first().ok_or(sqlx::Error::RowNotFound)?, "uses")
+        Ok(rows::number(rows.first().ok_or(sqlx::Error::RowNotFound)?, "uses")?)
     }
 
     async fn workspace_keys(&self, workspace: WorkspaceId) -> Result<Vec<WorkspaceKeyRecord>, StorageError> {
-        query("SELECT * FROM workspace_keys WHERE workspace_id = ? ORDER BY term")
+        Ok(query_as("SELECT * FROM workspace_keys WHERE workspace_id = ? ORDER BY term")
             .bind(workspace.as_uuid())
             .fetch_all(&self.pool)
-            .await?
-            .iter()
-            .map(rows::workspace_key)
-            .collect()
+            .await?)
     }
 
     async fn workspace_key_terms(&self, workspace: WorkspaceId) -> Result<Vec<u32>, StorageError> {
@@ -58,8 +50,7 @@ impl KeyStorage for SqliteStorage {
     }
 
     async fn all_workspace_keys(&self) -> Result<Vec<WorkspaceKeyRecord>, StorageError> {
-        let keys = query("SELECT * FROM workspace_keys ORDER BY workspace_id, term").fetch_all(&self.pool).await?;
-        keys.iter().map(rows::workspace_key).collect()
+        Ok(query_as("SELECT * FROM workspace_keys ORDER BY workspace_id, term").fetch_all(&self.pool).await?)
     }
 
     async fn count_workspace_key_uses(
@@ -68,29 +59,17 @@ impl KeyStorage for SqliteStorage {
         term: u32,
         uses: u64,
     ) -> Result<Option<u64>, StorageError> {
-        query("UPDATE workspace_keys SET uses = uses + ? WHERE workspace_id = ? AND term = ? RETURNING uses")
-            .bind(signed(uses))
-            .bind(workspace.as_uuid())
-            .bind(term)
-            .fetch_all(&self.pool)
-            .await?
-            .first()
-            .map(|row| rows::number(row, "uses"))
-            .transpose()
+        let sql = "UPDATE workspace_keys SET uses = uses + ? WHERE workspace_id = ? AND term = ? RETURNING uses";
+        let done = query(sql).bind(signed(uses)).bind(workspace.as_uuid()).bind(term).fetch_all(&self.pool).await?;
+        Ok(done.first().map(|row| rows::number(row, "uses")).transpose()?)
     }
 
     async fn host_key(&self, name: &str) -> Result<Option<HostKeyRecord>, StorageError> {
-        query("SELECT * FROM host_keys WHERE name = ?")
-            .bind(name)
-            .fetch_optional(&self.pool)
-            .await?
-            .as_ref()
-            .map(host_key)
-            .transpose()
+        Ok(query_as("SELECT * FROM host_keys WHERE name = ?").bind(name).fetch_optional(&self.pool).await?)
     }
 
     async fn host_keys(&self) -> Result<Vec<HostKeyRecord>, StorageError> {
-        query("SELECT * FROM host_keys ORDER BY name").fetch_all(&self.pool).await?.iter().map(host_key).collect()
+        Ok(query_as("SELECT * FROM host_keys ORDER BY name").fetch_all(&self.pool).await?)
     }
 
     async fn insert_host_key(&self, key: &HostKeyRecord) -> Result<(), StorageError> {
@@ -109,14 +88,16 @@ impl KeyStorage for SqliteStorage {
     }
 }
 
-fn host_key(row: &SqliteRow) -> Result<HostKeyRecord, StorageError> {
-    Ok(HostKeyRecord {
-        name: row.try_get("name")?,
-        wrapped_key: row.try_get("wrapped_key")?,
-        master_term: rows::number(row, "master_term")?,
-        version: rows::number(row, "version")?,
-        created_at: rows::time(row, "created_at")?,
-    })
+impl FromRow<'_, SqliteRow> for HostKeyRecord {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            name: row.try_get("name")?,
+            wrapped_key: row.try_get("wrapped_key")?,
+            master_term: rows::number(row, "master_term")?,
+            version: rows::number(row, "version")?,
+            created_at: rows::time(row, "created_at")?,
+        })
+    }
 }
 
 /// A key may only be added under the current master key, or replacing that one would miss it.

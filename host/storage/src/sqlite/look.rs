@@ -6,9 +6,9 @@
 use std::path::Path;
 
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, Connection, SqliteConnection, query, query_scalar};
+use sqlx::{ConnectOptions, Connection, SqliteConnection, query_as, query_scalar};
 
-use super::{BUSY_TIMEOUT, SqliteStorage, rows};
+use super::{BUSY_TIMEOUT, SqliteStorage};
 use crate::{Cause, MasterKeyRecord, StorageError};
 
 impl SqliteStorage {
@@ -38,6 +38,5 @@ async fn select(connection: &mut SqliteConnection) -> Result<Vec<MasterKeyRecord
     if !query_scalar::<_, bool>(is_there).fetch_one(&mut *connection).await? {
         return Ok(Vec::new());
     }
-    let keys = query("SELECT term, key_id, created_at FROM master_keys ORDER BY term").fetch_all(connection).await?;
-    keys.iter().map(rows::master_key).collect()
+    Ok(query_as("SELECT term, key_id, created_at FROM master_keys ORDER BY term").fetch_all(connection).await?)
 }

@@ -131,7 +131,7 @@ impl SqliteStorage {
 impl Storage for SqliteStorage {
     async fn record_changes(&self) -> Result<u64, StorageError> {
         let row = query("SELECT number FROM record_changes").fetch_one(&self.pool).await?;
-        rows::number(&row, "number")
+        Ok(rows::number(&row, "number")?)
     }
 }
 

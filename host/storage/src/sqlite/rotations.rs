@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection, query};
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{FromRow, QueryBuilder, Row, Sqlite, SqliteConnection, query, query_as};
 use uuid::Uuid;
 
 use super::SqliteStorage;
@@ -21,39 +23,24 @@ impl RotationStorage for SqliteStorage {
     async fn insert_rotation(&self, rotation: &RotationRecord, entry_version: u64) -> Result<bool, StorageError> {
         let mut transaction = self.write().await?;
         must_be_current_key(&mut transaction, rotation.workspace_id, &[rotation.sealed_password.as_deref()]).await?;
-        let (open_entry, open_item) = open_columns(rotation);
-        let done = query(
-            "INSERT INTO rotations (id, workspace_id, entry_id, connection_id, secret_ref, account_id, state, reason, message,
-                 sealed_password, expected_revision, attempts, attempt_until, next_attempt_at, failed_settings, open_entry_id,
-                 open_item, version, created_at, updated_at)
+        let sql = "INSERT INTO rotations (state, reason, message, sealed_password, expected_revision, attempts,
+                 attempt_until, next_attempt_at, failed_settings, open_entry_id, open_item, version, updated_at,
+                 created_at, connection_id, secret_ref, account_id, id, workspace_id, entry_id)
              SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
-             WHERE EXISTS (SELECT 1 FROM vault_entries WHERE workspace_id = ? AND id = ? AND version = ?)",
-        )
-        .bind(rotation.id.as_uuid())
-        .bind(rotation.workspace_id.as_uuid())
-        .bind(rotation.entry_id.as_uuid())
-        .bind(rotation.connection_id.map(|id| id.as_uuid()))
-        .bind(&rotation.secret_ref)
-        .bind(rotation.account_id.as_deref())
-        .bind(rotation.state.name())
-        .bind(&rotation.reason)
-        .bind(&rotation.message)
-        .bind(&rotation.sealed_password)
-        .bind(&rotation.expected_revision)
-        .bind(rotation.attempts)
-        .bind(rotation.attempt_until.map(Timestamp::as_millisecond))
-        .bind(rotation.next_attempt_at.map(Timestamp::as_millisecond))
-        .bind(rotation.failed_settings.map(signed))
-        .bind(open_entry)
-        .bind(open_item)
-        .bind(signed(rotation.version))
-        .bind(rotation.created_at.as_millisecond())
-        .bind(rotation.updated_at.as_millisecond())
-        .bind(rotation.workspace_id.as_uuid())
-        .bind(rotation.entry_id.as_uuid())
-        .bind(signed(entry_version))
-        .execute(&mut *transaction)
-        .await?;
+             WHERE EXISTS (SELECT 1 FROM vault_entries WHERE workspace_id = ? AND id = ? AND version = ?)";
+        let done = bind(query(sql), rotation)
+            .bind(rotation.created_at.as_millisecond())
+            .bind(rotation.connection_id.map(|id| id.as_uuid()))
+            .bind(&rotation.secret_ref)
+            .bind(rotation.account_id.as_deref())
+            .bind(rotation.id.as_uuid())
+            .bind(rotation.workspace_id.as_uuid())
+            .bind(rotation.entry_id.as_uuid())
+            .bind(rotation.workspace_id.as_uuid())
+            .bind(rotation.entry_id.as_uuid())
+            .bind(signed(entry_version))
+            .execute(&mut *transaction)
+            .await?;
         transaction.commit().await?;
         Ok(done.rows_affected() == 1)
     }
@@ -112,14 +99,11 @@ impl RotationStorage for SqliteStorage {
     }
 
     async fn rotation(&self, workspace: WorkspaceId, id: RotationId) -> Result<Option<RotationRecord>, StorageError> {
-        query("SELECT * FROM rotations WHERE workspace_id = ? AND id = ?")
+        Ok(query_as("SELECT * FROM rotations WHERE workspace_id = ? AND id = ?")
             .bind(workspace.as_uuid())
             .bind(id.as_uuid())
             .fetch_optional(&self.pool)
-            .await?
-            .as_ref()
-            .map(rows::rotation)
-            .transpose()
+            .await?)
     }
 
     async fn rotations(
@@ -145,7 +129,7 @@ impl RotationStorage for SqliteStorage {
             list.push(")");
         }
         list.push(" ORDER BY id LIMIT ").push_bind(limit);
-        list.build().fetch_all(&self.pool).await?.iter().map(rows::rotation).collect()
+        Ok(list.build_query_as().fetch_all(&self.pool).await?)
     }
 
     async fn open_rotation_of_item(
@@ -153,15 +137,12 @@ impl RotationStorage for SqliteStorage {
         workspace: WorkspaceId,
         item: &ItemId,
     ) -> Result<Option<RotationRecord>, StorageError> {
-        query("SELECT * FROM rotations WHERE workspace_id = ? AND ifnull(account_id, '') = ? AND open_item = ?")
+        Ok(query_as("SELECT * FROM rotations WHERE workspace_id = ? AND ifnull(account_id, '') = ? AND open_item = ?")
             .bind(workspace.as_uuid())
             .bind(&*item.account)
             .bind(&*item.reference)
             .fetch_optional(&self.pool)
-            .await?
-            .as_ref()
-            .map(rows::rotation)
-            .transpose()
+            .await?)
     }
 
     async fn due_rotations(
@@ -170,7 +151,7 @@ impl RotationStorage for SqliteStorage {
         future: Timestamp,
         limit: u32,
     ) -> Result<Vec<RotationRecord>, StorageError> {
-        query(
+        Ok(query_as(
             "SELECT * FROM rotations WHERE state = 'committing' AND (next_attempt_at <= ? OR updated_at > ?)
              UNION ALL
              SELECT rotations.* FROM rotations JOIN connections
@@ -182,10 +163,7 @@ impl RotationStorage for SqliteStorage {
         .bind(future.as_millisecond())
         .bind(limit)
         .fetch_all(&self.pool)
-        .await?
-        .iter()
-        .map(rows::rotation)
-        .collect()
+        .await?)
     }
 
     async fn outdate_item(&self, workspace: WorkspaceId, item: &ItemId) -> Result<(), StorageError> {
@@ -210,7 +188,7 @@ impl RotationStorage for SqliteStorage {
         .bind(&*item.reference)
         .fetch_one(&self.pool)
         .await?;
-        let ahead = sqlx::Row::try_get::<Option<Uuid>, _>(&row, "id")?.map(|_| rows::rotation(&row)).transpose()?;
+        let ahead = row.try_get::<Option<Uuid>, _>("id")?.map(|_| RotationRecord::from_row(&row)).transpose()?;
         Ok((rows::number(&row, "generation")?, ahead))
     }
 }
@@ -239,36 +217,40 @@ async fn update_row(
     expected: u64,
 ) -> Result<bool, StorageError> {
     must_be_current_key(connection, rotation.workspace_id, &[rotation.sealed_password.as_deref()]).await?;
-    let (open_entry, open_item) = open_columns(rotation);
-    let done = query(
-        "UPDATE rotations SET state = ?, reason = ?, message = ?, sealed_password = ?, expected_revision = ?, attempts = ?,
+    let sql = "UPDATE rotations SET state = ?, reason = ?, message = ?, sealed_password = ?, expected_revision = ?, attempts = ?,
              attempt_until = ?, next_attempt_at = ?, failed_settings = ?, open_entry_id = ?, open_item = ?, version = ?,
              updated_at = ?
-         WHERE workspace_id = ? AND id = ? AND version = ?",
-    )
-    .bind(rotation.state.name())
-    .bind(&rotation.reason)
-    .bind(&rotation.message)
-    .bind(&rotation.sealed_password)
-    .bind(&rotation.expected_revision)
-    .bind(rotation.attempts)
-    .bind(rotation.attempt_until.map(Timestamp::as_millisecond))
-    .bind(rotation.next_attempt_at.map(Timestamp::as_millisecond))
-    .bind(rotation.failed_settings.map(signed))
-    .bind(open_entry)
-    .bind(open_item)
-    .bind(signed(rotation.version))
-    .bind(rotation.updated_at.as_millisecond())
-    .bind(rotation.workspace_id.as_uuid())
-    .bind(rotation.id.as_uuid())
-    .bind(signed(expected))
-    .execute(connection)
-    .await?;
+         WHERE workspace_id = ? AND id = ? AND version = ?";
+    let done = bind(query(sql), rotation)
+        .bind(rotation.workspace_id.as_uuid())
+        .bind(rotation.id.as_uuid())
+        .bind(signed(expected))
+        .execute(connection)
+        .await?;
     Ok(done.rows_affected() == 1)
 }
 
-/// The columns that are set while a rotation is open.
-fn open_columns(rotation: &RotationRecord) -> (Option<Uuid>, Option<String>) {
+/// Binds what a rotation is added and changed with.
+fn bind<'q>(
+    query: Query<'q, Sqlite, SqliteArguments>,
+    rotation: &RotationRecord,
+) -> Query<'q, Sqlite, SqliteArguments> {
+    // What it is a rotation of is unique while it is open.
     let open = rotation.state.is_open();
-    (open.then(|| rotation.entry_id.as_uuid()), open.then(|| rotation.item().reference.as_ref().to_owned()))
+    let open_entry = open.then(|| rotation.entry_id.as_uuid());
+    let open_item = open.then(|| rotation.item().reference.as_ref().to_owned());
+    query
+        .bind(rotation.state.name())
+        .bind(&rotation.reason)
+        .bind(&rotation.message)
+        .bind(&rotation.sealed_password)
+        .bind(&rotation.expected_revision)
+        .bind(rotation.attempts)
+        .bind(rotation.attempt_until.map(Timestamp::as_millisecond))
+        .bind(rotation.next_attempt_at.map(Timestamp::as_millisecond))
+        .bind(rotation.failed_settings.map(signed))
+        .bind(open_entry)
+        .bind(open_item)
+        .bind(signed(rotation.version))
+        .bind(rotation.updated_at.as_millisecond())
 }

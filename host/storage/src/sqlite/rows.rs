@@ -1,10 +1,12 @@
 //! From a row of SQLite to a record, checked: a value that the broker never writes is an error, not
 //! a default.
 
+use std::str::FromStr;
+
 use jiff::Timestamp;
-use sqlx::Row;
 use sqlx::error::DatabaseError;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow, Row, ValueRef};
 use uuid::Uuid;
 
 use crate::{
@@ -12,157 +14,164 @@ use crate::{
     MasterKeyRecord, RotationRecord, StorageError, WorkspaceKeyRecord, WorkspaceRecord,
 };
 
-pub(super) fn master_key(row: &SqliteRow) -> Result<MasterKeyRecord, StorageError> {
-    Ok(MasterKeyRecord {
-        term: number(row, "term")?,
-        key_id: bytes(row, "key_id")?,
-        created_at: time(row, "created_at")?,
-    })
+impl FromRow<'_, SqliteRow> for MasterKeyRecord {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self { term: number(row, "term")?, key_id: bytes(row, "key_id")?, created_at: time(row, "created_at")? })
+    }
 }
 
-pub(super) fn workspace(row: &SqliteRow) -> Result<WorkspaceRecord, StorageError> {
-    Ok(WorkspaceRecord {
-        id: row.try_get::<Uuid, _>("id")?.into(),
-        name: row.try_get("name")?,
-        created_at: time(row, "created_at")?,
-        updated_at: time(row, "updated_at")?,
-    })
+impl FromRow<'_, SqliteRow> for WorkspaceRecord {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: row.try_get::<Uuid, _>("id")?.into(),
+            name: row.try_get("name")?,
+            created_at: time(row, "created_at")?,
+            updated_at: time(row, "updated_at")?,
+        })
+    }
 }
 
-pub(super) fn workspace_key(row: &SqliteRow) -> Result<WorkspaceKeyRecord, StorageError> {
-    Ok(WorkspaceKeyRecord {
-        workspace_id: row.try_get::<Uuid, _>("workspace_id")?.into(),
-        term: number(row, "term")?,
-        wrapped_key: row.try_get("wrapped_key")?,
-        master_term: number(row, "master_term")?,
-        version: number(row, "version")?,
-        created_at: time(row, "created_at")?,
-    })
+impl FromRow<'_, SqliteRow> for WorkspaceKeyRecord {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            workspace_id: row.try_get::<Uuid, _>("workspace_id")?.into(),
+            term: number(row, "term")?,
+            wrapped_key: row.try_get("wrapped_key")?,
+            master_term: number(row, "master_term")?,
+            version: number(row, "version")?,
+            created_at: time(row, "created_at")?,
+        })
+    }
 }
 
-pub(super) fn api_key(row: &SqliteRow) -> Result<ApiKeyRecord, StorageError> {
-    Ok(ApiKeyRecord {
-        id: row.try_get::<Uuid, _>("id")?.into(),
-        workspace_id: row.try_get::<Uuid, _>("workspace_id")?.into(),
-        name: row.try_get("name")?,
-        lookup: row.try_get("lookup")?,
-        hash: bytes(row, "hash")?,
-        scopes: row.try_get::<&str, _>("scopes")?.parse().map_err(|_| StorageError::Corrupt { column: "scopes" })?,
-        created_at: time(row, "created_at")?,
-        revoked_at: optional_time(row, "revoked_at")?,
-    })
+impl FromRow<'_, SqliteRow> for ApiKeyRecord {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: row.try_get::<Uuid, _>("id")?.into(),
+            workspace_id: row.try_get::<Uuid, _>("workspace_id")?.into(),
+            name: row.try_get("name")?,
+            lookup: row.try_get("lookup")?,
+            hash: bytes(row, "hash")?,
+            scopes: name(row, "scopes")?,
+            created_at: time(row, "created_at")?,
+            revoked_at: optional(row, "revoked_at", time)?,
+        })
+    }
 }
 
-pub(super) fn connection(row: &SqliteRow) -> Result<ConnectionRecord, StorageError> {
-    Ok(ConnectionRecord {
-        id: row.try_get::<Uuid, _>("id")?.into(),
-        workspace_id: row.try_get::<Uuid, _>("workspace_id")?.into(),
-        name: row.try_get("name")?,
-        provider_type: row.try_get("provider_type")?,
-        sealed_settings: row.try_get("sealed_settings")?,
-        hints: row.try_get("hints")?,
-        account: row.try_get("account")?,
-        account_key: row.try_get("account_key")?,
-        account_id: row.try_get::<&str, _>("account_id")?.into(),
-        rate_limit_tier: row.try_get("rate_limit_tier")?,
-        read_only: row.try_get("read_only")?,
-        cache_ttl_seconds: number(row, "cache_ttl_seconds")?,
-        cache_generation: number(row, "cache_generation")?,
-        settings_version: number(row, "settings_version")?,
-        version: number(row, "version")?,
-        created_at: time(row, "created_at")?,
-        updated_at: time(row, "updated_at")?,
-    })
+impl FromRow<'_, SqliteRow> for ConnectionRecord {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: row.try_get::<Uuid, _>("id")?.into(),
+            workspace_id: row.try_get::<Uuid, _>("workspace_id")?.into(),
+            name: row.try_get("name")?,
+            provider_type: row.try_get("provider_type")?,
+            sealed_settings: row.try_get("sealed_settings")?,
+            hints: row.try_get("hints")?,
+            account: row.try_get("account")?,
+            account_key: row.try_get("account_key")?,
+            account_id: row.try_get::<&str, _>("account_id")?.into(),
+            rate_limit_tier: row.try_get("rate_limit_tier")?,
+            read_only: row.try_get("read_only")?,
+            cache_ttl_seconds: number(row, "cache_ttl_seconds")?,
+            cache_generation: number(row, "cache_generation")?,
+            settings_version: number(row, "settings_version")?,
+            version: number(row, "version")?,
+            created_at: time(row, "created_at")?,
+            updated_at: time(row, "updated_at")?,
+        })
+    }
 }
 
-pub(super) fn connection_state(row: &SqliteRow) -> Result<ConnectionStateRecord, StorageError> {
-    Ok(ConnectionStateRecord {
-        connection_id: row.try_get::<Uuid, _>("id")?.into(),
-        workspace_id: row.try_get::<Uuid, _>("workspace_id")?.into(),
-        settings_version: number(row, "settings_version")?,
-        sealed_state: row.try_get("sealed_state")?,
-        version: number(row, "version")?,
-        refresh_at: optional_time(row, "refresh_at")?,
-        refresh_attempts: number(row, "refresh_attempts")?,
-        updated_at: time(row, "updated_at")?,
-    })
+impl FromRow<'_, SqliteRow> for ConnectionStateRecord {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            connection_id: row.try_get::<Uuid, _>("id")?.into(),
+            workspace_id: row.try_get::<Uuid, _>("workspace_id")?.into(),
+            settings_version: number(row, "settings_version")?,
+            sealed_state: row.try_get("sealed_state")?,
+            version: number(row, "version")?,
+            refresh_at: optional(row, "refresh_at", time)?,
+            refresh_attempts: number(row, "refresh_attempts")?,
+            updated_at: time(row, "updated_at")?,
+        })
+    }
 }
 
-pub(super) fn entry(row: &SqliteRow) -> Result<EntryRecord, StorageError> {
-    let tfa_method: Option<&str> = row.try_get("tfa_method")?;
-    Ok(EntryRecord {
-        id: row.try_get::<Uuid, _>("id")?.into(),
-        workspace_id: row.try_get::<Uuid, _>("workspace_id")?.into(),
-        user: row.try_get("permissioned_user_id")?,
-        domain: row.try_get("domain")?,
-        alias: row.try_get("user_alias")?,
-        tfa_method: tfa_method
-            .map(|method| method.parse().map_err(|_| StorageError::Corrupt { column: "tfa_method" }))
-            .transpose()?,
-        passkey: row.try_get("passkey")?,
-        connection_id: row.try_get::<Option<Uuid>, _>("connection_id")?.map(Into::into),
-        secret_ref: row.try_get("secret_ref")?,
-        cache_ttl_seconds: row
-            .try_get::<Option<i64>, _>("cache_ttl_seconds")?
-            .map(|seconds| u32::try_from(seconds).map_err(|_| StorageError::Corrupt { column: "cache_ttl_seconds" }))
-            .transpose()?,
-        sealed_credentials: row.try_get("sealed_credentials")?,
-        sealed_attributes: row.try_get("sealed_attributes")?,
-        session_data_set_at: optional_time(row, "session_data_set_at")?,
-        version: number(row, "version")?,
-        created_at: time(row, "created_at")?,
-        updated_at: time(row, "updated_at")?,
-    })
+impl FromRow<'_, SqliteRow> for EntryRecord {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: row.try_get::<Uuid, _>("id")?.into(),
+            workspace_id: row.try_get::<Uuid, _>("workspace_id")?.into(),
+            user: row.try_get("permissioned_user_id")?,
+            domain: row.try_get("domain")?,
+            alias: row.try_get("user_alias")?,
+            tfa_method: optional(row, "tfa_method", name)?,
+            passkey: row.try_get("passkey")?,
+            connection_id: row.try_get::<Option<Uuid>, _>("connection_id")?.map(Into::into),
+            secret_ref: row.try_get("secret_ref")?,
+            cache_ttl_seconds: optional(row, "cache_ttl_seconds", number)?,
+            sealed_credentials: row.try_get("sealed_credentials")?,
+            sealed_attributes: row.try_get("sealed_attributes")?,
+            session_data_set_at: optional(row, "session_data_set_at", time)?,
+            version: number(row, "version")?,
+            created_at: time(row, "created_at")?,
+            updated_at: time(row, "updated_at")?,
+        })
+    }
 }
 
-pub(super) fn dependent_entry(row: &SqliteRow) -> Result<DependentEntry, StorageError> {
-    Ok(DependentEntry {
-        id: row.try_get::<Uuid, _>("id")?.into(),
-        user: row.try_get("permissioned_user_id")?,
-        domain: row.try_get("domain")?,
-        alias: row.try_get("user_alias")?,
-    })
+impl FromRow<'_, SqliteRow> for DependentEntry {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: row.try_get::<Uuid, _>("id")?.into(),
+            user: row.try_get("permissioned_user_id")?,
+            domain: row.try_get("domain")?,
+            alias: row.try_get("user_alias")?,
+        })
+    }
 }
 
-pub(super) fn audit_anchor(row: &SqliteRow) -> Result<AuditAnchorRecord, StorageError> {
-    Ok(AuditAnchorRecord {
-        series: number(row, "series")?,
-        number: number(row, "number")?,
-        head: bytes(row, "head")?,
-        mac: bytes(row, "mac")?,
-        at: time(row, "at")?,
-    })
+impl FromRow<'_, SqliteRow> for AuditAnchorRecord {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            series: number(row, "series")?,
+            number: number(row, "number")?,
+            head: bytes(row, "head")?,
+            mac: bytes(row, "mac")?,
+            at: time(row, "at")?,
+        })
+    }
 }
 
-pub(super) fn rotation(row: &SqliteRow) -> Result<RotationRecord, StorageError> {
-    Ok(RotationRecord {
-        id: row.try_get::<Uuid, _>("id")?.into(),
-        workspace_id: row.try_get::<Uuid, _>("workspace_id")?.into(),
-        entry_id: row.try_get::<Uuid, _>("entry_id")?.into(),
-        connection_id: row.try_get::<Option<Uuid>, _>("connection_id")?.map(Into::into),
-        secret_ref: row.try_get("secret_ref")?,
-        account_id: row.try_get::<Option<&str>, _>("account_id")?.map(Into::into),
-        state: row.try_get::<&str, _>("state")?.parse().map_err(|_| StorageError::Corrupt { column: "state" })?,
-        reason: row.try_get("reason")?,
-        message: row.try_get("message")?,
-        sealed_password: row.try_get("sealed_password")?,
-        expected_revision: row.try_get("expected_revision")?,
-        attempts: number(row, "attempts")?,
-        attempt_until: optional_time(row, "attempt_until")?,
-        next_attempt_at: optional_time(row, "next_attempt_at")?,
-        failed_settings: row
-            .try_get::<Option<i64>, _>("failed_settings")?
-            .map(|version| u64::try_from(version).map_err(|_| StorageError::Corrupt { column: "failed_settings" }))
-            .transpose()?,
-        version: number(row, "version")?,
-        created_at: time(row, "created_at")?,
-        updated_at: time(row, "updated_at")?,
-    })
+impl FromRow<'_, SqliteRow> for RotationRecord {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: row.try_get::<Uuid, _>("id")?.into(),
+            workspace_id: row.try_get::<Uuid, _>("workspace_id")?.into(),
+            entry_id: row.try_get::<Uuid, _>("entry_id")?.into(),
+            connection_id: row.try_get::<Option<Uuid>, _>("connection_id")?.map(Into::into),
+            secret_ref: row.try_get("secret_ref")?,
+            account_id: row.try_get::<Option<&str>, _>("account_id")?.map(Into::into),
+            state: name(row, "state")?,
+            reason: row.try_get("reason")?,
+            message: row.try_get("message")?,
+            sealed_password: row.try_get("sealed_password")?,
+            expected_revision: row.try_get("expected_revision")?,
+            attempts: number(row, "attempts")?,
+            attempt_until: optional(row, "attempt_until", time)?,
+            next_attempt_at: optional(row, "next_attempt_at", time)?,
+            failed_settings: optional(row, "failed_settings", number)?,
+            version: number(row, "version")?,
+            created_at: time(row, "created_at")?,
+            updated_at: time(row, "updated_at")?,
+        })
+    }
 }
 
 /// A number that is not negative and fits.
-pub(super) fn number<N: TryFrom<i64>>(row: &SqliteRow, column: &'static str) -> Result<N, StorageError> {
-    N::try_from(row.try_get(column)?).map_err(|_| StorageError::Corrupt { column })
+pub(super) fn number<N: TryFrom<i64>>(row: &SqliteRow, column: &'static str) -> sqlx::Result<N> {
+    N::try_from(row.try_get(column)?).map_err(|_| corrupt(column))
 }
 
 /// SQLite's integers are signed. What the broker counts stays far below the limit; at the limit it
@@ -171,18 +180,31 @@ pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-pub(super) fn bytes<const N: usize>(row: &SqliteRow, column: &'static str) -> Result<[u8; N], StorageError> {
-    let bytes: &[u8] = row.try_get(column)?;
-    bytes.try_into().map_err(|_| StorageError::Corrupt { column })
+pub(super) fn bytes<const N: usize>(row: &SqliteRow, column: &'static str) -> sqlx::Result<[u8; N]> {
+    row.try_get::<&[u8], _>(column)?.try_into().map_err(|_| corrupt(column))
 }
 
-pub(super) fn time(row: &SqliteRow, column: &'static str) -> Result<Timestamp, StorageError> {
-    Timestamp::from_millisecond(row.try_get(column)?).map_err(|_| StorageError::Corrupt { column })
+pub(super) fn time(row: &SqliteRow, column: &'static str) -> sqlx::Result<Timestamp> {
+    Timestamp::from_millisecond(row.try_get(column)?).map_err(|_| corrupt(column))
 }
 
-pub(super) fn optional_time(row: &SqliteRow, column: &'static str) -> Result<Option<Timestamp>, StorageError> {
-    let milliseconds: Option<i64> = row.try_get(column)?;
-    milliseconds.map(|time| Timestamp::from_millisecond(time).map_err(|_| StorageError::Corrupt { column })).transpose()
+/// One of a list of names.
+pub(super) fn name<N: FromStr>(row: &SqliteRow, column: &'static str) -> sqlx::Result<N> {
+    row.try_get::<&str, _>(column)?.parse().map_err(|_| corrupt(column))
+}
+
+/// What may be NULL, and is read like this if it is not.
+pub(super) fn optional<T>(
+    row: &SqliteRow,
+    column: &'static str,
+    read: fn(&SqliteRow, &'static str) -> sqlx::Result<T>,
+) -> sqlx::Result<Option<T>> {
+    if row.try_get_raw(column)?.is_null() { Ok(None) } else { read(row, column).map(Some) }
+}
+
+/// Passes through `sqlx` as its own error.
+pub(super) fn corrupt(column: &'static str) -> sqlx::Error {
+    sqlx::Error::Decode(StorageError::Corrupt { column }.into())
 }
 
 /// Whether another connection had the lock for longer than this one waits.
@@ -197,10 +219,11 @@ impl From<sqlx::Error> for StorageError {
         if matches!(error, sqlx::Error::PoolTimedOut) || error.as_database_error().is_some_and(is_busy) {
             return Self::Busy;
         }
-        match error.as_database_error().map(|error| error.kind()) {
-            Some(UniqueViolation) => Self::Conflict(Constraint::Unique),
-            Some(ForeignKeyViolation) => Self::Conflict(Constraint::Reference),
-            _ => Self::Failed(error.into()),
+        match (error.as_database_error().map(|error| error.kind()), error) {
+            (Some(UniqueViolation), _) => Self::Conflict(Constraint::Unique),
+            (Some(ForeignKeyViolation), _) => Self::Conflict(Constraint::Reference),
+            (_, sqlx::Error::Decode(cause)) => cause.downcast::<Self>().map_or_else(Self::Failed, |own| *own),
+            (_, error) => Self::Failed(error.into()),
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::query;
+use sqlx::{query, query_as};
 
+use super::SqliteStorage;
 use super::keys::{insert_workspace_key, must_be_current_master};
-use super::{SqliteStorage, rows};
 use crate::{ApiKeyId, ApiKeyRecord, StorageError, WorkspaceId, WorkspaceKeyRecord, WorkspaceRecord, WorkspaceStorage};
 
 #[async_trait]
@@ -34,17 +34,11 @@ impl WorkspaceStorage for SqliteStorage {
     }
 
     async fn workspace(&self, id: WorkspaceId) -> Result<Option<WorkspaceRecord>, StorageError> {
-        query("SELECT * FROM workspaces WHERE id = ?")
-            .bind(id.as_uuid())
-            .fetch_optional(&self.pool)
-            .await?
-            .as_ref()
-            .map(rows::workspace)
-            .transpose()
+        Ok(query_as("SELECT * FROM workspaces WHERE id = ?").bind(id.as_uuid()).fetch_optional(&self.pool).await?)
     }
 
     async fn workspaces(&self) -> Result<Vec<WorkspaceRecord>, StorageError> {
-        query("SELECT * FROM workspaces ORDER BY id").fetch_all(&self.pool).await?.iter().map(rows::workspace).collect()
+        Ok(query_as("SELECT * FROM workspaces ORDER BY id").fetch_all(&self.pool).await?)
     }
 
     async fn insert_api_key(&self, key: &ApiKeyRecord) -> Result<(), StorageError> {
@@ -52,23 +46,14 @@ impl WorkspaceStorage for SqliteStorage {
     }
 
     async fn api_key(&self, lookup: &str) -> Result<Option<ApiKeyRecord>, StorageError> {
-        query("SELECT * FROM api_keys WHERE lookup = ?")
-            .bind(lookup)
-            .fetch_optional(&self.pool)
-            .await?
-            .as_ref()
-            .map(rows::api_key)
-            .transpose()
+        Ok(query_as("SELECT * FROM api_keys WHERE lookup = ?").bind(lookup).fetch_optional(&self.pool).await?)
     }
 
     async fn api_keys(&self, workspace: WorkspaceId) -> Result<Vec<ApiKeyRecord>, StorageError> {
-        query("SELECT * FROM api_keys WHERE workspace_id = ? ORDER BY id")
+        Ok(query_as("SELECT * FROM api_keys WHERE workspace_id = ? ORDER BY id")
             .bind(workspace.as_uuid())
             .fetch_all(&self.pool)
-            .await?
-            .iter()
-            .map(rows::api_key)
-            .collect()
+            .await?)
     }
 
     async fn revoke_api_key(
@@ -77,15 +62,10 @@ impl WorkspaceStorage for SqliteStorage {
         id: ApiKeyId,
         at: Timestamp,
     ) -> Result<Option<ApiKeyRecord>, StorageError> {
-        query("UPDATE api_keys SET revoked_at = coalesce(revoked_at, ?) WHERE workspace_id = ? AND id = ? RETURNING *")
-            .bind(at.as_millisecond())
-            .bind(workspace.as_uuid())
-            .bind(id.as_uuid())
-            .fetch_all(&self.pool)
-            .await?
-            .first()
-            .map(rows::api_key)
-            .transpose()
+        let sql =
+            "UPDATE api_keys SET revoked_at = coalesce(revoked_at, ?) WHERE workspace_id = ? AND id = ? RETURNING *";
+        let revoked = query_as(sql).bind(at.as_millisecond()).bind(workspace.as_uuid()).bind(id.as_uuid());
+        Ok(revoked.fetch_all(&self.pool).await?.pop())
     }
 }
 

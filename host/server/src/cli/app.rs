@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use keyway::Access;
 use keyway_runtime::{Compiler, EgressPolicy};
 use tokio::sync::OnceCell;
 
 use super::args::global::{AuditSync, GlobalOptions};
+use super::args::target::WorkspaceOption;
 use super::exit::CliError;
 use super::output::Output;
 use super::select;
@@ -45,7 +47,7 @@ impl App {
     /// Says of a failure to reach something that this host was told to look for it elsewhere.
     pub(super) fn with_redirections(&self, error: CliError) -> CliError {
         let rules: Vec<_> = self.global.connect_to.iter().map(ToString::to_string).collect();
-        if rules.is_empty() || !error.is_unreachable() || error.is_in_result() {
+        if rules.is_empty() || !error.is_unreachable() || error.in_result {
             return error;
         }
         error.hint(format!("connections are redirected ({}): is there a server?", rules.join(", ")))
@@ -98,22 +100,25 @@ impl App {
 
     /// Opens the host with its providers.
     pub(crate) async fn open(&self) -> Result<&Host, CliError> {
-        let open = async {
-            let config = HostConfig { background_work: false, ..self.config()? };
-            self.with_tiers_checked(Host::open(&config)).await
-        };
-        self.host.get_or_try_init(|| open).await
+        self.open_with_providers(false).await
     }
 
     /// Opens the host for a server.
     pub(crate) async fn open_to_serve(&self) -> Result<&Host, CliError> {
-        let open = async { self.with_tiers_checked(Host::open(&self.config()?)).await };
+        self.open_with_providers(true).await
+    }
+
+    async fn open_with_providers(&self, background_work: bool) -> Result<&Host, CliError> {
+        let open = async {
+            let config = HostConfig { background_work, ..self.config()? };
+            let host = patiently(Host::open(&config)).await?;
+            self.check_tiers(&host).map(|()| host)
+        };
         self.host.get_or_try_init(|| open).await
     }
 
-    /// Opens a host with its providers. A default tier that an installed one does not declare is a mistake.
-    async fn with_tiers_checked(&self, open: impl Future<Output = Result<Host, OpenError>>) -> Result<Host, CliError> {
-        let host = patiently(open).await?;
+    /// A default tier that an installed provider does not declare is a mistake.
+    fn check_tiers(&self, host: &Host) -> Result<(), CliError> {
         for (provider_type, tier) in &self.global.default_rate_limit_tier {
             let Some(provider) = host.broker().providers().get(provider_type) else { continue };
             let known: Vec<_> = provider.description().rate_limits.iter().map(|tier| tier.name.as_str()).collect();
@@ -123,13 +128,28 @@ impl App {
                 return Err(CliError::usage(message).hint("--default-rate-limit-tier names one for each type"));
             }
         }
-        Ok(host)
+        Ok(())
     }
 
     /// Opens the host for a command that calls no provider.
     pub(crate) async fn open_without_providers(&self) -> Result<&Host, CliError> {
         let open = async { Ok(Host::open_without_providers(&self.config()?).await?) };
         self.host.get_or_try_init(|| open).await
+    }
+
+    /// Opens the host with its providers, for a command in this workspace.
+    pub(crate) async fn open_in(&self, workspace: &WorkspaceOption) -> Result<(&Host, Access), CliError> {
+        let host = self.open().await?;
+        Ok((host, select::workspace(host.broker(), workspace).await?))
+    }
+
+    /// The same for a command that calls no provider.
+    pub(crate) async fn open_without_providers_in(
+        &self,
+        workspace: &WorkspaceOption,
+    ) -> Result<(&Host, Access), CliError> {
+        let host = self.open_without_providers().await?;
+        Ok((host, select::workspace(host.broker(), workspace).await?))
     }
 }
 

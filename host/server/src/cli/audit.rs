@@ -8,8 +8,9 @@ use serde::Serialize;
 use super::app::App;
 use super::args::audit::AuditCommand;
 use super::exit::CliError;
-use super::output::{BAD, FAINT, GOOD, Show, Table, printable};
+use super::output::{BAD, FAINT, GOOD, Table, printable};
 use super::select;
+use crate::view::view;
 
 pub(super) async fn run(app: &App, command: AuditCommand) -> Result<(), CliError> {
     // A mistyped folder must not be a new log in which all is well.
@@ -37,58 +38,44 @@ pub(super) async fn run(app: &App, command: AuditCommand) -> Result<(), CliError
             query.order = options.order;
             query.limit = Some(options.limit as usize);
             query.cursor = options.cursor;
-            let page = broker.audit().records_of_all(&query).await?;
-            app.output.result(&Page::from(page))
+            let page = Page::from(broker.audit().records_of_all(&query).await?);
+            app.output.result(&page, |out| show(out, &page))
         }
         AuditCommand::Verify => {
             let verified = broker.audit().verify().await?;
             let first = verified.findings.first().map(ToString::to_string);
-            app.output.result(&Verified { good: verified.is_good(), verified })?;
-            match first {
-                None => Ok(()),
-                Some(first) => Err(CliError::audit(&first).in_result()),
-            }
+            let verified = Verified { good: verified.is_good(), verified };
+            app.output.result(&verified, |out| verified.show(out))?;
+            first.map_or(Ok(()), |first| Err(CliError::audit(&first).in_result()))
         }
     }
 }
 
-#[derive(Serialize)]
-struct Page {
-    records: Vec<AuditRecord>,
-    next: Option<Cursor>,
-    unreadable: u64,
-}
-
-impl From<AuditPage> for Page {
-    fn from(page: AuditPage) -> Self {
-        Self { records: page.records, next: page.next, unreadable: page.unreadable }
+view! {
+    struct Page of page: AuditPage {
+        records: Vec<AuditRecord> = page.records,
+        next: Option<Cursor> = page.next,
+        unreadable: u64 = page.unreadable,
     }
 }
 
-impl Show for Page {
-    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
-        let mut table = Table::new(&["TIME", "WHO", "WHAT", "OUTCOME", "TO WHAT", "FIELDS", "FROM"]);
-        for record in &self.records {
-            let source = record.subject.source.map(|source| source.to_string()).unwrap_or_default();
-            table.row([
-                &record.at.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string(),
-                &record.actor.to_string(),
-                &record.operation,
-                record.outcome.as_str(),
-                &subject(record),
-                &record.subject.fields.join(" "),
-                &source,
-            ]);
-        }
-        table.write(out, 0, "There is no such record.")?;
-        if self.unreadable > 0 {
-            writeln!(out, "{BAD}{} lines are no records; `keyway audit verify` says more.{BAD:#}", self.unreadable)?;
-        }
-        if let Some(next) = &self.next {
-            writeln!(out, "{FAINT}There is more: --cursor {next}{FAINT:#}")?;
-        }
-        Ok(())
+fn show(out: &mut dyn Write, page: &Page) -> io::Result<()> {
+    let headings = ["TIME", "WHO", "WHAT", "OUTCOME", "TO WHAT", "FIELDS", "FROM"];
+    let table = Table::of(headings, &page.records, |table, record| {
+        let time = record.at.strftime("%Y-%m-%d %H:%M:%S%.3f");
+        let fields = record.subject.fields.join(" ");
+        let source = record.subject.source.map(|source| source.to_string()).unwrap_or_default();
+        let outcome = record.outcome.as_str();
+        table.row([&time, &record.actor, &record.operation, &outcome, &subject(record), &fields, &source]);
+    });
+    table.write(out, 0, "There is no such record.")?;
+    if page.unreadable > 0 {
+        writeln!(out, "{BAD}{} lines are no records; `keyway audit verify` says more.{BAD:#}", page.unreadable)?;
     }
+    if let Some(next) = &page.next {
+        writeln!(out, "{FAINT}There is more: --cursor {next}{FAINT:#}")?;
+    }
+    Ok(())
 }
 
 /// The most telling of what a record is about.
@@ -109,20 +96,15 @@ struct Verified {
     verified: AuditVerification,
 }
 
-impl Show for Verified {
+impl Verified {
     fn show(&self, out: &mut dyn Write) -> io::Result<()> {
         let AuditVerification { records, segments, heads, findings, notes, .. } = &self.verified;
         if self.good {
             writeln!(out, "{GOOD}Good:{GOOD:#} {records} records in {segments} segments, unchanged and in order.")?;
         } else {
-            writeln!(
-                out,
-                "{BAD}Bad:{BAD:#} {}, the first one first; {records} records are good.",
-                match findings.len() {
-                    1 => "1 finding".to_owned(),
-                    number => format!("{number} findings"),
-                }
-            )?;
+            let plural = if findings.len() == 1 { "" } else { "s" };
+            let number = format!("{} finding{plural}", findings.len());
+            writeln!(out, "{BAD}Bad:{BAD:#} {number}, the first one first; {records} records are good.")?;
             for finding in findings {
                 writeln!(out, "  {}", printable(&finding.to_string()))?;
             }

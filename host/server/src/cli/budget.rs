@@ -1,57 +1,43 @@
 //! `keyway connection budget`: what connections may still ask of their secret managers.
 
-use std::io::{self, Write};
-
-use keyway::ConnectionId;
 use serde::Serialize;
 
 use super::app::App;
-use super::args::target::{ConnectionOption, WorkspaceOption};
+use super::args::target::ConnectionTarget;
+use super::connection::{NONE_YET, Named};
 use super::exit::CliError;
-use super::output::{Show, Table, day_and_time};
+use super::output::{Table, day_and_time};
 use super::select;
 use crate::view::budget::{AllowanceView, BudgetView};
 
-pub(super) async fn run(app: &App, connection: &ConnectionOption, workspace: &WorkspaceOption) -> Result<(), CliError> {
-    let host = app.open().await?;
-    let access = select::workspace(host.broker(), workspace).await?;
-    let connections = match &connection.connection {
-        Some(_) => vec![select::connection(host.broker(), &access, connection).await?],
+pub(super) async fn run(app: &App, target: &ConnectionTarget) -> Result<(), CliError> {
+    let (host, access) = app.open_in(&target.workspace).await?;
+    let connections = match &target.connection.connection {
+        Some(_) => vec![select::connection(host.broker(), &access, &target.connection).await?],
         None => host.broker().list_connections(&access).await?,
     };
     let mut rows = Vec::new();
     for connection in connections {
         let budget = host.broker().budget(&access, connection.id).await?;
-        rows.push(Row { secret_provider_id: connection.id, name: connection.name, budget: budget.into() });
+        rows.push(Row { connection: Named::from(&connection), budget: budget.into() });
     }
-    app.output.result(&Budgets(rows))
+    app.output.list(&rows, ["NAME", "REQUESTS", "OF THE", "IN", "LEFT", "NOT ASKED UNTIL"], NONE_YET, add)
 }
 
 #[derive(Serialize)]
 struct Row {
-    secret_provider_id: ConnectionId,
-    name: String,
+    #[serde(flatten)]
+    connection: Named,
     #[serde(flatten)]
     budget: BudgetView,
 }
 
-#[derive(Serialize)]
-#[serde(transparent)]
-struct Budgets(Vec<Row>);
-
-impl Show for Budgets {
-    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
-        let mut table = Table::new(&["NAME", "REQUESTS", "OF THE", "IN", "LEFT", "NOT ASKED UNTIL"]);
-        for row in &self.0 {
-            let budget = &row.budget;
-            let pause = budget.pause.as_ref().map(|pause| format!("{} ({})", day_and_time(pause.until), pause.reason));
-            let pause = pause.unwrap_or_default();
-            for allowance in &budget.allowances {
-                let (window, left) = (window(allowance.window_seconds), left(allowance));
-                table.row([row.name.as_str(), allowance.requests, allowance.scope, &window, &left, &pause]);
-            }
-        }
-        table.write(out, 0, "There is no connection yet. `keyway connect` creates one.")
+fn add(table: &mut Table<6>, row: &Row) {
+    let pause = row.budget.pause.as_ref();
+    let pause = pause.map(|pause| format!("{} ({})", day_and_time(pause.until), pause.reason)).unwrap_or_default();
+    for allowance in &row.budget.allowances {
+        let (window, left) = (window(allowance.window_seconds), left(allowance));
+        table.row([&row.connection.name, &allowance.requests, &allowance.scope, &window, &left, &pause]);
     }
 }
 

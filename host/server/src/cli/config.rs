@@ -12,23 +12,18 @@ use serde::Serialize;
 use super::app::App;
 use super::args::ConfigCommand;
 use super::exit::CliError;
-use super::output::{BAD, FAINT, GOOD, Show, Table, printable};
+use super::output::{BAD, FAINT, GOOD, Table, printable};
 use super::settings::{Origin, Settings};
 use crate::config::{HostConfig, MasterKeySource};
 
 pub(super) async fn run(app: &App, command: &ConfigCommand) -> Result<(), CliError> {
-    match command {
-        ConfigCommand::Check => {
-            let config = app.config()?;
-            let settings = app.settings.in_force(&config);
-            let checked = Checked { settings: &settings, checks: checks(&config, &app.settings).await };
-            let wrong = checked.checks.iter().filter(|check| check.finding == Finding::Wrong).count();
-            app.output.result(&checked)?;
-            match wrong {
-                0 => Ok(()),
-                _ => Err(CliError::new(ErrorKind::Internal, "the configuration does not work; see above").in_result()),
-            }
-        }
+    let ConfigCommand::Check = command;
+    let config = app.config()?;
+    let checked = Checked { settings: app.settings.in_force(&config), checks: checks(&config, &app.settings).await };
+    app.output.result(&checked, |out| checked.show(out))?;
+    match checked.checks.iter().any(|check| check.finding == Finding::Wrong) {
+        false => Ok(()),
+        true => Err(CliError::new(ErrorKind::Internal, "the configuration does not work; see above").in_result()),
     }
 }
 
@@ -218,28 +213,27 @@ fn listen(address: &str) -> (Finding, String) {
 }
 
 #[derive(Serialize)]
-struct Checked<'a> {
+struct Checked {
     #[serde(flatten)]
-    settings: &'a Settings,
+    settings: Settings,
     checks: Vec<Check>,
 }
 
-impl Show for Checked<'_> {
+impl Checked {
     fn show(&self, out: &mut dyn Write) -> io::Result<()> {
         match &self.settings.file {
             Some(file) => writeln!(out, "Configuration file: {}", printable(&file.display().to_string()))?,
             None => writeln!(out, "Configuration file: {FAINT}none{FAINT:#}")?,
         }
-        let mut table = Table::new(&["SETTING", "VALUE", "FROM"]);
-        for setting in &self.settings.settings {
+        let table = Table::of(["SETTING", "VALUE", "FROM"], &self.settings.settings, |table, setting| {
             let from = match setting.origin {
                 Origin::Flag => "flag",
                 Origin::Environment => "environment",
                 Origin::File => "file",
                 Origin::Default => "default",
             };
-            table.row([&setting.name, &setting.values.join(", "), from]);
-        }
+            table.row([&setting.name, &setting.values.join(", "), &from]);
+        });
         writeln!(out)?;
         table.write(out, 0, "")?;
         writeln!(out)?;

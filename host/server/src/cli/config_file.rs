@@ -10,31 +10,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgAction};
-use thiserror::Error;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
-
-/// Why a configuration file is not usable.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub(crate) enum ConfigFileError {
-    /// It cannot be read.
-    #[error("cannot read the configuration file {}: {source}", file.display())]
-    Unreadable {
-        /// Which file.
-        file: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It is not TOML, or does not say what a configuration file says.
-    #[error("the configuration file {} is wrong: {reason}", file.display())]
-    Malformed {
-        /// Which file.
-        file: PathBuf,
-        /// Where and why.
-        reason: String,
-    },
-}
 
 /// A configuration file that was read. Each key is the flag of the same name, with `_` for `-`.
 #[derive(Debug)]
@@ -46,13 +23,15 @@ pub(crate) struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Reads a file, which may set these arguments. Relative paths in it start at the folder that it is in.
-    pub(crate) fn read(path: &Path, settable: &[&Arg]) -> Result<Self, ConfigFileError> {
-        let unreadable = |source| ConfigFileError::Unreadable { file: path.to_owned(), source };
+    /// Reads a file, which may set these arguments. Relative paths in it start at the folder that it is in. An error is
+    /// a sentence about why the file is not usable.
+    pub(crate) fn read(path: &Path, settable: &[&Arg]) -> Result<Self, String> {
+        let unreadable =
+            |error: std::io::Error| format!("cannot read the configuration file {}: {error}", path.display());
         let text = std::fs::read_to_string(path).map_err(unreadable)?;
         let folder = std::path::absolute(path).map_err(unreadable)?;
-        let settings = parse(&text, folder.parent().unwrap_or(Path::new("/")), settable)
-            .map_err(|reason| ConfigFileError::Malformed { file: path.to_owned(), reason })?;
+        let settings =
+            parse(&text, folder.parent().unwrap_or(Path::new("/")), settable).map_err(|reason| wrong(path, &reason))?;
         Ok(Self { path: path.to_owned(), settings })
     }
 
@@ -68,6 +47,11 @@ impl ConfigFile {
         let strategy = etcetera::base_strategy::Xdg::new().ok()?;
         Some(strategy.config_dir().join("keyway").join("config.toml")).filter(|path| path.exists())
     }
+}
+
+/// That a file does not say what a configuration file says.
+pub(crate) fn wrong(path: &Path, reason: &str) -> String {
+    format!("the configuration file {} is wrong: {reason}", path.display())
 }
 
 /// In one line, because lines of an error are not to be told from those of somebody who has put them into it.

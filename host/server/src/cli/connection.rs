@@ -9,48 +9,57 @@ use secrecy::ExposeSecret;
 use serde::Serialize;
 
 use super::app::App;
-use super::args::connection::{
-    ConnectOptions, ConnectionCommand, ItemsOptions, SettingOptions, UpdateConnectionOptions,
-};
-use super::args::target::ConnectionOption;
+use super::args::connection::{ConnectOptions, ConnectionCommand, SettingOptions, UpdateConnectionOptions};
+use super::args::target::{ConnectionOption, ConnectionTarget};
 use super::exit::CliError;
-use super::output::{FAINT, Show, Table, day_and_time, facts, printable};
+use super::output::{FAINT, Table, day_and_time, facts, printable};
 use super::{budget, provider, secret_input, select};
-use crate::view::connection::{SecretProvider, as_secret_items};
+use crate::view::connection::{SecretItem, SecretProvider};
+
+/// In place of a list without rows.
+pub(super) const NONE_YET: &str = "There is no connection yet. `keyway connect` creates one.";
 
 pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), CliError> {
     match command {
         ConnectionCommand::Create(options) => connect(app, options).await,
-        ConnectionCommand::List { workspace } => {
-            let host = app.open_without_providers().await?;
-            let access = select::workspace(host.broker(), &workspace).await?;
+        ConnectionCommand::List(workspace) => {
+            let (host, access) = app.open_without_providers_in(&workspace).await?;
             let connections = host.broker().list_connections(&access).await?;
-            app.output.result(&List(connections.into_iter().map(Row::from).collect()))
+            list(app, &connections.into_iter().map(Row::from).collect::<Vec<_>>())
         }
         ConnectionCommand::Update(options) => update(app, options).await,
         ConnectionCommand::Delete { connection, workspace } => {
-            let host = app.open_without_providers().await?;
-            let access = select::workspace(host.broker(), &workspace).await?;
+            let (host, access) = app.open_without_providers_in(&workspace).await?;
             let named = ConnectionOption { connection: Some(connection) };
             let connection = select::connection(host.broker(), &access, &named).await?;
             host.broker().delete_connection(&access, connection.id).await?;
-            app.output.result(&Deleted { secret_provider_id: connection.id, name: connection.name })
+            app.output.result(&Named::from(&connection), |out| {
+                let name = printable(&connection.name);
+                writeln!(
+                    out,
+                    "Deleted the connection {name}. Its token stays valid until you revoke it in the secret manager."
+                )
+            })
         }
-        ConnectionCommand::Budget { connection, workspace } => budget::run(app, &connection, &workspace).await,
-        ConnectionCommand::ClearCache { connection, workspace } => {
-            let host = app.open_without_providers().await?;
-            let access = select::workspace(host.broker(), &workspace).await?;
-            let connection = select::connection(host.broker(), &access, &connection).await?;
+        ConnectionCommand::Budget(target) => budget::run(app, &target).await,
+        ConnectionCommand::ClearCache(target) => {
+            let (host, access) = app.open_without_providers_in(&target.workspace).await?;
+            let connection = select::connection(host.broker(), &access, &target.connection).await?;
             host.broker().clear_cache(&access, connection.id).await?;
-            app.output.result(&Cleared { secret_provider_id: connection.id, name: connection.name })
+            app.output.result(&Named::from(&connection), |out| {
+                let name = printable(&connection.name);
+                writeln!(
+                    out,
+                    "Cleared the cached secrets of {name}. Running servers ask the secret manager again within a second."
+                )
+            })
         }
     }
 }
 
 /// `keyway connect`
 pub(super) async fn connect(app: &App, options: ConnectOptions) -> Result<(), CliError> {
-    let host = app.open().await?;
-    let access = select::workspace(host.broker(), &options.workspace).await?;
+    let (host, access) = app.open_in(&options.workspace).await?;
     let provider = match &options.provider_type {
         Some(provider_type) => provider::installed(host, provider_type)?,
         None => provider::only_one(host)?,
@@ -63,8 +72,12 @@ pub(super) async fn connect(app: &App, options: ConnectOptions) -> Result<(), Cl
         cache_ttl: CacheTtl::from_seconds(options.cache_ttl),
         rate_limit_tier: options.rate_limit_tier,
     };
-    let connection = host.broker().connect(&access, new).await?;
-    app.output.result(&Connected { connection: connection.into(), provider: description.display_name.clone() })
+    let row = Row::from(host.broker().connect(&access, new).await?);
+    app.output.result(&row, |out| {
+        writeln!(out, "Connected to {}.", printable(&description.display_name))?;
+        row.facts(out)?;
+        writeln!(out, "{FAINT}`keyway items` lists what it can see.{FAINT:#}")
+    })
 }
 
 /// `keyway connection update`
@@ -78,9 +91,11 @@ async fn update(app: &App, options: UpdateConnectionOptions) -> Result<(), CliEr
         return Err(CliError::usage(message));
     }
     // Only new settings and another tier need the provider.
-    let host = if replace || has_new_tier { app.open().await? } else { app.open_without_providers().await? };
-    let access = select::workspace(host.broker(), &options.workspace).await?;
-    let connection = select::connection(host.broker(), &access, &options.connection).await?;
+    let (host, access) = match replace || has_new_tier {
+        true => app.open_in(&options.target.workspace).await?,
+        false => app.open_without_providers_in(&options.target.workspace).await?,
+    };
+    let connection = select::connection(host.broker(), &access, &options.target.connection).await?;
     let settings = match replace {
         true => {
             let provider = provider::installed(host, &connection.provider_type)?;
@@ -96,8 +111,11 @@ async fn update(app: &App, options: UpdateConnectionOptions) -> Result<(), CliEr
     let cache_ttl = options.cache_ttl.map(CacheTtl::from_seconds);
     let rate_limit_tier = options.rate_limit_tier.map(|tier| (!tier.is_empty()).then_some(tier));
     let changes = ConnectionChanges { name: options.name, settings, cache_ttl, rate_limit_tier };
-    let changed = host.broker().update_connection(&access, connection.id, changes).await?;
-    app.output.result(&Changed(changed.into()))
+    let row = Row::from(host.broker().update_connection(&access, connection.id, changes).await?);
+    app.output.result(&row, |out| {
+        writeln!(out, "Changed the connection. Running servers follow within a second.")?;
+        row.facts(out)
+    })
 }
 
 /// The connection's settings: from flags and files, else from the environment, else typed.
@@ -176,12 +194,26 @@ fn token(description: &Description) -> Result<&SettingSpec, CliError> {
 }
 
 /// `keyway items`
-pub(super) async fn items(app: &App, options: &ItemsOptions) -> Result<(), CliError> {
-    let host = app.open().await?;
-    let access = select::workspace(host.broker(), &options.workspace).await?;
-    let connection = select::connection(host.broker(), &access, &options.connection).await?;
+pub(super) async fn items(app: &App, target: &ConnectionTarget) -> Result<(), CliError> {
+    let (host, access) = app.open_in(&target.workspace).await?;
+    let connection = select::connection(host.broker(), &access, &target.connection).await?;
     let items = host.broker().list_items(&access, connection.id).await?;
-    app.output.result(&Items(items))
+    let data: Vec<_> = items.iter().cloned().map(SecretItem::from).collect();
+    app.output.result(&data, |out| write_items(out, &items, 0, usize::MAX))
+}
+
+/// The items as a table, `limit` of them at most.
+pub(crate) fn write_items(out: &mut dyn Write, items: &[Item], indent: usize, limit: usize) -> io::Result<()> {
+    let (shown, more) = items.split_at(limit.min(items.len()));
+    let table = Table::of(["TITLE", "VAULT", "REFERENCE"], shown, |table, item| {
+        table.row([&item.title, &item.vault_name.as_deref().unwrap_or_default(), &item.reference]);
+    });
+    let empty = "There is no login item. Check which vaults the service account can read.";
+    table.write(out, indent, empty)?;
+    if !more.is_empty() {
+        writeln!(out, "{:indent$}{FAINT}and {} more{FAINT:#}", "", more.len())?;
+    }
+    Ok(())
 }
 
 /// A connection as it is printed: as data the same document as over HTTP, and whose credentials it has.
@@ -239,111 +271,30 @@ pub(super) fn duration(seconds: u32) -> String {
     }
 }
 
-#[derive(Serialize)]
-struct Connected {
-    #[serde(flatten)]
-    connection: Row,
-    #[serde(skip)]
-    provider: String,
+fn list(app: &App, rows: &[Row]) -> Result<(), CliError> {
+    let headings = ["NAME", "ID", "PROVIDER", "ACCOUNT", "SECRET", "CACHE", "ACCESS", "CREATED"];
+    app.output.list(rows, headings, NONE_YET, |table, row| {
+        let shown = &row.shown;
+        let access = match shown.read_only {
+            Some(true) => "read-only",
+            Some(false) => "read, write",
+            None => "",
+        };
+        let (cache, created) = (duration(shown.cache_ttl_seconds), day_and_time(shown.created_at));
+        table.row([&shown.name, &shown.id, &shown.provider_type, &row.account, &row.hint(), &cache, &access, &created]);
+    })
 }
 
-impl Show for Connected {
-    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "Connected to {}.", printable(&self.provider))?;
-        self.connection.facts(out)?;
-        writeln!(out, "{FAINT}`keyway items` lists what it can see.{FAINT:#}")
-    }
-}
-
+/// Which connection a result is about.
 #[derive(Serialize)]
-#[serde(transparent)]
-struct List(Vec<Row>);
-
-impl Show for List {
-    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
-        let mut table = Table::new(&["NAME", "ID", "PROVIDER", "ACCOUNT", "SECRET", "CACHE", "ACCESS", "CREATED"]);
-        for row in &self.0 {
-            let shown = &row.shown;
-            let access = match shown.read_only {
-                Some(true) => "read-only",
-                Some(false) => "read, write",
-                None => "",
-            };
-            let (id, cache) = (shown.id.to_string(), duration(shown.cache_ttl_seconds));
-            let (hint, created) = (row.hint(), day_and_time(shown.created_at));
-            table.row([&shown.name, &id, &shown.provider_type, &row.account, &hint, &cache, access, &created]);
-        }
-        table.write(out, 0, "There is no connection yet. `keyway connect` creates one.")
-    }
-}
-
-#[derive(Serialize)]
-#[serde(transparent)]
-struct Changed(Row);
-
-impl Show for Changed {
-    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "Changed the connection. Running servers follow within a second.")?;
-        self.0.facts(out)
-    }
-}
-
-#[derive(Serialize)]
-struct Deleted {
+pub(super) struct Named {
     secret_provider_id: ConnectionId,
-    name: String,
+    pub(super) name: String,
 }
 
-impl Show for Deleted {
-    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(
-            out,
-            "Deleted the connection {}. Its token stays valid until you revoke it in the secret manager.",
-            printable(&self.name)
-        )
-    }
-}
-
-#[derive(Serialize)]
-struct Cleared {
-    secret_provider_id: ConnectionId,
-    name: String,
-}
-
-impl Show for Cleared {
-    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
-        let name = printable(&self.name);
-        writeln!(
-            out,
-            "Cleared the cached secrets of {name}. Running servers ask the secret manager again within a second."
-        )
-    }
-}
-
-#[derive(Serialize)]
-#[serde(transparent)]
-pub(crate) struct Items(#[serde(serialize_with = "as_secret_items")] pub(crate) Vec<Item>);
-
-impl Items {
-    /// The items as a table, `limit` of them at most.
-    pub(crate) fn table(&self, out: &mut dyn Write, indent: usize, limit: usize) -> io::Result<()> {
-        let mut table = Table::new(&["TITLE", "VAULT", "REFERENCE"]);
-        for item in self.0.iter().take(limit) {
-            let vault = item.vault_name.as_deref().unwrap_or("-");
-            table.row([item.title.as_str(), vault, &item.reference]);
-        }
-        let empty = "There is no login item. Check which vaults the service account can read.";
-        table.write(out, indent, empty)?;
-        match self.0.len().checked_sub(limit) {
-            Some(more) if more > 0 => writeln!(out, "{:indent$}{FAINT}and {more} more{FAINT:#}", ""),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Show for Items {
-    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
-        self.table(out, 0, usize::MAX)
+impl From<&Connection> for Named {
+    fn from(connection: &Connection) -> Self {
+        Self { secret_provider_id: connection.id, name: connection.name.clone() }
     }
 }
 

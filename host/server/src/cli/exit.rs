@@ -69,14 +69,14 @@ impl From<ErrorKind> for Exit {
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct CliError {
     #[serde(skip)]
-    exit: Exit,
+    pub(crate) exit: Exit,
     /// Whether standard output has it already.
     #[serde(skip)]
-    in_result: bool,
+    pub(crate) in_result: bool,
     code: &'static str,
-    message: String,
+    pub(crate) message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<String>,
+    pub(crate) hint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_seconds: Option<u64>,
     /// The entries that stand in the way.
@@ -141,25 +141,9 @@ impl CliError {
         Self { in_result: true, ..self }
     }
 
-    pub(crate) fn is_in_result(&self) -> bool {
-        self.in_result
-    }
-
     /// Whether a secret manager could not be reached, or did not answer as it should.
     pub(crate) fn is_unreachable(&self) -> bool {
         self.code == ErrorKind::ProviderUnavailable.code()
-    }
-
-    pub(crate) fn exit(&self) -> Exit {
-        self.exit
-    }
-
-    pub(crate) fn message(&self) -> &str {
-        &self.message
-    }
-
-    pub(crate) fn hint_text(&self) -> Option<&str> {
-        self.hint.as_deref()
     }
 }
 
@@ -234,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_script_can_tell_what_to_do_by_the_exit_code() {
-        let exit = |error: BrokerError| CliError::from(error).exit();
+        let exit = |error: BrokerError| CliError::from(error).exit;
         assert_eq!(exit(BrokerError::NotFound(Thing::Entry)), Exit::NotFound);
         assert_eq!(exit(BrokerError::EntryExists), Exit::Invalid);
         assert_eq!(exit(BrokerError::Provider(ProviderError::new(ErrorCode::Unauthenticated, "no"))), Exit::Denied);
@@ -248,13 +232,13 @@ mod tests {
         let wait = Some(Duration::from_secs(42));
         let error = ProviderError::new(ErrorCode::RateLimited, "slow down").retry_after(wait);
         let error = CliError::from(BrokerError::Provider(error));
-        assert!(error.hint_text().unwrap().contains("42 s"));
+        assert!(error.hint.as_deref().unwrap().contains("42 s"));
         assert_eq!(serde_json::to_value(&error).unwrap()["retry_after_seconds"], 42);
         // Never sooner than it may: a script would come back too early, or at once.
         let wait = Some(Duration::from_millis(300));
         let error = ProviderError::new(ErrorCode::RateLimited, "slow down").retry_after(wait);
         let error = CliError::from(BrokerError::Provider(error));
-        assert!(error.hint_text().unwrap().contains("1 s"));
+        assert!(error.hint.as_deref().unwrap().contains("1 s"));
         assert_eq!(serde_json::to_value(&error).unwrap()["retry_after_seconds"], 1);
     }
 }

@@ -3,16 +3,15 @@
 //! The new key is in its file, durably, before the first byte of the database changes; so there is no moment at which the
 //! database is under a key that exists nowhere else.
 
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use keyway::{MasterKey, RotatedMasterKey};
+use keyway::MasterKey;
 use serde::Serialize;
 
 use super::app::App;
 use super::args::MasterKeyCommand;
 use super::exit::CliError;
-use super::output::{FAINT, Show, facts, printable};
+use super::output::{FAINT, facts, printable};
 use crate::host::OpenError;
 
 pub(super) async fn run(app: &App, command: MasterKeyCommand) -> Result<(), CliError> {
@@ -21,7 +20,27 @@ pub(super) async fn run(app: &App, command: MasterKeyCommand) -> Result<(), CliE
     let host = app.open_without_providers().await?;
     let new = MasterKey::from_file_or_generate(&new_key_file).map_err(OpenError::from)?;
     let rotated = host.broker().keys().rotate_master(new).await?;
-    app.output.result(&Rotated::new(rotated, &new_key_file))
+    let rotated = Rotated {
+        key_id: rotated.key_id.to_string(),
+        key_term: rotated.term,
+        keys: rotated.keys,
+        key_file: std::path::absolute(&new_key_file).unwrap_or(new_key_file),
+    };
+    app.output.result(&rotated, |out| {
+        let keys = if rotated.keys == 1 { "1 key was".to_owned() } else { format!("{} keys were", rotated.keys) };
+        writeln!(out, "Replaced the master key; {keys} wrapped anew. The old one no longer opens this database.")?;
+        let file = rotated.key_file.display().to_string();
+        facts(out, &[("key id", &rotated.key_id), ("key file", &file)])?;
+        let file = printable(&file);
+        writeln!(
+            out,
+            "{FAINT}From now on start with --master-key-file {file}, or put that file in the place of the old one:{FAINT:#}"
+        )?;
+        writeln!(
+            out,
+            "{FAINT}running servers look for it there. Keep the old key only with backups from before.{FAINT:#}"
+        )
+    })
 }
 
 #[derive(Serialize)]
@@ -32,29 +51,4 @@ struct Rotated {
     /// How many keys were wrapped anew.
     keys: u64,
     key_file: PathBuf,
-}
-
-impl Rotated {
-    fn new(rotated: RotatedMasterKey, file: &Path) -> Self {
-        let key_file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
-        Self { key_id: rotated.key_id.to_string(), key_term: rotated.term, keys: rotated.keys, key_file }
-    }
-}
-
-impl Show for Rotated {
-    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
-        let keys = if self.keys == 1 { "1 key was".to_owned() } else { format!("{} keys were", self.keys) };
-        writeln!(out, "Replaced the master key; {keys} wrapped anew. The old one no longer opens this database.")?;
-        let file = self.key_file.display().to_string();
-        facts(out, &[("key id", &self.key_id), ("key file", &file)])?;
-        let file = printable(&file);
-        writeln!(
-            out,
-            "{FAINT}From now on start with --master-key-file {file}, or put that file in the place of the old one:{FAINT:#}"
-        )?;
-        writeln!(
-            out,
-            "{FAINT}running servers look for it there. Keep the old key only with backups from before.{FAINT:#}"
-        )
-    }
 }

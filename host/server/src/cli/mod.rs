@@ -16,7 +16,6 @@ mod key;
 mod master_key;
 pub(crate) mod output;
 pub(crate) mod provider;
-pub mod reference;
 mod resolve;
 pub(crate) mod resolved;
 mod rotation;
@@ -51,13 +50,12 @@ pub fn main() -> ExitCode {
         return keyway_runtime::compile_stdin().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
     }
     let app = App::new(cli.global, Settings::of(&matches, file));
-    match run(&app, cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            app.output.error(&error);
-            ExitCode::from(error.exit() as u8)
-        }
-    }
+    run(&app, cli.command).map_or_else(|error| failed(app.output, &error), |()| ExitCode::SUCCESS)
+}
+
+fn failed(output: Output, error: &CliError) -> ExitCode {
+    output.error(error);
+    ExitCode::from(error.exit as u8)
 }
 
 /// Reads the command line twice: it says which configuration file to read, and that file says what is not on the command line.
@@ -71,19 +69,10 @@ fn parse() -> Result<(ArgMatches, Cli, Option<ConfigFile>), ExitCode> {
     let Some(path) = cli.global.config.clone().or_else(ConfigFile::default_path) else {
         return Ok((matches, cli, None));
     };
-    let wrong = |error: CliError| {
-        Output { json: cli.global.json }.error(&error);
-        ExitCode::from(error.exit() as u8)
-    };
-    let file = ConfigFile::read(&path, &settings::arguments(&Cli::command()).concat())
-        .map_err(|error| wrong(CliError::usage(error.to_string())))?;
+    let unusable = |message| failed(Output { json: cli.global.json }, &CliError::usage(message));
+    let file = ConfigFile::read(&path, &settings::arguments(&Cli::command()).concat()).map_err(unusable)?;
     // The command line was right without the file, so what is wrong now is in the file.
-    let (matches, cli) = read(Some(&file)).map_err(|error| {
-        let message = error.to_string();
-        let first = message.lines().next().unwrap_or_default();
-        let first = first.strip_prefix("error: ").unwrap_or(first);
-        wrong(CliError::usage(format!("the configuration file {} is wrong: {first}", path.display())))
-    })?;
+    let (matches, cli) = read(Some(&file)).map_err(|error| unusable(config_file::wrong(&path, &first_line(&error))))?;
     Ok((matches, cli, Some(file)))
 }
 
@@ -93,13 +82,18 @@ fn not_a_command(error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion) {
         return ExitCode::SUCCESS;
     }
+    let told = CliError::usage(first_line(error));
     if std::env::args_os().any(|argument| argument == "--json") {
-        let message = error.to_string();
-        let first = message.lines().next().unwrap_or_default();
-        let told = CliError::usage(first.strip_prefix("error: ").unwrap_or(first));
         let _ = Output { json: true }.json_line(&serde_json::json!({ "error": told }));
     }
-    ExitCode::from(exit::Exit::Usage as u8)
+    ExitCode::from(told.exit as u8)
+}
+
+/// What is wrong, in short.
+fn first_line(error: &clap::Error) -> String {
+    let message = error.to_string();
+    let first = message.lines().next().unwrap_or_default();
+    first.strip_prefix("error: ").unwrap_or(first).to_owned()
 }
 
 fn run(app: &App, command: Command) -> Result<(), CliError> {
@@ -142,3 +136,6 @@ async fn dispatch(app: &App, command: Command) -> Result<(), CliError> {
         Command::CompileComponent => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod reference_tests;

@@ -7,6 +7,7 @@
 //! that an item's title cannot drive the terminal.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
@@ -26,12 +27,6 @@ pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 /// What failed.
 pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
 
-/// What a command results in, in both forms.
-pub(crate) trait Show: Serialize {
-    /// Writes it for a person.
-    fn show(&self, out: &mut dyn Write) -> io::Result<()>;
-}
-
 /// Prints results and errors in the form that was asked for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
@@ -39,10 +34,14 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Prints the result of a command. A reader who has gone away has seen enough; any other failure is one of the command: a key that is shown only
-    /// once may be lost with it.
-    pub(crate) fn result(self, result: &impl Show) -> Result<(), CliError> {
-        match if self.json { self.json_line(result) } else { Self::text(|out| result.show(out)) } {
+    /// Prints the result of a command: the data, or what `show` writes for a person. A reader who has gone away has
+    /// seen enough; any other failure is one of the command: a key that is shown only once may be lost with it.
+    pub(crate) fn result(
+        self,
+        data: &(impl Serialize + ?Sized),
+        show: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), CliError> {
+        match if self.json { self.json_line(data) } else { Self::text(show) } {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 let message = format!("it was done, but its result cannot be written to standard output: {error}");
                 Err(CliError::new(ErrorKind::Internal, message))
@@ -51,8 +50,19 @@ impl Output {
         }
     }
 
+    /// Prints a list, for a person as a table with what `row` adds for each; in place of one without rows, `empty`.
+    pub(crate) fn list<T: Serialize, const N: usize>(
+        self,
+        list: &[T],
+        headings: [&str; N],
+        empty: &str,
+        row: impl Fn(&mut Table<N>, &T),
+    ) -> Result<(), CliError> {
+        self.result(list, |out| Table::of(headings, list, row).write(out, 0, empty))
+    }
+
     /// Prints one JSON document.
-    pub(crate) fn json_line(self, value: &impl Serialize) -> io::Result<()> {
+    pub(crate) fn json_line(self, value: &(impl Serialize + ?Sized)) -> io::Result<()> {
         let mut out = io::stdout().lock();
         serde_json::to_writer(&mut out, value)?;
         out.write_all(b"\n")?;
@@ -68,12 +78,12 @@ impl Output {
 
     /// Tells an error.
     pub(crate) fn error(self, error: &CliError) {
-        if self.json && !error.is_in_result() {
+        if self.json && !error.in_result {
             let _ = self.json_line(&serde_json::json!({ "error": error }));
         }
         let mut out = anstream::stderr().lock();
-        let _ = writeln!(out, "{BAD}error:{BAD:#} {}", printable(error.message()));
-        if let Some(hint) = error.hint_text() {
+        let _ = writeln!(out, "{BAD}error:{BAD:#} {}", printable(&error.message));
+        if let Some(hint) = &error.hint {
             let _ = writeln!(out, "{FAINT}hint:{FAINT:#} {}", printable(hint));
         }
     }
@@ -97,42 +107,44 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     if text.contains(harmful) { Cow::Owned(text.replace(harmful, "\u{fffd}")) } else { Cow::Borrowed(text) }
 }
 
-/// A table: columns as wide as their widest cell, two spaces between them.
-pub(crate) struct Table {
-    headings: &'static [&'static str],
-    rows: Vec<Vec<String>>,
-}
+/// A table: columns as wide as their widest cell, two spaces between them. The headings are its first row.
+pub(crate) struct Table<const N: usize>(Vec<[String; N]>);
 
-impl Table {
+impl<const N: usize> Table<N> {
     /// A table without rows.
-    pub(crate) fn new(headings: &'static [&'static str]) -> Self {
-        Self { headings, rows: Vec::new() }
+    pub(crate) fn new(headings: [&str; N]) -> Self {
+        Self(vec![headings.map(str::to_owned)])
+    }
+
+    /// A table with what `row` adds for each of the list.
+    pub(crate) fn of<T>(headings: [&str; N], list: &[T], row: impl Fn(&mut Self, &T)) -> Self {
+        let mut table = Self::new(headings);
+        list.iter().for_each(|thing| row(&mut table, thing));
+        table
     }
 
     /// Adds a row. An empty cell is shown as `-`.
-    pub(crate) fn row<const N: usize>(&mut self, cells: [&str; N]) {
-        let cell = |text: &str| if text.is_empty() { "-".to_owned() } else { printable(text).into_owned() };
-        self.rows.push(cells.into_iter().map(cell).collect());
+    pub(crate) fn row(&mut self, cells: [&dyn Display; N]) {
+        self.0.push(cells.map(|cell| match cell.to_string() {
+            empty if empty.is_empty() => "-".to_owned(),
+            text => printable(&text).into_owned(),
+        }));
     }
 
     /// Writes the table with `indent` spaces in front of each line; for a table without rows, `empty`.
     pub(crate) fn write(&self, out: &mut dyn Write, indent: usize, empty: &str) -> io::Result<()> {
-        if self.rows.is_empty() {
+        if self.0.len() == 1 {
             return writeln!(out, "{:indent$}{empty}", "");
         }
-        let mut widths: Vec<usize> = self.headings.iter().map(|heading| heading.width()).collect();
-        for row in &self.rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.width());
-            }
+        let mut widths = [0; N];
+        for row in &self.0 {
+            widths.iter_mut().zip(row).for_each(|(width, cell)| *width = cell.width().max(*width));
         }
-        let line = |cells: &mut dyn Iterator<Item = &str>| {
-            let padded = cells.zip(&widths).map(|(cell, width)| format!("{cell}{:1$}", "", width - cell.width()));
-            padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-        };
-        writeln!(out, "{:indent$}{HEADING}{}{HEADING:#}", "", line(&mut self.headings.iter().copied()))?;
-        for row in &self.rows {
-            writeln!(out, "{:indent$}{}", "", line(&mut row.iter().map(String::as_str)))?;
+        for (number, row) in self.0.iter().enumerate() {
+            let padded = row.iter().zip(widths).map(|(cell, width)| format!("{cell}{:1$}", "", width - cell.width()));
+            let line = padded.collect::<Vec<_>>().join("  ");
+            let style = if number == 0 { HEADING } else { Style::new() };
+            writeln!(out, "{:indent$}{style}{}{style:#}", "", line.trim_end())?;
         }
         Ok(())
     }
@@ -159,9 +171,9 @@ mod tests {
 
     #[test]
     fn columns_line_up_also_with_wide_characters_and_nothing_drives_the_terminal() {
-        let mut table = Table::new(&["TITLE", "VAULT"]);
-        table.row(["日本", "a"]);
-        table.row(["\u{1b}[2Jx", ""]);
+        let mut table = Table::new(["TITLE", "VAULT"]);
+        table.row([&"日本", &"a"]);
+        table.row([&"\u{1b}[2Jx", &""]);
         let mut out = Vec::new();
         table.write(&mut out, 1, "nothing").unwrap();
         let text = anstream::adapter::strip_str(std::str::from_utf8(&out).unwrap()).to_string();
@@ -171,7 +183,7 @@ mod tests {
     #[test]
     fn a_table_without_rows_says_so() {
         let mut out = Vec::new();
-        Table::new(&["TITLE"]).write(&mut out, 0, "There is nothing.").unwrap();
+        Table::new(["TITLE"]).write(&mut out, 0, "There is nothing.").unwrap();
         assert_eq!(out, b"There is nothing.\n");
     }
 }

@@ -11,14 +11,14 @@ use super::app::App;
 use super::args::ProviderCommand;
 use super::budget::window;
 use super::exit::CliError;
-use super::output::{BAD, GOOD, HEADING, Show, Table, facts, printable};
+use super::output::{BAD, GOOD, HEADING, Table, facts, printable};
 use crate::host::Host;
 
 pub(super) async fn run(app: &App, command: ProviderCommand) -> Result<(), CliError> {
     match command {
         ProviderCommand::List => {
             let host = app.open().await?;
-            app.output.result(&List(rows(host)))?;
+            list(app, &rows(host))?;
         }
         ProviderCommand::Inspect { provider } => {
             let is_path = provider.ends_with(".wasm") || provider.contains(std::path::MAIN_SEPARATOR);
@@ -27,7 +27,8 @@ pub(super) async fn run(app: &App, command: ProviderCommand) -> Result<(), CliEr
             // A file may have any name; where it is also that of an installed provider, the provider is meant.
             let is_file = is_path || (Path::new(&provider).exists() && !is_type());
             let inspected = if is_file { load(host, &provider).await? } else { installed(host, &provider)? };
-            app.output.result(&Inspected::new(&inspected, host.runtime().limits()))?;
+            let inspected = Inspected::new(&inspected, host.runtime().limits());
+            app.output.result(&inspected, |out| inspected.show(out))?;
         }
     }
     Ok(())
@@ -103,26 +104,21 @@ fn rows(host: &Host) -> Vec<Row> {
     files(host).into_iter().map(row).collect()
 }
 
-#[derive(Serialize)]
-#[serde(transparent)]
-struct List(Vec<Row>);
-
-impl Show for List {
-    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
-        let mut table = Table::new(&["TYPE", "NAME", "VERSION", "FILE", "DIGEST"]);
-        for row in &self.0 {
+fn list(app: &App, rows: &[Row]) -> Result<(), CliError> {
+    app.output.result(rows, |out| {
+        let table = Table::of(["TYPE", "NAME", "VERSION", "FILE", "DIGEST"], rows, |table, row| {
             let digest = row.digest.as_deref().and_then(|digest| digest.get(..12)).unwrap_or("not in use");
             let text = |text: &Option<String>| text.clone().unwrap_or_default();
-            table.row([&text(&row.provider_type), &text(&row.display_name), &text(&row.version), &row.file, digest]);
-        }
+            table.row([&text(&row.provider_type), &text(&row.display_name), &text(&row.version), &row.file, &digest]);
+        });
         table.write(out, 0, "The provider folder is empty. Put a component (a .wasm file) into it.")?;
-        for row in &self.0 {
+        for row in rows {
             if let Some(error) = &row.error {
                 writeln!(out, "{BAD}{}{BAD:#}: {}", printable(&row.file), printable(error))?;
             }
         }
         Ok(())
-    }
+    })
 }
 
 #[derive(Serialize)]
@@ -159,7 +155,7 @@ impl Inspected {
     }
 }
 
-impl Show for Inspected {
+impl Inspected {
     fn show(&self, out: &mut dyn Write) -> io::Result<()> {
         let Description { display_name, version, provider_type, reference_format, .. } = &self.description;
         writeln!(out, "{HEADING}{} {}{HEADING:#}", printable(display_name), printable(version))?;
@@ -205,12 +201,12 @@ impl Show for Inspected {
         }
 
         writeln!(out, "\n{HEADING}It asks for{HEADING:#}")?;
-        let mut table = Table::new(&["SETTING", "LABEL", "SECRET", "REQUIRED", "DEFAULT"]);
+        let headings = ["SETTING", "LABEL", "SECRET", "REQUIRED", "DEFAULT"];
         let yes = |yes: bool| if yes { "yes" } else { "no" };
-        for spec in &self.description.settings {
+        let table = Table::of(headings, &self.description.settings, |table, spec| {
             let default = spec.default.as_deref().unwrap_or_default();
-            table.row([&spec.name, &spec.label, yes(spec.secret), yes(spec.required), default]);
-        }
+            table.row([&spec.name, &spec.label, &yes(spec.secret), &yes(spec.required), &default]);
+        });
         table.write(out, 2, "nothing")?;
         for group in &self.description.setting_groups {
             let sets: Vec<_> = group.alternatives.iter().map(set).collect();
@@ -218,14 +214,14 @@ impl Show for Inspected {
         }
 
         writeln!(out, "\n{HEADING}Its server allows{HEADING:#}")?;
-        let mut table = Table::new(&["TIER", "LABEL", "REQUESTS", "COUNTED AS"]);
+        let mut table = Table::new(["TIER", "LABEL", "REQUESTS", "COUNTED AS"]);
         for tier in &self.description.rate_limits {
             if tier.limits.is_empty() {
-                table.row([tier.name.as_str(), &tier.label, "any number", ""]);
+                table.row([&tier.name, &tier.label, &"any number", &""]);
             }
             for limit in &tier.limits {
                 let allowed = format!("{} in {}", limit.max_requests, window(limit.window_seconds.into()));
-                table.row([tier.name.as_str(), &tier.label, &allowed, &counted_as(limit)]);
+                table.row([&tier.name, &tier.label, &allowed, &counted_as(limit)]);
             }
         }
         table.write(out, 2, "any number of requests")?;

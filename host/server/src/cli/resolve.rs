@@ -9,7 +9,6 @@ use super::app::App;
 use super::args::{ResolveField, ResolveOptions};
 use super::exit::CliError;
 use super::resolved::Resolved;
-use super::select;
 
 pub(super) async fn run(app: &App, options: ResolveOptions) -> Result<(), CliError> {
     let entry = options.entry.selector()?;
@@ -20,10 +19,9 @@ pub(super) async fn run(app: &App, options: ResolveOptions) -> Result<(), CliErr
     };
     let mut request = ResolveRequest::new(entry).fields(asked).further(options.further);
     request.rejected = options.rejected;
-    let host = app.open().await?;
-    let access = select::workspace(host.broker(), &options.workspace).await?;
-    let resolution = host.broker().resolve(&access, request).await?;
-    app.output.result(&Resolved::new(resolution, asked, options.reveal))
+    let (host, access) = app.open_in(&options.workspace).await?;
+    let resolved = Resolved::new(host.broker().resolve(&access, request).await?, asked, options.reveal);
+    app.output.result(&resolved, |out| resolved.show(out))
 }
 
 /// The fields that are named; all of them when none is.

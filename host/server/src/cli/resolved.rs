@@ -11,8 +11,8 @@ use keyway_runtime::Fields;
 use secrecy::ExposeSecret;
 use serde::{Serialize, Serializer};
 
-use super::output::{FAINT, GOOD, Show, Table, printable};
-use crate::view::resolved::{FieldView, Further, ResolvedValue, Values};
+use super::output::{FAINT, GOOD, printable};
+use crate::view::resolved::{Further, ResolvedValue, Values};
 
 const MASK: &str = "************";
 
@@ -54,6 +54,34 @@ impl Resolved {
         self.values.one_time_code.is_some()
     }
 
+    /// Writes all of it.
+    pub(super) fn show(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.fields(out, 0)?;
+        for further in &self.values.further {
+            further.show(out)?;
+        }
+        // For `--rejected`, when the site does not take the password.
+        writeln!(out, "{FAINT}revision       {}{FAINT:#}", printable(&self.values.revision))?;
+        if let Some(until) = self.values.valid_until {
+            writeln!(out, "{FAINT}good until     {until}{FAINT:#}")?;
+        }
+        if let Some(lease) = &self.values.lease {
+            let (id, until) = (printable(&lease.id), lease.expires_at);
+            writeln!(out, "{FAINT}lease          {id}, until {until}{FAINT:#}")?;
+        }
+        if self.values.rejected_is_current {
+            writeln!(out, "The rejected revision is still what the item holds; change the password there.")?;
+        }
+        if let Some(rotation) = self.values.rotation {
+            writeln!(out, "The password is that of the rotation {rotation}, which the item does not have yet.")?;
+        }
+        let provider = match self.provider_ms {
+            Some(time) => format!(", {} of it in the provider", ms(time)),
+            None => String::new(),
+        };
+        writeln!(out, "{FAINT}took           {}{provider}{FAINT:#}", ms(self.total_ms))
+    }
+
     /// Writes one line for each field that was asked for, with `indent` spaces in front.
     pub(crate) fn fields(&self, out: &mut dyn Write, indent: usize) -> io::Result<()> {
         let Values { username, password, one_time_code, .. } = &self.values;
@@ -84,21 +112,6 @@ impl Resolved {
                 writeln!(out, "{GOOD}live{GOOD:#}, good for {left} s")
             }
         }
-    }
-}
-
-/// The further fields of an item, as a list.
-#[derive(Serialize)]
-#[serde(transparent)]
-pub(crate) struct FieldViews(pub(crate) Vec<FieldView>);
-
-impl Show for FieldViews {
-    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
-        let mut table = Table::new(&["NAME", "LABEL", "KIND"]);
-        for field in &self.0 {
-            table.row([&field.name, &field.label, &field.kind]);
-        }
-        table.write(out, 0, "The entry has no further fields.")
     }
 }
 
@@ -142,35 +155,6 @@ impl Further {
                 writeln!(out, "{}  {GOOD}live{GOOD:#}", printable(value))
             }
         }
-    }
-}
-
-impl Show for Resolved {
-    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
-        self.fields(out, 0)?;
-        for further in &self.values.further {
-            further.show(out)?;
-        }
-        // For `--rejected`, when the site does not take the password.
-        writeln!(out, "{FAINT}revision       {}{FAINT:#}", printable(&self.values.revision))?;
-        if let Some(until) = self.values.valid_until {
-            writeln!(out, "{FAINT}good until     {until}{FAINT:#}")?;
-        }
-        if let Some(lease) = &self.values.lease {
-            let (id, until) = (printable(&lease.id), lease.expires_at);
-            writeln!(out, "{FAINT}lease          {id}, until {until}{FAINT:#}")?;
-        }
-        if self.values.rejected_is_current {
-            writeln!(out, "The rejected revision is still what the item holds; change the password there.")?;
-        }
-        if let Some(rotation) = self.values.rotation {
-            writeln!(out, "The password is that of the rotation {rotation}, which the item does not have yet.")?;
-        }
-        let provider = match self.provider_ms {
-            Some(time) => format!(", {} of it in the provider", ms(time)),
-            None => String::new(),
-        };
-        writeln!(out, "{FAINT}took           {}{provider}{FAINT:#}", ms(self.total_ms))
     }
 }
 

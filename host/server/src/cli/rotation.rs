@@ -10,42 +10,41 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use keyway::{Access, BeginRotation, ErrorKind, NewPassword, PasswordPolicy, Rotation, RotationFilter, RotationState};
+use keyway::{BeginRotation, ErrorKind, NewPassword, PasswordPolicy, Rotation, RotationFilter, RotationState};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
 use super::app::App;
 use super::args::rotation::{BeginRotationOptions, RotationCommand, ShowRotationOptions};
-use super::args::target::WorkspaceOption;
 use super::exit::CliError;
-use super::output::{FAINT, Show, Table, day_and_time, facts};
-use super::{secret_input, select};
-use crate::host::Host;
+use super::output::{FAINT, day_and_time, facts};
+use super::secret_input;
 use crate::view::rotation::RotationView;
 use crate::view::secret::shown;
+
+/// In place of the item of an entry with credentials of its own.
+const NO_ITEM: &str = "the entry itself";
 
 pub(super) async fn run(app: &App, command: RotationCommand) -> Result<(), CliError> {
     match command {
         RotationCommand::Begin(options) => begin(app, *options).await,
         RotationCommand::Commit { id, workspace } => {
-            let (host, access) = opened(app, &workspace).await?;
+            let (host, access) = app.open_in(&workspace).await?;
             let rotation = host.broker().commit_rotation(&access, id).await?;
             finish(app, rotation)
         }
         RotationCommand::Abandon { id, discard_password, workspace } => {
-            let host = app.open_without_providers().await?;
-            let access = select::workspace(host.broker(), &workspace).await?;
+            let (host, access) = app.open_without_providers_in(&workspace).await?;
             let rotation = host.broker().abandon_rotation(&access, id, discard_password).await?;
             finish(app, rotation)
         }
         RotationCommand::Retry { id, overwrite, workspace } => {
-            let (host, access) = opened(app, &workspace).await?;
+            let (host, access) = app.open_in(&workspace).await?;
             let rotation = host.broker().retry_rotation(&access, id, overwrite).await?;
             finish(app, rotation)
         }
         RotationCommand::List { states, open, entry, workspace } => {
-            let host = app.open_without_providers().await?;
-            let access = select::workspace(host.broker(), &workspace).await?;
+            let (host, access) = app.open_without_providers_in(&workspace).await?;
             let states = if open { RotationState::OPEN.to_vec() } else { states };
             let (filter, mut rows, mut next) = (RotationFilter { states, entry }, Vec::new(), None);
             loop {
@@ -53,19 +52,12 @@ pub(super) async fn run(app: &App, command: RotationCommand) -> Result<(), CliEr
                 rows.extend(page.rotations.into_iter().map(RotationView::from));
                 next = page.next;
                 if next.is_none() {
-                    break;
+                    break list(app, &rows);
                 }
             }
-            app.output.result(&List(rows))
         }
         RotationCommand::Show(options) => show(app, options).await,
     }
-}
-
-async fn opened<'a>(app: &'a App, workspace: &WorkspaceOption) -> Result<(&'a Host, Access), CliError> {
-    let host = app.open().await?;
-    let access = select::workspace(host.broker(), workspace).await?;
-    Ok((host, access))
 }
 
 async fn begin(app: &App, options: BeginRotationOptions) -> Result<(), CliError> {
@@ -84,38 +76,36 @@ async fn begin(app: &App, options: BeginRotationOptions) -> Result<(), CliError>
     };
     // Before the rotation, so that one whose password has no place to go is not begun.
     let place = options.out.map(NewFile::create).transpose()?;
-    let (host, access) = opened(app, &options.workspace).await?;
+    let (host, access) = app.open_in(&options.workspace).await?;
     let begun = host.broker().begin_rotation(&access, BeginRotation::new(entry).password(password)).await?;
     let wrong = trouble(&begun.rotation, RotationState::Prepared);
     if let (Some(place), Some(password)) = (place, &begun.password) {
         place.keep(password)?;
     }
     let password = begun.password.filter(|_| options.reveal);
-    app.output.result(&Shown { rotation: begun.rotation.into(), password })?;
+    print(app, begun.rotation, password)?;
     wrong
 }
 
 async fn show(app: &App, options: ShowRotationOptions) -> Result<(), CliError> {
     let place = options.out.map(NewFile::create).transpose()?;
-    let host = app.open_without_providers().await?;
-    let access = select::workspace(host.broker(), &options.workspace).await?;
+    let (host, access) = app.open_without_providers_in(&options.workspace).await?;
     let rotation = host.broker().rotation(&access, options.id).await?;
-    let mut password = match options.reveal || place.is_some() {
+    let password = match options.reveal || place.is_some() {
         true => Some(host.broker().reveal_rotation(&access, options.id).await?),
         false => None,
     };
     if let (Some(place), Some(password)) = (place, &password) {
         place.keep(password)?;
     }
-    password = password.filter(|_| options.reveal);
-    app.output.result(&Shown { rotation: rotation.into(), password })
+    print(app, rotation, password.filter(|_| options.reveal))
 }
 
 fn finish(app: &App, rotation: Rotation) -> Result<(), CliError> {
     let wanted =
         if rotation.state == RotationState::Abandoned { RotationState::Abandoned } else { RotationState::Done };
     let wrong = trouble(&rotation, wanted);
-    app.output.result(&Shown { rotation: rotation.into(), password: None })?;
+    print(app, rotation, None)?;
     wrong
 }
 
@@ -203,59 +193,41 @@ struct Shown {
     password: Option<SecretString>,
 }
 
-impl Show for Shown {
-    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
-        let row = &self.rotation;
+fn print(app: &App, rotation: Rotation, password: Option<SecretString>) -> Result<(), CliError> {
+    let data = Shown { rotation: rotation.into(), password };
+    app.output.result(&data, |out| {
+        let (row, password) = (&data.rotation, data.password.as_ref());
         let (id, entry, begun) = (row.id.to_string(), row.entry_id.to_string(), day_and_time(row.created_at));
-        let next = row.next_attempt_at.map(day_and_time).unwrap_or_default();
+        let next = row.next_attempt_at.map(day_and_time);
         let mut lines = vec![
             ("rotation", id.as_str()),
             ("state", row.state),
             ("entry", &entry),
-            ("item", row.secret_ref.as_deref().unwrap_or("the entry itself")),
+            ("item", row.secret_ref.as_deref().unwrap_or(NO_ITEM)),
             ("begun", &begun),
         ];
-        if !next.is_empty() {
-            lines.push(("next attempt", &next));
-        }
-        if let Some(message) = &row.message {
-            lines.push(("reason", message));
-        }
-        if let Some(password) = &self.password {
-            lines.push(("password", password.expose_secret()));
-        }
+        lines.extend(next.as_deref().map(|next| ("next attempt", next)));
+        lines.extend(row.message.as_deref().map(|message| ("reason", message)));
+        lines.extend(password.map(|password| ("password", password.expose_secret())));
         facts(out, &lines)?;
-        if row.state == RotationState::Prepared.name() {
-            if self.password.is_none() {
-                writeln!(out, "{FAINT}`keyway rotation show {id} --reveal` shows the new password.{FAINT:#}")?;
-            }
-            writeln!(
-                out,
-                "{FAINT}Set the new password on the site, then `keyway rotation commit {id}`; if the site refuses it, \
-                 `keyway rotation abandon {id}`.{FAINT:#}"
-            )?;
+        if row.state != RotationState::Prepared.name() {
+            return Ok(());
         }
-        Ok(())
-    }
+        if password.is_none() {
+            writeln!(out, "{FAINT}`keyway rotation show {id} --reveal` shows the new password.{FAINT:#}")?;
+        }
+        writeln!(
+            out,
+            "{FAINT}Set the new password on the site, then `keyway rotation commit {id}`; if the site refuses it, \
+             `keyway rotation abandon {id}`.{FAINT:#}"
+        )
+    })
 }
 
-#[derive(Serialize)]
-#[serde(transparent)]
-struct List(Vec<RotationView>);
-
-impl Show for List {
-    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
-        let mut table = Table::new(&["ID", "STATE", "ENTRY", "ITEM", "BEGUN", "REASON"]);
-        for row in &self.0 {
-            table.row([
-                &row.id.to_string(),
-                row.state,
-                &row.entry_id.to_string(),
-                row.secret_ref.as_deref().unwrap_or("the entry itself"),
-                &day_and_time(row.created_at),
-                row.reason.as_deref().unwrap_or_default(),
-            ]);
-        }
-        table.write(out, 0, "There is no such password rotation.")
-    }
+fn list(app: &App, rows: &[RotationView]) -> Result<(), CliError> {
+    let headings = ["ID", "STATE", "ENTRY", "ITEM", "BEGUN", "REASON"];
+    app.output.list(rows, headings, "There is no such password rotation.", |table, row| {
+        let (item, reason) = (row.secret_ref.as_deref().unwrap_or(NO_ITEM), row.reason.as_deref().unwrap_or_default());
+        table.row([&row.id, &row.state, &row.entry_id, &item, &day_and_time(row.created_at), &reason]);
+    })
 }

@@ -101,9 +101,9 @@ mod tests {
         for (contents, what) in [(&b"\n"[..], "is empty"), (b"\xff", "not a text file"), (&[b'x'; LIMIT + 1], "64 KiB")]
         {
             let error = read_file(contents).unwrap_err();
-            assert!(error.message().contains(what), "{error}");
-            assert_eq!(error.exit(), Exit::Invalid);
+            assert!(error.message.contains(what), "{error}");
+            assert_eq!(error.exit, Exit::Invalid);
         }
-        assert_eq!(from_file(Path::new("/nonexistent/token")).unwrap_err().exit(), Exit::NotFound);
+        assert_eq!(from_file(Path::new("/nonexistent/token")).unwrap_err().exit, Exit::NotFound);
     }
 }

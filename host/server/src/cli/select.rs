@@ -12,7 +12,9 @@ pub(crate) const OPERATOR: &str = "command line";
 pub(crate) async fn workspace(broker: &Broker, option: &WorkspaceOption) -> Result<Access, CliError> {
     let all = broker.workspaces().list().await?;
     let meant = |workspace: &Workspace, text: &str| workspace.name == text || workspace.id.to_string() == text;
-    let chosen = choose(all, option.workspace.as_deref(), meant, |workspace| workspace.name.clone(), &WORKSPACE)?;
+    let name = |workspace: &Workspace| workspace.name.clone();
+    let none_yet = "`keyway workspace create NAME` creates one";
+    let chosen = choose(all, option.workspace.as_deref(), meant, name, "workspace", none_yet)?;
     Ok(Access::operator(chosen.id, OPERATOR))
 }
 
@@ -24,53 +26,29 @@ pub(crate) async fn connection(
 ) -> Result<Connection, CliError> {
     let all = broker.list_connections(access).await?;
     let meant = |connection: &Connection, text: &str| {
-        as_connection_id(text).is_some_and(|id| connection.id == id) || connection.name == text
+        text.parse().is_ok_and(|id: ConnectionId| connection.id == id) || connection.name == text
     };
-    choose(all, option.connection.as_deref(), meant, |connection| connection.name.clone(), &CONNECTION)
+    let none_yet = "`keyway connect` creates one";
+    choose(all, option.connection.as_deref(), meant, |connection| connection.name.clone(), "connection", none_yet)
 }
 
-/// A connection's id if the text is one.
-fn as_connection_id(text: &str) -> Option<ConnectionId> {
-    text.parse().ok()
-}
-
-/// What a kind of thing is called in messages.
-struct Words {
-    one: &'static str,
-    none_yet: &'static str,
-    flag: &'static str,
-    list: &'static str,
-}
-
-const WORKSPACE: Words = Words {
-    one: "workspace",
-    none_yet: "`keyway workspace create NAME` creates one",
-    flag: "--workspace",
-    list: "`keyway workspace list` shows the workspaces there are",
-};
-
-const CONNECTION: Words = Words {
-    one: "connection",
-    none_yet: "`keyway connect` creates one",
-    flag: "--connection",
-    list: "`keyway connection list` shows the connections there are",
-};
-
+/// `one` is the kind of thing, as in messages, flags and commands.
 fn choose<T>(
     mut all: Vec<T>,
     text: Option<&str>,
     meant: impl Fn(&T, &str) -> bool,
     name: impl Fn(&T) -> String,
-    words: &Words,
+    one: &str,
+    none_yet: &str,
 ) -> Result<T, CliError> {
-    let Words { one, none_yet, flag, list } = words;
     if all.is_empty() {
-        return Err(CliError::new(ErrorKind::NotFound, format!("there is no {one} yet")).hint(*none_yet));
+        return Err(CliError::new(ErrorKind::NotFound, format!("there is no {one} yet")).hint(none_yet));
     }
+    let list = format!("`keyway {one} list` shows the {one}s there are");
     if let Some(text) = text {
         all.retain(|thing| meant(thing, text));
         if all.is_empty() {
-            return Err(CliError::new(ErrorKind::NotFound, format!("there is no {one} `{text}`")).hint(*list));
+            return Err(CliError::new(ErrorKind::NotFound, format!("there is no {one} `{text}`")).hint(list));
         }
     }
     if all.len() > 1 {
@@ -78,9 +56,9 @@ fn choose<T>(
         let more = if all.len() > names.len() { ", ..." } else { "" };
         let message = match text {
             Some(text) => format!("{} {one}s are called `{text}`; choose one by its id", all.len()),
-            None => format!("there are {} {one}s ({}{more}); choose one with {flag}", all.len(), names.join(", ")),
+            None => format!("there are {} {one}s ({}{more}); choose one with --{one}", all.len(), names.join(", ")),
         };
-        return Err(CliError::usage(message).hint(*list));
+        return Err(CliError::usage(message).hint(list));
     }
     all.pop().ok_or_else(|| CliError::new(ErrorKind::Internal, "nothing was chosen"))
 }
@@ -92,7 +70,7 @@ mod tests {
 
     fn chosen(all: &[&str], text: Option<&str>) -> Result<String, CliError> {
         let all = all.iter().map(|name| (*name).to_owned()).collect();
-        choose(all, text, |name, text| name == text, String::clone, &WORKSPACE)
+        choose(all, text, |name, text| name == text, String::clone, "workspace", "")
     }
 
     #[test]
@@ -100,14 +78,14 @@ mod tests {
         assert_eq!(chosen(&["a"], None).unwrap(), "a");
         assert_eq!(chosen(&["a", "b"], Some("b")).unwrap(), "b");
         let error = chosen(&["a", "b"], None).unwrap_err();
-        assert_eq!(error.exit(), Exit::Usage);
-        assert!(error.message().contains("(a, b)"));
+        assert_eq!(error.exit, Exit::Usage);
+        assert!(error.message.contains("(a, b)"));
     }
 
     #[test]
     fn what_is_not_there_is_not_found() {
-        assert_eq!(chosen(&[], None).unwrap_err().exit(), Exit::NotFound);
-        assert_eq!(chosen(&["a"], Some("b")).unwrap_err().exit(), Exit::NotFound);
-        assert!(chosen(&["a", "a"], Some("a")).unwrap_err().message().contains("by its id"));
+        assert_eq!(chosen(&[], None).unwrap_err().exit, Exit::NotFound);
+        assert_eq!(chosen(&["a"], Some("b")).unwrap_err().exit, Exit::NotFound);
+        assert!(chosen(&["a", "a"], Some("a")).unwrap_err().message.contains("by its id"));
     }
 }

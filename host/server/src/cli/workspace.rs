@@ -1,18 +1,17 @@
 //! `keyway workspace`.
 
-use std::io::{self, Write};
-
 use jiff::Timestamp;
-use keyway::{CreatedWorkspace, ErrorKind, RotatedWorkspaceKey, Scopes, Workspace, WorkspaceId};
+use keyway::{ErrorKind, Scopes, Workspace, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
 use super::app::App;
 use super::args::WorkspaceCommand;
 use super::exit::CliError;
-use super::output::{FAINT, Show, Table, facts};
+use super::output::{FAINT, day_and_time, facts, printable};
 use super::select;
 use crate::view::secret::exposed;
+use crate::view::view;
 
 pub(super) async fn run(app: &App, command: WorkspaceCommand) -> Result<(), CliError> {
     let host = app.open_without_providers().await?;
@@ -25,24 +24,77 @@ pub(super) async fn run(app: &App, command: WorkspaceCommand) -> Result<(), CliE
             }
             let scopes: Scopes = scopes.into_iter().collect();
             let created = host.broker().workspaces().create(&name, scopes).await?;
-            app.output.result(&Created::new(created, scopes))?;
+            let created = Created {
+                workspace: created.workspace.into(),
+                api_key: created.api_key,
+                api_key_scopes: scopes.to_string(),
+                encryption_key: created.encryption_key,
+            };
+            app.output.result(&created, |out| {
+                writeln!(out, "Created the workspace {}.", printable(&created.workspace.name))?;
+                facts(
+                    out,
+                    &[
+                        ("id", &created.workspace.id.to_string()),
+                        ("API key", created.api_key.expose_secret()),
+                        ("allows", &created.api_key_scopes),
+                        ("encryption key", created.encryption_key.expose_secret()),
+                    ],
+                )?;
+                writeln!(out, "{FAINT}Copy the API key now; it is shown only once.{FAINT:#}")
+            })
         }
         WorkspaceCommand::List => {
             let workspaces = host.broker().workspaces().list().await?;
-            app.output.result(&List(workspaces.into_iter().map(Row::from).collect()))?;
+            let rows: Vec<_> = workspaces.into_iter().map(Row::from).collect();
+            let empty = "There is no workspace yet. `keyway workspace create NAME` creates one.";
+            app.output.list(&rows, ["NAME", "ID", "CREATED"], empty, |table, row| {
+                table.row([&row.name, &row.id, &day_and_time(row.created_at)]);
+            })
         }
-        WorkspaceCommand::EncryptionKey { workspace } => {
+        WorkspaceCommand::EncryptionKey(workspace) => {
             let access = select::workspace(host.broker(), &workspace).await?;
             let encryption_key = host.broker().keys().encryption_key(&access).await?;
-            app.output.result(&EncryptionKey { workspace_id: access.workspace(), encryption_key })?;
+            let key = EncryptionKey { workspace_id: access.workspace(), encryption_key };
+            app.output.result(&key, |out| writeln!(out, "{}", key.encryption_key.expose_secret()))
         }
-        WorkspaceCommand::RotateKey { workspace } => {
+        WorkspaceCommand::RotateKey(workspace) => {
             let access = select::workspace(host.broker(), &workspace).await?;
             let rotated = host.broker().keys().rotate_workspace(&access).await?;
-            app.output.result(&Rotated::new(access.workspace(), rotated))?;
+            let rotated = Rotated {
+                workspace_id: access.workspace(),
+                key_term: rotated.term,
+                values: rotated.values,
+                resumed: rotated.resumed,
+                encryption_key: rotated.encryption_key,
+            };
+            app.output.result(&rotated, |out| {
+                let done = match rotated.resumed {
+                    true => "Finished the rotation of the workspace's key that was interrupted",
+                    false => "Rotated the workspace's key",
+                };
+                let values = match rotated.values {
+                    1 => "1 value was".to_owned(),
+                    values => format!("{values} values were"),
+                };
+                writeln!(out, "{done}; {values} encrypted anew.")?;
+                let (id, key) = (rotated.workspace_id.to_string(), rotated.encryption_key.expose_secret());
+                facts(out, &[("id", &id), ("encryption key", key)])?;
+                writeln!(
+                    out,
+                    "{FAINT}Give clients the new encryption key; what they encrypt under the old one is refused.{FAINT:#}"
+                )
+            })
         }
     }
-    Ok(())
+}
+
+view! {
+    struct Row of workspace: Workspace {
+        id: WorkspaceId = workspace.id,
+        name: String = workspace.name,
+        created_at: Timestamp = workspace.created_at,
+    }
 }
 
 #[derive(Serialize)]
@@ -56,71 +108,11 @@ struct Created {
     encryption_key: SecretString,
 }
 
-impl Created {
-    fn new(created: CreatedWorkspace, scopes: Scopes) -> Self {
-        Self {
-            workspace: created.workspace.into(),
-            api_key: created.api_key,
-            api_key_scopes: scopes.to_string(),
-            encryption_key: created.encryption_key,
-        }
-    }
-}
-
-impl Show for Created {
-    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "Created the workspace {}.", super::output::printable(&self.workspace.name))?;
-        facts(
-            out,
-            &[
-                ("id", &self.workspace.id.to_string()),
-                ("API key", self.api_key.expose_secret()),
-                ("allows", &self.api_key_scopes),
-                ("encryption key", self.encryption_key.expose_secret()),
-            ],
-        )?;
-        writeln!(out, "{FAINT}Copy the API key now; it is shown only once.{FAINT:#}")
-    }
-}
-
-#[derive(Serialize)]
-struct Row {
-    id: WorkspaceId,
-    name: String,
-    created_at: Timestamp,
-}
-
-impl From<Workspace> for Row {
-    fn from(workspace: Workspace) -> Self {
-        Self { id: workspace.id, name: workspace.name, created_at: workspace.created_at }
-    }
-}
-
-#[derive(Serialize)]
-#[serde(transparent)]
-struct List(Vec<Row>);
-
-impl Show for List {
-    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
-        let mut table = Table::new(&["NAME", "ID", "CREATED"]);
-        for row in &self.0 {
-            table.row([&row.name, &row.id.to_string(), &super::output::day_and_time(row.created_at)]);
-        }
-        table.write(out, 0, "There is no workspace yet. `keyway workspace create NAME` creates one.")
-    }
-}
-
 #[derive(Serialize)]
 struct EncryptionKey {
     workspace_id: WorkspaceId,
     #[serde(serialize_with = "exposed")]
     encryption_key: SecretString,
-}
-
-impl Show for EncryptionKey {
-    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "{}", self.encryption_key.expose_secret())
-    }
 }
 
 #[derive(Serialize)]
@@ -134,28 +126,4 @@ struct Rotated {
     resumed: bool,
     #[serde(serialize_with = "exposed")]
     encryption_key: SecretString,
-}
-
-impl Rotated {
-    fn new(workspace_id: WorkspaceId, rotated: RotatedWorkspaceKey) -> Self {
-        let RotatedWorkspaceKey { encryption_key, term, values, resumed, .. } = rotated;
-        Self { workspace_id, key_term: term, values, resumed, encryption_key }
-    }
-}
-
-impl Show for Rotated {
-    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
-        let done = if self.resumed {
-            "Finished the rotation of the workspace's key that was interrupted"
-        } else {
-            "Rotated the workspace's key"
-        };
-        let values = if self.values == 1 { "1 value was".to_owned() } else { format!("{} values were", self.values) };
-        writeln!(out, "{done}; {values} encrypted anew.")?;
-        facts(out, &[("id", &self.workspace_id.to_string()), ("encryption key", self.encryption_key.expose_secret())])?;
-        writeln!(
-            out,
-            "{FAINT}Give clients the new encryption key; what they encrypt under the old one is refused.{FAINT:#}"
-        )
-    }
 }

@@ -133,10 +133,9 @@ impl Report {
 
     /// The items, as a table.
     pub(super) fn show_items(&self) {
-        let items = connection::Items(self.items.clone());
         self.tell(|out| {
             writeln!(out)?;
-            items.table(out, INDENT, ITEMS_SHOWN)?;
+            connection::write_items(out, &self.items, INDENT, ITEMS_SHOWN)?;
             writeln!(out)
         });
     }

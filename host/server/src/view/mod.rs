@@ -10,3 +10,23 @@ pub(crate) mod rotation;
 pub(crate) mod secret;
 pub(crate) mod tfa_code;
 pub(crate) mod words;
+
+/// A document, with what each of its fields is of the thing that it shows.
+macro_rules! view {
+    ($(#[$about:meta])* $visible:vis struct $name:ident of $thing:ident: $type:ty {
+        $($(#[$field_about:meta])* $field:ident: $field_type:ty = $value:expr,)*
+    }) => {
+        #[derive(serde::Serialize)]
+        $(#[$about])*
+        $visible struct $name {
+            $($(#[$field_about])* pub(crate) $field: $field_type,)*
+        }
+
+        impl From<$type> for $name {
+            fn from($thing: $type) -> Self {
+                Self { $($field: $value,)* }
+            }
+        }
+    };
+}
+pub(crate) use view;

@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::secret::{exposed, shown};
+use super::view;
 
 /// The values, and where each is from. One that the item lacks, or that was not asked for, is `null`.
 #[derive(Serialize, ToSchema)]
@@ -83,54 +84,42 @@ impl Further {
     }
 }
 
-/// A further field of an item, without its value.
-#[derive(Serialize, ToSchema)]
-#[schema(as = FieldDescription)]
-pub(crate) struct FieldView {
-    /// What to ask for.
-    pub(crate) name: String,
-    /// What people call it.
-    pub(crate) label: String,
-    /// `text`, `secret`, `url`, `one-time-password`, `binary`, or another word of the provider.
-    pub(crate) kind: String,
-}
-
-impl From<FieldSpec> for FieldView {
-    fn from(field: FieldSpec) -> Self {
-        Self { name: field.name, label: field.label, kind: field.kind.name().to_owned() }
+view! {
+    /// A further field of an item, without its value.
+    #[derive(ToSchema)]
+    #[schema(as = FieldDescription)]
+    pub(crate) struct FieldView of field: FieldSpec {
+        /// What to ask for.
+        name: String = field.name,
+        /// What people call it.
+        label: String = field.label,
+        /// `text`, `secret`, `url`, `one-time-password`, `binary`, or another word of the provider.
+        kind: String = field.kind.name().to_owned(),
     }
 }
 
-/// Why there is no one-time code.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct NoCode {
-    /// `absent`, `counter-based`, `malformed`, or another word of the provider.
-    pub(crate) reason: String,
-    /// For a person.
-    pub(crate) message: String,
-}
-
-impl From<keyway_runtime::NoCode> for NoCode {
-    fn from(none: keyway_runtime::NoCode) -> Self {
-        Self { reason: none.reason.name().to_owned(), message: none.message }
+view! {
+    /// Why there is no one-time code.
+    #[derive(ToSchema)]
+    pub(crate) struct NoCode of none: keyway_runtime::NoCode {
+        /// `absent`, `counter-based`, `malformed`, or another word of the provider.
+        reason: String = none.reason.name().to_owned(),
+        /// For a person.
+        message: String = none.message,
     }
 }
 
-/// A secret manager's promise to accept values until it ends.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Lease)]
-pub(crate) struct LeaseView {
-    /// The secret manager's name for it.
-    pub(crate) id: String,
-    /// When it ends unless it is renewed.
-    pub(crate) expires_at: Timestamp,
-    /// Whether it can be renewed.
-    pub(crate) renewable: bool,
-}
-
-impl From<Lease> for LeaseView {
-    fn from(lease: Lease) -> Self {
-        Self { id: lease.id, expires_at: moment(lease.expires_at), renewable: lease.renewable }
+view! {
+    /// A secret manager's promise to accept values until it ends.
+    #[derive(ToSchema)]
+    #[schema(as = Lease)]
+    pub(crate) struct LeaseView of lease: Lease {
+        /// The secret manager's name for it.
+        id: String = lease.id,
+        /// When it ends unless it is renewed.
+        expires_at: Timestamp = moment(lease.expires_at),
+        /// Whether it can be renewed.
+        renewable: bool = lease.renewable,
     }
 }
 

@@ -21,6 +21,7 @@ mod memory;
 mod one_document;
 mod openapi;
 mod operation;
+mod page;
 mod providers;
 mod reference;
 mod resolving;

@@ -1,42 +1,15 @@
-//! The pages of the book that are made from the code are what the code makes.
-//! `KEYWAY_UPDATE_DOCS=1` writes them.
+//! The page of the book on metrics is what the code makes. `KEYWAY_UPDATE_DOCS=1` writes it. The other
+//! pages are compared in `src/cli/reference_tests.rs`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::path::Path;
 
 use keyway::Scope;
 use keyway_emulator_onepassword::{Emulator, Fault, FaultRule, RetryAfterForm};
-use keyway_server::cli::reference;
 use serde_json::json;
 
+use crate::page::compare;
 use crate::support::{Api, ECHO_TOKEN};
-
-fn compare(name: &str, made: &str) {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/src/reference").join(name);
-    if std::env::var_os("KEYWAY_UPDATE_DOCS").is_some_and(|value| value == "1") {
-        std::fs::write(&file, made).unwrap();
-    }
-    let kept = std::fs::read_to_string(&file).unwrap_or_default();
-    let differs = kept.lines().zip(made.lines()).find(|(kept, made)| kept != made);
-    let update = "`KEYWAY_UPDATE_DOCS=1 cargo nextest run -p keyway-server reference` writes it anew";
-    assert!(kept == made, "docs/src/reference/{name} is not what the code makes: {update}. {differs:#?}");
-}
-
-#[test]
-fn the_page_of_settings_is_what_the_code_makes() {
-    compare("settings.md", &reference::settings());
-}
-
-#[test]
-fn the_page_of_exit_codes_is_what_the_code_makes() {
-    compare("exit-codes.md", &reference::exit_codes());
-}
-
-#[test]
-fn the_page_of_the_command_line_is_what_the_code_makes() {
-    compare("command-line.md", &reference::command_line());
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_of_metrics_is_what_the_code_makes() {

@@ -1,10 +1,10 @@
-//! Options of `keyway connect`, `keyway connection` and `keyway items`.
+//! Options of `keyway connect` and `keyway connection`.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::target::{ConnectionOption, WorkspaceOption};
+use super::target::{ConnectionTarget, WorkspaceOption};
 use super::values::{cache_ttl, name_and_value};
 
 /// Where the settings of a connection come from.
@@ -48,10 +48,7 @@ pub(crate) enum ConnectionCommand {
     #[command(visible_alias = "add")]
     Create(ConnectOptions),
     /// List the connections
-    List {
-        #[command(flatten)]
-        workspace: WorkspaceOption,
-    },
+    List(WorkspaceOption),
     /// Change a connection's name or cache duration, or replace its token (and any other setting), which is verified first
     Update(UpdateConnectionOptions),
     /// Delete a connection that no vault entry is bound to
@@ -63,19 +60,9 @@ pub(crate) enum ConnectionCommand {
         workspace: WorkspaceOption,
     },
     /// Show how many requests each connection has left before the secret manager's limits
-    Budget {
-        #[command(flatten)]
-        connection: ConnectionOption,
-        #[command(flatten)]
-        workspace: WorkspaceOption,
-    },
+    Budget(ConnectionTarget),
     /// Clear the cached secrets, so that the next resolve of each entry asks the secret manager
-    ClearCache {
-        #[command(flatten)]
-        connection: ConnectionOption,
-        #[command(flatten)]
-        workspace: WorkspaceOption,
-    },
+    ClearCache(ConnectionTarget),
 }
 
 #[derive(Debug, Args)]
@@ -95,15 +82,5 @@ pub(crate) struct UpdateConnectionOptions {
     #[command(flatten)]
     pub(crate) settings: SettingOptions,
     #[command(flatten)]
-    pub(crate) connection: ConnectionOption,
-    #[command(flatten)]
-    pub(crate) workspace: WorkspaceOption,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ItemsOptions {
-    #[command(flatten)]
-    pub(crate) connection: ConnectionOption,
-    #[command(flatten)]
-    pub(crate) workspace: WorkspaceOption,
+    pub(crate) target: ConnectionTarget,
 }

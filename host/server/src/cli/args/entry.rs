@@ -15,12 +15,7 @@ pub(crate) enum EntryCommand {
     /// Change a vault entry; values that no option names stay as they are
     Update(Box<UpdateOptions>),
     /// Delete a vault entry; its connection and its item stay
-    Delete {
-        #[command(flatten)]
-        entry: EntryOption,
-        #[command(flatten)]
-        workspace: WorkspaceOption,
-    },
+    Delete(EntryTarget),
     /// Show a vault entry, without its secrets
     Get {
         #[command(flatten)]
@@ -32,33 +27,46 @@ pub(crate) enum EntryCommand {
         workspace: WorkspaceOption,
     },
     /// List the vault entries
-    List {
-        #[command(flatten)]
-        workspace: WorkspaceOption,
-    },
+    List(WorkspaceOption),
     /// List the further fields of a vault entry's item, which `keyway resolve --further` resolves
-    Fields {
-        #[command(flatten)]
-        entry: EntryOption,
-        #[command(flatten)]
-        workspace: WorkspaceOption,
-    },
+    Fields(EntryTarget),
     /// Print the current code of a vault entry's second factor
-    Code {
-        #[command(flatten)]
-        entry: EntryOption,
-        #[command(flatten)]
-        workspace: WorkspaceOption,
-    },
+    Code(EntryTarget),
 }
 
-/// Whether a binding is looked at.
-#[derive(Debug, Clone, Copy, Args)]
-pub(crate) struct CheckOption {
+#[derive(Debug, Args)]
+pub(crate) struct EntryTarget {
+    #[command(flatten)]
+    pub(crate) entry: EntryOption,
+    #[command(flatten)]
+    pub(crate) workspace: WorkspaceOption,
+}
+
+/// What a new entry is called.
+#[derive(Debug, Args)]
+pub(crate) struct NewEntry {
+    /// The user the entry belongs to, as your platform calls them
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: String,
+    /// The site, for example https://acme.com
+    #[arg(long, value_name = "URL")]
+    pub(crate) domain: String,
+    /// A label for people
+    #[arg(long)]
+    pub(crate) alias: Option<String>,
+}
+
+/// Where an entry is, and the connection of its item.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
     /// Skip the check that the connection sees the item. The check costs a call and only warns; skip it where many
     /// entries are bound
     #[arg(long)]
     pub(crate) no_check: bool,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionOption,
+    #[command(flatten)]
+    pub(crate) workspace: WorkspaceOption,
 }
 
 /// Credentials of an entry's own. They are encrypted under the workspace's key before they are stored.
@@ -93,15 +101,8 @@ pub(crate) struct AttributeOptions {
 pub(crate) struct CreateOptions {
     /// The item's reference as `keyway items` shows it, for example op://<vaultId>/<itemId>. Without it the entry has credentials of its own, from files or a prompt
     pub(crate) reference: Option<String>,
-    /// The user the entry belongs to, as your platform calls them
-    #[arg(long, value_name = "USER")]
-    pub(crate) user: String,
-    /// The site, for example https://acme.com
-    #[arg(long, value_name = "URL")]
-    pub(crate) domain: String,
-    /// A label for people
-    #[arg(long)]
-    pub(crate) alias: Option<String>,
+    #[command(flatten)]
+    pub(crate) new: NewEntry,
     /// How the second factor arrives: AUTHENTICATOR (with credentials of its own), EMAIL, SMS or MAGIC_LINK
     #[arg(long, value_name = "METHOD")]
     pub(crate) tfa_method: Option<TfaMethod>,
@@ -112,11 +113,7 @@ pub(crate) struct CreateOptions {
     #[arg(long, value_name = "DURATION", value_parser = cache_ttl, requires = "reference")]
     pub(crate) cache_ttl: Option<u32>,
     #[command(flatten)]
-    pub(crate) check: CheckOption,
-    #[command(flatten)]
-    pub(crate) connection: ConnectionOption,
-    #[command(flatten)]
-    pub(crate) workspace: WorkspaceOption,
+    pub(crate) place: Place,
     #[command(flatten)]
     pub(crate) credentials: CredentialOptions,
     #[command(flatten)]
@@ -127,15 +124,8 @@ pub(crate) struct CreateOptions {
 pub(crate) struct BindOptions {
     /// The item's reference as `keyway items` shows it, for example op://<vaultId>/<itemId>
     pub(crate) reference: String,
-    /// The user the entry belongs to, as your platform calls them
-    #[arg(long, value_name = "USER")]
-    pub(crate) user: String,
-    /// The site, for example https://acme.com
-    #[arg(long, value_name = "URL")]
-    pub(crate) domain: String,
-    /// A label for people
-    #[arg(long)]
-    pub(crate) alias: Option<String>,
+    #[command(flatten)]
+    pub(crate) new: NewEntry,
     /// How the second factor arrives when it does not come from the item: EMAIL, SMS or MAGIC_LINK
     #[arg(long, value_name = "METHOD")]
     pub(crate) tfa_method: Option<TfaMethod>,
@@ -143,30 +133,7 @@ pub(crate) struct BindOptions {
     #[arg(long, value_name = "DURATION", value_parser = cache_ttl)]
     pub(crate) cache_ttl: Option<u32>,
     #[command(flatten)]
-    pub(crate) check: CheckOption,
-    #[command(flatten)]
-    pub(crate) connection: ConnectionOption,
-    #[command(flatten)]
-    pub(crate) workspace: WorkspaceOption,
-}
-
-impl From<BindOptions> for CreateOptions {
-    fn from(options: BindOptions) -> Self {
-        Self {
-            reference: Some(options.reference),
-            user: options.user,
-            domain: options.domain,
-            alias: options.alias,
-            tfa_method: options.tfa_method,
-            passkey: false,
-            cache_ttl: options.cache_ttl,
-            check: options.check,
-            connection: options.connection,
-            workspace: options.workspace,
-            credentials: CredentialOptions::default(),
-            attributes: AttributeOptions::default(),
-        }
-    }
+    pub(crate) place: Place,
 }
 
 #[derive(Debug, Args)]
@@ -201,11 +168,7 @@ pub(crate) struct UpdateOptions {
     #[arg(long, value_name = "NAME")]
     pub(crate) clear: Vec<String>,
     #[command(flatten)]
-    pub(crate) check: CheckOption,
-    #[command(flatten)]
-    pub(crate) connection: ConnectionOption,
-    #[command(flatten)]
-    pub(crate) workspace: WorkspaceOption,
+    pub(crate) place: Place,
     #[command(flatten)]
     pub(crate) credentials: CredentialOptions,
     #[command(flatten)]

@@ -17,12 +17,12 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use super::config_file::ConfigFile;
 use super::exit::EXIT_CODES;
 use audit::AuditCommand;
-use connection::{ConnectOptions, ConnectionCommand, ItemsOptions};
+use connection::{ConnectOptions, ConnectionCommand};
 use demo::DemoOptions;
 use entry::{BindOptions, EntryCommand};
 use global::GlobalOptions;
 use rotation::RotationCommand;
-use target::{EntryOption, WorkspaceOption};
+use target::{ConnectionTarget, EntryOption, WorkspaceOption};
 use values::address_and_port;
 
 /// Binds vault entries to items of a secret manager, and resolves them when they are needed.
@@ -54,7 +54,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Connection(ConnectionCommand),
     /// List the items that a connection can see
-    Items(ItemsOptions),
+    Items(ConnectionTarget),
     /// Create a vault entry that is bound to an item (the same as `entry create` with a reference)
     Bind(BindOptions),
     /// Create, change, show and delete vault entries, and read their two-factor codes
@@ -84,23 +84,11 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct ServeOptions {
     /// Address to listen at; port 0 is any free one. The API is plain HTTP: beyond this machine, put TLS in front of it
-    #[arg(
-        long,
-        env = "KEYWAY_LISTEN",
-        value_name = "ADDRESS:PORT",
-        default_value = "127.0.0.1:8600",
-        value_parser = address_and_port,
-        hide_env_values = true
-    )]
+    #[arg(long, env = "KEYWAY_LISTEN", value_name = "ADDRESS:PORT", value_parser = address_and_port,
+        default_value = "127.0.0.1:8600")]
     pub(crate) listen: String,
     /// Address for /metrics, /healthz and /readyz; without it, /metrics is where the API is
-    #[arg(
-        long,
-        env = "KEYWAY_METRICS_LISTEN",
-        value_name = "ADDRESS:PORT",
-        value_parser = address_and_port,
-        hide_env_values = true
-    )]
+    #[arg(long, env = "KEYWAY_METRICS_LISTEN", value_name = "ADDRESS:PORT", value_parser = address_and_port)]
     pub(crate) metrics_listen: Option<String>,
 }
 
@@ -120,15 +108,9 @@ pub(crate) enum WorkspaceCommand {
     /// List the workspaces
     List,
     /// Print the key that clients encrypt credentials under
-    EncryptionKey {
-        #[command(flatten)]
-        workspace: WorkspaceOption,
-    },
+    EncryptionKey(WorkspaceOption),
     /// Rotate the workspace's key: encrypt everything anew and print the new key, which clients need
-    RotateKey {
-        #[command(flatten)]
-        workspace: WorkspaceOption,
-    },
+    RotateKey(WorkspaceOption),
 }
 
 #[derive(Debug, Subcommand)]
@@ -154,10 +136,7 @@ pub(crate) enum KeyCommand {
         workspace: WorkspaceOption,
     },
     /// List the API keys
-    List {
-        #[command(flatten)]
-        workspace: WorkspaceOption,
-    },
+    List(WorkspaceOption),
     /// Revoke an API key
     Revoke {
         /// The key's id
@@ -214,8 +193,8 @@ pub(crate) enum ConfigCommand {
     Check,
 }
 
-/// The command line. A variable of the environment that is there and empty, as in many a compose file, counts as not set. What the file sets takes the
-/// place of what is built in.
+/// The command line. A variable of the environment that is there and empty, as in many a compose file, counts as not
+/// set; help shows the value of none. What the file sets takes the place of what is built in.
 pub(crate) fn command(file: Option<&ConfigFile>) -> clap::Command {
     fn prepared(command: clap::Command, file: Option<&ConfigFile>) -> clap::Command {
         let is_empty = |arg: &clap::Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
@@ -223,6 +202,7 @@ pub(crate) fn command(file: Option<&ConfigFile>) -> clap::Command {
         let settable = command.get_name() != "demo";
         command
             .mut_args(|arg| if is_empty(&arg) { arg.env(clap::builder::Resettable::Reset) } else { arg })
+            .mut_args(|arg| arg.hide_env_values(true))
             .mut_args(|arg| match file.filter(|_| settable).and_then(|file| file.get(arg.get_id().as_str())) {
                 Some(values) => arg.default_values(values.to_vec()),
                 None => arg,

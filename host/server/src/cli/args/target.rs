@@ -9,7 +9,7 @@ use crate::cli::exit::CliError;
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct WorkspaceOption {
     /// The workspace, by id or name; not needed when there is only one
-    #[arg(long, short = 'w', env = "KEYWAY_WORKSPACE", value_name = "WORKSPACE", hide_env_values = true)]
+    #[arg(long, short = 'w', env = "KEYWAY_WORKSPACE", value_name = "WORKSPACE")]
     pub(crate) workspace: Option<String>,
 }
 
@@ -17,8 +17,16 @@ pub(crate) struct WorkspaceOption {
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ConnectionOption {
     /// The connection, by id or name; not needed when there is only one
-    #[arg(long, short = 'c', env = "KEYWAY_CONNECTION", value_name = "CONNECTION", hide_env_values = true)]
+    #[arg(long, short = 'c', env = "KEYWAY_CONNECTION", value_name = "CONNECTION")]
     pub(crate) connection: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConnectionTarget {
+    #[command(flatten)]
+    pub(crate) connection: ConnectionOption,
+    #[command(flatten)]
+    pub(crate) workspace: WorkspaceOption,
 }
 
 /// Which vault entry a command is about.

@@ -5,97 +5,106 @@ mod show;
 
 use keyway::{Access, Attributes, Binding, BrokerError, CacheTtl, ErrorKind, TfaCode};
 use keyway_runtime::ErrorCode;
+use secrecy::ExposeSecret;
+use serde_json::json;
 
 use super::app::App;
-use super::args::entry::{BindOptions, CreateOptions, EntryCommand, UpdateOptions};
+use super::args::entry::{
+    AttributeOptions, BindOptions, CreateOptions, CredentialOptions, EntryCommand, UpdateOptions,
+};
 use super::exit::CliError;
-use super::output::Output;
+use super::output::{GOOD, Output};
 use super::select;
-use crate::cli::resolved::FieldViews;
 use crate::host::Host;
 use crate::http::body::Change;
 use crate::http::vault::attributes::PROXY_VALUE;
 use crate::http::vault::changes::EntryChanges;
 use crate::view::resolved::FieldView;
-use crate::view::tfa_code;
+use crate::view::tfa_code::Code;
 use input::Input;
-use show::{Code, Deleted, Done, Entry, List, Row};
+use show::{Row, done, list};
 
 pub(super) async fn run(app: &App, command: EntryCommand) -> Result<(), CliError> {
     match command {
         EntryCommand::Create(options) => create(app, *options).await,
         EntryCommand::Update(options) => update(app, *options).await,
-        EntryCommand::Delete { entry, workspace } => {
-            let selector = entry.selector()?;
-            let host = app.open_without_providers().await?;
-            let access = select::workspace(host.broker(), &workspace).await?;
+        EntryCommand::Delete(target) => {
+            let selector = target.entry.selector()?;
+            let (host, access) = app.open_without_providers_in(&target.workspace).await?;
             host.broker().delete_entry(&access, &selector).await?;
-            app.output.result(&Deleted::new())
+            app.output.result(&json!({ "deleted": true }), |out| writeln!(out, "Deleted the vault entry."))
         }
         EntryCommand::Get { entry, reveal, workspace } => {
             let selector = entry.selector()?;
-            let host = app.open_without_providers().await?;
-            let access = select::workspace(host.broker(), &workspace).await?;
-            let entry = host.broker().get_entry(&access, &selector).await?;
-            app.output.result(&Entry(Row::new(entry, reveal)))
+            let (host, access) = app.open_without_providers_in(&workspace).await?;
+            let row = Row::new(host.broker().get_entry(&access, &selector).await?, reveal);
+            app.output.result(&row, |out| row.facts(out))
         }
-        EntryCommand::List { workspace } => {
-            let host = app.open_without_providers().await?;
-            let access = select::workspace(host.broker(), &workspace).await?;
+        EntryCommand::List(workspace) => {
+            let (host, access) = app.open_without_providers_in(&workspace).await?;
             let (mut rows, mut next) = (Vec::new(), None);
             loop {
                 let page = host.broker().list_entries(&access, next).await?;
                 rows.extend(page.entries.into_iter().map(|entry| Row::new(entry, false)));
                 next = page.next;
                 if next.is_none() {
-                    break;
+                    break list(app, &rows);
                 }
             }
-            app.output.result(&List(rows))
         }
-        EntryCommand::Fields { entry, workspace } => {
-            let selector = entry.selector()?;
-            let host = app.open().await?;
-            let access = select::workspace(host.broker(), &workspace).await?;
+        EntryCommand::Fields(target) => {
+            let selector = target.entry.selector()?;
+            let (host, access) = app.open_in(&target.workspace).await?;
             let fields = host.broker().list_fields(&access, &selector).await?;
-            app.output.result(&FieldViews(fields.into_iter().map(FieldView::from).collect()))?;
-            Ok(())
+            let fields: Vec<_> = fields.into_iter().map(FieldView::from).collect();
+            let empty = "The entry has no further fields.";
+            app.output.list(&fields, ["NAME", "LABEL", "KIND"], empty, |table, field| {
+                table.row([&field.name, &field.label, &field.kind]);
+            })
         }
-        EntryCommand::Code { entry, workspace } => {
-            let selector = entry.selector()?;
-            let host = app.open().await?;
-            let access = select::workspace(host.broker(), &workspace).await?;
+        EntryCommand::Code(target) => {
+            let selector = target.entry.selector()?;
+            let (host, access) = app.open_in(&target.workspace).await?;
             let TfaCode::Authenticator { code, expires_in_seconds } =
                 host.broker().tfa_code(&access, &selector).await?
             else {
                 return Err(CliError::new(ErrorKind::Internal, "this kind of two-factor code cannot be printed yet"));
             };
-            app.output.result(&Code(tfa_code::Code::authenticator(code, expires_in_seconds)))
+            let code = Code::authenticator(code, expires_in_seconds);
+            app.output.result(&code, |out| {
+                writeln!(out, "{}  {GOOD}live{GOOD:#}, good for {expires_in_seconds} s", code.code.expose_secret())
+            })
         }
     }
 }
 
 /// `keyway bind`
 pub(super) async fn bind(app: &App, options: BindOptions) -> Result<(), CliError> {
-    create(app, options.into()).await
+    let BindOptions { reference, new, tfa_method, cache_ttl, place } = options;
+    let (credentials, attributes) = (CredentialOptions::default(), AttributeOptions::default());
+    let reference = Some(reference);
+    create(app, CreateOptions { reference, new, tfa_method, passkey: false, cache_ttl, place, credentials, attributes })
+        .await
 }
 
 async fn create(app: &App, options: CreateOptions) -> Result<(), CliError> {
     let is_bound = options.reference.is_some();
     // With providers, so that a reference of the wrong form is refused.
-    let host = if is_bound { app.open().await? } else { app.open_without_providers().await? };
-    let access = select::workspace(host.broker(), &options.workspace).await?;
+    let (host, access) = match is_bound {
+        true => app.open_in(&options.place.workspace).await?,
+        false => app.open_without_providers_in(&options.place.workspace).await?,
+    };
     let mut changes = EntryChanges {
-        permissioned_user_id: Some(options.user),
-        domain: Some(options.domain),
-        user_alias: options.alias.into(),
+        permissioned_user_id: Some(options.new.user),
+        domain: Some(options.new.domain),
+        user_alias: options.new.alias.into(),
         tfa_method: options.tfa_method.into(),
         passkey: Some(options.passkey),
         secret_cache_ttl_seconds: options.cache_ttl.map(CacheTtl::from_seconds).into(),
         ..EntryChanges::default()
     };
     if let Some(reference) = options.reference {
-        let connection = select::connection(host.broker(), &access, &options.connection).await?;
+        let connection = select::connection(host.broker(), &access, &options.place.connection).await?;
         (changes.secret_provider_id, changes.secret_ref) = (Change::Set(connection.id), Change::Set(reference));
     }
     let mut input = Input::new(host.broker(), &access);
@@ -103,17 +112,19 @@ async fn create(app: &App, options: CreateOptions) -> Result<(), CliError> {
     input.credentials(&options.credentials, ask, &mut changes).await?;
     changes.attributes = input.attributes(&options.attributes, &Attributes::default()).await?;
     let entry = host.broker().create_entry(&access, changes.into_entry()?).await?;
-    let binding = entry.binding().filter(|_| !options.check.no_check).cloned();
-    app.output.result(&Done::created(entry))?;
+    let binding = entry.binding().filter(|_| !options.place.no_check).cloned();
+    done(app, entry, if is_bound { "Bound a vault entry to the item." } else { "Created the vault entry." })?;
     warn_of_what_is_not_seen(host, &access, binding).await;
     Ok(())
 }
 
 async fn update(app: &App, options: UpdateOptions) -> Result<(), CliError> {
     let selector = options.entry.selector()?;
-    let looks = options.bind.is_some() && !options.check.no_check;
-    let host = if options.bind.is_some() { app.open().await? } else { app.open_without_providers().await? };
-    let access = select::workspace(host.broker(), &options.workspace).await?;
+    let looks = options.bind.is_some() && !options.place.no_check;
+    let (host, access) = match options.bind.is_some() {
+        true => app.open_in(&options.place.workspace).await?,
+        false => app.open_without_providers_in(&options.place.workspace).await?,
+    };
     let mut changes = EntryChanges {
         permissioned_user_id: options.new_user,
         domain: options.new_domain,
@@ -124,7 +135,7 @@ async fn update(app: &App, options: UpdateOptions) -> Result<(), CliError> {
         ..EntryChanges::default()
     };
     if let Some(reference) = options.bind {
-        let connection = select::connection(host.broker(), &access, &options.connection).await?;
+        let connection = select::connection(host.broker(), &access, &options.place.connection).await?;
         (changes.secret_provider_id, changes.secret_ref) = (Change::Set(connection.id), Change::Set(reference));
     } else if options.unbind {
         (changes.secret_provider_id, changes.secret_ref) = (Change::Clear, Change::Clear);
@@ -141,7 +152,7 @@ async fn update(app: &App, options: UpdateOptions) -> Result<(), CliError> {
     }
     let entry = host.broker().update_entry(&access, &selector, |entry| changes.apply(entry)).await?;
     let binding = entry.binding().filter(|_| looks).cloned();
-    app.output.result(&Done::updated(entry))?;
+    done(app, entry, "Changed the vault entry.")?;
     warn_of_what_is_not_seen(host, &access, binding).await;
     Ok(())
 }

@@ -1,21 +1,39 @@
 //! The pages of the book that are made from the code: settings, exit codes and error codes, and the
-//! command line.
+//! command line. `KEYWAY_UPDATE_DOCS=1` writes them.
 //!
-//! **Invariant:** what a page says comes from the definition that the program itself uses. A test
-//! compares the pages with the files in `docs/src/reference`.
+//! **Invariant:** what a page says comes from the definition that the program itself uses.
 
 use std::fmt::Write;
 
 use clap::{Arg, ArgAction, Command, CommandFactory};
 use keyway::ErrorKind;
 
+use self::page::compare;
 use super::args::Cli;
 use super::exit::{EXIT_CODES, Exit};
 use super::settings;
 use crate::http::error::status;
 
+#[path = "../../tests/server/page.rs"]
+mod page;
+
+#[test]
+fn the_page_of_settings_is_what_the_code_makes() {
+    compare("settings.md", &settings());
+}
+
+#[test]
+fn the_page_of_exit_codes_is_what_the_code_makes() {
+    compare("exit-codes.md", &exit_codes());
+}
+
+#[test]
+fn the_page_of_the_command_line_is_what_the_code_makes() {
+    compare("command-line.md", &command_line());
+}
+
 /// Every setting of the host, as flag, variable and key of the configuration file.
-pub fn settings() -> String {
+fn settings() -> String {
     let command = built();
     let mut page = String::from(
         "# Settings\n\nMade from the code; see [Install and configure](../install.md#configuration) for how flag, \
@@ -38,7 +56,7 @@ pub fn settings() -> String {
 }
 
 /// The exit codes of the command line, and the codes of errors with their statuses and exit codes.
-pub fn exit_codes() -> String {
+fn exit_codes() -> String {
     let mut page = String::from(
         "# Exit codes and error codes\n\nMade from the code.\n\n## Exit codes\n\n| exit code | meaning |\n| --- | --- |\n",
     );
@@ -57,7 +75,7 @@ pub fn exit_codes() -> String {
 }
 
 /// Every command with its arguments.
-pub fn command_line() -> String {
+fn command_line() -> String {
     let mut page = String::from("# Command line\n\nMade from the code; `--help` says the same.\n");
     let root = built();
     describe(&root, &mut page);

@@ -1,0 +1,15 @@
+//! Pages of the book that are made from the code.
+
+use std::path::Path;
+
+/// Fails when a page is not what the code makes. `KEYWAY_UPDATE_DOCS=1` writes it.
+pub(crate) fn compare(name: &str, made: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/src/reference").join(name);
+    if std::env::var_os("KEYWAY_UPDATE_DOCS").is_some_and(|value| value == "1") {
+        std::fs::write(&file, made).unwrap();
+    }
+    let kept = std::fs::read_to_string(&file).unwrap_or_default();
+    let differs = kept.lines().zip(made.lines()).find(|(kept, made)| kept != made);
+    let update = "`KEYWAY_UPDATE_DOCS=1 cargo nextest run -p keyway-server reference` writes it anew";
+    assert!(kept == made, "docs/src/reference/{name} is not what the code makes: {update}. {differs:#?}");
+}

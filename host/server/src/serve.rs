@@ -16,6 +16,7 @@ use hyper_util::service::TowerToHyperService;
 use keyway::Broker;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use crate::http;
@@ -43,19 +44,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A server that listens, and serves once it [runs](Self::run).
 #[derive(Debug)]
 pub struct Server {
-    listener: TcpListener,
-    address: SocketAddr,
-    router: Router,
+    clients: Entrance,
+    /// Where operators look, if that is a place of its own.
+    operators: Option<Entrance>,
     ending: Ending,
-    operations: Option<Operations>,
-}
-
-/// Where operators look.
-#[derive(Debug)]
-struct Operations {
-    listener: TcpListener,
-    address: SocketAddr,
-    router: Router,
 }
 
 /// The server cannot listen.
@@ -84,37 +76,33 @@ impl Server {
     /// [`BindError`].
     pub async fn bind_with(address: &str, metrics: Option<&str>, broker: Broker) -> Result<Self, BindError> {
         let routers = http::routers(broker, metrics.is_none());
-        let (listener, address) = listen(address).await?;
-        let operations = match metrics {
-            Some(metrics) => {
-                let (listener, address) = listen(metrics).await?;
-                Some(Operations { listener, address, router: routers.operations })
-            }
+        let clients = Entrance::bind(address, routers.api).await?;
+        let operators = match metrics {
+            Some(metrics) => Some(Entrance::bind(metrics, routers.operations).await?),
             None => None,
         };
-        Ok(Self { listener, address, router: routers.api, ending: routers.ending, operations })
+        Ok(Self { clients, operators, ending: routers.ending })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.clients.address
     }
 
     /// Where it listens, as a URL without a path.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.clients.address)
     }
 
     /// Where the metrics are, as a URL without a path.
     pub fn metrics_url(&self) -> String {
-        format!("http://{}", self.operations.as_ref().map_or(self.address, |operations| operations.address))
+        format!("http://{}", self.operators.as_ref().unwrap_or(&self.clients).address)
     }
 
     /// Serves until `end` completes, and then until the requests under way are answered, at most for 8 seconds.
     pub async fn run(self, end: impl Future<Output = ()>) {
         let open = GracefulShutdown::new();
-        let clients = Entrance::new(self.listener, self.router);
-        let operators = self.operations.map(|operations| Entrance::new(operations.listener, operations.router));
+        let Self { clients, operators, ending } = self;
         // Cut off with the server: they may look until its end.
         let of_operators = GracefulShutdown::new();
         let look = async {
@@ -128,7 +116,7 @@ impl Server {
                 () = clients.accept(&open) => {}
                 () = end => {}
             }
-            self.ending.set();
+            ending.set();
             tracing::info!(connections = open.count(), "ending");
             let late = GracefulShutdown::new();
             tokio::select! {
@@ -147,23 +135,21 @@ impl Server {
     }
 }
 
-async fn listen(address: &str) -> Result<(TcpListener, SocketAddr), BindError> {
-    let failed = |source| BindError { address: address.to_owned(), source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    Ok((listener, address))
-}
-
 /// Where connections come in.
+#[derive(Debug)]
 struct Entrance {
     listener: TcpListener,
+    address: SocketAddr,
     router: Router,
     places: Arc<Semaphore>,
 }
 
 impl Entrance {
-    fn new(listener: TcpListener, router: Router) -> Self {
-        Self { listener, router, places: Arc::new(Semaphore::new(CONNECTIONS)) }
+    async fn bind(address: &str, router: Router) -> Result<Self, BindError> {
+        let failed = |source| BindError { address: address.to_owned(), source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address, router, places: Arc::new(Semaphore::new(CONNECTIONS)) })
     }
 
     /// Accepts connections for as long as it is polled; those that are open are in `open`.
@@ -208,28 +194,17 @@ fn connection(stream: TcpStream, router: Router) -> Connection {
 /// # Panics
 /// Outside of a Tokio runtime.
 pub fn asked_to_end() -> impl Future<Output = ()> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let asked = [SignalKind::interrupt(), SignalKind::terminate()].map(|kind| {
-            let listening = signal(kind);
-            Box::pin(async move {
-                match listening {
-                    Ok(mut signal) => {
-                        signal.recv().await;
-                    }
-                    Err(_) => std::future::pending().await,
-                }
-            })
-        });
-        async move {
-            futures::future::select_all(asked).await;
+    let [interrupt, terminate] = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+    let asked = async |listening: std::io::Result<Signal>| match listening {
+        Ok(mut signal) => {
+            signal.recv().await;
         }
-    }
-    #[cfg(not(unix))]
-    async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
+        Err(_) => std::future::pending().await,
+    };
+    async move {
+        tokio::select! {
+            () = asked(interrupt) => {}
+            () = asked(terminate) => {}
         }
     }
 }

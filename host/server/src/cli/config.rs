@@ -4,7 +4,8 @@
 
 use std::io::{self, Write};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use keyway::{ErrorKind, KeyError, MasterKey, MasterKeys};
 use serde::Serialize;
@@ -50,26 +51,18 @@ impl Check {
 }
 
 async fn checks(config: &HostConfig, settings: &Settings) -> Vec<Check> {
-    // The one may be wrong with the database, the other with the key.
-    let (unreadable, unfit) = match key_of_database(config).await {
-        Ok(()) => (None, None),
-        Err(error @ KeyError::Storage(_)) => (Some((Finding::Wrong, error.to_string())), None),
-        Err(error) => (None, Some(error.to_string())),
-    };
+    let (unreadable, master_key) = master_key(config).await;
     let mut checks = vec![
         Check::new("data folder", data_folder(&config.data_dir)),
         Check::new("database", unreadable.unwrap_or_else(|| database(&config.database()))),
-        Check::new("audit log", audit_folder(config, settings)),
-        Check::new("master key", master_key(config, unfit)),
+        Check::new("audit log", audit_folder(&config.audit.folder)),
+        Check::new("master key", master_key),
         Check::new("providers", providers(&config.provider_folder(), config.providers.is_some())),
     ];
     if let Some(file) = &config.old_master_key {
-        let found = match MasterKey::from_file(file) {
-            Ok(_) => {
-                (Finding::Note, format!("{}; remove this setting once every server uses the other key", file.display()))
-            }
-            Err(error) => (Finding::Wrong, error.to_string()),
-        };
+        let advice = format!("{}; remove this setting once every server uses the other key", file.display());
+        let wrong = |error: KeyError| (Finding::Wrong, error.to_string());
+        let found = MasterKey::from_file(file).map_or_else(wrong, |_| (Finding::Note, advice));
         checks.push(Check::new("old master key", found));
     }
     if let Some(error) = &settings.serve_error {
@@ -88,6 +81,10 @@ async fn checks(config: &HostConfig, settings: &Settings) -> Vec<Check> {
     checks
 }
 
+fn does_not_exist_yet(path: &Path) -> (Finding, String) {
+    (Finding::Note, format!("{} does not exist yet; the first command creates it", path.display()))
+}
+
 fn data_folder(folder: &Path) -> (Finding, String) {
     let shown = folder.display();
     match std::fs::metadata(folder) {
@@ -95,19 +92,17 @@ fn data_folder(folder: &Path) -> (Finding, String) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => (Finding::Wrong, format!("{shown}: {error}")),
         found => match (not_writable(folder), found) {
             (Some(why), _) => (Finding::Wrong, why),
-            (None, Ok(found)) if others_may_enter(&found) => {
+            (None, Ok(found)) if found.permissions().mode() & 0o077 != 0 => {
                 (Finding::Note, format!("other users can read {shown}; `chmod 700` prevents it"))
             }
             (None, Ok(_)) => (Finding::Good, shown.to_string()),
-            (None, Err(_)) => (Finding::Note, format!("{shown} does not exist yet; the first command creates it")),
+            (None, Err(_)) => does_not_exist_yet(folder),
         },
     }
 }
 
-fn audit_folder(config: &HostConfig, settings: &Settings) -> (Finding, String) {
-    let named = settings.get("audit_dir").and_then(|setting| setting.values.first()).map(PathBuf::from);
-    let folder = named.unwrap_or_else(|| config.data_dir.join("audit"));
-    match not_writable(&folder) {
+fn audit_folder(folder: &Path) -> (Finding, String) {
+    match not_writable(folder) {
         None => (Finding::Good, folder.display().to_string()),
         Some(why) => (Finding::Wrong, format!("{why}. Without the audit log nothing is released")),
     }
@@ -122,64 +117,41 @@ fn not_writable(folder: &Path) -> Option<String> {
     Some(format!("nothing can be written in {}: {error}", there.display()))
 }
 
-fn others_may_enter(folder: &std::fs::Metadata) -> bool {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        folder.permissions().mode() & 0o077 != 0
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = folder;
-        false
-    }
-}
-
 fn database(file: &Path) -> (Finding, String) {
     match std::fs::metadata(file) {
         Ok(found) => (Finding::Good, format!("{}, {} KiB", file.display(), found.len().div_ceil(1_024))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            (Finding::Note, format!("{} does not exist yet; the first command creates it", file.display()))
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => does_not_exist_yet(file),
         Err(error) => (Finding::Wrong, format!("{}: {error}", file.display())),
     }
 }
 
-/// Whether the database is under the key that is given for it. That one of the two is missing is told elsewhere.
-async fn key_of_database(config: &HostConfig) -> Result<(), KeyError> {
-    let key = match config.master_key_source() {
-        MasterKeySource::Environment(variable) => MasterKey::from_env(&variable),
-        MasterKeySource::File(file) => MasterKey::from_file(&file),
+/// The master key, and whether the database is under it; and what is wrong with the database, if it cannot even be asked.
+async fn master_key(config: &HostConfig) -> (Option<(Finding, String)>, (Finding, String)) {
+    let database = config.database();
+    let (place, key) = match config.master_key_source() {
+        MasterKeySource::Environment(variable) => {
+            (format!("in the variable {variable}"), MasterKey::from_env(&variable))
+        }
+        MasterKeySource::File(file) if file.exists() => (file.display().to_string(), MasterKey::from_file(&file)),
+        MasterKeySource::File(file) if database.exists() => {
+            let why = format!("{} is missing, and no other key opens the database; put it back", file.display());
+            return (None, (Finding::Wrong, why));
+        }
+        MasterKeySource::File(file) => return (None, does_not_exist_yet(&file)),
     };
-    let (Ok(key), true) = (key, config.database().exists()) else { return Ok(()) };
+    let key = match key {
+        Ok(key) if database.exists() => key,
+        Ok(_) => return (None, (Finding::Good, place)),
+        Err(error) => return (None, (Finding::Wrong, error.to_string())),
+    };
     let mut keys = MasterKeys::from(key);
     if let Some(Ok(other)) = config.old_master_key.as_ref().map(MasterKey::from_file) {
         keys = keys.with(other);
     }
-    keys.check(&config.database()).await
-}
-
-/// `unfit` is why it is not the database's.
-fn master_key(config: &HostConfig, unfit: Option<String>) -> (Finding, String) {
-    let (place, key) = match config.master_key_source() {
-        MasterKeySource::Environment(variable) => {
-            let key = MasterKey::from_env(&variable);
-            (format!("in the variable {variable}"), key)
-        }
-        MasterKeySource::File(file) if !file.exists() => {
-            let shown = file.display();
-            return if config.database().exists() {
-                (Finding::Wrong, format!("{shown} is missing, and no other key opens the database; put it back"))
-            } else {
-                (Finding::Note, format!("{shown} does not exist yet; the first command creates it"))
-            };
-        }
-        MasterKeySource::File(file) => (file.display().to_string(), MasterKey::from_file(&file)),
-    };
-    match (key, unfit) {
-        (Ok(_), None) => (Finding::Good, place),
-        (Ok(_), Some(reason)) => (Finding::Wrong, format!("{place}: {reason}")),
-        (Err(error), _) => (Finding::Wrong, error.to_string()),
+    match keys.check(&database).await {
+        Ok(()) => (None, (Finding::Good, place)),
+        Err(error @ KeyError::Storage(_)) => (Some((Finding::Wrong, error.to_string())), (Finding::Good, place)),
+        Err(error) => (None, (Finding::Wrong, format!("{place}: {error}"))),
     }
 }
 
@@ -187,9 +159,7 @@ fn providers(folder: &Path, named: bool) -> (Finding, String) {
     let shown = folder.display();
     let files = match std::fs::read_dir(folder) {
         Ok(files) => files,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !named => {
-            return (Finding::Note, format!("{shown} does not exist yet; the first command creates it"));
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !named => return does_not_exist_yet(folder),
         Err(error) => return (Finding::Wrong, format!("{shown}: {error}")),
     };
     let is_component = |file: &io::Result<std::fs::DirEntry>| {

@@ -6,7 +6,6 @@ use std::path::Path;
 use keyway::{CacheTtl, Connection, ConnectionChanges, ConnectionId, NewConnection};
 use keyway_runtime::{Description, Item, SettingSpec, Settings};
 use secrecy::ExposeSecret;
-use serde::Serialize;
 
 use super::app::App;
 use super::args::connection::{ConnectOptions, ConnectionCommand, SettingOptions, UpdateConnectionOptions};
@@ -15,6 +14,7 @@ use super::exit::CliError;
 use super::output::{FAINT, Table, day_and_time, facts, printable};
 use super::{budget, provider, secret_input, select};
 use crate::view::connection::{SecretItem, SecretProvider};
+use crate::view::view;
 
 /// In place of a list without rows.
 pub(super) const NONE_YET: &str = "There is no connection yet. `keyway connect` creates one.";
@@ -216,18 +216,13 @@ pub(crate) fn write_items(out: &mut dyn Write, items: &[Item], indent: usize, li
     Ok(())
 }
 
-/// A connection as it is printed: as data the same document as over HTTP, and whose credentials it has.
-#[derive(Serialize)]
-pub(crate) struct Row {
-    #[serde(flatten)]
-    pub(crate) shown: SecretProvider,
-    /// Who the credentials belong to. Ordinary API keys are not told.
-    pub(crate) account: String,
-}
-
-impl From<Connection> for Row {
-    fn from(connection: Connection) -> Self {
-        Self { account: connection.account.clone(), shown: connection.into() }
+view! {
+    /// A connection as it is printed: as data the same document as over HTTP, and whose credentials it has.
+    pub(crate) struct Row of connection: Connection {
+        #[serde(flatten)]
+        shown: SecretProvider = connection.clone().into(),
+        /// Who the credentials belong to. Ordinary API keys are not told.
+        account: String = connection.account,
     }
 }
 
@@ -285,16 +280,11 @@ fn list(app: &App, rows: &[Row]) -> Result<(), CliError> {
     })
 }
 
-/// Which connection a result is about.
-#[derive(Serialize)]
-pub(super) struct Named {
-    secret_provider_id: ConnectionId,
-    pub(super) name: String,
-}
-
-impl From<&Connection> for Named {
-    fn from(connection: &Connection) -> Self {
-        Self { secret_provider_id: connection.id, name: connection.name.clone() }
+view! {
+    /// Which connection a result is about.
+    pub(super) struct Named of connection: &Connection {
+        secret_provider_id: ConnectionId = connection.id,
+        name: String = connection.name.clone(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `keyway key`: the API keys of a workspace.
 
 use jiff::Timestamp;
-use keyway::{ApiKey, ApiKeyId, Scopes};
+use keyway::{ApiKey, ApiKeyId, CreatedApiKey, Scopes};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
@@ -18,7 +18,7 @@ pub(super) async fn run(app: &App, command: KeyCommand) -> Result<(), CliError> 
             let (host, access) = app.open_without_providers_in(&workspace).await?;
             let scopes: Scopes = scopes.into_iter().collect();
             let created = host.broker().api_keys().create(&access, &name, scopes).await?;
-            let created = Created { key: created.info.into(), api_key: created.api_key };
+            let created = Created::from(created);
             app.output.result(&created, |out| {
                 writeln!(out, "Created the API key {}.", printable(&created.key.name))?;
                 let (id, key) = (created.key.id.to_string(), created.api_key.expose_secret());
@@ -65,12 +65,13 @@ view! {
     }
 }
 
-#[derive(Serialize)]
-struct Created {
-    #[serde(flatten)]
-    key: Row,
-    #[serde(serialize_with = "exposed")]
-    api_key: SecretString,
+view! {
+    struct Created of created: CreatedApiKey {
+        #[serde(flatten)]
+        key: Row = created.info.into(),
+        #[serde(serialize_with = "exposed")]
+        api_key: SecretString = created.api_key,
+    }
 }
 
 #[derive(Serialize)]

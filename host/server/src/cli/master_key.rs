@@ -5,14 +5,14 @@
 
 use std::path::PathBuf;
 
-use keyway::MasterKey;
-use serde::Serialize;
+use keyway::{MasterKey, RotatedMasterKey};
 
 use super::app::App;
 use super::args::MasterKeyCommand;
 use super::exit::CliError;
 use super::output::{FAINT, facts, printable};
 use crate::host::OpenError;
+use crate::view::view;
 
 pub(super) async fn run(app: &App, command: MasterKeyCommand) -> Result<(), CliError> {
     let MasterKeyCommand::Rotate { new_key_file } = command;
@@ -20,12 +20,7 @@ pub(super) async fn run(app: &App, command: MasterKeyCommand) -> Result<(), CliE
     let host = app.open_without_providers().await?;
     let new = MasterKey::from_file_or_generate(&new_key_file).map_err(OpenError::from)?;
     let rotated = host.broker().keys().rotate_master(new).await?;
-    let rotated = Rotated {
-        key_id: rotated.key_id.to_string(),
-        key_term: rotated.term,
-        keys: rotated.keys,
-        key_file: std::path::absolute(&new_key_file).unwrap_or(new_key_file),
-    };
+    let rotated = Rotated::from((rotated, new_key_file));
     app.output.result(&rotated, |out| {
         let keys = if rotated.keys == 1 { "1 key was".to_owned() } else { format!("{} keys were", rotated.keys) };
         writeln!(out, "Replaced the master key; {keys} wrapped anew. The old one no longer opens this database.")?;
@@ -43,12 +38,13 @@ pub(super) async fn run(app: &App, command: MasterKeyCommand) -> Result<(), CliE
     })
 }
 
-#[derive(Serialize)]
-struct Rotated {
-    key_id: String,
-    /// Counts the master keys of the database from 1.
-    key_term: u32,
-    /// How many keys were wrapped anew.
-    keys: u64,
-    key_file: PathBuf,
+view! {
+    struct Rotated of of: (RotatedMasterKey, PathBuf) {
+        key_id: String = of.0.key_id.to_string(),
+        /// Counts the master keys of the database from 1.
+        key_term: u32 = of.0.term,
+        /// How many keys were wrapped anew.
+        keys: u64 = of.0.keys,
+        key_file: PathBuf = std::path::absolute(&of.1).unwrap_or(of.1),
+    }
 }

@@ -13,12 +13,13 @@ use super::budget::window;
 use super::exit::CliError;
 use super::output::{BAD, GOOD, HEADING, Table, facts, printable};
 use crate::host::Host;
+use crate::view::view;
 
 pub(super) async fn run(app: &App, command: ProviderCommand) -> Result<(), CliError> {
     match command {
         ProviderCommand::List => {
             let host = app.open().await?;
-            list(app, &rows(host))?;
+            list(app, &rows(host))
         }
         ProviderCommand::Inspect { provider } => {
             let is_path = provider.ends_with(".wasm") || provider.contains(std::path::MAIN_SEPARATOR);
@@ -27,11 +28,14 @@ pub(super) async fn run(app: &App, command: ProviderCommand) -> Result<(), CliEr
             // A file may have any name; where it is also that of an installed provider, the provider is meant.
             let is_file = is_path || (Path::new(&provider).exists() && !is_type());
             let inspected = if is_file { load(host, &provider).await? } else { installed(host, &provider)? };
-            let inspected = Inspected::new(&inspected, host.runtime().limits());
-            app.output.result(&inspected, |out| inspected.show(out))?;
+            let inspected = Inspected {
+                description: inspected.description().clone(),
+                digest: inspected.digest().to_owned(),
+                limits: host.runtime().limits().into(),
+            };
+            app.output.result(&inspected, |out| inspected.show(out))
         }
     }
-    Ok(())
 }
 
 /// The installed provider of that type. When there is none, the reason may be that its file was refused.
@@ -50,14 +54,14 @@ pub(crate) fn installed(host: &Host, provider_type: &str) -> Result<Provider, Cl
 
 /// The installed provider, where there is just one.
 pub(crate) fn only_one(host: &Host) -> Result<Provider, CliError> {
-    let mut providers = host.broker().providers().list();
-    match (providers.pop(), providers.is_empty()) {
-        (Some(provider), true) => Ok(provider),
-        (None, _) => Err(CliError::usage("no provider is installed; put its component into the provider folder")),
-        (Some(last), false) => {
-            let types = providers.iter().chain([&last]).map(|provider| provider.description().provider_type.as_str());
-            let types: Vec<_> = types.collect();
-            Err(CliError::usage(format!("several providers are installed; name one of {}", types.join(", "))))
+    let providers = host.broker().providers().list();
+    match providers.as_slice() {
+        [provider] => Ok(provider.clone()),
+        [] => Err(CliError::usage("no provider is installed; put its component into the provider folder")),
+        several => {
+            let types = several.iter().map(|provider| provider.description().provider_type.as_str());
+            let types = types.collect::<Vec<_>>().join(", ");
+            Err(CliError::usage(format!("several providers are installed; name one of {types}")))
         }
     }
 }
@@ -73,33 +77,25 @@ async fn load(host: &Host, file: &str) -> Result<Provider, CliError> {
     host.runtime().load(&bytes).await.map_err(|error| CliError::load(file, &error))
 }
 
-#[derive(Serialize)]
-struct Row {
-    file: String,
-    provider_type: Option<String>,
-    display_name: Option<String>,
-    version: Option<String>,
-    digest: Option<String>,
-    /// Why the file as it is now is not in use.
-    error: Option<String>,
-    /// The file that serves its provider type in its place.
-    served_by: Option<String>,
+view! {
+    struct Row of file: (FileStatus, Option<Provider>) {
+        file: String = file.0.file,
+        provider_type: Option<String> = file.0.provider_type,
+        display_name: Option<String> = file.1.as_ref().map(|provider| provider.description().display_name.clone()),
+        version: Option<String> = file.1.as_ref().map(|provider| provider.description().version.clone()),
+        digest: Option<String> = file.0.digest,
+        /// Why the file as it is now is not in use.
+        error: Option<String> = file.0.error,
+        /// The file that serves its provider type in its place.
+        served_by: Option<String> = file.0.served_by,
+    }
 }
 
 fn rows(host: &Host) -> Vec<Row> {
     let providers = host.broker().providers();
     let row = |status: FileStatus| {
         let provider = status.provider_type.as_deref().and_then(|name| providers.get(name));
-        let description = provider.as_ref().map(Provider::description);
-        Row {
-            file: status.file,
-            provider_type: status.provider_type,
-            display_name: description.map(|description| description.display_name.clone()),
-            version: description.map(|description| description.version.clone()),
-            digest: status.digest,
-            error: status.error,
-            served_by: status.served_by,
-        }
+        Row::from((status, provider))
     };
     files(host).into_iter().map(row).collect()
 }
@@ -129,29 +125,14 @@ struct Inspected {
     limits: LimitsOfACall,
 }
 
-/// What this host allows a call of any provider.
-#[derive(Serialize)]
-struct LimitsOfACall {
-    time_seconds: f64,
-    memory_bytes: usize,
-    answer_bytes: usize,
-    response_body_bytes: u64,
-    log_bytes: usize,
-}
-
-impl Inspected {
-    fn new(provider: &Provider, limits: &Limits) -> Self {
-        Self {
-            description: provider.description().clone(),
-            digest: provider.digest().to_owned(),
-            limits: LimitsOfACall {
-                time_seconds: limits.call_time.as_secs_f64(),
-                memory_bytes: limits.memory_bytes,
-                answer_bytes: limits.output_bytes,
-                response_body_bytes: limits.response_body_bytes,
-                log_bytes: limits.log_bytes,
-            },
-        }
+view! {
+    /// What this host allows a call of any provider.
+    struct LimitsOfACall of limits: &Limits {
+        time_seconds: f64 = limits.call_time.as_secs_f64(),
+        memory_bytes: usize = limits.memory_bytes,
+        answer_bytes: usize = limits.output_bytes,
+        response_body_bytes: u64 = limits.response_body_bytes,
+        log_bytes: usize = limits.log_bytes,
     }
 }
 
@@ -165,28 +146,22 @@ impl Inspected {
         }
 
         writeln!(out, "\n{HEADING}It can{HEADING:#}")?;
-        let able = self.description.capabilities;
-        let list = [
+        let (able, has) = (self.description.capabilities, self.description.interfaces);
+        let abilities = [
             (true, "check a connection, and resolve user name and password"),
             (able.one_time_codes, "resolve one-time codes"),
             (able.list_items, "list items"),
             (able.write, "write new passwords back"),
             (able.conditional_writes, "write only if nobody else has written meanwhile, in one step"),
         ];
-        for (can, what) in list {
+        let optional = [
+            (has.item_fields, "further fields of an item"),
+            (has.leases, "values under a lease"),
+            (has.refresh, "durable state that it renews"),
+        ];
+        for (can, what) in abilities.into_iter().chain(optional.into_iter().filter(|(has, _)| *has)) {
             let (style, word) = if can { (GOOD, "yes") } else { (BAD, "no ") };
             writeln!(out, "  {style}{word}{style:#}  {what}")?;
-        }
-
-        let interfaces = self.description.interfaces;
-        for (has, what) in [
-            (interfaces.item_fields, "further fields of an item"),
-            (interfaces.leases, "values under a lease"),
-            (interfaces.refresh, "durable state that it renews"),
-        ] {
-            if has {
-                writeln!(out, "  {GOOD}yes{GOOD:#}  {what}")?;
-            }
         }
 
         writeln!(out, "\n{HEADING}It connects to{HEADING:#}")?;

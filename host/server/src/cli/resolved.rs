@@ -10,6 +10,7 @@ use keyway::{Resolution, Source};
 use keyway_runtime::Fields;
 use secrecy::ExposeSecret;
 use serde::{Serialize, Serializer};
+use unicode_width::UnicodeWidthStr;
 
 use super::output::{FAINT, GOOD, printable};
 use crate::view::resolved::{Further, ResolvedValue, Values};
@@ -57,9 +58,7 @@ impl Resolved {
     /// Writes all of it.
     pub(super) fn show(&self, out: &mut dyn Write) -> io::Result<()> {
         self.fields(out, 0)?;
-        for further in &self.values.further {
-            further.show(out)?;
-        }
+        self.values.further.iter().try_for_each(|field| further(out, field))?;
         // For `--rejected`, when the site does not take the password.
         writeln!(out, "{FAINT}revision       {}{FAINT:#}", printable(&self.values.revision))?;
         if let Some(until) = self.values.valid_until {
@@ -85,7 +84,7 @@ impl Resolved {
     /// Writes one line for each field that was asked for, with `indent` spaces in front.
     pub(crate) fn fields(&self, out: &mut dyn Write, indent: usize) -> io::Result<()> {
         let Values { username, password, one_time_code, .. } = &self.values;
-        let width = [username, password].into_iter().flatten().map(width_of).max();
+        let width = [username, password].into_iter().flatten().map(|value| printable(text(value)).width()).max();
         let width = width.unwrap_or_default().max(if self.has_code() { 8 } else { 0 });
         if self.asked.username {
             field(out, indent, "username", username.as_ref(), width)?;
@@ -106,10 +105,8 @@ impl Resolved {
                 }
             }
             Some(code) => {
-                let (text, left) = (code.code.expose_secret(), code.seconds_left);
-                let pad = width - text.len().min(width);
-                write!(out, "{:indent$}{FAINT}one-time code{FAINT:#}  {text}{:pad$}  ", "", "")?;
-                writeln!(out, "{GOOD}live{GOOD:#}, good for {left} s")
+                let left = Some(code.seconds_left);
+                line(out, indent, "one-time code", code.code.expose_secret(), width, &live(left))
             }
         }
     }
@@ -120,10 +117,6 @@ fn text(value: &ResolvedValue) -> &str {
     value.value.as_ref().map_or(MASK, |value| value.expose_secret())
 }
 
-fn width_of(value: &ResolvedValue) -> usize {
-    unicode_width::UnicodeWidthStr::width(&*printable(text(value)))
-}
-
 fn field(
     out: &mut dyn Write,
     indent: usize,
@@ -131,31 +124,36 @@ fn field(
     value: Option<&ResolvedValue>,
     width: usize,
 ) -> io::Result<()> {
-    write!(out, "{:indent$}{FAINT}{name:13}{FAINT:#}  ", "")?;
-    let Some(value) = value else { return writeln!(out, "{FAINT}none{FAINT:#}") };
-    let pad = width - width_of(value).min(width);
-    write!(out, "{}{:pad$}  ", printable(text(value)), "")?;
-    if value.source == "live" {
-        writeln!(out, "{GOOD}live{GOOD:#}")
-    } else {
-        writeln!(out, "cached, {} old", age(value.age_seconds))
-    }
+    let Some(value) = value else {
+        return writeln!(out, "{:indent$}{FAINT}{name:13}{FAINT:#}  {FAINT}none{FAINT:#}", "");
+    };
+    let state = match value.source {
+        "live" => live(None),
+        _ => format!("cached, {} old", age(value.age_seconds)),
+    };
+    line(out, indent, name, text(value), width, &state)
 }
 
-impl Further {
-    fn show(&self, out: &mut dyn Write) -> io::Result<()> {
-        write!(out, "{FAINT}{:13}{FAINT:#}  ", printable(&self.name))?;
-        match (&self.value, self.seconds_left, &self.no_code) {
-            (Some(code), Some(left), _) => {
-                writeln!(out, "{}  {GOOD}live{GOOD:#}, good for {left} s", printable(code.expose_secret()))
-            }
-            (_, _, Some(none)) => writeln!(out, "none ({}): {}", printable(&none.reason), printable(&none.message)),
-            (value, _, _) => {
-                let value = value.as_ref().map_or(MASK, |value| value.expose_secret());
-                writeln!(out, "{}  {GOOD}live{GOOD:#}", printable(value))
-            }
-        }
+fn further(out: &mut dyn Write, field: &Further) -> io::Result<()> {
+    if let Some(none) = &field.no_code {
+        let (name, reason, message) = (printable(&field.name), printable(&none.reason), printable(&none.message));
+        return writeln!(out, "{FAINT}{name:13}{FAINT:#}  none ({reason}): {message}");
     }
+    let value = field.value.as_ref().map_or(MASK, |value| value.expose_secret());
+    line(out, 0, &field.name, value, 0, &live(field.seconds_left))
+}
+
+/// A value between its name and how fresh it is; `width` is that of the widest one.
+fn line(out: &mut dyn Write, indent: usize, name: &str, value: &str, width: usize, state: &str) -> io::Result<()> {
+    let (name, value) = (printable(name), printable(value));
+    let pad = width.saturating_sub(value.width());
+    writeln!(out, "{:indent$}{FAINT}{name:13}{FAINT:#}  {value}{:pad$}  {state}", "", "")
+}
+
+/// Of a value that comes straight from the secret manager; a code is current for some seconds only.
+fn live(seconds_left: Option<u64>) -> String {
+    let left = seconds_left.map(|left| format!(", good for {left} s")).unwrap_or_default();
+    format!("{GOOD}live{GOOD:#}{left}")
 }
 
 /// A duration in milliseconds, with three digits that mean something.

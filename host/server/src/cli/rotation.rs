@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use keyway::{BeginRotation, ErrorKind, NewPassword, PasswordPolicy, Rotation, RotationFilter, RotationState};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
+use tempfile::TempPath;
 
 use super::app::App;
 use super::args::rotation::{BeginRotationOptions, RotationCommand, ShowRotationOptions};
@@ -139,11 +140,7 @@ fn trouble(rotation: &Rotation, wanted: RotationState) -> Result<(), CliError> {
 }
 
 /// A file for a password: made at once, for its owner only, and removed again if no password gets into it.
-struct NewFile {
-    path: PathBuf,
-    file: File,
-    kept: bool,
-}
+struct NewFile(File, TempPath);
 
 impl NewFile {
     fn create(path: PathBuf) -> Result<Self, CliError> {
@@ -151,27 +148,16 @@ impl NewFile {
         options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        match options.open(&path) {
-            Ok(file) => Ok(Self { path, file, kept: false }),
-            Err(error) => Err(cannot_write(&path, &error)),
-        }
+        let made = options.open(&path).and_then(|file| Ok(Self(file, TempPath::try_from_path(&path)?)));
+        made.map_err(|error| cannot_write(&path, &error))
     }
 
     fn keep(mut self, password: &SecretString) -> Result<(), CliError> {
-        let written = writeln!(self.file, "{}", password.expose_secret()).and_then(|()| self.file.sync_all());
-        self.kept = written.is_ok();
-        written.map_err(|error| {
-            cannot_write(&self.path, &error)
-                .hint("the rotation has begun; `keyway rotation show --reveal` has the password")
+        let path = self.1.to_path_buf();
+        let written = writeln!(self.0, "{}", password.expose_secret()).and_then(|()| self.0.sync_all());
+        written.and_then(|()| Ok(self.1.keep().map(drop)?)).map_err(|error| {
+            cannot_write(&path, &error).hint("the rotation has begun; `keyway rotation show --reveal` has the password")
         })
-    }
-}
-
-impl Drop for NewFile {
-    fn drop(&mut self) {
-        if !self.kept {
-            let _ = std::fs::remove_file(&self.path);
-        }
     }
 }
 

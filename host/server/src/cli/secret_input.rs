@@ -27,19 +27,17 @@ pub(crate) fn attribute_from_file(path: &Path) -> Result<SecretString, CliError>
 }
 
 fn read(path: &Path, limit: usize) -> Result<SecretString, CliError> {
-    let place = if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() };
-    let cannot = |reason: &dyn std::fmt::Display| {
-        CliError::new(ErrorKind::NotFound, format!("cannot read a secret from {place}: {reason}"))
-    };
+    let is_stdin = path == Path::new("-");
+    let place = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
     // Allocated once, so that growing leaves no copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
-    let fill = |source: &mut dyn Read, bytes: &mut Vec<u8>| source.take(limit as u64 + 1).read_to_end(bytes);
-    if path == Path::new("-") {
-        fill(&mut std::io::stdin().lock(), &mut bytes).map_err(|error| cannot(&error))?;
-    } else {
-        let mut file = std::fs::File::open(path).map_err(|error| cannot(&error))?;
-        fill(&mut file, &mut bytes).map_err(|error| cannot(&error))?;
-    }
+    let source: std::io::Result<Box<dyn Read>> = match is_stdin {
+        true => Ok(Box::new(std::io::stdin().lock())),
+        false => std::fs::File::open(path).map(|file| Box::new(file) as _),
+    };
+    source
+        .and_then(|source| source.take(limit as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|error| CliError::new(ErrorKind::NotFound, format!("cannot read a secret from {place}: {error}")))?;
     let invalid = |what: &str| CliError::new(ErrorKind::Invalid, format!("{place} {what}"));
     if bytes.len() > limit {
         return Err(invalid(&format!("holds more than {} KiB; is it the right file?", limit >> 10)));
@@ -60,7 +58,7 @@ fn line(text: &str) -> SecretString {
 /// The secret in a variable of the environment; `None` when it is not set or empty.
 pub(crate) fn from_environment(variable: &str) -> Option<SecretString> {
     let value = Zeroizing::new(std::env::var(variable).ok()?);
-    if value.is_empty() { None } else { Some(value.as_str().into()) }
+    (!value.is_empty()).then(|| value.as_str().into())
 }
 
 /// Asks at the terminal, without showing what is typed. `None` when nobody is there to be asked.
@@ -72,10 +70,8 @@ pub(crate) fn ask(label: &str, help: &str) -> Option<Result<SecretString, CliErr
         super::output::Output::note(&super::output::printable(help));
     }
     let typed = rpassword::prompt_password(format!("{}: ", super::output::printable(label))).map(Zeroizing::new);
-    Some(match typed {
-        Ok(text) => Ok(line(&text)),
-        Err(error) => Err(CliError::new(ErrorKind::Internal, format!("cannot read from the terminal: {error}"))),
-    })
+    let failed = |error| CliError::new(ErrorKind::Internal, format!("cannot read from the terminal: {error}"));
+    Some(typed.map(|text| line(&text)).map_err(failed))
 }
 
 #[cfg(test)]

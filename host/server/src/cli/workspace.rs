@@ -1,7 +1,7 @@
 //! `keyway workspace`.
 
 use jiff::Timestamp;
-use keyway::{ErrorKind, Scopes, Workspace, WorkspaceId};
+use keyway::{CreatedWorkspace, ErrorKind, RotatedWorkspaceKey, Scopes, Workspace, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
@@ -24,12 +24,7 @@ pub(super) async fn run(app: &App, command: WorkspaceCommand) -> Result<(), CliE
             }
             let scopes: Scopes = scopes.into_iter().collect();
             let created = host.broker().workspaces().create(&name, scopes).await?;
-            let created = Created {
-                workspace: created.workspace.into(),
-                api_key: created.api_key,
-                api_key_scopes: scopes.to_string(),
-                encryption_key: created.encryption_key,
-            };
+            let created = Created::from((created, scopes));
             app.output.result(&created, |out| {
                 writeln!(out, "Created the workspace {}.", printable(&created.workspace.name))?;
                 facts(
@@ -61,13 +56,7 @@ pub(super) async fn run(app: &App, command: WorkspaceCommand) -> Result<(), CliE
         WorkspaceCommand::RotateKey(workspace) => {
             let access = select::workspace(host.broker(), &workspace).await?;
             let rotated = host.broker().keys().rotate_workspace(&access).await?;
-            let rotated = Rotated {
-                workspace_id: access.workspace(),
-                key_term: rotated.term,
-                values: rotated.values,
-                resumed: rotated.resumed,
-                encryption_key: rotated.encryption_key,
-            };
+            let rotated = Rotated::from((access.workspace(), rotated));
             app.output.result(&rotated, |out| {
                 let done = match rotated.resumed {
                     true => "Finished the rotation of the workspace's key that was interrupted",
@@ -97,15 +86,16 @@ view! {
     }
 }
 
-#[derive(Serialize)]
-struct Created {
-    #[serde(flatten)]
-    workspace: Row,
-    #[serde(serialize_with = "exposed")]
-    api_key: SecretString,
-    api_key_scopes: String,
-    #[serde(serialize_with = "exposed")]
-    encryption_key: SecretString,
+view! {
+    struct Created of of: (CreatedWorkspace, Scopes) {
+        #[serde(flatten)]
+        workspace: Row = of.0.workspace.into(),
+        #[serde(serialize_with = "exposed")]
+        api_key: SecretString = of.0.api_key,
+        api_key_scopes: String = of.1.to_string(),
+        #[serde(serialize_with = "exposed")]
+        encryption_key: SecretString = of.0.encryption_key,
+    }
 }
 
 #[derive(Serialize)]
@@ -115,15 +105,16 @@ struct EncryptionKey {
     encryption_key: SecretString,
 }
 
-#[derive(Serialize)]
-struct Rotated {
-    workspace_id: WorkspaceId,
-    /// Counts the workspace's keys from 1.
-    key_term: u32,
-    /// How many values were encrypted anew.
-    values: u64,
-    /// Whether this finished a rotation that was cut off, in place of beginning one.
-    resumed: bool,
-    #[serde(serialize_with = "exposed")]
-    encryption_key: SecretString,
+view! {
+    struct Rotated of of: (WorkspaceId, RotatedWorkspaceKey) {
+        workspace_id: WorkspaceId = of.0,
+        /// Counts the workspace's keys from 1.
+        key_term: u32 = of.1.term,
+        /// How many values were encrypted anew.
+        values: u64 = of.1.values,
+        /// Whether this finished a rotation that was cut off, in place of beginning one.
+        resumed: bool = of.1.resumed,
+        #[serde(serialize_with = "exposed")]
+        encryption_key: SecretString = of.1.encryption_key,
+    }
 }

@@ -8,8 +8,6 @@ const NAMES: [(&str, &str); 3] =
 
 /// The message of an error.
 pub(crate) fn message(error: &BrokerError) -> String {
-    let renamed =
-        |field: &'static str| NAMES.into_iter().find(|(name, _)| *name == field).map_or(field, |(_, name)| name);
     match error {
         BrokerError::EntryExists => {
             "a vault entry for this permissioned_user_id and domain exists already; update that one instead".to_owned()
@@ -18,14 +16,14 @@ pub(crate) fn message(error: &BrokerError) -> String {
             "secret_provider_id is not a connection of this workspace".to_owned()
         }
         BrokerError::Invalid(InvalidInput::Reference { message }) => format!("secret_ref: {message}"),
-        BrokerError::Invalid(InvalidInput::Required { field }) => {
-            InvalidInput::Required { field: renamed(field) }.to_string()
-        }
-        BrokerError::Invalid(InvalidInput::TooLong { field, limit }) => {
-            InvalidInput::TooLong { field: renamed(field), limit: *limit }.to_string()
-        }
-        BrokerError::Invalid(InvalidInput::ControlCharacter { field }) => {
-            InvalidInput::ControlCharacter { field: renamed(field) }.to_string()
+        BrokerError::Invalid(
+            error @ (InvalidInput::Required { field }
+            | InvalidInput::TooLong { field, .. }
+            | InvalidInput::ControlCharacter { field }),
+        ) => {
+            let (_, renamed) = NAMES.into_iter().find(|(name, _)| name == field).unwrap_or((*field, *field));
+            // The field is the first word.
+            error.to_string().replacen(field, renamed, 1)
         }
         error => error.to_string(),
     }

@@ -12,12 +12,8 @@ pub(super) fn name_and_value(text: &str) -> Result<(String, String), String> {
 
 /// A provider type with the tier that is its default.
 pub(super) fn provider_and_tier(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((provider, tier)) if !provider.is_empty() && !tier.is_empty() => {
-            Ok((provider.to_owned(), tier.to_owned()))
-        }
-        _ => Err("write it as TYPE=TIER".to_owned()),
-    }
+    let pair = name_and_value(text).ok().filter(|(_, tier)| !tier.is_empty());
+    pair.ok_or_else(|| "write it as TYPE=TIER".to_owned())
 }
 
 /// An address to listen at. Whether it is one of this machine shows when listening.

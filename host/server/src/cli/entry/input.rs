@@ -4,6 +4,7 @@ use std::path::Path;
 
 use keyway::{Access, Attributes, Broker, ClientKey, ErrorKind};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
 use crate::cli::args::entry::{AttributeOptions, CredentialOptions};
@@ -18,11 +19,12 @@ pub(super) struct Input<'a> {
     broker: &'a Broker,
     access: &'a Access,
     stdin_is_read: bool,
+    key: OnceCell<ClientKey>,
 }
 
 impl<'a> Input<'a> {
     pub(super) fn new(broker: &'a Broker, access: &'a Access) -> Self {
-        Self { broker, access, stdin_is_read: false }
+        Self { broker, access, stdin_is_read: false, key: OnceCell::new() }
     }
 
     /// Credentials from files. With `ask` and none of them given, a person at the terminal is asked for user name and password.
@@ -32,28 +34,21 @@ impl<'a> Input<'a> {
         ask: bool,
         to: &mut EntryChanges,
     ) -> Result<(), CliError> {
-        let ask = ask
-            && [&options.user_name_file, &options.password_file, &options.tfa_secret_file]
-                .iter()
-                .all(|file| file.is_none());
         let places = [
             (&options.user_name_file, "User name", &mut to.user_name),
             (&options.password_file, "Password", &mut to.password),
             (&options.tfa_secret_file, "", &mut to.tfa_secret),
         ];
-        let mut key = None;
+        let ask = ask && places.iter().all(|(file, ..)| file.is_none());
         for (file, label, place) in places {
             let value = match file {
                 Some(file) => Some(self.read(file, secret_input::from_file)?),
                 None if ask && !label.is_empty() => secret_input::ask(label, "").transpose()?.filter(is_given),
                 None => None,
             };
-            let Some(value) = value else { continue };
-            if key.is_none() {
-                key = Some(self.client_key().await?);
+            if let Some(value) = value {
+                *place = Change::Set(self.encrypted(&value).await?);
             }
-            let Some(key) = &key else { continue };
-            *place = Change::Set(encrypted(key, &value)?);
         }
         Ok(())
     }
@@ -79,7 +74,7 @@ impl<'a> Input<'a> {
         for (name, file) in &options.set_file {
             let value = self.read(Path::new(file), secret_input::attribute_from_file)?;
             if name == PROXY_VALUE && is_custom {
-                set(&mut changes, name, &encrypted(&self.client_key().await?, &value)?)?;
+                set(&mut changes, name, &self.encrypted(&value).await?)?;
             } else {
                 set(&mut changes, name, value.expose_secret())?;
             }
@@ -98,9 +93,10 @@ impl<'a> Input<'a> {
         from_file(file)
     }
 
-    async fn client_key(&self) -> Result<ClientKey, CliError> {
-        let key = self.broker.keys().encryption_key(self.access).await?;
-        ClientKey::from_hex(&key).map_err(|error| CliError::new(ErrorKind::Internal, error.to_string()))
+    async fn encrypted(&self, value: &SecretString) -> Result<String, CliError> {
+        let key =
+            async { ClientKey::from_hex(&self.broker.keys().encryption_key(self.access).await?).map_err(internal) };
+        self.key.get_or_try_init(|| key).await?.encrypt(value).map_err(internal)
     }
 }
 
@@ -108,8 +104,8 @@ fn is_given(value: &SecretString) -> bool {
     !value.expose_secret().is_empty()
 }
 
-fn encrypted(key: &ClientKey, value: &SecretString) -> Result<String, CliError> {
-    key.encrypt(value).map_err(|error| CliError::new(ErrorKind::Internal, error.to_string()))
+fn internal(error: impl std::error::Error) -> CliError {
+    CliError::new(ErrorKind::Internal, error.to_string())
 }
 
 /// A value that is JSON of the attribute's kind is taken so, everything else as text.

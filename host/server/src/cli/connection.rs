@@ -141,7 +141,7 @@ fn settings(description: &Description, options: &SettingOptions) -> Result<Setti
         if settings.get(&spec.name).is_some() {
             continue;
         }
-        let variable = variable(&spec.name);
+        let variable = format!("KEYWAY_SETTING_{}", spec.name.to_ascii_uppercase());
         if let Some(value) = secret_input::from_environment(&variable) {
             settings.set(&spec.name, value);
         } else if spec.required && spec.default.is_none() {
@@ -168,11 +168,6 @@ fn refuse_to_reset(description: &Description, settings: &Settings) -> Result<(),
     let message = format!("new settings replace all that the connection has, and {} would be unset", left.join(", "));
     Err(CliError::usage(message)
         .hint("give them as well, or add --replace-settings if the connection does not need them"))
-}
-
-/// The variable of the environment that may hold a setting.
-fn variable(setting: &str) -> String {
-    format!("KEYWAY_SETTING_{}", setting.to_ascii_uppercase())
 }
 
 fn spec<'a>(description: &'a Description, name: &str) -> Result<&'a SettingSpec, CliError> {

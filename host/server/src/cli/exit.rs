@@ -1,11 +1,11 @@
 //! How a command ends: exit codes that a script can branch on, and errors as a person and a program read them.
 
-use std::fmt;
 use std::time::Duration;
 
 use keyway::{BrokerError, DependentEntries, ErrorKind, Thing};
 use keyway_runtime::{CallError, LoadError};
 use serde::{Serialize, Serializer};
+use thiserror::Error;
 
 use crate::host::OpenError;
 use crate::serve::BindError;
@@ -66,7 +66,8 @@ impl From<ErrorKind> for Exit {
 }
 
 /// Why a command failed.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Error)]
+#[error("{message}")]
 pub(crate) struct CliError {
     #[serde(skip)]
     pub(crate) exit: Exit,
@@ -147,12 +148,6 @@ impl CliError {
     }
 }
 
-impl fmt::Display for CliError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
 impl From<BrokerError> for CliError {
     fn from(error: BrokerError) -> Self {
         let kind = error.kind();
@@ -181,12 +176,8 @@ fn hint(kind: ErrorKind, error: &BrokerError, wait: Option<Duration>) -> Option<
             ErrorKind::Invalid | ErrorKind::ProviderRefused,
         ) => "nothing was stored; correct it and try again",
         (_, ErrorKind::RateLimited) => {
-            return Some(match wait {
-                Some(wait) => {
-                    format!("try again in {} s; a longer cache duration makes fewer calls", retry::whole_seconds(wait))
-                }
-                None => "try again later; a longer cache duration makes fewer calls".to_owned(),
-            });
+            let when = wait.map_or("later".to_owned(), |wait| format!("in {} s", retry::whole_seconds(wait)));
+            return Some(format!("try again {when}; a longer cache duration makes fewer calls"));
         }
         (_, ErrorKind::ProviderUnavailable) => "check the network of this machine, then try again",
         (BrokerError::ProviderNotInstalled { .. }, _) => {

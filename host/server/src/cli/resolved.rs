@@ -24,14 +24,17 @@ pub(crate) struct Resolved {
     values: Values,
     #[serde(skip)]
     asked: Fields,
+    /// Whether user name and password came from the cache.
     #[serde(skip)]
-    cached: bool,
-    #[serde(serialize_with = "milliseconds")]
-    total_ms: Duration,
+    pub(crate) cached: bool,
+    total_ms: Milliseconds,
     /// The provider's share; `null` when no provider was called.
-    #[serde(serialize_with = "optional_milliseconds")]
-    provider_ms: Option<Duration>,
+    provider_ms: Option<Milliseconds>,
 }
+
+/// As data to the microsecond.
+#[derive(Serialize)]
+struct Milliseconds(#[serde(serialize_with = "milliseconds")] Duration);
 
 impl Resolved {
     /// What was resolved of the fields that were `asked` for. `reveal` shows the password.
@@ -39,15 +42,10 @@ impl Resolved {
         Self {
             asked,
             cached: resolution.source != Source::Live,
-            total_ms: resolution.timings.total,
-            provider_ms: resolution.timings.provider,
+            total_ms: Milliseconds(resolution.timings.total),
+            provider_ms: resolution.timings.provider.map(Milliseconds),
             values: Values::new(resolution, reveal),
         }
-    }
-
-    /// Whether user name and password came from the cache.
-    pub(crate) fn is_cached(&self) -> bool {
-        self.cached
     }
 
     /// Whether the item has a one-time code.
@@ -74,11 +72,9 @@ impl Resolved {
         if let Some(rotation) = self.values.rotation {
             writeln!(out, "The password is that of the rotation {rotation}, which the item does not have yet.")?;
         }
-        let provider = match self.provider_ms {
-            Some(time) => format!(", {} of it in the provider", ms(time)),
-            None => String::new(),
-        };
-        writeln!(out, "{FAINT}took           {}{provider}{FAINT:#}", ms(self.total_ms))
+        let of_provider = |time: &Milliseconds| format!(", {} of it in the provider", ms(time.0));
+        let provider = self.provider_ms.as_ref().map(of_provider).unwrap_or_default();
+        writeln!(out, "{FAINT}took           {}{provider}{FAINT:#}", ms(self.total_ms.0))
     }
 
     /// Writes one line for each field that was asked for, with `indent` spaces in front.
@@ -180,13 +176,6 @@ pub(crate) fn milliseconds<S: Serializer>(time: &Duration, serializer: S) -> Res
     serializer.serialize_f64((time.as_secs_f64() * 1_000_000.0).round() / 1_000.0)
 }
 
-fn optional_milliseconds<S: Serializer>(time: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    match time {
-        Some(time) => milliseconds(time, serializer),
-        None => serializer.serialize_none(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,7 +211,7 @@ mod tests {
             },
             asked: Fields::ALL,
             cached: true,
-            total_ms: Duration::from_micros(1_500),
+            total_ms: Milliseconds(Duration::from_micros(1_500)),
             provider_ms: None,
         }
     }

@@ -1,6 +1,7 @@
 //! Which workspace and which connection a command is about: by id, by name, or the only one there is.
 
-use keyway::{Access, Broker, Connection, ConnectionId, ErrorKind, Workspace};
+use keyway::{Access, Broker, Connection, ErrorKind, Workspace};
+use uuid::Uuid;
 
 use super::args::target::{ConnectionOption, WorkspaceOption};
 use super::exit::CliError;
@@ -11,10 +12,9 @@ pub(crate) const OPERATOR: &str = "command line";
 /// Full access to the workspace that is meant.
 pub(crate) async fn workspace(broker: &Broker, option: &WorkspaceOption) -> Result<Access, CliError> {
     let all = broker.workspaces().list().await?;
-    let meant = |workspace: &Workspace, text: &str| workspace.name == text || workspace.id.to_string() == text;
-    let name = |workspace: &Workspace| workspace.name.clone();
+    let named = |workspace: &Workspace| (workspace.id.as_uuid(), workspace.name.clone());
     let none_yet = "`keyway workspace create NAME` creates one";
-    let chosen = choose(all, option.workspace.as_deref(), meant, name, "workspace", none_yet)?;
+    let chosen = choose(all, option.workspace.as_deref(), named, "workspace", none_yet)?;
     Ok(Access::operator(chosen.id, OPERATOR))
 }
 
@@ -25,19 +25,15 @@ pub(crate) async fn connection(
     option: &ConnectionOption,
 ) -> Result<Connection, CliError> {
     let all = broker.list_connections(access).await?;
-    let meant = |connection: &Connection, text: &str| {
-        text.parse().is_ok_and(|id: ConnectionId| connection.id == id) || connection.name == text
-    };
-    let none_yet = "`keyway connect` creates one";
-    choose(all, option.connection.as_deref(), meant, |connection| connection.name.clone(), "connection", none_yet)
+    let named = |connection: &Connection| (connection.id.as_uuid(), connection.name.clone());
+    choose(all, option.connection.as_deref(), named, "connection", "`keyway connect` creates one")
 }
 
 /// `one` is the kind of thing, as in messages, flags and commands.
 fn choose<T>(
     mut all: Vec<T>,
     text: Option<&str>,
-    meant: impl Fn(&T, &str) -> bool,
-    name: impl Fn(&T) -> String,
+    named: impl Fn(&T) -> (Uuid, String),
     one: &str,
     none_yet: &str,
 ) -> Result<T, CliError> {
@@ -46,13 +42,14 @@ fn choose<T>(
     }
     let list = format!("`keyway {one} list` shows the {one}s there are");
     if let Some(text) = text {
-        all.retain(|thing| meant(thing, text));
+        let id = Uuid::parse_str(text).ok();
+        all.retain(|thing| matches!(named(thing), (its, name) if Some(its) == id || name == text));
         if all.is_empty() {
             return Err(CliError::new(ErrorKind::NotFound, format!("there is no {one} `{text}`")).hint(list));
         }
     }
     if all.len() > 1 {
-        let names: Vec<_> = all.iter().take(5).map(name).collect();
+        let names: Vec<_> = all.iter().take(5).map(|thing| named(thing).1).collect();
         let more = if all.len() > names.len() { ", ..." } else { "" };
         let message = match text {
             Some(text) => format!("{} {one}s are called `{text}`; choose one by its id", all.len()),
@@ -70,7 +67,7 @@ mod tests {
 
     fn chosen(all: &[&str], text: Option<&str>) -> Result<String, CliError> {
         let all = all.iter().map(|name| (*name).to_owned()).collect();
-        choose(all, text, |name, text| name == text, String::clone, "workspace", "")
+        choose(all, text, |name: &String| (Uuid::nil(), name.clone()), "workspace", "")
     }
 
     #[test]

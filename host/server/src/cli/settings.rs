@@ -28,7 +28,7 @@ pub(super) struct Setting {
 }
 
 /// The settings of the host with their origins.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Settings {
     pub(super) file: Option<PathBuf>,
     pub(super) settings: Vec<Setting>,
@@ -81,11 +81,11 @@ impl Settings {
             "audit_segment_mib" => Some((config.audit.segment_bytes >> 20).to_string()),
             _ => None,
         };
-        let mut settings = self.settings.clone();
-        for setting in settings.iter_mut().filter(|setting| setting.values.is_empty()) {
+        let mut all = self.clone();
+        for setting in all.settings.iter_mut().filter(|setting| setting.values.is_empty()) {
             setting.values.extend(of_host(&setting.name));
         }
-        Self { file: self.file.clone(), settings, serve_error: self.serve_error.clone() }
+        all
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Setting> {

@@ -194,7 +194,7 @@ async fn resolve(
 ) -> Result<(Resolved, String), CliError> {
     let resolution = broker.resolve(access, ResolveRequest::new(entry)).await?;
     let resolved = Resolved::new(resolution, Fields::ALL, reveal);
-    if resolved.is_cached() != again {
+    if resolved.cached != again {
         let message = if again {
             "user name and password were fetched again although they were to be reused for 5 minutes"
         } else {

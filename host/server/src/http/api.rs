@@ -1,6 +1,5 @@
 //! What all handlers share.
 
-use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -24,8 +23,7 @@ impl Ending {
 }
 
 /// What all handlers share; the router clones it several times for each request.
-#[derive(Clone)]
-pub(super) struct Api(pub(super) Arc<Shared>);
+pub(super) type Api = Arc<Shared>;
 
 pub(super) struct Shared {
     pub(super) broker: Broker,
@@ -33,12 +31,4 @@ pub(super) struct Shared {
     pub(super) ending: Ending,
     /// The description of the API.
     pub(super) document: Bytes,
-}
-
-impl Deref for Api {
-    type Target = Shared;
-
-    fn deref(&self) -> &Shared {
-        &self.0
-    }
 }

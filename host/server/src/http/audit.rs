@@ -3,14 +3,14 @@
 use std::str::FromStr;
 
 use axum::Json;
-use axum::extract::{RawQuery, State};
+use axum::extract::RawQuery;
 use keyway::{AuditQuery, AuditRecord, Cursor};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::ArrayBuilder;
 use utoipa::openapi::{RefOr, Schema};
 
-use super::api::Api;
+use super::answer::Answer;
 use super::auth::Caller;
 use super::error::ApiError;
 use super::schema::{self, Common, Input};
@@ -65,11 +65,7 @@ fn audit_records() -> impl Into<RefOr<Schema>> {
         ("cursor" = Option<String>, Query, description = "From where the page before ended: its `next`"),
     ),
     responses((status = 200, description = "A page", body = Page), Input, Common))]
-pub(super) async fn list(
-    Caller(access): Caller,
-    State(api): State<Api>,
-    RawQuery(query): RawQuery,
-) -> Result<Json<Page>, ApiError> {
+pub(super) async fn list(Caller(api, access): Caller, RawQuery(query): RawQuery) -> Answer<Page> {
     // Before the query is looked at, so that whoever may not read the log is told so and nothing else.
     let query = access.require(keyway::Scope::Admin).is_ok().then(|| parse(query.as_deref().unwrap_or_default()));
     let page = api.broker.audit().records(&access, query.transpose()?.unwrap_or_default()).await?;

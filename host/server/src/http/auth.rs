@@ -1,10 +1,10 @@
 //! Who is asking: the API key in the header `cc-key`.
 //!
-//! It is the first argument of every handler that needs it, so that nothing else of a request is looked at before its key was: who may not do a thing learns
-//! nothing about how to.
+//! It is the first argument of every handler that needs it, and brings the API along, so that
+//! nothing else of a request is looked at before its key was: a key without the right learns nothing
+//! about how a thing is done.
 
 use axum::extract::FromRequestParts;
-use axum::http::StatusCode;
 use axum::http::request::Parts;
 use keyway::{Access, ErrorKind, Scope, request};
 use secrecy::SecretString;
@@ -17,7 +17,7 @@ use super::memory;
 const KEY_HEADER: &str = "cc-key";
 
 /// The holder of a valid API key.
-pub(super) struct Caller(pub(super) Access);
+pub(super) struct Caller(pub(super) Api, pub(super) Access);
 
 impl FromRequestParts<Api> for Caller {
     type Rejection = ApiError;
@@ -26,26 +26,29 @@ impl FromRequestParts<Api> for Caller {
         // Taken out, so that nothing behind this can see it.
         let Some(value) = parts.headers.remove(KEY_HEADER) else {
             let message = "the header cc-key with an API key is missing";
-            return Err(ApiError::new(StatusCode::UNAUTHORIZED, ErrorKind::Unauthenticated, message));
+            return Err(ApiError::new(ErrorKind::Unauthenticated, message));
         };
         // What is no text cannot be a key, and is answered like any other key that is not valid.
         let key = SecretString::from(value.to_str().unwrap_or_default());
         let access = api.broker.api_keys().authenticate(&key, request::current().as_deref()).await?;
         memory::charge_to(access.workspace());
-        Ok(Self(access))
+        Ok(Self(api.clone(), access))
     }
 }
 
 macro_rules! holders {
     ($($(#[$about:meta])* $name:ident: $scope:expr;)*) => {
         $($(#[$about])*
-        pub(super) struct $name(pub(super) Access);
+        pub(super) struct $name(pub(super) Api, pub(super) Access);
 
         impl FromRequestParts<Api> for $name {
             type Rejection = ApiError;
 
             async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-                allowed(parts, api, $scope).await.map(Self)
+                let Caller(api, access) = Caller::from_request_parts(parts, api).await?;
+                // Refused by the broker, which records that.
+                api.broker.api_keys().authorize(&access, $scope).await?;
+                Ok(Self(api, access))
             }
         })*
     };
@@ -60,11 +63,4 @@ holders! {
     Resolver: Scope::Resolve;
     /// The holder of a key that may rotate passwords.
     Rotator: Scope::Rotate;
-}
-
-async fn allowed(parts: &mut Parts, api: &Api, scope: Scope) -> Result<Access, ApiError> {
-    let Caller(access) = Caller::from_request_parts(parts, api).await?;
-    // Refused by the broker, which records that.
-    api.broker.api_keys().authorize(&access, scope).await?;
-    Ok(access)
 }

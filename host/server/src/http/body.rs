@@ -7,17 +7,16 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use axum::body::{Body, HttpBody};
+use axum::body::HttpBody;
 use axum::extract::{FromRequest, OptionalFromRequest, Request};
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
-use keyway::{CacheTtl, ConnectionId, EntryId, TfaMethod};
+use keyway::{CacheTtl, ConnectionId, EntryId, TfaMethod, UnknownName};
 use keyway_runtime::Settings;
-use secrecy::SecretString;
-use serde_json::Value;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::code::Code;
 use super::error::ApiError;
@@ -65,15 +64,8 @@ impl<T> From<Change<T>> for Option<Option<T>> {
 
 /// What a body may have.
 pub(crate) trait FromBody: Sized {
-    /// Takes its fields out.
-    fn take(fields: &mut Fields) -> Result<Self, ApiError>;
-
-    /// Its fields, and none beside them.
-    fn read(mut fields: Fields) -> Result<Self, ApiError> {
-        let read = Self::take(&mut fields)?;
-        fields.finish()?;
-        Ok(read)
-    }
+    /// Reads its fields, and none beside them.
+    fn read(fields: Fields) -> Result<Self, ApiError>;
 }
 
 /// The type of a field.
@@ -82,27 +74,50 @@ pub(crate) trait Field: Sized {
     fn take(fields: &mut Fields, name: &'static str) -> Result<Self, ApiError>;
 }
 
+const TEXT: &str = "a string";
+const WHOLE_NUMBER: &str = "a non-negative integer";
+
 macro_rules! fields {
-    ($($type:ty: $take:path,)*) => {
-        $(impl Field for $type {
+    ($($(#[$about:meta])* $type:ty: $take:expr,)*) => {
+        $($(#[$about])* impl Field for $type {
             fn take(fields: &mut Fields, name: &'static str) -> Result<Self, ApiError> {
-                $take(fields, name)
+                let take: fn(&mut Fields, &'static str) -> Result<Self, ApiError> = $take;
+                take(fields, name)
             }
         })*
     };
 }
 
 fields! {
-    String: Fields::required_text,
-    Option<String>: Fields::text,
-    Option<Vec<String>>: Fields::texts,
-    Option<bool>: Fields::flag,
-    Option<u64>: Fields::whole_number,
-    Option<CacheTtl>: Fields::cache_ttl,
-    Option<ConnectionId>: Fields::id,
-    Option<EntryId>: Fields::id,
-    Option<Settings>: Fields::settings,
-    Option<TfaMethod>: Fields::word,
+    Option<String>: |fields, name| fields.value(name, TEXT),
+    Option<Vec<String>>: |fields, name| fields.value(name, "a list of strings"),
+    Option<bool>: |fields, name| fields.value(name, "true or false"),
+    /// Written as one. Not `true`, not `1.5`, not `"300"`.
+    Option<u64>: |fields, name| fields.value(name, WHOLE_NUMBER),
+    Option<ConnectionId>: |fields, name| fields.parsed(name, |_| format!("{name} must be a UUID")),
+    Option<EntryId>: |fields, name| fields.parsed(name, |_| format!("{name} must be a UUID")),
+    Option<TfaMethod>: |fields, name| fields.parsed(name, |error: UnknownName| error.to_string()),
+    /// One that must be there.
+    String: |fields, name| {
+        let text = fields.value(name, TEXT)?;
+        text.ok_or_else(|| ApiError::invalid(format!("{name} is required and must be a string")))
+    },
+    /// In seconds.
+    Option<CacheTtl>: |fields, name| {
+        let too_long = || format!("{name} must be a non-negative integer, of at most {} seconds", u32::MAX);
+        let ttl = |seconds| u32::try_from(seconds).map_err(|_| ApiError::invalid(too_long()));
+        Ok(fields.value::<u64>(name, WHOLE_NUMBER)?.map(ttl).transpose()?.map(CacheTtl::from_seconds))
+    },
+    /// Of a connection: texts by their names, which may be secret.
+    Option<Settings>: |fields, name| {
+        let is = "an object whose values are strings";
+        let Some(mut values) = fields.value::<Fields>(name, is)? else { return Ok(None) };
+        let mut settings = Settings::new();
+        while let Some((setting, json)) = values.0.pop_first() {
+            settings.set(setting, read_as::<String>(name, is, &wiping(json))?);
+        }
+        Ok(Some(settings))
+    },
 }
 
 /// One that says how to change something: `null` clears it.
@@ -116,16 +131,29 @@ where
     }
 }
 
-/// A struct that can be read [from a body](FromBody), and that is in the document.
+/// A struct that can be read [from a body](FromBody), and that is in the document. Fields that it
+/// ignores are those that only the server decides: clients may send back what they got.
 macro_rules! body {
-    ($(#[$about:meta])* $visible:vis struct $name:ident { $($(#[$of:meta])* $field_visible:vis $field:ident: $type:ty,)* }) => {
+    ($(#[$about:meta])* $visible:vis struct $name:ident $(ignoring($ignored:expr))? {
+        $($(#[$of:meta])* $field_visible:vis $field:ident: $type:ty,)*
+    }) => {
         #[derive(utoipa::ToSchema)]
         $(#[$about])*
         $visible struct $name { $($(#[$of])* $field_visible $field: $type,)* }
 
-        impl $crate::http::body::FromBody for $name {
+        impl $name {
+            /// Takes its fields out.
             fn take(fields: &mut $crate::http::body::Fields) -> Result<Self, $crate::http::error::ApiError> {
                 Ok(Self { $($field: $crate::http::body::Field::take(fields, stringify!($field))?,)* })
+            }
+        }
+
+        impl $crate::http::body::FromBody for $name {
+            fn read(mut fields: $crate::http::body::Fields) -> Result<Self, $crate::http::error::ApiError> {
+                let read = Self::take(&mut fields)?;
+                $(fields.ignore($ignored);)?
+                fields.finish()?;
+                Ok(read)
             }
         }
     };
@@ -142,6 +170,7 @@ const NAME_SHOWN: usize = 64;
 const DISCARDED: usize = 8 * BODY_LIMIT;
 
 /// The fields of a JSON object in a request's body, each as the text that came until it is taken out. What was not taken out is wiped: it may be a secret.
+#[derive(Deserialize)]
 pub(crate) struct Fields(BTreeMap<String, Box<RawValue>>);
 
 impl std::fmt::Debug for Fields {
@@ -161,16 +190,10 @@ fn wiping(value: Box<RawValue>) -> Zeroizing<String> {
     Zeroizing::new(String::from(Box::<str>::from(value)))
 }
 
-fn wipe(value: &mut Value) {
-    match value {
-        Value::String(text) => text.zeroize(),
-        Value::Array(values) => values.iter_mut().for_each(wipe),
-        Value::Object(values) => values.values_mut().for_each(wipe),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
-}
+/// The body of a request.
+pub(super) struct Body<B>(pub(super) B);
 
-impl<S: Send + Sync> FromRequest<S> for Fields {
+impl<S: Send + Sync, B: FromBody> FromRequest<S> for Body<B> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
@@ -178,12 +201,12 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
             return Err(not_json());
         }
         let body = read(request.into_body()).await?;
-        Self::parse(&body)
+        B::read(Fields::parse(&body)?).map(Self)
     }
 }
 
 /// For requests that need no body: an empty one is none, whatever its type is said to be.
-impl<S: Send + Sync> OptionalFromRequest<S> for Fields {
+impl<S: Send + Sync, B: FromBody> OptionalFromRequest<S> for Body<B> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Option<Self>, ApiError> {
@@ -193,7 +216,7 @@ impl<S: Send + Sync> OptionalFromRequest<S> for Fields {
             b"" => Ok(None),
             // What clients send for an object that they do not have.
             b"null" if is_json => Ok(None),
-            _ if is_json => Self::parse(&body).map(Some),
+            _ if is_json => B::read(Fields::parse(&body)?).map(Self).map(Some),
             _ => Err(not_json()),
         }
     }
@@ -201,42 +224,43 @@ impl<S: Send + Sync> OptionalFromRequest<S> for Fields {
 
 fn not_json() -> ApiError {
     let message = "send the body as JSON, with the header Content-Type: application/json";
-    ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::UnsupportedMediaType, message)
+    ApiError::new(Code::UNSUPPORTED_MEDIA_TYPE, message)
+}
+
+fn too_large() -> ApiError {
+    ApiError::new(Code::PAYLOAD_TOO_LARGE, format!("the body is larger than {} MiB", BODY_LIMIT >> 20))
 }
 
 /// Reads a body up to the limit, with room for it. What goes beyond, or has no room, is read, too, within reason, and thrown away: a client that is cut
 /// off while it sends sees a broken connection and not the answer that says why.
-async fn read(mut body: Body) -> Result<Zeroizing<Vec<u8>>, ApiError> {
-    let announced = body.size_hint().exact().map(|size| usize::try_from(size).unwrap_or(usize::MAX));
+async fn read(mut body: axum::body::Body) -> Result<Zeroizing<Vec<u8>>, ApiError> {
     // Of its final size if the client says so, so that growing leaves no copies of secrets behind.
-    let mut kept = buffer(announced.filter(|size| *size <= BODY_LIMIT).unwrap_or(FREE)).await;
+    // What was said to be too large needs no room.
+    let mut kept = match usize::try_from(body.size_hint().lower()) {
+        Ok(announced @ ..=BODY_LIMIT) => buffer(announced.max(FREE)).await,
+        _ => Err(too_large()),
+    };
     let mut size = 0;
-    while let Some(frame) = body.frame().await {
+    while size <= DISCARDED
+        && let Some(frame) = body.frame().await
+    {
         let frame = frame.map_err(|_| ApiError::bad_request("the body could not be read to its end; send it again"))?;
         let Ok(data) = frame.into_data() else { continue };
         size += data.len();
-        if size > DISCARDED {
-            break;
+        if size > BODY_LIMIT {
+            kept = Err(too_large());
         }
-        let Ok(text) = &mut kept else { continue };
-        // Only one of which nobody has said how large it is; what was said to be too large needs no room.
-        let grows = announced.is_none() && text.capacity() < BODY_LIMIT;
-        if grows && size > text.capacity() && size <= BODY_LIMIT {
-            let smaller = std::mem::take(text);
-            kept = buffer(BODY_LIMIT).await;
-            if let Ok(text) = &mut kept {
-                text.extend_from_slice(&smaller);
-            }
-        }
-        if let Ok(text) = &mut kept
-            && size <= text.capacity()
+        // Only one of which nobody has said how large it is.
+        if let Ok(text) = &kept
+            && size > text.capacity()
         {
+            let mut larger = buffer(BODY_LIMIT).await;
+            larger.iter_mut().for_each(|larger| larger.extend_from_slice(text));
+            kept = larger;
+        }
+        if let Ok(text) = &mut kept {
             text.extend_from_slice(&data);
         }
-    }
-    if size > BODY_LIMIT {
-        let message = format!("the body is larger than {} MiB", BODY_LIMIT >> 20);
-        return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, Code::PayloadTooLarge, message));
     }
     kept
 }
@@ -261,7 +285,7 @@ impl Fields {
         if body.trim_ascii().is_empty() {
             return Err(ApiError::bad_request("the body is empty; send a JSON object"));
         }
-        serde_json::from_slice(body).map(Self).map_err(|error| match error.classify() {
+        serde_json::from_slice(body).map_err(|error| match error.classify() {
             Category::Data => ApiError::bad_request("the body must be a JSON object"),
             _ => ApiError::bad_request(format!("the body is not valid JSON: {error}")),
         })
@@ -272,91 +296,19 @@ impl Fields {
         self.0.remove(name).map(wiping)
     }
 
-    /// Takes a field out; `None` when it is not there, or `null`. What is nested too deeply to be read is no value of any field's type.
-    fn value(&mut self, name: &'static str) -> Option<Value> {
-        let value = serde_json::from_str(&self.raw(name)?).unwrap_or(Value::Array(Vec::new()));
-        (value != Value::Null).then_some(value)
+    /// Takes a value out, which `is` describes; `None` when it is not there, or `null`.
+    fn value<T: DeserializeOwned>(&mut self, name: &'static str, is: &str) -> Result<Option<T>, ApiError> {
+        self.raw(name).map_or(Ok(None), |json| read_as(name, is, &json))
     }
 
-    /// Takes a `true` or `false` out.
-    fn flag(&mut self, name: &'static str) -> Result<Option<bool>, ApiError> {
-        match self.value(name) {
-            None => Ok(None),
-            Some(Value::Bool(flag)) => Ok(Some(flag)),
-            Some(other) => Err(wrong(other, format!("{name} must be true or false"))),
-        }
-    }
-
-    /// Takes a text out. `null` is the same as nothing.
-    fn text(&mut self, name: &'static str) -> Result<Option<String>, ApiError> {
-        match self.value(name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(other) => Err(wrong(other, format!("{name} must be a string"))),
-        }
-    }
-
-    /// Takes a text out that must be there.
-    fn required_text(&mut self, name: &'static str) -> Result<String, ApiError> {
-        self.text(name)?.ok_or_else(|| ApiError::invalid(format!("{name} is required and must be a string")))
-    }
-
-    /// Takes a list of texts out.
-    fn texts(&mut self, name: &'static str) -> Result<Option<Vec<String>>, ApiError> {
-        let message = || format!("{name} must be a list of strings");
-        let text = |value| if let Value::String(text) = value { Ok(text) } else { Err(wrong(value, message())) };
-        match self.value(name) {
-            None => Ok(None),
-            Some(Value::Array(values)) => values.into_iter().map(text).collect::<Result<_, _>>().map(Some),
-            Some(other) => Err(wrong(other, message())),
-        }
-    }
-
-    /// Takes the settings of a connection out: an object of texts, which may be secret.
-    fn settings(&mut self, name: &'static str) -> Result<Option<Settings>, ApiError> {
-        match self.value(name) {
-            None => Ok(None),
-            Some(Value::Object(values)) if values.values().all(Value::is_string) => {
-                let mut settings = Settings::new();
-                for (name, value) in values {
-                    if let Value::String(text) = value {
-                        settings.set(name, SecretString::from(text));
-                    }
-                }
-                Ok(Some(settings))
-            }
-            Some(other) => Err(wrong(other, format!("{name} must be an object whose values are strings"))),
-        }
-    }
-
-    /// Takes an identifier out.
-    fn id<I: FromStr>(&mut self, name: &'static str) -> Result<Option<I>, ApiError> {
-        let parse = |text: String| text.parse().map_err(|_| ApiError::invalid(format!("{name} must be a UUID")));
-        self.text(name)?.map(parse).transpose()
-    }
-
-    /// Takes a text out that is one of a few words.
-    fn word<W: FromStr>(&mut self, name: &'static str) -> Result<Option<W>, ApiError>
-    where
-        W::Err: std::fmt::Display,
-    {
-        self.text(name)?
-            .map(|text| text.parse().map_err(|error: W::Err| ApiError::invalid(error.to_string())))
-            .transpose()
-    }
-
-    /// Takes a whole number out that is not negative, written as one. Not `true`, not `1.5`, not `"300"`.
-    fn whole_number(&mut self, name: &'static str) -> Result<Option<u64>, ApiError> {
-        let not_one = || ApiError::invalid(format!("{name} must be a non-negative integer"));
-        self.value(name).map(|value| value.as_u64().ok_or_else(not_one)).transpose()
-    }
-
-    /// Takes a cache duration out, in seconds.
-    fn cache_ttl(&mut self, name: &'static str) -> Result<Option<CacheTtl>, ApiError> {
-        let too_long =
-            |_| ApiError::invalid(format!("{name} must be a non-negative integer, of at most {} seconds", u32::MAX));
-        let ttl = |seconds| u32::try_from(seconds).map(CacheTtl::from_seconds).map_err(too_long);
-        self.whole_number(name)?.map(ttl).transpose()
+    /// Takes a text out that stands for something else.
+    fn parsed<T: FromStr>(
+        &mut self,
+        name: &'static str,
+        wrong: impl Fn(T::Err) -> String,
+    ) -> Result<Option<T>, ApiError> {
+        let parse = |text: String| text.parse().map_err(|error| ApiError::invalid(wrong(error)));
+        self.value(name, TEXT)?.map(parse).transpose()
     }
 
     /// Drops fields that the server manages and clients may send back.
@@ -374,10 +326,8 @@ impl Fields {
     }
 }
 
-/// A value of another type than its field's, which may be a secret all the same.
-fn wrong(mut value: Value, message: String) -> ApiError {
-    wipe(&mut value);
-    ApiError::invalid(message)
+fn read_as<T: DeserializeOwned>(name: &str, is: &str, json: &str) -> Result<T, ApiError> {
+    serde_json::from_str(json).map_err(|_| ApiError::invalid(format!("{name} must be {is}")))
 }
 
 #[cfg(test)]
@@ -392,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_number_of_seconds_is_a_whole_number_and_nothing_that_looks_like_one() {
-        let seconds = |json: &str| fields(&format!("{{\"ttl\": {json}}}")).whole_number("ttl");
+        let seconds = |json: &str| <Option<u64> as Field>::take(&mut fields(&format!("{{\"ttl\": {json}}}")), "ttl");
         assert_eq!(seconds("300").unwrap(), Some(300));
         assert_eq!(seconds("0").unwrap(), Some(0));
         assert_eq!(seconds("null").unwrap(), None);
@@ -403,9 +353,10 @@ mod tests {
 
     #[test]
     fn null_is_nothing_and_another_type_is_refused_without_its_value() {
-        assert_eq!(fields(r#"{"a": null}"#).text("a").unwrap(), None);
-        assert_eq!(fields("{}").text("a").unwrap(), None);
-        let error = fields(r#"{"password": 8462531}"#).text("password").unwrap_err();
+        let text = |json: &str, name| <Option<String> as Field>::take(&mut fields(json), name);
+        assert_eq!(text(r#"{"a": null}"#, "a").unwrap(), None);
+        assert_eq!(text("{}", "a").unwrap(), None);
+        let error = text(r#"{"password": 8462531}"#, "password").unwrap_err();
         assert!(!format!("{error:?}").contains("8462531"));
     }
 
@@ -430,7 +381,7 @@ mod tests {
         for (parts, fits) in [(1, true), (5, true), (256, true), (257, false)] {
             let part = |number: u8| Ok::<_, std::convert::Infallible>(vec![number; 8 << 10]);
             let stream = futures::stream::iter((0..parts).map(move |number: u16| part((number % 251) as u8)));
-            let read = memory.scope(read(Body::from_stream(stream))).await;
+            let read = memory.scope(read(axum::body::Body::from_stream(stream))).await;
             match read {
                 Ok(body) => {
                     let expected = (0..parts).flat_map(|number: u16| vec![(number % 251) as u8; 8 << 10]);

@@ -1,7 +1,8 @@
-//! The codes of errors, for programs.
+//! The codes of errors, for programs, and the status that goes with each.
 
 use std::borrow::Cow;
 
+use axum::http::StatusCode;
 use keyway::ErrorKind;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
@@ -10,57 +11,68 @@ use super::schema::text;
 
 /// What happened: the kind of the broker's error, or what is wrong with the request or the server itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Code {
-    Kind(ErrorKind),
-    /// It cannot be understood.
-    BadRequest,
-    MethodNotAllowed,
-    PayloadTooLarge,
-    UnsupportedMediaType,
-    /// What the server needs is not there.
-    NotReady,
-    /// The server is about to end.
-    Ending,
-    /// The answer took too long.
-    TimedOut,
+pub(crate) struct Code {
+    pub(super) name: &'static str,
+    pub(super) status: StatusCode,
+}
+
+macro_rules! codes {
+    ($($(#[$about:meta])* $name:ident: $status:ident;)*) => {
+        $($(#[$about])* pub(super) const $name: Self = Self { name: stringify!($name), status: StatusCode::$status };)*
+
+        /// Those that are no kind of an error of the broker.
+        const OF_HTTP: &[Self] = &[$(Self::$name),*];
+    };
 }
 
 impl Code {
-    /// Those that are no kind of an error of the broker.
-    const OF_HTTP: [Self; 7] = [
-        Self::BadRequest,
-        Self::MethodNotAllowed,
-        Self::PayloadTooLarge,
-        Self::UnsupportedMediaType,
-        Self::NotReady,
-        Self::Ending,
-        Self::TimedOut,
-    ];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Kind(kind) => kind.code(),
-            Self::BadRequest => "BAD_REQUEST",
-            Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
-            Self::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
-            Self::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
-            Self::NotReady => "NOT_READY",
-            Self::Ending => "ENDING",
-            Self::TimedOut => "TIMEOUT",
-        }
+    codes! {
+        /// It cannot be understood.
+        BAD_REQUEST: BAD_REQUEST;
+        METHOD_NOT_ALLOWED: METHOD_NOT_ALLOWED;
+        PAYLOAD_TOO_LARGE: PAYLOAD_TOO_LARGE;
+        UNSUPPORTED_MEDIA_TYPE: UNSUPPORTED_MEDIA_TYPE;
+        /// What the server needs is not there.
+        NOT_READY: SERVICE_UNAVAILABLE;
+        /// The server is about to end.
+        ENDING: SERVICE_UNAVAILABLE;
+        /// The answer took too long.
+        TIMEOUT: GATEWAY_TIMEOUT;
     }
 }
 
 impl From<ErrorKind> for Code {
     fn from(kind: ErrorKind) -> Self {
-        Self::Kind(kind)
+        Self { name: kind.code(), status: status(kind) }
+    }
+}
+
+/// The status that says this kind of failure.
+pub(crate) fn status(kind: ErrorKind) -> StatusCode {
+    match kind {
+        ErrorKind::Invalid => StatusCode::BAD_REQUEST,
+        // For a credential under another key, because 401 is what clients of this API know for it.
+        ErrorKind::Unauthenticated | ErrorKind::NotEncrypted => StatusCode::UNAUTHORIZED,
+        ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+        ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::Conflict => StatusCode::CONFLICT,
+        ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        // Not 401 or 403 when the secret manager refuses: the caller's own key is fine.
+        ErrorKind::ProviderRefused | ErrorKind::ProviderUnavailable | ErrorKind::ProviderFault => {
+            StatusCode::BAD_GATEWAY
+        }
+        ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
+        ErrorKind::Busy | ErrorKind::ProviderPaused | ErrorKind::NotInstalled | ErrorKind::AuditUnavailable => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
 impl PartialSchema for Code {
     fn schema() -> RefOr<Schema> {
-        let kinds = ErrorKind::ALL.iter().copied().map(Self::Kind);
-        let names = kinds.chain(Self::OF_HTTP).map(Self::name);
+        let kinds = ErrorKind::ALL.iter().map(|kind| kind.code());
+        let names = kinds.chain(Self::OF_HTTP.iter().map(|code| code.name));
         RefOr::T(Schema::Object(text().enum_values(Some(names)).build()))
     }
 }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::code::Code;
+pub(crate) use super::code::status;
 use crate::view::dependents::Dependents;
 use crate::view::message::message;
 use crate::view::retry;
@@ -21,7 +22,6 @@ use crate::view::retry;
 /// An answer that is an error.
 #[derive(Debug)]
 pub(crate) struct ApiError {
-    status: StatusCode,
     code: Code,
     message: String,
     retry_after: Option<Duration>,
@@ -60,67 +60,49 @@ pub(super) struct ForLog {
 }
 
 impl ApiError {
-    /// An error with this status, code and message.
-    pub(crate) fn new(status: StatusCode, code: impl Into<Code>, message: impl Into<String>) -> Self {
-        Self { status, code: code.into(), message: message.into(), retry_after: None, detail: None, dependents: None }
+    /// An error with this code, its status, and this message.
+    pub(crate) fn new(code: impl Into<Code>, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into(), retry_after: None, detail: None, dependents: None }
     }
 
     /// The request cannot be understood.
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, Code::BadRequest, message)
+        Self::new(Code::BAD_REQUEST, message)
     }
 
     /// The request is understood and breaks a rule.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, ErrorKind::Invalid, message)
+        Self::new(ErrorKind::Invalid, message)
     }
 
     /// The host has too much to do.
     pub(crate) fn overloaded() -> Self {
         let message = "the server is at its limit of requests in flight; try again in a moment";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Busy, message).retry_after(Duration::from_secs(1))
+        Self::new(ErrorKind::Busy, message).retry_after(Duration::from_secs(1))
     }
 
     /// There is no memory left for a body.
     pub(crate) fn no_memory() -> Self {
         let message = "the requests and answers in flight take all the memory that they may; read the answers that \
                        are pending, and try again in a moment";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorKind::Busy, message).retry_after(Duration::from_secs(1))
+        Self::new(ErrorKind::Busy, message).retry_after(Duration::from_secs(1))
     }
 
     /// A fault of the server. `detail` goes to the log only.
     pub(crate) fn internal(detail: impl Into<String>) -> Self {
         let message = "the server could not finish this request because of a fault of its own; its log says more \
                        under the request id in the header x-request-id";
-        let error = Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::Internal, message);
-        Self { detail: Some(detail.into()), ..error }
+        Self { detail: Some(detail.into()), ..Self::new(ErrorKind::Internal, message) }
     }
 
     /// With a `Retry-After` header.
     pub(crate) fn retry_after(self, wait: Duration) -> Self {
         Self { retry_after: Some(wait), ..self }
     }
-}
 
-/// The status that says this kind of failure.
-pub(crate) fn status(kind: ErrorKind) -> StatusCode {
-    match kind {
-        ErrorKind::Invalid => StatusCode::BAD_REQUEST,
-        // For a credential under another key, because 401 is what clients of this API know for it.
-        ErrorKind::Unauthenticated | ErrorKind::NotEncrypted => StatusCode::UNAUTHORIZED,
-        ErrorKind::Forbidden => StatusCode::FORBIDDEN,
-        ErrorKind::NotFound => StatusCode::NOT_FOUND,
-        ErrorKind::Conflict => StatusCode::CONFLICT,
-        ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        // Not 401 or 403 when the secret manager refuses: the caller's own key is fine.
-        ErrorKind::ProviderRefused | ErrorKind::ProviderUnavailable | ErrorKind::ProviderFault => {
-            StatusCode::BAD_GATEWAY
-        }
-        ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
-        ErrorKind::Busy | ErrorKind::ProviderPaused | ErrorKind::NotInstalled | ErrorKind::AuditUnavailable => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    /// As what is the client's to correct, whoever found it.
+    pub(super) fn into_bad_request(self) -> Self {
+        Self { code: Code { status: StatusCode::BAD_REQUEST, ..self.code }, ..self }
     }
 }
 
@@ -130,12 +112,11 @@ impl From<BrokerError> for ApiError {
         if kind == ErrorKind::Internal {
             return Self::internal(error.to_string());
         }
-        // What somebody has just entered and the secret manager refuses is that person's to correct; the code says who refused.
-        let entered = kind == ErrorKind::ProviderRefused && matches!(error, BrokerError::NotVerified { .. });
-        let status = if entered { StatusCode::BAD_REQUEST } else { status(kind) };
-        let retry_after = retry::retry_after(kind, &error);
-        let told = Self { retry_after, ..Self::new(status, kind, message(&error)) };
+        let told = Self { retry_after: retry::retry_after(kind, &error), ..Self::new(kind, message(&error)) };
         match error {
+            // What was just entered and the secret manager refuses is the client's to correct; the
+            // code says who refused.
+            BrokerError::NotVerified { .. } if kind == ErrorKind::ProviderRefused => told.into_bad_request(),
             BrokerError::ConnectionInUse(dependents) => Self { dependents: Some(dependents), ..told },
             _ => told,
         }
@@ -146,22 +127,22 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let envelope = Envelope {
             message: &self.message,
-            error: self.status.canonical_reason().unwrap_or("Error"),
-            code: self.code.name(),
-            status_code: self.status.as_u16(),
+            error: self.code.status.canonical_reason().unwrap_or("Error"),
+            code: self.code.name,
+            status_code: self.code.status.as_u16(),
             dependents: self.dependents.as_ref().map(Dependents::from),
         };
-        let mut response = (self.status, Json(envelope)).into_response();
+        let mut response = (self.code.status, Json(envelope)).into_response();
         let headers = response.headers_mut();
         if let Some(wait) = self.retry_after {
             // Rounded up: coming back a moment too early would be refused once more.
             let seconds = retry::whole_seconds(wait);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if self.code == Code::Kind(ErrorKind::Unauthenticated) {
+        if self.code == ErrorKind::Unauthenticated.into() {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("ApiKey header=\"cc-key\""));
         }
-        response.extensions_mut().insert(ForLog { code: self.code.name(), detail: self.detail });
+        response.extensions_mut().insert(ForLog { code: self.code.name, detail: self.detail });
         response
     }
 }

@@ -5,11 +5,11 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use keyway::NotReady;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::answer::Answer;
 use super::api::Api;
 use super::code::Code;
 use super::error::ApiError;
@@ -35,7 +35,7 @@ pub(super) async fn healthz() -> Json<Health> {
 /// The database answers, the audit log can be written, and every provider component is loaded.
 #[utoipa::path(get, path = "/readyz", operation_id = "get_readiness", tag = "operation", security(()),
     responses((status = 200, description = "It is ready", body = Health), schema::NotReady))]
-pub(super) async fn readyz(State(api): State<Api>) -> Result<Json<Health>, ApiError> {
+pub(super) async fn readyz(State(api): State<Api>) -> Answer<Health> {
     if api.ending.is_set() {
         return Err(not_ready("the server is ending"));
     }
@@ -49,5 +49,5 @@ pub(super) async fn readyz(State(api): State<Api>) -> Result<Json<Health>, ApiEr
 
 fn not_ready(why: &str) -> ApiError {
     let message = format!("not ready: {why}. The server's log says more");
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, Code::NotReady, message)
+    ApiError::new(Code::NOT_READY, message)
 }

@@ -1,27 +1,19 @@
 //! `/vault/leases`: leases under which entries were resolved.
 
 use axum::Json;
-use axum::extract::State;
-use keyway::EntryId;
 
-use super::api::Api;
+use super::answer::{Answer, SUCCESS, Success};
 use super::auth::Resolver;
-use super::body::{Fields, FromBody, body};
+use super::body::Body;
 use super::error::ApiError;
-use super::resolve::named;
 use super::schema::{Common, Missing, OfProvider, WithBody};
-use super::success::{SUCCESS, Success};
+use super::vault::name::about_an_entry;
 use crate::view::resolved::LeaseView;
 
-body! {
+about_an_entry! {
     /// Which lease: of an entry, by its id or by its user and domain; and for how long.
     #[schema(example = json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com", "lease": "database/creds/app/1"}))]
     pub(super) struct ToRenew {
-        /// The entry's id; then without the other two.
-        #[schema(value_type = Option<Uuid>)]
-        id: Option<EntryId>,
-        permissioned_user_id: Option<String>,
-        domain: Option<String>,
         /// The `id` of the lease that came with the values.
         #[schema(min_length = 1, max_length = 1024)]
         lease: String,
@@ -31,15 +23,10 @@ body! {
     }
 }
 
-body! {
+about_an_entry! {
     /// Which lease: of an entry, by its id or by its user and domain.
     #[schema(example = json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com", "lease": "database/creds/app/1"}))]
     pub(super) struct ToRevoke {
-        /// The entry's id; then without the other two.
-        #[schema(value_type = Option<Uuid>)]
-        id: Option<EntryId>,
-        permissioned_user_id: Option<String>,
-        domain: Option<String>,
         /// The `id` of the lease that came with the values.
         #[schema(min_length = 1, max_length = 1024)]
         lease: String,
@@ -51,13 +38,8 @@ body! {
 /// Needs the scope `resolve`.
 #[utoipa::path(post, path = "/vault/leases/renew", operation_id = "renew_lease", tag = "vault", request_body = ToRenew,
     responses((status = 200, description = "The lease as it is now", body = LeaseView), WithBody, Missing, OfProvider, Common))]
-pub(super) async fn renew(
-    Resolver(access): Resolver,
-    State(api): State<Api>,
-    fields: Fields,
-) -> Result<Json<LeaseView>, ApiError> {
-    let wanted = ToRenew::read(fields)?;
-    let entry = named(wanted.id, wanted.permissioned_user_id, wanted.domain)?;
+pub(super) async fn renew(Resolver(api, access): Resolver, Body(wanted): Body<ToRenew>) -> Answer<LeaseView> {
+    let entry = wanted.entry()?;
     let too_many = |_| ApiError::invalid("seconds must be a non-negative integer of at most 4294967295");
     let seconds = wanted.seconds.map(u32::try_from).transpose().map_err(too_many)?;
     Ok(Json(api.broker.renew_lease(&access, &entry, &wanted.lease, seconds).await?.into()))
@@ -68,13 +50,7 @@ pub(super) async fn renew(
 /// The secret manager no longer accepts the values; what is cached of the item is dropped. A lease that is over is no error. Needs the scope `resolve`.
 #[utoipa::path(post, path = "/vault/leases/revoke", operation_id = "revoke_lease", tag = "vault", request_body = ToRevoke,
     responses((status = 200, description = "It is over", body = Success), WithBody, Missing, OfProvider, Common))]
-pub(super) async fn revoke(
-    Resolver(access): Resolver,
-    State(api): State<Api>,
-    fields: Fields,
-) -> Result<Json<Success>, ApiError> {
-    let wanted = ToRevoke::read(fields)?;
-    let entry = named(wanted.id, wanted.permissioned_user_id, wanted.domain)?;
-    api.broker.revoke_lease(&access, &entry, &wanted.lease).await?;
+pub(super) async fn revoke(Resolver(api, access): Resolver, Body(wanted): Body<ToRevoke>) -> Answer<Success> {
+    api.broker.revoke_lease(&access, &wanted.entry()?, &wanted.lease).await?;
     Ok(SUCCESS)
 }

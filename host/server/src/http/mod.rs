@@ -4,11 +4,11 @@
 //! extractor, the router, a limit or a panic. (What is not HTTP never gets here; the implementation of the protocol ends it with an empty
 //! answer.) Nothing of a request but its method and the template of its path is logged. No answer may be kept by a cache on the way.
 
+mod answer;
 pub(crate) mod api;
 mod audit;
 mod auth;
 pub(crate) mod body;
-mod budget;
 mod code;
 pub(crate) mod error;
 mod health;
@@ -24,12 +24,11 @@ mod rotations;
 mod schema;
 mod secret_json;
 mod secret_providers;
-mod success;
 pub(crate) mod vault;
 
 use std::sync::Arc;
 
-use axum::http::{Method, StatusCode};
+use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use axum::{Router, middleware};
 use keyway::{Broker, ErrorKind};
@@ -75,7 +74,7 @@ pub(crate) fn routers(broker: Broker, metrics: bool) -> Routers {
     let metrics = Arc::new(Metrics::new(registry));
     let door = Door::new(CONCURRENT_REQUESTS, ending.clone());
     let observer = Arc::new(Observer { metrics: metrics.clone(), door, memory: Arc::default() });
-    let api = Api(Arc::new(Shared { metrics, broker, ending: ending.clone(), document }));
+    let api = Arc::new(Shared { metrics, broker, ending: ending.clone(), document });
     let finished = |router| finished(router, &api, &observer);
     Routers { api: finished(clients), operations: finished(with_metrics().into()), ending }
 }
@@ -95,7 +94,7 @@ fn for_clients() -> OpenApiRouter<Api> {
         .routes(routes!(secret_providers::get, secret_providers::update, secret_providers::delete))
         .routes(routes!(secret_providers::clear_cache))
         .routes(routes!(secret_providers::items))
-        .routes(routes!(budget::read))
+        .routes(routes!(secret_providers::budget))
         .routes(routes!(audit::list))
         .routes(routes!(vault::read, vault::create, vault::update, vault::delete))
         .routes(routes!(resolve::resolve))
@@ -118,13 +117,13 @@ fn operations() -> OpenApiRouter<Api> {
 
 async fn unknown_path() -> ApiError {
     let message = "there is nothing at this path; check the path and the base URL";
-    ApiError::new(StatusCode::NOT_FOUND, ErrorKind::NotFound, message)
+    ApiError::new(ErrorKind::NotFound, message)
 }
 
 /// The `Allow` header is the router's.
 async fn unknown_method(method: Method) -> Response {
     let message = format!("this path does not take {method} requests; the Allow header says which methods it takes");
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, Code::MethodNotAllowed, message).into_response()
+    ApiError::new(Code::METHOD_NOT_ALLOWED, message).into_response()
 }
 
 #[cfg(test)]

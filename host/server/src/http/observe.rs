@@ -11,8 +11,8 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
@@ -139,12 +139,12 @@ impl Door {
 
 fn ending() -> ApiError {
     let message = "the server is ending and takes no more requests; send it again, to its successor";
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, Code::Ending, message).retry_after(Duration::from_secs(1))
+    ApiError::new(Code::ENDING, message).retry_after(Duration::from_secs(1))
 }
 
 fn too_slow() -> ApiError {
     let message = format!("the answer took longer than {} s; try again", REQUEST_TIME.as_secs());
-    ApiError::new(StatusCode::GATEWAY_TIMEOUT, Code::TimedOut, message)
+    ApiError::new(Code::TIMEOUT, message)
 }
 
 fn add_headers(headers: &mut HeaderMap, id: HeaderValue) {
@@ -158,6 +158,7 @@ fn add_headers(headers: &mut HeaderMap, id: HeaderValue) {
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
+    use axum::http::StatusCode;
     use axum::routing::get;
     use axum::{Router, middleware};
     use http_body_util::BodyExt;

@@ -5,23 +5,22 @@
 //! it; for a person who has to mend one there is a path of its own, which needs the scope `admin`.
 
 use axum::Json;
-use axum::extract::{RawQuery, State};
+use axum::extract::RawQuery;
 use axum::http::StatusCode;
 use axum::response::Response;
-use keyway::{
-    BeginRotation, EntryId, EntrySelector, NewPassword, PasswordPolicy, RotationFilter, RotationId, RotationState,
-};
+use keyway::{BeginRotation, EntryId, NewPassword, PasswordPolicy, RotationFilter, RotationId, RotationState};
 use secrecy::SecretString;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::api::Api;
+use super::answer::Answer;
 use super::auth::{Administrator, Rotator};
-use super::body::{Fields, FromBody, body};
+use super::body::{Body, body};
 use super::error::ApiError;
 use super::path::Id;
 use super::schema::{Common, Conflicting, Input, Missing, OfProvider, WithBody};
 use super::secret_json::secret_answer;
+use super::vault::name::either;
 use crate::view::rotation::RotationView;
 use crate::view::secret::{exposed, shown};
 use crate::view::words::words;
@@ -79,36 +78,23 @@ body! {
     }
 }
 
-impl NewRotation {
-    fn has_policy(&self) -> bool {
-        let kinds = [self.lowercase, self.uppercase, self.digits];
-        self.length.is_some() || self.symbols.is_some() || kinds.iter().any(Option::is_some)
-    }
-}
-
 /// Begin to rotate an entry's password
 ///
 /// The new password is stored before it is answered, and nothing is written to the item yet. When the item cannot be
 /// written, the rotation is `skipped` and has no password. Needs the scope `rotate`.
 #[utoipa::path(post, path = "/vault/rotations", operation_id = "begin_rotation", tag = "rotations", request_body = NewRotation,
     responses((status = 201, description = "The rotation, with its password", body = Begun), WithBody, Missing, Conflicting, OfProvider, Common))]
-pub(super) async fn begin(
-    Rotator(access): Rotator,
-    State(api): State<Api>,
-    fields: Fields,
-) -> Result<Response, ApiError> {
-    let begun = api.broker.begin_rotation(&access, to_begin(NewRotation::read(fields)?)?).await?;
+pub(super) async fn begin(Rotator(api, access): Rotator, Body(new): Body<NewRotation>) -> Result<Response, ApiError> {
+    let begun = api.broker.begin_rotation(&access, to_begin(new)?).await?;
     let begun = Begun { rotation: begun.rotation.into(), password: begun.password };
     secret_answer(StatusCode::CREATED, &begun)
 }
 
 fn to_begin(new: NewRotation) -> Result<BeginRotation, ApiError> {
-    let has_policy = new.has_policy();
-    let entry = match (new.entry_id, new.permissioned_user_id, new.domain) {
-        (Some(id), None, None) => EntrySelector::Id(id),
-        (None, Some(user), Some(domain)) => EntrySelector::Pair { user, domain },
-        _ => return Err(ApiError::invalid("name the vault entry by entry_id, or by permissioned_user_id and domain")),
-    };
+    let has_policy =
+        (new.length, new.lowercase, new.uppercase, new.digits, &new.symbols) != (None, None, None, None, &None);
+    let unnamed = |_| ApiError::invalid("name the vault entry by entry_id, or by permissioned_user_id and domain");
+    let entry = either(new.entry_id, new.permissioned_user_id, new.domain).map_err(unnamed)?;
     let standard = PasswordPolicy::default();
     let password = match new.password {
         Some(_) if has_policy => {
@@ -135,11 +121,7 @@ fn to_begin(new: NewRotation) -> Result<BeginRotation, ApiError> {
 #[utoipa::path(post, path = "/vault/rotations/{id}/commit", operation_id = "commit_rotation", tag = "rotations",
     params(("id" = Uuid, Path, description = "The rotation's id")),
     responses((status = 200, description = "The rotation", body = RotationView), Input, Missing, Conflicting, OfProvider, Common))]
-pub(super) async fn commit(
-    Rotator(access): Rotator,
-    State(api): State<Api>,
-    Id(id): Id<RotationId>,
-) -> Result<Json<RotationView>, ApiError> {
+pub(super) async fn commit(Rotator(api, access): Rotator, Id(id): Id<RotationId>) -> Answer<RotationView> {
     Ok(Json(api.broker.commit_rotation(&access, id).await?.into()))
 }
 
@@ -160,13 +142,11 @@ body! {
     request_body = Option<AbandonRotation>,
     responses((status = 200, description = "The rotation", body = RotationView), WithBody, Missing, Conflicting, Common))]
 pub(super) async fn abandon(
-    Rotator(access): Rotator,
-    State(api): State<Api>,
+    Rotator(api, access): Rotator,
     Id(id): Id<RotationId>,
-    fields: Option<Fields>,
-) -> Result<Json<RotationView>, ApiError> {
-    let discard =
-        fields.map(AbandonRotation::read).transpose()?.and_then(|body| body.discard_password).unwrap_or(false);
+    body: Option<Body<AbandonRotation>>,
+) -> Answer<RotationView> {
+    let discard = body.and_then(|Body(abandon)| abandon.discard_password).unwrap_or(false);
     Ok(Json(api.broker.abandon_rotation(&access, id, discard).await?.into()))
 }
 
@@ -187,12 +167,11 @@ body! {
     request_body = Option<RetryRotation>,
     responses((status = 200, description = "The rotation", body = RotationView), WithBody, Missing, Conflicting, OfProvider, Common))]
 pub(super) async fn retry(
-    Rotator(access): Rotator,
-    State(api): State<Api>,
+    Rotator(api, access): Rotator,
     Id(id): Id<RotationId>,
-    fields: Option<Fields>,
-) -> Result<Json<RotationView>, ApiError> {
-    let overwrite = fields.map(RetryRotation::read).transpose()?.and_then(|body| body.overwrite).unwrap_or(false);
+    body: Option<Body<RetryRotation>>,
+) -> Answer<RotationView> {
+    let overwrite = body.and_then(|Body(retry)| retry.overwrite).unwrap_or(false);
     Ok(Json(api.broker.retry_rotation(&access, id, overwrite).await?.into()))
 }
 
@@ -202,11 +181,7 @@ pub(super) async fn retry(
 #[utoipa::path(get, path = "/vault/rotations/{id}", operation_id = "get_rotation", tag = "rotations",
     params(("id" = Uuid, Path, description = "The rotation's id")),
     responses((status = 200, description = "The rotation", body = RotationView), Input, Missing, Common))]
-pub(super) async fn get(
-    Rotator(access): Rotator,
-    State(api): State<Api>,
-    Id(id): Id<RotationId>,
-) -> Result<Json<RotationView>, ApiError> {
+pub(super) async fn get(Rotator(api, access): Rotator, Id(id): Id<RotationId>) -> Answer<RotationView> {
     Ok(Json(api.broker.rotation(&access, id).await?.into()))
 }
 
@@ -217,8 +192,7 @@ pub(super) async fn get(
     params(("id" = Uuid, Path, description = "The rotation's id")),
     responses((status = 200, description = "The password", body = Password), Input, Missing, Conflicting, Common))]
 pub(super) async fn reveal(
-    Administrator(access): Administrator,
-    State(api): State<Api>,
+    Administrator(api, access): Administrator,
     Id(id): Id<RotationId>,
 ) -> Result<Response, ApiError> {
     let password = api.broker.reveal_rotation(&access, id).await?;
@@ -235,11 +209,7 @@ pub(super) async fn reveal(
         ("after" = Option<Uuid>, Query, description = "From where the page before ended: its `next`"),
     ),
     responses((status = 200, description = "A page", body = Page), Input, Common))]
-pub(super) async fn list(
-    Rotator(access): Rotator,
-    State(api): State<Api>,
-    RawQuery(query): RawQuery,
-) -> Result<Json<Page>, ApiError> {
+pub(super) async fn list(Rotator(api, access): Rotator, RawQuery(query): RawQuery) -> Answer<Page> {
     let (filter, after) = filter(query.as_deref().unwrap_or_default())?;
     let page = api.broker.list_rotations(&access, &filter, after).await?;
     Ok(Json(Page { rotations: page.rotations.into_iter().map(RotationView::from).collect(), next: page.next }))

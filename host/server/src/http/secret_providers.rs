@@ -1,4 +1,5 @@
-//! `/secret-providers`: the workspace's connections, and the items that they can see.
+//! `/secret-providers`: the workspace's connections, the items that they can see, and what they may
+//! still ask of their secret managers.
 //!
 //! Reading needs a key with the scope `api` or `admin`, everything else one with `admin`. Credentials come in and never go out again; of each,
 //! the last four characters are shown.
@@ -7,26 +8,26 @@
 //! whole of a connection. (`PUT /vault` is partial as well; there the published clients want it so.)
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::StatusCode;
 use keyway::{BrokerError, CacheTtl, ConnectionChanges, ConnectionId, ErrorKind, NewConnection};
 use keyway_runtime::Settings;
 
-use super::api::Api;
+use super::answer::{Answer, SUCCESS, Success};
 use super::auth::{Administrator, Caller, Client};
-use super::body::{Change, Fields, FromBody, body};
+use super::body::{Body, Change, body};
 use super::error::ApiError;
 use super::path::Id;
 use super::schema::{Common, Conflicting, Input, Missing, OfProvider, WithBody};
-use super::success::{SUCCESS, Success};
+use crate::view::budget::BudgetView;
 use crate::view::connection::{SecretItem, SecretProvider};
 
+/// What clients send back from an answer and nobody but the server decides.
 const SERVER_MANAGED: [&str; 6] = ["id", "workspace_id", "config_hint", "read_only", "created_at", "updated_at"];
 
 body! {
     /// A connection to be made.
     #[schema(example = json!({"name": "Acme 1Password", "provider_type": "1password", "settings": {"token": "ops_..."}}))]
-    pub(super) struct NewSecretProvider {
+    pub(super) struct NewSecretProvider ignoring(SERVER_MANAGED) {
         /// What people call it.
         #[schema(min_length = 1, max_length = 256)]
         name: String,
@@ -47,7 +48,7 @@ body! {
 body! {
     /// What changes of a connection; the rest stays as it is.
     #[schema(example = json!({"cache_ttl_seconds": 3600}))]
-    pub(super) struct SecretProviderChanges {
+    pub(super) struct SecretProviderChanges ignoring(SERVER_MANAGED) {
         #[schema(min_length = 1, max_length = 256)]
         name: Option<String>,
         /// As it is: it cannot be changed.
@@ -63,23 +64,12 @@ body! {
     }
 }
 
-/// The body, with what clients send back from an answer and nobody but the server decides.
-fn read<B: FromBody>(mut fields: Fields) -> Result<B, ApiError> {
-    let read = B::take(&mut fields)?;
-    fields.ignore(SERVER_MANAGED);
-    fields.finish()?;
-    Ok(read)
-}
-
 /// List the workspace's connections
 ///
 /// Needs the scope `api` or `admin`.
 #[utoipa::path(get, path = "/secret-providers", operation_id = "list_secret_providers", tag = "secret-providers",
     responses((status = 200, description = "All of them", body = Vec<SecretProvider>), Common))]
-pub(super) async fn list(
-    Caller(access): Caller,
-    State(api): State<Api>,
-) -> Result<Json<Vec<SecretProvider>>, ApiError> {
+pub(super) async fn list(Caller(api, access): Caller) -> Answer<Vec<SecretProvider>> {
     let connections = api.broker.list_connections(&access).await?;
     Ok(Json(connections.into_iter().map(SecretProvider::from).collect()))
 }
@@ -91,11 +81,9 @@ pub(super) async fn list(
     request_body = NewSecretProvider,
     responses((status = 201, description = "The connection", body = SecretProvider), WithBody, OfProvider, Common))]
 pub(super) async fn create(
-    Administrator(access): Administrator,
-    State(api): State<Api>,
-    fields: Fields,
+    Administrator(api, access): Administrator,
+    Body(new): Body<NewSecretProvider>,
 ) -> Result<(StatusCode, Json<SecretProvider>), ApiError> {
-    let new = read::<NewSecretProvider>(fields)?;
     let new = NewConnection {
         name: new.name,
         provider_type: new.provider_type,
@@ -115,7 +103,7 @@ fn not_installed(installed: &[String]) -> ApiError {
         [] => "no provider is installed here; provider_type must be one that is".to_owned(),
         installed => format!("provider_type must be one that is installed here: {}", installed.join(", ")),
     };
-    ApiError::new(StatusCode::BAD_REQUEST, ErrorKind::NotInstalled, message)
+    ApiError::new(ErrorKind::NotInstalled, message).into_bad_request()
 }
 
 /// Get a connection
@@ -124,11 +112,7 @@ fn not_installed(installed: &[String]) -> ApiError {
 #[utoipa::path(get, path = "/secret-providers/{id}", operation_id = "get_secret_provider", tag = "secret-providers",
     params(("id" = Uuid, Path, description = "The connection's id")),
     responses((status = 200, description = "The connection", body = SecretProvider), Input, Missing, Common))]
-pub(super) async fn get(
-    Caller(access): Caller,
-    State(api): State<Api>,
-    Id(id): Id<ConnectionId>,
-) -> Result<Json<SecretProvider>, ApiError> {
+pub(super) async fn get(Caller(api, access): Caller, Id(id): Id<ConnectionId>) -> Answer<SecretProvider> {
     Ok(Json(api.broker.get_connection(&access, id).await?.into()))
 }
 
@@ -141,12 +125,11 @@ pub(super) async fn get(
         (status = 200, description = "The connection", body = SecretProvider), WithBody, Missing, Conflicting, OfProvider, Common,
     ))]
 pub(super) async fn update(
-    Administrator(access): Administrator,
-    State(api): State<Api>,
+    Administrator(api, access): Administrator,
     Id(id): Id<ConnectionId>,
-    fields: Fields,
-) -> Result<Json<SecretProvider>, ApiError> {
-    let SecretProviderChanges { name, provider_type, settings, cache_ttl_seconds, rate_limit_tier } = read(fields)?;
+    Body(changes): Body<SecretProviderChanges>,
+) -> Answer<SecretProvider> {
+    let SecretProviderChanges { name, provider_type, settings, cache_ttl_seconds, rate_limit_tier } = changes;
     if let Some(provider_type) = provider_type
         && api.broker.get_connection(&access, id).await?.provider_type != provider_type
     {
@@ -163,11 +146,7 @@ pub(super) async fn update(
 #[utoipa::path(delete, path = "/secret-providers/{id}", operation_id = "delete_secret_provider", tag = "secret-providers",
     params(("id" = Uuid, Path, description = "The connection's id")),
     responses((status = 200, description = "It is gone", body = Success), Input, Missing, Conflicting, Common))]
-pub(super) async fn delete(
-    Administrator(access): Administrator,
-    State(api): State<Api>,
-    Id(id): Id<ConnectionId>,
-) -> Result<Json<Success>, ApiError> {
+pub(super) async fn delete(Administrator(api, access): Administrator, Id(id): Id<ConnectionId>) -> Answer<Success> {
     api.broker.delete_connection(&access, id).await?;
     Ok(SUCCESS)
 }
@@ -179,10 +158,9 @@ pub(super) async fn delete(
     params(("id" = Uuid, Path, description = "The connection's id")),
     responses((status = 200, description = "They are gone", body = Success), Input, Missing, Common))]
 pub(super) async fn clear_cache(
-    Administrator(access): Administrator,
-    State(api): State<Api>,
+    Administrator(api, access): Administrator,
     Id(id): Id<ConnectionId>,
-) -> Result<Json<Success>, ApiError> {
+) -> Answer<Success> {
     api.broker.clear_cache(&access, id).await?;
     Ok(SUCCESS)
 }
@@ -193,11 +171,18 @@ pub(super) async fn clear_cache(
 #[utoipa::path(get, path = "/secret-providers/{id}/items", operation_id = "list_items", tag = "secret-providers",
     params(("id" = Uuid, Path, description = "The connection's id")),
     responses((status = 200, description = "All of them", body = Vec<SecretItem>), Input, Missing, OfProvider, Common))]
-pub(super) async fn items(
-    Client(access): Client,
-    State(api): State<Api>,
-    Id(id): Id<ConnectionId>,
-) -> Result<Json<Vec<SecretItem>>, ApiError> {
+pub(super) async fn items(Client(api, access): Client, Id(id): Id<ConnectionId>) -> Answer<Vec<SecretItem>> {
     let items = api.broker.list_items(&access, id).await?;
     Ok(Json(items.into_iter().map(SecretItem::from).collect()))
+}
+
+/// What a connection may still ask of its secret manager
+///
+/// It costs the secret manager nothing, and an ordinary key may ask: whoever makes requests
+/// may know how many are left.
+#[utoipa::path(get, path = "/secret-providers/{id}/budget", operation_id = "get_budget", tag = "secret-providers",
+    params(("id" = Uuid, Path, description = "The connection's id")),
+    responses((status = 200, description = "The budget", body = BudgetView), Input, Missing, Common))]
+pub(super) async fn budget(Caller(api, access): Caller, Id(id): Id<ConnectionId>) -> Answer<BudgetView> {
+    Ok(Json(api.broker.budget(&access, id).await?.into()))
 }

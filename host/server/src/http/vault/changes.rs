@@ -34,7 +34,7 @@ use crate::view::words::words;
 body! {
     /// What a `POST` or a `PUT` says of an entry.
     #[derive(Default)]
-    pub(crate) struct EntryChanges {
+    pub(crate) struct EntryChanges ignoring(entry::names()) {
         /// Which entry, for a change; without it, the one of this user and domain.
         #[schema(value_type = Option<Uuid>)]
         pub(crate) id: Option<EntryId>,
@@ -80,14 +80,6 @@ words! {
 }
 
 impl EntryChanges {
-    fn of(mut fields: Fields) -> Result<Self, ApiError> {
-        let read = Self::take(&mut fields)?;
-        // What is left of an answer that is sent back is what only the server decides.
-        fields.ignore(entry::names());
-        fields.finish()?;
-        Ok(read)
-    }
-
     /// Some clients encrypt `null` where they have no value.
     pub(super) async fn read_nulls(&mut self, broker: &Broker, access: &Access) -> Result<(), BrokerError> {
         for change in [&mut self.user_name, &mut self.password, &mut self.tfa_secret] {
@@ -194,7 +186,21 @@ impl EntryChanges {
 }
 
 /// The body of a `POST`.
-pub(super) struct NewEntryBody;
+pub(crate) struct NewEntryBody(pub(super) EntryChanges);
+
+/// An `id` in it is one that was sent back.
+impl FromBody for NewEntryBody {
+    fn read(mut fields: Fields) -> Result<Self, ApiError> {
+        fields.ignore(["id"]);
+        let changes = EntryChanges::read(fields)?;
+        for (name, value) in [("permissioned_user_id", &changes.permissioned_user_id), ("domain", &changes.domain)] {
+            if value.is_none() {
+                return Err(ApiError::invalid(format!("{name} is required and must be a string")));
+            }
+        }
+        Ok(Self(changes))
+    }
+}
 
 impl PartialSchema for NewEntryBody {
     fn schema() -> RefOr<Schema> {
@@ -212,8 +218,20 @@ impl ToSchema for NewEntryBody {
     }
 }
 
-/// The body of a `PUT`.
-pub(super) struct EntryChangesBody;
+/// The body of a `PUT`: which entry it changes, and how.
+pub(crate) struct EntryChangesBody(pub(super) EntrySelector, pub(super) EntryChanges);
+
+/// With an `id` that counts, and another pair of user and domain renames the entry.
+impl FromBody for EntryChangesBody {
+    fn read(fields: Fields) -> Result<Self, ApiError> {
+        let mut changes = EntryChanges::read(fields)?;
+        let selector = match changes.id {
+            Some(id) => EntrySelector::Id(id),
+            None => pair(changes.permissioned_user_id.take(), changes.domain.take())?,
+        };
+        Ok(Self(selector, changes))
+    }
+}
 
 impl PartialSchema for EntryChangesBody {
     fn schema() -> RefOr<Schema> {
@@ -229,26 +247,4 @@ impl ToSchema for EntryChangesBody {
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         EntryChanges::schemas(schemas);
     }
-}
-
-/// The entry that a `POST` describes. An `id` in it is one that was sent back.
-pub(super) fn new_entry(mut fields: Fields) -> Result<EntryChanges, ApiError> {
-    fields.ignore(["id"]);
-    let changes = EntryChanges::of(fields)?;
-    for (name, value) in [("permissioned_user_id", &changes.permissioned_user_id), ("domain", &changes.domain)] {
-        if value.is_none() {
-            return Err(ApiError::invalid(format!("{name} is required and must be a string")));
-        }
-    }
-    Ok(changes)
-}
-
-/// Which entry a `PUT` changes, and how. With an `id` that counts, and another pair of user and domain renames the entry.
-pub(super) fn changes(fields: Fields) -> Result<(EntrySelector, EntryChanges), ApiError> {
-    let mut changes = EntryChanges::of(fields)?;
-    let selector = match changes.id {
-        Some(id) => EntrySelector::Id(id),
-        None => pair(changes.permissioned_user_id.take(), changes.domain.take())?,
-    };
-    Ok((selector, changes))
 }

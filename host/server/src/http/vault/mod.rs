@@ -7,20 +7,18 @@ pub(crate) mod expiry;
 mod list;
 pub(super) mod name;
 
-use axum::Json;
-use axum::extract::{RawQuery, State};
+use axum::extract::RawQuery;
 use axum::http::StatusCode;
 use axum::response::Response;
 use keyway::TfaCode;
 
-use super::api::Api;
+use super::answer::{Answer, SUCCESS, Success};
 use super::auth::Client;
-use super::body::Fields;
+use super::body::Body;
 use super::error::ApiError;
 use super::memory;
 use super::schema::{Common, Conflicting, Input, Missing, OfProvider, WithBody};
 use super::secret_json::secret_answer;
-use super::success::{SUCCESS, Success};
 use crate::view::tfa_code::Code;
 use changes::{EntryChangesBody, NewEntryBody};
 use entry::{Entries, Entry};
@@ -32,11 +30,9 @@ use name::EntryName;
 #[utoipa::path(post, path = "/vault", operation_id = "create_entry", tag = "vault", request_body = NewEntryBody,
     responses((status = 201, description = "The entry", body = Entry), WithBody, Conflicting, Common))]
 pub(super) async fn create(
-    Client(access): Client,
-    State(api): State<Api>,
-    fields: Fields,
+    Client(api, access): Client,
+    Body(NewEntryBody(mut new)): Body<NewEntryBody>,
 ) -> Result<Response, ApiError> {
-    let mut new = changes::new_entry(fields)?;
     new.read_nulls(&api.broker, &access).await?;
     let entry = api.broker.create_entry(&access, new.into_entry()?).await?;
     secret_answer(StatusCode::CREATED, &Entry::from(entry))
@@ -51,12 +47,8 @@ pub(super) async fn create(
         ("domain" = Option<String>, Query, description = "The entry's site, exactly as it was given; together with permissioned_user_id"),
     ),
     responses((status = 200, description = "An entry, or a list of all", body = Entries), Input, Missing, Common))]
-pub(super) async fn read(
-    Client(access): Client,
-    State(api): State<Api>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, ApiError> {
-    match name::queried(query.as_deref().unwrap_or_default())? {
+pub(super) async fn read(Client(api, access): Client, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
+    match name::queried(query)? {
         Some(selector) => {
             let entry = api.broker.get_entry(&access, &selector).await?;
             secret_answer(StatusCode::OK, &Entry::from(entry))
@@ -71,11 +63,9 @@ pub(super) async fn read(
 #[utoipa::path(put, path = "/vault", operation_id = "update_entry", tag = "vault", request_body = EntryChangesBody,
     responses((status = 200, description = "The entry", body = Entry), WithBody, Missing, Conflicting, Common))]
 pub(super) async fn update(
-    Client(access): Client,
-    State(api): State<Api>,
-    fields: Fields,
+    Client(api, access): Client,
+    Body(EntryChangesBody(selector, mut changes)): Body<EntryChangesBody>,
 ) -> Result<Response, ApiError> {
-    let (selector, mut changes) = changes::changes(fields)?;
     changes.read_nulls(&api.broker, &access).await?;
     // The answer has what the entry holds already, however little is changed.
     let stored = usize::try_from(api.broker.entry_size(&access, &selector).await?).unwrap_or(usize::MAX);
@@ -91,12 +81,8 @@ pub(super) async fn update(
 /// Neither its connection nor the item is touched. Needs the scope `api`.
 #[utoipa::path(delete, path = "/vault", operation_id = "delete_entry", tag = "vault", request_body = EntryName,
     responses((status = 200, description = "It is gone", body = Success), WithBody, Missing, Conflicting, Common))]
-pub(super) async fn delete(
-    Client(access): Client,
-    State(api): State<Api>,
-    fields: Fields,
-) -> Result<Json<Success>, ApiError> {
-    api.broker.delete_entry(&access, &name::named(fields)?).await?;
+pub(super) async fn delete(Client(api, access): Client, Body(EntryName(selector)): Body<EntryName>) -> Answer<Success> {
+    api.broker.delete_entry(&access, &selector).await?;
     Ok(SUCCESS)
 }
 
@@ -106,11 +92,10 @@ pub(super) async fn delete(
 #[utoipa::path(patch, path = "/vault/clear-browser-state", operation_id = "clear_browser_state", tag = "vault", request_body = EntryName,
     responses((status = 200, description = "They are gone", body = Success), WithBody, Missing, Conflicting, Common))]
 pub(super) async fn clear_browser_state(
-    Client(access): Client,
-    State(api): State<Api>,
-    fields: Fields,
-) -> Result<Json<Success>, ApiError> {
-    api.broker.clear_browser_state(&access, &name::named(fields)?).await?;
+    Client(api, access): Client,
+    Body(EntryName(selector)): Body<EntryName>,
+) -> Answer<Success> {
+    api.broker.clear_browser_state(&access, &selector).await?;
     Ok(SUCCESS)
 }
 
@@ -123,14 +108,8 @@ pub(super) async fn clear_browser_state(
         ("domain" = String, Query, description = "The entry's site, exactly as it was given"),
     ),
     responses((status = 200, description = "The code", body = Code), Input, Missing, Conflicting, OfProvider, Common))]
-pub(super) async fn tfa_code(
-    Client(access): Client,
-    State(api): State<Api>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, ApiError> {
-    let selector = name::queried(query.as_deref().unwrap_or_default())?.ok_or_else(|| {
-        ApiError::invalid("permissioned_user_id and domain are both required; they say which vault entry is meant")
-    })?;
+pub(super) async fn tfa_code(Client(api, access): Client, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
+    let selector = name::queried(query)?.map_or_else(|| name::pair(None, None), Ok)?;
     match api.broker.tfa_code(&access, &selector).await? {
         TfaCode::Authenticator { code, expires_in_seconds } => {
             secret_answer(StatusCode::OK, &Code::authenticator(code, expires_in_seconds))

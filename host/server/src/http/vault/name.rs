@@ -24,7 +24,7 @@ body! {
 }
 
 /// The body that is a name.
-pub(crate) struct EntryName;
+pub(crate) struct EntryName(pub(super) EntrySelector);
 
 impl PartialSchema for EntryName {
     fn schema() -> RefOr<Schema> {
@@ -39,49 +39,90 @@ impl ToSchema for EntryName {
 }
 
 /// Which entry a body names, by `id` or by pair, and nothing else counts.
-pub(super) fn named(mut fields: Fields) -> Result<EntrySelector, ApiError> {
-    let name = Name::take(&mut fields)?;
-    match name.id {
-        Some(id) => Ok(EntrySelector::Id(id)),
-        None => pair(name.permissioned_user_id, name.domain),
+impl FromBody for EntryName {
+    fn read(mut fields: Fields) -> Result<Self, ApiError> {
+        let Name { id, permissioned_user_id: user, domain } = Name::take(&mut fields)?;
+        id.map_or_else(|| pair(user, domain), |id| Ok(EntrySelector::Id(id))).map(Self)
     }
 }
 
-/// Which entry the query asks for; `None` is all of them. Unknown parameters are nobody's business.
-pub(super) fn queried(query: &str) -> Result<Option<EntrySelector>, ApiError> {
-    let (mut user, mut domain) = (None, None);
-    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-        let place = match &*name {
-            "permissioned_user_id" => &mut user,
-            "domain" => &mut domain,
-            _ => continue,
-        };
-        if place.replace(value.into_owned()).is_some() {
+/// The parameters of these names in a query, each once at most. Unknown parameters are nobody's business.
+pub(in crate::http) fn parameters<const N: usize>(
+    query: Option<String>,
+    names: [&str; N],
+) -> Result<[Option<String>; N], ApiError> {
+    let mut values = [const { None }; N];
+    for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        let place = names.iter().zip(&mut values).find(|(known, _)| **known == name);
+        if place.and_then(|(_, place)| place.replace(value.into_owned())).is_some() {
             return Err(ApiError::invalid(format!("the parameter {name} occurs twice")));
         }
     }
-    match (user, domain) {
-        (None, None) => Ok(None),
-        (Some(user), Some(domain)) => Ok(Some(EntrySelector::Pair { user, domain })),
+    Ok(values)
+}
+
+/// Which entry the query asks for; `None` is all of them.
+pub(super) fn queried(query: Option<String>) -> Result<Option<EntrySelector>, ApiError> {
+    match parameters(query, ["permissioned_user_id", "domain"])? {
+        [None, None] => Ok(None),
+        [Some(user), Some(domain)] => Ok(Some(EntrySelector::Pair { user, domain })),
         _ => Err(ApiError::invalid("permissioned_user_id and domain must be provided together")),
     }
 }
 
+/// The entry of this user and domain, which must both be there.
 pub(super) fn pair(user: Option<String>, domain: Option<String>) -> Result<EntrySelector, ApiError> {
-    match (user, domain) {
-        (Some(user), Some(domain)) => Ok(EntrySelector::Pair { user, domain }),
-        _ => Err(ApiError::invalid(
-            "permissioned_user_id and domain are both required; they say which vault entry is meant",
-        )),
+    let message = "permissioned_user_id and domain are both required; they say which vault entry is meant";
+    let selector = user.zip(domain).map(|(user, domain)| EntrySelector::Pair { user, domain });
+    selector.ok_or_else(|| ApiError::invalid(message))
+}
+
+/// The entry that is named one way or the other.
+pub(in crate::http) fn either(
+    id: Option<EntryId>,
+    user: Option<String>,
+    domain: Option<String>,
+) -> Result<EntrySelector, ApiError> {
+    match (id, user, domain) {
+        (Some(id), None, None) => Ok(EntrySelector::Id(id)),
+        (None, Some(user), Some(domain)) => Ok(EntrySelector::Pair { user, domain }),
+        _ => {
+            let message = "name the vault entry either by id, or by permissioned_user_id and domain together";
+            Err(ApiError::invalid(message))
+        }
     }
 }
+
+/// A [body](body!) that names an entry one way or the other, beside what it says about it.
+macro_rules! about_an_entry {
+    ($(#[$about:meta])* $visible:vis struct $name:ident { $($fields:tt)* }) => {
+        $crate::http::body::body! {
+            $(#[$about])*
+            $visible struct $name {
+                /// The entry's id; then without the other two.
+                #[schema(value_type = Option<Uuid>)]
+                id: Option<keyway::EntryId>,
+                permissioned_user_id: Option<String>,
+                domain: Option<String>,
+                $($fields)*
+            }
+        }
+
+        impl $name {
+            fn entry(&self) -> Result<keyway::EntrySelector, $crate::http::error::ApiError> {
+                $crate::http::vault::name::either(self.id, self.permissioned_user_id.clone(), self.domain.clone())
+            }
+        }
+    };
+}
+pub(in crate::http) use about_an_entry;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn queried_pair(query: &str) -> Option<(String, String)> {
-        match queried(query).unwrap() {
+        match queried(Some(query.to_owned())).unwrap() {
             Some(EntrySelector::Pair { user, domain }) => Some((user, domain)),
             _ => None,
         }
@@ -97,7 +138,7 @@ mod tests {
     #[test]
     fn one_parameter_without_the_other_is_refused() {
         for query in ["domain=https%3A%2F%2Facme.com", "permissioned_user_id=a", "domain=a&domain=b"] {
-            assert!(queried(query).is_err(), "{query}");
+            assert!(queried(Some(query.to_owned())).is_err(), "{query}");
         }
     }
 }

@@ -1,8 +1,13 @@
-//! The answer of what has nothing to return.
+//! What handlers answer.
 
 use axum::Json;
 use serde::Serialize;
 use utoipa::ToSchema;
+
+use super::error::ApiError;
+
+/// A document, or why there is none.
+pub(super) type Answer<T> = Result<Json<T>, ApiError>;
 
 /// What clients with nothing to return expect.
 #[derive(Serialize, ToSchema)]

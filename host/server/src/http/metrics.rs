@@ -3,18 +3,15 @@
 //! **Invariant:** a label is the template of a path, a method that HTTP names, a status, or one of the broker's own; nothing that a client sends. There is no secret
 //! in the answer, so it needs no key; an operator who does not want to show how much there is to do gives it an address of its own.
 //!
-//! A request costs two look-ups, without allocation, under locks that are only read, and an addition under one that is held for a few nanoseconds. There is nothing to
-//! drain when nobody asks.
+//! A request costs a look-up under a lock that is only read, and an addition under one that is held
+//! for a few nanoseconds. There is nothing to drain when nobody asks.
 
-use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
-use parking_lot::RwLock;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
@@ -36,7 +33,7 @@ const OPENMETRICS: HeaderValue = HeaderValue::from_static("application/openmetri
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfRequest {
     method: &'static str,
-    route: Arc<str>,
+    route: String,
     status: u16,
 }
 
@@ -45,9 +42,6 @@ struct OfRequest {
 pub(super) struct Metrics {
     registry: Registry,
     requests: Family<OfRequest, Histogram, fn() -> Histogram>,
-    /// The templates of the router that were matched so far, so that none has to be copied.
-    routes: RwLock<HashSet<Arc<str>>>,
-    unknown: Arc<str>,
 }
 
 impl Metrics {
@@ -62,23 +56,13 @@ impl Metrics {
         );
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("keyway_build", "Which build of Keyway this is", build);
-        Self { registry, requests, routes: RwLock::default(), unknown: UNKNOWN.into() }
+        Self { registry, requests }
     }
 
     /// A request was answered. `route` is the template of the router that it has matched.
     pub(super) fn answered(&self, method: &Method, route: Option<&str>, status: u16, took: Duration) {
-        let route = route.map_or_else(|| self.unknown.clone(), |route| self.shared(route));
-        let labels = OfRequest { method: method_name(method), route, status };
+        let labels = OfRequest { method: method_name(method), route: route.unwrap_or(UNKNOWN).to_owned(), status };
         self.requests.get_or_create(&labels).observe(took.as_secs_f64());
-    }
-
-    fn shared(&self, route: &str) -> Arc<str> {
-        if let Some(shared) = self.routes.read().get(route) {
-            return shared.clone();
-        }
-        let shared = Arc::<str>::from(route);
-        self.routes.write().insert(shared.clone());
-        shared
     }
 }
 

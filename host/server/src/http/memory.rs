@@ -149,29 +149,28 @@ pub(super) fn charge_to(workspace: WorkspaceId) {
 /// Has so many bytes held until the answer was sent, and waits for them. To be called while the request holds nothing yet: those that wait for more than
 /// they have wait for each other.
 pub(super) async fn hold(bytes: usize) -> Result<(), ApiError> {
-    let held = ACCOUNT.try_with(|account| account.hold(bytes)).map_err(|_| no_account())?.await?;
-    ACCOUNT.try_with(|account| account.keep(held)).map_err(|_| no_account())
+    let held = with_account(|account| account.hold(bytes))?.await?;
+    with_account(|account| account.keep(held))
 }
 
 /// The same in addition to what the request holds, without waiting.
 pub(super) fn hold_more(bytes: usize) -> Result<(), ApiError> {
     let held = hold_for_parts(bytes)?;
-    ACCOUNT.try_with(|account| account.keep(held)).map_err(|_| no_account())
+    with_account(|account| account.keep(held))
 }
 
 /// Room for an answer that comes in parts, which keeps it itself.
 pub(super) fn hold_for_parts(bytes: usize) -> Result<Held, ApiError> {
-    ACCOUNT.try_with(|account| account.hold_for_parts(bytes)).map_err(|_| no_account())?
+    with_account(|account| account.hold_for_parts(bytes))?
 }
 
 /// The answer, with room for it until it was written; or another one, when there is none.
 pub(super) fn cover(response: Response) -> Response {
     let size = response.body().size_hint().exact().and_then(|size| usize::try_from(size).ok());
     let Some(size) = size.filter(|size| *size > SMALL) else { return response };
-    let held = match ACCOUNT.try_with(|account| account.cover(size)) {
-        Ok(Ok(held)) => held,
-        Ok(Err(error)) => return error.into_response(),
-        Err(_) => return no_account().into_response(),
+    let held = match with_account(|account| account.cover(size)).flatten() {
+        Ok(held) => held,
+        Err(error) => return error.into_response(),
     };
     let (head, body) = response.into_parts();
     // One of a known size is in memory as a whole, and one that comes in parts has no known size.
@@ -184,8 +183,8 @@ pub(super) fn cover(response: Response) -> Response {
     }
 }
 
-fn no_account() -> ApiError {
-    ApiError::internal("a request without an account of its memory")
+fn with_account<T>(of: impl FnOnce(&Account) -> T) -> Result<T, ApiError> {
+    ACCOUNT.try_with(of).map_err(|_| ApiError::internal("a request without an account of its memory"))
 }
 
 impl Account {

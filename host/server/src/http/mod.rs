@@ -33,6 +33,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Router, middleware};
 use keyway::{Broker, ErrorKind};
 use prometheus_client::registry::Registry;
+use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -40,7 +41,7 @@ use api::{Api, Ending, Shared};
 use code::Code;
 use error::ApiError;
 use metrics::Metrics;
-use observe::{Door, Observer};
+use observe::Observer;
 
 /// Requests under way at the same time. Each holds little memory beside its bodies (`memory.rs`); providers have a limit of their own.
 const CONCURRENT_REQUESTS: usize = 1_024;
@@ -63,7 +64,6 @@ pub fn router(broker: Broker) -> Router {
 
 /// The routes. `metrics` has `/metrics` among those for clients.
 pub(crate) fn routers(broker: Broker, metrics: bool) -> Routers {
-    let ending = Ending::default();
     let with_metrics = || operations().routes(routes!(metrics::read));
     let clients = for_clients().merge(if metrics { with_metrics() } else { operations() });
     let (clients, document) = clients.routes(routes!(openapi::read)).split_for_parts();
@@ -72,8 +72,9 @@ pub(crate) fn routers(broker: Broker, metrics: bool) -> Routers {
     let mut registry = Registry::default();
     broker.register_metrics(&mut registry);
     let metrics = Arc::new(Metrics::new(registry));
-    let door = Door::new(CONCURRENT_REQUESTS, ending.clone());
-    let observer = Arc::new(Observer { metrics: metrics.clone(), door, memory: Arc::default() });
+    let (places, ending) = (Semaphore::new(CONCURRENT_REQUESTS), Ending::default());
+    let observer = Observer { metrics: metrics.clone(), memory: Arc::default(), places, ending: ending.clone() };
+    let observer = Arc::new(observer);
     let api = Arc::new(Shared { metrics, broker, ending: ending.clone(), document });
     let finished = |router| finished(router, &api, &observer);
     Routers { api: finished(clients), operations: finished(with_metrics().into()), ending }

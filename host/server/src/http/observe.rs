@@ -40,8 +40,28 @@ fn holds_nothing(route: Option<&str>) -> bool {
 /// every request.
 pub(super) struct Observer {
     pub(super) metrics: Arc<Metrics>,
-    pub(super) door: Door,
     pub(super) memory: Arc<Memory>,
+    /// How many more requests are let in.
+    pub(super) places: Semaphore,
+    /// Until when.
+    pub(super) ending: Ending,
+}
+
+impl Observer {
+    /// Runs a request if there is room for one more and the server is not ending. Operators are
+    /// always let in.
+    async fn let_in(&self, route: Option<&str>, run: impl Future<Output = Response>) -> Response {
+        if route.is_some_and(|route| FOR_OPERATORS.contains(&route)) {
+            return run.await;
+        }
+        if self.ending.is_set() {
+            return ending().into_response();
+        }
+        match self.places.try_acquire() {
+            Ok(_place) => run.await,
+            Err(_) => ApiError::overloaded().into_response(),
+        }
+    }
 }
 
 /// The outermost layer.
@@ -50,29 +70,28 @@ pub(super) async fn observed(State(observer): State<Arc<Observer>>, request: Req
     let id = RequestId::of(request.headers());
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map(MatchedPath::as_str);
     let handle = async {
-        let run = observer.door.let_in(route.as_ref().map(MatchedPath::as_str), next.run(request));
+        let run = observer.let_in(route, next.run(request));
         let answered = AssertUnwindSafe(in_time(run)).catch_unwind().await;
         let mut response = match answered {
-            Ok(Some(response)) if holds_nothing(route.as_ref().map(MatchedPath::as_str)) => response,
+            Ok(Some(response)) if holds_nothing(route) => response,
             Ok(Some(response)) => memory::cover(response),
             Ok(None) => too_slow().into_response(),
             // The panic itself was reported where it happened.
             Err(_) => ApiError::internal("a handler panicked").into_response(),
         };
         let status = response.status().as_u16();
-        let (code, detail) = match response.extensions_mut().remove() {
-            Some(ForLog { code, detail }) => (Some(code), detail),
-            None => (None, None),
-        };
-        if let Some(detail) = detail {
+        let for_log: Option<ForLog> = response.extensions_mut().remove();
+        let (code, detail) = for_log.map(|ForLog { code, detail }| (code, detail)).unzip();
+        if let Some(detail) = detail.flatten() {
             tracing::error!(status, code, "{detail}");
         }
         let took = started.elapsed();
-        observer.metrics.answered(&method, route.as_ref().map(MatchedPath::as_str), status, took);
+        observer.metrics.answered(&method, route, status, took);
         let ms = took.as_secs_f64() * 1_000.0;
         let ms = (ms * 1_000.0).round() / 1_000.0;
-        let route = route.as_ref().map_or("unknown", MatchedPath::as_str);
+        let route = route.unwrap_or("unknown");
         // Metrics and audit log know of every request; a line for each that went well costs a seventh of what a server can do.
         if status < 400 {
             tracing::debug!(%method, route, status, ms, "answered");
@@ -106,34 +125,6 @@ async fn in_time<T>(run: impl Future<Output = T>) -> Option<T> {
     match soon.await {
         Some(done) => Some(done),
         None => Box::pin(tokio::time::timeout(REQUEST_TIME, run)).await.ok(),
-    }
-}
-
-/// Lets requests in.
-pub(super) struct Door {
-    /// How many more.
-    places: Semaphore,
-    /// Until when.
-    ending: Ending,
-}
-
-impl Door {
-    pub(super) fn new(places: usize, ending: Ending) -> Self {
-        Self { places: Semaphore::new(places), ending }
-    }
-
-    /// Runs a request if there is room for one more and the server is not ending. Operators are always let in.
-    async fn let_in(&self, route: Option<&str>, run: impl Future<Output = Response>) -> Response {
-        if route.is_some_and(|route| FOR_OPERATORS.contains(&route)) {
-            return run.await;
-        }
-        if self.ending.is_set() {
-            return ending().into_response();
-        }
-        match self.places.try_acquire() {
-            Ok(_place) => run.await,
-            Err(_) => ApiError::overloaded().into_response(),
-        }
     }
 }
 
@@ -171,9 +162,12 @@ mod tests {
     }
 
     async fn answer_of(router: Router, path: &str, places: usize) -> (StatusCode, HeaderMap, serde_json::Value) {
-        let door = Door::new(places, Ending::default());
-        let observer =
-            Arc::new(Observer { metrics: Arc::new(Metrics::new(Default::default())), door, memory: Arc::default() });
+        let observer = Arc::new(Observer {
+            metrics: Arc::new(Metrics::new(Default::default())),
+            memory: Arc::default(),
+            places: Semaphore::new(places),
+            ending: Ending::default(),
+        });
         let router = router.layer(middleware::from_fn_with_state(observer, observed));
         let request = Request::builder().uri(path).body(Body::empty()).unwrap();
         let (head, body) = router.oneshot(request).await.unwrap().into_parts();

@@ -2,34 +2,22 @@
 
 use std::str::FromStr;
 
-use axum::extract::{FromRequestParts, Path};
+use axum::extract::{FromRequestParts, MatchedPath, Path};
 use axum::http::request::Parts;
-use keyway::{ConnectionId, RotationId};
 
 use super::error::ApiError;
 
-/// An id, and which path lists those that there are.
-pub(super) trait Listed: FromStr {
-    const AT: &'static str;
-}
-
-impl Listed for ConnectionId {
-    const AT: &'static str = "/secret-providers";
-}
-
-impl Listed for RotationId {
-    const AT: &'static str = "/vault/rotations";
-}
-
-/// The id in the path.
+/// The id in the path. What is before it lists the ids there are.
 pub(super) struct Id<I>(pub(super) I);
 
-impl<S: Send + Sync, I: Listed> FromRequestParts<S> for Id<I> {
+impl<S: Send + Sync, I: FromStr> FromRequestParts<S> for Id<I> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let id = Path::<String>::from_request_parts(parts, state).await.ok().and_then(|Path(id)| id.parse().ok());
-        let message = || format!("the id in the path is not a UUID; GET {} lists the ids there are", I::AT);
+        let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        let list = route.split("/{id}").next().unwrap_or_default();
+        let message = || format!("the id in the path is not a UUID; GET {list} lists the ids there are");
         id.map(Self).ok_or_else(|| ApiError::bad_request(message()))
     }
 }

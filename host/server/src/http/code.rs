@@ -1,13 +1,10 @@
 //! The codes of errors, for programs, and the status that goes with each.
 
-use std::borrow::Cow;
-
 use axum::http::StatusCode;
 use keyway::ErrorKind;
-use utoipa::openapi::{RefOr, Schema};
-use utoipa::{PartialSchema, ToSchema};
+use serde_json::json;
 
-use super::schema::text;
+use super::schema::{described, schema};
 
 /// What happened: the kind of the broker's error, or what is wrong with the request or the server itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,16 +66,8 @@ pub(crate) fn status(kind: ErrorKind) -> StatusCode {
     }
 }
 
-impl PartialSchema for Code {
-    fn schema() -> RefOr<Schema> {
-        let kinds = ErrorKind::ALL.iter().map(|kind| kind.code());
-        let names = kinds.chain(Self::OF_HTTP.iter().map(|code| code.name));
-        RefOr::T(Schema::Object(text().enum_values(Some(names)).build()))
-    }
-}
-
-impl ToSchema for Code {
-    fn name() -> Cow<'static, str> {
-        "ErrorCode".into()
-    }
-}
+described!(Code as "ErrorCode": {
+    let kinds = ErrorKind::ALL.iter().map(|kind| kind.code());
+    let names: Vec<_> = kinds.chain(Code::OF_HTTP.iter().map(|code| code.name)).collect();
+    schema(json!({"type": "string", "enum": names}))
+});

@@ -3,8 +3,6 @@
 //! **Invariant:** the document is made from the router itself: a route is registered together with its description, so there is neither a route that is not described
 //! nor a description without a route. What a body may have is the type that its handler reads it into.
 
-use std::collections::BTreeSet;
-
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderValue;
@@ -13,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{AdditionalProperties, Object, Schema};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{Components, InfoBuilder, License, OpenApi, PathItem, RefOr};
+use utoipa::openapi::{Components, InfoBuilder, License, OpenApi, PathItem, Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::api::Api;
@@ -47,12 +45,15 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
     let header = ApiKeyValue::with_description("cc-key", "An API key of a workspace");
     components.add_security_scheme(KEY, SecurityScheme::ApiKey(ApiKey::Header(header)));
     document.security = Some(vec![SecurityRequirement::new(KEY, [""; 0])]);
-    // No other field of a body is known, but where an entry is named.
-    for name in document.paths.paths.values().flat_map(operations).filter_map(body_schema).collect::<BTreeSet<_>>() {
-        if name == EntryName::name() {
-            continue;
-        }
-        if let Some(object) = components.schemas.get_mut(&name).and_then(object_of) {
+    // No other field of a body is known, but where an entry is named. Bodies refer to their schemas.
+    let bodies: Vec<_> = document.paths.paths.values().flat_map(operations).map(|of| &of.request_body).collect();
+    let bodies = serde_json::to_string(&bodies).unwrap_or_default();
+    for (name, schema) in &mut components.schemas {
+        let reference = format!("{:?}", Ref::from_schema_name(name).ref_location);
+        if *name != EntryName::name()
+            && bodies.contains(&reference)
+            && let Some(object) = object_of(schema)
+        {
             object.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
         }
     }
@@ -70,29 +71,6 @@ fn object_of(schema: &mut RefOr<Schema>) -> Option<&mut Object> {
 
 fn operations(path: &PathItem) -> impl Iterator<Item = &Operation> {
     [&path.get, &path.put, &path.post, &path.delete, &path.patch].into_iter().flatten()
-}
-
-/// The name of the schema of an operation's body.
-fn body_schema(operation: &Operation) -> Option<String> {
-    let body = operation.request_body.as_ref()?;
-    let body = match body {
-        RefOr::T(body) => body,
-        RefOr::Ref(_) => return None,
-    };
-    let content = body.content.get("application/json")?;
-    match content {
-        RefOr::T(content) => name_of(content.schema.as_ref()?),
-        RefOr::Ref(_) => None,
-    }
-}
-
-/// The name of a schema, also of one that may be `null` instead.
-fn name_of(schema: &RefOr<Schema>) -> Option<String> {
-    match schema {
-        RefOr::Ref(reference) => reference.ref_location.rsplit('/').next().map(str::to_owned),
-        RefOr::T(Schema::OneOf(one)) => one.items.iter().find_map(name_of),
-        RefOr::T(_) => None,
-    }
 }
 
 /// `GET /openapi.json`

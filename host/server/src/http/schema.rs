@@ -4,11 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Value, json};
 use utoipa::IntoResponses;
-use utoipa::openapi::schema::{
-    AllOfBuilder, AnyOfBuilder, ArrayBuilder, KnownFormat, Object, ObjectBuilder, Schema, SchemaFormat, SchemaType,
-    Type,
-};
+use utoipa::openapi::schema::{AllOfBuilder, Schema};
 use utoipa::openapi::{ContentBuilder, HeaderBuilder, Ref, RefOr, Response, ResponseBuilder};
 
 /// The name of the envelope of errors among the document's schemas.
@@ -69,73 +67,89 @@ fn problems(of: &[(u16, &str)]) -> BTreeMap<String, RefOr<Response>> {
 fn problem(status: u16, about: &str) -> Response {
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(ERROR))).build();
     let response = ResponseBuilder::new().description(about).content("application/json", content);
-    let header = |about: &str, of: Object| HeaderBuilder::new().description(Some(about)).schema(Some(of)).build();
+    let header = |about: &str, of| HeaderBuilder::new().description(Some(about)).schema(Some(schema(of))).build();
     match status {
         429 | 502 | 503 => {
-            let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).build();
+            let seconds = json!({"type": "integer", "minimum": 0});
             response.header("retry-after", header("After how many seconds to retry, where that is known", seconds))
         }
-        401 => response.header("www-authenticate", header("How to send a key", text().build())),
+        401 => response.header("www-authenticate", header("How to send a key", json!({"type": "string"}))),
         _ => response,
     }
     .build()
 }
 
-/// A text.
-pub(super) fn text() -> ObjectBuilder {
-    ObjectBuilder::new().schema_type(Type::String)
+/// A schema as it is in the document.
+pub(super) fn schema(json: Value) -> RefOr<Schema> {
+    let schema = serde_json::from_value(json);
+    debug_assert!(schema.is_ok(), "a schema that is none: {:?}", schema.err());
+    schema.unwrap_or_else(|_| Schema::default().into())
 }
 
-/// A text without control characters, of at most so many characters.
-pub(super) fn plain_text(limit: usize) -> ObjectBuilder {
-    text().max_length(Some(limit)).pattern(Some(r"^[^\u0000-\u001f\u007f-\u009f]*$"))
-}
+/// Describes a type in the document, under a name.
+macro_rules! described {
+    ($type:ty as $name:literal: $schema:expr $(; with those of $other:ty)?) => {
+        impl utoipa::PartialSchema for $type {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                $schema
+            }
+        }
 
-/// As a type that `null` belongs to.
-pub(super) fn nullable(of: ObjectBuilder, kind: Type) -> Object {
-    of.schema_type(SchemaType::from_iter([kind, Type::Null])).build()
+        impl utoipa::ToSchema for $type {
+            fn name() -> std::borrow::Cow<'static, str> {
+                $name.into()
+            }
+
+            $(fn schemas(schemas: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>) {
+                <$other>::schemas(schemas);
+            })?
+        }
+    };
 }
+pub(super) use described;
 
 /// That an entry is named by its id, or by its user and domain.
-pub(super) fn named(schema: RefOr<Schema>) -> RefOr<Schema> {
-    let by = |fields: &[&str]| {
-        fields.iter().fold(ObjectBuilder::new(), |by, field| by.property(*field, text()).required(*field)).build()
-    };
-    let either = AnyOfBuilder::new().item(by(&["id"])).item(by(&["permissioned_user_id", "domain"])).build();
-    RefOr::T(Schema::AllOf(AllOfBuilder::new().item(schema).item(Schema::AnyOf(either)).build()))
+pub(super) fn named(by: RefOr<Schema>) -> RefOr<Schema> {
+    let text = json!({"type": "string"});
+    let pair = json!({"permissioned_user_id": text, "domain": text});
+    let either = json!({"anyOf": [
+        {"type": "object", "properties": {"id": text}, "required": ["id"]},
+        {"type": "object", "properties": pair, "required": ["permissioned_user_id", "domain"]},
+    ]});
+    AllOfBuilder::new().item(by).item(schema(either)).into()
 }
 
 /// A record of the audit log.
 pub(super) fn audit_record() -> RefOr<Schema> {
-    let id = || text().format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)));
-    let time = text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
-    let number = || ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
-    let actor = ObjectBuilder::new()
-        .property("type", text().enum_values(Some(["api_key", "operator", "unknown", "system"])))
-        .property("id", id())
-        .property("name", text())
-        .required("type");
-    let record = ObjectBuilder::new()
-        .property("series", number())
-        .property("number", number())
-        .property("at", time)
-        .property("workspace", nullable(id(), Type::String))
-        .property("actor", actor)
-        .property("operation", text())
-        .property("outcome", text().description(Some("ok, begun, or the code of an error")))
-        .property("begun", nullable(number(), Type::Integer))
-        .property("entry", id())
-        .property("connection", id())
-        .property("api_key", id())
-        .property("rotation", id())
-        .property("reference", text())
-        .property("lease", text())
-        .property("scope", text().description(Some("The scope that a key lacks which was refused")))
-        .property("fields", ArrayBuilder::new().items(text()))
-        .property("source", text().enum_values(Some(["live", "cached", "entry", "rotation"])))
-        .property("count", number())
-        .property("unrecorded", nullable(number(), Type::Integer))
-        .property("request_id", nullable(text(), Type::String));
-    let always = ["series", "number", "at", "actor", "operation", "outcome"];
-    Schema::from(always.into_iter().fold(record, ObjectBuilder::required).build()).into()
+    let text = json!({"type": "string"});
+    let id = json!({"type": "string", "format": "uuid"});
+    let number = json!({"type": "integer", "minimum": 0});
+    let number_or_null = json!({"type": ["integer", "null"], "minimum": 0});
+    let actor = json!({"type": "string", "enum": ["api_key", "operator", "unknown", "system"]});
+    schema(json!({
+        "type": "object",
+        "required": ["series", "number", "at", "actor", "operation", "outcome"],
+        "properties": {
+            "series": number,
+            "number": number,
+            "at": {"type": "string", "format": "date-time"},
+            "workspace": {"type": ["string", "null"], "format": "uuid"},
+            "actor": {"type": "object", "required": ["type"], "properties": {"type": actor, "id": id, "name": text}},
+            "operation": text,
+            "outcome": {"type": "string", "description": "ok, begun, or the code of an error"},
+            "begun": number_or_null,
+            "entry": id,
+            "connection": id,
+            "api_key": id,
+            "rotation": id,
+            "reference": text,
+            "lease": text,
+            "scope": {"type": "string", "description": "The scope that a key lacks which was refused"},
+            "fields": {"type": "array", "items": text},
+            "source": {"type": "string", "enum": ["live", "cached", "entry", "rotation"]},
+            "count": number,
+            "unrecorded": number_or_null,
+            "request_id": {"type": ["string", "null"]},
+        },
+    }))
 }

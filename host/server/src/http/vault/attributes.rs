@@ -4,19 +4,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU32;
 
 use keyway::{AttributeKind, Attributes, InvalidInput};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
-use utoipa::openapi::schema::{AdditionalProperties, ArrayBuilder, ObjectBuilder, SchemaType, Type};
-use utoipa::openapi::{RefOr, Schema};
+use serde_json::{Value, json};
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use super::expiry;
 use crate::http::body::{Field, Fields};
 use crate::http::error::ApiError;
-use crate::http::schema::{nullable, plain_text, text};
 
 /// The longest text value other than proxies' addresses, in characters.
 const TEXT_LIMIT: usize = 2_048;
@@ -27,54 +26,33 @@ const PROXY_VALUE_LIMIT: usize = 64 * 1_024;
 /// Arrays and objects within each other; common JSON parsers stop at a little more than 100.
 const DEPTH_LIMIT: usize = 64;
 
-/// What the value of an attribute is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Flag,
-    /// A positive number.
-    Count,
-    Text,
-    /// PostgreSQL's notation, `7 days 00:00:00`.
-    Interval,
-    ProxySetting,
-    ProxyValue,
-    /// `{enable, target_ip?}`.
-    Proxy,
-    /// `[{name, value}]`.
-    Headers,
-    /// `[{name, value, ...}]`, as the browser has them.
-    Cookies,
-    /// An object, as the browser has it: local or session storage.
-    BrowserStorage,
-}
-
 use AttributeKind::{BrowserState, Plain, Secret};
 
 /// All attributes: name, value, and what the broker has to know of it.
-const ATTRIBUTES: [(&str, Kind, AttributeKind); 23] = [
-    (SEVERAL_SESSIONS, Kind::Flag, Plain),
-    (MAX_CONCURRENCY, Kind::Count, Plain),
-    ("prevent_concurrency_during_login", Kind::Flag, Plain),
-    ("persist_cookies", Kind::Flag, Plain),
-    ("persist_local_storage", Kind::Flag, Plain),
-    ("persist_session_storage", Kind::Flag, Plain),
-    ("cookies", Kind::Cookies, BrowserState),
-    ("local_storage", Kind::BrowserStorage, BrowserState),
-    ("session_storage", Kind::BrowserStorage, BrowserState),
-    ("cookie_domain_to_store", Kind::Text, Plain),
-    ("skip_csrf_cookies", Kind::Flag, Plain),
-    (expiry::FROM_LAST_USE, Kind::Interval, Plain),
-    (expiry::FROM_SESSION_DATA_SET, Kind::Interval, Plain),
-    ("proxy", Kind::Proxy, Plain),
-    (PROXY_SETTING, Kind::ProxySetting, Plain),
-    (PROXY_VALUE, Kind::ProxyValue, Secret),
-    ("proxy_string", Kind::Text, Secret),
-    ("user_agent", Kind::Text, Plain),
-    ("location", Kind::Text, Plain),
-    ("ip_address", Kind::Text, Plain),
-    ("session_id", Kind::Text, Secret),
-    ("user_id", Kind::Text, Plain),
-    ("headers", Kind::Headers, Secret),
+const ATTRIBUTES: [(&str, &Kind, AttributeKind); 23] = [
+    (SEVERAL_SESSIONS, &FLAG, Plain),
+    (MAX_CONCURRENCY, &COUNT, Plain),
+    ("prevent_concurrency_during_login", &FLAG, Plain),
+    ("persist_cookies", &FLAG, Plain),
+    ("persist_local_storage", &FLAG, Plain),
+    ("persist_session_storage", &FLAG, Plain),
+    ("cookies", &COOKIES, BrowserState),
+    ("local_storage", &BROWSER_STORAGE, BrowserState),
+    ("session_storage", &BROWSER_STORAGE, BrowserState),
+    ("cookie_domain_to_store", &TEXT, Plain),
+    ("skip_csrf_cookies", &FLAG, Plain),
+    (expiry::FROM_LAST_USE, &INTERVAL, Plain),
+    (expiry::FROM_SESSION_DATA_SET, &INTERVAL, Plain),
+    ("proxy", &PROXY, Plain),
+    (PROXY_SETTING, &PROXY_CHOICE, Plain),
+    (PROXY_VALUE, &LONG_TEXT, Secret),
+    ("proxy_string", &TEXT, Secret),
+    ("user_agent", &TEXT, Plain),
+    ("location", &TEXT, Plain),
+    ("ip_address", &TEXT, Plain),
+    ("session_id", &TEXT, Secret),
+    ("user_id", &TEXT, Plain),
+    ("headers", &HEADERS, Secret),
 ];
 
 const SEVERAL_SESSIONS: &str = "allow_multiple_sessions";
@@ -93,8 +71,8 @@ pub(crate) fn is_secret(name: &str) -> bool {
 }
 
 /// All attributes in the document.
-pub(super) fn schemas() -> impl Iterator<Item = (&'static str, RefOr<Schema>)> {
-    ATTRIBUTES.into_iter().map(|(name, kind, _)| (name, kind.schema()))
+pub(super) fn schemas() -> impl Iterator<Item = (&'static str, Value)> {
+    ATTRIBUTES.into_iter().map(|(name, kind, _)| (name, (kind.schema)()))
 }
 
 /// A value of this type; `None` if it is none.
@@ -131,22 +109,15 @@ fn depth(json: &str) -> usize {
     deepest
 }
 
-#[derive(Deserialize, PartialEq)]
-#[serde(rename_all = "lowercase")]
-enum ProxySetting {
-    Random,
-    Static,
-    Country,
-    Custom,
-}
+const PROXY_SETTINGS: [&str; 4] = ["random", "static", "country", CUSTOM];
+const CUSTOM: &str = "custom";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "it is read to see whether it is one, and kept as the text that came")]
 struct Proxy {
-    #[serde(rename = "enable")]
-    _enable: bool,
-    #[serde(rename = "target_ip", default)]
-    _target_ip: Option<String>,
+    enable: bool,
+    target_ip: Option<String>,
 }
 
 /// Sent by a browser, where a line end would begin another one.
@@ -167,91 +138,123 @@ impl Header {
     }
 }
 
-impl Kind {
-    fn check(self, field: &'static str, json: &str) -> Result<(), InvalidInput> {
-        let wrong = |expected| InvalidInput::Refused(format!("{field} must be {expected}"));
-        let text = |expected, limit| {
-            let text = Zeroizing::new(read::<String>(json).ok_or_else(|| wrong(expected))?);
-            match text.chars().any(char::is_control) {
-                _ if text.len() > limit && text.chars().count() > limit => Err(InvalidInput::TooLong { field, limit }),
-                true => Err(InvalidInput::ControlCharacter { field }),
-                false => Ok(text),
-            }
-        };
-        let (fits, expected) = match self {
-            Self::Flag => (read::<bool>(json).is_some(), "true or false"),
-            Self::Count => (read::<u32>(json).is_some_and(|count| count > 0), "a positive integer"),
-            Self::Text => return text("a string", TEXT_LIMIT).map(drop),
-            Self::ProxyValue => return text("a string", PROXY_VALUE_LIMIT).map(drop),
-            Self::Interval => {
-                let expected = "an interval such as 01:30:00 or 7 days 00:00:00";
-                (expiry::parse(&text(expected, TEXT_LIMIT)?).is_some(), expected)
-            }
-            Self::ProxySetting => (read::<ProxySetting>(json).is_some(), "random, static, country or custom"),
-            Self::Proxy => {
-                (object::<Proxy>(json).is_some(), "an object with enable (true or false) and maybe target_ip")
-            }
-            Self::Headers => (
-                objects::<Header>(json).is_some_and(|headers| headers.iter().all(Header::is_valid)),
-                "a list of objects with the name and the value of a header of HTTP",
-            ),
-            Self::Cookies => (
-                depth(json) <= DEPTH_LIMIT && objects::<IgnoredAny>(json).is_some(),
-                "a list of objects, nested up to 64 times",
-            ),
-            Self::BrowserStorage => {
-                (depth(json) <= DEPTH_LIMIT && object::<IgnoredAny>(json).is_some(), "an object, nested up to 64 times")
-            }
-        };
-        if fits { Ok(()) } else { Err(wrong(expected)) }
-    }
+/// What the value of an attribute is: in words, in code, and in the document.
+struct Kind {
+    is: &'static str,
+    check: Check,
+    schema: fn() -> Value,
+}
 
-    fn schema(self) -> RefOr<Schema> {
-        let object = ObjectBuilder::new();
-        let kept = "Kept as the very text that came; nested up to 64 times";
-        let object = match self {
-            Self::Flag => nullable(object, Type::Boolean),
-            Self::Count => {
-                let about = "Only with allow_multiple_sessions, and gone with it; unlimited when null";
-                nullable(object.description(Some(about)).minimum(Some(1)).maximum(Some(u32::MAX)), Type::Integer)
+enum Check {
+    /// Whether this JSON is one.
+    Json(fn(&str) -> bool),
+    /// Whether this text is one, which has at most so many characters, and no control characters.
+    Text(usize, fn(&str) -> bool),
+}
+
+const FLAG: Kind = Kind {
+    is: "true or false",
+    check: Check::Json(|json| read::<bool>(json).is_some()),
+    schema: || json!({"type": ["boolean", "null"]}),
+};
+
+const COUNT: Kind = Kind {
+    is: "a positive integer",
+    check: Check::Json(|json| read::<NonZeroU32>(json).is_some()),
+    schema: || {
+        let about = "Only with allow_multiple_sessions, and gone with it; unlimited when null";
+        json!({"type": ["integer", "null"], "description": about, "minimum": 1, "maximum": u32::MAX})
+    },
+};
+
+const TEXT: Kind = Kind { is: "a string", check: Check::Text(TEXT_LIMIT, |_| true), schema: || plain_text(TEXT_LIMIT) };
+
+const LONG_TEXT: Kind =
+    Kind { is: "a string", check: Check::Text(PROXY_VALUE_LIMIT, |_| true), schema: || plain_text(PROXY_VALUE_LIMIT) };
+
+/// PostgreSQL's notation, `7 days 00:00:00`.
+const INTERVAL: Kind = Kind {
+    is: "an interval such as 01:30:00 or 7 days 00:00:00",
+    check: Check::Text(TEXT_LIMIT, |text| expiry::parse(text).is_some()),
+    schema: || {
+        let about = "As PostgreSQL writes an interval, without negative parts";
+        json!({"type": ["string", "null"], "description": about, "examples": ["01:30:00", "7 days 00:00:00"]})
+    },
+};
+
+const PROXY_CHOICE: Kind = Kind {
+    is: "random, static, country or custom",
+    check: Check::Json(|json| read::<String>(json).is_some_and(|word| PROXY_SETTINGS.contains(&&*word))),
+    schema: || {
+        let words: Vec<_> = PROXY_SETTINGS.into_iter().map(Some).chain([None]).collect();
+        json!({"type": ["string", "null"], "enum": words})
+    },
+};
+
+const PROXY: Kind = Kind {
+    is: "an object with enable (true or false) and maybe target_ip",
+    check: Check::Json(|json| object::<Proxy>(json).is_some()),
+    schema: || {
+        json!({
+            "type": ["object", "null"],
+            "properties": {"enable": {"type": "boolean"}, "target_ip": {"type": ["string", "null"]}},
+            "required": ["enable"],
+            "additionalProperties": false,
+        })
+    },
+};
+
+const HEADERS: Kind = Kind {
+    is: "a list of objects with the name and the value of a header of HTTP",
+    check: Check::Json(|json| objects::<Header>(json).is_some_and(|headers| headers.iter().all(Header::is_valid))),
+    schema: || {
+        json!({"type": ["array", "null"], "items": {
+            "type": "object",
+            "properties": {"name": {"type": "string"}, "value": {"type": "string"}},
+            "required": ["name", "value"],
+            "additionalProperties": false,
+        }})
+    },
+};
+
+/// As the browser has them, `[{name, value, ...}]`.
+const COOKIES: Kind = Kind {
+    is: "a list of objects, nested up to 64 times",
+    check: Check::Json(|json| depth(json) <= DEPTH_LIMIT && objects::<IgnoredAny>(json).is_some()),
+    schema: || json!({"type": ["array", "null"], "items": {"type": "object"}, "description": KEPT}),
+};
+
+/// As the browser has it: local or session storage.
+const BROWSER_STORAGE: Kind = Kind {
+    is: "an object, nested up to 64 times",
+    check: Check::Json(|json| depth(json) <= DEPTH_LIMIT && object::<IgnoredAny>(json).is_some()),
+    schema: || json!({"type": ["object", "null"], "description": KEPT}),
+};
+
+const KEPT: &str = "Kept as the very text that came; nested up to 64 times";
+
+/// A text without control characters, of at most so many characters.
+fn plain_text(limit: usize) -> Value {
+    json!({"type": ["string", "null"], "maxLength": limit, "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"})
+}
+
+impl Kind {
+    fn check(&self, field: &'static str, json: &str) -> Result<(), InvalidInput> {
+        let wrong = || InvalidInput::Refused(format!("{field} must be {}", self.is));
+        let fits = match self.check {
+            Check::Json(fits) => fits(json),
+            Check::Text(limit, fits) => {
+                let text = Zeroizing::new(read::<String>(json).ok_or_else(wrong)?);
+                if text.len() > limit && text.chars().count() > limit {
+                    return Err(InvalidInput::TooLong { field, limit });
+                }
+                if text.chars().any(char::is_control) {
+                    return Err(InvalidInput::ControlCharacter { field });
+                }
+                fits(&text)
             }
-            Self::Text => nullable(plain_text(TEXT_LIMIT), Type::String),
-            Self::ProxyValue => nullable(plain_text(PROXY_VALUE_LIMIT), Type::String),
-            Self::Interval => {
-                let about = "As PostgreSQL writes an interval, without negative parts";
-                nullable(text().description(Some(about)).examples(["01:30:00", "7 days 00:00:00"]), Type::String)
-            }
-            Self::ProxySetting => {
-                let words = ["random", "static", "country", "custom"].map(serde_json::Value::from);
-                nullable(object.enum_values(Some(words.into_iter().chain([serde_json::Value::Null]))), Type::String)
-            }
-            Self::Proxy => nullable(
-                object
-                    .property("enable", ObjectBuilder::new().schema_type(Type::Boolean))
-                    .property("target_ip", nullable(text(), Type::String))
-                    .required("enable")
-                    .additional_properties(Some(AdditionalProperties::FreeForm(false))),
-                Type::Object,
-            ),
-            Self::Headers => {
-                let header = ObjectBuilder::new()
-                    .property("name", text())
-                    .property("value", text())
-                    .required("name")
-                    .required("value")
-                    .additional_properties(Some(AdditionalProperties::FreeForm(false)));
-                let kinds = SchemaType::from_iter([Type::Array, Type::Null]);
-                return Schema::from(ArrayBuilder::new().schema_type(kinds).items(header).build()).into();
-            }
-            Self::Cookies => {
-                let cookie = ObjectBuilder::new().schema_type(Type::Object);
-                let kinds = SchemaType::from_iter([Type::Array, Type::Null]);
-                let cookies = ArrayBuilder::new().schema_type(kinds).items(cookie).description(Some(kept));
-                return Schema::from(cookies.build()).into();
-            }
-            Self::BrowserStorage => nullable(object.description(Some(kept)), Type::Object),
         };
-        Schema::from(object).into()
+        if fits { Ok(()) } else { Err(wrong()) }
     }
 }
 
@@ -288,8 +291,8 @@ impl AttributeChanges {
         }
         if let Some(value) = to.get(PROXY_VALUE).map(|value| Zeroizing::new(value.to_owned())) {
             // A custom proxy's address, which often has a password in it, is encrypted by the client like a credential.
-            let kind = match to.get(PROXY_SETTING).and_then(read) {
-                Some(ProxySetting::Custom) => AttributeKind::Encrypted,
+            let kind = match to.get(PROXY_SETTING).and_then(read::<String>).as_deref() {
+                Some(CUSTOM) => AttributeKind::Encrypted,
                 Some(_) => Secret,
                 None => return Err(InvalidInput::Refused(PROXY_VALUE_ALONE.to_owned())),
             };

@@ -12,23 +12,21 @@
 //!
 //! The wording of the rules for bound entries is that of the published clients.
 
-use std::borrow::Cow;
-
 use keyway::{
     Access, Binding, Broker, BrokerError, CacheTtl, ConnectionId, CredentialSource, EntryContent, EntryId,
     EntrySelector, InvalidInput, TfaMethod,
 };
 use serde_json::json;
+use utoipa::PartialSchema;
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType};
 use utoipa::openapi::{RefOr, Schema};
-use utoipa::{PartialSchema, ToSchema};
 
 use super::attributes::{self, AttributeChanges};
 use super::entry;
 use super::name::pair;
 use crate::http::body::{Change, Fields, FromBody, body};
 use crate::http::error::ApiError;
-use crate::http::schema;
+use crate::http::schema::{described, named, schema};
 use crate::view::words::words;
 
 body! {
@@ -118,11 +116,9 @@ impl EntryChanges {
                 entry.credentials = CredentialSource::Bound(Binding::new(*connection, reference));
                 true
             }
-            (Change::Clear, Change::Clear) => {
-                if entry.binding().is_some() {
-                    entry.credentials = CredentialSource::default();
-                }
-                true
+            (Change::Clear, Change::Clear) if entry.binding().is_some() => {
+                entry.credentials = CredentialSource::default();
+                false
             }
             (Change::Keep | Change::Clear, Change::Keep | Change::Clear) if entry.binding().is_none() => false,
             _ => return refused("secret_provider_id and secret_ref must be provided together"),
@@ -165,9 +161,9 @@ impl EntryChanges {
 
     /// With the attributes, what clients send back although only the server decides it, and what must be there.
     fn described(ignored: &[&str], required: &[&str]) -> RefOr<Schema> {
-        let mut schema = Self::schema();
-        if let RefOr::T(Schema::Object(object)) = &mut schema {
-            object.properties.extend(attributes::schemas().map(|(name, schema)| (name.to_owned(), schema)));
+        let mut described = Self::schema();
+        if let RefOr::T(Schema::Object(object)) = &mut described {
+            object.properties.extend(attributes::schemas().map(|(name, json)| (name.to_owned(), schema(json))));
             for name in ignored {
                 object.properties.remove(*name);
             }
@@ -181,7 +177,7 @@ impl EntryChanges {
             object.required = required.iter().map(ToString::to_string).collect();
             object.example = Some(json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com"}));
         }
-        schema
+        described
     }
 }
 
@@ -202,21 +198,8 @@ impl FromBody for NewEntryBody {
     }
 }
 
-impl PartialSchema for NewEntryBody {
-    fn schema() -> RefOr<Schema> {
-        EntryChanges::described(&["id"], &["permissioned_user_id", "domain"])
-    }
-}
-
-impl ToSchema for NewEntryBody {
-    fn name() -> Cow<'static, str> {
-        "NewVaultEntry".into()
-    }
-
-    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        EntryChanges::schemas(schemas);
-    }
-}
+described!(NewEntryBody as "NewVaultEntry":
+    EntryChanges::described(&["id"], &["permissioned_user_id", "domain"]); with those of EntryChanges);
 
 /// The body of a `PUT`: which entry it changes, and how.
 pub(crate) struct EntryChangesBody(pub(super) EntrySelector, pub(super) EntryChanges);
@@ -233,18 +216,5 @@ impl FromBody for EntryChangesBody {
     }
 }
 
-impl PartialSchema for EntryChangesBody {
-    fn schema() -> RefOr<Schema> {
-        schema::named(EntryChanges::described(&[], &[]))
-    }
-}
-
-impl ToSchema for EntryChangesBody {
-    fn name() -> Cow<'static, str> {
-        "VaultEntryChanges".into()
-    }
-
-    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        EntryChanges::schemas(schemas);
-    }
-}
+described!(EntryChangesBody as "VaultEntryChanges":
+    named(EntryChanges::described(&[], &[])); with those of EntryChanges);

@@ -4,18 +4,21 @@
 //! such document has a resolved value. Attributes are written as the very text that came. The command line hides what may
 //! let somebody in, unless it was asked for.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use keyway::{Credentials, TfaMethod, VaultEntry};
 use serde::ser::{Error, SerializeMap};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
-use utoipa::openapi::schema::{ArrayBuilder, KnownFormat, Object, ObjectBuilder, OneOfBuilder, SchemaFormat, Type};
-use utoipa::openapi::{Ref, RefOr, Schema};
-use utoipa::{PartialSchema, ToSchema};
+use serde_json::{Value as Json, json};
+use utoipa::ToSchema;
+use utoipa::openapi::Ref;
 use uuid::Uuid;
 
 use super::{attributes, expiry};
-use crate::http::schema::{nullable, text};
+use crate::http::schema::{described, schema};
 
 /// Writes an entry, every field there is, `null` where it is not set or not to be shown.
 pub(crate) struct Entry {
@@ -27,96 +30,85 @@ pub(crate) struct Entry {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Value<'a> {
-    Nothing,
     Flag(bool),
     Number(u32),
-    Text(&'a str),
-    Owned(String),
+    Text(Cow<'a, str>),
     Id(Uuid),
     Time(Timestamp),
 }
 
 impl<'a> Value<'a> {
-    fn text(text: &'a Option<String>) -> Self {
-        text.as_deref().map_or(Self::Nothing, Self::Text)
-    }
-
-    fn time(time: Option<Timestamp>) -> Self {
-        time.map_or(Self::Nothing, Self::Time)
+    fn text(text: &'a Option<String>) -> Option<Self> {
+        text.as_deref().map(|text| Self::Text(text.into()))
     }
 }
 
 /// Name, schema and value.
-type Field = (&'static str, fn() -> Object, fn(&Entry) -> Value<'_>);
+type Field = (&'static str, fn() -> Json, fn(&Entry) -> Option<Value<'_>>);
 
 /// All fields but the attributes.
 const FIELDS: [Field; 21] = [
-    ("id", id, |it| Value::Id(it.entry.id.as_uuid())),
-    ("workspace_id", id, |it| Value::Id(it.entry.workspace_id.as_uuid())),
+    ("id", id, |it| Some(Value::Id(it.entry.id.as_uuid()))),
+    ("workspace_id", id, |it| Some(Value::Id(it.entry.workspace_id.as_uuid()))),
     // Workspaces are all that there is.
-    ("organization_id", maybe_text, |_| Value::Nothing),
-    ("permissioned_user_id", || text().build(), |it| Value::Text(&it.entry.user)),
-    ("domain", || text().build(), |it| Value::Text(&it.entry.domain)),
-    ("site_identifier", maybe_text, |it| site_of(&it.entry.domain).map_or(Value::Nothing, Value::Owned)),
+    ("organization_id", maybe_text, |_| None),
+    ("permissioned_user_id", text, |it| Some(Value::Text((&it.entry.user).into()))),
+    ("domain", text, |it| Some(Value::Text((&it.entry.domain).into()))),
+    ("site_identifier", maybe_text, |it| Some(Value::Text(site_of(&it.entry.domain)?.into()))),
     ("user_alias", maybe_text, |it| Value::text(&it.entry.alias)),
-    ("user_name", ciphertext, |it| it.own().map_or(Value::Nothing, |own| Value::text(&own.user_name))),
-    ("password", ciphertext, |it| it.own().map_or(Value::Nothing, |own| Value::text(&own.password))),
-    ("tfa_secret", ciphertext, |it| it.own().map_or(Value::Nothing, |own| Value::text(&own.tfa_secret))),
-    ("tfa_method", method, |it| it.entry.tfa_method.map_or(Value::Nothing, |method| Value::Text(method.name()))),
+    ("user_name", ciphertext, |it| Value::text(&it.own()?.user_name)),
+    ("password", ciphertext, |it| Value::text(&it.own()?.password)),
+    ("tfa_secret", ciphertext, |it| Value::text(&it.own()?.tfa_secret)),
+    ("tfa_method", method, |it| Some(Value::Text(it.entry.tfa_method?.name().into()))),
     // There is no inbox and no telephone behind this server.
-    ("tfa_email", maybe_text, |_| Value::Nothing),
-    ("tfa_phone_number", maybe_text, |_| Value::Nothing),
-    ("passkey", || ObjectBuilder::new().schema_type(Type::Boolean).build(), |it| Value::Flag(it.entry.passkey)),
-    (
-        "secret_provider_id",
-        || nullable(formatted(KnownFormat::Uuid), Type::String),
-        |it| it.entry.binding().map_or(Value::Nothing, |binding| Value::Id(binding.connection_id.as_uuid())),
-    ),
-    ("secret_ref", maybe_text, |it| {
-        it.entry.binding().map_or(Value::Nothing, |binding| Value::Text(&binding.reference))
-    }),
-    ("secret_cache_ttl_seconds", duration, |it| {
-        let ttl = it.entry.binding().and_then(|binding| binding.cache_ttl);
-        ttl.map_or(Value::Nothing, |ttl| Value::Number(ttl.seconds()))
-    }),
-    ("session_data_set_at", maybe_time, |it| Value::time(it.entry.session_data_set_at)),
-    ("effective_expires_at", maybe_time, |it| Value::time(expiry::effective(&it.entry))),
-    ("created_at", time, |it| Value::Time(it.entry.created_at)),
-    ("updated_at", time, |it| Value::Time(it.entry.updated_at)),
+    ("tfa_email", maybe_text, |_| None),
+    ("tfa_phone_number", maybe_text, |_| None),
+    ("passkey", || json!({"type": "boolean"}), |it| Some(Value::Flag(it.entry.passkey))),
+    ("secret_provider_id", maybe_id, |it| Some(Value::Id(it.entry.binding()?.connection_id.as_uuid()))),
+    ("secret_ref", maybe_text, |it| Some(Value::Text((&it.entry.binding()?.reference).into()))),
+    ("secret_cache_ttl_seconds", duration, |it| Some(Value::Number(it.entry.binding()?.cache_ttl?.seconds()))),
+    ("session_data_set_at", maybe_time, |it| it.entry.session_data_set_at.map(Value::Time)),
+    ("effective_expires_at", maybe_time, |it| expiry::effective(&it.entry).map(Value::Time)),
+    ("created_at", time, |it| Some(Value::Time(it.entry.created_at))),
+    ("updated_at", time, |it| Some(Value::Time(it.entry.updated_at))),
 ];
 
-fn formatted(format: KnownFormat) -> ObjectBuilder {
-    text().format(Some(SchemaFormat::KnownFormat(format)))
+fn id() -> Json {
+    json!({"type": "string", "format": "uuid"})
 }
 
-fn id() -> Object {
-    formatted(KnownFormat::Uuid).build()
+fn maybe_id() -> Json {
+    json!({"type": ["string", "null"], "format": "uuid"})
 }
 
-fn time() -> Object {
-    formatted(KnownFormat::DateTime).build()
+fn time() -> Json {
+    json!({"type": "string", "format": "date-time"})
 }
 
-fn maybe_time() -> Object {
-    nullable(formatted(KnownFormat::DateTime), Type::String)
+fn maybe_time() -> Json {
+    json!({"type": ["string", "null"], "format": "date-time"})
 }
 
-fn maybe_text() -> Object {
-    nullable(text(), Type::String)
+fn text() -> Json {
+    json!({"type": "string"})
 }
 
-fn ciphertext() -> Object {
-    nullable(text().description(Some("As the client has encrypted it")), Type::String)
+fn maybe_text() -> Json {
+    json!({"type": ["string", "null"]})
 }
 
-fn method() -> Object {
-    let names = TfaMethod::ALL.map(|method| serde_json::Value::from(method.name()));
-    nullable(text().enum_values(Some(names.into_iter().chain([serde_json::Value::Null]))), Type::String)
+fn ciphertext() -> Json {
+    json!({"type": ["string", "null"], "description": "As the client has encrypted it"})
 }
 
-fn duration() -> Object {
-    let number = ObjectBuilder::new().description(Some("Its own cache duration; the connection's when null"));
-    nullable(number.minimum(Some(0)).maximum(Some(u32::MAX)), Type::Integer)
+fn method() -> Json {
+    let names: Vec<_> = TfaMethod::ALL.map(|method| Some(method.name())).into_iter().chain([None]).collect();
+    json!({"type": ["string", "null"], "enum": names})
+}
+
+fn duration() -> Json {
+    let about = "Its own cache duration; the connection's when null";
+    json!({"type": ["integer", "null"], "description": about, "minimum": 0, "maximum": u32::MAX})
 }
 
 /// The names of all fields but the attributes.
@@ -176,37 +168,19 @@ fn site_of(domain: &str) -> Option<String> {
     url::Url::parse(domain).ok()?.host_str().map(str::to_owned)
 }
 
-impl PartialSchema for Entry {
-    fn schema() -> RefOr<Schema> {
-        let about = "A vault entry. What is not set is null; of a bound one there are no credentials.";
-        let entry = ObjectBuilder::new().description(Some(about));
-        let entry = FIELDS.into_iter().fold(entry, |entry, (name, schema, _)| entry.property(name, schema()));
-        let mut entry = attributes::schemas().fold(entry, |entry, (name, schema)| entry.property(name, schema)).build();
-        // Every field there is.
-        entry.required = entry.properties.keys().cloned().collect();
-        RefOr::T(Schema::Object(entry))
-    }
-}
-
-impl ToSchema for Entry {
-    fn name() -> std::borrow::Cow<'static, str> {
-        "VaultEntry".into()
-    }
-}
+described!(Entry as "VaultEntry": {
+    let about = "A vault entry. What is not set is null; of a bound one there are no credentials.";
+    let fields = FIELDS.into_iter().map(|(name, schema, _)| (name, schema()));
+    let properties: BTreeMap<_, _> = fields.chain(attributes::schemas()).collect();
+    // Every field there is.
+    let required: Vec<_> = properties.keys().collect();
+    schema(json!({"type": "object", "description": about, "required": required, "properties": properties}))
+});
 
 /// One entry, or all of them.
 pub(super) struct Entries;
 
-impl PartialSchema for Entries {
-    fn schema() -> RefOr<Schema> {
-        let entry = || Ref::from_schema_name(Entry::name());
-        let either = OneOfBuilder::new().item(entry()).item(ArrayBuilder::new().items(entry()));
-        RefOr::T(Schema::OneOf(either.build()))
-    }
-}
-
-impl ToSchema for Entries {
-    fn name() -> std::borrow::Cow<'static, str> {
-        "VaultEntries".into()
-    }
-}
+described!(Entries as "VaultEntries": {
+    let entry = Ref::from_schema_name(Entry::name());
+    schema(json!({"oneOf": [entry, {"type": "array", "items": entry}]}))
+});

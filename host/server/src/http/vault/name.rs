@@ -1,14 +1,10 @@
 //! Which vault entry a client means.
 
-use std::borrow::Cow;
-
 use keyway::{EntryId, EntrySelector};
-use utoipa::openapi::{RefOr, Schema};
-use utoipa::{PartialSchema, ToSchema};
 
 use crate::http::body::{Fields, FromBody, body};
 use crate::http::error::ApiError;
-use crate::http::schema;
+use crate::http::schema::{described, named};
 
 body! {
     /// Which entry is meant, by its id or by its user and domain. Other fields are allowed: a client that names an entry too
@@ -26,17 +22,7 @@ body! {
 /// The body that is a name.
 pub(crate) struct EntryName(pub(super) EntrySelector);
 
-impl PartialSchema for EntryName {
-    fn schema() -> RefOr<Schema> {
-        schema::named(Name::schema())
-    }
-}
-
-impl ToSchema for EntryName {
-    fn name() -> Cow<'static, str> {
-        "VaultEntryName".into()
-    }
-}
+described!(EntryName as "VaultEntryName": named(Name::schema()));
 
 /// Which entry a body names, by `id` or by pair, and nothing else counts.
 impl FromBody for EntryName {
@@ -46,7 +32,7 @@ impl FromBody for EntryName {
     }
 }
 
-/// The parameters of these names in a query, each once at most. Unknown parameters are nobody's business.
+/// The parameters of these names in a query, each once at most. Unknown parameters are ignored.
 pub(in crate::http) fn parameters<const N: usize>(
     query: Option<String>,
     names: [&str; N],

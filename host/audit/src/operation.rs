@@ -89,6 +89,10 @@ operations! {
 
     /// A workspace was created, with its first API key.
     CreateWorkspace = "create_workspace", Change, Admin;
+    /// A workspace was renamed.
+    RenameWorkspace = "rename_workspace", Change, Admin;
+    /// A workspace was deleted, with everything in it but the records of this log.
+    DeleteWorkspace = "delete_workspace", Change, Admin;
     /// A workspace's key was rotated, or a rotation that was cut off was finished.
     RotateWorkspaceKey = "rotate_workspace_key", Change, Admin;
     /// The master key was replaced.

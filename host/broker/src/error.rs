@@ -47,6 +47,9 @@ pub enum BrokerError {
     /// An entry for the same user and domain exists.
     #[error("a vault entry for this user and domain exists already; update that one instead")]
     EntryExists,
+    /// Another workspace has this external id.
+    #[error("a workspace with this external id exists already; find it by that id, or choose another")]
+    WorkspaceExists,
     /// The row was changed by somebody else meanwhile.
     #[error("the {0} was changed by somebody else at the same time; read it again and repeat the change")]
     Changed(Thing),
@@ -57,9 +60,7 @@ pub enum BrokerError {
     #[error(transparent)]
     NoTfaCode(#[from] NoTfaCode),
     /// The item has a rotation that is not over.
-    #[error(
-        "a password rotation of this item is open; commit, retry or abandon it first (the list of rotations shows it)"
-    )]
+    #[error("a password rotation is open; commit, retry or abandon it first (the list of rotations shows it)")]
     RotationOpen,
     /// The rotation is in a state that does not allow this.
     #[error("the password rotation is {state}: {hint}")]
@@ -135,6 +136,7 @@ impl BrokerError {
             Self::Forbidden { .. } => ErrorKind::Forbidden,
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::EntryExists
+            | Self::WorkspaceExists
             | Self::Changed(_)
             | Self::ConnectionInUse(_)
             | Self::RotationOpen

@@ -181,4 +181,4 @@ pub use resolve::{Resolution, ResolveRequest, Timings};
 pub use rotation::{
     BeginRotation, BegunRotation, NewPassword, PasswordPolicy, ROTATIONS_PER_PAGE, Rotation, RotationPage,
 };
-pub use workspaces::{ApiKey, CreatedApiKey, CreatedWorkspace, Workspace};
+pub use workspaces::{ApiKey, CreatedApiKey, CreatedWorkspace, NewWorkspace, Workspace};

@@ -53,6 +53,11 @@ impl Changes {
         })
     }
 
+    /// Has every cache ask again before it gives out a record.
+    fn expire(&self) {
+        self.read_at.store(0, Ordering::Release);
+    }
+
     /// How many changes there were, as of [`MAX_AGE`] ago or later.
     async fn count(&self) -> Result<u64, StorageError> {
         if let Some(count) = self.known() {
@@ -155,6 +160,13 @@ where
         let mut forgotten = self.lock();
         *forgotten += 1;
         self.records.remove(key);
+    }
+
+    /// Drops the records of all caches that share the [`Changes`] and whose rows have changed: for
+    /// a change of many rows.
+    pub fn forget_changed(&self) {
+        *self.lock() += 1;
+        self.changes.expire();
     }
 
     fn lock(&self) -> MutexGuard<'_, u64> {

@@ -83,8 +83,13 @@ fn bound(workspace_id: WorkspaceId, connection: &ConnectionRecord) -> EntryRecor
 }
 
 pub(super) async fn workspace(storage: &SqliteStorage) -> WorkspaceId {
-    let record =
-        WorkspaceRecord { id: WorkspaceId::generate(), name: "Acme".into(), created_at: time(0), updated_at: time(0) };
+    let record = WorkspaceRecord {
+        id: WorkspaceId::generate(),
+        name: "Acme".into(),
+        external_id: None,
+        created_at: time(0),
+        updated_at: time(0),
+    };
     let key = WorkspaceKeyRecord {
         workspace_id: record.id,
         term: 1,
@@ -185,14 +190,56 @@ async fn records_come_back_as_they_were_also_after_the_file_is_opened_again() {
 async fn a_workspace_is_created_as_a_whole_or_not_at_all() {
     let storage = storage().await;
     let first = workspace(&storage).await;
-    let record =
-        WorkspaceRecord { id: WorkspaceId::generate(), name: "Other".into(), created_at: time(0), updated_at: time(0) };
+    let record = WorkspaceRecord {
+        id: WorkspaceId::generate(),
+        name: "Other".into(),
+        external_id: None,
+        created_at: time(0),
+        updated_at: time(0),
+    };
     let key = WorkspaceKeyRecord { workspace_id: record.id, ..storage.workspace_keys(first).await.unwrap().remove(0) };
     // The lookup id of its API key is taken, which comes last.
     let result = storage.insert_workspace(&record, &key, &api_key(record.id, &first.to_string())).await;
     assert_eq!(conflict(result), Constraint::Unique);
     assert_eq!(storage.workspace(record.id).await.unwrap(), None);
     assert_eq!(storage.workspace_keys(record.id).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_deleted_workspace_and_everything_of_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keyway.db");
+    let storage = SqliteStorage::open(&file).await.unwrap();
+    let pool = sqlx::SqlitePool::connect(&format!("sqlite:{}", file.display())).await.unwrap();
+    let (gone, other) = (workspace(&storage).await, workspace(&storage).await);
+    for workspace in [gone, other] {
+        let connection = connection(workspace);
+        storage.insert_connection(&connection, None).await.unwrap();
+        storage.insert_entry(&bound(workspace, &connection)).await.unwrap();
+    }
+    let tables: Vec<String> = sqlx::query_scalar(
+        "SELECT name FROM sqlite_schema WHERE type = 'table'
+         AND EXISTS (SELECT 1 FROM pragma_table_info(sqlite_schema.name) WHERE name = 'workspace_id')",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    assert!(tables.len() >= 6, "{tables:?}");
+    let rows = async |workspace: WorkspaceId| {
+        let mut rows = 0_i64;
+        for table in &tables {
+            let sql = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table} WHERE workspace_id = ?"));
+            let count: i64 = sqlx::query_scalar(sql).bind(workspace.as_uuid()).fetch_one(&pool).await.unwrap();
+            rows += count;
+        }
+        rows
+    };
+    let (before, others) = (rows(gone).await, rows(other).await);
+    assert!(before >= 4);
+    assert!(storage.delete_workspace(gone).await.unwrap());
+    assert_eq!((rows(gone).await, rows(other).await), (0, others));
+    assert_eq!(storage.workspace(gone).await.unwrap(), None);
+    assert!(!storage.delete_workspace(gone).await.unwrap());
 }
 
 #[tokio::test]

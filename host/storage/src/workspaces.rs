@@ -12,6 +12,8 @@ pub struct WorkspaceRecord {
     pub id: WorkspaceId,
     /// What people call it.
     pub name: String,
+    /// What the embedding platform calls it; unique.
+    pub external_id: Option<String>,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -44,7 +46,8 @@ pub struct ApiKeyRecord {
 pub trait WorkspaceStorage: Send + Sync + 'static {
     /// Adds a workspace with its first key and its first API key.
     /// [`Constraint::KeyTerm`](crate::Constraint::KeyTerm) unless that key is wrapped by the
-    /// current master key.
+    /// current master key; [`Constraint::Unique`](crate::Constraint::Unique) when the external id
+    /// is in use.
     async fn insert_workspace(
         &self,
         workspace: &WorkspaceRecord,
@@ -54,6 +57,21 @@ pub trait WorkspaceStorage: Send + Sync + 'static {
 
     /// A workspace.
     async fn workspace(&self, id: WorkspaceId) -> Result<Option<WorkspaceRecord>, StorageError>;
+
+    /// The workspace with this external id.
+    async fn workspace_by_external_id(&self, external_id: &str) -> Result<Option<WorkspaceRecord>, StorageError>;
+
+    /// Renames a workspace. Returns it as it is now; `None` when there is none.
+    async fn rename_workspace(
+        &self,
+        id: WorkspaceId,
+        name: &str,
+        at: Timestamp,
+    ) -> Result<Option<WorkspaceRecord>, StorageError>;
+
+    /// Deletes a workspace and everything in it. Returns whether there was one.
+    /// [`Constraint::Reference`](crate::Constraint::Reference) while a rotation in it is open.
+    async fn delete_workspace(&self, id: WorkspaceId) -> Result<bool, StorageError>;
 
     /// All workspaces in the order of their creation.
     async fn workspaces(&self) -> Result<Vec<WorkspaceRecord>, StorageError>;

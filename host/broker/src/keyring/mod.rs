@@ -128,6 +128,14 @@ impl Keyring {
         self.terms.forget(&workspace);
     }
 
+    /// Forgets a workspace that was deleted: nothing of it opens from now on.
+    pub(crate) fn remove(&self, workspace: WorkspaceId) {
+        self.terms.forget(&workspace);
+        self.keys.remove(&workspace);
+        // Its API keys, entries and connections.
+        self.terms.forget_changed();
+    }
+
     /// Whether something failed only because the workspace's key was rotated since it got these
     /// keys, so that it is to be done again with others: the database refused what an older key
     /// sealed, or a client that knows the new key already has encrypted under that one.
@@ -275,8 +283,13 @@ mod tests {
     }
 
     async fn workspace(storage: &SqliteStorage) -> WorkspaceId {
-        let workspace =
-            WorkspaceRecord { id: WorkspaceId::generate(), name: "w".into(), created_at: NOW, updated_at: NOW };
+        let workspace = WorkspaceRecord {
+            id: WorkspaceId::generate(),
+            name: "w".into(),
+            external_id: None,
+            created_at: NOW,
+            updated_at: NOW,
+        };
         let (key, _) = keyring(storage).await.generate(workspace.id, FIRST_TERM, NOW).await.unwrap();
         let (_, api_key) = api_key::generate(workspace.id, "key", Scope::Api.into(), NOW).unwrap();
         storage.insert_workspace(&workspace, &key, &api_key).await.unwrap();

@@ -10,7 +10,13 @@ use crate::workspaces::api_key;
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
 async fn workspace(keyring: &Keyring) -> WorkspaceId {
-    let workspace = WorkspaceRecord { id: WorkspaceId::generate(), name: "w".into(), created_at: NOW, updated_at: NOW };
+    let workspace = WorkspaceRecord {
+        id: WorkspaceId::generate(),
+        name: "w".into(),
+        external_id: None,
+        created_at: NOW,
+        updated_at: NOW,
+    };
     let (key, _) = keyring.generate(workspace.id, FIRST_TERM, NOW).await.unwrap();
     let (_, api_key) = api_key::generate(workspace.id, "key", Scope::Api.into(), NOW).unwrap();
     keyring.storage.insert_workspace(&workspace, &key, &api_key).await.unwrap();

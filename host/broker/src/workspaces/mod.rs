@@ -31,13 +31,40 @@ pub struct Workspace {
     pub id: WorkspaceId,
     /// What people call it.
     pub name: String,
+    /// What the embedding platform calls it.
+    pub external_id: Option<String>,
     /// When it was created.
     pub created_at: Timestamp,
 }
 
 impl From<WorkspaceRecord> for Workspace {
     fn from(record: WorkspaceRecord) -> Self {
-        Self { id: record.id, name: record.name, created_at: record.created_at }
+        Self { id: record.id, name: record.name, external_id: record.external_id, created_at: record.created_at }
+    }
+}
+
+/// A workspace to be created. A name is enough: `"Acme".into()`.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct NewWorkspace {
+    /// What people call it. Two may have the same name.
+    pub name: String,
+    /// What your platform calls it, unique among all workspaces: finds it again
+    /// ([`Workspaces::find`]), and makes creating it twice an error.
+    pub external_id: Option<String>,
+}
+
+impl NewWorkspace {
+    /// With the platform's own id.
+    #[must_use]
+    pub fn external_id(self, id: impl Into<String>) -> Self {
+        Self { external_id: Some(id.into()), ..self }
+    }
+}
+
+impl<T: Into<String>> From<T> for NewWorkspace {
+    fn from(name: T) -> Self {
+        Self { name: name.into(), external_id: None }
     }
 }
 
@@ -60,19 +87,29 @@ pub struct Workspaces {
 }
 
 impl Workspaces {
-    /// Creates a workspace with a new key of its own and a first API key with these scopes.
+    /// Creates a workspace with a new key of its own and a first API key with these scopes. Code
+    /// that acts as an operator alone needs no API key: one with [`Scopes::NONE`] may do nothing.
     ///
     /// # Errors
-    /// [`BrokerError::Invalid`] for an empty or overlong name.
-    pub async fn create(&self, name: &str, scopes: impl Into<Scopes>) -> Result<CreatedWorkspace, BrokerError> {
+    /// [`BrokerError::Invalid`] for an empty or overlong name or external id;
+    /// [`BrokerError::WorkspaceExists`] when the external id is in use.
+    pub async fn create(
+        &self,
+        new: impl Into<NewWorkspace>,
+        scopes: impl Into<Scopes>,
+    ) -> Result<CreatedWorkspace, BrokerError> {
+        let NewWorkspace { name, external_id } = new.into();
         let now = self.core.timestamp();
         let record =
-            WorkspaceRecord { id: WorkspaceId::generate(), name: name.into(), created_at: now, updated_at: now };
+            WorkspaceRecord { id: WorkspaceId::generate(), name, external_id, created_at: now, updated_at: now };
         let (api_key, api_key_record) = api_key::generate(record.id, "first key", scopes.into(), now)?;
         let access = Access::operator(record.id, &self.core.operator);
         let trail = Trail::api_key(api_key_record.id);
         let create = async {
             required("name", &record.name, NAME_LIMIT)?;
+            if let Some(external_id) = &record.external_id {
+                required("external_id", external_id, NAME_LIMIT)?;
+            }
             let client_key = loop {
                 let (key, client_key) = self.core.keyring.generate(record.id, FIRST_TERM, now).await?;
                 match self.core.storage.insert_workspace(&record, &key, &api_key_record).await {
@@ -80,6 +117,9 @@ impl Workspaces {
                     // The master key was replaced at the same time; the next round wraps with the
                     // new one, if it is at hand.
                     Err(StorageError::Conflict(Constraint::KeyTerm)) => {}
+                    Err(StorageError::Conflict(Constraint::Unique)) if record.external_id.is_some() => {
+                        return Err(BrokerError::WorkspaceExists);
+                    }
                     Err(error) => return Err(error.into()),
                 }
             };
@@ -103,7 +143,56 @@ impl Workspaces {
     /// # Errors
     /// [`BrokerError::NotFound`].
     pub async fn get(&self, id: WorkspaceId) -> Result<Workspace, BrokerError> {
-        let record = self.core.storage.workspace(id).await?;
-        record.map(Workspace::from).ok_or(BrokerError::NotFound(Thing::Workspace))
+        found(self.core.storage.workspace(id).await?)
     }
+
+    /// The workspace that your platform calls so. For the code that embeds the broker; it takes no
+    /// [`Access`].
+    ///
+    /// # Errors
+    /// [`BrokerError::NotFound`].
+    pub async fn find(&self, external_id: &str) -> Result<Workspace, BrokerError> {
+        found(self.core.storage.workspace_by_external_id(external_id).await?)
+    }
+
+    /// Gives a workspace another name. Needs [`Scope::Admin`](crate::Scope::Admin).
+    ///
+    /// # Errors
+    /// [`BrokerError::Invalid`], [`BrokerError::NotFound`].
+    pub async fn rename(&self, access: &Access, name: &str) -> Result<Workspace, BrokerError> {
+        let rename = async {
+            required("name", name, NAME_LIMIT)?;
+            found(self.core.storage.rename_workspace(access.workspace(), name, self.core.timestamp()).await?)
+        };
+        self.core.audited(access, Operation::RenameWorkspace, &Trail::new(), rename).await
+    }
+
+    /// Deletes a workspace with its connections, entries, API keys and the key that everything in
+    /// it is sealed under. Its audit records stay. Needs [`Scope::Admin`](crate::Scope::Admin).
+    ///
+    /// Other processes on the same database follow within [`MAX_AGE`](keyway_storage::MAX_AGE).
+    ///
+    /// # Errors
+    /// [`BrokerError::NotFound`]; [`BrokerError::RotationOpen`] while a rotation is open, because
+    /// its password may be the one that the site has.
+    pub async fn delete(&self, access: &Access) -> Result<(), BrokerError> {
+        let id = access.workspace();
+        let delete = async {
+            let deleted = self.core.storage.delete_workspace(id).await.map_err(|error| match error {
+                StorageError::Conflict(Constraint::Reference) => BrokerError::RotationOpen,
+                error => error.into(),
+            })?;
+            if !deleted {
+                return Err(BrokerError::NotFound(Thing::Workspace));
+            }
+            self.core.keyring.remove(id);
+            info!(workspace = %id, "workspace deleted");
+            Ok(())
+        };
+        self.core.audited(access, Operation::DeleteWorkspace, &Trail::new(), delete).await
+    }
+}
+
+fn found(record: Option<WorkspaceRecord>) -> Result<Workspace, BrokerError> {
+    record.map(Workspace::from).ok_or(BrokerError::NotFound(Thing::Workspace))
 }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use keyway::keyway_runtime::Runtime;
-use keyway::{Access, Audit, Broker, BrokerError, KeyError, MasterKey, Scope, Scopes, Thing};
+use keyway::{
+    Access, Audit, BeginRotation, Broker, BrokerError, KeyError, MasterKey, NewWorkspace, ResolveRequest, Scope,
+    Scopes, Thing,
+};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::support::World;
@@ -139,4 +142,59 @@ async fn every_operation_can_run_in_a_task_of_its_own() {
     task(broker.get_entry(access, &entry.id.into()));
     task(broker.list_entries(access, None));
     task(broker.resolve(access, keyway::ResolveRequest::new(entry.id)));
+}
+
+#[tokio::test]
+async fn a_workspace_is_found_by_the_platforms_id_and_made_only_once_with_it() {
+    let world = World::new().await;
+    let workspaces = world.broker.workspaces();
+    let new = || NewWorkspace::from("Acme").external_id("customer-42");
+    let created = workspaces.create(new(), Scopes::NONE).await.unwrap();
+    let access = world.broker.authenticate(&created.api_key).await.unwrap();
+    assert_eq!(access.scopes(), Scopes::NONE);
+    assert_eq!(workspaces.find("customer-42").await.unwrap(), created.workspace);
+    assert!(matches!(workspaces.create(new(), Scopes::NONE).await, Err(BrokerError::WorkspaceExists)));
+    assert!(matches!(workspaces.find("Acme").await, Err(BrokerError::NotFound(Thing::Workspace))), "not by its name");
+    for external_id in [String::new(), "x".repeat(257)] {
+        let refused = workspaces.create(NewWorkspace::from("Acme").external_id(external_id), Scopes::NONE).await;
+        assert!(matches!(refused, Err(BrokerError::Invalid(_))), "{refused:?}");
+    }
+
+    assert!(matches!(workspaces.rename(&access, "Mine").await, Err(BrokerError::Forbidden { needs: Scope::Admin })));
+    let operator = Access::operator(created.workspace.id, "sales");
+    assert_eq!(workspaces.rename(&operator, "Acme Inc.").await.unwrap().name, "Acme Inc.");
+    assert_eq!(workspaces.find("customer-42").await.unwrap().name, "Acme Inc.");
+    assert!(workspaces.rename(&operator, " ").await.is_err());
+}
+
+#[tokio::test]
+async fn a_deleted_workspace_opens_nothing_any_more_and_the_others_are_as_before() {
+    let (world, connection) = World::connected().await;
+    let entry = world.bind(&connection, "Wide World Importers").await;
+    let request = || ResolveRequest::new(entry.id);
+    let (workspaces, other) = (world.broker.workspaces(), world.other_workspace().await);
+    let beside = world.beside().await;
+    for broker in [&world.broker, &beside] {
+        broker.resolve(&world.access, request()).await.unwrap();
+        broker.authenticate(&world.api_key).await.unwrap();
+    }
+
+    let open = world.broker.begin_rotation(&world.access, BeginRotation::new(entry.id)).await.unwrap();
+    assert!(matches!(workspaces.delete(&world.access).await, Err(BrokerError::RotationOpen)));
+    assert!(world.broker.resolve(&world.access, request()).await.is_ok(), "nothing was deleted");
+    world.broker.abandon_rotation(&world.access, open.rotation.id, true).await.unwrap();
+
+    workspaces.delete(&world.access).await.unwrap();
+    // In this process at once, also what is in memory.
+    assert!(matches!(world.broker.authenticate(&world.api_key).await, Err(BrokerError::Unauthenticated)));
+    let gone = |result| matches!(result, Err(BrokerError::NotFound(_)));
+    assert!(gone(world.broker.resolve(&world.access, request()).await.map(drop)));
+    assert!(gone(world.broker.keys().encryption_key(&world.access).await.map(drop)));
+    assert!(gone(workspaces.delete(&world.access).await), "a second time");
+    assert!(gone(world.broker.connect(&world.access, world.new_connection("automation")).await.map(drop)));
+    assert!(world.broker.list_connections(&other).await.is_ok());
+    // In the other one when it next asks for changes.
+    tokio::time::sleep(keyway::storage::MAX_AGE).await;
+    assert!(matches!(beside.authenticate(&world.api_key).await, Err(BrokerError::Unauthenticated)));
+    assert!(gone(beside.resolve(&world.access, request()).await.map(drop)));
 }

@@ -25,6 +25,7 @@ impl FromRow<'_, SqliteRow> for WorkspaceRecord {
         Ok(Self {
             id: row.try_get::<Uuid, _>("id")?.into(),
             name: row.try_get("name")?,
+            external_id: row.try_get("external_id")?,
             created_at: time(row, "created_at")?,
             updated_at: time(row, "updated_at")?,
         })

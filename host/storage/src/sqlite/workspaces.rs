@@ -20,9 +20,10 @@ impl WorkspaceStorage for SqliteStorage {
     ) -> Result<(), StorageError> {
         let mut transaction = self.write().await?;
         must_be_current_master(&mut transaction, key.master_term).await?;
-        query("INSERT INTO workspaces (id, name, created_at, updated_at) VALUES (?, ?, ?, ?)")
+        query("INSERT INTO workspaces (id, name, external_id, created_at, updated_at) VALUES (?, ?, ?, ?, ?)")
             .bind(workspace.id.as_uuid())
             .bind(&workspace.name)
+            .bind(&workspace.external_id)
             .bind(workspace.created_at.as_millisecond())
             .bind(workspace.updated_at.as_millisecond())
             .execute(&mut *transaction)
@@ -35,6 +36,41 @@ impl WorkspaceStorage for SqliteStorage {
 
     async fn workspace(&self, id: WorkspaceId) -> Result<Option<WorkspaceRecord>, StorageError> {
         Ok(query_as("SELECT * FROM workspaces WHERE id = ?").bind(id.as_uuid()).fetch_optional(&self.pool).await?)
+    }
+
+    async fn workspace_by_external_id(&self, external_id: &str) -> Result<Option<WorkspaceRecord>, StorageError> {
+        let sql = "SELECT * FROM workspaces WHERE external_id = ?";
+        Ok(query_as(sql).bind(external_id).fetch_optional(&self.pool).await?)
+    }
+
+    async fn rename_workspace(
+        &self,
+        id: WorkspaceId,
+        name: &str,
+        at: Timestamp,
+    ) -> Result<Option<WorkspaceRecord>, StorageError> {
+        let sql = "UPDATE workspaces SET name = ?, updated_at = ? WHERE id = ? RETURNING *";
+        let renamed = query_as(sql).bind(name).bind(at.as_millisecond()).bind(id.as_uuid());
+        Ok(renamed.fetch_all(&self.pool).await?.pop())
+    }
+
+    async fn delete_workspace(&self, id: WorkspaceId) -> Result<bool, StorageError> {
+        let mut transaction = self.write().await?;
+        for sql in [
+            // An open rotation holds a password that the site may have already: it stays, and so
+            // does its entry, which makes the next statement fail.
+            "DELETE FROM rotations WHERE workspace_id = ? AND sealed_password IS NULL",
+            "DELETE FROM vault_entries WHERE workspace_id = ?",
+            "DELETE FROM item_generations WHERE workspace_id = ?",
+            "DELETE FROM connections WHERE workspace_id = ?",
+            "DELETE FROM api_keys WHERE workspace_id = ?",
+            "DELETE FROM workspace_keys WHERE workspace_id = ?",
+        ] {
+            query(sql).bind(id.as_uuid()).execute(&mut *transaction).await?;
+        }
+        let done = query("DELETE FROM workspaces WHERE id = ?").bind(id.as_uuid()).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(done.rows_affected() == 1)
     }
 
     async fn workspaces(&self) -> Result<Vec<WorkspaceRecord>, StorageError> {

@@ -12,7 +12,7 @@ use self::page::compare;
 use super::args::Cli;
 use super::exit::{EXIT_CODES, Exit};
 use super::settings;
-use crate::http::error::status;
+use crate::http::code::status;
 
 #[path = "../../tests/server/page.rs"]
 mod page;

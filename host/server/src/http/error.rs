@@ -14,7 +14,6 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::code::Code;
-pub(crate) use super::code::status;
 use crate::view::dependents::Dependents;
 use crate::view::message::message;
 use crate::view::retry;

@@ -9,7 +9,7 @@ pub(crate) mod api;
 mod audit;
 mod auth;
 pub(crate) mod body;
-mod code;
+pub(crate) mod code;
 pub(crate) mod error;
 mod health;
 mod leases;

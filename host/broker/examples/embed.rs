@@ -37,13 +37,13 @@ pub(crate) async fn embed(
         settings: Settings::new().with("token", token),
         ..NewConnection::default()
     };
-    let connection = broker.connect(&access, connection).await?;
+    let connection = broker.connections().create(&access, connection).await?;
 
     // Once for each credential: which item it comes from.
-    let items = broker.list_items(&access, connection.id).await?;
+    let items = broker.connections().list_items(&access, connection.id).await?;
     let item = items.first().ok_or("this service account sees no items")?;
     let entry = EntryContent::bound("acme-prod", "https://acme.com", connection.id, &item.reference);
-    let entry = broker.create_entry(&access, entry).await?;
+    let entry = broker.entries().create(&access, entry).await?;
 
     // At every run: the values as they are now, or from the cache for as long as the connection's cache duration allows.
     let resolved = broker.resolve(&access, ResolveRequest::new(entry.id)).await?;

@@ -1,13 +1,14 @@
-//! Reading and checking the audit log.
+//! The audit log: what is recorded, reading it and checking it. What it keeps and what it notices
+//! is said in the documentation of [`keyway_audit`].
 
 use std::sync::Arc;
 
 use keyway_audit::Trail;
 pub use keyway_audit::{
-    AUDIT_RECORDS_PER_PAGE, Audit, AuditActor, AuditError, AuditEvent, AuditFinding, AuditPage, AuditProblem,
-    AuditQuery, AuditRecord, AuditSink, AuditSource, AuditVerification, Cursor, DEADLINE, Durability, ErrorKind,
-    InMemoryAudit, InvalidQuery, Operation, Order, Outcome, OutcomeFilter, Receipt, SEGMENT_BYTES, SYNC_INTERVAL,
-    SegmentOptions, SeriesHead, Subject,
+    AUDIT_RECORDS_PER_PAGE, AuditActor, AuditError, AuditEvent, AuditFinding, AuditPage, AuditProblem, AuditQuery,
+    AuditRecord, AuditSink, AuditSource, AuditVerification, Cursor, DEADLINE, Durability, InMemoryAudit, InvalidQuery,
+    Operation, Order, Outcome, OutcomeFilter, Receipt, SEGMENT_BYTES, SYNC_INTERVAL, SegmentOptions, SeriesHead,
+    Subject,
 };
 
 use crate::access::Access;

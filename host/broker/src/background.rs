@@ -1,10 +1,11 @@
 //! Tasks that a broker runs beside what it is asked for.
 
+use std::sync::Weak;
 use std::time::Duration;
 
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::{AbortHandle, JoinError, JoinHandle, JoinSet};
 
-use crate::broker::WeakBroker;
+use crate::connections::Connections;
 
 /// How often memory is freed of what is over. It counts no more by then; this is about how long it
 /// lies there.
@@ -33,17 +34,35 @@ impl Drop for BackgroundTask {
     }
 }
 
-/// Takes cached secrets out of memory when their duration is over, and connections with their
-/// settings when they were idle for long, also while nobody asks for anything: the caches
-/// themselves do so only when they are used. `broker` does not keep it alive.
-pub(crate) fn sweep(broker: WeakBroker) -> BackgroundTask {
+/// Frees memory of what is over, also while nobody asks for anything. Like all of a broker's tasks
+/// it does not keep the broker alive, so that a log and a database are free once it is dropped.
+pub(crate) fn sweep(connections: Weak<Connections>) -> BackgroundTask {
     let task = async move {
         loop {
             tokio::time::sleep(SWEEP_INTERVAL).await;
-            let Some(broker) = broker.upgrade() else { return };
-            broker.cache.sweep();
-            broker.opened.run_pending_tasks();
+            let Some(connections) = connections.upgrade() else { return };
+            connections.sweep();
         }
     };
     tokio::spawn(task).into()
+}
+
+/// Does all of `work`, at most `limit` of it at a time, and passes on how each ended.
+pub(crate) async fn at_most<T: Send + 'static>(
+    limit: usize,
+    work: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
+    mut ended: impl FnMut(Result<T, JoinError>),
+) {
+    let mut running = JoinSet::new();
+    for one in work {
+        if running.len() >= limit
+            && let Some(result) = running.join_next().await
+        {
+            ended(result);
+        }
+        running.spawn(one);
+    }
+    while let Some(result) = running.join_next().await {
+        ended(result);
+    }
 }

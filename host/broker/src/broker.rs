@@ -1,36 +1,27 @@
-//! The broker itself: what its operations share. `builder.rs` puts it together.
+//! The door: a broker has a service for each domain, and they share the [`Core`]. `builder.rs` puts
+//! them together.
 //!
-//! The operations are beside what they are about: [`crate::workspace`], [`crate::connection`],
-//! [`crate::entry`], [`crate::resolve`].
+//! Arrows go one way: rotations and entries use connections, resolving uses the stored entries, and
+//! what two services need of each other is a third thing that both use ([`Items`](crate::items),
+//! the journal of rotations, the stored entries).
 
-use std::ops::Deref;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::Arc;
 
-use keyway_audit::{Operation, Trail};
-use keyway_budget::{Guard, Guards};
-use keyway_runtime::Runtime;
-use keyway_storage::{ConnectionId, ConnectionRecord, EntrySelector, ItemId, RecordCache, WorkspaceId};
-use moka::sync::Cache;
 use secrecy::SecretString;
 
 use crate::access::Access;
 use crate::audit::AuditLog;
 use crate::background::BackgroundTask;
-use crate::cache::SecretCache;
-use crate::call_metrics::CallMetrics;
+use crate::connections::{Connections, Providers};
 use crate::core::Core;
-use crate::durable_state::DurableStates;
-use crate::entry::ResolvableEntry;
+use crate::entries::Entries;
 use crate::error::BrokerError;
 use crate::keys::Keys;
-use crate::providers::Providers;
+use crate::metrics::Metrics;
 use crate::readiness::Readiness;
-use crate::rotation::ItemState;
+use crate::resolve::{Resolution, ResolveRequest, Resolver};
+use crate::rotations::Rotations;
 use crate::workspaces::{ApiKeys, Workspaces};
-
-/// Open connections by id and version of their row: new settings make a new version, and so a new
-/// session.
-pub(crate) type OpenConnections = Cache<(ConnectionId, u64), (keyway_runtime::Connection, Arc<Guard>)>;
 
 /// Workspaces, connections and vault entries, and what their items hold: see the [crate's
 /// documentation](crate).
@@ -39,49 +30,26 @@ pub(crate) type OpenConnections = Cache<(ConnectionId, u64), (keyway_runtime::Co
 #[derive(Clone)]
 pub struct Broker(pub(crate) Arc<Inner>);
 
-/// What the operations share.
-pub struct Inner {
+pub(crate) struct Inner {
     pub(crate) core: Arc<Core>,
     pub(crate) workspaces: Workspaces,
     pub(crate) api_keys: ApiKeys,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) entries: Entries,
+    pub(crate) resolver: Arc<Resolver>,
+    pub(crate) rotations: Arc<Rotations>,
     pub(crate) keys: Keys,
     pub(crate) audit: AuditLog,
-    pub(crate) runtime: Runtime,
-    pub(crate) providers: Providers,
-    pub(crate) cache: Arc<SecretCache>,
-    pub(crate) guards: Guards,
-    pub(crate) opened: OpenConnections,
-    pub(crate) states: Arc<DurableStates>,
-    pub(crate) records: RecordCache<(WorkspaceId, ConnectionId), Arc<ConnectionRecord>>,
-    pub(crate) resolvable: RecordCache<(WorkspaceId, EntrySelector), Arc<ResolvableEntry>>,
-    pub(crate) item_states: RecordCache<(WorkspaceId, ItemId), Option<Arc<ItemState>>>,
-    pub(crate) sweep: OnceLock<BackgroundTask>,
-    pub(crate) work: OnceLock<[BackgroundTask; 2]>,
-    pub(crate) call_metrics: CallMetrics,
-    pub(crate) last: Readiness,
-}
-
-/// A broker that may be gone.
-pub(crate) struct WeakBroker(pub(crate) Weak<Inner>);
-
-impl WeakBroker {
-    /// The broker, if anybody else still has it.
-    pub(crate) fn upgrade(&self) -> Option<Broker> {
-        self.0.upgrade().map(Broker)
-    }
+    pub(crate) readiness: Readiness,
+    pub(crate) metrics: Metrics,
+    /// What the broker does by itself. Each ends with the broker.
+    pub(crate) work: Vec<BackgroundTask>,
+    pub(crate) _sweep: BackgroundTask,
 }
 
 impl std::fmt::Debug for Broker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Broker").finish_non_exhaustive()
-    }
-}
-
-impl Deref for Broker {
-    type Target = Inner;
-
-    fn deref(&self) -> &Inner {
-        &self.0
     }
 }
 
@@ -96,6 +64,21 @@ impl Broker {
         &self.0.api_keys
     }
 
+    /// The connections to secret managers.
+    pub fn connections(&self) -> &Arc<Connections> {
+        &self.0.connections
+    }
+
+    /// The vault entries.
+    pub fn entries(&self) -> &Entries {
+        &self.0.entries
+    }
+
+    /// The password rotations.
+    pub fn rotations(&self) -> &Rotations {
+        &self.0.rotations
+    }
+
     /// The keys of the host and of workspaces, and rotating them.
     pub fn keys(&self) -> &Keys {
         &self.0.keys
@@ -106,9 +89,19 @@ impl Broker {
         &self.0.audit
     }
 
+    /// Whether the broker can do its work now.
+    pub fn readiness(&self) -> &Readiness {
+        &self.0.readiness
+    }
+
+    /// Numbers for operators.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
     /// The providers that connections can be made with.
     pub fn providers(&self) -> &Providers {
-        &self.0.providers
+        &self.0.connections.providers
     }
 
     /// Who holds this API key, and what they may do; for a request with an id see
@@ -120,25 +113,35 @@ impl Broker {
         self.0.api_keys.authenticate(api_key, None).await
     }
 
+    /// Resolves an entry. Of a bound one, user name and password come from the cache if its
+    /// duration allows, else live; a one-time code is always live. Needs
+    /// [`Scope::Resolve`](crate::Scope::Resolve).
+    ///
+    /// The entry's own cache duration counts, else its connection's. Callers that miss the cache
+    /// for the same item at the same time share one call to the provider; a caller that goes away
+    /// takes nothing from the others. Because a code is live every time, asking for one costs a
+    /// call each time, also of an item that had none; leave it out of the fields where it is not
+    /// needed.
+    ///
+    /// Further fields of a bound entry's item are resolved when the request names them
+    /// ([`ResolveRequest::further`]). One that the item lacks is left out, as is every one of an
+    /// entry that is not bound.
+    ///
+    /// A caller for whom the password did not work says so with [`ResolveRequest::rejected`] and
+    /// gets what the item holds now, if it has not been asked since.
+    ///
+    /// # Errors
+    /// [`BrokerError::NotFound`], and whatever the provider or the sandbox answers. A failure is
+    /// never answered with a value that is too old.
+    pub async fn resolve(&self, access: &Access, request: ResolveRequest) -> Result<Resolution, BrokerError> {
+        self.0.resolver.resolve(access, request).await
+    }
+
     /// Stops what goes on in the background, returns the requests that were reserved and not made,
     /// and makes the audit log as safe as it can be. Call it before the process ends, and before
     /// the database is closed.
     pub async fn close(&self) {
-        self.0.work.get().into_iter().flatten().for_each(BackgroundTask::stop);
-        tokio::join!(self.0.core.recorder.sink().close(), self.0.guards.return_unused());
-    }
-
-    pub(crate) async fn audited<T>(
-        &self,
-        access: &Access,
-        operation: Operation,
-        trail: &Trail,
-        body: impl Future<Output = Result<T, BrokerError>>,
-    ) -> Result<T, BrokerError> {
-        self.core.audited(access, operation, trail, body).await
-    }
-
-    pub(crate) fn guards(&self) -> &Guards {
-        &self.0.guards
+        self.0.work.iter().for_each(BackgroundTask::stop);
+        tokio::join!(self.0.core.recorder.sink().close(), self.0.connections.guards.return_unused());
     }
 }

@@ -1,7 +1,6 @@
 //! How a broker is put together.
 
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
 
 use keyway_audit::{AUDIT_KEY, Audit, AuditKey, Recorder};
 use keyway_budget::{BudgetOptions, Guards};
@@ -9,22 +8,25 @@ use keyway_clock::{Clock, SystemClock};
 use keyway_keys::MasterKeys;
 use keyway_runtime::{Provider, ProviderFolder, Runtime};
 use keyway_storage::{Changes, RecordCache, Storage};
-use moka::sync::Cache;
+use tokio::sync::Mutex;
 
 use crate::audit::AuditLog;
 use crate::background;
-use crate::broker::{Broker, Inner, WeakBroker};
+use crate::broker::{Broker, Inner};
 use crate::cache::{CacheOptions, SecretCache};
 use crate::call_metrics::CallMetrics;
+use crate::connections::{Connections, Providers, none_opened};
 use crate::core::Core;
 use crate::durable_state::{DurableStates, start_refreshes};
-use crate::entry::{ORDINARY_BYTES, ResolvableEntry};
+use crate::entries::{Entries, EntryStore, ORDINARY_BYTES, ResolvableEntry};
 use crate::error::BrokerError;
+use crate::items::Items;
 use crate::keyring::Keyring;
 use crate::keys::Keys;
-use crate::providers::Providers;
+use crate::metrics::Metrics;
 use crate::readiness::Readiness;
-use crate::rotation::start_write_backs;
+use crate::resolve::Resolver;
+use crate::rotations::{Journal, Rotations, start_write_backs};
 use crate::workspaces::{ApiKeys, Workspaces};
 
 /// How many records of each kind are kept in memory; a few hundred bytes each. Enough for a
@@ -35,18 +37,13 @@ const RECORDS: usize = 110_000;
 /// hundreds of times larger.
 const ENTRY_BYTES: u64 = RECORDS as u64 * ORDINARY_BYTES;
 
-/// How many connections are kept open, and for how long one that is not used. An open one holds its
-/// settings and a login session.
-const OPEN_CONNECTIONS: u64 = 10_000;
-const OPEN_WHEN_IDLE: Duration = Duration::from_secs(60 * 60);
-
 impl Broker {
     /// Begins to put a broker together: the runtime that runs providers, the database, and what
-    /// wraps its keys (a [`MasterKey`](crate::MasterKey), a [`KeyWrapper`](crate::KeyWrapper), or
+    /// wraps its keys (a [`MasterKey`](crate::MasterKey), a [`KeyWrapper`](crate::keys::KeyWrapper), or
     /// several of them as [`MasterKeys`]). It opens once its [audit log](BrokerBuilder::audit) was
     /// chosen.
     pub fn builder(runtime: Runtime, storage: impl Storage, keys: impl Into<MasterKeys>) -> BrokerBuilder<NoAudit> {
-        BrokerBuilder {
+        let parts = Parts {
             runtime,
             storage: Arc::new(storage),
             keys: keys.into(),
@@ -56,13 +53,18 @@ impl Broker {
             budgets: BudgetOptions::default(),
             operator: "operator".into(),
             background_work: true,
-            audit: NoAudit(()),
-        }
+        };
+        BrokerBuilder { parts, audit: NoAudit(()) }
     }
 }
 
 /// Puts a [`Broker`] together. `A` says whether it has an audit log yet.
 pub struct BrokerBuilder<A = Audit> {
+    parts: Parts,
+    audit: A,
+}
+
+struct Parts {
     runtime: Runtime,
     storage: Arc<dyn Storage>,
     keys: MasterKeys,
@@ -72,7 +74,6 @@ pub struct BrokerBuilder<A = Audit> {
     budgets: BudgetOptions,
     operator: String,
     background_work: bool,
-    audit: A,
 }
 
 /// No audit log was chosen yet.
@@ -90,18 +91,7 @@ impl BrokerBuilder<NoAudit> {
     /// lasts ([`Audit::in_memory`]).
     #[must_use]
     pub fn audit(self, audit: impl Into<Audit>) -> BrokerBuilder {
-        BrokerBuilder {
-            runtime: self.runtime,
-            storage: self.storage,
-            keys: self.keys,
-            providers: self.providers,
-            clock: self.clock,
-            cache: self.cache,
-            budgets: self.budgets,
-            operator: self.operator,
-            background_work: self.background_work,
-            audit: audit.into(),
-        }
+        BrokerBuilder { parts: self.parts, audit: audit.into() }
     }
 }
 
@@ -110,35 +100,35 @@ impl<A> BrokerBuilder<A> {
     /// type in the folder.
     #[must_use]
     pub fn provider(mut self, provider: Provider) -> Self {
-        self.providers.fixed.insert(provider.description().provider_type.clone(), provider);
+        self.parts.providers.fixed.insert(provider.description().provider_type.clone(), provider);
         self
     }
 
     /// Adds the providers of a folder, as they come and go.
     #[must_use]
     pub fn provider_folder(mut self, folder: ProviderFolder) -> Self {
-        self.providers.folder = Some(folder);
+        self.parts.providers.folder = Some(folder);
         self
     }
 
     /// Replaces the clock, for tests of durations.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
+        self.parts.clock = clock;
         self
     }
 
     /// Changes how the cache of resolved secrets behaves.
     #[must_use]
     pub fn cache(mut self, options: CacheOptions) -> Self {
-        self.cache = options;
+        self.parts.cache = options;
         self
     }
 
     /// Changes how many requests secret managers are asked, and when they are given a rest.
     #[must_use]
     pub fn budgets(mut self, options: BudgetOptions) -> Self {
-        self.budgets = options;
+        self.parts.budgets = options;
         self
     }
 
@@ -146,17 +136,17 @@ impl<A> BrokerBuilder<A> {
     /// is creating workspaces.
     #[must_use]
     pub fn operator(mut self, name: impl Into<String>) -> Self {
-        self.operator = name.into();
+        self.parts.operator = name.into();
         self
     }
 
     /// Whether the broker does by itself what is due, beginning with what an earlier process has
-    /// left undone: writing passwords of [rotations](crate::Rotation) back, and calling providers
-    /// to renew their durable state. It does by default. `false` is for a process that does one
-    /// thing and ends, beside one that runs, and for tests.
+    /// left undone: writing passwords of [rotations](crate::rotations::Rotation) back, and calling
+    /// providers to renew their durable state. It does by default. `false` is for a process that
+    /// does one thing and ends, beside one that runs, and for tests.
     #[must_use]
     pub fn background_work(mut self, enabled: bool) -> Self {
-        self.background_work = enabled;
+        self.parts.background_work = enabled;
         self
     }
 }
@@ -165,50 +155,80 @@ impl BrokerBuilder {
     /// Opens the broker.
     ///
     /// # Errors
-    /// [`KeyError::WrongMasterKey`](crate::KeyError::WrongMasterKey) when the database was made
+    /// [`KeyError::WrongMasterKey`](crate::keys::KeyError::WrongMasterKey) when the database was made
     /// with another master key; errors of the database.
     pub async fn open(self) -> Result<Broker, BrokerError> {
-        let now = self.clock.now().timestamp();
-        let changes = Changes::new(self.storage.clone());
-        let keyring = Keyring::open(self.storage.clone(), self.keys, &changes, self.clock.clone()).await?;
+        let Self { parts, audit } = self;
+        let now = parts.clock.now().timestamp();
+        let changes = Changes::new(parts.storage.clone());
+        let keyring = Keyring::open(parts.storage.clone(), parts.keys, &changes, parts.clock.clone()).await?;
         let fingerprints = keyring.host_key().derive(keyway_budget::FINGERPRINT_KEY);
-        self.storage.forget_budgets(now.checked_sub(keyway_budget::KEPT).unwrap_or(now)).await?;
-        let guards = Guards::new(self.storage.clone(), self.clock.clone(), fingerprints, self.budgets);
+        parts.storage.forget_budgets(now.checked_sub(keyway_budget::KEPT).unwrap_or(now)).await?;
+        let guards = Guards::new(parts.storage.clone(), parts.clock.clone(), fingerprints, parts.budgets);
         let audit_key = AuditKey::new(&keyring.host_key().derive(AUDIT_KEY));
-        let sink = self.audit.open(audit_key, self.storage.clone(), self.clock.clone()).await?;
-        let opened = Cache::builder().max_capacity(OPEN_CONNECTIONS).time_to_idle(OPEN_WHEN_IDLE).build();
+        let sink = audit.open(audit_key, parts.storage.clone(), parts.clock.clone()).await?;
         let core = Arc::new(Core {
-            storage: self.storage,
-            recorder: Recorder::new(sink, self.clock.clone()),
-            clock: self.clock,
+            storage: parts.storage,
+            recorder: Recorder::new(sink, parts.clock.clone()),
+            clock: parts.clock,
             keyring,
-            operator: self.operator,
+            operator: parts.operator,
         });
-        let inner = Arc::new(Inner {
+        let cache = SecretCache::new(core.clock.clone(), parts.cache);
+        let connections = Arc::new(Connections {
+            core: core.clone(),
+            runtime: parts.runtime,
+            providers: parts.providers,
+            guards,
+            records: RecordCache::new(RECORDS, &changes),
+            opened: none_opened(),
+            states: DurableStates::new(core.clone()),
+            cache: cache.clone(),
+            call_metrics: CallMetrics::default(),
+        });
+        let states = RecordCache::new(RECORDS, &changes);
+        let items = Arc::new(Items { core: core.clone(), cache, states });
+        let resolvable = RecordCache::weighing(RECORDS, ENTRY_BYTES, ResolvableEntry::weight, &changes);
+        let store = Arc::new(EntryStore { core: core.clone(), resolvable });
+        let journal = Arc::new(Journal { core: core.clone(), items: items.clone() });
+        let resolver = Arc::new(Resolver {
+            core: core.clone(),
+            entries: store.clone(),
+            connections: connections.clone(),
+            items: items.clone(),
+            journal: journal.clone(),
+        });
+        let rotations = Arc::new(Rotations {
+            core: core.clone(),
+            entries: store.clone(),
+            connections: connections.clone(),
+            journal,
+        });
+        let weak = Arc::downgrade(&connections);
+        let work = match parts.background_work {
+            true => vec![start_write_backs(Arc::downgrade(&rotations)), start_refreshes(weak.clone())],
+            false => Vec::new(),
+        };
+        Ok(Broker(Arc::new(Inner {
             workspaces: Workspaces { core: core.clone() },
             api_keys: ApiKeys { core: core.clone(), records: RecordCache::new(RECORDS, &changes) },
+            entries: Entries {
+                core: core.clone(),
+                store,
+                connections: connections.clone(),
+                items,
+                resolver: resolver.clone(),
+            },
+            resolver,
+            rotations,
             keys: Keys::new(core.clone()),
             audit: AuditLog { core: core.clone() },
-            runtime: self.runtime,
-            providers: self.providers,
-            cache: SecretCache::new(core.clock.clone(), self.cache),
-            guards,
-            opened,
-            states: DurableStates::new(core.clone()),
-            records: RecordCache::new(RECORDS, &changes),
-            resolvable: RecordCache::weighing(RECORDS, ENTRY_BYTES, ResolvableEntry::weight, &changes),
-            item_states: RecordCache::new(RECORDS, &changes),
-            sweep: OnceLock::new(),
-            work: OnceLock::new(),
-            call_metrics: CallMetrics::default(),
-            last: Readiness::default(),
+            readiness: Readiness { core: core.clone(), connections: connections.clone(), last: Mutex::default() },
+            metrics: Metrics { core: core.clone(), connections: connections.clone() },
+            work,
+            _sweep: background::sweep(weak),
+            connections,
             core,
-        });
-        let weak = || WeakBroker(Arc::downgrade(&inner));
-        inner.sweep.get_or_init(|| background::sweep(weak()));
-        if self.background_work {
-            inner.work.get_or_init(|| [start_write_backs(weak()), start_refreshes(weak())]);
-        }
-        Ok(Broker(inner))
+        })))
     }
 }

@@ -1,11 +1,11 @@
 //! What is counted where it happens: calls of providers, and look-ups in the cache. What is made of
 //! it is in `metrics.rs`.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use keyway_budget::ProviderOperation;
 use keyway_runtime::{CallError, ErrorCode, SandboxError};
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
@@ -16,39 +16,13 @@ use crate::provider_call::CallFailure;
 /// logs in, and from one that runs into the 30 s that a call may take.
 const CALL_BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct OfCall {
-    provider: String,
-    operation: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct OfError {
-    provider: String,
-    operation: &'static str,
-    error: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct OfLimit {
-    provider: String,
-    limit: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct OfProvider {
-    provider: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct OfLookup {
-    result: &'static str,
-}
+/// The names and values of labels.
+pub(crate) type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
 
 /// How many look-ups in the cache found a value.
 #[derive(Debug, Clone)]
 pub(crate) struct CacheLookups {
-    pub(crate) family: Family<OfLookup, Counter>,
+    pub(crate) family: Family<Labels<1>, Counter>,
     /// A value that may be used was there.
     pub(crate) hits: Counter,
     /// None was, so the provider was asked.
@@ -59,8 +33,8 @@ pub(crate) struct CacheLookups {
 
 impl Default for CacheLookups {
     fn default() -> Self {
-        let family = Family::<OfLookup, Counter>::default();
-        let counter = |result| family.get_or_create_owned(&OfLookup { result });
+        let family = Family::<Labels<1>, Counter>::default();
+        let counter = |result| family.get_or_create_owned(&[("result", Cow::Borrowed(result))]);
         Self { hits: counter("hit"), misses: counter("miss"), off: counter("off"), family }
     }
 }
@@ -68,11 +42,11 @@ impl Default for CacheLookups {
 /// What is counted of provider calls.
 #[derive(Debug, Clone)]
 pub(crate) struct CallMetrics {
-    pub(crate) durations: Family<OfCall, Histogram, fn() -> Histogram>,
-    pub(crate) errors: Family<OfError, Counter>,
-    pub(crate) not_made: Family<OfError, Counter>,
-    pub(crate) limits: Family<OfLimit, Counter>,
-    pub(crate) requests: Family<OfProvider, Counter>,
+    pub(crate) durations: Family<Labels<2>, Histogram, fn() -> Histogram>,
+    pub(crate) errors: Family<Labels<3>, Counter>,
+    pub(crate) not_made: Family<Labels<3>, Counter>,
+    pub(crate) limits: Family<Labels<2>, Counter>,
+    pub(crate) requests: Family<Labels<1>, Counter>,
 }
 
 impl Default for CallMetrics {
@@ -97,44 +71,39 @@ impl CallMetrics {
         requests: u32,
         failure: Option<&CallFailure>,
     ) {
-        let (provider, operation) = (provider.to_owned(), operation.name());
+        let provider = ("provider", Cow::Owned(provider.to_owned()));
+        let operation = ("operation", Cow::Borrowed(operation.name()));
         if let Some(failure) = failure {
             if let CallFailure::Call(CallError::Sandbox(error)) = failure
                 && let Some(limit) = error.limit()
             {
-                self.limits.get_or_create(&OfLimit { provider: provider.clone(), limit }).inc();
+                self.limits.get_or_create(&[provider.clone(), ("limit", limit.into())]).inc();
             }
-            let error = error_of(failure);
-            self.errors.get_or_create(&OfError { provider: provider.clone(), operation, error }).inc();
+            let error = ("error", error_of(failure));
+            self.errors.get_or_create(&[provider.clone(), operation.clone(), error]).inc();
         }
-        self.requests.get_or_create(&OfProvider { provider: provider.clone() }).inc_by(u64::from(requests));
-        self.durations.get_or_create(&OfCall { provider, operation }).observe(took.as_secs_f64());
+        self.requests.get_or_create(&[provider.clone()]).inc_by(u64::from(requests));
+        self.durations.get_or_create(&[provider, operation]).observe(took.as_secs_f64());
     }
 
     /// A call was not made.
     pub(crate) fn not_made(&self, provider: &str, operation: ProviderOperation, failure: &CallFailure) {
-        let labels = OfError { provider: provider.to_owned(), operation: operation.name(), error: reason_of(failure) };
+        let labels = [
+            ("provider", provider.to_owned().into()),
+            ("operation", operation.name().into()),
+            ("error", reason_of(failure).into()),
+        ];
         self.not_made.get_or_create(&labels).inc();
     }
 }
 
 /// The kind of an error, by the name that the contract gives it; never a word of the component's
 /// own.
-fn error_of(failure: &CallFailure) -> &'static str {
-    match failure {
+fn error_of(failure: &CallFailure) -> Cow<'static, str> {
+    let name = match failure {
         CallFailure::Call(CallError::Provider(error)) => match &error.code {
-            ErrorCode::InvalidSettings => "invalid-settings",
-            ErrorCode::Unauthenticated => "unauthenticated",
-            ErrorCode::PermissionDenied => "permission-denied",
-            ErrorCode::ActionRequired => "action-required",
-            ErrorCode::InvalidReference => "invalid-reference",
-            ErrorCode::NotFound => "not-found",
-            ErrorCode::Conflict => "conflict",
-            ErrorCode::RateLimited => "rate-limited",
-            ErrorCode::Unavailable => "unavailable",
-            ErrorCode::Unsupported => "unsupported",
-            ErrorCode::UnexpectedAnswer => "unexpected-answer",
-            _ => "other",
+            ErrorCode::Other(_) => "other",
+            code => return code.as_str().to_owned().into(),
         },
         CallFailure::Call(CallError::Sandbox(error)) => match error {
             SandboxError::Trapped { .. } => "trapped",
@@ -145,7 +114,8 @@ fn error_of(failure: &CallFailure) -> &'static str {
         CallFailure::Call(_) | CallFailure::Host(_) => "host",
         // The budget was spent, or the breaker opened, while the call ran.
         CallFailure::NotCalled(_) => "request-kept-back",
-    }
+    };
+    name.into()
 }
 
 fn reason_of(failure: &CallFailure) -> &'static str {

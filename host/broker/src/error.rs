@@ -409,22 +409,6 @@ pub enum InvalidInput {
         /// Those that it declares.
         known: Vec<String>,
     },
-    /// A setting that the provider requires is missing.
-    #[error("{label} is required")]
-    MissingSetting {
-        /// The setting's name.
-        setting: String,
-        /// What people call it.
-        label: String,
-    },
-    /// A setting that the provider does not have.
-    #[error("the provider has no setting `{setting}`; it has {}", .known.join(", "))]
-    UnknownSetting {
-        /// The name that was given.
-        setting: String,
-        /// The names there are.
-        known: Vec<String>,
-    },
     /// The network destinations of a connection cannot be made from its settings.
     #[error("{0}")]
     Destination(String),
@@ -457,7 +441,7 @@ pub enum InvalidInput {
     )]
     PasswordAlphabet,
     /// Refused by whoever embeds the broker, in these words: see
-    /// [`update_entry`](crate::Broker::update_entry).
+    /// [`Entries::update`](crate::entries::Entries::update).
     #[error("{0}")]
     Refused(String),
     /// The new password is the old one.

@@ -10,7 +10,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use keyway_clock::Moment;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -55,12 +55,12 @@ where
 {
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
-        lock(&self.running).is_empty()
+        self.running.lock().is_empty()
     }
 
     /// Joins the fetch of `key` if one is running that is `good` for the caller.
     pub(crate) fn join_running(&self, key: &K, good: impl FnOnce(Moment) -> bool) -> Option<Flight<V>> {
-        let running = lock(&self.running);
+        let running = self.running.lock();
         running.get(key).filter(|fetch| good(fetch.since)).map(|fetch| Flight::Running(fetch.result.clone()))
     }
 
@@ -82,7 +82,7 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let mut running = lock(&self.running);
+        let mut running = self.running.lock();
         if let Some(fetch) = running.get(&key).filter(|fetch| good(fetch.since)) {
             return Flight::Running(fetch.result.clone());
         }
@@ -127,16 +127,12 @@ struct Landing<K: Hash + Eq, V> {
 
 impl<K: Hash + Eq, V> Drop for Landing<K, V> {
     fn drop(&mut self) {
-        let mut running = lock(&self.running);
+        let mut running = self.running.lock();
         // Its place may be a younger one's by now.
         if running.get(&self.key).is_some_and(|fetch| fetch.result.same_channel(&self.result)) {
             running.remove(&self.key);
         }
     }
-}
-
-fn lock<K, V>(running: &Running<K, V>) -> MutexGuard<'_, HashMap<K, Fetch<V>>> {
-    running.lock()
 }
 
 #[cfg(test)]

@@ -42,10 +42,10 @@
 //!     .await?;
 //!
 //! // Which items are there? Bind an entry to one of them.
-//! let items = broker.list_items(&operator, connection.id).await?;
+//! let items = broker.connections().list_items(&operator, connection.id).await?;
 //! let item = items.first().ok_or("the connection sees no items")?;
 //! let new = EntryContent::bound("acme-prod", "https://acme.com", connection.id, &item.reference);
-//! let entry = broker.create_entry(&operator, new).await?;
+//! let entry = broker.entries().create(&operator, new).await?;
 //!
 //! // At run time.
 //! let resolved = broker.resolve(&operator, ResolveRequest::new(entry.id)).await?;
@@ -71,12 +71,32 @@
 //! let created = broker.workspaces().create("Acme", Scope::Api).await?;
 //!
 //! let access = broker.authenticate(&created.api_key).await?;
-//! assert!(broker.list_connections(&access).await?.is_empty());
+//! assert!(broker.connections().list(&access).await?.is_empty());
 //! assert!(matches!(broker.keys().encryption_key(&access).await, Err(BrokerError::Forbidden { needs: Scope::Admin })));
 //! assert!(matches!(broker.authenticate(&"sk_guessed".into()).await, Err(BrokerError::Unauthenticated)));
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Where things are
+//!
+//! A [`Broker`] is the door: it [resolves](Broker::resolve) and
+//! [authenticates](Broker::authenticate), and has a handle for each domain. The types of a domain
+//! are in the module of its name; what nearly every program needs is here at the root.
+//!
+//! | handle | module | for |
+//! | --- | --- | --- |
+//! | [`workspaces()`](Broker::workspaces) | [`workspaces`] | creating and listing workspaces |
+//! | [`api_keys()`](Broker::api_keys) | [`workspaces`] | API keys of a workspace, and what they allow |
+//! | [`connections()`](Broker::connections) | [`connections`], [`budgets`] | connections, their items and budgets |
+//! | [`entries()`](Broker::entries) | [`entries`] | vault entries, their codes, further fields and leases |
+//! | [`rotations()`](Broker::rotations) | [`rotations`] | password rotations |
+//! | [`keys()`](Broker::keys) | [`keys`] | encryption keys, and rotating them |
+//! | [`audit()`](Broker::audit) | [`audit`] | reading and checking the audit log |
+//! | [`readiness()`](Broker::readiness) | [`readiness`] | whether the broker can work now |
+//! | [`metrics()`](Broker::metrics) | [`metrics`] | numbers for Prometheus |
+//!
+//! [`storage`] and [`clock`] are what a database or a test of one's own implements.
 //!
 //! # What holds
 //!
@@ -90,12 +110,13 @@
 //! * **Cached secrets are ciphertext in memory,** used until they are as old as the entry's (else
 //!   the connection's) [`CacheTtl`], not after. One-time codes are live every time; their type
 //!   ([`OneTimeCode`]) fits nowhere into the cache. Concurrent misses for one item make one call.
-//! * **Secret managers are asked within [budgets](Budget).** Requests are counted before they are
-//!   made, over restarts, and refused before a limit is reached; a secret manager that fails, or
-//!   asks to wait, is given a rest ([`NotCalled`]).
+//! * **Secret managers are asked within [budgets](budgets::Budget).** Requests are counted before
+//!   they are made, over restarts, and refused before a limit is reached; a secret manager that
+//!   fails, or asks to wait, is given a rest ([`NotCalled`](budgets::NotCalled)).
 //! * **A site's password and the vault's never part silently.** A
-//!   [rotation](Broker::begin_rotation) is a journal: the new password is stored before the site
-//!   gets it, and written back until the vault has it, over restarts; see [`RotationState`].
+//!   [rotation](rotations::Rotations::begin) is a journal: the new password is stored before the
+//!   site gets it, and written back until the vault has it, over restarts; see
+//!   [`RotationState`](rotations::RotationState).
 //! * **Every operation takes an [`Access`]** and sees its workspace only; what is another's is
 //!   answered like what does not exist.
 //! * **Nothing is released that is not in the audit log,** which is chained by MACs and says who
@@ -116,28 +137,28 @@ pub mod audit;
 mod audited;
 mod background;
 mod broker;
+pub mod budgets;
 mod builder;
 mod cache;
 mod cache_ttl;
 mod call_metrics;
 mod codec;
-mod connection;
+pub mod connections;
 mod core;
 mod durable_state;
-mod entry;
+pub mod entries;
 mod error;
 mod flight;
-mod further;
+mod items;
 mod keyring;
 pub mod keys;
-mod lease;
-mod metrics;
+pub mod metrics;
 mod provider_call;
 mod providers;
-mod readiness;
+pub mod readiness;
 pub mod request;
 mod resolve;
-mod rotation;
+pub mod rotations;
 mod text;
 mod totp;
 pub mod workspaces;
@@ -147,38 +168,15 @@ pub use broker::Broker;
 pub use builder::{BrokerBuilder, NoAudit};
 pub use cache::{CacheOptions, OneTimeCode, Source};
 pub use cache_ttl::CacheTtl;
-pub use connection::{Connection, ConnectionChanges, LIST_LIMITS, ListLimits, NewConnection};
-pub use entry::{
-    AttributeKind, Attributes, Binding, CredentialSource, Credentials, ENTRIES_PER_PAGE, EntryContent, EntryPage,
-    TfaCode, VaultEntry,
-};
-pub use error::{BrokerError, InvalidInput, ListLimit, NoTfaCode, Thing};
-pub use keys::{RotatedMasterKey, RotatedWorkspaceKey};
-pub use keyway_audit::{
-    AUDIT_RECORDS_PER_PAGE, Audit, AuditActor, AuditError, AuditEvent, AuditFinding, AuditPage, AuditProblem,
-    AuditQuery, AuditRecord, AuditSink, AuditSource, AuditVerification, Cursor, DEADLINE, Durability, ErrorKind,
-    InMemoryAudit, InvalidQuery, Operation, Order, Outcome, OutcomeFilter, Receipt, SEGMENT_BYTES, SYNC_INTERVAL,
-    SegmentOptions, SeriesHead, Subject,
-};
-pub use keyway_budget::{
-    Allowance, BreakerOptions, Budget, BudgetOptions, BudgetScope, NotCalled, Pause, RateLimits, TokenBudget,
-};
-pub use keyway_clock::{Clock, ManualClock, Moment, SystemClock};
-pub use keyway_keys::{
-    ClientKey, ClientValueError, EnvelopeError, HostKey, KeyError, KeyId, KeyWrapper, MasterKey, MasterKeys,
-};
+pub use connections::NewConnection;
+pub use entries::EntryContent;
+pub use error::{BrokerError, InvalidInput, Thing};
+pub use keyway_audit::{Audit, ErrorKind};
+pub use keyway_clock as clock;
+pub use keyway_keys::MasterKey;
 pub use keyway_runtime;
 pub use keyway_storage as storage;
 pub use keyway_storage::{
-    ApiKeyId, ConnectionId, DependentEntries, DependentEntry, EntryId, EntrySelector, InvalidId, PauseReason,
-    RequestKind, RotationFilter, RotationId, RotationState, Scope, Scopes, SqliteStorage, Storage, StorageError,
-    TfaMethod, UnknownName, WorkspaceId,
+    ApiKeyId, ConnectionId, EntryId, EntrySelector, RotationId, Scope, Scopes, SqliteStorage, WorkspaceId,
 };
-pub use prometheus_client;
-pub use providers::Providers;
-pub use readiness::NotReady;
 pub use resolve::{Resolution, ResolveRequest, Timings};
-pub use rotation::{
-    BeginRotation, BegunRotation, NewPassword, PasswordPolicy, ROTATIONS_PER_PAGE, Rotation, RotationPage,
-};
-pub use workspaces::{ApiKey, CreatedApiKey, CreatedWorkspace, NewWorkspace, Workspace};

@@ -14,31 +14,41 @@
 //! A resolve from the cache costs one addition to a counter here.
 
 use std::fmt;
+use std::sync::Arc;
 
 use keyway_budget::{Allowance, TokenBudget};
 use keyway_storage::PauseReason;
+pub use prometheus_client;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::broker::Broker;
+use crate::connections::Connections;
+use crate::core::Core;
 
 /// Of how many credentials the budgets are shown: those that have least left. A host with more of
 /// them shows how many it left out.
 const CREDENTIALS_SHOWN: usize = 500;
 
-impl Broker {
+/// The broker's numbers: see [`Broker::metrics`](crate::Broker::metrics).
+#[derive(Clone)]
+pub struct Metrics {
+    pub(crate) core: Arc<Core>,
+    pub(crate) connections: Arc<Connections>,
+}
+
+impl Metrics {
     /// Adds the broker's metrics to a registry, all with the prefix `keyway_`. For the code that
     /// embeds the broker; whoever reads them learns how much all workspaces do together, and no
-    /// secret. [`refresh_budgets`](Self::refresh_budgets) before they are read has budgets in them
+    /// secret. [`Connections::refresh_budgets`] before they are read has budgets in them
     /// that know of other processes.
     ///
     /// Call it once for each registry: two brokers in one registry need a label that tells them
     /// apart ([`Registry::sub_registry_with_label`]).
-    pub fn register_metrics(&self, registry: &mut Registry) {
+    pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("keyway");
-        let calls = &self.call_metrics;
+        let calls = &self.connections.call_metrics;
         registry.register_with_unit(
             "provider_call_duration",
             "How long calls of a provider took, those that failed included",
@@ -53,7 +63,7 @@ impl Broker {
         );
         registry.register("provider_requests", "Requests that were sent to secret managers", calls.requests.clone());
         registry.register("sandbox_limits_hit", "Calls that the sandbox ended at a limit", calls.limits.clone());
-        let lookups = self.cache.lookups();
+        let lookups = self.connections.cache.lookups();
         registry.register("cache_lookups", "Look-ups in the cache of resolved secrets", lookups.family.clone());
         let (records, failures) = self.core.recorder.counters();
         registry.register("audit_records", "Records that were written to the audit log", records.clone());
@@ -67,7 +77,7 @@ impl Broker {
 }
 
 /// What is the case at the moment somebody asks.
-struct State(Broker);
+struct State(Metrics);
 
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -77,7 +87,7 @@ impl fmt::Debug for State {
 
 impl Collector for State {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut tokens = self.0.budgets();
+        let mut tokens = self.0.connections.budgets();
         let omitted = tokens.len().saturating_sub(CREDENTIALS_SHOWN);
         if omitted > 0 {
             tokens.sort_by_key(left);
@@ -105,7 +115,7 @@ impl Collector for State {
         let mut metric = encoder.encode_descriptor("budget_credentials_omitted", about, None, MetricType::Gauge)?;
         metric.encode_gauge(&i64::try_from(omitted).unwrap_or(i64::MAX))?;
 
-        let (values, bytes) = self.0.cache.size();
+        let (values, bytes) = self.0.connections.cache.size();
         let about = "Values in the cache of resolved secrets";
         let mut metric = encoder.encode_descriptor("cache_values", about, None, MetricType::Gauge)?;
         metric.encode_gauge(&values)?;
@@ -115,7 +125,7 @@ impl Collector for State {
 
         let about = "Provider components in use";
         let mut metric = encoder.encode_descriptor("provider", about, None, MetricType::Info)?;
-        for provider in self.0.providers.list() {
+        for provider in self.0.connections.providers.list() {
             let description = provider.description();
             let labels = [
                 ("provider", description.provider_type.as_str()),

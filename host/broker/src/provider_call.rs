@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use crate::call_metrics::CallMetrics;
 use crate::error::BrokerError;
+use crate::flight::Lost;
 use crate::request;
 
 /// A call that fails later than this is not tried again: whoever waits has waited enough.
@@ -45,6 +46,12 @@ pub(crate) enum CallFailure {
 impl From<CallError> for CallFailure {
     fn from(error: CallError) -> Self {
         Self::Call(error)
+    }
+}
+
+impl From<Lost> for CallFailure {
+    fn from(_: Lost) -> Self {
+        Self::Host("the provider's call ended without a result".into())
     }
 }
 
@@ -94,16 +101,25 @@ impl Opened {
     /// A call that has begun runs to its end, whoever still waits for it: what it cost and what it
     /// showed is known then, and a change is never broken off half-way by a caller who goes away.
     ///
+    /// `about` is what each attempt gets a copy of.
+    ///
     /// # Errors
     /// [`CallFailure::NotCalled`] at once and without any effect; else what the call says.
-    pub(crate) async fn call<T, F, Fut>(&self, operation: ProviderOperation, call: F) -> Result<T, CallFailure>
+    pub(crate) async fn call<A, T, F, Fut>(
+        &self,
+        operation: ProviderOperation,
+        about: A,
+        call: F,
+    ) -> Result<T, CallFailure>
     where
+        A: Clone + Send + Sync + 'static,
         T: Send + 'static,
-        F: Fn(Provider, Connection) -> Fut + Send + Sync + 'static,
+        F: Fn(Provider, Connection, A) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T, CallError>> + Send + 'static,
     {
         let started = Instant::now();
         let opened = self.clone();
+        let call = move |provider, connection| call(provider, connection, about.clone());
         let task = async move {
             // In here, because it may claim the right to probe, which must not be lost with a
             // caller who goes away.
@@ -125,7 +141,7 @@ impl Opened {
             }
         };
         let ended = request::spawn(task).await;
-        ended.map_err(|_| CallFailure::Host("a provider's call ended without a result".into()))?
+        ended.map_err(|_| Lost)?
     }
 
     /// One attempt, and whether to make another.

@@ -9,13 +9,15 @@
 //! Whoever asks often, or may not ask at all, costs little: what was found counts for [`FRESH`],
 //! and there is one look at a time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
-use crate::broker::Broker;
+use crate::connections::Connections;
+use crate::core::Core;
 use keyway_keys::KeyError;
 
 /// For how long what was found counts.
@@ -49,15 +51,19 @@ pub enum NotReady {
     },
 }
 
-/// What was found last, and when.
-#[derive(Default)]
-pub(crate) struct Readiness(Mutex<Option<(Instant, Vec<NotReady>)>>);
+/// Whether the broker can do its work: see [`Broker::readiness`](crate::Broker::readiness).
+pub struct Readiness {
+    pub(crate) core: Arc<Core>,
+    pub(crate) connections: Arc<Connections>,
+    /// What was found last, and when.
+    pub(crate) last: Mutex<Option<(Instant, Vec<NotReady>)>>,
+}
 
-impl Broker {
+impl Readiness {
     /// What keeps the broker from doing its work; nothing when it is ready. As of the last second;
     /// why it is so is in the log of the process, once.
-    pub async fn not_ready(&self) -> Vec<NotReady> {
-        let mut last = self.last.0.lock().await;
+    pub async fn check(&self) -> Vec<NotReady> {
+        let mut last = self.last.lock().await;
         match &*last {
             Some((at, found)) if at.elapsed() < FRESH => return found.clone(),
             _ => {}
@@ -92,7 +98,7 @@ impl Broker {
         let providers = async {
             // A database that does not answer is told above.
             let Ok(Ok(needed)) = timeout(PATIENCE, self.core.storage.provider_types()).await else { return Ok(()) };
-            if needed.is_empty() || needed.iter().any(|needed| self.providers.get(needed).is_some()) {
+            if needed.is_empty() || needed.iter().any(|needed| self.connections.providers.get(needed).is_some()) {
                 return Ok(());
             }
             Err((NotReady::NoProvider, format!("there are connections of {}", needed.join(", "))))
@@ -106,7 +112,7 @@ impl Broker {
             found.push(what);
         }
         // Why they are not was said when they were refused.
-        found.extend(self.providers.unloaded_files().into_iter().map(|file| NotReady::Provider { file }));
+        found.extend(self.connections.providers.unloaded_files().into_iter().map(|file| NotReady::Provider { file }));
         found
     }
 }

@@ -1,23 +1,27 @@
 //! Resolving a vault entry: the moment at which secret values leave the broker.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keyway_audit::{AuditSource, Operation, Subject, Trail};
 use keyway_budget::ProviderOperation;
-use keyway_runtime::{Connection, Field, FieldValue, Fields, Lease, NoCode, NoCodeReason, Provider, Selection};
+use keyway_runtime::{Field, FieldValue, Fields, Lease, NoCode, NoCodeReason, Provider, Selection};
 use keyway_storage::{EntrySelector, ItemId, RotationId};
 use secrecy::SecretString;
 use tracing::debug;
 
 use crate::access::Access;
-use crate::broker::Broker;
-use crate::cache::{Credentials, FetchError, Fetched, ItemKey, Lifetime, Lookup, OneTimeCode, Rejected, Source};
+use crate::cache::{Credentials, Fetched, ItemKey, Lifetime, Lookup, OneTimeCode, Rejected, Source};
 use crate::cache_ttl::CacheTtl;
-use crate::entry::{BoundItem, ResolvableEntry};
+use crate::connections::Connections;
+use crate::core::Core;
+use crate::entries::further::check_names;
+use crate::entries::{BoundItem, EntryStore, ResolvableEntry};
 use crate::error::{BrokerError, InvalidInput};
-use crate::further::check_names;
+use crate::items::Items;
 use crate::provider_call::Opened;
+use crate::rotations::Journal;
 
 /// The longest revision that a provider may answer with, by its contract.
 const REVISION_LIMIT: usize = 256;
@@ -30,7 +34,8 @@ pub struct ResolveRequest {
     pub entry: EntrySelector,
     /// Which of its values. Only these are returned.
     pub fields: Fields,
-    /// Names of further fields of its item, each once; see [`Broker::list_fields`]. With any, all
+    /// Names of further fields of its item, each once; see
+    /// [`Entries::list_fields`](crate::entries::Entries::list_fields). With any, all
     /// values are live, and none is cached.
     pub further: Vec<String>,
     /// A revision whose password did not work at the site: the [`Resolution::revision`] that came
@@ -68,7 +73,7 @@ impl ResolveRequest {
 }
 
 /// What an entry resolves to: the values of its item, or its own.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Resolution {
     /// The user name; `None` when the item has none or it was not asked for.
@@ -109,7 +114,7 @@ pub struct Resolution {
 }
 
 /// How long a resolve took.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Timings {
     /// Altogether.
@@ -174,28 +179,18 @@ pub(crate) fn field_names(fields: Fields) -> impl Iterator<Item = &'static str> 
     all.into_iter().filter(|(is_in, _)| *is_in).map(|(_, name)| name)
 }
 
-impl Broker {
-    /// Resolves an entry. Of a bound one, user name and password come from the cache if its
-    /// duration allows, else live; a one-time code is always live. Needs
-    /// [`Scope::Resolve`](crate::Scope::Resolve).
-    ///
-    /// The entry's own cache duration counts, else its connection's. Callers that miss the cache
-    /// for the same item at the same time share one call to the provider; a caller that goes away
-    /// takes nothing from the others. Because a code is live every time, asking for one costs a
-    /// call each time, also of an item that had none; leave it out of the fields where it is not
-    /// needed.
-    ///
-    /// Further fields of a bound entry's item are resolved when the request names them
-    /// ([`ResolveRequest::further`]). One that the item lacks is left out, as is every one of an
-    /// entry that is not bound.
-    ///
-    /// A caller for whom the password did not work says so with [`ResolveRequest::rejected`] and
-    /// gets what the item holds now, if it has not been asked since.
-    ///
-    /// # Errors
-    /// [`BrokerError::NotFound`], and whatever the provider or the sandbox answers. A failure is
-    /// never answered with a value that is too old.
-    pub async fn resolve(&self, access: &Access, request: ResolveRequest) -> Result<Resolution, BrokerError> {
+/// Resolves entries.
+pub(crate) struct Resolver {
+    pub(crate) core: Arc<Core>,
+    pub(crate) entries: Arc<EntryStore>,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) items: Arc<Items>,
+    pub(crate) journal: Arc<Journal>,
+}
+
+impl Resolver {
+    /// See [`Broker::resolve`](crate::Broker::resolve).
+    pub(crate) async fn resolve(&self, access: &Access, request: ResolveRequest) -> Result<Resolution, BrokerError> {
         let trail = Trail::selected(&request.entry);
         // Pinned here: what is handed on is copied into each future that waits for it, and this one
         // is large.
@@ -204,7 +199,7 @@ impl Broker {
                 return Err(InvalidInput::TooLong { field: "rejected", limit: REVISION_LIMIT }.into());
             }
             check_names(&request.further)?;
-            let entry = self.resolvable_entry(access.workspace(), &request.entry).await?;
+            let entry = self.entries.resolvable(access.workspace(), &request.entry).await?;
             trail.note(|subject| subject.entry = Some(entry.id));
             match entry.binding.clone() {
                 Some(binding) => {
@@ -225,12 +220,12 @@ impl Broker {
         entry: &EntrySelector,
         trail: &Trail,
     ) -> Result<Option<(ItemId, Opened)>, BrokerError> {
-        let entry = self.resolvable_entry(access.workspace(), entry).await?;
+        let entry = self.entries.resolvable(access.workspace(), entry).await?;
         trail.note(|subject| subject.entry = Some(entry.id));
         let Some(binding) = &entry.binding else { return Ok(None) };
         trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
-        let connection = self.connection_record(access.workspace(), binding.connection_id).await?;
-        let opened = self.open(&connection).await?;
+        let connection = self.connections.record(access.workspace(), binding.connection_id).await?;
+        let opened = self.connections.open(&connection).await?;
         Ok(Some((connection.item(&binding.reference), opened)))
     }
 
@@ -248,14 +243,14 @@ impl Broker {
         let Selection { standard: fields, further } = selection;
         let workspace = entry.workspace_id;
         trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
-        let connection = self.connection_record(workspace, binding.connection_id).await?;
-        let opened = self.open(&connection).await?;
+        let connection = self.connections.record(workspace, binding.connection_id).await?;
+        let opened = self.connections.open(&connection).await?;
         let ttl = binding.cache_ttl.unwrap_or(CacheTtl::from_seconds(connection.cache_ttl_seconds));
 
         let reference = binding.reference;
         let item_id = connection.item(&reference);
-        let item = self.item_state(workspace, &item_id).await?;
-        let ahead = if fields.password { self.password_ahead(item.as_deref()).await? } else { None };
+        let item = self.items.state(workspace, &item_id).await?;
+        let ahead = if fields.password { self.journal.password_ahead(item.as_deref()).await? } else { None };
         // Whoever has rotated over another connection of the account may see the item; whether this
         // one may, the secret manager says.
         let may_see_it = ahead.as_ref().is_some_and(|ahead| ahead.connection == Some(connection.id));
@@ -263,22 +258,9 @@ impl Broker {
         if may_see_it && !fields.username && !fields.one_time_code && further.is_empty() {
             // The item has nothing to do with it; that its secret manager is out of order may be
             // why.
-            let resolution = Resolution {
-                username: None,
-                password,
-                source: Source::Live,
-                one_time_code: None,
-                no_code: None,
-                further: Vec::new(),
-                code_revision: None,
-                revision: String::new(),
-                rejected_is_current: false,
-                rotation,
-                valid_until: None,
-                lease: None,
-                timings: Timings { total: started.elapsed(), provider: None },
-            }
-            .with_revision_of_rotation(rejected.as_deref());
+            let timings = Timings { total: started.elapsed(), provider: None };
+            let resolution = Resolution { password, rotation, timings, ..Resolution::default() }
+                .with_revision_of_rotation(rejected.as_deref());
             trail.note(|subject| released(subject, &resolution, AuditSource::Rotation));
             return Ok(resolution);
         }
@@ -306,11 +288,11 @@ impl Broker {
         };
         let asked_at = u64::try_from(self.core.timestamp().as_millisecond()).unwrap_or(0);
         let fetch = move |fields: Fields| async move {
-            let call = move |provider: Provider, connection: Connection| {
-                let (reference, further) = (reference.clone(), further.clone());
-                async move { provider.resolve(&connection, &reference, Selection { standard: fields, further }).await }
+            let about = (reference, Selection { standard: fields, further });
+            let call = |provider: Provider, connection, (reference, selection): (Arc<str>, _)| async move {
+                provider.resolve(&connection, &reference, selection).await
             };
-            let resolved = opened.call(ProviderOperation::Resolve, call).await?;
+            let resolved = opened.call(ProviderOperation::Resolve, about, call).await?;
             Ok(Fetched {
                 lifetime: Lifetime::new(resolved.valid_until, resolved.lease, asked_at),
                 credentials: Credentials {
@@ -322,30 +304,28 @@ impl Broker {
                 further: resolved.further,
             })
         };
-        let found = self.cache.get(lookup, fetch).await.map_err(|error| match error {
-            FetchError::Call(failure) => BrokerError::from(failure),
-            FetchError::Lost => BrokerError::Host("the provider's call ended without a result".into()),
-        })?;
-        let timings = Timings { total: started.elapsed(), provider: found.provider_time };
+        let found = self.items.cache.get(lookup, fetch).await?;
+        let (fetched, timings) = (found.fetched, Timings { total: started.elapsed(), provider: found.provider_time });
+        let credentials = fetched.credentials;
         debug!(entry = %entry.id, source = ?found.source, total = ?timings.total, provider = ?timings.provider, "resolved");
-        let (one_time_code, no_code) = match found.one_time_code.filter(|_| fields.one_time_code) {
+        let (one_time_code, no_code) = match fetched.one_time_code.filter(|_| fields.one_time_code) {
             Some(Ok(code)) => (Some(code), None),
             Some(Err(none)) => (None, Some(none)),
             None => (None, (fields.one_time_code && !codes).then(no_codes)),
         };
         let resolution = Resolution {
-            username: found.credentials.username.filter(|_| fields.username),
-            password: password.or(found.credentials.password).filter(|_| fields.password),
+            username: credentials.username.filter(|_| fields.username),
+            password: password.or(credentials.password).filter(|_| fields.password),
             rotation,
             source: found.source,
             one_time_code,
             no_code,
-            further: found.further,
+            further: fetched.further,
             code_revision: found.code_revision,
-            rejected_is_current: rejected.is_some_and(|rejected| rejected.revision == found.credentials.revision),
-            revision: found.credentials.revision,
-            valid_until: found.lifetime.valid_until,
-            lease: found.lifetime.lease.map(|lease| Lease::clone(&lease)),
+            rejected_is_current: rejected.is_some_and(|rejected| rejected.revision == credentials.revision),
+            revision: credentials.revision,
+            valid_until: fetched.lifetime.valid_until,
+            lease: fetched.lifetime.lease.map(|lease| Lease::clone(&lease)),
             timings,
         }
         .with_revision_of_rotation(rejected_by_caller.as_deref());

@@ -1,9 +1,9 @@
-//! Compiles components, under limits of its own.
+//! Compiles components, with limits of its own.
 //!
-//! Compilation is where a hostile component hurts most: wasmtime bounds what code does when it
-//! runs, not how long it takes to compile. Components are therefore compiled when they are added,
-//! never in a call. Where the embedder's program provides for it, they are compiled in a separate
-//! process that can be killed and whose memory is bounded.
+//! Compiling is where a hostile component hurts most: wasmtime bounds what code does when it runs,
+//! not how long it takes to compile. So it happens when a component is added, never in a call, and,
+//! where the embedder's program offers a way, in a process of its own that can be ended and whose
+//! memory is bounded.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -23,12 +23,13 @@ use crate::limits::Limits;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Compiler {
-    /// In this process, on a separate thread. The time limit ends the wait only: the thread runs
-    /// until the compiler is done, and its memory is not bounded. Suitable for trusted components.
+    /// In this process, on a thread of its own. The time limit applies to whoever waits, but the
+    /// thread goes on until the compiler is done, and its memory is not bounded. Good where the
+    /// components are known.
     #[default]
     ThisProcess,
-    /// In a separate process, with an empty environment and bounded time and memory. The program
-    /// must call [`compile_stdin`] and exit.
+    /// In a process of its own, with an empty environment and bounded time and memory. The program
+    /// must call [`compile_stdin`] and end.
     Child {
         /// The program, usually the embedder's own ([`std::env::current_exe`]).
         program: PathBuf,
@@ -37,8 +38,8 @@ pub enum Compiler {
     },
 }
 
-/// What a compiling process reads from standard input before the component: the limits that it
-/// needs to know, as text.
+/// What arrives on the standard input of a compiling process before the component: the limits that
+/// it needs to know, as text.
 fn header(limits: &Limits) -> String {
     format!("{} {} {}\n", limits.memory_bytes, limits.table_elements, limits.compile_memory_bytes)
 }
@@ -46,8 +47,8 @@ fn header(limits: &Limits) -> String {
 fn parse_header(line: &str) -> Option<Limits> {
     let mut fields = line.split(' ');
     Some(Limits {
-        // No call runs there. The tables of all concurrent calls would count as data of that
-        // process and leave less for the compiler.
+        // No call runs there. The tables of all that might would count as data of that process, and
+        // leave less for the compiler.
         concurrent_calls: 1,
         memory_bytes: fields.next()?.parse().ok()?,
         table_elements: fields.next()?.parse().ok()?,
@@ -60,7 +61,7 @@ fn parse_header(line: &str) -> Option<Limits> {
 /// compiled form to standard output.
 ///
 /// Bounds its own memory first. On failure it writes one line to standard error and returns the
-/// error; the program should then exit with a non-zero status.
+/// error; the program should then end with a status other than 0.
 pub fn compile_stdin() -> io::Result<()> {
     let mut input = Vec::new();
     io::stdin().lock().read_to_end(&mut input)?;

@@ -1,6 +1,6 @@
-//! The errors, in three kinds that stay apart all the way up: the provider's own answer
+//! What can go wrong, in three kinds that stay apart all the way up: the provider's own answer
 //! ([`ProviderError`]), a call that the sandbox ended ([`SandboxError`]) and a component that was
-//! refused ([`LoadError`]).
+//! not let in ([`LoadError`]).
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::contract::Attribute;
 
-/// Why a call returned no answer.
+/// Why a call did not give an answer.
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum CallError {
@@ -20,19 +20,21 @@ pub enum CallError {
     Sandbox(#[from] SandboxError),
 }
 
-/// An error of the contract (`types.error` in the WIT): a code to match and a message for a person.
+/// An error of the contract (`types.error` in the WIT): what to decide by, and a message for a
+/// person.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{message}")]
 #[non_exhaustive]
 pub struct ProviderError {
-    /// The condition, for code to match.
+    /// What to decide by.
     pub code: ErrorCode,
-    /// The message for a person. Contains no secret that the host knows of.
+    /// For a person. Contains no secret that the host knows of.
     pub message: String,
-    /// With [`ErrorCode::InvalidSettings`]: the setting at fault, unless the combination is.
+    /// With [`ErrorCode::InvalidSettings`]: which setting, unless the fault lies in the
+    /// combination.
     pub setting: Option<String>,
     /// With [`ErrorCode::RateLimited`] and [`ErrorCode::Unavailable`]: how long the server asked to
-    /// wait, if it did.
+    /// wait, if it said so.
     pub retry_after: Option<Duration>,
     /// Anything else worth showing.
     pub attributes: Vec<Attribute>,
@@ -42,34 +44,34 @@ pub struct ProviderError {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorCode {
-    /// A setting is missing or invalid.
+    /// A setting is missing or cannot be right.
     InvalidSettings,
     /// The server does not accept the credentials.
     Unauthenticated,
     /// The credentials may not do this.
     PermissionDenied,
-    /// A person must first do something in the secret manager.
+    /// A person has to do something in the secret manager first.
     ActionRequired,
     /// Not a reference of this provider.
     InvalidReference,
     /// No such item.
     NotFound,
-    /// The item has changed since it was read; nothing was written.
+    /// The item changed meanwhile; nothing was written.
     Conflict,
     /// Too many requests.
     RateLimited,
     /// The server cannot be reached or is out of order.
     Unavailable,
-    /// The provider does not support this.
+    /// The provider cannot do this.
     Unsupported,
-    /// The server violated its protocol.
+    /// The server broke its protocol.
     UnexpectedAnswer,
-    /// Any other condition, by the provider's own name for it.
+    /// Anything else, by the name that the provider gave it.
     Other(String),
 }
 
 impl ErrorCode {
-    /// The name in the contract, for example `rate-limited`; for `other`, the provider's own.
+    /// The name in the contract, for example `rate-limited`; for `other` the provider's own.
     pub fn as_str(&self) -> &str {
         match self {
             Self::InvalidSettings => "invalid-settings",
@@ -99,14 +101,14 @@ impl ProviderError {
         Self { setting: Some(setting.into()), ..Self::new(ErrorCode::InvalidSettings, message) }
     }
 
-    /// The same error with a time to wait before a retry.
+    /// The same error with a time to wait.
     #[must_use]
     pub fn retry_after(self, retry_after: impl Into<Option<Duration>>) -> Self {
         Self { retry_after: retry_after.into(), ..self }
     }
 
-    /// Whether the error is about the login, and so affects every call of the connection rather
-    /// than one item.
+    /// Whether it is about logging in, and so about every call of the connection, not about one
+    /// item.
     pub(crate) fn concerns_login(&self) -> bool {
         matches!(
             self.code,
@@ -137,36 +139,37 @@ pub enum SandboxError {
         /// The kind of trap. Never contains data of the component.
         reason: String,
     },
-    /// The call exceeded its time.
-    #[error("the provider did not answer within {} s and was stopped", limit.as_secs_f64())]
+    /// The call took longer than it may.
+    #[error("the provider did not answer within {} s and was ended", limit.as_secs_f64())]
     TimedOut {
         /// The limit.
         limit: Duration,
     },
-    /// The component exceeded its memory.
-    #[error("the provider needed more than {} MiB of memory and was stopped", limit_bytes >> 20)]
+    /// The component needed more memory than it may have.
+    #[error("the provider needed more than {} MiB of memory and was ended", limit_bytes >> 20)]
     OutOfMemory {
         /// The limit.
         limit_bytes: usize,
     },
-    /// The answer, or data that the component asked the host to keep, is too large.
-    #[error("the provider's answer is larger than {} KiB and was discarded", limit_bytes >> 10)]
+    /// What the component returned or asked the host to keep is larger than it may be.
+    #[error("the provider's answer is larger than {} KiB and was thrown away", limit_bytes >> 10)]
     OutputTooLarge {
         /// The limit.
         limit_bytes: usize,
     },
-    /// The answer breaks the contract (a revision that is too long, a malformed code).
+    /// What the component returned breaks the contract (a revision that is too long, a code that is
+    /// not one).
     #[error("the provider's answer breaks the contract: {0}")]
     InvalidAnswer(String),
-    /// The component's functions have other types than this host's. It was built from another draft
-    /// of the contract.
+    /// The component's functions take or return other types than this host's. It was built from
+    /// another draft of the contract.
     #[error("the provider was built for another shape of the contract: {0}")]
     OtherShape(String),
     /// Another limit of the sandbox (tables, instances, handles).
-    #[error("the provider exceeded the sandbox's limit of {0} and was stopped")]
+    #[error("the provider exceeded the sandbox's limit of {0} and was ended")]
     LimitExceeded(String),
-    /// As many calls as the host allows are already running, for this connection or in total.
-    #[error("the host is already running as many provider calls as it may ({limit}); try again in a moment")]
+    /// As many calls as the host allows are already running, for this connection or altogether.
+    #[error("the host is running as many provider calls as it may ({limit}); try again in a moment")]
     Busy {
         /// The limit.
         limit: usize,
@@ -176,12 +179,12 @@ pub enum SandboxError {
     Host(String),
 }
 
-/// wasmtime's message for a stack overflow, without its prefix.
+/// What wasmtime says of a stack overflow, without its prefix.
 const STACK_EXHAUSTED: &str = "call stack exhausted";
 
 impl SandboxError {
-    /// The limit that ended the call: `time`, `memory`, `stack`, `output`, `resources` (tables,
-    /// handles, headers) or `concurrency`; `None` when it was none of them.
+    /// Which of the sandbox's limits ended the call: `time`, `memory`, `stack`, `output`,
+    /// `resources` (tables, handles, headers) or `concurrency`; `None` when it was none of them.
     pub fn limit(&self) -> Option<&'static str> {
         match self {
             Self::TimedOut { .. } => Some("time"),
@@ -195,23 +198,23 @@ impl SandboxError {
     }
 }
 
-/// Why a component was refused.
+/// Why a component was not let in.
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum LoadError {
     /// The file cannot be read.
     #[error("cannot read the component: {0}")]
     Unreadable(String),
-    /// The file is larger than the limit.
+    /// Larger than the limit.
     #[error("the component is larger than {} MiB", limit_bytes >> 20)]
     TooLarge {
         /// The limit.
         limit_bytes: usize,
     },
-    /// The file is not a component.
+    /// Not a component at all.
     #[error("this is not a WebAssembly component: {0}")]
     Malformed(String),
-    /// It imports something that providers may not use.
+    /// It imports something that providers may not have.
     #[error(
         "the component imports `{import}`, which a provider may not use. Allowed are `wasi:cli/imports`, `wasi:http/outgoing-handler` and `session`, `durable-state`, `call-context` and `host-log` of `keyway:provider`"
     )]
@@ -222,26 +225,26 @@ pub enum LoadError {
     /// It does not export the contract.
     #[error("the component does not export `keyway:provider/secret-provider`; it is not a secret provider")]
     NotAProvider,
-    /// It was built for a version of the contract that this host does not know.
+    /// It was made for a version of the contract that this host does not know.
     #[error("the component needs {needs}; this host offers {offers}")]
     UnknownVersion {
-        /// The version that it exports.
+        /// What it exports.
         needs: String,
-        /// The versions that this host knows.
+        /// What this host knows.
         offers: String,
     },
-    /// It was built for this version of the contract, but from another draft of it.
+    /// It was made for this version of the contract, but from another draft of it.
     #[error(
         "the component's `{interface}` has another shape than this host's: {mismatch}. Build it from the WIT of this host"
     )]
     OtherShape {
-        /// The interface that it exports or imports.
+        /// What it exports or imports.
         interface: String,
-        /// How it differs.
+        /// What differs.
         mismatch: String,
     },
-    /// It needs a host function that this host lacks.
-    #[error("the component needs a function that this host does not offer ({0}). It was built for a newer host")]
+    /// It needs a function of the host that this host does not have.
+    #[error("the component needs what this host does not offer ({0}). It was built for a newer host")]
     MissingImport(String),
     /// Compiling failed, took too long or too much memory.
     #[error("the component could not be compiled: {0}")]

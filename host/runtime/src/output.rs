@@ -1,8 +1,9 @@
-//! What a component prints: kept, within a limit, until the call is over, then written to the
-//! host's log without the call's secrets.
+//! What a component prints: kept until the call is over, bounded, then written to the host's log
+//! without the call's secrets.
 //!
-//! Only at the end is it known which secrets the call has seen. Output beyond the limit is dropped
-//! silently: an error would only make the component print about it.
+//! It is written at the end because only then is it known which secrets the call has seen. What
+//! goes beyond the limit is dropped without telling the component, which would only make it print
+//! about that.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,10 +18,10 @@ use zeroize::Zeroizing;
 
 use crate::redact::Redactor;
 
-/// How much the component may write at once; it may do so repeatedly.
+/// How much the component may write in one go; it may do so again and again.
 const WRITE_PERMIT: usize = 64 << 10;
 
-/// The level of a line. Mirrors `log.level` of the contract.
+/// How serious a line is. Mirrors `log.level` of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift)]
 #[component(enum)]
 #[repr(u8)]
@@ -37,7 +38,7 @@ pub(crate) enum Level {
 }
 
 impl Level {
-    /// Whether a subscriber wants this level. Searching for secrets is expensive.
+    /// Whether anything listens. Searching for secrets is not free.
     fn is_logged(self) -> bool {
         match self {
             Self::Error => tracing::enabled!(target: "keyway::provider", tracing::Level::ERROR),
@@ -50,7 +51,7 @@ impl Level {
 
 struct Kept {
     text: Zeroizing<Vec<u8>>,
-    /// The offsets at which the level changes; printed text is [`Level::Debug`].
+    /// Where lines of another level than before begin; what is printed is [`Level::Debug`].
     levels: Vec<(usize, Level)>,
     limit: usize,
     dropped: u64,
@@ -85,7 +86,7 @@ pub(crate) struct Output(Arc<Mutex<Kept>>);
 
 impl Output {
     pub(crate) fn new(limit: usize) -> Self {
-        // Grows without moving its contents, so that no copy stays behind.
+        // Grows without ever moving what it holds, so that no copy stays behind.
         let text = Zeroizing::new(Vec::new());
         Self(Arc::new(Mutex::new(Kept { text, levels: Vec::new(), limit, dropped: 0 })))
     }
@@ -95,7 +96,7 @@ impl Output {
         self.lock().keep(bytes, Level::Debug);
     }
 
-    /// Keeps a message of the component's log, as separate lines.
+    /// Keeps a message of the component's log, as lines of their own.
     pub(crate) fn write(&self, level: Level, message: &str) {
         let mut kept = self.lock();
         if kept.text.last().is_some_and(|last| *last != b'\n') {
@@ -109,12 +110,12 @@ impl Output {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes the kept text to the log. Where secrets cannot be told from the rest, only the number
-    /// of bytes is logged.
+    /// Writes what was kept to the log, or only how much there was, if it cannot be told what of it
+    /// is secret.
     pub(crate) fn log(&self, provider: &str, operation: &str, redactor: &Redactor) {
         let mut kept = self.lock();
         if kept.dropped > 0 {
-            // A truncated secret would not be found.
+            // A secret that was cut off in the middle would not be found.
             let whole_lines = kept.text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
             kept.text.truncate(whole_lines);
         }
@@ -136,10 +137,10 @@ impl Output {
             }
         }
         if withheld > 0 {
-            tracing::warn!(target: "keyway::provider", provider, operation, withheld_bytes = withheld, "the provider's output is withheld, because the call received more than can be searched for secrets");
+            tracing::warn!(target: "keyway::provider", provider, operation, withheld_bytes = withheld, "what the provider printed is withheld: it received more than can be searched for secrets");
         }
         if kept.dropped > 0 {
-            tracing::warn!(target: "keyway::provider", provider, operation, dropped_bytes = kept.dropped, "the provider printed more than the limit; the rest was dropped");
+            tracing::warn!(target: "keyway::provider", provider, operation, dropped_bytes = kept.dropped, "the provider printed too much");
         }
         kept.text.clear();
         kept.levels.clear();
@@ -147,8 +148,8 @@ impl Output {
     }
 }
 
-/// A line whose control and invisible characters are escaped. Quotes and backslashes stay: a log
-/// that needs them escaped does so itself.
+/// A line in which nothing acts on a terminal or hides. Quotes and backslashes stay: a log that
+/// needs them escaped does so itself.
 fn plain(line: &str) -> String {
     let mut plain = String::with_capacity(line.len());
     for c in line.chars() {

@@ -13,24 +13,24 @@ use crate::egress::DestinationTemplate;
 use crate::error::{ErrorCode, ProviderError};
 use crate::settings::Patterns;
 
-// The table in the head of the WIT lists them all; a test in `limits.rs` compares.
+// The table in the head of the WIT has them all; a test in `limits.rs` compares.
 pub(crate) const MAX_ITEMS: usize = 10_000;
 pub(crate) const MAX_PAGE_TOKEN_BYTES: usize = 4_096;
-/// Revisions, account keys, names of fields, options: texts that only code compares.
+/// Revisions, account keys, names of fields, options: what machines compare.
 pub(crate) const MAX_ID_BYTES: usize = 256;
 pub(crate) const MAX_LEASE_BYTES: usize = 1_024;
 pub(crate) const MAX_FIELDS: usize = 1_000;
-/// Further fields that one call may request.
+/// Further fields of one call.
 pub(crate) const MAX_SELECTED: usize = 100;
 pub(crate) const MAX_CODE_CHARS: usize = 16;
 /// Rate-limit tiers, and limits of a tier.
 pub(crate) const MAX_TIERS: usize = 16;
 /// Longest window of a rate limit: counts are kept for a few days.
 pub(crate) const MAX_WINDOW_SECONDS: u32 = 86_400;
-/// 100 years of 366 days: a later time is a mistake in its unit.
+/// 100 years of 366 days: a time beyond is a mistake in its unit.
 pub(crate) const LONGEST_VALIDITY_SECONDS: u64 = 100 * 366 * 86_400;
 pub(crate) const MAX_NAME_CHARS: usize = 64;
-/// A label, a help text, a title: enough for a person, too short to break a list or a form.
+/// A label, a help text, a title: enough for a person, too little to do harm in a list or a form.
 pub(crate) const MAX_TEXT_CHARS: usize = 2_000;
 /// Settings, destinations and attributes of a description.
 pub(crate) const MAX_LIST: usize = 100;
@@ -41,8 +41,9 @@ fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Check {
     if holds { Ok(()) } else { Err(otherwise()) }
 }
 
-/// Checks the first bytes of a component (the preamble of the component model's binary format:
-/// magic number, version, layer). A file of another kind gets an error that says so.
+/// The first bytes of a component (the preamble of the component model's binary format: magic
+/// number, version, layer). A file of another kind is told apart here, in words for whoever has
+/// named the wrong one.
 pub(crate) fn preamble(component: &[u8]) -> Check {
     let is_wasm = component.starts_with(b"\0asm");
     ensure(is_wasm, || "the file does not begin as WebAssembly does; is it the right one?".into())?;
@@ -99,14 +100,14 @@ pub(crate) fn description(d: &Description) -> Check {
         setting_spec(setting)?;
         let name = &setting.name;
         ensure(d.settings.iter().take(position).all(|other| other.name != *name), || {
-            format!("the setting `{name}` is declared twice")
+            format!("the setting `{name}` is there twice")
         })?;
     }
     setting_groups(d)?;
     let mut tiers = BTreeSet::new();
     for tier in &d.rate_limits {
         rate_limit_tier(tier)?;
-        ensure(tiers.insert(&tier.name), || format!("the rate-limit tier `{}` is declared twice", tier.name))?;
+        ensure(tiers.insert(&tier.name), || format!("the rate-limit tier `{}` is there twice", tier.name))?;
     }
     ensure(d.capabilities.write || !d.capabilities.conditional_writes, || {
         "the capability `conditional-writes` needs `write`".into()
@@ -174,15 +175,13 @@ fn setting_spec(setting: &SettingSpec) -> Check {
             })?;
             short(&option.label, "the label of an option")?;
             attributes(&option.attributes)?;
-            ensure(values.insert(&option.value), || {
-                format!("the choice `{name}` has two options with the same value")
-            })?;
+            ensure(values.insert(&option.value), || format!("the choice `{name}` has two options of one value"))?;
         }
     }
     Ok(())
 }
 
-/// Checks the defaults, once the patterns are compiled.
+/// The defaults, once the patterns are known.
 pub(crate) fn defaults(d: &Description, patterns: &Patterns) -> Check {
     for spec in &d.settings {
         if let Some(default) = &spec.default {
@@ -215,7 +214,7 @@ fn setting_groups(d: &Description) -> Check {
                     format!("the group `{}` names the setting `{name}`, which does not exist", group.label)
                 })?;
                 ensure(!spec.required && spec.default.is_none(), || {
-                    format!("the setting `{name}` is in a group, so it cannot be required or have a default")
+                    format!("the setting `{name}` is in a group, so it is neither required nor has it a default")
                 })?;
                 ensure(grouped.insert(name), || format!("the setting `{name}` is in two alternatives"))?;
             }
@@ -224,8 +223,8 @@ fn setting_groups(d: &Description) -> Check {
     Ok(())
 }
 
-/// What the host checks of a reference before it asks the provider: its length, control characters
-/// and the scheme in either case. `normalize-reference` does the rest.
+/// What a host checks of a reference before it asks the provider: its length, and the scheme in
+/// either case. `normalize-reference` does the rest.
 pub(crate) fn reference(d: &Description, reference: &str) -> Result<(), ProviderError> {
     let scheme = &d.reference_scheme;
     let refused = |what: String| Err(ProviderError::new(ErrorCode::InvalidReference, what));
@@ -240,12 +239,12 @@ pub(crate) fn reference(d: &Description, reference: &str) -> Result<(), Provider
         return refused(format!("A reference may have {MAX_TEXT_CHARS} characters at most."));
     }
     if reference.chars().any(char::is_control) {
-        return refused("A reference must not contain control characters.".into());
+        return refused("A reference has no control characters.".into());
     }
     Ok(())
 }
 
-/// What the contract promises of a normalized reference.
+/// What is promised of a reference in its normal form.
 pub(crate) fn normal_form(d: &Description, normal: &str) -> Check {
     let scheme = &d.reference_scheme;
     let rest = normal.strip_prefix(scheme.as_str()).and_then(|rest| rest.strip_prefix("://"));
@@ -258,9 +257,7 @@ pub(crate) fn normal_form(d: &Description, normal: &str) -> Check {
 }
 
 pub(crate) fn verified(v: &Verified) -> Check {
-    ensure(v.vault_count != Some(0), || {
-        "`vault-count` is 0; return an error if the connection can read no vault".into()
-    })?;
+    ensure(v.vault_count != Some(0), || "a connection that reads no vault is an error, not an answer".into())?;
     short(&v.account, "`account`")?;
     if let Some(key) = &v.account_key {
         ensure((1..=MAX_ID_BYTES).contains(&key.len()), || {
@@ -282,7 +279,7 @@ pub(crate) fn item_page(d: &Description, page: &ItemPage) -> Check {
     })?;
     for item in &page.items {
         ensure(!item.id.is_empty(), || "an item has no id".into())?;
-        reference(d, &item.reference).map_err(|error| format!("an item has an invalid reference: {error}"))?;
+        reference(d, &item.reference).map_err(|error| format!("an item has no good reference: {error}"))?;
         let vault = [&item.vault_id, &item.vault_name].into_iter().flatten();
         for text in [&item.id, &item.title, &item.category].into_iter().chain(vault).chain(&item.urls) {
             short(text, "a text of an item")?;
@@ -300,7 +297,7 @@ pub(crate) fn field_specs(fields: &[FieldSpec]) -> Check {
         ensure((1..=MAX_ID_BYTES).contains(&field.name.len()), || {
             format!("the name of a field must have 1 to {MAX_ID_BYTES} bytes")
         })?;
-        ensure(names.insert(&field.name), || "an item has two fields with the same name".into())?;
+        ensure(names.insert(&field.name), || "an item has two fields of one name".into())?;
         short(&field.label, "the label of a field")?;
         field_kind(&field.kind)?;
         attributes(&field.attributes)?;
@@ -312,7 +309,7 @@ fn field_kind(kind: &FieldKind) -> Check {
     if let FieldKind::Other(kind) = kind { short(kind, "the kind of a field") } else { Ok(()) }
 }
 
-/// Checks what a caller requests.
+/// What may be asked for.
 pub(crate) fn selection(d: &Description, selection: &Selection) -> Result<(), ProviderError> {
     let refuse = |message: String| Err(ProviderError::new(ErrorCode::Unsupported, message));
     if selection.further.is_empty() {
@@ -351,7 +348,7 @@ fn one_time_code(result: &Result<OneTimeCode, NoCode>) -> Check {
             let text = code.code.expose_secret();
             let fits = (1..=MAX_CODE_CHARS).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
             ensure(fits, || format!("a one-time code must have 1 to {MAX_CODE_CHARS} letters and digits"))?;
-            ensure(code.period_seconds > 0, || "`period-seconds` of a one-time code must be at least 1".into())?;
+            ensure(code.period_seconds > 0, || "a one-time code must be good for a time".into())?;
             attributes(&code.attributes)
         }
         Err(none) => {
@@ -364,7 +361,7 @@ fn one_time_code(result: &Result<OneTimeCode, NoCode>) -> Check {
     }
 }
 
-/// Checks the answer and drops what was not requested. `now` is in seconds since 1970.
+/// Checks the answer and drops what was not asked for. `now` is in seconds since 1970.
 pub(crate) fn resolved(r: &mut Resolved, asked: &Selection, now: u64) -> Check {
     if !asked.standard.username {
         r.username = None;
@@ -378,7 +375,7 @@ pub(crate) fn resolved(r: &mut Resolved, asked: &Selection, now: u64) -> Check {
     r.further.retain(|field| asked.further.contains(&field.name));
     let mut names = BTreeSet::new();
     for field in &r.further {
-        ensure(names.insert(&field.name), || "it returns two fields with the same name".into())?;
+        ensure(names.insert(&field.name), || "it returns two fields of one name".into())?;
         field_kind(&field.kind)?;
         attributes(&field.attributes)?;
         match (&field.kind, &field.value) {
@@ -394,7 +391,7 @@ pub(crate) fn resolved(r: &mut Resolved, asked: &Selection, now: u64) -> Check {
     revision(&r.revision)?;
     attributes(&r.attributes)?;
     if let Some(until) = r.valid_until {
-        ensure(until > now, || "`valid-until` is in the past, so the values are no longer valid".into())?;
+        ensure(until > now, || "`valid-until` is over already, so the values are no longer good".into())?;
         ensure(until - now <= LONGEST_VALIDITY_SECONDS, || "`valid-until` is more than a century away".into())?;
     }
     if let Some(of) = &r.lease {
@@ -467,7 +464,7 @@ mod tests {
         assert_eq!(resolved(&mut fields, &asked, 0), Ok(()));
         assert_eq!(fields.further.len(), 1, "what was not asked for is dropped");
         let twice = vec![field("a", FieldKind::Text, text()), field("a", FieldKind::Secret, text())];
-        assert!(resolved(&mut answer(twice, None), &asked, 0).unwrap_err().contains("two fields with the same name"));
+        assert!(resolved(&mut answer(twice, None), &asked, 0).unwrap_err().contains("two fields of one name"));
         let wrong = vec![field("b", FieldKind::Binary, text())];
         assert!(resolved(&mut answer(wrong, None), &asked, 0).unwrap_err().contains("`b`"));
     }

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use keyway::{BudgetOptions, SegmentOptions};
+use keyway::audit::SegmentOptions;
+use keyway::budgets::BudgetOptions;
 use keyway_runtime::{Compiler, EgressPolicy};
 
 /// Where the master key is.

@@ -13,7 +13,9 @@
 
 use std::path::PathBuf;
 
-use keyway::{Broker, BrokerError, HostKey, KeyError, MasterKey, MasterKeys, SqliteStorage, StorageError};
+use keyway::keys::{HostKey, KeyError, MasterKeys};
+use keyway::storage::StorageError;
+use keyway::{Broker, BrokerError, MasterKey, SqliteStorage};
 use keyway_runtime::{CodeCacheKey, FolderError, ProviderFolder, Runtime, SetupError};
 use thiserror::Error;
 

@@ -1,19 +1,21 @@
-//! An in-memory broker with one workspace and one connection.
+//! A broker in memory with one workspace and one connection.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use keyway::clock::ManualClock;
+use keyway::connections::Connection;
+use keyway::entries::VaultEntry;
 use keyway::keyway_runtime::{Limits, Runtime, Settings};
 use keyway::{
-    Access, Audit, Broker, BrokerBuilder, Connection, EntryContent, ManualClock, MasterKey, NewConnection, Scopes,
-    SqliteStorage, VaultEntry, WorkspaceId,
+    Access, Audit, Broker, BrokerBuilder, EntryContent, MasterKey, NewConnection, Scopes, SqliteStorage, WorkspaceId,
 };
 
 use crate::ScriptedProvider;
 
-/// An in-memory broker with a workspace that has one connection, of a [`ScriptedProvider`].
+/// A broker in memory, with a workspace, and in it a connection of a [`ScriptedProvider`].
 ///
-/// It is for tests: every failure to set it up is a panic.
+/// Everything that can go wrong while it is put together is a panic: it is for tests.
 pub struct TestBroker {
     broker: Broker,
     access: Access,
@@ -23,16 +25,17 @@ pub struct TestBroker {
 }
 
 impl TestBroker {
-    /// Starts a broker with the default options. It runs no background work: what is due is done
-    /// when a test calls for it ([`Broker::write_back_due`]).
+    /// A broker with the usual options. It does nothing by itself in the background: what is due is
+    /// done when a test calls for it
+    /// ([`Rotations::write_back_due`](keyway::rotations::Rotations::write_back_due)).
     pub async fn start() -> Self {
         Self::start_with(|builder| builder).await
     }
 
-    /// Starts a broker with other options, for example budgets.
+    /// The same with other options, for example budgets.
     pub async fn start_with(options: impl FnOnce(BrokerBuilder) -> BrokerBuilder) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_hours(24 * 365 * 50)));
-        // Few calls at a time, because each reserves address space.
+        // A few calls at a time, because each has its address space set aside.
         let mut limits = Limits::default();
         limits.concurrent_calls = 8;
         let runtime = Runtime::builder().limits(limits).clock(clock.clone()).build().expect("a sandbox");
@@ -44,12 +47,13 @@ impl TestBroker {
         let broker = options(builder).open().await.expect("a broker");
         let created = broker.workspaces().create("Test", Scopes::ALL).await.expect("a workspace");
         let access = Access::operator(created.workspace.id, "test");
-        let connection = broker.connect(&access, Self::new_connection()).await.expect("a connection");
+        let connection = broker.connections().create(&access, Self::new_connection()).await.expect("a connection");
         provider.forget_calls();
         Self { broker, access, connection, provider, clock }
     }
 
-    /// The argument of [`Broker::connect`] for another connection of the scripted provider.
+    /// What [`Connections::create`](keyway::connections::Connections::create) takes for one more
+    /// connection of the scripted provider.
     pub fn new_connection() -> NewConnection {
         NewConnection {
             name: "Scripted".into(),
@@ -62,15 +66,15 @@ impl TestBroker {
     /// Binds an entry to an item of the connection.
     pub async fn bind(&self, user: &str, site: &str, reference: &str) -> VaultEntry {
         let new = EntryContent::bound(user, site, self.connection.id, reference);
-        self.broker.create_entry(&self.access, new).await.expect("a new entry")
+        self.broker.entries().create(&self.access, new).await.expect("a new entry")
     }
 
-    /// The broker, for the code under test.
+    /// The broker, for the code that is tested.
     pub fn broker(&self) -> &Broker {
         &self.broker
     }
 
-    /// Allows everything in the workspace.
+    /// May do everything in the workspace.
     pub fn access(&self) -> &Access {
         &self.access
     }
@@ -85,12 +89,12 @@ impl TestBroker {
         &self.connection
     }
 
-    /// The secret manager's content and behaviour.
+    /// What the secret manager has, and how it behaves.
     pub fn provider(&self) -> &ScriptedProvider {
         &self.provider
     }
 
-    /// The clock of the broker and the provider. It stands still until it is moved.
+    /// The time of all of it. It stands still.
     pub fn clock(&self) -> &ManualClock {
         &self.clock
     }

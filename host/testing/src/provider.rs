@@ -1,18 +1,18 @@
-//! A secret manager with content set by the test, and failures on demand.
+//! A secret manager that has what a test puts into it, and fails when a test says so.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use keyway::clock::{Clock, ManualClock};
 use keyway::keyway_runtime::{
     Capabilities, Changes, Description, ErrorCode, Item as ListedItem, ItemPage, NativeProvider, NoCode, NoCodeReason,
     OneTimeCode, ProviderError, Resolved, Selection, SettingSpec, Settings, Verified, WriteAccess,
 };
-use keyway::{Clock, ManualClock};
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 
-/// How long an item's code is valid, in seconds.
+/// For how long the code of an item is good.
 const CODE_PERIOD: u64 = 30;
 
 /// An item of the scripted secret manager.
@@ -32,31 +32,31 @@ impl Item {
         Self { title: title.into(), ..Self::default() }
     }
 
-    /// Sets a user name.
+    /// With a user name.
     #[must_use]
     pub fn username(self, username: &str) -> Self {
         Self { username: Some(username.into()), ..self }
     }
 
-    /// Sets a password.
+    /// With a password.
     #[must_use]
     pub fn password(self, password: &str) -> Self {
         Self { password: Some(password.into()), ..self }
     }
 
-    /// Sets a one-time code, always the same one.
+    /// With a one-time code, always the same one.
     #[must_use]
     pub fn one_time_code(self, code: &str) -> Self {
         Self { code: Some(code.into()), ..self }
     }
 
-    /// Makes the item read-only for the connection, so that its rotation is skipped.
+    /// One that the connection may not write, so that its rotation is skipped.
     #[must_use]
     pub fn read_only(self) -> Self {
         Self { read_only: true, ..self }
     }
 
-    /// Its current password.
+    /// Its password as it is now.
     pub fn current_password(&self) -> Option<&str> {
         self.password.as_ref().map(ExposeSecret::expose_secret)
     }
@@ -66,15 +66,15 @@ impl Item {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Call {
-    /// Verify the connection.
+    /// It was asked whether the connection works.
     Verify,
-    /// List the items.
+    /// It was asked for its items.
     ListItems,
-    /// Read the values of the item of this reference.
+    /// It was asked for the values of the item of this reference.
     Resolve(String),
-    /// Write the item of this reference.
+    /// It was asked to write the item of this reference.
     Write(String),
-    /// Check whether the item of this reference can be written.
+    /// It was asked whether the item of this reference can be written.
     CheckWriteAccess(String),
 }
 
@@ -86,7 +86,7 @@ struct Script {
     always: Option<ProviderError>,
 }
 
-/// A provider that does what a test says. Clones share their state.
+/// A provider that does what a test says. Clones are the same one.
 #[derive(Clone)]
 pub struct ScriptedProvider {
     script: Arc<Mutex<Script>>,
@@ -101,51 +101,52 @@ impl ScriptedProvider {
         Self { script: Arc::default(), clock }
     }
 
-    /// Adds an item, or replaces it at a new revision.
+    /// Puts an item in, or another one in its place, at a new revision.
     pub fn put(&self, reference: &str, item: Item) {
         let items = &mut self.script.lock().items;
         let revision = items.get(reference).map_or(1, |before| before.revision + 1);
         items.insert(reference.to_owned(), Item { revision, ..item });
     }
 
-    /// Removes an item.
+    /// Takes an item out.
     pub fn remove(&self, reference: &str) {
         self.script.lock().items.remove(reference);
     }
 
-    /// The current item, including what was written to it.
+    /// An item as it is now, what was written to it included.
     pub fn item(&self, reference: &str) -> Option<Item> {
         self.script.lock().items.get(reference).cloned()
     }
 
-    /// Makes the next call fail. Several of these apply to successive calls.
+    /// Lets the next call fail. Several of these count one after the other.
     pub fn fail_next(&self, error: ProviderError) {
         self.script.lock().next.push_back(error);
     }
 
-    /// Makes every call fail until [`recover`](Self::recover).
+    /// Lets every call fail until [`recover`](Self::recover).
     pub fn fail(&self, error: ProviderError) {
         self.script.lock().always = Some(error);
     }
 
-    /// Makes calls succeed again.
+    /// Calls succeed again.
     pub fn recover(&self) {
         let mut script = self.script.lock();
         script.always = None;
         script.next.clear();
     }
 
-    /// The calls since the start or the last [`forget_calls`](Self::forget_calls).
+    /// What it was asked since the beginning, or since the last
+    /// [`forget_calls`](Self::forget_calls).
     pub fn calls(&self) -> Vec<Call> {
         self.script.lock().calls.clone()
     }
 
-    /// Clears the recorded calls.
+    /// Counts calls anew.
     pub fn forget_calls(&self) {
         self.script.lock().calls.clear();
     }
 
-    /// Records a call, and fails if a failure is due.
+    /// Notes a call, and lets it fail if it is to.
     fn begin(&self, call: Call) -> Result<(), ProviderError> {
         let mut script = self.script.lock();
         script.calls.push(call);

@@ -3,17 +3,16 @@
 
 use std::time::Duration;
 
+use keyway::budgets::{BudgetOptions, BudgetScope, NotCalled, RateLimits, RequestKind};
 use keyway::keyway_runtime::{ErrorCode, ProviderError};
-use keyway::{
-    BeginRotation, BrokerError, BudgetOptions, BudgetScope, ErrorKind, NotCalled, RateLimits, RequestKind,
-    ResolveRequest, RotationState, Source,
-};
+use keyway::rotations::{BeginRotation, RotationState};
+use keyway::{BrokerError, ErrorKind, ResolveRequest, Source};
 use keyway_testing::{Call, Item, TestBroker};
 use secrecy::ExposeSecret;
 
 const PORTAL: &str = "scripted://vault/portal";
 
-async fn with_an_entry() -> (TestBroker, keyway::VaultEntry) {
+async fn with_an_entry() -> (TestBroker, keyway::entries::VaultEntry) {
     let keyway = TestBroker::start().await;
     keyway.provider().put(PORTAL, Item::new("Portal").username("ada").password("old").one_time_code("123456"));
     let entry = keyway.bind("ada", "https://portal.example", PORTAL).await;
@@ -58,14 +57,14 @@ async fn a_secret_manager_that_is_out_of_order_is_an_error_of_its_kind_and_then_
 #[tokio::test]
 async fn a_rotation_writes_the_item_and_one_of_a_read_only_item_is_skipped() {
     let (keyway, entry) = with_an_entry().await;
-    let begun = keyway.broker().begin_rotation(keyway.access(), BeginRotation::new(entry.id)).await.unwrap();
-    let done = keyway.broker().commit_rotation(keyway.access(), begun.rotation.id).await.unwrap();
+    let begun = keyway.broker().rotations().begin(keyway.access(), BeginRotation::new(entry.id)).await.unwrap();
+    let done = keyway.broker().rotations().commit(keyway.access(), begun.rotation.id).await.unwrap();
     assert_eq!(done.state, RotationState::Done);
     let item = keyway.provider().item(PORTAL).unwrap();
     assert_eq!(item.current_password(), begun.password.as_ref().map(ExposeSecret::expose_secret));
 
     keyway.provider().put(PORTAL, item.read_only());
-    let skipped = keyway.broker().begin_rotation(keyway.access(), BeginRotation::new(entry.id)).await.unwrap();
+    let skipped = keyway.broker().rotations().begin(keyway.access(), BeginRotation::new(entry.id)).await.unwrap();
     assert_eq!((skipped.rotation.state, skipped.password.is_none()), (RotationState::Skipped, true));
 }
 

@@ -1,6 +1,6 @@
 //! `resolve`: the current values of one item.
 //!
-//! One request if the vault's key is known, otherwise two or three more and the sign-in.
+//! One request when the vault's key is known; two or three more, and the sign-in, when it is not.
 
 use keyway_sdk::{Error, Resolved, Selection, secrecy::SecretString, totp};
 use zeroize::Zeroizing;
@@ -14,13 +14,13 @@ use crate::{
     vaults, wire,
 };
 
-/// Reads the requested fields.
+/// Reads the fields that are asked for.
 pub(crate) fn resolve(
     client: &mut Client<'_>,
     reference: ItemReference<'_>,
     fields: &Selection,
 ) -> Result<Resolved, Error> {
-    // The vault comes first: an inaccessible vault is a better error than a missing item.
+    // First, because a vault that cannot be seen is a better answer than an item that is not there.
     if !fields.is_empty() && client.session()?.vault(reference.vault).is_none() {
         vaults::fetch(client, reference.vault)?;
     }
@@ -43,7 +43,7 @@ pub(crate) fn resolve(
     Ok(resolved)
 }
 
-/// The item, if it exists and is active.
+/// The item, if it is there and in use.
 pub(crate) fn fetch_item(client: &mut Client<'_>, reference: ItemReference<'_>) -> Result<Item, Error> {
     let ItemReference { vault, item: id } = reference;
     let name = client.session()?.vault(vault).map(|vault| vault.name.clone());
@@ -52,7 +52,7 @@ pub(crate) fn fetch_item(client: &mut Client<'_>, reference: ItemReference<'_>) 
     let answer: ItemAnswer = body.and_then(|body| wire::read(&body)).map_err(|failure| client.error(failure, asked))?;
     let item = answer.item;
     if item.uuid != id {
-        return Err(client.error(Failure::Garbled("with a different item than requested"), asked));
+        return Err(client.error(Failure::Garbled("with another item than the one that was asked for"), asked));
     }
     match item.place() {
         Place::Active => Ok(item),
@@ -65,12 +65,12 @@ pub(crate) fn fetch_item(client: &mut Client<'_>, reference: ItemReference<'_>) 
     }
 }
 
-/// The item's revision: its version, which every change increments.
+/// What tells the item's states apart: its version, which every change counts up.
 pub(crate) fn revision(item: &Item) -> String {
     item.item_version.to_string()
 }
 
-/// The decrypted text is not the content of an item.
+/// What was decrypted is not what an item holds.
 pub(crate) fn not_an_item() -> Error {
     Error::unexpected_answer(
         "The content of the item is not what 1Password stores there. Save the item again in 1Password.",

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use async_trait::async_trait;
-use keyway::{Audit, AuditError, AuditEvent, AuditSink, Durability, EntryId, Receipt, ResolveRequest, SegmentOptions};
+use keyway::audit::{AuditError, AuditEvent, AuditSink, Durability, Receipt, SegmentOptions};
+use keyway::{Audit, EntryId, ResolveRequest};
 use keyway_e2e::Lab;
 use keyway_runtime::Fields;
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use keyway::{AttributeKind, ConnectionId, EntryContent, EntryId};
+use keyway::entries::AttributeKind;
+use keyway::{ConnectionId, EntryContent, EntryId};
 use keyway_e2e::Lab;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -193,7 +194,7 @@ async fn with_session_data(data: &Data, entries: &[(String, EntryId)]) -> Result
         let (broker, access, cookies, entry) = (data.broker.clone(), data.access.clone(), cookies.clone(), *entry);
         running.spawn(async move {
             let set = |entry: &mut EntryContent| entry.attributes.set("cookies", AttributeKind::BrowserState, &cookies);
-            broker.update_entry(&access, &entry.into(), set).await.map(drop).map_err(anyhow::Error::from)
+            broker.entries().update(&access, &entry.into(), set).await.map(drop).map_err(anyhow::Error::from)
         });
     }
     while let Some(written) = running.join_next().await {

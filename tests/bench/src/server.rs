@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use keyway::budgets::{BudgetOptions, RateLimits};
 use keyway::{
-    Access, Audit, Broker, BudgetOptions, CacheTtl, ConnectionId, EntryContent, EntryId, MasterKey, NewConnection,
-    RateLimits, Scope, Scopes, SqliteStorage,
+    Access, Audit, Broker, CacheTtl, ConnectionId, EntryContent, EntryId, MasterKey, NewConnection, Scope, Scopes,
+    SqliteStorage,
 };
 use keyway_e2e::{Lab, component};
 use keyway_emulator_onepassword::Emulator;
@@ -96,13 +97,13 @@ impl Data {
             cache_ttl: CacheTtl::ONE_DAY,
             ..NewConnection::default()
         };
-        Ok(self.broker.connect(&self.access, new).await?.id)
+        Ok(self.broker.connections().create(&self.access, new).await?.id)
     }
 
     /// Adds an entry that is bound to the item over this connection.
     pub(crate) async fn bind(&self, user: &str, connection: ConnectionId) -> Result<EntryId> {
         let new = EntryContent::bound(user, "https://example.com", connection, &self.reference);
-        Ok(self.broker.create_entry(&self.access, new).await?.id)
+        Ok(self.broker.entries().create(&self.access, new).await?.id)
     }
 
     /// Ends the broker in this process and serves the folder in another.

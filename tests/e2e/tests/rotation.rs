@@ -6,10 +6,9 @@
 #[path = "../node/driver.rs"]
 mod official_sdk;
 
-use keyway::{
-    Access, Audit, BeginRotation, Broker, EntryContent, MasterKey, NewConnection, RotationState, Scopes, SqliteStorage,
-    VaultEntry,
-};
+use keyway::entries::VaultEntry;
+use keyway::rotations::{BeginRotation, RotationState};
+use keyway::{Access, Audit, Broker, EntryContent, MasterKey, NewConnection, Scopes, SqliteStorage};
 use keyway_e2e::Lab;
 use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule};
 use keyway_runtime::Settings;
@@ -44,16 +43,16 @@ impl Site {
             settings: Settings::new().with("token", token.as_str()),
             ..NewConnection::default()
         };
-        let connection = broker.connect(&access, connection).await.unwrap();
+        let connection = broker.connections().create(&access, connection).await.unwrap();
         let reference = lab.reference(VAULT, ITEM).unwrap();
         let new = EntryContent::bound("acme-prod", "https://acme.com", connection.id, reference.as_str());
-        let entry = broker.create_entry(&access, new).await.unwrap();
+        let entry = broker.entries().create(&access, new).await.unwrap();
         let sdk = OfficialSdk::signed_in(lab.emulator.url(), &token);
         Self { lab, broker, access, entry, reference, sdk }
     }
 
     async fn begin(&self) -> (keyway::RotationId, String) {
-        let begun = self.broker.begin_rotation(&self.access, BeginRotation::new(self.entry.id)).await.unwrap();
+        let begun = self.broker.rotations().begin(&self.access, BeginRotation::new(self.entry.id)).await.unwrap();
         (begun.rotation.id, begun.password.unwrap().expose_secret().to_owned())
     }
 
@@ -68,7 +67,7 @@ async fn the_official_sdk_reads_the_new_password_after_commit_and_not_before() {
     let old = site.official();
     let (id, password) = site.begin().await;
     assert_eq!(site.official(), old);
-    assert_eq!(site.broker.commit_rotation(&site.access, id).await.unwrap().state, RotationState::Done);
+    assert_eq!(site.broker.rotations().commit(&site.access, id).await.unwrap().state, RotationState::Done);
     assert_eq!(site.official(), password);
 }
 
@@ -79,9 +78,9 @@ async fn what_somebody_puts_with_the_official_sdk_meanwhile_is_not_overwritten_u
     let reference = site.reference.clone();
     let (vault, item) = reference.strip_prefix("op://").unwrap().split_once('/').unwrap();
     site.sdk.put_password(vault, item, "theirs").unwrap();
-    assert_eq!(site.broker.commit_rotation(&site.access, id).await.unwrap().state, RotationState::Conflicted);
+    assert_eq!(site.broker.rotations().commit(&site.access, id).await.unwrap().state, RotationState::Conflicted);
     assert_eq!(site.official(), "theirs");
-    let done = site.broker.retry_rotation(&site.access, id, true).await.unwrap();
+    let done = site.broker.rotations().retry(&site.access, id, true).await.unwrap();
     assert_eq!(done.state, RotationState::Done);
     assert_eq!(site.official(), password);
 }
@@ -91,8 +90,8 @@ async fn a_write_back_that_an_outage_held_up_is_there_for_the_official_sdk_after
     let mut site = Site::new().await;
     let (id, password) = site.begin().await;
     site.lab.emulator.fault(FaultRule::next_of(Endpoint::PatchItems, Fault::status(503)).always());
-    assert_eq!(site.broker.commit_rotation(&site.access, id).await.unwrap().state, RotationState::Committing);
+    assert_eq!(site.broker.rotations().commit(&site.access, id).await.unwrap().state, RotationState::Committing);
     site.lab.emulator.clear_faults();
-    assert_eq!(site.broker.retry_rotation(&site.access, id, false).await.unwrap().state, RotationState::Done);
+    assert_eq!(site.broker.rotations().retry(&site.access, id, false).await.unwrap().state, RotationState::Done);
     assert_eq!(site.official(), password);
 }

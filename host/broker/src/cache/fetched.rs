@@ -10,6 +10,7 @@ use keyway_runtime::{Field, Lease, NoCode};
 use secrecy::{ExposeSecret, SecretString};
 
 /// What a provider's call brought. Fields that were not asked for are absent.
+#[derive(Debug)]
 pub(crate) struct Fetched {
     pub(crate) credentials: Credentials,
     /// The code, or why there is none.

@@ -1,17 +1,16 @@
-//! What is looked up, and what is found or why nothing is.
+//! What is looked up, and what is found.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyway_runtime::{Field, Fields, NoCode};
+use keyway_runtime::Fields;
 use keyway_storage::{ConnectionId, ItemId};
 
-use super::{Credentials, Fetched, ItemKey, Lifetime, OneTimeCode};
-use crate::flight::Lost;
+use super::{Fetched, ItemKey};
 use crate::keyring::WorkspaceKeys;
-use crate::provider_call::CallFailure;
 
 /// What to look up.
+#[derive(Clone)]
 pub(crate) struct Lookup {
     pub(crate) item: ItemKey,
     /// The id of the account that the item is in.
@@ -42,9 +41,10 @@ pub(crate) struct Rejected {
 }
 
 /// Where a value came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Source {
     /// From the provider, now.
+    #[default]
     Live,
     /// From the cache.
     Cached {
@@ -56,47 +56,21 @@ pub enum Source {
 /// What was found.
 #[derive(Debug)]
 pub(crate) struct Found {
-    pub(crate) credentials: Credentials,
+    /// The values, with the code, or why there is none, if it was asked for.
+    pub(crate) fetched: Fetched,
     pub(crate) source: Source,
-    /// The code, or why there is none, if it was asked for.
-    pub(crate) one_time_code: Option<Result<OneTimeCode, NoCode>>,
     /// Which state of the item the one-time code is from, if it was asked for; it may be a later
     /// one than the credentials'.
     pub(crate) code_revision: Option<String>,
-    /// How long user name and password may be used, as the provider said.
-    pub(crate) lifetime: Lifetime,
-    /// The further fields that were asked for.
-    pub(crate) further: Vec<Field>,
     /// How long the provider's call took, if there was one.
     pub(crate) provider_time: Option<Duration>,
 }
 
 impl Found {
-    pub(super) fn live(fetched: Fetched, wants_code: bool, took: Duration) -> Self {
-        Self {
-            code_revision: wants_code.then(|| fetched.credentials.revision.clone()),
-            credentials: fetched.credentials,
-            lifetime: fetched.lifetime,
-            further: fetched.further,
-            source: Source::Live,
-            // Whoever joined a call of others may not have asked for it.
-            one_time_code: fetched.one_time_code.filter(|_| wants_code),
-            provider_time: Some(took),
-        }
-    }
-}
-
-/// Why nothing was found.
-#[derive(Debug, Clone)]
-pub(crate) enum FetchError {
-    /// The call failed, or was not made.
-    Call(CallFailure),
-    /// The fetch ended without a result.
-    Lost,
-}
-
-impl From<Lost> for FetchError {
-    fn from(_: Lost) -> Self {
-        Self::Lost
+    pub(super) fn live(mut fetched: Fetched, wants_code: bool, took: Duration) -> Self {
+        // Whoever joined a call of others may not have asked for it.
+        fetched.one_time_code = fetched.one_time_code.filter(|_| wants_code);
+        let code_revision = wants_code.then(|| fetched.credentials.revision.clone());
+        Self { fetched, source: Source::Live, code_revision, provider_time: Some(took) }
     }
 }

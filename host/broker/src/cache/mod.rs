@@ -48,7 +48,7 @@ use keyway_clock::{Clock, Moment};
 use keyway_storage::ConnectionId;
 use lookup::Found;
 pub use lookup::Source;
-pub(crate) use lookup::{FetchError, Lookup, Rejected};
+pub(crate) use lookup::{Lookup, Rejected};
 pub use policy::CacheOptions;
 use policy::{missing_for, refresh_due};
 use rejections::{Rejection, Rejections};
@@ -70,6 +70,7 @@ type Answer = Result<Arc<(Fetched, Duration)>, CallFailure>;
 type FlightKey = (ItemKey, u64, u64, Fields);
 
 /// Who looks something up, and what was rejected of the item when they began.
+#[derive(Clone)]
 struct Reader {
     lookup: Lookup,
     rejection: Option<Arc<Rejection>>,
@@ -121,7 +122,7 @@ impl SecretCache {
 
     /// Finds an item's values: in the cache what may be, from the provider what must be. `fetch` is
     /// the provider's call.
-    pub(crate) async fn get<F, Fut>(self: &Arc<Self>, lookup: Lookup, fetch: F) -> Result<Found, FetchError>
+    pub(crate) async fn get<F, Fut>(self: &Arc<Self>, lookup: Lookup, fetch: F) -> Result<Found, CallFailure>
     where
         F: FnOnce(Fields) -> Fut,
         Fut: Future<Output = Result<Fetched, CallFailure>> + Send + 'static,
@@ -131,12 +132,12 @@ impl SecretCache {
         if lookup.ttl.is_zero() {
             self.lookups.off.inc();
             let started = Instant::now();
-            let fetched = fetch(lookup.fields).await.map_err(FetchError::Call)?;
+            let fetched = fetch(lookup.fields).await?;
             return Ok(Found::live(fetched, lookup.fields.one_time_code, started.elapsed()));
         }
         let found = self.find(&reader, fetch).await?;
         if found.source == Source::Live {
-            self.note_current(&reader, &found.credentials.revision);
+            self.note_current(&reader, &found.fetched.credentials.revision);
         }
         Ok(found)
     }
@@ -171,7 +172,7 @@ impl SecretCache {
         }
     }
 
-    async fn find<F, Fut>(self: &Arc<Self>, reader: &Reader, fetch: F) -> Result<Found, FetchError>
+    async fn find<F, Fut>(self: &Arc<Self>, reader: &Reader, fetch: F) -> Result<Found, CallFailure>
     where
         F: FnOnce(Fields) -> Fut,
         Fut: Future<Output = Result<Fetched, CallFailure>> + Send + 'static,
@@ -197,12 +198,11 @@ impl SecretCache {
             Some(cached) if !cached.refresh_due && cached.lasts_for(LONGEST_CALL) => {
                 let answer = self.ask(reader, Fields::ONE_TIME_CODE, fetch).await?;
                 let (fetched, took) = &*answer;
-                Ok(Found {
-                    one_time_code: fetched.one_time_code.as_ref().map(copy_code),
-                    code_revision: Some(fetched.credentials.revision.clone()),
-                    provider_time: Some(*took),
-                    ..cached.found()
-                })
+                let mut found = cached.found();
+                found.fetched.one_time_code = fetched.one_time_code.as_ref().map(copy_code);
+                found.code_revision = Some(fetched.credentials.revision.clone());
+                found.provider_time = Some(*took);
+                Ok(found)
             }
             // Also when a call for the code is due anyway and the rest of the value is due to be
             // refreshed: one call for both.
@@ -245,7 +245,9 @@ impl SecretCache {
         let credentials = value.open(&lookup.item, &lookup.keys)?;
         // A refresh of values under a lease would make others, under another lease.
         let refresh_due = value.lifetime.lease.is_none() && refresh_due(age, ttl, value.draw.into(), &self.options);
-        Some(Cached { value, credentials, age, ttl, refresh_due })
+        let lifetime = value.lifetime.clone();
+        let fetched = Fetched { credentials, one_time_code: None, lifetime, further: Vec::new() };
+        Some(Cached { value, fetched, age, ttl, refresh_due })
     }
 
     async fn ask<F, Fut>(
@@ -253,12 +255,12 @@ impl SecretCache {
         reader: &Reader,
         fields: Fields,
         fetch: F,
-    ) -> Result<Arc<(Fetched, Duration)>, FetchError>
+    ) -> Result<Arc<(Fetched, Duration)>, CallFailure>
     where
         F: FnOnce(Fields) -> Fut,
         Fut: Future<Output = Result<Fetched, CallFailure>> + Send + 'static,
     {
-        self.join(reader, fields, fetch).wait().await?.map_err(FetchError::Call)
+        self.join(reader, fields, fetch).wait().await?
     }
 
     /// Joins the call for these fields that is running, or starts one. What it brings is stored
@@ -279,53 +281,42 @@ impl SecretCache {
         {
             return flight;
         }
-        self.flights.join(
-            key(fields),
-            now,
-            is_young_enough,
-            || self.ready(reader, fields),
-            || {
-                let call = fetch(fields);
-                let (cache, item, keys) = (self.clone(), lookup.item.clone(), lookup.keys.clone());
-                let shared = lookup.shared();
-                let (generation, rejection, keep) = (lookup.generation, reader.rejection_number(), lookup.ttl);
-                let rejected = lookup.rejected.as_ref().map(|rejected| rejected.revision.clone());
-                async move {
-                    let (asked_at, started) = (now, Instant::now());
-                    let fetched = call.await;
-                    let took = started.elapsed();
-                    match &fetched {
-                        Ok(fetched) if fields.username && fields.password => {
-                            let credentials = &fetched.credentials;
-                            // Before it can be found, so that nobody rejects it as something new.
-                            if rejected.is_some_and(|rejected| rejected == credentials.revision) {
-                                let (workspace, revision) = (keys.workspace(), &credentials.revision);
-                                cache.rejections.note_current(workspace, &shared, revision, rejection);
-                            }
-                            let value = SealedCredentials::seal(
-                                &item,
-                                &keys,
-                                credentials,
-                                asked_at,
-                                generation,
-                                (keep, fetched.lifetime.clone()),
-                                rejection,
-                            );
-                            if let Some(value) = value {
-                                cache.store(item, value);
-                            }
-                        }
-                        Err(failure @ CallFailure::Call(CallError::Provider(error)))
-                            if error.code == ErrorCode::NotFound =>
-                        {
-                            cache.missing.insert(item, Missing { asked_at, generation, error: failure.clone() });
-                        }
-                        _ => {}
-                    }
-                    fetched.map(|fetched| Arc::new((fetched, took)))
+        let fetch = || {
+            let call = fetch(fields);
+            let (cache, reader) = (self.clone(), reader.clone());
+            async move {
+                let started = Instant::now();
+                let fetched = call.await;
+                let took = started.elapsed();
+                cache.keep(reader, fields, now, &fetched);
+                fetched.map(|fetched| Arc::new((fetched, took)))
+            }
+        };
+        self.flights.join(key(fields), now, is_young_enough, || self.ready(reader, fields), fetch)
+    }
+
+    /// Keeps what a call for these fields has brought, or that the item is missing.
+    fn keep(&self, reader: Reader, fields: Fields, asked_at: Moment, fetched: &Result<Fetched, CallFailure>) {
+        let rejection = reader.rejection_number();
+        let lookup = reader.lookup;
+        match fetched {
+            Ok(fetched) if fields.username && fields.password => {
+                let credentials = &fetched.credentials;
+                // Before it can be found, so that nobody rejects it as something new.
+                if lookup.rejected.as_ref().is_some_and(|rejected| rejected.revision == credentials.revision) {
+                    let (workspace, revision) = (lookup.keys.workspace(), &credentials.revision);
+                    self.rejections.note_current(workspace, &lookup.shared(), revision, rejection);
                 }
-            },
-        )
+                if let Some(value) = SealedCredentials::seal(&lookup, fetched, asked_at, rejection) {
+                    self.store(lookup.item, value);
+                }
+            }
+            Err(failure @ CallFailure::Call(CallError::Provider(error))) if error.code == ErrorCode::NotFound => {
+                let missing = Missing { asked_at, generation: lookup.generation, error: failure.clone() };
+                self.missing.insert(lookup.item, missing);
+            }
+            _ => {}
+        }
     }
 
     /// What need not be asked after all: a fetch has brought it since the caller looked, or the
@@ -343,9 +334,7 @@ impl SecretCache {
             return None;
         }
         let cached = self.read(reader).filter(|cached| !cached.refresh_due)?;
-        let lifetime = cached.value.lifetime.clone();
-        let fetched = Fetched { credentials: cached.credentials, one_time_code: None, lifetime, further: Vec::new() };
-        Some(Ok(Arc::new((fetched, Duration::ZERO))))
+        Some(Ok(Arc::new((cached.fetched, Duration::ZERO))))
     }
 
     /// Stores a value unless a newer one is there. It is kept for as long as anybody who has asked
@@ -390,7 +379,7 @@ impl Weighter<ItemKey, Arc<SealedCredentials>> for Weigh {
 /// Credentials from the cache that the reader may use.
 struct Cached {
     value: Arc<SealedCredentials>,
-    credentials: Credentials,
+    fetched: Fetched,
     age: Duration,
     ttl: Duration,
     refresh_due: bool,
@@ -403,15 +392,8 @@ impl Cached {
     }
 
     fn found(self) -> Found {
-        Found {
-            credentials: self.credentials,
-            source: Source::Cached { age: self.age },
-            lifetime: self.value.lifetime.clone(),
-            further: Vec::new(),
-            one_time_code: None,
-            code_revision: None,
-            provider_time: None,
-        }
+        let source = Source::Cached { age: self.age };
+        Found { fetched: self.fetched, source, code_revision: None, provider_time: None }
     }
 }
 

@@ -11,7 +11,7 @@ use keyway_runtime::Lease;
 use keyway_storage::ConnectionId;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Credentials, Lifetime};
+use super::{Credentials, Fetched, Lifetime, Lookup};
 use crate::codec::{self, CodecError, Decoder};
 use crate::keyring::WorkspaceKeys;
 
@@ -46,19 +46,13 @@ pub(super) struct SealedCredentials {
 impl SealedCredentials {
     /// Seals credentials; `None` when that is not possible, which only costs the next reader a
     /// call.
-    pub(super) fn seal(
-        item: &ItemKey,
-        keys: &WorkspaceKeys,
-        credentials: &Credentials,
-        fetched_at: Moment,
-        generation: u64,
-        (keep, lifetime): (Duration, Lifetime),
-        rejection: u64,
-    ) -> Option<Self> {
+    pub(super) fn seal(lookup: &Lookup, fetched: &Fetched, fetched_at: Moment, rejection: u64) -> Option<Self> {
+        let (credentials, lifetime) = (&fetched.credentials, fetched.lifetime.clone());
+        let Lookup { item, keys, generation, .. } = lookup;
         let [username, password] = [&credentials.username, &credentials.password]
             .map(|value| value.as_ref().map(|value| value.expose_secret().as_bytes()));
         let plaintext = codec::encode(&[username, password, Some(credentials.revision.as_bytes())]);
-        let sealed = keys.cache().seal(&associated(item, keys, generation), &plaintext.ok()?);
+        let sealed = keys.cache().seal(&associated(item, keys, *generation), &plaintext.ok()?);
         let sealed =
             sealed.inspect_err(|error| tracing::warn!(%error, "a resolved secret could not be cached")).ok()?;
         let draw = getrandom::u32().unwrap_or(0) as f32 / u32::MAX as f32;
@@ -67,8 +61,8 @@ impl SealedCredentials {
             sealed: sealed.into(),
             revision,
             fetched_at,
-            generation,
-            keep: lifetime.cap(keep),
+            generation: *generation,
+            keep: lifetime.cap(lookup.ttl),
             lifetime,
             draw,
             rejection,

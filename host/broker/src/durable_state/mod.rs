@@ -36,6 +36,7 @@ use zeroize::Zeroizing;
 use crate::codec::{self, CodecError, Decoder};
 use crate::core::Core;
 use crate::error::{BrokerError, Thing};
+use crate::keyring::WorkspaceKeys;
 use crate::request;
 
 pub(crate) use refresh::start as start_refreshes;
@@ -83,16 +84,18 @@ impl DurableStates {
     /// What the check of a connection's settings has stored, to be saved with them.
     pub(crate) async fn seal(
         &self,
+        keys: &WorkspaceKeys,
         connection: &ConnectionRecord,
         state: Option<&StoredState>,
     ) -> Result<Option<ConnectionStateRecord>, BrokerError> {
         let Some(state) = state else { return Ok(None) };
-        let sealed = self.sealed(connection.into(), &state.data, state.version, state.refresh_by);
+        let sealed = self.sealed(keys, connection.into(), &state.data, state.version, state.refresh_by);
         Ok(Some(sealed.await?))
     }
 
     async fn sealed(
         &self,
+        keys: &WorkspaceKeys,
         owner: Owner,
         data: &[u8],
         version: u64,
@@ -102,10 +105,9 @@ impl DurableStates {
         let settings_version = owner.settings_version.to_be_bytes();
         let plaintext =
             codec::encode(&[Some(FORM), Some(&settings_version), Some(data)]).map_err(|_| EnvelopeError::TooLarge)?;
-        let keys = self.core.keyring.get(owner.workspace).await?;
         let id = owner.connection.as_uuid();
         let sealed_state =
-            self.core.keyring.seal(&keys, &place(owner.workspace, id.as_bytes(), version), &plaintext).await?;
+            self.core.keyring.seal(keys, &place(owner.workspace, id.as_bytes(), version), &plaintext).await?;
         Ok(ConnectionStateRecord {
             connection_id: owner.connection,
             workspace_id: owner.workspace,
@@ -148,16 +150,17 @@ impl DurableStates {
         refresh_by: Option<u64>,
     ) -> Result<u64, Failure> {
         let version = expected.unwrap_or(0).checked_add(1).ok_or(Failure::Store(StoreError::Conflict))?;
-        loop {
-            let record = self.sealed(owner, data, version, refresh_by).await?;
-            match self.core.storage.put_connection_state(&record, expected).await {
-                Ok(true) => return Ok(version),
-                Ok(false) => return Err(Failure::Store(StoreError::Conflict)),
-                Err(StorageError::Conflict(Constraint::Reference)) => return Err(Failure::Store(StoreError::Outdated)),
-                // The workspace's key was rotated since.
-                Err(StorageError::Conflict(Constraint::KeyTerm)) => self.core.keyring.forget(owner.workspace),
-                Err(error) => return Err(BrokerError::from(error).into()),
+        let put = |keys: Arc<WorkspaceKeys>| async move {
+            let record = self.sealed(&keys, owner, data, version, refresh_by).await?;
+            Ok(self.core.storage.put_connection_state(&record, expected).await?)
+        };
+        match self.core.keyring.with_current(owner.workspace, put).await {
+            Ok(true) => Ok(version),
+            Ok(false) => Err(Failure::Store(StoreError::Conflict)),
+            Err(BrokerError::Storage(StorageError::Conflict(Constraint::Reference))) => {
+                Err(Failure::Store(StoreError::Outdated))
             }
+            Err(error) => Err(error.into()),
         }
     }
 }

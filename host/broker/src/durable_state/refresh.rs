@@ -18,18 +18,18 @@
 //! **How it can fail:** what a provider does with its state in other calls is its own affair. Two
 //! hosts whose calls both find an expired token at the same moment both renew it.
 
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use keyway_audit::{Operation, Trail};
 use keyway_budget::{LONGEST_WAIT as LONGEST_ASKED, ProviderOperation, after, back_off, draw};
 use keyway_clock::CLOCK_TOLERANCE;
-use keyway_runtime::{Connection, Provider};
+use keyway_runtime::Provider;
 use keyway_storage::ConnectionStateRecord;
-use tokio::task::{JoinError, JoinSet};
 use tracing::{debug, info, warn};
 
-use crate::background::BackgroundTask;
-use crate::broker::{Broker, WeakBroker};
+use crate::background::{BackgroundTask, at_most};
+use crate::connections::Connections;
 use crate::error::BrokerError;
 
 /// How often to look. One read of an index that is empty nearly always.
@@ -49,22 +49,22 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 const AT_A_TIME: usize = 8;
 const BATCH: u32 = 256;
 
-/// Begins to look for states to renew. `broker` does not keep it alive.
-pub(crate) fn start(broker: WeakBroker) -> BackgroundTask {
+/// Begins to look for states to renew. `connections` are not kept alive.
+pub(crate) fn start(connections: Weak<Connections>) -> BackgroundTask {
     let task = async move {
         loop {
-            let Some(broker) = broker.upgrade() else { return };
-            if let Err(error) = broker.refresh_due().await {
+            let Some(connections) = connections.upgrade() else { return };
+            if let Err(error) = connections.refresh_due().await {
                 warn!(%error, "looking for durable states to renew failed");
             }
-            drop(broker);
+            drop(connections);
             tokio::time::sleep(INTERVAL).await;
         }
     };
     tokio::spawn(task).into()
 }
 
-impl Broker {
+impl Connections {
     /// Calls the providers whose durable state is to be renewed by now, in all workspaces, and
     /// returns how many times it tried. An open broker does this by itself every few seconds,
     /// unless it was told not to
@@ -72,28 +72,21 @@ impl Broker {
     ///
     /// # Errors
     /// Those of the database. A call that fails is logged, and made again later.
-    pub async fn refresh_due(&self) -> Result<usize, BrokerError> {
+    pub async fn refresh_due(self: &Arc<Self>) -> Result<usize, BrokerError> {
         let now = self.core.timestamp();
         let future = now.checked_add(CLOCK_TOLERANCE).unwrap_or(now);
         let due = self.core.storage.connection_states_to_refresh(now, future, BATCH).await?;
-        let mut running = JoinSet::new();
         let mut made = 0;
-        let mut ended = |ended: Option<Result<Result<bool, BrokerError>, JoinError>>| match ended {
-            Some(Ok(Ok(called))) => made += usize::from(called),
-            Some(Ok(Err(error))) => warn!(%error, "a durable state could not be renewed"),
-            Some(Err(error)) => warn!(%error, "the renewal of a durable state ended without a result"),
-            None => {}
+        let renew = |state| {
+            let connections = self.clone();
+            async move { connections.refresh(state).await }
         };
-        for state in due {
-            if running.len() >= AT_A_TIME {
-                ended(running.join_next().await);
-            }
-            let broker = self.clone();
-            running.spawn(async move { broker.refresh(state).await });
-        }
-        while !running.is_empty() {
-            ended(running.join_next().await);
-        }
+        at_most(AT_A_TIME, due.into_iter().map(renew), |ended| match ended {
+            Ok(Ok(called)) => made += usize::from(called),
+            Ok(Err(error)) => warn!(%error, "a durable state could not be renewed"),
+            Err(error) => warn!(%error, "the renewal of a durable state ended without a result"),
+        })
+        .await;
         Ok(made)
     }
 
@@ -130,13 +123,13 @@ impl Broker {
 
     /// Calls the provider, if it still wants to be called.
     async fn try_refresh(&self, state: &ConnectionStateRecord) -> Result<bool, BrokerError> {
-        let connection = self.connection_record(state.workspace_id, state.connection_id).await?;
+        let connection = self.record(state.workspace_id, state.connection_id).await?;
         let opened = self.open(&connection).await?;
         if !opened.description().interfaces.refresh {
             return Ok(false);
         }
-        let call = |provider: Provider, connection: Connection| async move { provider.refresh(&connection).await };
-        let refresh = async { Ok(opened.call(ProviderOperation::Refresh, call).await?) };
+        let call = |provider: Provider, connection, ()| async move { provider.refresh(&connection).await };
+        let refresh = async { Ok(opened.call(ProviderOperation::Refresh, (), call).await?) };
         let trail = Trail::connection(state.connection_id);
         self.core.audited_of_its_own(state.workspace_id, Operation::RefreshConnection, &trail, refresh).await?;
         Ok(true)

@@ -12,7 +12,7 @@
 //!    [`MAX_AGE`], so a key that another process rotated is noticed within a second. What may not
 //!    wait for that, writing, the database checks itself: it refuses values sealed under an older
 //!    key ([`Constraint::KeyTerm`](keyway_storage::Constraint::KeyTerm)); whoever gets that refusal
-//!    does it again with other keys ([`outdated`](Keyring::outdated)).
+//!    does it again with other keys ([`with_current`](Keyring::with_current)).
 //! 3. Everything that was read opens: a key that was deleted is kept in memory for [`RETIRED_FOR`],
 //!    for readers that read a row just before it was sealed anew, and dropped by the first
 //!    [`get`](Keyring::get) after that. Whoever is about to read rows calls [`get`](Keyring::get)
@@ -136,10 +136,32 @@ impl Keyring {
         self.terms.forget_changed();
     }
 
+    /// Does `work` with the workspace's keys, and again with others as long as it fails only because
+    /// the key was rotated since it got these ([`outdated`](Self::outdated)).
+    ///
+    /// What clients have encrypted is thereby sealed under the key that it was checked with: `work`
+    /// uses the same keys to the end.
+    pub(crate) async fn with_current<T, F>(
+        &self,
+        workspace: WorkspaceId,
+        work: impl Fn(Arc<WorkspaceKeys>) -> F,
+    ) -> Result<T, BrokerError>
+    where
+        F: Future<Output = Result<T, BrokerError>>,
+    {
+        loop {
+            let keys = self.get(workspace).await?;
+            match work(keys.clone()).await {
+                Err(error) if self.outdated(&keys, &error).await? => {}
+                done => return done,
+            }
+        }
+    }
+
     /// Whether something failed only because the workspace's key was rotated since it got these
-    /// keys, so that it is to be done again with others: the database refused what an older key
-    /// sealed, or a client that knows the new key already has encrypted under that one.
-    pub(crate) async fn outdated(&self, keys: &WorkspaceKeys, error: &BrokerError) -> Result<bool, BrokerError> {
+    /// keys: the database refused what an older key sealed, or a client that knows the new key
+    /// already has encrypted under that one.
+    async fn outdated(&self, keys: &WorkspaceKeys, error: &BrokerError) -> Result<bool, BrokerError> {
         match error {
             BrokerError::Storage(StorageError::Conflict(Constraint::KeyTerm)) => {
                 self.forget(keys.workspace());

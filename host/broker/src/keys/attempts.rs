@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use keyway_clock::Moment;
 use keyway_storage::WorkspaceId;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 /// Between the first attempt and the second; as often as a server looks.
 const FIRST_WAIT: Duration = Duration::from_secs(60);
@@ -31,7 +31,7 @@ impl Attempts {
     /// Those of the unfinished rotations that may be tried now. The others are forgotten: somebody
     /// has finished them.
     pub(super) fn due(&self, unfinished: Vec<WorkspaceId>, now: Moment) -> Vec<WorkspaceId> {
-        let mut failed = self.lock();
+        let mut failed = self.0.lock();
         failed.retain(|workspace, _| unfinished.contains(workspace));
         let rests =
             |workspace: &WorkspaceId| failed.get(workspace).is_some_and(|failed| now.since(failed.at) < failed.wait);
@@ -40,13 +40,9 @@ impl Attempts {
 
     /// That one could not be finished.
     pub(super) fn failed(&self, workspace: WorkspaceId, now: Moment) {
-        let mut failed = self.lock();
+        let mut failed = self.0.lock();
         let wait = failed.get(&workspace).map_or(FIRST_WAIT, |before| (2 * before.wait).min(LONGEST_WAIT));
         failed.insert(workspace, Failed { at: now, wait });
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<WorkspaceId, Failed>> {
-        self.0.lock()
     }
 }
 

@@ -9,7 +9,7 @@ use keyway_storage::SealedColumn;
 use zeroize::Zeroizing;
 
 use crate::codec::{self, CodecError, Decoder};
-use crate::entry::Attributes;
+use crate::entries::Attributes;
 
 /// A plaintext of this column, with what clients have encrypted in it under `new` instead of `old`.
 pub(crate) fn under_new_client_key(
@@ -46,7 +46,7 @@ mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
-    use crate::entry::AttributeKind;
+    use crate::entries::AttributeKind;
 
     fn keys() -> (ClientKey, ClientKey) {
         let key = |byte: &str| ClientKey::from_hex(&byte.repeat(32).into()).unwrap();

@@ -8,7 +8,7 @@
 //!
 //! A process that holds only the old key goes on with the workspace keys that it has unwrapped. It
 //! adds no key under the old one: the database accepts new keys under the current master key only
-//! ([`Constraint::KeyTerm`]). For everything else it needs the new key, see [`MasterKeys`](crate::keys::MasterKeys).
+//! ([`Constraint::KeyTerm`]). For everything else it needs the new key, see [`super::MasterKeys`].
 
 use std::sync::Arc;
 

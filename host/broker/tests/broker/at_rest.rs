@@ -4,10 +4,9 @@
 use std::path::Path;
 
 use data_encoding::{BASE32, BASE64, HEXLOWER};
-use keyway::{
-    AttributeKind, Attributes, BrokerError, CredentialSource, Credentials, EntryContent, EnvelopeError, KeyError,
-    ResolveRequest, SqliteStorage,
-};
+use keyway::entries::{AttributeKind, Attributes, CredentialSource, Credentials};
+use keyway::keys::{EnvelopeError, KeyError};
+use keyway::{BrokerError, EntryContent, ResolveRequest, SqliteStorage};
 use secrecy::ExposeSecret;
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -50,11 +49,11 @@ async fn no_secret_is_in_the_database_in_plain_base64_or_hex() {
     let entry = world.bind(&connection, "Northwind Supplier Portal").await;
     let resolved = world.resolve(&entry).await;
     world.resolve(&entry).await;
-    let client_key = keyway::ClientKey::from_hex(&world.encryption_key).unwrap();
+    let client_key = keyway::keys::ClientKey::from_hex(&world.encryption_key).unwrap();
     let own = client_key.encrypt(&"an own password 4711".into()).unwrap();
     let credentials = Credentials { password: Some(own.clone()), ..Credentials::default() };
     let new = EntryContent { attributes: attributes(), ..EntryContent::own("own", "https://acme.com", credentials) };
-    world.broker.create_entry(&world.access, new).await.unwrap();
+    world.broker.entries().create(&world.access, new).await.unwrap();
 
     let token = world.token("automation");
     let code = resolved.one_time_code.unwrap();
@@ -111,12 +110,12 @@ async fn attributes_of_one_entry_do_not_open_in_another_nor_do_older_ones_of_the
     let mut ids = Vec::new();
     for user in ["one", "other"] {
         let new = EntryContent { attributes: attributes(), ..EntryContent::new(user, "https://acme.com") };
-        ids.push(world.broker.create_entry(&world.access, new).await.unwrap().id);
+        ids.push(world.broker.entries().create(&world.access, new).await.unwrap().id);
     }
     let attacker = Attacker::on(&world).await;
     let bytes = |id: &keyway::EntryId| id.as_uuid().as_bytes().to_vec();
     let fails = async |id: &keyway::EntryId| {
-        let error = world.broker.get_entry(&world.access, &(*id).into()).await.unwrap_err();
+        let error = world.broker.entries().get(&world.access, &(*id).into()).await.unwrap_err();
         assert!(matches!(error, BrokerError::Envelope(EnvelopeError::NotAuthentic { .. })), "{error}");
     };
     let sql = "UPDATE vault_entries SET sealed_attributes = (SELECT sealed_attributes FROM vault_entries WHERE id = ?1) WHERE id = ?2";
@@ -124,7 +123,7 @@ async fn attributes_of_one_entry_do_not_open_in_another_nor_do_older_ones_of_the
     fails(&ids[1]).await;
 
     let old = attacker.read("SELECT sealed_attributes FROM vault_entries WHERE id = ?", bytes(&ids[0])).await;
-    world.broker.clear_browser_state(&world.access, &ids[0].into()).await.unwrap();
+    world.broker.entries().clear_browser_state(&world.access, &ids[0].into()).await.unwrap();
     attacker.run("UPDATE vault_entries SET sealed_attributes = ?1 WHERE id = ?2", old, bytes(&ids[0])).await;
     fails(&ids[0]).await;
 }
@@ -184,12 +183,12 @@ impl Attacker {
     }
 }
 
-pub(crate) fn connection_bytes(connection: &keyway::Connection) -> Vec<u8> {
+pub(crate) fn connection_bytes(connection: &keyway::connections::Connection) -> Vec<u8> {
     connection.id.as_uuid().as_bytes().to_vec()
 }
 
-async fn listing_fails(world: &World, connection: &keyway::Connection) {
-    let error = world.broker.list_items(&world.access, connection.id).await.unwrap_err();
+async fn listing_fails(world: &World, connection: &keyway::connections::Connection) {
+    let error = world.broker.connections().list_items(&world.access, connection.id).await.unwrap_err();
     let expected = matches!(&error, BrokerError::Envelope(EnvelopeError::NotAuthentic { place }) if place == "connections.sealed_settings");
     assert!(expected, "{error}");
     assert!(error.is_internal());
@@ -204,7 +203,7 @@ async fn settings_of_one_connection_do_not_open_in_another() {
     attacker.run(sql, connection_bytes(&other), connection_bytes(&connection)).await;
     world.restart().await;
     listing_fails(&world, &connection).await;
-    assert!(world.broker.list_items(&world.access, other.id).await.is_ok());
+    assert!(world.broker.connections().list_items(&world.access, other.id).await.is_ok());
 }
 
 #[tokio::test]
@@ -225,10 +224,10 @@ async fn settings_from_before_a_change_do_not_open_after_it() {
     let attacker = Attacker::on(&world).await;
     let old =
         attacker.read("SELECT sealed_settings FROM connections WHERE id = ?1", connection_bytes(&connection)).await;
-    let changes = keyway::ConnectionChanges { name: Some("Changed".into()), ..Default::default() };
-    world.broker.update_connection(&world.access, connection.id, changes).await.unwrap();
+    let changes = keyway::connections::ConnectionChanges { name: Some("Changed".into()), ..Default::default() };
+    world.broker.connections().update(&world.access, connection.id, changes).await.unwrap();
     world.restart().await;
-    world.broker.list_items(&world.access, connection.id).await.unwrap();
+    world.broker.connections().list_items(&world.access, connection.id).await.unwrap();
     attacker.run("UPDATE connections SET sealed_settings = ?1 WHERE id = ?2", old, connection_bytes(&connection)).await;
     world.restart().await;
     listing_fails(&world, &connection).await;
@@ -241,7 +240,7 @@ async fn settings_are_not_given_to_another_provider() {
     let sql = "UPDATE connections SET provider_type = CAST(?1 AS TEXT) WHERE id = ?2";
     attacker.run(sql, b"echo".to_vec(), connection_bytes(&connection)).await;
     world.restart().await;
-    let error = world.broker.list_items(&world.access, connection.id).await.unwrap_err();
+    let error = world.broker.connections().list_items(&world.access, connection.id).await.unwrap_err();
     assert!(matches!(error, BrokerError::ProviderNotInstalled { .. }), "{error}");
 }
 
@@ -270,7 +269,7 @@ async fn a_workspaces_key_does_not_open_in_another_workspace() {
     let sql = "UPDATE workspace_keys SET wrapped_key = (SELECT wrapped_key FROM workspace_keys WHERE workspace_id = ?1) WHERE workspace_id = ?2";
     attacker.run(sql, id_bytes(other.workspace()), id_bytes(world.access.workspace())).await;
     world.restart().await;
-    let error = world.broker.list_items(&world.access, connection.id).await.unwrap_err();
+    let error = world.broker.connections().list_items(&world.access, connection.id).await.unwrap_err();
     assert!(matches!(error, BrokerError::Key(KeyError::Envelope(EnvelopeError::NotAuthentic { .. }))), "{error}");
     assert!(world.broker.keys().encryption_key(&other).await.is_ok());
 }
@@ -278,21 +277,21 @@ async fn a_workspaces_key_does_not_open_in_another_workspace() {
 #[tokio::test]
 async fn credentials_of_one_entry_do_not_open_in_another() {
     let mut world = World::new().await;
-    let client_key = keyway::ClientKey::from_hex(&world.encryption_key).unwrap();
+    let client_key = keyway::keys::ClientKey::from_hex(&world.encryption_key).unwrap();
     let mut ids = Vec::new();
     for user in ["one", "other"] {
         let password = Some(client_key.encrypt(&format!("password of {user}").into()).unwrap());
         let new = EntryContent::own(user, "https://acme.com", Credentials { password, ..Credentials::default() });
-        ids.push(world.broker.create_entry(&world.access, new).await.unwrap().id);
+        ids.push(world.broker.entries().create(&world.access, new).await.unwrap().id);
     }
     let attacker = Attacker::on(&world).await;
     let sql = "UPDATE vault_entries SET sealed_credentials = (SELECT sealed_credentials FROM vault_entries WHERE id = ?1) WHERE id = ?2";
     let bytes = |id: &keyway::EntryId| id.as_uuid().as_bytes().to_vec();
     attacker.run(sql, bytes(&ids[0]), bytes(&ids[1])).await;
     world.restart().await;
-    let error = world.broker.get_entry(&world.access, &ids[1].into()).await.unwrap_err();
+    let error = world.broker.entries().get(&world.access, &ids[1].into()).await.unwrap_err();
     assert!(matches!(error, BrokerError::Envelope(EnvelopeError::NotAuthentic { .. })), "{error}");
-    let untouched = world.broker.get_entry(&world.access, &ids[0].into()).await.unwrap();
+    let untouched = world.broker.entries().get(&world.access, &ids[0].into()).await.unwrap();
     assert!(matches!(untouched.credentials, CredentialSource::Own(_)));
     let resolved = world.broker.resolve(&world.access, ResolveRequest::new(ids[0])).await.unwrap();
     assert_eq!(text(resolved.password.as_ref()), Some("password of one"));

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use keyway::keyway_runtime::Fields;
-use keyway::{
-    AuditActor, AuditError, AuditEvent, AuditQuery, AuditRecord, AuditSink, AuditSource, BrokerError, CacheTtl,
-    ConnectionChanges, Durability, EntryContent, InMemoryAudit, Operation, Order, OutcomeFilter, Receipt,
-    ResolveRequest, Scope,
+use keyway::audit::{
+    AuditActor, AuditError, AuditEvent, AuditQuery, AuditRecord, AuditSink, AuditSource, Durability, InMemoryAudit,
+    Operation, Order, OutcomeFilter, Receipt,
 };
+use keyway::connections::ConnectionChanges;
+use keyway::keyway_runtime::Fields;
+use keyway::{BrokerError, CacheTtl, EntryContent, ResolveRequest, Scope};
 use secrecy::ExposeSecret;
 
 use crate::support::World;
@@ -42,7 +43,7 @@ async fn every_release_and_every_change_says_who_did_what_to_what() {
         world.broker.resolve(&access, ResolveRequest::new(entry.id).fields(Fields::CREDENTIALS)).await.unwrap();
     }
     world.broker.resolve(&access, ResolveRequest::new(entry.id)).await.unwrap();
-    let items = world.broker.list_items(&world.access, connection.id).await.unwrap();
+    let items = world.broker.connections().list_items(&world.access, connection.id).await.unwrap();
     world.broker.keys().encryption_key(&world.access).await.unwrap();
 
     let all = records(&world).await;
@@ -95,9 +96,9 @@ async fn what_fails_and_what_is_refused_is_recorded_with_its_code() {
     world.broker.audit().records(&ordinary, AuditQuery::default()).await.unwrap_err();
     world.broker.resolve(&world.access, ResolveRequest::new(unknown)).await.unwrap_err();
     let bad = EntryContent::bound("", "https://acme.com", connection.id, "op://a/b");
-    world.broker.create_entry(&world.access, bad).await.unwrap_err();
+    world.broker.entries().create(&world.access, bad).await.unwrap_err();
     // What only reads the broker's own records is recorded when it is refused, and not otherwise.
-    world.broker.list_connections(&ordinary).await.unwrap();
+    world.broker.connections().list(&ordinary).await.unwrap();
     let expected = [
         ("resolve", "FORBIDDEN"),
         ("list_api_keys", "FORBIDDEN"),
@@ -195,9 +196,9 @@ async fn when_the_log_fails_or_panics_nothing_is_released_or_changed_until_it_is
         let error = resolve().await.unwrap_err();
         assert!(matches!(error, BrokerError::Audit(_)), "{error}");
         let changes = ConnectionChanges { cache_ttl: Some(CacheTtl::OFF), ..ConnectionChanges::default() };
-        let error = world.broker.update_connection(&world.access, connection.id, changes).await.unwrap_err();
+        let error = world.broker.connections().update(&world.access, connection.id, changes).await.unwrap_err();
         assert!(matches!(error, BrokerError::Audit(_)), "{error}");
-        let error = world.broker.tfa_code(&world.access, &entry.id.into()).await.unwrap_err();
+        let error = world.broker.entries().tfa_code(&world.access, &entry.id.into()).await.unwrap_err();
         assert!(matches!(error, BrokerError::Audit(_)), "{error}");
         let error = world.broker.keys().encryption_key(&world.access).await.unwrap_err();
         assert!(matches!(error, BrokerError::Audit(_)), "{error}");
@@ -205,10 +206,10 @@ async fn when_the_log_fails_or_panics_nothing_is_released_or_changed_until_it_is
         assert!(matches!(error, BrokerError::Audit(_)), "{error}");
         sink.set(Mood::Well);
         resolve().await.unwrap();
-        world.broker.tfa_code(&world.access, &entry.id.into()).await.unwrap();
+        world.broker.entries().tfa_code(&world.access, &entry.id.into()).await.unwrap();
         world.broker.keys().encryption_key(&world.access).await.unwrap();
     }
-    let connections = world.broker.list_connections(&world.access).await.unwrap();
+    let connections = world.broker.connections().list(&world.access).await.unwrap();
     assert_eq!(connections[0].cache_ttl, CacheTtl::DEFAULT, "the change was not begun");
     // This one is kept elsewhere.
     let error = world.broker.audit().verify().await.unwrap_err();

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
+use keyway::audit::{AuditError, AuditQuery, Operation, Order, SegmentOptions};
 use keyway::keyway_runtime::{CodeCacheKey, Fields, Runtime, Settings};
 use keyway::{
-    Access, AuditError, AuditQuery, Broker, BrokerError, EntryContent, EntryId, MasterKey, NewConnection, Operation,
-    Order, ResolveRequest, SegmentOptions, SqliteStorage, WorkspaceId,
+    Access, Broker, BrokerError, EntryContent, EntryId, MasterKey, NewConnection, ResolveRequest, SqliteStorage,
+    WorkspaceId,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use uuid::Uuid;
@@ -42,9 +43,9 @@ async fn prepared() -> (tempfile::TempDir, String) {
         settings: Settings::new().with("token", FIXTURE_TOKEN),
         ..NewConnection::default()
     };
-    let connection = broker.connect(&access, new).await.unwrap();
+    let connection = broker.connections().create(&access, new).await.unwrap();
     let new = EntryContent::bound("user", "https://acme.com", connection.id, "echo://item/one");
-    let entry = broker.create_entry(&access, new).await.unwrap();
+    let entry = broker.entries().create(&access, new).await.unwrap();
     broker.close().await;
     (folder, format!("{workspace} {}", entry.id))
 }

@@ -5,11 +5,11 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use keyway::budgets::{BudgetOptions, BudgetScope, NotCalled, PauseReason, RateLimits, RequestKind};
+use keyway::connections::{Connection, ConnectionChanges};
+use keyway::entries::VaultEntry;
 use keyway::keyway_runtime::{ErrorCode, Fields};
-use keyway::{
-    Broker, BrokerError, BudgetOptions, BudgetScope, CacheTtl, Connection, ConnectionChanges, EntryContent, NotCalled,
-    PauseReason, RateLimits, RequestKind, ResolveRequest, Source, VaultEntry,
-};
+use keyway::{Broker, BrokerError, CacheTtl, EntryContent, ResolveRequest, Source};
 use keyway_emulator_onepassword::{Emulator, Endpoint, Fault, FaultRule, Options, RetryAfterForm};
 
 use crate::support::World;
@@ -35,7 +35,7 @@ async fn live(options: BudgetOptions) -> (World, Connection, VaultEntry) {
     let world = World::with_budgets(options).await;
     let mut new = world.new_connection("automation");
     new.cache_ttl = CacheTtl::OFF;
-    let connection = world.broker.connect(&world.access, new).await.unwrap();
+    let connection = world.broker.connections().create(&world.access, new).await.unwrap();
     let entry = world.bind(&connection, ITEM).await;
     world.emulator.reset_calls();
     (world, connection, entry)
@@ -53,7 +53,7 @@ fn not_called(result: Result<keyway::Resolution, BrokerError>) -> NotCalled {
 }
 
 async fn used(broker: &Broker, world: &World, connection: &Connection) -> (u32, u32) {
-    let budget = broker.budget(&world.access, connection.id).await.unwrap();
+    let budget = broker.connections().budget(&world.access, connection.id).await.unwrap();
     let used = |scope, requests| budget.allowance(scope, requests).unwrap().used;
     (used(BudgetScope::Credential, RequestKind::Read), used(BudgetScope::Account, RequestKind::Any))
 }
@@ -69,7 +69,7 @@ async fn the_count_is_exactly_what_the_server_saw_also_after_a_restart() {
     for _ in 0..5 {
         resolve(&world, &entry).await.unwrap();
     }
-    world.broker.list_items(&world.access, connection.id).await.unwrap();
+    world.broker.connections().list_items(&world.access, connection.id).await.unwrap();
     let seen = |world: &World| VERIFY + u32::try_from(world.emulator.calls().total).unwrap();
     assert_eq!(used(&world.broker, &world, &connection).await, (seen(&world), seen(&world)));
     // One process after another that makes one call and ends, as those of the command line do.
@@ -100,7 +100,7 @@ async fn the_limit_is_never_passed_and_the_refusal_says_when_to_come_back() {
     assert!(retry_after > Duration::from_secs(3_600) && retry_after <= Duration::from_secs(3_720), "{retry_after:?}");
     world.clock.advance(retry_after);
     resolve(&world, &entry).await.unwrap();
-    let budget = world.broker.budget(&world.access, connection.id).await.unwrap();
+    let budget = world.broker.connections().budget(&world.access, connection.id).await.unwrap();
     let day = budget.allowance(BudgetScope::Account, RequestKind::Any).unwrap();
     assert_eq!(day.used, 51, "the account's day goes on");
     let hour = budget.allowance(BudgetScope::Credential, RequestKind::Read).unwrap();
@@ -132,16 +132,16 @@ async fn a_burst_of_callers_does_not_pass_the_limit() {
 async fn connections_with_the_same_token_share_its_budget_also_in_another_workspace() {
     let (world, first, entry) = live(limits(1_000, 5_000)).await;
     let elsewhere = world.other_workspace().await;
-    let second = world.broker.connect(&elsewhere, world.new_connection("automation")).await.unwrap();
+    let second = world.broker.connections().create(&elsewhere, world.new_connection("automation")).await.unwrap();
     resolve(&world, &entry).await.unwrap();
-    let one = world.broker.budget(&world.access, first.id).await.unwrap();
-    let other = world.broker.budget(&elsewhere, second.id).await.unwrap();
+    let one = world.broker.connections().budget(&world.access, first.id).await.unwrap();
+    let other = world.broker.connections().budget(&elsewhere, second.id).await.unwrap();
     assert_eq!(one, other);
     assert_eq!(used(&world.broker, &world, &first).await.0, 2 * VERIFY + 1);
     // Another token has a budget of its own.
     let third = world.connect("auditor").await;
     assert_eq!(used(&world.broker, &world, &third).await.0, VERIFY);
-    assert_eq!(world.broker.budgets().len(), 2);
+    assert_eq!(world.broker.connections().budgets().len(), 2);
 }
 
 #[tokio::test]
@@ -153,7 +153,7 @@ async fn the_accounts_budget_ends_all_its_tokens_calls() {
     let spent = not_called(resolve(&world, &entry).await);
     assert!(matches!(spent, NotCalled::BudgetSpent { scope: BudgetScope::Account, limit: 30, .. }), "{spent:?}");
     assert!(matches!(
-        world.broker.list_items(&world.access, connection.id).await,
+        world.broker.connections().list_items(&world.access, connection.id).await,
         Err(BrokerError::NotCalled(NotCalled::BudgetSpent { .. }))
     ));
 }
@@ -166,7 +166,7 @@ async fn tokens_of_one_account_share_its_budget_also_after_a_restart() {
     let mut world = World::of(emulator, limits(1_000, 30)).await;
     let mut new = world.new_connection("automation");
     new.cache_ttl = CacheTtl::OFF;
-    let automation = world.broker.connect(&world.access, new).await.unwrap();
+    let automation = world.broker.connections().create(&world.access, new).await.unwrap();
     let auditor = world.connect("auditor").await;
     let entry = world.bind(&automation, ITEM).await;
     for _ in 0..3 {
@@ -184,7 +184,7 @@ async fn tokens_of_one_account_share_its_budget_also_after_a_restart() {
     world.emulator.reset_calls();
     while resolve(&world, &entry).await.is_ok() {}
     assert_eq!(world.emulator.calls().total, 15);
-    let refused = world.broker.list_items(&world.access, auditor.id).await.unwrap_err();
+    let refused = world.broker.connections().list_items(&world.access, auditor.id).await.unwrap_err();
     let BrokerError::NotCalled(refused) = refused else { panic!("{refused}") };
     assert!(matches!(refused, NotCalled::BudgetSpent { scope: BudgetScope::Account, limit: 30, .. }), "{refused:?}");
     assert_eq!(world.emulator.calls().total, 15);
@@ -213,14 +213,14 @@ async fn the_servers_retry_after_is_honoured_for_the_token_over_a_restart() {
         let waiting = not_called(resolve(&world, &entry).await);
         let NotCalled::RateLimited { retry_after } = waiting else { panic!("{waiting:?}") };
         assert_eq!(retry_after.as_secs_f64().round(), 100.0);
-        let listing = world.broker.list_items(&world.access, connection.id).await;
+        let listing = world.broker.connections().list_items(&world.access, connection.id).await;
         assert!(matches!(listing, Err(BrokerError::NotCalled(NotCalled::RateLimited { .. }))));
         // It was said to the token, whoever comes with it.
-        let again = world.broker.connect(&world.access, world.new_connection("automation")).await;
+        let again = world.broker.connections().create(&world.access, world.new_connection("automation")).await;
         assert!(matches!(again, Err(BrokerError::NotCalled(NotCalled::RateLimited { .. }))), "{again:?}");
     }
     assert_eq!(world.emulator.calls().total, 1);
-    let pause = world.broker.budget(&world.access, connection.id).await.unwrap().pause.unwrap();
+    let pause = world.broker.connections().budget(&world.access, connection.id).await.unwrap().pause.unwrap();
     assert_eq!(pause.reason, PauseReason::RateLimited);
     // Another token's calls go on.
     world.connect("auditor").await;
@@ -290,7 +290,7 @@ async fn an_open_breaker_survives_a_restart_is_not_extended_by_being_asked_and_r
     not_called(resolve(&world, &entry).await);
     world.clock.advance(longer);
     resolve(&world, &entry).await.unwrap();
-    assert_eq!(world.broker.budget(&world.access, connection.id).await.unwrap().pause, None);
+    assert_eq!(world.broker.connections().budget(&world.access, connection.id).await.unwrap().pause, None);
     resolve(&world, &entry).await.unwrap();
 }
 
@@ -395,7 +395,7 @@ async fn a_refused_token_says_so_and_is_not_retried_until_it_is_entered_again() 
     not_called(resolve(&world, &entry).await);
     let settings = Some(world.new_connection("automation").settings);
     let changes = ConnectionChanges { settings, ..ConnectionChanges::default() };
-    world.broker.update_connection(&world.access, connection.id, changes).await.unwrap();
+    world.broker.connections().update(&world.access, connection.id, changes).await.unwrap();
     resolve(&world, &entry).await.unwrap();
 
     // Nobody does anything: after a while it is tried once more.
@@ -414,10 +414,10 @@ async fn a_missing_item_says_nothing_about_the_server() {
     let (world, connection, _) = live(BudgetOptions::default()).await;
     let reference = world.item("Automation", ITEM).reference.replace(|c: char| c.is_ascii_digit(), "x");
     let new = EntryContent::bound("missing", "https://acme.example", connection.id, reference);
-    let missing = world.broker.create_entry(&world.access, new).await.unwrap();
+    let missing = world.broker.entries().create(&world.access, new).await.unwrap();
     for _ in 0..10 {
         let error = resolve(&world, &missing).await.unwrap_err();
         assert!(error.provider_error().is_some(), "{error}");
     }
-    assert_eq!(world.broker.budget(&world.access, connection.id).await.unwrap().pause, None);
+    assert_eq!(world.broker.connections().budget(&world.access, connection.id).await.unwrap().pause, None);
 }

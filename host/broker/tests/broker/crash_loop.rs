@@ -7,11 +7,11 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use keyway::budgets::{BudgetOptions, BudgetScope, NotCalled, RateLimits, RequestKind};
+use keyway::clock::ManualClock;
+use keyway::entries::VaultEntry;
 use keyway::keyway_runtime::{CodeCacheKey, EgressPolicy, Fields, Runtime};
-use keyway::{
-    Access, Broker, BrokerError, BudgetOptions, BudgetScope, CacheTtl, EntryId, ManualClock, MasterKey, NotCalled,
-    RateLimits, RequestKind, ResolveRequest, SqliteStorage, VaultEntry, WorkspaceId,
-};
+use keyway::{Access, Broker, BrokerError, CacheTtl, EntryId, MasterKey, ResolveRequest, SqliteStorage, WorkspaceId};
 use keyway_emulator_onepassword::{Fault, FaultRule};
 use serde::{Deserialize, Serialize};
 
@@ -92,7 +92,7 @@ async fn world(reads: u32) -> (World, VaultEntry, Job) {
     let world = World::with_budgets(budgets(reads)).await;
     let mut new = world.new_connection("automation");
     new.cache_ttl = CacheTtl::OFF;
-    let connection = world.broker.connect(&world.access, new).await.unwrap();
+    let connection = world.broker.connections().create(&world.access, new).await.unwrap();
     let entry = world.bind(&connection, "Northwind Supplier Portal").await;
     world.emulator.reset_calls();
     let job = Job {
@@ -101,7 +101,7 @@ async fn world(reads: u32) -> (World, VaultEntry, Job) {
         workspace: world.access.workspace(),
         entry: entry.id,
         reads,
-        now: keyway::Clock::now(&*world.clock).timestamp(),
+        now: keyway::clock::Clock::now(&*world.clock).timestamp(),
     };
     (world, entry, job)
 }

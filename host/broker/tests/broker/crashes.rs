@@ -8,11 +8,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use keyway::connections::ConnectionChanges;
+use keyway::entries::AttributeKind;
+use keyway::keys::{ClientKey, KeyError};
 use keyway::keyway_runtime::{CodeCacheKey, Runtime, Settings};
+use keyway::rotations::{BeginRotation, NewPassword, RotationFilter, RotationState};
 use keyway::{
-    Access, AttributeKind, Audit, BeginRotation, Broker, BrokerError, ClientKey, ConnectionChanges, EntryContent,
-    EntryId, KeyError, MasterKey, NewConnection, NewPassword, RotationFilter, RotationState, Scope, SqliteStorage,
-    Thing,
+    Access, Audit, Broker, BrokerError, EntryContent, EntryId, MasterKey, NewConnection, Scope, SqliteStorage, Thing,
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinSet;
@@ -101,17 +103,17 @@ async fn write_for_ever(broker: Broker, access: Access) {
         let (broker, access, key) = (broker.clone(), access.clone(), key.clone());
         tasks.spawn(async move {
             loop {
-                let create = || broker.create_entry(&access, manual(&Uuid::new_v4().to_string(), &key));
+                let create = || broker.entries().create(&access, manual(&Uuid::new_v4().to_string(), &key));
                 let entry = create().await.unwrap().id;
                 tell(&format!("entry {entry}"));
                 let change = |entry: &mut EntryContent| {
                     entry.alias = Some(CHANGED.into());
                     Ok(())
                 };
-                broker.update_entry(&access, &entry.into(), change).await.unwrap();
+                broker.entries().update(&access, &entry.into(), change).await.unwrap();
                 tell(&format!("changed {entry}"));
                 let entry = create().await.unwrap().id;
-                broker.delete_entry(&access, &entry.into()).await.unwrap();
+                broker.entries().delete(&access, &entry.into()).await.unwrap();
                 tell(&format!("deleted {entry}"));
             }
         });
@@ -120,7 +122,7 @@ async fn write_for_ever(broker: Broker, access: Access) {
         let (broker, access) = (broker.clone(), access.clone());
         tasks.spawn(async move {
             loop {
-                let connection = broker.connect(&access, new_connection()).await.unwrap();
+                let connection = broker.connections().create(&access, new_connection()).await.unwrap();
                 tell(&format!("connection {}", connection.id));
             }
         });
@@ -207,14 +209,14 @@ async fn everything_opens(broker: &Broker, access: &Access, count: usize) -> Sec
         assert_eq!(decrypted(entry, &key), Some(password_of(&entry.user)));
         assert_eq!(entry.attributes.get("cookies"), Some(&*cookies_of(&entry.user)));
     }
-    let rotations = broker.list_rotations(access, &RotationFilter::default(), None).await.unwrap().rotations;
+    let rotations = broker.rotations().list(access, &RotationFilter::default(), None).await.unwrap().rotations;
     assert_eq!(rotations.iter().map(|rotation| rotation.state).collect::<Vec<_>>(), [RotationState::Prepared]);
-    let revealed = broker.reveal_rotation(access, rotations[0].id).await.unwrap();
+    let revealed = broker.rotations().reveal(access, rotations[0].id).await.unwrap();
     assert_eq!(revealed.expose_secret(), ROTATED);
-    for connection in broker.list_connections(access).await.unwrap() {
+    for connection in broker.connections().list(access).await.unwrap() {
         // It opens the settings.
         let changes = ConnectionChanges { name: Some("Still there".into()), ..ConnectionChanges::default() };
-        broker.update_connection(access, connection.id, changes).await.unwrap();
+        broker.connections().update(access, connection.id, changes).await.unwrap();
     }
     key
 }
@@ -233,14 +235,14 @@ async fn filled(folder: &Path, entries: usize, workspaces: usize) -> Access {
         let user = format!("user-{number}");
         let mut new = manual(&user, &created.encryption_key);
         new.attributes.set("cookies", AttributeKind::BrowserState, &cookies_of(&user)).unwrap();
-        let entry = broker.create_entry(&access, new).await.unwrap();
+        let entry = broker.entries().create(&access, new).await.unwrap();
         if number == 0 {
             let password = ClientKey::from_hex(&created.encryption_key).unwrap().encrypt(&ROTATED.into()).unwrap();
             let begin = BeginRotation::new(entry.id).password(NewPassword::Encrypted(password));
-            broker.begin_rotation(&access, begin).await.unwrap();
+            broker.rotations().begin(&access, begin).await.unwrap();
         }
     }
-    broker.connect(&access, new_connection()).await.unwrap();
+    broker.connections().create(&access, new_connection()).await.unwrap();
     for number in 1..workspaces {
         broker.workspaces().create(&format!("W{number}"), Scope::Api).await.unwrap();
     }
@@ -263,12 +265,12 @@ async fn what_a_killed_process_has_acknowledged_is_there() {
         the_file_is_sound(folder.path()).await;
         let broker = open(folder.path(), MASTER_KEY, true).await.unwrap();
         let key = broker.keys().encryption_key(&access).await.unwrap();
-        let connections = broker.list_connections(&access).await.unwrap();
+        let connections = broker.connections().list(&access).await.unwrap();
         let keys = broker.api_keys().list(&access).await.unwrap();
         let audit = broker.audit().verify().await.unwrap();
         assert!(audit.is_good(), "{audit:?}");
         let key_of = |id: &str| keys.iter().find(|there| there.id.to_string() == id);
-        let entry = async |id: &str| broker.get_entry(&access, &id.parse::<EntryId>().unwrap().into()).await;
+        let entry = async |id: &str| broker.entries().get(&access, &id.parse::<EntryId>().unwrap().into()).await;
         for told in &acknowledged {
             match told.split_once(' ').unwrap() {
                 ("entry", id) => {

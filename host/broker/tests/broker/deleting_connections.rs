@@ -1,8 +1,8 @@
 //! Deleting connections: what stands in the way, what is left, and what happens when an entry is bound at the same time.
 
+use keyway::entries::{Binding, CredentialSource, VaultEntry};
 use keyway::{
-    Access, Binding, Broker, BrokerError, ConnectionId, CredentialSource, EntryContent, EntryId, ResolveRequest, Scope,
-    SqliteStorage, Thing, VaultEntry,
+    Access, Broker, BrokerError, ConnectionId, EntryContent, EntryId, ResolveRequest, Scope, SqliteStorage, Thing,
 };
 use secrecy::ExposeSecret;
 
@@ -13,7 +13,7 @@ const ITEM: &str = "Wide World Importers";
 /// Of each race: many more than it takes for both sides to be first sometimes.
 const ROUNDS: usize = 300;
 
-fn in_use(error: &BrokerError) -> &keyway::DependentEntries {
+fn in_use(error: &BrokerError) -> &keyway::connections::DependentEntries {
     match error {
         BrokerError::ConnectionInUse(dependents) => dependents,
         other => panic!("{other}"),
@@ -28,9 +28,9 @@ async fn a_connection_with_entries_is_kept_and_the_entries_are_listed() {
         let user = format!("user-{number}");
         let mut new = EntryContent::bound(user, "https://acme.example", connection.id, reference.as_str());
         new.alias = (number == 0).then(|| "Main login".into());
-        world.broker.create_entry(&world.access, new).await.unwrap();
+        world.broker.entries().create(&world.access, new).await.unwrap();
     }
-    let error = world.broker.delete_connection(&world.access, connection.id).await.unwrap_err();
+    let error = world.broker.connections().delete(&world.access, connection.id).await.unwrap_err();
     let dependents = in_use(&error);
     assert_eq!((dependents.total, dependents.entries.len()), (103, 100));
     assert_eq!(dependents.entries[0].alias.as_deref(), Some("Main login"));
@@ -39,14 +39,14 @@ async fn a_connection_with_entries_is_kept_and_the_entries_are_listed() {
     let message = error.to_string();
     assert!(message.contains("used by 103 vault entries (") && message.contains("and 98 more"), "{message}");
     assert!(message.contains("Main login at https://acme.example, user-1 at"), "{message}");
-    assert_eq!(world.broker.get_connection(&world.access, connection.id).await.unwrap(), connection);
+    assert_eq!(world.broker.connections().get(&world.access, connection.id).await.unwrap(), connection);
 }
 
 #[tokio::test]
 async fn one_entry_in_the_way_is_told_in_the_singular() {
     let (world, connection) = World::connected().await;
     world.bind(&connection, ITEM).await;
-    let error = world.broker.delete_connection(&world.access, connection.id).await.unwrap_err();
+    let error = world.broker.connections().delete(&world.access, connection.id).await.unwrap_err();
     assert!(error.to_string().contains("used by 1 vault entry ("), "{error}");
 }
 
@@ -54,24 +54,24 @@ async fn one_entry_in_the_way_is_told_in_the_singular() {
 async fn a_deleted_connection_is_gone_and_cannot_be_used() {
     let (world, connection) = World::connected().await;
     let other = world.connect("automation").await;
-    world.broker.list_items(&world.access, connection.id).await.unwrap();
-    world.broker.delete_connection(&world.access, connection.id).await.unwrap();
-    assert_eq!(world.broker.list_connections(&world.access).await.unwrap(), std::slice::from_ref(&other));
+    world.broker.connections().list_items(&world.access, connection.id).await.unwrap();
+    world.broker.connections().delete(&world.access, connection.id).await.unwrap();
+    assert_eq!(world.broker.connections().list(&world.access).await.unwrap(), std::slice::from_ref(&other));
     let gone = |error: BrokerError| assert!(matches!(error, BrokerError::NotFound(Thing::Connection)), "{error}");
-    gone(world.broker.get_connection(&world.access, connection.id).await.unwrap_err());
-    gone(world.broker.list_items(&world.access, connection.id).await.unwrap_err());
-    gone(world.broker.delete_connection(&world.access, connection.id).await.unwrap_err());
-    gone(world.broker.clear_cache(&world.access, connection.id).await.unwrap_err());
+    gone(world.broker.connections().get(&world.access, connection.id).await.unwrap_err());
+    gone(world.broker.connections().list_items(&world.access, connection.id).await.unwrap_err());
+    gone(world.broker.connections().delete(&world.access, connection.id).await.unwrap_err());
+    gone(world.broker.connections().clear_cache(&world.access, connection.id).await.unwrap_err());
     let new =
         EntryContent::bound("late", "https://acme.example", connection.id, world.item("Automation", ITEM).reference);
-    assert!(matches!(world.broker.create_entry(&world.access, new).await, Err(BrokerError::Invalid(_))));
-    world.broker.list_items(&world.access, other.id).await.unwrap();
+    assert!(matches!(world.broker.entries().create(&world.access, new).await, Err(BrokerError::Invalid(_))));
+    world.broker.connections().list_items(&world.access, other.id).await.unwrap();
 }
 
 #[tokio::test]
 async fn nothing_of_a_deleted_connection_is_left_in_the_database() {
     let (world, connection) = World::connected().await;
-    world.broker.delete_connection(&world.access, connection.id).await.unwrap();
+    world.broker.connections().delete(&world.access, connection.id).await.unwrap();
     world.storage.close().await;
     let file = std::fs::read(world.folder.path().join("keyway.db")).unwrap();
     let id = connection.id.as_uuid().as_bytes().to_vec();
@@ -83,13 +83,13 @@ async fn only_an_administrator_of_the_workspace_deletes() {
     let (world, connection) = World::connected().await;
     let key = world.broker.api_keys().create(&world.access, "ordinary", Scope::Api).await.unwrap();
     let ordinary = world.broker.authenticate(&key.api_key).await.unwrap();
-    let error = world.broker.delete_connection(&ordinary, connection.id).await.unwrap_err();
+    let error = world.broker.connections().delete(&ordinary, connection.id).await.unwrap_err();
     assert!(matches!(error, BrokerError::Forbidden { needs: Scope::Admin }));
     assert!(!key.api_key.expose_secret().is_empty());
     let elsewhere = world.other_workspace().await;
-    let error = world.broker.delete_connection(&elsewhere, connection.id).await.unwrap_err();
+    let error = world.broker.connections().delete(&elsewhere, connection.id).await.unwrap_err();
     assert!(matches!(error, BrokerError::NotFound(Thing::Connection)));
-    world.broker.get_connection(&world.access, connection.id).await.unwrap();
+    world.broker.connections().get(&world.access, connection.id).await.unwrap();
 }
 
 #[tokio::test]
@@ -97,11 +97,11 @@ async fn an_administrator_sees_connections_without_the_scope_api() {
     let (world, connection) = World::connected().await;
     let key = world.broker.api_keys().create(&world.access, "admin", Scope::Admin).await.unwrap();
     let admin = world.broker.authenticate(&key.api_key).await.unwrap();
-    assert_eq!(world.broker.list_connections(&admin).await.unwrap(), std::slice::from_ref(&connection));
-    assert_eq!(world.broker.get_connection(&admin, connection.id).await.unwrap(), connection);
+    assert_eq!(world.broker.connections().list(&admin).await.unwrap(), std::slice::from_ref(&connection));
+    assert_eq!(world.broker.connections().get(&admin, connection.id).await.unwrap(), connection);
     let key = world.broker.api_keys().create(&world.access, "resolver", Scope::Resolve).await.unwrap();
     let resolver = world.broker.authenticate(&key.api_key).await.unwrap();
-    let error = world.broker.list_connections(&resolver).await.unwrap_err();
+    let error = world.broker.connections().list(&resolver).await.unwrap_err();
     assert!(matches!(error, BrokerError::Forbidden { needs: Scope::Api }));
 }
 
@@ -134,9 +134,9 @@ async fn race_between<F>(
     // they meet.
     let mut head_start = 0_u32;
     for _ in 0..ROUNDS {
-        let connection = broker.connect(access, new_fixture_connection("echo")).await.unwrap().id;
+        let connection = broker.connections().create(access, new_fixture_connection("echo")).await.unwrap().id;
         let there = EntryContent::new(format!("there-{connection}"), "https://acme.com");
-        let there = broker.create_entry(access, there).await.unwrap().id;
+        let there = broker.entries().create(access, there).await.unwrap().id;
         let start = std::sync::Arc::new(tokio::sync::Barrier::new(2));
         let deleting = {
             let (deleter, access, start) = (deleter.clone(), access.clone(), start.clone());
@@ -145,7 +145,7 @@ async fn race_between<F>(
                 for _ in 0..head_start {
                     tokio::task::yield_now().await;
                 }
-                deleter.delete_connection(&access, connection).await
+                deleter.connections().delete(&access, connection).await
             })
         };
         let binding = bind(broker.clone(), access.clone(), there, connection);
@@ -157,7 +157,7 @@ async fn race_between<F>(
             (Ok(()), Err(BrokerError::Invalid(_))) => {
                 deleted += 1;
                 head_start += head_start / 4 + 1;
-                assert!(broker.get_entry(access, &there.into()).await.unwrap().binding().is_none());
+                assert!(broker.entries().get(access, &there.into()).await.unwrap().binding().is_none());
             }
             (Err(BrokerError::ConnectionInUse(_)), Ok(entry)) => {
                 bound.push(entry.id);
@@ -169,9 +169,9 @@ async fn race_between<F>(
     }
     assert_eq!(deleted + bound.len(), ROUNDS);
     assert!(deleted > 0 && !bound.is_empty(), "one side was always first, so nothing raced: {deleted} deleted");
-    let connections = broker.list_connections(access).await.unwrap();
+    let connections = broker.connections().list(access).await.unwrap();
     for entry in bound {
-        let entry = broker.get_entry(access, &entry.into()).await.unwrap();
+        let entry = broker.entries().get(access, &entry.into()).await.unwrap();
         let binding = entry.binding().unwrap();
         assert!(connections.iter().any(|connection| connection.id == binding.connection_id), "without its connection");
     }
@@ -181,7 +181,7 @@ async fn race_between<F>(
 async fn of_a_deletion_and_a_new_entry_that_race_one_is_refused() {
     race(|broker, access, there, connection| async move {
         let new = EntryContent::bound(format!("new beside {there}"), "https://acme.com", connection, "echo://item/one");
-        broker.create_entry(&access, new).await
+        broker.entries().create(&access, new).await
     })
     .await;
 }
@@ -193,7 +193,7 @@ async fn of_a_deletion_and_a_binding_of_an_entry_that_was_there_one_is_refused()
             entry.credentials = CredentialSource::Bound(Binding::new(connection, "echo://item/one"));
             Ok(())
         };
-        broker.update_entry(&access, &there.into(), bind).await
+        broker.entries().update(&access, &there.into(), bind).await
     })
     .await;
 }

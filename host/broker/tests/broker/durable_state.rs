@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
+use keyway::audit::{AuditQuery, Operation};
+use keyway::connections::{Connection, ConnectionChanges};
+use keyway::entries::VaultEntry;
 use keyway::keyway_runtime::{CallError, ErrorCode, Fields, ProviderError, Settings};
 use keyway::storage::SealedColumn;
-use keyway::{
-    AuditQuery, Broker, BrokerError, CacheTtl, Connection, ConnectionChanges, NewConnection, Operation, ResolveRequest,
-    VaultEntry,
-};
+use keyway::{Broker, BrokerError, CacheTtl, NewConnection, ResolveRequest};
 
 use tokio::task::JoinSet;
 
@@ -33,7 +33,7 @@ async fn uncached(world: &World, connection: &Connection) -> Connection {
         rate_limit_tier: Some(Some("paid".into())),
         ..ConnectionChanges::default()
     };
-    world.broker.update_connection(&world.access, connection.id, changes).await.unwrap()
+    world.broker.connections().update(&world.access, connection.id, changes).await.unwrap()
 }
 
 async fn count(broker: &Broker, world: &World, entry: &VaultEntry) -> Result<u64, BrokerError> {
@@ -154,12 +154,12 @@ async fn a_state_goes_with_its_settings_and_stays_when_others_are_refused() {
         name: Some("Other".into()),
         ..ConnectionChanges::default()
     };
-    world.broker.update_connection(&world.access, connection.id, wrong).await.unwrap_err();
+    world.broker.connections().update(&world.access, connection.id, wrong).await.unwrap_err();
     let renamed = ConnectionChanges { name: Some("Other".into()), ..ConnectionChanges::default() };
-    world.broker.update_connection(&world.access, connection.id, renamed).await.unwrap();
+    world.broker.connections().update(&world.access, connection.id, renamed).await.unwrap();
     assert_eq!(count(&world.broker, &world, &entry).await.unwrap(), 3, "neither has changed the settings");
 
-    world.broker.update_connection(&world.access, connection.id, new_settings()).await.unwrap();
+    world.broker.connections().update(&world.access, connection.id, new_settings()).await.unwrap();
     assert_eq!(count(&world.broker, &world, &entry).await.unwrap(), 2, "the new `verify` was the first");
     world.restart().await;
     assert_eq!(count(&world.broker, &world, &entry).await.unwrap(), 3);
@@ -171,11 +171,11 @@ async fn a_state_goes_with_its_connection() {
     let attacker = Attacker::of(world.folder.path()).await;
     const STATES: &str = "SELECT count(*) FROM connection_states WHERE id = ?1";
     assert_eq!(number(&attacker, STATES, &connection).await, 1);
-    let refused = world.broker.delete_connection(&world.access, connection.id).await.unwrap_err();
+    let refused = world.broker.connections().delete(&world.access, connection.id).await.unwrap_err();
     assert!(matches!(refused, BrokerError::ConnectionInUse(_)), "{refused}");
     assert_eq!(count(&world.broker, &world, &entry).await.unwrap(), 2, "it is still there");
-    world.broker.delete_entry(&world.access, &entry.id.into()).await.unwrap();
-    world.broker.delete_connection(&world.access, connection.id).await.unwrap();
+    world.broker.entries().delete(&world.access, &entry.id.into()).await.unwrap();
+    world.broker.connections().delete(&world.access, connection.id).await.unwrap();
     assert_eq!(number(&attacker, STATES, &connection).await, 0);
 }
 
@@ -195,7 +195,7 @@ async fn fails(world: &World, connection: &Connection, entry: &VaultEntry, how: 
 async fn a_state_that_was_tampered_with_is_one_clear_error_and_new_settings_mend_it() {
     let (mut world, connection, entry) = world().await;
     let other = NewConnection { name: "Other".into(), ..new_connection(None) };
-    let other = world.broker.connect(&world.access, other).await.unwrap();
+    let other = world.broker.connections().create(&world.access, other).await.unwrap();
     let other = uncached(&world, &other).await;
     let of_other = world.bind(&other, "other", "paths://state/other").await.unwrap();
     let attacker = Attacker::of(world.folder.path()).await;
@@ -233,7 +233,7 @@ async fn a_state_that_was_tampered_with_is_one_clear_error_and_new_settings_mend
 
     replace(&attacker, &connection, good).await;
     fails(&world, &connection, &entry, "put back").await;
-    world.broker.update_connection(&world.access, connection.id, new_settings()).await.unwrap();
+    world.broker.connections().update(&world.access, connection.id, new_settings()).await.unwrap();
     assert_eq!(count(&world.broker, &world, &entry).await.unwrap(), 2);
 }
 
@@ -243,7 +243,7 @@ async fn a_whole_state_of_earlier_settings_does_not_open_with_the_present_ones()
     let attacker = Attacker::of(world.folder.path()).await;
     // Both are at version 1, in the same place.
     let of_old_settings = sealed(&attacker, &connection).await;
-    world.broker.update_connection(&world.access, connection.id, new_settings()).await.unwrap();
+    world.broker.connections().update(&world.access, connection.id, new_settings()).await.unwrap();
     replace(&attacker, &connection, of_old_settings).await;
     world.restart().await;
     fails(&world, &connection, &entry, "of the settings before").await;
@@ -251,7 +251,7 @@ async fn a_whole_state_of_earlier_settings_does_not_open_with_the_present_ones()
 
 // ---- renewing ---------------------------------------------------------------------------------------------------------
 
-async fn refreshes(broker: &Broker) -> Vec<keyway::AuditRecord> {
+async fn refreshes(broker: &Broker) -> Vec<keyway::audit::AuditRecord> {
     let mut query = AuditQuery::default();
     query.operation = Some(Operation::RefreshConnection);
     broker.audit().records_of_all(&query).await.unwrap().records
@@ -260,23 +260,23 @@ async fn refreshes(broker: &Broker) -> Vec<keyway::AuditRecord> {
 #[tokio::test]
 async fn a_state_is_renewed_at_the_time_that_the_provider_named_and_by_one_host() {
     let (world, _, entry) = world().await;
-    assert_eq!(world.broker.refresh_due().await.unwrap(), 0);
+    assert_eq!(world.broker.connections().refresh_due().await.unwrap(), 0);
     world.clock.advance(HOUR - Duration::from_secs(1));
-    assert_eq!(world.broker.refresh_due().await.unwrap(), 0, "not before");
+    assert_eq!(world.broker.connections().refresh_due().await.unwrap(), 0, "not before");
     world.clock.advance(Duration::from_secs(1));
     let beside = world.beside().await;
-    let (here, there) = tokio::join!(world.broker.refresh_due(), beside.refresh_due());
+    let (here, there) = tokio::join!(world.broker.connections().refresh_due(), beside.connections().refresh_due());
     assert_eq!(here.unwrap() + there.unwrap(), 1, "of two hosts, one");
     let recorded = [refreshes(&world.broker).await, refreshes(&beside).await].concat();
     assert_eq!(recorded.len(), 2, "begun and ended: {recorded:?}");
-    assert!(recorded.iter().all(|record| record.actor == keyway::AuditActor::System), "{recorded:?}");
-    assert_eq!(world.broker.refresh_due().await.unwrap(), 0, "the next is an hour later");
+    assert!(recorded.iter().all(|record| record.actor == keyway::audit::AuditActor::System), "{recorded:?}");
+    assert_eq!(world.broker.connections().refresh_due().await.unwrap(), 0, "the next is an hour later");
 
     assert_eq!(count(&world.broker, &world, &entry).await.unwrap(), 3, "`verify`, the renewal, and this one");
     world.clock.advance(HOUR - Duration::from_secs(1));
-    assert_eq!(beside.refresh_due().await.unwrap(), 0, "an hour after the last change");
+    assert_eq!(beside.connections().refresh_due().await.unwrap(), 0, "an hour after the last change");
     world.clock.advance(Duration::from_secs(1));
-    assert_eq!(beside.refresh_due().await.unwrap(), 1);
+    assert_eq!(beside.connections().refresh_due().await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -304,8 +304,8 @@ async fn a_renewal_that_fails_is_repeated_with_growing_pauses_and_loses_nothing(
     world.clock.advance(HOUR);
     const WAIT: &str = "SELECT refresh_at - updated_at FROM connection_states WHERE id = ?1";
     for longest in [30, 60, 120, 240, 480, 960, 1_920, 3_600, 3_600] {
-        assert_eq!(world.broker.refresh_due().await.unwrap(), 1);
-        assert_eq!(world.broker.refresh_due().await.unwrap(), 0, "it pauses");
+        assert_eq!(world.broker.connections().refresh_due().await.unwrap(), 1);
+        assert_eq!(world.broker.connections().refresh_due().await.unwrap(), 0, "it pauses");
         let wait = number(&attacker, WAIT, &connection).await;
         assert!((longest * 500..=longest * 1_000).contains(&wait), "{wait} ms, at most {longest} s");
         world.clock.advance(Duration::from_millis(wait.unsigned_abs()));
@@ -314,7 +314,7 @@ async fn a_renewal_that_fails_is_repeated_with_growing_pauses_and_loses_nothing(
     assert_eq!(failed.len(), 18, "begun and ended, nine times");
 
     replace(&attacker, &connection, good).await;
-    assert_eq!(world.broker.refresh_due().await.unwrap(), 1);
+    assert_eq!(world.broker.connections().refresh_due().await.unwrap(), 1);
     assert_eq!(number(&attacker, "SELECT refresh_attempts FROM connection_states WHERE id = ?1", &connection).await, 0);
     assert_eq!(count(&world.broker, &world, &entry).await.unwrap(), 3, "`verify`, the renewal, and this one");
 }
@@ -324,9 +324,9 @@ async fn a_state_waits_for_its_provider_to_be_installed_again() {
     let (world, _, entry) = world().await;
     world.clock.advance(HOUR);
     let without = world.beside_with(|builder| builder).await;
-    assert_eq!(without.refresh_due().await.unwrap(), 1);
+    assert_eq!(without.connections().refresh_due().await.unwrap(), 1);
     assert!(refreshes(&without).await.is_empty(), "nobody was called");
     world.clock.advance(Duration::from_secs(30));
-    assert_eq!(world.broker.refresh_due().await.unwrap(), 1);
+    assert_eq!(world.broker.connections().refresh_due().await.unwrap(), 1);
     assert_eq!(count(&world.broker, &world, &entry).await.unwrap(), 3);
 }

@@ -1,14 +1,12 @@
 //! Vault entries: the rules for bindings, and entries with credentials of their own.
 
-use keyway::{
-    AttributeKind, BrokerError, CacheTtl, ConnectionId, CredentialSource, Credentials, ENTRIES_PER_PAGE, EntryContent,
-    EntrySelector, InvalidInput, ResolveRequest, TfaMethod, VaultEntry,
-};
+use keyway::entries::{AttributeKind, CredentialSource, Credentials, ENTRIES_PER_PAGE, TfaMethod, VaultEntry};
+use keyway::{BrokerError, CacheTtl, ConnectionId, EntryContent, EntrySelector, InvalidInput, ResolveRequest};
 
 use crate::support::{World, text};
 
 async fn create(world: &World, new: EntryContent) -> Result<VaultEntry, BrokerError> {
-    world.broker.create_entry(&world.access, new).await
+    world.broker.entries().create(&world.access, new).await
 }
 
 fn entry(user: &str) -> EntryContent {
@@ -28,7 +26,7 @@ async fn a_bound_entry_is_found_by_id_and_by_pair() {
     let created = create(&world, new).await.unwrap();
     let pair = EntrySelector::Pair { user: "acme-prod".into(), domain: "https://acme.com".into() };
     for selector in [created.id.into(), pair] {
-        let found = world.broker.get_entry(&world.access, &selector).await.unwrap();
+        let found = world.broker.entries().get(&world.access, &selector).await.unwrap();
         assert_eq!(found.id, created.id);
         assert_eq!((found.alias.as_deref(), found.tfa_method), (Some("Acme"), Some(TfaMethod::Email)));
         let CredentialSource::Bound(binding) = found.content.credentials else { panic!("not bound") };
@@ -36,7 +34,7 @@ async fn a_bound_entry_is_found_by_id_and_by_pair() {
         assert_eq!((binding.reference, binding.cache_ttl), (reference.clone(), Some(CacheTtl::from_seconds(60))));
     }
     let normalised = EntrySelector::Pair { user: "acme-prod".into(), domain: "https://acme.com/".into() };
-    assert!(world.broker.get_entry(&world.access, &normalised).await.is_err(), "domains are compared exactly");
+    assert!(world.broker.entries().get(&world.access, &normalised).await.is_err(), "domains are compared exactly");
 }
 
 #[tokio::test]
@@ -45,7 +43,7 @@ async fn the_rules_for_bound_entries_are_enforced() {
     let reference = world.item("Automation", "Northwind Supplier Portal").reference;
     let bound = || EntryContent::bound("acme", "https://acme.com", connection.id, reference.as_str());
     let other = world.other_workspace().await;
-    let foreign = world.broker.connect(&other, world.new_connection("automation")).await.unwrap();
+    let foreign = world.broker.connections().create(&other, world.new_connection("automation")).await.unwrap();
     let bound_to = |connection: ConnectionId, reference: &str| {
         EntryContent::bound("acme", "https://acme.com", connection, reference)
     };
@@ -69,7 +67,7 @@ async fn the_rules_for_bound_entries_are_enforced() {
         assert!(matches!(error, BrokerError::Invalid(_)), "{error}");
         assert_eq!(error.to_string(), message);
     }
-    assert!(world.broker.list_entries(&world.access, None).await.unwrap().entries.is_empty());
+    assert!(world.broker.entries().list(&world.access, None).await.unwrap().entries.is_empty());
 }
 
 #[tokio::test]
@@ -120,11 +118,11 @@ async fn user_and_domain_are_unique_in_a_workspace_and_only_there() {
     assert!(matches!(create(&world, entry("acme")).await, Err(BrokerError::EntryExists)));
     create(&world, EntryContent { domain: "https://other.com".into(), ..entry("acme") }).await.unwrap();
     let other = world.other_workspace().await;
-    world.broker.create_entry(&other, entry("acme")).await.unwrap();
+    world.broker.entries().create(&other, entry("acme")).await.unwrap();
 }
 
 async fn encrypt(world: &World, value: &str) -> String {
-    let key = keyway::ClientKey::from_hex(&world.encryption_key).unwrap();
+    let key = keyway::keys::ClientKey::from_hex(&world.encryption_key).unwrap();
     key.encrypt(&value.into()).unwrap()
 }
 
@@ -140,7 +138,7 @@ async fn an_entrys_own_credentials_come_back_as_they_were_sent() {
     let new = EntryContent::own("acme", "https://acme.com", own);
     let created = create(&world, new).await.unwrap();
     world.restart().await;
-    let found = world.broker.get_entry(&world.access, &created.id.into()).await.unwrap();
+    let found = world.broker.entries().get(&world.access, &created.id.into()).await.unwrap();
     let CredentialSource::Own(credentials) = found.content.credentials else { panic!("not its own") };
     assert_eq!(credentials.user_name, Some(user_name));
     assert_eq!(credentials.password, Some(password.to_uppercase()));
@@ -155,7 +153,7 @@ async fn an_entrys_own_credentials_come_back_as_they_were_sent() {
 async fn credentials_under_another_key_are_refused() {
     let world = World::new().await;
     let other = world.other_workspace().await;
-    let key = keyway::ClientKey::from_hex(&world.broker.keys().encryption_key(&other).await.unwrap()).unwrap();
+    let key = keyway::keys::ClientKey::from_hex(&world.broker.keys().encryption_key(&other).await.unwrap()).unwrap();
     for wrong in ["in plain".to_owned(), key.encrypt(&"password".into()).unwrap()] {
         let own = Credentials { password: Some(wrong.clone()), ..Credentials::default() };
         let error = create(&world, EntryContent::own("acme", "https://acme.com", own)).await.unwrap_err();
@@ -182,8 +180,8 @@ async fn entries_are_listed_page_by_page_in_the_order_of_their_creation() {
     for number in 0..count {
         create(&world, entry(&format!("user-{number}"))).await.unwrap();
     }
-    let first = world.broker.list_entries(&world.access, None).await.unwrap();
-    let second = world.broker.list_entries(&world.access, first.next).await.unwrap();
+    let first = world.broker.entries().list(&world.access, None).await.unwrap();
+    let second = world.broker.entries().list(&world.access, first.next).await.unwrap();
     assert_eq!((first.entries.len(), second.entries.len(), second.next), (count - 1, 1, None));
     let users = first.entries.iter().chain(&second.entries).map(|entry| entry.user.clone());
     assert!(users.eq((0..count).map(|number| format!("user-{number}"))));
@@ -201,7 +199,7 @@ async fn a_page_with_large_entries_has_few_of_them() {
     }
     let (mut after, mut users) = (None, Vec::new());
     loop {
-        let page = world.broker.list_entries(&world.access, after).await.unwrap();
+        let page = world.broker.entries().list(&world.access, after).await.unwrap();
         assert_eq!(page.entries.len(), 2, "what fits into a megabyte");
         users.extend(page.entries.into_iter().map(|entry| entry.content.user));
         after = page.next;

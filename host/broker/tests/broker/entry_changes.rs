@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use keyway::{
-    AttributeKind, Binding, BrokerError, CacheTtl, ClientKey, Connection, CredentialSource, Credentials, EntryContent,
-    EntryId, EntrySelector, InvalidInput, ResolveRequest, Source, TfaMethod, VaultEntry,
-};
+use keyway::connections::Connection;
+use keyway::entries::{AttributeKind, Binding, CredentialSource, Credentials, TfaMethod, VaultEntry};
+use keyway::keys::ClientKey;
+use keyway::{BrokerError, CacheTtl, EntryContent, EntryId, EntrySelector, InvalidInput, ResolveRequest, Source};
 
 use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, ItemInfo, ItemState};
 use sqlx::SqlitePool;
@@ -33,7 +33,7 @@ impl World {
             tfa_method: Some(TfaMethod::Authenticator),
             ..EntryContent::own(user, DOMAIN, credentials)
         };
-        self.broker.create_entry(&self.access, new).await.unwrap()
+        self.broker.entries().create(&self.access, new).await.unwrap()
     }
 
     async fn update(
@@ -45,8 +45,8 @@ impl World {
             change(entry);
             Ok(())
         };
-        let updated = self.broker.update_entry(&self.access, &entry.id.into(), change).await?;
-        let stored = self.broker.get_entry(&self.access, &entry.id.into()).await.unwrap();
+        let updated = self.broker.entries().update(&self.access, &entry.id.into(), change).await?;
+        let stored = self.broker.entries().get(&self.access, &entry.id.into()).await.unwrap();
         assert_eq!(format!("{updated:?}"), format!("{stored:?}"), "what is answered is what is stored");
         Ok(updated)
     }
@@ -90,7 +90,7 @@ async fn what_is_not_changed_stays_and_an_encrypted_null_is_no_value() {
 
     let null = ClientKey::from_hex(&world.encryption_key).map(|key| encrypted_null(&key)).unwrap();
     for (value, is_null) in [(null.as_str(), true), (&password, false), ("in plain", false)] {
-        assert_eq!(world.broker.is_encrypted_null(&world.access, value).await.unwrap(), is_null, "{value}");
+        assert_eq!(world.broker.entries().is_encrypted_null(&world.access, value).await.unwrap(), is_null, "{value}");
     }
     let change = |entry: &mut EntryContent| {
         (entry.alias, entry.tfa_method) = (None, None);
@@ -165,9 +165,9 @@ async fn a_change_that_is_refused_by_who_makes_it_changes_nothing_and_is_told_in
         entry.alias = Some("Other".into());
         Err(InvalidInput::Refused("not on Sundays".into()))
     };
-    let error = world.broker.update_entry(&world.access, &entry.id.into(), refuse).await.unwrap_err();
+    let error = world.broker.entries().update(&world.access, &entry.id.into(), refuse).await.unwrap_err();
     assert_eq!((error.to_string(), error.kind()), ("not on Sundays".into(), keyway::ErrorKind::Invalid));
-    let stored = world.broker.get_entry(&world.access, &entry.id.into()).await.unwrap();
+    let stored = world.broker.entries().get(&world.access, &entry.id.into()).await.unwrap();
     assert_eq!(stored.alias.as_deref(), Some("Main"));
 }
 
@@ -177,7 +177,7 @@ async fn the_rules_of_a_new_entry_hold_for_a_change() {
     let own = world.own("own").await;
     let bound = world.bind(&connection, "Northwind Supplier Portal").await;
     let other = world.other_workspace().await;
-    let foreign = world.broker.connect(&other, world.new_connection("automation")).await.unwrap();
+    let foreign = world.broker.connections().create(&other, world.new_connection("automation")).await.unwrap();
     let set_method = |method| move |entry: &mut EntryContent| entry.tfa_method = Some(method);
 
     assert_eq!(
@@ -209,7 +209,7 @@ async fn the_rules_of_a_new_entry_hold_for_a_change() {
     let refused = world.update(&own, plain).await;
     assert!(matches!(refused, Err(BrokerError::NotEncrypted { field }) if field == "password"));
 
-    let foreign = world.broker.update_entry(&other, &own.id.into(), |_| Ok(())).await;
+    let foreign = world.broker.entries().update(&other, &own.id.into(), |_| Ok(())).await;
     assert!(matches!(foreign, Err(BrokerError::NotFound(_))));
 }
 
@@ -239,7 +239,7 @@ async fn a_passkey_and_a_binding_exclude_each_other_in_both_orders() {
             "op://mhlxx5y45opqk7p7prulriztqq/ch4arxhoemrdclbxyixyesgyt4",
         )
     };
-    let error = world.broker.create_entry(&world.access, new).await;
+    let error = world.broker.entries().create(&world.access, new).await;
     assert_eq!(invalid(error), InvalidInput::BoundWithPasskey);
 }
 
@@ -324,13 +324,16 @@ async fn a_deleted_entry_is_gone_at_once_and_its_connection_stays() {
     let entry = world.bind(&connection, "Northwind Supplier Portal").await;
     world.resolve(&entry).await;
     let other = world.other_workspace().await;
-    assert!(matches!(world.broker.delete_entry(&other, &entry.id.into()).await, Err(BrokerError::NotFound(_))));
+    assert!(matches!(world.broker.entries().delete(&other, &entry.id.into()).await, Err(BrokerError::NotFound(_))));
 
-    world.broker.delete_entry(&world.access, &entry.id.into()).await.unwrap();
+    world.broker.entries().delete(&world.access, &entry.id.into()).await.unwrap();
     let resolved = world.broker.resolve(&world.access, ResolveRequest::new(entry.id)).await;
     assert!(matches!(resolved, Err(BrokerError::NotFound(_))));
-    assert!(matches!(world.broker.delete_entry(&world.access, &entry.id.into()).await, Err(BrokerError::NotFound(_))));
-    assert_eq!(world.broker.list_connections(&world.access).await.unwrap().len(), 1);
+    assert!(matches!(
+        world.broker.entries().delete(&world.access, &entry.id.into()).await,
+        Err(BrokerError::NotFound(_))
+    ));
+    assert_eq!(world.broker.connections().list(&world.access).await.unwrap().len(), 1);
     // The pair is free again, and what was cached is not what the new entry gets.
     let entry = world.bind(&connection, "Northwind Supplier Portal").await;
     assert_eq!(world.resolve(&entry).await.source, Source::Live);
@@ -347,13 +350,13 @@ async fn of_changes_at_the_same_time_none_is_lost() {
             tokio::spawn(async move {
                 let value = format!("\"{round}\"");
                 let change = |entry: &mut EntryContent| entry.attributes.set(name, AttributeKind::Plain, &value);
-                broker.update_entry(&access, &EntryId::into(id), change).await.unwrap();
+                broker.entries().update(&access, &EntryId::into(id), change).await.unwrap();
             })
         });
         for change in changing {
             change.await.unwrap();
         }
-        let stored = world.broker.get_entry(&world.access, &entry.id.into()).await.unwrap();
+        let stored = world.broker.entries().get(&world.access, &entry.id.into()).await.unwrap();
         for name in names {
             assert_eq!(stored.attributes.get(name), Some(&*format!("\"{round}\"")), "{name}");
         }
@@ -408,7 +411,7 @@ async fn a_browsers_state_has_a_time_and_is_cleared_together() {
     let anew = set(&[("cookies", BrowserState, r#"[{"name": "s", "value": 1}]"#)]).await.session_data_set_at.unwrap();
     assert_eq!(anew.as_second() - set_at.as_second(), 60);
 
-    let cleared = world.broker.clear_browser_state(&world.access, &pair("acme")).await.unwrap();
+    let cleared = world.broker.entries().clear_browser_state(&world.access, &pair("acme")).await.unwrap();
     assert_eq!((cleared.session_data_set_at, cleared.attributes.get("cookies")), (None, None));
     assert!(cleared.attributes.get("user_agent").is_some());
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use keyway::{AttributeKind, AuditSource, BrokerError, EntryContent, VaultEntry};
+use keyway::audit::AuditSource;
+use keyway::entries::{AttributeKind, VaultEntry};
+use keyway::{BrokerError, EntryContent};
 
 use crate::audit::{Mood, Moody, records};
 use crate::support::World;
@@ -12,7 +14,7 @@ async fn create(world: &World, user: &str, attributes: &[(&str, AttributeKind, &
     for (name, kind, json) in attributes {
         new.attributes.set(*name, *kind, json).unwrap();
     }
-    world.broker.create_entry(&world.access, new).await.unwrap()
+    world.broker.entries().create(&world.access, new).await.unwrap()
 }
 
 async fn one_plain_and_two_with_secrets(world: &World) -> [VaultEntry; 3] {
@@ -31,12 +33,12 @@ async fn such_a_read_is_recorded_with_the_names_of_what_was_given_out_and_any_ot
     let world = World::new().await;
     let [plain, _, second] = one_plain_and_two_with_secrets(&world).await;
     let before = records(&world).await.len();
-    let get = async |entry: &VaultEntry| world.broker.get_entry(&world.access, &entry.id.into()).await.unwrap();
+    let get = async |entry: &VaultEntry| world.broker.entries().get(&world.access, &entry.id.into()).await.unwrap();
     get(&plain).await;
     assert_eq!(records(&world).await.len(), before);
     get(&second).await;
-    world.broker.list_entries(&world.access, None).await.unwrap();
-    world.broker.update_entry(&world.access, &second.id.into(), |_| Ok(())).await.unwrap();
+    world.broker.entries().list(&world.access, None).await.unwrap();
+    world.broker.entries().update(&world.access, &second.id.into(), |_| Ok(())).await.unwrap();
 
     let records = records(&world).await.split_off(before);
     let [read, listed, begun, updated] = records.as_slice() else { panic!("{records:?}") };
@@ -62,14 +64,14 @@ async fn such_a_read_is_refused_while_it_cannot_be_recorded_and_any_other_is_ans
     let get = |entry: &VaultEntry| {
         let selector = entry.id.into();
         let (broker, access) = (&world.broker, &world.access);
-        async move { broker.get_entry(access, &selector).await }
+        async move { broker.entries().get(access, &selector).await }
     };
     get(&plain).await.unwrap();
     let refused = get(&first).await.unwrap_err();
     assert!(matches!(refused, BrokerError::Audit(_)), "{refused}");
-    let refused = world.broker.list_entries(&world.access, None).await.unwrap_err();
+    let refused = world.broker.entries().list(&world.access, None).await.unwrap_err();
     assert!(matches!(refused, BrokerError::Audit(_)), "{refused}");
-    let page = world.broker.list_entries(&world.access, Some(second.id)).await.unwrap();
+    let page = world.broker.entries().list(&world.access, Some(second.id)).await.unwrap();
     assert_eq!(page.entries.iter().map(|entry| entry.id).collect::<Vec<_>>(), [last.id]);
     sink.set(Mood::Well);
     get(&first).await.unwrap();

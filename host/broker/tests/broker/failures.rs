@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use keyway::connections::{Connection, ListLimit};
 use keyway::keyway_runtime::{CallError, SandboxError};
-use keyway::{Broker, BrokerError, Connection, EntryContent, ListLimit, ResolveRequest};
+use keyway::{Broker, BrokerError, EntryContent, ResolveRequest};
 
 use crate::support::fixture;
 
@@ -21,7 +22,7 @@ impl Fixture {
 
     async fn resolve(&self, reference: &str) -> Result<keyway::Resolution, BrokerError> {
         let new = EntryContent::bound(reference, "https://acme.com", self.connection.id, reference);
-        let entry = self.broker.create_entry(&self.access, new).await.unwrap();
+        let entry = self.broker.entries().create(&self.access, new).await.unwrap();
         self.broker.resolve(&self.access, ResolveRequest::new(entry.id)).await
     }
 }
@@ -62,7 +63,7 @@ async fn a_field_that_the_item_lacks_is_absent_and_an_empty_one_is_empty() {
                 echo.connection.id,
                 format!("echo://item/{item}"),
             );
-            let entry = echo.broker.create_entry(&echo.access, new).await.unwrap();
+            let entry = echo.broker.entries().create(&echo.access, new).await.unwrap();
             let resolved = echo.broker.resolve(&echo.access, ResolveRequest::new(entry.id)).await.unwrap();
             assert_eq!(crate::support::text(resolved.username.as_ref()), expected, "{:?}", resolved.source);
             assert_eq!(crate::support::text(resolved.password.as_ref()), expected);
@@ -79,7 +80,7 @@ async fn a_crash_is_the_sandboxs_error_and_of_that_one_call() {
         assert!(matches!(error, BrokerError::Sandbox(SandboxError::Trapped { .. })), "{error}");
         assert!(!error.is_internal());
     }
-    assert!(traps.broker.list_items(&traps.access, traps.connection.id).await.is_ok());
+    assert!(traps.broker.connections().list_items(&traps.access, traps.connection.id).await.is_ok());
 }
 
 #[tokio::test]
@@ -89,13 +90,13 @@ async fn a_provider_that_breaks_the_contract_connects_nothing() {
     let source =
         matches!(&error, BrokerError::NotVerified { source: CallError::Sandbox(SandboxError::InvalidAnswer(_)) });
     assert!(source, "{error}");
-    assert!(broker.list_connections(&access).await.unwrap().is_empty());
+    assert!(broker.connections().list(&access).await.unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn a_list_of_100_mb_is_the_sandboxs_error() {
     let lists = Fixture::new("lists-100mb").await;
-    let error = lists.broker.list_items(&lists.access, lists.connection.id).await.unwrap_err();
+    let error = lists.broker.connections().list_items(&lists.access, lists.connection.id).await.unwrap_err();
     assert!(matches!(error, BrokerError::Sandbox(_)), "{error}");
     assert!(!matches!(error, BrokerError::TooManyItems(ListLimit::Items(_))));
 }

@@ -3,11 +3,14 @@
 
 use std::time::Duration;
 
+use keyway::audit::AuditQuery;
+use keyway::budgets::{BudgetScope, RequestKind};
+use keyway::clock::Clock;
+use keyway::connections::ConnectionChanges;
+use keyway::entries::{Binding, CredentialSource, VaultEntry};
 use keyway::keyway_runtime::{ErrorCode, FieldKind, FieldValue, Fields, NoCodeReason, Settings};
-use keyway::{
-    AuditQuery, BeginRotation, Binding, Broker, BrokerError, BudgetScope, Clock, ConnectionChanges, CredentialSource,
-    EntryContent, InvalidInput, NewConnection, RequestKind, ResolveRequest, RotationState, Source, VaultEntry,
-};
+use keyway::rotations::{BeginRotation, RotationState};
+use keyway::{Broker, BrokerError, EntryContent, InvalidInput, NewConnection, ResolveRequest, Source};
 use secrecy::ExposeSecret;
 
 use crate::paths::{World, new_connection, settings};
@@ -20,7 +23,7 @@ fn reference(entry: &VaultEntry) -> &str {
 #[tokio::test]
 async fn every_reference_that_is_listed_can_be_bound_and_deeper_paths_as_well() {
     let (world, connection) = World::new().await;
-    let items = world.broker.list_items(&world.access, connection.id).await.unwrap();
+    let items = world.broker.connections().list_items(&world.access, connection.id).await.unwrap();
     assert!(items.iter().any(|item| item.reference == "paths://kv/acme/prod/db/main"));
     for (number, item) in items.iter().enumerate() {
         let entry = world.bind(&connection, &number.to_string(), &item.reference).await.unwrap();
@@ -44,7 +47,7 @@ async fn a_reference_is_kept_in_its_normal_form_and_what_is_none_is_refused_in_t
         entry.credentials = CredentialSource::Bound(Binding::new(connection.id, "paths://kv/acme/%70rod"));
         Ok(())
     };
-    let changed = world.broker.update_entry(&world.access, &entry.id.into(), change).await.unwrap();
+    let changed = world.broker.entries().update(&world.access, &entry.id.into(), change).await.unwrap();
     assert_eq!(reference(&changed), "paths://kv/acme/prod");
 }
 
@@ -53,8 +56,8 @@ async fn two_spellings_of_one_item_have_one_rotation() {
     let (world, connection) = World::new().await;
     let one = world.bind(&connection, "one", "paths://kv/acme/prod").await.unwrap();
     let two = world.bind(&connection, "two", "paths://kv/%61cme/prod").await.unwrap();
-    world.broker.begin_rotation(&world.access, BeginRotation::new(one.id)).await.unwrap();
-    let error = world.broker.begin_rotation(&world.access, BeginRotation::new(two.id)).await.unwrap_err();
+    world.broker.rotations().begin(&world.access, BeginRotation::new(one.id)).await.unwrap();
+    let error = world.broker.rotations().begin(&world.access, BeginRotation::new(two.id)).await.unwrap_err();
     assert!(matches!(error, BrokerError::RotationOpen), "{error}");
 }
 
@@ -67,7 +70,7 @@ fn in_region(region: &str) -> NewConnection {
 #[tokio::test]
 async fn an_item_is_its_accounts_and_not_everybodys_who_uses_the_same_reference() {
     let (world, one) = World::new().await;
-    let other = world.broker.connect(&world.access, in_region("us-1")).await.unwrap();
+    let other = world.broker.connections().create(&world.access, in_region("us-1")).await.unwrap();
     let of_one = world.bind(&one, "one", "paths://kv/acme/prod").await.unwrap();
     let of_other = world.bind(&other, "other", "paths://kv/acme/prod").await.unwrap();
 
@@ -81,10 +84,10 @@ async fn an_item_is_its_accounts_and_not_everybodys_who_uses_the_same_reference(
     assert!(matches!(world.resolve(&of_other).await.1, Source::Cached { .. }));
 
     // Each has its own rotation, and neither account's password is the other's.
-    let begun = world.broker.begin_rotation(&world.access, BeginRotation::new(of_one.id)).await.unwrap();
-    let of_both = world.broker.begin_rotation(&world.access, BeginRotation::new(of_other.id)).await.unwrap();
+    let begun = world.broker.rotations().begin(&world.access, BeginRotation::new(of_one.id)).await.unwrap();
+    let of_both = world.broker.rotations().begin(&world.access, BeginRotation::new(of_other.id)).await.unwrap();
     assert_ne!(begun.rotation.id, of_both.rotation.id);
-    let done = world.broker.commit_rotation(&world.access, begun.rotation.id).await.unwrap();
+    let done = world.broker.rotations().commit(&world.access, begun.rotation.id).await.unwrap();
     assert_eq!(done.state, RotationState::Done);
     assert_eq!(world.resolve(&of_one).await.1, Source::Live);
     assert!(matches!(world.resolve(&of_other).await.1, Source::Cached { .. }), "it was not written");
@@ -93,14 +96,14 @@ async fn an_item_is_its_accounts_and_not_everybodys_who_uses_the_same_reference(
 #[tokio::test]
 async fn two_connections_to_one_account_share_its_items() {
     let (world, one) = World::new().await;
-    let same = world.broker.connect(&world.access, in_region("eu-1")).await.unwrap();
+    let same = world.broker.connections().create(&world.access, in_region("eu-1")).await.unwrap();
     let of_one = world.bind(&one, "one", "paths://kv/acme/prod").await.unwrap();
     let of_same = world.bind(&same, "same", "paths://kv/acme/prod").await.unwrap();
-    let begun = world.broker.begin_rotation(&world.access, BeginRotation::new(of_one.id)).await.unwrap();
-    let error = world.broker.begin_rotation(&world.access, BeginRotation::new(of_same.id)).await.unwrap_err();
+    let begun = world.broker.rotations().begin(&world.access, BeginRotation::new(of_one.id)).await.unwrap();
+    let error = world.broker.rotations().begin(&world.access, BeginRotation::new(of_same.id)).await.unwrap_err();
     assert!(matches!(error, BrokerError::RotationOpen), "{error}");
     world.resolve(&of_same).await;
-    world.broker.commit_rotation(&world.access, begun.rotation.id).await.unwrap();
+    world.broker.rotations().commit(&world.access, begun.rotation.id).await.unwrap();
     assert_eq!(world.resolve(&of_same).await.1, Source::Live, "what was cached of the item before is not used");
 }
 
@@ -108,20 +111,20 @@ async fn two_connections_to_one_account_share_its_items() {
 async fn a_password_is_not_written_to_the_item_of_another_account() {
     let (world, connection) = World::new().await;
     let entry = world.bind(&connection, "one", "paths://kv/acme/prod").await.unwrap();
-    let begun = world.broker.begin_rotation(&world.access, BeginRotation::new(entry.id)).await.unwrap();
+    let begun = world.broker.rotations().begin(&world.access, BeginRotation::new(entry.id)).await.unwrap();
     let elsewhere = ConnectionChanges { settings: Some(in_region("us-1").settings), ..ConnectionChanges::default() };
-    world.broker.update_connection(&world.access, connection.id, elsewhere).await.unwrap();
-    let failed = world.broker.commit_rotation(&world.access, begun.rotation.id).await.unwrap();
+    world.broker.connections().update(&world.access, connection.id, elsewhere).await.unwrap();
+    let failed = world.broker.rotations().commit(&world.access, begun.rotation.id).await.unwrap();
     assert_eq!((failed.state, failed.reason.as_deref()), (RotationState::WriteBackFailed, Some("account_changed")));
     let (password, _) = world.resolve(&entry).await;
     assert_eq!(password, "v2", "nor is it given out as that of the other account's item");
 
     // Back in its account it is due again.
     let back = ConnectionChanges { settings: Some(settings()), ..ConnectionChanges::default() };
-    world.broker.update_connection(&world.access, connection.id, back).await.unwrap();
+    world.broker.connections().update(&world.access, connection.id, back).await.unwrap();
     world.clock.advance(Duration::from_secs(60));
-    assert_eq!(world.broker.write_back_due().await.unwrap(), 1);
-    let done = world.broker.rotation(&world.access, begun.rotation.id).await.unwrap();
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
+    let done = world.broker.rotations().get(&world.access, begun.rotation.id).await.unwrap();
     assert_eq!(done.state, RotationState::Done);
 }
 
@@ -185,7 +188,7 @@ async fn a_missing_code_has_a_reason_and_values_their_end_also_from_the_cache() 
 async fn further_fields_are_listed_and_resolved_live_and_their_names_recorded() {
     let (world, connection) = World::new().await;
     let entry = world.bind(&connection, "a", "paths://kv/a").await.unwrap();
-    let listed = world.broker.list_fields(&world.access, &entry.id.into()).await.unwrap();
+    let listed = world.broker.entries().list_fields(&world.access, &entry.id.into()).await.unwrap();
     let kinds: Vec<_> = listed.iter().map(|field| (&*field.name, &field.kind)).collect();
     assert_eq!((kinds.len(), kinds[1], kinds[4]), (6, ("api-key", &FieldKind::Secret), ("blob", &FieldKind::Binary)));
 
@@ -214,7 +217,7 @@ async fn further_fields_are_listed_and_resolved_live_and_their_names_recorded() 
     let error = world.broker.resolve(&world.access, wrong).await.unwrap_err();
     assert!(matches!(error, BrokerError::Invalid(InvalidInput::FurtherFields)), "{error}");
     let many = world.bind(&connection, "many", "paths://kv/many-fields").await.unwrap();
-    let error = world.broker.list_fields(&world.access, &many.id.into()).await.unwrap_err();
+    let error = world.broker.entries().list_fields(&world.access, &many.id.into()).await.unwrap_err();
     assert!(matches!(error, BrokerError::Sandbox(_)) && error.to_string().contains("1000 further fields"), "{error}");
 }
 
@@ -235,7 +238,7 @@ async fn a_lease_is_renewed_and_what_was_made_under_one_that_is_revoked_is_serve
     let (world, connection) = World::new().await;
     // Of the few requests of the other tier, one broker reserves all.
     let paid = ConnectionChanges { rate_limit_tier: Some(Some("paid".into())), ..ConnectionChanges::default() };
-    world.broker.update_connection(&world.access, connection.id, paid).await.unwrap();
+    world.broker.connections().update(&world.access, connection.id, paid).await.unwrap();
     let beside = world.beside().await;
     let entry = world.bind(&connection, "dynamic", "paths://dynamic/db").await.unwrap();
     let selector = entry.id.into();
@@ -249,17 +252,17 @@ async fn a_lease_is_renewed_and_what_was_made_under_one_that_is_revoked_is_serve
     assert!(!resolve(&world.broker).await.1 && !resolve(&beside).await.1, "both have cached it");
 
     let now = u64::try_from(world.clock.now().timestamp().as_second()).unwrap();
-    let renewed = world.broker.renew_lease(&world.access, &selector, &lease, Some(7_200)).await.unwrap();
+    let renewed = world.broker.entries().renew_lease(&world.access, &selector, &lease, Some(7_200)).await.unwrap();
     assert_eq!((renewed.id, renewed.expires_at), (lease.clone(), now + 7_200));
-    world.broker.revoke_lease(&world.access, &selector, &lease).await.unwrap();
+    world.broker.entries().revoke_lease(&world.access, &selector, &lease).await.unwrap();
     assert!(resolve(&world.broker).await.1);
     // The other process sees it when it asks the database the next time.
     tokio::time::sleep(keyway::storage::MAX_AGE).await;
     assert!(resolve(&beside).await.1, "it may be the same lease, as far as is known: {of_other}");
 
-    let unknown = world.broker.renew_lease(&world.access, &selector, "none", None).await.unwrap_err();
+    let unknown = world.broker.entries().renew_lease(&world.access, &selector, "none", None).await.unwrap_err();
     assert!(matches!(&unknown, BrokerError::Provider(error) if error.code == ErrorCode::NotFound), "{unknown}");
-    let empty = world.broker.revoke_lease(&world.access, &selector, "").await.unwrap_err();
+    let empty = world.broker.entries().revoke_lease(&world.access, &selector, "").await.unwrap_err();
     assert!(matches!(empty, BrokerError::Invalid(_)), "{empty}");
     let page = world.broker.audit().records_of_all(&AuditQuery::default()).await.unwrap();
     let named = |operation: &str| {
@@ -275,21 +278,22 @@ async fn checking_an_item_makes_no_values() {
     let (world, connection) = World::new().await;
     let entry = world.bind(&connection, "dynamic", "paths://dynamic/db").await.unwrap();
     for _ in 0..3 {
-        world.broker.check_item(&world.access, connection.id, "paths://dynamic/db").await.unwrap();
+        world.broker.connections().check_item(&world.access, connection.id, "paths://dynamic/db").await.unwrap();
     }
     assert_eq!(world.resolve(&entry).await.0, "password-1", "the first lease there is");
-    let missing = world.broker.check_item(&world.access, connection.id, "paths://nothing").await.unwrap_err();
+    let missing =
+        world.broker.connections().check_item(&world.access, connection.id, "paths://nothing").await.unwrap_err();
     assert!(matches!(&missing, BrokerError::Provider(error) if error.code == ErrorCode::NotFound), "{missing}");
 }
 
 #[tokio::test]
 async fn limits_of_its_own_are_kept_like_those_of_any_other() {
     let (world, connection) = World::new().await;
-    let unknown = world.broker.connect(&world.access, new_connection(Some("golden"))).await.unwrap_err();
+    let unknown = world.broker.connections().create(&world.access, new_connection(Some("golden"))).await.unwrap_err();
     assert_eq!(unknown.to_string(), "rate_limit_tier must be one of free, paid, short-windows");
 
     let limits = async || {
-        let budget = world.broker.budget(&world.access, connection.id).await.unwrap();
+        let budget = world.broker.connections().budget(&world.access, connection.id).await.unwrap();
         let limited = budget
             .allowances
             .into_iter()
@@ -299,24 +303,24 @@ async fn limits_of_its_own_are_kept_like_those_of_any_other() {
     let free = [("credential", "reads", 3_600, 5), ("credential", "writes", 3_600, 2), ("account", "all", 86_400, 20)];
     assert_eq!(limits().await, free, "the first tier is the default");
     let changes = ConnectionChanges { rate_limit_tier: Some(Some("paid".into())), ..ConnectionChanges::default() };
-    let changed = world.broker.update_connection(&world.access, connection.id, changes).await.unwrap();
+    let changed = world.broker.connections().update(&world.access, connection.id, changes).await.unwrap();
     assert_eq!(changed.rate_limit_tier.as_deref(), Some("paid"));
     assert_eq!(limits().await, [("credential", "reads", 3_600, 1_000)]);
     let tier = Some(Some("short-windows".into()));
     let changes = ConnectionChanges { rate_limit_tier: tier, ..ConnectionChanges::default() };
-    world.broker.update_connection(&world.access, connection.id, changes).await.unwrap();
+    world.broker.connections().update(&world.access, connection.id, changes).await.unwrap();
     assert_eq!(limits().await, [("credential", "all", 10, 3), ("account", "reads", 60, 10)]);
 
     // The tiers' counts lie beside each other, and the credentials are shown once.
-    let second = world.broker.connect(&world.access, new_connection(Some("free"))).await.unwrap();
-    let shown = world.broker.budgets();
+    let second = world.broker.connections().create(&world.access, new_connection(Some("free"))).await.unwrap();
+    let shown = world.broker.connections().budgets();
     assert_eq!(shown.len(), 1, "{shown:?}");
     let hour = shown[0].budget.allowance(BudgetScope::Credential, RequestKind::Read).unwrap();
     assert_eq!(hour.limit, Some(5), "of two tiers the lower limit");
-    world.broker.delete_connection(&world.access, second.id).await.unwrap();
+    world.broker.connections().delete(&world.access, second.id).await.unwrap();
 
     let changes = ConnectionChanges { rate_limit_tier: Some(None), ..ConnectionChanges::default() };
-    let changed = world.broker.update_connection(&world.access, connection.id, changes).await.unwrap();
+    let changed = world.broker.connections().update(&world.access, connection.id, changes).await.unwrap();
     assert_eq!(changed.rate_limit_tier, None);
     assert_eq!(limits().await, free, "the default again");
 }

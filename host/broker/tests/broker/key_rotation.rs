@@ -3,12 +3,11 @@
 
 use std::path::Path;
 
+use keyway::entries::{AttributeKind, CredentialSource, Credentials, VaultEntry};
+use keyway::keys::{ClientKey, MasterKeys};
 use keyway::keyway_runtime::Runtime;
 use keyway::storage::SealedColumn;
-use keyway::{
-    Access, AttributeKind, Audit, Broker, BrokerError, ClientKey, CredentialSource, Credentials, EntryContent, EntryId,
-    MasterKey, MasterKeys, SqliteStorage, VaultEntry, WorkspaceId,
-};
+use keyway::{Access, Audit, Broker, BrokerError, EntryContent, EntryId, MasterKey, SqliteStorage, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, Row, SqlitePool};
@@ -67,7 +66,7 @@ pub(crate) fn proxy_of(entry: &VaultEntry, key: &SecretString) -> Option<String>
 pub(crate) async fn manual_entries(broker: &Broker, access: &Access) -> Vec<VaultEntry> {
     let (mut all, mut after) = (Vec::new(), None::<EntryId>);
     loop {
-        let page = broker.list_entries(access, after).await.unwrap();
+        let page = broker.entries().list(access, after).await.unwrap();
         all.extend(page.entries.into_iter().filter(is_manual));
         match page.next {
             Some(next) => after = Some(next),

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use keyway::{Access, AuditQuery, BrokerError};
+use keyway::audit::AuditQuery;
+use keyway::{Access, BrokerError};
 use sqlx::SqlitePool;
 
 use crate::key_rotation::{database_in, manual};
@@ -14,7 +15,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 async fn cut_off(world: &World, database: &SqlitePool) -> Access {
     let access = world.other_workspace().await;
     let key = world.broker.keys().encryption_key(&access).await.unwrap();
-    world.broker.create_entry(&access, manual("user", &key)).await.unwrap();
+    world.broker.entries().create(&access, manual("user", &key)).await.unwrap();
     let full = "CREATE TRIGGER full BEFORE UPDATE ON vault_entries BEGIN SELECT RAISE(ABORT, 'disk full'); END";
     sqlx::query(full).execute(database).await.unwrap();
     world.broker.keys().rotate_workspace(&access).await.unwrap_err();

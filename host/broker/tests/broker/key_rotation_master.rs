@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use keyway::{Access, BrokerError, HostKey, KeyError, MasterKey, MasterKeys, NotReady, Scope, SqliteStorage};
+use keyway::keys::{HostKey, KeyError, MasterKeys};
+use keyway::readiness::NotReady;
+use keyway::{Access, BrokerError, MasterKey, Scope, SqliteStorage};
 use secrecy::ExposeSecret;
 
 use crate::key_rotation::{database, files_contain, manual, master_key, new_master_key, other_process};
@@ -59,22 +61,22 @@ async fn a_server_with_the_old_master_key_goes_on_and_finds_the_new_one_where_it
 
     world.broker.keys().rotate_master(new_master_key()).await.unwrap();
     // The key that it has unwrapped serves.
-    server.create_entry(&world.access, manual("after", &world.encryption_key)).await.unwrap();
-    server.get_entry(&world.access, &entry.id.into()).await.unwrap();
+    server.entries().create(&world.access, manual("after", &world.encryption_key)).await.unwrap();
+    server.entries().get(&world.access, &entry.id.into()).await.unwrap();
     // For another one it needs the new master key.
     let refused = server.keys().encryption_key(&unused).await.unwrap_err();
     assert!(matches!(refused, BrokerError::Key(KeyError::ReplacedMasterKey { .. })), "{refused}");
     let refused = server.workspaces().create("New", Scope::Api).await.unwrap_err();
     assert!(matches!(refused, BrokerError::Key(KeyError::ReplacedMasterKey { .. })), "{refused}");
     // It has no provider for the connection either.
-    assert_eq!(server.not_ready().await, [NotReady::MasterKey, NotReady::NoProvider]);
+    assert_eq!(server.readiness().check().await, [NotReady::MasterKey, NotReady::NoProvider]);
 
     there.store(true, Ordering::SeqCst);
     server.keys().encryption_key(&unused).await.unwrap();
     server.workspaces().create("New", Scope::Api).await.unwrap();
     // What was found before counts for a second.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
-    assert_eq!(server.not_ready().await, [NotReady::NoProvider]);
+    assert_eq!(server.readiness().check().await, [NotReady::NoProvider]);
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use keyway::{BeginRotation, BrokerError, ClientKey, EntryContent, NewPassword, ResolveRequest, RotationState, Scope};
+use keyway::keys::ClientKey;
+use keyway::rotations::{BeginRotation, NewPassword, RotationState};
+use keyway::{BrokerError, EntryContent, ResolveRequest, Scope};
 use secrecy::ExposeSecret;
 use tokio::task::JoinHandle;
 
@@ -20,7 +22,7 @@ async fn a_workspaces_key_is_rotated_with_everything_that_is_sealed_under_it() {
     let (mut world, connection) = World::connected().await;
     let bound = world.bind(&connection, "Wide World Importers").await;
     world.resolve(&bound).await;
-    let entry = world.broker.create_entry(&world.access, manual("user", &world.encryption_key)).await.unwrap();
+    let entry = world.broker.entries().create(&world.access, manual("user", &world.encryption_key)).await.unwrap();
     let other = world.other_workspace().await;
     let others = world.broker.keys().encryption_key(&other).await.unwrap();
     let wrapped: Vec<u8> = sqlx::query_scalar("SELECT wrapped_key FROM workspace_keys WHERE workspace_id = ?")
@@ -45,7 +47,7 @@ async fn a_workspaces_key_is_rotated_with_everything_that_is_sealed_under_it() {
 
     // At once, and after a restart.
     for _ in 0..2 {
-        let read = world.broker.get_entry(&world.access, &entry.id.into()).await.unwrap();
+        let read = world.broker.entries().get(&world.access, &entry.id.into()).await.unwrap();
         assert_eq!(decrypted(&read, &new), Some(password_of("user")));
         assert_eq!(decrypted(&read, &world.encryption_key), None);
         let resolved = world.broker.resolve(&world.access, ResolveRequest::new(entry.id)).await.unwrap();
@@ -53,12 +55,12 @@ async fn a_workspaces_key_is_rotated_with_everything_that_is_sealed_under_it() {
         assert_eq!(proxy_of(&read, &new).as_deref(), Some("http://user:pass@proxy.acme.com"));
         assert_eq!((read.created_at, read.updated_at), (entry.created_at, entry.updated_at));
         assert!(text(world.resolve(&bound).await.password.as_ref()).is_some());
-        assert!(!world.broker.list_items(&world.access, connection.id).await.unwrap().is_empty());
+        assert!(!world.broker.connections().list_items(&world.access, connection.id).await.unwrap().is_empty());
         world.restart().await;
     }
-    let old = world.broker.create_entry(&world.access, manual("old", &world.encryption_key)).await.unwrap_err();
+    let old = world.broker.entries().create(&world.access, manual("old", &world.encryption_key)).await.unwrap_err();
     assert!(matches!(&old, BrokerError::NotEncrypted { field } if field == "password"), "{old}");
-    world.broker.create_entry(&world.access, manual("new", &new)).await.unwrap();
+    world.broker.entries().create(&world.access, manual("new", &new)).await.unwrap();
     assert_eq!(world.broker.keys().encryption_key(&other).await.unwrap().expose_secret(), others.expose_secret());
 }
 
@@ -67,7 +69,7 @@ async fn a_workspaces_key_is_rotated_with_everything_that_is_sealed_under_it() {
 async fn password_rotations_go_on_under_the_new_key_here_and_in_a_server_that_does_not_know_of_it_yet() {
     let (world, connection, bound) = crate::rotation::world().await;
     let (bound, password) = world.begin(&bound).await;
-    let own = world.broker.create_entry(&world.access, manual("user", &world.encryption_key)).await.unwrap();
+    let own = world.broker.entries().create(&world.access, manual("user", &world.encryption_key)).await.unwrap();
     let (own, own_password) = world.begin(&own).await;
     let server = other_process(&world, master_key()).await.unwrap();
     server.keys().encryption_key(&world.access).await.unwrap();
@@ -75,14 +77,14 @@ async fn password_rotations_go_on_under_the_new_key_here_and_in_a_server_that_do
     let rotated = world.broker.keys().rotate_workspace(&world.access).await.unwrap();
     assert_eq!(terms_in_use(&world).await, [2]);
     // It still seals under the old key, is refused, and does it anew.
-    let done = server.commit_rotation(&world.access, own.id).await.unwrap();
+    let done = server.rotations().commit(&world.access, own.id).await.unwrap();
     assert_eq!(done.state, RotationState::Done);
-    let read = world.broker.get_entry(&world.access, &own.entry_id.into()).await.unwrap();
+    let read = world.broker.entries().get(&world.access, &own.entry_id.into()).await.unwrap();
     assert_eq!(decrypted(&read, &rotated.encryption_key).as_deref(), Some(own_password.expose_secret()));
     assert!(proxy_of(&read, &rotated.encryption_key).is_some(), "the rest of the entry is under that key, too");
     let another = world.bind(&connection, "Wide World Importers").await;
     world.begin(&another).await;
-    let revealed = world.broker.reveal_rotation(&world.access, bound.id).await.unwrap();
+    let revealed = world.broker.rotations().reveal(&world.access, bound.id).await.unwrap();
     assert_eq!(revealed.expose_secret(), password.expose_secret());
     assert_eq!(world.commit(bound.id).await.state, RotationState::Done);
     assert_eq!(world.item_password(crate::rotation::ITEM), password.expose_secret());
@@ -107,9 +109,9 @@ async fn a_server_that_does_not_know_of_the_rotation_yet_writes_nothing_under_th
     let server = other_process(&world, master_key()).await.unwrap();
     server.keys().encryption_key(&world.access).await.unwrap();
     let rotated = world.broker.keys().rotate_workspace(&world.access).await.unwrap();
-    let refused = server.create_entry(&world.access, manual("old", &world.encryption_key)).await.unwrap_err();
+    let refused = server.entries().create(&world.access, manual("old", &world.encryption_key)).await.unwrap_err();
     assert!(matches!(refused, BrokerError::NotEncrypted { .. }), "{refused}");
-    let entry = server.create_entry(&world.access, manual("new", &rotated.encryption_key)).await.unwrap();
+    let entry = server.entries().create(&world.access, manual("new", &rotated.encryption_key)).await.unwrap();
     assert_eq!(terms_in_use(&world).await, [2]);
 
     // A client that has the new key is right at once.
@@ -120,15 +122,15 @@ async fn a_server_that_does_not_know_of_the_rotation_yet_writes_nothing_under_th
             entry.own_credentials_mut().unwrap().password = Some(password.clone());
             Ok(())
         };
-        server.update_entry(&world.access, &entry.id.into(), change).await.unwrap();
+        server.entries().update(&world.access, &entry.id.into(), change).await.unwrap();
         let rotated = world.broker.keys().rotate_workspace(&world.access).await.unwrap();
         let new = manual(&format!("new under key {}", rotated.term), &rotated.encryption_key);
-        server.create_entry(&world.access, new).await.unwrap();
+        server.entries().create(&world.access, new).await.unwrap();
         let rotated = world.broker.keys().rotate_workspace(&world.access).await.unwrap();
         let given = ClientKey::from_hex(&rotated.encryption_key).unwrap().encrypt(&"given".into()).unwrap();
         let begin = BeginRotation::new(entry.id).password(NewPassword::Encrypted(given));
-        let begun = server.begin_rotation(&world.access, begin).await.unwrap();
-        server.abandon_rotation(&world.access, begun.rotation.id, false).await.unwrap();
+        let begun = server.rotations().begin(&world.access, begin).await.unwrap();
+        server.rotations().abandon(&world.access, begun.rotation.id, false).await.unwrap();
     }
     let rotated = world.broker.keys().rotate_workspace(&world.access).await.unwrap();
     let shown = server.keys().encryption_key(&world.access).await.unwrap();
@@ -138,7 +140,7 @@ async fn a_server_that_does_not_know_of_the_rotation_yet_writes_nothing_under_th
 #[tokio::test]
 async fn a_damaged_value_stops_the_rotation_before_anything_has_changed() {
     let (world, connection) = World::connected().await;
-    let entry = world.broker.create_entry(&world.access, manual("user", &world.encryption_key)).await.unwrap();
+    let entry = world.broker.entries().create(&world.access, manual("user", &world.encryption_key)).await.unwrap();
     sqlx::query("UPDATE connections SET sealed_settings = substr(sealed_settings, 1, 40) WHERE id = ?")
         .bind(connection.id.as_uuid())
         .execute(&database(&world).await)
@@ -148,7 +150,7 @@ async fn a_damaged_value_stops_the_rotation_before_anything_has_changed() {
     assert!(error.to_string().contains("connections.sealed_settings"), "{error}");
     let key = world.broker.keys().encryption_key(&world.access).await.unwrap();
     assert_eq!(key.expose_secret(), world.encryption_key.expose_secret());
-    let read = world.broker.get_entry(&world.access, &entry.id.into()).await.unwrap();
+    let read = world.broker.entries().get(&world.access, &entry.id.into()).await.unwrap();
     assert_eq!(decrypted(&read, &key), Some(password_of("user")));
     assert_eq!(terms_in_use(&world).await, [1]);
 }
@@ -168,10 +170,10 @@ async fn requests_are_served_while_the_key_is_rotated() {
     let (world, connection) = World::connected().await;
     for number in 0..600 {
         let new = manual(&format!("first-{number}"), &world.encryption_key);
-        world.broker.create_entry(&world.access, new).await.unwrap();
+        world.broker.entries().create(&world.access, new).await.unwrap();
     }
     let bound = world.bind(&connection, "Wide World Importers").await;
-    let own = world.broker.create_entry(&world.access, manual("own", &world.encryption_key)).await.unwrap();
+    let own = world.broker.entries().create(&world.access, manual("own", &world.encryption_key)).await.unwrap();
     let server = world.beside().await;
     let done = Arc::new(AtomicBool::new(false));
     let progress: Arc<[AtomicUsize; 4]> = Arc::default();
@@ -186,7 +188,7 @@ async fn requests_are_served_while_the_key_is_rotated() {
                 let before = reader.keys().encryption_key(&reading).await.unwrap();
                 let (mut after, mut seen) = (None, 0);
                 loop {
-                    let page = reader.list_entries(&reading, after).await.unwrap();
+                    let page = reader.entries().list(&reading, after).await.unwrap();
                     let entries: Vec<_> = page.entries.iter().filter(|entry| is_manual(entry)).collect();
                     seen += entries.len();
                     for key in [&before, &reader.keys().encryption_key(&reading).await.unwrap()] {
@@ -206,7 +208,7 @@ async fn requests_are_served_while_the_key_is_rotated() {
                 assert_eq!(text(resolved.password.as_ref()), Some(&*password_of("own")));
                 let resolved = reader.resolve(&reading, ResolveRequest::new(bound)).await.unwrap();
                 assert!(text(resolved.password.as_ref()).is_some());
-                assert!(!reader.list_items(&reading, connection).await.unwrap().is_empty());
+                assert!(!reader.connections().list_items(&reading, connection).await.unwrap().is_empty());
                 counts[number].fetch_add(1, Ordering::SeqCst);
             }
         }));
@@ -215,7 +217,7 @@ async fn requests_are_served_while_the_key_is_rotated() {
             while !done.load(Ordering::SeqCst) {
                 let key = broker.keys().encryption_key(&access).await.unwrap();
                 let written = counts[number].load(Ordering::SeqCst);
-                match broker.create_entry(&access, manual(&format!("{name}-{written}"), &key)).await {
+                match broker.entries().create(&access, manual(&format!("{name}-{written}"), &key)).await {
                     Ok(_) => counts[number].store(written + 1, Ordering::SeqCst),
                     // The key was rotated since it was asked for.
                     Err(BrokerError::NotEncrypted { .. }) => {}
@@ -249,7 +251,7 @@ async fn requests_are_served_while_the_key_is_rotated() {
         assert_eq!(decrypted(entry, &key), Some(password_of(&entry.user)));
     }
     assert_eq!(terms_in_use(&world).await.len(), 1);
-    assert!(!world.broker.list_items(&world.access, connection.id).await.unwrap().is_empty());
+    assert!(!world.broker.connections().list_items(&world.access, connection.id).await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -60,10 +60,10 @@ async fn no_secret_is_logged_by_what_works_or_by_what_fails() {
     let resolved = world.resolve(&entry).await;
     world.resolve(&entry).await;
     world.broker.authenticate(&world.api_key).await.unwrap();
-    world.broker.list_items(&world.access, connection.id).await.unwrap();
+    world.broker.connections().list_items(&world.access, connection.id).await.unwrap();
     let token = world.token("automation");
     world.emulator.revoke_token("automation", 401).unwrap();
-    world.broker.connect(&world.access, world.new_connection("automation")).await.unwrap_err();
+    world.broker.connections().create(&world.access, world.new_connection("automation")).await.unwrap_err();
     // A provider that prints its token and tells it in its errors.
     let (_, _, refused) = fixture("secret-in-error").await;
     let error = refused.unwrap_err();

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use keyway::clock::ManualClock;
+use keyway::connections::Connection;
+use keyway::entries::VaultEntry;
 use keyway::keyway_runtime::{CodeCacheKey, Fields, Provider, Runtime, Settings};
 use keyway::{
-    Access, Audit, Broker, BrokerBuilder, BrokerError, CacheTtl, Connection, EntryContent, ManualClock, MasterKey,
-    NewConnection, ResolveRequest, Source, SqliteStorage, VaultEntry,
+    Access, Audit, Broker, BrokerBuilder, BrokerError, CacheTtl, EntryContent, MasterKey, NewConnection,
+    ResolveRequest, Source, SqliteStorage,
 };
 use tempfile::TempDir;
 
@@ -48,7 +51,7 @@ impl World {
         let broker = open(&runtime, &folder, &clock, |builder| builder.provider(provider.clone())).await;
         let created = broker.workspaces().create("Acme", keyway::Scopes::ALL).await.unwrap();
         let access = Access::operator(created.workspace.id, "tests");
-        let connection = broker.connect(&access, new_connection(None)).await.unwrap();
+        let connection = broker.connections().create(&access, new_connection(None)).await.unwrap();
         (Self { clock, folder, broker, access, runtime, provider }, connection)
     }
 
@@ -79,7 +82,7 @@ impl World {
         reference: &str,
     ) -> Result<VaultEntry, BrokerError> {
         let new = EntryContent::bound(user, "https://acme.example", connection.id, reference);
-        self.broker.create_entry(&self.access, new).await
+        self.broker.entries().create(&self.access, new).await
     }
 
     pub(crate) async fn resolve(&self, entry: &VaultEntry) -> (String, Source) {

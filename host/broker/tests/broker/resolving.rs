@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use keyway::connections::ConnectionChanges;
+use keyway::entries::VaultEntry;
 use keyway::keyway_runtime::{ErrorCode, Fields};
-use keyway::{
-    BrokerError, CacheTtl, ConnectionChanges, EntryContent, EntrySelector, ResolveRequest, Source, VaultEntry,
-};
+use keyway::{BrokerError, CacheTtl, EntryContent, EntrySelector, ResolveRequest, Source};
 use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, ItemChange, RetryAfterForm};
 
 use crate::support::{World, text};
@@ -19,9 +19,9 @@ fn password(world: &World, title: &str, password: &str) {
 }
 
 async fn set_ttl(world: &World, entry: &VaultEntry, ttl: CacheTtl) {
-    let keyway::CredentialSource::Bound(binding) = &entry.credentials else { panic!("not bound") };
+    let keyway::entries::CredentialSource::Bound(binding) = &entry.credentials else { panic!("not bound") };
     let changes = ConnectionChanges { cache_ttl: Some(ttl), ..ConnectionChanges::default() };
-    world.broker.update_connection(&world.access, binding.connection_id, changes).await.unwrap();
+    world.broker.connections().update(&world.access, binding.connection_id, changes).await.unwrap();
 }
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn each_option_of_the_cache_duration_holds_to_the_millisecond() {
         (CacheTtl::ONE_DAY, 86_400),
     ] {
         set_ttl(&world, &entry, ttl).await;
-        world.broker.clear_cache(&world.access, connection.id).await.unwrap();
+        world.broker.connections().clear_cache(&world.access, connection.id).await.unwrap();
         assert_eq!(world.credentials(&entry).await.source, Source::Live, "cleared counts at once");
         let almost = Duration::from_secs(seconds) - Duration::from_millis(1);
         world.clock.advance(almost);
@@ -177,8 +177,8 @@ async fn the_entrys_own_duration_counts_before_the_connections() {
         new.binding_mut().unwrap().cache_ttl = Some(CacheTtl::from_seconds(seconds));
         new
     };
-    let hour = world.broker.create_entry(&world.access, own("hour", 3_600)).await.unwrap();
-    let off = world.broker.create_entry(&world.access, own("off", 0)).await.unwrap();
+    let hour = world.broker.entries().create(&world.access, own("hour", 3_600)).await.unwrap();
+    let off = world.broker.entries().create(&world.access, own("off", 0)).await.unwrap();
     let default = world.bind(&connection, WITHOUT_CODE).await;
     assert_eq!(world.credentials(&off).await.source, Source::Live);
     assert_eq!(world.credentials(&hour).await.source, Source::Live, "what is off has left nothing for others");
@@ -198,7 +198,7 @@ async fn a_lowered_duration_and_clearing_count_at_once() {
     set_ttl(&world, &entry, CacheTtl::from_seconds(60)).await;
     assert_eq!(world.credentials(&entry).await.source, Source::Live);
     assert!(matches!(world.credentials(&entry).await.source, Source::Cached { .. }));
-    world.broker.clear_cache(&world.access, connection.id).await.unwrap();
+    world.broker.connections().clear_cache(&world.access, connection.id).await.unwrap();
     assert_eq!(world.credentials(&entry).await.source, Source::Live);
     set_ttl(&world, &entry, CacheTtl::OFF).await;
     assert_eq!(world.credentials(&entry).await.source, Source::Live);
@@ -242,7 +242,7 @@ async fn an_item_that_is_gone_is_not_found_and_asked_for_again_only_after_a_whil
         connection.id,
         format!("{vault}/aaaaaaaaaaaaaaaaaaaaaaaaaa"),
     );
-    let entry = world.broker.create_entry(&world.access, new).await.unwrap();
+    let entry = world.broker.entries().create(&world.access, new).await.unwrap();
     world.item_reads();
     for _ in 0..5 {
         let error = world.broker.resolve(&world.access, ResolveRequest::new(entry.id)).await.unwrap_err();
@@ -283,7 +283,7 @@ async fn a_password_that_did_not_work_is_fetched_anew_for_all_who_share_the_item
     let entry = world.bind(&connection, WITHOUT_CODE).await;
     let reference = world.item("Automation", WITHOUT_CODE).reference;
     let new = EntryContent::bound("other", "https://acme.example", second.id, reference);
-    let over_second = world.broker.create_entry(&world.access, new).await.unwrap();
+    let over_second = world.broker.entries().create(&world.access, new).await.unwrap();
     let old = world.credentials(&entry).await;
     world.credentials(&over_second).await;
     password(&world, WITHOUT_CODE, "changed at the site and in the vault");

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use keyway::connections::Connection;
+use keyway::entries::{Binding, CredentialSource, Credentials, VaultEntry};
+use keyway::keys::ClientKey;
 use keyway::keyway_runtime::Fields;
-use keyway::{
-    BeginRotation, Binding, BrokerError, CacheTtl, ClientKey, Connection, CredentialSource, Credentials, EntryContent,
-    EntryId, ResolveRequest, Rotation, RotationFilter, RotationId, RotationState, Source, VaultEntry,
-};
+use keyway::rotations::{BeginRotation, Rotation, RotationFilter, RotationState};
+use keyway::{BrokerError, CacheTtl, EntryContent, EntryId, ResolveRequest, RotationId, Source};
 use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, ItemChange};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -19,17 +20,17 @@ pub(crate) const OLD: &str = "7Tq-wren-obelisk-41";
 /// What the tests do with a rotation.
 impl World {
     pub(crate) async fn begin(&self, entry: &VaultEntry) -> (Rotation, SecretString) {
-        let begun = self.broker.begin_rotation(&self.access, BeginRotation::new(entry.id)).await.unwrap();
+        let begun = self.broker.rotations().begin(&self.access, BeginRotation::new(entry.id)).await.unwrap();
         assert_eq!(begun.rotation.state, RotationState::Prepared);
         (begun.rotation, begun.password.unwrap())
     }
 
     pub(crate) async fn commit(&self, id: RotationId) -> Rotation {
-        self.broker.commit_rotation(&self.access, id).await.unwrap()
+        self.broker.rotations().commit(&self.access, id).await.unwrap()
     }
 
     pub(crate) async fn rotation(&self, id: RotationId) -> Rotation {
-        self.broker.rotation(&self.access, id).await.unwrap()
+        self.broker.rotations().get(&self.access, id).await.unwrap()
     }
 
     pub(crate) async fn password_of(&self, entry: &VaultEntry) -> String {
@@ -64,12 +65,12 @@ impl World {
             tfa_secret: None,
         };
         let new = EntryContent::own(user, "https://acme.example", credentials);
-        self.broker.create_entry(&self.access, new).await.unwrap()
+        self.broker.entries().create(&self.access, new).await.unwrap()
     }
 
     /// The password of an entry with credentials of its own, as its clients see it.
     async fn stored_password(&self, entry: EntryId) -> String {
-        let entry = self.broker.get_entry(&self.access, &entry.into()).await.unwrap();
+        let entry = self.broker.entries().get(&self.access, &entry.into()).await.unwrap();
         let CredentialSource::Own(own) = entry.content.credentials else { panic!("bound") };
         let key = ClientKey::from_hex(&self.encryption_key).unwrap();
         key.decrypt(&own.password.unwrap()).unwrap().unwrap().expose_secret().to_owned()
@@ -114,7 +115,7 @@ async fn committing_again_changes_nothing() {
     assert_eq!(world.writes(), 1);
     for _ in 0..3 {
         assert_eq!(world.commit(rotation.id).await, done);
-        assert_eq!(world.broker.retry_rotation(&world.access, rotation.id, true).await.unwrap(), done);
+        assert_eq!(world.broker.rotations().retry(&world.access, rotation.id, true).await.unwrap(), done);
     }
     assert_eq!(world.writes(), 0);
 }
@@ -127,7 +128,7 @@ async fn many_who_commit_at_once_write_once() {
     let commits: Vec<_> = (0..20)
         .map(|_| {
             let (broker, access) = (world.broker.clone(), world.access.clone());
-            tokio::spawn(async move { broker.commit_rotation(&access, rotation.id).await })
+            tokio::spawn(async move { broker.rotations().commit(&access, rotation.id).await })
         })
         .collect();
     for commit in commits {
@@ -145,7 +146,7 @@ async fn a_caller_that_goes_away_while_it_is_written_does_not_stop_it() {
     let (rotation, password) = world.begin(&entry).await;
     world.emulator.fault(FaultRule::next_of(Endpoint::PatchItems, Fault::Delay { milliseconds: 300 }));
     let (broker, access) = (world.broker.clone(), world.access.clone());
-    let commit = tokio::spawn(async move { broker.commit_rotation(&access, rotation.id).await });
+    let commit = tokio::spawn(async move { broker.rotations().commit(&access, rotation.id).await });
     while world.rotation(rotation.id).await.state == RotationState::Prepared {
         tokio::task::yield_now().await;
     }
@@ -166,7 +167,7 @@ async fn after_a_write_back_every_entry_of_the_item_has_the_new_value_over_every
     for (user, connection) in [("same", &connection), ("other", &second)] {
         let mut new = EntryContent::bound(user, "https://acme.example", connection.id, reference.as_str());
         new.binding_mut().unwrap().cache_ttl = Some(CacheTtl::ONE_DAY);
-        entries.push(world.broker.create_entry(&world.access, new).await.unwrap());
+        entries.push(world.broker.entries().create(&world.access, new).await.unwrap());
     }
     let unrelated = world.bind(&connection, "Wide World Importers").await;
     world.resolve(&unrelated).await;
@@ -211,14 +212,14 @@ async fn an_entry_with_credentials_of_its_own_rotates_within_itself() {
     let (rotation, password) = world.begin(&entry).await;
     assert_eq!(world.stored_password(entry.id).await, "own-old");
     assert!(matches!(
-        world.broker.begin_rotation(&world.access, BeginRotation::new(entry.id)).await,
+        world.broker.rotations().begin(&world.access, BeginRotation::new(entry.id)).await,
         Err(BrokerError::RotationOpen)
     ));
     let done = world.commit(rotation.id).await;
     assert_eq!((done.state, done.connection_id, done.reference), (RotationState::Done, None, None));
     assert_eq!(world.stored_password(entry.id).await, password.expose_secret());
     let key = ClientKey::from_hex(&world.encryption_key).unwrap();
-    let stored = world.broker.get_entry(&world.access, &entry.id.into()).await.unwrap();
+    let stored = world.broker.entries().get(&world.access, &entry.id.into()).await.unwrap();
     let CredentialSource::Own(own) = stored.content.credentials else { panic!("bound") };
     let user = key.decrypt(&own.user_name.unwrap()).unwrap().unwrap();
     assert_eq!(user.expose_secret(), "own-user", "nothing else changes");
@@ -234,7 +235,7 @@ async fn rotations_are_listed_by_state_and_entry() {
     world.commit(first.id).await;
     let list = async |states: &[RotationState], entry: Option<EntryId>| {
         let filter = RotationFilter { states: states.to_vec(), entry };
-        let page = world.broker.list_rotations(&world.access, &filter, None).await.unwrap();
+        let page = world.broker.rotations().list(&world.access, &filter, None).await.unwrap();
         page.rotations.into_iter().map(|rotation| rotation.id).collect::<Vec<_>>()
     };
     assert_eq!(list(&[], None).await, [first.id, second.id]);
@@ -242,7 +243,7 @@ async fn rotations_are_listed_by_state_and_entry() {
     assert_eq!(list(&RotationState::OPEN, None).await, [second.id]);
     assert_eq!(list(&[RotationState::Done, RotationState::Prepared], Some(other.id)).await, [second.id]);
     assert!(list(&[RotationState::Skipped], None).await.is_empty());
-    let page = world.broker.list_rotations(&world.access, &RotationFilter::default(), Some(first.id)).await.unwrap();
+    let page = world.broker.rotations().list(&world.access, &RotationFilter::default(), Some(first.id)).await.unwrap();
     assert_eq!(page.rotations.len(), 1);
 }
 
@@ -252,12 +253,12 @@ async fn another_workspace_sees_and_does_nothing_and_each_scope_opens_its_own_do
     let (rotation, _) = world.begin(&entry).await;
     let stranger = world.other_workspace().await;
     for error in [
-        world.broker.rotation(&stranger, rotation.id).await.unwrap_err(),
-        world.broker.commit_rotation(&stranger, rotation.id).await.unwrap_err(),
-        world.broker.retry_rotation(&stranger, rotation.id, true).await.unwrap_err(),
-        world.broker.abandon_rotation(&stranger, rotation.id, true).await.unwrap_err(),
-        world.broker.reveal_rotation(&stranger, rotation.id).await.unwrap_err(),
-        world.broker.begin_rotation(&stranger, BeginRotation::new(entry.id)).await.unwrap_err(),
+        world.broker.rotations().get(&stranger, rotation.id).await.unwrap_err(),
+        world.broker.rotations().commit(&stranger, rotation.id).await.unwrap_err(),
+        world.broker.rotations().retry(&stranger, rotation.id, true).await.unwrap_err(),
+        world.broker.rotations().abandon(&stranger, rotation.id, true).await.unwrap_err(),
+        world.broker.rotations().reveal(&stranger, rotation.id).await.unwrap_err(),
+        world.broker.rotations().begin(&stranger, BeginRotation::new(entry.id)).await.unwrap_err(),
     ] {
         assert!(matches!(error, BrokerError::NotFound(_)), "{error}");
     }
@@ -272,12 +273,12 @@ async fn another_workspace_sees_and_does_nothing_and_each_scope_opens_its_own_do
     };
     let (others, rotate) = (key("api resolve").await, key("rotate").await);
     let forbidden = |error: BrokerError| assert!(matches!(error, BrokerError::Forbidden { .. }), "{error}");
-    forbidden(world.broker.begin_rotation(&others, BeginRotation::new(entry.id)).await.unwrap_err());
-    forbidden(world.broker.commit_rotation(&others, rotation.id).await.unwrap_err());
-    forbidden(world.broker.rotation(&others, rotation.id).await.unwrap_err());
-    forbidden(world.broker.reveal_rotation(&rotate, rotation.id).await.unwrap_err());
+    forbidden(world.broker.rotations().begin(&others, BeginRotation::new(entry.id)).await.unwrap_err());
+    forbidden(world.broker.rotations().commit(&others, rotation.id).await.unwrap_err());
+    forbidden(world.broker.rotations().get(&others, rotation.id).await.unwrap_err());
+    forbidden(world.broker.rotations().reveal(&rotate, rotation.id).await.unwrap_err());
     forbidden(world.broker.resolve(&rotate, ResolveRequest::new(entry.id)).await.unwrap_err());
-    assert_eq!(world.broker.commit_rotation(&rotate, rotation.id).await.unwrap().state, RotationState::Done);
+    assert_eq!(world.broker.rotations().commit(&rotate, rotation.id).await.unwrap().state, RotationState::Done);
 }
 
 #[tokio::test]
@@ -293,18 +294,18 @@ async fn an_entry_that_is_being_rotated_can_be_neither_deleted_nor_bound_elsewhe
         let (rotation, _) = world.begin(entry).await;
         let selector = entry.id.into();
         let refused = [
-            world.broker.delete_entry(&world.access, &selector).await.unwrap_err(),
-            world.broker.update_entry(&world.access, &selector, elsewhere).await.unwrap_err(),
+            world.broker.entries().delete(&world.access, &selector).await.unwrap_err(),
+            world.broker.entries().update(&world.access, &selector, elsewhere).await.unwrap_err(),
         ];
         assert!(refused.iter().all(|error| matches!(error, BrokerError::RotationOpen)), "{refused:?}");
         let alias = |entry: &mut EntryContent| {
             entry.alias = Some("still".into());
             Ok(())
         };
-        world.broker.update_entry(&world.access, &selector, alias).await.unwrap();
+        world.broker.entries().update(&world.access, &selector, alias).await.unwrap();
         assert_eq!(world.commit(rotation.id).await.state, RotationState::Done, "other changes do not disturb it");
-        world.broker.update_entry(&world.access, &selector, elsewhere).await.unwrap();
-        world.broker.delete_entry(&world.access, &selector).await.unwrap();
+        world.broker.entries().update(&world.access, &selector, elsewhere).await.unwrap();
+        world.broker.entries().delete(&world.access, &selector).await.unwrap();
         assert_eq!(world.rotation(rotation.id).await.state, RotationState::Done, "the history stays");
     }
 }
@@ -319,10 +320,10 @@ async fn a_password_of_an_entrys_own_that_was_changed_meanwhile_is_not_overwritt
         entry.own_credentials_mut().unwrap().password = Some(key.encrypt(&"theirs".into()).unwrap());
         Ok(())
     };
-    world.broker.update_entry(&world.access, &entry.id.into(), theirs).await.unwrap();
+    world.broker.entries().update(&world.access, &entry.id.into(), theirs).await.unwrap();
     assert_eq!(world.commit(rotation.id).await.state, RotationState::Conflicted);
     assert_eq!(world.password_of(&entry).await, "theirs");
-    let done = world.broker.retry_rotation(&world.access, rotation.id, true).await.unwrap();
+    let done = world.broker.rotations().retry(&world.access, rotation.id, true).await.unwrap();
     assert_eq!(done.state, RotationState::Done);
     assert_eq!(world.password_of(&entry).await, password.expose_secret());
 }
@@ -330,8 +331,11 @@ async fn a_password_of_an_entrys_own_that_was_changed_meanwhile_is_not_overwritt
 #[tokio::test]
 async fn turning_the_cache_off_changes_nothing_about_it() {
     let (world, connection, entry) = world().await;
-    let changes = keyway::ConnectionChanges { cache_ttl: Some(CacheTtl::OFF), ..keyway::ConnectionChanges::default() };
-    world.broker.update_connection(&world.access, connection.id, changes).await.unwrap();
+    let changes = keyway::connections::ConnectionChanges {
+        cache_ttl: Some(CacheTtl::OFF),
+        ..keyway::connections::ConnectionChanges::default()
+    };
+    world.broker.connections().update(&world.access, connection.id, changes).await.unwrap();
     let (rotation, password) = world.begin(&entry).await;
     assert_eq!(world.commit(rotation.id).await.state, RotationState::Done);
     assert_eq!(world.password_of(&entry).await, password.expose_secret());

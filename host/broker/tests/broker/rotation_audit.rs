@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use keyway::keyway_runtime::Fields;
-use keyway::{
-    AuditActor, AuditError, AuditEvent, AuditSink, AuditSource, BeginRotation, BrokerError, Durability, EntryContent,
-    InMemoryAudit, Operation, Receipt, ResolveRequest, RotationFilter, RotationState,
+use keyway::audit::{
+    AuditActor, AuditError, AuditEvent, AuditSink, AuditSource, Durability, InMemoryAudit, Operation, Receipt,
 };
+use keyway::keyway_runtime::Fields;
+use keyway::rotations::{BeginRotation, RotationFilter, RotationState};
+use keyway::{BrokerError, EntryContent, ResolveRequest};
 use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, VaultAccess};
 
 use crate::audit::{pairs, records, since};
@@ -27,12 +28,12 @@ async fn every_step_of_a_rotation_is_recorded_with_its_outcome_and_never_its_pas
     world.commit(rotation.id).await;
     let request = ResolveRequest::new(entry.id).fields(Fields::CREDENTIALS);
     world.broker.resolve(&world.access, request).await.unwrap();
-    world.broker.reveal_rotation(&world.access, rotation.id).await.unwrap();
+    world.broker.rotations().reveal(&world.access, rotation.id).await.unwrap();
     world.clock.advance(LONG);
-    assert_eq!(world.broker.write_back_due().await.unwrap(), 1);
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
     // What only reads the journal is not recorded.
     world.rotation(rotation.id).await;
-    world.broker.list_rotations(&world.access, &RotationFilter::default(), None).await.unwrap();
+    world.broker.rotations().list(&world.access, &RotationFilter::default(), None).await.unwrap();
 
     let all = records(&world).await.split_off(before);
     let steps: Vec<_> = all.iter().map(|record| (&*record.operation, record.outcome.as_str())).collect();
@@ -79,13 +80,13 @@ async fn a_rotation_that_does_not_get_where_it_was_to_is_recorded_as_that() {
     let (rotation, _) = world.begin(&entry).await;
     let before = records(&world).await.len();
     let access = |access| world.emulator.set_access("automation", VAULT, Some(access)).unwrap();
-    world.broker.begin_rotation(&world.access, BeginRotation::new(entry.id)).await.unwrap_err();
-    world.broker.retry_rotation(&world.access, rotation.id, false).await.unwrap_err();
+    world.broker.rotations().begin(&world.access, BeginRotation::new(entry.id)).await.unwrap_err();
+    world.broker.rotations().retry(&world.access, rotation.id, false).await.unwrap_err();
     access(VaultAccess::ReadOnly);
-    world.broker.begin_rotation(&world.access, BeginRotation::new(other.id)).await.unwrap();
+    world.broker.rotations().begin(&world.access, BeginRotation::new(other.id)).await.unwrap();
     world.commit(rotation.id).await;
-    world.broker.abandon_rotation(&world.access, rotation.id, false).await.unwrap_err();
-    world.broker.abandon_rotation(&world.access, rotation.id, true).await.unwrap();
+    world.broker.rotations().abandon(&world.access, rotation.id, false).await.unwrap_err();
+    world.broker.rotations().abandon(&world.access, rotation.id, true).await.unwrap();
     let expected = [
         ("begin_rotation", "begun"),
         ("begin_rotation", "CONFLICT"),
@@ -131,10 +132,10 @@ impl AuditSink for Choosy {
     }
 }
 
-async fn with_choosy_log() -> (World, keyway::VaultEntry, Arc<Choosy>) {
+async fn with_choosy_log() -> (World, keyway::entries::VaultEntry, Arc<Choosy>) {
     let (mut world, connection) = World::connected().await;
     let new = EntryContent::bound("acme", "https://acme.example", connection.id, world.item(VAULT, ITEM).reference);
-    let entry = world.broker.create_entry(&world.access, new).await.unwrap();
+    let entry = world.broker.entries().create(&world.access, new).await.unwrap();
     let log = Arc::new(Choosy::default());
     world.restart_with(log.clone(), |broker| broker).await;
     (world, entry, log)
@@ -143,9 +144,10 @@ async fn with_choosy_log() -> (World, keyway::VaultEntry, Arc<Choosy>) {
 #[tokio::test]
 async fn a_new_password_that_cannot_be_recorded_is_given_to_nobody() {
     let (world, entry, log) = with_choosy_log().await;
-    let begin = || world.broker.begin_rotation(&world.access, BeginRotation::new(entry.id));
-    let all =
-        async || world.broker.list_rotations(&world.access, &RotationFilter::default(), None).await.unwrap().rotations;
+    let begin = || world.broker.rotations().begin(&world.access, BeginRotation::new(entry.id));
+    let all = async || {
+        world.broker.rotations().list(&world.access, &RotationFilter::default(), None).await.unwrap().rotations
+    };
     log.refuse(Operation::BeginRotation, "begun");
     world.emulator.reset_calls();
     assert!(matches!(begin().await, Err(BrokerError::Audit(AuditError::Unwritable(_)))));
@@ -158,9 +160,9 @@ async fn a_new_password_that_cannot_be_recorded_is_given_to_nobody() {
     let [prepared] = all().await.try_into().unwrap();
     assert_eq!(prepared.state, RotationState::Prepared, "it waits to be abandoned");
     log.refuse(Operation::RevealRotation, "ok");
-    let revealed = world.broker.reveal_rotation(&world.access, prepared.id).await;
+    let revealed = world.broker.rotations().reveal(&world.access, prepared.id).await;
     assert!(matches!(revealed, Err(BrokerError::Audit(_))));
-    world.broker.abandon_rotation(&world.access, prepared.id, false).await.unwrap();
+    world.broker.rotations().abandon(&world.access, prepared.id, false).await.unwrap();
     log.refuse_nothing();
     world.begin(&entry).await;
 }
@@ -169,15 +171,15 @@ async fn a_new_password_that_cannot_be_recorded_is_given_to_nobody() {
 async fn a_change_that_was_made_is_said_to_be_made_although_that_cannot_be_recorded() {
     let (world, entry, log) = with_choosy_log().await;
     log.refuse(Operation::DeleteEntry, "ok");
-    let error = world.broker.delete_entry(&world.access, &entry.id.into()).await.unwrap_err().to_string();
+    let error = world.broker.entries().delete(&world.access, &entry.id.into()).await.unwrap_err().to_string();
     assert!(error.contains("it was done") && error.contains("No space left"), "{error}");
     assert!(!error.contains("nothing is released or changed"), "{error}");
     log.refuse_nothing();
-    let gone = world.broker.get_entry(&world.access, &entry.id.into()).await;
+    let gone = world.broker.entries().get(&world.access, &entry.id.into()).await;
     assert!(matches!(gone, Err(BrokerError::NotFound(_))));
     // One that was not made is not said to be.
     log.refuse(Operation::DeleteEntry, "NOT_FOUND");
-    let error = world.broker.delete_entry(&world.access, &entry.id.into()).await.unwrap_err();
+    let error = world.broker.entries().delete(&world.access, &entry.id.into()).await.unwrap_err();
     assert!(matches!(error, BrokerError::Audit(AuditError::Unwritable(_))), "{error}");
 }
 
@@ -187,7 +189,7 @@ async fn a_write_that_cannot_be_recorded_is_not_made_until_it_can() {
     let (rotation, password) = world.begin(&entry).await;
     world.writes();
     log.refuse(Operation::CommitRotation, "begun");
-    let refused = world.broker.commit_rotation(&world.access, rotation.id).await;
+    let refused = world.broker.rotations().commit(&world.access, rotation.id).await;
     assert!(matches!(refused, Err(BrokerError::Audit(_))));
     assert_eq!((world.rotation(rotation.id).await.state, world.writes()), (RotationState::Prepared, 0));
 
@@ -197,10 +199,10 @@ async fn a_write_that_cannot_be_recorded_is_not_made_until_it_can() {
     assert_eq!((waiting.state, world.writes()), (RotationState::Committing, 1));
     world.clock.advance(LONG);
     log.refuse(Operation::WriteBack, "begun");
-    assert_eq!(world.broker.write_back_due().await.unwrap(), 0);
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 0);
     assert_eq!((world.rotation(rotation.id).await, world.writes()), (waiting, 0), "not even claimed");
     log.refuse_nothing();
-    assert_eq!(world.broker.write_back_due().await.unwrap(), 1);
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
     assert_eq!((world.rotation(rotation.id).await.state, world.writes()), (RotationState::Done, 1));
     assert_eq!(world.item_password(ITEM), secrecy::ExposeSecret::expose_secret(&password));
 }
@@ -213,7 +215,7 @@ async fn the_outcome_of_a_write_is_recorded_also_when_its_caller_has_gone_away()
     let before = records(&world).await.len();
     world.emulator.fault(FaultRule::next_of(Endpoint::PatchItems, Fault::Delay { milliseconds: 300 }));
     let (broker, access) = (world.broker.clone(), world.access.clone());
-    let commit = tokio::spawn(async move { broker.commit_rotation(&access, rotation.id).await });
+    let commit = tokio::spawn(async move { broker.rotations().commit(&access, rotation.id).await });
     while !world.emulator.faults().is_empty() {
         tokio::task::yield_now().await;
     }

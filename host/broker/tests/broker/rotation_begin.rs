@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use keyway::connections::Connection;
+use keyway::keys::ClientKey;
 use keyway::keyway_runtime::ErrorCode;
-use keyway::{
-    BeginRotation, BrokerError, ClientKey, Connection, EntryContent, EntryId, InvalidInput, NewPassword,
-    PasswordPolicy, RotationFilter, RotationState,
-};
+use keyway::rotations::{BeginRotation, NewPassword, PasswordPolicy, RotationFilter, RotationState};
+use keyway::{BrokerError, EntryContent, EntryId, InvalidInput};
 use keyway_emulator_onepassword::{Fault, FaultRule, RetryAfterForm, VaultAccess};
 
 use crate::rotation::{ITEM, OLD, VAULT, world};
@@ -20,9 +20,9 @@ async fn a_read_only_vault_is_skipped_with_the_remedy_and_nothing_is_written() {
     let account = world.emulator.account("automation").unwrap();
     let item = account.vault(READ_ONLY).unwrap().items.iter().find(|item| item.category == "login").unwrap();
     let new = EntryContent::bound("reader", "https://acme.example", connection.id, item.reference.as_str());
-    let entry = world.broker.create_entry(&world.access, new).await.unwrap();
+    let entry = world.broker.entries().create(&world.access, new).await.unwrap();
     world.emulator.reset_calls();
-    let begun = world.broker.begin_rotation(&world.access, BeginRotation::new(entry.id)).await.unwrap();
+    let begun = world.broker.rotations().begin(&world.access, BeginRotation::new(entry.id)).await.unwrap();
     let rotation = begun.rotation;
     assert!(begun.password.is_none());
     assert_eq!((rotation.state, rotation.reason.as_deref()), (RotationState::Skipped, Some("read_only")));
@@ -31,10 +31,10 @@ async fn a_read_only_vault_is_skipped_with_the_remedy_and_nothing_is_written() {
     assert_eq!(world.writes(), 0);
     assert_eq!(world.rotation(rotation.id).await, rotation, "it is in the journal");
     for error in [
-        world.broker.commit_rotation(&world.access, rotation.id).await.unwrap_err(),
-        world.broker.retry_rotation(&world.access, rotation.id, true).await.unwrap_err(),
-        world.broker.abandon_rotation(&world.access, rotation.id, true).await.unwrap_err(),
-        world.broker.reveal_rotation(&world.access, rotation.id).await.unwrap_err(),
+        world.broker.rotations().commit(&world.access, rotation.id).await.unwrap_err(),
+        world.broker.rotations().retry(&world.access, rotation.id, true).await.unwrap_err(),
+        world.broker.rotations().abandon(&world.access, rotation.id, true).await.unwrap_err(),
+        world.broker.rotations().reveal(&world.access, rotation.id).await.unwrap_err(),
     ] {
         assert!(matches!(error, BrokerError::RotationState { state: RotationState::Skipped, .. }), "{error}");
     }
@@ -51,7 +51,7 @@ async fn an_item_or_entry_without_a_password_is_skipped() {
     let bound = world.bind(&connection, "No Password").await;
     let own = world.own_entry("own", None).await;
     for entry in [bound, own] {
-        let begun = world.broker.begin_rotation(&world.access, BeginRotation::new(entry.id)).await.unwrap();
+        let begun = world.broker.rotations().begin(&world.access, BeginRotation::new(entry.id)).await.unwrap();
         assert_eq!(begun.rotation.state, RotationState::Skipped);
         assert_eq!(begun.rotation.reason.as_deref(), Some("no_password"));
     }
@@ -65,8 +65,8 @@ async fn a_passkey_is_not_rotated() {
         entry.passkey = true;
         Ok(())
     };
-    world.broker.update_entry(&world.access, &entry.id.into(), passkey).await.unwrap();
-    let begun = world.broker.begin_rotation(&world.access, BeginRotation::new(entry.id)).await.unwrap();
+    world.broker.entries().update(&world.access, &entry.id.into(), passkey).await.unwrap();
+    let begun = world.broker.rotations().begin(&world.access, BeginRotation::new(entry.id)).await.unwrap();
     assert_eq!(begun.rotation.state, RotationState::Skipped);
     assert_eq!(begun.rotation.reason.as_deref(), Some("passkey"));
 }
@@ -74,7 +74,7 @@ async fn a_passkey_is_not_rotated() {
 #[tokio::test]
 async fn what_the_provider_cannot_answer_is_an_error_and_no_rotation() {
     let (world, connection, entry) = world().await;
-    let begin = async |entry: EntryId| world.broker.begin_rotation(&world.access, BeginRotation::new(entry)).await;
+    let begin = async |entry: EntryId| world.broker.rotations().begin(&world.access, BeginRotation::new(entry)).await;
     world.emulator.fault(FaultRule::next(Fault::rate_limited(17, RetryAfterForm::Header)).always());
     assert_eq!(begin(entry.id).await.unwrap_err().retry_after(), Some(Duration::from_secs(17)));
     world.emulator.clear_faults();
@@ -83,11 +83,11 @@ async fn what_the_provider_cannot_answer_is_an_error_and_no_rotation() {
         world.item(VAULT, ITEM).reference.rsplit_once('/').map(|(v, i)| (v.to_owned(), i.to_owned())).unwrap();
     let gone = format!("{vault}/aaaaaaaaaaaaaaaaaaaaaaaaaa");
     let new = EntryContent::bound("gone", "https://acme.example", connection.id, gone);
-    let gone = world.broker.create_entry(&world.access, new).await.unwrap();
+    let gone = world.broker.entries().create(&world.access, new).await.unwrap();
     let error = begin(gone.id).await.unwrap_err();
     assert!(matches!(&error, BrokerError::Provider(error) if error.code == ErrorCode::NotFound), "{error}");
     assert!(matches!(begin(EntryId::from(uuid::Uuid::nil())).await.unwrap_err(), BrokerError::NotFound(_)));
-    let all = world.broker.list_rotations(&world.access, &RotationFilter::default(), None).await.unwrap();
+    let all = world.broker.rotations().list(&world.access, &RotationFilter::default(), None).await.unwrap();
     assert!(all.rotations.is_empty());
 }
 
@@ -95,7 +95,7 @@ async fn what_the_provider_cannot_answer_is_an_error_and_no_rotation() {
 async fn a_given_password_is_used_and_a_bad_one_refused() {
     let (world, _, entry) = world().await;
     let begin = async |password| {
-        world.broker.begin_rotation(&world.access, BeginRotation::new(entry.id).password(password)).await
+        world.broker.rotations().begin(&world.access, BeginRotation::new(entry.id).password(password)).await
     };
     for (password, expected) in [
         (NewPassword::Given("".into()), InvalidInput::Required { field: "password" }),
@@ -127,17 +127,17 @@ async fn there_is_one_open_rotation_for_an_item_over_all_entries_and_connections
     let new = |user: &str, connection: &Connection| {
         EntryContent::bound(user, "https://acme.example", connection.id, reference.as_str())
     };
-    let sibling = world.broker.create_entry(&world.access, new("sibling", &connection)).await.unwrap();
-    let over_another = world.broker.create_entry(&world.access, new("other", &second)).await.unwrap();
+    let sibling = world.broker.entries().create(&world.access, new("sibling", &connection)).await.unwrap();
+    let over_another = world.broker.entries().create(&world.access, new("other", &second)).await.unwrap();
     let (rotation, _) = world.begin(&entry).await;
     for entry in [&entry, &sibling, &over_another] {
-        let refused = world.broker.begin_rotation(&world.access, BeginRotation::new(entry.id)).await.unwrap_err();
+        let refused = world.broker.rotations().begin(&world.access, BeginRotation::new(entry.id)).await.unwrap_err();
         assert!(matches!(refused, BrokerError::RotationOpen), "{refused}");
     }
     // Another item, and the same item of another workspace, are not concerned.
     let other_item = world.bind(&connection, "Wide World Importers").await;
     world.begin(&other_item).await;
-    world.broker.abandon_rotation(&world.access, rotation.id, false).await.unwrap();
+    world.broker.rotations().abandon(&world.access, rotation.id, false).await.unwrap();
     world.begin(&over_another).await;
 }
 
@@ -147,7 +147,7 @@ async fn of_many_who_begin_at_once_one_gets_a_password() {
     let begins: Vec<_> = (0..10)
         .map(|_| {
             let (broker, access, id) = (world.broker.clone(), world.access.clone(), entry.id);
-            tokio::spawn(async move { broker.begin_rotation(&access, BeginRotation::new(id)).await })
+            tokio::spawn(async move { broker.rotations().begin(&access, BeginRotation::new(id)).await })
         })
         .collect();
     let mut begun = 0;
@@ -170,14 +170,14 @@ async fn of_beginning_and_deleting_at_once_one_happens() {
             connection.id,
             world.item(VAULT, ITEM).reference,
         );
-        let entry = world.broker.create_entry(&world.access, new).await.unwrap();
+        let entry = world.broker.entries().create(&world.access, new).await.unwrap();
         let (broker, access, id) = (world.broker.clone(), world.access.clone(), entry.id);
-        let deleted = tokio::spawn(async move { broker.delete_entry(&access, &id.into()).await });
-        let begun = world.broker.begin_rotation(&world.access, BeginRotation::new(entry.id)).await;
+        let deleted = tokio::spawn(async move { broker.entries().delete(&access, &id.into()).await });
+        let begun = world.broker.rotations().begin(&world.access, BeginRotation::new(entry.id)).await;
         let deleted = deleted.await.unwrap();
         assert_ne!(begun.is_ok(), deleted.is_ok(), "{begun:?} {deleted:?}");
         if let Ok(begun) = begun {
-            world.broker.abandon_rotation(&world.access, begun.rotation.id, false).await.unwrap();
+            world.broker.rotations().abandon(&world.access, begun.rotation.id, false).await.unwrap();
         }
     }
 }

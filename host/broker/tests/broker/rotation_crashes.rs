@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use keyway::{Audit, RotationFilter, RotationState, VaultEntry};
+use keyway::Audit;
+use keyway::entries::VaultEntry;
+use keyway::rotations::{RotationFilter, RotationState};
 use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule};
 use secrecy::ExposeSecret;
 use sqlx::SqlitePool;
@@ -41,9 +43,9 @@ async fn ended_after_begin_the_password_is_there_and_is_written_once_after_commi
     let (mut world, entry) = world().await;
     let (rotation, password) = world.begin(&entry).await;
     world.restart().await;
-    let revealed = world.broker.reveal_rotation(&world.access, rotation.id).await.unwrap();
+    let revealed = world.broker.rotations().reveal(&world.access, rotation.id).await.unwrap();
     assert_eq!(revealed.expose_secret(), password.expose_secret());
-    assert_eq!(world.broker.write_back_due().await.unwrap(), 0, "nobody has said that the site has it");
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 0, "nobody has said that the site has it");
     world.clock.advance(LONG);
     assert_eq!(world.rotation(rotation.id).await.state, RotationState::Prepared);
     world.writes();
@@ -59,16 +61,16 @@ async fn ended_before_the_write_reached_the_server_it_is_written_after_the_resta
     // The attempt is claimed, and what it comes to cannot be recorded.
     world.emulator.fault(FaultRule::next_of(Endpoint::PatchItems, Fault::Drop { handled: false }));
     let refused = refuse(&world, "UPDATE ON rotations WHEN OLD.state = 'committing'").await;
-    world.broker.commit_rotation(&world.access, rotation.id).await.unwrap_err();
+    world.broker.rotations().commit(&world.access, rotation.id).await.unwrap_err();
     allow_again(&refused).await;
     world.restart().await;
     assert_eq!(world.rotation(rotation.id).await.state, RotationState::Committing);
     assert_eq!(world.item_password(ITEM), OLD);
     assert_eq!(world.password_of(&entry).await, password.expose_secret());
-    assert_eq!(world.broker.write_back_due().await.unwrap(), 0, "another process may still be at it");
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 0, "another process may still be at it");
     world.clock.advance(LONG);
     world.writes();
-    assert_eq!(world.broker.write_back_due().await.unwrap(), 1);
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
     assert_eq!((world.rotation(rotation.id).await.state, world.writes()), (RotationState::Done, 1));
     assert_eq!(world.item_password(ITEM), password.expose_secret());
 }
@@ -84,7 +86,7 @@ async fn ended_between_the_servers_write_and_its_answer_it_is_not_written_again(
     world.restart().await;
     world.clock.advance(LONG);
     world.writes();
-    assert_eq!(world.broker.write_back_due().await.unwrap(), 1);
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
     assert_eq!((world.rotation(rotation.id).await.state, world.writes()), (RotationState::Done, 0));
     assert_eq!(world.emulator.item("Automation", ITEM).unwrap().item_version, version);
     assert_eq!(world.item_password(ITEM), password.expose_secret());
@@ -97,14 +99,14 @@ async fn ended_between_the_answer_and_the_journal_it_is_not_written_again() {
     assert_eq!(world.password_of(&entry).await, OLD);
     let (rotation, password) = world.begin(&entry).await;
     let refused = refuse(&world, "UPDATE ON rotations WHEN NEW.state = 'done'").await;
-    world.broker.commit_rotation(&world.access, rotation.id).await.unwrap_err();
+    world.broker.rotations().commit(&world.access, rotation.id).await.unwrap_err();
     assert_eq!(world.item_password(ITEM), password.expose_secret());
     assert_eq!(world.password_of(&entry).await, password.expose_secret(), "also what was cached is not used");
     allow_again(&refused).await;
     for _ in 0..2 {
         world.restart().await;
         world.writes();
-        let done = world.broker.retry_rotation(&world.access, rotation.id, false).await.unwrap();
+        let done = world.broker.rotations().retry(&world.access, rotation.id, false).await.unwrap();
         assert_eq!((done.state, world.writes()), (RotationState::Done, 0));
         assert_eq!(world.password_of(&entry).await, password.expose_secret());
     }
@@ -114,10 +116,10 @@ async fn ended_between_the_answer_and_the_journal_it_is_not_written_again() {
 async fn a_begin_that_could_not_be_stored_gives_no_password_away() {
     let (world, entry) = world().await;
     let pool = refuse(&world, "INSERT ON rotations").await;
-    let begin = keyway::BeginRotation::new(entry.id);
-    assert!(world.broker.begin_rotation(&world.access, begin).await.unwrap_err().is_internal());
+    let begin = keyway::rotations::BeginRotation::new(entry.id);
+    assert!(world.broker.rotations().begin(&world.access, begin).await.unwrap_err().is_internal());
     allow_again(&pool).await;
-    let all = world.broker.list_rotations(&world.access, &RotationFilter::default(), None).await.unwrap();
+    let all = world.broker.rotations().list(&world.access, &RotationFilter::default(), None).await.unwrap();
     assert!(all.rotations.is_empty());
     world.begin(&entry).await;
 }
@@ -141,14 +143,14 @@ async fn an_open_broker_writes_back_by_itself_what_an_earlier_process_has_left()
 async fn the_password_is_in_no_file_and_no_log_and_is_erased_when_the_rotation_is_over() {
     let (world, entry) = world().await;
     let (first, abandoned) = world.begin(&entry).await;
-    world.broker.abandon_rotation(&world.access, first.id, false).await.unwrap();
+    world.broker.rotations().abandon(&world.access, first.id, false).await.unwrap();
     let (second, password) = world.begin(&entry).await;
     world.emulator.fault(FaultRule::next_of(Endpoint::PatchItems, Fault::status(503)));
     world.commit(second.id).await;
     let refused =
         world.emulator.set_access("automation", "Automation", Some(keyway_emulator_onepassword::VaultAccess::ReadOnly));
     refused.unwrap();
-    let failed = world.broker.retry_rotation(&world.access, second.id, false).await.unwrap();
+    let failed = world.broker.rotations().retry(&world.access, second.id, false).await.unwrap();
     assert_eq!(failed.state, RotationState::WriteBackFailed);
     let told = format!("{failed:?} {password:?}");
     let secrets = [("old", OLD), ("abandoned", abandoned.expose_secret()), ("new", password.expose_secret())];
@@ -173,14 +175,14 @@ async fn the_password_is_in_no_file_and_no_log_and_is_erased_when_the_rotation_i
         kept
     };
     assert_eq!(sealed().await, 1, "of the abandoned one there is nothing left");
-    world.broker.abandon_rotation(&world.access, second.id, true).await.unwrap();
+    world.broker.rotations().abandon(&world.access, second.id, true).await.unwrap();
     assert_eq!(sealed().await, 0);
 }
 
 #[tokio::test]
 async fn a_sealed_password_opens_in_its_own_row_only() {
     let (mut world, entry) = world().await;
-    let connection = world.broker.list_connections(&world.access).await.unwrap().remove(0);
+    let connection = world.broker.connections().list(&world.access).await.unwrap().remove(0);
     let other = world.bind(&connection, "Wide World Importers").await;
     let ((first, _), (second, _)) = (world.begin(&entry).await, world.begin(&other).await);
     let options = SqliteConnectOptions::new().filename(world.folder.path().join("keyway.db"));
@@ -194,7 +196,7 @@ async fn a_sealed_password_opens_in_its_own_row_only() {
     .await
     .unwrap();
     world.restart().await;
-    let error = world.broker.reveal_rotation(&world.access, second.id).await.unwrap_err();
+    let error = world.broker.rotations().reveal(&world.access, second.id).await.unwrap_err();
     assert!(matches!(error, keyway::BrokerError::Envelope(_)), "{error}");
-    assert!(world.broker.reveal_rotation(&world.access, first.id).await.is_ok());
+    assert!(world.broker.rotations().reveal(&world.access, first.id).await.is_ok());
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use keyway::{BrokerError, ConnectionChanges, RotationId, RotationState};
+use keyway::connections::ConnectionChanges;
+use keyway::rotations::RotationState;
+use keyway::{BrokerError, RotationId};
 use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, VaultAccess};
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -38,7 +40,7 @@ async fn it_is_said_once_to_have_failed_and_can_be_abandoned() {
     world.clock.advance(LONG);
     let before = records(&world).await.len();
     for _ in 0..3 {
-        world.broker.write_back_due().await.unwrap();
+        world.broker.rotations().write_back_due().await.unwrap();
         world.clock.advance(LONG);
     }
     let failed = world.rotation(rotation.id).await;
@@ -53,10 +55,10 @@ async fn it_is_said_once_to_have_failed_and_can_be_abandoned() {
     // It stands in the way of nothing else.
     let settings =
         ConnectionChanges { settings: Some(world.new_connection("automation").settings), ..Default::default() };
-    world.broker.update_connection(&world.access, connection.id, settings).await.unwrap();
-    let error = world.broker.retry_rotation(&world.access, rotation.id, false).await.unwrap_err();
+    world.broker.connections().update(&world.access, connection.id, settings).await.unwrap();
+    let error = world.broker.rotations().retry(&world.access, rotation.id, false).await.unwrap_err();
     assert!(matches!(error, BrokerError::Envelope(_)), "{error}");
-    let abandoned = world.broker.abandon_rotation(&world.access, rotation.id, true).await.unwrap();
+    let abandoned = world.broker.rotations().abandon(&world.access, rotation.id, true).await.unwrap();
     assert_eq!(abandoned.state, RotationState::Abandoned);
     assert_eq!(world.password_of(&entry).await, OLD);
     let (next, _) = world.begin(&entry).await;
@@ -73,10 +75,10 @@ async fn one_that_had_failed_before_is_not_tried_for_ever_with_a_new_token() {
     world.restart().await;
     let settings =
         ConnectionChanges { settings: Some(world.new_connection("automation").settings), ..Default::default() };
-    world.broker.update_connection(&world.access, connection.id, settings).await.unwrap();
+    world.broker.connections().update(&world.access, connection.id, settings).await.unwrap();
     let before = records(&world).await.len();
     for _ in 0..3 {
-        world.broker.write_back_due().await.unwrap();
+        world.broker.rotations().write_back_due().await.unwrap();
     }
     assert_eq!(world.rotation(rotation.id).await.reason.as_deref(), Some("damaged"));
     assert_eq!(since(&world, before).await, pairs(&[("write_back", "begun"), ("write_back", "WRITE_BACK_FAILED")]));

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use keyway::budgets::{BudgetOptions, BudgetScope, RateLimits, RequestKind};
+use keyway::connections::ConnectionChanges;
 use keyway::keyway_runtime::{ErrorCode, Fields};
-use keyway::{
-    BeginRotation, BrokerError, BudgetOptions, BudgetScope, CacheTtl, ConnectionChanges, EntryContent, RateLimits,
-    RequestKind, ResolveRequest, Rotation, RotationFilter, RotationState,
-};
+use keyway::rotations::{BeginRotation, Rotation, RotationFilter, RotationState};
+use keyway::{BrokerError, CacheTtl, EntryContent, ResolveRequest};
 use keyway_emulator_onepassword::{
     Emulator, Endpoint, Fault, FaultRule, ItemChange, ItemState, Options, RetryAfterForm, VaultAccess,
 };
@@ -26,7 +26,7 @@ async fn while_the_item_is_behind_the_site_its_entries_resolve_to_the_sites_pass
     let reference = world.item(VAULT, ITEM).reference;
     let mut off = EntryContent::bound("off", "https://acme.example", connection.id, reference);
     off.binding_mut().unwrap().cache_ttl = Some(CacheTtl::OFF);
-    let off = world.broker.create_entry(&world.access, off).await.unwrap();
+    let off = world.broker.entries().create(&world.access, off).await.unwrap();
     let (rotation, password) = world.begin(&entry).await;
     world.emulator.fault(outage());
     assert_eq!(world.commit(rotation.id).await.state, RotationState::Committing);
@@ -82,7 +82,7 @@ async fn whoever_may_not_see_the_item_does_not_get_its_new_password_either() {
     let entry = world.bind(&automation, ITEM).await;
     let reference = world.item(VAULT, ITEM).reference;
     let of_auditor = EntryContent::bound("auditor", "https://acme.example", auditor.id, reference);
-    let of_auditor = world.broker.create_entry(&world.access, of_auditor).await.unwrap();
+    let of_auditor = world.broker.entries().create(&world.access, of_auditor).await.unwrap();
     let (rotation, password) = world.begin(&entry).await;
     world.emulator.fault(outage());
     assert_eq!(world.commit(rotation.id).await.state, RotationState::Committing);
@@ -117,15 +117,15 @@ async fn an_outage_is_waited_out_with_growing_pauses() {
         let wait = wait_of(&waiting);
         assert!(wait >= longest / 2 && wait <= Duration::from_secs(1_800), "attempt {attempt}: {wait:?}");
         longest = (2 * longest).min(Duration::from_secs(900));
-        assert_eq!(world.broker.write_back_due().await.unwrap(), 0, "not before its time");
+        assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 0, "not before its time");
         world.clock.advance(wait);
-        assert_eq!(world.broker.write_back_due().await.unwrap(), 1);
+        assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
         waiting = world.rotation(rotation.id).await;
     }
     world.emulator.clear_faults();
     world.clock.advance(wait_of(&waiting));
     world.writes();
-    assert_eq!(world.broker.write_back_due().await.unwrap(), 1);
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
     let done = world.rotation(rotation.id).await;
     assert_eq!((done.state, done.reason, done.message), (RotationState::Done, None, None));
     assert_eq!(world.writes(), 1);
@@ -152,11 +152,11 @@ async fn nothing_is_attempted_while_the_provider_wants_to_be_left_alone_for_hour
     assert_eq!(waiting.next_attempt_at.unwrap().duration_since(waiting.updated_at).as_secs(), i64::from(hours));
     let step = Duration::from_secs(600);
     for _ in 0..hours / 600 {
-        assert_eq!(world.broker.write_back_due().await.unwrap(), 0);
+        assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 0);
         assert_eq!(world.rotation(rotation.id).await, waiting, "untouched");
         world.clock.advance(step);
     }
-    assert_eq!(world.broker.write_back_due().await.unwrap(), 1);
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
     assert_eq!(world.rotation(rotation.id).await.state, RotationState::Done);
 }
 
@@ -167,7 +167,7 @@ async fn a_clock_that_was_set_back_does_not_put_an_attempt_off_for_long() {
     world.emulator.fault(FaultRule::next_of(Endpoint::PatchItems, Fault::status(503)));
     world.commit(rotation.id).await;
     world.clock.set_wall(world.rotation(rotation.id).await.created_at - jiff::Span::new().hours(24 * 365));
-    assert_eq!(world.broker.write_back_due().await.unwrap(), 1);
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
     assert_eq!(world.rotation(rotation.id).await.state, RotationState::Done);
 }
 
@@ -177,7 +177,7 @@ async fn a_person_can_retry_before_the_time() {
     let (rotation, _) = world.begin(&entry).await;
     world.emulator.fault(FaultRule::next_of(Endpoint::PatchItems, Fault::status(503)));
     assert_eq!(world.commit(rotation.id).await.state, RotationState::Committing);
-    let done = world.broker.retry_rotation(&world.access, rotation.id, false).await.unwrap();
+    let done = world.broker.rotations().retry(&world.access, rotation.id, false).await.unwrap();
     assert_eq!((done.state, done.attempts), (RotationState::Done, 2));
 }
 
@@ -192,24 +192,24 @@ async fn what_cannot_be_written_waits_for_a_person_with_its_password_kept() {
     assert!(failed.message.as_deref().unwrap().contains("Write Items"));
     world.clock.advance(Duration::from_secs(86_400));
     world.writes();
-    assert_eq!(world.broker.write_back_due().await.unwrap(), 0, "it is not tried again by itself");
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 0, "it is not tried again by itself");
     world.restart().await;
     let open = RotationFilter { states: RotationState::OPEN.to_vec(), entry: None };
-    let listed = world.broker.list_rotations(&world.access, &open, None).await.unwrap();
+    let listed = world.broker.rotations().list(&world.access, &open, None).await.unwrap();
     assert_eq!(listed.rotations, std::slice::from_ref(&failed));
-    let revealed = world.broker.reveal_rotation(&world.access, rotation.id).await.unwrap();
+    let revealed = world.broker.rotations().reveal(&world.access, rotation.id).await.unwrap();
     assert_eq!(revealed.expose_secret(), password.expose_secret());
     assert_eq!(world.password_of(&entry).await, password.expose_secret(), "the site has it");
     assert!(matches!(
-        world.broker.begin_rotation(&world.access, BeginRotation::new(entry.id)).await,
+        world.broker.rotations().begin(&world.access, BeginRotation::new(entry.id)).await,
         Err(BrokerError::RotationOpen)
     ));
 
     world.emulator.set_access("automation", VAULT, Some(VaultAccess::ReadWrite)).unwrap();
-    let done = world.broker.retry_rotation(&world.access, rotation.id, false).await.unwrap();
+    let done = world.broker.rotations().retry(&world.access, rotation.id, false).await.unwrap();
     assert_eq!(done.state, RotationState::Done);
     assert_eq!(world.item_password(ITEM), password.expose_secret());
-    let error = world.broker.reveal_rotation(&world.access, rotation.id).await.unwrap_err();
+    let error = world.broker.rotations().reveal(&world.access, rotation.id).await.unwrap_err();
     assert!(matches!(error, BrokerError::RotationState { state: RotationState::Done, .. }), "erased: {error}");
 }
 
@@ -222,15 +222,15 @@ async fn a_new_token_takes_up_what_could_not_be_written_with_the_old_one() {
 
     // The name has nothing to do with it.
     let renamed = ConnectionChanges { name: Some("Renamed".into()), ..ConnectionChanges::default() };
-    world.broker.update_connection(&world.access, connection.id, renamed).await.unwrap();
-    assert_eq!(world.broker.write_back_due().await.unwrap(), 0);
+    world.broker.connections().update(&world.access, connection.id, renamed).await.unwrap();
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 0);
 
     world.emulator.set_access("automation", VAULT, Some(VaultAccess::ReadWrite)).unwrap();
     let settings = Some(world.new_connection("automation").settings);
     let replaced = ConnectionChanges { settings, ..ConnectionChanges::default() };
-    world.broker.update_connection(&world.access, connection.id, replaced).await.unwrap();
-    assert_eq!(world.broker.write_back_due().await.unwrap(), 1);
-    assert_eq!(world.broker.rotation(&world.access, rotation.id).await.unwrap().state, RotationState::Done);
+    world.broker.connections().update(&world.access, connection.id, replaced).await.unwrap();
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
+    assert_eq!(world.broker.rotations().get(&world.access, rotation.id).await.unwrap().state, RotationState::Done);
     assert_eq!(world.item_password(ITEM), password.expose_secret());
 }
 
@@ -247,7 +247,7 @@ async fn a_new_token_counts_also_when_it_comes_while_the_old_one_is_being_refuse
         }
         let settings = Some(world.new_connection("automation").settings);
         let replaced = ConnectionChanges { settings, ..ConnectionChanges::default() };
-        world.broker.update_connection(&world.access, connection.id, replaced).await.unwrap();
+        world.broker.connections().update(&world.access, connection.id, replaced).await.unwrap();
         assert_eq!(world.rotation(rotation.id).await.state, RotationState::Committing, "it is under way");
     };
     let (failed, ()) = tokio::join!(world.commit(rotation.id), replace);
@@ -256,7 +256,7 @@ async fn a_new_token_counts_also_when_it_comes_while_the_old_one_is_being_refuse
     world.emulator.set_access("automation", VAULT, Some(VaultAccess::ReadWrite)).unwrap();
     // Also when the process has ended meanwhile.
     world.restart().await;
-    assert_eq!(world.broker.write_back_due().await.unwrap(), 1);
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
     assert_eq!(world.rotation(rotation.id).await.state, RotationState::Done);
     assert_eq!(world.item_password(ITEM), password.expose_secret());
 }
@@ -269,11 +269,11 @@ async fn what_cannot_be_written_with_the_new_token_either_is_tried_once_with_it(
     world.commit(rotation.id).await;
     let settings = Some(world.new_connection("automation").settings);
     let replaced = ConnectionChanges { settings, ..ConnectionChanges::default() };
-    world.broker.update_connection(&world.access, connection.id, replaced).await.unwrap();
-    assert_eq!(world.broker.write_back_due().await.unwrap(), 1);
+    world.broker.connections().update(&world.access, connection.id, replaced).await.unwrap();
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
     let failed = world.rotation(rotation.id).await;
     assert_eq!((failed.state, failed.attempts), (RotationState::WriteBackFailed, 2));
-    assert_eq!(world.broker.write_back_due().await.unwrap(), 0);
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -286,7 +286,7 @@ async fn after_a_committed_rotation_was_given_up_the_items_password_is_not_the_o
     world.emulator.clear_faults();
     // Somebody has mended site and item by hand.
     world.change(&ItemChange { password: Some("mended".into()), ..ItemChange::default() });
-    world.broker.abandon_rotation(&world.access, rotation.id, true).await.unwrap();
+    world.broker.rotations().abandon(&world.access, rotation.id, true).await.unwrap();
     assert_eq!(world.password_of(&entry).await, "mended");
 }
 
@@ -305,10 +305,10 @@ async fn the_log_says_of_each_attempt_whether_somebody_has_to_do_something() {
     world.commit(rotation.id).await;
     assert_eq!(told(), ["WARN"]);
     world.emulator.set_access("automation", VAULT, Some(VaultAccess::ReadOnly)).unwrap();
-    world.broker.retry_rotation(&world.access, rotation.id, false).await.unwrap();
+    world.broker.rotations().retry(&world.access, rotation.id, false).await.unwrap();
     assert_eq!(told(), ["WARN", "ERROR"]);
     world.emulator.set_access("automation", VAULT, Some(VaultAccess::ReadWrite)).unwrap();
-    world.broker.retry_rotation(&world.access, rotation.id, false).await.unwrap();
+    world.broker.rotations().retry(&world.access, rotation.id, false).await.unwrap();
     assert_eq!(told(), ["WARN", "ERROR", "INFO"]);
 }
 
@@ -346,13 +346,16 @@ async fn a_password_that_somebody_changed_meanwhile_is_not_overwritten_unasked()
     let recorded = pairs(&[("commit_rotation", "begun"), ("commit_rotation", "WRITE_BACK_CONFLICT")]);
     assert_eq!(since(&world, before).await, recorded);
     assert_eq!(conflicted.reason.as_deref(), Some("password_changed"));
-    assert_eq!(world.broker.retry_rotation(&world.access, rotation.id, false).await.unwrap().state, conflicted.state);
+    assert_eq!(
+        world.broker.rotations().retry(&world.access, rotation.id, false).await.unwrap().state,
+        conflicted.state
+    );
     assert_eq!((world.writes(), world.item_password(ITEM).as_str()), (0, "theirs"));
     assert_eq!(world.password_of(&entry).await, "theirs", "the item is the source of truth");
-    let revealed = world.broker.reveal_rotation(&world.access, rotation.id).await.unwrap();
+    let revealed = world.broker.rotations().reveal(&world.access, rotation.id).await.unwrap();
     assert_eq!(revealed.expose_secret(), password.expose_secret());
 
-    let done = world.broker.retry_rotation(&world.access, rotation.id, true).await.unwrap();
+    let done = world.broker.rotations().retry(&world.access, rotation.id, true).await.unwrap();
     assert_eq!(done.state, RotationState::Done);
     assert_eq!(world.item_password(ITEM), password.expose_secret());
     assert_eq!(world.password_of(&entry).await, password.expose_secret());
@@ -367,7 +370,7 @@ async fn a_conflict_stays_one_whatever_keeps_a_retry_from_looking_at_the_item() 
     assert_eq!(world.password_of(&entry).await, "theirs");
     let request = || ResolveRequest::new(entry.id).fields(Fields::CREDENTIALS);
     world.emulator.fault(FaultRule::next(Fault::status(503)).always());
-    let error = world.broker.retry_rotation(&world.access, rotation.id, false).await.unwrap_err();
+    let error = world.broker.rotations().retry(&world.access, rotation.id, false).await.unwrap_err();
     assert!(error.provider_error().is_some(), "{error}");
     assert_eq!(world.rotation(rotation.id).await, conflicted);
     let cached = world.broker.resolve(&world.access, request()).await.unwrap();
@@ -377,7 +380,7 @@ async fn a_conflict_stays_one_whatever_keeps_a_retry_from_looking_at_the_item() 
     world.clock.advance(Duration::from_secs(60));
     // Whoever had changed it has put it right.
     world.change(&ItemChange { password: Some(OLD.into()), ..ItemChange::default() });
-    let done = world.broker.retry_rotation(&world.access, rotation.id, false).await.unwrap();
+    let done = world.broker.rotations().retry(&world.access, rotation.id, false).await.unwrap();
     assert_eq!(done.state, RotationState::Done);
     assert_eq!(world.item_password(ITEM), password.expose_secret());
 }
@@ -396,24 +399,24 @@ async fn a_password_that_somebody_changed_to_the_new_one_is_done() {
 async fn an_abandoned_rotation_is_over_and_one_that_was_committed_is_not_abandoned_by_accident() {
     let (world, _, entry) = world().await;
     let (first, _) = world.begin(&entry).await;
-    let abandoned = world.broker.abandon_rotation(&world.access, first.id, false).await.unwrap();
+    let abandoned = world.broker.rotations().abandon(&world.access, first.id, false).await.unwrap();
     assert_eq!(abandoned.state, RotationState::Abandoned);
-    assert_eq!(world.broker.abandon_rotation(&world.access, first.id, false).await.unwrap(), abandoned);
-    let error = world.broker.commit_rotation(&world.access, first.id).await.unwrap_err();
+    assert_eq!(world.broker.rotations().abandon(&world.access, first.id, false).await.unwrap(), abandoned);
+    let error = world.broker.rotations().commit(&world.access, first.id).await.unwrap_err();
     assert!(matches!(error, BrokerError::RotationState { state: RotationState::Abandoned, .. }), "{error}");
 
     let (second, password) = world.begin(&entry).await;
     world.emulator.fault(outage());
     assert_eq!(world.commit(second.id).await.state, RotationState::Committing);
-    let error = world.broker.abandon_rotation(&world.access, second.id, false).await.unwrap_err();
+    let error = world.broker.rotations().abandon(&world.access, second.id, false).await.unwrap_err();
     assert!(error.to_string().contains("the site has the new password"), "{error}");
     assert_eq!(world.password_of(&entry).await, password.expose_secret());
-    let abandoned = world.broker.abandon_rotation(&world.access, second.id, true).await.unwrap();
+    let abandoned = world.broker.rotations().abandon(&world.access, second.id, true).await.unwrap();
     assert_eq!(abandoned.state, RotationState::Abandoned);
     assert_eq!(world.password_of(&entry).await, OLD);
     world.clock.advance(Duration::from_secs(86_400));
     world.emulator.clear_faults();
-    assert_eq!(world.broker.write_back_due().await.unwrap(), 0);
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 0);
     assert_eq!(world.item_password(ITEM), OLD);
 }
 
@@ -423,14 +426,14 @@ async fn a_lost_answer_is_found_out_also_when_others_have_used_up_the_reads() {
     let world = World::with_budgets(options).await;
     let mut new = world.new_connection("automation");
     new.cache_ttl = CacheTtl::OFF;
-    let connection = world.broker.connect(&world.access, new).await.unwrap();
+    let connection = world.broker.connections().create(&world.access, new).await.unwrap();
     let entry = world.bind(&connection, ITEM).await;
     let (rotation, _) = world.begin(&entry).await;
     while world.broker.resolve(&world.access, ResolveRequest::new(entry.id)).await.is_ok() {}
     world.emulator.fault(FaultRule::next_of(Endpoint::PatchItems, Fault::Drop { handled: true }));
     assert_eq!(world.commit(rotation.id).await.state, RotationState::Committing);
     world.clock.advance(Duration::from_secs(60));
-    assert_eq!(world.broker.write_back_due().await.unwrap(), 1);
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
     assert_eq!(world.rotation(rotation.id).await.state, RotationState::Done);
 }
 
@@ -449,12 +452,12 @@ async fn a_write_that_the_budget_does_not_allow_is_made_when_it_does() {
     assert_eq!((waiting.state, waiting.reason.as_deref()), (RotationState::Committing, Some("rate-limited")));
     let wait = Duration::try_from(waiting.next_attempt_at.unwrap().duration_since(waiting.updated_at)).unwrap();
     assert!(wait >= Duration::from_secs(3_600) && wait <= Duration::from_secs(3_720), "{wait:?}");
-    let again = world.broker.retry_rotation(&world.access, second.id, false).await.unwrap();
+    let again = world.broker.rotations().retry(&world.access, second.id, false).await.unwrap();
     assert_eq!(again.state, RotationState::Committing, "also not for a person who does not want to wait");
     assert_eq!(world.emulator.calls().total, 0, "the secret manager hears nothing of all that");
     assert_eq!(world.password_of(&entry).await, password.expose_secret());
     world.clock.advance(wait);
-    assert_eq!(world.broker.write_back_due().await.unwrap(), 1);
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
     assert_eq!(world.rotation(second.id).await.state, RotationState::Done);
     assert_eq!(world.item_password(ITEM), password.expose_secret());
 }

@@ -4,10 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use keyway::budgets::BudgetOptions;
+use keyway::clock::ManualClock;
+use keyway::connections::Connection;
+use keyway::entries::VaultEntry;
 use keyway::keyway_runtime::{CodeCacheKey, EgressPolicy, Fields, Provider, Runtime, Settings};
 use keyway::{
-    Access, Audit, Broker, BrokerBuilder, BrokerError, BudgetOptions, CacheOptions, Connection, EntryContent,
-    ManualClock, MasterKey, NewConnection, Resolution, ResolveRequest, SqliteStorage, VaultEntry, WorkspaceId,
+    Access, Audit, Broker, BrokerBuilder, BrokerError, CacheOptions, EntryContent, MasterKey, NewConnection,
+    Resolution, ResolveRequest, SqliteStorage, WorkspaceId,
 };
 use keyway_emulator_onepassword::{Emulator, Endpoint, ItemInfo};
 use secrecy::{ExposeSecret, SecretString};
@@ -140,7 +144,7 @@ impl World {
     }
 
     pub(crate) async fn connect(&self, account: &str) -> Connection {
-        self.broker.connect(&self.access, self.new_connection(account)).await.unwrap()
+        self.broker.connections().create(&self.access, self.new_connection(account)).await.unwrap()
     }
 
     pub(crate) fn token(&self, account: &str) -> String {
@@ -156,7 +160,7 @@ impl World {
     pub(crate) async fn bind(&self, connection: &Connection, title: &str) -> VaultEntry {
         let reference = self.item("Automation", title).reference;
         let new = EntryContent::bound(title, "https://acme.example", connection.id, reference);
-        self.broker.create_entry(&self.access, new).await.unwrap()
+        self.broker.entries().create(&self.access, new).await.unwrap()
     }
 
     pub(crate) async fn resolve(&self, entry: &VaultEntry) -> Resolution {
@@ -213,7 +217,7 @@ pub(crate) async fn fixture_in(
     let broker = fixture_broker(name, storage).await;
     let created = broker.workspaces().create("Acme", keyway::Scopes::ALL).await.unwrap();
     let access = Access::operator(created.workspace.id, "tests");
-    let connection = broker.connect(&access, new_fixture_connection(name)).await;
+    let connection = broker.connections().create(&access, new_fixture_connection(name)).await;
     (broker, access, connection)
 }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use keyway::{
-    BrokerError, ClientKey, Credentials, EntryContent, EntrySelector, NoTfaCode, TfaCode, TfaMethod, VaultEntry,
-};
+use keyway::entries::{Credentials, NoTfaCode, TfaCode, TfaMethod, VaultEntry};
+use keyway::keys::ClientKey;
+use keyway::{BrokerError, EntryContent, EntrySelector};
 use keyway_emulator_onepassword::{ItemInfo, ItemState};
 use secrecy::ExposeSecret;
 
@@ -19,11 +19,11 @@ async fn own(world: &World, method: Option<TfaMethod>, secret: Option<&str>) -> 
     let user = format!("{method:?} {}", secret.is_some());
     let own = EntryContent::own(user, "https://acme.com", Credentials { tfa_secret, ..Credentials::default() });
     let new = EntryContent { tfa_method: method, ..own };
-    world.broker.create_entry(&world.access, new).await.unwrap()
+    world.broker.entries().create(&world.access, new).await.unwrap()
 }
 
 async fn code(world: &World, entry: &VaultEntry) -> Result<(String, u64), BrokerError> {
-    match world.broker.tfa_code(&world.access, &entry.id.into()).await? {
+    match world.broker.entries().tfa_code(&world.access, &entry.id.into()).await? {
         TfaCode::Authenticator { code, expires_in_seconds } => {
             Ok((code.code.expose_secret().to_owned(), expires_in_seconds))
         }
@@ -83,7 +83,7 @@ async fn resolving_a_bound_entry_whose_codes_come_by_email_still_gives_the_live_
             plain.binding().unwrap().reference.as_str(),
         )
     };
-    let entry = world.broker.create_entry(&world.access, new).await.unwrap();
+    let entry = world.broker.entries().create(&world.access, new).await.unwrap();
     let mut agreed = false;
     // The period may end between the two readings; then the next try is within one.
     for _ in 0..3 {
@@ -114,7 +114,7 @@ async fn what_has_no_code_to_read_says_why() {
                 "op://mhlxx5y45opqk7p7prulriztqq/ch4arxhoemrdclbxyixyesgyt4",
             )
         };
-        let bound = world.broker.create_entry(&world.access, new).await.unwrap();
+        let bound = world.broker.entries().create(&world.access, new).await.unwrap();
         for entry in [mine, bound] {
             let error = code(&world, &entry).await.unwrap_err();
             assert!(matches!(&error, BrokerError::NoTfaCode(actual) if *actual == reason), "{method:?}: {error}");
@@ -125,8 +125,8 @@ async fn what_has_no_code_to_read_says_why() {
     assert!(matches!(error, BrokerError::NoTfaCode(NoTfaCode::NoSecondFactor)), "{error}");
 
     let nobody = EntrySelector::Pair { user: "nobody".into(), domain: "https://acme.com".into() };
-    let error = world.broker.tfa_code(&world.access, &nobody).await.unwrap_err();
+    let error = world.broker.entries().tfa_code(&world.access, &nobody).await.unwrap_err();
     assert!(matches!(error, BrokerError::NotFound(_)));
     let other = world.other_workspace().await;
-    assert!(matches!(world.broker.tfa_code(&other, &none.id.into()).await, Err(BrokerError::NotFound(_))));
+    assert!(matches!(world.broker.entries().tfa_code(&other, &none.id.into()).await, Err(BrokerError::NotFound(_))));
 }

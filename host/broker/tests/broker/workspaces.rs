@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use keyway::keys::KeyError;
 use keyway::keyway_runtime::Runtime;
-use keyway::{
-    Access, Audit, BeginRotation, Broker, BrokerError, KeyError, MasterKey, NewWorkspace, ResolveRequest, Scope,
-    Scopes, Thing,
-};
+use keyway::rotations::BeginRotation;
+use keyway::workspaces::NewWorkspace;
+use keyway::{Access, Audit, Broker, BrokerError, MasterKey, ResolveRequest, Scope, Scopes, Thing};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::support::World;
@@ -54,9 +54,9 @@ async fn an_ordinary_key_manages_nothing_and_resolves_nothing() {
     let access = world.broker.authenticate(&key.api_key).await.unwrap();
     let broker = &world.broker;
     let forbidden = [
-        (Scope::Admin, broker.connect(&access, world.new_connection("automation")).await.unwrap_err()),
-        (Scope::Admin, broker.clear_cache(&access, connection.id).await.unwrap_err()),
-        (Scope::Admin, broker.update_connection(&access, connection.id, Default::default()).await.unwrap_err()),
+        (Scope::Admin, broker.connections().create(&access, world.new_connection("automation")).await.unwrap_err()),
+        (Scope::Admin, broker.connections().clear_cache(&access, connection.id).await.unwrap_err()),
+        (Scope::Admin, broker.connections().update(&access, connection.id, Default::default()).await.unwrap_err()),
         (Scope::Admin, broker.api_keys().create(&access, "more", Scopes::ALL).await.unwrap_err()),
         (Scope::Admin, broker.keys().encryption_key(&access).await.unwrap_err()),
         (Scope::Resolve, broker.resolve(&access, keyway::ResolveRequest::new(entry.id)).await.unwrap_err()),
@@ -64,8 +64,8 @@ async fn an_ordinary_key_manages_nothing_and_resolves_nothing() {
     for (scope, error) in forbidden {
         assert!(matches!(error, BrokerError::Forbidden { needs } if needs == scope), "{error}");
     }
-    assert_eq!(broker.list_connections(&access).await.unwrap().len(), 1);
-    assert_eq!(broker.list_entries(&access, None).await.unwrap().entries.len(), 1);
+    assert_eq!(broker.connections().list(&access).await.unwrap().len(), 1);
+    assert_eq!(broker.entries().list(&access, None).await.unwrap().entries.len(), 1);
 }
 
 #[tokio::test]
@@ -74,16 +74,20 @@ async fn another_workspace_sees_nothing_and_cannot_tell_foreign_from_unknown() {
     let entry = world.bind(&connection, "Wide World Importers").await;
     let other = world.other_workspace().await;
     let broker = &world.broker;
-    assert!(broker.list_connections(&other).await.unwrap().is_empty());
-    assert!(broker.list_entries(&other, None).await.unwrap().entries.is_empty());
-    let foreign = broker.list_items(&other, connection.id).await.unwrap_err().to_string();
-    let unknown =
-        broker.list_items(&other, keyway::ConnectionId::from(uuid::Uuid::nil())).await.unwrap_err().to_string();
+    assert!(broker.connections().list(&other).await.unwrap().is_empty());
+    assert!(broker.entries().list(&other, None).await.unwrap().entries.is_empty());
+    let foreign = broker.connections().list_items(&other, connection.id).await.unwrap_err().to_string();
+    let unknown = broker
+        .connections()
+        .list_items(&other, keyway::ConnectionId::from(uuid::Uuid::nil()))
+        .await
+        .unwrap_err()
+        .to_string();
     assert_eq!(foreign, unknown);
     let not_found =
         |error: BrokerError, thing: Thing| assert!(matches!(error, BrokerError::NotFound(t) if t == thing), "{error}");
-    not_found(broker.clear_cache(&other, connection.id).await.unwrap_err(), Thing::Connection);
-    not_found(broker.get_entry(&other, &entry.id.into()).await.unwrap_err(), Thing::Entry);
+    not_found(broker.connections().clear_cache(&other, connection.id).await.unwrap_err(), Thing::Connection);
+    not_found(broker.entries().get(&other, &entry.id.into()).await.unwrap_err(), Thing::Entry);
     not_found(broker.resolve(&other, keyway::ResolveRequest::new(entry.id)).await.unwrap_err(), Thing::Entry);
 }
 
@@ -133,14 +137,14 @@ async fn every_operation_can_run_in_a_task_of_its_own() {
     task(broker.api_keys().create(access, "key", Scope::Api));
     task(broker.api_keys().list(access));
     task(broker.keys().encryption_key(access));
-    task(broker.connect(access, world.new_connection("automation")));
-    task(broker.update_connection(access, connection.id, Default::default()));
-    task(broker.list_connections(access));
-    task(broker.list_items(access, connection.id));
-    task(broker.clear_cache(access, connection.id));
-    task(broker.create_entry(access, keyway::EntryContent::default()));
-    task(broker.get_entry(access, &entry.id.into()));
-    task(broker.list_entries(access, None));
+    task(broker.connections().create(access, world.new_connection("automation")));
+    task(broker.connections().update(access, connection.id, Default::default()));
+    task(broker.connections().list(access));
+    task(broker.connections().list_items(access, connection.id));
+    task(broker.connections().clear_cache(access, connection.id));
+    task(broker.entries().create(access, keyway::EntryContent::default()));
+    task(broker.entries().get(access, &entry.id.into()));
+    task(broker.entries().list(access, None));
     task(broker.resolve(access, keyway::ResolveRequest::new(entry.id)));
 }
 
@@ -179,10 +183,10 @@ async fn a_deleted_workspace_opens_nothing_any_more_and_the_others_are_as_before
         broker.authenticate(&world.api_key).await.unwrap();
     }
 
-    let open = world.broker.begin_rotation(&world.access, BeginRotation::new(entry.id)).await.unwrap();
+    let open = world.broker.rotations().begin(&world.access, BeginRotation::new(entry.id)).await.unwrap();
     assert!(matches!(workspaces.delete(&world.access).await, Err(BrokerError::RotationOpen)));
     assert!(world.broker.resolve(&world.access, request()).await.is_ok(), "nothing was deleted");
-    world.broker.abandon_rotation(&world.access, open.rotation.id, true).await.unwrap();
+    world.broker.rotations().abandon(&world.access, open.rotation.id, true).await.unwrap();
 
     workspaces.delete(&world.access).await.unwrap();
     // In this process at once, also what is in memory.
@@ -191,8 +195,8 @@ async fn a_deleted_workspace_opens_nothing_any_more_and_the_others_are_as_before
     assert!(gone(world.broker.resolve(&world.access, request()).await.map(drop)));
     assert!(gone(world.broker.keys().encryption_key(&world.access).await.map(drop)));
     assert!(gone(workspaces.delete(&world.access).await), "a second time");
-    assert!(gone(world.broker.connect(&world.access, world.new_connection("automation")).await.map(drop)));
-    assert!(world.broker.list_connections(&other).await.is_ok());
+    assert!(gone(world.broker.connections().create(&world.access, world.new_connection("automation")).await.map(drop)));
+    assert!(world.broker.connections().list(&other).await.is_ok());
     // In the other one when it next asks for changes.
     tokio::time::sleep(keyway::storage::MAX_AGE).await;
     assert!(matches!(beside.authenticate(&world.api_key).await, Err(BrokerError::Unauthenticated)));

@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use keyway::{AuditPage, AuditQuery, AuditRecord, AuditVerification, Cursor, ErrorKind};
+use keyway::ErrorKind;
+use keyway::audit::{AuditPage, AuditQuery, AuditRecord, AuditVerification, Cursor};
 use serde::Serialize;
 
 use super::app::App;

@@ -14,11 +14,11 @@ pub(super) async fn run(app: &App, target: &ConnectionTarget) -> Result<(), CliE
     let (host, access) = app.open_in(&target.workspace).await?;
     let connections = match &target.connection.connection {
         Some(_) => vec![select::connection(host.broker(), &access, &target.connection).await?],
-        None => host.broker().list_connections(&access).await?,
+        None => host.broker().connections().list(&access).await?,
     };
     let mut rows = Vec::new();
     for connection in connections {
-        let budget = host.broker().budget(&access, connection.id).await?;
+        let budget = host.broker().connections().budget(&access, connection.id).await?;
         rows.push(Row { connection: Named::from(&connection), budget: budget.into() });
     }
     app.output.list(&rows, ["NAME", "REQUESTS", "OF THE", "IN", "LEFT", "NOT ASKED UNTIL"], NONE_YET, add)

@@ -7,7 +7,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use keyway::{ErrorKind, KeyError, MasterKey, MasterKeys};
+use keyway::keys::{KeyError, MasterKeys};
+use keyway::{ErrorKind, MasterKey};
 use serde::Serialize;
 
 use super::app::App;

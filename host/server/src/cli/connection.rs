@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use keyway::{CacheTtl, Connection, ConnectionChanges, ConnectionId, NewConnection};
+use keyway::connections::{Connection, ConnectionChanges};
+use keyway::{CacheTtl, ConnectionId, NewConnection};
 use keyway_runtime::{Description, Item, SettingSpec, Settings};
 use secrecy::ExposeSecret;
 
@@ -24,7 +25,7 @@ pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), Cli
         ConnectionCommand::Create(options) => connect(app, options).await,
         ConnectionCommand::List(workspace) => {
             let (host, access) = app.open_without_providers_in(&workspace).await?;
-            let connections = host.broker().list_connections(&access).await?;
+            let connections = host.broker().connections().list(&access).await?;
             list(app, &connections.into_iter().map(Row::from).collect::<Vec<_>>())
         }
         ConnectionCommand::Update(options) => update(app, options).await,
@@ -32,7 +33,7 @@ pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), Cli
             let (host, access) = app.open_without_providers_in(&workspace).await?;
             let named = ConnectionOption { connection: Some(connection) };
             let connection = select::connection(host.broker(), &access, &named).await?;
-            host.broker().delete_connection(&access, connection.id).await?;
+            host.broker().connections().delete(&access, connection.id).await?;
             app.output.result(&Named::from(&connection), |out| {
                 let name = printable(&connection.name);
                 writeln!(
@@ -45,7 +46,7 @@ pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), Cli
         ConnectionCommand::ClearCache(target) => {
             let (host, access) = app.open_without_providers_in(&target.workspace).await?;
             let connection = select::connection(host.broker(), &access, &target.connection).await?;
-            host.broker().clear_cache(&access, connection.id).await?;
+            host.broker().connections().clear_cache(&access, connection.id).await?;
             app.output.result(&Named::from(&connection), |out| {
                 let name = printable(&connection.name);
                 writeln!(
@@ -72,7 +73,7 @@ pub(super) async fn connect(app: &App, options: ConnectOptions) -> Result<(), Cl
         cache_ttl: CacheTtl::from_seconds(options.cache_ttl),
         rate_limit_tier: options.rate_limit_tier,
     };
-    let row = Row::from(host.broker().connect(&access, new).await?);
+    let row = Row::from(host.broker().connections().create(&access, new).await?);
     app.output.result(&row, |out| {
         writeln!(out, "Connected to {}.", printable(&description.display_name))?;
         row.facts(out)?;
@@ -111,7 +112,7 @@ async fn update(app: &App, options: UpdateConnectionOptions) -> Result<(), CliEr
     let cache_ttl = options.cache_ttl.map(CacheTtl::from_seconds);
     let rate_limit_tier = options.rate_limit_tier.map(|tier| (!tier.is_empty()).then_some(tier));
     let changes = ConnectionChanges { name: options.name, settings, cache_ttl, rate_limit_tier };
-    let row = Row::from(host.broker().update_connection(&access, connection.id, changes).await?);
+    let row = Row::from(host.broker().connections().update(&access, connection.id, changes).await?);
     app.output.result(&row, |out| {
         writeln!(out, "Changed the connection. Running servers follow within a second.")?;
         row.facts(out)
@@ -192,7 +193,7 @@ fn token(description: &Description) -> Result<&SettingSpec, CliError> {
 pub(super) async fn items(app: &App, target: &ConnectionTarget) -> Result<(), CliError> {
     let (host, access) = app.open_in(&target.workspace).await?;
     let connection = select::connection(host.broker(), &access, &target.connection).await?;
-    let items = host.broker().list_items(&access, connection.id).await?;
+    let items = host.broker().connections().list_items(&access, connection.id).await?;
     let data: Vec<_> = items.iter().cloned().map(SecretItem::from).collect();
     app.output.result(&data, |out| write_items(out, &items, 0, usize::MAX))
 }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use keyway::{BrokerError, DependentEntries, ErrorKind, Thing};
+use keyway::connections::DependentEntries;
+use keyway::{BrokerError, ErrorKind, Thing};
 use keyway_runtime::{CallError, LoadError};
 use serde::{Serialize, Serializer};
 use thiserror::Error;

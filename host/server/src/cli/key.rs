@@ -1,7 +1,8 @@
 //! `keyway key`: the API keys of a workspace.
 
 use jiff::Timestamp;
-use keyway::{ApiKey, ApiKeyId, CreatedApiKey, Scopes};
+use keyway::workspaces::{ApiKey, CreatedApiKey};
+use keyway::{ApiKeyId, Scopes};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 

@@ -5,7 +5,8 @@
 
 use std::path::PathBuf;
 
-use keyway::{MasterKey, RotatedMasterKey};
+use keyway::MasterKey;
+use keyway::keys::RotatedMasterKey;
 
 use super::app::App;
 use super::args::MasterKeyCommand;

@@ -10,7 +10,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use keyway::{BeginRotation, ErrorKind, NewPassword, PasswordPolicy, Rotation, RotationFilter, RotationState};
+use keyway::ErrorKind;
+use keyway::rotations::{BeginRotation, NewPassword, PasswordPolicy, Rotation, RotationFilter, RotationState};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use tempfile::TempPath;
@@ -31,17 +32,17 @@ pub(super) async fn run(app: &App, command: RotationCommand) -> Result<(), CliEr
         RotationCommand::Begin(options) => begin(app, *options).await,
         RotationCommand::Commit { id, workspace } => {
             let (host, access) = app.open_in(&workspace).await?;
-            let rotation = host.broker().commit_rotation(&access, id).await?;
+            let rotation = host.broker().rotations().commit(&access, id).await?;
             finish(app, rotation)
         }
         RotationCommand::Abandon { id, discard_password, workspace } => {
             let (host, access) = app.open_without_providers_in(&workspace).await?;
-            let rotation = host.broker().abandon_rotation(&access, id, discard_password).await?;
+            let rotation = host.broker().rotations().abandon(&access, id, discard_password).await?;
             finish(app, rotation)
         }
         RotationCommand::Retry { id, overwrite, workspace } => {
             let (host, access) = app.open_in(&workspace).await?;
-            let rotation = host.broker().retry_rotation(&access, id, overwrite).await?;
+            let rotation = host.broker().rotations().retry(&access, id, overwrite).await?;
             finish(app, rotation)
         }
         RotationCommand::List { states, open, entry, workspace } => {
@@ -49,7 +50,7 @@ pub(super) async fn run(app: &App, command: RotationCommand) -> Result<(), CliEr
             let states = if open { RotationState::OPEN.to_vec() } else { states };
             let (filter, mut rows, mut next) = (RotationFilter { states, entry }, Vec::new(), None);
             loop {
-                let page = host.broker().list_rotations(&access, &filter, next).await?;
+                let page = host.broker().rotations().list(&access, &filter, next).await?;
                 rows.extend(page.rotations.into_iter().map(RotationView::from));
                 next = page.next;
                 if next.is_none() {
@@ -78,7 +79,7 @@ async fn begin(app: &App, options: BeginRotationOptions) -> Result<(), CliError>
     // Before the rotation, so that one whose password has no place to go is not begun.
     let place = options.out.map(NewFile::create).transpose()?;
     let (host, access) = app.open_in(&options.workspace).await?;
-    let begun = host.broker().begin_rotation(&access, BeginRotation::new(entry).password(password)).await?;
+    let begun = host.broker().rotations().begin(&access, BeginRotation::new(entry).password(password)).await?;
     let wrong = trouble(&begun.rotation, RotationState::Prepared);
     if let (Some(place), Some(password)) = (place, &begun.password) {
         place.keep(password)?;
@@ -91,9 +92,9 @@ async fn begin(app: &App, options: BeginRotationOptions) -> Result<(), CliError>
 async fn show(app: &App, options: ShowRotationOptions) -> Result<(), CliError> {
     let place = options.out.map(NewFile::create).transpose()?;
     let (host, access) = app.open_without_providers_in(&options.workspace).await?;
-    let rotation = host.broker().rotation(&access, options.id).await?;
+    let rotation = host.broker().rotations().get(&access, options.id).await?;
     let password = match options.reveal || place.is_some() {
-        true => Some(host.broker().reveal_rotation(&access, options.id).await?),
+        true => Some(host.broker().rotations().reveal(&access, options.id).await?),
         false => None,
     };
     if let (Some(place), Some(password)) = (place, &password) {

@@ -1,6 +1,8 @@
 //! Which workspace and which connection a command is about: by id, by name, or the only one there is.
 
-use keyway::{Access, Broker, Connection, ErrorKind, Workspace};
+use keyway::connections::Connection;
+use keyway::workspaces::Workspace;
+use keyway::{Access, Broker, ErrorKind};
 use uuid::Uuid;
 
 use super::args::target::{ConnectionOption, WorkspaceOption};
@@ -24,7 +26,7 @@ pub(crate) async fn connection(
     access: &Access,
     option: &ConnectionOption,
 ) -> Result<Connection, CliError> {
-    let all = broker.list_connections(access).await?;
+    let all = broker.connections().list(access).await?;
     let named = |connection: &Connection| (connection.id.as_uuid(), connection.name.clone());
     choose(all, option.connection.as_deref(), named, "connection", "`keyway connect` creates one")
 }

@@ -1,7 +1,9 @@
 //! `keyway workspace`.
 
 use jiff::Timestamp;
-use keyway::{CreatedWorkspace, ErrorKind, RotatedWorkspaceKey, Scopes, Workspace, WorkspaceId};
+use keyway::keys::RotatedWorkspaceKey;
+use keyway::workspaces::{CreatedWorkspace, Workspace};
+use keyway::{ErrorKind, Scopes, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 

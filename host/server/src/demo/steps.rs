@@ -106,7 +106,7 @@ async fn connect(
         settings: Settings::new().with("token", account.token.clone()),
         ..NewConnection::default()
     };
-    let row = crate::cli::connection::Row::from(broker.connect(access, new).await?);
+    let row = crate::cli::connection::Row::from(broker.connections().create(access, new).await?);
     let rights = match row.shown.read_only {
         Some(true) => ", read-only: password rotations will be skipped",
         Some(false) => ", may write",
@@ -121,7 +121,7 @@ async fn list(
     access: &Access,
     connection: keyway::ConnectionId,
 ) -> Result<(Vec<Item>, String), CliError> {
-    let items = broker.list_items(access, connection).await?;
+    let items = broker.connections().list_items(access, connection).await?;
     let vaults: std::collections::BTreeSet<_> = items.iter().map(|item| &item.vault_id).collect();
     let words = format!("{} login items in {} vaults", items.len(), vaults.len());
     Ok((items, words))
@@ -141,7 +141,7 @@ async fn bind(
         let user = if number == 0 { USER.to_owned() } else { format!("{USER}-{}", number + 1) };
         let domain = site(item);
         let entry =
-            broker.create_entry(access, EntryContent::bound(&user, &domain, connection, &item.reference)).await?;
+            broker.entries().create(access, EntryContent::bound(&user, &domain, connection, &item.reference)).await?;
         let bound = BoundEntry {
             id: entry.id,
             permissioned_user_id: user,

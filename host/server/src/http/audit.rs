@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use axum::Json;
 use axum::extract::RawQuery;
-use keyway::{AuditQuery, AuditRecord, Cursor};
+use keyway::audit::{AuditQuery, AuditRecord, Cursor};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::ArrayBuilder;
@@ -30,12 +30,12 @@ pub(super) struct Page {
 
 words! {
     /// The name of an operation.
-    struct OperationName: keyway::Operation::ALL.iter().map(|operation| operation.name());
+    struct OperationName: keyway::audit::Operation::ALL.iter().map(|operation| operation.name());
 }
 
 words! {
     /// The word for an outcome, or for several.
-    struct OutcomeName: keyway::OutcomeFilter::names();
+    struct OutcomeName: keyway::audit::OutcomeFilter::names();
 }
 
 words! {
@@ -108,7 +108,7 @@ fn read<T: FromStr>(value: &str, message: &str) -> Result<T, ApiError> {
 }
 
 fn limit(value: &str) -> Result<usize, ApiError> {
-    let allowed = 1..=keyway::AUDIT_RECORDS_PER_PAGE;
+    let allowed = 1..=keyway::audit::AUDIT_RECORDS_PER_PAGE;
     let limit = value.parse().ok().filter(|limit| allowed.contains(limit));
     limit.ok_or_else(|| ApiError::invalid(format!("limit must be a number from 1 to {}", allowed.end())))
 }

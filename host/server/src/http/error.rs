@@ -9,7 +9,8 @@ use axum::Json;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use keyway::{BrokerError, DependentEntries, ErrorKind};
+use keyway::connections::DependentEntries;
+use keyway::{BrokerError, ErrorKind};
 use serde::Serialize;
 use utoipa::ToSchema;
 

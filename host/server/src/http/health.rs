@@ -5,7 +5,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use keyway::NotReady;
+use keyway::readiness::NotReady;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -39,7 +39,7 @@ pub(super) async fn readyz(State(api): State<Api>) -> Answer<Health> {
     if api.ending.is_set() {
         return Err(not_ready("the server is ending"));
     }
-    let missing = api.broker.not_ready().await;
+    let missing = api.broker.readiness().check().await;
     if missing.is_empty() {
         return Ok(Json(Health { status: "ready" }));
     }

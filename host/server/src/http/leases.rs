@@ -42,7 +42,7 @@ pub(super) async fn renew(Resolver(api, access): Resolver, Body(wanted): Body<To
     let entry = wanted.entry()?;
     let too_many = |_| ApiError::invalid("seconds must be a non-negative integer of at most 4294967295");
     let seconds = wanted.seconds.map(u32::try_from).transpose().map_err(too_many)?;
-    Ok(Json(api.broker.renew_lease(&access, &entry, &wanted.lease, seconds).await?.into()))
+    Ok(Json(api.broker.entries().renew_lease(&access, &entry, &wanted.lease, seconds).await?.into()))
 }
 
 /// End the lease of an entry's values
@@ -51,6 +51,6 @@ pub(super) async fn renew(Resolver(api, access): Resolver, Body(wanted): Body<To
 #[utoipa::path(post, path = "/vault/leases/revoke", operation_id = "revoke_lease", tag = "vault", request_body = ToRevoke,
     responses((status = 200, description = "It is over", body = Success), WithBody, Missing, OfProvider, Common))]
 pub(super) async fn revoke(Resolver(api, access): Resolver, Body(wanted): Body<ToRevoke>) -> Answer<Success> {
-    api.broker.revoke_lease(&access, &wanted.entry()?, &wanted.lease).await?;
+    api.broker.entries().revoke_lease(&access, &wanted.entry()?, &wanted.lease).await?;
     Ok(SUCCESS)
 }

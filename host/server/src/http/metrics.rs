@@ -85,7 +85,7 @@ fn method_name(method: &Method) -> &'static str {
     (status = 200, description = "In the text format of OpenMetrics", body = String, content_type = "application/openmetrics-text"),
 ))]
 pub(super) async fn read(State(api): State<Api>) -> Result<Response, ApiError> {
-    api.broker.refresh_budgets().await;
+    api.broker.connections().refresh_budgets().await;
     let mut text = String::with_capacity(16 << 10);
     text::encode(&mut text, &api.metrics.registry).map_err(|error| ApiError::internal(error.to_string()))?;
     let mut response = text.into_response();

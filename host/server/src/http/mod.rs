@@ -70,7 +70,7 @@ pub(crate) fn routers(broker: Broker, metrics: bool) -> Routers {
     // A document of plain values is always JSON.
     let document = serde_json::to_vec(&openapi::complete(document)).unwrap_or_default().into();
     let mut registry = Registry::default();
-    broker.register_metrics(&mut registry);
+    broker.metrics().register(&mut registry);
     let metrics = Arc::new(Metrics::new(registry));
     let (places, ending) = (Semaphore::new(CONCURRENT_REQUESTS), Ending::default());
     let observer = Observer { metrics: metrics.clone(), memory: Arc::default(), places, ending: ending.clone() };

@@ -68,7 +68,7 @@ pub(super) async fn resolve(
 pub(super) async fn fields(Resolver(api, access): Resolver, RawQuery(query): RawQuery) -> Answer<Vec<FieldView>> {
     let [id, user, domain] = parameters(query, ["id", "permissioned_user_id", "domain"])?;
     let id = id.map(|id| id.parse().map_err(|_| ApiError::invalid("id must be a UUID"))).transpose()?;
-    let fields = api.broker.list_fields(&access, &either(id, user, domain)?).await?;
+    let fields = api.broker.entries().list_fields(&access, &either(id, user, domain)?).await?;
     Ok(Json(fields.into_iter().map(FieldView::from).collect()))
 }
 

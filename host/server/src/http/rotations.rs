@@ -8,7 +8,8 @@ use axum::Json;
 use axum::extract::RawQuery;
 use axum::http::StatusCode;
 use axum::response::Response;
-use keyway::{BeginRotation, EntryId, NewPassword, PasswordPolicy, RotationFilter, RotationId, RotationState};
+use keyway::rotations::{BeginRotation, NewPassword, PasswordPolicy, RotationFilter, RotationState};
+use keyway::{EntryId, RotationId};
 use secrecy::SecretString;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -85,7 +86,7 @@ body! {
 #[utoipa::path(post, path = "/vault/rotations", operation_id = "begin_rotation", tag = "rotations", request_body = NewRotation,
     responses((status = 201, description = "The rotation, with its password", body = Begun), WithBody, Missing, Conflicting, OfProvider, Common))]
 pub(super) async fn begin(Rotator(api, access): Rotator, Body(new): Body<NewRotation>) -> Result<Response, ApiError> {
-    let begun = api.broker.begin_rotation(&access, to_begin(new)?).await?;
+    let begun = api.broker.rotations().begin(&access, to_begin(new)?).await?;
     let begun = Begun { rotation: begun.rotation.into(), password: begun.password };
     secret_answer(StatusCode::CREATED, &begun)
 }
@@ -122,7 +123,7 @@ fn to_begin(new: NewRotation) -> Result<BeginRotation, ApiError> {
     params(("id" = Uuid, Path, description = "The rotation's id")),
     responses((status = 200, description = "The rotation", body = RotationView), Input, Missing, Conflicting, OfProvider, Common))]
 pub(super) async fn commit(Rotator(api, access): Rotator, Id(id): Id<RotationId>) -> Answer<RotationView> {
-    Ok(Json(api.broker.commit_rotation(&access, id).await?.into()))
+    Ok(Json(api.broker.rotations().commit(&access, id).await?.into()))
 }
 
 body! {
@@ -147,7 +148,7 @@ pub(super) async fn abandon(
     body: Option<Body<AbandonRotation>>,
 ) -> Answer<RotationView> {
     let discard = body.and_then(|Body(abandon)| abandon.discard_password).unwrap_or(false);
-    Ok(Json(api.broker.abandon_rotation(&access, id, discard).await?.into()))
+    Ok(Json(api.broker.rotations().abandon(&access, id, discard).await?.into()))
 }
 
 body! {
@@ -172,7 +173,7 @@ pub(super) async fn retry(
     body: Option<Body<RetryRotation>>,
 ) -> Answer<RotationView> {
     let overwrite = body.and_then(|Body(retry)| retry.overwrite).unwrap_or(false);
-    Ok(Json(api.broker.retry_rotation(&access, id, overwrite).await?.into()))
+    Ok(Json(api.broker.rotations().retry(&access, id, overwrite).await?.into()))
 }
 
 /// How far a rotation is
@@ -182,7 +183,7 @@ pub(super) async fn retry(
     params(("id" = Uuid, Path, description = "The rotation's id")),
     responses((status = 200, description = "The rotation", body = RotationView), Input, Missing, Common))]
 pub(super) async fn get(Rotator(api, access): Rotator, Id(id): Id<RotationId>) -> Answer<RotationView> {
-    Ok(Json(api.broker.rotation(&access, id).await?.into()))
+    Ok(Json(api.broker.rotations().get(&access, id).await?.into()))
 }
 
 /// The new password of an unfinished rotation
@@ -195,7 +196,7 @@ pub(super) async fn reveal(
     Administrator(api, access): Administrator,
     Id(id): Id<RotationId>,
 ) -> Result<Response, ApiError> {
-    let password = api.broker.reveal_rotation(&access, id).await?;
+    let password = api.broker.rotations().reveal(&access, id).await?;
     secret_answer(StatusCode::OK, &Password { password })
 }
 
@@ -211,7 +212,7 @@ pub(super) async fn reveal(
     responses((status = 200, description = "A page", body = Page), Input, Common))]
 pub(super) async fn list(Rotator(api, access): Rotator, RawQuery(query): RawQuery) -> Answer<Page> {
     let (filter, after) = filter(query.as_deref().unwrap_or_default())?;
-    let page = api.broker.list_rotations(&access, &filter, after).await?;
+    let page = api.broker.rotations().list(&access, &filter, after).await?;
     Ok(Json(Page { rotations: page.rotations.into_iter().map(RotationView::from).collect(), next: page.next }))
 }
 
@@ -233,7 +234,7 @@ fn filter(query: &str) -> Result<(RotationFilter, Option<RotationId>), ApiError>
         };
         match &*name {
             "state" if value == "open" => RotationState::OPEN.into_iter().for_each(add),
-            "state" => add(value.parse().map_err(|error: keyway::UnknownName| {
+            "state" => add(value.parse().map_err(|error: keyway::storage::UnknownName| {
                 ApiError::invalid(format!("{error}; open stands for all unfinished states"))
             })?),
             "entry_id" => filter.entry = Some(value.parse().map_err(not_an_id)?),

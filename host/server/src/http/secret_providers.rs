@@ -9,7 +9,8 @@
 
 use axum::Json;
 use axum::http::StatusCode;
-use keyway::{BrokerError, CacheTtl, ConnectionChanges, ConnectionId, ErrorKind, NewConnection};
+use keyway::connections::ConnectionChanges;
+use keyway::{BrokerError, CacheTtl, ConnectionId, ErrorKind, NewConnection};
 use keyway_runtime::Settings;
 
 use super::answer::{Answer, SUCCESS, Success};
@@ -70,7 +71,7 @@ body! {
 #[utoipa::path(get, path = "/secret-providers", operation_id = "list_secret_providers", tag = "secret-providers",
     responses((status = 200, description = "All of them", body = Vec<SecretProvider>), Common))]
 pub(super) async fn list(Caller(api, access): Caller) -> Answer<Vec<SecretProvider>> {
-    let connections = api.broker.list_connections(&access).await?;
+    let connections = api.broker.connections().list(&access).await?;
     Ok(Json(connections.into_iter().map(SecretProvider::from).collect()))
 }
 
@@ -91,7 +92,7 @@ pub(super) async fn create(
         cache_ttl: new.cache_ttl_seconds.unwrap_or_default(),
         rate_limit_tier: new.rate_limit_tier,
     };
-    match api.broker.connect(&access, new).await {
+    match api.broker.connections().create(&access, new).await {
         // Here it is a word of the request that is wrong, and not repeated: it may be anything.
         Err(BrokerError::ProviderNotInstalled { installed, .. }) => Err(not_installed(&installed)),
         connection => Ok((StatusCode::CREATED, Json(connection?.into()))),
@@ -113,7 +114,7 @@ fn not_installed(installed: &[String]) -> ApiError {
     params(("id" = Uuid, Path, description = "The connection's id")),
     responses((status = 200, description = "The connection", body = SecretProvider), Input, Missing, Common))]
 pub(super) async fn get(Caller(api, access): Caller, Id(id): Id<ConnectionId>) -> Answer<SecretProvider> {
-    Ok(Json(api.broker.get_connection(&access, id).await?.into()))
+    Ok(Json(api.broker.connections().get(&access, id).await?.into()))
 }
 
 /// Change a connection
@@ -131,13 +132,13 @@ pub(super) async fn update(
 ) -> Answer<SecretProvider> {
     let SecretProviderChanges { name, provider_type, settings, cache_ttl_seconds, rate_limit_tier } = changes;
     if let Some(provider_type) = provider_type
-        && api.broker.get_connection(&access, id).await?.provider_type != provider_type
+        && api.broker.connections().get(&access, id).await?.provider_type != provider_type
     {
         return Err(ApiError::invalid("provider_type cannot be changed; create another connection instead"));
     }
     let changes =
         ConnectionChanges { name, settings, cache_ttl: cache_ttl_seconds, rate_limit_tier: rate_limit_tier.into() };
-    Ok(Json(api.broker.update_connection(&access, id, changes).await?.into()))
+    Ok(Json(api.broker.connections().update(&access, id, changes).await?.into()))
 }
 
 /// Disconnect
@@ -147,7 +148,7 @@ pub(super) async fn update(
     params(("id" = Uuid, Path, description = "The connection's id")),
     responses((status = 200, description = "It is gone", body = Success), Input, Missing, Conflicting, Common))]
 pub(super) async fn delete(Administrator(api, access): Administrator, Id(id): Id<ConnectionId>) -> Answer<Success> {
-    api.broker.delete_connection(&access, id).await?;
+    api.broker.connections().delete(&access, id).await?;
     Ok(SUCCESS)
 }
 
@@ -161,7 +162,7 @@ pub(super) async fn clear_cache(
     Administrator(api, access): Administrator,
     Id(id): Id<ConnectionId>,
 ) -> Answer<Success> {
-    api.broker.clear_cache(&access, id).await?;
+    api.broker.connections().clear_cache(&access, id).await?;
     Ok(SUCCESS)
 }
 
@@ -172,7 +173,7 @@ pub(super) async fn clear_cache(
     params(("id" = Uuid, Path, description = "The connection's id")),
     responses((status = 200, description = "All of them", body = Vec<SecretItem>), Input, Missing, OfProvider, Common))]
 pub(super) async fn items(Client(api, access): Client, Id(id): Id<ConnectionId>) -> Answer<Vec<SecretItem>> {
-    let items = api.broker.list_items(&access, id).await?;
+    let items = api.broker.connections().list_items(&access, id).await?;
     Ok(Json(items.into_iter().map(SecretItem::from).collect()))
 }
 
@@ -184,5 +185,5 @@ pub(super) async fn items(Client(api, access): Client, Id(id): Id<ConnectionId>)
     params(("id" = Uuid, Path, description = "The connection's id")),
     responses((status = 200, description = "The budget", body = BudgetView), Input, Missing, Common))]
 pub(super) async fn budget(Caller(api, access): Caller, Id(id): Id<ConnectionId>) -> Answer<BudgetView> {
-    Ok(Json(api.broker.budget(&access, id).await?.into()))
+    Ok(Json(api.broker.connections().budget(&access, id).await?.into()))
 }

@@ -1,7 +1,7 @@
 //! A budget as clients and scripts see it.
 
 use jiff::Timestamp;
-use keyway::{Allowance, Budget};
+use keyway::budgets::{Allowance, Budget};
 use serde::Serialize;
 use utoipa::ToSchema;
 

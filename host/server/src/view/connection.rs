@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use keyway::{Connection, ConnectionId, WorkspaceId};
+use keyway::connections::Connection;
+use keyway::{ConnectionId, WorkspaceId};
 use keyway_runtime::Item;
 use serde::Serializer;
 use utoipa::ToSchema;

@@ -1,6 +1,7 @@
 //! The entries that stand in the way of deleting a connection, as data.
 
-use keyway::{DependentEntries, DependentEntry, EntryId};
+use keyway::EntryId;
+use keyway::connections::{DependentEntries, DependentEntry};
 use serde::Serialize;
 use utoipa::ToSchema;
 

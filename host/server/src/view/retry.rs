@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use keyway::{AuditError, BrokerError, ErrorKind};
+use keyway::audit::AuditError;
+use keyway::{BrokerError, ErrorKind};
 
 /// How long to wait before the next attempt, where somebody said so or one can know.
 pub(crate) fn retry_after(kind: ErrorKind, error: &BrokerError) -> Option<Duration> {

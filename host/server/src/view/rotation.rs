@@ -1,7 +1,8 @@
 //! A password rotation as clients and scripts see it. The new password is not in it.
 
 use jiff::Timestamp;
-use keyway::{ConnectionId, EntryId, Rotation, RotationId, RotationState, WorkspaceId};
+use keyway::rotations::{Rotation, RotationState};
+use keyway::{ConnectionId, EntryId, RotationId, WorkspaceId};
 use utoipa::ToSchema;
 
 use super::view;

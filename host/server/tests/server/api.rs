@@ -1,6 +1,7 @@
 //! The HTTP API as its clients use it.
 
-use keyway::{ClientKey, EntryContent};
+use keyway::EntryContent;
+use keyway::keys::ClientKey;
 use keyway_emulator_onepassword::{Fault, FaultRule, RetryAfterForm};
 use serde_json::{Value, json};
 
@@ -130,10 +131,10 @@ async fn credentials_under_the_workspaces_key_come_back_as_they_were_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn more_entries_than_fit_on_a_page_are_one_list() {
     let (api, connection) = Api::echo().await;
-    let count = keyway::ENTRIES_PER_PAGE as usize + 7;
+    let count = keyway::entries::ENTRIES_PER_PAGE as usize + 7;
     for number in 0..count {
         let new = EntryContent::bound(format!("user-{number}"), "https://acme.com", connection.id, "echo://item/one");
-        api.host.broker().create_entry(&api.access, new).await.unwrap();
+        api.host.broker().entries().create(&api.access, new).await.unwrap();
     }
     let entries = api.get("/vault").await.ok(200);
     let users: Vec<_> = entries.as_array().unwrap().iter().map(|entry| entry["permissioned_user_id"].clone()).collect();

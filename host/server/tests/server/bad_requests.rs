@@ -49,8 +49,8 @@ async fn a_key_that_may_not_learns_nothing_about_how_to() {
         let message = api.request(method, path, &resolver, body).await.error(403, "FORBIDDEN");
         assert!(message.contains("api"), "{method} {path}: {message}");
     }
-    let mut query = keyway::AuditQuery::default();
-    query.operation = Some(keyway::Operation::Authorize);
+    let mut query = keyway::audit::AuditQuery::default();
+    query.operation = Some(keyway::audit::Operation::Authorize);
     let records = api.host.broker().audit().records_of_all(&query).await.unwrap().records;
     assert_eq!(records.len(), requests.len(), "each is in the audit log");
 }

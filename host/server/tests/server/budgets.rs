@@ -1,6 +1,8 @@
 //! Budgets, back-off and the breaker as clients and scripts see them.
 
-use keyway::{BudgetOptions, BudgetScope, Connection, RateLimits, RequestKind, Scope};
+use keyway::Scope;
+use keyway::budgets::{BudgetOptions, BudgetScope, RateLimits, RequestKind};
+use keyway::connections::Connection;
 use keyway_emulator_onepassword::{Emulator, Endpoint, Fault, FaultRule, RetryAfterForm};
 use serde_json::{Value, json};
 

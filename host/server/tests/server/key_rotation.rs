@@ -71,7 +71,7 @@ async fn a_server_serves_on_while_both_keys_are_replaced() {
     let shown = folder.run(&["workspace", "encryption-key", "-w", "Acme", "--json"]).ok().json();
     assert_eq!(shown["encryption_key"], rotated["encryption_key"]);
     let create = async |user: &str, key: &Value| {
-        let key = keyway::ClientKey::from_hex(&key.as_str().unwrap().into()).unwrap();
+        let key = keyway::keys::ClientKey::from_hex(&key.as_str().unwrap().into()).unwrap();
         let body = json!({
             "permissioned_user_id": user, "domain": "https://acme.com", "password": key.encrypt(&"s3cret".into()).unwrap(),
         });

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Child;
 
-use keyway::ClientKey;
+use keyway::keys::ClientKey;
 use keyway_emulator_onepassword::{Emulator, Endpoint, Fault, FaultRule};
 use serde_json::{Value, json};
 

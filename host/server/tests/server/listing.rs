@@ -1,6 +1,7 @@
 //! The list of all vault entries while something else happens.
 
-use keyway::{AttributeKind, Attributes, EntryContent};
+use keyway::EntryContent;
+use keyway::entries::{AttributeKind, Attributes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -19,7 +20,7 @@ async fn a_list_during_which_the_workspaces_key_is_rotated_is_cut_off_and_never_
     for number in 0..ENTRIES {
         let new = EntryContent::new(number.to_string(), "https://acme.com");
         let new = EntryContent { attributes: attributes.clone(), ..new };
-        api.host.broker().create_entry(&api.access, new).await.unwrap();
+        api.host.broker().entries().create(&api.access, new).await.unwrap();
     }
     let request = format!("GET /vault HTTP/1.1\r\nhost: keyway\r\nconnection: close\r\ncc-key: {}\r\n\r\n", api.key);
     let begin = async || {

@@ -7,7 +7,8 @@ use axum::body::{Body, Bytes};
 use futures::{StreamExt, stream};
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use keyway::{Access, AttributeKind, EntryContent, EntrySelector, Scope, Scopes};
+use keyway::entries::AttributeKind;
+use keyway::{Access, EntryContent, EntrySelector, Scope, Scopes};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -55,7 +56,7 @@ async fn with_entries(api: &Api, access: &Access) {
         let mut new = EntryContent::new(user, DOMAIN);
         let cookies = format!(r#"[{{"value": "{}"}}]"#, "x".repeat(cookies));
         new.attributes.set("cookies", AttributeKind::BrowserState, &cookies).unwrap();
-        api.host.broker().create_entry(access, new).await.unwrap();
+        api.host.broker().entries().create(access, new).await.unwrap();
     };
     create("large", COOKIES).await;
     create("small", 100).await;
@@ -95,7 +96,7 @@ async fn answers_that_nobody_reads_hold_up_large_ones_of_their_workspace_and_not
     // What changes something is refused before it has, if its answer has no room; a small one has.
     message(client.put(alias("large", "too late")).await).await;
     let large = EntrySelector::Pair { user: "large".into(), domain: DOMAIN.into() };
-    assert_eq!(broker.get_entry(&api.access, &large).await.unwrap().alias, None);
+    assert_eq!(broker.entries().get(&api.access, &large).await.unwrap().alias, None);
     assert_eq!(client.put(alias("small", "at once")).await.status(), 200);
 
     for answer in unread.drain(..2) {

@@ -1,6 +1,7 @@
 //! `POST /vault/resolve`: the values, where they are from, and what happens when one did not work.
 
-use keyway::{Connection, NewConnection, Scope, Scopes};
+use keyway::connections::Connection;
+use keyway::{NewConnection, Scope, Scopes};
 use keyway_emulator_onepassword::{Endpoint, ItemChange};
 use keyway_runtime::Settings;
 use secrecy::ExposeSecret;
@@ -139,7 +140,7 @@ async fn paths() -> (Api, Connection) {
         settings: Settings::new().with("region", "eu-1").with("token", "a-token-of-paths"),
         ..NewConnection::default()
     };
-    let connection = api.host.broker().connect(&api.access, new).await.unwrap();
+    let connection = api.host.broker().connections().create(&api.access, new).await.unwrap();
     (api, connection)
 }
 

@@ -41,7 +41,7 @@ impl Rotations {
         let (api, connection) = Api::onepassword().await;
         let new =
             EntryContent::bound("acme-prod", "https://acme.com", connection.id, reference(api.emulator(), VAULT, ITEM));
-        let entry = api.host.broker().create_entry(&api.access, new).await.unwrap().id.to_string();
+        let entry = api.host.broker().entries().create(&api.access, new).await.unwrap().id.to_string();
         let (rotate, admin) = (key(&api, "rotate").await, key(&api, "admin").await);
         Self { api, entry, rotate, admin }
     }

@@ -10,7 +10,9 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use keyway::{Access, BudgetOptions, Connection, NewConnection, Scope, Scopes};
+use keyway::budgets::BudgetOptions;
+use keyway::connections::Connection;
+use keyway::{Access, NewConnection, Scope, Scopes};
 use keyway_emulator_onepassword::Emulator;
 use keyway_runtime::{EgressPolicy, Settings};
 use keyway_server::config::{HostConfig, MasterKeySource};
@@ -294,7 +296,7 @@ impl Api {
             settings: Settings::new().with("token", token),
             ..NewConnection::default()
         };
-        self.host.broker().connect(&self.access, new).await.unwrap()
+        self.host.broker().connections().create(&self.access, new).await.unwrap()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

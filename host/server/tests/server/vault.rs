@@ -1,6 +1,6 @@
 //! `/vault` as its clients use it: changing, deleting, two-factor codes, and everything that an entry carries along.
 
-use keyway::ClientKey;
+use keyway::keys::ClientKey;
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Api, assert_without};

@@ -6,7 +6,9 @@ use axum::Router;
 use axum::body::Body;
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use keyway::{AttributeKind, AuditQuery, EntryContent, Operation};
+use keyway::EntryContent;
+use keyway::audit::{AuditQuery, Operation};
+use keyway::entries::AttributeKind;
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -22,7 +24,7 @@ async fn with_large_entries() -> Api {
         let mut new = EntryContent::new(format!("user-{number}"), "https://acme.com");
         let cookies = format!(r#"[{{"value": "{}"}}]"#, "x".repeat(SIZE));
         new.attributes.set("cookies", AttributeKind::BrowserState, &cookies).unwrap();
-        api.host.broker().create_entry(&api.access, new).await.unwrap();
+        api.host.broker().entries().create(&api.access, new).await.unwrap();
     }
     api
 }

@@ -3,7 +3,7 @@
 
 use std::process::Stdio;
 
-use keyway::ClientKey;
+use keyway::keys::ClientKey;
 use serde_json::{Value, json};
 
 use crate::http::send;

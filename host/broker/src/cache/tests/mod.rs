@@ -99,7 +99,7 @@ impl Harness {
         ItemKey { connection: self.connection, reference: reference.into() }
     }
 
-    fn get(&self, fields: Fields) -> impl Future<Output = Result<Found, FetchError>> + Send + 'static {
+    fn get(&self, fields: Fields) -> impl Future<Output = Result<Found, CallFailure>> + Send + 'static {
         self.get_item("op://vault/item", fields)
     }
 
@@ -107,7 +107,7 @@ impl Harness {
         &self,
         reference: &str,
         fields: Fields,
-    ) -> impl Future<Output = Result<Found, FetchError>> + Send + 'static {
+    ) -> impl Future<Output = Result<Found, CallFailure>> + Send + 'static {
         self.look_up(self.lookup(reference, fields))
     }
 
@@ -123,7 +123,7 @@ impl Harness {
         }
     }
 
-    fn look_up(&self, lookup: Lookup) -> impl Future<Output = Result<Found, FetchError>> + Send + 'static {
+    fn look_up(&self, lookup: Lookup) -> impl Future<Output = Result<Found, CallFailure>> + Send + 'static {
         let (cache, provider, clock) = (self.cache.clone(), self.provider.clone(), self.clock.clone());
         async move { cache.get(lookup, move |fields| call(provider, clock, fields)).await }
     }
@@ -137,11 +137,11 @@ impl Harness {
 
 impl Found {
     fn password(&self) -> String {
-        self.credentials.password.as_ref().unwrap().expose_secret().to_owned()
+        self.fetched.credentials.password.as_ref().unwrap().expose_secret().to_owned()
     }
 
     fn code(&self) -> Option<&str> {
-        self.one_time_code.as_ref()?.as_ref().ok().map(|code| code.code.expose_secret())
+        self.fetched.one_time_code.as_ref()?.as_ref().ok().map(|code| code.code.expose_secret())
     }
 }
 

@@ -2,7 +2,8 @@
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use keyway::{ConnectionId, Cursor, EntryId, Operation, Order, OutcomeFilter, RotationId};
+use keyway::audit::{Cursor, Operation, Order, OutcomeFilter};
+use keyway::{ConnectionId, EntryId, RotationId};
 
 use super::target::WorkspaceOption;
 use super::values::time;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use keyway::TfaMethod;
+use keyway::entries::TfaMethod;
 
 use super::target::{ConnectionOption, EntryOption, WorkspaceOption};
 use super::values::{cache_ttl, name_and_value};

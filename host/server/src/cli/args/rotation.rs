@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use keyway::{EntryId, RotationId, RotationState};
+use keyway::rotations::RotationState;
+use keyway::{EntryId, RotationId};
 
 use super::target::{EntryOption, WorkspaceOption};
 use super::values::rotation_state;

@@ -1,7 +1,8 @@
 //! How values are written on the command line: a name with a value, an address to listen at, a cache duration.
 
 use jiff::Timestamp;
-use keyway::{RotationState, UnknownName};
+use keyway::rotations::RotationState;
+use keyway::storage::UnknownName;
 
 pub(super) fn name_and_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {

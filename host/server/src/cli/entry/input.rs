@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use keyway::{Access, Attributes, Broker, ClientKey, ErrorKind};
+use keyway::entries::Attributes;
+use keyway::keys::ClientKey;
+use keyway::{Access, Broker, ErrorKind};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::OnceCell;
 use zeroize::Zeroizing;

@@ -3,7 +3,8 @@
 mod input;
 mod show;
 
-use keyway::{Access, Attributes, Binding, BrokerError, CacheTtl, ErrorKind, TfaCode};
+use keyway::entries::{Attributes, Binding, TfaCode};
+use keyway::{Access, BrokerError, CacheTtl, ErrorKind};
 use keyway_runtime::ErrorCode;
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -31,20 +32,20 @@ pub(super) async fn run(app: &App, command: EntryCommand) -> Result<(), CliError
         EntryCommand::Delete(target) => {
             let selector = target.entry.selector()?;
             let (host, access) = app.open_without_providers_in(&target.workspace).await?;
-            host.broker().delete_entry(&access, &selector).await?;
+            host.broker().entries().delete(&access, &selector).await?;
             app.output.result(&json!({ "deleted": true }), |out| writeln!(out, "Deleted the vault entry."))
         }
         EntryCommand::Get { entry, reveal, workspace } => {
             let selector = entry.selector()?;
             let (host, access) = app.open_without_providers_in(&workspace).await?;
-            let row = Row::new(host.broker().get_entry(&access, &selector).await?, reveal);
+            let row = Row::new(host.broker().entries().get(&access, &selector).await?, reveal);
             app.output.result(&row, |out| row.facts(out))
         }
         EntryCommand::List(workspace) => {
             let (host, access) = app.open_without_providers_in(&workspace).await?;
             let (mut rows, mut next) = (Vec::new(), None);
             loop {
-                let page = host.broker().list_entries(&access, next).await?;
+                let page = host.broker().entries().list(&access, next).await?;
                 rows.extend(page.entries.into_iter().map(|entry| Row::new(entry, false)));
                 next = page.next;
                 if next.is_none() {
@@ -55,7 +56,7 @@ pub(super) async fn run(app: &App, command: EntryCommand) -> Result<(), CliError
         EntryCommand::Fields(target) => {
             let selector = target.entry.selector()?;
             let (host, access) = app.open_in(&target.workspace).await?;
-            let fields = host.broker().list_fields(&access, &selector).await?;
+            let fields = host.broker().entries().list_fields(&access, &selector).await?;
             let fields: Vec<_> = fields.into_iter().map(FieldView::from).collect();
             let empty = "The entry has no further fields.";
             app.output.list(&fields, ["NAME", "LABEL", "KIND"], empty, |table, field| {
@@ -66,7 +67,7 @@ pub(super) async fn run(app: &App, command: EntryCommand) -> Result<(), CliError
             let selector = target.entry.selector()?;
             let (host, access) = app.open_in(&target.workspace).await?;
             let TfaCode::Authenticator { code, expires_in_seconds } =
-                host.broker().tfa_code(&access, &selector).await?
+                host.broker().entries().tfa_code(&access, &selector).await?
             else {
                 return Err(CliError::new(ErrorKind::Internal, "this kind of two-factor code cannot be printed yet"));
             };
@@ -111,7 +112,7 @@ async fn create(app: &App, options: CreateOptions) -> Result<(), CliError> {
     let ask = !is_bound && !options.passkey;
     input.credentials(&options.credentials, ask, &mut changes).await?;
     changes.attributes = input.attributes(&options.attributes, &Attributes::default()).await?;
-    let entry = host.broker().create_entry(&access, changes.into_entry()?).await?;
+    let entry = host.broker().entries().create(&access, changes.into_entry()?).await?;
     let binding = entry.binding().filter(|_| !options.place.no_check).cloned();
     done(app, entry, if is_bound { "Bound a vault entry to the item." } else { "Created the vault entry." })?;
     warn_of_what_is_not_seen(host, &access, binding).await;
@@ -144,13 +145,13 @@ async fn update(app: &App, options: UpdateOptions) -> Result<(), CliError> {
     input.credentials(&options.credentials, false, &mut changes).await?;
     let before = match options.attributes.set_file.iter().any(|(name, _)| name == PROXY_VALUE) {
         false => Attributes::default(),
-        true => host.broker().get_entry(&access, &selector).await?.content.attributes,
+        true => host.broker().entries().get(&access, &selector).await?.content.attributes,
     };
     changes.attributes = input.attributes(&options.attributes, &before).await?;
     for name in &options.clear {
         clear(&mut changes, name)?;
     }
-    let entry = host.broker().update_entry(&access, &selector, |entry| changes.apply(entry)).await?;
+    let entry = host.broker().entries().update(&access, &selector, |entry| changes.apply(entry)).await?;
     let binding = entry.binding().filter(|_| looks).cloned();
     done(app, entry, "Changed the vault entry.")?;
     warn_of_what_is_not_seen(host, &access, binding).await;
@@ -160,7 +161,10 @@ async fn update(app: &App, options: UpdateOptions) -> Result<(), CliError> {
 /// Looks whether the item that an entry was bound to is there. It is bound in any case: that its secret manager is out of order must not stand in the way.
 async fn warn_of_what_is_not_seen(host: &Host, access: &Access, binding: Option<Binding>) {
     let Some(binding) = binding else { return };
-    let Err(error) = host.broker().check_item(access, binding.connection_id, &binding.reference).await else { return };
+    let Err(error) = host.broker().connections().check_item(access, binding.connection_id, &binding.reference).await
+    else {
+        return;
+    };
     let told = match &error {
         BrokerError::Provider(error)
             if matches!(

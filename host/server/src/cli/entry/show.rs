@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use keyway::VaultEntry;
+use keyway::entries::VaultEntry;
 use serde::Serialize;
 
 use crate::cli::app::App;

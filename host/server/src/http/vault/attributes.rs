@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
 
-use keyway::{AttributeKind, Attributes, InvalidInput};
+use keyway::InvalidInput;
+use keyway::entries::{AttributeKind, Attributes};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;

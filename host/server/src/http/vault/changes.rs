@@ -12,10 +12,8 @@
 //!
 //! The wording of the rules for bound entries is that of the published clients.
 
-use keyway::{
-    Access, Binding, Broker, BrokerError, CacheTtl, ConnectionId, CredentialSource, EntryContent, EntryId,
-    EntrySelector, InvalidInput, TfaMethod,
-};
+use keyway::entries::{Binding, CredentialSource, TfaMethod};
+use keyway::{Access, Broker, BrokerError, CacheTtl, ConnectionId, EntryContent, EntryId, EntrySelector, InvalidInput};
 use serde_json::json;
 use utoipa::PartialSchema;
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType};
@@ -82,7 +80,7 @@ impl EntryChanges {
     pub(super) async fn read_nulls(&mut self, broker: &Broker, access: &Access) -> Result<(), BrokerError> {
         for change in [&mut self.user_name, &mut self.password, &mut self.tfa_secret] {
             if let Change::Set(ciphertext) = change
-                && broker.is_encrypted_null(access, ciphertext).await?
+                && broker.entries().is_encrypted_null(access, ciphertext).await?
             {
                 *change = Change::Clear;
             }
@@ -154,7 +152,7 @@ impl EntryChanges {
         self.attributes.apply(&mut entry.attributes)
     }
 
-    /// In the order of [`Credentials::fields`](keyway::Credentials::fields).
+    /// In the order of [`Credentials::fields`](keyway::entries::Credentials::fields).
     fn credentials(&self) -> [(&'static str, &Change<String>); 3] {
         [("user_name", &self.user_name), ("password", &self.password), ("tfa_secret", &self.tfa_secret)]
     }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use keyway::{Credentials, TfaMethod, VaultEntry};
+use keyway::entries::{Credentials, TfaMethod, VaultEntry};
 use serde::ser::{Error, SerializeMap};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;

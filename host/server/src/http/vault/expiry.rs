@@ -7,7 +7,7 @@
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
-use keyway::VaultEntry;
+use keyway::entries::VaultEntry;
 
 use super::attributes::read;
 

@@ -18,7 +18,8 @@ use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use futures::stream;
-use keyway::{Access, BrokerError, EntryId, EntryPage, VaultEntry};
+use keyway::entries::{EntryPage, VaultEntry};
+use keyway::{Access, BrokerError, EntryId};
 use tokio::time::Instant;
 
 use super::entry::Entry;
@@ -55,7 +56,7 @@ enum Next {
 /// The answer with all entries.
 pub(super) async fn all(api: Api, access: Access) -> Result<Response, ApiError> {
     let held = memory::hold_for_parts(PAGE)?;
-    let first = api.broker.list_entries(&access, None).await?;
+    let first = api.broker.entries().list(&access, None).await?;
     let key_term = first.key_term;
     let list =
         List { api, access, next: Next::First(first), key_term, deadline: Instant::now() + LIST_TIME, _held: held };
@@ -77,7 +78,7 @@ async fn page(mut list: List) -> Result<Option<(Bytes, List)>, std::io::Error> {
             if !valid.map_err(|error| cut_off(&error))? {
                 return Err(cut_off(&"the API key was revoked in the meantime"));
             }
-            let page = list.api.broker.list_entries(&list.access, Some(entry)).await;
+            let page = list.api.broker.entries().list(&list.access, Some(entry)).await;
             let page = page.map_err(|error: BrokerError| cut_off(&error))?;
             if page.key_term != list.key_term {
                 return Err(cut_off(&"the workspace's key was rotated in the meantime"));

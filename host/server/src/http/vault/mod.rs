@@ -10,7 +10,7 @@ pub(super) mod name;
 use axum::extract::RawQuery;
 use axum::http::StatusCode;
 use axum::response::Response;
-use keyway::TfaCode;
+use keyway::entries::TfaCode;
 
 use super::answer::{Answer, SUCCESS, Success};
 use super::auth::Client;
@@ -34,7 +34,7 @@ pub(super) async fn create(
     Body(NewEntryBody(mut new)): Body<NewEntryBody>,
 ) -> Result<Response, ApiError> {
     new.read_nulls(&api.broker, &access).await?;
-    let entry = api.broker.create_entry(&access, new.into_entry()?).await?;
+    let entry = api.broker.entries().create(&access, new.into_entry()?).await?;
     secret_answer(StatusCode::CREATED, &Entry::from(entry))
 }
 
@@ -50,7 +50,7 @@ pub(super) async fn create(
 pub(super) async fn read(Client(api, access): Client, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
     match name::queried(query)? {
         Some(selector) => {
-            let entry = api.broker.get_entry(&access, &selector).await?;
+            let entry = api.broker.entries().get(&access, &selector).await?;
             secret_answer(StatusCode::OK, &Entry::from(entry))
         }
         None => list::all(api, access).await,
@@ -68,11 +68,11 @@ pub(super) async fn update(
 ) -> Result<Response, ApiError> {
     changes.read_nulls(&api.broker, &access).await?;
     // The answer has what the entry holds already, however little is changed.
-    let stored = usize::try_from(api.broker.entry_size(&access, &selector).await?).unwrap_or(usize::MAX);
+    let stored = usize::try_from(api.broker.entries().size(&access, &selector).await?).unwrap_or(usize::MAX);
     if stored > memory::FREE {
         memory::hold_more(stored)?;
     }
-    let entry = api.broker.update_entry(&access, &selector, |entry| changes.apply(entry)).await?;
+    let entry = api.broker.entries().update(&access, &selector, |entry| changes.apply(entry)).await?;
     secret_answer(StatusCode::OK, &Entry::from(entry))
 }
 
@@ -82,7 +82,7 @@ pub(super) async fn update(
 #[utoipa::path(delete, path = "/vault", operation_id = "delete_entry", tag = "vault", request_body = EntryName,
     responses((status = 200, description = "It is gone", body = Success), WithBody, Missing, Conflicting, Common))]
 pub(super) async fn delete(Client(api, access): Client, Body(EntryName(selector)): Body<EntryName>) -> Answer<Success> {
-    api.broker.delete_entry(&access, &selector).await?;
+    api.broker.entries().delete(&access, &selector).await?;
     Ok(SUCCESS)
 }
 
@@ -95,7 +95,7 @@ pub(super) async fn clear_browser_state(
     Client(api, access): Client,
     Body(EntryName(selector)): Body<EntryName>,
 ) -> Answer<Success> {
-    api.broker.clear_browser_state(&access, &selector).await?;
+    api.broker.entries().clear_browser_state(&access, &selector).await?;
     Ok(SUCCESS)
 }
 
@@ -110,7 +110,7 @@ pub(super) async fn clear_browser_state(
     responses((status = 200, description = "The code", body = Code), Input, Missing, Conflicting, OfProvider, Common))]
 pub(super) async fn tfa_code(Client(api, access): Client, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
     let selector = name::queried(query)?.map_or_else(|| name::pair(None, None), Ok)?;
-    match api.broker.tfa_code(&access, &selector).await? {
+    match api.broker.entries().tfa_code(&access, &selector).await? {
         TfaCode::Authenticator { code, expires_in_seconds } => {
             secret_answer(StatusCode::OK, &Code::authenticator(code, expires_in_seconds))
         }

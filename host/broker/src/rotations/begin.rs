@@ -1,22 +1,21 @@
 //! Beginning a rotation: everything that can go wrong before the site is touched goes wrong here.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use keyway_audit::{Operation, Shortfall, Trail};
 use keyway_budget::ProviderOperation;
 use keyway_runtime::WriteAccess;
-use keyway_storage::{
-    ConnectionRecord, Constraint, EntryRecord, RotationId, RotationRecord, RotationState, StorageError,
-};
+use keyway_storage::{ConnectionRecord, EntryRecord, RotationId, RotationRecord, RotationState};
 use secrecy::{ExposeSecret, SecretString};
 use tracing::info;
 
 use super::journal::{Contents, Fingerprint, same};
-use super::{BeginRotation, BegunRotation, NewPassword, item, refused};
+use super::{BeginRotation, BegunRotation, NewPassword, Rotations, item, refused};
 use crate::access::Access;
-use crate::broker::Broker;
-use crate::entry::Binding;
+use crate::entries::Binding;
 use crate::error::{BrokerError, InvalidInput, Thing};
+use crate::keyring::WorkspaceKeys;
 use crate::text::required;
 
 /// Longer than any site allows.
@@ -41,13 +40,13 @@ impl Skip {
     }
 }
 
-impl Broker {
+impl Rotations {
     /// Begins to rotate an entry's password. Needs [`Scope::Rotate`](crate::Scope::Rotate).
     ///
     /// The provider is asked whether it can write this very item. If not, the rotation is
     /// [skipped](RotationState::Skipped) with the reason, and the site must not be touched. Else
     /// the new password is stored before it is returned: set it on the site, then
-    /// [`commit_rotation`](Self::commit_rotation), or [`abandon_rotation`](Self::abandon_rotation)
+    /// [`commit`](Self::commit), or [`abandon`](Self::abandon)
     /// if the site did not take it.
     ///
     /// # Errors
@@ -55,7 +54,7 @@ impl Broker {
     /// [`BrokerError::Changed`] when the entry was changed meanwhile, and whatever the provider
     /// answers. Nothing has happened then. After [`BrokerError::Audit`] there may be a prepared
     /// rotation whose password nobody was given; the list of rotations shows it.
-    pub async fn begin_rotation(&self, access: &Access, begin: BeginRotation) -> Result<BegunRotation, BrokerError> {
+    pub async fn begin(&self, access: &Access, begin: BeginRotation) -> Result<BegunRotation, BrokerError> {
         let id = RotationId::generate();
         let trail = Trail::selected(&begin.entry);
         trail.note(|subject| subject.rotation = Some(id));
@@ -81,7 +80,7 @@ impl Broker {
             trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
         }
         let connection = match &binding {
-            Some(binding) => Some(self.connection_record(access.workspace(), binding.connection_id).await?),
+            Some(binding) => Some(self.connections.record(access.workspace(), binding.connection_id).await?),
             None => None,
         };
         let account = connection.as_ref().map(|connection| connection.account_id.clone());
@@ -105,7 +104,7 @@ impl Broker {
             Err(skip) => {
                 record.reason = Some(skip.reason.into());
                 record.message = Some(skip.message);
-                self.insert_rotation(&record, &entry).await?;
+                self.insert(&record, &entry).await?;
                 trail.fell_short(Shortfall::Skipped);
                 info!(rotation = %record.id, entry = %entry.id, reason = skip.reason, "password rotation skipped");
                 Ok(BegunRotation { rotation: record.into(), password: None })
@@ -117,16 +116,12 @@ impl Broker {
                 record.state = RotationState::Prepared;
                 record.expected_revision = revision;
                 let contents = Contents { replaces: Fingerprint::of(&old)?, password };
-                loop {
-                    record.sealed_password = Some(self.seal_rotation(&record, &contents).await?);
-                    match self.insert_rotation(&record, &entry).await {
-                        // The workspace's key was rotated since.
-                        Err(BrokerError::Storage(StorageError::Conflict(Constraint::KeyTerm))) => {
-                            self.core.keyring.forget(record.workspace_id);
-                        }
-                        inserted => break inserted?,
-                    }
-                }
+                let (prepared, entry, kept) = (&record, &entry, &contents);
+                let insert = |keys: Arc<WorkspaceKeys>| async move {
+                    let sealed = self.journal.sealed(&keys, prepared.clone(), kept).await?;
+                    self.insert(&sealed, entry).await
+                };
+                self.core.keyring.with_current(access.workspace(), insert).await?;
                 trail.note(|subject| subject.released_new_password());
                 info!(rotation = %record.id, entry = %entry.id, "password rotation prepared");
                 Ok(BegunRotation { rotation: record.into(), password: Some(contents.password) })
@@ -139,14 +134,11 @@ impl Broker {
             NewPassword::Generated(policy) => return Ok(policy.generate()?),
             NewPassword::Given(password) => password,
             NewPassword::Encrypted(ciphertext) => {
-                let decrypted = loop {
-                    let keys = self.core.keyring.get(access.workspace()).await?;
+                let decrypt = |keys: Arc<WorkspaceKeys>| {
                     let decrypted = keys.client().decrypt(&ciphertext);
-                    match decrypted.map_err(|error| BrokerError::of_client_value("password", error)) {
-                        Err(error) if self.core.keyring.outdated(&keys, &error).await? => {}
-                        decrypted => break decrypted?,
-                    }
+                    ready(decrypted.map_err(|error| BrokerError::of_client_value("password", error)))
                 };
+                let decrypted = self.core.keyring.with_current(access.workspace(), decrypt).await?;
                 decrypted.ok_or(InvalidInput::Required { field: "password" })?
             }
         };
@@ -185,7 +177,7 @@ impl Broker {
         }
     }
 
-    async fn insert_rotation(&self, record: &RotationRecord, entry: &EntryRecord) -> Result<(), BrokerError> {
+    async fn insert(&self, record: &RotationRecord, entry: &EntryRecord) -> Result<(), BrokerError> {
         if self.core.storage.insert_rotation(record, entry.version).await.map_err(refused)? {
             Ok(())
         } else {
@@ -199,7 +191,7 @@ impl Broker {
         connection: &ConnectionRecord,
         reference: &str,
     ) -> Result<Result<Current, Skip>, BrokerError> {
-        let opened = self.open(connection).await?;
+        let opened = self.connections.open(connection).await?;
         let description = opened.description();
         if !description.capabilities.write {
             let name = &description.display_name;

@@ -12,19 +12,18 @@
 //! at every look.
 
 use std::collections::BTreeMap;
+use std::sync::Weak;
 use std::time::Duration;
 
 use keyway_audit::{Operation, Shortfall, Trail};
 use keyway_clock::CLOCK_TOLERANCE;
 use keyway_keys::EnvelopeError;
 use keyway_storage::{RotationId, RotationRecord, RotationState};
-use tokio::task::JoinSet;
 use tracing::{error, warn};
 
-use super::Rotation;
 use super::write_back::{describe, to_its_end};
-use crate::background::BackgroundTask;
-use crate::broker::{Broker, WeakBroker};
+use super::{Rotation, Rotations};
+use crate::background::{BackgroundTask, at_most};
 use crate::error::{BrokerError, Thing};
 
 /// How often to look. One read of an index that is empty nearly always.
@@ -34,24 +33,24 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const AT_A_TIME: usize = 8;
 const BATCH: u32 = 256;
 
-/// Begins to look for write-backs that are due. `broker` does not keep it alive. Attempts that were
+/// Begins to look for write-backs that are due. `rotations` are not kept alive. Attempts that were
 /// begun when it is stopped run to their end, or are made anew when their claim has run out.
-pub(crate) fn start(broker: WeakBroker) -> BackgroundTask {
+pub(crate) fn start(rotations: Weak<Rotations>) -> BackgroundTask {
     let task = async move {
         let mut told = Told::default();
         loop {
-            let Some(broker) = broker.upgrade() else { return };
-            if let Err(error) = broker.write_back_all_due(&mut told).await {
+            let Some(rotations) = rotations.upgrade() else { return };
+            if let Err(error) = rotations.write_back_all_due(&mut told).await {
                 warn!(%error, "looking for passwords to write back failed");
             }
-            drop(broker);
+            drop(rotations);
             tokio::time::sleep(INTERVAL).await;
         }
     };
     tokio::spawn(task).into()
 }
 
-impl Broker {
+impl Rotations {
     /// Makes every attempt that is due, in all workspaces, and returns how many there were. An open
     /// broker does this by itself every few seconds, unless it was told not to
     /// ([`BrokerBuilder::background_work`](crate::BrokerBuilder::background_work)).
@@ -66,28 +65,20 @@ impl Broker {
         let now = self.core.timestamp();
         let future = now.checked_add(CLOCK_TOLERANCE).unwrap_or(now);
         let due = self.core.storage.due_rotations(now, future, BATCH).await?;
-        let mut running = JoinSet::new();
-        let mut made = 0;
-        let mut failed = BTreeMap::new();
-        let mut ended = |ended: Ended| match ended {
-            Some(Ok((_, Ok(_)))) => made += 1,
-            // Another process was first.
-            Some(Ok((_, Err(BrokerError::Changed(_))))) | None => {}
-            Some(Ok((id, Err(error)))) => drop(failed.insert(id, error.to_string())),
-            Some(Err(error)) => warn!(%error, "a write-back ended without a result; it is tried again"),
+        let (mut made, mut failed) = (0, BTreeMap::new());
+        let write = |record: RotationRecord| {
+            let (rotations, id) = (self.clone(), record.id);
+            let write = to_its_end(async move { rotations.write_back(&record).await });
+            async move { (id, write.await) }
         };
-        for record in due {
-            if running.len() >= AT_A_TIME {
-                ended(running.join_next().await);
-            }
-            let broker = self.clone();
-            let id = record.id;
-            let write = to_its_end(async move { broker.write_back(&record).await });
-            running.spawn(async move { (id, write.await) });
-        }
-        while !running.is_empty() {
-            ended(running.join_next().await);
-        }
+        at_most(AT_A_TIME, due.into_iter().map(write), |ended| match ended {
+            Ok((_, Ok(_))) => made += 1,
+            // Another process was first.
+            Ok((_, Err(BrokerError::Changed(_)))) => {}
+            Ok((id, Err(error))) => drop(failed.insert(id, error.to_string())),
+            Err(error) => warn!(%error, "a write-back ended without a result; it is tried again"),
+        })
+        .await;
         for (rotation, error) in told.news(failed) {
             warn!(%rotation, error, "a new password could not be written back; it is tried again");
         }
@@ -97,7 +88,7 @@ impl Broker {
     async fn write_back(&self, record: &RotationRecord) -> Result<Rotation, BrokerError> {
         let trail = Trail::rotation(record.id);
         trail.note(|subject| describe(record, subject));
-        match self.open_rotation(record).await {
+        match self.journal.open(record).await {
             Err(BrokerError::Envelope(damage)) if damage.is_damage() => {
                 let give_up = self.give_up_damaged(record, &damage, &trail);
                 return self.core.audited_of_its_own(record.workspace_id, Operation::WriteBack, &trail, give_up).await;
@@ -134,7 +125,7 @@ impl Broker {
         if !self.core.storage.fail_rotation(&failed).await? {
             return Err(BrokerError::Changed(Thing::Rotation));
         }
-        self.forget_item(&failed).await;
+        self.journal.forget_item(&failed).await;
         trail.fell_short(Shortfall::WriteBackFailed);
         error!(
             rotation = %failed.id, entry = %failed.entry_id, %damage,
@@ -143,8 +134,6 @@ impl Broker {
         Ok(failed.into())
     }
 }
-
-type Ended = Option<Result<(RotationId, Result<Rotation, BrokerError>), tokio::task::JoinError>>;
 
 /// What was told of rotations that could not be attempted.
 #[derive(Debug, Default)]

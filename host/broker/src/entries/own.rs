@@ -2,6 +2,7 @@
 //! when they are needed, and never kept in that form. There is nothing to cache; so what is
 //! resolved is always what is stored.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use keyway_audit::{AuditSource, Trail};
@@ -10,15 +11,14 @@ use keyway_runtime::{NoCode, NoCodeReason};
 use keyway_storage::ItemId;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::ResolvableEntry;
-use crate::broker::Broker;
-use crate::cache::{OneTimeCode, Source};
+use super::{Credentials, ResolvableEntry};
+use crate::cache::OneTimeCode;
 use crate::error::{BrokerError, Thing};
-use crate::resolve::released;
-use crate::resolve::{Resolution, ResolveRequest, Timings};
+use crate::keyring::WorkspaceKeys;
+use crate::resolve::{Resolution, ResolveRequest, Resolver, Timings, released};
 use crate::totp::Totp;
 
-impl Broker {
+impl Resolver {
     /// The values of an entry that is not bound. Its revision is the number of times it was stored.
     pub(crate) async fn resolve_own(
         &self,
@@ -33,21 +33,21 @@ impl Broker {
         let ahead = match fields.password {
             true => {
                 let item = ItemId::of_entry(entry.id);
-                self.password_ahead(self.item_state(entry.workspace_id, &item).await?.as_deref()).await?
+                self.journal.password_ahead(self.items.state(entry.workspace_id, &item).await?.as_deref()).await?
             }
             false => None,
         };
         // Looked at once more: a rotation that ended since the first look has put its password into
         // the entry, and is ahead no more.
         let again = match (fields.password, &ahead) {
-            (true, None) => Some(self.resolvable_entry(entry.workspace_id, &request.entry).await?),
+            (true, None) => Some(self.entries.resolvable(entry.workspace_id, &request.entry).await?),
             _ => None,
         };
         let entry = again.as_deref().unwrap_or(entry);
         if entry.binding.is_some() {
             return Err(BrokerError::Changed(Thing::Entry));
         }
-        let (own, keys) = self.open_credentials(entry).await?;
+        let (own, keys) = self.open_own(entry).await?;
         let value = |field, wanted: bool, ciphertext: Option<&str>| match ciphertext {
             Some(ciphertext) if wanted => open(keys.client(), field, ciphertext),
             _ => Ok(None),
@@ -64,17 +64,14 @@ impl Broker {
             username: value("user_name", fields.username, own.user_name.as_deref())?,
             password: password.or(value("password", fields.password, own.password.as_deref())?),
             rotation,
-            source: Source::Live,
             // A secret that makes no code must not stand in the way of the login, as on an item.
             one_time_code,
             no_code,
-            further: Vec::new(),
             code_revision: fields.one_time_code.then(|| revision.clone()),
             rejected_is_current: rejected == Some(&*revision),
             revision,
-            valid_until: None,
-            lease: None,
             timings: Timings { total: started.elapsed(), provider: None },
+            ..Resolution::default()
         }
         .with_revision_of_rotation(rejected);
         trail.note(|subject| released(subject, &resolution, AuditSource::Entry));
@@ -84,9 +81,14 @@ impl Broker {
     /// The one-time code of an entry that is not bound; `None` when it has no secret that makes
     /// one.
     pub(super) async fn own_code(&self, entry: &ResolvableEntry) -> Result<Option<OneTimeCode>, BrokerError> {
-        let (own, keys) = self.open_credentials(entry).await?;
+        let (own, keys) = self.open_own(entry).await?;
         let Some(ciphertext) = own.tfa_secret else { return Ok(None) };
         Ok(open(keys.client(), "tfa_secret", &ciphertext)?.and_then(|secret| self.code_of(&secret).ok()))
+    }
+
+    async fn open_own(&self, entry: &ResolvableEntry) -> Result<(Credentials, Arc<WorkspaceKeys>), BrokerError> {
+        let sealed = entry.sealed_credentials.as_deref();
+        self.entries.open_credentials(entry.workspace_id, (entry.id, entry.version), sealed).await
     }
 
     fn code_of(&self, secret: &SecretString) -> Result<OneTimeCode, NoCode> {

@@ -6,24 +6,23 @@
 
 use keyway_audit::{Operation, Shortfall, Trail};
 use keyway_budget::ProviderOperation;
-use keyway_storage::{EntryId, RotationFilter, RotationId, RotationRecord, RotationState, WorkspaceId};
+use keyway_storage::{RotationFilter, RotationId, RotationRecord, RotationState};
 use secrecy::SecretString;
 use tracing::{info, warn};
 
 use super::journal::{Fingerprint, over, same};
 use super::write_back::{describe, reference, to_its_end};
-use super::{Rotation, RotationPage, item, not_in};
+use super::{Rotation, RotationPage, Rotations, item, not_in};
 use crate::access::Access;
-use crate::broker::Broker;
 use crate::error::{BrokerError, Thing};
 
-/// How many rotations a page of [`Broker::list_rotations`] has at most.
+/// How many rotations a page of [`Rotations::list`] has at most.
 pub const ROTATIONS_PER_PAGE: u32 = 1_000;
 
 /// How often an operation is repeated when others change the rotation at the same time.
 const ATTEMPTS: u32 = 8;
 
-impl Broker {
+impl Rotations {
     /// The site has the new password: records that, and writes the password to the item. Needs
     /// [`Scope::Rotate`](crate::Scope::Rotate).
     ///
@@ -34,18 +33,21 @@ impl Broker {
     ///
     /// # Errors
     /// [`BrokerError::NotFound`]; [`BrokerError::RotationState`] when it was skipped or abandoned.
-    pub async fn commit_rotation(&self, access: &Access, id: RotationId) -> Result<Rotation, BrokerError> {
-        let (broker, access) = (self.clone(), access.clone());
+    pub async fn commit(&self, access: &Access, id: RotationId) -> Result<Rotation, BrokerError> {
+        let (rotations, access) = (self.clone(), access.clone());
         to_its_end(async move {
             let trail = Trail::rotation(id);
-            broker.core.audited(&access, Operation::CommitRotation, &trail, broker.commit(&access, id, &trail)).await
+            rotations
+                .core
+                .audited(&access, Operation::CommitRotation, &trail, rotations.commit_open(&access, id, &trail))
+                .await
         })
         .await
     }
 
-    async fn commit(&self, access: &Access, id: RotationId, trail: &Trail) -> Result<Rotation, BrokerError> {
+    async fn commit_open(&self, access: &Access, id: RotationId, trail: &Trail) -> Result<Rotation, BrokerError> {
         for _ in 0..ATTEMPTS {
-            let record = self.rotation_record(access.workspace(), id).await?;
+            let record = self.journal.record(access.workspace(), id).await?;
             trail.note(|subject| describe(&record, subject));
             match record.state {
                 RotationState::Prepared => {}
@@ -72,24 +74,19 @@ impl Broker {
     /// one to be replaced.
     ///
     /// # Errors
-    /// As [`commit_rotation`](Self::commit_rotation); [`BrokerError::RotationState`] also when it
+    /// As [`commit`](Self::commit); [`BrokerError::RotationState`] also when it
     /// was not committed.
-    pub async fn retry_rotation(
-        &self,
-        access: &Access,
-        id: RotationId,
-        overwrite: bool,
-    ) -> Result<Rotation, BrokerError> {
-        let (broker, access) = (self.clone(), access.clone());
+    pub async fn retry(&self, access: &Access, id: RotationId, overwrite: bool) -> Result<Rotation, BrokerError> {
+        let (rotations, access) = (self.clone(), access.clone());
         to_its_end(async move {
             let trail = Trail::rotation(id);
-            let retry = broker.retry(&access, id, overwrite, &trail);
-            broker.core.audited(&access, Operation::RetryRotation, &trail, retry).await
+            let retry = rotations.retry_open(&access, id, overwrite, &trail);
+            rotations.core.audited(&access, Operation::RetryRotation, &trail, retry).await
         })
         .await
     }
 
-    async fn retry(
+    async fn retry_open(
         &self,
         access: &Access,
         id: RotationId,
@@ -97,7 +94,7 @@ impl Broker {
         trail: &Trail,
     ) -> Result<Rotation, BrokerError> {
         for _ in 0..ATTEMPTS {
-            let mut record = self.rotation_record(access.workspace(), id).await?;
+            let mut record = self.journal.record(access.workspace(), id).await?;
             trail.note(|subject| describe(&record, subject));
             match record.state {
                 RotationState::Prepared => {
@@ -135,18 +132,18 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::NotFound`]; [`BrokerError::RotationState`] when it is done, was skipped, or
     /// was committed and the password is not to be discarded, or is being written at this moment.
-    pub async fn abandon_rotation(
+    pub async fn abandon(
         &self,
         access: &Access,
         id: RotationId,
         discard_password: bool,
     ) -> Result<Rotation, BrokerError> {
         let trail = Trail::rotation(id);
-        let abandon = self.abandon(access, id, discard_password, &trail);
+        let abandon = self.abandon_open(access, id, discard_password, &trail);
         self.core.audited(access, Operation::AbandonRotation, &trail, abandon).await
     }
 
-    async fn abandon(
+    async fn abandon_open(
         &self,
         access: &Access,
         id: RotationId,
@@ -154,7 +151,7 @@ impl Broker {
         trail: &Trail,
     ) -> Result<Rotation, BrokerError> {
         for _ in 0..ATTEMPTS {
-            let record = self.rotation_record(access.workspace(), id).await?;
+            let record = self.journal.record(access.workspace(), id).await?;
             trail.note(|subject| describe(&record, subject));
             match record.state {
                 RotationState::Prepared => {}
@@ -171,7 +168,7 @@ impl Broker {
                 }
                 _ => {}
             }
-            if let Some(abandoned) = self.abandon_record(&record).await? {
+            if let Some(abandoned) = self.journal.abandon(&record).await? {
                 if record.state == RotationState::Prepared {
                     info!(rotation = %id, entry = %record.entry_id, "password rotation abandoned");
                 } else {
@@ -188,8 +185,8 @@ impl Broker {
     ///
     /// # Errors
     /// [`BrokerError::NotFound`].
-    pub async fn rotation(&self, access: &Access, id: RotationId) -> Result<Rotation, BrokerError> {
-        let read = async { Ok(self.rotation_record(access.workspace(), id).await?.into()) };
+    pub async fn get(&self, access: &Access, id: RotationId) -> Result<Rotation, BrokerError> {
+        let read = async { Ok(self.journal.record(access.workspace(), id).await?.into()) };
         self.core.audited(access, Operation::Rotation, &Trail::rotation(id), read).await
     }
 
@@ -198,7 +195,7 @@ impl Broker {
     ///
     /// # Errors
     /// Only those of the host itself.
-    pub async fn list_rotations(
+    pub async fn list(
         &self,
         access: &Access,
         filter: &RotationFilter,
@@ -218,40 +215,29 @@ impl Broker {
     ///
     /// # Errors
     /// [`BrokerError::NotFound`]; [`BrokerError::RotationState`] when it is over.
-    pub async fn reveal_rotation(&self, access: &Access, id: RotationId) -> Result<SecretString, BrokerError> {
+    pub async fn reveal(&self, access: &Access, id: RotationId) -> Result<SecretString, BrokerError> {
         let trail = Trail::rotation(id);
         let reveal = async {
-            let record = self.rotation_record(access.workspace(), id).await?;
+            let record = self.journal.record(access.workspace(), id).await?;
             trail.note(|subject| describe(&record, subject));
-            let password = self.open_rotation(&record).await?.password;
+            let password = self.journal.open(&record).await?.password;
             trail.note(|subject| subject.released_new_password());
             Ok(password)
         };
         self.core.audited(access, Operation::RevealRotation, &trail, reveal).await
     }
 
-    /// Refuses to bind an entry elsewhere while its password is being rotated.
-    pub(crate) async fn require_no_open_rotation(
-        &self,
-        workspace: WorkspaceId,
-        entry: EntryId,
-    ) -> Result<(), BrokerError> {
-        let open = RotationFilter { states: RotationState::OPEN.to_vec(), entry: Some(entry) };
-        let found = self.core.storage.rotations(workspace, &open, None, 1).await?;
-        if found.is_empty() { Ok(()) } else { Err(BrokerError::RotationOpen) }
-    }
-
     /// Makes the password that the item has now the one to be replaced.
     async fn accept_current(&self, record: RotationRecord) -> Result<Option<RotationRecord>, BrokerError> {
-        let mut contents = self.open_rotation(&record).await?;
+        let mut contents = self.journal.open(&record).await?;
         let (current, revision) = self.current_password(&record).await?;
         contents.replaces = Fingerprint::of(&current)?;
-        self.advance_rotation(&record, &contents, |record| record.expected_revision = revision).await
+        self.journal.advance(&record, &contents, |record| record.expected_revision = revision).await
     }
 
     /// Whether the item has neither the new password nor the one that is to be replaced.
     async fn is_still_conflicted(&self, record: &RotationRecord) -> Result<bool, BrokerError> {
-        let contents = self.open_rotation(record).await?;
+        let contents = self.journal.open(record).await?;
         let (current, _) = self.current_password(record).await?;
         Ok(!same(&current, &contents.password) && !contents.replaces.fits(&current))
     }

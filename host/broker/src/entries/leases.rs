@@ -2,27 +2,25 @@
 //!
 //! **Invariant:** the broker makes no values by itself. It resolves a leased item when somebody
 //! asks for its values and they are not cached; what it does in the background ([`crate::cache`]),
-//! or to look whether an item is there ([`Broker::check_item`]), makes none. Values whose lease was
-//! revoked are used by nobody any more: before it is revoked, what is cached of the item is
-//! outdated for all hosts.
-
-use std::sync::Arc;
+//! or to look whether an item is there
+//! ([`Connections::check_item`](crate::connections::Connections::check_item)), makes none. Values
+//! whose lease was revoked are used by nobody any more: before it is revoked, what is cached of the
+//! item is outdated for all hosts.
 
 use keyway_audit::{Operation, Trail};
 use keyway_budget::ProviderOperation;
-use keyway_runtime::{Connection, Lease, Provider};
+use keyway_runtime::{Lease, Provider};
 use keyway_storage::EntrySelector;
 
+use super::Entries;
 use crate::access::Access;
-use crate::broker::Broker;
-use crate::cache::ItemKey;
 use crate::error::{BrokerError, InvalidInput};
 use crate::text::required;
 
 /// As the contract has it.
 const LEASE_LIMIT: usize = 1_024;
 
-impl Broker {
+impl Entries {
     /// Extends a lease under which an entry was resolved
     /// ([`Resolution::lease`](crate::Resolution::lease)), by so many seconds if the secret manager
     /// can, and returns it as it is now. Needs [`Scope::Resolve`](crate::Scope::Resolve).
@@ -45,13 +43,11 @@ impl Broker {
         let trail = Trail::selected(entry);
         let renew = async {
             required("lease", lease, LEASE_LIMIT)?;
-            let (_, opened) = self.bound_item(access, entry, &trail).await?.ok_or(InvalidInput::NoLease)?;
-            let id: Arc<str> = lease.into();
-            let call = move |provider: Provider, connection: Connection| {
-                let id = id.clone();
-                async move { provider.renew_lease(&connection, &id, seconds).await }
+            let (_, opened) = self.resolver.bound_item(access, entry, &trail).await?.ok_or(InvalidInput::NoLease)?;
+            let call = move |provider: Provider, connection, id: String| async move {
+                provider.renew_lease(&connection, &id, seconds).await
             };
-            let renewed = opened.call(ProviderOperation::RenewLease, call).await?;
+            let renewed = opened.call(ProviderOperation::RenewLease, lease.to_owned(), call).await?;
             // Not before: what is no lease may be anything.
             trail.note(|subject| subject.lease = Some(renewed.id.clone()));
             Ok(renewed)
@@ -69,19 +65,15 @@ impl Broker {
         let trail = Trail::selected(entry);
         let revoke = async {
             required("lease", lease, LEASE_LIMIT)?;
-            let (item, opened) = self.bound_item(access, entry, &trail).await?.ok_or(InvalidInput::NoLease)?;
+            let (item, opened) = self.resolver.bound_item(access, entry, &trail).await?.ok_or(InvalidInput::NoLease)?;
             // First, so that nobody is given these values once they are no longer good.
             self.core.storage.outdate_item(access.workspace(), &item).await?;
-            self.item_states.forget(&(access.workspace(), item.clone()));
-            for connection in self.core.storage.connections_of_item(access.workspace(), &item).await? {
-                self.cache.drop_item(&ItemKey { connection, reference: item.reference.clone() });
-            }
-            let id: Arc<str> = lease.into();
-            let call = move |provider: Provider, connection: Connection| {
-                let id = id.clone();
-                async move { provider.revoke_lease(&connection, &id).await }
+            self.items.forget(access.workspace(), &item);
+            self.items.wipe(access.workspace(), &item).await?;
+            let call = |provider: Provider, connection, id: String| async move {
+                provider.revoke_lease(&connection, &id).await
             };
-            opened.call(ProviderOperation::RevokeLease, call).await?;
+            opened.call(ProviderOperation::RevokeLease, lease.to_owned(), call).await?;
             trail.note(|subject| subject.lease = Some(lease.to_owned()));
             Ok(())
         };

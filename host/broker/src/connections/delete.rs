@@ -15,8 +15,8 @@ use keyway_audit::{Operation, Trail};
 use keyway_storage::{ConnectionId, Constraint, StorageError};
 use tracing::info;
 
+use super::Connections;
 use crate::access::Access;
-use crate::broker::Broker;
 use crate::error::{BrokerError, Thing};
 
 /// How many of the entries that stand in the way are told: enough to go through them, and an answer
@@ -26,7 +26,7 @@ const DEPENDENTS_TOLD: u32 = 100;
 /// How often a deletion is tried when the entries in its way are gone the next moment.
 const ATTEMPTS: usize = 3;
 
-impl Broker {
+impl Connections {
     /// Deletes a connection that no entry is bound to, and what is held of it in memory. Needs
     /// [`Scope::Admin`](crate::Scope::Admin).
     ///
@@ -35,18 +35,16 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::ConnectionInUse`] with the entries that are bound to it,
     /// [`BrokerError::NotFound`].
-    pub async fn delete_connection(&self, access: &Access, id: ConnectionId) -> Result<(), BrokerError> {
-        self.core
-            .audited(access, Operation::DeleteConnection, &Trail::connection(id), self.remove_connection(access, id))
-            .await
+    pub async fn delete(&self, access: &Access, id: ConnectionId) -> Result<(), BrokerError> {
+        self.core.audited(access, Operation::DeleteConnection, &Trail::connection(id), self.remove(access, id)).await
     }
 
-    async fn remove_connection(&self, access: &Access, id: ConnectionId) -> Result<(), BrokerError> {
+    async fn remove(&self, access: &Access, id: ConnectionId) -> Result<(), BrokerError> {
         let workspace = access.workspace();
         for _ in 0..ATTEMPTS {
             match self.core.storage.delete_connection(workspace, id).await {
                 Ok(true) => {
-                    self.forget_connection(access, id);
+                    self.forget(access, id);
                     info!(connection = %id, "connection deleted");
                     return Ok(());
                 }
@@ -64,7 +62,7 @@ impl Broker {
         Err(BrokerError::Changed(Thing::Connection))
     }
 
-    fn forget_connection(&self, access: &Access, id: ConnectionId) {
+    fn forget(&self, access: &Access, id: ConnectionId) {
         // First, so that who is just opening it sees it, or is seen below.
         self.cache.close_connection(id);
         self.records.forget(&(access.workspace(), id));

@@ -3,21 +3,25 @@
 //!
 //! Entry and rotation change in one transaction, so there is no moment between the two.
 
-use keyway_storage::{Constraint, EntryRecord, EntrySelector, RotationRecord, RotationState, StorageError};
+use std::sync::Arc;
+
+use keyway_storage::{EntryRecord, EntrySelector, RotationRecord, RotationState};
 use secrecy::SecretString;
 
+use super::Rotations;
 use super::journal::{Contents, same};
 use super::write_back::{Outcome, end};
-use crate::broker::Broker;
 use crate::error::BrokerError;
+use crate::keyring::WorkspaceKeys;
 
 /// How often it is tried anew when the entry changes at the same moment.
 const ATTEMPTS: u32 = 16;
 
-impl Broker {
+impl Rotations {
     /// The password of an entry that is not bound.
     pub(super) async fn own_password(&self, entry: &EntryRecord) -> Result<Option<SecretString>, BrokerError> {
-        let (own, keys) = self.open_credentials(entry).await?;
+        let (row, sealed) = ((entry.id, entry.version), entry.sealed_credentials.as_deref());
+        let (own, keys) = self.entries.open_credentials(entry.workspace_id, row, sealed).await?;
         let Some(ciphertext) = own.password else { return Ok(None) };
         let opened = keys.client().decrypt(&ciphertext);
         opened.map_err(|_| {
@@ -42,21 +46,20 @@ impl Broker {
             if !same(&current, &contents.password) && !contents.replaces.fits(&current) {
                 return Ok(Err(Outcome::Conflicted));
             }
-            let version = stored.version;
-            let changed = self.with_password(stored, &contents.password).await?;
-            let done = self.successor(record, contents, |record| end(record, RotationState::Done)).await?;
-            match self.core.storage.finish_own_rotation(&done, record.version, &changed, version).await {
-                Ok(true) => {
-                    self.forget_entry(&changed);
-                    self.forget_item(&done).await;
-                    return Ok(Ok(Some(done)));
-                }
-                Ok(false) => {}
-                // The workspace's key was rotated since.
-                Err(StorageError::Conflict(Constraint::KeyTerm)) => self.core.keyring.forget(record.workspace_id),
-                Err(error) => return Err(error.into()),
+            let done = self.journal.changed(record, |record| end(record, RotationState::Done));
+            let (ended, stored) = (&done, &stored);
+            let finish = |keys: Arc<WorkspaceKeys>| async move {
+                let changed = self.with_password(&keys, stored.clone(), &contents.password).await?;
+                let (rotation, entry) = (record.version, stored.version);
+                let finished = self.core.storage.finish_own_rotation(ended, rotation, &changed, entry).await?;
+                Ok(finished.then_some(changed))
+            };
+            if let Some(changed) = self.core.keyring.with_current(record.workspace_id, finish).await? {
+                self.entries.forget(&changed);
+                self.journal.forget_item(&done).await;
+                return Ok(Ok(Some(done)));
             }
-            let now = self.rotation_record(record.workspace_id, record.id).await?;
+            let now = self.journal.record(record.workspace_id, record.id).await?;
             if now.version != record.version {
                 return Ok(Ok(None));
             }
@@ -65,16 +68,19 @@ impl Broker {
     }
 
     /// The entry's row with this password in place of its own.
-    async fn with_password(&self, stored: EntryRecord, password: &SecretString) -> Result<EntryRecord, BrokerError> {
-        // The same keys to the end. If the entry is under newer ones, the database refuses it under
-        // these.
-        let keys = self.core.keyring.get(stored.workspace_id).await?;
+    async fn with_password(
+        &self,
+        keys: &WorkspaceKeys,
+        stored: EntryRecord,
+        password: &SecretString,
+    ) -> Result<EntryRecord, BrokerError> {
+        // If the entry is under newer keys, the database refuses it under these.
         let version = stored.version;
-        let mut entry = self.open_entry(stored).await?;
+        let mut entry = self.entries.open(stored).await?;
         if let Some(own) = entry.content.own_credentials_mut() {
             own.password = Some(keys.client().encrypt(password)?);
         }
         entry.updated_at = self.core.timestamp();
-        self.seal_entry(&keys, &entry, version + 1).await
+        self.entries.seal(keys, &entry, version + 1).await
     }
 }

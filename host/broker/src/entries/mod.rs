@@ -12,26 +12,32 @@
 //! where a value belongs.
 
 mod attributes;
+pub(crate) mod further;
 mod json;
+mod leases;
 mod operations;
 mod own;
 mod resolvable;
 mod rules;
 mod sealed;
+mod store;
 mod tfa;
 
 use std::fmt;
 use std::ops::Deref;
 
 use jiff::Timestamp;
-use keyway_storage::{ConnectionId, EntryId, EntryRecord, TfaMethod, WorkspaceId};
+use keyway_storage::{ConnectionId, EntryId, EntryRecord, WorkspaceId};
 
 pub use attributes::{AttributeKind, Attributes};
-pub use operations::ENTRIES_PER_PAGE;
+pub use keyway_storage::TfaMethod;
+pub use operations::{ENTRIES_PER_PAGE, Entries};
 pub(crate) use resolvable::{BoundItem, ORDINARY_BYTES, ResolvableEntry};
+pub(crate) use store::EntryStore;
 pub use tfa::TfaCode;
 
 use crate::cache_ttl::CacheTtl;
+pub use crate::error::NoTfaCode;
 
 /// An item of a connection, whose values are an entry's credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,20 +9,18 @@ use std::sync::Arc;
 
 use getrandom::fill;
 use keyway_keys::{EnvelopeError, Place};
-use keyway_storage::{
-    ConnectionId, Constraint, ItemId, RotationId, RotationRecord, RotationState, StorageError, WorkspaceId,
-};
+use keyway_storage::{ConnectionId, RotationId, RotationRecord, RotationState, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::item_state::ItemState;
 use super::write_back::end;
-use crate::broker::Broker;
-use crate::cache::ItemKey;
 use crate::codec::{self, CodecError, Decoder};
+use crate::core::Core;
 use crate::error::{BrokerError, Thing};
+use crate::items::{ItemState, Items};
+use crate::keyring::WorkspaceKeys;
 
 /// What a rotation keeps sealed.
 pub(super) struct Contents {
@@ -74,32 +72,38 @@ pub(crate) struct PasswordAhead {
     pub(crate) password: SecretString,
 }
 
-impl Broker {
+/// The rotations of all workspaces, as they are stored.
+pub(crate) struct Journal {
+    pub(crate) core: Arc<Core>,
+    pub(crate) items: Arc<Items>,
+}
+
+impl Journal {
     /// A rotation's row.
-    pub(super) async fn rotation_record(
-        &self,
-        workspace: WorkspaceId,
-        id: RotationId,
-    ) -> Result<RotationRecord, BrokerError> {
+    pub(super) async fn record(&self, workspace: WorkspaceId, id: RotationId) -> Result<RotationRecord, BrokerError> {
         self.core.hold_keys(workspace).await?;
         self.core.storage.rotation(workspace, id).await?.ok_or(BrokerError::NotFound(Thing::Rotation))
     }
 
-    /// Seals what an open rotation keeps.
-    pub(super) async fn seal_rotation(
+    /// The row with what it keeps while it is open, sealed.
+    pub(super) async fn sealed(
         &self,
-        record: &RotationRecord,
+        keys: &WorkspaceKeys,
+        mut record: RotationRecord,
         contents: &Contents,
-    ) -> Result<Vec<u8>, BrokerError> {
-        let fields = [contents.password.expose_secret().as_bytes(), contents.replaces.0.as_slice()];
-        let plaintext = codec::encode(&fields.map(Some)).map_err(|_| EnvelopeError::TooLarge)?;
-        let row = record.id.as_uuid();
-        let keys = self.core.keyring.get(record.workspace_id).await?;
-        self.core.keyring.seal(&keys, &place(record, row.as_bytes()), &plaintext).await
+    ) -> Result<RotationRecord, BrokerError> {
+        if record.state.is_open() {
+            let fields = [contents.password.expose_secret().as_bytes(), contents.replaces.0.as_slice()];
+            let plaintext = codec::encode(&fields.map(Some)).map_err(|_| EnvelopeError::TooLarge)?;
+            let row = record.id.as_uuid();
+            let sealed = self.core.keyring.seal(keys, &place(&record, row.as_bytes()), &plaintext).await?;
+            record.sealed_password = Some(sealed);
+        }
+        Ok(record)
     }
 
     /// What an open rotation keeps.
-    pub(super) async fn open_rotation(&self, record: &RotationRecord) -> Result<Contents, BrokerError> {
+    pub(super) async fn open(&self, record: &RotationRecord) -> Result<Contents, BrokerError> {
         let sealed = record.sealed_password.as_deref().ok_or_else(|| over(record.state))?;
         let row = record.id.as_uuid();
         self.core.keyring.open_sealed(&place(record, row.as_bytes()), sealed, read).await
@@ -107,52 +111,33 @@ impl Broker {
 
     /// Replaces a row by its successor, which `change` makes out of it; `contents` is what it keeps
     /// while it is open. `None` when somebody else was first.
-    pub(super) async fn advance_rotation(
+    pub(super) async fn advance(
         &self,
         before: &RotationRecord,
         contents: &Contents,
         change: impl FnOnce(&mut RotationRecord),
     ) -> Result<Option<RotationRecord>, BrokerError> {
-        let mut record = self.successor(before, contents, change).await?;
-        let updated = loop {
-            match self.core.storage.update_rotation(&record, before.version).await {
-                // The workspace's key was rotated since.
-                Err(StorageError::Conflict(Constraint::KeyTerm)) => {
-                    self.core.keyring.forget(record.workspace_id);
-                    record.sealed_password = Some(self.seal_rotation(&record, contents).await?);
-                }
-                updated => break updated?,
-            }
+        let record = &self.changed(before, change);
+        let update = |keys: Arc<WorkspaceKeys>| async move {
+            let sealed = self.sealed(&keys, record.clone(), contents).await?;
+            Ok(self.core.storage.update_rotation(&sealed, before.version).await?.then_some(sealed))
         };
-        self.forget_item(&record).await;
-        Ok(updated.then_some(record))
+        let updated = self.core.keyring.with_current(before.workspace_id, update).await?;
+        self.forget_item(record).await;
+        Ok(updated)
     }
 
     /// Gives a rotation up and erases what it keeps, which need not open for that. `None` when
     /// somebody else was first.
-    pub(super) async fn abandon_record(&self, before: &RotationRecord) -> Result<Option<RotationRecord>, BrokerError> {
+    pub(super) async fn abandon(&self, before: &RotationRecord) -> Result<Option<RotationRecord>, BrokerError> {
         let record = self.changed(before, |record| end(record, RotationState::Abandoned));
         let updated = self.core.storage.update_rotation(&record, before.version).await?;
         self.forget_item(&record).await;
         Ok(updated.then_some(record))
     }
 
-    /// The successor of a row, not yet stored.
-    pub(super) async fn successor(
-        &self,
-        before: &RotationRecord,
-        contents: &Contents,
-        change: impl FnOnce(&mut RotationRecord),
-    ) -> Result<RotationRecord, BrokerError> {
-        let mut record = self.changed(before, change);
-        if record.state.is_open() {
-            record.sealed_password = Some(self.seal_rotation(&record, contents).await?);
-        }
-        Ok(record)
-    }
-
-    /// The same without what it keeps.
-    fn changed(&self, before: &RotationRecord, change: impl FnOnce(&mut RotationRecord)) -> RotationRecord {
+    /// The successor of a row, not yet stored, without what it keeps.
+    pub(super) fn changed(&self, before: &RotationRecord, change: impl FnOnce(&mut RotationRecord)) -> RotationRecord {
         let mut record = RotationRecord { sealed_password: None, ..before.clone() };
         change(&mut record);
         record.version = before.version + 1;
@@ -166,22 +151,6 @@ impl Broker {
         record
     }
 
-    /// What a resolve has to know of an item, from memory if it was read a moment ago; nothing of
-    /// an item to which nothing has happened, as to nearly all.
-    pub(crate) async fn item_state(
-        &self,
-        workspace: WorkspaceId,
-        item: &ItemId,
-    ) -> Result<Option<Arc<ItemState>>, BrokerError> {
-        self.core.hold_keys(workspace).await?;
-        let load = async {
-            let (generation, ahead) = self.core.storage.item_state(workspace, item).await?;
-            let state = (generation > 0 || ahead.is_some()).then(|| Arc::new(ItemState { generation, ahead }));
-            Ok::<_, BrokerError>(Some(state))
-        };
-        Ok(self.item_states.get_or_load(&(workspace, item.clone()), load).await?.flatten())
-    }
-
     /// The password that the site has and the item has not yet; `None` when they have the same.
     pub(crate) async fn password_ahead(&self, state: Option<&ItemState>) -> Result<Option<PasswordAhead>, BrokerError> {
         match state.and_then(|state| state.ahead.as_ref()) {
@@ -189,7 +158,7 @@ impl Broker {
             Some(record) => Ok(Some(PasswordAhead {
                 rotation: record.id,
                 connection: record.connection_id,
-                password: self.open_rotation(record).await?.password,
+                password: self.open(record).await?.password,
             })),
         }
     }
@@ -198,15 +167,13 @@ impl Broker {
     /// written is wiped.
     pub(super) async fn forget_item(&self, record: &RotationRecord) {
         let item = record.item();
-        self.item_states.forget(&(record.workspace_id, item.clone()));
+        self.items.forget(record.workspace_id, &item);
         if record.secret_ref.is_none() || !record.state.outdates_the_item() {
             return;
         }
         // That it is not used again is the generation's doing; so a database that does not say is
         // no reason to fail.
-        for connection in self.core.storage.connections_of_item(record.workspace_id, &item).await.unwrap_or_default() {
-            self.cache.drop_item(&ItemKey { connection, reference: item.reference.clone() });
-        }
+        let _ = self.items.wipe(record.workspace_id, &item).await;
     }
 }
 

@@ -6,8 +6,8 @@ use keyway_audit::{AuditSource, Operation, Trail};
 use keyway_runtime::{Fields, NoCodeReason};
 use keyway_storage::{EntrySelector, TfaMethod};
 
+use super::Entries;
 use crate::access::Access;
-use crate::broker::Broker;
 use crate::cache::OneTimeCode;
 use crate::error::{BrokerError, NoTfaCode};
 use crate::resolve::field_names;
@@ -25,7 +25,7 @@ pub enum TfaCode {
     },
 }
 
-impl Broker {
+impl Entries {
     /// The current code of an entry's second factor. Needs [`Scope::Api`](crate::Scope::Api):
     /// whoever manages entries with an authenticator has encrypted its secret, and the published
     /// clients ask with the same key.
@@ -47,7 +47,7 @@ impl Broker {
         entry: &EntrySelector,
         trail: &Trail,
     ) -> Result<TfaCode, BrokerError> {
-        let record = self.resolvable_entry(access.workspace(), entry).await?;
+        let record = self.store.resolvable(access.workspace(), entry).await?;
         trail.note(|subject| subject.entry = Some(record.id));
         match record.tfa_method {
             Some(TfaMethod::Email) => return Err(NoTfaCode::NoEmail.into()),
@@ -55,13 +55,14 @@ impl Broker {
             Some(TfaMethod::Authenticator) | None => {}
         }
         let code = if let Some(binding) = record.binding.clone() {
-            let resolution = self.resolve_bound(&record, binding, Fields::ONE_TIME_CODE.into(), None, trail).await?;
+            let resolution =
+                self.resolver.resolve_bound(&record, binding, Fields::ONE_TIME_CODE.into(), None, trail).await?;
             resolution.one_time_code.ok_or_else(|| match resolution.no_code {
                 Some(none) if none.reason != NoCodeReason::Absent => NoTfaCode::NotMade(none.message),
                 _ => NoTfaCode::NotOnItem,
             })?
         } else {
-            let code = self.own_code(&record).await?.ok_or(NoTfaCode::NoSecondFactor)?;
+            let code = self.resolver.own_code(&record).await?.ok_or(NoTfaCode::NoSecondFactor)?;
             trail.note(|subject| subject.released(field_names(Fields::ONE_TIME_CODE), AuditSource::Entry));
             code
         };

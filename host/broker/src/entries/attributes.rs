@@ -32,8 +32,8 @@ pub enum AttributeKind {
     /// which is recorded.
     Secret,
     /// Secret, and state of a browser such as cookies: cleared together
-    /// ([`clear_browser_state`](crate::Broker::clear_browser_state)), and its age is known
-    /// ([`VaultEntry::session_data_set_at`](crate::VaultEntry::session_data_set_at)).
+    /// ([`clear_browser_state`](crate::entries::Entries::clear_browser_state)), and its age is known
+    /// ([`VaultEntry::session_data_set_at`](crate::entries::VaultEntry::session_data_set_at)).
     BrowserState,
     /// Secret, and a string that the client has encrypted like a credential ([`ClientKey`]).
     Encrypted,

@@ -10,12 +10,12 @@ use keyway_budget::ProviderOperation;
 use keyway_runtime::{Item, ItemPage, Provider};
 use keyway_storage::ConnectionId;
 
+use super::Connections;
 use crate::access::Access;
-use crate::broker::Broker;
 use crate::error::{BrokerError, ListLimit};
 use crate::provider_call::CallFailure;
 
-/// Bounds of [`Broker::list_items`].
+/// Bounds of [`Connections::list_items`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListLimits {
     /// How many items.
@@ -33,7 +33,7 @@ pub struct ListLimits {
 pub const LIST_LIMITS: ListLimits =
     ListLimits { items: 50_000, bytes: 64 << 20, pages: 500, time: Duration::from_secs(50) };
 
-impl Broker {
+impl Connections {
     /// All items that a connection can read, over all pages, within [`LIST_LIMITS`]. Needs
     /// [`Scope::Api`](crate::Scope::Api).
     ///
@@ -42,17 +42,16 @@ impl Broker {
     pub async fn list_items(&self, access: &Access, id: ConnectionId) -> Result<Vec<Item>, BrokerError> {
         let trail = Trail::connection(id);
         let list = async {
-            let record = self.connection_record(access.workspace(), id).await?;
+            let record = self.record(access.workspace(), id).await?;
             let opened = self.open(&record).await?;
             // Each page's future owns what it needs: one that borrows is not `Send` for whoever
             // spawns this.
             let page = |page: Option<String>| {
                 let opened = opened.clone();
-                let call = move |provider: Provider, connection: keyway_runtime::Connection| {
-                    let page = page.clone();
-                    async move { provider.list_items(&connection, page.as_deref()).await }
+                let call = |provider: Provider, connection, page: Option<String>| async move {
+                    provider.list_items(&connection, page.as_deref()).await
                 };
-                async move { opened.call(ProviderOperation::ListItems, call).await }
+                async move { opened.call(ProviderOperation::ListItems, page, call).await }
             };
             let items = all_items(LIST_LIMITS, page).await?;
             trail.note(|subject| subject.count = Some(items.len() as u64));

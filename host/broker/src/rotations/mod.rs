@@ -24,7 +24,7 @@
 //! **Invariants**
 //!
 //! * From `prepared` until `done` or `abandoned` the new password can be recovered from the
-//!   database with the master key ([`Broker::reveal_rotation`](crate::Broker::reveal_rotation)), at
+//!   database with the master key ([`Rotations::reveal`]), at
 //!   whatever point the process is killed. With the end of the rotation it is erased in the same
 //!   change of the row.
 //! * It is written at most once. Every write names the revision that the item is expected at. When
@@ -58,25 +58,37 @@
 mod background;
 mod begin;
 mod item;
-mod item_state;
 mod journal;
 mod operations;
 mod own;
 mod password;
 mod write_back;
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
-use keyway_storage::{
-    ConnectionId, EntryId, EntrySelector, RotationId, RotationRecord, RotationState, StorageError, WorkspaceId,
-};
+use keyway_storage::{ConnectionId, EntryId, EntrySelector, RotationId, RotationRecord, StorageError, WorkspaceId};
 use secrecy::SecretString;
 
 pub(crate) use background::start as start_write_backs;
-pub(crate) use item_state::ItemState;
+pub(crate) use journal::Journal;
+pub use keyway_storage::{RotationFilter, RotationState};
 pub use operations::ROTATIONS_PER_PAGE;
 pub use password::PasswordPolicy;
 
+use crate::connections::Connections;
+use crate::core::Core;
+use crate::entries::EntryStore;
 use crate::error::BrokerError;
+
+/// The password rotations of all workspaces: see [`Broker::rotations`](crate::Broker::rotations).
+#[derive(Clone)]
+pub struct Rotations {
+    pub(crate) core: Arc<Core>,
+    pub(crate) entries: Arc<EntryStore>,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) journal: Arc<Journal>,
+}
 
 /// A rotation as it is shown: without the password.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,6 +170,7 @@ impl BeginRotation {
 /// Where a new password comes from.
 #[derive(Debug, Clone)]
 // Clone: as `BeginRotation`.
+#[non_exhaustive]
 pub enum NewPassword {
     /// It is generated.
     Generated(PasswordPolicy),

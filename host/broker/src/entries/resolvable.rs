@@ -18,7 +18,7 @@ pub(crate) struct ResolvableEntry {
     pub(crate) version: u64,
     pub(crate) binding: Option<BoundItem>,
     /// Envelope with the credentials of an entry that is not bound.
-    sealed_credentials: Option<Box<[u8]>>,
+    pub(super) sealed_credentials: Option<Box<[u8]>>,
 }
 
 /// The item that an entry is bound to. Its reference is in memory once, also where it is a key of
@@ -64,36 +64,6 @@ impl From<EntryRecord> for ResolvableEntry {
                 cache_ttl: binding.cache_ttl,
             }),
             sealed_credentials: record.sealed_credentials.map(Vec::into_boxed_slice),
-        }
-    }
-}
-
-/// An envelope with credentials, and where it is from.
-pub(crate) struct SealedCredentials<'a> {
-    pub(super) workspace: WorkspaceId,
-    pub(super) entry: EntryId,
-    pub(super) version: u64,
-    pub(super) envelope: Option<&'a [u8]>,
-}
-
-impl<'a> From<&'a ResolvableEntry> for SealedCredentials<'a> {
-    fn from(entry: &'a ResolvableEntry) -> Self {
-        Self {
-            workspace: entry.workspace_id,
-            entry: entry.id,
-            version: entry.version,
-            envelope: entry.sealed_credentials.as_deref(),
-        }
-    }
-}
-
-impl<'a> From<&'a EntryRecord> for SealedCredentials<'a> {
-    fn from(record: &'a EntryRecord) -> Self {
-        Self {
-            workspace: record.workspace_id,
-            entry: record.id,
-            version: record.version,
-            envelope: record.sealed_credentials.as_deref(),
         }
     }
 }

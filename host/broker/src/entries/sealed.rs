@@ -4,12 +4,11 @@
 use std::sync::Arc;
 
 use keyway_keys::{EnvelopeError, Place};
-use keyway_storage::{EntryRecord, WorkspaceId};
+use keyway_storage::{EntryId, EntryRecord, WorkspaceId};
 use zeroize::Zeroizing;
 
-use super::resolvable::SealedCredentials;
+use super::store::EntryStore;
 use super::{Attributes, Binding, CredentialSource, Credentials, EntryContent, VaultEntry};
-use crate::broker::Broker;
 use crate::cache_ttl::CacheTtl;
 use crate::codec::{self, CodecError, Decoder};
 use crate::error::BrokerError;
@@ -18,10 +17,10 @@ use crate::keyring::WorkspaceKeys;
 const CREDENTIALS: &str = "sealed_credentials";
 const ATTRIBUTES: &str = "sealed_attributes";
 
-impl Broker {
+impl EntryStore {
     /// The entry as the row's version `version`. `keys` must be those that its credentials were
     /// checked with.
-    pub(crate) async fn seal_entry(
+    pub(crate) async fn seal(
         &self,
         keys: &WorkspaceKeys,
         entry: &VaultEntry,
@@ -58,7 +57,7 @@ impl Broker {
     }
 
     /// The entry that is in a row.
-    pub(crate) async fn open_entry(&self, record: EntryRecord) -> Result<VaultEntry, BrokerError> {
+    pub(crate) async fn open(&self, record: EntryRecord) -> Result<VaultEntry, BrokerError> {
         let keys = self.core.keyring.get_for(record.workspace_id, sealed_in(&record)).await?;
         Ok(open_entry(&keys, record)?)
     }
@@ -66,7 +65,7 @@ impl Broker {
     /// The entries that are in rows of a workspace. What clients have encrypted in them is under
     /// one and the same client key, also while the workspace's key is rotated; its term is
     /// returned, too.
-    pub(super) async fn open_entries(
+    pub(super) async fn open_all(
         &self,
         workspace: WorkspaceId,
         records: Vec<EntryRecord>,
@@ -80,11 +79,12 @@ impl Broker {
     /// client key opens them.
     pub(crate) async fn open_credentials(
         &self,
-        sealed: impl Into<SealedCredentials<'_>>,
+        workspace: WorkspaceId,
+        row: (EntryId, u64),
+        sealed: Option<&[u8]>,
     ) -> Result<(Credentials, Arc<WorkspaceKeys>), BrokerError> {
-        let sealed = sealed.into();
-        let keys = self.core.keyring.get_for(sealed.workspace, sealed.envelope).await?;
-        Ok((open_credentials(&keys, &sealed)?, keys))
+        let keys = self.core.keyring.get_for(workspace, sealed).await?;
+        Ok((open_credentials(&keys, row, sealed)?, keys))
     }
 
     async fn seal_column(
@@ -111,7 +111,11 @@ fn sealed_in(record: &EntryRecord) -> impl Iterator<Item = &[u8]> {
 fn open_entry(keys: &WorkspaceKeys, record: EntryRecord) -> Result<VaultEntry, EnvelopeError> {
     let credentials = match Binding::of(&record) {
         Some(binding) => CredentialSource::Bound(binding),
-        None => CredentialSource::Own(open_credentials(keys, &(&record).into())?),
+        None => CredentialSource::Own(open_credentials(
+            keys,
+            (record.id, record.version),
+            record.sealed_credentials.as_deref(),
+        )?),
     };
     let attributes = match &record.sealed_attributes {
         None => Attributes::default(),
@@ -142,10 +146,15 @@ fn open_entry(keys: &WorkspaceKeys, record: EntryRecord) -> Result<VaultEntry, E
     })
 }
 
-fn open_credentials(keys: &WorkspaceKeys, sealed: &SealedCredentials<'_>) -> Result<Credentials, EnvelopeError> {
-    let Some(envelope) = sealed.envelope else { return Ok(Credentials::default()) };
-    let row = sealed.entry.as_uuid();
-    keys.open(&place(sealed.workspace, row.as_bytes(), sealed.version, CREDENTIALS), envelope, read_credentials)
+/// `row` is the entry and its version.
+fn open_credentials(
+    keys: &WorkspaceKeys,
+    (entry, version): (EntryId, u64),
+    sealed: Option<&[u8]>,
+) -> Result<Credentials, EnvelopeError> {
+    let Some(sealed) = sealed else { return Ok(Credentials::default()) };
+    let row = entry.as_uuid();
+    keys.open(&place(keys.workspace(), row.as_bytes(), version, CREDENTIALS), sealed, read_credentials)
 }
 
 fn place<'a>(workspace: WorkspaceId, row: &'a [u8], version: u64, column: &'a str) -> Place<'a> {

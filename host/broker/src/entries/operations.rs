@@ -1,21 +1,26 @@
 //! Creating, reading, changing and deleting vault entries.
 
 use std::collections::BTreeSet;
+use std::future::ready;
 use std::sync::Arc;
 
 use keyway_audit::{Operation, Subject, Trail};
-use keyway_runtime::{CallError, ErrorCode};
-use keyway_storage::{ConnectionId, Constraint, EntryId, EntryRecord, EntrySelector, Scope, StorageError, WorkspaceId};
+use keyway_storage::{
+    ConnectionId, Constraint, EntryId, EntrySelector, RotationFilter, RotationState, Scope, StorageError, WorkspaceId,
+};
 
-use super::ResolvableEntry;
+use super::store::{EntryStore, pair_of};
 use super::{Binding, EntryContent, EntryPage, VaultEntry};
 use crate::access::Access;
-use crate::broker::Broker;
 use crate::cache::ItemKey;
+use crate::connections::Connections;
+use crate::core::Core;
 use crate::error::{BrokerError, InvalidInput, Thing};
+use crate::items::Items;
 use crate::keyring::WorkspaceKeys;
+use crate::resolve::Resolver;
 
-/// How many entries a page of [`Broker::list_entries`] has at most. There are fewer when they are
+/// How many entries a page of [`Entries::list`] has at most. There are fewer when they are
 /// large.
 pub const ENTRIES_PER_PAGE: u32 = 100;
 
@@ -26,7 +31,16 @@ const PAGE_BYTES: u64 = 1 << 20;
 /// How often a change is made anew when others came first, before its caller is told.
 const ATTEMPTS: u32 = 16;
 
-impl Broker {
+/// The vault entries of all workspaces: see [`Broker::entries`](crate::Broker::entries).
+pub struct Entries {
+    pub(crate) core: Arc<Core>,
+    pub(crate) store: Arc<EntryStore>,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) items: Arc<Items>,
+    pub(crate) resolver: Arc<Resolver>,
+}
+
+impl Entries {
     /// Creates a vault entry. Needs [`Scope::Api`](crate::Scope::Api).
     ///
     /// Whether the bound item exists is not asked, so that entries can be created in bulk, and
@@ -35,27 +49,18 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::Invalid`] with the rule that is broken, [`BrokerError::NotEncrypted`],
     /// [`BrokerError::EntryExists`].
-    pub async fn create_entry(&self, access: &Access, new: EntryContent) -> Result<VaultEntry, BrokerError> {
+    pub async fn create(&self, access: &Access, new: EntryContent) -> Result<VaultEntry, BrokerError> {
         let id = EntryId::generate();
         let trail = Trail::entry(id);
-        let create = async {
-            loop {
-                // The same keys to the end: what clients have encrypted is sealed under the key
-                // that it was checked with.
-                let keys = self.core.keyring.get(access.workspace()).await?;
-                match self.make_entry(access, &keys, id, new.clone(), &trail).await {
-                    Err(error) if self.core.keyring.outdated(&keys, &error).await? => {}
-                    made => return made,
-                }
-            }
-        };
+        let make = |keys| self.make(access, keys, id, new.clone(), &trail);
+        let create = self.core.keyring.with_current(access.workspace(), make);
         self.core.audited(access, Operation::CreateEntry, &trail, create).await
     }
 
-    async fn make_entry(
+    async fn make(
         &self,
         access: &Access,
-        keys: &WorkspaceKeys,
+        keys: Arc<WorkspaceKeys>,
         id: EntryId,
         content: EntryContent,
         trail: &Trail,
@@ -66,26 +71,26 @@ impl Broker {
             VaultEntry { id, workspace_id, content, session_data_set_at: None, created_at: now, updated_at: now };
         entry.check(&EntryContent::default(), keys.client(), now)?;
         if let Some(binding) = entry.content.binding_mut() {
-            self.normalize_binding(access, binding).await?;
+            self.normalize(access, binding).await?;
             trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
         }
-        let record = self.seal_entry(keys, &entry, 1).await?;
+        let record = self.store.seal(&keys, &entry, 1).await?;
         self.core.storage.insert_entry(&record).await.map_err(refused)?;
         Ok(entry)
     }
 
     /// A vault entry. Needs [`Scope::Api`](crate::Scope::Api). One with session data or other
-    /// secret attributes ([`AttributeKind::is_secret`](crate::AttributeKind::is_secret)) is a
+    /// secret attributes ([`AttributeKind::is_secret`](crate::entries::AttributeKind::is_secret)) is a
     /// release of them, and recorded as one.
     ///
     /// # Errors
     /// [`BrokerError::NotFound`]; [`BrokerError::Audit`] for one with secret attributes.
-    pub async fn get_entry(&self, access: &Access, entry: &EntrySelector) -> Result<VaultEntry, BrokerError> {
+    pub async fn get(&self, access: &Access, entry: &EntrySelector) -> Result<VaultEntry, BrokerError> {
         let trail = Trail::new();
         let get = async {
             self.core.hold_keys(access.workspace()).await?;
             let record = self.core.storage.entry(access.workspace(), entry).await?;
-            let entry = self.open_entry(record.ok_or(BrokerError::NotFound(Thing::Entry))?).await?;
+            let entry = self.store.open(record.ok_or(BrokerError::NotFound(Thing::Entry))?).await?;
             trail.note(|subject| {
                 subject.entry = Some(entry.id);
                 subject.released_attributes(entry.attributes.secret_names());
@@ -100,7 +105,7 @@ impl Broker {
     ///
     /// # Errors
     /// [`BrokerError::Forbidden`]; those of the database.
-    pub async fn entry_size(&self, access: &Access, entry: &EntrySelector) -> Result<u64, BrokerError> {
+    pub async fn size(&self, access: &Access, entry: &EntrySelector) -> Result<u64, BrokerError> {
         access.require(Scope::Api)?;
         Ok(self.core.storage.entry_size(access.workspace(), entry).await?.unwrap_or_default())
     }
@@ -113,14 +118,13 @@ impl Broker {
     /// [`BrokerError::Forbidden`]; those of the host itself.
     pub async fn is_encrypted_null(&self, access: &Access, ciphertext: &str) -> Result<bool, BrokerError> {
         access.require(Scope::Api)?;
-        loop {
-            let keys = self.core.keyring.get(access.workspace()).await?;
-            let opened = keys.client().decrypt(ciphertext).map_err(|error| BrokerError::of_client_value("", error));
-            match opened {
-                Ok(value) => return Ok(value.is_none()),
-                Err(error) if self.core.keyring.outdated(&keys, &error).await? => {}
-                Err(_) => return Ok(false),
-            }
+        let decrypt = |keys: Arc<WorkspaceKeys>| {
+            ready(keys.client().decrypt(ciphertext).map_err(|error| BrokerError::of_client_value("", error)))
+        };
+        match self.core.keyring.with_current(access.workspace(), decrypt).await {
+            Ok(value) => Ok(value.is_none()),
+            Err(BrokerError::NotEncrypted { .. } | BrokerError::Invalid(_)) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -129,16 +133,16 @@ impl Broker {
     ///
     /// Clients' values are under one encryption key within a page. When the key is rotated between
     /// two pages, the second one's are under the new one, and its [`EntryPage::key_term`] says so.
-    /// A page with secret attributes is a release of them, as in [`get_entry`](Self::get_entry).
+    /// A page with secret attributes is a release of them, as in [`get`](Self::get).
     ///
     /// # Errors
     /// Those of the host itself; [`BrokerError::Audit`] for a page with secret attributes.
-    pub async fn list_entries(&self, access: &Access, after: Option<EntryId>) -> Result<EntryPage, BrokerError> {
+    pub async fn list(&self, access: &Access, after: Option<EntryId>) -> Result<EntryPage, BrokerError> {
         let trail = Trail::new();
         let list = async {
             self.core.hold_keys(access.workspace()).await?;
             let page = self.core.storage.entries(access.workspace(), after, ENTRIES_PER_PAGE, PAGE_BYTES).await?;
-            let (entries, key_term) = self.open_entries(access.workspace(), page.entries).await?;
+            let (entries, key_term) = self.store.open_all(access.workspace(), page.entries).await?;
             trail.note(|subject| releases_of(&entries, subject));
             Ok(EntryPage { entries, next: page.next, key_term })
         };
@@ -156,7 +160,7 @@ impl Broker {
     /// # use keyway::{Access, Broker, BrokerError, EntryId};
     /// # async fn example(broker: &Broker, access: &Access, id: EntryId) -> Result<(), BrokerError> {
     /// let id = id.into();
-    /// let renamed = broker.update_entry(access, &id, |entry| {
+    /// let renamed = broker.entries().update(access, &id, |entry| {
     ///     entry.alias = Some("Production".into());
     ///     Ok(())
     /// });
@@ -166,11 +170,11 @@ impl Broker {
     /// ```
     ///
     /// # Errors
-    /// As [`create_entry`](Self::create_entry); [`BrokerError::NotFound`]; [`BrokerError::Changed`]
+    /// As [`create`](Self::create); [`BrokerError::NotFound`]; [`BrokerError::Changed`]
     /// when so many others change it at the same time that this change never got its turn;
     /// [`BrokerError::RotationOpen`] when it would be bound to something else while its password is
     /// being rotated.
-    pub async fn update_entry(
+    pub async fn update(
         &self,
         access: &Access,
         entry: &EntrySelector,
@@ -194,51 +198,57 @@ impl Broker {
         trail: &Trail,
     ) -> Result<VaultEntry, BrokerError> {
         for _ in 0..ATTEMPTS {
-            // Before the entry is read, so that it opens; and to the end, so that what clients have
-            // encrypted is sealed under the key that it was checked with.
-            let keys = self.core.keyring.get(access.workspace()).await?;
-            let before = self.core.storage.entry(access.workspace(), entry).await?;
-            let before = before.ok_or(BrokerError::NotFound(Thing::Entry))?;
-            let version = before.version;
-            trail.note(|subject| subject.entry = Some(before.id));
-            let (old_binding, old_pair) = (Binding::of(&before), pair_of(&before));
-            let mut entry = self.open_entry(before).await?;
-            let content = entry.content.clone();
-            change(&mut entry.content)?;
-            match entry.check(&content, keys.client(), self.core.timestamp()) {
-                Err(error) if self.core.keyring.outdated(&keys, &error).await? => continue,
-                checked => checked?,
+            let change = |keys| self.try_to_change(access, keys, entry, change, trail);
+            if let Some(changed) = self.core.keyring.with_current(access.workspace(), change).await? {
+                return Ok(changed);
             }
-            if item_of(entry.binding()) != item_of(old_binding.as_ref())
-                && let Some(binding) = entry.content.binding_mut()
-            {
-                self.normalize_binding(access, binding).await?;
-            }
-            let rebound = entry.binding() != old_binding.as_ref();
-            // At the cost of a read; what counts is the condition of the update.
-            if rebound && item_of(entry.binding()) != item_of(old_binding.as_ref()) {
-                self.require_no_open_rotation(access.workspace(), entry.id).await?;
-            }
-            if let Some(binding) = entry.binding() {
-                trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
-            }
-            let record = self.seal_entry(&keys, &entry, version + 1).await?;
-            match self.core.storage.update_entry(&record, version).await.map_err(refused) {
-                Ok(true) => {}
-                Ok(false) => continue,
-                Err(error) if self.core.keyring.outdated(&keys, &error).await? => continue,
-                Err(error) => return Err(error),
-            }
-            self.forget_entry(&record);
-            self.resolvable.forget(&(record.workspace_id, old_pair));
-            if rebound {
-                for binding in old_binding.iter().chain(entry.binding()) {
-                    self.drop_cached(access.workspace(), binding).await;
-                }
-            }
-            return Ok(entry);
         }
         Err(BrokerError::Changed(Thing::Entry))
+    }
+
+    /// `None` when somebody else was first.
+    async fn try_to_change(
+        &self,
+        access: &Access,
+        keys: Arc<WorkspaceKeys>,
+        entry: &EntrySelector,
+        change: &(dyn Fn(&mut EntryContent) -> Result<(), InvalidInput> + Send + Sync),
+        trail: &Trail,
+    ) -> Result<Option<VaultEntry>, BrokerError> {
+        let before = self.core.storage.entry(access.workspace(), entry).await?;
+        let before = before.ok_or(BrokerError::NotFound(Thing::Entry))?;
+        let version = before.version;
+        trail.note(|subject| subject.entry = Some(before.id));
+        let (old_binding, old_pair) = (Binding::of(&before), pair_of(&before));
+        let mut entry = self.store.open(before).await?;
+        let content = entry.content.clone();
+        change(&mut entry.content)?;
+        entry.check(&content, keys.client(), self.core.timestamp())?;
+        if item_of(entry.binding()) != item_of(old_binding.as_ref())
+            && let Some(binding) = entry.content.binding_mut()
+        {
+            self.normalize(access, binding).await?;
+        }
+        let rebound = entry.binding() != old_binding.as_ref();
+        // At the cost of a read; what counts is the condition of the update.
+        if rebound && item_of(entry.binding()) != item_of(old_binding.as_ref()) {
+            self.require_no_open_rotation(access.workspace(), entry.id).await?;
+        }
+        if let Some(binding) = entry.binding() {
+            trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
+        }
+        let record = self.store.seal(&keys, &entry, version + 1).await?;
+        if !self.core.storage.update_entry(&record, version).await.map_err(refused)? {
+            return Ok(None);
+        }
+        self.store.forget(&record);
+        self.store.forget_selector(record.workspace_id, old_pair);
+        if rebound {
+            for binding in old_binding.iter().chain(entry.binding()) {
+                self.drop_cached(access.workspace(), binding).await;
+            }
+        }
+        Ok(Some(entry))
     }
 
     /// Deletes a vault entry, and what was cached for it. Its connection and its item stay as they
@@ -247,7 +257,7 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::NotFound`]; [`BrokerError::RotationOpen`] while its password is being
     /// rotated.
-    pub async fn delete_entry(&self, access: &Access, entry: &EntrySelector) -> Result<(), BrokerError> {
+    pub async fn delete(&self, access: &Access, entry: &EntrySelector) -> Result<(), BrokerError> {
         let trail = Trail::selected(entry);
         let delete = async {
             let deleted =
@@ -257,7 +267,7 @@ impl Broker {
                 })?;
             let deleted = deleted.ok_or(BrokerError::NotFound(Thing::Entry))?;
             trail.note(|subject| subject.entry = Some(deleted.id));
-            self.forget_entry(&deleted);
+            self.store.forget(&deleted);
             if let Some(binding) = Binding::of(&deleted) {
                 trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
                 self.drop_cached(access.workspace(), &binding).await;
@@ -268,7 +278,7 @@ impl Broker {
     }
 
     /// Clears what is a browser's state among an entry's attributes
-    /// ([`AttributeKind::BrowserState`](crate::AttributeKind::BrowserState)), so that the next run
+    /// ([`AttributeKind::BrowserState`](super::AttributeKind::BrowserState)), so that the next run
     /// logs in anew. Needs [`Scope::Api`](crate::Scope::Api).
     ///
     /// # Errors
@@ -283,55 +293,27 @@ impl Broker {
         self.core.audited(access, Operation::ClearBrowserState, &trail, cleared).await
     }
 
-    /// What resolving needs of an entry, from memory if it was read before and nothing has changed
-    /// since.
-    pub(crate) async fn resolvable_entry(
-        &self,
-        workspace: WorkspaceId,
-        entry: &EntrySelector,
-    ) -> Result<Arc<ResolvableEntry>, BrokerError> {
-        self.core.hold_keys(workspace).await?;
-        let selector = (workspace, entry.clone());
-        let load = async {
-            let record = self.core.storage.entry(workspace, entry).await?;
-            Ok::<_, BrokerError>(record.map(|record| Arc::new(record.into())))
-        };
-        let record = self.resolvable.get_or_load(&selector, load).await?;
-        record.ok_or(BrokerError::NotFound(Thing::Entry))
+    /// Brings the reference of a new binding into its normal form.
+    async fn normalize(&self, access: &Access, binding: &mut Binding) -> Result<(), BrokerError> {
+        let (workspace, connection) = (access.workspace(), binding.connection_id);
+        binding.reference = self.connections.normalize(workspace, connection, &binding.reference).await?;
+        Ok(())
     }
 
-    /// The next reader asks the database.
-    pub(crate) fn forget_entry(&self, record: &EntryRecord) {
-        for selector in [EntrySelector::Id(record.id), pair_of(record)] {
-            self.resolvable.forget(&(record.workspace_id, selector));
-        }
+    /// Refuses to bind an entry elsewhere while its password is being rotated.
+    async fn require_no_open_rotation(&self, workspace: WorkspaceId, entry: EntryId) -> Result<(), BrokerError> {
+        let open = RotationFilter { states: RotationState::OPEN.to_vec(), entry: Some(entry) };
+        let found = self.core.storage.rotations(workspace, &open, None, 1).await?;
+        if found.is_empty() { Ok(()) } else { Err(BrokerError::RotationOpen) }
     }
 
     async fn drop_cached(&self, workspace: WorkspaceId, binding: &Binding) {
         let reference: Arc<str> = binding.reference.as_str().into();
         // Its generation has changed. Nobody resolves over a connection that is gone.
-        if let Ok(connection) = self.connection_record(workspace, binding.connection_id).await {
-            self.item_states.forget(&(workspace, connection.item(&reference)));
+        if let Ok(connection) = self.connections.record(workspace, binding.connection_id).await {
+            self.items.forget(workspace, &connection.item(&reference));
         }
-        self.cache.drop_item(&ItemKey { connection: binding.connection_id, reference });
-    }
-
-    /// Checks that the connection is there, and brings the reference into its normal form: whatever
-    /// is kept for the item is kept under that one spelling. Makes no request, so that binding
-    /// works while the secret manager is out of order.
-    pub(crate) async fn normalize_binding(&self, access: &Access, binding: &mut Binding) -> Result<(), BrokerError> {
-        let connection = match self.connection_record(access.workspace(), binding.connection_id).await {
-            Err(BrokerError::NotFound(_)) => return Err(InvalidInput::UnknownConnection.into()),
-            connection => connection?,
-        };
-        let provider = self.provider(&connection.provider_type)?;
-        binding.reference = provider.normalize_reference(&binding.reference).await.map_err(|error| match error {
-            CallError::Provider(error) if error.code == ErrorCode::InvalidReference => {
-                InvalidInput::Reference { message: error.message }.into()
-            }
-            error => BrokerError::from(error),
-        })?;
-        Ok(())
+        self.items.cache.drop_item(&ItemKey { connection: binding.connection_id, reference });
     }
 }
 
@@ -346,10 +328,6 @@ fn releases_of(entries: &[VaultEntry], subject: &mut Subject) {
 /// What an entry is bound to, whatever its cache duration is.
 fn item_of(binding: Option<&Binding>) -> Option<(ConnectionId, &str)> {
     binding.map(|binding| (binding.connection_id, binding.reference.as_str()))
-}
-
-fn pair_of(record: &EntryRecord) -> EntrySelector {
-    EntrySelector::Pair { user: record.user.clone(), domain: record.domain.clone() }
 }
 
 /// What the database's constraints decided.

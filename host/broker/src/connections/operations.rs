@@ -5,17 +5,19 @@ use std::sync::Arc;
 use keyway_audit::{Operation, Trail};
 use keyway_budget::ProviderOperation;
 use keyway_keys::{EnvelopeError, Place};
-use keyway_runtime::{Description, MemoryStore, Provider, Settings, StoredState, Verified};
-use keyway_storage::{ConnectionId, ConnectionRecord, Constraint, StorageError, WorkspaceId, account_id};
+use keyway_runtime::{CallError, Description, ErrorCode, MemoryStore, Provider, Settings, StoredState, Verified};
+use keyway_storage::{
+    ConnectionId, ConnectionRecord, ConnectionStateRecord, Constraint, StorageError, WorkspaceId, account_id,
+};
 use secrecy::ExposeSecret;
 use tracing::info;
 
 use super::settings::{HINTED_FROM, SealedPart, hints};
-use super::{Connection, ConnectionChanges, NewConnection};
+use super::{Connection, ConnectionChanges, Connections, NewConnection};
 use crate::access::Access;
-use crate::broker::Broker;
 use crate::cache_ttl::CacheTtl;
 use crate::error::{BrokerError, InvalidInput, Thing};
+use crate::keyring::WorkspaceKeys;
 use crate::provider_call::{CallFailure, Opened};
 use crate::text::required;
 
@@ -28,14 +30,14 @@ const PROVIDER_TYPE_LIMIT: usize = 64;
 /// have some thousand.
 const SETTING_LIMIT: usize = 64 << 10;
 
-impl Broker {
+impl Connections {
     /// Makes a connection: the provider logs in with the settings first, and nothing is stored if
     /// it cannot. Needs [`Scope::Admin`](crate::Scope::Admin).
     ///
     /// # Errors
     /// [`BrokerError::NotVerified`] with what the provider said,
     /// [`BrokerError::ProviderNotInstalled`], [`BrokerError::Invalid`].
-    pub async fn connect(&self, access: &Access, new: NewConnection) -> Result<Connection, BrokerError> {
+    pub async fn create(&self, access: &Access, new: NewConnection) -> Result<Connection, BrokerError> {
         let id = ConnectionId::generate();
         self.core
             .audited(access, Operation::Connect, &Trail::connection(id), self.make_connection(access, id, new))
@@ -50,14 +52,15 @@ impl Broker {
     ) -> Result<Connection, BrokerError> {
         required("name", &new.name, NAME_LIMIT)?;
         required("provider_type", &new.provider_type, PROVIDER_TYPE_LIMIT)?;
-        let keys = self.core.keyring.get(access.workspace()).await?;
+        // Before the provider is asked.
+        self.core.hold_keys(access.workspace()).await?;
         let provider = self.provider(&new.provider_type)?;
         check_tier(provider.description(), new.rate_limit_tier.as_deref())?;
         let checked = self.check_settings(&provider, new.settings, new.rate_limit_tier.as_deref()).await?;
         let now = self.core.timestamp();
         let mut record = ConnectionRecord {
             id,
-            workspace_id: keys.workspace(),
+            workspace_id: access.workspace(),
             name: new.name,
             account_id: account_id(&new.provider_type, None, id),
             provider_type: new.provider_type,
@@ -75,19 +78,18 @@ impl Broker {
             updated_at: now,
         };
         checked.describe(&mut record);
-        loop {
-            record.sealed_settings = self.seal_settings(&record, &checked.part).await?;
-            let state = self.states.seal(&record, checked.state.as_ref()).await?;
-            match self.core.storage.insert_connection(&record, state.as_ref()).await {
-                Ok(()) => break,
-                // The workspace's key was rotated since.
-                Err(StorageError::Conflict(Constraint::KeyTerm)) => self.core.keyring.forget(record.workspace_id),
-                Err(StorageError::Conflict(Constraint::Reference)) => {
-                    return Err(BrokerError::NotFound(Thing::Workspace));
+        let (part, state) = (&checked.part, checked.state.as_ref());
+        let insert = |keys: Arc<WorkspaceKeys>| {
+            let record = record.clone();
+            async move {
+                let (record, state) = self.sealed(&keys, record, part, state).await?;
+                match self.core.storage.insert_connection(&record, state.as_ref()).await {
+                    Err(StorageError::Conflict(Constraint::Reference)) => Err(BrokerError::NotFound(Thing::Workspace)),
+                    inserted => Ok(inserted?),
                 }
-                Err(error) => return Err(error.into()),
             }
-        }
+        };
+        self.core.keyring.with_current(access.workspace(), insert).await?;
         // What was logged in to check the settings serves the calls to come.
         let (connection, guard) = checked.opened.into_parts();
         let connection = connection.with_state_store(self.states.store_of(&record));
@@ -105,9 +107,9 @@ impl Broker {
     /// due again.
     ///
     /// # Errors
-    /// As [`connect`](Self::connect); [`BrokerError::NotFound`]; [`BrokerError::Changed`] when
+    /// As [`create`](Self::create); [`BrokerError::NotFound`]; [`BrokerError::Changed`] when
     /// somebody else changed it at the same time.
-    pub async fn update_connection(
+    pub async fn update(
         &self,
         access: &Access,
         id: ConnectionId,
@@ -160,16 +162,16 @@ impl Broker {
             record.settings_version = record.version;
         }
         record.updated_at = self.core.timestamp();
-        loop {
-            record.sealed_settings = self.seal_settings(&record, &part).await?;
-            let state = self.states.seal(&record, state.as_ref()).await?;
-            match self.core.storage.update_connection(&record, before, clear, state.as_ref()).await {
-                Ok(true) => break,
-                Ok(false) => return Err(BrokerError::Changed(Thing::Connection)),
-                // The workspace's key was rotated since.
-                Err(StorageError::Conflict(Constraint::KeyTerm)) => self.core.keyring.forget(record.workspace_id),
-                Err(error) => return Err(error.into()),
+        let (part, state) = (&part, state.as_ref());
+        let update = |keys: Arc<WorkspaceKeys>| {
+            let record = record.clone();
+            async move {
+                let (record, state) = self.sealed(&keys, record, part, state).await?;
+                Ok(self.core.storage.update_connection(&record, before, clear, state.as_ref()).await?)
             }
+        };
+        if !self.core.keyring.with_current(access.workspace(), update).await? {
+            return Err(BrokerError::Changed(Thing::Connection));
         }
         self.records.forget(&(access.workspace(), id));
         self.opened.invalidate(&(id, before));
@@ -189,7 +191,7 @@ impl Broker {
     ///
     /// # Errors
     /// Only those of the host itself.
-    pub async fn list_connections(&self, access: &Access) -> Result<Vec<Connection>, BrokerError> {
+    pub async fn list(&self, access: &Access) -> Result<Vec<Connection>, BrokerError> {
         let list = async {
             self.core.storage.connections(access.workspace()).await?.into_iter().map(Connection::try_from).collect()
         };
@@ -201,7 +203,7 @@ impl Broker {
     ///
     /// # Errors
     /// [`BrokerError::NotFound`].
-    pub async fn get_connection(&self, access: &Access, id: ConnectionId) -> Result<Connection, BrokerError> {
+    pub async fn get(&self, access: &Access, id: ConnectionId) -> Result<Connection, BrokerError> {
         let get = async {
             let record = self.core.storage.connection(access.workspace(), id).await?;
             record.ok_or(BrokerError::NotFound(Thing::Connection))?.try_into()
@@ -229,7 +231,7 @@ impl Broker {
     }
 
     /// The record of a connection, from memory if it was read a moment ago.
-    pub(crate) async fn connection_record(
+    pub(crate) async fn record(
         &self,
         workspace: WorkspaceId,
         id: ConnectionId,
@@ -271,11 +273,33 @@ impl Broker {
         self.providers.get(provider_type).ok_or_else(|| BrokerError::ProviderNotInstalled {
             provider_type: provider_type.to_owned(),
             installed: self
-                .providers()
+                .providers
                 .list()
                 .iter()
                 .map(|provider| provider.description().provider_type.clone())
                 .collect(),
+        })
+    }
+
+    /// Checks that the connection is there, and returns the reference in its normal form: whatever
+    /// is kept for the item is kept under that one spelling. Makes no request, so that binding
+    /// works while the secret manager is out of order.
+    pub(crate) async fn normalize(
+        &self,
+        workspace: WorkspaceId,
+        id: ConnectionId,
+        reference: &str,
+    ) -> Result<String, BrokerError> {
+        let connection = match self.record(workspace, id).await {
+            Err(BrokerError::NotFound(_)) => return Err(InvalidInput::UnknownConnection.into()),
+            connection => connection?,
+        };
+        let provider = self.provider(&connection.provider_type)?;
+        provider.normalize_reference(reference).await.map_err(|error| match error {
+            CallError::Provider(error) if error.code == ErrorCode::InvalidReference => {
+                InvalidInput::Reference { message: error.message }.into()
+            }
+            error => BrokerError::from(error),
         })
     }
 
@@ -299,10 +323,8 @@ impl Broker {
         let connection = self.runtime.connection(settings.clone(), approved.clone()).with_state_store(store.clone());
         let guard = self.guards.get(description, &settings, tier).await?;
         let opened = Opened::new(provider.clone(), connection, guard, self.call_metrics.clone());
-        let verify = |provider: Provider, connection: keyway_runtime::Connection| async move {
-            provider.verify(&connection).await
-        };
-        let verified = opened.call(ProviderOperation::Verify, verify).await.map_err(|failure| match failure {
+        let verify = |provider: Provider, connection, ()| async move { provider.verify(&connection).await };
+        let verified = opened.call(ProviderOperation::Verify, (), verify).await.map_err(|failure| match failure {
             CallFailure::Call(source) => BrokerError::NotVerified { source },
             failure => failure.into(),
         })?;
@@ -312,11 +334,20 @@ impl Broker {
         Ok(checked)
     }
 
-    async fn seal_settings(&self, record: &ConnectionRecord, part: &SealedPart) -> Result<Vec<u8>, BrokerError> {
+    /// The row with its settings, and what the provider keeps for good, sealed.
+    async fn sealed(
+        &self,
+        keys: &WorkspaceKeys,
+        mut record: ConnectionRecord,
+        part: &SealedPart,
+        state: Option<&StoredState>,
+    ) -> Result<(ConnectionRecord, Option<ConnectionStateRecord>), BrokerError> {
         let plaintext = part.encode(&record.provider_type).map_err(|_| EnvelopeError::TooLarge)?;
         let id = record.id.as_uuid();
-        let keys = self.core.keyring.get(record.workspace_id).await?;
-        self.core.keyring.seal(&keys, &settings_place(record, id.as_bytes()), &plaintext).await
+        record.sealed_settings =
+            self.core.keyring.seal(keys, &settings_place(&record, id.as_bytes()), &plaintext).await?;
+        let state = self.states.seal(keys, &record, state).await?;
+        Ok((record, state))
     }
 
     async fn open_settings(&self, record: &ConnectionRecord) -> Result<SealedPart, BrokerError> {

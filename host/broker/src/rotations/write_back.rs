@@ -26,8 +26,7 @@ use keyway_storage::{ConnectionRecord, RotationRecord, RotationState};
 use tracing::{error, info, warn};
 
 use super::journal::{Contents, same};
-use super::{Rotation, item};
-use crate::broker::Broker;
+use super::{Rotation, Rotations, item};
 use crate::error::BrokerError;
 use crate::provider_call::Opened;
 use crate::request;
@@ -138,7 +137,7 @@ pub(super) async fn to_its_end<T: Send + 'static>(
     ended.map_err(|error| BrokerError::Host(format!("a password rotation ended without a result: {error}").into()))?
 }
 
-impl Broker {
+impl Rotations {
     /// Claims an attempt and makes it. Returns the rotation as it is then; `None` when somebody
     /// else was first.
     pub(super) async fn claim_and_write(
@@ -146,10 +145,10 @@ impl Broker {
         record: &RotationRecord,
         trail: &Trail,
     ) -> Result<Option<Rotation>, BrokerError> {
-        let contents = self.open_rotation(record).await?;
+        let contents = self.journal.open(record).await?;
         let now = self.core.timestamp();
         let claim = |record: &mut RotationRecord| claim(record, now);
-        let Some(claimed) = self.advance_rotation(record, &contents, claim).await? else { return Ok(None) };
+        let Some(claimed) = self.journal.advance(record, &contents, claim).await? else { return Ok(None) };
         let settled = self.attempt(claimed, &contents).await?;
         match settled.state {
             RotationState::Done => trail.note(Subject::wrote_password),
@@ -169,7 +168,7 @@ impl Broker {
                     info!(rotation = %done.id, entry = %done.entry_id, "password rotation done");
                     return Ok(done);
                 }
-                Ok(Ok(None)) => return self.rotation_record(record.workspace_id, record.id).await,
+                Ok(Ok(None)) => return self.journal.record(record.workspace_id, record.id).await,
                 Ok(Err(outcome)) => outcome,
                 Err(error) => Outcome::of(&error),
             }
@@ -195,9 +194,9 @@ impl Broker {
                 record.next_attempt_at = Some(after(now, wait_before(record.attempts, *wait)));
             }
         };
-        let Some(settled) = self.advance_rotation(record, contents, change).await? else {
+        let Some(settled) = self.journal.advance(record, contents, change).await? else {
             // Somebody else has made an attempt of their own, and has seen what this one did.
-            return self.rotation_record(record.workspace_id, record.id).await;
+            return self.journal.record(record.workspace_id, record.id).await;
         };
         let (rotation, entry, attempts) = (settled.id, settled.entry_id, settled.attempts);
         let reason = settled.reason.as_deref().unwrap_or_default();
@@ -256,7 +255,7 @@ impl Broker {
     /// The connection of a rotation.
     pub(super) async fn connection_of(&self, record: &RotationRecord) -> Result<Arc<ConnectionRecord>, BrokerError> {
         let id = record.connection_id.ok_or_else(|| BrokerError::Host("the rotation has no connection".into()))?;
-        self.connection_record(record.workspace_id, id).await
+        self.connections.record(record.workspace_id, id).await
     }
 
     /// The same, ready for calls about its item.
@@ -270,7 +269,7 @@ impl Broker {
         if record.account_id.as_ref().is_some_and(|account| *account != connection.account_id) {
             return Err(BrokerError::AccountChanged);
         }
-        self.open(connection).await
+        self.connections.open(connection).await
     }
 }
 

@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use keyway_audit::{Operation, Trail};
 use keyway_budget::ProviderOperation;
-use keyway_runtime::{Connection, FieldSpec, Provider};
+use keyway_runtime::{FieldSpec, Provider};
 use keyway_storage::EntrySelector;
 
+use super::Entries;
 use crate::access::Access;
-use crate::broker::Broker;
 use crate::error::{BrokerError, InvalidInput};
 
 /// As many as the contract lets a provider be asked for at a time.
@@ -23,7 +23,7 @@ const AT_A_TIME: usize = 100;
 /// The longest name, in bytes, by the contract.
 const NAME_LIMIT: usize = 256;
 
-impl Broker {
+impl Entries {
     /// The further fields of the item that an entry is bound to, without their values: what
     /// [`ResolveRequest::further`](crate::ResolveRequest::further) can name. An entry with
     /// credentials of its own has none. Needs [`Scope::Resolve`](crate::Scope::Resolve).
@@ -35,12 +35,13 @@ impl Broker {
     pub async fn list_fields(&self, access: &Access, entry: &EntrySelector) -> Result<Vec<FieldSpec>, BrokerError> {
         let trail = Trail::selected(entry);
         let list = async {
-            let Some((item, opened)) = self.bound_item(access, entry, &trail).await? else { return Ok(Vec::new()) };
-            let call = move |provider: Provider, connection: Connection| {
-                let reference = Arc::clone(&item.reference);
-                async move { provider.list_fields(&connection, &reference).await }
+            let Some((item, opened)) = self.resolver.bound_item(access, entry, &trail).await? else {
+                return Ok(Vec::new());
             };
-            let fields = opened.call(ProviderOperation::ListFields, call).await?;
+            let call = |provider: Provider, connection, reference: Arc<str>| async move {
+                provider.list_fields(&connection, &reference).await
+            };
+            let fields = opened.call(ProviderOperation::ListFields, item.reference, call).await?;
             trail.note(|subject| subject.count = Some(fields.len() as u64));
             Ok(fields)
         };

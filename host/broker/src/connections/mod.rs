@@ -1,7 +1,7 @@
 //! Connections: what a workspace has to reach a secret manager with.
 //!
 //! **Invariants:** settings are stored only after the provider has logged in with them
-//! ([`Broker::connect`](crate::Broker::connect)), and only sealed. What leaves again of a secret
+//! ([`Connections::create`]), and only sealed. What leaves again of a secret
 //! setting is its last four characters. Where the provider may connect to is decided once, when the
 //! settings are stored, and sealed with them: neither a later version of the component nor a change
 //! of the database can send a token elsewhere. A connection that entries are bound to is not
@@ -15,14 +15,62 @@ mod operations;
 mod settings;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use keyway_storage::{ConnectionId, ConnectionRecord, StorageError, WorkspaceId};
+use keyway_budget::{Guard, Guards};
+use keyway_runtime::Runtime;
+use keyway_storage::{ConnectionId, ConnectionRecord, RecordCache, StorageError, WorkspaceId};
+use moka::sync::Cache;
 
 pub use items::{LIST_LIMITS, ListLimits};
+pub use keyway_storage::{DependentEntries, DependentEntry};
 
+use crate::cache::SecretCache;
 use crate::cache_ttl::CacheTtl;
+use crate::call_metrics::CallMetrics;
+use crate::core::Core;
+use crate::durable_state::DurableStates;
 use crate::error::BrokerError;
+pub use crate::error::ListLimit;
+pub use crate::providers::Providers;
+
+/// How many connections are kept open, and for how long one that is not used. An open one holds its
+/// settings and a login session.
+const OPEN_CONNECTIONS: u64 = 10_000;
+const OPEN_WHEN_IDLE: Duration = Duration::from_secs(60 * 60);
+
+/// The connections of all workspaces: see [`Broker::connections`](crate::Broker::connections).
+pub struct Connections {
+    pub(crate) core: Arc<Core>,
+    pub(crate) runtime: Runtime,
+    pub(crate) providers: Providers,
+    pub(crate) guards: Guards,
+    pub(crate) records: RecordCache<(WorkspaceId, ConnectionId), Arc<ConnectionRecord>>,
+    pub(crate) opened: OpenConnections,
+    pub(crate) states: Arc<DurableStates>,
+    pub(crate) cache: Arc<SecretCache>,
+    pub(crate) call_metrics: CallMetrics,
+}
+
+impl Connections {
+    /// Takes cached secrets out of memory when their duration is over, and connections with their
+    /// settings when they were idle for long: the caches themselves do so only when they are used.
+    pub(crate) fn sweep(&self) {
+        self.cache.sweep();
+        self.opened.run_pending_tasks();
+    }
+}
+
+/// A place for open connections.
+pub(crate) fn none_opened() -> OpenConnections {
+    Cache::builder().max_capacity(OPEN_CONNECTIONS).time_to_idle(OPEN_WHEN_IDLE).build()
+}
+
+/// Open connections by id and version of their row: new settings make a new version, and so a new
+/// session.
+pub(crate) type OpenConnections = Cache<(ConnectionId, u64), (keyway_runtime::Connection, Arc<Guard>)>;
 
 /// A connection as it is shown: without its settings.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,19 +2,16 @@
 //! the first resolve that the reference is mistyped. Binding itself never asks, so that it works
 //! while the secret manager is out of order.
 
-use std::sync::Arc;
-
 use keyway_audit::{Operation, Trail};
 use keyway_budget::ProviderOperation;
 use keyway_runtime::{Fields, Provider};
 use keyway_storage::ConnectionId;
 
+use super::Connections;
 use crate::access::Access;
-use crate::broker::Broker;
-use crate::entry::Binding;
 use crate::error::BrokerError;
 
-impl Broker {
+impl Connections {
     /// Looks whether a connection sees an item, with one call of the provider that takes no value
     /// from it: none is read, and none is made where values are made for each call, under a lease.
     /// Needs [`Scope::Api`](crate::Scope::Api).
@@ -27,19 +24,16 @@ impl Broker {
     pub async fn check_item(&self, access: &Access, id: ConnectionId, reference: &str) -> Result<(), BrokerError> {
         let trail = Trail::connection(id);
         let check = async {
-            let record = self.connection_record(access.workspace(), id).await?;
-            let mut binding = Binding { connection_id: id, reference: reference.to_owned(), cache_ttl: None };
-            self.normalize_binding(access, &mut binding).await?;
+            let record = self.record(access.workspace(), id).await?;
+            let reference = self.normalize(access.workspace(), id, reference).await?;
             // What is no reference may be anything, and is not recorded.
-            trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
+            trail.note(|subject| subject.bound_to(id, &reference));
             let opened = self.open(&record).await?;
-            let reference: Arc<str> = binding.reference.into();
-            let call = move |provider: Provider, connection: keyway_runtime::Connection| {
-                let reference = reference.clone();
-                // Asking for nothing makes no new values, says the contract.
-                async move { provider.resolve(&connection, &reference, Fields::default()).await }
+            // Asking for nothing makes no new values, says the contract.
+            let call = |provider: Provider, connection, reference: String| async move {
+                provider.resolve(&connection, &reference, Fields::default()).await
             };
-            opened.call(ProviderOperation::Resolve, call).await?;
+            opened.call(ProviderOperation::Resolve, reference, call).await?;
             Ok(())
         };
         self.core.audited(access, Operation::CheckItem, &trail, check).await

@@ -1,0 +1,51 @@
+//! The rows of vault entries: what resolving needs of them is kept in memory.
+
+use std::sync::Arc;
+
+use keyway_storage::{EntryRecord, EntrySelector, RecordCache, WorkspaceId};
+
+use super::resolvable::ResolvableEntry;
+use crate::core::Core;
+use crate::error::{BrokerError, Thing};
+
+/// The stored entries of all workspaces. Sealing and opening them is in `sealed.rs`.
+pub(crate) struct EntryStore {
+    pub(crate) core: Arc<Core>,
+    pub(crate) resolvable: RecordCache<(WorkspaceId, EntrySelector), Arc<ResolvableEntry>>,
+}
+
+impl EntryStore {
+    /// What resolving needs of an entry, from memory if it was read before and nothing has changed
+    /// since.
+    pub(crate) async fn resolvable(
+        &self,
+        workspace: WorkspaceId,
+        entry: &EntrySelector,
+    ) -> Result<Arc<ResolvableEntry>, BrokerError> {
+        self.core.hold_keys(workspace).await?;
+        let selector = (workspace, entry.clone());
+        let load = async {
+            let record = self.core.storage.entry(workspace, entry).await?;
+            Ok::<_, BrokerError>(record.map(|record| Arc::new(record.into())))
+        };
+        let record = self.resolvable.get_or_load(&selector, load).await?;
+        record.ok_or(BrokerError::NotFound(Thing::Entry))
+    }
+
+    /// The next reader asks the database.
+    pub(crate) fn forget(&self, record: &EntryRecord) {
+        for selector in [EntrySelector::Id(record.id), pair_of(record)] {
+            self.resolvable.forget(&(record.workspace_id, selector));
+        }
+    }
+
+    /// The same for one of its names, which it may have had before.
+    pub(super) fn forget_selector(&self, workspace: WorkspaceId, selector: EntrySelector) {
+        self.resolvable.forget(&(workspace, selector));
+    }
+}
+
+/// An entry's other name.
+pub(super) fn pair_of(record: &EntryRecord) -> EntrySelector {
+    EntrySelector::Pair { user: record.user.clone(), domain: record.domain.clone() }
+}

@@ -82,7 +82,7 @@ impl CallMetrics {
             let error = ("error", error_of(failure));
             self.errors.get_or_create(&[provider.clone(), operation.clone(), error]).inc();
         }
-        self.requests.get_or_create(&[provider.clone()]).inc_by(u64::from(requests));
+        self.requests.get_or_create(std::array::from_ref(&provider)).inc_by(u64::from(requests));
         self.durations.get_or_create(&[provider, operation]).observe(took.as_secs_f64());
     }
 

@@ -30,7 +30,8 @@
 //!
 //! // The provider logs in with the settings before anything is stored.
 //! let connection = broker
-//!     .connect(
+//!     .connections()
+//!     .create(
 //!         &operator,
 //!         NewConnection {
 //!             name: "Acme 1Password".into(),

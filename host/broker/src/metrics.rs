@@ -2,7 +2,7 @@
 //!
 //! **Invariants:** no label is a secret, or comes from a client or a secret manager. Labels are a
 //! provider's type (there are as many as the operator has installed), words of this program's text,
-//! and the keyed fingerprint of credentials, of which no more than [`CREDENTIALS_SHOWN`] are there
+//! and the keyed fingerprint of credentials, of which no more than `CREDENTIALS_SHOWN` are there
 //! at a time. So the number of series is bounded, whatever anybody sends.
 //!
 //! What happens is counted where it happens; what is the case (budgets, breakers, sizes) is looked

@@ -6,7 +6,7 @@
 //! of the provider folder is loaded, perhaps in the state before its last one, and not all are
 //! missing that connections need.
 //!
-//! Whoever asks often, or may not ask at all, costs little: what was found counts for [`FRESH`],
+//! Whoever asks often, or may not ask at all, costs little: what was found counts for `FRESH`,
 //! and there is one look at a time.
 
 use std::sync::Arc;

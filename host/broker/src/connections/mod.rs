@@ -5,7 +5,7 @@
 //! setting is its last four characters. Where the provider may connect to is decided once, when the
 //! settings are stored, and sealed with them: neither a later version of the component nor a change
 //! of the database can send a token elsewhere. A connection that entries are bound to is not
-//! deleted ([`delete`]).
+//! deleted (`delete.rs`).
 
 mod budget;
 mod check_item;

@@ -15,8 +15,8 @@
 //!   new password is stored, sealed, *before* the caller gets it: `prepared`. The caller changes
 //!   the password on the site.
 //! * `commit` says that the site has the new password: `committing`, durably, before anything is
-//!   written. Then the password, and nothing else, is written to the item ([`write_back`]).
-//! * A write-back that fails for now is tried again later, also after a restart ([`background`]).
+//!   written. Then the password, and nothing else, is written to the item (`write_back.rs`).
+//! * A write-back that fails for now is tried again later, also after a restart (`background.rs`).
 //!   One that cannot succeed (permission gone, item gone) is `write_back_failed` and waits for a
 //!   person, who retries it or gives the connection a new token; so does one whose item has got
 //!   another password meanwhile, which is never overwritten unasked: `conflicted`.

@@ -18,6 +18,7 @@ from keyway_client.api.vault import create_entry, delete_entry, get_entries, res
 from keyway_client.models.begun_rotation import BegunRotation
 from keyway_client.models.error import Error
 from keyway_client.models.error_code import ErrorCode
+from keyway_client.models.error_reason import ErrorReason
 from keyway_client.models.new_rotation import NewRotation
 from keyway_client.models.new_secret_provider import NewSecretProvider
 from keyway_client.models.new_secret_provider_settings_type_0 import NewSecretProviderSettingsType0
@@ -76,7 +77,8 @@ def whose_turn(code: ErrorCode) -> str:
 
 def failed(answer: object) -> list[str]:
     assert isinstance(answer, Error), answer
-    return [answer.code, whose_turn(answer.code)]
+    reason = [answer.reason.value] if isinstance(answer.reason, ErrorReason) else []
+    return [answer.code, whose_turn(answer.code), *reason]
 
 
 def value(of: object) -> str | None:

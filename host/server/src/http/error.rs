@@ -15,6 +15,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::code::Code;
+use super::reason::Reason;
 use crate::view::dependents::Dependents;
 use crate::view::message::message;
 use crate::view::retry;
@@ -23,6 +24,7 @@ use crate::view::retry;
 #[derive(Debug)]
 pub(crate) struct ApiError {
     code: Code,
+    reason: Option<Reason>,
     message: String,
     retry_after: Option<Duration>,
     /// For the log, when the message does not say it.
@@ -41,6 +43,10 @@ pub(super) struct Envelope<'a> {
     /// What happened, for a program.
     #[schema(value_type = Code)]
     code: &'a str,
+    /// Why, where the code has several causes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    reason: Option<Reason>,
     #[serde(rename = "statusCode")]
     #[schema(minimum = 400, maximum = 599)]
     status_code: u16,
@@ -62,7 +68,14 @@ pub(super) struct ForLog {
 impl ApiError {
     /// An error with this code, its status, and this message.
     pub(crate) fn new(code: impl Into<Code>, message: impl Into<String>) -> Self {
-        Self { code: code.into(), message: message.into(), retry_after: None, detail: None, dependents: None }
+        Self {
+            code: code.into(),
+            reason: None,
+            message: message.into(),
+            retry_after: None,
+            detail: None,
+            dependents: None,
+        }
     }
 
     /// The request cannot be understood.
@@ -112,7 +125,8 @@ impl From<BrokerError> for ApiError {
         if kind == ErrorKind::Internal {
             return Self::internal(error.to_string());
         }
-        let told = Self { retry_after: retry::retry_after(kind, &error), ..Self::new(kind, message(&error)) };
+        let (reason, retry_after) = (Reason::of(&error), retry::retry_after(kind, &error));
+        let told = Self { reason, retry_after, ..Self::new(kind, message(&error)) };
         match error {
             // What was just entered and the secret manager refuses is the client's to correct; the
             // code says who refused.
@@ -129,6 +143,7 @@ impl IntoResponse for ApiError {
             message: &self.message,
             error: self.code.status.canonical_reason().unwrap_or("Error"),
             code: self.code.name,
+            reason: self.reason,
             status_code: self.code.status.as_u16(),
             dependents: self.dependents.as_ref().map(Dependents::from),
         };
@@ -150,6 +165,7 @@ impl IntoResponse for ApiError {
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt;
+    use keyway::Thing;
     use keyway_runtime::{ErrorCode, ProviderError};
     use serde_json::{Value, json};
 
@@ -185,5 +201,17 @@ mod tests {
         let (status, headers, body) = answer(BrokerError::Provider(limited(Duration::from_millis(1_200))).into()).await;
         assert_eq!((status.as_u16(), headers[RETRY_AFTER].to_str().unwrap()), (429, "2"));
         assert_eq!(body["message"], "slow down");
+        assert!(body.get("reason").is_none(), "the code says it all");
+    }
+
+    #[tokio::test]
+    async fn an_entry_and_its_item_that_are_not_there_are_told_apart() {
+        let gone = ProviderError::new(ErrorCode::NotFound, "the item was deleted");
+        for (error, reason) in
+            [(BrokerError::NotFound(Thing::Entry), "NO_SUCH_ENTRY"), (BrokerError::Provider(gone), "NO_SUCH_ITEM")]
+        {
+            let (_, _, body) = answer(error.into()).await;
+            assert_eq!((&body["code"], &body["reason"]), (&json!("NOT_FOUND"), &json!(reason)));
+        }
     }
 }

@@ -18,6 +18,7 @@ mod metrics;
 mod observe;
 mod openapi;
 mod path;
+mod reason;
 mod request_id;
 mod resolve;
 mod rotations;

@@ -68,17 +68,18 @@ fn a_generated_client_binds_resolves_rotates_and_tells_every_error_code_apart_wi
     assert!(seen["new password"].is_string() && seen["new password"] == seen["rotated password"], "and not in a log");
     assert_eq!(seen["entries"], 1);
     let caller = |code: &str| json!([code, "caller"]);
+    let because = |code: &str, reason: &str| json!([code, "caller", reason]);
     assert_eq!(
         seen["errors"],
         json!({
-            "rotation open": caller("CONFLICT"),
+            "rotation open": because("CONFLICT", "ROTATION_OPEN"),
             "no key": caller("UNAUTHENTICATED"),
             "no scope": caller("FORBIDDEN"),
-            "no entry": caller("NOT_FOUND"),
+            "no entry": because("NOT_FOUND", "NO_SUCH_ENTRY"),
             "no name": caller("VALIDATION_FAILED"),
-            "twice": caller("CONFLICT"),
+            "twice": because("CONFLICT", "ENTRY_EXISTS"),
             "in the clear": caller("NOT_ENCRYPTED"),
-            "wrong token": caller("VALIDATION_FAILED"),
+            "wrong token": because("VALIDATION_FAILED", "SETTINGS_REFUSED"),
             "unknown type": ["PROVIDER_NOT_INSTALLED", "operator"],
         })
     );

@@ -2,13 +2,14 @@
 
 use jiff::Timestamp;
 use keyway::keys::RotatedWorkspaceKey;
-use keyway::workspaces::{CreatedWorkspace, Workspace};
+use keyway::workspaces::{CreatedWorkspace, NewWorkspace, Workspace};
 use keyway::{ErrorKind, Scopes, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
 use super::app::App;
 use super::args::WorkspaceCommand;
+use super::args::target::WorkspaceOption;
 use super::exit::CliError;
 use super::output::{FAINT, day_and_time, facts, printable};
 use super::select;
@@ -18,14 +19,16 @@ use crate::view::view;
 pub(super) async fn run(app: &App, command: WorkspaceCommand) -> Result<(), CliError> {
     let host = app.open_without_providers().await?;
     match command {
-        WorkspaceCommand::Create { name, scopes, same_name } => {
+        WorkspaceCommand::Create { name, scopes, same_name, external_id } => {
             if !same_name && host.broker().workspaces().list().await?.iter().any(|workspace| workspace.name == name) {
                 let message = format!("there is a workspace `{name}` already");
                 let hint = "choose another name, or add --same-name and tell the two apart by their ids";
                 return Err(CliError::new(ErrorKind::Conflict, message).hint(hint));
             }
             let scopes: Scopes = scopes.into_iter().collect();
-            let created = host.broker().workspaces().create(&name, scopes).await?;
+            let mut new = NewWorkspace::from(name);
+            new.external_id = external_id;
+            let created = host.broker().workspaces().create(new, scopes).await?;
             let created = Created::from((created, scopes));
             app.output.result(&created, |out| {
                 writeln!(out, "Created the workspace {}.", printable(&created.workspace.name))?;
@@ -47,6 +50,20 @@ pub(super) async fn run(app: &App, command: WorkspaceCommand) -> Result<(), CliE
             let empty = "There is no workspace yet. `keyway workspace create NAME` creates one.";
             app.output.list(&rows, ["NAME", "ID", "CREATED"], empty, |table, row| {
                 table.row([&row.name, &row.id, &day_and_time(row.created_at)]);
+            })
+        }
+        WorkspaceCommand::Rename { name, workspace } => {
+            let access = select::workspace(host.broker(), &workspace).await?;
+            let renamed = Row::from(host.broker().workspaces().rename(&access, &name).await?);
+            app.output.result(&renamed, |out| writeln!(out, "Renamed the workspace to {}.", printable(&renamed.name)))
+        }
+        WorkspaceCommand::Delete { workspace } => {
+            let access = select::workspace(host.broker(), &WorkspaceOption { workspace: Some(workspace) }).await?;
+            let deleted = Row::from(host.broker().workspaces().get(access.workspace()).await?);
+            host.broker().workspaces().delete(&access).await?;
+            app.output.result(&deleted, |out| {
+                let name = printable(&deleted.name);
+                writeln!(out, "Deleted the workspace {name}. Running servers follow within a second.")
             })
         }
         WorkspaceCommand::EncryptionKey(workspace) => {
@@ -84,6 +101,8 @@ view! {
     struct Row of workspace: Workspace {
         id: WorkspaceId = workspace.id,
         name: String = workspace.name,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        external_id: Option<String> = workspace.external_id,
         created_at: Timestamp = workspace.created_at,
     }
 }

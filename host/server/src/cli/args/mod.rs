@@ -104,6 +104,21 @@ pub(crate) enum WorkspaceCommand {
         /// Create a second workspace of that name; commands then need the ids
         #[arg(long)]
         same_name: bool,
+        /// The id that your own system has for it, unique among all workspaces
+        #[arg(long, value_name = "ID")]
+        external_id: Option<String>,
+    },
+    /// Rename a workspace
+    Rename {
+        /// Its new name
+        name: String,
+        #[command(flatten)]
+        workspace: WorkspaceOption,
+    },
+    /// Delete a workspace with its connections, vault entries and keys; its audit records stay
+    Delete {
+        /// The workspace, by id or name
+        workspace: String,
     },
     /// List the workspaces
     List,

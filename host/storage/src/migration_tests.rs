@@ -14,7 +14,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// For each migration, rows of the tables that it adds and values of the columns that it adds.
 /// Identifiers are sixteen letters.
-const ROWS: [&str; 11] = [
+const ROWS: [&str; 12] = [
     "INSERT INTO master_keys (term, key_id, uses, created_at) VALUES (1, CAST('master-key-00001' AS BLOB), 7, 1000);
      INSERT INTO workspaces (id, name, created_at, updated_at)
      VALUES (CAST('workspace-000001' AS BLOB), 'Acme', 1001, 1002), (CAST('workspace-000002' AS BLOB), 'Other', 1003, 1004);
@@ -66,6 +66,7 @@ const ROWS: [&str; 11] = [
     "",
     "INSERT INTO connection_states (id, workspace_id, settings_version, sealed_state, version, refresh_at, refresh_attempts, updated_at)
      VALUES (CAST('connection-00001' AS BLOB), CAST('workspace-000001' AS BLOB), 4, x'0100000001ab', 12, 1028, 2, 1029);",
+    "UPDATE workspaces SET external_id = 'customer-42' WHERE id = CAST('workspace-000001' AS BLOB);",
 ];
 
 /// A table's columns, and what is in them, row by row.
@@ -130,6 +131,8 @@ async fn everything_is_read(storage: &SqliteStorage, release: usize) {
     let id = WorkspaceId::from(Uuid::from_bytes(*b"workspace-000001"));
     assert_eq!(storage.master_keys().await.unwrap()[0].key_id, *b"master-key-00001");
     assert_eq!(storage.workspaces().await.unwrap().len(), 2);
+    let found = storage.workspace_by_external_id("customer-42").await.unwrap();
+    assert_eq!(found.map(|workspace| workspace.id), (release >= 12).then_some(id));
     assert_eq!(storage.workspace_keys(id).await.unwrap()[0].wrapped_key, [10]);
     let revoked = storage.api_key("bbbb").await.unwrap().unwrap().revoked_at;
     assert_eq!(revoked.map(Timestamp::as_millisecond), Some(1008));

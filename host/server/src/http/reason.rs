@@ -1,7 +1,8 @@
 //! Why, where one code has several causes.
 
+use keyway::entries::NoTfaCode;
 use keyway::keyway_runtime::ErrorCode;
-use keyway::{BrokerError, NoTfaCode, Thing};
+use keyway::{BrokerError, Thing};
 use serde::Serialize;
 use utoipa::ToSchema;
 

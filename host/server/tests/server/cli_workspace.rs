@@ -20,5 +20,5 @@ fn a_workspace_is_renamed_and_deleted_by_name_and_its_key_is_refused_from_then_o
     assert!(deleted.stdout.contains("Deleted the workspace Acme Inc."), "{deleted:#?}");
     let listed = folder.run(&["workspace", "list", "--json"]).ok().json();
     assert_eq!((listed.as_array().unwrap().len(), &listed[0]["name"]), (1, &serde_json::json!("Kept")));
-    folder.run(&["key", "list", "--workspace", "Acme Inc."]).failed(5);
+    folder.run(&["key", "list", "--workspace", "Acme Inc."]).failed(3);
 }

@@ -158,34 +158,26 @@ impl EntryContent {
 
     /// The item that it is bound to, if it is.
     pub fn binding(&self) -> Option<&Binding> {
-        match &self.credentials {
-            CredentialSource::Bound(binding) => Some(binding),
-            CredentialSource::Own(_) => None,
-        }
+        let CredentialSource::Bound(binding) = &self.credentials else { return None };
+        Some(binding)
     }
 
     /// The same, to be changed.
     pub fn binding_mut(&mut self) -> Option<&mut Binding> {
-        match &mut self.credentials {
-            CredentialSource::Bound(binding) => Some(binding),
-            CredentialSource::Own(_) => None,
-        }
+        let CredentialSource::Bound(binding) = &mut self.credentials else { return None };
+        Some(binding)
     }
 
     /// The credentials of its own, if it is not bound.
     pub fn own_credentials(&self) -> Option<&Credentials> {
-        match &self.credentials {
-            CredentialSource::Bound(_) => None,
-            CredentialSource::Own(own) => Some(own),
-        }
+        let CredentialSource::Own(own) = &self.credentials else { return None };
+        Some(own)
     }
 
     /// The same, to be changed.
     pub fn own_credentials_mut(&mut self) -> Option<&mut Credentials> {
-        match &mut self.credentials {
-            CredentialSource::Bound(_) => None,
-            CredentialSource::Own(own) => Some(own),
-        }
+        let CredentialSource::Own(own) = &mut self.credentials else { return None };
+        Some(own)
     }
 }
 

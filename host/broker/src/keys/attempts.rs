@@ -17,15 +17,9 @@ const FIRST_WAIT: Duration = Duration::from_secs(60);
 /// Between attempts at most: somebody who has mended the value may wait so long, or do it by hand.
 const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 
-/// The workspaces whose rotations could not be finished.
+/// The workspaces whose rotations could not be finished: when that was, and the pause since then.
 #[derive(Default)]
-pub(crate) struct Attempts(Mutex<BTreeMap<WorkspaceId, Failed>>);
-
-#[derive(Clone, Copy)]
-struct Failed {
-    at: Moment,
-    wait: Duration,
-}
+pub(crate) struct Attempts(Mutex<BTreeMap<WorkspaceId, (Moment, Duration)>>);
 
 impl Attempts {
     /// Those of the unfinished rotations that may be tried now. The others are forgotten: somebody
@@ -33,16 +27,15 @@ impl Attempts {
     pub(super) fn due(&self, unfinished: Vec<WorkspaceId>, now: Moment) -> Vec<WorkspaceId> {
         let mut failed = self.0.lock();
         failed.retain(|workspace, _| unfinished.contains(workspace));
-        let rests =
-            |workspace: &WorkspaceId| failed.get(workspace).is_some_and(|failed| now.since(failed.at) < failed.wait);
+        let rests = |workspace: &_| failed.get(workspace).is_some_and(|(at, wait)| now.since(*at) < *wait);
         unfinished.into_iter().filter(|workspace| !rests(workspace)).collect()
     }
 
     /// That one could not be finished.
     pub(super) fn failed(&self, workspace: WorkspaceId, now: Moment) {
         let mut failed = self.0.lock();
-        let wait = failed.get(&workspace).map_or(FIRST_WAIT, |before| (2 * before.wait).min(LONGEST_WAIT));
-        failed.insert(workspace, Failed { at: now, wait });
+        let wait = failed.get(&workspace).map_or(FIRST_WAIT, |(_, wait)| (2 * *wait).min(LONGEST_WAIT));
+        failed.insert(workspace, (now, wait));
     }
 }
 

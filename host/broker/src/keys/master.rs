@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use keyway_audit::{Operation, Trail};
 use keyway_keys::{KeyError, KeyId, KeyWrapper, host_key};
-use keyway_storage::{Constraint, HostKeyRecord, MasterKeyRecord, StorageError, WorkspaceKeyRecord};
+use keyway_storage::{Constraint, MasterKeyRecord, StorageError};
 use tracing::info;
 
 use super::Keys;
@@ -78,11 +78,15 @@ impl Keys {
         }
         let mut workspace_keys = storage.all_workspace_keys().await?;
         for key in &mut workspace_keys {
-            rewrap_workspace_key(key, &*old, &**new, record.term).await?;
+            let opened = old.unwrap(key.master_term, &key.wrapped_key, &keyring::place_of(key)).await?;
+            (key.master_term, key.version) = (record.term, key.version + 1);
+            key.wrapped_key = new.wrap(record.term, &opened, &keyring::place_of(key)).await?;
         }
         let mut host_keys = storage.host_keys().await?;
         for key in &mut host_keys {
-            rewrap_host_key(key, &*old, &**new, record.term).await?;
+            let opened = old.unwrap(key.master_term, &key.wrapped_key, &host_key::place_of(key)).await?;
+            (key.master_term, key.version) = (record.term, key.version + 1);
+            key.wrapped_key = new.wrap(record.term, &opened, &host_key::place_of(key)).await?;
         }
         let keys = (workspace_keys.len() + host_keys.len()) as u64;
         // Before the database has it: who reads there which key is the current one must find it
@@ -92,28 +96,4 @@ impl Keys {
         info!(term = record.term, keys, "master key replaced");
         Ok(RotatedMasterKey { key_id: new.key_id(), term: record.term, keys })
     }
-}
-
-async fn rewrap_workspace_key(
-    key: &mut WorkspaceKeyRecord,
-    old: &dyn KeyWrapper,
-    new: &dyn KeyWrapper,
-    term: u32,
-) -> Result<(), KeyError> {
-    let opened = old.unwrap(key.master_term, &key.wrapped_key, &keyring::place_of(key)).await?;
-    (key.master_term, key.version) = (term, key.version + 1);
-    key.wrapped_key = new.wrap(term, &opened, &keyring::place_of(key)).await?;
-    Ok(())
-}
-
-async fn rewrap_host_key(
-    key: &mut HostKeyRecord,
-    old: &dyn KeyWrapper,
-    new: &dyn KeyWrapper,
-    term: u32,
-) -> Result<(), KeyError> {
-    let opened = old.unwrap(key.master_term, &key.wrapped_key, &host_key::place_of(key)).await?;
-    (key.master_term, key.version) = (term, key.version + 1);
-    key.wrapped_key = new.wrap(term, &opened, &host_key::place_of(key)).await?;
-    Ok(())
 }

@@ -88,10 +88,11 @@ impl CallMetrics {
 
     /// A call was not made.
     pub(crate) fn not_made(&self, provider: &str, operation: ProviderOperation, failure: &CallFailure) {
+        let reason = if let CallFailure::NotCalled(why) = failure { why.name() } else { "host" };
         let labels = [
             ("provider", provider.to_owned().into()),
             ("operation", operation.name().into()),
-            ("error", reason_of(failure).into()),
+            ("error", reason.into()),
         ];
         self.not_made.get_or_create(&labels).inc();
     }
@@ -116,11 +117,4 @@ fn error_of(failure: &CallFailure) -> Cow<'static, str> {
         CallFailure::NotCalled(_) => "request-kept-back",
     };
     name.into()
-}
-
-fn reason_of(failure: &CallFailure) -> &'static str {
-    match failure {
-        CallFailure::NotCalled(not_called) => not_called.name(),
-        CallFailure::Call(_) | CallFailure::Host(_) => "host",
-    }
 }

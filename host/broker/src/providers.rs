@@ -26,9 +26,12 @@ impl Providers {
         all.extend(self.fixed.clone());
         all.into_values().collect()
     }
-}
 
-impl Providers {
+    /// All types that there are providers of.
+    pub(crate) fn types(&self) -> Vec<String> {
+        self.list().iter().map(|provider| provider.description().provider_type.clone()).collect()
+    }
+
     /// The files of the folder that no provider was ever loaded from, by name. A file whose newest
     /// state was refused while the one before it serves is none of them, nor is one whose provider
     /// type another file serves.
@@ -41,6 +44,6 @@ impl Providers {
 
 impl std::fmt::Debug for Providers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.list().iter().map(|provider| provider.description().provider_type.clone())).finish()
+        f.debug_list().entries(self.types()).finish()
     }
 }

@@ -1,6 +1,7 @@
 //! Who is asking, and what they may do.
 
-use keyway_storage::{ApiKeyId, ApiKeyRecord, Scope, Scopes, WorkspaceId};
+use keyway_audit::AuditActor;
+use keyway_storage::{ApiKeyRecord, Scope, Scopes, WorkspaceId};
 
 use crate::error::BrokerError;
 
@@ -8,22 +9,9 @@ use crate::error::BrokerError;
 #[derive(Debug, Clone)]
 pub struct Access {
     workspace: WorkspaceId,
-    actor: Actor,
-    /// What the API key is called; empty for an operator.
-    key_name: String,
+    actor: AuditActor,
     scopes: Scopes,
     request_id: Option<String>,
-}
-
-/// Who is asking.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Actor {
-    /// Whoever holds this API key.
-    ApiKey(ApiKeyId),
-    /// The platform that embeds the broker, or a person at its command line, under a name of their
-    /// choice.
-    Operator(String),
 }
 
 impl Access {
@@ -32,8 +20,7 @@ impl Access {
     pub fn operator(workspace: WorkspaceId, name: impl Into<String>) -> Self {
         Self {
             workspace,
-            actor: Actor::Operator(name.into()),
-            key_name: String::new(),
+            actor: AuditActor::Operator { name: name.into().into() },
             scopes: Scopes::ALL,
             request_id: None,
         }
@@ -42,8 +29,7 @@ impl Access {
     pub(crate) fn of_key(key: &ApiKeyRecord, request_id: Option<&str>) -> Self {
         Self {
             workspace: key.workspace_id,
-            actor: Actor::ApiKey(key.id),
-            key_name: key.name.clone(),
+            actor: AuditActor::ApiKey { id: key.id, name: key.name.clone().into() },
             scopes: key.scopes,
             request_id: request_id.map(str::to_owned),
         }
@@ -62,17 +48,13 @@ impl Access {
         self.request_id.as_deref()
     }
 
-    pub(crate) fn key_name(&self) -> &str {
-        &self.key_name
-    }
-
     /// The workspace.
     pub fn workspace(&self) -> WorkspaceId {
         self.workspace
     }
 
-    /// Who is asking.
-    pub fn actor(&self) -> &Actor {
+    /// Who is asking, as the audit log records it.
+    pub fn actor(&self) -> &AuditActor {
         &self.actor
     }
 

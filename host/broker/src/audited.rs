@@ -4,28 +4,14 @@
 //! as the operation's kind says ([`Kind`]). When the sink fails, hangs or panics, the operation
 //! fails with [`BrokerError::Audit`], and what it would have given out is wiped.
 
-use keyway_audit::{AuditActor, AuditEvent, Durability, ErrorKind, Kind, Operation, Outcome, Receipt, Trail};
+use keyway_audit::{
+    AuditActor, AuditError, AuditEvent, Durability, ErrorKind, Kind, Operation, Outcome, Receipt, Trail,
+};
 use keyway_storage::{ApiKeyId, WorkspaceId};
 
-use crate::access::{Access, Actor};
+use crate::access::Access;
 use crate::core::Core;
 use crate::error::BrokerError;
-
-impl From<&Access> for AuditActor {
-    fn from(access: &Access) -> Self {
-        match access.actor() {
-            Actor::ApiKey(id) => Self::ApiKey { id: *id, name: access.key_name().to_owned().into() },
-            Actor::Operator(name) => Self::Operator { name: name.clone().into() },
-        }
-    }
-}
-
-/// Who does something, where, and for which request.
-struct Who {
-    workspace: Option<WorkspaceId>,
-    actor: AuditActor,
-    request_id: Option<String>,
-}
 
 impl Core {
     /// Runs an operation and records it: checks the scope that the operation needs, records a
@@ -44,20 +30,17 @@ impl Core {
         trail: &Trail,
         body: impl Future<Output = Result<T, BrokerError>>,
     ) -> Result<T, BrokerError> {
-        let who = Who {
-            workspace: Some(access.workspace()),
-            actor: AuditActor::from(access),
-            request_id: access.request_id().map(str::to_owned),
-        };
+        let mut event = self.event(access.actor().clone(), operation);
+        event.workspace = Some(access.workspace());
+        event.request_id = access.request_id().map(str::to_owned);
         if let Err(refused) = access.require_one(operation.scopes()) {
             if let BrokerError::Forbidden { needs } = refused {
                 trail.note(|subject| subject.lacks(needs));
             }
-            let event = self.event(&who, operation, refused.kind().into(), None, trail);
-            self.recorder.append(&event, Durability::Written).await?;
+            self.record(&mut event, refused.kind().into(), trail, Durability::Written).await?;
             return Err(refused);
         }
-        self.recorded(&who, operation, trail, body).await
+        self.recorded(&mut event, trail, body).await
     }
 
     /// The same for what the broker does by itself, which needs nobody's scope.
@@ -68,8 +51,9 @@ impl Core {
         trail: &Trail,
         body: impl Future<Output = Result<T, BrokerError>>,
     ) -> Result<T, BrokerError> {
-        let who = Who { workspace: Some(workspace), actor: AuditActor::System, request_id: None };
-        self.recorded(&who, operation, trail, body).await
+        let mut event = self.event(AuditActor::System, operation);
+        event.workspace = Some(workspace);
+        self.recorded(&mut event, trail, body).await
     }
 
     /// The same for what the code that embeds the broker does to all workspaces at once, and what
@@ -81,29 +65,26 @@ impl Core {
         body: impl Future<Output = Result<T, BrokerError>>,
     ) -> Result<T, BrokerError> {
         let actor = AuditActor::Operator { name: self.operator.clone().into() };
-        self.recorded(&Who { workspace: None, actor, request_id: None }, operation, trail, body).await
+        self.recorded(&mut self.event(actor, operation), trail, body).await
     }
 
     async fn recorded<T>(
         &self,
-        who: &Who,
-        operation: Operation,
+        event: &mut AuditEvent,
         trail: &Trail,
         body: impl Future<Output = Result<T, BrokerError>>,
     ) -> Result<T, BrokerError> {
-        let begun = match operation.kind() {
-            Kind::Change => {
-                let event = self.event(who, operation, Outcome::BEGUN, None, trail);
-                Some(self.recorder.append(&event, Durability::Synced).await?)
-            }
-            Kind::Release | Kind::Listing | Kind::Read => None,
-        };
+        let kind = event.operation.kind();
+        if kind == Kind::Change {
+            let begun = self.record(event, Outcome::BEGUN, trail, Durability::Synced).await?;
+            event.begun = Some(begun.number);
+        }
         let result = body.await;
         let outcome = match &result {
             Ok(_) => trail.outcome(),
             Err(error) => error.kind().into(),
         };
-        let is_recorded = match operation.kind() {
+        let is_recorded = match kind {
             Kind::Read => match &result {
                 Ok(_) => trail.releases(),
                 Err(error) => matches!(error, BrokerError::Forbidden { .. }),
@@ -111,27 +92,27 @@ impl Core {
             Kind::Release | Kind::Listing | Kind::Change => true,
         };
         if is_recorded {
-            let event = self.event(who, operation, outcome, begun, trail);
-            let recorded = self.recorder.append(&event, Durability::Written).await;
-            recorded.map_err(|error| if begun.is_some() && result.is_ok() { error.after_a_change() } else { error })?;
+            let recorded = self.record(event, outcome, trail, Durability::Written).await;
+            let is_changed = kind == Kind::Change && result.is_ok();
+            recorded.map_err(|error| if is_changed { error.after_a_change() } else { error })?;
         }
         result
     }
 
-    fn event(
+    fn event(&self, actor: AuditActor, operation: Operation) -> AuditEvent {
+        AuditEvent::new(self.timestamp(), actor, operation, Outcome::BEGUN)
+    }
+
+    /// Records how it is with the operation now.
+    async fn record(
         &self,
-        who: &Who,
-        operation: Operation,
+        event: &mut AuditEvent,
         outcome: Outcome,
-        begun: Option<Receipt>,
         trail: &Trail,
-    ) -> AuditEvent {
-        let mut event = AuditEvent::new(self.timestamp(), who.actor.clone(), operation, outcome);
-        event.workspace = who.workspace;
-        event.begun = begun.map(|receipt| receipt.number);
-        event.subject = trail.subject();
-        event.request_id.clone_from(&who.request_id);
-        event
+        durability: Durability,
+    ) -> Result<Receipt, AuditError> {
+        (event.at, event.outcome, event.subject) = (self.timestamp(), outcome, trail.subject());
+        self.recorder.append(event, durability).await
     }
 
     /// Records that somebody came without a valid API key. `resembles` is the key that is found by
@@ -143,8 +124,8 @@ impl Core {
         request_id: Option<&str>,
     ) -> Result<(), BrokerError> {
         let Some(unrecorded) = self.recorder.admit_refused_key() else { return Ok(()) };
-        let outcome = Outcome::from(ErrorKind::Unauthenticated);
-        let mut event = AuditEvent::new(self.timestamp(), AuditActor::Unknown, Operation::Authenticate, outcome);
+        let mut event = self.event(AuditActor::Unknown, Operation::Authenticate);
+        event.outcome = ErrorKind::Unauthenticated.into();
         event.workspace = resembles.map(|(workspace, _)| workspace);
         event.subject.api_key = resembles.map(|(_, key)| key);
         event.unrecorded = unrecorded;

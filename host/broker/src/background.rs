@@ -1,9 +1,9 @@
 //! Tasks that a broker runs beside what it is asked for.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::task::{AbortHandle, JoinError, JoinHandle, JoinSet};
+use tokio::task::{JoinError, JoinSet};
 
 use crate::connections::Connections;
 
@@ -11,40 +11,28 @@ use crate::connections::Connections;
 /// lies there.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Ends the task when the broker is gone.
-#[derive(Debug)]
-pub(crate) struct BackgroundTask(AbortHandle);
-
-impl BackgroundTask {
-    /// Begins nothing more.
-    pub(crate) fn stop(&self) {
-        self.0.abort();
-    }
-}
-
-impl From<JoinHandle<()>> for BackgroundTask {
-    fn from(task: JoinHandle<()>) -> Self {
-        Self(task.abort_handle())
-    }
-}
-
-impl Drop for BackgroundTask {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-/// Frees memory of what is over, also while nobody asks for anything. Like all of a broker's tasks
-/// it does not keep the broker alive, so that a log and a database are free once it is dropped.
-pub(crate) fn sweep(connections: Weak<Connections>) -> BackgroundTask {
-    let task = async move {
-        loop {
-            tokio::time::sleep(SWEEP_INTERVAL).await;
-            let Some(connections) = connections.upgrade() else { return };
-            connections.sweep();
+/// Begins to do `work` every `interval`. Like all of a broker's tasks it does not keep what it works
+/// for alive, so that a log and a database are free once the broker is dropped.
+pub(crate) fn every<T, F>(
+    interval: Duration,
+    tasks: &mut JoinSet<()>,
+    whose: Weak<T>,
+    work: impl Fn(Arc<T>) -> F + Send + 'static,
+) where
+    T: Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    tasks.spawn(async move {
+        while let Some(whose) = whose.upgrade() {
+            work(whose).await;
+            tokio::time::sleep(interval).await;
         }
-    };
-    tokio::spawn(task).into()
+    });
+}
+
+/// Frees memory of what is over, also while nobody asks for anything.
+pub(crate) fn sweep(tasks: &mut JoinSet<()>, connections: Weak<Connections>) {
+    every(SWEEP_INTERVAL, tasks, connections, |connections| async move { connections.sweep() });
 }
 
 /// Does all of `work`, at most `limit` of it at a time, and passes on how each ended.

@@ -7,11 +7,12 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use secrecy::SecretString;
+use tokio::task::JoinSet;
 
 use crate::access::Access;
 use crate::audit::AuditLog;
-use crate::background::BackgroundTask;
 use crate::connections::{Connections, Providers};
 use crate::core::Core;
 use crate::entries::Entries;
@@ -43,8 +44,8 @@ pub(crate) struct Inner {
     pub(crate) readiness: Readiness,
     pub(crate) metrics: Metrics,
     /// What the broker does by itself. Each ends with the broker.
-    pub(crate) work: Vec<BackgroundTask>,
-    pub(crate) _sweep: BackgroundTask,
+    pub(crate) work: Mutex<JoinSet<()>>,
+    pub(crate) _sweep: JoinSet<()>,
 }
 
 impl std::fmt::Debug for Broker {
@@ -141,7 +142,7 @@ impl Broker {
     /// and makes the audit log as safe as it can be. Call it before the process ends, and before
     /// the database is closed.
     pub async fn close(&self) {
-        self.0.work.iter().for_each(BackgroundTask::stop);
+        self.0.work.lock().abort_all();
         tokio::join!(self.0.core.recorder.sink().close(), self.0.connections.guards.return_unused());
     }
 }

@@ -9,6 +9,7 @@ use keyway_keys::MasterKeys;
 use keyway_runtime::{Provider, ProviderFolder, Runtime};
 use keyway_storage::{Changes, RecordCache, Storage};
 use tokio::sync::Mutex;
+use tokio::task::JoinSet;
 
 use crate::audit::AuditLog;
 use crate::background;
@@ -203,12 +204,14 @@ impl BrokerBuilder {
             entries: store.clone(),
             connections: connections.clone(),
             journal,
+            told: Arc::default(),
         });
-        let weak = Arc::downgrade(&connections);
-        let work = match parts.background_work {
-            true => vec![start_write_backs(Arc::downgrade(&rotations)), start_refreshes(weak.clone())],
-            false => Vec::new(),
-        };
+        let (mut work, mut sweep) = (JoinSet::new(), JoinSet::new());
+        background::sweep(&mut sweep, Arc::downgrade(&connections));
+        if parts.background_work {
+            start_write_backs(&mut work, Arc::downgrade(&rotations));
+            start_refreshes(&mut work, Arc::downgrade(&connections));
+        }
         Ok(Broker(Arc::new(Inner {
             workspaces: Workspaces { core: core.clone() },
             api_keys: ApiKeys { core: core.clone(), records: RecordCache::new(RECORDS, &changes) },
@@ -225,8 +228,8 @@ impl BrokerBuilder {
             audit: AuditLog { core: core.clone() },
             readiness: Readiness { core: core.clone(), connections: connections.clone(), last: Mutex::default() },
             metrics: Metrics { core: core.clone(), connections: connections.clone() },
-            work,
-            _sweep: background::sweep(weak),
+            work: work.into(),
+            _sweep: sweep,
             connections,
             core,
         })))

@@ -35,78 +35,39 @@ pub(crate) fn encode(fields: &[Option<&[u8]>]) -> Result<Zeroizing<Vec<u8>>, Cod
     Ok(record)
 }
 
-/// Reads a record field by field.
-pub(crate) struct Decoder<'a> {
-    rest: &'a [u8],
-    remaining: u32,
+/// The fields of `record`.
+pub(crate) fn decode(record: &[u8]) -> Result<Vec<Option<&[u8]>>, CodecError> {
+    let (count, mut rest) = number(record)?;
+    let mut fields = Vec::new();
+    for _ in 0..count {
+        let (length, behind) = number(rest)?;
+        let length = if length == ABSENT { None } else { Some(length as usize) };
+        let (field, behind) = behind.split_at_checked(length.unwrap_or(0)).ok_or(CodecError)?;
+        fields.push(length.map(|_| field));
+        rest = behind;
+    }
+    if rest.is_empty() { Ok(fields) } else { Err(CodecError) }
 }
 
-impl<'a> Decoder<'a> {
-    /// Begins to read `record`.
-    pub(crate) fn new(record: &'a [u8]) -> Result<Self, CodecError> {
-        let mut decoder = Self { rest: record, remaining: 0 };
-        decoder.remaining = decoder.number()?;
-        Ok(decoder)
-    }
+/// The fields of `record`, which are all texts.
+pub(crate) fn decode_texts(record: &[u8]) -> Result<Vec<Option<&str>>, CodecError> {
+    let text = |field: Option<_>| field.map(std::str::from_utf8).transpose().map_err(|_| CodecError);
+    decode(record)?.into_iter().map(text).collect()
+}
 
-    /// The next field, which may be absent.
-    pub(crate) fn optional(&mut self) -> Result<Option<&'a [u8]>, CodecError> {
-        self.remaining = self.remaining.checked_sub(1).ok_or(CodecError)?;
-        match self.number()? {
-            ABSENT => Ok(None),
-            length => {
-                let (field, rest) = self.rest.split_at_checked(length as usize).ok_or(CodecError)?;
-                self.rest = rest;
-                Ok(Some(field))
-            }
-        }
-    }
-
-    /// The next field, which may be absent, as text.
-    pub(crate) fn optional_text(&mut self) -> Result<Option<&'a str>, CodecError> {
-        self.optional()?.map(|field| std::str::from_utf8(field).map_err(|_| CodecError)).transpose()
-    }
-
-    /// The next field as text.
-    pub(crate) fn text(&mut self) -> Result<&'a str, CodecError> {
-        self.optional_text()?.ok_or(CodecError)
-    }
-
-    /// How many fields have not been read yet.
-    pub(crate) fn remaining(&self) -> u32 {
-        self.remaining
-    }
-
-    /// Ends reading: nothing may be left.
-    pub(crate) fn finish(self) -> Result<(), CodecError> {
-        if self.remaining == 0 && self.rest.is_empty() { Ok(()) } else { Err(CodecError) }
-    }
-
-    fn number(&mut self) -> Result<u32, CodecError> {
-        let (number, rest) = self.rest.split_first_chunk::<4>().ok_or(CodecError)?;
-        self.rest = rest;
-        Ok(u32::from_be_bytes(*number))
-    }
+fn number(bytes: &[u8]) -> Result<(u32, &[u8]), CodecError> {
+    let (number, rest) = bytes.split_first_chunk().ok_or(CodecError)?;
+    Ok((u32::from_be_bytes(*number), rest))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn decode(record: &[u8]) -> Result<Vec<Option<Vec<u8>>>, CodecError> {
-        let mut decoder = Decoder::new(record)?;
-        let mut fields = Vec::new();
-        while decoder.remaining() > 0 {
-            fields.push(decoder.optional()?.map(<[u8]>::to_vec));
-        }
-        decoder.finish()?;
-        Ok(fields)
-    }
-
     #[test]
     fn absent_and_empty_stay_different() {
         let record = encode(&[None, Some(b""), Some(b"value")]).unwrap();
-        assert_eq!(decode(&record).unwrap(), [None, Some(vec![]), Some(b"value".to_vec())]);
+        assert_eq!(decode(&record).unwrap(), [None, Some(&b""[..]), Some(&b"value"[..])]);
     }
 
     #[test]

@@ -164,10 +164,10 @@ mod text;
 mod totp;
 pub mod workspaces;
 
-pub use access::{Access, Actor};
+pub use access::Access;
 pub use broker::Broker;
 pub use builder::{BrokerBuilder, NoAudit};
-pub use cache::{CacheOptions, OneTimeCode, Source};
+pub use cache::{CacheOptions, Source};
 pub use cache_ttl::CacheTtl;
 pub use connections::NewConnection;
 pub use entries::EntryContent;
@@ -176,6 +176,7 @@ pub use keyway_audit::{Audit, ErrorKind};
 pub use keyway_clock as clock;
 pub use keyway_keys::MasterKey;
 pub use keyway_runtime;
+pub use keyway_runtime::OneTimeCode;
 pub use keyway_storage as storage;
 pub use keyway_storage::{
     ApiKeyId, ConnectionId, EntryId, EntrySelector, RotationId, Scope, Scopes, SqliteStorage, WorkspaceId,

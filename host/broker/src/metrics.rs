@@ -63,7 +63,7 @@ impl Metrics {
         );
         registry.register("provider_requests", "Requests that were sent to secret managers", calls.requests.clone());
         registry.register("sandbox_limits_hit", "Calls that the sandbox ended at a limit", calls.limits.clone());
-        let lookups = self.connections.cache.lookups();
+        let lookups = &self.connections.cache.lookups;
         registry.register("cache_lookups", "Look-ups in the cache of resolved secrets", lookups.family.clone());
         let (records, failures) = self.core.recorder.counters();
         registry.register("audit_records", "Records that were written to the audit log", records.clone());

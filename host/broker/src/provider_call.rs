@@ -1,5 +1,6 @@
 //! The one place through which every call of a provider goes.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -31,6 +32,9 @@ pub(crate) struct Opened {
     guard: Arc<Guard>,
     metrics: CallMetrics,
 }
+
+/// One attempt at a call.
+type Calling<'a, T> = Pin<Box<dyn Future<Output = Result<T, CallError>> + Send + 'a>>;
 
 /// Why a call brought nothing.
 #[derive(Debug, Clone)]
@@ -101,25 +105,18 @@ impl Opened {
     /// A call that has begun runs to its end, whoever still waits for it: what it cost and what it
     /// showed is known then, and a change is never broken off half-way by a caller who goes away.
     ///
-    /// `about` is what each attempt gets a copy of.
+    /// `about` is what each attempt is given to read.
     ///
     /// # Errors
     /// [`CallFailure::NotCalled`] at once and without any effect; else what the call says.
-    pub(crate) async fn call<A, T, F, Fut>(
+    pub(crate) async fn call<A: Send + Sync + 'static, T: Send + 'static>(
         &self,
         operation: ProviderOperation,
         about: A,
-        call: F,
-    ) -> Result<T, CallFailure>
-    where
-        A: Clone + Send + Sync + 'static,
-        T: Send + 'static,
-        F: Fn(Provider, Connection, A) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<T, CallError>> + Send + 'static,
-    {
+        call: impl for<'a> Fn(&'a Provider, &'a Connection, &'a A) -> Calling<'a, T> + Send + Sync + 'static,
+    ) -> Result<T, CallFailure> {
         let started = Instant::now();
         let opened = self.clone();
-        let call = move |provider, connection| call(provider, connection, about.clone());
         let task = async move {
             // In here, because it may claim the right to probe, which must not be lost with a
             // caller who goes away.
@@ -128,14 +125,14 @@ impl Opened {
                 opened.metrics.not_made(opened.guard.provider_type(), operation, &failure);
                 failure
             })?;
-            let (result, again) = opened.once(operation, pass, &call).await;
+            let (result, again) = opened.once(operation, pass, &about, &call).await;
             if !again || !operation.is_retried() || started.elapsed() > RETRY_WITHIN {
                 return result;
             }
             let pause = RETRY_AFTER.start + draw() * (RETRY_AFTER.end - RETRY_AFTER.start);
             tokio::time::sleep(Duration::from_secs_f64(pause)).await;
             match opened.guard.begin(operation).await {
-                Ok(pass) => opened.once(operation, pass, &call).await.0,
+                Ok(pass) => opened.once(operation, pass, &about, &call).await.0,
                 // What happened is the better answer than that it is not tried again.
                 Err(_) => result,
             }
@@ -145,22 +142,20 @@ impl Opened {
     }
 
     /// One attempt, and whether to make another.
-    async fn once<T, F, Fut>(
+    async fn once<A, T>(
         &self,
         operation: ProviderOperation,
         pass: Pass,
-        call: &F,
-    ) -> (Result<T, CallFailure>, bool)
-    where
-        F: Fn(Provider, Connection) -> Fut,
-        Fut: Future<Output = Result<T, CallError>>,
-    {
+        about: &A,
+        call: &impl for<'a> Fn(&'a Provider, &'a Connection, &'a A) -> Calling<'a, T>,
+    ) -> (Result<T, CallFailure>, bool) {
         let began = Instant::now();
-        let gate = Arc::new(CallGate::new(self.guard.clone(), operation, pass));
-        let result = call(self.provider.clone(), self.connection.with_gate(gate.clone())).await;
+        let (sent, kept_back) = (AtomicU32::new(0), Mutex::default());
+        let gate = Arc::new(CallGate { guard: self.guard.clone(), operation, pass, sent, kept_back });
+        let result = call(&self.provider, &self.connection.with_gate(gate.clone()), about).await;
         let took = began.elapsed();
         let requests = gate.sent.load(Ordering::Relaxed);
-        let kept_back = gate.kept_back();
+        let kept_back = gate.kept_back.lock().clone();
         let outcome = match &kept_back {
             // What the provider made of a request that was kept back is not the server's doing.
             Some(_) if result.is_err() => Outcome::NotAsked,
@@ -239,16 +234,6 @@ struct CallGate {
     pass: Pass,
     sent: AtomicU32,
     kept_back: Mutex<Option<CallFailure>>,
-}
-
-impl CallGate {
-    fn new(guard: Arc<Guard>, operation: ProviderOperation, pass: Pass) -> Self {
-        Self { guard, operation, pass, sent: AtomicU32::new(0), kept_back: Mutex::default() }
-    }
-
-    fn kept_back(&self) -> Option<CallFailure> {
-        self.kept_back.lock().clone()
-    }
 }
 
 #[async_trait]

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use keyway_audit::{AuditSource, Operation, Subject, Trail};
 use keyway_budget::ProviderOperation;
-use keyway_runtime::{Field, FieldValue, Fields, Lease, NoCode, NoCodeReason, Provider, Selection};
+use keyway_runtime::{Field, FieldValue, Fields, Lease, NoCode, NoCodeReason, OneTimeCode, Resolved, Selection};
 use keyway_storage::{EntrySelector, ItemId, RotationId};
 use secrecy::SecretString;
 use tracing::debug;
 
 use crate::access::Access;
-use crate::cache::{Credentials, Fetched, ItemKey, Lifetime, Lookup, OneTimeCode, Rejected, Source};
+use crate::cache::{Credentials, Fetched, ItemKey, Lifetime, Lookup, Rejected, Source};
 use crate::cache_ttl::CacheTtl;
 use crate::connections::Connections;
 use crate::core::Core;
@@ -287,24 +287,21 @@ impl Resolver {
             rejected: rejected.clone(),
         };
         let asked_at = u64::try_from(self.core.timestamp().as_millisecond()).unwrap_or(0);
-        let fetch = move |fields: Fields| async move {
-            let about = (reference, Selection { standard: fields, further });
-            let call = |provider: Provider, connection, (reference, selection): (Arc<str>, _)| async move {
-                provider.resolve(&connection, &reference, selection).await
-            };
-            let resolved = opened.call(ProviderOperation::Resolve, about, call).await?;
-            Ok(Fetched {
-                lifetime: Lifetime::new(resolved.valid_until, resolved.lease, asked_at),
-                credentials: Credentials {
-                    username: resolved.username,
-                    password: resolved.password,
-                    revision: resolved.revision,
-                },
-                one_time_code: resolved.one_time_code.map(|code| code.map(OneTimeCode::new)),
-                further: resolved.further,
+        let found = self.items.cache.get(lookup, move |fields| {
+            Box::pin(async move {
+                let about = (reference, Selection { standard: fields, further });
+                let resolve = ProviderOperation::Resolve;
+                let resolved = opened.call(resolve, about, |provider, connection, (reference, selection)| {
+                    Box::pin(provider.resolve(connection, reference, selection.clone()))
+                });
+                let Resolved { username, password, revision, one_time_code, further, valid_until, lease, .. } =
+                    resolved.await?;
+                let credentials = Credentials { username, password, revision };
+                let lifetime = Lifetime::new(valid_until, lease, asked_at);
+                Ok(Fetched { credentials, one_time_code, lifetime, further })
             })
-        };
-        let found = self.items.cache.get(lookup, fetch).await?;
+        });
+        let found = found.await?;
         let (fetched, timings) = (found.fetched, Timings { total: started.elapsed(), provider: found.provider_time });
         let credentials = fetched.credentials;
         debug!(entry = %entry.id, source = ?found.source, total = ?timings.total, provider = ?timings.provider, "resolved");

@@ -10,7 +10,7 @@ use totp_rs::{Algorithm, Builder};
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
-use crate::cache::OneTimeCode;
+use keyway_runtime::OneTimeCode;
 
 /// RFC 6238, section 5.2.
 const PERIOD: u32 = 30;
@@ -64,11 +64,8 @@ impl Totp {
 
     /// The code that is current at this time, in seconds since 1970.
     pub(crate) fn code_at(&self, unix_seconds: u64) -> OneTimeCode {
-        OneTimeCode {
-            code: self.totp.generate(unix_seconds).to_string().into(),
-            expires_at: self.totp.next_step(unix_seconds),
-            period_seconds: self.period,
-        }
+        let code = self.totp.generate(unix_seconds).to_string();
+        OneTimeCode::new(code, self.totp.next_step(unix_seconds), self.period)
     }
 }
 

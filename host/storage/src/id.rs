@@ -32,6 +32,11 @@ macro_rules! identifiers {
             pub fn as_uuid(&self) -> Uuid {
                 self.0
             }
+
+            /// Its 16 bytes.
+            pub fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
         }
 
         impl From<Uuid> for $name {

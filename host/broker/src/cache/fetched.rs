@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyway_runtime::{Field, Lease, NoCode};
-use secrecy::{ExposeSecret, SecretString};
+use keyway_runtime::{Field, Lease, NoCode, OneTimeCode};
+use secrecy::SecretString;
 
 /// What a provider's call brought. Fields that were not asked for are absent.
 #[derive(Debug)]
@@ -61,9 +61,10 @@ impl Fetched {
 }
 
 /// A copy of a code, or of why there is none, for another caller that waited for the very same
-/// call.
+/// call. It is handed out and not kept.
 pub(super) fn copy_code(code: &Result<OneTimeCode, NoCode>) -> Result<OneTimeCode, NoCode> {
-    code.as_ref().map(OneTimeCode::copy).map_err(Clone::clone)
+    let copy = |of: &OneTimeCode| OneTimeCode::new(of.code.clone(), of.expires_at, of.period_seconds);
+    code.as_ref().map(copy).map_err(Clone::clone)
 }
 
 /// What may be cached of an item: its user name and password, and which state of the item they are
@@ -80,31 +81,5 @@ impl Credentials {
     /// own.
     fn copy(&self) -> Self {
         Self { username: self.username.clone(), password: self.password.clone(), revision: self.revision.clone() }
-    }
-}
-
-/// A one-time code that is good now. It can neither be cloned nor serialised, and no part of the
-/// cache takes one.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct OneTimeCode {
-    /// Usually 6 to 8 digits; 1 to 16 ASCII letters and digits.
-    pub code: SecretString,
-    /// The first second (since 1970) at which it is no longer current.
-    pub expires_at: u64,
-    /// For how many seconds each code of the item is current.
-    pub period_seconds: u32,
-}
-
-impl OneTimeCode {
-    /// As the provider returned it.
-    pub(crate) fn new(code: keyway_runtime::OneTimeCode) -> Self {
-        Self { code: code.code, expires_at: code.expires_at, period_seconds: code.period_seconds }
-    }
-
-    /// A copy for another caller that waited for the very same call. It is handed out and not kept.
-    fn copy(&self) -> Self {
-        let code = SecretString::from(self.code.expose_secret());
-        Self { code, expires_at: self.expires_at, period_seconds: self.period_seconds }
     }
 }

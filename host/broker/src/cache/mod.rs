@@ -33,6 +33,7 @@ mod policy;
 mod rejections;
 mod sealed;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,7 +42,6 @@ use moka::sync::Cache;
 use quick_cache::Weighter;
 use quick_cache::sync::{EntryAction, EntryResult};
 
-pub use fetched::OneTimeCode;
 use fetched::copy_code;
 pub(crate) use fetched::{Credentials, Fetched, Lifetime};
 use keyway_clock::{Clock, Moment};
@@ -50,7 +50,7 @@ use lookup::Found;
 pub use lookup::Source;
 pub(crate) use lookup::{Lookup, Rejected};
 pub use policy::CacheOptions;
-use policy::{missing_for, refresh_due};
+use policy::refresh_due;
 use rejections::{Rejection, Rejections};
 pub(crate) use sealed::ItemKey;
 use sealed::SealedCredentials;
@@ -65,6 +65,9 @@ const LONGEST_CALL: Duration = Duration::from_secs(60);
 /// What a fetch brought to all who wait for it: shared among them, and gone with the last of them.
 type Answer = Result<Arc<(Fetched, Duration)>, CallFailure>;
 
+/// A call of a provider for an item's values.
+type Fetching = Pin<Box<dyn Future<Output = Result<Fetched, CallFailure>> + Send>>;
+
 /// By what a running fetch is found. The connection's generation and the number of the item's last
 /// rejection are in it, so that after clearing or rejecting nobody joins an older fetch.
 type FlightKey = (ItemKey, u64, u64, Fields);
@@ -77,8 +80,9 @@ struct Reader {
 }
 
 impl Reader {
+    /// The number of the item's last rejection; 0 when there is none.
     fn rejection_number(&self) -> u64 {
-        rejections::number(self.rejection.as_ref())
+        self.rejection.as_ref().map_or(0, |rejection| rejection.number)
     }
 }
 
@@ -103,7 +107,8 @@ pub(crate) struct SecretCache {
     /// was on its way.
     closed: Cache<ConnectionId, ()>,
     flights: Flights<FlightKey, Answer>,
-    lookups: CacheLookups,
+    /// How often it was looked into, and what came of it.
+    pub(crate) lookups: CacheLookups,
 }
 
 impl SecretCache {
@@ -122,11 +127,11 @@ impl SecretCache {
 
     /// Finds an item's values: in the cache what may be, from the provider what must be. `fetch` is
     /// the provider's call.
-    pub(crate) async fn get<F, Fut>(self: &Arc<Self>, lookup: Lookup, fetch: F) -> Result<Found, CallFailure>
-    where
-        F: FnOnce(Fields) -> Fut,
-        Fut: Future<Output = Result<Fetched, CallFailure>> + Send + 'static,
-    {
+    pub(crate) async fn get(
+        self: &Arc<Self>,
+        lookup: Lookup,
+        fetch: impl FnOnce(Fields) -> Fetching,
+    ) -> Result<Found, CallFailure> {
         let reader = self.reader(lookup);
         let lookup = &reader.lookup;
         if lookup.ttl.is_zero() {
@@ -172,11 +177,11 @@ impl SecretCache {
         }
     }
 
-    async fn find<F, Fut>(self: &Arc<Self>, reader: &Reader, fetch: F) -> Result<Found, CallFailure>
-    where
-        F: FnOnce(Fields) -> Fut,
-        Fut: Future<Output = Result<Fetched, CallFailure>> + Send + 'static,
-    {
+    async fn find(
+        self: &Arc<Self>,
+        reader: &Reader,
+        fetch: impl FnOnce(Fields) -> Fetching,
+    ) -> Result<Found, CallFailure> {
         let wanted = reader.lookup.fields;
         let wants_credentials = wanted.username || wanted.password;
         let cached = if wants_credentials { self.read(reader) } else { None };
@@ -196,7 +201,7 @@ impl SecretCache {
             // Also of an item that had no code a moment ago: it may have been given one. The value
             // is given out when the call is over, and must not be too old by then.
             Some(cached) if !cached.refresh_due && cached.lasts_for(LONGEST_CALL) => {
-                let answer = self.ask(reader, Fields::ONE_TIME_CODE, fetch).await?;
+                let answer = self.join(reader, Fields::ONE_TIME_CODE, fetch).wait().await??;
                 let (fetched, took) = &*answer;
                 let mut found = cached.found();
                 found.fetched.one_time_code = fetched.one_time_code.as_ref().map(copy_code);
@@ -212,16 +217,11 @@ impl SecretCache {
                     (true, false) => Fields::CREDENTIALS,
                     (false, _) => wanted,
                 };
-                let answer = self.ask(reader, fields, fetch).await?;
+                let answer = self.join(reader, fields, fetch).wait().await??;
                 let (fetched, took) = &*answer;
                 Ok(Found::live(fetched.copy(), wanted.one_time_code, *took))
             }
         }
-    }
-
-    /// How often it was looked into, and what came of it.
-    pub(crate) fn lookups(&self) -> &CacheLookups {
-        &self.lookups
     }
 
     /// How many values are in it, and what they weigh in bytes.
@@ -250,26 +250,14 @@ impl SecretCache {
         Some(Cached { value, fetched, age, ttl, refresh_due })
     }
 
-    async fn ask<F, Fut>(
+    /// Joins the call for these fields that is running, or starts one. What it brings is stored
+    /// before anybody is told.
+    fn join(
         self: &Arc<Self>,
         reader: &Reader,
         fields: Fields,
-        fetch: F,
-    ) -> Result<Arc<(Fetched, Duration)>, CallFailure>
-    where
-        F: FnOnce(Fields) -> Fut,
-        Fut: Future<Output = Result<Fetched, CallFailure>> + Send + 'static,
-    {
-        self.join(reader, fields, fetch).wait().await?
-    }
-
-    /// Joins the call for these fields that is running, or starts one. What it brings is stored
-    /// before anybody is told.
-    fn join<F, Fut>(self: &Arc<Self>, reader: &Reader, fields: Fields, fetch: F) -> Flight<Answer>
-    where
-        F: FnOnce(Fields) -> Fut,
-        Fut: Future<Output = Result<Fetched, CallFailure>> + Send + 'static,
-    {
+        fetch: impl FnOnce(Fields) -> Fetching,
+    ) -> Flight<Answer> {
         let lookup = &reader.lookup;
         let key = |fields| (lookup.item.clone(), lookup.generation, reader.rejection_number(), fields);
         let now = self.clock.now();
@@ -325,7 +313,7 @@ impl SecretCache {
         let lookup = &reader.lookup;
         let missing = self.missing.get(&lookup.item).filter(|missing| {
             let age = self.clock.now().since(missing.asked_at);
-            missing.generation == lookup.generation && age < missing_for(lookup.ttl, &self.options)
+            missing.generation == lookup.generation && age < self.options.missing.min(lookup.ttl)
         });
         if let Some(missing) = missing {
             return Some(Err(missing.error));

@@ -34,11 +34,6 @@ pub(super) fn refresh_due(age: Duration, ttl: Duration, draw: f64, options: &Cac
     age >= ttl.saturating_sub(ahead)
 }
 
-/// For how long a missing item is not asked for again.
-pub(super) fn missing_for(ttl: Duration, options: &CacheOptions) -> Duration {
-    options.missing.min(ttl)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

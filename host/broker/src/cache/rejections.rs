@@ -41,7 +41,7 @@ type SharedItem = (WorkspaceId, ItemId);
 /// The last rejection of an item.
 pub(super) struct Rejection {
     revision: String,
-    number: u64,
+    pub(super) number: u64,
 }
 
 impl Rejection {
@@ -103,73 +103,5 @@ impl Rejections {
             self.count.fetch_max(1, Ordering::AcqRel);
             Op::Put(Arc::new(Rejection { revision: revision.to_owned(), number }))
         });
-    }
-}
-
-/// The number of an item's last rejection; 0 when there is none.
-pub(super) fn number(last: Option<&Arc<Rejection>>) -> u64 {
-    last.map_or(0, |rejection| rejection.number)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn item() -> (Rejections, WorkspaceId, ItemId) {
-        let item = ItemId { account: "1password/acme".into(), reference: "op://vault/item".into() };
-        (Rejections::default(), WorkspaceId::generate(), item)
-    }
-
-    #[test]
-    fn a_revision_is_rejected_once_and_only_if_it_is_cached() {
-        let (rejections, workspace, item) = item();
-        let at = || number(rejections.last_of(workspace, &item).as_ref());
-        rejections.reject(workspace, &item, "made up", || false);
-        assert_eq!(at(), 0);
-        rejections.reject(workspace, &item, "1", || true);
-        assert_eq!(at(), 1);
-        rejections.reject(workspace, &item, "1", || unreachable!("it was rejected before"));
-        rejections.reject(workspace, &item, "made up", || false);
-        assert_eq!(at(), 1, "and what is made up does not push it out");
-        rejections.reject(workspace, &item, "2", || true);
-        assert_eq!(at(), 2);
-    }
-
-    #[test]
-    fn another_workspace_is_not_affected() {
-        let (rejections, workspace, item) = item();
-        rejections.reject(workspace, &item, "1", || true);
-        assert!(rejections.last_of(WorkspaceId::generate(), &item).is_none());
-        let elsewhere = ItemId { account: "1password/other".into(), ..item };
-        assert!(rejections.last_of(workspace, &elsewhere).is_none(), "nor is another account");
-    }
-
-    #[test]
-    fn a_rejected_revision_that_is_current_drops_nothing() {
-        let (rejections, workspace, item) = item();
-        rejections.note_current(workspace, &item, "1", 0);
-        let last = rejections.last_of(workspace, &item);
-        assert_eq!(number(last.as_ref()), 0);
-        rejections.reject(workspace, &item, "1", || unreachable!("it was rejected before"));
-        let last = last.unwrap();
-        assert_eq!(last.limits("1", Duration::from_secs(86_400)), Duration::from_secs(300));
-        assert_eq!(last.limits("1", Duration::from_secs(60)), Duration::from_secs(60));
-        assert_eq!(last.limits("2", Duration::from_secs(86_400)), Duration::from_secs(86_400));
-    }
-
-    #[test]
-    fn a_revision_after_a_rejected_one_that_is_rejected_and_current_is_rejected_once_too() {
-        let (rejections, workspace, item) = item();
-        rejections.reject(workspace, &item, "1", || true);
-        rejections.note_current(workspace, &item, "2", 1);
-        rejections.reject(workspace, &item, "2", || unreachable!("it was rejected before"));
-    }
-
-    #[test]
-    fn what_was_asked_for_before_a_rejection_does_not_undo_it() {
-        let (rejections, workspace, item) = item();
-        rejections.reject(workspace, &item, "2", || true);
-        rejections.note_current(workspace, &item, "1", 0);
-        rejections.reject(workspace, &item, "2", || unreachable!("it was rejected before"));
     }
 }

@@ -12,7 +12,7 @@ use keyway_storage::ConnectionId;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{Credentials, Fetched, Lifetime, Lookup};
-use crate::codec::{self, CodecError, Decoder};
+use crate::codec::{self, CodecError};
 use crate::keyring::WorkspaceKeys;
 
 /// Which item: a connection, and a reference within it. Connections' ids are unique over all
@@ -119,16 +119,13 @@ impl SealedCredentials {
 
 /// What a value is bound to: it opens for its own item and generation only.
 fn associated(item: &ItemKey, keys: &WorkspaceKeys, generation: u64) -> Vec<u8> {
-    let row = [item.connection.as_uuid().as_bytes(), item.reference.as_bytes()].concat();
+    let row = [item.connection.as_bytes(), item.reference.as_bytes()].concat();
     Place { workspace: keys.workspace(), table: "cache", row: &row, column: "credentials", version: generation }
         .encode()
 }
 
 fn read(plaintext: &[u8]) -> Result<Credentials, CodecError> {
-    let mut fields = Decoder::new(plaintext)?;
-    let username = fields.optional_text()?.map(SecretString::from);
-    let password = fields.optional_text()?.map(SecretString::from);
-    let revision = fields.text()?.to_owned();
-    fields.finish()?;
-    Ok(Credentials { username, password, revision })
+    let [username, password, Some(revision)] = codec::decode_texts(plaintext)?[..] else { return Err(CodecError) };
+    let [username, password] = [username, password].map(|text| text.map(SecretString::from));
+    Ok(Credentials { username, password, revision: revision.to_owned() })
 }

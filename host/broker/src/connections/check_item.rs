@@ -4,7 +4,7 @@
 
 use keyway_audit::{Operation, Trail};
 use keyway_budget::ProviderOperation;
-use keyway_runtime::{Fields, Provider};
+use keyway_runtime::Fields;
 use keyway_storage::ConnectionId;
 
 use super::Connections;
@@ -30,11 +30,10 @@ impl Connections {
             trail.note(|subject| subject.bound_to(id, &reference));
             let opened = self.open(&record).await?;
             // Asking for nothing makes no new values, says the contract.
-            let call = |provider: Provider, connection, reference: String| async move {
-                provider.resolve(&connection, &reference, Fields::default()).await
-            };
-            opened.call(ProviderOperation::Resolve, reference, call).await?;
-            Ok(())
+            let look = opened.call(ProviderOperation::Resolve, reference, |provider, connection, reference| {
+                Box::pin(provider.resolve(connection, reference, Fields::default()))
+            });
+            Ok(look.await.map(drop)?)
         };
         self.core.audited(access, Operation::CheckItem, &trail, check).await
     }

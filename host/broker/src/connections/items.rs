@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use keyway_audit::{Operation, Trail};
 use keyway_budget::ProviderOperation;
-use keyway_runtime::{Item, ItemPage, Provider};
+use keyway_runtime::{Item, ItemPage};
 use keyway_storage::ConnectionId;
 
 use super::Connections;
@@ -48,10 +48,12 @@ impl Connections {
             // spawns this.
             let page = |page: Option<String>| {
                 let opened = opened.clone();
-                let call = |provider: Provider, connection, page: Option<String>| async move {
-                    provider.list_items(&connection, page.as_deref()).await
-                };
-                async move { opened.call(ProviderOperation::ListItems, page, call).await }
+                async move {
+                    let list = opened.call(ProviderOperation::ListItems, page, |provider, connection, page| {
+                        Box::pin(provider.list_items(connection, page.as_deref()))
+                    });
+                    list.await
+                }
             };
             let items = all_items(LIST_LIMITS, page).await?;
             trail.note(|subject| subject.count = Some(items.len() as u64));

@@ -7,7 +7,8 @@ use keyway_budget::ProviderOperation;
 use keyway_keys::{EnvelopeError, Place};
 use keyway_runtime::{CallError, Description, ErrorCode, MemoryStore, Provider, Settings, StoredState, Verified};
 use keyway_storage::{
-    ConnectionId, ConnectionRecord, ConnectionStateRecord, Constraint, StorageError, WorkspaceId, account_id,
+    ConnectionId, ConnectionRecord, ConnectionStateRecord, Constraint, SealedColumn, StorageError, WorkspaceId,
+    account_id,
 };
 use secrecy::ExposeSecret;
 use tracing::info;
@@ -17,7 +18,7 @@ use super::{Connection, ConnectionChanges, Connections, NewConnection};
 use crate::access::Access;
 use crate::cache_ttl::CacheTtl;
 use crate::error::{BrokerError, InvalidInput, Thing};
-use crate::keyring::WorkspaceKeys;
+use crate::keyring::{WorkspaceKeys, place};
 use crate::provider_call::{CallFailure, Opened};
 use crate::text::required;
 
@@ -272,12 +273,7 @@ impl Connections {
     pub(crate) fn provider(&self, provider_type: &str) -> Result<Provider, BrokerError> {
         self.providers.get(provider_type).ok_or_else(|| BrokerError::ProviderNotInstalled {
             provider_type: provider_type.to_owned(),
-            installed: self
-                .providers
-                .list()
-                .iter()
-                .map(|provider| provider.description().provider_type.clone())
-                .collect(),
+            installed: self.providers.types(),
         })
     }
 
@@ -323,8 +319,9 @@ impl Connections {
         let connection = self.runtime.connection(settings.clone(), approved.clone()).with_state_store(store.clone());
         let guard = self.guards.get(description, &settings, tier).await?;
         let opened = Opened::new(provider.clone(), connection, guard, self.call_metrics.clone());
-        let verify = |provider: Provider, connection, ()| async move { provider.verify(&connection).await };
-        let verified = opened.call(ProviderOperation::Verify, (), verify).await.map_err(|failure| match failure {
+        let verify = ProviderOperation::Verify;
+        let verified = opened.call(verify, (), |provider, connection, ()| Box::pin(provider.verify(connection)));
+        let verified = verified.await.map_err(|failure| match failure {
             CallFailure::Call(source) => BrokerError::NotVerified { source },
             failure => failure.into(),
         })?;
@@ -343,18 +340,17 @@ impl Connections {
         state: Option<&StoredState>,
     ) -> Result<(ConnectionRecord, Option<ConnectionStateRecord>), BrokerError> {
         let plaintext = part.encode(&record.provider_type).map_err(|_| EnvelopeError::TooLarge)?;
-        let id = record.id.as_uuid();
-        record.sealed_settings =
-            self.core.keyring.seal(keys, &settings_place(&record, id.as_bytes()), &plaintext).await?;
-        let state = self.states.seal(keys, &record, state).await?;
+        record.sealed_settings = self.core.keyring.seal(keys, &settings_place(&record), &plaintext).await?;
+        let state = match state {
+            Some(state) => Some(self.states.seal(keys, (&record).into(), state).await?),
+            None => None,
+        };
         Ok((record, state))
     }
 
     async fn open_settings(&self, record: &ConnectionRecord) -> Result<SealedPart, BrokerError> {
-        let id = record.id.as_uuid();
-        let place = settings_place(record, id.as_bytes());
         let read = |plaintext: &[u8]| SealedPart::decode(plaintext, &record.provider_type);
-        self.core.keyring.open_sealed(&place, &record.sealed_settings, read).await
+        self.core.keyring.open_sealed(&settings_place(record), &record.sealed_settings, read).await
     }
 }
 
@@ -410,12 +406,6 @@ fn check_tier(provider: &Description, tier: Option<&str>) -> Result<(), InvalidI
     }
 }
 
-fn settings_place<'a>(record: &ConnectionRecord, row: &'a [u8]) -> Place<'a> {
-    Place {
-        workspace: record.workspace_id,
-        table: "connections",
-        row,
-        column: "sealed_settings",
-        version: record.version,
-    }
+fn settings_place(record: &ConnectionRecord) -> Place<'_> {
+    place(record.workspace_id, SealedColumn::ConnectionSettings, record.id.as_bytes(), record.version)
 }

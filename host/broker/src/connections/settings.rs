@@ -6,10 +6,10 @@ use keyway_runtime::{ApprovedDestination, Description, Settings};
 use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
-use crate::codec::{self, CodecError, Decoder};
+use crate::codec::{self, CodecError};
 
 /// Recognises the form of the record, so that it can change.
-const FORM: &[u8] = b"settings.1";
+const FORM: &str = "settings.1";
 
 /// How many characters of a secret setting are kept for display.
 const HINT: usize = 4;
@@ -30,7 +30,7 @@ impl SealedPart {
     /// destinations.
     pub(super) fn encode(&self, provider_type: &str) -> Result<Zeroizing<Vec<u8>>, CodecError> {
         let approved: Vec<String> = self.approved.iter().map(ToString::to_string).collect();
-        let mut fields = vec![Some(FORM), Some(provider_type.as_bytes())];
+        let mut fields = vec![Some(FORM.as_bytes()), Some(provider_type.as_bytes())];
         for (name, value) in self.settings.iter() {
             fields.push(Some(name.as_bytes()));
             fields.push(Some(value.expose_secret().as_bytes()));
@@ -43,20 +43,16 @@ impl SealedPart {
     /// From the plaintext. The provider's type must be the one that it was sealed with: settings of
     /// one provider are never given to another.
     pub(super) fn decode(plaintext: &[u8], provider_type: &str) -> Result<Self, CodecError> {
-        let mut fields = Decoder::new(plaintext)?;
-        if fields.optional()? != Some(FORM) || fields.text()? != provider_type {
+        let mut fields = codec::decode_texts(plaintext)?.into_iter();
+        if [fields.next(), fields.next()] != [Some(Some(FORM)), Some(Some(provider_type))] {
             return Err(CodecError);
         }
         let mut settings = Settings::new();
-        while let Some(name) = fields.optional_text()? {
-            settings.set(name, fields.text()?);
+        while let Some(name) = fields.next().ok_or(CodecError)? {
+            settings.set(name, fields.next().flatten().ok_or(CodecError)?);
         }
-        let mut approved = Vec::new();
-        while fields.remaining() > 0 {
-            approved.push(fields.text()?.parse().map_err(|_| CodecError)?);
-        }
-        fields.finish()?;
-        Ok(Self { settings, approved })
+        let approved = fields.map(|field| field.and_then(|text| text.parse().ok()).ok_or(CodecError));
+        Ok(Self { settings, approved: approved.collect::<Result<_, _>>()? })
     }
 }
 

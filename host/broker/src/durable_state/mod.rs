@@ -33,10 +33,10 @@ use keyway_storage::{
 use tracing::{error, warn};
 use zeroize::Zeroizing;
 
-use crate::codec::{self, CodecError, Decoder};
+use crate::codec::{self, CodecError};
 use crate::core::Core;
 use crate::error::{BrokerError, Thing};
-use crate::keyring::WorkspaceKeys;
+use crate::keyring::{WorkspaceKeys, place};
 use crate::request;
 
 pub(crate) use refresh::start as start_refreshes;
@@ -55,7 +55,7 @@ pub(crate) struct DurableStates {
 
 /// Whose state it is.
 #[derive(Clone, Copy)]
-struct Owner {
+pub(crate) struct Owner {
     workspace: WorkspaceId,
     connection: ConnectionId,
     settings_version: u64,
@@ -71,6 +71,12 @@ impl From<&ConnectionRecord> for Owner {
     }
 }
 
+impl Owner {
+    fn place(&self, version: u64) -> Place<'_> {
+        place(self.workspace, SealedColumn::ConnectionState, self.connection.as_bytes(), version)
+    }
+}
+
 impl DurableStates {
     pub(crate) fn new(core: Arc<Core>) -> Arc<Self> {
         Arc::new(Self { core })
@@ -81,40 +87,24 @@ impl DurableStates {
         Arc::new(Store { states: self.clone(), owner: connection.into() })
     }
 
-    /// What the check of a connection's settings has stored, to be saved with them.
+    /// The row with a state of the connection, sealed.
     pub(crate) async fn seal(
         &self,
         keys: &WorkspaceKeys,
-        connection: &ConnectionRecord,
-        state: Option<&StoredState>,
-    ) -> Result<Option<ConnectionStateRecord>, BrokerError> {
-        let Some(state) = state else { return Ok(None) };
-        let sealed = self.sealed(keys, connection.into(), &state.data, state.version, state.refresh_by);
-        Ok(Some(sealed.await?))
-    }
-
-    async fn sealed(
-        &self,
-        keys: &WorkspaceKeys,
         owner: Owner,
-        data: &[u8],
-        version: u64,
-        refresh_by: Option<u64>,
+        state: &StoredState,
     ) -> Result<ConnectionStateRecord, BrokerError> {
         let now = self.core.now().timestamp();
         let settings_version = owner.settings_version.to_be_bytes();
-        let plaintext =
-            codec::encode(&[Some(FORM), Some(&settings_version), Some(data)]).map_err(|_| EnvelopeError::TooLarge)?;
-        let id = owner.connection.as_uuid();
-        let sealed_state =
-            self.core.keyring.seal(keys, &place(owner.workspace, id.as_bytes(), version), &plaintext).await?;
+        let plaintext = codec::encode(&[Some(FORM), Some(&settings_version), Some(&state.data)]);
+        let plaintext = plaintext.map_err(|_| EnvelopeError::TooLarge)?;
         Ok(ConnectionStateRecord {
             connection_id: owner.connection,
             workspace_id: owner.workspace,
             settings_version: owner.settings_version,
-            sealed_state,
-            version,
-            refresh_at: refresh_by.map(|by| timestamp(by).max(after(now, LEAST_WAIT))),
+            sealed_state: self.core.keyring.seal(keys, &owner.place(state.version), &plaintext).await?,
+            version: state.version,
+            refresh_at: state.refresh_by.map(|by| timestamp(by).max(after(now, LEAST_WAIT))),
             refresh_attempts: 0,
             updated_at: now,
         })
@@ -125,8 +115,7 @@ impl DurableStates {
         self.core.keyring.get(owner.workspace).await?;
         let record = self.core.storage.connection_state(owner.workspace, owner.connection).await;
         let Some(record) = record.map_err(BrokerError::from)? else { return Ok(None) };
-        let id = owner.connection.as_uuid();
-        let place = place(owner.workspace, id.as_bytes(), record.version);
+        let place = owner.place(record.version);
         let opened = self.core.keyring.open_sealed(&place, &record.sealed_state, decode).await;
         let (settings_version, data) = opened.map_err(|error| match error {
             BrokerError::Envelope(damage) => Failure::Damaged(damage),
@@ -145,13 +134,14 @@ impl DurableStates {
     async fn write(
         &self,
         owner: Owner,
-        data: &[u8],
+        data: Zeroizing<Vec<u8>>,
         expected: Option<u64>,
         refresh_by: Option<u64>,
     ) -> Result<u64, Failure> {
         let version = expected.unwrap_or(0).checked_add(1).ok_or(Failure::Store(StoreError::Conflict))?;
+        let state = &StoredState::new(data, version, refresh_by);
         let put = |keys: Arc<WorkspaceKeys>| async move {
-            let record = self.sealed(&keys, owner, data, version, refresh_by).await?;
+            let record = self.seal(&keys, owner, state).await?;
             Ok(self.core.storage.put_connection_state(&record, expected).await?)
         };
         match self.core.keyring.with_current(owner.workspace, put).await {
@@ -181,7 +171,7 @@ impl StateStore for Store {
         let (states, owner, data) = (self.states.clone(), self.owner, Zeroizing::new(data.to_vec()));
         // To its end, also if the call is ended meanwhile: the server may accept nothing but this
         // any more.
-        let write = request::spawn(async move { states.write(owner, &data, expected, refresh_by).await });
+        let write = request::spawn(async move { states.write(owner, data, expected, refresh_by).await });
         let written = write.await.map_err(|error| Failure::from(BrokerError::Host(error.into())));
         written.and_then(|written| written).map_err(|failure| told(failure, owner.connection))
     }
@@ -222,21 +212,11 @@ fn told(failure: Failure, connection: ConnectionId) -> StoreError {
     }
 }
 
-fn place(workspace: WorkspaceId, row: &[u8], version: u64) -> Place<'_> {
-    let column = SealedColumn::ConnectionState;
-    Place { workspace, table: column.table(), row, column: column.name(), version }
-}
-
 /// The version of the settings that a state belongs to, and the state.
 fn decode(plaintext: &[u8]) -> Result<(u64, Zeroizing<Vec<u8>>), CodecError> {
-    let mut fields = Decoder::new(plaintext)?;
-    if fields.optional()? != Some(FORM) {
-        return Err(CodecError);
-    }
-    let settings_version = fields.optional()?.and_then(|bytes| bytes.try_into().ok()).ok_or(CodecError)?;
-    let data = Zeroizing::new(fields.optional()?.ok_or(CodecError)?.to_vec());
-    fields.finish()?;
-    Ok((u64::from_be_bytes(settings_version), data))
+    let [Some(FORM), Some(version), Some(data)] = codec::decode(plaintext)?[..] else { return Err(CodecError) };
+    let settings_version = u64::from_be_bytes(version.try_into().map_err(|_| CodecError)?);
+    Ok((settings_version, Zeroizing::new(data.to_vec())))
 }
 
 /// A time as the contract has it. One beyond all calendars is the last there is.

@@ -24,11 +24,11 @@ use std::time::Duration;
 use keyway_audit::{Operation, Trail};
 use keyway_budget::{LONGEST_WAIT as LONGEST_ASKED, ProviderOperation, after, back_off, draw};
 use keyway_clock::CLOCK_TOLERANCE;
-use keyway_runtime::Provider;
 use keyway_storage::ConnectionStateRecord;
+use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
-use crate::background::{BackgroundTask, at_most};
+use crate::background::{at_most, every};
 use crate::connections::Connections;
 use crate::error::BrokerError;
 
@@ -49,19 +49,13 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 const AT_A_TIME: usize = 8;
 const BATCH: u32 = 256;
 
-/// Begins to look for states to renew. `connections` are not kept alive.
-pub(crate) fn start(connections: Weak<Connections>) -> BackgroundTask {
-    let task = async move {
-        loop {
-            let Some(connections) = connections.upgrade() else { return };
-            if let Err(error) = connections.refresh_due().await {
-                warn!(%error, "looking for durable states to renew failed");
-            }
-            drop(connections);
-            tokio::time::sleep(INTERVAL).await;
+/// Begins to look for states to renew.
+pub(crate) fn start(tasks: &mut JoinSet<()>, connections: Weak<Connections>) {
+    every(INTERVAL, tasks, connections, |connections| async move {
+        if let Err(error) = connections.refresh_due().await {
+            warn!(%error, "looking for durable states to renew failed");
         }
-    };
-    tokio::spawn(task).into()
+    });
 }
 
 impl Connections {
@@ -128,8 +122,9 @@ impl Connections {
         if !opened.description().interfaces.refresh {
             return Ok(false);
         }
-        let call = |provider: Provider, connection, ()| async move { provider.refresh(&connection).await };
-        let refresh = async { Ok(opened.call(ProviderOperation::Refresh, (), call).await?) };
+        let refresh = ProviderOperation::Refresh;
+        let call = opened.call(refresh, (), |provider, connection, ()| Box::pin(provider.refresh(connection)));
+        let refresh = async { Ok(call.await?) };
         let trail = Trail::connection(state.connection_id);
         self.core.audited_of_its_own(state.workspace_id, Operation::RefreshConnection, &trail, refresh).await?;
         Ok(true)

@@ -15,7 +15,7 @@ use serde::de::IgnoredAny;
 use zeroize::Zeroizing;
 
 use super::json::{read, same_value};
-use crate::codec::{self, CodecError, Decoder};
+use crate::codec::{self, CodecError};
 use crate::error::{BrokerError, InvalidInput};
 
 /// All attributes of an entry together. Cookies and storages of a large site are a fraction of
@@ -175,29 +175,22 @@ impl Attributes {
     /// Reads what [`encode`](Self::encode) has written, or names and values by turns, as they were
     /// before there were kinds.
     pub(crate) fn decode(plaintext: &[u8]) -> Result<Self, CodecError> {
-        let mut fields = Decoder::new(plaintext)?;
-        let mut texts = Vec::new();
-        while fields.remaining() > 0 {
-            texts.push(fields.optional_text()?);
-        }
-        fields.finish()?;
-        let attribute = |kind, json: &str| Attribute { kind, json: Arc::new(Zeroizing::new(json.to_owned())) };
+        let texts = codec::decode_texts(plaintext)?;
+        let attribute = |name: &str, kind, json: &str| {
+            (name.to_owned(), Attribute { kind, json: Arc::new(Zeroizing::new(json.to_owned())) })
+        };
         let read_old = |texts: &[Option<&str>]| {
             let is_custom = |pair: &[_]| matches!(pair, [Some("proxy_setting"), Some(json)] if read::<String>(json).as_deref() == Some("custom"));
             let custom = texts.chunks(2).any(is_custom);
             let pairs = texts.chunks(2).map(|pair| match pair {
-                [Some(name), Some(json)] => {
-                    Ok(((*name).to_owned(), attribute(AttributeKind::of_old(name, custom), json)))
-                }
+                [Some(name), Some(json)] => Ok(attribute(name, AttributeKind::of_old(name, custom), json)),
                 _ => Err(CodecError),
             });
             pairs.collect::<Result<_, _>>().map(Self)
         };
         let [None, rest @ ..] = texts.as_slice() else { return read_old(&texts) };
         let all = rest.chunks(3).map(|fields| match fields {
-            [Some(name), Some(kind), Some(json)] => {
-                Ok(((*name).to_owned(), attribute(AttributeKind::of_word(kind)?, json)))
-            }
+            [Some(name), Some(kind), Some(json)] => Ok(attribute(name, AttributeKind::of_word(kind)?, json)),
             _ => Err(CodecError),
         });
         all.collect::<Result<_, _>>().map(Self)

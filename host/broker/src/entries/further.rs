@@ -6,11 +6,10 @@
 //! from the cache, and leaves nothing there.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use keyway_audit::{Operation, Trail};
 use keyway_budget::ProviderOperation;
-use keyway_runtime::{FieldSpec, Provider};
+use keyway_runtime::FieldSpec;
 use keyway_storage::EntrySelector;
 
 use super::Entries;
@@ -38,10 +37,11 @@ impl Entries {
             let Some((item, opened)) = self.resolver.bound_item(access, entry, &trail).await? else {
                 return Ok(Vec::new());
             };
-            let call = |provider: Provider, connection, reference: Arc<str>| async move {
-                provider.list_fields(&connection, &reference).await
-            };
-            let fields = opened.call(ProviderOperation::ListFields, item.reference, call).await?;
+            let list = ProviderOperation::ListFields;
+            let fields = opened.call(list, item.reference, |provider, connection, reference| {
+                Box::pin(provider.list_fields(connection, reference))
+            });
+            let fields = fields.await?;
             trail.note(|subject| subject.count = Some(fields.len() as u64));
             Ok(fields)
         };

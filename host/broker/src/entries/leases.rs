@@ -9,7 +9,7 @@
 
 use keyway_audit::{Operation, Trail};
 use keyway_budget::ProviderOperation;
-use keyway_runtime::{Lease, Provider};
+use keyway_runtime::Lease;
 use keyway_storage::EntrySelector;
 
 use super::Entries;
@@ -44,10 +44,11 @@ impl Entries {
         let renew = async {
             required("lease", lease, LEASE_LIMIT)?;
             let (_, opened) = self.resolver.bound_item(access, entry, &trail).await?.ok_or(InvalidInput::NoLease)?;
-            let call = move |provider: Provider, connection, id: String| async move {
-                provider.renew_lease(&connection, &id, seconds).await
-            };
-            let renewed = opened.call(ProviderOperation::RenewLease, lease.to_owned(), call).await?;
+            let renew = ProviderOperation::RenewLease;
+            let renewed = opened.call(renew, lease.to_owned(), move |provider, connection, id| {
+                Box::pin(provider.renew_lease(connection, id, seconds))
+            });
+            let renewed = renewed.await?;
             // Not before: what is no lease may be anything.
             trail.note(|subject| subject.lease = Some(renewed.id.clone()));
             Ok(renewed)
@@ -70,10 +71,10 @@ impl Entries {
             self.core.storage.outdate_item(access.workspace(), &item).await?;
             self.items.forget(access.workspace(), &item);
             self.items.wipe(access.workspace(), &item).await?;
-            let call = |provider: Provider, connection, id: String| async move {
-                provider.revoke_lease(&connection, &id).await
-            };
-            opened.call(ProviderOperation::RevokeLease, lease.to_owned(), call).await?;
+            let revoked = opened.call(ProviderOperation::RevokeLease, lease.to_owned(), |provider, connection, id| {
+                Box::pin(provider.revoke_lease(connection, id))
+            });
+            revoked.await?;
             trail.note(|subject| subject.lease = Some(lease.to_owned()));
             Ok(())
         };

@@ -7,12 +7,11 @@ use std::time::Instant;
 
 use keyway_audit::{AuditSource, Trail};
 use keyway_keys::ClientKey;
-use keyway_runtime::{NoCode, NoCodeReason};
+use keyway_runtime::{NoCode, NoCodeReason, OneTimeCode};
 use keyway_storage::ItemId;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{Credentials, ResolvableEntry};
-use crate::cache::OneTimeCode;
 use crate::error::{BrokerError, Thing};
 use crate::keyring::WorkspaceKeys;
 use crate::resolve::{Resolution, ResolveRequest, Resolver, Timings, released};

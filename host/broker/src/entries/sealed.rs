@@ -3,19 +3,16 @@
 
 use std::sync::Arc;
 
-use keyway_keys::{EnvelopeError, Place};
-use keyway_storage::{EntryId, EntryRecord, WorkspaceId};
+use keyway_keys::EnvelopeError;
+use keyway_storage::{EntryId, EntryRecord, SealedColumn, WorkspaceId};
 use zeroize::Zeroizing;
 
 use super::store::EntryStore;
 use super::{Attributes, Binding, CredentialSource, Credentials, EntryContent, VaultEntry};
 use crate::cache_ttl::CacheTtl;
-use crate::codec::{self, CodecError, Decoder};
+use crate::codec::{self, CodecError};
 use crate::error::BrokerError;
-use crate::keyring::WorkspaceKeys;
-
-const CREDENTIALS: &str = "sealed_credentials";
-const ATTRIBUTES: &str = "sealed_attributes";
+use crate::keyring::{WorkspaceKeys, place};
 
 impl EntryStore {
     /// The entry as the row's version `version`. `keys` must be those that its credentials were
@@ -47,11 +44,13 @@ impl EntryStore {
         };
         if let Some(own) = entry.own_credentials().filter(|own| !own.is_empty()) {
             let plaintext = codec::encode(&own.fields().map(|(_, value)| value.as_deref().map(str::as_bytes)));
-            record.sealed_credentials = Some(self.seal_column(keys, &record, CREDENTIALS, plaintext).await?);
+            record.sealed_credentials =
+                Some(self.seal_column(keys, &record, SealedColumn::EntryCredentials, plaintext).await?);
         }
         if entry.attributes != Attributes::default() {
             let plaintext = entry.attributes.encode();
-            record.sealed_attributes = Some(self.seal_column(keys, &record, ATTRIBUTES, plaintext).await?);
+            record.sealed_attributes =
+                Some(self.seal_column(keys, &record, SealedColumn::EntryAttributes, plaintext).await?);
         }
         Ok(record)
     }
@@ -91,15 +90,12 @@ impl EntryStore {
         &self,
         keys: &WorkspaceKeys,
         record: &EntryRecord,
-        column: &'static str,
+        column: SealedColumn,
         plaintext: Result<Zeroizing<Vec<u8>>, CodecError>,
     ) -> Result<Vec<u8>, BrokerError> {
         let plaintext = plaintext.map_err(|_| EnvelopeError::TooLarge)?;
-        let row = record.id.as_uuid();
-        self.core
-            .keyring
-            .seal(keys, &place(record.workspace_id, row.as_bytes(), record.version, column), &plaintext)
-            .await
+        let place = place(record.workspace_id, column, record.id.as_bytes(), record.version);
+        self.core.keyring.seal(keys, &place, &plaintext).await
     }
 }
 
@@ -111,21 +107,17 @@ fn sealed_in(record: &EntryRecord) -> impl Iterator<Item = &[u8]> {
 fn open_entry(keys: &WorkspaceKeys, record: EntryRecord) -> Result<VaultEntry, EnvelopeError> {
     let credentials = match Binding::of(&record) {
         Some(binding) => CredentialSource::Bound(binding),
-        None => CredentialSource::Own(open_credentials(
-            keys,
-            (record.id, record.version),
-            record.sealed_credentials.as_deref(),
-        )?),
+        None => {
+            let row = (record.id, record.version);
+            CredentialSource::Own(open_credentials(keys, row, record.sealed_credentials.as_deref())?)
+        }
     };
     let attributes = match &record.sealed_attributes {
         None => Attributes::default(),
         Some(sealed) => {
-            let row = record.id.as_uuid();
-            keys.open(
-                &place(record.workspace_id, row.as_bytes(), record.version, ATTRIBUTES),
-                sealed,
-                Attributes::decode,
-            )?
+            let column = SealedColumn::EntryAttributes;
+            let place = place(record.workspace_id, column, record.id.as_bytes(), record.version);
+            keys.open(&place, sealed, Attributes::decode)?
         }
     };
     Ok(VaultEntry {
@@ -153,18 +145,12 @@ fn open_credentials(
     sealed: Option<&[u8]>,
 ) -> Result<Credentials, EnvelopeError> {
     let Some(sealed) = sealed else { return Ok(Credentials::default()) };
-    let row = entry.as_uuid();
-    keys.open(&place(keys.workspace(), row.as_bytes(), version, CREDENTIALS), sealed, read_credentials)
-}
-
-fn place<'a>(workspace: WorkspaceId, row: &'a [u8], version: u64, column: &'a str) -> Place<'a> {
-    Place { workspace, table: "vault_entries", row, column, version }
+    let place = place(keys.workspace(), SealedColumn::EntryCredentials, entry.as_bytes(), version);
+    keys.open(&place, sealed, read_credentials)
 }
 
 fn read_credentials(plaintext: &[u8]) -> Result<Credentials, CodecError> {
-    let mut fields = Decoder::new(plaintext)?;
-    let mut next = || fields.optional_text().map(|text| text.map(str::to_owned));
-    let credentials = Credentials { user_name: next()?, password: next()?, tfa_secret: next()? };
-    fields.finish()?;
-    Ok(credentials)
+    let [user_name, password, tfa_secret] = codec::decode_texts(plaintext)?[..] else { return Err(CodecError) };
+    let [user_name, password, tfa_secret] = [user_name, password, tfa_secret].map(|text| text.map(str::to_owned));
+    Ok(Credentials { user_name, password, tfa_secret })
 }

@@ -3,12 +3,11 @@
 //! Nothing of it is kept: a code from an authenticator is made or fetched for this very call.
 
 use keyway_audit::{AuditSource, Operation, Trail};
-use keyway_runtime::{Fields, NoCodeReason};
+use keyway_runtime::{Fields, NoCodeReason, OneTimeCode};
 use keyway_storage::{EntrySelector, TfaMethod};
 
 use super::Entries;
 use crate::access::Access;
-use crate::cache::OneTimeCode;
 use crate::error::{BrokerError, NoTfaCode};
 use crate::resolve::field_names;
 

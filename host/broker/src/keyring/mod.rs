@@ -36,7 +36,9 @@ pub(crate) use workspace_keys::WorkspaceKeys;
 
 use keyway_clock::Clock;
 use keyway_keys::{ClientKey, EnvelopeError, FIRST_TERM, HostKey, MAX_USES, MasterKeys, Place, WorkspaceKey, term_of};
-use keyway_storage::{Changes, Constraint, RecordCache, Storage, StorageError, WorkspaceId, WorkspaceKeyRecord};
+use keyway_storage::{
+    Changes, Constraint, RecordCache, SealedColumn, Storage, StorageError, WorkspaceId, WorkspaceKeyRecord,
+};
 
 use crate::codec::CodecError;
 use crate::error::{BrokerError, Thing};
@@ -263,6 +265,11 @@ impl Keyring {
         self.keys.insert(workspace, Arc::clone(&keys));
         Ok(keys)
     }
+}
+
+/// What a sealed value is bound to: it opens nowhere else.
+pub(crate) fn place(workspace: WorkspaceId, column: SealedColumn, row: &[u8; 16], version: u64) -> Place<'_> {
+    Place { workspace, table: column.table(), row, column: column.name(), version }
 }
 
 /// What a wrapped workspace key is bound to.

@@ -8,7 +8,7 @@ use keyway_keys::ClientKey;
 use keyway_storage::SealedColumn;
 use zeroize::Zeroizing;
 
-use crate::codec::{self, CodecError, Decoder};
+use crate::codec::{self, CodecError};
 use crate::entries::Attributes;
 
 /// A plaintext of this column, with what clients have encrypted in it under `new` instead of `old`.
@@ -20,13 +20,9 @@ pub(crate) fn under_new_client_key(
 ) -> Result<Zeroizing<Vec<u8>>, CodecError> {
     match column {
         SealedColumn::EntryCredentials => {
-            let mut decoder = Decoder::new(&plaintext)?;
-            let mut fields = Vec::new();
-            while decoder.remaining() > 0 {
-                let reencrypted = |ciphertext| old.reencrypt(ciphertext, new).map_err(|_| CodecError);
-                fields.push(decoder.optional_text()?.map(reencrypted).transpose()?);
-            }
-            decoder.finish()?;
+            let reencrypted = |field: Option<_>| field.map(|ciphertext| old.reencrypt(ciphertext, new)).transpose();
+            let fields = codec::decode_texts(&plaintext)?.into_iter().map(reencrypted);
+            let fields = fields.collect::<Result<Vec<_>, _>>().map_err(|_| CodecError)?;
             codec::encode(&fields.iter().map(|field| field.as_deref().map(str::as_bytes)).collect::<Vec<_>>())
         }
         SealedColumn::EntryAttributes => {
@@ -70,10 +66,8 @@ mod tests {
     fn credentials_are_under_the_new_key_and_missing_ones_stay_missing() {
         let ciphertext = keys().0.encrypt(&"s3cret".into()).unwrap();
         let plaintext = translated(SealedColumn::EntryCredentials, record(&[None, Some(&ciphertext), None])).unwrap();
-        let mut fields = Decoder::new(&plaintext).unwrap();
-        assert_eq!(fields.optional_text().unwrap(), None);
-        assert_eq!(opened(fields.text().unwrap()), "s3cret");
-        assert_eq!((fields.optional_text().unwrap(), fields.remaining()), (None, 0));
+        let fields = codec::decode_texts(&plaintext).unwrap();
+        assert_eq!((fields[0], opened(fields[1].unwrap()).as_str(), &fields[2..]), (None, "s3cret", &[None][..]));
     }
 
     #[test]

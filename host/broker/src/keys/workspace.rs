@@ -27,7 +27,6 @@
 //! readers that hold rows from before.
 
 use keyway_audit::{Operation, Trail};
-use keyway_keys::Place;
 use keyway_storage::{Constraint, SealedColumn, SealedValue, StorageError, WorkspaceId};
 use secrecy::SecretString;
 use tracing::{info, warn};
@@ -36,7 +35,7 @@ use uuid::Uuid;
 use super::Keys;
 use crate::access::Access;
 use crate::error::{BrokerError, Thing};
-use crate::keyring::WorkspaceKeys;
+use crate::keyring::{WorkspaceKeys, place};
 
 /// A batch is at most so many rows, and about so many bytes: little enough to hold, and to write
 /// while others wait.
@@ -187,7 +186,7 @@ impl Keys {
                 let Some(last) = batch.last() else { break };
                 after = last.id;
                 for value in &batch {
-                    keys.check(&place(keys, column, value), &value.envelope)?;
+                    keys.check(&place(keys.workspace(), column, value.id.as_bytes(), value.version), &value.envelope)?;
                 }
             }
         }
@@ -204,7 +203,7 @@ impl Keys {
             after = last.id;
             let mut sealed = Vec::with_capacity(batch.len());
             for value in batch {
-                let place = place(keys, column, &value);
+                let place = place(keys.workspace(), column, value.id.as_bytes(), value.version);
                 let plaintext = keys.open_plaintext(&place, &value.envelope)?;
                 let envelope = self.core.keyring.seal(keys, &place, &plaintext).await?;
                 sealed.push((value, envelope));
@@ -221,15 +220,5 @@ impl Keys {
         after: Uuid,
     ) -> Result<Vec<SealedValue>, StorageError> {
         self.core.storage.sealed_values(keys.workspace(), column, term, after, BATCH_ROWS, BATCH_BYTES).await
-    }
-}
-
-fn place<'a>(keys: &WorkspaceKeys, column: SealedColumn, value: &'a SealedValue) -> Place<'a> {
-    Place {
-        workspace: keys.workspace(),
-        table: column.table(),
-        row: value.id.as_bytes(),
-        column: column.name(),
-        version: value.version,
     }
 }

@@ -19,11 +19,12 @@ use keyway_audit::{Operation, Shortfall, Trail};
 use keyway_clock::CLOCK_TOLERANCE;
 use keyway_keys::EnvelopeError;
 use keyway_storage::{RotationId, RotationRecord, RotationState};
+use tokio::task::JoinSet;
 use tracing::{error, warn};
 
 use super::write_back::{describe, to_its_end};
 use super::{Rotation, Rotations};
-use crate::background::{BackgroundTask, at_most};
+use crate::background::{at_most, every};
 use crate::error::{BrokerError, Thing};
 
 /// How often to look. One read of an index that is empty nearly always.
@@ -33,21 +34,14 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const AT_A_TIME: usize = 8;
 const BATCH: u32 = 256;
 
-/// Begins to look for write-backs that are due. `rotations` are not kept alive. Attempts that were
-/// begun when it is stopped run to their end, or are made anew when their claim has run out.
-pub(crate) fn start(rotations: Weak<Rotations>) -> BackgroundTask {
-    let task = async move {
-        let mut told = Told::default();
-        loop {
-            let Some(rotations) = rotations.upgrade() else { return };
-            if let Err(error) = rotations.write_back_all_due(&mut told).await {
-                warn!(%error, "looking for passwords to write back failed");
-            }
-            drop(rotations);
-            tokio::time::sleep(INTERVAL).await;
+/// Begins to look for write-backs that are due. Attempts that were begun when it is stopped run to
+/// their end, or are made anew when their claim has run out.
+pub(crate) fn start(tasks: &mut JoinSet<()>, rotations: Weak<Rotations>) {
+    every(INTERVAL, tasks, rotations, |rotations| async move {
+        if let Err(error) = rotations.write_back_due().await {
+            warn!(%error, "looking for passwords to write back failed");
         }
-    };
-    tokio::spawn(task).into()
+    });
 }
 
 impl Rotations {
@@ -58,10 +52,6 @@ impl Rotations {
     /// # Errors
     /// Those of the database. What comes of an attempt is in its rotation.
     pub async fn write_back_due(&self) -> Result<usize, BrokerError> {
-        self.write_back_all_due(&mut Told::default()).await
-    }
-
-    async fn write_back_all_due(&self, told: &mut Told) -> Result<usize, BrokerError> {
         let now = self.core.timestamp();
         let future = now.checked_add(CLOCK_TOLERANCE).unwrap_or(now);
         let due = self.core.storage.due_rotations(now, future, BATCH).await?;
@@ -79,7 +69,7 @@ impl Rotations {
             Err(error) => warn!(%error, "a write-back ended without a result; it is tried again"),
         })
         .await;
-        for (rotation, error) in told.news(failed) {
+        for (rotation, error) in self.told.lock().news(failed) {
             warn!(%rotation, error, "a new password could not be written back; it is tried again");
         }
         Ok(made)
@@ -137,7 +127,7 @@ impl Rotations {
 
 /// What was told of rotations that could not be attempted.
 #[derive(Debug, Default)]
-struct Told(BTreeMap<RotationId, String>);
+pub(crate) struct Told(BTreeMap<RotationId, String>);
 
 impl Told {
     /// Those of which something else, or nothing, was told at the last look.

@@ -21,12 +21,9 @@ use crate::text::required;
 /// Longer than any site allows.
 const PASSWORD_LIMIT: usize = 1_024;
 
-/// How the password is now.
-struct Current {
-    password: Option<SecretString>,
-    /// Of the item; an entry's own credentials are recognised by the password alone.
-    revision: Option<String>,
-}
+/// The password as it is now, and the revision of its item; an entry's own credentials are
+/// recognised by the password alone.
+type Current = (Option<SecretString>, Option<String>);
 
 /// Why a rotation is not begun.
 struct Skip {
@@ -75,31 +72,27 @@ impl Rotations {
         let entry = self.core.storage.entry(access.workspace(), &begin.entry).await?;
         let entry = entry.ok_or(BrokerError::NotFound(Thing::Entry))?;
         trail.note(|subject| subject.entry = Some(entry.id));
-        let binding = Binding::of(&entry);
-        if let Some(binding) = &binding {
-            trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
-        }
-        let connection = match &binding {
-            Some(binding) => Some(self.connections.record(access.workspace(), binding.connection_id).await?),
+        let mut record = self.new_rotation(id, &entry);
+        let bound = match Binding::of(&entry) {
+            Some(Binding { connection_id, reference, .. }) => {
+                trail.note(|subject| subject.bound_to(connection_id, &reference));
+                let connection = self.connections.record(access.workspace(), connection_id).await?;
+                record.account_id = Some(connection.account_id.clone());
+                Some((connection, reference))
+            }
             None => None,
         };
-        let account = connection.as_ref().map(|connection| connection.account_id.clone());
-        let mut record = self.new_rotation(id, &entry, binding.clone(), account);
         // Before the provider is asked, at the cost of nothing; what counts is the constraint at
         // the end.
         if self.core.storage.open_rotation_of_item(access.workspace(), &record.item()).await?.is_some() {
             return Err(BrokerError::RotationOpen);
         }
-        let current = match binding.zip(connection) {
-            Some((binding, connection)) => self.current_item(&connection, &binding.reference).await?,
+        let current = match bound {
+            Some((connection, reference)) => self.current_item(&connection, &reference).await?,
             None => self.current_own(&entry).await?,
         };
-        let current = current.and_then(|current| match current {
-            Current { password: Some(password), revision } => Ok((password, revision)),
-            Current { password: None, .. } => {
-                Err(Skip::new("no_password", "there is no password to rotate; give the item or entry one first"))
-            }
-        });
+        let none = || Skip::new("no_password", "there is no password to rotate; give the item or entry one first");
+        let current = current.and_then(|(password, revision)| Ok((password.ok_or_else(none)?, revision)));
         match current {
             Err(skip) => {
                 record.reason = Some(skip.reason.into());
@@ -131,7 +124,7 @@ impl Rotations {
 
     async fn new_password(&self, access: &Access, password: NewPassword) -> Result<SecretString, BrokerError> {
         let given = match password {
-            NewPassword::Generated(policy) => return Ok(policy.generate()?),
+            NewPassword::Generated(policy) => return policy.generate(),
             NewPassword::Given(password) => password,
             NewPassword::Encrypted(ciphertext) => {
                 let decrypt = |keys: Arc<WorkspaceKeys>| {
@@ -146,22 +139,15 @@ impl Rotations {
         Ok(given)
     }
 
-    fn new_rotation(
-        &self,
-        id: RotationId,
-        entry: &EntryRecord,
-        binding: Option<Binding>,
-        account_id: Option<Arc<str>>,
-    ) -> RotationRecord {
-        let (connection_id, secret_ref) = binding.map(|binding| (binding.connection_id, binding.reference)).unzip();
+    fn new_rotation(&self, id: RotationId, entry: &EntryRecord) -> RotationRecord {
         let now = self.core.timestamp();
         RotationRecord {
             id,
             workspace_id: entry.workspace_id,
             entry_id: entry.id,
-            connection_id,
-            secret_ref,
-            account_id,
+            connection_id: entry.connection_id,
+            secret_ref: entry.secret_ref.clone(),
+            account_id: None,
             state: RotationState::Skipped,
             reason: None,
             message: None,
@@ -208,13 +194,13 @@ impl Rotations {
             }
         }
         let (password, revision) = item::read_password(&opened, reference, ProviderOperation::Resolve).await?;
-        Ok(Ok(Current { password, revision: Some(revision) }))
+        Ok(Ok((password, Some(revision))))
     }
 
     async fn current_own(&self, entry: &EntryRecord) -> Result<Result<Current, Skip>, BrokerError> {
         if entry.passkey {
             return Ok(Err(Skip::new("passkey", "the vault entry uses a passkey, which is not rotated")));
         }
-        Ok(Ok(Current { password: self.own_password(entry).await?, revision: None }))
+        Ok(Ok((self.own_password(entry).await?, None)))
     }
 }

@@ -5,17 +5,17 @@
 //! while the budget is spent or the secret manager is given a rest.
 
 use keyway_budget::ProviderOperation;
-use keyway_runtime::{Changes, Fields, Provider, WriteAccess};
+use keyway_runtime::{Changes, Fields, WriteAccess};
 use secrecy::SecretString;
 
 use crate::provider_call::{CallFailure, Opened};
 
 /// Whether this very item can be written.
 pub(super) async fn check_write_access(opened: &Opened, reference: &str) -> Result<WriteAccess, CallFailure> {
-    let call = |provider: Provider, connection, reference: String| async move {
-        provider.check_write_access(&connection, &reference).await
-    };
-    opened.call(ProviderOperation::CheckWriteAccess, reference.to_owned(), call).await
+    let check = opened.call(ProviderOperation::CheckWriteAccess, reference.to_owned(), |provider, connection, item| {
+        Box::pin(provider.check_write_access(connection, item))
+    });
+    check.await
 }
 
 /// The item's password and the revision it is at, live. `operation` says for what.
@@ -24,11 +24,10 @@ pub(super) async fn read_password(
     reference: &str,
     operation: ProviderOperation,
 ) -> Result<(Option<SecretString>, String), CallFailure> {
-    let call = |provider: Provider, connection, reference: String| async move {
-        provider.resolve(&connection, &reference, Fields { password: true, ..Fields::default() }).await
-    };
-    let resolved = opened.call(operation, reference.to_owned(), call).await?;
-    Ok((resolved.password, resolved.revision))
+    let resolved = opened.call(operation, reference.to_owned(), |provider, connection, reference| {
+        Box::pin(provider.resolve(connection, reference, Fields { password: true, ..Fields::default() }))
+    });
+    resolved.await.map(|resolved| (resolved.password, resolved.revision))
 }
 
 /// Writes the password, and nothing else, if the item is at the expected revision.
@@ -40,10 +39,10 @@ pub(super) async fn write_password(
 ) -> Result<(), CallFailure> {
     // Copies, because the call goes on also when nobody waits for it any more.
     let about = (reference.to_owned(), password.clone(), expected.map(str::to_owned));
-    let call = |provider: Provider, connection, about: (String, SecretString, Option<String>)| async move {
-        let (reference, password, expected) = about;
-        let changes = Changes { password: Some(password), ..Changes::default() };
-        provider.write(&connection, &reference, changes, expected.as_deref()).await
-    };
-    opened.call(ProviderOperation::Write, about, call).await.map(drop)
+    let write =
+        opened.call(ProviderOperation::Write, about, |provider, connection, (reference, password, expected)| {
+            let changes = Changes { password: Some(password.clone()), ..Changes::default() };
+            Box::pin(provider.write(connection, reference, changes, expected.as_deref()))
+        });
+    write.await.map(drop)
 }

@@ -9,18 +9,18 @@ use std::sync::Arc;
 
 use getrandom::fill;
 use keyway_keys::{EnvelopeError, Place};
-use keyway_storage::{ConnectionId, RotationId, RotationRecord, RotationState, WorkspaceId};
+use keyway_storage::{ConnectionId, RotationId, RotationRecord, RotationState, SealedColumn, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::write_back::end;
-use crate::codec::{self, CodecError, Decoder};
+use crate::codec::{self, CodecError};
 use crate::core::Core;
 use crate::error::{BrokerError, Thing};
 use crate::items::{ItemState, Items};
-use crate::keyring::WorkspaceKeys;
+use crate::keyring::{WorkspaceKeys, place};
 
 /// What a rotation keeps sealed.
 pub(super) struct Contents {
@@ -95,8 +95,7 @@ impl Journal {
         if record.state.is_open() {
             let fields = [contents.password.expose_secret().as_bytes(), contents.replaces.0.as_slice()];
             let plaintext = codec::encode(&fields.map(Some)).map_err(|_| EnvelopeError::TooLarge)?;
-            let row = record.id.as_uuid();
-            let sealed = self.core.keyring.seal(keys, &place(&record, row.as_bytes()), &plaintext).await?;
+            let sealed = self.core.keyring.seal(keys, &place_of(&record), &plaintext).await?;
             record.sealed_password = Some(sealed);
         }
         Ok(record)
@@ -105,8 +104,7 @@ impl Journal {
     /// What an open rotation keeps.
     pub(super) async fn open(&self, record: &RotationRecord) -> Result<Contents, BrokerError> {
         let sealed = record.sealed_password.as_deref().ok_or_else(|| over(record.state))?;
-        let row = record.id.as_uuid();
-        self.core.keyring.open_sealed(&place(record, row.as_bytes()), sealed, read).await
+        self.core.keyring.open_sealed(&place_of(record), sealed, read).await
     }
 
     /// Replaces a row by its successor, which `change` makes out of it; `contents` is what it keeps
@@ -182,21 +180,14 @@ pub(super) fn over(state: RotationState) -> BrokerError {
     super::not_in(state, "it is over, and its password has been erased")
 }
 
-fn place<'a>(record: &RotationRecord, row: &'a [u8]) -> Place<'a> {
-    Place {
-        workspace: record.workspace_id,
-        table: "rotations",
-        row,
-        column: "sealed_password",
-        version: record.version,
-    }
+fn place_of(record: &RotationRecord) -> Place<'_> {
+    place(record.workspace_id, SealedColumn::RotationPassword, record.id.as_bytes(), record.version)
 }
 
 fn read(plaintext: &[u8]) -> Result<Contents, CodecError> {
-    let mut fields = Decoder::new(plaintext)?;
-    let password = SecretString::from(fields.text()?);
-    let replaces = fields.optional()?.and_then(|bytes| bytes.try_into().ok()).ok_or(CodecError)?;
-    fields.finish()?;
+    let [Some(password), Some(replaces)] = codec::decode(plaintext)?[..] else { return Err(CodecError) };
+    let password = std::str::from_utf8(password).map_err(|_| CodecError)?.into();
+    let replaces = replaces.try_into().map_err(|_| CodecError)?;
     Ok(Contents { password, replaces: Fingerprint(Zeroizing::new(replaces)) })
 }
 

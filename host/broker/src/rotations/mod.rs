@@ -68,8 +68,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use keyway_storage::{ConnectionId, EntryId, EntrySelector, RotationId, RotationRecord, StorageError, WorkspaceId};
+use parking_lot::Mutex;
 use secrecy::SecretString;
 
+use background::Told;
 pub(crate) use background::start as start_write_backs;
 pub(crate) use journal::Journal;
 pub use keyway_storage::{RotationFilter, RotationState};
@@ -88,6 +90,7 @@ pub struct Rotations {
     pub(crate) entries: Arc<EntryStore>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) journal: Arc<Journal>,
+    pub(crate) told: Arc<Mutex<Told>>,
 }
 
 /// A rotation as it is shown: without the password.

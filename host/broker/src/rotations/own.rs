@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use keyway_storage::{EntryRecord, EntrySelector, RotationRecord, RotationState};
 use secrecy::SecretString;
+use tracing::info;
 
 use super::Rotations;
 use super::journal::{Contents, same};
@@ -29,13 +30,13 @@ impl Rotations {
         })
     }
 
-    /// Puts the new password into the entry and ends the rotation. The record is the rotation as it
-    /// is now if it ended; `None` when somebody else was first.
+    /// Puts the new password into the entry and ends the rotation. Returns the rotation as it is
+    /// now, also when somebody else was first.
     pub(super) async fn write_own(
         &self,
         record: &RotationRecord,
         contents: &Contents,
-    ) -> Result<Result<Option<RotationRecord>, Outcome>, BrokerError> {
+    ) -> Result<Result<RotationRecord, Outcome>, BrokerError> {
         let selector = EntrySelector::Id(record.entry_id);
         for _ in 0..ATTEMPTS {
             self.core.hold_keys(record.workspace_id).await?;
@@ -57,11 +58,12 @@ impl Rotations {
             if let Some(changed) = self.core.keyring.with_current(record.workspace_id, finish).await? {
                 self.entries.forget(&changed);
                 self.journal.forget_item(&done).await;
-                return Ok(Ok(Some(done)));
+                info!(rotation = %done.id, entry = %done.entry_id, "password rotation done");
+                return Ok(Ok(done));
             }
             let now = self.journal.record(record.workspace_id, record.id).await?;
             if now.version != record.version {
-                return Ok(Ok(None));
+                return Ok(Ok(now));
             }
         }
         Ok(Err(Outcome::later("host_error", "the vault entry keeps changing", None)))

@@ -14,7 +14,7 @@ use keyway_keys::EnvelopeError;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use crate::error::InvalidInput;
+use crate::error::{BrokerError, InvalidInput};
 
 /// Punctuation that nearly every site accepts in passwords.
 const SYMBOLS: &str = "!#$%*+-=?@_";
@@ -49,7 +49,7 @@ impl Default for PasswordPolicy {
 
 impl PasswordPolicy {
     /// A new password.
-    pub(crate) fn generate(&self) -> Result<SecretString, GenerateError> {
+    pub(crate) fn generate(&self) -> Result<SecretString, BrokerError> {
         let kinds = self.kinds()?;
         let alphabet = kinds.concat();
         let mut password = Zeroizing::new(String::with_capacity(self.length));
@@ -85,34 +85,12 @@ impl PasswordPolicy {
     }
 }
 
-/// Why no password could be generated.
-#[derive(Debug)]
-pub(crate) enum GenerateError {
-    Policy(InvalidInput),
-    Randomness(EnvelopeError),
-}
-
-impl From<InvalidInput> for GenerateError {
-    fn from(error: InvalidInput) -> Self {
-        Self::Policy(error)
-    }
-}
-
-impl From<GenerateError> for crate::error::BrokerError {
-    fn from(error: GenerateError) -> Self {
-        match error {
-            GenerateError::Policy(error) => error.into(),
-            GenerateError::Randomness(error) => error.into(),
-        }
-    }
-}
-
 /// Appends `count` characters of `alphabet`, which has no more than 128.
-fn fill(password: &mut String, count: usize, alphabet: &[u8]) -> Result<(), GenerateError> {
+fn fill(password: &mut String, count: usize, alphabet: &[u8]) -> Result<(), EnvelopeError> {
     let below = 256 - 256 % alphabet.len().max(1);
     let mut bytes = Zeroizing::new([0_u8; 256]);
     while password.len() < count {
-        getrandom::fill(bytes.as_mut_slice()).map_err(|error| GenerateError::Randomness(error.into()))?;
+        getrandom::fill(bytes.as_mut_slice()).map_err(EnvelopeError::NoRandomness)?;
         let drawn = bytes.iter().map(|byte| usize::from(*byte)).filter(|byte| *byte < below);
         let characters = drawn.filter_map(|byte| alphabet.get(byte % alphabet.len()));
         password.extend(characters.take(count - password.len()).map(|character| char::from(*character)));
@@ -192,7 +170,7 @@ mod tests {
             PasswordPolicy { symbols: " ".into(), ..PasswordPolicy::default() },
             none,
         ] {
-            assert!(matches!(policy.generate(), Err(GenerateError::Policy(_))), "{policy:?}");
+            assert!(matches!(policy.generate(), Err(BrokerError::Invalid(_))), "{policy:?}");
         }
     }
 

@@ -19,16 +19,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use keyway_audit::{Shortfall, Subject, Trail};
+use keyway_audit::{ErrorKind, Shortfall, Subject, Trail};
 use keyway_budget::{NotCalled, ProviderOperation, after, back_off, draw};
-use keyway_runtime::ErrorCode;
+use keyway_runtime::{CallError, ErrorCode};
 use keyway_storage::{ConnectionRecord, RotationRecord, RotationState};
 use tracing::{error, info, warn};
 
 use super::journal::{Contents, same};
 use super::{Rotation, Rotations, item};
 use crate::error::BrokerError;
-use crate::provider_call::Opened;
+use crate::provider_call::{CallFailure, Opened};
 use crate::request;
 
 /// At most four calls of 30 seconds, and some more.
@@ -73,32 +73,23 @@ impl Outcome {
 
     /// What an error means for trying again.
     fn of(error: &BrokerError) -> Self {
-        let message = error.to_string();
-        let Some(provider) = error.provider_error() else {
-            return match error {
-                BrokerError::NotFound(_) => Self::failed("not-found", message),
-                BrokerError::AccountChanged => Self::failed("account_changed", message),
-                // The secret manager refused the credentials a moment ago; it would do so again.
-                BrokerError::NotCalled(NotCalled::Refused { .. }) => Self::failed("unauthenticated", message),
-                BrokerError::NotCalled(NotCalled::Unavailable { .. }) => {
-                    Self::later("unavailable", message, error.retry_after())
-                }
-                BrokerError::NotCalled(_) => Self::later("rate-limited", message, error.retry_after()),
-                // A damaged envelope or a wrong key is a person's to mend, but no reason to stop
-                // trying.
-                _ => Self::later("host_error", message, error.retry_after()),
-            };
+        let reason = match (error, error.provider_error()) {
+            (_, Some(provider)) => provider.code(),
+            (BrokerError::NotFound(_), _) => "not-found",
+            (BrokerError::AccountChanged, _) => "account_changed",
+            // The secret manager refused the credentials a moment ago; it would do so again.
+            (BrokerError::NotCalled(NotCalled::Refused { .. }), _) => "unauthenticated",
+            (BrokerError::NotCalled(NotCalled::Unavailable { .. }), _) => "unavailable",
+            (BrokerError::NotCalled(_), _) => "rate-limited",
+            // A damaged envelope or a wrong key is a person's to mend, but no reason to stop trying.
+            _ => "host_error",
         };
-        match provider.code {
-            ErrorCode::InvalidSettings
-            | ErrorCode::Unauthenticated
-            | ErrorCode::PermissionDenied
-            | ErrorCode::ActionRequired
-            | ErrorCode::InvalidReference
-            | ErrorCode::NotFound
-            | ErrorCode::Unsupported => Self::failed(provider.code(), message),
-            _ => Self::later(provider.code(), message, error.retry_after()),
-        }
+        let message = error.to_string();
+        let cannot_succeed = match error.kind() {
+            ErrorKind::ProviderRefused | ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::Unsupported => true,
+            _ => matches!(error, BrokerError::AccountChanged),
+        };
+        if cannot_succeed { Self::failed(reason, message) } else { Self::later(reason, message, error.retry_after()) }
     }
 }
 
@@ -164,16 +155,12 @@ impl Rotations {
             self.write_item(&mut record, contents).await
         } else {
             match self.write_own(&record, contents).await {
-                Ok(Ok(Some(done))) => {
-                    info!(rotation = %done.id, entry = %done.entry_id, "password rotation done");
-                    return Ok(done);
-                }
-                Ok(Ok(None)) => return self.journal.record(record.workspace_id, record.id).await,
-                Ok(Err(outcome)) => outcome,
-                Err(error) => Outcome::of(&error),
+                Ok(Ok(ended)) => return Ok(ended),
+                Ok(Err(outcome)) => Ok(outcome),
+                Err(error) => Err(error),
             }
         };
-        self.settle(&record, contents, &outcome).await
+        self.settle(&record, contents, &outcome.unwrap_or_else(|error| Outcome::of(&error))).await
     }
 
     /// Records what came of an attempt, and tells the operator.
@@ -215,41 +202,31 @@ impl Rotations {
         Ok(settled)
     }
 
-    async fn write_item(&self, record: &mut RotationRecord, contents: &Contents) -> Outcome {
-        let connection = match self.connection_of(record).await {
-            Ok(connection) => connection,
-            Err(error) => return Outcome::of(&error),
-        };
+    async fn write_item(&self, record: &mut RotationRecord, contents: &Contents) -> Result<Outcome, BrokerError> {
+        let connection = self.connection_of(record).await?;
         // Those of this attempt: whoever has replaced them meanwhile finds it failed with the ones
         // before.
         record.failed_settings = Some(connection.settings_version);
-        let opened = match self.open_for(record, &connection).await {
-            Ok(opened) => opened,
-            Err(error) => return Outcome::of(&error),
-        };
+        let opened = self.open_for(record, &connection).await?;
         for _ in 0..WRITES {
             let expected = record.expected_revision.as_deref();
-            let written = item::write_password(&opened, reference(record), &contents.password, expected).await;
-            match written.map_err(BrokerError::from) {
-                Ok(()) => return Outcome::Written,
-                Err(BrokerError::Provider(error)) if error.code == ErrorCode::Conflict => {}
-                Err(error) => return Outcome::of(&error),
+            match item::write_password(&opened, reference(record), &contents.password, expected).await {
+                Ok(()) => return Ok(Outcome::Written),
+                Err(CallFailure::Call(CallError::Provider(error))) if error.code == ErrorCode::Conflict => {}
+                Err(failure) => return Err(failure.into()),
             }
             let (current, revision) =
-                match item::read_password(&opened, reference(record), ProviderOperation::ReadBack).await {
-                    Ok(found) => found,
-                    Err(failure) => return Outcome::of(&failure.into()),
-                };
+                item::read_password(&opened, reference(record), ProviderOperation::ReadBack).await?;
             // An item that has lost its password counts as one with an empty one.
             let current = current.unwrap_or_default();
             if same(&current, &contents.password) {
-                return Outcome::Written;
+                return Ok(Outcome::Written);
             } else if !contents.replaces.fits(&current) {
-                return Outcome::Conflicted;
+                return Ok(Outcome::Conflicted);
             }
             record.expected_revision = Some(revision);
         }
-        Outcome::later("conflict", "others keep changing the item or its vault", None)
+        Ok(Outcome::later("conflict", "others keep changing the item or its vault", None))
     }
 
     /// The connection of a rotation.

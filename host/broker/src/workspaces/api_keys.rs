@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use keyway_audit::{Operation, Trail};
+use keyway_audit::{AuditActor, Operation, Trail};
 use keyway_storage::{ApiKeyId, ApiKeyRecord, Constraint, RecordCache, Scope, Scopes, StorageError};
 use secrecy::SecretString;
 
 use super::NAME_LIMIT;
 use super::api_key::{self, ApiKey};
-use crate::access::{Access, Actor};
+use crate::access::Access;
 use crate::core::Core;
 use crate::error::{BrokerError, Thing};
 use crate::text::required;
@@ -60,7 +60,7 @@ impl ApiKeys {
     /// # Errors
     /// Those of the database.
     pub async fn is_still_valid(&self, access: &Access) -> Result<bool, BrokerError> {
-        let Actor::ApiKey(id) = access.actor() else { return Ok(true) };
+        let AuditActor::ApiKey { id, .. } = access.actor() else { return Ok(true) };
         let keys = self.core.storage.api_keys(access.workspace()).await?;
         Ok(keys.iter().any(|key| key.id == *id && key.revoked_at.is_none()))
     }

@@ -5,15 +5,15 @@ mod api_keys;
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use keyway_audit::{Operation, Trail};
 use keyway_keys::FIRST_TERM;
-use keyway_storage::{Constraint, Scopes, StorageError, WorkspaceId, WorkspaceRecord};
+use keyway_storage::{Constraint, Scopes, StorageError, WorkspaceId};
 use secrecy::SecretString;
 use tracing::info;
 
 pub use api_key::ApiKey;
 pub use api_keys::{ApiKeys, CreatedApiKey};
+pub use keyway_storage::WorkspaceRecord as Workspace;
 
 use crate::access::Access;
 use crate::core::Core;
@@ -22,26 +22,6 @@ use crate::text::required;
 
 /// As long as a name may be, of an API key as well.
 const NAME_LIMIT: usize = 256;
-
-/// A workspace.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Workspace {
-    /// Its id.
-    pub id: WorkspaceId,
-    /// What people call it.
-    pub name: String,
-    /// What the embedding platform calls it.
-    pub external_id: Option<String>,
-    /// When it was created.
-    pub created_at: Timestamp,
-}
-
-impl From<WorkspaceRecord> for Workspace {
-    fn from(record: WorkspaceRecord) -> Self {
-        Self { id: record.id, name: record.name, external_id: record.external_id, created_at: record.created_at }
-    }
-}
 
 /// A workspace to be created. A name is enough: `"Acme".into()`.
 #[derive(Debug, Clone, Default)]
@@ -100,31 +80,30 @@ impl Workspaces {
     ) -> Result<CreatedWorkspace, BrokerError> {
         let NewWorkspace { name, external_id } = new.into();
         let now = self.core.timestamp();
-        let record =
-            WorkspaceRecord { id: WorkspaceId::generate(), name, external_id, created_at: now, updated_at: now };
-        let (api_key, api_key_record) = api_key::generate(record.id, "first key", scopes.into(), now)?;
-        let access = Access::operator(record.id, &self.core.operator);
+        let workspace = Workspace { id: WorkspaceId::generate(), name, external_id, created_at: now, updated_at: now };
+        let (api_key, api_key_record) = api_key::generate(workspace.id, "first key", scopes.into(), now)?;
+        let access = Access::operator(workspace.id, &self.core.operator);
         let trail = Trail::api_key(api_key_record.id);
         let create = async {
-            required("name", &record.name, NAME_LIMIT)?;
-            if let Some(external_id) = &record.external_id {
+            required("name", &workspace.name, NAME_LIMIT)?;
+            if let Some(external_id) = &workspace.external_id {
                 required("external_id", external_id, NAME_LIMIT)?;
             }
             let client_key = loop {
-                let (key, client_key) = self.core.keyring.generate(record.id, FIRST_TERM, now).await?;
-                match self.core.storage.insert_workspace(&record, &key, &api_key_record).await {
+                let (key, client_key) = self.core.keyring.generate(workspace.id, FIRST_TERM, now).await?;
+                match self.core.storage.insert_workspace(&workspace, &key, &api_key_record).await {
                     Ok(()) => break client_key,
                     // The master key was replaced at the same time; the next round wraps with the
                     // new one, if it is at hand.
                     Err(StorageError::Conflict(Constraint::KeyTerm)) => {}
-                    Err(StorageError::Conflict(Constraint::Unique)) if record.external_id.is_some() => {
+                    Err(StorageError::Conflict(Constraint::Unique)) if workspace.external_id.is_some() => {
                         return Err(BrokerError::WorkspaceExists);
                     }
                     Err(error) => return Err(error.into()),
                 }
             };
-            info!(workspace = %record.id, "workspace created");
-            Ok(CreatedWorkspace { workspace: record.into(), api_key, encryption_key: client_key.to_hex() })
+            info!(workspace = %workspace.id, "workspace created");
+            Ok(CreatedWorkspace { workspace, api_key, encryption_key: client_key.to_hex() })
         };
         self.core.audited(&access, Operation::CreateWorkspace, &trail, create).await
     }
@@ -135,7 +114,7 @@ impl Workspaces {
     /// # Errors
     /// Only those of the host itself.
     pub async fn list(&self) -> Result<Vec<Workspace>, BrokerError> {
-        Ok(self.core.storage.workspaces().await?.into_iter().map(Workspace::from).collect())
+        Ok(self.core.storage.workspaces().await?)
     }
 
     /// A workspace. For the code that embeds the broker; it takes no [`Access`].
@@ -143,7 +122,7 @@ impl Workspaces {
     /// # Errors
     /// [`BrokerError::NotFound`].
     pub async fn get(&self, id: WorkspaceId) -> Result<Workspace, BrokerError> {
-        found(self.core.storage.workspace(id).await?)
+        self.core.storage.workspace(id).await?.ok_or(BrokerError::NotFound(Thing::Workspace))
     }
 
     /// The workspace that your platform calls so. For the code that embeds the broker; it takes no
@@ -152,7 +131,8 @@ impl Workspaces {
     /// # Errors
     /// [`BrokerError::NotFound`].
     pub async fn find(&self, external_id: &str) -> Result<Workspace, BrokerError> {
-        found(self.core.storage.workspace_by_external_id(external_id).await?)
+        let found = self.core.storage.workspace_by_external_id(external_id).await?;
+        found.ok_or(BrokerError::NotFound(Thing::Workspace))
     }
 
     /// Gives a workspace another name. Needs [`Scope::Admin`](crate::Scope::Admin).
@@ -162,7 +142,8 @@ impl Workspaces {
     pub async fn rename(&self, access: &Access, name: &str) -> Result<Workspace, BrokerError> {
         let rename = async {
             required("name", name, NAME_LIMIT)?;
-            found(self.core.storage.rename_workspace(access.workspace(), name, self.core.timestamp()).await?)
+            let renamed = self.core.storage.rename_workspace(access.workspace(), name, self.core.timestamp());
+            renamed.await?.ok_or(BrokerError::NotFound(Thing::Workspace))
         };
         self.core.audited(access, Operation::RenameWorkspace, &Trail::new(), rename).await
     }
@@ -191,8 +172,4 @@ impl Workspaces {
         };
         self.core.audited(access, Operation::DeleteWorkspace, &Trail::new(), delete).await
     }
-}
-
-fn found(record: Option<WorkspaceRecord>) -> Result<Workspace, BrokerError> {
-    record.map(Workspace::from).ok_or(BrokerError::NotFound(Thing::Workspace))
 }

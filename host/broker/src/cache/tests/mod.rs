@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use jiff::Timestamp;
 use keyway_clock::ManualClock;
 use keyway_keys::WorkspaceKey;
-use keyway_runtime::{NoCode, NoCodeReason, ProviderError};
+use keyway_runtime::{NoCode, NoCodeReason, OneTimeCode, ProviderError};
 use keyway_storage::WorkspaceId;
 use secrecy::ExposeSecret;
 use tokio::sync::Semaphore;
@@ -125,7 +125,7 @@ impl Harness {
 
     fn look_up(&self, lookup: Lookup) -> impl Future<Output = Result<Found, CallFailure>> + Send + 'static {
         let (cache, provider, clock) = (self.cache.clone(), self.provider.clone(), self.clock.clone());
-        async move { cache.get(lookup, move |fields| call(provider, clock, fields)).await }
+        async move { cache.get(lookup, move |fields| Box::pin(call(provider, clock, fields))).await }
     }
 
     /// The password, and whether it came from the cache.
@@ -160,8 +160,8 @@ async fn call(provider: Arc<Provider>, clock: Arc<ManualClock>, fields: Fields) 
         if !*provider.has_code.lock().unwrap() {
             return Err(NoCode::new(NoCodeReason::Absent, "none"));
         }
-        let code = format!("{:06}", provider.codes.fetch_add(1, Ordering::SeqCst)).into();
-        Ok(OneTimeCode { code, expires_at: 1_700_000_030, period_seconds: 30 })
+        let code = format!("{:06}", provider.codes.fetch_add(1, Ordering::SeqCst));
+        Ok(OneTimeCode::new(code, 1_700_000_030, 30))
     });
     let revision = password.clone();
     let password = fields.password.then(|| password.into());

@@ -58,6 +58,10 @@ codes! {
         Unsupported = "UNSUPPORTED";
         /// The audit log cannot be written, so nothing is released.
         AuditUnavailable = "AUDIT_UNAVAILABLE";
+        /// The key service cannot be reached.
+        KeysUnavailable = "KEYS_UNAVAILABLE";
+        /// The host is closed, or about to end.
+        Ending = "ENDING";
         /// The host has too much to do at the moment.
         Busy = "BUSY";
         /// A fault of the host or of its set-up.

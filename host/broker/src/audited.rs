@@ -4,6 +4,8 @@
 //! as the operation's kind says ([`Kind`]). When the sink fails, hangs or panics, the operation
 //! fails with [`BrokerError::Audit`], and what it would have given out is wiped.
 
+use std::sync::atomic::Ordering;
+
 use keyway_audit::{
     AuditActor, AuditError, AuditEvent, Durability, ErrorKind, Kind, Operation, Outcome, Receipt, Trail,
 };
@@ -74,6 +76,9 @@ impl Core {
         trail: &Trail,
         body: impl Future<Output = Result<T, BrokerError>>,
     ) -> Result<T, BrokerError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(BrokerError::Closed);
+        }
         let kind = event.operation.kind();
         if kind == Kind::Change {
             let begun = self.record(event, Outcome::BEGUN, trail, Durability::Synced).await?;

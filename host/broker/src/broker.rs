@@ -6,6 +6,7 @@
 //! the journal of rotations, the stored entries).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use secrecy::SecretString;
@@ -138,10 +139,11 @@ impl Broker {
         self.0.resolver.resolve(access, request).await
     }
 
-    /// Stops what goes on in the background, returns the requests that were reserved and not made,
-    /// and makes the audit log as safe as it can be. Call it before the process ends, and before
-    /// the database is closed.
+    /// Refuses operations from now on ([`BrokerError::Closed`]), stops what goes on in the
+    /// background, returns the requests that were reserved and not made, and makes the audit log as
+    /// safe as it can be. Call it before the process ends, and before the database is closed.
     pub async fn close(&self) {
+        self.0.core.closed.store(true, Ordering::Release);
         self.0.work.lock().abort_all();
         tokio::join!(self.0.core.recorder.sink().close(), self.0.connections.guards.return_unused());
     }

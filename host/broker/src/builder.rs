@@ -1,6 +1,7 @@
 //! How a broker is put together.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use keyway_audit::{AUDIT_KEY, Audit, AuditKey, Recorder};
 use keyway_budget::{BudgetOptions, Guards};
@@ -174,6 +175,7 @@ impl BrokerBuilder {
             clock: parts.clock,
             keyring,
             operator: parts.operator,
+            closed: AtomicBool::new(false),
         });
         let cache = SecretCache::new(core.clock.clone(), parts.cache);
         let connections = Arc::new(Connections {

@@ -2,6 +2,7 @@
 //! need of each other: see [`crate::broker`].
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use jiff::Timestamp;
 use keyway_audit::Recorder;
@@ -20,6 +21,8 @@ pub(crate) struct Core {
     /// The name under which the code that embeds the broker acts where it needs no
     /// [`Access`](crate::Access).
     pub(crate) operator: String,
+    /// No operation begins any more.
+    pub(crate) closed: AtomicBool,
 }
 
 impl Core {

@@ -103,6 +103,9 @@ pub enum BrokerError {
     /// More items than the host lists, or too slow a list.
     #[error("{0}")]
     TooManyItems(ListLimit),
+    /// The broker was closed.
+    #[error("the host is closed; nothing was done")]
+    Closed,
     /// A key could not be used.
     #[error(transparent)]
     Key(KeyError),
@@ -153,6 +156,8 @@ impl BrokerError {
             Self::NotVerified { source: CallError::Provider(error) } | Self::Provider(error) => provider_kind(error),
             Self::NotVerified { source: CallError::Sandbox(error) } | Self::Sandbox(error) => sandbox_kind(error),
             Self::Audit(_) => ErrorKind::AuditUnavailable,
+            Self::Key(KeyError::Service(_)) => ErrorKind::KeysUnavailable,
+            Self::Closed => ErrorKind::Ending,
             Self::Storage(StorageError::Busy) => ErrorKind::Busy,
             Self::NotVerified { .. } | Self::Key(_) | Self::Envelope(_) | Self::Storage(_) | Self::Host(_) => {
                 ErrorKind::Internal

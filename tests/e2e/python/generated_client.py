@@ -63,7 +63,7 @@ def whose_turn(code: ErrorCode) -> str:
             return "caller"
         case ErrorCode.RATE_LIMITED | ErrorCode.PROVIDER_PAUSED | ErrorCode.PROVIDER_UNAVAILABLE:
             return "time"
-        case ErrorCode.BUSY | ErrorCode.ENDING | ErrorCode.TIMEOUT | ErrorCode.NOT_READY:
+        case ErrorCode.BUSY | ErrorCode.ENDING | ErrorCode.TIMEOUT | ErrorCode.NOT_READY | ErrorCode.KEYS_UNAVAILABLE:
             return "time"
         case ErrorCode.PROVIDER_REFUSED:
             return "secret manager's administrator"

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use keyway::keys::KeyError;
+use keyway::keys::{KeyError, KeyId, KeyWrapper, MasterKeys};
 use keyway::keyway_runtime::Runtime;
 use keyway::rotations::BeginRotation;
 use keyway::workspaces::NewWorkspace;
-use keyway::{Access, Audit, Broker, BrokerError, MasterKey, ResolveRequest, Scope, Scopes, Thing};
+use keyway::{Access, Audit, Broker, BrokerError, MasterKey, ResolveRequest, Scope, Scopes, SqliteStorage, Thing};
 use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
 
 use crate::support::World;
 
@@ -201,4 +202,64 @@ async fn a_deleted_workspace_opens_nothing_any_more_and_the_others_are_as_before
     tokio::time::sleep(keyway::storage::MAX_AGE).await;
     assert!(matches!(beside.authenticate(&world.api_key).await, Err(BrokerError::Unauthenticated)));
     assert!(gone(beside.resolve(&world.access, request()).await.map(drop)));
+}
+
+#[tokio::test]
+async fn a_closed_broker_begins_nothing_any_more() {
+    let (world, connection) = World::connected().await;
+    let entry = world.bind(&connection, "Wide World Importers").await;
+    world.resolve(&entry).await;
+    world.broker.close().await;
+    let closed = |error: BrokerError| assert_eq!(error.kind(), keyway::ErrorKind::Ending, "{error}");
+    closed(world.broker.resolve(&world.access, ResolveRequest::new(entry.id)).await.unwrap_err());
+    closed(world.broker.rotations().begin(&world.access, BeginRotation::new(entry.id)).await.unwrap_err());
+    closed(world.broker.workspaces().create("late", Scopes::ALL).await.unwrap_err());
+    let beside = world.beside().await;
+    assert!(beside.rotations().begin(&world.access, BeginRotation::new(entry.id)).await.is_ok(), "none was begun");
+}
+
+/// A key service that can be out of reach.
+struct KeyService {
+    key: MasterKey,
+    is_out: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl KeyService {
+    fn reach(&self) -> Result<&MasterKey, KeyError> {
+        match self.is_out.load(std::sync::atomic::Ordering::Relaxed) {
+            true => Err(KeyError::Service("no route to host".into())),
+            false => Ok(&self.key),
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl KeyWrapper for KeyService {
+    fn key_id(&self) -> KeyId {
+        self.key.key_id()
+    }
+
+    async fn wrap(&self, term: u32, key: &[u8; 32], associated: &[u8]) -> Result<Vec<u8>, KeyError> {
+        self.reach()?.wrap(term, key, associated).await
+    }
+
+    async fn unwrap(&self, term: u32, wrapped: &[u8], associated: &[u8]) -> Result<Zeroizing<[u8; 32]>, KeyError> {
+        self.reach()?.unwrap(term, wrapped, associated).await
+    }
+}
+
+#[tokio::test]
+async fn a_key_service_that_is_out_of_reach_is_said_to_be_and_works_again() {
+    let is_out = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let service = KeyService { key: MasterKey::generate().unwrap(), is_out: is_out.clone() };
+    let storage = SqliteStorage::in_memory().await.unwrap();
+    let builder = Broker::builder(Runtime::builder().build().unwrap(), storage, MasterKeys::from(service));
+    let broker = builder.audit(Audit::in_memory()).open().await.unwrap();
+    is_out.store(true, std::sync::atomic::Ordering::Relaxed);
+    let error = broker.workspaces().create("Acme", Scopes::ALL).await.unwrap_err();
+    assert_eq!(error.kind(), keyway::ErrorKind::KeysUnavailable);
+    let cause = std::error::Error::source(&error).map(ToString::to_string);
+    assert_eq!(cause.as_deref(), Some("no route to host"));
+    is_out.store(false, std::sync::atomic::Ordering::Relaxed);
+    assert!(broker.workspaces().create("Acme", Scopes::ALL).await.is_ok());
 }

@@ -59,6 +59,8 @@ impl From<ErrorKind> for Exit {
             | ErrorKind::ProviderUnavailable
             | ErrorKind::ProviderPaused
             | ErrorKind::Busy
+            | ErrorKind::Ending
+            | ErrorKind::KeysUnavailable
             | ErrorKind::AuditUnavailable => Self::TryLater,
             ErrorKind::ProviderFault | ErrorKind::Unsupported => Self::Provider,
             _ => Self::Failure,

@@ -173,6 +173,8 @@ fn meaning(kind: ErrorKind) -> &'static str {
         ErrorKind::ProviderFault => "the provider crashed, hit a limit, or returned what it may not",
         ErrorKind::Unsupported => "the provider cannot do this",
         ErrorKind::NotInstalled => "no component of this provider type is installed (400 while connecting)",
+        ErrorKind::KeysUnavailable => "the key service cannot be reached",
+        ErrorKind::Ending => "the host is about to end; send the request to its successor",
         ErrorKind::AuditUnavailable => "the audit log cannot be written, so nothing is released",
         _ => "a fault of the host or of its set-up; its log says more",
     }

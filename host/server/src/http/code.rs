@@ -31,8 +31,6 @@ impl Code {
         UNSUPPORTED_MEDIA_TYPE: UNSUPPORTED_MEDIA_TYPE;
         /// What the server needs is not there.
         NOT_READY: SERVICE_UNAVAILABLE;
-        /// The server is about to end.
-        ENDING: SERVICE_UNAVAILABLE;
         /// The answer took too long.
         TIMEOUT: GATEWAY_TIMEOUT;
     }
@@ -59,9 +57,12 @@ pub(crate) fn status(kind: ErrorKind) -> StatusCode {
             StatusCode::BAD_GATEWAY
         }
         ErrorKind::Unsupported => StatusCode::NOT_IMPLEMENTED,
-        ErrorKind::Busy | ErrorKind::ProviderPaused | ErrorKind::NotInstalled | ErrorKind::AuditUnavailable => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        ErrorKind::Busy
+        | ErrorKind::Ending
+        | ErrorKind::ProviderPaused
+        | ErrorKind::NotInstalled
+        | ErrorKind::KeysUnavailable
+        | ErrorKind::AuditUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

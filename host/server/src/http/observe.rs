@@ -16,6 +16,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, X_CO
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
+use keyway::ErrorKind;
 use tokio::sync::Semaphore;
 
 use super::api::Ending;
@@ -130,7 +131,7 @@ async fn in_time<T>(run: impl Future<Output = T>) -> Option<T> {
 
 fn ending() -> ApiError {
     let message = "the server is ending and takes no more requests; send it again, to its successor";
-    ApiError::new(Code::ENDING, message).retry_after(Duration::from_secs(1))
+    ApiError::new(ErrorKind::Ending, message).retry_after(Duration::from_secs(1))
 }
 
 fn too_slow() -> ApiError {

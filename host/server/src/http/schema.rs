@@ -34,7 +34,7 @@ responses! {
         (401, "UNAUTHENTICATED: there is no valid API key in the header cc-key"),
         (403, "FORBIDDEN: the key lacks the scope that the message names"),
         (500, "INTERNAL_ERROR: a fault of the server; its log says more under the request id"),
-        (503, "BUSY, ENDING, AUDIT_UNAVAILABLE: the server cannot do this now"),
+        (503, "BUSY, ENDING, AUDIT_UNAVAILABLE, KEYS_UNAVAILABLE: the server cannot do this now"),
         (504, "TIMEOUT: the answer took too long"),
     ];
     /// The errors of requests whose path, query or body can be wrong.
@@ -54,7 +54,7 @@ responses! {
         (429, "RATE_LIMITED: the secret manager's limit is reached"),
         (501, "UNSUPPORTED: the provider cannot do this"),
         (502, "PROVIDER_REFUSED, PROVIDER_UNAVAILABLE, PROVIDER_FAULT: the secret manager or its provider failed"),
-        (503, "BUSY, ENDING, AUDIT_UNAVAILABLE, PROVIDER_PAUSED, PROVIDER_NOT_INSTALLED: this cannot be done now"),
+        (503, "BUSY, ENDING, AUDIT_UNAVAILABLE, KEYS_UNAVAILABLE, PROVIDER_PAUSED, PROVIDER_NOT_INSTALLED: this cannot be done now"),
     ];
     /// That the server is not ready.
     NotReady: [(503, "NOT_READY: the message names what is not")];

@@ -12,6 +12,8 @@ view! {
     #[derive(Debug, ToSchema)]
     #[schema(as = Budget)]
     pub(crate) struct BudgetView of budget: Budget {
+        /// Which series of the metrics are about these credentials: their label `credentials`.
+        credentials: String = budget.credentials,
         /// Of the connection's credentials, and of their account. All apply at the same time.
         allowances: Vec<AllowanceView> = budget.allowances.into_iter().map(Into::into).collect(),
         /// Present while the connection is paused.

@@ -9,7 +9,11 @@ use keyway::{BrokerError, ErrorKind};
 pub(crate) fn retry_after(kind: ErrorKind, error: &BrokerError) -> Option<Duration> {
     // A change that was made is not to be repeated without a look.
     let again = !matches!(error, BrokerError::Audit(AuditError::OutcomeUnrecorded(_)));
-    let soon = again && matches!(kind, ErrorKind::Busy | ErrorKind::AuditUnavailable);
+    let soon = again
+        && matches!(
+            kind,
+            ErrorKind::Busy | ErrorKind::AuditUnavailable | ErrorKind::KeysUnavailable | ErrorKind::Ending
+        );
     error.retry_after().or(soon.then_some(Duration::from_secs(1)))
 }
 

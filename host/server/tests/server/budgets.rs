@@ -31,6 +31,7 @@ async fn while_the_secret_manager_asks_to_wait_clients_are_told_how_long_and_it_
     assert_eq!(emulator.calls().total, 0);
     let budget = api.get(&format!("/secret-providers/{}/budget", connection.id)).await.ok(200);
     assert_eq!(budget["pause"]["reason"], "rate-limited");
+    assert!(budget["credentials"].as_str().is_some_and(|fingerprint| fingerprint.len() == 32), "{budget}");
     assert!(budget["pause"]["until"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap() > jiff::Timestamp::now());
 }
 

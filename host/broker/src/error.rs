@@ -452,6 +452,9 @@ pub enum InvalidInput {
     /// The new password is the old one.
     #[error("the new password is the same as the current one; give another, or none to have one generated")]
     SamePassword,
+    /// The id of a new rotation is another rotation's.
+    #[error("the id is that of a rotation of another entry; choose a new one")]
+    RotationId,
 }
 
 fn tiers(known: &[String]) -> String {

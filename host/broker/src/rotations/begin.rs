@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tracing::info;
 
 use super::journal::{Contents, Fingerprint, same};
-use super::{BeginRotation, BegunRotation, NewPassword, Rotations, item, refused};
+use super::{BeginRotation, BegunRotation, NewPassword, Rotations, item, not_in, refused};
 use crate::access::Access;
 use crate::entries::Binding;
 use crate::error::{BrokerError, InvalidInput, Thing};
@@ -46,13 +46,18 @@ impl Rotations {
     /// [`commit`](Self::commit), or [`abandon`](Self::abandon)
     /// if the site did not take it.
     ///
+    /// Dropping the future may leave a prepared rotation behind, which never expires: the site may
+    /// have its password. With an [id](BeginRotation::id), beginning again returns it, for as long
+    /// as it is prepared; without one, the list of rotations shows it.
+    ///
     /// # Errors
     /// [`BrokerError::NotFound`], [`BrokerError::RotationOpen`], [`BrokerError::Invalid`],
     /// [`BrokerError::Changed`] when the entry was changed meanwhile, and whatever the provider
-    /// answers. Nothing has happened then. After [`BrokerError::Audit`] there may be a prepared
-    /// rotation whose password nobody was given; the list of rotations shows it.
+    /// answers. Nothing has happened then. [`BrokerError::RotationState`] when the rotation with
+    /// this id is not prepared any more. After [`BrokerError::Audit`] there may be a prepared
+    /// rotation, as after dropping the future.
     pub async fn begin(&self, access: &Access, begin: BeginRotation) -> Result<BegunRotation, BrokerError> {
-        let id = RotationId::generate();
+        let id = begin.id.unwrap_or_else(RotationId::generate);
         let trail = Trail::selected(&begin.entry);
         trail.note(|subject| subject.rotation = Some(id));
         self.core
@@ -72,6 +77,11 @@ impl Rotations {
         let entry = self.core.storage.entry(access.workspace(), &begin.entry).await?;
         let entry = entry.ok_or(BrokerError::NotFound(Thing::Entry))?;
         trail.note(|subject| subject.entry = Some(entry.id));
+        if begin.id.is_some()
+            && let Some(begun) = self.core.storage.rotation(access.workspace(), id).await?
+        {
+            return self.begun_before(begun, &entry, trail).await;
+        }
         let mut record = self.new_rotation(id, &entry);
         let bound = match Binding::of(&entry) {
             Some(Binding { connection_id, reference, .. }) => {
@@ -120,6 +130,28 @@ impl Rotations {
                 Ok(BegunRotation { rotation: record.into(), password: Some(contents.password) })
             }
         }
+    }
+
+    /// What the caller was not there to be given.
+    async fn begun_before(
+        &self,
+        record: RotationRecord,
+        entry: &EntryRecord,
+        trail: &Trail,
+    ) -> Result<BegunRotation, BrokerError> {
+        if record.entry_id != entry.id {
+            return Err(InvalidInput::RotationId.into());
+        }
+        let password = match record.state {
+            RotationState::Prepared => Some(self.journal.open(&record).await?.password),
+            RotationState::Skipped => None,
+            state => return Err(not_in(state, "it was begun before with this id; choose a new one for another")),
+        };
+        match password {
+            Some(_) => trail.note(|subject| subject.released_new_password()),
+            None => trail.fell_short(Shortfall::Skipped),
+        }
+        Ok(BegunRotation { rotation: record.into(), password })
     }
 
     async fn new_password(&self, access: &Access, password: NewPassword) -> Result<SecretString, BrokerError> {

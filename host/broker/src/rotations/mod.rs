@@ -154,12 +154,22 @@ pub struct BeginRotation {
     pub entry: EntrySelector,
     /// Where the new password comes from.
     pub password: NewPassword,
+    /// The rotation's id, which makes beginning it idempotent.
+    pub id: Option<RotationId>,
 }
 
 impl BeginRotation {
     /// A generated password by the default policy.
     pub fn new(entry: impl Into<EntrySelector>) -> Self {
-        Self { entry: entry.into(), password: NewPassword::Generated(PasswordPolicy::default()) }
+        Self { entry: entry.into(), password: NewPassword::Generated(PasswordPolicy::default()), id: None }
+    }
+
+    /// With an id of the caller's, new for each rotation ([`RotationId::generate`]). A caller that
+    /// was cut off begins again with the same id and gets the same rotation and password.
+    #[must_use]
+    pub fn id(mut self, id: RotationId) -> Self {
+        self.id = Some(id);
+        self
     }
 
     /// A password from here instead.

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use keyway::connections::Connection;
+use keyway::entries::VaultEntry;
 use keyway::keys::ClientKey;
 use keyway::keyway_runtime::ErrorCode;
 use keyway::rotations::{BeginRotation, NewPassword, PasswordPolicy, RotationFilter, RotationState};
-use keyway::{BrokerError, EntryContent, EntryId, InvalidInput};
+use keyway::{BrokerError, EntryContent, EntryId, InvalidInput, RotationId};
 use keyway_emulator_onepassword::{Fault, FaultRule, RetryAfterForm, VaultAccess};
 
 use crate::rotation::{ITEM, OLD, VAULT, world};
@@ -180,4 +181,24 @@ async fn of_beginning_and_deleting_at_once_one_happens() {
             world.broker.rotations().abandon(&world.access, begun.rotation.id, false).await.unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn a_caller_that_was_cut_off_begins_again_with_its_id_and_gets_the_same_password() {
+    let (world, connection, entry) = world().await;
+    let begin = |entry: &VaultEntry, id| BeginRotation::new(entry.id).id(id);
+    let id = RotationId::generate();
+    let first = world.broker.rotations().begin(&world.access, begin(&entry, id)).await.unwrap();
+    let again = world.broker.rotations().begin(&world.access, begin(&entry, id)).await.unwrap();
+    assert_eq!(first.rotation, again.rotation);
+    assert_eq!(first.rotation.id, id);
+    assert_eq!(text(first.password.as_ref()), text(again.password.as_ref()));
+    assert!(again.password.is_some());
+    // Without it, and for another entry, it is as before.
+    let other = world.bind(&connection, "Wide World Importers").await;
+    let refused = async |begin| world.broker.rotations().begin(&world.access, begin).await.unwrap_err();
+    assert!(matches!(refused(BeginRotation::new(entry.id)).await, BrokerError::RotationOpen));
+    assert!(matches!(refused(begin(&other, id)).await, BrokerError::Invalid(InvalidInput::RotationId)));
+    world.broker.rotations().commit(&world.access, id).await.unwrap();
+    assert!(matches!(refused(begin(&entry, id)).await, BrokerError::RotationState { .. }));
 }

@@ -13,7 +13,7 @@ use axum::http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
 use keyway::entries::TfaMethod;
 use keyway::storage::UnknownName;
-use keyway::{CacheTtl, ConnectionId, EntryId};
+use keyway::{CacheTtl, ConnectionId, EntryId, RotationId};
 use keyway_runtime::Settings;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -98,6 +98,7 @@ fields! {
     Option<u64>: |fields, name| fields.value(name, WHOLE_NUMBER),
     Option<ConnectionId>: |fields, name| fields.parsed(name, |_| format!("{name} must be a UUID")),
     Option<EntryId>: |fields, name| fields.parsed(name, |_| format!("{name} must be a UUID")),
+    Option<RotationId>: |fields, name| fields.parsed(name, |_| format!("{name} must be a UUID")),
     Option<TfaMethod>: |fields, name| fields.parsed(name, |error: UnknownName| error.to_string()),
     /// One that must be there.
     String: |fields, name| {

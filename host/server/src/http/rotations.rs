@@ -65,6 +65,9 @@ body! {
         entry_id: Option<EntryId>,
         permissioned_user_id: Option<String>,
         domain: Option<String>,
+        /// The id of the new rotation, a UUID that the client generates. A client that was cut off begins again with the same id and gets the same rotation and password.
+        #[schema(value_type = Option<Uuid>)]
+        id: Option<RotationId>,
         /// The new password, encrypted by the client. Without it the host generates one, as the other fields say.
         password: Option<String>,
         /// How many characters a generated password has; 24 unless something else is said.
@@ -112,7 +115,11 @@ fn to_begin(new: NewRotation) -> Result<BeginRotation, ApiError> {
             symbols: new.symbols.unwrap_or(standard.symbols),
         }),
     };
-    Ok(BeginRotation::new(entry).password(password))
+    let begin = BeginRotation::new(entry).password(password);
+    Ok(match new.id {
+        Some(id) => begin.id(id),
+        None => begin,
+    })
 }
 
 /// The site has the new password: write it to the item

@@ -175,10 +175,11 @@ pub use error::{BrokerError, InvalidInput, Thing};
 pub use keyway_audit::{Audit, ErrorKind};
 pub use keyway_clock as clock;
 pub use keyway_keys::MasterKey;
-pub use keyway_runtime;
 pub use keyway_runtime::OneTimeCode;
 pub use keyway_storage as storage;
-pub use keyway_storage::{
-    ApiKeyId, ConnectionId, EntryId, EntrySelector, RotationId, Scope, Scopes, SqliteStorage, WorkspaceId,
-};
+#[cfg(feature = "sqlite")]
+pub use keyway_storage::SqliteStorage;
+pub use keyway_storage::{ApiKeyId, ConnectionId, EntryId, EntrySelector, RotationId, Scope, Scopes, WorkspaceId};
 pub use resolve::{Resolution, ResolveRequest, Timings};
+// What signatures are made of.
+pub use {async_trait, jiff, keyway_runtime, secrecy, zeroize};

@@ -9,11 +9,10 @@
 //! **How it can fail:** none of the held keys is the database's master key. Then nothing opens, and
 //! the error says whether the given key was replaced or never belonged to this database.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use keyway_storage::{Constraint, MasterKeyRecord, SqliteStorage, Storage, StorageError};
+use keyway_storage::{Constraint, MasterKeyRecord, Storage, StorageError};
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
@@ -86,16 +85,14 @@ impl MasterKeys {
         Ok((current, wrapper))
     }
 
-    /// Checks that one of these is the master key of the SQLite database in this file, which is
-    /// read only: neither created nor migrated. A database without a master key accepts any.
+    /// Checks that one of these is the master key of a database with these records, the current one
+    /// last. A database without a master key accepts any.
     ///
     /// # Errors
-    /// [`KeyError::WrongMasterKey`], [`KeyError::ReplacedMasterKey`]; [`StorageError::Open`] when
-    /// there is no such database.
-    pub async fn check(&self, database: &Path) -> Result<(), KeyError> {
-        let records = SqliteStorage::look_at_master_keys(database).await?;
+    /// [`KeyError::WrongMasterKey`], [`KeyError::ReplacedMasterKey`].
+    pub async fn check(&self, records: &[MasterKeyRecord]) -> Result<(), KeyError> {
         match records.last() {
-            Some(current) => self.find(&records, current).await.map(drop),
+            Some(current) => self.find(records, current).await.map(drop),
             None => Ok(()),
         }
     }

@@ -90,3 +90,5 @@ pub use native::NativeProvider;
 pub use provider::Provider;
 pub use runtime::{Runtime, RuntimeBuilder, SetupError};
 pub use store::{MemoryStore, StateStore, StoreError, StoredState};
+// What signatures are made of.
+pub use {async_trait, secrecy};

@@ -24,20 +24,21 @@ mod connection_states;
 mod connections;
 mod entries;
 mod error;
-#[cfg(all(test, unix))]
+#[cfg(all(test, unix, feature = "sqlite"))]
 mod full_disk_tests;
 mod id;
 mod item;
 mod key_rotation;
 mod keys;
-#[cfg(test)]
+#[cfg(all(test, feature = "sqlite"))]
 mod migration_tests;
 pub mod private_file;
 mod record_cache;
 mod rotations;
 mod scope;
+#[cfg(feature = "sqlite")]
 mod sqlite;
-#[cfg(test)]
+#[cfg(all(test, feature = "sqlite"))]
 mod tests;
 mod workspaces;
 
@@ -59,6 +60,7 @@ pub use keys::{HostKeyRecord, KeyStorage, MasterKeyRecord, WorkspaceKeyRecord};
 pub use record_cache::{Changes, MAX_AGE, RecordCache};
 pub use rotations::{RotationFilter, RotationRecord, RotationState, RotationStorage};
 pub use scope::{Scope, Scopes};
+#[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStorage;
 pub use workspaces::{ApiKeyRecord, WorkspaceRecord, WorkspaceStorage};
 

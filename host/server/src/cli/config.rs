@@ -7,8 +7,8 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use keyway::keys::{KeyError, MasterKeys};
-use keyway::{ErrorKind, MasterKey};
+use keyway::keys::MasterKeys;
+use keyway::{ErrorKind, MasterKey, SqliteStorage};
 use serde::Serialize;
 
 use super::app::App;
@@ -149,9 +149,12 @@ async fn master_key(config: &HostConfig) -> (Option<(Finding, String)>, (Finding
     if let Some(Ok(other)) = config.old_master_key.as_ref().map(MasterKey::from_file) {
         keys = keys.with(other);
     }
-    match keys.check(&database).await {
+    let records = match SqliteStorage::look_at_master_keys(&database).await {
+        Ok(records) => records,
+        Err(error) => return (Some((Finding::Wrong, error.to_string())), (Finding::Good, place)),
+    };
+    match keys.check(&records).await {
         Ok(()) => (None, (Finding::Good, place)),
-        Err(error @ KeyError::Storage(_)) => (Some((Finding::Wrong, error.to_string())), (Finding::Good, place)),
         Err(error) => (None, (Finding::Wrong, format!("{place}: {error}"))),
     }
 }

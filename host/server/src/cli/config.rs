@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use keyway::keys::MasterKeys;
+use keyway::keys::{KeyError, MasterKeys};
 use keyway::{ErrorKind, MasterKey, SqliteStorage};
 use serde::Serialize;
 

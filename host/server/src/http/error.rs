@@ -30,7 +30,7 @@ pub(crate) struct ApiError {
     /// For the log, when the message does not say it.
     detail: Option<String>,
     /// The entries that stand in the way of deleting a connection.
-    dependents: Option<DependentEntries>,
+    dependents: Option<Box<DependentEntries>>,
 }
 
 /// Every answer with a status of 400 or more.
@@ -131,7 +131,7 @@ impl From<BrokerError> for ApiError {
             // What was just entered and the secret manager refuses is the client's to correct; the
             // code says who refused.
             BrokerError::NotVerified { .. } if kind == ErrorKind::ProviderRefused => told.into_bad_request(),
-            BrokerError::ConnectionInUse(dependents) => Self { dependents: Some(dependents), ..told },
+            BrokerError::ConnectionInUse(dependents) => Self { dependents: Some(dependents.into()), ..told },
             _ => told,
         }
     }
@@ -145,7 +145,7 @@ impl IntoResponse for ApiError {
             code: self.code.name,
             reason: self.reason,
             status_code: self.code.status.as_u16(),
-            dependents: self.dependents.as_ref().map(Dependents::from),
+            dependents: self.dependents.as_deref().map(Dependents::from),
         };
         let mut response = (self.code.status, Json(envelope)).into_response();
         let headers = response.headers_mut();

@@ -19,7 +19,7 @@ use crate::cache::{CacheOptions, SecretCache};
 use crate::call_metrics::CallMetrics;
 use crate::connections::{Connections, Providers, none_opened};
 use crate::core::Core;
-use crate::durable_state::{DurableStates, start_refreshes};
+use crate::durable_state::start_refreshes;
 use crate::entries::{Entries, EntryStore, ORDINARY_BYTES, ResolvableEntry};
 use crate::error::BrokerError;
 use crate::items::Items;
@@ -185,7 +185,6 @@ impl BrokerBuilder {
             guards,
             records: RecordCache::new(RECORDS, &changes),
             opened: none_opened(),
-            states: DurableStates::new(core.clone()),
             cache: cache.clone(),
             call_metrics: CallMetrics::default(),
         });

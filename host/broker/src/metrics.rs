@@ -17,7 +17,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use keyway_budget::{Allowance, TokenBudget};
-use keyway_storage::PauseReason;
 pub use prometheus_client;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -100,7 +99,7 @@ impl Collector for State {
         let about = "Whether a connection's credentials are used (closed), or why they are given a rest";
         let mut metric = encoder.encode_descriptor("breaker_state", about, None, MetricType::Gauge)?;
         for TokenBudget { provider_type, budget, .. } in &tokens {
-            let now = budget.pause.map_or("closed", |pause| pause_name(pause.reason));
+            let now = budget.pause.map_or_else(|| "closed".to_owned(), |pause| pause.reason.to_string());
             for state in ["closed", "unavailable", "rate-limited", "refused"] {
                 let labels = [
                     ("provider", provider_type.as_str()),
@@ -167,12 +166,4 @@ fn allowances(
 /// How many requests are left in the window that ends first.
 fn left(token: &TokenBudget) -> u32 {
     token.budget.allowances.iter().filter_map(Allowance::remaining).min().unwrap_or(u32::MAX)
-}
-
-fn pause_name(reason: PauseReason) -> &'static str {
-    match reason {
-        PauseReason::Unavailable => "unavailable",
-        PauseReason::RateLimited => "rate-limited",
-        PauseReason::Refused => "refused",
-    }
 }

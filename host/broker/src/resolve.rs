@@ -253,8 +253,8 @@ impl Resolver {
         let ahead = if fields.password { self.journal.password_ahead(item.as_deref()).await? } else { None };
         // Whoever has rotated over another connection of the account may see the item; whether this
         // one may, the secret manager says.
-        let may_see_it = ahead.as_ref().is_some_and(|ahead| ahead.connection == Some(connection.id));
-        let (rotation, password) = ahead.map(|ahead| (ahead.rotation, ahead.password)).unzip();
+        let may_see_it = ahead.as_ref().is_some_and(|(rotation, _)| rotation.connection_id == Some(connection.id));
+        let (rotation, password) = ahead.map(|(rotation, password)| (rotation.id, password)).unzip();
         if may_see_it && !fields.username && !fields.one_time_code && further.is_empty() {
             // The item has nothing to do with it; that its secret manager is out of order may be
             // why.

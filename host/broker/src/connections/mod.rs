@@ -31,7 +31,6 @@ use crate::cache::SecretCache;
 use crate::cache_ttl::CacheTtl;
 use crate::call_metrics::CallMetrics;
 use crate::core::Core;
-use crate::durable_state::DurableStates;
 use crate::error::BrokerError;
 pub use crate::error::ListLimit;
 pub use crate::providers::Providers;
@@ -49,7 +48,6 @@ pub struct Connections {
     pub(crate) guards: Guards,
     pub(crate) records: RecordCache<(WorkspaceId, ConnectionId), Arc<ConnectionRecord>>,
     pub(crate) opened: OpenConnections,
-    pub(crate) states: Arc<DurableStates>,
     pub(crate) cache: Arc<SecretCache>,
     pub(crate) call_metrics: CallMetrics,
 }

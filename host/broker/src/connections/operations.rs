@@ -17,6 +17,7 @@ use super::settings::{HINTED_FROM, SealedPart, hints};
 use super::{Connection, ConnectionChanges, Connections, NewConnection};
 use crate::access::Access;
 use crate::cache_ttl::CacheTtl;
+use crate::durable_state::DurableState;
 use crate::error::{BrokerError, InvalidInput, Thing};
 use crate::keyring::{WorkspaceKeys, place};
 use crate::provider_call::{CallFailure, Opened};
@@ -93,7 +94,7 @@ impl Connections {
         self.core.keyring.with_current(access.workspace(), insert).await?;
         // What was logged in to check the settings serves the calls to come.
         let (connection, guard) = checked.opened.into_parts();
-        let connection = connection.with_state_store(self.states.store_of(&record));
+        let connection = connection.with_state_store(self.state_of(&record));
         self.opened.insert((record.id, record.version), (connection, guard));
         info!(connection = %record.id, provider = record.provider_type, "connected");
         record.try_into()
@@ -177,7 +178,7 @@ impl Connections {
         self.records.forget(&(access.workspace(), id));
         self.opened.invalidate(&(id, before));
         if let Some((connection, guard)) = connection {
-            let connection = connection.with_state_store(self.states.store_of(&record));
+            let connection = connection.with_state_store(self.state_of(&record));
             self.opened.insert((id, record.version), (connection, guard));
         }
         if clear {
@@ -257,7 +258,7 @@ impl Connections {
                 self.guards.belongs_to(&guard, record.account_key.as_deref()).await?;
                 let open = || {
                     let connection = self.runtime.connection(part.settings, part.approved);
-                    (connection.with_state_store(self.states.store_of(record)), guard)
+                    (connection.with_state_store(self.state_of(record)), guard)
                 };
                 // Whoever opens first counts, so that there is one session and not several.
                 self.opened.get_with(key, open)
@@ -331,6 +332,10 @@ impl Connections {
         Ok(checked)
     }
 
+    fn state_of(&self, record: &ConnectionRecord) -> Arc<DurableState> {
+        Arc::new(DurableState::of(record, self.core.clone()))
+    }
+
     /// The row with its settings, and what the provider keeps for good, sealed.
     async fn sealed(
         &self,
@@ -342,7 +347,7 @@ impl Connections {
         let plaintext = part.encode(&record.provider_type).map_err(|_| EnvelopeError::TooLarge)?;
         record.sealed_settings = self.core.keyring.seal(keys, &settings_place(&record), &plaintext).await?;
         let state = match state {
-            Some(state) => Some(self.states.seal(keys, (&record).into(), state).await?),
+            Some(state) => Some(self.state_of(&record).seal(keys, state).await?),
             None => None,
         };
         Ok((record, state))

@@ -48,61 +48,40 @@ const FORM: &[u8] = b"state.1";
 /// that named the present would be called without end.
 const LEAST_WAIT: Duration = Duration::from_secs(60);
 
-/// The durable states of all connections.
-pub(crate) struct DurableStates {
+/// The durable state of one connection, as its calls find it.
+#[derive(Clone)]
+pub(crate) struct DurableState {
     core: Arc<Core>,
-}
-
-/// Whose state it is.
-#[derive(Clone, Copy)]
-pub(crate) struct Owner {
     workspace: WorkspaceId,
     connection: ConnectionId,
     settings_version: u64,
 }
 
-impl From<&ConnectionRecord> for Owner {
-    fn from(connection: &ConnectionRecord) -> Self {
-        Self {
-            workspace: connection.workspace_id,
-            connection: connection.id,
-            settings_version: connection.settings_version,
-        }
+impl DurableState {
+    pub(crate) fn of(connection: &ConnectionRecord, core: Arc<Core>) -> Self {
+        let ConnectionRecord { workspace_id: workspace, id, settings_version, .. } = *connection;
+        Self { core, workspace, connection: id, settings_version }
     }
-}
 
-impl Owner {
     fn place(&self, version: u64) -> Place<'_> {
         place(self.workspace, SealedColumn::ConnectionState, self.connection.as_bytes(), version)
     }
-}
 
-impl DurableStates {
-    pub(crate) fn new(core: Arc<Core>) -> Arc<Self> {
-        Arc::new(Self { core })
-    }
-
-    /// Where the calls of a connection find its state.
-    pub(crate) fn store_of(self: &Arc<Self>, connection: &ConnectionRecord) -> Arc<dyn StateStore> {
-        Arc::new(Store { states: self.clone(), owner: connection.into() })
-    }
-
-    /// The row with a state of the connection, sealed.
+    /// The row with this state, sealed.
     pub(crate) async fn seal(
         &self,
         keys: &WorkspaceKeys,
-        owner: Owner,
         state: &StoredState,
     ) -> Result<ConnectionStateRecord, BrokerError> {
         let now = self.core.now().timestamp();
-        let settings_version = owner.settings_version.to_be_bytes();
+        let settings_version = self.settings_version.to_be_bytes();
         let plaintext = codec::encode(&[Some(FORM), Some(&settings_version), Some(&state.data)]);
         let plaintext = plaintext.map_err(|_| EnvelopeError::TooLarge)?;
         Ok(ConnectionStateRecord {
-            connection_id: owner.connection,
-            workspace_id: owner.workspace,
-            settings_version: owner.settings_version,
-            sealed_state: self.core.keyring.seal(keys, &owner.place(state.version), &plaintext).await?,
+            connection_id: self.connection,
+            workspace_id: self.workspace,
+            settings_version: self.settings_version,
+            sealed_state: self.core.keyring.seal(keys, &self.place(state.version), &plaintext).await?,
             version: state.version,
             refresh_at: state.refresh_by.map(|by| timestamp(by).max(after(now, LEAST_WAIT))),
             refresh_attempts: 0,
@@ -110,20 +89,20 @@ impl DurableStates {
         })
     }
 
-    async fn read(&self, owner: Owner) -> Result<Option<StoredState>, Failure> {
+    async fn read(&self) -> Result<Option<StoredState>, Failure> {
         // Before the record is read, so that it opens.
-        self.core.keyring.get(owner.workspace).await?;
-        let record = self.core.storage.connection_state(owner.workspace, owner.connection).await;
+        self.core.keyring.get(self.workspace).await?;
+        let record = self.core.storage.connection_state(self.workspace, self.connection).await;
         let Some(record) = record.map_err(BrokerError::from)? else { return Ok(None) };
-        let place = owner.place(record.version);
+        let place = self.place(record.version);
         let opened = self.core.keyring.open_sealed(&place, &record.sealed_state, decode).await;
         let (settings_version, data) = opened.map_err(|error| match error {
             BrokerError::Envelope(damage) => Failure::Damaged(damage),
             error => Failure::Host(error),
         })?;
-        if settings_version > owner.settings_version {
+        if settings_version > self.settings_version {
             return Err(Failure::Store(StoreError::Outdated));
-        } else if settings_version < owner.settings_version {
+        } else if settings_version < self.settings_version {
             // It went with the settings before: somebody has put it back.
             return Err(Failure::Damaged(EnvelopeError::NotAuthentic { place: place.name() }));
         }
@@ -133,7 +112,6 @@ impl DurableStates {
 
     async fn write(
         &self,
-        owner: Owner,
         data: Zeroizing<Vec<u8>>,
         expected: Option<u64>,
         refresh_by: Option<u64>,
@@ -141,10 +119,10 @@ impl DurableStates {
         let version = expected.unwrap_or(0).checked_add(1).ok_or(Failure::Store(StoreError::Conflict))?;
         let state = &StoredState::new(data, version, refresh_by);
         let put = |keys: Arc<WorkspaceKeys>| async move {
-            let record = self.seal(&keys, owner, state).await?;
+            let record = self.seal(&keys, state).await?;
             Ok(self.core.storage.put_connection_state(&record, expected).await?)
         };
-        match self.core.keyring.with_current(owner.workspace, put).await {
+        match self.core.keyring.with_current(self.workspace, put).await {
             Ok(true) => Ok(version),
             Ok(false) => Err(Failure::Store(StoreError::Conflict)),
             Err(BrokerError::Storage(StorageError::Conflict(Constraint::Reference))) => {
@@ -155,25 +133,19 @@ impl DurableStates {
     }
 }
 
-/// The state of one connection.
-struct Store {
-    states: Arc<DurableStates>,
-    owner: Owner,
-}
-
 #[async_trait]
-impl StateStore for Store {
+impl StateStore for DurableState {
     async fn get(&self) -> Result<Option<StoredState>, StoreError> {
-        self.states.read(self.owner).await.map_err(|failure| told(failure, self.owner.connection))
+        self.read().await.map_err(|failure| told(failure, self.connection))
     }
 
     async fn put(&self, data: &[u8], expected: Option<u64>, refresh_by: Option<u64>) -> Result<u64, StoreError> {
-        let (states, owner, data) = (self.states.clone(), self.owner, Zeroizing::new(data.to_vec()));
+        let (state, data) = (self.clone(), Zeroizing::new(data.to_vec()));
         // To its end, also if the call is ended meanwhile: the server may accept nothing but this
         // any more.
-        let write = request::spawn(async move { states.write(owner, data, expected, refresh_by).await });
+        let write = request::spawn(async move { state.write(data, expected, refresh_by).await });
         let written = write.await.map_err(|error| Failure::from(BrokerError::Host(error.into())));
-        written.and_then(|written| written).map_err(|failure| told(failure, owner.connection))
+        written.and_then(|written| written).map_err(|failure| told(failure, self.connection))
     }
 }
 

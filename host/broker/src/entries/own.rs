@@ -32,7 +32,8 @@ impl Resolver {
         let ahead = match fields.password {
             true => {
                 let item = ItemId::of_entry(entry.id);
-                self.journal.password_ahead(self.items.state(entry.workspace_id, &item).await?.as_deref()).await?
+                let state = self.items.state(entry.workspace_id, &item).await?;
+                self.journal.password_ahead(state.as_deref()).await?.map(|(rotation, password)| (rotation.id, password))
             }
             false => None,
         };
@@ -52,7 +53,7 @@ impl Resolver {
             _ => Ok(None),
         };
         let revision = entry.version.to_string();
-        let (rotation, password) = ahead.map(|ahead| (ahead.rotation, ahead.password)).unzip();
+        let (rotation, password) = ahead.unzip();
         let secret = value("tfa_secret", fields.one_time_code, own.tfa_secret.as_deref())?;
         let (one_time_code, no_code) = match secret.map(|secret| self.code_of(&secret)) {
             Some(Ok(code)) => (Some(code), None),

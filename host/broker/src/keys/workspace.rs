@@ -181,11 +181,8 @@ impl Keys {
         let next = keys.current_term() + 1;
         for column in SealedColumn::ALL {
             let mut after = Uuid::nil();
-            loop {
-                let batch = self.batch(keys, column, next, after).await?;
-                let Some(last) = batch.last() else { break };
-                after = last.id;
-                for value in &batch {
+            while let Some(batch) = self.batch(keys, column, next, &mut after).await? {
+                for value in batch {
                     keys.check(&place(keys.workspace(), column, value.id.as_bytes(), value.version), &value.envelope)?;
                 }
             }
@@ -197,10 +194,7 @@ impl Keys {
     /// were.
     async fn seal_anew(&self, keys: &WorkspaceKeys, column: SealedColumn) -> Result<u64, BrokerError> {
         let (mut after, mut replaced) = (Uuid::nil(), 0);
-        loop {
-            let batch = self.batch(keys, column, keys.current_term(), after).await?;
-            let Some(last) = batch.last() else { return Ok(replaced) };
-            after = last.id;
+        while let Some(batch) = self.batch(keys, column, keys.current_term(), &mut after).await? {
             let mut sealed = Vec::with_capacity(batch.len());
             for value in batch {
                 let place = place(keys.workspace(), column, value.id.as_bytes(), value.version);
@@ -210,15 +204,20 @@ impl Keys {
             }
             replaced += self.core.storage.replace_sealed_values(keys.workspace(), column, &sealed).await?;
         }
+        Ok(replaced)
     }
 
+    /// The next values that are not under the key of this term; `None` when there are no more.
     async fn batch(
         &self,
         keys: &WorkspaceKeys,
         column: SealedColumn,
         term: u32,
-        after: Uuid,
-    ) -> Result<Vec<SealedValue>, StorageError> {
-        self.core.storage.sealed_values(keys.workspace(), column, term, after, BATCH_ROWS, BATCH_BYTES).await
+        after: &mut Uuid,
+    ) -> Result<Option<Vec<SealedValue>>, StorageError> {
+        let storage = &self.core.storage;
+        let batch = storage.sealed_values(keys.workspace(), column, term, *after, BATCH_ROWS, BATCH_BYTES).await?;
+        *after = batch.last().map_or(*after, |last| last.id);
+        Ok(Some(batch).filter(|batch| !batch.is_empty()))
     }
 }

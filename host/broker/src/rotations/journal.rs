@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use getrandom::fill;
 use keyway_keys::{EnvelopeError, Place};
-use keyway_storage::{ConnectionId, RotationId, RotationRecord, RotationState, SealedColumn, WorkspaceId};
+use keyway_storage::{RotationId, RotationRecord, RotationState, SealedColumn, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -62,14 +62,6 @@ impl Fingerprint {
 /// Whether two passwords are the same.
 pub(super) fn same(one: &SecretString, other: &SecretString) -> bool {
     one.expose_secret().as_bytes().ct_eq(other.expose_secret().as_bytes()).into()
-}
-
-/// A password that the site has and the item has not yet.
-pub(crate) struct PasswordAhead {
-    pub(crate) rotation: RotationId,
-    /// The connection whose credentials may read and write the item.
-    pub(crate) connection: Option<ConnectionId>,
-    pub(crate) password: SecretString,
 }
 
 /// The rotations of all workspaces, as they are stored.
@@ -149,16 +141,14 @@ impl Journal {
         record
     }
 
-    /// The password that the site has and the item has not yet; `None` when they have the same.
-    pub(crate) async fn password_ahead(&self, state: Option<&ItemState>) -> Result<Option<PasswordAhead>, BrokerError> {
-        match state.and_then(|state| state.ahead.as_ref()) {
-            None => Ok(None),
-            Some(record) => Ok(Some(PasswordAhead {
-                rotation: record.id,
-                connection: record.connection_id,
-                password: self.open(record).await?.password,
-            })),
-        }
+    /// The password that the site has and the item has not yet, and its rotation; `None` when they
+    /// have the same.
+    pub(crate) async fn password_ahead<'a>(
+        &self,
+        state: Option<&'a ItemState>,
+    ) -> Result<Option<(&'a RotationRecord, SecretString)>, BrokerError> {
+        let Some(rotation) = state.and_then(|state| state.ahead.as_ref()) else { return Ok(None) };
+        Ok(Some((rotation, self.open(rotation).await?.password)))
     }
 
     /// The next resolve asks the database how the item is; what was cached of an item that was

@@ -24,45 +24,8 @@ use super::code::Code;
 use super::error::ApiError;
 use super::memory::{self, FREE};
 
-/// What happens to a value that may be absent.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) enum Change<T> {
-    /// It stays as it is.
-    #[default]
-    Keep,
-    /// It is absent afterwards.
-    Clear,
-    /// It is this afterwards.
-    Set(T),
-}
-
-impl<T: Clone> Change<T> {
-    pub(crate) fn apply(&self, place: &mut Option<T>) {
-        match self {
-            Self::Keep => {}
-            Self::Clear => *place = None,
-            Self::Set(value) => *place = Some(value.clone()),
-        }
-    }
-}
-
-/// `Some` sets, `None` keeps.
-impl<T> From<Option<T>> for Change<T> {
-    fn from(value: Option<T>) -> Self {
-        value.map_or(Self::Keep, Self::Set)
-    }
-}
-
-/// As the library says it.
-impl<T> From<Change<T>> for Option<Option<T>> {
-    fn from(change: Change<T>) -> Self {
-        match change {
-            Change::Keep => None,
-            Change::Clear => Some(None),
-            Change::Set(value) => Some(Some(value)),
-        }
-    }
-}
+/// What happens to a value that may be absent, as the library says it: `None` keeps it, `Some(None)` clears it.
+pub(crate) type Change<T> = Option<Option<T>>;
 
 /// What a body may have.
 pub(crate) trait FromBody: Sized {
@@ -129,8 +92,8 @@ where
     Option<T>: Field,
 {
     fn take(fields: &mut Fields, name: &'static str) -> Result<Self, ApiError> {
-        let absent = if fields.0.contains_key(name) { Self::Clear } else { Self::Keep };
-        Ok(<Option<T> as Field>::take(fields, name)?.map_or(absent, Self::Set))
+        let is_there = fields.0.contains_key(name);
+        Ok(Some(<Option<T> as Field>::take(fields, name)?).filter(|_| is_there))
     }
 }
 
@@ -371,11 +334,11 @@ mod tests {
 
     #[test]
     fn a_field_that_is_not_there_is_kept_and_null_clears_it() {
-        let alias = |json: &str| Change::<String>::take(&mut fields(json), "user_alias").unwrap();
-        assert_eq!(alias("{}"), Change::Keep);
-        assert_eq!(alias(r#"{"user_alias": null}"#), Change::Clear);
-        assert_eq!(alias(r#"{"user_alias": "Main"}"#), Change::Set("Main".to_owned()));
-        assert!(Change::<String>::take(&mut fields(r#"{"user_alias": 7}"#), "user_alias").is_err());
+        let alias = |json: &str| <Change<String> as Field>::take(&mut fields(json), "user_alias").unwrap();
+        assert_eq!(alias("{}"), None);
+        assert_eq!(alias(r#"{"user_alias": null}"#), Some(None));
+        assert_eq!(alias(r#"{"user_alias": "Main"}"#), Some(Some("Main".to_owned())));
+        assert!(<Change<String> as Field>::take(&mut fields(r#"{"user_alias": 7}"#), "user_alias").is_err());
     }
 
     #[tokio::test]

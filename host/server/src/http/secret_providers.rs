@@ -136,8 +136,7 @@ pub(super) async fn update(
     {
         return Err(ApiError::invalid("provider_type cannot be changed; create another connection instead"));
     }
-    let changes =
-        ConnectionChanges { name, settings, cache_ttl: cache_ttl_seconds, rate_limit_tier: rate_limit_tier.into() };
+    let changes = ConnectionChanges { name, settings, cache_ttl: cache_ttl_seconds, rate_limit_tier };
     Ok(Json(api.broker.connections().update(&access, id, changes).await?.into()))
 }
 

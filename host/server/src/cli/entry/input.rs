@@ -12,7 +12,6 @@ use zeroize::Zeroizing;
 use crate::cli::args::entry::{AttributeOptions, CredentialOptions};
 use crate::cli::exit::CliError;
 use crate::cli::secret_input;
-use crate::http::body::Change;
 use crate::http::vault::attributes::{self, AttributeChanges, PROXY_SETTING, PROXY_VALUE};
 use crate::http::vault::changes::EntryChanges;
 
@@ -45,11 +44,13 @@ impl<'a> Input<'a> {
         for (file, label, place) in places {
             let value = match file {
                 Some(file) => Some(self.read(file, secret_input::from_file)?),
-                None if ask && !label.is_empty() => secret_input::ask(label, "").transpose()?.filter(is_given),
+                None if ask && !label.is_empty() => {
+                    secret_input::ask(label, "").transpose()?.filter(|value| !value.expose_secret().is_empty())
+                }
                 None => None,
             };
             if let Some(value) = value {
-                *place = Change::Set(self.encrypted(&value).await?);
+                *place = Some(Some(self.encrypted(&value).await?));
             }
         }
         Ok(())
@@ -100,10 +101,6 @@ impl<'a> Input<'a> {
             async { ClientKey::from_hex(&self.broker.keys().encryption_key(self.access).await?).map_err(internal) };
         self.key.get_or_try_init(|| key).await?.encrypt(value).map_err(internal)
     }
-}
-
-fn is_given(value: &SecretString) -> bool {
-    !value.expose_secret().is_empty()
 }
 
 fn internal(error: impl std::error::Error) -> CliError {

@@ -17,7 +17,6 @@ use super::exit::CliError;
 use super::output::{GOOD, Output};
 use super::select;
 use crate::host::Host;
-use crate::http::body::Change;
 use crate::http::vault::attributes::PROXY_VALUE;
 use crate::http::vault::changes::EntryChanges;
 use crate::view::resolved::FieldView;
@@ -98,15 +97,15 @@ async fn create(app: &App, options: CreateOptions) -> Result<(), CliError> {
     let mut changes = EntryChanges {
         permissioned_user_id: Some(options.new.user),
         domain: Some(options.new.domain),
-        user_alias: options.new.alias.into(),
-        tfa_method: options.tfa_method.into(),
+        user_alias: options.new.alias.map(Some),
+        tfa_method: options.tfa_method.map(Some),
         passkey: Some(options.passkey),
-        secret_cache_ttl_seconds: options.cache_ttl.map(CacheTtl::from_seconds).into(),
+        secret_cache_ttl_seconds: options.cache_ttl.map(CacheTtl::from_seconds).map(Some),
         ..EntryChanges::default()
     };
     if let Some(reference) = options.reference {
         let connection = select::connection(host.broker(), &access, &options.place.connection).await?;
-        (changes.secret_provider_id, changes.secret_ref) = (Change::Set(connection.id), Change::Set(reference));
+        (changes.secret_provider_id, changes.secret_ref) = (Some(Some(connection.id)), Some(Some(reference)));
     }
     let mut input = Input::new(host.broker(), &access);
     let ask = !is_bound && !options.passkey;
@@ -129,17 +128,17 @@ async fn update(app: &App, options: UpdateOptions) -> Result<(), CliError> {
     let mut changes = EntryChanges {
         permissioned_user_id: options.new_user,
         domain: options.new_domain,
-        user_alias: options.alias.into(),
-        tfa_method: options.tfa_method.into(),
+        user_alias: options.alias.map(Some),
+        tfa_method: options.tfa_method.map(Some),
         passkey: options.passkey,
-        secret_cache_ttl_seconds: options.cache_ttl.map(CacheTtl::from_seconds).into(),
+        secret_cache_ttl_seconds: options.cache_ttl.map(CacheTtl::from_seconds).map(Some),
         ..EntryChanges::default()
     };
     if let Some(reference) = options.bind {
         let connection = select::connection(host.broker(), &access, &options.place.connection).await?;
-        (changes.secret_provider_id, changes.secret_ref) = (Change::Set(connection.id), Change::Set(reference));
+        (changes.secret_provider_id, changes.secret_ref) = (Some(Some(connection.id)), Some(Some(reference)));
     } else if options.unbind {
-        (changes.secret_provider_id, changes.secret_ref) = (Change::Clear, Change::Clear);
+        (changes.secret_provider_id, changes.secret_ref) = (Some(None), Some(None));
     }
     let mut input = Input::new(host.broker(), &access);
     input.credentials(&options.credentials, false, &mut changes).await?;
@@ -181,12 +180,12 @@ async fn warn_of_what_is_not_seen(host: &Host, access: &Access, binding: Option<
 
 fn clear(changes: &mut EntryChanges, name: &str) -> Result<(), CliError> {
     match name {
-        "user_alias" => changes.user_alias = Change::Clear,
-        "tfa_method" => changes.tfa_method = Change::Clear,
-        "user_name" => changes.user_name = Change::Clear,
-        "password" => changes.password = Change::Clear,
-        "tfa_secret" => changes.tfa_secret = Change::Clear,
-        "secret_cache_ttl_seconds" => changes.secret_cache_ttl_seconds = Change::Clear,
+        "user_alias" => changes.user_alias = Some(None),
+        "tfa_method" => changes.tfa_method = Some(None),
+        "user_name" => changes.user_name = Some(None),
+        "password" => changes.password = Some(None),
+        "tfa_secret" => changes.tfa_secret = Some(None),
+        "secret_cache_ttl_seconds" => changes.secret_cache_ttl_seconds = Some(None),
         name => changes.attributes.set(name, "null").map_err(|error| CliError::usage(format!("--clear: {error}")))?,
     }
     Ok(())

@@ -79,10 +79,10 @@ impl EntryChanges {
     /// Some clients encrypt `null` where they have no value.
     pub(super) async fn read_nulls(&mut self, broker: &Broker, access: &Access) -> Result<(), BrokerError> {
         for change in [&mut self.user_name, &mut self.password, &mut self.tfa_secret] {
-            if let Change::Set(ciphertext) = change
+            if let Some(Some(ciphertext)) = change
                 && broker.entries().is_encrypted_null(access, ciphertext).await?
             {
-                *change = Change::Clear;
+                *change = Some(None);
             }
         }
         Ok(())
@@ -104,27 +104,27 @@ impl EntryChanges {
         if let Some(domain) = &self.domain {
             entry.domain.clone_from(domain);
         }
-        self.user_alias.apply(&mut entry.alias);
-        self.tfa_method.apply(&mut entry.tfa_method);
+        apply(&self.user_alias, &mut entry.alias);
+        apply(&self.tfa_method, &mut entry.tfa_method);
         entry.passkey = self.passkey.unwrap_or(entry.passkey);
         // Connection and item come together, and go together. Half of nothing is nothing.
         let is_rebound = match (&self.secret_provider_id, &self.secret_ref) {
-            (Change::Keep, Change::Keep) => false,
-            (Change::Set(connection), Change::Set(reference)) => {
+            (None, None) => false,
+            (Some(Some(connection)), Some(Some(reference))) => {
                 entry.credentials = CredentialSource::Bound(Binding::new(*connection, reference));
                 true
             }
-            (Change::Clear, Change::Clear) if entry.binding().is_some() => {
+            (Some(None), Some(None)) if entry.binding().is_some() => {
                 entry.credentials = CredentialSource::default();
                 false
             }
-            (Change::Keep | Change::Clear, Change::Keep | Change::Clear) if entry.binding().is_none() => false,
+            (None | Some(None), None | Some(None)) if entry.binding().is_none() => false,
             _ => return refused("secret_provider_id and secret_ref must be provided together"),
         };
         match &mut entry.credentials {
             CredentialSource::Bound(binding) => {
-                self.secret_cache_ttl_seconds.apply(&mut binding.cache_ttl);
-                let sent = self.credentials().into_iter().filter(|(_, change)| matches!(change, Change::Set(_)));
+                apply(&self.secret_cache_ttl_seconds, &mut binding.cache_ttl);
+                let sent = self.credentials().into_iter().filter(|(_, change)| matches!(change, Some(Some(_))));
                 let sent = sent.map(|(name, _)| name).collect::<Vec<_>>().join(", ");
                 if !sent.is_empty() && is_rebound {
                     return refused(&format!("provider-backed vault entries cannot include {sent}"));
@@ -136,16 +136,16 @@ impl EntryChanges {
                          same request"
                     ));
                 }
-                if self.tfa_method == Change::Set(TfaMethod::Authenticator) {
+                if self.tfa_method == Some(Some(TfaMethod::Authenticator)) {
                     return Err(InvalidInput::BoundWithAuthenticator);
                 }
             }
             CredentialSource::Own(own) => {
-                if matches!(self.secret_cache_ttl_seconds, Change::Set(_)) {
+                if matches!(self.secret_cache_ttl_seconds, Some(Some(_))) {
                     return refused("secret_cache_ttl_seconds requires secret_provider_id and secret_ref");
                 }
                 for ((_, change), (_, value)) in self.credentials().into_iter().zip(own.fields_mut()) {
-                    change.apply(value);
+                    apply(change, value);
                 }
             }
         }
@@ -176,6 +176,12 @@ impl EntryChanges {
             object.example = Some(json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com"}));
         }
         described
+    }
+}
+
+fn apply<T: Clone>(change: &Change<T>, to: &mut Option<T>) {
+    if let Some(value) = change {
+        to.clone_from(value);
     }
 }
 

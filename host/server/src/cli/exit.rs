@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use keyway::connections::DependentEntries;
 use keyway::{BrokerError, ErrorKind, Thing};
 use keyway_runtime::{CallError, LoadError};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::host::OpenError;
@@ -84,12 +83,8 @@ pub(crate) struct CliError {
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_seconds: Option<u64>,
     /// The entries that stand in the way.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_data")]
-    dependents: Option<DependentEntries>,
-}
-
-fn as_data<S: Serializer>(dependents: &Option<DependentEntries>, serializer: S) -> Result<S::Ok, S::Error> {
-    dependents.as_ref().map(Dependents::from).serialize(serializer)
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dependents: Option<Dependents>,
 }
 
 impl CliError {
@@ -159,7 +154,7 @@ impl From<BrokerError> for CliError {
         let retry_after_seconds = wait.map(retry::whole_seconds);
         let told = Self { hint, retry_after_seconds, ..Self::new(kind, message(&error)) };
         match error {
-            BrokerError::ConnectionInUse(dependents) => Self { dependents: Some(dependents), ..told },
+            BrokerError::ConnectionInUse(dependents) => Self { dependents: Some(dependents.into()), ..told },
             _ => told,
         }
     }

@@ -9,9 +9,7 @@ use axum::Json;
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use keyway::connections::DependentEntries;
 use keyway::{BrokerError, ErrorKind};
-use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::code::Code;
@@ -19,6 +17,7 @@ use super::reason::Reason;
 use crate::view::dependents::Dependents;
 use crate::view::message::message;
 use crate::view::retry;
+use crate::view::view;
 
 /// An answer that is an error.
 #[derive(Debug)]
@@ -30,30 +29,32 @@ pub(crate) struct ApiError {
     /// For the log, when the message does not say it.
     detail: Option<String>,
     /// The entries that stand in the way of deleting a connection.
-    dependents: Option<Box<DependentEntries>>,
+    dependents: Option<Box<Dependents>>,
 }
 
-/// Every answer with a status of 400 or more.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Envelope<'a> {
-    /// What happened and what to do, for a person.
-    message: &'a str,
-    /// The name of the status.
-    error: &'a str,
-    /// What happened, for a program.
-    #[schema(value_type = Code)]
-    code: &'a str,
-    /// Why, where the code has several causes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    reason: Option<Reason>,
-    #[serde(rename = "statusCode")]
-    #[schema(minimum = 400, maximum = 599)]
-    status_code: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    /// The entries that stand in the way of deleting a connection.
-    #[schema(inline, nullable = false)]
-    dependents: Option<Dependents<'a>>,
+view! {
+    /// Every answer with a status of 400 or more.
+    #[derive(ToSchema)]
+    pub(super) struct Envelope of error: ApiError {
+        /// What happened and what to do, for a person.
+        message: String = error.message,
+        /// The name of the status.
+        error: &'static str = error.code.status.canonical_reason().unwrap_or("Error"),
+        /// What happened, for a program.
+        #[schema(value_type = Code)]
+        code: &'static str = error.code.name,
+        /// Why, where the code has several causes.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(nullable = false)]
+        reason: Option<Reason> = error.reason,
+        #[serde(rename = "statusCode")]
+        #[schema(minimum = 400, maximum = 599)]
+        status_code: u16 = error.code.status.as_u16(),
+        #[serde(skip_serializing_if = "Option::is_none")]
+        /// The entries that stand in the way of deleting a connection.
+        #[schema(inline, nullable = false)]
+        dependents: Option<Dependents> = error.dependents.map(|dependents| *dependents),
+    }
 }
 
 /// What an answer carries along for the request log.
@@ -131,33 +132,26 @@ impl From<BrokerError> for ApiError {
             // What was just entered and the secret manager refuses is the client's to correct; the
             // code says who refused.
             BrokerError::NotVerified { .. } if kind == ErrorKind::ProviderRefused => told.into_bad_request(),
-            BrokerError::ConnectionInUse(dependents) => Self { dependents: Some(dependents.into()), ..told },
+            BrokerError::ConnectionInUse(dependents) => Self { dependents: Some(Box::new(dependents.into())), ..told },
             _ => told,
         }
     }
 }
 
 impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        let envelope = Envelope {
-            message: &self.message,
-            error: self.code.status.canonical_reason().unwrap_or("Error"),
-            code: self.code.name,
-            reason: self.reason,
-            status_code: self.code.status.as_u16(),
-            dependents: self.dependents.as_deref().map(Dependents::from),
-        };
-        let mut response = (self.code.status, Json(envelope)).into_response();
+    fn into_response(mut self) -> Response {
+        let (code, retry_after, detail) = (self.code, self.retry_after, self.detail.take());
+        let mut response = (code.status, Json(Envelope::from(self))).into_response();
         let headers = response.headers_mut();
-        if let Some(wait) = self.retry_after {
+        if let Some(wait) = retry_after {
             // Rounded up: coming back a moment too early would be refused once more.
             let seconds = retry::whole_seconds(wait);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if self.code == ErrorKind::Unauthenticated.into() {
+        if code == ErrorKind::Unauthenticated.into() {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("ApiKey header=\"cc-key\""));
         }
-        response.extensions_mut().insert(ForLog { code: self.code.name, detail: self.detail });
+        response.extensions_mut().insert(ForLog { code: code.name, detail });
         response
     }
 }

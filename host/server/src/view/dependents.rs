@@ -2,33 +2,26 @@
 
 use keyway::EntryId;
 use keyway::connections::{DependentEntries, DependentEntry};
-use serde::Serialize;
 use utoipa::ToSchema;
 
-/// The first of them, and how many there are in all.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Dependents<'a> {
-    total: u64,
-    entries: Vec<Dependent<'a>>,
+use super::view;
+
+view! {
+    /// The first of them, and how many there are in all.
+    #[derive(Debug, Clone, ToSchema)]
+    pub(crate) struct Dependents of dependents: DependentEntries {
+        total: u64 = dependents.total,
+        entries: Vec<Dependent> = dependents.entries.into_iter().map(Into::into).collect(),
+    }
 }
 
-#[derive(Debug, Serialize, ToSchema)]
-struct Dependent<'a> {
-    #[schema(value_type = uuid::Uuid)]
-    id: EntryId,
-    permissioned_user_id: &'a str,
-    domain: &'a str,
-    user_alias: Option<&'a str>,
-}
-
-impl<'a> From<&'a DependentEntries> for Dependents<'a> {
-    fn from(dependents: &'a DependentEntries) -> Self {
-        let dependent = |entry: &'a DependentEntry| Dependent {
-            id: entry.id,
-            permissioned_user_id: &entry.user,
-            domain: &entry.domain,
-            user_alias: entry.alias.as_deref(),
-        };
-        Self { total: dependents.total, entries: dependents.entries.iter().map(dependent).collect() }
+view! {
+    #[derive(Debug, Clone, ToSchema)]
+    pub(crate) struct Dependent of entry: DependentEntry {
+        #[schema(value_type = uuid::Uuid)]
+        id: EntryId = entry.id,
+        permissioned_user_id: String = entry.user,
+        domain: String = entry.domain,
+        user_alias: Option<String> = entry.alias,
     }
 }

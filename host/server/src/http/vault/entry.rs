@@ -43,73 +43,54 @@ impl<'a> Value<'a> {
     }
 }
 
+/// A schema.
+type Shape = fn() -> Json;
+
 /// Name, schema and value.
-type Field = (&'static str, fn() -> Json, fn(&Entry) -> Option<Value<'_>>);
+type Field = (&'static str, Shape, fn(&Entry) -> Option<Value<'_>>);
 
 /// All fields but the attributes.
 const FIELDS: [Field; 21] = [
-    ("id", id, |it| Some(Value::Id(it.entry.id.as_uuid()))),
-    ("workspace_id", id, |it| Some(Value::Id(it.entry.workspace_id.as_uuid()))),
+    ("id", ID, |it| Some(Value::Id(it.entry.id.as_uuid()))),
+    ("workspace_id", ID, |it| Some(Value::Id(it.entry.workspace_id.as_uuid()))),
     // Workspaces are all that there is.
-    ("organization_id", maybe_text, |_| None),
-    ("permissioned_user_id", text, |it| Some(Value::Text((&it.entry.user).into()))),
-    ("domain", text, |it| Some(Value::Text((&it.entry.domain).into()))),
-    ("site_identifier", maybe_text, |it| Some(Value::Text(site_of(&it.entry.domain)?.into()))),
-    ("user_alias", maybe_text, |it| Value::text(&it.entry.alias)),
-    ("user_name", ciphertext, |it| Value::text(&it.own()?.user_name)),
-    ("password", ciphertext, |it| Value::text(&it.own()?.password)),
-    ("tfa_secret", ciphertext, |it| Value::text(&it.own()?.tfa_secret)),
-    ("tfa_method", method, |it| Some(Value::Text(it.entry.tfa_method?.name().into()))),
+    ("organization_id", MAYBE_TEXT, |_| None),
+    ("permissioned_user_id", TEXT, |it| Some(Value::Text((&it.entry.user).into()))),
+    ("domain", TEXT, |it| Some(Value::Text((&it.entry.domain).into()))),
+    ("site_identifier", MAYBE_TEXT, |it| Some(Value::Text(site_of(&it.entry.domain)?.into()))),
+    ("user_alias", MAYBE_TEXT, |it| Value::text(&it.entry.alias)),
+    ("user_name", CIPHERTEXT, |it| Value::text(&it.own()?.user_name)),
+    ("password", CIPHERTEXT, |it| Value::text(&it.own()?.password)),
+    ("tfa_secret", CIPHERTEXT, |it| Value::text(&it.own()?.tfa_secret)),
+    ("tfa_method", METHOD, |it| Some(Value::Text(it.entry.tfa_method?.name().into()))),
     // There is no inbox and no telephone behind this server.
-    ("tfa_email", maybe_text, |_| None),
-    ("tfa_phone_number", maybe_text, |_| None),
+    ("tfa_email", MAYBE_TEXT, |_| None),
+    ("tfa_phone_number", MAYBE_TEXT, |_| None),
     ("passkey", || json!({"type": "boolean"}), |it| Some(Value::Flag(it.entry.passkey))),
-    ("secret_provider_id", maybe_id, |it| Some(Value::Id(it.entry.binding()?.connection_id.as_uuid()))),
-    ("secret_ref", maybe_text, |it| Some(Value::Text((&it.entry.binding()?.reference).into()))),
-    ("secret_cache_ttl_seconds", duration, |it| Some(Value::Number(it.entry.binding()?.cache_ttl?.seconds()))),
-    ("session_data_set_at", maybe_time, |it| it.entry.session_data_set_at.map(Value::Time)),
-    ("effective_expires_at", maybe_time, |it| expiry::effective(&it.entry).map(Value::Time)),
-    ("created_at", time, |it| Some(Value::Time(it.entry.created_at))),
-    ("updated_at", time, |it| Some(Value::Time(it.entry.updated_at))),
+    ("secret_provider_id", MAYBE_ID, |it| Some(Value::Id(it.entry.binding()?.connection_id.as_uuid()))),
+    ("secret_ref", MAYBE_TEXT, |it| Some(Value::Text((&it.entry.binding()?.reference).into()))),
+    ("secret_cache_ttl_seconds", DURATION, |it| Some(Value::Number(it.entry.binding()?.cache_ttl?.seconds()))),
+    ("session_data_set_at", MAYBE_TIME, |it| it.entry.session_data_set_at.map(Value::Time)),
+    ("effective_expires_at", MAYBE_TIME, |it| expiry::effective(&it.entry).map(Value::Time)),
+    ("created_at", TIME, |it| Some(Value::Time(it.entry.created_at))),
+    ("updated_at", TIME, |it| Some(Value::Time(it.entry.updated_at))),
 ];
 
-fn id() -> Json {
-    json!({"type": "string", "format": "uuid"})
-}
-
-fn maybe_id() -> Json {
-    json!({"type": ["string", "null"], "format": "uuid"})
-}
-
-fn time() -> Json {
-    json!({"type": "string", "format": "date-time"})
-}
-
-fn maybe_time() -> Json {
-    json!({"type": ["string", "null"], "format": "date-time"})
-}
-
-fn text() -> Json {
-    json!({"type": "string"})
-}
-
-fn maybe_text() -> Json {
-    json!({"type": ["string", "null"]})
-}
-
-fn ciphertext() -> Json {
-    json!({"type": ["string", "null"], "description": "As the client has encrypted it"})
-}
-
-fn method() -> Json {
+const ID: Shape = || json!({"type": "string", "format": "uuid"});
+const MAYBE_ID: Shape = || json!({"type": ["string", "null"], "format": "uuid"});
+const TIME: Shape = || json!({"type": "string", "format": "date-time"});
+const MAYBE_TIME: Shape = || json!({"type": ["string", "null"], "format": "date-time"});
+const TEXT: Shape = || json!({"type": "string"});
+const MAYBE_TEXT: Shape = || json!({"type": ["string", "null"]});
+const CIPHERTEXT: Shape = || json!({"type": ["string", "null"], "description": "As the client has encrypted it"});
+const METHOD: Shape = || {
     let names: Vec<_> = TfaMethod::ALL.map(|method| Some(method.name())).into_iter().chain([None]).collect();
     json!({"type": ["string", "null"], "enum": names})
-}
-
-fn duration() -> Json {
+};
+const DURATION: Shape = || {
     let about = "Its own cache duration; the connection's when null";
     json!({"type": ["integer", "null"], "description": about, "minimum": 0, "maximum": u32::MAX})
-}
+};
 
 /// The names of all fields but the attributes.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {

@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -20,7 +21,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 
 use crate::http;
-use crate::http::api::Ending;
+use crate::http::observe::Observer;
 use crate::slow_reader::{self, Impatient};
 
 /// Connections at a time. Far above what clients of one host need, far below what the system lets a process open.
@@ -47,7 +48,7 @@ pub struct Server {
     clients: Entrance,
     /// Where operators look, if that is a place of its own.
     operators: Option<Entrance>,
-    ending: Ending,
+    observer: Arc<Observer>,
 }
 
 /// The server cannot listen.
@@ -81,7 +82,7 @@ impl Server {
             Some(metrics) => Some(Entrance::bind(metrics, routers.operations).await?),
             None => None,
         };
-        Ok(Self { clients, operators, ending: routers.ending })
+        Ok(Self { clients, operators, observer: routers.observer })
     }
 
     /// Where it listens.
@@ -102,7 +103,7 @@ impl Server {
     /// Serves until `end` completes, and then until the requests under way are answered, at most for 8 seconds.
     pub async fn run(self, end: impl Future<Output = ()>) {
         let open = GracefulShutdown::new();
-        let Self { clients, operators, ending } = self;
+        let Self { clients, operators, observer } = self;
         // Cut off with the server: they may look until its end.
         let of_operators = GracefulShutdown::new();
         let look = async {
@@ -116,7 +117,7 @@ impl Server {
                 () = clients.accept(&open) => {}
                 () = end => {}
             }
-            ending.set();
+            observer.ending.store(true, Ordering::Relaxed);
             tracing::info!(connections = open.count(), "ending");
             let late = GracefulShutdown::new();
             tokio::select! {

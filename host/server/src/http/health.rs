@@ -3,6 +3,8 @@
 //! They are two questions because they have two answers: a process that is not alive is started anew, and one that is not ready is sent no requests until it is.
 //! Starting it anew would mend neither its database nor its disk.
 
+use std::sync::atomic::Ordering;
+
 use axum::Json;
 use axum::extract::State;
 use keyway::readiness::NotReady;
@@ -36,7 +38,7 @@ pub(super) async fn healthz() -> Json<Health> {
 #[utoipa::path(get, path = "/readyz", operation_id = "get_readiness", tag = "operation", security(()),
     responses((status = 200, description = "It is ready", body = Health), schema::NotReady))]
 pub(super) async fn readyz(State(api): State<Api>) -> Answer<Health> {
-    if api.ending.is_set() {
+    if api.observer.ending.load(Ordering::Relaxed) {
         return Err(not_ready("the server is ending"));
     }
     let missing = api.broker.readiness().check().await;

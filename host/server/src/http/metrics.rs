@@ -68,16 +68,8 @@ impl Metrics {
 
 /// A client may call its method anything.
 fn method_name(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        Method::HEAD => "HEAD",
-        Method::OPTIONS => "OPTIONS",
-        _ => "other",
-    }
+    const KNOWN: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
+    KNOWN.into_iter().find(|known| known == method).unwrap_or("other")
 }
 
 /// Metrics for Prometheus
@@ -87,7 +79,7 @@ fn method_name(method: &Method) -> &'static str {
 pub(super) async fn read(State(api): State<Api>) -> Result<Response, ApiError> {
     api.broker.connections().refresh_budgets().await;
     let mut text = String::with_capacity(16 << 10);
-    text::encode(&mut text, &api.metrics.registry).map_err(|error| ApiError::internal(error.to_string()))?;
+    text::encode(&mut text, &api.observer.metrics.registry).map_err(|error| ApiError::internal(error.to_string()))?;
     let mut response = text.into_response();
     response.headers_mut().insert(CONTENT_TYPE, OPENMETRICS);
     Ok(response)

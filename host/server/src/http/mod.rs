@@ -15,7 +15,7 @@ mod health;
 mod leases;
 mod memory;
 mod metrics;
-mod observe;
+pub(crate) mod observe;
 mod openapi;
 mod path;
 mod reason;
@@ -28,6 +28,7 @@ mod secret_providers;
 pub(crate) mod vault;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
@@ -38,7 +39,7 @@ use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use api::{Api, Ending, Shared};
+use api::{Api, Shared};
 use code::Code;
 use error::ApiError;
 use metrics::Metrics;
@@ -54,8 +55,8 @@ pub(crate) struct Routers {
     pub(crate) api: Router,
     /// For operators, at an address of their own: whether the server is well, and its metrics.
     pub(crate) operations: Router,
-    /// To be set when the server ends.
-    pub(crate) ending: Ending,
+    /// To be told when the server ends.
+    pub(crate) observer: Arc<Observer>,
 }
 
 /// The routes of the API, `/metrics` included.
@@ -72,21 +73,19 @@ pub(crate) fn routers(broker: Broker, metrics: bool) -> Routers {
     let document = serde_json::to_vec(&openapi::complete(document)).unwrap_or_default().into();
     let mut registry = Registry::default();
     broker.metrics().register(&mut registry);
-    let metrics = Arc::new(Metrics::new(registry));
-    let (places, ending) = (Semaphore::new(CONCURRENT_REQUESTS), Ending::default());
-    let observer = Observer { metrics: metrics.clone(), memory: Arc::default(), places, ending: ending.clone() };
-    let observer = Arc::new(observer);
-    let api = Arc::new(Shared { metrics, broker, ending: ending.clone(), document });
-    let finished = |router| finished(router, &api, &observer);
-    Routers { api: finished(clients), operations: finished(with_metrics().into()), ending }
+    let (metrics, places) = (Metrics::new(registry), Semaphore::new(CONCURRENT_REQUESTS));
+    let observer = Arc::new(Observer { metrics, memory: Arc::default(), places, ending: AtomicBool::new(false) });
+    let api = Arc::new(Shared { broker, observer: observer.clone(), document });
+    let finished = |router| finished(router, &api);
+    Routers { api: finished(clients), operations: finished(with_metrics().into()), observer }
 }
 
 /// With what is around every request, and an answer to those that are for nobody.
-fn finished(router: Router<Api>, api: &Api, observer: &Arc<Observer>) -> Router {
+fn finished(router: Router<Api>, api: &Api) -> Router {
     router
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
-        .layer(middleware::from_fn_with_state(observer.clone(), observe::observed))
+        .layer(middleware::from_fn_with_state(api.observer.clone(), observe::observed))
         .with_state(api.clone())
 }
 

@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -16,15 +17,14 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, X_CO
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
-use keyway::ErrorKind;
+use keyway::{ErrorKind, request};
 use tokio::sync::Semaphore;
 
-use super::api::Ending;
 use super::code::Code;
 use super::error::{ApiError, ForLog};
 use super::memory::{self, Memory};
 use super::metrics::Metrics;
-use super::request_id::{REQUEST_ID, RequestId};
+use super::request_id::{REQUEST_ID, request_id};
 
 /// Until the head of the answer: a little less than the 60 s after which the published clients give up, so that they get a message.
 const REQUEST_TIME: Duration = Duration::from_secs(55);
@@ -39,13 +39,14 @@ fn holds_nothing(route: Option<&str>) -> bool {
 
 /// What the layer needs. It is one layer, not one for each thing: each would copy the router and box what it waits for at
 /// every request.
-pub(super) struct Observer {
-    pub(super) metrics: Arc<Metrics>,
+#[derive(Debug)]
+pub(crate) struct Observer {
+    pub(super) metrics: Metrics,
     pub(super) memory: Arc<Memory>,
     /// How many more requests are let in.
     pub(super) places: Semaphore,
-    /// Until when.
-    pub(super) ending: Ending,
+    /// Whether the server is on its way out: no request is begun any more.
+    pub(crate) ending: AtomicBool,
 }
 
 impl Observer {
@@ -55,7 +56,7 @@ impl Observer {
         if route.is_some_and(|route| FOR_OPERATORS.contains(&route)) {
             return run.await;
         }
-        if self.ending.is_set() {
+        if self.ending.load(Ordering::Relaxed) {
             return ending().into_response();
         }
         match self.places.try_acquire() {
@@ -68,7 +69,7 @@ impl Observer {
 /// The outermost layer.
 pub(super) async fn observed(State(observer): State<Arc<Observer>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let id = RequestId::of(request.headers());
+    let id = request_id(request.headers());
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map(MatchedPath::as_str);
@@ -101,8 +102,9 @@ pub(super) async fn observed(State(observer): State<Arc<Observer>>, request: Req
         }
         response
     };
-    let mut response = id.scope(observer.memory.scope(handle)).await;
-    add_headers(response.headers_mut(), id.into_header());
+    let name = id.to_str().unwrap_or_default().into();
+    let mut response = request::scope(name, observer.memory.scope(handle)).await;
+    add_headers(response.headers_mut(), id);
     response
 }
 
@@ -164,10 +166,10 @@ mod tests {
 
     async fn answer_of(router: Router, path: &str, places: usize) -> (StatusCode, HeaderMap, serde_json::Value) {
         let observer = Arc::new(Observer {
-            metrics: Arc::new(Metrics::new(Default::default())),
+            metrics: Metrics::new(Default::default()),
             memory: Arc::default(),
             places: Semaphore::new(places),
-            ending: Ending::default(),
+            ending: AtomicBool::new(false),
         });
         let router = router.layer(middleware::from_fn_with_state(observer, observed));
         let request = Request::builder().uri(path).body(Body::empty()).unwrap();

@@ -101,7 +101,7 @@ impl AuditQuery {
 }
 
 /// Records, and where the next page begins.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct AuditPage {
     /// The records. There may be fewer than were asked for although there is a next page: a page

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use keyway::ErrorKind;
-use keyway::audit::{AuditPage, AuditQuery, AuditRecord, AuditVerification, Cursor};
+use keyway::audit::{AuditPage, AuditQuery, AuditRecord, AuditVerification};
 use serde::Serialize;
 
 use super::app::App;
@@ -11,7 +11,6 @@ use super::args::audit::AuditCommand;
 use super::exit::CliError;
 use super::output::{BAD, FAINT, GOOD, Table, printable};
 use super::select;
-use crate::view::view;
 
 pub(super) async fn run(app: &App, command: AuditCommand) -> Result<(), CliError> {
     // A mistyped folder must not be a new log in which all is well.
@@ -39,7 +38,7 @@ pub(super) async fn run(app: &App, command: AuditCommand) -> Result<(), CliError
             query.order = options.order;
             query.limit = Some(options.limit as usize);
             query.cursor = options.cursor;
-            let page = Page::from(broker.audit().records_of_all(&query).await?);
+            let page = broker.audit().records_of_all(&query).await?;
             app.output.result(&page, |out| show(out, &page))
         }
         AuditCommand::Verify => {
@@ -52,15 +51,7 @@ pub(super) async fn run(app: &App, command: AuditCommand) -> Result<(), CliError
     }
 }
 
-view! {
-    struct Page of page: AuditPage {
-        records: Vec<AuditRecord> = page.records,
-        next: Option<Cursor> = page.next,
-        unreadable: u64 = page.unreadable,
-    }
-}
-
-fn show(out: &mut dyn Write, page: &Page) -> io::Result<()> {
+fn show(out: &mut dyn Write, page: &AuditPage) -> io::Result<()> {
     let headings = ["TIME", "WHO", "WHAT", "OUTCOME", "TO WHAT", "FIELDS", "FROM"];
     let table = Table::of(headings, &page.records, |table, record| {
         let time = record.at.strftime("%Y-%m-%d %H:%M:%S%.3f");

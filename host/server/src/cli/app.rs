@@ -139,8 +139,7 @@ impl App {
 
     /// Opens the host with its providers, for a command in this workspace.
     pub(crate) async fn open_in(&self, workspace: &WorkspaceOption) -> Result<(&Host, Access), CliError> {
-        let host = self.open().await?;
-        Ok((host, select::workspace(host.broker(), workspace).await?))
+        self.open_for(workspace, true).await
     }
 
     /// The same for a command that calls no provider.
@@ -148,7 +147,16 @@ impl App {
         &self,
         workspace: &WorkspaceOption,
     ) -> Result<(&Host, Access), CliError> {
-        let host = self.open_without_providers().await?;
+        self.open_for(workspace, false).await
+    }
+
+    /// The same for a command of which its options say whether it calls a provider.
+    pub(crate) async fn open_for(
+        &self,
+        workspace: &WorkspaceOption,
+        with_providers: bool,
+    ) -> Result<(&Host, Access), CliError> {
+        let host = if with_providers { self.open().await? } else { self.open_without_providers().await? };
         Ok((host, select::workspace(host.broker(), workspace).await?))
     }
 }

@@ -34,28 +34,24 @@ pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), Cli
             let named = ConnectionOption { connection: Some(connection) };
             let connection = select::connection(host.broker(), &access, &named).await?;
             host.broker().connections().delete(&access, connection.id).await?;
-            app.output.result(&Named::from(&connection), |out| {
-                let name = printable(&connection.name);
-                writeln!(
-                    out,
-                    "Deleted the connection {name}. Its token stays valid until you revoke it in the secret manager."
-                )
-            })
+            let next = "Its token stays valid until you revoke it in the secret manager.";
+            done(app, &connection, "Deleted the connection", next)
         }
         ConnectionCommand::Budget(target) => budget::run(app, &target).await,
         ConnectionCommand::ClearCache(target) => {
             let (host, access) = app.open_without_providers_in(&target.workspace).await?;
             let connection = select::connection(host.broker(), &access, &target.connection).await?;
             host.broker().connections().clear_cache(&access, connection.id).await?;
-            app.output.result(&Named::from(&connection), |out| {
-                let name = printable(&connection.name);
-                writeln!(
-                    out,
-                    "Cleared the cached secrets of {name}. Running servers ask the secret manager again within a second."
-                )
-            })
+            let next = "Running servers ask the secret manager again within a second.";
+            done(app, &connection, "Cleared the cached secrets of", next)
         }
     }
+}
+
+/// Says what was done with a connection, and what follows from it.
+fn done(app: &App, connection: &Connection, what: &str, next: &str) -> Result<(), CliError> {
+    let name = printable(&connection.name);
+    app.output.result(&Named::from(connection), |out| writeln!(out, "{what} {name}. {next}"))
 }
 
 /// `keyway connect`
@@ -92,10 +88,7 @@ async fn update(app: &App, options: UpdateConnectionOptions) -> Result<(), CliEr
         return Err(CliError::usage(message));
     }
     // Only new settings and another tier need the provider.
-    let (host, access) = match replace || has_new_tier {
-        true => app.open_in(&options.target.workspace).await?,
-        false => app.open_without_providers_in(&options.target.workspace).await?,
-    };
+    let (host, access) = app.open_for(&options.target.workspace, replace || has_new_tier).await?;
     let connection = select::connection(host.broker(), &access, &options.target.connection).await?;
     let settings = match replace {
         true => {

@@ -32,18 +32,15 @@ pub(super) async fn run(app: &App, command: RotationCommand) -> Result<(), CliEr
         RotationCommand::Begin(options) => begin(app, *options).await,
         RotationCommand::Commit { id, workspace } => {
             let (host, access) = app.open_in(&workspace).await?;
-            let rotation = host.broker().rotations().commit(&access, id).await?;
-            finish(app, rotation)
+            finish(app, host.broker().rotations().commit(&access, id).await?)
         }
         RotationCommand::Abandon { id, discard_password, workspace } => {
             let (host, access) = app.open_without_providers_in(&workspace).await?;
-            let rotation = host.broker().rotations().abandon(&access, id, discard_password).await?;
-            finish(app, rotation)
+            finish(app, host.broker().rotations().abandon(&access, id, discard_password).await?)
         }
         RotationCommand::Retry { id, overwrite, workspace } => {
             let (host, access) = app.open_in(&workspace).await?;
-            let rotation = host.broker().rotations().retry(&access, id, overwrite).await?;
-            finish(app, rotation)
+            finish(app, host.broker().rotations().retry(&access, id, overwrite).await?)
         }
         RotationCommand::List { states, open, entry, workspace } => {
             let (host, access) = app.open_without_providers_in(&workspace).await?;

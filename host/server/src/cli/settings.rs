@@ -55,15 +55,11 @@ impl Settings {
         let [global, of_serve] = arguments(&command);
         let mut settings: Vec<_> = global.iter().map(|arg| setting(matches, arg, file.as_ref())).collect();
         // Only `serve` has it, so it is asked what it would do here.
-        let mut serve_error = None;
-        match args::command(file.as_ref()).try_get_matches_from(["keyway", "serve"]) {
-            Ok(matches) => {
-                if let Some(serve) = matches.subcommand_matches("serve") {
-                    settings.extend(of_serve.iter().map(|arg| setting(serve, arg, file.as_ref())));
-                }
-            }
-            Err(error) => serve_error = error.to_string().lines().next().map(ToOwned::to_owned),
+        let serve = args::command(file.as_ref()).try_get_matches_from(["keyway", "serve"]);
+        if let Some(serve) = serve.as_ref().ok().and_then(|matches| matches.subcommand_matches("serve")) {
+            settings.extend(of_serve.iter().map(|arg| setting(serve, arg, file.as_ref())));
         }
+        let serve_error = serve.err().and_then(|error| error.to_string().lines().next().map(ToOwned::to_owned));
         Self { file: file.map(|file| file.path), settings, serve_error }
     }
 

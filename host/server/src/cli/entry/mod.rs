@@ -90,10 +90,7 @@ pub(super) async fn bind(app: &App, options: BindOptions) -> Result<(), CliError
 async fn create(app: &App, options: CreateOptions) -> Result<(), CliError> {
     let is_bound = options.reference.is_some();
     // With providers, so that a reference of the wrong form is refused.
-    let (host, access) = match is_bound {
-        true => app.open_in(&options.place.workspace).await?,
-        false => app.open_without_providers_in(&options.place.workspace).await?,
-    };
+    let (host, access) = app.open_for(&options.place.workspace, is_bound).await?;
     let mut changes = EntryChanges {
         permissioned_user_id: Some(options.new.user),
         domain: Some(options.new.domain),
@@ -121,10 +118,7 @@ async fn create(app: &App, options: CreateOptions) -> Result<(), CliError> {
 async fn update(app: &App, options: UpdateOptions) -> Result<(), CliError> {
     let selector = options.entry.selector()?;
     let looks = options.bind.is_some() && !options.place.no_check;
-    let (host, access) = match options.bind.is_some() {
-        true => app.open_in(&options.place.workspace).await?,
-        false => app.open_without_providers_in(&options.place.workspace).await?,
-    };
+    let (host, access) = app.open_for(&options.place.workspace, options.bind.is_some()).await?;
     let mut changes = EntryChanges {
         permissioned_user_id: options.new_user,
         domain: options.new_domain,

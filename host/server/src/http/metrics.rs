@@ -9,8 +9,8 @@
 use std::time::Duration;
 
 use axum::extract::State;
+use axum::http::Method;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::family::Family;
@@ -28,7 +28,7 @@ const BUCKETS: [f64; 16] =
 /// What stands for a path that the router does not know.
 const UNKNOWN: &str = "unknown";
 
-const OPENMETRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfRequest {
@@ -80,7 +80,5 @@ pub(super) async fn read(State(api): State<Api>) -> Result<Response, ApiError> {
     api.broker.connections().refresh_budgets().await;
     let mut text = String::with_capacity(16 << 10);
     text::encode(&mut text, &api.observer.metrics.registry).map_err(|error| ApiError::internal(error.to_string()))?;
-    let mut response = text.into_response();
-    response.headers_mut().insert(CONTENT_TYPE, OPENMETRICS);
-    Ok(response)
+    Ok(([(CONTENT_TYPE, OPENMETRICS)], text).into_response())
 }

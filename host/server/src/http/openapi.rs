@@ -3,9 +3,7 @@
 //! **Invariant:** the document is made from the router itself: a route is registered together with its description, so there is neither a route that is not described
 //! nor a description without a route. What a body may have is the type that its handler reads it into.
 
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use utoipa::openapi::path::Operation;
@@ -78,7 +76,5 @@ fn operations(path: &PathItem) -> impl Iterator<Item = &Operation> {
     (status = 200, description = "This document", body = Object),
 ))]
 pub(super) async fn read(State(api): State<Api>) -> Response {
-    let mut response = Bytes::clone(&api.document).into_response();
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+    ([(CONTENT_TYPE, "application/json")], api.document.clone()).into_response()
 }

@@ -81,9 +81,7 @@ fn request(wanted: ToResolve) -> Result<ResolveRequest, ApiError> {
         None => request = request.fields(keyway_runtime::Fields::default()),
     }
     request = request.further(further);
-    if let Some(revision) = wanted.rejected {
-        request = request.rejected(revision);
-    }
+    request.rejected = wanted.rejected;
     Ok(request)
 }
 

@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use axum::body::{Body, Bytes};
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -18,9 +18,7 @@ const SIZE: usize = 4 << 10;
 pub(super) fn secret_answer(status: StatusCode, answer: &impl Serialize) -> Result<Response, ApiError> {
     let mut json = SecretJson::default();
     json.append(answer).map_err(|error| ApiError::internal(error.to_string()))?;
-    let mut response = (status, Body::from(json.into_bytes())).into_response();
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+    Ok((status, [(CONTENT_TYPE, "application/json")], Body::from(json.into_bytes())).into_response())
 }
 
 /// Text that leaves no copy behind when it grows. Providers have the like in the SDK, of which the host uses nothing.

@@ -14,7 +14,6 @@ use std::io::Write;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use futures::stream;
@@ -60,9 +59,8 @@ pub(super) async fn all(api: Api, access: Access) -> Result<Response, ApiError> 
     let key_term = first.key_term;
     let list =
         List { api, access, next: Next::First(first), key_term, deadline: Instant::now() + LIST_TIME, _held: held };
-    let mut response = Body::from_stream(stream::try_unfold(list, page)).into_response();
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+    let body = Body::from_stream(stream::try_unfold(list, page));
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 /// The next page as text, and the list from there on.

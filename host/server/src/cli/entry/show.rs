@@ -25,7 +25,7 @@ pub(super) struct Row {
 impl Row {
     /// `reveal` shows what may let somebody in.
     pub(super) fn new(entry: VaultEntry, reveal: bool) -> Self {
-        let shown = if reveal { entry.into() } else { entry::Entry::hiding(entry) };
+        let shown = entry::Entry { entry, hides: !reveal };
         Self { hidden: shown.hidden(), shown }
     }
 

@@ -23,7 +23,8 @@ use crate::http::schema::{described, schema};
 /// Writes an entry, every field there is, `null` where it is not set or not to be shown.
 pub(crate) struct Entry {
     pub(crate) entry: VaultEntry,
-    hides: bool,
+    /// Whether credentials are left out, and the attributes that may let somebody in.
+    pub(crate) hides: bool,
 }
 
 /// The value of a field.
@@ -104,11 +105,6 @@ impl From<VaultEntry> for Entry {
 }
 
 impl Entry {
-    /// Without credentials, and without the attributes that may let somebody in.
-    pub(crate) fn hiding(entry: VaultEntry) -> Self {
-        Self { entry, hides: true }
-    }
-
     /// What is set and not shown.
     pub(crate) fn hidden(&self) -> Vec<&'static str> {
         let attributes = attributes::names().filter(|name| attributes::is_secret(name));

@@ -1,30 +1,21 @@
 //! Budgets and breakers.
 
-use std::fmt;
-
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::StorageError;
+use crate::names::names;
 
-/// Which requests are counted together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RequestKind {
-    /// Those of a token that read.
-    Read,
-    /// Those of a token that write.
-    Write,
-    /// All of an account.
-    Any,
-}
-
-impl fmt::Display for RequestKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Any => "any",
-        })
+names! {
+    /// Which requests are counted together.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum RequestKind {
+        /// Those of a token that read.
+        Read = "read",
+        /// Those of a token that write.
+        Write = "write",
+        /// All of an account.
+        Any = "any",
     }
 }
 
@@ -101,31 +92,16 @@ pub struct PauseRecord {
     pub probing: bool,
 }
 
-/// Why a token is not used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PauseReason {
-    /// The secret manager is out of order.
-    Unavailable,
-    /// It asked to wait.
-    RateLimited,
-    /// It does not accept the credentials.
-    Refused,
-}
-
-impl fmt::Display for PauseReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unavailable => "unavailable",
-            Self::RateLimited => "rate-limited",
-            Self::Refused => "refused",
-        })
-    }
-}
-
-impl PauseReason {
-    /// The reason with this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Unavailable, Self::RateLimited, Self::Refused].into_iter().find(|reason| reason.to_string() == name)
+names! {
+    /// Why a token is not used.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum PauseReason {
+        /// The secret manager is out of order.
+        Unavailable = "unavailable",
+        /// It asked to wait.
+        RateLimited = "rate-limited",
+        /// It does not accept the credentials.
+        Refused = "refused",
     }
 }
 

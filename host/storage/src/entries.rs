@@ -1,55 +1,26 @@
 //! Vault entries.
 
-use std::fmt;
-use std::str::FromStr;
-
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::names::names;
 use crate::{ConnectionId, EntryId, StorageError, UnknownName, WorkspaceId};
 
-/// How the second factor of an entry arrives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum TfaMethod {
-    /// One-time codes from a secret that the entry holds. Not for bound entries, whose item has the
-    /// code.
-    Authenticator,
-    /// A code in an e-mail.
-    Email,
-    /// A code in a text message.
-    Sms,
-    /// A link in an e-mail.
-    MagicLink,
-}
-
-impl TfaMethod {
-    /// All methods.
-    pub const ALL: [Self; 4] = [Self::Authenticator, Self::Email, Self::Sms, Self::MagicLink];
-
-    /// Its name in the HTTP API.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Authenticator => "AUTHENTICATOR",
-            Self::Email => "EMAIL",
-            Self::Sms => "SMS",
-            Self::MagicLink => "MAGIC_LINK",
-        }
-    }
-}
-
-impl fmt::Display for TfaMethod {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for TfaMethod {
-    type Err = UnknownName;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|method| method.name() == text).ok_or(UnknownName::TfaMethod)
+names! {
+    /// How the second factor of an entry arrives.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+    #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+    pub enum TfaMethod or UnknownName::TfaMethod {
+        /// One-time codes from a secret that the entry holds. Not for bound entries, whose item has
+        /// the code.
+        Authenticator = "AUTHENTICATOR",
+        /// A code in an e-mail.
+        Email = "EMAIL",
+        /// A code in a text message.
+        Sms = "SMS",
+        /// A link in an e-mail.
+        MagicLink = "MAGIC_LINK",
     }
 }
 

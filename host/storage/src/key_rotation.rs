@@ -4,36 +4,30 @@
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use crate::names::names;
 use crate::{HostKeyRecord, MasterKeyRecord, StorageError, WorkspaceId, WorkspaceKeyRecord};
 
-/// A column of values that are sealed under a workspace's key. Its table has the columns
-/// `workspace_id`, `id` and `version`, to which its envelopes are bound.
-///
-/// A test compares this list with all columns of bytes in the database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SealedColumn {
-    /// The settings of connections.
-    ConnectionSettings,
-    /// What providers keep for good.
-    ConnectionState,
-    /// The credentials of vault entries, which clients have encrypted before.
-    EntryCredentials,
-    /// The attributes of vault entries, of which clients have encrypted one.
-    EntryAttributes,
-    /// The new passwords of rotations that are not over.
-    RotationPassword,
+names! {
+    /// A column of values that are sealed under a workspace's key. Its table has the columns
+    /// `workspace_id`, `id` and `version`, to which its envelopes are bound.
+    ///
+    /// A test compares this list with all columns of bytes in the database.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum SealedColumn {
+        /// The settings of connections.
+        ConnectionSettings = "sealed_settings",
+        /// What providers keep for good.
+        ConnectionState = "sealed_state",
+        /// The credentials of vault entries, which clients have encrypted before.
+        EntryCredentials = "sealed_credentials",
+        /// The attributes of vault entries, of which clients have encrypted one.
+        EntryAttributes = "sealed_attributes",
+        /// The new passwords of rotations that are not over.
+        RotationPassword = "sealed_password",
+    }
 }
 
 impl SealedColumn {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::ConnectionSettings,
-        Self::ConnectionState,
-        Self::EntryCredentials,
-        Self::EntryAttributes,
-        Self::RotationPassword,
-    ];
-
     /// Its table.
     pub fn table(self) -> &'static str {
         match self {
@@ -41,17 +35,6 @@ impl SealedColumn {
             Self::ConnectionState => "connection_states",
             Self::EntryCredentials | Self::EntryAttributes => "vault_entries",
             Self::RotationPassword => "rotations",
-        }
-    }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ConnectionSettings => "sealed_settings",
-            Self::ConnectionState => "sealed_state",
-            Self::EntryCredentials => "sealed_credentials",
-            Self::EntryAttributes => "sealed_attributes",
-            Self::RotationPassword => "sealed_password",
         }
     }
 }

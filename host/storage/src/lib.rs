@@ -32,6 +32,7 @@ mod key_rotation;
 mod keys;
 #[cfg(all(test, feature = "sqlite"))]
 mod migration_tests;
+mod names;
 pub mod private_file;
 mod record_cache;
 mod rotations;

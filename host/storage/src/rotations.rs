@@ -1,47 +1,37 @@
 //! Password rotations: how far each is, and which may be open beside each other.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use crate::names::names;
 use crate::{ConnectionId, EntryId, EntryRecord, ItemId, RotationId, StorageError, UnknownName, WorkspaceId};
 
-/// How far a rotation is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum RotationState {
-    /// It was not begun; [`RotationRecord::reason`] says why. The site must not be touched.
-    Skipped,
-    /// The new password is stored, and the site is the caller's to change.
-    Prepared,
-    /// The site has the new password; the item gets it now or at the next attempt.
-    Committing,
-    /// The site has the new password, and the item cannot get it until a person has done something
-    /// about it.
-    WriteBackFailed,
-    /// The site has the new password, and somebody has given the item another one meanwhile.
-    Conflicted,
-    /// Both have the new password.
-    Done,
-    /// It was given up.
-    Abandoned,
+names! {
+    /// How far a rotation is.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    #[non_exhaustive]
+    pub enum RotationState or UnknownName::RotationState {
+        /// It was not begun; [`RotationRecord::reason`] says why. The site must not be touched.
+        Skipped = "skipped",
+        /// The new password is stored, and the site is the caller's to change.
+        Prepared = "prepared",
+        /// The site has the new password; the item gets it now or at the next attempt.
+        Committing = "committing",
+        /// The site has the new password, and the item cannot get it until a person has done
+        /// something about it.
+        WriteBackFailed = "write_back_failed",
+        /// The site has the new password, and somebody has given the item another one meanwhile.
+        Conflicted = "conflicted",
+        /// Both have the new password.
+        Done = "done",
+        /// It was given up.
+        Abandoned = "abandoned",
+    }
 }
 
 impl RotationState {
-    /// Every state.
-    pub const ALL: [Self; 7] = [
-        Self::Skipped,
-        Self::Prepared,
-        Self::Committing,
-        Self::WriteBackFailed,
-        Self::Conflicted,
-        Self::Done,
-        Self::Abandoned,
-    ];
-
     /// The states of a rotation that is not over.
     pub const OPEN: [Self; 4] = [Self::Prepared, Self::Committing, Self::WriteBackFailed, Self::Conflicted];
 
@@ -56,33 +46,6 @@ impl RotationState {
     /// the item's that counts again.
     pub fn outdates_the_item(self) -> bool {
         matches!(self, Self::Done | Self::Conflicted | Self::Abandoned)
-    }
-
-    /// Its name in data.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Skipped => "skipped",
-            Self::Prepared => "prepared",
-            Self::Committing => "committing",
-            Self::WriteBackFailed => "write_back_failed",
-            Self::Conflicted => "conflicted",
-            Self::Done => "done",
-            Self::Abandoned => "abandoned",
-        }
-    }
-}
-
-impl fmt::Display for RotationState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for RotationState {
-    type Err = UnknownName;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|state| state.name() == text).ok_or(UnknownName::RotationState)
     }
 }
 

@@ -4,47 +4,22 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::UnknownName;
+use crate::names::names;
 
-/// What an API key allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Scope {
-    /// List connections and items; read and write vault entries. No secret values.
-    Api,
-    /// Manage connections and API keys.
-    Admin,
-    /// Resolve secret values.
-    Resolve,
-    /// Rotate passwords: get new ones, and have them written to the items. Apart from
-    /// [`Resolve`](Self::Resolve), so that what only logs in cannot lock anybody out.
-    Rotate,
-}
-
-impl Scope {
-    const ALL: [Self; 4] = [Self::Api, Self::Admin, Self::Resolve, Self::Rotate];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Api => "api",
-            Self::Admin => "admin",
-            Self::Resolve => "resolve",
-            Self::Rotate => "rotate",
-        }
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Scope {
-    type Err = UnknownName;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|scope| scope.name() == text).ok_or(UnknownName::Scope)
+names! {
+    /// What an API key allows.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum Scope or UnknownName::Scope {
+        /// List connections and items; read and write vault entries. No secret values.
+        Api = "api",
+        /// Manage connections and API keys.
+        Admin = "admin",
+        /// Resolve secret values.
+        Resolve = "resolve",
+        /// Rotate passwords: get new ones, and have them written to the items. Apart from
+        /// [`Resolve`](Self::Resolve), so that what only logs in cannot lock anybody out.
+        Rotate = "rotate",
     }
 }
 

@@ -101,6 +101,16 @@ impl RotationRecord {
             None => ItemId::of_entry(self.entry_id),
         }
     }
+
+    /// The entry, which is kept while the rotation is open.
+    pub fn open_entry_id(&self) -> Option<EntryId> {
+        self.state.is_open().then_some(self.entry_id)
+    }
+
+    /// The reference of [`item`](Self::item), which is unique among open rotations of its account.
+    pub fn open_item(&self) -> Option<Arc<str>> {
+        self.state.is_open().then(|| self.item().reference)
+    }
 }
 
 /// Which rotations to list.

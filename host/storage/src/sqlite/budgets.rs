@@ -3,18 +3,19 @@
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, Row, query, query_as};
+use sqlx::{Executor, FromRow, Sqlite, query, query_as};
 
-use super::{SqliteStorage, rows};
+use super::SqliteStorage;
+use super::rows::{read, signed};
 use crate::{
-    BreakerRecord, BudgetStorage, PauseReason, PauseRecord, RequestCount, RequestKind, RequestReservation,
-    ReservedRequests, StorageError,
+    BreakerRecord, BudgetStorage, PauseRecord, RequestCount, RequestKind, RequestReservation, ReservedRequests,
+    StorageError,
 };
 
 #[async_trait]
 impl BudgetStorage for SqliteStorage {
     async fn reserve_requests(&self, wanted: &RequestReservation) -> Result<ReservedRequests, StorageError> {
-        let (subject, kind) = (wanted.subject.as_slice(), wanted.kind.to_string());
+        let (subject, kind) = (wanted.subject.as_slice(), wanted.kind.name());
         let slot = wanted.slot.as_millisecond();
         // One transaction: between reading what is left and taking it, nobody else may take it.
         // IMMEDIATE, because a transaction that begins to write later cannot wait for another
@@ -26,14 +27,14 @@ impl BudgetStorage for SqliteStorage {
             )
             .bind(unused)
             .bind(subject)
-            .bind(&kind)
+            .bind(kind)
             .bind(of.as_millisecond())
             .execute(&mut *transaction)
             .await?;
         }
         query("DELETE FROM request_counts WHERE subject = ? AND kind = ? AND slot < ?")
             .bind(subject)
-            .bind(&kind)
+            .bind(kind)
             .bind(wanted.kept_from.as_millisecond())
             .execute(&mut *transaction)
             .await?;
@@ -44,25 +45,18 @@ impl BudgetStorage for SqliteStorage {
              ON CONFLICT (subject, kind, slot) DO UPDATE SET requests = requests + excluded.requests",
         )
         .bind(subject)
-        .bind(&kind)
+        .bind(kind)
         .bind(slot)
         .bind(wanted.future.as_millisecond())
         .execute(&mut *transaction)
         .await?;
         query("DELETE FROM request_counts WHERE subject = ? AND kind = ? AND slot > ?")
             .bind(subject)
-            .bind(&kind)
+            .bind(kind)
             .bind(wanted.future.as_millisecond())
             .execute(&mut *transaction)
             .await?;
-        let mut counts: Vec<RequestCount> = query_as(
-            "SELECT slot, requests FROM request_counts WHERE subject = ? AND kind = ? AND slot >= ? ORDER BY slot",
-        )
-        .bind(subject)
-        .bind(&kind)
-        .bind(wanted.counted_from.as_millisecond())
-        .fetch_all(&mut *transaction)
-        .await?;
+        let mut counts = counts(&mut *transaction, &wanted.subject, wanted.kind, wanted.counted_from).await?;
         let used: u64 = counts.iter().map(|count| u64::from(count.requests)).sum();
         let left = wanted.limit.map_or(u64::MAX, |limit| u64::from(limit).saturating_sub(used));
         let granted = u32::try_from(left.min(u64::from(wanted.requests))).unwrap_or(wanted.requests);
@@ -72,19 +66,12 @@ impl BudgetStorage for SqliteStorage {
                  ON CONFLICT (subject, kind, slot) DO UPDATE SET requests = requests + excluded.requests",
             )
             .bind(subject)
-            .bind(&kind)
+            .bind(kind)
             .bind(slot)
             .bind(granted)
             .execute(&mut *transaction)
             .await?;
-            match counts.binary_search_by_key(&wanted.slot, |count| count.slot) {
-                Ok(at) => {
-                    if let Some(count) = counts.get_mut(at) {
-                        count.requests = count.requests.saturating_add(granted);
-                    }
-                }
-                Err(at) => counts.insert(at, RequestCount { slot: wanted.slot, requests: granted }),
-            }
+            counts = self::counts(&mut *transaction, &wanted.subject, wanted.kind, wanted.counted_from).await?;
         }
         transaction.commit().await?;
         Ok(ReservedRequests { granted, counts })
@@ -96,14 +83,7 @@ impl BudgetStorage for SqliteStorage {
         kind: RequestKind,
         from: Timestamp,
     ) -> Result<Vec<RequestCount>, StorageError> {
-        Ok(query_as(
-            "SELECT slot, requests FROM request_counts WHERE subject = ? AND kind = ? AND slot >= ? ORDER BY slot",
-        )
-        .bind(subject.as_slice())
-        .bind(kind.to_string())
-        .bind(from.as_millisecond())
-        .fetch_all(&self.pool)
-        .await?)
+        counts(&self.pool, subject, kind, from).await
     }
 
     async fn breaker(&self, subject: &[u8; 16]) -> Result<Option<BreakerRecord>, StorageError> {
@@ -127,15 +107,15 @@ impl BudgetStorage for SqliteStorage {
         let pause = breaker.pause;
         let mut statement = statement
             .bind(breaker.failures)
-            .bind(pause.map(|pause| pause.reason.to_string()))
+            .bind(pause.map(|pause| pause.reason.name()))
             .bind(pause.map(|pause| pause.until.as_millisecond()))
             .bind(pause.map_or(0, |pause| pause.strikes))
             .bind(pause.is_some_and(|pause| pause.probing))
-            .bind(rows::signed(breaker.version))
+            .bind(signed(breaker.version))
             .bind(breaker.updated_at.as_millisecond())
             .bind(breaker.subject.as_slice());
         if let Some(version) = expected {
-            statement = statement.bind(rows::signed(version));
+            statement = statement.bind(signed(version));
         }
         Ok(statement.execute(&self.pool).await?.rows_affected() == 1)
     }
@@ -152,25 +132,28 @@ impl BudgetStorage for SqliteStorage {
     }
 }
 
-impl FromRow<'_, SqliteRow> for RequestCount {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self { slot: rows::time(row, "slot")?, requests: rows::number(row, "requests")? })
-    }
+/// The counts of a subject's slots from `from` on, in ascending order.
+async fn counts(
+    executor: impl Executor<'_, Database = Sqlite>,
+    subject: &[u8; 16],
+    kind: RequestKind,
+    from: Timestamp,
+) -> Result<Vec<RequestCount>, StorageError> {
+    let sql = "SELECT slot, requests FROM request_counts WHERE subject = ? AND kind = ? AND slot >= ? ORDER BY slot";
+    let counts = query_as(sql).bind(subject.as_slice()).bind(kind.name()).bind(from.as_millisecond());
+    Ok(counts.fetch_all(executor).await?)
 }
 
 impl FromRow<'_, SqliteRow> for BreakerRecord {
     fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        let reason: Option<&str> = row.try_get("reason")?;
-        let known = |name| PauseReason::from_name(name).ok_or_else(|| rows::corrupt("reason"));
-        let reason = reason.map(known).transpose()?;
-        let (strikes, probing) = (rows::number(row, "strikes")?, row.try_get("probing")?);
-        let pause = reason.zip(rows::optional(row, "until", rows::time)?);
+        let (strikes, probing) = (read(row, "strikes")?, read(row, "probing")?);
+        let pause = read::<Option<_>>(row, "reason")?.zip(read(row, "until")?);
         Ok(Self {
-            subject: rows::bytes(row, "subject")?,
-            failures: rows::number(row, "failures")?,
+            subject: read(row, "subject")?,
+            failures: read(row, "failures")?,
             pause: pause.map(|(reason, until)| PauseRecord { reason, until, strikes, probing }),
-            version: rows::number(row, "version")?,
-            updated_at: rows::time(row, "updated_at")?,
+            version: read(row, "version")?,
+            updated_at: read(row, "updated_at")?,
         })
     }
 }

@@ -6,7 +6,7 @@ use sqlx::{SqliteConnection, query, query_as, query_scalar};
 
 use super::SqliteStorage;
 use super::keys::must_be_current_key;
-use super::rows::signed;
+use super::rows::{insert, signed, update};
 use crate::{ConnectionId, ConnectionStateRecord, ConnectionStateStorage, Constraint, StorageError, WorkspaceId};
 
 #[async_trait]
@@ -16,11 +16,7 @@ impl ConnectionStateStorage for SqliteStorage {
         workspace: WorkspaceId,
         id: ConnectionId,
     ) -> Result<Option<ConnectionStateRecord>, StorageError> {
-        Ok(query_as("SELECT * FROM connection_states WHERE workspace_id = ? AND id = ?")
-            .bind(workspace.as_uuid())
-            .bind(id.as_uuid())
-            .fetch_optional(&self.pool)
-            .await?)
+        self.record(workspace, id.as_uuid()).await
     }
 
     // In a transaction that holds the lock for writing: the settings, the key and the version are
@@ -44,21 +40,12 @@ impl ConnectionStateStorage for SqliteStorage {
         let stored = match expected {
             None => insert_row(&mut transaction, state).await?,
             Some(expected) => {
-                let done = query(
-                    "UPDATE connection_states SET sealed_state = ?, version = ?, refresh_at = ?, refresh_attempts = ?,
-                         updated_at = ?
-                     WHERE workspace_id = ? AND id = ? AND version = ?",
-                )
-                .bind(&state.sealed_state)
-                .bind(signed(state.version))
-                .bind(state.refresh_at.map(Timestamp::as_millisecond))
-                .bind(state.refresh_attempts)
-                .bind(state.updated_at.as_millisecond())
-                .bind(state.workspace_id.as_uuid())
-                .bind(state.connection_id.as_uuid())
-                .bind(signed(expected))
-                .execute(&mut *transaction)
-                .await?;
+                let done = update(state, " WHERE workspace_id = ? AND id = ? AND version = ?")
+                    .bind(state.workspace_id.as_uuid())
+                    .bind(state.connection_id.as_uuid())
+                    .bind(signed(expected))
+                    .execute(&mut *transaction)
+                    .await?;
                 done.rows_affected() == 1
             }
         };
@@ -111,21 +98,7 @@ pub(super) async fn insert_row(
     connection: &mut SqliteConnection,
     state: &ConnectionStateRecord,
 ) -> Result<bool, StorageError> {
-    let done = query(
-        "INSERT INTO connection_states (id, workspace_id, settings_version, sealed_state, version, refresh_at,
-             refresh_attempts, updated_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
-    )
-    .bind(state.connection_id.as_uuid())
-    .bind(state.workspace_id.as_uuid())
-    .bind(signed(state.settings_version))
-    .bind(&state.sealed_state)
-    .bind(signed(state.version))
-    .bind(state.refresh_at.map(Timestamp::as_millisecond))
-    .bind(state.refresh_attempts)
-    .bind(state.updated_at.as_millisecond())
-    .execute(connection)
-    .await?;
+    let done = insert(state, "ON CONFLICT (id) DO NOTHING").execute(connection).await?;
     Ok(done.rows_affected() == 1)
 }
 

@@ -1,15 +1,13 @@
 //! The statements about connections, and about what is bound to them.
 
 use async_trait::async_trait;
-use sqlx::query::Query;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{FromRow, Sqlite, query, query_as, query_scalar};
+use sqlx::{FromRow, query, query_scalar};
 use uuid::Uuid;
 
 use super::SqliteStorage;
 use super::connection_states::{delete_of_other_settings, insert_row};
 use super::keys::must_be_current_key;
-use super::rows::{self, signed};
+use super::rows::{insert, read, signed, update};
 use crate::{
     ConnectionId, ConnectionRecord, ConnectionStateRecord, ConnectionStorage, DependentEntries, DependentEntry, ItemId,
     StorageError, WorkspaceId, account_id,
@@ -27,18 +25,7 @@ impl ConnectionStorage for SqliteStorage {
         let mut transaction = self.write().await?;
         let sealed = [Some(&*connection.sealed_settings), state.map(|state| &*state.sealed_state)];
         must_be_current_key(&mut transaction, connection.workspace_id, &sealed).await?;
-        let sql =
-            "INSERT INTO connections (name, provider_type, sealed_settings, hints, account, account_key, account_id,
-                 rate_limit_tier, read_only, cache_ttl_seconds, settings_version, version, updated_at,
-                 cache_generation, created_at, workspace_id, id)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-        bind(query(sql), connection)
-            .bind(signed(connection.cache_generation))
-            .bind(connection.created_at.as_millisecond())
-            .bind(connection.workspace_id.as_uuid())
-            .bind(connection.id.as_uuid())
-            .execute(&mut *transaction)
-            .await?;
+        insert(connection, "").execute(&mut *transaction).await?;
         if let Some(state) = state {
             insert_row(&mut transaction, state).await?;
         }
@@ -56,11 +43,8 @@ impl ConnectionStorage for SqliteStorage {
         let mut transaction = self.write().await?;
         let sealed = [Some(&*connection.sealed_settings), state.map(|state| &*state.sealed_state)];
         must_be_current_key(&mut transaction, connection.workspace_id, &sealed).await?;
-        let sql = "UPDATE connections SET name = ?, provider_type = ?, sealed_settings = ?, hints = ?, account = ?,
-                 account_key = ?, account_id = ?, rate_limit_tier = ?, read_only = ?, cache_ttl_seconds = ?,
-                 settings_version = ?, version = ?, updated_at = ?, cache_generation = cache_generation + ?
-             WHERE workspace_id = ? AND id = ? AND version = ?";
-        let done = bind(query(sql), connection)
+        let rest = ", cache_generation = cache_generation + ? WHERE workspace_id = ? AND id = ? AND version = ?";
+        let done = update(connection, rest)
             .bind(clear_cached_secrets)
             .bind(connection.workspace_id.as_uuid())
             .bind(connection.id.as_uuid())
@@ -105,18 +89,11 @@ impl ConnectionStorage for SqliteStorage {
         workspace: WorkspaceId,
         id: ConnectionId,
     ) -> Result<Option<ConnectionRecord>, StorageError> {
-        Ok(query_as("SELECT * FROM connections WHERE workspace_id = ? AND id = ?")
-            .bind(workspace.as_uuid())
-            .bind(id.as_uuid())
-            .fetch_optional(&self.pool)
-            .await?)
+        self.record(workspace, id.as_uuid()).await
     }
 
     async fn connections(&self, workspace: WorkspaceId) -> Result<Vec<ConnectionRecord>, StorageError> {
-        Ok(query_as("SELECT * FROM connections WHERE workspace_id = ? ORDER BY id")
-            .bind(workspace.as_uuid())
-            .fetch_all(&self.pool)
-            .await?)
+        self.records_of(workspace).await
     }
 
     async fn provider_types(&self) -> Result<Vec<String>, StorageError> {
@@ -148,7 +125,7 @@ impl ConnectionStorage for SqliteStorage {
         .bind(limit)
         .fetch_all(&self.pool)
         .await?;
-        let total = rows.first().map_or(Ok(0), |row| rows::number(row, "total"))?;
+        let total = rows.first().map_or(Ok(0), |row| read(row, "total"))?;
         Ok(DependentEntries { entries: rows.iter().map(DependentEntry::from_row).collect::<Result<_, _>>()?, total })
     }
 
@@ -168,25 +145,4 @@ impl ConnectionStorage for SqliteStorage {
         .await?;
         Ok(found.into_iter().map(Into::into).collect())
     }
-}
-
-/// Binds what a connection is added and changed with.
-fn bind<'q>(
-    query: Query<'q, Sqlite, SqliteArguments>,
-    connection: &ConnectionRecord,
-) -> Query<'q, Sqlite, SqliteArguments> {
-    query
-        .bind(&connection.name)
-        .bind(&connection.provider_type)
-        .bind(&connection.sealed_settings)
-        .bind(&connection.hints)
-        .bind(&connection.account)
-        .bind(&connection.account_key)
-        .bind(&*connection.account_id)
-        .bind(&connection.rate_limit_tier)
-        .bind(connection.read_only)
-        .bind(connection.cache_ttl_seconds)
-        .bind(signed(connection.settings_version))
-        .bind(signed(connection.version))
-        .bind(connection.updated_at.as_millisecond())
 }

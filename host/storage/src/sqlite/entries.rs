@@ -1,17 +1,17 @@
 //! The statements about vault entries.
 
 use async_trait::async_trait;
-use jiff::Timestamp;
-use sqlx::query::Query;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{AssertSqlSafe, FromRow, Row, Sqlite, SqliteConnection, query, query_as, query_scalar};
+use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite, SqliteConnection, query, query_as, query_scalar};
 use uuid::Uuid;
 
 use super::SqliteStorage;
 use super::keys::must_be_current_key;
 use super::rotations;
-use super::rows::{self, signed};
+use super::rows::{fitting, insert, read, signed, update};
 use crate::{EntryId, EntryRecord, EntryRecords, EntrySelector, EntryStorage, ItemId, StorageError, WorkspaceId};
+
+/// How many bytes of an entry are sealed.
+const SIZE: &str = "coalesce(length(sealed_credentials), 0) + coalesce(length(sealed_attributes), 0) AS size";
 
 #[async_trait]
 impl EntryStorage for SqliteStorage {
@@ -20,17 +20,7 @@ impl EntryStorage for SqliteStorage {
     async fn insert_entry(&self, entry: &EntryRecord) -> Result<(), StorageError> {
         let mut transaction = self.write().await?;
         must_be_current_key(&mut transaction, entry.workspace_id, &sealed_of(entry)).await?;
-        let sql =
-            "INSERT INTO vault_entries (permissioned_user_id, domain, user_alias, tfa_method, passkey, connection_id,
-                 secret_ref, cache_ttl_seconds, sealed_credentials, sealed_attributes, session_data_set_at, version,
-                 updated_at, created_at, workspace_id, id)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-        bind(query(sql), entry)
-            .bind(entry.created_at.as_millisecond())
-            .bind(entry.workspace_id.as_uuid())
-            .bind(entry.id.as_uuid())
-            .execute(&mut *transaction)
-            .await?;
+        insert(entry, "").execute(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -61,20 +51,9 @@ impl EntryStorage for SqliteStorage {
         entry: &EntrySelector,
     ) -> Result<Option<EntryRecord>, StorageError> {
         let mut transaction = self.write().await?;
-        let deleted = match entry {
-            EntrySelector::Id(id) => query("DELETE FROM vault_entries WHERE workspace_id = ? AND id = ? RETURNING *")
-                .bind(workspace.as_uuid())
-                .bind(id.as_uuid()),
-            EntrySelector::Pair { user, domain } => query(
-                "DELETE FROM vault_entries WHERE workspace_id = ? AND permissioned_user_id = ? AND domain = ? RETURNING *",
-            )
-            .bind(workspace.as_uuid())
-            .bind(user)
-            .bind(domain),
-        }
-        .fetch_all(&mut *transaction)
-        .await?;
-        let deleted = deleted.first().map(EntryRecord::from_row).transpose()?;
+        let mut delete = selected("DELETE", workspace, entry);
+        let deleted: Option<EntryRecord> =
+            delete.push(" RETURNING *").build_query_as().fetch_all(&mut *transaction).await?.pop();
         if let Some(entry) = &deleted {
             let connection = entry.connection_id.map(|id| id.as_uuid());
             outdate(&mut transaction, workspace, connection, entry.secret_ref.as_deref()).await?;
@@ -85,36 +64,12 @@ impl EntryStorage for SqliteStorage {
 
     // The database knows the length of a value without reading it.
     async fn entry_size(&self, workspace: WorkspaceId, entry: &EntrySelector) -> Result<Option<u64>, StorageError> {
-        const SIZE: &str =
-            "SELECT coalesce(length(sealed_credentials), 0) + coalesce(length(sealed_attributes), 0) AS size
-             FROM vault_entries WHERE workspace_id = ?";
-        let row = match entry {
-            EntrySelector::Id(id) => {
-                query(AssertSqlSafe(format!("{SIZE} AND id = ?"))).bind(workspace.as_uuid()).bind(id.as_uuid())
-            }
-            EntrySelector::Pair { user, domain } => {
-                query(AssertSqlSafe(format!("{SIZE} AND permissioned_user_id = ? AND domain = ?")))
-                    .bind(workspace.as_uuid())
-                    .bind(user)
-                    .bind(domain)
-            }
-        };
-        Ok(row.fetch_optional(&self.pool).await?.map(|row| rows::number(&row, "size")).transpose()?)
+        let row = selected(&format!("SELECT {SIZE}"), workspace, entry).build().fetch_optional(&self.pool).await?;
+        Ok(row.map(|row| read(&row, "size")).transpose()?)
     }
 
     async fn entry(&self, workspace: WorkspaceId, entry: &EntrySelector) -> Result<Option<EntryRecord>, StorageError> {
-        let row = match entry {
-            EntrySelector::Id(id) => query_as("SELECT * FROM vault_entries WHERE workspace_id = ? AND id = ?")
-                .bind(workspace.as_uuid())
-                .bind(id.as_uuid()),
-            EntrySelector::Pair { user, domain } => query_as(
-                "SELECT * FROM vault_entries WHERE workspace_id = ? AND permissioned_user_id = ? AND domain = ?",
-            )
-            .bind(workspace.as_uuid())
-            .bind(user)
-            .bind(domain),
-        };
-        Ok(row.fetch_optional(&self.pool).await?)
+        Ok(selected("SELECT *", workspace, entry).build_query_as().fetch_optional(&self.pool).await?)
     }
 
     // Some of a workspace's entries, which may be large.
@@ -129,33 +84,37 @@ impl EntryStorage for SqliteStorage {
         let after = after.map_or(Uuid::nil(), |id| id.as_uuid());
         // Which rows fit, and whether there is another one; then the rows. The length of a value is
         // read without the value.
-        let sizes = query(
-            "SELECT id, coalesce(length(sealed_credentials), 0) + coalesce(length(sealed_attributes), 0) AS size
-             FROM vault_entries WHERE workspace_id = ? AND id > ? ORDER BY id LIMIT ?",
-        )
-        .bind(workspace.as_uuid())
-        .bind(after)
-        .bind(i64::from(limit) + 1)
-        .fetch_all(&self.pool)
-        .await?;
-        let (mut last, mut next, mut sum) = (None, None, 0_u64);
-        for (row, number) in sizes.iter().zip(0..) {
-            sum = sum.saturating_add(rows::number(row, "size")?);
-            if last.is_some() && (sum > bytes || number == limit) {
-                next = last;
-                break;
-            }
-            last = Some(row.try_get::<Uuid, _>("id")?);
-        }
-        let Some(last) = last else { return Ok(EntryRecords { entries: Vec::new(), next: None }) };
+        let sql = format!("SELECT id, {SIZE} FROM vault_entries WHERE workspace_id = ? AND id > ? ORDER BY id LIMIT ?");
+        let sizes = query(AssertSqlSafe(sql))
+            .bind(workspace.as_uuid())
+            .bind(after)
+            .bind(i64::from(limit) + 1)
+            .fetch_all(&self.pool)
+            .await?;
+        let fitting = fitting(&sizes, limit, bytes)?;
+        let Some(last) = fitting.last() else { return Ok(EntryRecords { entries: Vec::new(), next: None }) };
         let entries = query_as("SELECT * FROM vault_entries WHERE workspace_id = ? AND id > ? AND id <= ? ORDER BY id")
             .bind(workspace.as_uuid())
             .bind(after)
             .bind(last)
             .fetch_all(&self.pool)
             .await?;
-        Ok(EntryRecords { entries, next: next.map(EntryId::from) })
+        let next = (fitting.len() < sizes.len()).then_some(EntryId::from(*last));
+        Ok(EntryRecords { entries, next })
     }
+}
+
+/// A statement about one entry of a workspace, which begins with what it does.
+fn selected(what: &str, workspace: WorkspaceId, entry: &EntrySelector) -> QueryBuilder<Sqlite> {
+    let mut statement = QueryBuilder::new(what);
+    statement.push(" FROM vault_entries WHERE workspace_id = ").push_bind(workspace.as_uuid());
+    match entry {
+        EntrySelector::Id(id) => statement.push(" AND id = ").push_bind(id.as_uuid()),
+        EntrySelector::Pair { user, domain } => {
+            statement.push(" AND permissioned_user_id = ").push_bind(user).push(" AND domain = ").push_bind(domain)
+        }
+    };
+    statement
 }
 
 /// What an entry is bound to now: a connection and an item.
@@ -192,14 +151,10 @@ pub(super) async fn update_row(
     expected: u64,
 ) -> Result<bool, StorageError> {
     must_be_current_key(connection, entry.workspace_id, &sealed_of(entry)).await?;
-    let sql =
-        "UPDATE vault_entries SET permissioned_user_id = ?, domain = ?, user_alias = ?, tfa_method = ?, passkey = ?,
-             connection_id = ?, secret_ref = ?, cache_ttl_seconds = ?, sealed_credentials = ?, sealed_attributes = ?,
-             session_data_set_at = ?, version = ?, updated_at = ?
-         WHERE workspace_id = ? AND id = ? AND version = ? AND NOT EXISTS (
+    let rest = " WHERE workspace_id = ? AND id = ? AND version = ? AND NOT EXISTS (
                  SELECT 1 FROM rotations WHERE open_entry_id = vault_entries.id
                      AND (rotations.connection_id IS NOT ? OR rotations.secret_ref IS NOT ?))";
-    let done = bind(query(sql), entry)
+    let done = update(entry, rest)
         .bind(entry.workspace_id.as_uuid())
         .bind(entry.id.as_uuid())
         .bind(signed(expected))
@@ -208,24 +163,6 @@ pub(super) async fn update_row(
         .execute(connection)
         .await?;
     Ok(done.rows_affected() == 1)
-}
-
-/// Binds what an entry is added and changed with.
-fn bind<'q>(query: Query<'q, Sqlite, SqliteArguments>, entry: &EntryRecord) -> Query<'q, Sqlite, SqliteArguments> {
-    query
-        .bind(&entry.user)
-        .bind(&entry.domain)
-        .bind(&entry.alias)
-        .bind(entry.tfa_method.map(|method| method.to_string()))
-        .bind(entry.passkey)
-        .bind(entry.connection_id.map(|id| id.as_uuid()))
-        .bind(&entry.secret_ref)
-        .bind(entry.cache_ttl_seconds)
-        .bind(&entry.sealed_credentials)
-        .bind(&entry.sealed_attributes)
-        .bind(entry.session_data_set_at.map(Timestamp::as_millisecond))
-        .bind(signed(entry.version))
-        .bind(entry.updated_at.as_millisecond())
 }
 
 /// What is sealed of an entry.

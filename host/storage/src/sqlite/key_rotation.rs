@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, Row, query, query_scalar};
 use uuid::Uuid;
 
-use super::keys::{insert_workspace_key, must_be_current_key, must_be_current_master};
-use super::rows::signed;
-use super::{BUSY_TIMEOUT, ERASING, SqliteStorage, rows};
+use super::keys::{must_be_current_key, must_be_current_master};
+use super::rows::{fitting, insert, read, signed, update};
+use super::{BUSY_TIMEOUT, ERASING, SqliteStorage};
 use crate::{
     Constraint, HostKeyRecord, KEY_TERM, KeyRotationStorage, MasterKeyRecord, SealedColumn, SealedValue, StorageError,
     WorkspaceId, WorkspaceKeyRecord,
@@ -35,31 +35,20 @@ impl KeyRotationStorage for SqliteStorage {
             .execute(&mut *transaction)
             .await?;
         for key in workspace_keys {
-            let done = query(
-                "UPDATE workspace_keys SET wrapped_key = ?, master_term = ?, version = ?
-                 WHERE workspace_id = ? AND term = ? AND version = ?",
-            )
-            .bind(&key.wrapped_key)
-            .bind(key.master_term)
-            .bind(signed(key.version))
-            .bind(key.workspace_id.as_uuid())
-            .bind(key.term)
-            .bind(signed(key.version.saturating_sub(1)))
-            .execute(&mut *transaction)
-            .await?;
+            let done = update(key, " WHERE workspace_id = ? AND term = ? AND version = ?")
+                .bind(key.workspace_id.as_uuid())
+                .bind(key.term)
+                .bind(signed(key.version.saturating_sub(1)))
+                .execute(&mut *transaction)
+                .await?;
             one(done.rows_affected())?;
         }
         for key in host_keys {
-            let done = query(
-                "UPDATE host_keys SET wrapped_key = ?, master_term = ?, version = ? WHERE name = ? AND version = ?",
-            )
-            .bind(&key.wrapped_key)
-            .bind(key.master_term)
-            .bind(signed(key.version))
-            .bind(&key.name)
-            .bind(signed(key.version.saturating_sub(1)))
-            .execute(&mut *transaction)
-            .await?;
+            let done = update(key, " WHERE name = ? AND version = ?")
+                .bind(&key.name)
+                .bind(signed(key.version.saturating_sub(1)))
+                .execute(&mut *transaction)
+                .await?;
             one(done.rows_affected())?;
         }
         let left: bool = query_scalar(
@@ -89,7 +78,7 @@ impl KeyRotationStorage for SqliteStorage {
             [only] if only + 1 == key.term => {}
             _ => return Err(StorageError::Conflict(Constraint::Unique)),
         }
-        insert_workspace_key(&mut transaction, key).await?;
+        insert(key, "").execute(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -121,15 +110,7 @@ impl KeyRotationStorage for SqliteStorage {
             .bind(rows)
             .fetch_all(&self.pool)
             .await?;
-        let (mut last, mut sum) = (None, 0_u64);
-        for row in &sizes {
-            sum += rows::number::<u64>(row, "size")?;
-            if last.is_some() && sum > bytes {
-                break;
-            }
-            last = Some(row.try_get::<Uuid, _>("id")?);
-        }
-        let Some(last) = last else { return Ok(Vec::new()) };
+        let Some(last) = fitting(&sizes, rows, bytes)?.pop() else { return Ok(Vec::new()) };
         let sql = format!(
             "SELECT id, version, {name} AS envelope FROM {table} WHERE {wanted} AND id > ?3 AND id <= ?4 ORDER BY id"
         );
@@ -144,7 +125,7 @@ impl KeyRotationStorage for SqliteStorage {
             .iter()
             .map(|row| {
                 let (id, envelope) = (row.try_get("id")?, row.try_get("envelope")?);
-                Ok(SealedValue { id, version: rows::number(row, "version")?, envelope })
+                Ok(SealedValue { id, version: read(row, "version")?, envelope })
             })
             .collect()
     }

@@ -3,11 +3,10 @@
 //! replaced is in [`super::key_rotation`].
 
 use async_trait::async_trait;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, Row, SqliteConnection, query, query_as, query_scalar};
+use sqlx::{SqliteConnection, query, query_as, query_scalar};
 
-use super::rows::signed;
-use super::{SqliteStorage, rows};
+use super::SqliteStorage;
+use super::rows::{insert, read, signed};
 use crate::{
     Constraint, HostKeyRecord, KEY_TERM, KeyStorage, MasterKeyRecord, StorageError, WorkspaceId, WorkspaceKeyRecord,
 };
@@ -19,12 +18,7 @@ impl KeyStorage for SqliteStorage {
     }
 
     async fn insert_master_key(&self, key: &MasterKeyRecord) -> Result<(), StorageError> {
-        query("INSERT INTO master_keys (term, key_id, created_at) VALUES (?, ?, ?)")
-            .bind(key.term)
-            .bind(key.key_id.as_slice())
-            .bind(key.created_at.as_millisecond())
-            .execute(&self.pool)
-            .await?;
+        insert(key, "").execute(&self.pool).await?;
         Ok(())
     }
 
@@ -34,7 +28,7 @@ impl KeyStorage for SqliteStorage {
             .bind(term)
             .fetch_all(&self.pool)
             .await?;
-        Ok(rows::number(rows.first().ok_or(sqlx::Error::RowNotFound)?, "uses")?)
+        Ok(read(rows.first().ok_or(sqlx::Error::RowNotFound)?, "uses")?)
     }
 
     async fn workspace_keys(&self, workspace: WorkspaceId) -> Result<Vec<WorkspaceKeyRecord>, StorageError> {
@@ -61,7 +55,7 @@ impl KeyStorage for SqliteStorage {
     ) -> Result<Option<u64>, StorageError> {
         let sql = "UPDATE workspace_keys SET uses = uses + ? WHERE workspace_id = ? AND term = ? RETURNING uses";
         let done = query(sql).bind(signed(uses)).bind(workspace.as_uuid()).bind(term).fetch_all(&self.pool).await?;
-        Ok(done.first().map(|row| rows::number(row, "uses")).transpose()?)
+        Ok(done.first().map(|row| read(row, "uses")).transpose()?)
     }
 
     async fn host_key(&self, name: &str) -> Result<Option<HostKeyRecord>, StorageError> {
@@ -75,28 +69,9 @@ impl KeyStorage for SqliteStorage {
     async fn insert_host_key(&self, key: &HostKeyRecord) -> Result<(), StorageError> {
         let mut transaction = self.write().await?;
         must_be_current_master(&mut transaction, key.master_term).await?;
-        query("INSERT INTO host_keys (name, wrapped_key, master_term, version, created_at) VALUES (?, ?, ?, ?, ?)")
-            .bind(&key.name)
-            .bind(&key.wrapped_key)
-            .bind(key.master_term)
-            .bind(signed(key.version))
-            .bind(key.created_at.as_millisecond())
-            .execute(&mut *transaction)
-            .await?;
+        insert(key, "").execute(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(())
-    }
-}
-
-impl FromRow<'_, SqliteRow> for HostKeyRecord {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            name: row.try_get("name")?,
-            wrapped_key: row.try_get("wrapped_key")?,
-            master_term: rows::number(row, "master_term")?,
-            version: rows::number(row, "version")?,
-            created_at: rows::time(row, "created_at")?,
-        })
     }
 }
 
@@ -127,23 +102,4 @@ pub(super) async fn must_be_current_key(
     } else {
         Err(StorageError::Conflict(Constraint::KeyTerm))
     }
-}
-
-pub(super) async fn insert_workspace_key(
-    connection: &mut SqliteConnection,
-    key: &WorkspaceKeyRecord,
-) -> Result<(), StorageError> {
-    query(
-        "INSERT INTO workspace_keys (workspace_id, term, wrapped_key, master_term, version, created_at)
-         VALUES (?, ?, ?, ?, ?, ?)",
-    )
-    .bind(key.workspace_id.as_uuid())
-    .bind(key.term)
-    .bind(&key.wrapped_key)
-    .bind(key.master_term)
-    .bind(signed(key.version))
-    .bind(key.created_at.as_millisecond())
-    .execute(connection)
-    .await?;
-    Ok(())
 }

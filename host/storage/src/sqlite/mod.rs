@@ -31,9 +31,11 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection, Sqlite, Transaction, query};
+use sqlx::{AssertSqlSafe, Connection, Sqlite, Transaction, query, query_as};
+use uuid::Uuid;
 
-use crate::{Storage, StorageError, private_file};
+use self::rows::Record;
+use crate::{Storage, StorageError, WorkspaceId, private_file};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -120,6 +122,18 @@ impl SqliteStorage {
         Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?)
     }
 
+    /// The record of a workspace that has this id.
+    async fn record<R: Record>(&self, workspace: WorkspaceId, id: Uuid) -> Result<Option<R>, StorageError> {
+        let sql = AssertSqlSafe(format!("SELECT * FROM {} WHERE workspace_id = ? AND id = ?", R::TABLE));
+        Ok(query_as(sql).bind(workspace.as_uuid()).bind(id).fetch_optional(&self.pool).await?)
+    }
+
+    /// The records of a workspace in the order of their creation.
+    async fn records_of<R: Record>(&self, workspace: WorkspaceId) -> Result<Vec<R>, StorageError> {
+        let sql = AssertSqlSafe(format!("SELECT * FROM {} WHERE workspace_id = ? ORDER BY id", R::TABLE));
+        Ok(query_as(sql).bind(workspace.as_uuid()).fetch_all(&self.pool).await?)
+    }
+
     /// Closes the database after the operations that are running. What was acknowledged is safe
     /// without this, too; it tidies up the write-ahead log.
     pub async fn close(&self) {
@@ -131,7 +145,7 @@ impl SqliteStorage {
 impl Storage for SqliteStorage {
     async fn record_changes(&self) -> Result<u64, StorageError> {
         let row = query("SELECT number FROM record_changes").fetch_one(&self.pool).await?;
-        Ok(rows::number(&row, "number")?)
+        Ok(rows::read(&row, "number")?)
     }
 }
 

@@ -2,15 +2,13 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::query::Query;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{FromRow, QueryBuilder, Row, Sqlite, SqliteConnection, query, query_as};
+use sqlx::{FromRow, QueryBuilder, Row, Sqlite, SqliteConnection, query, query_as, query_scalar};
 use uuid::Uuid;
 
 use super::SqliteStorage;
 use super::entries;
 use super::keys::must_be_current_key;
-use super::rows::{self, signed};
+use super::rows::{insert, read, signed, update};
 use crate::{
     EntryRecord, ItemId, RotationFilter, RotationId, RotationRecord, RotationState, RotationStorage, StorageError,
     WorkspaceId,
@@ -23,26 +21,18 @@ impl RotationStorage for SqliteStorage {
     async fn insert_rotation(&self, rotation: &RotationRecord, entry_version: u64) -> Result<bool, StorageError> {
         let mut transaction = self.write().await?;
         must_be_current_key(&mut transaction, rotation.workspace_id, &[rotation.sealed_password.as_deref()]).await?;
-        let sql = "INSERT INTO rotations (state, reason, message, sealed_password, expected_revision, attempts,
-                 attempt_until, next_attempt_at, failed_settings, open_entry_id, open_item, version, updated_at,
-                 created_at, connection_id, secret_ref, account_id, id, workspace_id, entry_id)
-             SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
-             WHERE EXISTS (SELECT 1 FROM vault_entries WHERE workspace_id = ? AND id = ? AND version = ?)";
-        let done = bind(query(sql), rotation)
-            .bind(rotation.created_at.as_millisecond())
-            .bind(rotation.connection_id.map(|id| id.as_uuid()))
-            .bind(&rotation.secret_ref)
-            .bind(rotation.account_id.as_deref())
-            .bind(rotation.id.as_uuid())
-            .bind(rotation.workspace_id.as_uuid())
-            .bind(rotation.entry_id.as_uuid())
+        let sql = "SELECT EXISTS (SELECT 1 FROM vault_entries WHERE workspace_id = ? AND id = ? AND version = ?)";
+        let is_current: bool = query_scalar(sql)
             .bind(rotation.workspace_id.as_uuid())
             .bind(rotation.entry_id.as_uuid())
             .bind(signed(entry_version))
-            .execute(&mut *transaction)
+            .fetch_one(&mut *transaction)
             .await?;
-        transaction.commit().await?;
-        Ok(done.rows_affected() == 1)
+        if is_current {
+            insert(rotation, "").execute(&mut *transaction).await?;
+            transaction.commit().await?;
+        }
+        Ok(is_current)
     }
 
     // With the item's generation in the same transaction: there must be no moment at which the
@@ -99,11 +89,7 @@ impl RotationStorage for SqliteStorage {
     }
 
     async fn rotation(&self, workspace: WorkspaceId, id: RotationId) -> Result<Option<RotationRecord>, StorageError> {
-        Ok(query_as("SELECT * FROM rotations WHERE workspace_id = ? AND id = ?")
-            .bind(workspace.as_uuid())
-            .bind(id.as_uuid())
-            .fetch_optional(&self.pool)
-            .await?)
+        self.record(workspace, id.as_uuid()).await
     }
 
     async fn rotations(
@@ -189,7 +175,7 @@ impl RotationStorage for SqliteStorage {
         .fetch_one(&self.pool)
         .await?;
         let ahead = row.try_get::<Option<Uuid>, _>("id")?.map(|_| RotationRecord::from_row(&row)).transpose()?;
-        Ok((rows::number(&row, "generation")?, ahead))
+        Ok((read(&row, "generation")?, ahead))
     }
 }
 
@@ -217,40 +203,11 @@ async fn update_row(
     expected: u64,
 ) -> Result<bool, StorageError> {
     must_be_current_key(connection, rotation.workspace_id, &[rotation.sealed_password.as_deref()]).await?;
-    let sql = "UPDATE rotations SET state = ?, reason = ?, message = ?, sealed_password = ?, expected_revision = ?, attempts = ?,
-             attempt_until = ?, next_attempt_at = ?, failed_settings = ?, open_entry_id = ?, open_item = ?, version = ?,
-             updated_at = ?
-         WHERE workspace_id = ? AND id = ? AND version = ?";
-    let done = bind(query(sql), rotation)
+    let done = update(rotation, " WHERE workspace_id = ? AND id = ? AND version = ?")
         .bind(rotation.workspace_id.as_uuid())
         .bind(rotation.id.as_uuid())
         .bind(signed(expected))
         .execute(connection)
         .await?;
     Ok(done.rows_affected() == 1)
-}
-
-/// Binds what a rotation is added and changed with.
-fn bind<'q>(
-    query: Query<'q, Sqlite, SqliteArguments>,
-    rotation: &RotationRecord,
-) -> Query<'q, Sqlite, SqliteArguments> {
-    // What it is a rotation of is unique while it is open.
-    let open = rotation.state.is_open();
-    let open_entry = open.then(|| rotation.entry_id.as_uuid());
-    let open_item = open.then(|| rotation.item().reference.as_ref().to_owned());
-    query
-        .bind(rotation.state.name())
-        .bind(&rotation.reason)
-        .bind(&rotation.message)
-        .bind(&rotation.sealed_password)
-        .bind(&rotation.expected_revision)
-        .bind(rotation.attempts)
-        .bind(rotation.attempt_until.map(Timestamp::as_millisecond))
-        .bind(rotation.next_attempt_at.map(Timestamp::as_millisecond))
-        .bind(rotation.failed_settings.map(signed))
-        .bind(open_entry)
-        .bind(open_item)
-        .bind(signed(rotation.version))
-        .bind(rotation.updated_at.as_millisecond())
 }

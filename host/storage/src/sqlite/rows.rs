@@ -1,178 +1,200 @@
-//! From a row of SQLite to a record, checked: a value that the broker never writes is an error, not
-//! a default.
+//! Between records and rows of SQLite: what each record has in which columns of its table, and how
+//! a column holds a value. Rows are checked: a value that the broker never writes is an error, not a
+//! default.
 
-use std::str::FromStr;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use sqlx::error::DatabaseError;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, Row, ValueRef};
+use sqlx::query::Query;
+use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteRow};
+use sqlx::{AssertSqlSafe, Decode, Encode, FromRow, Row, Type, query};
 use uuid::Uuid;
 
 use crate::{
-    ApiKeyRecord, AuditAnchorRecord, ConnectionRecord, ConnectionStateRecord, Constraint, DependentEntry, EntryRecord,
-    MasterKeyRecord, RotationRecord, StorageError, WorkspaceKeyRecord, WorkspaceRecord,
+    ApiKeyId, ApiKeyRecord, AuditAnchorRecord, ConnectionId, ConnectionRecord, ConnectionStateRecord, Constraint,
+    DependentEntry, EntryId, EntryRecord, HostKeyRecord, MasterKeyRecord, PauseReason, RequestCount, RotationId,
+    RotationRecord, RotationState, Scopes, StorageError, TfaMethod, WorkspaceId, WorkspaceKeyRecord, WorkspaceRecord,
 };
 
-impl FromRow<'_, SqliteRow> for MasterKeyRecord {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self { term: number(row, "term")?, key_id: bytes(row, "key_id")?, created_at: time(row, "created_at")? })
+pub(super) type Statement = Query<'static, Sqlite, SqliteArguments>;
+
+/// A record, and its table.
+pub(super) trait Record: for<'r> FromRow<'r, SqliteRow> + Send + Unpin {
+    const TABLE: &'static str;
+    /// The columns that change, then those that stay as they were when the record was added.
+    const COLUMNS: [&'static [&'static str]; 2];
+
+    fn bind_changing(&self, statement: Statement) -> Statement;
+
+    fn bind_fixed(&self, statement: Statement) -> Statement;
+}
+
+/// What adds a record; `rest` follows the values.
+pub(super) fn insert<R: Record>(record: &R, rest: &str) -> Statement {
+    let columns = R::COLUMNS.concat();
+    let values = vec!["?"; columns.len()].join(", ");
+    let sql = format!("INSERT INTO {} ({}) VALUES ({values}) {rest}", R::TABLE, columns.join(", "));
+    record.bind_fixed(record.bind_changing(query(AssertSqlSafe(sql))))
+}
+
+/// What changes a record; `rest` follows the assignments and says which row.
+pub(super) fn update<R: Record>(record: &R, rest: &str) -> Statement {
+    let [changing, _] = R::COLUMNS;
+    let sql = format!("UPDATE {} SET {} = ?{rest}", R::TABLE, changing.join(" = ?, "));
+    record.bind_changing(query(AssertSqlSafe(sql)))
+}
+
+/// The name of a field's column.
+macro_rules! column {
+    ($field:ident) => {
+        stringify!($field)
+    };
+    ($field:ident $column:ident) => {
+        stringify!($column)
+    };
+}
+
+/// For each record its fields that stay as they were added, those that change, and methods whose
+/// results are written as well. Each has the name of its column, unless that follows.
+macro_rules! records {
+    ($($record:ident in $table:literal {
+        $($fixed:ident $(as $fixed_column:ident)?),*;
+        $($changing:ident $(as $column:ident)?),*;
+        $($computed:ident),*
+    })*) => {$(
+        impl FromRow<'_, SqliteRow> for $record {
+            fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+                Ok(Self {
+                    $($fixed: read(row, column!($fixed $($fixed_column)?))?,)*
+                    $($changing: read(row, column!($changing $($column)?))?,)*
+                })
+            }
+        }
+
+        impl Record for $record {
+            const TABLE: &'static str = $table;
+            const COLUMNS: [&'static [&'static str]; 2] = [
+                &[$(column!($changing $($column)?),)* $(stringify!($computed),)*],
+                &[$(column!($fixed $($fixed_column)?),)*],
+            ];
+
+            fn bind_changing(&self, statement: Statement) -> Statement {
+                statement $(.bind(self.$changing.stored()))* $(.bind(self.$computed().stored()))*
+            }
+
+            fn bind_fixed(&self, statement: Statement) -> Statement {
+                statement $(.bind(self.$fixed.stored()))*
+            }
+        }
+    )*};
+}
+
+records! {
+    MasterKeyRecord in "master_keys" { term, key_id, created_at;; }
+    HostKeyRecord in "host_keys" { name, created_at; wrapped_key, master_term, version; }
+    WorkspaceKeyRecord in "workspace_keys" { workspace_id, term, created_at; wrapped_key, master_term, version; }
+    WorkspaceRecord in "workspaces" { id, external_id, created_at; name, updated_at; }
+    ApiKeyRecord in "api_keys" { id, workspace_id, name, lookup, hash, scopes, created_at; revoked_at; }
+    ConnectionRecord in "connections" {
+        id, workspace_id, cache_generation, created_at;
+        name, provider_type, sealed_settings, hints, account, account_key, account_id, rate_limit_tier, read_only,
+        cache_ttl_seconds, settings_version, version, updated_at;
+    }
+    ConnectionStateRecord in "connection_states" {
+        connection_id as id, workspace_id, settings_version;
+        sealed_state, version, refresh_at, refresh_attempts, updated_at;
+    }
+    EntryRecord in "vault_entries" {
+        id, workspace_id, created_at;
+        user as permissioned_user_id, domain, alias as user_alias, tfa_method, passkey, connection_id, secret_ref,
+        cache_ttl_seconds, sealed_credentials, sealed_attributes, session_data_set_at, version, updated_at;
+    }
+    DependentEntry in "vault_entries" { id; user as permissioned_user_id, domain, alias as user_alias; }
+    RotationRecord in "rotations" {
+        id, workspace_id, entry_id, connection_id, secret_ref, account_id, created_at;
+        state, reason, message, sealed_password, expected_revision, attempts, attempt_until, next_attempt_at,
+        failed_settings, version, updated_at;
+        open_entry_id, open_item
+    }
+    RequestCount in "request_counts" { slot; requests; }
+    AuditAnchorRecord in "audit_anchors" { series; number, head, mac, at; }
+}
+
+/// A value, and how a column holds it.
+pub(super) trait Value: Sized {
+    type Stored: for<'r> Decode<'r, Sqlite> + for<'q> Encode<'q, Sqlite> + Type<Sqlite> + 'static;
+
+    fn stored(&self) -> Self::Stored;
+
+    /// `None` for what is never stored.
+    fn from_stored(stored: Self::Stored) -> Option<Self>;
+}
+
+macro_rules! values {
+    ($($value:ty as $stored:ty: $to:expr, $from:expr;)*) => {$(
+        impl Value for $value {
+            type Stored = $stored;
+
+            fn stored(&self) -> $stored {
+                let to: fn(&Self) -> $stored = $to;
+                to(self)
+            }
+
+            fn from_stored(stored: $stored) -> Option<Self> {
+                let from: fn($stored) -> Option<Self> = $from;
+                from(stored)
+            }
+        }
+    )*};
+}
+
+values! {
+    bool as bool: Clone::clone, Some;
+    String as String: Clone::clone, Some;
+    Vec<u8> as Vec<u8>: Clone::clone, Some;
+    Arc<str> as String: ToString::to_string, |text| Some(text.into());
+    u32 as i64: |number| i64::from(*number), |number| number.try_into().ok();
+    u64 as i64: |number| signed(*number), |number| number.try_into().ok();
+    Timestamp as i64: |time| time.as_millisecond(), |time| Timestamp::from_millisecond(time).ok();
+    WorkspaceId as Uuid: Self::as_uuid, |id| Some(id.into());
+    ApiKeyId as Uuid: Self::as_uuid, |id| Some(id.into());
+    ConnectionId as Uuid: Self::as_uuid, |id| Some(id.into());
+    EntryId as Uuid: Self::as_uuid, |id| Some(id.into());
+    RotationId as Uuid: Self::as_uuid, |id| Some(id.into());
+    Scopes as String: ToString::to_string, |text| text.parse().ok();
+    TfaMethod as String: ToString::to_string, |text| text.parse().ok();
+    RotationState as String: ToString::to_string, |text| text.parse().ok();
+    PauseReason as String: ToString::to_string, |text| Self::from_name(&text);
+}
+
+impl<const N: usize> Value for [u8; N] {
+    type Stored = Vec<u8>;
+
+    fn stored(&self) -> Vec<u8> {
+        self.to_vec()
+    }
+
+    fn from_stored(stored: Vec<u8>) -> Option<Self> {
+        stored.try_into().ok()
     }
 }
 
-impl FromRow<'_, SqliteRow> for WorkspaceRecord {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            id: row.try_get::<Uuid, _>("id")?.into(),
-            name: row.try_get("name")?,
-            external_id: row.try_get("external_id")?,
-            created_at: time(row, "created_at")?,
-            updated_at: time(row, "updated_at")?,
-        })
+/// What may be NULL.
+impl<V: Value> Value for Option<V> {
+    type Stored = Option<V::Stored>;
+
+    fn stored(&self) -> Self::Stored {
+        self.as_ref().map(V::stored)
+    }
+
+    fn from_stored(stored: Self::Stored) -> Option<Self> {
+        stored.map_or(Some(None), |stored| V::from_stored(stored).map(Some))
     }
 }
 
-impl FromRow<'_, SqliteRow> for WorkspaceKeyRecord {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            workspace_id: row.try_get::<Uuid, _>("workspace_id")?.into(),
-            term: number(row, "term")?,
-            wrapped_key: row.try_get("wrapped_key")?,
-            master_term: number(row, "master_term")?,
-            version: number(row, "version")?,
-            created_at: time(row, "created_at")?,
-        })
-    }
-}
-
-impl FromRow<'_, SqliteRow> for ApiKeyRecord {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            id: row.try_get::<Uuid, _>("id")?.into(),
-            workspace_id: row.try_get::<Uuid, _>("workspace_id")?.into(),
-            name: row.try_get("name")?,
-            lookup: row.try_get("lookup")?,
-            hash: bytes(row, "hash")?,
-            scopes: name(row, "scopes")?,
-            created_at: time(row, "created_at")?,
-            revoked_at: optional(row, "revoked_at", time)?,
-        })
-    }
-}
-
-impl FromRow<'_, SqliteRow> for ConnectionRecord {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            id: row.try_get::<Uuid, _>("id")?.into(),
-            workspace_id: row.try_get::<Uuid, _>("workspace_id")?.into(),
-            name: row.try_get("name")?,
-            provider_type: row.try_get("provider_type")?,
-            sealed_settings: row.try_get("sealed_settings")?,
-            hints: row.try_get("hints")?,
-            account: row.try_get("account")?,
-            account_key: row.try_get("account_key")?,
-            account_id: row.try_get::<&str, _>("account_id")?.into(),
-            rate_limit_tier: row.try_get("rate_limit_tier")?,
-            read_only: row.try_get("read_only")?,
-            cache_ttl_seconds: number(row, "cache_ttl_seconds")?,
-            cache_generation: number(row, "cache_generation")?,
-            settings_version: number(row, "settings_version")?,
-            version: number(row, "version")?,
-            created_at: time(row, "created_at")?,
-            updated_at: time(row, "updated_at")?,
-        })
-    }
-}
-
-impl FromRow<'_, SqliteRow> for ConnectionStateRecord {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            connection_id: row.try_get::<Uuid, _>("id")?.into(),
-            workspace_id: row.try_get::<Uuid, _>("workspace_id")?.into(),
-            settings_version: number(row, "settings_version")?,
-            sealed_state: row.try_get("sealed_state")?,
-            version: number(row, "version")?,
-            refresh_at: optional(row, "refresh_at", time)?,
-            refresh_attempts: number(row, "refresh_attempts")?,
-            updated_at: time(row, "updated_at")?,
-        })
-    }
-}
-
-impl FromRow<'_, SqliteRow> for EntryRecord {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            id: row.try_get::<Uuid, _>("id")?.into(),
-            workspace_id: row.try_get::<Uuid, _>("workspace_id")?.into(),
-            user: row.try_get("permissioned_user_id")?,
-            domain: row.try_get("domain")?,
-            alias: row.try_get("user_alias")?,
-            tfa_method: optional(row, "tfa_method", name)?,
-            passkey: row.try_get("passkey")?,
-            connection_id: row.try_get::<Option<Uuid>, _>("connection_id")?.map(Into::into),
-            secret_ref: row.try_get("secret_ref")?,
-            cache_ttl_seconds: optional(row, "cache_ttl_seconds", number)?,
-            sealed_credentials: row.try_get("sealed_credentials")?,
-            sealed_attributes: row.try_get("sealed_attributes")?,
-            session_data_set_at: optional(row, "session_data_set_at", time)?,
-            version: number(row, "version")?,
-            created_at: time(row, "created_at")?,
-            updated_at: time(row, "updated_at")?,
-        })
-    }
-}
-
-impl FromRow<'_, SqliteRow> for DependentEntry {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            id: row.try_get::<Uuid, _>("id")?.into(),
-            user: row.try_get("permissioned_user_id")?,
-            domain: row.try_get("domain")?,
-            alias: row.try_get("user_alias")?,
-        })
-    }
-}
-
-impl FromRow<'_, SqliteRow> for AuditAnchorRecord {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            series: number(row, "series")?,
-            number: number(row, "number")?,
-            head: bytes(row, "head")?,
-            mac: bytes(row, "mac")?,
-            at: time(row, "at")?,
-        })
-    }
-}
-
-impl FromRow<'_, SqliteRow> for RotationRecord {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            id: row.try_get::<Uuid, _>("id")?.into(),
-            workspace_id: row.try_get::<Uuid, _>("workspace_id")?.into(),
-            entry_id: row.try_get::<Uuid, _>("entry_id")?.into(),
-            connection_id: row.try_get::<Option<Uuid>, _>("connection_id")?.map(Into::into),
-            secret_ref: row.try_get("secret_ref")?,
-            account_id: row.try_get::<Option<&str>, _>("account_id")?.map(Into::into),
-            state: name(row, "state")?,
-            reason: row.try_get("reason")?,
-            message: row.try_get("message")?,
-            sealed_password: row.try_get("sealed_password")?,
-            expected_revision: row.try_get("expected_revision")?,
-            attempts: number(row, "attempts")?,
-            attempt_until: optional(row, "attempt_until", time)?,
-            next_attempt_at: optional(row, "next_attempt_at", time)?,
-            failed_settings: optional(row, "failed_settings", number)?,
-            version: number(row, "version")?,
-            created_at: time(row, "created_at")?,
-            updated_at: time(row, "updated_at")?,
-        })
-    }
-}
-
-/// A number that is not negative and fits.
-pub(super) fn number<N: TryFrom<i64>>(row: &SqliteRow, column: &'static str) -> sqlx::Result<N> {
-    N::try_from(row.try_get(column)?).map_err(|_| corrupt(column))
+pub(super) fn read<V: Value>(row: &SqliteRow, column: &'static str) -> sqlx::Result<V> {
+    V::from_stored(row.try_get(column)?).ok_or_else(|| sqlx::Error::Decode(StorageError::Corrupt { column }.into()))
 }
 
 /// SQLite's integers are signed. What the broker counts stays far below the limit; at the limit it
@@ -181,31 +203,18 @@ pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-pub(super) fn bytes<const N: usize>(row: &SqliteRow, column: &'static str) -> sqlx::Result<[u8; N]> {
-    row.try_get::<&[u8], _>(column)?.try_into().map_err(|_| corrupt(column))
-}
-
-pub(super) fn time(row: &SqliteRow, column: &'static str) -> sqlx::Result<Timestamp> {
-    Timestamp::from_millisecond(row.try_get(column)?).map_err(|_| corrupt(column))
-}
-
-/// One of a list of names.
-pub(super) fn name<N: FromStr>(row: &SqliteRow, column: &'static str) -> sqlx::Result<N> {
-    row.try_get::<&str, _>(column)?.parse().map_err(|_| corrupt(column))
-}
-
-/// What may be NULL, and is read like this if it is not.
-pub(super) fn optional<T>(
-    row: &SqliteRow,
-    column: &'static str,
-    read: fn(&SqliteRow, &'static str) -> sqlx::Result<T>,
-) -> sqlx::Result<Option<T>> {
-    if row.try_get_raw(column)?.is_null() { Ok(None) } else { read(row, column).map(Some) }
-}
-
-/// Passes through `sqlx` as its own error.
-pub(super) fn corrupt(column: &'static str) -> sqlx::Error {
-    sqlx::Error::Decode(StorageError::Corrupt { column }.into())
+/// Of rows with an id and a size the first `limit` that, after the first one, have no more than
+/// `bytes` altogether.
+pub(super) fn fitting(rows: &[SqliteRow], limit: u32, bytes: u64) -> sqlx::Result<Vec<Uuid>> {
+    let (mut fitting, mut sum) = (Vec::new(), 0_u64);
+    for row in rows.iter().take(limit as usize) {
+        sum = sum.saturating_add(read(row, "size")?);
+        if sum > bytes && !fitting.is_empty() {
+            break;
+        }
+        fitting.push(row.try_get("id")?);
+    }
+    Ok(fitting)
 }
 
 /// Whether another connection had the lock for longer than this one waits.

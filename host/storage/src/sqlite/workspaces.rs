@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use sqlx::{query, query_as};
 
 use super::SqliteStorage;
-use super::keys::{insert_workspace_key, must_be_current_master};
+use super::keys::must_be_current_master;
+use super::rows::insert;
 use crate::{ApiKeyId, ApiKeyRecord, StorageError, WorkspaceId, WorkspaceKeyRecord, WorkspaceRecord, WorkspaceStorage};
 
 #[async_trait]
@@ -20,16 +21,9 @@ impl WorkspaceStorage for SqliteStorage {
     ) -> Result<(), StorageError> {
         let mut transaction = self.write().await?;
         must_be_current_master(&mut transaction, key.master_term).await?;
-        query("INSERT INTO workspaces (id, name, external_id, created_at, updated_at) VALUES (?, ?, ?, ?, ?)")
-            .bind(workspace.id.as_uuid())
-            .bind(&workspace.name)
-            .bind(&workspace.external_id)
-            .bind(workspace.created_at.as_millisecond())
-            .bind(workspace.updated_at.as_millisecond())
-            .execute(&mut *transaction)
-            .await?;
-        insert_workspace_key(&mut transaction, key).await?;
-        insert_api_key(&mut *transaction, api_key).await?;
+        for statement in [insert(workspace, ""), insert(key, ""), insert(api_key, "")] {
+            statement.execute(&mut *transaction).await?;
+        }
         transaction.commit().await?;
         Ok(())
     }
@@ -78,7 +72,8 @@ impl WorkspaceStorage for SqliteStorage {
     }
 
     async fn insert_api_key(&self, key: &ApiKeyRecord) -> Result<(), StorageError> {
-        insert_api_key(&self.pool, key).await
+        insert(key, "").execute(&self.pool).await?;
+        Ok(())
     }
 
     async fn api_key(&self, lookup: &str) -> Result<Option<ApiKeyRecord>, StorageError> {
@@ -86,10 +81,7 @@ impl WorkspaceStorage for SqliteStorage {
     }
 
     async fn api_keys(&self, workspace: WorkspaceId) -> Result<Vec<ApiKeyRecord>, StorageError> {
-        Ok(query_as("SELECT * FROM api_keys WHERE workspace_id = ? ORDER BY id")
-            .bind(workspace.as_uuid())
-            .fetch_all(&self.pool)
-            .await?)
+        self.records_of(workspace).await
     }
 
     async fn revoke_api_key(
@@ -103,26 +95,4 @@ impl WorkspaceStorage for SqliteStorage {
         let revoked = query_as(sql).bind(at.as_millisecond()).bind(workspace.as_uuid()).bind(id.as_uuid());
         Ok(revoked.fetch_all(&self.pool).await?.pop())
     }
-}
-
-/// Also within a transaction: a workspace is added with its first API key.
-async fn insert_api_key<'e>(
-    executor: impl sqlx::Executor<'e, Database = sqlx::Sqlite>,
-    key: &ApiKeyRecord,
-) -> Result<(), StorageError> {
-    query(
-        "INSERT INTO api_keys (id, workspace_id, name, lookup, hash, scopes, created_at, revoked_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(key.id.as_uuid())
-    .bind(key.workspace_id.as_uuid())
-    .bind(key.name.clone())
-    .bind(key.lookup.clone())
-    .bind(key.hash.to_vec())
-    .bind(key.scopes.to_string())
-    .bind(key.created_at.as_millisecond())
-    .bind(key.revoked_at.map(Timestamp::as_millisecond))
-    .execute(executor)
-    .await?;
-    Ok(())
 }

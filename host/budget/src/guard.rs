@@ -8,18 +8,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use keyway_runtime::RequestEffect;
 use keyway_storage::{PauseReason, RequestKind, StorageError};
 use parking_lot::Mutex;
 
 use crate::breaker::{Answer, Outcome};
-use crate::identity::Subject;
 use crate::limits::RateLimits;
-use crate::meter::{Meter, NoRequest};
-use crate::not_called::NotCalled;
+use crate::meter::Meter;
+use crate::not_called::{NotCalled, Refusal};
 use crate::operation::ProviderOperation;
-use crate::token::{Claim, TokenBreaker};
+use crate::token::TokenBreaker;
 
 /// How many requests an operation is expected to make before its first call: more than 1Password's
 /// cold resolve (7), as many as its cold write.
@@ -29,7 +27,7 @@ const FIRST_COST: u32 = 8;
 pub struct Guard {
     provider_type: String,
     pub(crate) limits: RateLimits,
-    breaker: Arc<TokenBreaker>,
+    pub(crate) breaker: Arc<TokenBreaker>,
     /// The counts of the token.
     meters: Vec<Arc<Meter>>,
     /// The counts of its account, once the account is known.
@@ -37,42 +35,6 @@ pub struct Guard {
     /// Reads and writes made before that.
     uncharged: [(RequestKind, AtomicU32); 2],
     costs: [AtomicU32; ProviderOperation::COUNT],
-}
-
-/// Why a call was not made.
-#[derive(Debug)]
-pub enum Refusal {
-    /// The budget or the breaker refused it.
-    NotCalled(NotCalled),
-    /// The request could not be counted.
-    Storage(StorageError),
-}
-
-impl From<StorageError> for Refusal {
-    fn from(error: StorageError) -> Self {
-        Self::Storage(error)
-    }
-}
-
-impl From<NotCalled> for Refusal {
-    fn from(not_called: NotCalled) -> Self {
-        Self::NotCalled(not_called)
-    }
-}
-
-impl From<NoRequest> for Refusal {
-    fn from(no: NoRequest) -> Self {
-        match no {
-            NoRequest::Spent { of, limit, wait } => Self::NotCalled(NotCalled::BudgetSpent {
-                scope: of.scope,
-                requests: of.requests,
-                limit,
-                period: of.window,
-                retry_after: wait,
-            }),
-            NoRequest::Storage(error) => Self::Storage(error),
-        }
-    }
 }
 
 /// The right to call, and whether the call is the probe.
@@ -104,11 +66,6 @@ impl Guard {
         &self.provider_type
     }
 
-    /// The token whose requests are counted.
-    pub(crate) fn subject(&self) -> &Subject {
-        &self.breaker.subject
-    }
-
     /// The counts that its calls change: the token's, and its account's once the account is known.
     pub(crate) fn meters(&self) -> Vec<Arc<Meter>> {
         let account = self.account.lock().clone();
@@ -135,16 +92,13 @@ impl Guard {
     /// Lets a call begin, or returns why not.
     pub async fn begin(&self, operation: ProviderOperation) -> Result<Pass, Refusal> {
         let entered = operation == ProviderOperation::Verify;
-        let answer = self.breaker.ask(entered);
-        if let Answer::Wait { reason, wait } = answer {
-            return Err(paused(reason, wait).into());
-        }
+        let pass = passed(self.breaker.ask(entered))?;
         let needed = self.cost(operation).map_or(1, |cost| cost.load(Ordering::Relaxed));
         // Check all of them to report the longest wait: a call that comes back earlier would be
         // refused again.
         let mut checked = Vec::new();
         for meter in self.meters() {
-            let only_writes = meter.of().requests == RequestKind::Write;
+            let only_writes = meter.of.requests == RequestKind::Write;
             if !only_writes || operation == ProviderOperation::Write {
                 let needed = if only_writes { 1 } else { needed };
                 checked.push(meter.check(needed, kept(&meter, operation)).await);
@@ -153,23 +107,14 @@ impl Guard {
         if let Some(refused) = longest(checked) {
             return Err(refused);
         }
-        if answer != Answer::Probe {
-            return Ok(Pass { probe: false });
-        }
-        match self.breaker.claim(entered).await? {
-            Claim::Probe => Ok(Pass { probe: true }),
-            Claim::NotNeeded => Ok(Pass { probe: false }),
-            Claim::Wait { reason, wait } => Err(paused(reason, wait).into()),
-        }
+        if pass.probe { Ok(passed(self.breaker.claim(entered).await?)?) } else { Ok(pass) }
     }
 
     /// Counts one request before it goes out.
     pub async fn admit(&self, operation: ProviderOperation, effect: RequestEffect, pass: Pass) -> Result<(), Refusal> {
         // Another call may have opened the breaker in the meantime.
-        if !pass.probe
-            && let Answer::Wait { reason, wait } = self.breaker.ask(false)
-        {
-            return Err(paused(reason, wait).into());
+        if !pass.probe {
+            passed(self.breaker.ask(false))?;
         }
         let writes = operation == ProviderOperation::Write && effect == RequestEffect::Unsafe;
         let kind = if writes { RequestKind::Write } else { RequestKind::Read };
@@ -180,9 +125,9 @@ impl Guard {
             if !meter.counts(kind) {
                 continue;
             }
-            if let Err(no) = meter.take(kept(&meter, operation)).await {
+            if let Err(refused) = meter.take(kept(&meter, operation)).await {
                 taken.iter().for_each(|meter| meter.give_back());
-                return Err(no.into());
+                return Err(refused);
             }
             taken.push(meter);
         }
@@ -228,24 +173,14 @@ impl Guard {
 
     /// Why a request would be refused now, from memory, without asking the database.
     pub fn refusal_now(&self, operation: ProviderOperation) -> Option<NotCalled> {
-        if let Answer::Wait { reason, wait } = self.breaker.ask(false) {
-            return Some(paused(reason, wait));
+        if let Err(why) = passed(self.breaker.ask(false)) {
+            return Some(why);
         }
         let meters = self.meters().into_iter().filter(|meter| meter.counts(RequestKind::Read));
         match longest(meters.filter_map(|meter| meter.try_check(1, kept(&meter, operation))))? {
             Refusal::NotCalled(why) => Some(why),
             Refusal::Storage(_) => None,
         }
-    }
-
-    /// The reason and the end of the current pause.
-    pub(crate) fn resting(&self) -> Option<(PauseReason, Timestamp)> {
-        self.breaker.resting()
-    }
-
-    /// Loads the state that another process has stored since.
-    pub(crate) async fn refresh(&self) -> Result<(), StorageError> {
-        self.breaker.refresh().await
     }
 
     /// How many requests the last call of this operation made.
@@ -257,21 +192,26 @@ impl Guard {
 
 /// How many requests of a limit this operation must leave.
 fn kept(meter: &Meter, operation: ProviderOperation) -> u32 {
-    if operation.may_use_what_is_kept() { 0 } else { meter.of().kept_for_writing() }
+    if operation.may_use_what_is_kept() { 0 } else { meter.of.kept_for_writing() }
 }
 
-fn paused(reason: PauseReason, retry_after: Duration) -> NotCalled {
-    match reason {
+/// The right to call that an answer of the breaker gives.
+fn passed(answer: Answer) -> Result<Pass, NotCalled> {
+    let (reason, retry_after) = match answer {
+        Answer::Go => return Ok(Pass { probe: false }),
+        Answer::Probe => return Ok(Pass { probe: true }),
+        Answer::Wait { reason, wait } => (reason, wait),
+    };
+    Err(match reason {
         PauseReason::Unavailable => NotCalled::Unavailable { retry_after },
         PauseReason::RateLimited => NotCalled::RateLimited { retry_after },
         PauseReason::Refused => NotCalled::Refused { retry_after },
-    }
+    })
 }
 
 /// The refusal with the longest wait; a database error comes first.
-fn longest(checked: impl IntoIterator<Item = Result<(), NoRequest>>) -> Option<Refusal> {
-    let refused = checked.into_iter().filter_map(|checked| Some(Refusal::from(checked.err()?)));
-    refused.max_by_key(|refused| match refused {
+fn longest(checked: impl IntoIterator<Item = Result<(), Refusal>>) -> Option<Refusal> {
+    checked.into_iter().filter_map(Result::err).max_by_key(|refused| match refused {
         Refusal::Storage(_) => Duration::MAX,
         Refusal::NotCalled(why) => why.retry_after(),
     })
@@ -286,6 +226,7 @@ pub fn draw() -> f64 {
 mod tests {
     use std::collections::HashSet;
 
+    use jiff::Timestamp;
     use keyway_clock::ManualClock;
     use keyway_storage::SqliteStorage;
 
@@ -293,9 +234,9 @@ mod tests {
     use crate::limits::BreakerOptions;
     use crate::limits::BudgetScope;
 
-    async fn guard(storage: &Arc<SqliteStorage>, clock: &Arc<ManualClock>, token: u8, limits: &RateLimits) -> Guard {
-        let loaded = TokenBreaker::load(storage.clone(), clock.clone(), [token; 16], BreakerOptions::default());
-        let breaker = Arc::new(loaded.await.unwrap());
+    fn guard(storage: &Arc<SqliteStorage>, clock: &Arc<ManualClock>, token: u8, limits: &RateLimits) -> Guard {
+        let options = BreakerOptions::default();
+        let breaker = Arc::new(TokenBreaker::new(storage.clone(), clock.clone(), [token; 16], options));
         let meter =
             |(number, of): (u8, _)| Arc::new(Meter::new(storage.clone(), clock.clone(), [100 + number; 16], of));
         Guard::new("echo", limits.clone(), breaker, (0..).zip(limits.counters()).map(meter).collect())
@@ -318,7 +259,7 @@ mod tests {
             .limit(3, seconds(10), RequestKind::Any, BudgetScope::Credential)
             .limit(5, seconds(60), RequestKind::Read, BudgetScope::Credential)
             .limit(1, seconds(3_600), RequestKind::Write, BudgetScope::Credential);
-        let guard = guard(&storage, &clock, 1, &limits).await;
+        let guard = guard(&storage, &clock, 1, &limits);
         let reads = async || admitted(&guard, ProviderOperation::Resolve, RequestEffect::Safe).await;
         let writes = async || admitted(&guard, ProviderOperation::Write, RequestEffect::Unsafe).await;
         writes().await.unwrap();
@@ -343,7 +284,7 @@ mod tests {
     async fn a_secret_manager_that_wants_a_rest_gets_it_although_that_cannot_be_stored() {
         let storage = Arc::new(SqliteStorage::in_memory().await.unwrap());
         let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_000_000_000).unwrap()));
-        let guard = guard(&storage, &clock, 1, &RateLimits::UNLIMITED).await;
+        let guard = guard(&storage, &clock, 1, &RateLimits::UNLIMITED);
         let pass = guard.begin(ProviderOperation::Resolve).await.unwrap();
         storage.close().await;
         let limited = Outcome::RateLimited(Some(Duration::from_secs(60)));
@@ -358,7 +299,7 @@ mod tests {
         let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_000_000_000).unwrap()));
         let mut waits = HashSet::new();
         for token in 0..50 {
-            let guard = guard(&storage, &clock, token, &RateLimits::UNLIMITED).await;
+            let guard = guard(&storage, &clock, token, &RateLimits::UNLIMITED);
             let pass = guard.begin(ProviderOperation::Resolve).await.unwrap();
             guard.ended(ProviderOperation::Resolve, pass, Outcome::RateLimited(None), 1).await.unwrap();
             let refused = guard.begin(ProviderOperation::Resolve).await.unwrap_err();

@@ -71,20 +71,12 @@ impl Guards {
         let limits = self.options.limits_of(description, tier);
         let key = (subject, limits);
         if let Some(guard) = present(&self.tokens, &key) {
-            guard.refresh().await?;
+            guard.breaker.refresh().await?;
             return Ok(guard);
         }
-        let breaker = match present(&self.breakers, &subject) {
-            Some(breaker) => {
-                breaker.refresh().await?;
-                breaker
-            }
-            None => {
-                let (storage, clock) = (self.storage.clone(), self.clock.clone());
-                let loaded = TokenBreaker::load(storage, clock, subject, self.options.breaker).await?;
-                shared(&self.breakers, subject, loaded)
-            }
-        };
+        let breaker = TokenBreaker::new(self.storage.clone(), self.clock.clone(), subject, self.options.breaker);
+        let breaker = shared(&self.breakers, subject, breaker);
+        breaker.refresh().await?;
         let meters = self.meters(&key.1, BudgetScope::Credential, &subject);
         let guard = Guard::new(&description.provider_type, key.1.clone(), breaker, meters);
         Ok(shared(&self.tokens, key, guard))
@@ -105,7 +97,7 @@ impl Guards {
     pub async fn belongs_to(&self, guard: &Guard, account_key: Option<&str>) -> Result<(), StorageError> {
         let subject = match account_key {
             Some(account) => self.key.account(guard.provider_type(), account),
-            None => self.key.account_of_token(guard.subject()),
+            None => self.key.account_of_token(&guard.breaker.subject),
         };
         guard.set_account(self.meters(&guard.limits, BudgetScope::Account, &subject)).await
     }

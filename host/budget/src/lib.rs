@@ -42,11 +42,11 @@ mod token;
 mod window;
 
 pub use breaker::{Outcome, after, back_off};
-pub use guard::{Guard, Pass, Refusal, draw};
+pub use guard::{Guard, Pass, draw};
 pub use guards::Guards;
 pub use identity::FINGERPRINT_KEY;
 pub use limits::{BreakerOptions, BudgetOptions, BudgetScope, LONGEST_WAIT, RateLimits};
-pub use not_called::NotCalled;
+pub use not_called::{NotCalled, Refusal};
 pub use operation::ProviderOperation;
 pub use reading::{Allowance, Budget, Pause, TokenBudget};
 pub use window::KEPT;

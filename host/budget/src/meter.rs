@@ -9,7 +9,6 @@
 //! reserves little.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use keyway_clock::{CLOCK_TOLERANCE, Clock};
@@ -18,39 +17,19 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::identity::Subject;
 use crate::limits::Counter;
+use crate::not_called::{NotCalled, Refusal};
 use crate::window::{Slot, Window};
 
 /// The smallest and the largest block. A start of the process wastes at most a small one. 256
 /// requests are a fraction of a second's worth when a server is asked at full speed.
 const BLOCK: std::ops::RangeInclusive<u32> = 1..=256;
 
-/// Why a request may not be made now.
-#[derive(Debug)]
-pub(crate) enum NoRequest {
-    /// The limit is used up; how long until there is room.
-    Spent { of: Counter, limit: u32, wait: Duration },
-    /// The request could not be counted.
-    Storage(StorageError),
-}
-
-impl From<StorageError> for NoRequest {
-    fn from(error: StorageError) -> Self {
-        Self::Storage(error)
-    }
-}
-
-/// The limit, and how much of it is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Reading {
-    pub(crate) of: Counter,
-    pub(crate) used: u32,
-}
-
 pub(crate) struct Meter {
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
     subject: Subject,
-    of: Counter,
+    /// What it counts.
+    pub(crate) of: Counter,
     window: Window,
     limit: Option<u32>,
     smallest: u32,
@@ -106,13 +85,8 @@ impl Meter {
         self.of.requests == kind || self.of.requests == RequestKind::Any
     }
 
-    /// What it counts.
-    pub(crate) fn of(&self) -> Counter {
-        self.of
-    }
-
     /// Takes a request unless fewer than `kept` would be left.
-    pub(crate) async fn take(&self, kept: u32) -> Result<(), NoRequest> {
+    pub(crate) async fn take(&self, kept: u32) -> Result<(), Refusal> {
         loop {
             if let Some(taken) = self.try_take(kept) {
                 return taken;
@@ -142,7 +116,7 @@ impl Meter {
     }
 
     /// Whether `needed` requests could be taken.
-    pub(crate) async fn check(&self, needed: u32, kept: u32) -> Result<(), NoRequest> {
+    pub(crate) async fn check(&self, needed: u32, kept: u32) -> Result<(), Refusal> {
         loop {
             if let Some(checked) = self.try_check(needed, kept) {
                 return checked;
@@ -152,7 +126,7 @@ impl Meter {
     }
 
     /// As [`check`](Self::check), from memory; `None` if the database must be asked.
-    pub(crate) fn try_check(&self, needed: u32, kept: u32) -> Option<Result<(), NoRequest>> {
+    pub(crate) fn try_check(&self, needed: u32, kept: u32) -> Option<Result<(), Refusal>> {
         let Some(limit) = self.limit else { return Some(Ok(())) };
         let now = self.now();
         let state = self.lock();
@@ -177,7 +151,7 @@ impl Meter {
     }
 
     /// How much of the limit all hosts on this database have used.
-    pub(crate) async fn read(&self) -> Result<Reading, StorageError> {
+    pub(crate) async fn read(&self) -> Result<u32, StorageError> {
         if self.limit.is_some() {
             let _turn = self.reserving.lock().await;
             self.look().await?;
@@ -187,10 +161,11 @@ impl Meter {
 
     /// How much is used, as far as this process knows. If other hosts use the database too, their
     /// use since the last query is missing.
-    pub(crate) fn read_now(&self) -> Reading {
-        let now = self.now();
-        let used = self.used(&self.lock(), now);
-        Reading { of: self.of, used }
+    pub(crate) fn read_now(&self) -> u32 {
+        let (now, state) = (self.now(), self.lock());
+        // The rest of a block is counted for as long as its slot is.
+        let left = if state.slot >= Some(self.window.first_slot(now)) { state.left } else { 0 };
+        u32::try_from(self.window.count(&state.slots, now)).unwrap_or(u32::MAX).saturating_sub(left)
     }
 
     /// Loads what all hosts on this database have used. Skipped during a reservation, which loads
@@ -212,14 +187,8 @@ impl Meter {
         Ok(())
     }
 
-    fn used(&self, state: &State, now: Timestamp) -> u32 {
-        // The rest of a block is counted for as long as its slot is.
-        let left = if state.slot >= Some(self.window.first_slot(now)) { state.left } else { 0 };
-        saturate(self.window.count(&state.slots, now)).saturating_sub(left)
-    }
-
     /// From memory; `None` if the database must be asked.
-    fn try_take(&self, kept: u32) -> Option<Result<(), NoRequest>> {
+    fn try_take(&self, kept: u32) -> Option<Result<(), Refusal>> {
         let now = self.now();
         let slot = self.window.slot_of(now);
         let mut state = self.lock();
@@ -245,12 +214,15 @@ impl Meter {
         Some(Ok(()))
     }
 
-    fn fits(&self, state: &State, now: Timestamp, limit: u32, usable: u32, more: u32) -> Result<(), NoRequest> {
+    fn fits(&self, state: &State, now: Timestamp, limit: u32, usable: u32, more: u32) -> Result<(), Refusal> {
         // The rest of a block is counted, but not used yet.
         let usable_and_left = usable.saturating_add(state.left);
         match self.window.wait(&state.slots, now, usable_and_left, more) {
             None => Ok(()),
-            Some(wait) => Err(NoRequest::Spent { of: self.of, limit, wait }),
+            Some(retry_after) => {
+                let Counter { requests, scope, window: period, .. } = self.of;
+                Err(NotCalled::BudgetSpent { scope, requests, limit, period, retry_after }.into())
+            }
         }
     }
 
@@ -331,10 +303,6 @@ fn time(ms: i64) -> Timestamp {
 
 fn slots(counts: &[keyway_storage::RequestCount]) -> Vec<Slot> {
     counts.iter().map(|count| (count.slot.as_millisecond(), count.requests)).collect()
-}
-
-fn saturate(count: u64) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use keyway_storage::RequestKind;
+use keyway_storage::{RequestKind, StorageError};
 use thiserror::Error;
 
 use crate::limits::BudgetScope;
@@ -31,6 +31,17 @@ fn advice(requests: RequestKind) -> &'static str {
         RequestKind::Read | RequestKind::Any => "; a longer cache duration makes fewer requests",
         RequestKind::Write => "",
     }
+}
+
+/// Why a call was not made.
+#[derive(Debug, Error)]
+pub enum Refusal {
+    /// The budget or the breaker refused it.
+    #[error(transparent)]
+    NotCalled(#[from] NotCalled),
+    /// The request could not be counted.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
 }
 
 /// Why a provider was not called. No request was sent; a retry before `retry_after` is refused too.

@@ -9,8 +9,7 @@ use keyway_storage::{PauseReason, RequestKind, StorageError};
 
 use crate::guard::Guard;
 use crate::guards::Guards;
-use crate::limits::BudgetScope;
-use crate::meter::Reading;
+use crate::limits::{BudgetScope, Counter};
 
 /// How many requests a rolling period allows, and how many were used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,11 +41,8 @@ impl Allowance {
     pub fn remaining(&self) -> Option<u32> {
         self.limit.map(|limit| limit.saturating_sub(self.used))
     }
-}
 
-impl From<Reading> for Allowance {
-    fn from(reading: Reading) -> Self {
-        let Reading { of, used } = reading;
+    fn new(of: Counter, used: u32) -> Self {
         Self { scope: of.scope, requests: of.requests, limit: of.limit, used, period: of.window }
     }
 }
@@ -102,14 +98,14 @@ impl Guard {
     pub async fn budget(&self) -> Result<Budget, StorageError> {
         let mut budget = self.empty_budget();
         for meter in self.meters() {
-            budget.allowances.push(meter.read().await?.into());
+            budget.allowances.push(Allowance::new(meter.of, meter.read().await?));
         }
         Ok(budget)
     }
 
     fn empty_budget(&self) -> Budget {
-        let pause = self.resting().map(|(reason, until)| Pause { reason, until });
-        Budget { credentials: HEXLOWER.encode(self.subject()), allowances: Vec::new(), pause }
+        let pause = self.breaker.resting().map(|(reason, until)| Pause { reason, until });
+        Budget { credentials: HEXLOWER.encode(&self.breaker.subject), allowances: Vec::new(), pause }
     }
 }
 
@@ -121,11 +117,11 @@ impl Guards {
         for guard in self.all() {
             let provider_type = guard.provider_type().to_owned();
             let of = all
-                .entry((provider_type.clone(), *guard.subject()))
+                .entry((provider_type.clone(), guard.breaker.subject))
                 .or_insert_with(|| TokenBudget { provider_type, budget: guard.empty_budget() });
             let allowances = &mut of.budget.allowances;
             for meter in guard.meters() {
-                let new = Allowance::from(meter.read_now());
+                let new = Allowance::new(meter.of, meter.read_now());
                 let same = |old: &&mut Allowance| {
                     (old.scope, old.requests, old.period) == (new.scope, new.requests, new.period)
                 };

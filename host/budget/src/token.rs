@@ -5,7 +5,6 @@
 //! at the same time, the second applies its change to the state that the first has stored.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use keyway_clock::Clock;
@@ -29,33 +28,15 @@ pub(crate) struct TokenBreaker {
     stored: tokio::sync::Mutex<Option<u64>>,
 }
 
-/// The result of claiming the right to probe.
-pub(crate) enum Claim {
-    Probe,
-    /// Another call has probed while this one waited.
-    NotNeeded,
-    Wait {
-        reason: PauseReason,
-        wait: Duration,
-    },
-}
-
 impl TokenBreaker {
-    pub(crate) async fn load(
+    /// A breaker that knows nothing before it is [refreshed](Self::refresh).
+    pub(crate) fn new(
         storage: Arc<dyn Storage>,
         clock: Arc<dyn Clock>,
         subject: Subject,
         options: BreakerOptions,
-    ) -> Result<Self, StorageError> {
-        let record = storage.breaker(&subject).await?;
-        Ok(Self {
-            subject,
-            options,
-            clock,
-            state: Mutex::new(record.as_ref().map(state_of).unwrap_or_default()),
-            stored: tokio::sync::Mutex::new(record.map(|record| record.version)),
-            storage,
-        })
+    ) -> Self {
+        Self { subject, options, clock, storage, state: Mutex::default(), stored: tokio::sync::Mutex::default() }
     }
 
     /// Whether a call may go out; see [`State::ask`].
@@ -70,19 +51,19 @@ impl TokenBreaker {
         matches!(state.ask(self.now(), false), Answer::Wait { .. }).then_some((pause.reason, pause.until))
     }
 
-    /// Claims the right to probe, which only one call of one host holds.
-    pub(crate) async fn claim(&self, entered: bool) -> Result<Claim, StorageError> {
+    /// Claims the right to probe, which only one call of one host holds. Another one may have probed
+    /// while this one waited, and be done.
+    pub(crate) async fn claim(&self, entered: bool) -> Result<Answer, StorageError> {
         let mut stored = self.stored.lock().await;
         for _ in 0..ATTEMPTS {
             let now = self.now();
             let mut state = *self.state();
             match state.ask(now, entered) {
-                Answer::Go => return Ok(Claim::NotNeeded),
-                Answer::Wait { reason, wait } => return Ok(Claim::Wait { reason, wait }),
                 Answer::Probe => state.claim(now, &self.options),
+                answer => return Ok(answer),
             }
             if self.save(&mut stored, state, now).await? {
-                return Ok(Claim::Probe);
+                return Ok(Answer::Probe);
             }
             // Another host was first.
             self.reload(&mut stored).await?;
@@ -149,7 +130,8 @@ impl TokenBreaker {
     async fn reload(&self, stored: &mut Option<u64>) -> Result<(), StorageError> {
         let record = self.storage.breaker(&self.subject).await?;
         *stored = record.as_ref().map(|record| record.version);
-        *self.state() = record.as_ref().map(state_of).unwrap_or_default();
+        *self.state() =
+            record.map_or_else(State::default, |record| State { failures: record.failures, pause: record.pause });
         Ok(())
     }
 
@@ -161,10 +143,6 @@ impl TokenBreaker {
         // No code under this lock can panic half-way through a change.
         self.state.lock()
     }
-}
-
-fn state_of(record: &BreakerRecord) -> State {
-    State { failures: record.failures, pause: record.pause }
 }
 
 fn contended() -> StorageError {

@@ -3,12 +3,17 @@
 use data_encoding::HEXLOWER_PERMISSIVE;
 use hkdf::Hkdf;
 use sha2::Sha256;
+use zeroize::Zeroizing;
 
 use crate::{EnvelopeError, KeyBytes, KeyError};
 
 #[expect(clippy::expect_used, reason = "HKDF-SHA256 fails only beyond 8,160 bytes; every caller asks for 16 or 32")]
-pub(crate) fn derive(key: &KeyBytes, salt: Option<&[u8]>, purpose: &[u8], out: &mut [u8]) {
-    Hkdf::<Sha256>::new(salt, key.as_slice()).expand(purpose, out).expect("a length that HKDF allows");
+pub(crate) fn derive<const N: usize>(key: &KeyBytes, salt: Option<&[u8]>, purpose: &[u8]) -> Zeroizing<[u8; N]> {
+    let mut derived = Zeroizing::new([0; N]);
+    Hkdf::<Sha256>::new(salt, key.as_slice())
+        .expand(purpose, derived.as_mut_slice())
+        .expect("a length that HKDF allows");
+    derived
 }
 
 pub(crate) fn random_key() -> Result<KeyBytes, KeyError> {

@@ -72,9 +72,7 @@ impl HostKey {
     /// the host key or about keys for other purposes. A purpose is a unique name such as
     /// `acme.v1.code-cache`; names that begin with `keyway.` are Keyway's.
     pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
-        let mut key = KeyBytes::default();
-        derive(&self.0, None, purpose.as_bytes(), key.as_mut_slice());
-        key
+        derive(&self.0, None, purpose.as_bytes())
     }
 }
 

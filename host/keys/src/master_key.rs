@@ -121,9 +121,7 @@ impl MasterKey {
 #[async_trait]
 impl KeyWrapper for MasterKey {
     fn key_id(&self) -> KeyId {
-        let mut id = [0; 16];
-        derive(&self.0, None, b"keyway.v1.master-key-id", &mut id);
-        KeyId(id)
+        KeyId(*derive(&self.0, None, b"keyway.v1.master-key-id"))
     }
 
     async fn wrap(&self, term: u32, key: &[u8; 32], associated: &[u8]) -> Result<Vec<u8>, KeyError> {

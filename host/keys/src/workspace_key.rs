@@ -38,9 +38,7 @@ impl WorkspaceKey {
     }
 
     fn subkey(&self, salt: Option<&[u8]>, purpose: &[u8]) -> KeyBytes {
-        let mut key = KeyBytes::default();
-        derive(&self.0, salt, purpose, key.as_mut_slice());
-        key
+        derive(&self.0, salt, purpose)
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use keyway_clock::Clock;
 use keyway_storage::{AuditAnchorRecord, Storage, StorageError};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tracing::warn;
 
@@ -65,30 +65,26 @@ impl Anchors {
     /// Reads the anchors anew: other processes have written series since.
     pub(crate) async fn refresh(&self) -> Result<(), StorageError> {
         let known = read(&*self.storage).await?;
-        *self.known() = known;
+        *self.known.lock() = known;
         Ok(())
     }
 
     /// Whether a series whose last line is this has all that it had when the anchors were last
     /// read. It may have more.
     pub(crate) fn may_follow(&self, series: u32, head: &Head) -> bool {
-        let known = self.known();
+        let known = self.known.lock();
         known.get(&series).is_none_or(|known| known.number < head.number || known == head || known.number == 0)
     }
 
     /// The highest series that was ever begun, as far as this was known when the anchors were last
     /// read.
     pub(crate) fn last_series(&self) -> u32 {
-        self.known().last_key_value().map_or(0, |(series, _)| *series)
-    }
-
-    fn known(&self) -> MutexGuard<'_, BTreeMap<u32, Head>> {
-        self.known.lock()
+        self.known.lock().last_key_value().map_or(0, |(series, _)| *series)
     }
 
     /// The records of the series up to this head are safe on the disk.
     pub(crate) fn publish(&self, series: u32, head: Head) {
-        self.unstored().insert(series, head);
+        self.unstored.lock().insert(series, head);
         self.changed.notify_one();
     }
 
@@ -103,11 +99,11 @@ impl Anchors {
     pub(crate) async fn store_published(&self) {
         // Whoever closes the log, and then the database, waits here for what is on its way.
         let _one_at_a_time = self.storing.lock().await;
-        let heads = std::mem::take(&mut *self.unstored());
+        let heads = std::mem::take(&mut *self.unstored.lock());
         for (series, head) in heads {
             if let Err(error) = self.store(series, head).await {
                 warn!(%error, "the head of the audit log could not be anchored; it is tried again");
-                self.unstored().entry(series).or_insert(head);
+                self.unstored.lock().entry(series).or_insert(head);
                 self.changed.notify_one();
             }
         }
@@ -133,10 +129,6 @@ impl Anchors {
     /// Ends [`run`](Self::run).
     pub(crate) fn stop(&self) {
         self.stopped.notify_one();
-    }
-
-    fn unstored(&self) -> MutexGuard<'_, BTreeMap<u32, Head>> {
-        self.unstored.lock()
     }
 }
 

@@ -304,7 +304,6 @@ pub struct AuditRecord {
     /// When it happened.
     pub at: Timestamp,
     /// In which workspace.
-    #[serde(default)]
     pub workspace: Option<WorkspaceId>,
     /// Who did it.
     pub actor: AuditActor,
@@ -314,15 +313,12 @@ pub struct AuditRecord {
     pub outcome: Outcome,
     /// For the outcome of a change: the number of the record that says it was begun, in the same
     /// series.
-    #[serde(default)]
     pub begun: Option<u64>,
     /// What it was done to.
     #[serde(flatten)]
     pub subject: Subject,
     /// For a refused API key: how many were refused before without a record each.
-    #[serde(default)]
     pub unrecorded: Option<u64>,
     /// The id of the request.
-    #[serde(default)]
     pub request_id: Option<String>,
 }

@@ -232,12 +232,7 @@ pub(crate) fn whole_lines(path: &Path) -> io::Result<u64> {
 /// The head of a series that ends with these lines, if the last one follows from the one before it.
 fn head_of(lines: &[Vec<u8>], key: &AuditKey, name: Name) -> Option<Head> {
     match lines {
-        [only] => {
-            let (header, line) = (parse_header(only)?, Line::parse(only)?);
-            let previous = chain::from_hex(&header.previous)?;
-            let is_this = header.series == name.series && header.segment == name.segment;
-            (is_this && key.follows(&previous, &line)).then_some(Head { number: header.number, tag: line.tag })
-        }
+        [only] => first_head(only, key, name).map(|(_, head)| head),
         [before, last] => {
             let line = Line::parse(last)?;
             let number = number_of(line.body)?;
@@ -245,6 +240,15 @@ fn head_of(lines: &[Vec<u8>], key: &AuditKey, name: Name) -> Option<Head> {
         }
         _ => None,
     }
+}
+
+/// The MAC of the line that the first line of a segment follows, and the head that it is itself;
+/// if it was written as the first line of this segment.
+pub(crate) fn first_head(line: &[u8], key: &AuditKey, name: Name) -> Option<(Tag, Head)> {
+    let (header, line) = (parse_header(line)?, Line::parse(line)?);
+    let previous = chain::from_hex(&header.previous)?;
+    let is_this = header.series == name.series && header.segment == name.segment;
+    (is_this && key.follows(&previous, &line)).then_some((previous, Head { number: header.number, tag: line.tag }))
 }
 
 /// The header, if the line is one.

@@ -1,7 +1,7 @@
 //! Where audit events go, as a trait: a platform can send them elsewhere.
 
 use async_trait::async_trait;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::error::AuditError;
 use crate::event::{AuditEvent, AuditRecord};
@@ -68,22 +68,18 @@ impl InMemoryAudit {
     pub fn new() -> Self {
         Self::default()
     }
-
-    fn events(&self) -> MutexGuard<'_, Vec<AuditEvent>> {
-        self.0.lock()
-    }
 }
 
 #[async_trait]
 impl AuditSink for InMemoryAudit {
     async fn append(&self, event: &AuditEvent, _: Durability) -> Result<Receipt, AuditError> {
-        let mut events = self.events();
+        let mut events = self.0.lock();
         events.push(event.clone());
         Ok(Receipt { number: events.len() as u64 })
     }
 
     async fn read(&self, query: &AuditQuery) -> Result<AuditPage, AuditError> {
-        let events = self.events();
+        let events = self.0.lock();
         let start = query.cursor.as_ref().and_then(|cursor| cursor.position(1));
         let mut records: Vec<_> = (1..).zip(events.iter()).map(|(number, event)| record_of(event, number)).collect();
         records.retain(|record| query.order.is_ahead(record.number, start) && query.matches(record));

@@ -241,22 +241,16 @@ impl Series<'_> {
 
     /// The end that the database vouches for, if it does.
     fn check_anchor(&mut self, segments: &[Name]) -> Option<Head> {
-        let file = segments
-            .last()
-            .map_or_else(|| Name { series: self.series, segment: 1 }.file_name(), |name| name.file_name());
-        match self.anchor {
-            None => {
-                self.found(&file, None, AuditProblem::AnchorMissing);
-                None
-            }
+        let problem = match self.anchor {
             Some(anchor) if self.key.is_anchor(anchor.series, anchor.number, &anchor.head, &anchor.mac) => {
-                Some(Head { number: anchor.number, tag: anchor.head })
+                return Some(Head { number: anchor.number, tag: anchor.head });
             }
-            Some(_) => {
-                self.found(&file, None, AuditProblem::AnchorChanged);
-                None
-            }
-        }
+            Some(_) => AuditProblem::AnchorChanged,
+            None => AuditProblem::AnchorMissing,
+        };
+        let last = segments.last().copied().unwrap_or(Name { series: self.series, segment: 1 });
+        self.found(&last.file_name(), None, problem);
+        None
     }
 
     fn segment(&mut self, name: Name, anchor: Option<&Head>) -> io::Result<()> {
@@ -277,13 +271,8 @@ impl Series<'_> {
 
     /// The first line of a segment: which one it is, and what it follows.
     fn header(&mut self, name: Name, file: &str, line: Option<&[u8]>) {
-        let header = line.and_then(|line| {
-            let (header, line) = (segment::parse_header(line)?, Line::parse(line)?);
-            let previous = chain::from_hex(&header.previous)?;
-            let is_this = header.series == name.series && header.segment == name.segment;
-            (is_this && self.key.follows(&previous, &line)).then_some((header.number, previous, line.tag))
-        });
-        let Some((number, previous, tag)) = header else {
+        let head = line.and_then(|line| segment::first_head(line, self.key, name));
+        let Some((previous, Head { number, tag })) = head else {
             self.found(file, Some(1), AuditProblem::HeaderChanged);
             // The records behind it can follow only from what it says; the first one is taken as it
             // is.

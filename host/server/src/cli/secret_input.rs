@@ -11,22 +11,18 @@ use zeroize::Zeroizing;
 use super::exit::CliError;
 
 /// Far more than any token; what is larger is the wrong file.
-const LIMIT: usize = 64 << 10;
+pub(crate) const LIMIT: usize = 64 << 10;
 
-/// For cookies and browser storages. How much there may be of them the broker says.
-const ATTRIBUTE_LIMIT: usize = 4 << 20;
+/// For the attributes of vault entries: cookies and browser storages. How much there may be of them the broker says.
+pub(crate) const ATTRIBUTE_LIMIT: usize = 4 << 20;
 
 /// The secret in a file, or on standard input for `-`. A line end behind it does not belong to it.
 pub(crate) fn from_file(path: &Path) -> Result<SecretString, CliError> {
     read(path, LIMIT)
 }
 
-/// The same for the value of a vault entry's attribute, which may be large.
-pub(crate) fn attribute_from_file(path: &Path) -> Result<SecretString, CliError> {
-    read(path, ATTRIBUTE_LIMIT)
-}
-
-fn read(path: &Path, limit: usize) -> Result<SecretString, CliError> {
+/// The same, of at most so many bytes.
+pub(crate) fn read(path: &Path, limit: usize) -> Result<SecretString, CliError> {
     let is_stdin = path == Path::new("-");
     let place = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
     // Allocated once, so that growing leaves no copies behind.

@@ -43,7 +43,7 @@ impl<'a> Input<'a> {
         let ask = ask && places.iter().all(|(file, ..)| file.is_none());
         for (file, label, place) in places {
             let value = match file {
-                Some(file) => Some(self.read(file, secret_input::from_file)?),
+                Some(file) => Some(self.read(file, secret_input::LIMIT)?),
                 None if ask && !label.is_empty() => {
                     secret_input::ask(label, "").transpose()?.filter(|value| !value.expose_secret().is_empty())
                 }
@@ -75,7 +75,7 @@ impl<'a> Input<'a> {
         // As a word, or as JSON.
         let is_custom = setting.is_some_and(|setting| setting.trim_matches('"') == "custom");
         for (name, file) in &options.set_file {
-            let value = self.read(Path::new(file), secret_input::attribute_from_file)?;
+            let value = self.read(Path::new(file), secret_input::ATTRIBUTE_LIMIT)?;
             if name == PROXY_VALUE && is_custom {
                 set(&mut changes, name, &self.encrypted(&value).await?)?;
             } else {
@@ -85,15 +85,11 @@ impl<'a> Input<'a> {
         Ok(changes)
     }
 
-    fn read(
-        &mut self,
-        file: &Path,
-        from_file: fn(&Path) -> Result<SecretString, CliError>,
-    ) -> Result<SecretString, CliError> {
+    fn read(&mut self, file: &Path, limit: usize) -> Result<SecretString, CliError> {
         if file == Path::new("-") && std::mem::replace(&mut self.stdin_is_read, true) {
             return Err(CliError::usage("standard input can be read for one value only; give the others as files"));
         }
-        from_file(file)
+        secret_input::read(file, limit)
     }
 
     async fn encrypted(&self, value: &SecretString) -> Result<String, CliError> {

@@ -1,8 +1,8 @@
-//! How operations are audited: what every operation goes through ([`Core::audited`]).
+//! Auditing operations: every operation goes through [`Core::audited`].
 //!
-//! **Invariant:** nothing is given out, and no change is begun, before the record of it is as safe
-//! as the operation's kind says ([`Kind`]). When the sink fails, hangs or panics, the operation
-//! fails with [`BrokerError::Audit`], and what it would have given out is wiped.
+//! **Invariant:** a value is released, and a change is begun, only after its record is as safe as
+//! the operation's kind demands ([`Kind`]). When the sink fails, hangs or panics, the operation
+//! fails with [`BrokerError::Audit`], and what it would have released is wiped.
 
 use std::sync::atomic::Ordering;
 
@@ -17,9 +17,9 @@ use crate::error::BrokerError;
 
 impl Core {
     /// Runs an operation and records it: checks the scope that the operation needs, records a
-    /// change before it begins, and records how the operation ended before its result is given out.
-    /// `trail` says what it is about: what is in it when this is called is recorded in any case,
-    /// and `body` may fill in more.
+    /// change before it begins, and records how the operation ended before its result is released.
+    /// `trail` says what the operation is about: its content at the start is always recorded, and
+    /// `body` may add to it.
     ///
     /// ```text
     /// let trail = Trail::entry(id);
@@ -45,7 +45,7 @@ impl Core {
         self.recorded(&mut event, trail, body).await
     }
 
-    /// The same for what the broker does by itself, which needs nobody's scope.
+    /// The same for the broker's background operations, which need no scope.
     pub(crate) async fn audited_of_its_own<T>(
         &self,
         workspace: WorkspaceId,
@@ -58,8 +58,8 @@ impl Core {
         self.recorded(&mut event, trail, body).await
     }
 
-    /// The same for what the code that embeds the broker does to all workspaces at once, and what
-    /// therefore takes no [`Access`].
+    /// The same for operations of the code that embeds the broker on all workspaces at once, which
+    /// therefore take no [`Access`].
     pub(crate) async fn audited_for_operator<T>(
         &self,
         operation: Operation,
@@ -108,7 +108,7 @@ impl Core {
         AuditEvent::new(self.timestamp(), actor, operation, Outcome::BEGUN)
     }
 
-    /// Records how it is with the operation now.
+    /// Records the operation with this outcome and the trail's present subject.
     async fn record(
         &self,
         event: &mut AuditEvent,
@@ -120,9 +120,9 @@ impl Core {
         self.recorder.append(event, durability).await
     }
 
-    /// Records that somebody came without a valid API key. `resembles` is the key that is found by
-    /// the part of theirs which is no secret: a revoked one, or one whose secret part they do not
-    /// have.
+    /// Records a request without a valid API key. `resembles` is the stored key with the same
+    /// lookup id, which is not secret: either it is revoked, or the secret part of the request's
+    /// key is wrong.
     pub(crate) async fn record_refused_key(
         &self,
         resembles: Option<(WorkspaceId, ApiKeyId)>,

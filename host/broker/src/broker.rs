@@ -1,9 +1,9 @@
-//! The door: a broker has a service for each domain, and they share the [`Core`]. `builder.rs` puts
-//! them together.
+//! The entry point: a broker has a service for each domain, and they share the [`Core`].
+//! `builder.rs` puts them together.
 //!
-//! Arrows go one way: rotations and entries use connections, resolving uses the stored entries, and
-//! what two services need of each other is a third thing that both use ([`Items`](crate::items),
-//! the journal of rotations, the stored entries).
+//! Dependencies go one way: rotations and entries use connections, and resolving uses the stored
+//! entries. What two services need of each other is a third thing that both use
+//! ([`Items`](crate::items), the journal of rotations, the stored entries).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,7 +28,7 @@ use crate::workspaces::{ApiKeys, Workspaces};
 /// Workspaces, connections and vault entries, and what their items hold: see the [crate's
 /// documentation](crate).
 ///
-/// Cheap to clone; all operations may be called concurrently.
+/// Cheap to clone. All operations may be called concurrently.
 #[derive(Clone)]
 pub struct Broker(pub(crate) Arc<Inner>);
 
@@ -44,7 +44,7 @@ pub(crate) struct Inner {
     pub(crate) audit: AuditLog,
     pub(crate) readiness: Readiness,
     pub(crate) metrics: Metrics,
-    /// What the broker does by itself. Each ends with the broker.
+    /// Background tasks. Each ends with the broker.
     pub(crate) work: Mutex<JoinSet<()>>,
     pub(crate) _sweep: JoinSet<()>,
 }
@@ -61,7 +61,7 @@ impl Broker {
         &self.0.workspaces
     }
 
-    /// The API keys of workspaces, and who may come in with one.
+    /// The API keys of workspaces, and authenticating with them.
     pub fn api_keys(&self) -> &ApiKeys {
         &self.0.api_keys
     }
@@ -106,7 +106,7 @@ impl Broker {
         &self.0.connections.providers
     }
 
-    /// Who holds this API key, and what they may do; for a request with an id see
+    /// Authenticates the holder of an API key; for a request with an id see
     /// [`ApiKeys::authenticate`].
     ///
     /// # Errors
@@ -115,33 +115,32 @@ impl Broker {
         self.0.api_keys.authenticate(api_key, None).await
     }
 
-    /// Resolves an entry. Of a bound one, user name and password come from the cache if its
-    /// duration allows, else live; a one-time code is always live. Needs
+    /// Resolves an entry. The user name and password of a bound entry come from the cache if the
+    /// cache duration allows, else live; a one-time code is always live. Needs
     /// [`Scope::Resolve`](crate::Scope::Resolve).
     ///
     /// The entry's own cache duration counts, else its connection's. Callers that miss the cache
-    /// for the same item at the same time share one call to the provider; a caller that goes away
-    /// takes nothing from the others. Because a code is live every time, asking for one costs a
-    /// call each time, also of an item that had none; leave it out of the fields where it is not
-    /// needed.
+    /// for the same item at the same time share one call to the provider, which continues when one
+    /// of them is cancelled. Because codes are always live, asking for one costs a call each time,
+    /// even if the item has none; leave it out of the fields where it is not needed.
     ///
     /// Further fields of a bound entry's item are resolved when the request names them
-    /// ([`ResolveRequest::further`]). One that the item lacks is left out, as is every one of an
-    /// entry that is not bound.
+    /// ([`ResolveRequest::further`]). A field that the item lacks is left out. An entry that is not
+    /// bound has no further fields.
     ///
-    /// A caller for whom the password did not work says so with [`ResolveRequest::rejected`] and
-    /// gets what the item holds now, if it has not been asked since.
+    /// When a password did not work, reject its revision with [`ResolveRequest::rejected`]: the
+    /// item is fetched again unless it was fetched since.
     ///
     /// # Errors
-    /// [`BrokerError::NotFound`], and whatever the provider or the sandbox answers. A failure is
-    /// never answered with a value that is too old.
+    /// [`BrokerError::NotFound`], and the errors of the provider and the sandbox. An expired value
+    /// never stands in for a failed call.
     pub async fn resolve(&self, access: &Access, request: ResolveRequest) -> Result<Resolution, BrokerError> {
         self.0.resolver.resolve(access, request).await
     }
 
-    /// Refuses operations from now on ([`BrokerError::Closed`]), stops what goes on in the
-    /// background, returns the requests that were reserved and not made, and makes the audit log as
-    /// safe as it can be. Call it before the process ends, and before the database is closed.
+    /// Refuses operations from now on ([`BrokerError::Closed`]), cancels the background tasks,
+    /// returns the requests that were reserved and not made, and makes the audit log as safe as it
+    /// can be. Call it before the process ends, and before the database is closed.
     pub async fn close(&self) {
         self.0.core.closed.store(true, Ordering::Release);
         self.0.work.lock().abort_all();

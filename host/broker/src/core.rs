@@ -1,4 +1,4 @@
-//! What every operation of the broker shares. The services of the domains hold it, and what they
+//! What every operation of the broker shares. The services of the domains hold it beside what they
 //! need of each other: see [`crate::broker`].
 
 use std::sync::Arc;
@@ -18,27 +18,27 @@ pub(crate) struct Core {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) keyring: Keyring,
     pub(crate) recorder: Recorder,
-    /// The name under which the code that embeds the broker acts where it needs no
+    /// The name under which the code that embeds the broker acts in operations that take no
     /// [`Access`](crate::Access).
     pub(crate) operator: String,
-    /// No operation begins any more.
+    /// Whether the broker was closed: operations are refused.
     pub(crate) closed: AtomicBool,
 }
 
 impl Core {
-    /// Has the workspace's keys of this moment in memory. Call it before reading sealed rows, so
-    /// that they open even if the key is rotated in between.
+    /// Loads the workspace's current keys into memory. Call it before reading sealed rows, so that
+    /// they open even if the key is rotated in between.
     pub(crate) async fn hold_keys(&self, workspace: WorkspaceId) -> Result<(), BrokerError> {
         self.keyring.get(workspace).await.map(drop)
     }
 
-    /// For measuring how long ago something was.
+    /// The current moment, for measuring durations.
     pub(crate) fn now(&self) -> Moment {
         self.clock.now()
     }
 
-    /// The time for a record: in the milliseconds in which it is stored, so that a record is the
-    /// same before and after.
+    /// The time for a record: in milliseconds, as it is stored, so that a record is equal before
+    /// and after storing it.
     pub(crate) fn timestamp(&self) -> Timestamp {
         let now = self.clock.now().timestamp();
         Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)

@@ -4,7 +4,7 @@
 //!
 //! Every message is for a person and says what to do. No message contains a secret. Messages of the
 //! host's own errors may name files and tables; [`BrokerError::is_internal`] tells a server which
-//! ones to log instead of to show.
+//! ones to log and not to show.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use keyway_runtime::{CallError, ErrorCode, ProviderError, SandboxError};
 use keyway_storage::{Cause, DependentEntries, RotationState, Scope, StorageError, TfaMethod, UnknownName};
 use thiserror::Error;
 
-/// Why the broker could not do what it was asked for.
+/// Why an operation of the broker failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BrokerError {
@@ -34,13 +34,13 @@ pub enum BrokerError {
         /// Which credential, or attribute.
         field: String,
     },
-    /// The API key has not the scope that this needs.
+    /// The API key lacks the scope that this needs.
     #[error("this needs an API key with the scope `{needs}`")]
     Forbidden {
         /// The missing scope.
         needs: Scope,
     },
-    /// There is no such thing in the caller's workspace. What exists in another one is answered in
+    /// There is no such thing in the caller's workspace. Things of other workspaces are answered in
     /// the same way.
     #[error("there is no such {0} in this workspace")]
     NotFound(Thing),
@@ -50,16 +50,16 @@ pub enum BrokerError {
     /// Another workspace has this external id.
     #[error("a workspace with this external id exists already; find it by that id, or choose another")]
     WorkspaceExists,
-    /// The row was changed by somebody else meanwhile.
+    /// The row was changed concurrently.
     #[error("the {0} was changed by somebody else at the same time; read it again and repeat the change")]
     Changed(Thing),
     /// Entries are bound to the connection.
     #[error("this connection is still used by {0}; bind them elsewhere or delete them first")]
     ConnectionInUse(DependentEntries),
-    /// There is no code of the entry's second factor to be had.
+    /// The entry's second factor has no code to return.
     #[error(transparent)]
     NoTfaCode(#[from] NoTfaCode),
-    /// The item has a rotation that is not over.
+    /// The item has an open rotation.
     #[error("a password rotation is open; commit, retry or abandon it first (the list of rotations shows it)")]
     RotationOpen,
     /// The rotation is in a state that does not allow this.
@@ -70,8 +70,8 @@ pub enum BrokerError {
         /// What to do.
         hint: &'static str,
     },
-    /// The rotation's item is in another account than those that its connection has credentials of
-    /// by now.
+    /// The connection's credentials have changed since: they are of another account than that of
+    /// the rotation's item.
     #[error(
         "the connection has the credentials of another account than when the password rotation began; give it credentials of that account again, and retry"
     )]
@@ -91,16 +91,16 @@ pub enum BrokerError {
         /// What the check said.
         source: CallError,
     },
-    /// The provider was not asked: its budget is spent, or it is given a rest.
+    /// The provider was not called: its budget is spent, or its calls are paused.
     #[error(transparent)]
     NotCalled(#[from] NotCalled),
     /// The provider answered with an error.
     #[error(transparent)]
     Provider(ProviderError),
-    /// The sandbox ended the provider's call. The next call is not affected.
+    /// The sandbox ended the provider's call. Later calls are not affected.
     #[error(transparent)]
     Sandbox(SandboxError),
-    /// More items than the host lists, or too slow a list.
+    /// The connection sees more items than the host lists, or listing them takes too long.
     #[error("{0}")]
     TooManyItems(ListLimit),
     /// The broker was closed.
@@ -124,12 +124,12 @@ pub enum BrokerError {
 }
 
 impl BrokerError {
-    /// What kind of error it is. The match names every variant, so that a new one gets its kind
-    /// when it is made.
+    /// The kind of this error. The match names every variant, so the compiler asks for the kind of
+    /// a new one.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Invalid(_) => ErrorKind::Invalid,
-            // Nothing about the request is wrong.
+            // The request is valid; the provider is slow.
             Self::TooManyItems(ListLimit::Seconds(_)) => ErrorKind::ProviderUnavailable,
             Self::TooManyItems(_) => ErrorKind::ProviderFault,
             Self::NoTfaCode(NoTfaCode::NotOnItem | NoTfaCode::NotMade(_) | NoTfaCode::NoEmail) => ErrorKind::NotFound,
@@ -149,7 +149,7 @@ impl BrokerError {
             Self::NotCalled(NotCalled::BudgetSpent { .. } | NotCalled::RateLimited { .. }) => ErrorKind::RateLimited,
             Self::NotCalled(NotCalled::Refused { .. }) => ErrorKind::ProviderRefused,
             Self::NotCalled(_) => ErrorKind::ProviderPaused,
-            // Settings that a person has just entered are theirs to correct.
+            // Settings that were just entered are the caller's to correct.
             Self::NotVerified { source: CallError::Provider(error) } if error.code == ErrorCode::InvalidSettings => {
                 ErrorKind::Invalid
             }
@@ -165,12 +165,12 @@ impl BrokerError {
         }
     }
 
-    /// Whether this is the host's own fault: log the message, and show a general one.
+    /// Whether this is the host's own fault: log its message, and show a general one.
     pub fn is_internal(&self) -> bool {
         self.kind() == ErrorKind::Internal
     }
 
-    /// What a field's value of a client is refused with.
+    /// The error for a field whose value from a client does not open.
     pub(crate) fn of_client_value(field: &str, error: ClientValueError) -> Self {
         match error {
             ClientValueError::NotText => InvalidInput::EncryptedNotText { field: field.to_owned() }.into(),
@@ -178,7 +178,7 @@ impl BrokerError {
         }
     }
 
-    /// The provider's answer, if that is what went wrong.
+    /// The provider's error, if this is one.
     pub fn provider_error(&self) -> Option<&ProviderError> {
         match self {
             Self::Provider(error) | Self::NotVerified { source: CallError::Provider(error) } => Some(error),
@@ -186,7 +186,7 @@ impl BrokerError {
         }
     }
 
-    /// How long to wait before the next attempt, where the provider's server said so or the host
+    /// How long to wait before the next attempt, if the provider's server said so or the host
     /// knows.
     pub fn retry_after(&self) -> Option<Duration> {
         match (self, self.provider_error()) {
@@ -283,7 +283,7 @@ impl fmt::Display for Thing {
     }
 }
 
-/// Why there is no code of an entry's second factor.
+/// Why an entry's second factor has no code.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum NoTfaCode {
@@ -292,27 +292,27 @@ pub enum NoTfaCode {
         "this vault entry has no second factor that makes codes; set tfa_secret and tfa_method AUTHENTICATOR, or bind the entry to an item with a one-time password"
     )]
     NoSecondFactor,
-    /// What this method sends cannot be told apart by entry.
+    /// The codes of this method cannot be attributed to an entry.
     #[error(
         "codes of tfa_method {0} cannot be read here, because nothing says which vault entry they are for; only AUTHENTICATOR and EMAIL have codes to read"
     )]
     Method(TfaMethod),
-    /// The item has no field for it.
+    /// The item has no time-based one-time password.
     #[error(
         "the bound item has no one-time password that changes with time; add one to the item in the secret manager"
     )]
     NotOnItem,
-    /// The item has a one-time password that makes no code, with what the provider says about it.
+    /// The item has a one-time password that makes no code, with the provider's explanation.
     #[error("the bound item has a one-time password that makes no code: {0}")]
     NotMade(String),
-    /// No e-mail with a code.
+    /// No e-mail with a code has arrived.
     #[error(
         "no code has arrived by e-mail for this vault entry; start the login so that the site sends one, and look into the inbox that it sends to: this server has none of its own"
     )]
     NoEmail,
 }
 
-/// Which bound a list of items exceeded.
+/// Which limit a list of items exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ListLimit {
@@ -327,7 +327,7 @@ pub enum ListLimit {
     /// Too much text.
     #[error("the provider's list of items is larger than {} MiB; restrict the connection to the vaults that are needed", .0 >> 20)]
     Bytes(usize),
-    /// Too slow.
+    /// Listing took too long.
     #[error(
         "listing the items took longer than {0} s; try again, or restrict the connection to the vaults that are needed"
     )]
@@ -339,7 +339,7 @@ pub enum ListLimit {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum InvalidInput {
-    /// A value contains what cannot be shown.
+    /// A value contains control characters.
     #[error("{field} must not contain control characters")]
     ControlCharacter {
         /// Which value.
@@ -362,30 +362,30 @@ pub enum InvalidInput {
         /// How long it may be.
         limit: usize,
     },
-    /// Not the address of a site.
+    /// The domain is not the address of a site.
     #[error(
         "domain must be a URL without spaces, with http:// or https:// and a host other than localhost, for example https://acme.com"
     )]
     Domain,
-    /// A credential whose ciphertext holds no text.
+    /// A credential's ciphertext opens, but holds no text.
     #[error("{field} must be an encrypted string or null; its ciphertext opens, but something else is in it")]
     EncryptedNotText {
         /// Which.
         field: String,
     },
-    /// Both a binding and a passkey.
+    /// The entry has both a binding and a passkey.
     #[error("a vault entry can be backed by a secret provider or use a passkey, but not both")]
     BoundWithPasskey,
-    /// No one-time codes can be made from it.
+    /// The authenticator secret makes no one-time codes.
     #[error("tfa_secret must be the secret of an authenticator in base32, or its otpauth://totp URL")]
     TfaSecret,
-    /// An attribute whose value is no JSON.
+    /// An attribute's value is not JSON.
     #[error("{field} must be JSON that is not nested too deeply")]
     NotJson {
         /// The attribute.
         field: String,
     },
-    /// Cookies, storages and the like are too much.
+    /// The attributes, such as cookies and browser storages, are too large together.
     #[error("the attributes of a vault entry, cookies and browser storages included, can have {} MiB together", .limit >> 20)]
     AttributesTooLarge {
         /// How many bytes they may have.
@@ -396,63 +396,63 @@ pub enum InvalidInput {
         "tfa_method AUTHENTICATOR is not available for provider-backed vault entries; the one-time code comes from the bound item"
     )]
     BoundWithAuthenticator,
-    /// The authenticator method without its secret.
+    /// The authenticator method lacks its secret.
     #[error("tfa_method AUTHENTICATOR requires tfa_secret")]
     AuthenticatorWithoutSecret,
     /// The connection is unknown in this workspace.
     #[error("the connection is not one of this workspace")]
     UnknownConnection,
-    /// Not a reference of the connection's provider.
+    /// The reference is not one of the connection's provider.
     #[error("reference: {message}")]
     Reference {
-        /// What the provider says about it.
+        /// The provider's explanation.
         message: String,
     },
-    /// Not a rate-limit tier that the provider declares.
+    /// The provider declares no such rate-limit tier.
     #[error("rate_limit_tier must be {}", tiers(.known))]
     RateLimitTier {
-        /// Those that it declares.
+        /// The tiers that it declares.
         known: Vec<String>,
     },
-    /// The network destinations of a connection cannot be made from its settings.
+    /// The settings do not yield the network destinations of the connection.
     #[error("{0}")]
     Destination(String),
-    /// Not a query of the audit log.
+    /// The query of the audit log is not valid.
     #[error(transparent)]
     AuditQuery(#[from] InvalidQuery),
-    /// Not the name of a two-factor method, a scope or a state.
+    /// There is no two-factor method, scope or state of this name.
     #[error(transparent)]
     Name(#[from] UnknownName),
-    /// Leases are of items.
+    /// Only entries that are bound to an item have leases.
     #[error("this vault entry is not bound to an item, so its values have no lease")]
     NoLease,
-    /// Not names of further fields.
+    /// The names of further fields are too many, repeated, empty or too long.
     #[error("further must be at most 100 names of fields, each once and of 1 to 256 bytes")]
     FurtherFields,
-    /// Too short or too long for a generated password.
+    /// The length of a generated password is out of range.
     #[error("the length of a generated password must be between {least} and {most}")]
     PasswordLength {
-        /// At least so many characters.
+        /// The fewest characters allowed.
         least: usize,
-        /// At most so many characters.
+        /// The most characters allowed.
         most: usize,
     },
-    /// Not punctuation.
+    /// The symbols of a generated password are not ASCII punctuation.
     #[error("the symbols of a generated password must be punctuation characters of ASCII")]
     PasswordSymbols,
-    /// Too few characters to choose from.
+    /// A generated password has too few characters to choose from.
     #[error(
         "a generated password needs more kinds of characters to choose from; allow lower case, upper case or digits"
     )]
     PasswordAlphabet,
-    /// Refused by whoever embeds the broker, in these words: see
+    /// Refused by the code that embeds the broker, in these words: see
     /// [`Entries::update`](crate::entries::Entries::update).
     #[error("{0}")]
     Refused(String),
     /// The new password is the old one.
     #[error("the new password is the same as the current one; give another, or none to have one generated")]
     SamePassword,
-    /// The id of a new rotation is another rotation's.
+    /// The id of a new rotation is in use by a rotation of another entry.
     #[error("the id is that of a rotation of another entry; choose a new one")]
     RotationId,
 }

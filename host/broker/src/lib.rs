@@ -81,7 +81,7 @@
 //!
 //! # Where things are
 //!
-//! A [`Broker`] is the door: it [resolves](Broker::resolve) and
+//! A [`Broker`] is the entry point: it [resolves](Broker::resolve) and
 //! [authenticates](Broker::authenticate), and has a handle for each domain. The types of a domain
 //! are in the module of its name; what nearly every program needs is here at the root.
 //!
@@ -97,31 +97,31 @@
 //! | [`readiness()`](Broker::readiness) | [`readiness`] | whether the broker can work now |
 //! | [`metrics()`](Broker::metrics) | [`metrics`] | numbers for Prometheus |
 //!
-//! [`storage`] and [`clock`] are what a database or a test of one's own implements.
+//! [`storage`] and [`clock`] hold the traits that your own database or test clock implements.
 //!
 //! # What holds
 //!
-//! * **Nothing secret is at rest in plain.** Settings, credentials and what entries carry along for
+//! * **Every secret at rest is encrypted.** Settings, credentials and what entries carry along for
 //!   a browser are sealed (AES-256-GCM) under a key of their workspace, which is itself wrapped by
 //!   the master key. Each ciphertext is bound to its workspace, table, row, column and the row's
-//!   version, so that none can be moved or put back unnoticed. API keys are stored as hashes.
-//! * **Who uses the API cannot open the database.** The key that a workspace's clients encrypt
-//!   under is derived from the workspace key beside those that seal settings and cached secrets; it
-//!   says nothing about them.
-//! * **Cached secrets are ciphertext in memory,** used until they are as old as the entry's (else
-//!   the connection's) [`CacheTtl`], not after. One-time codes are live every time; their type
-//!   ([`OneTimeCode`]) fits nowhere into the cache. Concurrent misses for one item make one call.
-//! * **Secret managers are asked within [budgets](budgets::Budget).** Requests are counted before
-//!   they are made, over restarts, and refused before a limit is reached; a secret manager that
-//!   fails, or asks to wait, is given a rest ([`NotCalled`](budgets::NotCalled)).
-//! * **A site's password and the vault's never part silently.** A
+//!   version, so moving or restoring one is detected. API keys are stored as hashes.
+//! * **API clients cannot open the database.** The key that a workspace's clients encrypt under is
+//!   derived from the workspace key, as are those that seal settings and cached secrets; it reveals
+//!   nothing about them.
+//! * **Cached secrets are ciphertext in memory.** They expire at the age of the entry's (else the
+//!   connection's) [`CacheTtl`]. One-time codes are always live; the cache cannot hold their type
+//!   ([`OneTimeCode`]). Concurrent misses for one item make one call.
+//! * **Secret managers are called within [budgets](budgets::Budget).** Requests are counted before
+//!   they are made, across restarts, and refused before a limit is reached. Calls pause when a
+//!   secret manager fails or asks to wait ([`NotCalled`](budgets::NotCalled)).
+//! * **A site's password and the vault's never diverge silently.** A
 //!   [rotation](rotations::Rotations::begin) is a journal: the new password is stored before the
-//!   site gets it, and written back until the vault has it, over restarts; see
+//!   site gets it, and written back until the vault has it, across restarts; see
 //!   [`RotationState`](rotations::RotationState).
-//! * **Every operation takes an [`Access`]** and sees its workspace only; what is another's is
-//!   answered like what does not exist.
-//! * **Nothing is released that is not in the audit log,** which is chained by MACs and says who
-//!   had what, and never a value; what it keeps and what it notices is said in [`audit`].
+//! * **Every operation takes an [`Access`]** and sees its workspace only. Things of another
+//!   workspace are answered as if they did not exist.
+//! * **Everything that is released is in the audit log,** which is chained by MACs and says who
+//!   received what, and never a value; [`audit`] says what it keeps and what it detects.
 //! * **Errors stay apart** by whose fault they are: the request's, the provider's, the sandbox's or
 //!   the host's own; see [`BrokerError`].
 //!

@@ -1,4 +1,4 @@
-//! The one place through which every call of a provider goes.
+//! The one place that every call to a provider goes through.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,14 +17,14 @@ use crate::error::BrokerError;
 use crate::flight::Lost;
 use crate::request;
 
-/// A call that fails later than this is not tried again: whoever waits has waited enough.
+/// A call that fails later than this is not retried: its callers have waited long enough.
 const RETRY_WITHIN: Duration = Duration::from_secs(5);
-/// The pause before the retry, drawn from here, so that callers that failed together do not come
-/// back together.
+/// The pause before the retry is drawn from this range (in seconds), so that callers that failed
+/// together do not retry together.
 const RETRY_AFTER: std::ops::Range<f64> = 0.1..0.4;
 
 /// A connection that is ready for calls. They all go through [`call`](Self::call): the provider and
-/// the connection are nobody else's.
+/// the connection are private to it.
 #[derive(Clone)]
 pub(crate) struct Opened {
     provider: Provider,
@@ -36,10 +36,10 @@ pub(crate) struct Opened {
 /// One attempt at a call.
 type Calling<'a, T> = Pin<Box<dyn Future<Output = Result<T, CallError>> + Send + 'a>>;
 
-/// Why a call brought nothing.
+/// Why a call failed.
 #[derive(Debug, Clone)]
 pub(crate) enum CallFailure {
-    /// The provider or the sandbox said so.
+    /// The provider or the sandbox failed it.
     Call(CallError),
     /// It was not made.
     NotCalled(NotCalled),
@@ -85,12 +85,12 @@ impl Opened {
         Self { provider, connection, guard, metrics }
     }
 
-    /// What the provider says of itself.
+    /// The provider's description of itself.
     pub(crate) fn description(&self) -> &Description {
         self.provider.description()
     }
 
-    /// To be kept open with its guard.
+    /// The connection and its guard, to be kept open.
     pub(crate) fn into_parts(self) -> (Connection, Arc<Guard>) {
         (self.connection, self.guard)
     }
@@ -99,16 +99,15 @@ impl Opened {
         &self.guard
     }
 
-    /// Makes a call, unless the budget or the breaker is against it, and takes note of how it
-    /// ended.
+    /// Makes a call, unless the budget or the breaker refuses it, and records its outcome.
     ///
-    /// A call that has begun runs to its end, whoever still waits for it: what it cost and what it
-    /// showed is known then, and a change is never broken off half-way by a caller who goes away.
+    /// A call that has begun runs to its end even if its caller is cancelled: its cost and outcome
+    /// are then known, and no change is left half done.
     ///
-    /// `about` is what each attempt is given to read.
+    /// Each attempt borrows `about`.
     ///
     /// # Errors
-    /// [`CallFailure::NotCalled`] at once and without any effect; else what the call says.
+    /// [`CallFailure::NotCalled`] at once and without any effect; else the failure of the call.
     pub(crate) async fn call<A: Send + Sync + 'static, T: Send + 'static>(
         &self,
         operation: ProviderOperation,
@@ -118,8 +117,8 @@ impl Opened {
         let started = Instant::now();
         let opened = self.clone();
         let task = async move {
-            // In here, because it may claim the right to probe, which must not be lost with a
-            // caller who goes away.
+            // Inside the task, because it may claim the right to probe, which a cancelled caller
+            // would lose.
             let pass = opened.guard.begin(operation).await.map_err(|refusal| {
                 let failure = CallFailure::from(refusal);
                 opened.metrics.not_made(opened.guard.provider_type(), operation, &failure);
@@ -133,7 +132,7 @@ impl Opened {
             tokio::time::sleep(Duration::from_secs_f64(pause)).await;
             match opened.guard.begin(operation).await {
                 Ok(pass) => opened.once(operation, pass, &about, &call).await.0,
-                // What happened is the better answer than that it is not tried again.
+                // The failure says more than the refusal to retry.
                 Err(_) => result,
             }
         };
@@ -141,7 +140,7 @@ impl Opened {
         ended.map_err(|_| Lost)?
     }
 
-    /// One attempt, and whether to make another.
+    /// Makes one attempt, and says whether to make another.
     async fn once<A, T>(
         &self,
         operation: ProviderOperation,
@@ -157,7 +156,7 @@ impl Opened {
         let requests = gate.sent.load(Ordering::Relaxed);
         let kept_back = gate.kept_back.lock().clone();
         let outcome = match &kept_back {
-            // What the provider made of a request that was kept back is not the server's doing.
+            // A failure that follows a withheld request says nothing about the server.
             Some(_) if result.is_err() => Outcome::NotAsked,
             _ if requests == 0 => Outcome::NotAsked,
             _ => outcome_of(&result),
@@ -166,8 +165,8 @@ impl Opened {
         let again = match &noted {
             Ok(again) => *again && is_unavailable(&result),
             Err(error) => {
-                // The call was made, and its result is the caller's. What was not stored is in
-                // memory or happens again.
+                // The call was made, so its result goes to the caller. The unstored state is in
+                // memory or recurs.
                 tracing::error!("the state of a connection's breaker could not be stored: {error}");
                 false
             }
@@ -177,7 +176,7 @@ impl Opened {
         (told, again)
     }
 
-    /// What the caller is told.
+    /// The result that the caller gets.
     fn told<T>(
         &self,
         operation: ProviderOperation,
@@ -194,7 +193,7 @@ impl Opened {
                 let wait = self.guard.refusal_now(operation).map(|why| why.retry_after());
                 Err(CallError::Provider(error.retry_after(wait)).into())
             }
-            // It waited for another call's login, and that was kept back.
+            // It waited for another call's login, and that login was withheld.
             (Err(CallError::Provider(error)), None) if error.code == ErrorCode::Unavailable && requests == 0 => {
                 let why = self.guard.refusal_now(operation);
                 Err(why.map_or(CallFailure::Call(error.into()), CallFailure::NotCalled))
@@ -227,7 +226,7 @@ fn outcome_of<T>(result: &Result<T, CallError>) -> Outcome {
     }
 }
 
-/// Stands in the sandbox's way out during one call, and counts.
+/// Admits or refuses the requests of one call on their way out of the sandbox, and counts them.
 struct CallGate {
     guard: Arc<Guard>,
     operation: ProviderOperation,

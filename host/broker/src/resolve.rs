@@ -1,4 +1,4 @@
-//! Resolving a vault entry: the moment at which secret values leave the broker.
+//! Resolving a vault entry: this is where secret values leave the broker.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -35,36 +35,36 @@ pub struct ResolveRequest {
     /// Which of its values. Only these are returned.
     pub fields: Fields,
     /// Names of further fields of its item, each once; see
-    /// [`Entries::list_fields`](crate::entries::Entries::list_fields). With any, all
-    /// values are live, and none is cached.
+    /// [`Entries::list_fields`](crate::entries::Entries::list_fields). If there are any, all values
+    /// are live and none is cached.
     pub further: Vec<String>,
     /// A revision whose password did not work at the site: the [`Resolution::revision`] that came
-    /// with it. What is cached of it is dropped for all entries that are bound to the item, and
-    /// fetched anew, at most once for each revision.
+    /// with it. Its cached values are dropped for all entries that are bound to the item, and
+    /// fetched again, at most once for each revision.
     pub rejected: Option<String>,
 }
 
 impl ResolveRequest {
-    /// All values of an entry.
+    /// Requests all values of an entry.
     pub fn new(entry: impl Into<EntrySelector>) -> Self {
         Self { entry: entry.into(), fields: Fields::ALL, further: Vec::new(), rejected: None }
     }
 
-    /// Only these values.
+    /// Requests only these values.
     #[must_use]
     pub fn fields(mut self, fields: Fields) -> Self {
         self.fields = fields;
         self
     }
 
-    /// These further fields of the item as well.
+    /// Requests these further fields of the item as well.
     #[must_use]
     pub fn further(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.further = names.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The password of this revision did not work.
+    /// Rejects this revision: its password did not work.
     #[must_use]
     pub fn rejected(mut self, revision: impl Into<String>) -> Self {
         self.rejected = Some(revision.into());
@@ -82,32 +82,31 @@ pub struct Resolution {
     pub password: Option<SecretString>,
     /// Where user name and password came from.
     pub source: Source,
-    /// The one-time code that is good now; `None` when the item has none or it was not asked for.
-    /// Always live.
+    /// The current one-time code; `None` when the item has none or it was not asked for. Always
+    /// live.
     pub one_time_code: Option<OneTimeCode>,
     /// Why there is no one-time code, when one was asked for.
     pub no_code: Option<NoCode>,
     /// The further fields that were asked for and that the item has. Always live.
     pub further: Vec<Field>,
-    /// Which state of the item the code, or that there is none, is from; `None` when it was not
-    /// asked for.
+    /// The state of the item that the code, or its absence, is from; `None` when it was not asked
+    /// for.
     pub code_revision: Option<String>,
-    /// Which state of the item user name and password are from: opaque, not secret, at most 256
-    /// bytes, and another one after each change of the item. Two are the same state if they are the
-    /// same text; there is no order. A password that the item does not have yet has a revision of
-    /// its own.
+    /// The state of the item that user name and password are from: opaque, not secret, at most 256
+    /// bytes, and different after each change of the item. Equal texts mean the same state; there
+    /// is no order. A password that the item does not have yet has a revision of its own.
     pub revision: String,
-    /// Whether this is still the revision that the request rejected: nobody has changed the item
-    /// since, as far as the provider was asked. Asking again will not help.
+    /// Whether this is still the revision that the request rejected: the item had not changed when
+    /// the provider was last asked. Asking again will not help.
     pub rejected_is_current: bool,
-    /// The rotation whose new password this is, if the site has it already and the item has not.
-    /// User name and code are the item's in any case.
+    /// The rotation whose new password this is, if the site has it already and the item does not.
+    /// User name and code are always the item's.
     pub rotation: Option<RotationId>,
-    /// The first second (since 1970) at which user name and password are no longer good; `None`
-    /// when the provider knows of none.
+    /// The first second (since 1970) at which user name and password are no longer valid; `None`
+    /// when the provider knows of no end.
     pub valid_until: Option<u64>,
-    /// The lease under which user name and password were made, where the secret manager makes new
-    /// ones for each call. They are no longer good when it ends.
+    /// The lease under which user name and password were made, if the secret manager makes new
+    /// ones for each call. They are valid until it ends.
     pub lease: Option<Lease>,
     /// How long it took.
     pub timings: Timings,
@@ -117,15 +116,15 @@ pub struct Resolution {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Timings {
-    /// Altogether.
+    /// The whole operation.
     pub total: Duration,
     /// The provider's call, if there was one.
     pub provider: Option<Duration>,
 }
 
 impl Resolution {
-    /// With a revision of its own, if its password is not the item's (or the entry's) but that of a
-    /// rotation: who rejected the old one learns that this is another.
+    /// Gives the resolution a revision of its own if its password is that of a rotation and not the
+    /// item's (or the entry's): a caller that rejected the old one learns that this is another.
     pub(crate) fn with_revision_of_rotation(mut self, rejected: Option<&str>) -> Self {
         if let Some(rotation) = self.rotation {
             self.revision = revision_of(rotation);
@@ -135,7 +134,7 @@ impl Resolution {
     }
 }
 
-/// What is said of an item whose provider has no codes at all.
+/// The reason for no code when the provider has no codes at all.
 fn no_codes() -> NoCode {
     NoCode::new(NoCodeReason::Absent, "The provider of this secret manager has no one-time codes.")
 }
@@ -154,7 +153,7 @@ impl From<Source> for AuditSource {
     }
 }
 
-/// These values are about to be given out.
+/// Notes in the audit subject that these values are about to be released.
 pub(crate) fn released(subject: &mut Subject, resolution: &Resolution, source: AuditSource) {
     let fields = Fields {
         username: resolution.username.is_some(),
@@ -168,7 +167,7 @@ pub(crate) fn released(subject: &mut Subject, resolution: &Resolution, source: A
     subject.lease = resolution.lease.as_ref().map(|lease| lease.id.clone());
 }
 
-/// Whether a field is there with its value, and not only with the reason for none.
+/// Whether a field has a value, and not just the reason for having none.
 fn has_value(field: &Field) -> bool {
     !matches!(field.value, FieldValue::OneTimeCode(Err(_)))
 }
@@ -192,8 +191,8 @@ impl Resolver {
     /// See [`Broker::resolve`](crate::Broker::resolve).
     pub(crate) async fn resolve(&self, access: &Access, request: ResolveRequest) -> Result<Resolution, BrokerError> {
         let trail = Trail::selected(&request.entry);
-        // Pinned here: what is handed on is copied into each future that waits for it, and this one
-        // is large.
+        // Pinned here, because this future is large and each future that awaits it would hold a
+        // copy.
         let resolve = std::pin::pin!(async {
             if request.rejected.as_ref().is_some_and(|revision| revision.chars().count() > REVISION_LIMIT) {
                 return Err(InvalidInput::TooLong { field: "rejected", limit: REVISION_LIMIT }.into());
@@ -213,7 +212,7 @@ impl Resolver {
     }
 
     /// The item that an entry is bound to, with its connection ready for calls; `None` when the
-    /// entry is not bound. Says in the trail which they are.
+    /// entry is not bound. Notes entry and item in the trail.
     pub(crate) async fn bound_item(
         &self,
         access: &Access,
@@ -229,8 +228,8 @@ impl Resolver {
         Ok(Some((connection.item(&binding.reference), opened)))
     }
 
-    /// Resolves a bound entry for a caller who may have these values, and says in the trail which
-    /// they are.
+    /// Resolves a bound entry for a caller that is authorised, and notes the released values in the
+    /// trail.
     pub(crate) async fn resolve_bound(
         &self,
         entry: &ResolvableEntry,
@@ -251,13 +250,13 @@ impl Resolver {
         let item_id = connection.item(&reference);
         let item = self.items.state(workspace, &item_id).await?;
         let ahead = if fields.password { self.journal.password_ahead(item.as_deref()).await? } else { None };
-        // Whoever has rotated over another connection of the account may see the item; whether this
-        // one may, the secret manager says.
+        // A rotation over another connection of the account does not show that this connection may
+        // see the item; only the secret manager can say so.
         let may_see_it = ahead.as_ref().is_some_and(|(rotation, _)| rotation.connection_id == Some(connection.id));
         let (rotation, password) = ahead.map(|(rotation, password)| (rotation.id, password)).unzip();
         if may_see_it && !fields.username && !fields.one_time_code && further.is_empty() {
-            // The item has nothing to do with it; that its secret manager is out of order may be
-            // why.
+            // The item is not needed. Its secret manager may be out of order, and that may be why
+            // the password was not written back yet.
             let timings = Timings { total: started.elapsed(), provider: None };
             let resolution = Resolution { password, rotation, timings, ..Resolution::default() }
                 .with_revision_of_rotation(rejected.as_deref());
@@ -273,15 +272,15 @@ impl Resolver {
             }
             None => None,
         };
-        // A provider that has no codes need not be asked for one.
+        // A provider without codes is not asked for one.
         let codes = opened.description().capabilities.one_time_codes;
         let lookup = Lookup {
             item: ItemKey { connection: connection.id, reference: reference.clone() },
             account: item_id.account,
             keys: self.core.keyring.get(workspace).await?,
-            // Both only grow, so their sum is another one after each change of either.
+            // Both only grow, so each change of either makes a new sum.
             generation: connection.cache_generation.saturating_add(item.map_or(0, |item| item.generation)),
-            // Further fields are live, and what is made for a call comes from one call.
+            // Further fields are live, and all values of one answer come from one call.
             ttl: if further.is_empty() { ttl.duration() } else { Duration::ZERO },
             fields: Fields { one_time_code: fields.one_time_code && codes, ..fields },
             rejected: rejected.clone(),

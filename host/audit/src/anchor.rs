@@ -1,14 +1,13 @@
-//! Anchors: how far each series had certainly come, kept where the log is not.
+//! Anchors: how far each series has certainly come, kept apart from the log.
 //!
-//! **Invariant:** the database never says of a series that it had come further than what is safe on
-//! the disk, so an anchor beyond the end of a series means that somebody removed records. It
-//! follows the log within [`EVERY`] while that is written, when the log is closed, and is there
-//! before the first record of a series.
+//! **Invariant:** an anchor never names a record that is not yet safe on the disk. An anchor beyond
+//! the end of a series therefore proves that records were removed. Anchors follow the log within
+//! [`EVERY`] while it is written, and when it is closed. The first anchor of a series is stored
+//! before its first record.
 //!
-//! An anchor is a MAC under the audit key, so that nobody without it can make one for a shortened
-//! log. Whoever can put back both the log *and* the database as they were together at an earlier
-//! time is not noticed by this; only the heads that `keyway audit verify` prints, kept elsewhere,
-//! show that.
+//! An anchor is a MAC under the audit key, so it cannot be forged for a shortened log without the
+//! key. Restoring both the log *and* the database to the same earlier state goes undetected. Only
+//! the heads that `keyway audit verify` prints, kept elsewhere, reveal that.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +22,7 @@ use tracing::warn;
 use crate::chain::AuditKey;
 use crate::segment::Head;
 
-/// At most so often an anchor is stored, so that a busy log costs the database one small write a
+/// The shortest interval between anchors, so a busy log costs the database one small write a
 /// second.
 pub(crate) const EVERY: Duration = Duration::from_secs(1);
 
@@ -32,18 +31,18 @@ pub(crate) struct Anchors {
     storage: Arc<dyn Storage>,
     key: AuditKey,
     clock: Arc<dyn Clock>,
-    /// As they were when they were last read.
+    /// The anchors as last read.
     known: Mutex<BTreeMap<u32, Head>>,
-    /// Heads that are safe on the disk and not stored yet.
+    /// Heads that are safe on the disk but not stored yet.
     unstored: Mutex<BTreeMap<u32, Head>>,
-    /// Held while they are stored.
+    /// Held while anchors are stored.
     storing: tokio::sync::Mutex<()>,
     changed: Notify,
     stopped: Notify,
 }
 
 impl Anchors {
-    /// Reads the anchors there are.
+    /// Reads the stored anchors.
     pub(crate) async fn open(
         storage: Arc<dyn Storage>,
         key: AuditKey,
@@ -62,27 +61,26 @@ impl Anchors {
         })
     }
 
-    /// Reads the anchors anew: other processes have written series since.
+    /// Reads the anchors again: other processes may have written series since.
     pub(crate) async fn refresh(&self) -> Result<(), StorageError> {
         let known = read(&*self.storage).await?;
         *self.known.lock() = known;
         Ok(())
     }
 
-    /// Whether a series whose last line is this has all that it had when the anchors were last
-    /// read. It may have more.
+    /// Whether a series that ends with this head still has everything that the anchors as last read
+    /// vouch for. It may have more.
     pub(crate) fn may_follow(&self, series: u32, head: &Head) -> bool {
         let known = self.known.lock();
         known.get(&series).is_none_or(|known| known.number < head.number || known == head || known.number == 0)
     }
 
-    /// The highest series that was ever begun, as far as this was known when the anchors were last
-    /// read.
+    /// The highest series that was begun, as of the last read of the anchors.
     pub(crate) fn last_series(&self) -> u32 {
         self.known.lock().last_key_value().map_or(0, |(series, _)| *series)
     }
 
-    /// The records of the series up to this head are safe on the disk.
+    /// Reports that the records of the series up to this head are safe on the disk.
     pub(crate) fn publish(&self, series: u32, head: Head) {
         self.unstored.lock().insert(series, head);
         self.changed.notify_one();
@@ -95,9 +93,9 @@ impl Anchors {
         self.storage.put_audit_anchor(&AuditAnchorRecord { series, number: head.number, head: head.tag, mac, at }).await
     }
 
-    /// Stores what was published. What could not be stored is kept for the next time.
+    /// Stores the published heads. A head that cannot be stored is kept and retried.
     pub(crate) async fn store_published(&self) {
-        // Whoever closes the log, and then the database, waits here for what is on its way.
+        // A close waits here for writes in flight, before the database is closed.
         let _one_at_a_time = self.storing.lock().await;
         let heads = std::mem::take(&mut *self.unstored.lock());
         for (series, head) in heads {
@@ -112,8 +110,8 @@ impl Anchors {
     /// Stores anchors as the log grows, until [`stop`](Self::stop).
     pub(crate) async fn run(self: Arc<Self>) {
         loop {
-            // It ends between two writes to the database and not in one, which would cost that a
-            // connection.
+            // Stops only between two writes to the database: cancelling one would cost the database
+            // a connection.
             tokio::select! {
                 () = self.changed.notified() => {}
                 () = self.stopped.notified() => return,

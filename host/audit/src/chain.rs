@@ -5,18 +5,18 @@
 //! {"number":17,"at":"2026-..",...,"mac":"<64 hexadecimal digits>"}
 //! ```
 //!
-//! Without the audit key nobody can make a line, change one, leave one out of the middle or put one
-//! elsewhere, without the chain breaking there. A chain alone does not show that lines are missing
-//! at its end; *anchors* do: MACs over the number and MAC of the last line that is safe on the
-//! disk, kept in the database.
+//! Without the audit key, a line that is forged, changed, moved or removed from the middle breaks
+//! the chain at that place. A chain alone cannot show that lines are missing at its end; *anchors*
+//! can. An anchor is a MAC over the number and MAC of the last line that is safe on the disk.
+//! Anchors are kept in the database.
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-/// What the key is derived for from the host key. That stays when the master key is replaced, and
-/// so what was written stays verifiable.
+/// The purpose under which the key is derived from the host key. The host key survives a
+/// replacement of the master key, so old records stay verifiable.
 pub const AUDIT_KEY: &str = "keyway.v1.audit-log";
 
 /// A MAC, of a line or of an anchor.
@@ -33,8 +33,8 @@ const SUFFIX: usize = MEMBER.len() + TAG_CHARS + END.len();
 /// The key of the chain. Wiped when dropped; prints as a placeholder.
 #[derive(Clone)]
 pub struct AuditKey {
-    // The state after the key's block, so that a line costs no key schedule. Cloned for each line,
-    // which `hmac` wipes.
+    // The state after the key's block, which saves a key schedule for each line. `hmac` wipes the
+    // clone that each line uses.
     line: Hmac<Sha256>,
 }
 
@@ -45,13 +45,13 @@ impl std::fmt::Debug for AuditKey {
 }
 
 impl AuditKey {
-    /// The key of these bytes.
+    /// Makes a key of these bytes.
     #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
     pub fn new(key: &[u8; 32]) -> Self {
         Self { line: Hmac::new_from_slice(key).expect("HMAC takes keys of any length") }
     }
 
-    /// The MAC of a line that is complete but for its `mac` member.
+    /// The MAC of a line that is complete except for its `mac` member.
     pub(crate) fn tag(&self, previous: &Tag, line: &[u8]) -> Tag {
         let mut mac = self.line.clone();
         mac.update(previous);
@@ -59,8 +59,8 @@ impl AuditKey {
         mac.finalize().into_bytes().into()
     }
 
-    /// The MAC of an anchor. It begins with a text where a line's begins with the MAC before it, so
-    /// neither passes for the other.
+    /// The MAC of an anchor. Its input begins with a text, that of a line with the previous MAC, so
+    /// neither can stand in for the other.
     pub(crate) fn anchor(&self, series: u32, number: u64, tag: &Tag) -> Tag {
         let mut mac = self.line.clone();
         mac.update(b"keyway.v1.audit-anchor");
@@ -75,8 +75,8 @@ impl AuditKey {
         self.anchor(series, number, tag).ct_eq(mac).into()
     }
 
-    /// Finishes the line that was begun in `out` at `from`, a JSON object without its closing
-    /// brace: adds the MAC, the brace and the line feed.
+    /// Finishes the line that begins in `out` at `from`, a JSON object without its closing brace:
+    /// adds the MAC, the brace and the line feed.
     pub(crate) fn finish(&self, previous: &Tag, out: &mut Vec<u8>, from: usize) -> Tag {
         let tag = self.tag(previous, out.get(from..).unwrap_or_default());
         out.extend_from_slice(MEMBER);
@@ -92,7 +92,7 @@ impl AuditKey {
     }
 }
 
-/// A line in its parts. `line` is without its line feed.
+/// The parts of a line. `line` is without its line feed.
 pub(crate) struct Line<'a> {
     /// What the MAC covers.
     pub(crate) body: &'a [u8],
@@ -101,23 +101,23 @@ pub(crate) struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// `None` for what does not have the form of a line.
+    /// `None` for text that does not have the form of a line.
     pub(crate) fn parse(line: &'a [u8]) -> Option<Self> {
         let (body, suffix) = line.split_at_checked(line.len().checked_sub(SUFFIX)?)?;
         let hex = suffix.strip_prefix(MEMBER)?.strip_suffix(END)?;
         let mut tag = START;
-        // Only lower case: the log has one spelling, and anything else was not written by it.
+        // Lower case only: the log has one spelling, and it wrote no other.
         let is_lower = !hex.iter().any(u8::is_ascii_uppercase);
         (is_lower && HEXLOWER_PERMISSIVE.decode_mut(hex, &mut tag).is_ok()).then_some(Self { body, tag })
     }
 }
 
-/// How people write a MAC.
+/// A MAC in hexadecimal digits.
 pub(crate) fn hex(tag: &Tag) -> String {
     HEXLOWER.encode(tag)
 }
 
-/// The MAC that is written like this.
+/// The MAC that these hexadecimal digits spell.
 pub(crate) fn from_hex(text: &str) -> Option<Tag> {
     let mut tag = START;
     (text.len() == TAG_CHARS && HEXLOWER.decode_mut(text.as_bytes(), &mut tag).is_ok()).then_some(tag)
@@ -177,8 +177,8 @@ mod tests {
         }
     }
 
-    /// The log must verify for ever, so how MACs are made may not change by accident. Computed with
-    /// Python's `hmac`.
+    /// Old logs must stay verifiable, so the way MACs are made must not change by accident.
+    /// Computed with Python's `hmac`.
     #[test]
     fn macs_are_frozen() {
         assert_eq!(hex(&key(7).tag(&START, br#"{"number":1"#)), LINE);

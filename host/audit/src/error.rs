@@ -1,4 +1,4 @@
-//! What can be wrong: with the log, and with what is asked of it.
+//! The errors of the log and of queries.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use thiserror::Error;
 
 use crate::operation::Operation;
 
-/// What lies beneath an [`AuditError`]. Shared, because all who wait for a group of records get it.
+/// The cause of an [`AuditError`]. Shared, because every caller of a failed group gets it.
 pub type AuditCause = Arc<dyn StdError + Send + Sync>;
 
-/// The audit log does not work. Nothing was released, and nothing was changed unless that is what
-/// it says.
+/// The audit log does not work. Nothing was released, and nothing was changed unless the error says
+/// so.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum AuditError {
@@ -30,13 +30,13 @@ pub enum AuditError {
     /// It cannot be read.
     #[error("the audit log cannot be read: {0}")]
     Unreadable(#[source] AuditCause),
-    /// A change was made, or ended otherwise without an error, and how it ended could not be
-    /// recorded. That it was begun is in the log.
+    /// A change ended without an error, but its outcome could not be recorded. Its beginning is in
+    /// the log.
     #[error(
         "it was done, but the audit log cannot be written ({}), so how it ended is not recorded. Look how things are now before you do it again", .0.reason()
     )]
     OutcomeUnrecorded(#[source] Box<AuditError>),
-    /// What is asked for cannot be done with this log.
+    /// This log does not support the request.
     #[error("this audit log is kept elsewhere and cannot be {0} here")]
     Elsewhere(&'static str),
     /// A fault of the log itself.
@@ -48,12 +48,12 @@ pub enum AuditError {
 }
 
 impl AuditError {
-    /// It cannot be written, because of this.
+    /// Wraps why the log cannot be written.
     pub fn unwritable(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::Unwritable(cause.into().into())
     }
 
-    /// It cannot be read, because of this.
+    /// Wraps why the log cannot be read.
     pub fn unreadable(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::Unreadable(cause.into().into())
     }
@@ -78,20 +78,20 @@ impl AuditError {
     }
 }
 
-/// A query that the log does not understand.
+/// An invalid query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum InvalidQuery {
-    /// Not an operation that the audit log knows.
+    /// Not an operation of the audit log.
     #[error("operation must be one of {}", operations())]
     Operation,
-    /// Not an outcome that the audit log knows.
+    /// Not an outcome of the audit log.
     #[error("outcome must be ok, begun, failed, or the code of an error, for example FORBIDDEN")]
     Outcome,
     /// Not an order of the audit log.
     #[error("order must be newest or oldest")]
     Order,
-    /// Not where a page of the audit log has ended.
+    /// Not a cursor of the audit log.
     #[error("cursor must be the `next` of the page before, unchanged")]
     Cursor,
 }

@@ -1,4 +1,4 @@
-//! The kinds of errors, and the codes that stand for them in the log and in every answer.
+//! The kinds of errors, and their codes in the log and in every answer.
 
 /// An enum with a code for each of its variants.
 macro_rules! codes {
@@ -14,7 +14,7 @@ macro_rules! codes {
             /// Every kind.
             $vis const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// The kind's name for programs: the same in the log, over HTTP and on the command
+            /// The kind's machine-readable code: the same in the log, over HTTP and on the command
             /// line.
             $vis const fn code(self) -> &'static str {
                 match self { $(Self::$name => $code,)* }

@@ -1,10 +1,10 @@
-//! What is recorded: who did what to what, when, and how it ended. Never a value.
+//! The content of a record: who did what to what, when, and how it ended. Never a value.
 //!
-//! **Invariant:** nothing in a record is a secret, and nothing is text that a client sends freely:
-//! a record holds identifiers, names that an administrator gave (of API keys), the operator's name,
-//! item references, names of fields and leases, codes, and a request id, which the server lets
-//! through only when it is short and plain. In particular a vault entry's user and domain are not
-//! in it: people use the user name that is the secret for the first.
+//! **Invariant:** a record holds neither secrets nor text that a client chooses freely. It holds
+//! identifiers, the names that administrators gave to API keys, and the operator's name. It holds
+//! item references, names of fields and leases, codes, and a request id, which the server accepts
+//! only when it is short and plain. A vault entry's user and domain are left out, because the user
+//! can be the secret user name itself.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,7 +19,7 @@ use crate::error::AuditError;
 use crate::operation::Operation;
 use crate::outcome::{Outcome, Shortfall};
 
-/// Who did it, as it is recorded.
+/// The actor, as it is recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
 #[non_exhaustive]
@@ -28,15 +28,15 @@ pub enum AuditActor {
     ApiKey {
         /// The key's id.
         id: ApiKeyId,
-        /// What the key is called.
+        /// The key's name.
         name: Cow<'static, str>,
     },
-    /// The platform that embeds the broker, or a person at its command line.
+    /// The platform that embeds the broker, or an operator at its command line.
     Operator {
         /// The name that they chose.
         name: Cow<'static, str>,
     },
-    /// Somebody without a valid API key.
+    /// A caller without a valid API key.
     Unknown,
     /// The broker itself.
     System,
@@ -51,7 +51,7 @@ impl AuditActor {
         }
     }
 
-    /// Whether `text` is the id or the name of this one.
+    /// Whether `text` is the id or the name of this actor.
     pub(crate) fn is(&self, text: &str) -> bool {
         self.name() == text || matches!(self, Self::ApiKey { id, .. } if id.to_string() == text)
     }
@@ -74,18 +74,18 @@ pub enum AuditSource {
     Cached,
     /// From the vault entry itself.
     Entry,
-    /// From a password rotation, its new password.
+    /// The new password of a password rotation.
     Rotation,
 }
 
 impl fmt::Display for AuditSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // As it is recorded.
+        // In its recorded form.
         self.serialize(f)
     }
 }
 
-/// What an operation is about, filled in as it becomes known.
+/// What an operation is about. Filled in as it becomes known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -96,7 +96,7 @@ pub struct Subject {
     /// The connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection: Option<ConnectionId>,
-    /// The password rotation; of a resolve, the one whose new password was released.
+    /// The password rotation. For a resolve, the one whose new password was released.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rotation: Option<RotationId>,
     /// The API key that was created or revoked.
@@ -105,35 +105,35 @@ pub struct Subject {
     /// The item, for example `op://<vaultId>/<itemId>`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
-    /// The lease under which values were released, or that was renewed or revoked, by the secret
-    /// manager's name for it.
+    /// The secret manager's name for the lease that was renewed or revoked, or under which values
+    /// were released.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease: Option<String>,
     /// The scope that a refused API key lacks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<Cow<'static, str>>,
     /// The names of the values that were released or written: `username`, `password`,
-    /// `one_time_code`, those of an entry's attributes that are secret, for example `cookies`, and
-    /// those of an item's further fields, for example `field:api-key`.
+    /// `one_time_code`, the names of an entry's secret attributes (for example `cookies`), and
+    /// those of an item's further fields (for example `field:api-key`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<Cow<'static, str>>,
     /// Where the released values came from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<AuditSource>,
-    /// How many things were listed (of entries those with values that were released), values or
-    /// keys encrypted anew, or bytes cut off.
+    /// How many things were listed (entries: only those whose values were released), how many
+    /// values or keys were encrypted again, or how many bytes were cut off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
 }
 
 impl Subject {
-    /// About an entry that is bound to this.
+    /// An entry with this binding.
     pub fn bound_to(&mut self, connection: ConnectionId, reference: &str) {
         self.connection = Some(connection);
         self.reference = Some(reference.to_owned());
     }
 
-    /// Refused for want of this scope.
+    /// Refused because this scope is missing.
     pub fn lacks(&mut self, scope: Scope) {
         self.scope.get_or_insert(scope.name().into());
     }
@@ -163,7 +163,7 @@ impl Subject {
 
 const PASSWORD: &str = "password";
 
-/// What an operation is about, for the operation to fill in while it runs.
+/// What an operation is about. The operation fills it in while it runs.
 #[derive(Debug, Default)]
 pub struct Trail {
     subject: Mutex<Subject>,
@@ -181,8 +181,8 @@ impl Trail {
         Self::about(Subject { entry: Some(id), ..Subject::default() })
     }
 
-    /// About a vault entry that is looked for. Of one that is looked for by user and domain nothing
-    /// is known before it is found.
+    /// A vault entry that is looked up. Nothing is known about an entry looked up by user and
+    /// domain until it is found.
     pub fn selected(entry: &EntrySelector) -> Self {
         match entry {
             EntrySelector::Id(id) => Self::entry(*id),
@@ -209,25 +209,25 @@ impl Trail {
         Self { subject: Mutex::new(subject), fell_short: OnceLock::new() }
     }
 
-    /// Fills in what has become known.
+    /// Records what has become known.
     pub fn note(&self, fill_in: impl FnOnce(&mut Subject)) {
         fill_in(&mut self.subject.lock());
     }
 
-    /// Whether values are given out.
+    /// Whether values are being released.
     pub fn releases(&self) -> bool {
         !self.subject.lock().fields.is_empty()
     }
 
-    /// What is known by now.
+    /// What is known so far.
     pub fn subject(&self) -> Subject {
         self.subject.lock().clone()
     }
 
-    /// The operation has a result for its caller, and has not done what it was for, which is
-    /// recorded in place of `ok`.
+    /// Notes that the operation has a result for its caller but has not achieved its purpose. The
+    /// reason is recorded instead of `ok`.
     pub fn fell_short(&self, shortfall: Shortfall) {
-        // Of several reasons the first counts.
+        // The first of several reasons counts.
         let _ = self.fell_short.set(shortfall.into());
     }
 
@@ -237,30 +237,29 @@ impl Trail {
     }
 }
 
-/// One thing that happened, before it has a place in the log.
+/// One event, before it has a place in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct AuditEvent {
-    /// When.
+    /// When it happened.
     pub at: Timestamp,
-    /// In which workspace; `None` for what happens outside of any.
+    /// In which workspace; `None` when it belongs to none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workspace: Option<WorkspaceId>,
-    /// Who.
+    /// Who did it.
     pub actor: AuditActor,
-    /// What.
+    /// What was done.
     pub operation: Operation,
     /// How it ended.
     pub outcome: Outcome,
-    /// For the outcome of a change: the number of the record that says it was begun, in the same
-    /// series.
+    /// For the outcome of a change: the number of the record, in the same series, that the change
+    /// was begun.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub begun: Option<u64>,
-    /// To what.
+    /// What it was done to.
     #[serde(flatten)]
     pub subject: Subject,
-    /// For a refused API key: how many were refused before without a record each, because there
-    /// were too many.
+    /// For a refused API key: how many earlier refusals were left unrecorded because of their rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unrecorded: Option<u64>,
     /// The id of the request.
@@ -269,7 +268,7 @@ pub struct AuditEvent {
 }
 
 impl AuditEvent {
-    /// What somebody did, to nothing that is known yet.
+    /// An event whose subject is not known yet.
     pub fn new(at: Timestamp, actor: AuditActor, operation: Operation, outcome: Outcome) -> Self {
         Self {
             at,
@@ -284,7 +283,7 @@ impl AuditEvent {
         }
     }
 
-    /// The event as a JSON object in one line.
+    /// The event as a JSON object on one line.
     pub(crate) fn encode(&self) -> Result<Vec<u8>, AuditError> {
         let mut line = Vec::with_capacity(512);
         serde_json::to_writer(&mut line, self).map_err(AuditError::failed)?;
@@ -292,11 +291,11 @@ impl AuditEvent {
     }
 }
 
-/// An event at its place in the log, as it is read.
+/// An event at its place in the log, as read back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct AuditRecord {
-    /// Which of the log's series it is in: each process that writes has one of its own.
+    /// The series it is in. Each writing process has its own.
     #[serde(default)]
     pub series: u32,
     /// Its number in the series, from 1.
@@ -307,17 +306,17 @@ pub struct AuditRecord {
     pub workspace: Option<WorkspaceId>,
     /// Who did it.
     pub actor: AuditActor,
-    /// What was done. A name that this version does not know is one of a newer version.
+    /// What was done. A name that this version does not know comes from a newer version.
     pub operation: String,
     /// How it ended.
     pub outcome: Outcome,
-    /// For the outcome of a change: the number of the record that says it was begun, in the same
-    /// series.
+    /// For the outcome of a change: the number of the record, in the same series, that the change
+    /// was begun.
     pub begun: Option<u64>,
     /// What it was done to.
     #[serde(flatten)]
     pub subject: Subject,
-    /// For a refused API key: how many were refused before without a record each.
+    /// For a refused API key: how many earlier refusals were left unrecorded.
     pub unrecorded: Option<u64>,
     /// The id of the request.
     pub request_id: Option<String>,

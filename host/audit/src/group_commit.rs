@@ -1,16 +1,16 @@
-//! Who writes: the caller itself when nobody else does, else the thread `audit-writer`.
+//! Which thread writes: the caller's when the log is idle, otherwise the thread `audit-writer`.
 //!
-//! A caller that finds the file free appends its record there and then, because waking another
-//! thread takes several times as long as writing a record. Everything else goes to the thread: what
-//! comes while somebody writes, which it writes in one go, and whatever is more than appending to
-//! the file that is open.
+//! A caller that finds the file free appends its record at once, because waking another thread
+//! takes several times as long as writing a record. Everything else goes to the thread: records
+//! that arrive during a write, which it writes as one group, and anything beyond an append to the
+//! open file.
 //!
 //! **Invariants**
 //!
-//! 1. A disk that hangs holds up one of the runtime's threads at most: the one that was writing,
-//!    whose caller has its answer when the disk has. All others wait without a thread, and go away
-//!    at the recorder's deadline; only the task that this thread has woken last tokio keeps for it.
-//!    The one thread of a runtime that has no other is never held up.
+//! 1. A disk that hangs blocks at most one thread of the runtime: the one that was writing, whose
+//!    caller gets its answer when the disk responds. All other callers wait without a thread, and
+//!    time out at the recorder's deadline. The exception is the task that this thread woke last:
+//!    tokio keeps it for the thread. The only thread of a runtime is never blocked.
 //! 2. A record that need only be written waits for no sync: the thread `audit-sync` does those.
 //! 3. A panic while a group is written is a failure of that group: its replies are dropped.
 
@@ -27,16 +27,16 @@ use crate::error::AuditError;
 use crate::sink::{Durability, Receipt};
 use crate::writer::Writer;
 
-/// How much is written at a time. Who comes meanwhile is in the next group.
+/// How many bytes are written at a time. Records that arrive meanwhile are in the next group.
 const GROUP_BYTES: usize = 1 << 20;
 
 pub(crate) type Reply = oneshot::Sender<Result<Receipt, AuditError>>;
 
-/// What the thread is to do.
+/// A request to the thread.
 pub(crate) enum Request {
-    /// Append an event, encoded.
+    /// Append an encoded event.
     Append(Vec<u8>, Durability, Reply),
-    /// See whether an event could be appended.
+    /// Check whether an event could be appended.
     Check(Reply),
     /// Make everything safe on the disk.
     Flush(Reply),
@@ -49,12 +49,12 @@ pub(crate) struct GroupCommit {
 }
 
 impl GroupCommit {
-    /// What hands over to [`run`], which is to run with the other end.
+    /// Sends its requests to [`run`], which must have the receiving end.
     pub(crate) fn new(writer: Arc<Mutex<Writer>>, requests: Sender<Request>) -> Self {
         Self { writer, requests }
     }
 
-    /// Appends an event, and returns when it is written, or synced if that is what was asked for.
+    /// Appends an event. Returns when it is written, or synced if `durability` asks for that.
     pub(crate) async fn append(&self, event: Vec<u8>, durability: Durability) -> Result<Receipt, AuditError> {
         if durability == Durability::Written
             && others_go_on()
@@ -65,22 +65,22 @@ impl GroupCommit {
         self.ask(|reply| Request::Append(event, durability, reply)).await
     }
 
-    /// Appends here and now, if nobody else writes and that is all there is to do.
+    /// Appends on this thread, if the file is free and an append is all that is needed.
     fn append_here(&self, event: &[u8]) -> Option<Result<Receipt, AuditError>> {
         let number = self.writer.try_lock()?.try_append(event)?;
         Some(number.map(|number| Receipt { number }).map_err(AuditError::unwritable))
     }
 
-    /// Has the thread do something.
+    /// Sends a request to the thread and waits for the reply.
     pub(crate) async fn ask(&self, request: impl FnOnce(Reply) -> Request) -> Result<Receipt, AuditError> {
         let (reply, done) = oneshot::channel();
-        // When the thread is gone, so is the reply.
+        // If the thread has ended, the reply is dropped with the request.
         drop(self.requests.send(request(reply)));
         done.await.unwrap_or_else(|_| Err(AuditError::failed("its writer has panicked or ended")))
     }
 }
 
-/// The thread: until nobody can ask any more.
+/// The thread's loop, until all senders are dropped.
 pub(crate) fn run(requests: &Receiver<Request>, writer: &Mutex<Writer>) {
     while let Ok(first) = requests.recv() {
         let (mut events, mut callers, mut bytes, mut then) = (Vec::new(), Vec::new(), 0, None);
@@ -111,7 +111,7 @@ pub(crate) fn run(requests: &Receiver<Request>, writer: &Mutex<Writer>) {
     }
 }
 
-/// Whether this thread may wait for the disk: other threads of the same runtime go on meanwhile.
+/// Whether this thread may block on the disk: other threads of the runtime keep running.
 fn others_go_on() -> bool {
     Handle::try_current().is_ok_and(|runtime| {
         runtime.runtime_flavor() == RuntimeFlavor::MultiThread && runtime.metrics().num_workers() > 1

@@ -1,8 +1,8 @@
-//! The audit log: who had which secret, and who changed what. Written before anything is given out.
+//! The audit log: who got which secret, and who changed what. Written before anything is released.
 //!
 //! **Invariant:** every release of a secret value, every listing of items, every change and every
 //! refusal is in the log before the caller has its result; a change also before it begins. If the
-//! log cannot be written, nothing is released and nothing is changed. The broker sees to that, with
+//! log cannot be written, nothing is released and nothing is changed. The broker ensures that, with
 //! the [`Recorder`]. No record holds a value (`event.rs`).
 //!
 //! ```text
@@ -11,40 +11,39 @@
 //!              outcome   panics                 └─ the platform's own
 //! ```
 //!
-//! # What is kept, and through what
+//! # What survives
 //!
-//! * `kill -9`, a crash of the process: everything that was acknowledged. A record is acknowledged
-//!   when the system has it.
-//! * A power cut, a crash of the system: everything but the last [`SYNC_INTERVAL`] of releases,
-//!   listings and refusals. That a change was begun is on the disk before it begins. With
-//!   [`SegmentOptions::sync_every_record`] nothing is lost.
-//! * A disk that is full, read-only, gone or hanging: calls are refused until it is well, and then
-//!   go on by themselves.
+//! * The process is killed (`kill -9`) or crashes: every acknowledged record survives. A record is
+//!   acknowledged once the system has it.
+//! * The power fails or the system crashes: all survives except the last [`SYNC_INTERVAL`] of
+//!   releases, listings and refusals. The beginning of a change is on the disk before the change
+//!   begins. With [`SegmentOptions::sync_every_record`] nothing is lost.
+//! * The disk is full, read-only, gone or hanging: calls are refused until it recovers, and then
+//!   work again without a restart.
 //!
-//! The log may say more than happened (a client that went away while its answer was being recorded;
-//! a change that was begun and cut off), never less.
+//! The log may report more than happened (a client that went away while its answer was being
+//! recorded; a change that was begun and cut off), never less.
 //!
-//! # What is noticed
+//! # What is detected
 //!
-//! Somebody who can write to the folder but has not the audit key (which is in the database only
-//! wrapped by the master key) cannot do any of this without [`verify`](AuditSink::verify) naming
-//! the place:
+//! An attacker may be able to write to the folder without having the audit key. (The database holds
+//! the key, wrapped by the master key.) [`verify`](AuditSink::verify) names the place when they:
 //!
 //! * change, insert, repeat, move or remove a record, anywhere in a series; rename, swap or remove
 //!   a segment;
-//! * cut off the end of a series, or remove a whole series, as far as it was anchored: all but what
-//!   was written in the last second before the process ended, or all when it was closed in order.
+//! * cut off the end of a series, or remove a whole series, as far as it was anchored. Anchors
+//!   cover all but the last second before the process ended, and everything after an orderly close.
 //!
-//! Somebody who can also write to the database can remove an anchor or put an older one back, which
-//! is noticed unless it is exactly one of the anchors of the past, and the log is cut off exactly
-//! there: putting back an older copy of everything at once. Against that only the heads help that
-//! `verify` prints, kept elsewhere. Who has the master key can write any log.
+//! An attacker who can also write to the database can remove an anchor or restore an older one.
+//! That is detected, unless it is exactly an earlier anchor and the log is cut off exactly there:
+//! an older copy of everything, restored at once. Only the heads that `verify` prints, kept
+//! elsewhere, reveal that. The master key is enough to forge any log.
 //!
-//! Two processes may write at the same time; each has a series of its own (`segment.rs`). The chain
-//! holds within a series; between them there is the time.
+//! Two processes may write at the same time; each has its own series (`segment.rs`). The chain
+//! holds within a series; between series only the time gives an order.
 //!
-//! Segments are never deleted here. `verify` needs all of them; whoever archives them verifies them
-//! together.
+//! Segments are never deleted here. `verify` needs all of them: keep archived segments together for
+//! verification.
 //!
 //! **May import** of Keyway: `keyway-clock`, `keyway-storage`.
 
@@ -92,7 +91,7 @@ pub use sink::{AuditSink, Durability, InMemoryAudit, Receipt};
 pub use sync::SYNC_INTERVAL;
 pub use verify::{AuditFinding, AuditProblem, AuditVerification, SeriesHead};
 
-/// Which audit log there is. There is no default: leaving it out would leave the log out.
+/// Which audit log to use. There is no default: leaving it out would disable auditing.
 #[non_exhaustive]
 pub enum Audit {
     /// Segment files, chained, with their key and anchors in the host's database.
@@ -118,12 +117,12 @@ impl Audit {
         })
     }
 
-    /// Segment files in this folder, with the usual options.
+    /// Segment files in this folder, with the default options.
     pub fn in_folder(folder: impl Into<std::path::PathBuf>) -> Self {
         Self::Segments(SegmentOptions::new(folder))
     }
 
-    /// In memory: gone with the process. For tests and demonstrations.
+    /// In memory: lost with the process. For tests and demonstrations.
     pub fn in_memory() -> Self {
         Self::Sink(Arc::new(InMemoryAudit::new()))
     }

@@ -23,22 +23,22 @@ use crate::sync::Syncing;
 use crate::verify::{self, AuditVerification};
 use crate::writer::Writer;
 
-/// After how many bytes a new segment is begun: a file that every tool can still open, and at the
-/// highest rates one every few seconds.
+/// The size at which a new segment is begun, in bytes. Every tool can still open such a file, and
+/// at the highest rates a new one begins every few seconds.
 pub const SEGMENT_BYTES: u64 = 64 << 20;
 
 /// Where the segments of the log are, and how it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SegmentOptions {
-    /// The folder of the segments; made when it is missing, for its owner only. Nothing else
-    /// belongs in it.
+    /// The folder of the segments. Created for its owner only when missing. Nothing else belongs in
+    /// it.
     pub folder: PathBuf,
-    /// After how many bytes a new segment is begun.
+    /// The size at which a new segment is begun, in bytes.
     pub segment_bytes: u64,
     /// Whether to wait for the disk before every release, so that not even a power cut loses the
-    /// record of one. Costs the time that the disk needs (0.15 ms to 10 ms) at each; concurrent
-    /// ones share it.
+    /// record of one. Costs the time of a sync (0.15 ms to 10 ms) each; concurrent releases share
+    /// it.
     pub sync_every_record: bool,
 }
 
@@ -48,7 +48,7 @@ impl SegmentOptions {
         Self { folder: folder.into(), segment_bytes: SEGMENT_BYTES, sync_every_record: false }
     }
 
-    /// Another size of segments.
+    /// Sets the size of a segment, in bytes.
     #[must_use]
     pub fn segment_bytes(mut self, bytes: u64) -> Self {
         self.segment_bytes = bytes;
@@ -111,7 +111,7 @@ impl SegmentLog {
         Ok(Self { commit, options, key, storage, anchors })
     }
 
-    /// Runs what reads files where it may block.
+    /// Runs work that reads files on a thread that may block.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Path, &AuditKey) -> std::io::Result<T> + Send + 'static,
@@ -139,13 +139,13 @@ impl AuditSink for SegmentLog {
     }
 
     async fn verify(&self) -> Result<AuditVerification, AuditError> {
-        // Before the files: they only grow.
+        // The anchors are read before the files, because the files only grow.
         let anchors = self.storage.audit_anchors().await.map_err(AuditError::unreadable)?;
         self.blocking(move |folder, key| verify::verify(folder, key, &anchors)).await
     }
 
     async fn close(&self) {
-        // What cannot be made safe any more was told to the log of the process.
+        // A failure to sync has already been logged.
         let _ = self.commit.ask(Request::Flush).await;
         self.anchors.store_published().await;
     }

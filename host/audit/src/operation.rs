@@ -1,6 +1,5 @@
-//! Which operations there are, what they need, and how they are recorded. One table, so that an
-//! operation can be neither unaudited nor open to everybody by oversight: what runs operations
-//! takes one of these and nothing else.
+//! The operations, their scopes, and how they are recorded. One table, so that no operation can be
+//! unaudited or open to everyone by oversight: only operations in this table can be run.
 //!
 //! An operation is of one of four kinds:
 //!
@@ -55,7 +54,7 @@ macro_rules! operations {
                 match self { $(Self::$name => Kind::$kind,)* }
             }
 
-            /// The scopes of which it needs one.
+            /// The operation's scopes; any one of them suffices.
             pub fn scopes(self) -> &'static [Scope] {
                 match self { $(Self::$name => &[Scope::$scope $(, Scope::$other)*],)* }
             }
@@ -72,9 +71,9 @@ operations! {
     EncryptionKey = "encryption_key", Release, Admin;
     /// The new password of a rotation that is not over was given out.
     RevealRotation = "reveal_rotation", Release, Admin;
-    /// Whoever came had no valid API key. Only refusals are recorded.
+    /// A caller had no valid API key. Only refusals are recorded.
     Authenticate = "authenticate", Read, Api;
-    /// An API key lacks a scope, and was refused before its request was looked at. Only refusals
+    /// An API key without the scope was refused, before its request was looked at. Only refusals
     /// are recorded.
     Authorize = "authorize", Read, Api or Admin or Resolve or Rotate;
 
@@ -93,7 +92,7 @@ operations! {
     RenameWorkspace = "rename_workspace", Change, Admin;
     /// A workspace was deleted, with everything in it but the records of this log.
     DeleteWorkspace = "delete_workspace", Change, Admin;
-    /// A workspace's key was rotated, or a rotation that was cut off was finished.
+    /// A workspace's key was rotated, or an interrupted rotation was finished.
     RotateWorkspaceKey = "rotate_workspace_key", Change, Admin;
     /// The master key was replaced.
     RotateMasterKey = "rotate_master_key", Change, Admin;
@@ -118,14 +117,14 @@ operations! {
     DeleteEntry = "delete_entry", Change, Api;
     /// A vault entry's cookies and browser storage were cleared.
     ClearBrowserState = "clear_browser_state", Change, Api;
-    /// A password rotation was begun, or skipped; unless it was skipped, its new password was given
+    /// A password rotation was begun or skipped. Unless it was skipped, its new password was given
     /// out.
     BeginRotation = "begin_rotation", Change, Rotate;
     /// The site has a rotation's password, and it was to be written to the item.
     CommitRotation = "commit_rotation", Change, Rotate;
     /// A rotation's password was to be written at once.
     RetryRotation = "retry_rotation", Change, Rotate;
-    /// A password rotation was given up, its password erased.
+    /// A password rotation was aborted, its password erased.
     AbandonRotation = "abandon_rotation", Change, Rotate;
     /// A lease of an entry's values was extended.
     RenewLease = "renew_lease", Change, Resolve;
@@ -133,8 +132,8 @@ operations! {
     RevokeLease = "revoke_lease", Change, Resolve;
     /// The provider of a connection was to renew its durable state.
     RefreshConnection = "refresh_connection", Change, Admin;
-    /// A committed rotation's password was to be written by the broker itself, because it could not
-    /// be before.
+    /// A committed rotation's password, which could not be written before, was to be written by the
+    /// broker's own retry.
     WriteBack = "write_back", Change, Rotate;
 
     /// A workspace's API keys, without the keys.
@@ -155,8 +154,8 @@ operations! {
     /// A workspace's password rotations, likewise.
     ListRotations = "list_rotations", Read, Rotate;
 
-    /// This log was continued after an end without order: an unfinished record, which nobody was
-    /// told was written, was cut off.
+    /// This log was continued after an unclean end: an unfinished and never acknowledged record was
+    /// cut off.
     AuditRecovered = "audit_recovered", Change, Admin;
 }
 

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::InvalidQuery;
 use crate::error_kind::{ErrorKind, codes};
 
-/// How it ended, as it is recorded. A code that this version does not know is one of a newer
-/// version.
+/// How an operation ended, as it is recorded. A code that this version does not know comes from a
+/// newer version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Outcome(Cow<'static, str>);
@@ -20,8 +20,8 @@ pub struct Outcome(Cow<'static, str>);
 impl Outcome {
     /// It was done.
     pub const OK: Self = Self(Cow::Borrowed("ok"));
-    /// It is about to be done. A change that has this and no outcome was cut off: it may or may not
-    /// have happened.
+    /// It is about to be done. A change with this record and no outcome was interrupted: it may or
+    /// may not have happened.
     pub const BEGUN: Self = Self(Cow::Borrowed("begun"));
 
     /// `ok`, `begun` or the code of an error, for example `FORBIDDEN`.
@@ -36,7 +36,7 @@ impl From<ErrorKind> for Outcome {
     }
 }
 
-/// Which outcomes are wanted. It is read in upper or lower case.
+/// Which outcomes match. Parsed case-insensitively.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutcomeFilter(Wanted);
 
@@ -50,7 +50,7 @@ impl OutcomeFilter {
     /// Every error.
     pub const FAILED: Self = Self(Wanted::Failed);
 
-    /// The words for all of them: `ok`, `begun`, `failed`, and the codes of errors.
+    /// All words that parse: `ok`, `begun`, `failed`, and the codes of errors.
     pub fn names() -> impl Iterator<Item = &'static str> {
         let errors = ErrorKind::ALL.iter().map(|kind| kind.code());
         ["ok", "begun", "failed"]
@@ -59,7 +59,7 @@ impl OutcomeFilter {
             .chain(Shortfall::ALL.iter().map(|shortfall| shortfall.code()))
     }
 
-    /// Whether this outcome is one of them.
+    /// Whether this outcome matches.
     pub(super) fn matches(self, outcome: &Outcome) -> bool {
         match self.0 {
             Wanted::Failed => ![Outcome::OK, Outcome::BEGUN].contains(outcome),
@@ -90,11 +90,11 @@ impl fmt::Display for OutcomeFilter {
 }
 
 codes! {
-    /// Why an operation that returned a result has not done what it was for.
+    /// Why an operation that returned a result did not achieve its purpose.
     pub(crate) Shortfall {
         /// A rotation was not begun.
         Skipped = "SKIPPED";
-        /// A password is not written yet, and writing it is retried.
+        /// A password is not written yet; the write is retried.
         WriteBackPending = "WRITE_BACK_PENDING";
         /// A password cannot be written until a person has acted.
         WriteBackFailed = "WRITE_BACK_FAILED";

@@ -1,4 +1,4 @@
-//! Which records of the log are wanted, and in which order.
+//! Queries of the log: filter and order.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,10 +13,10 @@ use crate::event::AuditRecord;
 use crate::operation::Operation;
 use crate::outcome::OutcomeFilter;
 
-/// How many records a page has at most.
+/// The maximum number of records in a page.
 pub const AUDIT_RECORDS_PER_PAGE: usize = 1_000;
 
-/// How many a page has when nobody says how many.
+/// The default number of records in a page.
 const DEFAULT_LIMIT: usize = 100;
 
 /// The order of records.
@@ -30,7 +30,7 @@ pub enum Order {
 }
 
 impl Order {
-    /// Whether a record of this number is still to be read after one of the number `start`.
+    /// Whether a record of this number is still to be read when the previous page ended at `start`.
     pub(crate) fn is_ahead(self, number: u64, start: Option<u64>) -> bool {
         start.is_none_or(|start| match self {
             Self::Newest => number < start,
@@ -51,7 +51,7 @@ impl FromStr for Order {
     }
 }
 
-/// Which records are wanted: those for which everything that is given holds.
+/// Which records match: those that satisfy every filter that is set.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct AuditQuery {
@@ -75,9 +75,9 @@ pub struct AuditQuery {
     pub outcome: Option<OutcomeFilter>,
     /// In this order.
     pub order: Order,
-    /// At most so many; at least 1, at most [`AUDIT_RECORDS_PER_PAGE`], 100 when nothing is said.
+    /// The maximum number of records: 1 to [`AUDIT_RECORDS_PER_PAGE`], 100 by default.
     pub limit: Option<usize>,
-    /// From where the page before ended.
+    /// Where the previous page ended.
     pub cursor: Option<Cursor>,
 }
 
@@ -86,7 +86,7 @@ impl AuditQuery {
         self.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, AUDIT_RECORDS_PER_PAGE)
     }
 
-    /// Whether this record is wanted.
+    /// Whether this record matches.
     pub(crate) fn matches(&self, record: &AuditRecord) -> bool {
         self.since.is_none_or(|since| record.at >= since)
             && self.until.is_none_or(|until| record.at < until)
@@ -104,13 +104,12 @@ impl AuditQuery {
 #[derive(Debug, Clone, Default, Serialize)]
 #[non_exhaustive]
 pub struct AuditPage {
-    /// The records. There may be fewer than were asked for although there is a next page: a page
-    /// looks through a bounded part of the log.
+    /// The records. A page scans a bounded part of the log, so it may have fewer records than asked
+    /// for although there is a next page.
     pub records: Vec<AuditRecord>,
-    /// What to give as the next query's cursor; `None` at the end.
+    /// The cursor of the next query; `None` at the end.
     pub next: Option<Cursor>,
-    /// How many lines were met that are no records. `keyway audit verify` says what is wrong with
-    /// them.
+    /// How many lines are not records. `keyway audit verify` says what is wrong with them.
     pub unreadable: u64,
 }
 
@@ -128,7 +127,7 @@ impl Cursor {
         self.0.insert(series, number);
     }
 
-    /// The number of the last record that was read of this series; `None` when none was.
+    /// The number of the last record of this series that was read; `None` when none was.
     pub(crate) fn position(&self, series: u32) -> Option<u64> {
         self.0.get(&series).copied()
     }

@@ -1,8 +1,8 @@
-//! Reading the log: the series side by side, in the order of time, from either end.
+//! Reading the log: all series merged by time, from either end.
 //!
-//! Reading does not verify; it shows what the files say. A page looks at no more than
-//! [`SCAN_LIMIT`] lines, so that a filter that hardly anything passes costs a bounded time; the
-//! next page goes on from there.
+//! Reading does not verify; it shows what the files say. A page scans at most [`SCAN_LIMIT`] lines,
+//! so a filter that matches almost nothing costs a bounded time. The next page continues from
+//! there.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -14,11 +14,11 @@ use crate::event::AuditRecord;
 use crate::query::{AuditPage, AuditQuery, Cursor, Order};
 use crate::segment::{self, Header, LINE_LIMIT, Name};
 
-/// How many lines a page looks at; reading them takes less than half a second.
+/// How many lines a page scans; reading them takes less than half a second.
 const SCAN_LIMIT: u64 = 200_000;
 
-/// A segment is left out when its time is so far from the wanted one. Generous, because clocks are
-/// set.
+/// A segment is skipped when its time is further than this from the wanted one. Generous, because
+/// clocks are adjusted.
 const CLOCK_SLACK: SignedDuration = SignedDuration::from_hours(24);
 
 /// A page of the log in `folder`.
@@ -35,7 +35,7 @@ pub(crate) fn page(folder: &Path, query: &AuditQuery) -> io::Result<AuditPage> {
         let at = |reader: &SeriesReader<'_>| reader.next.as_ref().map(|record| record.at);
         let waiting = series.iter_mut().filter(|reader| reader.next.is_some());
         let first = match query.order {
-            // Of records with the same time the one of the first series, in both orders.
+            // Records with the same time come in the order of their series, in both directions.
             Order::Newest => waiting.rev().max_by_key(|reader| at(reader)),
             Order::Oldest => waiting.min_by_key(|reader| at(reader)),
         };
@@ -58,15 +58,15 @@ pub(crate) fn page(folder: &Path, query: &AuditQuery) -> io::Result<AuditPage> {
 struct SeriesReader<'a> {
     folder: &'a Path,
     series: u32,
-    /// Those that are still to be read, the next one last.
+    /// The segments still to be read, the next one last.
     segments: Vec<Name>,
     lines: Option<Lines>,
     order: Order,
-    /// Where the page before has ended.
+    /// Where the previous page ended.
     start: Option<u64>,
-    /// The next record that is wanted.
+    /// The next matching record.
     next: Option<AuditRecord>,
-    /// The last number that was looked at.
+    /// The number of the last record that was scanned.
     seen: Option<u64>,
     at_end: bool,
     unreadable: u64,
@@ -75,8 +75,8 @@ struct SeriesReader<'a> {
 impl<'a> SeriesReader<'a> {
     fn new(folder: &'a Path, series: u32, segments: &[Name], query: &AuditQuery) -> io::Result<Self> {
         let start = query.cursor.as_ref().and_then(|cursor| cursor.position(series));
-        // A series that the pages before did not know has begun since; from the newest on backwards
-        // it comes too late.
+        // This series was begun after the previous pages were read. Reading from the newest
+        // backwards, it comes too late.
         let too_late = query.order == Order::Newest && query.cursor.is_some() && start.is_none();
         let mut wanted = if too_late { Vec::new() } else { relevant(folder, segments, query, start)? };
         if query.order == Order::Oldest {
@@ -97,7 +97,7 @@ impl<'a> SeriesReader<'a> {
         })
     }
 
-    /// Looks for the next record that is wanted.
+    /// Looks for the next matching record.
     fn advance(&mut self, query: &AuditQuery, scanned: &mut u64) -> io::Result<()> {
         while *scanned < SCAN_LIMIT {
             let Some(line) = self.line()? else { return Ok(()) };
@@ -139,8 +139,8 @@ impl<'a> SeriesReader<'a> {
         }
     }
 
-    /// From where the next page goes on: a record that was found and does not belong to this page
-    /// is found again.
+    /// Where the next page continues. A record that was found but does not fit on this page is
+    /// found again.
     fn position(&self) -> u64 {
         match (&self.next, self.order) {
             (Some(next), Order::Newest) => next.number.saturating_add(1),
@@ -151,7 +151,7 @@ impl<'a> SeriesReader<'a> {
     }
 }
 
-/// The segments that can have what is wanted, as far as their headers tell.
+/// The segments that can contain matching records, judging by their headers.
 fn relevant(folder: &Path, segments: &[Name], query: &AuditQuery, start: Option<u64>) -> io::Result<Vec<Name>> {
     let headers = segments.iter().map(|name| header(folder, *name)).collect::<io::Result<Vec<_>>>()?;
     let later = |at: Timestamp, than: Timestamp| at.duration_since(than) > CLOCK_SLACK;
@@ -175,8 +175,8 @@ fn header(folder: &Path, name: Name) -> io::Result<Option<Header>> {
     Ok(lines.next()?.and_then(|line| segment::parse_header(&line)))
 }
 
-/// The whole lines of a file, without their line feeds. What is after the last line feed is not a
-/// line yet.
+/// The whole lines of a file, without their line feeds. Text after the last line feed is not a line
+/// yet.
 pub(crate) enum Lines {
     Forward(BufReader<File>),
     Backward(Backward),
@@ -200,7 +200,7 @@ impl Lines {
             Self::Forward(reader) => {
                 let mut line = Vec::new();
                 reader.take(LINE_LIMIT as u64).read_until(b'\n', &mut line)?;
-                // A piece of what is too long for a line is one that is none.
+                // Overlong text is returned in pieces, none of which is a valid line.
                 let is_piece = line.len() == LINE_LIMIT;
                 Ok((line.pop_if(|byte| *byte == b'\n').is_some() || is_piece).then_some(line))
             }
@@ -211,10 +211,10 @@ impl Lines {
 /// Reads a file's lines from the last to the first.
 pub(crate) struct Backward {
     file: File,
-    /// How much of the file, from its beginning, is not in the buffer yet.
+    /// How many bytes from the beginning of the file are not in the buffer yet.
     unread: u64,
     buffer: Vec<u8>,
-    /// Whether what is after the last line feed was left out.
+    /// Whether the text after the last line feed was skipped.
     begun: bool,
 }
 
@@ -234,7 +234,7 @@ impl Backward {
                 return Ok((self.begun && !first.is_empty()).then_some(first));
             }
             if self.buffer.len() > LINE_LIMIT {
-                // Longer than any line: a piece that is none.
+                // Longer than any line: a piece of invalid text.
                 return Ok(Some(std::mem::take(&mut self.buffer)));
             }
             let from = self.unread.saturating_sub(LINE_LIMIT as u64);

@@ -1,8 +1,8 @@
-//! What puts events into the sink, within a deadline, whatever the sink does.
+//! Records events in the sink, within a deadline, whatever the sink does.
 //!
-//! **Invariant:** a sink that fails, hangs or panics is an [`AuditError`] and nothing worse. One
-//! that hangs costs one caller [`DEADLINE`]; from then on all are refused at once but one at a
-//! time, which is how it is noticed that the sink answers again.
+//! **Invariant:** a sink that fails, hangs or panics causes an [`AuditError`] and nothing worse. A
+//! hanging sink costs one caller [`DEADLINE`]. From then on all callers are refused at once, except
+//! for one probe at a time, which detects that the sink answers again.
 
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
@@ -22,22 +22,22 @@ use crate::error::AuditError;
 use crate::event::AuditEvent;
 use crate::sink::{AuditSink, Durability, Receipt};
 
-/// How long an operation waits for its record. A disk that is well answers in a thousandth of that;
-/// the published clients wait for an answer twelve times as long.
+/// How long an operation waits for its record. A healthy disk answers in a thousandth of that; the
+/// published clients wait twelve times as long for an answer.
 pub const DEADLINE: Duration = Duration::from_secs(5);
 
-/// So many refused API keys are recorded one by one in a second; the next record says how many
-/// there were besides. Without a bound anybody who can reach the server could fill the disk with
-/// refusals, and a full disk stops every release.
+/// How many refused API keys are recorded one by one in a second. The next record counts the rest.
+/// Without a bound, anyone who can reach the server could fill the disk with refusals, and a full
+/// disk stops every release.
 const REFUSED_KEYS_A_SECOND: u32 = 10;
 
-/// Puts events into the sink.
+/// Records events in the sink.
 pub struct Recorder {
     sink: Arc<dyn AuditSink>,
     clock: Arc<dyn Clock>,
-    /// The sink did not answer in time, and has not answered since.
+    /// The sink missed a deadline, and has not answered since.
     hangs: AtomicBool,
-    /// Somebody is trying whether it still does.
+    /// A probe is in flight.
     probed: AtomicBool,
     /// The last append failed.
     failing: AtomicBool,
@@ -54,7 +54,7 @@ struct RefusedKeys {
 }
 
 impl Recorder {
-    /// What records in this sink.
+    /// Creates a recorder for this sink.
     pub fn new(sink: Arc<dyn AuditSink>, clock: Arc<dyn Clock>) -> Self {
         Self {
             sink,
@@ -100,19 +100,19 @@ impl Recorder {
         appended
     }
 
-    /// Whether an event could be appended now, as far as that shows without one; within the
-    /// deadline, whatever the sink does.
+    /// Whether an event could be appended now, as far as that can be told without appending one.
+    /// Returns within the deadline, whatever the sink does.
     pub async fn check(&self) -> Result<(), AuditError> {
         guarded(async { self.sink.check().await }).await
     }
 
-    /// How many events were appended, and how many could not be.
+    /// The counts of appended and of failed events.
     pub fn counters(&self) -> (&Counter, &Counter) {
         (&self.records, &self.failures)
     }
 
-    /// Whether the refusal of an API key is to be recorded, and with how many unrecorded ones
-    /// before it.
+    /// Whether to record the refusal of an API key, and how many unrecorded refusals came before
+    /// it.
     pub fn admit_refused_key(&self) -> Option<Option<u64>> {
         let now = self.clock.now();
         let mut keys = self.refused_keys.lock();
@@ -129,9 +129,8 @@ impl Recorder {
     }
 }
 
-/// Runs it for as long as the deadline allows; a panic of it is a failure. What is ready at once
-/// costs no timer, and one that is needed does not make the future larger that is there for every
-/// event.
+/// Runs the future until the deadline; a panic counts as a failure. A future that is ready at once
+/// costs no timer. The timer is boxed, so that it does not enlarge the future of every event.
 pub(crate) async fn guarded<T>(run: impl Future<Output = Result<T, AuditError>>) -> Result<T, AuditError> {
     let mut run = pin!(AssertUnwindSafe(run).catch_unwind());
     let mut timer = None;
@@ -145,12 +144,13 @@ pub(crate) async fn guarded<T>(run: impl Future<Output = Result<T, AuditError>>)
     .await
 }
 
-/// The one attempt at a time that is made with a sink that hangs.
+/// The one probe of a hanging sink that may be in flight.
 struct Probe<'a>(&'a AtomicBool);
 
 impl<'a> Probe<'a> {
     fn begin(probed: &'a AtomicBool) -> Option<Self> {
-        // Not `then_some`: that would make one, and drop it, for those who are refused.
+        // Not `then_some`: that would create a probe for refused callers too, and its drop would
+        // clear the flag.
         (!probed.swap(true, Ordering::Acquire)).then(|| Self(probed))
     }
 }
@@ -174,7 +174,7 @@ mod tests {
     use crate::outcome::Outcome;
     use crate::sink::InMemoryAudit;
 
-    /// Hangs as long as it is told to, and counts who came.
+    /// Hangs while told to, and counts the calls.
     #[derive(Default)]
     struct Hanging {
         log: InMemoryAudit,
@@ -204,10 +204,10 @@ mod tests {
         let append = async |recorder: &Recorder| recorder.append(&event(), Durability::Written).await;
         let started = Instant::now();
         assert!(matches!(append(&recorder).await, Err(AuditError::Deadline(DEADLINE))));
-        // Timers go by the millisecond.
+        // Timers have a resolution of one millisecond.
         assert!(started.elapsed() < DEADLINE + Duration::from_millis(2));
 
-        // From now on one at a time tries; everybody else is refused at once.
+        // From now on one caller at a time probes; all others are refused at once.
         let probe = tokio::spawn({
             let recorder = recorder.clone();
             async move { recorder.append(&event(), Durability::Written).await }

@@ -1,4 +1,4 @@
-//! The files of the log: how they are called, begun, locked, and taken up again.
+//! The files of the log: their names, headers and locks, and how a series is continued.
 //!
 //! ```text
 //! audit/00001-00000007.jsonl        segment 7 of series 1
@@ -6,15 +6,15 @@
 //!   {"number":5013,"at":...,...,"mac":...}
 //! ```
 //!
-//! **Each process that writes has a series of its own,** so that the command line is audited while
-//! a server runs. A series belongs to whoever holds the lock of its last segment; the lock ends
-//! with the process, whatever way that ends. Who begins to write takes up the first series that is
-//! free, or begins a new one; so there are as many series as processes have ever written at the
-//! same time.
+//! **Each writing process has its own series,** so the command line is audited while a server runs.
+//! A process owns a series while it holds the lock of the series' last segment. The lock ends with
+//! the process, however the process ends. A new writer continues the first series that is unlocked,
+//! or begins a new one. There are therefore as many series as there have ever been concurrent
+//! writers.
 //!
-//! **A segment appears complete with its header or not at all.** A line that is cut off at the end
-//! of the last segment was never acknowledged; whoever takes the series up cuts it off and records
-//! that.
+//! **A segment appears complete with its header or not at all.** A truncated line at the end of the
+//! last segment was never acknowledged. The process that continues the series cuts it off and
+//! records that.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -28,8 +28,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::chain::{self, AuditKey, Line, START, Tag};
 
-/// No line is longer than this: the longest parts are a reference (2 KiB) and names, which JSON may
-/// write six times as long.
+/// The limit of a line, in bytes. The longest parts are a reference (2 KiB) and names; JSON escapes
+/// can make them six times as long.
 pub(crate) const LINE_LIMIT: usize = 64 << 10;
 
 /// The last line of a series so far.
@@ -58,7 +58,7 @@ pub(crate) struct Header {
     pub(crate) at: Timestamp,
 }
 
-/// Which file.
+/// The name of a segment's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Name {
     pub(crate) series: u32,
@@ -81,7 +81,7 @@ impl Name {
     }
 }
 
-/// The segments of each series in their order. A folder that is not there has none.
+/// The segments of each series, in order. A missing folder has none.
 pub(crate) fn list(folder: &Path) -> io::Result<BTreeMap<u32, Vec<Name>>> {
     let mut all: BTreeMap<u32, Vec<Name>> = BTreeMap::new();
     let files = match fs::read_dir(folder) {
@@ -103,14 +103,15 @@ pub(crate) struct Segment {
     pub(crate) name: Name,
     pub(crate) path: PathBuf,
     pub(crate) file: Arc<File>,
-    /// How long it is up to the end of its last good line.
+    /// The length in bytes, up to the end of the last good line.
     pub(crate) length: u64,
 }
 
 impl Segment {
-    /// Begins a segment after `head`. Fails with [`io::ErrorKind::AlreadyExists`] when there is one
-    /// of this name, and with [`io::ErrorKind::WouldBlock`] when somebody else took it up at once.
-    /// When this returns, header and name are safe on the disk.
+    /// Begins a segment after `head`. When this returns, header and name are safe on the disk.
+    ///
+    /// Fails with [`io::ErrorKind::AlreadyExists`] when a segment of this name exists, and with
+    /// [`io::ErrorKind::WouldBlock`] when another process locked the new file first.
     pub(crate) fn begin(
         folder: &Path,
         name: Name,
@@ -139,8 +140,8 @@ impl Segment {
         Ok((segment, Head { number: head.number, tag }))
     }
 
-    /// Takes a segment up for appending, if nobody has it and it is the last of its series. `None`
-    /// when somebody has.
+    /// Locks a segment for appending if it is the last of its series. `None` when another process
+    /// holds it, or when it is not the last.
     pub(crate) fn take_up(folder: &Path, name: Name, key: &AuditKey) -> io::Result<Option<TakenUp>> {
         let path = name.in_folder(folder);
         let file = OpenOptions::new().read(true).append(true).open(&path)?;
@@ -148,7 +149,7 @@ impl Segment {
             Err(fs::TryLockError::WouldBlock) => return Ok(None),
             locked => locked?,
         }
-        // Whoever had it may have begun the next one between the look at the folder and the lock.
+        // Its last owner may have begun the next segment after the caller listed the folder.
         if list(folder)?.get(&name.series).and_then(|segments| segments.last()) != Some(&name) {
             return Ok(None);
         }
@@ -164,8 +165,8 @@ impl Segment {
         Ok(Some(TakenUp::Good { segment, head, cut_off: size - length }))
     }
 
-    /// Has the file system set so much aside behind the end of the file, without making it longer.
-    /// Where it cannot, there is no telling.
+    /// Reserves space on the disk behind the end of the file, without making the file longer.
+    /// Always succeeds where the file system cannot reserve.
     pub(crate) fn reserve(&self, bytes: u64) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         {
@@ -180,8 +181,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Whether the file that is written is the one that the folder has under its name: not removed,
-    /// not moved.
+    /// Whether the open file is still the one under its name in the folder: not removed, not moved.
     pub(crate) fn is_in_place(&self) -> bool {
         #[cfg(unix)]
         {
@@ -194,7 +194,7 @@ impl Segment {
     }
 }
 
-/// What taking up a series' last segment came to.
+/// The result of taking up the last segment of a series.
 pub(crate) enum TakenUp {
     /// It can be appended to.
     Good {
@@ -203,7 +203,8 @@ pub(crate) enum TakenUp {
         /// How many bytes of an unfinished line were cut off.
         cut_off: u64,
     },
-    /// Its last line is none that this log has written. It is left as it is, for `verify` to show.
+    /// Its last line was not written by this log. The file is left unchanged, for `verify` to
+    /// report.
     Broken,
 }
 
@@ -222,7 +223,7 @@ fn last_lines(mut file: &File, size: u64) -> io::Result<(Vec<Vec<u8>>, u64)> {
     Ok((lines, length))
 }
 
-/// How long a file is up to the end of its last whole line.
+/// The length of a file up to the end of its last whole line.
 pub(crate) fn whole_lines(path: &Path) -> io::Result<u64> {
     let file = File::open(path)?;
     let size = file.metadata()?.len();
@@ -242,8 +243,8 @@ fn head_of(lines: &[Vec<u8>], key: &AuditKey, name: Name) -> Option<Head> {
     }
 }
 
-/// The MAC of the line that the first line of a segment follows, and the head that it is itself;
-/// if it was written as the first line of this segment.
+/// The MAC that the header of a segment follows, and the head that the header forms. `None` unless
+/// the line was written as the header of this segment.
 pub(crate) fn first_head(line: &[u8], key: &AuditKey, name: Name) -> Option<(Tag, Head)> {
     let (header, line) = (parse_header(line)?, Line::parse(line)?);
     let previous = chain::from_hex(&header.previous)?;
@@ -251,7 +252,7 @@ pub(crate) fn first_head(line: &[u8], key: &AuditKey, name: Name) -> Option<(Tag
     (is_this && key.follows(&previous, &line)).then_some((previous, Head { number: header.number, tag: line.tag }))
 }
 
-/// The header, if the line is one.
+/// Parses a header. `None` when the line is none.
 pub(crate) fn parse_header(line: &[u8]) -> Option<Header> {
     line.starts_with(br#"{"segment":"#).then(|| serde_json::from_slice(line).ok())?
 }

@@ -1,4 +1,4 @@
-//! Where audit events go, as a trait: a platform can send them elsewhere.
+//! The trait of audit sinks: a platform can send events elsewhere.
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -8,13 +8,13 @@ use crate::event::{AuditEvent, AuditRecord};
 use crate::query::{AuditPage, AuditQuery, Order};
 use crate::verify::AuditVerification;
 
-/// How safe a record must be before whoever waits for it goes on.
+/// How safe a record must be before its caller continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
-    /// It outlives this process, however that ends.
+    /// It survives the end of the process, however the process ends.
     Written,
-    /// It outlives a power cut.
+    /// It survives a power cut.
     Synced,
 }
 
@@ -27,19 +27,18 @@ pub struct Receipt {
 
 /// Takes audit events.
 ///
-/// Callers wait for [`append`](Self::append) before they give anything out. The
-/// [`Recorder`](crate::Recorder) takes care of a sink that hangs (after
-/// [`DEADLINE`](crate::DEADLINE) calls are refused) or panics (a failure like any other); a sink
-/// must not block the thread that polls it for longer than a few microseconds. A future that is
-/// dropped before it is ready was for a caller who has gone or was refused; the event may be
-/// appended or not.
+/// Callers wait for [`append`](Self::append) before they give anything out. A sink must not block
+/// the thread that polls it for longer than a few microseconds. The [`Recorder`](crate::Recorder)
+/// handles a sink that hangs (after [`DEADLINE`](crate::DEADLINE), calls are refused) or panics (a
+/// failure like any other). When the caller goes away or is refused, the future is dropped before
+/// it is ready; the event may then be appended or not.
 #[async_trait]
 pub trait AuditSink: Send + Sync + 'static {
     /// Appends an event, and returns when it is as safe as `durability` says.
     async fn append(&self, event: &AuditEvent, durability: Durability) -> Result<Receipt, AuditError>;
 
-    /// Whether an event could be appended now, without appending one: for a load balancer that asks
-    /// every few seconds. What does not show without an event may be left out.
+    /// Whether an event could be appended now, without appending one. Load balancers ask every few
+    /// seconds. Faults that only an append would reveal may go unreported.
     async fn check(&self) -> Result<(), AuditError> {
         Ok(())
     }
@@ -50,16 +49,16 @@ pub trait AuditSink: Send + Sync + 'static {
         Err(AuditError::Elsewhere("read"))
     }
 
-    /// Checks that everything that was appended is there, unchanged and in order.
+    /// Checks that every appended event is there, unchanged and in order.
     async fn verify(&self) -> Result<AuditVerification, AuditError> {
         Err(AuditError::Elsewhere("verified"))
     }
 
-    /// Makes what was appended as safe as it can be, before the process ends.
+    /// Makes the appended events as safe as possible, before the process ends.
     async fn close(&self) {}
 }
 
-/// Keeps events in memory, for tests and demonstrations: they are gone with the process.
+/// Keeps events in memory, for tests and demonstrations; they are lost with the process.
 #[derive(Debug, Default)]
 pub struct InMemoryAudit(Mutex<Vec<AuditEvent>>);
 

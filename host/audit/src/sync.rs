@@ -1,13 +1,13 @@
-//! Makes what was written safe from a power cut, beside the writing and not in its way: a thread of
-//! its own, so that a record that need only be written never waits for the disk.
+//! Makes written records safe from a power cut. A separate thread does this, so a record that need
+//! only be written never waits for the disk.
 //!
-//! **Invariant:** a file is synced at once when somebody waits for it, else at the latest
-//! [`SYNC_INTERVAL`] after the first record that is not safe. What a power cut (or a crash of the
-//! system) can lose is therefore the records of releases, listings and refusals of that time. What
-//! only kills the process loses nothing that was written: the system has it.
+//! **Invariant:** a file is synced at once when a caller waits for it, and otherwise within
+//! [`SYNC_INTERVAL`] of its first unsafe record. A power cut (or a crash of the system) can
+//! therefore lose only the releases, listings and refusals of that interval. The end of the process
+//! alone loses nothing that was written: the system has it.
 //!
-//! A disk that fails to sync may have lost what it was given, whatever it says the next time; so a
-//! failure is told to those who wait, and the writer goes on in a new segment.
+//! A disk that fails to sync may have lost data, even if the next sync succeeds. So a failure is
+//! reported to the waiting callers, and the writer continues in a new segment.
 
 use std::fs::File;
 use std::io;
@@ -24,9 +24,9 @@ use crate::group_commit::Reply;
 use crate::segment::Head;
 use crate::sink::Receipt;
 
-/// For how long a record that nobody waits for may be unsafe from a power cut. A flush each tenth
-/// of a second costs a disk next to nothing; that much of the log of a machine that lost its power
-/// is the price of not waiting for a disk (0.15 ms to 10 ms) at every release.
+/// How long a record that no caller waits for may be unsafe from a power cut. Ten flushes a second
+/// cost a disk next to nothing. A power cut can lose this much of the log; in return, no release
+/// waits for the disk (0.15 ms to 10 ms).
 pub const SYNC_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Records that were written to `file`, up to `head`.
@@ -36,10 +36,10 @@ pub(crate) struct Unsynced {
     pub(crate) head: Head,
 }
 
-/// Those who wait until their records are safe.
+/// Callers that wait until their records are safe.
 pub(crate) type Waiting = Vec<(Receipt, Reply)>;
 
-/// What is to be synced, between the writer and the thread that syncs.
+/// The work that the writer hands to the thread that syncs.
 #[derive(Default)]
 pub(crate) struct Syncing {
     pending: Mutex<Pending>,
@@ -51,9 +51,9 @@ pub(crate) struct Syncing {
 struct Pending {
     files: Vec<Unsynced>,
     waiting: Waiting,
-    /// When that has to be done; `None` when there is nothing to do.
+    /// When to sync; `None` when there is nothing to sync.
     due: Option<Instant>,
-    /// Nothing is written any more.
+    /// Nothing more will be written.
     closed: bool,
 }
 
@@ -68,10 +68,11 @@ impl Syncing {
         self.failed.swap(false, Ordering::Relaxed)
     }
 
-    /// Has more synced, and tells those who wait when it and all before it is.
+    /// Adds a file to be synced. The callers get their replies when it and everything before it is
+    /// safe.
     pub(crate) fn add(&self, more: Option<Unsynced>, waiting: Waiting) {
         let mut pending = self.pending.lock();
-        // Waking the thread takes longer than writing a record, so that is not done for each.
+        // Waking the thread takes longer than writing a record, so not every record wakes it.
         if !waiting.is_empty() || pending.due.is_none() {
             let wait = if waiting.is_empty() { SYNC_INTERVAL } else { Duration::ZERO };
             pending.due = Some(Instant::now() + wait);
@@ -79,19 +80,19 @@ impl Syncing {
         }
         pending.waiting.extend(waiting);
         match (pending.files.last_mut(), more) {
-            // A later head of the same file takes the place of an earlier one.
+            // A later head of the same file replaces an earlier one.
             (Some(last), Some(more)) if Arc::ptr_eq(&last.file, &more.file) => last.head = more.head,
             (_, more) => pending.files.extend(more),
         }
     }
 
-    /// Has [`run`](Self::run) end when it has synced what is there.
+    /// Makes [`run`](Self::run) sync what is pending and return.
     pub(crate) fn close(&self) {
         self.pending.lock().closed = true;
         self.changed.notify_one();
     }
 
-    /// The thread. Who comes while the disk is busy shares the next sync.
+    /// The thread's loop. Callers that arrive during a sync share the next one.
     pub(crate) fn run(&self, anchors: &Anchors) {
         while let Some((files, waiting)) = self.next() {
             let synced = files.into_iter().map(|file| self.sync(&file, anchors)).fold(Ok(()), Result::and);
@@ -101,7 +102,7 @@ impl Syncing {
         }
     }
 
-    /// Waits for something that is due; `None` at the end.
+    /// Waits until work is due; `None` once the log is closed.
     fn next(&self) -> Option<(Vec<Unsynced>, Waiting)> {
         let mut pending = self.pending.lock();
         loop {

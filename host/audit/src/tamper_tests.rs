@@ -1,4 +1,4 @@
-//! What `verify` says of a log that somebody has changed, and what is not gone on with.
+//! What `verify` reports about a changed log, and which logs are not continued.
 
 use jiff::Timestamp;
 use keyway_storage::{AuditAnchorRecord, AuditAnchorStorage};
@@ -26,7 +26,7 @@ async fn a_changed_record_is_named_and_only_that() {
         lines[number] = lines[number].replace("\"ok\"", "\"no\"");
         lab.write(&lab.file(1, 1), &lines);
         let expected = (Some(number as u64 + 1), AuditProblem::Changed { number: number as u64 });
-        // The last one is also what the anchor is about.
+        // The last one is also the record that the anchor names.
         assert_eq!(lab.problems().await, [expected], "record {number}");
     }
     let mut lines = original.clone();
@@ -45,7 +45,7 @@ async fn a_removed_record_is_named_wherever_it_was() {
         lines.remove(number);
         lab.write(&lab.file(1, 1), &lines);
         let number = number as u64;
-        // The end is missed because of the anchor.
+        // Only the anchor shows that the end is missing.
         let line = (number < 9).then_some(number + 1);
         assert_eq!(lab.problems().await, [(line, AuditProblem::Missing { first: number, last: number })]);
     }
@@ -62,7 +62,7 @@ async fn an_inserted_record_is_named_whether_it_is_a_copy_or_a_forgery() {
     lab.write(&lab.file(1, 1), &lines);
     assert_eq!(lab.problems().await, [(Some(7), AuditProblem::OutOfPlace { number: 3 })]);
 
-    // With the number that comes next, and a MAC that was made with another key.
+    // It has the next number, and a MAC made with another key.
     let (body, _) = original[5].split_once(",\"mac\"").unwrap();
     let mut forged = body.replace("\"number\":5,", "\"number\":6,").into_bytes();
     AuditKey::new(&[8; 32]).finish(&[0; 32], &mut forged, 0);
@@ -101,7 +101,7 @@ async fn a_series_that_is_gone_is_missed() {
     let lab = Lab::with_records(3).await;
     std::fs::remove_dir_all(lab.audit()).unwrap();
     assert_eq!(lab.problems().await, [(None, AuditProblem::SeriesMissing { records: 3 })]);
-    // And what is written from now on does not cover it up.
+    // Later records do not cover it up.
     lab.append_and_close(4).await;
     assert_eq!(lab.problems().await, [(None, AuditProblem::SeriesMissing { records: 3 })]);
     assert_eq!(lab.files(), [lab.file(2, 1)]);
@@ -120,8 +120,8 @@ async fn a_shortened_series_is_not_gone_on_with() {
 #[tokio::test]
 async fn an_anchor_that_was_changed_or_removed_is_noticed() {
     let lab = Lab::with_records(3).await;
-    // Somebody with the database and without the key moves the anchor on, or makes one of a series
-    // of their own.
+    // An attacker with the database but without the key advances the anchor, or forges one for a
+    // series of their own.
     let forged = AuditAnchorRecord { series: 1, number: 4, head: [1; 32], mac: [1; 32], at: Timestamp::UNIX_EPOCH };
     lab.storage.put_audit_anchor(&forged).await.unwrap();
     assert_eq!(lab.problems().await, [(None, AuditProblem::AnchorChanged)]);
@@ -155,7 +155,7 @@ async fn a_series_that_another_process_wrote_meanwhile_and_somebody_cut_off_is_n
     lab.options.segment_bytes = 0;
     let running = lab.open().await;
     lab.append(&running).await.unwrap();
-    // The running one has the first series.
+    // The running writer holds the first series.
     let other = lab.open().await;
     for _ in 0..2 {
         lab.append(&other).await.unwrap();
@@ -168,8 +168,8 @@ async fn a_series_that_another_process_wrote_meanwhile_and_somebody_cut_off_is_n
     let mut lines = lab.lines(&second);
     lines.pop();
     lab.write(&second, &lines);
-    // So that it has to look for another series when its file is full. A segment takes at least as
-    // much as a line may have.
+    // A full file makes it look for another series. A segment takes at least as many bytes as the
+    // longest line may have.
     std::fs::write(lab.file(1, 2), "in the way").unwrap();
     for _ in 0..400 {
         lab.append(&running).await.unwrap();

@@ -1,4 +1,4 @@
-//! The segment log as a whole: what it keeps, what it notices, and how it goes on.
+//! The segment log as a whole: what it keeps, what it detects, and how it recovers.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ impl Lab {
         &self.options.folder
     }
 
-    /// A log with so many records, closed.
+    /// A closed log with this many records.
     pub(super) async fn with_records(count: usize) -> Self {
         let lab = Self::new().await;
         lab.append_and_close(count).await;
@@ -57,7 +57,7 @@ impl Lab {
         self.close([log]).await;
     }
 
-    /// Closes the logs that are open, and waits until their files are free for the next one.
+    /// Closes the open logs, and waits until their files are unlocked.
     pub(super) async fn close(&self, logs: impl IntoIterator<Item = SegmentLog>) {
         for log in logs {
             log.close().await;
@@ -98,8 +98,8 @@ impl Lab {
         self.audit().join(format!("{series:05}-{segment:08}.jsonl"))
     }
 
-    /// The lines of a segment; its header is the first, so that record n of the first segment is at
-    /// index n.
+    /// The lines of a segment. The header comes first, so record n of the first segment is at index
+    /// n.
     pub(super) fn lines(&self, file: &Path) -> Vec<String> {
         std::fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect()
     }
@@ -112,7 +112,7 @@ impl Lab {
         self.open().await.verify().await.unwrap()
     }
 
-    /// The problems that are found, with the line of each.
+    /// The findings, each with its line.
     pub(super) async fn problems(&self) -> Vec<(Option<u64>, AuditProblem)> {
         self.verify().await.findings.into_iter().map(|finding| (finding.line, finding.problem)).collect()
     }
@@ -141,7 +141,7 @@ async fn what_was_appended_is_read_and_verifies() {
 #[tokio::test]
 async fn what_nobody_waits_for_is_made_safe_and_anchored_all_the_same_in_each_segment() {
     let mut lab = Lab::new().await;
-    // As small as a segment can be, so that the last records are in another file than most.
+    // The smallest segments possible, so that the last records are in another file than most.
     lab.options = lab.options.clone().segment_bytes(1);
     let log = lab.open().await;
     let mut records = lab.append(&log).await.unwrap().number;
@@ -154,7 +154,7 @@ async fn what_nobody_waits_for_is_made_safe_and_anchored_all_the_same_in_each_se
         }
     };
     tokio::time::timeout(Duration::from_secs(60), anchored).await.expect("the last record is never anchored");
-    // It is not closed: nobody has asked for any of this.
+    // Not closed: nothing has asked for a flush.
     assert!(log.verify().await.unwrap().is_good());
 }
 
@@ -189,7 +189,7 @@ async fn segments_are_begun_by_size_and_chained() {
     let mut lab = Lab::new().await;
     lab.options.segment_bytes = 0;
     let log = lab.open().await;
-    // A segment takes at least as much as a line may have.
+    // A segment takes at least as many bytes as the longest line may have.
     for _ in 0..400 {
         lab.append(&log).await.unwrap();
     }
@@ -289,7 +289,7 @@ async fn what_must_outlive_a_power_cut_is_synced_before_it_is_acknowledged() {
     let log = lab.open().await;
     let receipt = log.append(&lab.event(), Durability::Synced).await.unwrap();
     assert_eq!(receipt.number, 1);
-    // What is synced is published for anchoring; the first anchor follows at once.
+    // A synced head is published for anchoring; the first anchor follows at once.
     log.close().await;
     assert_eq!(lab.storage.audit_anchors().await.unwrap()[0].number, 1);
 }

@@ -1,8 +1,8 @@
 //! Checks the whole log against the audit key and the anchors.
 //!
-//! What is wrong is told with the first bad record, and reading goes on behind it: a line is taken
-//! for good when it follows from the last good one, or from a bad one as that stands there, or as
-//! it should stand there. So one change is one finding, and does not hide or multiply others.
+//! Each finding names the first bad record, and reading continues behind it. A line counts as good
+//! when it follows the last good one, or a bad one either as it stands or as it should stand. One
+//! change is therefore one finding, and neither hides nor multiplies others.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +20,7 @@ use crate::segment::{self, Head, Name};
 /// How many findings are listed; the first ones matter.
 const FINDINGS: usize = 100;
 
-/// What a check of the whole log has found.
+/// The result of checking the whole log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct AuditVerification {
@@ -28,12 +28,12 @@ pub struct AuditVerification {
     pub records: u64,
     /// How many segments were read.
     pub segments: u64,
-    /// Where each series ends. Kept elsewhere, these show later whether even an older copy of
-    /// everything was put back.
+    /// Where each series ends. Kept elsewhere, these heads later reveal even that an older copy of
+    /// everything was restored.
     pub heads: Vec<SeriesHead>,
     /// What is wrong, in the order of the log; at most 100 findings.
     pub findings: Vec<AuditFinding>,
-    /// What is worth knowing and nothing wrong.
+    /// Things worth knowing that are not problems.
     pub notes: Vec<String>,
 }
 
@@ -54,7 +54,7 @@ pub struct SeriesHead {
     pub number: u64,
     /// The MAC of its last line, in hexadecimal digits.
     pub mac: String,
-    /// Up to which record the database vouches for it; `None` when it does not.
+    /// Up to which record the database vouches for the series; `None` when it does not.
     pub anchored: Option<u64>,
 }
 
@@ -83,47 +83,47 @@ impl fmt::Display for AuditFinding {
     }
 }
 
-/// What is wrong.
+/// The kind of a problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "problem")]
 #[non_exhaustive]
 pub enum AuditProblem {
-    /// A record is not as it was written, or was not written by this log at all.
+    /// A record was changed, or was not written by this log at all.
     Changed {
         /// Its number.
         number: u64,
     },
-    /// Records that were there are not there any more.
+    /// Records are missing.
     Missing {
         /// The first one.
         first: u64,
         /// The last one.
         last: u64,
     },
-    /// A record where it does not belong: moved, repeated or put in.
+    /// A record is out of place: moved, repeated or inserted.
     OutOfPlace {
         /// The number that it bears.
         number: u64,
     },
-    /// A line that is no record.
+    /// A line is not a record.
     NotARecord,
-    /// The first line of a segment is not as it was written, or belongs to another segment.
+    /// The first line of a segment was changed, or belongs to another segment.
     HeaderChanged,
-    /// Whole segments that were there are not there any more.
+    /// Whole segments are missing.
     SegmentsMissing {
         /// The first one.
         first: u32,
         /// The last one.
         last: u32,
     },
-    /// The whole series is not there any more.
+    /// A whole series is missing.
     SeriesMissing {
-        /// Up to which record it had come.
+        /// How many records it had.
         records: u64,
     },
-    /// What the database says of the end of the series was not written by this broker.
+    /// The anchor of the series in the database was not written by this broker.
     AnchorChanged,
-    /// The database says nothing of this series, as if somebody had removed that.
+    /// The database has no anchor for this series, as if it had been removed.
     AnchorMissing,
 }
 
@@ -167,7 +167,7 @@ pub(crate) fn verify(folder: &Path, key: &AuditKey, anchors: &[AuditAnchorRecord
     Ok(result)
 }
 
-/// One series while it is read.
+/// One series while it is checked.
 struct Series<'a> {
     folder: &'a Path,
     key: &'a AuditKey,
@@ -183,7 +183,7 @@ struct Position {
     number: u64,
     /// The last good line.
     good: Head,
-    /// What the next line may follow as well, after a bad one.
+    /// Further MACs that the next line may follow, after a bad line.
     or: Vec<Tag>,
 }
 
@@ -196,8 +196,8 @@ impl Position {
         Self { number: head.number, good: head, or: Vec::new() }
     }
 
-    /// Whether this line is the next one: behind the last good one, or behind a bad one that counts
-    /// for one.
+    /// Whether this line is the next one: after the last good line, or after a bad line in its
+    /// place.
     fn is_followed_by(&self, key: &AuditKey, number: u64, line: &Line<'_>) -> bool {
         let next = |to: u64| to.saturating_add(1);
         (number == next(self.good.number) && key.follows(&self.good.tag, line))
@@ -239,7 +239,7 @@ impl Series<'_> {
         Ok(())
     }
 
-    /// The end that the database vouches for, if it does.
+    /// The end that the database vouches for, if any.
     fn check_anchor(&mut self, segments: &[Name]) -> Option<Head> {
         let problem = match self.anchor {
             Some(anchor) if self.key.is_anchor(anchor.series, anchor.number, &anchor.head, &anchor.mac) => {
@@ -269,18 +269,17 @@ impl Series<'_> {
         Ok(())
     }
 
-    /// The first line of a segment: which one it is, and what it follows.
+    /// Checks the first line of a segment: which segment it is, and which line it follows.
     fn header(&mut self, name: Name, file: &str, line: Option<&[u8]>) {
         let head = line.and_then(|line| segment::first_head(line, self.key, name));
         let Some((previous, Head { number, tag })) = head else {
             self.found(file, Some(1), AuditProblem::HeaderChanged);
-            // The records behind it can follow only from what it says; the first one is taken as it
-            // is.
+            // The records after the header can follow only from the MAC it carries, so the first of
+            // them is checked against that.
             self.at.or = line.and_then(Line::parse).map(|line| line.tag).into_iter().collect();
             return;
         };
-        // Nobody without the key can write such a line, so what it says of the records before it is
-        // so.
+        // Such a line needs the key, so its statement about the records before it is true.
         if number > self.at.number {
             let (first, last) = (self.at.number + 1, number);
             self.found(file, None, AuditProblem::Missing { first, last });
@@ -299,8 +298,7 @@ impl Series<'_> {
         };
         if self.at.is_followed_by(self.key, number, &line) {
             self.at = Position::at(Head { number, tag: line.tag });
-            // Impossible without the key, unless somebody put an older log and a newer database
-            // together.
+            // Impossible without the key, unless an older log was combined with a newer database.
             if anchor.is_some_and(|anchor| anchor.number == number && anchor.tag != line.tag) {
                 return Some(AuditProblem::Changed { number });
             }

@@ -1,10 +1,11 @@
-//! The writing itself: takes events, and writes them in one go. Who calls it, and when, is
-//! `group_commit.rs`.
+//! Writes events to the segments, a group at a time. `group_commit.rs` decides who calls it and
+//! when.
 //!
-//! **Invariant:** whoever is told that a record is written can rely on it being in a file that has
-//! its name in the folder, whole, after all records before it. Nobody is told so for a record that
-//! a failed write has left in part: before anything else is written, the file is cut back to its
-//! last good line. It counts as torn from before a write to its end, so a panic is such a failure,
+//! **Invariant:** an acknowledged record is complete, follows all records before it, and is in a
+//! file that has its name in the folder. A record that a failed write left in part is never
+//! acknowledged: before anything else is written, the file is cut back to its last good line. A
+//! file counts as torn from before a write until the write ends, so a panic is handled like any
+//! other failure.
 //! too.
 
 use std::io::{self, Write};
@@ -28,16 +29,16 @@ use crate::segment::{self, Head, LINE_LIMIT, Name, Segment, TakenUp};
 use crate::sink::{Durability, Receipt};
 use crate::sync::{Syncing, Unsynced, Waiting};
 
-/// What must be free on the disk for the log to count as writable: a few hundred records.
+/// The free space, in bytes, at which the log still counts as writable: a few hundred records.
 const ROOM: u64 = 256 << 10;
 
-/// How long beginning a new series may wait for the database.
+/// How long a new series may wait for the database.
 const ANCHOR_TIME: Duration = Duration::from_secs(4);
 
-/// How often another segment is tried when others are quicker.
+/// How often another segment is tried when other processes take each one first.
 const ATTEMPTS: usize = 64;
 
-/// What writing needs, and where it is.
+/// The state of the writer.
 pub(crate) struct Writer {
     pub(crate) folder: PathBuf,
     pub(crate) segment_bytes: u64,
@@ -46,13 +47,13 @@ pub(crate) struct Writer {
     pub(crate) anchors: Arc<Anchors>,
     pub(crate) runtime: Handle,
     pub(crate) syncing: Arc<Syncing>,
-    /// Where the next record goes; `None` when that is to be found.
+    /// Where the next record goes; `None` until a segment is found.
     pub(crate) open: Option<Open>,
-    /// The lines of a group; kept, so that it is not allocated for each.
+    /// The lines of a group; reused, to save an allocation for each group.
     pub(crate) buffer: Vec<u8>,
 }
 
-/// The segment that is written to, and how it ends.
+/// The segment that is written to, and the state of its end.
 pub(crate) struct Open {
     pub(crate) segment: Segment,
     pub(crate) head: Head,
@@ -61,31 +62,32 @@ pub(crate) struct Open {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// With its head.
+    /// The file ends with its head.
     Whole,
-    /// With what a failed write may have left behind its head, to be cut off.
+    /// A failed write may have left a part of a record after the head, to be cut off.
     Torn,
-    /// For good, because it was removed or the disk may have lost some of it: a new one follows.
+    /// Not continued, because the file was removed or the disk may have lost some of it. A new
+    /// segment follows.
     Left,
 }
 
 impl Writer {
-    /// Writes the event if that is no more than appending to the file that is open. Anything else
-    /// may wait for the disk or the database.
+    /// Writes the event if that only takes an append to the open file. Anything else may wait for
+    /// the disk or the database.
     pub(crate) fn try_append(&mut self, event: &[u8]) -> Option<io::Result<u64>> {
         let open = self.open.as_ref()?;
         let can_append = open.end == End::Whole && self.has_room(open, event.len()) && !self.syncing.has_failed();
         can_append.then(|| self.append(&[event]).inspect(|_| self.hand_over(Vec::new())))
     }
 
-    /// Writes the events, and tells those who wait; for those who wait until they are safe the
-    /// thread that syncs does.
+    /// Writes the events, and replies to their callers. Callers that wait for a sync get their
+    /// reply from the thread that syncs.
     pub(crate) fn write_group(&mut self, events: &[Vec<u8>], callers: Vec<(Durability, Reply)>) {
         let first = match self.write(events) {
             Ok(first) => first,
             Err(error) => {
                 let error = Arc::new(error);
-                // Who has gone does not listen any more.
+                // A caller that went away has dropped its receiver.
                 callers.into_iter().for_each(|(_, reply)| drop(reply.send(Err(AuditError::Unwritable(error.clone())))));
                 return;
             }
@@ -101,17 +103,17 @@ impl Writer {
         self.hand_over(until_synced);
     }
 
-    /// Does all that appending does, for no event at all, and asks whether the disk has room for
-    /// some.
+    /// Does everything that an append does, without an event, and asks whether the disk has room
+    /// for more.
     pub(crate) fn check(&mut self) -> io::Result<Receipt> {
         let next = self.write(&[])?;
         self.open.as_ref().map_or(Ok(()), |open| open.segment.reserve(ROOM))?;
         Ok(Receipt { number: next - 1 })
     }
 
-    /// Has the thread that syncs make safe what was written, for those who wait for it.
+    /// Hands written records to the thread that syncs, with the callers that wait for it.
     pub(crate) fn hand_over(&self, waiting: Waiting) {
-        // A file that is torn or left was handed over after each group that was written well.
+        // A file that is torn or left was handed over after its last good group.
         let written = self.open.as_ref().filter(|open| open.end == End::Whole).map(|open| Unsynced {
             file: open.segment.file.clone(),
             series: open.segment.name.series,
@@ -141,8 +143,8 @@ impl Writer {
         }
         open.end = End::Torn;
         (&*open.segment.file).write_all(&self.buffer)?;
-        // Left, too: what was just written may come back with the file, so the numbers go on after
-        // it.
+        // Also for a file that is left: it may come back with these records, so the numbers
+        // continue after them.
         open.head = head;
         open.segment.length += self.buffer.len() as u64;
         if !open.segment.is_in_place() {
@@ -154,8 +156,8 @@ impl Writer {
         Ok(first)
     }
 
-    /// Opens a segment that so many bytes can be appended to, unless that is done; and returns how
-    /// many bytes of an unfinished line were cut off.
+    /// Makes sure that a segment is open and has room for so many bytes. Returns how many bytes of
+    /// an unfinished line were cut off.
     fn ready(&mut self, bytes: usize) -> io::Result<u64> {
         let Some(open) = &mut self.open else { return self.find() };
         if open.end == End::Torn {
@@ -173,14 +175,14 @@ impl Writer {
         }
     }
 
-    /// A segment that has nothing but its header takes a group of any size.
+    /// A segment that has only its header takes a group of any size.
     fn has_room(&self, open: &Open, bytes: usize) -> bool {
         let length = open.segment.length;
         length + bytes as u64 <= self.segment_bytes || length < LINE_LIMIT as u64
     }
 
-    /// Begins the next segment of a series; another series when somebody else has taken this one
-    /// up.
+    /// Begins the next segment of a series; finds another series when another process has taken
+    /// this one.
     fn begin_after(&mut self, name: Name, head: Head) -> io::Result<u64> {
         let Some(segment) = name.segment.checked_add(1) else { return self.find() };
         match self.begin(Name { segment, ..name }, head) {
@@ -196,7 +198,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes up the first series that is free, or begins a new one.
+    /// Continues the first series that is unlocked, or begins a new one.
     fn find(&mut self) -> io::Result<u64> {
         for _ in 0..ATTEMPTS {
             let all = segment::list(&self.folder)?;
@@ -204,9 +206,9 @@ impl Writer {
                 match Segment::take_up(&self.folder, *name, &self.key)? {
                     None => continue,
                     Some(TakenUp::Good { segment, head, cut_off }) => {
-                        // Now that nobody else writes it: what was known of it may be from before
-                        // another process did, and a series that was cut off since would be
-                        // continued as if nothing had happened.
+                        // Read the anchors again now that no other process writes the series. The
+                        // known ones may predate another process's records, and a series that was
+                        // cut off since would be continued as if nothing had happened.
                         self.wait_for(self.anchors.refresh())?;
                         if self.anchors.may_follow(name.series, &head) {
                             self.open = Some(Open { segment, head, end: End::Whole });
@@ -222,7 +224,7 @@ impl Writer {
             }
             let last = all.last_key_value().map_or(0, |(series, _)| *series).max(self.anchors.last_series());
             let series = last.checked_add(1).ok_or_else(|| io::Error::other("there are too many audit series"))?;
-            // The anchor first: a series that has none would look as if somebody had removed it.
+            // The anchor first: a series without one would look as if its anchor had been removed.
             self.wait_for(self.anchors.store(series, Head::NONE))?;
             match self.begin(Name { series, segment: 1 }, Head::NONE) {
                 Err(error) if taken(&error) => {}
@@ -240,7 +242,7 @@ impl Writer {
         }
     }
 
-    /// The event that says that an unfinished line was cut off.
+    /// The event that records that an unfinished line was cut off.
     fn recovered(&self, cut_off: u64) -> io::Result<Vec<u8>> {
         let at = self.clock.now().timestamp();
         let mut event = AuditEvent::new(at, AuditActor::System, Operation::AuditRecovered, Outcome::OK);
@@ -249,7 +251,7 @@ impl Writer {
     }
 }
 
-/// Adds an event to the buffer as the line after `head`.
+/// Adds an event to the buffer, as the line after `head`.
 fn add_line(buffer: &mut Vec<u8>, key: &AuditKey, head: &Head, event: &[u8]) -> io::Result<Head> {
     let members = event.strip_prefix(b"{").and_then(|event| event.strip_suffix(b"}"));
     let members = members.ok_or_else(|| io::Error::other("an event is no object"))?;
@@ -260,7 +262,7 @@ fn add_line(buffer: &mut Vec<u8>, key: &AuditKey, head: &Head, event: &[u8]) -> 
     Ok(Head { number, tag })
 }
 
-/// Somebody else has begun or taken up that segment.
+/// Whether another process has begun or taken up that segment.
 fn taken(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::WouldBlock)
 }

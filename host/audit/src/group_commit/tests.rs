@@ -1,4 +1,4 @@
-//! Who writes, held against a log that hangs: a named pipe in the place of the segment, which takes
+//! Group commit against a log that hangs: a named pipe stands in for the segment, and accepts
 //! nothing while it is full.
 
 use std::fs::{File, OpenOptions};
@@ -31,7 +31,7 @@ struct Lab {
 }
 
 impl Lab {
-    /// A log whose open segment is a pipe, with the thread that writes and without the one that
+    /// A log whose open segment is a pipe, with the thread that writes but without the one that
     /// syncs.
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -39,7 +39,7 @@ impl Lab {
         mkfifoat(CWD, &pipe, Mode::RWXU).unwrap();
         let (key, clock) = (AuditKey::new(&[9; 32]), Arc::new(SystemClock::new()));
         let storage = Arc::new(SqliteStorage::in_memory().await.unwrap());
-        // For reading, too: then opening it waits for nobody.
+        // Opened for reading too, so that the open does not block.
         let file = Arc::new(OpenOptions::new().read(true).write(true).open(&pipe).unwrap());
         let segment = Segment { name: NAME, path: pipe.clone(), file, length: 1 };
         let writer = Arc::new(Mutex::new(Writer {
@@ -59,14 +59,14 @@ impl Lab {
         Self { commit, pipe, _folder: folder }
     }
 
-    /// Fills the pipe; whoever writes to it hangs from now on.
+    /// Fills the pipe; every later write hangs.
     fn fill(&self) {
         let mut pipe = self.open();
         while pipe.write(&[b'x'; 4096]).is_ok() {}
         assert_eq!(pipe.write(b"x").unwrap_err().kind(), ErrorKind::WouldBlock);
     }
 
-    /// Takes out what is in the pipe.
+    /// Empties the pipe.
     fn drain(&self) -> String {
         let (mut pipe, mut all) = (self.open(), Vec::new());
         assert_eq!(pipe.read_to_end(&mut all).unwrap_err().kind(), ErrorKind::WouldBlock);
@@ -105,7 +105,7 @@ async fn each_event_of_many_callers_is_written_once_and_in_the_order_of_its_numb
     let mut numbers = Vec::new();
     let mut lines = String::new();
     for caller in callers {
-        // So that the pipe does not become full.
+        // Keeps the pipe from filling up.
         while !caller.is_finished() {
             lines += &lab.drain();
             tokio::task::yield_now().await;
@@ -147,7 +147,7 @@ async fn a_disk_that_hangs_holds_up_one_thread_and_the_others_go_away_at_their_d
             tokio::spawn(async move { append(&commit).await })
         })
         .collect();
-    // Meanwhile the runtime does whatever else there is to do.
+    // Meanwhile the runtime runs other tasks.
     for _ in 0..100 {
         tokio::spawn(tokio::time::sleep(Duration::from_millis(1))).await.unwrap();
     }
@@ -170,7 +170,7 @@ async fn a_disk_that_hangs_holds_up_one_thread_and_the_others_go_away_at_their_d
 async fn who_waits_for_a_sync_writes_nothing_by_itself() {
     let lab = Lab::new().await;
     lab.fill();
-    // If it wrote, it would hang, and not be back at its deadline.
+    // A write would hang, past the deadline.
     let waited = guarded(lab.commit.append(b"{}".to_vec(), Durability::Synced)).await;
     assert!(matches!(waited, Err(AuditError::Deadline(DEADLINE))));
     lab.drain();
@@ -181,7 +181,7 @@ async fn the_only_thread_of_a_runtime_is_never_held_up() {
     let lab = Lab::new().await;
     lab.fill();
     tokio::time::pause();
-    // Time goes on by itself whenever the thread has nothing to do; if it hung, this would never
+    // Paused time advances whenever the thread is idle; if the thread hung, this would never
     // return.
     assert!(matches!(lab.append().await, Err(AuditError::Deadline(DEADLINE))));
     lab.drain();
@@ -190,7 +190,7 @@ async fn the_only_thread_of_a_runtime_is_never_held_up() {
 #[tokio::test]
 async fn who_needs_no_sync_waits_for_none() {
     let lab = Lab::new().await;
-    // Nobody syncs, as if the disk took for ever.
+    // No thread syncs, as if the disk took for ever.
     let waits = tokio::spawn({
         let commit = lab.commit.clone();
         async move { commit.append(b"{}".to_vec(), Durability::Synced).await }

@@ -1,4 +1,4 @@
-//! What a connection may still ask of its secret manager.
+//! The requests that a connection may still make to its secret manager.
 
 use keyway_audit::{Operation, Trail};
 use keyway_budget::{Budget, TokenBudget};
@@ -9,8 +9,9 @@ use crate::access::Access;
 use crate::error::BrokerError;
 
 impl Connections {
-    /// What a connection may still ask of its secret manager. Costs the secret manager nothing.
-    /// Needs [`Scope::Api`](crate::Scope::Api): whoever makes requests may know how many are left.
+    /// The requests that a connection may still make to its secret manager. Makes no request
+    /// itself. Needs [`Scope::Api`](crate::Scope::Api), because clients that cause requests may
+    /// know how many are left.
     ///
     /// # Errors
     /// [`BrokerError::NotFound`], [`BrokerError::ProviderNotInstalled`].
@@ -22,14 +23,15 @@ impl Connections {
         self.core.audited(access, Operation::Budget, &Trail::connection(id), read).await
     }
 
-    /// Asks the database what other processes have used, which [`budgets`](Self::budgets), and the
-    /// metrics, are else behind with; at most every 5 seconds. What cannot be read stays as it was.
+    /// Reads from the database what other processes have used, at most every 5 seconds. Without
+    /// it, [`budgets`](Self::budgets) and the metrics lag behind. What cannot be read stays as it
+    /// was.
     pub async fn refresh_budgets(&self) {
         self.guards.refresh_readings().await;
     }
 
-    /// The budgets of all credentials that are in use, from memory, for metrics. Where connections
-    /// with the same credentials have chosen different tiers, the lower limit is shown.
+    /// The budgets of all credentials that are in use, from memory, for metrics. If connections
+    /// with the same credentials have different tiers, the lower limit is shown.
     pub fn budgets(&self) -> Vec<TokenBudget> {
         self.guards.budgets()
     }

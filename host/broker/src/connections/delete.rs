@@ -1,13 +1,13 @@
 //! Deleting a connection.
 //!
-//! **Invariant:** an entry that is bound has its connection. The database decides, by the foreign
-//! key of the entries: of a deletion and a binding that race, one is refused. What a deletion
-//! leaves in memory it takes back at once: the open connection with its settings, its login
-//! session, and the cached secrets. A call that is running keeps what it has until it ends; what it
-//! brings is not kept any more ([`SecretCache::close_connection`]).
+//! **Invariant:** the connection of a bound entry exists. The database enforces it by the foreign
+//! key of the entries: of a deletion and a binding that race, one is refused. A deletion clears
+//! memory at once: the open connection with its settings, its login session, and the cached
+//! secrets. A running call keeps its connection until it ends; its result is not cached
+//! ([`SecretCache::close_connection`]).
 //!
-//! Another process (the command line beside a server) does not hear of it. It finds no such
-//! connection within a second, and what it holds of it ends with its own time.
+//! Other processes (the command line beside a server) are not notified. They see within a second
+//! that the connection is gone, and what they hold of it in memory expires there.
 //!
 //! [`SecretCache::close_connection`]: crate::cache::SecretCache::close_connection
 
@@ -19,18 +19,18 @@ use super::Connections;
 use crate::access::Access;
 use crate::error::{BrokerError, Thing};
 
-/// How many of the entries that stand in the way are told: enough to go through them, and an answer
-/// of bounded size.
+/// How many of the entries that prevent a deletion are listed: enough to work through, and an
+/// answer of bounded size.
 const DEPENDENTS_TOLD: u32 = 100;
 
-/// How often a deletion is tried when the entries in its way are gone the next moment.
+/// How often a deletion is attempted when the entries that prevent it are gone a moment later.
 const ATTEMPTS: usize = 3;
 
 impl Connections {
-    /// Deletes a connection that no entry is bound to, and what is held of it in memory. Needs
+    /// Deletes a connection that no entry is bound to, in the database and in memory. Needs
     /// [`Scope::Admin`](crate::Scope::Admin).
     ///
-    /// Nothing changes in the secret manager: to make the credentials useless, revoke them there.
+    /// Nothing changes in the secret manager: to invalidate the credentials, revoke them there.
     ///
     /// # Errors
     /// [`BrokerError::ConnectionInUse`] with the entries that are bound to it,
@@ -63,7 +63,7 @@ impl Connections {
     }
 
     fn forget(&self, access: &Access, id: ConnectionId) {
-        // First, so that who is just opening it sees it, or is seen below.
+        // First, so that a concurrent opening either sees it or is invalidated below.
         self.cache.close_connection(id);
         self.records.forget(&(access.workspace(), id));
         for (key, (connection, _)) in &self.opened {

@@ -1,7 +1,7 @@
 //! Listing the items that a connection can see.
 //!
 //! **Invariant:** a list ends, whatever the provider answers: pages, items, bytes and time have
-//! limits, and a list that goes beyond one is an error and not a shorter list.
+//! limits. A list that exceeds one is an error, never a shorter list.
 
 use std::time::Duration;
 
@@ -15,21 +15,21 @@ use crate::access::Access;
 use crate::error::{BrokerError, ListLimit};
 use crate::provider_call::CallFailure;
 
-/// Bounds of [`Connections::list_items`].
+/// Limits of [`Connections::list_items`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListLimits {
-    /// How many items.
+    /// The most items.
     pub items: usize,
-    /// How many bytes of text.
+    /// The most bytes of text.
     pub bytes: usize,
-    /// How many pages of the provider.
+    /// The most pages of the provider.
     pub pages: usize,
-    /// How long all of them may take.
+    /// The longest time for all pages.
     pub time: Duration,
 }
 
-/// More items than any account of the known secret managers holds; and less time than the 60 s
-/// after which the published clients give up.
+/// More items than any account of the known secret managers holds, and less time than the 60 s
+/// after which the published clients time out.
 pub const LIST_LIMITS: ListLimits =
     ListLimits { items: 50_000, bytes: 64 << 20, pages: 500, time: Duration::from_secs(50) };
 
@@ -38,14 +38,14 @@ impl Connections {
     /// [`Scope::Api`](crate::Scope::Api).
     ///
     /// # Errors
-    /// [`BrokerError::NotFound`], [`BrokerError::TooManyItems`], and whatever the provider answers.
+    /// [`BrokerError::NotFound`], [`BrokerError::TooManyItems`], and the errors of the provider.
     pub async fn list_items(&self, access: &Access, id: ConnectionId) -> Result<Vec<Item>, BrokerError> {
         let trail = Trail::connection(id);
         let list = async {
             let record = self.record(access.workspace(), id).await?;
             let opened = self.open(&record).await?;
-            // Each page's future owns what it needs: one that borrows is not `Send` for whoever
-            // spawns this.
+            // Each page's future owns what it needs: one that borrows would not be `Send`, and this
+            // could not be spawned.
             let page = |page: Option<String>| {
                 let opened = opened.clone();
                 async move {
@@ -63,7 +63,7 @@ impl Connections {
     }
 }
 
-/// Asks for page after page until the last, within the limits.
+/// Fetches page after page until the last, within the limits.
 async fn all_items<F>(limits: ListLimits, list: impl Fn(Option<String>) -> F) -> Result<Vec<Item>, BrokerError>
 where
     F: Future<Output = Result<ItemPage, CallFailure>>,
@@ -93,7 +93,7 @@ where
     tokio::time::timeout(limits.time, all_pages).await.map_err(|_| too_slow())?
 }
 
-/// About what an item takes: its texts, and what holds them, which may be more.
+/// The approximate size of an item: its texts, and the structures around them, which may be larger.
 fn size_in_memory(item: &Item) -> usize {
     let attributes =
         item.attributes.iter().map(|attribute| size_of_val(attribute) + attribute.name.len() + attribute.value.len());
@@ -108,7 +108,7 @@ mod tests {
 
     const LIMITS: ListLimits = ListLimits { items: 10, bytes: 10_000, pages: 5, time: Duration::from_secs(5) };
 
-    /// A page of so many items, which says that there is a next one.
+    /// A page of this many items, with a token for the next page.
     fn page(items: usize, next: Option<&str>) -> ItemPage {
         let item = serde_json::json!({
             "id": "i", "title": "t", "vault_id": "v", "vault_name": "V", "reference": "op://v/i", "category": "login", "attributes": [],

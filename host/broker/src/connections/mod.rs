@@ -1,11 +1,11 @@
-//! Connections: what a workspace has to reach a secret manager with.
+//! Connections: how a workspace reaches a secret manager.
 //!
 //! **Invariants:** settings are stored only after the provider has logged in with them
-//! ([`Connections::create`]), and only sealed. What leaves again of a secret
-//! setting is its last four characters. Where the provider may connect to is decided once, when the
-//! settings are stored, and sealed with them: neither a later version of the component nor a change
-//! of the database can send a token elsewhere. A connection that entries are bound to is not
-//! deleted (`delete.rs`).
+//! ([`Connections::create`]), and only sealed. Of a secret setting, only the last four characters
+//! are ever shown. The provider's network destinations are decided once, when the settings are
+//! stored, and sealed with them: neither a later version of the component nor a change of the
+//! database can send a token elsewhere. A connection that entries are bound to cannot be deleted
+//! (`delete.rs`).
 
 mod budget;
 mod check_item;
@@ -35,7 +35,7 @@ use crate::error::BrokerError;
 pub use crate::error::ListLimit;
 pub use crate::providers::Providers;
 
-/// How many connections are kept open, and for how long one that is not used. An open one holds its
+/// How many connections are kept open, and how long one stays open without use. Each holds its
 /// settings and a login session.
 const OPEN_CONNECTIONS: u64 = 10_000;
 const OPEN_WHEN_IDLE: Duration = Duration::from_secs(60 * 60);
@@ -53,24 +53,23 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Takes cached secrets out of memory when their duration is over, and connections with their
-    /// settings when they were idle for long: the caches themselves do so only when they are used.
+    /// Evicts expired secrets, and connections that were idle for long, from memory. Without it,
+    /// the caches evict only when they are used.
     pub(crate) fn sweep(&self) {
         self.cache.sweep();
         self.opened.run_pending_tasks();
     }
 }
 
-/// A place for open connections.
+/// An empty cache of open connections.
 pub(crate) fn none_opened() -> OpenConnections {
     Cache::builder().max_capacity(OPEN_CONNECTIONS).time_to_idle(OPEN_WHEN_IDLE).build()
 }
 
-/// Open connections by id and version of their row: new settings make a new version, and so a new
-/// session.
+/// Open connections by id and row version: new settings make a new version, and so a new session.
 pub(crate) type OpenConnections = Cache<(ConnectionId, u64), (keyway_runtime::Connection, Arc<Guard>)>;
 
-/// A connection as it is shown: without its settings.
+/// A connection without its settings, for display.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Connection {
@@ -78,19 +77,19 @@ pub struct Connection {
     pub id: ConnectionId,
     /// Its workspace.
     pub workspace_id: WorkspaceId,
-    /// What people call it.
+    /// Its name for people.
     pub name: String,
     /// The provider's type, for example `1password`.
     pub provider_type: String,
-    /// For each secret setting its last four characters, by which people recognise it. A secret of
-    /// fewer than twelve characters has none.
+    /// The last four characters of each secret setting, by which people recognise it. A secret of
+    /// fewer than twelve characters has no hint.
     pub hints: BTreeMap<String, String>,
-    /// Who the credentials belong to, as the provider said when they were checked; may be empty.
+    /// The account that the credentials belong to, as the provider reported it when they were
+    /// checked; may be empty.
     pub account: String,
-    /// The rate-limit tier that was chosen, by the name that its provider declares; `None` for the
-    /// default.
+    /// The chosen rate-limit tier, by the name that its provider declares; `None` for the default.
     pub rate_limit_tier: Option<String>,
-    /// Whether nothing can be written, so that password rotation will be skipped. `None` when the
+    /// Whether the connection cannot write, so that password rotations are skipped. `None` when the
     /// provider does not say.
     pub read_only: Option<bool>,
     /// Cache duration of entries that have none of their own.
@@ -121,12 +120,11 @@ impl TryFrom<ConnectionRecord> for Connection {
     }
 }
 
-/// A connection to be made.
+/// A connection to create.
 #[derive(Debug, Clone, Default)]
-// Clone: the settings are cloned with it, for callers that try again after a failure of the
-// network.
+// Clone: callers keep the settings to retry after a network failure.
 pub struct NewConnection {
-    /// What people will call it. Not empty.
+    /// Its name for people. Not empty.
     pub name: String,
     /// The provider's type, for example `1password`.
     pub provider_type: String,
@@ -142,7 +140,7 @@ pub struct NewConnection {
 #[derive(Debug, Clone, Default)]
 // Clone: as `NewConnection`.
 pub struct ConnectionChanges {
-    /// What people call it. Not empty.
+    /// Its name for people. Not empty.
     pub name: Option<String>,
     /// New settings in place of all the old ones. They are checked with the provider first.
     pub settings: Option<keyway_runtime::Settings>,

@@ -1,4 +1,4 @@
-//! Making, listing, changing and opening connections.
+//! Creating, listing, changing and opening connections.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use crate::text::required;
 
 const NAME_LIMIT: usize = 256;
 
-/// As the contract has it.
+/// The longest provider type, by the contract.
 const PROVIDER_TYPE_LIMIT: usize = 64;
 
 /// The longest known, a service account token of 1Password, has about 900 bytes; a private key may
@@ -33,11 +33,11 @@ const PROVIDER_TYPE_LIMIT: usize = 64;
 const SETTING_LIMIT: usize = 64 << 10;
 
 impl Connections {
-    /// Makes a connection: the provider logs in with the settings first, and nothing is stored if
+    /// Creates a connection: the provider logs in with the settings first, and nothing is stored if
     /// it cannot. Needs [`Scope::Admin`](crate::Scope::Admin).
     ///
     /// # Errors
-    /// [`BrokerError::NotVerified`] with what the provider said,
+    /// [`BrokerError::NotVerified`] with the provider's reason,
     /// [`BrokerError::ProviderNotInstalled`], [`BrokerError::Invalid`].
     pub async fn create(&self, access: &Access, new: NewConnection) -> Result<Connection, BrokerError> {
         let id = ConnectionId::generate();
@@ -54,7 +54,7 @@ impl Connections {
     ) -> Result<Connection, BrokerError> {
         required("name", &new.name, NAME_LIMIT)?;
         required("provider_type", &new.provider_type, PROVIDER_TYPE_LIMIT)?;
-        // Before the provider is asked.
+        // Before the provider is called.
         self.core.hold_keys(access.workspace()).await?;
         let provider = self.provider(&new.provider_type)?;
         check_tier(provider.description(), new.rate_limit_tier.as_deref())?;
@@ -92,7 +92,7 @@ impl Connections {
             }
         };
         self.core.keyring.with_current(access.workspace(), insert).await?;
-        // What was logged in to check the settings serves the calls to come.
+        // The session that checked the settings serves later calls.
         let (connection, guard) = checked.opened.into_parts();
         let connection = connection.with_state_store(self.state_of(&record));
         self.opened.insert((record.id, record.version), (connection, guard));
@@ -100,17 +100,17 @@ impl Connections {
         record.try_into()
     }
 
-    /// Changes a connection. New settings are checked with the provider first, and if it refuses
-    /// them, nothing changes at all. Needs [`Scope::Admin`](crate::Scope::Admin).
+    /// Changes a connection. New settings are checked with the provider first; if it refuses them,
+    /// nothing changes. Needs [`Scope::Admin`](crate::Scope::Admin).
     ///
-    /// New settings, or a cache duration of "off", drop what was cached. What the provider has kept
-    /// for good with the settings before is replaced by what it stores while it checks the new
-    /// ones. With new settings, rotations whose password could not be written with the old ones are
-    /// due again.
+    /// New settings, or a cache duration of "off", drop the cached values. The provider's durable
+    /// state under the old settings is replaced by what it stores while it checks the new ones.
+    /// With new settings, rotations whose password could not be written with the old ones are due
+    /// again.
     ///
     /// # Errors
-    /// As [`create`](Self::create); [`BrokerError::NotFound`]; [`BrokerError::Changed`] when
-    /// somebody else changed it at the same time.
+    /// As [`create`](Self::create); [`BrokerError::NotFound`]; [`BrokerError::Changed`] when it was
+    /// changed concurrently.
     pub async fn update(
         &self,
         access: &Access,
@@ -148,7 +148,7 @@ impl Connections {
         let has_new_settings = changes.settings.is_some();
         let clear = has_new_settings || changes.cache_ttl.is_some_and(CacheTtl::is_off);
         let (part, connection, state) = match changes.settings {
-            // Under other limits it is opened anew.
+            // Opened again, under the new tier's limits.
             None if has_new_tier => (self.open_settings(&record).await?, None, None),
             None => (self.open_settings(&record).await?, self.opened.get(&(id, record.version)), None),
             Some(settings) => {
@@ -188,8 +188,8 @@ impl Connections {
     }
 
     /// A workspace's connections in the order of their creation. Needs
-    /// [`Scope::Api`](crate::Scope::Api), or [`Scope::Admin`](crate::Scope::Admin): who manages
-    /// them sees them.
+    /// [`Scope::Api`](crate::Scope::Api) or [`Scope::Admin`](crate::Scope::Admin), which manages
+    /// them.
     ///
     /// # Errors
     /// Only those of the host itself.
@@ -213,10 +213,10 @@ impl Connections {
         self.core.audited(access, Operation::GetConnection, &Trail::connection(id), get).await
     }
 
-    /// Makes every resolve through this connection ask the provider again, from now on. Needs
+    /// Drops the cached values of this connection: later resolves call the provider again. Needs
     /// [`Scope::Admin`](crate::Scope::Admin).
     ///
-    /// A fetch that is running is not used by anybody who asks after this.
+    /// Later resolves do not use a fetch that is already running.
     ///
     /// # Errors
     /// [`BrokerError::NotFound`].
@@ -232,7 +232,7 @@ impl Connections {
         self.core.audited(access, Operation::ClearCache, &Trail::connection(id), clear).await
     }
 
-    /// The record of a connection, from memory if it was read a moment ago.
+    /// The record of a connection, from memory if it was read recently.
     pub(crate) async fn record(
         &self,
         workspace: WorkspaceId,
@@ -244,8 +244,8 @@ impl Connections {
         record.ok_or(BrokerError::NotFound(Thing::Connection))
     }
 
-    /// Opens a connection for calls, or returns the one that is open: its login session and network
-    /// connections are used again for as long as the settings stay the same.
+    /// Opens a connection for calls, or returns the open one: its login session and network
+    /// connections are reused for as long as the settings stay the same.
     pub(crate) async fn open(&self, record: &ConnectionRecord) -> Result<Opened, BrokerError> {
         let provider = self.provider(&record.provider_type)?;
         let key = (record.id, record.version);
@@ -260,7 +260,7 @@ impl Connections {
                     let connection = self.runtime.connection(part.settings, part.approved);
                     (connection.with_state_store(self.state_of(record)), guard)
                 };
-                // Whoever opens first counts, so that there is one session and not several.
+                // The first to open wins, so that there is only one session.
                 self.opened.get_with(key, open)
             }
         };
@@ -278,9 +278,9 @@ impl Connections {
         })
     }
 
-    /// Checks that the connection is there, and returns the reference in its normal form: whatever
-    /// is kept for the item is kept under that one spelling. Makes no request, so that binding
-    /// works while the secret manager is out of order.
+    /// Checks that the connection exists, and returns the reference in its normal form, the only
+    /// spelling under which anything is kept for the item. Makes no request, so that binding works
+    /// while the secret manager is unavailable.
     pub(crate) async fn normalize(
         &self,
         workspace: WorkspaceId,
@@ -315,7 +315,7 @@ impl Connections {
             .approved_destinations(&settings)
             .map_err(|error| InvalidInput::Destination(error.to_string()))?;
         let hints = hints(description, &settings).map_err(|error| BrokerError::Host(error.into()))?;
-        // What the provider stores now is saved together with the settings, if they are.
+        // The provider's state is stored with the settings, if the check succeeds.
         let store = Arc::new(MemoryStore::default());
         let connection = self.runtime.connection(settings.clone(), approved.clone()).with_state_store(store.clone());
         let guard = self.guards.get(description, &settings, tier).await?;
@@ -336,7 +336,7 @@ impl Connections {
         Arc::new(DurableState::of(record, self.core.clone()))
     }
 
-    /// The row with its settings, and what the provider keeps for good, sealed.
+    /// Seals the settings into the row, and the provider's durable state.
     async fn sealed(
         &self,
         keys: &WorkspaceKeys,
@@ -365,12 +365,12 @@ struct Checked {
     hints: String,
     opened: Opened,
     verified: Verified,
-    /// What the provider keeps for good.
+    /// The provider's durable state.
     state: Option<StoredState>,
 }
 
 impl Checked {
-    /// Enters what is known about them.
+    /// Fills in what the check found out about the settings.
     fn describe(&self, record: &mut ConnectionRecord) {
         record.hints.clone_from(&self.hints);
         record.account = self.account();
@@ -379,14 +379,15 @@ impl Checked {
         record.read_only = self.verified.writable_vault_count.map(|count| count == 0);
     }
 
-    /// Whom they belong to, for people. Text that contains a setting is not repeated.
+    /// The account that they belong to, for display. Empty if the provider's text contains a
+    /// setting.
     fn account(&self) -> String {
         let account = &self.verified.account;
         if self.contains_setting(account, |_| true) { String::new() } else { account.clone() }
     }
 
-    /// Whom they belong to, for counting: an id of a tenant may well be a setting, a secret may
-    /// not.
+    /// The account that they belong to, for counting requests. It may contain a setting such as a
+    /// tenant's id; `None` if it contains a secret one.
     fn account_key(&self) -> Option<&str> {
         let is_secret = |name: &str| self.opened.description().is_secret(name);
         self.verified.account_key.as_deref().filter(|key| !self.contains_setting(key, is_secret))
@@ -400,7 +401,7 @@ impl Checked {
     }
 }
 
-/// A tier is one that the provider declares.
+/// Checks that the provider declares the tier.
 fn check_tier(provider: &Description, tier: Option<&str>) -> Result<(), InvalidInput> {
     let known = || provider.rate_limits.iter().map(|tier| tier.name.clone());
     match tier {

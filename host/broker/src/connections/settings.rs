@@ -1,4 +1,4 @@
-//! What of a connection is sealed: its settings, and where they may be sent to.
+//! The sealed part of a connection: its settings, and where they may be sent to.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use zeroize::Zeroizing;
 
 use crate::codec::{self, CodecError};
 
-/// Recognises the form of the record, so that it can change.
+/// Identifies the format of the record, so that it can change.
 const FORM: &str = "settings.1";
 
 /// How many characters of a secret setting are kept for display.
 const HINT: usize = 4;
-/// A secret must be this long for its last characters to be kept: two thirds of it at least stay
+/// A secret must be this long for its last characters to be kept: at least two thirds of it stay
 /// unknown.
 pub(super) const HINTED_FROM: usize = 12;
 
@@ -26,8 +26,8 @@ pub(super) struct SealedPart {
 }
 
 impl SealedPart {
-    /// As a plaintext to seal: the form, the provider's type, names and values, nothing, and the
-    /// destinations.
+    /// The plaintext to seal: the format, the provider's type, names and values, an absent field,
+    /// and the destinations.
     pub(super) fn encode(&self, provider_type: &str) -> Result<Zeroizing<Vec<u8>>, CodecError> {
         let approved: Vec<String> = self.approved.iter().map(ToString::to_string).collect();
         let mut fields = vec![Some(FORM.as_bytes()), Some(provider_type.as_bytes())];
@@ -40,8 +40,8 @@ impl SealedPart {
         codec::encode(&fields)
     }
 
-    /// From the plaintext. The provider's type must be the one that it was sealed with: settings of
-    /// one provider are never given to another.
+    /// Reads the plaintext. The provider's type must be the one that it was sealed with: settings
+    /// of one provider are never passed to another.
     pub(super) fn decode(plaintext: &[u8], provider_type: &str) -> Result<Self, CodecError> {
         let mut fields = codec::decode_texts(plaintext)?.into_iter();
         if [fields.next(), fields.next()] != [Some(Some(FORM)), Some(Some(provider_type))] {

@@ -1,10 +1,10 @@
-//! Attributes: what an entry carries along for whoever drives the browser. The broker keeps them,
-//! and knows of each only what its [`AttributeKind`] says; which ones there are is for those who
-//! embed it.
+//! Attributes: what an entry carries along for the code that drives the browser. The broker keeps
+//! them, and knows of each only what its [`AttributeKind`] says; the code that embeds the broker
+//! defines which ones there are.
 //!
-//! **Invariant:** the value of an attribute is JSON, kept as the very text that came: numbers, the
-//! order of keys and inner nulls included. Many let their holder in without a password; so all are
-//! sealed at rest, wiped when dropped and never printed.
+//! **Invariant:** the value of an attribute is JSON, kept as the exact text that was set: numbers,
+//! the order of keys and inner nulls included. Many attributes grant access without a password; so
+//! all are sealed at rest, wiped when dropped and never printed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,24 +18,24 @@ use super::json::{read, same_value};
 use crate::codec::{self, CodecError};
 use crate::error::{BrokerError, InvalidInput};
 
-/// All attributes of an entry together. Cookies and storages of a large site are a fraction of
-/// this.
+/// The limit for all attributes of an entry together. Cookies and storages of a large site take a
+/// fraction of it.
 const TOTAL_LIMIT: usize = 2 << 20;
 
-/// What the broker has to know of an attribute.
+/// What the broker has to know about an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AttributeKind {
-    /// Nothing: it may be shown to whoever may see the entry.
+    /// It is not secret: every reader of the entry may see it.
     Plain,
-    /// It may let its holder in, as an address with a password does. To give it out is a release,
-    /// which is recorded.
+    /// It may grant access, as an address with a password does. Reading it is a release and is
+    /// recorded.
     Secret,
     /// Secret, and state of a browser such as cookies: cleared together
     /// ([`clear_browser_state`](crate::entries::Entries::clear_browser_state)), and its age is known
     /// ([`VaultEntry::session_data_set_at`](crate::entries::VaultEntry::session_data_set_at)).
     BrowserState,
-    /// Secret, and a string that the client has encrypted like a credential ([`ClientKey`]).
+    /// Secret, and a string that the client encrypted like a credential ([`ClientKey`]).
     Encrypted,
 }
 
@@ -43,12 +43,12 @@ impl AttributeKind {
     const ALL: [(Self, &str); 4] =
         [(Self::Plain, "plain"), (Self::Secret, "secret"), (Self::BrowserState, "state"), (Self::Encrypted, "client")];
 
-    /// Whether it may let its holder in.
+    /// Whether it may grant access.
     pub fn is_secret(self) -> bool {
         self != Self::Plain
     }
 
-    /// As it is sealed beside the value.
+    /// Its name as it is sealed beside the value.
     fn word(self) -> &'static str {
         Self::ALL.into_iter().find(|(kind, _)| *kind == self).map_or("secret", |(_, word)| word)
     }
@@ -57,8 +57,8 @@ impl AttributeKind {
         Self::ALL.into_iter().find(|(_, known)| *known == word).map(|(kind, _)| kind).ok_or(CodecError)
     }
 
-    /// Of an attribute from before kinds were kept. `custom` is whether the entry had a proxy of
-    /// its own.
+    /// The kind of an attribute that was stored before kinds were kept. `custom` is whether the
+    /// entry had its own proxy.
     fn of_old(name: &str, custom: bool) -> Self {
         match name {
             "cookies" | "local_storage" | "session_storage" => Self::BrowserState,
@@ -72,13 +72,13 @@ impl AttributeKind {
 #[derive(Clone, PartialEq, Eq)]
 struct Attribute {
     kind: AttributeKind,
-    /// Shared, so that the entry before a change and the one after it hold what stays once.
+    /// Shared, so that an entry before and after a change holds unchanged values only once.
     json: Arc<Zeroizing<String>>,
 }
 
 /// The attributes of an entry that are set.
 ///
-/// It can be cloned because an entry is a value of which callers keep copies; the last of them
+/// It can be cloned because an entry is a value of which callers keep copies; dropping the last one
 /// wipes it.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Attributes(BTreeMap<String, Attribute>);
@@ -112,7 +112,7 @@ impl Attributes {
         self.0.iter().map(|(name, Attribute { kind, json })| (name.as_str(), *kind, json.as_str()))
     }
 
-    /// The names of those that are set and secret.
+    /// The names of the secret attributes that are set.
     pub fn secret_names(&self) -> impl Iterator<Item = &str> {
         self.iter().filter(|(_, kind, _)| kind.is_secret()).map(|(name, ..)| name)
     }
@@ -129,14 +129,14 @@ impl Attributes {
         self.0.retain(|_, attribute| attribute.kind != AttributeKind::BrowserState);
     }
 
-    /// Whether a browser's state is another one than before. What comes back as it is, with an
-    /// entry that is sent back whole, is as old as it was.
+    /// Whether any browser state is new or differs from `before`. State that a client sends back
+    /// unchanged with the whole entry keeps its age.
     pub(super) fn has_new_browser_state(&self, before: &Self) -> bool {
         self.browser_state().any(|(name, json)| !before.get(name).is_some_and(|before| same_value(before, json)))
     }
 
-    /// What clients have encrypted must open, and there is room for so much. An encrypted `null` is
-    /// no value.
+    /// Checks that encrypted values open, and that all together are within the limit. An encrypted
+    /// `null` counts as no value.
     pub(super) fn check(&mut self, key: &ClientKey) -> Result<(), BrokerError> {
         let size: usize = self.iter().map(|(name, _, json)| name.len() + json.len()).sum();
         if size > TOTAL_LIMIT {
@@ -154,7 +154,7 @@ impl Attributes {
         Ok(())
     }
 
-    /// The same, with what clients have encrypted under `new` instead of `old`.
+    /// Re-encrypts the values that clients encrypted, from `old` to `new`.
     pub(crate) fn reencrypt(&mut self, old: &ClientKey, new: &ClientKey) -> Result<(), CodecError> {
         for attribute in self.0.values_mut().filter(|attribute| attribute.kind == AttributeKind::Encrypted) {
             let ciphertext: String = read(&attribute.json).ok_or(CodecError)?;
@@ -172,8 +172,8 @@ impl Attributes {
         codec::encode(&[None].into_iter().chain(fields).collect::<Vec<_>>())
     }
 
-    /// Reads what [`encode`](Self::encode) has written, or names and values by turns, as they were
-    /// before there were kinds.
+    /// Reads what [`encode`](Self::encode) has written, or the older format without kinds:
+    /// alternating names and values.
     pub(crate) fn decode(plaintext: &[u8]) -> Result<Self, CodecError> {
         let texts = codec::decode_texts(plaintext)?;
         let attribute = |name: &str, kind, json: &str| {

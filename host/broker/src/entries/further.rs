@@ -1,9 +1,8 @@
-//! Further fields of items: named values beside user name, password and one-time code, for whoever
-//! asks for them by name.
+//! Further fields of items: values beside user name, password and one-time code, resolved by name.
 //!
-//! They are live every time. They come with user name and password from one call, because values
-//! that are made for a call belong together; so a request that names further fields takes nothing
-//! from the cache, and leaves nothing there.
+//! They are always live. They come from the same call as user name and password, because values
+//! that are made for a call belong together; so a request that names further fields neither reads
+//! the cache nor fills it.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +15,7 @@ use super::Entries;
 use crate::access::Access;
 use crate::error::{BrokerError, InvalidInput};
 
-/// As many as the contract lets a provider be asked for at a time.
+/// The most fields that a call may ask for, by the contract.
 const AT_A_TIME: usize = 100;
 
 /// The longest name, in bytes, by the contract.
@@ -30,7 +29,7 @@ impl Entries {
     /// # Errors
     /// [`BrokerError::NotFound`]; [`BrokerError::Provider`], with
     /// [`ErrorCode::Unsupported`](keyway_runtime::ErrorCode::Unsupported) when items of this
-    /// provider have no further fields, and whatever else keeps a provider from answering.
+    /// provider have no further fields; and the errors that prevent a call.
     pub async fn list_fields(&self, access: &Access, entry: &EntrySelector) -> Result<Vec<FieldSpec>, BrokerError> {
         let trail = Trail::selected(entry);
         let list = async {
@@ -49,7 +48,7 @@ impl Entries {
     }
 }
 
-/// Whether these can be names of fields.
+/// Checks that these can be names of fields.
 pub(crate) fn check_names(names: &[String]) -> Result<(), InvalidInput> {
     let mut seen = BTreeSet::new();
     let are_names = names.iter().all(|name| (1..=NAME_LIMIT).contains(&name.len()) && seen.insert(name));

@@ -1,5 +1,4 @@
-//! Values of attributes, which stay the text that came: what they are, looked at without keeping
-//! any of it.
+//! Inspecting the values of attributes, which stay the text that was set, without keeping copies.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +6,14 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-/// A value of this type; `None` if it is none.
+/// Reads a value of this type; `None` if the text is none.
 pub(super) fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
     serde_json::from_str(json).ok()
 }
 
-/// Whether two texts are the same value, however they are written: clients read and write what they
-/// send back. What is nested deeper than cookies and storages are is the same only if it is written
-/// so: each level is read once more.
+/// Whether two texts are the same JSON value, however they are written: clients parse and write
+/// anew what they send back. Values that are nested deeper than cookies and storages are compared
+/// as text, because each further level costs another parse.
 pub(super) fn same_value(one: &str, other: &str) -> bool {
     same_to(8, one, other)
 }

@@ -1,11 +1,11 @@
 //! Leases: a secret manager's promise to accept values that it made for one call.
 //!
-//! **Invariant:** the broker makes no values by itself. It resolves a leased item when somebody
-//! asks for its values and they are not cached; what it does in the background ([`crate::cache`]),
-//! or to look whether an item is there
-//! ([`Connections::check_item`](crate::connections::Connections::check_item)), makes none. Values
-//! whose lease was revoked are used by nobody any more: before it is revoked, what is cached of the
-//! item is outdated for all hosts.
+//! **Invariant:** leased values are made only on request: a leased item is resolved when a caller
+//! asks for its values and they are not cached. Background work ([`crate::cache`]) and checking
+//! that an item exists
+//! ([`Connections::check_item`](crate::connections::Connections::check_item)) make none. Values
+//! whose lease was revoked are never served from the cache: before it is revoked, the item's cached
+//! values are outdated on all hosts.
 
 use keyway_audit::{Operation, Trail};
 use keyway_budget::ProviderOperation;
@@ -17,22 +17,23 @@ use crate::access::Access;
 use crate::error::{BrokerError, InvalidInput};
 use crate::text::required;
 
-/// As the contract has it.
+/// The longest id of a lease, by the contract.
 const LEASE_LIMIT: usize = 1_024;
 
 impl Entries {
     /// Extends a lease under which an entry was resolved
-    /// ([`Resolution::lease`](crate::Resolution::lease)), by so many seconds if the secret manager
-    /// can, and returns it as it is now. Needs [`Scope::Resolve`](crate::Scope::Resolve).
+    /// ([`Resolution::lease`](crate::Resolution::lease)), by this many seconds if the secret
+    /// manager allows, and returns it as it is now. Needs
+    /// [`Scope::Resolve`](crate::Scope::Resolve).
     ///
-    /// Values that are cached are used until the end that the lease had when they were resolved.
+    /// Cached values are used until the end that the lease had when they were resolved.
     ///
     /// # Errors
     /// [`BrokerError::NotFound`]; [`BrokerError::Invalid`] for an entry that is not bound;
     /// [`BrokerError::Provider`] with the provider's reason, for example that there is no such
-    /// lease, or that it has none at all
-    /// ([`ErrorCode::Unsupported`](keyway_runtime::ErrorCode::Unsupported)); and whatever keeps a
-    /// provider from being asked.
+    /// lease, or that it does not support leases
+    /// ([`ErrorCode::Unsupported`](keyway_runtime::ErrorCode::Unsupported)); and the errors that
+    /// prevent a call.
     pub async fn renew_lease(
         &self,
         access: &Access,
@@ -49,15 +50,15 @@ impl Entries {
                 Box::pin(provider.renew_lease(connection, id, seconds))
             });
             let renewed = renewed.await?;
-            // Not before: what is no lease may be anything.
+            // Recorded only once it is known to be a lease: other text may be anything.
             trail.note(|subject| subject.lease = Some(renewed.id.clone()));
             Ok(renewed)
         };
         self.core.audited(access, Operation::RenewLease, &trail, renew).await
     }
 
-    /// Ends a lease under which an entry was resolved: its values are no longer good, for nobody.
-    /// What is cached of the item is dropped. A lease that is over is no error. Needs
+    /// Revokes a lease under which an entry was resolved: its values are no longer valid for any
+    /// caller. The item's cached values are dropped. Revoking an ended lease succeeds. Needs
     /// [`Scope::Resolve`](crate::Scope::Resolve).
     ///
     /// # Errors
@@ -67,7 +68,7 @@ impl Entries {
         let revoke = async {
             required("lease", lease, LEASE_LIMIT)?;
             let (item, opened) = self.resolver.bound_item(access, entry, &trail).await?.ok_or(InvalidInput::NoLease)?;
-            // First, so that nobody is given these values once they are no longer good.
+            // First, so that the cache never serves revoked values.
             self.core.storage.outdate_item(access.workspace(), &item).await?;
             self.items.forget(access.workspace(), &item);
             self.items.wipe(access.workspace(), &item).await?;

@@ -1,15 +1,15 @@
 //! Vault entries: a user's credentials for a site, either bound to a provider's item or the entry's
 //! own.
 //!
-//! **Invariant:** an entry has a binding or credentials of its own, and never both; its connection
-//! belongs to its workspace. The type [`CredentialSource`] cannot express anything else, and the
-//! database's constraints hold it against requests that race. The other rules (`rules.rs`) are
-//! checked whenever an entry is created or changed. A change is made to the version of the entry
-//! that it was computed from, or anew; so no concurrent change is lost.
+//! **Invariant:** an entry has either a binding or credentials of its own; its connection belongs
+//! to its workspace. The type [`CredentialSource`] cannot express anything else, and the database's
+//! constraints enforce it against races. The other rules (`rules.rs`) are checked whenever an entry
+//! is created or changed. A change applies to the version of the entry that it was computed from,
+//! or is computed again; so no concurrent change is lost.
 //!
-//! An entry's own credentials arrive encrypted under the client encryption key and are returned as
-//! they came. At rest they are sealed once more, because the clients' format says nothing about
-//! where a value belongs.
+//! An entry's own credentials arrive encrypted under the client encryption key and are returned
+//! unchanged. At rest they are sealed again, because the clients' format does not say where a value
+//! belongs.
 
 mod attributes;
 pub(crate) mod further;
@@ -52,12 +52,12 @@ pub struct Binding {
 }
 
 impl Binding {
-    /// To an item, with the cache duration of its connection.
+    /// A binding to an item, with the cache duration of its connection.
     pub fn new(connection_id: ConnectionId, reference: impl Into<String>) -> Self {
         Self { connection_id, reference: reference.into(), cache_ttl: None }
     }
 
-    /// That of an entry, if it has one.
+    /// The binding of an entry, if it has one.
     pub(crate) fn of(record: &EntryRecord) -> Option<Self> {
         let (connection_id, reference) = record.connection_id.zip(record.secret_ref.clone())?;
         Some(Self { connection_id, reference, cache_ttl: record.cache_ttl_seconds.map(CacheTtl::from_seconds) })
@@ -71,17 +71,17 @@ pub struct Credentials {
     pub user_name: Option<String>,
     /// Ciphertext of the password.
     pub password: Option<String>,
-    /// Ciphertext of the secret from which one-time codes are made.
+    /// Ciphertext of the secret that one-time codes are made from.
     pub tfa_secret: Option<String>,
 }
 
 impl Credentials {
-    /// All of them, with their names.
+    /// All fields, with their names.
     pub fn fields(&self) -> [(&'static str, &Option<String>); 3] {
         [("user_name", &self.user_name), ("password", &self.password), ("tfa_secret", &self.tfa_secret)]
     }
 
-    /// All of them, to be changed.
+    /// All fields, with their names, for changing them.
     pub fn fields_mut(&mut self) -> [(&'static str, &mut Option<String>); 3] {
         [("user_name", &mut self.user_name), ("password", &mut self.password), ("tfa_secret", &mut self.tfa_secret)]
     }
@@ -114,23 +114,23 @@ impl Default for CredentialSource {
     }
 }
 
-/// What a vault entry says: all of it that its owner decides.
+/// The content of a vault entry: everything that its owner decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EntryContent {
     /// The user it belongs to, as the platform calls them. Not empty.
     pub user: String,
-    /// The site: a URL, kept and found exactly as it is.
+    /// The site: a URL, stored and found exactly as it is written.
     pub domain: String,
-    /// What people call it.
+    /// Its name for people.
     pub alias: Option<String>,
-    /// How the second factor arrives. [`TfaMethod::Authenticator`] needs the secret among
-    /// credentials of its own; it goes when the entry is bound.
+    /// How the second factor arrives. [`TfaMethod::Authenticator`] needs the secret among the
+    /// entry's own credentials; binding the entry clears it.
     pub tfa_method: Option<TfaMethod>,
-    /// Whether it uses a passkey; not with a binding.
+    /// Whether it uses a passkey, which a bound entry cannot.
     pub passkey: bool,
     /// Where its credentials come from.
     pub credentials: CredentialSource,
-    /// What it carries along for whoever drives the browser.
+    /// What it carries along for the code that drives the browser.
     pub attributes: Attributes,
 }
 
@@ -156,7 +156,7 @@ impl EntryContent {
         Self { credentials: CredentialSource::Own(credentials), ..Self::new(user, domain) }
     }
 
-    /// The item that it is bound to, if it is.
+    /// The item that it is bound to, if any.
     pub fn binding(&self) -> Option<&Binding> {
         let CredentialSource::Bound(binding) = &self.credentials else { return None };
         Some(binding)
@@ -168,7 +168,7 @@ impl EntryContent {
         Some(binding)
     }
 
-    /// The credentials of its own, if it is not bound.
+    /// Its own credentials, if it is not bound.
     pub fn own_credentials(&self) -> Option<&Credentials> {
         let CredentialSource::Own(own) = &self.credentials else { return None };
         Some(own)
@@ -181,7 +181,7 @@ impl EntryContent {
     }
 }
 
-/// A vault entry as it is stored. What it [says](EntryContent) can be read as if it were its own.
+/// A vault entry as it is stored. It dereferences to its [content](EntryContent).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct VaultEntry {
@@ -189,9 +189,9 @@ pub struct VaultEntry {
     pub id: EntryId,
     /// Its workspace.
     pub workspace_id: WorkspaceId,
-    /// What it says.
+    /// Its content.
     pub content: EntryContent,
-    /// When a browser's state was last set; `None` when there is none.
+    /// When its browser state was last set; `None` when there is none.
     pub session_data_set_at: Option<Timestamp>,
     /// When it was created.
     pub created_at: Timestamp,
@@ -215,7 +215,7 @@ pub struct EntryPage {
     pub entries: Vec<VaultEntry>,
     /// What to pass for the next page; `None` on the last.
     pub next: Option<EntryId>,
-    /// Which of the workspace's keys clients' values in it are under. When it is another one on the
-    /// next page, the key was rotated in between.
+    /// The term of the workspace key that clients' values on this page are under. A different term
+    /// on the next page means that the key was rotated in between.
     pub key_term: u32,
 }

@@ -20,15 +20,14 @@ use crate::items::Items;
 use crate::keyring::WorkspaceKeys;
 use crate::resolve::Resolver;
 
-/// How many entries a page of [`Entries::list`] has at most. There are fewer when they are
-/// large.
+/// The most entries on a page of [`Entries::list`]. Pages of large entries have fewer.
 pub const ENTRIES_PER_PAGE: u32 = 100;
 
-/// How much of sealed values a page has at most, after its first entry, which may have 2 MiB of
-/// attributes by itself. 100 entries with 10 KiB of cookies each fit.
+/// The most bytes of sealed values on a page, not counting its first entry, which alone may have
+/// 2 MiB of attributes. 100 entries with 10 KiB of cookies each fit.
 const PAGE_BYTES: u64 = 1 << 20;
 
-/// How often a change is made anew when others came first, before its caller is told.
+/// How often a change is attempted against concurrent changes before it fails.
 const ATTEMPTS: u32 = 16;
 
 /// The vault entries of all workspaces: see [`Broker::entries`](crate::Broker::entries).
@@ -43,8 +42,8 @@ pub struct Entries {
 impl Entries {
     /// Creates a vault entry. Needs [`Scope::Api`](crate::Scope::Api).
     ///
-    /// Whether the bound item exists is not asked, so that entries can be created in bulk, and
-    /// while the provider cannot be reached.
+    /// The provider is not asked whether the bound item exists, so that entries can be created in
+    /// bulk, and while the provider cannot be reached.
     ///
     /// # Errors
     /// [`BrokerError::Invalid`] with the rule that is broken, [`BrokerError::NotEncrypted`],
@@ -79,9 +78,10 @@ impl Entries {
         Ok(entry)
     }
 
-    /// A vault entry. Needs [`Scope::Api`](crate::Scope::Api). One with session data or other
-    /// secret attributes ([`AttributeKind::is_secret`](crate::entries::AttributeKind::is_secret)) is a
-    /// release of them, and recorded as one.
+    /// A vault entry. Needs [`Scope::Api`](crate::Scope::Api). Reading an entry with session data
+    /// or other secret attributes
+    /// ([`AttributeKind::is_secret`](crate::entries::AttributeKind::is_secret)) releases them, and
+    /// is recorded as a release.
     ///
     /// # Errors
     /// [`BrokerError::NotFound`]; [`BrokerError::Audit`] for one with secret attributes.
@@ -100,8 +100,8 @@ impl Entries {
         self.core.audited(access, Operation::GetEntry, &trail, get).await
     }
 
-    /// About how many bytes an entry is, for a server that makes room for it; 0 when there is none.
-    /// Needs [`Scope::Api`](crate::Scope::Api).
+    /// The approximate size of an entry in bytes, for a server that reserves memory for it; 0 when
+    /// there is no such entry. Needs [`Scope::Api`](crate::Scope::Api).
     ///
     /// # Errors
     /// [`BrokerError::Forbidden`]; those of the database.
@@ -110,8 +110,8 @@ impl Entries {
         Ok(self.core.storage.entry_size(access.workspace(), entry).await?.unwrap_or_default())
     }
 
-    /// Whether what a client has encrypted is no value: some encrypt `null` where they have none.
-    /// What does not open is a value; it is refused where it is stored. Needs
+    /// Whether a ciphertext holds `null`, which some clients encrypt where they have no value. One
+    /// that does not open counts as a value; it is refused when it is stored. Needs
     /// [`Scope::Api`](crate::Scope::Api).
     ///
     /// # Errors
@@ -131,9 +131,9 @@ impl Entries {
     /// A page of a workspace's entries: those after `after`, at most [`ENTRIES_PER_PAGE`] and about
     /// 1 MiB. Needs [`Scope::Api`](crate::Scope::Api).
     ///
-    /// Clients' values are under one encryption key within a page. When the key is rotated between
-    /// two pages, the second one's are under the new one, and its [`EntryPage::key_term`] says so.
-    /// A page with secret attributes is a release of them, as in [`get`](Self::get).
+    /// All clients' values on a page are under one encryption key. When the key is rotated between
+    /// two pages, those on the second page are under the new key, and its [`EntryPage::key_term`]
+    /// says so. A page with secret attributes releases them, as in [`get`](Self::get).
     ///
     /// # Errors
     /// Those of the host itself; [`BrokerError::Audit`] for a page with secret attributes.
@@ -151,10 +151,10 @@ impl Entries {
 
     /// Changes a vault entry. Needs [`Scope::Api`](crate::Scope::Api).
     ///
-    /// `change` is called with what the entry says, and may refuse to change it
-    /// ([`InvalidInput::Refused`](crate::InvalidInput::Refused)). Changes that are made at the same
-    /// time all count: each is made to what the one before left, for which `change` may be called
-    /// several times. What was cached for the entry is dropped when its binding changes.
+    /// `change` is called with the content of the entry, and may refuse the change
+    /// ([`InvalidInput::Refused`](crate::InvalidInput::Refused)). No concurrent change is lost:
+    /// each is applied to the result of the one before, so `change` may be called several times.
+    /// Cached values of the entry are dropped when its binding changes.
     ///
     /// ```
     /// # use keyway::{Access, Broker, BrokerError, EntryId};
@@ -170,10 +170,9 @@ impl Entries {
     /// ```
     ///
     /// # Errors
-    /// As [`create`](Self::create); [`BrokerError::NotFound`]; [`BrokerError::Changed`]
-    /// when so many others change it at the same time that this change never got its turn;
-    /// [`BrokerError::RotationOpen`] when it would be bound to something else while its password is
-    /// being rotated.
+    /// As [`create`](Self::create); [`BrokerError::NotFound`]; [`BrokerError::Changed`] when
+    /// concurrent changes came first at every attempt; [`BrokerError::RotationOpen`] when it would
+    /// be bound to something else while its password is being rotated.
     pub async fn update(
         &self,
         access: &Access,
@@ -183,7 +182,7 @@ impl Entries {
         let trail = Trail::selected(entry);
         let change = async {
             let changed = self.change_entry(access, entry, &change, &trail).await?;
-            // Also those that were there before, and that its caller may see for the first time.
+            // Includes unchanged attributes, which the caller may see for the first time.
             trail.note(|subject| subject.released_attributes(changed.attributes.secret_names()));
             Ok(changed)
         };
@@ -206,7 +205,7 @@ impl Entries {
         Err(BrokerError::Changed(Thing::Entry))
     }
 
-    /// `None` when somebody else was first.
+    /// Attempts the change once; `None` when a concurrent change came first.
     async fn try_to_change(
         &self,
         access: &Access,
@@ -230,7 +229,7 @@ impl Entries {
             self.normalize(access, binding).await?;
         }
         let rebound = entry.binding() != old_binding.as_ref();
-        // At the cost of a read; what counts is the condition of the update.
+        // This check only costs a read; the condition of the update decides.
         if rebound && item_of(entry.binding()) != item_of(old_binding.as_ref()) {
             self.require_no_open_rotation(access.workspace(), entry.id).await?;
         }
@@ -251,8 +250,8 @@ impl Entries {
         Ok(Some(entry))
     }
 
-    /// Deletes a vault entry, and what was cached for it. Its connection and its item stay as they
-    /// are. Needs [`Scope::Api`](crate::Scope::Api).
+    /// Deletes a vault entry and its cached values. Its connection and its item stay as they are.
+    /// Needs [`Scope::Api`](crate::Scope::Api).
     ///
     /// # Errors
     /// [`BrokerError::NotFound`]; [`BrokerError::RotationOpen`] while its password is being
@@ -277,9 +276,9 @@ impl Entries {
         self.core.audited(access, Operation::DeleteEntry, &trail, delete).await
     }
 
-    /// Clears what is a browser's state among an entry's attributes
+    /// Clears the browser state among an entry's attributes
     /// ([`AttributeKind::BrowserState`](super::AttributeKind::BrowserState)), so that the next run
-    /// logs in anew. Needs [`Scope::Api`](crate::Scope::Api).
+    /// logs in again. Needs [`Scope::Api`](crate::Scope::Api).
     ///
     /// # Errors
     /// [`BrokerError::NotFound`], [`BrokerError::Changed`].
@@ -309,7 +308,8 @@ impl Entries {
 
     async fn drop_cached(&self, workspace: WorkspaceId, binding: &Binding) {
         let reference: Arc<str> = binding.reference.as_str().into();
-        // Its generation has changed. Nobody resolves over a connection that is gone.
+        // Its generation has changed. A deleted connection resolves nothing, so there is nothing
+        // to forget.
         if let Ok(connection) = self.connections.record(workspace, binding.connection_id).await {
             self.items.forget(workspace, &connection.item(&reference));
         }
@@ -317,7 +317,7 @@ impl Entries {
     }
 }
 
-/// What is given out with a page of entries: of how many, and which attributes.
+/// Notes what a page of entries releases: from how many entries, and which attributes.
 fn releases_of(entries: &[VaultEntry], subject: &mut Subject) {
     let with_secrets = entries.iter().filter(|entry| entry.attributes.secret_names().next().is_some());
     subject.count = Some(with_secrets.count() as u64);
@@ -330,7 +330,7 @@ fn item_of(binding: Option<&Binding>) -> Option<(ConnectionId, &str)> {
     binding.map(|binding| (binding.connection_id, binding.reference.as_str()))
 }
 
-/// What the database's constraints decided.
+/// The error for a violated constraint of the database.
 fn refused(error: StorageError) -> BrokerError {
     match error {
         StorageError::Conflict(Constraint::Unique) => BrokerError::EntryExists,

@@ -1,6 +1,6 @@
 //! Resolving an entry with credentials of its own: they are opened with the workspace's client key
-//! when they are needed, and never kept in that form. There is nothing to cache; so what is
-//! resolved is always what is stored.
+//! when they are needed, and never kept in that form. There is nothing to cache, so the result is
+//! always what is stored.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,7 +27,7 @@ impl Resolver {
     ) -> Result<Resolution, BrokerError> {
         let started = Instant::now();
         let fields = request.fields;
-        // There is nowhere to fetch it anew from.
+        // There is no provider to fetch it from again.
         let rejected = request.rejected.as_deref();
         let ahead = match fields.password {
             true => {
@@ -37,8 +37,8 @@ impl Resolver {
             }
             false => None,
         };
-        // Looked at once more: a rotation that ended since the first look has put its password into
-        // the entry, and is ahead no more.
+        // Read again: a rotation that ended since the first read has put its password into the
+        // entry, and is no longer ahead.
         let again = match (fields.password, &ahead) {
             (true, None) => Some(self.entries.resolvable(entry.workspace_id, &request.entry).await?),
             _ => None,
@@ -64,7 +64,7 @@ impl Resolver {
             username: value("user_name", fields.username, own.user_name.as_deref())?,
             password: password.or(value("password", fields.password, own.password.as_deref())?),
             rotation,
-            // A secret that makes no code must not stand in the way of the login, as on an item.
+            // A secret that makes no code must not block the login, as on an item.
             one_time_code,
             no_code,
             code_revision: fields.one_time_code.then(|| revision.clone()),
@@ -78,8 +78,7 @@ impl Resolver {
         Ok(resolution)
     }
 
-    /// The one-time code of an entry that is not bound; `None` when it has no secret that makes
-    /// one.
+    /// The one-time code of an entry that is not bound; `None` without a secret that makes one.
     pub(super) async fn own_code(&self, entry: &ResolvableEntry) -> Result<Option<OneTimeCode>, BrokerError> {
         let (own, keys) = self.open_own(entry).await?;
         let Some(ciphertext) = own.tfa_secret else { return Ok(None) };
@@ -104,7 +103,7 @@ fn no_secret() -> NoCode {
     NoCode::new(NoCodeReason::Absent, "The entry has no tfa_secret.")
 }
 
-/// What was checked when it was written must open.
+/// Opens a value that was checked when it was written, so that it must open.
 fn open(key: &ClientKey, field: &str, ciphertext: &str) -> Result<Option<SecretString>, BrokerError> {
     let opened = key.decrypt(ciphertext);
     opened.map_err(|_| {

@@ -1,5 +1,5 @@
-//! What resolving needs of a vault entry: so much of its row is kept in memory, and no more. A row
-//! takes three times as much without its attributes, which may be megabytes.
+//! The part of a vault entry that resolving needs. Only this part of its row is kept in memory: the
+//! whole row is three times as large even without its attributes, which may be megabytes.
 
 use std::mem::size_of;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use keyway_storage::{ConnectionId, EntryId, EntryRecord, EntrySelector, TfaMetho
 use super::Binding;
 use crate::cache_ttl::CacheTtl;
 
-/// An entry without what only its readers want to know.
+/// The part of an entry that resolving needs.
 pub(crate) struct ResolvableEntry {
     pub(crate) id: EntryId,
     pub(crate) workspace_id: WorkspaceId,
@@ -17,12 +17,12 @@ pub(crate) struct ResolvableEntry {
     /// The row's version.
     pub(crate) version: u64,
     pub(crate) binding: Option<BoundItem>,
-    /// Envelope with the credentials of an entry that is not bound.
+    /// The envelope with the credentials of an entry that is not bound.
     pub(super) sealed_credentials: Option<Box<[u8]>>,
 }
 
-/// The item that an entry is bound to. Its reference is in memory once, also where it is a key of
-/// what was resolved.
+/// The item that an entry is bound to. Its reference is in memory once: cached values share it as
+/// their key.
 #[derive(Clone)]
 pub(crate) struct BoundItem {
     pub(crate) connection_id: ConnectionId,
@@ -30,15 +30,15 @@ pub(crate) struct BoundItem {
     pub(crate) cache_ttl: Option<CacheTtl>,
 }
 
-/// What a bound entry takes in memory, its selector and its place in the cache included; most take
-/// two thirds of it.
+/// The bytes that a bound entry takes in memory, with its selector and its place in the cache; most
+/// take two thirds of it.
 pub(crate) const ORDINARY_BYTES: u64 = 512;
 
 impl ResolvableEntry {
-    /// About how many bytes an entry takes in the cache. An entry's own credentials may be 500
-    /// times as much as all else.
+    /// The approximate number of bytes that an entry takes in the cache. Its own credentials may be
+    /// 500 times as large as the rest.
     pub(crate) fn weight(selector: &(WorkspaceId, EntrySelector), entry: &Arc<Self>) -> u64 {
-        // Of the cache: a hash, two links, and a place in its table.
+        // The cache's share: a hash, two links, and a slot in its table.
         const PLACE: usize = 48;
         let fixed = size_of::<(WorkspaceId, EntrySelector)>() + 2 * size_of::<usize>() + size_of::<Self>() + PLACE;
         let name = match &selector.1 {

@@ -1,8 +1,8 @@
-//! The rules that a vault entry follows, whoever created or changed it.
+//! The rules that every vault entry follows.
 //!
-//! What stays as it was is not looked at again, whatever the rules were when it was given. A rule
-//! that needs the database (the connection exists, the pair of user and domain is new) is checked
-//! where the entry is stored.
+//! Unchanged values are not checked again, even if the rules have changed since they were set.
+//! Rules that need the database (the connection exists, the pair of user and domain is new) are
+//! checked where the entry is stored.
 
 use std::cell::Cell;
 
@@ -21,8 +21,8 @@ const ADDRESS_LIMIT: usize = 2_048;
 const CIPHERTEXT_LIMIT: usize = 64 * 1_024;
 
 impl VaultEntry {
-    /// Checks what has become of the entry, and completes what follows from it. `before` is what it
-    /// said before, nothing for a new one.
+    /// Checks a new or changed entry, and completes what follows from its content. `before` is the
+    /// content before the change, empty for a new entry.
     pub(super) fn check(&mut self, before: &EntryContent, key: &ClientKey, now: Timestamp) -> Result<(), BrokerError> {
         let entry = &mut self.content;
         if entry.user.is_empty() || entry.user != before.user {
@@ -41,8 +41,8 @@ impl VaultEntry {
                 if before.binding().is_none_or(|before| before.reference != binding.reference) {
                     required("reference", &binding.reference, ADDRESS_LIMIT)?;
                 }
-                // The method goes with the secret that it needs, when the entry is bound in place
-                // of it.
+                // Binding the entry removes its secret, and with it the method that needs the
+                // secret.
                 if needs_secret
                     && before.tfa_method == entry.tfa_method
                     && matches!(before_of, CredentialSource::Own(_))
@@ -77,8 +77,8 @@ impl VaultEntry {
     }
 }
 
-/// What a client encrypted must open, or every later reader would take the ciphertext for the
-/// value. An encrypted `null` is no value.
+/// A ciphertext from a client must open, or later readers would take it for the value. An encrypted
+/// `null` counts as no value.
 fn check_ciphertext(
     field: &'static str,
     value: &mut Option<String>,
@@ -93,7 +93,8 @@ fn check_ciphertext(
     Ok(())
 }
 
-/// An authenticator whose secret makes no codes would only be noticed in the middle of a login.
+/// Checks the secret of an authenticator: one that makes no codes would otherwise be noticed in the
+/// middle of a login.
 fn check_authenticator(tfa_secret: Option<&str>, key: &ClientKey) -> Result<(), BrokerError> {
     let secret = tfa_secret.ok_or(InvalidInput::AuthenticatorWithoutSecret)?;
     let secret = key.decrypt(secret).map_err(|error| BrokerError::of_client_value("tfa_secret", error))?;
@@ -102,8 +103,8 @@ fn check_authenticator(tfa_secret: Option<&str>, key: &ClientKey) -> Result<(), 
     Ok(())
 }
 
-/// A URL as it is written, because it is kept and found as it was given. What a browser would mend
-/// is refused, or one site had many names.
+/// Checks that the domain is a URL in its exact form, because it is stored and found as it is
+/// written. Input that a browser would correct is refused, or one site would have many names.
 fn check_domain(domain: &str) -> Result<(), InvalidInput> {
     let is_mended = Cell::new(false);
     let see = |violation| {
@@ -124,8 +125,8 @@ fn check_domain(domain: &str) -> Result<(), InvalidInput> {
     if is_site && !is_mended.get() && !domain.chars().any(is_invisible) { Ok(()) } else { Err(InvalidInput::Domain) }
 }
 
-/// Soft hyphens, spaces of no width and marks of direction: they make another text that looks the
-/// same. Not the two joiners, which some scripts write names with.
+/// Soft hyphens, zero-width spaces and direction marks: they make a different text that looks the
+/// same. The two joiners are allowed, because some scripts need them in names.
 fn is_invisible(character: char) -> bool {
     matches!(
         character,

@@ -1,5 +1,5 @@
-//! Between a vault entry and its row: credentials and attributes are sealed, each bound to its row
-//! and version.
+//! Converting between a vault entry and its row: credentials and attributes are sealed, each bound
+//! to its row and version.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use crate::error::BrokerError;
 use crate::keyring::{WorkspaceKeys, place};
 
 impl EntryStore {
-    /// The entry as the row's version `version`. `keys` must be those that its credentials were
-    /// checked with.
+    /// Seals the entry as version `version` of its row. `keys` must be those that its credentials
+    /// were checked with.
     pub(crate) async fn seal(
         &self,
         keys: &WorkspaceKeys,
@@ -55,15 +55,14 @@ impl EntryStore {
         Ok(record)
     }
 
-    /// The entry that is in a row.
+    /// Opens the entry in a row.
     pub(crate) async fn open(&self, record: EntryRecord) -> Result<VaultEntry, BrokerError> {
         let keys = self.core.keyring.get_for(record.workspace_id, sealed_in(&record)).await?;
         Ok(open_entry(&keys, record)?)
     }
 
-    /// The entries that are in rows of a workspace. What clients have encrypted in them is under
-    /// one and the same client key, also while the workspace's key is rotated; its term is
-    /// returned, too.
+    /// Opens the entries in rows of a workspace. All values that clients encrypted are returned
+    /// under one client key, even while the workspace's key is rotated, together with its term.
     pub(super) async fn open_all(
         &self,
         workspace: WorkspaceId,
@@ -99,7 +98,7 @@ impl EntryStore {
     }
 }
 
-/// What is sealed of an entry.
+/// The sealed values of an entry.
 fn sealed_in(record: &EntryRecord) -> impl Iterator<Item = &[u8]> {
     [&record.sealed_credentials, &record.sealed_attributes].into_iter().flatten().map(Vec::as_slice)
 }

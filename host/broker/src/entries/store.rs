@@ -15,8 +15,8 @@ pub(crate) struct EntryStore {
 }
 
 impl EntryStore {
-    /// What resolving needs of an entry, from memory if it was read before and nothing has changed
-    /// since.
+    /// The part of an entry that resolving needs, from memory if it was read before and has not
+    /// changed since.
     pub(crate) async fn resolvable(
         &self,
         workspace: WorkspaceId,
@@ -32,20 +32,20 @@ impl EntryStore {
         record.ok_or(BrokerError::NotFound(Thing::Entry))
     }
 
-    /// The next reader asks the database.
+    /// Forgets an entry: the next reader reads it from the database.
     pub(crate) fn forget(&self, record: &EntryRecord) {
         for selector in [EntrySelector::Id(record.id), pair_of(record)] {
             self.resolvable.forget(&(record.workspace_id, selector));
         }
     }
 
-    /// The same for one of its names, which it may have had before.
+    /// The same for one of its selectors, which may be a former one.
     pub(super) fn forget_selector(&self, workspace: WorkspaceId, selector: EntrySelector) {
         self.resolvable.forget(&(workspace, selector));
     }
 }
 
-/// An entry's other name.
+/// An entry's other selector: its pair of user and domain.
 pub(super) fn pair_of(record: &EntryRecord) -> EntrySelector {
     EntrySelector::Pair { user: record.user.clone(), domain: record.domain.clone() }
 }

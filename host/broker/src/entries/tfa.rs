@@ -1,6 +1,6 @@
 //! The current code of an entry's second factor.
 //!
-//! Nothing of it is kept: a code from an authenticator is made or fetched for this very call.
+//! Nothing is kept: an authenticator's code is made or fetched for each call.
 
 use keyway_audit::{AuditSource, Operation, Trail};
 use keyway_runtime::{Fields, NoCodeReason, OneTimeCode};
@@ -11,7 +11,7 @@ use crate::access::Access;
 use crate::error::{BrokerError, NoTfaCode};
 use crate::resolve::field_names;
 
-/// The current code of a second factor. Not to be logged or kept.
+/// The current code of a second factor. Do not log or keep it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TfaCode {
@@ -19,22 +19,22 @@ pub enum TfaCode {
     Authenticator {
         /// The code.
         code: OneTimeCode,
-        /// For how many seconds it is still current: 1 up to its period.
+        /// The number of seconds for which it is still current: from 1 up to its period.
         expires_in_seconds: u64,
     },
 }
 
 impl Entries {
-    /// The current code of an entry's second factor. Needs [`Scope::Api`](crate::Scope::Api):
-    /// whoever manages entries with an authenticator has encrypted its secret, and the published
-    /// clients ask with the same key.
+    /// The current code of an entry's second factor. Needs [`Scope::Api`](crate::Scope::Api): a
+    /// client that manages entries with an authenticator has encrypted its secret, and the
+    /// published clients ask with the same API key.
     ///
     /// An entry without a method has the code of its item's one-time password, or of its own secret
     /// if there is one.
     ///
     /// # Errors
-    /// [`BrokerError::NotFound`], [`BrokerError::NoTfaCode`]; for a bound entry whatever the
-    /// provider answers.
+    /// [`BrokerError::NotFound`], [`BrokerError::NoTfaCode`]; for a bound entry also the errors of
+    /// the provider.
     pub async fn tfa_code(&self, access: &Access, entry: &EntrySelector) -> Result<TfaCode, BrokerError> {
         let trail = Trail::selected(entry);
         self.core.audited(access, Operation::TfaCode, &trail, self.current_code(access, entry, &trail)).await

@@ -10,68 +10,67 @@ names! {
     /// Which requests are counted together.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub enum RequestKind {
-        /// Those of a token that read.
+        /// The reads of a token.
         Read = "read",
-        /// Those of a token that write.
+        /// The writes of a token.
         Write = "write",
-        /// All of an account.
+        /// All requests of an account.
         Any = "any",
     }
 }
 
-/// Requests that are about to be made. They are counted before, so that nothing that happens
-/// afterwards can forget them, and those that were not made after all are returned.
+/// Requests that are about to be made. They are counted first, so that no later failure can lose
+/// them; requests that were not made are returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestReservation {
     /// Fingerprint of the token or account.
     pub subject: [u8; 16],
-    /// Which count.
+    /// Which counter.
     pub kind: RequestKind,
-    /// When the slot began in which they are counted.
+    /// The start of the slot in which they are counted.
     pub slot: Timestamp,
     /// The first slot that counts towards the limit.
     pub counted_from: Timestamp,
-    /// What was counted in an earlier slot than this is forgotten. Long before the first that
-    /// counts, so that a clock that is ahead for a while makes nobody forget what counts again when
-    /// it is right.
+    /// Counts in slots before this one are dropped. It lies long before the first slot that counts:
+    /// a clock that runs ahead for a while must not drop counts that matter again once it is
+    /// corrected.
     pub kept_from: Timestamp,
-    /// What is counted in a later slot than this was counted before the clock was set back: it
-    /// counts in `slot` from now on.
+    /// Counts in slots after this one were made before the clock was set back. They move to `slot`.
     pub future: Timestamp,
-    /// How many are wanted.
+    /// How many requests to reserve.
     pub requests: u32,
-    /// How many there may be altogether; `None` counts them whatever there is.
+    /// The limit of all requests together; `None` reserves without a limit.
     pub limit: Option<u32>,
-    /// A slot, and how many of those reserved in it were not made and never will be.
+    /// A slot, and how many of its reserved requests were not made and never will be.
     pub returned: Option<(Timestamp, u32)>,
 }
 
 /// What was reserved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReservedRequests {
-    /// How many; fewer than were wanted, or none, when the limit is near.
+    /// How many requests were reserved: fewer than wanted, or none, when the limit is near.
     pub granted: u32,
-    /// All slots that count, what was just reserved included, in ascending order.
+    /// All slots that count, including this reservation, in ascending order.
     pub counts: Vec<RequestCount>,
 }
 
 /// How many requests were reserved in a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestCount {
-    /// When it began.
+    /// When the slot began.
     pub slot: Timestamp,
     /// How many.
     pub requests: u32,
 }
 
-/// What is known of a token that has failed.
+/// The breaker of a token that has failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BreakerRecord {
     /// Fingerprint of the token.
     pub subject: [u8; 16],
     /// Failures in a row.
     pub failures: u32,
-    /// The rest that it is given.
+    /// The current pause.
     pub pause: Option<PauseRecord>,
     /// The row's version.
     pub version: u64,
@@ -79,21 +78,21 @@ pub struct BreakerRecord {
     pub updated_at: Timestamp,
 }
 
-/// A time in which a token is not used.
+/// A time in which a token is paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PauseRecord {
     /// Why.
     pub reason: PauseReason,
-    /// Until when. While somebody probes: when that right ends.
+    /// When it ends. During a probe: when the right to probe expires.
     pub until: Timestamp,
-    /// How many pauses in a row for that reason.
+    /// How many pauses in a row had that reason.
     pub strikes: u32,
-    /// Whether somebody is probing.
+    /// Whether a probe is in flight.
     pub probing: bool,
 }
 
 names! {
-    /// Why a token is not used.
+    /// Why a token is paused.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub enum PauseReason {
         /// The secret manager is out of order.
@@ -105,11 +104,11 @@ names! {
     }
 }
 
-/// Requests that were counted, and breakers.
+/// Counted requests, and breakers.
 #[async_trait]
 pub trait BudgetStorage: Send + Sync + 'static {
-    /// Reserves requests, as many as there are left below the limit; see [`RequestReservation`].
-    /// Counts that are too old to matter are dropped.
+    /// Reserves as many requests as the limit still allows; see [`RequestReservation`]. Drops
+    /// counts that are too old to matter.
     async fn reserve_requests(&self, reservation: &RequestReservation) -> Result<ReservedRequests, StorageError>;
 
     /// The counts of a subject's slots from `from` on, in ascending order.
@@ -123,10 +122,10 @@ pub trait BudgetStorage: Send + Sync + 'static {
     /// A token's breaker; `None` when it has never failed.
     async fn breaker(&self, subject: &[u8; 16]) -> Result<Option<BreakerRecord>, StorageError>;
 
-    /// Stores a breaker in place of the one of version `expected`, or as the first when there is
-    /// none expected. Returns whether it did: another host may have been first.
+    /// Stores a breaker in place of the one at version `expected`; `None` expects that there is
+    /// none. Returns whether it did: another host may have been first.
     async fn save_breaker(&self, breaker: &BreakerRecord, expected: Option<u64>) -> Result<bool, StorageError>;
 
-    /// Drops counts of slots, and breakers last changed, before this time.
+    /// Drops counts of slots before this time, and breakers last changed before it.
     async fn forget_budgets(&self, before: Timestamp) -> Result<(), StorageError>;
 }

@@ -1,4 +1,4 @@
-//! Connections, and what is bound to them.
+//! Connections and the entries bound to them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub struct ConnectionRecord {
     pub id: ConnectionId,
     /// Its workspace.
     pub workspace_id: WorkspaceId,
-    /// What people call it.
+    /// Its display name.
     pub name: String,
     /// The provider's type.
     pub provider_type: String,
@@ -23,23 +23,23 @@ pub struct ConnectionRecord {
     pub sealed_settings: Vec<u8>,
     /// JSON object: for each secret setting its last four characters.
     pub hints: String,
-    /// Who the credentials belong to, as the provider said.
+    /// The owner of the credentials, as reported by the provider.
     pub account: String,
-    /// What the secret manager counts requests by, as the provider said; `None` when it cannot
-    /// tell.
+    /// What the secret manager counts requests by, as reported by the provider; `None` when
+    /// unknown.
     pub account_key: Option<String>,
     /// The [id](crate::account_id) of the account that its items are in.
     pub account_id: Arc<str>,
-    /// The rate-limit tier that was chosen; `None` for the default.
+    /// The chosen rate-limit tier; `None` for the default.
     pub rate_limit_tier: Option<String>,
-    /// Whether it cannot write anywhere; `None` when the provider does not say.
+    /// Whether it is read-only everywhere; `None` when the provider does not say.
     pub read_only: Option<bool>,
-    /// Cache duration of entries without one of their own, in seconds; 0 is off.
+    /// The default cache duration of its entries, in seconds; 0 is off.
     pub cache_ttl_seconds: u32,
-    /// Greater after each time the cached secrets were cleared: values of an earlier generation are
-    /// not used any more.
+    /// Grows each time the cached secrets are cleared: cached values of an earlier generation are
+    /// invalid.
     pub cache_generation: u64,
-    /// The row's version when it got the settings that it has.
+    /// The row's version when its current settings were stored.
     pub settings_version: u64,
     /// The row's version, part of what the settings are bound to.
     pub version: u64,
@@ -50,7 +50,7 @@ pub struct ConnectionRecord {
 }
 
 impl ConnectionRecord {
-    /// The item of this reference, which is in its provider's normal form.
+    /// The item of this reference, which must be in its provider's normal form.
     pub fn item(&self, reference: &Arc<str>) -> ItemId {
         ItemId { account: self.account_id.clone(), reference: reference.clone() }
     }
@@ -66,21 +66,21 @@ pub struct DependentEntry {
     pub user: String,
     /// The site.
     pub domain: String,
-    /// What people call it.
+    /// Its display name.
     pub alias: Option<String>,
 }
 
-/// The vault entries that are bound to a connection, or the first of them.
+/// The vault entries bound to a connection, or the first of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DependentEntries {
     /// In the order of their creation.
     pub entries: Vec<DependentEntry>,
-    /// How many there are in all.
+    /// The total number.
     pub total: u64,
 }
 
-/// How many there are, and a few of them by name, for a sentence.
+/// The total number and a few names, for use in a sentence.
 impl fmt::Display for DependentEntries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const NAMED: usize = 5;
@@ -100,7 +100,7 @@ impl fmt::Display for DependentEntries {
 /// Connections.
 #[async_trait]
 pub trait ConnectionStorage: Send + Sync + 'static {
-    /// Adds a connection, and the state that its provider stored while it was verified.
+    /// Adds a connection, with the state that its provider stored during verification. Fails with
     /// [`Constraint::KeyTerm`](crate::Constraint::KeyTerm) unless its settings and the state are
     /// sealed under the workspace's current key.
     async fn insert_connection(
@@ -111,11 +111,14 @@ pub trait ConnectionStorage: Send + Sync + 'static {
 
     /// Replaces a connection whose version is `expected`, and adds 1 to its cache generation if
     /// `clear_cached_secrets`. Returns whether it did. `created_at` stays, and the record's own
-    /// `cache_generation` does not count. Its open rotations go with it from its own id as that of
-    /// an account to the first account that its provider names. With another `settings_version`,
-    /// the state of the settings before goes, and `state` takes its place, if there is one.
-    /// [`Constraint::KeyTerm`](crate::Constraint::KeyTerm) as in
-    /// [`insert_connection`](Self::insert_connection).
+    /// `cache_generation` is ignored.
+    ///
+    /// When its provider names an account for the first time, the connection's open rotations move
+    /// from its own id to that account. A new `settings_version` removes the state of the previous
+    /// settings; `state`, if any, replaces it.
+    ///
+    /// Fails with [`Constraint::KeyTerm`](crate::Constraint::KeyTerm) as
+    /// [`insert_connection`](Self::insert_connection) does.
     async fn update_connection(
         &self,
         connection: &ConnectionRecord,
@@ -137,17 +140,16 @@ pub trait ConnectionStorage: Send + Sync + 'static {
     /// A workspace's connections in the order of their creation.
     async fn connections(&self, workspace: WorkspaceId) -> Result<Vec<ConnectionRecord>, StorageError>;
 
-    /// The provider types that there are connections of, in any workspace.
+    /// The provider types of all connections, in any workspace.
     async fn provider_types(&self) -> Result<Vec<String>, StorageError>;
 
-    /// Removes a connection with its state. Returns whether there was one.
-    /// [`Constraint::Reference`](crate::Constraint::Reference) while entries are bound to it: the
-    /// database decides, so that an entry that is bound at the same time never loses its
-    /// connection.
+    /// Removes a connection with its state. Returns whether there was one. Fails with
+    /// [`Constraint::Reference`](crate::Constraint::Reference) while entries are bound to it. The
+    /// database decides that, so an entry bound at the same moment never loses its connection.
     async fn delete_connection(&self, workspace: WorkspaceId, id: ConnectionId) -> Result<bool, StorageError>;
 
-    /// The first `limit` entries that are bound to a connection, in the order of their creation,
-    /// and how many there are in all.
+    /// The first `limit` entries bound to a connection, in the order of their creation, and the
+    /// total number.
     async fn entries_of_connection(
         &self,
         workspace: WorkspaceId,
@@ -155,7 +157,7 @@ pub trait ConnectionStorage: Send + Sync + 'static {
         limit: u32,
     ) -> Result<DependentEntries, StorageError>;
 
-    /// The connections over which a workspace's entries are bound to an item, each once.
+    /// The connections through which a workspace's entries are bound to an item, each once.
     async fn connections_of_item(
         &self,
         workspace: WorkspaceId,

@@ -12,7 +12,7 @@ names! {
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
     #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
     pub enum TfaMethod or UnknownName::TfaMethod {
-        /// One-time codes from a secret that the entry holds. Not for bound entries, whose item has
+        /// One-time codes from a secret that the entry holds. Not for bound entries: their item has
         /// the code.
         Authenticator = "AUTHENTICATOR",
         /// A code in an e-mail.
@@ -31,15 +31,15 @@ pub struct EntryRecord {
     pub id: EntryId,
     /// Its workspace.
     pub workspace_id: WorkspaceId,
-    /// The user it belongs to, as the platform calls them.
+    /// The user it belongs to, by the platform's name.
     pub user: String,
-    /// The site, exactly as it was given.
+    /// The site, exactly as given.
     pub domain: String,
-    /// What people call it.
+    /// Its display name.
     pub alias: Option<String>,
     /// How the second factor arrives.
     pub tfa_method: Option<TfaMethod>,
-    /// Whether it uses a passkey; not while it is bound.
+    /// Whether it uses a passkey; never while it is bound.
     pub passkey: bool,
     /// The connection it is bound to. Present if and only if `secret_ref` is.
     pub connection_id: Option<ConnectionId>,
@@ -61,16 +61,16 @@ pub struct EntryRecord {
     pub updated_at: Timestamp,
 }
 
-/// Some of a workspace's vault entries.
+/// A page of a workspace's vault entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntryRecords {
     /// The entries in the order of their creation.
     pub entries: Vec<EntryRecord>,
-    /// After which entry there are more; `None` when there are none.
+    /// The last entry of this page when more follow; `None` otherwise.
     pub next: Option<EntryId>,
 }
 
-/// Which vault entry of a workspace.
+/// Selects a vault entry of a workspace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum EntrySelector {
     /// By its id.
@@ -93,35 +93,38 @@ impl From<EntryId> for EntrySelector {
 /// Vault entries.
 #[async_trait]
 pub trait EntryStorage: Send + Sync + 'static {
-    /// Adds a vault entry. [`Constraint::Unique`](crate::Constraint::Unique) when its pair of user
-    /// and domain exists, [`Constraint::Reference`](crate::Constraint::Reference) when its
-    /// connection is not one of its workspace, [`Constraint::KeyTerm`](crate::Constraint::KeyTerm)
-    /// unless what is sealed of it is sealed under the workspace's current key.
+    /// Adds a vault entry. Fails with [`Constraint::Unique`](crate::Constraint::Unique) when its
+    /// pair of user and domain exists, with [`Constraint::Reference`](crate::Constraint::Reference)
+    /// when its connection is not in its workspace, and with
+    /// [`Constraint::KeyTerm`](crate::Constraint::KeyTerm) unless its sealed values are sealed
+    /// under the workspace's current key.
     async fn insert_entry(&self, entry: &EntryRecord) -> Result<(), StorageError>;
 
-    /// Replaces a vault entry whose version is `expected`. Returns whether it did: not either if it
-    /// would be bound to something else while a rotation of it is open. `created_at` stays. When
-    /// its binding changes, 1 is added to the generations of the items that it was and is bound to.
+    /// Replaces a vault entry whose version is `expected`. Returns whether it did; it also refuses
+    /// to change the binding while a rotation of the entry is open. `created_at` stays. When the
+    /// binding changes, 1 is added to the generations of the old and the new item.
     /// [`Constraint`](crate::Constraint)s as in [`insert_entry`](Self::insert_entry).
     async fn update_entry(&self, entry: &EntryRecord, expected: u64) -> Result<bool, StorageError>;
 
-    /// Deletes a vault entry, and returns what it was; `None` when there is none. 1 is added to the
-    /// generation of the item that it was bound to.
-    /// [`Constraint::Reference`](crate::Constraint::Reference) while a rotation of it is open.
+    /// Deletes a vault entry and returns it; `None` when there is none. Adds 1 to the generation of
+    /// the item that it was bound to. Fails with
+    /// [`Constraint::Reference`](crate::Constraint::Reference) while a rotation of the entry is
+    /// open.
     async fn delete_entry(
         &self,
         workspace: WorkspaceId,
         entry: &EntrySelector,
     ) -> Result<Option<EntryRecord>, StorageError>;
 
-    /// How many bytes of sealed values a vault entry has; `None` when there is none.
+    /// The total size of a vault entry's sealed values, in bytes; `None` when there is no such
+    /// entry.
     async fn entry_size(&self, workspace: WorkspaceId, entry: &EntrySelector) -> Result<Option<u64>, StorageError>;
 
     /// A vault entry.
     async fn entry(&self, workspace: WorkspaceId, entry: &EntrySelector) -> Result<Option<EntryRecord>, StorageError>;
 
-    /// A workspace's vault entries in the order of their creation, those after `after`: at most
-    /// `rows` of them, and after the first no more than `bytes` of sealed values altogether.
+    /// A workspace's vault entries after `after`, in the order of their creation: at most `rows`,
+    /// with at most `bytes` of sealed values in total, but always at least the first one.
     async fn entries(
         &self,
         workspace: WorkspaceId,

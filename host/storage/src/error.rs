@@ -1,12 +1,11 @@
-//! Why the database could not do what it was asked for, and which constraint of it refused a
-//! change.
+//! Why a database operation failed, and which constraint refused a change.
 
 use thiserror::Error;
 
-/// What lies beneath an error.
+/// The cause of an error.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why the database could not do what it was asked for. The messages are for operators.
+/// Why a database operation failed. The messages are for operators.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StorageError {
@@ -18,10 +17,10 @@ pub enum StorageError {
         /// What went wrong.
         source: Cause,
     },
-    /// A constraint decided against the change.
+    /// A constraint refused the change.
     #[error("the database refused the change: {0:?}")]
     Conflict(Constraint),
-    /// A record that cannot be.
+    /// A stored record is invalid.
     #[error(
         "the database holds an impossible value in a column `{column}`; it was damaged or changed by something else"
     )]
@@ -29,8 +28,8 @@ pub enum StorageError {
         /// The column.
         column: &'static str,
     },
-    /// Others kept the database busy for longer than it waits. The change did not happen; it may be
-    /// tried again.
+    /// Another writer kept the database locked for longer than this one waits. The change did not
+    /// happen and may be retried.
     #[error("the database was busy with other changes for too long; try again in a moment")]
     Busy,
     /// Anything else: disk full, connection lost. The change did not happen.
@@ -42,16 +41,15 @@ pub enum StorageError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Constraint {
-    /// Something of that kind exists already.
+    /// Such a record exists already.
     Unique,
-    /// Something that it depends on does not exist, or something depends on it.
+    /// A record that it depends on does not exist, or another record depends on it.
     Reference,
-    /// The key that sealed or wrapped a value is not the current one any more: it was rotated
-    /// meanwhile.
+    /// The key that sealed or wrapped a value is no longer current: it was rotated meanwhile.
     KeyTerm,
 }
 
-/// A text that names none of what there is.
+/// A text that is not the name of any variant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum UnknownName {

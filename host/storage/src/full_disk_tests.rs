@@ -1,4 +1,4 @@
-//! A disk that is full for a while: nothing is said to be done that is not, and everything works
+//! A disk that is full for a while: nothing is reported as done that is not, and everything works
 //! again afterwards.
 
 use std::path::Path;
@@ -11,11 +11,11 @@ use super::*;
 
 const FOLDER: &str = "KEYWAY_TEST_FULL_DATABASE_FOLDER";
 
-/// More than the pool has connections.
+/// More than the pool's connections.
 const MANY: usize = 12;
 
-/// In a process of its own, to which the disk is full for a while: no file may grow beyond the size
-/// of the write-ahead log.
+/// Runs in its own process, whose disk is full for a while: no file may grow beyond the size of the
+/// write-ahead log.
 #[tokio::test]
 #[ignore = "is started by the test below"]
 async fn fills_its_disk() {

@@ -1,8 +1,7 @@
-//! Identifiers as types of their own, so that an entry's id is never passed where a connection's is
-//! meant.
+//! Identifiers as separate types, so that an entry's id cannot be passed for a connection's.
 //!
-//! They are UUIDs of version 7: unique without coordination, and in the order of creation, which
-//! lists and paging rely on. An identifier is not a secret and gives no right to anything.
+//! They are UUIDs of version 7: unique without coordination, and ordered by creation, which lists
+//! and paging rely on. An identifier is not a secret and grants no rights.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +9,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A text is no identifier.
+/// The text is not an identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("this is not an id: an id is a UUID, as `00000000-0000-0000-0000-000000000000`; a list shows those there are")]
 pub struct InvalidId;
@@ -23,7 +22,7 @@ macro_rules! identifiers {
         pub struct $name(Uuid);
 
         impl $name {
-            /// A new identifier, greater than those made before it in this process.
+            /// A new identifier, greater than all earlier ones of this process.
             pub fn generate() -> Self {
                 Self(Uuid::now_v7())
             }

@@ -1,4 +1,4 @@
-//! Keys as they are kept: wrapped, with the term of what wraps them.
+//! Stored keys: wrapped, with the term of the wrapping key.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -8,9 +8,9 @@ use crate::{StorageError, WorkspaceId};
 /// A master key that wrapped keys of this database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MasterKeyRecord {
-    /// Counts the master keys from 1.
+    /// Numbers the master keys from 1.
     pub term: u32,
-    /// Recognises the key.
+    /// Identifies the key.
     pub key_id: [u8; 16],
     /// When it was first used.
     pub created_at: Timestamp,
@@ -31,13 +31,13 @@ pub struct HostKeyRecord {
     pub created_at: Timestamp,
 }
 
-/// A workspace key. The one with the highest term is in use; older ones only open what has not been
-/// sealed anew yet.
+/// A workspace key. The one with the highest term is in use; older ones only open values that are
+/// not sealed again yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkspaceKeyRecord {
-    /// Whose key.
+    /// The workspace it belongs to.
     pub workspace_id: WorkspaceId,
-    /// Counts the workspace's keys from 1.
+    /// Numbers the workspace's keys from 1.
     pub term: u32,
     /// The wrapped key.
     pub wrapped_key: Vec<u8>,
@@ -49,16 +49,16 @@ pub struct WorkspaceKeyRecord {
     pub created_at: Timestamp,
 }
 
-/// Keys: the master keys by name, the keys of the host and of workspaces as they are wrapped, and
-/// how often each was used.
+/// Keys: the ids of the master keys, the wrapped keys of the host and of workspaces, and how often
+/// each was used.
 #[async_trait]
 pub trait KeyStorage: Send + Sync + 'static {
-    /// The master keys in the order of their terms: the last one wraps, those before were replaced.
-    /// Empty in a new database.
+    /// The master keys in the order of their terms. The last one is current; those before it were
+    /// replaced. Empty in a new database.
     async fn master_keys(&self) -> Result<Vec<MasterKeyRecord>, StorageError>;
 
-    /// Adds the first master key. [`Constraint::Unique`](crate::Constraint::Unique) when that term
-    /// exists.
+    /// Adds the first master key. Fails with [`Constraint::Unique`](crate::Constraint::Unique) when
+    /// that term exists.
     async fn insert_master_key(&self, key: &MasterKeyRecord) -> Result<(), StorageError>;
 
     /// Adds to the count of a master key's uses, and returns the new count.
@@ -70,9 +70,9 @@ pub trait KeyStorage: Send + Sync + 'static {
     /// All keys of the host itself.
     async fn host_keys(&self) -> Result<Vec<HostKeyRecord>, StorageError>;
 
-    /// Adds a key of the host itself. [`Constraint::Unique`](crate::Constraint::Unique) when one of
-    /// that name exists; [`Constraint::KeyTerm`](crate::Constraint::KeyTerm) unless it is wrapped
-    /// by the current master key.
+    /// Adds a key of the host itself. Fails with [`Constraint::Unique`](crate::Constraint::Unique)
+    /// when one of that name exists, and with [`Constraint::KeyTerm`](crate::Constraint::KeyTerm)
+    /// unless it is wrapped by the current master key.
     async fn insert_host_key(&self, key: &HostKeyRecord) -> Result<(), StorageError>;
 
     /// A workspace's keys in the order of their terms; empty when there is no such workspace.

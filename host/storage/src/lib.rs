@@ -1,15 +1,14 @@
-//! What the host keeps in a database: the records, what can be done with them, and SQLite.
+//! The host's database: the records, the operations on them, and SQLite.
 //!
 //! **Invariant:** every method of [`Storage`] happens as a whole or not at all, and when it
-//! returns, its effect is durable. No caller needs a transaction over two calls: where two requests
+//! returns, its effect is durable. No caller needs a transaction over two calls. Where two requests
 //! could race, the database's own constraints decide (a unique pair of user and domain; an entry's
-//! connection exists and is of the same workspace), and the loser gets [`StorageError::Conflict`].
+//! connection exists in the same workspace), and the loser gets [`StorageError::Conflict`].
 //!
-//! No record contains a secret: what is secret arrives here sealed. Implementations know nothing of
-//! keys, except where in an envelope the term of its key is ([`KEY_TERM`]): **a sealed value is
-//! accepted only under the workspace's current key**, which is checked in the transaction that
-//! writes it, so that no value is written under a key that is being replaced
-//! ([`Constraint::KeyTerm`]).
+//! No record contains a secret: secrets arrive here sealed. Implementations know nothing about
+//! keys, except where in an envelope the term of its key is ([`KEY_TERM`]). **A sealed value is
+//! accepted only under the workspace's current key.** The transaction that writes it checks that,
+//! so no value is written under a key that is being replaced ([`Constraint::KeyTerm`]).
 //!
 //! This crate knows no policy.
 //!
@@ -81,8 +80,8 @@ pub trait Storage:
     + BudgetStorage
     + AuditAnchorStorage
 {
-    /// A number that is another one after each change of an API key, a connection, an entry, a
-    /// rotation, an item's state or which keys a workspace has. Adding an API key, a connection or
-    /// an entry need not change it.
+    /// A number that differs after each change of an API key, a connection, an entry, a rotation,
+    /// an item's state or a workspace's set of keys. Adding an API key, a connection or an entry
+    /// need not change it.
     async fn record_changes(&self) -> Result<u64, StorageError>;
 }

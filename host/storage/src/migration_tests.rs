@@ -1,4 +1,4 @@
-//! Databases of earlier releases: what was in one is there when the present code has opened it.
+//! Databases of earlier releases: their data survives when the present code opens them.
 
 use std::collections::BTreeMap;
 
@@ -76,7 +76,7 @@ async fn texts(database: &SqlitePool, sql: String) -> Vec<String> {
     sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(database).await.unwrap()
 }
 
-/// Everything but the count of changes, which a migration that changes rows makes greater.
+/// Everything except the count of changes, which a migration that changes rows increases.
 async fn tables(database: &SqlitePool) -> Tables {
     let sql =
         "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT IN ('_sqlx_migrations', 'record_changes')";
@@ -125,8 +125,7 @@ async fn a_database_of_each_earlier_release_opens_and_its_rows_are_as_they_were(
     }
 }
 
-/// What the present code makes of the rows, those of columns included that the release did not
-/// have.
+/// How the present code reads the rows, including columns that the release did not have.
 async fn everything_is_read(storage: &SqliteStorage, release: usize) {
     let id = WorkspaceId::from(Uuid::from_bytes(*b"workspace-000001"));
     assert_eq!(storage.master_keys().await.unwrap()[0].key_id, *b"master-key-00001");
@@ -161,8 +160,8 @@ async fn everything_is_read(storage: &SqliteStorage, release: usize) {
 
     let rotations = storage.rotations(id, &RotationFilter::default(), None, 10).await.unwrap();
     assert_eq!(rotations.len(), if release < 6 { 0 } else { 4 });
-    // With which settings it had failed was not kept at first; there was no other way to know than
-    // to try those it has.
+    // The settings of a failed write were not recorded at first; only an attempt with the current
+    // ones can tell.
     let failed: Vec<_> = rotations.iter().map(|rotation| rotation.failed_settings).collect();
     let with = if release < 8 { 1 } else { 3 };
     assert_eq!(failed, [None, Some(with), None, None][..rotations.len()]);

@@ -1,7 +1,7 @@
-//! Enums whose variants have a name in data: in the database, over HTTP, on the command line.
+//! Enums whose variants have names in data: in the database, over HTTP, on the command line.
 
-/// An enum with a name for each of its variants; after `or` the error for a text that is none of
-/// them.
+/// Defines an enum with a name for each variant. `or` precedes the error for a text that names none
+/// of them.
 macro_rules! names {
     ($(#[$enum_meta:meta])* pub enum $enum:ident $(or $unknown:path)? {
         $($(#[$meta:meta])* $variant:ident = $name:literal,)*
@@ -12,7 +12,7 @@ macro_rules! names {
         }
 
         impl $enum {
-            /// All of them.
+            /// All variants.
             pub const ALL: [Self; [$($name),*].len()] = [$(Self::$variant),*];
 
             /// Its name in data.
@@ -20,7 +20,7 @@ macro_rules! names {
                 match self { $(Self::$variant => $name,)* }
             }
 
-            /// The one of this name.
+            /// The variant of this name.
             pub fn from_name(name: &str) -> Option<Self> {
                 Self::ALL.into_iter().find(|one| one.name() == name)
             }

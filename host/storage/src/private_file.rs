@@ -1,23 +1,23 @@
 //! Files that only their owner may read.
 //!
-//! A new one appears complete and with its final mode, or not at all: it is made under another name
-//! and then linked, which, other than renaming, fails when the name is taken meanwhile. Once it was
-//! created it outlasts a power cut: a master key that the database is under must not be younger
-//! than the database.
+//! A new file appears complete and with its final mode, or not at all. It is written under another
+//! name and then linked; unlike renaming, linking fails when the name has been taken meanwhile. A
+//! created file survives a power cut: a master key must never be lost while the database that
+//! depends on it survives.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Creates a file with these contents. Fails with [`io::ErrorKind::AlreadyExists`] when there is
-/// one.
+/// Creates a file with these contents. Fails with [`io::ErrorKind::AlreadyExists`] when the file
+/// exists.
 pub fn create(path: &Path, contents: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}.new", uuid::Uuid::new_v4()));
     let temporary = path.with_file_name(name);
     let linked = write(&temporary, contents).map(|()| fs::hard_link(&temporary, path));
-    // Whether it can be removed decides nothing: it was there only if this process could write to
-    // the folder.
+    // A failure to remove it does not matter: it exists only if this process could write to the
+    // folder.
     let _ = fs::remove_file(&temporary);
     match linked? {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
@@ -28,7 +28,7 @@ pub fn create(path: &Path, contents: &[u8]) -> io::Result<()> {
     sync_folder_of(path)
 }
 
-/// Makes the name of a file durable, and not only what is in it.
+/// Makes the name of a file durable, in addition to its contents.
 fn sync_folder_of(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
@@ -40,7 +40,7 @@ fn sync_folder_of(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether nobody but the owner has any right to the file.
+/// Whether only the owner has rights to the file.
 pub fn is_private(path: &Path) -> io::Result<bool> {
     let metadata = fs::metadata(path)?;
     #[cfg(unix)]
@@ -49,7 +49,7 @@ pub fn is_private(path: &Path) -> io::Result<bool> {
     return Ok(metadata.is_file());
 }
 
-/// Takes everybody's rights away but the owner's.
+/// Removes all rights except the owner's.
 pub fn make_private(path: &Path) -> io::Result<()> {
     let mut permissions = fs::metadata(path)?.permissions();
     #[cfg(unix)]
@@ -68,7 +68,7 @@ fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
     let mut file = options.open(path)?;
     let written = file.write_all(contents).and_then(|()| file.sync_all());
     if written.is_err() {
-        // A full disk, most likely. A part of the file would be taken for all of it.
+        // Most likely a full disk. The truncated file must not pass for a complete one.
         let _ = fs::remove_file(path);
     }
     written
@@ -84,7 +84,7 @@ mod tests {
 
     const FOLDER: &str = "KEYWAY_TEST_FULL_DISK_FOLDER";
 
-    /// In a process of its own, which may write ten bytes to a file: to it the disk is full.
+    /// Runs in its own process, which may write ten bytes to a file, as if the disk were full.
     #[test]
     #[ignore = "is started by the test below"]
     fn creates_one_on_a_full_disk() {

@@ -1,16 +1,16 @@
-//! Records that every request needs, kept in memory so that a resolve from the cache touches no
+//! Records that every request needs, kept in memory so that a resolve from the cache reads no
 //! database.
 //!
-//! **Invariant:** after a change made by this process was acknowledged, nobody is given the record
-//! from before it. A change calls [`forget`](RecordCache::forget) after it is durable; a load that
-//! began before that is still returned to whoever asked for it then, but not kept. Changes made by
-//! another process (the command line beside a server) are seen after [`MAX_AGE`] at the latest.
+//! **Invariant:** once a change made by this process is acknowledged, the cache never returns the
+//! record from before it. A change calls [`forget`](RecordCache::forget) after it is durable. A
+//! load that began earlier still returns its record to its own callers, but the cache does not keep
+//! it. Changes made by another process (the command line beside a server) are seen within
+//! [`MAX_AGE`].
 //!
-//! The database counts the changes of all records ([`Storage::record_changes`]). A record is used
-//! for as long as the count is the one that it was loaded under, and the count is read at most once
-//! in [`MAX_AGE`]. So a workspace of any size is resolved from memory while nothing changes, and
-//! what a host that changes things all the time reads again is no more than if each record were
-//! kept for that time.
+//! The database counts the changes of all records ([`Storage::record_changes`]). A record is valid
+//! while the count is the one it was loaded under, and the count is read at most once in
+//! [`MAX_AGE`]. So a workspace of any size is resolved from memory while nothing changes. A host
+//! with constant changes reads no more than if each record expired after [`MAX_AGE`].
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -24,25 +24,25 @@ use quick_cache::sync::Cache;
 
 use crate::{Storage, StorageError};
 
-/// For how long records are used without asking the database whether anything has changed. Short,
-/// because it is how long another process's revocation of a key, say, takes to be seen; long enough
-/// that a busy host asks once in thousands of requests.
+/// How long records are used without asking the database whether anything has changed. Short,
+/// because it delays, for example, a revocation of a key by another process; long enough that a
+/// busy host asks once in thousands of requests.
 pub const MAX_AGE: Duration = Duration::from_secs(1);
 
-/// Whether anything has changed in the database: shared by all caches of its records.
+/// The count of changes in the database, shared by all caches of its records.
 pub struct Changes {
     storage: Arc<dyn Storage>,
-    /// On a clock that goes by some milliseconds and is read several times for each request.
+    /// On a coarse clock (some milliseconds), because it is read several times for each request.
     since: Instant,
-    /// When the count was read last, in milliseconds after `since`; 0 is never.
+    /// When the count was last read, in milliseconds after `since`; 0 means never.
     read_at: AtomicU64,
     count: AtomicU64,
-    /// One reads, the others wait for it.
+    /// Held by the one task that reads the count; the others wait for it.
     reading: tokio::sync::Mutex<()>,
 }
 
 impl Changes {
-    /// Those of a database.
+    /// The changes of this database.
     pub fn new(storage: Arc<dyn Storage>) -> Arc<Self> {
         Arc::new(Self {
             storage,
@@ -53,12 +53,12 @@ impl Changes {
         })
     }
 
-    /// Has every cache ask again before it gives out a record.
+    /// Makes every cache read the count again before it returns a record.
     fn expire(&self) {
         self.read_at.store(0, Ordering::Release);
     }
 
-    /// How many changes there were, as of [`MAX_AGE`] ago or later.
+    /// The number of changes, at most [`MAX_AGE`] old.
     async fn count(&self) -> Result<u64, StorageError> {
         if let Some(count) = self.known() {
             return Ok(count);
@@ -67,7 +67,7 @@ impl Changes {
         if let Some(count) = self.known() {
             return Ok(count);
         }
-        // The time before the question, because the answer may be of any moment after it.
+        // Take the time before the read, because the answer may be of any moment after it.
         let asked_at = self.now();
         let count = self.storage.record_changes().await?;
         self.count.store(count, Ordering::Relaxed);
@@ -86,7 +86,7 @@ impl Changes {
     }
 }
 
-/// What a record counts for, with its key.
+/// The weight of a record together with its key.
 type Weigh<K, V> = fn(&K, &V) -> u64;
 
 #[derive(Clone)]
@@ -94,18 +94,18 @@ struct Weigher<K, V>(Weigh<K, V>);
 
 impl<K, V> Weighter<K, (u64, V)> for Weigher<K, V> {
     fn weight(&self, key: &K, (_, record): &(u64, V)) -> u64 {
-        // What weighs nothing would never be dropped.
+        // A record without weight would never be evicted.
         (self.0)(key, record).max(1)
     }
 }
 
 /// A bounded cache of records.
 pub struct RecordCache<K, V> {
-    /// Each with the count of changes that it was loaded under. A cache that reads no clock and
-    /// keeps no order of its gets: every request asks for five records or so.
+    /// Each record with the count of changes that it was loaded under. This cache reads no clock
+    /// and keeps no order of gets: every request asks for about five records.
     records: Cache<K, (u64, V), Weigher<K, V>>,
     changes: Arc<Changes>,
-    /// How many times something was forgotten.
+    /// How often a record was forgotten.
     forgotten: Mutex<u64>,
 }
 
@@ -119,13 +119,14 @@ where
         Self::weighing(capacity, capacity as u64, |_, _| 1, changes)
     }
 
-    /// A cache of records that weigh `capacity` together at most, which about so many records do.
+    /// A cache of records with a total weight of at most `capacity`, sized for about `records` of
+    /// them.
     pub fn weighing(records: usize, capacity: u64, weigh: Weigh<K, V>, changes: &Arc<Changes>) -> Self {
         let records = Cache::with_weighter(records, capacity, Weigher(weigh));
         Self { records, changes: changes.clone(), forgotten: Mutex::new(0) }
     }
 
-    /// The record of `key`, loaded if necessary. What does not exist is not remembered.
+    /// The record of `key`, loaded if necessary. A missing record is not cached.
     ///
     /// Concurrent loads of one key all get the same record: the one that is ready first.
     pub async fn get_or_load<E: From<StorageError>>(
@@ -144,8 +145,7 @@ where
             return Ok(Some(record));
         }
         if *forgotten == before {
-            // If the record is older than a change that the count does not have yet, the next count
-            // is another one.
+            // If a change is missing from both the record and this count, the next count differs.
             self.records.insert(key.clone(), (count, record.clone()));
         }
         Ok(Some(record))
@@ -155,15 +155,15 @@ where
         self.records.get(key).filter(|(of, _)| *of == count).map(|(_, record)| record)
     }
 
-    /// Drops the record of `key`, also the one that is being loaded.
+    /// Drops the record of `key`, and one that is being loaded.
     pub fn forget(&self, key: &K) {
         let mut forgotten = self.lock();
         *forgotten += 1;
         self.records.remove(key);
     }
 
-    /// Drops the records of all caches that share the [`Changes`] and whose rows have changed: for
-    /// a change of many rows.
+    /// After a change of many rows: drops the changed records from all caches that share the
+    /// [`Changes`].
     pub fn forget_changed(&self) {
         *self.lock() += 1;
         self.changes.expire();
@@ -230,10 +230,10 @@ mod tests {
     async fn a_record_is_kept_until_something_changes_in_the_database() {
         let cache = cache().await;
         assert_eq!(load(&cache, Some("first")).await, Some("first"));
-        // The count is read again, and is the same.
+        // The count is read again, and has not changed.
         cache.changes.read_at.store(0, Ordering::Relaxed);
         assert_eq!(load(&cache, Some("second")).await, Some("first"));
-        // As if it had been loaded under a count that is past.
+        // As if the record had been loaded under an earlier count.
         cache.records.insert(1, (7, "past"));
         assert_eq!(load(&cache, Some("second")).await, Some("second"));
     }

@@ -1,4 +1,4 @@
-//! Password rotations: how far each is, and which may be open beside each other.
+//! Password rotations: their states, and which may be open at the same time.
 
 use std::sync::Arc;
 
@@ -9,41 +9,39 @@ use crate::names::names;
 use crate::{ConnectionId, EntryId, EntryRecord, ItemId, RotationId, StorageError, UnknownName, WorkspaceId};
 
 names! {
-    /// How far a rotation is.
+    /// The state of a rotation.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     #[non_exhaustive]
     pub enum RotationState or UnknownName::RotationState {
         /// It was not begun; [`RotationRecord::reason`] says why. The site must not be touched.
         Skipped = "skipped",
-        /// The new password is stored, and the site is the caller's to change.
+        /// The new password is stored; the caller is to change it at the site.
         Prepared = "prepared",
         /// The site has the new password; the item gets it now or at the next attempt.
         Committing = "committing",
-        /// The site has the new password, and the item cannot get it until a person has done
-        /// something about it.
+        /// The site has the new password, and the item cannot get it until a person has acted.
         WriteBackFailed = "write_back_failed",
-        /// The site has the new password, and somebody has given the item another one meanwhile.
+        /// The site has the new password, and the item was given another one meanwhile.
         Conflicted = "conflicted",
         /// Both have the new password.
         Done = "done",
-        /// It was given up.
+        /// It was abandoned.
         Abandoned = "abandoned",
     }
 }
 
 impl RotationState {
-    /// The states of a rotation that is not over.
+    /// The states of an open rotation.
     pub const OPEN: [Self; 4] = [Self::Prepared, Self::Committing, Self::WriteBackFailed, Self::Conflicted];
 
-    /// Whether the rotation is not over: its new password is kept, and its item cannot be rotated
+    /// Whether the rotation is open: its new password is kept, and its item cannot be rotated
     /// again.
     pub fn is_open(self) -> bool {
         Self::OPEN.contains(&self)
     }
 
-    /// Whether what was cached of the item before may not be used any more: its new password was
-    /// written, or the site has another one than the item had when the rotation began, and it is
-    /// the item's that counts again.
+    /// Whether the item's cached values are invalid: the new password was written, or the site has
+    /// another password than the item had when the rotation began, and the item's own counts again.
     pub fn outdates_the_item(self) -> bool {
         matches!(self, Self::Done | Self::Conflicted | Self::Abandoned)
     }
@@ -56,18 +54,18 @@ pub struct RotationRecord {
     pub id: RotationId,
     /// Its workspace.
     pub workspace_id: WorkspaceId,
-    /// The entry whose password it is. It need not exist any more when the rotation is over.
+    /// The entry whose password it is. It may be gone once the rotation is over.
     pub entry_id: EntryId,
     /// The connection through which the item is written. Present if and only if `secret_ref` is.
     pub connection_id: Option<ConnectionId>,
-    /// The item that is written; `None` for an entry that is not bound.
+    /// The item that is written; `None` for an unbound entry.
     pub secret_ref: Option<String>,
     /// The [id](crate::account_id) of the account that the item is in. Present while the rotation
     /// is open if and only if `secret_ref` is.
     pub account_id: Option<Arc<str>>,
-    /// How far it is.
+    /// Its state.
     pub state: RotationState,
-    /// Why it was skipped, failed or has to be tried again, for programs.
+    /// Why it was skipped, failed or is retried, for programs.
     pub reason: Option<String>,
     /// The same for a person.
     pub message: Option<String>,
@@ -75,14 +73,14 @@ pub struct RotationRecord {
     pub sealed_password: Option<Vec<u8>>,
     /// The revision at which the item may be written.
     pub expected_revision: Option<String>,
-    /// How often writing was begun.
+    /// How many writes were begun.
     pub attempts: u32,
-    /// Until when the attempt that is under way may take.
+    /// The deadline of the attempt in flight.
     pub attempt_until: Option<Timestamp>,
     /// When the next attempt is due. Present if and only if the rotation is committing.
     pub next_attempt_at: Option<Timestamp>,
-    /// The [version](crate::ConnectionRecord::settings_version) of the settings that it could not
-    /// be written with. Not unless writing it has failed, and not when it is hopeless with any.
+    /// The [version](crate::ConnectionRecord::settings_version) of the settings with which the
+    /// write failed. Absent unless a write has failed, and when no settings could help.
     pub failed_settings: Option<u64>,
     /// The row's version, part of what the password is bound to.
     pub version: u64,
@@ -93,8 +91,8 @@ pub struct RotationRecord {
 }
 
 impl RotationRecord {
-    /// What is rotated, as the database keeps it unique among open rotations: the item of a bound
-    /// entry, else the entry itself.
+    /// The key that is unique among open rotations: the item of a bound entry, otherwise the entry
+    /// itself.
     pub fn item(&self) -> ItemId {
         match self.account_id.clone().zip(self.secret_ref.as_deref()) {
             Some((account, reference)) => ItemId { account, reference: reference.into() },
@@ -107,7 +105,7 @@ impl RotationRecord {
         self.state.is_open().then_some(self.entry_id)
     }
 
-    /// The reference of [`item`](Self::item), which is unique among open rotations of its account.
+    /// The reference of [`item`](Self::item), unique among the open rotations of its account.
     pub fn open_item(&self) -> Option<Arc<str>> {
         self.state.is_open().then(|| self.item().reference)
     }
@@ -116,36 +114,35 @@ impl RotationRecord {
 /// Which rotations to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RotationFilter {
-    /// Those in one of these states; in any when there is none.
+    /// Those in one of these states; empty matches every state.
     pub states: Vec<RotationState>,
     /// Those of this entry.
     pub entry: Option<EntryId>,
 }
 
-/// Password rotations, and the state of the items that they write.
+/// Password rotations, and the state of their items.
 #[async_trait]
 pub trait RotationStorage: Send + Sync + 'static {
-    /// Adds a rotation, if its entry is at the version `entry_version`. Returns whether it did.
-    /// [`Constraint::Unique`](crate::Constraint::Unique) when it is open and another one of the
-    /// same item (or of the same entry, if that is not bound) is, too;
+    /// Adds a rotation if its entry is at the version `entry_version`. Returns whether it did.
+    /// Fails with [`Constraint::Unique`](crate::Constraint::Unique) when it is open and another
+    /// rotation of the same item (or of the same unbound entry) is open too, and with
     /// [`Constraint::KeyTerm`](crate::Constraint::KeyTerm) unless its password is sealed under the
     /// workspace's current key.
     async fn insert_rotation(&self, rotation: &RotationRecord, entry_version: u64) -> Result<bool, StorageError>;
 
-    /// Replaces a rotation whose version is `expected`. Returns whether it did. What it is a
-    /// rotation of stays, and so does `created_at`. When it has an item and is done, conflicted or
-    /// abandoned, 1 is added to the item's generation.
-    /// [`Constraint::KeyTerm`](crate::Constraint::KeyTerm) as in
-    /// [`insert_rotation`](Self::insert_rotation).
+    /// Replaces a rotation whose version is `expected`. Returns whether it did. Its subject and
+    /// `created_at` stay. When it has an item and is done, conflicted or abandoned, 1 is added to
+    /// the item's generation. Fails with [`Constraint::KeyTerm`](crate::Constraint::KeyTerm) as
+    /// [`insert_rotation`](Self::insert_rotation) does.
     async fn update_rotation(&self, rotation: &RotationRecord, expected: u64) -> Result<bool, StorageError>;
 
-    /// Makes a committing rotation of this version, which still keeps these very bytes, one whose
-    /// write-back has failed, with this reason and message. What it keeps and its version stay.
+    /// Marks the write-back of a committing rotation as failed, with this reason and message, if it
+    /// is at this version and still has these very bytes. The envelope and the version stay.
     /// Returns whether it did.
     async fn fail_rotation(&self, rotation: &RotationRecord) -> Result<bool, StorageError>;
 
-    /// Replaces a rotation whose version is `expected` and a vault entry whose version is
-    /// `entry_expected`: both or none. Returns whether it did.
+    /// Replaces both a rotation whose version is `expected` and a vault entry whose version is
+    /// `entry_expected`, or neither. Returns whether it did. Fails with
     /// [`Constraint::KeyTerm`](crate::Constraint::KeyTerm) as for each of them.
     async fn finish_own_rotation(
         &self,
@@ -158,8 +155,7 @@ pub trait RotationStorage: Send + Sync + 'static {
     /// A rotation.
     async fn rotation(&self, workspace: WorkspaceId, id: RotationId) -> Result<Option<RotationRecord>, StorageError>;
 
-    /// A workspace's rotations that pass the filter, in the order of their beginning, at most
-    /// `limit` of those after `after`.
+    /// The workspace's rotations after `after` that pass the filter, oldest first, at most `limit`.
     async fn rotations(
         &self,
         workspace: WorkspaceId,
@@ -168,17 +164,19 @@ pub trait RotationStorage: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<RotationRecord>, StorageError>;
 
-    /// The open rotation of an item, or of an entry that is not bound.
+    /// The open rotation of an item, or of an unbound entry.
     async fn open_rotation_of_item(
         &self,
         workspace: WorkspaceId,
         item: &ItemId,
     ) -> Result<Option<RotationRecord>, StorageError>;
 
-    /// The rotations of all workspaces whose next attempt is due, or that are committing and were
-    /// changed after `future`: the clock was set back since, and says nothing about when they are
-    /// due; and those that could not be written with settings that their connection does not have
-    /// any more. The longest due first, at most `limit`.
+    /// The rotations, in all workspaces, whose next attempt is due; the longest overdue first, at
+    /// most `limit`. They include:
+    ///
+    /// * committing rotations that were changed after `future`: the clock has been set back since,
+    ///   so their due times mean nothing;
+    /// * rotations that failed with settings that their connection no longer has.
     async fn due_rotations(
         &self,
         now: Timestamp,
@@ -186,13 +184,13 @@ pub trait RotationStorage: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<RotationRecord>, StorageError>;
 
-    /// Adds 1 to an item's generation: what was cached of it is not used any more.
+    /// Adds 1 to an item's generation, which invalidates its cached values.
     async fn outdate_item(&self, workspace: WorkspaceId, item: &ItemId) -> Result<(), StorageError>;
 
-    /// An item's generation, which grows when a rotation has written it and when an entry that is
-    /// bound to it is bound otherwise or deleted, and the open rotation whose password the site has
-    /// and the item has not ([`RotationState::Committing`] or [`RotationState::WriteBackFailed`]),
-    /// both as of the same moment.
+    /// The generation of an item, and the open rotation whose password the site has but the item
+    /// does not ([`RotationState::Committing`] or [`RotationState::WriteBackFailed`]), both from
+    /// the same moment. The generation grows when a rotation has written the item, and when an
+    /// entry bound to the item is rebound or deleted.
     async fn item_state(
         &self,
         workspace: WorkspaceId,

@@ -17,13 +17,13 @@ names! {
         Admin = "admin",
         /// Resolve secret values.
         Resolve = "resolve",
-        /// Rotate passwords: get new ones, and have them written to the items. Apart from
-        /// [`Resolve`](Self::Resolve), so that what only logs in cannot lock anybody out.
+        /// Rotate passwords: get new ones, and have them written to the items. Separate from
+        /// [`Resolve`](Self::Resolve), so that a client that only logs in cannot lock users out.
         Rotate = "rotate",
     }
 }
 
-/// A set of scopes. In text: their names with a space between them.
+/// A set of scopes. Its text form is their names separated by spaces.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Scopes(u8);
 
@@ -38,7 +38,7 @@ impl Scopes {
         self.0 & (1 << scope as u8) != 0
     }
 
-    /// The set and `scope`.
+    /// Adds `scope` to the set.
     #[must_use]
     pub fn with(self, scope: Scope) -> Self {
         Self(self.0 | (1 << scope as u8))

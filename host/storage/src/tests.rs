@@ -1,4 +1,4 @@
-//! What holds of every [`Storage`], shown on SQLite.
+//! What holds for every [`Storage`], tested on SQLite.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ pub(super) fn time(milliseconds: i64) -> Timestamp {
     Timestamp::from_millisecond(milliseconds).unwrap()
 }
 
-/// What looks like an envelope.
+/// Bytes in the form of an envelope.
 fn sealed(term: u32) -> Vec<u8> {
     [&[1], &term.to_be_bytes()[..], &[0; 28]].concat()
 }
@@ -176,7 +176,7 @@ async fn records_come_back_as_they_were_also_after_the_file_is_opened_again() {
     assert_eq!(entries(None, 2, 1_000).await, page(&[&manual, &bound], None));
     assert_eq!(entries(Some(manual.id), 10, 1_000).await, page(&[&bound], None));
     assert_eq!(entries(None, 1, 1_000).await, page(&[&manual], Some(manual.id)));
-    // The first one in any case.
+    // The first one always fits.
     let length = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, |value| value.len() as u64);
     let size = |entry: &EntryRecord| length(&entry.sealed_credentials) + length(&entry.sealed_attributes);
     assert!(size(&manual) > 0 && size(&bound) > 0);
@@ -198,7 +198,7 @@ async fn a_workspace_is_created_as_a_whole_or_not_at_all() {
         updated_at: time(0),
     };
     let key = WorkspaceKeyRecord { workspace_id: record.id, ..storage.workspace_keys(first).await.unwrap().remove(0) };
-    // The lookup id of its API key is taken, which comes last.
+    // The lookup id of its API key is taken; that key is inserted last.
     let result = storage.insert_workspace(&record, &key, &api_key(record.id, &first.to_string())).await;
     assert_eq!(conflict(result), Constraint::Unique);
     assert_eq!(storage.workspace(record.id).await.unwrap(), None);
@@ -343,7 +343,7 @@ async fn the_cache_generation_only_grows_whatever_is_replaced_meanwhile() {
     let first = connection(workspace);
     storage.insert_connection(&first, None).await.unwrap();
     assert!(storage.clear_cached_secrets(workspace, first.id).await.unwrap());
-    // Whoever read the record before that writes it back.
+    // A caller writes back the record that it read before that.
     assert!(
         storage.update_connection(&ConnectionRecord { version: 2, ..first.clone() }, 1, false, None).await.unwrap()
     );

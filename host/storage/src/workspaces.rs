@@ -10,9 +10,9 @@ use crate::{ApiKeyId, Scopes, StorageError, WorkspaceId, WorkspaceKeyRecord};
 pub struct WorkspaceRecord {
     /// Its id.
     pub id: WorkspaceId,
-    /// What people call it.
+    /// Its display name.
     pub name: String,
-    /// What the embedding platform calls it; unique.
+    /// Its id in the embedding platform; unique.
     pub external_id: Option<String>,
     /// When it was created.
     pub created_at: Timestamp,
@@ -27,9 +27,9 @@ pub struct ApiKeyRecord {
     pub id: ApiKeyId,
     /// The workspace it opens.
     pub workspace_id: WorkspaceId,
-    /// What people call it.
+    /// Its display name.
     pub name: String,
-    /// By which it is found; not secret, unique.
+    /// The part by which the key is found; unique, not secret.
     pub lookup: String,
     /// SHA-256 of the whole key.
     pub hash: [u8; 32],
@@ -37,16 +37,16 @@ pub struct ApiKeyRecord {
     pub scopes: Scopes,
     /// When it was made.
     pub created_at: Timestamp,
-    /// When it was revoked.
+    /// When it was revoked, if it was.
     pub revoked_at: Option<Timestamp>,
 }
 
 /// Workspaces and their API keys.
 #[async_trait]
 pub trait WorkspaceStorage: Send + Sync + 'static {
-    /// Adds a workspace with its first key and its first API key.
-    /// [`Constraint::KeyTerm`](crate::Constraint::KeyTerm) unless that key is wrapped by the
-    /// current master key; [`Constraint::Unique`](crate::Constraint::Unique) when the external id
+    /// Adds a workspace with its first key and its first API key. Fails with
+    /// [`Constraint::KeyTerm`](crate::Constraint::KeyTerm) unless the key is wrapped by the current
+    /// master key, and with [`Constraint::Unique`](crate::Constraint::Unique) when the external id
     /// is in use.
     async fn insert_workspace(
         &self,
@@ -61,7 +61,7 @@ pub trait WorkspaceStorage: Send + Sync + 'static {
     /// The workspace with this external id.
     async fn workspace_by_external_id(&self, external_id: &str) -> Result<Option<WorkspaceRecord>, StorageError>;
 
-    /// Renames a workspace. Returns it as it is now; `None` when there is none.
+    /// Renames a workspace and returns it; `None` when there is none.
     async fn rename_workspace(
         &self,
         id: WorkspaceId,
@@ -69,25 +69,25 @@ pub trait WorkspaceStorage: Send + Sync + 'static {
         at: Timestamp,
     ) -> Result<Option<WorkspaceRecord>, StorageError>;
 
-    /// Deletes a workspace and everything in it. Returns whether there was one.
+    /// Deletes a workspace and everything in it. Returns whether there was one. Fails with
     /// [`Constraint::Reference`](crate::Constraint::Reference) while a rotation in it is open.
     async fn delete_workspace(&self, id: WorkspaceId) -> Result<bool, StorageError>;
 
     /// All workspaces in the order of their creation.
     async fn workspaces(&self) -> Result<Vec<WorkspaceRecord>, StorageError>;
 
-    /// Adds an API key. [`Constraint::Reference`](crate::Constraint::Reference) when there is no
-    /// such workspace.
+    /// Adds an API key. Fails with [`Constraint::Reference`](crate::Constraint::Reference) when the
+    /// workspace does not exist.
     async fn insert_api_key(&self, key: &ApiKeyRecord) -> Result<(), StorageError>;
 
-    /// The API key that is found by `lookup`, revoked or not.
+    /// The API key with this lookup id, revoked or not.
     async fn api_key(&self, lookup: &str) -> Result<Option<ApiKeyRecord>, StorageError>;
 
     /// A workspace's API keys in the order of their creation.
     async fn api_keys(&self, workspace: WorkspaceId) -> Result<Vec<ApiKeyRecord>, StorageError>;
 
-    /// Revokes an API key. Returns it as it is now; a key that was revoked before keeps its time.
-    /// `None` when there is none.
+    /// Revokes an API key and returns it; a key that was already revoked keeps its time. `None`
+    /// when there is none.
     async fn revoke_api_key(
         &self,
         workspace: WorkspaceId,

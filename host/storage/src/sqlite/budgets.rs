@@ -17,8 +17,8 @@ impl BudgetStorage for SqliteStorage {
     async fn reserve_requests(&self, wanted: &RequestReservation) -> Result<ReservedRequests, StorageError> {
         let (subject, kind) = (wanted.subject.as_slice(), wanted.kind.name());
         let slot = wanted.slot.as_millisecond();
-        // One transaction: between reading what is left and taking it, nobody else may take it.
-        // IMMEDIATE, because a transaction that begins to write later cannot wait for another
+        // One transaction, so that no other host takes what is left between reading and reserving
+        // it. IMMEDIATE, because a transaction that begins to write later cannot wait for another
         // writer.
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         if let Some((of, unused)) = wanted.returned {
@@ -121,8 +121,7 @@ impl BudgetStorage for SqliteStorage {
     }
 
     async fn forget_budgets(&self, before: Timestamp) -> Result<(), StorageError> {
-        // Two statements that need not happen together: what one of them leaves, the next time
-        // takes.
+        // The two statements need not be atomic: the next call drops what this one leaves.
         for statement in
             [query("DELETE FROM request_counts WHERE slot < ?"), query("DELETE FROM breakers WHERE updated_at < ?")]
         {

@@ -1,4 +1,4 @@
-//! The statements about what providers keep for good.
+//! The statements about the durable states of providers.
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -19,8 +19,8 @@ impl ConnectionStateStorage for SqliteStorage {
         self.record(workspace, id.as_uuid()).await
     }
 
-    // In a transaction that holds the lock for writing: the settings, the key and the version are
-    // those of one moment.
+    // In a transaction that holds the write lock: settings, key and version must be from one
+    // moment.
     async fn put_connection_state(
         &self,
         state: &ConnectionStateRecord,
@@ -102,7 +102,7 @@ pub(super) async fn insert_row(
     Ok(done.rows_affected() == 1)
 }
 
-/// Removes the state of a connection that belongs to other settings than these, as part of a
+/// Removes a connection's state if it belongs to other settings than these, as part of a
 /// transaction.
 pub(super) async fn delete_of_other_settings(
     connection: &mut SqliteConnection,

@@ -1,4 +1,4 @@
-//! The statements about connections, and about what is bound to them.
+//! The statements about connections and the entries bound to them.
 
 use async_trait::async_trait;
 use sqlx::{FromRow, query, query_scalar};
@@ -15,8 +15,8 @@ use crate::{
 
 #[async_trait]
 impl ConnectionStorage for SqliteStorage {
-    // Like all that write settings here, in a transaction that holds the lock for writing, because
-    // of the key that they are sealed under.
+    // Settings are always written in a transaction that holds the write lock, so that the key they
+    // are sealed under stays the current one.
     async fn insert_connection(
         &self,
         connection: &ConnectionRecord,
@@ -54,8 +54,8 @@ impl ConnectionStorage for SqliteStorage {
         if done.rows_affected() != 1 {
             return Ok(false);
         }
-        // Until its provider named the account, the connection counted as one of its own. (What is
-        // ignored: the account has an open rotation of the same item already.)
+        // Until its provider named the account, the connection counted as its own account. (A
+        // conflict is ignored: the account already has an open rotation of the same item.)
         query(
             "UPDATE OR IGNORE rotations SET account_id = ?
              WHERE workspace_id = ? AND connection_id = ? AND account_id = ? AND open_item IS NOT NULL",

@@ -10,13 +10,13 @@ use super::rotations;
 use super::rows::{fitting, insert, read, signed, update};
 use crate::{EntryId, EntryRecord, EntryRecords, EntrySelector, EntryStorage, ItemId, StorageError, WorkspaceId};
 
-/// How many bytes of an entry are sealed.
+/// The total size of an entry's sealed values, in bytes.
 const SIZE: &str = "coalesce(length(sealed_credentials), 0) + coalesce(length(sealed_attributes), 0) AS size";
 
 #[async_trait]
 impl EntryStorage for SqliteStorage {
-    // Like all that write sealed values here, in a transaction that holds the lock for writing,
-    // because of the key that they are sealed under.
+    // Sealed values are always written in a transaction that holds the write lock, so that the key
+    // they are sealed under stays the current one.
     async fn insert_entry(&self, entry: &EntryRecord) -> Result<(), StorageError> {
         let mut transaction = self.write().await?;
         must_be_current_key(&mut transaction, entry.workspace_id, &sealed_of(entry)).await?;
@@ -34,8 +34,8 @@ impl EntryStorage for SqliteStorage {
         if let Some((connection, item)) = binding
             && (connection != entry.connection_id.map(|id| id.as_uuid()) || item != entry.secret_ref)
         {
-            // In the same transaction: what any host on this database has cached of either item is
-            // not used any more.
+            // In the same transaction: it invalidates what any host on this database has cached of
+            // either item.
             let now = (entry.connection_id.map(|id| id.as_uuid()), entry.secret_ref.clone());
             for (connection, reference) in [(connection, item), now] {
                 outdate(&mut transaction, entry.workspace_id, connection, reference.as_deref()).await?;
@@ -72,7 +72,7 @@ impl EntryStorage for SqliteStorage {
         Ok(selected("SELECT *", workspace, entry).build_query_as().fetch_optional(&self.pool).await?)
     }
 
-    // Some of a workspace's entries, which may be large.
+    // A page of a workspace's entries, which may be large.
     async fn entries(
         &self,
         workspace: WorkspaceId,
@@ -82,8 +82,8 @@ impl EntryStorage for SqliteStorage {
     ) -> Result<EntryRecords, StorageError> {
         // Every identifier is greater than the nil UUID.
         let after = after.map_or(Uuid::nil(), |id| id.as_uuid());
-        // Which rows fit, and whether there is another one; then the rows. The length of a value is
-        // read without the value.
+        // First find the rows that fit, and whether more follow; then read them. The length of a
+        // value is known without reading the value.
         let sql = format!("SELECT id, {SIZE} FROM vault_entries WHERE workspace_id = ? AND id > ? ORDER BY id LIMIT ?");
         let sizes = query(AssertSqlSafe(sql))
             .bind(workspace.as_uuid())
@@ -104,7 +104,7 @@ impl EntryStorage for SqliteStorage {
     }
 }
 
-/// A statement about one entry of a workspace, which begins with what it does.
+/// A statement about one entry of a workspace; `what` is its beginning.
 fn selected(what: &str, workspace: WorkspaceId, entry: &EntrySelector) -> QueryBuilder<Sqlite> {
     let mut statement = QueryBuilder::new(what);
     statement.push(" FROM vault_entries WHERE workspace_id = ").push_bind(workspace.as_uuid());
@@ -117,7 +117,7 @@ fn selected(what: &str, workspace: WorkspaceId, entry: &EntrySelector) -> QueryB
     statement
 }
 
-/// What an entry is bound to now: a connection and an item.
+/// The current binding of an entry: a connection and an item.
 async fn binding(
     connection: &mut SqliteConnection,
     entry: &EntryRecord,
@@ -127,7 +127,7 @@ async fn binding(
     Ok(row.fetch_optional(connection).await?)
 }
 
-/// Adds 1 to the generation of the item that an entry is or was bound to, if it is to one.
+/// Adds 1 to the generation of the item of a current or former binding, if there is one.
 async fn outdate(
     connection: &mut SqliteConnection,
     workspace: WorkspaceId,
@@ -144,7 +144,7 @@ async fn outdate(
     rotations::outdate_item(connection, workspace, &item).await
 }
 
-/// Replaces an entry, as part of a transaction that holds the lock for writing.
+/// Replaces an entry, as part of a transaction that holds the write lock.
 pub(super) async fn update_row(
     connection: &mut SqliteConnection,
     entry: &EntryRecord,
@@ -165,7 +165,7 @@ pub(super) async fn update_row(
     Ok(done.rows_affected() == 1)
 }
 
-/// What is sealed of an entry.
+/// The sealed values of an entry.
 fn sealed_of(entry: &EntryRecord) -> [Option<&[u8]>; 2] {
     [entry.sealed_credentials.as_deref(), entry.sealed_attributes.as_deref()]
 }

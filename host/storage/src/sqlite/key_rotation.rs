@@ -1,6 +1,6 @@
-//! The statements of key rotation. What changes more than a row is a transaction that begins with
-//! the lock for writing, so that what it has checked holds until it is done. Of a key that was
-//! replaced nothing is left in the database's files.
+//! The statements of key rotation. A change of more than one row is a transaction that takes the
+//! write lock first, so that its checks hold until it is done. No trace of a replaced key stays in
+//! the database's files.
 
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ impl KeyRotationStorage for SqliteStorage {
         rows: u32,
         bytes: u64,
     ) -> Result<Vec<SealedValue>, StorageError> {
-        // Which rows fit, first; then their values.
+        // First find the rows that fit; then read their values.
         let (wanted, name) = (other_term(column), column.name());
         let table = column.table();
         let sql =
@@ -198,9 +198,9 @@ impl SqliteStorage {
         );
     }
 
-    /// Old pages with a key that was deleted are in the write-ahead log until it is emptied, and in
-    /// the database file until the pages of the log have overwritten them. Neither happens while
-    /// somebody reads what was there before. Writers wait meanwhile.
+    /// Old pages with a deleted key stay in the write-ahead log until it is emptied, and in the
+    /// database file until the pages of the log have overwritten them. Neither happens while a
+    /// reader uses an older snapshot. Writers wait meanwhile.
     async fn erase_within(&self, patience: Duration) -> Result<bool, StorageError> {
         let pool = self.pool.clone();
         // To its end, whoever waits for it: the connection's patience has to be put right again.
@@ -210,7 +210,7 @@ impl SqliteStorage {
             waits(patience).execute(&mut *connection).await?;
             let checkpoint = query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_all(&mut *connection).await;
             waits(BUSY_TIMEOUT).execute(&mut *connection).await?;
-            // Being busy is no error here but a column of the answer.
+            // A busy database is not an error here but a column of the result.
             checkpoint?.first().map_or(Ok(true), |row| Ok(row.try_get::<i64, _>("busy")? == 0))
         });
         let erased = erased.await.unwrap_or_else(|error| Err(sqlx::Error::Protocol(error.to_string())));
@@ -218,8 +218,8 @@ impl SqliteStorage {
     }
 }
 
-/// Which values are under another key than that of a term: parameters are the workspace and the
-/// term as it is in an envelope.
+/// Selects values under another key than that of a term. The parameters are the workspace and the
+/// term as an envelope spells it.
 fn other_term(column: SealedColumn) -> String {
     let (name, begin, length) = (column.name(), KEY_TERM.start + 1, KEY_TERM.len());
     format!("workspace_id = ?1 AND {name} IS NOT NULL AND substr({name}, {begin}, {length}) <> ?2")

@@ -1,6 +1,6 @@
-//! The statements about keys: reading them, adding them, counting their uses; and the checks by
-//! which a key is wrapped, and a value is sealed, only under the key that is current. How keys are
-//! replaced is in [`super::key_rotation`].
+//! The statements about keys: reading them, adding them and counting their uses. Also the checks
+//! that keys are wrapped, and values sealed, only under the current key. [`super::key_rotation`]
+//! replaces keys.
 
 use async_trait::async_trait;
 use sqlx::{SqliteConnection, query, query_as, query_scalar};
@@ -75,7 +75,8 @@ impl KeyStorage for SqliteStorage {
     }
 }
 
-/// A key may only be added under the current master key, or replacing that one would miss it.
+/// A key may only be added under the current master key: a replacement of the master key would miss
+/// any other.
 pub(super) async fn must_be_current_master(
     connection: &mut SqliteConnection,
     master_term: u32,
@@ -84,8 +85,8 @@ pub(super) async fn must_be_current_master(
     if current == Some(master_term) { Ok(()) } else { Err(StorageError::Conflict(Constraint::KeyTerm)) }
 }
 
-/// A sealed value may only be written under the workspace's current key, or rotating that one would
-/// miss it.
+/// A sealed value may only be written under the workspace's current key: a rotation of the key
+/// would miss any other.
 pub(super) async fn must_be_current_key(
     connection: &mut SqliteConnection,
     workspace: WorkspaceId,
@@ -95,7 +96,7 @@ pub(super) async fn must_be_current_key(
         .bind(workspace.as_uuid())
         .fetch_one(connection)
         .await?;
-    // Without a workspace the reference to it decides.
+    // If the workspace does not exist, its foreign key rejects the row.
     let Some(current) = current.map(u32::to_be_bytes) else { return Ok(()) };
     if envelopes.iter().flatten().all(|envelope| envelope.get(KEY_TERM) == Some(current.as_slice())) {
         Ok(())

@@ -1,7 +1,7 @@
-//! Looking at a database file without opening it as a database of this program.
+//! Inspects a database file without opening it as a database of this program.
 //!
-//! **Invariant:** the file is not changed: it is neither made nor migrated, and no write-ahead log
-//! is begun or emptied.
+//! **Invariant:** the file is not changed: it is neither created nor migrated, and no write-ahead
+//! log is begun or emptied.
 
 use std::path::Path;
 
@@ -12,8 +12,8 @@ use super::{BUSY_TIMEOUT, SqliteStorage};
 use crate::{Cause, MasterKeyRecord, StorageError};
 
 impl SqliteStorage {
-    /// The master keys that the database in this file names; the last is the one that it is under.
-    /// None when it was only just made, or is of something else.
+    /// The master keys that the database in this file names, the current one last. Empty when the
+    /// file was only just created, or belongs to something else.
     ///
     /// # Errors
     /// [`StorageError::Open`].
@@ -21,13 +21,13 @@ impl SqliteStorage {
         let failed = |source: Cause| StorageError::Open { place: path.display().to_string(), source };
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");
-        // Where nobody has the database open there is no log, and SQLite, which would make one even
-        // to read, is told that nothing changes.
+        // A database that no process has open has no log, and SQLite would create one even to read.
+        // Telling it that the file is immutable prevents that.
         let is_open = std::fs::exists(&log).map_err(|error| failed(error.into()))?;
         let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
         let mut connection = options.immutable(!is_open).connect().await.map_err(|error| failed(error.into()))?;
         let found = select(&mut connection).await;
-        // What was read counts.
+        // The result is already read; a failure to close does not matter.
         let _ = connection.close().await;
         found.map_err(|error| failed(error.into()))
     }

@@ -1,16 +1,16 @@
-//! [`Storage`] in an SQLite file. Each method is one statement, which SQLite runs as a whole or not
-//! at all, or a transaction: where sealed values are written, the same one decides which key they
-//! may be under. The statements are in the files of what they are about.
+//! [`Storage`] in an SQLite file. Each method is either one statement, which SQLite runs as a whole
+//! or not at all, or one transaction. A transaction that writes sealed values also checks the key
+//! they are sealed under. Each file holds the statements of one kind of record.
 //!
 //! The file is readable by its owner only (SQLite gives its write-ahead log the same mode).
-//! Write-ahead logging lets readers and a writer work at the same time; `synchronous = FULL` makes
-//! a change durable before it is acknowledged; deleted data is overwritten with zeros. A writer
+//! Write-ahead logging lets readers and a writer work at the same time. `synchronous = FULL` makes
+//! a change durable before it is acknowledged. Deleted data is overwritten with zeros. A writer
 //! that finds the database locked by another process waits up to five seconds. Migrations run when
 //! the database is opened.
 //!
-//! **Invariant:** a statement that writes is run to its end: `execute`, `fetch_all`, or a
-//! transaction that is committed. `fetch_one` and `fetch_optional` stop at the first row; the
-//! commit comes after it, and nobody would hear of one that failed.
+//! **Invariant:** a writing statement runs to its end: `execute`, `fetch_all`, or a transaction
+//! that is committed. `fetch_one` and `fetch_optional` stop at the first row; the commit comes
+//! after it, and its failure would go unnoticed.
 
 mod audit_anchors;
 mod budgets;
@@ -39,13 +39,13 @@ use crate::{Storage, StorageError, WorkspaceId, private_file};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
-/// How long a writer waits for another one, here or in another process; and who opens the database
-/// for who is creating it.
+/// How long a writer waits for another writer, in this process or another one; also how long
+/// opening waits for a process that is creating the database.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long to wait, every minute, for those who read what is to be overwritten. Writers wait
-/// meanwhile.
+/// How long erasing waits, every minute, for readers of the pages to be overwritten. It blocks
+/// writers meanwhile.
 const ERASING: Duration = Duration::from_secs(1);
-/// Readers work in parallel; more than a few only compete for the processor.
+/// Readers run in parallel; more than a few only compete for the processor.
 const CONNECTIONS: u32 = 4;
 
 /// An SQLite database.
@@ -55,7 +55,7 @@ pub struct SqliteStorage {
 }
 
 impl SqliteStorage {
-    /// Opens a database file, and creates it when there is none.
+    /// Opens a database file, and creates it when it is missing.
     ///
     /// # Errors
     /// [`StorageError::Open`].
@@ -64,8 +64,8 @@ impl SqliteStorage {
         let place = path.display().to_string();
         make_private(path).map_err(|error| StorageError::Open { place: place.clone(), source: error.into() })?;
         let options = SqliteConnectOptions::new().filename(path).journal_mode(SqliteJournalMode::Wal);
-        // A commit that fails (a full disk) leaves a connection that counts itself within a
-        // transaction, and can begin none any more.
+        // A commit that fails (a full disk) leaves the connection inside its transaction, where it
+        // cannot begin another one.
         let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).before_acquire(|connection, _| {
             let is_usable = !connection.is_in_transaction();
             Box::pin(async move { Ok(is_usable) })
@@ -73,13 +73,13 @@ impl SqliteStorage {
         Self::connect(options, pool, place).await
     }
 
-    /// Opens a new database in memory, which is gone when it is dropped.
+    /// Opens a new database in memory, which is lost when it is dropped.
     ///
     /// # Errors
     /// [`StorageError::Open`].
     pub async fn in_memory() -> Result<Self, StorageError> {
-        // Each SQLite connection to memory is a database of its own, so there is one connection,
-        // and it is kept.
+        // Each SQLite connection to memory is a separate database, so there is one connection, and
+        // it is kept.
         let pool = SqlitePoolOptions::new().max_connections(1).min_connections(1).idle_timeout(None).max_lifetime(None);
         Self::connect(SqliteConnectOptions::new().in_memory(true), pool, "in memory".into()).await
     }
@@ -116,13 +116,13 @@ impl SqliteStorage {
         Ok(pool)
     }
 
-    /// A transaction that holds the lock for writing from its beginning: one that takes it later
-    /// cannot wait for another writer.
+    /// A transaction that holds the write lock from its beginning: one that takes it later cannot
+    /// wait for another writer.
     async fn write(&self) -> Result<Transaction<'static, Sqlite>, StorageError> {
         Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?)
     }
 
-    /// The record of a workspace that has this id.
+    /// The record of a workspace with this id.
     async fn record<R: Record>(&self, workspace: WorkspaceId, id: Uuid) -> Result<Option<R>, StorageError> {
         let sql = AssertSqlSafe(format!("SELECT * FROM {} WHERE workspace_id = ? AND id = ?", R::TABLE));
         Ok(query_as(sql).bind(workspace.as_uuid()).bind(id).fetch_optional(&self.pool).await?)
@@ -134,8 +134,8 @@ impl SqliteStorage {
         Ok(query_as(sql).bind(workspace.as_uuid()).fetch_all(&self.pool).await?)
     }
 
-    /// Closes the database after the operations that are running. What was acknowledged is safe
-    /// without this, too; it tidies up the write-ahead log.
+    /// Closes the database after the running operations. Acknowledged changes are safe without
+    /// this; it tidies up the write-ahead log.
     pub async fn close(&self) {
         self.pool.close().await;
     }
@@ -149,9 +149,9 @@ impl Storage for SqliteStorage {
     }
 }
 
-/// Whether opening failed at what another process was just doing with the same new file. Who comes
-/// second finds it done when it looks again. Two steps answer at once instead of waiting for the
-/// lock: turning on write-ahead logging, and a migration whose transaction began by reading.
+/// Whether opening failed because another process was preparing the same new file. A retry finds it
+/// prepared. Two steps fail at once instead of waiting for the lock: turning on write-ahead
+/// logging, and a migration whose transaction began by reading.
 fn another_was_first(error: &MigrateError) -> bool {
     match error {
         MigrateError::ExecuteMigration(..) => true,
@@ -160,8 +160,8 @@ fn another_was_first(error: &MigrateError) -> bool {
     }
 }
 
-/// Creates the file with mode 0600; takes other people's rights away from one that exists, and from
-/// its write-ahead log, which gets its mode only when it is new.
+/// Creates the file with mode 0600, or removes other users' rights from an existing file and its
+/// write-ahead log. (The log takes its mode from the database only when it is new.)
 ///
 /// The database file itself is never opened here: closing it would release the locks that SQLite
 /// holds on it elsewhere in this process (<https://www.sqlite.org/howtocorrupt.html>, section 2.2).
@@ -177,7 +177,7 @@ fn make_private(path: &Path) -> std::io::Result<()> {
         let mut file = path.as_os_str().to_owned();
         file.push(suffix);
         let file = Path::new(&file);
-        // Those beside it come and go with whoever has the database open.
+        // The files beside it exist only while a process has the database open.
         let is_private = match private_file::is_private(file) {
             Err(error) if !suffix.is_empty() && error.kind() == ErrorKind::NotFound => continue,
             is_private => is_private?,

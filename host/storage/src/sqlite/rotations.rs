@@ -16,8 +16,8 @@ use crate::{
 
 #[async_trait]
 impl RotationStorage for SqliteStorage {
-    // Like all that write here, in a transaction that holds the lock for writing, because of the
-    // key that the password is sealed under.
+    // Rotations are always written in a transaction that holds the write lock, so that the key
+    // their password is sealed under stays the current one.
     async fn insert_rotation(&self, rotation: &RotationRecord, entry_version: u64) -> Result<bool, StorageError> {
         let mut transaction = self.write().await?;
         must_be_current_key(&mut transaction, rotation.workspace_id, &[rotation.sealed_password.as_deref()]).await?;
@@ -35,8 +35,8 @@ impl RotationStorage for SqliteStorage {
         Ok(is_current)
     }
 
-    // With the item's generation in the same transaction: there must be no moment at which the
-    // rotation is done and what was cached before may still be used.
+    // Updates the item's generation in the same transaction: at no moment may the rotation be done
+    // while older cached values still count as valid.
     async fn update_rotation(&self, rotation: &RotationRecord, expected: u64) -> Result<bool, StorageError> {
         let mut transaction = self.write().await?;
         if !update_row(&mut transaction, rotation, expected).await? {
@@ -49,7 +49,7 @@ impl RotationStorage for SqliteStorage {
         Ok(true)
     }
 
-    // The envelope is not written, because it may be sealed anew at the same moment.
+    // The envelope is not written, because it may be sealed again at the same moment.
     async fn fail_rotation(&self, rotation: &RotationRecord) -> Result<bool, StorageError> {
         let done = query(
             "UPDATE rotations SET state = ?, reason = ?, message = ?, attempt_until = NULL, next_attempt_at = NULL,
@@ -156,7 +156,7 @@ impl RotationStorage for SqliteStorage {
         outdate_item(&mut *self.pool.acquire().await?, workspace, item).await
     }
 
-    // One statement, so that generation and rotation are of the same moment.
+    // One statement, so that generation and rotation are from the same moment.
     async fn item_state(
         &self,
         workspace: WorkspaceId,

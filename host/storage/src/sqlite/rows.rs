@@ -1,5 +1,5 @@
-//! Between records and rows of SQLite: what each record has in which columns of its table, and how
-//! a column holds a value. Rows are checked: a value that the broker never writes is an error, not a
+//! Mapping between records and SQLite rows: the columns of each record's table, and how a column
+//! holds a value. Rows are checked: a value that the broker never writes is an error, not a
 //! default.
 
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(super) type Statement = Query<'static, Sqlite, SqliteArguments>;
 /// A record, and its table.
 pub(super) trait Record: for<'r> FromRow<'r, SqliteRow> + Send + Unpin {
     const TABLE: &'static str;
-    /// The columns that change, then those that stay as they were when the record was added.
+    /// The columns that change, then those that are fixed when the record is added.
     const COLUMNS: [&'static [&'static str]; 2];
 
     fn bind_changing(&self, statement: Statement) -> Statement;
@@ -30,7 +30,7 @@ pub(super) trait Record: for<'r> FromRow<'r, SqliteRow> + Send + Unpin {
     fn bind_fixed(&self, statement: Statement) -> Statement;
 }
 
-/// What adds a record; `rest` follows the values.
+/// The statement that adds a record; `rest` follows the values.
 pub(super) fn insert<R: Record>(record: &R, rest: &str) -> Statement {
     let columns = R::COLUMNS.concat();
     let values = vec!["?"; columns.len()].join(", ");
@@ -38,7 +38,7 @@ pub(super) fn insert<R: Record>(record: &R, rest: &str) -> Statement {
     record.bind_fixed(record.bind_changing(query(AssertSqlSafe(sql))))
 }
 
-/// What changes a record; `rest` follows the assignments and says which row.
+/// The statement that changes a record; `rest` follows the assignments and selects the row.
 pub(super) fn update<R: Record>(record: &R, rest: &str) -> Statement {
     let [changing, _] = R::COLUMNS;
     let sql = format!("UPDATE {} SET {} = ?{rest}", R::TABLE, changing.join(" = ?, "));
@@ -55,8 +55,8 @@ macro_rules! column {
     };
 }
 
-/// For each record its fields that stay as they were added, those that change, and methods whose
-/// results are written as well. Each has the name of its column, unless that follows.
+/// Lists for each record the fixed fields, the fields that change, and methods whose results are
+/// also written. The column has the same name unless another one is given.
 macro_rules! records {
     ($($record:ident in $table:literal {
         $($fixed:ident $(as $fixed_column:ident)?),*;
@@ -127,7 +127,7 @@ pub(super) trait Value: Sized {
 
     fn stored(&self) -> Self::Stored;
 
-    /// `None` for what is never stored.
+    /// `None` for a value that is never stored.
     fn from_stored(stored: Self::Stored) -> Option<Self>;
 }
 
@@ -180,7 +180,7 @@ impl<const N: usize> Value for [u8; N] {
     }
 }
 
-/// What may be NULL.
+/// A value that may be NULL.
 impl<V: Value> Value for Option<V> {
     type Stored = Option<V::Stored>;
 
@@ -197,14 +197,13 @@ pub(super) fn read<V: Value>(row: &SqliteRow, column: &'static str) -> sqlx::Res
     V::from_stored(row.try_get(column)?).ok_or_else(|| sqlx::Error::Decode(StorageError::Corrupt { column }.into()))
 }
 
-/// SQLite's integers are signed. What the broker counts stays far below the limit; at the limit it
-/// stays there.
+/// SQLite's integers are signed. The broker's counts stay far below the limit; larger ones
+/// saturate.
 pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// Of rows with an id and a size the first `limit` that, after the first one, have no more than
-/// `bytes` altogether.
+/// The first `limit` rows whose sizes add up to at most `bytes`, always including the first row.
 pub(super) fn fitting(rows: &[SqliteRow], limit: u32, bytes: u64) -> sqlx::Result<Vec<Uuid>> {
     let (mut fitting, mut sum) = (Vec::new(), 0_u64);
     for row in rows.iter().take(limit as usize) {
@@ -217,7 +216,7 @@ pub(super) fn fitting(rows: &[SqliteRow], limit: u32, bytes: u64) -> sqlx::Resul
     Ok(fitting)
 }
 
-/// Whether another connection had the lock for longer than this one waits.
+/// Whether another connection held the lock for longer than this one waits.
 pub(super) fn is_busy(error: &dyn DatabaseError) -> bool {
     // The lower byte of SQLite's extended codes is the primary one; 5 is SQLITE_BUSY.
     error.code().and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| code & 0xff == 5)

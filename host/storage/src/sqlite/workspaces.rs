@@ -11,8 +11,8 @@ use crate::{ApiKeyId, ApiKeyRecord, StorageError, WorkspaceId, WorkspaceKeyRecor
 
 #[async_trait]
 impl WorkspaceStorage for SqliteStorage {
-    // In a transaction that holds the lock for writing, because of the master key that the
-    // workspace's key is wrapped by.
+    // In a transaction that holds the write lock, so that the master key that wraps the workspace's
+    // key stays the current one.
     async fn insert_workspace(
         &self,
         workspace: &WorkspaceRecord,
@@ -51,7 +51,7 @@ impl WorkspaceStorage for SqliteStorage {
     async fn delete_workspace(&self, id: WorkspaceId) -> Result<bool, StorageError> {
         let mut transaction = self.write().await?;
         for sql in [
-            // An open rotation holds a password that the site may have already: it stays, and so
+            // An open rotation holds a password that the site may already have. It stays, and so
             // does its entry, which makes the next statement fail.
             "DELETE FROM rotations WHERE workspace_id = ? AND sealed_password IS NULL",
             "DELETE FROM vault_entries WHERE workspace_id = ?",

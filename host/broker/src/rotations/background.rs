@@ -1,15 +1,13 @@
-//! Write-backs that are due, in the background: those that failed for now, those whose process
-//! ended in the middle, and those that failed with settings which their connection does not have
-//! any more.
+//! Write-backs that are due, in the background: those that failed temporarily, those whose process
+//! ended in the middle, and those that failed with settings which their connection no longer has.
 //!
 //! The task begins when the broker opens and ends with it. Each attempt is recorded as the broker's
-//! own; while that cannot be recorded, none is made. The task looks into the database instead of
-//! keeping a schedule of its own, so it also sees what another process (the command line) has left
-//! undone.
+//! own; while it cannot be recorded, none is made. The task polls the database and keeps no
+//! schedule of its own, so it also finds what another process (the command line) has left undone.
 //!
-//! A rotation whose sealed password does not open any more, because the database is damaged,
-//! becomes `write_back_failed`. Whatever else keeps one from being attempted is told once and not
-//! at every look.
+//! A rotation whose sealed password no longer opens, because the database is damaged, becomes
+//! `write_back_failed`. Anything else that prevents an attempt is logged once, and not at every
+//! poll.
 
 use std::collections::BTreeMap;
 use std::sync::Weak;
@@ -27,15 +25,15 @@ use super::{Rotation, Rotations};
 use crate::background::{at_most, every};
 use crate::error::{BrokerError, Thing};
 
-/// How often to look. One read of an index that is empty nearly always.
+/// How often to poll. A poll reads one index, which is nearly always empty.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// How many are written at the same time, and how many are taken at once.
+/// How many are written at the same time, and how many a poll takes.
 const AT_A_TIME: usize = 8;
 const BATCH: u32 = 256;
 
-/// Begins to look for write-backs that are due. Attempts that were begun when it is stopped run to
-/// their end, or are made anew when their claim has run out.
+/// Starts polling for write-backs that are due. Attempts that are running when it is stopped run to
+/// their end, or are repeated when their claim has expired.
 pub(crate) fn start(tasks: &mut JoinSet<()>, rotations: Weak<Rotations>) {
     every(INTERVAL, tasks, rotations, |rotations| async move {
         if let Err(error) = rotations.write_back_due().await {
@@ -46,11 +44,11 @@ pub(crate) fn start(tasks: &mut JoinSet<()>, rotations: Weak<Rotations>) {
 
 impl Rotations {
     /// Makes every attempt that is due, in all workspaces, and returns how many there were. An open
-    /// broker does this by itself every few seconds, unless it was told not to
+    /// broker does this every few seconds, unless its background work is turned off
     /// ([`BrokerBuilder::background_work`](crate::BrokerBuilder::background_work)).
     ///
     /// # Errors
-    /// Those of the database. What comes of an attempt is in its rotation.
+    /// Those of the database. The outcome of an attempt is in its rotation.
     pub async fn write_back_due(&self) -> Result<usize, BrokerError> {
         let now = self.core.timestamp();
         let future = now.checked_add(CLOCK_TOLERANCE).unwrap_or(now);
@@ -83,8 +81,8 @@ impl Rotations {
                 let give_up = self.give_up_damaged(record, &damage, &trail);
                 return self.core.audited_of_its_own(record.workspace_id, Operation::WriteBack, &trail, give_up).await;
             }
-            // One that cannot be opened now is not attempted, and must not fill the audit log by
-            // being tried for ever.
+            // One that cannot be opened now is not attempted: endless attempts would fill the
+            // audit log.
             opened => drop(opened?),
         }
         let attempt = async {
@@ -94,8 +92,8 @@ impl Rotations {
         self.core.audited_of_its_own(record.workspace_id, Operation::WriteBack, &trail, attempt).await
     }
 
-    /// Says of a rotation that its password cannot be read any more: `write_back_failed`. Where the
-    /// row is put back from a backup, it can be retried.
+    /// Marks a rotation whose password can no longer be read as `write_back_failed`. After its row
+    /// is restored from a backup, it can be retried.
     async fn give_up_damaged(
         &self,
         record: &RotationRecord,
@@ -125,12 +123,12 @@ impl Rotations {
     }
 }
 
-/// What was told of rotations that could not be attempted.
+/// What was logged about rotations that could not be attempted.
 #[derive(Debug, Default)]
 pub(crate) struct Told(BTreeMap<RotationId, String>);
 
 impl Told {
-    /// Those of which something else, or nothing, was told at the last look.
+    /// The failures that are new or different since the last poll.
     fn news(&mut self, failed: BTreeMap<RotationId, String>) -> Vec<(RotationId, String)> {
         let is_new = |(id, error): &(&RotationId, &String)| self.0.get(*id) != Some(*error);
         let news = failed.iter().filter(is_new).map(|(id, error)| (*id, error.clone())).collect();

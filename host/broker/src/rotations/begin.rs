@@ -1,4 +1,4 @@
-//! Beginning a rotation: everything that can go wrong before the site is touched goes wrong here.
+//! Beginning a rotation. All checks that can fail before the site is changed are made here.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use crate::text::required;
 /// Longer than any site allows.
 const PASSWORD_LIMIT: usize = 1_024;
 
-/// The password as it is now, and the revision of its item; an entry's own credentials are
-/// recognised by the password alone.
+/// The current password, and the revision of its item; an entry's own credentials are recognised by
+/// the password alone.
 type Current = (Option<SecretString>, Option<String>);
 
 /// Why a rotation is not begun.
@@ -41,20 +41,19 @@ impl Rotations {
     /// Begins to rotate an entry's password. Needs [`Scope::Rotate`](crate::Scope::Rotate).
     ///
     /// The provider is asked whether it can write this very item. If not, the rotation is
-    /// [skipped](RotationState::Skipped) with the reason, and the site must not be touched. Else
+    /// [skipped](RotationState::Skipped) with the reason, and the site must not be changed. Else
     /// the new password is stored before it is returned: set it on the site, then
-    /// [`commit`](Self::commit), or [`abandon`](Self::abandon)
-    /// if the site did not take it.
+    /// [`commit`](Self::commit), or [`abandon`](Self::abandon) if the site did not take it.
     ///
-    /// Dropping the future may leave a prepared rotation behind, which never expires: the site may
-    /// have its password. With an [id](BeginRotation::id), beginning again returns it, for as long
-    /// as it is prepared; without one, the list of rotations shows it.
+    /// Dropping the future may leave a prepared rotation, which never expires because the site may
+    /// have its password. With an [id](BeginRotation::id), beginning again returns it while it is
+    /// prepared; without one, the list of rotations shows it.
     ///
     /// # Errors
     /// [`BrokerError::NotFound`], [`BrokerError::RotationOpen`], [`BrokerError::Invalid`],
-    /// [`BrokerError::Changed`] when the entry was changed meanwhile, and whatever the provider
-    /// answers. Nothing has happened then. [`BrokerError::RotationState`] when the rotation with
-    /// this id is not prepared any more. After [`BrokerError::Audit`] there may be a prepared
+    /// [`BrokerError::Changed`] when the entry was changed concurrently, and the errors of the
+    /// provider; none of them leaves a rotation. [`BrokerError::RotationState`] when the rotation
+    /// with this id is no longer prepared. After [`BrokerError::Audit`] there may be a prepared
     /// rotation, as after dropping the future.
     pub async fn begin(&self, access: &Access, begin: BeginRotation) -> Result<BegunRotation, BrokerError> {
         let id = begin.id.unwrap_or_else(RotationId::generate);
@@ -92,8 +91,7 @@ impl Rotations {
             }
             None => None,
         };
-        // Before the provider is asked, at the cost of nothing; what counts is the constraint at
-        // the end.
+        // A cheap check before the provider is called; the constraint at the end decides.
         if self.core.storage.open_rotation_of_item(access.workspace(), &record.item()).await?.is_some() {
             return Err(BrokerError::RotationOpen);
         }
@@ -132,7 +130,7 @@ impl Rotations {
         }
     }
 
-    /// What the caller was not there to be given.
+    /// Returns the rotation that an earlier call with the same id has begun.
     async fn begun_before(
         &self,
         record: RotationRecord,
@@ -203,7 +201,7 @@ impl Rotations {
         }
     }
 
-    /// Whether the item can be written, then how it is.
+    /// Checks that the item can be written, then reads it.
     async fn current_item(
         &self,
         connection: &ConnectionRecord,

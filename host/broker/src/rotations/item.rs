@@ -1,8 +1,8 @@
-//! What a rotation asks of a provider: may this item be written, what is its password, and: write
-//! this one.
+//! The calls of a rotation to a provider: check that the item can be written, read its password,
+//! and write the new one.
 //!
-//! Each goes through the one place for calls ([`Opened::call`]), so each is counted, and refused
-//! while the budget is spent or the secret manager is given a rest.
+//! Each goes through the one place for calls ([`Opened::call`]), so it is counted, and refused
+//! while the budget is spent or calls are paused.
 
 use keyway_budget::ProviderOperation;
 use keyway_runtime::{Changes, Fields, WriteAccess};
@@ -18,7 +18,7 @@ pub(super) async fn check_write_access(opened: &Opened, reference: &str) -> Resu
     check.await
 }
 
-/// The item's password and the revision it is at, live. `operation` says for what.
+/// Reads the item's password and its revision, live. `operation` says what for.
 pub(super) async fn read_password(
     opened: &Opened,
     reference: &str,
@@ -37,7 +37,7 @@ pub(super) async fn write_password(
     password: &SecretString,
     expected: Option<&str>,
 ) -> Result<(), CallFailure> {
-    // Copies, because the call goes on also when nobody waits for it any more.
+    // Copies, because the call continues even if its caller is cancelled.
     let about = (reference.to_owned(), password.clone(), expected.map(str::to_owned));
     let write =
         opened.call(ProviderOperation::Write, about, |provider, connection, (reference, password, expected)| {

@@ -1,9 +1,9 @@
-//! The rows of the journal: what is sealed in them, and how one becomes the next.
+//! The rows of the journal: what is sealed in them, and how they change.
 //!
 //! **Invariant:** a row is only ever replaced by its successor, with a version greater by one, and
-//! the envelope is sealed anew for that version. Who comes second finds the version taken and
-//! changes nothing. The one exception is a row whose envelope does not open any more: it cannot be
-//! sealed anew, so it keeps its version and is only said to have failed (`background.rs`).
+//! the envelope is sealed again for that version. Of two concurrent changes, the second finds the
+//! version taken and changes nothing. The one exception is a row whose envelope no longer opens: it
+//! cannot be sealed again, so it keeps its version and is only marked as failed (`background.rs`).
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::error::{BrokerError, Thing};
 use crate::items::{ItemState, Items};
 use crate::keyring::{WorkspaceKeys, place};
 
-/// What a rotation keeps sealed.
+/// The sealed contents of a rotation.
 pub(super) struct Contents {
     /// The new password.
     pub(super) password: SecretString,
@@ -77,7 +77,7 @@ impl Journal {
         self.core.storage.rotation(workspace, id).await?.ok_or(BrokerError::NotFound(Thing::Rotation))
     }
 
-    /// The row with what it keeps while it is open, sealed.
+    /// The row with its contents sealed, while the rotation is open.
     pub(super) async fn sealed(
         &self,
         keys: &WorkspaceKeys,
@@ -93,14 +93,14 @@ impl Journal {
         Ok(record)
     }
 
-    /// What an open rotation keeps.
+    /// Opens the contents of an open rotation.
     pub(super) async fn open(&self, record: &RotationRecord) -> Result<Contents, BrokerError> {
         let sealed = record.sealed_password.as_deref().ok_or_else(|| over(record.state))?;
         self.core.keyring.open_sealed(&place_of(record), sealed, read).await
     }
 
-    /// Replaces a row by its successor, which `change` makes out of it; `contents` is what it keeps
-    /// while it is open. `None` when somebody else was first.
+    /// Replaces a row by its successor, which `change` makes from it; `contents` is sealed in it
+    /// while the rotation is open. `None` when another change came first.
     pub(super) async fn advance(
         &self,
         before: &RotationRecord,
@@ -117,8 +117,8 @@ impl Journal {
         Ok(updated)
     }
 
-    /// Gives a rotation up and erases what it keeps, which need not open for that. `None` when
-    /// somebody else was first.
+    /// Abandons a rotation and erases its contents, even if they no longer open. `None` when
+    /// another change came first.
     pub(super) async fn abandon(&self, before: &RotationRecord) -> Result<Option<RotationRecord>, BrokerError> {
         let record = self.changed(before, |record| end(record, RotationState::Abandoned));
         let updated = self.core.storage.update_rotation(&record, before.version).await?;
@@ -126,7 +126,7 @@ impl Journal {
         Ok(updated.then_some(record))
     }
 
-    /// The successor of a row, not yet stored, without what it keeps.
+    /// The successor of a row, not yet stored, without its contents.
     pub(super) fn changed(&self, before: &RotationRecord, change: impl FnOnce(&mut RotationRecord)) -> RotationRecord {
         let mut record = RotationRecord { sealed_password: None, ..before.clone() };
         change(&mut record);
@@ -141,8 +141,8 @@ impl Journal {
         record
     }
 
-    /// The password that the site has and the item has not yet, and its rotation; `None` when they
-    /// have the same.
+    /// The password that the site has and the item does not have yet, and its rotation; `None` when
+    /// both have the same.
     pub(crate) async fn password_ahead<'a>(
         &self,
         state: Option<&'a ItemState>,
@@ -151,21 +151,20 @@ impl Journal {
         Ok(Some((rotation, self.open(rotation).await?.password)))
     }
 
-    /// The next resolve asks the database how the item is; what was cached of an item that was
-    /// written is wiped.
+    /// Forgets the state of an item, so that the next resolve reads it from the database, and wipes
+    /// the cached values of an item that was written.
     pub(super) async fn forget_item(&self, record: &RotationRecord) {
         let item = record.item();
         self.items.forget(record.workspace_id, &item);
         if record.secret_ref.is_none() || !record.state.outdates_the_item() {
             return;
         }
-        // That it is not used again is the generation's doing; so a database that does not say is
-        // no reason to fail.
+        // The generation prevents its use; so an error of the database here is harmless.
         let _ = self.items.wipe(record.workspace_id, &item).await;
     }
 }
 
-/// The error for a rotation that keeps nothing any more.
+/// The error for a rotation that has ended and has no contents.
 pub(super) fn over(state: RotationState) -> BrokerError {
     super::not_in(state, "it is over, and its password has been erased")
 }

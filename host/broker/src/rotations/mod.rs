@@ -1,5 +1,5 @@
-//! Password rotation: a journal, because a site's password and the one in the vault must never part
-//! silently.
+//! Password rotation: a journal, because a site's password and the one in the vault must never
+//! diverge silently.
 //!
 //! ```text
 //!            begin                    commit                        written
@@ -11,49 +11,49 @@
 //! ```
 //!
 //! * `begin` asks the provider whether this very item can be written, and reads its password and
-//!   revision. If it cannot, the rotation is `skipped` and the site must not be touched. Else the
+//!   revision. If it cannot, the rotation is `skipped` and the site must not be changed. Else the
 //!   new password is stored, sealed, *before* the caller gets it: `prepared`. The caller changes
 //!   the password on the site.
 //! * `commit` says that the site has the new password: `committing`, durably, before anything is
 //!   written. Then the password, and nothing else, is written to the item (`write_back.rs`).
-//! * A write-back that fails for now is tried again later, also after a restart (`background.rs`).
-//!   One that cannot succeed (permission gone, item gone) is `write_back_failed` and waits for a
-//!   person, who retries it or gives the connection a new token; so does one whose item has got
-//!   another password meanwhile, which is never overwritten unasked: `conflicted`.
+//! * A write-back that fails temporarily is retried later, even after a restart (`background.rs`).
+//!   One that cannot succeed (permission revoked, item deleted) is `write_back_failed` and waits
+//!   for a person, who retries it or gives the connection a new token. If the item's password was
+//!   changed meanwhile, the rotation is `conflicted` and waits for a person, too: that password is
+//!   overwritten only on request.
 //!
 //! **Invariants**
 //!
 //! * From `prepared` until `done` or `abandoned` the new password can be recovered from the
-//!   database with the master key ([`Rotations::reveal`]), at
-//!   whatever point the process is killed. With the end of the rotation it is erased in the same
-//!   change of the row.
+//!   database with the master key ([`Rotations::reveal`]), at whatever point the process is killed.
+//!   The change of the row that ends the rotation also erases it.
 //! * It is written at most once. Every write names the revision that the item is expected at. When
-//!   the answer to one was lost, the next attempt is refused by the provider, reads the item, finds
-//!   the new password there and is done.
-//! * There is one open rotation for an item, whichever entries and connections of the workspace
-//!   lead to it, and its entry can neither be deleted nor bound elsewhere. The database's
-//!   constraints hold both against races.
+//!   the answer to a write was lost, the provider refuses the next attempt, which reads the item,
+//!   finds the new password there and is done.
+//! * An item has at most one open rotation, whichever entries and connections of the workspace lead
+//!   to it, and its entry can neither be deleted nor bound elsewhere. The database's constraints
+//!   enforce both against races.
 //! * After `done`, the next resolve of every entry bound to the item has the new value: the item's
-//!   generation, part of what a cached value and a running fetch are found by, grows in the same
+//!   generation, by which cached values and running fetches are found, grows in the same
 //!   transaction. (In another process on the same database it may take a second, as with every
 //!   change.)
-//! * No step is taken, and no password given out, that is not in the audit log, the broker's own
-//!   attempts included; an operation that may write an item runs to its end also when its caller
-//!   goes away, so its outcome is there, too. A begin whose outcome could not be recorded leaves a
-//!   `prepared` rotation whose password nobody was given.
+//! * Every step and every released password is in the audit log, the broker's own attempts
+//!   included. An operation that may write an item runs to its end even if its caller is cancelled,
+//!   so its outcome is there, too. A begin whose outcome could not be recorded leaves a `prepared`
+//!   rotation whose password was not released.
 //!
 //! **What an item resolves to between `commit` and `done`:** the new password, from the journal.
 //! The site has it already, so the item's would fail there, and failed logins lock accounts. Before
-//! `commit` it is the item's, because nobody has said that the site was changed; and when
-//! `conflicted`, because whoever changed the item meanwhile knew more than the journal does. User
-//! name and code are the item's at all times.
+//! `commit` it is the item's, because the site is not known to be changed. When `conflicted` it is
+//! the item's as well, because the item was changed after the journal was written. User name and
+//! code are always the item's.
 //!
 //! **How it can fail:** a caller that changes the site and never commits leaves a `prepared`
-//! rotation; nobody can tell whether the site was changed, so it is listed until somebody commits
-//! or abandons it. Two connections to different secret managers that use the same reference for
-//! different items block each other's rotation while one is open. A database that is damaged where
-//! the new password is: then it is lost, the rotation `write_back_failed` with the reason
-//! `damaged`, and abandoning it takes no password.
+//! rotation. The broker cannot tell whether the site was changed, so the rotation is listed until
+//! it is committed or abandoned. Two connections to different secret managers that use the same
+//! reference for different items block each other's rotation while one is open. If the database is
+//! damaged where the new password is, the password is lost: the rotation is `write_back_failed`
+//! with the reason `damaged`, and can be abandoned although its password does not open.
 
 mod background;
 mod begin;
@@ -93,7 +93,7 @@ pub struct Rotations {
     pub(crate) told: Arc<Mutex<Told>>,
 }
 
-/// A rotation as it is shown: without the password.
+/// A rotation without its password, for display.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rotation {
@@ -107,21 +107,21 @@ pub struct Rotation {
     pub connection_id: Option<ConnectionId>,
     /// The item it is written to.
     pub reference: Option<String>,
-    /// How far it is.
+    /// Its state.
     pub state: RotationState,
-    /// Why it was skipped, failed, or has to be tried again, for programs: `read_only`,
+    /// Why it was skipped, failed, or is retried, for programs: `read_only`,
     /// `provider_cannot_write`, `no_password`, `passkey`; `password_changed`; `damaged`; else the
     /// code of the provider's error or `host_error`.
     pub reason: Option<String>,
     /// The same for a person.
     pub message: Option<String>,
-    /// How often writing was begun.
+    /// The number of attempts to write it.
     pub attempts: u32,
-    /// When writing is tried again, while it is committing.
+    /// When the next attempt is due, while it is committing.
     pub next_attempt_at: Option<Timestamp>,
     /// When it was begun.
     pub created_at: Timestamp,
-    /// When it last changed; of a rotation that is over, when it ended.
+    /// When it last changed; for a rotation that has ended, when it ended.
     pub updated_at: Timestamp,
 }
 
@@ -146,33 +146,32 @@ impl From<RotationRecord> for Rotation {
 
 /// Which password to rotate, and to what.
 #[derive(Debug, Clone)]
-// Clone: a given password is cloned with it, for callers that try again after a failure of the
-// network.
+// Clone: callers keep a given password to retry after a network failure.
 #[non_exhaustive]
 pub struct BeginRotation {
     /// Which entry.
     pub entry: EntrySelector,
     /// Where the new password comes from.
     pub password: NewPassword,
-    /// The rotation's id, which makes beginning it idempotent.
+    /// The rotation's id, which makes beginning idempotent.
     pub id: Option<RotationId>,
 }
 
 impl BeginRotation {
-    /// A generated password by the default policy.
+    /// Begins with a password that is generated by the default policy.
     pub fn new(entry: impl Into<EntrySelector>) -> Self {
         Self { entry: entry.into(), password: NewPassword::Generated(PasswordPolicy::default()), id: None }
     }
 
-    /// With an id of the caller's, new for each rotation ([`RotationId::generate`]). A caller that
-    /// was cut off begins again with the same id and gets the same rotation and password.
+    /// Sets the id, which must be new for each rotation ([`RotationId::generate`]). A caller that
+    /// was interrupted begins again with the same id and gets the same rotation and password.
     #[must_use]
     pub fn id(mut self, id: RotationId) -> Self {
         self.id = Some(id);
         self
     }
 
-    /// A password from here instead.
+    /// Sets where the password comes from.
     #[must_use]
     pub fn password(mut self, password: NewPassword) -> Self {
         self.password = password;
@@ -189,8 +188,8 @@ pub enum NewPassword {
     Generated(PasswordPolicy),
     /// It is this one.
     Given(SecretString),
-    /// It is this one, encrypted under the workspace's client encryption key as everything that its
-    /// clients send.
+    /// It is this one, encrypted under the workspace's client encryption key, as clients send
+    /// credentials.
     Encrypted(String),
 }
 
@@ -200,7 +199,7 @@ pub enum NewPassword {
 pub struct BegunRotation {
     /// The rotation: prepared, or skipped with the reason.
     pub rotation: Rotation,
-    /// What to set on the site; `None` when it was skipped.
+    /// The password to set on the site; `None` when the rotation was skipped.
     pub password: Option<SecretString>,
 }
 
@@ -214,12 +213,12 @@ pub struct RotationPage {
     pub next: Option<RotationId>,
 }
 
-/// The error for a rotation whose state does not allow what was asked.
+/// The error for a rotation whose state does not allow the operation.
 fn not_in(state: RotationState, hint: &'static str) -> BrokerError {
     BrokerError::RotationState { state, hint }
 }
 
-/// A constraint refused a rotation.
+/// The error for a rotation that a constraint refused.
 fn refused(error: StorageError) -> BrokerError {
     match error {
         StorageError::Conflict(keyway_storage::Constraint::Unique) => BrokerError::RotationOpen,

@@ -1,8 +1,8 @@
-//! What callers do with a rotation that was begun. Each of them may be repeated: it finds what the
-//! first one did.
+//! The operations on a rotation that was begun. Each may be repeated: it finds what the first one
+//! did.
 //!
-//! What may write an item runs to its end also when its caller goes away, so that journal and audit
-//! log have its outcome.
+//! An operation that may write an item runs to its end even if its caller is cancelled, so that
+//! journal and audit log have its outcome.
 
 use keyway_audit::{Operation, Shortfall, Trail};
 use keyway_budget::ProviderOperation;
@@ -16,19 +16,19 @@ use super::{Rotation, RotationPage, Rotations, item, not_in};
 use crate::access::Access;
 use crate::error::{BrokerError, Thing};
 
-/// How many rotations a page of [`Rotations::list`] has at most.
+/// The most rotations on a page of [`Rotations::list`].
 pub const ROTATIONS_PER_PAGE: u32 = 1_000;
 
-/// How often an operation is repeated when others change the rotation at the same time.
+/// How often an operation is attempted against concurrent changes of the rotation.
 const ATTEMPTS: u32 = 8;
 
 impl Rotations {
-    /// The site has the new password: records that, and writes the password to the item. Needs
+    /// Records that the site has the new password, and writes it to the item. Needs
     /// [`Scope::Rotate`](crate::Scope::Rotate).
     ///
     /// Returns the rotation as it is after the first attempt to write: done; or committing, and
-    /// tried again in the background; or failed or conflicted, and waiting for a person. That
-    /// nothing was written yet is no error, because the password is safe. Committing again changes
+    /// retried in the background; or failed or conflicted, and waiting for a person. A failed
+    /// attempt to write is not an error, because the password is safe. Committing again changes
     /// nothing and returns the rotation as it is.
     ///
     /// # Errors
@@ -57,7 +57,7 @@ impl Rotations {
                 RotationState::Abandoned => {
                     return Err(not_in(record.state, "its password has been erased; begin again"));
                 }
-                // What becomes of it is recorded by whoever is at it.
+                // The operation that is working on it records its outcome.
                 _ => return Ok(record.into()),
             }
             if let Some(rotation) = self.claim_and_write(&record, trail).await? {
@@ -67,15 +67,13 @@ impl Rotations {
         Err(BrokerError::Changed(Thing::Rotation))
     }
 
-    /// Tries at once to write a password that is not written yet. Needs
+    /// Retries at once to write a password that is not written yet. Needs
     /// [`Scope::Rotate`](crate::Scope::Rotate).
     ///
-    /// `overwrite` is for a rotation that is conflicted: the password that the item has now is the
-    /// one to be replaced.
+    /// `overwrite` is for a conflicted rotation: it replaces the password that the item has now.
     ///
     /// # Errors
-    /// As [`commit`](Self::commit); [`BrokerError::RotationState`] also when it
-    /// was not committed.
+    /// As [`commit`](Self::commit); [`BrokerError::RotationState`] also when it was not committed.
     pub async fn retry(&self, access: &Access, id: RotationId, overwrite: bool) -> Result<Rotation, BrokerError> {
         let (rotations, access) = (self.clone(), access.clone());
         to_its_end(async move {
@@ -108,8 +106,8 @@ impl Rotations {
                     Some(accepted) => record = accepted,
                     None => continue,
                 },
-                // From the claim on, resolves would give the rotation's password out as the site's,
-                // which a conflict leaves open.
+                // From the claim on, resolves would return the rotation's password as the site's,
+                // which is uncertain in a conflict.
                 RotationState::Conflicted if self.is_still_conflicted(&record).await? => {
                     trail.fell_short(Shortfall::WriteBackConflict);
                     return Ok(record.into());
@@ -123,15 +121,15 @@ impl Rotations {
         Err(BrokerError::Changed(Thing::Rotation))
     }
 
-    /// Gives a rotation up and erases its password: the site did not take it. Needs
+    /// Abandons a rotation and erases its password, because the site did not take it. Needs
     /// [`Scope::Rotate`](crate::Scope::Rotate).
     ///
-    /// A rotation that was committed is the only place that has the site's password, so giving that
-    /// up takes `discard_password`.
+    /// A committed rotation is the only place that has the site's password, so abandoning one
+    /// requires `discard_password`.
     ///
     /// # Errors
-    /// [`BrokerError::NotFound`]; [`BrokerError::RotationState`] when it is done, was skipped, or
-    /// was committed and the password is not to be discarded, or is being written at this moment.
+    /// [`BrokerError::NotFound`]; [`BrokerError::RotationState`] when it is done, was skipped, is
+    /// being written at this moment, or was committed and `discard_password` is not set.
     pub async fn abandon(
         &self,
         access: &Access,
@@ -180,8 +178,7 @@ impl Rotations {
         Err(BrokerError::Changed(Thing::Rotation))
     }
 
-    /// A rotation. Needs
-    /// [`Scope::Rotate`](crate::Scope::Rotate).
+    /// A rotation. Needs [`Scope::Rotate`](crate::Scope::Rotate).
     ///
     /// # Errors
     /// [`BrokerError::NotFound`].
@@ -210,11 +207,11 @@ impl Rotations {
         self.core.audited(access, Operation::ListRotations, &Trail::new(), list).await
     }
 
-    /// The new password of a rotation that is not over, for a person who has to mend what went
-    /// wrong. Needs [`Scope::Admin`](crate::Scope::Admin).
+    /// The new password of an open rotation, for a person who repairs a failed one. Needs
+    /// [`Scope::Admin`](crate::Scope::Admin).
     ///
     /// # Errors
-    /// [`BrokerError::NotFound`]; [`BrokerError::RotationState`] when it is over.
+    /// [`BrokerError::NotFound`]; [`BrokerError::RotationState`] when it has ended.
     pub async fn reveal(&self, access: &Access, id: RotationId) -> Result<SecretString, BrokerError> {
         let trail = Trail::rotation(id);
         let reveal = async {
@@ -227,7 +224,7 @@ impl Rotations {
         self.core.audited(access, Operation::RevealRotation, &trail, reveal).await
     }
 
-    /// Makes the password that the item has now the one to be replaced.
+    /// Makes the item's current password the one to replace.
     async fn accept_current(&self, record: RotationRecord) -> Result<Option<RotationRecord>, BrokerError> {
         let mut contents = self.journal.open(&record).await?;
         let (current, revision) = self.current_password(&record).await?;
@@ -235,14 +232,14 @@ impl Rotations {
         self.journal.advance(&record, &contents, |record| record.expected_revision = revision).await
     }
 
-    /// Whether the item has neither the new password nor the one that is to be replaced.
+    /// Whether the item has neither the new password nor the one to replace.
     async fn is_still_conflicted(&self, record: &RotationRecord) -> Result<bool, BrokerError> {
         let contents = self.journal.open(record).await?;
         let (current, _) = self.current_password(record).await?;
         Ok(!same(&current, &contents.password) && !contents.replaces.fits(&current))
     }
 
-    /// The password that the item (or the entry) has now, empty when it has none, and the item's
+    /// The current password of the item (or the entry), empty when it has none, and the item's
     /// revision.
     async fn current_password(&self, record: &RotationRecord) -> Result<(SecretString, Option<String>), BrokerError> {
         let (current, revision) = if record.secret_ref.is_some() {

@@ -1,7 +1,7 @@
 //! Rotation of an entry with credentials of its own: the new password is encrypted as a client
-//! would encrypt it and takes the place of the old one in the entry.
+//! would encrypt it and replaces the old one in the entry.
 //!
-//! Entry and rotation change in one transaction, so there is no moment between the two.
+//! Entry and rotation change in one transaction.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::write_back::{Outcome, end};
 use crate::error::BrokerError;
 use crate::keyring::WorkspaceKeys;
 
-/// How often it is tried anew when the entry changes at the same moment.
+/// How often the write is attempted against concurrent changes of the entry.
 const ATTEMPTS: u32 = 16;
 
 impl Rotations {
@@ -31,7 +31,7 @@ impl Rotations {
     }
 
     /// Puts the new password into the entry and ends the rotation. Returns the rotation as it is
-    /// now, also when somebody else was first.
+    /// then, even if another change came first.
     pub(super) async fn write_own(
         &self,
         record: &RotationRecord,
@@ -69,14 +69,14 @@ impl Rotations {
         Ok(Err(Outcome::later("host_error", "the vault entry keeps changing", None)))
     }
 
-    /// The entry's row with this password in place of its own.
+    /// The entry's row with its password replaced by this one.
     async fn with_password(
         &self,
         keys: &WorkspaceKeys,
         stored: EntryRecord,
         password: &SecretString,
     ) -> Result<EntryRecord, BrokerError> {
-        // If the entry is under newer keys, the database refuses it under these.
+        // If the entry is under newer keys, the database refuses a row that is sealed under these.
         let version = stored.version;
         let mut entry = self.entries.open(stored).await?;
         if let Some(own) = entry.content.own_credentials_mut() {

@@ -1,14 +1,13 @@
-//! New passwords: how one is generated.
+//! Generating new passwords.
 //!
 //! **Invariant:** every password that follows the policy is equally likely. Characters are drawn
-//! uniformly from all that are allowed (a byte of the operating system's randomness beyond the last
-//! whole multiple is thrown away, not folded back), and a password that lacks a kind of character
-//! is thrown away whole; putting the missing one in at some place would favour some passwords over
-//! others.
+//! uniformly from all that are allowed: a random byte of the operating system beyond the last whole
+//! multiple is discarded, not folded back. A password that lacks a kind of character is discarded
+//! whole; inserting a missing character would favour some passwords over others.
 //!
 //! The sampling is written out here because the crates for it either draw from a generator whose
 //! state, and with it every password that it made, stays in memory, or panic when there is no
-//! randomness. Everything on the way is wiped.
+//! randomness. All intermediate values are wiped.
 
 use keyway_keys::EnvelopeError;
 use secrecy::SecretString;
@@ -23,32 +22,31 @@ const LENGTHS: std::ops::RangeInclusive<usize> = 12..=128;
 
 const DEFAULT_LENGTH: usize = 24;
 
-/// What a generated password consists of. Of every kind that is allowed, it has at least one
-/// character.
+/// The characters of a generated password. It has at least one of every kind that is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PasswordPolicy {
-    /// How many characters: 12 to 128.
+    /// The number of characters: 12 to 128.
     pub length: usize,
-    /// `a` to `z`.
+    /// Allows `a` to `z`.
     pub lowercase: bool,
-    /// `A` to `Z`.
+    /// Allows `A` to `Z`.
     pub uppercase: bool,
-    /// `0` to `9`.
+    /// Allows `0` to `9`.
     pub digits: bool,
-    /// The punctuation characters of ASCII that are allowed; empty for none.
+    /// The ASCII punctuation characters that are allowed; empty for none.
     pub symbols: String,
 }
 
 impl Default for PasswordPolicy {
-    /// 24 characters of all four kinds, the symbols `!#$%*+-=?@_`: 148 bits, and what nearly every
-    /// site accepts.
+    /// 24 characters of all four kinds, with the symbols `!#$%*+-=?@_`: 148 bits, and accepted by
+    /// nearly every site.
     fn default() -> Self {
         Self { length: DEFAULT_LENGTH, lowercase: true, uppercase: true, digits: true, symbols: SYMBOLS.to_owned() }
     }
 }
 
 impl PasswordPolicy {
-    /// A new password.
+    /// Generates a password.
     pub(crate) fn generate(&self) -> Result<SecretString, BrokerError> {
         let kinds = self.kinds()?;
         let alphabet = kinds.concat();
@@ -62,7 +60,7 @@ impl PasswordPolicy {
         }
     }
 
-    /// The allowed characters by kind, none of them twice.
+    /// The allowed characters by kind, without duplicates.
     fn kinds(&self) -> Result<Vec<String>, InvalidInput> {
         if !LENGTHS.contains(&self.length) {
             return Err(InvalidInput::PasswordLength { least: *LENGTHS.start(), most: *LENGTHS.end() });
@@ -77,7 +75,7 @@ impl PasswordPolicy {
         let mut kinds: Vec<String> =
             ranges.into_iter().filter(|(allowed, _)| *allowed).map(|(_, range)| range.collect()).collect();
         kinds.extend((!symbols.is_empty()).then(|| symbols.into_iter().collect()));
-        // Fewer characters than that to choose from, and a short password can be guessed.
+        // With fewer characters to choose from, a short password could be guessed.
         if kinds.iter().map(String::len).sum::<usize>() < 10 {
             return Err(InvalidInput::PasswordAlphabet);
         }
@@ -85,7 +83,7 @@ impl PasswordPolicy {
     }
 }
 
-/// Appends `count` characters of `alphabet`, which has no more than 128.
+/// Appends `count` characters of `alphabet`, which has at most 128.
 fn fill(password: &mut String, count: usize, alphabet: &[u8]) -> Result<(), EnvelopeError> {
     let below = 256 - 256 % alphabet.len().max(1);
     let mut bytes = Zeroizing::new([0_u8; 256]);
@@ -139,8 +137,8 @@ mod tests {
 
     #[test]
     fn every_character_is_about_equally_likely() {
-        // Of 62 characters, some would be a quarter more likely if bytes were folded back (256 = 4
-        // * 62 + 8).
+        // If bytes were folded back, some of the 62 characters would be a quarter more likely
+        // (256 = 4 * 62 + 8).
         let policy = PasswordPolicy { length: 128, symbols: String::new(), ..PasswordPolicy::default() };
         let mut counts = std::collections::BTreeMap::new();
         for character in (0..1_500).flat_map(|_| generated(&policy).into_bytes()) {

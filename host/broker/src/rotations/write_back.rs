@@ -1,19 +1,20 @@
 //! Writing a new password to its item.
 //!
-//! **Invariant:** what is overwritten is the password that was there when the rotation began, and
-//! nothing else. The write names the revision that the item is expected at. If the provider refuses
-//! it because the item is at another one, the item is read: it may have the new password already (a
-//! write whose answer was lost: done), still the old one (something else on it was changed: written
-//! at the revision it is at now), or another one (*conflicted*: a person decides).
+//! **Invariant:** a write-back overwrites only the password that was there when the rotation began.
+//! The write names the revision that the item is expected at. If the provider refuses it because
+//! the item is at another revision, the item is read. If it has the new password (the answer to an
+//! earlier write was lost), the rotation is done. If it still has the old one (another field was
+//! changed), the password is written at the current revision. If it has another one, the rotation
+//! is *conflicted*: a person decides.
 //!
 //! An attempt is claimed in the database for [`ATTEMPT_TIME`] before it begins, so that two
-//! processes do not do the same work. A process that ends in the middle leaves a claim that runs
-//! out. The claim saves calls; that nothing is written twice does not depend on it.
+//! processes do not do the same work. The claim of a process that ends in the middle expires. The
+//! claim only saves calls; writing at most once does not depend on it.
 //!
-//! **Waiting** between attempts doubles from [`FIRST_WAIT`] to [`LONGEST_WAIT`], each with a random
-//! part, so that rotations that failed together do not come back together; what the provider asks
-//! for counts if it is longer, up to a day. There is no last attempt: the site has the password, so
-//! giving up would be wrong at any time.
+//! **The pause** between attempts doubles from [`FIRST_WAIT`] to [`LONGEST_WAIT`], each with a
+//! random part, so that rotations that failed together are not retried together. A longer pause
+//! that the provider asks for is respected, up to a day. Retries never stop: the site has the
+//! password already.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,26 +32,26 @@ use crate::error::BrokerError;
 use crate::provider_call::{CallFailure, Opened};
 use crate::request;
 
-/// At most four calls of 30 seconds, and some more.
+/// At most four calls of 30 seconds each, and a margin.
 const ATTEMPT_TIME: Duration = Duration::from_secs(150);
 
-/// Between the first attempt and the second, at most.
+/// The longest pause between the first attempt and the second.
 const FIRST_WAIT: Duration = Duration::from_secs(10);
 
-/// Between attempts, unless the provider asks for more. 96 attempts in a day of outage are no
-/// burden on anybody.
+/// The longest pause between attempts, unless the provider asks for more. It makes 96 attempts in a
+/// day of outage, a negligible load.
 const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
 
-/// How often a write is repeated at once because the item has changed, though not its password.
+/// How often a write is repeated at once when the item has changed, but not its password.
 const WRITES: u32 = 2;
 
-/// What came of an attempt.
+/// The outcome of an attempt.
 pub(super) enum Outcome {
     /// The item has the new password.
     Written,
-    /// The item has another password than the one that was to be replaced.
+    /// The item has a different password than the one to replace.
     Conflicted,
-    /// It cannot succeed as things are.
+    /// It cannot succeed until something changes.
     Failed(Trouble),
     /// It may succeed later.
     Later(Trouble, Option<Duration>),
@@ -71,17 +72,17 @@ impl Outcome {
         Self::Later(Trouble { reason: reason.into(), message: message.into() }, wait)
     }
 
-    /// What an error means for trying again.
+    /// Classifies an error for retries.
     fn of(error: &BrokerError) -> Self {
         let reason = match (error, error.provider_error()) {
             (_, Some(provider)) => provider.code(),
             (BrokerError::NotFound(_), _) => "not-found",
             (BrokerError::AccountChanged, _) => "account_changed",
-            // The secret manager refused the credentials a moment ago; it would do so again.
+            // The secret manager has just refused the credentials, and would refuse them again.
             (BrokerError::NotCalled(NotCalled::Refused { .. }), _) => "unauthenticated",
             (BrokerError::NotCalled(NotCalled::Unavailable { .. }), _) => "unavailable",
             (BrokerError::NotCalled(_), _) => "rate-limited",
-            // A damaged envelope or a wrong key is a person's to mend, but no reason to stop trying.
+            // A person has to repair a damaged envelope or a wrong key; retries continue meanwhile.
             _ => "host_error",
         };
         let message = error.to_string();
@@ -104,7 +105,7 @@ fn set_trouble(record: &mut RotationRecord, state: RotationState, trouble: &Trou
     (record.reason, record.message) = (Some(trouble.reason.clone()), Some(trouble.message.clone()));
 }
 
-/// What is to be recorded of a rotation.
+/// Notes a rotation in the audit subject.
 pub(super) fn describe(record: &RotationRecord, subject: &mut Subject) {
     subject.rotation = Some(record.id);
     subject.entry = Some(record.entry_id);
@@ -112,7 +113,7 @@ pub(super) fn describe(record: &RotationRecord, subject: &mut Subject) {
     subject.reference.clone_from(&record.secret_ref);
 }
 
-/// Makes a rotation one that is being written.
+/// Marks a rotation as being written.
 fn claim(record: &mut RotationRecord, now: Timestamp) {
     record.state = RotationState::Committing;
     record.attempts = record.attempts.saturating_add(1);
@@ -120,7 +121,7 @@ fn claim(record: &mut RotationRecord, now: Timestamp) {
     (record.attempt_until, record.next_attempt_at) = (Some(until), Some(until));
 }
 
-/// Runs what may write an item to its end, also if its caller goes away.
+/// Runs an operation that may write an item to its end, even if its caller is cancelled.
 pub(super) async fn to_its_end<T: Send + 'static>(
     operation: impl Future<Output = Result<T, BrokerError>> + Send + 'static,
 ) -> Result<T, BrokerError> {
@@ -129,8 +130,8 @@ pub(super) async fn to_its_end<T: Send + 'static>(
 }
 
 impl Rotations {
-    /// Claims an attempt and makes it. Returns the rotation as it is then; `None` when somebody
-    /// else was first.
+    /// Claims an attempt and makes it. Returns the rotation as it is then; `None` when another
+    /// change came first.
     pub(super) async fn claim_and_write(
         &self,
         record: &RotationRecord,
@@ -163,7 +164,7 @@ impl Rotations {
         self.settle(&record, contents, &outcome.unwrap_or_else(|error| Outcome::of(&error))).await
     }
 
-    /// Records what came of an attempt, and tells the operator.
+    /// Records the outcome of an attempt, and logs it for the operator.
     async fn settle(
         &self,
         record: &RotationRecord,
@@ -182,7 +183,7 @@ impl Rotations {
             }
         };
         let Some(settled) = self.journal.advance(record, contents, change).await? else {
-            // Somebody else has made an attempt of their own, and has seen what this one did.
+            // Another attempt was made meanwhile, and has seen the result of this one.
             return self.journal.record(record.workspace_id, record.id).await;
         };
         let (rotation, entry, attempts) = (settled.id, settled.entry_id, settled.attempts);
@@ -204,8 +205,8 @@ impl Rotations {
 
     async fn write_item(&self, record: &mut RotationRecord, contents: &Contents) -> Result<Outcome, BrokerError> {
         let connection = self.connection_of(record).await?;
-        // Those of this attempt: whoever has replaced them meanwhile finds it failed with the ones
-        // before.
+        // The settings of this attempt: if they were replaced meanwhile, the rotation counts as
+        // failed with the old ones.
         record.failed_settings = Some(connection.settings_version);
         let opened = self.open_for(record, &connection).await?;
         for _ in 0..WRITES {
@@ -217,7 +218,7 @@ impl Rotations {
             }
             let (current, revision) =
                 item::read_password(&opened, reference(record), ProviderOperation::ReadBack).await?;
-            // An item that has lost its password counts as one with an empty one.
+            // A removed password counts as an empty one.
             let current = current.unwrap_or_default();
             if same(&current, &contents.password) {
                 return Ok(Outcome::Written);
@@ -241,8 +242,7 @@ impl Rotations {
         record: &RotationRecord,
         connection: &ConnectionRecord,
     ) -> Result<Opened, BrokerError> {
-        // An item of the same reference in another account is another item, also if it is at the
-        // same revision.
+        // The same reference in another account is a different item, even at the same revision.
         if record.account_id.as_ref().is_some_and(|account| *account != connection.account_id) {
             return Err(BrokerError::AccountChanged);
         }
@@ -264,7 +264,7 @@ fn conflict() -> Trouble {
     }
 }
 
-/// How long to wait after so many attempts: half of it for certain, half by chance.
+/// The pause after this many attempts: half of it is fixed, half is random.
 fn wait_before(attempts: u32, asked: Option<Duration>) -> Duration {
     let wait = back_off(FIRST_WAIT, LONGEST_WAIT, attempts, draw());
     wait.max(asked.unwrap_or_default().min(keyway_budget::LONGEST_WAIT))
@@ -283,7 +283,7 @@ mod tests {
             let longest = Duration::from_secs(longest);
             let waits: Vec<_> = (0..50).map(|_| wait_before(attempts, None)).collect();
             assert!(waits.iter().all(|wait| *wait >= longest / 2 && *wait <= longest), "{attempts}: {waits:?}");
-            // One in 2^50 times all of fifty are in the same half of what they are drawn from.
+            // About once in 2^50 runs, all fifty are drawn from the same half of their range.
             let middle = longest * 3 / 4;
             assert!(waits.iter().any(|wait| *wait < middle), "{attempts}: {waits:?}");
             assert!(waits.iter().any(|wait| *wait > middle), "{attempts}: {waits:?}");

@@ -1,8 +1,9 @@
-//! Log lines on standard error, and panics that keep what they know to themselves.
+//! Log lines on standard error, and panics that log no values.
 //!
-//! **Invariant:** no secret is in a log. This program's own lines never have one. What other libraries say at the levels `debug` and `trace` is left out whatever the
-//! filter says, because a library that speaks HTTP or TLS may show what it carries; and of a panic only the place is
-//! logged, with a message only if it is part of the program's text.
+//! **Invariant:** no secret is in a log. This program's own lines never contain one. The levels
+//! `debug` and `trace` of other libraries are dropped whatever the filter says, because an HTTP or
+//! TLS library may show what it carries. Of a panic only the place is logged; the message is added
+//! only if it is part of the program's text.
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -37,7 +38,8 @@ pub(crate) fn start(filter: Targets, format: LogFormat) {
         LogFormat::Text => {
             let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
             let lines = lines.with_ansi(colour).with_target(false);
-            // Also for the format by itself, which writes each line into memory first.
+            // Also disables colours in the formatter itself, which writes each line into memory
+            // first.
             lines.map_event_format(|lines| WithRequestId::text(lines.with_ansi(colour))).boxed()
         }
     };
@@ -45,10 +47,10 @@ pub(crate) fn start(filter: Targets, format: LogFormat) {
     std::panic::set_hook(Box::new(report_panic));
 }
 
-/// Adds the id of the request to each line that is logged while it is handled.
+/// Adds the request's id to each line that is logged during the request.
 struct WithRequestId<F> {
     lines: F,
-    /// What a line ends with, and what comes before the id and after it instead.
+    /// The end of a line, and its replacement: the text before the id and the text after it.
     end: &'static str,
     before: &'static str,
     after: &'static str,
@@ -75,23 +77,23 @@ where
         let mut line = String::new();
         self.lines.format_event(context, Writer::new(&mut line), event)?;
         match line.strip_suffix(self.end) {
-            // An id needs no escapes.
+            // An id needs no escaping.
             Some(line) => write!(to, "{line}{}{id}{}", self.before, self.after),
             None => to.write_str(&line),
         }
     }
 }
 
-/// A level, or levels by module, as in `warn,keyway_server=debug`: known once and for all for each line of the program's text: a filter that also looks at what spans
-/// hold is asked several times for each request.
+/// A level, or levels by module, as in `warn,keyway_server=debug`. Whether a line is enabled is
+/// decided once for each line of the program's text; a filter that also looks at the values of
+/// spans would be asked several times for each request.
 ///
-/// # Errors
-/// What is wrong with the filter. A name alone, which the library takes for a module at its lowest level, is rather a level
-/// with a typing error.
+/// # Errors What is wrong with the filter. The library takes a name alone for a module at its
+/// lowest level; here it is an error, because it is most likely a misspelt level.
 pub(crate) fn levels(filter: &str) -> Result<Targets, String> {
     for part in filter.split(',') {
         let level = part.split_once('=').map_or(part, |(_, level)| level).trim();
-        // The library takes no level at all for `error`.
+        // The library accepts an empty level, as `error`.
         if level.is_empty() || level.parse::<LevelFilter>().is_err() {
             return Err(format!(
                 "{part:?} is not a level (off, error, warn, info, debug, trace), nor a module with one, as in keyway=debug"
@@ -107,7 +109,7 @@ fn may_speak(line: &Metadata<'_>) -> bool {
 
 fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
-    // A message that was put together at run time may contain anything.
+    // A message that was formatted at run time may contain anything.
     let message = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("message withheld");
     tracing::error!(place, message, "panic");
 }
@@ -133,7 +135,7 @@ mod tests {
         }
     }
 
-    /// What is logged of a panic.
+    /// The part of a panic that is logged.
     fn report_of(panics: impl FnOnce() + UnwindSafe) -> String {
         let (lines, before) = (Lines::default(), std::panic::take_hook());
         std::panic::set_hook(Box::new(report_panic));

@@ -1,4 +1,4 @@
-//! What handlers answer.
+//! The answers of handlers.
 
 use axum::Json;
 use serde::Serialize;
@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::error::ApiError;
 
-/// A document, or why there is none.
+/// A document, or an error.
 pub(super) type Answer<T> = Result<Json<T>, ApiError>;
 
 /// What clients with nothing to return expect.

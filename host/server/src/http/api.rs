@@ -1,4 +1,4 @@
-//! What all handlers share.
+//! The state that all handlers share.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use keyway::Broker;
 
 use super::observe::Observer;
 
-/// What all handlers share; the router clones it several times for each request.
+/// The state that all handlers share; the router clones it several times for each request.
 pub(super) type Api = Arc<Shared>;
 
 pub(super) struct Shared {

@@ -66,13 +66,14 @@ fn audit_records() -> impl Into<RefOr<Schema>> {
     ),
     responses((status = 200, description = "A page", body = Page), Input, Common))]
 pub(super) async fn list(Caller(api, access): Caller, RawQuery(query): RawQuery) -> Answer<Page> {
-    // Before the query is looked at, so that whoever may not read the log is told so and nothing else.
+    // Checked before the query, so that a key that may not read the log learns only that.
     let query = access.require(keyway::Scope::Admin).is_ok().then(|| parse(query.as_deref().unwrap_or_default()));
     let page = api.broker.audit().records(&access, query.transpose()?.unwrap_or_default()).await?;
     Ok(Json(Page { records: page.records, next: page.next }))
 }
 
-/// Reads the filters. One that is not known is an error: leaving it out would show more than was asked for.
+/// Reads the filters. An unknown filter is an error: ignoring it would show more than was asked
+/// for.
 fn parse(query: &str) -> Result<AuditQuery, ApiError> {
     let mut wanted = AuditQuery::default();
     let mut seen = Vec::new();

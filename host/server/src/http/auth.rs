@@ -1,8 +1,8 @@
-//! Who is asking: the API key in the header `cc-key`.
+//! Authentication: the API key in the header `cc-key`.
 //!
-//! It is the first argument of every handler that needs it, and brings the API along, so that
-//! nothing else of a request is looked at before its key was: a key without the right learns nothing
-//! about how a thing is done.
+//! Every handler that needs the key takes it as its first argument, and gets the API with it. So
+//! the key is checked before anything else of the request: a key without the scope learns nothing
+//! about the rest of its request.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -23,12 +23,12 @@ impl FromRequestParts<Api> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        // Taken out, so that nothing behind this can see it.
+        // Removed from the request, so that later code cannot see it.
         let Some(value) = parts.headers.remove(KEY_HEADER) else {
             let message = "the header cc-key with an API key is missing";
             return Err(ApiError::new(ErrorKind::Unauthenticated, message));
         };
-        // What is no text cannot be a key, and is answered like any other key that is not valid.
+        // A value that is not text cannot be a key, and is answered like any other invalid key.
         let key = SecretString::from(value.to_str().unwrap_or_default());
         let access = api.broker.api_keys().authenticate(&key, request::current().as_deref()).await?;
         memory::charge_to(access.workspace());
@@ -46,7 +46,7 @@ macro_rules! holders {
 
             async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
                 let Caller(api, access) = Caller::from_request_parts(parts, api).await?;
-                // Refused by the broker, which records that.
+                // The broker refuses it, and records that.
                 api.broker.api_keys().authorize(&access, $scope).await?;
                 Ok(Self(api, access))
             }
@@ -55,7 +55,7 @@ macro_rules! holders {
 }
 
 holders! {
-    /// The holder of a key that may work with vault entries, and see what they can be bound to.
+    /// The holder of a key that may manage vault entries, and see what they can be bound to.
     Client: Scope::Api;
     /// The holder of a key that may manage connections.
     Administrator: Scope::Admin;

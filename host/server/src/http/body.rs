@@ -1,8 +1,9 @@
-//! Bodies of requests, read field by field.
+//! Request bodies, read field by field.
 //!
-//! What a body may have is a struct in [`body!`]: its fields are read by their names and types, and are in the document.
-//! They are taken out of the JSON object one after the other, each with its own sentence when it is wrong. A message names the
-//! field and never repeats its value, which may be a secret in the wrong place; that is why serde's own messages are not used beyond the syntax.
+//! A struct in [`body!`] defines a body: its fields are read by their names and types, and appear
+//! in the document. They are taken out of the JSON object one by one, each with its own error
+//! message. A message names the field and never repeats its value, which may be a misplaced secret.
+//! For the same reason serde's own messages are used only for syntax errors.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -24,16 +25,16 @@ use super::code::Code;
 use super::error::ApiError;
 use super::memory::{self, FREE};
 
-/// What happens to a value that may be absent, as the library says it: `None` keeps it, `Some(None)` clears it.
+/// The change of an optional value, in the library's form: `None` keeps it, `Some(None)` clears it.
 pub(crate) type Change<T> = Option<Option<T>>;
 
-/// What a body may have.
+/// A type that can be read from a body.
 pub(crate) trait FromBody: Sized {
-    /// Reads its fields, and none beside them.
+    /// Reads its fields; any other field is an error.
     fn read(fields: Fields) -> Result<Self, ApiError>;
 }
 
-/// The type of a field.
+/// A type of field.
 pub(crate) trait Field: Sized {
     /// Takes the field of that name out.
     fn take(fields: &mut Fields, name: &'static str) -> Result<Self, ApiError>;
@@ -57,13 +58,13 @@ fields! {
     Option<String>: |fields, name| fields.value(name, TEXT),
     Option<Vec<String>>: |fields, name| fields.value(name, "a list of strings"),
     Option<bool>: |fields, name| fields.value(name, "true or false"),
-    /// Written as one. Not `true`, not `1.5`, not `"300"`.
+    /// A whole number: not `true`, not `1.5`, not `"300"`.
     Option<u64>: |fields, name| fields.value(name, WHOLE_NUMBER),
     Option<ConnectionId>: |fields, name| fields.parsed(name, |_| format!("{name} must be a UUID")),
     Option<EntryId>: |fields, name| fields.parsed(name, |_| format!("{name} must be a UUID")),
     Option<RotationId>: |fields, name| fields.parsed(name, |_| format!("{name} must be a UUID")),
     Option<TfaMethod>: |fields, name| fields.parsed(name, |error: UnknownName| error.to_string()),
-    /// One that must be there.
+    /// A required field.
     String: |fields, name| {
         let text = fields.value(name, TEXT)?;
         text.ok_or_else(|| ApiError::invalid(format!("{name} is required and must be a string")))
@@ -74,7 +75,7 @@ fields! {
         let ttl = |seconds| u32::try_from(seconds).map_err(|_| ApiError::invalid(too_long()));
         Ok(fields.value::<u64>(name, WHOLE_NUMBER)?.map(ttl).transpose()?.map(CacheTtl::from_seconds))
     },
-    /// Of a connection: texts by their names, which may be secret.
+    /// The settings of a connection: texts by name, which may be secret.
     Option<Settings>: |fields, name| {
         let is = "an object whose values are strings";
         let Some(mut values) = fields.value::<Fields>(name, is)? else { return Ok(None) };
@@ -86,7 +87,7 @@ fields! {
     },
 }
 
-/// One that says how to change something: `null` clears it.
+/// A change of an optional value: `null` clears it.
 impl<T> Field for Change<T>
 where
     Option<T>: Field,
@@ -97,8 +98,8 @@ where
     }
 }
 
-/// A struct that can be read [from a body](FromBody), and that is in the document. Fields that it
-/// ignores are those that only the server decides: clients may send back what they got.
+/// Defines a struct that can be read [from a body](FromBody) and appears in the document. The
+/// ignored fields are managed by the server: clients may send them back as they got them.
 macro_rules! body {
     ($(#[$about:meta])* $visible:vis struct $name:ident $(ignoring($ignored:expr))? {
         $($(#[$of:meta])* $field_visible:vis $field:ident: $type:ty,)*
@@ -126,16 +127,17 @@ macro_rules! body {
 }
 pub(crate) use body;
 
-/// A vault entry with cookies and browser storage fits several times.
+/// Several times the size of a vault entry with cookies and browser storage.
 const BODY_LIMIT: usize = 2 << 20;
 
-/// A field's name in a message is cut off here.
+/// Field names are truncated to this length in messages.
 const NAME_SHOWN: usize = 64;
 
-/// Bytes of a body that is too large that are read before the client is cut off after all.
+/// How many bytes of an oversized body are read before the client is cut off.
 const DISCARDED: usize = 8 * BODY_LIMIT;
 
-/// The fields of a JSON object in a request's body, each as the text that came until it is taken out. What was not taken out is wiped: it may be a secret.
+/// The fields of a JSON object in a request's body, each as its raw text until it is taken out.
+/// Remaining fields are wiped, because they may be secrets.
 #[derive(Deserialize)]
 pub(crate) struct Fields(BTreeMap<String, Box<RawValue>>);
 
@@ -151,7 +153,7 @@ impl Drop for Fields {
     }
 }
 
-/// The text of a value, which wipes itself.
+/// The text of a value, wiped when dropped.
 fn wiping(value: Box<RawValue>) -> Zeroizing<String> {
     Zeroizing::new(String::from(Box::<str>::from(value)))
 }
@@ -171,7 +173,7 @@ impl<S: Send + Sync, B: FromBody> FromRequest<S> for Body<B> {
     }
 }
 
-/// For requests that need no body: an empty one is none, whatever its type is said to be.
+/// For requests that need no body: an empty one counts as absent, whatever its content type.
 impl<S: Send + Sync, B: FromBody> OptionalFromRequest<S> for Body<B> {
     type Rejection = ApiError;
 
@@ -180,7 +182,7 @@ impl<S: Send + Sync, B: FromBody> OptionalFromRequest<S> for Body<B> {
         let body = read(request.into_body()).await?;
         match body.trim_ascii() {
             b"" => Ok(None),
-            // What clients send for an object that they do not have.
+            // Clients send `null` for a missing object.
             b"null" if is_json => Ok(None),
             _ if is_json => B::read(Fields::parse(&body)?).map(Self).map(Some),
             _ => Err(not_json()),
@@ -197,11 +199,12 @@ fn too_large() -> ApiError {
     ApiError::new(Code::PAYLOAD_TOO_LARGE, format!("the body is larger than {} MiB", BODY_LIMIT >> 20))
 }
 
-/// Reads a body up to the limit, with room for it. What goes beyond, or has no room, is read, too, within reason, and thrown away: a client that is cut
-/// off while it sends sees a broken connection and not the answer that says why.
+/// Reads a body up to the limit, if there is room for it. A body that is too large or has no room
+/// is still read, within reason, and discarded. A client that is cut off while it sends would see a
+/// broken connection instead of the answer that says why.
 async fn read(mut body: axum::body::Body) -> Result<Zeroizing<Vec<u8>>, ApiError> {
-    // Of its final size if the client says so, so that growing leaves no copies of secrets behind.
-    // What was said to be too large needs no room.
+    // Allocate the announced size, so that growing leaves no copies of secrets behind. An announced
+    // size over the limit needs no buffer.
     let mut kept = match usize::try_from(body.size_hint().lower()) {
         Ok(announced @ ..=BODY_LIMIT) => buffer(announced.max(FREE)).await,
         _ => Err(too_large()),
@@ -216,7 +219,7 @@ async fn read(mut body: axum::body::Body) -> Result<Zeroizing<Vec<u8>>, ApiError
         if size > BODY_LIMIT {
             kept = Err(too_large());
         }
-        // Only one of which nobody has said how large it is.
+        // Only a body without an announced size.
         if let Ok(text) = &kept
             && size > text.capacity()
         {
@@ -231,7 +234,7 @@ async fn read(mut body: axum::body::Body) -> Result<Zeroizing<Vec<u8>>, ApiError
     kept
 }
 
-/// Room for a body of that size. Twice: what is read out of it is a second copy, and for a while there are both.
+/// Room for a body of that size. Twice, because its parsed copy exists beside it for a while.
 async fn buffer(size: usize) -> Result<Zeroizing<Vec<u8>>, ApiError> {
     if size > FREE {
         memory::hold(2 * size).await?;
@@ -257,17 +260,17 @@ impl Fields {
         })
     }
 
-    /// Takes a field out as it came.
+    /// Takes a field out as raw text.
     pub(super) fn raw(&mut self, name: &str) -> Option<Zeroizing<String>> {
         self.0.remove(name).map(wiping)
     }
 
-    /// Takes a value out, which `is` describes; `None` when it is not there, or `null`.
+    /// Takes a value out; `is` describes it in messages. `None` when it is missing or `null`.
     fn value<T: DeserializeOwned>(&mut self, name: &'static str, is: &str) -> Result<Option<T>, ApiError> {
         self.raw(name).map_or(Ok(None), |json| read_as(name, is, &json))
     }
 
-    /// Takes a text out that stands for something else.
+    /// Takes a text out and parses it.
     fn parsed<T: FromStr>(
         &mut self,
         name: &'static str,
@@ -277,14 +280,15 @@ impl Fields {
         self.value(name, TEXT)?.map(parse).transpose()
     }
 
-    /// Drops fields that the server manages and clients may send back.
+    /// Drops server-managed fields, which clients may send back.
     pub(super) fn ignore(&mut self, names: impl IntoIterator<Item = &'static str>) {
         for name in names {
             self.0.remove(name);
         }
     }
 
-    /// Ends reading. A field that is left is one that the server would not act on, and silence about it would be taken for a yes.
+    /// Ends reading. A remaining field is an error: the server would not act on it, and ignoring it
+    /// would suggest that it did.
     pub(super) fn finish(self) -> Result<(), ApiError> {
         let Some(name) = self.0.keys().next() else { return Ok(()) };
         let name: String = name.chars().filter(|c| !c.is_control()).take(NAME_SHOWN).collect();

@@ -1,4 +1,4 @@
-//! The codes of errors, for programs, and the status that goes with each.
+//! The codes of errors, for programs, and their statuses.
 
 use axum::http::StatusCode;
 use keyway::ErrorKind;
@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::schema::{described, schema};
 
-/// What happened: the kind of the broker's error, or what is wrong with the request or the server itself.
+/// The code of an error: the kind of the broker's error, or a fault of the request or the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Code {
     pub(super) name: &'static str,
@@ -42,17 +42,17 @@ impl From<ErrorKind> for Code {
     }
 }
 
-/// The status that says this kind of failure.
+/// The status of this kind of error.
 pub(crate) fn status(kind: ErrorKind) -> StatusCode {
     match kind {
         ErrorKind::Invalid => StatusCode::BAD_REQUEST,
-        // For a credential under another key, because 401 is what clients of this API know for it.
+        // For a credential under another key: the clients of this API expect 401 for it.
         ErrorKind::Unauthenticated | ErrorKind::NotEncrypted => StatusCode::UNAUTHORIZED,
         ErrorKind::Forbidden => StatusCode::FORBIDDEN,
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::Conflict => StatusCode::CONFLICT,
         ErrorKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        // Not 401 or 403 when the secret manager refuses: the caller's own key is fine.
+        // Not 401 or 403 when the secret manager refuses: the caller's own key is valid.
         ErrorKind::ProviderRefused | ErrorKind::ProviderUnavailable | ErrorKind::ProviderFault => {
             StatusCode::BAD_GATEWAY
         }

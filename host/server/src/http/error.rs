@@ -1,7 +1,8 @@
 //! The JSON envelope of errors: `{"message", "error", "code", "statusCode"}`.
 //!
-//! The published clients show `message` and nothing else, not even the status, so it is always a string that carries the whole meaning: what happened and
-//! what to do. Every answer with a status of 400 or more is one of these, also those that come from the framework's own extractors.
+//! The published clients show only `message`, not even the status. So it is always a string with
+//! the whole meaning: what happened and what to do. Every answer with a status of 400 or more is
+//! one of these, including those of the framework's own extractors.
 
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ pub(crate) struct ApiError {
     retry_after: Option<Duration>,
     /// For the log, when the message does not say it.
     detail: Option<String>,
-    /// The entries that stand in the way of deleting a connection.
+    /// The entries that prevent the deletion of a connection.
     dependents: Option<Box<Dependents>>,
 }
 
@@ -57,12 +58,12 @@ view! {
     }
 }
 
-/// What an answer carries along for the request log.
+/// Passes details of an answer to the request log.
 #[derive(Clone)]
 pub(super) struct ForLog {
     /// The code of the error.
     pub(super) code: &'static str,
-    /// What the message does not say.
+    /// Details that the message leaves out.
     pub(super) detail: Option<String>,
 }
 
@@ -89,7 +90,7 @@ impl ApiError {
         Self::new(ErrorKind::Invalid, message)
     }
 
-    /// The host has too much to do.
+    /// The host is overloaded.
     pub(crate) fn overloaded() -> Self {
         let message = "the server is at its limit of requests in flight; try again in a moment";
         Self::new(ErrorKind::Busy, message).retry_after(Duration::from_secs(1))
@@ -109,12 +110,12 @@ impl ApiError {
         Self { detail: Some(detail.into()), ..Self::new(ErrorKind::Internal, message) }
     }
 
-    /// With a `Retry-After` header.
+    /// Adds a `Retry-After` header.
     pub(crate) fn retry_after(self, wait: Duration) -> Self {
         Self { retry_after: Some(wait), ..self }
     }
 
-    /// As what is the client's to correct, whoever found it.
+    /// Marks the error as the client's to correct, whichever side found it.
     pub(super) fn into_bad_request(self) -> Self {
         Self { code: Code { status: StatusCode::BAD_REQUEST, ..self.code }, ..self }
     }
@@ -129,8 +130,8 @@ impl From<BrokerError> for ApiError {
         let (reason, retry_after) = (Reason::of(&error), retry::retry_after(kind, &error));
         let told = Self { reason, retry_after, ..Self::new(kind, message(&error)) };
         match error {
-            // What was just entered and the secret manager refuses is the client's to correct; the
-            // code says who refused.
+            // Credentials that were just entered and that the secret manager refuses are the
+            // client's to correct; the code says who refused.
             BrokerError::NotVerified { .. } if kind == ErrorKind::ProviderRefused => told.into_bad_request(),
             BrokerError::ConnectionInUse(dependents) => Self { dependents: Some(Box::new(dependents.into())), ..told },
             _ => told,
@@ -144,7 +145,7 @@ impl IntoResponse for ApiError {
         let mut response = (code.status, Json(Envelope::from(self))).into_response();
         let headers = response.headers_mut();
         if let Some(wait) = retry_after {
-            // Rounded up: coming back a moment too early would be refused once more.
+            // Rounded up: a retry that is a moment too early would be refused again.
             let seconds = retry::whole_seconds(wait);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }

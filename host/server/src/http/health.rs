@@ -1,7 +1,8 @@
-//! Whether the server is alive, and whether it can do its work. Neither needs a key.
+//! Liveness and readiness of the server. Neither needs a key.
 //!
-//! They are two questions because they have two answers: a process that is not alive is started anew, and one that is not ready is sent no requests until it is.
-//! Starting it anew would mend neither its database nor its disk.
+//! They are separate because supervisors react differently: a process that is not alive is
+//! restarted, and one that is not ready gets no requests until it is. A restart would repair
+//! neither the database nor the disk.
 
 use std::sync::atomic::Ordering;
 

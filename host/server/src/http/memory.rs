@@ -1,13 +1,17 @@
-//! How much memory the bodies of requests and answers take that are under way.
+//! The memory of request and answer bodies in flight.
 //!
-//! A client decides how slowly it sends and reads, so without a limit in bytes a few thousand connections with the largest bodies that there may be would hold gigabytes.
-//! Each body that is not small holds room for as long as it is in memory; an answer's until the connection has written it, and not only until its head
-//! was. There is so much room for everybody, and a quarter of that for one workspace, which can hold up itself but no other.
+//! A client decides how slowly it sends and reads. Without a limit in bytes, a few thousand
+//! connections with the largest bodies would hold gigabytes. Each body that is not small holds room
+//! for as long as it is in memory; an answer holds it until the connection has written its whole
+//! body, not only its head. All workspaces share the room, and each can hold at most a quarter of
+//! it, so a workspace can block itself but no other.
 //!
-//! Whoever has a body to send may wait a little for room, [`WAITING`] of a workspace at a time, so that those who wait do not fill the server; everything else is refused at
-//! once. Nobody gets in line: what fits is let in, whoever waits for more.
+//! A request with a body may wait a little for room. At most [`WAITING`] requests of a workspace
+//! wait at a time, so that waiting requests do not fill the server; all others are refused at once.
+//! There is no queue: a body that fits is let in, even while larger ones wait.
 //!
-//! **Invariant:** what changes something has the room for its answer before it begins, and is answered. Whoever only reads may be refused with the answer at hand.
+//! **Invariant:** a change has room for its answer before it begins, and is always answered. A
+//! request that only reads may be refused with its answer at hand.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -24,35 +28,40 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
 
-/// For all bodies together.
+/// For all bodies together, in bytes.
 const ROOM: usize = 256 << 20;
 
-/// For those of one workspace: 25 of the largest entries there can be.
+/// For the bodies of one workspace: 25 of the largest possible entries.
 const SHARE: usize = ROOM / 4;
 
-/// An answer of this size costs nothing: with one on each connection that there can be it is 64 MiB, and nearly all are smaller.
+/// Answers up to this size are not counted. One on each possible connection makes 64 MiB, and
+/// nearly all are smaller.
 const SMALL: usize = 16 << 10;
 
-/// Neither does a request, or a stored entry, of this size: an answer that is made of both is small.
+/// Requests and stored entries up to this size are not counted either: an answer made of both is
+/// small.
 pub(super) const FREE: usize = SMALL / 4;
 
-/// The largest entry there can be, as JSON: 2 MiB of attributes, four values of 64 KiB that clients have encrypted, and the rest.
+/// The largest possible entry, as JSON: 2 MiB of attributes, four values of 64 KiB that clients
+/// have encrypted, and the rest.
 pub(super) const LARGEST_ENTRY: usize = (2 << 20) + (512 << 10);
 
-/// For how long a request may wait for room. What takes longer than that are clients who do not read.
+/// How long a request may wait for room. A longer wait means that clients do not read.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// How often one that waits looks for room. It is in no queue, which would keep out what fits while others wait for more.
+/// How often a waiting request looks for room. A queue would keep out bodies that fit while others
+/// wait for more.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// How many requests of a workspace may wait.
 const WAITING: usize = 32;
 
-/// The room there is, in bytes.
+/// The available room, in bytes.
 #[derive(Debug)]
 pub(super) struct Memory {
     room: Arc<Semaphore>,
-    /// Of those who hold something, or wait. Nobody is a workspace, too: whoever asks without a key.
+    /// The shares of workspaces that hold room or wait for it. Requests without a key share one,
+    /// too.
     shares: Mutex<HashMap<Option<WorkspaceId>, Weak<Share>>>,
 }
 
@@ -69,7 +78,7 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// Runs what handles a request, which the functions of this module are for then.
+    /// Runs the handler of a request, for which the functions of this module then work.
     pub(super) async fn scope<T>(self: &Arc<Self>, handle: impl Future<Output = T>) -> T {
         ACCOUNT.scope(Account::new(self.clone()), handle).await
     }
@@ -85,7 +94,8 @@ impl Memory {
         share
     }
 
-    /// Of the share first: what only one workspace lacks is nothing that others miss meanwhile.
+    /// Takes from the share first: a workspace that lacks its own share must not take room from
+    /// others meanwhile.
     fn try_hold(&self, share: &Arc<Share>, bytes: usize) -> Option<Held> {
         let permits = u32::try_from(bytes).ok()?;
         let of_share = share.room.clone().try_acquire_many_owned(permits).ok()?;
@@ -120,7 +130,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Gives back what is more than that.
+    /// Releases all but this many bytes.
     fn shrink(&mut self, bytes: usize) {
         let more = self.of_room.num_permits().saturating_sub(bytes);
         drop((self.of_share.split(more), self.of_room.split(more)));
@@ -128,43 +138,44 @@ impl Held {
 }
 
 tokio::task_local! {
-    /// That of the request at hand. Not in the extensions of the request: that costs the fast ones a twentieth of their time, and none of them holds anything.
+    /// The account of the current request. Not in the request's extensions: that costs fast
+    /// requests a twentieth of their time, and they hold nothing.
     static ACCOUNT: Account;
 }
 
-/// What one request holds.
+/// The room that one request holds.
 struct Account {
     memory: Arc<Memory>,
-    /// Whose request it is, once its key was looked at.
+    /// The workspace of the request, once its key was checked.
     workspace: Cell<Option<WorkspaceId>>,
     held: RefCell<Vec<Held>>,
 }
 
-/// The request is this workspace's, from now on.
+/// Charges the request to this workspace from now on.
 pub(super) fn charge_to(workspace: WorkspaceId) {
-    // Outside of a server, in tests, there is nothing to charge.
+    // In tests, outside of a server, there is no account.
     let _ = ACCOUNT.try_with(|account| account.workspace.set(Some(workspace)));
 }
 
-/// Has so many bytes held until the answer was sent, and waits for them. To be called while the request holds nothing yet: those that wait for more than
-/// they have wait for each other.
+/// Waits for so many bytes, and holds them until the answer was sent. Call this only while the
+/// request holds nothing: requests that hold room and wait for more would wait for each other.
 pub(super) async fn hold(bytes: usize) -> Result<(), ApiError> {
     let held = with_account(|account| account.hold(bytes))?.await?;
     with_account(|account| account.keep(held))
 }
 
-/// The same in addition to what the request holds, without waiting.
+/// Holds so many bytes in addition, without waiting.
 pub(super) fn hold_more(bytes: usize) -> Result<(), ApiError> {
     let held = hold_for_parts(bytes)?;
     with_account(|account| account.keep(held))
 }
 
-/// Room for an answer that comes in parts, which keeps it itself.
+/// Room for a streamed answer, which keeps it itself.
 pub(super) fn hold_for_parts(bytes: usize) -> Result<Held, ApiError> {
     with_account(|account| account.hold_for_parts(bytes))?
 }
 
-/// The answer, with room for it until it was written; or another one, when there is none.
+/// Returns the answer, with room that is held until it was written; an error when there is no room.
 pub(super) fn cover(response: Response) -> Response {
     let size = response.body().size_hint().exact().and_then(|size| usize::try_from(size).ok());
     let Some(size) = size.filter(|size| *size > SMALL) else { return response };
@@ -173,7 +184,7 @@ pub(super) fn cover(response: Response) -> Response {
         Err(error) => return error.into_response(),
     };
     let (head, body) = response.into_parts();
-    // One of a known size is in memory as a whole, and one that comes in parts has no known size.
+    // A body of known size is in memory as a whole; a streamed one has no known size.
     match body.collect().now_or_never() {
         Some(Ok(text)) => {
             let covered = Covered { text: text.to_bytes(), _held: held };
@@ -205,8 +216,9 @@ impl Account {
         self.memory.try_hold(&self.memory.share(self.workspace.get()), bytes).ok_or_else(ApiError::no_memory)
     }
 
-    /// Out of what the request held. One that holds something is answered: it may have changed something, and has asked for enough unless somebody else
-    /// changed the same thing meanwhile.
+    /// Uses the room that the request holds. A request that holds room is always answered, because
+    /// it may have changed something. It has asked for enough, unless another request changed the
+    /// same thing meanwhile.
     fn cover(&self, size: usize) -> Result<Vec<Held>, ApiError> {
         let mut held = self.held.take();
         if held.is_empty() {
@@ -222,7 +234,7 @@ impl Account {
     }
 }
 
-/// The text of an answer, which holds its room until it is dropped, wherever it is then.
+/// The text of an answer, which holds its room until it is dropped, wherever that happens.
 struct Covered {
     text: Bytes,
     _held: Vec<Held>,
@@ -333,7 +345,7 @@ mod tests {
         };
         let (small, large) = memory.scope(others).await;
         assert_eq!((small.as_u16(), large.as_u16()), (200, 503));
-        // What has changed something is answered.
+        // A request that has changed something is answered.
         let changed = async {
             hold_more(1).unwrap();
             let _others = hold_for_parts(SHARE - 1).unwrap();
@@ -342,7 +354,7 @@ mod tests {
         assert_eq!(memory.scope(changed).await, 200);
     }
 
-    /// The connection takes the whole of a body at once, and drops the body long before it has written it.
+    /// The connection takes a whole body at once, and drops it long before it has written it.
     #[tokio::test]
     async fn an_answer_holds_its_room_until_its_client_has_read_it() {
         let memory = Arc::<Memory>::default();

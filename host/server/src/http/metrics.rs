@@ -1,10 +1,12 @@
-//! `GET /metrics`: numbers for operators, in the text format of OpenMetrics, which Prometheus and everything that reads like it take.
+//! `GET /metrics`: metrics for operators, in the text format of OpenMetrics, which Prometheus and
+//! compatible tools read.
 //!
-//! **Invariant:** a label is the template of a path, a method that HTTP names, a status, or one of the broker's own; nothing that a client sends. There is no secret
-//! in the answer, so it needs no key; an operator who does not want to show how much there is to do gives it an address of its own.
+//! **Invariant:** a label is the template of a path, a method that HTTP defines, a status, or one
+//! of the broker's own labels, and never input from a client. The answer contains no secret, so it
+//! needs no key. An operator who wants to hide the load gives it a separate address.
 //!
-//! A request costs a look-up under a lock that is only read, and an addition under one that is held
-//! for a few nanoseconds. There is nothing to drain when nobody asks.
+//! A request costs a look-up under a read lock, and an addition under a lock that is held for a few
+//! nanoseconds. Metrics that are never read do not accumulate.
 
 use std::time::Duration;
 
@@ -21,11 +23,12 @@ use prometheus_client::registry::{Registry, Unit};
 use super::api::Api;
 use super::error::ApiError;
 
-/// In seconds: what comes from the cache takes a fraction of a millisecond, what waits for a secret manager up to 55 s.
+/// In seconds: an answer from the cache takes a fraction of a millisecond, one that waits for a
+/// secret manager up to 55 s.
 const BUCKETS: [f64; 16] =
     [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
 
-/// What stands for a path that the router does not know.
+/// The label for a path that the router does not know.
 const UNKNOWN: &str = "unknown";
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -37,7 +40,7 @@ struct OfRequest {
     status: u16,
 }
 
-/// What is counted of requests, and all other metrics of the process.
+/// The metrics of requests, and all other metrics of the process.
 #[derive(Debug)]
 pub(super) struct Metrics {
     registry: Registry,
@@ -45,7 +48,7 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    /// Beside what the registry has already.
+    /// Added to those that the registry already has.
     pub(super) fn new(mut registry: Registry) -> Self {
         let requests = Family::<_, _, fn() -> Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
         registry.register_with_unit(
@@ -59,14 +62,14 @@ impl Metrics {
         Self { registry, requests }
     }
 
-    /// A request was answered. `route` is the template of the router that it has matched.
+    /// Counts an answered request. `route` is the template of the matched route.
     pub(super) fn answered(&self, method: &Method, route: Option<&str>, status: u16, took: Duration) {
         let labels = OfRequest { method: method_name(method), route: route.unwrap_or(UNKNOWN).to_owned(), status };
         self.requests.get_or_create(&labels).observe(took.as_secs_f64());
     }
 }
 
-/// A client may call its method anything.
+/// A client may send any method name.
 fn method_name(method: &Method) -> &'static str {
     const KNOWN: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
     KNOWN.into_iter().find(|known| known == method).unwrap_or("other")

@@ -1,8 +1,10 @@
 //! The HTTP API.
 //!
-//! **Invariants:** every answer but the metrics is JSON, and every answer with a status of 400 or more is the envelope of `error.rs`, whoever made it: a handler, an
-//! extractor, the router, a limit or a panic. (What is not HTTP never gets here; the implementation of the protocol ends it with an empty
-//! answer.) Nothing of a request but its method and the template of its path is logged. No answer may be kept by a cache on the way.
+//! **Invariants:** every answer except the metrics is JSON. Every answer with a status of 400 or
+//! more is the envelope of `error.rs`, whether it comes from a handler, an extractor, the router, a
+//! limit or a panic. (Input that is not HTTP never gets here; the protocol's implementation ends it
+//! with an empty answer.) Only the method and the template of the path of a request are logged. No
+//! answer may be stored by a cache on the way.
 
 mod answer;
 pub(crate) mod api;
@@ -45,7 +47,8 @@ use error::ApiError;
 use metrics::Metrics;
 use observe::Observer;
 
-/// Requests under way at the same time. Each holds little memory beside its bodies (`memory.rs`); providers have a limit of their own.
+/// The maximum number of requests in flight. Each holds little memory beside its bodies
+/// (`memory.rs`); providers have a limit of their own.
 const CONCURRENT_REQUESTS: usize = 1_024;
 
 /// The routers of a server.
@@ -53,9 +56,9 @@ const CONCURRENT_REQUESTS: usize = 1_024;
 pub(crate) struct Routers {
     /// For clients.
     pub(crate) api: Router,
-    /// For operators, at an address of their own: whether the server is well, and its metrics.
+    /// For operators, at a separate address: health and metrics.
     pub(crate) operations: Router,
-    /// To be told when the server ends.
+    /// Signals that the server is ending.
     pub(crate) observer: Arc<Observer>,
 }
 
@@ -64,12 +67,12 @@ pub fn router(broker: Broker) -> Router {
     routers(broker, true).api
 }
 
-/// The routes. `metrics` has `/metrics` among those for clients.
+/// The routes. `metrics` adds `/metrics` to those for clients.
 pub(crate) fn routers(broker: Broker, metrics: bool) -> Routers {
     let with_metrics = || operations().routes(routes!(metrics::read));
     let clients = for_clients().merge(if metrics { with_metrics() } else { operations() });
     let (clients, document) = clients.routes(routes!(openapi::read)).split_for_parts();
-    // A document of plain values is always JSON.
+    // A document of plain values always serializes.
     let document = serde_json::to_vec(&openapi::complete(document)).unwrap_or_default().into();
     let mut registry = Registry::default();
     broker.metrics().register(&mut registry);
@@ -80,7 +83,7 @@ pub(crate) fn routers(broker: Broker, metrics: bool) -> Routers {
     Routers { api: finished(clients), operations: finished(with_metrics().into()), observer }
 }
 
-/// With what is around every request, and an answer to those that are for nobody.
+/// Adds the layer around every request, and an answer to requests without a route.
 fn finished(router: Router<Api>, api: &Api) -> Router {
     router
         .fallback(unknown_path)
@@ -121,7 +124,7 @@ async fn unknown_path() -> ApiError {
     ApiError::new(ErrorKind::NotFound, message)
 }
 
-/// The `Allow` header is the router's.
+/// The router adds the `Allow` header.
 async fn unknown_method(method: Method) -> Response {
     let message = format!("this path does not take {method} requests; the Allow header says which methods it takes");
     ApiError::new(Code::METHOD_NOT_ALLOWED, message).into_response()
@@ -137,7 +140,7 @@ mod tests {
     async fn the_document_has_every_path_of_the_router_and_no_other() {
         let described = for_clients().merge(operations()).routes(routes!(metrics::read));
         let (router, document) = described.routes(routes!(openapi::read)).split_for_parts();
-        // What axum shows of a router for debugging has its paths, as texts, before those of its fallback.
+        // axum's debug output of a router lists its paths, as texts, before those of its fallback.
         let shown = format!("{router:?}");
         let (shown, _) = shown.split_once("fallback_router").unwrap();
         let routed: BTreeSet<_> = shown.split('"').filter(|text| text.starts_with('/')).collect();

@@ -1,7 +1,9 @@
-//! What happens around every request: an id, limits of time and number, a log line, a place in the metrics, and an answer even to a panic.
+//! The layer around every request: an id, limits of time and number, a log line, metrics, and an
+//! answer even to a panic.
 //!
-//! The log line has the method, the template of the path, the status, the code of an error and the duration; no query, no header, no body, and no path that the router does
-//! not know, because people paste secrets into any of them.
+//! The log line has the method, the template of the path, the status, the code of an error and the
+//! duration. It has no query, header or body, and no path that the router does not know, because
+//! users paste secrets into any of them.
 
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
@@ -26,32 +28,34 @@ use super::memory::{self, Memory};
 use super::metrics::Metrics;
 use super::request_id::{REQUEST_ID, request_id};
 
-/// Until the head of the answer: a little less than the 60 s after which the published clients give up, so that they get a message.
+/// The time limit until the head of the answer. A little less than the 60 s after which the
+/// published clients give up, so that they get a message.
 const REQUEST_TIME: Duration = Duration::from_secs(55);
 
-/// Where operators look, also at a server that is full or ending.
+/// Routes for operators, available even when the server is full or ending.
 const FOR_OPERATORS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
-/// The description of the API is in memory once, whoever reads it, and what operators read is there for them always.
+/// The description of the API is in memory only once, for all readers, and answers to operators
+/// must always be available.
 fn holds_nothing(route: Option<&str>) -> bool {
     route.is_some_and(|route| route == "/openapi.json" || FOR_OPERATORS.contains(&route))
 }
 
-/// What the layer needs. It is one layer, not one for each thing: each would copy the router and box what it waits for at
-/// every request.
+/// The state of the layer. One layer does everything: each further one would copy the router and
+/// box its future at every request.
 #[derive(Debug)]
 pub(crate) struct Observer {
     pub(super) metrics: Metrics,
     pub(super) memory: Arc<Memory>,
-    /// How many more requests are let in.
+    /// The free places for requests in flight.
     pub(super) places: Semaphore,
-    /// Whether the server is on its way out: no request is begun any more.
+    /// Whether the server is ending: no further request is begun.
     pub(crate) ending: AtomicBool,
 }
 
 impl Observer {
-    /// Runs a request if there is room for one more and the server is not ending. Operators are
-    /// always let in.
+    /// Runs a request if there is a free place and the server is not ending. Operators are always
+    /// let in.
     async fn let_in(&self, route: Option<&str>, run: impl Future<Output = Response>) -> Response {
         if route.is_some_and(|route| FOR_OPERATORS.contains(&route)) {
             return run.await;
@@ -80,7 +84,7 @@ pub(super) async fn observed(State(observer): State<Arc<Observer>>, request: Req
             Ok(Some(response)) if holds_nothing(route) => response,
             Ok(Some(response)) => memory::cover(response),
             Ok(None) => too_slow().into_response(),
-            // The panic itself was reported where it happened.
+            // The panic itself was logged where it happened.
             Err(_) => ApiError::internal("a handler panicked").into_response(),
         };
         let status = response.status().as_u16();
@@ -94,7 +98,8 @@ pub(super) async fn observed(State(observer): State<Arc<Observer>>, request: Req
         let ms = took.as_secs_f64() * 1_000.0;
         let ms = (ms * 1_000.0).round() / 1_000.0;
         let route = route.unwrap_or("unknown");
-        // Metrics and audit log know of every request; a line for each that went well costs a seventh of what a server can do.
+        // Metrics and audit log cover every request; a line for each success costs a seventh of the
+        // server's throughput.
         if status < 400 {
             tracing::debug!(%method, route, status, ms, "answered");
         } else {
@@ -108,11 +113,12 @@ pub(super) async fn observed(State(observer): State<Arc<Observer>>, request: Req
     response
 }
 
-/// Runs it for [`REQUEST_TIME`] at the most; `None` when that was not enough.
+/// Runs the future for at most [`REQUEST_TIME`]; `None` when it takes longer.
 ///
-/// A timer is only for what is not ready after this thread's other tasks had their turn, for which the audit log waits at nearly
-/// every request under load. And it is in memory of its own: in the future, its alignment would make each request an allocation
-/// of the slower kind.
+/// The timer is created only for a future that is not ready after this thread's other tasks had
+/// their turn: under load nearly every request waits that long for the audit log. It is boxed,
+/// because inside the future its alignment would make each request an allocation of the slower
+/// kind.
 async fn in_time<T>(run: impl Future<Output = T>) -> Option<T> {
     let mut run = pin!(run);
     let mut others_went = false;
@@ -145,7 +151,7 @@ fn add_headers(headers: &mut HeaderMap, id: HeaderValue) {
     headers.insert(REQUEST_ID, id);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // What a browser shows of this API by itself it may not run, load or frame.
+    // A browser that shows an answer of this API must not run, load or frame any of it.
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
 }
 

@@ -1,7 +1,8 @@
 //! `GET /openapi.json`: the API as an OpenAPI 3.1 document.
 //!
-//! **Invariant:** the document is made from the router itself: a route is registered together with its description, so there is neither a route that is not described
-//! nor a description without a route. What a body may have is the type that its handler reads it into.
+//! **Invariant:** the document is generated from the router itself. A route is registered together
+//! with its description, so neither exists without the other. The schema of a body is the type that
+//! its handler reads it into.
 
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -17,7 +18,7 @@ use super::error::Envelope;
 use super::schema::ERROR;
 use super::vault::name::EntryName;
 
-/// The name of the way to say who one is.
+/// The name of the security scheme.
 const KEY: &str = "api_key";
 
 const ABOUT: &str = "Workspaces' connections to secret managers, vault entries and what they resolve to. A key's scopes say what it may do. \
@@ -43,7 +44,8 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
     let header = ApiKeyValue::with_description("cc-key", "An API key of a workspace");
     components.add_security_scheme(KEY, SecurityScheme::ApiKey(ApiKey::Header(header)));
     document.security = Some(vec![SecurityRequirement::new(KEY, [""; 0])]);
-    // No other field of a body is known, but where an entry is named. Bodies refer to their schemas.
+    // Bodies allow no unknown fields, except those that select an entry. Bodies refer to their
+    // schemas.
     let bodies: Vec<_> = document.paths.paths.values().flat_map(operations).map(|of| &of.request_body).collect();
     let bodies = serde_json::to_string(&bodies).unwrap_or_default();
     for (name, schema) in &mut components.schemas {

@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 
 use super::error::ApiError;
 
-/// The id in the path. What is before it lists the ids there are.
+/// The id in the path. The path before it lists the existing ids.
 pub(super) struct Id<I>(pub(super) I);
 
 impl<S: Send + Sync, I: FromStr> FromRequestParts<S> for Id<I> {

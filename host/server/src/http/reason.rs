@@ -1,4 +1,4 @@
-//! Why, where one code has several causes.
+//! Reasons, for codes with several causes.
 
 use keyway::entries::NoTfaCode;
 use keyway::keyway_runtime::{ErrorCode, ProviderError};
@@ -6,7 +6,7 @@ use keyway::{BrokerError, Thing};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// The reasons, each with the errors that it is the reason of.
+/// The reasons, each with the errors that it belongs to.
 macro_rules! reasons {
     ($(#[$about:meta])* enum $type:ident { $($(#[$of:meta])* $name:ident: $error:pat,)* }) => {
         $(#[$about])*

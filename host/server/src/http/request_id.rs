@@ -1,17 +1,17 @@
 //! The id of a request: in its answer, its log lines and its audit records.
 //!
-//! While a request is handled it is [`keyway::request::current`], where log lines and audit records find it.
+//! [`keyway::request::current`] holds it during a request, for log lines and audit records.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
-/// The header that has it.
+/// The header that carries it.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const LIMIT: usize = 64;
 
-/// The caller's own id, if it can be written into a log as it is, else a new one. One to 64 letters, digits and `-_.`, so
-/// it can be written anywhere as it is.
+/// The caller's own id if it is safe to log, otherwise a new one. A safe id has one to 64 letters,
+/// digits and `-_.`.
 pub(super) fn request_id(headers: &HeaderMap) -> HeaderValue {
     let harmless = |value: &&HeaderValue| {
         let bytes = value.as_bytes();

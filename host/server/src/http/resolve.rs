@@ -1,6 +1,8 @@
-//! `POST /vault/resolve`: the one answer with secret values in it; and `GET /vault/fields`: which further fields it can have.
+//! `POST /vault/resolve`, the only answer with secret values, and `GET /vault/fields`, which lists
+//! the further fields it can have.
 //!
-//! The answer is written into memory that is wiped when it was sent, and like every answer it says `Cache-Control: no-store`.
+//! The answer is written into memory that is wiped after it was sent. Like every answer it says
+//! `Cache-Control: no-store`.
 
 use axum::Json;
 use axum::extract::RawQuery;
@@ -85,7 +87,7 @@ fn request(wanted: ToResolve) -> Result<ResolveRequest, ApiError> {
     Ok(request)
 }
 
-/// The values that are named; at least one.
+/// The selected values; at least one.
 fn asked(words: &[String]) -> Result<keyway_runtime::Fields, ApiError> {
     let unknown = || ApiError::invalid("fields must be a list of one or more of username, password and one_time_code");
     if words.is_empty() {

@@ -1,8 +1,9 @@
 //! `/vault/rotations`: password rotations.
 //!
-//! A new password comes in encrypted under the workspace's key, like every credential of a client, and goes out in plain, like
-//! every resolved value: once, with the answer to the request that began the rotation. What asks how a rotation is never gets
-//! it; for a person who has to mend one there is a path of its own, which needs the scope `admin`.
+//! A new password comes in encrypted under the workspace's key, like every credential of a client.
+//! It goes out in plain, like every resolved value, but only once: with the answer to the request
+//! that began the rotation. The state of a rotation never includes it. A separate path, with the
+//! scope `admin`, reveals it to a person who has to repair a rotation.
 
 use axum::Json;
 use axum::extract::RawQuery;
@@ -228,12 +229,12 @@ words! {
     struct StateFilter: ["open"].into_iter().chain(RotationState::ALL.map(RotationState::name));
 }
 
-/// Unknown parameters are nobody's business.
+/// Unknown parameters are ignored.
 fn filter(query: &str) -> Result<(RotationFilter, Option<RotationId>), ApiError> {
     let (mut filter, mut after) = (RotationFilter::default(), None);
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
         let not_an_id = |_| ApiError::invalid(format!("{name} must be a UUID"));
-        // Each once, however often it is named: a query has room for thousands.
+        // Each state once, however often it is named: a query has room for thousands.
         let mut add = |state| {
             if !filter.states.contains(&state) {
                 filter.states.push(state);

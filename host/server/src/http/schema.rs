@@ -1,6 +1,8 @@
-//! What the routes of the document have in common: the errors that each of them may answer, and the limits and formats of what clients send and get.
+//! Shared parts of the document's routes: their possible errors, and the limits and formats of
+//! values that clients send and get.
 //!
-//! A route names its own answers and the groups of errors that its extractors and operations can bring; a group is named where its cause is used.
+//! A route lists its own answers, and the groups of errors that its extractors and operations can
+//! cause. A group is listed where its cause is used.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +11,7 @@ use utoipa::IntoResponses;
 use utoipa::openapi::schema::{AllOfBuilder, Schema};
 use utoipa::openapi::{ContentBuilder, HeaderBuilder, Ref, RefOr, Response, ResponseBuilder};
 
-/// The name of the envelope of errors among the document's schemas.
+/// The schema name of the error envelope in the document.
 pub(super) const ERROR: &str = "Error";
 
 macro_rules! responses {
@@ -29,7 +31,7 @@ const WRONG_INPUT: (u16, &str) =
     (400, "BAD_REQUEST, VALIDATION_FAILED, PROVIDER_NOT_INSTALLED: the message says what to correct");
 
 responses! {
-    /// The errors of every request: whose key, in time, and a server that can.
+    /// The errors of every request: a bad key, a timeout, a server that is full or ending.
     Common: [
         (401, "UNAUTHENTICATED: there is no valid API key in the header cc-key"),
         (403, "FORBIDDEN: the key lacks the scope that the message names"),
@@ -45,9 +47,9 @@ responses! {
         (413, "PAYLOAD_TOO_LARGE: the body is larger than 2 MiB"),
         (415, "UNSUPPORTED_MEDIA_TYPE: the body is not sent as application/json"),
     ];
-    /// The errors of requests about something that may not be there, or is another workspace's.
+    /// The errors of requests about something that may not exist, or belongs to another workspace.
     Missing: [(404, "NOT_FOUND: there is no such thing in this workspace")];
-    /// The errors of requests that would bring two things into each other's way.
+    /// The errors of requests that can conflict with other records or requests.
     Conflicting: [(409, "CONFLICT: it exists already, changed in the meantime, or is in use")];
     /// The errors of requests that ask a secret manager.
     OfProvider: [
@@ -79,14 +81,14 @@ fn problem(status: u16, about: &str) -> Response {
     .build()
 }
 
-/// A schema as it is in the document.
+/// A schema as the document holds it.
 pub(super) fn schema(json: Value) -> RefOr<Schema> {
     let schema = serde_json::from_value(json);
     debug_assert!(schema.is_ok(), "a schema that is none: {:?}", schema.err());
     schema.unwrap_or_else(|_| Schema::default().into())
 }
 
-/// Describes a type in the document, under a name.
+/// Adds a type to the document, under a name.
 macro_rules! described {
     ($type:ty as $name:literal: $schema:expr $(; with those of $other:ty)?) => {
         impl utoipa::PartialSchema for $type {
@@ -108,7 +110,7 @@ macro_rules! described {
 }
 pub(super) use described;
 
-/// That an entry is named by its id, or by its user and domain.
+/// Requires that an entry is selected by its id, or by its user and domain.
 pub(super) fn named(by: RefOr<Schema>) -> RefOr<Schema> {
     let text = json!({"type": "string"});
     let pair = json!({"permissioned_user_id": text, "domain": text});

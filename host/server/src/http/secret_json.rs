@@ -1,4 +1,4 @@
-//! Answers with what may let somebody in: they are wiped from memory when they were sent.
+//! Answers that may grant access: they are wiped from memory after they were sent.
 
 use std::io::{self, Write};
 
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::error::ApiError;
 
-/// The first buffer. Most answers fit.
+/// The size of the first buffer, in bytes. Most answers fit.
 const SIZE: usize = 4 << 10;
 
 /// An answer in JSON.
@@ -21,7 +21,8 @@ pub(super) fn secret_answer(status: StatusCode, answer: &impl Serialize) -> Resu
     Ok((status, [(CONTENT_TYPE, "application/json")], Body::from(json.into_bytes())).into_response())
 }
 
-/// Text that leaves no copy behind when it grows. Providers have the like in the SDK, of which the host uses nothing.
+/// Text that leaves no copy behind when it grows. The SDK has its own for providers; the host uses
+/// nothing of the SDK.
 pub(super) struct SecretJson(Zeroizing<Vec<u8>>);
 
 impl Default for SecretJson {
@@ -36,7 +37,7 @@ impl SecretJson {
         serde_json::to_writer(self, value)
     }
 
-    /// The text, which is wiped with its last owner.
+    /// The text, which is wiped when its last owner drops it.
     pub(super) fn into_bytes(self) -> Bytes {
         Bytes::from_owner(self.0)
     }
@@ -48,7 +49,7 @@ impl Write for SecretJson {
         if needed > self.0.capacity() {
             let mut larger = Zeroizing::new(Vec::with_capacity(needed.max(2 * self.0.capacity())));
             larger.extend_from_slice(&self.0);
-            // The one that is too small is wiped here.
+            // Assigning drops the smaller buffer, which wipes it.
             self.0 = larger;
         }
         self.0.extend_from_slice(bytes);

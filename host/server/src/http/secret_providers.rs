@@ -1,11 +1,12 @@
-//! `/secret-providers`: the workspace's connections, the items that they can see, and what they may
-//! still ask of their secret managers.
+//! `/secret-providers`: the workspace's connections, the items that they can see, and their
+//! remaining request budgets.
 //!
-//! Reading needs a key with the scope `api` or `admin`, everything else one with `admin`. Credentials come in and never go out again; of each,
-//! the last four characters are shown.
+//! Reading needs a key with the scope `api` or `admin`, everything else one with `admin`.
+//! Credentials come in and never go out again; only their last four characters are shown.
 //!
-//! A change is a PATCH and not a PUT, because it names what changes and leaves the rest: a token cannot be read back, so nobody could send the
-//! whole of a connection. (`PUT /vault` is partial as well; there the published clients want it so.)
+//! A change is a PATCH and not a PUT, because it names what changes and leaves the rest: a token
+//! cannot be read back, so no client could send a whole connection. (`PUT /vault` is partial as
+//! well, because the published clients expect that.)
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -22,7 +23,7 @@ use super::schema::{Common, Conflicting, Input, Missing, OfProvider, WithBody};
 use crate::view::budget::BudgetView;
 use crate::view::connection::{SecretItem, SecretProvider};
 
-/// What clients send back from an answer and nobody but the server decides.
+/// Fields that only the server decides, and that clients may send back from an answer.
 const SERVER_MANAGED: [&str; 6] = ["id", "workspace_id", "config_hint", "read_only", "created_at", "updated_at"];
 
 body! {
@@ -93,7 +94,8 @@ pub(super) async fn create(
         rate_limit_tier: new.rate_limit_tier,
     };
     match api.broker.connections().create(&access, new).await {
-        // Here it is a word of the request that is wrong, and not repeated: it may be anything.
+        // Here the type is an invalid value of the request. It is not repeated, because it may be
+        // anything.
         Err(BrokerError::ProviderNotInstalled { installed, .. }) => Err(not_installed(&installed)),
         connection => Ok((StatusCode::CREATED, Json(connection?.into()))),
     }

@@ -1,6 +1,7 @@
-//! The attributes of a vault entry in this API: what parses them, describes them and writes them reads [`ATTRIBUTES`].
+//! The attributes of a vault entry in this API. Parsing, schema and serialization all use
+//! [`ATTRIBUTES`].
 //!
-//! A value stays the text that came; what it is, is looked at without keeping any of it.
+//! A value stays the exact text received; it is validated without being kept in any other form.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,18 +19,19 @@ use super::expiry;
 use crate::http::body::{Field, Fields};
 use crate::http::error::ApiError;
 
-/// The longest text value other than proxies' addresses, in characters.
+/// The longest text value except proxies' addresses, in characters.
 const TEXT_LIMIT: usize = 2_048;
 
-/// The longest address of a proxy, in characters. As for credentials: it may be one that a client encrypted.
+/// The longest address of a proxy, in characters. As for credentials, because clients may encrypt
+/// it.
 const PROXY_VALUE_LIMIT: usize = 64 * 1_024;
 
-/// Arrays and objects within each other; common JSON parsers stop at a little more than 100.
+/// How deeply arrays and objects may nest; common JSON parsers stop at a little more than 100.
 const DEPTH_LIMIT: usize = 64;
 
 use AttributeKind::{BrowserState, Plain, Secret};
 
-/// All attributes: name, value, and what the broker has to know of it.
+/// All attributes: name, type of value, and what the broker must know about it.
 const ATTRIBUTES: [(&str, &Kind, AttributeKind); 23] = [
     (SEVERAL_SESSIONS, &FLAG, Plain),
     (MAX_CONCURRENCY, &COUNT, Plain),
@@ -66,7 +68,8 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     ATTRIBUTES.into_iter().map(|(name, ..)| name)
 }
 
-/// Whether an attribute of that name may let its holder in: a browser's state, or an address with a password in it.
+/// Whether an attribute of that name may grant access: a browser's state, or an address with a
+/// password in it.
 pub(crate) fn is_secret(name: &str) -> bool {
     ATTRIBUTES.into_iter().any(|(known, _, kind)| known == name && kind.is_secret())
 }
@@ -76,12 +79,12 @@ pub(super) fn schemas() -> impl Iterator<Item = (&'static str, Value)> {
     ATTRIBUTES.into_iter().map(|(name, kind, _)| (name, (kind.schema)()))
 }
 
-/// A value of this type; `None` if it is none.
+/// Parses a value of this type; `None` if it is not one.
 pub(super) fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
     serde_json::from_str(json).ok()
 }
 
-/// As [`read`], of an object only: serde takes a list of its values for a struct, too.
+/// Like [`read`], but only for objects: serde also accepts a list of values for a struct.
 fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
     json.starts_with('{').then(|| read(json))?
 }
@@ -91,7 +94,7 @@ fn objects<'a, T: Deserialize<'a>>(json: &'a str) -> Option<Vec<T>> {
     read::<Vec<&RawValue>>(json)?.into_iter().map(|raw| object(raw.get())).collect()
 }
 
-/// How deeply arrays and objects are within each other.
+/// The nesting depth of arrays and objects.
 fn depth(json: &str) -> usize {
     let (mut depth, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);
     for byte in json.bytes() {
@@ -121,7 +124,7 @@ struct Proxy {
     target_ip: Option<String>,
 }
 
-/// Sent by a browser, where a line end would begin another one.
+/// A browser sends these texts in headers, where a line end would begin another header.
 #[derive(Deserialize, ZeroizeOnDrop)]
 #[serde(deny_unknown_fields)]
 struct Header {
@@ -130,7 +133,7 @@ struct Header {
 }
 
 impl Header {
-    /// As RFC 9110 has it (sections 5.1 and 5.5).
+    /// Follows RFC 9110 (sections 5.1 and 5.5).
     fn is_valid(&self) -> bool {
         let of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
         !self.name.is_empty()
@@ -139,7 +142,7 @@ impl Header {
     }
 }
 
-/// What the value of an attribute is: in words, in code, and in the document.
+/// The type of an attribute's value: in words, in code, and in the document.
 struct Kind {
     is: &'static str,
     check: Check,
@@ -147,9 +150,10 @@ struct Kind {
 }
 
 enum Check {
-    /// Whether this JSON is one.
+    /// Whether this JSON is such a value.
     Json(fn(&str) -> bool),
-    /// Whether this text is one, which has at most so many characters, and no control characters.
+    /// Whether this text is such a value: without control characters, and within the length limit
+    /// in characters.
     Text(usize, fn(&str) -> bool),
 }
 
@@ -218,14 +222,14 @@ const HEADERS: Kind = Kind {
     },
 };
 
-/// As the browser has them, `[{name, value, ...}]`.
+/// Cookies in the browser's form, `[{name, value, ...}]`.
 const COOKIES: Kind = Kind {
     is: "a list of objects, nested up to 64 times",
     check: Check::Json(|json| depth(json) <= DEPTH_LIMIT && objects::<IgnoredAny>(json).is_some()),
     schema: || json!({"type": ["array", "null"], "items": {"type": "object"}, "description": KEPT}),
 };
 
-/// As the browser has it: local or session storage.
+/// Local or session storage in the browser's form.
 const BROWSER_STORAGE: Kind = Kind {
     is: "an object, nested up to 64 times",
     check: Check::Json(|json| depth(json) <= DEPTH_LIMIT && object::<IgnoredAny>(json).is_some()),
@@ -234,7 +238,7 @@ const BROWSER_STORAGE: Kind = Kind {
 
 const KEPT: &str = "Kept as the very text that came; nested up to 64 times";
 
-/// A text without control characters, of at most so many characters.
+/// A text without control characters, limited in characters.
 fn plain_text(limit: usize) -> Value {
     json!({"type": ["string", "null"], "maxLength": limit, "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$"})
 }
@@ -259,7 +263,8 @@ impl Kind {
     }
 }
 
-/// Changes of attributes, checked one by one; whether they fit together is seen with the entry. `null` clears.
+/// Changes of attributes. Each is checked here; whether they fit together is checked with the
+/// entry. `null` clears.
 #[derive(Default)]
 pub(crate) struct AttributeChanges(BTreeMap<&'static str, Option<Zeroizing<String>>>);
 
@@ -275,9 +280,10 @@ impl AttributeChanges {
         Ok(())
     }
 
-    /// Makes the changes. What a proxy setting was given for it alone goes with it, and so does the number of sessions with
-    /// several of them being allowed; without that, no number can be set. One that is there already may be sent back, as
-    /// clients do that send all of an entry back.
+    /// Applies the changes. Another proxy setting drops the value that the previous one was given.
+    /// Disallowing concurrent sessions drops their number, which can only be set while they are
+    /// allowed. An existing number may still be sent back, because some clients send back the whole
+    /// entry.
     pub(super) fn apply(&self, to: &mut Attributes) -> Result<(), InvalidInput> {
         let before = to.clone();
         for (name, _, kind) in ATTRIBUTES {
@@ -291,7 +297,8 @@ impl AttributeChanges {
             to.remove(PROXY_VALUE);
         }
         if let Some(value) = to.get(PROXY_VALUE).map(|value| Zeroizing::new(value.to_owned())) {
-            // A custom proxy's address, which often has a password in it, is encrypted by the client like a credential.
+            // The address of a custom proxy often contains a password, so clients encrypt it like a
+            // credential.
             let kind = match to.get(PROXY_SETTING).and_then(read::<String>).as_deref() {
                 Some(CUSTOM) => AttributeKind::Encrypted,
                 Some(_) => Secret,

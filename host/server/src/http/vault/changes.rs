@@ -1,8 +1,10 @@
 //! What clients send about vault entries.
 //!
-//! A client may send back what it got, also what only the server decides; that is ignored. Everything else that is not known is an error.
+//! A client may send back a whole answer; fields that only the server decides are ignored. Every
+//! other unknown field is an error.
 //!
-//! What is not mentioned stays as it is. What follows from a change of where credentials come from:
+//! Omitted fields stay unchanged. A change of the source of an entry's credentials has these
+//! consequences:
 //!
 //! | from | to | |
 //! | --- | --- | --- |
@@ -10,7 +12,7 @@
 //! | bound | own credentials | both fields of the binding are cleared in the same request; credentials alone are refused, because unbinding by accident would be the worse error |
 //! | bound | bound, the binding sent again | a cache duration that is not sent along is the connection's again |
 //!
-//! The wording of the rules for bound entries is that of the published clients.
+//! The messages about bound entries use the wording of the published clients.
 
 use keyway::entries::{Binding, CredentialSource, TfaMethod};
 use keyway::{Access, Broker, BrokerError, CacheTtl, ConnectionId, EntryContent, EntryId, EntrySelector, InvalidInput};
@@ -76,7 +78,7 @@ words! {
 }
 
 impl EntryChanges {
-    /// Some clients encrypt `null` where they have no value.
+    /// Some clients encrypt `null` for a missing value.
     pub(super) async fn read_nulls(&mut self, broker: &Broker, access: &Access) -> Result<(), BrokerError> {
         for change in [&mut self.user_name, &mut self.password, &mut self.tfa_secret] {
             if let Some(Some(ciphertext)) = change
@@ -88,14 +90,14 @@ impl EntryChanges {
         Ok(())
     }
 
-    /// The entry that they make of nothing.
+    /// The entry that the changes create.
     pub(crate) fn into_entry(self) -> Result<EntryContent, BrokerError> {
         let mut entry = EntryContent::default();
         self.apply(&mut entry)?;
         Ok(entry)
     }
 
-    /// Makes the changes.
+    /// Applies the changes.
     pub(crate) fn apply(&self, entry: &mut EntryContent) -> Result<(), InvalidInput> {
         let refused = |message: &str| Err(InvalidInput::Refused(message.to_owned()));
         if let Some(user) = &self.permissioned_user_id {
@@ -107,7 +109,8 @@ impl EntryChanges {
         apply(&self.user_alias, &mut entry.alias);
         apply(&self.tfa_method, &mut entry.tfa_method);
         entry.passkey = self.passkey.unwrap_or(entry.passkey);
-        // Connection and item come together, and go together. Half of nothing is nothing.
+        // Connection and item are set together and cleared together. Clearing one half of no
+        // binding changes nothing.
         let is_rebound = match (&self.secret_provider_id, &self.secret_ref) {
             (None, None) => false,
             (Some(Some(connection)), Some(Some(reference))) => {
@@ -129,7 +132,7 @@ impl EntryChanges {
                 if !sent.is_empty() && is_rebound {
                     return refused(&format!("provider-backed vault entries cannot include {sent}"));
                 } else if !sent.is_empty() {
-                    // The request does not mention the binding, so the error has to.
+                    // The request does not mention the binding, so the message must.
                     return refused(&format!(
                         "this vault entry is bound to a provider's item, and provider-backed vault entries cannot include \
                          {sent}; to give it credentials of its own, send secret_provider_id and secret_ref as null in the \
@@ -157,7 +160,8 @@ impl EntryChanges {
         [("user_name", &self.user_name), ("password", &self.password), ("tfa_secret", &self.tfa_secret)]
     }
 
-    /// With the attributes, what clients send back although only the server decides it, and what must be there.
+    /// Adds to the document the attributes, the ignored server-managed fields, and the required
+    /// fields.
     fn described(ignored: &[&str], required: &[&str]) -> RefOr<Schema> {
         let mut described = Self::schema();
         if let RefOr::T(Schema::Object(object)) = &mut described {
@@ -188,7 +192,7 @@ fn apply<T: Clone>(change: &Change<T>, to: &mut Option<T>) {
 /// The body of a `POST`.
 pub(crate) struct NewEntryBody(pub(super) EntryChanges);
 
-/// An `id` in it is one that was sent back.
+/// An `id` in it was sent back from an answer, and is ignored.
 impl FromBody for NewEntryBody {
     fn read(mut fields: Fields) -> Result<Self, ApiError> {
         fields.ignore(["id"]);
@@ -208,7 +212,7 @@ described!(NewEntryBody as "NewVaultEntry":
 /// The body of a `PUT`: which entry it changes, and how.
 pub(crate) struct EntryChangesBody(pub(super) EntrySelector, pub(super) EntryChanges);
 
-/// With an `id` that counts, and another pair of user and domain renames the entry.
+/// Here `id` selects the entry, and another pair of user and domain renames it.
 impl FromBody for EntryChangesBody {
     fn read(fields: Fields) -> Result<Self, ApiError> {
         let mut changes = EntryChanges::read(fields)?;

@@ -1,8 +1,9 @@
-//! A vault entry in this API: what writes it and what describes it reads [`FIELDS`], and the attributes' table.
+//! A vault entry in this API. Both its serialization and its schema come from [`FIELDS`] and the
+//! attributes' table.
 //!
-//! Credentials and a custom proxy's address are written as the ciphertext that came; of a bound entry there are none, for no
-//! such document has a resolved value. Attributes are written as the very text that came. The command line hides what may
-//! let somebody in, unless it was asked for.
+//! Credentials and a custom proxy's address are written as the received ciphertext. A bound entry
+//! shows none, because resolved values never appear in an entry. Attributes are written as the
+//! exact text received. The command line hides whatever may grant access, unless told to reveal it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -20,10 +21,10 @@ use uuid::Uuid;
 use super::{attributes, expiry};
 use crate::http::schema::{described, schema};
 
-/// Writes an entry, every field there is, `null` where it is not set or not to be shown.
+/// Writes an entry with all its fields; `null` for those that are unset or hidden.
 pub(crate) struct Entry {
     pub(crate) entry: VaultEntry,
-    /// Whether credentials are left out, and the attributes that may let somebody in.
+    /// Whether to omit credentials, and attributes that may grant access.
     pub(crate) hides: bool,
 }
 
@@ -50,11 +51,11 @@ type Shape = fn() -> Json;
 /// Name, schema and value.
 type Field = (&'static str, Shape, fn(&Entry) -> Option<Value<'_>>);
 
-/// All fields but the attributes.
+/// All fields except the attributes.
 const FIELDS: [Field; 21] = [
     ("id", ID, |it| Some(Value::Id(it.entry.id.as_uuid()))),
     ("workspace_id", ID, |it| Some(Value::Id(it.entry.workspace_id.as_uuid()))),
-    // Workspaces are all that there is.
+    // Keyway has no level above workspaces.
     ("organization_id", MAYBE_TEXT, |_| None),
     ("permissioned_user_id", TEXT, |it| Some(Value::Text((&it.entry.user).into()))),
     ("domain", TEXT, |it| Some(Value::Text((&it.entry.domain).into()))),
@@ -64,7 +65,7 @@ const FIELDS: [Field; 21] = [
     ("password", CIPHERTEXT, |it| Value::text(&it.own()?.password)),
     ("tfa_secret", CIPHERTEXT, |it| Value::text(&it.own()?.tfa_secret)),
     ("tfa_method", METHOD, |it| Some(Value::Text(it.entry.tfa_method?.name().into()))),
-    // There is no inbox and no telephone behind this server.
+    // This server has no inbox and no telephone.
     ("tfa_email", MAYBE_TEXT, |_| None),
     ("tfa_phone_number", MAYBE_TEXT, |_| None),
     ("passkey", || json!({"type": "boolean"}), |it| Some(Value::Flag(it.entry.passkey))),
@@ -93,7 +94,7 @@ const DURATION: Shape = || {
     json!({"type": ["integer", "null"], "description": about, "minimum": 0, "maximum": u32::MAX})
 };
 
-/// The names of all fields but the attributes.
+/// The names of all fields except the attributes.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     FIELDS.into_iter().map(|(name, ..)| name)
 }
@@ -105,7 +106,7 @@ impl From<VaultEntry> for Entry {
 }
 
 impl Entry {
-    /// What is set and not shown.
+    /// The names of fields that are set but hidden.
     pub(crate) fn hidden(&self) -> Vec<&'static str> {
         let attributes = attributes::names().filter(|name| attributes::is_secret(name));
         let mut attributes: Vec<_> = attributes.filter(|name| self.entry.attributes.get(name).is_some()).collect();
@@ -119,7 +120,7 @@ impl Entry {
     }
 }
 
-/// Which credentials of its own an entry has.
+/// The entry's own credentials, and which of them are set.
 pub(crate) fn own_credentials(entry: &VaultEntry) -> Vec<&'static str> {
     let own = entry.own_credentials().into_iter().flat_map(Credentials::fields);
     own.filter(|(_, value)| value.is_some()).map(|(name, _)| name).collect()
@@ -149,7 +150,7 @@ described!(Entry as "VaultEntry": {
     let about = "A vault entry. What is not set is null; of a bound one there are no credentials.";
     let fields = FIELDS.into_iter().map(|(name, schema, _)| (name, schema()));
     let properties: BTreeMap<_, _> = fields.chain(attributes::schemas()).collect();
-    // Every field there is.
+    // All fields are present.
     let required: Vec<_> = properties.keys().collect();
     schema(json!({"type": "object", "description": about, "required": required, "properties": properties}))
 });

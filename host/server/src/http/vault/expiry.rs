@@ -1,8 +1,9 @@
 //! When an entry's session data expires.
 //!
-//! Two intervals may be set, in PostgreSQL's notation: the age that session data may reach, and how long it may lie
-//! unused. What uses session data is a browser, of which the host knows nothing: the last use that it knows of is when
-//! data was stored that had changed with it. So both count from there; what is stored again as it was may have been sent back by anybody.
+//! Two intervals may be set, in PostgreSQL's notation: the maximum age of session data, and how
+//! long it may stay unused. Session data is used by browsers, which the host does not see. The last
+//! use it knows of is when changed data was stored. So both intervals count from there; data stored
+//! again unchanged may have been sent back by any client.
 
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
@@ -14,20 +15,22 @@ use super::attributes::read;
 pub(super) const FROM_LAST_USE: &str = "expiry_time_from_last_use";
 pub(super) const FROM_SESSION_DATA_SET: &str = "expiry_time_from_session_data_set";
 
-/// Reads an interval as PostgreSQL writes it: `01:30:00`, `7 days`, `1 year 2 mons 3 days 04:05:06`. Not negative.
+/// Parses an interval in PostgreSQL's notation: `01:30:00`, `7 days`, `1 year 2 mons 3 days
+/// 04:05:06`. Not negative.
 pub(super) fn parse(text: &str) -> Option<Span> {
-    // jiff's notation for people is the same but for one abbreviation.
+    // jiff's friendly notation is the same except for one abbreviation.
     let words = text.split_whitespace().map(|word| match word {
         "mon" | "mons" => "months",
         word => word,
     });
     let span: Span = words.collect::<Vec<_>>().join(" ").parse().ok()?;
-    // What cannot be added to a date is no expiry.
+    // An interval that cannot be added to a date is no expiry.
     let sum = after(Timestamp::UNIX_EPOCH, span)?;
     (!span.is_negative() && sum >= Timestamp::UNIX_EPOCH).then_some(span)
 }
 
-/// When an entry's session data expires: the earlier of the two; `None` when there is no session data, or none set.
+/// When an entry's session data expires: the earlier of the two; `None` without session data or
+/// without an interval.
 pub(crate) fn effective(entry: &VaultEntry) -> Option<Timestamp> {
     let set_at = entry.session_data_set_at?;
     [FROM_LAST_USE, FROM_SESSION_DATA_SET]

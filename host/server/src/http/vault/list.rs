@@ -1,14 +1,18 @@
-//! All entries of a workspace as one JSON array that is written page by page, so that a large workspace is never in memory as a whole.
+//! All entries of a workspace as one JSON array, written page by page, so that a large workspace is
+//! never in memory as a whole.
 //!
-//! The first page is read before the answer begins, and what fails there is an error like any other. What fails later ends
-//! the connection, which no client takes for the end of the list.
+//! The first page is read before the answer begins, and a failure there is an ordinary error. A
+//! later failure ends the connection, which no client mistakes for the end of the list.
 //!
-//! **Invariant:** the credentials of a list are all under one encryption key. A list during which the workspace's key is rotated is cut off: what the client has of it
-//! is under a key that opens nothing any more, and the published clients pass on what they cannot decrypt without a word.
+//! **Invariant:** all credentials of a list are under one encryption key. If the workspace's key is
+//! rotated during a list, the list is cut off. What the client has so far is under a key that no
+//! longer opens anything, and the published clients silently pass on what they cannot decrypt.
 //!
-//! **Memory:** a page is read when the one before has been taken, so a list holds one page at a time. There is room for it (`memory.rs`) from before the first page is read until
-//! the last one was sent or the client is gone. A client that reads slowly holds its
-//! page and its room for [`LIST_TIME`] at most; one that reads nothing at all is cut off earlier, with its connection (`slow_reader.rs`).
+//! **Memory:** a page is read when the previous one has been taken, so a list holds one page at a
+//! time. Its room (`memory.rs`) is held from before the first page is read until the last one was
+//! sent or the client is gone. A client that reads slowly holds its page and its room for at most
+//! [`LIST_TIME`]. One that reads nothing at all is cut off earlier, with its connection
+//! (`slow_reader.rs`).
 
 use std::io::Write;
 use std::time::Duration;
@@ -27,28 +31,29 @@ use crate::http::error::ApiError;
 use crate::http::memory::{self, Held, LARGEST_ENTRY};
 use crate::http::secret_json::SecretJson;
 
-/// What a list has in memory: a page, which has 1 MiB and one entry more, the largest at worst.
+/// The memory of a list: one page of 1 MiB plus one entry, in the worst case the largest.
 const PAGE: usize = (1 << 20) + LARGEST_ENTRY;
 
-/// From the beginning of a list to its last page. A list of 100,000 entries, 120 MB, arrives within that at 4 Mbit/s.
+/// The time limit of a whole list. At 4 Mbit/s, a list of 100,000 entries (120 MB) arrives in time.
 const LIST_TIME: Duration = Duration::from_secs(5 * 60);
 
-/// A list under way.
+/// A list in progress.
 struct List {
     api: Api,
     access: Access,
     next: Next,
-    /// That of the first page.
+    /// The term of the key at the first page.
     key_term: u32,
     deadline: Instant,
     _held: Held,
 }
 
-/// What is to be sent next.
+/// What to send next.
 enum Next {
     First(EntryPage),
     After(EntryId),
-    /// Nothing; the list is over when the connection asks for more, which it does when it has sent nearly all.
+    /// Nothing. The list ends when the connection asks for more, which it does when nearly all is
+    /// sent.
     End,
 }
 
@@ -71,7 +76,7 @@ async fn page(mut list: List) -> Result<Option<(Bytes, List)>, std::io::Error> {
     let (page, is_first) = match list.next {
         Next::First(page) => (page, true),
         Next::After(entry) => {
-            // What is set from now on is not for whoever has a key that is known to be stolen.
+            // New values must not go to the holder of a key that is known to be stolen.
             let valid = list.api.broker.api_keys().is_still_valid(&list.access).await;
             if !valid.map_err(|error| cut_off(&error))? {
                 return Err(cut_off(&"the API key was revoked in the meantime"));
@@ -91,7 +96,7 @@ async fn page(mut list: List) -> Result<Option<(Bytes, List)>, std::io::Error> {
     Ok(Some((text, list)))
 }
 
-/// Each entry is gone when it is written.
+/// Each entry is dropped once it is written.
 fn page_text(entries: Vec<VaultEntry>, first: bool, last: bool) -> Result<Bytes, std::io::Error> {
     let mut text = SecretJson::default();
     if first {

@@ -67,7 +67,7 @@ pub(super) async fn update(
     Body(EntryChangesBody(selector, mut changes)): Body<EntryChangesBody>,
 ) -> Result<Response, ApiError> {
     changes.read_nulls(&api.broker, &access).await?;
-    // The answer has what the entry holds already, however little is changed.
+    // Even a small change answers with everything the entry already holds.
     let stored = usize::try_from(api.broker.entries().size(&access, &selector).await?).unwrap_or(usize::MAX);
     if stored > memory::FREE {
         memory::hold_more(stored)?;

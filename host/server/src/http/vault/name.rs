@@ -1,4 +1,4 @@
-//! Which vault entry a client means.
+//! Selecting a vault entry.
 
 use keyway::{EntryId, EntrySelector};
 
@@ -19,12 +19,12 @@ body! {
     }
 }
 
-/// The body that is a name.
+/// A body that only selects an entry.
 pub(crate) struct EntryName(pub(super) EntrySelector);
 
 described!(EntryName as "VaultEntryName": named(Name::schema()));
 
-/// Which entry a body names, by `id` or by pair, and nothing else counts.
+/// The entry that a body selects, by `id` or by user and domain; other fields are ignored.
 impl FromBody for EntryName {
     fn read(mut fields: Fields) -> Result<Self, ApiError> {
         let Name { id, permissioned_user_id: user, domain } = Name::take(&mut fields)?;
@@ -32,7 +32,7 @@ impl FromBody for EntryName {
     }
 }
 
-/// The parameters of these names in a query, each once at most. Unknown parameters are ignored.
+/// The query parameters of these names, each at most once. Unknown parameters are ignored.
 pub(in crate::http) fn parameters<const N: usize>(
     query: Option<String>,
     names: [&str; N],
@@ -47,7 +47,7 @@ pub(in crate::http) fn parameters<const N: usize>(
     Ok(values)
 }
 
-/// Which entry the query asks for; `None` is all of them.
+/// The entry that the query asks for; `None` asks for all of them.
 pub(super) fn queried(query: Option<String>) -> Result<Option<EntrySelector>, ApiError> {
     match parameters(query, ["permissioned_user_id", "domain"])? {
         [None, None] => Ok(None),
@@ -56,14 +56,14 @@ pub(super) fn queried(query: Option<String>) -> Result<Option<EntrySelector>, Ap
     }
 }
 
-/// The entry of this user and domain, which must both be there.
+/// The entry of this user and domain, both of which are required.
 pub(super) fn pair(user: Option<String>, domain: Option<String>) -> Result<EntrySelector, ApiError> {
     let message = "permissioned_user_id and domain are both required; they say which vault entry is meant";
     let selector = user.zip(domain).map(|(user, domain)| EntrySelector::Pair { user, domain });
     selector.ok_or_else(|| ApiError::invalid(message))
 }
 
-/// The entry that is named one way or the other.
+/// The entry selected by id or by user and domain.
 pub(in crate::http) fn either(
     id: Option<EntryId>,
     user: Option<String>,
@@ -79,7 +79,8 @@ pub(in crate::http) fn either(
     }
 }
 
-/// A [body](body!) that names an entry one way or the other, beside what it says about it.
+/// Defines a [body](body!) that selects an entry by id or by user and domain, beside its own
+/// fields.
 macro_rules! about_an_entry {
     ($(#[$about:meta])* $visible:vis struct $name:ident { $($fields:tt)* }) => {
         $crate::http::body::body! {

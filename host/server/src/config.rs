@@ -1,4 +1,5 @@
-//! What a host needs to know before it can open: where its data is, where its providers are, and the operator's word on the network.
+//! The configuration of a host: where its data and its providers are, and the operator's network
+//! policy.
 
 use std::path::{Path, PathBuf};
 
@@ -10,40 +11,45 @@ use keyway_runtime::{Compiler, EgressPolicy};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MasterKeySource {
-    /// In a file of 64 hexadecimal digits that only its owner can read. With a new database, a missing file is made with a new key.
+    /// In a file of 64 hexadecimal digits that only its owner can read. With a new database, a
+    /// missing file is created with a new key.
     File(PathBuf),
     /// In an environment variable, as 64 hexadecimal digits.
     Environment(String),
 }
 
-/// How a host is set up.
+/// The configuration of a host.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct HostConfig {
-    /// Holds the database, the audit log, compiled components and, unless it is elsewhere, the master key. Made when it is missing.
+    /// Holds the database, the audit log, compiled components and, by default, the master key.
+    /// Created when missing.
     pub data_dir: PathBuf,
-    /// The folder of provider components. `None` is the folder `providers` of the data folder, which is made when it is missing.
+    /// The folder of provider components. `None` is the folder `providers` of the data folder,
+    /// which is created when missing.
     pub providers: Option<PathBuf>,
     /// Where the master key is. `None` is the file `master.key` of the data folder.
     pub master_key: Option<MasterKeySource>,
-    /// Where another master key is, while one replaces the other. It must be there.
+    /// Where another master key is, while one replaces the other. The file must exist.
     pub old_master_key: Option<PathBuf>,
-    /// The operator's word on the network.
+    /// The operator's network policy.
     pub egress: EgressPolicy,
     /// Where components are compiled.
     pub compiler: Compiler,
-    /// How many requests secret managers are asked, and when they are given a rest.
+    /// The limits of requests to secret managers, and the pauses after failures.
     pub budgets: BudgetOptions,
     /// Where the audit log is, and how it is written.
     pub audit: SegmentOptions,
-    /// Under which name the audit log has what no API key did.
+    /// The name under which the audit log records actions without an API key.
     pub operator: String,
-    /// Whether what is due is done in the background: writing passwords back, renewing providers' durable state.
+    /// Whether due work is done in the background: writing passwords back, and renewing providers'
+    /// durable state.
     pub background_work: bool,
 }
 
 impl HostConfig {
-    /// A host with all its data in this folder, that reaches public addresses only and compiles in its own process.
+    /// A host with all its data in this folder, which reaches only public addresses and compiles in
+    /// its own process.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         let data_dir = data_dir.into();
         Self {
@@ -60,7 +66,7 @@ impl HostConfig {
         }
     }
 
-    /// Another folder of provider components.
+    /// Sets another folder of provider components.
     #[must_use]
     pub fn providers(mut self, folder: impl Into<PathBuf>) -> Self {
         self.providers = Some(folder.into());
@@ -87,15 +93,16 @@ impl HostConfig {
     }
 }
 
-/// The data folder of a user who did not name one: `keyway` in the user's data folder (on Linux `$XDG_DATA_HOME`, else `~/.local/share`). Not the working
-/// folder, where a master key would soon be in a repository. `None` for a user without a home.
+/// The default data folder: `keyway` in the user's data folder (on Linux `$XDG_DATA_HOME`,
+/// otherwise `~/.local/share`). Not the working folder, where a master key would soon be in a
+/// repository. `None` for a user without a home.
 pub(crate) fn default_data_dir() -> Option<PathBuf> {
     use etcetera::BaseStrategy;
     let strategy = etcetera::base_strategy::Xdg::new().ok()?;
     Some(strategy.data_dir().join("keyway"))
 }
 
-/// Makes a folder that only its owner can look into; leaves one that exists as it is.
+/// Creates a folder that only its owner can open; leaves an existing one unchanged.
 pub(crate) fn make_private_folder(folder: &Path) -> std::io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);

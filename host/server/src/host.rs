@@ -1,15 +1,17 @@
-//! Opens everything that a command or a server needs, as much of it at the same time as possible.
+//! Opens everything that a command or a server needs, with as much concurrency as possible.
 //!
 //! ```text
 //! runtime, tried out ──────────────────────────┬─ providers, from the code cache ── broker
 //! master key ── database, migrated ── host key ┘
 //! ```
 //!
-//! What is in the code cache is authenticated under a key that follows from the host key, which the database holds, wrapped by the master key. So the
-//! runtime is given its code cache last, and under a wrong master key none of what is compiled is looked at.
+//! The code cache is authenticated under a key derived from the host key. The database holds the
+//! host key, wrapped by the master key. So the runtime gets its code cache last, and under a wrong
+//! master key no compiled code is used.
 //!
-//! **Invariant:** a new master key is only ever made together with a new database. A database whose key file is missing is an error that says so: a key
-//! made in its place could open nothing, and would hide that the real one has to be restored.
+//! **Invariant:** a new master key is only ever made together with a new database. A database
+//! without its key file is an error that says so. A new key in its place could open nothing, and
+//! would hide that the real one has to be restored.
 
 use std::path::PathBuf;
 
@@ -21,10 +23,10 @@ use thiserror::Error;
 
 use crate::config::{self, HostConfig, MasterKeySource};
 
-/// What the key of the code cache is derived for from the host key.
+/// The purpose under which the key of the code cache is derived from the host key.
 const CODE_CACHE_KEY: &str = "keyway.v1.code-cache";
 
-/// A host that is open: its broker and what is below it.
+/// An open host: its broker, and what the broker runs on.
 pub struct Host {
     broker: Broker,
     runtime: Runtime,
@@ -44,7 +46,7 @@ pub enum OpenError {
         /// Why.
         source: std::io::Error,
     },
-    /// There is a database and no master key.
+    /// The database exists, but the master key is missing.
     #[error(
         "the database {} is there, but its master key {} is not. Put the key back from where it is kept safe; without it the database cannot be opened",
         database.display(), key.display()
@@ -79,7 +81,8 @@ impl std::fmt::Debug for Host {
 }
 
 impl Host {
-    /// Opens the host with the providers of its folder. A provider that cannot be loaded is no error: it is reported in the log, and the others work.
+    /// Opens the host with the providers of its folder. A provider that cannot be loaded is not an
+    /// error: it is logged, and the others work.
     ///
     /// # Errors
     /// [`OpenError`]; nothing is left open.
@@ -87,7 +90,8 @@ impl Host {
         Self::open_with(config, true).await
     }
 
-    /// Opens the host without any provider, for operations that need none: nothing is compiled or watched.
+    /// Opens the host without any provider, for operations that need none: nothing is compiled or
+    /// watched.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -123,7 +127,8 @@ impl Host {
             .budgets(config.budgets.clone())
             .audit(config.audit.clone())
             .operator(config.operator.clone())
-            // Without providers nothing can be written, and trying would only make the pauses longer.
+            // Without providers nothing can be written, and attempts would only lengthen the
+            // pauses.
             .background_work(config.background_work && with_providers);
         if let Some(providers) = &providers {
             builder = builder.provider_folder(providers.clone());
@@ -136,7 +141,7 @@ impl Host {
         &self.broker
     }
 
-    /// The folder of providers; `None` for a host that was opened without.
+    /// The folder of providers; `None` for a host that was opened without providers.
     pub fn providers(&self) -> Option<&ProviderFolder> {
         self.providers.as_ref()
     }
@@ -146,17 +151,17 @@ impl Host {
         &self.runtime
     }
 
-    /// Closes the audit log, and then the database after the operations that are running.
+    /// Closes the audit log, and then the database once the running operations have ended.
     pub async fn close(&self) {
         self.broker.close().await;
         self.storage.close().await;
     }
 }
 
-/// Sets the sandbox up, without a code cache.
+/// Sets up the sandbox, without a code cache.
 async fn start_runtime(config: &HostConfig) -> Result<Runtime, OpenError> {
     let builder = Runtime::builder().compiler(config.compiler.clone()).egress(config.egress.clone());
-    // It tries its limits out, which takes tens of milliseconds of computing.
+    // The sandbox tests its limits, which takes tens of milliseconds of computing.
     let built = tokio::task::spawn_blocking(move || builder.build()).await;
     Ok(built.map_err(|error| SetupError::Sandbox(error.to_string()))??)
 }
@@ -169,7 +174,8 @@ fn master_keys(config: &HostConfig) -> Result<MasterKeys, OpenError> {
             if database.exists() && !key.exists() {
                 return Err(OpenError::MasterKeyMissing { database, key });
             }
-            // When the master key is replaced while this runs, the new one may be put in the place of the old.
+            // During a replacement of the master key, the new key file may take the place of the
+            // old one while this host runs.
             MasterKeys::from(MasterKey::from_file_or_generate(&key)?).reload_from(move || MasterKey::from_file(&key))
         }
     };

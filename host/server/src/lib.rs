@@ -1,7 +1,8 @@
 //! The `keyway` command line and HTTP API.
 //!
-//! [`host::Host`] puts a broker together from a data folder and a folder of providers, [`serve::Server`] serves its HTTP API, and
-//! [`cli::main`] is the whole program. The first two are public so that a test or another program can have the server in its own process:
+//! [`host::Host`] puts a broker together from a data folder and a folder of providers,
+//! [`serve::Server`] serves its HTTP API, and [`cli::main`] is the whole program. The first two are
+//! public so that a test or another program can run the server in its own process:
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -18,7 +19,8 @@
 //! # }
 //! ```
 //!
-//! Providers are run by the broker. This crate uses the runtime for two things only: to set it up, and to show what a component says about itself.
+//! The broker runs providers. This crate uses the runtime for two things only: to set it up, and to
+//! show what a component declares.
 //!
 //! **May import** of Keyway: `keyway`, `keyway-runtime`.
 

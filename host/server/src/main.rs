@@ -1,7 +1,7 @@
 //! The program `keyway`.
 
-/// Requests allocate and free on several threads at once, at which this allocator is better than glibc's: with 64
-/// connections, 7 % more cached resolves (`cargo xtask bench --only http`).
+/// Requests allocate and free on several threads at once, where this allocator is better than
+/// glibc's: with 64 connections, 7 % more cached resolves (`cargo xtask bench --only http`).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

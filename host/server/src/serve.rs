@@ -1,8 +1,10 @@
-//! Serves the HTTP API: accepts connections, bounds them, and ends in order.
+//! Serves the HTTP API: accepts connections, bounds them, and shuts down in order.
 //!
-//! **Invariants:** a client that is slow to send its request is cut off, and so is one that does not read its answer (`slow_reader.rs`); no more than 4,096 connections are open at a time, further ones wait to be accepted; after
-//! the wish to end no request is begun, those that run have 8 seconds to finish, and then the server is gone. As long as they run, whoever comes is told
-//! so (503) instead of being left in front of a closed door, and `/readyz` is not ready.
+//! **Invariants:** a client that is slow to send its request is cut off, and so is one that does
+//! not read its answer (`slow_reader.rs`). At most 4,096 connections are open at a time; further
+//! ones wait to be accepted. Once asked to end, the server begins no request; running ones have 8
+//! seconds to finish, and then the server exits. Meanwhile it still accepts connections and answers
+//! their requests with 503, and `/readyz` is not ready.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,29 +26,34 @@ use crate::http;
 use crate::http::observe::Observer;
 use crate::slow_reader::{self, Impatient};
 
-/// Connections at a time. Far above what clients of one host need, far below what the system lets a process open.
+/// The maximum number of open connections. Far above what the clients of one host need, far below
+/// what the system lets a process open.
 const CONNECTIONS: usize = 4_096;
 
-/// Until the head of a request has arrived, and for how long a connection may wait for its next one: longer than the keep-alive of common clients and proxies (60 s).
+/// How long the head of a request may take to arrive, and how long a connection may wait for its
+/// next request: longer than the keep-alive of common clients and proxies (60 s).
 const HEAD_TIME: Duration = Duration::from_secs(75);
 
-/// What is read ahead of the head of a request; hyper lets a head be a little larger than that, and ends the connection beyond.
+/// The read buffer for the head of a request, in bytes. hyper accepts a slightly larger head, and
+/// closes the connection beyond that.
 const HEAD_LIMIT: usize = 64 << 10;
 
-/// For requests that are under way when the server ends; shorter than the 10 s after which supervisors commonly use force.
+/// How long requests in flight may take when the server ends; shorter than the 10 s after which
+/// supervisors commonly kill a process.
 const GRACE: Duration = Duration::from_secs(8);
 
-/// For those who came while it ended.
+/// How long connections accepted during the shutdown may take.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// After a failed accept, which usually means that the process has no file descriptor left.
+/// The pause after a failed accept, which usually means that the process has run out of file
+/// descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A server that listens, and serves once it [runs](Self::run).
 #[derive(Debug)]
 pub struct Server {
     clients: Entrance,
-    /// Where operators look, if that is a place of its own.
+    /// The operators' address, if it is a separate one.
     operators: Option<Entrance>,
     observer: Arc<Observer>,
 }
@@ -62,7 +69,7 @@ pub struct BindError {
 }
 
 impl Server {
-    /// Listens at `address`, written `host:port`; port 0 is any free one.
+    /// Listens at `address`, written `host:port`; port 0 picks a free one.
     ///
     /// # Errors
     /// [`BindError`].
@@ -70,8 +77,8 @@ impl Server {
         Self::bind_with(address, None, broker).await
     }
 
-    /// Listens at `address`, and at `metrics` for those who read the metrics, which are then nowhere else. (`/healthz` and
-    /// `/readyz` are at both.)
+    /// Listens at `address`, and serves the metrics only at the separate address `metrics`, if one
+    /// is given. (`/healthz` and `/readyz` are at both.)
     ///
     /// # Errors
     /// [`BindError`].
@@ -100,11 +107,12 @@ impl Server {
         format!("http://{}", self.operators.as_ref().unwrap_or(&self.clients).address)
     }
 
-    /// Serves until `end` completes, and then until the requests under way are answered, at most for 8 seconds.
+    /// Serves until `end` completes, and then until the requests in flight are answered, for at
+    /// most 8 seconds.
     pub async fn run(self, end: impl Future<Output = ()>) {
         let open = GracefulShutdown::new();
         let Self { clients, operators, observer } = self;
-        // Cut off with the server: they may look until its end.
+        // Operators' connections stay open until the server exits, and are then cut off.
         let of_operators = GracefulShutdown::new();
         let look = async {
             match &operators {
@@ -126,7 +134,7 @@ impl Server {
                     tracing::warn!("requests that did not finish within {} s are cut off", GRACE.as_secs());
                 }
             }
-            // They were told in microseconds that it is over.
+            // Late connections are answered within microseconds.
             let _ = tokio::time::timeout(LAST_WORDS, late.shutdown()).await;
         };
         tokio::select! {
@@ -136,7 +144,7 @@ impl Server {
     }
 }
 
-/// Where connections come in.
+/// A listener and its connections.
 #[derive(Debug)]
 struct Entrance {
     listener: TcpListener,
@@ -153,7 +161,7 @@ impl Entrance {
         Ok(Self { listener, address, router, places: Arc::new(Semaphore::new(CONNECTIONS)) })
     }
 
-    /// Accepts connections for as long as it is polled; those that are open are in `open`.
+    /// Accepts connections while it is polled; `open` tracks the open ones.
     async fn accept(&self, open: &GracefulShutdown) {
         loop {
             let place = Arc::clone(&self.places).acquire_owned().await;
@@ -179,7 +187,7 @@ impl Entrance {
 type Connection = http1::Connection<TokioIo<Impatient<TcpStream>>, TowerToHyperService<Router>>;
 
 fn connection(stream: TcpStream, router: Router) -> Connection {
-    // Answers are written whole; waiting for more to send would only delay them.
+    // Answers are written whole; waiting for more data would only delay them.
     let _ = stream.set_nodelay(true);
     slow_reader::bound(&stream);
     http1::Builder::new()
@@ -189,8 +197,9 @@ fn connection(stream: TcpStream, router: Router) -> Connection {
         .serve_connection(TokioIo::new(Impatient::new(stream)), TowerToHyperService::new(router))
 }
 
-/// Completes when the process is asked to end: Ctrl-C, or SIGTERM from a supervisor. It counts from the call, not from when it is first waited
-/// for: whoever calls it before saying that the server listens can be ended properly from then on.
+/// Completes when the process is asked to end: Ctrl-C, or SIGTERM from a supervisor. Signals count
+/// from the call, not from the first poll: a caller that creates this future before it announces
+/// that the server listens can be ended in order from then on.
 ///
 /// # Panics
 /// Outside of a Tokio runtime.

@@ -1,8 +1,11 @@
-//! Clients that do not read what they have asked for: they are cut off, so that nobody holds an answer in memory for as long as they like.
+//! Cuts off clients that do not read their answers, so that none can hold an answer in memory for
+//! as long as it likes.
 //!
-//! A connection whose writes wait must take at least [`ENOUGH`] within [`PATIENCE`], or what is left of the answer. The clock runs only while a write
-//! waits: an answer that fits into the system's buffers, as nearly all do, costs nothing. So that a large one does not fit either, and waits where it is
-//! counted (`http/memory.rs`) and not in memory of the system's that nobody counts, those buffers are kept small ([`bound`]).
+//! When a write has to wait, the connection must take at least [`ENOUGH`] within [`PATIENCE`], or
+//! the rest of the answer. The clock runs only while a write waits: an answer that fits into the
+//! system's buffers, as nearly all do, costs nothing. Those buffers are kept small ([`bound`]). A
+//! large answer therefore waits where it is counted (`http/memory.rs`) and not in uncounted memory
+//! of the system.
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
@@ -13,19 +16,23 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-/// For how long a client may take next to nothing.
+/// How long a client may take less than [`ENOUGH`].
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is not next to nothing. With what the system takes ahead ([`UNSENT`]) it is some 4 KiB a second, a tenth of a poor mobile connection.
+/// The progress that a client must make, in bytes. With the bytes that the system takes ahead
+/// ([`UNSENT`]) this is some 4 KiB a second, a tenth of a poor mobile connection.
 const ENOUGH: usize = 64 << 10;
 
-/// How much of an answer the system takes that it cannot send yet. Enough to keep a fast line busy until this process is asked for more.
+/// How many bytes of an answer the system takes before it can send them. Enough to keep a fast line
+/// busy until this process is asked for more.
 const UNSENT: u32 = 64 << 10;
 
-/// For how long the system tries to get rid of what it has taken, when the other end does not answer or does not read; also after the connection's end.
+/// How long the system tries to deliver what it has taken when the other end does not answer or
+/// does not read; also after the connection's end.
 const UNDELIVERED: Duration = Duration::from_secs(180);
 
-/// Bounds what the system keeps for a client that does not read. Where it cannot, as on systems other than Linux, its own limits are all there is.
+/// Bounds what the system buffers for a client that does not read. Systems other than Linux apply
+/// only their own limits.
 pub(crate) fn bound(stream: &TcpStream) {
     #[cfg(target_os = "linux")]
     {
@@ -40,14 +47,14 @@ pub(crate) fn bound(stream: &TcpStream) {
     let _ = (stream, UNSENT, UNDELIVERED);
 }
 
-/// A stream whose other end has to read.
+/// A stream whose other end must keep reading.
 #[derive(Debug)]
 pub(crate) struct Impatient<S> {
     stream: S,
     waiting: Option<Waiting>,
 }
 
-/// Since a write waited first.
+/// The progress since a write first had to wait.
 #[derive(Debug)]
 struct Waiting {
     until: Pin<Box<Sleep>>,
@@ -101,7 +108,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
         self.stream.is_write_vectored()
     }
 
-    /// Called when everything was written.
+    /// Called when everything is written.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         self.waiting = None;
         Pin::new(&mut self.stream).poll_flush(context)
@@ -125,7 +132,7 @@ mod tests {
 
     use super::*;
 
-    /// What comes of writing `length` bytes to a client that reads so many each second.
+    /// Writes `length` bytes to a client that reads `a_second` bytes each second.
     async fn write(length: usize, a_second: usize) -> Result<()> {
         let (server, mut client) = duplex(4_096);
         let reading = tokio::spawn(async move {

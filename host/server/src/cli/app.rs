@@ -1,4 +1,4 @@
-//! What all commands share: the options of all commands, how they set up the host, and opening it.
+//! Shared by all commands: the global options, the host's configuration, and opening it.
 
 use std::time::Duration;
 
@@ -18,17 +18,17 @@ use crate::host::{Host, OpenError};
 /// The variable that may hold the master key itself.
 const MASTER_KEY_VARIABLE: &str = "KEYWAY_MASTER_KEY";
 
-/// When opening takes longer than this, the person is told why.
+/// When opening takes longer than this, a note says why.
 const NOTICE_AFTER: Duration = Duration::from_millis(800);
 
-/// What all commands need.
+/// The state of every command.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) output: Output,
     pub(crate) global: GlobalOptions,
-    /// Where they come from.
+    /// The settings with their origins.
     pub(crate) settings: Settings,
-    /// What the command has opened; closed with it, however it ends.
+    /// The opened host; closed with the command, however the command ends.
     host: OnceCell<Host>,
 }
 
@@ -37,14 +37,14 @@ impl App {
         Self { output: Output { json: global.json }, global, settings, host: OnceCell::new() }
     }
 
-    /// Closes what the command has opened.
+    /// Closes the opened host.
     pub(super) async fn close(&self) {
         if let Some(host) = self.host.get() {
             host.close().await;
         }
     }
 
-    /// Says of a failure to reach something that this host was told to look for it elsewhere.
+    /// Adds to a failure to reach something that this host was told to connect elsewhere.
     pub(super) fn with_redirections(&self, error: CliError) -> CliError {
         let rules: Vec<_> = self.global.connect_to.iter().map(ToString::to_string).collect();
         if rules.is_empty() || !error.is_unreachable() || error.in_result {
@@ -53,7 +53,7 @@ impl App {
         error.hint(format!("connections are redirected ({}): is there a server?", rules.join(", ")))
     }
 
-    /// How the host is set up, by flags and environment.
+    /// The host's configuration, from flags, environment and file.
     pub(crate) fn config(&self) -> Result<HostConfig, CliError> {
         let data_dir = self.global.data_dir.clone().or_else(default_data_dir).ok_or_else(|| {
             CliError::usage("there is no home folder to keep data in").hint("--data-dir names a folder")
@@ -80,7 +80,7 @@ impl App {
         if let Some(mebibytes) = global.audit_segment_mib {
             host.audit = host.audit.segment_bytes(u64::from(mebibytes) << 20);
         }
-        // The program compiles components as a process of its own, which it can end.
+        // The program compiles components in a child process, which it can kill.
         match std::env::current_exe() {
             Ok(program) => host.compiler = Compiler::Child { program, args: vec!["compile-component".into()] },
             Err(error) => tracing::warn!(
@@ -88,7 +88,8 @@ impl App {
                 "the program cannot find its own file, so components are compiled in this process, without limits of their own"
             ),
         }
-        // The key itself is a variable, too: it wins over a file's name in the configuration file, not over one in the environment.
+        // The key itself is also a variable. It wins over a file named in the configuration file,
+        // but not over one named in the environment or by a flag.
         let in_environment = std::env::var_os(MASTER_KEY_VARIABLE).is_some_and(|key| !key.is_empty());
         let counts = !in_environment || self.settings.origin("master_key_file") != Origin::File;
         host.master_key = match &global.master_key_file {
@@ -150,7 +151,7 @@ impl App {
         self.open_for(workspace, false).await
     }
 
-    /// The same for a command of which its options say whether it calls a provider.
+    /// The same for a command whose options decide whether it calls a provider.
     pub(crate) async fn open_for(
         &self,
         workspace: &WorkspaceOption,
@@ -161,7 +162,7 @@ impl App {
     }
 }
 
-/// Opens a host, and says what takes so long.
+/// Opens a host, and says why when it takes long.
 pub(crate) async fn patiently(open: impl Future<Output = Result<Host, OpenError>>) -> Result<Host, CliError> {
     let mut open = std::pin::pin!(open);
     match tokio::time::timeout(NOTICE_AFTER, &mut open).await {

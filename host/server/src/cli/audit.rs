@@ -1,4 +1,4 @@
-//! `keyway audit`: reads the audit log, and checks that nobody has touched it.
+//! `keyway audit`: reads the audit log, and verifies that it is unchanged.
 
 use std::io::{self, Write};
 
@@ -13,7 +13,7 @@ use super::output::{BAD, FAINT, GOOD, Table, printable};
 use super::select;
 
 pub(super) async fn run(app: &App, command: AuditCommand) -> Result<(), CliError> {
-    // A mistyped folder must not be a new log in which all is well.
+    // A mistyped folder must not pass for a new and valid log.
     let database = app.config()?.database();
     if !database.exists() {
         let message = format!("there is no database {}", database.display());
@@ -70,7 +70,7 @@ fn show(out: &mut dyn Write, page: &AuditPage) -> io::Result<()> {
     Ok(())
 }
 
-/// The most telling of what a record is about.
+/// The most telling part of a record's subject.
 fn subject(record: &AuditRecord) -> String {
     let subject = &record.subject;
     let entry = subject.entry.map(|id| format!("entry {id}"));

@@ -1,4 +1,4 @@
-//! `keyway connection budget`: what connections may still ask of their secret managers.
+//! `keyway connection budget`: the remaining requests of connections to their secret managers.
 
 use serde::Serialize;
 
@@ -41,7 +41,7 @@ fn add(table: &mut Table<6>, row: &Row) {
     }
 }
 
-/// A window as people say it.
+/// A window in words.
 pub(super) fn window(seconds: u64) -> String {
     match seconds {
         s if s % 3_600 == 0 => format!("{} h", s / 3_600),

@@ -1,6 +1,7 @@
-//! `keyway config`: what the settings are, where each comes from, and whether what they name is there.
+//! `keyway config`: the settings, the origin of each, and whether what they name exists.
 //!
-//! **Invariant:** looking changes nothing: no folder, key or database is made, and an older database is not migrated.
+//! **Invariant:** the check changes nothing: it creates no folder, key or database, and migrates no
+//! older database.
 
 use std::io::{self, Write};
 use std::net::TcpListener;
@@ -33,7 +34,7 @@ pub(super) async fn run(app: &App, command: &ConfigCommand) -> Result<(), CliErr
 #[serde(rename_all = "snake_case")]
 enum Finding {
     Good,
-    /// Works, and the operator may want to know.
+    /// Works, but the operator may want to know.
     Note,
     Wrong,
 }
@@ -109,10 +110,11 @@ fn audit_folder(folder: &Path) -> (Finding, String) {
     }
 }
 
-/// Why nothing can be written in a folder, or in the one that it will be made in; tried out with a file that has no name.
+/// Why a folder, or the nearest existing parent of a missing one, is not writable. Tested with an
+/// unnamed temporary file.
 fn not_writable(folder: &Path) -> Option<String> {
     let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
-    // As much as makes a full disk refuse it, and no more than a moment's work.
+    // Enough for a full disk to refuse it, and still only a moment's work.
     let write = || tempfile::tempfile_in(there)?.write_all(&[0; 64 << 10]);
     let error = write().err()?;
     Some(format!("nothing can be written in {}: {error}", there.display()))
@@ -126,7 +128,8 @@ fn database(file: &Path) -> (Finding, String) {
     }
 }
 
-/// The master key, and whether the database is under it; and what is wrong with the database, if it cannot even be asked.
+/// The findings about the master key, including whether the database is under it, and about the
+/// database, if it cannot even be read.
 async fn master_key(config: &HostConfig) -> (Option<(Finding, String)>, (Finding, String)) {
     let database = config.database();
     let (place, key) = match config.master_key_source() {

@@ -1,9 +1,11 @@
 //! The configuration file: settings of the host, in TOML, that flags and the environment override.
 //!
-//! **Invariant:** a file is taken whole or not at all. An unknown key, a value of the wrong type or a file that cannot be read ends the program with a
-//! sentence that names the file and the place in it; a setting that was misspelt must not silently be the default one.
+//! **Invariant:** a file is used as a whole or not at all. An unknown key, a value of the wrong
+//! type or an unreadable file ends the program with a message that names the file and the place in
+//! it. A misspelt setting must not silently fall back to its default.
 //!
-//! No setting is a secret, so the file may be read by anyone: it names files that hold secrets.
+//! No setting is a secret: the file may be readable by anyone, because it only names files that
+//! hold secrets.
 
 use std::any::TypeId;
 use std::collections::BTreeMap;
@@ -13,18 +15,18 @@ use clap::{Arg, ArgAction};
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-/// A configuration file that was read. Each key is the flag of the same name, with `_` for `-`.
+/// A configuration file. Each key is the flag of the same name, with `_` for `-`.
 #[derive(Debug)]
 pub(crate) struct ConfigFile {
-    /// Where it is.
+    /// Its path.
     pub(crate) path: PathBuf,
-    /// What it sets, by the id of the flag's argument, in the form in which it would stand on the command line.
+    /// Its settings, by the id of the flag's argument, in the form of the command line.
     settings: BTreeMap<String, Vec<String>>,
 }
 
 impl ConfigFile {
-    /// Reads a file, which may set these arguments. Relative paths in it start at the folder that it is in. An error is
-    /// a sentence about why the file is not usable.
+    /// Reads a file, which may set only these arguments. Relative paths in it are relative to its
+    /// folder. The error says why the file is not usable.
     pub(crate) fn read(path: &Path, settable: &[&Arg]) -> Result<Self, String> {
         let unreadable =
             |error: std::io::Error| format!("cannot read the configuration file {}: {error}", path.display());
@@ -35,13 +37,13 @@ impl ConfigFile {
         Ok(Self { path: path.to_owned(), settings })
     }
 
-    /// What it sets an argument to.
+    /// The values that it sets an argument to.
     pub(crate) fn get(&self, argument: &str) -> Option<&[String]> {
         self.settings.get(argument).map(Vec::as_slice)
     }
 
-    /// The file that is read when none is named: `config.toml` in the folder `keyway` of the user's configuration (on Linux `$XDG_CONFIG_HOME`, else
-    /// `~/.config`), if it is there.
+    /// The default file, if it exists: `config.toml` in the folder `keyway` of the user's
+    /// configuration (on Linux `$XDG_CONFIG_HOME`, otherwise `~/.config`).
     pub(crate) fn default_path() -> Option<PathBuf> {
         use etcetera::BaseStrategy;
         let strategy = etcetera::base_strategy::Xdg::new().ok()?;
@@ -49,12 +51,12 @@ impl ConfigFile {
     }
 }
 
-/// That a file does not say what a configuration file says.
+/// The message for an invalid configuration file.
 pub(crate) fn wrong(path: &Path, reason: &str) -> String {
     format!("the configuration file {} is wrong: {reason}", path.display())
 }
 
-/// In one line, because lines of an error are not to be told from those of somebody who has put them into it.
+/// On one line, so that text from the file cannot pass for further lines of the error.
 fn told(text: &str, place: usize, message: &str) -> String {
     let line = text.get(..place).unwrap_or_default().matches('\n').count() + 1;
     format!("line {line}: {}", message.lines().collect::<Vec<_>>().join("; "))
@@ -75,7 +77,7 @@ fn parse(text: &str, folder: &Path, settable: &[&Arg]) -> Result<BTreeMap<String
     document.get_ref().iter().map(setting).collect()
 }
 
-/// What the argument is set to; or where and why it cannot be.
+/// The values of the argument, or the place and the reason of an error.
 fn values(arg: &Arg, value: &Spanned<DeValue<'_>>) -> Result<Vec<String>, (usize, String)> {
     let expected = |what: &str, value: &Spanned<DeValue<'_>>| {
         (value.span().start, format!("invalid type: {}, expected {what}", value.get_ref().type_str()))

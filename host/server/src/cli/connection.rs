@@ -17,7 +17,7 @@ use super::{budget, provider, secret_input, select};
 use crate::view::connection::{SecretItem, SecretProvider};
 use crate::view::view;
 
-/// In place of a list without rows.
+/// Replaces a list without rows.
 pub(super) const NONE_YET: &str = "There is no connection yet. `keyway connect` creates one.";
 
 pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), CliError> {
@@ -48,7 +48,7 @@ pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), Cli
     }
 }
 
-/// Says what was done with a connection, and what follows from it.
+/// Says what was done with a connection, and its consequences.
 fn done(app: &App, connection: &Connection, what: &str, next: &str) -> Result<(), CliError> {
     let name = printable(&connection.name);
     app.output.result(&Named::from(connection), |out| writeln!(out, "{what} {name}. {next}"))
@@ -87,7 +87,7 @@ async fn update(app: &App, options: UpdateConnectionOptions) -> Result<(), CliEr
         let message = "there is nothing to change; give --name, --cache-ttl, --rate-limit-tier, --token-file or --replace-settings";
         return Err(CliError::usage(message));
     }
-    // Only new settings and another tier need the provider.
+    // Only new settings or another tier need the provider.
     let (host, access) = app.open_for(&options.target.workspace, replace || has_new_tier).await?;
     let connection = select::connection(host.broker(), &access, &options.target.connection).await?;
     let settings = match replace {
@@ -112,7 +112,7 @@ async fn update(app: &App, options: UpdateConnectionOptions) -> Result<(), CliEr
     })
 }
 
-/// The connection's settings: from flags and files, else from the environment, else typed.
+/// The connection's settings: from flags and files, otherwise from the environment or a prompt.
 fn settings(description: &Description, options: &SettingOptions) -> Result<Settings, CliError> {
     let mut settings = Settings::new();
     for (name, value) in &options.set {
@@ -145,14 +145,15 @@ fn settings(description: &Description, options: &SettingOptions) -> Result<Setti
                     .hint(format!("give it with {flag} {}=..., or in the variable {variable}", spec.name))
             };
             let typed = secret_input::ask(&spec.label, &spec.help).ok_or_else(missing)??;
-            // A token or an address never begins or ends with a space; what is pasted often does.
+            // A token or an address never begins or ends with a space; pasted text often does.
             settings.set(&spec.name, typed.expose_secret().trim());
         }
     }
     Ok(settings)
 }
 
-/// New settings take the place of all the old ones. Whoever gives only some of them may want to keep the others, such as the address that a token goes to.
+/// New settings replace all old ones. A user who gives only some of them may want to keep the
+/// others, such as the address that a token goes to.
 fn refuse_to_reset(description: &Description, settings: &Settings) -> Result<(), CliError> {
     let left = description.settings.iter().filter(|spec| settings.get(&spec.name).is_none());
     let left: Vec<_> = left.map(|spec| spec.name.as_str()).collect();
@@ -191,7 +192,7 @@ pub(super) async fn items(app: &App, target: &ConnectionTarget) -> Result<(), Cl
     app.output.result(&data, |out| write_items(out, &items, 0, usize::MAX))
 }
 
-/// The items as a table, `limit` of them at most.
+/// At most `limit` items, as a table.
 pub(crate) fn write_items(out: &mut dyn Write, items: &[Item], indent: usize, limit: usize) -> io::Result<()> {
     let (shown, more) = items.split_at(limit.min(items.len()));
     let table = Table::of(["TITLE", "VAULT", "REFERENCE"], shown, |table, item| {
@@ -216,7 +217,7 @@ view! {
 }
 
 impl Row {
-    /// The secrets by their last characters.
+    /// The secrets, by their last characters.
     pub(crate) fn hint(&self) -> String {
         let hints: Vec<_> = self.shown.config_hint.values().map(|last4| format!("...{last4}")).collect();
         hints.join(", ")
@@ -244,7 +245,7 @@ impl Row {
     }
 }
 
-/// A cache duration as the product's page names it.
+/// A cache duration, in the wording of the product's page.
 pub(super) fn duration(seconds: u32) -> String {
     let counted = |number: u32, unit: &str| format!("{number} {unit}{}", if number == 1 { "" } else { "s" });
     match seconds {

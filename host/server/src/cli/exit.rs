@@ -1,4 +1,4 @@
-//! How a command ends: exit codes that a script can branch on, and errors as a person and a program read them.
+//! How a command ends: exit codes for scripts, and errors for people and programs.
 
 use std::time::Duration;
 
@@ -17,21 +17,22 @@ use crate::view::retry;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Exit {
-    /// Anything that has no code of its own: a fault of this program or of its set-up.
+    /// A fault of this program or of its set-up, or anything without a code of its own.
     Failure = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// There is no such thing.
+    /// It does not exist.
     NotFound = 3,
     /// A value breaks a rule, or something exists already.
     Invalid = 4,
-    /// Somebody does not accept the credentials, or does not let them do this.
+    /// Credentials were not accepted, or do not allow this.
     Denied = 5,
     /// Rate limited, unreachable or busy: try again later.
     TryLater = 6,
-    /// The provider crashed, hit a limit of its sandbox, or answered what it may not; or it cannot be loaded.
+    /// The provider crashed, hit a limit of its sandbox, gave an invalid answer, or cannot be
+    /// loaded.
     Provider = 7,
-    /// The audit log does not verify: somebody has touched it.
+    /// The audit log does not verify: it was changed.
     AuditTouched = 8,
 }
 
@@ -73,7 +74,7 @@ impl From<ErrorKind> for Exit {
 pub(crate) struct CliError {
     #[serde(skip)]
     pub(crate) exit: Exit,
-    /// Whether standard output has it already.
+    /// Whether the error was already printed as part of the result.
     #[serde(skip)]
     pub(crate) in_result: bool,
     code: &'static str,
@@ -82,7 +83,7 @@ pub(crate) struct CliError {
     pub(crate) hint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_seconds: Option<u64>,
-    /// The entries that stand in the way.
+    /// The entries that prevent the deletion.
     #[serde(skip_serializing_if = "Option::is_none")]
     dependents: Option<Dependents>,
 }
@@ -116,31 +117,31 @@ impl CliError {
         Self { exit, code, ..Self::new(ErrorKind::ProviderFault, format!("{file}: {error}")) }
     }
 
-    /// The audit log does not verify; `finding` is the first thing that is wrong.
+    /// The audit log does not verify; `finding` is the first problem.
     pub(crate) fn audit(finding: &str) -> Self {
         let message = format!("the audit log does not verify: {finding}");
         Self { exit: Exit::AuditTouched, code: "AUDIT_NOT_VERIFIED", ..Self::new(ErrorKind::Internal, message) }
     }
 
-    /// What to do about it.
+    /// Adds what to do about it.
     #[must_use]
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    /// With more about where it happened in front.
+    /// Puts `what`, the place of the failure, before the message.
     #[must_use]
     pub(crate) fn during(self, what: &str) -> Self {
         Self { message: format!("{what}: {}", self.message), ..self }
     }
 
-    /// The error is part of a result that was printed.
+    /// Marks the error as part of a result that was printed.
     #[must_use]
     pub(crate) fn in_result(self) -> Self {
         Self { in_result: true, ..self }
     }
 
-    /// Whether a secret manager could not be reached, or did not answer as it should.
+    /// Whether a secret manager could not be reached or did not answer as expected.
     pub(crate) fn is_unreachable(&self) -> bool {
         self.code == ErrorKind::ProviderUnavailable.code()
     }
@@ -160,7 +161,7 @@ impl From<BrokerError> for CliError {
     }
 }
 
-/// What helps at a terminal and is not in the message, which is the same over HTTP.
+/// Help for the terminal that the message lacks, because the message is the same over HTTP.
 fn hint(kind: ErrorKind, error: &BrokerError, wait: Option<Duration>) -> Option<String> {
     let hint = match (error, kind) {
         (BrokerError::NotFound(Thing::Connection), _) => "`keyway connection list` shows the connections there are",
@@ -223,7 +224,7 @@ mod tests {
         let error = CliError::from(BrokerError::Provider(error));
         assert!(error.hint.as_deref().unwrap().contains("42 s"));
         assert_eq!(serde_json::to_value(&error).unwrap()["retry_after_seconds"], 42);
-        // Never sooner than it may: a script would come back too early, or at once.
+        // Rounded up: a script must not retry too early, or at once.
         let wait = Some(Duration::from_millis(300));
         let error = ProviderError::new(ErrorCode::RateLimited, "slow down").retry_after(wait);
         let error = CliError::from(BrokerError::Provider(error));

@@ -1,7 +1,7 @@
 //! `keyway master-key`: replacing the master key.
 //!
-//! The new key is in its file, durably, before the first byte of the database changes; so there is no moment at which the
-//! database is under a key that exists nowhere else.
+//! The new key is durably in its file before the first byte of the database changes, so the
+//! database is never under a key that exists nowhere else.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ use crate::view::view;
 
 pub(super) async fn run(app: &App, command: MasterKeyCommand) -> Result<(), CliError> {
     let MasterKeyCommand::Rotate { new_key_file } = command;
-    // First of all, so that a wrong key does not leave a new file behind.
+    // First, so that a wrong key leaves no new file behind.
     let host = app.open_without_providers().await?;
     let new = MasterKey::from_file_or_generate(&new_key_file).map_err(OpenError::from)?;
     let rotated = host.broker().keys().rotate_master(new).await?;

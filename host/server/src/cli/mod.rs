@@ -1,7 +1,8 @@
 //! The `keyway` command line.
 //!
-//! Commands open the same database as a server, so they work with or without one that runs. What they change, a running server sees within a
-//! second. Each has a result as text and as data (`output.rs`) and ends with a code that says what kind of failure it was (`exit.rs`).
+//! Commands open the same database as a server, so they work whether or not one is running. A
+//! running server sees their changes within a second. Each command has a result as text and as data
+//! (`output.rs`), and an exit code for each kind of failure (`exit.rs`).
 
 pub(crate) mod app;
 pub(crate) mod args;
@@ -46,7 +47,7 @@ pub fn main() -> ExitCode {
         Err(failed) => return failed,
     };
     if matches!(cli.command, Command::CompileComponent) {
-        // It has told the reason on standard error, for the process that started it.
+        // It has reported the reason on standard error, to the process that started it.
         return keyway_runtime::compile_stdin().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
     }
     let app = App::new(cli.global, Settings::of(&matches, file));
@@ -58,7 +59,8 @@ fn failed(output: Output, error: &CliError) -> ExitCode {
     ExitCode::from(error.exit as u8)
 }
 
-/// Reads the command line twice: it says which configuration file to read, and that file says what is not on the command line.
+/// Reads the command line twice: first for the configuration file, and then with that file as the
+/// source of everything that the command line leaves out.
 fn parse() -> Result<(ArgMatches, Cli, Option<ConfigFile>), ExitCode> {
     let read = |file: Option<&ConfigFile>| {
         let matches = args::command(file).try_get_matches()?;
@@ -71,12 +73,13 @@ fn parse() -> Result<(ArgMatches, Cli, Option<ConfigFile>), ExitCode> {
     };
     let unusable = |message| failed(Output { json: cli.global.json }, &CliError::usage(message));
     let file = ConfigFile::read(&path, &settings::arguments(&Cli::command()).concat()).map_err(unusable)?;
-    // The command line was right without the file, so what is wrong now is in the file.
+    // The command line was valid without the file, so an error now is in the file.
     let (matches, cli) = read(Some(&file)).map_err(|error| unusable(config_file::wrong(&path, &first_line(&error))))?;
     Ok((matches, cli, Some(file)))
 }
 
-/// Help and the version are for standard output and no failure. Everything else is told as clap tells it, and as data where data was asked for.
+/// Help and the version go to standard output and are not a failure. Any other error is printed in
+/// clap's form, and also as data where `--json` was given.
 fn not_a_command(error: &clap::Error) -> ExitCode {
     let _ = error.print();
     if matches!(error.kind(), clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion) {
@@ -89,7 +92,7 @@ fn not_a_command(error: &clap::Error) -> ExitCode {
     ExitCode::from(told.exit as u8)
 }
 
-/// What is wrong, in short.
+/// The error in one line.
 fn first_line(error: &clap::Error) -> String {
     let message = error.to_string();
     let first = message.lines().next().unwrap_or_default();
@@ -100,7 +103,7 @@ fn run(app: &App, command: Command) -> Result<(), CliError> {
     let default = if matches!(command, Command::Serve(_)) {
         Targets::new().with_default(LevelFilter::INFO)
     } else {
-        // That a request failed is not logged: the command's own error says it, in better words.
+        // A failed request is not logged, because the command's own error explains it better.
         Targets::new().with_default(LevelFilter::WARN).with_target("keyway_runtime::egress", LevelFilter::OFF)
     };
     logging::start(app.global.log.clone().unwrap_or(default), app.global.log_format);
@@ -111,7 +114,7 @@ fn run(app: &App, command: Command) -> Result<(), CliError> {
         app.close().await;
         result
     });
-    // A task that is stuck does not keep a command from ending.
+    // A task that hangs must not keep a command from ending.
     runtime.shutdown_background();
     result.map_err(|error| app.with_redirections(error))
 }

@@ -1,10 +1,14 @@
-//! What commands print: a result on standard output, as text or as one JSON document; errors and everything else on standard error.
+//! What commands print: a result on standard output, as text or as one JSON document; errors and
+//! everything else on standard error.
 //!
-//! **With `--json`, standard output is always exactly one JSON document**: the result, or `{"error": {...}}` when the command failed (the error is
-//! also told on standard error). A script reads one stream and looks at the exit code. (`serve` ends with a signal and prints one line when it is ready.)
+//! **With `--json`, standard output is always exactly one JSON document**: the result, or
+//! `{"error": {...}}` when the command failed (the error is also on standard error). A script reads
+//! one stream and checks the exit code. (`serve` ends with a signal and prints one line when it is
+//! ready.)
 //!
-//! Text that comes from a secret manager may contain anything; control characters and what changes the direction of writing are shown as `\u{fffd}`, so
-//! that an item's title cannot drive the terminal.
+//! Text from a secret manager may contain anything. Control characters and characters that change
+//! the direction of writing are shown as `\u{fffd}`, so that an item's title cannot control the
+//! terminal.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -20,22 +24,23 @@ use super::exit::CliError;
 
 /// Headings.
 pub(crate) const HEADING: Style = Style::new().bold();
-/// What is less important.
+/// Less important text.
 pub(crate) const FAINT: Style = Style::new().dimmed();
-/// What worked.
+/// Success.
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
-/// What failed.
+/// Failure.
 pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
 
-/// Prints results and errors in the form that was asked for.
+/// Prints results and errors in the requested form.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
     pub(crate) json: bool,
 }
 
 impl Output {
-    /// Prints the result of a command: the data, or what `show` writes for a person. A reader who has gone away has
-    /// seen enough; any other failure is one of the command: a key that is shown only once may be lost with it.
+    /// Prints the result of a command: the data, or the text that `show` writes. A reader that
+    /// closes the pipe has seen enough. Any other write error fails the command: a key that is
+    /// shown only once may be lost.
     pub(crate) fn result(
         self,
         data: &(impl Serialize + ?Sized),
@@ -50,7 +55,8 @@ impl Output {
         }
     }
 
-    /// Prints a list, for a person as a table with what `row` adds for each; in place of one without rows, `empty`.
+    /// Prints a list. As text it is a table to which `row` adds each element; `empty` replaces a
+    /// table without rows.
     pub(crate) fn list<T: Serialize, const N: usize>(
         self,
         list: &[T],
@@ -69,14 +75,14 @@ impl Output {
         out.flush()
     }
 
-    /// Writes text to standard output, without colours where they are not wanted.
+    /// Writes text to standard output, without colours where they are unwanted.
     pub(crate) fn text(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
         let mut out = anstream::stdout().lock();
         write(&mut out)?;
         out.flush()
     }
 
-    /// Tells an error.
+    /// Prints an error.
     pub(crate) fn error(self, error: &CliError) {
         if self.json && !error.in_result {
             let _ = self.json_line(&serde_json::json!({ "error": error }));
@@ -88,18 +94,18 @@ impl Output {
         }
     }
 
-    /// Tells what is no error, and may be wrong all the same.
+    /// Prints a warning: not an error, but possibly a mistake.
     pub(crate) fn warning(text: &str) {
         let _ = writeln!(anstream::stderr().lock(), "{BAD}warning:{BAD:#} {}", printable(text));
     }
 
-    /// Tells something that is neither a result nor an error.
+    /// Prints a note that is neither a result nor an error.
     pub(crate) fn note(text: &str) {
         let _ = writeln!(anstream::stderr().lock(), "{text}");
     }
 }
 
-/// The text with what could drive a terminal made visible.
+/// The text with characters that could control a terminal made visible.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     let harmful = |c: char| {
         c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -107,7 +113,8 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     if text.contains(harmful) { Cow::Owned(text.replace(harmful, "\u{fffd}")) } else { Cow::Borrowed(text) }
 }
 
-/// A table: columns as wide as their widest cell, two spaces between them. The headings are its first row.
+/// A table. Columns are as wide as their widest cell, two spaces apart. The headings are its first
+/// row.
 pub(crate) struct Table<const N: usize>(Vec<[String; N]>);
 
 impl<const N: usize> Table<N> {
@@ -116,7 +123,7 @@ impl<const N: usize> Table<N> {
         Self(vec![headings.map(str::to_owned)])
     }
 
-    /// A table with what `row` adds for each of the list.
+    /// A table to which `row` adds each element of the list.
     pub(crate) fn of<T>(headings: [&str; N], list: &[T], row: impl Fn(&mut Self, &T)) -> Self {
         let mut table = Self::new(headings);
         list.iter().for_each(|thing| row(&mut table, thing));
@@ -131,7 +138,8 @@ impl<const N: usize> Table<N> {
         }));
     }
 
-    /// Writes the table with `indent` spaces in front of each line; for a table without rows, `empty`.
+    /// Writes the table with `indent` spaces before each line; `empty` replaces a table without
+    /// rows.
     pub(crate) fn write(&self, out: &mut dyn Write, indent: usize, empty: &str) -> io::Result<()> {
         if self.0.len() == 1 {
             return writeln!(out, "{:indent$}{empty}", "");
@@ -150,7 +158,7 @@ impl<const N: usize> Table<N> {
     }
 }
 
-/// A point in time for people: UTC, to the second.
+/// A point in time as text: UTC, to the second.
 pub(crate) fn day_and_time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }

@@ -1,4 +1,4 @@
-//! `keyway provider`: what is installed, and what a component says about itself.
+//! `keyway provider`: the installed providers, and what a component declares.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -25,7 +25,8 @@ pub(super) async fn run(app: &App, command: ProviderCommand) -> Result<(), CliEr
             let is_path = provider.ends_with(".wasm") || provider.contains(std::path::MAIN_SEPARATOR);
             let host = if is_path { app.open_without_providers().await? } else { app.open().await? };
             let is_type = || host.broker().providers().get(&provider).is_some();
-            // A file may have any name; where it is also that of an installed provider, the provider is meant.
+            // A file may have any name. Where it is also that of an installed provider, the
+            // provider wins.
             let is_file = is_path || (Path::new(&provider).exists() && !is_type());
             let inspected = if is_file { load(host, &provider).await? } else { installed(host, &provider)? };
             let inspected = Inspected {
@@ -38,7 +39,7 @@ pub(super) async fn run(app: &App, command: ProviderCommand) -> Result<(), CliEr
     }
 }
 
-/// The installed provider of that type. When there is none, the reason may be that its file was refused.
+/// The installed provider of that type. If there is none, its file may have been refused.
 pub(crate) fn installed(host: &Host, provider_type: &str) -> Result<Provider, CliError> {
     let providers = host.broker().providers();
     providers.get(provider_type).ok_or_else(|| {
@@ -52,7 +53,7 @@ pub(crate) fn installed(host: &Host, provider_type: &str) -> Result<Provider, Cl
     })
 }
 
-/// The installed provider, where there is just one.
+/// The installed provider, if there is exactly one.
 pub(crate) fn only_one(host: &Host) -> Result<Provider, CliError> {
     let providers = host.broker().providers().list();
     match providers.as_slice() {
@@ -220,7 +221,7 @@ fn set(set: &Alternative) -> String {
     if names.is_empty() { "nothing".to_owned() } else { names.join(" and ") }
 }
 
-/// Which requests, and for whom, in the contract's words.
+/// Which requests are counted, and for whom, in the contract's words.
 fn counted_as(limit: &RateLimit) -> String {
     let requests: &str = match &limit.requests {
         RequestKind::Reads => "reads",

@@ -1,7 +1,7 @@
-//! The pages of the book that are made from the code: settings, exit codes and error codes, and the
-//! command line. `KEYWAY_UPDATE_DOCS=1` writes them.
+//! The pages of the book that are generated from the code: settings, exit codes and error codes,
+//! and the command line. `KEYWAY_UPDATE_DOCS=1` writes them.
 //!
-//! **Invariant:** what a page says comes from the definition that the program itself uses.
+//! **Invariant:** the content of a page comes from the definition that the program itself uses.
 
 use std::fmt::Write;
 
@@ -88,7 +88,7 @@ fn built() -> Command {
     command
 }
 
-/// The command, then those below it.
+/// The command, then its subcommands.
 fn describe(command: &Command, page: &mut String) {
     let name = command.get_bin_name().unwrap_or(command.get_name());
     let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
@@ -96,7 +96,7 @@ fn describe(command: &Command, page: &mut String) {
     let usage = usage.trim_start_matches("Usage: ");
     let _ = write!(page, "\n## {name}\n\n{}.\n\n```text\n{usage}\n```\n", text(&about).trim_end_matches('.'));
     let is_root = !name.contains(' ');
-    // Those of all commands stand with the program itself.
+    // The global arguments are listed with the program itself.
     let shown = |arg: &&Arg| !arg.is_hide_set() && (is_root || !arg.is_global_set()) && !is_standard(arg);
     let mut arguments = command.get_arguments().filter(shown).peekable();
     if arguments.peek().is_some() {
@@ -122,7 +122,7 @@ fn env(arg: &Arg) -> String {
     arg.get_env().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// The help, without the default that some have at their end in words.
+/// The help, without a default that some texts end with.
 fn about_and_default(arg: &Arg) -> (String, String) {
     let about = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
     let (about, default) = match about.split_once(" [default: ") {
@@ -137,7 +137,7 @@ fn about_and_default(arg: &Arg) -> (String, String) {
     (text(about.trim_end_matches('.')), default)
 }
 
-/// The values that an argument may have, where they are words.
+/// The possible values of an argument, where they are words.
 fn values(arg: &Arg) -> String {
     let possible = arg.get_possible_values();
     if !arg.get_action().takes_values() || possible.is_empty() {
@@ -150,7 +150,7 @@ fn values(arg: &Arg) -> String {
     format!(" One of: {}.", possible.iter().map(of).collect::<Vec<_>>().join(", "))
 }
 
-/// What stands for itself in Markdown.
+/// Escapes characters that are special in Markdown.
 fn text(plain: &str) -> String {
     plain.replace('<', "\\<").replace('*', "\\*")
 }

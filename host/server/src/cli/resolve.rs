@@ -1,6 +1,7 @@
 //! `keyway resolve`.
 //!
-//! The cache lives in the process that resolves, so a command always asks the provider; a server that runs answers from its cache.
+//! The cache lives in the process that resolves, so a command always asks the provider. A running
+//! server answers from its cache.
 
 use keyway::ResolveRequest;
 use keyway_runtime::Fields;
@@ -24,7 +25,7 @@ pub(super) async fn run(app: &App, options: ResolveOptions) -> Result<(), CliErr
     app.output.result(&resolved, |out| resolved.show(out))
 }
 
-/// The fields that are named; all of them when none is.
+/// The named fields; all of them when none is named.
 fn asked(named: &[ResolveField]) -> Fields {
     if named.is_empty() {
         return Fields::ALL;

@@ -1,7 +1,7 @@
 //! What an entry resolved to, as the command line prints it.
 //!
-//! **Invariant:** without `reveal` the password is neither in the text nor in the data, and there is nothing
-//! to tell its length by.
+//! **Invariant:** without `reveal`, neither the text nor the data contains the password or shows
+//! its length.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::view::resolved::{Further, ResolvedValue, Values};
 
 const MASK: &str = "************";
 
-/// What a resolve brought, and how long it took.
+/// The result of a resolve, and how long it took.
 #[derive(Serialize)]
 pub(crate) struct Resolved {
     #[serde(flatten)]
@@ -32,12 +32,12 @@ pub(crate) struct Resolved {
     provider_ms: Option<Milliseconds>,
 }
 
-/// As data to the microsecond.
+/// Serialized to the microsecond.
 #[derive(Serialize)]
 struct Milliseconds(#[serde(serialize_with = "milliseconds")] Duration);
 
 impl Resolved {
-    /// What was resolved of the fields that were `asked` for. `reveal` shows the password.
+    /// The result for the fields that were `asked` for. `reveal` shows the password.
     pub(crate) fn new(resolution: Resolution, asked: Fields, reveal: bool) -> Self {
         Self {
             asked,
@@ -57,7 +57,7 @@ impl Resolved {
     pub(super) fn show(&self, out: &mut dyn Write) -> io::Result<()> {
         self.fields(out, 0)?;
         self.values.further.iter().try_for_each(|field| further(out, field))?;
-        // For `--rejected`, when the site does not take the password.
+        // For `--rejected`, when the site refuses the password.
         writeln!(out, "{FAINT}revision       {}{FAINT:#}", printable(&self.values.revision))?;
         if let Some(until) = self.values.valid_until {
             writeln!(out, "{FAINT}good until     {until}{FAINT:#}")?;
@@ -77,7 +77,7 @@ impl Resolved {
         writeln!(out, "{FAINT}took           {}{provider}{FAINT:#}", ms(self.total_ms.0))
     }
 
-    /// Writes one line for each field that was asked for, with `indent` spaces in front.
+    /// Writes one line for each requested field, with `indent` spaces before it.
     pub(crate) fn fields(&self, out: &mut dyn Write, indent: usize) -> io::Result<()> {
         let Values { username, password, one_time_code, .. } = &self.values;
         let width = [username, password].into_iter().flatten().map(|value| printable(text(value)).width()).max();
@@ -108,7 +108,7 @@ impl Resolved {
     }
 }
 
-/// What is shown of a value.
+/// The shown text of a value.
 fn text(value: &ResolvedValue) -> &str {
     value.value.as_ref().map_or(MASK, |value| value.expose_secret())
 }
@@ -139,20 +139,20 @@ fn further(out: &mut dyn Write, field: &Further) -> io::Result<()> {
     line(out, 0, &field.name, value, 0, &live(field.seconds_left))
 }
 
-/// A value between its name and how fresh it is; `width` is that of the widest one.
+/// A line with the name, the value and its freshness; `width` is that of the widest value.
 fn line(out: &mut dyn Write, indent: usize, name: &str, value: &str, width: usize, state: &str) -> io::Result<()> {
     let (name, value) = (printable(name), printable(value));
     let pad = width.saturating_sub(value.width());
     writeln!(out, "{:indent$}{FAINT}{name:13}{FAINT:#}  {value}{:pad$}  {state}", "", "")
 }
 
-/// Of a value that comes straight from the secret manager; a code is current for some seconds only.
+/// The freshness of a live value; a code is current only for some seconds.
 fn live(seconds_left: Option<u64>) -> String {
     let left = seconds_left.map(|left| format!(", good for {left} s")).unwrap_or_default();
     format!("{GOOD}live{GOOD:#}{left}")
 }
 
-/// A duration in milliseconds, with three digits that mean something.
+/// A duration in milliseconds, with three significant digits.
 pub(crate) fn ms(time: Duration) -> String {
     let ms = time.as_secs_f64() * 1_000.0;
     match ms {
@@ -163,7 +163,7 @@ pub(crate) fn ms(time: Duration) -> String {
     }
 }
 
-/// An age as people count it.
+/// An age as text.
 fn age(age: Duration) -> String {
     match age.as_secs() {
         0 => ms(age),

@@ -1,10 +1,11 @@
 //! `keyway rotation`.
 //!
-//! A new password is printed only where that was asked for (`--reveal`), or written to a file that only its owner can read (`--out`). It is never lost
-//! by not being printed: while the rotation is open, `keyway rotation show --reveal` has it.
+//! A new password is printed only on request (`--reveal`), or written to a file that only its owner
+//! can read (`--out`). Not printing it never loses it: while the rotation is open, `keyway rotation
+//! show --reveal` has it.
 //!
-//! A command that leaves a rotation in another state than the one it was to get into prints it, says why on standard error, and ends with the exit code of
-//! that reason.
+//! A command that leaves a rotation in another state than intended prints the rotation, says why on
+//! standard error, and ends with the exit code of that reason.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -24,7 +25,7 @@ use super::secret_input;
 use crate::view::rotation::RotationView;
 use crate::view::secret::shown;
 
-/// In place of the item of an entry with credentials of its own.
+/// Shown instead of an item for an entry with credentials of its own.
 const NO_ITEM: &str = "the entry itself";
 
 pub(super) async fn run(app: &App, command: RotationCommand) -> Result<(), CliError> {
@@ -73,7 +74,7 @@ async fn begin(app: &App, options: BeginRotationOptions) -> Result<(), CliError>
             })
         }
     };
-    // Before the rotation, so that one whose password has no place to go is not begun.
+    // Before the rotation, so that a rotation is not begun when its password has no place to go.
     let place = options.out.map(NewFile::create).transpose()?;
     let (host, access) = app.open_in(&options.workspace).await?;
     let begun = host.broker().rotations().begin(&access, BeginRotation::new(entry).password(password)).await?;
@@ -108,7 +109,7 @@ fn finish(app: &App, rotation: Rotation) -> Result<(), CliError> {
     wrong
 }
 
-/// Whether the rotation is where the command was to get it.
+/// An error unless the rotation is in the state that the command wanted.
 fn trouble(rotation: &Rotation, wanted: RotationState) -> Result<(), CliError> {
     if rotation.state == wanted {
         return Ok(());
@@ -137,7 +138,8 @@ fn trouble(rotation: &Rotation, wanted: RotationState) -> Result<(), CliError> {
     Err(CliError::new(kind, message).hint(hint).in_result())
 }
 
-/// A file for a password: made at once, for its owner only, and removed again if no password gets into it.
+/// A file for a password: created at once for its owner only, and removed if no password is
+/// written.
 struct NewFile(File, TempPath);
 
 impl NewFile {

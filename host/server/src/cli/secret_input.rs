@@ -1,5 +1,6 @@
-//! Where secrets come in: from a file, from standard input, from the environment, or typed without being shown. Never as an argument, which other users of
-//! the machine can see and the shell keeps.
+//! Where secrets come in: from a file, from standard input, from the environment, or from a prompt
+//! without echo. Never as an argument: other users of the machine can see it, and the shell keeps
+//! it.
 
 use std::io::{IsTerminal, Read};
 use std::path::Path;
@@ -10,18 +11,19 @@ use zeroize::Zeroizing;
 
 use super::exit::CliError;
 
-/// Far more than any token; what is larger is the wrong file.
+/// The size limit, in bytes. Far more than any token; a larger file is the wrong one.
 pub(crate) const LIMIT: usize = 64 << 10;
 
-/// For the attributes of vault entries: cookies and browser storages. How much there may be of them the broker says.
+/// The same for the attributes of vault entries: cookies and browser storages. The broker has its
+/// own limit for them.
 pub(crate) const ATTRIBUTE_LIMIT: usize = 4 << 20;
 
-/// The secret in a file, or on standard input for `-`. A line end behind it does not belong to it.
+/// The secret in a file, or on standard input for `-`. A trailing line end is removed.
 pub(crate) fn from_file(path: &Path) -> Result<SecretString, CliError> {
     read(path, LIMIT)
 }
 
-/// The same, of at most so many bytes.
+/// The same with a limit in bytes.
 pub(crate) fn read(path: &Path, limit: usize) -> Result<SecretString, CliError> {
     let is_stdin = path == Path::new("-");
     let place = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
@@ -46,18 +48,18 @@ pub(crate) fn read(path: &Path, limit: usize) -> Result<SecretString, CliError> 
     Ok(secret)
 }
 
-/// A password may begin or end with a space; a line end does not belong to it.
+/// A password may begin or end with a space, so only a trailing line end is removed.
 fn line(text: &str) -> SecretString {
     text.trim_end_matches(['\r', '\n']).into()
 }
 
-/// The secret in a variable of the environment; `None` when it is not set or empty.
+/// The secret in an environment variable; `None` when it is not set or empty.
 pub(crate) fn from_environment(variable: &str) -> Option<SecretString> {
     let value = Zeroizing::new(std::env::var(variable).ok()?);
     (!value.is_empty()).then(|| value.as_str().into())
 }
 
-/// Asks at the terminal, without showing what is typed. `None` when nobody is there to be asked.
+/// Prompts at the terminal without echo. `None` when there is no terminal.
 pub(crate) fn ask(label: &str, help: &str) -> Option<Result<SecretString, CliError>> {
     if !std::io::stdin().is_terminal() {
         return None;

@@ -1,4 +1,4 @@
-//! Which workspace and which connection a command is about: by id, by name, or the only one there is.
+//! Selects the workspace and the connection of a command: by id, by name, or the only one.
 
 use keyway::connections::Connection;
 use keyway::workspaces::Workspace;
@@ -8,10 +8,10 @@ use uuid::Uuid;
 use super::args::target::{ConnectionOption, WorkspaceOption};
 use super::exit::CliError;
 
-/// Under which name the command line acts.
+/// The operator's name under which the command line acts.
 pub(crate) const OPERATOR: &str = "command line";
 
-/// Full access to the workspace that is meant.
+/// Full access to the selected workspace.
 pub(crate) async fn workspace(broker: &Broker, option: &WorkspaceOption) -> Result<Access, CliError> {
     let all = broker.workspaces().list().await?;
     let named = |workspace: &Workspace| (workspace.id.as_uuid(), workspace.name.clone());
@@ -20,7 +20,7 @@ pub(crate) async fn workspace(broker: &Broker, option: &WorkspaceOption) -> Resu
     Ok(Access::operator(chosen.id, OPERATOR))
 }
 
-/// The connection that is meant.
+/// The selected connection.
 pub(crate) async fn connection(
     broker: &Broker,
     access: &Access,
@@ -31,7 +31,7 @@ pub(crate) async fn connection(
     choose(all, option.connection.as_deref(), named, "connection", "`keyway connect` creates one")
 }
 
-/// `one` is the kind of thing, as in messages, flags and commands.
+/// `one` is the kind of thing, as named in messages, flags and commands.
 fn choose<T>(
     mut all: Vec<T>,
     text: Option<&str>,

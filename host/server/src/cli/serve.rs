@@ -10,15 +10,17 @@ use crate::host::Host;
 use crate::logging::LogFormat;
 use crate::serve::{Server, asked_to_end};
 
-/// How often to look whether a key's rotation was cut off. It costs one small query, and waiting for it costs nothing: everything opens meanwhile.
+/// How often to look for interrupted key rotations. A look costs one small query, and waiting for
+/// the next one costs nothing: everything opens meanwhile.
 const KEY_ROTATIONS_EVERY: Duration = Duration::from_secs(60);
 
-/// Prints where it listens once it is ready: a line on standard error (or a log line, where those are JSON), and with `--json` a JSON line on standard output as well.
+/// Prints where the server listens once it is ready: a line on standard error (a log line, where
+/// logs are JSON), and with `--json` also a JSON line on standard output.
 pub(super) async fn run(app: &App, options: &ServeOptions) -> Result<(), CliError> {
     allow_open_files();
     let host = app.open_to_serve().await?;
     let server = Server::bind_with(&options.listen, options.metrics_listen.as_deref(), host.broker().clone()).await?;
-    // Before anybody is told that it listens, and may ask it to end.
+    // Before announcing that it listens, because it may be asked to end from then on.
     let end = asked_to_end();
     if app.output.json {
         let _ =
@@ -31,7 +33,7 @@ pub(super) async fn run(app: &App, options: &ServeOptions) -> Result<(), CliErro
     Ok(())
 }
 
-/// In a log of JSON lines it is one of them.
+/// With JSON logs, it is a log line.
 fn tell_where(app: &App, options: &ServeOptions, server: &Server) {
     if app.global.log_format == LogFormat::Json {
         tracing::info!(url = server.url(), metrics = server.metrics_url(), "listening");
@@ -43,7 +45,8 @@ fn tell_where(app: &App, options: &ServeOptions, server: &Server) {
     }
 }
 
-/// Takes all the open files that the system grants this process: each connection is one, and the usual default is 1,024.
+/// Raises the limit of open files to what the system grants this process: each connection is one,
+/// and the usual default is 1,024.
 fn allow_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
@@ -65,13 +68,15 @@ fn report(host: &Host, server: &Server) {
     }
 }
 
-/// Goes on with rotations of workspaces' keys that were cut off, while requests are served: now, and when it was the command line that was cut off
-/// beside this server. Joining one that is still going on does no harm.
+/// Finishes interrupted rotations of workspaces' keys while requests are served: at the start, and
+/// later those of a command line that was interrupted beside this server. Joining a rotation that
+/// is still running does no harm.
 fn finish_key_rotations(host: &Host) {
     let broker = host.broker().clone();
     tokio::spawn(async move {
         loop {
-            // One that cannot be finished is tried again with growing pauses, and the others as ever.
+            // A rotation that cannot be finished is retried with growing pauses; the others are not
+            // delayed.
             if let Err(error) = broker.keys().finish_rotations().await {
                 tracing::error!(%error, "an interrupted rotation of a workspace's key cannot be finished; nothing is lost, and the server retries");
             }

@@ -1,4 +1,4 @@
-//! The settings of the host: what each is, and where it comes from.
+//! The settings of the host: the value and the origin of each.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use super::args::{self, Cli};
 use super::config_file::ConfigFile;
 use crate::config::{HostConfig, MasterKeySource};
 
-/// Where a setting comes from, the strongest first.
+/// The origin of a setting, strongest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Origin {
@@ -37,8 +37,8 @@ pub(crate) struct Settings {
     pub(super) serve_error: Option<String>,
 }
 
-/// The arguments that are settings: those of all commands, and those that `serve` has beside them. Each has a variable. Which
-/// file to read is none: a file cannot name another.
+/// The arguments that are settings: the global ones, and those of `serve`. Each has an environment
+/// variable. The path of the configuration file is not a setting: a file cannot name another.
 pub(super) fn arguments(command: &Command) -> [Vec<&Arg>; 2] {
     let serve = command.find_subcommand("serve").into_iter().flat_map(Command::get_arguments);
     let is_setting = |arg: &&Arg| arg.get_env().is_some() && arg.get_id() != "config";
@@ -49,12 +49,12 @@ pub(super) fn arguments(command: &Command) -> [Vec<&Arg>; 2] {
 }
 
 impl Settings {
-    /// What a command line was understood as.
+    /// The settings of a parsed command line.
     pub(super) fn of(matches: &ArgMatches, file: Option<ConfigFile>) -> Self {
         let command = Cli::command();
         let [global, of_serve] = arguments(&command);
         let mut settings: Vec<_> = global.iter().map(|arg| setting(matches, arg, file.as_ref())).collect();
-        // Only `serve` has it, so it is asked what it would do here.
+        // These belong only to `serve`, so its arguments are parsed as if it were run here.
         let serve = args::command(file.as_ref()).try_get_matches_from(["keyway", "serve"]);
         if let Some(serve) = serve.as_ref().ok().and_then(|matches| matches.subcommand_matches("serve")) {
             settings.extend(of_serve.iter().map(|arg| setting(serve, arg, file.as_ref())));
@@ -63,7 +63,7 @@ impl Settings {
         Self { file: file.map(|file| file.path), settings, serve_error }
     }
 
-    /// With what counts for those that nobody has set.
+    /// The same, with the effective values of unset settings.
     pub(super) fn in_force(&self, config: &HostConfig) -> Self {
         let shown = |path: &Path| Some(path.display().to_string());
         let of_host = |name: &str| match name {
@@ -88,7 +88,7 @@ impl Settings {
         self.settings.iter().find(|setting| setting.name == name)
     }
 
-    /// Where a setting comes from.
+    /// The origin of a setting.
     pub(crate) fn origin(&self, name: &str) -> Origin {
         self.get(name).map_or(Origin::Default, |setting| setting.origin)
     }

@@ -1,4 +1,4 @@
-//! Which 1Password the demo uses: the emulator's, or a real one.
+//! The 1Password account of the demo: the emulator's, or a real one.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,22 +13,23 @@ use crate::cli::args::demo::DemoOptions;
 use crate::cli::exit::CliError;
 use crate::cli::secret_input;
 
-/// Holds the token of a real service account.
+/// The variable with the token of a real service account.
 const TOKEN_VARIABLE: &str = "KEYWAY_OP_TOKEN";
 
-/// An account to show everything on.
+/// The account that the demo uses.
 pub(super) struct Account {
     pub(super) token: SecretString,
-    /// Where requests to 1Password really go.
+    /// Where requests to 1Password are redirected.
     pub(super) connect_to: Option<ConnectTo>,
     /// The emulator's address.
     pub(super) emulator: Option<String>,
-    /// The references of items that show everything: user name, password and a one-time code. Of a real account nothing is known.
+    /// The references of items that have everything: user name, password and a one-time code.
+    /// Unknown for a real account.
     pub(super) complete: BTreeSet<String>,
 }
 
 impl Account {
-    /// The account that flags and environment name.
+    /// The account that flags and environment select.
     pub(super) fn find(options: &DemoOptions) -> Result<Self, CliError> {
         if let Some(file) = &options.emulator_info {
             return Self::emulated(file);
@@ -94,7 +95,7 @@ struct ItemInfo {
     state: Option<String>,
     #[serde(default)]
     username: String,
-    /// Only looked at for being there.
+    /// Only its presence matters.
     #[serde(default, deserialize_with = "secret")]
     password: SecretString,
     /// Likewise.

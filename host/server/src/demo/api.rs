@@ -67,7 +67,7 @@ impl Api {
     }
 }
 
-/// One word for a shell, whatever is in it.
+/// Quotes any text as one word for a shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }

@@ -1,7 +1,8 @@
-//! `keyway demo`: the product's main job on real input, step by step, and then the HTTP API to play with.
+//! `keyway demo`: the product's main job on real input, step by step, and then the HTTP API to play
+//! with.
 //!
-//! It works in a folder of its own that is gone afterwards, with a 1Password account that is either the emulator's or a real one. What it shows is what the
-//! library does: every step is a call that a platform would make.
+//! It works in a temporary folder, with a 1Password account that is either the emulator's or a real
+//! one. It shows what the library does: every step is a call that a platform would make.
 
 mod account;
 mod api;
@@ -52,9 +53,9 @@ pub(crate) async fn run(app: &App, options: &DemoOptions) -> Result<(), CliError
 
 /// Where the demo keeps its data.
 enum DataFolder {
-    /// Gone when this is dropped.
+    /// Removed when dropped.
     Temporary(tempfile::TempDir),
-    /// Named by the person.
+    /// Named by the user.
     Kept(PathBuf),
 }
 

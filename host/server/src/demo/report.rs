@@ -1,6 +1,6 @@
-//! What the demo tells: as text while it goes, and as one JSON document at the end.
+//! The demo's output: text while it runs, and one JSON document at the end.
 //!
-//! The text is on standard output, and on standard error when data was asked for.
+//! The text goes to standard output, or to standard error when data was asked for.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -16,10 +16,10 @@ use crate::cli::output::{BAD, FAINT, GOOD, HEADING, Output, printable};
 use crate::cli::resolved::{Resolved, milliseconds, ms};
 use crate::view::connection::as_secret_items;
 
-/// Items that the text shows; the data has all.
+/// How many items the text shows; the data has all.
 const ITEMS_SHOWN: usize = 12;
 
-/// Where the results of the steps stand.
+/// The indentation of the steps' results.
 const INDENT: usize = 4;
 
 /// Everything that happened.
@@ -38,7 +38,7 @@ pub(super) struct Report {
     pub(super) items: Vec<Item>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) entry: Option<BoundEntry>,
-    /// The first time, and again.
+    /// The first resolve, and the repeated one.
     pub(super) resolved: Vec<Resolved>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) api: Option<Api>,
@@ -87,7 +87,7 @@ impl Report {
         }
     }
 
-    /// Writes text for the person. One who has gone away is no reason to stop.
+    /// Writes text for the user. A closed pipe is no reason to stop.
     pub(super) fn tell(&self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) {
         let _ = if self.output.json {
             let mut out = anstream::stderr().lock();
@@ -105,7 +105,7 @@ impl Report {
         self.tell(|out| writeln!(out, "{HEADING}Keyway{HEADING:#} {place}\n"));
     }
 
-    /// Runs a step: its name first, then how it went, how long it took, and a few words.
+    /// Runs a step. Prints its name first, then its outcome, its duration and a few words.
     pub(super) async fn step<T>(
         &mut self,
         name: &'static str,
@@ -140,7 +140,7 @@ impl Report {
         });
     }
 
-    /// What the last resolve brought.
+    /// The last resolve.
     pub(super) fn show_resolved(&self) {
         if let Some(resolved) = self.resolved.last() {
             self.tell(|out| {

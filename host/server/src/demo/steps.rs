@@ -23,10 +23,10 @@ const PROVIDER: &str = "1password";
 /// The user of the demo's vault entry.
 const USER: &str = "acme-prod";
 
-/// Of an account that nothing is known about, so many items are looked at for one with a one-time code.
+/// How many items of an unknown account are searched for one with a one-time code.
 const TRIES: usize = 5;
 
-/// All steps. The server listens and does not serve yet; with `--once` there is none.
+/// Runs all steps. The server listens but does not serve yet; with `--once` there is none.
 pub(super) async fn all(
     app: &App,
     options: &DemoOptions,
@@ -45,7 +45,7 @@ pub(super) async fn all(
     report.show_items();
 
     let mut candidates = report.items.clone();
-    // Stable, so that otherwise the order is the provider's.
+    // A stable sort keeps the provider's order otherwise.
     candidates.sort_by_key(|item| !account.complete.contains(&item.reference));
     let binding = bind(broker, &access, connection_id, &candidates, !account.complete.is_empty());
     let entry = report.step("Bind a vault entry to an item", binding).await?;
@@ -127,8 +127,9 @@ async fn list(
     Ok((items, words))
 }
 
-/// Binds an entry to the first item that has a one-time code. Where that is not known, the first few items are tried, each with an entry of its own; if none of
-/// them has one, the first that can be resolved serves.
+/// Binds an entry to the first item that has a one-time code. Where that is unknown, tries the
+/// first few items, each with its own entry. If none has a code, uses the first one that can be
+/// resolved.
 async fn bind(
     broker: &Broker,
     access: &Access,
@@ -152,7 +153,7 @@ async fn bind(
         if known {
             return Ok(told(bound));
         }
-        // Only the code is asked for, which never gets into the cache.
+        // Asks only for the code, which is never cached.
         match broker.resolve(access, ResolveRequest::new(entry.id).fields(Fields::ONE_TIME_CODE)).await {
             Ok(resolution) if resolution.one_time_code.is_some() => return Ok(told(bound)),
             Ok(_) => without_code = without_code.or(Some(bound)),
@@ -172,7 +173,7 @@ fn told(bound: BoundEntry) -> (BoundEntry, String) {
     (bound, words)
 }
 
-/// The site that an item is for, as the domain of an entry.
+/// The site of an item, as the domain of an entry.
 fn site(item: &Item) -> String {
     let address = item.urls.first();
     let url = address.and_then(|address| url::Url::parse(address).ok());

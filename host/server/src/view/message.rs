@@ -1,8 +1,8 @@
-//! Errors in the words of the HTTP API, which names some things otherwise than the library.
+//! Errors in the words of the HTTP API, which has other names than the library for some things.
 
 use keyway::{BrokerError, InvalidInput};
 
-/// What the library calls it, and what this API calls it.
+/// The library's name, and this API's.
 const NAMES: [(&str, &str); 3] =
     [("user", "permissioned_user_id"), ("alias", "user_alias"), ("reference", "secret_ref")];
 
@@ -22,7 +22,7 @@ pub(crate) fn message(error: &BrokerError) -> String {
             | InvalidInput::ControlCharacter { field }),
         ) => {
             let (_, renamed) = NAMES.into_iter().find(|(name, _)| name == field).unwrap_or((*field, *field));
-            // The field is the first word.
+            // The field's name is the first word.
             error.to_string().replacen(field, renamed, 1)
         }
         error => error.to_string(),

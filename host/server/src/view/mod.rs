@@ -11,7 +11,7 @@ pub(crate) mod secret;
 pub(crate) mod tfa_code;
 pub(crate) mod words;
 
-/// A document, with what each of its fields is of the thing that it shows.
+/// Defines a document, and how each of its fields is made from the thing that it shows.
 macro_rules! view {
     ($(#[$about:meta])* $visible:vis struct $name:ident of $thing:ident: $type:ty {
         $($(#[$field_about:meta])* $field:ident: $field_type:ty = $value:expr,)*

@@ -123,7 +123,7 @@ view! {
     }
 }
 
-/// A time as providers have it. One beyond all calendars is the last there is.
+/// A time in the providers' form. One beyond the calendar becomes the last possible time.
 pub(crate) fn moment(seconds: u64) -> Timestamp {
     i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok()).unwrap_or(Timestamp::MAX)
 }
@@ -173,7 +173,7 @@ impl Values {
             })
         };
         let password = value(resolution.password, reveal).map(|password| match resolution.rotation {
-            // It is the rotation's and not what is cached of the item.
+            // It comes from the rotation and not from the item's cached values.
             Some(_) => ResolvedValue { source: "live", age_seconds: Duration::ZERO, ..password },
             None => password,
         });

@@ -1,13 +1,13 @@
-//! How long to wait after a failure, told in the same way over HTTP and on the command line.
+//! How long to wait after a failure, reported in the same way over HTTP and on the command line.
 
 use std::time::Duration;
 
 use keyway::audit::AuditError;
 use keyway::{BrokerError, ErrorKind};
 
-/// How long to wait before the next attempt, where somebody said so or one can know.
+/// How long to wait before the next attempt, if the failure says so or its kind implies it.
 pub(crate) fn retry_after(kind: ErrorKind, error: &BrokerError) -> Option<Duration> {
-    // A change that was made is not to be repeated without a look.
+    // A change that was made must not be repeated blindly.
     let again = !matches!(error, BrokerError::Audit(AuditError::OutcomeUnrecorded(_)));
     let soon = again
         && matches!(
@@ -17,7 +17,7 @@ pub(crate) fn retry_after(kind: ErrorKind, error: &BrokerError) -> Option<Durati
     error.retry_after().or(soon.then_some(Duration::from_secs(1)))
 }
 
-/// A wait as it is told: never shorter than it is.
+/// A wait in whole seconds, rounded up.
 pub(crate) fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }

@@ -1,4 +1,4 @@
-//! Secret values in documents that are for whoever may see them.
+//! Secret values in documents for callers that may see them.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serializer;

@@ -1,6 +1,6 @@
-//! Words of a list, for the document.
+//! Lists of words in the document.
 
-/// A type whose schema is one of these words.
+/// Defines a type whose schema is one of these words.
 macro_rules! words {
     ($(#[doc = $about:literal])* $visible:vis struct $name:ident: $words:expr;) => {
         $(#[doc = $about])*

@@ -1,4 +1,4 @@
-//! Options of all commands: where a host has its things, what it may connect to, and what it logs.
+//! Options of all commands: the host's files, its network access, and its log.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,6 @@
-//! The commands, and the options of those that have few. Each option has one place: a flag, and where it makes sense a variable of the environment and a key of
-//! the configuration file. The flag wins over the variable, the variable over the file, and the file over what is built in.
+//! The commands, and the options of those that have few. Each option has one definition: a flag,
+//! and where it makes sense an environment variable and a key of the configuration file. The flag
+//! wins over the variable, the variable over the file, and the file over the built-in default.
 
 pub(crate) mod audit;
 pub(crate) mod connection;
@@ -208,12 +209,12 @@ pub(crate) enum ConfigCommand {
     Check,
 }
 
-/// The command line. A variable of the environment that is there and empty, as in many a compose file, counts as not
-/// set; help shows the value of none. What the file sets takes the place of what is built in.
+/// The command line. An empty environment variable, common in compose files, counts as not set;
+/// help never shows the values of variables. Settings of the file replace the built-in defaults.
 pub(crate) fn command(file: Option<&ConfigFile>) -> clap::Command {
     fn prepared(command: clap::Command, file: Option<&ConfigFile>) -> clap::Command {
         let is_empty = |arg: &clap::Arg| arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
-        // Where the demo listens is none of the host's settings.
+        // The demo's own address is not a setting of the host.
         let settable = command.get_name() != "demo";
         command
             .mut_args(|arg| if is_empty(&arg) { arg.env(clap::builder::Resettable::Reset) } else { arg })

@@ -1,4 +1,4 @@
-//! What a command is about: a workspace, a connection, a vault entry.
+//! The targets of commands: a workspace, a connection, a vault entry.
 
 use clap::Args;
 use keyway::{EntryId, EntrySelector};

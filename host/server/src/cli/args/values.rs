@@ -1,4 +1,5 @@
-//! How values are written on the command line: a name with a value, an address to listen at, a cache duration.
+//! The notation of values on the command line: a name with a value, an address to listen at, a
+//! cache duration.
 
 use jiff::Timestamp;
 use keyway::rotations::RotationState;
@@ -11,13 +12,13 @@ pub(super) fn name_and_value(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// A provider type with the tier that is its default.
+/// A provider type with its default tier.
 pub(super) fn provider_and_tier(text: &str) -> Result<(String, String), String> {
     let pair = name_and_value(text).ok().filter(|(_, tier)| !tier.is_empty());
     pair.ok_or_else(|| "write it as TYPE=TIER".to_owned())
 }
 
-/// An address to listen at. Whether it is one of this machine shows when listening.
+/// An address to listen at. Listening shows whether it belongs to this machine.
 pub(crate) fn address_and_port(text: &str) -> Result<String, String> {
     let wrong = || "write it as ADDRESS:PORT, as in 127.0.0.1:8600 or [::1]:8600; port 0 is any free one".to_owned();
     let (address, port) = text.rsplit_once(':').ok_or_else(wrong)?;

@@ -1,4 +1,5 @@
-//! What a vault entry is made of, from files, standard input and the terminal. Whatever clients of the HTTP API encrypt is encrypted here in the same way.
+//! The content of a vault entry, from files, standard input and the terminal. Values that clients
+//! of the HTTP API encrypt are encrypted here in the same way.
 
 use std::path::Path;
 
@@ -15,7 +16,7 @@ use crate::cli::secret_input;
 use crate::http::vault::attributes::{self, AttributeChanges, PROXY_SETTING, PROXY_VALUE};
 use crate::http::vault::changes::EntryChanges;
 
-/// Reads what is secret, standard input once at most.
+/// Reads secrets, and standard input at most once.
 pub(super) struct Input<'a> {
     broker: &'a Broker,
     access: &'a Access,
@@ -28,7 +29,8 @@ impl<'a> Input<'a> {
         Self { broker, access, stdin_is_read: false, key: OnceCell::new() }
     }
 
-    /// Credentials from files. With `ask` and none of them given, a person at the terminal is asked for user name and password.
+    /// Credentials from files. With `ask`, and when none of them is given, prompts for user name
+    /// and password.
     pub(super) async fn credentials(
         &mut self,
         options: &CredentialOptions,
@@ -56,7 +58,7 @@ impl<'a> Input<'a> {
         Ok(())
     }
 
-    /// Attributes from arguments and files. `before` are those that the entry has.
+    /// Attributes from arguments and files. `before` are the entry's current ones.
     pub(super) async fn attributes(
         &mut self,
         options: &AttributeOptions,
@@ -103,7 +105,7 @@ fn internal(error: impl std::error::Error) -> CliError {
     CliError::new(ErrorKind::Internal, error.to_string())
 }
 
-/// A value that is JSON of the attribute's kind is taken so, everything else as text.
+/// Takes a value as JSON if it is JSON of the attribute's kind, and otherwise as text.
 fn set(changes: &mut AttributeChanges, name: &str, value: &str) -> Result<(), CliError> {
     let Err(error) = changes.set(name, value) else { return Ok(()) };
     let quoted = Zeroizing::new(serde_json::Value::from(value).to_string());

@@ -89,7 +89,7 @@ pub(super) async fn bind(app: &App, options: BindOptions) -> Result<(), CliError
 
 async fn create(app: &App, options: CreateOptions) -> Result<(), CliError> {
     let is_bound = options.reference.is_some();
-    // With providers, so that a reference of the wrong form is refused.
+    // Opened with providers, so that a reference of the wrong form is refused.
     let (host, access) = app.open_for(&options.place.workspace, is_bound).await?;
     let mut changes = EntryChanges {
         permissioned_user_id: Some(options.new.user),
@@ -151,7 +151,8 @@ async fn update(app: &App, options: UpdateOptions) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Looks whether the item that an entry was bound to is there. It is bound in any case: that its secret manager is out of order must not stand in the way.
+/// Checks that the bound item exists. The binding stays in any case: a failure of the secret
+/// manager must not prevent it.
 async fn warn_of_what_is_not_seen(host: &Host, access: &Access, binding: Option<Binding>) {
     let Some(binding) = binding else { return };
     let Err(error) = host.broker().connections().check_item(access, binding.connection_id, &binding.reference).await

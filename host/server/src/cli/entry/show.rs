@@ -1,5 +1,6 @@
-//! Vault entries as they are printed: as data the same document as over HTTP, with the names of what is set and hidden. Credentials are hidden, as
-//! ciphertext too, unless `--reveal` says otherwise; their values are for `keyway resolve`.
+//! Vault entries as they are printed. As data: the same document as over HTTP, with the names of
+//! hidden values. Credentials are hidden even as ciphertext, unless `--reveal` is given; `keyway
+//! resolve` shows their values.
 
 use std::io::{self, Write};
 
@@ -18,12 +19,12 @@ use crate::http::vault::expiry;
 pub(super) struct Row {
     #[serde(flatten)]
     shown: entry::Entry,
-    /// What is set, and `null` here because it may let somebody in.
+    /// Names of values that are set, but `null` here because they may grant access.
     hidden: Vec<&'static str>,
 }
 
 impl Row {
-    /// `reveal` shows what may let somebody in.
+    /// `reveal` shows values that may grant access.
     pub(super) fn new(entry: VaultEntry, reveal: bool) -> Self {
         let shown = entry::Entry { entry, hides: !reveal };
         Self { hidden: shown.hidden(), shown }

@@ -1,9 +1,9 @@
-//! One fetch for all who want the same thing at the same time.
+//! One fetch for all concurrent callers that want the same value.
 //!
 //! **Invariant:** at most one fetch runs for a key that the next caller would wait for, and it
-//! always runs to its end. It runs in a task of its own, so a caller that is cancelled takes
-//! nothing away from the others. When a fetch ends, whatever way, its key is free again before
-//! anybody is told.
+//! always runs to its end. It runs in a task of its own, so cancelling one caller does not affect
+//! the others. When a fetch ends, even by a panic, its key is free again before any caller is
+//! notified.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -23,7 +23,7 @@ pub(crate) struct Lost;
 
 type Running<K, V> = Mutex<HashMap<K, Fetch<V>>>;
 
-/// A fetch that runs, and since when.
+/// A running fetch, and when it began.
 struct Fetch<V> {
     since: Moment,
     result: watch::Receiver<Option<V>>,
@@ -40,9 +40,9 @@ impl<K, V> Default for Flights<K, V> {
     }
 }
 
-/// A place among those who wait for a fetch.
+/// A caller's handle on the result of a fetch.
 pub(crate) enum Flight<V> {
-    /// There was nothing to wait for.
+    /// The result was there already.
     Ready(V),
     /// The fetch is running.
     Running(watch::Receiver<Option<V>>),
@@ -58,19 +58,19 @@ where
         self.running.lock().is_empty()
     }
 
-    /// Joins the fetch of `key` if one is running that is `good` for the caller.
+    /// Joins the running fetch of `key`, if there is one that is `good` for the caller.
     pub(crate) fn join_running(&self, key: &K, good: impl FnOnce(Moment) -> bool) -> Option<Flight<V>> {
         let running = self.running.lock();
         running.get(key).filter(|fetch| good(fetch.since)).map(|fetch| Flight::Running(fetch.result.clone()))
     }
 
-    /// Joins the fetch of `key` that is running, or starts one. One that began too long ago to be
-    /// `good` for the caller is left to those who wait for it, and who comes later joins the
-    /// caller's.
+    /// Joins the running fetch of `key`, or starts one. A fetch that began too long ago to be
+    /// `good` for the caller continues for those that wait for it, and later callers join the new
+    /// one.
     ///
-    /// `ready` is asked first when none is running: the result of a fetch that ended between the
-    /// caller's look at the cache and now is there by then, so nothing is fetched twice. Must be
-    /// called within a Tokio runtime.
+    /// When none is running, `ready` is called first: it finds the result of a fetch that ended
+    /// after the caller looked into the cache, so nothing is fetched twice. Must be called within a
+    /// Tokio runtime.
     pub(crate) fn join<F>(
         &self,
         key: K,
@@ -92,14 +92,14 @@ where
         let (sender, receiver) = watch::channel(None);
         running.insert(key.clone(), Fetch { since: now, result: receiver.clone() });
         let fetch = fetch();
-        // A runtime that is shutting down drops what is spawned at once, and with it the landing,
-        // which needs the lock.
+        // A runtime that is shutting down drops a spawned task at once, and with it the landing,
+        // which takes the lock.
         drop(running);
         let landing = Landing { running: self.running.clone(), key, result: receiver.clone() };
         request::spawn(async move {
             let value = fetch.await;
             drop(landing);
-            // Nobody may be waiting any more, which is no reason not to have finished.
+            // An error only means that all callers were cancelled.
             let _ = sender.send(Some(value));
         });
         Flight::Running(receiver)
@@ -118,7 +118,7 @@ impl<V: Clone> Flight<V> {
     }
 }
 
-/// Frees the key when the fetch ends, also by a panic.
+/// Frees the key when the fetch ends, even by a panic.
 struct Landing<K: Hash + Eq, V> {
     running: Arc<Running<K, V>>,
     key: K,
@@ -128,7 +128,7 @@ struct Landing<K: Hash + Eq, V> {
 impl<K: Hash + Eq, V> Drop for Landing<K, V> {
     fn drop(&mut self) {
         let mut running = self.running.lock();
-        // Its place may be a younger one's by now.
+        // A newer fetch may have taken its place.
         if running.get(&self.key).is_some_and(|fetch| fetch.result.same_channel(&self.result)) {
             running.remove(&self.key);
         }
@@ -262,7 +262,7 @@ mod tests {
         let young = harness.flights.join("item", now(), |_| false, || None, fetch);
         harness.gate.add_permits(1);
         assert_eq!(old.wait().await, Ok(0));
-        // The old one has ended, and took nothing of the young one's place away.
+        // The old fetch has ended, and left the place of the new one alone.
         let later = harness.join("item");
         harness.gate.add_permits(1);
         assert_eq!((young.wait().await, later.wait().await), (Ok(100), Ok(100)));

@@ -1,7 +1,7 @@
-//! What a provider's call brings, and which part of it may be cached.
+//! The result of a provider's call, and the part of it that may be cached.
 //!
-//! **Invariant:** one-time codes are never cached: [`Credentials`], which the cache takes, cannot
-//! hold one, and [`OneTimeCode`], which it does not take, can neither be cloned nor serialised.
+//! **Invariant:** one-time codes are never cached. The cache takes [`Credentials`], which cannot
+//! hold one; and a [`OneTimeCode`] can be neither cloned nor serialised.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,30 +9,31 @@ use std::time::Duration;
 use keyway_runtime::{Field, Lease, NoCode, OneTimeCode};
 use secrecy::SecretString;
 
-/// What a provider's call brought. Fields that were not asked for are absent.
+/// The result of a provider's call. Fields that were not asked for are absent.
 #[derive(Debug)]
 pub(crate) struct Fetched {
     pub(crate) credentials: Credentials,
-    /// The code, or why there is none.
+    /// The code, or the reason for none.
     pub(crate) one_time_code: Option<Result<OneTimeCode, NoCode>>,
     pub(crate) lifetime: Lifetime,
     /// The further fields that were asked for.
     pub(crate) further: Vec<Field>,
 }
 
-/// What the provider says about how long the values may be used, whatever a cache duration allows.
+/// How long the values may be used according to the provider, regardless of cache durations.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Lifetime {
-    /// From the question on, until the values or their lease end; `None` when it knows of no end.
+    /// The time from the call until the values or their lease end; `None` when the provider knows
+    /// of no end.
     pub(crate) good_for: Option<Duration>,
-    /// The first second (since 1970) at which the values are no longer good, as the provider said.
+    /// The first second (since 1970) at which the values are no longer valid, as the provider said.
     pub(crate) valid_until: Option<u64>,
-    /// The lease under which they were made for the very call that brought them.
+    /// The lease under which they were made for this call.
     pub(crate) lease: Option<Arc<Lease>>,
 }
 
 impl Lifetime {
-    /// Of what a provider has answered to a question that was asked at this time, in milliseconds
+    /// The lifetime of a provider's answer. `asked_at` is when the call began, in milliseconds
     /// since 1970.
     pub(crate) fn new(valid_until: Option<u64>, lease: Option<Lease>, asked_at: u64) -> Self {
         let ends = [valid_until, lease.as_ref().map(|lease| lease.expires_at)];
@@ -41,7 +42,7 @@ impl Lifetime {
         Self { good_for: end.map(until), valid_until, lease: lease.map(Arc::new) }
     }
 
-    /// No longer than the values are good.
+    /// Shortens a duration to the time for which the values are valid.
     pub(super) fn cap(&self, duration: Duration) -> Duration {
         self.good_for.map_or(duration, |good_for| good_for.min(duration))
     }
@@ -54,21 +55,21 @@ impl Fetched {
             credentials: self.credentials.copy(),
             one_time_code: self.one_time_code.as_ref().map(copy_code),
             lifetime: self.lifetime.clone(),
-            // Who asks for some shares no call.
+            // Calls with further fields are never shared.
             further: Vec::new(),
         }
     }
 }
 
-/// A copy of a code, or of why there is none, for another caller that waited for the very same
-/// call. It is handed out and not kept.
+/// A copy of a code, or of the reason for none, for another caller that waited for the same call.
+/// It is returned and not kept.
 pub(super) fn copy_code(code: &Result<OneTimeCode, NoCode>) -> Result<OneTimeCode, NoCode> {
     let copy = |of: &OneTimeCode| OneTimeCode::new(of.code.clone(), of.expires_at, of.period_seconds);
     code.as_ref().map(copy).map_err(Clone::clone)
 }
 
-/// What may be cached of an item: its user name and password, and which state of the item they are
-/// from.
+/// The part of an item that may be cached: its user name and password, and the state of the item
+/// that they are from.
 #[derive(Debug)]
 pub(crate) struct Credentials {
     pub(crate) username: Option<SecretString>,
@@ -77,7 +78,7 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
-    /// A copy, for one of several callers that waited for the same fetch: each owns, and wipes, its
+    /// A copy for one of several callers that waited for the same fetch: each owns and wipes its
     /// own.
     fn copy(&self) -> Self {
         Self { username: self.username.clone(), password: self.password.clone(), revision: self.revision.clone() }

@@ -1,4 +1,4 @@
-//! What is looked up, and what is found.
+//! Look-ups in the cache, and their results.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(crate) struct Lookup {
     /// The reader's cache duration.
     pub(crate) ttl: Duration,
     pub(crate) fields: Fields,
-    /// What did not work, if that is why the caller asks.
+    /// The revision that the caller rejects, if any.
     pub(crate) rejected: Option<Rejected>,
 }
 
@@ -36,7 +36,7 @@ impl Lookup {
 #[derive(Clone)]
 pub(crate) struct Rejected {
     pub(crate) revision: String,
-    /// The workspace's connections over which entries are bound to the item.
+    /// The workspace's connections through which entries are bound to the item.
     pub(crate) connections: Vec<ConnectionId>,
 }
 
@@ -56,11 +56,11 @@ pub enum Source {
 /// What was found.
 #[derive(Debug)]
 pub(crate) struct Found {
-    /// The values, with the code, or why there is none, if it was asked for.
+    /// The values; if a code was asked for, with the code or the reason for none.
     pub(crate) fetched: Fetched,
     pub(crate) source: Source,
-    /// Which state of the item the one-time code is from, if it was asked for; it may be a later
-    /// one than the credentials'.
+    /// The state of the item that the one-time code is from, if it was asked for; it may be later
+    /// than that of the credentials.
     pub(crate) code_revision: Option<String>,
     /// How long the provider's call took, if there was one.
     pub(crate) provider_time: Option<Duration>,
@@ -68,7 +68,7 @@ pub(crate) struct Found {
 
 impl Found {
     pub(super) fn live(mut fetched: Fetched, wants_code: bool, took: Duration) -> Self {
-        // Whoever joined a call of others may not have asked for it.
+        // A caller that joined another's call may not have asked for it.
         fetched.one_time_code = fetched.one_time_code.filter(|_| wants_code);
         let code_revision = wants_code.then(|| fetched.credentials.revision.clone());
         Self { fetched, source: Source::Live, code_revision, provider_time: Some(took) }

@@ -4,27 +4,27 @@
 //!
 //! * A value is in memory as ciphertext only, sealed for its connection and reference under a key
 //!   that exists in this process alone.
-//! * A value is used until it is as old as the reader's cache duration, not after. The duration is
-//!   applied when reading, so a lowered one counts at once. The age is counted from before the
-//!   provider was asked. With a duration of 0 nothing is looked up, shared or written.
-//! * One-time codes are never in it. What it takes are [`Credentials`], which cannot hold one
+//! * A value expires when it is as old as the reader's cache duration. The duration is applied when
+//!   reading, so a lowered one takes effect at once. The age is counted from before the provider
+//!   was called. With a duration of 0 nothing is looked up, shared or written.
+//! * One-time codes are never cached: the cache takes [`Credentials`], which cannot hold one
 //!   ([`fetched`]).
 //! * Concurrent misses for one item make one call ([`crate::flight`]).
-//! * Whoever asks after the cache was cleared gets nothing that was fetched before: the
-//!   connection's generation is part of what a value, and a running fetch, is found by. So is the
-//!   item's, which grows when a rotation has written it and when an entry that is bound to it is
-//!   bound otherwise or deleted.
-//! * Whoever asks after a revision was rejected ("this password did not work") gets nothing that
-//!   was fetched before ([`rejections`]).
+//! * After the cache was cleared, nothing that was fetched before is returned: values and running
+//!   fetches are found by the connection's generation, among others. They are also found by the
+//!   item's generation, which grows when a rotation has written the item, and when an entry that is
+//!   bound to it is bound elsewhere or deleted.
+//! * After a revision was rejected ("this password did not work"), nothing that was fetched before
+//!   is returned ([`rejections`]).
 //! * A failure never removes or replaces a value. A missing item is remembered for a few seconds,
 //!   beside the value that may still be used.
 //!
-//! **Refreshing:** values that are read often are fetched anew shortly before they are too old, in
-//! the background, each at a moment of its own drawn within the last 5 % of its duration (a minute
-//! at most). So entries that were first resolved together do not all go to the provider in the same
-//! second again; nobody waits; and if the provider is out of order, the value serves until its
-//! duration is over. That is tried once for each value, so it costs one call more than expiry at
-//! the most, however often a value is read whose item cannot be.
+//! **Refreshing:** values that are read often are refreshed in the background shortly before they
+//! expire, each at its own random moment within the last 5 % of its duration (a minute at most). So
+//! entries that were first resolved together are not all fetched in the same second again, and
+//! readers do not wait. If the provider is unavailable, the value is served until it expires. A
+//! refresh is attempted once for each value, so it costs at most one call more than expiry, even if
+//! the item of a frequently read value cannot be fetched.
 
 mod clear;
 mod fetched;
@@ -59,20 +59,21 @@ use crate::call_metrics::CacheLookups;
 use crate::flight::{Flight, Flights};
 use crate::provider_call::CallFailure;
 
-/// No call takes longer, its waiting for a turn included; a request over HTTP is given up earlier.
+/// No call takes longer, including its wait in the queue; HTTP requests time out earlier.
 const LONGEST_CALL: Duration = Duration::from_secs(60);
 
-/// What a fetch brought to all who wait for it: shared among them, and gone with the last of them.
+/// The result of a fetch: shared by all callers that wait for it, and dropped with the last of
+/// them.
 type Answer = Result<Arc<(Fetched, Duration)>, CallFailure>;
 
 /// A call of a provider for an item's values.
 type Fetching = Pin<Box<dyn Future<Output = Result<Fetched, CallFailure>> + Send>>;
 
-/// By what a running fetch is found. The connection's generation and the number of the item's last
-/// rejection are in it, so that after clearing or rejecting nobody joins an older fetch.
+/// The key of a running fetch. It contains the connection's generation and the number of the item's
+/// last rejection, so that no caller joins an older fetch after clearing or rejecting.
 type FlightKey = (ItemKey, u64, u64, Fields);
 
-/// Who looks something up, and what was rejected of the item when they began.
+/// A look-up, and the item's last rejection when it began.
 #[derive(Clone)]
 struct Reader {
     lookup: Lookup,
@@ -86,7 +87,7 @@ impl Reader {
     }
 }
 
-/// That an item was not there.
+/// The record that an item was missing.
 #[derive(Clone)]
 struct Missing {
     asked_at: Moment,
@@ -98,16 +99,16 @@ struct Missing {
 pub(crate) struct SecretCache {
     clock: Arc<dyn Clock>,
     options: CacheOptions,
-    /// A cache that costs little for each value, reads no clock and keeps no order of its gets;
-    /// [`sweep`](Self::sweep) takes out of it what is over.
+    /// A cache with little overhead for each value, which reads no clock and keeps no order of
+    /// its gets; [`sweep`](Self::sweep) removes expired values.
     values: quick_cache::sync::Cache<ItemKey, Arc<SealedCredentials>, Weigh>,
     missing: Cache<ItemKey, Missing>,
     rejections: Rejections,
-    /// Connections that were deleted a while ago: nothing of them is stored any more, also not what
-    /// was on its way.
+    /// Recently deleted connections: nothing is stored for them, not even by fetches that are
+    /// still running.
     closed: Cache<ConnectionId, ()>,
     flights: Flights<FlightKey, Answer>,
-    /// How often it was looked into, and what came of it.
+    /// Counts look-ups by their outcome.
     pub(crate) lookups: CacheLookups,
 }
 
@@ -116,17 +117,17 @@ impl SecretCache {
         let capacity = options.capacity_bytes;
         let estimated = usize::try_from(capacity / ORDINARY_BYTES).unwrap_or(usize::MAX);
         let values = quick_cache::sync::Cache::with_weighter(estimated, capacity, Weigh);
-        // Longer than it is used by the cache's own clock; this only frees the memory.
+        // Longer than the time for which it is used by the broker's clock; this only frees memory.
         let missing = Cache::builder().max_capacity(10_000).time_to_live(2 * options.missing).build();
-        // Longer than any call takes, and than an open connection is kept.
+        // Longer than any call takes, and longer than a connection is kept open.
         let closed = Cache::builder().max_capacity(100_000).time_to_live(Duration::from_secs(2 * 60 * 60)).build();
         let (rejections, flights) = (Rejections::default(), Flights::default());
         let lookups = CacheLookups::default();
         Arc::new(Self { clock, options, values, missing, rejections, closed, flights, lookups })
     }
 
-    /// Finds an item's values: in the cache what may be, from the provider what must be. `fetch` is
-    /// the provider's call.
+    /// Finds an item's values, in the cache if allowed, else from the provider. `fetch` is the
+    /// provider's call.
     pub(crate) async fn get(
         self: &Arc<Self>,
         lookup: Lookup,
@@ -147,13 +148,13 @@ impl SecretCache {
         Ok(found)
     }
 
-    /// Rejects what the caller says did not work, and sees what was rejected before.
+    /// Rejects the caller's rejected revision, and reads the item's last rejection.
     fn reader(&self, lookup: Lookup) -> Reader {
         let (workspace, shared) = (lookup.keys.workspace(), lookup.shared());
         if let Some(Rejected { revision, connections }) = &lookup.rejected {
             self.rejections.reject(workspace, &shared, revision, || {
-                // The reader's own is among them, unless its entry was bound elsewhere a moment
-                // ago.
+                // The reader's own connection is among them, unless its entry was bound elsewhere a
+                // moment ago.
                 let connections = connections.iter().chain([&lookup.item.connection]);
                 let keys = connections.map(|id| ItemKey { connection: *id, reference: shared.reference.clone() });
                 let cached = |key: &ItemKey| self.values.get(key).is_some_and(|value| *value.revision == **revision);
@@ -168,7 +169,7 @@ impl SecretCache {
         Reader { lookup, rejection }
     }
 
-    /// Remembers that the revision which the caller rejected is what the item holds now.
+    /// Remembers that the revision that the caller rejected is still current.
     fn note_current(&self, reader: &Reader, current: &str) {
         let Lookup { keys, rejected, .. } = &reader.lookup;
         if rejected.as_ref().is_some_and(|rejected| rejected.revision == current) {
@@ -193,13 +194,13 @@ impl SecretCache {
         match cached {
             Some(cached) if !wanted.one_time_code => {
                 if cached.refresh_due && cached.value.begins_refresh() {
-                    // Nobody waits for it.
+                    // It runs in the background.
                     drop(self.join(reader, Fields::CREDENTIALS, fetch));
                 }
                 Ok(cached.found())
             }
-            // Also of an item that had no code a moment ago: it may have been given one. The value
-            // is given out when the call is over, and must not be too old by then.
+            // Even if the item had no code a moment ago: it may have one now. The value is returned
+            // when the call ends, and must not have expired by then.
             Some(cached) if !cached.refresh_due && cached.lasts_for(LONGEST_CALL) => {
                 let answer = self.join(reader, Fields::ONE_TIME_CODE, fetch).wait().await??;
                 let (fetched, took) = &*answer;
@@ -209,8 +210,8 @@ impl SecretCache {
                 found.provider_time = Some(*took);
                 Ok(found)
             }
-            // Also when a call for the code is due anyway and the rest of the value is due to be
-            // refreshed: one call for both.
+            // Also when the code needs a call anyway and the cached value is due for a refresh: one
+            // call serves both.
             _ => {
                 let fields = match (wants_credentials, wanted.one_time_code) {
                     (true, true) => Fields::ALL,
@@ -224,7 +225,7 @@ impl SecretCache {
         }
     }
 
-    /// How many values are in it, and what they weigh in bytes.
+    /// The number of cached values, and their weight in bytes.
     pub(crate) fn size(&self) -> (u64, u64) {
         (self.values.len() as u64, self.values.weight())
     }
@@ -243,15 +244,15 @@ impl SecretCache {
             return None;
         }
         let credentials = value.open(&lookup.item, &lookup.keys)?;
-        // A refresh of values under a lease would make others, under another lease.
+        // Leased values are not refreshed: that would make new ones under another lease.
         let refresh_due = value.lifetime.lease.is_none() && refresh_due(age, ttl, value.draw.into(), &self.options);
         let lifetime = value.lifetime.clone();
         let fetched = Fetched { credentials, one_time_code: None, lifetime, further: Vec::new() };
         Some(Cached { value, fetched, age, ttl, refresh_due })
     }
 
-    /// Joins the call for these fields that is running, or starts one. What it brings is stored
-    /// before anybody is told.
+    /// Joins the running call for these fields, or starts one. Its result is stored before any
+    /// caller gets it.
     fn join(
         self: &Arc<Self>,
         reader: &Reader,
@@ -261,9 +262,9 @@ impl SecretCache {
         let lookup = &reader.lookup;
         let key = |fields| (lookup.item.clone(), lookup.generation, reader.rejection_number(), fields);
         let now = self.clock.now();
-        // Its value is as old as its question, also for a reader who has come later.
+        // A value's age counts from the start of its call, even for a reader that joined later.
         let is_young_enough = |asked_at| now.since(asked_at) < lookup.ttl;
-        // One that brings the code, too, brings what is wanted.
+        // A call that also fetches the code fetches everything that is wanted.
         if fields == Fields::CREDENTIALS
             && let Some(flight) = self.flights.join_running(&key(Fields::ALL), is_young_enough)
         {
@@ -283,14 +284,14 @@ impl SecretCache {
         self.flights.join(key(fields), now, is_young_enough, || self.ready(reader, fields), fetch)
     }
 
-    /// Keeps what a call for these fields has brought, or that the item is missing.
+    /// Stores the result of a call for these fields, or that the item is missing.
     fn keep(&self, reader: Reader, fields: Fields, asked_at: Moment, fetched: &Result<Fetched, CallFailure>) {
         let rejection = reader.rejection_number();
         let lookup = reader.lookup;
         match fetched {
             Ok(fetched) if fields.username && fields.password => {
                 let credentials = &fetched.credentials;
-                // Before it can be found, so that nobody rejects it as something new.
+                // Before it can be found, so that it cannot be rejected as a new value.
                 if lookup.rejected.as_ref().is_some_and(|rejected| rejected.revision == credentials.revision) {
                     let (workspace, revision) = (lookup.keys.workspace(), &credentials.revision);
                     self.rejections.note_current(workspace, &lookup.shared(), revision, rejection);
@@ -307,8 +308,8 @@ impl SecretCache {
         }
     }
 
-    /// What need not be asked after all: a fetch has brought it since the caller looked, or the
-    /// item was missing a moment ago.
+    /// An answer that needs no call after all: a fetch has stored it since the caller looked, or
+    /// the item was missing a moment ago.
     fn ready(&self, reader: &Reader, fields: Fields) -> Option<Answer> {
         let lookup = &reader.lookup;
         let missing = self.missing.get(&lookup.item).filter(|missing| {
@@ -325,8 +326,8 @@ impl SecretCache {
         Some(Ok(Arc::new((cached.fetched, Duration::ZERO))))
     }
 
-    /// Stores a value unless a newer one is there. It is kept for as long as anybody who has asked
-    /// may use it.
+    /// Stores a value unless a newer one is there. It is kept for the longest duration of the
+    /// readers that have asked for it.
     fn store(&self, item: ItemKey, value: SealedCredentials) {
         let mut new = Some(value);
         let stored = self.values.entry(&item, None, |_, present| {
@@ -337,10 +338,10 @@ impl SecretCache {
             EntryAction::Retain(())
         });
         if let (EntryResult::Vacant(place), Some(value)) = (stored, new) {
-            // An error is a value that is too large to be kept.
+            // An error means that the value is too large to be kept.
             let _ = place.insert(Arc::new(value));
         }
-        // Afterwards, so that who closes it meanwhile either drops it or is seen here.
+        // Afterwards, so that a concurrent close either drops the value or is seen here.
         if self.is_closed(item.connection) {
             self.values.remove(&item);
         }
@@ -352,7 +353,7 @@ impl SecretCache {
     }
 }
 
-/// What most values weigh.
+/// The weight of most values.
 const ORDINARY_BYTES: u64 = 512;
 
 #[derive(Clone)]
@@ -374,7 +375,7 @@ struct Cached {
 }
 
 impl Cached {
-    /// Whether the reader may use it for so much longer.
+    /// Whether the reader may use it for at least this long.
     fn lasts_for(&self, time: Duration) -> bool {
         self.age + time < self.ttl
     }

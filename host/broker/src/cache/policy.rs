@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-/// How the cache of resolved secrets behaves, beyond the durations of connections and entries.
+/// Settings of the cache of resolved secrets, beside the durations of connections and entries.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct CacheOptions {
-    /// How much memory the values may take, in bytes. When it is full, values that are seldom used
-    /// go first.
+    /// How much memory the values may take, in bytes. When it is full, rarely used values are
+    /// evicted first.
     pub capacity_bytes: u64,
-    /// Within which last part of its duration a value is refreshed while it is still used, from 0
+    /// The last part of its duration in which a value is refreshed while it is still used, from 0
     /// (never) to 1.
     pub refresh_within: f64,
     /// How long a missing item is remembered, unless the reader's cache duration is shorter.
@@ -17,17 +17,17 @@ pub struct CacheOptions {
 }
 
 impl Default for CacheOptions {
-    /// 64 MiB (some 140,000 items), the last 5 %, 5 s.
+    /// 64 MiB (about 140,000 items), the last 5 %, 5 s.
     fn default() -> Self {
         Self { capacity_bytes: 64 << 20, refresh_within: 0.05, missing: Duration::from_secs(5) }
     }
 }
 
-/// The window for refreshing is no longer than this, so that 24 hours mean 24 hours.
+/// The longest window for refreshing, so that a duration of 24 hours means 24 hours.
 const LONGEST_REFRESH_WINDOW: Duration = Duration::from_secs(60);
 
-/// Whether a value of this age is to be refreshed. `draw`, from 0 to 1, is the value's own place in
-/// the window.
+/// Whether a value of this age is due for a refresh. `draw`, from 0 to 1, is the value's random
+/// place in the window.
 pub(super) fn refresh_due(age: Duration, ttl: Duration, draw: f64, options: &CacheOptions) -> bool {
     let window = ttl.mul_f64(options.refresh_within.clamp(0.0, 1.0)).min(LONGEST_REFRESH_WINDOW);
     let ahead = window.mul_f64(draw.clamp(0.0, 1.0));

@@ -1,25 +1,25 @@
-//! "This password did not work": what callers have rejected.
+//! "This password did not work": revisions that callers have rejected.
 //!
 //! **Invariants**
 //!
-//! * Rejecting a revision drops what is cached of it, for all who share the item: every entry bound
-//!   to it, over every connection of the workspace. What was fetched before is not used again by
-//!   anybody, not even what was on its way.
-//! * A revision is rejected at most once. Who rejects it again gets what was fetched since, also
-//!   when that is the same revision, so that rejecting makes one call for each connection and not
-//!   one for each rejection.
-//! * Only a revision that the cache holds, or that was just fetched, can be rejected; one that is
-//!   made up drops nothing and pushes out nothing that is known here.
+//! * Rejecting a revision drops its cached values for every entry that is bound to the item,
+//!   through every connection of the workspace. Values that were fetched before are not used again,
+//!   even if their fetch is still running.
+//! * A revision is rejected at most once. Rejecting it again returns what was fetched since, even
+//!   if that is the same revision. So there is one call for each connection, not one for each
+//!   rejection.
+//! * Only a revision that the cache holds, or that was just fetched, can be rejected. A made-up one
+//!   drops nothing and evicts no known rejection.
 //!
-//! **How:** each rejection has a number, greater than those before it. A value, and a running
-//! fetch, knows the number that the item was at when the provider was asked; one with a smaller
-//! number than the item's is not used any more.
+//! **How:** each rejection has a number, greater than those before it. Values and running fetches
+//! carry the item's number from when the provider was called. They are no longer used when their
+//! number is smaller than the item's.
 //!
-//! A revision that was rejected and is still what the item holds may be mended at any moment, so it
-//! is used for five minutes at most, however long the reader's duration is ([`Rejection::limits`]).
+//! A revision that was rejected and is still current may be corrected at any moment, so it is
+//! cached for five minutes at most, however long the reader's duration is ([`Rejection::limits`]).
 //!
 //! **How it can fail:** the numbers are in memory only and bounded ([`ITEMS`]). When one is
-//! forgotten, the revision can be rejected once more, at the cost of one call.
+//! evicted, the revision can be rejected again, at the cost of one call.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,11 +31,10 @@ use moka::sync::Cache;
 
 use crate::cache_ttl::CacheTtl;
 
-/// For how many items rejections are remembered; those least recently asked for are forgotten
-/// first.
+/// How many items' rejections are kept; the least recently used are evicted first.
 const ITEMS: u64 = 10_000;
 
-/// An item as the connections of a workspace share it.
+/// An item, shared by the connections of a workspace.
 type SharedItem = (WorkspaceId, ItemId);
 
 /// The last rejection of an item.
@@ -45,7 +44,7 @@ pub(super) struct Rejection {
 }
 
 impl Rejection {
-    /// A reader's cache duration for a value of this revision.
+    /// Limits a reader's cache duration for a value of this revision.
     pub(super) fn limits(&self, revision: &str, ttl: Duration) -> Duration {
         if self.revision == revision { ttl.min(CacheTtl::DEFAULT.duration()) } else { ttl }
     }
@@ -54,7 +53,7 @@ impl Rejection {
 /// The rejections of all items.
 pub(super) struct Rejections {
     last_of: Cache<SharedItem, Arc<Rejection>>,
-    /// How many there have been. While it is 0, readers need not look.
+    /// How many there have been. While it is 0, readers skip the look-up.
     count: AtomicU64,
 }
 
@@ -74,8 +73,8 @@ impl Rejections {
     }
 
     /// Rejects a revision unless it was rejected before. `drop_cached` drops the cached value if it
-    /// is of that revision, and returns whether it was; else nothing is rejected. Of several
-    /// callers at the same time one rejects, before the others are let go on.
+    /// is of that revision, and returns whether it was; if not, nothing is rejected. Of several
+    /// concurrent callers, one rejects while the others wait.
     pub(super) fn reject(
         &self,
         workspace: WorkspaceId,
@@ -93,8 +92,8 @@ impl Rejections {
         });
     }
 
-    /// Notes that a revision was rejected that the provider has just answered with: there is
-    /// nothing older to drop. `number` is that of the fetch.
+    /// Notes that the rejected revision is what the provider has just returned: there is nothing
+    /// older to drop. `number` is that of the fetch.
     pub(super) fn note_current(&self, workspace: WorkspaceId, item: &ItemId, revision: &str, number: u64) {
         self.last_of.entry((workspace, item.clone())).and_compute_with(|last| {
             if last.is_some_and(|last| last.value().revision == revision || last.value().number > number) {

@@ -1,4 +1,4 @@
-//! A cached value: ciphertext, and what is needed to judge it without opening it.
+//! A cached value: ciphertext, and the data for deciding on its use without opening it.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -15,37 +15,36 @@ use super::{Credentials, Fetched, Lifetime, Lookup};
 use crate::codec::{self, CodecError};
 use crate::keyring::WorkspaceKeys;
 
-/// Which item: a connection, and a reference within it. Connections' ids are unique over all
-/// workspaces.
+/// Identifies an item: a connection, and a reference within it. Ids of connections are unique
+/// across all workspaces.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ItemKey {
     pub(crate) connection: ConnectionId,
     pub(crate) reference: Arc<str>,
 }
 
-/// The credentials of an item as they are kept. There is no place in it for a one-time code.
+/// The credentials of an item as they are kept. A one-time code has no place in it.
 pub(super) struct SealedCredentials {
     sealed: Box<[u8]>,
-    /// Which state of the item; not secret.
+    /// The state of the item; not secret.
     pub(super) revision: Box<str>,
-    /// Before the provider was asked.
+    /// When the provider's call began.
     pub(super) fetched_at: Moment,
     /// The generation of connection and item at that time.
     pub(super) generation: u64,
-    /// For how long to keep it.
+    /// How long to keep it.
     pub(super) keep: Duration,
     pub(super) lifetime: Lifetime,
-    /// From 0 to 1: its own place in the window for refreshing.
+    /// From 0 to 1: its random place in the window for refreshing.
     pub(super) draw: f32,
     /// The number of the item's last rejection at that time.
     pub(super) rejection: u64,
-    /// Whether it was tried to refresh it in the background.
+    /// Whether a refresh in the background was begun.
     refreshed: AtomicBool,
 }
 
 impl SealedCredentials {
-    /// Seals credentials; `None` when that is not possible, which only costs the next reader a
-    /// call.
+    /// Seals credentials; `None` when that fails, which only costs the next reader a call.
     pub(super) fn seal(lookup: &Lookup, fetched: &Fetched, fetched_at: Moment, rejection: u64) -> Option<Self> {
         let (credentials, lifetime) = (&fetched.credentials, fetched.lifetime.clone());
         let Lookup { item, keys, generation, .. } = lookup;
@@ -77,7 +76,7 @@ impl SealedCredentials {
         read(&plaintext).ok()
     }
 
-    /// Whether this value is to be kept when `other` comes in.
+    /// Whether to keep this value in place of `other`.
     pub(super) fn is_newer_than(&self, other: &Self) -> bool {
         match (self.generation, self.rejection).cmp(&(other.generation, other.rejection)) {
             Ordering::Greater => true,
@@ -86,7 +85,7 @@ impl SealedCredentials {
         }
     }
 
-    /// Whether the caller is the first who is to refresh it.
+    /// Claims the refresh; `true` for the first caller only.
     pub(super) fn begins_refresh(&self) -> bool {
         !self.refreshed.swap(true, atomic::Ordering::Relaxed)
     }
@@ -96,20 +95,20 @@ impl SealedCredentials {
         &self.sealed
     }
 
-    /// For how long after `moment` this value would have been kept.
+    /// How long after `moment` this value would have been kept.
     pub(super) fn kept_after(&self, moment: Moment) -> Duration {
         self.keep.saturating_sub(moment.since(self.fetched_at))
     }
 
-    /// Whether nobody may use it any more.
+    /// Whether it has expired for every reader.
     pub(super) fn is_over(&self, now: Moment) -> bool {
         now.since(self.fetched_at) >= self.keep
     }
 
-    /// What it takes of the cache's capacity: about its size in memory.
+    /// Its share of the cache's capacity: approximately its size in memory.
     pub(super) fn weight(&self, key: &ItemKey) -> u64 {
-        // Of the cache a hash, two links and a place in its table, and what the allocator adds to
-        // the allocations.
+        // The cache's share: a hash, two links and a slot in its table, and the overhead of the
+        // allocator.
         const PLACE: usize = 96;
         let lease = self.lifetime.lease.as_ref().map_or(0, |lease| size_of::<Lease>() + lease.id.len());
         let texts = self.sealed.len() + self.revision.len() + key.reference.len() + lease;
@@ -117,7 +116,7 @@ impl SealedCredentials {
     }
 }
 
-/// What a value is bound to: it opens for its own item and generation only.
+/// The associated data of a value: it opens for its own item and generation only.
 fn associated(item: &ItemKey, keys: &WorkspaceKeys, generation: u64) -> Vec<u8> {
     let row = [item.connection.as_bytes(), item.reference.as_bytes()].concat();
     Place { workspace: keys.workspace(), table: "cache", row: &row, column: "credentials", version: generation }

@@ -1,4 +1,4 @@
-//! How old a value may be: each reader's cache duration, counted on a clock that may do anything.
+//! The age of values: each reader's cache duration, on a clock that may jump.
 
 use super::*;
 
@@ -112,7 +112,7 @@ async fn a_value_that_is_over_is_taken_out_of_memory_also_when_nobody_asks() {
     harness.password().await;
     assert_eq!([values_after(9), values_after(1)], [1, 0]);
     assert_eq!(harness.cache.size(), (0, 0));
-    // One that has taken the place of another, too.
+    // The same holds for a value that has replaced another.
     harness.password().await;
     harness.clock.advance(seconds(10));
     harness.password().await;

@@ -1,4 +1,4 @@
-//! Which calls of the provider are made, shared or spared, and what their failures leave behind.
+//! Which calls to the provider are made, shared or saved, and what their failures leave behind.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Clearing, deleting a connection, and what was on its way then.
+//! Clearing, deleting a connection, and the fetches that run at that time.
 
 use super::*;
 

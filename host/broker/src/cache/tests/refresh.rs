@@ -1,4 +1,4 @@
-//! Refreshing in the background, before a value is too old.
+//! Refreshing in the background, before a value expires.
 
 use super::*;
 

@@ -8,7 +8,7 @@ impl Harness {
         Lookup { rejected: Some(rejected), ..self.lookup("op://vault/item", Fields::CREDENTIALS) }
     }
 
-    /// The password and where it is from, for somebody who says that this revision did not work.
+    /// Resolves with this revision rejected; returns the password and where it came from.
     async fn reject(&self, revision: &str) -> (String, Source) {
         let found = self.look_up(self.rejecting(revision)).await.unwrap();
         (found.password(), found.source)
@@ -104,7 +104,7 @@ async fn what_was_on_its_way_before_a_rejection_is_not_used_after_it() {
     let harness = Harness::new();
     harness.password().await;
     let gate = harness.hold();
-    // Somebody with a short duration of their own is just asking.
+    // A reader with a short cache duration is fetching at the same time.
     let impatient = Lookup { ttl: Duration::from_nanos(1), ..harness.lookup("op://vault/item", Fields::CREDENTIALS) };
     harness.clock.advance(seconds(1));
     let before = tokio::spawn(harness.look_up(impatient));

@@ -1,4 +1,4 @@
-//! What is in memory: ciphertext, for one item, under one key.
+//! The contents of memory: ciphertext, bound to one item, under one key.
 
 use super::*;
 
@@ -13,7 +13,7 @@ async fn what_is_kept_is_ciphertext_that_opens_for_its_own_item_only() {
     assert!(!memory.windows(8).any(|window| b"a password to search for".windows(8).any(|part| part == window)));
     assert!(value.open(&one, &harness.keys).is_some());
     assert!(value.open(&other, &harness.keys).is_none());
-    // Put in another's place, it is a miss and not somebody else's password.
+    // Moved to another item's place, it is a miss and not the wrong password.
     harness.cache.values.insert(other, value);
     harness.set_password("the other's own");
     let found = harness.get_item("other", Fields::CREDENTIALS).await.unwrap();

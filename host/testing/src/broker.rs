@@ -1,4 +1,4 @@
-//! A broker in memory with one workspace and one connection.
+//! An in-memory broker with one workspace and one connection.
 
 use std::sync::Arc;
 
@@ -13,9 +13,9 @@ use keyway::{
 
 use crate::ScriptedProvider;
 
-/// A broker in memory, with a workspace, and in it a connection of a [`ScriptedProvider`].
+/// An in-memory broker with a workspace that has one connection, of a [`ScriptedProvider`].
 ///
-/// Everything that can go wrong while it is put together is a panic: it is for tests.
+/// It is for tests: every failure to set it up is a panic.
 pub struct TestBroker {
     broker: Broker,
     access: Access,
@@ -25,17 +25,17 @@ pub struct TestBroker {
 }
 
 impl TestBroker {
-    /// A broker with the usual options. It does nothing by itself in the background: what is due is
-    /// done when a test calls for it
+    /// Starts a broker with the default options. It runs no background work: what is due is done
+    /// when a test calls for it
     /// ([`Rotations::write_back_due`](keyway::rotations::Rotations::write_back_due)).
     pub async fn start() -> Self {
         Self::start_with(|builder| builder).await
     }
 
-    /// The same with other options, for example budgets.
+    /// Starts a broker with other options, for example budgets.
     pub async fn start_with(options: impl FnOnce(BrokerBuilder) -> BrokerBuilder) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_hours(24 * 365 * 50)));
-        // A few calls at a time, because each has its address space set aside.
+        // Few calls at a time, because each reserves address space.
         let mut limits = Limits::default();
         limits.concurrent_calls = 8;
         let runtime = Runtime::builder().limits(limits).clock(clock.clone()).build().expect("a sandbox");
@@ -52,7 +52,7 @@ impl TestBroker {
         Self { broker, access, connection, provider, clock }
     }
 
-    /// What [`Connections::create`](keyway::connections::Connections::create) takes for one more
+    /// The argument of [`Connections::create`](keyway::connections::Connections::create) for another
     /// connection of the scripted provider.
     pub fn new_connection() -> NewConnection {
         NewConnection {
@@ -69,12 +69,12 @@ impl TestBroker {
         self.broker.entries().create(&self.access, new).await.expect("a new entry")
     }
 
-    /// The broker, for the code that is tested.
+    /// The broker, for the code under test.
     pub fn broker(&self) -> &Broker {
         &self.broker
     }
 
-    /// May do everything in the workspace.
+    /// Allows everything in the workspace.
     pub fn access(&self) -> &Access {
         &self.access
     }
@@ -89,12 +89,12 @@ impl TestBroker {
         &self.connection
     }
 
-    /// What the secret manager has, and how it behaves.
+    /// The secret manager's content and behaviour.
     pub fn provider(&self) -> &ScriptedProvider {
         &self.provider
     }
 
-    /// The time of all of it. It stands still.
+    /// The clock of the broker and the provider. It stands still until it is moved.
     pub fn clock(&self) -> &ManualClock {
         &self.clock
     }

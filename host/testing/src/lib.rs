@@ -1,7 +1,7 @@
-//! For unit tests of what embeds Keyway: a real broker in memory, a provider that does what the
-//! test says, and one clock that stands still until it is told to move.
+//! For unit tests of programs that embed Keyway: a real broker in memory, a provider that does what
+//! the test says, and one clock that stands still until it is moved.
 //!
-//! Nothing is faked but the secret manager and the time: entries are bound, cached, counted against
+//! Only the secret manager and the time are fake: entries are bound, cached, counted against
 //! limits, rotated and recorded by the same code as in production. There is no network, no file and
 //! no component to build.
 //!
@@ -22,7 +22,7 @@
 //! let resolved = keyway.broker().resolve(keyway.access(), ResolveRequest::new(entry.id)).await?;
 //! assert_eq!(resolved.password.unwrap().expose_secret(), "correct horse");
 //!
-//! // A day later the value is not used any more.
+//! // A day later the value has expired.
 //! keyway.clock().advance(Duration::from_secs(86_400));
 //! let resolved = keyway.broker().resolve(keyway.access(), ResolveRequest::new(entry.id)).await?;
 //! assert_eq!(resolved.source, Source::Live);

@@ -1,4 +1,4 @@
-//! A secret manager that has what a test puts into it, and fails when a test says so.
+//! A secret manager with content set by the test, and failures on demand.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use keyway::keyway_runtime::{
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 
-/// For how long the code of an item is good.
+/// How long an item's code is valid, in seconds.
 const CODE_PERIOD: u64 = 30;
 
 /// An item of the scripted secret manager.
@@ -32,31 +32,31 @@ impl Item {
         Self { title: title.into(), ..Self::default() }
     }
 
-    /// With a user name.
+    /// Sets a user name.
     #[must_use]
     pub fn username(self, username: &str) -> Self {
         Self { username: Some(username.into()), ..self }
     }
 
-    /// With a password.
+    /// Sets a password.
     #[must_use]
     pub fn password(self, password: &str) -> Self {
         Self { password: Some(password.into()), ..self }
     }
 
-    /// With a one-time code, always the same one.
+    /// Sets a one-time code, always the same one.
     #[must_use]
     pub fn one_time_code(self, code: &str) -> Self {
         Self { code: Some(code.into()), ..self }
     }
 
-    /// One that the connection may not write, so that its rotation is skipped.
+    /// Makes the item read-only for the connection, so that its rotation is skipped.
     #[must_use]
     pub fn read_only(self) -> Self {
         Self { read_only: true, ..self }
     }
 
-    /// Its password as it is now.
+    /// Its current password.
     pub fn current_password(&self) -> Option<&str> {
         self.password.as_ref().map(ExposeSecret::expose_secret)
     }
@@ -66,15 +66,15 @@ impl Item {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Call {
-    /// It was asked whether the connection works.
+    /// Verify the connection.
     Verify,
-    /// It was asked for its items.
+    /// List the items.
     ListItems,
-    /// It was asked for the values of the item of this reference.
+    /// Read the values of the item of this reference.
     Resolve(String),
-    /// It was asked to write the item of this reference.
+    /// Write the item of this reference.
     Write(String),
-    /// It was asked whether the item of this reference can be written.
+    /// Check whether the item of this reference can be written.
     CheckWriteAccess(String),
 }
 
@@ -86,7 +86,7 @@ struct Script {
     always: Option<ProviderError>,
 }
 
-/// A provider that does what a test says. Clones are the same one.
+/// A provider that does what a test says. Clones share their state.
 #[derive(Clone)]
 pub struct ScriptedProvider {
     script: Arc<Mutex<Script>>,
@@ -101,52 +101,51 @@ impl ScriptedProvider {
         Self { script: Arc::default(), clock }
     }
 
-    /// Puts an item in, or another one in its place, at a new revision.
+    /// Adds an item, or replaces it at a new revision.
     pub fn put(&self, reference: &str, item: Item) {
         let items = &mut self.script.lock().items;
         let revision = items.get(reference).map_or(1, |before| before.revision + 1);
         items.insert(reference.to_owned(), Item { revision, ..item });
     }
 
-    /// Takes an item out.
+    /// Removes an item.
     pub fn remove(&self, reference: &str) {
         self.script.lock().items.remove(reference);
     }
 
-    /// An item as it is now, what was written to it included.
+    /// The current item, including what was written to it.
     pub fn item(&self, reference: &str) -> Option<Item> {
         self.script.lock().items.get(reference).cloned()
     }
 
-    /// Lets the next call fail. Several of these count one after the other.
+    /// Makes the next call fail. Several of these apply to successive calls.
     pub fn fail_next(&self, error: ProviderError) {
         self.script.lock().next.push_back(error);
     }
 
-    /// Lets every call fail until [`recover`](Self::recover).
+    /// Makes every call fail until [`recover`](Self::recover).
     pub fn fail(&self, error: ProviderError) {
         self.script.lock().always = Some(error);
     }
 
-    /// Calls succeed again.
+    /// Makes calls succeed again.
     pub fn recover(&self) {
         let mut script = self.script.lock();
         script.always = None;
         script.next.clear();
     }
 
-    /// What it was asked since the beginning, or since the last
-    /// [`forget_calls`](Self::forget_calls).
+    /// The calls since the start or the last [`forget_calls`](Self::forget_calls).
     pub fn calls(&self) -> Vec<Call> {
         self.script.lock().calls.clone()
     }
 
-    /// Counts calls anew.
+    /// Clears the recorded calls.
     pub fn forget_calls(&self) {
         self.script.lock().calls.clear();
     }
 
-    /// Notes a call, and lets it fail if it is to.
+    /// Records a call, and fails if a failure is due.
     fn begin(&self, call: Call) -> Result<(), ProviderError> {
         let mut script = self.script.lock();
         script.calls.push(call);

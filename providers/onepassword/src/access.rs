@@ -1,4 +1,4 @@
-//! `verify` and `check-write-access`: what the service account may do. Both change nothing.
+//! `verify` and `check-write-access`: what the service account may do. Neither changes anything.
 
 use keyway_sdk::{Attribute, Error, Verified, WriteAccess};
 
@@ -7,7 +7,7 @@ use crate::{
     resolve::fetch_item, vaults,
 };
 
-/// Signs in anew, whatever session there is, and opens every vault. Six requests.
+/// Signs in again, even if there is a session, and opens every vault. Six requests.
 pub(crate) fn verify(client: &mut Client<'_>) -> Result<Verified, Error> {
     client.renew()?;
     let vaults = vaults::fetch_all(client)?;
@@ -32,13 +32,13 @@ pub(crate) fn verify(client: &mut Client<'_>) -> Result<Verified, Error> {
     })
 }
 
-/// Whether a sign-in address belongs to one account. Individual accounts share these.
+/// Whether a sign-in address belongs to a single account. Individual accounts share theirs.
 fn names_one_account(address: &str) -> bool {
     !matches!(address, "my.1password.com" | "my.1password.eu" | "my.1password.ca")
 }
 
-/// What the server says about the vault of this item, and whether the item is there at all. Two
-/// requests.
+/// Reports the server's access rights for the vault of this item, and checks that the item exists.
+/// Two requests.
 pub(crate) fn check(client: &mut Client<'_>, reference: ItemReference<'_>) -> Result<WriteAccess, Error> {
     let vault = vaults::fetch(client, reference.vault)?;
     let item = fetch_item(client, reference)?;

@@ -1,11 +1,11 @@
 //! Calls in a session: sealed, signed, and repeated once with a new session if the server no longer
 //! accepts the old one.
 //!
-//! Invariants: a call of the provider signs in at most once; concurrent calls sign in once
-//! together, because the host grants that right to one of them
-//! ([`SessionStore::renew`](keyway_sdk::session::SessionStore::renew)) and hands the others what
-//! that one put; a request that was refused with 401 has had no effect, so it may be sent again,
-//! also when it writes.
+//! Invariants: a call of the provider signs in at most once. Concurrent calls share one sign-in:
+//! the host grants the right to sign in to one of them
+//! ([`SessionStore::renew`](keyway_sdk::session::SessionStore::renew)) and gives the others the
+//! session that it stores. A request refused with 401 had no effect, so it may be sent again, even
+//! if it writes.
 
 use std::time::Duration;
 
@@ -25,14 +25,14 @@ use crate::{
     wire::{self, Credentials, Wire},
 };
 
-/// How many sessions of other calls are tried before a refusal is believed. Each is newer than the
-/// one before.
+/// How many sessions of other calls are tried before a refusal is final. Each is newer than the
+/// previous one.
 const MAX_RENEWALS: u32 = 4;
 
-/// What a call needs of its machine besides the [`Host`].
+/// What a call needs besides the [`Host`].
 pub(crate) struct Machine<'a> {
     pub(crate) random: &'a dyn Random,
-    /// Waits.
+    /// Sleeps.
     pub(crate) pause: &'a dyn Fn(Duration),
 }
 
@@ -41,17 +41,17 @@ pub(crate) struct Client<'a> {
     wire: Wire<'a>,
     machine: &'a Machine<'a>,
     slot: Typed<'a, Session>,
-    /// What the host has, or had when this call asked.
+    /// The host's session, as of when this call asked for it.
     known: Option<Stored<Session>>,
-    /// Whether this call has signed in itself.
+    /// Whether this call itself has signed in.
     signed_in: bool,
-    /// Whether the host does not have the new session yet, see [`Client::sign_in`].
+    /// Whether the new session is yet to be stored in the host, see [`Client::sign_in`].
     pending: bool,
     renewals: u32,
 }
 
 impl<'a> Client<'a> {
-    /// Nothing is requested yet.
+    /// Makes no request yet.
     pub(crate) fn new(host: &'a Host<'a>, token: &'a Token, machine: &'a Machine<'a>) -> Self {
         let slot = Typed::new(host.session);
         let known = slot.get();
@@ -66,12 +66,12 @@ impl<'a> Client<'a> {
         self.machine
     }
 
-    /// Unix seconds.
+    /// The current time in Unix seconds.
     pub(crate) fn now(&self) -> u64 {
         self.wire.host.clock.now()
     }
 
-    /// The session. Signs in if there is none.
+    /// The session; signs in if there is none.
     pub(crate) fn session(&mut self) -> Result<&mut Session, Error> {
         if !matches!(self.known, Some(Stored::Valid { .. })) {
             self.renew()?;
@@ -82,7 +82,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Gets another session than the one at hand: that of a call that signed in meanwhile, else a
+    /// Replaces the current session: with that of a call that has signed in since, otherwise with a
     /// new one.
     pub(crate) fn renew(&mut self) -> Result<(), Error> {
         while self.renewals < MAX_RENEWALS {
@@ -95,8 +95,8 @@ impl<'a> Client<'a> {
                 None => return self.sign_in(),
                 Some(Stored::Valid { mut value, generation }) => {
                     let earlier = self.known.take();
-                    // Another call may only have added to the session that was refused: then it is
-                    // the same one.
+                    // Another call may only have added keys to the refused session; then it is
+                    // still the same session.
                     let is_new =
                         !matches!(&earlier, Some(Stored::Valid { value: refused, .. }) if refused.id == value.id);
                     if let Some(Stored::Valid { value: earlier, .. }) = earlier {
@@ -113,9 +113,10 @@ impl<'a> Client<'a> {
         Err(Error::unavailable("The login session keeps being replaced by other calls. Try again."))
     }
 
-    /// The host gets the new session, and with it all calls that wait for one, as soon as there are
-    /// keys in it: at once if those of the session before are known, else with the first that are
-    /// opened ([`Client::remember`]), so that not each of them asks the server for the same keys.
+    /// Signs in. The host, and all calls that wait for a session, get the new one as soon as it
+    /// contains keys: at once if the previous session's keys are known, otherwise after the first
+    /// keys are opened ([`Client::remember`]). So the waiting calls need not each ask the server
+    /// for the same keys.
     fn sign_in(&mut self) -> Result<(), Error> {
         self.signed_in = true;
         let mut session = sign_in(&self.wire, self.machine.random)?;
@@ -132,14 +133,14 @@ impl<'a> Client<'a> {
         if has_keys { self.remember() } else { Ok(()) }
     }
 
-    /// Hands the session with what was added to it to the host, for the calls to come.
+    /// Stores the session with its additions in the host, for later calls.
     pub(crate) fn remember(&mut self) -> Result<(), Error> {
         let now = self.now();
         if let Some(Stored::Valid { value, generation }) = &mut self.known {
             let present = self.slot.put(value, value.seconds_left(now))?;
-            // An addition may come too late, after a newer login, which wins; then the generation
-            // is that of the newer one. The old one is right in both cases. A new session is always
-            // taken.
+            // An addition may arrive after a newer login, which takes precedence; `present` is then
+            // the generation of the newer one. Keeping the old generation is right in both cases. A
+            // new session is always stored.
             if self.pending {
                 *generation = present;
                 self.pending = false;
@@ -148,19 +149,19 @@ impl<'a> Client<'a> {
         Ok(())
     }
 
-    /// The end of the call: the host gets a new session also if nothing was opened with it, or if
-    /// the call failed.
+    /// Ends the call. A new session is stored even if nothing was opened with it or the call
+    /// failed.
     pub(crate) fn finish(&mut self) -> Result<(), Error> {
         if self.pending { self.remember() } else { Ok(()) }
     }
 
-    /// `GET`.
+    /// Sends a `GET`.
     pub(crate) fn get(&mut self, path: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
         self.call(Method::Get, path, None)
     }
 
-    /// A call in the session: the plaintext of the answer. With another session once more if this
-    /// one is not accepted.
+    /// Makes a call in the session and returns the plaintext of the answer. If the session is not
+    /// accepted, retries with another one.
     pub(crate) fn call(
         &mut self,
         method: Method,
@@ -175,10 +176,10 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// The server did not accept the session: gets another one, unless this call made it.
+    /// Handles a refused session: gets another one, unless this call created it.
     pub(crate) fn after_refusal(&mut self) -> Result<(), Error> {
         if self.signed_in {
-            // Not worth keeping; the calls that wait for it get this error instead.
+            // Do not store it; the calls that wait for it get this error instead.
             self.pending = false;
             return Err(token_refused());
         }
@@ -193,8 +194,8 @@ impl<'a> Client<'a> {
             None => Vec::new(),
             Some(plaintext) => session.key().seal(plaintext, self.machine.random)?.to_json(),
         };
-        // The session's own token is nearly always young enough; the host's clock decides when the
-        // session goes.
+        // The session's own token is nearly always fresh enough; the host's clock decides when the
+        // session expires.
         let fresh = match (&session.throttle, &self.wire.token.throttle) {
             (Some(token), _) if token.value_at(now).is_some() => None,
             (_, Some(secret)) => Some(secret.issue(now)),
@@ -214,7 +215,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// A failure as an error for the host.
+    /// Converts a failure into an error for the host.
     pub(crate) fn error(&self, failure: Failure, asked: Asked<'_>) -> Error {
         failure.into_error(self.wire.token.host(), asked)
     }

@@ -1,9 +1,9 @@
-//! What a change of user name or password does to the texts of an item: pure functions from text to
-//! text.
+//! Applies a change of user name or password to the texts of an item, with pure functions from text
+//! to text.
 //!
-//! Invariant: apart from the values that were asked for, the subtitle that repeats the user name,
-//! and the entry for the earlier password, the texts stay the same byte for byte (see
-//! [`crate::splice`]).
+//! Invariant: the texts stay the same byte for byte (see [`crate::splice`]), except for the
+//! requested values, the subtitle that repeats the user name, and the history entry of the previous
+//! password.
 
 use keyway_sdk::{Changes, Error, secrecy::ExposeSecret};
 use serde::Deserialize;
@@ -16,13 +16,13 @@ use crate::{
     splice::{Splice, SpliceError, json_string},
 };
 
-/// What 1Password shows as subtitle of an item without user name.
+/// What 1Password shows as the subtitle of an item without a user name.
 const NO_SUBTITLE: &str = "—";
 
-/// New texts. At least one of them differs from the old one.
+/// The new texts. At least one of them differs from the old one.
 pub(crate) struct Edited {
     pub(crate) details: Zeroizing<String>,
-    /// `None` if it stays as it is.
+    /// `None` if unchanged.
     pub(crate) overview: Option<Zeroizing<String>>,
 }
 
@@ -34,8 +34,8 @@ pub(crate) fn unsupported_category(category: &str) -> Option<&'static str> {
     }
 }
 
-/// Applies the changes to the decrypted details and overview of an item. `None` if both fields
-/// already have the values asked for. `now` is in Unix seconds.
+/// Applies the changes to the decrypted details and overview of an item. Returns `None` if both
+/// fields already have the requested values. `now` is in Unix seconds.
 pub(crate) fn edit(
     details: &str,
     overview: &str,
@@ -134,7 +134,7 @@ fn with_subtitle(overview: &str, username: &str) -> Result<Zeroizing<String>, Ed
     Ok(splice.finish()?)
 }
 
-/// A built-in field as 1Password's own clients write it, unless another field has its id.
+/// A built-in field as 1Password's own clients write it, with another id if its usual one is taken.
 fn new_field(which: Builtin, found: &LoginFields<'_>, value: &str) -> Zeroizing<String> {
     let (kind, name) = match which {
         Builtin::Username => ("T", "username"),
@@ -168,7 +168,7 @@ fn list(elements: &[Zeroizing<String>]) -> Zeroizing<String> {
     concat(&parts)
 }
 
-/// In one allocation, so that no copy is left behind unwiped.
+/// Concatenates in one allocation, so that no unwiped copy is left behind.
 fn concat(parts: &[&str]) -> Zeroizing<String> {
     Zeroizing::new(parts.concat())
 }
@@ -184,7 +184,7 @@ fn is_null(value: &RawValue) -> bool {
 /// Why a text cannot be changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum EditError {
-    /// A member is of another type than in any item that 1Password writes.
+    /// A member has a type that 1Password never writes.
     Shape,
     Splice,
 }

@@ -12,8 +12,8 @@ fn edited(details: &str, category: &str, changes: &Changes) -> String {
     edit(details, "{}", category, changes, NOW).unwrap().unwrap().details.as_str().to_owned()
 }
 
-/// As another client may have written it: odd white space, escapes, number forms, members that
-/// nobody here knows, duplicates of those.
+/// Details as another client may write them: odd white space, escapes, number forms, unknown
+/// members and duplicates of those.
 const ODD: &str = "\u{20}{\r\n\t\"htmlForm\" : { \"n\":-0.0, \"big\": 12345678901234567890123, \"e\":1.50E+02 },\n\
   \"fields\":[ {\"type\":\"T\",\"\\u0064esignation\":\"username\" , \"value\" : \"\\u0062ob\\/x\",\"a\":{\"b\":[ ]} },\n\
   { \"inputTraits\":{},\"value\":\"hunter2\",\"designation\":\"password\"}, {\"id\":\"third\",\"value\":\"web form\"} ],\n\

@@ -1,12 +1,11 @@
 //! The encodings of the protocol: base64 URL-safe without padding (`b64u`) and hexadecimal.
 //!
-//! Decoding returns bytes that are wiped when dropped, because most of what is decoded is a key or
-//! becomes one.
+//! Decoded bytes are wiped when dropped, because most of them are or become a key.
 
 use keyway_sdk::encoding::{BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
 use zeroize::Zeroizing;
 
-/// The text is not in the encoding that was expected.
+/// The text is not in the expected encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not validly encoded")]
 pub(crate) struct DecodeError;

@@ -1,8 +1,8 @@
-//! The envelope of the protocol (`b5+jwk+json`, "JweB"): every secret that is stored or sent is in
-//! one.
+//! The envelope of the protocol (`b5+jwk+json`, "JweB"), which holds every secret that is stored or
+//! sent.
 //!
-//! Invariant: a plaintext leaves this module only when the envelope names the very key that opened
-//! it and the authentication tag was right; it is wiped when dropped. An envelope has no associated
+//! Invariant: a plaintext leaves this module only if the envelope names the key that opened it and
+//! the authentication tag matches. Plaintexts are wiped when dropped. An envelope has no associated
 //! data, so it does not say *where* it belongs: callers check that they got the item they asked
 //! for.
 
@@ -24,16 +24,15 @@ const A256GCM: &str = "A256GCM";
 const IV_BYTES: usize = 12;
 const TAG_BYTES: usize = 16;
 
-/// An encrypted value as it is stored and sent. Members that are not listed (`alg`, `p2c`, `p2s`)
-/// describe how a person's own key is derived and mean nothing here. The order is that of the
-/// official client.
+/// An encrypted value as it is stored and sent. Other members (`alg`, `p2c`, `p2s`) describe how a
+/// person's own key is derived and are ignored. The order is that of the official client.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Envelope {
     /// [`CONTENT_TYPE`].
     pub(crate) cty: String,
-    /// Which key opens it.
+    /// The id of the key that opens it.
     pub(crate) kid: String,
-    /// How it is encrypted: `A256GCM`, `RSA-OAEP` or `RSA-OAEP-256`.
+    /// The algorithm: `A256GCM`, `RSA-OAEP` or `RSA-OAEP-256`.
     pub(crate) enc: String,
     /// Base64, 12 bytes; absent for RSA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,32 +42,32 @@ pub(crate) struct Envelope {
 }
 
 impl Envelope {
-    /// As it is sent.
+    /// The envelope as it is sent.
     pub(crate) fn to_json(&self) -> Vec<u8> {
-        // Five strings can always be written.
+        // Serialising five strings cannot fail.
         serde_json::to_vec(self).unwrap_or_default()
     }
 }
 
-/// Why an envelope could not be opened. Says nothing about its content.
+/// Why an envelope could not be opened. Contains nothing of its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum OpenError {
-    /// It names another key than the one at hand.
+    /// It names another key.
     #[error("it was made for another key")]
     WrongKey,
-    /// Its algorithm is not the key's.
+    /// Its algorithm differs from the key's.
     #[error("it uses an algorithm that does not fit the key")]
     Algorithm,
-    /// Something in it is not encoded as it must be.
+    /// Part of it is not properly encoded.
     #[error("it is malformed")]
     Malformed,
-    /// The key does not fit, or the ciphertext was changed.
+    /// The key is wrong, or the ciphertext was changed.
     #[error("its integrity check failed")]
     Integrity,
 }
 
-/// A 256-bit AES key and the id that envelopes call it by.
+/// A 256-bit AES key and the id by which envelopes name it.
 #[derive(ZeroizeOnDrop)]
 pub(crate) struct SymmetricKey {
     #[zeroize(skip)]
@@ -76,7 +75,7 @@ pub(crate) struct SymmetricKey {
     bytes: [u8; 32],
 }
 
-/// A key as it lies in an envelope: a JSON Web Key.
+/// A key as it is stored in an envelope: a JSON Web Key.
 #[derive(Deserialize)]
 pub(crate) struct SymmetricJwk {
     kty: String,
@@ -87,7 +86,7 @@ pub(crate) struct SymmetricJwk {
 }
 
 impl SymmetricJwk {
-    /// The key. `id` overrides the id that it carries itself.
+    /// Converts it into a key. `id` overrides the id in the JSON Web Key.
     pub(crate) fn into_key(self, id: Option<&str>) -> Result<SymmetricKey, OpenError> {
         if self.kty != "oct" || self.alg != A256GCM {
             return Err(OpenError::Algorithm);
@@ -108,12 +107,12 @@ impl SymmetricKey {
         serde_json::from_slice::<SymmetricJwk>(json).map_err(|_| OpenError::Malformed)?.into_key(None)
     }
 
-    /// What envelopes call it.
+    /// The id by which envelopes name it.
     pub(crate) fn id(&self) -> &str {
         &self.id
     }
 
-    /// The raw key. Whoever copies it wipes the copy.
+    /// The raw key. Callers that copy it must wipe the copy.
     pub(crate) fn bytes(&self) -> &[u8; 32] {
         &self.bytes
     }

@@ -1,7 +1,7 @@
-//! What went wrong with a request, and what to tell a person about it.
+//! Failed requests, and the error messages for them.
 //!
-//! Invariant: no message holds anything of a body, a header or a reference; they are made of fixed
-//! sentences, the server's name, numbers, and the name of the vault in question.
+//! Invariant: no message contains any part of a body, a header or a reference. Messages consist of
+//! fixed sentences, the server's name, numbers, and the name of the vault in question.
 
 use keyway_sdk::{
     Error,
@@ -9,16 +9,16 @@ use keyway_sdk::{
 };
 use serde::Deserialize;
 
-/// Why a request did not give what was asked for.
+/// Why a request failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The server refused; the request had no effect (except perhaps for [`Refusal::OutOfOrder`]).
     Refused(Refusal),
-    /// There was no complete answer; whether the request had an effect is unknown.
+    /// There was no complete answer; the request may or may not have had an effect.
     Transport(HttpError),
-    /// There was an answer, and it cannot be right. The text completes "(server) answered ...".
+    /// The answer is invalid. The text completes "(server) answered ...".
     Garbled(&'static str),
-    /// An error that already is one for the host: of the sign-in, of the session store.
+    /// An error for the host that needs no conversion, from the sign-in or the session store.
     Final(Error),
 }
 
@@ -26,18 +26,18 @@ pub(crate) enum Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
     BadRequest,
-    /// The session, or at sign-in the token, is not accepted.
+    /// The session is not accepted or, at sign-in, the token.
     Unauthorized,
     Forbidden,
     NotFound,
     Conflict,
-    /// How many seconds to wait, if the server said.
+    /// Seconds to wait, if the server said so.
     RateLimited(Option<u32>),
     /// 408 or 5xx.
     OutOfOrder(u16),
     /// Any other status.
     Unexpected(u16),
-    /// An error object with this code where a result should be.
+    /// An error object with this code instead of a result.
     Code(i64),
 }
 
@@ -69,7 +69,7 @@ struct ErrorObject {
     error_code: i64,
 }
 
-/// Longer bodies are no error objects. The longest that was reported has about 100 bytes.
+/// Longer bodies are not error objects. The longest one on record has about 100 bytes.
 const MAX_ERROR_OBJECT: usize = 4 * 1024;
 
 /// The code of an error object; `None` if the body is something else.
@@ -81,12 +81,12 @@ pub(crate) fn error_code(body: &[u8]) -> Option<i64> {
 }
 
 impl Refusal {
-    /// What an answer means that is not a success; `None` for a success.
+    /// Classifies an answer; `None` for a success.
     pub(crate) fn of(response: &Response, now: u64) -> Option<Self> {
         Some(match response.status {
             200..=299 => return None,
-            // Servers before September 2025 answered so to several things that have a status of
-            // their own now.
+            // Before September 2025, servers used this status for several errors that now have
+            // their own.
             400 => error_code(&response.body).map_or(Self::BadRequest, Self::from_code),
             401 => Self::Unauthorized,
             403 => Self::Forbidden,
@@ -98,7 +98,7 @@ impl Refusal {
         })
     }
 
-    /// What an error object means.
+    /// Classifies an error object.
     pub(crate) fn from_code(code: i64) -> Self {
         match code {
             102 => Self::Unauthorized,
@@ -108,8 +108,8 @@ impl Refusal {
     }
 }
 
-/// A delay that stands in the body of a 429. Where the server puts it is not documented, so the
-/// usual names are tried.
+/// The delay in the body of a 429. Where the server puts it is not documented, so the usual names
+/// are tried.
 fn delay_in(body: &[u8]) -> Option<u32> {
     #[derive(Deserialize)]
     struct Delay {
@@ -130,7 +130,7 @@ fn delay_in(body: &[u8]) -> Option<u32> {
 }
 
 impl Failure {
-    /// As an error of the contract. `server` is the server's name.
+    /// Converts the failure into an error of the contract. `server` is the server's name.
     pub(crate) fn into_error(self, server: &str, asked: Asked<'_>) -> Error {
         match self {
             Self::Final(error) => error,
@@ -179,7 +179,7 @@ impl Refusal {
                 the_vault(vault)
             )),
             (Self::Forbidden, Asked::Change(vault)) => read_only(vault),
-            // Until September 2025 servers answered 400 to an id that they did not know.
+            // Until September 2025 servers answered 400 to an unknown id.
             (Self::NotFound | Self::BadRequest, Asked::Vault(_)) => Error::not_found(
                 "There is no such vault, or the service account cannot see it. Check the reference, and that the \
                  service account has Read Items on the vault.",
@@ -190,13 +190,12 @@ impl Refusal {
                     the_vault(vault)
                 ))
             }
-            (Self::Conflict, Asked::Change(_)) => {
-                Error::conflict("Somebody else changed this vault at the same time, so nothing was written. Try again.")
-            }
-            // Nothing was to be written, so it is no conflict for the host, which would read again
-            // and decide anew.
+            (Self::Conflict, Asked::Change(_)) => Error::conflict(
+                "Another client changed this vault at the same time, so nothing was written. Try again.",
+            ),
+            // Nothing was being written. A conflict would make the host read again and start over.
             (Self::Conflict, _) => Error::unavailable(format!(
-                "{server} was busy with a change by somebody else (status 409). Try again in a moment."
+                "{server} was busy with a change by another client (status 409). Try again in a moment."
             )),
             (Self::RateLimited(seconds), _) => Error::rate_limited(match seconds {
                 Some(seconds) => format!(
@@ -236,7 +235,7 @@ impl Refusal {
     }
 }
 
-/// The third mistake that a person makes with a token; the other two need no server.
+/// The token is not accepted. Other faults of a token are found without the server.
 pub(crate) fn token_refused() -> Error {
     Error::unauthenticated(
         "1Password does not accept this service account token. It may have been revoked or have expired. Create a new \
@@ -244,12 +243,12 @@ pub(crate) fn token_refused() -> Error {
     )
 }
 
-/// Writing is not allowed in this vault.
+/// This vault may not be written.
 pub(crate) fn read_only(vault: Option<&str>) -> Error {
     Error::permission_denied(read_only_sentence(vault))
 }
 
-/// Why writing is not allowed, and what would change it.
+/// Why the vault may not be written, and what would change that.
 pub(crate) fn read_only_sentence(vault: Option<&str>) -> String {
     format!("The service account can only read {}. Grant it Write Items on that vault.", the_vault(vault))
 }

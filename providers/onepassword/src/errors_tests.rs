@@ -127,7 +127,7 @@ fn a_change_without_a_clear_answer_says_that_it_may_have_been_made() {
         panic!()
     };
     assert!(text.contains("unknown"), "{text}");
-    // It never left this machine.
+    // The request was never sent.
     assert!(matches!(case(Failure::Transport(HttpError::Denied)), Error { code: ErrorCode::PermissionDenied, .. }));
     assert!(
         matches!(case(Failure::Transport(HttpError::Dns)), Error { code: ErrorCode::Unavailable, message: text, .. } if !text.contains("may or may not"))

@@ -1,9 +1,9 @@
-//! `list-items`: the login items of all vaults that can be read.
+//! `list-items`: the login items of all readable vaults.
 //!
-//! Invariants: nothing is left out silently (an incomplete answer is completed; what cannot be read
-//! or decrypted is counted in the log) and nothing that one item holds costs the others; the order
-//! is that of the ids, so a page begins where the one before ended also when something was added or
-//! removed in between.
+//! Invariants: nothing is omitted silently (an incomplete answer is completed; items that cannot be
+//! read or decrypted are counted in the log). A bad item does not affect the others. Items are
+//! ordered by id, so a page begins where the previous one ended even if items were added or removed
+//! in between.
 //!
 //! A page costs one request for the vaults and one for each vault on it.
 
@@ -23,16 +23,15 @@ use crate::{
     wire,
 };
 
-/// How many vaults a page covers: at 200 ms for a request this takes five of the 30 seconds that a
-/// call has.
+/// How many vaults a page covers: at 200 ms a request, this takes five of a call's 30 seconds.
 const VAULTS_PER_PAGE: usize = 25;
-/// How many items a page has at most; the contract allows 10,000.
+/// The most items on a page; the contract allows 10,000.
 const ITEMS_PER_PAGE: usize = 2_000;
-/// How many bytes of text a page has at most, give or take an item: half of the 8 MiB that a call
-/// may answer with.
+/// The most bytes of text on a page, give or take an item: half of the 8 MiB that a call may
+/// return.
 const BYTES_PER_PAGE: usize = 4 << 20;
 
-/// How many parts a vault may come in. More would not be done within the time of a call.
+/// The most parts a vault may come in. More would exceed the time of a call.
 const MAX_PARTS: usize = 100;
 
 /// Where a page begins: at a vault, or at an item in it. Written as `<vaultId>` or
@@ -75,9 +74,9 @@ pub(crate) fn list(client: &mut Client<'_>, page: Option<&str>) -> Result<ItemPa
 fn logins_of(client: &mut Client<'_>, vault: &OpenVault) -> Result<Vec<Item>, Error> {
     let Listed { items, unreadable } = match overviews(client, &vault.id) {
         Ok(listed) => listed,
-        // Access was taken away since the vaults were listed.
+        // Access was revoked after the vaults were listed.
         Err(Failure::Refused(Refusal::Forbidden | Refusal::NotFound)) => {
-            eprintln!("left out the vault {}: its items cannot be read any more", vault.id);
+            eprintln!("left out the vault {}: its items can no longer be read", vault.id);
             return Ok(Vec::new());
         }
         Err(failure) => return Err(client.error(failure, Asked::Vault(Some(&vault.name)))),
@@ -108,7 +107,7 @@ fn logins_of(client: &mut Client<'_>, vault: &OpenVault) -> Result<Vec<Item>, Er
 #[derive(Default)]
 struct Listed {
     items: Vec<ItemOverview>,
-    /// How many more there are, of a form that nobody knows.
+    /// How many more items there are whose form is unknown.
     unreadable: usize,
 }
 
@@ -123,9 +122,9 @@ impl Listed {
     }
 }
 
-/// All items of a vault. The endpoint is not known to send a part only, and the official client
-/// takes a part for the whole. Should it happen, the older endpoint is asked, which is known to:
-/// from the beginning, and on from where each part ends.
+/// All items of a vault. This endpoint is not known to send partial lists, and the official client
+/// takes a partial list for the whole. If it does send one, the older endpoint, which is known to
+/// page, is read from the beginning, each part starting where the previous one ended.
 fn overviews(client: &mut Client<'_>, vault_id: &str) -> Result<Listed, Failure> {
     let body = client.get(&format!("/api/v1/vault/{vault_id}/items/overviews"))?;
     let answer: Overviews<'_> = wire::read(&body)?;
@@ -140,7 +139,7 @@ fn overviews(client: &mut Client<'_>, vault_id: &str) -> Result<Listed, Failure>
         let answer: Overviews<'_> = wire::read(&body)?;
         listed.read(&answer.items);
         if answer.batch_complete {
-            // An item that was changed in between comes again.
+            // An item that was changed in between appears again.
             let latest: BTreeMap<_, _> = listed.items.into_iter().map(|item| (item.uuid.clone(), item)).collect();
             return Ok(Listed { items: latest.into_values().collect(), ..listed });
         }
@@ -149,7 +148,7 @@ fn overviews(client: &mut Client<'_>, vault_id: &str) -> Result<Listed, Failure>
         }
         from = answer.content_version;
     }
-    Err(Failure::Garbled("with parts of a list that has no end"))
+    Err(Failure::Garbled("with a list that does not end"))
 }
 
 fn open(client: &mut Client<'_>, vault: &OpenVault, envelope: &Envelope) -> Option<Overview> {
@@ -159,7 +158,7 @@ fn open(client: &mut Client<'_>, vault: &OpenVault, envelope: &Envelope) -> Opti
 
 fn to_item(vault: &OpenVault, id: &str, overview: Overview) -> Item {
     let url = overview.url.as_deref().and_then(public_part);
-    // Half an address leads somewhere else.
+    // A truncated address would lead elsewhere.
     let url = url.filter(|url| url.chars().count() <= MAX_TEXT_CHARS);
     Item {
         id: id.to_owned(),
@@ -173,13 +172,13 @@ fn to_item(vault: &OpenVault, id: &str, overview: Overview) -> Item {
     }
 }
 
-/// About how much of the answer it takes.
+/// Its approximate size in the answer.
 fn size(item: &Item) -> usize {
     let vault = item.vault_name.as_ref().map_or(0, String::len);
     item.title.len() + vault + item.reference.len() + item.urls.iter().map(String::len).sum::<usize>()
 }
 
-/// An address without what may be secret in it: user name, password, query and fragment.
+/// An address without the parts that may be secret: user name, password, query and fragment.
 fn public_part(address: &str) -> Option<String> {
     let mut url = Url::parse(address).or_else(|_| Url::parse(&format!("https://{address}"))).ok()?;
     if !matches!(url.scheme(), "https" | "http") {

@@ -1,10 +1,9 @@
 //! The key chain: master unlock key -> keyset -> RSA key -> vault key.
 //!
 //! A service account has one or more keysets. One is opened by the master unlock key of the token,
-//! others by the RSA key of another keyset. A vault's key is encrypted to the RSA key of one
-//! keyset, so exactly the keysets on the way to that one are opened, on demand. A keyset that
-//! cannot be opened therefore costs the vaults that need it, and nothing else (the official client
-//! fails as a whole).
+//! the others by the RSA key of another keyset. A vault's key is encrypted to the RSA key of one
+//! keyset, so only the keysets on the way to that one are opened, on demand. A keyset that cannot
+//! be opened therefore affects only the vaults that need it (the official client fails entirely).
 //!
 //! Opening an RSA key takes milliseconds, so vault keys are kept in the session (see
 //! [`crate::session`]) and this chain is walked once for each vault and login.
@@ -24,29 +23,29 @@ use crate::{
     token::MASTER_KEY_ID,
 };
 
-/// As the server sends them, all members that are needed here.
+/// A keyset as the server sends it, reduced to the members needed here.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Keyset {
     uuid: String,
-    /// [`MASTER_KEY_ID`] or the id of another keyset; empty means that the envelope says it.
+    /// [`MASTER_KEY_ID`] or the id of another keyset; if empty, the envelope names the key.
     #[serde(default)]
     encrypted_by: String,
-    /// Counts up when an account's keyset is replaced.
+    /// Incremented when an account's keyset is replaced.
     #[serde(default)]
     sn: i64,
     enc_sym_key: Envelope,
     enc_pri_key: Envelope,
 }
 
-/// Opens vault keys. Holds every RSA key that it had to open on the way.
+/// Opens vault keys. Keeps every RSA key that it opened on the way.
 pub(crate) struct KeyChain<'a> {
     keysets: &'a [Keyset],
     master_key: &'a SymmetricKey,
     opened: HashMap<&'a str, RsaKey>,
 }
 
-/// An RSA private key and what it may be used for. The key wipes itself when dropped.
+/// An RSA private key and its algorithm. The key is wiped when dropped.
 struct RsaKey {
     id: String,
     algorithm: Algorithm,
@@ -55,7 +54,7 @@ struct RsaKey {
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 enum Algorithm {
-    /// With SHA-1 for the label and for MGF1; the server's choice.
+    /// The server uses SHA-1 for the label and for MGF1.
     #[serde(rename = "RSA-OAEP")]
     OaepSha1,
     #[serde(rename = "RSA-OAEP-256")]
@@ -83,7 +82,7 @@ impl<'a> KeyChain<'a> {
 
     /// Opens the key of a vault.
     pub(crate) fn open_vault_key(&mut self, envelope: &Envelope) -> Result<SymmetricKey, OpenError> {
-        // Each step goes to a keyset's parent, so a longer way than there are keysets is a circle.
+        // Each step goes to a keyset's parent, so a path with more steps than keysets is a cycle.
         let jwk = self.rsa_key(&envelope.kid, self.keysets.len())?.open(envelope)?;
         SymmetricKey::from_jwk(&jwk)
     }
@@ -136,7 +135,7 @@ impl RsaKey {
             return Err(OpenError::WrongKey);
         }
         let data = decode_b64u(&envelope.data).map_err(|_| OpenError::Malformed)?;
-        // The envelope's algorithm must be the key's own, as the official client insists.
+        // Like the official client, require the envelope's algorithm to be the key's own.
         let plaintext = match (self.algorithm, envelope.enc.as_str()) {
             (Algorithm::OaepSha1, "RSA-OAEP") => self.key.decrypt(Oaep::<Sha1>::new(), &data),
             (Algorithm::OaepSha256, "RSA-OAEP-256") => self.key.decrypt(Oaep::<Sha256>::new(), &data),

@@ -1,8 +1,8 @@
 //! 1Password as a Keyway provider: reads and changes login items with a service account token
 //! (`ops_...`).
 //!
-//! It speaks the protocol of 1Password's own clients, so nothing else needs to run: four requests
-//! sign in (SRP, `srp`), one fetches an item, and what it holds is decrypted here, in the sandbox.
+//! It speaks the protocol of 1Password's own clients, so no other program is needed: four requests
+//! sign in (SRP, `srp`), one fetches an item, and the item is decrypted here, in the sandbox.
 //! 1Password's server never sees a key, and the host never sees one in the clear.
 //!
 //! | what | warm | after a sign-in (4 requests) |
@@ -13,11 +13,11 @@
 //! | `write` | 3: vault, item, change | + 1: keysets |
 //! | `check_write_access` | 2: vault, item | + 1: keysets |
 //!
-//! From below: `encoding`, `random`, `time`; `envelope`, `mac`, `srp`, `throttle` and `keys` are
-//! the cryptography, pure functions held against test vectors; `token` and `model` are what comes
-//! in; `wire`, `sign_in`, `session` and `client` make requests; `vaults`, `items`, `resolve`,
-//! `write` and `access` are the provider's functions; `login_fields`, `splice` and `edit` know the
-//! inside of an item; `errors` knows what to tell a person.
+//! The modules, bottom-up: `encoding`, `random`, `time`; the cryptography in `envelope`, `mac`,
+//! `srp`, `throttle` and `keys`, pure functions checked against test vectors; input in `token` and
+//! `model`; requests in `wire`, `sign_in`, `session` and `client`; the provider's functions in
+//! `vaults`, `items`, `resolve`, `write` and `access`; the structure of an item in `login_fields`,
+//! `splice` and `edit`; error messages in `errors`.
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
@@ -69,7 +69,8 @@ keyway_sdk::export!(OnePassword);
 
 impl SecretProvider for OnePassword {
     fn describe() -> Description {
-        // Without a pattern: this provider's own check says more about a text that is no token.
+        // No pattern: this provider's own check gives better messages for a text that is not a
+        // token.
         let token = SettingSpec::secret(token::SETTING, "Service account token").help(
             "In 1Password, open Developer, Directory, Service Account. Create one with Read Items (and Write \
                  Items, to let passwords be rotated) on the vaults to automate, and copy its token. It starts with \
@@ -129,9 +130,9 @@ impl SecretProvider for OnePassword {
     }
 }
 
-/// The limits of a plan: reads and writes of one token in an hour, and requests of the account in a
-/// day. Source: 1Password's documentation, "Service account rate limits". Each *request* counts,
-/// and a sign-in or an item takes several.
+/// The limits of a plan: reads and writes per token and hour, and requests per account and day.
+/// Source: 1Password's documentation, "Service account rate limits". Each *request* counts; a
+/// sign-in or an item takes several.
 fn limits(name: &str, label: &str, [reads, writes, a_day]: [u32; 3]) -> RateLimitTier {
     const HOUR: u32 = 3_600;
     RateLimitTier::new(name, label)

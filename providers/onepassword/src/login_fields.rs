@@ -1,14 +1,14 @@
-//! Where the built-in login fields are in an item's details.
+//! Finds the built-in login fields in an item's details.
 //!
-//! 1Password marks the built-in fields with a `designation`, `username` or `password`. Where no
-//! field has it, one without a designation whose *id* is that word is taken, as the official client
-//! does; labels and names mean nothing, nor do the ids of fields in sections (a field that somebody
-//! named "password" is not read). An item of the category Password has its password in a member of
-//! its own. The one-time password is a concealed field in a section whose id begins with `TOTP_`.
+//! 1Password marks the built-in fields with a `designation`, `username` or `password`. If no field
+//! has it, a field without a designation whose *id* is that word is taken, as the official client
+//! does. Labels, names, and the ids of fields in sections are ignored, so a custom field named
+//! "password" is not read. An item of the category Password has its password in a separate member.
+//! The one-time password is a concealed field in a section whose id begins with `TOTP_`.
 //!
-//! Nothing is copied: every value is a slice of the text, as it stands there, so that it can be
-//! replaced in place. A part that does not look as expected is not a login field; only details that
-//! are no JSON object at all are an error.
+//! Nothing is copied: every value is a slice of the original text, so that it can be replaced in
+//! place. A part with an unexpected structure is not a login field. Only details that are not a
+//! JSON object are an error.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -19,26 +19,26 @@ use zeroize::Zeroizing;
 pub(crate) const LOGIN: &str = "001";
 /// The category Password.
 pub(crate) const PASSWORD: &str = "005";
-/// How the ids of one-time password fields begin.
+/// The prefix of the ids of one-time password fields.
 const TOTP_PREFIX: &str = "TOTP_";
 
-/// Which built-in field.
+/// One of the built-in fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Builtin {
     Username,
     Password,
 }
 
-/// A field that is there.
+/// A field that is present.
 #[derive(Clone, Copy)]
 pub(crate) enum Spot<'a> {
-    /// An object of `fields`, and its `value` unless it has none.
+    /// An object of `fields`, and its `value` if it has one.
     Field { object: &'a RawValue, value: Option<&'a RawValue> },
     /// The member `password` of the details themselves.
     Member(&'a RawValue),
 }
 
-/// What was found. All of it borrows from the text.
+/// The fields that were found. All of them borrow from the text.
 pub(crate) struct LoginFields<'a> {
     /// The whole text.
     pub(crate) details: &'a RawValue,
@@ -46,10 +46,10 @@ pub(crate) struct LoginFields<'a> {
     pub(crate) fields: Option<&'a RawValue>,
     pub(crate) username: Option<Spot<'a>>,
     pub(crate) password: Option<Spot<'a>>,
-    /// Earlier passwords, the newest first.
+    /// Previous passwords, newest first.
     pub(crate) history: Option<&'a RawValue>,
     totp: Option<&'a RawValue>,
-    /// Of all fields, also those in sections.
+    /// The ids of all fields, including those in sections.
     ids: Vec<String>,
 }
 
@@ -92,13 +92,13 @@ struct SectionField<'a> {
     v: Option<&'a RawValue>,
 }
 
-/// A member that is there, `null` included. (`Option` alone takes `null` for absent.)
+/// A member that is present, even if `null`. (`Option` alone treats `null` as absent.)
 pub(crate) fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 impl<'a> LoginFields<'a> {
-    /// Looks through the details of an item of this category.
+    /// Finds the fields in the details of an item of this category.
     pub(crate) fn find(details: &'a str, category: &str) -> Result<Self, serde_json::Error> {
         let details: &RawValue = serde_json::from_str(details)?;
         let shape: Details<'a> = object(details)?;
@@ -147,8 +147,8 @@ impl<'a> LoginFields<'a> {
         Ok(found)
     }
 
-    /// An id for a new field that no other field has: the official client refuses to change an item
-    /// in which two fields have the same.
+    /// An unused id for a new field: the official client refuses to change an item in which two
+    /// fields have the same id.
     pub(crate) fn free_id(&self, wanted: &str) -> String {
         let is_free = |id: &String| !self.ids.contains(id);
         let numbered = (2..).map(|n: u32| format!("{wanted}-{n}"));
@@ -162,19 +162,19 @@ impl<'a> LoginFields<'a> {
         }
     }
 
-    /// What the field holds; `None` if the item lacks it.
+    /// The value of the field; `None` if the item lacks it.
     pub(crate) fn value(&self, which: Builtin) -> Option<Zeroizing<String>> {
         self.spot(which).and_then(Spot::value).and_then(text)
     }
 
-    /// What makes one-time codes, the first that is not empty; `None` if the item has none.
+    /// The first non-empty one-time password secret; `None` if the item has none.
     pub(crate) fn totp(&self) -> Option<Zeroizing<String>> {
         self.totp.and_then(text)
     }
 }
 
 impl<'a> Spot<'a> {
-    /// The value as it stands in the text.
+    /// The value as written in the text.
     pub(crate) fn value(self) -> Option<&'a RawValue> {
         match self {
             Self::Field { value, .. } => value,
@@ -183,7 +183,7 @@ impl<'a> Spot<'a> {
     }
 }
 
-/// An object with these members. (serde alone takes a list of the values as well.)
+/// Parses an object with these members. (serde alone also accepts a list of the values.)
 pub(crate) fn object<'a, T: Deserialize<'a>>(value: &'a RawValue) -> Result<T, serde_json::Error> {
     if !value.get().starts_with('{') {
         return Err(serde::de::Error::custom("not an object"));
@@ -191,7 +191,7 @@ pub(crate) fn object<'a, T: Deserialize<'a>>(value: &'a RawValue) -> Result<T, s
     serde_json::from_str(value.get())
 }
 
-/// The elements of a list; none if it is something else.
+/// The elements of a list; empty for anything else.
 fn elements(list: Option<&RawValue>) -> Vec<&RawValue> {
     list.and_then(|list| serde_json::from_str(list.get()).ok()).unwrap_or_default()
 }
@@ -200,7 +200,7 @@ fn is_blank(value: &RawValue) -> bool {
     text(value).is_none_or(|text| text.trim().is_empty())
 }
 
-/// A string that is no secret; `None` for anything else.
+/// A string that is not secret; `None` for anything else.
 fn word(value: &RawValue) -> Option<String> {
     serde_json::from_str(value.get()).ok()
 }

@@ -1,8 +1,8 @@
 //! The signature on every request of a session (`x-agilebits-mac`).
 //!
-//! It binds session, method, host, path, query and a counter, not the body (the body is in an
-//! envelope under the session key). The counter must never repeat within a session, and concurrent
-//! calls share one session; so it is the login's random start plus the connection's
+//! It covers session, method, host, path, query and a counter, but not the body, which is in an
+//! envelope under the session key. The counter must never repeat within a session, and concurrent
+//! calls share one session. So it is the login's random start plus the connection's
 //! [`counter`](keyway_sdk::SessionStore::counter), see [`crate::session`].
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::encoding::b64u;
 
-/// What the session key is stretched with; a constant of the protocol.
+/// The salt that derives the signing key from the session key; a constant of the protocol.
 const SALT: &[u8] = b"He never wears a Mac, in the pouring rain. Very strange.";
 /// How much of the HMAC is sent.
 const SENT_BYTES: usize = 12;
@@ -20,12 +20,12 @@ const SENT_BYTES: usize = 12;
 pub(crate) struct MacKey(Zeroizing<[u8; 32]>);
 
 impl MacKey {
-    /// Derives it from the session key.
+    /// Derives the key from the session key.
     pub(crate) fn derive(session_key: &[u8; 32]) -> Self {
         Self(hmac(session_key, SALT))
     }
 
-    /// The header's value. `host` comes without scheme and port, `path_and_query` starts with `/`.
+    /// The header's value. `host` has no scheme or port; `path_and_query` starts with `/`.
     pub(crate) fn sign(
         &self,
         session_id: &str,
@@ -43,7 +43,7 @@ impl MacKey {
 }
 
 fn hmac(key: &[u8; 32], message: &[u8]) -> Zeroizing<[u8; 32]> {
-    // A key shorter than SHA-256's block is filled up with zeros (RFC 2104, section 2).
+    // A key shorter than SHA-256's block is padded with zeros (RFC 2104, section 2).
     let mut block = Zeroizing::new([0; 64]);
     for (to, from) in block.iter_mut().zip(key) {
         *to = *from;

@@ -1,12 +1,12 @@
-//! What the server answers, as far as it is needed. Unknown members are ignored; members that
-//! nothing here needs are not asked for, so that a server that leaves one out can still be used.
+//! The server's answers, reduced to what is needed. Unknown members are ignored, and members that
+//! are not needed may be missing, so that a server that omits one can still be used.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{envelope::Envelope, keys::Keyset};
 
-/// How long a title, a vault's name or an address may be for the host, in characters.
+/// The longest title, vault name or address that the host accepts, in characters.
 pub(crate) const MAX_TEXT_CHARS: usize = 2_000;
 
 /// `combinedAccess.acl`: may see the items of the vault.
@@ -25,20 +25,20 @@ pub(crate) struct Keysets {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Vault {
     pub(crate) uuid: String,
-    /// Counts every change of any of its items.
+    /// Incremented by every change to any of its items.
     pub(crate) content_version: u64,
     /// [`VaultAttributes`] under the vault key.
     pub(crate) enc_attrs: Envelope,
     pub(crate) combined_access: Access,
 }
 
-/// What this account may do with a vault.
+/// An account's access to a vault.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Access {
     /// [`READ_ITEMS`], [`UPDATE_ITEMS`] and others.
     pub(crate) acl: u32,
-    /// The vault key, for one of the account's keysets.
+    /// The vault key, encrypted for one of the account's keysets.
     pub(crate) enc_vault_key: Envelope,
 }
 
@@ -53,13 +53,12 @@ pub(crate) struct VaultAttributes {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Overviews<'a> {
-    /// Where the older endpoint goes on.
+    /// Where to continue with the older endpoint.
     pub(crate) content_version: u64,
     /// False if the server sent only a part.
     #[serde(default = "yes")]
     pub(crate) batch_complete: bool,
-    /// Each an [`ItemOverview`], unless it is something else: one that cannot be read must not cost
-    /// the others.
+    /// [`ItemOverview`]s, parsed one by one: an unreadable one must not affect the others.
     #[serde(borrow)]
     pub(crate) items: Vec<&'a RawValue>,
 }
@@ -72,12 +71,12 @@ pub(crate) struct ItemOverview {
     pub(crate) template_uuid: String,
     #[serde(default)]
     trashed: Option<String>,
-    /// [`Overview`] under the vault key; `None` if it is no envelope.
+    /// [`Overview`] under the vault key; `None` if it is not an envelope.
     #[serde(default, deserialize_with = "lenient")]
     pub(crate) enc_overview: Option<Envelope>,
 }
 
-/// What lists show of an item.
+/// The part of an item that lists show.
 #[derive(Deserialize)]
 pub(crate) struct Overview {
     #[serde(default, deserialize_with = "lenient")]
@@ -108,7 +107,7 @@ pub(crate) struct Item {
     pub(crate) file_references: Option<Box<RawValue>>,
 }
 
-/// Where an item is.
+/// The state of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     Active,
@@ -117,7 +116,7 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    /// As the official client reads `trashed`: everything that it does not know is active.
+    /// Like the official client, treats every unknown `trashed` as active.
     fn of(trashed: Option<&str>) -> Self {
         match trashed {
             Some("Y") => Self::Archived,
@@ -149,7 +148,7 @@ pub(crate) struct ItemPatch<'a> {
     pub(crate) item_version: u64,
     pub(crate) enc_overview: Envelope,
     pub(crate) enc_details: Envelope,
-    /// `N`: stays where it is.
+    /// `N`: the item is not moved.
     pub(crate) trashed: &'static str,
     pub(crate) template_uuid: &'a str,
     pub(crate) created_at: &'a str,
@@ -160,7 +159,7 @@ pub(crate) struct ItemPatch<'a> {
     pub(crate) file_references: Option<&'a RawValue>,
 }
 
-/// The answer to that. An item is in one of the two.
+/// The answer to the change. An item is in one of the two members.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PatchAnswer {
@@ -172,21 +171,20 @@ pub(crate) struct PatchAnswer {
     pub(crate) failed_items: Option<std::collections::HashMap<String, i64>>,
 }
 
-/// Ids of vaults and items: 26 characters of base32 in lower case. Checked before one becomes part
-/// of a path.
+/// Whether the text is the id of a vault or item: 26 characters of lower-case base32. Ids are
+/// checked before they become part of a path.
 pub(crate) fn is_id(text: &str) -> bool {
     text.len() == 26 && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7'))
 }
 
-/// A text that people chose, cut to what a host takes (2,000 characters): one that is longer would
-/// cost the whole list.
+/// Cuts a text to the host's limit (2,000 characters): a longer one would make the whole list fail.
 pub(crate) fn cut(mut text: String) -> String {
     let end = text.char_indices().nth(MAX_TEXT_CHARS).map_or(text.len(), |(end, _)| end);
     text.truncate(end);
     text
 }
 
-/// `None` for a member of another type than the one that is needed.
+/// `None` for a member of an unexpected type.
 fn lenient<'de, D: Deserializer<'de>, T: serde::de::DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
     let raw = <&RawValue>::deserialize(deserializer)?;
     Ok(serde_json::from_str(raw.get()).ok())

@@ -1,14 +1,13 @@
-//! Where random bytes come from: the login's secret exponent, the first MAC counter and the IV of
-//! every envelope.
+//! Random bytes: the login's secret exponent, the first MAC counter and the IV of every envelope.
 //!
-//! It is a trait so that the tests can replay the bytes that the official client drew and compare
-//! every request byte for byte.
+//! [`Random`] is a trait so that tests can replay the bytes that the official client drew and
+//! compare every request byte for byte.
 
 use keyway_sdk::Error;
 
 /// A source of cryptographically secure random bytes.
 pub(crate) trait Random {
-    /// Fills `bytes`. Fails only when the system has no randomness to give.
+    /// Fills `bytes`. Fails only if the system provides no randomness.
     fn fill(&self, bytes: &mut [u8]) -> Result<(), Error>;
 }
 
@@ -30,7 +29,7 @@ pub(crate) mod scripted {
     use super::{Error, Random};
     use std::{cell::RefCell, collections::VecDeque};
 
-    /// Hands out the given chunks in order, each for exactly one request of its length.
+    /// Returns the given chunks in order; each must be requested with exactly its length.
     pub(crate) struct ScriptedRandom(RefCell<VecDeque<Vec<u8>>>);
 
     impl ScriptedRandom {

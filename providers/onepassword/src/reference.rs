@@ -1,19 +1,18 @@
 //! References: `op://<vaultId>/<itemId>`.
 //!
-//! Only ids are accepted. Names would cost two more requests for each resolve, and a binding by
-//! name breaks, or silently moves to another item, when somebody renames something; the list of
-//! items gives the ids.
+//! Only ids are accepted; the list of items gives them. Names would cost two more requests for each
+//! resolve, and a binding by name breaks, or silently moves to another item, after a rename.
 
 use keyway_sdk::{Error, reference::Reference};
 
 use crate::model::is_id;
 
-/// Without `://`.
+/// The scheme, without `://`.
 pub(crate) const SCHEME: &str = "op";
-/// For people.
+/// The format, for messages.
 pub(crate) const FORMAT: &str = "op://<vaultId>/<itemId>";
 
-/// Which item. Both ids are checked, so they can stand in a path.
+/// Identifies an item. Both ids are checked, so they are safe in a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ItemReference<'a> {
     pub(crate) vault: &'a str,
@@ -21,7 +20,7 @@ pub(crate) struct ItemReference<'a> {
 }
 
 impl<'a> ItemReference<'a> {
-    /// Takes a reference apart. No message repeats it: people paste all sorts of things.
+    /// Parses a reference. No message repeats it, because the pasted text may be a secret.
     pub(crate) fn parse(text: &'a str) -> Result<Self, Error> {
         let reference = Reference::parse(text, SCHEME, FORMAT)?;
         if matches!(reference.iter().count(), 3 | 4) || reference.query().is_some() {

@@ -1,6 +1,6 @@
-//! The official client's recorded session, played again: with the same random bytes and the same
-//! clock this provider must make the same requests, byte for byte, but for the two headers in which
-//! it names itself.
+//! Replays the official client's recorded session: with the same random bytes and the same clock,
+//! this provider must make the same requests, byte for byte, except for the two headers that
+//! identify it.
 
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
@@ -33,9 +33,9 @@ use crate::{
     write,
 };
 
-/// 2025-01-02T03:04:05Z, when the recording was made.
+/// 2025-01-02T03:04:05Z, the time of the recording.
 const NOW: u64 = 1_735_787_045;
-/// Where this provider says who it is.
+/// The headers that identify this provider.
 const OWN_HEADERS: [&str; 2] = ["user-agent", "op-user-agent"];
 
 fn transcript() -> &'static [Value] {
@@ -46,12 +46,12 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap()
 }
 
-/// The bytes that the official client drew, by their number.
+/// The random bytes that the official client drew, by index.
 fn drawn(index: usize) -> Vec<u8> {
     HEXLOWER.decode(text(&vectors()["randomness"][index], "hex").as_bytes()).unwrap()
 }
 
-/// A server that answers each request as it was answered in the recording.
+/// A server that answers each request as in the recording.
 fn recorded_server() -> TestHost {
     let sandbox = TestHost::new(|request: &Request| {
         let exchange = transcript()
@@ -145,8 +145,8 @@ fn signing_in_resolving_and_listing_make_the_recorded_requests() {
 fn the_recorded_list_has_the_official_clients_logins() {
     let sandbox = recorded_server();
     sign_in(&sandbox);
-    // Only one of the two vaults was listed in the recording: a page that begins at it, and ends
-    // with the error for the other, if that one comes later.
+    // Only one of the two vaults was listed in the recording. The page begins at it, and ends with
+    // the error for the other if that one comes later.
     let (writable, other) = (text(&vectors()["seedIds"], "rw"), text(&vectors()["seedIds"], "ro"));
     assert!(writable < other);
     let seen = Rc::new(RefCell::new(Vec::new()));
@@ -169,7 +169,7 @@ fn the_recorded_list_has_the_official_clients_logins() {
     };
     Typed::new(&forbid_other.session).put(&session, 60).unwrap();
     let page = call(&forbid_other, vec![], |client| items::list(client, None)).unwrap();
-    // "Server note", the fourth of the official client's list, is no login.
+    // "Server note", the fourth item in the official client's list, is not a login.
     let titles: Vec<&str> = page.items.iter().map(|item| item.title.as_str()).collect();
     let official = vectors()["sdkResults"]["items"].as_array().unwrap();
     assert!(titles.len() >= 3 && titles.iter().all(|title| official.contains(&Value::from(*title))), "{titles:?}");

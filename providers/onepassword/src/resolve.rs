@@ -1,6 +1,6 @@
 //! `resolve`: the current values of one item.
 //!
-//! One request when the vault's key is known; two or three more, and the sign-in, when it is not.
+//! One request if the vault's key is known, otherwise two or three more and the sign-in.
 
 use keyway_sdk::{Error, Resolved, Selection, secrecy::SecretString, totp};
 use zeroize::Zeroizing;
@@ -14,13 +14,13 @@ use crate::{
     vaults, wire,
 };
 
-/// Reads the fields that are asked for.
+/// Reads the requested fields.
 pub(crate) fn resolve(
     client: &mut Client<'_>,
     reference: ItemReference<'_>,
     fields: &Selection,
 ) -> Result<Resolved, Error> {
-    // First, because a vault that cannot be seen is a better answer than an item that is not there.
+    // The vault comes first: an inaccessible vault is a better error than a missing item.
     if !fields.is_empty() && client.session()?.vault(reference.vault).is_none() {
         vaults::fetch(client, reference.vault)?;
     }
@@ -43,7 +43,7 @@ pub(crate) fn resolve(
     Ok(resolved)
 }
 
-/// The item, if it is there and in use.
+/// The item, if it exists and is active.
 pub(crate) fn fetch_item(client: &mut Client<'_>, reference: ItemReference<'_>) -> Result<Item, Error> {
     let ItemReference { vault, item: id } = reference;
     let name = client.session()?.vault(vault).map(|vault| vault.name.clone());
@@ -52,7 +52,7 @@ pub(crate) fn fetch_item(client: &mut Client<'_>, reference: ItemReference<'_>) 
     let answer: ItemAnswer = body.and_then(|body| wire::read(&body)).map_err(|failure| client.error(failure, asked))?;
     let item = answer.item;
     if item.uuid != id {
-        return Err(client.error(Failure::Garbled("with another item than the one that was asked for"), asked));
+        return Err(client.error(Failure::Garbled("with a different item than requested"), asked));
     }
     match item.place() {
         Place::Active => Ok(item),
@@ -65,12 +65,12 @@ pub(crate) fn fetch_item(client: &mut Client<'_>, reference: ItemReference<'_>) 
     }
 }
 
-/// What tells the item's states apart: its version, which every change counts up.
+/// The item's revision: its version, which every change increments.
 pub(crate) fn revision(item: &Item) -> String {
     item.item_version.to_string()
 }
 
-/// What was decrypted is not what an item holds.
+/// The decrypted text is not the content of an item.
 pub(crate) fn not_an_item() -> Error {
     Error::unexpected_answer(
         "The content of the item is not what 1Password stores there. Save the item again in 1Password.",

@@ -1,15 +1,15 @@
-//! What is kept between calls: the login and the keys that it took work to open. The host keeps it
+//! State kept between calls: the login, and the keys that were costly to open. The host keeps it
 //! sealed in memory.
 //!
-//! Invariants: concurrent calls share a session and never sign two requests with one counter; what
-//! the host gets is small, whatever an account holds (see [`Kept`]), while the call itself has
-//! everything that it opened; what opens nothing new is kept as it came, encrypted, so keysets lie
-//! here as ciphertext under the token's master key.
+//! Invariants: concurrent calls share a session and never sign two requests with the same counter.
+//! What the host stores is small, whatever an account holds (see [`Kept`]), while the call itself
+//! has everything that it opened. What opens nothing new is kept encrypted, as received, so keysets
+//! are stored as ciphertext under the token's master key.
 //!
 //! **How long**: as long as the throttling token that was signed with it, 55 minutes from the
-//! sign-in. The server says nothing about how long a session may live, and one that it no longer
-//! accepts is replaced at once; so this only limits how long decrypted vault keys of a connection
-//! that nobody uses stay in memory, at the price of at most 27 sign-ins a day.
+//! sign-in. The server does not say how long a session lives, and a session that it no longer
+//! accepts is replaced at once. So this only limits how long the decrypted vault keys of an unused
+//! connection stay in memory, at the price of at most 27 sign-ins a day.
 
 use std::collections::BTreeMap;
 
@@ -28,52 +28,52 @@ use crate::{
 
 /// How long a session is kept, in seconds from the sign-in.
 pub(crate) const LIFETIME: u64 = REPLACED_AFTER;
-/// For how many vaults the key is remembered: at most 300 bytes each, of the 256 KiB that the host
-/// keeps. Vaults beyond that cost an additional request each time.
+/// How many vault keys are kept: at most 300 bytes each, of the host's limit of 256 KiB. Each
+/// further vault costs an additional request each time.
 const MAX_VAULT_KEYS: usize = 500;
-/// How much of a vault's name is remembered, in characters.
+/// How much of a vault's name is kept, in characters.
 const MAX_NAME_CHARS: usize = 40;
-/// Up to which size the keysets are remembered. One takes 4 to 8 KB, and a service account has one.
+/// The largest keysets that are kept. One takes 4 to 8 KB, and a service account has one.
 const MAX_KEYSETS_BYTES: usize = 64 * 1024;
 
-/// A login and what was opened with it. Written as [`Kept`].
+/// A login and the keys opened with it. Serialised as [`Kept`].
 #[derive(Debug, Deserialize)]
 pub(crate) struct Session {
-    /// What the server calls it.
+    /// The server's id for it.
     pub(crate) id: String,
-    /// Encrypts every body. Its id is the session's.
+    /// Encrypts every body. Its id is the session's id.
     key: SymmetricKey,
-    /// Unix seconds.
+    /// The time of the sign-in in Unix seconds.
     signed_in_at: u64,
-    /// Where this session's counter starts, see [`Session::sign`].
+    /// The start of this session's counter, see [`Session::sign`].
     mac_start: u64,
-    /// Where the connection's counter stood at that moment.
+    /// The connection's counter at that moment.
     counter_start: u64,
-    /// The account's id, right after signing in.
+    /// The account's id; set only right after signing in.
     #[serde(skip)]
     pub(crate) account: Option<String>,
-    /// What throttling token goes with it.
+    /// The throttling token of this session.
     pub(crate) throttle: Option<ThrottleToken>,
-    /// As the server sent them; `None` when they were not needed yet.
+    /// As the server sent them; `None` if not fetched yet.
     keysets: Option<Vec<Keyset>>,
-    /// How large they were, if they are new.
+    /// Their size, if they are new.
     #[serde(skip)]
     keysets_bytes: usize,
     /// By vault id.
     vaults: BTreeMap<String, VaultKey>,
 }
 
-/// A vault whose key was opened.
+/// A vault whose key has been opened.
 #[derive(Debug, Deserialize)]
 pub(crate) struct VaultKey {
-    /// What people call the vault; for messages.
+    /// The vault's display name, for messages.
     pub(crate) name: String,
     pub(crate) key: SymmetricKey,
 }
 
 impl Session {
-    /// A session that was just agreed on. The counter of its signatures starts at a random number
-    /// below 2^24, as the official client's does.
+    /// A newly agreed session. The counter of its signatures starts at a random number below 2^24,
+    /// as the official client's does.
     pub(crate) fn new(
         id: String,
         key: &[u8; 32],
@@ -98,19 +98,19 @@ impl Session {
         })
     }
 
-    /// The key of every body.
+    /// The key that encrypts every body.
     pub(crate) fn key(&self) -> &SymmetricKey {
         &self.key
     }
 
-    /// The signature of one request, with a counter that no other request of this session has: the
-    /// connection's counter, moved to where this session began.
+    /// Signs one request with a counter that is unique within this session: the connection's
+    /// counter, offset to the session's start.
     pub(crate) fn sign(&self, store: &dyn SessionStore, method: &str, host: &str, path_and_query: &str) -> String {
         let counter = self.mac_start.wrapping_add(store.counter().wrapping_sub(self.counter_start));
         MacKey::derive(self.key.bytes()).sign(&self.id, method, host, path_and_query, counter)
     }
 
-    /// For how many more seconds it is to be kept; at least one, because 0 would drop it.
+    /// For how many more seconds it is kept; at least one, because 0 would drop it.
     pub(crate) fn seconds_left(&self, now: u64) -> u32 {
         let left = (self.signed_in_at + LIFETIME).saturating_sub(now).min(LIFETIME);
         u32::try_from(left).unwrap_or(u32::MAX).max(1)
@@ -121,24 +121,24 @@ impl Session {
         self.keysets.as_deref()
     }
 
-    /// Remembers the keysets, which had this size when they came.
+    /// Keeps the keysets, whose size in the answer was `bytes`.
     pub(crate) fn set_keysets(&mut self, keysets: Vec<Keyset>, bytes: usize) {
         self.keysets = Some(keysets);
         self.keysets_bytes = bytes;
     }
 
-    /// A vault that was opened before.
+    /// A vault whose key is known.
     pub(crate) fn vault(&self, id: &str) -> Option<&VaultKey> {
         self.vaults.get(id)
     }
 
-    /// Remembers a vault.
+    /// Keeps a vault's key.
     pub(crate) fn set_vault(&mut self, id: &str, vault: VaultKey) {
         self.vaults.insert(id.to_owned(), vault);
     }
 
-    /// Takes over what an earlier session had opened and this one has not: keys outlive the login
-    /// that they were fetched with.
+    /// Takes over the keys that an earlier session had opened and this one lacks: keys outlive the
+    /// login that they were fetched with.
     pub(crate) fn inherit(&mut self, earlier: Self) {
         if self.keysets.is_none() {
             self.keysets = earlier.keysets;
@@ -150,8 +150,8 @@ impl Session {
     }
 }
 
-/// What the calls to come get of a [`Session`]: as much of it as fits into the slot. What is left
-/// out is asked for again when it is needed.
+/// The part of a [`Session`] that later calls get: as much as fits into the slot. The rest is
+/// fetched again when needed.
 #[derive(Serialize)]
 struct Kept<'a> {
     id: &'a str,
@@ -173,7 +173,7 @@ struct KeptVault<'a> {
 impl Serialize for Session {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let vaults = self.vaults.iter().take(MAX_VAULT_KEYS).map(|(id, vault)| {
-            // A longer name serves no message.
+            // No message needs a longer name.
             let end = vault.name.char_indices().nth(MAX_NAME_CHARS).map_or(vault.name.len(), |(end, _)| end);
             (id.as_str(), KeptVault { name: vault.name.get(..end).unwrap_or_default(), key: &vault.key })
         });
@@ -191,7 +191,7 @@ impl Serialize for Session {
     }
 }
 
-/// A key between calls: its id and its bytes in base64.
+/// A stored key: its id and its bytes in base64.
 #[derive(Deserialize, Serialize)]
 struct StoredKey {
     id: String,

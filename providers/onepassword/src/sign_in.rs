@@ -1,13 +1,14 @@
 //! The sign-in: four requests that turn a token into a session.
 //!
-//! 1. `auth/start`: the account by name; the server may ask to register this device first, and then
-//!    it starts anew;
-//! 2. `auth`: SRP's public values; 3. `auth/confirm-key`: the proofs of both sides; 4.
-//!    `auth/complete`: the first request of the session, encrypted and signed.
+//! 1. `auth/start`: the account by name. If the server asks to register this device first, this
+//!    step is repeated afterwards;
+//! 2. `auth`: SRP's public values;
+//! 3. `auth/confirm-key`: the proofs of both sides;
+//! 4. `auth/complete`: the first request of the session, encrypted and signed.
 //!
-//! Invariant: the session key leaves here only after the server has proven that it knows the
-//! account's verifier. The proof of the token itself is the server's consent to step 3; whether the
-//! master key fits shows when the first vault is opened.
+//! Invariant: the session key leaves this module only after the server has proven that it knows the
+//! account's verifier. The server accepts the token in step 3; whether the master key is right
+//! shows when the first vault is opened.
 
 use keyway_sdk::{
     Error,
@@ -74,7 +75,7 @@ pub(crate) fn sign_in(wire: &Wire<'_>, random: &dyn Random) -> Result<Session, E
         .map_err(|failure| failure.into_error(wire.token.host(), Asked::SignIn))
 }
 
-/// As [`sign_in`], with a given key pair.
+/// Like [`sign_in`], with a given key pair.
 pub(crate) fn sign_in_with(wire: &Wire<'_>, ephemeral: Ephemeral, random: &dyn Random) -> Result<Session, Failure> {
     let now = wire.host.clock.now();
     let token = wire.token;
@@ -88,7 +89,7 @@ pub(crate) fn sign_in_with(wire: &Wire<'_>, ephemeral: Ephemeral, random: &dyn R
     };
 
     let value: ServerValue = wire::read(&post("/api/v2/auth", json!({ "userA": ephemeral.user_a() }))?.body)?;
-    let salt = decode_b64u(&user_auth.salt).map_err(|_| Failure::Garbled("a salt that is not one"))?;
+    let salt = decode_b64u(&user_auth.salt).map_err(|_| Failure::Garbled("with a malformed salt"))?;
     let identity = Identity { key_id: &token.key_id, email: &token.email };
     let agreement =
         ephemeral.agree(&value.user_b, &token.srp_x, &identity, &salt).map_err(|error| untrusted(wire, error))?;
@@ -101,7 +102,7 @@ pub(crate) fn sign_in_with(wire: &Wire<'_>, ephemeral: Ephemeral, random: &dyn R
     Ok(session)
 }
 
-/// Step 1: which session this will be, and how the account signs in.
+/// Step 1: gets the session's id and the account's sign-in parameters.
 fn start(wire: &Wire<'_>, throttle: Option<&str>) -> Result<(String, UserAuth), Failure> {
     let mut answer = start_once(wire, throttle)?;
     if matches!(answer.status.as_deref(), Some("device-not-registered" | "device-deleted")) {
@@ -112,18 +113,18 @@ fn start(wire: &Wire<'_>, throttle: Option<&str>) -> Result<(String, UserAuth), 
         (None | Some("ok"), Some(user_auth)) if matches!(user_auth.method.as_str(), "SRPg-4096" | "SRP-4096") => {
             Ok((answer.session_id, user_auth))
         }
-        (None | Some("ok"), _) => Err(Failure::Garbled("with a sign-in method that is not known")),
+        (None | Some("ok"), _) => Err(Failure::Garbled("with an unknown sign-in method")),
         (Some("device-not-registered" | "device-deleted"), _) => Err(Failure::Final(Error::permission_denied(
             "1Password could not register this device for the service account. Create a new service account and \
              reconnect.",
         ))),
-        (Some(_), _) => Err(Failure::Garbled("with a sign-in status that is not known")),
+        (Some(_), _) => Err(Failure::Garbled("with an unknown sign-in status")),
     }
 }
 
 fn start_once(wire: &Wire<'_>, throttle: Option<&str>) -> Result<Start, Failure> {
     let token = wire.token;
-    // The members in the official client's order.
+    // Members in the official client's order.
     let body = format!(
         r#"{{"email":{},"skFormat":{},"skid":{},"deviceUuid":{}}}"#,
         json!(token.email),
@@ -134,12 +135,12 @@ fn start_once(wire: &Wire<'_>, throttle: Option<&str>) -> Result<Start, Failure>
     let credentials = Credentials { throttle, ..Credentials::default() };
     let response = accepted(wire, wire.send(Method::Post, "/api/v3/auth/start", &credentials, body.into_bytes())?)?;
     let answer: Start = wire::read(&response.body)?;
-    // It goes into a header and into every signature.
+    // The id becomes part of a header and of every signature.
     if answer.session_id.len() != 26 || !answer.session_id.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'2'..=b'7'))
     {
-        return Err(Failure::Garbled("with a session id that is not one"));
+        return Err(Failure::Garbled("with a malformed session id"));
     }
-    // The account has got another secret key since the token was made.
+    // The account's secret key was replaced after the token was created.
     if answer.account_key_uuid.as_ref().is_some_and(|id| *id != token.key_id) {
         return Err(Failure::Refused(Refusal::Unauthorized));
     }
@@ -167,8 +168,8 @@ fn register_device(wire: &Wire<'_>, start: &Start, throttle: Option<&str>) -> Re
     accepted(wire, response).map(drop)
 }
 
-/// Step 4. Uses the session for the first time, so it also shows that both sides have the same key.
-/// Returns the account's id, if the server says it.
+/// Step 4. The first use of the session, so it also shows that both sides have the same key.
+/// Returns the account's id, if the server sends it.
 fn complete(wire: &Wire<'_>, session: &Session, random: &dyn Random) -> Result<Option<String>, Failure> {
     let plaintext = format!(r#"{{"client":{},"device":null}}"#, json!(CLIENT));
     let body = session.key().seal(plaintext.as_bytes(), random)?.to_json();
@@ -197,8 +198,8 @@ fn accepted(wire: &Wire<'_>, response: Response) -> Result<Response, Failure> {
 
 fn untrusted(wire: &Wire<'_>, error: SrpError) -> Failure {
     match error {
-        SrpError::Malformed => Failure::Garbled("with a sign-in value that is not one"),
-        SrpError::IllegalServerValue => Failure::Garbled("with a sign-in value that is not safe"),
+        SrpError::Malformed => Failure::Garbled("with a malformed sign-in value"),
+        SrpError::IllegalServerValue => Failure::Garbled("with an unsafe sign-in value"),
         SrpError::WrongServerProof => Failure::Final(Error::unexpected_answer(format!(
             "{} could not prove that it knows this service account, so the sign-in was broken off. Something between \
              here and 1Password may pretend to be 1Password.",

@@ -1,22 +1,21 @@
 //! Changes single values of a JSON text and leaves every other byte as it is.
 //!
-//! An item holds what other clients put there: members that are not known here, numbers in their
-//! own spelling, members in an order. Parsing and writing it again would change or lose some of
-//! that. So the text is parsed only to find where the values are, and the new ones are put in their
-//! places.
+//! An item contains what other clients wrote: unknown members, numbers in their own spelling,
+//! members in a certain order. Parsing and serialising it would change or lose some of that. So the
+//! text is parsed only to locate the values, and the new ones are spliced in.
 
 use serde_json::value::RawValue;
 use std::ops::Range;
 use zeroize::Zeroizing;
 
-/// A text and the changes that are to be made to it.
+/// A text and its pending changes.
 pub(crate) struct Splice<'a> {
     source: &'a str,
     edits: Vec<(Range<usize>, Zeroizing<String>)>,
 }
 
-/// The place that was found is not in this text, or two changes overlap: a fault in this provider,
-/// reported instead of writing nonsense.
+/// A value does not lie within this text, or two changes overlap: a bug in this provider, reported
+/// instead of writing garbage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a change does not fit into the text")]
 pub(crate) struct SpliceError;
@@ -26,7 +25,7 @@ impl<'a> Splice<'a> {
         Self { source, edits: Vec::new() }
     }
 
-    /// Puts `json` in the place of a value.
+    /// Replaces a value with `json`.
     pub(crate) fn replace(
         &mut self,
         value: &'a RawValue,
@@ -36,7 +35,7 @@ impl<'a> Splice<'a> {
         Ok(())
     }
 
-    /// Adds members (`"name":value`) to the end of an object. At most once for each object.
+    /// Adds members (`"name":value`) to the end of an object. At most once per object.
     pub(crate) fn add_members(
         &mut self,
         object: &'a RawValue,
@@ -46,13 +45,13 @@ impl<'a> Splice<'a> {
         self.insert(object, at, &join(members), Side::After)
     }
 
-    /// Adds elements to the beginning of a list. At most once for each list.
+    /// Adds elements to the beginning of a list. At most once per list.
     pub(crate) fn prepend(&mut self, list: &'a RawValue, elements: &[Zeroizing<String>]) -> Result<(), SpliceError> {
         let at = self.range(list)?.start + 1;
         self.insert(list, at, &join(elements), Side::Before)
     }
 
-    /// Adds elements to the end of a list. At most once for each list.
+    /// Adds elements to the end of a list. At most once per list.
     pub(crate) fn append(&mut self, list: &'a RawValue, elements: &[Zeroizing<String>]) -> Result<(), SpliceError> {
         self.add_members(list, elements)
     }
@@ -72,7 +71,7 @@ impl<'a> Splice<'a> {
         Ok(())
     }
 
-    /// Where a value is. A value that was parsed from the text without copying lies within it.
+    /// The position of a value. A value that was parsed without copying lies within the text.
     fn range(&self, value: &RawValue) -> Result<Range<usize>, SpliceError> {
         let text = value.get();
         let start = (text.as_ptr() as usize).checked_sub(self.source.as_ptr() as usize).ok_or(SpliceError)?;
@@ -82,10 +81,10 @@ impl<'a> Splice<'a> {
 
     /// The changed text.
     pub(crate) fn finish(mut self) -> Result<Zeroizing<String>, SpliceError> {
-        // Stable: what is inserted at the same place comes in the order of the calls.
+        // A stable sort: insertions at the same position stay in the order of the calls.
         self.edits.sort_by_key(|(range, _)| range.start);
         let added: usize = self.edits.iter().map(|(_, json)| json.len()).sum();
-        // Large enough from the start, so that no copy is left behind unwiped.
+        // Allocated at its final size, so that no unwiped copy is left behind.
         let mut result = Zeroizing::new(String::with_capacity(self.source.len() + added));
         let mut done = 0;
         for (range, json) in &self.edits {
@@ -98,7 +97,7 @@ impl<'a> Splice<'a> {
     }
 }
 
-/// On which side of what is inserted the other members are.
+/// On which side of an insertion the existing members are.
 enum Side {
     Before,
     After,
@@ -118,9 +117,9 @@ fn join(parts: &[Zeroizing<String>]) -> Zeroizing<String> {
 
 /// A text as a JSON string.
 pub(crate) fn json_string(text: &str) -> Zeroizing<String> {
-    // A control character becomes six, and there are two quotation marks.
+    // A control character becomes six bytes; the other two are the quotation marks.
     let mut json = Zeroizing::new(Vec::with_capacity(text.len().saturating_mul(6).saturating_add(2)));
-    // Writing text into memory cannot fail.
+    // Writing text to memory cannot fail.
     let _ = serde_json::to_writer(&mut *json, text);
     Zeroizing::new(String::from_utf8(std::mem::take(&mut *json)).unwrap_or_default())
 }

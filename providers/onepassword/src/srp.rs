@@ -1,12 +1,11 @@
-//! The client's side of SRP-6a (RFC 5054, 4096-bit group, SHA-256) in the variant that 1Password
-//! speaks.
+//! The client's side of SRP-6a (RFC 5054, 4096-bit group, SHA-256) in 1Password's variant.
 //!
-//! Invariants: nothing secret steers a branch or a memory access (Montgomery exponentiation with a
-//! bound on the exponent's length that is public); a server value that would make the key
-//! predictable is refused; the server's proof is compared in constant time before anything else is
-//! sent. Secrets are wiped when dropped.
+//! Invariants: no branch or memory access depends on a secret (Montgomery exponentiation with a
+//! public bound on the exponent's length); a server value that would make the key predictable is
+//! refused; the server's proof is compared in constant time before anything else is sent. Secrets
+//! are wiped when dropped.
 //!
-//! Three ways to write a number are in use, and mixing them up breaks one login in 16, or in 128:
+//! The protocol writes numbers in three ways, and mixing them up breaks one login in 16, or in 128:
 //! 512 bytes with leading zeros (`k`, `u`), as few bytes as possible (both proofs), as few
 //! *hexadecimal digits* as possible (`userA` and the session key).
 
@@ -51,13 +50,13 @@ type Element = ConstMontyForm<Group, { U4096::LIMBS }>;
 const GENERATOR: u8 = 5;
 /// The group's size.
 const GROUP_BYTES: usize = 512;
-/// How long the secret exponent is. RFC 5054, section 2.5.4, asks for at least 256 bits, which is
-/// twice the strength of the 128-bit level; the account's own exponent `x` is a 256-bit hash, so a
+/// The length of the secret exponent. RFC 5054, section 2.5.4, asks for at least 256 bits, which is
+/// twice the strength of the 128-bit level. The account's own exponent `x` is a 256-bit hash, so a
 /// longer one would not make the exchange stronger. The official client draws 4,088 bits and spends
 /// most of its login on them.
 const EXPONENT_BYTES: usize = 32;
 
-/// Why a login cannot go on.
+/// Why a login failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum SrpError {
@@ -67,7 +66,7 @@ pub(crate) enum SrpError {
     /// The server's public value is one that makes the key predictable (RFC 5054, section 2.5.4).
     #[error("the server's public value is not allowed")]
     IllegalServerValue,
-    /// The server does not know the account's verifier: it is not the one that it claims to be.
+    /// The server does not know the account's verifier: it is an impostor.
     #[error("the server's proof is wrong")]
     WrongServerProof,
 }
@@ -83,12 +82,12 @@ pub(crate) struct Identity<'a> {
 /// The client's one-time key pair for one login.
 pub(crate) struct Ephemeral {
     secret: Zeroizing<U4096>,
-    /// An upper bound of the secret's length that does not depend on its value.
+    /// An upper bound on the secret's length, independent of its value.
     secret_bits: u32,
     public: U4096,
 }
 
-/// What both sides know after the exchange, if both are who they claim to be.
+/// What both sides know after the exchange, if both are genuine.
 pub(crate) struct Agreement {
     session_key: Zeroizing<[u8; 32]>,
     client_proof: [u8; 32],
@@ -96,7 +95,7 @@ pub(crate) struct Agreement {
 }
 
 impl Ephemeral {
-    /// Draws a new one.
+    /// Draws a new key pair.
     pub(crate) fn generate(random: &dyn Random) -> Result<Self, keyway_sdk::Error> {
         let mut secret = Zeroizing::new([0; EXPONENT_BYTES]);
         random.fill(secret.as_mut_slice())?;
@@ -108,7 +107,7 @@ impl Ephemeral {
         Self { secret: Zeroizing::new(*secret), secret_bits, public }
     }
 
-    /// A key pair with a given secret, in big-endian bytes; for replaying the official client's
+    /// A key pair with a given secret, in big-endian bytes, for replaying the official client's
     /// login.
     #[cfg(test)]
     pub(crate) fn from_secret_bytes(secret: &[u8]) -> Self {
@@ -117,7 +116,7 @@ impl Ephemeral {
         Self::from_secret(&U4096::from_be_slice(&padded), U4096::BITS)
     }
 
-    /// `userA`: what the client sends, in hexadecimal without leading zero digits.
+    /// `userA`: the client's public value, in hexadecimal without leading zero digits.
     pub(crate) fn user_a(&self) -> String {
         minimal_hex(&self.public).as_str().to_owned()
     }
@@ -166,13 +165,13 @@ impl Ephemeral {
 }
 
 impl Agreement {
-    /// `clientVerifyHash`: what shows the server that the client has the account's secret.
+    /// `clientVerifyHash`: proves to the server that the client has the account's secret.
     pub(crate) fn client_verify_hash(&self) -> String {
         b64u(&self.client_proof)
     }
 
-    /// Checks `serverVerifyHash` and releases the session key only if the server has shown that it
-    /// knows the account's verifier.
+    /// Checks `serverVerifyHash`, and releases the session key only if the server has proven that
+    /// it knows the account's verifier.
     pub(crate) fn confirm(self, server_verify_hash: &str) -> Result<Zeroizing<[u8; 32]>, SrpError> {
         let claimed = decode_b64u(server_verify_hash).map_err(|_| SrpError::WrongServerProof)?;
         if bool::from(claimed.as_slice().ct_eq(&self.server_proof)) {
@@ -184,7 +183,7 @@ impl Agreement {
 }
 
 impl Identity<'_> {
-    /// The name under which the account appears in the proofs.
+    /// The account's name in the proofs.
     fn name(&self) -> String {
         let (key_id, email) = (hash(&[self.key_id.as_bytes()]), hash(&[self.email.as_bytes()]));
         b64u(&hash(&[&key_id[..], &email[..]]))
@@ -212,9 +211,9 @@ fn hash(pieces: &[&[u8]]) -> [u8; 32] {
     hasher.finalize().into()
 }
 
-/// Reads `userB`. The official client accepts either case and leading zeros; an odd number of
-/// digits can only mean that a leading zero was left out. Zero and everything from N on are
-/// refused: a value that is 0 modulo N fixes the key.
+/// Reads `userB`. Like the official client, accepts either case and leading zeros; an odd number of
+/// digits means that a leading zero was omitted. Zero and everything from N on are refused: a value
+/// that is 0 modulo N fixes the key.
 fn parse_group_element(hex: &str) -> Result<U4096, SrpError> {
     if hex.is_empty() || hex.len() > GROUP_BYTES * 2 {
         return Err(SrpError::Malformed);
@@ -233,14 +232,14 @@ fn padded(value: &U4096) -> Zeroizing<[u8; GROUP_BYTES]> {
     Zeroizing::new(value.to_be_bytes().into())
 }
 
-/// Without leading zero bytes. For public values only: how many there are shows in the time.
+/// Without leading zero bytes. Only for public values: the time reveals how many there are.
 fn minimal_bytes(padded: &[u8; GROUP_BYTES]) -> &[u8] {
     let zeros = padded.iter().take_while(|byte| **byte == 0).count();
     padded.get(zeros..).unwrap_or_default()
 }
 
-/// In lower-case hexadecimal without leading zero digits. Of the shared secret this shows how many
-/// there are, as the protocol itself does: they are not hashed.
+/// In lower-case hexadecimal without leading zero digits. For the shared secret this reveals how
+/// many there are, as does the protocol itself: they are not hashed.
 fn minimal_hex(value: &U4096) -> Zeroizing<String> {
     let digits = Zeroizing::new(HEXLOWER.encode(padded(value).as_slice()));
     Zeroizing::new(digits.trim_start_matches('0').to_owned())

@@ -6,7 +6,7 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_else(|| panic!("{name} is in the vector"))
 }
 
-/// All digits, also of odd length.
+/// All bytes, even for an odd number of digits.
 fn bytes(hex: &str) -> Vec<u8> {
     let even = if hex.len().is_multiple_of(2) { hex.to_owned() } else { format!("0{hex}") };
     HEXLOWER.decode(even.as_bytes()).unwrap()

@@ -1,8 +1,8 @@
-//! The throttling token (`op-throttling-token`): a PASETO `v4.public` that says which service
-//! account is calling, so that the server can count its requests before it looks at anything else.
+//! The throttling token (`op-throttling-token`): a PASETO `v4.public` that identifies the service
+//! account, so that the server can count its requests before processing them.
 //!
-//! It is signed with a seed from the service account token. A token without that seed sends no
-//! header, as the official client does.
+//! It is signed with a seed from the service account token. Without that seed no header is sent, as
+//! in the official client.
 
 use ed25519_dalek::{Signer, SigningKey};
 use serde::{Deserialize, Serialize};
@@ -13,18 +13,19 @@ use crate::{encoding::b64u, time::rfc3339};
 const HEADER: &str = "v4.public.";
 /// Signed, but not sent; a constant of the protocol.
 const IMPLICIT_ASSERTION: &str = "B5_THROTTLING_TOKEN";
-/// How long a token is good for, in seconds.
+/// How long a token is valid, in seconds.
 const LIFETIME: u64 = 3_600;
-/// At what age it is replaced: the official client leaves five minutes for clocks that differ.
+/// The age at which it is replaced: like the official client, five minutes early, for clocks that
+/// differ.
 pub(crate) const REPLACED_AFTER: u64 = LIFETIME - 300;
 
-/// What throttling tokens are made from.
+/// The key that signs throttling tokens.
 pub(crate) struct ThrottleSecret {
     seed: Zeroizing<[u8; 32]>,
     id: String,
 }
 
-/// A token and its age. It is no secret of the account's data, but it is not printed either.
+/// A token and its age. It protects no data of the account, but it is never printed.
 #[derive(Deserialize, Serialize)]
 pub(crate) struct ThrottleToken {
     issued_at: u64,
@@ -36,7 +37,7 @@ impl ThrottleSecret {
         Self { seed, id }
     }
 
-    /// A token for the next hour. `now` is in Unix seconds.
+    /// Issues a token for the next hour. `now` is in Unix seconds.
     pub(crate) fn issue(&self, now: u64) -> ThrottleToken {
         let claims = format!(r#"{{"iat":"{}","exp":"{}"}}"#, rfc3339(now), rfc3339(now + LIFETIME));
         let footer = serde_json::json!({ "kid": self.id }).to_string();
@@ -50,8 +51,8 @@ impl ThrottleSecret {
 }
 
 impl ThrottleToken {
-    /// The header's value, if it is still young enough. A token from the future (the clock was set
-    /// back) is not.
+    /// The header's value, if it is still fresh. A token from the future (the clock was set back)
+    /// is not.
     pub(crate) fn value_at(&self, now: u64) -> Option<&str> {
         now.checked_sub(self.issued_at).filter(|age| *age < REPLACED_AFTER).map(|_| self.value.as_str())
     }

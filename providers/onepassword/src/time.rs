@@ -1,4 +1,4 @@
-//! Times as the protocol writes them.
+//! Times in the protocol's format.
 
 /// Unix seconds as RFC 3339 in UTC with whole seconds, for example `2025-01-02T03:04:05Z`.
 pub(crate) fn rfc3339(unix_seconds: u64) -> String {

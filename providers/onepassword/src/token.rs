@@ -1,13 +1,13 @@
 //! The service account token (`ops_...`): everything that a sign-in needs, in one line of text.
 //!
-//! It is base64 of a JSON object. Three mistakes are told apart here, before any request is made:
-//! something else was pasted; the token was cut off or altered; it belongs to a server that this
-//! provider does not talk to. The fourth, a token that 1Password no longer accepts, only the server
-//! knows.
+//! It is base64 of a JSON object. Three mistakes are distinguished before any request is made: the
+//! text is something else; the token was cut off or altered; it belongs to a server that this
+//! provider does not talk to. The fourth, a token that 1Password no longer accepts, is known only
+//! to the server.
 //!
-//! White space is left out wherever it is, because people paste line breaks with a token (base64
-//! has none of its own). `userAuth` is not read (the server's answer counts), and `throttleSecret`
-//! may be missing: there are tokens without either.
+//! All white space is removed, because line breaks are often pasted with a token (base64 itself has
+//! none). `userAuth` is ignored in favour of the server's answer, and `throttleSecret` may be
+//! missing: there are tokens without either.
 
 use keyway_sdk::{Error, Settings, encoding::decode_base64_lenient, url::Url};
 use serde::Deserialize;
@@ -22,16 +22,16 @@ use crate::{
 /// The name of the setting.
 pub(crate) const SETTING: &str = "token";
 const PREFIX: &str = "ops_";
-/// Under which id the master unlock key opens envelopes, whatever the token calls it.
+/// The id under which the master unlock key opens envelopes, whatever id the token gives.
 pub(crate) const MASTER_KEY_ID: &str = "mp";
-/// The sign-in addresses that exist: any name below one of these.
+/// The sign-in domains; tokens name a host below one of these.
 pub(crate) const DOMAINS: [&str; 3] = ["1password.com", "1password.ca", "1password.eu"];
-/// Longer texts are no tokens (a real one has about 850 characters).
+/// Longer texts are not tokens (a real one has about 850 characters).
 const MAX_BYTES: usize = 16 * 1024;
 
-/// A token, taken apart. Its secrets are wiped when dropped.
+/// A parsed token. Its secrets are wiped when dropped.
 pub(crate) struct Token {
-    /// `https://`, a host below one of [`DOMAINS`], and nothing else.
+    /// `https://` and a host below one of [`DOMAINS`], without port or path.
     pub(crate) server: Url,
     /// The name of the account, in lower case.
     pub(crate) email: String,
@@ -45,7 +45,7 @@ pub(crate) struct Token {
     pub(crate) master_key: SymmetricKey,
     /// Signs throttling tokens.
     pub(crate) throttle: Option<ThrottleSecret>,
-    /// What the server knows this device as.
+    /// The server's id for this device.
     pub(crate) device_id: String,
 }
 
@@ -69,13 +69,13 @@ struct ThrottleContent {
 }
 
 impl Token {
-    /// Takes the token of a connection apart. No request is made, and no message repeats any of it
-    /// but the sign-in address.
+    /// Parses the token of a connection. Makes no request; of the token, messages contain at most
+    /// the sign-in address.
     pub(crate) fn from_settings(settings: &Settings) -> Result<Self, Error> {
         Self::parse(settings.get(SETTING).unwrap_or_default())
     }
 
-    /// As [`Self::from_settings`].
+    /// Like [`Self::from_settings`].
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         if text.len() > MAX_BYTES {
             return Err(not_a_token("It is far too long to be one."));
@@ -104,7 +104,7 @@ impl Token {
             Some(secret) => Some(ThrottleSecret::new(decode_hex(&secret.seed).map_err(|_| incomplete())?, secret.uuid)),
             None => None,
         };
-        // The device's id becomes part of a path and of a header.
+        // The device's id becomes part of a path and a header.
         let is_device_id =
             |id: &str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
         if content.email.is_empty() || !is_device_id(&content.device_uuid) {
@@ -134,11 +134,11 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// Some editors put it in front of a file, and it is pasted along.
+/// Some editors put it at the start of a file, and it is copied along.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// The address of the server: only https, only names that belong to 1Password. The sandbox lets
-/// nothing else out anyway; said here, the reason is clear.
+/// The address of the server: https, and a name that belongs to 1Password. The sandbox blocks all
+/// others anyway; checking here gives a clear reason.
 fn server(address: &str) -> Result<Url, Error> {
     let unusable = || {
         invalid("The address in this service account token can't be used. Create a new service account and reconnect.")
@@ -166,7 +166,7 @@ fn server(address: &str) -> Result<Url, Error> {
     if bare { Ok(url) } else { Err(unusable()) }
 }
 
-/// What else people have at hand, by how it begins.
+/// Guesses other credentials by their prefix.
 fn guess_product(text: &str) -> &'static str {
     const PRODUCTS: [(&str, &str); 9] = [
         ("eyJ", "It looks like a 1Password Connect token or another JSON Web Token."),

@@ -10,7 +10,7 @@ fn vector() -> &'static str {
     vectors()["token"].as_str().unwrap()
 }
 
-/// The vector's token with a changed content.
+/// The vector's token with changed content.
 fn changed(change: impl FnOnce(&mut Value)) -> String {
     let mut content = vectors()["tokenJson"].clone();
     change(&mut content);

@@ -1,9 +1,8 @@
-//! Vaults: their names, what may be done in them, and their keys.
+//! Vaults: their names, access rights and keys.
 //!
 //! Invariant: what cannot be opened with this token (a keyset or a vault with a foreign key) is
-//! left out and reported in the log, and the rest stays usable. Keys that were opened before come
-//! from the session; keysets are asked for only when a key is missing, and once again if those of
-//! the session do not have it.
+//! left out and logged, and the rest stays usable. Known keys come from the session. Keysets are
+//! fetched only if a key is missing, and once more if the session's keysets do not have it.
 
 use keyway_sdk::Error;
 use zeroize::Zeroizing;
@@ -23,7 +22,7 @@ use crate::{
 pub(crate) struct OpenVault {
     pub(crate) id: String,
     pub(crate) name: String,
-    /// Which state of the vault this is; needed for writing.
+    /// The vault's version; needed for writing.
     pub(crate) content_version: u64,
     acl: u32,
 }
@@ -40,13 +39,13 @@ impl OpenVault {
 
 /// The vaults of the account.
 pub(crate) struct Vaults {
-    /// Those that may be read and could be opened, by id.
+    /// Readable vaults that could be opened, by id.
     pub(crate) readable: Vec<OpenVault>,
-    /// How many more may be read and could not be opened.
+    /// How many more readable vaults could not be opened.
     pub(crate) unopened: usize,
 }
 
-/// All vaults of the account. One request, and one for the keysets if a key is missing.
+/// Fetches all vaults of the account. One request, and one for the keysets if a key is missing.
 pub(crate) fn fetch_all(client: &mut Client<'_>) -> Result<Vaults, Error> {
     let body = client.get("/api/v1/vaults?attrs=combined-access");
     let body = body.map_err(|failure| client.error(failure, Asked::Account))?;
@@ -69,20 +68,19 @@ pub(crate) fn fetch_all(client: &mut Client<'_>) -> Result<Vaults, Error> {
     Ok(Vaults { readable, unopened: unopened + failed.len() })
 }
 
-/// One vault by its id. One request, and one for the keysets if its key is missing.
+/// Fetches one vault by its id. One request, and one for the keysets if its key is missing.
 pub(crate) fn fetch(client: &mut Client<'_>, id: &str) -> Result<OpenVault, Error> {
     let name = client.session()?.vault(id).map(|vault| vault.name.clone());
     let asked = Asked::Vault(name.as_deref());
     let body = client.get(&format!("/api/v3/vault/{id}?attrs=combined-access"));
     let vault: Vault = body.and_then(|body| wire::read(&body)).map_err(|failure| client.error(failure, asked))?;
     if vault.uuid != id {
-        return Err(client.error(Failure::Garbled("with another vault than the one that was asked for"), asked));
+        return Err(client.error(Failure::Garbled("with a different vault than requested"), asked));
     }
     open(client, vec![vault])?.vaults.pop().ok_or_else(cannot_open)
 }
 
-/// Decrypts something that belongs to an item. If the vault has got a new key meanwhile, that one
-/// is fetched.
+/// Decrypts a part of an item. If the vault has a new key, fetches it.
 pub(crate) fn open_in(
     client: &mut Client<'_>,
     vault_id: &str,
@@ -104,7 +102,7 @@ pub(crate) fn open_in(
     text(plaintext)
 }
 
-/// Without copying, so that nothing is left behind unwiped.
+/// Converts without copying, so that nothing is left behind unwiped.
 fn text(mut bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<String>, Error> {
     String::from_utf8(std::mem::take(&mut *bytes)).map(Zeroizing::new).map_err(|error| {
         drop(Zeroizing::new(error.into_bytes()));
@@ -112,7 +110,7 @@ fn text(mut bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<String>, Error> {
     })
 }
 
-/// What became of vaults.
+/// The vaults that were opened, and those that were not.
 #[derive(Default)]
 struct Opened {
     vaults: Vec<OpenVault>,
@@ -120,7 +118,7 @@ struct Opened {
     failed: Vec<(String, OpenError)>,
 }
 
-/// Opens the keys and names of these vaults and puts them into the session.
+/// Opens the keys and names of these vaults and stores them in the session.
 fn open(client: &mut Client<'_>, vaults: Vec<Vault>) -> Result<Opened, Error> {
     let mut opened = Opened::default();
     let mut locked = Vec::new();
@@ -176,8 +174,8 @@ fn name_of(vault: &Vault, key: &SymmetricKey) -> Result<String, OpenError> {
     Ok(cut(attributes.name.unwrap_or_default()))
 }
 
-/// The keys of the account do not open its vault: the token's own key is wrong, or the vault is for
-/// somebody else.
+/// The account's keys do not open its vault: the token's own key is wrong, or the vault belongs to
+/// another account.
 pub(crate) fn cannot_open() -> Error {
     Error::unexpected_answer(
         "The vault cannot be decrypted with this service account token. Create a new service account and reconnect.",

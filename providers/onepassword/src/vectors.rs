@@ -9,7 +9,7 @@ pub(crate) fn vectors() -> &'static Value {
     VECTORS.get_or_init(|| serde_json::from_str(include_str!("../tests/data/vectors.json")).unwrap())
 }
 
-/// How a vector's object looks with its members in the order in which they are sent.
+/// Serialises a vector's object with its members in the order in which they are sent.
 pub(crate) trait InOrder {
     fn to_string_in_order(&self, members: &[&str]) -> String;
 }

@@ -1,8 +1,8 @@
-//! Requests as 1Password's own client sends them, and reading answers.
+//! Sends requests as 1Password's own client does, and reads the answers.
 //!
-//! The client's name in `x-agilebits-client` must be one that the server knows, else it answers 403. Nobody outside
-//! knows whether it accepts others, so it is that of the official SDK whose behaviour this provider follows; Keyway
-//! introduces itself where that client names the program that uses it.
+//! The server answers 403 unless it knows the client's name in `x-agilebits-client`. Which other
+//! names it accepts is not documented, so this provider uses that of the official SDK whose
+//! behaviour it follows. Keyway identifies itself where that SDK names the program that uses it.
 
 use keyway_sdk::{
     Host,
@@ -17,11 +17,11 @@ use crate::{
     token::Token,
 };
 
-/// What the server knows this client as.
+/// The client name sent to the server.
 pub(crate) const CLIENT: &str = "1Password SDK/0050002";
-/// The version of that client as device registrations spell it.
+/// The version of that client in device registrations.
 pub(crate) const CLIENT_VERSION: &str = "999999999";
-/// The program in front of the integration's own name and version.
+/// The program's user agent, before the integration's own name and version.
 pub(crate) const USER_AGENT: &str = concat!("1Password JS SDK/0050002 Keyway/", env!("CARGO_PKG_VERSION"));
 
 /// Sends requests to the server of one token.
@@ -30,7 +30,7 @@ pub(crate) struct Wire<'a> {
     pub(crate) token: &'a Token,
 }
 
-/// What differs from request to request besides the body.
+/// The parts of a request that vary, besides the body.
 #[derive(Default)]
 pub(crate) struct Credentials<'a> {
     pub(crate) session_id: Option<&'a str>,
@@ -47,7 +47,7 @@ impl Wire<'_> {
         credentials: &Credentials<'_>,
         body: Vec<u8>,
     ) -> Result<Response, Failure> {
-        let invalid = |_| Failure::Transport(HttpError::InvalidRequest("its path is not one".to_owned()));
+        let invalid = |_| Failure::Transport(HttpError::InvalidRequest("its path is invalid".to_owned()));
         let mut request = Request::new(method, self.token.server.join(path).map_err(invalid)?);
         let headers = &mut request.headers;
         headers.set("x-agilebits-client", CLIENT);
@@ -67,7 +67,7 @@ impl Wire<'_> {
         self.host.http.send(request).map_err(Failure::Transport)
     }
 
-    /// Kind and version of the client, device, library and its version, operating system, its
+    /// Type and version of the client, device, library and its version, operating system, its
     /// version, processor.
     fn op_user_agent(&self) -> String {
         let (device, version) = (&self.token.device_id, env!("CARGO_PKG_VERSION"));
@@ -75,30 +75,30 @@ impl Wire<'_> {
     }
 }
 
-/// Refuses an answer that says itself that it is no JSON, such as the page of a proxy. What the
-/// real server calls its answers is not documented, so a missing type and plain text pass; what is
-/// in them is looked at in any case.
+/// Refuses an answer whose type says that it is not JSON, such as a proxy's error page. The content
+/// type of the real server's answers is not documented, so a missing type and plain text pass; the
+/// body is checked in any case.
 pub(crate) fn check_type(response: &Response) -> Result<(), Failure> {
     let essence = response.headers.get("content-type").and_then(|value| value.split(';').next()).unwrap_or_default();
     let essence = essence.trim().to_ascii_lowercase();
     if essence.is_empty() || essence == "text/plain" || essence.ends_with("json") {
         Ok(())
     } else {
-        Err(Failure::Garbled("with another type of content than JSON"))
+        Err(Failure::Garbled("with a content type other than JSON"))
     }
 }
 
-/// Reads JSON: an answer that is not in an envelope, or what was in it.
+/// Reads JSON, either an unencrypted answer or the content of an envelope.
 pub(crate) fn read<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, Failure> {
     serde_json::from_slice(json).map_err(|error| Failure::Garbled(what_is_wrong(json, &error)))
 }
 
-/// Opens an answer that must be in an envelope under the session's key.
+/// Opens an answer, which must be in an envelope under the session's key.
 pub(crate) fn open(response: &Response, key: &SymmetricKey) -> Result<Zeroizing<Vec<u8>>, Failure> {
     check_type(response)?;
     let envelope: Envelope = read(&response.body)?;
     if envelope.cty != CONTENT_TYPE {
-        return Err(Failure::Garbled("something that is not encrypted as it must be"));
+        return Err(Failure::Garbled("something that is not encrypted as required"));
     }
     key.open(&envelope).map_err(|error| {
         Failure::Garbled(match error {
@@ -106,17 +106,17 @@ pub(crate) fn open(response: &Response, key: &SymmetricKey) -> Result<Zeroizing<
             OpenError::Integrity => {
                 "something that was not encrypted with this session's key or was altered on the way"
             }
-            OpenError::Algorithm | OpenError::Malformed => "something that is not encrypted as it must be",
+            OpenError::Algorithm | OpenError::Malformed => "something that is not encrypted as required",
         })
     })
 }
 
-/// serde_json's own message quotes values; this does not.
+/// serde_json's own message quotes values; this one does not.
 fn what_is_wrong(json: &[u8], error: &serde_json::Error) -> &'static str {
     match error.classify() {
         _ if json.trim_ascii().is_empty() => "with an empty body",
         _ if json.trim_ascii_start().starts_with(b"<") => "with a web page",
-        serde_json::error::Category::Eof => "only half of what it must",
+        serde_json::error::Category::Eof => "with an incomplete body",
         serde_json::error::Category::Data => "JSON of an unknown form",
         serde_json::error::Category::Syntax | serde_json::error::Category::Io => "something that is not JSON",
     }

@@ -1,13 +1,13 @@
 //! `write`: changes the built-in fields of one item.
 //!
-//! Invariants: the new state is computed from the state that the server replaces, else nothing is
-//! written; nothing but what was asked for changes ([`crate::edit`]).
+//! Invariants: the new state is computed from the very state that the server replaces, otherwise
+//! nothing is written; only the requested values change ([`crate::edit`]).
 //!
-//! How: the vault's `contentVersion`, which counts every change in it, is read *before* the item
-//! and named in the request that writes. So any write in between, also to the item itself, makes
-//! the server refuse. Then everything is read and applied again, a few times with growing random
-//! pauses: two writers in one vault collide even on different items. With an expected revision that
-//! goes on only while the item still is at it.
+//! How: the vault's `contentVersion`, which counts every change in the vault, is read *before* the
+//! item and sent with the write. So the server refuses if there was any write in between, even to
+//! the item itself. Then everything is read and applied again, a few times with growing random
+//! pauses, because two writers in one vault collide even on different items. With an expected
+//! revision, retries end once the item has another revision.
 //!
 //! Three requests: vault, item, change. Six with one collision.
 
@@ -27,10 +27,10 @@ use crate::{
     wire,
 };
 
-/// How often a change is tried when others write to the same vault.
+/// How many attempts are made while other clients write to the same vault.
 const ATTEMPTS: u32 = 5;
-/// The longest pause before the second try, in milliseconds; it doubles from try to try. All pauses
-/// together are at most 3 seconds of the 30 that a call has.
+/// The longest pause before the second attempt, in milliseconds; it doubles with each attempt. All
+/// pauses together take at most 3 of a call's 30 seconds.
 const FIRST_PAUSE_MS: u64 = 200;
 
 /// Applies the changes and returns the new revision.
@@ -57,14 +57,14 @@ pub(crate) fn write(
             Outcome::Collision => {}
         }
     }
-    Err(Error::conflict("Others keep changing this vault, so nothing was written. Try again later."))
+    Err(Error::conflict("Other clients keep changing this vault, so nothing was written. Try again later."))
 }
 
-/// What came of a try.
+/// The result of an attempt.
 enum Outcome {
-    /// The item has this version now.
+    /// The item now has this version.
     Written(u64),
-    /// Nothing was written, and trying again makes sense.
+    /// Nothing was written, and a retry makes sense.
     Collision,
 }
 
@@ -76,7 +76,7 @@ fn at_expected(item: &Item, expected: Option<&str>) -> Result<String, Error> {
     Err(Error::conflict("The item was changed in 1Password meanwhile, so nothing was written. Read it again."))
 }
 
-/// The body of the request; `None` if the item already has the values asked for.
+/// The body of the request; `None` if the item already has the requested values.
 fn prepare(
     client: &mut Client<'_>,
     vault: &OpenVault,
@@ -92,7 +92,7 @@ fn prepare(
     let patch = ItemPatch {
         uuid: &item.uuid,
         item_version: item.item_version,
-        // Both with fresh IVs, as the official client does, also what stays the same.
+        // Like the official client, seal both with fresh IVs, even if one is unchanged.
         enc_overview: known.key.seal(edited.overview.as_ref().unwrap_or(&overview).as_bytes(), random)?,
         enc_details: known.key.seal(edited.details.as_bytes(), random)?,
         trashed: "N",
@@ -102,7 +102,7 @@ fn prepare(
         encrypted_by: known.key.id(),
         file_references: item.file_references.as_deref(),
     };
-    // Ciphertext and numbers: it can always be written.
+    // Serialising ciphertext and numbers cannot fail.
     Ok(Some(serde_json::to_vec(&[patch]).unwrap_or_default()))
 }
 
@@ -119,7 +119,7 @@ fn send(client: &mut Client<'_>, vault: &OpenVault, item: &Item, patch: &[u8]) -
         return Ok(Outcome::Written(*version));
     }
     match answer.failed_items.as_ref().and_then(|items| items.get(&item.uuid)) {
-        // The session expired between the check of the request and the item.
+        // The session expired between the check of the request and that of the item.
         Some(1) => client.after_refusal().map(|()| Outcome::Collision),
         Some(101) => Err(read_only(Some(&vault.name))),
         Some(103) => Err(client.error(Failure::Refused(Refusal::OutOfOrder(500)), asked)),
@@ -130,8 +130,8 @@ fn send(client: &mut Client<'_>, vault: &OpenVault, item: &Item, patch: &[u8]) -
     }
 }
 
-/// Waits for a random time below a limit that doubles from try to try, so that two writers do not
-/// meet again.
+/// Sleeps for a random time below a limit that doubles with each attempt, so that two writers do
+/// not collide again.
 fn pause(client: &Client<'_>, attempt: u32) -> Result<(), Error> {
     let mut bytes = [0; 2];
     client.machine().random.fill(&mut bytes)?;

@@ -16,7 +16,7 @@ fn operations(lab: &Lab) -> Vec<(&'static str, Result<()>)> {
     ]
 }
 
-/// Nothing that is secret, from anywhere.
+/// Asserts that the message contains no secret.
 fn assert_no_secret(lab: &Lab, message: &str) {
     let account = lab.emulator.account("automation").unwrap();
     assert!(!message.contains("ops_") && !message.contains(&account.token[20..40]), "{message}");
@@ -55,7 +55,7 @@ fn too_many_requests_are_reported_with_the_delay_wherever_it_stands() {
 
 #[test]
 fn a_limit_is_not_run_into_again() {
-    // The official client makes three requests out of one that is refused so.
+    // The official client turns such a refusal into three requests.
     let lab = Lab::new().warm();
     lab.emulator.fault(FaultRule { times: None, ..FaultRule::next(Fault::status(429)) });
     let (_, calls) = lab.calls_of(|| lab.resolve(&lab.reference(VAULT, ITEM), &Selection::ALL).map(drop));

@@ -1,4 +1,4 @@
-//! An emulator, a host and a connection, and short names for what the tests do with them.
+//! An emulator, a host and a connection, with short names for what the tests do with them.
 
 use keyway_emulator_onepassword::{Calls, Emulator, ItemInfo, Options, VaultInfo};
 use keyway_native_host::NativeHost;
@@ -70,7 +70,7 @@ impl Lab {
         self.native.call(|host| OnePassword::check_write_access(host, &self.settings, reference))
     }
 
-    /// The item of the first test account that sees it.
+    /// The item as seen by the first test account with access to it.
     pub(crate) fn item(&self, vault: &str, title: &str) -> ItemInfo {
         let account = self.emulator.account("automation").unwrap();
         account.vault(vault).unwrap().item(title).unwrap().clone()
@@ -84,14 +84,14 @@ impl Lab {
         self.emulator.account("automation").unwrap().vaults
     }
 
-    /// What was called while this ran.
+    /// The requests made while this ran.
     pub(crate) fn calls_of<T>(&self, run: impl FnOnce() -> T) -> (T, Calls) {
         self.emulator.reset_calls();
         let result = run();
         (result, self.emulator.calls())
     }
 
-    /// Has a session and the keys of all vaults, and no calls counted.
+    /// Signs in, opens the keys of all vaults and resets the counts.
     pub(crate) fn warm(self) -> Self {
         self.verify().unwrap();
         self.emulator.reset_calls();
@@ -111,7 +111,7 @@ pub(crate) fn username(new: &str) -> Changes {
     Changes { username: Some(new.into()), password: None }
 }
 
-/// The error of something that must fail.
+/// The error of a call that must fail.
 pub(crate) fn error<T>(result: Result<T>) -> Error {
     match result {
         Ok(_) => panic!("it succeeded"),

@@ -1,4 +1,4 @@
-//! The whole provider, native, against a server that speaks the protocol.
+//! Tests the whole provider, run natively, against a server that speaks the protocol.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod bad_answers;

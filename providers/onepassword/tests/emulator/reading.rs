@@ -41,7 +41,7 @@ fn no_secret_is_in_a_list() {
     let lab = Lab::new();
     let listed = format!("{:?}", lab.list_all().unwrap());
     for item in lab.vaults().into_iter().flat_map(|vault| vault.items) {
-        // Short values occur in ordinary words.
+        // Skip short values, which occur in ordinary words.
         for secret in [item.username, item.password].into_iter().flatten().filter(|secret| secret.len() > 8) {
             assert!(!listed.contains(&secret), "{}", item.title);
         }
@@ -245,7 +245,7 @@ fn what_is_missing_is_not_found_whatever_status_the_server_uses() {
 
 #[test]
 fn a_missing_item_costs_one_request_when_warm() {
-    // The official client makes four more and reports something else.
+    // The official client makes four more requests and reports something else.
     let lab = Lab::new().warm();
     let vault = lab.vaults().remove(0);
     let (result, calls) = lab.calls_of(|| lab.resolve(&format!("op://{}/{MISSING}", vault.id), &Selection::ALL));
@@ -287,7 +287,7 @@ fn access_that_is_granted_later_is_found() {
 
 #[test]
 fn vaults_beyond_those_whose_keys_are_kept_are_listed_read_and_written_as_the_others() {
-    // Three of the catalogue and one more than the 500 whose keys are kept.
+    // Three from the catalogue, making one more than the 500 whose keys are kept.
     let lab = Lab::with(Options { bulk_vaults: 498, ..Options::default() }, "automation");
     assert_eq!(lab.verify().unwrap().vault_count, Some(501));
     let vault = lab.vaults().into_iter().max_by(|one, other| one.id.cmp(&other.id)).unwrap();

@@ -1,4 +1,4 @@
-//! Signing in, sessions, and how many requests things take.
+//! Signing in, sessions, and the number of requests.
 
 use crate::lab::{ITEM, Lab, READ_ONLY_VAULT, VAULT, error, password, text};
 use keyway_emulator_onepassword::{
@@ -74,7 +74,7 @@ fn fifty_concurrent_cold_readers_sign_in_once() {
 fn concurrent_cold_readers_of_different_items_ask_for_the_keys_once() {
     let lab = Lab::new();
     let vault = lab.vaults().into_iter().find(|vault| vault.name == VAULT).unwrap();
-    // The sign-in takes long enough for all to wait for it.
+    // The sign-in takes long enough for all calls to wait for it.
     lab.emulator.fault(FaultRule::next_of(Endpoint::AuthStart, Fault::Delay { milliseconds: 300 }));
     let items: Vec<_> = vault.items.iter().filter(|item| item.state == ItemState::Active).collect();
     std::thread::scope(|scope| {
@@ -134,7 +134,7 @@ fn a_session_that_expires_between_reading_and_writing_is_replaced_too() {
     assert_eq!(result.unwrap(), "2");
     assert_eq!((calls.total, calls.logins), (3 + 4 + 1, 1));
     assert_eq!(lab.item(VAULT, ITEM).password.as_deref(), Some("after expiry"));
-    // The same, said in another way.
+    // The same refusal in another form.
     lab.emulator.fault(FaultRule::next_of(Endpoint::PatchItems, Fault::FailedItems { code: 1 }));
     assert_eq!(lab.write(&reference, &password("again"), None).unwrap(), "3");
 }
@@ -273,7 +273,7 @@ fn verify_counts_vaults_and_signs_in_each_time() {
     }
     let auditor = Lab::with(Options::default(), "auditor").verify().unwrap();
     assert_eq!((auditor.vault_count, auditor.writable_vault_count), (Some(2), Some(0)));
-    // Many accounts share the address, so it names none; the id that the server gives does.
+    // Many accounts share the address, so it does not identify one; the server's id does.
     let key = lab.verify().unwrap().account_key;
     assert!(key.is_some() && key == auditor.account_key && key.as_deref() != Some("my.1password.com"), "{key:?}");
     let sign_in_address = Some("acme.1password.com".to_owned());

@@ -1,10 +1,10 @@
-//! Changing items, and saying beforehand whether that would work.
+//! Changing items, and checking beforehand whether that would work.
 
 use crate::lab::{ITEM, Lab, READ_ONLY_VAULT, VAULT, error, password, text, username};
 use keyway_emulator_onepassword::{DeniedWrite, Endpoint, Fault, FaultRule, ItemChange, Options, Rules, VaultAccess};
 use keyway_sdk::{Changes, Error, ErrorCode, Selection, WriteAccess};
 
-/// An item with everything in it that this provider does not know.
+/// An item full of data that this provider does not know.
 const ODD_ITEM: &str = "Adventure Works Admin";
 
 #[test]
@@ -199,8 +199,8 @@ fn a_write_whose_answer_is_lost_says_that_it_may_have_happened() {
         assert!(message.contains("may or may not") || message.contains("is unknown"), "{fault:?}: {message}");
         assert_eq!(calls.of(Endpoint::PatchItems), 1, "{fault:?}: it is not repeated blindly");
         assert_eq!(lab.item(VAULT, ITEM).password.as_deref() == Some("maybe"), happened, "{fault:?}");
-        // Without an expected revision, trying again is safe: what is already there is not written
-        // twice.
+        // Without an expected revision a retry is safe: a value that is already there is not
+        // written again.
         let revision = lab.write(&item.reference, &password("maybe"), None).unwrap();
         assert_eq!(revision, "2", "{fault:?}");
     }

@@ -1,9 +1,8 @@
 //! One call in one fresh instance, from its turn to the end of its store.
 //!
-//! Whatever happens in it is an error of this call and leaves nothing behind: the store, and with
-//! it the instance's memory, is dropped in every case (the end, an error, a trap, a time-out, a
-//! caller who went away), and dropping it gives back its slot, its turn and its right to renew the
-//! session.
+//! Failures stay within the call. The store, and with it the instance's memory, is dropped on every
+//! path: success, error, trap, time-out, cancelled caller. Dropping it releases its slot, its turn
+//! and its right to renew the session.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,7 +20,7 @@ use crate::redact::Redactor;
 use crate::state::{CallState, HEADER_BYTES, RANDOM_BYTES};
 use crate::validate::MAX_LIST;
 
-/// A call that has its turn and its instance.
+/// A call that holds its turn and its instance.
 pub(crate) struct Call {
     pub(crate) store: Store<CallState>,
     pub(crate) instance: Box<dyn Instance>,
@@ -33,20 +32,20 @@ pub(crate) struct Call {
     _turn: Turn,
 }
 
-/// How many more calls may run.
+/// The permits for running calls.
 #[derive(Clone, Copy)]
 pub(crate) struct Turns<'a> {
-    /// For the connection. Absent while a component is described.
+    /// Of the connection. Absent while a component is described.
     pub(crate) of_connection: Option<&'a Arc<Semaphore>>,
-    /// Altogether.
+    /// Of the whole host.
     pub(crate) of_host: &'a Arc<Semaphore>,
 }
 
 type Turn = (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit);
 
 impl Turns<'_> {
-    /// Waits for the connection's turn first: who waits for that one must not hold one of the
-    /// host's.
+    /// Takes the connection's turn first: a call that waits for its connection must not hold one of
+    /// the host's turns.
     async fn take(self, limits: &Limits) -> Result<Turn, SandboxError> {
         let deadline = tokio::time::Instant::now() + limits.queue_time;
         let take = async |turns: &Arc<Semaphore>, limit: u32| match tokio::time::timeout_at(
@@ -90,17 +89,17 @@ impl Call {
         Ok(Self { store, instance, started, limits, redactor, provider, operation, _turn: turn })
     }
 
-    /// When the call has to be over.
+    /// The time by which the call must end.
     pub(crate) fn deadline(&self) -> tokio::time::Instant {
         self.store.data().deadline
     }
 
-    /// The secrets of this call, to add those that it brought to light.
+    /// The secrets of this call, to add those that it has read.
     pub(crate) fn redactor(&mut self) -> &mut Redactor {
         &mut self.redactor
     }
 
-    /// Ends the call and says what became of it.
+    /// Ends the call and turns its outcome into the result.
     pub(crate) fn finish<T>(
         mut self,
         outcome: Result<CallResult<T>, tokio::time::error::Elapsed>,
@@ -139,8 +138,8 @@ impl Call {
         result
     }
 
-    /// A provider's error as it may be shown: without the call's secrets, and with the guard's word
-    /// when it was the guard who said no.
+    /// A provider's error, safe to show: the call's secrets are removed, and if the guard refused a
+    /// request, its reason is added.
     fn presentable(&self, error: ProviderError) -> ProviderError {
         let refused = self.store.data().refused();
         let clean = |message: String| match &refused {
@@ -178,20 +177,20 @@ pub(crate) fn new_store(engine: &Engine, limits: &Limits, state: CallState) -> S
     store.limiter(|state| &mut state.limiter);
     store.set_hostcall_fuel(limits.output_bytes);
     store.set_max_component_handles(limits.handles);
-    // At every tick the call gives way, and whoever waits for it sees whether its time is up.
+    // At every tick the call yields, so that its time-out can fire.
     store.set_epoch_deadline(1);
     store.epoch_deadline_async_yield_and_update(1);
     store
 }
 
-/// What wasmtime says when a component hands over too much at once. It has no type of its own; the
-/// self-test at start-up proves that the text is still this one.
+/// wasmtime's message when a component passes too many bytes at once. The error has no type of its
+/// own; the self-test at start-up proves that the text is still this one.
 const TOO_MUCH_OUTPUT: &str = "fuel allocated for hostcalls has been exhausted";
 
-/// The same for more random bytes at a time than there are; the sandbox test proves the text.
+/// The same for a request of too many random bytes at once; the sandbox test proves the text.
 const TOO_MUCH_RANDOMNESS: &str = "requested len ";
 
-/// Why the sandbox ended a call. Says nothing that comes from the component.
+/// Why the sandbox ended a call. Contains nothing that comes from the component.
 pub(crate) fn fault(error: &wasmtime::Error, state: &CallState, limits: &Limits) -> SandboxError {
     match state.limiter.exceeded {
         Some(Exceeded::Memory) => return SandboxError::OutOfMemory { limit_bytes: limits.memory_bytes },

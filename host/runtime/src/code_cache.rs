@@ -1,8 +1,8 @@
 //! Compiled code on disk.
 //!
-//! Loading compiled code is running it, so a file is believed only if it carries the MAC of this
-//! host's key over the component's digest, the engine's settings and the code itself. A file that
-//! does not is a miss, never an error: the component is compiled again.
+//! Loading compiled code means running it. A file is therefore trusted only if it carries the MAC,
+//! under this host's key, of the component's digest, the engine's settings and the code itself. Any
+//! other file is a miss, never an error: the component is compiled again.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -19,8 +19,8 @@ type HmacSha256 = Hmac<Sha256>;
 /// Bytes of the MAC at the head of a file.
 const MAC_BYTES: usize = 32;
 
-/// The key that vouches for compiled code. Whoever knows it can make the host run anything: it
-/// belongs with the host's other secrets.
+/// The key that authenticates compiled code. Anyone who knows it can make the host run anything, so
+/// keep it with the host's other secrets.
 pub struct CodeCacheKey(Zeroizing<[u8; 32]>);
 
 impl CodeCacheKey {
@@ -47,7 +47,7 @@ impl CodeCache {
         Self { folder, key }
     }
 
-    /// The compiled form of the component, if there is one that this host has put there.
+    /// The compiled form of the component, if this host has stored one.
     pub(crate) fn get(&self, engine: &Engine, digest: &str) -> Option<Vec<u8>> {
         let path = self.path(engine, digest);
         let mut file = fs::read(&path).ok()?;
@@ -61,8 +61,8 @@ impl CodeCache {
         Some(file)
     }
 
-    /// Keeps the compiled form. Failing to costs only time at the next start, so it is logged and
-    /// not an error.
+    /// Stores the compiled form. A failure only costs time at the next start, so it is logged and
+    /// not returned.
     pub(crate) fn put(&self, engine: &Engine, digest: &str, code: &[u8]) {
         let path = self.path(engine, digest);
         if let Err(error) = self.write(engine, digest, code, &path) {
@@ -74,8 +74,8 @@ impl CodeCache {
         fs::create_dir_all(&self.folder)?;
         let mac =
             self.mac(engine, digest, code).ok_or_else(|| std::io::Error::other("no key"))?.finalize().into_bytes();
-        // A name of its own and a rename: readers see the old file or the new one, and two hosts do
-        // not mix theirs.
+        // A unique temporary name and a rename: readers see the old file or the new one, and two
+        // hosts never mix theirs.
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(std::io::Error::other)?;
         let temporary = path.with_extension(format!("{:016x}.tmp", u64::from_be_bytes(random)));
@@ -104,8 +104,8 @@ impl CodeCache {
     }
 }
 
-/// wasmtime's version and everything in the engine's settings that shapes the code. wasmtime checks
-/// it again when it loads.
+/// wasmtime's version and every engine setting that shapes the code. wasmtime checks them again
+/// when it loads the code.
 fn settings(engine: &Engine) -> u64 {
     let mut hasher = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);

@@ -1,9 +1,9 @@
-//! Compiles components, with limits of its own.
+//! Compiles components, under limits of its own.
 //!
-//! Compiling is where a hostile component hurts most: wasmtime bounds what code does when it runs,
-//! not how long it takes to compile. So it happens when a component is added, never in a call, and,
-//! where the embedder's program offers a way, in a process of its own that can be ended and whose
-//! memory is bounded.
+//! Compilation is where a hostile component hurts most: wasmtime bounds what code does when it
+//! runs, not how long it takes to compile. Components are therefore compiled when they are added,
+//! never in a call. Where the embedder's program provides for it, they are compiled in a separate
+//! process that can be killed and whose memory is bounded.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -23,13 +23,12 @@ use crate::limits::Limits;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Compiler {
-    /// In this process, on a thread of its own. The time limit applies to whoever waits, but the
-    /// thread goes on until the compiler is done, and its memory is not bounded. Good where the
-    /// components are known.
+    /// In this process, on a separate thread. The time limit ends the wait only: the thread runs
+    /// until the compiler is done, and its memory is not bounded. Suitable for trusted components.
     #[default]
     ThisProcess,
-    /// In a process of its own, with an empty environment and bounded time and memory. The program
-    /// must call [`compile_stdin`] and end.
+    /// In a separate process, with an empty environment and bounded time and memory. The program
+    /// must call [`compile_stdin`] and exit.
     Child {
         /// The program, usually the embedder's own ([`std::env::current_exe`]).
         program: PathBuf,
@@ -38,8 +37,8 @@ pub enum Compiler {
     },
 }
 
-/// What arrives on the standard input of a compiling process before the component: the limits that
-/// it needs to know, as text.
+/// What a compiling process reads from standard input before the component: the limits that it
+/// needs to know, as text.
 fn header(limits: &Limits) -> String {
     format!("{} {} {}\n", limits.memory_bytes, limits.table_elements, limits.compile_memory_bytes)
 }
@@ -47,8 +46,8 @@ fn header(limits: &Limits) -> String {
 fn parse_header(line: &str) -> Option<Limits> {
     let mut fields = line.split(' ');
     Some(Limits {
-        // No call runs there. The tables of all that might would count as data of that process, and
-        // leave less for the compiler.
+        // No call runs there. The tables of all concurrent calls would count as data of that
+        // process and leave less for the compiler.
         concurrent_calls: 1,
         memory_bytes: fields.next()?.parse().ok()?,
         table_elements: fields.next()?.parse().ok()?,
@@ -61,7 +60,7 @@ fn parse_header(line: &str) -> Option<Limits> {
 /// compiled form to standard output.
 ///
 /// Bounds its own memory first. On failure it writes one line to standard error and returns the
-/// error; the program should then end with a status other than 0.
+/// error; the program should then exit with a non-zero status.
 pub fn compile_stdin() -> io::Result<()> {
     let mut input = Vec::new();
     io::stdin().lock().read_to_end(&mut input)?;

@@ -10,11 +10,11 @@ use crate::error::ProviderError;
 use crate::session::Slot;
 use crate::store::StateStore;
 
-/// What the calls of one connection share. Cheap to clone. Opened once with
-/// [`crate::Runtime::connection`] and kept for as long as the settings stay the same: it holds the
-/// login session and the open network connections, and no other connection can reach them.
+/// What the calls of one connection share. Cheap to clone.
 ///
-/// When the settings change, drop it and open another.
+/// Open it once with [`crate::Runtime::connection`] and keep it for as long as the settings stay
+/// the same. It holds the login session and the open network connections, which no other connection
+/// can reach. When the settings change, drop it and open another.
 #[derive(Clone)]
 pub struct Connection {
     inner: Arc<Inner>,
@@ -29,7 +29,7 @@ struct Inner {
     egress: Arc<dyn Egress>,
     counter: Arc<RequestCounter>,
     turns: Arc<Semaphore>,
-    /// The settings as the component with this digest gets them, once they were checked.
+    /// The settings as the component with this digest receives them, once checked.
     checked: Mutex<Option<(Arc<str>, Arc<Settings>)>>,
 }
 
@@ -51,26 +51,26 @@ impl Connection {
         &self.inner.approved
     }
 
-    /// What became of its requests so far.
+    /// The outcomes of its requests so far.
     pub fn request_counts(&self) -> RequestCounts {
         self.inner.counter.read()
     }
 
-    /// The same connection, with the same session and network pool, for calls whose requests are
-    /// put before this gate.
+    /// The same connection, with the same session and network pool, whose calls ask this gate
+    /// before each request.
     #[must_use]
     pub fn with_gate(&self, gate: Arc<dyn RequestGate>) -> Self {
         Self { gate: Some(gate), ..self.clone() }
     }
 
-    /// The same connection, with its durable state kept here. Without a store, a provider that
-    /// wants to keep something is told that it is `unsupported`.
+    /// The same connection, with its durable state kept in this store. Without a store, a provider
+    /// that wants to keep state gets the error `unsupported`.
     #[must_use]
     pub fn with_state_store(&self, state_store: Arc<dyn StateStore>) -> Self {
         Self { state_store: Some(state_store), ..self.clone() }
     }
 
-    /// Forgets the login session; the next call logs in anew.
+    /// Discards the login session; the next call logs in again.
     pub fn clear_session(&self) {
         self.inner.slot.clear();
     }
@@ -79,8 +79,8 @@ impl Connection {
         &self.inner.settings
     }
 
-    /// The settings as this component gets them. They are checked once, and again for another build
-    /// of the component.
+    /// The settings as this component receives them. They are checked once for each build of the
+    /// component.
     pub(crate) fn checked_settings(
         &self,
         component: &Arc<str>,
@@ -101,7 +101,7 @@ impl Connection {
         &self.inner.slot
     }
 
-    /// How many more of its calls may run.
+    /// The permits for its running calls.
     pub(crate) fn turns(&self) -> &Arc<Semaphore> {
         &self.inner.turns
     }

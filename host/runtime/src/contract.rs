@@ -1,8 +1,8 @@
 //! The contract in Rust: what goes into a call and what comes out of it.
 //!
 //! These types mirror the WIT, whose documentation is the authority on formats and units, but stay
-//! the same for every version of the contract. What is secret is a [`SecretString`]: wiped when
-//! dropped, `[REDACTED]` when printed.
+//! the same for every version of the contract. Secrets are [`SecretString`]s: wiped when dropped,
+//! `[REDACTED]` when printed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,28 +10,28 @@ use std::fmt;
 use secrecy::{SecretSlice, SecretString};
 use serde::{Deserialize, Serialize};
 
-/// A provider in its own words (`describe`). Everything here is public.
+/// How a provider describes itself (`describe`). Everything here is public.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Description {
-    /// What connections of this kind are called in data, for example `1password`.
+    /// The machine-readable name of this kind of connection, for example `1password`.
     pub provider_type: String,
-    /// What people call it, for example `1Password`.
+    /// The name to show, for example `1Password`.
     pub display_name: String,
     /// The provider's own version.
     pub version: String,
-    /// Where its documentation is.
+    /// The address of its documentation.
     pub documentation_url: Option<String>,
     /// The scheme of its references without `://`, for example `op`.
     pub reference_scheme: String,
-    /// How a reference looks, for people.
+    /// The format of a reference, to show to people.
     pub reference_format: String,
     /// What a person must enter to connect, in the order to ask for it.
     pub settings: Vec<SettingSpec>,
     /// Settings of which one set is needed.
     pub setting_groups: Vec<SettingGroup>,
-    /// Where it needs to connect to: addresses, perhaps with placeholders for settings, as the WIT
+    /// Where it needs to connect to: addresses that may have placeholders for settings, as the WIT
     /// describes them.
     pub destinations: Vec<String>,
     /// How many requests its server allows, by plan; the first is the default.
@@ -44,14 +44,14 @@ pub struct Description {
     pub attributes: Vec<Attribute>,
 }
 
-/// One thing to ask a person for.
+/// One setting to ask a person for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct SettingSpec {
     /// Unique among the provider's settings, for example `token`.
     pub name: String,
-    /// For a form.
+    /// The label in a form.
     pub label: String,
     /// A sentence about where to find it; may be empty.
     pub help: String,
@@ -59,11 +59,11 @@ pub struct SettingSpec {
     pub kind: SettingKind,
     /// Whether the value is a secret.
     pub secret: bool,
-    /// Whether connecting without it is refused.
+    /// Whether the setting must be present.
     pub required: bool,
     /// A regular expression that the whole value must match.
     pub pattern: Option<String>,
-    /// The value when it is left empty.
+    /// The value used when the setting is empty.
     pub default: Option<String>,
     /// Anything else worth showing in the form.
     pub attributes: Vec<Attribute>,
@@ -87,7 +87,7 @@ pub enum SettingKind {
     Boolean,
     /// A JSON document.
     Json,
-    /// A kind that this host does not know, and takes as text.
+    /// A kind that this host does not know; treated as text.
     Other(String),
 }
 
@@ -109,7 +109,7 @@ pub struct ChoiceOption {
 #[serde(default)]
 #[non_exhaustive]
 pub struct SettingGroup {
-    /// For a form.
+    /// The label in a form.
     pub label: String,
     /// The sets.
     pub alternatives: Vec<Alternative>,
@@ -117,16 +117,16 @@ pub struct SettingGroup {
     pub attributes: Vec<Attribute>,
 }
 
-/// One set of settings. One that requires nothing is what counts when nothing is entered.
+/// One set of settings. A set that requires nothing applies when nothing is entered.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Alternative {
-    /// For a form.
+    /// The label in a form.
     pub label: String,
     /// Names of the settings that it needs.
     pub required: Vec<String>,
-    /// Names of the settings that may be left out.
+    /// Names of the settings that may be omitted.
     pub optional: Vec<String>,
     /// Anything else worth showing.
     pub attributes: Vec<Attribute>,
@@ -146,9 +146,9 @@ impl Alternative {
 pub struct RateLimitTier {
     /// Unique among the provider's tiers, for example `business`.
     pub name: String,
-    /// For people.
+    /// The name to show.
     pub label: String,
-    /// All of them apply at the same time.
+    /// The limits, which all apply at the same time.
     pub limits: Vec<RateLimit>,
     /// Anything else worth showing.
     pub attributes: Vec<Attribute>,
@@ -164,7 +164,7 @@ pub struct RateLimit {
     pub window_seconds: u32,
     /// Which requests count.
     pub requests: RequestKind,
-    /// For whom they are counted.
+    /// Which requests count together.
     pub scope: LimitScope,
     /// Anything else worth showing.
     #[serde(default)]
@@ -183,26 +183,26 @@ impl RateLimit {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum RequestKind {
-    /// Those that are no writes.
+    /// Requests that change nothing.
     Reads,
-    /// Those that change something.
+    /// Requests that change something.
     Writes,
     /// Every request.
     All,
-    /// A kind that this host does not know, and takes as every request.
+    /// A kind that this host does not know; counts every request.
     Other(String),
 }
 
-/// For whom a limit counts requests.
+/// Which requests a limit counts together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum LimitScope {
-    /// Each credential by itself.
+    /// Each credential separately.
     Credential,
     /// All credentials of an account together.
     Account,
-    /// A scope that this host does not know, and takes as the account.
+    /// A scope that this host does not know; treated as the account.
     Other(String),
 }
 
@@ -213,7 +213,7 @@ pub enum LimitScope {
 pub struct Interfaces {
     /// `item-fields`: items have further fields.
     pub item_fields: bool,
-    /// `leases`: values are made for each call.
+    /// `leases`: values are created for each call.
     pub leases: bool,
     /// `refresh`: its durable state is renewed from time to time.
     pub refresh: bool,
@@ -234,7 +234,7 @@ pub struct Capabilities {
     pub conditional_writes: bool,
 }
 
-/// A name and a value that are not in the contract yet. Never secret.
+/// A name and a value that the contract does not define yet. Never secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attribute {
     /// Lower case, words separated by `-`.
@@ -259,7 +259,7 @@ impl Settings {
         self.0.insert(name.into(), value.into());
     }
 
-    /// The same settings and one more.
+    /// The same settings plus this one.
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, value: impl Into<SecretString>) -> Self {
         self.set(name, value);
@@ -271,7 +271,7 @@ impl Settings {
         self.0.get(name)
     }
 
-    /// All settings in the order of their names.
+    /// All settings, ordered by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &SecretString)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
@@ -288,9 +288,9 @@ impl fmt::Debug for Settings {
 #[serde(default)]
 #[non_exhaustive]
 pub struct Verified {
-    /// Who they belong to, for people; may be empty.
+    /// The account that they belong to, to show to people; may be empty.
     pub account: String,
-    /// What the server counts requests by; `None` when the provider cannot tell.
+    /// The key by which the server counts requests; `None` when the provider cannot tell.
     pub account_key: Option<String>,
     /// How many vaults can be read; `None` where items are not grouped.
     pub vault_count: Option<u32>,
@@ -305,9 +305,9 @@ pub struct Verified {
 #[serde(default)]
 #[non_exhaustive]
 pub struct ItemPage {
-    /// The items; may be empty although a next page exists.
+    /// The items; may be empty even if a next page exists.
     pub items: Vec<Item>,
-    /// What to pass for the next page; `None` on the last.
+    /// The token of the next page; `None` on the last.
     pub next: Option<String>,
     /// Anything else worth showing.
     pub attributes: Vec<Attribute>,
@@ -320,11 +320,11 @@ pub struct ItemPage {
 pub struct Item {
     /// The item's own id.
     pub id: String,
-    /// What people call it.
+    /// The title to show.
     pub title: String,
     /// The id of the vault that holds it; `None` where items are not grouped.
     pub vault_id: Option<String>,
-    /// What people call that vault.
+    /// The name of that vault, to show.
     pub vault_name: Option<String>,
     /// What to pass to `resolve`.
     pub reference: String,
@@ -336,7 +336,7 @@ pub struct Item {
     pub attributes: Vec<Attribute>,
 }
 
-/// Which of the fields that every provider has to resolve.
+/// A choice of the fields that every provider resolves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Fields {
     /// The user name.
@@ -350,13 +350,13 @@ pub struct Fields {
 impl Fields {
     /// User name, password and one-time code.
     pub const ALL: Self = Self { username: true, password: true, one_time_code: true };
-    /// User name and password: what a cache may hold.
+    /// User name and password: the fields that a cache may hold.
     pub const CREDENTIALS: Self = Self { username: true, password: true, one_time_code: false };
     /// Only the one-time code.
     pub const ONE_TIME_CODE: Self = Self { username: false, password: false, one_time_code: true };
 }
 
-/// Which fields to resolve: any of those that every provider has, and further ones by name.
+/// Which fields to resolve: a choice of the standard ones, and further ones by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     /// The fields that every provider has.
@@ -371,8 +371,8 @@ impl From<Fields> for Selection {
     }
 }
 
-/// What an item holds now (`resolve`). A field that was not asked for or that the item lacks is
-/// `None`.
+/// The current values of an item (`resolve`). A field that was not requested or that the item lacks
+/// is `None`.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Resolved {
@@ -380,23 +380,22 @@ pub struct Resolved {
     pub username: Option<SecretString>,
     /// The password.
     pub password: Option<SecretString>,
-    /// The one-time code that is good now, or why there is none; `Some` if it was asked for.
+    /// The current one-time code, or why there is none; `Some` if it was requested.
     pub one_time_code: Option<Result<OneTimeCode, NoCode>>,
-    /// The further fields that were asked for and that the item has.
+    /// The requested further fields that the item has.
     pub further: Vec<Field>,
-    /// Which state of the item this is: opaque, not secret.
+    /// Identifies this state of the item: opaque, not secret.
     pub revision: String,
-    /// The first second (since 1970) at which the values are no longer good; `None` when the
-    /// provider knows of none.
+    /// The first second (since 1970) at which the values are no longer valid; `None` when the
+    /// provider does not know.
     pub valid_until: Option<u64>,
-    /// The lease under which the values were made for this very call.
+    /// The lease under which the values were created for this call.
     pub lease: Option<Lease>,
     /// Anything else worth showing.
     pub attributes: Vec<Attribute>,
 }
 
-/// A one-time code. It can neither be cloned nor serialised, so that nothing can keep it by
-/// accident.
+/// A one-time code. It cannot be cloned or serialised, so that nothing keeps it by accident.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct OneTimeCode {
@@ -404,7 +403,7 @@ pub struct OneTimeCode {
     pub code: SecretString,
     /// The first second (since 1970) at which it is no longer current.
     pub expires_at: u64,
-    /// For how many seconds each code is current.
+    /// How many seconds each code is current.
     pub period_seconds: u32,
     /// Anything else worth showing.
     pub attributes: Vec<Attribute>,
@@ -421,9 +420,9 @@ impl OneTimeCode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NoCode {
-    /// What to decide by.
+    /// The reason as a condition that code can match.
     pub reason: NoCodeReason,
-    /// For a person.
+    /// The reason as a message for a person.
     pub message: String,
     /// Anything else worth showing.
     pub attributes: Vec<Attribute>,
@@ -436,15 +435,15 @@ impl NoCode {
     }
 }
 
-/// Why there is no one-time code, as a condition.
+/// The condition under which there is no one-time code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NoCodeReason {
     /// The item has no one-time password.
     Absent,
-    /// It has one that does not go by time.
+    /// Its one-time password is counter-based, not time-based.
     CounterBased,
-    /// It has one that makes no code.
+    /// Its one-time password is malformed and yields no code.
     Malformed,
     /// Anything else, by name.
     Other(String),
@@ -467,17 +466,17 @@ impl NoCodeReason {
 #[serde(default)]
 #[non_exhaustive]
 pub struct FieldSpec {
-    /// What to ask `resolve` for.
+    /// The name to request from `resolve`.
     pub name: String,
-    /// What people call it.
+    /// The label to show.
     pub label: String,
-    /// What it is.
+    /// The kind of the field.
     pub kind: FieldKind,
     /// Anything else worth showing.
     pub attributes: Vec<Attribute>,
 }
 
-/// What a further field is.
+/// The kind of a further field.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -487,13 +486,13 @@ pub enum FieldKind {
     /// A secret text.
     #[default]
     Secret,
-    /// An address.
+    /// A URL.
     Url,
     /// A one-time password.
     OneTimePassword,
     /// Bytes.
     Binary,
-    /// A kind that this host does not know, and takes as secret.
+    /// A kind that this host does not know; treated as secret.
     Other(String),
 }
 
@@ -515,21 +514,21 @@ impl FieldKind {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Field {
-    /// The name that was asked for.
+    /// The requested name.
     pub name: String,
-    /// What it is.
+    /// The kind of the field.
     pub kind: FieldKind,
-    /// What it holds.
+    /// The value of the field.
     pub value: FieldValue,
     /// Anything else worth showing.
     pub attributes: Vec<Attribute>,
 }
 
-/// What a further field holds. It can neither be cloned nor serialised, and is wiped when dropped.
+/// The value of a further field. It cannot be cloned or serialised, and is wiped when dropped.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FieldValue {
-    /// Of all kinds but the following.
+    /// Of every kind but the following.
     Text(SecretString),
     /// Of kind [`FieldKind::Binary`].
     Binary(SecretSlice<u8>),
@@ -541,7 +540,7 @@ pub enum FieldValue {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Lease {
-    /// The server's name for it.
+    /// The server's id for it.
     pub id: String,
     /// When it ends (seconds since 1970) unless it is renewed.
     pub expires_at: u64,
@@ -564,7 +563,7 @@ pub struct Changes {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WriteAccess {
-    /// As far as the server says, yes.
+    /// Yes, as far as the server can say.
     Granted,
     /// No, with the reason for a person.
     Denied(String),

@@ -1,4 +1,4 @@
-//! The wasmtime engine: what code may do at all, and how much of everything there is.
+//! The wasmtime engine: which features code may use, and how much of each resource.
 
 use std::sync::mpsc;
 use std::thread;
@@ -8,38 +8,36 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConf
 
 use crate::limits::Limits;
 
-/// How often running code is interrupted to let others run and to see whether its time is up. A
-/// call that waits for nothing but itself ends at most this long after its limit.
+/// How often running code is interrupted, to yield to other calls and to check its deadline. A call
+/// that only computes ends at most this long after its limit.
 const TICK: Duration = Duration::from_millis(10);
 
 /// A component may consist of many core modules: a Rust provider has 3, one in Python about 30.
 const CORE_INSTANCES_PER_CALL: u32 = 64;
-/// What a component may define; one that has more is refused when it is loaded. A Rust provider and
-/// one in Python alike have 1 memory and 2 tables (the program's own and the one through which its
-/// imports are bound), so two of them composed into one fit. The pool has as many of each for every
-/// call, so that no component can take the places of others: 4 GiB of address space for a memory,
-/// as many as wasmtime's default of 1,000 slots is made for, and [`Limits::table_elements`]
-/// pointers for a table.
+/// What a component may define; a larger one is refused when it is loaded. Providers in Rust and in
+/// Python alike have 1 memory and 2 tables (the program's own and the one through which its imports
+/// are bound), so two composed into one fit. The pool reserves this many for every call, so that no
+/// component can take another's share: 4 GiB of address space for a memory, of which wasmtime's
+/// default pool has 1,000, and [`Limits::table_elements`] pointers for a table.
 const MEMORIES_PER_CALL: u32 = 2;
 const TABLES_PER_CALL: u32 = 4;
 /// Bytes of host-side bookkeeping; a component in Python needs about half of it.
 const INSTANCE_BYTES: usize = 2 << 20;
-/// Slots that stay prepared between calls. Few, because what is not prepared is not resident
-/// either.
+/// Slots that stay prepared between calls. Few, because unprepared slots use no resident memory.
 const WARM_SLOTS: u32 = 8;
-/// Memory of a warm slot that is overwritten between calls instead of being given back. Giving
-/// pages back and faulting them in again costs a Rust provider more than running it; the 1Password
-/// provider touches about a mebibyte.
+/// Memory of a warm slot that is zeroed between calls instead of returned to the system. Returning
+/// pages and faulting them in again costs more than running a Rust provider; the 1Password provider
+/// touches about a mebibyte.
 const RESIDENT_MEMORY_BYTES: usize = 2 << 20;
 const RESIDENT_TABLE_BYTES: usize = 64 << 10;
 const RESIDENT_STACK_BYTES: usize = 128 << 10;
-/// wasmtime's own default for the guest's stack, spelled out because deep recursion is a limit like
-/// the others.
+/// wasmtime's own default for the guest's stack, written out because recursion depth is a limit
+/// like the others.
 const STACK_BYTES: usize = 512 << 10;
 const FIBER_STACK_BYTES: usize = 2 << 20;
 
-/// Every engine of this crate is made here, the one of the compiling process too: compiled code
-/// only loads into an engine with the same settings.
+/// Every engine of this crate is created here, including that of the compiling process: compiled
+/// code loads only into an engine with the same settings.
 pub(crate) fn engine(limits: &Limits) -> wasmtime::Result<Engine> {
     let calls = limits.concurrent_calls;
     let mut pool = PoolingAllocationConfig::new();
@@ -56,13 +54,13 @@ pub(crate) fn engine(limits: &Limits) -> wasmtime::Result<Engine> {
         .max_memory_size(limits.memory_bytes)
         .table_elements(limits.table_elements)
         .max_unused_warm_slots(WARM_SLOTS)
-        // What held secrets is gone when the call ends: overwritten up to here, given back to the
-        // operating system beyond.
+        // Memory that held secrets is cleared when the call ends: zeroed up to this size, returned
+        // to the operating system beyond it.
         .linear_memory_keep_resident(RESIDENT_MEMORY_BYTES)
         .table_keep_resident(RESIDENT_TABLE_BYTES)
         .async_stack_keep_resident(RESIDENT_STACK_BYTES);
 
-    // Core dumps of guests, which would hold secrets, are not even compiled in.
+    // Core dumps of guests would hold secrets, so the feature is not compiled in.
     let mut config = Config::new();
     config
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
@@ -70,8 +68,8 @@ pub(crate) fn engine(limits: &Limits) -> wasmtime::Result<Engine> {
         .max_wasm_stack(STACK_BYTES)
         .async_stack_size(FIBER_STACK_BYTES)
         .async_stack_zeroing(true)
-        // Sync functions over WASI 0.2: none of the asynchronous component model is needed, and
-        // calls are faster without.
+        // The contract uses synchronous functions over WASI 0.2. Nothing needs the asynchronous
+        // component model, and calls are faster without it.
         .concurrency_support(false)
         .wasm_wide_arithmetic(true)
         .wasm_simd(true)

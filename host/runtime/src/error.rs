@@ -1,6 +1,6 @@
-//! What can go wrong, in three kinds that stay apart all the way up: the provider's own answer
+//! The errors, in three kinds that stay apart all the way up: the provider's own answer
 //! ([`ProviderError`]), a call that the sandbox ended ([`SandboxError`]) and a component that was
-//! not let in ([`LoadError`]).
+//! refused ([`LoadError`]).
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::contract::Attribute;
 
-/// Why a call did not give an answer.
+/// Why a call returned no answer.
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum CallError {
@@ -20,21 +20,19 @@ pub enum CallError {
     Sandbox(#[from] SandboxError),
 }
 
-/// An error of the contract (`types.error` in the WIT): what to decide by, and a message for a
-/// person.
+/// An error of the contract (`types.error` in the WIT): a code to match and a message for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{message}")]
 #[non_exhaustive]
 pub struct ProviderError {
-    /// What to decide by.
+    /// The condition, for code to match.
     pub code: ErrorCode,
-    /// For a person. Contains no secret that the host knows of.
+    /// The message for a person. Contains no secret that the host knows of.
     pub message: String,
-    /// With [`ErrorCode::InvalidSettings`]: which setting, unless the fault lies in the
-    /// combination.
+    /// With [`ErrorCode::InvalidSettings`]: the setting at fault, unless the combination is.
     pub setting: Option<String>,
     /// With [`ErrorCode::RateLimited`] and [`ErrorCode::Unavailable`]: how long the server asked to
-    /// wait, if it said so.
+    /// wait, if it did.
     pub retry_after: Option<Duration>,
     /// Anything else worth showing.
     pub attributes: Vec<Attribute>,
@@ -44,34 +42,34 @@ pub struct ProviderError {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorCode {
-    /// A setting is missing or cannot be right.
+    /// A setting is missing or invalid.
     InvalidSettings,
     /// The server does not accept the credentials.
     Unauthenticated,
     /// The credentials may not do this.
     PermissionDenied,
-    /// A person has to do something in the secret manager first.
+    /// A person must first do something in the secret manager.
     ActionRequired,
     /// Not a reference of this provider.
     InvalidReference,
     /// No such item.
     NotFound,
-    /// The item changed meanwhile; nothing was written.
+    /// The item has changed since it was read; nothing was written.
     Conflict,
     /// Too many requests.
     RateLimited,
     /// The server cannot be reached or is out of order.
     Unavailable,
-    /// The provider cannot do this.
+    /// The provider does not support this.
     Unsupported,
-    /// The server broke its protocol.
+    /// The server violated its protocol.
     UnexpectedAnswer,
-    /// Anything else, by the name that the provider gave it.
+    /// Any other condition, by the provider's own name for it.
     Other(String),
 }
 
 impl ErrorCode {
-    /// The name in the contract, for example `rate-limited`; for `other` the provider's own.
+    /// The name in the contract, for example `rate-limited`; for `other`, the provider's own.
     pub fn as_str(&self) -> &str {
         match self {
             Self::InvalidSettings => "invalid-settings",
@@ -101,14 +99,14 @@ impl ProviderError {
         Self { setting: Some(setting.into()), ..Self::new(ErrorCode::InvalidSettings, message) }
     }
 
-    /// The same error with a time to wait.
+    /// The same error with a time to wait before a retry.
     #[must_use]
     pub fn retry_after(self, retry_after: impl Into<Option<Duration>>) -> Self {
         Self { retry_after: retry_after.into(), ..self }
     }
 
-    /// Whether it is about logging in, and so about every call of the connection, not about one
-    /// item.
+    /// Whether the error is about the login, and so affects every call of the connection rather
+    /// than one item.
     pub(crate) fn concerns_login(&self) -> bool {
         matches!(
             self.code,
@@ -139,36 +137,35 @@ pub enum SandboxError {
         /// The kind of trap. Never contains data of the component.
         reason: String,
     },
-    /// The call took longer than it may.
+    /// The call exceeded its time.
     #[error("the provider did not answer within {} s and was ended", limit.as_secs_f64())]
     TimedOut {
         /// The limit.
         limit: Duration,
     },
-    /// The component needed more memory than it may have.
+    /// The component exceeded its memory.
     #[error("the provider needed more than {} MiB of memory and was ended", limit_bytes >> 20)]
     OutOfMemory {
         /// The limit.
         limit_bytes: usize,
     },
-    /// What the component returned or asked the host to keep is larger than it may be.
+    /// The answer, or data that the component asked the host to keep, is too large.
     #[error("the provider's answer is larger than {} KiB and was thrown away", limit_bytes >> 10)]
     OutputTooLarge {
         /// The limit.
         limit_bytes: usize,
     },
-    /// What the component returned breaks the contract (a revision that is too long, a code that is
-    /// not one).
+    /// The answer breaks the contract (a revision that is too long, a malformed code).
     #[error("the provider's answer breaks the contract: {0}")]
     InvalidAnswer(String),
-    /// The component's functions take or return other types than this host's. It was built from
-    /// another draft of the contract.
+    /// The component's functions have other types than this host's. It was built from another draft
+    /// of the contract.
     #[error("the provider was built for another shape of the contract: {0}")]
     OtherShape(String),
     /// Another limit of the sandbox (tables, instances, handles).
     #[error("the provider exceeded the sandbox's limit of {0} and was ended")]
     LimitExceeded(String),
-    /// As many calls as the host allows are already running, for this connection or altogether.
+    /// As many calls as the host allows are already running, for this connection or in total.
     #[error("the host is running as many provider calls as it may ({limit}); try again in a moment")]
     Busy {
         /// The limit.
@@ -179,12 +176,12 @@ pub enum SandboxError {
     Host(String),
 }
 
-/// What wasmtime says of a stack overflow, without its prefix.
+/// wasmtime's message for a stack overflow, without its prefix.
 const STACK_EXHAUSTED: &str = "call stack exhausted";
 
 impl SandboxError {
-    /// Which of the sandbox's limits ended the call: `time`, `memory`, `stack`, `output`,
-    /// `resources` (tables, handles, headers) or `concurrency`; `None` when it was none of them.
+    /// The limit that ended the call: `time`, `memory`, `stack`, `output`, `resources` (tables,
+    /// handles, headers) or `concurrency`; `None` when it was none of them.
     pub fn limit(&self) -> Option<&'static str> {
         match self {
             Self::TimedOut { .. } => Some("time"),
@@ -198,23 +195,23 @@ impl SandboxError {
     }
 }
 
-/// Why a component was not let in.
+/// Why a component was refused.
 #[derive(Debug, Clone, Error)]
 #[non_exhaustive]
 pub enum LoadError {
     /// The file cannot be read.
     #[error("cannot read the component: {0}")]
     Unreadable(String),
-    /// Larger than the limit.
+    /// The file is larger than the limit.
     #[error("the component is larger than {} MiB", limit_bytes >> 20)]
     TooLarge {
         /// The limit.
         limit_bytes: usize,
     },
-    /// Not a component at all.
+    /// The file is not a component.
     #[error("this is not a WebAssembly component: {0}")]
     Malformed(String),
-    /// It imports something that providers may not have.
+    /// It imports something that providers may not use.
     #[error(
         "the component imports `{import}`, which a provider may not use. Allowed are `wasi:cli/imports`, `wasi:http/outgoing-handler` and `session`, `durable-state`, `call-context` and `host-log` of `keyway:provider`"
     )]
@@ -225,25 +222,25 @@ pub enum LoadError {
     /// It does not export the contract.
     #[error("the component does not export `keyway:provider/secret-provider`; it is not a secret provider")]
     NotAProvider,
-    /// It was made for a version of the contract that this host does not know.
+    /// It was built for a version of the contract that this host does not know.
     #[error("the component needs {needs}; this host offers {offers}")]
     UnknownVersion {
-        /// What it exports.
+        /// The version that it exports.
         needs: String,
-        /// What this host knows.
+        /// The versions that this host knows.
         offers: String,
     },
-    /// It was made for this version of the contract, but from another draft of it.
+    /// It was built for this version of the contract, but from another draft of it.
     #[error(
         "the component's `{interface}` has another shape than this host's: {mismatch}. Build it from the WIT of this host"
     )]
     OtherShape {
-        /// What it exports or imports.
+        /// The interface that it exports or imports.
         interface: String,
-        /// What differs.
+        /// How it differs.
         mismatch: String,
     },
-    /// It needs a function of the host that this host does not have.
+    /// It needs a host function that this host lacks.
     #[error("the component needs what this host does not offer ({0}). It was built for a newer host")]
     MissingImport(String),
     /// Compiling failed, took too long or too much memory.

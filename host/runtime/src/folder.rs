@@ -1,14 +1,14 @@
-//! A folder of components, watched: a new file is loaded, a changed one swapped in, a bad one
-//! reported while the good one stays.
+//! A watched folder of components: a new file is loaded, a changed one is swapped in, and a bad one
+//! is reported while the previous version stays in use.
 //!
-//! New calls get the new component; calls that run finish on the one they started with. A file
-//! whose name does not end in `.wasm` is not looked at, so a half-copied component can be kept out
-//! by writing it under another name first; one that is seen half-written is reported and loaded
-//! when it is whole.
+//! New calls use the new component; running calls finish on the one they started with. Only files
+//! whose names end in `.wasm` are read, so a copy in progress can be hidden under another name. A
+//! component that is read half-written is reported, and loaded once it is complete.
 //!
-//! **Invariant:** which file serves a provider type depends on what is in the folder and not on the
-//! order in which it came there: of several files of one type the first by name, so that all
-//! processes that read the folder use the same one, also after a restart. The others are reported.
+//! **Invariant:** which file serves a provider type depends on the contents of the folder, not on
+//! the order in which files arrived. Of several files of one type, the first by name serves; the
+//! others are reported. All processes that read the folder therefore agree, and still do after a
+//! restart.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
@@ -26,11 +26,11 @@ use crate::error::LoadError;
 use crate::provider::Provider;
 use crate::runtime::Runtime;
 
-/// How often the folder is read without a reason: it may have been removed and made again, or lie
-/// on a file system that tells nothing.
+/// How often the folder is read without an event. It may have been removed and created again, or
+/// its file system may send no events.
 const POLL: Duration = Duration::from_secs(10);
 
-/// How long the folder must be quiet before it is read: a copy makes many events.
+/// How long the folder must be quiet before it is read: one copy causes many events.
 const QUIET: Duration = Duration::from_millis(150);
 
 /// The folder cannot be used.
@@ -55,29 +55,29 @@ pub enum FolderError {
     },
 }
 
-/// What became of one file of the folder.
+/// The state of one file in the folder.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct FileStatus {
     /// The file's name.
     pub file: String,
-    /// The provider type that it serves, also when a newer version of the file was refused.
+    /// The provider type that it serves, even if a newer version of the file was refused.
     pub provider_type: Option<String>,
     /// SHA-256 of the component in use, in lower-case hex.
     pub digest: Option<String>,
-    /// Why the file as it is now is not in use.
+    /// Why the current version of the file is not in use.
     pub error: Option<String>,
-    /// The file that serves this one's provider type in its place, because it comes first by name.
+    /// The file that serves this provider type instead, because its name comes first.
     pub served_by: Option<String>,
 }
 
-/// What tells one state of a file from another without reading it.
+/// Tells versions of a file apart without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     size: u64,
     modified: Option<SystemTime>,
-    /// Which file it is and when anything about it changed, seconds and nanoseconds: a copy that
-    /// keeps size and time of modification differs here.
+    /// Inode and time of the last status change, in seconds and nanoseconds. They differ for a copy
+    /// that preserves size and modification time.
     #[cfg(unix)]
     change: (u64, i64, i64),
 }
@@ -100,7 +100,7 @@ struct Entry {
     stamp: Stamp,
     provider: Option<Provider>,
     error: Option<LoadError>,
-    /// The file with the same provider type that comes first by name.
+    /// The file of the same provider type whose name comes first.
     served_by: Option<String>,
 }
 
@@ -109,12 +109,12 @@ impl Entry {
         self.provider.as_ref().map(|provider| &*provider.description().provider_type)
     }
 
-    /// What is in use of it.
+    /// The provider, if this file serves its type.
     fn in_use(&self) -> Option<&Provider> {
         self.provider.as_ref().filter(|_| self.served_by.is_none())
     }
 
-    /// Why another file serves in its place.
+    /// Why another file serves instead.
     fn conflict(&self) -> Option<String> {
         let (other, provider_type) = self.served_by.as_deref().zip(self.provider_type())?;
         Some(format!(
@@ -122,7 +122,8 @@ impl Entry {
         ))
     }
 
-    /// Once, when it has changed. Nobody has to know it of a file that is gone.
+    /// Logs a change of `served_by`, once. A removed file that no longer serves is not worth a
+    /// line.
     fn tell_whether_it_serves(&self, file: &str, is_here: bool) {
         match self.conflict() {
             Some(reason) if is_here => tracing::error!(file, reason, "provider not in use"),
@@ -159,7 +160,7 @@ pub struct ProviderFolder {
 }
 
 impl ProviderFolder {
-    /// Loads every `*.wasm` file of the folder and starts to watch it. A bad file is not an error
+    /// Loads every `*.wasm` file of the folder and starts watching it. A bad file is not an error
     /// here: see [`Self::files`].
     pub async fn open(runtime: &Runtime, folder: impl Into<PathBuf>) -> Result<Self, FolderError> {
         let folder = folder.into();
@@ -169,13 +170,14 @@ impl ProviderFolder {
         let unwatchable =
             |error: notify::Error| FolderError::Unwatchable { folder: folder.clone(), reason: error.to_string() };
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading the folder is an event, too. A full channel means that a scan is due anyway.
+            // Reading the folder raises events too. A full channel means that a scan is already
+            // due.
             if !event.is_ok_and(|event| event.kind.is_access()) {
                 let _ = events.try_send(());
             }
         })
         .map_err(unwatchable)?;
-        // Watched before it is read, so that nothing is missed in between.
+        // Watch before the first scan, so that no change in between is missed.
         watcher.watch(&folder, RecursiveMode::NonRecursive).map_err(unwatchable)?;
         let inner = Arc::new(Inner {
             runtime: runtime.clone(),
@@ -192,8 +194,8 @@ impl ProviderFolder {
                 let event = tokio::time::timeout(POLL, changed.recv()).await.is_ok();
                 while event && tokio::time::timeout(QUIET, changed.recv()).await.is_ok() {}
                 let Some(inner) = weak.upgrade() else { break };
-                // Again and again: a folder that was made anew is another one to the operating
-                // system.
+                // Watch again each time: to the operating system, a recreated folder is a different
+                // one.
                 let watched = watcher.watch(&inner.folder, RecursiveMode::NonRecursive);
                 match inner.scan().await {
                     Ok(()) => readable = watched.is_ok(),
@@ -208,7 +210,7 @@ impl ProviderFolder {
         Ok(Self { inner })
     }
 
-    /// The provider of this type, as it is now.
+    /// The provider that serves this type now.
     pub fn get(&self, provider_type: &str) -> Option<Provider> {
         self.inner.providers.load().get(provider_type).cloned()
     }
@@ -218,14 +220,14 @@ impl ProviderFolder {
         self.inner.providers.load().values().cloned().collect()
     }
 
-    /// What became of each file, by name.
+    /// The state of each file, by name.
     pub fn files(&self) -> Vec<FileStatus> {
         let entries = self.inner.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.iter().map(|(file, entry)| entry.status(file)).collect()
     }
 
-    /// Reads the folder now instead of waiting for the watcher, which some network file systems
-    /// need.
+    /// Reads the folder now instead of waiting for the watcher. Some network file systems need
+    /// this.
     pub async fn rescan(&self) -> Result<(), FolderError> {
         let folder = self.inner.folder.clone();
         self.inner.scan().await.map_err(|source| FolderError::Unreadable { folder, source })
@@ -245,7 +247,7 @@ impl Inner {
             self.record(file, stamp, loaded);
             self.publish(&names);
         }
-        // Last, so that a file that was renamed serves until it is loaded under its new name.
+        // Last, so that a renamed file serves until it is loaded under its new name.
         self.with_entries(|entries| entries.retain(|file, _| names.contains(file)));
         self.publish(&names);
         Ok(())
@@ -287,9 +289,9 @@ impl Inner {
         });
     }
 
-    /// Makes what is recorded visible to calls, and tells which files are not used for another's
-    /// sake. `names` are the files that are there: one that is gone serves on while nothing else
-    /// does, and stands in nobody's way.
+    /// Makes the recorded providers visible to calls, and logs which files another file displaces.
+    /// `names` are the files that exist. A removed file serves until another file of its type does,
+    /// and displaces none.
     fn publish(&self, names: &BTreeSet<String>) {
         let providers = self.with_entries(|entries| {
             let mut first: BTreeMap<String, String> = BTreeMap::new();
@@ -327,8 +329,7 @@ async fn list(folder: &Path) -> std::io::Result<BTreeMap<String, Stamp>> {
         if !name.ends_with(".wasm") || name.starts_with('.') {
             continue;
         }
-        // A link to a component is as good as the component; a file that is gone again is not
-        // there.
+        // A link to a component counts as a component; a file that has vanished again is skipped.
         if let Ok(metadata) = tokio::fs::metadata(file.path()).await
             && metadata.is_file()
         {

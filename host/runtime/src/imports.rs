@@ -1,6 +1,6 @@
 //! What a component may import, and which version of the contract it exports.
 //!
-//! An allowlist: whatever is not named here is refused when the component is loaded, before any of
+//! This is an allowlist: any other import is refused when the component is loaded, before any of
 //! its code runs.
 
 use wasmtime::Engine;
@@ -9,8 +9,8 @@ use wasmtime::component::Component;
 use crate::adapter::{EXPORT, VERSIONS, Version};
 use crate::error::LoadError;
 
-/// `wasi:cli/imports`, which language runtimes bring whole, and outgoing HTTP. Everything is
-/// linked; most of it is powerless.
+/// `wasi:cli/imports`, which language runtimes import as a whole, and outgoing HTTP. All of it is
+/// linked; most of it has no effect.
 const WASI: &[&str] = &[
     "wasi:cli/environment",
     "wasi:cli/exit",
@@ -53,7 +53,7 @@ const KEYWAY: &[&str] = &[
     "keyway:provider/types",
 ];
 
-/// Finds the version of the contract that the component was made for, and refuses imports that are
+/// Finds the version of the contract that the component was built for, and refuses imports that are
 /// not allowed.
 pub(crate) fn check(engine: &Engine, component: &Component) -> Result<&'static Version, LoadError> {
     let component_type = component.component_type();
@@ -81,24 +81,24 @@ pub(crate) fn check(engine: &Engine, component: &Component) -> Result<&'static V
     })
 }
 
-/// What wasmtime says where the host has no function of that name. It has no type of its own; the
-/// tests of the contract prove that the text is still this one.
+/// wasmtime's message for a host function that does not exist. The error has no type of its own;
+/// the tests of the contract prove that the text is still this one.
 const MISSING: &str = "implementation is missing";
 
-/// Why the imports of a component that passed [`check`] do not fit: this host lacks a function, or
-/// has another one.
+/// Why the imports of a component that passed [`check`] do not link: the host lacks a function or
+/// has a different one.
 pub(crate) fn not_linked(error: &wasmtime::Error) -> LoadError {
     let mismatch = format!("{error:#}");
     if mismatch.contains(MISSING) {
         return LoadError::MissingImport(mismatch);
     }
-    // The first name that it quotes is that of the import.
+    // The first name that it quotes is the import's.
     let interface = mismatch.split('`').nth(1).unwrap_or_default().to_owned();
     LoadError::OtherShape { interface, mismatch }
 }
 
-/// Whether two names are the same up to the last number of a version `0.x.y`: such versions only
-/// add functions.
+/// Whether two names are equal up to the last number of a version `0.x.y`: such versions only add
+/// functions.
 fn compatible(ours: &str, theirs: &str) -> bool {
     match (ours.rsplit_once('.'), theirs.rsplit_once('.')) {
         (Some((ours, _)), Some((theirs, patch))) => ours == theirs && patch.parse::<u64>().is_ok(),

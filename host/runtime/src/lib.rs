@@ -1,9 +1,9 @@
 //! Loads secret provider components and runs each call in a fresh sandbox.
 //!
-//! A provider is a WebAssembly component that implements `keyway:provider` (see `wit/`): it knows
-//! how to talk to one secret manager, and has nothing: no files, no environment, no sockets, and a
-//! network that ends at the destinations that were approved for the connection at hand. This crate
-//! loads it, describes it and calls it. It knows nothing of workspaces or databases.
+//! A provider is a WebAssembly component that implements `keyway:provider` (see `wit/`) for one
+//! secret manager. It has no files, no environment and no sockets, and its network ends at the
+//! destinations approved for the connection in use. This crate loads, describes and calls
+//! providers. It knows nothing of workspaces or databases.
 //!
 //! # Example
 //!
@@ -28,17 +28,17 @@
 //! # }
 //! ```
 //!
-//! # What holds, and how
+//! # Guarantees
 //!
-//! * **One call, one instance.** No state leaks between calls, connections or after a trap. What a
-//!   provider must remember it hands to the connection's session slot.
+//! * **One call, one instance.** No state leaks between calls or connections, or after a trap. A
+//!   provider keeps what it must remember in the connection's session slot.
 //! * **One way out.** Requests pass a guard that knows the approved destinations ([`Egress`]);
 //!   sockets are refused.
 //! * **Limits that fire.** [`Limits`] bounds time, memory, tables, handles, output, bodies and
 //!   concurrency; each has its own error, and [`RuntimeBuilder::build`] refuses to start when one
-//!   of them does nothing.
-//! * **Three kinds of errors.** What the provider says ([`ProviderError`]), what the sandbox ended
-//!   ([`SandboxError`]), what was not let in ([`LoadError`]).
+//!   of them has no effect.
+//! * **Three kinds of errors.** The provider's answer ([`ProviderError`]), a call that the sandbox
+//!   ended ([`SandboxError`]), a refused component ([`LoadError`]).
 //!
 //! **May import** of Keyway: `keyway-clock`.
 

@@ -1,7 +1,8 @@
-//! What one call may use. Every limit has an error of its own and a test that shows it firing;
-//! those that depend on the sandbox alone (time, stack, memory, tables, output) are tried out each
-//! time it starts, too (see [`crate::self_test`]): a limit that is accepted and does nothing is the
-//! commonest hole of plugin hosts.
+//! What one call may use. Every limit has its own error and a test that shows it firing.
+//!
+//! The limits that depend on the sandbox alone (time, stack, memory, tables, output) are also
+//! tested at each start of the runtime (see [`crate::self_test`]): a limit that is accepted and has
+//! no effect is the commonest hole in plugin hosts.
 
 use std::time::Duration;
 
@@ -11,20 +12,19 @@ use wasmtime::ResourceLimiter;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// From the start of a call to its answer, waiting included. Default 30 s, half of the 60 s
-    /// after which the shortest-tempered known client gives up.
+    /// From the start of a call to its answer, waiting included. Default 30 s: half of 60 s, the
+    /// shortest time-out of the known clients.
     pub call_time: Duration,
-    /// The same for a new component to describe itself, which asks nobody. Default 5 s: a host that
-    /// starts waits for it.
+    /// The same for the description of a new component, which makes no requests. Default 5 s: a
+    /// starting host waits for it.
     pub describe_time: Duration,
-    /// How long a call may wait for its turn when `concurrent_calls` or `calls_per_connection` are
+    /// How long a call may wait for its turn while `concurrent_calls` or `calls_per_connection` are
     /// running. Default 5 s.
     pub queue_time: Duration,
-    /// Calls that run at the same time, over all providers. Default 256: each reserves address
-    /// space, not memory.
+    /// Concurrent calls of all providers. Default 256: each reserves address space, not memory.
     pub concurrent_calls: u32,
-    /// Calls that run at the same time for one connection, so that one whose secret manager is slow
-    /// leaves turns to the others. Default 64.
+    /// Concurrent calls of one connection, so that a slow secret manager leaves turns to other
+    /// connections. Default 64.
     pub calls_per_connection: u32,
     /// Linear memory of one call. Default 64 MiB; a Rust provider needs 2 to 4, one in Python about
     /// 30.
@@ -33,29 +33,28 @@ pub struct Limits {
     pub table_elements: usize,
     /// Host resources (streams, requests, pollables) of one call. Default 1,000.
     pub handles: usize,
-    /// What a component can hand to the host in one go: its answer, a session state, a piece of a
-    /// body. Default 8 MiB, which is 10,000 items with 800 bytes each.
+    /// What a component can pass to the host at once: its answer, a session state, a piece of a
+    /// body. Default 8 MiB: 10,000 items of 800 bytes each.
     pub output_bytes: usize,
     /// What a component may print in one call; the rest is dropped. Default 64 KiB.
     pub log_bytes: usize,
-    /// A session state. Default 256 KiB, as the contract promises.
+    /// The size of a session state. Default 256 KiB, as the contract promises.
     pub session_bytes: usize,
-    /// Body of one request. Default 16 MiB.
+    /// The body of one request. Default 16 MiB.
     pub request_body_bytes: u64,
-    /// Body of one answer. Default 16 MiB, as the contract promises.
+    /// The body of one answer. Default 16 MiB, as the contract promises.
     pub response_body_bytes: u64,
-    /// Requests under way at the same time for one connection. Default 64.
+    /// Concurrent requests of one connection. Default 64.
     pub requests_per_connection: u32,
-    /// Name look-up, TCP and TLS set-up of one request. Default 10 s.
+    /// Name look-up, TCP and TLS handshake of one request. Default 10 s.
     pub connect_time: Duration,
-    /// From a request to the head of its answer, and between two pieces of a body. Default 20 s.
+    /// From a request to the head of its answer, and between two pieces of the body. Default 20 s.
     pub answer_time: Duration,
-    /// A component file. Default 64 MiB; one in Python has 18.
+    /// The size of a component file. Default 64 MiB; one in Python has 18.
     pub component_bytes: usize,
     /// Compiling a component. Default 120 s; a Python component took 16 s on two cores.
     pub compile_time: Duration,
-    /// Memory for compiling a component, where the compiler runs in a process of its own. Default 2
-    /// GiB.
+    /// Memory for compiling a component, if the compiler runs in a separate process. Default 2 GiB.
     pub compile_memory_bytes: u64,
 }
 
@@ -85,15 +84,15 @@ impl Default for Limits {
     }
 }
 
-/// Which limit a call ran into. Growth that is refused is not an error to the guest (`memory.grow`
-/// returns -1), so the reason of the trap that follows has to be remembered here.
+/// Which limit a call hit. Refused growth is not an error to the guest (`memory.grow` returns -1),
+/// so the host records the reason for the trap that follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exceeded {
     Memory,
     Table,
 }
 
-/// Counts what all memories and tables of one call use together.
+/// Counts the memory and table elements of one call across all its memories and tables.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     memory_left: usize,
@@ -143,7 +142,7 @@ mod tests {
     use crate::state::{HEADER_BYTES, RANDOM_BYTES};
     use crate::{redact, session, settings, store, validate};
 
-    /// A number as people write it: `65,536`.
+    /// A number with separators: `65,536`.
     fn number(number: usize) -> String {
         let digits = number.to_string();
         let groups = digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).unwrap());

@@ -1,9 +1,9 @@
-//! A provider that is no component, for tests of what embeds the host. Only with the feature
-//! `testing`.
+//! A provider that is not a component, for tests of programs that embed the host. Only with the
+//! feature `testing`.
 //!
-//! Its calls pass everything that those of a component do, but the sandbox: the limits of time and
-//! of concurrent calls, the gate before requests (each call counts as one request), the checks of
-//! what it answers, and the search for secrets in its messages.
+//! Its calls pass everything that a component's calls pass except the sandbox: the limits on time
+//! and concurrent calls, the gate before requests (each call counts as one request), the checks of
+//! its answers, and the search for secrets in its messages.
 
 use std::sync::Arc;
 
@@ -23,10 +23,10 @@ use crate::state::CallState;
 /// The functions of a provider, as the contract has them.
 #[async_trait]
 pub trait NativeProvider: Send + Sync + 'static {
-    /// The provider in its own words.
+    /// The provider's description of itself.
     fn describe(&self) -> Description;
 
-    /// The one spelling of a reference; the same text unless a provider knows better.
+    /// The normal form of a reference; by default the same text.
     async fn normalize_reference(&self, reference: &str) -> Result<String, ProviderError> {
         Ok(reference.to_owned())
     }
@@ -37,7 +37,7 @@ pub trait NativeProvider: Send + Sync + 'static {
     /// A page of items.
     async fn list_items(&self, settings: &Settings, page: Option<&str>) -> Result<ItemPage, ProviderError>;
 
-    /// The values of an item that were asked for.
+    /// The requested values of an item.
     async fn resolve(
         &self,
         settings: &Settings,
@@ -59,7 +59,7 @@ pub trait NativeProvider: Send + Sync + 'static {
 }
 
 impl Runtime {
-    /// A provider of the test's own. What it says of itself is checked as that of a component is.
+    /// Loads a native provider. Its description is checked like a component's.
     ///
     /// # Errors
     /// [`LoadError::InvalidDescription`] and the like.
@@ -81,7 +81,7 @@ impl Adapter for Native {
     }
 }
 
-/// Puts the one request of a call before the gate.
+/// Asks the gate about the call's one request.
 async fn admit(gate: Option<Arc<dyn RequestGate>>, effect: RequestEffect) -> Result<(), ProviderError> {
     match gate {
         Some(gate) => gate.admit(effect).await.map_err(|why| ProviderError::new(ErrorCode::Unavailable, why)),

@@ -1,9 +1,8 @@
-//! What a component prints: kept until the call is over, bounded, then written to the host's log
-//! without the call's secrets.
+//! What a component prints: kept, within a limit, until the call is over, then written to the
+//! host's log without the call's secrets.
 //!
-//! It is written at the end because only then is it known which secrets the call has seen. What
-//! goes beyond the limit is dropped without telling the component, which would only make it print
-//! about that.
+//! Only at the end is it known which secrets the call has seen. Output beyond the limit is dropped
+//! silently: an error would only make the component print about it.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,10 +17,10 @@ use zeroize::Zeroizing;
 
 use crate::redact::Redactor;
 
-/// How much the component may write in one go; it may do so again and again.
+/// How much the component may write at once; it may do so repeatedly.
 const WRITE_PERMIT: usize = 64 << 10;
 
-/// How serious a line is. Mirrors `log.level` of the contract.
+/// The level of a line. Mirrors `log.level` of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift)]
 #[component(enum)]
 #[repr(u8)]
@@ -38,7 +37,7 @@ pub(crate) enum Level {
 }
 
 impl Level {
-    /// Whether anything listens. Searching for secrets is not free.
+    /// Whether a subscriber wants this level. Searching for secrets is expensive.
     fn is_logged(self) -> bool {
         match self {
             Self::Error => tracing::enabled!(target: "keyway::provider", tracing::Level::ERROR),
@@ -51,7 +50,7 @@ impl Level {
 
 struct Kept {
     text: Zeroizing<Vec<u8>>,
-    /// Where lines of another level than before begin; what is printed is [`Level::Debug`].
+    /// The offsets at which the level changes; printed text is [`Level::Debug`].
     levels: Vec<(usize, Level)>,
     limit: usize,
     dropped: u64,
@@ -86,7 +85,7 @@ pub(crate) struct Output(Arc<Mutex<Kept>>);
 
 impl Output {
     pub(crate) fn new(limit: usize) -> Self {
-        // Grows without ever moving what it holds, so that no copy stays behind.
+        // Grows without moving its contents, so that no copy stays behind.
         let text = Zeroizing::new(Vec::new());
         Self(Arc::new(Mutex::new(Kept { text, levels: Vec::new(), limit, dropped: 0 })))
     }
@@ -96,7 +95,7 @@ impl Output {
         self.lock().keep(bytes, Level::Debug);
     }
 
-    /// Keeps a message of the component's log, as lines of their own.
+    /// Keeps a message of the component's log, as separate lines.
     pub(crate) fn write(&self, level: Level, message: &str) {
         let mut kept = self.lock();
         if kept.text.last().is_some_and(|last| *last != b'\n') {
@@ -110,12 +109,12 @@ impl Output {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what was kept to the log, or only how much there was, if it cannot be told what of it
-    /// is secret.
+    /// Writes the kept text to the log. Where secrets cannot be told from the rest, only the number
+    /// of bytes is logged.
     pub(crate) fn log(&self, provider: &str, operation: &str, redactor: &Redactor) {
         let mut kept = self.lock();
         if kept.dropped > 0 {
-            // A secret that was cut off in the middle would not be found.
+            // A truncated secret would not be found.
             let whole_lines = kept.text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
             kept.text.truncate(whole_lines);
         }
@@ -148,8 +147,8 @@ impl Output {
     }
 }
 
-/// A line in which nothing acts on a terminal or hides. Quotes and backslashes stay: a log that
-/// needs them escaped does so itself.
+/// A line whose control and invisible characters are escaped. Quotes and backslashes stay: a log
+/// that needs them escaped does so itself.
 fn plain(line: &str) -> String {
     let mut plain = String::with_capacity(line.len());
     for c in line.chars() {

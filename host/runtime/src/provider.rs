@@ -1,4 +1,4 @@
-//! A loaded component and the calls one can make to it.
+//! A loaded component and its calls.
 
 use std::sync::Arc;
 
@@ -23,8 +23,9 @@ use crate::validate;
 /// A secret provider: a component that was checked, compiled and described. Cheap to clone; calls
 /// may run concurrently.
 ///
-/// Every call runs in a brand-new instance that is thrown away afterwards. A trap, a time-out or an
-/// oversized answer is an error of that one call. Dropping the future of a call ends it at once.
+/// Every call runs in a new instance that is discarded afterwards. A trap, a time-out or an
+/// oversized answer is an error of that call only. Dropping the future of a call cancels it at
+/// once.
 #[derive(Clone)]
 pub struct Provider(Arc<Loaded>);
 
@@ -33,7 +34,7 @@ struct Loaded {
     adapter: Box<dyn Adapter>,
     description: Description,
     patterns: Patterns,
-    /// What everyone may read of it, in lower case; see [`Redactor`].
+    /// The public texts of its description, in lower case; see [`Redactor`].
     public: Arc<str>,
     /// SHA-256 of the component file in lower-case hex.
     digest: Arc<str>,
@@ -46,7 +47,7 @@ impl std::fmt::Debug for Provider {
     }
 }
 
-/// Begins a call that has no connection: no network, no session, and little time.
+/// Begins a call without a connection: no network, no session, and little time.
 async fn begin_alone(
     shared: &Arc<Shared>,
     adapter: &dyn Adapter,
@@ -62,7 +63,7 @@ async fn begin_alone(
     Call::begin(&shared.engine, &limits, turns, adapter, state, redactor, label).await
 }
 
-/// Runs `describe`, which happens once, before there is a [`Provider`].
+/// Runs `describe`, once, before there is a [`Provider`].
 pub(crate) async fn describe(shared: &Arc<Shared>, adapter: &dyn Adapter) -> Result<Description, CallError> {
     let mut call = begin_alone(shared, adapter, Arc::from("new component"), "describe", Redactor::default()).await?;
     let deadline = call.deadline();
@@ -84,24 +85,24 @@ impl Provider {
         Self(Arc::new(Loaded { shared, adapter, description, patterns, public, digest, name }))
     }
 
-    /// The provider in its own words.
+    /// How the provider describes itself.
     pub fn description(&self) -> &Description {
         &self.0.description
     }
 
-    /// The SHA-256 of the component file in lower-case hex: which build this is.
+    /// The SHA-256 of the component file in lower-case hex, which identifies the build.
     pub fn digest(&self) -> &str {
         &self.0.digest
     }
 
-    /// The one spelling of a reference, under which everything that belongs to its item is kept.
-    /// Makes no request. A text that is no reference of this provider is
+    /// The normal form of a reference, under which everything that belongs to its item is stored.
+    /// Makes no request. A text that is not a reference of this provider is
     /// [`ErrorCode::InvalidReference`](crate::ErrorCode::InvalidReference).
     pub async fn normalize_reference(&self, reference: &str) -> Result<String, CallError> {
         let description = &self.0.description;
         validate::reference(description, reference).map_err(CallError::from)?;
         let shared = &self.0.shared;
-        // What was pasted as a reference, or into one, may be a password.
+        // Text pasted as a reference, or into one, may be a password.
         let mut redactor = Redactor::default();
         let pasted = reference.split_once("://").map_or(reference, |(_, rest)| rest);
         for text in [reference, pasted].into_iter().chain(pasted.split('/')) {
@@ -132,7 +133,8 @@ impl Provider {
         Ok(normal)
     }
 
-    /// Does this connection work, and what can it do? Logs in and looks around; changes nothing.
+    /// Checks that the connection works and reports what it can do. Logs in and reads; changes
+    /// nothing.
     pub async fn verify(&self, connection: &Connection) -> Result<Verified, CallError> {
         let settings = self.settings(connection)?;
         let mut call = self.begin(connection, "verify", &[]).await?;
@@ -142,8 +144,8 @@ impl Provider {
         Ok(verified)
     }
 
-    /// A page of the items that the connection can read; `page` is `None` for the first and then
-    /// the [`ItemPage::next`] of the page before.
+    /// A page of the items that the connection can read. `page` is `None` for the first page, then
+    /// the [`ItemPage::next`] of the previous one.
     pub async fn list_items(&self, connection: &Connection, page: Option<&str>) -> Result<ItemPage, CallError> {
         let settings = self.settings(connection)?;
         let mut call = self.begin(connection, "list-items", &[]).await?;
@@ -167,8 +169,8 @@ impl Provider {
         Ok(fields)
     }
 
-    /// The current values of an item, read from the secret manager now. Fields that were not asked
-    /// for are `None`.
+    /// The current values of an item, read from the secret manager now. Fields that were not
+    /// requested are `None`.
     pub async fn resolve(
         &self,
         connection: &Connection,
@@ -183,7 +185,7 @@ impl Provider {
         let running = call.instance.resolve(&mut call.store, &settings, reference, &selection);
         let mut outcome = tokio::time::timeout_at(deadline, running).await;
         if let Ok(Ok(Ok(resolved))) = &mut outcome {
-            // What the component printed must not show what it has just resolved.
+            // The component's output must not show what the call has just resolved.
             secrets_of(resolved).for_each(|secret| call.redactor().add(secret));
             let redactor = call.redactor();
             for none in no_codes_of(resolved) {
@@ -198,8 +200,8 @@ impl Provider {
         Ok(resolved)
     }
 
-    /// Changes the given fields of an item and nothing else; returns the new revision. With
-    /// `expected_revision` an item that is at another one stays as it is
+    /// Changes the given fields of an item, and no others, and returns the new revision. With
+    /// `expected_revision`, an item at another revision stays unchanged
     /// ([`ErrorCode::Conflict`](crate::ErrorCode::Conflict)).
     pub async fn write(
         &self,
@@ -219,7 +221,7 @@ impl Provider {
         Ok(revision)
     }
 
-    /// May [`write`](Self::write) change this very item? Asks the secret manager and changes
+    /// Whether [`write`](Self::write) may change this item. Asks the secret manager; changes
     /// nothing.
     pub async fn check_write_access(&self, connection: &Connection, reference: &str) -> Result<WriteAccess, CallError> {
         let settings = self.settings(connection)?;
@@ -233,7 +235,7 @@ impl Provider {
         call.finish(outcome)
     }
 
-    /// Extends a lease, by so many seconds if the server can. Needs
+    /// Extends a lease, by `seconds` if the server supports that. Needs
     /// [`Interfaces::leases`](crate::Interfaces::leases).
     pub async fn renew_lease(
         &self,
@@ -254,7 +256,7 @@ impl Provider {
         Ok(lease)
     }
 
-    /// Ends a lease, so that its values are no longer accepted. Needs
+    /// Ends a lease: the server stops accepting its values. Needs
     /// [`Interfaces::leases`](crate::Interfaces::leases).
     pub async fn revoke_lease(&self, connection: &Connection, lease: &str) -> Result<(), CallError> {
         let settings = self.settings(connection)?;
@@ -274,9 +276,9 @@ impl Provider {
         call.finish(outcome)
     }
 
-    /// Whether these settings can be passed to the provider: everything that is needed is there,
-    /// each value is of its kind, and nothing is unknown. Whether they are right only the provider
-    /// can tell ([`verify`](Self::verify)).
+    /// Checks that these settings can be passed to the provider: none is missing or unknown, and
+    /// each value is of its kind. Only the provider can tell whether they are correct
+    /// ([`verify`](Self::verify)).
     pub fn check_settings(&self, settings: &Settings) -> Result<(), ProviderError> {
         self.0.description.check_settings(settings, &self.0.patterns)
     }
@@ -318,19 +320,19 @@ impl Provider {
     }
 }
 
-/// Everything secret that came back, as far as it is text.
+/// Every secret text in the answer.
 fn secrets_of(resolved: &Resolved) -> impl Iterator<Item = &SecretString> {
     let codes = resolved.one_time_code.iter().filter_map(|result| Some(&result.as_ref().ok()?.code));
     let further = resolved.further.iter().filter_map(|field| match &field.value {
         FieldValue::Text(text) => Some(text),
         FieldValue::OneTimeCode(result) => Some(&result.as_ref().ok()?.code),
-        // Searched for as far as it is text, which the redactor finds out.
+        // The redactor adds it if it is text.
         FieldValue::Binary(_) => None,
     });
     resolved.username.iter().chain(&resolved.password).chain(codes).chain(further)
 }
 
-/// What is to be shown beside the values.
+/// The attributes in the answer, which are shown beside the values.
 fn attributes_of(resolved: &mut Resolved) -> impl Iterator<Item = &mut Vec<Attribute>> {
     fn of_code(code: &mut Result<OneTimeCode, NoCode>) -> &mut Vec<Attribute> {
         match code {
@@ -350,7 +352,7 @@ fn attributes_of(resolved: &mut Resolved) -> impl Iterator<Item = &mut Vec<Attri
     further.chain(code).chain(lease).chain([&mut resolved.attributes])
 }
 
-/// The reasons for missing codes, which are for people.
+/// The reasons for missing codes, which are shown to people.
 fn no_codes_of(resolved: &mut Resolved) -> impl Iterator<Item = &mut NoCode> {
     let further = resolved.further.iter_mut().filter_map(|field| match &mut field.value {
         FieldValue::OneTimeCode(Err(none)) => Some(none),

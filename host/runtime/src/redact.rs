@@ -1,14 +1,14 @@
-//! Blots out secrets in text that comes out of a component: log lines and messages.
+//! Redacts secrets in text that comes out of a component: log lines and messages.
 //!
-//! What counts as secret is everything secret that passed the boundary in this call: settings, new
-//! values, values that came back, every value in a body that a server answered with, and tokens in
-//! its headers. A provider that was asked for a code only and prints the password beside it
-//! therefore prints a placeholder. Where that cannot be told (more bodies than are kept, a
-//! compressed one that was not asked for), the text is withheld.
+//! Every secret that passed the boundary in this call counts: settings, new values, returned
+//! values, every value in the body of a server's answer, and tokens in its headers. If a provider
+//! was asked only for a code and prints the password beside it, a placeholder is printed. Where the
+//! secrets cannot be determined (more bodies than are kept, an unrequested compressed one), the
+//! text is withheld.
 //!
-//! It is the second line of defence. A component that wants to hide a secret in its output can
-//! encode it, and a secret that only the component can decrypt is known here only when it comes
-//! back.
+//! This is the second line of defence. A component that wants to hide a secret in its output can
+//! encode it, and a secret that only the component can decrypt is known here only once it is
+//! returned.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -22,54 +22,54 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::contract::Attribute;
 use crate::validate::MAX_LIST;
 
-/// What takes a secret's place.
+/// Replaces a secret.
 const PLACEHOLDER: &str = "[REDACTED]";
 
-/// What takes a message's place that cannot be searched.
+/// Replaces a message that cannot be searched.
 const WITHHELD: &str = "The provider's message is withheld, because the host cannot tell whether a secret is in it.";
 
-/// Shorter values are left alone: they would blot out half of every message and are no secrets to
-/// begin with.
+/// Shorter values stay: redacting them would destroy half of every message, and they are no secrets
+/// to begin with.
 const MIN_SECRET_CHARS: usize = 4;
 
-/// Longest message that a component can put before a person, as the contract says.
+/// The longest message that a component can show to a person, as the contract says.
 pub(crate) const MAX_MESSAGE_CHARS: usize = 1_000;
 
-/// How much of the bodies of one call is kept until it is over. A page of 10,000 items is about as
-/// large.
+/// How many bytes of one call's bodies are kept until the call ends. A page of 10,000 items is
+/// about as large.
 const MAX_RECEIVED_BYTES: usize = 4 << 20;
 
-/// Values times bytes of text to search, in all texts of one call: about 0.1 s at the very most.
+/// Values times bytes of text to search, over all texts of one call: about 0.1 s at most.
 const MAX_WORK: usize = 256 << 20;
 
 /// How many values one call may have. A page of 10,000 items has about as many.
 const MAX_VALUES: usize = 100_000;
 
-/// What a session holds is secret if it looks like a token: other texts of it, such as the names of
-/// vaults, belong into messages.
+/// Values of a session are secret if they look like tokens. Its other texts, such as the names of
+/// vaults, belong in messages.
 const MIN_TOKEN_CHARS: usize = 16;
 
-/// Values inside of values: a JSON document as the text of a member, base64 as its encoding.
+/// Values nested in values: a JSON document in the text of a member, base64 in its encoding.
 const MAX_DEPTH: usize = 4;
 
-/// The bodies that servers answered with in one call, as far as a value can be in them. Wiped when
+/// The bodies of the servers' answers in one call, as far as they can hold values. Wiped when
 /// dropped.
 #[derive(Clone, Default)]
 pub(crate) struct Received(Arc<Mutex<Bodies>>);
 
 #[derive(Default)]
 struct Bodies {
-    /// Each body in the pieces in which it came, so that none moves.
+    /// Each body in the pieces in which it arrived, so that none is moved.
     bodies: Vec<Vec<Zeroizing<Vec<u8>>>>,
     bytes: usize,
-    /// What was kept between calls, and headers, as far as they are text.
+    /// State kept between calls, and headers, as far as they are text.
     states: Vec<Zeroizing<String>>,
-    /// Something came that cannot be searched.
+    /// Something arrived that cannot be searched.
     opaque: bool,
 }
 
 impl Received {
-    /// Begins to keep a body and returns its number.
+    /// Starts to keep a body and returns its number.
     pub(crate) fn begin(&self) -> usize {
         let mut bodies = self.lock();
         bodies.bodies.push(Vec::new());
@@ -88,15 +88,15 @@ impl Received {
         }
     }
 
-    /// Keeps what a session, a durable state or a header holds, if it is text. What is none cannot
-    /// be printed as it is.
+    /// Keeps a session, a durable state or a header if it is text. Other bytes cannot be printed as
+    /// they are.
     pub(crate) fn keep_state(&self, state: &[u8]) {
         if let Ok(text) = std::str::from_utf8(state) {
             self.lock().states.push(Zeroizing::new(text.to_owned()));
         }
     }
 
-    /// Says that something came in which values cannot be found.
+    /// Records the arrival of something that cannot be searched for values.
     pub(crate) fn opaque(&self) {
         self.lock().opaque = true;
     }
@@ -111,27 +111,27 @@ impl Received {
 pub(crate) struct Redactor {
     secrets: Vec<SecretString>,
     received: Received,
-    /// Texts that everyone may read, in lower case: a value that is a word of one is no secret.
+    /// Public texts, in lower case: a value that is a word of one is not secret.
     public: Arc<str>,
-    /// What is searched for, once the call is over; `None` if that cannot be told.
+    /// The values to search for, computed after the call; `None` if they cannot be determined.
     values: OnceLock<Option<Values>>,
     work: AtomicUsize,
 }
 
 impl Redactor {
-    /// What one call receives, and texts that everyone may see.
+    /// The answers that one call receives, and texts that are public.
     pub(crate) fn new(received: Received, public: Arc<str>) -> Self {
         Self { received, public, ..Self::default() }
     }
 
-    /// Adds a secret. All are added before the first text is searched.
+    /// Adds a secret. All secrets are added before the first text is searched.
     pub(crate) fn add(&mut self, secret: &SecretString) {
-        // A copy, because the call gives its values away before its log is written.
+        // A copy, because the call returns its values before its log is written.
         self.secrets.push(secret.clone());
         self.values = OnceLock::new();
     }
 
-    /// The text without the secrets, or `None` if that cannot be told.
+    /// The text without the secrets, or `None` if they cannot be determined.
     pub(crate) fn clean(&self, text: &str) -> Option<String> {
         let values = self.values.get_or_init(|| self.all_values()).as_ref()?;
         let lower = Zeroizing::new(text.to_ascii_lowercase());
@@ -174,7 +174,7 @@ impl Redactor {
         (values.0.len() <= MAX_VALUES).then_some(values)
     }
 
-    /// Attributes as they may be shown. There are no more than that; more are refused.
+    /// Redacts attributes to show. Only the first [`MAX_LIST`] matter: longer lists are refused.
     pub(crate) fn attributes(&self, attributes: &mut [Attribute]) {
         for attribute in attributes.iter_mut().take(MAX_LIST) {
             attribute.name = self.message(&attribute.name);
@@ -182,7 +182,7 @@ impl Redactor {
         }
     }
 
-    /// A message for a person: without secrets, without control characters, not endless.
+    /// A message for a person: without secrets or control characters, and bounded.
     pub(crate) fn message(&self, text: &str) -> String {
         let Some(clean) = self.clean(text) else { return WITHHELD.to_owned() };
         let mut message: String =
@@ -194,7 +194,7 @@ impl Redactor {
     }
 }
 
-/// The text with placeholders for these places, which are in ascending order and may overlap.
+/// The text with placeholders for these spans, which are in ascending order and may overlap.
 fn blot(text: &str, spans: &[(usize, usize)]) -> String {
     let (mut without, mut end) = (String::with_capacity(text.len()), 0);
     for (from, to) in spans.iter().copied() {
@@ -208,7 +208,7 @@ fn blot(text: &str, spans: &[(usize, usize)]) -> String {
     without
 }
 
-/// A value in lower case: a host name, for one, is printed so.
+/// A value in lower case, because a host name, for example, is printed that way.
 #[derive(PartialEq, Eq, Hash)]
 struct Value(String);
 
@@ -218,7 +218,7 @@ impl Drop for Value {
     }
 }
 
-/// Values that are secret.
+/// The secret values.
 #[derive(Default)]
 struct Values(HashSet<Value>);
 
@@ -229,8 +229,7 @@ impl Values {
         }
     }
 
-    /// Adds a body: the values in a JSON document, or else every word of it, whatever format it
-    /// has.
+    /// Adds a body: the values of a JSON document, or every word of any other format.
     fn add_body(&mut self, body: &str) {
         if self.add_json(body.trim_start_matches('\u{feff}').trim(), 0) {
             return;
@@ -240,7 +239,7 @@ impl Values {
         body.split(separates).for_each(|word| self.add_text(word, MAX_DEPTH - 1));
     }
 
-    /// Adds the values in a JSON document, if it is one.
+    /// Adds the values of a JSON document, if the text is one.
     fn add_json(&mut self, text: &str, depth: usize) -> bool {
         if depth >= MAX_DEPTH || !text.starts_with(['{', '[', '"']) {
             return false;
@@ -250,7 +249,7 @@ impl Values {
         walked && json.end().is_ok()
     }
 
-    /// Adds a text, and what is in it.
+    /// Adds a text and the values nested in it.
     fn add_text(&mut self, text: &str, depth: usize) {
         let text = text.trim();
         if self.add_json(text, depth) {
@@ -267,7 +266,7 @@ impl Values {
         }
     }
 
-    /// Adds what looks like a token.
+    /// Adds the values that look like tokens.
     fn add_tokens(&mut self, state: &str) {
         let mut found = Self::default();
         found.add_body(state);
@@ -275,7 +274,7 @@ impl Values {
         self.0.extend(found.0);
     }
 
-    /// Adds the forms in which a value stands in JSON, in a URL or in the output for debugging.
+    /// Adds the forms of a value in JSON, in a URL and in debug output.
     fn add_encoded(&mut self) {
         let mut encoded = Self::default();
         for Value(value) in &self.0 {
@@ -287,7 +286,7 @@ impl Values {
                 let json = Zeroizing::new(json);
                 let json = json.trim_matches('"');
                 encoded.insert(json);
-                // As Go's encoder writes it, which servers of secrets are often written in.
+                // The form of Go's encoder; many secret managers are written in Go.
                 encoded.insert(&json.replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e"));
             }
             encoded.insert(&value.escape_debug().to_string());
@@ -297,7 +296,7 @@ impl Values {
     }
 }
 
-/// The text that this is the base64 of, in either alphabet.
+/// The text that this base64 encodes, in either alphabet.
 fn from_base64(text: &str) -> Option<Zeroizing<String>> {
     use data_encoding::{BASE64, BASE64URL, BASE64URL_NOPAD};
 
@@ -435,7 +434,7 @@ mod tests {
 
     #[test]
     fn values_are_found_in_json_as_text_in_base64_and_in_plain_bodies() {
-        // The shapes in which AWS and GCP answer.
+        // The shapes of answers of AWS and GCP.
         let redactor = received(&[
             r#"{"SecretString":"{\"username\":\"ada\",\"password\":\"correct horse\"}"}"#,
             r#"{"payload":{"data":"YmF0dGVyeSBzdGFwbGU="}}"#,

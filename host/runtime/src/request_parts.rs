@@ -1,12 +1,14 @@
-//! How long the parts of a request may be that a component sets, of those that lie in the host's
+//! Limits the length of those parts of a request that a component sets and that stay in the host's
 //! memory until the request is sent or dropped.
 //!
-//! wasmtime bounds the headers and the scheme, but takes a method and an authority of any length
-//! and a path of 64 KiB: 8 MiB twice behind each of a thousand handles. So three functions of
-//! `wasi:http/types` are linked anew, in front of its own. A longer part is refused as one that is
-//! not well formed. The instance has to be named exactly as wasmtime's bindings name it: under any
-//! other name these functions would stand beside its own and change nothing. That shows in the test
-//! with the component `hoards-methods`.
+//! wasmtime bounds the headers and the scheme. It accepts a method and an authority of any length
+//! and a path of 64 KiB: 8 MiB twice behind each of a thousand handles. This module therefore
+//! replaces three functions of `wasi:http/types` in the linker; a longer part is refused as
+//! malformed.
+//!
+//! The instance must have exactly the name that wasmtime's bindings use. Under any other name these
+//! functions would stand beside the originals and change nothing. The test with the component
+//! `hoards-methods` detects that.
 
 use wasmtime::component::{Linker, Resource};
 use wasmtime_wasi_http::WasiHttpView;
@@ -21,13 +23,13 @@ const TYPES: &str = "wasi:http/types@0.2.12";
 
 /// The longest in IANA's registry has 17 (`UPDATEREDIRECTREF`).
 pub(crate) const METHOD_BYTES: usize = 32;
-/// A name has at most 253 (RFC 1035, section 2.3.4), a port 6 with its colon; user names are
-/// refused by the guard.
+/// A name has at most 253 (RFC 1035, section 2.3.4), a port 6 with its colon; the guard refuses
+/// user names.
 pub(crate) const AUTHORITY_BYTES: usize = 300;
 /// Common servers take a request line of 8 KiB.
 pub(crate) const PATH_BYTES: usize = 16 << 10;
 
-/// Puts the limits in front of what `wasmtime_wasi_http` has put into the linker.
+/// Replaces functions that `wasmtime_wasi_http` has added to the linker.
 pub(crate) fn limit(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     let mut types = linker.instance(TYPES)?;

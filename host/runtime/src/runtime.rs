@@ -25,8 +25,8 @@ use crate::settings::Patterns;
 use crate::state::CallState;
 use crate::{imports, request_parts, self_test, validate};
 
-/// Loads secret provider components and runs their calls. Cheap to clone; one for each process is
-/// the rule.
+/// Loads secret provider components and runs their calls. Cheap to clone; a process usually has
+/// one.
 #[derive(Clone)]
 pub struct Runtime(Arc<Shared>);
 
@@ -46,7 +46,7 @@ pub(crate) struct Shared {
     _ticker: Ticker,
 }
 
-/// Puts something between the components and the guard.
+/// Wraps the guard of a connection.
 type EgressLayer = Arc<dyn Fn(Arc<dyn Egress>) -> Arc<dyn Egress> + Send + Sync>;
 
 /// The runtime cannot start.
@@ -56,7 +56,7 @@ pub enum SetupError {
     /// The sandbox cannot be set up on this machine.
     #[error("cannot set up the sandbox: {0}")]
     Sandbox(String),
-    /// A limit was tried out and did nothing.
+    /// A limit was tested and had no effect.
     #[error("the sandbox is not safe: {0}. The host does not start")]
     SelfTest(String),
 }
@@ -72,14 +72,14 @@ pub struct RuntimeBuilder {
 }
 
 impl RuntimeBuilder {
-    /// Other limits than the default ones.
+    /// Replaces the default limits.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Another clock than the computer's own.
+    /// Replaces the system clock.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -93,30 +93,30 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Keeps compiled components in a folder, so that they load in a millisecond the next time.
+    /// Keeps compiled components in a folder, so that they next load in a millisecond.
     #[must_use]
     pub fn code_cache(mut self, folder: impl Into<PathBuf>, key: CodeCacheKey) -> Self {
         self.code_cache = Some(CodeCache::new(folder.into(), key));
         self
     }
 
-    /// The operator's word on the network.
+    /// Sets the operator's network policy.
     #[must_use]
     pub fn egress(mut self, policy: EgressPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Puts something between the components and the guard, for example to inject faults. It is
-    /// called once for each connection with the guard of that connection and returns what the
-    /// components talk to.
+    /// Puts a layer between the components and the guard, for example to inject faults. The
+    /// function is called once for each connection with that connection's guard, and returns what
+    /// the components talk to.
     #[must_use]
     pub fn egress_layer(mut self, layer: impl Fn(Arc<dyn Egress>) -> Arc<dyn Egress> + Send + Sync + 'static) -> Self {
         self.egress_layer = Some(Arc::new(layer));
         self
     }
 
-    /// Sets the sandbox up and tries its limits out. Takes about 40 ms.
+    /// Sets up the sandbox and tests its limits. Takes about 40 ms.
     pub fn build(self) -> Result<Runtime, SetupError> {
         let sandbox = |error: &dyn std::fmt::Display| SetupError::Sandbox(error.to_string());
         let engine = engine::engine(&self.limits).map_err(|error| SetupError::Sandbox(format!("{error:#}")))?;
@@ -162,7 +162,7 @@ fn tls_config() -> Result<rustls::ClientConfig, rustls::Error> {
 }
 
 impl Runtime {
-    /// A builder with the default limits, the computer's clock, no code cache and public addresses
+    /// A builder with the default limits, the system clock, no code cache and public addresses
     /// only.
     pub fn builder() -> RuntimeBuilder {
         RuntimeBuilder {
@@ -180,16 +180,16 @@ impl Runtime {
         &self.0.limits
     }
 
-    /// As [`RuntimeBuilder::code_cache`], for a host that has the key only later than it builds the
-    /// runtime, which takes tens of milliseconds. It counts for components that are loaded from now
-    /// on. A runtime that has a code cache keeps the one it has.
+    /// As [`RuntimeBuilder::code_cache`], for a host that obtains the key only after it has started
+    /// to build the runtime, which takes tens of milliseconds. Applies to components loaded from
+    /// now on. A runtime that already has a code cache keeps it.
     pub fn use_code_cache(&self, folder: impl Into<PathBuf>, key: CodeCacheKey) {
-        // An error is the cache that was not taken.
+        // An error returns the cache that was not set.
         let _ = self.0.code_cache.set(CodeCache::new(folder.into(), key));
     }
 
-    /// Loads a component: compiles it (or takes its compiled form from the code cache), checks what
-    /// it imports and exports, and lets it describe itself.
+    /// Loads a component: compiles it (or takes its compiled form from the code cache), checks its
+    /// imports and exports, and calls its `describe`.
     ///
     /// `component` is the component in binary form.
     pub async fn load(&self, component: &[u8]) -> Result<Provider, LoadError> {
@@ -207,8 +207,8 @@ impl Runtime {
         self.describe(adapter, digest, version.export).await
     }
 
-    /// Lets a provider describe itself, and checks what it says. `export` is what its functions are
-    /// in.
+    /// Calls a provider's `describe` and checks the answer. `export` is the interface of its
+    /// functions.
     pub(crate) async fn describe(
         &self,
         adapter: Box<dyn Adapter>,
@@ -250,10 +250,10 @@ impl Runtime {
         loaded.await.map_err(host)?.map_err(|error: wasmtime::Error| LoadError::Compile(format!("{error:#}")))
     }
 
-    /// Opens a connection: its own session, its own network pool. No request is made yet.
+    /// Opens a connection with its own session and network pool. Makes no request yet.
     ///
-    /// `approved` is where its provider may connect to;
-    /// [`crate::Description::approved_destinations`] says what the provider asks for.
+    /// `approved` are the destinations that its provider may connect to;
+    /// [`crate::Description::approved_destinations`] says which the provider asks for.
     pub fn connection(&self, settings: Settings, approved: Vec<ApprovedDestination>) -> Connection {
         let shared = &self.0;
         let approved: Arc<[ApprovedDestination]> = approved.into();
@@ -276,9 +276,9 @@ fn other_shape(export: &str, mismatch: String) -> LoadError {
 
 #[expect(unsafe_code, reason = "the bytes come from the compiler or carry the code cache's MAC")]
 fn load_code(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: wasmtime runs what it is given here. It comes from `precompile_component` of this
-    // program, either just now or from a file whose MAC was checked with a key that only this host
-    // has.
+    // SAFETY: wasmtime executes the code it is given here. The code comes from
+    // `precompile_component` of this program: either just now, or from a file whose MAC was checked
+    // with a key that only this host has.
     unsafe { Component::deserialize(engine, code) }
 }
 

@@ -1,10 +1,9 @@
-//! Tries the limits out when the runtime starts.
+//! Tests the limits when the runtime starts.
 //!
-//! A limit that is accepted and does nothing is the commonest hole in a plugin host: a setting that
-//! a new version ignores, a message that changed its wording, a thread that did not start. A tiny
-//! component that does each of the bad things is run against each limit, with limits of its own
-//! that are small enough to fire at once. It runs on a thread of its own, so that a limit of time
-//! that does nothing is found too.
+//! A limit that is accepted and has no effect is the commonest hole in a plugin host: a setting
+//! that a new version ignores, a message that was reworded, a thread that did not start. A tiny
+//! component violates each limit in turn, and each test sets its limit low enough to fire at once.
+//! The tests run on a separate thread, so that an ineffective time limit is detected too.
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -27,7 +26,7 @@ const COMPONENT: &[u8] = include_bytes!("self_test.wasm");
 
 /// Two ticks and a bit.
 const SPIN_TIME: Duration = Duration::from_millis(25);
-/// A machine that needs longer than this to fire a limit of 25 ms has none.
+/// A machine that takes longer than this to enforce a limit of 25 ms does not enforce it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(engine: &Engine) -> Result<(), SetupError> {

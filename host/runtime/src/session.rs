@@ -1,9 +1,9 @@
 //! Session slots: what a provider keeps between calls.
 //!
-//! One [`Slot`] for each connection. The bytes are encrypted while no call uses them, under a key
-//! that the host makes anew at every start; they are bound to the component build that put them, so
-//! that a swapped component starts from nothing. At most one call at a time may renew; the others
-//! wait and receive what it put, or the error it ended with.
+//! Each connection has one [`Slot`]. Its bytes are encrypted while no call uses them, under a key
+//! that the host generates at every start. They are bound to the component build that stored them,
+//! so that a swapped component starts without a session. At most one call at a time may renew; the
+//! others wait and receive the new state, or the error that the renewal ended with.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,10 +17,10 @@ use zeroize::Zeroizing;
 
 use crate::error::{ErrorCode, ProviderError};
 
-/// A session may be kept for a day at most, as the contract says.
+/// The longest lifetime of a session, a day, as the contract says.
 pub(crate) const MAX_TTL: u32 = 86_400;
 
-/// What a call receives: wiped when dropped.
+/// The state as a call receives it: wiped when dropped.
 pub(crate) struct State {
     pub(crate) data: Zeroizing<Vec<u8>>,
     pub(crate) generation: u64,
@@ -31,11 +31,11 @@ pub(crate) enum Renewal {
     Renewed(State),
 }
 
-/// How a renewal ended, for those who wait for it.
+/// How a renewal ended, for the calls that wait for it.
 #[derive(Clone)]
 enum Outcome {
     Running,
-    /// Something was put, or the call gave up without a reason worth passing on: look again.
+    /// A state was stored, or the renewal ended without an error to share: look again.
     Over,
     Failed(ProviderError),
 }
@@ -50,13 +50,13 @@ struct Sealed {
 
 struct Inner {
     sealed: Option<Sealed>,
-    /// Of the last `put`; never goes back.
+    /// The generation of the last `put`; only grows.
     generation: u64,
     counter: u64,
     renewing: Option<watch::Receiver<Outcome>>,
 }
 
-/// The key that seals session states, made anew at every start of the host.
+/// The key that seals session states, generated at every start of the host.
 pub(crate) struct SessionKey(Aes256Gcm);
 
 impl SessionKey {
@@ -67,7 +67,7 @@ impl SessionKey {
     }
 }
 
-/// Tells the slots of one host apart, so that a state opens in its own slot only.
+/// Numbers the slots of one host, so that a state opens only in its own slot.
 static NEXT_SLOT: AtomicU64 = AtomicU64::new(0);
 
 /// The session of one connection.
@@ -90,16 +90,16 @@ impl Slot {
         ((u128::from(self.id) << 64) | u128::from(generation)).to_be_bytes()
     }
 
-    /// Forgets the state. Calls that run keep what they have.
+    /// Discards the state. Running calls keep their copies.
     pub(crate) fn clear(&self) {
         let mut inner = self.lock();
         inner.sealed = None;
-        // A running call that adds to what it had must not bring it back.
+        // A running call that extends its copy must not restore the old state.
         inner.generation += 1;
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Nothing in here can panic half-way through a change.
+        // No code under this lock can panic half-way through a change.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -135,7 +135,7 @@ impl Slot {
     }
 }
 
-/// The session as one call sees it. Dropping it gives back the right to renew.
+/// The session as one call sees it. Dropping it releases the right to renew.
 pub(crate) struct CallSession {
     slot: Arc<Slot>,
     component: Arc<str>,
@@ -198,8 +198,8 @@ impl CallSession {
                     }
                 }
             };
-            // An error means that the sender is gone, which `release` does only after it has said
-            // how it ended.
+            // An error means that the sender is gone; `release` drops it only after it has sent the
+            // outcome.
             let outcome = running.wait_for(|outcome| !matches!(outcome, Outcome::Running)).await;
             if let Ok(outcome) = outcome
                 && let Outcome::Failed(error) = &*outcome
@@ -215,7 +215,7 @@ impl CallSession {
         inner.counter
     }
 
-    /// The call ended with this error of the contract, or without one.
+    /// Ends the call, with this error of the contract or without one.
     pub(crate) fn finish(mut self, error: Option<&ProviderError>) {
         self.release(error.map_or(Outcome::Over, |error| Outcome::Failed(error.clone())));
     }
@@ -230,7 +230,7 @@ impl CallSession {
 
 impl Drop for CallSession {
     fn drop(&mut self) {
-        // A trap, a time-out or a cancelled call: the next one who waits gets its turn.
+        // A trap, a time-out or a cancelled call: the next waiting call gets the right.
         self.release(Outcome::Over);
     }
 }

@@ -1,4 +1,4 @@
-//! What a description says about settings, and whether the settings of a connection obey it.
+//! What a description says about settings, and whether a connection's settings comply.
 //!
 //! No message repeats a value: it may be a secret in the wrong field.
 
@@ -15,17 +15,17 @@ use crate::error::{ErrorCode, ProviderError};
 const SHOWN_CHARS: usize = 64;
 
 /// The longest known value, a service account token of 1Password, has about 900; a private key may
-/// have some thousand.
+/// have a few thousand.
 pub(crate) const MAX_VALUE_CHARS: usize = 64 << 10;
 
 /// Memory of one compiled pattern. Patterns of tokens and addresses take a few KiB.
 pub(crate) const MAX_PATTERN_BYTES: usize = 1 << 20;
 
-/// The patterns of a description, compiled, by the names of their settings.
+/// The compiled patterns of a description, by the names of their settings.
 pub(crate) struct Patterns(BTreeMap<String, Regex>);
 
 impl Patterns {
-    /// Compiles them. The error says which one is wrong.
+    /// Compiles the patterns. The error names the one that is wrong.
     pub(crate) fn compile(description: &Description) -> Result<Self, String> {
         let mut patterns = BTreeMap::new();
         for spec in &description.settings {
@@ -46,7 +46,7 @@ impl Patterns {
 }
 
 impl SettingKind {
-    /// What a value has to be, if this value is not of the kind.
+    /// What a value of this kind must be, if `value` is not.
     fn violated_by(&self, value: &str) -> Option<String> {
         let expected = match self {
             Self::Text | Self::MultiLineText | Self::Other(_) => return None,
@@ -67,7 +67,7 @@ impl SettingKind {
 }
 
 impl SettingSpec {
-    /// Why this value cannot be one of the setting.
+    /// Why this setting cannot have this value.
     pub(crate) fn refuse(&self, value: &str, patterns: &Patterns) -> Option<String> {
         if value.chars().count() > MAX_VALUE_CHARS {
             return Some(format!("{} has more than {MAX_VALUE_CHARS} characters.", self.label));
@@ -75,7 +75,7 @@ impl SettingSpec {
         if let Some(expected) = self.kind.violated_by(value) {
             return Some(format!("{} must be {expected}.", self.label));
         }
-        // White space around a value is what copying brings along; the provider decides about it.
+        // Copied values often have white space around them; the provider decides about it.
         let matches = patterns.matches(&self.name, value) || patterns.matches(&self.name, value.trim());
         (!matches).then(|| format!("{} does not have the form that it must have. {}", self.label, self.help))
     }
@@ -109,9 +109,9 @@ impl SettingGroup {
 }
 
 impl Description {
-    /// Whether these settings can be passed to the provider.
+    /// Checks that these settings can be passed to the provider.
     pub(crate) fn check_settings(&self, settings: &Settings, patterns: &Patterns) -> Result<(), ProviderError> {
-        // First, because a misspelt name is also a missing one.
+        // First, because a misspelt name also means a missing one.
         for (name, _) in settings.iter() {
             if !self.settings.iter().any(|spec| spec.name == name) {
                 let name: String = name.chars().filter(|c| !c.is_control()).take(SHOWN_CHARS).collect();
@@ -142,8 +142,7 @@ impl Description {
         Ok(())
     }
 
-    /// The settings as the provider gets them: without the empty ones, with the defaults of those
-    /// that are missing.
+    /// The settings as the provider receives them: empty ones removed, defaults filled in.
     pub(crate) fn effective_settings(&self, settings: &Settings) -> Settings {
         let mut effective = Settings::new();
         for (name, value) in settings.iter().filter(|(_, value)| !value.expose_secret().is_empty()) {
@@ -159,13 +158,13 @@ impl Description {
         effective
     }
 
-    /// Whether the value of this setting is to be kept out of logs. A setting that the provider
-    /// does not know is.
+    /// Whether this setting's value must stay out of logs. True for a setting that the provider
+    /// does not know.
     pub fn is_secret(&self, name: &str) -> bool {
         self.settings.iter().find(|spec| spec.name == name).is_none_or(|spec| spec.secret)
     }
 
-    /// Whatever of it a person may read.
+    /// All texts of the description that people may read.
     pub(crate) fn public_text(&self) -> String {
         let mut texts = vec![self.display_name.as_str(), &self.provider_type, &self.reference_format];
         for spec in &self.settings {

@@ -1,4 +1,4 @@
-//! What one call has around it: a powerless WASI, the guarded way out, its session and its limits.
+//! The surroundings of one call: a powerless WASI, the guarded way out, its session and its limits.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::redact::Received;
 use crate::session::CallSession;
 use crate::store::StateStore;
 
-/// How the requests of one call leave.
+/// How the requests of one call leave the sandbox.
 #[derive(Clone)]
 pub(crate) struct WayOut {
     pub(crate) egress: Arc<dyn Egress>,
@@ -28,26 +28,26 @@ pub(crate) struct WayOut {
     pub(crate) gate: Option<Arc<dyn RequestGate>>,
 }
 
-/// What a call has of its connection. `describe` and `normalize-reference` have none.
+/// What a call uses of its connection. `describe` and `normalize-reference` use none.
 pub(crate) struct Reach {
     pub(crate) way_out: WayOut,
     pub(crate) session: CallSession,
     pub(crate) state_store: Option<Arc<dyn StateStore>>,
 }
 
-/// The data of the store of one call.
+/// The data of one call's store.
 pub(crate) struct CallState {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     hooks: Hooks,
     table: ResourceTable,
     pub(crate) limiter: Limiter,
-    /// Absent while a component is described, before there is any connection.
+    /// Absent while a component is described, when there is no connection yet.
     pub(crate) session: Option<CallSession>,
-    /// Absent likewise, and when the embedder keeps none.
+    /// Absent likewise, or when the embedder keeps no state.
     pub(crate) state_store: Option<Arc<dyn StateStore>>,
     pub(crate) output: Output,
-    /// When the call has to be over.
+    /// The time by which the call must end.
     pub(crate) deadline: tokio::time::Instant,
 }
 
@@ -58,8 +58,8 @@ impl CallState {
             None => (None, None, None),
         };
         let output = Output::new(limits.log_bytes);
-        // No files, no arguments, no environment, no sockets and a closed standard input are what a
-        // builder starts with.
+        // A new builder has no files, no arguments, no environment, no sockets and a closed
+        // standard input.
         let wasi = WasiCtxBuilder::new()
             .stdout(output.clone())
             .stderr(output.clone())
@@ -79,24 +79,24 @@ impl CallState {
         Self { wasi, http, hooks, table, limiter, session, state_store, output, deadline }
     }
 
-    /// What is kept between calls passed the boundary: tokens in it are secret in this call's
-    /// output.
+    /// Records state kept between calls that passed the boundary: its tokens are secret in this
+    /// call's output.
     pub(crate) fn passed(&self, state: &[u8]) {
         self.hooks.received.keep_state(state);
     }
 
-    /// What is asked before each request.
+    /// The gate that is asked before each request.
     #[cfg(feature = "testing")]
     pub(crate) fn gate(&self) -> Option<Arc<dyn RequestGate>> {
         self.hooks.way_out.as_ref()?.gate.clone()
     }
 
-    /// How long the call may still take.
+    /// The time left until the deadline.
     pub(crate) fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(tokio::time::Instant::now())
     }
 
-    /// What the guard refused first in this call.
+    /// The first refusal of the guard in this call.
     pub(crate) fn refused(&self) -> Option<EgressError> {
         self.hooks.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -127,31 +127,31 @@ impl wasmtime_wasi::HostWallClock for WallClock {
     }
 }
 
-/// One list of headers, as it is in the host's memory. Common servers take 8 to 16 KiB.
+/// The size of one list of headers in the host's memory. Common servers take 8 to 16 KiB.
 ///
-/// This, [`BODY_CHUNK_BYTES`] and what [`crate::request_parts`] lets pass are what one handle can
-/// hold of the host's memory: all that a call may have (1,000) together about as much as its own
-/// memory.
+/// One handle can hold this much, [`BODY_CHUNK_BYTES`] and what [`crate::request_parts`] allows.
+/// All handles of a call (1,000) can together hold about as much as its own memory.
 pub(crate) const HEADER_BYTES: usize = 32 << 10;
 
-/// What is taken of a request's body before any of it is sent, twice: one piece is waiting while
-/// the next is written. wasmtime's own megabyte would be 2 GiB for the requests that a call can
-/// begin and not send.
+/// How much of a request's body is accepted before any of it is sent. Counts twice: one piece waits
+/// while another is written. With wasmtime's default of 1 MiB, the requests that a call can begin
+/// and not send could hold 2 GiB.
 const BODY_CHUNK_BYTES: usize = 16 << 10;
 
-/// Random bytes at a time. They are made one by one, without giving way to other calls; wasmtime's
-/// own 64 MiB take a good part of a second. Nonces, keys and the 511 bytes of a login with SRP are
-/// far below.
+/// Random bytes per request. They are generated one by one without yielding to other calls;
+/// wasmtime's default of 64 MiB takes a good part of a second. Nonces, keys and the 511 bytes of an
+/// SRP login are far smaller.
 pub(crate) const RANDOM_BYTES: u64 = 64 << 10;
 
-/// Hands every request that the gate lets through to the connection's [`Egress`].
+/// Passes every request that the gate admits to the connection's [`Egress`].
 struct Hooks {
     way_out: Option<WayOut>,
     refused: Arc<Mutex<Option<EgressError>>>,
     received: Received,
 }
 
-/// Beyond the headers that wasi:http reserves: what would change how the connection itself is used.
+/// Headers forbidden in addition to those of wasi:http: they would change how the connection itself
+/// is used.
 fn is_forbidden(name: &HeaderName) -> bool {
     DEFAULT_FORBIDDEN_HEADERS.contains(name)
         || matches!(name.as_str(), "te" | "trailer" | "expect" | "via" | "forwarded")
@@ -188,12 +188,12 @@ impl WasiHttpHooks for Hooks {
         };
         let mut request =
             request.map(|body| body.map_err(|_| EgressError::InvalidRequest("its body was cut off")).boxed_unsync());
-        // A compressed body cannot be searched for secrets. Without the header a server could
+        // A compressed body cannot be searched for secrets. Without this header the server could
         // choose.
         request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        // Here and not in the future, which runs in a task of its own: requests get in line in the
-        // order in which the component makes them (see the guard's `queue`). Nothing is sent before
-        // it is polled.
+        // Here and not in the future, which runs in a task of its own: requests queue in the order
+        // in which the component makes them (see the guard's `queue`). Nothing is sent before the
+        // future is polled.
         let sending = egress.send(request, times);
         Box::new(async move {
             let admitted = match &gate {
@@ -223,8 +223,8 @@ impl WasiHttpHooks for Hooks {
 /// Words in the names of headers whose values may be secret.
 const SECRET_HEADERS: [&str; 8] = ["auth", "cookie", "credential", "key", "location", "secret", "session", "token"];
 
-/// Keeps what an answer holds for the call's redactor: tokens in its headers, and the values in its
-/// body. An answer that is no success has none in its body: its text is the server's message.
+/// Keeps the values of an answer for the call's redactor: tokens in its headers and values in its
+/// body. The body of an unsuccessful answer is not searched: its text is the server's message.
 fn remembered(answer: http::Response<Body>, received: Received) -> http::Response<Body> {
     for (name, value) in answer.headers() {
         if SECRET_HEADERS.iter().any(|word| name.as_str().contains(word)) {

@@ -1,9 +1,9 @@
-//! Durable state: what a provider keeps for good, such as a refresh token that rotates with each
-//! use.
+//! Durable state: what a provider keeps across restarts, such as a refresh token that rotates with
+//! each use.
 //!
-//! The embedder says where it is kept, one [`StateStore`] for each connection; this crate only
-//! passes it on. A connection without one answers `unsupported`: a store that forgets at the end of
-//! the process would lose a refresh token, and nobody would know before the next start.
+//! The embedder stores it, through one [`StateStore`] for each connection; this crate only passes
+//! it on. Without a store, the answer is `unsupported`: a store that forgets when the process ends
+//! would lose a refresh token, and the loss would show only at the next start.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -15,16 +15,16 @@ use crate::error::{ErrorCode, ProviderError};
 /// The most that one connection may keep, as the contract promises.
 pub(crate) const MAX_BYTES: usize = 8 << 10;
 
-/// What is kept for a connection. Wiped when dropped.
+/// The stored state of a connection. Wiped when dropped.
 #[derive(Clone)]
-// Clone: a store in memory gives out what it keeps.
+// Clone: a store in memory returns copies of its state.
 #[non_exhaustive]
 pub struct StoredState {
     /// The provider's bytes. May hold secrets.
     pub data: Zeroizing<Vec<u8>>,
-    /// Greater with each change.
+    /// Increases with each change.
     pub version: u64,
-    /// When the provider wants to be called at the latest, in seconds since 1970.
+    /// The latest time at which the provider wants to be called, in seconds since 1970.
     pub refresh_by: Option<u64>,
 }
 
@@ -45,23 +45,23 @@ impl std::fmt::Debug for StoredState {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// It is at another version than expected.
+    /// The state is at another version than expected.
     #[error("the stored state was changed meanwhile; read it again")]
     Conflict,
-    /// The connection has other settings by now, whose state is another one, or was deleted.
+    /// The connection's settings have changed since, and with them its state, or it was deleted.
     #[error("the connection's settings were changed meanwhile, or it was deleted; begin anew")]
     Outdated,
     /// The embedder gave the connection no store.
     #[error("this host keeps no durable state for this connection")]
     NotKept,
-    /// More than the contract allows.
+    /// The state is larger than the contract allows.
     #[error("a stored state may have {} KiB at most", MAX_BYTES >> 10)]
     TooLarge,
-    /// It cannot be opened: it was changed outside of the host, or its key is gone. With a message
-    /// for a person, which says whose state it is and what to do.
+    /// The state cannot be opened: it was changed outside of the host, or its key is lost. The
+    /// message tells a person whose state it is and what to do.
     #[error("{0}")]
     Damaged(String),
-    /// The store does not answer now. The reason is the embedder's to log.
+    /// The store does not answer now. The embedder logs the reason.
     #[error("the host cannot reach its store now; try again later")]
     Unavailable,
 }
@@ -78,24 +78,24 @@ impl From<StoreError> for ProviderError {
     }
 }
 
-/// Where the durable state of one connection is kept.
+/// The store of one connection's durable state.
 #[async_trait::async_trait]
 pub trait StateStore: Send + Sync {
-    /// The state; `None` when nothing was stored yet.
+    /// The state; `None` if nothing has been stored.
     async fn get(&self) -> Result<Option<StoredState>, StoreError>;
 
-    /// Stores the state if the present one is at version `expected` (`None`: if there is none), and
-    /// returns the new version, which is greater. It must be safe when this returns.
+    /// Stores the state if the current version is `expected` (`None`: if there is no state), and
+    /// returns the new, greater version. The state must be durable when this returns.
     async fn put(&self, data: &[u8], expected: Option<u64>, refresh_by: Option<u64>) -> Result<u64, StoreError>;
 }
 
-/// Keeps the state in memory: for checks before a connection is saved, and for tests. It forgets at
-/// the end of the process.
+/// Keeps the state in memory, for checks before a connection is saved and for tests. The state is
+/// lost when the process ends.
 #[derive(Debug, Default)]
 pub struct MemoryStore(Mutex<Option<StoredState>>);
 
 impl MemoryStore {
-    /// Takes what is kept out of it.
+    /// Removes and returns the state.
     pub fn take(&self) -> Option<StoredState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

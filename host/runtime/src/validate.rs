@@ -13,24 +13,24 @@ use crate::egress::DestinationTemplate;
 use crate::error::{ErrorCode, ProviderError};
 use crate::settings::Patterns;
 
-// The table in the head of the WIT has them all; a test in `limits.rs` compares.
+// The table in the head of the WIT lists them all; a test in `limits.rs` compares.
 pub(crate) const MAX_ITEMS: usize = 10_000;
 pub(crate) const MAX_PAGE_TOKEN_BYTES: usize = 4_096;
-/// Revisions, account keys, names of fields, options: what machines compare.
+/// Revisions, account keys, names of fields, options: texts that only code compares.
 pub(crate) const MAX_ID_BYTES: usize = 256;
 pub(crate) const MAX_LEASE_BYTES: usize = 1_024;
 pub(crate) const MAX_FIELDS: usize = 1_000;
-/// Further fields of one call.
+/// Further fields that one call may request.
 pub(crate) const MAX_SELECTED: usize = 100;
 pub(crate) const MAX_CODE_CHARS: usize = 16;
 /// Rate-limit tiers, and limits of a tier.
 pub(crate) const MAX_TIERS: usize = 16;
 /// Longest window of a rate limit: counts are kept for a few days.
 pub(crate) const MAX_WINDOW_SECONDS: u32 = 86_400;
-/// 100 years of 366 days: a time beyond is a mistake in its unit.
+/// 100 years of 366 days: a later time is a mistake in its unit.
 pub(crate) const LONGEST_VALIDITY_SECONDS: u64 = 100 * 366 * 86_400;
 pub(crate) const MAX_NAME_CHARS: usize = 64;
-/// A label, a help text, a title: enough for a person, too little to do harm in a list or a form.
+/// A label, a help text, a title: enough for a person, too short to break a list or a form.
 pub(crate) const MAX_TEXT_CHARS: usize = 2_000;
 /// Settings, destinations and attributes of a description.
 pub(crate) const MAX_LIST: usize = 100;
@@ -41,9 +41,8 @@ fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Check {
     if holds { Ok(()) } else { Err(otherwise()) }
 }
 
-/// The first bytes of a component (the preamble of the component model's binary format: magic
-/// number, version, layer). A file of another kind is told apart here, in words for whoever has
-/// named the wrong one.
+/// Checks the first bytes of a component (the preamble of the component model's binary format:
+/// magic number, version, layer). A file of another kind gets an error that says so.
 pub(crate) fn preamble(component: &[u8]) -> Check {
     let is_wasm = component.starts_with(b"\0asm");
     ensure(is_wasm, || "the file does not begin as WebAssembly does; is it the right one?".into())?;
@@ -181,7 +180,7 @@ fn setting_spec(setting: &SettingSpec) -> Check {
     Ok(())
 }
 
-/// The defaults, once the patterns are known.
+/// Checks the defaults, once the patterns are compiled.
 pub(crate) fn defaults(d: &Description, patterns: &Patterns) -> Check {
     for spec in &d.settings {
         if let Some(default) = &spec.default {
@@ -223,8 +222,8 @@ fn setting_groups(d: &Description) -> Check {
     Ok(())
 }
 
-/// What a host checks of a reference before it asks the provider: its length, and the scheme in
-/// either case. `normalize-reference` does the rest.
+/// What the host checks of a reference before it asks the provider: its length, control characters
+/// and the scheme in either case. `normalize-reference` does the rest.
 pub(crate) fn reference(d: &Description, reference: &str) -> Result<(), ProviderError> {
     let scheme = &d.reference_scheme;
     let refused = |what: String| Err(ProviderError::new(ErrorCode::InvalidReference, what));
@@ -244,7 +243,7 @@ pub(crate) fn reference(d: &Description, reference: &str) -> Result<(), Provider
     Ok(())
 }
 
-/// What is promised of a reference in its normal form.
+/// What the contract promises of a normalized reference.
 pub(crate) fn normal_form(d: &Description, normal: &str) -> Check {
     let scheme = &d.reference_scheme;
     let rest = normal.strip_prefix(scheme.as_str()).and_then(|rest| rest.strip_prefix("://"));
@@ -309,7 +308,7 @@ fn field_kind(kind: &FieldKind) -> Check {
     if let FieldKind::Other(kind) = kind { short(kind, "the kind of a field") } else { Ok(()) }
 }
 
-/// What may be asked for.
+/// Checks what a caller requests.
 pub(crate) fn selection(d: &Description, selection: &Selection) -> Result<(), ProviderError> {
     let refuse = |message: String| Err(ProviderError::new(ErrorCode::Unsupported, message));
     if selection.further.is_empty() {
@@ -361,7 +360,7 @@ fn one_time_code(result: &Result<OneTimeCode, NoCode>) -> Check {
     }
 }
 
-/// Checks the answer and drops what was not asked for. `now` is in seconds since 1970.
+/// Checks the answer and drops what was not requested. `now` is in seconds since 1970.
 pub(crate) fn resolved(r: &mut Resolved, asked: &Selection, now: u64) -> Check {
     if !asked.standard.username {
         r.username = None;

@@ -1,4 +1,4 @@
-//! One trait that the host's own code calls, and one small file behind it for each version of the
+//! The trait that the host's own code calls, and one small file behind it for each version of the
 //! contract.
 //!
 //! Adding a version adds a file and a line in [`VERSIONS`]; dropping one deletes them.
@@ -16,11 +16,11 @@ use crate::contract::{
 use crate::error::{ErrorCode, ProviderError};
 use crate::state::CallState;
 
-/// Outside: the sandbox ended the call. Inside: the provider's own answer.
+/// The outer error: the sandbox ended the call. The inner result: the provider's own answer.
 pub(crate) type CallResult<T> = wasmtime::Result<Result<T, ProviderError>>;
 
-/// A fresh instance, good for one call. The functions of optional interfaces answer
-/// [`ErrorCode::Unsupported`] where the component does not export them.
+/// A new instance, for one call. The functions of optional interfaces return
+/// [`ErrorCode::Unsupported`] if the component does not export them.
 #[async_trait::async_trait]
 pub(crate) trait Instance: Send + Sync {
     async fn describe(&self, store: &mut Store<CallState>) -> wasmtime::Result<Description>;
@@ -70,19 +70,19 @@ pub(crate) trait Instance: Send + Sync {
     async fn refresh(&self, store: &mut Store<CallState>, settings: &Settings) -> CallResult<()>;
 }
 
-/// The answer where the component does not export this optional interface.
+/// The error for an optional interface that the component does not export.
 pub(crate) fn unsupported<T>(interface: &str) -> CallResult<T> {
     let message = format!("this provider does not offer `{interface}`");
     Ok(Err(ProviderError::new(ErrorCode::Unsupported, message)))
 }
 
-/// The functions of a component have other types than the host's.
+/// The component's functions have other types than the host's.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct OtherShape(String);
 
 impl OtherShape {
-    /// Marks the failure of a look-up of functions, which is about their types.
+    /// Marks a failed look-up of functions, which is always about their types.
     fn of(error: &wasmtime::Error) -> wasmtime::Error {
         wasmtime::Error::new(Self(format!("{error:#}")))
     }
@@ -101,7 +101,7 @@ pub(crate) trait Adapter: Send + Sync {
 pub(crate) struct Version {
     /// What a component of this version exports.
     pub(crate) export: &'static str,
-    /// Adds what the version's world imports beyond WASI.
+    /// Links what the version's world imports beyond WASI.
     pub(crate) link: fn(&mut Linker<CallState>) -> wasmtime::Result<()>,
     /// Finds the exports.
     pub(crate) adapt: fn(InstancePre<CallState>) -> wasmtime::Result<Box<dyn Adapter>>,
@@ -110,5 +110,5 @@ pub(crate) struct Version {
 /// Every version that this host can run, oldest first.
 pub(crate) const VERSIONS: &[Version] = &[v0_1::VERSION, v0_2::VERSION];
 
-/// What the contract's export is called in every version.
+/// The name of the contract's export in every version.
 pub(crate) const EXPORT: &str = "keyway:provider/secret-provider";

@@ -1,7 +1,7 @@
-//! The interface `session`, which has the same shape in every version but for its error.
+//! The interface `session`, whose shape is the same in every version except for its error.
 //!
-//! Linked by hand: the generated bindings would drop the bytes of a session, which hold its keys,
-//! without wiping them.
+//! Linked by hand: the generated bindings would drop the bytes of a session, which contain its
+//! keys, without wiping them.
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Linker, Lower};
@@ -38,10 +38,10 @@ enum Renewal {
     Renewed(State),
 }
 
-/// What a function of an interface returns that can fail with the contract's error.
+/// The return type of a function that can fail with the contract's error.
 pub(super) type Answer<T, E> = wasmtime::Result<(Result<T, E>,)>;
 
-/// The error of a function of the host that needs a connection, where there is none.
+/// The error of a host function that needs a connection when there is none.
 fn no_connection() -> ProviderError {
     ProviderError::new(ErrorCode::Unsupported, "there is nothing to keep before there is a connection")
 }

@@ -1,5 +1,5 @@
-//! `keyway:provider@0.1`, the first draft. What it could not say is what it meant: its references
-//! are their own normal form, and it has no optional interfaces.
+//! `keyway:provider@0.1`, the first draft. Where it lacks a feature, the host assumes the draft's
+//! meaning: references are their own normal form, and there are no optional interfaces.
 
 use std::time::Duration;
 
@@ -203,11 +203,11 @@ impl From<wit::Description> for Description {
             name: s.name,
             label: s.label,
             help: s.help,
-            // The draft had one kind, in which lines may break.
+            // The draft had one kind, which allows line breaks.
             kind: contract::SettingKind::MultiLineText,
             secret: s.secret,
             required: s.required,
-            // The draft left it to hosts whether they check it, and no component relies on that.
+            // The draft left the check to hosts, so no component relies on it.
             pattern: None,
             default: s.default,
             attributes: Vec::new(),
@@ -228,7 +228,7 @@ impl From<wit::Description> for Description {
                 list_items: d.capabilities.contains(wit::Capabilities::LIST_ITEMS),
                 write: d.capabilities.contains(wit::Capabilities::WRITE),
                 one_time_codes: d.capabilities.contains(wit::Capabilities::ONE_TIME_CODES),
-                // The draft demanded it of every provider.
+                // The draft required it of every provider.
                 conditional_writes: d.capabilities.contains(wit::Capabilities::WRITE),
             },
             attributes: attributes(d.attributes),
@@ -281,7 +281,7 @@ impl From<Fields> for wit::Fields {
     }
 }
 
-/// The draft had no reason for a missing code.
+/// The draft gave no reason for a missing code.
 fn answered(r: wit::Resolved, asked: Fields) -> Resolved {
     let no_code = || NoCode {
         reason: NoCodeReason::Absent,

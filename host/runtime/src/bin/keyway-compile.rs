@@ -1,4 +1,4 @@
-//! The compiling process for embedders whose own program has no place for
+//! The compiling process, for embedders whose own program cannot call
 //! [`keyway_runtime::compile_stdin`].
 
 use std::process::ExitCode;

@@ -1,13 +1,13 @@
 //! Which IP addresses are on the public Internet.
 //!
-//! Judged after the name was resolved and before the connection is made to that very address, so
-//! that a name cannot point somewhere else in between. An IPv6 address that wraps an IPv4 address
-//! is judged as the IPv4 address. Source: the IANA special-purpose address registries (RFC 6890 and
-//! its updates).
+//! An address is checked after its name is resolved, and the connection goes to that same address,
+//! so that a name cannot resolve to another one in between. An IPv6 address that wraps an IPv4
+//! address is checked as the IPv4 address. Source: the IANA special-purpose address registries (RFC
+//! 6890 and its updates).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether a component may be connected to this address without the operator's word.
+/// Whether a component may connect to this address without the operator's permission.
 pub(crate) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -15,9 +15,9 @@ pub(crate) fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// Where every machine in Azure finds the platform's own services, among them those that hand out
-/// certificates and settings, though the address is a public one (Microsoft, "What is IP address
-/// 168.63.129.16?"). What other clouds have like it lies in the ranges below: 169.254/16, 100.64/10
+/// The address of Azure's platform services on every machine, among them those that serve
+/// certificates and settings. It lies in a public range (Microsoft, "What is IP address
+/// 168.63.129.16?"). The equivalents of other clouds lie in the ranges below: 169.254/16, 100.64/10
 /// (Alibaba's 100.100.100.200), 192.0.0/24 (Oracle's 192.0.0.192) and fc00::/7 (Amazon's
 /// fd00:ec2::254).
 const AZURE_PLATFORM: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
@@ -43,7 +43,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         return is_public_v4(wrapped);
     }
     let [a, b, ..] = address.segments();
-    // Only 2000::/3 is given out as global unicast; the rest is loopback, link-local, unique-local,
+    // Only 2000::/3 is assigned as global unicast; the rest is loopback, link-local, unique-local,
     // multicast or reserved.
     (a & 0xe000) == 0x2000
         && !(a == 0x2001 && b < 0x0200)          // protocol assignments: Teredo, benchmarking, ORCHID
@@ -51,7 +51,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         && !(a == 0x3fff && b < 0x1000) // documentation
 }
 
-/// The IPv4 address inside of a mapped (::ffff:a.b.c.d), compatible (::a.b.c.d), translated
+/// The IPv4 address inside a mapped (::ffff:a.b.c.d), compatible (::a.b.c.d), translated
 /// (64:ff9b::/96) or 6to4 (2002::/16) address.
 fn wrapped_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));

@@ -1,10 +1,9 @@
-//! Opens the TCP or TLS connection for a request that the guard has let through.
+//! Opens the TCP or TLS connection for a request that the guard has admitted.
 //!
-//! The name is resolved once, every address is judged, and the connection goes to an address that
-//! was judged. A name that has even one address inside of the house is refused whole: an honest
-//! server has none, and a mixed answer is how rebinding looks. Addresses are tried one after the
-//! other, each for a part of the time, so that one that swallows everything does not use up the
-//! others' share.
+//! The name is resolved once, every address is checked, and the connection goes to a checked
+//! address. A name with even one internal address is refused entirely: honest servers have none,
+//! and a mixed answer is the mark of DNS rebinding. Addresses are tried in turn, each for part of
+//! the time, so that an unresponsive one does not use up the time of the others.
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,8 +30,8 @@ use super::destination::{Scheme, parse_authority};
 use super::policy::{EgressPolicy, Route};
 use super::{EgressError, address};
 
-/// How long one address is tried while there are others. A connection across the world takes 0.3 s,
-/// and a first packet that was lost is sent again after a second (RFC 6298).
+/// How long one address is tried while others remain. A connection across the world takes 0.3 s,
+/// and a lost first packet is retransmitted after a second (RFC 6298).
 const TIME_PER_ADDRESS: Duration = Duration::from_secs(2);
 
 /// Connects as the operator's policy says.
@@ -87,7 +86,7 @@ async fn connect(
     deadline: Instant,
 ) -> Result<Stream, EgressError> {
     let tcp = connect_tcp(route, requested, deadline).await?;
-    // Without it, a small request waits for the acknowledgement of the one before.
+    // Without it, a small request waits for the acknowledgement of the previous one.
     tcp.set_nodelay(true).map_err(|_| EgressError::ConnectFailed(requested.to_string()))?;
     match route.scheme {
         Scheme::Http => Ok(Stream(TokioIo::new(Either::Left(tcp)))),
@@ -122,7 +121,7 @@ async fn connect_tcp(route: &Route, requested: &Host<String>, deadline: Instant)
     first_that_answers(&addresses, deadline).await.ok_or_else(|| EgressError::ConnectFailed(requested.to_string()))
 }
 
-/// The last address has all the time that is left; to end that is up to the caller.
+/// The last address gets all the remaining time; the caller enforces the deadline.
 async fn first_that_answers(addresses: &[SocketAddr], deadline: Instant) -> Option<TcpStream> {
     let (last, others) = addresses.split_last()?;
     for (address, untried) in others.iter().zip((2..=u32::try_from(addresses.len()).ok()?).rev()) {
@@ -169,7 +168,7 @@ mod tests {
 
     use super::*;
 
-    /// An address that answers nothing: its queue is full, and nobody takes anything out of it.
+    /// An address that never answers: its accept queue is full and stays full.
     async fn black_hole() -> (SocketAddr, TcpListener, Vec<TcpStream>) {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Where a connection may connect to: a scheme, a host (or everything below a domain) and a port.
+//! Where a connection may connect to: a scheme, a host (or every name below a domain) and a port.
 //!
 //! Both sides of a comparison go through the same parser (the URL Standard's), so that an address
 //! has one spelling: `0x7f.1`, `2130706433` and `127.0.0.1` are the same host.
@@ -13,7 +13,7 @@ use url::Host;
 /// `http` or `https`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {
-    /// Plain text. Only where a setting or the operator says so in as many words.
+    /// Plain text. Only where a setting or the operator explicitly asks for it.
     Http,
     /// With TLS.
     Https,
@@ -51,7 +51,7 @@ enum HostPattern {
     Below(String),
 }
 
-/// A destination that somebody approved for a connection, for example `https://*.1password.com`.
+/// An approved destination of a connection, for example `https://*.1password.com`.
 ///
 /// Written as `scheme://host[:port]`; a host that begins with `*.` stands for every name below that
 /// domain, not for the domain itself.
@@ -73,15 +73,15 @@ pub enum DestinationError {
     /// `*.com` would be half the Internet.
     #[error("`{0}` is too wide; a wildcard needs at least two labels after it, as in https://*.example.com")]
     TooWide(String),
-    /// The setting that holds the address does not hold one. (The value is not repeated: it may be
-    /// a secret in the wrong field.)
+    /// The setting that should hold the address does not. (Its value is not repeated: it may be a
+    /// secret in the wrong field.)
     #[error("the setting `{0}` is not an address; write it as https://host or https://host:port")]
     Setting(String),
-    /// A value that takes the place of a label has characters that labels do not have. (It is not
-    /// repeated, either.)
+    /// A value inserted into a host name has characters that labels cannot have. (It is not
+    /// repeated either.)
     #[error("the setting `{0}` is part of a host name; use letters, digits and - only")]
     Label(String),
-    /// A JSON setting lacks the member that holds an address.
+    /// A JSON setting lacks the member that should hold an address.
     #[error("the setting `{setting}` has no address in its member `{member}`; is it the whole file?")]
     Member {
         /// The setting.
@@ -89,7 +89,7 @@ pub enum DestinationError {
         /// The member.
         member: String,
     },
-    /// The provider declares a destination that cannot be right.
+    /// The provider declares an invalid destination.
     #[error("the destination `{destination}` is wrong: {reason}")]
     Template {
         /// The destination as declared.
@@ -100,7 +100,7 @@ pub enum DestinationError {
 }
 
 impl ApprovedDestination {
-    /// Whether a request to this scheme, host and port is covered.
+    /// Whether this destination covers a request to the scheme, host and port.
     pub(crate) fn covers(&self, scheme: Scheme, host: &Host<String>, port: u16) -> bool {
         self.scheme == scheme
             && self.port == port
@@ -115,13 +115,14 @@ impl ApprovedDestination {
     }
 }
 
-/// Splits `host[:port]` where the host may be `[IPv6]`, and brings the host into its one spelling.
+/// Splits `host[:port]`, where the host may be `[IPv6]`, and normalizes the host.
 pub(crate) fn parse_authority(text: &str) -> Option<(Host<String>, Option<u16>)> {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port.parse().ok()?)),
         _ => (text, None),
     };
-    // A trailing dot names the same host to DNS and another one to comparisons; nobody needs it.
+    // With a trailing dot, DNS sees the same host and comparisons another. It serves no purpose
+    // here.
     let host = host.strip_suffix('.').unwrap_or(host);
     if host.is_empty() || host.contains(['@', '/', '?', '#', '\\', ' ', '*']) {
         return None;
@@ -179,7 +180,7 @@ impl fmt::Display for ApprovedDestination {
     }
 }
 
-/// The destination that a URL or a host name in a setting means.
+/// The destination that a setting's URL or host name means.
 pub(crate) fn from_setting(value: &str) -> Option<ApprovedDestination> {
     let (scheme, rest) = match value.split_once("://") {
         Some((scheme, rest)) => (Scheme::parse(&scheme.to_ascii_lowercase())?, rest),

@@ -1,8 +1,8 @@
 //! The host's own [`Egress`]: one pooled client for each connection of a workspace.
 //!
-//! Order of the checks: method and URI, approved destination, private address (before a name is
-//! looked up, as far as the host is an address), turn, connection (`connector.rs`), then sizes and
-//! times while the bodies flow. Redirects are answers like any other.
+//! The checks, in order: method and URI, approved destination, private address (before the name
+//! look-up if the host is an address), turn, connection (`connector.rs`), then sizes and times
+//! while the bodies stream. Redirects are not followed; they are answers like any other.
 
 use std::error::Error as _;
 use std::pin::Pin;
@@ -25,15 +25,16 @@ use super::policy::EgressPolicy;
 use super::{ApprovedDestination, Body, Egress, EgressError, RequestCounter, RequestTimes};
 use crate::limits::Limits;
 
-/// How long an unused connection is kept. Shorter than the 60 s after which common load balancers
+/// How long an idle connection is kept. Shorter than the 60 s after which common load balancers
 /// close theirs.
 const IDLE_TIME: Duration = Duration::from_secs(50);
 
-/// The head of an answer, and a piece of its body. Common servers send heads of up to 16 KiB;
-/// hyper's own 408 KiB would lie in the host's memory behind each answer that a component keeps.
+/// The head of an answer, and a piece of its body. Common servers send heads of up to 16 KiB.
+/// hyper's default of 408 KiB would stay in the host's memory for each answer that a component
+/// keeps.
 pub(crate) const HEAD_BYTES: usize = 64 << 10;
 
-/// Lets requests to approved destinations through.
+/// Admits requests to approved destinations.
 pub(crate) struct Guard {
     client: Client<Connector, Body>,
     approved: Arc<[ApprovedDestination]>,
@@ -60,7 +61,7 @@ impl Guard {
         Self { client, approved, turns, limits, counter }
     }
 
-    /// The destination that covers a request, and the request's own name for it.
+    /// The destination that covers a request, and the origin to name in errors.
     fn check(&self, request: &Request<Body>) -> Result<(ApprovedDestination, String), EgressError> {
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
             return Err(EgressError::InvalidRequest("CONNECT and TRACE are not allowed"));
@@ -100,9 +101,9 @@ impl Egress for Guard {
             };
             counter.count(result.as_ref().err());
             let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            // The component chose method and host, and could have put a secret there, below a
-            // wildcard also into a host that is approved. So the log has what was approved; the
-            // call tells the rest, with its secrets blotted out.
+            // The component chose method and host, and could have put a secret into them, even into
+            // an approved host below a wildcard. So the log shows the approved destination; the
+            // call's error names the rest, with its secrets redacted.
             let Ok((destination, _)) = checked else { return result };
             match &result {
                 Ok(answer) => {
@@ -116,7 +117,7 @@ impl Egress for Guard {
     }
 }
 
-/// The name of a method that HTTP itself has.
+/// The name of a standard method.
 fn known(method: &Method) -> &'static str {
     let known = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
     let names = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
@@ -125,9 +126,9 @@ fn known(method: &Method) -> &'static str {
 
 type Turn = BoxFuture<'static, Result<OwnedSemaphorePermit, AcquireError>>;
 
-/// Gets in line now, not when the request is first polled: a component that reads its answers in
-/// the order of its requests must not find the first one waiting behind later ones, whose answers
-/// it does not read yet.
+/// Queues for a turn now, not when the request is first polled. A component may read its answers in
+/// the order of its requests; the first must not wait behind later ones whose answers are not being
+/// read yet.
 fn queue(turns: Arc<Semaphore>) -> Turn {
     let mut turn: Turn = Box::pin(turns.acquire_owned());
     match turn.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -172,15 +173,15 @@ async fn forward(
     }))
 }
 
-/// Copies what hyper cut out of the buffer that it read into, which otherwise lives as long as any
-/// piece of it. The client's own limit only says when it stops to read: up to twice as much may
-/// have come by then.
+/// Copies what hyper cut out of its read buffer, which otherwise lives as long as any piece of it.
+/// The client's own limit only says when to stop reading: up to twice as much may have arrived by
+/// then.
 fn own_head<T>(answer: &mut Response<T>) -> Result<(), EgressError> {
     let size: usize = answer.headers().iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if size > HEAD_BYTES {
         return Err(EgressError::AnswerTooLarge(HEAD_BYTES as u64));
     }
-    // The reason phrase is there.
+    // The reason phrase is stored there.
     answer.extensions_mut().clear();
     for value in answer.headers_mut().values_mut() {
         if let Ok(copy) = HeaderValue::from_bytes(value.as_bytes()) {
@@ -190,7 +191,7 @@ fn own_head<T>(answer: &mut Response<T>) -> Result<(), EgressError> {
     Ok(())
 }
 
-/// Finds the reason in the client's chain of errors.
+/// Finds the reason in the client's error chain.
 fn cause(error: &legacy::Error, name: &str) -> EgressError {
     let mut source = error.source();
     while let Some(inner) = source {
@@ -204,7 +205,7 @@ fn cause(error: &legacy::Error, name: &str) -> EgressError {
             if hyper.is_parse() {
                 return EgressError::Protocol(name.to_owned());
             }
-            // The reason may lie deeper: a body that was too large.
+            // The reason may lie deeper, such as a body that was too large.
             if !hyper.is_user() {
                 return EgressError::Interrupted(name.to_owned());
             }
@@ -226,7 +227,7 @@ struct Metered {
     between: Duration,
     timer: Pin<Box<Sleep>>,
     name: String,
-    /// The turn among the connection's requests; given back when the body is dropped.
+    /// The turn among the connection's requests; released when the body is dropped.
     _turn: Option<OwnedSemaphorePermit>,
 }
 

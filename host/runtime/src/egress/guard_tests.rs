@@ -1,4 +1,4 @@
-//! The guard against real sockets on loopback.
+//! Tests of the guard with real sockets on loopback.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
-/// A server that gives the same bytes to every request and remembers what it was asked.
+/// A server that answers every request with the same bytes and records the requests.
 struct Server {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -56,7 +56,7 @@ async fn serve(mut stream: TcpStream, answer: Vec<u8>, heads: Arc<std::sync::Mut
         if stream.write_all(&answer).await.is_err() || !answer.starts_with(b"HTTP/1.1 200") {
             return;
         }
-        // A body that is shorter than announced ends with the connection.
+        // A body shorter than announced ends with the connection.
         if answer.ends_with(b"half") {
             return;
         }
@@ -95,7 +95,7 @@ fn guard_with(approved: &[&str], policy: EgressPolicy, tls: Arc<rustls::ClientCo
     Guard::new(Arc::new(policy), tls, approved.into(), Arc::new(limits()), Arc::default())
 }
 
-/// Approves the address and lets it be private.
+/// A guard that approves the address, even if it is private.
 fn guard_for(url: &str) -> Guard {
     guard(&[url], EgressPolicy::default().with_private(url.parse().unwrap()))
 }
@@ -271,7 +271,7 @@ async fn silence_garbage_and_half_an_answer_are_told_apart() {
     let half = Server::start("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await;
     let error = get(&guard_for(&half.url()), &half.url()).await;
     assert!(matches!(error, Err(EgressError::Interrupted(_))), "{error:?}");
-    // Nobody listens on a port that was just given back.
+    // Nothing listens on a port that was just released.
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let url = format!("http://{gone}");
     assert!(matches!(get(&guard_for(&url), &url).await, Err(EgressError::ConnectFailed(_))));
@@ -295,8 +295,8 @@ async fn only_so_many_requests_are_under_way_at_once() {
     assert!(server.connections.load(Ordering::Relaxed) <= 4);
 }
 
-/// A TLS server with a certificate for `name` of an authority of its own; returns its address and
-/// that authority.
+/// A TLS server with a certificate for `name` from its own authority; returns its address and that
+/// authority.
 async fn tls_server(name: &str) -> (SocketAddr, rustls::RootCertStore) {
     let certificate = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
     let chain = vec![certificate.cert.der().clone()];

@@ -1,10 +1,10 @@
 //! The only way out of the sandbox.
 //!
 //! A request leaves only through [`Egress::send`]. The host's own implementation is the guard in
-//! `guard.rs`: it checks the destination against what was approved for the connection, resolves the
+//! `guard.rs`. It checks the destination against those approved for the connection, resolves the
 //! name once, checks the address, connects to exactly that address and bounds sizes, times and
-//! concurrency. It is a trait so that a conformance runner can put itself in between (wrong
-//! answers, cut connections, slowness) without touching the component.
+//! concurrency. `Egress` is a trait so that a conformance runner can put a layer in between (wrong
+//! answers, cut connections, delays) without touching the component.
 
 mod address;
 mod connector;
@@ -29,10 +29,10 @@ pub(crate) use guard::HEAD_BYTES;
 pub use policy::{ConnectTo, ConnectToError, EgressPolicy};
 pub(crate) use template::DestinationTemplate;
 
-/// A body on its way in or out.
+/// The body of a request or an answer.
 pub type Body = UnsyncBoxBody<Bytes, EgressError>;
 
-/// The times that the component asked for. The host's own limits apply in any case.
+/// The time-outs that the component asked for. The host's own limits always apply as well.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RequestTimes {
@@ -46,10 +46,10 @@ pub struct RequestTimes {
 
 /// Sends the requests of one connection.
 pub trait Egress: Send + Sync + 'static {
-    /// Sends a request, whose URI is absolute, and returns the head of the answer with its body
+    /// Sends a request, whose URI is absolute, and returns the head of the answer; its body is
     /// still to come.
     ///
-    /// Nothing is sent before the future is polled, and perhaps it never is: a [`RequestGate`] may
+    /// Nothing is sent before the future is polled, which may never happen: a [`RequestGate`] may
     /// keep the request back. Dropping the future or the body abandons the request.
     fn send(
         &self,
@@ -58,7 +58,7 @@ pub trait Egress: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<http::Response<Body>, EgressError>>;
 }
 
-/// What a request does at the server, as far as its method says (RFC 9110, section 9.2.1).
+/// The effect of a request at the server, as far as its method tells (RFC 9110, section 9.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestEffect {
     /// `GET`, `HEAD` or `OPTIONS`: it reads.
@@ -73,19 +73,18 @@ impl RequestEffect {
     }
 }
 
-/// Asked before each request of a call leaves the sandbox, by whoever counts requests or limits
-/// them. See [`Connection::with_gate`](crate::Connection::with_gate).
+/// A check before each request of a call leaves the sandbox, for counting or limiting requests. See
+/// [`Connection::with_gate`](crate::Connection::with_gate).
 #[async_trait::async_trait]
 pub trait RequestGate: Send + Sync + 'static {
-    /// Lets the request go, or keeps it back for the reason that it returns (for a person; never a
-    /// secret).
+    /// Admits the request, or keeps it back and returns the reason (for a person; never a secret).
     ///
-    /// The component waits meanwhile, and its time goes on. A request that is kept back fails in
-    /// the component as one that found no free connection.
+    /// The component waits in the meantime, and its time keeps running. To the component, a request
+    /// that is kept back fails like one that found no free connection.
     async fn admit(&self, effect: RequestEffect) -> Result<(), String>;
 }
 
-/// What became of the requests of one connection since it was opened.
+/// The outcomes of one connection's requests since it was opened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RequestCounts {
@@ -97,7 +96,7 @@ pub struct RequestCounts {
     pub refused: u64,
 }
 
-/// [`RequestCounts`] in the making.
+/// Counts for [`RequestCounts`].
 #[derive(Debug, Default)]
 pub(crate) struct RequestCounter {
     answered: AtomicU64,
@@ -124,17 +123,17 @@ impl RequestCounter {
     }
 }
 
-/// Why a request failed. Says where to and what, never a path, a header or a body.
+/// Why a request failed. Names the origin and the cause, never a path, a header or a body.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EgressError {
     /// The destination was not approved for this connection.
     #[error("{0} is not an approved destination of this connection")]
     NotApproved(String),
-    /// The name leads to an address inside of the house.
+    /// The name resolves to an internal address.
     #[error("{0} has a private, loopback or reserved address, which needs the operator's permission")]
     PrivateAddress(String),
-    /// The request itself is not allowed (method, URI with user name, missing host).
+    /// The request itself is not allowed (its method, a URI with a user name, a missing host).
     #[error("the request is not allowed: {0}")]
     InvalidRequest(&'static str),
     /// A [`RequestGate`] kept the request back.
@@ -143,7 +142,7 @@ pub enum EgressError {
     /// The name cannot be resolved.
     #[error("the name {0} cannot be resolved")]
     NameNotFound(String),
-    /// Nobody listens there, or the network is down.
+    /// Nothing listens there, or the network is down.
     #[error("cannot connect to {0}")]
     ConnectFailed(String),
     /// Name look-up and connection took too long.
@@ -155,7 +154,7 @@ pub enum EgressError {
     /// No answer in time.
     #[error("{0} did not answer in time")]
     AnswerTimeout(String),
-    /// The connection ended in the middle.
+    /// The connection broke off.
     #[error("the connection to {0} ended in the middle")]
     Interrupted(String),
     /// The other side does not speak HTTP.
@@ -170,7 +169,7 @@ pub enum EgressError {
 }
 
 impl EgressError {
-    /// What went wrong, and not where: for the log.
+    /// The cause without the destination, for the log.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::NotApproved(_) => "destination not approved",
@@ -189,7 +188,7 @@ impl EgressError {
         }
     }
 
-    /// Whether the host itself said no, before anything was sent.
+    /// Whether the host itself refused, before anything was sent.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::NotApproved(_) | Self::PrivateAddress(_) | Self::InvalidRequest(_) | Self::KeptBack(_))
     }

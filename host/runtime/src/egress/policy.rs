@@ -1,5 +1,5 @@
-//! What the operator says about the network: where requests really go, and which private addresses
-//! may be reached.
+//! The operator's network policy: where requests are really sent, and which private addresses are
+//! reachable.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,27 +9,27 @@ use url::Host;
 
 use super::destination::{ApprovedDestination, Scheme, parse_authority};
 
-/// The operator's word on the network. The default sends every request where it says and reaches
-/// public addresses only.
+/// The operator's network policy. By default every request goes to its own host, and only public
+/// addresses are reachable.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EgressPolicy {
-    /// Requests to these hosts are sent elsewhere; the first that matches counts.
+    /// Requests to these hosts are sent elsewhere; the first match applies.
     pub connect_to: Vec<ConnectTo>,
-    /// Destinations whose addresses may be loopback, private or link-local. They need to be
-    /// approved for the connection as well.
+    /// Destinations whose addresses may be loopback, private or link-local. They must also be
+    /// approved for the connection.
     pub allow_private: Vec<ApprovedDestination>,
 }
 
 impl EgressPolicy {
-    /// The same policy and one more redirection.
+    /// The same policy with one more redirection.
     #[must_use]
     pub fn with_connect_to(mut self, rule: ConnectTo) -> Self {
         self.connect_to.push(rule);
         self
     }
 
-    /// The same policy and one more destination that may have a private address.
+    /// The same policy with one more destination that may have a private address.
     #[must_use]
     pub fn with_private(mut self, destination: ApprovedDestination) -> Self {
         self.allow_private.push(destination);
@@ -45,7 +45,7 @@ impl EgressPolicy {
     }
 }
 
-/// How a request is really sent.
+/// Where a request is really sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Route {
     pub(crate) scheme: Scheme,
@@ -58,10 +58,10 @@ pub(crate) struct Route {
 /// A redirection of connections, written `host[:port]=scheme://host[:port]`, for example
 /// `my.1password.com=http://127.0.0.1:9000`.
 ///
-/// The request stays as it is, `Host` header included; only the connection goes elsewhere, as with
-/// curl's `--connect-to`. With `http` on the right side the connection is not encrypted; with
-/// `https` the certificate must be valid for the host on the left. Meant for emulators, tests and
-/// proxies. The host on the left still has to be approved for the connection.
+/// The request stays the same, including its `Host` header; only the connection goes elsewhere, as
+/// with curl's `--connect-to`. With `http` on the right, the connection is not encrypted; with
+/// `https`, the certificate must be valid for the host on the left. Meant for emulators, tests and
+/// proxies. The host on the left must still be approved for the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectTo {
     from_host: Host<String>,

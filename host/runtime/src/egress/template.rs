@@ -1,8 +1,8 @@
 //! Destinations as a provider declares them, with placeholders for settings.
 //!
-//! A placeholder inside of a host may take letters, digits and `-` only, and never stands in the
-//! last two labels: so no value leads out of the domain that the provider declared. A placeholder
-//! that is the whole destination is an address that the person who connects chose.
+//! A placeholder inside a host accepts only letters, digits and `-`, and never stands in the last
+//! two labels: no value can lead out of the domain that the provider declared. A placeholder that
+//! is the whole destination is an address that the user chose when connecting.
 
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -11,7 +11,7 @@ use zeroize::Zeroize;
 use super::destination::{ApprovedDestination, DestinationError, from_setting};
 use crate::contract::{Description, SettingKind, Settings};
 
-/// How many labels at the end of a host have no placeholder.
+/// How many labels at the end of a host must be fixed.
 const FIXED_LABELS: usize = 2;
 
 /// A declared destination whose form was checked.
@@ -21,14 +21,14 @@ pub(crate) enum DestinationTemplate {
     Fixed(ApprovedDestination),
     /// With placeholders inside the host.
     Labels(String),
-    /// The address in a setting.
+    /// The address is a setting.
     Setting(String),
-    /// The address in a member of a JSON setting.
+    /// The address is a member of a JSON setting.
     Member { setting: String, path: Vec<String> },
 }
 
 impl DestinationTemplate {
-    /// Reads a destination of this description.
+    /// Parses a destination of this description.
     pub(crate) fn parse(text: &str, description: &Description) -> Result<Self, DestinationError> {
         let wrong = |reason: String| DestinationError::Template { destination: text.to_owned(), reason };
         let spec = |name: &str| {
@@ -59,13 +59,13 @@ impl DestinationTemplate {
         }
         let names = placeholders(text).ok_or_else(|| wrong("its braces do not match".into()))?;
         names.into_iter().try_for_each(not_secret)?;
-        // With something harmless in the places of the values, it has to be a destination.
+        // With a harmless text in place of the values, it must be a destination.
         let filled = fill(text, |_| Ok::<_, DestinationError>("x".to_owned()))?;
         filled.parse::<ApprovedDestination>()?;
         let host = text.split_once("://").map_or(text, |(_, host)| host);
         let host = host.split_once(':').map_or(host, |(host, _)| host);
         let labels: Vec<_> = host.rsplit('.').collect();
-        // A dot at the end would make an empty label, which counts for nothing.
+        // A trailing dot would make an empty label, which does not count.
         if labels.iter().any(|label| label.is_empty()) {
             return Err(wrong("a label of its host is empty".into()));
         }
@@ -75,7 +75,7 @@ impl DestinationTemplate {
         Ok(Self::Labels(text.to_owned()))
     }
 
-    /// The destination with these settings; `None` when a setting of it has no value.
+    /// The destination with these settings; `None` if it needs a setting that has no value.
     pub(crate) fn with(&self, settings: &Settings) -> Result<Option<ApprovedDestination>, DestinationError> {
         let value =
             |name: &str| settings.get(name).map(|value| value.expose_secret().trim()).filter(|value| !value.is_empty());
@@ -107,8 +107,8 @@ impl DestinationTemplate {
 }
 
 impl Description {
-    /// What the provider asks to connect to, with these settings. To be stored with the connection:
-    /// a later version of the provider that asks for more has to be approved anew.
+    /// The destinations that the provider asks for with these settings. Store them with the
+    /// connection: if a later version of the provider asks for more, those must be approved.
     pub fn approved_destinations(&self, settings: &Settings) -> Result<Vec<ApprovedDestination>, DestinationError> {
         let settings = self.effective_settings(settings);
         let mut approved = Vec::new();
@@ -119,7 +119,7 @@ impl Description {
     }
 }
 
-/// The names in braces; `None` when the braces do not match.
+/// The names in braces; `None` if the braces do not match.
 fn placeholders(text: &str) -> Option<Vec<&str>> {
     let mut names = Vec::new();
     let mut rest = text;
@@ -134,7 +134,7 @@ fn placeholders(text: &str) -> Option<Vec<&str>> {
     (!rest.contains('}')).then_some(names)
 }
 
-/// The text with values in the places of the names.
+/// The text with each placeholder replaced by its value.
 fn fill<E>(text: &str, mut value: impl FnMut(&str) -> Result<String, E>) -> Result<String, E> {
     let mut filled = String::new();
     let mut rest = text;
@@ -156,7 +156,7 @@ fn member(json: &str, path: &[String]) -> Option<ApprovedDestination> {
     destination
 }
 
-/// A key file holds a private key.
+/// Wipes a JSON value: a key file holds a private key.
 fn wipe(value: &mut Value) {
     match value {
         Value::String(text) => text.zeroize(),

@@ -1,4 +1,4 @@
-//! Between the types of the generated bindings and the host's own.
+//! Conversions between the generated bindings' types and the host's own.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::bindings::keyway::provider::provider_types as types;
 use crate::contract::{self, Description, Fields, Interfaces, ItemPage, Resolved, Verified, WriteAccess};
 use crate::error::{ErrorCode, ProviderError};
 
-/// The codes of the contract and the host's, each pair once.
+/// Maps the contract's codes to the host's and back; each pair is listed once.
 macro_rules! codes {
     ($($name:ident),*) => {
         impl From<types::ErrorCode> for ErrorCode {
@@ -269,7 +269,7 @@ impl From<wit::Field> for contract::Field {
                 wit::FieldValue::Text(text) => contract::FieldValue::Text(text.into()),
                 wit::FieldValue::Binary(bytes) => contract::FieldValue::Binary(bytes.into()),
                 wit::FieldValue::OneTimeCode(result) => contract::FieldValue::OneTimeCode(code(result)),
-                // As the contract says of what this host does not know.
+                // The contract prescribes this for a value that the host does not know.
                 wit::FieldValue::Other(text) => contract::FieldValue::Text(text.into()),
             },
             attributes: list(field.attributes),
@@ -311,7 +311,7 @@ impl From<wit::WriteAccess> for WriteAccess {
     fn from(access: wit::WriteAccess) -> Self {
         match access {
             wit::WriteAccess::Granted => Self::Granted,
-            // What this host does not know counts as denied, as the contract says.
+            // The contract says that an answer unknown to the host counts as denied.
             wit::WriteAccess::Denied(reason) | wit::WriteAccess::Other(reason) => Self::Denied(reason),
         }
     }

@@ -1,4 +1,4 @@
-//! What the host offers a component beyond WASI.
+//! The host functions offered to a component beyond WASI.
 
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Linker, Lower};
@@ -39,7 +39,7 @@ impl Drop for StoredState {
     }
 }
 
-/// By hand, as the session: the bytes are wiped.
+/// Linked by hand like the session, so that the bytes are wiped.
 fn link_durable_state(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
     let mut interface = linker.instance("keyway:provider/durable-state@0.2.0")?;
     interface.func_wrap_async(

@@ -27,8 +27,7 @@ mod bindings {
         ",
         world: "keyway:host/host",
         exports: { default: async },
-        // Settings and changes are passed on as they lie, without a copy that would have to be
-        // wiped.
+        // Settings and changes are passed by reference: a copy would have to be wiped.
         ownership: Borrowing { duplicate_if_necessary: true },
     });
 }
@@ -36,7 +35,7 @@ mod bindings {
 pub(super) const VERSION: Version =
     Version { export: "keyway:provider/secret-provider@0.2.0", link: imports::link, adapt };
 
-/// Where the exports of a component are. Those of optional interfaces may be absent.
+/// The locations of a component's exports. Those of optional interfaces may be absent.
 struct Linked {
     pre: InstancePre<CallState>,
     provider: wit::GuestIndices,

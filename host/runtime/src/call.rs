@@ -210,7 +210,7 @@ pub(crate) fn fault(error: &wasmtime::Error, state: &CallState, limits: &Limits)
         return SandboxError::Trapped { reason: text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned() };
     }
     if error.is::<wasmtime_wasi::I32Exit>() {
-        return SandboxError::Trapped { reason: "it ended itself".into() };
+        return SandboxError::Trapped { reason: "it exited".into() };
     }
     let handles = || SandboxError::LimitExceeded(format!("{} open handles", limits.handles));
     if matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full)) {

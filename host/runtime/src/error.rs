@@ -138,19 +138,19 @@ pub enum SandboxError {
         reason: String,
     },
     /// The call exceeded its time.
-    #[error("the provider did not answer within {} s and was ended", limit.as_secs_f64())]
+    #[error("the provider did not answer within {} s and was stopped", limit.as_secs_f64())]
     TimedOut {
         /// The limit.
         limit: Duration,
     },
     /// The component exceeded its memory.
-    #[error("the provider needed more than {} MiB of memory and was ended", limit_bytes >> 20)]
+    #[error("the provider needed more than {} MiB of memory and was stopped", limit_bytes >> 20)]
     OutOfMemory {
         /// The limit.
         limit_bytes: usize,
     },
     /// The answer, or data that the component asked the host to keep, is too large.
-    #[error("the provider's answer is larger than {} KiB and was thrown away", limit_bytes >> 10)]
+    #[error("the provider's answer is larger than {} KiB and was discarded", limit_bytes >> 10)]
     OutputTooLarge {
         /// The limit.
         limit_bytes: usize,
@@ -163,10 +163,10 @@ pub enum SandboxError {
     #[error("the provider was built for another shape of the contract: {0}")]
     OtherShape(String),
     /// Another limit of the sandbox (tables, instances, handles).
-    #[error("the provider exceeded the sandbox's limit of {0} and was ended")]
+    #[error("the provider exceeded the sandbox's limit of {0} and was stopped")]
     LimitExceeded(String),
     /// As many calls as the host allows are already running, for this connection or in total.
-    #[error("the host is running as many provider calls as it may ({limit}); try again in a moment")]
+    #[error("the host is already running as many provider calls as it may ({limit}); try again in a moment")]
     Busy {
         /// The limit.
         limit: usize,
@@ -241,7 +241,7 @@ pub enum LoadError {
         mismatch: String,
     },
     /// It needs a host function that this host lacks.
-    #[error("the component needs what this host does not offer ({0}). It was built for a newer host")]
+    #[error("the component needs a function that this host does not offer ({0}). It was built for a newer host")]
     MissingImport(String),
     /// Compiling failed, took too long or too much memory.
     #[error("the component could not be compiled: {0}")]

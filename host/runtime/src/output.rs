@@ -136,10 +136,10 @@ impl Output {
             }
         }
         if withheld > 0 {
-            tracing::warn!(target: "keyway::provider", provider, operation, withheld_bytes = withheld, "what the provider printed is withheld: it received more than can be searched for secrets");
+            tracing::warn!(target: "keyway::provider", provider, operation, withheld_bytes = withheld, "the provider's output is withheld, because the call received more than can be searched for secrets");
         }
         if kept.dropped > 0 {
-            tracing::warn!(target: "keyway::provider", provider, operation, dropped_bytes = kept.dropped, "the provider printed too much");
+            tracing::warn!(target: "keyway::provider", provider, operation, dropped_bytes = kept.dropped, "the provider printed more than the limit; the rest was dropped");
         }
         kept.text.clear();
         kept.levels.clear();

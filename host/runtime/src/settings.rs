@@ -33,7 +33,9 @@ impl Patterns {
                 let whole = RegexBuilder::new(&format!(r"\A(?:{pattern})\z"))
                     .size_limit(MAX_PATTERN_BYTES)
                     .build()
-                    .map_err(|error| format!("the pattern of the setting `{}` is not one: {error}", spec.name))?;
+                    .map_err(|error| {
+                        format!("the pattern of the setting `{}` is not a valid regular expression: {error}", spec.name)
+                    })?;
                 patterns.insert(spec.name.clone(), whole);
             }
         }
@@ -77,7 +79,7 @@ impl SettingSpec {
         }
         // Copied values often have white space around them; the provider decides about it.
         let matches = patterns.matches(&self.name, value) || patterns.matches(&self.name, value.trim());
-        (!matches).then(|| format!("{} does not have the form that it must have. {}", self.label, self.help))
+        (!matches).then(|| format!("{} does not have the required form. {}", self.label, self.help))
     }
 }
 

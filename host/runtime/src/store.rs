@@ -46,10 +46,10 @@ impl std::fmt::Debug for StoredState {
 #[non_exhaustive]
 pub enum StoreError {
     /// The state is at another version than expected.
-    #[error("the stored state was changed meanwhile; read it again")]
+    #[error("the stored state has changed since it was read; read it again")]
     Conflict,
     /// The connection's settings have changed since, and with them its state, or it was deleted.
-    #[error("the connection's settings were changed meanwhile, or it was deleted; begin anew")]
+    #[error("the connection was deleted, or its settings have changed; start again")]
     Outdated,
     /// The embedder gave the connection no store.
     #[error("this host keeps no durable state for this connection")]

@@ -99,14 +99,14 @@ pub(crate) fn description(d: &Description) -> Check {
         setting_spec(setting)?;
         let name = &setting.name;
         ensure(d.settings.iter().take(position).all(|other| other.name != *name), || {
-            format!("the setting `{name}` is there twice")
+            format!("the setting `{name}` is declared twice")
         })?;
     }
     setting_groups(d)?;
     let mut tiers = BTreeSet::new();
     for tier in &d.rate_limits {
         rate_limit_tier(tier)?;
-        ensure(tiers.insert(&tier.name), || format!("the rate-limit tier `{}` is there twice", tier.name))?;
+        ensure(tiers.insert(&tier.name), || format!("the rate-limit tier `{}` is declared twice", tier.name))?;
     }
     ensure(d.capabilities.write || !d.capabilities.conditional_writes, || {
         "the capability `conditional-writes` needs `write`".into()
@@ -174,7 +174,9 @@ fn setting_spec(setting: &SettingSpec) -> Check {
             })?;
             short(&option.label, "the label of an option")?;
             attributes(&option.attributes)?;
-            ensure(values.insert(&option.value), || format!("the choice `{name}` has two options of one value"))?;
+            ensure(values.insert(&option.value), || {
+                format!("the choice `{name}` has two options with the same value")
+            })?;
         }
     }
     Ok(())
@@ -213,7 +215,7 @@ fn setting_groups(d: &Description) -> Check {
                     format!("the group `{}` names the setting `{name}`, which does not exist", group.label)
                 })?;
                 ensure(!spec.required && spec.default.is_none(), || {
-                    format!("the setting `{name}` is in a group, so it is neither required nor has it a default")
+                    format!("the setting `{name}` is in a group, so it cannot be required or have a default")
                 })?;
                 ensure(grouped.insert(name), || format!("the setting `{name}` is in two alternatives"))?;
             }
@@ -238,7 +240,7 @@ pub(crate) fn reference(d: &Description, reference: &str) -> Result<(), Provider
         return refused(format!("A reference may have {MAX_TEXT_CHARS} characters at most."));
     }
     if reference.chars().any(char::is_control) {
-        return refused("A reference has no control characters.".into());
+        return refused("A reference must not contain control characters.".into());
     }
     Ok(())
 }
@@ -256,7 +258,9 @@ pub(crate) fn normal_form(d: &Description, normal: &str) -> Check {
 }
 
 pub(crate) fn verified(v: &Verified) -> Check {
-    ensure(v.vault_count != Some(0), || "a connection that reads no vault is an error, not an answer".into())?;
+    ensure(v.vault_count != Some(0), || {
+        "`vault-count` is 0; return an error if the connection can read no vault".into()
+    })?;
     short(&v.account, "`account`")?;
     if let Some(key) = &v.account_key {
         ensure((1..=MAX_ID_BYTES).contains(&key.len()), || {
@@ -278,7 +282,7 @@ pub(crate) fn item_page(d: &Description, page: &ItemPage) -> Check {
     })?;
     for item in &page.items {
         ensure(!item.id.is_empty(), || "an item has no id".into())?;
-        reference(d, &item.reference).map_err(|error| format!("an item has no good reference: {error}"))?;
+        reference(d, &item.reference).map_err(|error| format!("an item has an invalid reference: {error}"))?;
         let vault = [&item.vault_id, &item.vault_name].into_iter().flatten();
         for text in [&item.id, &item.title, &item.category].into_iter().chain(vault).chain(&item.urls) {
             short(text, "a text of an item")?;
@@ -296,7 +300,7 @@ pub(crate) fn field_specs(fields: &[FieldSpec]) -> Check {
         ensure((1..=MAX_ID_BYTES).contains(&field.name.len()), || {
             format!("the name of a field must have 1 to {MAX_ID_BYTES} bytes")
         })?;
-        ensure(names.insert(&field.name), || "an item has two fields of one name".into())?;
+        ensure(names.insert(&field.name), || "an item has two fields with the same name".into())?;
         short(&field.label, "the label of a field")?;
         field_kind(&field.kind)?;
         attributes(&field.attributes)?;
@@ -347,7 +351,7 @@ fn one_time_code(result: &Result<OneTimeCode, NoCode>) -> Check {
             let text = code.code.expose_secret();
             let fits = (1..=MAX_CODE_CHARS).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
             ensure(fits, || format!("a one-time code must have 1 to {MAX_CODE_CHARS} letters and digits"))?;
-            ensure(code.period_seconds > 0, || "a one-time code must be good for a time".into())?;
+            ensure(code.period_seconds > 0, || "`period-seconds` of a one-time code must be at least 1".into())?;
             attributes(&code.attributes)
         }
         Err(none) => {
@@ -374,7 +378,7 @@ pub(crate) fn resolved(r: &mut Resolved, asked: &Selection, now: u64) -> Check {
     r.further.retain(|field| asked.further.contains(&field.name));
     let mut names = BTreeSet::new();
     for field in &r.further {
-        ensure(names.insert(&field.name), || "it returns two fields of one name".into())?;
+        ensure(names.insert(&field.name), || "it returns two fields with the same name".into())?;
         field_kind(&field.kind)?;
         attributes(&field.attributes)?;
         match (&field.kind, &field.value) {
@@ -390,7 +394,7 @@ pub(crate) fn resolved(r: &mut Resolved, asked: &Selection, now: u64) -> Check {
     revision(&r.revision)?;
     attributes(&r.attributes)?;
     if let Some(until) = r.valid_until {
-        ensure(until > now, || "`valid-until` is over already, so the values are no longer good".into())?;
+        ensure(until > now, || "`valid-until` is in the past, so the values are no longer valid".into())?;
         ensure(until - now <= LONGEST_VALIDITY_SECONDS, || "`valid-until` is more than a century away".into())?;
     }
     if let Some(of) = &r.lease {
@@ -463,7 +467,7 @@ mod tests {
         assert_eq!(resolved(&mut fields, &asked, 0), Ok(()));
         assert_eq!(fields.further.len(), 1, "what was not asked for is dropped");
         let twice = vec![field("a", FieldKind::Text, text()), field("a", FieldKind::Secret, text())];
-        assert!(resolved(&mut answer(twice, None), &asked, 0).unwrap_err().contains("two fields of one name"));
+        assert!(resolved(&mut answer(twice, None), &asked, 0).unwrap_err().contains("two fields with the same name"));
         let wrong = vec![field("b", FieldKind::Binary, text())];
         assert!(resolved(&mut answer(wrong, None), &asked, 0).unwrap_err().contains("`b`"));
     }

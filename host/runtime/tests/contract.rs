@@ -289,7 +289,7 @@ async fn further_fields_are_listed_and_resolved_by_name() {
 #[tokio::test]
 async fn a_list_of_fields_that_is_too_long_or_names_one_twice_breaks_the_contract() {
     let (_runtime, provider, connection) = paths().await;
-    for (item, what) in [("many-fields", "more than 1000 further fields"), ("twice", "two fields of one name")] {
+    for (item, what) in [("many-fields", "more than 1000 further fields"), ("twice", "two fields with the same name")] {
         let error = provider.list_fields(&connection, &format!("paths://kv/{item}")).await.unwrap_err();
         assert!(error.to_string().contains(what), "{error}");
     }

@@ -62,13 +62,13 @@ async fn a_call_that_waits_is_ended_at_the_time_limit() {
 async fn memory_without_end_is_refused_and_named() {
     let error = sandbox_error("allocates", "").await;
     assert_eq!(error, SandboxError::OutOfMemory { limit_bytes: 64 << 20 });
-    assert_eq!(error.to_string(), "the provider needed more than 64 MiB of memory and was ended");
+    assert_eq!(error.to_string(), "the provider needed more than 64 MiB of memory and was stopped");
 }
 
 #[tokio::test]
 async fn crashes_are_errors_of_that_one_call() {
     for (fixture, reason) in
-        [("traps", "unreachable"), ("stack-overflow", "call stack exhausted"), ("exits", "it ended itself")]
+        [("traps", "unreachable"), ("stack-overflow", "call stack exhausted"), ("exits", "it exited")]
     {
         match sandbox_error(fixture, "").await {
             SandboxError::Trapped { reason: seen } => assert!(seen.contains(reason), "{fixture}: {seen}"),

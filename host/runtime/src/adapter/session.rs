@@ -43,7 +43,7 @@ pub(super) type Answer<T, E> = wasmtime::Result<(Result<T, E>,)>;
 
 /// The error of a host function that needs a connection when there is none.
 fn no_connection() -> ProviderError {
-    ProviderError::new(ErrorCode::Unsupported, "there is nothing to keep before there is a connection")
+    ProviderError::new(ErrorCode::Unsupported, "nothing can be kept without a connection")
 }
 
 /// Adds the interface under this name.

@@ -4,13 +4,13 @@
 //! the day, does not report how much is left, and answers 429 to everything once a limit is
 //! reached. Crash loops and retry storms get users there. So:
 //!
-//! * **All calls of a provider pass one place,** [`Opened::call`]; there is no other way to a
+//! * **All calls of a provider pass one place,** `Opened::call` of the broker; there is no other way to a
 //!   connection.
 //! * **Requests are counted, not calls:** a cold resolve of 1Password makes seven. Each is counted
-//!   in the database before it leaves the sandbox ([`meter`]), so no burst, crash or second host
-//!   exceeds a limit. A cached value costs nothing. The window is a rolling one ([`window`]),
+//!   in the database before it leaves the sandbox (`meter`), so no burst, crash or second host
+//!   exceeds a limit. A cached value costs nothing. The window is a rolling one (`window`),
 //!   because the start of the server's window is unknown.
-//! * **A token that cannot succeed is not used** ([`breaker`]). The breaker opens until the time
+//! * **A token that cannot succeed is not used** (`breaker`). The breaker opens until the time
 //!   that the server named, after consecutive failures, or after refused credentials: then until
 //!   they are entered again, or for a pause that doubles. Calls are refused from memory, within
 //!   microseconds, and the state survives a restart.

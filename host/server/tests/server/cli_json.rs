@@ -64,6 +64,7 @@ fn every_command_prints_one_json_document_when_asked_to() {
     script.run("workspace list", &[]);
     script.run("workspace encryption-key", &[]);
     script.run("workspace rotate-key", &[]);
+    script.run("workspace rename", &["Acme Inc."]);
     script.run("key create", &["ci"]);
     let keys = script.run("key list", &[]);
     script.run("key revoke", &[id(&keys[0])]);
@@ -102,6 +103,8 @@ fn every_command_prints_one_json_document_when_asked_to() {
 
     script.run("audit list", &[]);
     script.run("audit verify", &[]);
+    script.run("workspace create", &["Gone"]);
+    script.run("workspace delete", &["Gone"]);
     script.run("master-key rotate", &["--new-key-file", new_key_file.to_str().unwrap()]);
 
     let run = script.run.iter().map(String::as_str).chain(ELSEWHERE).map(str::to_owned).collect::<BTreeSet<_>>();

@@ -48,12 +48,12 @@ pub enum AuditError {
 }
 
 impl AuditError {
-    /// Wraps why the log cannot be written.
+    /// An error with this cause: the log cannot be written.
     pub fn unwritable(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::Unwritable(cause.into().into())
     }
 
-    /// Wraps why the log cannot be read.
+    /// An error with this cause: the log cannot be read.
     pub fn unreadable(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::Unreadable(cause.into().into())
     }

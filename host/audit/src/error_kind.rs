@@ -25,9 +25,9 @@ macro_rules! codes {
 pub(crate) use codes;
 
 codes! {
-    /// What kind of error it is, which says whose turn it is: the caller's (fix the request),
-    /// that of the secret manager's operator (grant, reconnect), time's (retry later), the
-    /// component author's, or the host's.
+    /// The kind of an error, which says who can resolve it: the caller (fix the request), the
+    /// operator of the secret manager (grant, reconnect), time alone (retry later), the author of
+    /// the component, or the host.
     pub ErrorKind {
         /// The request breaks a rule; the same request will be refused again.
         Invalid = "VALIDATION_FAILED";
@@ -48,11 +48,11 @@ codes! {
         /// The secret manager does not accept the connection's credentials, or does not let them do
         /// this.
         ProviderRefused = "PROVIDER_REFUSED";
-        /// The secret manager failed at the last attempts and is not asked for a while.
+        /// The secret manager failed at the last attempts and is paused.
         ProviderPaused = "PROVIDER_PAUSED";
         /// The secret manager cannot be reached.
         ProviderUnavailable = "PROVIDER_UNAVAILABLE";
-        /// The provider crashed, hit a limit, or gave an answer that it may not give.
+        /// The provider crashed, hit a limit, or gave an invalid answer.
         ProviderFault = "PROVIDER_FAULT";
         /// The provider cannot do this.
         Unsupported = "UNSUPPORTED";
@@ -60,9 +60,9 @@ codes! {
         AuditUnavailable = "AUDIT_UNAVAILABLE";
         /// The key service cannot be reached.
         KeysUnavailable = "KEYS_UNAVAILABLE";
-        /// The host is closed, or about to end.
+        /// The host is closed or ending.
         Ending = "ENDING";
-        /// The host has too much to do at the moment.
+        /// The host is overloaded.
         Busy = "BUSY";
         /// A fault of the host or of its set-up.
         Internal = "INTERNAL_ERROR";

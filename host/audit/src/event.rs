@@ -252,8 +252,7 @@ pub struct AuditEvent {
     pub operation: Operation,
     /// How it ended.
     pub outcome: Outcome,
-    /// For the outcome of a change: the number of the record, in the same series, that the change
-    /// was begun.
+    /// For the outcome of a change: the number of the record of its beginning, in the same series.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub begun: Option<u64>,
     /// What it was done to.
@@ -310,8 +309,7 @@ pub struct AuditRecord {
     pub operation: String,
     /// How it ended.
     pub outcome: Outcome,
-    /// For the outcome of a change: the number of the record, in the same series, that the change
-    /// was begun.
+    /// For the outcome of a change: the number of the record of its beginning, in the same series.
     pub begun: Option<u64>,
     /// What it was done to.
     #[serde(flatten)]

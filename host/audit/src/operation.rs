@@ -142,7 +142,7 @@ operations! {
     ListConnections = "list_connections", Read, Api or Admin;
     /// A connection, likewise.
     GetConnection = "get_connection", Read, Api or Admin;
-    /// What a connection may still ask of its secret manager.
+    /// The requests that a connection may still send to its secret manager.
     Budget = "budget", Read, Api;
     /// A vault entry, its credentials as its client has encrypted them. Recorded when its session
     /// data or other secret attributes were given out.

@@ -156,7 +156,7 @@ impl Writer {
         Ok(first)
     }
 
-    /// Makes sure that a segment is open and has room for so many bytes. Returns how many bytes of
+    /// Makes sure that a segment is open and has room for `bytes` more. Returns how many bytes of
     /// an unfinished line were cut off.
     fn ready(&mut self, bytes: usize) -> io::Result<u64> {
         let Some(open) = &mut self.open else { return self.find() };

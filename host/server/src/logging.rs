@@ -88,8 +88,9 @@ where
 /// decided once for each line of the program's text; a filter that also looks at the values of
 /// spans would be asked several times for each request.
 ///
-/// # Errors What is wrong with the filter. The library takes a name alone for a module at its
-/// lowest level; here it is an error, because it is most likely a misspelt level.
+/// # Errors
+/// What is wrong with the filter. The library takes a name alone for a module at its lowest level;
+/// here it is an error, because it is most likely a misspelt level.
 pub(crate) fn levels(filter: &str) -> Result<Targets, String> {
     for part in filter.split(',') {
         let level = part.split_once('=').map_or(part, |(_, level)| level).trim();

@@ -203,7 +203,8 @@ impl SqliteStorage {
     /// reader uses an older snapshot. Writers wait meanwhile.
     async fn erase_within(&self, patience: Duration) -> Result<bool, StorageError> {
         let pool = self.pool.clone();
-        // To its end, whoever waits for it: the connection's patience has to be put right again.
+        // Spawned, so that it runs to its end even if the caller is cancelled: the connection's
+        // busy timeout has to be restored.
         let erased = tokio::spawn(async move {
             let mut connection = pool.acquire().await?;
             let waits = |time: Duration| query(AssertSqlSafe(format!("PRAGMA busy_timeout = {}", time.as_millis())));

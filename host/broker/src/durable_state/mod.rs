@@ -1,21 +1,21 @@
-//! Durable state: what a provider keeps for good, such as a refresh token that rotates with each
-//! use.
+//! Durable state: data that a provider keeps permanently, such as a refresh token that rotates with
+//! each use.
 //!
 //! **Invariants**
 //!
-//! * *What is stored is safe.* A `put` returns after the database has committed it, and goes on to
-//!   its end when the provider's call is ended meanwhile.
-//! * *Nothing is overwritten unseen.* The database compares the version and replaces the state in
-//!   one transaction, so that two hosts on one database are as safe as two calls in one.
-//! * *A state belongs to the settings it was made with.* What the check of new settings stores is
-//!   kept in memory ([`keyway_runtime::MemoryStore`]) and saved with them, in one transaction, in
-//!   which the state of the settings before goes. A call that still runs with those gets
-//!   `conflict`, and changes nothing.
-//! * *A state opens in its place only:* sealed under the workspace's key for its connection, its
-//!   version and its settings. One that was altered, cut off, moved or put back is an error that
-//!   says whose it is, leaves everything as it is, and is over when the settings are entered again.
+//! * *Stored state is durable.* A `put` returns after the database has committed it, and runs to
+//!   its end even if the provider's call is cancelled.
+//! * *No lost updates.* The database compares the version and replaces the state in one
+//!   transaction, so two hosts on one database are as safe as two calls in one host.
+//! * *A state belongs to the settings it was made with.* State that is stored while new settings
+//!   are checked is kept in memory ([`keyway_runtime::MemoryStore`]). It is saved with them, in the
+//!   transaction that deletes the state of the old settings. A call that still runs with the old
+//!   settings gets `conflict`, and changes nothing.
+//! * *A state opens in its place only:* it is sealed under the workspace's key for its connection,
+//!   its version and its settings. A state that was altered, truncated, moved or put back is an
+//!   error that names its connection and changes nothing; entering the settings again resolves it.
 //!
-//! [`refresh`] calls a provider when the time has come that it named for renewing its state.
+//! [`refresh`] calls a provider at the time that it named for renewing its state.
 
 mod refresh;
 
@@ -41,14 +41,14 @@ use crate::request;
 
 pub(crate) use refresh::start as start_refreshes;
 
-/// Recognises the form of the record, so that it can change.
+/// Identifies the format of the record, so that it can change.
 const FORM: &[u8] = b"state.1";
 
-/// A provider is not called to renew what it has stored a moment ago, whatever time it names: one
-/// that named the present would be called without end.
+/// The shortest time from storing a state to renewing it, whatever time the provider names: one
+/// that named the present would be called in an endless loop.
 const LEAST_WAIT: Duration = Duration::from_secs(60);
 
-/// The durable state of one connection, as its calls find it.
+/// The durable state of one connection, as its calls see it.
 #[derive(Clone)]
 pub(crate) struct DurableState {
     core: Arc<Core>,
@@ -67,7 +67,7 @@ impl DurableState {
         place(self.workspace, SealedColumn::ConnectionState, self.connection.as_bytes(), version)
     }
 
-    /// The row with this state, sealed.
+    /// Seals this state into a row.
     pub(crate) async fn seal(
         &self,
         keys: &WorkspaceKeys,
@@ -103,7 +103,7 @@ impl DurableState {
         if settings_version > self.settings_version {
             return Err(Failure::Store(StoreError::Outdated));
         } else if settings_version < self.settings_version {
-            // It went with the settings before: somebody has put it back.
+            // A state of earlier settings, which was deleted with them, was put back.
             return Err(Failure::Damaged(EnvelopeError::NotAuthentic { place: place.name() }));
         }
         let refresh_by = record.refresh_at.and_then(|at| u64::try_from(at.as_second()).ok());
@@ -141,8 +141,8 @@ impl StateStore for DurableState {
 
     async fn put(&self, data: &[u8], expected: Option<u64>, refresh_by: Option<u64>) -> Result<u64, StoreError> {
         let (state, data) = (self.clone(), Zeroizing::new(data.to_vec()));
-        // To its end, also if the call is ended meanwhile: the server may accept nothing but this
-        // any more.
+        // Runs to its end even if the call is cancelled: the server may accept only this state
+        // from now on.
         let write = request::spawn(async move { state.write(data, expected, refresh_by).await });
         let written = write.await.map_err(|error| Failure::from(BrokerError::Host(error.into())));
         written.and_then(|written| written).map_err(|failure| told(failure, self.connection))
@@ -165,7 +165,7 @@ impl From<BrokerError> for Failure {
     }
 }
 
-/// What the provider is told; what the operator has to know goes to the log.
+/// The error for the provider; the details go to the log, for the operator.
 fn told(failure: Failure, connection: ConnectionId) -> StoreError {
     match failure {
         Failure::Store(error) => error,
@@ -184,14 +184,14 @@ fn told(failure: Failure, connection: ConnectionId) -> StoreError {
     }
 }
 
-/// The version of the settings that a state belongs to, and the state.
+/// Reads the version of the settings that a state belongs to, and the state.
 fn decode(plaintext: &[u8]) -> Result<(u64, Zeroizing<Vec<u8>>), CodecError> {
     let [Some(FORM), Some(version), Some(data)] = codec::decode(plaintext)?[..] else { return Err(CodecError) };
     let settings_version = u64::from_be_bytes(version.try_into().map_err(|_| CodecError)?);
     Ok((settings_version, Zeroizing::new(data.to_vec())))
 }
 
-/// A time as the contract has it. One beyond all calendars is the last there is.
+/// Converts a time of the contract. A time beyond the calendar's range becomes the last one in it.
 fn timestamp(seconds: u64) -> Timestamp {
     i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok()).unwrap_or(Timestamp::MAX)
 }

@@ -1,22 +1,21 @@
-//! Calling providers to renew their durable state, at the time that they named, also when nothing
+//! Calling providers to renew their durable state, at the time that they named, even when nothing
 //! else uses the connection.
 //!
 //! **Invariants**
 //!
-//! * *One call for one time.* Each is claimed in the database for [`ATTEMPT_TIME`] before it is
-//!   made: of several hosts, one calls. To let them all call and the versions decide would be too
-//!   late, because a server that sees a refresh token twice takes it for stolen. A host that ends
-//!   in the middle leaves a claim that runs out.
-//! * *A failed call loses nothing.* The state stays as it is, and the call is repeated after a
-//!   pause that doubles from [`FIRST_WAIT`] to [`LONGEST_WAIT`], or that the provider asks for.
-//!   There is no last attempt: each may be the one that saves a person from entering the settings
-//!   again.
+//! * *One call for one time.* Each call is claimed in the database for [`ATTEMPT_TIME`] before it
+//!   is made, so only one of several hosts makes it. If all called and the versions decided, it
+//!   would be too late: a server that sees a refresh token twice takes it for stolen. The claim of
+//!   a host that ends in the middle expires.
+//! * *A failed call loses nothing.* The state stays as it is, and the call is retried after a pause
+//!   that doubles from [`FIRST_WAIT`] to [`LONGEST_WAIT`], or that the provider asks for. Retries
+//!   never stop: each may save a person from entering the settings again.
 //!
-//! The calls pass budget and breaker like all others, may use what is kept for writing, and are
-//! recorded as changes of the broker's own.
+//! The calls pass budget and breaker like all others, may use the part of the budget that is
+//! reserved for writing, and are recorded as the broker's own changes.
 //!
-//! **How it can fail:** what a provider does with its state in other calls is its own affair. Two
-//! hosts whose calls both find an expired token at the same moment both renew it.
+//! **How it can fail:** the claim does not cover a provider's other calls. Two hosts whose calls
+//! find an expired token at the same moment both renew it.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -32,24 +31,24 @@ use crate::background::{at_most, every};
 use crate::connections::Connections;
 use crate::error::BrokerError;
 
-/// How often to look. One read of an index that is empty nearly always.
+/// How often to poll. A poll reads one index, which is nearly always empty.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// A call takes 30 seconds at most, and may wait for its turn.
+/// A call takes at most 30 seconds, and may wait in the queue before.
 const ATTEMPT_TIME: Duration = Duration::from_secs(150);
 
-/// Between the first attempt and the second, at most.
+/// The longest pause between the first attempt and the second.
 const FIRST_WAIT: Duration = Duration::from_secs(30);
 
-/// Between attempts, unless the provider asks for more: a token that has been idle for days has an
-/// hour.
+/// The longest pause between attempts, unless the provider asks for more: a token that was idle for
+/// days can wait an hour.
 const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 
-/// How many calls are made at the same time, and how many states are taken at once.
+/// How many calls are made at the same time, and how many states a poll takes.
 const AT_A_TIME: usize = 8;
 const BATCH: u32 = 256;
 
-/// Begins to look for states to renew.
+/// Starts polling for states to renew.
 pub(crate) fn start(tasks: &mut JoinSet<()>, connections: Weak<Connections>) {
     every(INTERVAL, tasks, connections, |connections| async move {
         if let Err(error) = connections.refresh_due().await {
@@ -59,13 +58,13 @@ pub(crate) fn start(tasks: &mut JoinSet<()>, connections: Weak<Connections>) {
 }
 
 impl Connections {
-    /// Calls the providers whose durable state is to be renewed by now, in all workspaces, and
-    /// returns how many times it tried. An open broker does this by itself every few seconds,
-    /// unless it was told not to
+    /// Calls the providers whose durable state is due for renewal, in all workspaces, and returns
+    /// the number of attempts. An open broker does this every few seconds, unless its background
+    /// work is turned off
     /// ([`BrokerBuilder::background_work`](crate::BrokerBuilder::background_work)).
     ///
     /// # Errors
-    /// Those of the database. A call that fails is logged, and made again later.
+    /// Those of the database. A call that fails is logged and retried later.
     pub async fn refresh_due(self: &Arc<Self>) -> Result<usize, BrokerError> {
         let now = self.core.timestamp();
         let future = now.checked_add(CLOCK_TOLERANCE).unwrap_or(now);
@@ -84,7 +83,7 @@ impl Connections {
         Ok(made)
     }
 
-    /// Renews one state. Returns whether it tried: another host may have been first.
+    /// Renews one state. Returns whether it made an attempt: another host may have been first.
     async fn refresh(&self, due: ConnectionStateRecord) -> Result<bool, BrokerError> {
         let attempts = due.refresh_attempts.saturating_add(1);
         let claimed = self.put_off(&due, Some(ATTEMPT_TIME), attempts).await?;
@@ -92,7 +91,7 @@ impl Connections {
         let connection = claimed.connection_id;
         let error = match self.try_refresh(&claimed).await {
             Ok(called) => {
-                // A provider that stored nothing has named no other time.
+                // A provider that stored nothing has named no new time.
                 self.put_off(&claimed, None, 0).await?;
                 if called {
                     debug!(%connection, "durable state renewed");
@@ -115,7 +114,7 @@ impl Connections {
         Ok(true)
     }
 
-    /// Calls the provider, if it still wants to be called.
+    /// Calls the provider, if it still declares the renewal.
     async fn try_refresh(&self, state: &ConnectionStateRecord) -> Result<bool, BrokerError> {
         let connection = self.record(state.workspace_id, state.connection_id).await?;
         let opened = self.open(&connection).await?;
@@ -130,7 +129,7 @@ impl Connections {
         Ok(true)
     }
 
-    /// Says when a state is to be renewed next, unless it has changed since it was read.
+    /// Sets when a state is renewed next, unless it has changed since it was read.
     async fn put_off(
         &self,
         read: &ConnectionStateRecord,

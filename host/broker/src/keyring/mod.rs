@@ -1,24 +1,24 @@
-//! The workspace keys that are in use: unwrapped when first needed, kept in memory, their uses
+//! The workspace keys in use: unwrapped when first needed and kept in memory, with their uses
 //! counted.
 //!
 //! **Invariants**
 //!
-//! 1. No key seals more than 2^31 times ([`MAX_USES`]), over all processes and restarts. A storage
-//!    key gets allowances of [`BLOCK`] uses, each counted in the database before it is given out;
-//!    what a process did not use up when it ends counts as used. A cache key exists only in one
-//!    process (its salt is never stored), starts with all its uses, and caches no more when they
-//!    are gone.
-//! 2. Keys are the ones that the database has: which terms there are is asked again after
-//!    [`MAX_AGE`], so a key that another process rotated is noticed within a second. What may not
-//!    wait for that, writing, the database checks itself: it refuses values sealed under an older
-//!    key ([`Constraint::KeyTerm`](keyway_storage::Constraint::KeyTerm)); whoever gets that refusal
-//!    does it again with other keys ([`with_current`](Keyring::with_current)).
-//! 3. Everything that was read opens: a key that was deleted is kept in memory for [`RETIRED_FOR`],
-//!    for readers that read a row just before it was sealed anew, and dropped by the first
-//!    [`get`](Keyring::get) after that. Whoever is about to read rows calls [`get`](Keyring::get)
-//!    first, so that the keys of that moment are in memory.
-//! 4. What clients have encrypted is read as encrypted under the current client key, see
-//!    [`WorkspaceKeys::open`]. Who writes such values checks and seals with one and the same
+//! 1. No key seals more than 2^31 times ([`MAX_USES`]), across all processes and restarts. A
+//!    storage key gets allowances of [`BLOCK`] uses, each counted in the database before it is
+//!    granted; uses that are left when a process ends count as used. A cache key exists in one
+//!    process only (its salt is never stored), starts with all its uses, and stops caching when
+//!    they are spent.
+//! 2. The keys are those of the database: the terms are read again after [`MAX_AGE`], so a rotation
+//!    by another process is noticed within a second. Writes cannot wait for that, so the database
+//!    checks them: it refuses values that are sealed under an older key
+//!    ([`Constraint::KeyTerm`](keyway_storage::Constraint::KeyTerm)), and the writer repeats the
+//!    operation with the new keys ([`with_current`](Keyring::with_current)).
+//! 3. Every row that was read opens. A deleted key is kept in memory for [`RETIRED_FOR`], for
+//!    readers that read a row just before it was sealed again, and dropped by the first
+//!    [`get`](Keyring::get) after that. Readers call [`get`](Keyring::get) before they read rows,
+//!    so that the keys of that moment are in memory.
+//! 4. Values that clients encrypted are read as encrypted under the current client key, see
+//!    [`WorkspaceKeys::open`]. Writers of such values check and seal with one and the same
 //!    [`WorkspaceKeys`].
 
 mod workspace_keys;
@@ -43,31 +43,30 @@ use keyway_storage::{
 use crate::codec::CodecError;
 use crate::error::{BrokerError, Thing};
 
-/// How many uses of a key are counted at once: one write to the database for so many seals.
+/// How many uses of a key are counted at once: one write to the database for this many seals.
 const BLOCK: u64 = 256;
 
 /// How many workspaces' keys are kept unwrapped; each takes about 2 KiB.
 const CAPACITY: usize = 10_000;
 
-/// For how long a deleted key is kept in memory: longer than any request holds a row that it has
-/// read.
+/// How long a deleted key is kept in memory: longer than any request holds a row that it has read.
 pub(crate) const RETIRED_FOR: Duration = Duration::from_secs(120);
 
-/// Hands out workspace keys.
+/// Provides the keys of workspaces.
 pub(crate) struct Keyring {
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
     master_keys: MasterKeys,
     host_key: HostKey,
     keys: Cache<WorkspaceId, Arc<WorkspaceKeys>>,
-    /// Held while keys that were loaded are put among those that are there.
+    /// Held while loaded keys are merged with those in memory.
     merging: Mutex<()>,
-    /// The terms that the database has.
+    /// The terms in the database.
     terms: RecordCache<WorkspaceId, Arc<[u32]>>,
 }
 
 impl Keyring {
-    /// A keyring for the database, whose master key must be one of these, or which is new.
+    /// Opens the keyring of a database, which is new or has one of these master keys.
     pub(crate) async fn open(
         storage: Arc<dyn Storage>,
         master_keys: MasterKeys,
@@ -85,12 +84,12 @@ impl Keyring {
         &self.host_key
     }
 
-    /// What wraps the keys.
+    /// The master keys, which wrap the other keys.
     pub(crate) fn master_keys(&self) -> &MasterKeys {
         &self.master_keys
     }
 
-    /// A new key for a workspace, wrapped; and the key that its clients will encrypt under.
+    /// A new wrapped key for a workspace, and the key that its clients will encrypt under.
     pub(crate) async fn generate(
         &self,
         workspace: WorkspaceId,
@@ -125,12 +124,12 @@ impl Keyring {
         }
     }
 
-    /// Makes the next [`get`](Self::get) ask the database whether the key was rotated.
+    /// Makes the next [`get`](Self::get) check in the database whether the key was rotated.
     pub(crate) fn forget(&self, workspace: WorkspaceId) {
         self.terms.forget(&workspace);
     }
 
-    /// Forgets a workspace that was deleted: nothing of it opens from now on.
+    /// Forgets a deleted workspace: none of its data opens from now on.
     pub(crate) fn remove(&self, workspace: WorkspaceId) {
         self.terms.forget(&workspace);
         self.keys.remove(&workspace);
@@ -138,11 +137,11 @@ impl Keyring {
         self.terms.forget_changed();
     }
 
-    /// Does `work` with the workspace's keys, and again with others as long as it fails only because
-    /// the key was rotated since it got these ([`outdated`](Self::outdated)).
+    /// Does `work` with the workspace's keys, and repeats it with newer ones for as long as it
+    /// fails only because the key was rotated meanwhile ([`outdated`](Self::outdated)).
     ///
-    /// What clients have encrypted is thereby sealed under the key that it was checked with: `work`
-    /// uses the same keys to the end.
+    /// `work` uses the same keys to its end, so values that clients encrypted are sealed under the
+    /// key that they were checked with.
     pub(crate) async fn with_current<T, F>(
         &self,
         workspace: WorkspaceId,
@@ -160,9 +159,9 @@ impl Keyring {
         }
     }
 
-    /// Whether something failed only because the workspace's key was rotated since it got these
-    /// keys: the database refused what an older key sealed, or a client that knows the new key
-    /// already has encrypted under that one.
+    /// Whether an operation failed only because the workspace's key was rotated after it got these
+    /// keys: the database refused a value under an older key, or a client already encrypts under
+    /// the new one.
     async fn outdated(&self, keys: &WorkspaceKeys, error: &BrokerError) -> Result<bool, BrokerError> {
         match error {
             BrokerError::Storage(StorageError::Conflict(Constraint::KeyTerm)) => {
@@ -177,7 +176,7 @@ impl Keyring {
         }
     }
 
-    /// The keys of a workspace, those that sealed these envelopes among them.
+    /// The keys of a workspace, including those that sealed these envelopes.
     pub(crate) async fn get_for<'a>(
         &self,
         workspace: WorkspaceId,
@@ -196,7 +195,7 @@ impl Keyring {
         self.get(workspace).await
     }
 
-    /// Seals a row's data under the current one of these keys.
+    /// Seals a row's data under the current key.
     pub(crate) async fn seal(
         &self,
         keys: &WorkspaceKeys,
@@ -208,8 +207,8 @@ impl Keyring {
             match keys.current.storage.seal(&associated, plaintext) {
                 Err(EnvelopeError::Exhausted { term }) => {
                     let uses = self.storage.count_workspace_key_uses(keys.workspace(), term, BLOCK).await?;
-                    // `None`: the key was rotated and is gone. What it seals will not be accepted,
-                    // so nothing is counted.
+                    // `None`: the key was rotated and deleted. The database will refuse what it
+                    // seals, so nothing is counted.
                     if uses.is_some_and(|uses| uses > MAX_USES) {
                         return Err(EnvelopeError::Exhausted { term }.into());
                     }
@@ -230,7 +229,7 @@ impl Keyring {
         Ok(self.get_for(place.workspace, [envelope]).await?.open(place, envelope, read)?)
     }
 
-    /// Unwraps the keys that are not known yet.
+    /// Loads the keys, unwrapping those that are not in memory yet.
     async fn load(
         &self,
         workspace: WorkspaceId,
@@ -238,8 +237,7 @@ impl Keyring {
     ) -> Result<Arc<WorkspaceKeys>, BrokerError> {
         let mut terms = BTreeMap::new();
         for record in self.storage.workspace_keys(workspace).await? {
-            // A key never changes, only how it is wrapped; so one that is known needs no master
-            // key.
+            // A key never changes, only its wrapping; so a key in memory needs no master key.
             let key = match known.as_ref().and_then(|known| known.terms.get(&record.term)) {
                 Some(key) => Arc::clone(key),
                 None => {
@@ -254,8 +252,8 @@ impl Keyring {
         let now = self.clock.now();
         let _merging = self.merging.lock();
         let keys = match self.keys.get(&workspace) {
-            // Somebody else was first, or further. (What is further and holds a key too long is
-            // seen by the next `get`.)
+            // A concurrent load was first, or is newer. (If it holds a key too long, the next `get`
+            // drops it.)
             Some(present) if present.is_after(&loaded) => return Ok(present),
             Some(present) if present.in_database == loaded.in_database && !present.hold_expired(now) => {
                 return Ok(present);
@@ -267,12 +265,12 @@ impl Keyring {
     }
 }
 
-/// What a sealed value is bound to: it opens nowhere else.
+/// The place that a sealed value is bound to: it opens nowhere else.
 pub(crate) fn place(workspace: WorkspaceId, column: SealedColumn, row: &[u8; 16], version: u64) -> Place<'_> {
     Place { workspace, table: column.table(), row, column: column.name(), version }
 }
 
-/// What a wrapped workspace key is bound to.
+/// The place that a wrapped workspace key is bound to.
 pub(crate) fn place_of(record: &WorkspaceKeyRecord) -> Vec<u8> {
     Place {
         workspace: record.workspace_id,
@@ -338,7 +336,7 @@ mod tests {
         keyring.open_sealed(&place(workspace), sealed, |plaintext| Ok(plaintext.to_vec())).await
     }
 
-    /// How often the storage key may still be used before the database has to be asked.
+    /// The uses of the storage key that the database has counted.
     async fn uses(storage: &SqliteStorage, workspace: WorkspaceId) -> u64 {
         storage.count_workspace_key_uses(workspace, FIRST_TERM, 0).await.unwrap().unwrap()
     }
@@ -366,7 +364,7 @@ mod tests {
         assert_eq!(uses(&storage, workspace).await, BLOCK);
         seal(&first, workspace).await.unwrap();
         assert_eq!(uses(&storage, workspace).await, 2 * BLOCK);
-        // What a process has not used up is not given to the next one.
+        // Unused uses of one process are not passed on to the next.
         seal(&keyring(&storage).await, workspace).await.unwrap();
         assert_eq!(uses(&storage, workspace).await, 3 * BLOCK);
     }

@@ -1,4 +1,4 @@
-//! A key that was deleted is kept for those who still read rows of before, and no longer.
+//! A deleted key is kept for readers that still hold older rows, and no longer.
 
 use keyway_clock::ManualClock;
 use keyway_keys::MasterKey;
@@ -58,10 +58,10 @@ async fn a_deleted_key_opens_for_two_minutes_and_then_it_is_gone_and_nothing_is_
     let gone = after.open_plaintext(&place, &sealed).unwrap_err();
     assert!(matches!(gone, EnvelopeError::UnknownTerm(FIRST_TERM)), "{gone}");
 
-    // So that the terms are known as of the count of changes after the rotation.
+    // So that the terms are those after the rotation, by the database's count of changes.
     tokio::time::sleep(MAX_AGE + Duration::from_millis(100)).await;
     keyring.get(workspace).await.unwrap();
-    // Whoever asks the database from now on is told that there is no such table.
+    // From now on, reading the keys from the database fails: the table is gone.
     let database = sqlx::SqlitePool::connect_with(sqlx::sqlite::SqliteConnectOptions::new().filename(&file));
     sqlx::query("ALTER TABLE workspace_keys RENAME TO elsewhere").execute(&database.await.unwrap()).await.unwrap();
     for _ in 0..2 {

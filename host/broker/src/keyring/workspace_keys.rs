@@ -1,6 +1,6 @@
-//! The keys of one workspace: the current one, which seals, and those before, which open what has
-//! not been sealed anew yet. Whatever key sealed a value, what clients have encrypted in it is read
-//! as encrypted under the current client key.
+//! The keys of one workspace: the current one, which seals, and older ones, which open values that
+//! have not been sealed again yet. Whatever key sealed a value, what clients encrypted in it is
+//! read as encrypted under the current client key.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use super::RETIRED_FOR;
 use crate::codec::CodecError;
 use crate::keys::under_new_client_key;
 
-/// What is derived from the keys of one workspace.
+/// The keys that are derived from those of one workspace.
 pub(crate) struct WorkspaceKeys {
     workspace: WorkspaceId,
-    /// All keys that open something, those that were deleted a moment ago included.
+    /// All keys that open values, recently deleted ones included.
     pub(super) terms: BTreeMap<u32, Arc<TermKeys>>,
     pub(super) in_database: Vec<u32>,
     pub(super) current: Arc<TermKeys>,
-    /// Since when a key is known to be deleted.
+    /// When each deleted key was noticed to be deleted.
     retired: BTreeMap<u32, Moment>,
 }
 
-/// What is derived from a key.
+/// The keys that are derived from one workspace key.
 pub(super) struct TermKeys {
     term: u32,
     pub(super) storage: SealingKey,
@@ -47,7 +47,7 @@ impl TermKeys {
 }
 
 impl WorkspaceKeys {
-    /// What follows from a workspace's keys by term; `None` when there is no key.
+    /// Derives from a workspace's keys by term; `None` when there is no key.
     #[cfg(test)]
     pub(crate) fn derive(
         workspace: WorkspaceId,
@@ -62,7 +62,7 @@ impl WorkspaceKeys {
         Some(Self { workspace, in_database: terms.keys().copied().collect(), terms, current, retired: BTreeMap::new() })
     }
 
-    /// Keeps the keys that were there before and are deleted now, for a while.
+    /// Keeps the keys of `before` that are deleted now, for a while.
     pub(super) fn following(mut self, before: Option<&Self>, now: Moment) -> Self {
         for (&term, key) in before.iter().flat_map(|before| &before.terms) {
             let since = before.and_then(|before| before.retired.get(&term)).copied().unwrap_or(now);
@@ -74,13 +74,13 @@ impl WorkspaceKeys {
         self
     }
 
-    /// Whether these are the keys of the database, and none that should be gone.
+    /// Whether these are the keys of the database, with no deleted one kept too long.
     pub(super) fn are_up_to_date(&self, terms: &[u32], clock: &dyn Clock) -> bool {
-        // Nearly always nothing is retired, and no clock is read.
+        // Nearly always no key is retired, and the clock is not read.
         self.in_database == terms && (self.retired.is_empty() || !self.hold_expired(clock.now()))
     }
 
-    /// Whether a key that was deleted has been kept for long enough.
+    /// Whether a deleted key has been kept for long enough.
     pub(super) fn hold_expired(&self, now: Moment) -> bool {
         self.retired.values().any(|since| now.since(*since) >= RETIRED_FOR)
     }
@@ -92,7 +92,7 @@ impl WorkspaceKeys {
         mine > theirs || mine == theirs && self.in_database.first() > other.in_database.first()
     }
 
-    /// Which workspace's keys these are.
+    /// The workspace that these keys belong to.
     pub(crate) fn workspace(&self) -> WorkspaceId {
         self.workspace
     }
@@ -117,8 +117,8 @@ impl WorkspaceKeys {
         &self.current.client
     }
 
-    /// Opens a row's data, and reads it with `read`. What clients have encrypted in it is encrypted
-    /// under [`client`](Self::client), whatever key sealed the row.
+    /// Opens a row's data, and reads it with `read`. Values that clients encrypted are returned as
+    /// encrypted under [`client`](Self::client), whatever key sealed the row.
     pub(crate) fn open<T>(
         &self,
         place: &Place<'_>,
@@ -144,7 +144,7 @@ impl WorkspaceKeys {
         Self::translate(place, plaintext, &key.client, &self.current.client)
     }
 
-    /// Whether a row's data opens, and could be sealed under another key.
+    /// Checks that a row's data opens, and could be sealed under another key.
     pub(crate) fn check(&self, place: &Place<'_>, envelope: &[u8]) -> Result<(), EnvelopeError> {
         let plaintext = self.open_plaintext(place, envelope)?;
         Self::translate(place, plaintext, &self.current.client, &self.current.client).map(drop)

@@ -1,8 +1,8 @@
-//! When a rotation of a workspace's key that could not be finished is tried again.
+//! Scheduling retries of workspace key rotations that could not be finished.
 //!
-//! What stops it is mostly a damaged value, which does not mend itself, and each attempt is in the
-//! audit log. So the pauses of that workspace grow, and the others' do not. They are kept in
-//! memory: after a start everything is tried.
+//! The usual cause is a damaged value, which stays damaged, and each attempt is in the audit log.
+//! So the pauses grow, separately for each workspace. They are kept in memory: after a start,
+//! every unfinished rotation is retried.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,19 +11,21 @@ use keyway_clock::Moment;
 use keyway_storage::WorkspaceId;
 use parking_lot::Mutex;
 
-/// Between the first attempt and the second; as often as a server looks.
+/// The pause between the first attempt and the second; as often as a server polls.
 const FIRST_WAIT: Duration = Duration::from_secs(60);
 
-/// Between attempts at most: somebody who has mended the value may wait so long, or do it by hand.
+/// The longest pause between attempts: after repairing the value, an operator waits at most this
+/// long, or finishes the rotation by hand.
 const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 
-/// The workspaces whose rotations could not be finished: when that was, and the pause since then.
+/// The workspaces whose rotations could not be finished, with the time of the last attempt and the
+/// pause after it.
 #[derive(Default)]
 pub(crate) struct Attempts(Mutex<BTreeMap<WorkspaceId, (Moment, Duration)>>);
 
 impl Attempts {
-    /// Those of the unfinished rotations that may be tried now. The others are forgotten: somebody
-    /// has finished them.
+    /// The unfinished rotations that are due for an attempt. Workspaces that are not in
+    /// `unfinished` are forgotten: their rotations were finished.
     pub(super) fn due(&self, unfinished: Vec<WorkspaceId>, now: Moment) -> Vec<WorkspaceId> {
         let mut failed = self.0.lock();
         failed.retain(|workspace, _| unfinished.contains(workspace));
@@ -31,7 +33,7 @@ impl Attempts {
         unfinished.into_iter().filter(|workspace| !rests(workspace)).collect()
     }
 
-    /// That one could not be finished.
+    /// Notes that a rotation could not be finished.
     pub(super) fn failed(&self, workspace: WorkspaceId, now: Moment) {
         let mut failed = self.0.lock();
         let wait = failed.get(&workspace).map_or(FIRST_WAIT, |(_, wait)| (2 * *wait).min(LONGEST_WAIT));

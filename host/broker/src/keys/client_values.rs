@@ -1,7 +1,7 @@
-//! What clients have encrypted, from one client encryption key to the next.
+//! Re-encrypting clients' values from one client encryption key to the next.
 //!
-//! A client encryption key follows from its workspace key, so it changes with it. The values that
-//! clients have encrypted are in sealed columns; this is the one place that knows which values of
+//! A client encryption key is derived from its workspace key, so it changes with it. The values
+//! that clients encrypted are in sealed columns; this is the one place that knows which values of
 //! which columns they are.
 
 use keyway_keys::ClientKey;
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::codec::{self, CodecError};
 use crate::entries::Attributes;
 
-/// A plaintext of this column, with what clients have encrypted in it under `new` instead of `old`.
+/// Re-encrypts clients' values in a plaintext of this column, from `old` to `new`.
 pub(crate) fn under_new_client_key(
     column: SealedColumn,
     plaintext: Zeroizing<Vec<u8>>,

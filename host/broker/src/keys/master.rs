@@ -1,14 +1,15 @@
 //! Replacing the master key.
 //!
 //! **Invariant:** all keys of the database are wrapped by one master key, the one with the highest
-//! term. Every key is wrapped anew first; then one transaction puts all of them in place together
-//! with the record of the new master key, and fails if any key was added or changed meanwhile (then
-//! it begins again). Whoever is killed before the transaction is durable has changed nothing; after
-//! it the old master key opens nothing any more.
+//! term. Every key is first wrapped again. Then one transaction stores all of them together with
+//! the record of the new master key; it fails and is repeated if any key was added or changed
+//! meanwhile. A process that is killed before the transaction is durable has changed nothing; after
+//! it, the old master key opens nothing.
 //!
-//! A process that holds only the old key goes on with the workspace keys that it has unwrapped. It
-//! adds no key under the old one: the database accepts new keys under the current master key only
-//! ([`Constraint::KeyTerm`]). For everything else it needs the new key, see [`super::MasterKeys`].
+//! A process that holds only the old key continues with the workspace keys that it has unwrapped.
+//! It cannot add a key under the old one: the database accepts new keys under the current master
+//! key only ([`Constraint::KeyTerm`]). For everything else it needs the new key, see
+//! [`super::MasterKeys`].
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use super::Keys;
 use crate::error::BrokerError;
 use crate::keyring;
 
-/// How often to begin again because keys were added meanwhile, before saying so.
+/// How often to start over because keys were added meanwhile, before failing.
 const ATTEMPTS: u32 = 100;
 
 /// The master key was replaced.
@@ -30,24 +31,24 @@ const ATTEMPTS: u32 = 100;
 pub struct RotatedMasterKey {
     /// The id of the new key.
     pub key_id: KeyId,
-    /// Counts the master keys of this database from 1.
+    /// The number of the master key in this database, counted from 1.
     pub term: u32,
-    /// How many keys were wrapped anew.
+    /// How many keys were wrapped again.
     pub keys: u64,
 }
 
 impl Keys {
-    /// Replaces the master key: every workspace key is wrapped anew, all or none. From then on only
-    /// the new key opens the database; keep the old one only with backups from before. For the code
+    /// Replaces the master key: every workspace key is wrapped again, all or none. From then on,
+    /// only the new key opens the database; keep the old one only for earlier backups. For the code
     /// that embeds the broker; it takes no [`Access`](crate::Access).
     ///
-    /// The new key must be somewhere safe before this is called. This broker goes on with it; other
-    /// processes that serve the same database go on with the workspace keys they hold, and need the
-    /// new master key for those they do not, see [`MasterKeys`](super::MasterKeys).
+    /// Store the new key safely before calling this. This broker continues with it. Other processes
+    /// that serve the same database continue with the workspace keys they hold, and need the new
+    /// master key for all others, see [`MasterKeys`](super::MasterKeys).
     ///
     /// # Errors
-    /// [`KeyError::NotANewKey`]; errors of the database and of a key service. Nothing has changed
-    /// then.
+    /// [`KeyError::NotANewKey`]; errors of the database and of a key service. After an error,
+    /// nothing has changed.
     pub async fn rotate_master(&self, new: impl KeyWrapper) -> Result<RotatedMasterKey, BrokerError> {
         let new: Arc<dyn KeyWrapper> = Arc::new(new);
         let trail = Trail::new();
@@ -89,8 +90,8 @@ impl Keys {
             key.wrapped_key = new.wrap(record.term, &opened, &host_key::place_of(key)).await?;
         }
         let keys = (workspace_keys.len() + host_keys.len()) as u64;
-        // Before the database has it: who reads there which key is the current one must find it
-        // here. If it does not get there, it opens nothing.
+        // Before the database has it: a reader that finds there which key is current must find it
+        // here. If it never gets there, it opens nothing.
         master_keys.hold(Arc::clone(new));
         storage.replace_master_key(&record, keys, &workspace_keys, &host_keys).await?;
         info!(term = record.term, keys, "master key replaced");

@@ -1,5 +1,5 @@
-//! The keys of the host and of workspaces, and the rotation of the two levels. Both rotations can
-//! run while requests are served, here and by other processes, and can be cut off at any moment.
+//! The keys of the host and of workspaces, and the rotation of both levels. Both rotations can run
+//! while this and other processes serve requests, and can be interrupted at any moment.
 
 mod attempts;
 mod client_values;
@@ -43,8 +43,8 @@ impl Keys {
     /// The key that the workspace's clients encrypt credentials under: 64 hexadecimal digits. Needs
     /// [`Scope::Admin`](crate::Scope::Admin).
     ///
-    /// It opens what clients have encrypted, and nothing that the broker has: neither connections'
-    /// settings nor cached secrets.
+    /// It opens what clients encrypted, but nothing that the broker seals, such as connections'
+    /// settings and cached secrets.
     ///
     /// # Errors
     /// [`BrokerError::Forbidden`], [`BrokerError::NotFound`].

@@ -2,29 +2,28 @@
 //!
 //! **Invariants**
 //!
-//! 1. *For clients the rotation is one moment:* the one at which the row of the new key is durable.
-//!    From then on the new client encryption key is the workspace's: what was encrypted under the
-//!    old one is refused, and whatever is read is encrypted under the new one, wherever its row
-//!    stands ([`WorkspaceKeys::open`](crate::keyring::WorkspaceKeys::open) translates what has not
-//!    been sealed anew yet). Before that moment every value is opened once, so that a damaged one
-//!    stops the rotation while nothing has changed.
-//! 2. *At every moment everything opens:* the key that a row is sealed under is in the database.
-//!    Rows are sealed anew in batches; each is replaced only if it is still the one that was read.
-//!    The old key is deleted in the transaction that finds no row under it.
+//! 1. *For clients the rotation is atomic:* it happens when the row of the new key is durable. From
+//!    then on, values under the old client encryption key are refused, and every value is returned
+//!    under the new one, whichever key its row is sealed under
+//!    ([`WorkspaceKeys::open`](crate::keyring::WorkspaceKeys::open) re-encrypts those that are not
+//!    sealed again yet). Before that, every value is opened once, so that a damaged one stops the
+//!    rotation before anything has changed.
+//! 2. *Every row opens at any time:* the key that it is sealed under is in the database. Rows are
+//!    sealed again in batches; each is replaced only if it has not changed since it was read. The
+//!    old key is deleted in the transaction that finds no row under it.
 //! 3. *The old key gets no new rows:* the database accepts sealed values under the current key only
 //!    ([`Constraint::KeyTerm`](keyway_storage::Constraint::KeyTerm)), checked in the transaction of
-//!    the write. So the rows under the old key only become fewer, whatever is written meanwhile,
-//!    and by whichever process.
+//!    the write. So the rows under the old key only decrease, whatever any process writes.
 //!
-//! **How it can fail:** whoever is killed before the moment of (1) has changed nothing. After it
-//! the rotation stands, and what remains is work that any process can go on with:
-//! [`Keys::rotate_workspace`] finishes what it finds, and so does a server at its start
+//! **How it can fail:** a process that is killed before the moment of (1) has changed nothing.
+//! After it the rotation stands, and any process can continue the remaining work:
+//! [`Keys::rotate_workspace`] finishes an interrupted rotation, and so does a server at its start
 //! ([`Keys::finish_rotations`]). Memory is bounded by the size of a batch.
 //!
-//! Rows keep their versions and times: nothing that anybody can see of them has changed but the
-//! ciphertext. Cached secrets are dropped, because their key is another one. A process keeps the
-//! old key in memory for [`RETIRED_FOR`](crate::keyring::RETIRED_FOR) after it was deleted, for
-//! readers that hold rows from before.
+//! Rows keep their versions and times: only their ciphertext changes. Cached secrets are dropped,
+//! because their key changes. A process keeps the old key in memory for
+//! [`RETIRED_FOR`](crate::keyring::RETIRED_FOR) after it was deleted, for readers that hold older
+//! rows.
 
 use keyway_audit::{Operation, Trail};
 use keyway_storage::{Constraint, SealedColumn, SealedValue, StorageError, WorkspaceId};
@@ -37,8 +36,8 @@ use crate::access::Access;
 use crate::error::{BrokerError, Thing};
 use crate::keyring::{WorkspaceKeys, place};
 
-/// A batch is at most so many rows, and about so many bytes: little enough to hold, and to write
-/// while others wait.
+/// The limits of a batch, in rows and approximately in bytes: small enough for memory, and for a
+/// transaction that others wait for.
 const BATCH_ROWS: u32 = 256;
 const BATCH_BYTES: u64 = 4 << 20;
 
@@ -50,23 +49,24 @@ pub struct RotatedWorkspaceKey {
     pub encryption_key: SecretString,
     /// Counts the workspace's keys from 1.
     pub term: u32,
-    /// How many values were sealed anew.
+    /// How many values were sealed again.
     pub values: u64,
-    /// Whether this finished a rotation that was cut off, in place of beginning one.
+    /// Whether this finished an interrupted rotation instead of beginning one.
     pub resumed: bool,
 }
 
 impl Keys {
-    /// Rotates the workspace's key: everything that is sealed is sealed anew under a new key, and
-    /// the old one is destroyed. Clients need the new encryption key from now on; what they encrypt
-    /// under the old one is refused. Needs [`Scope::Admin`](crate::Scope::Admin).
+    /// Rotates the workspace's key: everything that is sealed is sealed again under a new key, and
+    /// the old one is destroyed. Clients need the new encryption key from now on; values under the
+    /// old one are refused. Needs [`Scope::Admin`](crate::Scope::Admin).
     ///
-    /// Requests are served meanwhile. A rotation that was cut off before is finished in place of
-    /// beginning another.
+    /// Requests are served meanwhile. If an earlier rotation was interrupted, this finishes it and
+    /// begins no new one.
     ///
     /// # Errors
     /// [`BrokerError::Forbidden`], [`BrokerError::NotFound`]; [`BrokerError::Envelope`] when a
-    /// value is damaged. See the head of the module for what stands after an error.
+    /// value is damaged. After an error, the rotation either has not begun or can be finished
+    /// later, see the head of the module.
     pub async fn rotate_workspace(&self, access: &Access) -> Result<RotatedWorkspaceKey, BrokerError> {
         let trail = Trail::new();
         let rotate = async {
@@ -86,17 +86,17 @@ impl Keys {
         self.core.audited(access, Operation::RotateWorkspaceKey, &trail, rotate).await
     }
 
-    /// Finishes the rotations of workspace keys that were cut off. A server calls it at its start
-    /// and every minute; it may run beside everything else, and in several processes. Returns how
+    /// Finishes interrupted rotations of workspace keys. A server calls it at its start and every
+    /// minute; it may run concurrently with everything else, and in several processes. Returns how
     /// many it has finished.
     ///
-    /// One that cannot be finished is in nobody's way, and is left out by the next calls for a time
-    /// that grows to an hour. What keys that were replaced have left in the files of the database
-    /// is overwritten, if somebody's reading was in the way until now.
+    /// A rotation that cannot be finished does not block the others, and is skipped by the next
+    /// calls for a time that grows to an hour. Traces of replaced keys in the files of the database
+    /// are overwritten, if a concurrent read has prevented it so far.
     ///
     /// # Errors
-    /// As [`rotate_workspace`](Self::rotate_workspace): the first one, after all others
-    /// were finished.
+    /// As [`rotate_workspace`](Self::rotate_workspace): the first error, after all other rotations
+    /// were attempted.
     pub async fn finish_rotations(&self) -> Result<u64, BrokerError> {
         let unfinished = self.core.storage.unfinished_key_rotations().await?;
         let (mut finished, mut first_error) = (0, None);
@@ -105,7 +105,7 @@ impl Keys {
                 Ok(()) => finished += 1,
                 Err(error) => {
                     warn!(%workspace, %error, "a rotation of the workspace key that was cut off cannot be finished; nothing is lost");
-                    // What the whole host lacks is no reason to leave this workspace out.
+                    // A failure of the whole host is no reason to skip this workspace.
                     if !matches!(error, BrokerError::Storage(_) | BrokerError::Audit(_)) {
                         self.attempts.failed(workspace, self.core.now());
                     }
@@ -130,8 +130,7 @@ impl Keys {
         self.core.audited_of_its_own(workspace, Operation::RotateWorkspaceKey, &trail, finish).await
     }
 
-    /// Puts a new key in force, unless that has happened and is not finished. Returns whether it
-    /// did.
+    /// Puts a new key in force, unless a rotation is unfinished. Returns whether it did.
     async fn begin_rotation_of(&self, workspace: WorkspaceId) -> Result<bool, BrokerError> {
         loop {
             self.core.keyring.forget(workspace);
@@ -146,7 +145,7 @@ impl Keys {
             self.core.keyring.forget(workspace);
             match inserted {
                 Ok(()) => return Ok(true),
-                // Somebody else rotates this key, or has replaced the master key, at the same time.
+                // Concurrently, this key is being rotated or the master key was replaced.
                 Err(StorageError::Conflict(Constraint::Unique | Constraint::KeyTerm)) => {}
                 Err(StorageError::Conflict(Constraint::Reference)) => {
                     return Err(BrokerError::NotFound(Thing::Workspace));
@@ -156,8 +155,8 @@ impl Keys {
         }
     }
 
-    /// Seals everything under the current key, and deletes the older ones. Returns how many values
-    /// that were.
+    /// Seals everything under the current key, and deletes the older keys. Returns the number of
+    /// values that were sealed.
     async fn finish_rotation_of(&self, workspace: WorkspaceId) -> Result<u64, BrokerError> {
         let mut values = 0;
         loop {
@@ -175,9 +174,9 @@ impl Keys {
         }
     }
 
-    /// Whether everything could be sealed anew.
+    /// Checks that every value could be sealed again.
     async fn every_value_opens(&self, keys: &WorkspaceKeys) -> Result<(), BrokerError> {
-        // No value is under a key that does not exist yet.
+        // No value is under a future key, so this selects all values.
         let next = keys.current_term() + 1;
         for column in SealedColumn::ALL {
             let mut after = Uuid::nil();
@@ -190,8 +189,8 @@ impl Keys {
         Ok(())
     }
 
-    /// Seals what a column has under older keys under the current one. Returns how many values that
-    /// were.
+    /// Seals a column's values that are under older keys under the current one. Returns their
+    /// number.
     async fn seal_anew(&self, keys: &WorkspaceKeys, column: SealedColumn) -> Result<u64, BrokerError> {
         let (mut after, mut replaced) = (Uuid::nil(), 0);
         while let Some(batch) = self.batch(keys, column, keys.current_term(), &mut after).await? {

@@ -1,11 +1,11 @@
-//! Who is asking, and what they may do.
+//! The caller of an operation, and its scopes.
 
 use keyway_audit::AuditActor;
 use keyway_storage::{ApiKeyRecord, Scope, Scopes, WorkspaceId};
 
 use crate::error::BrokerError;
 
-/// Who is asking, in which workspace, and what they may do. Every operation takes one.
+/// The caller of an operation, its workspace and its scopes. Every operation takes one.
 #[derive(Debug, Clone)]
 pub struct Access {
     workspace: WorkspaceId,
@@ -16,7 +16,7 @@ pub struct Access {
 
 impl Access {
     /// Full access to a workspace for the code that embeds the broker, which is trusted. `name`
-    /// says who it is, for example `command line`.
+    /// identifies it in the audit log, for example `command line`.
     pub fn operator(workspace: WorkspaceId, name: impl Into<String>) -> Self {
         Self {
             workspace,
@@ -35,7 +35,7 @@ impl Access {
         }
     }
 
-    /// With the id of the request that this is for, which the audit log records. It must not be
+    /// Sets the id of the request that this is for, which the audit log records. It must not be
     /// secret.
     #[must_use]
     pub fn for_request(mut self, id: impl Into<String>) -> Self {
@@ -53,12 +53,12 @@ impl Access {
         self.workspace
     }
 
-    /// Who is asking, as the audit log records it.
+    /// The caller, as the audit log records it.
     pub fn actor(&self) -> &AuditActor {
         &self.actor
     }
 
-    /// What they may do.
+    /// The scopes of the caller.
     pub fn scopes(&self) -> Scopes {
         self.scopes
     }
@@ -71,8 +71,8 @@ impl Access {
         if self.scopes.contains(scope) { Ok(()) } else { Err(BrokerError::Forbidden { needs: scope }) }
     }
 
-    /// Refuses unless one of these scopes is granted; the message names the first. Of none nothing
-    /// is needed.
+    /// Refuses unless one of these scopes is granted; the message names the first. An empty list
+    /// requires nothing.
     ///
     /// # Errors
     /// [`BrokerError::Forbidden`].

@@ -1,5 +1,5 @@
-//! The audit log: what is recorded, reading it and checking it. What it keeps and what it notices
-//! is said in the documentation of [`keyway_audit`].
+//! The audit log: what is recorded, reading it and checking it. The documentation of
+//! [`keyway_audit`] says what it keeps and what it detects.
 
 use std::sync::Arc;
 
@@ -37,8 +37,8 @@ impl AuditLog {
         self.core.audited(access, Operation::AuditRecords, &trail, read).await
     }
 
-    /// A page of the audit log of all workspaces, what belongs to none included. For the code that
-    /// embeds the broker; it takes no [`Access`].
+    /// A page of the audit log of all workspaces, including records that belong to none. For the
+    /// code that embeds the broker; it takes no [`Access`].
     ///
     /// # Errors
     /// [`BrokerError::Audit`].
@@ -50,7 +50,7 @@ impl AuditLog {
     /// that embeds the broker; it takes no [`Access`].
     ///
     /// # Errors
-    /// [`BrokerError::Audit`] when the log cannot be read. What is wrong with it is in the result.
+    /// [`BrokerError::Audit`] when the log cannot be read. Faults of the log are in the result.
     pub async fn verify(&self) -> Result<AuditVerification, BrokerError> {
         Ok(self.core.recorder.sink().verify().await?)
     }

@@ -1,4 +1,4 @@
-//! Tasks that a broker runs beside what it is asked for.
+//! A broker's background tasks.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -7,12 +7,12 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::connections::Connections;
 
-/// How often memory is freed of what is over. It counts no more by then; this is about how long it
-/// lies there.
+/// How often expired data is removed from memory. It is no longer used by then; this only limits
+/// how long it stays there.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Begins to do `work` every `interval`. Like all of a broker's tasks it does not keep what it works
-/// for alive, so that a log and a database are free once the broker is dropped.
+/// Starts doing `work` every `interval`. Like all tasks of a broker, it does not keep its owner
+/// alive, so that dropping the broker frees the log and the database.
 pub(crate) fn every<T, F>(
     interval: Duration,
     tasks: &mut JoinSet<()>,
@@ -30,12 +30,12 @@ pub(crate) fn every<T, F>(
     });
 }
 
-/// Frees memory of what is over, also while nobody asks for anything.
+/// Starts removing expired data from memory, even while the broker is idle.
 pub(crate) fn sweep(tasks: &mut JoinSet<()>, connections: Weak<Connections>) {
     every(SWEEP_INTERVAL, tasks, connections, |connections| async move { connections.sweep() });
 }
 
-/// Does all of `work`, at most `limit` of it at a time, and passes on how each ended.
+/// Does all of `work`, at most `limit` at a time, and passes each result to `ended`.
 pub(crate) async fn at_most<T: Send + 'static>(
     limit: usize,
     work: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,

@@ -96,7 +96,7 @@ impl Broker {
         &self.0.readiness
     }
 
-    /// Numbers for operators.
+    /// Metrics for operators.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
     }

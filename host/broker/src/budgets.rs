@@ -1,5 +1,5 @@
-//! What secret managers may be asked: [`Budget`] is what is left for a connection, and
-//! [`BudgetOptions`] what an operator may set.
+//! Limits on requests to secret managers: a [`Budget`] says how many a connection has left, and
+//! [`BudgetOptions`] are the operator's settings.
 
 pub use keyway_budget::{
     Allowance, BreakerOptions, Budget, BudgetOptions, BudgetScope, NotCalled, Pause, RateLimits, TokenBudget,

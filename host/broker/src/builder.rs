@@ -1,4 +1,4 @@
-//! How a broker is put together.
+//! Building a broker.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -31,19 +31,19 @@ use crate::resolve::Resolver;
 use crate::rotations::{Journal, Rotations, start_write_backs};
 use crate::workspaces::{ApiKeys, Workspaces};
 
-/// How many records of each kind are kept in memory; a few hundred bytes each. Enough for a
-/// workspace of 100,000 entries, so that what is resolved there is no slower than in a small one.
+/// How many records of each kind are kept in memory, each a few hundred bytes. Enough for a
+/// workspace of 100,000 entries, so that resolving there is as fast as in a small one.
 const RECORDS: usize = 110_000;
 
-/// How much of entries: as much as so many bound ones take. One with credentials of its own may be
-/// hundreds of times larger.
+/// How many bytes of entries: as much as this many bound ones take. One with credentials of its own
+/// may be hundreds of times larger.
 const ENTRY_BYTES: u64 = RECORDS as u64 * ORDINARY_BYTES;
 
 impl Broker {
-    /// Begins to put a broker together: the runtime that runs providers, the database, and what
-    /// wraps its keys (a [`MasterKey`](crate::MasterKey), a [`KeyWrapper`](crate::keys::KeyWrapper), or
-    /// several of them as [`MasterKeys`]). It opens once its [audit log](BrokerBuilder::audit) was
-    /// chosen.
+    /// Starts building a broker from the runtime that runs providers, the database, and the keys
+    /// that wrap its keys (a [`MasterKey`](crate::MasterKey), a
+    /// [`KeyWrapper`](crate::keys::KeyWrapper), or several of them as [`MasterKeys`]). It can be
+    /// opened after its [audit log](BrokerBuilder::audit) was chosen.
     pub fn builder(runtime: Runtime, storage: impl Storage, keys: impl Into<MasterKeys>) -> BrokerBuilder<NoAudit> {
         let parts = Parts {
             runtime,
@@ -60,7 +60,7 @@ impl Broker {
     }
 }
 
-/// Puts a [`Broker`] together. `A` says whether it has an audit log yet.
+/// Builds a [`Broker`]. `A` says whether it has an audit log yet.
 pub struct BrokerBuilder<A = Audit> {
     parts: Parts,
     audit: A,
@@ -89,8 +89,8 @@ impl<A> std::fmt::Debug for BrokerBuilder<A> {
 }
 
 impl BrokerBuilder<NoAudit> {
-    /// Chooses the audit log: segment files ([`Audit::in_folder`]), another place, or none that
-    /// lasts ([`Audit::in_memory`]).
+    /// Chooses the audit log: segment files ([`Audit::in_folder`]), another place, or memory only
+    /// ([`Audit::in_memory`]).
     #[must_use]
     pub fn audit(self, audit: impl Into<Audit>) -> BrokerBuilder {
         BrokerBuilder { parts: self.parts, audit: audit.into() }
@@ -98,15 +98,15 @@ impl BrokerBuilder<NoAudit> {
 }
 
 impl<A> BrokerBuilder<A> {
-    /// Adds a provider that was loaded with this broker's runtime. It counts before one of the same
-    /// type in the folder.
+    /// Adds a provider that was loaded with this broker's runtime. It takes precedence over one of
+    /// the same type in the folder.
     #[must_use]
     pub fn provider(mut self, provider: Provider) -> Self {
         self.parts.providers.fixed.insert(provider.description().provider_type.clone(), provider);
         self
     }
 
-    /// Adds the providers of a folder, as they come and go.
+    /// Adds the providers of a folder, following its changes.
     #[must_use]
     pub fn provider_folder(mut self, folder: ProviderFolder) -> Self {
         self.parts.providers.folder = Some(folder);
@@ -120,32 +120,32 @@ impl<A> BrokerBuilder<A> {
         self
     }
 
-    /// Changes how the cache of resolved secrets behaves.
+    /// Sets the options of the cache of resolved secrets.
     #[must_use]
     pub fn cache(mut self, options: CacheOptions) -> Self {
         self.parts.cache = options;
         self
     }
 
-    /// Changes how many requests secret managers are asked, and when they are given a rest.
+    /// Sets how many requests are made to secret managers, and when calls are paused.
     #[must_use]
     pub fn budgets(mut self, options: BudgetOptions) -> Self {
         self.parts.budgets = options;
         self
     }
 
-    /// Under which name the audit log has what is done without an [`Access`](crate::Access), which
-    /// is creating workspaces.
+    /// Sets the name that the audit log records for operations without an
+    /// [`Access`](crate::Access), such as creating workspaces.
     #[must_use]
     pub fn operator(mut self, name: impl Into<String>) -> Self {
         self.parts.operator = name.into();
         self
     }
 
-    /// Whether the broker does by itself what is due, beginning with what an earlier process has
-    /// left undone: writing passwords of [rotations](crate::rotations::Rotation) back, and calling
-    /// providers to renew their durable state. It does by default. `false` is for a process that
-    /// does one thing and ends, beside one that runs, and for tests.
+    /// Whether the broker works in the background: it writes passwords of
+    /// [rotations](crate::rotations::Rotation) back and calls providers to renew their durable
+    /// state, including what an earlier process left undone. On by default. `false` is for a
+    /// process that does one thing and ends beside a running one, and for tests.
     #[must_use]
     pub fn background_work(mut self, enabled: bool) -> Self {
         self.parts.background_work = enabled;

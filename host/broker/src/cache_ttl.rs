@@ -1,12 +1,12 @@
-//! For how long a resolved user name and password may be used again.
+//! How long a resolved user name and password may be served from the cache.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A cache duration in whole seconds. [`CacheTtl::OFF`] (0) means that every resolve asks the
-/// provider, and nothing is written.
+/// A cache duration in whole seconds. With [`CacheTtl::OFF`] (0), every resolve calls the provider,
+/// and nothing is cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct CacheTtl(u32);
@@ -21,7 +21,7 @@ impl CacheTtl {
     /// 24 hours.
     pub const ONE_DAY: Self = Self(86_400);
 
-    /// A duration of that many seconds.
+    /// A duration of this many seconds.
     pub fn from_seconds(seconds: u32) -> Self {
         Self(seconds)
     }
@@ -36,7 +36,7 @@ impl CacheTtl {
         Duration::from_secs(self.0.into())
     }
 
-    /// Whether every resolve asks the provider.
+    /// Whether every resolve calls the provider.
     pub fn is_off(self) -> bool {
         self == Self::OFF
     }

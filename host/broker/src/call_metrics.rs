@@ -1,5 +1,5 @@
-//! What is counted where it happens: calls of providers, and look-ups in the cache. What is made of
-//! it is in `metrics.rs`.
+//! Counters that are updated where events happen: calls of providers, and look-ups in the cache.
+//! `metrics.rs` exports them.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -12,20 +12,20 @@ use prometheus_client::metrics::histogram::Histogram;
 
 use crate::provider_call::CallFailure;
 
-/// In seconds. A provider that answers from a session in a few milliseconds is told from one that
-/// logs in, and from one that runs into the 30 s that a call may take.
+/// In seconds. They tell a provider that answers from a session in a few milliseconds from one that
+/// logs in, and from one that times out after the 30 s that a call may take.
 const CALL_BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-/// The names and values of labels.
+/// Names and values of labels.
 pub(crate) type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
 
-/// How many look-ups in the cache found a value.
+/// Counts look-ups in the cache by their outcome.
 #[derive(Debug, Clone)]
 pub(crate) struct CacheLookups {
     pub(crate) family: Family<Labels<1>, Counter>,
-    /// A value that may be used was there.
+    /// A value that may be used was found.
     pub(crate) hits: Counter,
-    /// None was, so the provider was asked.
+    /// None was found, so the provider was called.
     pub(crate) misses: Counter,
     /// The cache duration is 0, so nothing was looked up.
     pub(crate) off: Counter,
@@ -39,7 +39,7 @@ impl Default for CacheLookups {
     }
 }
 
-/// What is counted of provider calls.
+/// Counters of provider calls.
 #[derive(Debug, Clone)]
 pub(crate) struct CallMetrics {
     pub(crate) durations: Family<Labels<2>, Histogram, fn() -> Histogram>,
@@ -62,7 +62,7 @@ impl Default for CallMetrics {
 }
 
 impl CallMetrics {
-    /// A call has ended, after so many requests to the secret manager.
+    /// Counts a call that has ended, after this many requests to the secret manager.
     pub(crate) fn ended(
         &self,
         provider: &str,
@@ -86,7 +86,7 @@ impl CallMetrics {
         self.durations.get_or_create(&[provider, operation]).observe(took.as_secs_f64());
     }
 
-    /// A call was not made.
+    /// Counts a call that was not made.
     pub(crate) fn not_made(&self, provider: &str, operation: ProviderOperation, failure: &CallFailure) {
         let reason = if let CallFailure::NotCalled(why) = failure { why.name() } else { "host" };
         let labels = [
@@ -98,8 +98,7 @@ impl CallMetrics {
     }
 }
 
-/// The kind of an error, by the name that the contract gives it; never a word of the component's
-/// own.
+/// The kind of an error, by its name in the contract; never text of the component.
 fn error_of(failure: &CallFailure) -> Cow<'static, str> {
     let name = match failure {
         CallFailure::Call(CallError::Provider(error)) => match &error.code {

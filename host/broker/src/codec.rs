@@ -1,13 +1,13 @@
-//! How a few secret strings become one plaintext to seal, and back.
+//! Encoding several secret strings as one plaintext to seal, and decoding them.
 //!
 //! A record is a list of optional byte strings: their count, then for each its length (all ones:
-//! absent) and its bytes, numbers being 32 bits in network order. The buffer is allocated once in
-//! its final size, so that growing it never leaves a copy of a secret behind; JSON would, in the
+//! absent) and its bytes. Numbers are 32 bits in network order. The buffer is allocated once in its
+//! final size, so that growing it never leaves a copy of a secret behind; JSON would, in the
 //! serialiser's buffers and in the parser's scratch space.
 //!
-//! Decoding checks every length before it slices, borrows from the plaintext instead of copying,
-//! and accepts nothing that encoding does not produce. What it reads was authenticated, so an error
-//! here means a fault of the program, not an attack.
+//! Decoding checks every length before it slices, borrows from the plaintext without copying, and
+//! accepts only what encoding produces. Its input was authenticated, so an error here means a fault
+//! of the program, not an attack.
 
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -19,7 +19,7 @@ pub(crate) struct CodecError;
 
 const ABSENT: u32 = u32::MAX;
 
-/// The record that consists of `fields`.
+/// Encodes `fields` as a record.
 pub(crate) fn encode(fields: &[Option<&[u8]>]) -> Result<Zeroizing<Vec<u8>>, CodecError> {
     let size = 4 + fields.iter().map(|field| 4 + field.map_or(0, <[u8]>::len)).sum::<usize>();
     let mut record = Zeroizing::new(Vec::with_capacity(size));
@@ -35,7 +35,7 @@ pub(crate) fn encode(fields: &[Option<&[u8]>]) -> Result<Zeroizing<Vec<u8>>, Cod
     Ok(record)
 }
 
-/// The fields of `record`.
+/// Decodes the fields of `record`.
 pub(crate) fn decode(record: &[u8]) -> Result<Vec<Option<&[u8]>>, CodecError> {
     let (count, mut rest) = number(record)?;
     let mut fields = Vec::new();
@@ -49,7 +49,7 @@ pub(crate) fn decode(record: &[u8]) -> Result<Vec<Option<&[u8]>>, CodecError> {
     if rest.is_empty() { Ok(fields) } else { Err(CodecError) }
 }
 
-/// The fields of `record`, which are all texts.
+/// Decodes the fields of `record`, which are all texts.
 pub(crate) fn decode_texts(record: &[u8]) -> Result<Vec<Option<&str>>, CodecError> {
     let text = |field: Option<_>| field.map(std::str::from_utf8).transpose().map_err(|_| CodecError);
     decode(record)?.into_iter().map(text).collect()

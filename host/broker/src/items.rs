@@ -1,5 +1,4 @@
-//! What the broker has in memory about items: what was resolved of them, and what their rotations
-//! say about them.
+//! The broker's memory of items: their cached values, and their state from rotations.
 
 use std::sync::Arc;
 
@@ -9,11 +8,11 @@ use crate::cache::{ItemKey, SecretCache};
 use crate::core::Core;
 use crate::error::BrokerError;
 
-/// What a resolve has to know about an item besides its entry and connection.
+/// The state of an item that a resolve needs besides its entry and connection.
 pub(crate) struct ItemState {
-    /// Greater after each time that what was cached of it counts no more.
+    /// Grows whenever its cached values become outdated.
     pub(crate) generation: u64,
-    /// The rotation whose password the site has and the item has not, if there is one.
+    /// The rotation whose password the site has and the item does not, if there is one.
     pub(crate) ahead: Option<RotationRecord>,
 }
 
@@ -25,8 +24,8 @@ pub(crate) struct Items {
 }
 
 impl Items {
-    /// What a resolve has to know of an item, from memory if it was read a moment ago; nothing of
-    /// an item to which nothing has happened, as to nearly all.
+    /// The state of an item, from memory if it was read recently; `None` for an item without any
+    /// such state, like nearly all.
     pub(crate) async fn state(
         &self,
         workspace: WorkspaceId,
@@ -41,12 +40,12 @@ impl Items {
         Ok(self.states.get_or_load(&(workspace, item.clone()), load).await?.flatten())
     }
 
-    /// The next resolve asks the database how the item is.
+    /// Forgets the state of an item: the next resolve reads it from the database.
     pub(crate) fn forget(&self, workspace: WorkspaceId, item: &ItemId) {
         self.states.forget(&(workspace, item.clone()));
     }
 
-    /// Wipes what is cached of an item, over all connections of the workspace.
+    /// Wipes the cached values of an item, for all connections of the workspace.
     pub(crate) async fn wipe(&self, workspace: WorkspaceId, item: &ItemId) -> Result<(), StorageError> {
         for connection in self.core.storage.connections_of_item(workspace, item).await? {
             self.cache.drop_item(&ItemKey { connection, reference: item.reference.clone() });

@@ -1,15 +1,15 @@
-//! Numbers for operators, in the data model of Prometheus.
+//! Metrics for operators, in the data model of Prometheus.
 //!
-//! **Invariants:** no label is a secret, or comes from a client or a secret manager. Labels are a
-//! provider's type (there are as many as the operator has installed), words of this program's text,
-//! and the keyed fingerprint of credentials, of which no more than `CREDENTIALS_SHOWN` are there
-//! at a time. So the number of series is bounded, whatever anybody sends.
+//! **Invariants:** no label is secret, or comes from a client or a secret manager. Labels are a
+//! provider's type (as many as the operator has installed), constants of this program, and keyed
+//! fingerprints of credentials, at most `CREDENTIALS_SHOWN` at a time. So the number of series is
+//! bounded, whatever clients send.
 //!
-//! What happens is counted where it happens; what is the case (budgets, breakers, sizes) is looked
-//! up when somebody asks, and is gone from the answer with what it was about. Each broker has its
-//! own numbers: there is nothing global, so two of them in a process, or two tests, do not mix.
-//! That, and that nothing grows while nobody asks, is why this is the client library of the
-//! Prometheus project and not a facade with a recorder that is set once for a process.
+//! Events are counted where they happen. State (budgets, breakers, sizes) is read when the metrics
+//! are read, and leaves them with the thing it describes. Each broker has its own metrics: nothing
+//! is global, so two brokers in a process, or two tests, do not mix. For that reason, and because
+//! nothing grows while the metrics are not read, this uses the client library of the Prometheus
+//! project and not a facade with a recorder that is set once for a process.
 //!
 //! A resolve from the cache costs one addition to a counter here.
 
@@ -26,11 +26,11 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::connections::Connections;
 use crate::core::Core;
 
-/// Of how many credentials the budgets are shown: those that have least left. A host with more of
-/// them shows how many it left out.
+/// How many credentials' budgets are shown: those with the least left. A host with more credentials
+/// shows how many it left out.
 const CREDENTIALS_SHOWN: usize = 500;
 
-/// The broker's numbers: see [`Broker::metrics`](crate::Broker::metrics).
+/// The broker's metrics: see [`Broker::metrics`](crate::Broker::metrics).
 #[derive(Clone)]
 pub struct Metrics {
     pub(crate) core: Arc<Core>,
@@ -39,9 +39,9 @@ pub struct Metrics {
 
 impl Metrics {
     /// Adds the broker's metrics to a registry, all with the prefix `keyway_`. For the code that
-    /// embeds the broker; whoever reads them learns how much all workspaces do together, and no
-    /// secret. [`Connections::refresh_budgets`] before they are read has budgets in them
-    /// that know of other processes.
+    /// embeds the broker. The metrics reveal the activity of all workspaces together, and no
+    /// secret. Call [`Connections::refresh_budgets`] before reading them, so that budgets include
+    /// the requests of other processes.
     ///
     /// Call it once for each registry: two brokers in one registry need a label that tells them
     /// apart ([`Registry::sub_registry_with_label`]).
@@ -75,7 +75,7 @@ impl Metrics {
     }
 }
 
-/// What is the case at the moment somebody asks.
+/// The state at the moment when the metrics are read.
 struct State(Metrics);
 
 impl fmt::Debug for State {
@@ -147,7 +147,7 @@ fn allowances(
     let mut metric = encoder.encode_descriptor(name, about, None, MetricType::Gauge)?;
     for token in tokens {
         for allowance in &token.budget.allowances {
-            // Where no limit is known, nothing is left of it either.
+            // Without a known limit, there is no number of requests left.
             let Some(number) = number(*allowance) else { continue };
             let window = format!("{}s", allowance.period.as_secs());
             let labels = [

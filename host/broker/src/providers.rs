@@ -12,7 +12,7 @@ pub struct Providers {
 }
 
 impl Providers {
-    /// The provider of this type, as it is now.
+    /// The current provider of this type.
     pub fn get(&self, provider_type: &str) -> Option<Provider> {
         let from_folder = || self.folder.as_ref().and_then(|folder| folder.get(provider_type));
         self.fixed.get(provider_type).cloned().or_else(from_folder)
@@ -27,14 +27,14 @@ impl Providers {
         all.into_values().collect()
     }
 
-    /// All types that there are providers of.
+    /// The types of all providers.
     pub(crate) fn types(&self) -> Vec<String> {
         self.list().iter().map(|provider| provider.description().provider_type.clone()).collect()
     }
 
-    /// The files of the folder that no provider was ever loaded from, by name. A file whose newest
-    /// state was refused while the one before it serves is none of them, nor is one whose provider
-    /// type another file serves.
+    /// The names of the files in the folder that no provider was ever loaded from. It excludes
+    /// files whose earlier version is in use because the newest one was refused, and files whose
+    /// provider type is served by another file.
     pub(crate) fn unloaded_files(&self) -> Vec<String> {
         let files = self.folder.iter().flat_map(ProviderFolder::files);
         let is_missing = |file: &FileStatus| file.error.is_some() && file.digest.is_none() && file.served_by.is_none();

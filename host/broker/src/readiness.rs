@@ -1,13 +1,12 @@
-//! Whether the broker can do its work now: for a load balancer that wants to know whom to send
-//! requests to.
+//! Whether the broker can do its work now, for a load balancer that distributes requests.
 //!
-//! **Invariant:** ready means tried a moment ago: the database has answered a query, its master key
-//! is one that the host has or finds, the audit log has shown that it can append, every component
-//! of the provider folder is loaded, perhaps in the state before its last one, and not all are
-//! missing that connections need.
+//! **Invariant:** ready means checked a moment ago. The database has answered a query, and its
+//! master key is one that the host has or finds. The audit log has shown that it can append. Every
+//! component of the provider folder is loaded, perhaps in its previous version, and at least one of
+//! those that connections need is there.
 //!
-//! Whoever asks often, or may not ask at all, costs little: what was found counts for `FRESH`,
-//! and there is one look at a time.
+//! Frequent and unauthenticated checks cost little: a result is used for `FRESH`, and one check
+//! runs at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,30 +19,30 @@ use crate::connections::Connections;
 use crate::core::Core;
 use keyway_keys::KeyError;
 
-/// For how long what was found counts.
+/// How long a result is used.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// How long the database and the audit log may take to show that they are well.
+/// How long the database and the audit log may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Something without which the broker cannot do its work. It may be again by itself.
+/// A reason why the broker cannot do its work. It may be temporary.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum NotReady {
-    /// The database.
+    /// The database does not answer.
     #[error("the database does not answer")]
     Database,
-    /// The database's master key, which is another one than the host has.
+    /// The database's master key is not one that the host has.
     #[error("the master key was replaced, and the new one is not where this host was told to find it")]
     MasterKey,
-    /// The audit log.
+    /// The audit log cannot be written.
     #[error("the audit log cannot be written")]
     Audit,
-    /// Of the provider types that there are connections of, none has a component: nothing can be
+    /// Connections exist, but no component for any of their provider types: no bound entry can be
     /// resolved.
     #[error("no provider is installed that a connection needs")]
     NoProvider,
-    /// A component of the provider folder.
+    /// A component of the provider folder is not loaded.
     #[error("the provider component {file} is not loaded")]
     Provider {
         /// Its file.
@@ -55,13 +54,13 @@ pub enum NotReady {
 pub struct Readiness {
     pub(crate) core: Arc<Core>,
     pub(crate) connections: Arc<Connections>,
-    /// What was found last, and when.
+    /// The last result, and when it was found.
     pub(crate) last: Mutex<Option<(Instant, Vec<NotReady>)>>,
 }
 
 impl Readiness {
-    /// What keeps the broker from doing its work; nothing when it is ready. As of the last second;
-    /// why it is so is in the log of the process, once.
+    /// The reasons why the broker cannot do its work; empty when it is ready. The result is up to a
+    /// second old. The process logs the cause of each once.
     pub async fn check(&self) -> Vec<NotReady> {
         let mut last = self.last.lock().await;
         match &*last {
@@ -93,10 +92,10 @@ impl Readiness {
                 Err(_) => Err((NotReady::Audit, format!("no answer within {} s", PATIENCE.as_secs()))),
             }
         };
-        // One that is missing beside others is not the whole host's concern: its connections may be
-        // forgotten ones.
+        // A missing provider beside installed ones does not make the host unready: its connections
+        // may be abandoned.
         let providers = async {
-            // A database that does not answer is told above.
+            // A database that does not answer is reported above.
             let Ok(Ok(needed)) = timeout(PATIENCE, self.core.storage.provider_types()).await else { return Ok(()) };
             if needed.is_empty() || needed.iter().any(|needed| self.connections.providers.get(needed).is_some()) {
                 return Ok(());
@@ -111,7 +110,7 @@ impl Readiness {
             }
             found.push(what);
         }
-        // Why they are not was said when they were refused.
+        // The cause was logged when they were refused.
         found.extend(self.connections.providers.unloaded_files().into_iter().map(|file| NotReady::Provider { file }));
         found
     }

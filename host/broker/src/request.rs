@@ -1,8 +1,8 @@
-//! For which request a task works: its log lines are told apart by it.
+//! The request that a task works for, which identifies its log lines.
 //!
-//! A variable of the task and not a span of `tracing`, because a span costs each request its part,
-//! and most have no line. What is started on behalf of a request, and outlives its caller, takes
-//! the id along; what several share has that of whoever was first.
+//! It is a task-local variable and not a span of `tracing`, because a span has a cost for every
+//! request, and most log nothing. Work that is started for a request and outlives its caller keeps
+//! the id; work that several requests share has the id of the first.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ tokio::task_local! {
     static REQUEST: Option<Arc<str>>;
 }
 
-/// Does `work` for the request of this id, which must not be secret: [`current`] is its id
+/// Does `work` for the request with this id, which must not be secret: [`current`] returns it
 /// meanwhile.
 pub async fn scope<F: Future>(id: Arc<str>, work: F) -> F::Output {
     REQUEST.scope(Some(id), work).await

@@ -1,9 +1,9 @@
 //! One-time codes (RFC 6238) from the secret that an entry holds.
 //!
 //! People store what a site shows them: a bare base32 secret, in lower case or in groups, or the
-//! whole `otpauth://totp/` URL. The reading is generous about how it is written and strict about
-//! what would make wrong codes: the algorithm, the number of digits, the period. The codes
-//! themselves are `totp-rs`'s, whose secret wipes itself.
+//! whole `otpauth://totp/` URL. Parsing is lenient about notation, and strict about what would make
+//! wrong codes: the algorithm, the number of digits, the period. `totp-rs` makes the codes; its
+//! secret wipes itself.
 
 use data_encoding::{BASE32_NOPAD, Encoding, Specification};
 use totp_rs::{Algorithm, Builder};
@@ -12,15 +12,15 @@ use zeroize::Zeroizing;
 
 use keyway_runtime::OneTimeCode;
 
-/// RFC 6238, section 5.2.
+/// The default period in seconds: RFC 6238, section 5.2.
 const PERIOD: u32 = 30;
 
-/// A text that makes no one-time codes. It never holds the text.
+/// The error for a text that makes no one-time codes. It never holds the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("neither a base32 secret nor an otpauth://totp URL")]
 pub(crate) struct NotTotp;
 
-/// What makes the codes of one entry. It wipes itself.
+/// The authenticator of one entry. It wipes itself.
 pub(crate) struct Totp {
     totp: totp_rs::Totp,
     period: u32,
@@ -33,7 +33,7 @@ impl Totp {
         if !text.contains("://") {
             return Self::new(text, Algorithm::SHA1, 6, PERIOD);
         }
-        // By hand: a URL of the crate `url` would be a copy of the secret that nobody wipes.
+        // Parsed by hand: a URL of the crate `url` would be a copy of the secret that is not wiped.
         let text = text.split('#').next().unwrap_or_default();
         let (address, query) = text.split_once('?').ok_or(NotTotp)?;
         let (scheme, rest) = address.split_once("://").ok_or(NotTotp)?;
@@ -56,13 +56,12 @@ impl Totp {
 
     fn new(secret: &str, algorithm: Algorithm, digits: u8, period: u32) -> Result<Self, NotTotp> {
         let secret = decode(secret)?;
-        // Short secrets are against the RFC and in use: a site that gave one out wants the codes
-        // that follow from it.
+        // Short secrets violate the RFC but are in use: a site that issued one expects its codes.
         let builder = Builder::new().with_secret(secret.as_slice()).with_algorithm(algorithm).with_digits(digits);
         Ok(Self { totp: builder.with_step_duration(period.into()).build_noncompliant(), period })
     }
 
-    /// The code that is current at this time, in seconds since 1970.
+    /// The code at this time, in seconds since 1970.
     pub(crate) fn code_at(&self, unix_seconds: u64) -> OneTimeCode {
         let code = self.totp.generate(unix_seconds).to_string();
         OneTimeCode::new(code, self.totp.next_step(unix_seconds), self.period)
@@ -78,8 +77,8 @@ fn algorithm_of(name: &str) -> Result<Algorithm, NotTotp> {
     }
 }
 
-/// Base32 in either case, with or without spaces, dashes and padding. Bits behind the last whole
-/// byte are ignored, as authenticator apps do.
+/// Decodes base32 in either case, with or without spaces, dashes and padding. Like authenticator
+/// apps, it ignores bits after the last whole byte.
 fn decode(text: &str) -> Result<Zeroizing<Vec<u8>>, NotTotp> {
     let bare: Zeroizing<String> = Zeroizing::new(
         text.chars().filter(|c| !matches!(c, ' ' | '-' | '=')).map(|c| c.to_ascii_uppercase()).collect(),

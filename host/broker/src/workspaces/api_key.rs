@@ -26,19 +26,19 @@ const SECRET_BYTES: usize = 30;
 const LOOKUP_CHARS: usize = LOOKUP_BYTES * 8 / 5;
 const KEY_CHARS: usize = PREFIX.len() + (LOOKUP_BYTES + SECRET_BYTES) * 8 / 5;
 
-/// An API key as it is listed: without the key.
+/// An API key as it is listed: without the key itself.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ApiKey {
-    /// Identifies it.
+    /// Its id.
     pub id: ApiKeyId,
-    /// What people call it.
+    /// Its name for people.
     pub name: String,
-    /// How the key begins, so that people recognise it.
+    /// The beginning of the key, by which people recognise it.
     pub begins_with: String,
-    /// What it allows.
+    /// The scopes that it grants.
     pub scopes: Scopes,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
@@ -57,7 +57,7 @@ impl From<ApiKeyRecord> for ApiKey {
     }
 }
 
-/// A new key and what the database keeps of it.
+/// Generates a key and its record for the database.
 pub(crate) fn generate(
     workspace: WorkspaceId,
     name: &str,
@@ -84,7 +84,7 @@ pub(crate) fn generate(
     Ok((key, record))
 }
 
-/// The part of a key by which it is found; `None` for a text that cannot be a key.
+/// The lookup id of a key; `None` for a text that cannot be a key.
 pub(crate) fn lookup_of(key: &SecretString) -> Option<&str> {
     let key = key.expose_secret();
     let well_formed =
@@ -93,8 +93,7 @@ pub(crate) fn lookup_of(key: &SecretString) -> Option<&str> {
     rest.get(..LOOKUP_CHARS)
 }
 
-/// Whether `record` is that of `key`, and not revoked. Takes the same time whatever the difference
-/// is.
+/// Whether `record` is that of `key`, and not revoked. Compares in constant time.
 pub(crate) fn matches(record: &ApiKeyRecord, key: &SecretString) -> bool {
     bool::from(record.hash.ct_eq(&hash(key))) && record.revoked_at.is_none()
 }

@@ -1,4 +1,4 @@
-//! The API keys of workspaces, and who may come in with one.
+//! The API keys of workspaces, and authenticating with them.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::text::required;
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct CreatedApiKey {
-    /// The key without the key.
+    /// Its description, without the key itself.
     pub info: ApiKey,
     /// The key.
     pub api_key: SecretString,
@@ -30,8 +30,8 @@ pub struct ApiKeys {
 }
 
 impl ApiKeys {
-    /// Who holds this API key, and what they may do, for a request with this id, which the audit
-    /// log records.
+    /// Authenticates the holder of an API key, for a request with this id, which the audit log
+    /// records.
     ///
     /// # Errors
     /// [`BrokerError::Unauthenticated`], whatever is wrong with the key.
@@ -53,9 +53,8 @@ impl ApiKeys {
         }
     }
 
-    /// Whether who was let in would be let in now: the API key may have been revoked since. For
-    /// what goes on for longer than a request should. The code that embeds the broker is always let
-    /// in.
+    /// Whether an access is still valid: its API key may have been revoked since. For operations
+    /// that outlast a request. The access of the code that embeds the broker is always valid.
     ///
     /// # Errors
     /// Those of the database.
@@ -65,8 +64,8 @@ impl ApiKeys {
         Ok(keys.iter().any(|key| key.id == *id && key.revoked_at.is_none()))
     }
 
-    /// Refuses unless `scope` is granted, and records a refusal: for a server that wants to refuse
-    /// before it looks at a request. The operations check the scopes that they need by themselves.
+    /// Refuses unless `scope` is granted, and records a refusal, for a server that refuses before
+    /// it parses a request. The operations check their scopes themselves.
     ///
     /// # Errors
     /// [`BrokerError::Forbidden`], [`BrokerError::Audit`].
@@ -113,7 +112,7 @@ impl ApiKeys {
         self.core.audited(access, Operation::ListApiKeys, &Trail::new(), list).await
     }
 
-    /// Revokes an API key: it is refused from now on. Needs [`Scope::Admin`](crate::Scope::Admin).
+    /// Revokes an API key: it is refused from then on. Needs [`Scope::Admin`](crate::Scope::Admin).
     ///
     /// # Errors
     /// [`BrokerError::Forbidden`], [`BrokerError::NotFound`].

@@ -20,22 +20,22 @@ use crate::core::Core;
 use crate::error::{BrokerError, Thing};
 use crate::text::required;
 
-/// As long as a name may be, of an API key as well.
+/// The longest name of a workspace or an API key, in characters.
 const NAME_LIMIT: usize = 256;
 
 /// A workspace to be created. A name is enough: `"Acme".into()`.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct NewWorkspace {
-    /// What people call it. Two may have the same name.
+    /// Its name for people. Names need not be unique.
     pub name: String,
-    /// What your platform calls it, unique among all workspaces: finds it again
+    /// Your platform's id for it, unique among all workspaces. It finds the workspace
     /// ([`Workspaces::find`]), and makes creating it twice an error.
     pub external_id: Option<String>,
 }
 
 impl NewWorkspace {
-    /// With the platform's own id.
+    /// Sets the platform's own id.
     #[must_use]
     pub fn external_id(self, id: impl Into<String>) -> Self {
         Self { external_id: Some(id.into()), ..self }
@@ -68,7 +68,7 @@ pub struct Workspaces {
 
 impl Workspaces {
     /// Creates a workspace with a new key of its own and a first API key with these scopes. Code
-    /// that acts as an operator alone needs no API key: one with [`Scopes::NONE`] may do nothing.
+    /// that acts only as an operator needs no API key: one with [`Scopes::NONE`] grants nothing.
     ///
     /// # Errors
     /// [`BrokerError::Invalid`] for an empty or overlong name or external id;
@@ -93,8 +93,8 @@ impl Workspaces {
                 let (key, client_key) = self.core.keyring.generate(workspace.id, FIRST_TERM, now).await?;
                 match self.core.storage.insert_workspace(&workspace, &key, &api_key_record).await {
                     Ok(()) => break client_key,
-                    // The master key was replaced at the same time; the next round wraps with the
-                    // new one, if it is at hand.
+                    // The master key was replaced concurrently; the next attempt wraps with the new
+                    // one, if this host has it.
                     Err(StorageError::Conflict(Constraint::KeyTerm)) => {}
                     Err(StorageError::Conflict(Constraint::Unique)) if workspace.external_id.is_some() => {
                         return Err(BrokerError::WorkspaceExists);
@@ -125,7 +125,7 @@ impl Workspaces {
         self.core.storage.workspace(id).await?.ok_or(BrokerError::NotFound(Thing::Workspace))
     }
 
-    /// The workspace that your platform calls so. For the code that embeds the broker; it takes no
+    /// The workspace with this external id. For the code that embeds the broker; it takes no
     /// [`Access`].
     ///
     /// # Errors
@@ -135,7 +135,7 @@ impl Workspaces {
         found.ok_or(BrokerError::NotFound(Thing::Workspace))
     }
 
-    /// Gives a workspace another name. Needs [`Scope::Admin`](crate::Scope::Admin).
+    /// Renames a workspace. Needs [`Scope::Admin`](crate::Scope::Admin).
     ///
     /// # Errors
     /// [`BrokerError::Invalid`], [`BrokerError::NotFound`].
@@ -151,7 +151,7 @@ impl Workspaces {
     /// Deletes a workspace with its connections, entries, API keys and the key that everything in
     /// it is sealed under. Its audit records stay. Needs [`Scope::Admin`](crate::Scope::Admin).
     ///
-    /// Other processes on the same database follow within [`MAX_AGE`](keyway_storage::MAX_AGE).
+    /// Other processes on the same database notice within [`MAX_AGE`](keyway_storage::MAX_AGE).
     ///
     /// # Errors
     /// [`BrokerError::NotFound`]; [`BrokerError::RotationOpen`] while a rotation is open, because

@@ -170,7 +170,7 @@ impl BrokerError {
         self.kind() == ErrorKind::Internal
     }
 
-    /// The error for a field whose value from a client does not open.
+    /// The error for a client's value that does not open.
     pub(crate) fn of_client_value(field: &str, error: ClientValueError) -> Self {
         match error {
             ClientValueError::NotText => InvalidInput::EncryptedNotText { field: field.to_owned() }.into(),

@@ -57,8 +57,8 @@
 //! # }
 //! ```
 //!
-//! Requests of a customer's clients come with an API key, which says who is asking and what they
-//! may do:
+//! Requests of a customer's clients carry an API key, which identifies the workspace and grants
+//! scopes:
 //!
 //! ```
 //! use keyway::keyway_runtime::Runtime;
@@ -120,8 +120,8 @@
 //!   [`RotationState`](rotations::RotationState).
 //! * **Every operation takes an [`Access`]** and sees its workspace only. Things of another
 //!   workspace are answered as if they did not exist.
-//! * **Everything that is released is in the audit log,** which is chained by MACs and says who
-//!   received what, and never a value; [`audit`] says what it keeps and what it detects.
+//! * **Everything that is released is in the audit log,** which is chained by MACs. A record says
+//!   who received what, but holds no secret; [`audit`] says what the log keeps and detects.
 //! * **Errors stay apart** by whose fault they are: the request's, the provider's, the sandbox's or
 //!   the host's own; see [`BrokerError`].
 //!

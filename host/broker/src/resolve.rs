@@ -255,7 +255,7 @@ impl Resolver {
         let may_see_it = ahead.as_ref().is_some_and(|(rotation, _)| rotation.connection_id == Some(connection.id));
         let (rotation, password) = ahead.map(|(rotation, password)| (rotation.id, password)).unzip();
         if may_see_it && !fields.username && !fields.one_time_code && further.is_empty() {
-            // The item is not needed. Its secret manager may be out of order, and that may be why
+            // The item is not needed. Its secret manager may be unavailable, and that may be why
             // the password was not written back yet.
             let timings = Timings { total: started.elapsed(), provider: None };
             let resolution = Resolution { password, rotation, timings, ..Resolution::default() }

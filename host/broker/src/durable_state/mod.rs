@@ -153,7 +153,7 @@ impl StateStore for DurableState {
 enum Failure {
     /// For the provider to act on.
     Store(StoreError),
-    /// It does not open: for the person who can enter the settings again.
+    /// It does not open; entering the settings again resolves this.
     Damaged(EnvelopeError),
     /// For the operator.
     Host(BrokerError),

@@ -11,9 +11,9 @@ pub(super) fn read<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
     serde_json::from_str(json).ok()
 }
 
-/// Whether two texts are the same JSON value, however they are written: clients parse and write
-/// anew what they send back. Values that are nested deeper than cookies and storages are compared
-/// as text, because each further level costs another parse.
+/// Whether two texts are the same JSON value, however they are written: clients parse and rewrite
+/// what they send back. Values that are nested deeper than cookies and storages are compared as
+/// text, because each further level costs another parse.
 pub(super) fn same_value(one: &str, other: &str) -> bool {
     same_to(8, one, other)
 }

@@ -11,9 +11,9 @@
 //!   ([`fetched`]).
 //! * Concurrent misses for one item make one call ([`crate::flight`]).
 //! * After the cache was cleared, nothing that was fetched before is returned: values and running
-//!   fetches are found by the connection's generation, among others. They are also found by the
-//!   item's generation, which grows when a rotation has written the item, and when an entry that is
-//!   bound to it is bound elsewhere or deleted.
+//!   fetches are found only by the current generations of connection and item. Clearing increments
+//!   the connection's. The item's is incremented when a rotation has written the item, and when an
+//!   entry that is bound to it is bound elsewhere or deleted.
 //! * After a revision was rejected ("this password did not work"), nothing that was fetched before
 //!   is returned ([`rejections`]).
 //! * A failure never removes or replaces a value. A missing item is remembered for a few seconds,

@@ -34,7 +34,7 @@ use crate::error::BrokerError;
 /// How often to poll. A poll reads one index, which is nearly always empty.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// A call takes at most 30 seconds, and may wait in the queue before.
+/// A call takes at most 30 seconds, after its wait in the queue.
 const ATTEMPT_TIME: Duration = Duration::from_secs(150);
 
 /// The longest pause between the first attempt and the second.

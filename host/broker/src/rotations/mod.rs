@@ -33,10 +33,9 @@
 //! * An item has at most one open rotation, whichever entries and connections of the workspace lead
 //!   to it, and its entry can neither be deleted nor bound elsewhere. The database's constraints
 //!   enforce both against races.
-//! * After `done`, the next resolve of every entry bound to the item has the new value: the item's
-//!   generation, by which cached values and running fetches are found, grows in the same
-//!   transaction. (In another process on the same database it may take a second, as with every
-//!   change.)
+//! * After `done`, the next resolve of every entry bound to the item has the new value: the same
+//!   transaction increments the item's generation, by which cached values and running fetches are
+//!   found. (In another process on the same database it may take a second, as with every change.)
 //! * Every step and every released password is in the audit log, the broker's own attempts
 //!   included. An operation that may write an item runs to its end even if its caller is cancelled,
 //!   so its outcome is there, too. A begin whose outcome could not be recorded leaves a `prepared`

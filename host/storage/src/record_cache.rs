@@ -54,7 +54,9 @@ impl Changes {
     }
 
     /// Makes every cache read the count again before it returns a record.
-    fn expire(&self) {
+    async fn expire(&self) {
+        // A read that is in flight may have the count from before the change: let it end first.
+        let _reading = self.reading.lock().await;
         self.read_at.store(0, Ordering::Release);
     }
 
@@ -164,9 +166,9 @@ where
 
     /// After a change of many rows: drops the changed records from all caches that share the
     /// [`Changes`].
-    pub fn forget_changed(&self) {
+    pub async fn forget_changed(&self) {
         *self.lock() += 1;
-        self.changes.expire();
+        self.changes.expire().await;
     }
 
     fn lock(&self) -> MutexGuard<'_, u64> {

@@ -130,11 +130,11 @@ impl Keyring {
     }
 
     /// Forgets a deleted workspace: none of its data opens from now on.
-    pub(crate) fn remove(&self, workspace: WorkspaceId) {
+    pub(crate) async fn remove(&self, workspace: WorkspaceId) {
         self.terms.forget(&workspace);
         self.keys.remove(&workspace);
         // Its API keys, entries and connections.
-        self.terms.forget_changed();
+        self.terms.forget_changed().await;
     }
 
     /// Does `work` with the workspace's keys, and repeats it with newer ones for as long as it
@@ -289,10 +289,9 @@ mod retired_tests;
 mod tests {
     use keyway_clock::ManualClock;
     use keyway_keys::{KeyError, MasterKey};
-    use keyway_storage::{KeyStorage, Scope, SqliteStorage, WorkspaceRecord, WorkspaceStorage};
+    use keyway_storage::{KeyStorage, SqliteStorage};
 
     use super::*;
-    use crate::workspaces::api_key;
 
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
@@ -310,17 +309,7 @@ mod tests {
     }
 
     async fn workspace(storage: &SqliteStorage) -> WorkspaceId {
-        let workspace = WorkspaceRecord {
-            id: WorkspaceId::generate(),
-            name: "w".into(),
-            external_id: None,
-            created_at: NOW,
-            updated_at: NOW,
-        };
-        let (key, _) = keyring(storage).await.generate(workspace.id, FIRST_TERM, NOW).await.unwrap();
-        let (_, api_key) = api_key::generate(workspace.id, "key", Scope::Api.into(), NOW).unwrap();
-        storage.insert_workspace(&workspace, &key, &api_key).await.unwrap();
-        workspace.id
+        retired_tests::workspace(&keyring(storage).await).await
     }
 
     fn place(workspace: WorkspaceId) -> Place<'static> {

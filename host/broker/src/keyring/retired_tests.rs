@@ -9,7 +9,7 @@ use crate::workspaces::api_key;
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
-async fn workspace(keyring: &Keyring) -> WorkspaceId {
+pub(super) async fn workspace(keyring: &Keyring) -> WorkspaceId {
     let workspace = WorkspaceRecord {
         id: WorkspaceId::generate(),
         name: "w".into(),

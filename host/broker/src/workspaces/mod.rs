@@ -166,7 +166,7 @@ impl Workspaces {
             if !deleted {
                 return Err(BrokerError::NotFound(Thing::Workspace));
             }
-            self.core.keyring.remove(id);
+            self.core.keyring.remove(id).await;
             info!(workspace = %id, "workspace deleted");
             Ok(())
         };

@@ -180,8 +180,8 @@ pub(super) async fn items(Client(api, access): Client, Id(id): Id<ConnectionId>)
 
 /// What a connection may still ask of its secret manager
 ///
-/// It costs the secret manager nothing, and an ordinary key may ask: whoever makes requests
-/// may know how many are left.
+/// It costs the secret manager nothing. Any key with the scope `api` may ask, because a client that
+/// makes requests needs to know how many are left.
 #[utoipa::path(get, path = "/secret-providers/{id}/budget", operation_id = "get_budget", tag = "secret-providers",
     params(("id" = Uuid, Path, description = "The connection's id")),
     responses((status = 200, description = "The budget", body = BudgetView), Input, Missing, Common))]

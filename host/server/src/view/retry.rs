@@ -24,6 +24,7 @@ pub(crate) fn whole_seconds(wait: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use keyway::keys::KeyError;
     use keyway_runtime::{ErrorCode, ProviderError, SandboxError};
 
     use super::*;
@@ -35,6 +36,8 @@ mod tests {
         assert_eq!(retry_after(limited.kind(), &limited), Some(Duration::from_secs(7)));
         let busy = BrokerError::Sandbox(SandboxError::Busy { limit: 1 });
         assert_eq!(retry_after(busy.kind(), &busy), Some(Duration::from_secs(1)));
+        let keys = BrokerError::Key(KeyError::Service("no route to host".into()));
+        assert_eq!(retry_after(keys.kind(), &keys), Some(Duration::from_secs(1)));
         let audit = |error: AuditError| retry_after(ErrorKind::AuditUnavailable, &error.into());
         assert_eq!(audit(AuditError::unwritable("")), Some(Duration::from_secs(1)));
         assert_eq!(audit(AuditError::failed("").after_a_change()), None);

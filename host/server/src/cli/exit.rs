@@ -196,7 +196,7 @@ impl From<OpenError> for CliError {
 impl From<BindError> for CliError {
     fn from(error: BindError) -> Self {
         Self::new(ErrorKind::Internal, error.to_string())
-            .hint("--listen (and --metrics-listen) choose another address; port 0 is any free one")
+            .hint("--listen (and --metrics-listen) choose another address; port 0 picks a free port")
     }
 }
 

@@ -10,45 +10,48 @@ use super::values::time;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
-    /// List what was released, listed, changed and refused, by whom and when; of all workspaces, unless one is named
+    /// List the records of releases, listings, changes and refusals, with actor and time; of all
+    /// workspaces unless one is given
     List(Box<ListOptions>),
-    /// Verify that no record was changed, removed, inserted or moved; else print the first bad one and exit with 8
+    /// Verify that no record was changed, removed, inserted or moved. Otherwise print the first bad
+    /// record and exit with code 8
     Verify,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ListOptions {
-    /// Only at this time or later, for example 2026-11-23T18:00:00Z
+    /// Only records at this time or later, for example 2026-11-23T18:00:00Z
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) since: Option<Timestamp>,
-    /// Only before this time
+    /// Only records before this time
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) until: Option<Timestamp>,
-    /// Only by this API key (id or name) or operator
+    /// Only records of this API key (id or name) or operator
     #[arg(long, value_name = "ACTOR")]
     pub(crate) actor: Option<String>,
-    /// Only this operation, for example resolve or update_connection
+    /// Only records of this operation, for example resolve or update_connection
     #[arg(long, value_name = "OPERATION")]
     pub(crate) operation: Option<Operation>,
-    /// Only about this vault entry
+    /// Only records about this vault entry
     #[arg(long, value_name = "ID")]
     pub(crate) entry: Option<EntryId>,
-    /// Only about this connection
+    /// Only records about this connection
     #[arg(long, value_name = "ID")]
     pub(crate) connection: Option<ConnectionId>,
-    /// Only about this password rotation: its steps, and the releases of its new password
+    /// Only records about this password rotation: its steps, and the releases of its new password
     #[arg(long, value_name = "ID")]
     pub(crate) rotation: Option<RotationId>,
-    /// Only with this outcome: ok, begun, failed (any error), or the code of an error, for example FORBIDDEN
+    /// Only records with this outcome: ok, begun, failed (any error), or an error code, for example
+    /// FORBIDDEN
     #[arg(long, value_name = "OUTCOME")]
     pub(crate) outcome: Option<OutcomeFilter>,
-    /// newest or oldest first
+    /// Order of the records: newest or oldest first
     #[arg(long, value_name = "ORDER", default_value = "newest")]
     pub(crate) order: Order,
-    /// The largest number of records
+    /// Maximum number of records
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) limit: u32,
-    /// Continue after a page: its `next`
+    /// Continue after an earlier page, with its `next`
     #[arg(long, value_name = "NEXT")]
     pub(crate) cursor: Option<Cursor>,
     #[command(flatten)]

@@ -10,8 +10,9 @@ use super::values::{cache_ttl, name_and_value};
 /// Where the settings of a connection come from.
 #[derive(Debug, Args)]
 pub(crate) struct SettingOptions {
-    /// A file with the token, `-` for standard input. Otherwise the token comes from KEYWAY_SETTING_TOKEN or a
-    /// prompt. It is never an argument: other users could see it, and the shell keeps it
+    /// A file with the token, `-` for standard input. Otherwise the token comes from
+    /// KEYWAY_SETTING_TOKEN or a prompt. It is never an argument: other users could see it, and the
+    /// shell records it
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// A setting that is not secret; repeatable
@@ -24,10 +25,10 @@ pub(crate) struct SettingOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct ConnectOptions {
-    /// The provider's type; may be left out where only one provider is installed (`keyway provider list`)
+    /// The provider's type; optional when only one provider is installed (`keyway provider list`)
     #[arg(value_name = "TYPE")]
     pub(crate) provider_type: Option<String>,
-    /// What to call the connection [default: the provider's name]
+    /// Name of the connection [default: the provider's name]
     #[arg(long)]
     pub(crate) name: Option<String>,
     #[command(flatten)]
@@ -35,7 +36,7 @@ pub(crate) struct ConnectOptions {
     /// Cache duration of user names and passwords: off, seconds, or as in 5m, 1h, 24h
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = cache_ttl)]
     pub(crate) cache_ttl: u32,
-    /// Which of the provider's rate-limit tiers counts; `keyway provider inspect` shows them
+    /// The provider's rate-limit tier to apply; `keyway provider inspect` lists the tiers
     #[arg(long, value_name = "TIER")]
     pub(crate) rate_limit_tier: Option<String>,
     #[command(flatten)]
@@ -49,7 +50,8 @@ pub(crate) enum ConnectionCommand {
     Create(ConnectOptions),
     /// List the connections
     List(WorkspaceOption),
-    /// Change a connection's name or cache duration, or replace its token (and any other setting), which is verified first
+    /// Change a connection's name or cache duration, or replace its token or other settings, which
+    /// are verified first
     Update(UpdateConnectionOptions),
     /// Delete a connection that no vault entry is bound to
     Delete {
@@ -59,9 +61,10 @@ pub(crate) enum ConnectionCommand {
         #[command(flatten)]
         workspace: WorkspaceOption,
     },
-    /// Show how many requests each connection has left before the secret manager's limits
+    /// Show how many requests each connection has left within the secret manager's limits
     Budget(ConnectionTarget),
-    /// Clear the cached secrets, so that the next resolve of each entry asks the secret manager
+    /// Clear the cached secrets, so that the next resolve of each entry reads from the secret
+    /// manager
     ClearCache(ConnectionTarget),
 }
 
@@ -70,13 +73,15 @@ pub(crate) struct UpdateConnectionOptions {
     /// A new name
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// A new cache duration: off, seconds, or as in 5m, 1h, 24h. It applies at once, also to cached values
+    /// A new cache duration: off, seconds, or as in 5m, 1h, 24h. Applies at once, also to cached
+    /// values
     #[arg(long, value_name = "DURATION", value_parser = cache_ttl)]
     pub(crate) cache_ttl: Option<u32>,
-    /// Another of the provider's rate-limit tiers; an empty one for the default
+    /// A new rate-limit tier; an empty one selects the default
     #[arg(long, value_name = "TIER")]
     pub(crate) rate_limit_tier: Option<String>,
-    /// Replace all settings. Missing required ones come from KEYWAY_SETTING_<NAME> or a prompt; others are unset
+    /// Replace all settings. Missing required ones come from KEYWAY_SETTING_<NAME> or a prompt;
+    /// others are unset
     #[arg(long)]
     pub(crate) replace_settings: bool,
     #[command(flatten)]

@@ -8,22 +8,23 @@ use super::values::address_and_port;
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoOptions {
-    /// The folder of provider components, 1Password's among them [default: that of --providers]
+    /// The folder of provider components, including 1Password's [default: that of --providers]
     #[arg(long, value_name = "FOLDER")]
     pub(crate) components: Option<PathBuf>,
-    /// Use a 1Password emulator: a file with what it said about itself
+    /// Use the 1Password emulator that this file describes
     #[arg(long, value_name = "FILE", conflicts_with = "token_file")]
     pub(crate) emulator_info: Option<PathBuf>,
-    /// Use the real 1Password with the service account token in this file (or in KEYWAY_OP_TOKEN), `-` for standard input
+    /// Use the real 1Password with the service account token in this file (or in KEYWAY_OP_TOKEN),
+    /// `-` for standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
-    /// End after the last step; the exit code says whether every step worked
+    /// Exit after the last step; the exit code says whether every step succeeded
     #[arg(long)]
     pub(crate) once: bool,
     /// Show the password
     #[arg(long)]
     pub(crate) reveal: bool,
-    /// Where to serve the HTTP API; port 0 is any free one
+    /// Address to serve the HTTP API at; port 0 picks a free port
     #[arg(
         long,
         value_name = "ADDRESS:PORT",

@@ -10,17 +10,18 @@ use super::values::{cache_ttl, name_and_value};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EntryCommand {
-    /// Create a vault entry: bound to an item, or with credentials of its own
+    /// Create a vault entry: bound to an item, or with its own credentials
     Create(Box<CreateOptions>),
-    /// Change a vault entry; values that no option names stay as they are
+    /// Change a vault entry; values without an option stay unchanged
     Update(Box<UpdateOptions>),
-    /// Delete a vault entry; its connection and its item stay
+    /// Delete a vault entry; its connection and its item remain
     Delete(EntryTarget),
     /// Show a vault entry, without its secrets
     Get {
         #[command(flatten)]
         entry: EntryOption,
-        /// Show cookies, browser storage and other secret attributes, and with --json the encrypted credentials
+        /// Show cookies, browser storage and other secret attributes, and with --json the encrypted
+        /// credentials
         #[arg(long)]
         reveal: bool,
         #[command(flatten)]
@@ -30,7 +31,7 @@ pub(crate) enum EntryCommand {
     List(WorkspaceOption),
     /// List the further fields of a vault entry's item, which `keyway resolve --further` resolves
     Fields(EntryTarget),
-    /// Print the current code of a vault entry's second factor
+    /// Print a vault entry's current two-factor code
     Code(EntryTarget),
 }
 
@@ -45,13 +46,13 @@ pub(crate) struct EntryTarget {
 /// What a new entry is called.
 #[derive(Debug, Args)]
 pub(crate) struct NewEntry {
-    /// The user the entry belongs to, as your platform calls them
+    /// The user that the entry belongs to, as named by your platform
     #[arg(long, value_name = "USER")]
     pub(crate) user: String,
     /// The site, for example https://acme.com
     #[arg(long, value_name = "URL")]
     pub(crate) domain: String,
-    /// A label for people
+    /// A human-readable label
     #[arg(long)]
     pub(crate) alias: Option<String>,
 }
@@ -59,8 +60,8 @@ pub(crate) struct NewEntry {
 /// Where an entry is, and the connection of its item.
 #[derive(Debug, Args)]
 pub(crate) struct Place {
-    /// Skip the check that the connection sees the item. The check costs a call and only warns; skip it where many
-    /// entries are bound
+    /// Skip the check that the connection can see the item. The check makes one call and only
+    /// warns; skip it when you bind many entries
     #[arg(long)]
     pub(crate) no_check: bool,
     #[command(flatten)]
@@ -69,9 +70,10 @@ pub(crate) struct Place {
     pub(crate) workspace: WorkspaceOption,
 }
 
-/// Credentials of an entry's own. They are encrypted under the workspace's key before they are stored.
+/// Credentials of an entry's own. They are encrypted under the workspace's key before they are
+/// stored.
 #[derive(Debug, Default, Args)]
-#[command(next_help_heading = "Credentials of its own (never arguments: other users could see them)")]
+#[command(next_help_heading = "The entry's own credentials (never arguments: other users could see them)")]
 pub(crate) struct CredentialOptions {
     /// A file with the user name, `-` for standard input
     #[arg(long, value_name = "FILE")]
@@ -79,7 +81,8 @@ pub(crate) struct CredentialOptions {
     /// A file with the password, `-` for standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) password_file: Option<PathBuf>,
-    /// A file with the authenticator's secret (base32, or its otpauth:// URL), `-` for standard input
+    /// A file with the authenticator's secret (base32, or its otpauth:// URL), `-` for standard
+    /// input
     #[arg(long, value_name = "FILE")]
     pub(crate) tfa_secret_file: Option<PathBuf>,
 }
@@ -91,25 +94,28 @@ pub(crate) struct AttributeOptions {
     /// An attribute, for example persist_cookies=true or user_agent=Mozilla/5.0; repeatable
     #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
     pub(crate) set: Vec<(String, String)>,
-    /// An attribute from a file, for example cookies=cookies.json; the only way for secret ones. The address of a
-    /// custom proxy (proxy_value with proxy_setting=custom) is encrypted. Repeatable
+    /// An attribute from a file, for example cookies=cookies.json; required for secret attributes.
+    /// The address of a custom proxy (proxy_value with proxy_setting=custom) is encrypted.
+    /// Repeatable
     #[arg(long, value_name = "NAME=FILE", value_parser = name_and_value)]
     pub(crate) set_file: Vec<(String, String)>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct CreateOptions {
-    /// The item's reference as `keyway items` shows it, for example op://<vaultId>/<itemId>. Without it the entry has credentials of its own, from files or a prompt
+    /// The item's reference as `keyway items` shows it, for example op://<vaultId>/<itemId>.
+    /// Without it, the entry has its own credentials, from files or a prompt
     pub(crate) reference: Option<String>,
     #[command(flatten)]
     pub(crate) new: NewEntry,
-    /// How the second factor arrives: AUTHENTICATOR (with credentials of its own), EMAIL, SMS or MAGIC_LINK
+    /// How the second factor arrives: AUTHENTICATOR (with its own credentials), EMAIL, SMS or
+    /// MAGIC_LINK
     #[arg(long, value_name = "METHOD")]
     pub(crate) tfa_method: Option<TfaMethod>,
-    /// The entry uses a passkey; not with an item
+    /// The entry uses a passkey; an entry bound to an item cannot
     #[arg(long, conflicts_with = "reference")]
     pub(crate) passkey: bool,
-    /// Cache duration in place of the connection's: off, seconds, or as in 5m, 1h, 24h
+    /// Cache duration, overriding the connection's: off, seconds, or as in 5m, 1h, 24h
     #[arg(long, value_name = "DURATION", value_parser = cache_ttl, requires = "reference")]
     pub(crate) cache_ttl: Option<u32>,
     #[command(flatten)]
@@ -129,7 +135,7 @@ pub(crate) struct BindOptions {
     /// How the second factor arrives when it does not come from the item: EMAIL, SMS or MAGIC_LINK
     #[arg(long, value_name = "METHOD")]
     pub(crate) tfa_method: Option<TfaMethod>,
-    /// Cache duration in place of the connection's: off, seconds, or as in 5m, 1h, 24h
+    /// Cache duration, overriding the connection's: off, seconds, or as in 5m, 1h, 24h
     #[arg(long, value_name = "DURATION", value_parser = cache_ttl)]
     pub(crate) cache_ttl: Option<u32>,
     #[command(flatten)]
@@ -140,13 +146,13 @@ pub(crate) struct BindOptions {
 pub(crate) struct UpdateOptions {
     #[command(flatten)]
     pub(crate) entry: EntryOption,
-    /// Another user
+    /// New user
     #[arg(long, value_name = "USER")]
     pub(crate) new_user: Option<String>,
-    /// Another site
+    /// New site
     #[arg(long, value_name = "URL")]
     pub(crate) new_domain: Option<String>,
-    /// A label for people
+    /// A human-readable label
     #[arg(long)]
     pub(crate) alias: Option<String>,
     /// How the second factor arrives: AUTHENTICATOR, EMAIL, SMS or MAGIC_LINK
@@ -155,16 +161,17 @@ pub(crate) struct UpdateOptions {
     /// Whether the entry uses a passkey: true or false
     #[arg(long, value_name = "BOOLEAN")]
     pub(crate) passkey: Option<bool>,
-    /// Bind the entry to this item; its own credentials are erased
+    /// Bind the entry to this item, and erase its own credentials
     #[arg(long, value_name = "REFERENCE", conflicts_with = "unbind")]
     pub(crate) bind: Option<String>,
-    /// Remove the binding; the same command can give credentials of its own
+    /// Remove the binding; the same command can set the entry's own credentials
     #[arg(long)]
     pub(crate) unbind: bool,
-    /// Cache duration in place of the connection's: off, seconds, or as in 5m, 1h, 24h
+    /// Cache duration, overriding the connection's: off, seconds, or as in 5m, 1h, 24h
     #[arg(long, value_name = "DURATION", value_parser = cache_ttl)]
     pub(crate) cache_ttl: Option<u32>,
-    /// Clear a value by its name in the HTTP API, for example user_alias, tfa_secret or cookies; repeatable
+    /// Clear a value by its name in the HTTP API, for example user_alias, tfa_secret or cookies;
+    /// repeatable
     #[arg(long, value_name = "NAME")]
     pub(crate) clear: Vec<String>,
     #[command(flatten)]

@@ -13,45 +13,51 @@ use crate::logging::{LogFormat, levels};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Options of all commands")]
 pub(crate) struct GlobalOptions {
-    /// Print data: one JSON document on standard output, also for an error
+    /// Print one JSON document on standard output, also for an error
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// A file with settings, in TOML; flags and variables win [default: keyway/config.toml in the user's configuration folder, if it exists]
+    /// A file with settings, in TOML; flags and variables win [default: keyway/config.toml in the
+    /// user's configuration folder, if it exists]
     #[arg(long, global = true, env = "KEYWAY_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Holds the database, the master key and compiled components [default: keyway in the user's data folder]
+    /// The folder of the database, the master key and compiled components [default: keyway in the
+    /// user's data folder]
     #[arg(long, global = true, env = "KEYWAY_DATA_DIR", value_name = "FOLDER")]
     pub(crate) data_dir: Option<PathBuf>,
     /// The folder of provider components [default: providers in the data folder]
     #[arg(long, global = true, env = "KEYWAY_PROVIDERS", value_name = "FOLDER")]
     pub(crate) providers: Option<PathBuf>,
-    /// A file with the master key as 64 hexadecimal digits (or KEYWAY_MASTER_KEY with the key itself) [default: master.key in the data folder]
+    /// A file with the master key as 64 hexadecimal digits (or KEYWAY_MASTER_KEY with the key
+    /// itself) [default: master.key in the data folder]
     #[arg(long, global = true, env = "KEYWAY_MASTER_KEY_FILE", value_name = "FILE")]
     pub(crate) master_key_file: Option<PathBuf>,
-    /// A file with the old or the new master key, while one replaces the other
+    /// A file with the old or the new master key, during a replacement of the master key
     #[arg(long, global = true, env = "KEYWAY_OLD_MASTER_KEY_FILE", value_name = "FILE")]
     pub(crate) old_master_key_file: Option<PathBuf>,
-    /// Connect to URL when a provider connects to HOST, for example vault.example.com=http://127.0.0.1:9000; repeatable
+    /// Connect to URL when a provider connects to HOST, for example
+    /// vault.example.com=http://127.0.0.1:9000; repeatable
     #[arg(long, global = true, env = "KEYWAY_CONNECT_TO", value_name = "HOST=URL", value_delimiter = ',')]
     pub(crate) connect_to: Vec<ConnectTo>,
-    /// A destination that may have a private or loopback address, for example https://vault.internal:8200; repeatable
+    /// Allow this destination to have a private or loopback address, for example
+    /// https://vault.internal:8200; repeatable
     #[arg(long, global = true, env = "KEYWAY_ALLOW_PRIVATE", value_name = "URL", value_delimiter = ',')]
     pub(crate) allow_private: Vec<ApprovedDestination>,
-    /// The rate-limit tier of a provider type's connections that have not chosen one; repeatable [default: the
-    /// provider's first]
+    /// The rate-limit tier of connections of this provider type that name none; repeatable
+    /// [default: the provider's first]
     #[arg(long, global = true, env = "KEYWAY_DEFAULT_RATE_LIMIT_TIER", value_name = "TYPE=TIER", value_delimiter = ',', value_parser = provider_and_tier)]
     pub(crate) default_rate_limit_tier: Vec<(String, String)>,
     /// The folder of the audit log [default: audit in the data folder]
     #[arg(long, global = true, env = "KEYWAY_AUDIT_DIR", value_name = "FOLDER")]
     pub(crate) audit_dir: Option<PathBuf>,
-    /// Size at which a segment of the audit log ends, in MiB [default: 64]
+    /// Size at which the audit log begins a new segment, in MiB [default: 64]
     #[arg(long, global = true, env = "KEYWAY_AUDIT_SEGMENT_MIB", value_name = "MIB",
         value_parser = clap::value_parser!(u32).range(1..=4_096))]
     pub(crate) audit_segment_mib: Option<u32>,
     /// When the audit log waits for the disk
     #[arg(long, global = true, env = "KEYWAY_AUDIT_SYNC", value_name = "WHEN", default_value = "interval")]
     pub(crate) audit_sync: AuditSync,
-    /// Log level on standard error: off, error, warn, info, debug or trace, also for each module [default: info for serve, else warn]
+    /// Log level on standard error: off, error, warn, info, debug or trace, also per module
+    /// [default: info for serve, else warn]
     #[arg(long, global = true, env = "KEYWAY_LOG", value_name = "LEVEL", value_parser = levels)]
     pub(crate) log: Option<Targets>,
     /// Format of log lines
@@ -62,9 +68,9 @@ pub(crate) struct GlobalOptions {
 /// When the audit log waits for the disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum AuditSync {
-    /// Before changes; within a tenth of a second after releases, which a power cut can lose
+    /// Before each change; within a tenth of a second after a release, which a power cut can lose
     #[default]
     Interval,
-    /// Before every release as well
+    /// Before each change and each release
     Every,
 }

@@ -26,7 +26,7 @@ use rotation::RotationCommand;
 use target::{ConnectionTarget, EntryOption, WorkspaceOption};
 use values::address_and_port;
 
-/// Binds vault entries to items of a secret manager, and resolves them when they are needed.
+/// Binds vault entries to items of a secret manager, and resolves them on demand.
 #[derive(Debug, Parser)]
 #[command(name = "keyway", version, propagate_version = true, after_help = EXIT_CODES, max_term_width = 110)]
 pub(crate) struct Cli {
@@ -66,29 +66,31 @@ pub(crate) enum Command {
     /// Read the audit log, and verify that it is unchanged
     #[command(subcommand)]
     Audit(AuditCommand),
-    /// Rotate passwords: a new one for the site, then written back to the item
+    /// Rotate passwords: store a new one for the site, then write it back to the item
     #[command(subcommand)]
     Rotation(RotationCommand),
-    /// Look at provider components
+    /// Inspect provider components
     #[command(subcommand)]
     Provider(ProviderCommand),
-    /// Look at the configuration
+    /// Check the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Show the main job on real input: connect, list, bind, resolve, serve
+    /// Run the main job on real input: connect, list, bind, resolve, serve
     Demo(DemoOptions),
-    /// Compile the component on standard input; the program runs itself so, in a process of its own with limits
+    /// Compile the component on standard input; the program runs itself this way, in a separate
+    /// process with limits
     #[command(hide = true)]
     CompileComponent,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeOptions {
-    /// Address to listen at; port 0 is any free one. The API is plain HTTP: beyond this machine, put TLS in front of it
+    /// Address to listen at; port 0 picks a free port. The API is plain HTTP: put TLS in front of
+    /// it when it serves other machines
     #[arg(long, env = "KEYWAY_LISTEN", value_name = "ADDRESS:PORT", value_parser = address_and_port,
         default_value = "127.0.0.1:8600")]
     pub(crate) listen: String,
-    /// Address for /metrics, /healthz and /readyz; without it, /metrics is where the API is
+    /// Address for /metrics, /healthz and /readyz; without it, the API's address serves /metrics
     #[arg(long, env = "KEYWAY_METRICS_LISTEN", value_name = "ADDRESS:PORT", value_parser = address_and_port)]
     pub(crate) metrics_listen: Option<String>,
 }
@@ -97,26 +99,26 @@ pub(crate) struct ServeOptions {
 pub(crate) enum WorkspaceCommand {
     /// Create a workspace, and print its first API key, which is shown only once
     Create {
-        /// Its name
+        /// Name of the workspace
         name: String,
-        /// What the first API key allows: api, admin, resolve, rotate
+        /// Scopes of the first API key: api, admin, resolve, rotate
         #[arg(long, value_name = "SCOPES", value_delimiter = ',', default_value = "api")]
         scopes: Vec<keyway::Scope>,
-        /// Create a second workspace of that name; commands then need the ids
+        /// Allow a second workspace of the same name; commands then need the ids
         #[arg(long)]
         same_name: bool,
-        /// The id that your own system has for it, unique among all workspaces
+        /// Your own system's id of the workspace, unique among all workspaces
         #[arg(long, value_name = "ID")]
         external_id: Option<String>,
     },
     /// Rename a workspace
     Rename {
-        /// Its new name
+        /// New name of the workspace
         name: String,
         #[command(flatten)]
         workspace: WorkspaceOption,
     },
-    /// Delete a workspace with its connections, vault entries and keys; its audit records stay
+    /// Delete a workspace with its connections, vault entries and keys; its audit records remain
     Delete {
         /// The workspace, by id or name
         workspace: String,
@@ -125,15 +127,17 @@ pub(crate) enum WorkspaceCommand {
     List,
     /// Print the key that clients encrypt credentials under
     EncryptionKey(WorkspaceOption),
-    /// Rotate the workspace's key: encrypt everything anew and print the new key, which clients need
+    /// Rotate the workspace key: re-encrypt all values, and print the new key, which clients need
     RotateKey(WorkspaceOption),
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum MasterKeyCommand {
-    /// Replace the master key: wrap all keys in the database under the new one; the old one no longer opens it
+    /// Replace the master key: rewrap all keys in the database under the new one; the old one no
+    /// longer opens it
     Rotate {
-        /// A file with the new key as 64 hexadecimal digits; created with a new key if it is missing
+        /// A file with the new key as 64 hexadecimal digits; created with a new key if it is
+        /// missing
         #[arg(long, value_name = "FILE")]
         new_key_file: PathBuf,
     },
@@ -143,9 +147,9 @@ pub(crate) enum MasterKeyCommand {
 pub(crate) enum KeyCommand {
     /// Create an API key, and print it once
     Create {
-        /// Its name
+        /// Name of the API key
         name: String,
-        /// What it allows: api, admin, resolve, rotate
+        /// Scopes of the API key: api, admin, resolve, rotate
         #[arg(long, value_name = "SCOPES", value_delimiter = ',', default_value = "api")]
         scopes: Vec<keyway::Scope>,
         #[command(flatten)]
@@ -166,10 +170,10 @@ pub(crate) enum KeyCommand {
 pub(crate) struct ResolveOptions {
     #[command(flatten)]
     pub(crate) entry: EntryOption,
-    /// Which values [default: all of them, or none with --further]
+    /// Values to resolve [default: all of them, or none with --further]
     #[arg(long, value_name = "FIELDS", value_delimiter = ',')]
     pub(crate) fields: Vec<ResolveField>,
-    /// A further field of the item, by a name that `keyway entry fields` lists; may be given several times
+    /// A further field of the item, by its name in `keyway entry fields`; repeatable
     #[arg(long, value_name = "NAME")]
     pub(crate) further: Vec<String>,
     /// The revision whose password the site rejected; the result says whether it is still current
@@ -193,9 +197,9 @@ pub(crate) enum ResolveField {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProviderCommand {
-    /// List the components of the provider folder, and why one is not in use
+    /// List the components of the provider folder, and why any of them is not in use
     List,
-    /// Show what a provider says about itself, and what it may do
+    /// Show what a provider declares, and what it may do
     Inspect {
         /// A component file, or the type of an installed provider
         #[arg(value_name = "FILE|TYPE")]
@@ -205,7 +209,8 @@ pub(crate) enum ProviderCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Show every setting and where it comes from, and try out what it names; changes nothing
+    /// Show every setting and its origin, and check the file, folder or address that it names;
+    /// changes nothing
     Check,
 }
 

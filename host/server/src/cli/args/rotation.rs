@@ -11,7 +11,8 @@ use super::values::rotation_state;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RotationCommand {
-    /// Store a new password, then show it, to be set on the site. If the rotation is skipped, leave the site alone
+    /// Store a new password, then show it, to be set on the site. If the rotation is skipped, keep
+    /// the site's password
     Begin(Box<BeginRotationOptions>),
     /// Confirm that the site has the new password, and write it to the item
     Commit {
@@ -20,21 +21,21 @@ pub(crate) enum RotationCommand {
         #[command(flatten)]
         workspace: WorkspaceOption,
     },
-    /// Give a rotation up, because the site refused the password
+    /// Abandon a rotation, because the site refused the password
     Abandon {
         /// The rotation's id
         id: RotationId,
-        /// Also after the commit, when only the rotation has the site's password
+        /// Abandon it even after the commit, when only the rotation has the site's password
         #[arg(long)]
         discard_password: bool,
         #[command(flatten)]
         workspace: WorkspaceOption,
     },
-    /// Write the password to its item now, after a write-back that failed
+    /// Write the password to its item now, after a failed write-back
     Retry {
         /// The rotation's id
         id: RotationId,
-        /// Also over a password that the item got in the meantime
+        /// Overwrite a password that the item received in the meantime
         #[arg(long)]
         overwrite: bool,
         #[command(flatten)]
@@ -42,13 +43,14 @@ pub(crate) enum RotationCommand {
     },
     /// List rotations
     List {
-        /// Only those in one of these states: skipped, prepared, committing, write_back_failed, conflicted, done, abandoned
+        /// Only rotations in one of these states: skipped, prepared, committing, write_back_failed,
+        /// conflicted, done, abandoned
         #[arg(long = "state", value_name = "STATES", value_delimiter = ',', value_parser = rotation_state)]
         states: Vec<RotationState>,
-        /// Only unfinished ones
+        /// Only unfinished rotations
         #[arg(long, conflicts_with = "states")]
         open: bool,
-        /// Only those of this vault entry
+        /// Only rotations of this vault entry
         #[arg(long, value_name = "ENTRY")]
         entry: Option<EntryId>,
         #[command(flatten)]
@@ -65,10 +67,10 @@ pub(crate) struct BeginRotationOptions {
     /// A file with the new password, `-` for standard input, instead of a generated one
     #[arg(long, value_name = "FILE", conflicts_with_all = ["length", "symbols", "no_symbols"])]
     pub(crate) password_file: Option<PathBuf>,
-    /// Length of a generated password [default: 24]
+    /// Length of the generated password [default: 24]
     #[arg(long, value_name = "CHARACTERS")]
     pub(crate) length: Option<usize>,
-    /// Symbols of a generated password [default: !#$%*+-=?@_]
+    /// Symbols of the generated password [default: !#$%*+-=?@_]
     #[arg(long, value_name = "CHARACTERS", conflicts_with = "no_symbols")]
     pub(crate) symbols: Option<String>,
     /// Generate letters and digits only
@@ -91,7 +93,7 @@ pub(crate) struct ShowRotationOptions {
     /// Show the new password of an unfinished rotation
     #[arg(long)]
     pub(crate) reveal: bool,
-    /// Write its new password to a new file that only you can read
+    /// Write the new password to a new file that only you can read
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
     #[command(flatten)]

@@ -8,7 +8,7 @@ use crate::cli::exit::CliError;
 /// Which workspace a command is about.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct WorkspaceOption {
-    /// The workspace, by id or name; not needed when there is only one
+    /// The workspace, by id or name; optional when there is only one
     #[arg(long, short = 'w', env = "KEYWAY_WORKSPACE", value_name = "WORKSPACE")]
     pub(crate) workspace: Option<String>,
 }
@@ -16,7 +16,7 @@ pub(crate) struct WorkspaceOption {
 /// Which connection a command is about.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ConnectionOption {
-    /// The connection, by id or name; not needed when there is only one
+    /// The connection, by id or name; optional when there is only one
     #[arg(long, short = 'c', env = "KEYWAY_CONNECTION", value_name = "CONNECTION")]
     pub(crate) connection: Option<String>,
 }

@@ -20,7 +20,7 @@ pub(super) fn provider_and_tier(text: &str) -> Result<(String, String), String> 
 
 /// An address to listen at. Listening shows whether it belongs to this machine.
 pub(crate) fn address_and_port(text: &str) -> Result<String, String> {
-    let wrong = || "write it as ADDRESS:PORT, as in 127.0.0.1:8600 or [::1]:8600; port 0 is any free one".to_owned();
+    let wrong = || "write it as ADDRESS:PORT, as in 127.0.0.1:8600 or [::1]:8600; port 0 picks a free port".to_owned();
     let (address, port) = text.rsplit_once(':').ok_or_else(wrong)?;
     let bracketed = address.starts_with('[') && address.ends_with(']');
     let is_address = !address.is_empty() && (bracketed || !address.contains([':', '[', ']', '/', ' ']));

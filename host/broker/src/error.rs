@@ -45,10 +45,10 @@ pub enum BrokerError {
     #[error("there is no such {0} in this workspace")]
     NotFound(Thing),
     /// An entry for the same user and domain exists.
-    #[error("a vault entry for this user and domain exists already; update that one instead")]
+    #[error("a vault entry for this user and domain already exists; update that one instead")]
     EntryExists,
     /// Another workspace has this external id.
-    #[error("a workspace with this external id exists already; find it by that id, or choose another")]
+    #[error("a workspace with this external id already exists; find it by that id, or choose another")]
     WorkspaceExists,
     /// The row was changed concurrently.
     #[error("the {0} was changed by somebody else at the same time; read it again and repeat the change")]

@@ -38,8 +38,8 @@ pub struct Host {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// A folder cannot be made.
-    #[error("cannot make the folder {}: {source}", folder.display())]
+    /// A folder cannot be created.
+    #[error("cannot create the folder {}: {source}", folder.display())]
     Folder {
         /// Which folder.
         folder: PathBuf,
@@ -48,7 +48,7 @@ pub enum OpenError {
     },
     /// The database exists, but the master key is missing.
     #[error(
-        "the database {} is there, but its master key {} is not. Put the key back from where it is kept safe; without it the database cannot be opened",
+        "the database {} exists, but its master key {} is missing. Restore the key from its backup; the database does not open without it",
         database.display(), key.display()
     )]
     MasterKeyMissing {

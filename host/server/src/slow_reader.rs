@@ -40,7 +40,7 @@ pub(crate) fn bound(stream: &TcpStream) {
         let bounded =
             socket.set_tcp_notsent_lowat(UNSENT).and_then(|()| socket.set_tcp_user_timeout(Some(UNDELIVERED)));
         if let Err(error) = bounded {
-            tracing::debug!(%error, "what the system keeps for a connection is not bounded");
+            tracing::debug!(%error, "the system's send buffer of a connection is not bounded");
         }
     }
     #[cfg(not(target_os = "linux"))]

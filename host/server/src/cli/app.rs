@@ -85,7 +85,7 @@ impl App {
             Ok(program) => host.compiler = Compiler::Child { program, args: vec!["compile-component".into()] },
             Err(error) => tracing::warn!(
                 %error,
-                "the program cannot find its own file, so components are compiled in this process, without limits of their own"
+                "the program cannot find its own executable, so it compiles components in this process, without separate limits"
             ),
         }
         // The key itself is also a variable. It wins over a file named in the configuration file,

@@ -60,9 +60,9 @@ fn show(out: &mut dyn Write, page: &AuditPage) -> io::Result<()> {
         let outcome = record.outcome.as_str();
         table.row([&time, &record.actor, &record.operation, &outcome, &subject(record), &fields, &source]);
     });
-    table.write(out, 0, "There is no such record.")?;
+    table.write(out, 0, "There are no such records.")?;
     if page.unreadable > 0 {
-        writeln!(out, "{BAD}{} lines are no records; `keyway audit verify` says more.{BAD:#}", page.unreadable)?;
+        writeln!(out, "{BAD}{} lines are not records; `keyway audit verify` shows details.{BAD:#}", page.unreadable)?;
     }
     if let Some(next) = &page.next {
         writeln!(out, "{FAINT}There is more: --cursor {next}{FAINT:#}")?;
@@ -96,7 +96,7 @@ impl Verified {
         } else {
             let plural = if findings.len() == 1 { "" } else { "s" };
             let number = format!("{} finding{plural}", findings.len());
-            writeln!(out, "{BAD}Bad:{BAD:#} {number}, the first one first; {records} records are good.")?;
+            writeln!(out, "{BAD}Bad:{BAD:#} {number}, in order; {records} records are good.")?;
             for finding in findings {
                 writeln!(out, "  {}", printable(&finding.to_string()))?;
             }

@@ -21,7 +21,7 @@ pub(super) async fn run(app: &App, target: &ConnectionTarget) -> Result<(), CliE
         let budget = host.broker().connections().budget(&access, connection.id).await?;
         rows.push(Row { connection: Named::from(&connection), budget: budget.into() });
     }
-    app.output.list(&rows, ["NAME", "REQUESTS", "OF THE", "IN", "LEFT", "NOT ASKED UNTIL"], NONE_YET, add)
+    app.output.list(&rows, ["NAME", "REQUESTS", "OF THE", "IN", "LEFT", "PAUSED UNTIL"], NONE_YET, add)
 }
 
 #[derive(Serialize)]

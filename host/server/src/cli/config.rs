@@ -75,7 +75,10 @@ async fn checks(config: &HostConfig, settings: &Settings) -> Vec<Check> {
     checks.extend(api.map(|address| Check::new("listen", listen(address))));
     if let Some(address) = metrics {
         let found = match api == metrics && !address.ends_with(":0") {
-            true => (Finding::Wrong, format!("{address} is the API's own; leave it out, and the metrics are there")),
+            true => (
+                Finding::Wrong,
+                format!("{address} is the API's address; leave this out, and it serves the metrics too"),
+            ),
             false => listen(address),
         };
         checks.push(Check::new("metrics listen", found));
@@ -90,7 +93,7 @@ fn does_not_exist_yet(path: &Path) -> (Finding, String) {
 fn data_folder(folder: &Path) -> (Finding, String) {
     let shown = folder.display();
     match std::fs::metadata(folder) {
-        Ok(found) if !found.is_dir() => (Finding::Wrong, format!("{shown} is no folder")),
+        Ok(found) if !found.is_dir() => (Finding::Wrong, format!("{shown} is not a folder")),
         Err(error) if error.kind() != io::ErrorKind::NotFound => (Finding::Wrong, format!("{shown}: {error}")),
         found => match (not_writable(folder), found) {
             (Some(why), _) => (Finding::Wrong, why),
@@ -117,7 +120,7 @@ fn not_writable(folder: &Path) -> Option<String> {
     // Enough for a full disk to refuse it, and still only a moment's work.
     let write = || tempfile::tempfile_in(there)?.write_all(&[0; 64 << 10]);
     let error = write().err()?;
-    Some(format!("nothing can be written in {}: {error}", there.display()))
+    Some(format!("{} is not writable: {error}", there.display()))
 }
 
 fn database(file: &Path) -> (Finding, String) {
@@ -174,8 +177,8 @@ fn providers(folder: &Path, named: bool) -> (Finding, String) {
     };
     match files.filter(is_component).count() {
         0 => (Finding::Note, format!("{shown} has no component yet")),
-        1 => (Finding::Good, format!("{shown}, 1 component; `keyway provider list` tries it out")),
-        number => (Finding::Good, format!("{shown}, {number} components; `keyway provider list` tries them out")),
+        1 => (Finding::Good, format!("{shown}, 1 component; `keyway provider list` checks it")),
+        number => (Finding::Good, format!("{shown}, {number} components; `keyway provider list` checks them")),
     }
 }
 

@@ -53,7 +53,7 @@ impl ConfigFile {
 
 /// The message for an invalid configuration file.
 pub(crate) fn wrong(path: &Path, reason: &str) -> String {
-    format!("the configuration file {} is wrong: {reason}", path.display())
+    format!("the configuration file {} is invalid: {reason}", path.display())
 }
 
 /// On one line, so that text from the file cannot pass for further lines of the error.

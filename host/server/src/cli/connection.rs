@@ -160,7 +160,8 @@ fn refuse_to_reset(description: &Description, settings: &Settings) -> Result<(),
     if left.is_empty() {
         return Ok(());
     }
-    let message = format!("new settings replace all that the connection has, and {} would be unset", left.join(", "));
+    let message =
+        format!("new settings replace all settings of the connection, and {} would be unset", left.join(", "));
     Err(CliError::usage(message)
         .hint("give them as well, or add --replace-settings if the connection does not need them"))
 }
@@ -198,7 +199,7 @@ pub(crate) fn write_items(out: &mut dyn Write, items: &[Item], indent: usize, li
     let table = Table::of(["TITLE", "VAULT", "REFERENCE"], shown, |table, item| {
         table.row([&item.title, &item.vault_name.as_deref().unwrap_or_default(), &item.reference]);
     });
-    let empty = "There is no login item. Check which vaults the service account can read.";
+    let empty = "There are no login items. Check which vaults the service account can read.";
     table.write(out, indent, empty)?;
     if !more.is_empty() {
         writeln!(out, "{:indent$}{FAINT}and {} more{FAINT:#}", "", more.len())?;
@@ -207,7 +208,7 @@ pub(crate) fn write_items(out: &mut dyn Write, items: &[Item], indent: usize, li
 }
 
 view! {
-    /// A connection as it is printed: as data the same document as over HTTP, and whose credentials it has.
+    /// A connection as printed: the document of the HTTP API, and the owner of its credentials.
     pub(crate) struct Row of connection: Connection {
         #[serde(flatten)]
         shown: SecretProvider = connection.clone().into(),

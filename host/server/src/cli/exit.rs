@@ -23,7 +23,7 @@ pub(crate) enum Exit {
     Usage = 2,
     /// It does not exist.
     NotFound = 3,
-    /// A value breaks a rule, or something exists already.
+    /// A value breaks a rule, or something already exists.
     Invalid = 4,
     /// Credentials were not accepted, or do not allow this.
     Denied = 5,
@@ -39,12 +39,12 @@ pub(crate) enum Exit {
 /// For `--help`.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
-  0  it worked
+  0  success
   1  a fault of this program or of its set-up
   2  the command line is wrong
-  3  there is no such thing
-  4  a value breaks a rule, or something exists already
-  5  credentials were not accepted, or do not allow this
+  3  not found
+  4  a value breaks a rule, or something already exists
+  5  credentials were refused, or do not allow this
   6  rate limited, unreachable or busy: try again later
   7  the provider component failed
   8  the audit log does not verify";
@@ -164,16 +164,16 @@ impl From<BrokerError> for CliError {
 /// Help for the terminal that the message lacks, because the message is the same over HTTP.
 fn hint(kind: ErrorKind, error: &BrokerError, wait: Option<Duration>) -> Option<String> {
     let hint = match (error, kind) {
-        (BrokerError::NotFound(Thing::Connection), _) => "`keyway connection list` shows the connections there are",
-        (BrokerError::NotFound(Thing::Entry), _) => "`keyway entry list` shows the vault entries there are",
-        (BrokerError::NotFound(Thing::Workspace), _) => "`keyway workspace list` shows the workspaces there are",
-        (BrokerError::NotFound(Thing::Rotation), _) => "`keyway rotation list` shows the rotations there are",
+        (BrokerError::NotFound(Thing::Connection), _) => "`keyway connection list` lists the connections",
+        (BrokerError::NotFound(Thing::Entry), _) => "`keyway entry list` lists the vault entries",
+        (BrokerError::NotFound(Thing::Workspace), _) => "`keyway workspace list` lists the workspaces",
+        (BrokerError::NotFound(Thing::Rotation), _) => "`keyway rotation list` lists the rotations",
         (_, ErrorKind::NotEncrypted) => "`keyway workspace encryption-key` prints the key that clients encrypt under",
         (BrokerError::RotationOpen, _) => "`keyway rotation list --open` shows it",
         (
             BrokerError::NotVerified { source: CallError::Provider(_) },
             ErrorKind::Invalid | ErrorKind::ProviderRefused,
-        ) => "nothing was stored; correct it and try again",
+        ) => "nothing was stored; correct the settings and try again",
         (_, ErrorKind::RateLimited) => {
             let when = wait.map_or("later".to_owned(), |wait| format!("in {} s", retry::whole_seconds(wait)));
             return Some(format!("try again {when}; a longer cache duration makes fewer calls"));

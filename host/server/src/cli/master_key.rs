@@ -24,18 +24,15 @@ pub(super) async fn run(app: &App, command: MasterKeyCommand) -> Result<(), CliE
     let rotated = Rotated::from((rotated, new_key_file));
     app.output.result(&rotated, |out| {
         let keys = if rotated.keys == 1 { "1 key was".to_owned() } else { format!("{} keys were", rotated.keys) };
-        writeln!(out, "Replaced the master key; {keys} wrapped anew. The old one no longer opens this database.")?;
+        writeln!(out, "Replaced the master key; {keys} rewrapped. The old one no longer opens this database.")?;
         let file = rotated.key_file.display().to_string();
         facts(out, &[("key id", &rotated.key_id), ("key file", &file)])?;
         let file = printable(&file);
         writeln!(
             out,
-            "{FAINT}From now on start with --master-key-file {file}, or put that file in the place of the old one:{FAINT:#}"
+            "{FAINT}From now on, start with --master-key-file {file}, or replace the old file with it:{FAINT:#}"
         )?;
-        writeln!(
-            out,
-            "{FAINT}running servers look for it there. Keep the old key only with backups from before.{FAINT:#}"
-        )
+        writeln!(out, "{FAINT}running servers look for it there. Keep the old key only for older backups.{FAINT:#}")
     })
 }
 
@@ -44,7 +41,7 @@ view! {
         key_id: String = of.0.key_id.to_string(),
         /// Counts the master keys of the database from 1.
         key_term: u32 = of.0.term,
-        /// How many keys were wrapped anew.
+        /// How many keys were rewrapped.
         keys: u64 = of.0.keys,
         key_file: PathBuf = std::path::absolute(&of.1).unwrap_or(of.1),
     }

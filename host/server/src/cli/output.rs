@@ -48,7 +48,8 @@ impl Output {
     ) -> Result<(), CliError> {
         match if self.json { self.json_line(data) } else { Self::text(show) } {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                let message = format!("it was done, but its result cannot be written to standard output: {error}");
+                let message =
+                    format!("the command succeeded, but its result cannot be written to standard output: {error}");
                 Err(CliError::new(ErrorKind::Internal, message))
             }
             _ => Ok(()),

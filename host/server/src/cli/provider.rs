@@ -58,7 +58,7 @@ pub(crate) fn only_one(host: &Host) -> Result<Provider, CliError> {
     let providers = host.broker().providers().list();
     match providers.as_slice() {
         [provider] => Ok(provider.clone()),
-        [] => Err(CliError::usage("no provider is installed; put its component into the provider folder")),
+        [] => Err(CliError::usage("no provider is installed; put a component into the provider folder")),
         several => {
             let types = several.iter().map(|provider| provider.description().provider_type.as_str());
             let types = types.collect::<Vec<_>>().join(", ");
@@ -153,7 +153,7 @@ impl Inspected {
             (able.one_time_codes, "resolve one-time codes"),
             (able.list_items, "list items"),
             (able.write, "write new passwords back"),
-            (able.conditional_writes, "write only if nobody else has written meanwhile, in one step"),
+            (able.conditional_writes, "write atomically, and only to an unchanged item"),
         ];
         let optional = [
             (has.item_fields, "further fields of an item"),

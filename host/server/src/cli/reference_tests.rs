@@ -158,24 +158,24 @@ fn text(plain: &str) -> String {
 fn meaning(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Invalid => "the request breaks a rule",
-        ErrorKind::NotEncrypted => "a credential is not encrypted under the workspace's key",
+        ErrorKind::NotEncrypted => "a credential is not encrypted under the workspace key",
         ErrorKind::Unauthenticated => "no valid API key",
         ErrorKind::Forbidden => "the API key lacks a scope",
-        ErrorKind::NotFound => "there is no such thing in this workspace, or the item is gone",
-        ErrorKind::Conflict => "it exists already, changed in the meantime, or is in use",
+        ErrorKind::NotFound => "no such thing in this workspace, or the item is gone",
+        ErrorKind::Conflict => "it already exists, has changed in the meantime, or is in use",
         ErrorKind::ProviderRefused => {
             "the secret manager refuses the connection's credentials (400 while connecting), or denies this"
         }
         ErrorKind::RateLimited => "the secret manager's limit, or the budget, is used up",
-        ErrorKind::ProviderUnavailable => "the secret manager cannot be reached, or is out of order",
+        ErrorKind::ProviderUnavailable => "the secret manager is unreachable or out of order",
         ErrorKind::ProviderPaused => "the connection is paused after failures",
-        ErrorKind::Busy => "the host has too much to do at the moment",
-        ErrorKind::ProviderFault => "the provider crashed, hit a limit, or returned what it may not",
+        ErrorKind::Busy => "the host is overloaded",
+        ErrorKind::ProviderFault => "the provider crashed, hit a limit, or returned something invalid",
         ErrorKind::Unsupported => "the provider cannot do this",
         ErrorKind::NotInstalled => "no component of this provider type is installed (400 while connecting)",
-        ErrorKind::KeysUnavailable => "the key service cannot be reached",
-        ErrorKind::Ending => "the host is about to end; send the request to its successor",
+        ErrorKind::KeysUnavailable => "the key service is unreachable",
+        ErrorKind::Ending => "the host is shutting down; send the request to its successor",
         ErrorKind::AuditUnavailable => "the audit log cannot be written, so nothing is released",
-        _ => "a fault of the host or of its set-up; its log says more",
+        _ => "a fault of the host or of its set-up; its log has details",
     }
 }

@@ -67,10 +67,10 @@ impl Resolved {
             writeln!(out, "{FAINT}lease          {id}, until {until}{FAINT:#}")?;
         }
         if self.values.rejected_is_current {
-            writeln!(out, "The rejected revision is still what the item holds; change the password there.")?;
+            writeln!(out, "The item still holds the rejected revision; change the password there.")?;
         }
         if let Some(rotation) = self.values.rotation {
-            writeln!(out, "The password is that of the rotation {rotation}, which the item does not have yet.")?;
+            writeln!(out, "The password is from the rotation {rotation}; the item does not have it yet.")?;
         }
         let of_provider = |time: &Milliseconds| format!(", {} of it in the provider", ms(time.0));
         let provider = self.provider_ms.as_ref().map(of_provider).unwrap_or_default();

@@ -124,16 +124,16 @@ fn trouble(rotation: &Rotation, wanted: RotationState) -> Result<(), CliError> {
             ErrorKind::Conflict,
             format!(
                 "`keyway rotation show {id} --reveal` has the rotation's password. If it is the site's, \
-                 `keyway rotation retry {id} --overwrite` writes it; if not, `keyway rotation abandon {id} --discard-password` gives it up"
+                 `keyway rotation retry {id} --overwrite` writes it; if not, `keyway rotation abandon {id} --discard-password` discards it"
             ),
         ),
         RotationState::Skipped => (ErrorKind::ProviderRefused, "do not change the password on the site".to_owned()),
         _ => (
             ErrorKind::ProviderRefused,
-            format!("the password is kept; `keyway rotation retry {id}` writes it once the cause is removed"),
+            format!("the password is kept; `keyway rotation retry {id}` writes it after you remove the cause"),
         ),
     };
-    let reason = rotation.message.as_deref().unwrap_or("no reason is known");
+    let reason = rotation.message.as_deref().unwrap_or("the reason is unknown");
     let message = format!("the password rotation is {}: {reason}", rotation.state);
     Err(CliError::new(kind, message).hint(hint).in_result())
 }
@@ -163,9 +163,7 @@ impl NewFile {
 
 fn cannot_write(path: &Path, error: &io::Error) -> CliError {
     let (kind, why) = match error.kind() {
-        io::ErrorKind::AlreadyExists => {
-            (ErrorKind::Conflict, "it exists already; name a file that does not".to_owned())
-        }
+        io::ErrorKind::AlreadyExists => (ErrorKind::Conflict, "it already exists; name a new file".to_owned()),
         _ => (ErrorKind::Invalid, error.to_string()),
     };
     CliError::new(kind, format!("cannot write the password to {}: {why}", path.display()))
@@ -212,7 +210,7 @@ fn print(app: &App, rotation: Rotation, password: Option<SecretString>) -> Resul
 
 fn list(app: &App, rows: &[RotationView]) -> Result<(), CliError> {
     let headings = ["ID", "STATE", "ENTRY", "ITEM", "BEGUN", "REASON"];
-    app.output.list(rows, headings, "There is no such password rotation.", |table, row| {
+    app.output.list(rows, headings, "There are no such password rotations.", |table, row| {
         let (item, reason) = (row.secret_ref.as_deref().unwrap_or(NO_ITEM), row.reason.as_deref().unwrap_or_default());
         table.row([&row.id, &row.state, &row.entry_id, &item, &day_and_time(row.created_at), &reason]);
     })

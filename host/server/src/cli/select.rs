@@ -42,7 +42,7 @@ fn choose<T>(
     if all.is_empty() {
         return Err(CliError::new(ErrorKind::NotFound, format!("there is no {one} yet")).hint(none_yet));
     }
-    let list = format!("`keyway {one} list` shows the {one}s there are");
+    let list = format!("`keyway {one} list` lists the {one}s");
     if let Some(text) = text {
         let id = Uuid::parse_str(text).ok();
         all.retain(|thing| matches!(named(thing), (its, name) if Some(its) == id || name == text));

@@ -51,14 +51,14 @@ fn allow_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        tracing::debug!(%error, "the limit of open files stays as it is");
+        tracing::debug!(%error, "the limit of open files was not raised");
     }
 }
 
 fn report(host: &Host, server: &Server) {
     if !server.address().ip().is_loopback() {
         tracing::warn!(
-            "this address can be reached from other machines, and the API is plain HTTP; put TLS in front of it"
+            "this address is reachable from other machines, and the API is plain HTTP; put TLS in front of it"
         );
     }
     if host.broker().providers().list().is_empty() {
@@ -78,7 +78,7 @@ fn finish_key_rotations(host: &Host) {
             // A rotation that cannot be finished is retried with growing pauses; the others are not
             // delayed.
             if let Err(error) = broker.keys().finish_rotations().await {
-                tracing::error!(%error, "an interrupted rotation of a workspace's key cannot be finished; nothing is lost, and the server retries");
+                tracing::error!(%error, "an interrupted rotation of a workspace key cannot be finished; no data is lost, and the server retries");
             }
             tokio::time::sleep(KEY_ROTATIONS_EVERY).await;
         }

@@ -21,7 +21,7 @@ pub(super) async fn run(app: &App, command: WorkspaceCommand) -> Result<(), CliE
     match command {
         WorkspaceCommand::Create { name, scopes, same_name, external_id } => {
             if !same_name && host.broker().workspaces().list().await?.iter().any(|workspace| workspace.name == name) {
-                let message = format!("there is a workspace `{name}` already");
+                let message = format!("a workspace `{name}` already exists");
                 let hint = "choose another name, or add --same-name and tell the two apart by their ids";
                 return Err(CliError::new(ErrorKind::Conflict, message).hint(hint));
             }
@@ -78,19 +78,19 @@ pub(super) async fn run(app: &App, command: WorkspaceCommand) -> Result<(), CliE
             let rotated = Rotated::from((access.workspace(), rotated));
             app.output.result(&rotated, |out| {
                 let done = match rotated.resumed {
-                    true => "Finished the rotation of the workspace's key that was interrupted",
-                    false => "Rotated the workspace's key",
+                    true => "Finished the interrupted rotation of the workspace key",
+                    false => "Rotated the workspace key",
                 };
                 let values = match rotated.values {
                     1 => "1 value was".to_owned(),
                     values => format!("{values} values were"),
                 };
-                writeln!(out, "{done}; {values} encrypted anew.")?;
+                writeln!(out, "{done}; {values} re-encrypted.")?;
                 let (id, key) = (rotated.workspace_id.to_string(), rotated.encryption_key.expose_secret());
                 facts(out, &[("id", &id), ("encryption key", key)])?;
                 writeln!(
                     out,
-                    "{FAINT}Give clients the new encryption key; what they encrypt under the old one is refused.{FAINT:#}"
+                    "{FAINT}Give clients the new encryption key; values encrypted under the old one are refused.{FAINT:#}"
                 )
             })
         }
@@ -131,7 +131,7 @@ view! {
         workspace_id: WorkspaceId = of.0,
         /// Counts the workspace's keys from 1.
         key_term: u32 = of.1.term,
-        /// How many values were encrypted anew.
+        /// How many values were re-encrypted.
         values: u64 = of.1.values,
         /// Whether this finished a rotation that was cut off, in place of beginning one.
         resumed: bool = of.1.resumed,

@@ -40,7 +40,7 @@ impl Account {
         };
         let token = token.ok_or_else(|| {
             CliError::usage("the demo needs a 1Password account: --token-file FILE, or --emulator-info FILE")
-                .hint("`cargo xtask demo` builds and starts the emulator, and runs this with it")
+                .hint("`cargo xtask demo` builds and starts the emulator, and runs the demo with it")
         })?;
         Ok(Self { token, connect_to: None, emulator: None, complete: BTreeSet::new() })
     }
@@ -55,7 +55,7 @@ impl Account {
             )
         })?;
         // Without serde's message, which could repeat a token.
-        let info: Info = serde_json::from_slice(&text).map_err(|_| wrong("is not the information of an emulator"))?;
+        let info: Info = serde_json::from_slice(&text).map_err(|_| wrong("does not describe an emulator"))?;
         let sees_items = |account: &AccountInfo| account.vaults.iter().any(|vault| !vault.items.is_empty());
         let account = info.accounts.into_iter().find(sees_items).ok_or_else(|| wrong("has no account with items"))?;
         let host = account.sign_in_address.as_deref().unwrap_or("my.1password.com");
@@ -63,7 +63,7 @@ impl Account {
         let items = account.vaults.into_iter().flat_map(|vault| vault.items);
         Ok(Self {
             token: account.token,
-            connect_to: Some(rule.map_err(|_| wrong("has an address that is not one"))?),
+            connect_to: Some(rule.map_err(|_| wrong("has an invalid address"))?),
             emulator: Some(info.url),
             complete: items.filter(ItemInfo::is_complete).map(|item| item.reference).collect(),
         })

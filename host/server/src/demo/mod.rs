@@ -63,7 +63,7 @@ impl DataFolder {
     fn temporary() -> Result<Self, CliError> {
         let made = tempfile::Builder::new().prefix("keyway-demo-").tempdir();
         made.map(Self::Temporary)
-            .map_err(|error| CliError::new(ErrorKind::Internal, format!("cannot make a temporary folder: {error}")))
+            .map_err(|error| CliError::new(ErrorKind::Internal, format!("cannot create a temporary folder: {error}")))
     }
 
     fn path(&self) -> PathBuf {

@@ -92,7 +92,7 @@ async fn open(
 async fn create_workspace(broker: &Broker) -> Result<((Access, SecretString), String), CliError> {
     let created = broker.workspaces().create("Demo", Scopes::from(Scope::Api).with(Scope::Resolve)).await?;
     let access = Access::operator(created.workspace.id, OPERATOR);
-    Ok(((access, created.api_key), "with a key of its own".to_owned()))
+    Ok(((access, created.api_key), "with its own key".to_owned()))
 }
 
 async fn connect(
@@ -197,9 +197,9 @@ async fn resolve(
     let resolved = Resolved::new(resolution, Fields::ALL, reveal);
     if resolved.cached != again {
         let message = if again {
-            "user name and password were fetched again although they were to be reused for 5 minutes"
+            "user name and password were fetched again, although the cache keeps them for 5 minutes"
         } else {
-            "user name and password came from the cache although nothing had been resolved before"
+            "user name and password came from the cache, although nothing had been resolved before"
         };
         return Err(CliError::new(ErrorKind::Internal, message));
     }

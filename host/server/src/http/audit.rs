@@ -20,10 +20,11 @@ use crate::view::words::words;
 #[derive(Serialize, ToSchema)]
 #[schema(as = AuditPage)]
 pub(super) struct Page {
-    /// A page may hold fewer than `limit` records and still have a next page: each page reads a bounded part of the log.
+    /// At most `limit` records. Each page reads a bounded part of the log, so a page with fewer may
+    /// still have a next page.
     #[schema(schema_with = audit_records)]
     records: Vec<AuditRecord>,
-    /// To be sent back as `cursor`, for the next page.
+    /// Send it as `cursor` for the next page.
     #[schema(value_type = Option<String>)]
     next: Option<Cursor>,
 }
@@ -49,20 +50,21 @@ fn audit_records() -> impl Into<RefOr<Schema>> {
 
 /// The audit log of the workspace
 ///
-/// Who had which secret, and who changed what. Never a value. Needs the scope `admin`.
+/// Records every release and every change with its actor, and never a value. Needs the scope
+/// `admin`.
 #[utoipa::path(get, path = "/audit", operation_id = "list_audit_records", tag = "audit",
     params(
         ("since" = Option<jiff::Timestamp>, Query, description = "At this time or later"),
         ("until" = Option<jiff::Timestamp>, Query, description = "Before this time"),
-        ("actor" = Option<String>, Query, description = "By the API key of this id or name, or by the operator of this name"),
+        ("actor" = Option<String>, Query, description = "By the API key with this id or name, or the operator with this name"),
         ("operation" = inline(Option<OperationName>), Query, description = "Only this operation, for example resolve"),
         ("entry" = Option<Uuid>, Query, description = "About this vault entry"),
         ("connection" = Option<Uuid>, Query, description = "About this connection"),
         ("rotation" = Option<Uuid>, Query, description = "About this password rotation: its steps, and the releases of its new password"),
-        ("outcome" = inline(Option<OutcomeName>), Query, description = "Only this outcome: ok, begun, failed (any error), or the code of an error; in upper or lower case"),
+        ("outcome" = inline(Option<OutcomeName>), Query, description = "Only this outcome: ok, begun, failed (any error), or an error code; in upper or lower case"),
         ("order" = inline(Option<OrderName>), Query, description = "Which records come first; the newest by default"),
-        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "The largest number of records; 100 by default"),
-        ("cursor" = Option<String>, Query, description = "From where the page before ended: its `next`"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "The maximum number of records; 100 by default"),
+        ("cursor" = Option<String>, Query, description = "Continues after the previous page: its `next`"),
     ),
     responses((status = 200, description = "A page", body = Page), Input, Common))]
 pub(super) async fn list(Caller(api, access): Caller, RawQuery(query): RawQuery) -> Answer<Page> {
@@ -94,8 +96,8 @@ fn parse(query: &str) -> Result<AuditQuery, ApiError> {
             "limit" => wanted.limit = Some(limit(&value)?),
             "cursor" => wanted.cursor = Some(value.parse().map_err(keyway::BrokerError::from)?),
             _ => {
-                let message = "there is a parameter that GET /audit does not have; it has since, until, actor, operation, entry, \
-                               connection, rotation, outcome, order, limit and cursor";
+                let message = "a parameter is unknown; GET /audit has since, until, actor, operation, entry, connection, \
+                               rotation, outcome, order, limit and cursor";
                 return Err(ApiError::invalid(message));
             }
         }

@@ -37,14 +37,14 @@ view! {
     /// Every answer with a status of 400 or more.
     #[derive(ToSchema)]
     pub(super) struct Envelope of error: ApiError {
-        /// What happened and what to do, for a person.
+        /// What happened and what to do, for people.
         message: String = error.message,
         /// The name of the status.
         error: &'static str = error.code.status.canonical_reason().unwrap_or("Error"),
-        /// What happened, for a program.
+        /// What happened, for programs.
         #[schema(value_type = Code)]
         code: &'static str = error.code.name,
-        /// Why, where the code has several causes.
+        /// The cause, where the code has several.
         #[serde(skip_serializing_if = "Option::is_none")]
         #[schema(nullable = false)]
         reason: Option<Reason> = error.reason,
@@ -52,7 +52,7 @@ view! {
         #[schema(minimum = 400, maximum = 599)]
         status_code: u16 = error.code.status.as_u16(),
         #[serde(skip_serializing_if = "Option::is_none")]
-        /// The entries that stand in the way of deleting a connection.
+        /// The entries that prevent the deletion of a connection.
         #[schema(inline, nullable = false)]
         dependents: Option<Dependents> = error.dependents.map(|dependents| *dependents),
     }
@@ -98,14 +98,14 @@ impl ApiError {
 
     /// There is no memory left for a body.
     pub(crate) fn no_memory() -> Self {
-        let message = "the requests and answers in flight take all the memory that they may; read the answers that \
-                       are pending, and try again in a moment";
+        let message = "requests and answers in flight use all the memory reserved for them; read the pending answers, \
+                       and try again in a moment";
         Self::new(ErrorKind::Busy, message).retry_after(Duration::from_secs(1))
     }
 
     /// A fault of the server. `detail` goes to the log only.
     pub(crate) fn internal(detail: impl Into<String>) -> Self {
-        let message = "the server could not finish this request because of a fault of its own; its log says more \
+        let message = "the server could not finish this request because of an internal fault; its log has details \
                        under the request id in the header x-request-id";
         Self { detail: Some(detail.into()), ..Self::new(ErrorKind::Internal, message) }
     }

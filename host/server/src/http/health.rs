@@ -18,29 +18,29 @@ use super::code::Code;
 use super::error::ApiError;
 use super::schema;
 
-/// That all is well.
+/// The answer of a healthy server.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Health {
     status: &'static str,
 }
 
-/// Is it alive?
+/// Liveness
 ///
 /// The process answers.
 #[utoipa::path(get, path = "/healthz", operation_id = "get_health", tag = "operation", security(()),
-    responses((status = 200, description = "It is alive", body = Health)))]
+    responses((status = 200, description = "The server is alive", body = Health)))]
 pub(super) async fn healthz() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// Can it do its work?
+/// Readiness
 ///
 /// The database answers, the audit log can be written, and every provider component is loaded.
 #[utoipa::path(get, path = "/readyz", operation_id = "get_readiness", tag = "operation", security(()),
-    responses((status = 200, description = "It is ready", body = Health), schema::NotReady))]
+    responses((status = 200, description = "The server is ready", body = Health), schema::NotReady))]
 pub(super) async fn readyz(State(api): State<Api>) -> Answer<Health> {
     if api.observer.ending.load(Ordering::Relaxed) {
-        return Err(not_ready("the server is ending"));
+        return Err(not_ready("the server is shutting down"));
     }
     let missing = api.broker.readiness().check().await;
     if missing.is_empty() {
@@ -51,6 +51,6 @@ pub(super) async fn readyz(State(api): State<Api>) -> Answer<Health> {
 }
 
 fn not_ready(why: &str) -> ApiError {
-    let message = format!("not ready: {why}. The server's log says more");
+    let message = format!("not ready: {why}. The server's log has details");
     ApiError::new(Code::NOT_READY, message)
 }

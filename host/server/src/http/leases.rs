@@ -11,20 +11,21 @@ use super::vault::name::about_an_entry;
 use crate::view::resolved::LeaseView;
 
 about_an_entry! {
-    /// Which lease: of an entry, by its id or by its user and domain; and for how long.
+    /// The lease to extend, of an entry by its id or by its user and domain, and the extension.
     #[schema(example = json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com", "lease": "database/creds/app/1"}))]
     pub(super) struct ToRenew {
         /// The `id` of the lease that came with the values.
         #[schema(min_length = 1, max_length = 1024)]
         lease: String,
-        /// By how much to extend it, if the secret manager can; as it sees fit unless something is said.
+        /// The extension in seconds, where the secret manager supports it; by default, the secret
+        /// manager decides.
         #[schema(value_type = Option<u32>, maximum = 4294967295i64)]
         seconds: Option<u64>,
     }
 }
 
 about_an_entry! {
-    /// Which lease: of an entry, by its id or by its user and domain.
+    /// The lease to end, of an entry by its id or by its user and domain.
     #[schema(example = json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com", "lease": "database/creds/app/1"}))]
     pub(super) struct ToRevoke {
         /// The `id` of the lease that came with the values.
@@ -47,9 +48,10 @@ pub(super) async fn renew(Resolver(api, access): Resolver, Body(wanted): Body<To
 
 /// End the lease of an entry's values
 ///
-/// The secret manager no longer accepts the values; what is cached of the item is dropped. A lease that is over is no error. Needs the scope `resolve`.
+/// The secret manager no longer accepts the values, and the cached values of the item are dropped.
+/// Ending an ended lease is not an error. Needs the scope `resolve`.
 #[utoipa::path(post, path = "/vault/leases/revoke", operation_id = "revoke_lease", tag = "vault", request_body = ToRevoke,
-    responses((status = 200, description = "It is over", body = Success), WithBody, Missing, OfProvider, Common))]
+    responses((status = 200, description = "The lease has ended", body = Success), WithBody, Missing, OfProvider, Common))]
 pub(super) async fn revoke(Resolver(api, access): Resolver, Body(wanted): Body<ToRevoke>) -> Answer<Success> {
     api.broker.entries().revoke_lease(&access, &wanted.entry()?, &wanted.lease).await?;
     Ok(SUCCESS)

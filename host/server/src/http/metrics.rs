@@ -53,12 +53,12 @@ impl Metrics {
         let requests = Family::<_, _, fn() -> Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
         registry.register_with_unit(
             "keyway_http_request_duration",
-            "From a request to the head of its answer, by the template of its path",
+            "Time from a request to the head of its answer, by path template",
             Unit::Seconds,
             requests.clone(),
         );
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("keyway_build", "Which build of Keyway this is", build);
+        registry.register("keyway_build", "The build of Keyway", build);
         Self { registry, requests }
     }
 

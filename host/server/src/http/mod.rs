@@ -58,7 +58,7 @@ pub(crate) struct Routers {
     pub(crate) api: Router,
     /// For operators, at a separate address: health and metrics.
     pub(crate) operations: Router,
-    /// Signals that the server is ending.
+    /// Signals that the server is shutting down.
     pub(crate) observer: Arc<Observer>,
 }
 

@@ -32,7 +32,7 @@ use super::request_id::{REQUEST_ID, request_id};
 /// published clients give up, so that they get a message.
 const REQUEST_TIME: Duration = Duration::from_secs(55);
 
-/// Routes for operators, available even when the server is full or ending.
+/// Routes for operators, available even when the server is full or shutting down.
 const FOR_OPERATORS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// The description of the API is in memory only once, for all readers, and answers to operators
@@ -49,13 +49,13 @@ pub(crate) struct Observer {
     pub(super) memory: Arc<Memory>,
     /// The free places for requests in flight.
     pub(super) places: Semaphore,
-    /// Whether the server is ending: no further request is begun.
+    /// Whether the server is shutting down: no further request is begun.
     pub(crate) ending: AtomicBool,
 }
 
 impl Observer {
-    /// Runs a request if there is a free place and the server is not ending. Operators are always
-    /// let in.
+    /// Runs a request if there is a free place and the server is not shutting down. Operators are
+    /// always let in.
     async fn let_in(&self, route: Option<&str>, run: impl Future<Output = Response>) -> Response {
         if route.is_some_and(|route| FOR_OPERATORS.contains(&route)) {
             return run.await;
@@ -138,7 +138,7 @@ async fn in_time<T>(run: impl Future<Output = T>) -> Option<T> {
 }
 
 fn ending() -> ApiError {
-    let message = "the server is ending and takes no more requests; send it again, to its successor";
+    let message = "the server is shutting down; send the request again, to its successor";
     ApiError::new(ErrorKind::Ending, message).retry_after(Duration::from_secs(1))
 }
 

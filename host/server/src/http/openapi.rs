@@ -21,11 +21,11 @@ use super::vault::name::EntryName;
 /// The name of the security scheme.
 const KEY: &str = "api_key";
 
-const ABOUT: &str = "Workspaces' connections to secret managers, vault entries and what they resolve to. A key's scopes say what it may do. \
-                     Every error is the same envelope, whose message says what to do; every answer says Cache-Control: no-store and carries \
-                     an x-request-id. An unknown field of a body is an error; a field that only the server decides may be sent back and is \
-                     ignored. An unknown query parameter is ignored, except by GET /audit, where a filter that is left out would show \
-                     more than was asked for.";
+const ABOUT: &str = "Workspaces' connections to secret managers, vault entries and what they resolve to. A key's scopes \
+                     limit what it may do. Every error has the same envelope, and its message says what to do. Every \
+                     answer has Cache-Control: no-store and an x-request-id. An unknown field of a body is an error. \
+                     Fields that only the server sets may be sent back, and are ignored. An unknown query parameter is \
+                     ignored, except by GET /audit, where an ignored filter would show more than requested.";
 
 /// Completes what the router has collected.
 pub(super) fn complete(mut document: OpenApi) -> OpenApi {

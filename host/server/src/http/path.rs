@@ -17,7 +17,7 @@ impl<S: Send + Sync, I: FromStr> FromRequestParts<S> for Id<I> {
         let id = Path::<String>::from_request_parts(parts, state).await.ok().and_then(|Path(id)| id.parse().ok());
         let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
         let list = route.split("/{id}").next().unwrap_or_default();
-        let message = || format!("the id in the path is not a UUID; GET {list} lists the ids there are");
+        let message = || format!("the id in the path is not a UUID; GET {list} lists the ids");
         id.map(Self).ok_or_else(|| ApiError::bad_request(message()))
     }
 }

@@ -24,7 +24,7 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// The cause of an error, where its code has several. There may be more of them in a later version.
+    /// The cause of an error whose code has several. Later versions may add causes.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
     #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
     #[schema(as = ErrorReason)]
@@ -41,9 +41,9 @@ reasons! {
         NoSuchRotation: BrokerError::NotFound(Thing::Rotation),
         /// NOT_FOUND: the entry's item, in the secret manager.
         NoSuchItem: BrokerError::Provider(ProviderError { code: ErrorCode::NotFound, .. }),
-        /// NOT_FOUND: a code of the entry's second factor, at the moment.
+        /// NOT_FOUND: a current code of the entry's second factor.
         NoCode: BrokerError::NoTfaCode(NoTfaCode::NotOnItem | NoTfaCode::NotMade(_) | NoTfaCode::NoEmail),
-        /// CONFLICT: the entry's second factor has no codes to be had here.
+        /// CONFLICT: the entry's second factor has no codes that can be read here.
         NoAuthenticator: BrokerError::NoTfaCode(NoTfaCode::NoSecondFactor | NoTfaCode::Method(_)),
         /// CONFLICT: an entry for this user and domain exists.
         EntryExists: BrokerError::EntryExists,
@@ -55,13 +55,13 @@ reasons! {
         RotationOpen: BrokerError::RotationOpen,
         /// CONFLICT: the rotation's state does not allow it.
         RotationState: BrokerError::RotationState { .. },
-        /// CONFLICT: the connection has credentials of another account by now.
+        /// CONFLICT: the connection now has credentials of another account.
         AccountChanged: BrokerError::AccountChanged,
         /// CONFLICT: the item was changed in the secret manager.
         ItemChanged: BrokerError::Provider(ProviderError { code: ErrorCode::Conflict, .. }),
-        /// VALIDATION_FAILED: the reference, says the provider.
+        /// VALIDATION_FAILED: the provider rejected the reference.
         InvalidReference: BrokerError::Provider(ProviderError { code: ErrorCode::InvalidReference, .. }),
-        /// VALIDATION_FAILED or PROVIDER_REFUSED: the settings, says the provider.
+        /// VALIDATION_FAILED or PROVIDER_REFUSED: the provider rejected the settings.
         SettingsRefused: BrokerError::NotVerified { .. },
     }
 }

@@ -21,16 +21,17 @@ use crate::view::resolved::{FieldView, Values};
 use crate::view::words::words;
 
 about_an_entry! {
-    /// What to resolve: an entry, by its id or by its user and domain.
+    /// The entry to resolve, by its id or by its user and domain.
     #[schema(example = json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com"}))]
     pub(super) struct ToResolve {
-        /// Which values; all of them unless something is said here or in `further`.
+        /// The values to resolve; all of them when this and `further` are absent.
         #[schema(min_items = 1, value_type = Option<Vec<FieldName>>)]
         fields: Option<Vec<String>>,
-        /// Names of further fields of the item, each once, as `GET /vault/fields` lists them. With any, all values are live.
+        /// Names of further fields of the item, each once, as `GET /vault/fields` lists them. With
+        /// any of them, all values are live.
         #[schema(max_items = 100)]
         further: Option<Vec<String>>,
-        /// The revision that came with a password which the site has refused: it is fetched anew.
+        /// The revision of a password that the site refused; the item is then fetched again.
         #[schema(max_length = 256)]
         rejected: Option<String>,
     }
@@ -43,10 +44,9 @@ words! {
 
 /// Resolve an entry: user name, password, current one-time code, further fields
 ///
-/// User name and password come from the cache for as long as its duration allows; a one-time code is
-/// always live, and so is everything when further fields are named. A value that the item lacks, or
-/// that was not asked for, is `null`; a further field that it lacks is left out.
-/// Needs the scope `resolve`.
+/// User name and password come from the cache during the cache duration. A one-time code is always
+/// live; when further fields are named, everything is. A value that the item lacks, or that was not
+/// requested, is `null`; a further field that the item lacks is absent. Needs the scope `resolve`.
 #[utoipa::path(post, path = "/vault/resolve", operation_id = "resolve", tag = "vault", request_body = ToResolve,
     responses((status = 200, description = "The values", body = Values), WithBody, Missing, OfProvider, Common))]
 pub(super) async fn resolve(
@@ -59,12 +59,13 @@ pub(super) async fn resolve(
 
 /// List the further fields of an entry's item
 ///
-/// Their names are for `further` of `POST /vault/resolve`. An entry with credentials of its own has none. Needs the scope `resolve`.
+/// Pass their names as `further` to `POST /vault/resolve`. An entry with its own credentials has
+/// none. Needs the scope `resolve`.
 #[utoipa::path(get, path = "/vault/fields", operation_id = "list_fields", tag = "vault",
     params(
-        ("id" = Option<Uuid>, Query, description = "The entry's id; then without the other two"),
-        ("permissioned_user_id" = Option<String>, Query, description = "The entry's user; together with domain"),
-        ("domain" = Option<String>, Query, description = "The entry's site, exactly as it was given; together with permissioned_user_id"),
+        ("id" = Option<Uuid>, Query, description = "The entry's id, in place of the other two"),
+        ("permissioned_user_id" = Option<String>, Query, description = "The entry's user; requires domain"),
+        ("domain" = Option<String>, Query, description = "The entry's site, exactly as stored; requires permissioned_user_id"),
     ),
     responses((status = 200, description = "The fields, without their values", body = [FieldView]), Input, Missing, OfProvider, Common))]
 pub(super) async fn fields(Resolver(api, access): Resolver, RawQuery(query): RawQuery) -> Answer<Vec<FieldView>> {

@@ -27,7 +27,7 @@ use crate::view::rotation::RotationView;
 use crate::view::secret::{exposed, shown};
 use crate::view::words::words;
 
-/// A rotation that was just begun: the only answer that has its password, `null` when it was skipped.
+/// A rotation that has begun, with its new password; `null` when it was skipped.
 #[derive(Serialize, ToSchema)]
 #[schema(as = BegunRotation)]
 pub(super) struct Begun {
@@ -38,7 +38,7 @@ pub(super) struct Begun {
     password: Option<SecretString>,
 }
 
-/// What an open rotation keeps.
+/// The password of an open rotation.
 #[derive(Serialize, ToSchema)]
 #[schema(as = RotationPassword)]
 pub(super) struct Password {
@@ -52,41 +52,43 @@ pub(super) struct Password {
 #[schema(as = RotationPage)]
 pub(super) struct Page {
     rotations: Vec<RotationView>,
-    /// What to send as `after` for the next page; `null` on the last.
+    /// Send it as `after` for the next page; `null` on the last.
     #[schema(value_type = Option<Uuid>, required)]
     next: Option<RotationId>,
 }
 
 body! {
-    /// What to rotate: an entry, by its id or by its user and domain; and to which password.
+    /// The entry to rotate, by its id or by its user and domain, and its new password.
     #[schema(example = json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com"}))]
     pub(super) struct NewRotation {
-        /// The entry's id; then without the other two.
+        /// The entry's id, in place of the other two.
         #[schema(value_type = Option<Uuid>)]
         entry_id: Option<EntryId>,
         permissioned_user_id: Option<String>,
         domain: Option<String>,
-        /// The id of the new rotation, a UUID that the client generates. A client that was cut off begins again with the same id and gets the same rotation and password.
+        /// The id of the new rotation, a UUID that the client generates. Beginning again with the
+        /// same id, after a broken connection, returns the same rotation and password.
         #[schema(value_type = Option<Uuid>)]
         id: Option<RotationId>,
-        /// The new password, encrypted by the client. Without it the host generates one, as the other fields say.
+        /// The new password, encrypted by the client. Without it, the host generates one from the
+        /// other fields.
         password: Option<String>,
-        /// How many characters a generated password has; 24 unless something else is said.
+        /// Length of a generated password, in characters; 24 by default.
         #[schema(minimum = 12, maximum = 128, value_type = Option<u32>)]
         length: Option<u64>,
-        /// Whether it has lower-case letters, as it has unless something else is said; so for the next three.
+        /// Whether it has lower-case letters; by default it does. Likewise for the next two.
         lowercase: Option<bool>,
         uppercase: Option<bool>,
         digits: Option<bool>,
-        /// Which symbols it may have; none of an empty text.
+        /// The symbols that it may have; an empty text means none.
         symbols: Option<String>,
     }
 }
 
 /// Begin to rotate an entry's password
 ///
-/// The new password is stored before it is answered, and nothing is written to the item yet. When the item cannot be
-/// written, the rotation is `skipped` and has no password. Needs the scope `rotate`.
+/// The new password is stored before it is returned; the item is not written yet. When the item is
+/// not writable, the rotation is `skipped` and has no password. Needs the scope `rotate`.
 #[utoipa::path(post, path = "/vault/rotations", operation_id = "begin_rotation", tag = "rotations", request_body = NewRotation,
     responses((status = 201, description = "The rotation, with its password", body = Begun), WithBody, Missing, Conflicting, OfProvider, Common))]
 pub(super) async fn begin(Rotator(api, access): Rotator, Body(new): Body<NewRotation>) -> Result<Response, ApiError> {
@@ -123,10 +125,10 @@ fn to_begin(new: NewRotation) -> Result<BeginRotation, ApiError> {
     })
 }
 
-/// The site has the new password: write it to the item
+/// Confirm that the site has the new password, and write it to the item
 ///
-/// 200 also when the password is not written yet: the request was understood and will be carried out, and `state` says how
-/// far it is. Needs the scope `rotate`.
+/// 200 also when the password is not written yet: the write-back is accepted and retried, and
+/// `state` shows its progress. Needs the scope `rotate`.
 #[utoipa::path(post, path = "/vault/rotations/{id}/commit", operation_id = "commit_rotation", tag = "rotations",
     params(("id" = Uuid, Path, description = "The rotation's id")),
     responses((status = 200, description = "The rotation", body = RotationView), Input, Missing, Conflicting, OfProvider, Common))]
@@ -135,15 +137,15 @@ pub(super) async fn commit(Rotator(api, access): Rotator, Id(id): Id<RotationId>
 }
 
 body! {
-    /// What to do with the password of a rotation that is given up.
+    /// What to do with the password of an abandoned rotation.
     #[schema(example = json!({"discard_password": true}))]
     pub(super) struct AbandonRotation {
-        /// Give it up although the site may have the password already.
+        /// Abandon it although the site may already have the password.
         discard_password: Option<bool>,
     }
 }
 
-/// Give a rotation up
+/// Abandon a rotation
 ///
 /// Needs the scope `rotate`.
 #[utoipa::path(post, path = "/vault/rotations/{id}/abandon", operation_id = "abandon_rotation", tag = "rotations",
@@ -163,7 +165,7 @@ body! {
     /// How to write back.
     #[schema(example = json!({"overwrite": true}))]
     pub(super) struct RetryRotation {
-        /// Also over a password that the item got in the meantime.
+        /// Overwrite a password that the item received in the meantime.
         overwrite: Option<bool>,
     }
 }
@@ -184,7 +186,7 @@ pub(super) async fn retry(
     Ok(Json(api.broker.rotations().retry(&access, id, overwrite).await?.into()))
 }
 
-/// How far a rotation is
+/// Show a rotation
 ///
 /// Needs the scope `rotate`.
 #[utoipa::path(get, path = "/vault/rotations/{id}", operation_id = "get_rotation", tag = "rotations",
@@ -194,7 +196,7 @@ pub(super) async fn get(Rotator(api, access): Rotator, Id(id): Id<RotationId>) -
     Ok(Json(api.broker.rotations().get(&access, id).await?.into()))
 }
 
-/// The new password of an unfinished rotation
+/// Show the new password of an unfinished rotation
 ///
 /// Needs the scope `admin`.
 #[utoipa::path(get, path = "/vault/rotations/{id}/password", operation_id = "reveal_rotation", tag = "rotations",
@@ -208,14 +210,14 @@ pub(super) async fn reveal(
     secret_answer(StatusCode::OK, &Password { password })
 }
 
-/// The rotations of the workspace, a page of them in the order of their beginning
+/// List the workspace's rotations, page by page, oldest first
 ///
 /// Needs the scope `rotate`.
 #[utoipa::path(get, path = "/vault/rotations", operation_id = "list_rotations", tag = "rotations",
     params(
-        ("state" = inline(Option<Vec<StateFilter>>), Query, description = "Only in these states; `open` stands for every unfinished state"),
-        ("entry_id" = Option<Uuid>, Query, description = "Only of this vault entry"),
-        ("after" = Option<Uuid>, Query, description = "From where the page before ended: its `next`"),
+        ("state" = inline(Option<Vec<StateFilter>>), Query, description = "Only rotations in these states; `open` stands for every unfinished state"),
+        ("entry_id" = Option<Uuid>, Query, description = "Only rotations of this vault entry"),
+        ("after" = Option<Uuid>, Query, description = "Continues after the previous page: its `next`"),
     ),
     responses((status = 200, description = "A page", body = Page), Input, Common))]
 pub(super) async fn list(Rotator(api, access): Rotator, RawQuery(query): RawQuery) -> Answer<Page> {

@@ -31,11 +31,11 @@ const WRONG_INPUT: (u16, &str) =
     (400, "BAD_REQUEST, VALIDATION_FAILED, PROVIDER_NOT_INSTALLED: the message says what to correct");
 
 responses! {
-    /// The errors of every request: a bad key, a timeout, a server that is full or ending.
+    /// The errors of every request: a bad key, a timeout, a server that is full or shutting down.
     Common: [
-        (401, "UNAUTHENTICATED: there is no valid API key in the header cc-key"),
+        (401, "UNAUTHENTICATED: the header cc-key has no valid API key"),
         (403, "FORBIDDEN: the key lacks the scope that the message names"),
-        (500, "INTERNAL_ERROR: a fault of the server; its log says more under the request id"),
+        (500, "INTERNAL_ERROR: a fault of the server; its log has details under the request id"),
         (503, "BUSY, ENDING, AUDIT_UNAVAILABLE, KEYS_UNAVAILABLE: the server cannot do this now"),
         (504, "TIMEOUT: the answer took too long"),
     ];
@@ -48,18 +48,18 @@ responses! {
         (415, "UNSUPPORTED_MEDIA_TYPE: the body is not sent as application/json"),
     ];
     /// The errors of requests about something that may not exist, or belongs to another workspace.
-    Missing: [(404, "NOT_FOUND: there is no such thing in this workspace")];
+    Missing: [(404, "NOT_FOUND: no such thing exists in this workspace")];
     /// The errors of requests that can conflict with other records or requests.
-    Conflicting: [(409, "CONFLICT: it exists already, changed in the meantime, or is in use")];
+    Conflicting: [(409, "CONFLICT: it already exists, has changed in the meantime, or is in use")];
     /// The errors of requests that ask a secret manager.
     OfProvider: [
         (429, "RATE_LIMITED: the secret manager's limit is reached"),
         (501, "UNSUPPORTED: the provider cannot do this"),
         (502, "PROVIDER_REFUSED, PROVIDER_UNAVAILABLE, PROVIDER_FAULT: the secret manager or its provider failed"),
-        (503, "BUSY, ENDING, AUDIT_UNAVAILABLE, KEYS_UNAVAILABLE, PROVIDER_PAUSED, PROVIDER_NOT_INSTALLED: this cannot be done now"),
+        (503, "BUSY, ENDING, AUDIT_UNAVAILABLE, KEYS_UNAVAILABLE, PROVIDER_PAUSED, PROVIDER_NOT_INSTALLED: the server cannot do this now"),
     ];
     /// That the server is not ready.
-    NotReady: [(503, "NOT_READY: the message names what is not")];
+    NotReady: [(503, "NOT_READY: the message names what is not ready")];
 }
 
 fn problems(of: &[(u16, &str)]) -> BTreeMap<String, RefOr<Response>> {
@@ -73,7 +73,7 @@ fn problem(status: u16, about: &str) -> Response {
     match status {
         429 | 502 | 503 => {
             let seconds = json!({"type": "integer", "minimum": 0});
-            response.header("retry-after", header("After how many seconds to retry, where that is known", seconds))
+            response.header("retry-after", header("Seconds to wait before a retry, where known", seconds))
         }
         401 => response.header("www-authenticate", header("How to send a key", json!({"type": "string"}))),
         _ => response,
@@ -146,7 +146,7 @@ pub(super) fn audit_record() -> RefOr<Schema> {
             "rotation": id,
             "reference": text,
             "lease": text,
-            "scope": {"type": "string", "description": "The scope that a key lacks which was refused"},
+            "scope": {"type": "string", "description": "The scope that a refused key lacks"},
             "fields": {"type": "array", "items": text},
             "source": {"type": "string", "enum": ["live", "cached", "entry", "rotation"]},
             "count": number,

@@ -27,40 +27,41 @@ use crate::view::connection::{SecretItem, SecretProvider};
 const SERVER_MANAGED: [&str; 6] = ["id", "workspace_id", "config_hint", "read_only", "created_at", "updated_at"];
 
 body! {
-    /// A connection to be made.
+    /// A connection to create.
     #[schema(example = json!({"name": "Acme 1Password", "provider_type": "1password", "settings": {"token": "ops_..."}}))]
     pub(super) struct NewSecretProvider ignoring(SERVER_MANAGED) {
-        /// What people call it.
+        /// Its human-readable name.
         #[schema(min_length = 1, max_length = 256)]
         name: String,
         /// An installed provider's type, for example `1password`.
         #[schema(min_length = 1, max_length = 64)]
         provider_type: String,
-        /// What the provider asks for, by name. Secret ones never come back.
+        /// The provider's settings, by name. Secret ones are never returned.
         #[schema(value_type = Option<BTreeMap<String, String>>)]
         settings: Option<Settings>,
-        /// For how long a resolved user name and password may be used again; 0 is always live, 300 unless something is said.
+        /// How long resolved user names and passwords are cached; 0 is always live, 300 by default.
         #[schema(value_type = Option<u32>, maximum = 4294967295i64)]
         cache_ttl_seconds: Option<CacheTtl>,
-        /// Which of the provider's rate-limit tiers counts, for example `business`.
+        /// The provider's rate-limit tier to apply, for example `business`.
         rate_limit_tier: Option<String>,
     }
 }
 
 body! {
-    /// What changes of a connection; the rest stays as it is.
+    /// Changes of a connection; absent fields stay unchanged.
     #[schema(example = json!({"cache_ttl_seconds": 3600}))]
     pub(super) struct SecretProviderChanges ignoring(SERVER_MANAGED) {
         #[schema(min_length = 1, max_length = 256)]
         name: Option<String>,
-        /// As it is: it cannot be changed.
+        /// Must equal the current type, which cannot be changed.
         provider_type: Option<String>,
-        /// In place of all that there are; verified first.
+        /// Replaces all existing settings; verified first.
         #[schema(value_type = Option<BTreeMap<String, String>>)]
         settings: Option<Settings>,
         #[schema(value_type = Option<u32>, maximum = 4294967295i64)]
         cache_ttl_seconds: Option<CacheTtl>,
-        /// Which of the provider's rate-limit tiers counts, for example `business`; `null` for the default.
+        /// The provider's rate-limit tier to apply, for example `business`; `null` selects the
+        /// default.
         #[schema(value_type = Option<String>)]
         rate_limit_tier: Change<String>,
     }
@@ -70,7 +71,7 @@ body! {
 ///
 /// Needs the scope `api` or `admin`.
 #[utoipa::path(get, path = "/secret-providers", operation_id = "list_secret_providers", tag = "secret-providers",
-    responses((status = 200, description = "All of them", body = Vec<SecretProvider>), Common))]
+    responses((status = 200, description = "All connections", body = Vec<SecretProvider>), Common))]
 pub(super) async fn list(Caller(api, access): Caller) -> Answer<Vec<SecretProvider>> {
     let connections = api.broker.connections().list(&access).await?;
     Ok(Json(connections.into_iter().map(SecretProvider::from).collect()))
@@ -78,7 +79,7 @@ pub(super) async fn list(Caller(api, access): Caller) -> Answer<Vec<SecretProvid
 
 /// Connect to a secret manager
 ///
-/// The provider logs in with the settings before anything is stored. Needs the scope `admin`.
+/// The provider verifies the settings before anything is stored. Needs the scope `admin`.
 #[utoipa::path(post, path = "/secret-providers", operation_id = "create_secret_provider", tag = "secret-providers",
     request_body = NewSecretProvider,
     responses((status = 201, description = "The connection", body = SecretProvider), WithBody, OfProvider, Common))]
@@ -103,8 +104,8 @@ pub(super) async fn create(
 
 fn not_installed(installed: &[String]) -> ApiError {
     let message = match installed {
-        [] => "no provider is installed here; provider_type must be one that is".to_owned(),
-        installed => format!("provider_type must be one that is installed here: {}", installed.join(", ")),
+        [] => "no provider is installed here; provider_type must name an installed one".to_owned(),
+        installed => format!("provider_type must be one of the installed providers: {}", installed.join(", ")),
     };
     ApiError::new(ErrorKind::NotInstalled, message).into_bad_request()
 }
@@ -121,7 +122,8 @@ pub(super) async fn get(Caller(api, access): Caller, Id(id): Id<ConnectionId>) -
 
 /// Change a connection
 ///
-/// Its name, its cache duration, its rate-limit tier, or new settings in place of all the old ones, which are verified first. Needs the scope `admin`.
+/// Its name, its cache duration, its rate-limit tier, or its settings: new settings replace all old
+/// ones, and are verified first. Needs the scope `admin`.
 #[utoipa::path(patch, path = "/secret-providers/{id}", operation_id = "update_secret_provider", tag = "secret-providers",
     params(("id" = Uuid, Path, description = "The connection's id")), request_body = SecretProviderChanges,
     responses(
@@ -144,21 +146,22 @@ pub(super) async fn update(
 
 /// Disconnect
 ///
-/// Refused with the list of vault entries while there are some that are bound to it. Needs the scope `admin`.
+/// While vault entries are bound to it, this is refused, and the error lists them. Needs the scope
+/// `admin`.
 #[utoipa::path(delete, path = "/secret-providers/{id}", operation_id = "delete_secret_provider", tag = "secret-providers",
     params(("id" = Uuid, Path, description = "The connection's id")),
-    responses((status = 200, description = "It is gone", body = Success), Input, Missing, Conflicting, Common))]
+    responses((status = 200, description = "The connection is deleted", body = Success), Input, Missing, Conflicting, Common))]
 pub(super) async fn delete(Administrator(api, access): Administrator, Id(id): Id<ConnectionId>) -> Answer<Success> {
     api.broker.connections().delete(&access, id).await?;
     Ok(SUCCESS)
 }
 
-/// Drop a connection's cached secrets
+/// Clear a connection's cached secrets
 ///
 /// Needs the scope `admin`.
 #[utoipa::path(post, path = "/secret-providers/{id}/clear-cache", operation_id = "clear_cache", tag = "secret-providers",
     params(("id" = Uuid, Path, description = "The connection's id")),
-    responses((status = 200, description = "They are gone", body = Success), Input, Missing, Common))]
+    responses((status = 200, description = "They are cleared", body = Success), Input, Missing, Common))]
 pub(super) async fn clear_cache(
     Administrator(api, access): Administrator,
     Id(id): Id<ConnectionId>,
@@ -172,16 +175,15 @@ pub(super) async fn clear_cache(
 /// Needs the scope `api`.
 #[utoipa::path(get, path = "/secret-providers/{id}/items", operation_id = "list_items", tag = "secret-providers",
     params(("id" = Uuid, Path, description = "The connection's id")),
-    responses((status = 200, description = "All of them", body = Vec<SecretItem>), Input, Missing, OfProvider, Common))]
+    responses((status = 200, description = "All items", body = Vec<SecretItem>), Input, Missing, OfProvider, Common))]
 pub(super) async fn items(Client(api, access): Client, Id(id): Id<ConnectionId>) -> Answer<Vec<SecretItem>> {
     let items = api.broker.connections().list_items(&access, id).await?;
     Ok(Json(items.into_iter().map(SecretItem::from).collect()))
 }
 
-/// What a connection may still ask of its secret manager
+/// Show a connection's remaining requests to its secret manager
 ///
-/// It costs the secret manager nothing. Any key with the scope `api` may ask, because a client that
-/// makes requests needs to know how many are left.
+/// Makes no request to the secret manager. Needs the scope `api` or `admin`.
 #[utoipa::path(get, path = "/secret-providers/{id}/budget", operation_id = "get_budget", tag = "secret-providers",
     params(("id" = Uuid, Path, description = "The connection's id")),
     responses((status = 200, description = "The budget", body = BudgetView), Input, Missing, Common))]

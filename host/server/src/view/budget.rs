@@ -8,13 +8,14 @@ use utoipa::ToSchema;
 use super::view;
 
 view! {
-    /// What a connection may still ask of its secret manager.
+    /// A connection's remaining requests to its secret manager.
     #[derive(Debug, ToSchema)]
     #[schema(as = Budget)]
     pub(crate) struct BudgetView of budget: Budget {
-        /// Which series of the metrics are about these credentials: their label `credentials`.
+        /// The label `credentials` of these credentials' series in the metrics.
         credentials: String = budget.credentials,
-        /// Of the connection's credentials, and of their account. All apply at the same time.
+        /// The limits of the connection's credentials, and of their account. All apply at the same
+        /// time.
         allowances: Vec<AllowanceView> = budget.allowances.into_iter().map(Into::into).collect(),
         /// Present while the connection is paused.
         pause: Option<PauseView> =
@@ -23,13 +24,13 @@ view! {
 }
 
 view! {
-    /// How many requests there are in a rolling period.
+    /// The requests of a rolling period.
     #[derive(Debug, ToSchema)]
     #[schema(as = Allowance)]
     pub(crate) struct AllowanceView of allowance: Allowance {
-        /// For whom they are counted: `credential` or `account`.
+        /// What they are counted for: `credential` or `account`.
         scope: &'static str = allowance.scope.name(),
-        /// Which requests: `reads`, `writes` or `all`.
+        /// The kind of requests: `reads`, `writes` or `all`.
         requests: &'static str = allowance.requests_name(),
         /// Absent when no limit is known.
         limit: Option<u32> = allowance.limit,

@@ -21,15 +21,17 @@ view! {
         workspace_id: WorkspaceId = connection.workspace_id,
         provider_type: String = connection.provider_type,
         name: String = connection.name,
-        /// For each secret setting its last four characters, for example `token_last4`.
+        /// The last four characters of each secret setting, for example `token_last4`.
         config_hint: BTreeMap<String, String> =
             connection.hints.into_iter().map(|(setting, last4)| (format!("{setting}_last4"), last4)).collect(),
-        /// For how long a resolved user name and password may be used again by entries that say nothing else; 0 is always live.
+        /// How long resolved user names and passwords are cached, for entries without their own
+        /// duration; 0 is always live.
         cache_ttl_seconds: u32 = connection.cache_ttl.seconds(),
-        /// The rate-limit tier that was chosen among those of the provider; absent for the default.
+        /// The chosen rate-limit tier of the provider; absent for the default.
         #[serde(skip_serializing_if = "Option::is_none")]
         rate_limit_tier: Option<String> = connection.rate_limit_tier,
-        /// Whether nothing can be written, so that password rotations are skipped; `null` when the provider does not say.
+        /// Whether the credentials are read-only, so that password rotations are skipped; `null`
+        /// when unknown.
         read_only: Option<bool> = connection.read_only,
         created_at: Timestamp = connection.created_at,
         updated_at: Timestamp = connection.updated_at,

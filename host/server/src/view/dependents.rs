@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::view;
 
 view! {
-    /// The first of them, and how many there are in all.
+    /// The first of them, and their total number.
     #[derive(Debug, Clone, ToSchema)]
     pub(crate) struct Dependents of dependents: DependentEntries {
         total: u64 = dependents.total,

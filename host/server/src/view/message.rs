@@ -10,7 +10,7 @@ const NAMES: [(&str, &str); 3] =
 pub(crate) fn message(error: &BrokerError) -> String {
     match error {
         BrokerError::EntryExists => {
-            "a vault entry for this permissioned_user_id and domain exists already; update that one instead".to_owned()
+            "a vault entry for this permissioned_user_id and domain already exists; update that one instead".to_owned()
         }
         BrokerError::Invalid(InvalidInput::UnknownConnection) => {
             "secret_provider_id is not a connection of this workspace".to_owned()

@@ -13,31 +13,34 @@ use utoipa::ToSchema;
 use super::secret::{exposed, shown};
 use super::view;
 
-/// The values, and where each is from. One that the item lacks, or that was not asked for, is `null`.
+/// The values and their sources. A value that the item lacks, or that was not requested, is `null`.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Resolved)]
 pub(crate) struct Values {
     pub(crate) username: Option<ResolvedValue>,
     pub(crate) password: Option<ResolvedValue>,
     pub(crate) one_time_code: Option<Code>,
-    /// That of user name and password: what to name when the password did not work.
+    /// The revision of user name and password; send it as `rejected` when the site refuses the
+    /// password.
     pub(crate) revision: String,
     /// Whether it is the revision that the request rejected.
     pub(crate) rejected_is_current: bool,
-    /// The rotation whose new password this is. The site has it; the item, whose revision is given, does not yet.
+    /// The rotation that this new password is from. The site has the password; the item, whose
+    /// revision is given, does not have it yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Uuid>)]
     pub(crate) rotation: Option<RotationId>,
-    /// Why there is no one-time code, when one was asked for.
+    /// Why there is no one-time code, when one was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) no_code: Option<NoCode>,
-    /// The first moment at which user name and password are no longer good, where the provider knows of one.
+    /// When user name and password stop being valid, where the provider knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) valid_until: Option<Timestamp>,
-    /// The lease under which user name and password were made, where the secret manager makes new ones for each call.
+    /// The lease of user name and password, where the secret manager creates new ones for each
+    /// call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) lease: Option<LeaseView>,
-    /// The further fields that were asked for and that the item has.
+    /// The requested further fields that the item has.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) further: Vec<Further>,
 }
@@ -49,12 +52,12 @@ pub(crate) struct Further {
     pub(crate) name: String,
     /// `text`, `secret`, `url`, `one-time-password`, `binary`, or another word of the provider.
     pub(crate) kind: String,
-    /// Of kind `binary` in base64; of kind `one-time-password` the current code, or `null` when there is none. `null`
-    /// also when it is not to be shown.
+    /// Base64 for the kind `binary`; the current code for the kind `one-time-password`. `null` when
+    /// there is no code, or when the value is hidden.
     #[serde(serialize_with = "shown")]
     #[schema(value_type = Option<String>, required)]
     pub(crate) value: Option<SecretString>,
-    /// For how long a code is current.
+    /// How long the code stays current.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seconds_left: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,9 +92,9 @@ view! {
     #[derive(ToSchema)]
     #[schema(as = FieldDescription)]
     pub(crate) struct FieldView of field: FieldSpec {
-        /// What to ask for.
+        /// The name to request it by.
         name: String = field.name,
-        /// What people call it.
+        /// Its human-readable label.
         label: String = field.label,
         /// `text`, `secret`, `url`, `one-time-password`, `binary`, or another word of the provider.
         kind: String = field.kind.name().to_owned(),
@@ -104,7 +107,7 @@ view! {
     pub(crate) struct NoCode of none: keyway_runtime::NoCode {
         /// `absent`, `counter-based`, `malformed`, or another word of the provider.
         reason: String = none.reason.name().to_owned(),
-        /// For a person.
+        /// An explanation for people.
         message: String = none.message,
     }
 }
@@ -130,7 +133,7 @@ pub(crate) fn moment(seconds: u64) -> Timestamp {
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ResolvedValue {
-    /// `null` when it is not to be shown.
+    /// `null` when it is hidden.
     #[serde(serialize_with = "shown")]
     #[schema(value_type = Option<String>, required)]
     pub(crate) value: Option<SecretString>,

@@ -27,10 +27,10 @@ view! {
         secret_ref: Option<String> = rotation.reference,
         #[schema(value_type = StateName)]
         state: &'static str = rotation.state.name(),
-        /// Why it is in that state, as a word.
+        /// The reason for the state, as a word.
         #[schema(required)]
         reason: Option<String> = rotation.reason,
-        /// Why, as a sentence.
+        /// The reason, as a sentence.
         #[schema(required)]
         message: Option<String> = rotation.message,
         /// How many write-backs were attempted.

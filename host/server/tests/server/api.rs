@@ -54,7 +54,7 @@ async fn the_steps_of_the_product_page_work_with_real_items() {
     assert_eq!(api.get("/vault").await.ok(200), json!([entry]));
     let pair = "/vault?permissioned_user_id=acme-prod&domain=https%3A%2F%2Facme.com";
     assert_eq!(api.get(pair).await.ok(200), entry, "one object, not a list");
-    assert!(api.post("/vault", &body).await.error(409, "CONFLICT").contains("exists already"));
+    assert!(api.post("/vault", &body).await.error(409, "CONFLICT").contains("already exists"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -213,7 +213,7 @@ fn rules_of_vault_entries_hold_on_the_command_line() {
     };
     folder.bind("acme-prod", "echo://item/one");
     let twice = bind(&["echo://item/one", "--user", "acme-prod", "--domain", "https://acme.com"]).failed(4);
-    assert!(twice.stderr.contains("exists already"), "{twice:#?}");
+    assert!(twice.stderr.contains("already exists"), "{twice:#?}");
     for (reference, domain) in
         [("op://a/b", "https://acme.com"), ("echo://item/one", "acme.com"), ("", "https://acme.com")]
     {

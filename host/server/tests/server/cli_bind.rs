@@ -49,7 +49,7 @@ impl Site {
 #[test]
 fn a_reference_that_will_not_resolve_is_bound_with_a_warning() {
     let site = Site::new();
-    let warning = "warning: the entry is bound, but at present it does not resolve: ";
+    let warning = "warning: the entry is bound, but does not resolve at present: ";
     let bound = site.bind(NO_ITEM, &[]);
     assert!(bound.stderr.starts_with(warning), "{bound:#?}");
     site.run(&["entry", "create"]);

@@ -8,7 +8,7 @@ fn a_workspace_is_renamed_and_deleted_by_name_and_its_key_is_refused_from_then_o
     let created = folder.run(&["workspace", "create", "Acme", "--external-id", "customer-42", "--json"]).ok().json();
     assert_eq!(created["external_id"], "customer-42");
     let again = folder.run(&["workspace", "create", "Other", "--external-id", "customer-42"]).failed(4);
-    assert!(again.stderr.contains("a workspace with this external id exists already"), "{again:#?}");
+    assert!(again.stderr.contains("a workspace with this external id already exists"), "{again:#?}");
 
     let renamed = folder.run(&["workspace", "rename", "Acme Inc.", "--workspace", "Acme", "--json"]).ok().json();
     assert_eq!((&renamed["id"], renamed["name"].as_str()), (&created["id"], Some("Acme Inc.")));

@@ -73,7 +73,7 @@ fn a_file_that_is_wrong_ends_the_program_and_says_where() {
     ] {
         std::fs::write(&file, text).unwrap();
         let ran = folder.run(&["--config", file.to_str().unwrap(), "workspace", "list"]).failed(2);
-        assert!(ran.stderr.contains("keyway.toml is wrong") && ran.stderr.contains(told), "{text}: {ran:#?}");
+        assert!(ran.stderr.contains("keyway.toml is invalid") && ran.stderr.contains(told), "{text}: {ran:#?}");
     }
     let ran = folder.run(&["--config", "missing.toml", "--json", "workspace", "list"]).failed(2);
     assert!(ran.json()["error"]["message"].as_str().unwrap().contains("missing.toml"), "{ran:#?}");

@@ -87,7 +87,7 @@ async fn a_server_serves_on_while_both_keys_are_replaced() {
 fn a_rotated_key_is_told_once_and_what_to_do_with_it() {
     let folder = Folder::connected(ECHO);
     let ran = folder.run(&["workspace", "rotate-key"]).ok();
-    assert!(ran.stdout.contains("1 value was encrypted anew"), "{ran:#?}");
+    assert!(ran.stdout.contains("1 value was re-encrypted"), "{ran:#?}");
     assert!(ran.stdout.contains("Give clients the new encryption key"), "{ran:#?}");
     let key = folder.run(&["workspace", "encryption-key"]).ok();
     assert!(ran.stdout.contains(key.stdout.trim()), "{ran:#?}");

@@ -89,7 +89,7 @@ async fn answers_that_nobody_reads_hold_up_large_ones_of_their_workspace_and_not
         unread.push(client.get("large").await);
     }
     assert!(unread.iter().all(|answer| answer.status() == 200));
-    assert!(message(client.get("large").await).await.contains("read the answers"));
+    assert!(message(client.get("large").await).await.contains("read the pending answers"));
     assert_eq!(client.get("small").await.status(), 200);
     assert_eq!(other.get("large").await.status(), 200);
 

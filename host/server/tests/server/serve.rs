@@ -121,7 +121,7 @@ async fn a_request_under_way_is_answered_before_the_server_ends() {
     let answer = request.await.unwrap();
     assert_eq!(answer.ok(200).as_array().unwrap().len(), 2);
     assert_eq!(code, 0, "{said}");
-    assert!(late.await.unwrap().contains("the server is ending"));
+    assert!(late.await.unwrap().contains("the server is shutting down"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -152,7 +152,7 @@ fn errors_say_what_to_do_because_their_text_is_all_that_users_see() {
         };
         let foreign = "25290e80-bbd5-41b3-861e-dea30cc26e27";
         let cases = [
-            (sdk.create(bound(world, user)), "exists already"),
+            (sdk.create(bound(world, user)), "already exists"),
             (sdk.create(json!({"permissioned_user_id": "x", "domain": "acme.com"})), "domain must be a URL"),
             (
                 sdk.create(json!({"permissioned_user_id": "x", "domain": DOMAIN, "secret_provider_id": foreign, "secret_ref": "op://a/b"})),

@@ -89,7 +89,7 @@ impl<'a> Input<'a> {
 
     fn read(&mut self, file: &Path, limit: usize) -> Result<SecretString, CliError> {
         if file == Path::new("-") && std::mem::replace(&mut self.stdin_is_read, true) {
-            return Err(CliError::usage("standard input can be read for one value only; give the others as files"));
+            return Err(CliError::usage("standard input can supply only one value; give the others as files"));
         }
         secret_input::read(file, limit)
     }

@@ -166,7 +166,7 @@ async fn warn_of_what_is_not_seen(host: &Host, access: &Access, binding: Option<
                 ErrorCode::InvalidReference | ErrorCode::NotFound | ErrorCode::PermissionDenied
             ) =>
         {
-            "the entry is bound, but at present it does not resolve"
+            "the entry is bound, but does not resolve at present"
         }
         _ => "the entry is bound, but its item could not be checked",
     };

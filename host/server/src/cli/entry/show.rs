@@ -76,7 +76,7 @@ pub(super) fn done(app: &App, entry: VaultEntry, headline: &str) -> Result<(), C
 
 /// `keyway entry list`
 pub(super) fn list(app: &App, rows: &[Row]) -> Result<(), CliError> {
-    let empty = "There is no vault entry yet. `keyway entry create` makes one.";
+    let empty = "There is no vault entry yet. `keyway entry create` creates one.";
     app.output.list(rows, ["USER", "DOMAIN", "ID", "CREDENTIALS", "CREATED"], empty, |table, row| {
         let entry = row.entry();
         let credentials = entry.binding().map_or("its own", |binding| &binding.reference);

@@ -118,7 +118,7 @@ const CUSTOM: &str = "custom";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "it is read to see whether it is one, and kept as the text that came")]
+#[expect(dead_code, reason = "parsed only to validate it; the original text is kept")]
 struct Proxy {
     enable: bool,
     target_ip: Option<String>,
@@ -167,7 +167,7 @@ const COUNT: Kind = Kind {
     is: "a positive integer",
     check: Check::Json(|json| read::<NonZeroU32>(json).is_some()),
     schema: || {
-        let about = "Only with allow_multiple_sessions, and gone with it; unlimited when null";
+        let about = "Only with allow_multiple_sessions, and cleared with it; unlimited when null";
         json!({"type": ["integer", "null"], "description": about, "minimum": 1, "maximum": u32::MAX})
     },
 };
@@ -182,7 +182,7 @@ const INTERVAL: Kind = Kind {
     is: "an interval such as 01:30:00 or 7 days 00:00:00",
     check: Check::Text(TEXT_LIMIT, |text| expiry::parse(text).is_some()),
     schema: || {
-        let about = "As PostgreSQL writes an interval, without negative parts";
+        let about = "An interval in PostgreSQL's notation, without negative parts";
         json!({"type": ["string", "null"], "description": about, "examples": ["01:30:00", "7 days 00:00:00"]})
     },
 };
@@ -210,7 +210,7 @@ const PROXY: Kind = Kind {
 };
 
 const HEADERS: Kind = Kind {
-    is: "a list of objects with the name and the value of a header of HTTP",
+    is: "a list of objects with the name and the value of an HTTP header",
     check: Check::Json(|json| objects::<Header>(json).is_some_and(|headers| headers.iter().all(Header::is_valid))),
     schema: || {
         json!({"type": ["array", "null"], "items": {
@@ -236,7 +236,7 @@ const BROWSER_STORAGE: Kind = Kind {
     schema: || json!({"type": ["object", "null"], "description": KEPT}),
 };
 
-const KEPT: &str = "Kept as the very text that came; nested up to 64 times";
+const KEPT: &str = "Kept exactly as sent; nested up to 64 times";
 
 /// A text without control characters, limited in characters.
 fn plain_text(limit: usize) -> Value {
@@ -319,8 +319,8 @@ impl AttributeChanges {
     }
 }
 
-const PROXY_VALUE_ALONE: &str = "proxy_value requires proxy_setting: custom for a proxy of your own, whose address is \
-                                 encrypted like a password, or static or country";
+const PROXY_VALUE_ALONE: &str = "proxy_value requires proxy_setting: static, country, or custom for your own proxy, \
+                                 whose address is encrypted like a password";
 const CONCURRENCY_ALONE: &str =
     "max_concurrency requires allow_multiple_sessions; without it a vault entry has one session at a time";
 

@@ -30,23 +30,23 @@ use crate::http::schema::{described, named, schema};
 use crate::view::words::words;
 
 body! {
-    /// What a `POST` or a `PUT` says of an entry.
+    /// The fields of an entry in a `POST` or a `PUT`.
     #[derive(Default)]
     pub(crate) struct EntryChanges ignoring(entry::names()) {
-        /// Which entry, for a change; without it, the one of this user and domain.
+        /// Selects the entry to change; without it, user and domain select it.
         #[schema(value_type = Option<Uuid>)]
         pub(crate) id: Option<EntryId>,
         #[schema(min_length = 1, max_length = 512)]
         pub(crate) permissioned_user_id: Option<String>,
-        /// The address of a site, with http or https. Compared exactly as it is given.
+        /// The address of a site, with http or https. Compared exactly as sent.
         #[schema(min_length = 1, max_length = 2048)]
         pub(crate) domain: Option<String>,
         #[schema(max_length = 512, value_type = Option<String>)]
         pub(crate) user_alias: Change<String>,
-        /// Not AUTHENTICATOR for a bound entry, and not AUTHENTICATOR without `tfa_secret` for another.
+        /// AUTHENTICATOR requires `tfa_secret`, and is not available for a bound entry.
         #[schema(value_type = Option<TfaMethodName>)]
         pub(crate) tfa_method: Change<TfaMethod>,
-        /// Not with a binding.
+        /// Not available with a binding.
         pub(crate) passkey: Option<bool>,
         /// The connection to bind to, together with `secret_ref`.
         #[schema(value_type = Option<Uuid>)]
@@ -54,16 +54,17 @@ body! {
         /// The item to bind to, together with `secret_provider_id`.
         #[schema(min_length = 1, max_length = 2048, value_type = Option<String>)]
         pub(crate) secret_ref: Change<String>,
-        /// The entry's own cache duration, with a binding; 0 is always live.
+        /// The entry's own cache duration; requires a binding. 0 is always live.
         #[schema(value_type = Option<u32>, maximum = 4294967295i64)]
         pub(crate) secret_cache_ttl_seconds: Change<CacheTtl>,
-        /// Encrypted by the client; not with a binding.
+        /// Encrypted by the client; not available with a binding.
         #[schema(max_length = 65536, value_type = Option<String>)]
         pub(crate) user_name: Change<String>,
-        /// Encrypted by the client; not with a binding.
+        /// Encrypted by the client; not available with a binding.
         #[schema(max_length = 65536, value_type = Option<String>)]
         pub(crate) password: Change<String>,
-        /// The secret of an authenticator, encrypted by the client; not with a binding.
+        /// The secret of an authenticator, encrypted by the client; not available with a
+        /// binding.
         #[schema(max_length = 65536, value_type = Option<String>)]
         pub(crate) tfa_secret: Change<String>,
         /// By their names beside the others; see `described`.
@@ -171,7 +172,7 @@ impl EntryChanges {
             }
             for name in entry::names() {
                 let anything = || {
-                    let anything = ObjectBuilder::new().read_only(true).description(Some("Ignored when it is sent"));
+                    let anything = ObjectBuilder::new().read_only(true).description(Some("Ignored in requests"));
                     RefOr::T(Schema::Object(anything.schema_type(SchemaType::AnyValue).build()))
                 };
                 object.properties.entry(name.to_owned()).or_insert_with(anything);

@@ -84,13 +84,13 @@ const TIME: Shape = || json!({"type": "string", "format": "date-time"});
 const MAYBE_TIME: Shape = || json!({"type": ["string", "null"], "format": "date-time"});
 const TEXT: Shape = || json!({"type": "string"});
 const MAYBE_TEXT: Shape = || json!({"type": ["string", "null"]});
-const CIPHERTEXT: Shape = || json!({"type": ["string", "null"], "description": "As the client has encrypted it"});
+const CIPHERTEXT: Shape = || json!({"type": ["string", "null"], "description": "As encrypted by the client"});
 const METHOD: Shape = || {
     let names: Vec<_> = TfaMethod::ALL.map(|method| Some(method.name())).into_iter().chain([None]).collect();
     json!({"type": ["string", "null"], "enum": names})
 };
 const DURATION: Shape = || {
-    let about = "Its own cache duration; the connection's when null";
+    let about = "The entry's own cache duration; null uses the connection's";
     json!({"type": ["integer", "null"], "description": about, "minimum": 0, "maximum": u32::MAX})
 };
 
@@ -147,7 +147,7 @@ fn site_of(domain: &str) -> Option<String> {
 }
 
 described!(Entry as "VaultEntry": {
-    let about = "A vault entry. What is not set is null; of a bound one there are no credentials.";
+    let about = "A vault entry. Unset fields are null; a bound entry has no credentials.";
     let fields = FIELDS.into_iter().map(|(name, schema, _)| (name, schema()));
     let properties: BTreeMap<_, _> = fields.chain(attributes::schemas()).collect();
     // All fields are present.

@@ -115,8 +115,8 @@ fn page_text(entries: Vec<VaultEntry>, first: bool, last: bool) -> Result<Bytes,
 }
 
 fn cut_off(error: &dyn std::fmt::Display) -> std::io::Error {
-    tracing::error!(%error, "a list of vault entries had to be cut off");
-    std::io::Error::other("the list had to be cut off")
+    tracing::error!(%error, "a list of vault entries was cut off");
+    std::io::Error::other("the list was cut off")
 }
 
 #[cfg(test)]

@@ -26,7 +26,8 @@ use name::EntryName;
 
 /// Create a vault entry
 ///
-/// With credentials of its own, which the client has encrypted, or bound to an item of a connection. Needs the scope `api`.
+/// With its own credentials, encrypted by the client, or bound to an item of a connection.
+/// Needs the scope `api`.
 #[utoipa::path(post, path = "/vault", operation_id = "create_entry", tag = "vault", request_body = NewEntryBody,
     responses((status = 201, description = "The entry", body = Entry), WithBody, Conflicting, Common))]
 pub(super) async fn create(
@@ -40,11 +41,11 @@ pub(super) async fn create(
 
 /// List vault entries, or get one
 ///
-/// With both parameters the one entry, with neither all of them. Needs the scope `api`.
+/// Both parameters select one entry; without them, all entries are listed. Needs the scope `api`.
 #[utoipa::path(get, path = "/vault", operation_id = "get_entries", tag = "vault",
     params(
-        ("permissioned_user_id" = Option<String>, Query, description = "The entry's user; together with domain"),
-        ("domain" = Option<String>, Query, description = "The entry's site, exactly as it was given; together with permissioned_user_id"),
+        ("permissioned_user_id" = Option<String>, Query, description = "The entry's user; requires domain"),
+        ("domain" = Option<String>, Query, description = "The entry's site, exactly as stored; requires permissioned_user_id"),
     ),
     responses((status = 200, description = "An entry, or a list of all", body = Entries), Input, Missing, Common))]
 pub(super) async fn read(Client(api, access): Client, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
@@ -59,7 +60,8 @@ pub(super) async fn read(Client(api, access): Client, RawQuery(query): RawQuery)
 
 /// Change a vault entry
 ///
-/// What the body mentions; `null` clears. The entry is named by `id`, or by user and domain; with `id`, another user or domain renames it. Needs the scope `api`.
+/// Changes the fields that the body contains; `null` clears one. `id`, or user and domain, select
+/// the entry; with `id`, another user or domain renames it. Needs the scope `api`.
 #[utoipa::path(put, path = "/vault", operation_id = "update_entry", tag = "vault", request_body = EntryChangesBody,
     responses((status = 200, description = "The entry", body = Entry), WithBody, Missing, Conflicting, Common))]
 pub(super) async fn update(
@@ -78,19 +80,19 @@ pub(super) async fn update(
 
 /// Delete a vault entry
 ///
-/// Neither its connection nor the item is touched. Needs the scope `api`.
+/// The connection and the item remain unchanged. Needs the scope `api`.
 #[utoipa::path(delete, path = "/vault", operation_id = "delete_entry", tag = "vault", request_body = EntryName,
-    responses((status = 200, description = "It is gone", body = Success), WithBody, Missing, Conflicting, Common))]
+    responses((status = 200, description = "The entry is deleted", body = Success), WithBody, Missing, Conflicting, Common))]
 pub(super) async fn delete(Client(api, access): Client, Body(EntryName(selector)): Body<EntryName>) -> Answer<Success> {
     api.broker.entries().delete(&access, &selector).await?;
     Ok(SUCCESS)
 }
 
-/// Drop an entry's cookies and browser storages
+/// Clear an entry's cookies and browser storages
 ///
 /// Needs the scope `api`.
 #[utoipa::path(patch, path = "/vault/clear-browser-state", operation_id = "clear_browser_state", tag = "vault", request_body = EntryName,
-    responses((status = 200, description = "They are gone", body = Success), WithBody, Missing, Conflicting, Common))]
+    responses((status = 200, description = "They are cleared", body = Success), WithBody, Missing, Conflicting, Common))]
 pub(super) async fn clear_browser_state(
     Client(api, access): Client,
     Body(EntryName(selector)): Body<EntryName>,
@@ -101,11 +103,11 @@ pub(super) async fn clear_browser_state(
 
 /// Get the current two-factor code of an entry
 ///
-/// Of the entry's own secret, or live from the item that it is bound to. Needs the scope `api`.
+/// From the entry's own secret, or live from the item that it is bound to. Needs the scope `api`.
 #[utoipa::path(get, path = "/vault/tfa-code", operation_id = "get_tfa_code", tag = "vault",
     params(
         ("permissioned_user_id" = String, Query, description = "The entry's user"),
-        ("domain" = String, Query, description = "The entry's site, exactly as it was given"),
+        ("domain" = String, Query, description = "The entry's site, exactly as stored"),
     ),
     responses((status = 200, description = "The code", body = Code), Input, Missing, Conflicting, OfProvider, Common))]
 pub(super) async fn tfa_code(Client(api, access): Client, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
@@ -114,6 +116,6 @@ pub(super) async fn tfa_code(Client(api, access): Client, RawQuery(query): RawQu
         TfaCode::Authenticator { code, expires_in_seconds } => {
             secret_answer(StatusCode::OK, &Code::authenticator(code, expires_in_seconds))
         }
-        _ => Err(ApiError::internal("a kind of two-factor code that this server does not know")),
+        _ => Err(ApiError::internal("this server does not know this kind of two-factor code")),
     }
 }

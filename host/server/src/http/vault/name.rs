@@ -7,11 +7,10 @@ use crate::http::error::ApiError;
 use crate::http::schema::{described, named};
 
 body! {
-    /// Which entry is meant, by its id or by its user and domain. Other fields are allowed: a client that names an entry too
-    /// precisely names it still.
+    /// Selects an entry, by its id or by its user and domain. Other fields are ignored.
     #[schema(example = json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com"}))]
     struct Name {
-        /// Counts alone if it is there.
+        /// If present, selects the entry alone.
         #[schema(value_type = Option<Uuid>)]
         id: Option<EntryId>,
         permissioned_user_id: Option<String>,
@@ -58,7 +57,7 @@ pub(super) fn queried(query: Option<String>) -> Result<Option<EntrySelector>, Ap
 
 /// The entry of this user and domain, both of which are required.
 pub(super) fn pair(user: Option<String>, domain: Option<String>) -> Result<EntrySelector, ApiError> {
-    let message = "permissioned_user_id and domain are both required; they say which vault entry is meant";
+    let message = "permissioned_user_id and domain are both required; together they name the vault entry";
     let selector = user.zip(domain).map(|(user, domain)| EntrySelector::Pair { user, domain });
     selector.ok_or_else(|| ApiError::invalid(message))
 }
@@ -86,7 +85,7 @@ macro_rules! about_an_entry {
         $crate::http::body::body! {
             $(#[$about])*
             $visible struct $name {
-                /// The entry's id; then without the other two.
+                /// The entry's id, in place of the other two.
                 #[schema(value_type = Option<Uuid>)]
                 id: Option<keyway::EntryId>,
                 permissioned_user_id: Option<String>,

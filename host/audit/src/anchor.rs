@@ -100,7 +100,7 @@ impl Anchors {
         let heads = std::mem::take(&mut *self.unstored.lock());
         for (series, head) in heads {
             if let Err(error) = self.store(series, head).await {
-                warn!(%error, "the head of the audit log could not be anchored; it is tried again");
+                warn!(%error, "the head of the audit log could not be anchored; the host retries");
                 self.unstored.lock().entry(series).or_insert(head);
                 self.changed.notify_one();
             }

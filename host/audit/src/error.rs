@@ -19,12 +19,12 @@ pub type AuditCause = Arc<dyn StdError + Send + Sync>;
 pub enum AuditError {
     /// It cannot be written.
     #[error(
-        "the audit log cannot be written ({0}), so nothing is released or changed. It goes on by itself once the log can be written again"
+        "the audit log cannot be written ({0}), so nothing is released or changed. Operations resume once the log can be written again"
     )]
     Unwritable(#[source] AuditCause),
     /// It did not answer in time.
     #[error(
-        "the audit log did not answer within {} s, so nothing is released or changed. It goes on by itself once the log answers again", .0.as_secs()
+        "the audit log did not answer within {} s, so nothing is released or changed. Operations resume once the log answers again", .0.as_secs()
     )]
     Deadline(Duration),
     /// It cannot be read.
@@ -33,7 +33,7 @@ pub enum AuditError {
     /// A change ended without an error, but its outcome could not be recorded. Its beginning is in
     /// the log.
     #[error(
-        "it was done, but the audit log cannot be written ({}), so how it ended is not recorded. Look how things are now before you do it again", .0.reason()
+        "it was done, but the audit log cannot be written ({}), so the outcome is not recorded. Check the current state before you repeat it", .0.reason()
     )]
     OutcomeUnrecorded(#[source] Box<AuditError>),
     /// This log does not support the request.
@@ -86,13 +86,13 @@ pub enum InvalidQuery {
     #[error("operation must be one of {}", operations())]
     Operation,
     /// Not an outcome of the audit log.
-    #[error("outcome must be ok, begun, failed, or the code of an error, for example FORBIDDEN")]
+    #[error("outcome must be ok, begun, failed, or an error code, for example FORBIDDEN")]
     Outcome,
     /// Not an order of the audit log.
     #[error("order must be newest or oldest")]
     Order,
     /// Not a cursor of the audit log.
-    #[error("cursor must be the `next` of the page before, unchanged")]
+    #[error("cursor must be the unchanged `next` of the previous page")]
     Cursor,
 }
 

@@ -93,7 +93,7 @@ impl Recorder {
         match &appended {
             Err(cause) if !self.failing.swap(true, Ordering::Relaxed) => error!(%cause, "the audit log fails"),
             Ok(_) if self.failing.load(Ordering::Relaxed) && self.failing.swap(false, Ordering::Relaxed) => {
-                info!("the audit log is written again");
+                info!("the audit log can be written again");
             }
             _ => {}
         }

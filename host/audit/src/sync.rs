@@ -123,7 +123,7 @@ impl Syncing {
         match &synced {
             Ok(()) => anchors.publish(written.series, written.head),
             Err(error) => {
-                error!(%error, "the audit log could not be made safe on the disk; a power cut now may lose records");
+                error!(%error, "the audit log could not be synced to disk; a power cut may now lose records");
                 self.failed.store(true, Ordering::Relaxed);
             }
         }

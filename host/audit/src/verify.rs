@@ -130,13 +130,13 @@ pub enum AuditProblem {
 impl fmt::Display for AuditProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Changed { number } => write!(f, "record {number} was changed or put in"),
+            Self::Changed { number } => write!(f, "record {number} was changed or inserted"),
             Self::Missing { first, last } if first == last => write!(f, "record {first} is missing"),
             Self::Missing { first, last } => write!(f, "records {first} to {last} are missing"),
             Self::OutOfPlace { number } => {
-                write!(f, "record {number} does not belong here; it was moved, repeated or put in")
+                write!(f, "record {number} does not belong here; it was moved, repeated or inserted")
             }
-            Self::NotARecord => f.write_str("this line is not a record; it was changed or put in"),
+            Self::NotARecord => f.write_str("this line is not a record; it was changed or inserted"),
             Self::HeaderChanged => f.write_str("the first line of this segment was changed, or the file was renamed"),
             Self::SegmentsMissing { first, last } if first == last => {
                 write!(f, "segment {first} of the series is missing")
@@ -326,7 +326,7 @@ impl Series<'_> {
             let why = if is_last { "being written, or never finished" } else { "never finished" };
             let file = name.file_name();
             self.result.notes.push(format!(
-                "{file}: {} bytes at the end are no whole line ({why}); nobody was told that they were written",
+                "{file}: the last {} bytes are an incomplete line ({why}); their record was never confirmed",
                 size - whole
             ));
         }

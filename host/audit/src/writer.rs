@@ -219,7 +219,7 @@ impl Writer {
                 }
                 warn!(
                     file = name.file_name(),
-                    "this audit segment does not end as it was left, so it is not continued; verifying the log says more"
+                    "this audit segment does not end where it was left, so it is not continued; verify the log for details"
                 );
             }
             let last = all.last_key_value().map_or(0, |(series, _)| *series).max(self.anchors.last_series());
@@ -231,7 +231,7 @@ impl Writer {
                 begun => return begun.map(|()| 0),
             }
         }
-        Err(io::Error::other("other processes take every audit segment first"))
+        Err(io::Error::other("other processes keep taking every audit segment first"))
     }
 
     /// Waits for the database.
@@ -254,7 +254,7 @@ impl Writer {
 /// Adds an event to the buffer, as the line after `head`.
 fn add_line(buffer: &mut Vec<u8>, key: &AuditKey, head: &Head, event: &[u8]) -> io::Result<Head> {
     let members = event.strip_prefix(b"{").and_then(|event| event.strip_suffix(b"}"));
-    let members = members.ok_or_else(|| io::Error::other("an event is no object"))?;
+    let members = members.ok_or_else(|| io::Error::other("an event is not an object"))?;
     let (from, number) = (buffer.len(), head.number + 1);
     write!(buffer, "{{\"number\":{number},")?;
     buffer.extend_from_slice(members);

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 /// The plaintext is not a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("sealed data opened, but it is not a record of the expected form")]
+#[error("sealed data was opened, but is not a record of the expected form")]
 pub(crate) struct CodecError;
 
 const ABSENT: u32 = u32::MAX;

@@ -24,7 +24,7 @@ pub enum BrokerError {
     #[error(transparent)]
     Invalid(#[from] InvalidInput),
     /// The API key is missing, unknown or revoked.
-    #[error("the API key is missing or not valid. Check that it was copied in full, or create a new one")]
+    #[error("the API key is missing or invalid. Check that it was copied in full, or create a new one")]
     Unauthenticated,
     /// A credential was not encrypted under the workspace's client encryption key.
     #[error(
@@ -51,16 +51,16 @@ pub enum BrokerError {
     #[error("a workspace with this external id already exists; find it by that id, or choose another")]
     WorkspaceExists,
     /// The row was changed concurrently.
-    #[error("the {0} was changed by somebody else at the same time; read it again and repeat the change")]
+    #[error("the {0} was changed concurrently; read it again and repeat the change")]
     Changed(Thing),
     /// Entries are bound to the connection.
-    #[error("this connection is still used by {0}; bind them elsewhere or delete them first")]
+    #[error("this connection is still in use by {0}; bind them elsewhere or delete them first")]
     ConnectionInUse(DependentEntries),
     /// The entry's second factor has no code to return.
     #[error(transparent)]
     NoTfaCode(#[from] NoTfaCode),
     /// The item has an open rotation.
-    #[error("a password rotation is open; commit, retry or abandon it first (the list of rotations shows it)")]
+    #[error("a password rotation is open; commit, retry or abandon it first (see the list of rotations)")]
     RotationOpen,
     /// The rotation is in a state that does not allow this.
     #[error("the password rotation is {state}: {hint}")]
@@ -73,13 +73,13 @@ pub enum BrokerError {
     /// The connection's credentials have changed since: they are of another account than that of
     /// the rotation's item.
     #[error(
-        "the connection has the credentials of another account than when the password rotation began; give it credentials of that account again, and retry"
+        "the connection's credentials are of another account than when the password rotation began; restore credentials of that account, and retry"
     )]
     AccountChanged,
     /// No component of this provider type is installed.
     #[error("no provider of type `{provider_type}` is installed ({}). Put its component into the provider folder", installed_list(.installed))]
     ProviderNotInstalled {
-        /// The type that was asked for.
+        /// The requested type.
         provider_type: String,
         /// The types that are installed.
         installed: Vec<String>,
@@ -289,25 +289,23 @@ impl fmt::Display for Thing {
 pub enum NoTfaCode {
     /// The entry has none.
     #[error(
-        "this vault entry has no second factor that makes codes; set tfa_secret and tfa_method AUTHENTICATOR, or bind the entry to an item with a one-time password"
+        "this vault entry has no second factor with codes; set tfa_secret and tfa_method AUTHENTICATOR, or bind the entry to an item with a one-time password"
     )]
     NoSecondFactor,
     /// The codes of this method cannot be attributed to an entry.
     #[error(
-        "codes of tfa_method {0} cannot be read here, because nothing says which vault entry they are for; only AUTHENTICATOR and EMAIL have codes to read"
+        "codes of tfa_method {0} cannot be read here, because they do not identify their vault entry; only codes of AUTHENTICATOR and EMAIL can be read"
     )]
     Method(TfaMethod),
     /// The item has no time-based one-time password.
-    #[error(
-        "the bound item has no one-time password that changes with time; add one to the item in the secret manager"
-    )]
+    #[error("the bound item has no time-based one-time password; add one to the item in the secret manager")]
     NotOnItem,
     /// The item has a one-time password that makes no code, with the provider's explanation.
-    #[error("the bound item has a one-time password that makes no code: {0}")]
+    #[error("the bound item's one-time password yields no code: {0}")]
     NotMade(String),
     /// No e-mail with a code has arrived.
     #[error(
-        "no code has arrived by e-mail for this vault entry; start the login so that the site sends one, and look into the inbox that it sends to: this server has none of its own"
+        "no code has arrived by e-mail for this vault entry; start the login so that the site sends one, and check the user's inbox: this server has no inbox"
     )]
     NoEmail,
 }
@@ -317,19 +315,19 @@ pub enum NoTfaCode {
 #[non_exhaustive]
 pub enum ListLimit {
     /// Too many items.
-    #[error("this connection sees more than {0} items; restrict it to the vaults that are needed")]
+    #[error("this connection sees more than {0} items; restrict it to the vaults that you need")]
     Items(usize),
     /// Too many pages.
     #[error(
-        "the provider's list of items has more than {0} pages; restrict the connection to the vaults that are needed"
+        "the provider's list of items has more than {0} pages; restrict the connection to the vaults that you need"
     )]
     Pages(usize),
     /// Too much text.
-    #[error("the provider's list of items is larger than {} MiB; restrict the connection to the vaults that are needed", .0 >> 20)]
+    #[error("the provider's list of items is larger than {} MiB; restrict the connection to the vaults that you need", .0 >> 20)]
     Bytes(usize),
     /// Listing took too long.
     #[error(
-        "listing the items took longer than {0} s; try again, or restrict the connection to the vaults that are needed"
+        "listing the items took longer than {0} s; try again, or restrict the connection to the vaults that you need"
     )]
     Seconds(u64),
 }
@@ -346,7 +344,7 @@ pub enum InvalidInput {
         field: &'static str,
     },
     /// The address carries a user name or a password.
-    #[error("domain must not contain a user name or password; they would be stored and shown in plain")]
+    #[error("domain must not contain a user name or password; they would be stored and shown in plain text")]
     DomainWithCredentials,
     /// A required value is missing or empty.
     #[error("{field} is required and must not be empty")]
@@ -368,7 +366,7 @@ pub enum InvalidInput {
     )]
     Domain,
     /// A credential's ciphertext opens, but holds no text.
-    #[error("{field} must be an encrypted string or null; its ciphertext opens, but something else is in it")]
+    #[error("{field} must be an encrypted string or null; its ciphertext decrypts to something else")]
     EncryptedNotText {
         /// Which.
         field: String,
@@ -386,7 +384,7 @@ pub enum InvalidInput {
         field: String,
     },
     /// The attributes, such as cookies and browser storages, are too large together.
-    #[error("the attributes of a vault entry, cookies and browser storages included, can have {} MiB together", .limit >> 20)]
+    #[error("the attributes of a vault entry, including cookies and browser storages, may have at most {} MiB in total", .limit >> 20)]
     AttributesTooLarge {
         /// How many bytes they may have.
         limit: usize,
@@ -400,7 +398,7 @@ pub enum InvalidInput {
     #[error("tfa_method AUTHENTICATOR requires tfa_secret")]
     AuthenticatorWithoutSecret,
     /// The connection is unknown in this workspace.
-    #[error("the connection is not one of this workspace")]
+    #[error("the connection does not belong to this workspace")]
     UnknownConnection,
     /// The reference is not one of the connection's provider.
     #[error("reference: {message}")]
@@ -427,7 +425,7 @@ pub enum InvalidInput {
     #[error("this vault entry is not bound to an item, so its values have no lease")]
     NoLease,
     /// The names of further fields are too many, repeated, empty or too long.
-    #[error("further must be at most 100 names of fields, each once and of 1 to 256 bytes")]
+    #[error("further must have at most 100 distinct field names of 1 to 256 bytes each")]
     FurtherFields,
     /// The length of a generated password is out of range.
     #[error("the length of a generated password must be between {least} and {most}")]
@@ -438,22 +436,20 @@ pub enum InvalidInput {
         most: usize,
     },
     /// The symbols of a generated password are not ASCII punctuation.
-    #[error("the symbols of a generated password must be punctuation characters of ASCII")]
+    #[error("the symbols of a generated password must be ASCII punctuation characters")]
     PasswordSymbols,
     /// A generated password has too few characters to choose from.
-    #[error(
-        "a generated password needs more kinds of characters to choose from; allow lower case, upper case or digits"
-    )]
+    #[error("a generated password needs more kinds of characters; allow lower case, upper case or digits")]
     PasswordAlphabet,
     /// Refused by the code that embeds the broker, in these words: see
     /// [`Entries::update`](crate::entries::Entries::update).
     #[error("{0}")]
     Refused(String),
     /// The new password is the old one.
-    #[error("the new password is the same as the current one; give another, or none to have one generated")]
+    #[error("the new password is the same as the current one; send another one, or none to generate one")]
     SamePassword,
     /// The id of a new rotation is in use by a rotation of another entry.
-    #[error("the id is that of a rotation of another entry; choose a new one")]
+    #[error("the id belongs to a rotation of another entry; choose a new one")]
     RotationId,
 }
 

@@ -50,25 +50,25 @@ impl Metrics {
         let calls = &self.connections.call_metrics;
         registry.register_with_unit(
             "provider_call_duration",
-            "How long calls of a provider took, those that failed included",
+            "Duration of calls of a provider, including failed calls",
             Unit::Seconds,
             calls.durations.clone(),
         );
         registry.register("provider_call_errors", "Calls of a provider that failed", calls.errors.clone());
         registry.register(
             "provider_calls_not_made",
-            "Calls that were not made, because the budget is spent or the breaker is open",
+            "Calls not made, because the budget is spent or the breaker is open",
             calls.not_made.clone(),
         );
-        registry.register("provider_requests", "Requests that were sent to secret managers", calls.requests.clone());
+        registry.register("provider_requests", "Requests sent to secret managers", calls.requests.clone());
         registry.register("sandbox_limits_hit", "Calls that the sandbox ended at a limit", calls.limits.clone());
         let lookups = &self.connections.cache.lookups;
         registry.register("cache_lookups", "Look-ups in the cache of resolved secrets", lookups.family.clone());
         let (records, failures) = self.core.recorder.counters();
-        registry.register("audit_records", "Records that were written to the audit log", records.clone());
+        registry.register("audit_records", "Records written to the audit log", records.clone());
         registry.register(
             "audit_failures",
-            "Records that could not be written to the audit log; each is an operation that was refused",
+            "Records that could not be written to the audit log; each is a refused operation",
             failures.clone(),
         );
         registry.register_collector(Box::new(State(self.clone())));
@@ -93,10 +93,10 @@ impl Collector for State {
             tokens.truncate(CREDENTIALS_SHOWN);
         }
         allowances(&mut encoder, &tokens, "budget_limit", "Requests that a window allows", |of| of.limit)?;
-        let remaining = "Requests that are left in a window";
+        let remaining = "Requests left in a window";
         allowances(&mut encoder, &tokens, "budget_remaining", remaining, |of| of.remaining())?;
 
-        let about = "Whether a connection's credentials are used (closed), or why they are given a rest";
+        let about = "State of the breaker of a connection's credentials: closed, or the reason for the pause";
         let mut metric = encoder.encode_descriptor("breaker_state", about, None, MetricType::Gauge)?;
         for TokenBudget { provider_type, budget, .. } in &tokens {
             let now = budget.pause.map_or_else(|| "closed".to_owned(), |pause| pause.reason.to_string());
@@ -118,7 +118,7 @@ impl Collector for State {
         let about = "Values in the cache of resolved secrets";
         let mut metric = encoder.encode_descriptor("cache_values", about, None, MetricType::Gauge)?;
         metric.encode_gauge(&values)?;
-        let about = "What the cache of resolved secrets weighs";
+        let about = "Size of the cache of resolved secrets";
         let mut metric = encoder.encode_descriptor("cache_size", about, Some(&Unit::Bytes), MetricType::Gauge)?;
         metric.encode_gauge(&bytes)?;
 

@@ -33,14 +33,14 @@ pub enum NotReady {
     #[error("the database does not answer")]
     Database,
     /// The database's master key is not one that the host has.
-    #[error("the master key was replaced, and the new one is not where this host was told to find it")]
+    #[error("the master key was replaced, and this host cannot find the new one at its configured place")]
     MasterKey,
     /// The audit log cannot be written.
     #[error("the audit log cannot be written")]
     Audit,
     /// Connections exist, but no component for any of their provider types: no bound entry can be
     /// resolved.
-    #[error("no provider is installed that a connection needs")]
+    #[error("no provider of any connection is installed")]
     NoProvider,
     /// A component of the provider folder is not loaded.
     #[error("the provider component {file} is not loaded")]

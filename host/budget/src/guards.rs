@@ -112,7 +112,7 @@ impl Guards {
         match tokio::time::timeout(PATIENCE, self.each_meter(Meter::refresh)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the budgets in the metrics may be out of date"),
-            Err(_) => tracing::debug!("the budgets in the metrics may be out of date, because the database is busy"),
+            Err(_) => tracing::debug!("the budgets in the metrics may be out of date: the database is busy"),
         }
         *refreshed = Some(self.clock.now());
     }

@@ -146,5 +146,5 @@ impl TokenBreaker {
 }
 
 fn contended() -> StorageError {
-    StorageError::Failed("other hosts keep changing the state of a connection's breaker".into())
+    StorageError::Failed("concurrent changes of a connection's breaker by other hosts continue".into())
 }

@@ -42,13 +42,15 @@ pub type KeyBytes = Zeroizing<[u8; 32]>;
 #[non_exhaustive]
 pub enum EnvelopeError {
     /// There are fewer bytes than the shortest envelope has.
-    #[error("sealed data is truncated: {length} bytes are fewer than an envelope has")]
+    #[error("sealed data is truncated: {length} bytes are too few for an envelope")]
     TooShort {
         /// The number of bytes.
         length: usize,
     },
     /// The format version is unknown to this version of the software.
-    #[error("sealed data has the unknown format version {0}; it was made by a newer version of Keyway, or is damaged")]
+    #[error(
+        "sealed data has the unknown format version {0}; it was written by a newer version of Keyway, or is damaged"
+    )]
     UnknownVersion(u8),
     /// The key term does not exist.
     #[error("sealed data names key term {0}, which does not exist; the database is damaged or incomplete")]
@@ -62,13 +64,13 @@ pub enum EnvelopeError {
         place: String,
     },
     /// The contents do not have the expected form.
-    #[error("sealed data in `{place}` opened, but is not of the expected form")]
+    #[error("sealed data in `{place}` was opened, but is not of the expected form")]
     Malformed {
         /// Table and column.
         place: String,
     },
     /// The key has sealed as often as it may.
-    #[error("the key of term {term} has sealed as often as it may; rotate it")]
+    #[error("the key of term {term} has reached its limit of uses; rotate it")]
     Exhausted {
         /// Its term.
         term: u32,

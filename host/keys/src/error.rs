@@ -21,7 +21,7 @@ pub enum KeyError {
         source: std::io::Error,
     },
     /// The key file is readable by others than its owner.
-    #[error("the master key file {} is readable by others than its owner; run `chmod 600` on it", .0.display())]
+    #[error("the master key file {} is readable by users other than its owner; run `chmod 600` on it", .0.display())]
     FileNotPrivate(PathBuf),
     /// The environment variable is not set.
     #[error("the environment variable {0} with the master key is not set")]
@@ -34,7 +34,7 @@ pub enum KeyError {
     },
     /// The database is under another master key.
     #[error(
-        "this database was made with another master key (its key is {expected}, this one is {given}). Start with the key that it was made with"
+        "this database was created with another master key (its key is {expected}, this one is {given}). Start with the key that it was created with"
     )]
     WrongMasterKey {
         /// The id of the database's key.
@@ -56,7 +56,7 @@ pub enum KeyError {
         replaced_at: Timestamp,
     },
     /// The proposed new master key is or was the database's master key.
-    #[error("the new master key is not new: this database uses it or has used it before. Generate a new one")]
+    #[error("this database already uses the new master key, or has used it before. Generate a new one")]
     NotANewKey,
     /// A key service failed.
     #[error("the key service failed: {0}")]

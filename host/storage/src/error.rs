@@ -22,7 +22,7 @@ pub enum StorageError {
     Conflict(Constraint),
     /// A stored record is invalid.
     #[error(
-        "the database holds an impossible value in a column `{column}`; it was damaged or changed by something else"
+        "the database holds an impossible value in a column `{column}`; it was damaged, or changed by another program"
     )]
     Corrupt {
         /// The column.

@@ -11,7 +11,9 @@ use uuid::Uuid;
 
 /// The text is not an identifier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this is not an id: an id is a UUID, as `00000000-0000-0000-0000-000000000000`; a list shows those there are")]
+#[error(
+    "this is not an id: an id is a UUID such as `00000000-0000-0000-0000-000000000000`; lists show the existing ids"
+)]
 pub struct InvalidId;
 
 macro_rules! identifiers {

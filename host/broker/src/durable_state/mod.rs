@@ -171,7 +171,7 @@ fn told(failure: Failure, connection: ConnectionId) -> StoreError {
         Failure::Store(error) => error,
         Failure::Host(BrokerError::NotFound(Thing::Workspace)) => StoreError::Outdated,
         Failure::Damaged(damage) => {
-            error!(%connection, %damage, "the durable state of a connection cannot be read; enter its settings again to replace it");
+            error!(%connection, %damage, "the durable state of a connection cannot be read; enter the connection's settings again to replace it");
             StoreError::Damaged(format!(
                 "The durable state of the secret provider connection {connection} cannot be read. Enter the \
                  connection's settings again, which replaces it. ({damage})"

@@ -52,7 +52,7 @@ const BATCH: u32 = 256;
 pub(crate) fn start(tasks: &mut JoinSet<()>, connections: Weak<Connections>) {
     every(INTERVAL, tasks, connections, |connections| async move {
         if let Err(error) = connections.refresh_due().await {
-            warn!(%error, "looking for durable states to renew failed");
+            warn!(%error, "cannot look for durable states to renew");
         }
     });
 }
@@ -105,10 +105,10 @@ impl Connections {
         match self.put_off(&claimed, Some(wait), attempts).await? {
             Some(put_off) => {
                 let next = put_off.refresh_at.map(tracing::field::display);
-                warn!(%connection, attempts, %error, next, "a provider could not renew its durable state; it is called again");
+                warn!(%connection, attempts, %error, next, "a provider could not renew its durable state; the host retries");
             }
             None => {
-                info!(%connection, %error, "a provider could not renew its durable state, which was changed meanwhile")
+                info!(%connection, %error, "a provider could not renew its durable state, which was changed concurrently")
             }
         }
         Ok(true)

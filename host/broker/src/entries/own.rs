@@ -93,7 +93,7 @@ impl Resolver {
     fn code_of(&self, secret: &SecretString) -> Result<OneTimeCode, NoCode> {
         let now = u64::try_from(self.core.timestamp().as_second()).unwrap_or_default();
         let totp = Totp::parse(secret.expose_secret()).map_err(|_| {
-            NoCode::new(NoCodeReason::Malformed, "The entry's tfa_secret makes no codes; store the secret again.")
+            NoCode::new(NoCodeReason::Malformed, "The entry's tfa_secret yields no codes; store the secret again.")
         })?;
         Ok(totp.code_at(now))
     }
@@ -107,6 +107,6 @@ fn no_secret() -> NoCode {
 fn open(key: &ClientKey, field: &str, ciphertext: &str) -> Result<Option<SecretString>, BrokerError> {
     let opened = key.decrypt(ciphertext);
     opened.map_err(|_| {
-        BrokerError::Host(format!("the {field} of a vault entry does not open with its workspace's key").into())
+        BrokerError::Host(format!("the {field} of a vault entry cannot be opened with its workspace key").into())
     })
 }

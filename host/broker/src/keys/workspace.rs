@@ -104,7 +104,7 @@ impl Keys {
             match self.finish_cut_off_rotation_of(workspace).await {
                 Ok(()) => finished += 1,
                 Err(error) => {
-                    warn!(%workspace, %error, "a rotation of the workspace key that was cut off cannot be finished; nothing is lost");
+                    warn!(%workspace, %error, "an interrupted rotation of the workspace key cannot be finished; no data is lost");
                     // A failure of the whole host is no reason to skip this workspace.
                     if !matches!(error, BrokerError::Storage(_) | BrokerError::Audit(_)) {
                         self.attempts.failed(workspace, self.core.now());
@@ -124,7 +124,7 @@ impl Keys {
         let finish = async {
             let values = self.finish_rotation_of(workspace).await?;
             trail.note(|subject| subject.count = Some(values));
-            info!(%workspace, values, "finished a rotation of the workspace key that was cut off");
+            info!(%workspace, values, "finished an interrupted rotation of the workspace key");
             Ok(())
         };
         self.core.audited_of_its_own(workspace, Operation::RotateWorkspaceKey, &trail, finish).await

@@ -37,7 +37,7 @@ const BATCH: u32 = 256;
 pub(crate) fn start(tasks: &mut JoinSet<()>, rotations: Weak<Rotations>) {
     every(INTERVAL, tasks, rotations, |rotations| async move {
         if let Err(error) = rotations.write_back_due().await {
-            warn!(%error, "looking for passwords to write back failed");
+            warn!(%error, "cannot look for passwords to write back");
         }
     });
 }
@@ -64,11 +64,11 @@ impl Rotations {
             // Another process was first.
             Ok((_, Err(BrokerError::Changed(_)))) => {}
             Ok((id, Err(error))) => drop(failed.insert(id, error.to_string())),
-            Err(error) => warn!(%error, "a write-back ended without a result; it is tried again"),
+            Err(error) => warn!(%error, "a write-back ended without a result; the host retries"),
         })
         .await;
         for (rotation, error) in self.told.lock().news(failed) {
-            warn!(%rotation, error, "a new password could not be written back; it is tried again");
+            warn!(%rotation, error, "a new password could not be written back; the host retries");
         }
         Ok(made)
     }
@@ -103,7 +103,7 @@ impl Rotations {
         let failed = RotationRecord {
             state: RotationState::WriteBackFailed,
             reason: Some("damaged".to_owned()),
-            message: Some(format!("the new password cannot be read any more: {damage}")),
+            message: Some(format!("the new password can no longer be read: {damage}")),
             attempt_until: None,
             next_attempt_at: None,
             failed_settings: None,
@@ -117,7 +117,7 @@ impl Rotations {
         trail.fell_short(Shortfall::WriteBackFailed);
         error!(
             rotation = %failed.id, entry = %failed.entry_id, %damage,
-            "a new password is set on the site and cannot be read any more; restore it from a backup, or change it on the site and abandon the rotation"
+            "a new password is set on the site and can no longer be read; restore it from a backup, or change it on the site and abandon the rotation"
         );
         Ok(failed.into())
     }

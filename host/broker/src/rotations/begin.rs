@@ -99,7 +99,7 @@ impl Rotations {
             Some((connection, reference)) => self.current_item(&connection, &reference).await?,
             None => self.current_own(&entry).await?,
         };
-        let none = || Skip::new("no_password", "there is no password to rotate; give the item or entry one first");
+        let none = || Skip::new("no_password", "there is no password to rotate; store one in the item or entry first");
         let current = current.and_then(|(password, revision)| Ok((password.ok_or_else(none)?, revision)));
         match current {
             Err(skip) => {
@@ -143,7 +143,12 @@ impl Rotations {
         let password = match record.state {
             RotationState::Prepared => Some(self.journal.open(&record).await?.password),
             RotationState::Skipped => None,
-            state => return Err(not_in(state, "it was begun before with this id; choose a new one for another")),
+            state => {
+                return Err(not_in(
+                    state,
+                    "a rotation with this id already began; choose a new id for another rotation",
+                ));
+            }
         };
         match password {
             Some(_) => trail.note(|subject| subject.released_new_password()),
@@ -229,7 +234,7 @@ impl Rotations {
 
     async fn current_own(&self, entry: &EntryRecord) -> Result<Result<Current, Skip>, BrokerError> {
         if entry.passkey {
-            return Ok(Err(Skip::new("passkey", "the vault entry uses a passkey, which is not rotated")));
+            return Ok(Err(Skip::new("passkey", "the vault entry uses a passkey, and passkeys are not rotated")));
         }
         Ok(Ok((self.own_password(entry).await?, None)))
     }

@@ -52,7 +52,7 @@ impl Rotations {
             match record.state {
                 RotationState::Prepared => {}
                 RotationState::Skipped => {
-                    return Err(not_in(record.state, "the site was not to be changed; begin again"));
+                    return Err(not_in(record.state, "the site's password must stay unchanged; begin again"));
                 }
                 RotationState::Abandoned => {
                     return Err(not_in(record.state, "its password has been erased; begin again"));
@@ -158,11 +158,11 @@ impl Rotations {
                 _ if !discard_password => {
                     return Err(not_in(
                         record.state,
-                        "the site has the new password, and nothing else has; abandon it with its password discarded only if the site's was changed to another one",
+                        "only this rotation keeps the site's new password; abandon it with the password discarded only after the site has another password",
                     ));
                 }
                 _ if record.attempt_until.is_some_and(|until| until > self.core.timestamp()) => {
-                    return Err(not_in(record.state, "the password is being written at this moment; try again later"));
+                    return Err(not_in(record.state, "the password is being written; try again later"));
                 }
                 _ => {}
             }

@@ -26,7 +26,7 @@ impl Rotations {
         let Some(ciphertext) = own.password else { return Ok(None) };
         let opened = keys.client().decrypt(&ciphertext);
         opened.map_err(|_| {
-            BrokerError::Host("the password of a vault entry does not open with its workspace's key".into())
+            BrokerError::Host("the password of a vault entry cannot be opened with its workspace key".into())
         })
     }
 
@@ -41,7 +41,7 @@ impl Rotations {
         for _ in 0..ATTEMPTS {
             self.core.hold_keys(record.workspace_id).await?;
             let Some(stored) = self.core.storage.entry(record.workspace_id, &selector).await? else {
-                return Ok(Err(Outcome::failed("not-found", "the vault entry is gone")));
+                return Ok(Err(Outcome::failed("not-found", "the vault entry was deleted")));
             };
             let current = self.own_password(&stored).await?.unwrap_or_default();
             if !same(&current, &contents.password) && !contents.replaces.fits(&current) {

@@ -197,7 +197,7 @@ impl Rotations {
             }
             _ => error!(
                 %rotation, %entry, attempts, reason, message,
-                "a new password is set on the site and was NOT written back; it is kept, and the rotation waits to be retried by hand"
+                "a new password is set on the site and was NOT written back; it is kept, and the rotation waits for a manual retry"
             ),
         }
         Ok(settled)
@@ -227,7 +227,7 @@ impl Rotations {
             }
             record.expected_revision = Some(revision);
         }
-        Ok(Outcome::later("conflict", "others keep changing the item or its vault", None))
+        Ok(Outcome::later("conflict", "concurrent changes of the item or its vault continue", None))
     }
 
     /// The connection of a rotation.
@@ -258,8 +258,8 @@ fn conflict() -> Trouble {
     Trouble {
         reason: "password_changed".into(),
         message:
-            "the item's password was changed by somebody else after the rotation began, and was not overwritten. Find out \
-                  which one the site has: if it is the rotation's, retry with `overwrite`, else abandon the rotation with its password discarded"
+            "the item's password was changed after the rotation began, and was not overwritten. If the site has the \
+                  rotation's password, retry with `overwrite`; otherwise abandon the rotation with its password discarded"
                 .into(),
     }
 }

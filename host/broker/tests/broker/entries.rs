@@ -52,8 +52,8 @@ async fn the_rules_for_bound_entries_are_enforced() {
             EntryContent { tfa_method: Some(TfaMethod::Authenticator), ..bound() },
             "tfa_method AUTHENTICATOR is not available for provider-backed vault entries; the one-time code comes from the bound item",
         ),
-        (bound_to(foreign.id, &reference), "the connection is not one of this workspace"),
-        (bound_to(uuid::Uuid::nil().into(), &reference), "the connection is not one of this workspace"),
+        (bound_to(foreign.id, &reference), "the connection does not belong to this workspace"),
+        (bound_to(uuid::Uuid::nil().into(), &reference), "the connection does not belong to this workspace"),
         (
             bound_to(connection.id, "https://example.com/item"),
             "reference: A reference of 1Password begins with op://, as in op://<vaultId>/<itemId>.",

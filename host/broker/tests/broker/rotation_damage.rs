@@ -50,7 +50,7 @@ async fn it_is_said_once_to_have_failed_and_can_be_abandoned() {
     assert_eq!(since(&world, before).await, pairs(&tried));
     let id = rotation.id.to_string();
     let logged = logged();
-    assert_eq!(logged.lines().filter(|line| line.contains("cannot be read any more") && line.contains(&id)).count(), 1);
+    assert_eq!(logged.lines().filter(|line| line.contains("can no longer be read") && line.contains(&id)).count(), 1);
 
     // It stands in the way of nothing else.
     let settings =

@@ -409,7 +409,7 @@ async fn an_abandoned_rotation_is_over_and_one_that_was_committed_is_not_abandon
     world.emulator.fault(outage());
     assert_eq!(world.commit(second.id).await.state, RotationState::Committing);
     let error = world.broker.rotations().abandon(&world.access, second.id, false).await.unwrap_err();
-    assert!(error.to_string().contains("the site has the new password"), "{error}");
+    assert!(error.to_string().contains("only this rotation keeps the site's new password"), "{error}");
     assert_eq!(world.password_of(&entry).await, password.expose_secret());
     let abandoned = world.broker.rotations().abandon(&world.access, second.id, true).await.unwrap();
     assert_eq!(abandoned.state, RotationState::Abandoned);

@@ -183,7 +183,7 @@ pub(super) async fn items(Client(api, access): Client, Id(id): Id<ConnectionId>)
 
 /// Show a connection's remaining requests to its secret manager
 ///
-/// Makes no request to the secret manager. Needs the scope `api` or `admin`.
+/// Makes no request to the secret manager. Needs the scope `api`.
 #[utoipa::path(get, path = "/secret-providers/{id}/budget", operation_id = "get_budget", tag = "secret-providers",
     params(("id" = Uuid, Path, description = "The connection's id")),
     responses((status = 200, description = "The budget", body = BudgetView), Input, Missing, Common))]

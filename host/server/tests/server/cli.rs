@@ -280,7 +280,7 @@ fn a_resolve_says_what_was_asked_for_and_whether_the_rejected_revision_is_still_
     let rejected = folder.run(&["resolve", &id, "--rejected", "1", "--json"]).ok().json();
     assert_eq!((&rejected["rejected_is_current"], &rejected["one_time_code"]["revision"]), (&true.into(), &"1".into()));
     let text = folder.run(&["resolve", &id, "--rejected", "1", "--fields", "one_time_code"]).ok().stdout;
-    assert!(text.contains("still what the item holds") && !text.contains("username"), "{text}");
+    assert!(text.contains("still holds the rejected revision") && !text.contains("username"), "{text}");
     assert_eq!(folder.run(&["resolve", &id, "--fields", "pin"]).code, 2);
 }
 
@@ -366,7 +366,7 @@ fn a_database_without_its_master_key_is_not_opened_with_another() {
     let folder = Folder::connected(ECHO);
     std::fs::rename(folder.key_file(), folder.path().join("elsewhere")).unwrap();
     let ran = folder.run(&["workspace", "list"]).failed(1);
-    assert!(ran.stderr.contains("Put the key back"), "{ran:#?}");
+    assert!(ran.stderr.contains("Restore the key from its backup"), "{ran:#?}");
     assert!(!folder.key_file().exists(), "no key was made in its place");
 
     std::fs::write(folder.key_file(), "00".repeat(32)).unwrap();

@@ -189,13 +189,10 @@ impl SqliteStorage {
     async fn leave_no_trace(&self) {
         let why = match self.erase_within(BUSY_TIMEOUT).await {
             Ok(true) => return,
-            Ok(false) => "somebody reads the database all the time".to_owned(),
+            Ok(false) => "other connections read the database all the time".to_owned(),
             Err(error) => error.to_string(),
         };
-        tracing::warn!(
-            why,
-            "a key that was replaced is still in the database's files; a server tries again every minute"
-        );
+        tracing::warn!(why, "a replaced key is still in the database's files; a server retries every minute");
     }
 
     /// Old pages with a deleted key stay in the write-ahead log until it is emptied, and in the

@@ -183,7 +183,7 @@ fn make_private(path: &Path) -> std::io::Result<()> {
             is_private => is_private?,
         };
         if !is_private {
-            tracing::warn!(path = %file.display(), "a file of the database was open to others than its owner; taking their rights away");
+            tracing::warn!(path = %file.display(), "users other than the owner could access a file of the database; removing their permissions");
             private_file::make_private(file)?;
         }
     }

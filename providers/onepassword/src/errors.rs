@@ -199,24 +199,21 @@ impl Refusal {
             )),
             (Self::RateLimited(seconds), _) => Error::rate_limited(match seconds {
                 Some(seconds) => format!(
-                    "1Password accepts no further requests of this service account for now: too many were made. It \
-                     asks to wait {}.",
+                    "1Password received too many requests from this service account. It asks to wait {}.",
                     duration(seconds)
                 ),
-                None => "1Password accepts no further requests of this service account for now: too many were made. \
-                         Try again later."
-                    .to_owned(),
+                None => "1Password received too many requests from this service account. Try again later.".to_owned(),
             })
             .retry_after(seconds),
             (Self::OutOfOrder(status), Asked::Change(_)) => Error::unavailable(format!(
-                "{server} is out of order (status {status}), so the change may or may not have been made. Read the \
+                "{server} is unavailable (status {status}), so the change may or may not have been made. Read the \
                  item before trying again."
             )),
             (Self::OutOfOrder(status), _) => {
-                Error::unavailable(format!("{server} is out of order (status {status}). Try again later."))
+                Error::unavailable(format!("{server} is unavailable (status {status}). Try again later."))
             }
             (Self::Unexpected(status), _) if (300..400).contains(&status) => Error::unexpected_answer(format!(
-                "{server} redirects to somewhere else (status {status}), which is not followed. If the account has \
+                "{server} redirects elsewhere (status {status}); redirects are not followed. If the account has \
                  moved, create a new service account and reconnect."
             )),
             (Self::BadRequest, _) => {

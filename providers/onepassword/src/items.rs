@@ -76,7 +76,7 @@ fn logins_of(client: &mut Client<'_>, vault: &OpenVault) -> Result<Vec<Item>, Er
         Ok(listed) => listed,
         // Access was revoked after the vaults were listed.
         Err(Failure::Refused(Refusal::Forbidden | Refusal::NotFound)) => {
-            eprintln!("left out the vault {}: its items can no longer be read", vault.id);
+            eprintln!("skipped the vault {}: its items can no longer be read", vault.id);
             return Ok(Vec::new());
         }
         Err(failure) => return Err(client.error(failure, Asked::Vault(Some(&vault.name)))),
@@ -95,7 +95,7 @@ fn logins_of(client: &mut Client<'_>, vault: &OpenVault) -> Result<Vec<Item>, Er
     }
     if items.len() < total {
         eprintln!(
-            "left out {} of {total} items of the vault {}: they cannot be read or decrypted",
+            "skipped {} of {total} items of the vault {}: they cannot be read or decrypted",
             total - items.len(),
             vault.id
         );

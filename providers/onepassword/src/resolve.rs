@@ -57,7 +57,7 @@ pub(crate) fn fetch_item(client: &mut Client<'_>, reference: ItemReference<'_>) 
     match item.place() {
         Place::Active => Ok(item),
         Place::Archived => {
-            Err(Error::not_found("The item is in the archive of 1Password. Restore it there, or bind another item."))
+            Err(Error::not_found("The item is archived in 1Password. Restore it there, or bind another item."))
         }
         Place::Deleted => {
             Err(Error::not_found("The item was deleted in 1Password. Restore it there, or bind another item."))

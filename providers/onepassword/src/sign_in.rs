@@ -201,8 +201,8 @@ fn untrusted(wire: &Wire<'_>, error: SrpError) -> Failure {
         SrpError::Malformed => Failure::Garbled("with a malformed sign-in value"),
         SrpError::IllegalServerValue => Failure::Garbled("with an unsafe sign-in value"),
         SrpError::WrongServerProof => Failure::Final(Error::unexpected_answer(format!(
-            "{} could not prove that it knows this service account, so the sign-in was broken off. Something between \
-             here and 1Password may pretend to be 1Password.",
+            "{} could not prove that it knows this service account, so the sign-in was aborted. Something between \
+             here and 1Password may be impersonating it.",
             wire.token.host()
         ))),
     }

@@ -62,7 +62,7 @@ pub(crate) fn fetch_all(client: &mut Client<'_>) -> Result<Vaults, Error> {
     vaults.retain(|vault| vault.combined_access.acl & READ_ITEMS != 0);
     let Opened { vaults: mut readable, failed } = open(client, vaults)?;
     for (id, error) in &failed {
-        eprintln!("left out the vault {id}: its key cannot be opened ({error})");
+        eprintln!("skipped the vault {id}: its key cannot be opened ({error})");
     }
     readable.sort_by(|one, other| one.id.cmp(&other.id));
     Ok(Vaults { readable, unopened: unopened + failed.len() })

@@ -73,7 +73,7 @@ fn at_expected(item: &Item, expected: Option<&str>) -> Result<String, Error> {
     if expected.is_none_or(|expected| expected == revision) {
         return Ok(revision);
     }
-    Err(Error::conflict("The item was changed in 1Password meanwhile, so nothing was written. Read it again."))
+    Err(Error::conflict("The item was changed in 1Password in the meantime, so nothing was written. Read it again."))
 }
 
 /// The body of the request; `None` if the item already has the requested values.

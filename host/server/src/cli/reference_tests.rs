@@ -167,7 +167,7 @@ fn meaning(kind: ErrorKind) -> &'static str {
             "the secret manager refuses the connection's credentials (400 while connecting), or denies this"
         }
         ErrorKind::RateLimited => "the secret manager's limit, or the budget, is used up",
-        ErrorKind::ProviderUnavailable => "the secret manager is unreachable or out of order",
+        ErrorKind::ProviderUnavailable => "the secret manager is unreachable or failing",
         ErrorKind::ProviderPaused => "the connection is paused after failures",
         ErrorKind::Busy => "the host is overloaded",
         ErrorKind::ProviderFault => "the provider crashed, hit a limit, or returned something invalid",

@@ -229,7 +229,7 @@ fn failure(code: ErrorCode) -> HttpError {
         | ErrorCode::HttpUpgradeFailed
         | ErrorCode::HttpProtocolError => HttpError::Protocol,
         ErrorCode::HttpRequestBodySize(_) => invalid("its body is too large"),
-        ErrorCode::HttpRequestLengthRequired => invalid("the server wants to know its length"),
+        ErrorCode::HttpRequestLengthRequired => invalid("the server requires its length"),
         ErrorCode::HttpRequestMethodInvalid => invalid("its method is not allowed"),
         ErrorCode::HttpRequestUriInvalid | ErrorCode::HttpRequestUriTooLong => invalid("its address is not valid"),
         ErrorCode::HttpRequestHeaderSectionSize(_)
@@ -238,7 +238,7 @@ fn failure(code: ErrorCode) -> HttpError {
         | ErrorCode::HttpRequestTrailerSize(_) => invalid("its headers are too large"),
         ErrorCode::ConnectionLimitReached => HttpError::Other("too many requests are in flight".into()),
         ErrorCode::LoopDetected => HttpError::Other("a proxy found a loop".into()),
-        ErrorCode::ConfigurationError => HttpError::Other("the host is not set up for it".into()),
+        ErrorCode::ConfigurationError => HttpError::Other("the host is not configured for it".into()),
         // Its text may contain anything.
         ErrorCode::InternalError(_) => HttpError::Other("an internal error of the host".into()),
     }

@@ -251,21 +251,21 @@ impl Answer {
                 "{host} does not accept these credentials. Check that they are complete and not expired or revoked."
             )),
             403 => Error::permission_denied(format!("{host} does not allow this with these credentials.")),
-            404 | 410 => Error::not_found(format!("{host} does not know this, or these credentials cannot see it.")),
+            404 | 410 => Error::not_found(format!("{host} cannot find this, or these credentials cannot see it.")),
             409 | 412 => Error::conflict(format!("{host} reports that this has changed in the meantime.")),
             429 => Error::rate_limited(match self.retry_after {
                 Some(seconds) => {
-                    format!("{host} refuses for now: too many requests. It asks to wait {seconds} seconds.")
+                    format!("{host} received too many requests. It asks to wait {seconds} seconds.")
                 }
-                None => format!("{host} refuses for now: too many requests. Try again later."),
+                None => format!("{host} received too many requests. Try again later."),
             })
             .retry_after(self.retry_after),
             status @ (408 | 500..=599) => {
-                Error::unavailable(format!("{host} is out of order (status {status}). Try again later."))
+                Error::unavailable(format!("{host} is unavailable (status {status}). Try again later."))
                     .retry_after(self.retry_after)
             }
             status @ 300..=399 => Error::unexpected_answer(format!(
-                "{host} redirects to somewhere else (status {status}), which is not followed. Check the address."
+                "{host} redirects elsewhere (status {status}); redirects are not followed. Check the address."
             )),
             status => Error::unexpected_answer(format!("{host} answered with the unexpected status {status}.")),
         }
@@ -281,15 +281,15 @@ impl Answer {
         let host = &self.host;
         if !self.header("content-type").is_some_and(is_json) {
             return Err(Error::unexpected_answer(format!(
-                "{host} answered something that is not JSON. Check the address."
+                "{host} answered with content that is not JSON. Check the address."
             )));
         }
         serde_json::from_slice(self.body()).map_err(|error| {
             // serde_json's message quotes values; its category and position do not.
             let what = match error.classify() {
-                serde_json::error::Category::Eof => "JSON that is cut off",
-                serde_json::error::Category::Data => "JSON of an unexpected form",
-                serde_json::error::Category::Syntax | serde_json::error::Category::Io => "invalid JSON",
+                serde_json::error::Category::Eof => "with truncated JSON",
+                serde_json::error::Category::Data => "with JSON of an unexpected form",
+                serde_json::error::Category::Syntax | serde_json::error::Category::Io => "with invalid JSON",
             };
             let (line, column) = (error.line(), error.column());
             Error::unexpected_answer(format!("{host} answered {what} (line {line}, column {column})."))

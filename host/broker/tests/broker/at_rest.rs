@@ -1,5 +1,5 @@
-//! What lies in the database file: no secret in any encoding, and nothing that can be moved, put back or altered
-//! unnoticed.
+//! The contents of the database file: no secret in any encoding, and nothing that can be moved,
+//! restored or altered unnoticed.
 
 use std::path::Path;
 
@@ -26,14 +26,15 @@ pub(crate) fn contains(data: &[u8], part: &[u8]) -> bool {
     data.windows(part.len()).any(|window| window == part)
 }
 
-/// How a secret could be written down: as it is, and in the usual encodings, whichever way base64 falls on it. Of six digits
-/// seven characters of base64 are certain, which do not occur by chance.
+/// The ways in which a secret could be written down: plain, and in the usual encodings, at every
+/// alignment of base64. Of six digits, seven characters of base64 are certain, and these do not
+/// occur by chance.
 pub(crate) fn spellings(secret: &[u8]) -> Vec<Vec<u8>> {
     let hex = HEXLOWER.encode(secret);
     let mut all =
         vec![secret.to_vec(), hex.to_uppercase().into_bytes(), hex.into_bytes(), BASE32.encode(secret).into_bytes()];
     for offset in 0..3 {
-        // Without the characters at its ends that depend on what stands beside it.
+        // Without the characters at its ends, which depend on the neighbouring text.
         let padded = [&b"..."[..offset], secret].concat();
         let encoded = BASE64.encode(&padded);
         let inner = encoded[(offset * 8).div_ceil(6)..padded.len() * 8 / 6].to_owned();
@@ -89,12 +90,12 @@ async fn no_secret_is_in_the_database_in_plain_base64_or_hex() {
             }
         }
     }
-    // The search can find something: what is not secret is there.
+    // The search works: it finds what is not secret.
     assert!(files.iter().any(|(_, data)| contains(data, connection.name.as_bytes())));
     assert!(files.iter().any(|(_, data)| contains(data, connection.hints["token"].as_bytes())));
 }
 
-/// What lets somebody in without a password.
+/// Secrets that grant access without a password.
 fn attributes() -> Attributes {
     let mut attributes = Attributes::default();
     let cookies = r#"[{"name": "s", "value": "cookie-4711-of-a-session"}]"#;
@@ -133,7 +134,7 @@ async fn attributes_of_one_entry_do_not_open_in_another_nor_do_older_ones_of_the
 async fn files_that_others_could_read_are_the_owners_when_the_database_was_opened() {
     use std::os::unix::fs::PermissionsExt;
     let (world, _) = World::connected().await;
-    // As a backup that was put back leaves them. The first broker has the database open, so all of them are there.
+    // As a restored backup leaves them. The first broker has the database open, so all files exist.
     let files = || std::fs::read_dir(world.folder.path()).unwrap().map(|file| file.unwrap().path());
     let modes = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
     let names: Vec<_> = files().filter(|path| path.to_string_lossy().contains("keyway.db")).collect();
@@ -156,7 +157,7 @@ async fn only_the_owner_can_read_the_database() {
     }
 }
 
-/// Somebody who can write to the database, and has no key.
+/// An attacker who can write to the database, and has no key.
 pub(crate) struct Attacker(SqlitePool);
 
 impl Attacker {

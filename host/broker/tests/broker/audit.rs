@@ -1,4 +1,4 @@
-//! What the broker's operations leave in the audit log, and what they do when it fails.
+//! The audit records of the broker's operations, and their behaviour when the log fails.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -15,7 +15,7 @@ use secrecy::ExposeSecret;
 
 use crate::support::World;
 
-/// What the log has, the oldest first.
+/// The records of the log, oldest first.
 pub(crate) async fn records(world: &World) -> Vec<AuditRecord> {
     let mut query = AuditQuery::default();
     query.order = Order::Oldest;
@@ -23,7 +23,7 @@ pub(crate) async fn records(world: &World) -> Vec<AuditRecord> {
     world.broker.audit().records_of_all(&query).await.unwrap().records
 }
 
-/// The records since there were `before`, as operation and outcome.
+/// The records after the first `before`, as operation and outcome.
 pub(crate) async fn since(world: &World, before: usize) -> Vec<(String, String)> {
     let records = records(world).await.split_off(before);
     records.into_iter().map(|record| (record.operation, record.outcome.as_str().to_owned())).collect()
@@ -72,7 +72,7 @@ async fn every_release_and_every_change_says_who_did_what_to_what() {
     assert_eq!(live.subject.fields, ["username", "password"]);
     assert_eq!(code.subject.fields, ["username", "password", "one_time_code"]);
 
-    // The outcome of a change names the record of its beginning, which names what it is about already.
+    // The outcome of a change names the record of its beginning, which already names its subject.
     let [begun, done] = &all[4..6] else { panic!() };
     assert_eq!(
         (done.begun, begun.subject.entry, done.subject.entry),
@@ -97,7 +97,7 @@ async fn what_fails_and_what_is_refused_is_recorded_with_its_code() {
     world.broker.resolve(&world.access, ResolveRequest::new(unknown)).await.unwrap_err();
     let bad = EntryContent::bound("", "https://acme.com", connection.id, "op://a/b");
     world.broker.entries().create(&world.access, bad).await.unwrap_err();
-    // What only reads the broker's own records is recorded when it is refused, and not otherwise.
+    // Operations that only read the broker's own records are recorded only when refused.
     world.broker.connections().list(&ordinary).await.unwrap();
     let expected = [
         ("resolve", "FORBIDDEN"),
@@ -211,7 +211,7 @@ async fn when_the_log_fails_or_panics_nothing_is_released_or_changed_until_it_is
     }
     let connections = world.broker.connections().list(&world.access).await.unwrap();
     assert_eq!(connections[0].cache_ttl, CacheTtl::DEFAULT, "the change was not begun");
-    // This one is kept elsewhere.
+    // This log is kept elsewhere.
     let error = world.broker.audit().verify().await.unwrap_err();
     assert!(matches!(error, BrokerError::Audit(AuditError::Elsewhere(_))));
 }

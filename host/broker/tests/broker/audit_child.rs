@@ -1,5 +1,5 @@
-//! The audit log of a process that is killed, and of one whose disk is full. Both are this test program itself, started
-//! again; what it is told is in its environment.
+//! The audit log of a killed process, and of a process whose disk is full. Each child is this test
+//! program itself, with its task in its environment.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -25,13 +25,13 @@ async fn open(folder: &Path) -> Broker {
     let runtime = Runtime::builder().code_cache(compiled(), CodeCacheKey::new([1; 32])).build().unwrap();
     let provider = runtime.load(&component("fixtures/echo")).await.unwrap();
     let storage = SqliteStorage::open(folder.join("keyway.db")).await.unwrap();
-    // Small segments, so that it is also killed at the end of one.
+    // Small segments, so that some kills happen at the end of one.
     let audit = SegmentOptions::new(folder.join("audit")).segment_bytes(128 << 10);
     let builder = Broker::builder(runtime, storage, MasterKey::from_hex(MASTER_KEY).unwrap());
     builder.provider(provider).audit(audit).open().await.unwrap()
 }
 
-/// A folder with a workspace and an entry, and what a child needs to know of it.
+/// A folder with a workspace and an entry, and what a child needs to know about them.
 async fn prepared() -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     let broker = open(folder.path()).await;
@@ -50,7 +50,8 @@ async fn prepared() -> (tempfile::TempDir, String) {
     (folder, format!("{workspace} {}", entry.id))
 }
 
-/// Starts a child. Writing beyond the limit of a file's size is then an error for it, and not its end.
+/// Starts a child. A write beyond the file size limit is then an error instead of a signal that
+/// kills it.
 fn start(child: &str, folder: &Path, access: &str) -> Child {
     let test = format!("audit_child::{child}");
     Command::new("sh")
@@ -64,7 +65,7 @@ fn start(child: &str, folder: &Path, access: &str) -> Child {
         .unwrap()
 }
 
-/// What a child was told.
+/// The task of a child.
 fn told() -> Option<(PathBuf, Access, EntryId)> {
     let folder = std::env::var_os(FOLDER)?;
     let access = std::env::var(ACCESS).unwrap();
@@ -86,12 +87,12 @@ async fn resolves_until_it_is_killed() {
                 let id = Uuid::new_v4();
                 let request = ResolveRequest::new(entry).fields(Fields::CREDENTIALS);
                 broker.resolve(&access.clone().for_request(id), request).await.unwrap();
-                // One write for each line, so that a line is there whole or not at all.
+                // One write for each line, so that lines are never torn.
                 std::io::stdout().lock().write_all(format!("\nreleased {id}\n").as_bytes()).unwrap();
             }
         });
     }
-    // Only a failure ends one of them.
+    // Only a failure ends a caller.
     callers.join_next().await.unwrap().unwrap();
 }
 
@@ -122,7 +123,7 @@ async fn every_release_before_a_kill_is_in_the_log_and_the_log_verifies() {
     for id in &released {
         assert!(recorded.contains(id), "a release was acknowledged and is not in the log");
     }
-    // Those that were recorded and not released any more are few: at most one for each caller and kill.
+    // Few records lack their release: at most one for each caller and kill.
     assert!(recorded.len() <= released.len() + 4 * CALLERS);
 }
 
@@ -149,8 +150,8 @@ async fn fills_its_disk() {
     let broker = open(&folder).await;
     let resolve = async || broker.resolve(&access, ResolveRequest::new(entry).fields(Fields::CREDENTIALS)).await;
     resolve().await.unwrap();
-    // No file may grow beyond the end of the segment and some more: less than the database has already, which only the log
-    // writes to meanwhile.
+    // No file may grow far beyond the segment's end. The database is already larger, but only the
+    // log writes in the meantime.
     let segment = folder.join("audit/00001-00000001.jsonl");
     let before = getrlimit(Resource::Fsize);
     let full = std::fs::metadata(&segment).unwrap().len() + 1_500;
@@ -165,7 +166,7 @@ async fn fills_its_disk() {
     };
     assert!(matches!(error, BrokerError::Audit(AuditError::Unwritable(_))), "{error}");
     assert!(std::fs::metadata(&segment).unwrap().len() == full, "the last record is there in part");
-    // It stays so while the disk is full, and goes on by itself when it is not.
+    // The failure lasts while the disk is full, and ends with it.
     assert!(resolve().await.is_err());
     setrlimit(Resource::Fsize, before).unwrap();
     resolve().await.unwrap();

@@ -1,5 +1,5 @@
-//! Budgets, back-off and the breaker, with the real component against the emulator: what a secret manager is asked, and
-//! what it is spared.
+//! Budgets, back-off and the breaker, with the real component against the emulator: which requests
+//! reach the secret manager, and which do not.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -17,7 +17,7 @@ use crate::support::World;
 const ITEM: &str = "Northwind Supplier Portal";
 const OTHER_ITEM: &str = "Wide World Importers";
 
-/// What a connection costs when it is made: the login's four requests, vaults and keysets.
+/// The cost of creating a connection: the sign-in's four requests, vaults and keysets.
 const VERIFY: u32 = 6;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -30,7 +30,7 @@ fn limits(reads: u32, account: u32) -> BudgetOptions {
     BudgetOptions::default().limits("1password", limits)
 }
 
-/// A world whose connection caches nothing, so that each resolve asks the provider.
+/// A world whose connection caches nothing, so that each resolve calls the provider.
 async fn live(options: BudgetOptions) -> (World, Connection, VaultEntry) {
     let world = World::with_budgets(options).await;
     let mut new = world.new_connection("automation");
@@ -72,7 +72,8 @@ async fn the_count_is_exactly_what_the_server_saw_also_after_a_restart() {
     world.broker.connections().list_items(&world.access, connection.id).await.unwrap();
     let seen = |world: &World| VERIFY + u32::try_from(world.emulator.calls().total).unwrap();
     assert_eq!(used(&world.broker, &world, &connection).await, (seen(&world), seen(&world)));
-    // One process after another that makes one call and ends, as those of the command line do.
+    // Processes that each make one call and exit, one after another, as those of the command line
+    // do.
     for _ in 0..20 {
         world.restart().await;
         assert_eq!(used(&world.broker, &world, &connection).await, (seen(&world), seen(&world)));
@@ -138,7 +139,7 @@ async fn connections_with_the_same_token_share_its_budget_also_in_another_worksp
     let other = world.broker.connections().budget(&elsewhere, second.id).await.unwrap();
     assert_eq!(one, other);
     assert_eq!(used(&world.broker, &world, &first).await.0, 2 * VERIFY + 1);
-    // Another token has a budget of its own.
+    // Another token has its own budget.
     let third = world.connect("auditor").await;
     assert_eq!(used(&world.broker, &world, &third).await.0, VERIFY);
     assert_eq!(world.broker.connections().budgets().len(), 2);
@@ -160,7 +161,7 @@ async fn the_accounts_budget_ends_all_its_tokens_calls() {
 
 #[tokio::test]
 async fn tokens_of_one_account_share_its_budget_also_after_a_restart() {
-    // A team's address names the account, which the usual one of the emulator does not.
+    // A team's address names the account; the emulator's usual address does not.
     let sign_in_address = Some("acme.1password.com".to_owned());
     let emulator = Emulator::start_with(Options { sign_in_address, ..Options::default() }).unwrap();
     let mut world = World::of(emulator, limits(1_000, 30)).await;
@@ -180,7 +181,8 @@ async fn tokens_of_one_account_share_its_budget_also_after_a_restart() {
         assert_eq!(used(&world.broker, &world, &auditor).await, (VERIFY, 2 * VERIFY + 3));
     }
 
-    // One token spends what is left, and the other has none, although its own hour has hardly begun.
+    // One token uses up the remaining requests. The other then has none, although its own hour has
+    // hardly begun.
     world.emulator.reset_calls();
     while resolve(&world, &entry).await.is_ok() {}
     assert_eq!(world.emulator.calls().total, 15);
@@ -215,14 +217,14 @@ async fn the_servers_retry_after_is_honoured_for_the_token_over_a_restart() {
         assert_eq!(retry_after.as_secs_f64().round(), 100.0);
         let listing = world.broker.connections().list_items(&world.access, connection.id).await;
         assert!(matches!(listing, Err(BrokerError::NotCalled(NotCalled::RateLimited { .. }))));
-        // It was said to the token, whoever comes with it.
+        // The refusal applies to the token, in every connection that uses it.
         let again = world.broker.connections().create(&world.access, world.new_connection("automation")).await;
         assert!(matches!(again, Err(BrokerError::NotCalled(NotCalled::RateLimited { .. }))), "{again:?}");
     }
     assert_eq!(world.emulator.calls().total, 1);
     let pause = world.broker.connections().budget(&world.access, connection.id).await.unwrap().pause.unwrap();
     assert_eq!(pause.reason, PauseReason::RateLimited);
-    // Another token's calls go on.
+    // Calls with another token continue.
     world.connect("auditor").await;
     world.clock.advance(Duration::from_secs(99));
     not_called(resolve(&world, &entry).await);
@@ -279,7 +281,7 @@ async fn an_open_breaker_survives_a_restart_is_not_extended_by_being_asked_and_r
     assert_eq!(not_called(resolve(&world, &entry).await), first, "asking changes nothing");
     world.emulator.reset_calls();
 
-    // Still out of order: one probe, and a longer pause.
+    // Still failing: one probe, and a longer pause.
     world.clock.advance(retry_after);
     resolve(&world, &entry).await.unwrap_err();
     let longer = not_called(resolve(&world, &entry).await).retry_after();
@@ -331,7 +333,7 @@ async fn a_caller_who_goes_away_takes_no_probe_with_them_wherever_they_were() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
-        // The clock stands still: who had to wait for a claim to run out would wait for ever.
+        // The clock stands still: waiting for a claim to expire would never end.
         let deadline = Instant::now() + Duration::from_secs(20);
         while let Err(error) = resolve(&world, &entry).await {
             assert!(matches!(error, BrokerError::NotCalled(_)), "{error}");
@@ -390,7 +392,7 @@ async fn a_refused_token_says_so_and_is_not_retried_until_it_is_entered_again() 
     }
     assert_eq!(world.emulator.calls().total, asked);
 
-    // The service account is active again, and somebody enters the very same token.
+    // The service account is active again, and the same token is entered again.
     world.emulator.restore_token("automation").unwrap();
     not_called(resolve(&world, &entry).await);
     let settings = Some(world.new_connection("automation").settings);
@@ -398,7 +400,7 @@ async fn a_refused_token_says_so_and_is_not_retried_until_it_is_entered_again() 
     world.broker.connections().update(&world.access, connection.id, changes).await.unwrap();
     resolve(&world, &entry).await.unwrap();
 
-    // Nobody does anything: after a while it is tried once more.
+    // Without any action, the breaker probes after a while.
     world.emulator.revoke_token("automation", 401).unwrap();
     world.emulator.expire_sessions();
     resolve(&world, &entry).await.unwrap_err();

@@ -1,6 +1,7 @@
-//! A process that resolves at every start and is killed, over and over: what that costs the secret manager.
+//! A process that resolves at every start and is killed, over and over: its cost in requests to the
+//! secret manager.
 //!
-//! The process is this very test program, told by its environment to be one.
+//! The process is this test program itself, in a role that its environment sets.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -40,7 +41,8 @@ fn budgets(reads: u32) -> BudgetOptions {
     BudgetOptions::default().limits("1password", limits)
 }
 
-/// The process: it resolves cold, says how that went, and waits to be killed. In an ordinary run of the tests it does nothing.
+/// The process: it resolves with a cold cache, prints the outcome, and waits to be killed. In an
+/// ordinary test run it does nothing.
 #[tokio::test]
 async fn a_process_that_resolves_and_waits() {
     let Ok(job) = std::env::var(JOB) else { return };
@@ -69,7 +71,7 @@ async fn a_process_that_resolves_and_waits() {
     std::future::pending::<()>().await;
 }
 
-/// Starts the process and kills it at that line of its output. Returns the lines until then.
+/// Starts the process and kills it at that line of its output. Returns the lines up to that line.
 fn start_and_kill(job: &Job, at: fn(&str) -> bool) -> String {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "crash_loop::a_process_that_resolves_and_waits", "--nocapture", "--test-threads=1"])
@@ -112,12 +114,12 @@ async fn twenty_starts_cost_no_more_than_the_budget_wherever_the_process_is_kill
     let (world, _, job) = world(READS).await;
     let mut ends = Vec::new();
     for number in 0..STARTS {
-        // Every third one in the middle, as soon as it has begun.
+        // Every third process is killed in the middle, as soon as it has begun.
         let at = if number % 3 == 2 { |line: &str| line == "started" } else { outcome };
         ends.push(start_and_kill(&job, at));
     }
     let calls = world.emulator.calls().total;
-    // Connecting has cost six.
+    // Connecting cost six.
     assert!(calls <= u64::from(READS) - 6, "{calls}: {ends:?}");
     assert!(ends.iter().filter(|end| *end == "resolved").count() >= 3, "{ends:?}");
     assert_eq!(ends.iter().rev().find(|end| *end != "started").unwrap(), "spent", "{ends:?}");

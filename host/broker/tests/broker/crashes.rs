@@ -1,7 +1,8 @@
-//! What is left when a process is killed: everything that it has acknowledged, and nothing by halves.
+//! The state after a process is killed: everything acknowledged is there, and nothing is half done.
 //!
-//! The process is this very test program with another role, killed with SIGKILL at random points: the seed is printed, and
-//! `KEYWAY_TEST_SEED` sets it. What the process has printed before counts as acknowledged.
+//! The process is this test program in another role, killed with SIGKILL at random points. The seed
+//! is printed, and `KEYWAY_TEST_SEED` sets it. Everything that the process printed before the kill
+//! counts as acknowledged.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -29,13 +30,14 @@ const KEY: &str = "KEYWAY_TEST_MASTER_KEY";
 const SEED: &str = "KEYWAY_TEST_SEED";
 const NEW_KEY: &str = "KEYWAY_TEST_NEW_MASTER_KEY";
 
-/// What a killed process calls the entries that it changes.
+/// The alias that a killed process gives the entries that it changes.
 const CHANGED: &str = "changed";
 
-/// The new password of the rotation that is open.
+/// The new password of the open rotation.
 const ROTATED: &str = "rotated-password-4711";
 
-/// Rounds of each test, and for how long a new one may begin: the machine decides how many there are, not what they find.
+/// The rounds of each test, and how long new rounds may begin: the speed of the machine decides how
+/// many run, not what they find.
 const ROUNDS: u64 = 12;
 const TIME: Duration = Duration::from_secs(20);
 
@@ -63,13 +65,13 @@ fn new_connection() -> NewConnection {
     }
 }
 
-/// Tells the parent, past what captures the output of tests.
+/// Writes to the parent, bypassing the capture of test output.
 fn tell(line: &str) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "> {line}").and_then(|()| out.flush()).unwrap();
 }
 
-/// Not a test: what the killed process does. Without a role it is nothing.
+/// Not a test: the work of the killed process. Without a role it does nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "the other tests start it as a process of its own"]
 async fn a_process_to_be_killed() {
@@ -135,7 +137,7 @@ async fn write_for_ever(broker: Broker, access: Access) {
             tell(&format!("revoked {}", key.info.id));
         }
     });
-    // None ends but by failing.
+    // Each ends only by failing.
     tasks.join_next().await.unwrap().unwrap();
 }
 
@@ -154,19 +156,19 @@ impl Process {
         Self { child, lines }
     }
 
-    /// The next thing that it tells; `None` when it has ended.
+    /// The next line that it prints; `None` when it has ended.
     fn next(&mut self) -> Option<String> {
         loop {
             let line = self.lines.next()?.unwrap();
-            // The name of the test stands before the first line.
+            // The name of the test precedes the first line.
             if let Some((_, told)) = line.split_once("> ") {
                 return Some(told.to_owned());
             }
         }
     }
 
-    /// Kills it, and returns what it had told until then. (All lines are shorter than what a pipe takes at once, so there
-    /// is no half of one.)
+    /// Kills it, and returns what it printed until then. (All lines are shorter than a pipe's
+    /// atomic write, so no line is torn.)
     fn kill(mut self) -> Vec<String> {
         self.child.kill().unwrap();
         let told = std::iter::from_fn(|| self.next()).collect();
@@ -175,7 +177,7 @@ impl Process {
     }
 }
 
-/// A small generator of numbers, with a new seed in every run.
+/// A small random number generator, with a new seed in every run.
 struct Random(u64);
 
 impl Random {
@@ -199,8 +201,8 @@ async fn the_file_is_sound(folder: &Path) {
     database.close().await;
 }
 
-/// Every entry is there and opens, for the broker and for whoever holds the workspace's encryption key; and so does the
-/// password of the rotation that is open.
+/// Every entry exists and opens, both for the broker and for a holder of the workspace's encryption
+/// key. So does the password of the open rotation.
 async fn everything_opens(broker: &Broker, access: &Access, count: usize) -> SecretString {
     let key = broker.keys().encryption_key(access).await.unwrap();
     let entries = manual_entries(broker, access).await;
@@ -214,19 +216,19 @@ async fn everything_opens(broker: &Broker, access: &Access, count: usize) -> Sec
     let revealed = broker.rotations().reveal(access, rotations[0].id).await.unwrap();
     assert_eq!(revealed.expose_secret(), ROTATED);
     for connection in broker.connections().list(access).await.unwrap() {
-        // It opens the settings.
+        // It can open the settings.
         let changes = ConnectionChanges { name: Some("Still there".into()), ..ConnectionChanges::default() };
         broker.connections().update(access, connection.id, changes).await.unwrap();
     }
     key
 }
 
-/// What nobody but the database has of a session.
+/// The part of a session that only the database has.
 fn cookies_of(user: &str) -> String {
     format!(r#"[{{"name":"s","value":"cookie of {user}"}}]"#)
 }
 
-/// A database with entries and a connection, and a rotation of the first entry that is prepared.
+/// A database with entries, a connection, and a prepared rotation of the first entry.
 async fn filled(folder: &Path, entries: usize, workspaces: usize) -> Access {
     let broker = open(folder, MASTER_KEY, true).await.unwrap();
     let created = broker.workspaces().create("Acme", Scope::Api).await.unwrap();
@@ -302,7 +304,7 @@ async fn a_rotation_of_a_workspaces_key_that_is_killed_leaves_everything_readabl
     const ENTRIES: usize = 600;
     let folder = tempfile::tempdir().unwrap();
     let access = filled(folder.path(), ENTRIES, 1).await;
-    // How long a rotation takes here, to be able to kill one in the middle.
+    // The duration of a rotation here, so that a kill can hit the middle of one.
     let broker = open(folder.path(), MASTER_KEY, true).await.unwrap();
     let started = Instant::now();
     broker.keys().rotate_workspace(&access).await.unwrap();
@@ -331,7 +333,7 @@ async fn a_rotation_of_a_workspaces_key_that_is_killed_leaves_everything_readabl
         if let Some(last) = told.last() {
             let (term, told) = last.strip_prefix("rotated ").unwrap().split_once(' ').unwrap();
             let term: u32 = term.parse().unwrap();
-            // A key that was told is in force until the next one is.
+            // A key that was printed is current until the next one.
             assert!(terms[0] > term || terms[0] == term && told == key.expose_secret(), "{terms:?}, told {term}");
         }
         let keys: i64 = sqlx::query_scalar("SELECT count(*) FROM workspace_keys")
@@ -349,7 +351,8 @@ async fn a_replacement_of_the_master_key_that_is_killed_leaves_the_old_or_the_ne
     let folder = tempfile::tempdir().unwrap();
     let access = filled(folder.path(), ENTRIES, 40).await;
     let new_key = || MasterKey::generate().unwrap().to_hex().expose_secret().to_owned();
-    // How long a replacement takes here, to be able to kill one before and after the moment at which it counts.
+    // The duration of a replacement here, so that kills hit both before and after the moment at
+    // which it takes effect.
     let broker = open(folder.path(), MASTER_KEY, true).await.unwrap();
     let mut current = new_key();
     let started = Instant::now();

@@ -1,4 +1,4 @@
-//! Deleting connections: what stands in the way, what is left, and what happens when an entry is bound at the same time.
+//! Deleting connections: what prevents it, what remains, and the race with a binding.
 
 use keyway::entries::{Binding, CredentialSource, VaultEntry};
 use keyway::{
@@ -10,7 +10,7 @@ use crate::support::{World, fixture_broker, fixture_in, new_fixture_connection};
 
 const ITEM: &str = "Wide World Importers";
 
-/// Of each race: many more than it takes for both sides to be first sometimes.
+/// Rounds of each race: many more than are needed for each side to win some.
 const ROUNDS: usize = 300;
 
 fn in_use(error: &BrokerError) -> &keyway::connections::DependentEntries {
@@ -105,9 +105,9 @@ async fn an_administrator_sees_connections_without_the_scope_api() {
     assert!(matches!(error, BrokerError::Forbidden { needs: Scope::Api }));
 }
 
-/// Real threads, a database file, and a fixture that needs no network: a connection is deleted while `bind` binds an entry to
-/// it, again and again, and either the one or the other is refused. An entry that was not bound keeps what it had. Within one
-/// process, and between two.
+/// Real threads, a database file, and a fixture that needs no network: a connection is deleted
+/// while `bind` binds an entry to it, again and again, and exactly one of the two is refused. An
+/// entry that was not bound keeps its values. Within one process, and between two.
 async fn race<F>(bind: impl Fn(Broker, Access, EntryId, ConnectionId) -> F)
 where
     F: Future<Output = Result<VaultEntry, BrokerError>> + Send + 'static,
@@ -130,8 +130,8 @@ async fn race_between<F>(
     F: Future<Output = Result<VaultEntry, BrokerError>> + Send + 'static,
 {
     let (mut deleted, mut bound) = (0, Vec::new());
-    // How often the deletion lets the binding, which has more to do before it writes, go on: found by who was first, so that
-    // they meet.
+    // How many steps the deletion waits for the binding, which does more before it writes. Adjusted
+    // by the winner of each round, so that the two meet.
     let mut head_start = 0_u32;
     for _ in 0..ROUNDS {
         let connection = broker.connections().create(access, new_fixture_connection("echo")).await.unwrap().id;

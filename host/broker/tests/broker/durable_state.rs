@@ -1,5 +1,5 @@
-//! What a provider keeps for good: the fixture `paths` counts in it how often it was changed, `verify` included, and wants
-//! it renewed an hour after each change.
+//! Durable state of providers: the fixture `paths` counts its changes in it, `verify` included, and
+//! requests a refresh an hour after each change.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ use crate::support::text;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// A connection without a cache, and an entry whose password is how often the state was changed; resolving it changes it
-/// once more.
+/// A connection without a cache, and an entry whose password is the number of changes of the state;
+/// each resolve changes it.
 async fn world() -> (World, Connection, VaultEntry) {
     let (world, connection) = World::new().await;
     let connection = uncached(&world, &connection).await;
@@ -109,7 +109,7 @@ async fn of_concurrent_changes_none_is_overwritten_unseen() {
     for resolved in running.join_all().await {
         match resolved {
             Ok(resolved) => seen.push(text(resolved.password.as_ref()).unwrap().parse().unwrap()),
-            // The fixture does not read again.
+            // The fixture does not read it again.
             Err(error) => assert_eq!(provider_error(error).code, ErrorCode::Conflict),
         }
     }
@@ -179,9 +179,10 @@ async fn a_state_goes_with_its_connection() {
     assert_eq!(number(&attacker, STATES, &connection).await, 0);
 }
 
-// ---- damage -----------------------------------------------------------------------------------------------------------
+// ---- damage ------------------------------------------------------------------------------------
 
-/// Nothing of the connection works that needs its state, in words that say whose it is and what to do.
+/// Everything that needs the connection's state fails, with a message that names the connection and
+/// the remedy.
 async fn fails(world: &World, connection: &Connection, entry: &VaultEntry, how: &str) {
     let error = provider_error(count(&world.broker, world, entry).await.unwrap_err());
     assert_eq!(error.code, ErrorCode::ActionRequired, "{how}: {error}");
@@ -249,7 +250,7 @@ async fn a_whole_state_of_earlier_settings_does_not_open_with_the_present_ones()
     fails(&world, &connection, &entry, "of the settings before").await;
 }
 
-// ---- renewing ---------------------------------------------------------------------------------------------------------
+// ---- renewing ----------------------------------------------------------------------------------
 
 async fn refreshes(broker: &Broker) -> Vec<keyway::audit::AuditRecord> {
     let mut query = AuditQuery::default();

@@ -1,4 +1,4 @@
-//! Vault entries: the rules for bindings, and entries with credentials of their own.
+//! Vault entries: the rules for bindings, and entries with their own credentials.
 
 use keyway::entries::{AttributeKind, CredentialSource, Credentials, ENTRIES_PER_PAGE, TfaMethod, VaultEntry};
 use keyway::{BrokerError, CacheTtl, ConnectionId, EntryContent, EntrySelector, InvalidInput, ResolveRequest};
@@ -92,7 +92,7 @@ async fn a_domain_is_an_address_and_not_localhost() {
     let world = World::new().await;
     let none = ["acme.com", "ftp://acme.com", "https://", "http://localhost:3000", "", "not a url"];
     let local = ["http://localhost.", "http://app.localhost", "https://LOCALHOST./x"];
-    // What looks like another one, and would be kept as another one.
+    // Look-alikes of another value, which would be stored as a different one.
     let mended = [" https://acme.com", "https://acme.com ", "https:acme.com", "https:\\\\acme.com", "https:/acme.com"];
     let invisible = ["https://ac\u{200b}me.com", "https://acme\u{ad}.com", "https://acme.com/\u{202e}x"];
     for domain in none.into_iter().chain(local).chain(mended).chain(invisible) {

@@ -1,5 +1,5 @@
-//! Changing and deleting vault entries: each transition between credentials of its own and a binding, what is dropped
-//! with it, and changes that race.
+//! Changing and deleting vault entries: each transition between own credentials and a binding, what
+//! it drops, and racing changes.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ impl World {
         ClientKey::from_hex(&self.encryption_key).unwrap().encrypt(&value.into()).unwrap()
     }
 
-    /// An entry with credentials of its own, an authenticator among them.
+    /// An entry with its own credentials, including an authenticator.
     async fn own(&self, user: &str) -> VaultEntry {
         let credentials = Credentials {
             user_name: Some(self.encrypted("alice")),
@@ -102,7 +102,8 @@ async fn what_is_not_changed_stays_and_an_encrypted_null_is_no_value() {
     assert!(own.password.is_some());
 }
 
-/// As one of the published clients encrypts a value that is not set: its JSON is `null`, where a string's is quoted.
+/// A value that is not set, encrypted as one of the published clients does: its JSON is `null`,
+/// where a string's is quoted.
 fn encrypted_null(key: &ClientKey) -> String {
     use aes_gcm::aead::{Aead, KeyInit};
     use secrecy::ExposeSecret;
@@ -122,7 +123,7 @@ async fn binding_an_entry_erases_its_own_credentials_and_its_authenticator() {
     assert_eq!(bound.tfa_method, None, "it cannot stay without its secret");
     assert_eq!(bound.alias.as_deref(), Some("Main"));
 
-    // Nothing of them comes back.
+    // None of them comes back.
     let own = world.update(&bound, unbind).await.unwrap();
     assert_eq!(own.own_credentials(), Some(&Credentials::default()));
 }
@@ -334,7 +335,7 @@ async fn a_deleted_entry_is_gone_at_once_and_its_connection_stays() {
         Err(BrokerError::NotFound(_))
     ));
     assert_eq!(world.broker.connections().list(&world.access).await.unwrap().len(), 1);
-    // The pair is free again, and what was cached is not what the new entry gets.
+    // The pair is free again, and the new entry does not receive the old one's cached values.
     let entry = world.bind(&connection, "Northwind Supplier Portal").await;
     assert_eq!(world.resolve(&entry).await.source, Source::Live);
 }
@@ -401,7 +402,8 @@ async fn a_browsers_state_has_a_time_and_is_cleared_together() {
     world.clock.advance(std::time::Duration::from_secs(60));
     let changed = set(&[("user_agent", Plain, "\"Mozilla/5.0\"")]).await;
     assert_eq!(changed.session_data_set_at, Some(set_at), "that is no state");
-    // What comes back as it is, however its client writes it, is as old as it was; and so is what is left when a part is cleared.
+    // Data that is sent back unchanged, in any formatting, keeps its age. So does the rest when a
+    // part is cleared.
     for back in [cookies, r#"[{"value":null,"name":"\u0073"}]"#] {
         let changed = set(&[("cookies", BrowserState, back), ("local_storage", BrowserState, "{ }")]).await;
         assert_eq!(changed.session_data_set_at, Some(set_at), "{back}");

@@ -1,4 +1,5 @@
-//! Reading vault entries that carry secrets in plain: cookies, browser storages, headers, a proxy's address.
+//! Reading vault entries that carry secrets in plain: cookies, browser storages, headers, a proxy's
+//! address.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What the caller is told when a provider refuses, breaks its word or crashes.
+//! The error that the caller receives when a provider refuses, breaks its contract or crashes.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! A provider that is nothing like 1Password: references that are paths, limits of its own, values with a lifetime. The
-//! fixture `paths` has them; see there for what its references answer.
+//! A provider unlike 1Password: references that are paths, its own limits, values with a lifetime.
+//! The fixture `paths` has them, and describes what its references answer.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ async fn a_reference_is_kept_in_its_normal_form_and_what_is_none_is_refused_in_t
         assert!(matches!(&error, BrokerError::Invalid(InvalidInput::Reference { .. })), "{error}");
         assert!(error.to_string().contains("reference: "), "{error}");
     }
-    // Sending the same item back in another spelling changes nothing.
+    // Sending back the same item in another spelling changes nothing.
     let change = |entry: &mut EntryContent| {
         entry.credentials = CredentialSource::Bound(Binding::new(connection.id, "paths://kv/acme/%70rod"));
         Ok(())
@@ -74,7 +74,7 @@ async fn an_item_is_its_accounts_and_not_everybodys_who_uses_the_same_reference(
     let of_one = world.bind(&one, "one", "paths://kv/acme/prod").await.unwrap();
     let of_other = world.bind(&other, "other", "paths://kv/acme/prod").await.unwrap();
 
-    // What is rejected in one account stays cached in the other.
+    // A value rejected in one account stays cached in the other.
     assert_eq!(world.resolve(&of_one).await.1, Source::Live);
     assert_eq!(world.resolve(&of_other).await.1, Source::Live);
     let request = ResolveRequest::new(of_one.id).fields(Fields::CREDENTIALS);
@@ -83,7 +83,7 @@ async fn an_item_is_its_accounts_and_not_everybodys_who_uses_the_same_reference(
     assert_eq!(rejected.source, Source::Live);
     assert!(matches!(world.resolve(&of_other).await.1, Source::Cached { .. }));
 
-    // Each has its own rotation, and neither account's password is the other's.
+    // Each account has its own rotation, with its own password.
     let begun = world.broker.rotations().begin(&world.access, BeginRotation::new(of_one.id)).await.unwrap();
     let of_both = world.broker.rotations().begin(&world.access, BeginRotation::new(of_other.id)).await.unwrap();
     assert_ne!(begun.rotation.id, of_both.rotation.id);
@@ -119,7 +119,7 @@ async fn a_password_is_not_written_to_the_item_of_another_account() {
     let (password, _) = world.resolve(&entry).await;
     assert_eq!(password, "v2", "nor is it given out as that of the other account's item");
 
-    // Back in its account it is due again.
+    // Back in its account, it is due again.
     let back = ConnectionChanges { settings: Some(settings()), ..ConnectionChanges::default() };
     world.broker.connections().update(&world.access, connection.id, back).await.unwrap();
     world.clock.advance(Duration::from_secs(60));
@@ -144,7 +144,7 @@ async fn a_leased_value_is_never_made_anew_in_the_background() {
     let (world, connection) = World::new().await;
     let entry = world.bind(&connection, "dynamic", "paths://dynamic/db").await.unwrap();
     let (first, _) = world.resolve(&entry).await;
-    // Within the last part of the duration, in which other values are refreshed while they are still used.
+    // Within the last part of the duration, in which other values in use are refreshed.
     world.clock.advance(Duration::from_secs(3_599));
     for _ in 0..3 {
         assert_eq!(world.resolve(&entry).await.0, first);
@@ -236,7 +236,7 @@ async fn what_is_made_for_a_call_comes_from_one_call() {
 #[tokio::test]
 async fn a_lease_is_renewed_and_what_was_made_under_one_that_is_revoked_is_served_no_more() {
     let (world, connection) = World::new().await;
-    // Of the few requests of the other tier, one broker reserves all.
+    // One broker reserves all of the other tier's few requests.
     let paid = ConnectionChanges { rate_limit_tier: Some(Some("paid".into())), ..ConnectionChanges::default() };
     world.broker.connections().update(&world.access, connection.id, paid).await.unwrap();
     let beside = world.beside().await;
@@ -256,7 +256,7 @@ async fn a_lease_is_renewed_and_what_was_made_under_one_that_is_revoked_is_serve
     assert_eq!((renewed.id, renewed.expires_at), (lease.clone(), now + 7_200));
     world.broker.entries().revoke_lease(&world.access, &selector, &lease).await.unwrap();
     assert!(resolve(&world.broker).await.1);
-    // The other process sees it when it asks the database the next time.
+    // The other process sees it at its next read of the database.
     tokio::time::sleep(keyway::storage::MAX_AGE).await;
     assert!(resolve(&beside).await.1, "it may be the same lease, as far as is known: {of_other}");
 
@@ -311,7 +311,7 @@ async fn limits_of_its_own_are_kept_like_those_of_any_other() {
     world.broker.connections().update(&world.access, connection.id, changes).await.unwrap();
     assert_eq!(limits().await, [("credential", "all", 10, 3), ("account", "reads", 60, 10)]);
 
-    // The tiers' counts lie beside each other, and the credentials are shown once.
+    // The tiers' counts are kept side by side, and the credentials are shown once.
     let second = world.broker.connections().create(&world.access, new_connection(Some("free"))).await.unwrap();
     let shown = world.broker.connections().budgets();
     assert_eq!(shown.len(), 1, "{shown:?}");

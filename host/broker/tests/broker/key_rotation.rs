@@ -1,5 +1,5 @@
-//! What the tests of key rotation share: keys, entries that clients have encrypted, and what is in the database and its
-//! files.
+//! Helpers of the key rotation tests: keys, entries encrypted by clients, and the contents of the
+//! database and its files.
 
 use std::path::Path;
 
@@ -44,7 +44,7 @@ pub(crate) fn manual(user: &str, key: &SecretString) -> EntryContent {
     entry
 }
 
-/// What a client that holds `key` reads of an entry.
+/// What a client with `key` reads of an entry.
 pub(crate) fn decrypted(entry: &VaultEntry, key: &SecretString) -> Option<String> {
     let CredentialSource::Own(own) = &entry.credentials else { panic!("{entry:?}") };
     let value = ClientKey::from_hex(key).unwrap().decrypt(own.password.as_ref()?).ok()?;
@@ -55,14 +55,14 @@ pub(crate) fn is_manual(entry: &VaultEntry) -> bool {
     matches!(entry.credentials, CredentialSource::Own(_))
 }
 
-/// The address of an entry's proxy, read likewise.
+/// The address of an entry's proxy, read the same way.
 pub(crate) fn proxy_of(entry: &VaultEntry, key: &SecretString) -> Option<String> {
     let ciphertext: String = serde_json::from_str(entry.attributes.get("proxy_value").unwrap()).unwrap();
     let value = ClientKey::from_hex(key).unwrap().decrypt(&ciphertext).ok()?;
     value.map(|value| value.expose_secret().to_owned())
 }
 
-/// All entries of a workspace that have credentials of their own.
+/// All entries of a workspace with their own credentials.
 pub(crate) async fn manual_entries(broker: &Broker, access: &Access) -> Vec<VaultEntry> {
     let (mut all, mut after) = (Vec::new(), None::<EntryId>);
     loop {

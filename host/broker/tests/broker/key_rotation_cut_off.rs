@@ -1,4 +1,4 @@
-//! Rotations of workspaces' keys that were cut off, several of them, and one that cannot be finished.
+//! Interrupted rotations of workspace keys: several of them, and one that cannot be finished.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::World;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A workspace with an entry, whose key is in the middle of its rotation.
+/// A workspace with an entry, in the middle of its key rotation.
 async fn cut_off(world: &World, database: &SqlitePool) -> Access {
     let access = world.other_workspace().await;
     let key = world.broker.keys().encryption_key(&access).await.unwrap();
@@ -68,7 +68,8 @@ async fn one_that_cannot_be_finished_is_in_nobodys_way_and_is_tried_less_and_les
     assert_eq!(world.broker.keys().finish_rotations().await.unwrap(), 0);
     assert_eq!(attempts().await, before + 1);
 
-    // A minute later, and then in two; the others' are finished when a server looks next.
+    // A minute later, and then two minutes later; the server finishes the other rotations at its
+    // next look.
     world.clock.advance(MINUTE);
     world.broker.keys().finish_rotations().await.unwrap_err();
     world.clock.advance(MINUTE);

@@ -1,5 +1,5 @@
-//! Rotation of the master key: only the new one opens the database, and whoever is in the middle of something does not
-//! notice.
+//! Rotation of the master key: only the new key opens the database, and operations in flight are
+//! not affected.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +39,7 @@ async fn after_its_rotation_only_the_new_master_key_opens_the_database() {
     assert_eq!(opened.keys().host_key().derive("acme.v1.test"), host_key, "and so is what follows from the host's");
     let audit = opened.audit().verify().await.unwrap();
     assert!(audit.is_good() && audit.records > 0, "the audit log of before verifies: {audit:?}");
-    // The broker that did it goes on.
+    // The broker that rotated it continues.
     assert!(text(world.resolve(&entry).await.password.as_ref()).is_some());
     world.other_workspace().await;
     for wrapped in old_wrapped {
@@ -60,10 +60,10 @@ async fn a_server_with_the_old_master_key_goes_on_and_finds_the_new_one_where_it
     server.keys().encryption_key(&world.access).await.unwrap();
 
     world.broker.keys().rotate_master(new_master_key()).await.unwrap();
-    // The key that it has unwrapped serves.
+    // It still has the key that it unwrapped earlier.
     server.entries().create(&world.access, manual("after", &world.encryption_key)).await.unwrap();
     server.entries().get(&world.access, &entry.id.into()).await.unwrap();
-    // For another one it needs the new master key.
+    // Another key requires the new master key.
     let refused = server.keys().encryption_key(&unused).await.unwrap_err();
     assert!(matches!(refused, BrokerError::Key(KeyError::ReplacedMasterKey { .. })), "{refused}");
     let refused = server.workspaces().create("New", Scope::Api).await.unwrap_err();
@@ -74,7 +74,7 @@ async fn a_server_with_the_old_master_key_goes_on_and_finds_the_new_one_where_it
     there.store(true, Ordering::SeqCst);
     server.keys().encryption_key(&unused).await.unwrap();
     server.workspaces().create("New", Scope::Api).await.unwrap();
-    // What was found before counts for a second.
+    // An earlier result is valid for a second.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     assert_eq!(server.readiness().check().await, [NotReady::NoProvider]);
 }

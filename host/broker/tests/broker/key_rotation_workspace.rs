@@ -1,5 +1,5 @@
-//! Rotation of a workspace's key: nothing is lost, nothing is left under the old key, and whoever is in the middle of
-//! something does not notice.
+//! Rotation of a workspace key: nothing is lost, nothing remains under the old key, and operations
+//! in flight are not affected.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -45,7 +45,7 @@ async fn a_workspaces_key_is_rotated_with_everything_that_is_sealed_under_it() {
     old_values = sealed_values(&database(&world).await, world.access.workspace()).await;
     assert!(old_values.iter().all(|value| files_contain(&world, value)), "the search finds what is there");
 
-    // At once, and after a restart.
+    // Immediately, and after a restart.
     for _ in 0..2 {
         let read = world.broker.entries().get(&world.access, &entry.id.into()).await.unwrap();
         assert_eq!(decrypted(&read, &new), Some(password_of("user")));
@@ -64,7 +64,7 @@ async fn a_workspaces_key_is_rotated_with_everything_that_is_sealed_under_it() {
     assert_eq!(world.broker.keys().encryption_key(&other).await.unwrap().expose_secret(), others.expose_secret());
 }
 
-/// The new password of a rotation is nowhere else, so above all it must not be lost.
+/// The new password of a rotation exists nowhere else, so it must not be lost.
 #[tokio::test]
 async fn password_rotations_go_on_under_the_new_key_here_and_in_a_server_that_does_not_know_of_it_yet() {
     let (world, connection, bound) = crate::rotation::world().await;
@@ -76,7 +76,7 @@ async fn password_rotations_go_on_under_the_new_key_here_and_in_a_server_that_do
 
     let rotated = world.broker.keys().rotate_workspace(&world.access).await.unwrap();
     assert_eq!(terms_in_use(&world).await, [2]);
-    // It still seals under the old key, is refused, and does it anew.
+    // It still seals under the old key, is refused, and retries under the new one.
     let done = server.rotations().commit(&world.access, own.id).await.unwrap();
     assert_eq!(done.state, RotationState::Done);
     let read = world.broker.entries().get(&world.access, &own.entry_id.into()).await.unwrap();
@@ -114,7 +114,7 @@ async fn a_server_that_does_not_know_of_the_rotation_yet_writes_nothing_under_th
     let entry = server.entries().create(&world.access, manual("new", &rotated.encryption_key)).await.unwrap();
     assert_eq!(terms_in_use(&world).await, [2]);
 
-    // A client that has the new key is right at once.
+    // A client with the new key succeeds at once.
     for _ in 0..2 {
         let rotated = world.broker.keys().rotate_workspace(&world.access).await.unwrap();
         let password = ClientKey::from_hex(&rotated.encryption_key).unwrap().encrypt(&"newer".into()).unwrap();
@@ -164,7 +164,7 @@ async fn only_an_administrator_rotates_a_workspaces_key() {
     assert!(matches!(error, BrokerError::Forbidden { needs: Scope::Admin }), "{error}");
 }
 
-/// Readers and writers in two processes, while the key is rotated again and again by both.
+/// Readers and writers in two processes, while both rotate the key again and again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn requests_are_served_while_the_key_is_rotated() {
     let (world, connection) = World::connected().await;
@@ -219,14 +219,14 @@ async fn requests_are_served_while_the_key_is_rotated() {
                 let written = counts[number].load(Ordering::SeqCst);
                 match broker.entries().create(&access, manual(&format!("{name}-{written}"), &key)).await {
                     Ok(_) => counts[number].store(written + 1, Ordering::SeqCst),
-                    // The key was rotated since it was asked for.
+                    // The key was rotated after it was requested.
                     Err(BrokerError::NotEncrypted { .. }) => {}
                     Err(error) => panic!("{error}"),
                 }
             }
         }));
     }
-    // At least twice, and until everybody has got something done meanwhile.
+    // At least twice, and until every reader and writer has made progress.
     let counts = || progress.each_ref().map(|count| count.load(Ordering::SeqCst));
     let (mut rounds, deadline) = (0, Instant::now() + Duration::from_secs(60));
     while rounds < 2 || counts().contains(&0) {

@@ -1,4 +1,4 @@
-//! What all tests of this program log, at the most talkative level that is of any use; and that no secret is in it.
+//! The logs of all tests of this program, at the most verbose useful level, contain no secret.
 
 use std::io::{self, Write};
 use std::sync::{Mutex, Once};
@@ -35,11 +35,11 @@ impl MakeWriter<'_> for Log {
     }
 }
 
-/// Begins to keep what is logged.
+/// Starts capturing the log.
 pub(crate) fn start() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // The compiler's own log would be megabytes, and it knows no secret.
+        // The compiler's own log would be megabytes, and contains no secret.
         let filter =
             "debug,keyway=trace,keyway_runtime=trace,hyper=trace,cranelift_codegen=off,wasmtime=info,regalloc2=off";
         let filter: Targets = filter.parse().unwrap();
@@ -48,7 +48,7 @@ pub(crate) fn start() {
     });
 }
 
-/// What was logged so far.
+/// The log so far.
 pub(crate) fn logged() -> String {
     String::from_utf8_lossy(&LOGGED.lock().unwrap()).into_owned()
 }
@@ -64,7 +64,7 @@ async fn no_secret_is_logged_by_what_works_or_by_what_fails() {
     let token = world.token("automation");
     world.emulator.revoke_token("automation", 401).unwrap();
     world.broker.connections().create(&world.access, world.new_connection("automation")).await.unwrap_err();
-    // A provider that prints its token and tells it in its errors.
+    // A provider that prints its token and repeats it in its errors.
     let (_, _, refused) = fixture("secret-in-error").await;
     let error = refused.unwrap_err();
     assert!(matches!(error, BrokerError::NotVerified { .. }));

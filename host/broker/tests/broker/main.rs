@@ -1,5 +1,5 @@
-//! The broker as a platform embeds it: with the 1Password component as it ships, the emulator for a server, and a
-//! database file.
+//! The broker as a platform embeds it: with the 1Password component as shipped, the emulator as its
+//! server, and a database file.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod at_rest;

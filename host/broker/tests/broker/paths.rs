@@ -1,4 +1,5 @@
-//! What the tests with the fixture `paths` share: a broker in front of it, and a database file that outlives the broker.
+//! Helpers of the tests with the fixture `paths`: a broker with that provider, and a database file
+//! that outlives the broker.
 
 use std::sync::Arc;
 
@@ -42,7 +43,7 @@ pub(crate) fn new_connection(tier: Option<&str>) -> NewConnection {
 impl World {
     pub(crate) async fn new() -> (Self, Connection) {
         logs::start();
-        // Of whole seconds, in which providers count.
+        // In whole seconds, the unit of providers.
         let clock = Arc::new(ManualClock::new(Timestamp::from_second(Timestamp::now().as_second()).unwrap()));
         let builder = Runtime::builder().code_cache(compiled(), CodeCacheKey::new([1; 32]));
         let runtime = builder.clock(clock.clone()).build().unwrap();
@@ -55,7 +56,7 @@ impl World {
         (Self { clock, folder, broker, access, runtime, provider }, connection)
     }
 
-    /// The broker as it is after a restart: nothing in memory.
+    /// The broker after a restart: nothing in memory.
     pub(crate) async fn restart(&mut self) {
         self.broker.close().await;
         self.broker = self.beside().await;
@@ -100,7 +101,7 @@ async fn open(
 ) -> Broker {
     let storage = SqliteStorage::open(folder.path().join("keyway.db")).await.unwrap();
     let builder = Broker::builder(runtime.clone(), storage, MasterKey::from_hex(MASTER_KEY).unwrap());
-    // What is due is done when a test says so.
+    // Due work runs when a test says so.
     let builder = builder.clock(clock.clone()).background_work(false).audit(Audit::in_memory());
     options(builder).open().await.unwrap()
 }

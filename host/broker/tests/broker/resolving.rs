@@ -1,4 +1,4 @@
-//! Resolving bound entries: what comes back, from where, and at what cost.
+//! Resolving bound entries: the values, their source and their cost.
 
 use std::time::Duration;
 
@@ -79,7 +79,7 @@ async fn within_its_duration_a_value_costs_no_call_and_after_it_one() {
     assert_ne!(live.revision, cached.revision);
 }
 
-/// The table of the product's page, with the component and the server that it is about.
+/// The table of the product page, with its component and its server.
 #[tokio::test]
 async fn each_option_of_the_cache_duration_holds_to_the_millisecond() {
     let (world, connection) = World::connected().await;
@@ -122,7 +122,7 @@ async fn a_request_that_is_cancelled_while_it_waits_harms_no_other() {
         tokio::spawn(async move { broker.resolve(&access, request).await })
     };
     let waiting: Vec<_> = (0..10).map(|_| resolve()).collect();
-    // The request is at the server: all of them wait for it, or will.
+    // The request has reached the server: all others wait for it, or will.
     while world.emulator.calls().of(Endpoint::Item) == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -209,7 +209,8 @@ async fn a_lowered_duration_and_clearing_count_at_once() {
 async fn fifty_cold_readers_cost_one_call_and_one_login() {
     let (mut world, connection) = World::connected().await;
     let entry = world.bind(&connection, WITH_CODE).await;
-    // Of those who want a code, too, each that comes after the end of a call needs one of its own; but no login.
+    // Of the callers that request a code as well, each that arrives after the end of a call needs
+    // its own call, but no sign-in.
     for (fields, most_reads) in [(Fields::CREDENTIALS, 1), (Fields::ALL, 50)] {
         world.restart().await;
         world.emulator.reset_calls();
@@ -270,7 +271,7 @@ async fn when_the_provider_refuses_nothing_too_old_is_returned_and_the_reason_is
     assert_eq!(world.credentials(&entry).await.source, Source::Live);
 }
 
-/// The password of an entry whose last one did not work.
+/// The password of an entry whose previous password was rejected.
 async fn reject(world: &World, entry: &VaultEntry, revision: &str) -> keyway::Resolution {
     let request = ResolveRequest::new(entry.id).fields(Fields::CREDENTIALS).rejected(revision);
     world.broker.resolve(&world.access, request).await.unwrap()

@@ -1,4 +1,4 @@
-//! Password rotation: the journal step by step, with the 1Password component as it ships.
+//! Password rotation: the journal step by step, with the 1Password component as shipped.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(crate) const VAULT: &str = "Automation";
 pub(crate) const ITEM: &str = "Northwind Supplier Portal";
 pub(crate) const OLD: &str = "7Tq-wren-obelisk-41";
 
-/// What the tests do with a rotation.
+/// Short names for what the tests do with a rotation.
 impl World {
     pub(crate) async fn begin(&self, entry: &VaultEntry) -> (Rotation, SecretString) {
         let begun = self.broker.rotations().begin(&self.access, BeginRotation::new(entry.id)).await.unwrap();
@@ -37,7 +37,7 @@ impl World {
         text(self.resolve(entry).await.password.as_ref()).unwrap().to_owned()
     }
 
-    /// The password that the item has, asked of nobody but the server.
+    /// The item's password, read from the server alone.
     pub(crate) fn item_password(&self, title: &str) -> String {
         let details = self.emulator.item(VAULT, title).unwrap().details;
         let details: serde_json::Value = serde_json::from_str(&details).unwrap();
@@ -46,7 +46,7 @@ impl World {
         field["value"].as_str().unwrap().to_owned()
     }
 
-    /// How often the server was asked to change an item since the last time.
+    /// The requests to change an item since the last look.
     pub(crate) fn writes(&self) -> u64 {
         let writes = self.emulator.calls().of(Endpoint::PatchItems);
         self.emulator.reset_calls();
@@ -68,7 +68,7 @@ impl World {
         self.broker.entries().create(&self.access, new).await.unwrap()
     }
 
-    /// The password of an entry with credentials of its own, as its clients see it.
+    /// The password of an entry with its own credentials, as its clients see it.
     async fn stored_password(&self, entry: EntryId) -> String {
         let entry = self.broker.entries().get(&self.access, &entry.into()).await.unwrap();
         let CredentialSource::Own(own) = entry.content.credentials else { panic!("bound") };
@@ -187,7 +187,7 @@ async fn after_a_write_back_every_entry_of_the_item_has_the_new_value_over_every
 async fn a_fetch_that_was_under_way_during_the_write_back_is_not_used_afterwards() {
     let (world, _, entry) = world().await;
     let (rotation, password) = world.begin(&entry).await;
-    // The old value is read, and its answer takes longer than the whole write-back.
+    // The old value is being read, and its answer takes longer than the whole write-back.
     world.emulator.fault(FaultRule::next_of(Endpoint::Item, Fault::Delay { milliseconds: 700 }));
     let (broker, access, id) = (world.broker.clone(), world.access.clone(), entry.id);
     let early =

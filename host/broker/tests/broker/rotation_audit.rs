@@ -1,4 +1,4 @@
-//! What password rotations leave in the audit log, and what they do when it cannot be written.
+//! The audit records of password rotations, and their behaviour when the log cannot be written.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -31,7 +31,7 @@ async fn every_step_of_a_rotation_is_recorded_with_its_outcome_and_never_its_pas
     world.broker.rotations().reveal(&world.access, rotation.id).await.unwrap();
     world.clock.advance(LONG);
     assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
-    // What only reads the journal is not recorded.
+    // Operations that only read the journal are not recorded.
     world.rotation(rotation.id).await;
     world.broker.rotations().list(&world.access, &RotationFilter::default(), None).await.unwrap();
 
@@ -104,7 +104,7 @@ async fn a_rotation_that_does_not_get_where_it_was_to_is_recorded_as_that() {
     assert_eq!(since(&world, before).await, pairs(&expected));
 }
 
-/// A log that takes everything but the records of one kind.
+/// A log that accepts every record except those of one kind.
 #[derive(Default)]
 struct Choosy {
     log: InMemoryAudit,
@@ -177,7 +177,7 @@ async fn a_change_that_was_made_is_said_to_be_made_although_that_cannot_be_recor
     log.refuse_nothing();
     let gone = world.broker.entries().get(&world.access, &entry.id.into()).await;
     assert!(matches!(gone, Err(BrokerError::NotFound(_))));
-    // One that was not made is not said to be.
+    // A change that was not made is not reported as made.
     log.refuse(Operation::DeleteEntry, "NOT_FOUND");
     let error = world.broker.entries().delete(&world.access, &entry.id.into()).await.unwrap_err();
     assert!(matches!(error, BrokerError::Audit(AuditError::Unwritable(_))), "{error}");

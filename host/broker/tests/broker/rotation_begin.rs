@@ -1,4 +1,5 @@
-//! Beginning a rotation: what is skipped with its reason, what is refused, and that there is one at a time.
+//! Beginning a rotation: what is skipped and why, what is refused, and that only one is open at a
+//! time.
 
 use std::time::Duration;
 
@@ -135,7 +136,7 @@ async fn there_is_one_open_rotation_for_an_item_over_all_entries_and_connections
         let refused = world.broker.rotations().begin(&world.access, BeginRotation::new(entry.id)).await.unwrap_err();
         assert!(matches!(refused, BrokerError::RotationOpen), "{refused}");
     }
-    // Another item, and the same item of another workspace, are not concerned.
+    // Another item, and the same item in another workspace, are unaffected.
     let other_item = world.bind(&connection, "Wide World Importers").await;
     world.begin(&other_item).await;
     world.broker.rotations().abandon(&world.access, rotation.id, false).await.unwrap();
@@ -194,7 +195,7 @@ async fn a_caller_that_was_cut_off_begins_again_with_its_id_and_gets_the_same_pa
     assert_eq!(first.rotation.id, id);
     assert_eq!(text(first.password.as_ref()), text(again.password.as_ref()));
     assert!(again.password.is_some());
-    // Without it, and for another entry, it is as before.
+    // Without an id, and for another entry, the usual rules apply.
     let other = world.bind(&connection, "Wide World Importers").await;
     let refused = async |begin| world.broker.rotations().begin(&world.access, begin).await.unwrap_err();
     assert!(matches!(refused(BeginRotation::new(entry.id)).await, BrokerError::RotationOpen));

@@ -1,5 +1,6 @@
-//! A process that ends between any two steps of a rotation, and what the next one finds: the new password is never lost
-//! and never written twice. And what all of that leaves in the database and in the log.
+//! A process that ends between any two steps of a rotation, and what the next one finds: the new
+//! password is never lost and never written twice. Includes the traces in the database and in the
+//! log.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::logs::logged;
 use crate::rotation::{ITEM, OLD};
 use crate::support::World;
 
-/// Longer than an attempt that nobody ends is waited for.
+/// Longer than the wait for an attempt that never ends.
 const LONG: Duration = Duration::from_secs(3_600);
 
 async fn world() -> (World, VaultEntry) {
@@ -25,7 +26,7 @@ async fn world() -> (World, VaultEntry) {
     (world, entry)
 }
 
-/// Lets the database refuse some changes of rotations, as a full disk at that moment would.
+/// Makes the database refuse some changes of rotations, as a full disk would at that moment.
 async fn refuse(world: &World, changes: &str) -> SqlitePool {
     let options = SqliteConnectOptions::new().filename(world.folder.path().join("keyway.db"));
     let pool = SqlitePool::connect_with(options).await.unwrap();
@@ -58,7 +59,7 @@ async fn ended_after_begin_the_password_is_there_and_is_written_once_after_commi
 async fn ended_before_the_write_reached_the_server_it_is_written_after_the_restart() {
     let (mut world, entry) = world().await;
     let (rotation, password) = world.begin(&entry).await;
-    // The attempt is claimed, and what it comes to cannot be recorded.
+    // The attempt is claimed, and its outcome cannot be recorded.
     world.emulator.fault(FaultRule::next_of(Endpoint::PatchItems, Fault::Drop { handled: false }));
     let refused = refuse(&world, "UPDATE ON rotations WHEN OLD.state = 'committing'").await;
     world.broker.rotations().commit(&world.access, rotation.id).await.unwrap_err();

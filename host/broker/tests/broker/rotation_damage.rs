@@ -1,4 +1,4 @@
-//! A rotation whose new password does not open any more, because the database is damaged.
+//! A rotation whose new password can no longer be opened, because the database is damaged.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::support::World;
 /// Longer than any pause.
 const LONG: Duration = Duration::from_secs(3_600);
 
-/// Changes the last bit of what a rotation keeps.
+/// Flips the last bit of a rotation's stored password.
 async fn damage(world: &World, id: RotationId) {
     let options = SqliteConnectOptions::new().filename(world.folder.path().join("keyway.db"));
     let pool = SqlitePool::connect_with(options).await.unwrap();
@@ -52,7 +52,7 @@ async fn it_is_said_once_to_have_failed_and_can_be_abandoned() {
     let logged = logged();
     assert_eq!(logged.lines().filter(|line| line.contains("can no longer be read") && line.contains(&id)).count(), 1);
 
-    // It stands in the way of nothing else.
+    // It blocks nothing else.
     let settings =
         ConnectionChanges { settings: Some(world.new_connection("automation").settings), ..Default::default() };
     world.broker.connections().update(&world.access, connection.id, settings).await.unwrap();

@@ -1,4 +1,5 @@
-//! Writing a rotation's password back: outages, refusals, budgets, and somebody else who changes the item meanwhile.
+//! Writing a rotation's password back: outages, refusals, budgets, and concurrent changes of the
+//! item.
 
 use std::time::Duration;
 
@@ -58,7 +59,7 @@ async fn the_password_that_the_site_has_already_needs_no_secret_manager_and_is_t
     let resolved = world.broker.resolve(&world.access, request().rejected(&old)).await.unwrap();
     assert_eq!(text(resolved.password.as_ref()), Some(password.expose_secret()));
     assert_eq!((resolved.rotation, resolved.username.is_some()), (Some(rotation.id), false));
-    // The old one was rejected, and this is another.
+    // The old password was rejected, and this is a different one.
     assert!(resolved.revision != old && !resolved.rejected_is_current);
     let again = world.broker.resolve(&world.access, request().rejected(&resolved.revision)).await.unwrap();
     assert!(again.revision == resolved.revision && again.rejected_is_current);
@@ -113,7 +114,7 @@ async fn an_outage_is_waited_out_with_growing_pauses() {
     for attempt in 1..=9 {
         assert_eq!((waiting.state, waiting.attempts), (RotationState::Committing, attempt));
         assert_eq!(waiting.reason.as_deref(), Some("unavailable"));
-        // Longer when the secret manager is given a longer rest.
+        // Longer while the secret manager is paused for longer.
         let wait = wait_of(&waiting);
         assert!(wait >= longest / 2 && wait <= Duration::from_secs(1_800), "attempt {attempt}: {wait:?}");
         longest = (2 * longest).min(Duration::from_secs(900));
@@ -220,7 +221,7 @@ async fn a_new_token_takes_up_what_could_not_be_written_with_the_old_one() {
     world.emulator.set_access("automation", VAULT, Some(VaultAccess::ReadOnly)).unwrap();
     assert_eq!(world.commit(rotation.id).await.state, RotationState::WriteBackFailed);
 
-    // The name has nothing to do with it.
+    // Renaming is irrelevant.
     let renamed = ConnectionChanges { name: Some("Renamed".into()), ..ConnectionChanges::default() };
     world.broker.connections().update(&world.access, connection.id, renamed).await.unwrap();
     assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 0);
@@ -254,7 +255,7 @@ async fn a_new_token_counts_also_when_it_comes_while_the_old_one_is_being_refuse
     assert_eq!(failed.state, RotationState::WriteBackFailed);
 
     world.emulator.set_access("automation", VAULT, Some(VaultAccess::ReadWrite)).unwrap();
-    // Also when the process has ended meanwhile.
+    // Also when the process has ended in the meantime.
     world.restart().await;
     assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
     assert_eq!(world.rotation(rotation.id).await.state, RotationState::Done);
@@ -284,7 +285,7 @@ async fn after_a_committed_rotation_was_given_up_the_items_password_is_not_the_o
     world.emulator.fault(outage());
     world.commit(rotation.id).await;
     world.emulator.clear_faults();
-    // Somebody has mended site and item by hand.
+    // Site and item were repaired by hand.
     world.change(&ItemChange { password: Some("mended".into()), ..ItemChange::default() });
     world.broker.rotations().abandon(&world.access, rotation.id, true).await.unwrap();
     assert_eq!(world.password_of(&entry).await, "mended");
@@ -334,7 +335,7 @@ async fn an_item_that_changed_elsewhere_than_in_its_password_is_written_all_the_
 #[tokio::test]
 async fn a_password_that_somebody_changed_meanwhile_is_not_overwritten_unasked() {
     let (world, _, entry) = world().await;
-    // Cached, and not used again after the rotation.
+    // Cached, and not reused after the rotation.
     world.resolve(&entry).await;
     let (rotation, password) = world.begin(&entry).await;
     let theirs = ItemChange { password: Some("theirs".into()), ..ItemChange::default() };
@@ -378,7 +379,7 @@ async fn a_conflict_stays_one_whatever_keeps_a_retry_from_looking_at_the_item() 
 
     world.emulator.clear_faults();
     world.clock.advance(Duration::from_secs(60));
-    // Whoever had changed it has put it right.
+    // The foreign change was undone.
     world.change(&ItemChange { password: Some(OLD.into()), ..ItemChange::default() });
     let done = world.broker.rotations().retry(&world.access, rotation.id, false).await.unwrap();
     assert_eq!(done.state, RotationState::Done);

@@ -1,11 +1,12 @@
-//! Which columns of the database are sealed anew when a workspace's key is rotated.
+//! The columns of the database that are resealed when a workspace key is rotated.
 
 use keyway::storage::SealedColumn;
 
 use crate::key_rotation::database;
 use crate::support::World;
 
-/// Columns of bytes that are no envelopes: identifiers, hashes of random keys, MACs, keyed fingerprints.
+/// Columns of bytes that are not envelopes: identifiers, hashes of random keys, MACs, keyed
+/// fingerprints.
 const NOT_SEALED: [&str; 24] = [
     "api_keys.hash",
     "api_keys.id",
@@ -33,8 +34,8 @@ const NOT_SEALED: [&str; 24] = [
     "_sqlx_migrations.checksum",
 ];
 
-/// A sealed column that is missing from the list would be lost with the rotated key. So whoever adds a column of bytes has
-/// to say here what it is.
+/// A sealed column missing from the list would be lost with the rotated key. Every new column of
+/// bytes must therefore be listed here.
 #[tokio::test]
 async fn every_column_of_bytes_is_sealed_anew_or_known_to_be_no_envelope() {
     let world = World::new().await;

@@ -1,4 +1,5 @@
-//! What the tests share: an emulator, a broker in front of it, and a database file that outlives the broker.
+//! Helpers of the tests: an emulator, a broker that uses it, and a database file that outlives the
+//! broker.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ pub(crate) const MASTER_KEY: &str = "6b6579776179206d6173746572206b657920666f722
 /// The token of connections to fixtures.
 pub(crate) const FIXTURE_TOKEN: &str = "token-of-a-fixture-81c2";
 
-/// A component that `cargo xtask build-components` has made.
+/// A component built by `cargo xtask build-components`.
 pub(crate) fn component(name: &str) -> Vec<u8> {
     let folder = std::env::var_os("KEYWAY_COMPONENTS")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/components"), PathBuf::from);
@@ -34,7 +35,7 @@ pub(crate) fn component(name: &str) -> Vec<u8> {
     })
 }
 
-/// Compiled components, so that not every test compiles them anew. It stays for the next run.
+/// Compiled components, so that each is compiled once. Kept for the next run.
 pub(crate) fn compiled() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("broker-compiled-components")
 }
@@ -65,7 +66,7 @@ impl World {
         Self::of(Emulator::start().unwrap(), budgets).await
     }
 
-    /// In front of an emulator of the test's own.
+    /// A broker that uses the test's own emulator.
     pub(crate) async fn of(emulator: Emulator, budgets: BudgetOptions) -> Self {
         logs::start();
         let rule = format!("{}={}", emulator.host(), emulator.url());
@@ -105,7 +106,7 @@ impl World {
         (world, connection)
     }
 
-    /// The broker as it is after a restart: nothing in memory.
+    /// The broker after a restart: nothing in memory.
     pub(crate) async fn restart(&mut self) {
         self.restart_with(Audit::in_folder(self.audit.path()), |broker| broker).await;
     }
@@ -167,13 +168,13 @@ impl World {
         self.broker.resolve(&self.access, ResolveRequest::new(entry.id)).await.unwrap()
     }
 
-    /// User name and password: what the cache may answer.
+    /// User name and password: the values that the cache may serve.
     pub(crate) async fn credentials(&self, entry: &VaultEntry) -> Resolution {
         let request = ResolveRequest::new(entry.id).fields(Fields::CREDENTIALS);
         self.broker.resolve(&self.access, request).await.unwrap()
     }
 
-    /// How often the provider has read an item since the last time this was asked.
+    /// How often the provider has read an item since the last look.
     pub(crate) fn item_reads(&self) -> u64 {
         let reads = self.emulator.calls().of(Endpoint::Item);
         self.emulator.reset_calls();
@@ -190,7 +191,7 @@ async fn open(
     audit: Audit,
     options: impl FnOnce(BrokerBuilder) -> BrokerBuilder,
 ) -> Broker {
-    // Without refreshing ahead the number of calls is exact.
+    // Without refreshing ahead, the number of calls is exact.
     let mut cache = CacheOptions::default();
     cache.refresh_within = 0.0;
     let broker = Broker::builder(runtime.clone(), storage.clone(), MasterKey::from_hex(MASTER_KEY).unwrap())
@@ -198,18 +199,18 @@ async fn open(
         .clock(clock.clone())
         .cache(cache)
         .budgets(budgets.clone())
-        // Write-backs happen when a test says so.
+        // Write-backs run when a test says so.
         .background_work(false)
         .audit(audit);
     options(broker).open().await.unwrap()
 }
 
-/// A broker in memory with one of the fixtures for a provider, and a connection of it.
+/// A broker in memory with one of the fixtures as its provider, and a connection to it.
 pub(crate) async fn fixture(name: &str) -> (Broker, Access, Result<Connection, BrokerError>) {
     fixture_in(name, SqliteStorage::in_memory().await.unwrap()).await
 }
 
-/// The same with a database of the test's own.
+/// The same with the test's own database.
 pub(crate) async fn fixture_in(
     name: &str,
     storage: SqliteStorage,
@@ -221,7 +222,8 @@ pub(crate) async fn fixture_in(
     (broker, access, connection)
 }
 
-/// A broker with one of the fixtures for a provider. Several may have the same database, as processes do.
+/// A broker with one of the fixtures as its provider. Several may share a database, as processes
+/// do.
 pub(crate) async fn fixture_broker(name: &str, storage: SqliteStorage) -> Broker {
     logs::start();
     let runtime = Runtime::builder().code_cache(compiled(), CodeCacheKey::new([1; 32])).build().unwrap();

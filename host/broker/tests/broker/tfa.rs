@@ -1,4 +1,4 @@
-//! The current code of an entry's second factor: every method, with credentials of its own and bound.
+//! The current code of an entry's second factor: every method, with own credentials and bound.
 
 use std::time::Duration;
 
@@ -41,10 +41,10 @@ async fn an_authenticators_code_is_that_of_the_second_and_says_for_how_long() {
     let (next, left) = code(&world, &entry).await.unwrap();
     assert_eq!(left, 30);
     assert_ne!(next, "081804");
-    // Resolving makes the same one.
+    // Resolving returns the same code.
     let resolved = world.resolve(&entry).await.one_time_code.unwrap();
     assert_eq!(resolved.code.expose_secret(), next);
-    // Without a method the secret says what it is.
+    // Without a method, the form of the secret decides.
     let entry = own(&world, None, Some(SECRET)).await;
     assert_eq!(code(&world, &entry).await.unwrap().0, next);
 }
@@ -85,7 +85,7 @@ async fn resolving_a_bound_entry_whose_codes_come_by_email_still_gives_the_live_
     };
     let entry = world.broker.entries().create(&world.access, new).await.unwrap();
     let mut agreed = false;
-    // The period may end between the two readings; then the next try is within one.
+    // The period may end between the two readings; the next attempt is then within one period.
     for _ in 0..3 {
         world.item_reads();
         let resolved = world.resolve(&entry).await.one_time_code.unwrap();

@@ -125,7 +125,7 @@ async fn an_unknown_workspace_is_not_found() {
     assert_eq!(world.broker.workspaces().list().await.unwrap().len(), 1);
 }
 
-/// A server spawns them. What this asks is answered when it is compiled.
+/// Servers spawn these futures. This test passes by compiling.
 #[tokio::test]
 async fn every_operation_can_run_in_a_task_of_its_own() {
     fn task<F: Future + Send>(_: F) {}
@@ -190,7 +190,7 @@ async fn a_deleted_workspace_opens_nothing_any_more_and_the_others_are_as_before
     world.broker.rotations().abandon(&world.access, open.rotation.id, true).await.unwrap();
 
     workspaces.delete(&world.access).await.unwrap();
-    // In this process at once, also what is in memory.
+    // Immediately in this process, including what is in memory.
     assert!(matches!(world.broker.authenticate(&world.api_key).await, Err(BrokerError::Unauthenticated)));
     let gone = |result| matches!(result, Err(BrokerError::NotFound(_)));
     assert!(gone(world.broker.resolve(&world.access, request()).await.map(drop)));
@@ -198,7 +198,7 @@ async fn a_deleted_workspace_opens_nothing_any_more_and_the_others_are_as_before
     assert!(gone(workspaces.delete(&world.access).await), "a second time");
     assert!(gone(world.broker.connections().create(&world.access, world.new_connection("automation")).await.map(drop)));
     assert!(world.broker.connections().list(&other).await.is_ok());
-    // In the other one when it next asks for changes.
+    // In the other process at its next look for changes.
     tokio::time::sleep(keyway::storage::MAX_AGE).await;
     assert!(matches!(beside.authenticate(&world.api_key).await, Err(BrokerError::Unauthenticated)));
     assert!(gone(beside.resolve(&world.access, request()).await.map(drop)));
@@ -218,7 +218,7 @@ async fn a_closed_broker_begins_nothing_any_more() {
     assert!(beside.rotations().begin(&world.access, BeginRotation::new(entry.id)).await.is_ok(), "none was begun");
 }
 
-/// A key service that can be out of reach.
+/// A key service that can be unreachable.
 struct KeyService {
     key: MasterKey,
     is_out: std::sync::Arc<std::sync::atomic::AtomicBool>,

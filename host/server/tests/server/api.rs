@@ -151,7 +151,7 @@ async fn trouble_with_the_secret_manager_has_a_status_that_says_whose_turn_it_is
         (Fault::Garbage, 502, "PROVIDER_FAULT"),
         (Fault::status(401), 502, "PROVIDER_REFUSED"),
     ] {
-        // Each with a server of its own: what one of them leaves behind is what the next would be refused for.
+        // Each with its own server: the traces of one would make the next be refused.
         let (api, connection) = Api::onepassword().await;
         let emulator = api.emulator();
         emulator.fault(FaultRule::next(fault).always());

@@ -69,7 +69,7 @@ fn the_command_line_lists_what_it_did_itself() {
     let text = folder.run(&["audit", "list", "--operation", "resolve"]).ok().stdout;
     assert!(text.contains("command line") && text.contains(&entry), "{text}");
     folder.run(&["audit", "list", "--operation", "sudo"]).failed(2);
-    // One process after the other goes on with the same segment.
+    // Each process continues the same segment.
     assert_eq!(segments(&folder).len(), 1);
     let verified = folder.run(&VERIFY).ok().json();
     assert_eq!((&verified["good"], &verified["records"], &verified["segments"]), (&true.into(), &8.into(), &1.into()));
@@ -88,7 +88,7 @@ fn whatever_is_done_to_the_log_is_found_and_the_first_bad_record_named() {
         write(&folder, &lines);
         let verified = folder.run(&VERIFY).failed(8);
         assert_eq!(verified.json()["good"], false);
-        // The text for people says the same.
+        // The text output agrees.
         assert!(folder.run(&["audit", "verify"]).failed(8).stdout.contains("Bad:"));
         verified
     };
@@ -145,7 +145,7 @@ async fn the_log_is_for_keys_with_admin_scope_and_shows_requests_by_their_id() {
     assert_eq!(refused["records"].as_array().unwrap().len(), 2);
     assert_eq!(refused["records"][0]["request_id"], "of-the-reader");
 
-    // Page by page the same as at once.
+    // Paging returns the same as one large page.
     let all = audit(&api, &admin, "?order=oldest&until=2100-01-01T00:00:00Z").await.ok(200);
     let mut paged: Vec<Value> = Vec::new();
     let mut query = "?order=oldest&limit=3".to_owned();
@@ -232,7 +232,7 @@ async fn without_its_log_the_server_releases_nothing_says_so_and_goes_on_when_it
     std::fs::rename(&folder, api.folder.path().join("moved")).unwrap();
     std::fs::write(&folder, "in the way").unwrap();
     for _ in 0..2 {
-        // Also what is cached.
+        // Including cached values.
         for refused in [api.get(&path).await, resolve().await, api.get(code).await] {
             let message = refused.error(503, "AUDIT_UNAVAILABLE");
             assert!(message.starts_with("the audit log cannot be written"), "{message}");

@@ -1,4 +1,5 @@
-//! Every kind of bad input over HTTP: one envelope, with a message that says what to do and no more than it may.
+//! Every kind of bad input over HTTP: one envelope, with a message that says what to do and reveals
+//! nothing else.
 
 use serde_json::{Value, json};
 

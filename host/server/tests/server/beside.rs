@@ -1,4 +1,4 @@
-//! Commands beside a `keyway serve`: what they change, the server that runs goes by within moments.
+//! Commands beside a `keyway serve`: the running server follows their changes within moments.
 
 use std::time::{Duration, Instant};
 
@@ -41,7 +41,7 @@ impl World {
         send(&format!("{}/vault/resolve", self.server.url), "POST", &headers, body).await
     }
 
-    /// Resolves until the answer is as it should be after what a command has changed.
+    /// Resolves until the answer reflects the change that a command has made.
     async fn until(&self, expected: impl Fn(&Answer) -> bool) -> Answer {
         let deadline = Instant::now() + MOMENTS;
         loop {
@@ -59,7 +59,7 @@ impl World {
     }
 }
 
-/// The password, and where it is from.
+/// The password and its source.
 fn password(answer: &Answer) -> (String, String) {
     let password = &answer.ok(200)["password"];
     let text = |name: &str| password[name].as_str().unwrap().to_owned();

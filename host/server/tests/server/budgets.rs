@@ -42,7 +42,7 @@ async fn in_an_outage_the_answer_becomes_a_503_that_says_when_to_come_back() {
     let emulator = api.emulator();
     emulator.fault(FaultRule::next(Fault::status(503)).always());
     emulator.reset_calls();
-    // The first is tried twice.
+    // The first is attempted twice.
     for _ in 0..4 {
         api.get(&items).await.error(502, "PROVIDER_UNAVAILABLE");
     }
@@ -54,7 +54,8 @@ async fn in_an_outage_the_answer_becomes_a_503_that_says_when_to_come_back() {
     assert_eq!(emulator.calls().total, 5);
 }
 
-/// An entry that is bound to an item, and asks for its code, which is never cached: each resolve makes a request.
+/// An entry bound to an item; resolves request its code, which is never cached, so each makes a
+/// request.
 struct Resolving {
     api: Api,
     key: String,
@@ -80,7 +81,7 @@ impl Resolving {
         self.api.request("POST", "/vault/resolve", &self.key, &self.body).await
     }
 
-    /// The message and the time to wait of a resolve for which the secret manager is not asked.
+    /// The message and the time to wait of a resolve that makes no request to the secret manager.
     async fn refused(&self, status: u16, code: &str) -> (String, u64) {
         let asked = self.api.emulator().calls().total;
         let answer = self.resolve().await;
@@ -106,7 +107,7 @@ async fn a_resolve_beyond_the_budget_is_a_429_that_says_which_limit_it_is_and_wh
                         connection's credentials in 60 minutes is used up. Try again in ";
         assert!(message.starts_with(expected), "{message}");
         assert!(message.ends_with("; a longer cache duration makes fewer requests"), "{message}");
-        // The hour of the first request is over a slot later at the latest.
+        // The hour of the first request ends one slot later at the latest.
         assert!((3_500..=3_720).contains(&wait), "{wait}");
     }
 }
@@ -145,7 +146,7 @@ async fn refused_credentials_are_a_502_that_says_when_they_are_tried_again() {
     let answer = api.get(&items).await;
     let message = answer.error(502, "PROVIDER_REFUSED");
     assert!(message.contains("replace them"), "{message}");
-    // From half of five minutes to five.
+    // Between half of five minutes and five minutes.
     assert!((140..=300).contains(&retry_after(&answer)), "{answer:?}");
     assert_eq!(emulator.calls().total, 0);
     let document = api.send("GET", "/openapi.json", &[], "").await.ok(200);
@@ -205,7 +206,7 @@ async fn the_budget_of_another_workspaces_connection_is_not_found() {
     api.send("GET", &path, &[("cc-key", &key)], "").await.error(404, "NOT_FOUND");
     api.send("GET", &path, &[], "").await.error(401, "UNAUTHENTICATED");
     api.get("/secret-providers/nonsense/budget").await.error(400, "BAD_REQUEST");
-    // A provider whose limits nobody has told is counted, and not limited.
+    // A provider with unknown limits is counted, and not limited.
     assert_eq!(api.get(&path).await.ok(200)["allowances"][0]["limit"], Value::Null);
 }
 
@@ -220,7 +221,7 @@ fn the_command_line_shows_what_is_left_and_takes_the_plan() {
     folder.run_with(&connect, token.expose()).ok();
     let shown = folder.run(&["connection", "budget", "--json", "--default-rate-limit-tier", "1password=families"]).ok();
     let budget = &shown.json()[0];
-    // Reads, writes, and the account's.
+    // Reads, writes, and the account's requests.
     let allowances = |budget: &Value, what: &str| [0, 1, 2].map(|n| budget["allowances"][n][what].clone());
     assert_eq!(allowances(budget, "limit"), [1_000, 100, 1_000].map(Value::from));
     assert_eq!(budget["name"], "1Password");
@@ -241,7 +242,7 @@ fn the_command_line_shows_what_is_left_and_takes_the_plan() {
     assert_eq!(allowances(&reset.json()[0], "limit")[2], 50_000, "the default again");
     assert_eq!(emulator.calls().of(Endpoint::Item), 0);
 
-    // Each command is a process of its own. What it reserves and does not use it returns, also when it fails.
+    // Each command is a separate process. It returns its unused reservations, even when it fails.
     let items = ["items", "--json", "--connect-to", &rule];
     folder.run(&items).ok();
     emulator.fault(FaultRule::next(Fault::status(503)).times(2));

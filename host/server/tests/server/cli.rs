@@ -236,7 +236,7 @@ fn a_connection_is_changed_and_deleted_from_the_command_line() {
     assert_eq!((&changed["name"], &changed["cache_ttl_seconds"]), (&"Renamed".into(), &0.into()));
     assert_eq!(changed["config_hint"]["token_last4"], "wxyz");
     let token = "another-token-9d24c07be1f35a68-1234";
-    // It has another setting, which may be set.
+    // It has a different setting, which may be set.
     let half = folder.run_with(&["connection", "update", "-c", id, "--token-file", "-"], token).failed(2);
     assert!(half.stderr.contains("base_url") && half.stderr.contains("--replace-settings"), "{half:?}");
     let replace = ["connection", "update", "-c", id, "--token-file", "-", "--replace-settings"];
@@ -318,7 +318,7 @@ fn keys_are_made_with_scopes_listed_without_the_key_and_revoked() {
 #[test]
 fn what_went_wrong_on_the_way_is_told_once_and_not_logged_beside_it() {
     let folder = Folder::connected(ECHO);
-    // Nobody listens there.
+    // No server listens there.
     let base_url = "base_url=http://127.0.0.1:9";
     let connect = ["connect", "echo", "--token-file", "-", "--set", base_url, "--name", "Down"];
     let allow = ["--allow-private", "http://127.0.0.1:9"];

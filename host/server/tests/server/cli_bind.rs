@@ -1,10 +1,11 @@
-//! What the command line says of a binding whose item is not there, and that it asks the secret manager once for it, or not at all.
+//! Binding to a missing item on the command line: the warning, and the one request to the secret
+//! manager, or none.
 
 use keyway_emulator_onepassword::{Emulator, Endpoint, Fault, FaultRule};
 
 use crate::support::{Folder, Ran};
 
-/// Ids as they look, and no item's.
+/// Well-formed ids of no item.
 const NO_ITEM: &str = "op://mhlxx5y45opqk7p7prulriztqq/ch4arxhoemrdclbxyixyesgyt4";
 const NAMES: &str = "op://Automation/Console";
 
@@ -26,7 +27,7 @@ impl Site {
         Self { emulator, folder, rule }
     }
 
-    /// An item that is there.
+    /// An item that exists.
     fn item(&self) -> String {
         let account = self.emulator.account("automation").unwrap();
         account.vault("Automation").unwrap().item("Northwind Supplier Portal").unwrap().reference.clone()
@@ -55,7 +56,7 @@ fn a_reference_that_will_not_resolve_is_bound_with_a_warning() {
     site.run(&["entry", "create"]);
     let updated = site.run(&["entry", "update", "--bind", NO_ITEM]);
     assert!(updated.stderr.starts_with(warning), "{updated:#?}");
-    // What does not bind is not looked at.
+    // A change without a binding checks nothing.
     assert_eq!(site.run(&["entry", "update", "--alias", "Main"]).stderr, "");
 }
 

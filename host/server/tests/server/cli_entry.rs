@@ -1,4 +1,5 @@
-//! `keyway entry`: a whole life on the command line, and what it does not print.
+//! `keyway entry`: the whole life of an entry on the command line, and what the command does not
+//! print.
 
 use serde_json::{Value, json};
 
@@ -75,7 +76,7 @@ fn an_entry_lives_its_whole_life_on_the_command_line() {
     assert_eq!((&updated["user_alias"], &updated["persist_local_storage"]), (&"Main".into(), &true.into()));
     assert_eq!(updated["hidden"], json!(["user_name", "password", "tfa_secret", "proxy_value"]));
 
-    // The setting is custom since it was created, so this is encrypted, too.
+    // The setting has been custom since the entry was created, so this is encrypted, too.
     folder.run(&entry("update", &["--set-file", &proxy])).ok();
 
     // As much as over HTTP, and no more.

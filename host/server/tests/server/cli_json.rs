@@ -1,4 +1,4 @@
-//! `--json`: every command takes it, and prints one document and nothing else.
+//! `--json`: every command accepts it, and prints exactly one document.
 
 use std::collections::BTreeSet;
 
@@ -6,10 +6,11 @@ use serde_json::Value;
 
 use crate::support::{ECHO_TOKEN, Folder};
 
-/// Those that are run by tests of their own, because they do not end by themselves or need more than a folder.
+/// Commands with tests of their own, because they do not end without a signal or need more than a
+/// folder.
 const ELSEWHERE: [&str; 2] = ["demo", "serve"];
 
-/// All commands that the program's help names, those of its sub-commands included.
+/// All commands that the program's help lists, including subcommands.
 fn commands(folder: &Folder) -> BTreeSet<String> {
     fn below(folder: &Folder, path: &[&str], found: &mut BTreeSet<String>) {
         let help = folder.run(&[path, &["--help"]].concat()).ok().stdout;
@@ -28,7 +29,7 @@ fn commands(folder: &Folder) -> BTreeSet<String> {
     found
 }
 
-/// Runs commands with `--json`, and remembers which.
+/// Runs commands with `--json`, and records which.
 struct Script {
     folder: Folder,
     run: BTreeSet<String>,

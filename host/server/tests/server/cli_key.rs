@@ -1,4 +1,4 @@
-//! `keyway key`: what is said of a key that is revoked twice.
+//! `keyway key`: the message for a key that is revoked twice.
 
 use crate::support::Folder;
 

@@ -122,7 +122,7 @@ fn looking_changes_nothing_and_finds_what_is_wrong() {
     assert_eq!(finding(&ran.json(), "master key"), "wrong");
     assert_eq!(finding(&ran.json(), "providers"), "good");
 
-    // What nobody has set is shown as it counts.
+    // A setting that is not set is shown with its effective value.
     let audit = folder.path().join("audit").display().to_string();
     assert_eq!(setting(&ran, "audit_dir"), (audit, "default".into()));
     assert_eq!(setting(&ran, "audit_segment_mib"), ("64".into(), "default".into()));
@@ -131,7 +131,7 @@ fn looking_changes_nothing_and_finds_what_is_wrong() {
     both.env("KEYWAY_LISTEN", "127.0.0.1:8699").env("KEYWAY_METRICS_LISTEN", "127.0.0.1:8699");
     assert_eq!(finding(&Ran::from(both.output().unwrap()).failed(1).json(), "metrics listen"), "wrong");
 
-    // A folder cannot be made in a file.
+    // A folder cannot be created inside a file.
     let inside = key.join("data");
     let ran = folder.run(&["config", "check", "--json", "--data-dir", inside.to_str().unwrap()]).failed(1);
     assert_eq!(finding(&ran.json(), "data folder"), "wrong");
@@ -148,7 +148,7 @@ fn message<'j>(json: &'j Value, what: &str) -> &'j str {
     all.iter().find(|check| check["what"] == what).unwrap()["message"].as_str().unwrap()
 }
 
-/// What is in a data folder, by name.
+/// The contents of a data folder, by name.
 fn contents(folder: &Folder) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let files = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
     let mut files: Vec<_> = files.filter(|file| file.is_file()).collect();
@@ -175,7 +175,7 @@ fn a_master_key_that_is_not_the_databases_is_noticed_and_nothing_is_changed() {
     );
     assert_eq!(contents(&folder), before);
 
-    // Each of both, while one replaces the other.
+    // Each of the two keys, during a replacement.
     let old = folder.key_file();
     let both = [&check[..], &named, &["--old-master-key-file", old.to_str().unwrap()]].concat();
     folder.run(&both).ok();
@@ -184,7 +184,7 @@ fn a_master_key_that_is_not_the_databases_is_noticed_and_nothing_is_changed() {
     let ran = folder.run(&check).failed(1);
     assert!(message(&ran.json(), "master key").contains("this master key was replaced on"), "{ran:#?}");
 
-    // What is no database is no fault of the key.
+    // A file that is not a database is not blamed on the key.
     std::fs::write(folder.path().join("keyway.db"), "x".repeat(10_000)).unwrap();
     let ran = folder.run(&check).failed(1);
     assert_eq!((finding(&ran.json(), "master key"), finding(&ran.json(), "database")), ("good", "wrong"));

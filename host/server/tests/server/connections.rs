@@ -1,4 +1,4 @@
-//! Connections over HTTP, from the first to the last request of their life.
+//! Connections over HTTP, from their creation to their deletion.
 
 use keyway::{Scope, Scopes};
 use keyway_emulator_onepassword::{Emulator, Endpoint, WrongToken};
@@ -12,7 +12,7 @@ fn new(token: &str) -> Value {
     json!({"name": "Acme 1Password", "provider_type": "1password", "settings": {"token": token}})
 }
 
-/// A server with 1Password and no connection yet, and a key that may manage them.
+/// A server with 1Password and no connection yet, and a key that may manage connections.
 async fn onepassword() -> (Api, String) {
     let api = Api::start(&["onepassword"], Some(Emulator::start().unwrap())).await;
     let admin = api.key_with(Scope::Admin).await;
@@ -39,7 +39,7 @@ async fn a_connection_is_made_read_changed_and_deleted() {
     assert_eq!((&changed["name"], &changed["cache_ttl_seconds"]), (&"Read only".into(), &86_400.into()));
     assert_eq!((&changed["read_only"], &changed["created_at"]), (&true.into(), &connection["created_at"]));
     assert_eq!(changed["config_hint"], json!({"token_last4": auditor.last4()}));
-    // What was read can be sent back with a change, as people do.
+    // A document that was read can be sent back with a change, as users do.
     let mut back = changed.clone();
     back["name"] = "Renamed".into();
     assert_eq!(api.request("PATCH", &path, &admin, &back).await.ok(200)["name"], "Renamed");

@@ -36,7 +36,8 @@ impl Demo {
         self.folder.run(&self.arguments(more))
     }
 
-    /// The secrets that no output may have: the token, and the passwords and seeds of all items that are long enough to be told from other text.
+    /// The secrets that must not appear in output: the token, and the passwords and seeds of all
+    /// items that are long enough to be distinct from other text.
     fn secrets(&self) -> Vec<String> {
         let info = self.emulator.info();
         let items = info.accounts.iter().flat_map(|account| &account.vaults).flat_map(|vault| &vault.items);

@@ -1,4 +1,4 @@
-//! `keyway master-key rotate` and `keyway workspace rotate-key`, with and without a server that runs.
+//! `keyway master-key rotate` and `keyway workspace rotate-key`, with and without a running server.
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -62,7 +62,7 @@ async fn a_server_serves_on_while_both_keys_are_replaced() {
     let new = folder.path().join("new.key");
     folder.run(&["master-key", "rotate", "--new-key-file", new.to_str().unwrap()]).ok();
     server.get("/vault", first).await.ok(200);
-    // In the place of the old one the server finds it when it needs it.
+    // The server finds the new key in place of the old one when it needs it.
     std::fs::rename(&new, folder.key_file()).unwrap();
     server.get("/vault", second).await.ok(200);
 

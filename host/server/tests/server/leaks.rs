@@ -1,5 +1,6 @@
-//! Everything that a server writes or answers, searched for every secret that went through it: its log with all that it can say, its metrics, its
-//! audit log, the messages of its errors, what the command line prints, and every file of its data folder.
+//! Searches everything that a server writes or answers for every secret that passed through it: its
+//! log at the most verbose level, its metrics, its audit log, its error messages, the output of the
+//! command line, and every file of its data folder.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -20,7 +21,7 @@ const MANUAL_SEED: &str = "KRSXG5CTMVRXEZLUKN2XGZLS";
 const COOKIE: &str = "session-cookie-51d0e8";
 const PASSED_AS_PARAMETER: &str = "pasted-into-the-url-3b9a";
 
-/// A server whose log goes to a file, and what was said so far by it and around it.
+/// A server whose log goes to a file, and all output so far.
 struct World {
     folder: Folder,
     emulator: Emulator,
@@ -28,7 +29,7 @@ struct World {
     url: String,
     key: String,
     encryption_key: String,
-    /// Answers and output that no secret may be in.
+    /// Answers and output that must not contain a secret.
     said: Vec<(String, String)>,
 }
 
@@ -58,19 +59,19 @@ impl World {
         }
     }
 
-    /// As a client encrypts it.
+    /// Encrypted as by a client.
     fn encrypted(&self, value: &str) -> String {
         ClientKey::from_hex(&self.encryption_key.as_str().into()).unwrap().encrypt(&value.into()).unwrap()
     }
 
-    /// An answer that is made to have secrets in it.
+    /// An answer that is meant to contain secrets.
     async fn secret(&self, method: &str, path: &str, body: &Value) -> Answer {
         let headers = [("cc-key", &*self.key), ("content-type", "application/json")];
         let body = if body.is_null() { String::new() } else { body.to_string() };
         send(&format!("{}{path}", self.url), method, &headers, body).await
     }
 
-    /// An answer that must not.
+    /// An answer that must not contain any.
     async fn ask(&mut self, method: &str, path: &str, body: Value) -> Answer {
         let answer = self.secret(method, path, &body).await;
         self.said.push((format!("the answer to {method} {path}"), format!("{:?} {}", answer.headers, answer.text)));
@@ -110,7 +111,7 @@ async fn no_secret_is_in_a_log_a_message_a_metric_the_audit_log_or_a_file() {
     let item = account.vault("Automation").unwrap().item("Northwind Supplier Portal").unwrap().clone();
     let mut codes = Vec::new();
 
-    // What works.
+    // Requests that succeed.
     let connection =
         json!({ "name": "Acme 1Password", "provider_type": "1password", "settings": { "token": world.token() } });
     let connection = world.ask("POST", "/secret-providers", connection).await.ok(201)["id"].clone();
@@ -137,7 +138,7 @@ async fn no_secret_is_in_a_log_a_message_a_metric_the_audit_log_or_a_file() {
     let manual = world.secret("POST", "/vault", &manual).await.ok(201)["id"].clone();
     let mut passwords = Vec::new();
     for entry in [&bound, &manual] {
-        // Live, from the cache, and after it did not work.
+        // Live, from the cache, and after a rejection.
         for _ in 0..2 {
             let resolved = world.secret("POST", "/vault/resolve", &json!({ "id": entry })).await.ok(200);
             let text = |field: &str, name: &str| resolved[field][name].as_str().unwrap().to_owned();
@@ -153,7 +154,8 @@ async fn no_secret_is_in_a_log_a_message_a_metric_the_audit_log_or_a_file() {
     world.secret("PUT", "/vault", &changed).await.ok(200);
     rotate(&mut world, &manual).await;
 
-    // What does not: values where they do not belong, and a secret manager that repeats what it was sent.
+    // Requests that fail: values in the wrong places, and a secret manager that echoes what it
+    // received.
     refused(&mut world, &connection, &bound).await;
     world.secret("POST", &format!("/secret-providers/{connection}/clear-cache"), &Value::Null).await;
     for endpoint in [Endpoint::AuthStart, Endpoint::Complete, Endpoint::Keysets, Endpoint::Item] {
@@ -162,7 +164,8 @@ async fn no_secret_is_in_a_log_a_message_a_metric_the_audit_log_or_a_file() {
             world.emulator.fault(FaultRule::next_of(endpoint, fault));
             let wanted = json!({ "id": bound, "fields": ["one_time_code"], "rejected": "x" });
             let answer = world.secret("POST", "/vault/resolve", &wanted).await;
-            // Some faults are overcome by asking again, and the answer has what was asked for.
+            // Some faults are overcome by a retry, and the answer then contains the requested
+            // values.
             if !answer.status.is_success() {
                 world.said.push(("the answer to a resolve that failed".into(), answer.text));
             }
@@ -200,13 +203,14 @@ async fn no_secret_is_in_a_log_a_message_a_metric_the_audit_log_or_a_file() {
         assert!(clean.is_ok(), "{place}");
         for code in &codes {
             assert!(!has_number(text, code), "{place} has the code {code}: {text}");
-            // Twelve hexadecimal digits, or seven or eight characters of base64, are not there by chance.
+            // Twelve hexadecimal digits, or seven or eight characters of base64, do not occur by
+            // chance.
             assert!(!has_encoded(text, code), "{place} has the code {code}, encoded: {text}");
         }
     }
 }
 
-/// A rotation with a given password, from its beginning to its end.
+/// A rotation with a given password, from beginning to end.
 async fn rotate(world: &mut World, entry: &Value) {
     let begin = json!({ "entry_id": entry, "password": world.encrypted(ROTATED_PASSWORD) });
     let begun = world.secret("POST", "/vault/rotations", &begin).await.ok(201);
@@ -216,7 +220,7 @@ async fn rotate(world: &mut World, entry: &Value) {
     world.ask("GET", &path, Value::Null).await.ok(200);
 }
 
-/// Requests that are refused, with secrets in all places that a client could put them by mistake.
+/// Refused requests with secrets in every place where a client could put them by mistake.
 async fn refused(world: &mut World, connection: &str, entry: &Value) {
     let (token, key) = (world.token(), world.key.clone());
     let pasted = PASSED_AS_PARAMETER;
@@ -249,7 +253,7 @@ async fn refused(world: &mut World, connection: &str, entry: &Value) {
         let answer = world.ask(method, &path, body).await;
         assert!(!answer.status.is_server_error(), "{method} {path}: {answer:?}");
     }
-    // The name of a field that is not known is repeated to whoever sent it, who has to find it; but nowhere else.
+    // The name of an unknown field is repeated to its sender, who has to find it, and nowhere else.
     world.secret("POST", "/vault", &json!({ MANUAL_PASSWORD: 1 })).await.error(400, "VALIDATION_FAILED");
     let wrong = format!("{}{}", &key[..key.len() - 1], if key.ends_with('a') { 'b' } else { 'a' });
     for (key, body) in [(wrong.as_str(), "{}"), (&*key, r#"{"password": "manual-password-E9!kq", "#)] {
@@ -260,12 +264,13 @@ async fn refused(world: &mut World, connection: &str, entry: &Value) {
     }
 }
 
-/// Every file of the data folder but the master key's, as text.
+/// Every file of the data folder except the master key's, as text.
 fn files(folder: &Path) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for file in fs::read_dir(folder).unwrap() {
         let file = file.unwrap();
-        // Not followed: compiled components are shared by all tests, and many times as large as all the rest.
+        // Not followed: compiled components are shared by all tests, and many times larger than
+        // everything else.
         let kind = file.file_type().unwrap();
         if kind.is_dir() {
             found.extend(files(&file.path()));
@@ -277,7 +282,8 @@ fn files(folder: &Path) -> Vec<(String, String)> {
     found
 }
 
-/// Whether these digits are in the text as a number of their own. The fraction of a second in a timestamp may be any.
+/// Whether these digits occur in the text as a separate number. The fraction of a second in a
+/// timestamp may have any digits.
 fn has_number(text: &str, digits: &str) -> bool {
     text.match_indices(digits).any(|(position, _)| {
         let before = text[..position].chars().next_back();

@@ -1,4 +1,4 @@
-//! The list of all vault entries while something else happens.
+//! The list of all vault entries, with concurrent operations.
 
 use keyway::EntryContent;
 use keyway::entries::{AttributeKind, Attributes};
@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use crate::support::Api;
 
-/// Three pages, each of them more than the operating system holds for a client that does not read.
+/// Three pages, each larger than the operating system's buffer for a client that does not read.
 const ENTRIES: usize = 201;
 const SIZE: usize = 130_000;
 

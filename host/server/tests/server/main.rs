@@ -1,4 +1,4 @@
-//! The server and the command line from outside: over HTTP, and as a process.
+//! Tests the server and the command line from outside: over HTTP, and as a process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
 mod api;

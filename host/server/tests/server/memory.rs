@@ -1,4 +1,5 @@
-//! Clients that do not read what they have asked for, and that do not send what they have announced: they hold up themselves and nobody else.
+//! Clients that do not read their answers, or do not send the announced bodies, cannot block other
+//! clients.
 
 use std::convert::Infallible;
 
@@ -22,7 +23,7 @@ const DOMAIN: &str = "https://acme.com";
 /// Near the limit of 2 MiB.
 const COOKIES: usize = 2_000_000;
 
-/// How many of those may be under way for a workspace, which has 64 MiB.
+/// How many of those may be in flight for a workspace, which has 64 MiB.
 const FIT: usize = (64 << 20) / COOKIES;
 
 struct Client<'a> {
@@ -40,7 +41,7 @@ impl Client<'_> {
         self.router.clone().oneshot(request).await.unwrap()
     }
 
-    /// The head of the answer, and nothing read of it yet.
+    /// The head of the answer, with its body unread.
     async fn get(&self, user: &str) -> Response<Body> {
         let path = format!("/vault?permissioned_user_id={user}&domain={DOMAIN}");
         self.send(self.request("GET", &path).body(Body::empty()).unwrap()).await
@@ -93,7 +94,8 @@ async fn answers_that_nobody_reads_hold_up_large_ones_of_their_workspace_and_not
     assert_eq!(client.get("small").await.status(), 200);
     assert_eq!(other.get("large").await.status(), 200);
 
-    // What changes something is refused before it has, if its answer has no room; a small one has.
+    // A change whose answer has no room is refused before it is made; a change with a small answer
+    // has room.
     message(client.put(alias("large", "too late")).await).await;
     let large = EntrySelector::Pair { user: "large".into(), domain: DOMAIN.into() };
     assert_eq!(broker.entries().get(&api.access, &large).await.unwrap().alias, None);
@@ -116,13 +118,13 @@ async fn bodies_that_nobody_sends_to_the_end_hold_up_their_workspace_and_only_fo
     let client = Client { router: &router, key: &api.key };
     let mut unsent = tokio::task::JoinSet::new();
     for _ in 0..16 {
-        // Of a size that nobody has said.
+        // A body of unknown size.
         let part = stream::once(async { Ok::<_, Infallible>(Bytes::from_static(&[b' '; 8_192])) });
         let never = part.chain(stream::pending());
         let request = client.request("POST", "/vault").body(Body::from_stream(never)).unwrap();
         unsent.spawn(router.clone().oneshot(request));
     }
-    // Until all of them have their room.
+    // Until all of them hold their room.
     while client.get("large").await.status() == 200 {
         tokio::task::yield_now().await;
     }
@@ -146,7 +148,7 @@ async fn what_nobody_reads_of_a_connection_waits_where_it_is_counted_and_not_wit
     for _ in 0..FIT {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
-        // The head is there, so the answer is under way.
+        // The head has arrived, so the answer is in flight.
         assert_eq!(stream.read_u8().await.unwrap(), b'H');
         unread.push(stream);
     }

@@ -1,11 +1,11 @@
-//! The command line's data and the HTTP API's: one document for one thing.
+//! The command line and the HTTP API return the same document for the same thing.
 
 use keyway::Scope;
 use serde_json::{Value, json};
 
 use crate::support::Api;
 
-/// Without what only the command line says.
+/// Without the fields that only the command line adds.
 fn without(mut document: Value, name: &str) -> Value {
     assert!(document.as_object_mut().unwrap().remove(name).is_some(), "{document}");
     document

@@ -1,4 +1,4 @@
-//! Bad input, for every route that the server's own document has: a new route is tested without anybody thinking of it.
+//! Bad input for every route of the server's own document: a new route is tested automatically.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ impl Route {
         Some(if schema["allOf"].is_array() { schema["allOf"][0].clone() } else { schema.clone() })
     }
 
-    /// Whether an id in the path is a rotation's, and not a connection's.
+    /// Whether an id in the path is that of a rotation instead of a connection.
     fn is_of_a_rotation(&self) -> bool {
         self.path.starts_with("/vault/rotations/")
     }
@@ -70,7 +70,7 @@ impl Tested {
         Self { connection: connection.id.to_string(), rotation, key, routes, document, api }
     }
 
-    /// The path with the id of something that is there.
+    /// The path with the id of an existing thing.
     fn path_of(&self, route: &Route) -> String {
         route.with_id(if route.is_of_a_rotation() { &self.rotation } else { &self.connection })
     }
@@ -84,7 +84,7 @@ impl Tested {
     }
 }
 
-/// What none of these types is.
+/// A value of none of these types.
 fn values_of_other_types(property: &Value, document: &Value) -> Vec<Value> {
     let named =
         property["$ref"].as_str().or_else(|| property["oneOf"].as_array()?.iter().find_map(|one| one["$ref"].as_str()));
@@ -152,7 +152,7 @@ async fn what_is_another_workspaces_is_answered_like_what_does_not_exist() {
         of_rotations += usize::from(route.is_of_a_rotation());
     }
     assert!(compared >= 11 && of_rotations >= 5, "{compared} {of_rotations}");
-    // They are there for those whose they are.
+    // They are visible in their own workspace.
     for path in [format!("/secret-providers/{}", tested.connection), format!("/vault/rotations/{}", tested.rotation)] {
         tested.api.request("GET", &path, &tested.key, &Value::Null).await.ok(200);
     }
@@ -202,7 +202,7 @@ async fn every_field_of_every_body_is_checked_and_named_when_it_is_wrong() {
                 body.insert(name.clone(), value.clone());
                 let answer = tested.send(route, &Value::Object(body)).await;
                 cases += 1;
-                // A text that names an entry, and is of any length, may also just name none.
+                // Any text is a valid name of an entry, and may name none.
                 if value.is_string()
                     && ["permissioned_user_id", "domain"].contains(&name.as_str())
                     && answer.status == 404

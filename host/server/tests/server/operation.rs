@@ -1,4 +1,4 @@
-//! What operators ask a server: is it alive, is it ready, what does it do.
+//! Questions of operators: is the server alive, is it ready, what does it do.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, Api, ECHO_TOKEN, assert_without, component, send};
 
-/// Asks until the answer is the one that is waited for: what was found counts for a second.
+/// Asks until the answer is the expected one: findings are reused for a second.
 async fn ready(api: &Api, status: u16) -> Answer {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -21,7 +21,7 @@ async fn ready(api: &Api, status: u16) -> Answer {
 
 async fn not_ready(api: &Api) -> String {
     let answer = ready(api, 503).await;
-    // Starting it anew would not help.
+    // A restart would not help.
     assert_eq!(api.send("GET", "/healthz", &[], "").await.ok(200), json!({"status": "ok"}));
     answer.error(503, "NOT_READY")
 }
@@ -44,13 +44,13 @@ async fn a_component_that_cannot_be_loaded_is_named_and_one_whose_predecessor_se
     std::fs::remove_file(&broken).unwrap();
     api.host.providers().unwrap().rescan().await.unwrap();
     ready(&api, 200).await;
-    // One whose provider type another file serves is missed by nobody.
+    // A file whose provider type another file serves is not missed.
     std::fs::copy(component("fixtures/echo"), api.folder.providers().join("old-echo.wasm")).unwrap();
     api.host.providers().unwrap().rescan().await.unwrap();
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     ready(&api, 200).await;
     std::fs::remove_file(api.folder.providers().join("old-echo.wasm")).unwrap();
-    // The one that was there serves on.
+    // The earlier one still serves.
     std::fs::write(api.folder.providers().join("echo.wasm"), "no component").unwrap();
     api.host.providers().unwrap().rescan().await.unwrap();
     tokio::time::sleep(Duration::from_millis(1_100)).await;
@@ -93,7 +93,7 @@ async fn a_cached_secret_is_out_of_memory_soon_after_its_duration_although_nobod
     let entry = api.post("/vault", &entry).await.ok(201);
     api.request("POST", "/vault/resolve", &key, &json!({"id": entry["id"], "fields": ["password"]})).await.ok(200);
     let deadline = Instant::now() + Duration::from_secs(60);
-    // How many there are is counted when they are looked after, which is every five seconds.
+    // Their number is counted during maintenance, which runs every five seconds.
     for values in [1.0, 0.0] {
         while series(&api.send("GET", "/metrics", &[], "").await.text, "keyway_cache_values", &[]) != values {
             assert!(Instant::now() < deadline, "{values}");

@@ -1,8 +1,8 @@
-//! Pages of the book that are made from the code.
+//! Pages of the book that are generated from the code.
 
 use std::path::Path;
 
-/// Fails when a page is not what the code makes. `KEYWAY_UPDATE_DOCS=1` writes it.
+/// Fails when a page differs from what the code generates. `KEYWAY_UPDATE_DOCS=1` writes it.
 pub(crate) fn compare(name: &str, made: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/src/reference").join(name);
     if std::env::var_os("KEYWAY_UPDATE_DOCS").is_some_and(|value| value == "1") {

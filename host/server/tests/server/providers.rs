@@ -1,4 +1,4 @@
-//! `keyway provider`: what is installed, what a component says about itself, and why one is refused.
+//! `keyway provider`: the installed providers, what a component declares, and why one is refused.
 
 use serde_json::Value;
 

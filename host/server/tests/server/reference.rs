@@ -1,5 +1,5 @@
-//! The page of the book on metrics is what the code makes. `KEYWAY_UPDATE_DOCS=1` writes it. The other
-//! pages are compared in `src/cli/reference_tests.rs`.
+//! The book's page on metrics matches the code. `KEYWAY_UPDATE_DOCS=1` writes it. The other pages
+//! are compared in `src/cli/reference_tests.rs`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -16,19 +16,18 @@ async fn the_page_of_metrics_is_what_the_code_makes() {
     compare("metrics.md", &page_of_metrics(&metrics().await));
 }
 
-/// What `/metrics` says after something of every kind has happened: a metric without a value shows
-/// no labels.
+/// The output of `/metrics` after an event of every kind: a metric without a value shows no labels.
 async fn metrics() -> String {
     let emulator = Emulator::start().unwrap();
     let token = emulator.token("automation").unwrap().expose().to_owned();
     let api = Api::start(&["onepassword", "fixtures/allocates"], Some(emulator)).await;
     let limited = api.connect("1password", &token).await;
     api.emulator().fault(FaultRule::next(Fault::rate_limited(600, RetryAfterForm::Header)));
-    // One call that fails, and one that is not made.
+    // A call that fails, and a call that is not made.
     for _ in 0..2 {
         api.get(&format!("/secret-providers/{}/items", limited.id)).await.error(429, "RATE_LIMITED");
     }
-    // One that the sandbox ends.
+    // A call that the sandbox ends.
     let allocates = api.connect("allocates", ECHO_TOKEN).await;
     let entry = json!({
         "permissioned_user_id": "a", "domain": "https://acme.com",
@@ -63,7 +62,7 @@ fn page_of_metrics(text: &str) -> String {
     page
 }
 
-/// The names of the labels of a metric, but for those of the buckets of a histogram.
+/// The names of a metric's labels, except those of histogram buckets.
 fn labels(text: &str, name: &str) -> BTreeSet<String> {
     let suffixes = ["", "_total", "_info", "_count"];
     let mut labels = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! `POST /vault/resolve`: the values, where they are from, and what happens when one did not work.
+//! `POST /vault/resolve`: the values, their sources, and what happens after a rejected password.
 
 use keyway::connections::Connection;
 use keyway::{NewConnection, Scope, Scopes};
@@ -20,7 +20,7 @@ struct World {
 }
 
 impl World {
-    /// An entry that is bound to an item of 1Password, and a key that may resolve and nothing else.
+    /// An entry bound to an item of 1Password, and a key with the scope `resolve` alone.
     async fn new(title: &str) -> Self {
         let (api, connection) = Api::onepassword().await;
         let account = api.emulator().account("automation").unwrap();
@@ -131,7 +131,7 @@ async fn a_lease_comes_with_the_values_and_is_renewed_and_revoked_by_its_id() {
     assert_eq!(echo.request("POST", "/vault/leases/revoke", &resolver, &body).await.status, 501);
 }
 
-/// A server with the fixture `paths`, and a connection of it.
+/// A server with the fixture `paths`, and a connection to it.
 async fn paths() -> (Api, Connection) {
     let api = Api::start(&["fixtures/paths"], None).await;
     let new = NewConnection {

@@ -1,4 +1,5 @@
-//! Password rotation over HTTP, on the command line, and with a server that is killed in the middle.
+//! Password rotation over HTTP, on the command line, and with a server that is killed in the
+//! middle.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -16,7 +17,7 @@ const ITEM: &str = "Northwind Supplier Portal";
 const OLD: &str = "7Tq-wren-obelisk-41";
 const PATH: &str = "/vault/rotations";
 
-/// The password that the item has, asked of nobody but the server that holds it.
+/// The item's password, read from the emulator alone.
 fn item_password(emulator: &Emulator) -> String {
     let details: Value = serde_json::from_str(&emulator.item(VAULT, ITEM).unwrap().details).unwrap();
     let fields = details["fields"].as_array().unwrap();
@@ -28,7 +29,7 @@ fn reference(emulator: &Emulator, vault: &str, title: &str) -> String {
     emulator.account("automation").unwrap().vault(vault).unwrap().item(title).unwrap().reference.clone()
 }
 
-/// A server with an entry that is bound to the item, and keys of several scopes.
+/// A server with an entry bound to the item, and keys of several scopes.
 struct Rotations {
     api: Api,
     entry: String,
@@ -134,7 +135,7 @@ async fn what_could_not_be_written_is_listed_revealed_to_an_admin_only_and_retri
 
     test.api.emulator().set_access("automation", VAULT, Some(VaultAccess::ReadWrite)).unwrap();
     let done = test.post(&format!("{path}/retry"), &json!({"overwrite": false})).await.ok(200);
-    // A body that is `null` is none.
+    // A body of `null` counts as none.
     assert_eq!(test.post(&format!("{path}/retry"), &json!(null)).await.ok(200), done);
     assert_eq!(done["state"], "done");
     assert_eq!(item_password(test.api.emulator()), password);
@@ -212,7 +213,7 @@ async fn bad_input_is_told_in_the_envelope() {
     let headers = [("cc-key", &*test.rotate), ("content-type", "text/plain")];
     let answer = test.api.send("POST", &format!("{path}/abandon"), &headers, "discard_password=true").await;
     answer.error(415, "UNSUPPORTED_MEDIA_TYPE");
-    // Nothing of all that has changed the rotation.
+    // None of these requests changed the rotation.
     assert_eq!(test.get_with(&test.admin, &format!("{path}/password")).await.ok(200), json!({"password": password}));
 }
 
@@ -254,7 +255,8 @@ async fn another_workspaces_entry_is_not_rotated_and_is_answered_like_one_that_d
     assert_eq!(test.get_with(stranger, &format!("{PATH}?entry_id={}", test.entry)).await.ok(200), nothing);
 }
 
-/// A data folder with a workspace, a connection to an emulator and a bound entry, as the command line sets it up.
+/// A data folder with a workspace, a connection to an emulator and a bound entry, created on the
+/// command line.
 struct Site {
     emulator: Emulator,
     folder: Folder,
@@ -360,7 +362,7 @@ async fn a_server_that_is_killed_at_any_step_loses_no_password_and_writes_none_t
     let post = async |url: String| send(&url, "POST", &[("cc-key", &rotate)], "").await.ok(200);
     let mut said = String::new();
     let mut passwords = vec![OLD.to_owned()];
-    // Killed after it has begun; while the write is under way and gets lost; while it is under way and arrives.
+    // Killed after it has begun; during a write that is lost; during a write that arrives.
     for fault in [None, Some(Fault::Hang { milliseconds: 60_000 }), Some(Fault::Delay { milliseconds: 300 })] {
         let before = site.emulator.item(VAULT, ITEM).unwrap().item_version;
         let server = site.serve();
@@ -371,7 +373,7 @@ async fn a_server_that_is_killed_at_any_step_loses_no_password_and_writes_none_t
         if let Some(fault) = &fault {
             site.emulator.fault(FaultRule::next_of(Endpoint::PatchItems, fault.clone()));
             let (url, key) = (format!("{}{path}/commit", server.url), rotate.clone());
-            // Nobody answers it.
+            // It receives no answer.
             tokio::spawn(async move { send(&url, "POST", &[("cc-key", &key)], "").await });
             while !site.emulator.faults().is_empty() {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -414,7 +416,7 @@ async fn a_server_writes_back_by_itself_when_the_outage_is_over_also_after_a_res
     site.emulator.fault(FaultRule::next_of(Endpoint::PatchItems, Fault::status(503)).always());
     site.run(&["rotation", "commit", id]).failed(6);
     site.emulator.clear_faults();
-    // The command line has ended; nobody but the server can do it.
+    // The command line has ended; only the server can do it.
     let server = site.serve();
     let rotate = site.key("rotate");
     let path = format!("{PATH}/{id}");

@@ -34,7 +34,7 @@ impl Process {
         send(&format!("{}{path}", self.url), "GET", &[("cc-key", key)], "").await
     }
 
-    /// Asks it to end; returns its exit code and what it said on standard error.
+    /// Asks it to shut down; returns its exit code and its standard error.
     pub(crate) fn end(mut self, signal: Signal) -> (i32, String) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
         let mut said = String::new();
@@ -77,7 +77,7 @@ async fn a_request_under_way_is_answered_before_the_server_ends() {
     let folder = Folder::with(&["fixtures/echo"]);
     folder.run(&["workspace", "create", "Acme"]).ok();
     let key = api_key(&folder);
-    // A secret manager that takes its time.
+    // A slow secret manager.
     let manager = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", manager.local_addr().unwrap());
     let (asked, was_asked) = tokio::sync::oneshot::channel();
@@ -90,7 +90,7 @@ async fn a_request_under_way_is_answered_before_the_server_ends() {
             line.clear();
         }
         asked.send(()).unwrap();
-        // Within the time that the server leaves it.
+        // Within the server's grace period.
         let _ = answer_now.recv_timeout(Duration::from_secs(6));
         write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n[\"a\",\"b\"]")
             .unwrap();
@@ -105,7 +105,7 @@ async fn a_request_under_way_is_answered_before_the_server_ends() {
     was_asked.await.unwrap();
     let base = server.url.clone();
     let late = tokio::spawn(async move {
-        // Until it has heard that it is to end, it is ready; a connection that is idle when it hears of it is closed.
+        // Until the signal arrives, the server is ready. It then closes idle connections.
         let ready = loop {
             match try_send(&format!("{base}/readyz"), "GET", &[], "").await {
                 Ok(answer) if answer.status != 200 => break answer.error(503, "NOT_READY"),
@@ -157,11 +157,11 @@ async fn a_log_line_has_the_template_of_the_path_and_nothing_of_the_request() {
     assert_eq!(routes, expected);
     let last = answered.last().unwrap();
     assert_eq!((&last["method"], &last["request_id"]), (&"POST".into(), &"trace-me".into()));
-    // Two that have the same status, by what was wrong; and one that went well has none.
+    // Two errors with the same status are distinguished by their codes; a success has none.
     let codes: Vec<_> = answered.iter().map(|line| line.get("code").and_then(Value::as_str)).collect();
     assert_eq!((codes[0], codes[3], codes[5]), (None, Some("NOT_FOUND"), Some("NOT_ENCRYPTED")));
     assert!(last["ms"].is_f64());
-    // Also what the sandbox says of a call, which runs in a task of its own.
+    // Also log lines about a sandboxed call, which runs in its own task.
     let of_sandbox = |line: &&Value| line["target"].as_str().is_some_and(|target| target == "keyway_runtime::call");
     let calls: Vec<_> = lines.iter().filter(of_sandbox).filter(|line| line["request_id"] == "a-call").collect();
     assert!(!calls.is_empty(), "{said}");
@@ -173,7 +173,7 @@ async fn a_provider_that_is_dropped_into_the_folder_is_there_without_a_restart()
     folder.run(&["workspace", "create", "Acme"]).ok();
     let server = Process::start(&folder, &[]);
     folder.install("fixtures/echo");
-    // Another process connects, and the server sees both.
+    // Another process connects, and the server sees both connections.
     let connection = folder.run_with(&["connect", "echo", "--token-file", "-", "--json"], ECHO_TOKEN).ok().json();
     let key = api_key(&folder);
     let path = format!("/secret-providers/{}/items", connection["id"].as_str().unwrap());
@@ -243,7 +243,7 @@ async fn managing_and_resolving_leave_no_secret_in_the_log_or_the_data_folder() 
     }
     let (_, said) = server.end(Signal::TERM);
     assert_without(&said, &secrets);
-    // Six digits may stand in a time or an id; as a value of its own the code does not.
+    // Six digits may occur in a time or an id; the code must not occur as a separate value.
     assert!(!said.contains(&format!("\"{code}\"")), "{said}");
     for file in files() {
         assert_without(&String::from_utf8_lossy(&file), &secrets);

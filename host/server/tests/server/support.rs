@@ -1,4 +1,5 @@
-//! What the tests share: a data folder with providers, a server in this process, the program as a process, an HTTP client, and a search for secrets.
+//! Helpers of the tests: a data folder with providers, a server in this process, the program as a
+//! process, an HTTP client, and a search for secrets.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
@@ -29,7 +30,7 @@ pub(crate) const ECHO_TOKEN: &str = "echo-token-4f1c9a7733b0d2e6wxyz";
 /// The master key of all tests.
 pub(crate) const MASTER_KEY: &str = "6b6579776179206d6173746572206b657920666f72207468652074657374732e";
 
-/// A component that `cargo xtask build-components` has made.
+/// A component built by `cargo xtask build-components`.
 pub(crate) fn component(name: &str) -> PathBuf {
     let folder = std::env::var_os("KEYWAY_COMPONENTS")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/components"), PathBuf::from);
@@ -38,8 +39,8 @@ pub(crate) fn component(name: &str) -> PathBuf {
     file
 }
 
-/// A database as the program makes it, under the master key of all tests. All of them begin with a copy: what is compiled
-/// is authenticated under the host key that is in it, and so they can share it.
+/// A database created by the program under the master key of all tests. Every test begins with a
+/// copy: compiled code is authenticated under the database's host key, and copies can share it.
 fn new_database() -> PathBuf {
     let mut hasher = DefaultHasher::new();
     let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("../storage/migrations");
@@ -55,13 +56,13 @@ fn new_database() -> PathBuf {
         let mut command = Command::new(env!("CARGO_BIN_EXE_keyway"));
         command.env_clear().env("KEYWAY_DATA_DIR", folder.path()).env("KEYWAY_MASTER_KEY", MASTER_KEY);
         Ran::from(command.args(["workspace", "list"]).output().unwrap()).ok();
-        // Another test may have been first; then that one counts.
+        // Another test may have created it first; then that one counts.
         let _ = std::fs::hard_link(folder.path().join("keyway.db"), &database);
     }
     database
 }
 
-/// A folder with everything that a host keeps.
+/// A folder with everything that a host needs.
 pub(crate) struct Folder(TempDir);
 
 impl Folder {
@@ -74,7 +75,7 @@ impl Folder {
         }
         std::fs::write(folder.key_file(), MASTER_KEY).unwrap();
         set_mode(&folder.key_file(), 0o600);
-        // Compiling takes longer than most tests; what is compiled stays for the next run.
+        // Compiling takes longer than most tests; compiled components are kept for the next run.
         let compiled = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("server-compiled-components");
         std::fs::create_dir_all(&compiled).unwrap();
         std::os::unix::fs::symlink(compiled, folder.0.path().join("code-cache")).unwrap();
@@ -106,7 +107,7 @@ impl Folder {
         config
     }
 
-    /// The program with this data, and nothing else of the environment.
+    /// The program with this data, and nothing else in its environment.
     pub(crate) fn keyway(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_keyway"));
         command.env_clear().env("HOME", self.path()).env("KEYWAY_DATA_DIR", self.path());
@@ -136,7 +137,7 @@ impl Folder {
         folder
     }
 
-    /// Binds an entry and returns its id. The provider is not asked.
+    /// Binds an entry and returns its id. The provider is not called.
     pub(crate) fn bind(&self, user: &str, reference: &str) -> String {
         let arguments = ["bind", reference, "--user", user, "--domain", "https://acme.com", "--no-check", "--json"];
         self.run(&arguments).ok().json()["id"].as_str().unwrap().to_owned()
@@ -167,31 +168,31 @@ impl From<Output> for Ran {
 }
 
 impl Ran {
-    /// It worked.
+    /// Asserts success.
     pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, 0, "{self:#?}");
         self
     }
 
-    /// It failed with this code, said so on standard error, and nothing panicked.
+    /// Asserts that it failed with this code and an error on standard error, without a panic.
     pub(crate) fn failed(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{self:#?}");
         assert!(self.stderr.contains("error: ") && !self.stderr.contains("panic"), "{self:#?}");
         self
     }
 
-    /// Standard output as the one JSON document that it has to be.
+    /// Standard output, which must be one JSON document.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }
 
-    /// Everything it said.
+    /// All of its output.
     pub(crate) fn all(&self) -> String {
         format!("{}\n{}", self.stdout, self.stderr)
     }
 }
 
-/// Fails when one of the secrets is in the text, as it is or in base64 or hexadecimal digits.
+/// Fails when one of the secrets occurs in the text, in plain, base64 or hexadecimal digits.
 pub(crate) fn assert_without(text: &str, secrets: &[&str]) {
     for secret in secrets {
         assert!(!text.contains(secret), "{secret} is in: {text}");
@@ -199,15 +200,17 @@ pub(crate) fn assert_without(text: &str, secrets: &[&str]) {
     }
 }
 
-/// Whether the secret is in the text in hexadecimal digits, or in one of the two alphabets of base64.
+/// Whether the secret occurs in the text in hexadecimal digits, or in one of the two alphabets of
+/// base64.
 pub(crate) fn has_encoded(text: &str, secret: &str) -> bool {
     let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
     let is_in_base64 = (0..3).any(|offset| {
-        // Base64 depends on the place in the text around it, but for the characters that are the secret's alone.
+        // Base64 depends on the position in the surrounding text, except for the characters that
+        // encode the secret alone.
         let placed = [&b"..."[..offset], secret.as_bytes()].concat();
         let own = base64(&placed)[(offset * 8).div_ceil(6)..placed.len() * 8 / 6].to_owned();
         let for_urls = own.replace('+', "-").replace('/', "_");
-        // Less is there by chance.
+        // Shorter texts occur by chance.
         own.len() >= 6 && (text.contains(&own) || text.contains(&for_urls))
     });
     is_in_base64 || text.to_ascii_lowercase().contains(&hex)
@@ -235,19 +238,19 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// With the fixture `echo`, and a connection of it.
+    /// With the fixture `echo`, and a connection to it.
     pub(crate) async fn echo() -> (Self, Connection) {
         let api = Self::start(&["fixtures/echo"], None).await;
         let connection = api.connect("echo", ECHO_TOKEN).await;
         (api, connection)
     }
 
-    /// With 1Password, and a connection of the emulator's account `automation`.
+    /// With 1Password, and a connection with the emulator's account `automation`.
     pub(crate) async fn onepassword() -> (Self, Connection) {
         Self::onepassword_with(BudgetOptions::default()).await
     }
 
-    /// The same with budgets of the test's own.
+    /// The same with the test's own budgets.
     pub(crate) async fn onepassword_with(budgets: BudgetOptions) -> (Self, Connection) {
         let emulator = Emulator::start().unwrap();
         let token = emulator.token("automation").unwrap().expose().to_owned();
@@ -314,7 +317,7 @@ impl Api {
         created.api_key.expose_secret().to_owned()
     }
 
-    /// With a key of its own, and a body if it is not null.
+    /// With its own key, and a body unless it is null.
     pub(crate) async fn request(&self, method: &str, path: &str, key: &str, body: &Value) -> Answer {
         let headers = [("cc-key", key), ("content-type", "application/json")];
         let body = if body.is_null() { String::new() } else { body.to_string() };
@@ -358,13 +361,14 @@ impl Answer {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
     }
 
-    /// The answer's JSON when it has this status.
+    /// The JSON of the answer, which must have this status.
     pub(crate) fn ok(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:#?}");
         self.json()
     }
 
-    /// The message, when the answer is an error with this status and code, in the envelope, as a text that a person can use.
+    /// The message of an error with this status and code, in the envelope. Asserts that it is
+    /// readable.
     pub(crate) fn error(&self, status: u16, code: &str) -> String {
         let body = self.ok(status);
         assert_eq!(body["statusCode"], status, "{self:#?}");
@@ -411,7 +415,7 @@ fn the_search_finds_secrets_in_every_form() {
         assert!(found.is_err(), "{form}");
     }
     assert_without("hunter2", &["hunter2-hunter2"]);
-    // In the alphabet for addresses, in all places; and as little as a one-time code.
+    // In the URL-safe alphabet, at every position; and as short as a one-time code.
     for form in ["Pz8-Pj8_Pj4_", "YT8_Pj4_Pz4-Pw", "YWE_Pz4-Pz8-Pj8"] {
         assert!(has_encoded(form, "??>>??>>?"), "{form}");
     }

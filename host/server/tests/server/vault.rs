@@ -1,4 +1,5 @@
-//! `/vault` as its clients use it: changing, deleting, two-factor codes, and everything that an entry carries along.
+//! `/vault` as its clients use it: changing, deleting, two-factor codes, and all attributes of an
+//! entry.
 
 use keyway::keys::ClientKey;
 use serde_json::{Value, json};
@@ -79,7 +80,7 @@ async fn every_field_is_kept_and_comes_back() {
     assert_eq!(api.get(&format!("/vault?{PAIR}")).await.ok(200), created);
     assert_eq!(api.get("/vault").await.ok(200), json!([created]));
 
-    // What a client got it may send back, whoever manages the field.
+    // A client may send back every field that it received, even those managed by the server.
     let answer = api.with_body("PUT", "/vault", &created).await.ok(200);
     let without_times = |entry: &Value| {
         let mut entry = entry.clone();
@@ -140,7 +141,7 @@ async fn an_entry_changes_between_its_own_credentials_and_a_binding() {
     let mut half = credentials.clone();
     half["secret_ref"] = Value::Null;
     assert!(api.put(half).await.error(400, "VALIDATION_FAILED").contains("must be provided together"));
-    // What sets nothing does no harm.
+    // Clearing an unset value is harmless.
     assert_eq!(api.put(json!({"password": null})).await.ok(200)["secret_ref"], "echo://item/one");
     let mut at_once = binding.clone();
     at_once["password"] = api.encrypted("word").into();
@@ -328,7 +329,7 @@ async fn a_number_of_sessions_needs_that_several_are_allowed_and_goes_with_that(
     let allowed = api.put(json!({"allow_multiple_sessions": true, "max_concurrency": 2})).await.ok(200);
     assert_eq!(sessions(&allowed), (json!(true), json!(2)));
 
-    // As clients do that send all of an entry back, with one change.
+    // As clients do that send back a whole entry with one change.
     let sent_back = |name: &str, value: Value| {
         let mut entry = allowed.clone();
         entry[name] = value;
@@ -353,7 +354,7 @@ async fn the_address_of_a_custom_proxy_is_encrypted_like_a_credential() {
     api.put(proxy("static", "203.0.113.7")).await.ok(200);
     let sealed = api.encrypted("http://user:word@proxy.example:8080");
     assert_eq!(api.put(proxy("custom", &sealed)).await.ok(200)["proxy_value"], sealed);
-    // With the setting kept, another value has to be encrypted, too.
+    // With the same setting, another value must be encrypted, too.
     api.put(json!({"proxy_value": "203.0.113.7"})).await.error(401, "NOT_ENCRYPTED");
     api.put(json!({"proxy_setting": "custom"})).await.ok(200);
     assert_eq!(api.put(json!({"proxy_setting": "static"})).await.ok(200)["proxy_value"], Value::Null);

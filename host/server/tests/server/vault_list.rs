@@ -1,4 +1,4 @@
-//! The list of all entries of a workspace: never more in memory than what is being sent.
+//! The list of all entries of a workspace keeps only the part being sent in memory.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tower::ServiceExt;
 
 use crate::support::Api;
 
-/// Each alone is more than half of what a page may have.
+/// Each is larger than half of a page.
 const SIZE: usize = 600_000;
 const COUNT: usize = 6;
 
@@ -29,7 +29,7 @@ async fn with_large_entries() -> Api {
     api
 }
 
-/// Asks for the list, and reads nothing of it yet.
+/// Requests the list, and leaves it unread.
 async fn list(api: &Api, router: &Router) -> Response<Body> {
     let request = Request::get("/vault").header("cc-key", &api.key).body(Body::empty()).unwrap();
     router.clone().oneshot(request).await.unwrap()
@@ -39,7 +39,7 @@ fn router(api: &Api) -> Router {
     keyway_server::http::router(api.host.broker().clone())
 }
 
-/// How many pages were read from the database: each is a record, because of the cookies.
+/// How many pages were read from the database: each makes a record, because of the cookies.
 async fn pages_read(api: &Api) -> usize {
     let mut query = AuditQuery::default();
     query.operation = Some(Operation::ListEntries);
@@ -101,7 +101,7 @@ async fn as_many_lists_as_fit_into_memory_are_under_way_and_the_next_one_is_told
     assert!(open.iter().all(|answer| answer.status() == 200));
     let refused = list().await;
     assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &"1".parse().unwrap()));
-    // One that was read, and one whose client has gone, make room.
+    // A list that was read, and one whose client has disconnected, release their memory.
     let read = open.pop().unwrap().into_body().collect().await.unwrap().to_bytes();
     assert!(serde_json::from_slice::<Vec<Value>>(&read).is_ok());
     drop(open.pop());

@@ -141,7 +141,7 @@ async fn what_was_appended_is_read_and_verifies() {
 #[tokio::test]
 async fn what_nobody_waits_for_is_made_safe_and_anchored_all_the_same_in_each_segment() {
     let mut lab = Lab::new().await;
-    // The smallest segments possible, so that the last records are in another file than most.
+    // The smallest possible segments, so that the last records are in a different file than most.
     lab.options = lab.options.clone().segment_bytes(1);
     let log = lab.open().await;
     let mut records = lab.append(&log).await.unwrap().number;
@@ -154,7 +154,7 @@ async fn what_nobody_waits_for_is_made_safe_and_anchored_all_the_same_in_each_se
         }
     };
     tokio::time::timeout(Duration::from_secs(60), anchored).await.expect("the last record is never anchored");
-    // Not closed: nothing has asked for a flush.
+    // Not closed: no flush was requested.
     assert!(log.verify().await.unwrap().is_good());
 }
 

@@ -1,5 +1,5 @@
-//! What the contract says beyond user names and passwords: references, versions, settings, further fields, lifetimes, leases, durable
-//! state, and that nothing of it leaks.
+//! The contract beyond user names and passwords: references, versions, settings, further fields,
+//! lifetimes, leases, durable state, and their secrecy.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, clippy::indexing_slicing)]
 
 mod support;
@@ -40,7 +40,7 @@ async fn password(provider: &Provider, connection: &Connection, reference: &str)
     resolved.password.unwrap().expose_secret().to_owned()
 }
 
-// ---- references -------------------------------------------------------------------------------------------------------
+// ---- references --------------------------------------------------------------------------------
 
 #[tokio::test]
 async fn spellings_of_one_reference_have_one_normal_form() {
@@ -83,7 +83,7 @@ async fn a_provider_that_breaks_the_rules_of_normal_forms_is_told_apart() {
     assert_eq!(provider.normalize_reference("bad-references://GOOD").await.unwrap(), "bad-references://good");
 }
 
-// ---- versions ---------------------------------------------------------------------------------------------------------
+// ---- versions ----------------------------------------------------------------------------------
 
 #[tokio::test]
 async fn a_component_of_a_later_minor_version_with_an_unknown_interface_works() {
@@ -184,7 +184,7 @@ async fn a_component_that_needs_a_newer_host_is_told_what_is_missing() {
     assert!(error.to_string().contains("newer host"), "{error}");
 }
 
-// ---- settings ---------------------------------------------------------------------------------------------------------
+// ---- settings ----------------------------------------------------------------------------------
 
 #[tokio::test]
 async fn settings_have_kinds_patterns_and_groups() {
@@ -225,8 +225,8 @@ async fn destinations_are_made_of_settings_and_stay_in_their_domain() {
     }
 }
 
-/// A server that answers every request on its connections with this body and a cookie, if the host has asked for a body that
-/// is not compressed.
+/// A server that answers every request on its connections with this body and a cookie, if the host
+/// requested an uncompressed body.
 async fn server(body: &'static str) -> std::net::SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -262,7 +262,7 @@ async fn a_request_reaches_the_destination_that_a_template_made() {
     assert_eq!(password(&provider, &connection, "paths://remote/item").await, "\"from the region\"");
 }
 
-// ---- values -----------------------------------------------------------------------------------------------------------
+// ---- values ------------------------------------------------------------------------------------
 
 #[tokio::test]
 async fn further_fields_are_listed_and_resolved_by_name() {
@@ -328,7 +328,7 @@ async fn a_call_knows_how_much_time_it_has_left() {
     assert!((limit / 2..=limit).contains(&left), "{left} of {limit} ms");
 }
 
-// ---- durable state ----------------------------------------------------------------------------------------------------
+// ---- durable state -----------------------------------------------------------------------------
 
 #[tokio::test]
 async fn durable_state_is_kept_where_the_embedder_says() {
@@ -353,7 +353,7 @@ async fn a_provider_that_wants_to_keep_something_is_told_when_nobody_keeps_it() 
     assert!(error.message.contains("keeps no durable state"), "{error}");
 }
 
-// ---- leaks ------------------------------------------------------------------------------------------------------------
+// ---- leaks -------------------------------------------------------------------------------------
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -369,7 +369,7 @@ impl std::io::Write for Log {
     }
 }
 
-/// What an item of the server holds; also inside of other encodings, as AWS and GCP have it.
+/// The content of an item on the server; also inside other encodings, as AWS and GCP have it.
 const BODY: &str = r#"{"username":"ada.lovelace","password":"Correct-Horse-99","inner":"{\"key\":\"inner-secret\"}","data":"ZW5jb2RlZC1zZWNyZXQ=","pin":48151623}"#;
 const COOKIE: &str = "cookie-0f1e2d3c4b5a6978";
 const SECRETS: [&str; 7] =
@@ -394,7 +394,7 @@ async fn nothing_of_what_a_sloppy_provider_tells_comes_out() {
 
     let mut told = String::new();
     for case in ["print", "log", "split", "shout", "cookie", "code", "attributes", "error"] {
-        // Asked for a code only: the password never comes back, and is secret all the same.
+        // Only a code is requested: the password is never returned, and is still secret.
         let answer = provider.resolve(&connection, &format!("leaks://item/{case}"), Fields::ONE_TIME_CODE).await;
         told += &match answer {
             Ok(resolved) => format!("{resolved:?}"),
@@ -431,7 +431,7 @@ async fn what_a_provider_prints_is_for_debugging() {
     assert_eq!(String::from_utf8_lossy(&log.0.lock().unwrap()), "");
 }
 
-// ---- the WIT itself ---------------------------------------------------------------------------------------------------
+// ---- the WIT itself ----------------------------------------------------------------------------
 
 fn contract_wit() -> Resolve {
     let mut resolve = Resolve::default();
@@ -439,7 +439,7 @@ fn contract_wit() -> Resolve {
     resolve
 }
 
-/// Every type that is used by this one, itself included.
+/// Every type that this one uses, including itself.
 fn collect(resolve: &Resolve, of: &Type, types: &mut BTreeMap<String, TypeDefKind>) {
     let Type::Id(id) = of else { return };
     let of = &resolve.types[*id];
@@ -470,7 +470,7 @@ fn everything_that_a_component_returns_has_an_open_end() {
     for (name, interface) in &package.interfaces {
         for function in resolve.interfaces[*interface].functions.values() {
             match name.as_str() {
-                // What the host offers: the component passes parameters to it.
+                // The host's imports: the component passes parameters to them.
                 "session" | "durable-state" | "call-context" | "host-log" => {
                     function.params.iter().for_each(|param| collect(&resolve, &param.ty, &mut types));
                 }

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use keyway_runtime::{Fields, ProviderFolder};
 use support::{component, connect, runtime};
 
-/// Puts a file there in one step, as a careful operator does.
+/// Puts a file there atomically, as a careful operator does.
 fn put(folder: &Path, name: &str, bytes: &[u8]) {
     let temporary = folder.join(format!("{name}.part"));
     std::fs::write(&temporary, bytes).unwrap();
     std::fs::rename(temporary, folder.join(name)).unwrap();
 }
 
-/// Waits for the watcher to have seen to it.
+/// Waits until the watcher has handled it.
 async fn until(what: &str, holds: impl Fn() -> bool) {
     let start = Instant::now();
     while !holds() {
@@ -108,7 +108,7 @@ async fn of_two_files_of_one_provider_type_the_first_by_name_serves_in_whichever
     assert_ne!(first.digest(), second.digest());
     assert_eq!(folder.providers().len(), 1);
 
-    // After a restart it is the same one.
+    // After a restart, the same file is chosen.
     let anew = ProviderFolder::open(&runtime(), directory.path()).await.unwrap();
     assert_eq!(anew.get("echo").unwrap().digest(), first.digest());
     for folder in [&folder, &anew] {
@@ -121,7 +121,7 @@ async fn of_two_files_of_one_provider_type_the_first_by_name_serves_in_whichever
         );
     }
 
-    // Once the first is gone, the second takes its place.
+    // Once the first is removed, the second takes its place.
     std::fs::remove_file(directory.path().join("a.wasm")).unwrap();
     until("taking over", || folder.get("echo").is_some_and(|echo| echo.digest() == second.digest())).await;
     assert_eq!(error_of(&folder, "b.wasm"), None);

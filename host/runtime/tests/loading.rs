@@ -1,4 +1,4 @@
-//! What is let in, what is refused and why, and how compiled code is kept.
+//! What is loaded, what is refused and why, and how compiled code is stored.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, clippy::indexing_slicing)]
 
 mod support;
@@ -87,7 +87,7 @@ async fn a_component_that_loops_when_it_should_describe_itself_is_ended() {
     );
 }
 
-// ---- compiling in a process of its own -----------------------------------------------------------------------------------
+// ---- compiling in a process of its own ---------------------------------------------------------
 
 fn in_a_child(limits: keyway_runtime::Limits) -> RuntimeBuilder {
     let program = env!("CARGO_BIN_EXE_keyway-compile").into();
@@ -116,13 +116,13 @@ async fn the_compiler_may_use_only_so_much_memory_and_time() {
     assert!(matches!(&error, LoadError::Compile(reason) if reason.contains("takes longer")), "{error}");
 }
 
-// ---- code cache ----------------------------------------------------------------------------------------------------------
+// ---- code cache --------------------------------------------------------------------------------
 
 fn cached(folder: &Path, key: u8) -> RuntimeBuilder {
     Runtime::builder().limits(limits()).code_cache(folder, CodeCacheKey::new([key; 32]))
 }
 
-/// A runtime that cannot compile: what it loads comes from the cache.
+/// A runtime that cannot compile: everything it loads comes from the cache.
 fn cache_only(folder: &Path, key: u8) -> Runtime {
     let compiler = Compiler::Child { program: "/bin/false".into(), args: Vec::new() };
     cached(folder, key).compiler(compiler).build().unwrap()

@@ -1,4 +1,4 @@
-//! The network as hostile components see it, and what of their secrets reaches a log.
+//! The network as hostile components see it, and which of their secrets reach a log.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, clippy::indexing_slicing)]
 
 mod support;
@@ -56,7 +56,7 @@ impl Server {
     }
 }
 
-/// Counts down when it is dropped.
+/// Decrements the count when dropped.
 struct UnderWay(Arc<AtomicUsize>);
 
 impl Drop for UnderWay {
@@ -83,7 +83,7 @@ async fn answer(
     let head = String::from_utf8_lossy(&head).into_owned();
     requests.lock().unwrap().push(head.clone());
     if head.starts_with("POST /upload") {
-        // Takes whatever comes, as a patient accomplice would.
+        // Accepts everything, as a patient accomplice would.
         while stream.read(&mut [0; 65_536]).await? > 0 {}
         return Ok(());
     }
@@ -94,13 +94,13 @@ async fn answer(
         }
         _ => "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok".to_owned(),
     };
-    // Over as soon as the client can know of it, and may send the next one.
+    // Ends as soon as the client can notice, and may send the next one.
     drop(under_way);
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await
 }
 
-/// A connection whose address is the server's, which the operator allows to be on loopback.
+/// A connection whose address is the server's; the operator allows it to be on loopback.
 async fn connected(fixture: &str, server: &Server) -> (Runtime, Provider, Connection) {
     let runtime = runtime_with(EgressPolicy::default().with_private(server.url().parse().unwrap()));
     let provider = load(&runtime, fixture).await;
@@ -120,7 +120,7 @@ async fn only_the_approved_destination_can_be_reached() {
     let reached: Vec<_> =
         outcomes.iter().filter(|(_, outcome)| outcome.starts_with("status-")).map(|(name, _)| *name).collect();
     for name in &reached {
-        // An absolute path or a header of the request's cannot change where it goes.
+        // An absolute path or a header of the request cannot change its destination.
         let harmless = ["approved", "redirect", "host-header", "proxy-header", "framing-header", "absolute-path"];
         assert!(harmless.contains(name), "{name}: {outcomes:?}");
     }
@@ -152,7 +152,7 @@ async fn a_request_body_is_cut_off_at_its_limit() {
     let resolved = provider.resolve(&connection, "sends-huge-body://item", Fields::ALL).await.unwrap();
     let taken: u64 = resolved.password.unwrap().expose_secret().parse().unwrap();
     assert!(!resolved.username.unwrap().expose_secret().starts_with("status-"));
-    // What lies in buffers between the guest and the wire comes on top.
+    // The contents of buffers between the guest and the wire come on top.
     assert!(taken <= limits().request_body_bytes + (4 << 20), "{taken} bytes");
 }
 
@@ -162,7 +162,8 @@ async fn only_so_many_requests_of_one_connection_are_under_way() {
     let (_runtime, provider, connection) = connected("floods-requests", &server).await;
     let resolved = provider.resolve(&connection, "floods-requests://item", Fields::ALL).await.unwrap();
     assert!(server.most_at_once.load(Ordering::Relaxed) <= limits().requests_per_connection as usize);
-    // The component takes the answers in the order of its requests: none may wait for the turn of a later one.
+    // The component reads the answers in the order of its requests, so none may be blocked by a
+    // later one.
     assert_eq!(resolved.username.unwrap().expose_secret(), "status-200=200");
 }
 
@@ -175,7 +176,7 @@ async fn a_refusal_of_the_guard_is_told_to_the_person() {
     let connection = connect_with(&runtime, &echo, settings);
     let error = echo.resolve(&connection, "echo://server/x", Fields::ALL).await.unwrap_err();
     assert!(error.to_string().contains("needs the operator's permission"), "{error}");
-    // A connection whose destinations were approved before the provider asked for more.
+    // A connection whose destinations were approved before the provider requested more.
     let settings = Settings::new().with("token", TOKEN).with("base_url", server.url());
     let narrow = runtime.connection(settings, Vec::new());
     let error = echo.resolve(&narrow, "echo://server/x", Fields::ALL).await.unwrap_err();
@@ -210,9 +211,9 @@ async fn each_error_of_the_contract_arrives_as_itself() {
     }
 }
 
-// ---- secrets ---------------------------------------------------------------------------------------------------------
+// ---- secrets -----------------------------------------------------------------------------------
 
-/// Everything that was logged in this process.
+/// The log of this process.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -264,6 +265,6 @@ fn no_secret_of_a_call_reaches_a_log_or_a_message() {
         assert!(!text.contains(TOKEN), "{text}");
     }
     assert!(messages.iter().any(|message| message.contains("[REDACTED]")));
-    // The log is not just empty.
+    // The log is not simply empty.
     assert!(log.contains("to standard error: [REDACTED]"), "{log}");
 }

@@ -1,4 +1,5 @@
-//! The sandbox, proven with one hostile component for each limit. After each of them the next call on the same runtime must work.
+//! Tests each limit of the sandbox with one hostile component. After each of them, the next call on
+//! the same runtime must work.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, clippy::indexing_slicing)]
 
 mod support;
@@ -9,7 +10,8 @@ use keyway_runtime::{CallError, Fields, Resolved, Runtime, SandboxError};
 use secrecy::ExposeSecret;
 use support::{connect, limits, load, runtime};
 
-/// Resolves `<fixture>://item/<argument>` and then makes sure that a well-behaved provider still works on the same runtime.
+/// Resolves `<fixture>://item/<argument>`, and then asserts that a well-behaved provider still
+/// works on the same runtime.
 async fn resolve(runtime: &Runtime, fixture: &str, argument: &str) -> Result<Resolved, CallError> {
     let provider = load(runtime, fixture).await;
     let connection = connect(runtime, &provider);
@@ -42,7 +44,7 @@ async fn a_loop_that_calls_nothing_is_ended_at_the_time_limit() {
 
 #[tokio::test]
 async fn a_loop_does_not_keep_other_calls_from_running() {
-    // A single thread for everything: the loop must give way.
+    // A single thread for everything: the loop must yield.
     let runtime = runtime();
     let (loops, echo) = (load(&runtime, "loops").await, load(&runtime, "echo").await);
     let (connection, echo_connection) = (connect(&runtime, &loops), connect(&runtime, &echo));
@@ -141,7 +143,7 @@ async fn printing_without_end_costs_only_what_is_printed() {
 
 #[tokio::test]
 async fn a_session_that_is_too_large_is_refused_and_the_good_one_stays() {
-    // One that does not even fit through the door ends the call.
+    // A session larger than what a call may pass to the host ends the call.
     assert!(matches!(sandbox_error("hoards-session", "10485760").await, SandboxError::OutputTooLarge { .. }));
     let resolved = resolve(&runtime(), "hoards-session", "1048576").await.unwrap();
     assert_eq!(resolved.username.unwrap().expose_secret(), "refused");

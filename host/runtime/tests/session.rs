@@ -16,7 +16,7 @@ async fn resolve(provider: &Provider, connection: &Connection, what: &str) -> Re
     Ok((text(resolved.username), text(resolved.password)))
 }
 
-/// Runs the same call many times at once.
+/// Runs the same call many times concurrently.
 async fn burst(
     provider: &Provider,
     connection: &Connection,
@@ -41,7 +41,7 @@ async fn a_state_outlives_the_call_and_belongs_to_its_connection_alone() {
     let echo = load(&runtime, "echo").await;
     let (ours, theirs) = (connect(&runtime, &echo), connect(&runtime, &echo));
     resolve(&echo, &ours, "session/login/abc").await.unwrap();
-    // The fixture keeps what it has as JSON.
+    // The fixture stores its state as JSON.
     assert_eq!(resolve(&echo, &ours, "session/get").await.unwrap().0, "\"abc\"");
     assert_eq!(resolve(&echo, &theirs, "session/get").await.unwrap().0, "");
     ours.clear_session();
@@ -72,11 +72,11 @@ async fn a_refused_login_is_tried_once_for_all_who_wait() {
         let error = outcome.unwrap_err();
         assert!(matches!(&error, CallError::Provider(error) if error.code == ErrorCode::Unauthenticated), "{error}");
     }
-    // One after the other they would have needed 15 s.
+    // Sequentially, they would have needed 15 s.
     assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
 }
 
-/// Waits until a call that was started before has the right to renew.
+/// Waits until a call that was started earlier has the right to renew.
 async fn until_granted(provider: &Provider, connection: &Connection) {
     for own in 1_u64.. {
         if resolve(provider, connection, "item/count").await.unwrap().0 != own.to_string() {
@@ -96,7 +96,8 @@ async fn whoever_ends_without_a_word_passes_the_right_on() {
             tokio::spawn(async move { resolve(&provider, &connection, what).await })
         };
         until_granted(&provider, &connection).await;
-        // The second waits for a first that loops or is waiting itself, and its time is up well after that of the first.
+        // The second waits for a first that loops or waits itself, and its own time limit ends well
+        // after that of the first.
         tokio::time::sleep(Duration::from_secs(1)).await;
         let leaves = async {
             if what == "item/wait" {

@@ -1,5 +1,5 @@
-//! A disk that is full for a while: nothing is reported as done that is not, and everything works
-//! again afterwards.
+//! A disk that is full for a while: only completed operations are reported as done, and everything
+//! works again afterwards.
 
 use std::path::Path;
 use std::process::Command;

@@ -69,7 +69,7 @@ const ROWS: [&str; 12] = [
     "UPDATE workspaces SET external_id = 'customer-42' WHERE id = CAST('workspace-000001' AS BLOB);",
 ];
 
-/// A table's columns, and what is in them, row by row.
+/// A table's columns and their contents, row by row.
 type Tables = BTreeMap<String, (Vec<String>, Vec<String>)>;
 
 async fn texts(database: &SqlitePool, sql: String) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! What holds for every [`Storage`], tested on SQLite.
+//! Properties of every [`Storage`], tested on SQLite.
 
 use std::collections::HashSet;
 
@@ -343,7 +343,7 @@ async fn the_cache_generation_only_grows_whatever_is_replaced_meanwhile() {
     let first = connection(workspace);
     storage.insert_connection(&first, None).await.unwrap();
     assert!(storage.clear_cached_secrets(workspace, first.id).await.unwrap());
-    // A caller writes back the record that it read before that.
+    // A caller writes back the record that it read earlier.
     assert!(
         storage.update_connection(&ConnectionRecord { version: 2, ..first.clone() }, 1, false, None).await.unwrap()
     );

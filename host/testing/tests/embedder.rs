@@ -1,4 +1,4 @@
-//! What an embedder's own unit tests look like. No network, no files, no component.
+//! An example of an embedder's own unit tests: no network, no files, no component.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::time::Duration;

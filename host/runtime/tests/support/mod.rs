@@ -1,4 +1,4 @@
-//! What the runtime's tests share: where the components are, and a runtime with small limits.
+//! Helpers of the runtime's tests: the folder of components, and a runtime with small limits.
 
 #![allow(dead_code, reason = "not every test file uses all of it")]
 
@@ -10,7 +10,7 @@ use keyway_runtime::{Connection, EgressPolicy, Limits, Provider, Runtime, Settin
 /// The token that every test connection has; no output may show it.
 pub(crate) const TOKEN: &str = "token-3f9a-that-must-not-be-seen";
 
-/// A component that `cargo xtask build-components` has made.
+/// A component built by `cargo xtask build-components`.
 pub(crate) fn component(name: &str) -> Vec<u8> {
     let folder = std::env::var_os("KEYWAY_COMPONENTS")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/components"), PathBuf::from);
@@ -20,7 +20,7 @@ pub(crate) fn component(name: &str) -> Vec<u8> {
     })
 }
 
-/// Limits that fire within a test's patience.
+/// Limits that fire quickly enough for a test.
 pub(crate) fn limits() -> Limits {
     let mut limits = Limits::default();
     limits.call_time = Duration::from_secs(2);
@@ -34,7 +34,7 @@ pub(crate) fn runtime() -> Runtime {
     Runtime::builder().limits(limits()).build().unwrap()
 }
 
-/// With time for many requests: nothing here is about the time limit.
+/// With time for many requests, for tests unrelated to the time limit.
 pub(crate) fn runtime_with(policy: EgressPolicy) -> Runtime {
     let mut limits = limits();
     limits.call_time = Duration::from_secs(20);
@@ -45,7 +45,7 @@ pub(crate) async fn load(runtime: &Runtime, name: &str) -> Provider {
     runtime.load(&component(name)).await.unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// A connection whose secret settings are all [`TOKEN`], approved for what the provider asks for.
+/// A connection whose secret settings are all [`TOKEN`], approved for the provider's destinations.
 pub(crate) fn connect(runtime: &Runtime, provider: &Provider) -> Connection {
     let mut settings = Settings::new();
     for spec in provider.description().settings.iter().filter(|spec| spec.secret) {

@@ -96,7 +96,7 @@ fn token_file(path: &Path) -> Result<PathBuf> {
         return Ok(path.to_owned());
     }
     // Not canonicalised: the target of a shell's `<(...)` is not a file once its link is followed.
-    let path = std::path::absolute(path).with_context(|| format!("{} is no path", path.display()))?;
+    let path = std::path::absolute(path).with_context(|| format!("{} is not a path", path.display()))?;
     let metadata = path.metadata().with_context(|| format!("The token file {} cannot be read", path.display()))?;
     if metadata.is_dir() {
         bail!("{} is a folder. --token-file takes a file that holds a service account token.", path.display());

@@ -55,7 +55,7 @@ const STEPS: [Step; 13] = [
         about: "clippy has no warning about what is compiled for Wasm only",
         run: lint_components,
     },
-    Step { name: "rules", about: "licences and origins of all dependencies, and who may use which", run: rules },
+    Step { name: "rules", about: "licences, origins and permitted users of all dependencies", run: rules },
     Step { name: "advisories", about: "no dependency has a known vulnerability", run: advisories },
     Step { name: "book", about: "the book builds, and no link of the documentation is broken", run: book },
     Step {

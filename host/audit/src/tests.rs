@@ -249,7 +249,7 @@ async fn many_who_write_at_once_are_all_in_the_log_in_whole_groups() {
         all.extend(caller.await.unwrap());
     }
     all.sort_unstable();
-    assert_eq!(all, (1..=1_280).collect::<Vec<_>>(), "each record has a number of its own");
+    assert_eq!(all, (1..=1_280).collect::<Vec<_>>(), "each record has its own number");
     log.close().await;
     assert_eq!(lab.verify().await.records, 1_280);
 }

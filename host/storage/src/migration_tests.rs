@@ -139,7 +139,7 @@ async fn everything_is_read(storage: &SqliteStorage, release: usize) {
     assert_eq!((&*connection.account, connection.cache_generation, connection.version), ("acme.1password.com", 4, 5));
     assert_eq!(connection.settings_version, if release < 8 { 1 } else { 4 });
     let key = if release >= 9 { "acme" } else { "acme.1password.com" };
-    assert_eq!(connection.account_key.as_deref(), Some(key), "what was counted by name goes on to be");
+    assert_eq!(connection.account_key.as_deref(), Some(key), "requests counted by name are still counted");
     assert_eq!(connection.rate_limit_tier.as_deref(), (release >= 9).then_some("teams"));
     let state = storage.connection_state(id, connection.id).await.unwrap();
     assert_eq!(state.map(|state| state.version), (release >= 11).then_some(12));

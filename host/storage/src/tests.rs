@@ -553,7 +553,7 @@ async fn one_of_several_hosts_puts_a_renewal_off() {
     assert_eq!((due(199).await.len(), due(200).await), (0, vec![claimed.clone()]));
     assert!(storage.put_connection_state(&state(&connection, 2), Some(1)).await.unwrap());
     let over = ConnectionStateRecord { refresh_at: None, ..claimed.clone() };
-    assert!(!storage.put_off_refresh(&claimed, &over).await.unwrap(), "it was stored anew meanwhile");
+    assert!(!storage.put_off_refresh(&claimed, &over).await.unwrap(), "it was stored again in the meantime");
     let second = state(&connection, 2);
     assert!(
         storage.put_off_refresh(&second, &ConnectionStateRecord { refresh_at: None, ..second.clone() }).await.unwrap()

@@ -229,7 +229,7 @@ fn the_listing_of_what_the_libraries_offer_is_up_to_date() {
         let line = before.lines().zip(now.lines()).position(|(before, now)| before != now);
         assert!(
             before == now,
-            "{} is not what the library offers (first at line {}). If the change is meant, write it anew with KEYWAY_UPDATE_DOCS=1, and note it in CHANGELOG.md",
+            "{} differs from the library's API (first at line {}). If the change is intended, rewrite it with KEYWAY_UPDATE_DOCS=1, and note it in CHANGELOG.md",
             path.display(),
             line.unwrap_or_else(|| before.lines().count().min(now.lines().count())) + 1
         );

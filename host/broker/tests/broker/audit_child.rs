@@ -107,7 +107,7 @@ async fn every_release_before_a_kill_is_in_the_log_and_the_log_verifies() {
         let mut seen = 0;
         while seen < lines {
             let from = text.len();
-            assert!(output.read_line(&mut text).unwrap() > 0, "the child ended by itself: {text}");
+            assert!(output.read_line(&mut text).unwrap() > 0, "the child ended before it was killed: {text}");
             seen += usize::from(text[from..].starts_with("released "));
         }
         child.kill().unwrap();

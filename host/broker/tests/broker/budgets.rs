@@ -103,7 +103,7 @@ async fn the_limit_is_never_passed_and_the_refusal_says_when_to_come_back() {
     resolve(&world, &entry).await.unwrap();
     let budget = world.broker.connections().budget(&world.access, connection.id).await.unwrap();
     let day = budget.allowance(BudgetScope::Account, RequestKind::Any).unwrap();
-    assert_eq!(day.used, 51, "the account's day goes on");
+    assert_eq!(day.used, 51, "the account's day continues");
     let hour = budget.allowance(BudgetScope::Credential, RequestKind::Read).unwrap();
     assert_eq!(hour.remaining(), Some(49));
 }
@@ -360,7 +360,7 @@ async fn fifty_callers_in_an_outage_are_answered_from_memory() {
         assert!(matches!(call.await.unwrap(), Err(BrokerError::NotCalled(NotCalled::Unavailable { .. }))));
     }
     assert_eq!(world.emulator.calls().total, 0);
-    assert!(started.elapsed() < Duration::from_secs(5), "nobody waited for the secret manager");
+    assert!(started.elapsed() < Duration::from_secs(5), "no call waited for the secret manager");
 }
 
 #[tokio::test]

@@ -80,7 +80,8 @@ fn start_and_kill(job: &Job, at: fn(&str) -> bool) -> String {
         .spawn()
         .unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let last = lines.map(Result::unwrap).find(|line| at(line)).unwrap_or_else(|| panic!("it ended by itself"));
+    let last =
+        lines.map(Result::unwrap).find(|line| at(line)).unwrap_or_else(|| panic!("it ended before it was killed"));
     child.kill().unwrap();
     child.wait().unwrap();
     last

@@ -327,7 +327,7 @@ async fn a_rotation_of_a_workspaces_key_that_is_killed_leaves_everything_readabl
         let unfinished = broker.keys().finish_rotations().await.unwrap();
         cut_off += unfinished;
         let after = everything_opens(&broker, &access, ENTRIES).await;
-        assert_eq!(after.expose_secret(), key.expose_secret(), "finishing is no other rotation");
+        assert_eq!(after.expose_secret(), key.expose_secret(), "finishing does not begin another rotation");
         let terms = terms_in(&database_in(folder.path()).await).await;
         assert_eq!(terms.len(), 1, "nothing is under an older key");
         if let Some(last) = told.last() {
@@ -378,7 +378,7 @@ async fn a_replacement_of_the_master_key_that_is_killed_leaves_the_old_or_the_ne
         let by_new = open(folder.path(), &new, true).await;
         let broker = match (by_old, by_new) {
             (Ok(broker), Err(BrokerError::Key(KeyError::WrongMasterKey { .. }))) => {
-                assert!(told.is_empty(), "the old key opens the database after the new one was said to be in force");
+                assert!(told.is_empty(), "the old key opens the database after the new one was reported as current");
                 old_in_force += 1;
                 broker
             }

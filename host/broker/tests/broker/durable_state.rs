@@ -326,7 +326,7 @@ async fn a_state_waits_for_its_provider_to_be_installed_again() {
     world.clock.advance(HOUR);
     let without = world.beside_with(|builder| builder).await;
     assert_eq!(without.connections().refresh_due().await.unwrap(), 1);
-    assert!(refreshes(&without).await.is_empty(), "nobody was called");
+    assert!(refreshes(&without).await.is_empty(), "no provider was called");
     world.clock.advance(Duration::from_secs(30));
     assert_eq!(world.broker.connections().refresh_due().await.unwrap(), 1);
     assert_eq!(count(&world.broker, &world, &entry).await.unwrap(), 3);

@@ -47,7 +47,7 @@ impl World {
         };
         let updated = self.broker.entries().update(&self.access, &entry.id.into(), change).await?;
         let stored = self.broker.entries().get(&self.access, &entry.id.into()).await.unwrap();
-        assert_eq!(format!("{updated:?}"), format!("{stored:?}"), "what is answered is what is stored");
+        assert_eq!(format!("{updated:?}"), format!("{stored:?}"), "the answer equals what is stored");
         Ok(updated)
     }
 }
@@ -401,7 +401,7 @@ async fn a_browsers_state_has_a_time_and_is_cleared_together() {
 
     world.clock.advance(std::time::Duration::from_secs(60));
     let changed = set(&[("user_agent", Plain, "\"Mozilla/5.0\"")]).await;
-    assert_eq!(changed.session_data_set_at, Some(set_at), "that is no state");
+    assert_eq!(changed.session_data_set_at, Some(set_at), "that is not browser state");
     // Data that is sent back unchanged, in any formatting, keeps its age. So does the rest when a
     // part is cleared.
     for back in [cookies, r#"[{"value":null,"name":"\u0073"}]"#] {

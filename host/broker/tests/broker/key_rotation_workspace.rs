@@ -43,7 +43,7 @@ async fn a_workspaces_key_is_rotated_with_everything_that_is_sealed_under_it() {
     assert!(!files_contain(&world, &wrapped), "the old key is destroyed");
     assert!(!old_values.iter().any(|value| files_contain(&world, value)), "and so is what was sealed under it");
     old_values = sealed_values(&database(&world).await, world.access.workspace()).await;
-    assert!(old_values.iter().all(|value| files_contain(&world, value)), "the search finds what is there");
+    assert!(old_values.iter().all(|value| files_contain(&world, value)), "the search finds existing text");
 
     // Immediately, and after a restart.
     for _ in 0..2 {

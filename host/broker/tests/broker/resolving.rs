@@ -165,7 +165,7 @@ async fn a_code_that_is_added_in_the_secret_manager_shows_at_once() {
     assert_ne!(resolved.code_revision.as_ref(), Some(&resolved.revision), "the code is from a later state");
     assert_eq!(world.item_reads(), 1);
     world.credentials(&entry).await;
-    assert_eq!(world.item_reads(), 0, "who asks for no code costs no call");
+    assert_eq!(world.item_reads(), 0, "a resolve without a code makes no call");
 }
 
 #[tokio::test]
@@ -181,7 +181,11 @@ async fn the_entrys_own_duration_counts_before_the_connections() {
     let off = world.broker.entries().create(&world.access, own("off", 0)).await.unwrap();
     let default = world.bind(&connection, WITHOUT_CODE).await;
     assert_eq!(world.credentials(&off).await.source, Source::Live);
-    assert_eq!(world.credentials(&hour).await.source, Source::Live, "what is off has left nothing for others");
+    assert_eq!(
+        world.credentials(&hour).await.source,
+        Source::Live,
+        "an entry without caching leaves nothing for others"
+    );
     assert_eq!(world.credentials(&off).await.source, Source::Live, "and takes nothing from them");
     world.clock.advance(Duration::from_secs(300));
     assert!(matches!(world.credentials(&hour).await.source, Source::Cached { .. }));

@@ -46,7 +46,7 @@ async fn ended_after_begin_the_password_is_there_and_is_written_once_after_commi
     world.restart().await;
     let revealed = world.broker.rotations().reveal(&world.access, rotation.id).await.unwrap();
     assert_eq!(revealed.expose_secret(), password.expose_secret());
-    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 0, "nobody has said that the site has it");
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 0, "the site's password is not confirmed");
     world.clock.advance(LONG);
     assert_eq!(world.rotation(rotation.id).await.state, RotationState::Prepared);
     world.writes();
@@ -175,7 +175,7 @@ async fn the_password_is_in_no_file_and_no_log_and_is_erased_when_the_rotation_i
             .unwrap();
         kept
     };
-    assert_eq!(sealed().await, 1, "of the abandoned one there is nothing left");
+    assert_eq!(sealed().await, 1, "nothing remains of the abandoned rotation");
     world.broker.rotations().abandon(&world.access, second.id, true).await.unwrap();
     assert_eq!(sealed().await, 0);
 }

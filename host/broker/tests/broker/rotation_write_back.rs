@@ -97,7 +97,7 @@ async fn whoever_may_not_see_the_item_does_not_get_its_new_password_either() {
     world.emulator.set_access("auditor", VAULT, Some(VaultAccess::ReadOnly)).unwrap();
     world.clock.advance(Duration::from_secs(60));
     let resolved = world.broker.resolve(&world.access, request()).await.unwrap();
-    assert_eq!(text(resolved.password.as_ref()), Some(password.expose_secret()), "whoever may, does");
+    assert_eq!(text(resolved.password.as_ref()), Some(password.expose_secret()), "an account with access may resolve");
     assert_eq!(resolved.rotation, Some(rotation.id));
 }
 
@@ -193,7 +193,7 @@ async fn what_cannot_be_written_waits_for_a_person_with_its_password_kept() {
     assert!(failed.message.as_deref().unwrap().contains("Write Items"));
     world.clock.advance(Duration::from_secs(86_400));
     world.writes();
-    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 0, "it is not tried again by itself");
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 0, "there is no automatic retry");
     world.restart().await;
     let open = RotationFilter { states: RotationState::OPEN.to_vec(), entry: None };
     let listed = world.broker.rotations().list(&world.access, &open, None).await.unwrap();
@@ -454,7 +454,7 @@ async fn a_write_that_the_budget_does_not_allow_is_made_when_it_does() {
     let wait = Duration::try_from(waiting.next_attempt_at.unwrap().duration_since(waiting.updated_at)).unwrap();
     assert!(wait >= Duration::from_secs(3_600) && wait <= Duration::from_secs(3_720), "{wait:?}");
     let again = world.broker.rotations().retry(&world.access, second.id, false).await.unwrap();
-    assert_eq!(again.state, RotationState::Committing, "also not for a person who does not want to wait");
+    assert_eq!(again.state, RotationState::Committing, "a person cannot skip the wait either");
     assert_eq!(world.emulator.calls().total, 0, "the secret manager hears nothing of all that");
     assert_eq!(world.password_of(&entry).await, password.expose_secret());
     world.clock.advance(wait);

@@ -58,7 +58,7 @@ async fn a_bound_entry_has_the_live_code_of_its_item_and_nothing_is_kept() {
     assert!(first.len() == 6 && (1..=30).contains(&left), "{left}");
     assert_eq!(world.item_reads(), 1);
     code(&world, &entry).await.unwrap();
-    assert_eq!(world.item_reads(), 1, "every code is a call of its own");
+    assert_eq!(world.item_reads(), 1, "every code needs its own call");
     world.clock.advance(Duration::from_secs(1));
 
     let account = world.emulator.account("automation").unwrap();

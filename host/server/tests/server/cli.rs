@@ -67,7 +67,7 @@ fn every_command_has_a_result_for_people_too() {
         for word in words {
             assert!(ran.stdout.contains(word), "{word}: {ran:#?}");
         }
-        assert!(!ran.stdout.contains('\u{1b}'), "no colours where nobody looks: {ran:#?}");
+        assert!(!ran.stdout.contains('\u{1b}'), "no colours without a terminal: {ran:#?}");
         assert_eq!(ran.stderr, "", "{command:?}");
         assert_without(&ran.all(), &[ECHO_TOKEN, "password-one"]);
     }
@@ -256,7 +256,7 @@ fn a_connection_is_changed_and_deleted_from_the_command_line() {
     assert!(ran.stderr.contains("1 vault entry (acme-prod at https://acme.com)"), "{ran:#?}");
     assert_eq!((&error["code"], &error["dependents"]["total"]), (&"CONFLICT".into(), &1.into()));
     assert_eq!(error["dependents"]["entries"][0]["id"], entry);
-    assert_eq!(folder.run(&["connection", "delete"]).code, 2, "which one has to be said");
+    assert_eq!(folder.run(&["connection", "delete"]).code, 2, "the connection must be named");
     folder.run(&["connection", "delete", "nosuch"]).failed(3);
 
     let second = folder.run_with(&["connect", "echo", "--name", "Free", "--token-file", "-", "--json"], ECHO_TOKEN);

@@ -10,6 +10,6 @@ pub(crate) fn compare(name: &str, made: &str) {
     }
     let kept = std::fs::read_to_string(&file).unwrap_or_default();
     let differs = kept.lines().zip(made.lines()).find(|(kept, made)| kept != made);
-    let update = "`KEYWAY_UPDATE_DOCS=1 cargo nextest run -p keyway-server reference` writes it anew";
-    assert!(kept == made, "docs/src/reference/{name} is not what the code makes: {update}. {differs:#?}");
+    let update = "`KEYWAY_UPDATE_DOCS=1 cargo nextest run -p keyway-server reference` rewrites it";
+    assert!(kept == made, "docs/src/reference/{name} differs from what the code generates: {update}. {differs:#?}");
 }

@@ -93,7 +93,7 @@ async fn only_what_is_asked_for_is_in_the_answer() {
     }
     world.reads();
     world.resolve(json!({"fields": ["username", "password", "password"]})).await.ok(200);
-    assert_eq!(world.reads(), 0, "what is cached costs no call when no code is asked for");
+    assert_eq!(world.reads(), 0, "cached values need no call when no code is requested");
 }
 
 #[tokio::test(flavor = "multi_thread")]

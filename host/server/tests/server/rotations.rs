@@ -380,7 +380,7 @@ async fn a_server_that_is_killed_at_any_step_loses_no_password_and_writes_none_t
             }
         }
         let (code, log) = tokio::task::spawn_blocking(|| server.end(Signal::KILL)).await.unwrap();
-        assert_eq!(code, -1, "it did not end by itself");
+        assert_eq!(code, -1, "the kill ended it");
         said += &log;
 
         let server = site.serve();

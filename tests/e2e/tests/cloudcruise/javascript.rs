@@ -61,7 +61,11 @@ fn an_explicit_null_clears_although_the_sdk_encrypts_it() {
         "secret_provider_id": world.connection,
         "secret_ref": world.item().reference,
     });
-    assert_eq!(sdk.create(bound).unwrap()["secret_ref"], world.item().reference.as_str(), "nothing is no credential");
+    assert_eq!(
+        sdk.create(bound).unwrap()["secret_ref"],
+        world.item().reference.as_str(),
+        "unset values are not credentials"
+    );
 }
 
 #[test]

@@ -81,7 +81,7 @@ async fn a_code_that_was_added_to_the_item_shows_at_once() {
     assert_eq!((second.code(), second.source), (Some("000000"), cached(0)));
     assert_eq!(harness.calls(), [Fields::ALL, Fields::ONE_TIME_CODE]);
     assert!(harness.get(Fields::CREDENTIALS).await.unwrap().code_revision.is_none());
-    assert_eq!(harness.calls().len(), 2, "who asks for no code costs no call");
+    assert_eq!(harness.calls().len(), 2, "a resolve without a code makes no call");
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ async fn of_a_connection_that_was_deleted_nothing_is_kept_not_even_what_was_on_i
     }
     harness.cache.close_connection(harness.connection);
     gate.add_permits(1);
-    assert_eq!(on_its_way.await.unwrap().unwrap().password(), "first", "who asked before is answered");
+    assert_eq!(on_its_way.await.unwrap().unwrap().password(), "first", "earlier callers receive their answer");
     assert!(harness.cache.is_closed(harness.connection));
     assert!(harness.cache.values.iter().next().is_none());
 }

@@ -20,7 +20,7 @@ async fn values_that_came_together_are_refreshed_apart_while_they_are_used() {
     harness.set_password("second");
     for reference in &references {
         let found = harness.get_item(reference, Fields::CREDENTIALS).await.unwrap();
-        assert_eq!(found.password(), "first", "nobody waits for the refresh");
+        assert_eq!(found.password(), "first", "no caller waits for the refresh");
     }
     while !harness.cache.flights_are_over() {
         tokio::task::yield_now().await;

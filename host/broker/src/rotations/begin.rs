@@ -143,12 +143,7 @@ impl Rotations {
         let password = match record.state {
             RotationState::Prepared => Some(self.journal.open(&record).await?.password),
             RotationState::Skipped => None,
-            state => {
-                return Err(not_in(
-                    state,
-                    "a rotation with this id already began; choose a new id for another rotation",
-                ));
-            }
+            state => return Err(not_in(state, "its id is already in use; choose a new one for another rotation")),
         };
         match password {
             Some(_) => trail.note(|subject| subject.released_new_password()),

@@ -1,9 +1,9 @@
-//! Which thread writes: the caller's when the log is idle, otherwise the thread `audit-writer`.
+//! Which thread writes: a caller's, or the thread `audit-writer`.
 //!
-//! A caller that finds the file free appends its record at once, because waking another thread
-//! takes several times as long as writing a record. Everything else goes to the thread: records
-//! that arrive during a write, which it writes as one group, and anything beyond an append to the
-//! open file.
+//! A caller queues its record and lets the tasks that are ready run first; these queue theirs. Then
+//! it writes the whole queue as one group if the file is free, because waking another thread takes
+//! several times as long as writing. If another thread has the file, that one looks at the queue
+//! again when it lets go. Anything beyond an append to the open file goes to the thread.
 //!
 //! **Invariants**
 //!
@@ -11,10 +11,10 @@
 //!    caller gets its answer when the disk responds. All other callers wait without a thread, and
 //!    time out at the recorder's deadline. The exception is the task that this thread woke last:
 //!    tokio keeps it for the thread. The only thread of a runtime is never blocked.
-//! 2. A record that need only be written waits for no sync: the thread `audit-sync` does those.
-//! 3. A panic while a group is written is a failure of that group: its replies are dropped.
+//! 2. A queued record is written even if its caller goes away.
+//! 3. A record that need only be written waits for no sync: the thread `audit-sync` does those.
+//! 4. A panic while a group is written is a failure of that group: its replies are dropped.
 
-use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
@@ -27,48 +27,89 @@ use crate::error::AuditError;
 use crate::sink::{Durability, Receipt};
 use crate::writer::Writer;
 
-/// How many bytes are written at a time. Records that arrive meanwhile are in the next group.
-const GROUP_BYTES: usize = 1 << 20;
-
 pub(crate) type Reply = oneshot::Sender<Result<Receipt, AuditError>>;
 
-/// A request to the thread.
+/// How many groups a caller writes before it leaves the rest to the thread: its own answer waits
+/// meanwhile. Two workers rarely queue more than one group during a write.
+const GROUPS: usize = 4;
+
+/// Events that are written together, and their callers.
+#[derive(Default)]
+pub(crate) struct Group {
+    pub(crate) events: Vec<Vec<u8>>,
+    pub(crate) callers: Vec<(Durability, Reply)>,
+}
+
+/// A request to the thread. Before it does anything else, it writes what is queued.
 pub(crate) enum Request {
-    /// Append an encoded event.
-    Append(Vec<u8>, Durability, Reply),
+    /// Write what is queued.
+    Write,
     /// Check whether an event could be appended.
     Check(Reply),
     /// Make everything safe on the disk.
     Flush(Reply),
 }
 
+/// What the callers and the thread share.
+pub(crate) struct Shared {
+    writer: Mutex<Writer>,
+    queue: Mutex<Group>,
+}
+
+impl Shared {
+    pub(crate) fn new(writer: Writer) -> Self {
+        Self { writer: Mutex::new(writer), queue: Mutex::default() }
+    }
+}
+
 /// Appends to the log.
 pub(crate) struct GroupCommit {
-    writer: Arc<Mutex<Writer>>,
+    shared: Arc<Shared>,
     requests: Sender<Request>,
 }
 
 impl GroupCommit {
     /// Sends its requests to [`run`], which must have the receiving end.
-    pub(crate) fn new(writer: Arc<Mutex<Writer>>, requests: Sender<Request>) -> Self {
-        Self { writer, requests }
+    pub(crate) fn new(shared: Arc<Shared>, requests: Sender<Request>) -> Self {
+        Self { shared, requests }
     }
 
     /// Appends an event. Returns when it is written, or synced if `durability` asks for that.
     pub(crate) async fn append(&self, event: Vec<u8>, durability: Durability) -> Result<Receipt, AuditError> {
-        if durability == Durability::Written
-            && others_go_on()
-            && let Some(written) = self.append_here(&event)
+        let (reply, done) = oneshot::channel();
         {
-            return written;
+            let mut queue = self.shared.queue.lock();
+            queue.events.push(event);
+            queue.callers.push((durability, reply));
         }
-        self.ask(|reply| Request::Append(event, durability, reply)).await
+        let queued = Queued(self);
+        if others_go_on() {
+            tokio::task::yield_now().await;
+            std::mem::forget(queued);
+            self.write_here();
+        } else {
+            drop(queued);
+        }
+        answer(done).await
     }
 
-    /// Appends on this thread, if the file is free and an append is all that is needed.
-    fn append_here(&self, event: &[u8]) -> Option<Result<Receipt, AuditError>> {
-        let number = self.writer.try_lock()?.try_append(event)?;
-        Some(number.map(|number| Receipt { number }).map_err(AuditError::unwritable))
+    /// Writes what is queued on this thread, if the file is free and an append is all that is
+    /// needed.
+    fn write_here(&self) {
+        for _ in 0..GROUPS {
+            if self.shared.queue.lock().events.is_empty() {
+                return;
+            }
+            let Some(mut writer) = self.shared.writer.try_lock() else { return };
+            let mut queue = self.shared.queue.lock();
+            if !writer.can_append(queue.events.iter().map(Vec::len).sum()) {
+                break;
+            }
+            let group = std::mem::take(&mut *queue);
+            drop(queue);
+            writer.write_group(group);
+        }
+        drop(self.requests.send(Request::Write));
     }
 
     /// Sends a request to the thread and waits for the reply.
@@ -76,38 +117,40 @@ impl GroupCommit {
         let (reply, done) = oneshot::channel();
         // If the thread has ended, the reply is dropped with the request.
         drop(self.requests.send(request(reply)));
-        done.await.unwrap_or_else(|_| Err(AuditError::failed("its writer has panicked or ended")))
+        answer(done).await
     }
 }
 
+/// Leaves the queue to the thread when dropped.
+struct Queued<'a>(&'a GroupCommit);
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        drop(self.0.requests.send(Request::Write));
+    }
+}
+
+async fn answer(done: oneshot::Receiver<Result<Receipt, AuditError>>) -> Result<Receipt, AuditError> {
+    done.await.unwrap_or_else(|_| Err(AuditError::failed("its writer has panicked or ended")))
+}
+
 /// The thread's loop, until all senders are dropped.
-pub(crate) fn run(requests: &Receiver<Request>, writer: &Mutex<Writer>) {
-    while let Ok(first) = requests.recv() {
-        let (mut events, mut callers, mut bytes, mut then) = (Vec::new(), Vec::new(), 0, None);
-        for request in iter::once(first).chain(requests.try_iter()) {
-            match request {
-                Request::Append(event, durability, reply) => {
-                    bytes += event.len();
-                    events.push(event);
-                    callers.push((durability, reply));
+pub(crate) fn run(requests: &Receiver<Request>, shared: &Shared) {
+    while let Ok(request) = requests.recv() {
+        let mut request = Some(request);
+        while request.is_some() || !shared.queue.lock().events.is_empty() {
+            let request = request.take();
+            drop(catch_unwind(AssertUnwindSafe(|| {
+                let mut writer = shared.writer.lock();
+                let group = std::mem::take(&mut *shared.queue.lock());
+                writer.write_group(group);
+                match request {
+                    Some(Request::Check(reply)) => drop(reply.send(writer.check().map_err(AuditError::unwritable))),
+                    Some(Request::Flush(reply)) => writer.hand_over(vec![(Receipt { number: 0 }, reply)]),
+                    Some(Request::Write) | None => {}
                 }
-                other => then = Some(other),
-            }
-            if bytes >= GROUP_BYTES || then.is_some() {
-                break;
-            }
+            })));
         }
-        drop(catch_unwind(AssertUnwindSafe(|| {
-            let mut writer = writer.lock();
-            if !events.is_empty() {
-                writer.write_group(&events, callers);
-            }
-            match then {
-                Some(Request::Check(reply)) => drop(reply.send(writer.check().map_err(AuditError::unwritable))),
-                Some(Request::Flush(reply)) => writer.hand_over(vec![(Receipt { number: 0 }, reply)]),
-                _ => {}
-            }
-        })));
     }
 }
 

@@ -8,14 +8,13 @@ use std::thread;
 use async_trait::async_trait;
 use keyway_clock::Clock;
 use keyway_storage::Storage;
-use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::anchor::Anchors;
 use crate::chain::AuditKey;
 use crate::error::AuditError;
 use crate::event::AuditEvent;
-use crate::group_commit::{self, GroupCommit, Request};
+use crate::group_commit::{self, GroupCommit, Request, Shared};
 use crate::query::{AuditPage, AuditQuery};
 use crate::read;
 use crate::sink::{AuditSink, Durability, Receipt};
@@ -88,7 +87,7 @@ impl SegmentLog {
     ) -> Result<Self, AuditError> {
         let anchors = Arc::new(Anchors::open(storage.clone(), key.clone(), clock.clone()).await?);
         let syncing = Arc::new(Syncing::default());
-        let writer = Arc::new(Mutex::new(Writer {
+        let shared = Arc::new(Shared::new(Writer {
             folder: options.folder.clone(),
             segment_bytes: options.segment_bytes,
             key: key.clone(),
@@ -100,11 +99,11 @@ impl SegmentLog {
             buffer: Vec::new(),
         }));
         let (requests, to_do) = mpsc::channel();
-        let commit = GroupCommit::new(writer.clone(), requests);
+        let commit = GroupCommit::new(shared.clone(), requests);
         let (of_syncing, of_anchors) = (syncing.clone(), anchors.clone());
         spawn("audit-sync", move || of_syncing.run(&of_anchors))?;
         spawn("audit-writer", move || {
-            group_commit::run(&to_do, &writer);
+            group_commit::run(&to_do, &shared);
             syncing.close();
         })?;
         tokio::spawn(anchors.clone().run());

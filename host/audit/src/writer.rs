@@ -6,7 +6,6 @@
 //! acknowledged: before anything else is written, the file is cut back to its last good line. A
 //! file counts as torn from before a write until the write ends, so a panic is handled like any
 //! other failure.
-//! too.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -22,7 +21,7 @@ use crate::anchor::Anchors;
 use crate::chain::AuditKey;
 use crate::error::AuditError;
 use crate::event::{AuditActor, AuditEvent};
-use crate::group_commit::Reply;
+use crate::group_commit::Group;
 use crate::operation::Operation;
 use crate::outcome::Outcome;
 use crate::segment::{self, Head, LINE_LIMIT, Name, Segment, TakenUp};
@@ -72,18 +71,20 @@ pub(crate) enum End {
 }
 
 impl Writer {
-    /// Writes the event if that only takes an append to the open file. Anything else may wait for
+    /// Whether events of this size only take an append to the open file. Anything else may wait for
     /// the disk or the database.
-    pub(crate) fn try_append(&mut self, event: &[u8]) -> Option<io::Result<u64>> {
-        let open = self.open.as_ref()?;
-        let can_append = open.end == End::Whole && self.has_room(open, event.len()) && !self.syncing.has_failed();
-        can_append.then(|| self.append(&[event]).inspect(|_| self.hand_over(Vec::new())))
+    pub(crate) fn can_append(&self, bytes: usize) -> bool {
+        let open = self.open.as_ref().filter(|open| open.end == End::Whole);
+        open.is_some_and(|open| self.has_room(open, bytes)) && !self.syncing.has_failed()
     }
 
     /// Writes the events, and replies to their callers. Callers that wait for a sync get their
     /// reply from the thread that syncs.
-    pub(crate) fn write_group(&mut self, events: &[Vec<u8>], callers: Vec<(Durability, Reply)>) {
-        let first = match self.write(events) {
+    pub(crate) fn write_group(&mut self, Group { events, callers }: Group) {
+        if events.is_empty() {
+            return;
+        }
+        let first = match self.write(&events) {
             Ok(first) => first,
             Err(error) => {
                 let error = Arc::new(error);

@@ -42,7 +42,7 @@ impl Lab {
         // Opened for reading too, so that the open does not block.
         let file = Arc::new(OpenOptions::new().read(true).write(true).open(&pipe).unwrap());
         let segment = Segment { name: NAME, path: pipe.clone(), file, length: 1 };
-        let writer = Arc::new(Mutex::new(Writer {
+        let shared = Arc::new(Shared::new(Writer {
             folder: folder.path().to_owned(),
             segment_bytes: 1 << 20,
             key: key.clone(),
@@ -54,8 +54,8 @@ impl Lab {
             buffer: Vec::new(),
         }));
         let (requests, to_do) = mpsc::channel();
-        let commit = Arc::new(GroupCommit::new(writer.clone(), requests));
-        thread::spawn(move || run(&to_do, &writer));
+        let commit = Arc::new(GroupCommit::new(shared.clone(), requests));
+        thread::spawn(move || run(&to_do, &shared));
         Self { commit, pipe, _folder: folder }
     }
 

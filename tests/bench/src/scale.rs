@@ -42,9 +42,12 @@ pub(crate) async fn measure(report: &mut Report, quick: usize) -> Result<()> {
     let many = (MANY.0 / quick, MANY.1 / quick);
     let mut large = Subject::start(&lab, many).await?;
     let mut small = Subject::start(&lab, FEW).await?;
+    // Filling took longer than the server keeps an idle connection.
+    large.client = Client::connect(&large.served.process.address).await?;
 
     small.resolve_all().await?;
     large.resolve_all().await?;
+    small.client = Client::connect(&small.served.process.address).await?;
     // Each in turn requests entries all over its workspace: an odd step visits them in a scattered
     // order.
     let (mut resolves, mut gets) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));

@@ -19,6 +19,7 @@ mod key_rotation;
 mod leaks;
 mod listing;
 mod memory;
+mod old_database;
 mod one_document;
 mod openapi;
 mod operation;

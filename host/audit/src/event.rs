@@ -43,7 +43,8 @@ pub enum AuditActor {
 }
 
 impl AuditActor {
-    fn name(&self) -> &str {
+    /// The name of the key or operator.
+    pub fn name(&self) -> &str {
         match self {
             Self::ApiKey { name, .. } | Self::Operator { name } => name,
             Self::Unknown => "unknown",

@@ -58,6 +58,9 @@ pub enum KeyError {
     /// The proposed new master key is or was the database's master key.
     #[error("this database already uses the new master key, or has used it before. Generate a new one")]
     NotANewKey,
+    /// The database has workspaces but not the key of the host.
+    #[error("the host's own key is missing from the database; it was damaged. Restore it from a backup")]
+    NoHostKey,
     /// A key service failed.
     #[error("the key service failed: {0}")]
     Service(#[source] Cause),

@@ -4,13 +4,15 @@
 //! it. When the master key is replaced, compiled code in the cache therefore stays authentic, the
 //! audit trail verifiable and fingerprints comparable.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use keyway_storage::{Constraint, HostKeyRecord, Storage, StorageError, WorkspaceId};
 use zeroize::Zeroizing;
 
 use crate::derive::{derive, random_key};
 use crate::master_keys::FIRST_TERM;
-use crate::{KeyBytes, KeyError, MasterKeys, Place};
+use crate::{KeyBytes, KeyError, MasterKeys, Place, RowSealKey};
 
 /// The name of the key from which all others are derived.
 const NAME: &str = "host";
@@ -45,27 +47,66 @@ impl HostKey {
         // once.
         master_keys.current(storage, now).await?;
         loop {
-            if let Some(record) = storage.host_key(NAME).await? {
-                let place = place_of(&record);
-                let key = master_keys.unwrap(storage, record.master_term, &record.wrapped_key, &place).await?;
-                return Ok(Self(key));
-            }
-            let key = random_key()?;
-            let mut record = HostKeyRecord {
-                name: NAME.to_owned(),
-                wrapped_key: Vec::new(),
-                master_term: FIRST_TERM,
-                version: 1,
-                created_at: now,
+            let opened = match storage.host_key(NAME).await? {
+                Some(record) => {
+                    let place = place_of(&record);
+                    let key = master_keys.unwrap(storage, record.master_term, &record.wrapped_key, &place).await?;
+                    let key = Self(key);
+                    key.unlock_rows(storage, master_keys, record, now).await.map(|()| key)
+                }
+                None => Self::generate(storage, master_keys, now).await,
             };
-            (record.master_term, record.wrapped_key) = master_keys.wrap(storage, &key, &place_of(&record), now).await?;
-            match storage.insert_host_key(&record).await {
-                Ok(()) => return Ok(Self(key)),
+            match opened {
                 // Another process was first, or has replaced the master key in the meantime.
-                Err(StorageError::Conflict(Constraint::Unique | Constraint::KeyTerm)) => {}
-                Err(error) => return Err(error.into()),
+                Err(KeyError::Storage(StorageError::Conflict(Constraint::Unique | Constraint::KeyTerm))) => {}
+                opened => return opened,
             }
         }
+    }
+
+    /// Makes the host key of a new database.
+    async fn generate(storage: &dyn Storage, master_keys: &MasterKeys, now: Timestamp) -> Result<Self, KeyError> {
+        if !storage.all_workspace_keys().await?.is_empty() {
+            return Err(KeyError::NoHostKey);
+        }
+        let key = Self(random_key()?);
+        let mut record = HostKeyRecord {
+            name: NAME.to_owned(),
+            wrapped_key: Vec::new(),
+            master_term: FIRST_TERM,
+            rows_sealed: true,
+            version: 1,
+            created_at: now,
+        };
+        (record.master_term, record.wrapped_key) = master_keys.wrap(storage, &key.0, &place_of(&record), now).await?;
+        storage.insert_host_key(&record).await?;
+        storage.unlock_rows(Arc::new(key.row_seals()));
+        Ok(key)
+    }
+
+    /// Gives the storage the key of the seals. In a database from before the seals, all rows are
+    /// sealed first, and from then on the wrapped host key says so: taking a row's seal away does
+    /// not make the row one from before.
+    async fn unlock_rows(
+        &self,
+        storage: &dyn Storage,
+        master_keys: &MasterKeys,
+        mut record: HostKeyRecord,
+        now: Timestamp,
+    ) -> Result<(), KeyError> {
+        storage.unlock_rows(Arc::new(self.row_seals()));
+        if record.rows_sealed {
+            return Ok(());
+        }
+        (record.rows_sealed, record.version) = (true, record.version + 1);
+        let (term, wrapped_key) = master_keys.wrap(storage, &self.0, &place_of(&record), now).await?;
+        (record.master_term, record.wrapped_key) = (term, wrapped_key);
+        Ok(storage.seal_rows(&record).await?)
+    }
+
+    /// The key of the seals of rows.
+    fn row_seals(&self) -> RowSealKey {
+        RowSealKey::new(&self.derive("keyway.v1.row-seals"))
     }
 
     /// Derives a separate key for a purpose, by HKDF-SHA256 (RFC 5869). It reveals nothing about
@@ -83,7 +124,7 @@ pub fn place_of(record: &HostKeyRecord) -> Vec<u8> {
         workspace: WorkspaceId::from(uuid::Uuid::nil()),
         table: "host_keys",
         row: record.name.as_bytes(),
-        column: "wrapped_key",
+        column: if record.rows_sealed { "wrapped_key of sealed rows" } else { "wrapped_key" },
         version: record.version,
     }
     .encode()

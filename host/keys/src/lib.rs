@@ -35,6 +35,7 @@ mod error;
 pub mod host_key;
 mod master_key;
 mod master_keys;
+mod row_seal_key;
 mod workspace_key;
 
 pub use client_key::{ClientKey, ClientValueError};
@@ -43,4 +44,5 @@ pub use error::KeyError;
 pub use host_key::HostKey;
 pub use master_key::{KeyId, KeyWrapper, MasterKey};
 pub use master_keys::{FIRST_TERM, MasterKeys};
+pub use row_seal_key::RowSealKey;
 pub use workspace_key::WorkspaceKey;

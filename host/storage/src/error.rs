@@ -1,6 +1,7 @@
 //! Why a database operation failed, and which constraint refused a change.
 
 use thiserror::Error;
+use uuid::Uuid;
 
 /// The cause of an error.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -27,6 +28,17 @@ pub enum StorageError {
     Corrupt {
         /// The column.
         column: &'static str,
+    },
+    /// A row is not what the host wrote.
+    #[error(
+        "the row {id} of the table `{table}` was damaged, or changed by something else than this program. Restore it \
+         from a backup, or delete it"
+    )]
+    Damaged {
+        /// The table.
+        table: &'static str,
+        /// The row.
+        id: Uuid,
     },
     /// Another writer kept the database locked for longer than this one waits. The change did not
     /// happen and may be retried.

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::tests::{api_key, entry, time, workspace};
+use super::tests::{api_key, entry, time, unlocked, workspace};
 use super::*;
 
 const FOLDER: &str = "KEYWAY_TEST_FULL_DATABASE_FOLDER";
@@ -21,7 +21,7 @@ const MANY: usize = 12;
 async fn fills_its_disk() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
     let path = Path::new(&folder).join("keyway.db");
-    let storage = SqliteStorage::open(&path).await.unwrap();
+    let storage = unlocked(SqliteStorage::open(&path).await.unwrap());
     let id = workspace(&storage).await;
     let (key, entry) = (api_key(id, "lookup"), entry(id, "user"));
     storage.insert_api_key(&key).await.unwrap();

@@ -1,9 +1,11 @@
 //! Stored keys: wrapped, with the term of the wrapping key.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::{StorageError, WorkspaceId};
+use crate::{RowSealer, StorageError, WorkspaceId};
 
 /// A master key that wrapped keys of this database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,9 @@ pub struct HostKeyRecord {
     pub wrapped_key: Vec<u8>,
     /// The term of the master key that wrapped it.
     pub master_term: u32,
+    /// Whether the rows of the database are sealed, part of what the wrapped key is bound to.
+    /// `false` only until a database from before the seals is opened.
+    pub rows_sealed: bool,
     /// The row's version, part of what the wrapped key is bound to.
     pub version: u64,
     /// When it was made.
@@ -74,6 +79,16 @@ pub trait KeyStorage: Send + Sync + 'static {
     /// when one of that name exists, and with [`Constraint::KeyTerm`](crate::Constraint::KeyTerm)
     /// unless it is wrapped by the current master key.
     async fn insert_host_key(&self, key: &HostKeyRecord) -> Result<(), StorageError>;
+
+    /// Gives the key of the seals of rows. Until then, records with seals can be neither read nor
+    /// written. The key of a database never changes; a second call does nothing.
+    fn unlock_rows(&self, sealer: Arc<dyn RowSealer>);
+
+    /// Seals all rows of a database from before the seals, and replaces the host key's record by
+    /// this one, whose version is the next one. Fails with
+    /// [`Constraint::KeyTerm`](crate::Constraint::KeyTerm), without any change, when the host key
+    /// has changed meanwhile.
+    async fn seal_rows(&self, host_key: &HostKeyRecord) -> Result<(), StorageError>;
 
     /// A workspace's keys in the order of their terms; empty when there is no such workspace.
     async fn workspace_keys(&self, workspace: WorkspaceId) -> Result<Vec<WorkspaceKeyRecord>, StorageError>;

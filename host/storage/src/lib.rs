@@ -35,7 +35,10 @@ mod names;
 pub mod private_file;
 mod record_cache;
 mod rotations;
+mod row_seal;
 mod scope;
+#[cfg(all(test, feature = "sqlite"))]
+mod seal_tests;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(all(test, feature = "sqlite"))]
@@ -59,6 +62,7 @@ pub use key_rotation::{KeyRotationStorage, SealedColumn, SealedValue};
 pub use keys::{HostKeyRecord, KeyStorage, MasterKeyRecord, WorkspaceKeyRecord};
 pub use record_cache::{Changes, MAX_AGE, RecordCache};
 pub use rotations::{RotationFilter, RotationRecord, RotationState, RotationStorage};
+pub use row_seal::RowSealer;
 pub use scope::{Scope, Scopes};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStorage;

@@ -8,13 +8,14 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, SqlitePool};
 use uuid::Uuid;
 
+use super::tests::unlocked;
 use super::*;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// For each migration, rows of the tables that it adds and values of the columns that it adds.
 /// Identifiers are sixteen letters.
-const ROWS: [&str; 12] = [
+const ROWS: [&str; 13] = [
     "INSERT INTO master_keys (term, key_id, uses, created_at) VALUES (1, CAST('master-key-00001' AS BLOB), 7, 1000);
      INSERT INTO workspaces (id, name, created_at, updated_at)
      VALUES (CAST('workspace-000001' AS BLOB), 'Acme', 1001, 1002), (CAST('workspace-000002' AS BLOB), 'Other', 1003, 1004);
@@ -67,6 +68,7 @@ const ROWS: [&str; 12] = [
     "INSERT INTO connection_states (id, workspace_id, settings_version, sealed_state, version, refresh_at, refresh_attempts, updated_at)
      VALUES (CAST('connection-00001' AS BLOB), CAST('workspace-000001' AS BLOB), 4, x'0100000001ab', 12, 1028, 2, 1029);",
     "UPDATE workspaces SET external_id = 'customer-42' WHERE id = CAST('workspace-000001' AS BLOB);",
+    "UPDATE rotations SET begun_by = 'operator' WHERE id = CAST('rotation-0000001' AS BLOB);",
 ];
 
 /// A table's columns and their contents, row by row.
@@ -119,10 +121,30 @@ async fn a_database_of_each_earlier_release_opens_and_its_rows_are_as_they_were(
         assert_eq!(texts(&database, "PRAGMA integrity_check".into()).await, ["ok"]);
         let broken = sqlx::query("PRAGMA foreign_key_check").fetch_all(&database).await.unwrap();
         assert!(broken.is_empty(), "{release}");
+        let storage = unlocked(storage);
+        assert_eq!(storage.workspaces().await.unwrap(), [], "nothing is believed that is not sealed");
+        seal_rows(&storage).await;
         everything_is_read(&storage, release).await;
         database.close().await;
         storage.close().await;
     }
+}
+
+/// Seals the rows, as a host does that opens the database for the first time since there are seals.
+async fn seal_rows(storage: &SqliteStorage) {
+    let new = HostKeyRecord {
+        name: "host".into(),
+        wrapped_key: vec![12],
+        master_term: 1,
+        rows_sealed: false,
+        version: 1,
+        created_at: Timestamp::UNIX_EPOCH,
+    };
+    storage.insert_host_key(&new).await.unwrap();
+    let sealed = HostKeyRecord { rows_sealed: true, version: 2, ..new };
+    storage.seal_rows(&sealed).await.unwrap();
+    assert!(matches!(storage.seal_rows(&sealed).await, Err(StorageError::Conflict(Constraint::KeyTerm))), "once");
+    assert_eq!(storage.host_key("host").await.unwrap(), Some(sealed));
 }
 
 /// How the present code reads the rows, including columns that the release did not have.
@@ -160,6 +182,8 @@ async fn everything_is_read(storage: &SqliteStorage, release: usize) {
 
     let rotations = storage.rotations(id, &RotationFilter::default(), None, 10).await.unwrap();
     assert_eq!(rotations.len(), if release < 6 { 0 } else { 4 });
+    let begun_by = rotations.first().and_then(|rotation| rotation.begun_by.as_deref());
+    assert_eq!(begun_by, (release >= 13).then_some("operator"));
     // The settings of a failed write were not recorded at first; only an attempt with the current
     // ones can tell.
     let failed: Vec<_> = rotations.iter().map(|rotation| rotation.failed_settings).collect();

@@ -63,6 +63,9 @@ pub struct RotationRecord {
     /// The [id](crate::account_id) of the account that the item is in. Present while the rotation
     /// is open if and only if `secret_ref` is.
     pub account_id: Option<Arc<str>>,
+    /// Who began it: an API key's id, or the name of an operator. `None` for a rotation from before
+    /// that was recorded.
+    pub begun_by: Option<String>,
     /// Its state.
     pub state: RotationState,
     /// Why it was skipped, failed or is retried, for programs.

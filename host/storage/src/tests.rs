@@ -1,6 +1,8 @@
 //! Properties of every [`Storage`], tested on SQLite.
 
 use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -11,7 +13,7 @@ pub(super) fn time(milliseconds: i64) -> Timestamp {
 }
 
 /// Bytes in the form of an envelope.
-fn sealed(term: u32) -> Vec<u8> {
+pub(super) fn sealed(term: u32) -> Vec<u8> {
     [&[1], &term.to_be_bytes()[..], &[0; 28]].concat()
 }
 
@@ -28,7 +30,7 @@ pub(super) fn api_key(workspace_id: WorkspaceId, lookup: &str) -> ApiKeyRecord {
     }
 }
 
-fn connection(workspace_id: WorkspaceId) -> ConnectionRecord {
+pub(super) fn connection(workspace_id: WorkspaceId) -> ConnectionRecord {
     let id = ConnectionId::generate();
     ConnectionRecord {
         id,
@@ -72,7 +74,7 @@ pub(super) fn entry(workspace_id: WorkspaceId, user: &str) -> EntryRecord {
     }
 }
 
-fn bound(workspace_id: WorkspaceId, connection: &ConnectionRecord) -> EntryRecord {
+pub(super) fn bound(workspace_id: WorkspaceId, connection: &ConnectionRecord) -> EntryRecord {
     EntryRecord {
         connection_id: Some(connection.id),
         secret_ref: Some("op://vault/item".into()),
@@ -108,8 +110,32 @@ pub(super) async fn workspace(storage: &SqliteStorage) -> WorkspaceId {
     record.id
 }
 
-async fn storage() -> SqliteStorage {
-    SqliteStorage::in_memory().await.unwrap()
+/// Seals as a host does, with a checksum in place of a MAC.
+struct Checksums;
+
+impl RowSealer for Checksums {
+    fn seal(&self, row: &[u8]) -> [u8; 32] {
+        let mut seal = [0; 32];
+        for (number, part) in seal.chunks_exact_mut(8).enumerate() {
+            let mut hasher = DefaultHasher::new();
+            (number, row).hash(&mut hasher);
+            part.copy_from_slice(&hasher.finish().to_be_bytes());
+        }
+        seal
+    }
+
+    fn is_seal(&self, row: &[u8], seal: &[u8]) -> bool {
+        self.seal(row) == seal
+    }
+}
+
+pub(super) fn unlocked(storage: SqliteStorage) -> SqliteStorage {
+    storage.unlock_rows(Arc::new(Checksums));
+    storage
+}
+
+pub(super) async fn storage() -> SqliteStorage {
+    unlocked(SqliteStorage::in_memory().await.unwrap())
 }
 
 #[tokio::test]
@@ -152,7 +178,7 @@ fn conflict(result: Result<(), StorageError>) -> Constraint {
 async fn records_come_back_as_they_were_also_after_the_file_is_opened_again() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keyway.db");
-    let storage = SqliteStorage::open(&file).await.unwrap();
+    let storage = unlocked(SqliteStorage::open(&file).await.unwrap());
     let workspace = workspace(&storage).await;
     let (key, connection) = (api_key(workspace, "lookup"), connection(workspace));
     let (manual, bound) = (entry(workspace, "manual"), bound(workspace, &connection));
@@ -162,7 +188,7 @@ async fn records_come_back_as_they_were_also_after_the_file_is_opened_again() {
     storage.insert_entry(&bound).await.unwrap();
     storage.close().await;
 
-    let storage = SqliteStorage::open(&file).await.unwrap();
+    let storage = unlocked(SqliteStorage::open(&file).await.unwrap());
     assert_eq!(storage.workspaces().await.unwrap().len(), 1);
     assert_eq!(storage.api_key("lookup").await.unwrap(), Some(key));
     assert_eq!(storage.connection(workspace, connection.id).await.unwrap(), Some(connection));
@@ -209,7 +235,7 @@ async fn a_workspace_is_created_as_a_whole_or_not_at_all() {
 async fn nothing_is_left_of_a_deleted_workspace_and_everything_of_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keyway.db");
-    let storage = SqliteStorage::open(&file).await.unwrap();
+    let storage = unlocked(SqliteStorage::open(&file).await.unwrap());
     let pool = sqlx::SqlitePool::connect(&format!("sqlite:{}", file.display())).await.unwrap();
     let (gone, other) = (workspace(&storage).await, workspace(&storage).await);
     for workspace in [gone, other] {
@@ -374,7 +400,7 @@ async fn nothing_of_another_workspace_is_found() {
 async fn a_change_that_others_keep_waiting_too_long_may_be_tried_again() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keyway.db");
-    let storage = SqliteStorage::open(&file).await.unwrap();
+    let storage = unlocked(SqliteStorage::open(&file).await.unwrap());
     let workspace = workspace(&storage).await;
     let other = sqlx::SqlitePool::connect(&format!("sqlite:{}", file.display())).await.unwrap();
     let held = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
@@ -387,7 +413,7 @@ async fn a_change_that_others_keep_waiting_too_long_may_be_tried_again() {
 #[tokio::test]
 async fn uses_are_counted_without_losing_any() {
     let folder = tempfile::tempdir().unwrap();
-    let storage = SqliteStorage::open(folder.path().join("keyway.db")).await.unwrap();
+    let storage = unlocked(SqliteStorage::open(folder.path().join("keyway.db")).await.unwrap());
     let workspace = workspace(&storage).await;
     let counts: Vec<_> = (0..20)
         .map(|_| {

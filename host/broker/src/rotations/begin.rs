@@ -3,10 +3,10 @@
 use std::future::ready;
 use std::sync::Arc;
 
-use keyway_audit::{Operation, Shortfall, Trail};
+use keyway_audit::{AuditActor, Operation, Shortfall, Trail};
 use keyway_budget::ProviderOperation;
 use keyway_runtime::WriteAccess;
-use keyway_storage::{ConnectionRecord, EntryRecord, RotationId, RotationRecord, RotationState};
+use keyway_storage::{ConnectionRecord, EntryRecord, RotationId, RotationRecord, RotationState, Scope};
 use secrecy::{ExposeSecret, SecretString};
 use tracing::info;
 
@@ -47,7 +47,8 @@ impl Rotations {
     ///
     /// Dropping the future may leave a prepared rotation, which never expires because the site may
     /// have its password. With an [id](BeginRotation::id), beginning again returns it while it is
-    /// prepared; without one, the list of rotations shows it.
+    /// prepared; without one, the list of rotations shows it. The password comes again only to the
+    /// same API key (or operator), or with [`Scope::Admin`](crate::Scope::Admin).
     ///
     /// # Errors
     /// [`BrokerError::NotFound`], [`BrokerError::RotationOpen`], [`BrokerError::Invalid`],
@@ -79,9 +80,9 @@ impl Rotations {
         if begin.id.is_some()
             && let Some(begun) = self.core.storage.rotation(access.workspace(), id).await?
         {
-            return self.begun_before(begun, &entry, trail).await;
+            return self.begun_before(access, begun, &entry, trail).await;
         }
-        let mut record = self.new_rotation(id, &entry);
+        let mut record = self.new_rotation(access, id, &entry);
         let bound = match Binding::of(&entry) {
             Some(Binding { connection_id, reference, .. }) => {
                 trail.note(|subject| subject.bound_to(connection_id, &reference));
@@ -130,15 +131,20 @@ impl Rotations {
         }
     }
 
-    /// Returns the rotation that an earlier call with the same id has begun.
+    /// Returns the rotation that an earlier call with the same id has begun. Its password goes only
+    /// to the caller that began it, and to those who may reveal passwords of rotations anyway.
     async fn begun_before(
         &self,
+        access: &Access,
         record: RotationRecord,
         entry: &EntryRecord,
         trail: &Trail,
     ) -> Result<BegunRotation, BrokerError> {
         if record.entry_id != entry.id {
             return Err(InvalidInput::RotationId.into());
+        }
+        if record.begun_by != Some(begun_by(access)) {
+            access.require(Scope::Admin)?;
         }
         let password = match record.state {
             RotationState::Prepared => Some(self.journal.open(&record).await?.password),
@@ -169,7 +175,7 @@ impl Rotations {
         Ok(given)
     }
 
-    fn new_rotation(&self, id: RotationId, entry: &EntryRecord) -> RotationRecord {
+    fn new_rotation(&self, access: &Access, id: RotationId, entry: &EntryRecord) -> RotationRecord {
         let now = self.core.timestamp();
         RotationRecord {
             id,
@@ -178,6 +184,7 @@ impl Rotations {
             connection_id: entry.connection_id,
             secret_ref: entry.secret_ref.clone(),
             account_id: None,
+            begun_by: Some(begun_by(access)),
             state: RotationState::Skipped,
             reason: None,
             message: None,
@@ -232,5 +239,13 @@ impl Rotations {
             return Ok(Err(Skip::new("passkey", "the vault entry uses a passkey, and passkeys are not rotated")));
         }
         Ok(Ok((self.own_password(entry).await?, None)))
+    }
+}
+
+/// The caller, as a rotation keeps it.
+fn begun_by(access: &Access) -> String {
+    match access.actor() {
+        AuditActor::ApiKey { id, .. } => id.to_string(),
+        actor => actor.name().to_owned(),
     }
 }

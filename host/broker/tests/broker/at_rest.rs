@@ -4,13 +4,15 @@
 use std::path::Path;
 
 use data_encoding::{BASE32, BASE64, HEXLOWER};
-use keyway::entries::{AttributeKind, Attributes, CredentialSource, Credentials};
-use keyway::keys::{EnvelopeError, KeyError};
-use keyway::{BrokerError, EntryContent, ResolveRequest, SqliteStorage};
+use keyway::entries::{AttributeKind, Attributes, CredentialSource, Credentials, VaultEntry};
+use keyway::keys::{EnvelopeError, HostKey, KeyError};
+use keyway::storage::StorageError;
+use keyway::{BrokerError, EntryContent, MasterKey, ResolveRequest, Scope, SqliteStorage};
 use secrecy::ExposeSecret;
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteConnectOptions;
 
+use crate::rotation::ITEM;
 use crate::support::{MASTER_KEY, World, id_bytes, text};
 
 /// Every file of the database: the file itself, its write-ahead log and its index.
@@ -127,6 +129,64 @@ async fn attributes_of_one_entry_do_not_open_in_another_nor_do_older_ones_of_the
     world.broker.entries().clear_browser_state(&world.access, &ids[0].into()).await.unwrap();
     attacker.run("UPDATE vault_entries SET sealed_attributes = ?1 WHERE id = ?2", old, bytes(&ids[0])).await;
     fails(&ids[0]).await;
+}
+
+#[tokio::test]
+async fn an_api_key_that_was_moved_into_another_workspace_opens_nothing() {
+    let (world, connection) = World::connected().await;
+    let entry = world.bind(&connection, ITEM).await;
+    let other = world.other_workspace().await;
+    let key = world.broker.api_keys().create(&other, "attacker", Scope::Resolve).await.unwrap();
+    let (id, victim) = (key.info.id.as_uuid().as_bytes().to_vec(), id_bytes(world.access.workspace()));
+    let attacker = Attacker::on(&world).await;
+    attacker
+        .run("UPDATE api_keys SET workspace_id = ?1, scopes = 'api admin resolve rotate' WHERE id = ?2", victim, id)
+        .await;
+    let broker = world.beside().await;
+    let error = broker.authenticate(&key.api_key).await.unwrap_err();
+    assert!(matches!(error, BrokerError::Storage(StorageError::Damaged { table: "api_keys", .. })), "{error}");
+    // Everything else works.
+    broker.resolve(&world.access, ResolveRequest::new(entry.id)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_entry_or_connection_that_was_pointed_elsewhere_resolves_to_nothing() {
+    let (world, connection) = World::connected().await;
+    let titles = [ITEM, "Wide World Importers"];
+    let (first, second) = (world.bind(&connection, titles[0]).await, world.bind(&connection, titles[1]).await);
+    let bytes = |entry: &VaultEntry| entry.id.as_uuid().as_bytes().to_vec();
+    let attacker = Attacker::on(&world).await;
+    let sql =
+        "UPDATE vault_entries SET secret_ref = (SELECT secret_ref FROM vault_entries WHERE id = ?1) WHERE id = ?2";
+    attacker.run(sql, bytes(&second), bytes(&first)).await;
+    let broker = world.beside().await;
+    let resolve = async |entry: &VaultEntry| broker.resolve(&world.access, ResolveRequest::new(entry.id)).await;
+    let error = resolve(&first).await.unwrap_err();
+    assert!(matches!(error, BrokerError::Storage(StorageError::Damaged { table: "vault_entries", .. })), "{error}");
+    resolve(&second).await.unwrap();
+    assert_eq!(broker.entries().list(&world.access, None).await.unwrap().entries.len(), 1, "the others are listed");
+
+    let id = connection.id.as_uuid().as_bytes().to_vec();
+    attacker.run("UPDATE connections SET account_id = ?1 || account_id WHERE id = ?2", b"x".to_vec(), id).await;
+    let broker = world.beside().await;
+    let error = broker.resolve(&world.access, ResolveRequest::new(second.id)).await.unwrap_err();
+    assert!(matches!(error, BrokerError::Storage(StorageError::Damaged { table: "connections", .. })), "{error}");
+}
+
+#[tokio::test]
+async fn rows_do_not_become_those_of_a_database_from_before_the_seals() {
+    let (world, _) = World::connected().await;
+    let pool = Attacker::on(&world).await.0;
+    let open = async || {
+        let storage = SqliteStorage::open(world.folder.path().join("keyway.db")).await.unwrap();
+        let keys = MasterKey::from_hex(MASTER_KEY).unwrap();
+        HostKey::open(&storage, &keys.into()).await.map(drop)
+    };
+    open().await.unwrap();
+    sqlx::query("UPDATE host_keys SET rows_sealed = 0").execute(&pool).await.unwrap();
+    assert!(matches!(open().await, Err(KeyError::Envelope(EnvelopeError::NotAuthentic { .. }))));
+    sqlx::query("DELETE FROM host_keys").execute(&pool).await.unwrap();
+    assert!(matches!(open().await, Err(KeyError::NoHostKey)));
 }
 
 #[cfg(unix)]

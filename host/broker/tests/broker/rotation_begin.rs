@@ -8,7 +8,7 @@ use keyway::entries::VaultEntry;
 use keyway::keys::ClientKey;
 use keyway::keyway_runtime::ErrorCode;
 use keyway::rotations::{BeginRotation, NewPassword, PasswordPolicy, RotationFilter, RotationState};
-use keyway::{BrokerError, EntryContent, EntryId, InvalidInput, RotationId};
+use keyway::{BrokerError, EntryContent, EntryId, InvalidInput, RotationId, Scope, Scopes};
 use keyway_emulator_onepassword::{Fault, FaultRule, RetryAfterForm, VaultAccess};
 
 use crate::rotation::{ITEM, OLD, VAULT, world};
@@ -195,6 +195,16 @@ async fn a_caller_that_was_cut_off_begins_again_with_its_id_and_gets_the_same_pa
     assert_eq!(first.rotation.id, id);
     assert_eq!(text(first.password.as_ref()), text(again.password.as_ref()));
     assert!(again.password.is_some());
+    // The password comes again only to the one that began, and to those who may reveal it.
+    let with = async |scope| {
+        let key = world.broker.api_keys().create(&world.access, "another", scope).await.unwrap();
+        let access = world.broker.authenticate(&key.api_key).await.unwrap();
+        world.broker.rotations().begin(&access, begin(&entry, id)).await
+    };
+    let refused = with(Scopes::from(Scope::Rotate)).await.unwrap_err();
+    assert!(matches!(refused, BrokerError::Forbidden { needs: Scope::Admin }), "{refused}");
+    let revealed = with(Scopes::from(Scope::Rotate).with(Scope::Admin)).await.unwrap();
+    assert_eq!(text(revealed.password.as_ref()), text(first.password.as_ref()));
     // Without an id, and for another entry, the usual rules apply.
     let other = world.bind(&connection, "Wide World Importers").await;
     let refused = async |begin| world.broker.rotations().begin(&world.access, begin).await.unwrap_err();

@@ -2,11 +2,11 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{SqliteConnection, query, query_as, query_scalar};
+use sqlx::{SqliteConnection, query, query_scalar};
 
 use super::SqliteStorage;
 use super::keys::must_be_current_key;
-use super::rows::{insert, signed, update};
+use super::rows::{signed, update};
 use crate::{ConnectionId, ConnectionStateRecord, ConnectionStateStorage, Constraint, StorageError, WorkspaceId};
 
 #[async_trait]
@@ -38,15 +38,12 @@ impl ConnectionStateStorage for SqliteStorage {
             return Err(StorageError::Conflict(Constraint::Reference));
         }
         let stored = match expected {
-            None => insert_row(&mut transaction, state).await?,
+            None => self.add_state(&mut transaction, state).await?,
             Some(expected) => {
-                let done = update(state, " WHERE workspace_id = ? AND id = ? AND version = ?")
-                    .bind(state.workspace_id.as_uuid())
-                    .bind(state.connection_id.as_uuid())
-                    .bind(signed(expected))
-                    .execute(&mut *transaction)
-                    .await?;
-                done.rows_affected() == 1
+                let id = state.connection_id.as_uuid();
+                let update = update(state, " WHERE workspace_id = ? AND id = ? AND version = ?");
+                let update = update.bind(state.workspace_id.as_uuid()).bind(id).bind(signed(expected));
+                self.change::<ConnectionStateRecord>(&mut transaction, id, update).await?.is_some()
             }
         };
         transaction.commit().await?;
@@ -59,15 +56,11 @@ impl ConnectionStateStorage for SqliteStorage {
         future: Timestamp,
         limit: u32,
     ) -> Result<Vec<ConnectionStateRecord>, StorageError> {
-        Ok(query_as(
+        let due = query(
             "SELECT * FROM connection_states WHERE refresh_at IS NOT NULL AND (refresh_at <= ? OR updated_at > ?)
              ORDER BY refresh_at LIMIT ?",
-        )
-        .bind(now.as_millisecond())
-        .bind(future.as_millisecond())
-        .bind(limit)
-        .fetch_all(&self.pool)
-        .await?)
+        );
+        self.all(due.bind(now.as_millisecond()).bind(future.as_millisecond()).bind(limit)).await
     }
 
     async fn put_off_refresh(
@@ -75,7 +68,8 @@ impl ConnectionStateStorage for SqliteStorage {
         read: &ConnectionStateRecord,
         changed: &ConnectionStateRecord,
     ) -> Result<bool, StorageError> {
-        let done = query(
+        let mut transaction = self.write().await?;
+        let put_off = query(
             "UPDATE connection_states SET refresh_at = ?, refresh_attempts = ?, updated_at = ?
              WHERE workspace_id = ? AND id = ? AND settings_version = ? AND version = ? AND refresh_at IS ?",
         )
@@ -86,20 +80,23 @@ impl ConnectionStateStorage for SqliteStorage {
         .bind(read.connection_id.as_uuid())
         .bind(signed(read.settings_version))
         .bind(signed(read.version))
-        .bind(read.refresh_at.map(Timestamp::as_millisecond))
-        .execute(&self.pool)
-        .await?;
-        Ok(done.rows_affected() == 1)
+        .bind(read.refresh_at.map(Timestamp::as_millisecond));
+        let id = read.connection_id.as_uuid();
+        let done = self.change::<ConnectionStateRecord>(&mut transaction, id, put_off).await?;
+        transaction.commit().await?;
+        Ok(done.is_some())
     }
 }
 
-/// Adds a state where there is none, as part of a transaction. Returns whether it did.
-pub(super) async fn insert_row(
-    connection: &mut SqliteConnection,
-    state: &ConnectionStateRecord,
-) -> Result<bool, StorageError> {
-    let done = insert(state, "ON CONFLICT (id) DO NOTHING").execute(connection).await?;
-    Ok(done.rows_affected() == 1)
+impl SqliteStorage {
+    /// Adds a state where there is none, as part of a transaction. Returns whether it did.
+    pub(super) async fn add_state(
+        &self,
+        connection: &mut SqliteConnection,
+        state: &ConnectionStateRecord,
+    ) -> Result<bool, StorageError> {
+        self.add(connection, state, "ON CONFLICT (id) DO NOTHING").await
+    }
 }
 
 /// Removes a connection's state if it belongs to other settings than these, as part of a

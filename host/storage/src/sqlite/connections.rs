@@ -1,16 +1,16 @@
 //! The statements about connections and the entries bound to them.
 
 use async_trait::async_trait;
-use sqlx::{FromRow, query, query_scalar};
+use sqlx::{SqliteConnection, query, query_scalar};
 use uuid::Uuid;
 
 use super::SqliteStorage;
-use super::connection_states::{delete_of_other_settings, insert_row};
+use super::connection_states::delete_of_other_settings;
 use super::keys::must_be_current_key;
-use super::rows::{insert, read, signed, update};
+use super::rows::{signed, update};
 use crate::{
-    ConnectionId, ConnectionRecord, ConnectionStateRecord, ConnectionStorage, DependentEntries, DependentEntry, ItemId,
-    StorageError, WorkspaceId, account_id,
+    ConnectionId, ConnectionRecord, ConnectionStateRecord, ConnectionStorage, DependentEntries, DependentEntry,
+    EntryRecord, ItemId, RotationRecord, StorageError, WorkspaceId, account_id,
 };
 
 #[async_trait]
@@ -25,9 +25,9 @@ impl ConnectionStorage for SqliteStorage {
         let mut transaction = self.write().await?;
         let sealed = [Some(&*connection.sealed_settings), state.map(|state| &*state.sealed_state)];
         must_be_current_key(&mut transaction, connection.workspace_id, &sealed).await?;
-        insert(connection, "").execute(&mut *transaction).await?;
+        self.add(&mut transaction, connection, "").await?;
         if let Some(state) = state {
-            insert_row(&mut transaction, state).await?;
+            self.add_state(&mut transaction, state).await?;
         }
         transaction.commit().await?;
         Ok(())
@@ -44,44 +44,31 @@ impl ConnectionStorage for SqliteStorage {
         let sealed = [Some(&*connection.sealed_settings), state.map(|state| &*state.sealed_state)];
         must_be_current_key(&mut transaction, connection.workspace_id, &sealed).await?;
         let rest = ", cache_generation = cache_generation + ? WHERE workspace_id = ? AND id = ? AND version = ?";
-        let done = update(connection, rest)
+        let id = connection.id.as_uuid();
+        let update = update(connection, rest)
             .bind(clear_cached_secrets)
             .bind(connection.workspace_id.as_uuid())
-            .bind(connection.id.as_uuid())
-            .bind(signed(expected))
-            .execute(&mut *transaction)
-            .await?;
-        if done.rows_affected() != 1 {
+            .bind(id)
+            .bind(signed(expected));
+        if self.change::<ConnectionRecord>(&mut transaction, id, update).await?.is_none() {
             return Ok(false);
         }
-        // Until its provider named the account, the connection counted as its own account. (A
-        // conflict is ignored: the account already has an open rotation of the same item.)
-        query(
-            "UPDATE OR IGNORE rotations SET account_id = ?
-             WHERE workspace_id = ? AND connection_id = ? AND account_id = ? AND open_item IS NOT NULL",
-        )
-        .bind(&*connection.account_id)
-        .bind(connection.workspace_id.as_uuid())
-        .bind(connection.id.as_uuid())
-        .bind(&*account_id(&connection.provider_type, None, connection.id))
-        .execute(&mut *transaction)
-        .await?;
+        self.name_account_of_rotations(&mut transaction, connection).await?;
         delete_of_other_settings(&mut transaction, connection.id, connection.settings_version).await?;
         if let Some(state) = state {
-            insert_row(&mut transaction, state).await?;
+            self.add_state(&mut transaction, state).await?;
         }
         transaction.commit().await?;
         Ok(true)
     }
 
     async fn clear_cached_secrets(&self, workspace: WorkspaceId, id: ConnectionId) -> Result<bool, StorageError> {
-        let done =
-            query("UPDATE connections SET cache_generation = cache_generation + 1 WHERE workspace_id = ? AND id = ?")
-                .bind(workspace.as_uuid())
-                .bind(id.as_uuid())
-                .execute(&self.pool)
-                .await?;
-        Ok(done.rows_affected() == 1)
+        let mut transaction = self.write().await?;
+        let sql = "UPDATE connections SET cache_generation = cache_generation + 1 WHERE workspace_id = ? AND id = ?";
+        let clear = query(sql).bind(workspace.as_uuid()).bind(id.as_uuid());
+        let cleared = self.change::<ConnectionRecord>(&mut transaction, id.as_uuid(), clear).await?;
+        transaction.commit().await?;
+        Ok(cleared.is_some())
     }
 
     async fn connection(
@@ -116,17 +103,13 @@ impl ConnectionStorage for SqliteStorage {
         id: ConnectionId,
         limit: u32,
     ) -> Result<DependentEntries, StorageError> {
-        let rows = query(
-            "SELECT id, permissioned_user_id, domain, user_alias, count(*) OVER () AS total
-             FROM vault_entries WHERE workspace_id = ? AND connection_id = ? ORDER BY id LIMIT ?",
-        )
-        .bind(workspace.as_uuid())
-        .bind(id.as_uuid())
-        .bind(limit)
-        .fetch_all(&self.pool)
-        .await?;
-        let total = rows.first().map_or(Ok(0), |row| read(row, "total"))?;
-        Ok(DependentEntries { entries: rows.iter().map(DependentEntry::from_row).collect::<Result<_, _>>()?, total })
+        let total = query_scalar("SELECT count(*) FROM vault_entries WHERE workspace_id = ? AND connection_id = ?");
+        let total: i64 = total.bind(workspace.as_uuid()).bind(id.as_uuid()).fetch_one(&self.pool).await?;
+        let sql = "SELECT * FROM vault_entries WHERE workspace_id = ? AND connection_id = ? ORDER BY id LIMIT ?";
+        let entries = self.all(query(sql).bind(workspace.as_uuid()).bind(id.as_uuid()).bind(limit)).await?;
+        let dependent = |EntryRecord { id, user, domain, alias, .. }| DependentEntry { id, user, domain, alias };
+        let entries = entries.into_iter().map(dependent).collect();
+        Ok(DependentEntries { entries, total: total.unsigned_abs() })
     }
 
     async fn connections_of_item(
@@ -144,5 +127,31 @@ impl ConnectionStorage for SqliteStorage {
         .fetch_all(&self.pool)
         .await?;
         Ok(found.into_iter().map(Into::into).collect())
+    }
+}
+
+impl SqliteStorage {
+    /// Moves open rotations to the account of their connection, as part of a transaction: until its
+    /// provider named the account, the connection counted as its own account. (A conflict is
+    /// ignored: the account already has an open rotation of the same item.)
+    async fn name_account_of_rotations(
+        &self,
+        transaction: &mut SqliteConnection,
+        connection: &ConnectionRecord,
+    ) -> Result<(), StorageError> {
+        let sql = "SELECT id FROM rotations
+                   WHERE workspace_id = ? AND connection_id = ? AND account_id = ? AND open_item IS NOT NULL";
+        let of_it: Vec<Uuid> = query_scalar(sql)
+            .bind(connection.workspace_id.as_uuid())
+            .bind(connection.id.as_uuid())
+            .bind(&*account_id(&connection.provider_type, None, connection.id))
+            .fetch_all(&mut *transaction)
+            .await?;
+        for id in of_it {
+            let name = query("UPDATE OR IGNORE rotations SET account_id = ? WHERE id = ?");
+            let name = name.bind(&*connection.account_id).bind(id);
+            self.change::<RotationRecord>(transaction, id, name).await?;
+        }
+        Ok(())
     }
 }

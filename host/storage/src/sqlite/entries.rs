@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::SqliteStorage;
 use super::keys::must_be_current_key;
 use super::rotations;
-use super::rows::{fitting, insert, read, signed, update};
+use super::rows::{fitting, read, signed, update};
 use crate::{EntryId, EntryRecord, EntryRecords, EntrySelector, EntryStorage, ItemId, StorageError, WorkspaceId};
 
 /// The total size of an entry's sealed values, in bytes.
@@ -20,7 +20,7 @@ impl EntryStorage for SqliteStorage {
     async fn insert_entry(&self, entry: &EntryRecord) -> Result<(), StorageError> {
         let mut transaction = self.write().await?;
         must_be_current_key(&mut transaction, entry.workspace_id, &sealed_of(entry)).await?;
-        insert(entry, "").execute(&mut *transaction).await?;
+        self.add(&mut transaction, entry, "").await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -28,7 +28,7 @@ impl EntryStorage for SqliteStorage {
     async fn update_entry(&self, entry: &EntryRecord, expected: u64) -> Result<bool, StorageError> {
         let mut transaction = self.write().await?;
         let binding = binding(&mut transaction, entry).await?;
-        if !update_row(&mut transaction, entry, expected).await? {
+        if !self.update_entry_row(&mut transaction, entry, expected).await? {
             return Ok(false);
         }
         if let Some((connection, item)) = binding
@@ -69,7 +69,7 @@ impl EntryStorage for SqliteStorage {
     }
 
     async fn entry(&self, workspace: WorkspaceId, entry: &EntrySelector) -> Result<Option<EntryRecord>, StorageError> {
-        Ok(selected("SELECT *", workspace, entry).build_query_as().fetch_optional(&self.pool).await?)
+        self.one(selected("SELECT *", workspace, entry).build()).await
     }
 
     // A page of a workspace's entries, which may be large.
@@ -93,12 +93,8 @@ impl EntryStorage for SqliteStorage {
             .await?;
         let fitting = fitting(&sizes, limit, bytes)?;
         let Some(last) = fitting.last() else { return Ok(EntryRecords { entries: Vec::new(), next: None }) };
-        let entries = query_as("SELECT * FROM vault_entries WHERE workspace_id = ? AND id > ? AND id <= ? ORDER BY id")
-            .bind(workspace.as_uuid())
-            .bind(after)
-            .bind(last)
-            .fetch_all(&self.pool)
-            .await?;
+        let sql = "SELECT * FROM vault_entries WHERE workspace_id = ? AND id > ? AND id <= ? ORDER BY id";
+        let entries = self.all(query(sql).bind(workspace.as_uuid()).bind(after).bind(last)).await?;
         let next = (fitting.len() < sizes.len()).then_some(EntryId::from(*last));
         Ok(EntryRecords { entries, next })
     }
@@ -144,25 +140,26 @@ async fn outdate(
     rotations::outdate_item(connection, workspace, &item).await
 }
 
-/// Replaces an entry, as part of a transaction that holds the write lock.
-pub(super) async fn update_row(
-    connection: &mut SqliteConnection,
-    entry: &EntryRecord,
-    expected: u64,
-) -> Result<bool, StorageError> {
-    must_be_current_key(connection, entry.workspace_id, &sealed_of(entry)).await?;
-    let rest = " WHERE workspace_id = ? AND id = ? AND version = ? AND NOT EXISTS (
-                 SELECT 1 FROM rotations WHERE open_entry_id = vault_entries.id
-                     AND (rotations.connection_id IS NOT ? OR rotations.secret_ref IS NOT ?))";
-    let done = update(entry, rest)
-        .bind(entry.workspace_id.as_uuid())
-        .bind(entry.id.as_uuid())
-        .bind(signed(expected))
-        .bind(entry.connection_id.map(|id| id.as_uuid()))
-        .bind(&entry.secret_ref)
-        .execute(connection)
-        .await?;
-    Ok(done.rows_affected() == 1)
+impl SqliteStorage {
+    /// Replaces an entry, as part of a transaction that holds the write lock.
+    pub(super) async fn update_entry_row(
+        &self,
+        connection: &mut SqliteConnection,
+        entry: &EntryRecord,
+        expected: u64,
+    ) -> Result<bool, StorageError> {
+        must_be_current_key(connection, entry.workspace_id, &sealed_of(entry)).await?;
+        let rest = " WHERE workspace_id = ? AND id = ? AND version = ? AND NOT EXISTS (
+                     SELECT 1 FROM rotations WHERE open_entry_id = vault_entries.id
+                         AND (rotations.connection_id IS NOT ? OR rotations.secret_ref IS NOT ?))";
+        let update = update(entry, rest)
+            .bind(entry.workspace_id.as_uuid())
+            .bind(entry.id.as_uuid())
+            .bind(signed(expected))
+            .bind(entry.connection_id.map(|id| id.as_uuid()))
+            .bind(entry.secret_ref.clone());
+        Ok(self.change::<EntryRecord>(connection, entry.id.as_uuid(), update).await?.is_some())
+    }
 }
 
 /// The sealed values of an entry.

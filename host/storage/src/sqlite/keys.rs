@@ -2,13 +2,16 @@
 //! that keys are wrapped, and values sealed, only under the current key. [`super::key_rotation`]
 //! replaces keys.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use sqlx::{SqliteConnection, query, query_as, query_scalar};
 
 use super::SqliteStorage;
-use super::rows::{insert, read, signed};
+use super::rows::{insert, read, signed, update};
 use crate::{
-    Constraint, HostKeyRecord, KEY_TERM, KeyStorage, MasterKeyRecord, StorageError, WorkspaceId, WorkspaceKeyRecord,
+    Constraint, HostKeyRecord, KEY_TERM, KeyStorage, MasterKeyRecord, RowSealer, StorageError, WorkspaceId,
+    WorkspaceKeyRecord,
 };
 
 #[async_trait]
@@ -29,6 +32,27 @@ impl KeyStorage for SqliteStorage {
             .fetch_all(&self.pool)
             .await?;
         Ok(read(rows.first().ok_or(sqlx::Error::RowNotFound)?, "uses")?)
+    }
+
+    fn unlock_rows(&self, sealer: Arc<dyn RowSealer>) {
+        // Another broker on this database has the same key.
+        let _ = self.sealer.set(sealer);
+    }
+
+    async fn seal_rows(&self, host_key: &HostKeyRecord) -> Result<(), StorageError> {
+        let mut transaction = self.write().await?;
+        let done = update(host_key, " WHERE name = ? AND version = ? AND master_term = ? AND NOT rows_sealed")
+            .bind(&host_key.name)
+            .bind(signed(host_key.version.saturating_sub(1)))
+            .bind(host_key.master_term)
+            .execute(&mut *transaction)
+            .await?;
+        if done.rows_affected() != 1 {
+            return Err(StorageError::Conflict(Constraint::KeyTerm));
+        }
+        self.seal_all(&mut transaction).await?;
+        transaction.commit().await?;
+        Ok(())
     }
 
     async fn workspace_keys(&self, workspace: WorkspaceId) -> Result<Vec<WorkspaceKeyRecord>, StorageError> {

@@ -22,20 +22,22 @@ mod keys;
 mod look;
 mod rotations;
 mod rows;
+mod seals;
 mod workspaces;
 
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, Connection, Sqlite, Transaction, query, query_as};
+use sqlx::{AssertSqlSafe, Connection, Sqlite, Transaction, query};
 use uuid::Uuid;
 
-use self::rows::Record;
-use crate::{Storage, StorageError, WorkspaceId, private_file};
+pub(crate) use self::rows::Sealed;
+use crate::{RowSealer, Storage, StorageError, WorkspaceId, private_file};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -49,9 +51,16 @@ const ERASING: Duration = Duration::from_secs(1);
 const CONNECTIONS: u32 = 4;
 
 /// An SQLite database.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SqliteStorage {
     pool: SqlitePool,
+    sealer: Arc<OnceLock<Arc<dyn RowSealer>>>,
+}
+
+impl std::fmt::Debug for SqliteStorage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqliteStorage").field("pool", &self.pool).finish_non_exhaustive()
+    }
 }
 
 impl SqliteStorage {
@@ -98,7 +107,7 @@ impl SqliteStorage {
         let deadline = Instant::now() + BUSY_TIMEOUT;
         loop {
             match Self::try_connect(options.clone(), pool.clone()).await {
-                Ok(pool) => return Ok(Self { pool }),
+                Ok(pool) => return Ok(Self { pool, sealer: Arc::default() }),
                 Err(error) if another_was_first(&error) && Instant::now() < deadline => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
@@ -123,15 +132,15 @@ impl SqliteStorage {
     }
 
     /// The record of a workspace with this id.
-    async fn record<R: Record>(&self, workspace: WorkspaceId, id: Uuid) -> Result<Option<R>, StorageError> {
+    async fn record<R: Sealed>(&self, workspace: WorkspaceId, id: Uuid) -> Result<Option<R>, StorageError> {
         let sql = AssertSqlSafe(format!("SELECT * FROM {} WHERE workspace_id = ? AND id = ?", R::TABLE));
-        Ok(query_as(sql).bind(workspace.as_uuid()).bind(id).fetch_optional(&self.pool).await?)
+        self.one(query(sql).bind(workspace.as_uuid()).bind(id)).await
     }
 
     /// The records of a workspace in the order of their creation.
-    async fn records_of<R: Record>(&self, workspace: WorkspaceId) -> Result<Vec<R>, StorageError> {
+    async fn records_of<R: Sealed>(&self, workspace: WorkspaceId) -> Result<Vec<R>, StorageError> {
         let sql = AssertSqlSafe(format!("SELECT * FROM {} WHERE workspace_id = ? ORDER BY id", R::TABLE));
-        Ok(query_as(sql).bind(workspace.as_uuid()).fetch_all(&self.pool).await?)
+        self.all(query(sql).bind(workspace.as_uuid())).await
     }
 
     /// Closes the database after the running operations. Acknowledged changes are safe without

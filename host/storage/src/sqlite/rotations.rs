@@ -2,13 +2,12 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{FromRow, QueryBuilder, Row, Sqlite, SqliteConnection, query, query_as, query_scalar};
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, query, query_scalar};
 use uuid::Uuid;
 
 use super::SqliteStorage;
-use super::entries;
 use super::keys::must_be_current_key;
-use super::rows::{insert, read, signed, update};
+use super::rows::{read, signed, update};
 use crate::{
     EntryRecord, ItemId, RotationFilter, RotationId, RotationRecord, RotationState, RotationStorage, StorageError,
     WorkspaceId,
@@ -29,7 +28,7 @@ impl RotationStorage for SqliteStorage {
             .fetch_one(&mut *transaction)
             .await?;
         if is_current {
-            insert(rotation, "").execute(&mut *transaction).await?;
+            self.add(&mut transaction, rotation, "").await?;
             transaction.commit().await?;
         }
         Ok(is_current)
@@ -39,7 +38,7 @@ impl RotationStorage for SqliteStorage {
     // while older cached values still count as valid.
     async fn update_rotation(&self, rotation: &RotationRecord, expected: u64) -> Result<bool, StorageError> {
         let mut transaction = self.write().await?;
-        if !update_row(&mut transaction, rotation, expected).await? {
+        if !self.update_rotation_row(&mut transaction, rotation, expected).await? {
             return Ok(false);
         }
         if rotation.secret_ref.is_some() && rotation.state.outdates_the_item() {
@@ -51,7 +50,8 @@ impl RotationStorage for SqliteStorage {
 
     // The envelope is not written, because it may be sealed again at the same moment.
     async fn fail_rotation(&self, rotation: &RotationRecord) -> Result<bool, StorageError> {
-        let done = query(
+        let mut transaction = self.write().await?;
+        let fail = query(
             "UPDATE rotations SET state = ?, reason = ?, message = ?, attempt_until = NULL, next_attempt_at = NULL,
                  failed_settings = NULL, updated_at = ?
              WHERE workspace_id = ? AND id = ? AND version = ? AND state IN ('committing', 'write_back_failed')
@@ -64,10 +64,10 @@ impl RotationStorage for SqliteStorage {
         .bind(rotation.workspace_id.as_uuid())
         .bind(rotation.id.as_uuid())
         .bind(signed(rotation.version))
-        .bind(&rotation.sealed_password)
-        .execute(&self.pool)
-        .await?;
-        Ok(done.rows_affected() == 1)
+        .bind(&rotation.sealed_password);
+        let failed = self.change::<RotationRecord>(&mut transaction, rotation.id.as_uuid(), fail).await?;
+        transaction.commit().await?;
+        Ok(failed.is_some())
     }
 
     // Both rows change or none.
@@ -79,8 +79,8 @@ impl RotationStorage for SqliteStorage {
         entry_expected: u64,
     ) -> Result<bool, StorageError> {
         let mut transaction = self.write().await?;
-        let both = entries::update_row(&mut transaction, entry, entry_expected).await?
-            && update_row(&mut transaction, rotation, expected).await?;
+        let both = self.update_entry_row(&mut transaction, entry, entry_expected).await?
+            && self.update_rotation_row(&mut transaction, rotation, expected).await?;
         if !both {
             return Ok(false);
         }
@@ -115,7 +115,7 @@ impl RotationStorage for SqliteStorage {
             list.push(")");
         }
         list.push(" ORDER BY id LIMIT ").push_bind(limit);
-        Ok(list.build_query_as().fetch_all(&self.pool).await?)
+        self.all(list.build()).await
     }
 
     async fn open_rotation_of_item(
@@ -123,12 +123,8 @@ impl RotationStorage for SqliteStorage {
         workspace: WorkspaceId,
         item: &ItemId,
     ) -> Result<Option<RotationRecord>, StorageError> {
-        Ok(query_as("SELECT * FROM rotations WHERE workspace_id = ? AND ifnull(account_id, '') = ? AND open_item = ?")
-            .bind(workspace.as_uuid())
-            .bind(&*item.account)
-            .bind(&*item.reference)
-            .fetch_optional(&self.pool)
-            .await?)
+        let sql = "SELECT * FROM rotations WHERE workspace_id = ? AND ifnull(account_id, '') = ? AND open_item = ?";
+        self.one(query(sql).bind(workspace.as_uuid()).bind(&*item.account).bind(&*item.reference)).await
     }
 
     async fn due_rotations(
@@ -137,19 +133,15 @@ impl RotationStorage for SqliteStorage {
         future: Timestamp,
         limit: u32,
     ) -> Result<Vec<RotationRecord>, StorageError> {
-        Ok(query_as(
+        let due = query(
             "SELECT * FROM rotations WHERE state = 'committing' AND (next_attempt_at <= ? OR updated_at > ?)
              UNION ALL
              SELECT rotations.* FROM rotations JOIN connections
                  ON connections.id = rotations.connection_id AND connections.workspace_id = rotations.workspace_id
              WHERE state = 'write_back_failed' AND failed_settings < settings_version
              ORDER BY next_attempt_at LIMIT ?",
-        )
-        .bind(now.as_millisecond())
-        .bind(future.as_millisecond())
-        .bind(limit)
-        .fetch_all(&self.pool)
-        .await?)
+        );
+        self.all(due.bind(now.as_millisecond()).bind(future.as_millisecond()).bind(limit)).await
     }
 
     async fn outdate_item(&self, workspace: WorkspaceId, item: &ItemId) -> Result<(), StorageError> {
@@ -174,7 +166,7 @@ impl RotationStorage for SqliteStorage {
         .bind(&*item.reference)
         .fetch_one(&self.pool)
         .await?;
-        let ahead = row.try_get::<Option<Uuid>, _>("id")?.map(|_| RotationRecord::from_row(&row)).transpose()?;
+        let ahead = row.try_get::<Option<Uuid>, _>("id")?.map(|_| self.verified(&row)).transpose()?;
         Ok((read(&row, "generation")?, ahead))
     }
 }
@@ -197,17 +189,17 @@ pub(super) async fn outdate_item(
     Ok(())
 }
 
-async fn update_row(
-    connection: &mut SqliteConnection,
-    rotation: &RotationRecord,
-    expected: u64,
-) -> Result<bool, StorageError> {
-    must_be_current_key(connection, rotation.workspace_id, &[rotation.sealed_password.as_deref()]).await?;
-    let done = update(rotation, " WHERE workspace_id = ? AND id = ? AND version = ?")
-        .bind(rotation.workspace_id.as_uuid())
-        .bind(rotation.id.as_uuid())
-        .bind(signed(expected))
-        .execute(connection)
-        .await?;
-    Ok(done.rows_affected() == 1)
+impl SqliteStorage {
+    async fn update_rotation_row(
+        &self,
+        connection: &mut SqliteConnection,
+        rotation: &RotationRecord,
+        expected: u64,
+    ) -> Result<bool, StorageError> {
+        must_be_current_key(connection, rotation.workspace_id, &[rotation.sealed_password.as_deref()]).await?;
+        let id = rotation.id.as_uuid();
+        let update = update(rotation, " WHERE workspace_id = ? AND id = ? AND version = ?");
+        let update = update.bind(rotation.workspace_id.as_uuid()).bind(id).bind(signed(expected));
+        Ok(self.change::<RotationRecord>(connection, id, update).await?.is_some())
+    }
 }

@@ -13,14 +13,14 @@ use uuid::Uuid;
 
 use crate::{
     ApiKeyId, ApiKeyRecord, AuditAnchorRecord, ConnectionId, ConnectionRecord, ConnectionStateRecord, Constraint,
-    DependentEntry, EntryId, EntryRecord, HostKeyRecord, MasterKeyRecord, PauseReason, RequestCount, RotationId,
-    RotationRecord, RotationState, Scopes, StorageError, TfaMethod, WorkspaceId, WorkspaceKeyRecord, WorkspaceRecord,
+    EntryId, EntryRecord, HostKeyRecord, MasterKeyRecord, PauseReason, RequestCount, RotationId, RotationRecord,
+    RotationState, Scopes, StorageError, TfaMethod, WorkspaceId, WorkspaceKeyRecord, WorkspaceRecord,
 };
 
-pub(super) type Statement = Query<'static, Sqlite, SqliteArguments>;
+pub(crate) type Statement = Query<'static, Sqlite, SqliteArguments>;
 
 /// A record, and its table.
-pub(super) trait Record: for<'r> FromRow<'r, SqliteRow> + Send + Unpin {
+pub(crate) trait Record: for<'r> FromRow<'r, SqliteRow> + Send + Unpin {
     const TABLE: &'static str;
     /// The columns that change, then those that are fixed when the record is added.
     const COLUMNS: [&'static [&'static str]; 2];
@@ -28,6 +28,27 @@ pub(super) trait Record: for<'r> FromRow<'r, SqliteRow> + Send + Unpin {
     fn bind_changing(&self, statement: Statement) -> Statement;
 
     fn bind_fixed(&self, statement: Statement) -> Statement;
+}
+
+/// A record whose row has a seal.
+pub(crate) trait Sealed: Record {
+    /// The `id` of its row.
+    fn row(&self) -> Uuid;
+}
+
+macro_rules! sealed {
+    ($($record:ident by $id:ident),*) => {$(
+        impl Sealed for $record {
+            fn row(&self) -> Uuid {
+                self.$id.as_uuid()
+            }
+        }
+    )*};
+}
+
+sealed! {
+    WorkspaceRecord by id, ApiKeyRecord by id, ConnectionRecord by id, ConnectionStateRecord by connection_id,
+    EntryRecord by id, RotationRecord by id
 }
 
 /// The statement that adds a record; `rest` follows the values.
@@ -92,7 +113,7 @@ macro_rules! records {
 
 records! {
     MasterKeyRecord in "master_keys" { term, key_id, created_at;; }
-    HostKeyRecord in "host_keys" { name, created_at; wrapped_key, master_term, version; }
+    HostKeyRecord in "host_keys" { name, created_at; wrapped_key, master_term, rows_sealed, version; }
     WorkspaceKeyRecord in "workspace_keys" { workspace_id, term, created_at; wrapped_key, master_term, version; }
     WorkspaceRecord in "workspaces" { id, external_id, created_at; name, updated_at; }
     ApiKeyRecord in "api_keys" { id, workspace_id, name, lookup, hash, scopes, created_at; revoked_at; }
@@ -110,9 +131,8 @@ records! {
         user as permissioned_user_id, domain, alias as user_alias, tfa_method, passkey, connection_id, secret_ref,
         cache_ttl_seconds, sealed_credentials, sealed_attributes, session_data_set_at, version, updated_at;
     }
-    DependentEntry in "vault_entries" { id; user as permissioned_user_id, domain, alias as user_alias; }
     RotationRecord in "rotations" {
-        id, workspace_id, entry_id, connection_id, secret_ref, account_id, created_at;
+        id, workspace_id, entry_id, connection_id, secret_ref, account_id, begun_by, created_at;
         state, reason, message, sealed_password, expected_revision, attempts, attempt_until, next_attempt_at,
         failed_settings, version, updated_at;
         open_entry_id, open_item

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{query, query_as};
+use sqlx::query;
 
 use super::SqliteStorage;
 use super::keys::must_be_current_master;
@@ -21,20 +21,19 @@ impl WorkspaceStorage for SqliteStorage {
     ) -> Result<(), StorageError> {
         let mut transaction = self.write().await?;
         must_be_current_master(&mut transaction, key.master_term).await?;
-        for statement in [insert(workspace, ""), insert(key, ""), insert(api_key, "")] {
-            statement.execute(&mut *transaction).await?;
-        }
+        self.add(&mut transaction, workspace, "").await?;
+        insert(key, "").execute(&mut *transaction).await?;
+        self.add(&mut transaction, api_key, "").await?;
         transaction.commit().await?;
         Ok(())
     }
 
     async fn workspace(&self, id: WorkspaceId) -> Result<Option<WorkspaceRecord>, StorageError> {
-        Ok(query_as("SELECT * FROM workspaces WHERE id = ?").bind(id.as_uuid()).fetch_optional(&self.pool).await?)
+        self.one(query("SELECT * FROM workspaces WHERE id = ?").bind(id.as_uuid())).await
     }
 
     async fn workspace_by_external_id(&self, external_id: &str) -> Result<Option<WorkspaceRecord>, StorageError> {
-        let sql = "SELECT * FROM workspaces WHERE external_id = ?";
-        Ok(query_as(sql).bind(external_id).fetch_optional(&self.pool).await?)
+        self.one(query("SELECT * FROM workspaces WHERE external_id = ?").bind(external_id)).await
     }
 
     async fn rename_workspace(
@@ -43,9 +42,12 @@ impl WorkspaceStorage for SqliteStorage {
         name: &str,
         at: Timestamp,
     ) -> Result<Option<WorkspaceRecord>, StorageError> {
-        let sql = "UPDATE workspaces SET name = ?, updated_at = ? WHERE id = ? RETURNING *";
-        let renamed = query_as(sql).bind(name).bind(at.as_millisecond()).bind(id.as_uuid());
-        Ok(renamed.fetch_all(&self.pool).await?.pop())
+        let mut transaction = self.write().await?;
+        let rename = query("UPDATE workspaces SET name = ?, updated_at = ? WHERE id = ?");
+        let rename = rename.bind(name).bind(at.as_millisecond()).bind(id.as_uuid());
+        let renamed = self.change(&mut transaction, id.as_uuid(), rename).await?;
+        transaction.commit().await?;
+        Ok(renamed)
     }
 
     async fn delete_workspace(&self, id: WorkspaceId) -> Result<bool, StorageError> {
@@ -68,16 +70,18 @@ impl WorkspaceStorage for SqliteStorage {
     }
 
     async fn workspaces(&self) -> Result<Vec<WorkspaceRecord>, StorageError> {
-        Ok(query_as("SELECT * FROM workspaces ORDER BY id").fetch_all(&self.pool).await?)
+        self.all(query("SELECT * FROM workspaces ORDER BY id")).await
     }
 
     async fn insert_api_key(&self, key: &ApiKeyRecord) -> Result<(), StorageError> {
-        insert(key, "").execute(&self.pool).await?;
+        let mut transaction = self.write().await?;
+        self.add(&mut transaction, key, "").await?;
+        transaction.commit().await?;
         Ok(())
     }
 
     async fn api_key(&self, lookup: &str) -> Result<Option<ApiKeyRecord>, StorageError> {
-        Ok(query_as("SELECT * FROM api_keys WHERE lookup = ?").bind(lookup).fetch_optional(&self.pool).await?)
+        self.one(query("SELECT * FROM api_keys WHERE lookup = ?").bind(lookup)).await
     }
 
     async fn api_keys(&self, workspace: WorkspaceId) -> Result<Vec<ApiKeyRecord>, StorageError> {
@@ -90,9 +94,11 @@ impl WorkspaceStorage for SqliteStorage {
         id: ApiKeyId,
         at: Timestamp,
     ) -> Result<Option<ApiKeyRecord>, StorageError> {
-        let sql =
-            "UPDATE api_keys SET revoked_at = coalesce(revoked_at, ?) WHERE workspace_id = ? AND id = ? RETURNING *";
-        let revoked = query_as(sql).bind(at.as_millisecond()).bind(workspace.as_uuid()).bind(id.as_uuid());
-        Ok(revoked.fetch_all(&self.pool).await?.pop())
+        let mut transaction = self.write().await?;
+        let sql = "UPDATE api_keys SET revoked_at = coalesce(revoked_at, ?) WHERE workspace_id = ? AND id = ?";
+        let revoke = query(sql).bind(at.as_millisecond()).bind(workspace.as_uuid()).bind(id.as_uuid());
+        let revoked = self.change(&mut transaction, id.as_uuid(), revoke).await?;
+        transaction.commit().await?;
+        Ok(revoked)
     }
 }

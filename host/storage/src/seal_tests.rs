@@ -1,0 +1,213 @@
+//! Rows of sealed tables that something else than a host wrote: none of them is believed.
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, SqlitePool, query, query_scalar};
+use tempfile::TempDir;
+
+use super::tests::{api_key, bound, connection, entry, sealed, time, unlocked, workspace};
+use super::*;
+
+/// The tables of rows that decide who may open what.
+const SEALED: [&str; 6] = ["workspaces", "api_keys", "connections", "connection_states", "vault_entries", "rotations"];
+
+/// A database with two rows of each table, in two workspaces, and access to it beside the host.
+struct Database {
+    storage: SqliteStorage,
+    pool: SqlitePool,
+    workspaces: [WorkspaceId; 2],
+    _folder: TempDir,
+}
+
+impl Database {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keyway.db");
+        let storage = unlocked(SqliteStorage::open(&path).await.unwrap());
+        let workspaces = [workspace(&storage).await, workspace(&storage).await];
+        for (number, workspace) in workspaces.into_iter().enumerate() {
+            let connection = ConnectionRecord { name: format!("name {number}"), ..connection(workspace) };
+            storage.insert_api_key(&api_key(workspace, &format!("lookup {number}"))).await.unwrap();
+            storage.insert_connection(&connection, Some(&state(&connection))).await.unwrap();
+            let entry = bound(workspace, &connection);
+            storage.insert_entry(&entry).await.unwrap();
+            storage.insert_rotation(&rotation(&entry, &connection), 1).await.unwrap();
+        }
+        storage.insert_entry(&entry(workspaces[0], "own")).await.unwrap();
+        // As an attacker would, without the checks of the schema.
+        let options = SqliteConnectOptions::new().filename(&path).foreign_keys(false);
+        let pool = SqlitePool::connect_with(options.pragma("ignore_check_constraints", "ON")).await.unwrap();
+        Self { storage, pool, workspaces, _folder: folder }
+    }
+
+    async fn texts(&self, sql: String) -> Vec<String> {
+        query_scalar(AssertSqlSafe(sql)).fetch_all(&self.pool).await.unwrap()
+    }
+
+    /// How many rows of a table are believed.
+    async fn believed(&self, table: &str) -> usize {
+        async fn count<R: sqlite::Sealed>(storage: &SqliteStorage, table: &str) -> usize {
+            storage.all::<R>(query(AssertSqlSafe(format!("SELECT * FROM {table}")))).await.unwrap().len()
+        }
+        match table {
+            "workspaces" => count::<WorkspaceRecord>(&self.storage, table).await,
+            "api_keys" => count::<ApiKeyRecord>(&self.storage, table).await,
+            "connections" => count::<ConnectionRecord>(&self.storage, table).await,
+            "connection_states" => count::<ConnectionStateRecord>(&self.storage, table).await,
+            "vault_entries" => count::<EntryRecord>(&self.storage, table).await,
+            "rotations" => count::<RotationRecord>(&self.storage, table).await,
+            _ => panic!("{table}"),
+        }
+    }
+}
+
+fn state(connection: &ConnectionRecord) -> ConnectionStateRecord {
+    ConnectionStateRecord {
+        connection_id: connection.id,
+        workspace_id: connection.workspace_id,
+        settings_version: 1,
+        sealed_state: sealed(1),
+        version: 1,
+        refresh_at: Some(time(9)),
+        refresh_attempts: 1,
+        updated_at: time(8),
+    }
+}
+
+fn rotation(entry: &EntryRecord, connection: &ConnectionRecord) -> RotationRecord {
+    RotationRecord {
+        id: RotationId::generate(),
+        workspace_id: entry.workspace_id,
+        entry_id: entry.id,
+        connection_id: entry.connection_id,
+        secret_ref: entry.secret_ref.clone(),
+        account_id: Some(connection.account_id.clone()),
+        begun_by: Some("operator".into()),
+        state: RotationState::Committing,
+        reason: Some("unavailable".into()),
+        message: Some("It was away.".into()),
+        sealed_password: Some(sealed(1)),
+        expected_revision: Some("1".into()),
+        attempts: 1,
+        attempt_until: Some(time(10)),
+        next_attempt_at: Some(time(11)),
+        failed_settings: Some(1),
+        version: 1,
+        created_at: time(6),
+        updated_at: time(7),
+    }
+}
+
+#[tokio::test]
+async fn a_row_with_any_column_changed_swapped_or_removed_is_not_believed() {
+    let database = Database::new().await;
+    let mut tried = 0;
+    for table in SEALED {
+        let all = database.believed(table).await;
+        let rows = database.texts(format!("SELECT quote(id) FROM {table} ORDER BY id")).await;
+        assert!(all >= 2 && rows.len() == all, "{table}");
+        for column in database.texts(format!("SELECT name FROM pragma_table_info('{table}')")).await {
+            let (row, other) = (&rows[0], &rows[1]);
+            let value = |row: &str| format!("SELECT quote({column}) FROM {table} WHERE id = {row}");
+            let before = database.texts(value(row)).await.remove(0);
+            let elsewhere = database.texts(value(other)).await.remove(0);
+            let changes = [
+                "NULL".into(),
+                elsewhere,
+                format!(
+                    "CASE typeof({column}) WHEN 'integer' THEN {column} + 1 WHEN 'blob' THEN zeroblob(32)
+                         WHEN 'null' THEN 1 ELSE {column} || 'x' END"
+                ),
+            ];
+            for (number, change) in changes.iter().enumerate() {
+                // An envelope is bound to its row by its key; the seal says whether there is one.
+                if *change == before || (number > 0 && column.starts_with("sealed_") && before != "NULL") {
+                    continue;
+                }
+                let update = format!("UPDATE {table} SET {column} = {change} WHERE id = {row}");
+                let Ok(done) = query(AssertSqlSafe(update.clone())).execute(&database.pool).await else {
+                    continue; // The schema itself allows no such value.
+                };
+                assert_eq!(done.rows_affected(), 1, "{update}");
+                assert_eq!(database.believed(table).await, all - 1, "{update}");
+                let id = if column == "id" {
+                    &database
+                        .texts(format!("SELECT quote(id) FROM {table} WHERE id NOT IN ({})", rows.join(", ")))
+                        .await
+                        .pop()
+                        .unwrap_or_else(|| row.clone())
+                } else {
+                    row
+                };
+                let restore = format!("UPDATE {table} SET {column} = {before} WHERE id = {id}");
+                query(AssertSqlSafe(restore)).execute(&database.pool).await.unwrap();
+                assert_eq!(database.believed(table).await, all, "{update}");
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 120, "{tried}");
+}
+
+#[tokio::test]
+async fn every_table_that_names_a_workspace_is_sealed_or_holds_only_keys_and_counts() {
+    let database = Database::new().await;
+    let with = |column: &str| {
+        format!(
+            "SELECT name FROM sqlite_schema WHERE type = 'table'
+             AND EXISTS (SELECT 1 FROM pragma_table_info(sqlite_schema.name) WHERE name = '{column}') ORDER BY name"
+        )
+    };
+    let mut sealed = database.texts(with("seal")).await;
+    sealed.retain(|table| table != "workspaces");
+    let mut all = database.texts(with("workspace_id")).await;
+    // A wrapped key is bound to its row; a generation only says what is out of date.
+    all.retain(|table| !["workspace_keys", "item_generations"].contains(&table.as_str()));
+    assert_eq!(sealed, all);
+}
+
+#[tokio::test]
+async fn a_damaged_row_is_named_costs_only_itself_and_can_be_deleted() {
+    let database = Database::new().await;
+    let storage = &database.storage;
+    let [workspace, _] = database.workspaces;
+    let before = storage.entries(workspace, None, 10, u64::MAX).await.unwrap().entries;
+    let [bound, own] = &*before else { panic!("{before:?}") };
+    query("UPDATE vault_entries SET domain = 'https://evil.example' WHERE id = ?")
+        .bind(bound.id.as_uuid())
+        .execute(&database.pool)
+        .await
+        .unwrap();
+    assert_eq!(storage.entries(workspace, None, 10, u64::MAX).await.unwrap().entries, std::slice::from_ref(own));
+    let error = storage.entry(workspace, &bound.id.into()).await.unwrap_err();
+    let id = bound.id.as_uuid();
+    assert!(matches!(error, StorageError::Damaged { table: "vault_entries", id: of } if of == id), "{error}");
+    assert!(error.to_string().contains(&id.to_string()), "{error}");
+    let changed = EntryRecord { version: 2, ..bound.clone() };
+    storage.update_entry(&changed, 1).await.unwrap_err();
+    assert!(storage.entry(workspace, &bound.id.into()).await.is_err(), "a change does not vouch for it");
+
+    query("UPDATE api_keys SET scopes = 'admin', workspace_id = ? WHERE lookup = 'lookup 1'")
+        .bind(workspace.as_uuid())
+        .execute(&database.pool)
+        .await
+        .unwrap();
+    assert!(matches!(storage.api_key("lookup 1").await, Err(StorageError::Damaged { table: "api_keys", .. })));
+
+    query("DELETE FROM rotations").execute(&database.pool).await.unwrap();
+    assert!(storage.delete_entry(workspace, &bound.id.into()).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn nothing_sealed_is_read_or_written_without_the_key() {
+    let storage = SqliteStorage::in_memory().await.unwrap();
+    let record = WorkspaceRecord {
+        id: WorkspaceId::generate(),
+        name: "Acme".into(),
+        external_id: None,
+        created_at: time(0),
+        updated_at: time(0),
+    };
+    let error = storage.insert_api_key(&api_key(record.id, "lookup")).await.unwrap_err();
+    assert!(matches!(error, StorageError::Conflict(_) | StorageError::Failed(_)), "{error}");
+    assert_eq!(storage.workspaces().await.unwrap(), []);
+}

@@ -1,0 +1,172 @@
+//! Sealed tables: their rows are written with a seal and read only with a good one.
+//!
+//! A row is sealed as it stands in the database, in the transaction that wrote it. A change first
+//! checks the row that it changes; otherwise it would vouch for a row that something else changed.
+//!
+//! Lists leave damaged rows out and name them in the log, so one damaged row costs one row.
+
+use std::sync::Arc;
+
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{AssertSqlSafe, Row, Sqlite, SqliteConnection, TypeInfo, ValueRef, query};
+use tracing::error;
+use uuid::Uuid;
+
+use super::SqliteStorage;
+use super::rows::{Sealed, Statement, insert};
+use crate::{
+    ApiKeyRecord, ConnectionRecord, ConnectionStateRecord, EntryRecord, RotationRecord, RowSealer, StorageError,
+    WorkspaceRecord,
+};
+
+/// How many rows are sealed at a time when a database from before the seals is opened.
+const PAGE: u32 = 100;
+
+type Select<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
+
+impl SqliteStorage {
+    /// The row that this selects.
+    pub(super) async fn one<R: Sealed>(&self, select: Select<'_>) -> Result<Option<R>, StorageError> {
+        select.fetch_optional(&self.pool).await?.map(|row| self.verified(&row)).transpose()
+    }
+
+    /// The rows that this selects, without damaged ones.
+    pub(crate) async fn all<R: Sealed>(&self, select: Select<'_>) -> Result<Vec<R>, StorageError> {
+        let rows = select.fetch_all(&self.pool).await?;
+        rows.iter()
+            .filter_map(|row| match self.verified(row) {
+                Err(damaged @ StorageError::Damaged { .. }) => {
+                    error!("{damaged}");
+                    None
+                }
+                verified => Some(verified),
+            })
+            .collect()
+    }
+
+    /// The record of a row whose seal is good.
+    pub(super) fn verified<R: Sealed>(&self, row: &SqliteRow) -> Result<R, StorageError> {
+        let sealer = self.sealer()?;
+        match row.try_get::<Option<Vec<u8>>, _>("seal")? {
+            Some(seal) if sealer.is_seal(&content::<R>(row)?, &seal) => R::from_row(row).map_err(|_| damaged::<R>(row)),
+            _ => Err(damaged::<R>(row)),
+        }
+    }
+
+    /// Adds a record; `rest` follows the values. Returns whether it was added.
+    pub(super) async fn add<R: Sealed>(
+        &self,
+        connection: &mut SqliteConnection,
+        record: &R,
+        rest: &str,
+    ) -> Result<bool, StorageError> {
+        let done = insert(record, rest).execute(&mut *connection).await?;
+        let is_added = done.rows_affected() == 1;
+        if is_added {
+            let row = select::<R>(record.row()).fetch_one(&mut *connection).await?;
+            self.seal::<R>(connection, record.row(), &row).await?;
+        }
+        Ok(is_added)
+    }
+
+    /// Changes a row by this statement, which changes no other. Returns the row as it is then;
+    /// `None` when there is none or the statement did not select it.
+    pub(super) async fn change<R: Sealed>(
+        &self,
+        connection: &mut SqliteConnection,
+        id: Uuid,
+        statement: Select<'_>,
+    ) -> Result<Option<R>, StorageError> {
+        let Some(row) = select::<R>(id).fetch_optional(&mut *connection).await? else { return Ok(None) };
+        self.verified::<R>(&row)?;
+        if statement.execute(&mut *connection).await?.rows_affected() != 1 {
+            return Ok(None);
+        }
+        let row = select::<R>(id).fetch_one(&mut *connection).await?;
+        self.seal::<R>(connection, id, &row).await?;
+        Ok(Some(R::from_row(&row)?))
+    }
+
+    async fn seal<R: Sealed>(
+        &self,
+        connection: &mut SqliteConnection,
+        id: Uuid,
+        row: &SqliteRow,
+    ) -> Result<(), StorageError> {
+        let seal = self.sealer()?.seal(&content::<R>(row)?);
+        let sql = format!("UPDATE {} SET seal = ? WHERE id = ?", R::TABLE);
+        query(AssertSqlSafe(sql)).bind(seal.to_vec()).bind(id).execute(connection).await?;
+        Ok(())
+    }
+
+    /// Seals all rows of a database from before the seals.
+    pub(super) async fn seal_all(&self, connection: &mut SqliteConnection) -> Result<(), StorageError> {
+        self.seal_table::<WorkspaceRecord>(connection).await?;
+        self.seal_table::<ApiKeyRecord>(connection).await?;
+        self.seal_table::<ConnectionRecord>(connection).await?;
+        self.seal_table::<ConnectionStateRecord>(connection).await?;
+        self.seal_table::<EntryRecord>(connection).await?;
+        self.seal_table::<RotationRecord>(connection).await
+    }
+
+    async fn seal_table<R: Sealed>(&self, connection: &mut SqliteConnection) -> Result<(), StorageError> {
+        // Every identifier is greater than the nil UUID.
+        let mut after = Uuid::nil();
+        loop {
+            let sql = format!("SELECT * FROM {} WHERE id > ? ORDER BY id LIMIT ?", R::TABLE);
+            let rows = query(AssertSqlSafe(sql)).bind(after).bind(PAGE).fetch_all(&mut *connection).await?;
+            for row in &rows {
+                after = row.try_get("id")?;
+                self.seal::<R>(connection, after, row).await?;
+            }
+            if rows.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn sealer(&self) -> Result<&dyn RowSealer, StorageError> {
+        let sealer = self.sealer.get().map(Arc::as_ref);
+        sealer.ok_or_else(|| StorageError::Failed("rows are read and written only with the key of their seals".into()))
+    }
+}
+
+fn select<R: Sealed>(id: Uuid) -> Statement {
+    query(AssertSqlSafe(format!("SELECT * FROM {} WHERE id = ?", R::TABLE))).bind(id)
+}
+
+fn damaged<R: Sealed>(row: &SqliteRow) -> StorageError {
+    StorageError::Damaged { table: R::TABLE, id: row.try_get("id").unwrap_or_default() }
+}
+
+/// What a row says, in the form that is sealed: each part with its length, so that no two rows say
+/// the same in other words. NULL adds nothing, so a table can get a further column that is NULL in
+/// the rows that it has.
+fn content<R: Sealed>(row: &SqliteRow) -> Result<Vec<u8>, StorageError> {
+    let mut columns = R::COLUMNS.concat();
+    columns.sort_unstable();
+    let mut content = Vec::with_capacity(512);
+    let mut add = |part: &[u8]| {
+        content.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        content.extend_from_slice(part);
+    };
+    add(R::TABLE.as_bytes());
+    for column in columns {
+        let value = row.try_get_raw(column)?;
+        if value.is_null() {
+            continue;
+        }
+        let kind = value.type_info().name().to_owned();
+        add(column.as_bytes());
+        add(kind.as_bytes());
+        match &*kind {
+            // An envelope is bound to its row by itself.
+            "BLOB" if column.starts_with("sealed_") => {}
+            "BLOB" => add(row.try_get(column)?),
+            "TEXT" => add(row.try_get::<&str, _>(column)?.as_bytes()),
+            "INTEGER" => add(&row.try_get::<i64, _>(column)?.to_be_bytes()),
+            _ => return Err(damaged::<R>(row)),
+        }
+    }
+    Ok(content)
+}

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use keyway_keys::EnvelopeError;
+use keyway_keys::{EnvelopeError, term_of};
 use keyway_storage::{EntryId, EntryRecord, SealedColumn, WorkspaceId};
+use tracing::error;
 use zeroize::Zeroizing;
 
 use super::store::EntryStore;
@@ -62,15 +63,21 @@ impl EntryStore {
     }
 
     /// Opens the entries in rows of a workspace. All values that clients encrypted are returned
-    /// under one client key, even while the workspace's key is rotated, together with its term.
+    /// under one client key, even while the workspace's key is rotated, together with its term. A
+    /// damaged entry is left out and named in the log.
     pub(super) async fn open_all(
         &self,
         workspace: WorkspaceId,
         records: Vec<EntryRecord>,
     ) -> Result<(Vec<VaultEntry>, u32), BrokerError> {
-        let keys = self.core.keyring.get_for(workspace, records.iter().flat_map(sealed_in)).await?;
-        let entries = records.into_iter().map(|record| Ok(open_entry(&keys, record)?));
-        Ok((entries.collect::<Result<_, BrokerError>>()?, keys.current_term()))
+        let envelopes = records.iter().flat_map(sealed_in).filter(|envelope| term_of(envelope).is_ok());
+        let keys = self.core.keyring.get_for(workspace, envelopes).await?;
+        let entries = records.into_iter().filter_map(|record| {
+            let id = record.id;
+            let opened = open_entry(&keys, record);
+            opened.inspect_err(|error| error!(entry = %id, %error, "a vault entry is missing from a list")).ok()
+        });
+        Ok((entries.collect(), keys.current_term()))
     }
 
     /// The credentials of an entry that is not bound, as clients encrypt them, and the keys whose

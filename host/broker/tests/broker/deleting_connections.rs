@@ -37,7 +37,7 @@ async fn a_connection_with_entries_is_kept_and_the_entries_are_listed() {
     assert_eq!(dependents.entries[1].user, "user-1");
     assert_eq!(dependents.entries[1].domain, "https://acme.example");
     let message = error.to_string();
-    assert!(message.contains("used by 103 vault entries (") && message.contains("and 98 more"), "{message}");
+    assert!(message.contains("in use by 103 vault entries (") && message.contains("and 98 more"), "{message}");
     assert!(message.contains("Main login at https://acme.example, user-1 at"), "{message}");
     assert_eq!(world.broker.connections().get(&world.access, connection.id).await.unwrap(), connection);
 }
@@ -47,7 +47,7 @@ async fn one_entry_in_the_way_is_told_in_the_singular() {
     let (world, connection) = World::connected().await;
     world.bind(&connection, ITEM).await;
     let error = world.broker.connections().delete(&world.access, connection.id).await.unwrap_err();
-    assert!(error.to_string().contains("used by 1 vault entry ("), "{error}");
+    assert!(error.to_string().contains("in use by 1 vault entry ("), "{error}");
 }
 
 #[tokio::test]

@@ -88,7 +88,8 @@ pub use limits::Limits;
 #[cfg(feature = "testing")]
 pub use native::NativeProvider;
 pub use provider::Provider;
-pub use runtime::{Runtime, RuntimeBuilder, SetupError};
+pub use runtime::{PreparedRuntime, Runtime, RuntimeBuilder, SetupError};
 pub use store::{MemoryStore, StateStore, StoreError, StoredState};
 // What signatures are made of.
-pub use {async_trait, secrecy};
+pub use keyway_clock as clock;
+pub use {async_trait, bytes, futures, http, http_body_util, secrecy, zeroize};

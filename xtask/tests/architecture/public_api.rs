@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use std::{env, fs};
 
 use quote::ToTokens;
+use syn::visit::Visit;
 use syn::{Attribute, Fields, Item, ItemImpl, Type, UseTree, Visibility, parse_quote};
 
-use crate::sources::{Crate, Module, root};
+use crate::sources::{Crate, Module, Source, root};
 
 /// A crate's folder, its name, and the host crates that it re-exports as a whole.
 const LIBRARIES: [(&str, &str); 2] = [("broker", "keyway"), ("runtime", "keyway_runtime")];
@@ -123,11 +124,47 @@ fn offered(item: &ItemImpl) -> Option<ItemImpl> {
     (!item.items.is_empty()).then_some(item)
 }
 
+/// Collects what the signatures of a file name of other crates, by path.
+struct Foreign<'a> {
+    source: &'a Source,
+    crates: &'a BTreeSet<String>,
+    found: &'a mut BTreeSet<String>,
+}
+
+impl<'ast> Visit<'ast> for Foreign<'_> {
+    /// Attributes, such as derives, are written with the crate that the library itself uses.
+    fn visit_attribute(&mut self, _: &'ast Attribute) {}
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        let mut segments: Vec<_> = path.segments.iter().map(|part| part.ident.to_string()).collect();
+        let imported = self.source.names.named.iter().find(|named| named.alias.as_ref() == segments.first());
+        if let Some(imported) = imported {
+            segments.splice(..1, imported.path.iter().cloned());
+        }
+        if self.crates.contains(&segments[0]) {
+            self.found.insert(segments.join("::"));
+        }
+        syn::visit::visit_path(self, path);
+    }
+}
+
+/// The crates that the library depends on, as paths name them.
+fn dependencies(folder: &str) -> BTreeSet<String> {
+    let manifest = fs::read_to_string(root().join("host").join(folder).join("Cargo.toml")).unwrap();
+    let (_, after) = manifest.split_once("\n[dependencies]\n").unwrap();
+    let lines = after.lines().take_while(|line| !line.starts_with('['));
+    let names = lines.filter_map(|line| line.split(['.', ' ', '=']).next()).filter(|name| !name.is_empty());
+    names.map(|name| name.replace('-', "_")).collect()
+}
+
 struct Listing<'a> {
     sources: &'a Crate,
     items: Vec<(String, Vec<Item>)>,
     /// Re-exports from other crates, by path.
     passed_on: BTreeSet<String>,
+    dependencies: BTreeSet<String>,
+    /// What signatures name of other crates, by path.
+    foreign: BTreeSet<String>,
 }
 
 impl Listing<'_> {
@@ -192,18 +229,39 @@ impl Listing<'_> {
                 let segments: Vec<_> = of.path.segments.iter().map(|part| part.ident.to_string()).collect();
                 let is_same = segments.last() == Some(&name)
                     && (other == module || self.sources.target(other, &segments, 16).as_ref() == Some(module));
-                list.extend(offered(item).filter(|_| is_same).map(Item::Impl));
+                let Some(offered) = offered(item).filter(|_| is_same) else { continue };
+                self.collect_foreign(other, &Item::Impl(offered.clone()));
+                list.push(Item::Impl(offered));
             }
         }
+        self.collect_foreign(module, &list[0]);
         list[1..].sort_by_cached_key(|item| item.to_token_stream().to_string());
         self.items.push((format!("{prefix}{name}"), list));
     }
+
+    fn collect_foreign(&mut self, module: &Module, item: &Item) {
+        let source = &self.sources.0[module];
+        Foreign { source, crates: &self.dependencies, found: &mut self.foreign }.visit_item(item);
+    }
+
+    fn passes_on(&self, path: &str) -> bool {
+        let whole = path.split_once("::").map_or(path, |(name, _)| name);
+        let exported = self.passed_on.iter().filter_map(|export| export.split(" as ").next());
+        exported.into_iter().any(|export| [whole, path].iter().any(|of| export.ends_with(&format!("::{of}"))))
+    }
+}
+
+fn read<'a>(sources: &'a Crate, folder: &str, name: &str) -> Listing<'a> {
+    let dependencies = dependencies(folder);
+    let (items, passed_on, foreign) = Default::default();
+    let mut listing = Listing { sources, items, passed_on, dependencies, foreign };
+    listing.module(&Vec::new(), &format!("{name}::"));
+    listing
 }
 
 fn listing(folder: &str, name: &str) -> String {
     let sources = Crate::read(folder);
-    let mut listing = Listing { sources: &sources, items: Vec::new(), passed_on: BTreeSet::new() };
-    listing.module(&Vec::new(), &format!("{name}::"));
+    let mut listing = read(&sources, folder, name);
     listing.items.sort_by(|one, other| one.0.cmp(&other.0));
     let mut text = format!("What `{name}` offers. Made from the sources by the test `public_api`.\n\n");
     for path in &listing.passed_on {
@@ -233,5 +291,17 @@ fn the_listing_of_what_the_libraries_offer_is_up_to_date() {
             path.display(),
             line.unwrap_or_else(|| before.lines().count().min(now.lines().count())) + 1
         );
+    }
+}
+
+/// An embedder names these types without a dependency of its own, whose version may differ.
+#[test]
+fn what_signatures_name_of_other_crates_is_re_exported() {
+    for (folder, name) in LIBRARIES {
+        let sources = Crate::read(folder);
+        let listing = read(&sources, folder, name);
+        assert!(!listing.foreign.is_empty(), "the signatures of {name} were read");
+        let missing: Vec<_> = listing.foreign.iter().filter(|path| !listing.passes_on(path)).collect();
+        assert!(missing.is_empty(), "{name} names these in its signatures; re-export them: {missing:?}");
     }
 }

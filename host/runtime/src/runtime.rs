@@ -1,7 +1,7 @@
 //! The runtime: one engine, its limits, and everything that all calls share.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use keyway_clock::{Clock, SystemClock};
 use sha2::{Digest, Sha256};
@@ -38,7 +38,7 @@ pub(crate) struct Shared {
     pub(crate) turns: Arc<Semaphore>,
     linker: Linker<CallState>,
     compiler: Compiler,
-    code_cache: OnceLock<CodeCache>,
+    code_cache: Option<CodeCache>,
     policy: Arc<EgressPolicy>,
     tls: Arc<rustls::ClientConfig>,
     egress_layer: Option<EgressLayer>,
@@ -118,6 +118,12 @@ impl RuntimeBuilder {
 
     /// Sets up the sandbox and tests its limits. Takes about 40 ms.
     pub fn build(self) -> Result<Runtime, SetupError> {
+        Ok(self.prepare()?.build())
+    }
+
+    /// The slow part of [`build`](Self::build), for a host that meanwhile obtains the key of its
+    /// code cache.
+    pub fn prepare(self) -> Result<PreparedRuntime, SetupError> {
         let sandbox = |error: &dyn std::fmt::Display| SetupError::Sandbox(error.to_string());
         let engine = engine::engine(&self.limits).map_err(|error| SetupError::Sandbox(format!("{error:#}")))?;
         let ticker = Ticker::start(&engine).map_err(|error| sandbox(&error))?;
@@ -125,20 +131,43 @@ impl RuntimeBuilder {
         let linker = linker(&engine).map_err(|error| SetupError::Sandbox(format!("{error:#}")))?;
         let session_key = SessionKey::generate().map_err(|error| sandbox(&error))?;
         let turns = Arc::new(Semaphore::new(self.limits.concurrent_calls as usize));
-        Ok(Runtime(Arc::new(Shared {
+        Ok(PreparedRuntime(Shared {
             engine,
             limits: Arc::new(self.limits),
             clock: self.clock,
             turns,
             linker,
             compiler: self.compiler,
-            code_cache: self.code_cache.map(OnceLock::from).unwrap_or_default(),
+            code_cache: self.code_cache,
             policy: Arc::new(self.policy),
             tls: Arc::new(tls_config().map_err(|error| sandbox(&error))?),
             egress_layer: self.egress_layer,
             session_key: Arc::new(session_key),
             _ticker: ticker,
-        })))
+        }))
+    }
+}
+
+/// A sandbox that passed its tests, and is not in use yet.
+pub struct PreparedRuntime(Shared);
+
+impl PreparedRuntime {
+    /// As [`RuntimeBuilder::code_cache`].
+    #[must_use]
+    pub fn code_cache(mut self, folder: impl Into<PathBuf>, key: CodeCacheKey) -> Self {
+        self.0.code_cache = Some(CodeCache::new(folder.into(), key));
+        self
+    }
+
+    /// The runtime.
+    pub fn build(self) -> Runtime {
+        Runtime(Arc::new(self.0))
+    }
+}
+
+impl std::fmt::Debug for PreparedRuntime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PreparedRuntime").field("limits", &self.0.limits).finish_non_exhaustive()
     }
 }
 
@@ -178,14 +207,6 @@ impl Runtime {
     /// The limits in force.
     pub fn limits(&self) -> &Limits {
         &self.0.limits
-    }
-
-    /// As [`RuntimeBuilder::code_cache`], for a host that obtains the key only after it has started
-    /// to build the runtime, which takes tens of milliseconds. Applies to components loaded from
-    /// now on. A runtime that already has a code cache keeps it.
-    pub fn use_code_cache(&self, folder: impl Into<PathBuf>, key: CodeCacheKey) {
-        // An error returns the cache that was not set.
-        let _ = self.0.code_cache.set(CodeCache::new(folder.into(), key));
     }
 
     /// Loads a component: compiles it (or takes its compiled form from the code cache), checks its
@@ -231,7 +252,7 @@ impl Runtime {
         let shared = self.0.clone();
         let key = digest.clone();
         let cached = tokio::task::spawn_blocking(move || {
-            let code = shared.code_cache.get()?.get(&shared.engine, &key)?;
+            let code = shared.code_cache.as_ref()?.get(&shared.engine, &key)?;
             // A file from another wasmtime is a miss.
             load_code(&shared.engine, &code).ok()
         });
@@ -242,7 +263,7 @@ impl Runtime {
         let shared = self.0.clone();
         let loaded = tokio::task::spawn_blocking(move || {
             let component = load_code(&shared.engine, &code)?;
-            if let Some(cache) = shared.code_cache.get() {
+            if let Some(cache) = &shared.code_cache {
                 cache.put(&shared.engine, &digest, &code);
             }
             Ok(component)

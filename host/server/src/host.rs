@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use keyway::keys::{HostKey, KeyError, MasterKeys};
 use keyway::storage::StorageError;
 use keyway::{Broker, BrokerError, MasterKey, SqliteStorage};
-use keyway_runtime::{CodeCacheKey, FolderError, ProviderFolder, Runtime, SetupError};
+use keyway_runtime::{CodeCacheKey, FolderError, PreparedRuntime, ProviderFolder, Runtime, SetupError};
 use thiserror::Error;
 
 use crate::config::{self, HostConfig, MasterKeySource};
@@ -117,8 +117,8 @@ impl Host {
             let host_key = HostKey::open(&storage, &keys).await.map_err(BrokerError::from)?;
             Ok((storage, CodeCacheKey::new(*host_key.derive(CODE_CACHE_KEY))))
         };
-        let (runtime, (storage, code_cache_key)) = tokio::try_join!(start_runtime(config), database)?;
-        runtime.use_code_cache(config.code_cache(), code_cache_key);
+        let (prepared, (storage, code_cache_key)) = tokio::try_join!(prepare_runtime(config), database)?;
+        let runtime = prepared.code_cache(config.code_cache(), code_cache_key).build();
         let providers = match with_providers {
             true => Some(ProviderFolder::open(&runtime, folder).await?),
             false => None,
@@ -159,11 +159,11 @@ impl Host {
 }
 
 /// Sets up the sandbox, without a code cache.
-async fn start_runtime(config: &HostConfig) -> Result<Runtime, OpenError> {
+async fn prepare_runtime(config: &HostConfig) -> Result<PreparedRuntime, OpenError> {
     let builder = Runtime::builder().compiler(config.compiler.clone()).egress(config.egress.clone());
     // The sandbox tests its limits, which takes tens of milliseconds of computing.
-    let built = tokio::task::spawn_blocking(move || builder.build()).await;
-    Ok(built.map_err(|error| SetupError::Sandbox(error.to_string()))??)
+    let prepared = tokio::task::spawn_blocking(move || builder.prepare()).await;
+    Ok(prepared.map_err(|error| SetupError::Sandbox(error.to_string()))??)
 }
 
 fn master_keys(config: &HostConfig) -> Result<MasterKeys, OpenError> {

@@ -106,7 +106,8 @@ impl<A> BrokerBuilder<A> {
         self
     }
 
-    /// Adds the providers of a folder, following its changes.
+    /// Adds the providers of a folder that was opened with this broker's runtime, following its
+    /// changes.
     #[must_use]
     pub fn provider_folder(mut self, folder: ProviderFolder) -> Self {
         self.parts.providers.folder = Some(folder);
@@ -158,9 +159,11 @@ impl BrokerBuilder {
     ///
     /// # Errors
     /// [`KeyError::WrongMasterKey`](crate::keys::KeyError::WrongMasterKey) when the database was made
-    /// with another master key; errors of the database.
+    /// with another master key; [`BrokerError::OtherRuntime`] when a provider or the folder belongs
+    /// to another runtime; errors of the database.
     pub async fn open(self) -> Result<Broker, BrokerError> {
         let Self { parts, audit } = self;
+        parts.providers.check_runtime(&parts.runtime)?;
         let now = parts.clock.now().timestamp();
         let changes = Changes::new(parts.storage.clone());
         let keyring = Keyring::open(parts.storage.clone(), parts.keys, &changes, parts.clock.clone()).await?;

@@ -88,6 +88,9 @@ pub enum BrokerError {
     /// stored.
     #[error("{source}")]
     NotVerified {
+    /// A provider, or the folder of providers, was loaded with another runtime than the broker's.
+    #[error("a provider belongs to another runtime than this broker; load it with the runtime that the broker is built with")]
+    OtherRuntime,
         /// What the check said.
         source: CallError,
     },
@@ -128,7 +131,7 @@ impl BrokerError {
     /// a new one.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Invalid(_) => ErrorKind::Invalid,
+            Self::Invalid(_) | Self::OtherRuntime => ErrorKind::Invalid,
             // The request is valid; the provider is slow.
             Self::TooManyItems(ListLimit::Seconds(_)) => ErrorKind::ProviderUnavailable,
             Self::TooManyItems(_) => ErrorKind::ProviderFault,

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use keyway_runtime::{FileStatus, Provider, ProviderFolder};
+use keyway_runtime::{FileStatus, Provider, ProviderFolder, Runtime};
+
+use crate::error::BrokerError;
 
 /// The installed providers, by type.
 #[derive(Default)]
@@ -25,6 +27,16 @@ impl Providers {
             from_folder.map(|provider| (provider.description().provider_type.clone(), provider)).collect();
         all.extend(self.fixed.clone());
         all.into_values().collect()
+    }
+
+    /// Refuses providers of another runtime: their calls would escape the limits and the network
+    /// policy of this one.
+    pub(crate) fn check_runtime(&self, runtime: &Runtime) -> Result<(), BrokerError> {
+        let fixed = self.fixed.values().map(Provider::runtime);
+        match fixed.chain(self.folder.iter().map(|folder| folder.runtime().clone())).all(|of| of.is(runtime)) {
+            true => Ok(()),
+            false => Err(BrokerError::OtherRuntime),
+        }
     }
 
     /// The types of all providers.

@@ -210,6 +210,11 @@ impl ProviderFolder {
         Ok(Self { inner })
     }
 
+    /// The runtime that loads its components.
+    pub fn runtime(&self) -> &Runtime {
+        &self.inner.runtime
+    }
+
     /// The provider that serves this type now.
     pub fn get(&self, provider_type: &str) -> Option<Provider> {
         self.inner.providers.load().get(provider_type).cloned()

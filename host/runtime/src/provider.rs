@@ -14,7 +14,7 @@ use crate::contract::{
 use crate::error::{CallError, ProviderError, SandboxError};
 use crate::limits::Limits;
 use crate::redact::{Received, Redactor};
-use crate::runtime::Shared;
+use crate::runtime::{Runtime, Shared};
 use crate::session::CallSession;
 use crate::settings::Patterns;
 use crate::state::{CallState, Reach, WayOut};
@@ -88,6 +88,11 @@ impl Provider {
     /// How the provider describes itself.
     pub fn description(&self) -> &Description {
         &self.0.description
+    }
+
+    /// The runtime that loaded it, which runs its calls.
+    pub fn runtime(&self) -> Runtime {
+        Runtime(self.0.shared.clone())
     }
 
     /// The SHA-256 of the component file in lower-case hex, which identifies the build.

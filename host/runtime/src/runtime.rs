@@ -28,7 +28,7 @@ use crate::{imports, request_parts, self_test, validate};
 /// Loads secret provider components and runs their calls. Cheap to clone; a process usually has
 /// one.
 #[derive(Clone)]
-pub struct Runtime(Arc<Shared>);
+pub struct Runtime(pub(crate) Arc<Shared>);
 
 /// What all calls share.
 pub(crate) struct Shared {
@@ -207,6 +207,11 @@ impl Runtime {
     /// The limits in force.
     pub fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    /// Whether this is a clone of `other`.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Loads a component: compiles it (or takes its compiled form from the code cache), checks its

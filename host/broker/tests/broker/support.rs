@@ -52,7 +52,7 @@ pub(crate) struct World {
     pub(crate) api_key: SecretString,
     pub(crate) encryption_key: SecretString,
     runtime: Runtime,
-    provider: Provider,
+    pub(crate) provider: Provider,
     budgets: BudgetOptions,
 }
 

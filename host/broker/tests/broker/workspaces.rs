@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keyway::keys::{KeyError, KeyId, KeyWrapper, MasterKeys};
-use keyway::keyway_runtime::Runtime;
+use keyway::keyway_runtime::{ProviderFolder, Runtime};
 use keyway::rotations::BeginRotation;
 use keyway::workspaces::NewWorkspace;
 use keyway::{Access, Audit, Broker, BrokerError, MasterKey, ResolveRequest, Scope, Scopes, SqliteStorage, Thing};
@@ -90,6 +90,25 @@ async fn another_workspace_sees_nothing_and_cannot_tell_foreign_from_unknown() {
     not_found(broker.connections().clear_cache(&other, connection.id).await.unwrap_err(), Thing::Connection);
     not_found(broker.entries().get(&other, &entry.id.into()).await.unwrap_err(), Thing::Entry);
     not_found(broker.resolve(&other, keyway::ResolveRequest::new(entry.id)).await.unwrap_err(), Thing::Entry);
+}
+
+#[tokio::test]
+async fn a_provider_of_another_runtime_is_refused() {
+    let world = World::new().await;
+    let (here, elsewhere) = (Runtime::builder().build().unwrap(), Runtime::builder().build().unwrap());
+    let builder = || {
+        let (runtime, key) = (here.clone(), MasterKey::generate().unwrap());
+        async move { Broker::builder(runtime, SqliteStorage::in_memory().await.unwrap(), key).audit(Audit::in_memory()) }
+    };
+    let refused = builder().await.provider(world.provider.clone()).open().await.unwrap_err();
+    assert!(matches!(refused, BrokerError::OtherRuntime), "{refused}");
+
+    let empty = tempfile::tempdir().unwrap();
+    let of_elsewhere = ProviderFolder::open(&elsewhere, empty.path()).await.unwrap();
+    let refused = builder().await.provider_folder(of_elsewhere).open().await.unwrap_err();
+    assert!(matches!(refused, BrokerError::OtherRuntime), "{refused}");
+    let of_here = ProviderFolder::open(&here, empty.path()).await.unwrap();
+    assert!(builder().await.provider_folder(of_here).open().await.is_ok());
 }
 
 #[tokio::test]

@@ -43,6 +43,7 @@ impl AuditLog {
     /// # Errors
     /// [`BrokerError::Audit`].
     pub async fn records_of_all(&self, query: &AuditQuery) -> Result<AuditPage, BrokerError> {
+        self.core.ensure_open()?;
         Ok(self.core.recorder.sink().read(query).await?)
     }
 
@@ -52,6 +53,7 @@ impl AuditLog {
     /// # Errors
     /// [`BrokerError::Audit`] when the log cannot be read. Faults of the log are in the result.
     pub async fn verify(&self) -> Result<AuditVerification, BrokerError> {
+        self.core.ensure_open()?;
         Ok(self.core.recorder.sink().verify().await?)
     }
 }

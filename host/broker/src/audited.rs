@@ -4,8 +4,6 @@
 //! the operation's kind demands ([`Kind`]). When the sink fails, hangs or panics, the operation
 //! fails with [`BrokerError::Audit`], and what it would have released is wiped.
 
-use std::sync::atomic::Ordering;
-
 use keyway_audit::{
     AuditActor, AuditError, AuditEvent, Durability, ErrorKind, Kind, Operation, Outcome, Receipt, Trail,
 };
@@ -32,6 +30,7 @@ impl Core {
         trail: &Trail,
         body: impl Future<Output = Result<T, BrokerError>>,
     ) -> Result<T, BrokerError> {
+        self.ensure_open()?;
         let mut event = self.event(access.actor().clone(), operation);
         event.workspace = Some(access.workspace());
         event.request_id = access.request_id().map(str::to_owned);
@@ -76,9 +75,7 @@ impl Core {
         trail: &Trail,
         body: impl Future<Output = Result<T, BrokerError>>,
     ) -> Result<T, BrokerError> {
-        if self.closed.load(Ordering::Acquire) {
-            return Err(BrokerError::Closed);
-        }
+        self.ensure_open()?;
         let kind = event.operation.kind();
         if kind == Kind::Change {
             let begun = self.record(event, Outcome::BEGUN, trail, Durability::Synced).await?;

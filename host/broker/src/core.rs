@@ -2,7 +2,7 @@
 //! need of each other: see [`crate::broker`].
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use keyway_audit::Recorder;
@@ -26,6 +26,11 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    /// Refuses if the broker was closed.
+    pub(crate) fn ensure_open(&self) -> Result<(), BrokerError> {
+        if self.closed.load(Ordering::Acquire) { Err(BrokerError::Closed) } else { Ok(()) }
+    }
+
     /// Loads the workspace's current keys into memory. Call it before reading sealed rows, so that
     /// they open even if the key is rotated in between.
     pub(crate) async fn hold_keys(&self, workspace: WorkspaceId) -> Result<(), BrokerError> {

@@ -66,6 +66,7 @@ impl Connections {
     /// # Errors
     /// Those of the database. A call that fails is logged and retried later.
     pub async fn refresh_due(self: &Arc<Self>) -> Result<usize, BrokerError> {
+        self.core.ensure_open()?;
         let now = self.core.timestamp();
         let future = now.checked_add(CLOCK_TOLERANCE).unwrap_or(now);
         let due = self.core.storage.connection_states_to_refresh(now, future, BATCH).await?;

@@ -98,6 +98,7 @@ impl Keys {
     /// As [`rotate_workspace`](Self::rotate_workspace): the first error, after all other rotations
     /// were attempted.
     pub async fn finish_rotations(&self) -> Result<u64, BrokerError> {
+        self.core.ensure_open()?;
         let unfinished = self.core.storage.unfinished_key_rotations().await?;
         let (mut finished, mut first_error) = (0, None);
         for workspace in self.attempts.due(unfinished, self.core.now()) {

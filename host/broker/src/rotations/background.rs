@@ -50,6 +50,7 @@ impl Rotations {
     /// # Errors
     /// Those of the database. The outcome of an attempt is in its rotation.
     pub async fn write_back_due(&self) -> Result<usize, BrokerError> {
+        self.core.ensure_open()?;
         let now = self.core.timestamp();
         let future = now.checked_add(CLOCK_TOLERANCE).unwrap_or(now);
         let due = self.core.storage.due_rotations(now, future, BATCH).await?;

@@ -36,6 +36,7 @@ impl ApiKeys {
     /// # Errors
     /// [`BrokerError::Unauthenticated`], whatever is wrong with the key.
     pub async fn authenticate(&self, api_key: &SecretString, request_id: Option<&str>) -> Result<Access, BrokerError> {
+        self.core.ensure_open()?;
         let found = match api_key::lookup_of(api_key) {
             None => None,
             Some(lookup) => {
@@ -59,6 +60,7 @@ impl ApiKeys {
     /// # Errors
     /// Those of the database.
     pub async fn is_still_valid(&self, access: &Access) -> Result<bool, BrokerError> {
+        self.core.ensure_open()?;
         let AuditActor::ApiKey { id, .. } = access.actor() else { return Ok(true) };
         let keys = self.core.storage.api_keys(access.workspace()).await?;
         Ok(keys.iter().any(|key| key.id == *id && key.revoked_at.is_none()))

@@ -114,6 +114,7 @@ impl Workspaces {
     /// # Errors
     /// Only those of the host itself.
     pub async fn list(&self) -> Result<Vec<Workspace>, BrokerError> {
+        self.core.ensure_open()?;
         Ok(self.core.storage.workspaces().await?)
     }
 
@@ -122,6 +123,7 @@ impl Workspaces {
     /// # Errors
     /// [`BrokerError::NotFound`].
     pub async fn get(&self, id: WorkspaceId) -> Result<Workspace, BrokerError> {
+        self.core.ensure_open()?;
         self.core.storage.workspace(id).await?.ok_or(BrokerError::NotFound(Thing::Workspace))
     }
 
@@ -131,6 +133,7 @@ impl Workspaces {
     /// # Errors
     /// [`BrokerError::NotFound`].
     pub async fn find(&self, external_id: &str) -> Result<Workspace, BrokerError> {
+        self.core.ensure_open()?;
         let found = self.core.storage.workspace_by_external_id(external_id).await?;
         found.ok_or(BrokerError::NotFound(Thing::Workspace))
     }

@@ -233,6 +233,13 @@ async fn a_closed_broker_begins_nothing_any_more() {
     closed(world.broker.resolve(&world.access, ResolveRequest::new(entry.id)).await.unwrap_err());
     closed(world.broker.rotations().begin(&world.access, BeginRotation::new(entry.id)).await.unwrap_err());
     closed(world.broker.workspaces().create("late", Scopes::ALL).await.unwrap_err());
+    closed(world.broker.workspaces().list().await.unwrap_err());
+    closed(world.broker.authenticate(&world.api_key).await.unwrap_err());
+    closed(world.broker.api_keys().is_still_valid(&world.access).await.unwrap_err());
+    closed(world.broker.audit().verify().await.unwrap_err());
+    closed(world.broker.rotations().write_back_due().await.unwrap_err());
+    closed(world.broker.connections().refresh_due().await.unwrap_err());
+    closed(world.broker.keys().finish_rotations().await.unwrap_err());
     let beside = world.beside().await;
     assert!(beside.rotations().begin(&world.access, BeginRotation::new(entry.id)).await.is_ok(), "none was begun");
 }

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::time::Duration;
 
+use keyway::BrokerError;
+
 use super::app::App;
 use super::args::ServeOptions;
 use super::exit::CliError;
@@ -77,8 +79,12 @@ fn finish_key_rotations(host: &Host) {
         loop {
             // A rotation that cannot be finished is retried with growing pauses; the others are not
             // delayed.
-            if let Err(error) = broker.keys().finish_rotations().await {
-                tracing::error!(%error, "an interrupted rotation of a workspace key cannot be finished; no data is lost, and the server retries");
+            match broker.keys().finish_rotations().await {
+                Err(BrokerError::Closed) => return,
+                Err(error) => {
+                    tracing::error!(%error, "an interrupted rotation of a workspace key cannot be finished; no data is lost, and the server retries");
+                }
+                Ok(_) => {}
             }
             tokio::time::sleep(KEY_ROTATIONS_EVERY).await;
         }

@@ -16,6 +16,10 @@ use keyway_runtime::{CallError, ErrorCode, ProviderError, SandboxError};
 use keyway_storage::{Cause, DependentEntries, RotationState, Scope, StorageError, TfaMethod, UnknownName};
 use thiserror::Error;
 
+/// The wait after a failure of the host itself that may pass at any moment: the shortest that
+/// `Retry-After` can say.
+const SOON: Duration = Duration::from_secs(1);
+
 /// Why an operation of the broker failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -84,13 +88,13 @@ pub enum BrokerError {
         /// The types that are installed.
         installed: Vec<String>,
     },
+    /// A provider, or the folder of providers, was loaded with another runtime than the broker's.
+    #[error("a provider belongs to another runtime than this broker; load it with the runtime that the broker is built with")]
+    OtherRuntime,
     /// A new connection, or new settings of one, did not pass the provider's check. Nothing was
     /// stored.
     #[error("{source}")]
     NotVerified {
-    /// A provider, or the folder of providers, was loaded with another runtime than the broker's.
-    #[error("a provider belongs to another runtime than this broker; load it with the runtime that the broker is built with")]
-    OtherRuntime,
         /// What the check said.
         source: CallError,
     },
@@ -189,12 +193,20 @@ impl BrokerError {
         }
     }
 
-    /// How long to wait before the next attempt, if the provider's server said so or the host
-    /// knows.
+    /// How long to wait before the next attempt, if the provider's server said so, the host knows,
+    /// or the kind of the error implies it. `None` where a retry is wrong or nobody knows.
     pub fn retry_after(&self) -> Option<Duration> {
         match (self, self.provider_error()) {
-            (Self::NotCalled(not_called), _) => Some(not_called.retry_after()),
-            (_, Some(error)) => error.retry_after,
+            (Self::NotCalled(not_called), _) => return Some(not_called.retry_after()),
+            (_, Some(error)) => return error.retry_after,
+            // A change that was made must not be repeated blindly.
+            (Self::Audit(AuditError::OutcomeUnrecorded(_)), _) => return None,
+            _ => {}
+        }
+        match self.kind() {
+            ErrorKind::Busy | ErrorKind::AuditUnavailable | ErrorKind::KeysUnavailable | ErrorKind::Ending => {
+                Some(SOON)
+            }
             _ => None,
         }
     }
@@ -481,6 +493,25 @@ mod tests {
         let error = || ProviderError::new(ErrorCode::InvalidSettings, "");
         assert_eq!(BrokerError::NotVerified { source: error().into() }.kind(), ErrorKind::Invalid);
         assert_eq!(provider(error()), ErrorKind::ProviderRefused);
+    }
+
+    #[test]
+    fn a_wait_is_the_servers_word_or_a_second_when_the_host_may_soon_work_again() {
+        let limited = ProviderError::new(ErrorCode::RateLimited, "").retry_after(Duration::from_secs(7));
+        assert_eq!(BrokerError::Provider(limited).retry_after(), Some(Duration::from_secs(7)));
+        for soon in [
+            BrokerError::Sandbox(SandboxError::Busy { limit: 1 }),
+            BrokerError::Storage(StorageError::Busy),
+            BrokerError::Key(KeyError::Service("no route to host".into())),
+            AuditError::unwritable("").into(),
+            BrokerError::Closed,
+        ] {
+            assert_eq!(soon.retry_after(), Some(SOON), "{soon}");
+        }
+        let made = AuditError::failed("").after_a_change();
+        for never in [made.into(), BrokerError::EntryExists, BrokerError::Provider(ProviderError::new(ErrorCode::Unavailable, ""))] {
+            assert_eq!(never.retry_after(), None, "{never}");
+        }
     }
 
     #[test]

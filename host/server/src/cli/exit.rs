@@ -150,7 +150,7 @@ impl CliError {
 impl From<BrokerError> for CliError {
     fn from(error: BrokerError) -> Self {
         let kind = error.kind();
-        let wait = retry::retry_after(kind, &error);
+        let wait = error.retry_after();
         let hint = hint(kind, &error, wait);
         let retry_after_seconds = wait.map(retry::whole_seconds);
         let told = Self { hint, retry_after_seconds, ..Self::new(kind, message(&error)) };

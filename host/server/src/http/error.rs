@@ -127,7 +127,7 @@ impl From<BrokerError> for ApiError {
         if kind == ErrorKind::Internal {
             return Self::internal(error.to_string());
         }
-        let (reason, retry_after) = (Reason::of(&error), retry::retry_after(kind, &error));
+        let (reason, retry_after) = (Reason::of(&error), error.retry_after());
         let told = Self { reason, retry_after, ..Self::new(kind, message(&error)) };
         match error {
             // Credentials that were just entered and that the secret manager refuses are the

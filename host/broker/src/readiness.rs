@@ -35,6 +35,9 @@ pub enum NotReady {
     /// The database's master key is not one that the host has.
     #[error("the master key was replaced, and this host cannot find the new one at its configured place")]
     MasterKey,
+    /// The master key was replaced, and the key service that has the new one cannot be reached.
+    #[error("the key service that has the database's master key cannot be reached")]
+    KeyService,
     /// The audit log cannot be written.
     #[error("the audit log cannot be written")]
     Audit,
@@ -82,6 +85,7 @@ impl Readiness {
             match timeout(PATIENCE, key).await {
                 Ok(Ok(_)) => Ok(()),
                 Ok(Err(KeyError::Storage(error))) => Err((NotReady::Database, error.to_string())),
+                Ok(Err(error @ KeyError::Service(_))) => Err((NotReady::KeyService, error.to_string())),
                 Ok(Err(error)) => Err((NotReady::MasterKey, error.to_string())),
                 Err(_) => Err((NotReady::Database, format!("no answer within {} s", PATIENCE.as_secs()))),
             }

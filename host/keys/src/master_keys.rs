@@ -142,6 +142,8 @@ impl MasterKeys {
             match found.map_err(|error| KeyError::Service(error.into()))? {
                 Ok(key) if key.key_id().0 == wanted.key_id => self.hold(Arc::new(key)),
                 Ok(_) => {}
+                // A key service that is out of reach does not say which key it has.
+                Err(error @ KeyError::Service(_)) => return Err(error),
                 Err(error) => tracing::warn!(%error, "the master key was replaced, and the new one cannot be read"),
             }
             if let Some(key) = self.held_with(wanted.key_id) {

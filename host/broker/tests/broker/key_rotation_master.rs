@@ -80,6 +80,31 @@ async fn a_server_with_the_old_master_key_goes_on_and_finds_the_new_one_where_it
 }
 
 #[tokio::test]
+async fn a_key_service_that_has_the_new_master_key_and_is_out_of_reach_is_told_apart() {
+    let world = World::new().await;
+    let unused = world.other_workspace().await;
+    let is_out = Arc::new(AtomicBool::new(true));
+    let service = is_out.clone();
+    let keys = MasterKeys::from(master_key()).reload_from(move || match service.load(Ordering::SeqCst) {
+        true => Err(KeyError::Service("no route to host".into())),
+        false => Ok(new_master_key()),
+    });
+    let server = other_process(&world, keys).await.unwrap();
+    assert!(server.readiness().check().await.is_empty());
+    world.broker.keys().rotate_master(new_master_key()).await.unwrap();
+
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(server.readiness().check().await, [NotReady::KeyService]);
+    let refused = server.keys().encryption_key(&unused).await.unwrap_err();
+    assert_eq!(refused.kind(), keyway::ErrorKind::KeysUnavailable, "{refused}");
+
+    is_out.store(false, Ordering::SeqCst);
+    server.keys().encryption_key(&unused).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert!(server.readiness().check().await.is_empty());
+}
+
+#[tokio::test]
 async fn a_host_that_holds_both_master_keys_works_before_and_after() {
     let world = World::new().await;
     let both = || MasterKeys::from(new_master_key()).with(master_key());

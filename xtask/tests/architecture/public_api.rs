@@ -1,7 +1,9 @@
-//! Lists the public API of the two libraries, so that every change of it shows up in a diff.
+//! Lists the public API of the two libraries and of the crates that they re-export, so that every
+//! change of it shows up in a diff.
 //!
 //! The listing is made from the sources, by following what each `lib.rs` re-exports. Bodies,
-//! private items and documentation are left out. `KEYWAY_UPDATE_DOCS=1` rewrites it.
+//! private items, conversions from private types and documentation are left out.
+//! `KEYWAY_UPDATE_DOCS=1` rewrites it.
 
 use std::collections::BTreeSet;
 use std::{env, fs};
@@ -10,10 +12,19 @@ use quote::ToTokens;
 use syn::visit::Visit;
 use syn::{Attribute, Fields, Item, ItemImpl, Type, UseTree, Visibility, parse_quote};
 
-use crate::sources::{Crate, Module, Source, root};
+use crate::sources::{Crate, Module, root};
 
-/// A crate's folder, its name, and the host crates that it re-exports as a whole.
-const LIBRARIES: [(&str, &str); 2] = [("broker", "keyway"), ("runtime", "keyway_runtime")];
+/// A crate's folder and its name.
+const LIBRARIES: [(&str, &str); 7] = [
+    ("broker", "keyway"),
+    ("runtime", "keyway_runtime"),
+    // What `keyway` re-exports, whole or in part.
+    ("audit", "keyway_audit"),
+    ("budget", "keyway_budget"),
+    ("clock", "keyway_clock"),
+    ("keys", "keyway_keys"),
+    ("storage", "keyway_storage"),
+];
 
 fn is_public(visibility: &Visibility) -> bool {
     matches!(visibility, Visibility::Public(_))
@@ -23,8 +34,30 @@ fn is_public(visibility: &Visibility) -> bool {
 fn strip(attributes: &mut Vec<Attribute>) {
     attributes.retain(|attribute| {
         let path = attribute.path();
-        path.is_ident("derive") || path.is_ident("non_exhaustive")
+        path.is_ident("derive") || path.is_ident("non_exhaustive") || path.is_ident("cfg")
     });
+}
+
+fn gates(attributes: &[Attribute]) -> Vec<Attribute> {
+    attributes.iter().filter(|attribute| attribute.path().is_ident("cfg")).cloned().collect()
+}
+
+/// Adds the conditions under which an item is there.
+fn add_gates(item: &mut Item, gates: &[Attribute]) {
+    let attributes = match item {
+        Item::Struct(item) => &mut item.attrs,
+        Item::Enum(item) => &mut item.attrs,
+        Item::Trait(item) => &mut item.attrs,
+        Item::Fn(item) => &mut item.attrs,
+        Item::Const(item) => &mut item.attrs,
+        Item::Type(item) => &mut item.attrs,
+        Item::Impl(item) => &mut item.attrs,
+        _ => return,
+    };
+    let text = |gate: &Attribute| gate.to_token_stream().to_string();
+    let known: Vec<_> = attributes.iter().map(text).collect();
+    let missing: Vec<_> = gates.iter().filter(|gate| !known.contains(&text(gate))).cloned().collect();
+    attributes.splice(0..0, missing);
 }
 
 fn strip_fields(fields: &mut Fields) -> bool {
@@ -124,26 +157,16 @@ fn offered(item: &ItemImpl) -> Option<ItemImpl> {
     (!item.items.is_empty()).then_some(item)
 }
 
-/// Collects what the signatures of a file name of other crates, by path.
-struct Foreign<'a> {
-    source: &'a Source,
-    crates: &'a BTreeSet<String>,
-    found: &'a mut BTreeSet<String>,
-}
+/// The paths in a signature.
+#[derive(Default)]
+struct Paths(Vec<Vec<String>>);
 
-impl<'ast> Visit<'ast> for Foreign<'_> {
+impl<'ast> Visit<'ast> for Paths {
     /// Attributes, such as derives, are written with the crate that the library itself uses.
     fn visit_attribute(&mut self, _: &'ast Attribute) {}
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        let mut segments: Vec<_> = path.segments.iter().map(|part| part.ident.to_string()).collect();
-        let imported = self.source.names.named.iter().find(|named| named.alias.as_ref() == segments.first());
-        if let Some(imported) = imported {
-            segments.splice(..1, imported.path.iter().cloned());
-        }
-        if self.crates.contains(&segments[0]) {
-            self.found.insert(segments.join("::"));
-        }
+        self.0.push(path.segments.iter().map(|part| part.ident.to_string()).collect());
         syn::visit::visit_path(self, path);
     }
 }
@@ -157,53 +180,75 @@ fn dependencies(folder: &str) -> BTreeSet<String> {
     names.map(|name| name.replace('-', "_")).collect()
 }
 
+/// An item, and the `impl`s of it with the modules that they are in.
+struct Declared {
+    path: String,
+    item: Item,
+    impls: Vec<(Module, ItemImpl)>,
+}
+
 struct Listing<'a> {
     sources: &'a Crate,
-    items: Vec<(String, Vec<Item>)>,
-    /// Re-exports from other crates, by path.
-    passed_on: BTreeSet<String>,
+    items: Vec<Declared>,
+    /// Modules and names of the items.
+    public: BTreeSet<(Module, String)>,
+    /// Re-exports from other crates: the path, and the rest of the line.
+    passed_on: BTreeSet<(String, String)>,
     dependencies: BTreeSet<String>,
     /// What signatures name of other crates, by path.
     foreign: BTreeSet<String>,
 }
 
+/// Where an item is exported: the path before its name, and the conditions.
+#[derive(Clone)]
+struct Export {
+    prefix: String,
+    gates: Vec<Attribute>,
+}
+
 impl Listing<'_> {
     /// Lists what a module exports: its own items and its re-exports.
-    fn module(&mut self, module: &Module, prefix: &str) {
+    fn module(&mut self, module: &Module, export: &Export) {
+        let inside = |name: &str, attributes: &[Attribute]| {
+            let gates = [&export.gates[..], &gates(attributes)].concat();
+            Export { prefix: format!("{}{name}", export.prefix), gates }
+        };
         for item in &self.sources.0[module].file.items {
             match item {
-                Item::Use(item) if is_public(&item.vis) => self.tree(module, &item.tree, Vec::new(), prefix),
+                Item::Use(item) if is_public(&item.vis) => {
+                    self.tree(module, &item.tree, Vec::new(), &inside("", &item.attrs));
+                }
                 Item::Mod(item) if is_public(&item.vis) => {
                     let child = [&module[..], &[item.ident.to_string()]].concat();
-                    self.module(&child, &format!("{prefix}{}::", item.ident));
+                    self.module(&child, &inside(&format!("{}::", item.ident), &item.attrs));
                 }
-                item => self.declare(module, item, prefix),
+                item => self.declare(module, item, export),
             }
         }
     }
 
-    fn tree(&mut self, module: &Module, tree: &UseTree, mut path: Vec<String>, prefix: &str) {
+    fn tree(&mut self, module: &Module, tree: &UseTree, mut path: Vec<String>, export: &Export) {
         match tree {
             UseTree::Path(part) => {
                 path.push(part.ident.to_string());
-                self.tree(module, &part.tree, path, prefix);
+                self.tree(module, &part.tree, path, export);
             }
             UseTree::Group(group) => {
-                group.items.iter().for_each(|tree| self.tree(module, tree, path.clone(), prefix));
+                group.items.iter().for_each(|tree| self.tree(module, tree, path.clone(), export));
             }
             UseTree::Name(name) => {
                 path.push(name.ident.to_string());
-                self.passed(module, &path, None, prefix);
+                self.passed(module, &path, None, export);
             }
             UseTree::Rename(rename) => {
                 path.push(rename.ident.to_string());
-                self.passed(module, &path, Some(rename.rename.to_string()), prefix);
+                self.passed(module, &path, Some(rename.rename.to_string()), export);
             }
             UseTree::Glob(_) => panic!("a re-export of everything hides what it offers"),
         }
     }
 
-    fn passed(&mut self, module: &Module, path: &[String], alias: Option<String>, prefix: &str) {
+    fn passed(&mut self, module: &Module, path: &[String], alias: Option<String>, export: &Export) {
         let name = path.last().unwrap();
         let target = self.sources.target(module, path, 16);
         let declared = target.as_ref().and_then(|target| {
@@ -211,17 +256,19 @@ impl Listing<'_> {
             items.iter().find(|item| name_of(item).as_ref() == Some(name)).map(|item| (target.clone(), item.clone()))
         });
         match declared {
-            Some((target, item)) => self.declare(&target, &item, prefix),
+            Some((target, item)) => self.declare(&target, &item, export),
             None => {
                 let alias = alias.map(|alias| format!(" as {alias}")).unwrap_or_default();
-                self.passed_on.insert(format!("{prefix}{}{alias}", path.join("::")));
+                let gates: String = export.gates.iter().map(|gate| format!("  {}", gate.to_token_stream())).collect();
+                self.passed_on.insert((format!("{}{}", export.prefix, path.join("::")), alias + &gates));
             }
         }
     }
 
-    fn declare(&mut self, module: &Module, item: &Item, prefix: &str) {
-        let (Some(outside), Some(name)) = (outside(item), name_of(item)) else { return };
-        let mut list = vec![outside];
+    fn declare(&mut self, module: &Module, item: &Item, export: &Export) {
+        let (Some(mut outside), Some(name)) = (outside(item), name_of(item)) else { return };
+        add_gates(&mut outside, &export.gates);
+        let mut impls = Vec::new();
         for (other, source) in &self.sources.0 {
             for item in &source.file.items {
                 let Item::Impl(item) = item else { continue };
@@ -229,45 +276,110 @@ impl Listing<'_> {
                 let segments: Vec<_> = of.path.segments.iter().map(|part| part.ident.to_string()).collect();
                 let is_same = segments.last() == Some(&name)
                     && (other == module || self.sources.target(other, &segments, 16).as_ref() == Some(module));
-                let Some(offered) = offered(item).filter(|_| is_same) else { continue };
-                self.collect_foreign(other, &Item::Impl(offered.clone()));
-                list.push(Item::Impl(offered));
+                impls.extend(offered(item).filter(|_| is_same).map(|item| (other.clone(), item)));
             }
         }
-        self.collect_foreign(module, &list[0]);
-        list[1..].sort_by_cached_key(|item| item.to_token_stream().to_string());
-        self.items.push((format!("{prefix}{name}"), list));
+        self.collect_foreign(module, &outside);
+        self.public.insert((module.clone(), name.clone()));
+        self.items.push(Declared { path: format!("{}{name}", export.prefix), item: outside, impls });
+    }
+
+    /// Leaves out the `impl`s that nobody outside can use, and notes under which conditions the
+    /// others are there.
+    fn finish(&mut self) {
+        let mut items = std::mem::take(&mut self.items);
+        for declared in &mut items {
+            declared.impls.retain(|(module, item)| !self.is_for_tests(module) && !self.is_private(module, item));
+            for (module, item) in &mut declared.impls {
+                let mut whole = Item::Impl(item.clone());
+                self.collect_foreign(module, &whole);
+                add_gates(&mut whole, &self.gates_of(module));
+                let Item::Impl(whole) = whole else { continue };
+                *item = whole;
+            }
+            declared.impls.sort_by_cached_key(|(_, item)| item.to_token_stream().to_string());
+        }
+        items.sort_by(|one, other| one.path.cmp(&other.path));
+        self.items = items;
+    }
+
+    /// The conditions under which a module is there.
+    fn gates_of(&self, module: &Module) -> Vec<Attribute> {
+        let Some((name, parent)) = module.split_last() else { return Vec::new() };
+        let declared = self.sources.0[parent].file.items.iter().find_map(|item| match item {
+            Item::Mod(item) if item.ident == name => Some(gates(&item.attrs)),
+            _ => None,
+        });
+        [self.gates_of(&parent.to_vec()), declared.unwrap_or_default()].concat()
+    }
+
+    fn is_for_tests(&self, module: &Module) -> bool {
+        let names_test = |gate: &Attribute| {
+            let tokens = gate.to_token_stream().to_string();
+            tokens.split(|c: char| !c.is_alphanumeric() && c != '"').any(|word| word == "test")
+        };
+        self.gates_of(module).iter().any(names_test)
+    }
+
+    /// Whether an `impl` is of a private trait, or of a trait of private types, for example a
+    /// conversion from one.
+    fn is_private(&self, module: &Module, item: &ItemImpl) -> bool {
+        let Some((implemented, _)) = &item.trait_ else { return false };
+        let mut paths = Paths::default();
+        paths.visit_path(implemented);
+        paths.0.iter().any(|path| {
+            let (Some(name), Some(target)) = (path.last(), self.sources.target(module, path, 16)) else { return false };
+            let is_of_another_crate =
+                self.sources.0[&target].names.named.iter().any(|named| named.alias.as_ref() == Some(name));
+            !is_of_another_crate && !self.public.contains(&(target, name.clone()))
+        })
     }
 
     fn collect_foreign(&mut self, module: &Module, item: &Item) {
-        let source = &self.sources.0[module];
-        Foreign { source, crates: &self.dependencies, found: &mut self.foreign }.visit_item(item);
+        let mut paths = Paths::default();
+        match item {
+            // Whoever uses a foreign trait has its crate.
+            Item::Impl(ItemImpl { trait_: Some((implemented, _)), .. }) => {
+                implemented.segments.iter().for_each(|part| paths.visit_path_arguments(&part.arguments));
+            }
+            item => paths.visit_item(item),
+        }
+        for mut path in paths.0 {
+            let named = &self.sources.0[module].names.named;
+            if let Some(imported) = named.iter().find(|named| named.alias.as_ref() == path.first()) {
+                path.splice(..1, imported.path.iter().cloned());
+            }
+            if self.dependencies.contains(&path[0]) {
+                self.foreign.insert(path.join("::"));
+            }
+        }
     }
 
     fn passes_on(&self, path: &str) -> bool {
         let whole = path.split_once("::").map_or(path, |(name, _)| name);
-        let exported = self.passed_on.iter().filter_map(|export| export.split(" as ").next());
-        exported.into_iter().any(|export| [whole, path].iter().any(|of| export.ends_with(&format!("::{of}"))))
+        let is = |export: &str| [whole, path].iter().any(|of| export.ends_with(&format!("::{of}")));
+        self.passed_on.iter().any(|(export, _)| is(export))
     }
 }
 
 fn read<'a>(sources: &'a Crate, folder: &str, name: &str) -> Listing<'a> {
-    let dependencies = dependencies(folder);
-    let (items, passed_on, foreign) = Default::default();
-    let mut listing = Listing { sources, items, passed_on, dependencies, foreign };
-    listing.module(&Vec::new(), &format!("{name}::"));
+    let (items, public, passed_on, foreign) = Default::default();
+    let mut listing = Listing { sources, items, public, passed_on, dependencies: dependencies(folder), foreign };
+    listing.module(&Vec::new(), &Export { prefix: format!("{name}::"), gates: Vec::new() });
+    listing.finish();
     listing
 }
 
 fn listing(folder: &str, name: &str) -> String {
     let sources = Crate::read(folder);
-    let mut listing = read(&sources, folder, name);
-    listing.items.sort_by(|one, other| one.0.cmp(&other.0));
+    let listing = read(&sources, folder, name);
     let mut text = format!("What `{name}` offers. Made from the sources by the test `public_api`.\n\n");
-    for path in &listing.passed_on {
-        text.push_str(&format!("pub use {path}\n"));
+    for (path, rest) in &listing.passed_on {
+        text.push_str(&format!("pub use {path}{rest}\n"));
     }
-    for (path, items) in listing.items {
+    for Declared { path, item, impls } in listing.items {
+        let impls = impls.into_iter().map(|(_, item)| Item::Impl(item));
+        let items = std::iter::once(item).chain(impls).collect();
         let file = syn::File { shebang: None, frontmatter: None, attrs: Vec::new(), items };
         text.push_str(&format!("\n# {path}\n{}", prettyplease::unparse(&file)));
     }
@@ -297,11 +409,15 @@ fn the_listing_of_what_the_libraries_offer_is_up_to_date() {
 /// An embedder names these types without a dependency of its own, whose version may differ.
 #[test]
 fn what_signatures_name_of_other_crates_is_re_exported() {
+    let sources = Crate::read("broker");
+    let keyway = read(&sources, "broker", "keyway");
     for (folder, name) in LIBRARIES {
         let sources = Crate::read(folder);
         let listing = read(&sources, folder, name);
-        assert!(!listing.foreign.is_empty(), "the signatures of {name} were read");
-        let missing: Vec<_> = listing.foreign.iter().filter(|path| !listing.passes_on(path)).collect();
+        assert!(!listing.items.is_empty(), "the sources of {name} were read");
+        // The other crates of the host are used through `keyway`.
+        let is_missing = |path: &&String| !listing.passes_on(path) && (folder == "runtime" || !keyway.passes_on(path));
+        let missing: Vec<_> = listing.foreign.iter().filter(is_missing).collect();
         assert!(missing.is_empty(), "{name} names these in its signatures; re-export them: {missing:?}");
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use keyway_budget::{Guard, NotCalled, Outcome, Pass, ProviderOperation, Refusal, draw};
 use keyway_runtime::{
-    CallError, Connection, Description, ErrorCode, Provider, RequestEffect, RequestGate, SandboxError,
+    CallError, Description, ErrorCode, OpenConnection, Provider, RequestEffect, RequestGate, SandboxError,
 };
 use parking_lot::Mutex;
 
@@ -28,7 +28,7 @@ const RETRY_AFTER: std::ops::Range<f64> = 0.1..0.4;
 #[derive(Clone)]
 pub(crate) struct Opened {
     provider: Provider,
-    connection: Connection,
+    connection: OpenConnection,
     guard: Arc<Guard>,
     metrics: CallMetrics,
 }
@@ -81,7 +81,7 @@ impl From<CallFailure> for BrokerError {
 }
 
 impl Opened {
-    pub(crate) fn new(provider: Provider, connection: Connection, guard: Arc<Guard>, metrics: CallMetrics) -> Self {
+    pub(crate) fn new(provider: Provider, connection: OpenConnection, guard: Arc<Guard>, metrics: CallMetrics) -> Self {
         Self { provider, connection, guard, metrics }
     }
 
@@ -91,7 +91,7 @@ impl Opened {
     }
 
     /// The connection and its guard, to be kept open.
-    pub(crate) fn into_parts(self) -> (Connection, Arc<Guard>) {
+    pub(crate) fn into_parts(self) -> (OpenConnection, Arc<Guard>) {
         (self.connection, self.guard)
     }
 
@@ -112,7 +112,7 @@ impl Opened {
         &self,
         operation: ProviderOperation,
         about: A,
-        call: impl for<'a> Fn(&'a Provider, &'a Connection, &'a A) -> Calling<'a, T> + Send + Sync + 'static,
+        call: impl for<'a> Fn(&'a Provider, &'a OpenConnection, &'a A) -> Calling<'a, T> + Send + Sync + 'static,
     ) -> Result<T, CallFailure> {
         let started = Instant::now();
         let opened = self.clone();
@@ -146,7 +146,7 @@ impl Opened {
         operation: ProviderOperation,
         pass: Pass,
         about: &A,
-        call: &impl for<'a> Fn(&'a Provider, &'a Connection, &'a A) -> Calling<'a, T>,
+        call: &impl for<'a> Fn(&'a Provider, &'a OpenConnection, &'a A) -> Calling<'a, T>,
     ) -> (Result<T, CallFailure>, bool) {
         let began = Instant::now();
         let (sent, kept_back) = (AtomicU32::new(0), Mutex::default());

@@ -73,8 +73,8 @@ impl From<&RateLimitTier> for RateLimits {
     fn from(tier: &RateLimitTier) -> Self {
         tier.limits.iter().fold(Self::UNLIMITED, |limits, of| {
             let requests = match of.requests {
-                runtime::RequestKind::Reads => RequestKind::Read,
-                runtime::RequestKind::Writes => RequestKind::Write,
+                runtime::CountedRequests::Reads => RequestKind::Read,
+                runtime::CountedRequests::Writes => RequestKind::Write,
                 // The contract prescribes this for a kind that the host does not know.
                 _ => RequestKind::Any,
             };
@@ -220,7 +220,7 @@ mod tests {
     fn provider() -> Description {
         let tier = |name: &str, reads| {
             let mut tier = RateLimitTier::default();
-            let limit = runtime::RateLimit::new(reads, 10, runtime::RequestKind::Reads, LimitScope::Credential);
+            let limit = runtime::RateLimit::new(reads, 10, runtime::CountedRequests::Reads, LimitScope::Credential);
             (tier.name, tier.limits) = (name.into(), vec![limit]);
             tier
         };
@@ -250,7 +250,7 @@ mod tests {
         let other = || "later".to_owned();
         let limit = |requests, scope| runtime::RateLimit::new(5, 60, requests, scope);
         let mut tier = RateLimitTier::default();
-        tier.limits = vec![limit(runtime::RequestKind::Other(other()), LimitScope::Other(other()))];
+        tier.limits = vec![limit(runtime::CountedRequests::Other(other()), LimitScope::Other(other()))];
         let counted = RateLimits::from(&tier).counters().next().unwrap();
         assert_eq!((counted.requests, counted.scope), (RequestKind::Any, BudgetScope::Account));
         assert_eq!((counted.limit, counted.window), (Some(5), Duration::from_secs(60)));

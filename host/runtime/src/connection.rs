@@ -16,7 +16,7 @@ use crate::store::StateStore;
 /// the same. It holds the login session and the open network connections, which no other connection
 /// can reach. When the settings change, drop it and open another.
 #[derive(Clone)]
-pub struct Connection {
+pub struct OpenConnection {
     inner: Arc<Inner>,
     gate: Option<Arc<dyn RequestGate>>,
     state_store: Option<Arc<dyn StateStore>>,
@@ -33,7 +33,7 @@ struct Inner {
     checked: Mutex<Option<(Arc<str>, Arc<Settings>)>>,
 }
 
-impl Connection {
+impl OpenConnection {
     pub(crate) fn new(
         settings: Settings,
         approved: Arc<[ApprovedDestination]>,
@@ -119,8 +119,8 @@ impl Connection {
     }
 }
 
-impl std::fmt::Debug for Connection {
+impl std::fmt::Debug for OpenConnection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connection").field("approved", &self.inner.approved).finish_non_exhaustive()
+        f.debug_struct("OpenConnection").field("approved", &self.inner.approved).finish_non_exhaustive()
     }
 }

@@ -163,7 +163,7 @@ pub struct RateLimit {
     /// The length of the window: 1 to 86,400.
     pub window_seconds: u32,
     /// Which requests count.
-    pub requests: RequestKind,
+    pub requests: CountedRequests,
     /// Which requests count together.
     pub scope: LimitScope,
     /// Anything else worth showing.
@@ -173,7 +173,7 @@ pub struct RateLimit {
 
 impl RateLimit {
     /// A limit without attributes.
-    pub fn new(max_requests: u32, window_seconds: u32, requests: RequestKind, scope: LimitScope) -> Self {
+    pub fn new(max_requests: u32, window_seconds: u32, requests: CountedRequests, scope: LimitScope) -> Self {
         Self { max_requests, window_seconds, requests, scope, attributes: Vec::new() }
     }
 }
@@ -182,7 +182,7 @@ impl RateLimit {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
-pub enum RequestKind {
+pub enum CountedRequests {
     /// Requests that change nothing.
     Reads,
     /// Requests that change something.

@@ -72,11 +72,12 @@ mod validate;
 
 pub use code_cache::CodeCacheKey;
 pub use compiler::{Compiler, compile_stdin};
-pub use connection::Connection;
+pub use connection::OpenConnection;
 pub use contract::{
-    Alternative, Attribute, Capabilities, Changes, ChoiceOption, Description, Field, FieldKind, FieldSpec, FieldValue,
-    Fields, Interfaces, Item, ItemPage, Lease, LimitScope, NoCode, NoCodeReason, OneTimeCode, RateLimit, RateLimitTier,
-    RequestKind, Resolved, Selection, SettingGroup, SettingKind, SettingSpec, Settings, Verified, WriteAccess,
+    Alternative, Attribute, Capabilities, Changes, ChoiceOption, CountedRequests, Description, Field, FieldKind,
+    FieldSpec, FieldValue, Fields, Interfaces, Item, ItemPage, Lease, LimitScope, NoCode, NoCodeReason, OneTimeCode,
+    RateLimit, RateLimitTier, Resolved, Selection, SettingGroup, SettingKind, SettingSpec, Settings, Verified,
+    WriteAccess,
 };
 pub use egress::{
     ApprovedDestination, Body, ConnectTo, ConnectToError, DestinationError, Egress, EgressError, EgressPolicy,

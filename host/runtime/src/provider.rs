@@ -6,7 +6,7 @@ use secrecy::SecretString;
 
 use crate::adapter::Adapter;
 use crate::call::{Call, Turns};
-use crate::connection::Connection;
+use crate::connection::OpenConnection;
 use crate::contract::{
     Attribute, Changes, Description, FieldSpec, FieldValue, ItemPage, Lease, NoCode, OneTimeCode, Resolved, Selection,
     Settings, Verified, WriteAccess,
@@ -140,7 +140,7 @@ impl Provider {
 
     /// Checks that the connection works and reports what it can do. Logs in and reads; changes
     /// nothing.
-    pub async fn verify(&self, connection: &Connection) -> Result<Verified, CallError> {
+    pub async fn verify(&self, connection: &OpenConnection) -> Result<Verified, CallError> {
         let settings = self.settings(connection)?;
         let mut call = self.begin(connection, "verify", &[]).await?;
         let outcome = tokio::time::timeout_at(call.deadline(), call.instance.verify(&mut call.store, &settings)).await;
@@ -151,7 +151,7 @@ impl Provider {
 
     /// A page of the items that the connection can read. `page` is `None` for the first page, then
     /// the [`ItemPage::next`] of the previous one.
-    pub async fn list_items(&self, connection: &Connection, page: Option<&str>) -> Result<ItemPage, CallError> {
+    pub async fn list_items(&self, connection: &OpenConnection, page: Option<&str>) -> Result<ItemPage, CallError> {
         let settings = self.settings(connection)?;
         let mut call = self.begin(connection, "list-items", &[]).await?;
         let outcome =
@@ -163,7 +163,7 @@ impl Provider {
 
     /// The further fields of an item, without their values. Needs
     /// [`Interfaces::item_fields`](crate::Interfaces::item_fields).
-    pub async fn list_fields(&self, connection: &Connection, reference: &str) -> Result<Vec<FieldSpec>, CallError> {
+    pub async fn list_fields(&self, connection: &OpenConnection, reference: &str) -> Result<Vec<FieldSpec>, CallError> {
         let settings = self.settings(connection)?;
         let mut call = self.begin(connection, "list-fields", &[]).await?;
         let deadline = call.deadline();
@@ -178,7 +178,7 @@ impl Provider {
     /// requested are `None`.
     pub async fn resolve(
         &self,
-        connection: &Connection,
+        connection: &OpenConnection,
         reference: &str,
         selection: impl Into<Selection>,
     ) -> Result<Resolved, CallError> {
@@ -210,7 +210,7 @@ impl Provider {
     /// ([`ErrorCode::Conflict`](crate::ErrorCode::Conflict)).
     pub async fn write(
         &self,
-        connection: &Connection,
+        connection: &OpenConnection,
         reference: &str,
         changes: Changes,
         expected_revision: Option<&str>,
@@ -228,7 +228,11 @@ impl Provider {
 
     /// Whether [`write`](Self::write) may change this item. Asks the secret manager; changes
     /// nothing.
-    pub async fn check_write_access(&self, connection: &Connection, reference: &str) -> Result<WriteAccess, CallError> {
+    pub async fn check_write_access(
+        &self,
+        connection: &OpenConnection,
+        reference: &str,
+    ) -> Result<WriteAccess, CallError> {
         let settings = self.settings(connection)?;
         let mut call = self.begin(connection, "check-write-access", &[]).await?;
         let deadline = call.deadline();
@@ -244,7 +248,7 @@ impl Provider {
     /// [`Interfaces::leases`](crate::Interfaces::leases).
     pub async fn renew_lease(
         &self,
-        connection: &Connection,
+        connection: &OpenConnection,
         lease: &str,
         seconds: Option<u32>,
     ) -> Result<Lease, CallError> {
@@ -263,7 +267,7 @@ impl Provider {
 
     /// Ends a lease: the server stops accepting its values. Needs
     /// [`Interfaces::leases`](crate::Interfaces::leases).
-    pub async fn revoke_lease(&self, connection: &Connection, lease: &str) -> Result<(), CallError> {
+    pub async fn revoke_lease(&self, connection: &OpenConnection, lease: &str) -> Result<(), CallError> {
         let settings = self.settings(connection)?;
         let mut call = self.begin(connection, "revoke-lease", &[]).await?;
         let deadline = call.deadline();
@@ -274,7 +278,7 @@ impl Provider {
 
     /// Renews the durable state of the connection. Needs
     /// [`Interfaces::refresh`](crate::Interfaces::refresh).
-    pub async fn refresh(&self, connection: &Connection) -> Result<(), CallError> {
+    pub async fn refresh(&self, connection: &OpenConnection) -> Result<(), CallError> {
         let settings = self.settings(connection)?;
         let mut call = self.begin(connection, "refresh", &[]).await?;
         let outcome = tokio::time::timeout_at(call.deadline(), call.instance.refresh(&mut call.store, &settings)).await;
@@ -288,7 +292,7 @@ impl Provider {
         self.0.description.check_settings(settings, &self.0.patterns)
     }
 
-    fn settings(&self, connection: &Connection) -> Result<Arc<Settings>, CallError> {
+    fn settings(&self, connection: &OpenConnection) -> Result<Arc<Settings>, CallError> {
         let check = |settings: &Settings| {
             self.check_settings(settings)?;
             Ok(self.0.description.effective_settings(settings))
@@ -298,7 +302,7 @@ impl Provider {
 
     async fn begin(
         &self,
-        connection: &Connection,
+        connection: &OpenConnection,
         operation: &'static str,
         secrets: &[&SecretString],
     ) -> Result<Call, SandboxError> {

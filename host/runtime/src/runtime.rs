@@ -13,7 +13,7 @@ use wasmtime::component::{Component, Linker};
 use crate::adapter::{Adapter, VERSIONS};
 use crate::code_cache::{CodeCache, CodeCacheKey};
 use crate::compiler::Compiler;
-use crate::connection::Connection;
+use crate::connection::OpenConnection;
 use crate::contract::Settings;
 use crate::egress::{ApprovedDestination, Egress, EgressPolicy, Guard, RequestCounter};
 use crate::engine::{self, Ticker};
@@ -280,7 +280,7 @@ impl Runtime {
     ///
     /// `approved` are the destinations that its provider may connect to;
     /// [`crate::Description::approved_destinations`] says which the provider asks for.
-    pub fn connection(&self, settings: Settings, approved: Vec<ApprovedDestination>) -> Connection {
+    pub fn connection(&self, settings: Settings, approved: Vec<ApprovedDestination>) -> OpenConnection {
         let shared = &self.0;
         let approved: Arc<[ApprovedDestination]> = approved.into();
         let counter: Arc<RequestCounter> = Arc::default();
@@ -292,7 +292,7 @@ impl Runtime {
         }
         let slot = Slot::new(shared.session_key.clone(), shared.clock.clone(), shared.limits.session_bytes);
         let turns = Arc::new(Semaphore::new(shared.limits.calls_per_connection as usize));
-        Connection::new(settings, approved, Arc::new(slot), egress, counter, turns)
+        OpenConnection::new(settings, approved, Arc::new(slot), egress, counter, turns)
     }
 }
 

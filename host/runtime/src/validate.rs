@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use secrecy::ExposeSecret;
 
 use crate::contract::{
-    Attribute, Description, FieldKind, FieldSpec, FieldValue, ItemPage, Lease, LimitScope, NoCode, NoCodeReason,
-    OneTimeCode, RateLimit, RateLimitTier, RequestKind, Resolved, Selection, SettingKind, SettingSpec, Verified,
+    Attribute, CountedRequests, Description, FieldKind, FieldSpec, FieldValue, ItemPage, Lease, LimitScope, NoCode,
+    NoCodeReason, OneTimeCode, RateLimit, RateLimitTier, Resolved, Selection, SettingKind, SettingSpec, Verified,
 };
 use crate::egress::DestinationTemplate;
 use crate::error::{ErrorCode, ProviderError};
@@ -136,7 +136,7 @@ fn rate_limit_tier(tier: &RateLimitTier) -> Check {
         ensure(tier.limits.iter().take(position).all(|other| counted(other) != counted(limit)), || {
             format!("the tier `{name}` has two limits for the same requests, scope and window")
         })?;
-        if let RequestKind::Other(name) = &limit.requests {
+        if let CountedRequests::Other(name) = &limit.requests {
             short(name, "a kind of requests")?;
         }
         if let LimitScope::Other(name) = &limit.scope {

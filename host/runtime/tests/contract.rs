@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use keyway_runtime::{
-    CallError, ConnectTo, Connection, EgressPolicy, ErrorCode, FieldKind, FieldValue, Fields, LoadError, MemoryStore,
-    NoCodeReason, Provider, ProviderError, Runtime, SandboxError, Selection, SettingKind, Settings, StateStore,
+    CallError, ConnectTo, EgressPolicy, ErrorCode, FieldKind, FieldValue, Fields, LoadError, MemoryStore, NoCodeReason,
+    OpenConnection, Provider, ProviderError, Runtime, SandboxError, Selection, SettingKind, Settings, StateStore,
 };
 use secrecy::ExposeSecret;
 use support::{TOKEN, connect, connect_with, limits, load, runtime, runtime_with};
@@ -28,14 +28,14 @@ fn settings() -> Settings {
     Settings::new().with("region", "eu-1").with("token", TOKEN)
 }
 
-async fn paths() -> (Runtime, Provider, Connection) {
+async fn paths() -> (Runtime, Provider, OpenConnection) {
     let runtime = runtime();
     let provider = load(&runtime, "paths").await;
     let connection = connect_with(&runtime, &provider, settings());
     (runtime, provider, connection)
 }
 
-async fn password(provider: &Provider, connection: &Connection, reference: &str) -> String {
+async fn password(provider: &Provider, connection: &OpenConnection, reference: &str) -> String {
     let resolved = provider.resolve(connection, reference, Fields::CREDENTIALS).await.unwrap();
     resolved.password.unwrap().expose_secret().to_owned()
 }

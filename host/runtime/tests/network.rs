@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use keyway_runtime::{
-    CallError, Connection, EgressPolicy, ErrorCode, Fields, Provider, ProviderError, Runtime, Settings,
+    CallError, EgressPolicy, ErrorCode, Fields, OpenConnection, Provider, ProviderError, Runtime, Settings,
 };
 use secrecy::ExposeSecret;
 use support::{TOKEN, connect, connect_with, limits, load, runtime, runtime_with};
@@ -101,7 +101,7 @@ async fn answer(
 }
 
 /// A connection whose address is the server's; the operator allows it to be on loopback.
-async fn connected(fixture: &str, server: &Server) -> (Runtime, Provider, Connection) {
+async fn connected(fixture: &str, server: &Server) -> (Runtime, Provider, OpenConnection) {
     let runtime = runtime_with(EgressPolicy::default().with_private(server.url().parse().unwrap()));
     let provider = load(&runtime, fixture).await;
     let setting = if fixture == "echo" { "base_url" } else { "address" };

@@ -5,11 +5,11 @@ mod support;
 
 use std::time::Duration;
 
-use keyway_runtime::{CallError, Connection, ErrorCode, Fields, Provider, SandboxError};
+use keyway_runtime::{CallError, ErrorCode, Fields, OpenConnection, Provider, SandboxError};
 use secrecy::ExposeSecret;
 use support::{connect, load, runtime};
 
-async fn resolve(provider: &Provider, connection: &Connection, what: &str) -> Result<(String, String), CallError> {
+async fn resolve(provider: &Provider, connection: &OpenConnection, what: &str) -> Result<(String, String), CallError> {
     let scheme = &provider.description().reference_scheme;
     let resolved = provider.resolve(connection, &format!("{scheme}://{what}"), Fields::ALL).await?;
     let text = |secret: Option<secrecy::SecretString>| secret.map(|s| s.expose_secret().to_owned()).unwrap_or_default();
@@ -19,7 +19,7 @@ async fn resolve(provider: &Provider, connection: &Connection, what: &str) -> Re
 /// Runs the same call many times concurrently.
 async fn burst(
     provider: &Provider,
-    connection: &Connection,
+    connection: &OpenConnection,
     what: &'static str,
 ) -> Vec<Result<(String, String), CallError>> {
     let calls: Vec<_> = (0..50)
@@ -77,7 +77,7 @@ async fn a_refused_login_is_tried_once_for_all_who_wait() {
 }
 
 /// Waits until a call that was started earlier has the right to renew.
-async fn until_granted(provider: &Provider, connection: &Connection) {
+async fn until_granted(provider: &Provider, connection: &OpenConnection) {
     for own in 1_u64.. {
         if resolve(provider, connection, "item/count").await.unwrap().0 != own.to_string() {
             return;

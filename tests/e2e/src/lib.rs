@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use keyway_emulator_onepassword::{Emulator, KnobError, Options, StartError};
 use keyway_runtime::{
-    Connection, DestinationError, EgressPolicy, LoadError, Provider, Runtime, RuntimeBuilder, Settings, SetupError,
+    DestinationError, EgressPolicy, LoadError, OpenConnection, Provider, Runtime, RuntimeBuilder, Settings, SetupError,
 };
 use thiserror::Error;
 
@@ -83,12 +83,12 @@ impl Lab {
     }
 
     /// A connection with the token of this account of the emulator.
-    pub fn connect(&self, account: &str) -> Result<Connection, LabError> {
+    pub fn connect(&self, account: &str) -> Result<OpenConnection, LabError> {
         self.connect_with(&self.emulator.account(account)?.token)
     }
 
     /// A connection with this token.
-    pub fn connect_with(&self, token: &str) -> Result<Connection, LabError> {
+    pub fn connect_with(&self, token: &str) -> Result<OpenConnection, LabError> {
         let settings = Settings::new().with("token", token);
         let approved = self.provider.description().approved_destinations(&settings)?;
         Ok(self.runtime.connection(settings, approved))

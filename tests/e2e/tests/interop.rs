@@ -9,7 +9,7 @@ mod official_sdk;
 
 use keyway_e2e::Lab;
 use keyway_emulator_onepassword::{ItemState, WrongToken};
-use keyway_runtime::{CallError, Changes, Connection, ErrorCode, Fields, Resolved};
+use keyway_runtime::{CallError, Changes, ErrorCode, Fields, OpenConnection, Resolved};
 use official_sdk::OfficialSdk;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
@@ -17,7 +17,7 @@ use serde_json::json;
 const VAULT: &str = "Automation";
 const ITEM: &str = "Northwind Supplier Portal";
 
-async fn lab() -> (Lab, Connection, OfficialSdk) {
+async fn lab() -> (Lab, OpenConnection, OfficialSdk) {
     let lab = Lab::start().await.unwrap();
     let connection = lab.connect("automation").unwrap();
     let sdk = OfficialSdk::signed_in(lab.emulator.url(), &lab.emulator.account("automation").unwrap().token);
@@ -28,7 +28,7 @@ fn text(secret: Option<&SecretString>) -> Option<&str> {
     secret.map(|secret| secret.expose_secret())
 }
 
-async fn resolve(lab: &Lab, connection: &Connection, reference: &str) -> Resolved {
+async fn resolve(lab: &Lab, connection: &OpenConnection, reference: &str) -> Resolved {
     lab.provider.resolve(connection, reference, Fields::ALL).await.unwrap()
 }
 

@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use keyway_e2e::Lab;
 use keyway_emulator_onepassword::{Calls, Endpoint, Fault, FaultRule, Options, RetryAfterForm, WrongToken};
-use keyway_runtime::{CallError, Changes, Connection, ErrorCode, Fields, Limits, ProviderError, Runtime, WriteAccess};
+use keyway_runtime::{
+    CallError, Changes, ErrorCode, Fields, Limits, OpenConnection, ProviderError, Runtime, WriteAccess,
+};
 use secrecy::ExposeSecret;
 
 const VAULT: &str = "Automation";
 const READ_ONLY: &str = "Finance (read-only)";
 const ITEM: &str = "Northwind Supplier Portal";
 
-async fn lab() -> (Lab, Connection, String) {
+async fn lab() -> (Lab, OpenConnection, String) {
     let mut limits = Limits::default();
     limits.call_time = Duration::from_secs(10);
     limits.answer_time = Duration::from_secs(2);

@@ -67,7 +67,7 @@ pub(crate) fn none_opened() -> OpenConnections {
 }
 
 /// Open connections by id and row version: new settings make a new version, and so a new session.
-pub(crate) type OpenConnections = Cache<(ConnectionId, u64), (keyway_runtime::Connection, Arc<Guard>)>;
+pub(crate) type OpenConnections = Cache<(ConnectionId, u64), (keyway_runtime::OpenConnection, Arc<Guard>)>;
 
 /// A connection without its settings, for display.
 #[derive(Debug, Clone, PartialEq, Eq)]

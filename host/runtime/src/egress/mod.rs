@@ -74,7 +74,7 @@ impl RequestEffect {
 }
 
 /// A check before each request of a call leaves the sandbox, for counting or limiting requests. See
-/// [`Connection::with_gate`](crate::Connection::with_gate).
+/// [`OpenConnection::with_gate`](crate::OpenConnection::with_gate).
 #[async_trait::async_trait]
 pub trait RequestGate: Send + Sync + 'static {
     /// Admits the request, or keeps it back and returns the reason (for a person; never a secret).

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use keyway_runtime::{Connection, EgressPolicy, Limits, Provider, Runtime, Settings};
+use keyway_runtime::{EgressPolicy, Limits, OpenConnection, Provider, Runtime, Settings};
 
 /// The token that every test connection has; no output may show it.
 pub(crate) const TOKEN: &str = "token-3f9a-that-must-not-be-seen";
@@ -46,7 +46,7 @@ pub(crate) async fn load(runtime: &Runtime, name: &str) -> Provider {
 }
 
 /// A connection whose secret settings are all [`TOKEN`], approved for the provider's destinations.
-pub(crate) fn connect(runtime: &Runtime, provider: &Provider) -> Connection {
+pub(crate) fn connect(runtime: &Runtime, provider: &Provider) -> OpenConnection {
     let mut settings = Settings::new();
     for spec in provider.description().settings.iter().filter(|spec| spec.secret) {
         settings.set(&spec.name, TOKEN);
@@ -54,7 +54,7 @@ pub(crate) fn connect(runtime: &Runtime, provider: &Provider) -> Connection {
     connect_with(runtime, provider, settings)
 }
 
-pub(crate) fn connect_with(runtime: &Runtime, provider: &Provider, settings: Settings) -> Connection {
+pub(crate) fn connect_with(runtime: &Runtime, provider: &Provider, settings: Settings) -> OpenConnection {
     let approved = provider.description().approved_destinations(&settings).unwrap();
     runtime.connection(settings, approved)
 }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use keyway::{BrokerError, ErrorKind};
-use keyway_runtime::{Alternative, Description, FileStatus, LimitScope, Limits, Provider, RateLimit, RequestKind};
+use keyway_runtime::{Alternative, CountedRequests, Description, FileStatus, LimitScope, Limits, Provider, RateLimit};
 use serde::Serialize;
 
 use super::app::App;
@@ -224,10 +224,10 @@ fn set(set: &Alternative) -> String {
 /// Which requests are counted, and for whom, in the contract's words.
 fn counted_as(limit: &RateLimit) -> String {
     let requests: &str = match &limit.requests {
-        RequestKind::Reads => "reads",
-        RequestKind::Writes => "writes",
-        RequestKind::All => "all",
-        RequestKind::Other(other) => other,
+        CountedRequests::Reads => "reads",
+        CountedRequests::Writes => "writes",
+        CountedRequests::All => "all",
+        CountedRequests::Other(other) => other,
         _ => "other",
     };
     let scope: &str = match &limit.scope {

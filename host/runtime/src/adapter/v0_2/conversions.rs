@@ -161,10 +161,10 @@ impl From<wit::RateLimit> for contract::RateLimit {
             max_requests: limit.max_requests,
             window_seconds: limit.window_seconds,
             requests: match limit.requests {
-                wit::RequestKind::Reads => contract::RequestKind::Reads,
-                wit::RequestKind::Writes => contract::RequestKind::Writes,
-                wit::RequestKind::All => contract::RequestKind::All,
-                wit::RequestKind::Other(name) => contract::RequestKind::Other(name),
+                wit::RequestKind::Reads => contract::CountedRequests::Reads,
+                wit::RequestKind::Writes => contract::CountedRequests::Writes,
+                wit::RequestKind::All => contract::CountedRequests::All,
+                wit::RequestKind::Other(name) => contract::CountedRequests::Other(name),
             },
             scope: match limit.scope {
                 wit::LimitScope::Credential => contract::LimitScope::Credential,

@@ -49,3 +49,19 @@ impl Core {
         Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
     }
 }
+
+/// Converts a time of the contract. A time beyond the calendar's range becomes the last one in it.
+pub(crate) fn timestamp_of(seconds: u64) -> Timestamp {
+    i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok()).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_time_that_a_provider_names_is_a_time() {
+        assert_eq!(timestamp_of(1_000), Timestamp::from_second(1_000).unwrap());
+        assert_eq!((timestamp_of(u64::MAX), timestamp_of(i64::MAX as u64)), (Timestamp::MAX, Timestamp::MAX));
+    }
+}

@@ -152,6 +152,7 @@ mod error;
 mod flight;
 mod items;
 mod keyring;
+mod lease;
 pub mod keys;
 pub mod metrics;
 mod provider_call;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use keyway_audit::{AuditSource, Operation, Subject, Trail};
 use keyway_budget::ProviderOperation;
 use keyway_runtime::{Field, FieldValue, Fields, Lease, NoCode, NoCodeReason, OneTimeCode, Resolved, Selection};
@@ -15,11 +16,12 @@ use crate::access::Access;
 use crate::cache::{Credentials, Fetched, ItemKey, Lifetime, Lookup, Rejected, Source};
 use crate::cache_ttl::CacheTtl;
 use crate::connections::Connections;
-use crate::core::Core;
+use crate::core::{Core, timestamp_of};
 use crate::entries::further::check_names;
 use crate::entries::{BoundItem, EntryStore, ResolvableEntry};
 use crate::error::{BrokerError, InvalidInput};
 use crate::items::Items;
+use crate::lease::EntryLease;
 use crate::provider_call::Opened;
 use crate::rotations::Journal;
 
@@ -102,12 +104,12 @@ pub struct Resolution {
     /// The rotation whose new password this is, if the site has it already and the item does not.
     /// User name and code are always the item's.
     pub rotation: Option<RotationId>,
-    /// The first second (since 1970) at which user name and password are no longer valid; `None`
-    /// when the provider knows of no end.
-    pub valid_until: Option<u64>,
+    /// The first second at which user name and password are no longer valid; `None` when the
+    /// provider knows of no end.
+    pub valid_until: Option<Timestamp>,
     /// The lease under which user name and password were made, if the secret manager makes new
     /// ones for each call. They are valid until it ends.
-    pub lease: Option<Lease>,
+    pub lease: Option<EntryLease>,
     /// How long it took.
     pub timings: Timings,
 }
@@ -320,8 +322,8 @@ impl Resolver {
             code_revision: found.code_revision,
             rejected_is_current: rejected.is_some_and(|rejected| rejected.revision == credentials.revision),
             revision: credentials.revision,
-            valid_until: fetched.lifetime.valid_until,
-            lease: fetched.lifetime.lease.map(|lease| Lease::clone(&lease)),
+            valid_until: fetched.lifetime.valid_until.map(timestamp_of),
+            lease: fetched.lifetime.lease.map(|lease| keyway_runtime::Lease::clone(&lease).into()),
             timings,
         }
         .with_revision_of_rotation(rejected_by_caller.as_deref());

@@ -23,7 +23,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use keyway_budget::after;
 use keyway_keys::{EnvelopeError, Place};
 use keyway_runtime::{StateStore, StoreError, StoredState};
@@ -34,7 +33,7 @@ use tracing::{error, warn};
 use zeroize::Zeroizing;
 
 use crate::codec::{self, CodecError};
-use crate::core::Core;
+use crate::core::{Core, timestamp_of};
 use crate::error::{BrokerError, Thing};
 use crate::keyring::{WorkspaceKeys, place};
 use crate::request;
@@ -83,7 +82,7 @@ impl DurableState {
             settings_version: self.settings_version,
             sealed_state: self.core.keyring.seal(keys, &self.place(state.version), &plaintext).await?,
             version: state.version,
-            refresh_at: state.refresh_by.map(|by| timestamp(by).max(after(now, LEAST_WAIT))),
+            refresh_at: state.refresh_by.map(|by| timestamp_of(by).max(after(now, LEAST_WAIT))),
             refresh_attempts: 0,
             updated_at: now,
         })
@@ -189,11 +188,6 @@ fn decode(plaintext: &[u8]) -> Result<(u64, Zeroizing<Vec<u8>>), CodecError> {
     let [Some(FORM), Some(version), Some(data)] = codec::decode(plaintext)?[..] else { return Err(CodecError) };
     let settings_version = u64::from_be_bytes(version.try_into().map_err(|_| CodecError)?);
     Ok((settings_version, Zeroizing::new(data.to_vec())))
-}
-
-/// Converts a time of the contract. A time beyond the calendar's range becomes the last one in it.
-fn timestamp(seconds: u64) -> Timestamp {
-    i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok()).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use keyway_storage::EntrySelector;
 
 use super::Entries;
 use crate::access::Access;
+use crate::lease::EntryLease;
 use crate::error::{BrokerError, InvalidInput};
 use crate::text::required;
 
@@ -40,7 +41,7 @@ impl Entries {
         entry: &EntrySelector,
         lease: &str,
         seconds: Option<u32>,
-    ) -> Result<Lease, BrokerError> {
+    ) -> Result<EntryLease, BrokerError> {
         let trail = Trail::selected(entry);
         let renew = async {
             required("lease", lease, LEASE_LIMIT)?;
@@ -49,7 +50,7 @@ impl Entries {
             let renewed = opened.call(renew, lease.to_owned(), move |provider, connection, id| {
                 Box::pin(provider.renew_lease(connection, id, seconds))
             });
-            let renewed = renewed.await?;
+            let renewed = EntryLease::from(renewed.await?);
             // Recorded only once it is known to be a lease: other text may be anything.
             trail.note(|subject| subject.lease = Some(renewed.id.clone()));
             Ok(renewed)

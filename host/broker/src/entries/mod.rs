@@ -38,6 +38,7 @@ pub use tfa::TfaCode;
 
 use crate::cache_ttl::CacheTtl;
 pub use crate::error::NoTfaCode;
+pub use crate::lease::EntryLease;
 
 /// An item of a connection, whose values are an entry's credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 //!
 //! Nothing is kept: an authenticator's code is made or fetched for each call.
 
+use std::time::Duration;
+
 use keyway_audit::{AuditSource, Operation, Trail};
 use keyway_runtime::{Fields, NoCodeReason, OneTimeCode};
 use keyway_storage::{EntrySelector, TfaMethod};
@@ -19,8 +21,8 @@ pub enum TfaCode {
     Authenticator {
         /// The code.
         code: OneTimeCode,
-        /// The number of seconds for which it is still current: from 1 up to its period.
-        expires_in_seconds: u64,
+        /// For how long it is still current, in whole seconds: from 1 up to its period.
+        expires_in: Duration,
     },
 }
 
@@ -67,6 +69,6 @@ impl Entries {
         };
         let now = u64::try_from(self.core.timestamp().as_second()).unwrap_or_default();
         let left = code.expires_at.saturating_sub(now).clamp(1, u64::from(code.period_seconds).max(1));
-        Ok(TfaCode::Authenticator { code, expires_in_seconds: left })
+        Ok(TfaCode::Authenticator { code, expires_in: Duration::from_secs(left) })
     }
 }

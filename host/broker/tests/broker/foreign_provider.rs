@@ -173,13 +173,14 @@ async fn a_missing_code_has_a_reason_and_values_their_end_also_from_the_cache() 
     let resolved = resolve(&steam, Fields::ALL).await;
     assert!(resolved.one_time_code.is_some() && resolved.no_code.is_none());
 
-    let now = u64::try_from(world.clock.now().timestamp().as_second()).unwrap();
+    let now = world.clock.now().timestamp().as_second();
+    let after = |seconds| Some(jiff::Timestamp::from_second(now + seconds).unwrap());
     let short = world.bind(&connection, "short", "paths://short/90").await.unwrap();
     let dynamic = world.bind(&connection, "dynamic", "paths://dynamic/db").await.unwrap();
     for _ in 0..2 {
-        assert_eq!(resolve(&short, Fields::CREDENTIALS).await.valid_until, Some(now + 90));
+        assert_eq!(resolve(&short, Fields::CREDENTIALS).await.valid_until, after(90));
         let lease = resolve(&dynamic, Fields::CREDENTIALS).await.lease.unwrap();
-        assert_eq!((&*lease.id, lease.expires_at, lease.renewable), ("lease-db-1", now + 3_600, true));
+        assert_eq!((&*lease.id, Some(lease.expires_at), lease.renewable), ("lease-db-1", after(3_600), true));
         world.clock.advance(Duration::from_secs(10));
     }
 }
@@ -251,9 +252,9 @@ async fn a_lease_is_renewed_and_what_was_made_under_one_that_is_revoked_is_serve
     let (of_other, _) = resolve(&beside).await;
     assert!(!resolve(&world.broker).await.1 && !resolve(&beside).await.1, "both have cached it");
 
-    let now = u64::try_from(world.clock.now().timestamp().as_second()).unwrap();
+    let end = world.clock.now().timestamp().as_second() + 7_200;
     let renewed = world.broker.entries().renew_lease(&world.access, &selector, &lease, Some(7_200)).await.unwrap();
-    assert_eq!((renewed.id, renewed.expires_at), (lease.clone(), now + 7_200));
+    assert_eq!((renewed.id, renewed.expires_at.as_second()), (lease.clone(), end));
     world.broker.entries().revoke_lease(&world.access, &selector, &lease).await.unwrap();
     assert!(resolve(&world.broker).await.1);
     // The other process sees it at its next read of the database.

@@ -24,9 +24,7 @@ async fn own(world: &World, method: Option<TfaMethod>, secret: Option<&str>) -> 
 
 async fn code(world: &World, entry: &VaultEntry) -> Result<(String, u64), BrokerError> {
     match world.broker.entries().tfa_code(&world.access, &entry.id.into()).await? {
-        TfaCode::Authenticator { code, expires_in_seconds } => {
-            Ok((code.code.expose_secret().to_owned(), expires_in_seconds))
-        }
+        TfaCode::Authenticator { code, expires_in } => Ok((code.code.expose_secret().to_owned(), expires_in.as_secs())),
         other => panic!("{other:?}"),
     }
 }

@@ -179,7 +179,7 @@ pub(crate) fn milliseconds<S: Serializer>(time: &Duration, serializer: S) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::resolved::{Code, LeaseView, NoCode, moment};
+    use crate::view::resolved::{Code, LeaseView, NoCode};
 
     fn resolved(reveal: bool) -> Resolved {
         let value = |value: &str, shown: bool| ResolvedValue {
@@ -284,6 +284,7 @@ mod tests {
     #[test]
     fn the_end_of_values_and_their_lease_are_shown() {
         let mut leased = resolved(false);
+        let moment = |seconds| jiff::Timestamp::from_second(seconds).unwrap();
         let lease = LeaseView { id: "db/creds/1".into(), expires_at: moment(2_000_000_000), renewable: true };
         leased.values = Values { valid_until: Some(moment(1_900_000_000)), lease: Some(lease), ..leased.values };
         let shown = text(&leased);

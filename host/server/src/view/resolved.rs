@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use data_encoding::BASE64;
 use jiff::Timestamp;
+use keyway::entries::EntryLease;
 use keyway::{Resolution, RotationId, Source};
 use keyway_runtime::{Field, FieldSpec, FieldValue, Lease};
 use secrecy::{ExposeSecret, SecretString};
@@ -116,19 +117,14 @@ view! {
     /// A secret manager's promise to accept values until it ends.
     #[derive(ToSchema)]
     #[schema(as = Lease)]
-    pub(crate) struct LeaseView of lease: Lease {
+    pub(crate) struct LeaseView of lease: EntryLease {
         /// The secret manager's name for it.
         id: String = lease.id,
         /// When it ends unless it is renewed.
-        expires_at: Timestamp = moment(lease.expires_at),
+        expires_at: Timestamp = lease.expires_at,
         /// Whether it can be renewed.
         renewable: bool = lease.renewable,
     }
-}
-
-/// A time in the providers' form. One beyond the calendar becomes the last possible time.
-pub(crate) fn moment(seconds: u64) -> Timestamp {
-    i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok()).unwrap_or(Timestamp::MAX)
 }
 
 #[derive(Serialize, ToSchema)]
@@ -196,7 +192,7 @@ impl Values {
             rejected_is_current: resolution.rejected_is_current,
             rotation: resolution.rotation,
             no_code: resolution.no_code.map(Into::into),
-            valid_until: resolution.valid_until.map(moment),
+            valid_until: resolution.valid_until,
             lease: resolution.lease.map(Into::into),
             further: resolution.further.into_iter().map(|field| Further::new(field, reveal, now)).collect(),
         }

@@ -1,5 +1,7 @@
 //! The current code of a vault entry's second factor as clients and scripts see it.
 
+use std::time::Duration;
+
 use keyway::OneTimeCode;
 use secrecy::SecretString;
 use serde::Serialize;
@@ -20,7 +22,7 @@ pub(crate) struct Code {
 
 impl Code {
     /// Of an authenticator.
-    pub(crate) fn authenticator(code: OneTimeCode, expires_in_seconds: u64) -> Self {
-        Self { r#type: "authenticator", code: code.code, expires_in_seconds }
+    pub(crate) fn authenticator(code: OneTimeCode, expires_in: Duration) -> Self {
+        Self { r#type: "authenticator", code: code.code, expires_in_seconds: expires_in.as_secs() }
     }
 }

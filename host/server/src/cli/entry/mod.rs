@@ -65,14 +65,15 @@ pub(super) async fn run(app: &App, command: EntryCommand) -> Result<(), CliError
         EntryCommand::Code(target) => {
             let selector = target.entry.selector()?;
             let (host, access) = app.open_in(&target.workspace).await?;
-            let TfaCode::Authenticator { code, expires_in_seconds } =
+            let TfaCode::Authenticator { code, expires_in } =
                 host.broker().entries().tfa_code(&access, &selector).await?
             else {
                 return Err(CliError::new(ErrorKind::Internal, "this kind of two-factor code cannot be printed yet"));
             };
-            let code = Code::authenticator(code, expires_in_seconds);
+            let code = Code::authenticator(code, expires_in);
             app.output.result(&code, |out| {
-                writeln!(out, "{}  {GOOD}live{GOOD:#}, good for {expires_in_seconds} s", code.code.expose_secret())
+                let left = code.expires_in_seconds;
+                writeln!(out, "{}  {GOOD}live{GOOD:#}, good for {left} s", code.code.expose_secret())
             })
         }
     }

@@ -113,8 +113,8 @@ pub(super) async fn clear_browser_state(
 pub(super) async fn tfa_code(Client(api, access): Client, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
     let selector = name::queried(query)?.map_or_else(|| name::pair(None, None), Ok)?;
     match api.broker.entries().tfa_code(&access, &selector).await? {
-        TfaCode::Authenticator { code, expires_in_seconds } => {
-            secret_answer(StatusCode::OK, &Code::authenticator(code, expires_in_seconds))
+        TfaCode::Authenticator { code, expires_in } => {
+            secret_answer(StatusCode::OK, &Code::authenticator(code, expires_in))
         }
         _ => Err(ApiError::internal("this server does not know this kind of two-factor code")),
     }

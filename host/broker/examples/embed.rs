@@ -31,12 +31,7 @@ pub(crate) async fn embed(
     // Once for each customer: a workspace, and a connection, which is verified before it is stored.
     let workspace = broker.workspaces().create("Acme", Scope::Api).await?.workspace;
     let access = Access::operator(workspace.id, "onboarding");
-    let connection = NewConnection {
-        name: "Acme 1Password".into(),
-        provider_type: "1password".into(),
-        settings: Settings::new().with("token", token),
-        ..NewConnection::default()
-    };
+    let connection = NewConnection::new("Acme 1Password", "1password", Settings::new().with("token", token));
     let connection = broker.connections().create(&access, connection).await?;
 
     // Once for each credential: which item it comes from.

@@ -67,7 +67,7 @@ impl Broker {
     }
 
     /// The connections to secret managers.
-    pub fn connections(&self) -> &Arc<Connections> {
+    pub fn connections(&self) -> &Connections {
         &self.0.connections
     }
 

@@ -181,7 +181,8 @@ impl BrokerBuilder {
             closed: AtomicBool::new(false),
         });
         let cache = SecretCache::new(core.clock.clone(), parts.cache);
-        let connections = Arc::new(Connections {
+        let connections = Arc::new_cyclic(|me| Connections {
+            me: me.clone(),
             core: core.clone(),
             runtime: parts.runtime,
             providers: parts.providers,

@@ -89,7 +89,9 @@ pub enum BrokerError {
         installed: Vec<String>,
     },
     /// A provider, or the folder of providers, was loaded with another runtime than the broker's.
-    #[error("a provider belongs to another runtime than this broker; load it with the runtime that the broker is built with")]
+    #[error(
+        "a provider belongs to another runtime than this broker; load it with the runtime that the broker is built with"
+    )]
     OtherRuntime,
     /// A new connection, or new settings of one, did not pass the provider's check. Nothing was
     /// stored.
@@ -509,7 +511,11 @@ mod tests {
             assert_eq!(soon.retry_after(), Some(SOON), "{soon}");
         }
         let made = AuditError::failed("").after_a_change();
-        for never in [made.into(), BrokerError::EntryExists, BrokerError::Provider(ProviderError::new(ErrorCode::Unavailable, ""))] {
+        for never in [
+            made.into(),
+            BrokerError::EntryExists,
+            BrokerError::Provider(ProviderError::new(ErrorCode::Unavailable, "")),
+        ] {
             assert_eq!(never.retry_after(), None, "{never}");
         }
     }

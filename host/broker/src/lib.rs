@@ -33,12 +33,11 @@
 //!     .connections()
 //!     .create(
 //!         &operator,
-//!         NewConnection {
-//!             name: "Acme 1Password".into(),
-//!             provider_type: "1password".into(),
-//!             settings: Settings::new().with("token", std::env::var("OP_SERVICE_ACCOUNT_TOKEN")?),
-//!             ..NewConnection::default()
-//!         },
+//!         NewConnection::new(
+//!             "Acme 1Password",
+//!             "1password",
+//!             Settings::new().with("token", std::env::var("OP_SERVICE_ACCOUNT_TOKEN")?),
+//!         ),
 //!     )
 //!     .await?;
 //!
@@ -152,8 +151,8 @@ mod error;
 mod flight;
 mod items;
 mod keyring;
-mod lease;
 pub mod keys;
+mod lease;
 pub mod metrics;
 mod provider_call;
 mod providers;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use keyway_audit::{AuditSource, Operation, Subject, Trail};
 use keyway_budget::ProviderOperation;
-use keyway_runtime::{Field, FieldValue, Fields, Lease, NoCode, NoCodeReason, OneTimeCode, Resolved, Selection};
+use keyway_runtime::{Field, FieldValue, Fields, NoCode, NoCodeReason, OneTimeCode, Resolved, Selection};
 use keyway_storage::{EntrySelector, ItemId, RotationId};
 use secrecy::SecretString;
 use tracing::debug;
@@ -204,7 +204,7 @@ impl Resolver {
             trail.note(|subject| subject.entry = Some(entry.id));
             match entry.binding.clone() {
                 Some(binding) => {
-                    let selection = Selection { standard: request.fields, further: request.further };
+                    let selection = Selection::from(request.fields).further(request.further);
                     self.resolve_bound(&entry, binding, selection, request.rejected, &trail).await
                 }
                 None => self.resolve_own(&entry, &request, &trail).await,
@@ -241,7 +241,7 @@ impl Resolver {
         trail: &Trail,
     ) -> Result<Resolution, BrokerError> {
         let started = Instant::now();
-        let Selection { standard: fields, further } = selection;
+        let Selection { standard: fields, further, .. } = selection;
         let workspace = entry.workspace_id;
         trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
         let connection = self.connections.record(workspace, binding.connection_id).await?;
@@ -290,7 +290,7 @@ impl Resolver {
         let asked_at = u64::try_from(self.core.timestamp().as_millisecond()).unwrap_or(0);
         let found = self.items.cache.get(lookup, move |fields| {
             Box::pin(async move {
-                let about = (reference, Selection { standard: fields, further });
+                let about = (reference, Selection::from(fields).further(further));
                 let resolve = ProviderOperation::Resolve;
                 let resolved = opened.call(resolve, about, |provider, connection, (reference, selection)| {
                     Box::pin(provider.resolve(connection, reference, selection.clone()))

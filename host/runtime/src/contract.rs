@@ -336,7 +336,8 @@ pub struct Item {
     pub attributes: Vec<Attribute>,
 }
 
-/// A choice of the fields that every provider resolves.
+/// A choice of the fields that every provider resolves. Exhaustive, because the contract has no
+/// others: whatever else an item holds is a further field, see [`Selection`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Fields {
     /// The user name.
@@ -358,11 +359,20 @@ impl Fields {
 
 /// Which fields to resolve: a choice of the standard ones, and further ones by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Selection {
     /// The fields that every provider has.
     pub standard: Fields,
     /// Names of further fields, as [`FieldSpec::name`] gives them, each once.
     pub further: Vec<String>,
+}
+
+impl Selection {
+    /// Sets the further fields.
+    #[must_use]
+    pub fn further(self, names: Vec<String>) -> Self {
+        Self { further: names, ..self }
+    }
 }
 
 impl From<Fields> for Selection {
@@ -552,6 +562,7 @@ pub struct Lease {
 
 /// New values for an item (`write`). `None` leaves a field as it is.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct Changes {
     /// The user name.
     pub username: Option<SecretString>,
@@ -559,7 +570,22 @@ pub struct Changes {
     pub password: Option<SecretString>,
 }
 
-/// Whether an item can be written (`check-write-access`).
+impl Changes {
+    /// Changes the user name.
+    #[must_use]
+    pub fn username(self, username: impl Into<SecretString>) -> Self {
+        Self { username: Some(username.into()), ..self }
+    }
+
+    /// Changes the password.
+    #[must_use]
+    pub fn password(self, password: impl Into<SecretString>) -> Self {
+        Self { password: Some(password.into()), ..self }
+    }
+}
+
+/// Whether an item can be written (`check-write-access`). Exhaustive, because there is nothing in
+/// between: an answer that this host does not know is a denial.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WriteAccess {

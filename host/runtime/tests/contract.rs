@@ -274,7 +274,7 @@ async fn further_fields_are_listed_and_resolved_by_name() {
     assert_eq!(fields[1].kind, FieldKind::Secret);
 
     let further = ["api-key", "blob", "pin", "missing", "empty"].map(str::to_owned).into();
-    let selection = Selection { standard: Fields::default(), further };
+    let selection = Selection::from(Fields::default()).further(further);
     let resolved = provider.resolve(&connection, "paths://kv/acme", selection).await.unwrap();
     assert!(resolved.username.is_none() && resolved.password.is_none() && resolved.one_time_code.is_none());
     assert_eq!(resolved.further.len(), 4, "what the item lacks is absent");
@@ -293,7 +293,7 @@ async fn a_list_of_fields_that_is_too_long_or_names_one_twice_breaks_the_contrac
         let error = provider.list_fields(&connection, &format!("paths://kv/{item}")).await.unwrap_err();
         assert!(error.to_string().contains(what), "{error}");
     }
-    let many = Selection { standard: Fields::default(), further: (0..10_000).map(|n| n.to_string()).collect() };
+    let many = Selection::from(Fields::default()).further((0..10_000).map(|n| n.to_string()).collect());
     let error = provider_error(provider.resolve(&connection, "paths://kv/a", many).await.unwrap_err());
     assert_eq!(error.code, ErrorCode::Unsupported);
 }

@@ -55,12 +55,7 @@ impl TestBroker {
     /// The argument of [`Connections::create`](keyway::connections::Connections::create) for another
     /// connection of the scripted provider.
     pub fn new_connection() -> NewConnection {
-        NewConnection {
-            name: "Scripted".into(),
-            provider_type: ScriptedProvider::TYPE.into(),
-            settings: Settings::new().with("token", "a scripted token"),
-            ..NewConnection::default()
-        }
+        NewConnection::new("Scripted", ScriptedProvider::TYPE, Settings::new().with("token", "a scripted token"))
     }
 
     /// Binds an entry to an item of the connection.

@@ -90,13 +90,9 @@ impl Data {
 
     /// Adds a connection whose values are cached for a day.
     pub(crate) async fn connect(&self, name: &str) -> Result<ConnectionId> {
-        let new = NewConnection {
-            name: name.into(),
-            provider_type: self.provider_type.clone(),
-            settings: Settings::new().with("token", self.token.as_str()),
-            cache_ttl: CacheTtl::ONE_DAY,
-            ..NewConnection::default()
-        };
+        let new =
+            NewConnection::new(name, self.provider_type.clone(), Settings::new().with("token", self.token.as_str()))
+                .cache_ttl(CacheTtl::ONE_DAY);
         Ok(self.broker.connections().create(&self.access, new).await?.id)
     }
 

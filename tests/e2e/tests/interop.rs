@@ -123,8 +123,7 @@ async fn the_provider_reads_what_the_sdk_wrote_and_the_sdk_what_the_provider_wro
     assert_eq!(text(between.password.as_ref()), Some("written by the SDK"));
     assert_ne!(between.revision, before.revision);
 
-    let changes =
-        Changes { username: Some("new-user".into()), password: Some("written by Keyway: ümläut \"\\".into()) };
+    let changes = Changes::default().username("new-user").password("written by Keyway: ümläut \"\\");
     let revision = lab.provider.write(&connection, &reference, changes, Some(&between.revision)).await.unwrap();
     assert_eq!(sdk.resolve(&format!("{reference}/password")).unwrap(), "written by Keyway: ümläut \"\\");
     assert_eq!(sdk.resolve(&format!("{reference}/username")).unwrap(), "new-user");
@@ -135,7 +134,7 @@ async fn the_provider_reads_what_the_sdk_wrote_and_the_sdk_what_the_provider_wro
     sdk.put_password(vault, item, "once more").unwrap();
     assert_eq!(text(resolve(&lab, &connection, &reference).await.password.as_ref()), Some("once more"));
     // Ours is for a revision that no longer exists.
-    let stale = Changes { password: Some("too late".into()), ..Changes::default() };
+    let stale = Changes::default().password("too late");
     let error = lab.provider.write(&connection, &reference, stale, Some(&revision)).await.unwrap_err();
     assert!(matches!(&error, CallError::Provider(error) if error.code == ErrorCode::Conflict), "{error}");
 }

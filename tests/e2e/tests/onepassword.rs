@@ -103,7 +103,7 @@ async fn write_access_is_that_of_the_items_own_vault() {
         }
         WriteAccess::Granted => panic!("a read-only vault cannot be written"),
     }
-    let changes = Changes { password: Some("x".into()), ..Changes::default() };
+    let changes = Changes::default().password("x");
     let error = provider_error(lab.provider.write(&connection, &read_only.reference, changes, None).await);
     assert_eq!(error.code, ErrorCode::PermissionDenied, "{error:?}");
 }
@@ -115,7 +115,7 @@ async fn a_write_keeps_what_it_does_not_understand_byte_for_byte() {
     let odd = r#"{ "fields":[{"type":"T","designation":"username","id":"username","name":"username","value":"bob","x-unknown":[1.50,1E3,"\u00e9\/"]},
         {"type":"P","designation":"password","id":"password","name":"password","value":"old"}],"unknown" : {"a":1,"a":2} ,"passwordHistory":[],"big":12345678901234567890.10 }"#;
     lab.emulator.replace_item_text(vault, item, None, Some(odd)).unwrap();
-    let changes = Changes { username: Some("carol".into()), ..Changes::default() };
+    let changes = Changes::default().username("carol");
     lab.provider.write(&connection, &reference, changes, None).await.unwrap();
     let after = lab.emulator.item(vault, item).unwrap().details;
     assert_eq!(after, odd.replace(r#""value":"bob""#, r#""value":"carol""#));

@@ -37,12 +37,7 @@ impl Site {
         let created = broker.workspaces().create("Acme", Scopes::ALL).await.unwrap();
         let access = Access::operator(created.workspace.id, "tests");
         let token = lab.emulator.account("automation").unwrap().token;
-        let connection = NewConnection {
-            name: "Acme".into(),
-            provider_type: "1password".into(),
-            settings: Settings::new().with("token", token.as_str()),
-            ..NewConnection::default()
-        };
+        let connection = NewConnection::new("Acme", "1password", Settings::new().with("token", token.as_str()));
         let connection = broker.connections().create(&access, connection).await.unwrap();
         let reference = lab.reference(VAULT, ITEM).unwrap();
         let new = EntryContent::bound("acme-prod", "https://acme.com", connection.id, reference.as_str());

@@ -42,6 +42,7 @@ pub(crate) struct Rejected {
 
 /// Where a value came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Source {
     /// From the provider, now.
     #[default]

@@ -17,6 +17,7 @@ use crate::provider_call::CallFailure;
 
 /// Limits of [`Connections::list_items`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ListLimits {
     /// The most items.
     pub items: usize,

@@ -15,7 +15,7 @@ mod operations;
 mod settings;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -42,6 +42,8 @@ const OPEN_WHEN_IDLE: Duration = Duration::from_secs(60 * 60);
 
 /// The connections of all workspaces: see [`Broker::connections`](crate::Broker::connections).
 pub struct Connections {
+    /// For work that outlives a borrow.
+    pub(crate) me: Weak<Self>,
     pub(crate) core: Arc<Core>,
     pub(crate) runtime: Runtime,
     pub(crate) providers: Providers,
@@ -121,7 +123,8 @@ impl TryFrom<ConnectionRecord> for Connection {
 }
 
 /// A connection to create.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
+#[non_exhaustive]
 // Clone: callers keep the settings to retry after a network failure.
 pub struct NewConnection {
     /// Its name for people. Not empty.
@@ -136,8 +139,29 @@ pub struct NewConnection {
     pub rate_limit_tier: Option<String>,
 }
 
+impl NewConnection {
+    /// A connection with the default cache duration and rate-limit tier.
+    pub fn new(name: impl Into<String>, provider_type: impl Into<String>, settings: keyway_runtime::Settings) -> Self {
+        let (name, provider_type) = (name.into(), provider_type.into());
+        Self { name, provider_type, settings, cache_ttl: CacheTtl::default(), rate_limit_tier: None }
+    }
+
+    /// Sets the cache duration of entries that have none of their own.
+    #[must_use]
+    pub fn cache_ttl(self, cache_ttl: CacheTtl) -> Self {
+        Self { cache_ttl, ..self }
+    }
+
+    /// Sets the rate-limit tier.
+    #[must_use]
+    pub fn rate_limit_tier(self, tier: impl Into<Option<String>>) -> Self {
+        Self { rate_limit_tier: tier.into(), ..self }
+    }
+}
+
 /// Changes to a connection. `None` leaves a part as it is.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 // Clone: as `NewConnection`.
 pub struct ConnectionChanges {
     /// Its name for people. Not empty.
@@ -148,4 +172,30 @@ pub struct ConnectionChanges {
     pub cache_ttl: Option<CacheTtl>,
     /// One of the rate-limit tiers that the provider declares; `Some(None)` for the default.
     pub rate_limit_tier: Option<Option<String>>,
+}
+
+impl ConnectionChanges {
+    /// Changes the name.
+    #[must_use]
+    pub fn name(self, name: impl Into<String>) -> Self {
+        Self { name: Some(name.into()), ..self }
+    }
+
+    /// Replaces all settings.
+    #[must_use]
+    pub fn settings(self, settings: keyway_runtime::Settings) -> Self {
+        Self { settings: Some(settings), ..self }
+    }
+
+    /// Changes the cache duration.
+    #[must_use]
+    pub fn cache_ttl(self, cache_ttl: CacheTtl) -> Self {
+        Self { cache_ttl: Some(cache_ttl), ..self }
+    }
+
+    /// Changes the rate-limit tier; `None` is the default.
+    #[must_use]
+    pub fn rate_limit_tier(self, tier: Option<String>) -> Self {
+        Self { rate_limit_tier: Some(tier), ..self }
+    }
 }

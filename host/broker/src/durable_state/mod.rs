@@ -208,10 +208,4 @@ mod tests {
             assert!(decode(&codec::encode(bad).unwrap()).is_err());
         }
     }
-
-    #[test]
-    fn any_time_that_a_provider_names_is_a_time() {
-        assert_eq!(timestamp(1_000), Timestamp::from_second(1_000).unwrap());
-        assert_eq!((timestamp(u64::MAX), timestamp(i64::MAX as u64)), (Timestamp::MAX, Timestamp::MAX));
-    }
 }

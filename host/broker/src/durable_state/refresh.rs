@@ -17,7 +17,7 @@
 //! **How it can fail:** the claim does not cover a provider's other calls. Two hosts whose calls
 //! find an expired token at the same moment both renew it.
 
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 use std::time::Duration;
 
 use keyway_audit::{Operation, Trail};
@@ -65,15 +65,15 @@ impl Connections {
     ///
     /// # Errors
     /// Those of the database. A call that fails is logged and retried later.
-    pub async fn refresh_due(self: &Arc<Self>) -> Result<usize, BrokerError> {
+    pub async fn refresh_due(&self) -> Result<usize, BrokerError> {
         self.core.ensure_open()?;
         let now = self.core.timestamp();
         let future = now.checked_add(CLOCK_TOLERANCE).unwrap_or(now);
         let due = self.core.storage.connection_states_to_refresh(now, future, BATCH).await?;
         let mut made = 0;
         let renew = |state| {
-            let connections = self.clone();
-            async move { connections.refresh(state).await }
+            let connections = self.me.upgrade();
+            async move { connections.ok_or(BrokerError::Closed)?.refresh(state).await }
         };
         at_most(AT_A_TIME, due.into_iter().map(renew), |ended| match ended {
             Ok(Ok(called)) => made += usize::from(called),

@@ -9,13 +9,12 @@
 
 use keyway_audit::{Operation, Trail};
 use keyway_budget::ProviderOperation;
-use keyway_runtime::Lease;
 use keyway_storage::EntrySelector;
 
 use super::Entries;
 use crate::access::Access;
-use crate::lease::EntryLease;
 use crate::error::{BrokerError, InvalidInput};
+use crate::lease::EntryLease;
 use crate::text::required;
 
 /// The longest id of a lease, by the contract.

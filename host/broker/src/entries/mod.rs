@@ -101,6 +101,7 @@ impl fmt::Debug for Credentials {
 
 /// Where an entry's credentials come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CredentialSource {
     /// From a provider's item.
     Bound(Binding),
@@ -117,6 +118,7 @@ impl Default for CredentialSource {
 
 /// The content of a vault entry: everything that its owner decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EntryContent {
     /// The user it belongs to, as the platform calls them. Not empty.
     pub user: String,
@@ -155,6 +157,30 @@ impl EntryContent {
     /// An entry with credentials of its own.
     pub fn own(user: impl Into<String>, domain: impl Into<String>, credentials: Credentials) -> Self {
         Self { credentials: CredentialSource::Own(credentials), ..Self::new(user, domain) }
+    }
+
+    /// Sets its name for people.
+    #[must_use]
+    pub fn alias(self, alias: impl Into<String>) -> Self {
+        Self { alias: Some(alias.into()), ..self }
+    }
+
+    /// Sets how the second factor arrives.
+    #[must_use]
+    pub fn tfa_method(self, method: impl Into<Option<TfaMethod>>) -> Self {
+        Self { tfa_method: method.into(), ..self }
+    }
+
+    /// Sets whether it uses a passkey.
+    #[must_use]
+    pub fn passkey(self, passkey: bool) -> Self {
+        Self { passkey, ..self }
+    }
+
+    /// Sets what it carries along.
+    #[must_use]
+    pub fn attributes(self, attributes: Attributes) -> Self {
+        Self { attributes, ..self }
     }
 
     /// The item that it is bound to, if any.

@@ -41,7 +41,7 @@ pub(super) async fn write_password(
     let about = (reference.to_owned(), password.clone(), expected.map(str::to_owned));
     let write =
         opened.call(ProviderOperation::Write, about, |provider, connection, (reference, password, expected)| {
-            let changes = Changes { password: Some(password.clone()), ..Changes::default() };
+            let changes = Changes::default().password(password.clone());
             Box::pin(provider.write(connection, reference, changes, expected.as_deref()))
         });
     write.await.map(drop)

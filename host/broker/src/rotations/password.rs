@@ -24,6 +24,7 @@ const DEFAULT_LENGTH: usize = 24;
 
 /// The characters of a generated password. It has at least one of every kind that is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PasswordPolicy {
     /// The number of characters: 12 to 128.
     pub length: usize,
@@ -46,6 +47,18 @@ impl Default for PasswordPolicy {
 }
 
 impl PasswordPolicy {
+    /// Sets the number of characters.
+    #[must_use]
+    pub fn length(self, length: usize) -> Self {
+        Self { length, ..self }
+    }
+
+    /// Sets the punctuation characters that are allowed; empty for none.
+    #[must_use]
+    pub fn symbols(self, symbols: impl Into<String>) -> Self {
+        Self { symbols: symbols.into(), ..self }
+    }
+
     /// Generates a password.
     pub(crate) fn generate(&self) -> Result<SecretString, BrokerError> {
         let kinds = self.kinds()?;

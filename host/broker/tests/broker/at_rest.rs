@@ -55,7 +55,7 @@ async fn no_secret_is_in_the_database_in_plain_base64_or_hex() {
     let client_key = keyway::keys::ClientKey::from_hex(&world.encryption_key).unwrap();
     let own = client_key.encrypt(&"an own password 4711".into()).unwrap();
     let credentials = Credentials { password: Some(own.clone()), ..Credentials::default() };
-    let new = EntryContent { attributes: attributes(), ..EntryContent::own("own", "https://acme.com", credentials) };
+    let new = EntryContent::own("own", "https://acme.com", credentials).attributes(attributes());
     world.broker.entries().create(&world.access, new).await.unwrap();
 
     let token = world.token("automation");
@@ -112,7 +112,7 @@ async fn attributes_of_one_entry_do_not_open_in_another_nor_do_older_ones_of_the
     let world = World::new().await;
     let mut ids = Vec::new();
     for user in ["one", "other"] {
-        let new = EntryContent { attributes: attributes(), ..EntryContent::new(user, "https://acme.com") };
+        let new = EntryContent::new(user, "https://acme.com").attributes(attributes());
         ids.push(world.broker.entries().create(&world.access, new).await.unwrap().id);
     }
     let attacker = Attacker::on(&world).await;
@@ -286,7 +286,7 @@ async fn settings_from_before_a_change_do_not_open_after_it() {
     let attacker = Attacker::on(&world).await;
     let old =
         attacker.read("SELECT sealed_settings FROM connections WHERE id = ?1", connection_bytes(&connection)).await;
-    let changes = keyway::connections::ConnectionChanges { name: Some("Changed".into()), ..Default::default() };
+    let changes = keyway::connections::ConnectionChanges::default().name("Changed");
     world.broker.connections().update(&world.access, connection.id, changes).await.unwrap();
     world.restart().await;
     world.broker.connections().list_items(&world.access, connection.id).await.unwrap();

@@ -195,7 +195,7 @@ async fn when_the_log_fails_or_panics_nothing_is_released_or_changed_until_it_is
         let resolve = || world.broker.resolve(&world.access, ResolveRequest::new(entry.id).fields(Fields::CREDENTIALS));
         let error = resolve().await.unwrap_err();
         assert!(matches!(error, BrokerError::Audit(_)), "{error}");
-        let changes = ConnectionChanges { cache_ttl: Some(CacheTtl::OFF), ..ConnectionChanges::default() };
+        let changes = ConnectionChanges::default().cache_ttl(CacheTtl::OFF);
         let error = world.broker.connections().update(&world.access, connection.id, changes).await.unwrap_err();
         assert!(matches!(error, BrokerError::Audit(_)), "{error}");
         let error = world.broker.entries().tfa_code(&world.access, &entry.id.into()).await.unwrap_err();

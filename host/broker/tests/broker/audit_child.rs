@@ -37,12 +37,7 @@ async fn prepared() -> (tempfile::TempDir, String) {
     let broker = open(folder.path()).await;
     let workspace = broker.workspaces().create("Acme", keyway::Scopes::ALL).await.unwrap().workspace.id;
     let access = Access::operator(workspace, "tests");
-    let new = NewConnection {
-        name: "echo".into(),
-        provider_type: "echo".into(),
-        settings: Settings::new().with("token", FIXTURE_TOKEN),
-        ..NewConnection::default()
-    };
+    let new = NewConnection::new("echo", "echo", Settings::new().with("token", FIXTURE_TOKEN));
     let connection = broker.connections().create(&access, new).await.unwrap();
     let new = EntryContent::bound("user", "https://acme.com", connection.id, "echo://item/one");
     let entry = broker.entries().create(&access, new).await.unwrap();

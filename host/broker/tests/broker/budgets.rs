@@ -395,8 +395,7 @@ async fn a_refused_token_says_so_and_is_not_retried_until_it_is_entered_again() 
     // The service account is active again, and the same token is entered again.
     world.emulator.restore_token("automation").unwrap();
     not_called(resolve(&world, &entry).await);
-    let settings = Some(world.new_connection("automation").settings);
-    let changes = ConnectionChanges { settings, ..ConnectionChanges::default() };
+    let changes = ConnectionChanges::default().settings(world.new_connection("automation").settings);
     world.broker.connections().update(&world.access, connection.id, changes).await.unwrap();
     resolve(&world, &entry).await.unwrap();
 

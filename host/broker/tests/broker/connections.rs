@@ -107,14 +107,13 @@ async fn new_settings_are_checked_first_and_then_used_at_once() {
     let entry = world.bind(&connection, "Wide World Importers").await;
     world.resolve(&entry).await;
 
-    let refused = ConnectionChanges { settings: Some(Settings::new().with("token", "ops_no")), ..Default::default() };
+    let refused = ConnectionChanges::default().settings(Settings::new().with("token", "ops_no"));
     let error = world.broker.connections().update(&world.access, connection.id, refused).await.unwrap_err();
     assert!(matches!(error, BrokerError::NotVerified { .. }));
     assert_eq!(world.broker.connections().list(&world.access).await.unwrap(), std::slice::from_ref(&connection));
 
     let auditor = world.token("auditor");
-    let changes =
-        ConnectionChanges { settings: Some(Settings::new().with("token", auditor.as_str())), ..Default::default() };
+    let changes = ConnectionChanges::default().settings(Settings::new().with("token", auditor.as_str()));
     let changed = world.broker.connections().update(&world.access, connection.id, changes).await.unwrap();
     assert_eq!(changed.hints["token"], auditor[auditor.len() - 4..]);
     assert_eq!(changed.read_only, Some(true));
@@ -131,8 +130,7 @@ async fn a_new_name_keeps_token_session_and_cache() {
     let (world, connection) = World::connected().await;
     let entry = world.bind(&connection, "Wide World Importers").await;
     world.resolve(&entry).await;
-    let changes =
-        ConnectionChanges { name: Some("New name".into()), cache_ttl: Some(CacheTtl::ONE_HOUR), ..Default::default() };
+    let changes = ConnectionChanges::default().name("New name").cache_ttl(CacheTtl::ONE_HOUR);
     let changed = world.broker.connections().update(&world.access, connection.id, changes).await.unwrap();
     assert_eq!((changed.name.as_str(), changed.cache_ttl), ("New name", CacheTtl::ONE_HOUR));
     world.item_reads();
@@ -160,12 +158,7 @@ async fn a_provider_that_is_put_into_the_folder_can_be_connected_without_a_resta
     let broker = builder.provider_folder(providers).audit(Audit::in_memory()).open().await.unwrap();
     let created = broker.workspaces().create("Acme", Scope::Api).await.unwrap();
     let access = Access::operator(created.workspace.id, "tests");
-    let new = || NewConnection {
-        name: "Echo".into(),
-        provider_type: "echo".into(),
-        settings: Settings::new().with("token", "token"),
-        ..NewConnection::default()
-    };
+    let new = || NewConnection::new("Echo", "echo", Settings::new().with("token", "token"));
     let error = broker.connections().create(&access, new()).await.unwrap_err();
     assert!(matches!(&error, BrokerError::ProviderNotInstalled { installed, .. } if installed.is_empty()), "{error}");
 

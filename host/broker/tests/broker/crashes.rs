@@ -57,12 +57,7 @@ async fn first_workspace(broker: &Broker) -> Access {
 }
 
 fn new_connection() -> NewConnection {
-    NewConnection {
-        name: "Echo".into(),
-        provider_type: "echo".into(),
-        settings: Settings::new().with("token", FIXTURE_TOKEN),
-        ..NewConnection::default()
-    }
+    NewConnection::new("Echo", "echo", Settings::new().with("token", FIXTURE_TOKEN))
 }
 
 /// Writes to the parent, bypassing the capture of test output.
@@ -217,7 +212,7 @@ async fn everything_opens(broker: &Broker, access: &Access, count: usize) -> Sec
     assert_eq!(revealed.expose_secret(), ROTATED);
     for connection in broker.connections().list(access).await.unwrap() {
         // It can open the settings.
-        let changes = ConnectionChanges { name: Some("Still there".into()), ..ConnectionChanges::default() };
+        let changes = ConnectionChanges::default().name("Still there");
         broker.connections().update(access, connection.id, changes).await.unwrap();
     }
     key

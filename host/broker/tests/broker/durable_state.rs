@@ -28,11 +28,8 @@ async fn world() -> (World, Connection, VaultEntry) {
 }
 
 async fn uncached(world: &World, connection: &Connection) -> Connection {
-    let changes = ConnectionChanges {
-        cache_ttl: Some(CacheTtl::from_seconds(0)),
-        rate_limit_tier: Some(Some("paid".into())),
-        ..ConnectionChanges::default()
-    };
+    let changes =
+        ConnectionChanges::default().cache_ttl(CacheTtl::from_seconds(0)).rate_limit_tier(Some("paid".into()));
     world.broker.connections().update(&world.access, connection.id, changes).await.unwrap()
 }
 
@@ -63,7 +60,7 @@ async fn replace(attacker: &Attacker, connection: &Connection, sealed: Vec<u8>) 
 }
 
 fn new_settings() -> ConnectionChanges {
-    ConnectionChanges { settings: Some(settings().with("engine", "v1")), ..ConnectionChanges::default() }
+    ConnectionChanges::default().settings(settings().with("engine", "v1"))
 }
 
 #[tokio::test]
@@ -149,13 +146,9 @@ async fn a_rotated_workspace_key_seals_the_state_anew() {
 async fn a_state_goes_with_its_settings_and_stays_when_others_are_refused() {
     let (mut world, connection, entry) = world().await;
     assert_eq!(count(&world.broker, &world, &entry).await.unwrap(), 2);
-    let wrong = ConnectionChanges {
-        settings: Some(Settings::new().with("region", "eu-1")),
-        name: Some("Other".into()),
-        ..ConnectionChanges::default()
-    };
+    let wrong = ConnectionChanges::default().settings(Settings::new().with("region", "eu-1")).name("Other");
     world.broker.connections().update(&world.access, connection.id, wrong).await.unwrap_err();
-    let renamed = ConnectionChanges { name: Some("Other".into()), ..ConnectionChanges::default() };
+    let renamed = ConnectionChanges::default().name("Other");
     world.broker.connections().update(&world.access, connection.id, renamed).await.unwrap();
     assert_eq!(count(&world.broker, &world, &entry).await.unwrap(), 3, "neither has changed the settings");
 
@@ -195,7 +188,8 @@ async fn fails(world: &World, connection: &Connection, entry: &VaultEntry, how: 
 #[tokio::test]
 async fn a_state_that_was_tampered_with_is_one_clear_error_and_new_settings_mend_it() {
     let (mut world, connection, entry) = world().await;
-    let other = NewConnection { name: "Other".into(), ..new_connection(None) };
+    let mut other = new_connection(None);
+    other.name = "Other".into();
     let other = world.broker.connections().create(&world.access, other).await.unwrap();
     let other = uncached(&world, &other).await;
     let of_other = world.bind(&other, "other", "paths://state/other").await.unwrap();

@@ -9,6 +9,11 @@ async fn create(world: &World, new: EntryContent) -> Result<VaultEntry, BrokerEr
     world.broker.entries().create(&world.access, new).await
 }
 
+fn of_user(mut entry: EntryContent, user: &str) -> EntryContent {
+    entry.user = user.into();
+    entry
+}
+
 fn entry(user: &str) -> EntryContent {
     EntryContent::new(user, "https://acme.com")
 }
@@ -17,11 +22,9 @@ fn entry(user: &str) -> EntryContent {
 async fn a_bound_entry_is_found_by_id_and_by_pair() {
     let (world, connection) = World::connected().await;
     let reference = world.item("Automation", "Northwind Supplier Portal").reference;
-    let mut new = EntryContent {
-        alias: Some("Acme".into()),
-        tfa_method: Some(TfaMethod::Email),
-        ..EntryContent::bound("acme-prod", "https://acme.com", connection.id, reference.as_str())
-    };
+    let mut new = EntryContent::bound("acme-prod", "https://acme.com", connection.id, reference.as_str())
+        .alias("Acme")
+        .tfa_method(TfaMethod::Email);
     new.binding_mut().unwrap().cache_ttl = Some(CacheTtl::from_seconds(60));
     let created = create(&world, new).await.unwrap();
     let pair = EntrySelector::Pair { user: "acme-prod".into(), domain: "https://acme.com".into() };
@@ -49,7 +52,7 @@ async fn the_rules_for_bound_entries_are_enforced() {
     };
     let cases = [
         (
-            EntryContent { tfa_method: Some(TfaMethod::Authenticator), ..bound() },
+            bound().tfa_method(TfaMethod::Authenticator),
             "tfa_method AUTHENTICATOR is not available for provider-backed vault entries; the one-time code comes from the bound item",
         ),
         (bound_to(foreign.id, &reference), "the connection does not belong to this workspace"),
@@ -59,8 +62,8 @@ async fn the_rules_for_bound_entries_are_enforced() {
             "reference: A reference of 1Password begins with op://, as in op://<vaultId>/<itemId>.",
         ),
         (bound_to(connection.id, ""), "reference is required and must not be empty"),
-        (EntryContent { user: String::new(), ..bound() }, "user is required and must not be empty"),
-        (EntryContent { user: "x".repeat(513), ..bound() }, "user is too long: at most 512 characters are allowed"),
+        (of_user(bound(), ""), "user is required and must not be empty"),
+        (of_user(bound(), &"x".repeat(513)), "user is too long: at most 512 characters are allowed"),
     ];
     for (new, message) in cases {
         let error = create(&world, new).await.unwrap_err();
@@ -74,15 +77,13 @@ async fn the_rules_for_bound_entries_are_enforced() {
 async fn the_other_two_factor_methods_are_accepted_on_bound_entries() {
     let (world, connection) = World::connected().await;
     for method in [TfaMethod::Email, TfaMethod::Sms, TfaMethod::MagicLink] {
-        let new = EntryContent {
-            tfa_method: Some(method),
-            ..EntryContent::bound(
-                method.to_string(),
-                "https://acme.com",
-                connection.id,
-                "op://mhlxx5y45opqk7p7prulriztqq/ch4arxhoemrdclbxyixyesgyt4",
-            )
-        };
+        let new = EntryContent::bound(
+            method.to_string(),
+            "https://acme.com",
+            connection.id,
+            "op://mhlxx5y45opqk7p7prulriztqq/ch4arxhoemrdclbxyixyesgyt4",
+        )
+        .tfa_method(method);
         assert_eq!(create(&world, new).await.unwrap().tfa_method, Some(method));
     }
 }
@@ -96,7 +97,7 @@ async fn a_domain_is_an_address_and_not_localhost() {
     let mended = [" https://acme.com", "https://acme.com ", "https:acme.com", "https:\\\\acme.com", "https:/acme.com"];
     let invisible = ["https://ac\u{200b}me.com", "https://acme\u{ad}.com", "https://acme.com/\u{202e}x"];
     for domain in none.into_iter().chain(local).chain(mended).chain(invisible) {
-        let error = create(&world, EntryContent { domain: domain.into(), ..entry("a") }).await.unwrap_err();
+        let error = create(&world, EntryContent::new("a", domain)).await.unwrap_err();
         assert!(matches!(error, BrokerError::Invalid(_)), "{domain}: {error}");
     }
     let letters = format!("https://acme.com/{}", "\u{e9}".repeat(2_000));
@@ -107,7 +108,7 @@ async fn a_domain_is_an_address_and_not_localhost() {
         "https://b\u{fc}cher.example",
         &letters,
     ] {
-        assert_eq!(create(&world, EntryContent { domain: domain.into(), ..entry("a") }).await.unwrap().domain, domain);
+        assert_eq!(create(&world, EntryContent::new("a", domain)).await.unwrap().domain, domain);
     }
 }
 
@@ -116,7 +117,7 @@ async fn user_and_domain_are_unique_in_a_workspace_and_only_there() {
     let world = World::new().await;
     create(&world, entry("acme")).await.unwrap();
     assert!(matches!(create(&world, entry("acme")).await, Err(BrokerError::EntryExists)));
-    create(&world, EntryContent { domain: "https://other.com".into(), ..entry("acme") }).await.unwrap();
+    create(&world, EntryContent::new("acme", "https://other.com")).await.unwrap();
     let other = world.other_workspace().await;
     world.broker.entries().create(&other, entry("acme")).await.unwrap();
 }
@@ -165,12 +166,12 @@ async fn credentials_under_another_key_are_refused() {
 #[tokio::test]
 async fn the_authenticator_method_needs_its_secret() {
     let world = World::new().await;
-    let new = EntryContent { tfa_method: Some(TfaMethod::Authenticator), ..entry("acme") };
+    let new = entry("acme").tfa_method(TfaMethod::Authenticator);
     let error = create(&world, new).await.unwrap_err();
     assert!(matches!(error, BrokerError::Invalid(InvalidInput::AuthenticatorWithoutSecret)));
     let tfa_secret = Some(encrypt(&world, "GEZDGNBVGY3TQOJQ").await);
     let own = EntryContent::own("acme", "https://acme.com", Credentials { tfa_secret, ..Credentials::default() });
-    create(&world, EntryContent { tfa_method: Some(TfaMethod::Authenticator), ..own }).await.unwrap();
+    create(&world, own.tfa_method(TfaMethod::Authenticator)).await.unwrap();
 }
 
 #[tokio::test]

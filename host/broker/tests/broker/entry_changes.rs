@@ -28,11 +28,7 @@ impl World {
             password: Some(self.encrypted("hunter2-hunter2")),
             tfa_secret: Some(self.encrypted("GEZDGNBVGY3TQOJQ")),
         };
-        let new = EntryContent {
-            alias: Some("Main".into()),
-            tfa_method: Some(TfaMethod::Authenticator),
-            ..EntryContent::own(user, DOMAIN, credentials)
-        };
+        let new = EntryContent::own(user, DOMAIN, credentials).alias("Main").tfa_method(TfaMethod::Authenticator);
         self.broker.entries().create(&self.access, new).await.unwrap()
     }
 
@@ -231,15 +227,9 @@ async fn a_passkey_and_a_binding_exclude_each_other_in_both_orders() {
     };
     assert!(world.update(&own, instead).await.unwrap().binding().is_some());
 
-    let new = EntryContent {
-        passkey: true,
-        ..EntryContent::bound(
-            "new",
-            DOMAIN,
-            connection.id,
-            "op://mhlxx5y45opqk7p7prulriztqq/ch4arxhoemrdclbxyixyesgyt4",
-        )
-    };
+    let new =
+        EntryContent::bound("new", DOMAIN, connection.id, "op://mhlxx5y45opqk7p7prulriztqq/ch4arxhoemrdclbxyixyesgyt4")
+            .passkey(true);
     let error = world.broker.entries().create(&world.access, new).await;
     assert_eq!(invalid(error), InvalidInput::BoundWithPasskey);
 }

@@ -64,7 +64,9 @@ async fn two_spellings_of_one_item_have_one_rotation() {
 /// The fixture's account is its region.
 fn in_region(region: &str) -> NewConnection {
     let settings = Settings::new().with("region", region).with("token", format!("a-token-for-{region}"));
-    NewConnection { settings, ..new_connection(None) }
+    let mut new = new_connection(None);
+    new.settings = settings;
+    new
 }
 
 #[tokio::test]
@@ -112,7 +114,7 @@ async fn a_password_is_not_written_to_the_item_of_another_account() {
     let (world, connection) = World::new().await;
     let entry = world.bind(&connection, "one", "paths://kv/acme/prod").await.unwrap();
     let begun = world.broker.rotations().begin(&world.access, BeginRotation::new(entry.id)).await.unwrap();
-    let elsewhere = ConnectionChanges { settings: Some(in_region("us-1").settings), ..ConnectionChanges::default() };
+    let elsewhere = ConnectionChanges::default().settings(in_region("us-1").settings);
     world.broker.connections().update(&world.access, connection.id, elsewhere).await.unwrap();
     let failed = world.broker.rotations().commit(&world.access, begun.rotation.id).await.unwrap();
     assert_eq!((failed.state, failed.reason.as_deref()), (RotationState::WriteBackFailed, Some("account_changed")));
@@ -120,7 +122,7 @@ async fn a_password_is_not_written_to_the_item_of_another_account() {
     assert_eq!(password, "v2", "nor is it given out as that of the other account's item");
 
     // Back in its account, it is due again.
-    let back = ConnectionChanges { settings: Some(settings()), ..ConnectionChanges::default() };
+    let back = ConnectionChanges::default().settings(settings());
     world.broker.connections().update(&world.access, connection.id, back).await.unwrap();
     world.clock.advance(Duration::from_secs(60));
     assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
@@ -238,7 +240,7 @@ async fn what_is_made_for_a_call_comes_from_one_call() {
 async fn a_lease_is_renewed_and_what_was_made_under_one_that_is_revoked_is_served_no_more() {
     let (world, connection) = World::new().await;
     // One broker reserves all of the other tier's few requests.
-    let paid = ConnectionChanges { rate_limit_tier: Some(Some("paid".into())), ..ConnectionChanges::default() };
+    let paid = ConnectionChanges::default().rate_limit_tier(Some("paid".into()));
     world.broker.connections().update(&world.access, connection.id, paid).await.unwrap();
     let beside = world.beside().await;
     let entry = world.bind(&connection, "dynamic", "paths://dynamic/db").await.unwrap();
@@ -303,12 +305,11 @@ async fn limits_of_its_own_are_kept_like_those_of_any_other() {
     };
     let free = [("credential", "reads", 3_600, 5), ("credential", "writes", 3_600, 2), ("account", "all", 86_400, 20)];
     assert_eq!(limits().await, free, "the first tier is the default");
-    let changes = ConnectionChanges { rate_limit_tier: Some(Some("paid".into())), ..ConnectionChanges::default() };
+    let changes = ConnectionChanges::default().rate_limit_tier(Some("paid".into()));
     let changed = world.broker.connections().update(&world.access, connection.id, changes).await.unwrap();
     assert_eq!(changed.rate_limit_tier.as_deref(), Some("paid"));
     assert_eq!(limits().await, [("credential", "reads", 3_600, 1_000)]);
-    let tier = Some(Some("short-windows".into()));
-    let changes = ConnectionChanges { rate_limit_tier: tier, ..ConnectionChanges::default() };
+    let changes = ConnectionChanges::default().rate_limit_tier(Some("short-windows".into()));
     world.broker.connections().update(&world.access, connection.id, changes).await.unwrap();
     assert_eq!(limits().await, [("credential", "all", 10, 3), ("account", "reads", 60, 10)]);
 
@@ -320,7 +321,7 @@ async fn limits_of_its_own_are_kept_like_those_of_any_other() {
     assert_eq!(hour.limit, Some(5), "of two tiers the lower limit");
     world.broker.connections().delete(&world.access, second.id).await.unwrap();
 
-    let changes = ConnectionChanges { rate_limit_tier: Some(None), ..ConnectionChanges::default() };
+    let changes = ConnectionChanges::default().rate_limit_tier(None);
     let changed = world.broker.connections().update(&world.access, connection.id, changes).await.unwrap();
     assert_eq!(changed.rate_limit_tier, None);
     assert_eq!(limits().await, free, "the default again");

@@ -31,13 +31,9 @@ pub(crate) fn settings() -> Settings {
 }
 
 pub(crate) fn new_connection(tier: Option<&str>) -> NewConnection {
-    NewConnection {
-        name: "Paths".into(),
-        provider_type: "paths".into(),
-        settings: settings(),
-        cache_ttl: CacheTtl::from_seconds(3_600),
-        rate_limit_tier: tier.map(str::to_owned),
-    }
+    NewConnection::new("Paths", "paths", settings())
+        .cache_ttl(CacheTtl::from_seconds(3_600))
+        .rate_limit_tier(tier.map(str::to_owned))
 }
 
 impl World {

@@ -20,7 +20,7 @@ fn password(world: &World, title: &str, password: &str) {
 
 async fn set_ttl(world: &World, entry: &VaultEntry, ttl: CacheTtl) {
     let keyway::entries::CredentialSource::Bound(binding) = &entry.credentials else { panic!("not bound") };
-    let changes = ConnectionChanges { cache_ttl: Some(ttl), ..ConnectionChanges::default() };
+    let changes = ConnectionChanges::default().cache_ttl(ttl);
     world.broker.connections().update(&world.access, binding.connection_id, changes).await.unwrap();
 }
 

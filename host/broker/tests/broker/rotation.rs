@@ -331,10 +331,7 @@ async fn a_password_of_an_entrys_own_that_was_changed_meanwhile_is_not_overwritt
 #[tokio::test]
 async fn turning_the_cache_off_changes_nothing_about_it() {
     let (world, connection, entry) = world().await;
-    let changes = keyway::connections::ConnectionChanges {
-        cache_ttl: Some(CacheTtl::OFF),
-        ..keyway::connections::ConnectionChanges::default()
-    };
+    let changes = keyway::connections::ConnectionChanges::default().cache_ttl(CacheTtl::OFF);
     world.broker.connections().update(&world.access, connection.id, changes).await.unwrap();
     let (rotation, password) = world.begin(&entry).await;
     assert_eq!(world.commit(rotation.id).await.state, RotationState::Done);

@@ -105,7 +105,7 @@ async fn a_given_password_is_used_and_a_bad_one_refused() {
         (NewPassword::Given("x".repeat(1_025).into()), InvalidInput::TooLong { field: "password", limit: 1_024 }),
         (NewPassword::Given(OLD.into()), InvalidInput::SamePassword),
         (
-            NewPassword::Generated(PasswordPolicy { length: 4, ..PasswordPolicy::default() }),
+            NewPassword::Generated(PasswordPolicy::default().length(4)),
             InvalidInput::PasswordLength { least: 12, most: 128 },
         ),
     ] {

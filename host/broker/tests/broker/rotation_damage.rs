@@ -53,8 +53,7 @@ async fn it_is_said_once_to_have_failed_and_can_be_abandoned() {
     assert_eq!(logged.lines().filter(|line| line.contains("can no longer be read") && line.contains(&id)).count(), 1);
 
     // It blocks nothing else.
-    let settings =
-        ConnectionChanges { settings: Some(world.new_connection("automation").settings), ..Default::default() };
+    let settings = ConnectionChanges::default().settings(world.new_connection("automation").settings);
     world.broker.connections().update(&world.access, connection.id, settings).await.unwrap();
     let error = world.broker.rotations().retry(&world.access, rotation.id, false).await.unwrap_err();
     assert!(matches!(error, BrokerError::Envelope(_)), "{error}");
@@ -73,8 +72,7 @@ async fn one_that_had_failed_before_is_not_tried_for_ever_with_a_new_token() {
     assert_eq!(world.commit(rotation.id).await.reason.as_deref(), Some("permission-denied"));
     damage(&world, rotation.id).await;
     world.restart().await;
-    let settings =
-        ConnectionChanges { settings: Some(world.new_connection("automation").settings), ..Default::default() };
+    let settings = ConnectionChanges::default().settings(world.new_connection("automation").settings);
     world.broker.connections().update(&world.access, connection.id, settings).await.unwrap();
     let before = records(&world).await.len();
     for _ in 0..3 {

@@ -222,13 +222,13 @@ async fn a_new_token_takes_up_what_could_not_be_written_with_the_old_one() {
     assert_eq!(world.commit(rotation.id).await.state, RotationState::WriteBackFailed);
 
     // Renaming is irrelevant.
-    let renamed = ConnectionChanges { name: Some("Renamed".into()), ..ConnectionChanges::default() };
+    let renamed = ConnectionChanges::default().name("Renamed");
     world.broker.connections().update(&world.access, connection.id, renamed).await.unwrap();
     assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 0);
 
     world.emulator.set_access("automation", VAULT, Some(VaultAccess::ReadWrite)).unwrap();
-    let settings = Some(world.new_connection("automation").settings);
-    let replaced = ConnectionChanges { settings, ..ConnectionChanges::default() };
+    let settings = world.new_connection("automation").settings;
+    let replaced = ConnectionChanges::default().settings(settings);
     world.broker.connections().update(&world.access, connection.id, replaced).await.unwrap();
     assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
     assert_eq!(world.broker.rotations().get(&world.access, rotation.id).await.unwrap().state, RotationState::Done);
@@ -246,8 +246,8 @@ async fn a_new_token_counts_also_when_it_comes_while_the_old_one_is_being_refuse
         while world.emulator.calls().total == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let settings = Some(world.new_connection("automation").settings);
-        let replaced = ConnectionChanges { settings, ..ConnectionChanges::default() };
+        let settings = world.new_connection("automation").settings;
+        let replaced = ConnectionChanges::default().settings(settings);
         world.broker.connections().update(&world.access, connection.id, replaced).await.unwrap();
         assert_eq!(world.rotation(rotation.id).await.state, RotationState::Committing, "it is under way");
     };
@@ -268,8 +268,8 @@ async fn what_cannot_be_written_with_the_new_token_either_is_tried_once_with_it(
     let (rotation, _) = world.begin(&entry).await;
     world.emulator.set_access("automation", VAULT, Some(VaultAccess::ReadOnly)).unwrap();
     world.commit(rotation.id).await;
-    let settings = Some(world.new_connection("automation").settings);
-    let replaced = ConnectionChanges { settings, ..ConnectionChanges::default() };
+    let settings = world.new_connection("automation").settings;
+    let replaced = ConnectionChanges::default().settings(settings);
     world.broker.connections().update(&world.access, connection.id, replaced).await.unwrap();
     assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
     let failed = world.rotation(rotation.id).await;

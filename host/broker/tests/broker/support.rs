@@ -136,12 +136,7 @@ impl World {
     }
 
     pub(crate) fn new_connection(&self, account: &str) -> NewConnection {
-        NewConnection {
-            name: format!("Acme {account}"),
-            provider_type: "1password".into(),
-            settings: Settings::new().with("token", self.token(account)),
-            ..NewConnection::default()
-        }
+        NewConnection::new(format!("Acme {account}"), "1password", Settings::new().with("token", self.token(account)))
     }
 
     pub(crate) async fn connect(&self, account: &str) -> Connection {
@@ -233,12 +228,7 @@ pub(crate) async fn fixture_broker(name: &str, storage: SqliteStorage) -> Broker
 }
 
 pub(crate) fn new_fixture_connection(name: &str) -> NewConnection {
-    NewConnection {
-        name: name.into(),
-        provider_type: name.into(),
-        settings: Settings::new().with("token", FIXTURE_TOKEN),
-        ..NewConnection::default()
-    }
+    NewConnection::new(name, name, Settings::new().with("token", FIXTURE_TOKEN))
 }
 
 pub(crate) fn text(secret: Option<&SecretString>) -> Option<&str> {

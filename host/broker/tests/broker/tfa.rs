@@ -18,7 +18,7 @@ async fn own(world: &World, method: Option<TfaMethod>, secret: Option<&str>) -> 
     let tfa_secret = secret.map(|secret| key.encrypt(&secret.into()).unwrap());
     let user = format!("{method:?} {}", secret.is_some());
     let own = EntryContent::own(user, "https://acme.com", Credentials { tfa_secret, ..Credentials::default() });
-    let new = EntryContent { tfa_method: method, ..own };
+    let new = own.tfa_method(method);
     world.broker.entries().create(&world.access, new).await.unwrap()
 }
 
@@ -72,15 +72,13 @@ async fn a_bound_entry_has_the_live_code_of_its_item_and_nothing_is_kept() {
 async fn resolving_a_bound_entry_whose_codes_come_by_email_still_gives_the_live_code_of_its_item() {
     let (world, connection) = World::connected().await;
     let plain = world.bind(&connection, "Northwind Supplier Portal").await;
-    let new = EntryContent {
-        tfa_method: Some(TfaMethod::Email),
-        ..EntryContent::bound(
-            "by e-mail",
-            "https://acme.com",
-            connection.id,
-            plain.binding().unwrap().reference.as_str(),
-        )
-    };
+    let new = EntryContent::bound(
+        "by e-mail",
+        "https://acme.com",
+        connection.id,
+        plain.binding().unwrap().reference.as_str(),
+    )
+    .tfa_method(TfaMethod::Email);
     let entry = world.broker.entries().create(&world.access, new).await.unwrap();
     let mut agreed = false;
     // The period may end between the two readings; the next attempt is then within one period.
@@ -103,15 +101,13 @@ async fn what_has_no_code_to_read_says_why() {
     ];
     for (method, reason) in expected {
         let mine = own(&world, method, None).await;
-        let new = EntryContent {
-            tfa_method: method,
-            ..EntryContent::bound(
-                format!("bound {method:?}"),
-                "https://acme.com",
-                connection.id,
-                "op://mhlxx5y45opqk7p7prulriztqq/ch4arxhoemrdclbxyixyesgyt4",
-            )
-        };
+        let new = EntryContent::bound(
+            format!("bound {method:?}"),
+            "https://acme.com",
+            connection.id,
+            "op://mhlxx5y45opqk7p7prulriztqq/ch4arxhoemrdclbxyixyesgyt4",
+        )
+        .tfa_method(method);
         let bound = world.broker.entries().create(&world.access, new).await.unwrap();
         for entry in [mine, bound] {
             let error = code(&world, &entry).await.unwrap_err();

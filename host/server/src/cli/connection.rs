@@ -62,13 +62,13 @@ pub(super) async fn connect(app: &App, options: ConnectOptions) -> Result<(), Cl
         None => provider::only_one(host)?,
     };
     let description = provider.description();
-    let new = NewConnection {
-        name: options.name.clone().unwrap_or_else(|| description.display_name.clone()),
-        provider_type: description.provider_type.clone(),
-        settings: settings(description, &options.settings)?,
-        cache_ttl: CacheTtl::from_seconds(options.cache_ttl),
-        rate_limit_tier: options.rate_limit_tier,
-    };
+    let new = NewConnection::new(
+        options.name.clone().unwrap_or_else(|| description.display_name.clone()),
+        description.provider_type.clone(),
+        settings(description, &options.settings)?,
+    )
+    .cache_ttl(CacheTtl::from_seconds(options.cache_ttl))
+    .rate_limit_tier(options.rate_limit_tier);
     let row = Row::from(host.broker().connections().create(&access, new).await?);
     app.output.result(&row, |out| {
         writeln!(out, "Connected to {}.", printable(&description.display_name))?;
@@ -104,7 +104,9 @@ async fn update(app: &App, options: UpdateConnectionOptions) -> Result<(), CliEr
     };
     let cache_ttl = options.cache_ttl.map(CacheTtl::from_seconds);
     let rate_limit_tier = options.rate_limit_tier.map(|tier| (!tier.is_empty()).then_some(tier));
-    let changes = ConnectionChanges { name: options.name, settings, cache_ttl, rate_limit_tier };
+    let mut changes = ConnectionChanges::default();
+    (changes.name, changes.settings) = (options.name, settings);
+    (changes.cache_ttl, changes.rate_limit_tier) = (cache_ttl, rate_limit_tier);
     let row = Row::from(host.broker().connections().update(&access, connection.id, changes).await?);
     app.output.result(&row, |out| {
         writeln!(out, "Changed the connection. Running servers follow within a second.")?;

@@ -65,13 +65,11 @@ async fn begin(app: &App, options: BeginRotationOptions) -> Result<(), CliError>
     let password = match &options.password_file {
         Some(file) => NewPassword::Given(secret_input::from_file(file)?),
         None => {
-            let standard = PasswordPolicy::default();
-            let symbols = if options.no_symbols { String::new() } else { options.symbols.unwrap_or(standard.symbols) };
-            NewPassword::Generated(PasswordPolicy {
-                length: options.length.unwrap_or(standard.length),
-                symbols,
-                ..standard
-            })
+            let mut policy = PasswordPolicy::default();
+            policy.length = options.length.unwrap_or(policy.length);
+            let symbols = options.symbols.unwrap_or(policy.symbols);
+            policy.symbols = if options.no_symbols { String::new() } else { symbols };
+            NewPassword::Generated(policy)
         }
     };
     // Before the rotation, so that a rotation is not begun when its password has no place to go.

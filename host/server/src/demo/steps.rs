@@ -100,12 +100,7 @@ async fn connect(
     access: &Access,
     account: &Account,
 ) -> Result<(crate::cli::connection::Row, String), CliError> {
-    let new = NewConnection {
-        name: "Demo 1Password".to_owned(),
-        provider_type: PROVIDER.to_owned(),
-        settings: Settings::new().with("token", account.token.clone()),
-        ..NewConnection::default()
-    };
+    let new = NewConnection::new("Demo 1Password", PROVIDER, Settings::new().with("token", account.token.clone()));
     let row = crate::cli::connection::Row::from(broker.connections().create(access, new).await?);
     let rights = match row.shown.read_only {
         Some(true) => ", read-only: password rotations will be skipped",

@@ -102,7 +102,6 @@ fn to_begin(new: NewRotation) -> Result<BeginRotation, ApiError> {
         (new.length, new.lowercase, new.uppercase, new.digits, &new.symbols) != (None, None, None, None, &None);
     let unnamed = |_| ApiError::invalid("name the vault entry by entry_id, or by permissioned_user_id and domain");
     let entry = either(new.entry_id, new.permissioned_user_id, new.domain).map_err(unnamed)?;
-    let standard = PasswordPolicy::default();
     let password = match new.password {
         Some(_) if has_policy => {
             return Err(ApiError::invalid(
@@ -110,13 +109,15 @@ fn to_begin(new: NewRotation) -> Result<BeginRotation, ApiError> {
             ));
         }
         Some(ciphertext) => NewPassword::Encrypted(ciphertext),
-        None => NewPassword::Generated(PasswordPolicy {
-            length: new.length.map_or(standard.length, |length| usize::try_from(length).unwrap_or(usize::MAX)),
-            lowercase: new.lowercase.unwrap_or(standard.lowercase),
-            uppercase: new.uppercase.unwrap_or(standard.uppercase),
-            digits: new.digits.unwrap_or(standard.digits),
-            symbols: new.symbols.unwrap_or(standard.symbols),
-        }),
+        None => {
+            let mut policy = PasswordPolicy::default();
+            policy.length = new.length.map_or(policy.length, |length| usize::try_from(length).unwrap_or(usize::MAX));
+            policy.lowercase = new.lowercase.unwrap_or(policy.lowercase);
+            policy.uppercase = new.uppercase.unwrap_or(policy.uppercase);
+            policy.digits = new.digits.unwrap_or(policy.digits);
+            policy.symbols = new.symbols.unwrap_or(policy.symbols);
+            NewPassword::Generated(policy)
+        }
     };
     let begin = BeginRotation::new(entry).password(password);
     Ok(match new.id {

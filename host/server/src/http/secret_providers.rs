@@ -87,13 +87,9 @@ pub(super) async fn create(
     Administrator(api, access): Administrator,
     Body(new): Body<NewSecretProvider>,
 ) -> Result<(StatusCode, Json<SecretProvider>), ApiError> {
-    let new = NewConnection {
-        name: new.name,
-        provider_type: new.provider_type,
-        settings: new.settings.unwrap_or_default(),
-        cache_ttl: new.cache_ttl_seconds.unwrap_or_default(),
-        rate_limit_tier: new.rate_limit_tier,
-    };
+    let new = NewConnection::new(new.name, new.provider_type, new.settings.unwrap_or_default())
+        .cache_ttl(new.cache_ttl_seconds.unwrap_or_default())
+        .rate_limit_tier(new.rate_limit_tier);
     match api.broker.connections().create(&access, new).await {
         // Here the type is an invalid value of the request. It is not repeated, because it may be
         // anything.
@@ -140,7 +136,9 @@ pub(super) async fn update(
     {
         return Err(ApiError::invalid("provider_type cannot be changed; create another connection instead"));
     }
-    let changes = ConnectionChanges { name, settings, cache_ttl: cache_ttl_seconds, rate_limit_tier };
+    let mut changes = ConnectionChanges::default();
+    (changes.name, changes.settings) = (name, settings);
+    (changes.cache_ttl, changes.rate_limit_tier) = (cache_ttl_seconds, rate_limit_tier);
     Ok(Json(api.broker.connections().update(&access, id, changes).await?.into()))
 }
 

@@ -6,7 +6,7 @@ use data_encoding::BASE64;
 use jiff::Timestamp;
 use keyway::entries::EntryLease;
 use keyway::{Resolution, RotationId, Source};
-use keyway_runtime::{Field, FieldSpec, FieldValue, Lease};
+use keyway_runtime::{Field, FieldSpec, FieldValue};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
@@ -159,8 +159,8 @@ impl Values {
     /// `reveal` shows the password.
     pub(crate) fn new(resolution: Resolution, reveal: bool) -> Self {
         let (source, age_seconds) = match resolution.source {
-            Source::Live => ("live", Duration::ZERO),
             Source::Cached { age } => ("cached", age),
+            _ => ("live", Duration::ZERO),
         };
         let revision = resolution.revision;
         let value = |value: Option<SecretString>, shown: bool| {

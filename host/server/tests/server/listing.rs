@@ -19,7 +19,7 @@ async fn a_list_during_which_the_workspaces_key_is_rotated_is_cut_off_and_never_
     attributes.set("local_storage", AttributeKind::BrowserState, &storage).unwrap();
     for number in 0..ENTRIES {
         let new = EntryContent::new(number.to_string(), "https://acme.com");
-        let new = EntryContent { attributes: attributes.clone(), ..new };
+        let new = new.attributes(attributes.clone());
         api.host.broker().entries().create(&api.access, new).await.unwrap();
     }
     let request = format!("GET /vault HTTP/1.1\r\nhost: keyway\r\nconnection: close\r\ncc-key: {}\r\n\r\n", api.key);

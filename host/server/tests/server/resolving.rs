@@ -134,12 +134,8 @@ async fn a_lease_comes_with_the_values_and_is_renewed_and_revoked_by_its_id() {
 /// A server with the fixture `paths`, and a connection to it.
 async fn paths() -> (Api, Connection) {
     let api = Api::start(&["fixtures/paths"], None).await;
-    let new = NewConnection {
-        name: "Paths".into(),
-        provider_type: "paths".into(),
-        settings: Settings::new().with("region", "eu-1").with("token", "a-token-of-paths"),
-        ..NewConnection::default()
-    };
+    let new =
+        NewConnection::new("Paths", "paths", Settings::new().with("region", "eu-1").with("token", "a-token-of-paths"));
     let connection = api.host.broker().connections().create(&api.access, new).await.unwrap();
     (api, connection)
 }

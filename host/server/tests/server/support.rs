@@ -293,12 +293,7 @@ impl Api {
     }
 
     pub(crate) async fn connect(&self, provider_type: &str, token: &str) -> Connection {
-        let new = NewConnection {
-            name: "Acme 1Password".into(),
-            provider_type: provider_type.into(),
-            settings: Settings::new().with("token", token),
-            ..NewConnection::default()
-        };
+        let new = NewConnection::new("Acme 1Password", provider_type, Settings::new().with("token", token));
         self.host.broker().connections().create(&self.access, new).await.unwrap()
     }
 

@@ -152,6 +152,7 @@ impl EntryChanges {
                     apply(change, value);
                 }
             }
+            _ => return refused("this server cannot change the credentials of this vault entry"),
         }
         self.attributes.apply(&mut entry.attributes)
     }

@@ -306,12 +306,12 @@ impl fmt::Display for Thing {
 pub enum NoTfaCode {
     /// The entry has none.
     #[error(
-        "this vault entry has no second factor with codes; set tfa_secret and tfa_method AUTHENTICATOR, or bind the entry to an item with a one-time password"
+        "this vault entry has no second factor with codes; set the second factor's secret and the authenticator method, or bind the entry to an item with a one-time password"
     )]
     NoSecondFactor,
     /// The codes of this method cannot be attributed to an entry.
     #[error(
-        "codes of tfa_method {0} cannot be read here, because they do not identify their vault entry; only codes of AUTHENTICATOR and EMAIL can be read"
+        "codes of the second-factor method {0} cannot be read here, because they do not identify their vault entry; only codes of AUTHENTICATOR and EMAIL can be read"
     )]
     Method(TfaMethod),
     /// The item has no time-based one-time password.
@@ -392,7 +392,7 @@ pub enum InvalidInput {
     #[error("a vault entry can be backed by a secret provider or use a passkey, but not both")]
     BoundWithPasskey,
     /// The authenticator secret makes no one-time codes.
-    #[error("tfa_secret must be the secret of an authenticator in base32, or its otpauth://totp URL")]
+    #[error("the second factor's secret must be the secret of an authenticator in base32, or its otpauth://totp URL")]
     TfaSecret,
     /// An attribute's value is not JSON.
     #[error("{field} must be JSON that is not nested too deeply")]
@@ -408,11 +408,11 @@ pub enum InvalidInput {
     },
     /// A bound entry takes its one-time codes from the item.
     #[error(
-        "tfa_method AUTHENTICATOR is not available for provider-backed vault entries; the one-time code comes from the bound item"
+        "the authenticator method is not available for provider-backed vault entries; the one-time code comes from the bound item"
     )]
     BoundWithAuthenticator,
     /// The authenticator method lacks its secret.
-    #[error("tfa_method AUTHENTICATOR requires tfa_secret")]
+    #[error("the authenticator method requires the second factor's secret")]
     AuthenticatorWithoutSecret,
     /// The connection is unknown in this workspace.
     #[error("the connection does not belong to this workspace")]
@@ -424,7 +424,7 @@ pub enum InvalidInput {
         message: String,
     },
     /// The provider declares no such rate-limit tier.
-    #[error("rate_limit_tier must be {}", tiers(.known))]
+    #[error("the rate-limit tier must be {}", tiers(.known))]
     RateLimitTier {
         /// The tiers that it declares.
         known: Vec<String>,
@@ -442,7 +442,7 @@ pub enum InvalidInput {
     #[error("this vault entry is not bound to an item, so its values have no lease")]
     NoLease,
     /// The names of further fields are too many, repeated, empty or too long.
-    #[error("further must have at most 100 distinct field names of 1 to 256 bytes each")]
+    #[error("the further fields must have at most 100 distinct field names of 1 to 256 bytes each")]
     FurtherFields,
     /// The length of a generated password is out of range.
     #[error("the length of a generated password must be between {least} and {most}")]

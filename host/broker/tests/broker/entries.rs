@@ -53,7 +53,7 @@ async fn the_rules_for_bound_entries_are_enforced() {
     let cases = [
         (
             bound().tfa_method(TfaMethod::Authenticator),
-            "tfa_method AUTHENTICATOR is not available for provider-backed vault entries; the one-time code comes from the bound item",
+            "the authenticator method is not available for provider-backed vault entries; the one-time code comes from the bound item",
         ),
         (bound_to(foreign.id, &reference), "the connection does not belong to this workspace"),
         (bound_to(uuid::Uuid::nil().into(), &reference), "the connection does not belong to this workspace"),

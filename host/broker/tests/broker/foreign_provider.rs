@@ -293,7 +293,7 @@ async fn checking_an_item_makes_no_values() {
 async fn limits_of_its_own_are_kept_like_those_of_any_other() {
     let (world, connection) = World::new().await;
     let unknown = world.broker.connections().create(&world.access, new_connection(Some("golden"))).await.unwrap_err();
-    assert_eq!(unknown.to_string(), "rate_limit_tier must be one of free, paid, short-windows");
+    assert_eq!(unknown.to_string(), "the rate-limit tier must be one of free, paid, short-windows");
 
     let limits = async || {
         let budget = world.broker.connections().budget(&world.access, connection.id).await.unwrap();

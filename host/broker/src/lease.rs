@@ -1,7 +1,7 @@
 //! The lease of an entry's values, as callers see it.
 
 use jiff::Timestamp;
-use keyway_runtime::Attribute;
+use keyway_runtime::contract::Attribute;
 
 use crate::core::timestamp_of;
 
@@ -19,9 +19,9 @@ pub struct EntryLease {
     pub attributes: Vec<Attribute>,
 }
 
-impl From<keyway_runtime::Lease> for EntryLease {
-    fn from(lease: keyway_runtime::Lease) -> Self {
-        let keyway_runtime::Lease { id, expires_at, renewable, attributes, .. } = lease;
+impl From<keyway_runtime::contract::Lease> for EntryLease {
+    fn from(lease: keyway_runtime::contract::Lease) -> Self {
+        let keyway_runtime::contract::Lease { id, expires_at, renewable, attributes, .. } = lease;
         Self { id, expires_at: timestamp_of(expires_at), renewable, attributes }
     }
 }

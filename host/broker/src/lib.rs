@@ -175,7 +175,7 @@ pub use error::{BrokerError, InvalidInput, Thing};
 pub use keyway_audit::{Audit, ErrorKind};
 pub use keyway_clock as clock;
 pub use keyway_keys::MasterKey;
-pub use keyway_runtime::OneTimeCode;
+pub use keyway_runtime::contract::OneTimeCode;
 pub use keyway_storage as storage;
 #[cfg(feature = "sqlite")]
 pub use keyway_storage::SqliteStorage;

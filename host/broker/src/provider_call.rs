@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use keyway_budget::{Guard, NotCalled, Outcome, Pass, ProviderOperation, Refusal, draw};
-use keyway_runtime::{
-    CallError, Description, ErrorCode, OpenConnection, Provider, RequestEffect, RequestGate, SandboxError,
-};
+use keyway_runtime::contract::Description;
+use keyway_runtime::egress::{RequestEffect, RequestGate};
+use keyway_runtime::{CallError, ErrorCode, OpenConnection, Provider, SandboxError};
 use parking_lot::Mutex;
 
 use crate::call_metrics::CallMetrics;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use keyway_audit::{AuditSource, Operation, Subject, Trail};
 use keyway_budget::ProviderOperation;
-use keyway_runtime::{Field, FieldValue, Fields, NoCode, NoCodeReason, OneTimeCode, Resolved, Selection};
+use keyway_runtime::Fields;
+use keyway_runtime::contract::{Field, FieldValue, NoCode, NoCodeReason, OneTimeCode, Resolved, Selection};
 use keyway_storage::{EntrySelector, ItemId, RotationId};
 use secrecy::SecretString;
 use tracing::debug;
@@ -323,7 +324,7 @@ impl Resolver {
             rejected_is_current: rejected.is_some_and(|rejected| rejected.revision == credentials.revision),
             revision: credentials.revision,
             valid_until: fetched.lifetime.valid_until.map(timestamp_of),
-            lease: fetched.lifetime.lease.map(|lease| keyway_runtime::Lease::clone(&lease).into()),
+            lease: fetched.lifetime.lease.map(|lease| keyway_runtime::contract::Lease::clone(&lease).into()),
             timings,
         }
         .with_revision_of_rotation(rejected_by_caller.as_deref());

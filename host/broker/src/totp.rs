@@ -10,7 +10,7 @@ use totp_rs::{Algorithm, Builder};
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
-use keyway_runtime::OneTimeCode;
+use keyway_runtime::contract::OneTimeCode;
 
 /// The default period in seconds: RFC 6238, section 5.2.
 const PERIOD: u32 = 30;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use keyway_runtime::RequestEffect;
+use keyway_runtime::egress::RequestEffect;
 use keyway_storage::{PauseReason, RequestKind, StorageError};
 use parking_lot::Mutex;
 

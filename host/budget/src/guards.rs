@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use keyway_clock::{Clock, Moment};
 use keyway_keys::KeyBytes;
-use keyway_runtime::{Description, Settings};
+use keyway_runtime::Settings;
+use keyway_runtime::contract::Description;
 use keyway_storage::{Storage, StorageError};
 use parking_lot::Mutex;
 

@@ -7,7 +7,8 @@
 
 use hmac::{Hmac, KeyInit, Mac};
 use keyway_keys::KeyBytes;
-use keyway_runtime::{Description, Settings};
+use keyway_runtime::Settings;
+use keyway_runtime::contract::Description;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 
@@ -78,7 +79,7 @@ impl FingerprintKey {
 mod tests {
     use std::time::Duration;
 
-    use keyway_runtime::SettingSpec;
+    use keyway_runtime::contract::SettingSpec;
     use keyway_storage::RequestKind;
 
     use super::*;

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use keyway_runtime::{self as runtime, Description, LimitScope, RateLimitTier};
+use keyway_runtime as runtime;
+use keyway_runtime::contract::{Description, LimitScope, RateLimitTier};
 use keyway_storage::RequestKind;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);

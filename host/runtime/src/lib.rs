@@ -32,13 +32,16 @@
 //!
 //! * **One call, one instance.** No state leaks between calls or connections, or after a trap. A
 //!   provider keeps what it must remember in the connection's session slot.
-//! * **One way out.** Requests pass a guard that knows the approved destinations ([`Egress`]);
+//! * **One way out.** Requests pass a guard that knows the approved destinations ([`egress`]);
 //!   sockets are refused.
 //! * **Limits that fire.** [`Limits`] bounds time, memory, tables, handles, output, bodies and
 //!   concurrency; each has its own error, and [`RuntimeBuilder::build`] refuses to start when one
 //!   of them has no effect.
 //! * **Three kinds of errors.** The provider's answer ([`ProviderError`]), a call that the sandbox
 //!   ended ([`SandboxError`]), a refused component ([`LoadError`]).
+//!
+//! The records of the contract are in [`contract`], the network in [`egress`], and durable state in
+//! [`store`]; what loads and calls a provider is here at the root.
 //!
 //! **May import** of Keyway: `keyway-clock`.
 
@@ -49,8 +52,8 @@ mod call;
 mod code_cache;
 mod compiler;
 mod connection;
-mod contract;
-mod egress;
+pub mod contract;
+pub mod egress;
 mod engine;
 mod error;
 mod folder;
@@ -67,22 +70,13 @@ mod self_test;
 mod session;
 mod settings;
 mod state;
-mod store;
+pub mod store;
 mod validate;
 
 pub use code_cache::CodeCacheKey;
 pub use compiler::{Compiler, compile_stdin};
 pub use connection::OpenConnection;
-pub use contract::{
-    Alternative, Attribute, Capabilities, Changes, ChoiceOption, CountedRequests, Description, Field, FieldKind,
-    FieldSpec, FieldValue, Fields, Interfaces, Item, ItemPage, Lease, LimitScope, NoCode, NoCodeReason, OneTimeCode,
-    RateLimit, RateLimitTier, Resolved, Selection, SettingGroup, SettingKind, SettingSpec, Settings, Verified,
-    WriteAccess,
-};
-pub use egress::{
-    ApprovedDestination, Body, ConnectTo, ConnectToError, DestinationError, Egress, EgressError, EgressPolicy,
-    RequestCounts, RequestEffect, RequestGate, RequestTimes, Scheme,
-};
+pub use contract::{Fields, Settings};
 pub use error::{CallError, ErrorCode, LoadError, ProviderError, SandboxError};
 pub use folder::{FileStatus, FolderError, ProviderFolder};
 pub use limits::Limits;
@@ -90,7 +84,6 @@ pub use limits::Limits;
 pub use native::NativeProvider;
 pub use provider::Provider;
 pub use runtime::{PreparedRuntime, Runtime, RuntimeBuilder, SetupError};
-pub use store::{MemoryStore, StateStore, StoreError, StoredState};
 // What signatures are made of.
 pub use keyway_clock as clock;
 pub use {async_trait, bytes, futures, http, http_body_util, secrecy, zeroize};

@@ -162,7 +162,7 @@ impl Provider {
     }
 
     /// The further fields of an item, without their values. Needs
-    /// [`Interfaces::item_fields`](crate::Interfaces::item_fields).
+    /// [`Interfaces::item_fields`](crate::contract::Interfaces::item_fields).
     pub async fn list_fields(&self, connection: &OpenConnection, reference: &str) -> Result<Vec<FieldSpec>, CallError> {
         let settings = self.settings(connection)?;
         let mut call = self.begin(connection, "list-fields", &[]).await?;
@@ -245,7 +245,7 @@ impl Provider {
     }
 
     /// Extends a lease, by `seconds` if the server supports that. Needs
-    /// [`Interfaces::leases`](crate::Interfaces::leases).
+    /// [`Interfaces::leases`](crate::contract::Interfaces::leases).
     pub async fn renew_lease(
         &self,
         connection: &OpenConnection,
@@ -266,7 +266,7 @@ impl Provider {
     }
 
     /// Ends a lease: the server stops accepting its values. Needs
-    /// [`Interfaces::leases`](crate::Interfaces::leases).
+    /// [`Interfaces::leases`](crate::contract::Interfaces::leases).
     pub async fn revoke_lease(&self, connection: &OpenConnection, lease: &str) -> Result<(), CallError> {
         let settings = self.settings(connection)?;
         let mut call = self.begin(connection, "revoke-lease", &[]).await?;
@@ -277,7 +277,7 @@ impl Provider {
     }
 
     /// Renews the durable state of the connection. Needs
-    /// [`Interfaces::refresh`](crate::Interfaces::refresh).
+    /// [`Interfaces::refresh`](crate::contract::Interfaces::refresh).
     pub async fn refresh(&self, connection: &OpenConnection) -> Result<(), CallError> {
         let settings = self.settings(connection)?;
         let mut call = self.begin(connection, "refresh", &[]).await?;

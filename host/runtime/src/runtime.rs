@@ -279,7 +279,8 @@ impl Runtime {
     /// Opens a connection with its own session and network pool. Makes no request yet.
     ///
     /// `approved` are the destinations that its provider may connect to;
-    /// [`crate::Description::approved_destinations`] says which the provider asks for.
+    /// [`Description::approved_destinations`](crate::contract::Description::approved_destinations)
+    /// says which the provider asks for.
     pub fn connection(&self, settings: Settings, approved: Vec<ApprovedDestination>) -> OpenConnection {
         let shared = &self.0;
         let approved: Arc<[ApprovedDestination]> = approved.into();

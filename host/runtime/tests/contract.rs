@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use keyway_runtime::contract::{FieldKind, FieldValue, NoCodeReason, Selection, SettingKind};
+use keyway_runtime::egress::{ConnectTo, EgressPolicy};
+use keyway_runtime::store::{MemoryStore, StateStore};
 use keyway_runtime::{
-    CallError, ConnectTo, EgressPolicy, ErrorCode, FieldKind, FieldValue, Fields, LoadError, MemoryStore, NoCodeReason,
-    OpenConnection, Provider, ProviderError, Runtime, SandboxError, Selection, SettingKind, Settings, StateStore,
+    CallError, ErrorCode, Fields, LoadError, OpenConnection, Provider, ProviderError, Runtime, SandboxError, Settings,
 };
 use secrecy::ExposeSecret;
 use support::{TOKEN, connect, connect_with, limits, load, runtime, runtime_with};

@@ -9,9 +9,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use keyway_runtime::{
-    CallError, EgressPolicy, ErrorCode, Fields, OpenConnection, Provider, ProviderError, Runtime, Settings,
-};
+use keyway_runtime::egress::EgressPolicy;
+use keyway_runtime::{CallError, ErrorCode, Fields, OpenConnection, Provider, ProviderError, Runtime, Settings};
 use secrecy::ExposeSecret;
 use support::{TOKEN, connect, connect_with, limits, load, runtime, runtime_with};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -6,7 +6,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use keyway_runtime::{CallError, Fields, Resolved, Runtime, SandboxError};
+use keyway_runtime::contract::Resolved;
+use keyway_runtime::{CallError, Fields, Runtime, SandboxError};
 use secrecy::ExposeSecret;
 use support::{connect, limits, load, runtime};
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use keyway::audit::SegmentOptions;
 use keyway::budgets::BudgetOptions;
-use keyway_runtime::{Compiler, EgressPolicy};
+use keyway_runtime::Compiler;
+use keyway_runtime::egress::EgressPolicy;
 
 /// Where the master key is.
 #[derive(Debug, Clone, PartialEq, Eq)]

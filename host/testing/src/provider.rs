@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use keyway::clock::{Clock, ManualClock};
-use keyway::keyway_runtime::{
-    Capabilities, Changes, Description, ErrorCode, Item as ListedItem, ItemPage, NativeProvider, NoCode, NoCodeReason,
-    OneTimeCode, ProviderError, Resolved, Selection, SettingSpec, Settings, Verified, WriteAccess,
+use keyway::keyway_runtime::contract::{
+    Capabilities, Changes, Description, Item as ListedItem, ItemPage, NoCode, NoCodeReason, OneTimeCode, Resolved,
+    Selection, SettingSpec, Verified, WriteAccess,
 };
+use keyway::keyway_runtime::{ErrorCode, NativeProvider, ProviderError, Settings};
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 

@@ -6,9 +6,8 @@
 use std::path::PathBuf;
 
 use keyway_emulator_onepassword::{Emulator, KnobError, Options, StartError};
-use keyway_runtime::{
-    DestinationError, EgressPolicy, LoadError, OpenConnection, Provider, Runtime, RuntimeBuilder, Settings, SetupError,
-};
+use keyway_runtime::egress::{DestinationError, EgressPolicy};
+use keyway_runtime::{LoadError, OpenConnection, Provider, Runtime, RuntimeBuilder, Settings, SetupError};
 use thiserror::Error;
 
 /// The set-up failed.

@@ -7,7 +7,8 @@ mod example;
 
 use keyway_e2e::components;
 use keyway_emulator_onepassword::Emulator;
-use keyway_runtime::{EgressPolicy, Runtime};
+use keyway_runtime::Runtime;
+use keyway_runtime::egress::EgressPolicy;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_example_resolves_an_item() {

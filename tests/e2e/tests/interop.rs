@@ -9,7 +9,8 @@ mod official_sdk;
 
 use keyway_e2e::Lab;
 use keyway_emulator_onepassword::{ItemState, WrongToken};
-use keyway_runtime::{CallError, Changes, ErrorCode, Fields, OpenConnection, Resolved};
+use keyway_runtime::contract::{Changes, Resolved};
+use keyway_runtime::{CallError, ErrorCode, Fields, OpenConnection};
 use official_sdk::OfficialSdk;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use keyway_e2e::Lab;
 use keyway_emulator_onepassword::{Calls, Endpoint, Fault, FaultRule, Options, RetryAfterForm, WrongToken};
-use keyway_runtime::{
-    CallError, Changes, ErrorCode, Fields, Limits, OpenConnection, ProviderError, Runtime, WriteAccess,
-};
+use keyway_runtime::contract::{Changes, WriteAccess};
+use keyway_runtime::{CallError, ErrorCode, Fields, Limits, OpenConnection, ProviderError, Runtime};
 use secrecy::ExposeSecret;
 
 const VAULT: &str = "Automation";

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyway_runtime::{Field, Lease, NoCode, OneTimeCode};
+use keyway_runtime::contract::{Field, Lease, NoCode, OneTimeCode};
 use secrecy::SecretString;
 
 /// The result of a provider's call. Fields that were not asked for are absent.

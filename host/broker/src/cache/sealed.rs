@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use keyway_clock::Moment;
 use keyway_keys::Place;
-use keyway_runtime::Lease;
+use keyway_runtime::contract::Lease;
 use keyway_storage::ConnectionId;
 use secrecy::{ExposeSecret, SecretString};
 

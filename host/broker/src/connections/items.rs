@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use keyway_audit::{Operation, Trail};
 use keyway_budget::ProviderOperation;
-use keyway_runtime::{Item, ItemPage};
+use keyway_runtime::contract::{Item, ItemPage};
 use keyway_storage::ConnectionId;
 
 use super::Connections;

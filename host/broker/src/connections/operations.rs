@@ -5,7 +5,9 @@ use std::sync::Arc;
 use keyway_audit::{Operation, Trail};
 use keyway_budget::ProviderOperation;
 use keyway_keys::{EnvelopeError, Place};
-use keyway_runtime::{CallError, Description, ErrorCode, MemoryStore, Provider, Settings, StoredState, Verified};
+use keyway_runtime::contract::{Description, Verified};
+use keyway_runtime::store::{MemoryStore, StoredState};
+use keyway_runtime::{CallError, ErrorCode, Provider, Settings};
 use keyway_storage::{
     ConnectionId, ConnectionRecord, ConnectionStateRecord, Constraint, SealedColumn, StorageError, WorkspaceId,
     account_id,

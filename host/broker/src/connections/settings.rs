@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use keyway_runtime::{ApprovedDestination, Description, Settings};
+use keyway_runtime::Settings;
+use keyway_runtime::contract::Description;
+use keyway_runtime::egress::ApprovedDestination;
 use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 

@@ -8,7 +8,7 @@
 //! * *No lost updates.* The database compares the version and replaces the state in one
 //!   transaction, so two hosts on one database are as safe as two calls in one host.
 //! * *A state belongs to the settings it was made with.* State that is stored while new settings
-//!   are checked is kept in memory ([`keyway_runtime::MemoryStore`]). It is saved with them, in the
+//!   are checked is kept in memory ([`keyway_runtime::store::MemoryStore`]). It is saved with them, in the
 //!   transaction that deletes the state of the old settings. A call that still runs with the old
 //!   settings gets `conflict`, and changes nothing.
 //! * *A state opens in its place only:* it is sealed under the workspace's key for its connection,
@@ -25,7 +25,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use keyway_budget::after;
 use keyway_keys::{EnvelopeError, Place};
-use keyway_runtime::{StateStore, StoreError, StoredState};
+use keyway_runtime::store::{StateStore, StoreError, StoredState};
 use keyway_storage::{
     ConnectionId, ConnectionRecord, ConnectionStateRecord, Constraint, SealedColumn, StorageError, WorkspaceId,
 };

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use keyway_audit::{Operation, Trail};
 use keyway_budget::ProviderOperation;
-use keyway_runtime::FieldSpec;
+use keyway_runtime::contract::FieldSpec;
 use keyway_storage::EntrySelector;
 
 use super::Entries;

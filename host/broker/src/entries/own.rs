@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use keyway_audit::{AuditSource, Trail};
 use keyway_keys::ClientKey;
-use keyway_runtime::{NoCode, NoCodeReason, OneTimeCode};
+use keyway_runtime::contract::{NoCode, NoCodeReason, OneTimeCode};
 use keyway_storage::ItemId;
 use secrecy::{ExposeSecret, SecretString};
 

@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use keyway_audit::{AuditSource, Operation, Trail};
-use keyway_runtime::{Fields, NoCodeReason, OneTimeCode};
+use keyway_runtime::Fields;
+use keyway_runtime::contract::{NoCodeReason, OneTimeCode};
 use keyway_storage::{EntrySelector, TfaMethod};
 
 use super::Entries;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use keyway_audit::{AuditActor, Operation, Shortfall, Trail};
 use keyway_budget::ProviderOperation;
-use keyway_runtime::WriteAccess;
+use keyway_runtime::contract::WriteAccess;
 use keyway_storage::{ConnectionRecord, EntryRecord, RotationId, RotationRecord, RotationState, Scope};
 use secrecy::{ExposeSecret, SecretString};
 use tracing::info;

@@ -5,7 +5,8 @@
 //! while the budget is spent or calls are paused.
 
 use keyway_budget::ProviderOperation;
-use keyway_runtime::{Changes, Fields, WriteAccess};
+use keyway_runtime::Fields;
+use keyway_runtime::contract::{Changes, WriteAccess};
 use secrecy::SecretString;
 
 use crate::provider_call::{CallFailure, Opened};

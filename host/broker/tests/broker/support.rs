@@ -9,7 +9,8 @@ use keyway::budgets::BudgetOptions;
 use keyway::clock::ManualClock;
 use keyway::connections::Connection;
 use keyway::entries::VaultEntry;
-use keyway::keyway_runtime::{CodeCacheKey, EgressPolicy, Fields, Provider, Runtime, Settings};
+use keyway::keyway_runtime::egress::EgressPolicy;
+use keyway::keyway_runtime::{CodeCacheKey, Fields, Provider, Runtime, Settings};
 use keyway::{
     Access, Audit, Broker, BrokerBuilder, BrokerError, CacheOptions, EntryContent, MasterKey, NewConnection,
     Resolution, ResolveRequest, SqliteStorage, WorkspaceId,

@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use keyway_runtime::{EgressPolicy, Limits, OpenConnection, Provider, Runtime, Settings};
+use keyway_runtime::egress::EgressPolicy;
+use keyway_runtime::{Limits, OpenConnection, Provider, Runtime, Settings};
 
 /// The token that every test connection has; no output may show it.
 pub(crate) const TOKEN: &str = "token-3f9a-that-must-not-be-seen";

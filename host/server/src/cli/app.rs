@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use keyway::Access;
-use keyway_runtime::{Compiler, EgressPolicy};
+use keyway_runtime::Compiler;
+use keyway_runtime::egress::EgressPolicy;
 use tokio::sync::OnceCell;
 
 use super::args::global::{AuditSync, GlobalOptions};

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use keyway::connections::{Connection, ConnectionChanges};
 use keyway::{CacheTtl, ConnectionId, NewConnection};
-use keyway_runtime::{Description, Item, SettingSpec, Settings};
+use keyway_runtime::Settings;
+use keyway_runtime::contract::{Description, Item, SettingSpec};
 use secrecy::ExposeSecret;
 
 use super::app::App;

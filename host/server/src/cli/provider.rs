@@ -4,7 +4,8 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use keyway::{BrokerError, ErrorKind};
-use keyway_runtime::{Alternative, CountedRequests, Description, FileStatus, LimitScope, Limits, Provider, RateLimit};
+use keyway_runtime::contract::{Alternative, CountedRequests, Description, LimitScope, RateLimit};
+use keyway_runtime::{FileStatus, Limits, Provider};
 use serde::Serialize;
 
 use super::app::App;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use keyway::ErrorKind;
-use keyway_runtime::ConnectTo;
+use keyway_runtime::egress::ConnectTo;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use zeroize::Zeroizing;

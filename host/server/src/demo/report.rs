@@ -5,7 +5,7 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use keyway_runtime::Item;
+use keyway_runtime::contract::Item;
 use serde::Serialize;
 
 use super::account::Account;

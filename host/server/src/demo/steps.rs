@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use keyway::{Access, Broker, EntryContent, EntryId, ErrorKind, NewConnection, ResolveRequest, Scope, Scopes};
-use keyway_runtime::{Fields, Item, Settings};
+use keyway_runtime::contract::Item;
+use keyway_runtime::{Fields, Settings};
 use secrecy::SecretString;
 
 use super::account::Account;

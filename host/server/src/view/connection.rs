@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use keyway::connections::Connection;
 use keyway::{ConnectionId, WorkspaceId};
-use keyway_runtime::Item;
+use keyway_runtime::contract::Item;
 use serde::Serializer;
 use utoipa::ToSchema;
 

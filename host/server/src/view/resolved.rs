@@ -6,7 +6,7 @@ use data_encoding::BASE64;
 use jiff::Timestamp;
 use keyway::entries::EntryLease;
 use keyway::{Resolution, RotationId, Source};
-use keyway_runtime::{Field, FieldSpec, FieldValue};
+use keyway_runtime::contract::{Field, FieldSpec, FieldValue};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
@@ -105,7 +105,7 @@ view! {
 view! {
     /// Why there is no one-time code.
     #[derive(ToSchema)]
-    pub(crate) struct NoCode of none: keyway_runtime::NoCode {
+    pub(crate) struct NoCode of none: keyway_runtime::contract::NoCode {
         /// `absent`, `counter-based`, `malformed`, or another word of the provider.
         reason: String = none.reason.name().to_owned(),
         /// An explanation for people.

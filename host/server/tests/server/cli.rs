@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use keyway_runtime::EgressPolicy;
+use keyway_runtime::egress::EgressPolicy;
 use serde_json::Value;
 
 use crate::support::{ECHO_TOKEN, Folder, Ran, assert_without, set_mode};

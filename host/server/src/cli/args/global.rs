@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use keyway_runtime::{ApprovedDestination, ConnectTo};
+use keyway_runtime::egress::{ApprovedDestination, ConnectTo};
 use tracing_subscriber::filter::Targets;
 
 use super::values::provider_and_tier;

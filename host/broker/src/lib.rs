@@ -182,4 +182,4 @@ pub use keyway_storage::SqliteStorage;
 pub use keyway_storage::{ApiKeyId, ConnectionId, EntryId, EntrySelector, RotationId, Scope, Scopes, WorkspaceId};
 pub use resolve::{Resolution, ResolveRequest, Timings};
 // What signatures are made of.
-pub use {async_trait, jiff, keyway_runtime, secrecy, zeroize};
+pub use {async_trait, getrandom, jiff, keyway_runtime, secrecy, uuid, zeroize};

@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use keyway_runtime as runtime;
-use keyway_runtime::contract::{Description, LimitScope, RateLimitTier};
+use keyway_runtime::contract::{CountedRequests, Description, LimitScope, RateLimitTier};
 use keyway_storage::RequestKind;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -74,8 +73,8 @@ impl From<&RateLimitTier> for RateLimits {
     fn from(tier: &RateLimitTier) -> Self {
         tier.limits.iter().fold(Self::UNLIMITED, |limits, of| {
             let requests = match of.requests {
-                runtime::CountedRequests::Reads => RequestKind::Read,
-                runtime::CountedRequests::Writes => RequestKind::Write,
+                CountedRequests::Reads => RequestKind::Read,
+                CountedRequests::Writes => RequestKind::Write,
                 // The contract prescribes this for a kind that the host does not know.
                 _ => RequestKind::Any,
             };
@@ -216,12 +215,14 @@ pub const LONGEST_WAIT: Duration = DAY;
 
 #[cfg(test)]
 mod tests {
+    use keyway_runtime::contract::RateLimit;
+
     use super::*;
 
     fn provider() -> Description {
         let tier = |name: &str, reads| {
             let mut tier = RateLimitTier::default();
-            let limit = runtime::RateLimit::new(reads, 10, runtime::CountedRequests::Reads, LimitScope::Credential);
+            let limit = RateLimit::new(reads, 10, CountedRequests::Reads, LimitScope::Credential);
             (tier.name, tier.limits) = (name.into(), vec![limit]);
             tier
         };
@@ -249,9 +250,9 @@ mod tests {
     #[test]
     fn what_this_host_does_not_know_is_counted_more_strictly() {
         let other = || "later".to_owned();
-        let limit = |requests, scope| runtime::RateLimit::new(5, 60, requests, scope);
+        let limit = |requests, scope| RateLimit::new(5, 60, requests, scope);
         let mut tier = RateLimitTier::default();
-        tier.limits = vec![limit(runtime::CountedRequests::Other(other()), LimitScope::Other(other()))];
+        tier.limits = vec![limit(CountedRequests::Other(other()), LimitScope::Other(other()))];
         let counted = RateLimits::from(&tier).counters().next().unwrap();
         assert_eq!((counted.requests, counted.scope), (RequestKind::Any, BudgetScope::Account));
         assert_eq!((counted.limit, counted.window), (Some(5), Duration::from_secs(60)));

@@ -67,6 +67,9 @@ pub use scope::{Scope, Scopes};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteStorage;
 pub use workspaces::{ApiKeyRecord, WorkspaceRecord, WorkspaceStorage};
+// What signatures are made of.
+#[cfg(feature = "sqlite")]
+pub use sqlx;
 
 /// The bytes of an envelope that are its key's term, in network order.
 pub const KEY_TERM: std::ops::Range<usize> = 1..5;

@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use keyway::connections::Connection;
 use keyway::entries::{AttributeKind, Binding, CredentialSource, Credentials, TfaMethod, VaultEntry};
 use keyway::keys::ClientKey;
+use keyway::storage::EntryStorage;
 use keyway::{BrokerError, CacheTtl, EntryContent, EntryId, EntrySelector, InvalidInput, ResolveRequest, Source};
 
 use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, ItemInfo, ItemState};
-use sqlx::SqlitePool;
-use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::support::{World, text};
 
@@ -358,10 +357,9 @@ async fn of_changes_at_the_same_time_none_is_lost() {
 async fn a_domain_from_before_a_rule_may_be_sent_back() {
     let world = World::new().await;
     let entry = world.own("acme").await;
-    let options = SqliteConnectOptions::new().filename(world.folder.path().join("keyway.db"));
-    let pool = SqlitePool::connect_with(options).await.unwrap();
-    let stored = "UPDATE vault_entries SET domain = 'http://app.localhost' WHERE id = ?";
-    sqlx::query(stored).bind(entry.id.as_uuid()).execute(&pool).await.unwrap();
+    let mut stored = world.storage.entry(world.access.workspace(), &entry.id.into()).await.unwrap().unwrap();
+    stored.domain = "http://app.localhost".into();
+    assert!(world.storage.update_entry(&stored, stored.version).await.unwrap());
     let back = |domain: &'static str| {
         move |entry: &mut EntryContent| (entry.domain, entry.alias) = (domain.into(), Some("Renamed".into()))
     };

@@ -90,7 +90,7 @@ fn rotation(entry: &EntryRecord, connection: &ConnectionRecord) -> RotationRecor
         attempts: 1,
         attempt_until: Some(time(10)),
         next_attempt_at: Some(time(11)),
-        failed_settings: Some(1),
+        failed_settings: None,
         version: 1,
         created_at: time(6),
         updated_at: time(7),

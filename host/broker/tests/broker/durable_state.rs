@@ -8,7 +8,7 @@ use keyway::connections::{Connection, ConnectionChanges};
 use keyway::entries::VaultEntry;
 use keyway::keyway_runtime::{CallError, ErrorCode, Fields, ProviderError, Settings};
 use keyway::storage::SealedColumn;
-use keyway::{Broker, BrokerError, CacheTtl, NewConnection, ResolveRequest};
+use keyway::{Broker, BrokerError, CacheTtl, ResolveRequest};
 
 use tokio::task::JoinSet;
 

@@ -61,7 +61,7 @@ async fn ended_before_the_write_reached_the_server_it_is_written_after_the_resta
     let (rotation, password) = world.begin(&entry).await;
     // The attempt is claimed, and its outcome cannot be recorded.
     world.emulator.fault(FaultRule::next_of(Endpoint::PatchItems, Fault::Drop { handled: false }));
-    let refused = refuse(&world, "UPDATE ON rotations WHEN OLD.state = 'committing'").await;
+    let refused = refuse(&world, "UPDATE OF state ON rotations WHEN OLD.state = 'committing'").await;
     world.broker.rotations().commit(&world.access, rotation.id).await.unwrap_err();
     allow_again(&refused).await;
     world.restart().await;

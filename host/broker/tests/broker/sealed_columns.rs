@@ -7,16 +7,19 @@ use crate::support::World;
 
 /// Columns of bytes that are not envelopes: identifiers, hashes of random keys, MACs, keyed
 /// fingerprints.
-const NOT_SEALED: [&str; 24] = [
+const NOT_SEALED: [&str; 30] = [
     "api_keys.hash",
     "api_keys.id",
+    "api_keys.seal",
     "api_keys.workspace_id",
     "audit_anchors.head",
     "audit_anchors.mac",
     "breakers.subject",
     "connection_states.id",
+    "connection_states.seal",
     "connection_states.workspace_id",
     "connections.id",
+    "connections.seal",
     "connections.workspace_id",
     "item_generations.workspace_id",
     "master_keys.key_id",
@@ -25,12 +28,15 @@ const NOT_SEALED: [&str; 24] = [
     "rotations.entry_id",
     "rotations.id",
     "rotations.open_entry_id",
+    "rotations.seal",
     "rotations.workspace_id",
     "vault_entries.connection_id",
     "vault_entries.id",
+    "vault_entries.seal",
     "vault_entries.workspace_id",
     "workspace_keys.workspace_id",
     "workspaces.id",
+    "workspaces.seal",
     "_sqlx_migrations.checksum",
 ];
 

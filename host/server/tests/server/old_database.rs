@@ -29,7 +29,7 @@ async fn folder() -> Folder {
     let folder = Folder::with(&["fixtures/echo"]);
     let database = folder.path().join("keyway.db");
     std::fs::remove_file(&database).unwrap();
-    let options = SqliteConnectOptions::new().filename(&database).create_if_missing(true);
+    let options = SqliteConnectOptions::new().filename(&database).create_if_missing(true).foreign_keys(false);
     let mut connection = options.connect().await.unwrap();
     let sql = std::fs::read_to_string(data().join("keyway.sql")).unwrap();
     raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();

@@ -14,6 +14,7 @@ mod dependencies;
 mod emulator;
 mod links;
 mod node;
+mod package;
 mod process;
 mod programs;
 mod python;

@@ -13,6 +13,7 @@ use crate::book;
 use crate::components;
 use crate::dependencies;
 use crate::node;
+use crate::package;
 use crate::process;
 use crate::python;
 use crate::workspace;
@@ -46,7 +47,7 @@ enum Outcome {
 const NOTE_LENGTH: usize = 80;
 
 /// In this order: steps that fail quickly come first, and a step follows those it depends on.
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     Step { name: "format", about: "rustfmt has nothing to change", run: format },
     Step { name: "components", about: "the provider components and the test components build", run: build_components },
     Step { name: "lint", about: "clippy has no warning", run: lint },
@@ -58,6 +59,11 @@ const STEPS: [Step; 13] = [
     Step { name: "rules", about: "licences, origins and permitted users of all dependencies", run: rules },
     Step { name: "advisories", about: "no dependency has a known vulnerability", run: advisories },
     Step { name: "book", about: "the book builds, and no link of the documentation is broken", run: book },
+    Step {
+        name: "packages",
+        about: "the crates for providers and for the sandbox can be packaged, with the contract inside",
+        run: packages,
+    },
     Step {
         name: "node-packages",
         about: "the official SDKs in JavaScript, of 1Password and of CloudCruise, are installed",
@@ -135,6 +141,11 @@ fn advisories(_: &Options) -> Result<Outcome> {
 
 fn book(_: &Options) -> Result<Outcome> {
     book::check()?;
+    Ok(Outcome::Passed)
+}
+
+fn packages(_: &Options) -> Result<Outcome> {
+    package::check()?;
     Ok(Outcome::Passed)
 }
 

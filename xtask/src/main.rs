@@ -6,6 +6,7 @@
 //! in one error.
 
 mod bench;
+mod bindings;
 mod book;
 mod components;
 mod debian;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::bindings;
 use crate::book;
 use crate::components;
 use crate::dependencies;
@@ -47,7 +48,7 @@ enum Outcome {
 const NOTE_LENGTH: usize = 80;
 
 /// In this order: steps that fail quickly come first, and a step follows those it depends on.
-const STEPS: [Step; 14] = [
+const STEPS: [Step; 15] = [
     Step { name: "format", about: "rustfmt has nothing to change", run: format },
     Step { name: "components", about: "the provider components and the test components build", run: build_components },
     Step { name: "lint", about: "clippy has no warning", run: lint },
@@ -66,14 +67,15 @@ const STEPS: [Step; 14] = [
     },
     Step {
         name: "node-packages",
-        about: "the official SDKs in JavaScript, of 1Password and of CloudCruise, are installed",
+        about: "the official SDKs in JavaScript, of 1Password and of CloudCruise, and jco are installed",
         run: node_packages,
     },
     Step {
         name: "python-packages",
-        about: "CloudCruise's SDK in Python, schemathesis and a parser of metrics are installed",
+        about: "CloudCruise's SDK in Python, schemathesis, componentize-py and others are installed",
         run: python_packages,
     },
+    Step { name: "bindings", about: "componentize-py and jco generate bindings from the contract", run: bindings },
     Step { name: "build", about: "all crates, programs and tests build", run: build },
     Step { name: "tests", about: "all tests pass", run: tests },
     Step { name: "doc-tests", about: "all examples in the documentation pass", run: doc_tests },
@@ -156,6 +158,11 @@ fn node_packages(_: &Options) -> Result<Outcome> {
 
 fn python_packages(_: &Options) -> Result<Outcome> {
     python::install_packages()?;
+    Ok(Outcome::Passed)
+}
+
+fn bindings(_: &Options) -> Result<Outcome> {
+    bindings::check()?;
     Ok(Outcome::Passed)
 }
 

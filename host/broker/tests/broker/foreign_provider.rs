@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use keyway::audit::AuditQuery;
-use keyway::budgets::{BudgetScope, RequestKind};
+use keyway::budgets::{BudgetScope, NotCalled, RequestKind};
 use keyway::clock::Clock;
 use keyway::connections::ConnectionChanges;
 use keyway::entries::{Binding, CredentialSource, VaultEntry};
 use keyway::keyway_runtime::contract::{FieldKind, FieldValue, NoCodeReason};
 use keyway::keyway_runtime::{ErrorCode, Fields, Settings};
 use keyway::rotations::{BeginRotation, RotationState};
-use keyway::{Broker, BrokerError, EntryContent, InvalidInput, NewConnection, ResolveRequest, Source};
+use keyway::{Broker, BrokerError, CacheTtl, EntryContent, InvalidInput, NewConnection, ResolveRequest, Source};
 use secrecy::ExposeSecret;
 
 use crate::paths::{World, new_connection, settings};
@@ -326,4 +326,58 @@ async fn limits_of_its_own_are_kept_like_those_of_any_other() {
     let changed = world.broker.connections().update(&world.access, connection.id, changes).await.unwrap();
     assert_eq!(changed.rate_limit_tier, None);
     assert_eq!(limits().await, free, "the default again");
+}
+
+#[tokio::test]
+async fn a_limit_that_a_foreign_provider_declares_refuses_calls_until_its_window_is_over() {
+    let (mut world, first) = World::with_server().await;
+    // Another credential of the same account.
+    let mut second = new_connection(None);
+    second.settings = settings().with("token", "another-token");
+    let second = world.broker.connections().create(&world.access, second).await.unwrap();
+    // Three requests in 10 s for each credential, ten reads in 60 s for the account.
+    let live = ConnectionChanges::default().rate_limit_tier(Some("short-windows".into())).cache_ttl(CacheTtl::OFF);
+    for id in [first.id, second.id] {
+        world.broker.connections().update(&world.access, id, live.clone()).await.unwrap();
+    }
+    let of_first = world.bind(&first, "first", "paths://remote/a").await.unwrap();
+    let of_second = world.bind(&second, "second", "paths://remote/a").await.unwrap();
+    let refused = async |world: &World, entry: &VaultEntry| {
+        let request = ResolveRequest::new(entry.id).fields(Fields::CREDENTIALS);
+        let error = world.broker.resolve(&world.access, request).await.unwrap_err();
+        let BrokerError::NotCalled(NotCalled::BudgetSpent { scope, requests, limit, period, retry_after }) = error
+        else {
+            panic!("{error}")
+        };
+        assert_eq!(error.retry_after(), Some(retry_after));
+        (scope, requests, limit, period.as_secs(), retry_after)
+    };
+    let credential = (BudgetScope::Credential, RequestKind::Any, 3, 10);
+    let account = (BudgetScope::Account, RequestKind::Read, 10, 60);
+
+    // One of the account's ten requests, then nine of the other credential.
+    assert_eq!(world.resolve(&of_second).await, ("remote".into(), Source::Live));
+    for round in 0..3 {
+        for _ in 0..3 {
+            assert_eq!(world.resolve(&of_first).await, ("remote".into(), Source::Live));
+        }
+        if round == 2 {
+            break;
+        }
+        let (scope, requests, limit, period, wait) = refused(&world, &of_first).await;
+        assert_eq!((scope, requests, limit, period), credential);
+        // A window, and two of its sixty slots at most.
+        assert!(wait > Duration::from_secs(10) && wait < Duration::from_millis(10_400), "{wait:?}");
+        world.clock.advance(wait);
+    }
+
+    // The second credential has made no request for 20 s.
+    let (scope, requests, limit, period, wait) = refused(&world, &of_second).await;
+    assert_eq!((scope, requests, limit, period), account);
+    assert!(wait > Duration::from_secs(30) && wait <= Duration::from_secs(42), "of the first request: {wait:?}");
+    world.restart().await;
+    let (scope, requests, limit, period, wait) = refused(&world, &of_second).await;
+    assert_eq!((scope, requests, limit, period), account);
+    world.clock.advance(wait);
+    assert_eq!(world.resolve(&of_second).await, ("remote".into(), Source::Live));
 }

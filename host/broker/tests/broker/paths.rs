@@ -7,12 +7,14 @@ use jiff::Timestamp;
 use keyway::clock::ManualClock;
 use keyway::connections::Connection;
 use keyway::entries::VaultEntry;
+use keyway::keyway_runtime::egress::EgressPolicy;
 use keyway::keyway_runtime::{CodeCacheKey, Fields, Provider, Runtime, Settings};
 use keyway::{
     Access, Audit, Broker, BrokerBuilder, BrokerError, CacheTtl, EntryContent, MasterKey, NewConnection,
     ResolveRequest, Source, SqliteStorage,
 };
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::logs;
 use crate::support::{MASTER_KEY, compiled, component, text};
@@ -38,10 +40,20 @@ pub(crate) fn new_connection(tier: Option<&str>) -> NewConnection {
 
 impl World {
     pub(crate) async fn new() -> (Self, Connection) {
+        Self::with_egress(EgressPolicy::default()).await
+    }
+
+    /// The same with a server for the references `paths://remote/<path>` of the region `eu-1`.
+    pub(crate) async fn with_server() -> (Self, Connection) {
+        let rule = format!("secrets.eu-1.example.com=http://{}", server().await);
+        Self::with_egress(EgressPolicy::default().with_connect_to(rule.parse().unwrap())).await
+    }
+
+    async fn with_egress(egress: EgressPolicy) -> (Self, Connection) {
         logs::start();
         // In whole seconds, the unit of providers.
         let clock = Arc::new(ManualClock::new(Timestamp::from_second(Timestamp::now().as_second()).unwrap()));
-        let builder = Runtime::builder().code_cache(compiled(), CodeCacheKey::new([1; 32]));
+        let builder = Runtime::builder().egress(egress).code_cache(compiled(), CodeCacheKey::new([1; 32]));
         let runtime = builder.clock(clock.clone()).build().unwrap();
         let provider = runtime.load(&component("fixtures/paths")).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -72,6 +84,11 @@ impl World {
         self.provider.clone()
     }
 
+    /// Another fixture, for a broker beside this one.
+    pub(crate) async fn load(&self, name: &str) -> Provider {
+        self.runtime.load(&component(&format!("fixtures/{name}"))).await.unwrap()
+    }
+
     pub(crate) async fn bind(
         &self,
         connection: &Connection,
@@ -87,6 +104,26 @@ impl World {
         let resolved = self.broker.resolve(&self.access, request).await.unwrap();
         (text(resolved.password.as_ref()).unwrap().to_owned(), resolved.source)
     }
+}
+
+/// A server that answers each request with the same text.
+async fn server() -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                // A request without a body comes in one piece.
+                let mut request = [0; 4096];
+                while let Ok(1..) = stream.read(&mut request).await {
+                    if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nremote").await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
 }
 
 async fn open(

@@ -83,7 +83,7 @@ impl Call {
         let instance = match tokio::time::timeout_at(deadline, adapter.instantiate(&mut store)).await {
             Ok(Ok(instance)) => instance,
             Ok(Err(error)) => return Err(fault(&error, store.data(), limits)),
-            Err(_) => return Err(SandboxError::TimedOut { limit: limits.call_time }),
+            Err(_) => return Err(SandboxError::TimedOut { operation, limit: limits.call_time }),
         };
         let limits = limits.clone();
         Ok(Self { store, instance, started, limits, redactor, provider, operation, _turn: turn })
@@ -111,7 +111,7 @@ impl Call {
                 tracing::debug!(provider = &*self.provider, operation = self.operation, "{error:?}");
                 Err(fault(&error, self.store.data(), &self.limits).into())
             }
-            Err(_) => Err(SandboxError::TimedOut { limit: self.limits.call_time }.into()),
+            Err(_) => Err(SandboxError::TimedOut { operation: self.operation, limit: self.limits.call_time }.into()),
         };
         if let Some(session) = self.store.data_mut().session.take() {
             session.finish(match &result {

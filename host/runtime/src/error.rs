@@ -138,8 +138,10 @@ pub enum SandboxError {
         reason: String,
     },
     /// The call exceeded its time.
-    #[error("the provider did not answer within {} s and was stopped", limit.as_secs_f64())]
+    #[error("the provider did not answer `{operation}` within {} s and was stopped", limit.as_secs_f64())]
     TimedOut {
+        /// The contract's name for the call, for example `list-items`.
+        operation: &'static str,
         /// The limit.
         limit: Duration,
     },

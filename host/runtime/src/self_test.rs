@@ -96,7 +96,7 @@ impl Trial<'_> {
         let seen = match tokio::time::timeout(self.limits.call_time.max(SPIN_TIME), call).await {
             Ok(Ok(_)) => return Err(nothing("the call went through".into())),
             Ok(Err(error)) => fault(&error, store.data(), self.limits),
-            Err(_) => SandboxError::TimedOut { limit: self.limits.call_time },
+            Err(_) => SandboxError::TimedOut { operation: "self-test", limit: self.limits.call_time },
         };
         if fired(&seen) { Ok(()) } else { Err(nothing(seen.to_string())) }
     }

@@ -83,7 +83,7 @@ async fn a_component_that_loops_when_it_should_describe_itself_is_ended() {
     let error = runtime.load(&component("loops-in-describe")).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the component's `describe` failed: the provider did not answer within 0.5 s and was stopped"
+        "the component's `describe` failed: the provider did not answer `describe` within 0.5 s and was stopped"
     );
 }
 

@@ -38,7 +38,7 @@ async fn sandbox_error(fixture: &str, argument: &str) -> SandboxError {
 async fn a_loop_that_calls_nothing_is_ended_at_the_time_limit() {
     let start = Instant::now();
     let error = sandbox_error("loops", "").await;
-    assert_eq!(error, SandboxError::TimedOut { limit: Duration::from_secs(2) });
+    assert_eq!(error, SandboxError::TimedOut { operation: "resolve", limit: Duration::from_secs(2) });
     assert_eq!(error.limit(), Some("time"));
     assert!(start.elapsed() < Duration::from_secs(20));
 }

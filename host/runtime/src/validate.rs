@@ -300,12 +300,17 @@ pub(crate) fn field_specs(fields: &[FieldSpec]) -> Check {
         ensure((1..=MAX_ID_BYTES).contains(&field.name.len()), || {
             format!("the name of a field must have 1 to {MAX_ID_BYTES} bytes")
         })?;
-        ensure(names.insert(&field.name), || "an item has two fields with the same name".into())?;
+        ensure(names.insert(&field.name), || same_name("an item has", &field.name))?;
         short(&field.label, "the label of a field")?;
         field_kind(&field.kind)?;
         attributes(&field.attributes)?;
     }
     Ok(())
+}
+
+/// Names are no secrets: they are listed, or the caller asked for them.
+fn same_name(what: &str, name: &str) -> String {
+    format!("{what} two fields with the same name, `{}`", name.escape_debug())
 }
 
 fn field_kind(kind: &FieldKind) -> Check {
@@ -378,7 +383,7 @@ pub(crate) fn resolved(r: &mut Resolved, asked: &Selection, now: u64) -> Check {
     r.further.retain(|field| asked.further.contains(&field.name));
     let mut names = BTreeSet::new();
     for field in &r.further {
-        ensure(names.insert(&field.name), || "it returns two fields with the same name".into())?;
+        ensure(names.insert(&field.name), || same_name("it returns", &field.name))?;
         field_kind(&field.kind)?;
         attributes(&field.attributes)?;
         match (&field.kind, &field.value) {

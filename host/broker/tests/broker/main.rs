@@ -5,6 +5,7 @@
 mod at_rest;
 mod audit;
 mod audit_child;
+mod bad_input;
 mod budgets;
 mod connections;
 mod crash_loop;

@@ -17,6 +17,7 @@ use keyway_runtime::{
 use secrecy::ExposeSecret;
 use support::{TOKEN, connect, connect_with, limits, load, runtime, runtime_with};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tracing_subscriber::filter::LevelFilter;
 use wit_parser::{Resolve, Type, TypeDefKind};
 
 fn provider_error(error: CallError) -> ProviderError {
@@ -291,7 +292,7 @@ async fn further_fields_are_listed_and_resolved_by_name() {
 #[tokio::test]
 async fn a_list_of_fields_that_is_too_long_or_names_one_twice_breaks_the_contract() {
     let (_runtime, provider, connection) = paths().await;
-    for (item, what) in [("many-fields", "more than 1000 further fields"), ("twice", "two fields with the same name")] {
+    for (item, what) in [("many-fields", "more than 1000 further fields"), ("twice", "the same name, `note`")] {
         let error = provider.list_fields(&connection, &format!("paths://kv/{item}")).await.unwrap_err();
         assert!(error.to_string().contains(what), "{error}");
     }
@@ -360,6 +361,12 @@ async fn a_provider_that_wants_to_keep_something_is_told_when_nobody_keeps_it() 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
 impl std::io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
@@ -384,19 +391,26 @@ async fn nothing_of_what_a_sloppy_provider_tells_comes_out() {
     let runtime = runtime_with(EgressPolicy::default().with_connect_to(connect_to));
     let provider = load(&runtime, "leaks").await;
     let given = Settings::new().with("token", TOKEN).with("address", "https://leaks.example.com");
-    let connection = connect_with(&runtime, &provider, given);
+    let connection = connect_with(&runtime, &provider, given.clone());
 
     let log = Log::default();
     let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(move || writer.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
 
     let mut told = String::new();
-    for case in ["print", "log", "split", "shout", "cookie", "code", "attributes", "error"] {
-        // Only a code is requested: the password is never returned, and is still secret.
+    let mut failed = |result: Result<(), CallError>| {
+        let error = result.unwrap_err();
+        told += &format!("{error} {error:?}");
+    };
+    let failing = connect_with(&runtime, &provider, given.with("fails", "true"));
+    failed(provider.verify(&failing).await.map(drop));
+    failed(provider.list_items(&connection, None).await.map(drop));
+    failed(provider.renew_lease(&connection, "lease", None).await.map(drop));
+    failed(provider.revoke_lease(&connection, "lease").await);
+    for case in ["print", "panic", "log", "split", "shout", "cookie", "code", "attributes", "error"] {
+        // Only a code is requested: the password never comes back, but is still secret.
         let answer = provider.resolve(&connection, &format!("leaks://item/{case}"), Fields::ONE_TIME_CODE).await;
         told += &match answer {
             Ok(resolved) => format!("{resolved:?}"),
@@ -404,8 +418,9 @@ async fn nothing_of_what_a_sloppy_provider_tells_comes_out() {
         };
     }
     told += &format!("{:?}", provider.check_write_access(&connection, "leaks://item/x").await.unwrap());
-    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let logged = log.text();
     assert!(logged.contains("sid=[REDACTED]"), "{logged}");
+    assert!(logged.contains("panicked at") && logged.contains("the item is "), "{logged}");
     for text in [&told, &logged] {
         assert!(text.contains("[REDACTED]"), "{text}");
         for secret in SECRETS {
@@ -422,15 +437,18 @@ async fn what_a_provider_prints_is_for_debugging() {
     let runtime = runtime();
     let provider = load(&runtime, "secret-in-error").await;
     let connection = connect(&runtime, &provider);
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing_subscriber::filter::LevelFilter::INFO)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-    provider.resolve(&connection, "secret-in-error://item/message", Fields::ALL).await.unwrap_err();
-    assert_eq!(String::from_utf8_lossy(&log.0.lock().unwrap()), "");
+    let logged = async |level: LevelFilter| {
+        let log = Log::default();
+        let writer = log.clone();
+        let lines = tracing_subscriber::fmt().with_ansi(false).with_max_level(level);
+        let _guard = tracing::subscriber::set_default(lines.with_writer(move || writer.clone()).finish());
+        provider.resolve(&connection, "secret-in-error://item/message", Fields::ALL).await.unwrap_err();
+        log.text()
+    };
+    assert_eq!(logged(LevelFilter::INFO).await, "");
+    let logged = logged(LevelFilter::DEBUG).await;
+    let printed: Vec<_> = logged.lines().filter(|line| line.contains("the token is [REDACTED]")).collect();
+    assert!(printed.len() == 2 && printed.iter().all(|line| line.contains(" DEBUG ")), "on both outputs: {logged}");
 }
 
 // ---- the WIT itself ----------------------------------------------------------------------------

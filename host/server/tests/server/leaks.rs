@@ -265,7 +265,7 @@ async fn refused(world: &mut World, connection: &str, entry: &Value) {
 }
 
 /// Every file of the data folder except the master key's, as text.
-fn files(folder: &Path) -> Vec<(String, String)> {
+pub(crate) fn files(folder: &Path) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for file in fs::read_dir(folder).unwrap() {
         let file = file.unwrap();

@@ -29,6 +29,7 @@ mod reference;
 mod resolving;
 mod rotations;
 mod serve;
+mod sloppy;
 mod support;
 mod vault;
 mod vault_list;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use keyway::budgets::{BudgetOptions, BudgetScope, NotCalled, RateLimits, RequestKind};
+use keyway::clock::Clock;
 use keyway::keyway_runtime::{ErrorCode, ProviderError};
 use keyway::rotations::{BeginRotation, RotationState};
 use keyway::{BrokerError, ErrorKind, ResolveRequest, Source};
@@ -35,9 +36,17 @@ async fn an_entry_resolves_from_the_scripted_item_and_then_from_the_cache() {
 #[tokio::test]
 async fn a_code_is_good_for_as_long_as_the_clock_says() {
     let (keyway, entry) = with_an_entry().await;
-    let resolved = keyway.broker().resolve(keyway.access(), ResolveRequest::new(entry.id)).await.unwrap();
-    let code = resolved.one_time_code.unwrap();
-    assert_eq!(code.code.expose_secret(), "123456");
+    let end = async || {
+        let resolved = keyway.broker().resolve(keyway.access(), ResolveRequest::new(entry.id)).await.unwrap();
+        let code = resolved.one_time_code.unwrap();
+        assert_eq!((code.code.expose_secret(), code.period_seconds), ("123456", 30));
+        code.expires_at
+    };
+    let first = end().await;
+    let now = || u64::try_from(keyway.clock().now().timestamp().as_second()).unwrap();
+    assert!(first > now() && first <= now() + 30, "{first} {}", now());
+    keyway.clock().advance(Duration::from_secs(30));
+    assert_eq!(end().await, first + 30);
 }
 
 #[tokio::test]

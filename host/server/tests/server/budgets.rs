@@ -36,6 +36,30 @@ async fn while_the_secret_manager_asks_to_wait_clients_are_told_how_long_and_it_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_budget_and_its_series_name_the_same_credentials() {
+    let (api, one) = Api::onepassword().await;
+    let token = api.emulator().token("auditor").unwrap().expose().to_owned();
+    let other = api.connect("1password", &token).await;
+    let metrics = api.send("GET", "/metrics", &[], "").await.text;
+    let mut fingerprints = Vec::new();
+    for connection in [one, other] {
+        let budget = api.get(&format!("/secret-providers/{}/budget", connection.id)).await.ok(200);
+        let fingerprint = budget["credentials"].as_str().unwrap().to_owned();
+        let label = format!("credentials=\"{fingerprint}\"");
+        for name in ["keyway_budget_limit{", "keyway_budget_remaining{", "keyway_breaker_state{"] {
+            assert!(metrics.lines().any(|line| line.starts_with(name) && line.contains(&label)), "{name}: {metrics}");
+        }
+        fingerprints.push(fingerprint);
+    }
+    assert_ne!(fingerprints[0], fingerprints[1]);
+    // No series is of any other credentials.
+    let of_others = |line: &&str| {
+        line.contains("credentials=\"") && !fingerprints.iter().any(|known| line.contains(known.as_str()))
+    };
+    assert_eq!(metrics.lines().find(of_others), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn in_an_outage_the_answer_becomes_a_503_that_says_when_to_come_back() {
     let (api, connection) = Api::onepassword().await;
     let items = format!("/secret-providers/{}/items", connection.id);

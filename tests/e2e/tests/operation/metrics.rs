@@ -87,6 +87,11 @@ fn after_known_traffic_the_numbers_are_those_of_the_traffic() {
     let left = now.sum("keyway_budget_remaining", hourly_reads.clone());
     let limit = now.sum("keyway_budget_limit", hourly_reads.clone());
     assert_eq!(limit, 10_000.0);
+    let path = format!("/secret-providers/{}/budget", world.connection);
+    let budget: Value = serde_json::from_str(&send(&world.url, "GET", &path, key, "").1).unwrap();
+    let mut of_credentials = hourly_reads.clone();
+    of_credentials["credentials"] = budget["credentials"].clone();
+    assert_eq!(now.sum("keyway_budget_limit", of_credentials), limit, "the API and the metrics name them alike");
     assert!(left <= limit - sent as f64, "{left} {sent}");
     let breaker = |state: &str| now.sum("keyway_breaker_state", json!({ "state": state }));
     assert_eq!(

@@ -103,7 +103,7 @@ pub struct Subject {
     /// The API key that was created or revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key: Option<ApiKeyId>,
-    /// The item, for example `op://<vaultId>/<itemId>`.
+    /// The item, as the provider refers to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
     /// The secret manager's name for the lease that was renewed or revoked, or under which values

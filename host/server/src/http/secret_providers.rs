@@ -28,12 +28,12 @@ const SERVER_MANAGED: [&str; 6] = ["id", "workspace_id", "config_hint", "read_on
 
 body! {
     /// A connection to create.
-    #[schema(example = json!({"name": "Acme 1Password", "provider_type": "1password", "settings": {"token": "ops_..."}}))]
+    #[schema(example = json!({"name": "Acme logins", "provider_type": "example", "settings": {"token": "..."}}))]
     pub(super) struct NewSecretProvider ignoring(SERVER_MANAGED) {
         /// Its human-readable name.
         #[schema(min_length = 1, max_length = 256)]
         name: String,
-        /// An installed provider's type, for example `1password`.
+        /// An installed provider's type.
         #[schema(min_length = 1, max_length = 64)]
         provider_type: String,
         /// The provider's settings, by name. Secret ones are never returned.

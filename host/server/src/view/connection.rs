@@ -46,7 +46,7 @@ view! {
         id: String = item.id,
         title: String = item.title,
         vault_name: Option<String> = item.vault_name,
-        /// What to bind a vault entry to, for example `op://<vaultId>/<itemId>`.
+        /// What to bind a vault entry to: `<scheme>://...`, in the form of the provider.
         r#ref: String = item.reference,
     }
 }

@@ -103,8 +103,8 @@ pub(crate) struct AttributeOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct CreateOptions {
-    /// The item's reference as `keyway items` shows it, for example op://<vaultId>/<itemId>.
-    /// Without it, the entry has its own credentials, from files or a prompt
+    /// The item's reference as `keyway items` shows it (<scheme>://...). Without it, the entry has
+    /// its own credentials, from files or a prompt
     pub(crate) reference: Option<String>,
     #[command(flatten)]
     pub(crate) new: NewEntry,
@@ -128,7 +128,7 @@ pub(crate) struct CreateOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct BindOptions {
-    /// The item's reference as `keyway items` shows it, for example op://<vaultId>/<itemId>
+    /// The item's reference as `keyway items` shows it (<scheme>://...)
     pub(crate) reference: String,
     #[command(flatten)]
     pub(crate) new: NewEntry,

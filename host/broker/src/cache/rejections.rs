@@ -104,3 +104,69 @@ impl Rejections {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item() -> (Rejections, WorkspaceId, ItemId) {
+        let item = ItemId { account: "1password/acme".into(), reference: "op://vault/item".into() };
+        (Rejections::default(), WorkspaceId::generate(), item)
+    }
+
+    fn number(last: Option<Arc<Rejection>>) -> u64 {
+        last.map_or(0, |rejection| rejection.number)
+    }
+
+    #[test]
+    fn a_revision_is_rejected_once_and_only_if_it_is_cached() {
+        let (rejections, workspace, item) = item();
+        let at = || number(rejections.last_of(workspace, &item));
+        rejections.reject(workspace, &item, "made up", || false);
+        assert_eq!(at(), 0);
+        rejections.reject(workspace, &item, "1", || true);
+        assert_eq!(at(), 1);
+        rejections.reject(workspace, &item, "1", || unreachable!("it was rejected before"));
+        rejections.reject(workspace, &item, "made up", || false);
+        assert_eq!(at(), 1, "a made-up revision evicts no rejection");
+        rejections.reject(workspace, &item, "2", || true);
+        assert_eq!(at(), 2);
+    }
+
+    #[test]
+    fn another_workspace_or_account_is_not_affected() {
+        let (rejections, workspace, item) = item();
+        rejections.reject(workspace, &item, "1", || true);
+        assert!(rejections.last_of(WorkspaceId::generate(), &item).is_none());
+        let elsewhere = ItemId { account: "1password/other".into(), ..item };
+        assert!(rejections.last_of(workspace, &elsewhere).is_none());
+    }
+
+    #[test]
+    fn a_rejected_revision_that_is_current_drops_nothing_and_is_cached_for_five_minutes() {
+        let (rejections, workspace, item) = item();
+        rejections.note_current(workspace, &item, "1", 0);
+        let last = rejections.last_of(workspace, &item).unwrap();
+        assert_eq!(last.number, 0);
+        rejections.reject(workspace, &item, "1", || unreachable!("it was rejected before"));
+        assert_eq!(last.limits("1", Duration::from_secs(86_400)), Duration::from_secs(300));
+        assert_eq!(last.limits("1", Duration::from_secs(60)), Duration::from_secs(60));
+        assert_eq!(last.limits("2", Duration::from_secs(86_400)), Duration::from_secs(86_400));
+    }
+
+    #[test]
+    fn a_current_revision_after_a_rejected_one_is_rejected_once_too() {
+        let (rejections, workspace, item) = item();
+        rejections.reject(workspace, &item, "1", || true);
+        rejections.note_current(workspace, &item, "2", 1);
+        rejections.reject(workspace, &item, "2", || unreachable!("it was rejected before"));
+    }
+
+    #[test]
+    fn what_was_requested_before_a_rejection_does_not_undo_it() {
+        let (rejections, workspace, item) = item();
+        rejections.reject(workspace, &item, "2", || true);
+        rejections.note_current(workspace, &item, "1", 0);
+        rejections.reject(workspace, &item, "2", || unreachable!("it was rejected before"));
+    }
+}

@@ -373,4 +373,10 @@ async fn session_data_that_comes_back_as_it_was_is_as_old_as_it_was() {
     assert_eq!(expires.as_second() - set_at.as_second(), 2 * 24 * 3_600);
     let back = api.put(json!({"cookies": [{"value": null, "name": "s"}], "user_agent": "Mozilla"})).await.ok(200);
     assert_eq!(time(&back, "session_data_set_at"), set_at);
+    // The other interval is now the earlier one, and both count from the same time.
+    let sooner = api.put(json!({"expiry_time_from_session_data_set": "1 day"})).await.ok(200);
+    assert_eq!(time(&sooner, "session_data_set_at"), set_at);
+    assert_eq!(time(&sooner, "effective_expires_at").as_second() - set_at.as_second(), 24 * 3_600);
+    let cleared = api.put(json!({"cookies": null})).await.ok(200);
+    assert_eq!((&cleared["session_data_set_at"], &cleared["effective_expires_at"]), (&Value::Null, &Value::Null));
 }

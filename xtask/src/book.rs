@@ -1,5 +1,5 @@
-//! The book: mdBook builds `docs/` into `target/book`. Every link in the book, the README and the
-//! other Markdown files of the root must resolve.
+//! The book: mdBook builds `docs/` into `target/book`. Every link in the book and in the other
+//! Markdown files of the checkout must resolve.
 //!
 //! mdBook is installed below `target/tools` on first use (a minute or two), without its server,
 //! file watcher and search, which the check does not need. If it cannot be installed, the step
@@ -22,13 +22,13 @@ const MDBOOK: Tool = Tool { name: "mdbook", version: "=0.5.4", arguments: &["--n
 /// Where the chapters are.
 const CHAPTERS: &str = "docs/src";
 
-/// The Markdown files outside the book.
-const OTHERS: [&str; 5] = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "sdk/rust/README.md"];
+/// Folders of what is built or installed.
+const NOT_OURS: [&str; 2] = ["target", "node_modules"];
 
 /// Checks the links, then builds the book.
 pub(crate) fn check() -> Result<()> {
     let mut pages = Vec::new();
-    for path in chapters(&workspace::root().join(CHAPTERS))?.into_iter().chain(OTHERS.map(PathBuf::from)) {
+    for path in markdown(workspace::root())? {
         let file = workspace::root().join(&path);
         let text = fs::read_to_string(&file).with_context(|| format!("{} cannot be read", file.display()))?;
         pages.push(Page::new(path, &text));
@@ -44,12 +44,17 @@ pub(crate) fn check() -> Result<()> {
 }
 
 /// The Markdown files below a folder, relative to the root.
-fn chapters(folder: &Path) -> Result<Vec<PathBuf>> {
+fn markdown(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))? {
         let path = entry?.path();
-        if path.is_dir() {
-            found.extend(chapters(&path)?);
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with('.') || NOT_OURS.contains(&&*name) {
+            continue;
+        }
+        // A link leads to a folder that is found by itself.
+        if path.is_dir() && !path.is_symlink() {
+            found.extend(markdown(&path)?);
         } else if path.extension().is_some_and(|end| end == "md") {
             found.push(path.strip_prefix(workspace::root()).unwrap_or(&path).to_owned());
         }

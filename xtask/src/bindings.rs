@@ -2,8 +2,8 @@
 //! componentize-py (Python) and jco (JavaScript) generate bindings from `wit/`. (wasm-tools reads
 //! it with the crate wit-parser, as the tests of `keyway-runtime` do.)
 //!
-//! jco stays at 1.17, which runs on Node.js 18. Release 1.35 is twice as large and finds no WIT file
-//! at all on Node.js 20.
+//! jco stays at 1.17, which runs on Node.js 18. Release 1.35 is twice as large and finds no WIT
+//! file at all on Node.js 20.
 
 use std::fs;
 use std::path::Path;

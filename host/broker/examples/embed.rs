@@ -1,7 +1,8 @@
 //! The whole of embedding Keyway: a workspace, a connection, an entry, and what it resolves to.
 //!
 //!     cargo xtask build-components
-//!     OP_SERVICE_ACCOUNT_TOKEN=ops_... cargo run -p keyway --example embed -- target/components keyway-data
+//!     export OP_SERVICE_ACCOUNT_TOKEN=ops_...
+//!     cargo run -p keyway --example embed -- target/components keyway-data
 
 use std::error::Error;
 use std::path::Path;
@@ -40,7 +41,8 @@ pub(crate) async fn embed(
     let entry = EntryContent::bound("acme-prod", "https://acme.com", connection.id, &item.reference);
     let entry = broker.entries().create(&access, entry).await?;
 
-    // At every run: the values as they are now, or from the cache for as long as the connection's cache duration allows.
+    // At every run: the values as they are now, or from the cache for as long as the connection's
+    // cache duration allows.
     let resolved = broker.resolve(&access, ResolveRequest::new(entry.id)).await?;
     let username = resolved.username.as_ref().map_or("(none)", |username| username.expose_secret());
     let password = if resolved.password.is_some() { "present" } else { "absent" };

@@ -158,9 +158,9 @@ impl BrokerBuilder {
     /// Opens the broker.
     ///
     /// # Errors
-    /// [`KeyError::WrongMasterKey`](crate::keys::KeyError::WrongMasterKey) when the database was made
-    /// with another master key; [`BrokerError::OtherRuntime`] when a provider or the folder belongs
-    /// to another runtime; errors of the database.
+    /// [`KeyError::WrongMasterKey`](crate::keys::KeyError::WrongMasterKey) when the database was
+    /// made with another master key; [`BrokerError::OtherRuntime`] when a provider or the folder
+    /// belongs to another runtime; errors of the database.
     pub async fn open(self) -> Result<Broker, BrokerError> {
         let Self { parts, audit } = self;
         parts.providers.check_runtime(&parts.runtime)?;

@@ -21,10 +21,11 @@
 //! let providers = ProviderFolder::open(&runtime, "providers").await?;
 //! let storage = SqliteStorage::open("keyway.db").await?;
 //! let master_key = MasterKey::from_file_or_generate("master.key")?;
-//! let broker =
-//!     Broker::builder(runtime, storage, master_key).provider_folder(providers).audit(Audit::in_folder("audit")).open().await?;
+//! let builder = Broker::builder(runtime, storage, master_key).provider_folder(providers);
+//! let broker = builder.audit(Audit::in_folder("audit")).open().await?;
 //!
-//! // For each customer: a workspace. Your own code acts in it as an operator; the customer's clients with the API key.
+//! // For each customer: a workspace. Your own code acts in it as an operator; the customer's
+//! // clients with the API key.
 //! let created = broker.workspaces().create("Acme", Scope::Api).await?;
 //! let operator = Access::operator(created.workspace.id, "billing job");
 //!

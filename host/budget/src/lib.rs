@@ -4,8 +4,8 @@
 //! the day, does not report how much is left, and answers 429 to everything once a limit is
 //! reached. Crash loops and retry storms get users there. So:
 //!
-//! * **All calls of a provider pass one place,** `Opened::call` of the broker; there is no other way to a
-//!   connection.
+//! * **All calls of a provider pass one place,** `Opened::call` of the broker; there is no other
+//!   way to a connection.
 //! * **Requests are counted, not calls:** a cold resolve of 1Password makes seven. Each is counted
 //!   in the database before it leaves the sandbox (`meter`), so no burst, crash or second host
 //!   exceeds a limit. A cached value costs nothing. The window is a rolling one (`window`),

@@ -51,8 +51,8 @@ impl TokenBreaker {
         matches!(state.ask(self.now(), false), Answer::Wait { .. }).then_some((pause.reason, pause.until))
     }
 
-    /// Claims the right to probe, which only one call of one host holds. Another one may have probed
-    /// while this one waited, and be done.
+    /// Claims the right to probe, which only one call of one host holds. Another one may have
+    /// probed while this one waited, and be done.
     pub(crate) async fn claim(&self, entered: bool) -> Result<Answer, StorageError> {
         let mut stored = self.stored.lock().await;
         for _ in 0..ATTEMPTS {

@@ -1,7 +1,8 @@
 //! The key under which a workspace's clients encrypt, in the clients' own format.
 //!
 //! ```text
-//! hex( nonce (12 bytes) || ciphertext || tag (16 bytes) )    AES-256-GCM without associated data; the key as 64 hexadecimal digits
+//! hex( nonce (12 bytes) || ciphertext || tag (16 bytes) )
+//! AES-256-GCM without associated data; the key as 64 hexadecimal digits
 //! plaintext: the value in JSON, in UTF-8
 //! ```
 //!

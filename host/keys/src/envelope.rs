@@ -1,7 +1,8 @@
 //! The envelope: the one form of everything that the broker encrypts.
 //!
 //! ```text
-//! version (1 byte, 1) | key term (4 bytes, network order) | nonce (12 bytes, random) | AES-256-GCM ciphertext and tag (16 bytes)
+//! version (1 byte, 1) | key term (4 bytes, network order) | nonce (12 bytes, random) |
+//! AES-256-GCM ciphertext and tag (16 bytes)
 //! ```
 //!
 //! **Invariant:** an envelope opens only in the place it was sealed for. The associated data

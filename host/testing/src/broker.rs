@@ -52,8 +52,8 @@ impl TestBroker {
         Self { broker, access, connection, provider, clock }
     }
 
-    /// The argument of [`Connections::create`](keyway::connections::Connections::create) for another
-    /// connection of the scripted provider.
+    /// The argument of [`Connections::create`](keyway::connections::Connections::create) for
+    /// another connection of the scripted provider.
     pub fn new_connection() -> NewConnection {
         NewConnection::new("Scripted", ScriptedProvider::TYPE, Settings::new().with("token", "a scripted token"))
     }

@@ -146,8 +146,8 @@ const MAX_STATES: usize = 8;
 ///
 /// * If there is a session, `call` receives it.
 /// * If there is none, or `is_refused` says that the server no longer accepts it, a session that
-///   another call has created in the meantime is used. Failing that, `login` runs, at most once. Its
-///   session is stored for the number of seconds that it returns, and passed to `call`.
+///   another call has created in the meantime is used. Failing that, `login` runs, at most once.
+///   Its session is stored for the number of seconds that it returns, and passed to `call`.
 /// * If the session of this call's own login is refused at once, that is an error like any other.
 ///
 /// `call` may run several times, so it should read before it changes anything. It adds to the

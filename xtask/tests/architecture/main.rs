@@ -5,3 +5,4 @@ mod imports;
 mod names;
 mod public_api;
 mod sources;
+mod width;

@@ -8,9 +8,9 @@
 //! * *No lost updates.* The database compares the version and replaces the state in one
 //!   transaction, so two hosts on one database are as safe as two calls in one host.
 //! * *A state belongs to the settings it was made with.* State that is stored while new settings
-//!   are checked is kept in memory ([`keyway_runtime::store::MemoryStore`]). It is saved with them, in the
-//!   transaction that deletes the state of the old settings. A call that still runs with the old
-//!   settings gets `conflict`, and changes nothing.
+//!   are checked is kept in memory ([`keyway_runtime::store::MemoryStore`]). It is saved with them,
+//!   in the transaction that deletes the state of the old settings. A call that still runs with the
+//!   old settings gets `conflict`, and changes nothing.
 //! * *A state opens in its place only:* it is sealed under the workspace's key for its connection,
 //!   its version and its settings. A state that was altered, truncated, moved or put back is an
 //!   error that names its connection and changes nothing; entering the settings again resolves it.

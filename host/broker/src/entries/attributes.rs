@@ -32,8 +32,8 @@ pub enum AttributeKind {
     /// recorded.
     Secret,
     /// Secret, and state of a browser such as cookies: cleared together
-    /// ([`clear_browser_state`](crate::entries::Entries::clear_browser_state)), and its age is known
-    /// ([`VaultEntry::session_data_set_at`](crate::entries::VaultEntry::session_data_set_at)).
+    /// ([`clear_browser_state`](crate::entries::Entries::clear_browser_state)), and its age is
+    /// known ([`session_data_set_at`](crate::entries::VaultEntry::session_data_set_at)).
     BrowserState,
     /// Secret, and a string that the client encrypted like a credential ([`ClientKey`]).
     Encrypted,

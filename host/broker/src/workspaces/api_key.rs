@@ -1,7 +1,8 @@
 //! API keys: how one is made, recognised and limited.
 //!
 //! ```text
-//! sk_ | lookup id (16 characters) | secret (48 characters)      lower-case base32, so that a double click selects all of it
+//! sk_ | lookup id (16 characters) | secret (48 characters)
+//! lower-case base32, so that a double click selects all of it
 //! ```
 //!
 //! The database holds the lookup id and the SHA-256 hash of the whole key; a key of 240 random bits

@@ -142,8 +142,7 @@ fn lower(settings: &Settings) -> Vec<types::Setting<'_>> {
     settings.iter().map(|(name, value)| types::Setting { name, value: value.expose_secret() }).collect()
 }
 
-// ---- errors
-// ----------------------------------------------------------------------------------------------------------
+// ---- errors -------------------------------------------------------------------------------------
 
 impl From<types::Error> for ProviderError {
     fn from(error: types::Error) -> Self {
@@ -190,8 +189,7 @@ impl From<ProviderError> for types::Error {
     }
 }
 
-// ---- answers
-// ---------------------------------------------------------------------------------------------------------
+// ---- answers ------------------------------------------------------------------------------------
 
 fn attributes(attributes: Vec<wit::Attribute>) -> Vec<contract::Attribute> {
     attributes.into_iter().map(|a| contract::Attribute { name: a.name, value: a.value }).collect()

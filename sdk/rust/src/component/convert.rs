@@ -24,8 +24,7 @@ fn list<T, U: From<T>>(values: Vec<T>) -> Vec<U> {
     values.into_iter().map(Into::into).collect()
 }
 
-// ---- in
-// --------------------------------------------------------------------------------------------------------------
+// ---- in -----------------------------------------------------------------------------------------
 
 impl From<Vec<types::Setting>> for Settings {
     fn from(settings: Vec<types::Setting>) -> Self {
@@ -51,8 +50,7 @@ impl From<wit::Changes> for Changes {
     }
 }
 
-// ---- out
-// -------------------------------------------------------------------------------------------------------------
+// ---- out ----------------------------------------------------------------------------------------
 
 impl From<Attribute> for types::Attribute {
     fn from(attribute: Attribute) -> Self {

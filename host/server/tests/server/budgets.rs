@@ -6,6 +6,7 @@ use keyway::connections::Connection;
 use keyway_emulator_onepassword::{Emulator, Endpoint, Fault, FaultRule, RetryAfterForm};
 use serde_json::{Value, json};
 
+use crate::sloppy::secret_manager;
 use crate::support::{Answer, Api, Folder, assert_without};
 
 const ITEM: &str = "Northwind Supplier Portal";
@@ -134,6 +135,33 @@ async fn a_resolve_beyond_the_budget_is_a_429_that_says_which_limit_it_is_and_wh
         // The hour of the first request ends one slot later at the latest.
         assert!((3_500..=3_720).contains(&wait), "{wait}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limit_that_a_foreign_provider_declares_is_a_429_that_says_when_to_come_back() {
+    let rule = format!("secrets.eu-1.example.com=http://{}", secret_manager());
+    let api = Api::start_through(&["fixtures/paths"], rule).await;
+    let admin = api.key_with(keyway::Scopes::ALL).await;
+    let settings = json!({ "region": "eu-1", "token": "a-token-of-paths" });
+    let new = json!({ "name": "Paths", "provider_type": "paths", "settings": settings, "cache_ttl_seconds": 0 });
+    let connection = api.request("POST", "/secret-providers", &admin, &new).await.ok(201)["id"].clone();
+    let bound = json!({
+        "permissioned_user_id": "acme-prod", "domain": "https://acme.com",
+        "secret_provider_id": connection, "secret_ref": "paths://remote/item",
+    });
+    let entry = json!({ "id": api.post("/vault", &bound).await.ok(201)["id"] });
+    let resolve = async || api.request("POST", "/vault/resolve", &admin, &entry).await;
+    // Its first tier, the default: five reads an hour.
+    for _ in 0..5 {
+        resolve().await.ok(200);
+    }
+    let refused = resolve().await;
+    let message = refused.error(429, "RATE_LIMITED");
+    assert!(message.contains("its limit of 5 reading requests with this connection's credentials"), "{message}");
+    assert!((3_500..=3_720).contains(&retry_after(&refused)), "{refused:?}");
+    let budget = api.get(&format!("/secret-providers/{}/budget", connection.as_str().unwrap())).await.ok(200);
+    let reads = &budget["allowances"][0];
+    assert_eq!((&reads["limit"], &reads["remaining"]), (&json!(5), &json!(0)), "{budget}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,7 @@ const SECRETS: [&str; 7] =
     [TOKEN, "ada.lovelace", "correct-horse-99", "inner-secret", "encoded-secret", "48151623", COOKIE];
 
 /// The secret manager: it answers every request with the item and a cookie.
-fn secret_manager() -> SocketAddr {
+pub(crate) fn secret_manager() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {

@@ -255,22 +255,31 @@ impl Api {
     pub(crate) async fn onepassword_with(budgets: BudgetOptions) -> (Self, Connection) {
         let emulator = Emulator::start().unwrap();
         let token = emulator.token("automation").unwrap().expose().to_owned();
-        let api = Self::start_with(&["onepassword"], Some(emulator), budgets).await;
+        let api = Self::start_with(&["onepassword"], Some(emulator), None, budgets).await;
         let connection = api.connect("1password", &token).await;
         (api, connection)
     }
 
     pub(crate) async fn start(components: &[&str], emulator: Option<Emulator>) -> Self {
-        Self::start_with(components, emulator, BudgetOptions::default()).await
+        Self::start_with(components, emulator, None, BudgetOptions::default()).await
     }
 
-    async fn start_with(components: &[&str], emulator: Option<Emulator>, budgets: BudgetOptions) -> Self {
+    /// With requests redirected by this rule (`--connect-to`).
+    pub(crate) async fn start_through(components: &[&str], rule: String) -> Self {
+        Self::start_with(components, None, Some(rule), BudgetOptions::default()).await
+    }
+
+    async fn start_with(
+        components: &[&str],
+        emulator: Option<Emulator>,
+        rule: Option<String>,
+        budgets: BudgetOptions,
+    ) -> Self {
         let folder = Folder::with(components);
-        let mut egress = EgressPolicy::default();
-        if let Some(emulator) = &emulator {
-            let rule = format!("{}={}", emulator.host(), emulator.url());
-            egress = egress.with_connect_to(rule.parse().unwrap());
-        }
+        let to_emulator = emulator.as_ref().map(|emulator| format!("{}={}", emulator.host(), emulator.url()));
+        let egress = rule
+            .or(to_emulator)
+            .map_or_else(EgressPolicy::default, |rule| EgressPolicy::default().with_connect_to(rule.parse().unwrap()));
         let mut config = folder.config(egress);
         config.budgets = budgets;
         let host = Host::open(&config).await.unwrap();

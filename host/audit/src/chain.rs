@@ -12,6 +12,7 @@
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
@@ -19,11 +20,24 @@ use subtle::ConstantTimeEq;
 /// replacement of the master key, so old records stay verifiable.
 pub const AUDIT_KEY: &str = "keyway.v1.audit-log";
 
-/// A MAC, of a line or of an anchor.
+/// A MAC.
 pub(crate) type Tag = [u8; 32];
 
 /// The MAC before the first line of a series.
 pub(crate) const START: Tag = [0; 32];
+
+/// The last line of a series so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Head {
+    pub(crate) number: u64,
+    #[serde(rename = "mac", with = "hexadecimal")]
+    pub(crate) tag: Tag,
+}
+
+impl Head {
+    /// Before the first line.
+    pub(crate) const NONE: Self = Self { number: 0, tag: START };
+}
 
 const MEMBER: &[u8] = br#","mac":""#;
 const END: &[u8] = br#""}"#;
@@ -59,8 +73,9 @@ impl AuditKey {
         mac.finalize().into_bytes().into()
     }
 
-    /// The MAC of an anchor. Its input begins with a text, that of a line with the previous MAC, so
-    /// neither can stand in for the other.
+    /// The MAC of an anchor: how far one series had come, in releases that had no root. Its input
+    /// begins with a text, that of a line with the previous MAC, so neither can stand in for the
+    /// other.
     pub(crate) fn anchor(&self, series: u32, number: u64, tag: &Tag) -> Tag {
         let mut mac = self.line.clone();
         mac.update(b"keyway.v1.audit-anchor");
@@ -73,6 +88,52 @@ impl AuditKey {
     /// Whether an anchor was made with this key.
     pub(crate) fn is_anchor(&self, series: u32, number: u64, tag: &Tag, mac: &Tag) -> bool {
         self.anchor(series, number, tag).ct_eq(mac).into()
+    }
+
+    /// A number that stands for a record, and tells nothing about how many there are. It fits into
+    /// the integers of JavaScript.
+    pub(crate) fn pseudonym(&self, series: u32, number: u64) -> u64 {
+        let mut mac = self.line.clone();
+        mac.update(b"keyway.v1.audit-pseudonym");
+        mac.update(&series.to_be_bytes());
+        mac.update(&number.to_be_bytes());
+        let tag: Tag = mac.finalize().into_bytes().into();
+        tag.first_chunk().map_or(0, |first| u64::from_be_bytes(*first) >> 11)
+    }
+
+    /// Encrypts the contents of a cursor, deterministically: with HMAC as the pseudorandom function
+    /// of the SIV construction (Rogaway and Shrimpton, 2006). A cursor needs no nonce, and no
+    /// further key.
+    pub(crate) fn seal_cursor(&self, plain: Vec<u8>) -> Vec<u8> {
+        let iv = self.cursor_iv(&plain);
+        [iv.to_vec(), self.encrypt_cursor(&iv, plain)].concat()
+    }
+
+    /// Decrypts the contents of a cursor. `None` if it was not sealed with this key.
+    pub(crate) fn open_cursor(&self, mut sealed: Vec<u8>) -> Option<Vec<u8>> {
+        let iv = *sealed.first_chunk::<16>()?;
+        let plain = self.encrypt_cursor(&iv, sealed.split_off(iv.len()));
+        bool::from(self.cursor_iv(&plain).ct_eq(&iv)).then_some(plain)
+    }
+
+    fn cursor_iv(&self, plain: &[u8]) -> [u8; 16] {
+        let mut mac = self.line.clone();
+        mac.update(b"keyway.v1.audit-cursor-iv");
+        mac.update(plain);
+        let tag: Tag = mac.finalize().into_bytes().into();
+        tag.first_chunk().copied().unwrap_or_default()
+    }
+
+    fn encrypt_cursor(&self, iv: &[u8; 16], mut text: Vec<u8>) -> Vec<u8> {
+        for (counter, block) in (0_u32..).zip(text.chunks_mut(START.len())) {
+            let mut mac = self.line.clone();
+            mac.update(b"keyway.v1.audit-cursor-stream");
+            mac.update(iv);
+            mac.update(&counter.to_be_bytes());
+            let stream: Tag = mac.finalize().into_bytes().into();
+            block.iter_mut().zip(stream).for_each(|(byte, stream)| *byte ^= stream);
+        }
+        text
     }
 
     /// Finishes the line that begins in `out` at `from`, a JSON object without its closing brace:
@@ -117,10 +178,23 @@ pub(crate) fn hex(tag: &Tag) -> String {
     HEXLOWER.encode(tag)
 }
 
-/// The MAC that these hexadecimal digits spell.
-pub(crate) fn from_hex(text: &str) -> Option<Tag> {
-    let mut tag = START;
-    (text.len() == TAG_CHARS && HEXLOWER.decode_mut(text.as_bytes(), &mut tag).is_ok()).then_some(tag)
+/// A MAC as a member of a JSON object.
+pub(crate) mod hexadecimal {
+    use data_encoding::HEXLOWER;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::{START, TAG_CHARS, Tag, hex};
+
+    pub(crate) fn serialize<S: Serializer>(tag: &Tag, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex(tag))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Tag, D::Error> {
+        let (text, mut tag) = (String::deserialize(deserializer)?, START);
+        let is_tag = text.len() == TAG_CHARS && HEXLOWER.decode_mut(text.as_bytes(), &mut tag).is_ok();
+        is_tag.then_some(tag).ok_or_else(|| D::Error::custom("not a MAC"))
+    }
 }
 
 #[cfg(test)]

@@ -36,9 +36,17 @@ pub enum AuditError {
         "it was done, but the audit log cannot be written ({}), so the outcome is not recorded. Check the current state before you repeat it", .0.reason()
     )]
     OutcomeUnrecorded(#[source] Box<AuditError>),
+    /// The query is not valid.
+    #[error(transparent)]
+    Query(#[from] InvalidQuery),
     /// This log does not support the request.
     #[error("this audit log is kept elsewhere and cannot be {0} here")]
     Elsewhere(&'static str),
+    /// The database has no valid root of the log.
+    #[error(
+        "there is no valid root of the audit log. Nothing was recorded yet, or it was removed: verifying the log tells which"
+    )]
+    NoRoot,
     /// A fault of the log itself.
     #[error("the audit log failed: {0}. Nothing was released")]
     Failed(#[source] AuditCause),

@@ -20,7 +20,7 @@ use crate::operation::Operation;
 use crate::outcome::{Outcome, Shortfall};
 
 /// The actor, as it is recorded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type")]
 #[non_exhaustive]
 pub enum AuditActor {
@@ -259,7 +259,8 @@ pub struct AuditEvent {
     /// What it was done to.
     #[serde(flatten)]
     pub subject: Subject,
-    /// For a refused API key: how many earlier refusals were left unrecorded because of their rate.
+    /// For a refusal: it stands for this many that were counted and not recorded one by one,
+    /// because of their rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unrecorded: Option<u64>,
     /// The id of the request.
@@ -315,7 +316,7 @@ pub struct AuditRecord {
     /// What it was done to.
     #[serde(flatten)]
     pub subject: Subject,
-    /// For a refused API key: how many earlier refusals were left unrecorded.
+    /// For a refusal: it stands for this many that were not recorded one by one.
     pub unrecorded: Option<u64>,
     /// The id of the request.
     pub request_id: Option<String>,

@@ -1,12 +1,13 @@
 //! The audit log: who got which secret, and who changed what. Written before anything is released.
 //!
-//! **Invariant:** every release of a secret value, every listing of items, every change and every
-//! refusal is in the log before the caller has its result; a change also before it begins. If the
+//! **Invariant:** every release of a secret value, every listing of items and every change is in the
+//! log before the caller has its result; a change also before it begins. Refusals are, too, up to a
+//! bounded rate; those beyond it are counted, and the counts recorded (`refusals.rs`). If the
 //! log cannot be written, nothing is released and nothing is changed. The broker ensures that, with
 //! the [`Recorder`]. No record holds a value (`event.rs`).
 //!
 //! ```text
-//! operation ── broker ── Recorder ── AuditSink ─┬─ SegmentLog ── group commit ── segment files ── sync ── anchors
+//! operation ── broker ── Recorder ── AuditSink ─┬─ SegmentLog ── group commit ── segment files ── sync ── root
 //!              scope,    deadline,              ├─ InMemoryAudit
 //!              outcome   panics                 └─ the platform's own
 //! ```
@@ -31,13 +32,15 @@
 //!
 //! * change, insert, repeat, move or remove a record, anywhere in a series; rename, swap or remove
 //!   a segment;
-//! * cut off the end of a series, or remove a whole series, as far as it was anchored. Anchors
-//!   cover all but the last second before the process ended, and everything after an orderly close.
+//! * cut off the end of a series, or remove a whole series, as far as the root (`root.rs`) vouches
+//!   for it: all but the last second before the process ended, and everything after an orderly
+//!   close.
 //!
-//! An attacker who can also write to the database can remove an anchor or restore an older one.
-//! That is detected, unless it is exactly an earlier anchor and the log is cut off exactly there:
-//! an older copy of everything, restored at once. Only the heads that `verify` prints, kept
-//! elsewhere, reveal that. The master key is enough to forge any log.
+//! An attacker who can also write to the database can change or remove the root, or restore an
+//! older one. That is detected too, and stays a finding for ever, unless it is exactly an earlier
+//! root and the log is cut off exactly there: an older copy of everything, restored at once. Only a
+//! [`root`](AuditSink::root) that was kept elsewhere reveals that. The master key is enough to forge
+//! any log.
 //!
 //! Two processes may write at the same time; each has its own series (`segment.rs`). The chain
 //! holds within a series; between series only the time gives an order.
@@ -50,7 +53,6 @@
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
-mod anchor;
 mod chain;
 mod error;
 mod error_kind;
@@ -59,9 +61,16 @@ mod group_commit;
 mod log;
 mod operation;
 mod outcome;
+mod problem;
 mod query;
 mod read;
+mod readers;
 mod recorder;
+mod refusals;
+mod root;
+mod root_store;
+#[cfg(test)]
+mod root_tests;
 mod segment;
 mod sink;
 mod sync;
@@ -85,11 +94,13 @@ use log::SegmentLog;
 pub use log::{SEGMENT_BYTES, SegmentOptions};
 pub use operation::{Kind, Operation};
 pub use outcome::{Outcome, OutcomeFilter, Shortfall};
+pub use problem::{AuditFinding, AuditProblem};
 pub use query::{AUDIT_RECORDS_PER_PAGE, AuditPage, AuditQuery, Cursor, Order};
 pub use recorder::{DEADLINE, Recorder};
+pub use root::{AuditRoot, InvalidRoot};
 pub use sink::{AuditSink, Durability, InMemoryAudit, Receipt};
 pub use sync::SYNC_INTERVAL;
-pub use verify::{AuditFinding, AuditProblem, AuditVerification, SeriesHead};
+pub use verify::{AuditVerification, SeriesHead};
 
 /// Which audit log to use. There is no default: leaving it out would disable auditing.
 #[non_exhaustive]
@@ -104,7 +115,7 @@ impl Audit {
     /// Opens the log. `key`, `storage` and `clock` are for segment files.
     ///
     /// # Errors
-    /// [`AuditError::Storage`], [`AuditError::Failed`].
+    /// [`AuditError::Failed`].
     pub async fn open(
         self,
         key: AuditKey,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
@@ -10,13 +11,15 @@ use keyway_clock::Clock;
 use keyway_storage::Storage;
 use tokio::runtime::Handle;
 
-use crate::anchor::Anchors;
 use crate::chain::AuditKey;
 use crate::error::AuditError;
 use crate::event::AuditEvent;
 use crate::group_commit::{self, GroupCommit, Request, Shared};
-use crate::query::{AuditPage, AuditQuery};
+use crate::query::{AuditPage, AuditQuery, Positions};
 use crate::read;
+use crate::readers::Readers;
+use crate::root::{AuditRoot, Seen};
+use crate::root_store::Roots;
 use crate::sink::{AuditSink, Durability, Receipt};
 use crate::sync::Syncing;
 use crate::verify::{self, AuditVerification};
@@ -67,13 +70,13 @@ pub(crate) struct SegmentLog {
     commit: GroupCommit,
     options: SegmentOptions,
     key: AuditKey,
-    storage: Arc<dyn Storage>,
-    anchors: Arc<Anchors>,
+    roots: Arc<Roots>,
+    readers: Readers,
 }
 
 impl Drop for SegmentLog {
     fn drop(&mut self) {
-        self.anchors.stop();
+        self.roots.stop();
     }
 }
 
@@ -85,14 +88,14 @@ impl SegmentLog {
         storage: Arc<dyn Storage>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, AuditError> {
-        let anchors = Arc::new(Anchors::open(storage.clone(), key.clone(), clock.clone()).await?);
+        let roots = Arc::new(Roots::new(storage, key.clone(), clock.clone()));
         let syncing = Arc::new(Syncing::default());
         let shared = Arc::new(Shared::new(Writer {
             folder: options.folder.clone(),
             segment_bytes: options.segment_bytes,
             key: key.clone(),
             clock,
-            anchors: anchors.clone(),
+            roots: roots.clone(),
             runtime: Handle::current(),
             syncing: syncing.clone(),
             open: None,
@@ -100,14 +103,14 @@ impl SegmentLog {
         }));
         let (requests, to_do) = mpsc::channel();
         let commit = GroupCommit::new(shared.clone(), requests);
-        let (of_syncing, of_anchors) = (syncing.clone(), anchors.clone());
-        spawn("audit-sync", move || of_syncing.run(&of_anchors))?;
+        let (of_syncing, of_roots) = (syncing.clone(), roots.clone());
+        spawn("audit-sync", move || of_syncing.run(&of_roots))?;
         spawn("audit-writer", move || {
             group_commit::run(&to_do, &shared);
             syncing.close();
         })?;
-        tokio::spawn(anchors.clone().run());
-        Ok(Self { commit, options, key, storage, anchors })
+        tokio::spawn(roots.clone().run());
+        Ok(Self { commit, options, key, roots, readers: Readers::default() })
     }
 
     /// Runs work that reads files on a thread that may block.
@@ -133,20 +136,47 @@ impl AuditSink for SegmentLog {
     }
 
     async fn read(&self, query: &AuditQuery) -> Result<AuditPage, AuditError> {
-        let query = query.clone();
-        self.blocking(move |folder, _| read::page(folder, &query)).await
+        let start = query.cursor.as_ref().map(|cursor| Positions::open(&self.key, cursor)).transpose()?;
+        let place = self.readers.enter(query.workspace).await;
+        let gone = Gone::default();
+        let (query, is_gone) = (query.clone(), gone.0.clone());
+        self.blocking(move |folder, key| {
+            // Kept until the work ends, also when the caller is gone.
+            let _place = place;
+            read::page(folder, key, &query, start.as_ref(), &is_gone)
+        })
+        .await
     }
 
-    async fn verify(&self) -> Result<AuditVerification, AuditError> {
-        // The anchors are read before the files, because the files only grow.
-        let anchors = self.storage.audit_anchors().await.map_err(AuditError::unreadable)?;
-        self.blocking(move |folder, key| verify::verify(folder, key, &anchors)).await
+    async fn verify(&self, kept: Option<&AuditRoot>) -> Result<AuditVerification, AuditError> {
+        // First the files are listed, then the root is read, and then the files, because a series is
+        // in the root before it has files, and files and root only grow.
+        let survey = self.blocking(verify::survey).await?;
+        let judged = self.roots.read(&survey.seen).await.map_err(AuditError::unreadable)?;
+        let kept = kept.cloned();
+        self.blocking(move |folder, key| verify::verify(folder, key, &survey, &judged, kept.as_ref())).await
+    }
+
+    async fn root(&self) -> Result<AuditRoot, AuditError> {
+        self.close().await;
+        let judged = self.roots.read(&Seen::default()).await.map_err(AuditError::unreadable)?;
+        judged.row.and_then(|row| AuditRoot::from_line(&row)).ok_or(AuditError::NoRoot)
     }
 
     async fn close(&self) {
         // A failure to sync has already been logged.
         let _ = self.commit.ask(Request::Flush).await;
-        self.anchors.store_published().await;
+        self.roots.store_published().await;
+    }
+}
+
+/// Says when it is dropped that the caller is gone.
+#[derive(Default)]
+struct Gone(Arc<AtomicBool>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

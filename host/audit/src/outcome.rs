@@ -13,7 +13,7 @@ use crate::error_kind::{ErrorKind, codes};
 
 /// How an operation ended, as it is recorded. A code that this version does not know comes from a
 /// newer version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Outcome(Cow<'static, str>);
 

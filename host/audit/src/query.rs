@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use data_encoding::BASE64URL_NOPAD;
 use jiff::Timestamp;
 use keyway_storage::{ConnectionId, EntryId, RotationId, WorkspaceId};
 use serde::Serialize;
 
+use crate::chain::AuditKey;
 use crate::error::InvalidQuery;
 use crate::event::AuditRecord;
 use crate::operation::Operation;
@@ -79,6 +81,9 @@ pub struct AuditQuery {
     pub limit: Option<usize>,
     /// Where the previous page ended.
     pub cursor: Option<Cursor>,
+    /// Whether the records get pseudonyms in the place of their numbers, and no series: numbers
+    /// tell a workspace how much the others do. A record always has the same pseudonym.
+    pub pseudonyms: bool,
 }
 
 impl AuditQuery {
@@ -113,30 +118,17 @@ pub struct AuditPage {
     pub unreadable: u64,
 }
 
-/// A place in the log: for each series the number of the record at which reading ended. Opaque to
-/// clients.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Cursor(BTreeMap<u32, u64>);
+/// A place in the log, opaque to clients: it shows nothing of what other workspaces do. Only the log
+/// that made it can tell whether it is valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor(String);
 
-impl Cursor {
-    pub(crate) fn at(series: u32, number: u64) -> Self {
-        Self([(series, number)].into())
-    }
-
-    pub(crate) fn set(&mut self, series: u32, number: u64) {
-        self.0.insert(series, number);
-    }
-
-    /// The number of the last record of this series that was read; `None` when none was.
-    pub(crate) fn position(&self, series: u32) -> Option<u64> {
-        self.0.get(&series).copied()
-    }
-}
+/// The limit of a cursor, in characters: that of a log of 1,000 series.
+const CURSOR_LIMIT: usize = 16 << 10;
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts: Vec<_> = self.0.iter().map(|(series, number)| format!("{series}-{number}")).collect();
-        f.write_str(&parts.join("."))
+        f.write_str(&self.0)
     }
 }
 
@@ -144,11 +136,51 @@ impl FromStr for Cursor {
     type Err = InvalidQuery;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let part = |part: &str| {
-            let (series, number) = part.split_once('-')?;
-            Some((series.parse().ok()?, number.parse().ok()?))
+        let is_plain = (1..=CURSOR_LIMIT).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        is_plain.then(|| Self(text.to_owned())).ok_or(InvalidQuery::Cursor)
+    }
+}
+
+/// Where reading continues: in which segment of the series, and at which byte.
+pub(crate) type Place = (u32, u64);
+
+/// What a cursor says: for each series where reading continues.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Positions(BTreeMap<u32, Place>);
+
+impl Positions {
+    pub(crate) fn set(&mut self, series: u32, place: Place) {
+        self.0.insert(series, place);
+    }
+
+    /// `None` for a series that did not exist.
+    pub(crate) fn get(&self, series: u32) -> Option<Place> {
+        self.0.get(&series).copied()
+    }
+
+    /// The cursor that says this to the holder of the key.
+    pub(crate) fn seal(&self, key: &AuditKey) -> Cursor {
+        let mut plain = Vec::new();
+        for (series, (segment, byte)) in &self.0 {
+            plain.extend_from_slice(&series.to_be_bytes());
+            plain.extend_from_slice(&segment.to_be_bytes());
+            plain.extend_from_slice(&byte.to_be_bytes());
+        }
+        Cursor(BASE64URL_NOPAD.encode(&key.seal_cursor(plain)))
+    }
+
+    /// What the cursor says, if it was made with this key.
+    pub(crate) fn open(key: &AuditKey, cursor: &Cursor) -> Result<Self, InvalidQuery> {
+        let sealed = BASE64URL_NOPAD.decode(cursor.0.as_bytes()).map_err(|_| InvalidQuery::Cursor)?;
+        let plain = key.open_cursor(sealed).ok_or(InvalidQuery::Cursor)?;
+        let position = |bytes: &[u8]| {
+            let (series, rest) = bytes.split_first_chunk()?;
+            let (segment, byte) = rest.split_first_chunk()?;
+            let place = (u32::from_be_bytes(*segment), u64::from_be_bytes(byte.try_into().ok()?));
+            Some((u32::from_be_bytes(*series), place))
         };
-        text.split('.').map(part).collect::<Option<_>>().map(Self).ok_or(InvalidQuery::Cursor)
+        let positions = plain.chunks(size_of::<(u32, u32, u64)>()).map(position).collect::<Option<_>>();
+        positions.map(Self).ok_or(InvalidQuery::Cursor)
     }
 }
 
@@ -163,13 +195,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_is_read_as_it_is_written() {
-        let mut cursor = Cursor::at(1, 500);
-        cursor.set(12, 7);
-        assert_eq!(cursor.to_string(), "1-500.12-7");
-        assert_eq!(cursor.to_string().parse(), Ok(cursor));
-        for text in ["", "1", "1-", "-1", "1-2.", "1-2,3-4", "a-b"] {
+    fn a_cursor_is_read_as_it_is_written_and_by_nobody_else() {
+        let (key, other) = (AuditKey::new(&[1; 32]), AuditKey::new(&[2; 32]));
+        let mut positions = Positions::default();
+        for count in 0..20 {
+            let cursor: Cursor = positions.seal(&key).to_string().parse().unwrap();
+            assert_eq!(Positions::open(&key, &cursor), Ok(positions.clone()));
+            assert_eq!(Positions::open(&other, &cursor), Err(InvalidQuery::Cursor));
+            let text = cursor.to_string();
+            for index in 0..text.len() {
+                let mut changed = text.clone().into_bytes();
+                changed[index] = if changed[index] == b'A' { b'Q' } else { b'A' };
+                let changed = Cursor(String::from_utf8(changed).unwrap());
+                assert_eq!(Positions::open(&key, &changed), Err(InvalidQuery::Cursor), "{index}");
+            }
+            positions.set(count * 7, (count, u64::from(count) << 40));
+        }
+        for text in ["", " ", "1-5 2-7", "\u{e4}", &"x".repeat(CURSOR_LIMIT + 1)] {
             assert_eq!(text.parse::<Cursor>(), Err(InvalidQuery::Cursor), "{text}");
         }
+        assert_eq!(Positions::open(&key, &"1-5.2-7".parse().unwrap()), Err(InvalidQuery::Cursor));
     }
 }

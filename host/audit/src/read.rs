@@ -1,37 +1,49 @@
 //! Reading the log: all series merged by time, from either end.
 //!
-//! Reading does not verify; it shows what the files say. A page scans at most [`SCAN_LIMIT`] lines,
+//! Reading does not verify; it shows what the files say. A page scans at most [`SCAN_LIMIT`] bytes,
 //! so a filter that matches almost nothing costs a bounded time. The next page continues from
-//! there.
+//! there. A read stops when its caller is gone.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::chain::AuditKey;
 use crate::event::AuditRecord;
-use crate::query::{AuditPage, AuditQuery, Cursor, Order};
+use crate::query::{AuditPage, AuditQuery, Order, Place, Positions};
 use crate::segment::{self, Header, LINE_LIMIT, Name};
 
-/// How many lines a page scans; reading them takes less than half a second.
-const SCAN_LIMIT: u64 = 200_000;
+/// How many bytes a page scans: about 20,000 records, which takes less than a tenth of a second.
+pub(crate) const SCAN_LIMIT: usize = 8 << 20;
 
 /// A segment is skipped when its time is further than this from the wanted one. Generous, because
 /// clocks are adjusted.
 const CLOCK_SLACK: SignedDuration = SignedDuration::from_hours(24);
 
-/// A page of the log in `folder`.
-pub(crate) fn page(folder: &Path, query: &AuditQuery) -> io::Result<AuditPage> {
-    let mut scanned = 0;
+/// A page of the log in `folder`, from `start` on. Cut short when the caller is gone.
+pub(crate) fn page(
+    folder: &Path,
+    key: &AuditKey,
+    query: &AuditQuery,
+    start: Option<&Positions>,
+    is_gone: &AtomicBool,
+) -> io::Result<AuditPage> {
+    let mut work = Work { scanned: 0, is_gone };
     let mut page = AuditPage::default();
     let mut series = Vec::new();
     for (number, segments) in segment::list(folder)? {
-        let mut reader = SeriesReader::new(folder, number, &segments, query)?;
-        reader.advance(query, &mut scanned)?;
+        let mut reader = SeriesReader::new(folder, number, &segments, query, start)?;
+        reader.advance(query, &mut work)?;
         series.push(reader);
     }
     while page.records.len() < query.limit() {
+        if series.iter().any(|reader| reader.next.is_none() && !reader.at_end) {
+            // Its next record is not known yet, and may come before those of the others.
+            break;
+        }
         let at = |reader: &SeriesReader<'_>| reader.next.as_ref().map(|record| record.at);
         let waiting = series.iter_mut().filter(|reader| reader.next.is_some());
         let first = match query.order {
@@ -41,17 +53,37 @@ pub(crate) fn page(folder: &Path, query: &AuditQuery) -> io::Result<AuditPage> {
         };
         let Some(reader) = first else { break };
         page.records.extend(reader.next.take());
-        reader.advance(query, &mut scanned)?;
+        reader.advance(query, &mut work)?;
     }
     page.unreadable = series.iter().map(|reader| reader.unreadable).sum();
     if series.iter().any(|reader| reader.next.is_some() || !reader.at_end) {
-        let mut next = Cursor::default();
+        let mut next = Positions::default();
         for reader in &series {
-            next.set(reader.series, reader.position());
+            next.set(reader.series, reader.at);
         }
-        page.next = Some(next);
+        page.next = Some(next.seal(key));
+    }
+    if query.pseudonyms {
+        for record in &mut page.records {
+            let pseudonym = |number| key.pseudonym(record.series, number);
+            (record.number, record.begun) = (pseudonym(record.number), record.begun.map(pseudonym));
+            record.series = 0;
+        }
     }
     Ok(page)
+}
+
+/// The work of a page, and whether its caller has gone.
+struct Work<'a> {
+    /// In bytes.
+    scanned: usize,
+    is_gone: &'a AtomicBool,
+}
+
+impl Work<'_> {
+    fn goes_on(&self) -> bool {
+        self.scanned < SCAN_LIMIT && !self.is_gone.load(Ordering::Relaxed)
+    }
 }
 
 /// Reads one series.
@@ -60,29 +92,44 @@ struct SeriesReader<'a> {
     series: u32,
     /// The segments still to be read, the next one last.
     segments: Vec<Name>,
-    lines: Option<Lines>,
+    /// The segment that is read.
+    lines: Option<(Name, Lines)>,
     order: Order,
     /// Where the previous page ended.
-    start: Option<u64>,
+    start: Option<Place>,
     /// The next matching record.
     next: Option<AuditRecord>,
-    /// The number of the last record that was scanned.
-    seen: Option<u64>,
+    /// Where the next page continues. A record that was found but does not fit on this page is
+    /// found again.
+    at: Place,
+    /// Where reading continues after `next`.
+    behind: Place,
     at_end: bool,
     unreadable: u64,
 }
 
 impl<'a> SeriesReader<'a> {
-    fn new(folder: &'a Path, series: u32, segments: &[Name], query: &AuditQuery) -> io::Result<Self> {
-        let start = query.cursor.as_ref().and_then(|cursor| cursor.position(series));
+    fn new(
+        folder: &'a Path,
+        series: u32,
+        segments: &[Name],
+        query: &AuditQuery,
+        cursor: Option<&Positions>,
+    ) -> io::Result<Self> {
+        let start = cursor.and_then(|cursor| cursor.get(series));
         // This series was begun after the previous pages were read. Reading from the newest
         // backwards, it comes too late.
-        let too_late = query.order == Order::Newest && query.cursor.is_some() && start.is_none();
+        let too_late = query.order == Order::Newest && cursor.is_some() && start.is_none();
         let mut wanted = if too_late { Vec::new() } else { relevant(folder, segments, query, start)? };
         if query.order == Order::Oldest {
             wanted.reverse();
         }
         let at_end = wanted.is_empty();
+        let at = match (query.order, start) {
+            (_, Some(start)) => start,
+            (Order::Newest, None) if !too_late => (u32::MAX, u64::MAX),
+            _ => (0, 0),
+        };
         Ok(Self {
             folder,
             series,
@@ -91,25 +138,20 @@ impl<'a> SeriesReader<'a> {
             order: query.order,
             start,
             next: None,
-            seen: if too_late { Some(0) } else { start },
+            at,
+            behind: at,
             at_end,
             unreadable: 0,
         })
     }
 
     /// Looks for the next matching record.
-    fn advance(&mut self, query: &AuditQuery, scanned: &mut u64) -> io::Result<()> {
-        while *scanned < SCAN_LIMIT {
-            let Some(line) = self.line()? else { return Ok(()) };
-            *scanned += 1;
-            let Some(number) = segment::number_of(&line) else {
-                self.unreadable += u64::from(segment::parse_header(&line).is_none());
-                continue;
-            };
-            if !self.order.is_ahead(number, self.start) {
-                continue;
-            }
-            self.seen = Some(number);
+    fn advance(&mut self, query: &AuditQuery, work: &mut Work<'_>) -> io::Result<()> {
+        self.at = self.behind;
+        while work.goes_on() {
+            let Some((line, place)) = self.line()? else { return Ok(()) };
+            work.scanned += line.len();
+            self.behind = place;
             match serde_json::from_slice::<AuditRecord>(&line) {
                 Ok(record) => {
                     let record = AuditRecord { series: self.series, ..record };
@@ -118,52 +160,44 @@ impl<'a> SeriesReader<'a> {
                         return Ok(());
                     }
                 }
-                Err(_) => self.unreadable += 1,
+                Err(_) => self.unreadable += u64::from(segment::parse_header(&line).is_none()),
             }
+            self.at = place;
         }
         Ok(())
     }
 
-    fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
+    /// The next line, and where reading continues after it.
+    fn line(&mut self) -> io::Result<Option<(Vec<u8>, Place)>> {
         loop {
-            if let Some(lines) = &mut self.lines
+            if let Some((name, lines)) = &mut self.lines
                 && let Some(line) = lines.next()?
             {
-                return Ok(Some(line));
+                return Ok(Some((line, (name.segment, lines.place()))));
             }
             let Some(name) = self.segments.pop() else {
                 self.at_end = true;
                 return Ok(None);
             };
-            self.lines = Some(Lines::open(&name.in_folder(self.folder), self.order)?);
-        }
-    }
-
-    /// Where the next page continues. A record that was found but does not fit on this page is
-    /// found again.
-    fn position(&self) -> u64 {
-        match (&self.next, self.order) {
-            (Some(next), Order::Newest) => next.number.saturating_add(1),
-            (Some(next), Order::Oldest) => next.number.saturating_sub(1),
-            (None, Order::Newest) => self.seen.unwrap_or(u64::MAX),
-            (None, Order::Oldest) => self.seen.unwrap_or(0),
+            let from = self.start.filter(|(segment, _)| *segment == name.segment).map(|(_, place)| place);
+            self.lines = Some((name, Lines::open(&name.in_folder(self.folder), self.order, from)?));
         }
     }
 }
 
 /// The segments that can contain matching records, judging by their headers.
-fn relevant(folder: &Path, segments: &[Name], query: &AuditQuery, start: Option<u64>) -> io::Result<Vec<Name>> {
+fn relevant(folder: &Path, segments: &[Name], query: &AuditQuery, start: Option<Place>) -> io::Result<Vec<Name>> {
     let headers = segments.iter().map(|name| header(folder, *name)).collect::<io::Result<Vec<_>>>()?;
     let later = |at: Timestamp, than: Timestamp| at.duration_since(than) > CLOCK_SLACK;
     let is_relevant = |index: usize| {
         let begins = headers.get(index).and_then(Option::as_ref);
         let ends = headers.get(index + 1).and_then(Option::as_ref);
-        let by_number = match (query.order, start) {
-            (_, None) => true,
-            (Order::Newest, Some(start)) => begins.is_none_or(|header| header.number.saturating_add(1) < start),
-            (Order::Oldest, Some(start)) => ends.is_none_or(|next| next.number > start),
+        let is_ahead = match (query.order, start, segments.get(index)) {
+            (Order::Newest, Some((start, _)), Some(name)) => name.segment <= start,
+            (Order::Oldest, Some((start, _)), Some(name)) => name.segment >= start,
+            _ => true,
         };
-        by_number
+        is_ahead
             && query.until.is_none_or(|until| begins.is_none_or(|header| !later(header.at, until)))
             && query.since.is_none_or(|since| ends.is_none_or(|next| !later(since, next.at)))
     };
@@ -171,35 +205,47 @@ fn relevant(folder: &Path, segments: &[Name], query: &AuditQuery, start: Option<
 }
 
 fn header(folder: &Path, name: Name) -> io::Result<Option<Header>> {
-    let mut lines = Lines::open(&name.in_folder(folder), Order::Oldest)?;
+    let mut lines = Lines::open(&name.in_folder(folder), Order::Oldest, None)?;
     Ok(lines.next()?.and_then(|line| segment::parse_header(&line)))
 }
 
 /// The whole lines of a file, without their line feeds. Text after the last line feed is not a line
 /// yet.
 pub(crate) enum Lines {
-    Forward(BufReader<File>),
+    Forward(BufReader<File>, u64),
     Backward(Backward),
 }
 
 impl Lines {
-    pub(crate) fn open(path: &Path, order: Order) -> io::Result<Self> {
+    /// From this place of the file on, or from its beginning or end.
+    pub(crate) fn open(path: &Path, order: Order, from: Option<u64>) -> io::Result<Self> {
         let mut file = File::open(path)?;
         Ok(match order {
-            Order::Oldest => Self::Forward(BufReader::with_capacity(LINE_LIMIT, file)),
+            Order::Oldest => {
+                let from = file.seek(SeekFrom::Start(from.unwrap_or(0)))?;
+                Self::Forward(BufReader::with_capacity(LINE_LIMIT, file), from)
+            }
             Order::Newest => {
-                let end = file.seek(SeekFrom::End(0))?;
-                Self::Backward(Backward { file, unread: end, buffer: Vec::new(), begun: false })
+                let end = file.seek(SeekFrom::End(0))?.min(from.unwrap_or(u64::MAX));
+                Self::Backward(Backward { file, unread: end, buffer: Vec::new(), begun: false, place: end })
             }
         })
+    }
+
+    /// Where reading continues after the last line.
+    fn place(&self) -> u64 {
+        match self {
+            Self::Forward(_, place) => *place,
+            Self::Backward(lines) => lines.place,
+        }
     }
 
     pub(crate) fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         match self {
             Self::Backward(lines) => lines.next(),
-            Self::Forward(reader) => {
+            Self::Forward(reader, place) => {
                 let mut line = Vec::new();
-                reader.take(LINE_LIMIT as u64).read_until(b'\n', &mut line)?;
+                *place += reader.take(LINE_LIMIT as u64).read_until(b'\n', &mut line)? as u64;
                 // Overlong text is returned in pieces, none of which is a valid line.
                 let is_piece = line.len() == LINE_LIMIT;
                 Ok((line.pop_if(|byte| *byte == b'\n').is_some() || is_piece).then_some(line))
@@ -216,6 +262,8 @@ pub(crate) struct Backward {
     buffer: Vec<u8>,
     /// Whether the text after the last line feed was skipped.
     begun: bool,
+    /// Where the last line began.
+    place: u64,
 }
 
 impl Backward {
@@ -223,6 +271,7 @@ impl Backward {
         loop {
             if let Some(position) = self.buffer.iter().rposition(|byte| *byte == b'\n') {
                 let line = self.buffer.split_off(position + 1);
+                self.place = self.unread + position as u64 + 1;
                 self.buffer.truncate(position);
                 if std::mem::replace(&mut self.begun, true) {
                     return Ok(Some(line));
@@ -231,10 +280,12 @@ impl Backward {
             }
             if self.unread == 0 {
                 let first = std::mem::take(&mut self.buffer);
+                self.place = 0;
                 return Ok((self.begun && !first.is_empty()).then_some(first));
             }
             if self.buffer.len() > LINE_LIMIT {
                 // Longer than any line: a piece of invalid text.
+                self.place = self.unread;
                 return Ok(Some(std::mem::take(&mut self.buffer)));
             }
             let from = self.unread.saturating_sub(LINE_LIMIT as u64);
@@ -255,7 +306,7 @@ mod tests {
     fn lines(contents: &[u8], order: Order) -> Vec<Vec<u8>> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), contents).unwrap();
-        let mut lines = Lines::open(file.path(), order).unwrap();
+        let mut lines = Lines::open(file.path(), order, None).unwrap();
         std::iter::from_fn(|| lines.next().unwrap()).collect()
     }
 

@@ -7,29 +7,25 @@
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
 use futures::FutureExt;
-use keyway_clock::{Clock, Moment};
+use keyway_clock::Clock;
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use tracing::{error, info};
 
 use crate::error::AuditError;
 use crate::event::AuditEvent;
+use crate::refusals::{self, Refusals};
 use crate::sink::{AuditSink, Durability, Receipt};
 
 /// How long an operation waits for its record. A healthy disk answers in a thousandth of that; the
 /// published clients wait twelve times as long for an answer.
 pub const DEADLINE: Duration = Duration::from_secs(5);
-
-/// How many refused API keys are recorded one by one in a second. The next record counts the rest.
-/// Without a bound, anyone who can reach the server could fill the disk with refusals, and a full
-/// disk stops every release.
-const REFUSED_KEYS_A_SECOND: u32 = 10;
 
 /// Records events in the sink.
 pub struct Recorder {
@@ -41,16 +37,11 @@ pub struct Recorder {
     probed: AtomicBool,
     /// The last append failed.
     failing: AtomicBool,
-    refused_keys: Mutex<RefusedKeys>,
+    refusals: Mutex<Refusals>,
+    /// A task waits to record the counts of refusals.
+    waits: AtomicBool,
     records: Counter,
     failures: Counter,
-}
-
-#[derive(Default)]
-struct RefusedKeys {
-    second: Option<Moment>,
-    recorded: u32,
-    unrecorded: u64,
 }
 
 impl Recorder {
@@ -62,7 +53,8 @@ impl Recorder {
             hangs: AtomicBool::new(false),
             probed: AtomicBool::new(false),
             failing: AtomicBool::new(false),
-            refused_keys: Mutex::default(),
+            refusals: Mutex::default(),
+            waits: AtomicBool::new(false),
             records: Counter::default(),
             failures: Counter::default(),
         }
@@ -111,21 +103,53 @@ impl Recorder {
         (&self.records, &self.failures)
     }
 
-    /// Whether to record the refusal of an API key, and how many unrecorded refusals came before
-    /// it.
-    pub fn admit_refused_key(&self) -> Option<Option<u64>> {
+    /// Records a refusal, or counts it: see [`refusals`](crate::refusals).
+    pub async fn refuse(self: &Arc<Self>, event: &AuditEvent) -> Result<(), AuditError> {
         let now = self.clock.now();
-        let mut keys = self.refused_keys.lock();
-        if keys.second.is_none_or(|second| now.since(second) >= Duration::from_secs(1)) {
-            keys.second = Some(now);
-            keys.recorded = 0;
+        if self.refusals.lock().is_due(now) {
+            self.tell_counts(false).await?;
         }
-        if keys.recorded >= REFUSED_KEYS_A_SECOND {
-            keys.unrecorded += 1;
-            return None;
+        if self.refusals.lock().admit(event, now) {
+            return self.append(event, Durability::Written).await.map(drop);
         }
-        keys.recorded += 1;
-        Some(Some(std::mem::take(&mut keys.unrecorded)).filter(|unrecorded| *unrecorded > 0))
+        if !self.waits.swap(true, Ordering::AcqRel) {
+            tokio::spawn(Self::tell_when_over(Arc::downgrade(self)));
+        }
+        Ok(())
+    }
+
+    /// Records how many refusals were only counted, also when no other follows.
+    async fn tell_when_over(recorder: Weak<Self>) {
+        loop {
+            tokio::time::sleep(refusals::WINDOW).await;
+            let Some(recorder) = recorder.upgrade() else { return };
+            // A failure is logged, and the counts are kept.
+            let _ = recorder.tell_counts(false).await;
+            recorder.waits.store(false, Ordering::Release);
+            let is_done = !recorder.refusals.lock().has_unrecorded();
+            if is_done || recorder.waits.swap(true, Ordering::AcqRel) {
+                return;
+            }
+        }
+    }
+
+    async fn tell_counts(&self, all: bool) -> Result<(), AuditError> {
+        let counts = self.refusals.lock().take(self.clock.now(), all);
+        let mut told = Ok(());
+        for count in counts {
+            if let Err(error) = self.append(&count, Durability::Written).await {
+                self.refusals.lock().put_back(count, self.clock.now());
+                told = Err(error);
+            }
+        }
+        told
+    }
+
+    /// Makes everything as safe as possible, before the process ends.
+    pub async fn close(&self) {
+        // A failure is logged.
+        let _ = self.tell_counts(true).await;
+        self.sink.close().await;
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! audit/00001-00000007.jsonl        segment 7 of series 1
-//!   {"segment":7,"series":1,"key":1,"number":5012,"previous":"<mac of record 5012>","at":...,"mac":...}
+//!   {"segment":7,"series":1,"key":1,"number":5012,"previous":"<mac of record 5012>","at":...,
+//!    "root":17,"heads":{"2":{"number":9,"mac":"<mac of its record 9>"}},"mac":...}
 //!   {"number":5013,"at":...,...,"mac":...}
 //! ```
 //!
@@ -18,7 +19,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,23 +27,16 @@ use jiff::Timestamp;
 use keyway_storage::private_file;
 use serde::{Deserialize, Serialize};
 
-use crate::chain::{self, AuditKey, Line, START, Tag};
+use crate::chain::{self, AuditKey, Head, Line, Tag};
+use crate::root::{Root, Seen};
 
 /// The limit of a line, in bytes. The longest parts are a reference (2 KiB) and names; JSON escapes
 /// can make them six times as long.
 pub(crate) const LINE_LIMIT: usize = 64 << 10;
 
-/// The last line of a series so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Head {
-    pub(crate) number: u64,
-    pub(crate) tag: Tag,
-}
-
-impl Head {
-    /// Before the first line.
-    pub(crate) const NONE: Self = Self { number: 0, tag: START };
-}
+/// How many other series' heads a header names, the latest series first. They take a hundred bytes
+/// each, so a header stays below [`LINE_LIMIT`].
+const NAMED_HEADS: usize = 256;
 
 /// The first line of a segment.
 #[derive(Debug, Serialize, Deserialize)]
@@ -54,8 +48,16 @@ pub(crate) struct Header {
     /// The number of the last record before this segment.
     pub(crate) number: u64,
     /// Its MAC.
-    pub(crate) previous: String,
+    #[serde(with = "chain::hexadecimal")]
+    pub(crate) previous: Tag,
     pub(crate) at: Timestamp,
+    /// The number of the root under which the segment was begun; `None` in segments of releases
+    /// that had no root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) root: Option<u64>,
+    /// How far the other series had come then, so that series vouch for each other.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) heads: BTreeMap<u32, Head>,
 }
 
 /// The name of a segment's file.
@@ -118,14 +120,18 @@ impl Segment {
         head: Head,
         key: &AuditKey,
         at: Timestamp,
+        root: &Root,
     ) -> io::Result<(Self, Head)> {
+        let others = root.heads.iter().rev().filter(|(series, head)| **series != name.series && head.number > 0);
         let header = Header {
             segment: name.segment,
             series: name.series,
             key: 1,
             number: head.number,
-            previous: chain::hex(&head.tag),
+            previous: head.tag,
             at,
+            root: Some(root.number),
+            heads: others.take(NAMED_HEADS).map(|(series, head)| (*series, *head)).collect(),
         };
         let mut line = serde_json::to_vec(&header)?;
         line.pop();
@@ -155,14 +161,15 @@ impl Segment {
         }
         let size = file.metadata()?.len();
         let (lines, length) = last_lines(&file, size)?;
-        let Some(head) = head_of(&lines, key, name) else {
+        let (Some(heads), Some(header)) = (head_of(&lines, key, name), header(&path, key, name)?) else {
             return Ok(Some(TakenUp::Broken));
         };
         if length < size {
             file.set_len(length)?;
         }
         let segment = Self { name, path, file: Arc::new(file), length };
-        Ok(Some(TakenUp::Good { segment, head, cut_off: size - length }))
+        let knows_roots = header.root.is_some();
+        Ok(Some(TakenUp::Good { segment, heads, knows_roots, cut_off: size - length }))
     }
 
     /// Reserves space on the disk behind the end of the file, without making the file longer.
@@ -199,7 +206,10 @@ pub(crate) enum TakenUp {
     /// It can be appended to.
     Good {
         segment: Segment,
-        head: Head,
+        /// Its head. For a segment without records also the head that its header follows.
+        heads: (Head, Option<Head>),
+        /// Whether its header names a root.
+        knows_roots: bool,
         /// How many bytes of an unfinished line were cut off.
         cut_off: u64,
     },
@@ -231,25 +241,48 @@ pub(crate) fn whole_lines(path: &Path) -> io::Result<u64> {
 }
 
 /// The head of a series that ends with these lines, if the last one follows from the one before it.
-fn head_of(lines: &[Vec<u8>], key: &AuditKey, name: Name) -> Option<Head> {
+/// With the head that it follows, if the only line is a header.
+fn head_of(lines: &[Vec<u8>], key: &AuditKey, name: Name) -> Option<(Head, Option<Head>)> {
     match lines {
-        [only] => first_head(only, key, name).map(|(_, head)| head),
+        [only] => {
+            let (header, head) = first_head(only, key, name)?;
+            Some((head, Some(Head { number: header.number, tag: header.previous })))
+        }
         [before, last] => {
             let line = Line::parse(last)?;
             let number = number_of(line.body)?;
-            key.follows(&Line::parse(before)?.tag, &line).then_some(Head { number, tag: line.tag })
+            key.follows(&Line::parse(before)?.tag, &line).then_some((Head { number, tag: line.tag }, None))
         }
         _ => None,
     }
 }
 
-/// The MAC that the header of a segment follows, and the head that the header forms. `None` unless
-/// the line was written as the header of this segment.
-pub(crate) fn first_head(line: &[u8], key: &AuditKey, name: Name) -> Option<(Tag, Head)> {
+/// The header of a segment, and the head that it forms. `None` unless the line was written as the
+/// header of this segment.
+pub(crate) fn first_head(line: &[u8], key: &AuditKey, name: Name) -> Option<(Header, Head)> {
     let (header, line) = (parse_header(line)?, Line::parse(line)?);
-    let previous = chain::from_hex(&header.previous)?;
     let is_this = header.series == name.series && header.segment == name.segment;
-    (is_this && key.follows(&previous, &line)).then_some((previous, Head { number: header.number, tag: line.tag }))
+    let head = Head { number: header.number, tag: line.tag };
+    (is_this && key.follows(&header.previous, &line)).then_some((header, head))
+}
+
+/// The header of a segment's file, if it was written as that.
+pub(crate) fn header(path: &Path, key: &AuditKey, name: Name) -> io::Result<Option<Header>> {
+    let mut line = Vec::new();
+    BufReader::new(File::open(path)?).take(LINE_LIMIT as u64).read_until(b'\n', &mut line)?;
+    line.pop_if(|byte| *byte == b'\n');
+    Ok(first_head(&line, key, name).map(|(header, _)| header))
+}
+
+/// What the last segments of these series say about the root. Numbers of roots ascend in a series.
+pub(crate) fn seen(folder: &Path, key: &AuditKey, all: &BTreeMap<u32, Vec<Name>>) -> io::Result<Seen> {
+    let mut seen = Seen { series: all.keys().copied().collect(), root: 0 };
+    for name in all.values().filter_map(|segments| segments.last()) {
+        // A file that is gone by now, or that was never a segment, says nothing.
+        let header = header(&name.in_folder(folder), key, *name).ok().flatten();
+        seen.root = seen.root.max(header.and_then(|header| header.root).unwrap_or(0));
+    }
+    Ok(seen)
 }
 
 /// Parses a header. `None` when the line is none.

@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tracing::error;
 
-use crate::anchor::Anchors;
+use crate::chain::Head;
 use crate::error::AuditError;
 use crate::group_commit::Reply;
-use crate::segment::Head;
+use crate::root_store::Roots;
 use crate::sink::Receipt;
 
 /// How long a record that no caller waits for may be unsafe from a power cut. Ten flushes a second
@@ -93,9 +93,9 @@ impl Syncing {
     }
 
     /// The thread's loop. Callers that arrive during a sync share the next one.
-    pub(crate) fn run(&self, anchors: &Anchors) {
+    pub(crate) fn run(&self, roots: &Roots) {
         while let Some((files, waiting)) = self.next() {
-            let synced = files.into_iter().map(|file| self.sync(&file, anchors)).fold(Ok(()), Result::and);
+            let synced = files.into_iter().map(|file| self.sync(&file, roots)).fold(Ok(()), Result::and);
             for (receipt, reply) in waiting {
                 drop(reply.send(synced.clone().map(|()| receipt).map_err(|error| AuditError::Unwritable(error))));
             }
@@ -118,10 +118,10 @@ impl Syncing {
         }
     }
 
-    fn sync(&self, written: &Unsynced, anchors: &Anchors) -> Result<(), Arc<io::Error>> {
+    fn sync(&self, written: &Unsynced, roots: &Roots) -> Result<(), Arc<io::Error>> {
         let synced = written.file.sync_data();
         match &synced {
-            Ok(()) => anchors.publish(written.series, written.head),
+            Ok(()) => roots.publish(written.series, written.head),
             Err(error) => {
                 error!(%error, "the audit log could not be synced to disk; a power cut may now lose records");
                 self.failed.store(true, Ordering::Relaxed);

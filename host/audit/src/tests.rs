@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use keyway_clock::ManualClock;
-use keyway_storage::{AuditAnchorStorage, EntryId, SqliteStorage, WorkspaceId};
+use keyway_storage::{AuditRootStorage, EntryId, SqliteStorage, WorkspaceId};
 use tempfile::TempDir;
 
 use super::*;
 use crate::event::Subject;
+use crate::root::Root;
 
 pub(super) struct Lab {
     pub(super) folder: TempDir,
@@ -108,8 +109,14 @@ impl Lab {
         std::fs::write(file, lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
     }
 
+    /// The root in the database.
+    pub(super) async fn root(&self) -> Root {
+        let rows = self.storage.audit_roots().await.unwrap();
+        Root::open(&AuditKey::new(&[9; 32]), &rows[0]).unwrap()
+    }
+
     pub(super) async fn verify(&self) -> AuditVerification {
-        self.open().await.verify().await.unwrap()
+        self.open().await.verify(None).await.unwrap()
     }
 
     /// The findings, each with its line.
@@ -149,20 +156,20 @@ async fn what_nobody_waits_for_is_made_safe_and_anchored_all_the_same_in_each_se
         records = lab.append(&log).await.unwrap().number;
     }
     let anchored = async {
-        while lab.storage.audit_anchors().await.unwrap().iter().all(|anchor| anchor.number < records) {
+        while lab.root().await.heads.values().all(|head| head.number < records) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(60), anchored).await.expect("the last record is never anchored");
     // Not closed: no flush was requested.
-    assert!(log.verify().await.unwrap().is_good());
+    assert!(log.verify(None).await.unwrap().is_good());
 }
 
 #[tokio::test]
 async fn nothing_is_written_before_the_first_event() {
     let lab = Lab::new().await;
     let log = lab.open().await;
-    assert!(log.verify().await.unwrap().is_good());
+    assert!(log.verify(None).await.unwrap().is_good());
     log.close().await;
     assert!(!lab.audit().exists());
 }
@@ -289,9 +296,9 @@ async fn what_must_outlive_a_power_cut_is_synced_before_it_is_acknowledged() {
     let log = lab.open().await;
     let receipt = log.append(&lab.event(), Durability::Synced).await.unwrap();
     assert_eq!(receipt.number, 1);
-    // A synced head is published for anchoring; the first anchor follows at once.
+    // A synced head is published, and the root follows at once.
     log.close().await;
-    assert_eq!(lab.storage.audit_anchors().await.unwrap()[0].number, 1);
+    assert_eq!(lab.root().await.heads[&1].number, 1);
 }
 
 #[tokio::test]
@@ -316,6 +323,85 @@ async fn pages_go_on_where_the_one_before_ended_in_both_orders() {
         }
         assert_eq!(paged, all, "{order:?}");
     }
+}
+
+#[tokio::test]
+async fn a_page_reads_a_bounded_part_and_the_next_one_goes_on_there() {
+    let lab = Lab::with_records(3).await;
+    // Far more than a page reads, in the middle of a segment, and the last record behind it.
+    let lines = lab.lines(&lab.file(1, 1));
+    let mut contents = [&*lines[0], &*lines[1], &*lines[2], ""].join("\n").into_bytes();
+    contents.resize(contents.len() + 3 * crate::read::SCAN_LIMIT, b'x');
+    contents.extend_from_slice(format!("\n{}\n", lines[3]).as_bytes());
+    std::fs::write(lab.file(1, 1), contents).unwrap();
+    let log = lab.open().await;
+    for (order, expected) in [(Order::Newest, [3, 2, 1]), (Order::Oldest, [1, 2, 3])] {
+        let (mut query, mut all, mut pages) = (AuditQuery { order, ..AuditQuery::default() }, Vec::new(), 0);
+        loop {
+            let page = log.read(&query).await.unwrap();
+            all.extend(numbers(&page));
+            pages += 1;
+            let Some(next) = page.next else { break };
+            query.cursor = Some(next);
+        }
+        assert_eq!(all, expected, "{order:?}");
+        assert!(pages >= 3, "{pages}");
+    }
+    let foreign = AuditQuery { cursor: Some("1-5.2-7".parse().unwrap()), ..AuditQuery::default() };
+    assert!(matches!(log.read(&foreign).await, Err(AuditError::Query(InvalidQuery::Cursor))));
+}
+
+#[tokio::test]
+async fn the_order_of_time_holds_for_records_that_are_far_between() {
+    let lab = Lab::new().await;
+    let (one, other) = (lab.open().await, lab.open().await);
+    let entry = Some(EntryId::generate());
+    let mut expected = Vec::new();
+    for number in 0..60 {
+        let log = if number % 2 == 0 { &one } else { &other };
+        if number % 20 == 19 || number % 20 == 4 {
+            let mut event = lab.event();
+            event.subject.entry = entry;
+            expected.push(event.at);
+            log.append(&event, Durability::Written).await.unwrap();
+        } else {
+            let mut event = lab.event();
+            event.subject.reference = Some("x".repeat(60 << 10));
+            // More than a page reads lies between two records of the entry.
+            for _ in 0..20 {
+                log.append(&event, Durability::Written).await.unwrap();
+            }
+        }
+    }
+    let (mut query, mut found) = (AuditQuery { entry, order: Order::Oldest, ..AuditQuery::default() }, Vec::new());
+    loop {
+        let page = one.read(&query).await.unwrap();
+        found.extend(page.records.iter().map(|record| record.at));
+        let Some(next) = page.next else { break };
+        query.cursor = Some(next);
+    }
+    assert_eq!(found, expected);
+    lab.close([one, other]).await;
+}
+
+#[tokio::test]
+async fn a_workspace_sees_no_numbers_and_still_which_outcome_belongs_to_which_beginning() {
+    let lab = Lab::new().await;
+    let log = lab.open().await;
+    let begun = AuditEvent { operation: Operation::DeleteEntry, outcome: Outcome::BEGUN, ..lab.event() };
+    for number in [1, 3] {
+        log.append(&begun, Durability::Written).await.unwrap();
+        log.append(&AuditEvent { outcome: Outcome::OK, begun: Some(number), ..begun.clone() }, Durability::Written)
+            .await
+            .unwrap();
+    }
+    let query = AuditQuery { pseudonyms: true, order: Order::Oldest, ..AuditQuery::default() };
+    let records = log.read(&query).await.unwrap().records;
+    assert_eq!(records[1].begun, Some(records[0].number));
+    assert_eq!(records[3].begun, Some(records[2].number));
+    assert!(records.iter().all(|record| record.series == 0 && record.number > 1 << 20), "{records:?}");
+    assert_eq!(log.read(&query).await.unwrap().records, records);
+    lab.close([log]).await;
 }
 
 #[tokio::test]

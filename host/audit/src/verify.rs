@@ -1,21 +1,21 @@
-//! Checks the whole log against the audit key and the anchors.
+//! Checks the whole log against the audit key, the root, and what series say about each other.
 //!
 //! Each finding names the first bad record, and reading continues behind it. A line counts as good
 //! when it follows the last good one, or a bad one either as it stands or as it should stand. One
 //! change is therefore one finding, and neither hides nor multiplies others.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io;
 use std::path::Path;
 
-use keyway_storage::AuditAnchorRecord;
 use serde::Serialize;
 
-use crate::chain::{self, AuditKey, Line, Tag};
+use crate::chain::{self, AuditKey, Head, Line, Tag};
+use crate::problem::{AuditFinding, AuditProblem};
 use crate::query::Order;
 use crate::read::Lines;
-use crate::segment::{self, Head, Name};
+use crate::root::{AuditRoot, Found, Judged, Root, Seen};
+use crate::segment::{self, Header, Name};
 
 /// How many findings are listed; the first ones matter.
 const FINDINGS: usize = 100;
@@ -28,9 +28,13 @@ pub struct AuditVerification {
     pub records: u64,
     /// How many segments were read.
     pub segments: u64,
-    /// Where each series ends. Kept elsewhere, these heads later reveal even that an older copy of
-    /// everything was restored.
+    /// Where each series ends.
     pub heads: Vec<SeriesHead>,
+    /// The number of the root in the database.
+    pub root: u64,
+    /// The number of the root that was kept elsewhere and that the log was compared with. Without
+    /// one, an older copy of everything looks the same as the log.
+    pub kept_root: Option<u64>,
     /// What is wrong, in the order of the log; at most 100 findings.
     pub findings: Vec<AuditFinding>,
     /// Things worth knowing that are not problems.
@@ -58,110 +62,75 @@ pub struct SeriesHead {
     pub anchored: Option<u64>,
 }
 
-/// Something that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct AuditFinding {
-    /// In which series.
-    pub series: u32,
-    /// In which file.
-    pub file: String,
-    /// In which line of it, from 1; `None` when it is about the whole file or its end.
-    pub line: Option<u64>,
-    /// What.
-    #[serde(flatten)]
-    pub problem: AuditProblem,
+/// The segments, and what their headers say. Made before the root is read.
+pub(crate) struct Survey {
+    pub(crate) seen: Seen,
+    /// How far series had come, by the headers of other series.
+    heads: Vec<(u32, Head)>,
 }
 
-impl fmt::Display for AuditFinding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file)?;
-        if let Some(line) = self.line {
-            write!(f, ", line {line}")?;
-        }
-        write!(f, ": {}", self.problem)
-    }
-}
-
-/// The kind of a problem.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "problem")]
-#[non_exhaustive]
-pub enum AuditProblem {
-    /// A record was changed, or was not written by this log at all.
-    Changed {
-        /// Its number.
-        number: u64,
-    },
-    /// Records are missing.
-    Missing {
-        /// The first one.
-        first: u64,
-        /// The last one.
-        last: u64,
-    },
-    /// A record is out of place: moved, repeated or inserted.
-    OutOfPlace {
-        /// The number that it bears.
-        number: u64,
-    },
-    /// A line is not a record.
-    NotARecord,
-    /// The first line of a segment was changed, or belongs to another segment.
-    HeaderChanged,
-    /// Whole segments are missing.
-    SegmentsMissing {
-        /// The first one.
-        first: u32,
-        /// The last one.
-        last: u32,
-    },
-    /// A whole series is missing.
-    SeriesMissing {
-        /// How many records it had.
-        records: u64,
-    },
-    /// The anchor of the series in the database was not written by this broker.
-    AnchorChanged,
-    /// The database has no anchor for this series, as if it had been removed.
-    AnchorMissing,
-}
-
-impl fmt::Display for AuditProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Changed { number } => write!(f, "record {number} was changed or inserted"),
-            Self::Missing { first, last } if first == last => write!(f, "record {first} is missing"),
-            Self::Missing { first, last } => write!(f, "records {first} to {last} are missing"),
-            Self::OutOfPlace { number } => {
-                write!(f, "record {number} does not belong here; it was moved, repeated or inserted")
-            }
-            Self::NotARecord => f.write_str("this line is not a record; it was changed or inserted"),
-            Self::HeaderChanged => f.write_str("the first line of this segment was changed, or the file was renamed"),
-            Self::SegmentsMissing { first, last } if first == last => {
-                write!(f, "segment {first} of the series is missing")
-            }
-            Self::SegmentsMissing { first, last } => write!(f, "segments {first} to {last} of the series are missing"),
-            Self::SeriesMissing { records } => write!(f, "the whole series is missing; it had {records} records"),
-            Self::AnchorChanged => f.write_str("the anchor of this series in the database was changed"),
-            Self::AnchorMissing => f.write_str("the anchor of this series in the database was removed"),
-        }
-    }
-}
-
-/// Checks the log in `folder`. `anchors` must have been read before.
-pub(crate) fn verify(folder: &Path, key: &AuditKey, anchors: &[AuditAnchorRecord]) -> io::Result<AuditVerification> {
-    let mut result = AuditVerification::default();
+/// Reads the headers of the log in `folder`.
+pub(crate) fn survey(folder: &Path, key: &AuditKey) -> io::Result<Survey> {
     let files = segment::list(folder)?;
-    let mut all: BTreeMap<u32, (&[Name], Option<&AuditAnchorRecord>)> = BTreeMap::new();
-    for (series, segments) in &files {
-        all.entry(*series).or_default().0 = segments;
+    let mut survey = Survey { seen: Seen { series: files.keys().copied().collect(), root: 0 }, heads: Vec::new() };
+    for name in files.into_values().flatten() {
+        if let Some(header) = segment::header(&name.in_folder(folder), key, name)? {
+            survey.seen.root = survey.seen.root.max(header.root.unwrap_or(0));
+            survey.heads.extend(header.heads);
+        }
     }
-    for anchor in anchors {
-        all.entry(anchor.series).or_default().1 = Some(anchor);
+    Ok(survey)
+}
+
+/// Checks the log in `folder`. `judged` must have been read after `survey`, and `kept` is a root
+/// from elsewhere.
+pub(crate) fn verify(
+    folder: &Path,
+    key: &AuditKey,
+    survey: &Survey,
+    judged: &Judged,
+    kept: Option<&AuditRoot>,
+) -> io::Result<AuditVerification> {
+    let mut result = AuditVerification { root: judged.root.number, ..AuditVerification::default() };
+    let files = segment::list(folder)?;
+    let kept = kept.map(|kept| Root::open(key, kept.as_bytes()));
+    let mut found: Vec<_> = judged.root.findings.iter().map(|noted| (Some(noted.at), noted.found.clone())).collect();
+    found.extend(judged.found.iter().filter(|found| !judged.root.notes(found)).map(|found| (None, found.clone())));
+    match &kept {
+        Some(None) => found.push((None, Found { series: None, problem: AuditProblem::KeptRootForeign })),
+        Some(Some(kept)) if kept.number > judged.root.number => {
+            let problem = AuditProblem::RolledBack { root: judged.root.number, kept: kept.number };
+            found.push((None, Found { series: None, problem }));
+        }
+        _ => {}
     }
-    for (series, (segments, anchor)) in all {
-        Series { folder, key, series, anchor, at: Position::new(), result: &mut result }.verify(segments)?;
+    let kept = kept.flatten();
+    result.kept_root = kept.as_ref().map(|kept| kept.number);
+    for (since, Found { series, problem }) in found {
+        let last = series.map(|series| {
+            files.get(&series).and_then(|segments| segments.last().copied()).unwrap_or(Name { series, segment: 1 })
+        });
+        let file = last.map_or_else(|| "database".to_owned(), Name::file_name);
+        result.findings.push(AuditFinding { series, file, line: None, since, problem });
+    }
+
+    let mut all: BTreeMap<u32, BTreeMap<u64, Vec<Tag>>> = BTreeMap::new();
+    // A series that was begun since the root was read is left to the next time.
+    let is_known = |series: &u32| survey.seen.series.contains(series) || judged.root.heads.contains_key(series);
+    all.extend(files.keys().filter(|series| is_known(series)).map(|series| (*series, BTreeMap::new())));
+    let kept = kept.iter().flat_map(|root| &root.heads);
+    let heads = judged.root.heads.iter().chain(kept).map(|(series, head)| (*series, *head));
+    for (series, head) in heads.chain(survey.heads.iter().copied()) {
+        let of_series = all.entry(series).or_default();
+        if head.number > 0 {
+            of_series.entry(head.number).or_default().push(head.tag);
+        }
+    }
+    for (series, vouched) in all {
+        let anchored = judged.root.heads.get(&series).map(|head| head.number);
+        let segments = files.get(&series).map_or(&[][..], Vec::as_slice);
+        let at = Position::new();
+        Series { folder, key, series, vouched, anchored, at, unmatched: None, result: &mut result }.verify(segments)?;
     }
     result.findings.truncate(FINDINGS);
     Ok(result)
@@ -172,9 +141,22 @@ struct Series<'a> {
     folder: &'a Path,
     key: &'a AuditKey,
     series: u32,
-    anchor: Option<&'a AuditAnchorRecord>,
+    /// The MACs that certain records had, by number: the root, other series, or a root that was
+    /// kept elsewhere say so. After the first record of a segment, that of its header counts too.
+    vouched: BTreeMap<u64, Vec<Tag>>,
+    anchored: Option<u64>,
     at: Position,
+    /// Where a record is with another MAC than it was vouched for, unless the header that follows
+    /// has it.
+    unmatched: Option<Unmatched>,
     result: &'a mut AuditVerification,
+}
+
+struct Unmatched {
+    number: u64,
+    tags: Vec<Tag>,
+    file: String,
+    line: u64,
 }
 
 /// What the next line may follow.
@@ -207,7 +189,6 @@ impl Position {
 
 impl Series<'_> {
     fn verify(mut self, segments: &[Name]) -> io::Result<()> {
-        let anchor = self.check_anchor(segments);
         let mut expected = 1;
         let mut last_file = Name { series: self.series, segment: 1 }.file_name();
         for (index, name) in segments.iter().enumerate() {
@@ -217,16 +198,17 @@ impl Series<'_> {
                 self.found(&last_file, None, AuditProblem::SegmentsMissing { first, last });
             }
             expected = name.segment.saturating_add(1);
-            self.segment(*name, anchor.as_ref())?;
+            self.segment(*name)?;
             self.note_unfinished(*name, index + 1 == segments.len())?;
         }
-        if let Some(anchor) = &anchor
-            && anchor.number > self.at.number
+        self.report_unmatched();
+        if let Some((last, _)) = self.vouched.last_key_value()
+            && *last > self.at.number
         {
             let problem = if segments.is_empty() {
-                AuditProblem::SeriesMissing { records: anchor.number }
+                AuditProblem::SeriesMissing { records: *last }
             } else {
-                AuditProblem::Missing { first: self.at.number + 1, last: anchor.number }
+                AuditProblem::Missing { first: self.at.number + 1, last: *last }
             };
             self.found(&last_file, None, problem);
         }
@@ -234,36 +216,40 @@ impl Series<'_> {
             series: self.series,
             number: self.at.number,
             mac: chain::hex(&self.at.good.tag),
-            anchored: anchor.map(|anchor| anchor.number),
+            anchored: self.anchored,
         });
         Ok(())
     }
 
-    /// The end that the database vouches for, if any.
-    fn check_anchor(&mut self, segments: &[Name]) -> Option<Head> {
-        let problem = match self.anchor {
-            Some(anchor) if self.key.is_anchor(anchor.series, anchor.number, &anchor.head, &anchor.mac) => {
-                return Some(Head { number: anchor.number, tag: anchor.head });
-            }
-            Some(_) => AuditProblem::AnchorChanged,
-            None => AuditProblem::AnchorMissing,
-        };
-        let last = segments.last().copied().unwrap_or(Name { series: self.series, segment: 1 });
-        self.found(&last.file_name(), None, problem);
-        None
+    /// A good record is here: compares its MAC with those that are vouched for.
+    fn compare(&mut self, head: Head, file: &str, line: u64) {
+        self.report_unmatched();
+        let vouched = self.vouched.get(&head.number).into_iter().flatten();
+        let tags: Vec<_> = vouched.filter(|tag| **tag != head.tag).copied().collect();
+        if !tags.is_empty() {
+            self.unmatched = Some(Unmatched { number: head.number, tags, file: file.to_owned(), line });
+        }
     }
 
-    fn segment(&mut self, name: Name, anchor: Option<&Head>) -> io::Result<()> {
+    /// Impossible without the key, unless an older log was combined with a newer root.
+    fn report_unmatched(&mut self) {
+        if let Some(unmatched) = self.unmatched.take() {
+            self.found(&unmatched.file, Some(unmatched.line), AuditProblem::Changed { number: unmatched.number });
+        }
+    }
+
+    fn segment(&mut self, name: Name) -> io::Result<()> {
         let file = name.file_name();
-        let mut lines = Lines::open(&name.in_folder(self.folder), Order::Oldest)?;
+        let mut lines = Lines::open(&name.in_folder(self.folder), Order::Oldest, None)?;
         self.result.segments += 1;
         let first = lines.next()?;
         self.header(name, &file, first.as_deref());
         let mut number_of_line = 1;
         while let Some(line) = lines.next()? {
             number_of_line += 1;
-            if let Some(problem) = self.line(&line, anchor) {
-                self.found(&file, Some(number_of_line), problem);
+            match self.line(&line) {
+                Ok(head) => self.compare(head, &file, number_of_line),
+                Err(problem) => self.found(&file, Some(number_of_line), problem),
             }
         }
         Ok(())
@@ -272,7 +258,7 @@ impl Series<'_> {
     /// Checks the first line of a segment: which segment it is, and which line it follows.
     fn header(&mut self, name: Name, file: &str, line: Option<&[u8]>) {
         let head = line.and_then(|line| segment::first_head(line, self.key, name));
-        let Some((previous, Head { number, tag })) = head else {
+        let Some((Header { previous, .. }, Head { number, tag })) = head else {
             self.found(file, Some(1), AuditProblem::HeaderChanged);
             // The records after the header can follow only from the MAC it carries, so the first of
             // them is checked against that.
@@ -289,29 +275,30 @@ impl Series<'_> {
             self.found(file, None, AuditProblem::Changed { number });
         }
         self.at = Position::at(Head { number, tag });
+        if let Some(unmatched) = self.unmatched.as_mut().filter(|unmatched| unmatched.number == number) {
+            unmatched.tags.retain(|vouched| *vouched != tag);
+        }
+        self.unmatched.take_if(|unmatched| unmatched.tags.is_empty());
     }
 
-    /// What is wrong with a line, if anything.
-    fn line(&mut self, bytes: &[u8], anchor: Option<&Head>) -> Option<AuditProblem> {
+    /// The head that a line forms, or what is wrong with it.
+    fn line(&mut self, bytes: &[u8]) -> Result<Head, AuditProblem> {
         let (Some(line), Some(number)) = (Line::parse(bytes), segment::number_of(bytes)) else {
-            return Some(AuditProblem::NotARecord);
+            return Err(AuditProblem::NotARecord);
         };
         if self.at.is_followed_by(self.key, number, &line) {
-            self.at = Position::at(Head { number, tag: line.tag });
-            // Impossible without the key, unless an older log was combined with a newer database.
-            if anchor.is_some_and(|anchor| anchor.number == number && anchor.tag != line.tag) {
-                return Some(AuditProblem::Changed { number });
-            }
+            let head = Head { number, tag: line.tag };
+            self.at = Position::at(head);
             self.result.records += 1;
-            return None;
+            return Ok(head);
         }
         let expected = self.at.number.saturating_add(1);
         if number < expected {
-            return Some(AuditProblem::OutOfPlace { number });
+            return Err(AuditProblem::OutOfPlace { number });
         }
         self.at.or = vec![line.tag, self.key.tag(&self.at.good.tag, line.body)];
         self.at.number = number;
-        Some(if number == expected {
+        Err(if number == expected {
             AuditProblem::Changed { number }
         } else {
             AuditProblem::Missing { first: expected, last: number - 1 }
@@ -335,7 +322,8 @@ impl Series<'_> {
 
     fn found(&mut self, file: &str, line: Option<u64>, problem: AuditProblem) {
         if self.result.findings.len() < FINDINGS {
-            self.result.findings.push(AuditFinding { series: self.series, file: file.to_owned(), line, problem });
+            let (series, file) = (Some(self.series), file.to_owned());
+            self.result.findings.push(AuditFinding { series, file, line, since: None, problem });
         }
     }
 }

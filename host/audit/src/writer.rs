@@ -15,24 +15,25 @@ use std::time::Duration;
 use keyway_clock::Clock;
 use keyway_storage::StorageError;
 use tokio::runtime::Handle;
-use tracing::warn;
+use tracing::error;
 
-use crate::anchor::Anchors;
-use crate::chain::AuditKey;
+use crate::chain::{AuditKey, Head};
 use crate::error::AuditError;
 use crate::event::{AuditActor, AuditEvent};
 use crate::group_commit::Group;
 use crate::operation::Operation;
 use crate::outcome::Outcome;
-use crate::segment::{self, Head, LINE_LIMIT, Name, Segment, TakenUp};
+use crate::root::Root;
+use crate::root_store::Roots;
+use crate::segment::{self, LINE_LIMIT, Name, Segment, TakenUp};
 use crate::sink::{Durability, Receipt};
 use crate::sync::{Syncing, Unsynced, Waiting};
 
 /// The free space, in bytes, at which the log still counts as writable: a few hundred records.
 const ROOM: u64 = 256 << 10;
 
-/// How long a new series may wait for the database.
-const ANCHOR_TIME: Duration = Duration::from_secs(4);
+/// How long taking up or beginning a series may wait for the database.
+const ROOT_TIME: Duration = Duration::from_secs(4);
 
 /// How often another segment is tried when other processes take each one first.
 const ATTEMPTS: usize = 64;
@@ -43,7 +44,7 @@ pub(crate) struct Writer {
     pub(crate) segment_bytes: u64,
     pub(crate) key: AuditKey,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) anchors: Arc<Anchors>,
+    pub(crate) roots: Arc<Roots>,
     pub(crate) runtime: Handle,
     pub(crate) syncing: Arc<Syncing>,
     /// Where the next record goes; `None` until a segment is found.
@@ -194,7 +195,7 @@ impl Writer {
 
     fn begin(&mut self, name: Name, head: Head) -> io::Result<()> {
         let at = self.clock.now().timestamp();
-        let (segment, head) = Segment::begin(&self.folder, name, head, &self.key, at)?;
+        let (segment, head) = Segment::begin(&self.folder, name, head, &self.key, at, &self.roots.known())?;
         self.open = Some(Open { segment, head, end: End::Whole });
         Ok(())
     }
@@ -203,30 +204,33 @@ impl Writer {
     fn find(&mut self) -> io::Result<u64> {
         for _ in 0..ATTEMPTS {
             let all = segment::list(&self.folder)?;
+            let seen = segment::seen(&self.folder, &self.key, &all)?;
             for name in all.values().filter_map(|segments| segments.last()) {
                 match Segment::take_up(&self.folder, *name, &self.key)? {
                     None => continue,
-                    Some(TakenUp::Good { segment, head, cut_off }) => {
-                        // Read the anchors again now that no other process writes the series. The
-                        // known ones may predate another process's records, and a series that was
-                        // cut off since would be continued as if nothing had happened.
-                        self.wait_for(self.anchors.refresh())?;
-                        if self.anchors.may_follow(name.series, &head) {
+                    Some(TakenUp::Good { segment, heads: (head, before), knows_roots, cut_off }) => {
+                        // Read the root now that no other process writes the series. An earlier one
+                        // may predate another process's records, and a series that was cut off
+                        // since would be continued as if nothing had happened.
+                        let root = self.wait_for(self.roots.settle(&seen))?;
+                        if may_follow(&root, name.series, &head, before.as_ref()) {
                             self.open = Some(Open { segment, head, end: End::Whole });
+                            if !knows_roots {
+                                // From here on the log itself says that it has a root.
+                                self.begin_after(*name, head)?;
+                            }
                             return Ok(cut_off);
                         }
                     }
-                    Some(_) => {}
+                    Some(TakenUp::Broken) => {}
                 }
-                warn!(
+                error!(
                     file = name.file_name(),
                     "this audit segment does not end where it was left, so it is not continued; verify the log for details"
                 );
             }
-            let last = all.last_key_value().map_or(0, |(series, _)| *series).max(self.anchors.last_series());
-            let series = last.checked_add(1).ok_or_else(|| io::Error::other("there are too many audit series"))?;
-            // The anchor first: a series without one would look as if its anchor had been removed.
-            self.wait_for(self.anchors.store(series, Head::NONE))?;
+            // In the root first: a series that is not in it would look as if the root was changed.
+            let series = self.wait_for(self.roots.begin_series(&seen))?;
             match self.begin(Name { series, segment: 1 }, Head::NONE) {
                 Err(error) if taken(&error) => {}
                 begun => return begun.map(|()| 0),
@@ -236,8 +240,8 @@ impl Writer {
     }
 
     /// Waits for the database.
-    fn wait_for(&self, work: impl Future<Output = Result<(), StorageError>>) -> io::Result<()> {
-        match self.runtime.block_on(async { tokio::time::timeout(ANCHOR_TIME, work).await }) {
+    fn wait_for<T>(&self, work: impl Future<Output = Result<T, StorageError>>) -> io::Result<T> {
+        match self.runtime.block_on(async { tokio::time::timeout(ROOT_TIME, work).await }) {
             Ok(done) => done.map_err(io::Error::other),
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the database did not answer")),
         }
@@ -261,6 +265,15 @@ fn add_line(buffer: &mut Vec<u8>, key: &AuditKey, head: &Head, event: &[u8]) -> 
     buffer.extend_from_slice(members);
     let tag = key.finish(&head.tag, buffer, from);
     Ok(Head { number, tag })
+}
+
+/// Whether a series that ends with `head` still has everything that the root vouches for. It may have
+/// more. `before` is the head before the header that `head` is.
+fn may_follow(root: &Root, series: u32, head: &Head, before: Option<&Head>) -> bool {
+    let vouched = root.heads.get(&series);
+    vouched.is_some_and(|vouched| {
+        vouched.number < head.number || [Some(head), before].contains(&Some(vouched)) || vouched.number == 0
+    })
 }
 
 /// Whether another process has begun or taken up that segment.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use keyway_audit::Trail;
 pub use keyway_audit::{
     AUDIT_RECORDS_PER_PAGE, AuditActor, AuditError, AuditEvent, AuditFinding, AuditPage, AuditProblem, AuditQuery,
-    AuditRecord, AuditSink, AuditSource, AuditVerification, Cursor, DEADLINE, Durability, InMemoryAudit, InvalidQuery,
-    Operation, Order, Outcome, OutcomeFilter, Receipt, SEGMENT_BYTES, SYNC_INTERVAL, SegmentOptions, SeriesHead,
-    Subject,
+    AuditRecord, AuditRoot, AuditSink, AuditSource, AuditVerification, Cursor, DEADLINE, Durability, InMemoryAudit,
+    InvalidQuery, InvalidRoot, Operation, Order, Outcome, OutcomeFilter, Receipt, SEGMENT_BYTES, SYNC_INTERVAL,
+    SegmentOptions, SeriesHead, Subject,
 };
 
 use crate::access::Access;
@@ -30,6 +30,7 @@ impl AuditLog {
         let trail = Trail::new();
         let read = async {
             query.workspace = Some(access.workspace());
+            query.pseudonyms = true;
             let page = self.core.recorder.sink().read(&query).await?;
             trail.note(|subject| subject.count = Some(page.records.len() as u64));
             Ok(page)
@@ -47,13 +48,35 @@ impl AuditLog {
         Ok(self.core.recorder.sink().read(query).await?)
     }
 
-    /// Checks the whole audit log: that every record is there, unchanged and in order. For the code
-    /// that embeds the broker; it takes no [`Access`].
+    /// Checks the whole audit log: that every record is there, unchanged and in order. An earlier
+    /// copy of the log *and* the database looks the same as the log; only
+    /// [`verify_since`](Self::verify_since) reveals it. For the code that embeds the broker; it
+    /// takes no [`Access`].
     ///
     /// # Errors
     /// [`BrokerError::Audit`] when the log cannot be read. Faults of the log are in the result.
     pub async fn verify(&self) -> Result<AuditVerification, BrokerError> {
         self.core.ensure_open()?;
-        Ok(self.core.recorder.sink().verify().await?)
+        Ok(self.core.recorder.sink().verify(None).await?)
+    }
+
+    /// The same, and that everything is there that a [root](Self::root) vouches for which was kept
+    /// in another place.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub async fn verify_since(&self, root: &AuditRoot) -> Result<AuditVerification, BrokerError> {
+        self.core.ensure_open()?;
+        Ok(self.core.recorder.sink().verify(Some(root)).await?)
+    }
+
+    /// The present root of the log, to be kept in another place: it vouches for everything that was
+    /// recorded so far. It takes no [`Access`].
+    ///
+    /// # Errors
+    /// [`BrokerError::Audit`] with [`AuditError::NoRoot`] before the first record.
+    pub async fn root(&self) -> Result<AuditRoot, BrokerError> {
+        self.core.ensure_open()?;
+        Ok(self.core.recorder.sink().root().await?)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! **Invariant:** a value is released, and a change is begun, only after its record is as safe as
 //! the operation's kind demands ([`Kind`]). When the sink fails, hangs or panics, the operation
-//! fails with [`BrokerError::Audit`], and what it would have released is wiped.
+//! fails with [`BrokerError::Audit`], and what it would have released is wiped. An operation that
+//! fails without having changed anything is recorded at a bounded rate ([`keyway_audit::Recorder`]).
 
 use keyway_audit::{
     AuditActor, AuditError, AuditEvent, Durability, ErrorKind, Kind, Operation, Outcome, Receipt, Trail,
@@ -38,7 +39,8 @@ impl Core {
             if let BrokerError::Forbidden { needs } = refused {
                 trail.note(|subject| subject.lacks(needs));
             }
-            self.record(&mut event, refused.kind().into(), trail, Durability::Written).await?;
+            self.fill_in(&mut event, refused.kind().into(), trail);
+            self.recorder.refuse(&event).await?;
             return Err(refused);
         }
         self.recorded(&mut event, trail, body).await
@@ -93,7 +95,13 @@ impl Core {
             },
             Kind::Release | Kind::Listing | Kind::Change => true,
         };
-        if is_recorded {
+        if kind != Kind::Change && result.is_err() {
+            // Nothing was released or changed, so the log bounds how many of these it takes.
+            if is_recorded {
+                self.fill_in(event, outcome, trail);
+                self.recorder.refuse(event).await?;
+            }
+        } else if is_recorded {
             let recorded = self.record(event, outcome, trail, Durability::Written).await;
             let is_changed = kind == Kind::Change && result.is_ok();
             recorded.map_err(|error| if is_changed { error.after_a_change() } else { error })?;
@@ -113,8 +121,12 @@ impl Core {
         trail: &Trail,
         durability: Durability,
     ) -> Result<Receipt, AuditError> {
-        (event.at, event.outcome, event.subject) = (self.timestamp(), outcome, trail.subject());
+        self.fill_in(event, outcome, trail);
         self.recorder.append(event, durability).await
+    }
+
+    fn fill_in(&self, event: &mut AuditEvent, outcome: Outcome, trail: &Trail) {
+        (event.at, event.outcome, event.subject) = (self.timestamp(), outcome, trail.subject());
     }
 
     /// Records a request without a valid API key. `resembles` is the stored key with the same
@@ -125,14 +137,11 @@ impl Core {
         resembles: Option<(WorkspaceId, ApiKeyId)>,
         request_id: Option<&str>,
     ) -> Result<(), BrokerError> {
-        let Some(unrecorded) = self.recorder.admit_refused_key() else { return Ok(()) };
         let mut event = self.event(AuditActor::Unknown, Operation::Authenticate);
         event.outcome = ErrorKind::Unauthenticated.into();
         event.workspace = resembles.map(|(workspace, _)| workspace);
         event.subject.api_key = resembles.map(|(_, key)| key);
-        event.unrecorded = unrecorded;
         event.request_id = request_id.map(str::to_owned);
-        self.recorder.append(&event, Durability::Written).await?;
-        Ok(())
+        Ok(self.recorder.refuse(&event).await?)
     }
 }

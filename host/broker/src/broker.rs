@@ -144,6 +144,6 @@ impl Broker {
     pub async fn close(&self) {
         self.0.core.closed.store(true, Ordering::Release);
         self.0.work.lock().abort_all();
-        tokio::join!(self.0.core.recorder.sink().close(), self.0.connections.guards.return_unused());
+        tokio::join!(self.0.core.recorder.close(), self.0.connections.guards.return_unused());
     }
 }

@@ -17,7 +17,7 @@ pub(crate) struct Core {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) keyring: Keyring,
-    pub(crate) recorder: Recorder,
+    pub(crate) recorder: Arc<Recorder>,
     /// The name under which the code that embeds the broker acts in operations that take no
     /// [`Access`](crate::Access).
     pub(crate) operator: String,

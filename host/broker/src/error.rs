@@ -164,6 +164,7 @@ impl BrokerError {
             }
             Self::NotVerified { source: CallError::Provider(error) } | Self::Provider(error) => provider_kind(error),
             Self::NotVerified { source: CallError::Sandbox(error) } | Self::Sandbox(error) => sandbox_kind(error),
+            Self::Audit(AuditError::NoRoot) => ErrorKind::NotFound,
             Self::Audit(_) => ErrorKind::AuditUnavailable,
             Self::Key(KeyError::Service(_)) => ErrorKind::KeysUnavailable,
             Self::Closed => ErrorKind::Ending,
@@ -227,6 +228,7 @@ impl From<AuditError> for BrokerError {
     fn from(error: AuditError) -> Self {
         match error {
             AuditError::Storage(error) => error.into(),
+            AuditError::Query(error) => error.into(),
             error => Self::Audit(error),
         }
     }

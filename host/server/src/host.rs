@@ -99,6 +99,23 @@ impl Host {
         Self::open_with(config, false).await
     }
 
+    /// Opens the host for operations that only read, without any provider. Nothing is written, so
+    /// that works on a data folder that cannot be written.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and [`StorageError::Outdated`] for a database of an earlier release.
+    pub async fn open_read_only(config: &HostConfig) -> Result<Self, OpenError> {
+        let keys = master_keys(config)?;
+        let storage = async { Ok(SqliteStorage::open_read_only(config.database()).await?) };
+        let (prepared, storage) = tokio::try_join!(prepare_runtime(config), storage)?;
+        let runtime = prepared.build();
+        let broker = Broker::builder(runtime.clone(), storage.clone(), keys)
+            .audit(config.audit.clone())
+            .operator(config.operator.clone())
+            .background_work(false);
+        Ok(Self { broker: broker.open().await?, runtime, providers: None, storage })
+    }
+
     async fn open_with(config: &HostConfig, with_providers: bool) -> Result<Self, OpenError> {
         let made = |folder: &PathBuf| {
             config::make_private_folder(folder).map_err(|source| OpenError::Folder { folder: folder.clone(), source })

@@ -18,6 +18,12 @@ pub enum StorageError {
         /// What went wrong.
         source: Cause,
     },
+    /// The database is of an earlier release, and was opened for reading only.
+    #[error("the database {place} is of an earlier release; open it for writing once to bring it up to date")]
+    Outdated {
+        /// Which database.
+        place: String,
+    },
     /// A constraint refused the change.
     #[error("the database refused the change: {0:?}")]
     Conflict(Constraint),

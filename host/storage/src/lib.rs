@@ -17,7 +17,7 @@
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
-mod audit_anchors;
+mod audit_roots;
 mod budgets;
 mod connection_states;
 mod connections;
@@ -47,7 +47,7 @@ mod workspaces;
 
 use async_trait::async_trait;
 
-pub use audit_anchors::{AuditAnchorRecord, AuditAnchorStorage};
+pub use audit_roots::{AuditAnchorRecord, AuditRootStorage};
 pub use budgets::{
     BreakerRecord, BudgetStorage, PauseReason, PauseRecord, RequestCount, RequestKind, RequestReservation,
     ReservedRequests,
@@ -85,7 +85,7 @@ pub trait Storage:
     + EntryStorage
     + RotationStorage
     + BudgetStorage
-    + AuditAnchorStorage
+    + AuditRootStorage
 {
     /// A number that differs after each change of an API key, a connection, an entry, a rotation,
     /// an item's state or a workspace's set of keys. Adding an API key, a connection or an entry

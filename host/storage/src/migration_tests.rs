@@ -15,7 +15,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// For each migration, rows of the tables that it adds and values of the columns that it adds.
 /// Identifiers are sixteen letters.
-const ROWS: [&str; 13] = [
+const ROWS: [&str; 14] = [
     "INSERT INTO master_keys (term, key_id, uses, created_at) VALUES (1, CAST('master-key-00001' AS BLOB), 7, 1000);
      INSERT INTO workspaces (id, name, created_at, updated_at)
      VALUES (CAST('workspace-000001' AS BLOB), 'Acme', 1001, 1002), (CAST('workspace-000002' AS BLOB), 'Other', 1003, 1004);
@@ -68,6 +68,7 @@ const ROWS: [&str; 13] = [
     "INSERT INTO connection_states (id, workspace_id, settings_version, sealed_state, version, refresh_at, refresh_attempts, updated_at)
      VALUES (CAST('connection-00001' AS BLOB), CAST('workspace-000001' AS BLOB), 4, x'0100000001ab', 12, 1028, 2, 1029);",
     "UPDATE workspaces SET external_id = 'customer-42' WHERE id = CAST('workspace-000001' AS BLOB);",
+    "INSERT INTO audit_roots (root) VALUES (CAST('a root' AS BLOB));",
     "UPDATE rotations SET begun_by = 'operator' WHERE id = CAST('rotation-0000001' AS BLOB);",
 ];
 
@@ -172,6 +173,8 @@ async fn everything_is_read(storage: &SqliteStorage, release: usize) {
 
     let anchors = storage.audit_anchors().await.unwrap();
     assert_eq!(anchors.first().map(|anchor| anchor.number), (release >= 4).then_some(12));
+    let roots = storage.audit_roots().await.unwrap();
+    assert_eq!(roots.first().map(Vec::as_slice), (release >= 13).then_some(&b"a root"[..]));
     let token = b"token-0000000001";
     let counts = storage.request_counts(token, RequestKind::Read, Timestamp::UNIX_EPOCH).await.unwrap();
     assert_eq!(counts.first().map(|count| count.requests), (release >= 5).then_some(11));
@@ -183,7 +186,7 @@ async fn everything_is_read(storage: &SqliteStorage, release: usize) {
     let rotations = storage.rotations(id, &RotationFilter::default(), None, 10).await.unwrap();
     assert_eq!(rotations.len(), if release < 6 { 0 } else { 4 });
     let begun_by = rotations.first().and_then(|rotation| rotation.begun_by.as_deref());
-    assert_eq!(begun_by, (release >= 13).then_some("operator"));
+    assert_eq!(begun_by, (release >= 14).then_some("operator"));
     // The settings of a failed write were not recorded at first; only an attempt with the current
     // ones can tell.
     let failed: Vec<_> = rotations.iter().map(|rotation| rotation.failed_settings).collect();

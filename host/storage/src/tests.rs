@@ -586,3 +586,41 @@ async fn one_of_several_hosts_puts_a_renewal_off() {
     );
     assert!(due(1_000_000).await.is_empty());
 }
+
+#[tokio::test]
+async fn a_database_is_read_where_nothing_can_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keyway.db");
+    assert!(matches!(SqliteStorage::open_read_only(&path).await, Err(StorageError::Open { .. })));
+    assert!(!path.exists(), "it is not created");
+    let storage = SqliteStorage::open(&path).await.unwrap();
+    assert!(storage.put_audit_root(&[], None, b"a root").await.unwrap());
+
+    // Beside a process that writes.
+    let reader = SqliteStorage::open_read_only(&path).await.unwrap();
+    assert_eq!(reader.audit_roots().await.unwrap(), [b"a root"]);
+    let roots = [b"a root".to_vec()];
+    assert!(storage.put_audit_root(&roots, Some(b"a root"), b"the next").await.unwrap());
+    assert_eq!(reader.audit_roots().await.unwrap(), [b"the next"]);
+    assert!(reader.put_audit_root(&[b"the next".to_vec()], None, b"another").await.is_err());
+    reader.close().await;
+    storage.close().await;
+
+    // In a folder where SQLite cannot make the file that it needs to write.
+    std::fs::create_dir(folder.path().join("keyway.db-shm")).unwrap();
+    let reader = SqliteStorage::open_read_only(&path).await.unwrap();
+    assert_eq!(reader.audit_roots().await.unwrap(), [b"the next"]);
+    reader.close().await;
+}
+
+#[tokio::test]
+async fn a_root_takes_the_place_only_of_the_one_that_was_read() {
+    let storage = SqliteStorage::in_memory().await.unwrap();
+    let roots = |all: &[&str]| all.iter().map(|root| root.as_bytes().to_vec()).collect::<Vec<_>>();
+    assert!(storage.put_audit_root(&[], None, b"1").await.unwrap());
+    assert!(!storage.put_audit_root(&[], None, b"other 1").await.unwrap(), "another process was first");
+    assert!(storage.put_audit_root(&roots(&["1"]), Some(b"1"), b"2").await.unwrap());
+    assert!(!storage.put_audit_root(&roots(&["1"]), Some(b"1"), b"other 2").await.unwrap());
+    assert!(storage.put_audit_root(&roots(&["2"]), None, b"3").await.unwrap());
+    assert_eq!(storage.audit_roots().await.unwrap(), roots(&["2", "3"]), "evidence is kept");
+}

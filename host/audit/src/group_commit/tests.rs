@@ -16,10 +16,10 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::*;
-use crate::anchor::Anchors;
-use crate::chain::AuditKey;
+use crate::chain::{AuditKey, Head};
 use crate::recorder::{DEADLINE, guarded};
-use crate::segment::{Head, Name, Segment};
+use crate::root_store::Roots;
+use crate::segment::{Name, Segment};
 use crate::writer::{End, Open};
 
 const NAME: Name = Name { series: 1, segment: 1 };
@@ -47,7 +47,7 @@ impl Lab {
             segment_bytes: 1 << 20,
             key: key.clone(),
             clock: clock.clone(),
-            anchors: Arc::new(Anchors::open(storage, key, clock).await.unwrap()),
+            roots: Arc::new(Roots::new(storage, key, clock)),
             runtime: Handle::current(),
             syncing: Arc::default(),
             open: Some(Open { segment, head: Head::NONE, end: End::Whole }),

@@ -10,7 +10,7 @@ use keyway::audit::{
 };
 use keyway::connections::ConnectionChanges;
 use keyway::keyway_runtime::Fields;
-use keyway::{BrokerError, CacheTtl, EntryContent, ResolveRequest, Scope};
+use keyway::{BrokerError, CacheTtl, EntryContent, EntryId, ResolveRequest, Scope};
 use secrecy::ExposeSecret;
 
 use crate::support::World;
@@ -123,17 +123,50 @@ async fn refused_keys_are_recorded_without_the_key_and_cannot_fill_the_log() {
     for _ in 0..50 {
         refuse(&"a password that was pasted here".into()).await;
     }
-    world.clock.advance(Duration::from_secs(1));
+    world.clock.advance(Duration::from_secs(60));
     refuse(&"sk_guessed".into()).await;
     let refused = records(&world).await.split_off(before);
-    assert_eq!(refused.len(), 11, "ten a second, and the first one of the next second");
+    assert_eq!(refused.len(), 13, "the revoked one, ten, how many more there were, and the first one a minute later");
     assert!(
         refused
             .iter()
             .all(|record| record.actor == AuditActor::Unknown && record.outcome.as_str() == "UNAUTHENTICATED")
     );
     assert_eq!((refused[0].workspace, refused[0].subject.api_key), (Some(world.access.workspace()), Some(key.info.id)));
-    assert_eq!((refused[1].workspace, refused[10].unrecorded), (None, Some(41)));
+    assert_eq!((refused[1].workspace, refused[11].unrecorded, refused[12].unrecorded), (None, Some(40), None));
+}
+
+#[tokio::test]
+async fn refusals_of_a_key_are_counted_and_releases_and_changes_are_all_recorded() {
+    let (mut world, connection) = World::connected().await;
+    let entry = world.bind(&connection, "Northwind Supplier Portal").await;
+    let key = world.broker.api_keys().create(&world.access, "weak", Scope::Api).await.unwrap();
+    let weak = world.broker.api_keys().authenticate(&key.api_key, None).await.unwrap();
+    let sink = Arc::new(InMemoryAudit::new());
+    world.restart_with(sink.clone(), |broker| broker).await;
+    for _ in 0..100 {
+        let resolved = world.broker.resolve(&weak, ResolveRequest::new(entry.id)).await;
+        assert!(matches!(resolved, Err(BrokerError::Forbidden { .. })));
+        world.broker.resolve(&world.access, ResolveRequest::new(entry.id).fields(Fields::CREDENTIALS)).await.unwrap();
+        let unknown = world.broker.entries().delete(&world.access, &EntryId::generate().into()).await;
+        assert!(matches!(unknown, Err(BrokerError::NotFound(_))));
+    }
+    // A closed broker has told its counts.
+    world.broker.close().await;
+    let mut query = AuditQuery::default();
+    (query.order, query.limit) = (Order::Oldest, Some(1_000));
+    let all = sink.read(&query).await.unwrap().records;
+    let count = |operation: &str, outcome: &str| {
+        all.iter().filter(|record| record.operation == operation && record.outcome.as_str() == outcome).count()
+    };
+    assert_eq!(
+        (count("resolve", "ok"), count("delete_entry", "begun"), count("delete_entry", "NOT_FOUND")),
+        (100, 100, 100)
+    );
+    assert_eq!(count("resolve", "FORBIDDEN"), 11);
+    let told = all.last().unwrap();
+    assert_eq!((told.unrecorded, &told.actor), (Some(90), weak.actor()));
+    assert_eq!(told.subject.scope.as_deref(), Some("resolve"));
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use keyway::Access;
+use keyway::storage::StorageError;
 use keyway_runtime::Compiler;
 use keyway_runtime::egress::EgressPolicy;
 use tokio::sync::OnceCell;
@@ -136,6 +137,21 @@ impl App {
     /// Opens the host for a command that calls no provider.
     pub(crate) async fn open_without_providers(&self) -> Result<&Host, CliError> {
         let open = async { Ok(Host::open_without_providers(&self.config()?).await?) };
+        self.host.get_or_try_init(|| open).await
+    }
+
+    /// Opens the host for a command that only reads the database. A database of an earlier release
+    /// is brought up to date first.
+    pub(crate) async fn open_read_only(&self) -> Result<&Host, CliError> {
+        let open = async {
+            let config = self.config()?;
+            match Host::open_read_only(&config).await {
+                Err(OpenError::Storage(StorageError::Outdated { .. })) => {
+                    Ok(Host::open_without_providers(&config).await?)
+                }
+                host => Ok(host?),
+            }
+        };
         self.host.get_or_try_init(|| open).await
     }
 

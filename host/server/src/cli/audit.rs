@@ -1,9 +1,10 @@
 //! `keyway audit`: reads the audit log, and verifies that it is unchanged.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use keyway::ErrorKind;
-use keyway::audit::{AuditPage, AuditQuery, AuditRecord, AuditVerification};
+use keyway::audit::{AuditPage, AuditQuery, AuditRecord, AuditRoot, AuditVerification};
 use serde::Serialize;
 
 use super::app::App;
@@ -19,7 +20,7 @@ pub(super) async fn run(app: &App, command: AuditCommand) -> Result<(), CliError
         let message = format!("there is no database {}", database.display());
         return Err(CliError::new(ErrorKind::NotFound, message).hint("--data-dir names the folder that it is in"));
     }
-    let host = app.open_without_providers().await?;
+    let host = app.open_read_only().await?;
     let broker = host.broker();
     match command {
         AuditCommand::List(options) => {
@@ -38,17 +39,45 @@ pub(super) async fn run(app: &App, command: AuditCommand) -> Result<(), CliError
             query.order = options.order;
             query.limit = Some(options.limit as usize);
             query.cursor = options.cursor;
-            let page = broker.audit().records_of_all(&query).await?;
+            let mut page = broker.audit().records_of_all(&query).await?;
+            // A page ends early when it finds little in much.
+            while page.records.len() < options.limit as usize
+                && let Some(next) = page.next.take()
+            {
+                query.limit = Some(options.limit as usize - page.records.len());
+                query.cursor = Some(next);
+                let more = broker.audit().records_of_all(&query).await?;
+                page.records.extend(more.records);
+                page.unreadable += more.unreadable;
+                page.next = more.next;
+            }
             app.output.result(&page, |out| show(out, &page))
         }
-        AuditCommand::Verify => {
-            let verified = broker.audit().verify().await?;
+        AuditCommand::Verify(options) => {
+            let verified = match options.root {
+                Some(file) => broker.audit().verify_since(&kept_root(&file)?).await?,
+                None => broker.audit().verify().await?,
+            };
             let first = verified.findings.first().map(ToString::to_string);
             let verified = Verified { good: verified.is_good(), verified };
             app.output.result(&verified, |out| verified.show(out))?;
             first.map_or(Ok(()), |first| Err(CliError::audit(&first).in_result()))
         }
+        // The same with --json: it is a JSON document, and its bytes count.
+        AuditCommand::Root => {
+            let root = broker.audit().root().await?;
+            app.output.exactly(&root.to_string())
+        }
     }
+}
+
+/// The root in a file, or on standard input for `-`.
+fn kept_root(file: &Path) -> Result<AuditRoot, CliError> {
+    let text = if file == Path::new("-") { io::read_to_string(io::stdin()) } else { std::fs::read_to_string(file) };
+    let place = file.display();
+    let text =
+        text.map_err(|error| CliError::new(ErrorKind::NotFound, format!("cannot read a root from {place}: {error}")))?;
+    text.parse().map_err(|error| CliError::new(ErrorKind::Invalid, format!("{place}: {error}")))
 }
 
 fn show(out: &mut dyn Write, page: &AuditPage) -> io::Result<()> {
@@ -90,7 +119,7 @@ struct Verified {
 
 impl Verified {
     fn show(&self, out: &mut dyn Write) -> io::Result<()> {
-        let AuditVerification { records, segments, heads, findings, notes, .. } = &self.verified;
+        let AuditVerification { records, segments, heads, root, kept_root, findings, notes, .. } = &self.verified;
         if self.good {
             writeln!(out, "{GOOD}Good:{GOOD:#} {records} records in {segments} segments, unchanged and in order.")?;
         } else {
@@ -103,6 +132,15 @@ impl Verified {
         }
         for note in notes {
             writeln!(out, "{FAINT}note:{FAINT:#} {}", printable(note))?;
+        }
+        match kept_root {
+            Some(kept) => {
+                writeln!(out, "{FAINT}note:{FAINT:#} compared with root {kept}; the database is at root {root}.")?
+            }
+            None => writeln!(
+                out,
+                "{FAINT}note:{FAINT:#} an earlier copy of log and database together would look the same. --root with a root that was kept elsewhere tells."
+            )?,
         }
         for head in heads {
             writeln!(out, "{FAINT}head of series {}:{FAINT:#} record {}, {}", head.series, head.number, head.mac)?;

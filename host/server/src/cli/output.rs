@@ -56,6 +56,11 @@ impl Output {
         }
     }
 
+    /// Prints a line that is a JSON document in itself, byte for byte.
+    pub(crate) fn exactly(self, line: &str) -> Result<(), CliError> {
+        Self { json: false }.result(&(), |out| writeln!(out, "{line}"))
+    }
+
     /// Prints a list. As text it is a table to which `row` adds each element; `empty` replaces a
     /// table without rows.
     pub(crate) fn list<T: Serialize, const N: usize>(

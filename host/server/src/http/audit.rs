@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn what_is_not_a_filter_is_refused_and_not_left_out() {
-        assert!(parse("since=2026-11-23T18:00:00Z&order=oldest&limit=1000&cursor=1-5.2-7&operation=resolve").is_ok());
+        assert!(parse("since=2026-11-23T18:00:00Z&order=oldest&limit=1000&cursor=abc&operation=resolve").is_ok());
         for query in [
             "since=yesterday",
             "until=1",
@@ -135,7 +135,7 @@ mod tests {
             "limit=0",
             "limit=1001",
             "limit=true",
-            "cursor=x",
+            "cursor=",
             "workspace=other",
             "limit=1&limit=2",
         ] {

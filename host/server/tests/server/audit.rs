@@ -1,6 +1,6 @@
 //! The audit log as people and programs see it: `keyway audit` and `GET /audit`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use keyway::Scope;
 use secrecy::ExposeSecret;
@@ -113,6 +113,80 @@ fn whatever_is_done_to_the_log_is_found_and_the_first_bad_record_named() {
     assert_eq!(first(&gone)["problem"], "series_missing");
 }
 
+/// Copies the database and the log into another folder, or back.
+fn copy_data(from: &Path, to: &Path) {
+    for file in ["keyway.db", "keyway.db-wal", "keyway.db-shm"] {
+        let _ = std::fs::remove_file(to.join(file));
+        if from.join(file).exists() {
+            std::fs::copy(from.join(file), to.join(file)).unwrap();
+        }
+    }
+    let _ = std::fs::remove_dir_all(to.join("audit"));
+    std::fs::create_dir(to.join("audit")).unwrap();
+    for file in std::fs::read_dir(from.join("audit")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), to.join("audit").join(file.file_name())).unwrap();
+    }
+}
+
+#[test]
+fn an_earlier_copy_of_everything_is_found_with_the_root_that_was_kept_elsewhere() {
+    let folder = Folder::connected(&["fixtures/echo"]);
+    let elsewhere = Folder::with(&[]);
+    let (copy, kept) = (elsewhere.path(), elsewhere.path().join("root.json"));
+    let early = folder.run(&["audit", "root"]).ok().stdout;
+    copy_data(folder.path(), copy);
+    folder.bind("somebody", "echo://item/one");
+    let root = folder.run(&["audit", "root", "--json"]).ok();
+    assert_eq!(root.stdout.lines().count(), 1);
+    assert_eq!(root.stdout, folder.run(&["audit", "root"]).ok().stdout, "it is the same line with --json");
+    assert_eq!((&root.json()["heads"]["1"]["number"], root.json()["mac"].as_str().unwrap().len()), (&6.into(), 64));
+    std::fs::write(&kept, &root.stdout).unwrap();
+    let verify = ["audit", "verify", "--root", kept.to_str().unwrap()];
+    let text = folder.run(&verify).ok().stdout;
+    assert!(text.contains("Good:") && text.contains("compared with root"), "{text}");
+
+    copy_data(copy, folder.path());
+    // Without a root nobody can know, and it says so.
+    let text = folder.run(&["audit", "verify"]).ok().stdout;
+    assert!(text.contains("an earlier copy of log and database together would look the same"), "{text}");
+    folder.run_with(&["audit", "verify", "--root", "-"], &early).ok();
+    for step in 0..2 {
+        let ran = folder.run(&[&verify[..], &["--json"]].concat()).failed(8);
+        assert_eq!(ran.json()["good"], false);
+        let found = ran.json()["findings"].as_array().unwrap().clone();
+        // Afterwards other records stand where those were that are gone.
+        let expected = if step == 0 { "rolled_back" } else { "changed" };
+        assert!(found.iter().any(|finding| finding["problem"] == expected), "{found:?}");
+        for user in ["a", "b", "c", "d"] {
+            folder.bind(user, "echo://item/one");
+        }
+    }
+
+    // A root that is not this log's, and what is no root.
+    std::fs::write(&kept, root.stdout.replace("\"root\":", "\"root\":9")).unwrap();
+    let foreign = folder.run(&verify).failed(8);
+    assert!(foreign.stderr.contains("was not made by this log, or was changed"), "{}", foreign.stderr);
+    std::fs::write(&kept, "{}").unwrap();
+    folder.run(&verify).failed(4);
+    std::fs::remove_file(&kept).unwrap();
+    folder.run(&verify).failed(3);
+}
+
+#[test]
+fn a_log_is_verified_in_a_folder_in_which_nothing_can_be_written() {
+    let folder = Folder::connected(&["fixtures/echo"]);
+    // In its place SQLite would make a file to be able to write.
+    std::fs::create_dir(folder.path().join("keyway.db-shm")).unwrap();
+    let database = std::fs::read(folder.path().join("keyway.db")).unwrap();
+    let verified = folder.run(&VERIFY).ok().json();
+    assert_eq!((&verified["good"], &verified["records"]), (&true.into(), &4.into()));
+    folder.run(&["audit", "list"]).ok();
+    folder.run(&["audit", "root"]).ok();
+    assert_eq!(std::fs::read(folder.path().join("keyway.db")).unwrap(), database);
+    assert!(!folder.path().join("keyway.db-wal").exists());
+}
+
 async fn audit(api: &Api, key: &str, query: &str) -> Answer {
     api.send("GET", &format!("/audit{query}"), &[("cc-key", key), ("x-request-id", "of-the-reader")], "").await
 }
@@ -136,6 +210,7 @@ async fn the_log_is_for_keys_with_admin_scope_and_shows_requests_by_their_id() {
 
     let admin = admin(&api).await;
     audit(&api, &admin, "?operation=sudo").await.error(400, "VALIDATION_FAILED");
+    audit(&api, &admin, "?cursor=1-5").await.error(400, "VALIDATION_FAILED");
     let page = audit(&api, &admin, "?operation=list_items").await.ok(200);
     let listing = &page["records"][0];
     assert_eq!((&listing["request_id"], &listing["outcome"]), (&"of-the-listing".into(), &"ok".into()));
@@ -200,7 +275,15 @@ async fn the_log_of_a_rotation_has_its_steps_and_nothing_else() {
     assert_eq!(steps, ["begin_rotation", "begin_rotation", "commit_rotation", "commit_rotation"]);
     assert!(page["records"].as_array().unwrap().iter().all(|record| record["rotation"] == *first));
     let list = ["audit", "list", "--rotation", &first, "--order", "oldest", "--json"];
-    assert_eq!(api.folder.run(&list).ok().json()["records"], page["records"]);
+    let listed = api.folder.run(&list).ok().json()["records"].clone();
+    let times = |records: &Value| -> Vec<_> {
+        records.as_array().unwrap().iter().map(|record| (record["at"].clone(), record["operation"].clone())).collect()
+    };
+    assert_eq!(times(&listed), times(&page["records"]));
+    // A workspace does not see how many records there are.
+    assert_eq!((&listed[0]["series"], &page["records"][0]["series"]), (&1.into(), &0.into()));
+    assert_ne!(listed[0]["number"], page["records"][0]["number"]);
+    assert_eq!(page["records"][1]["begun"], page["records"][0]["number"]);
     audit(&api, &admin, "?rotation=first").await.error(400, "VALIDATION_FAILED");
     api.folder.run(&["audit", "list", "--rotation", "first"]).failed(2);
 }

@@ -12,7 +12,7 @@
 //! that is committed. `fetch_one` and `fetch_optional` stop at the first row; the commit comes
 //! after it, and its failure would go unnoticed.
 
-mod audit_anchors;
+mod audit_roots;
 mod budgets;
 mod connection_states;
 mod connections;
@@ -25,6 +25,7 @@ mod rows;
 mod seals;
 mod workspaces;
 
+use std::cmp::Ordering;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -33,7 +34,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, Connection, Sqlite, Transaction, query};
+use sqlx::{AssertSqlSafe, Connection, Sqlite, Transaction, query, query_scalar};
 use uuid::Uuid;
 
 pub(crate) use self::rows::Sealed;
@@ -80,6 +81,38 @@ impl SqliteStorage {
             Box::pin(async move { Ok(is_usable) })
         });
         Self::connect(options, pool, place).await
+    }
+
+    /// Opens an existing database for reading: nothing in it is changed or migrated, and every
+    /// change fails. The file, its folder or its file system need not be writable.
+    ///
+    /// # Errors
+    /// [`StorageError::Outdated`] for a database of an earlier release; [`StorageError::Open`].
+    pub async fn open_read_only(path: impl AsRef<Path>) -> Result<Self, StorageError> {
+        let path = path.as_ref();
+        let place = path.display().to_string();
+        let failed = |source: sqlx::Error| StorageError::Open { place: place.clone(), source: source.into() };
+        let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
+        let options = options.pragma("trusted_schema", "OFF");
+        let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS);
+        let stored = "SELECT max(version) FROM _sqlx_migrations WHERE success";
+        let mut opened = pool.clone().connect_lazy_with(options.clone());
+        let mut version: Result<Option<i64>, _> = query_scalar(stored).fetch_one(&opened).await;
+        if version.is_err() && !has_log(path) {
+            // SQLite makes files beside the database to read it, unless told that nothing writes to
+            // it. So it is when the folder cannot be written and there is no log to be read, too.
+            opened = pool.connect_lazy_with(options.immutable(true));
+            version = query_scalar(stored).fetch_one(&opened).await;
+        }
+        let newest = MIGRATIONS.iter().map(|migration| migration.version).max();
+        match version.map_err(failed)?.cmp(&newest) {
+            Ordering::Less => Err(StorageError::Outdated { place }),
+            Ordering::Equal => Ok(Self { pool: opened, sealer: Arc::default() }),
+            Ordering::Greater => {
+                let source = "it was made by a later release; use that".into();
+                Err(StorageError::Open { place, source })
+            }
+        }
     }
 
     /// Opens a new database in memory, which is lost when it is dropped.
@@ -167,6 +200,13 @@ fn another_was_first(error: &MigrateError) -> bool {
         MigrateError::Execute(sqlx::Error::Database(error)) => rows::is_busy(&**error) || error.is_unique_violation(),
         _ => false,
     }
+}
+
+/// Whether the database has a write-ahead log with something in it.
+fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
 }
 
 /// Creates the file with mode 0600, or removes other users' rights from an existing file and its

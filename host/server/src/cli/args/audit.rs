@@ -1,5 +1,7 @@
 //! Options of `keyway audit`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use keyway::audit::{Cursor, Operation, Order, OutcomeFilter};
@@ -15,7 +17,18 @@ pub(crate) enum AuditCommand {
     List(Box<ListOptions>),
     /// Verify that no record was changed, removed, inserted or moved. Otherwise print the first bad
     /// record and exit with code 8
-    Verify,
+    Verify(VerifyOptions),
+    /// Print the root of the log, one line of JSON, to be kept on another machine for
+    /// `verify --root`
+    Root,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyOptions {
+    /// Also verify that everything is there that this root vouches for: a file with the line that
+    /// `keyway audit root` printed, or - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) root: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

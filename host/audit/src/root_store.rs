@@ -1,0 +1,173 @@
+//! The root in the database: reading it, and storing it as the log grows.
+//!
+//! The root follows the log within [`EVERY`] while the log is written, and when it is closed.
+//! Several processes store it, each for its own series. A root is stored only in the place of the
+//! one that was read, so none of them loses what another one has added.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyway_clock::Clock;
+use keyway_storage::{Storage, StorageError};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tracing::{error, warn};
+
+use crate::chain::{AuditKey, Head};
+use crate::root::{Judged, Noted, Root, Seen, Stored, judge};
+
+/// The shortest interval between roots, so a busy log costs the database one small write a second.
+pub(crate) const EVERY: Duration = Duration::from_secs(1);
+
+/// How often storing is tried when other processes store theirs first. Each of them does so once a
+/// second.
+const ATTEMPTS: usize = 64;
+
+/// The root of a log.
+pub(crate) struct Roots {
+    storage: Arc<dyn Storage>,
+    key: AuditKey,
+    clock: Arc<dyn Clock>,
+    /// The root as last read or stored.
+    known: Mutex<Arc<Root>>,
+    /// Heads that are safe on the disk but not stored yet.
+    unstored: Mutex<BTreeMap<u32, Head>>,
+    /// Held while a root is stored.
+    storing: tokio::sync::Mutex<()>,
+    changed: Notify,
+    stopped: Notify,
+}
+
+impl Roots {
+    pub(crate) fn new(storage: Arc<dyn Storage>, key: AuditKey, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            storage,
+            key,
+            clock,
+            known: Mutex::default(),
+            unstored: Mutex::default(),
+            storing: tokio::sync::Mutex::default(),
+            changed: Notify::new(),
+            stopped: Notify::new(),
+        }
+    }
+
+    /// The root as last read or stored. Nothing is vouched for before the first [`settle`](Self::settle).
+    pub(crate) fn known(&self) -> Arc<Root> {
+        self.known.lock().clone()
+    }
+
+    /// Reads the root, and what is wrong with it. Changes nothing.
+    pub(crate) async fn read(&self, seen: &Seen) -> Result<Judged, StorageError> {
+        // What is known is read first: it must not be newer than what is stored.
+        let known = self.known();
+        Ok(judge(&self.key, &self.stored().await?, &known, seen))
+    }
+
+    /// Makes the database have a good root, which notes what was wrong.
+    pub(crate) async fn settle(&self, seen: &Seen) -> Result<Arc<Root>, StorageError> {
+        self.update(seen, |_| {}).await
+    }
+
+    /// Takes a number for a new series into the root: that of a series that was never begun, or the
+    /// next one.
+    pub(crate) async fn begin_series(&self, seen: &Seen) -> Result<u32, StorageError> {
+        let mut series = 0;
+        self.update(seen, |root| {
+            let unused = root.heads.iter().find(|(series, head)| head.number == 0 && !seen.series.contains(series));
+            let last = root.heads.keys().chain(&seen.series).max().copied().unwrap_or(0);
+            series = unused.map_or(last.saturating_add(1), |(series, _)| *series);
+            root.heads.entry(series).or_insert(Head::NONE);
+        })
+        .await?;
+        Ok(series)
+    }
+
+    /// Reports that the records of the series up to this head are safe on the disk.
+    pub(crate) fn publish(&self, series: u32, head: Head) {
+        self.unstored.lock().insert(series, head);
+        self.changed.notify_one();
+    }
+
+    /// Stores the published heads. Heads that cannot be stored are kept and retried.
+    pub(crate) async fn store_published(&self) {
+        let heads = std::mem::take(&mut *self.unstored.lock());
+        if heads.is_empty() {
+            // A close waits here for a write in flight, before the database is closed.
+            drop(self.storing.lock().await);
+            return;
+        }
+        let advance = |root: &mut Root| heads.iter().for_each(|(series, head)| root.advance(*series, *head));
+        if let Err(error) = self.update(&Seen::default(), advance).await {
+            warn!(%error, "the root of the audit log could not be stored; it is tried again");
+            for (series, head) in heads {
+                self.unstored.lock().entry(series).or_insert(head);
+            }
+            self.changed.notify_one();
+        }
+    }
+
+    /// Stores the root as the log grows, until [`stop`](Self::stop).
+    pub(crate) async fn run(self: Arc<Self>) {
+        loop {
+            // Stops only between two writes to the database: cancelling one would cost the database
+            // a connection.
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = self.stopped.notified() => return,
+            }
+            self.store_published().await;
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                () = self.stopped.notified() => return,
+            }
+        }
+    }
+
+    /// Ends [`run`](Self::run).
+    pub(crate) fn stop(&self) {
+        self.stopped.notify_one();
+    }
+
+    /// Changes the root. Stores nothing when the stored root is good and stays the same.
+    async fn update(&self, seen: &Seen, mut change: impl FnMut(&mut Root)) -> Result<Arc<Root>, StorageError> {
+        let _one_at_a_time = self.storing.lock().await;
+        for _ in 0..ATTEMPTS {
+            let stored = self.stored().await?;
+            let judged = judge(&self.key, &stored, &self.known(), seen);
+            let (mut root, now) = (judged.root.clone(), self.clock.now().timestamp());
+            for found in judged.found.into_iter().filter(|found| !judged.root.notes(found)) {
+                root.findings.push(Noted { at: now, found });
+            }
+            change(&mut root);
+            if judged.row.is_none() || root != judged.root {
+                (root.number, root.at) = (root.number.saturating_add(1), now);
+                let line = root.seal(&self.key).map_err(|error| StorageError::Failed(error.into()))?;
+                if !self.storage.put_audit_root(&stored.rows, judged.row.as_deref(), &line).await? {
+                    continue;
+                }
+            }
+            for noted in root.findings.iter().filter(|noted| !judged.root.notes(&noted.found)) {
+                error!(
+                    series = noted.found.series,
+                    "the audit log was changed by something else: {}. It goes on, in a new series where it must, and verifying it keeps reporting this",
+                    noted.found.problem
+                );
+            }
+            let root = Arc::new(root);
+            *self.known.lock() = root.clone();
+            return Ok(root);
+        }
+        Err(StorageError::Busy)
+    }
+
+    async fn stored(&self) -> Result<Stored, StorageError> {
+        let rows = self.storage.audit_roots().await?;
+        if !rows.is_empty() {
+            return Ok(Stored { rows, ..Stored::default() });
+        }
+        let anchors = self.storage.audit_anchors().await?;
+        Ok(Stored { rows, anchors, in_use: self.storage.is_in_use().await? })
+    }
+}

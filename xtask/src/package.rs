@@ -14,7 +14,7 @@ use crate::process;
 use crate::workspace;
 
 /// What a provider in Rust depends on, what embeds the sandbox, and what that needs.
-const CRATES: [&str; 3] = ["keyway-clock", "keyway-runtime", "keyway-sdk"];
+const CRATES: [&str; 4] = ["keyway-clock", "keyway-otp", "keyway-runtime", "keyway-sdk"];
 /// Those that generate code from the contract.
 const WITH_CONTRACT: [&str; 2] = ["keyway-runtime", "keyway-sdk"];
 

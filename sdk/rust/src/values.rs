@@ -203,7 +203,9 @@ pub struct Resolved {
     pub valid_until: Option<u64>,
     /// The lease under which the values were created for this call; see [`Leases`](crate::Leases).
     pub lease: Option<Lease>,
-    /// Anything else worth showing. Never secret.
+    /// Anything else worth showing. Never secret. The attribute `not-a-login` says why an item of
+    /// its kind has no login fields, also when no field was requested: a host then warns when the
+    /// item is bound.
     pub attributes: Vec<Attribute>,
 }
 
@@ -256,7 +258,9 @@ pub enum NoCodeReason {
     CounterBased,
     /// Its secret or parameters are malformed and yield no code.
     Malformed,
-    /// Anything else, by a name in lower case with words separated by `-`.
+    /// Anything else, by a name in lower case with words separated by `-`: `unsupported` for a
+    /// one-time password that is understood and yields no code, `not-a-login` for an item of
+    /// another kind.
     Other(String),
 }
 

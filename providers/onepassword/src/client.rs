@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use keyway_sdk::{
-    Error, Host,
+    Error, Host, Level,
     http::Method,
     session::{Stored, Typed},
 };
@@ -69,6 +69,11 @@ impl<'a> Client<'a> {
     /// The current time in Unix seconds.
     pub(crate) fn now(&self) -> u64 {
         self.wire.host.clock.now()
+    }
+
+    /// Warns the operator.
+    pub(crate) fn warn(&self, message: &str) {
+        self.wire.host.log.write(Level::Warn, message);
     }
 
     /// The session; signs in if there is none.

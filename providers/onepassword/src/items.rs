@@ -1,4 +1,4 @@
-//! `list-items`: the login items of all readable vaults.
+//! `list-items`: the login and password items of all readable vaults.
 //!
 //! Invariants: nothing is omitted silently (an incomplete answer is completed; items that cannot be
 //! read or decrypted are counted in the log). A bad item does not affect the others. Items are
@@ -13,10 +13,10 @@ use keyway_sdk::{Error, Item, ItemPage, url::Url};
 use serde_json::value::RawValue;
 
 use crate::{
+    category,
     client::Client,
     envelope::Envelope,
     errors::{Asked, Failure, Refusal},
-    login_fields::LOGIN,
     model::{ItemOverview, MAX_TEXT_CHARS, Overview, Overviews, Place, cut, is_id},
     reference::reference_to,
     vaults::{self, OpenVault},
@@ -83,14 +83,16 @@ fn logins_of(client: &mut Client<'_>, vault: &OpenVault) -> Result<Vec<Item>, Er
     };
     let mut logins: Vec<ItemOverview> = items
         .into_iter()
-        .filter(|item| item.place() == Place::Active && item.template_uuid == LOGIN && is_id(&item.uuid))
+        .filter(|item| {
+            item.place() == Place::Active && category::listed_as(&item.template_uuid).is_some() && is_id(&item.uuid)
+        })
         .collect();
     logins.sort_by(|one, other| one.uuid.cmp(&other.uuid));
     let total = logins.len() + unreadable;
     let mut items = Vec::with_capacity(total);
     for login in logins {
-        if let Some(overview) = login.enc_overview.and_then(|envelope| open(client, vault, &envelope)) {
-            items.push(to_item(vault, &login.uuid, overview));
+        if let Some(overview) = login.enc_overview.as_ref().and_then(|envelope| open(client, vault, envelope)) {
+            items.push(to_item(vault, &login, overview));
         }
     }
     if items.len() < total {
@@ -156,17 +158,17 @@ fn open(client: &mut Client<'_>, vault: &OpenVault, envelope: &Envelope) -> Opti
     serde_json::from_slice(&plaintext).ok()
 }
 
-fn to_item(vault: &OpenVault, id: &str, overview: Overview) -> Item {
+fn to_item(vault: &OpenVault, item: &ItemOverview, overview: Overview) -> Item {
     let url = overview.url.as_deref().and_then(public_part);
     // A truncated address would lead elsewhere.
     let url = url.filter(|url| url.chars().count() <= MAX_TEXT_CHARS);
     Item {
-        id: id.to_owned(),
+        id: item.uuid.clone(),
         title: cut(overview.title.unwrap_or_default()),
         vault_id: Some(vault.id.clone()),
         vault_name: Some(vault.name.clone()),
-        reference: reference_to(&vault.id, id),
-        category: "login".to_owned(),
+        reference: reference_to(&vault.id, &item.uuid),
+        category: category::listed_as(&item.template_uuid).unwrap_or_default().to_owned(),
         urls: url.into_iter().collect(),
         attributes: Vec::new(),
     }

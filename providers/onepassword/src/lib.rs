@@ -1,5 +1,5 @@
-//! 1Password as a Keyway provider: reads and changes login items with a service account token
-//! (`ops_...`).
+//! 1Password as a Keyway provider: reads and changes login and password items with a service
+//! account token (`ops_...`).
 //!
 //! It speaks the protocol of 1Password's own clients, so no other program is needed: four requests
 //! sign in (SRP, `srp`), one fetches an item, and the item is decrypted here, in the sandbox.
@@ -16,12 +16,13 @@
 //! The modules, bottom-up: `encoding`, `random`, `time`; the cryptography in `envelope`, `mac`,
 //! `srp`, `throttle` and `keys`, pure functions checked against test vectors; input in `token` and
 //! `model`; requests in `wire`, `sign_in`, `session` and `client`; the provider's functions in
-//! `vaults`, `items`, `resolve`, `write` and `access`; the structure of an item in `login_fields`,
-//! `splice` and `edit`; error messages in `errors`.
+//! `vaults`, `items`, `resolve`, `write` and `access`; the structure of an item in `category`,
+//! `login_fields`, `splice` and `edit`; error messages in `errors`.
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod access;
+mod category;
 mod client;
 mod edit;
 mod encoding;

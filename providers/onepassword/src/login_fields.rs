@@ -4,7 +4,7 @@
 //! has it, a field without a designation whose *id* is that word is taken, as the official client
 //! does. Labels, names, and the ids of fields in sections are ignored, so a custom field named
 //! "password" is not read. An item of the category Password has its password in a separate member.
-//! The one-time password is a concealed field in a section whose id begins with `TOTP_`.
+//! One-time passwords are concealed fields in sections whose ids begin with `TOTP_`.
 //!
 //! Nothing is copied: every value is a slice of the original text, so that it can be replaced in
 //! place. A part with an unexpected structure is not a login field. Only details that are not a
@@ -48,7 +48,8 @@ pub(crate) struct LoginFields<'a> {
     pub(crate) password: Option<Spot<'a>>,
     /// Previous passwords, newest first.
     pub(crate) history: Option<&'a RawValue>,
-    totp: Option<&'a RawValue>,
+    /// One-time passwords that are not blank, in their order.
+    totps: Vec<&'a RawValue>,
     /// The ids of all fields, including those in sections.
     ids: Vec<String>,
 }
@@ -108,7 +109,7 @@ impl<'a> LoginFields<'a> {
             username: None,
             password: None,
             history: shape.password_history,
-            totp: None,
+            totps: Vec::new(),
             ids: Vec::new(),
         };
         let (mut username_by_id, mut password_by_id) = (None, None);
@@ -139,8 +140,8 @@ impl<'a> LoginFields<'a> {
             .flat_map(|section| section.fields)
             .filter_map(|field| object::<SectionField<'a>>(field).ok());
         for field in in_sections {
-            if field.k == "concealed" && field.n.starts_with(TOTP_PREFIX) && found.totp.is_none() {
-                found.totp = field.v.filter(|secret| !is_blank(secret));
+            if field.k == "concealed" && field.n.starts_with(TOTP_PREFIX) {
+                found.totps.extend(field.v.filter(|secret| !is_blank(secret)));
             }
             found.ids.push(field.n.into_owned());
         }
@@ -167,9 +168,9 @@ impl<'a> LoginFields<'a> {
         self.spot(which).and_then(Spot::value).and_then(text)
     }
 
-    /// The first non-empty one-time password secret; `None` if the item has none.
-    pub(crate) fn totp(&self) -> Option<Zeroizing<String>> {
-        self.totp.and_then(text)
+    /// The one-time passwords that are not empty.
+    pub(crate) fn totps(&self) -> Vec<Zeroizing<String>> {
+        self.totps.iter().filter_map(|secret| text(secret)).collect()
     }
 }
 
@@ -217,7 +218,7 @@ mod tests {
 
     fn values(details: &str, category: &str) -> [Option<String>; 3] {
         let found = LoginFields::find(details, category).unwrap();
-        [found.value(Builtin::Username), found.value(Builtin::Password), found.totp()]
+        [found.value(Builtin::Username), found.value(Builtin::Password), found.totps().into_iter().next()]
             .map(|value| value.map(|value| value.as_str().to_owned()))
     }
 
@@ -299,10 +300,12 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_one_time_password_does_not_hide_one_that_is_not() {
+    fn an_empty_one_time_password_does_not_count_and_the_others_keep_their_order() {
         let field = |v: &str| format!(r#"{{"n":"TOTP_{v}","k":"concealed","v":"{v}"}}"#);
         let fields = [field(" "), field("JBSW"), field("SECOND")].join(",");
-        assert_eq!(values(&format!(r#"{{"sections":[{{"fields":[{fields}]}}]}}"#), LOGIN)[2], some("JBSW"));
+        let details = format!(r#"{{"sections":[{{"fields":[{fields}]}}]}}"#);
+        let totps = LoginFields::find(&details, LOGIN).unwrap().totps();
+        assert_eq!(totps.iter().map(|totp| totp.as_str()).collect::<Vec<_>>(), ["JBSW", "SECOND"]);
     }
 
     #[test]

@@ -2,10 +2,13 @@
 //!
 //! One request if the vault's key is known, otherwise two or three more and the sign-in.
 
-use keyway_sdk::{Error, Resolved, Selection, secrecy::SecretString, totp};
+use keyway_sdk::{
+    Attribute, Error, NoCode, NoCodeReason, OneTimeCode, Resolved, Selection, secrecy::SecretString, totp, totp::Totp,
+};
 use zeroize::Zeroizing;
 
 use crate::{
+    category,
     client::Client,
     errors::{Asked, Failure},
     login_fields::{Builtin, LoginFields},
@@ -26,6 +29,9 @@ pub(crate) fn resolve(
     }
     let item = fetch_item(client, reference)?;
     let mut resolved = Resolved { revision: revision(&item), ..Resolved::default() };
+    let not_a_login = category::not_a_login(&item.template_uuid);
+    // For a host that checks an item before it is used.
+    resolved.attributes.extend(not_a_login.as_ref().map(|reason| Attribute::new(NOT_A_LOGIN, reason)));
     if fields.is_empty() {
         return Ok(resolved);
     }
@@ -38,9 +44,27 @@ pub(crate) fn resolve(
         resolved.password = found.value(Builtin::Password).map(secret);
     }
     if fields.one_time_code {
-        resolved.one_time_code = Some(totp::code_of(found.totp().as_deref().map(String::as_str), client.now()));
+        let code = code_of(client, &found.totps());
+        resolved.one_time_code = Some(code.map_err(|none| match not_a_login {
+            Some(reason) if none.reason == NoCodeReason::Absent => {
+                NoCode::new(NoCodeReason::Other(NOT_A_LOGIN.to_owned()), reason)
+            }
+            _ => none,
+        }));
     }
     Ok(resolved)
+}
+
+/// Why an item has no login fields: the name of an attribute, and a reason for having no code.
+const NOT_A_LOGIN: &str = "not-a-login";
+
+/// The code of the first one-time password that makes one.
+fn code_of(client: &Client<'_>, stored: &[Zeroizing<String>]) -> Result<OneTimeCode, NoCode> {
+    let good = stored.iter().filter(|text| Totp::parse(text).is_ok()).count();
+    if good > 1 {
+        client.warn(&format!("the item has {good} one-time passwords; the code is that of the first"));
+    }
+    totp::code_of(stored.iter().map(|text| text.as_str()), client.now())
 }
 
 /// The item, if it exists and is active.

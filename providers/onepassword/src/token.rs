@@ -1,9 +1,9 @@
 //! The service account token (`ops_...`): everything that a sign-in needs, in one line of text.
 //!
-//! It is base64 of a JSON object. Three mistakes are distinguished before any request is made: the
-//! text is something else; the token was cut off or altered; it belongs to a server that this
-//! provider does not talk to. The fourth, a token that 1Password no longer accepts, is known only
-//! to the server.
+//! It is base64 of a JSON object. Four mistakes are distinguished before any request is made: the
+//! text is something else; something that was copied along stands around the token; the token was
+//! cut off or altered; it belongs to a server that this provider does not talk to. The fifth, a
+//! token that 1Password no longer accepts, is known only to the server.
 //!
 //! All white space is removed, because line breaks are often pasted with a token (base64 itself has
 //! none). `userAuth` is ignored in favour of the server's answer, and `throttleSecret` may be
@@ -88,6 +88,9 @@ impl Token {
                  account is created.",
             ));
         }
+        if let Some(what) = surroundings(&clean) {
+            return Err(invalid(format!("{what} this service account token. Enter the token alone, from ops_ on.")));
+        }
         let Some(encoded) = clean.strip_prefix(PREFIX) else { return Err(not_a_token(guess_product(&clean))) };
         let json = decode_base64_lenient(encoded).ok_or_else(incomplete)?;
         let content: Content = serde_json::from_slice(&json).map_err(|_| incomplete())?;
@@ -164,6 +167,39 @@ fn server(address: &str) -> Result<Url, Error> {
         && url.username().is_empty()
         && url.password().is_none();
     if bare { Ok(url) } else { Err(unusable()) }
+}
+
+/// What stands around a token that was copied with it, as the beginning of a sentence.
+fn surroundings(text: &str) -> Option<&'static str> {
+    let is_quote = |c: char| matches!(c, '"' | '\'' | '`' | '\u{b4}' | '\u{2018}'..='\u{201f}' | '\u{ab}' | '\u{bb}');
+    let (before, _) = text.split_once(PREFIX)?;
+    if text.contains(is_invisible) {
+        return Some("An invisible character, such as a zero-width space, stands before, in or after");
+    }
+    let name = before.trim_end_matches(is_quote);
+    let ends_with_bearer =
+        name.len().checked_sub(6).and_then(|at| name.get(at..)).is_some_and(|end| end.eq_ignore_ascii_case("bearer"));
+    if ends_with_bearer {
+        Some("The word Bearer stands before")
+    } else if name.ends_with(['=', ':']) {
+        Some("A name stands before")
+    } else if name.is_empty() && (!before.is_empty() || text.ends_with(is_quote)) {
+        Some("Quotation marks stand around")
+    } else if name.is_empty() && text.ends_with([',', ';']) {
+        Some("A comma or semicolon stands after")
+    } else if !name.is_empty() && text.contains(BEGINNING) {
+        Some("Something else stands before")
+    } else {
+        None
+    }
+}
+
+/// How every token begins: the prefix, and `{"` in base64.
+const BEGINNING: &str = "ops_eyJ";
+
+/// Soft hyphens, zero-width spaces and joiners, and marks of direction.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
 }
 
 /// Guesses other credentials by their prefix.

@@ -87,6 +87,32 @@ fn something_else_says_that_tokens_start_with_ops_and_what_it_looks_like() {
 }
 
 #[test]
+fn a_token_that_was_copied_with_something_around_it_says_what_that_is() {
+    let token = vector();
+    for (text, what) in [
+        (format!("\"{token}\""), "Quotation marks"),
+        (format!("'{token}'\n"), "Quotation marks"),
+        (format!("\u{201c}{token}\u{201d}"), "Quotation marks"),
+        (format!("{token}\""), "Quotation marks"),
+        (format!("OP_SERVICE_ACCOUNT_TOKEN={token}"), "A name"),
+        (format!("export TOKEN=\"{token}\""), "A name"),
+        (format!("{{\"token\": \"{token}\"}}"), "A name"),
+        (format!("\u{200b}{token}"), "zero-width"),
+        (format!("{}\u{200d}{}", &token[..300], &token[300..]), "zero-width"),
+        (format!("Bearer {token}"), "Bearer"),
+        (format!("Authorization: bearer {token}"), "Bearer"),
+        (format!("{token},"), "comma"),
+        (format!("token {token}"), "Something else"),
+        ("NAME=ops_abc".to_owned(), "A name"),
+    ] {
+        let message = refusal(&text);
+        assert!(message.contains(what) && message.contains("Enter the token alone"), "{what}: {message}");
+        assert!(!message.contains(&token[4..40]), "{message}");
+    }
+    assert!(!refusal("drops_shipping").contains("alone"), "no token is in it");
+}
+
+#[test]
 fn a_token_that_was_cut_off_or_altered_says_to_copy_it_again() {
     for length in [4, 5, 6, 7, 8, 100, 101, 102, 103, vector().len() - 1, vector().len() - 5] {
         assert!(refusal(&vector()[..length]).contains("Copy it again in full"), "{length}");

@@ -2,7 +2,7 @@
 
 use crate::lab::{ITEM, Lab, READ_ONLY_VAULT, VAULT, error, password, text};
 use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, ItemChange, ItemState, NewLogin, Options, Rules};
-use keyway_sdk::{Error, ErrorCode, NoCodeReason, Selection, totp::Totp};
+use keyway_sdk::{Error, ErrorCode, Item, NoCodeReason, Selection, totp::Totp};
 use std::collections::BTreeSet;
 
 const MISSING: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -12,25 +12,25 @@ fn with_rules(rules: Rules) -> Lab {
 }
 
 #[test]
-fn every_active_login_of_every_vault_is_listed_and_nothing_else() {
+fn every_active_login_and_password_of_every_vault_is_listed_and_nothing_else() {
     let lab = Lab::new();
-    let expected: BTreeSet<(String, String, String)> = lab
+    let expected: BTreeSet<(String, String, String, String)> = lab
         .vaults()
         .into_iter()
         .flat_map(|vault| vault.items.into_iter().map(move |item| (vault.name.clone(), item)))
-        .filter(|(_, item)| item.state == ItemState::Active && item.category == "login")
-        .map(|(vault, item)| (vault, item.title, item.reference))
+        .filter(|(_, item)| item.state == ItemState::Active && ["login", "password"].contains(&item.category.as_str()))
+        .map(|(vault, item)| (vault, item.title, item.reference, item.category))
         .collect();
     let listed = lab.list_all().unwrap();
     assert_eq!(listed.len(), expected.len());
-    let found: BTreeSet<(String, String, String)> = listed
-        .iter()
-        .map(|item| (item.vault_name.clone().unwrap(), item.title.clone(), item.reference.clone()))
-        .collect();
+    let of = |item: &Item| {
+        (item.vault_name.clone().unwrap(), item.title.clone(), item.reference.clone(), item.category.clone())
+    };
+    let found: BTreeSet<(String, String, String, String)> = listed.iter().map(of).collect();
     assert_eq!(found, expected);
+    assert!(listed.iter().any(|item| item.category == "password"));
     for item in &listed {
         assert_eq!(item.reference, format!("op://{}/{}", item.vault_id.as_deref().unwrap(), item.id));
-        assert_eq!(item.category, "login");
     }
     let northwind = listed.iter().find(|item| item.title == ITEM).unwrap();
     assert_eq!(northwind.urls[0], "https://suppliers.northwind.example/login");
@@ -209,6 +209,56 @@ fn a_one_time_password_that_makes_no_codes_does_not_stand_in_the_way_of_the_rest
     let resolved = lab.resolve(&lab.reference(VAULT, "Counter-based Token"), &Selection::ALL).unwrap();
     assert!(resolved.username.is_some() && resolved.password.is_some());
     assert_eq!(resolved.one_time_code.unwrap().unwrap_err().reason, NoCodeReason::CounterBased);
+}
+
+#[test]
+fn of_several_one_time_passwords_the_first_that_makes_a_code_is_taken() {
+    const S: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+    let lab = Lab::new();
+    let item = lab.item(VAULT, ITEM);
+    let resolve = |stored: &[&str]| {
+        let field =
+            |stored: &&str| format!(r#"{{"k":"concealed","n":"TOTP_{}","t":"x","v":"{stored}"}}"#, stored.len());
+        let fields = stored.iter().map(field).collect::<Vec<_>>().join(",");
+        let details = format!(
+            r#"{{"fields":[{{"designation":"password","value":"kept"}}],"sections":[{{"fields":[{fields}]}}]}}"#
+        );
+        lab.emulator.replace_item_text(VAULT, &item.id, None, Some(&details)).unwrap();
+        let resolved = lab.resolve(&item.reference, &Selection::ALL).unwrap();
+        assert_eq!(text(resolved.password.as_ref()), Some("kept"), "a bad one-time password harms nothing else");
+        resolved.one_time_code.unwrap()
+    };
+    let counter = format!("otpauth://hotp/x?secret={S}&counter=1");
+    let (eight, seven) =
+        (format!("otpauth://totp/x?secret={S}&digits=8"), format!("otpauth://totp/x?secret={S}&digits=7"));
+    let length = |stored: &[&str]| text(Some(&resolve(stored).unwrap().code)).unwrap().len();
+    assert_eq!(length(&[&counter, &eight]), 8);
+    assert_eq!(length(&[&seven, &eight]), 7);
+    assert_eq!(length(&[&format!("otpauth://totp/Steam:gamer?secret={S}&issuer=Steam")]), 5);
+    assert_eq!(length(&[&format!("otpauth://totp/x?secret={S}&amp;digits=8")]), 8);
+    for (stored, reason, word) in [
+        (counter.as_str(), NoCodeReason::CounterBased, "HOTP"),
+        (&format!("otpauth://totp/x?secret={S}&digits=10"), NoCodeReason::Other("unsupported".into()), "digits"),
+        ("otpauth-migration://offline?data=x", NoCodeReason::Other("unsupported".into()), "migration"),
+    ] {
+        let none = resolve(&[stored]).unwrap_err();
+        assert!(none.reason == reason && none.message.contains(word), "{none:?}");
+    }
+}
+
+#[test]
+fn an_item_that_is_no_login_says_so_when_it_is_checked_and_when_it_is_resolved() {
+    let lab = Lab::new();
+    let reference = lab.reference(VAULT, "Relecloud API Key");
+    let checked = lab.resolve(&reference, &Selection::NONE).unwrap();
+    assert_eq!(checked.attributes[0].name, "not-a-login");
+    let resolved = lab.resolve(&reference, &Selection::ALL).unwrap();
+    assert!(resolved.username.is_none() && resolved.password.is_none());
+    let none = resolved.one_time_code.unwrap().unwrap_err();
+    assert_eq!(none.reason, NoCodeReason::Other("not-a-login".into()));
+    assert!(none.message.contains("API credential"), "{none:?}");
+    let login = lab.resolve(&lab.reference(VAULT, ITEM), &Selection::NONE).unwrap();
+    assert!(login.attributes.is_empty());
 }
 
 #[test]

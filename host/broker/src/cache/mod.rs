@@ -8,7 +8,9 @@
 //!   reading, so a lowered one takes effect at once. The age is counted from before the provider
 //!   was called. With a duration of 0 nothing is looked up, shared or written.
 //! * One-time codes are never cached: the cache takes [`Credentials`], which cannot hold one
-//!   ([`fetched`]).
+//!   ([`fetched`]). That an item has no code, and why, is cached with its values, for the same
+//!   state of the item: resolving all values of such an item costs no call. A caller that asks for
+//!   the code alone always gets a live answer, and what it says corrects the cached one.
 //! * Concurrent misses for one item make one call ([`crate::flight`]).
 //! * After the cache was cleared, nothing that was fetched before is returned: values and running
 //!   fetches are found only by the current generations of connection and item. Clearing increments
@@ -192,19 +194,19 @@ impl SecretCache {
             None => {}
         }
         match cached {
-            Some(cached) if !wanted.one_time_code => {
+            Some(cached) if !wanted.one_time_code || cached.value.no_code.is_some() => {
                 if cached.refresh_due && cached.value.begins_refresh() {
-                    // It runs in the background.
-                    drop(self.join(reader, Fields::CREDENTIALS, fetch));
+                    // It runs in the background. It learns again whether there is a code.
+                    let fields = if wanted.one_time_code { Fields::ALL } else { Fields::CREDENTIALS };
+                    drop(self.join(reader, fields, fetch));
                 }
-                Ok(cached.found())
+                Ok(cached.found(wanted.one_time_code))
             }
-            // Even if the item had no code a moment ago: it may have one now. The value is returned
-            // when the call ends, and must not have expired by then.
+            // The value is returned when the call ends, and must not have expired by then.
             Some(cached) if !cached.refresh_due && cached.lasts_for(LONGEST_CALL) => {
                 let answer = self.join(reader, Fields::ONE_TIME_CODE, fetch).wait().await??;
                 let (fetched, took) = &*answer;
-                let mut found = cached.found();
+                let mut found = cached.found(false);
                 found.fetched.one_time_code = fetched.one_time_code.as_ref().map(copy_code);
                 found.code_revision = Some(fetched.credentials.revision.clone());
                 found.provider_time = Some(*took);
@@ -297,15 +299,34 @@ impl SecretCache {
                     self.rejections.note_current(workspace, &lookup.shared(), revision, rejection);
                 }
                 if let Some(value) = SealedCredentials::seal(&lookup, fetched, asked_at, rejection) {
-                    self.store(lookup.item, value);
+                    self.store(lookup.item, value, fields);
                 }
             }
+            Ok(fetched) => self.note_code(&lookup, fetched),
             Err(failure @ CallFailure::Call(CallError::Provider(error))) if error.code == ErrorCode::NotFound => {
                 let missing = Missing { asked_at, generation: lookup.generation, error: failure.clone() };
                 self.missing.insert(lookup.item, missing);
             }
-            _ => {}
+            Err(_) => {}
         }
+    }
+
+    /// Notes beside the cached value whether the item has a code, as a call without the credentials
+    /// has found out.
+    fn note_code(&self, lookup: &Lookup, fetched: &Fetched) {
+        let Some(code) = &fetched.one_time_code else { return };
+        let no_code = code.as_ref().err();
+        let noted = self.values.entry(&lookup.item, None, |_, value| {
+            let is_same_state =
+                value.generation == lookup.generation && *value.revision == *fetched.credentials.revision;
+            // A code that exists by now disproves the reason, whatever state the value is from.
+            if no_code.is_none() || is_same_state {
+                *value = Arc::new(value.with_no_code(no_code.cloned()));
+            }
+            EntryAction::Retain(())
+        });
+        // Gives up the place that a miss would fill.
+        drop(noted);
     }
 
     /// An answer that needs no call after all: a fetch has stored it since the caller looked, or
@@ -319,19 +340,25 @@ impl SecretCache {
         if let Some(missing) = missing {
             return Some(Err(missing.error));
         }
-        if fields != Fields::CREDENTIALS {
+        if !fields.username && !fields.password {
             return None;
         }
         let cached = self.read(reader).filter(|cached| !cached.refresh_due)?;
-        Some(Ok(Arc::new((cached.fetched, Duration::ZERO))))
+        // A code is live, but the reason for having none may be cached.
+        let is_enough = !fields.one_time_code || cached.value.no_code.is_some();
+        is_enough.then(|| Ok(Arc::new((cached.found(fields.one_time_code).fetched, Duration::ZERO))))
     }
 
-    /// Stores a value unless a newer one is there. It is kept for the longest duration of the
-    /// readers that have asked for it.
-    fn store(&self, item: ItemKey, value: SealedCredentials) {
+    /// Stores a value of a call for these fields unless a newer one is there. It is kept for the
+    /// longest duration of the readers that have asked for it.
+    fn store(&self, item: ItemKey, value: SealedCredentials, fields: Fields) {
         let mut new = Some(value);
         let stored = self.values.entry(&item, None, |_, present| {
             if let Some(mut value) = new.take_if(|value| !present.is_newer_than(value)) {
+                // A call for the credentials alone says nothing about the code.
+                if !fields.one_time_code && value.is_of_the_state_of(present) {
+                    value.no_code = present.no_code.clone();
+                }
                 value.keep = value.lifetime.cap(value.keep.max(present.kept_after(value.fetched_at)));
                 *present = Arc::new(value);
             }
@@ -380,9 +407,12 @@ impl Cached {
         self.age + time < self.ttl
     }
 
-    fn found(self) -> Found {
-        let source = Source::Cached { age: self.age };
-        Found { fetched: self.fetched, source, code_revision: None, provider_time: None }
+    /// With the reason for having no code, if the reader wants it.
+    fn found(self, wants_code: bool) -> Found {
+        let Self { value, mut fetched, age, .. } = self;
+        fetched.one_time_code = value.no_code.clone().filter(|_| wants_code).map(Err);
+        let code_revision = fetched.one_time_code.as_ref().map(|_| fetched.credentials.revision.clone());
+        Found { fetched, source: Source::Cached { age }, code_revision, provider_time: None }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use keyway_clock::Moment;
 use keyway_keys::Place;
-use keyway_runtime::contract::Lease;
+use keyway_runtime::contract::{Lease, NoCode};
 use keyway_storage::ConnectionId;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -23,7 +23,8 @@ pub(crate) struct ItemKey {
     pub(crate) reference: Arc<str>,
 }
 
-/// The credentials of an item as they are kept. A one-time code has no place in it.
+/// The credentials of an item as they are kept, and the reason for having no one-time code. A code
+/// has no place in it.
 pub(super) struct SealedCredentials {
     sealed: Box<[u8]>,
     /// The state of the item; not secret.
@@ -35,6 +36,8 @@ pub(super) struct SealedCredentials {
     /// How long to keep it.
     pub(super) keep: Duration,
     pub(super) lifetime: Lifetime,
+    /// Why this state of the item has no one-time code; `None` if it has one or nobody asked.
+    pub(super) no_code: Option<NoCode>,
     /// From 0 to 1: its random place in the window for refreshing.
     pub(super) draw: f32,
     /// The number of the item's last rejection at that time.
@@ -63,10 +66,32 @@ impl SealedCredentials {
             generation: *generation,
             keep: lifetime.cap(lookup.ttl),
             lifetime,
+            no_code: fetched.one_time_code.as_ref().and_then(|code| code.as_ref().err().cloned()),
             draw,
             rejection,
             refreshed: AtomicBool::new(false),
         })
+    }
+
+    /// The same value with what is now known about the code of this state of the item.
+    pub(super) fn with_no_code(&self, no_code: Option<NoCode>) -> Self {
+        Self {
+            sealed: self.sealed.clone(),
+            revision: self.revision.clone(),
+            fetched_at: self.fetched_at,
+            generation: self.generation,
+            keep: self.keep,
+            lifetime: self.lifetime.clone(),
+            no_code,
+            draw: self.draw,
+            rejection: self.rejection,
+            refreshed: AtomicBool::new(self.refreshed.load(atomic::Ordering::Relaxed)),
+        }
+    }
+
+    /// Whether this is the same state of the item as another value's.
+    pub(super) fn is_of_the_state_of(&self, other: &Self) -> bool {
+        (self.generation, &self.revision) == (other.generation, &other.revision)
     }
 
     /// Opens the credentials; `None` when they were sealed under a key that is no longer in use.
@@ -111,7 +136,8 @@ impl SealedCredentials {
         // allocator.
         const PLACE: usize = 96;
         let lease = self.lifetime.lease.as_ref().map_or(0, |lease| size_of::<Lease>() + lease.id.len());
-        let texts = self.sealed.len() + self.revision.len() + key.reference.len() + lease;
+        let no_code = self.no_code.as_ref().map_or(0, |none| none.reason.name().len() + none.message.len());
+        let texts = self.sealed.len() + self.revision.len() + key.reference.len() + lease + no_code;
         (texts + size_of::<Self>() + size_of::<ItemKey>() + PLACE) as u64
     }
 }

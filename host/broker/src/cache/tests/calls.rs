@@ -72,16 +72,59 @@ async fn one_time_codes_are_live_every_time_beside_cached_credentials() {
 }
 
 #[tokio::test]
-async fn a_code_that_was_added_to_the_item_shows_at_once() {
+async fn that_an_item_has_no_code_is_remembered_with_its_values_and_as_long() {
     let harness = Harness::new();
     let first = harness.get(Fields::ALL).await.unwrap();
-    assert_eq!((first.code(), first.code_revision.as_deref()), (None, Some("first")));
-    *harness.provider.has_code.lock().unwrap() = true;
+    assert_eq!((first.reason(), first.source), (Some(&NoCodeReason::Absent), Source::Live));
+    harness.clock.advance(seconds(7));
     let second = harness.get(Fields::ALL).await.unwrap();
-    assert_eq!((second.code(), second.source), (Some("000000"), cached(0)));
-    assert_eq!(harness.calls(), [Fields::ALL, Fields::ONE_TIME_CODE]);
-    assert!(harness.get(Fields::CREDENTIALS).await.unwrap().code_revision.is_none());
-    assert_eq!(harness.calls().len(), 2, "a resolve without a code makes no call");
+    assert_eq!((second.reason(), second.source), (Some(&NoCodeReason::Absent), cached(7)));
+    assert_eq!((second.code_revision.as_deref(), second.provider_time), (Some("first"), None));
+    let credentials = harness.get(Fields::CREDENTIALS).await.unwrap();
+    assert_eq!((credentials.reason(), credentials.code_revision.as_deref()), (None, None), "it was not asked for");
+    assert_eq!(harness.calls(), [Fields::ALL]);
+    harness.clock.advance(seconds(293));
+    assert_eq!(harness.get(Fields::ALL).await.unwrap().source, Source::Live);
+    assert_eq!(harness.calls(), [Fields::ALL, Fields::ALL]);
+}
+
+#[tokio::test]
+async fn that_an_item_has_no_code_is_learned_beside_cached_credentials_by_one_call() {
+    let harness = Harness::new();
+    harness.get(Fields::CREDENTIALS).await.unwrap();
+    for _ in 0..3 {
+        let found = harness.get(Fields::ALL).await.unwrap();
+        assert_eq!((found.reason(), found.source), (Some(&NoCodeReason::Absent), cached(0)));
+    }
+    assert_eq!(harness.calls(), [Fields::CREDENTIALS, Fields::ONE_TIME_CODE]);
+}
+
+#[tokio::test]
+async fn that_a_later_state_of_the_item_has_no_code_says_nothing_about_the_cached_one() {
+    let harness = Harness::new();
+    harness.get(Fields::CREDENTIALS).await.unwrap();
+    harness.set_password("second");
+    for _ in 0..2 {
+        let found = harness.get(Fields::ALL).await.unwrap();
+        assert_eq!((found.password().as_str(), found.code_revision.as_deref()), ("first", Some("second")));
+    }
+    assert_eq!(harness.calls(), [Fields::CREDENTIALS, Fields::ONE_TIME_CODE, Fields::ONE_TIME_CODE]);
+}
+
+#[tokio::test]
+async fn asking_for_the_code_alone_is_live_and_corrects_what_was_remembered() {
+    let harness = Harness::new();
+    harness.get(Fields::ALL).await.unwrap();
+    *harness.provider.has_code.lock().unwrap() = true;
+    assert_eq!(harness.get(Fields::ALL).await.unwrap().code(), None, "remembered");
+    assert_eq!(harness.get(Fields::ONE_TIME_CODE).await.unwrap().code(), Some("000000"));
+    let all = harness.get(Fields::ALL).await.unwrap();
+    assert_eq!((all.code(), all.source), (Some("000001"), cached(0)));
+    assert_eq!(harness.calls(), [Fields::ALL, Fields::ONE_TIME_CODE, Fields::ONE_TIME_CODE]);
+    *harness.provider.has_code.lock().unwrap() = false;
+    assert_eq!(harness.get(Fields::ONE_TIME_CODE).await.unwrap().reason(), Some(&NoCodeReason::Absent));
+    harness.get(Fields::ALL).await.unwrap();
+    assert_eq!(harness.calls().len(), 4, "remembered again");
 }
 
 #[tokio::test]

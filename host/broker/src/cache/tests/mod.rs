@@ -144,6 +144,11 @@ impl Found {
     fn code(&self) -> Option<&str> {
         self.fetched.one_time_code.as_ref()?.as_ref().ok().map(|code| code.code.expose_secret())
     }
+
+    /// Why there is no code.
+    fn reason(&self) -> Option<&NoCodeReason> {
+        self.fetched.one_time_code.as_ref()?.as_ref().err().map(|none| &none.reason)
+    }
 }
 
 async fn call(provider: Arc<Provider>, clock: Arc<ManualClock>, fields: Fields) -> Result<Fetched, CallFailure> {

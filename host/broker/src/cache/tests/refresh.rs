@@ -63,3 +63,18 @@ async fn a_refresh_that_is_due_goes_with_the_call_for_the_code() {
     assert_eq!((found.password().as_str(), found.source), ("second", Source::Live));
     assert_eq!(harness.calls(), [Fields::ALL, Fields::ALL]);
 }
+
+#[tokio::test]
+async fn a_refresh_for_a_reader_that_wants_all_learns_again_whether_there_is_a_code() {
+    let harness = Harness::with(CacheOptions { refresh_within: 1.0, ..CacheOptions::default() });
+    harness.get(Fields::ALL).await.unwrap();
+    harness.set_password("second");
+    harness.clock.advance(Duration::from_millis(299_999));
+    assert_eq!(harness.get(Fields::ALL).await.unwrap().password(), "first");
+    while !harness.cache.flights_are_over() {
+        tokio::task::yield_now().await;
+    }
+    let found = harness.get(Fields::ALL).await.unwrap();
+    assert_eq!((found.password().as_str(), found.reason()), ("second", Some(&NoCodeReason::Absent)));
+    assert_eq!(harness.calls(), [Fields::ALL, Fields::ALL]);
+}

@@ -148,8 +148,10 @@ fn settings(description: &Description, options: &SettingOptions) -> Result<Setti
                     .hint(format!("give it with {flag} {}=..., or in the variable {variable}", spec.name))
             };
             let typed = secret_input::ask(&spec.label, &spec.help).ok_or_else(missing)??;
-            // A token or an address never begins or ends with a space; pasted text often does.
-            settings.set(&spec.name, typed.expose_secret().trim());
+            // An address never begins or ends with a space, but pasted text often does. A secret
+            // may.
+            let typed = typed.expose_secret();
+            settings.set(&spec.name, if spec.secret { typed } else { typed.trim() });
         }
     }
     Ok(settings)

@@ -18,7 +18,7 @@ pub(crate) const LIMIT: usize = 64 << 10;
 /// own limit for them.
 pub(crate) const ATTRIBUTE_LIMIT: usize = 4 << 20;
 
-/// The secret in a file, or on standard input for `-`. A trailing line end is removed.
+/// The secret in a file, or on standard input for `-`. One line end is removed from its end.
 pub(crate) fn from_file(path: &Path) -> Result<SecretString, CliError> {
     read(path, LIMIT)
 }
@@ -48,9 +48,13 @@ pub(crate) fn read(path: &Path, limit: usize) -> Result<SecretString, CliError> 
     Ok(secret)
 }
 
-/// A password may begin or end with a space, so only a trailing line end is removed.
+/// The text without the one line end, LF or CRLF, that editors and `echo` add. Everything else,
+/// spaces and further line ends included, may be part of the secret.
 fn line(text: &str) -> SecretString {
-    text.trim_end_matches(['\r', '\n']).into()
+    match text.strip_suffix('\n') {
+        Some(text) => text.strip_suffix('\r').unwrap_or(text).into(),
+        None => text.into(),
+    }
 }
 
 /// The secret in an environment variable; `None` when it is not set or empty.
@@ -69,7 +73,7 @@ pub(crate) fn ask(label: &str, help: &str) -> Option<Result<SecretString, CliErr
     }
     let typed = rpassword::prompt_password(format!("{}: ", super::output::printable(label))).map(Zeroizing::new);
     let failed = |error| CliError::new(ErrorKind::Internal, format!("cannot read from the terminal: {error}"));
-    Some(typed.map(|text| line(&text)).map_err(failed))
+    Some(typed.map(|text| text.as_str().into()).map_err(failed))
 }
 
 #[cfg(test)]
@@ -84,10 +88,18 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_ends_before_the_line_end() {
-        assert_eq!(read_file(b"ops_abc\r\n").unwrap(), "ops_abc");
-        assert_eq!(read_file(b" ops_abc ").unwrap(), " ops_abc ");
-        assert_eq!(line(" typed \r\n").expose_secret(), " typed ");
+    fn a_secret_ends_before_one_line_end() {
+        for (contents, secret) in [
+            ("ops_abc\n", "ops_abc"),
+            ("ops_abc\r\n", "ops_abc"),
+            (" ops_abc ", " ops_abc "),
+            ("one\ntwo\n\n", "one\ntwo\n"),
+            ("one\r\ntwo\r\n\r\n", "one\r\ntwo\r\n"),
+            ("one\r", "one\r"),
+            ("one\r\r\n", "one\r"),
+        ] {
+            assert_eq!(read_file(contents.as_bytes()).unwrap(), secret, "{contents:?}");
+        }
     }
 
     #[test]

@@ -121,8 +121,12 @@ impl Broker {
     ///
     /// The entry's own cache duration counts, else its connection's. Callers that miss the cache
     /// for the same item at the same time share one call to the provider, which continues when one
-    /// of them is cancelled. Because codes are always live, asking for one costs a call each time,
-    /// even if the item has none; leave it out of the fields where it is not needed.
+    /// of them is cancelled. Because codes are always live, asking for one costs a call each time;
+    /// leave it out of the fields where it is not needed. That an item has no code is cached with
+    /// its other values; a request for the code alone asks again.
+    ///
+    /// If the current code is not as [`ResolveRequest::code`] demands, the call waits for the next
+    /// one, for 35 s at most. It holds no values and no lock meanwhile, and may be cancelled.
     ///
     /// Further fields of a bound entry's item are resolved when the request names them
     /// ([`ResolveRequest::further`]). A field that the item lacks is left out. An entry that is not
@@ -132,8 +136,8 @@ impl Broker {
     /// item is fetched again unless it was fetched since.
     ///
     /// # Errors
-    /// [`BrokerError::NotFound`], and the errors of the provider and the sandbox. An expired value
-    /// never stands in for a failed call.
+    /// [`BrokerError::NotFound`], [`BrokerError::CodeNotYet`], and the errors of the provider and
+    /// the sandbox. An expired value never stands in for a failed call.
     pub async fn resolve(&self, access: &Access, request: ResolveRequest) -> Result<Resolution, BrokerError> {
         self.0.resolver.resolve(access, request).await
     }

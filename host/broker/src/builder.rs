@@ -17,6 +17,7 @@ use crate::background;
 use crate::broker::{Broker, Inner};
 use crate::cache::{CacheOptions, SecretCache};
 use crate::call_metrics::CallMetrics;
+use crate::codes::Codes;
 use crate::connections::{Connections, Providers, none_opened};
 use crate::core::Core;
 use crate::durable_state::start_refreshes;
@@ -207,6 +208,7 @@ impl BrokerBuilder {
             connections: connections.clone(),
             items: items.clone(),
             journal: journal.clone(),
+            codes: Codes::default(),
         });
         let rotations = Arc::new(Rotations {
             core: core.clone(),

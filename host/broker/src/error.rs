@@ -63,6 +63,15 @@ pub enum BrokerError {
     /// The entry's second factor has no code to return.
     #[error(transparent)]
     NoTfaCode(#[from] NoTfaCode),
+    /// No one-time code meets the caller's demands ([`WantedCode`](crate::WantedCode)) soon enough.
+    #[error(
+        "no one-time code meets the request soon enough: the current one was handed out before or ends too soon. Ask again in {} s",
+        .retry_after.as_secs()
+    )]
+    CodeNotYet {
+        /// When the current code ends.
+        retry_after: Duration,
+    },
     /// The item has an open rotation.
     #[error("a password rotation is open; commit, retry or abandon it first (see the list of rotations)")]
     RotationOpen,
@@ -155,6 +164,7 @@ impl BrokerError {
             | Self::AccountChanged
             | Self::RotationState { .. } => ErrorKind::Conflict,
             Self::ProviderNotInstalled { .. } => ErrorKind::NotInstalled,
+            Self::CodeNotYet { .. } => ErrorKind::RateLimited,
             Self::NotCalled(NotCalled::BudgetSpent { .. } | NotCalled::RateLimited { .. }) => ErrorKind::RateLimited,
             Self::NotCalled(NotCalled::Refused { .. }) => ErrorKind::ProviderRefused,
             Self::NotCalled(_) => ErrorKind::ProviderPaused,
@@ -201,6 +211,7 @@ impl BrokerError {
     pub fn retry_after(&self) -> Option<Duration> {
         match (self, self.provider_error()) {
             (Self::NotCalled(not_called), _) => return Some(not_called.retry_after()),
+            (Self::CodeNotYet { retry_after }, _) => return Some(*retry_after),
             (_, Some(error)) => return error.retry_after,
             // A change that was made must not be repeated blindly.
             (Self::Audit(AuditError::OutcomeUnrecorded(_)), _) => return None,
@@ -317,10 +328,10 @@ pub enum NoTfaCode {
     )]
     Method(TfaMethod),
     /// The item has no time-based one-time password.
-    #[error("the bound item has no time-based one-time password; add one to the item in the secret manager")]
+    #[error("the bound item has no one-time password; add one to the item in the secret manager")]
     NotOnItem,
-    /// The item has a one-time password that makes no code, with the provider's explanation.
-    #[error("the bound item's one-time password yields no code: {0}")]
+    /// The one-time password of the item or the entry yields no code, with the explanation.
+    #[error("there is no one-time code: {0}")]
     NotMade(String),
     /// No e-mail with a code has arrived.
     #[error(
@@ -393,9 +404,20 @@ pub enum InvalidInput {
     /// The entry has both a binding and a passkey.
     #[error("a vault entry can be backed by a secret provider or use a passkey, but not both")]
     BoundWithPasskey,
-    /// The authenticator secret makes no one-time codes.
-    #[error("the second factor's secret must be the secret of an authenticator in base32, or its otpauth://totp URL")]
-    TfaSecret,
+    /// The authenticator secret makes no one-time codes, with the explanation.
+    #[error(
+        "the second factor's secret must be the secret of an authenticator in base32, or its otpauth://totp URL. {0}"
+    )]
+    TfaSecret(String),
+    /// A demand on the one-time code that no code meets.
+    #[error("min_seconds_left must be at most the period of the item's codes, which is {period} s")]
+    MinSecondsLeft {
+        /// For how many seconds each code is current.
+        period: u32,
+    },
+    /// A demand on the one-time code by a request for none.
+    #[error("unused and min_seconds_left are about the one-time code, which this request does not ask for")]
+    CodeNotAsked,
     /// An attribute's value is not JSON.
     #[error("{field} must be JSON that is not nested too deeply")]
     NotJson {

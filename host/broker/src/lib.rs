@@ -111,6 +111,8 @@
 //! * **Cached secrets are ciphertext in memory.** They expire at the age of the entry's (else the
 //!   connection's) [`CacheTtl`]. One-time codes are always live; the cache cannot hold their type
 //!   ([`OneTimeCode`]). Concurrent misses for one item make one call.
+//! * **One-time codes are counted.** Each says how often it was handed out in its period, and a
+//!   caller may ask for one that was not ([`WantedCode`]).
 //! * **Secret managers are called within [budgets](budgets::Budget).** Requests are counted before
 //!   they are made, across restarts, and refused before a limit is reached. Calls pause when a
 //!   secret manager fails or asks to wait ([`NotCalled`](budgets::NotCalled)).
@@ -128,7 +130,7 @@
 //! The crate knows nothing of HTTP; the server and the `keyway` command line are built on it.
 //!
 //! **May import** of Keyway: `keyway-audit`, `keyway-budget`, `keyway-clock`, `keyway-keys`,
-//! `keyway-runtime`, `keyway-storage`.
+//! `keyway-otp`, `keyway-runtime`, `keyway-storage`.
 
 #![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -144,6 +146,7 @@ mod cache;
 mod cache_ttl;
 mod call_metrics;
 mod codec;
+mod codes;
 pub mod connections;
 mod core;
 mod durable_state;
@@ -162,7 +165,6 @@ pub mod request;
 mod resolve;
 pub mod rotations;
 mod text;
-mod totp;
 pub mod workspaces;
 
 pub use access::Access;
@@ -170,6 +172,7 @@ pub use broker::Broker;
 pub use builder::{BrokerBuilder, NoAudit};
 pub use cache::{CacheOptions, Source};
 pub use cache_ttl::CacheTtl;
+pub use codes::WantedCode;
 pub use connections::NewConnection;
 pub use entries::EntryContent;
 pub use error::{BrokerError, InvalidInput, Thing};

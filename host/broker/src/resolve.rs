@@ -9,13 +9,14 @@ use keyway_audit::{AuditSource, Operation, Subject, Trail};
 use keyway_budget::ProviderOperation;
 use keyway_runtime::Fields;
 use keyway_runtime::contract::{Field, FieldValue, NoCode, NoCodeReason, OneTimeCode, Resolved, Selection};
-use keyway_storage::{EntrySelector, ItemId, RotationId};
+use keyway_storage::{EntrySelector, ItemId, RotationId, WorkspaceId};
 use secrecy::SecretString;
 use tracing::debug;
 
 use crate::access::Access;
 use crate::cache::{Credentials, Fetched, ItemKey, Lifetime, Lookup, Rejected, Source};
 use crate::cache_ttl::CacheTtl;
+use crate::codes::{Codes, Step, WantedCode};
 use crate::connections::Connections;
 use crate::core::{Core, timestamp_of};
 use crate::entries::further::check_names;
@@ -45,12 +46,20 @@ pub struct ResolveRequest {
     /// with it. Its cached values are dropped for all entries that are bound to the item, and
     /// fetched again, at most once for each revision.
     pub rejected: Option<String>,
+    /// What the one-time code must be. If the current one is not, the request waits for the next.
+    pub code: WantedCode,
 }
 
 impl ResolveRequest {
     /// Requests all values of an entry.
     pub fn new(entry: impl Into<EntrySelector>) -> Self {
-        Self { entry: entry.into(), fields: Fields::ALL, further: Vec::new(), rejected: None }
+        Self {
+            entry: entry.into(),
+            fields: Fields::ALL,
+            further: Vec::new(),
+            rejected: None,
+            code: WantedCode::default(),
+        }
     }
 
     /// Requests only these values.
@@ -73,6 +82,13 @@ impl ResolveRequest {
         self.rejected = Some(revision.into());
         self
     }
+
+    /// Demands this of the one-time code.
+    #[must_use]
+    pub fn code(mut self, code: WantedCode) -> Self {
+        self.code = code;
+        self
+    }
 }
 
 /// What an entry resolves to: the values of its item, or its own.
@@ -88,8 +104,15 @@ pub struct Resolution {
     /// The current one-time code; `None` when the item has none or it was not asked for. Always
     /// live.
     pub one_time_code: Option<OneTimeCode>,
+    /// How often that code was handed out, this time included; 1 if nobody else has it. Counted by
+    /// this process for each item and period, whichever way the code leaves the broker. `None`
+    /// without a code.
+    pub times_handed_out: Option<u32>,
     /// Why there is no one-time code, when one was asked for.
     pub no_code: Option<NoCode>,
+    /// Why there is nothing at all, when user name or password were asked for: a message for a
+    /// person.
+    pub no_values: Option<&'static str>,
     /// The further fields that were asked for and that the item has. Always live.
     pub further: Vec<Field>,
     /// The state of the item that the code, or its absence, is from; `None` when it was not asked
@@ -126,6 +149,20 @@ pub struct Timings {
 }
 
 impl Resolution {
+    /// Explains that there is nothing of what was asked for. An item that is no login would
+    /// otherwise look like one without values.
+    fn with_explanation(mut self, request: &ResolveRequest, source: AuditSource) -> Self {
+        let wanted = request.fields.username || request.fields.password;
+        let found = self.username.is_some() || self.password.is_some() || self.one_time_code.is_some();
+        if wanted && !found && self.further.is_empty() {
+            self.no_values = Some(match source {
+                AuditSource::Entry => NO_VALUES_OF_ENTRY,
+                _ => NO_VALUES_OF_ITEM,
+            });
+        }
+        self
+    }
+
     /// Gives the resolution a revision of its own if its password is that of a rotation and not the
     /// item's (or the entry's): a caller that rejected the old one learns that this is another.
     pub(crate) fn with_revision_of_rotation(mut self, rejected: Option<&str>) -> Self {
@@ -136,6 +173,11 @@ impl Resolution {
         self
     }
 }
+
+const NO_VALUES_OF_ITEM: &str = "The item has none of the values that were asked for. If it is no login, bind the entry to a login item, \
+                                 or ask for the item's further fields by name.";
+const NO_VALUES_OF_ENTRY: &str =
+    "The entry has none of the values that were asked for. Store credentials in it, or bind it to an item.";
 
 /// The reason for no code when the provider has no codes at all.
 fn no_codes() -> NoCode {
@@ -157,7 +199,7 @@ impl From<Source> for AuditSource {
 }
 
 /// Notes in the audit subject that these values are about to be released.
-pub(crate) fn released(subject: &mut Subject, resolution: &Resolution, source: AuditSource) {
+fn released(subject: &mut Subject, resolution: &Resolution, source: AuditSource) {
     let fields = Fields {
         username: resolution.username.is_some(),
         password: resolution.password.is_some(),
@@ -176,7 +218,7 @@ fn has_value(field: &Field) -> bool {
 }
 
 /// The names of fields.
-pub(crate) fn field_names(fields: Fields) -> impl Iterator<Item = &'static str> {
+fn field_names(fields: Fields) -> impl Iterator<Item = &'static str> {
     let all = [(fields.username, "username"), (fields.password, "password"), (fields.one_time_code, "one_time_code")];
     all.into_iter().filter(|(is_in, _)| *is_in).map(|(_, name)| name)
 }
@@ -188,6 +230,15 @@ pub(crate) struct Resolver {
     pub(crate) connections: Arc<Connections>,
     pub(crate) items: Arc<Items>,
     pub(crate) journal: Arc<Journal>,
+    pub(crate) codes: Codes,
+}
+
+/// The values of an entry before they are released.
+pub(crate) struct Unreleased {
+    /// What the code belongs to.
+    pub(crate) item: ItemId,
+    pub(crate) resolution: Resolution,
+    pub(crate) source: AuditSource,
 }
 
 impl Resolver {
@@ -201,17 +252,60 @@ impl Resolver {
                 return Err(InvalidInput::TooLong { field: "rejected", limit: REVISION_LIMIT }.into());
             }
             check_names(&request.further)?;
-            let entry = self.entries.resolvable(access.workspace(), &request.entry).await?;
-            trail.note(|subject| subject.entry = Some(entry.id));
-            match entry.binding.clone() {
-                Some(binding) => {
-                    let selection = Selection::from(request.fields).further(request.further);
-                    self.resolve_bound(&entry, binding, selection, request.rejected, &trail).await
-                }
-                None => self.resolve_own(&entry, &request, &trail).await,
+            if !request.code.is_any() && !request.fields.one_time_code {
+                return Err(InvalidInput::CodeNotAsked.into());
             }
+            self.release(access.workspace(), &request, &trail).await
         });
         self.core.audited(access, Operation::Resolve, &trail, resolve).await
+    }
+
+    /// Resolves an entry for a caller that is authorised. Waits for a one-time code that meets its
+    /// demands, and notes the released values in the trail.
+    pub(crate) async fn release(
+        &self,
+        workspace: WorkspaceId,
+        request: &ResolveRequest,
+        trail: &Trail,
+    ) -> Result<Resolution, BrokerError> {
+        let mut turn = self.codes.turn(request.code);
+        loop {
+            let Unreleased { item, resolution, source } = self.values(workspace, request, trail).await?;
+            let step = match &resolution.one_time_code {
+                Some(code) => {
+                    let now = u64::try_from(self.core.timestamp().as_second()).unwrap_or_default();
+                    Some(turn.decide(workspace, &item, code, now)?)
+                }
+                None => None,
+            };
+            let times_handed_out = match step {
+                Some(Step::Wait(until)) => {
+                    // No value is in memory meanwhile.
+                    drop(resolution);
+                    turn.wait(&*self.core.clock, until).await;
+                    continue;
+                }
+                Some(Step::HandOut(times)) => Some(times),
+                None => None,
+            };
+            let resolution = Resolution { times_handed_out, ..resolution }.with_explanation(request, source);
+            trail.note(|subject| released(subject, &resolution, source));
+            return Ok(resolution);
+        }
+    }
+
+    async fn values(
+        &self,
+        workspace: WorkspaceId,
+        request: &ResolveRequest,
+        trail: &Trail,
+    ) -> Result<Unreleased, BrokerError> {
+        let entry = self.entries.resolvable(workspace, &request.entry).await?;
+        trail.note(|subject| subject.entry = Some(entry.id));
+        match entry.binding.clone() {
+            Some(binding) => self.resolve_bound(&entry, binding, request, trail).await,
+            None => self.resolve_own(&entry, request).await,
+        }
     }
 
     /// The item that an entry is bound to, with its connection ready for calls; `None` when the
@@ -231,18 +325,15 @@ impl Resolver {
         Ok(Some((connection.item(&binding.reference), opened)))
     }
 
-    /// Resolves a bound entry for a caller that is authorised, and notes the released values in the
-    /// trail.
-    pub(crate) async fn resolve_bound(
+    async fn resolve_bound(
         &self,
         entry: &ResolvableEntry,
         binding: BoundItem,
-        selection: Selection,
-        rejected: Option<String>,
+        request: &ResolveRequest,
         trail: &Trail,
-    ) -> Result<Resolution, BrokerError> {
+    ) -> Result<Unreleased, BrokerError> {
         let started = Instant::now();
-        let Selection { standard: fields, further, .. } = selection;
+        let (fields, further, rejected) = (request.fields, request.further.clone(), request.rejected.clone());
         let workspace = entry.workspace_id;
         trail.note(|subject| subject.bound_to(binding.connection_id, &binding.reference));
         let connection = self.connections.record(workspace, binding.connection_id).await?;
@@ -263,8 +354,7 @@ impl Resolver {
             let timings = Timings { total: started.elapsed(), provider: None };
             let resolution = Resolution { password, rotation, timings, ..Resolution::default() }
                 .with_revision_of_rotation(rejected.as_deref());
-            trail.note(|subject| released(subject, &resolution, AuditSource::Rotation));
-            return Ok(resolution);
+            return Ok(Unreleased { item: item_id, resolution, source: AuditSource::Rotation });
         }
         let rejected_by_caller = rejected.clone();
         // Rejecting the password of a rotation says nothing about the item's.
@@ -279,7 +369,7 @@ impl Resolver {
         let codes = opened.description().capabilities.one_time_codes;
         let lookup = Lookup {
             item: ItemKey { connection: connection.id, reference: reference.clone() },
-            account: item_id.account,
+            account: item_id.account.clone(),
             keys: self.core.keyring.get(workspace).await?,
             // Both only grow, so each change of either makes a new sum.
             generation: connection.cache_generation.saturating_add(item.map_or(0, |item| item.generation)),
@@ -319,6 +409,8 @@ impl Resolver {
             source: found.source,
             one_time_code,
             no_code,
+            times_handed_out: None,
+            no_values: None,
             further: fetched.further,
             code_revision: found.code_revision,
             rejected_is_current: rejected.is_some_and(|rejected| rejected.revision == credentials.revision),
@@ -328,7 +420,7 @@ impl Resolver {
             timings,
         }
         .with_revision_of_rotation(rejected_by_caller.as_deref());
-        trail.note(|subject| released(subject, &resolution, resolution.source.into()));
-        Ok(resolution)
+        let source = resolution.source.into();
+        Ok(Unreleased { item: item_id, resolution, source })
     }
 }

@@ -5,8 +5,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use keyway_audit::{AuditSource, Trail};
+use keyway_audit::AuditSource;
 use keyway_keys::ClientKey;
+use keyway_otp::{Kind, Totp};
 use keyway_runtime::contract::{NoCode, NoCodeReason, OneTimeCode};
 use keyway_storage::ItemId;
 use secrecy::{ExposeSecret, SecretString};
@@ -14,8 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{Credentials, ResolvableEntry};
 use crate::error::{BrokerError, Thing};
 use crate::keyring::WorkspaceKeys;
-use crate::resolve::{Resolution, ResolveRequest, Resolver, Timings, released};
-use crate::totp::Totp;
+use crate::resolve::{Resolution, ResolveRequest, Resolver, Timings, Unreleased};
 
 impl Resolver {
     /// The values of an entry that is not bound. Its revision is the number of times it was stored.
@@ -23,15 +23,14 @@ impl Resolver {
         &self,
         entry: &ResolvableEntry,
         request: &ResolveRequest,
-        trail: &Trail,
-    ) -> Result<Resolution, BrokerError> {
+    ) -> Result<Unreleased, BrokerError> {
         let started = Instant::now();
         let fields = request.fields;
         // There is no provider to fetch it from again.
         let rejected = request.rejected.as_deref();
+        let item = ItemId::of_entry(entry.id);
         let ahead = match fields.password {
             true => {
-                let item = ItemId::of_entry(entry.id);
                 let state = self.items.state(entry.workspace_id, &item).await?;
                 self.journal.password_ahead(state.as_deref()).await?.map(|(rotation, password)| (rotation.id, password))
             }
@@ -74,15 +73,7 @@ impl Resolver {
             ..Resolution::default()
         }
         .with_revision_of_rotation(rejected);
-        trail.note(|subject| released(subject, &resolution, AuditSource::Entry));
-        Ok(resolution)
-    }
-
-    /// The one-time code of an entry that is not bound; `None` without a secret that makes one.
-    pub(super) async fn own_code(&self, entry: &ResolvableEntry) -> Result<Option<OneTimeCode>, BrokerError> {
-        let (own, keys) = self.open_own(entry).await?;
-        let Some(ciphertext) = own.tfa_secret else { return Ok(None) };
-        Ok(open(keys.client(), "tfa_secret", &ciphertext)?.and_then(|secret| self.code_of(&secret).ok()))
+        Ok(Unreleased { item, resolution, source: AuditSource::Entry })
     }
 
     async fn open_own(&self, entry: &ResolvableEntry) -> Result<(Credentials, Arc<WorkspaceKeys>), BrokerError> {
@@ -92,10 +83,16 @@ impl Resolver {
 
     fn code_of(&self, secret: &SecretString) -> Result<OneTimeCode, NoCode> {
         let now = u64::try_from(self.core.timestamp().as_second()).unwrap_or_default();
-        let totp = Totp::parse(secret.expose_secret()).map_err(|_| {
-            NoCode::new(NoCodeReason::Malformed, "The entry's tfa_secret yields no codes; store the secret again.")
+        let totp = Totp::parse(secret.expose_secret()).map_err(|error| {
+            let reason = match error.kind() {
+                Kind::CounterBased => NoCodeReason::CounterBased,
+                Kind::Unsupported => NoCodeReason::Other("unsupported".to_owned()),
+                _ => NoCodeReason::Malformed,
+            };
+            NoCode::new(reason, error.to_string())
         })?;
-        Ok(totp.code_at(now))
+        let code = totp.code_at(now);
+        Ok(OneTimeCode::new(code.code, code.expires_at, code.period_seconds))
     }
 }
 

@@ -8,13 +8,13 @@ use std::cell::Cell;
 
 use jiff::Timestamp;
 use keyway_keys::ClientKey;
+use keyway_otp::Totp;
 use keyway_storage::TfaMethod;
 use secrecy::ExposeSecret;
 
 use super::{CredentialSource, Credentials, EntryContent, VaultEntry};
 use crate::error::{BrokerError, InvalidInput};
 use crate::text::{bounded, required};
-use crate::totp::Totp;
 
 const TEXT_LIMIT: usize = 512;
 const ADDRESS_LIMIT: usize = 2_048;
@@ -99,7 +99,7 @@ fn check_authenticator(tfa_secret: Option<&str>, key: &ClientKey) -> Result<(), 
     let secret = tfa_secret.ok_or(InvalidInput::AuthenticatorWithoutSecret)?;
     let secret = key.decrypt(secret).map_err(|error| BrokerError::of_client_value("tfa_secret", error))?;
     let secret = secret.ok_or(InvalidInput::AuthenticatorWithoutSecret)?;
-    Totp::parse(secret.expose_secret()).map_err(|_| InvalidInput::TfaSecret)?;
+    Totp::parse(secret.expose_secret()).map_err(|error| InvalidInput::TfaSecret(error.to_string()))?;
     Ok(())
 }
 

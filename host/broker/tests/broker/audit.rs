@@ -10,7 +10,7 @@ use keyway::audit::{
 };
 use keyway::connections::ConnectionChanges;
 use keyway::keyway_runtime::Fields;
-use keyway::{BrokerError, CacheTtl, EntryContent, EntryId, ResolveRequest, Scope};
+use keyway::{BrokerError, CacheTtl, EntryContent, EntryId, ResolveRequest, Scope, WantedCode};
 use secrecy::ExposeSecret;
 
 use crate::support::World;
@@ -231,7 +231,8 @@ async fn when_the_log_fails_or_panics_nothing_is_released_or_changed_until_it_is
         let changes = ConnectionChanges::default().cache_ttl(CacheTtl::OFF);
         let error = world.broker.connections().update(&world.access, connection.id, changes).await.unwrap_err();
         assert!(matches!(error, BrokerError::Audit(_)), "{error}");
-        let error = world.broker.entries().tfa_code(&world.access, &entry.id.into()).await.unwrap_err();
+        let error =
+            world.broker.entries().tfa_code(&world.access, &entry.id.into(), WantedCode::default()).await.unwrap_err();
         assert!(matches!(error, BrokerError::Audit(_)), "{error}");
         let error = world.broker.keys().encryption_key(&world.access).await.unwrap_err();
         assert!(matches!(error, BrokerError::Audit(_)), "{error}");
@@ -239,7 +240,7 @@ async fn when_the_log_fails_or_panics_nothing_is_released_or_changed_until_it_is
         assert!(matches!(error, BrokerError::Audit(_)), "{error}");
         sink.set(Mood::Well);
         resolve().await.unwrap();
-        world.broker.entries().tfa_code(&world.access, &entry.id.into()).await.unwrap();
+        world.broker.entries().tfa_code(&world.access, &entry.id.into(), WantedCode::default()).await.unwrap();
         world.broker.keys().encryption_key(&world.access).await.unwrap();
     }
     let connections = world.broker.connections().list(&world.access).await.unwrap();

@@ -188,7 +188,11 @@ async fn the_rules_of_a_new_entry_hold_for_a_change() {
     };
     assert_eq!(invalid(world.update(&own, secret(None)).await), InvalidInput::AuthenticatorWithoutSecret);
     let no_base32 = secret(Some(world.encrypted("not base32!")));
-    assert_eq!(invalid(world.update(&own, no_base32).await), InvalidInput::TfaSecret);
+    let refused = invalid(world.update(&own, no_base32).await);
+    assert!(matches!(&refused, InvalidInput::TfaSecret(reason) if reason.contains("not base32")), "{refused}");
+    let counting = secret(Some(world.encrypted("otpauth://hotp/x?secret=GEZDGNBVGY3TQOJQ&counter=1")));
+    let refused = invalid(world.update(&own, counting).await);
+    assert!(matches!(&refused, InvalidInput::TfaSecret(reason) if reason.contains("HOTP")), "{refused}");
     assert_eq!(
         invalid(
             world.update(&own, bind_to(&foreign, "op://mhlxx5y45opqk7p7prulriztqq/ch4arxhoemrdclbxyixyesgyt4")).await

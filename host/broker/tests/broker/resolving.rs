@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use keyway::budgets::BudgetOptions;
 use keyway::connections::ConnectionChanges;
 use keyway::entries::VaultEntry;
+use keyway::keyway_runtime::contract::NoCodeReason;
 use keyway::keyway_runtime::{ErrorCode, Fields};
 use keyway::{BrokerError, CacheTtl, EntryContent, EntrySelector, ResolveRequest, Source};
-use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, ItemChange, RetryAfterForm};
+use keyway_emulator_onepassword::{Emulator, Endpoint, Fault, FaultRule, ItemChange, Options, RetryAfterForm};
 
 use crate::support::{World, text};
 
@@ -151,7 +153,33 @@ async fn a_code_is_live_beside_cached_credentials_for_one_call() {
 }
 
 #[tokio::test]
-async fn a_code_that_is_added_in_the_secret_manager_shows_at_once() {
+async fn resolving_200_entries_without_codes_again_asks_nobody() {
+    let options = Options { bulk_items: 400, ..Options::default() };
+    let world = World::of(Emulator::start_with(options).unwrap(), BudgetOptions::default()).await;
+    let connection = world.connect("automation").await;
+    let account = world.emulator.account("automation").unwrap();
+    let items = account.vault("Bulk").unwrap().items.iter().filter(|item| !item.has_one_time_code);
+    let mut entries = Vec::new();
+    for item in items {
+        let new = EntryContent::bound(&item.title, "https://acme.example", connection.id, item.reference.as_str());
+        entries.push(world.broker.entries().create(&world.access, new).await.unwrap());
+    }
+    assert_eq!(entries.len(), 200);
+    world.item_reads();
+    for reads in [200, 0] {
+        for entry in &entries {
+            let resolved = world.resolve(entry).await;
+            assert!(resolved.password.is_some() && resolved.one_time_code.is_none());
+            assert_eq!(resolved.no_code.unwrap().reason, NoCodeReason::Absent);
+            assert_eq!(resolved.code_revision.as_deref(), Some("1"));
+        }
+        assert_eq!(world.emulator.calls().total.min(1), u64::from(reads > 0));
+        assert_eq!(world.item_reads(), reads);
+    }
+}
+
+#[tokio::test]
+async fn a_code_that_is_added_in_the_secret_manager_shows_at_once_to_who_asks_for_it_alone() {
     let (world, connection) = World::connected().await;
     let entry = world.bind(&connection, WITHOUT_CODE).await;
     assert!(world.resolve(&entry).await.one_time_code.is_none());
@@ -159,13 +187,38 @@ async fn a_code_that_is_added_in_the_secret_manager_shows_at_once() {
     let change = ItemChange { otpauth, ..ItemChange::default() };
     world.emulator.change_item("Automation", WITHOUT_CODE, &change).unwrap();
     world.item_reads();
+    assert!(world.resolve(&entry).await.one_time_code.is_none(), "for as long as its other values are cached");
+    assert_eq!(world.item_reads(), 0);
+    let request = ResolveRequest::new(entry.id).fields(Fields::ONE_TIME_CODE);
+    assert!(world.broker.resolve(&world.access, request).await.unwrap().one_time_code.is_some());
+    assert_eq!(world.item_reads(), 1);
     let resolved = world.resolve(&entry).await;
     assert_eq!(resolved.source, Source::Cached { age: Duration::ZERO });
-    assert!(resolved.one_time_code.is_some());
+    assert!(resolved.one_time_code.is_some(), "and from then on to all");
     assert_ne!(resolved.code_revision.as_ref(), Some(&resolved.revision), "the code is from a later state");
     assert_eq!(world.item_reads(), 1);
     world.credentials(&entry).await;
     assert_eq!(world.item_reads(), 0, "a resolve without a code makes no call");
+}
+
+#[tokio::test]
+async fn an_item_that_is_no_login_says_so_when_it_is_checked_and_when_it_is_resolved() {
+    let (world, connection) = World::connected().await;
+    let entry = world.bind(&connection, "Relecloud API Key").await;
+    let reference = &entry.binding().unwrap().reference;
+    let reason = world.broker.connections().check_item(&world.access, connection.id, reference).await.unwrap();
+    assert!(reason.unwrap().contains("API credential"));
+    for _ in 0..2 {
+        let resolved = world.resolve(&entry).await;
+        assert!(resolved.username.is_none() && resolved.password.is_none());
+        assert!(resolved.no_values.unwrap().contains("bind the entry to a login item"));
+        assert!(resolved.no_code.unwrap().message.contains("API credential"));
+    }
+    assert!(world.credentials(&entry).await.no_values.is_some());
+    let login = world.bind(&connection, WITHOUT_CODE).await;
+    let reference = &login.binding().unwrap().reference;
+    let reason = world.broker.connections().check_item(&world.access, connection.id, reference).await.unwrap();
+    assert_eq!((reason, world.resolve(&login).await.no_values), (None, None));
 }
 
 #[tokio::test]

@@ -169,6 +169,8 @@ fn hint(kind: ErrorKind, error: &BrokerError, wait: Option<Duration>) -> Option<
         (BrokerError::NotFound(Thing::Workspace), _) => "`keyway workspace list` lists the workspaces",
         (BrokerError::NotFound(Thing::Rotation), _) => "`keyway rotation list` lists the rotations",
         (_, ErrorKind::NotEncrypted) => "`keyway workspace encryption-key` prints the key that clients encrypt under",
+        // The message says when.
+        (BrokerError::CodeNotYet { .. }, _) => return None,
         (BrokerError::RotationOpen, _) => "`keyway rotation list --open` shows it",
         (
             BrokerError::NotVerified { source: CallError::Provider(_) },

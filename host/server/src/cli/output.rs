@@ -17,6 +17,7 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
 use keyway::ErrorKind;
+use secrecy::{ExposeSecret, SecretSlice};
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
@@ -46,14 +47,13 @@ impl Output {
         data: &(impl Serialize + ?Sized),
         show: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<(), CliError> {
-        match if self.json { self.json_line(data) } else { Self::text(show) } {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                let message =
-                    format!("the command succeeded, but its result cannot be written to standard output: {error}");
-                Err(CliError::new(ErrorKind::Internal, message))
-            }
-            _ => Ok(()),
-        }
+        written(if self.json { self.json_line(data) } else { Self::text(show) })
+    }
+
+    /// Writes exactly these bytes.
+    pub(crate) fn raw(bytes: &SecretSlice<u8>) -> Result<(), CliError> {
+        let mut out = io::stdout().lock();
+        written(out.write_all(bytes.expose_secret()).and_then(|()| out.flush()))
     }
 
     /// Prints a line that is a JSON document in itself, byte for byte.
@@ -111,12 +111,26 @@ impl Output {
     }
 }
 
+/// How writing a result ended.
+fn written(result: io::Result<()>) -> Result<(), CliError> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let message =
+                format!("the command succeeded, but its result cannot be written to standard output: {error}");
+            Err(CliError::new(ErrorKind::Internal, message))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The text with characters that could control a terminal made visible.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    let harmful = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if text.contains(harmful) { Cow::Owned(text.replace(harmful, "\u{fffd}")) } else { Cow::Borrowed(text) }
+    if text.contains(is_harmful) { Cow::Owned(text.replace(is_harmful, "\u{fffd}")) } else { Cow::Borrowed(text) }
+}
+
+/// Whether a character could control a terminal.
+pub(crate) fn is_harmful(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A table. Columns are as wide as their widest cell, two spaces apart. The headings are its first

@@ -3,6 +3,7 @@
 //! **Invariant:** without `reveal`, neither the text nor the data contains the password or shows
 //! its length.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use secrecy::ExposeSecret;
 use serde::{Serialize, Serializer};
 use unicode_width::UnicodeWidthStr;
 
-use super::output::{FAINT, GOOD, printable};
+use super::output::{FAINT, GOOD, is_harmful, printable};
 use crate::view::resolved::{Further, ResolvedValue, Values};
 
 const MASK: &str = "************";
@@ -57,6 +58,9 @@ impl Resolved {
     pub(super) fn show(&self, out: &mut dyn Write) -> io::Result<()> {
         self.fields(out, 0)?;
         self.values.further.iter().try_for_each(|field| further(out, field))?;
+        if let Some(reason) = self.values.no_values {
+            writeln!(out, "{reason}")?;
+        }
         // For `--rejected`, when the site refuses the password.
         writeln!(out, "{FAINT}revision       {}{FAINT:#}", printable(&self.values.revision))?;
         if let Some(until) = self.values.valid_until {
@@ -80,7 +84,7 @@ impl Resolved {
     /// Writes one line for each requested field, with `indent` spaces before it.
     pub(crate) fn fields(&self, out: &mut dyn Write, indent: usize) -> io::Result<()> {
         let Values { username, password, one_time_code, .. } = &self.values;
-        let width = [username, password].into_iter().flatten().map(|value| printable(text(value)).width()).max();
+        let width = [username, password].into_iter().flatten().map(|value| first_line(text(value)).width()).max();
         let width = width.unwrap_or_default().max(if self.has_code() { 8 } else { 0 });
         if self.asked.username {
             field(out, indent, "username", username.as_ref(), width)?;
@@ -101,8 +105,11 @@ impl Resolved {
                 }
             }
             Some(code) => {
-                let left = Some(code.seconds_left);
-                line(out, indent, "one-time code", code.code.expose_secret(), width, &live(left))
+                let mut state = live(Some(code.seconds_left));
+                if code.times_handed_out > 1 {
+                    state += &format!(", handed out {} times", code.times_handed_out);
+                }
+                line(out, indent, "one-time code", code.code.expose_secret(), width, &state)
             }
         }
     }
@@ -139,11 +146,29 @@ fn further(out: &mut dyn Write, field: &Further) -> io::Result<()> {
     line(out, 0, &field.name, value, 0, &live(field.seconds_left))
 }
 
-/// A line with the name, the value and its freshness; `width` is that of the widest value.
+/// The name, the value and its freshness; `width` is that of the widest value. A value of several
+/// lines is shown as it is, with the freshness after the first.
 fn line(out: &mut dyn Write, indent: usize, name: &str, value: &str, width: usize, state: &str) -> io::Result<()> {
-    let (name, value) = (printable(name), printable(value));
-    let pad = width.saturating_sub(value.width());
-    writeln!(out, "{:indent$}{FAINT}{name:13}{FAINT:#}  {value}{:pad$}  {state}", "", "")
+    let (name, first) = (printable(name), first_line(value));
+    let pad = width.saturating_sub(first.width());
+    write!(out, "{:indent$}{FAINT}{name:13}{FAINT:#}  {first}{:pad$}  {state}", "", "")?;
+    let more = value.split('\n').skip(1);
+    match more.clone().count() {
+        0 => writeln!(out)?,
+        more => writeln!(out, ", {} lines", more + 1)?,
+    }
+    for line in more {
+        writeln!(out, "{:indent$}{:13}  {}", "", "", printable(line))?;
+    }
+    if value.contains(|c| c != '\n' && is_harmful(c)) {
+        let note = "has characters that cannot be shown, here \u{fffd}; --raw writes it as it is";
+        writeln!(out, "{:indent$}{FAINT}{:13}  ({note}){FAINT:#}", "", "")?;
+    }
+    Ok(())
+}
+
+fn first_line(value: &str) -> Cow<'_, str> {
+    printable(value.split('\n').next().unwrap_or_default())
 }
 
 /// The freshness of a live value; a code is current only for some seconds.
@@ -192,6 +217,7 @@ mod tests {
             code: "492039".into(),
             seconds_left: 17,
             period_seconds: 30,
+            times_handed_out: 1,
             source: "live",
             age_seconds: 0,
             revision: "4".into(),
@@ -205,6 +231,7 @@ mod tests {
                 rejected_is_current: false,
                 rotation: None,
                 no_code: None,
+                no_values: None,
                 valid_until: None,
                 lease: None,
                 further: Vec::new(),
@@ -236,8 +263,35 @@ mod tests {
     }
 
     #[test]
-    fn a_one_time_code_is_shown_with_its_seconds_left() {
-        assert!(text(&resolved(false)).contains("live, good for 17 s"));
+    fn a_one_time_code_is_shown_with_its_seconds_left_and_that_others_have_it() {
+        let mut shown = resolved(false);
+        assert!(text(&shown).contains("live, good for 17 s\n"));
+        shown.values.one_time_code.as_mut().unwrap().times_handed_out = 3;
+        assert!(text(&shown).contains("live, good for 17 s, handed out 3 times\n"));
+    }
+
+    #[test]
+    fn a_value_of_several_lines_is_shown_in_its_lines_and_what_cannot_be_shown_is_said() {
+        let shown = |password: &str| {
+            let mut shown = resolved(true);
+            shown.values.password.as_mut().unwrap().value = Some(password.into());
+            text(&shown)
+        };
+        let three = shown("one\n two\nthree");
+        let expected =
+            "password       one                 cached, 12 s old, 3 lines\n                two\n               three\n";
+        assert!(three.contains(expected) && !three.contains("cannot be shown"), "{three}");
+        let odd = shown("a\r\n\u{1b}[2Jb");
+        assert!(odd.contains("\u{fffd}[2Jb\n") && !odd.contains('\u{1b}'), "{odd}");
+        assert!(odd.contains("has characters that cannot be shown"), "{odd}");
+    }
+
+    #[test]
+    fn nothing_at_all_has_a_reason() {
+        let mut none = resolved(false);
+        none.values = Values { username: None, password: None, one_time_code: None, ..none.values };
+        none.values.no_values = Some("It is no login.");
+        assert!(text(&none).contains("It is no login.\n"));
     }
 
     #[test]

@@ -119,7 +119,7 @@ async fn list(
 ) -> Result<(Vec<Item>, String), CliError> {
     let items = broker.connections().list_items(access, connection).await?;
     let vaults: std::collections::BTreeSet<_> = items.iter().map(|item| &item.vault_id).collect();
-    let words = format!("{} login items in {} vaults", items.len(), vaults.len());
+    let words = format!("{} items in {} vaults", items.len(), vaults.len());
     Ok((items, words))
 }
 

@@ -43,6 +43,9 @@ reasons! {
         NoSuchItem: BrokerError::Provider(ProviderError { code: ErrorCode::NotFound, .. }),
         /// NOT_FOUND: a current code of the entry's second factor.
         NoCode: BrokerError::NoTfaCode(NoTfaCode::NotOnItem | NoTfaCode::NotMade(_) | NoTfaCode::NoEmail),
+        /// RATE_LIMITED: the current one-time code was handed out or ends too soon, and so is the
+        /// next one.
+        CodeNotYet: BrokerError::CodeNotYet { .. },
         /// CONFLICT: the entry's second factor has no codes that can be read here.
         NoAuthenticator: BrokerError::NoTfaCode(NoTfaCode::NoSecondFactor | NoTfaCode::Method(_)),
         /// CONFLICT: an entry for this user and domain exists.

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::RawQuery;
 use axum::http::StatusCode;
 use axum::response::Response;
-use keyway::ResolveRequest;
+use keyway::{ResolveRequest, WantedCode};
 
 use super::answer::Answer;
 use super::auth::Resolver;
@@ -34,6 +34,13 @@ about_an_entry! {
         /// The revision of a password that the site refused; the item is then fetched again.
         #[schema(max_length = 256)]
         rejected: Option<String>,
+        /// Only a one-time code that was not handed out before. The answer waits for the next one
+        /// for 35 s at most. If that one is taken too, it is RATE_LIMITED and says when to retry.
+        unused: Option<bool>,
+        /// Only a one-time code that is current for at least this many seconds more, with the same
+        /// wait.
+        #[schema(value_type = Option<u32>, maximum = 4294967295i64)]
+        min_seconds_left: Option<u64>,
     }
 }
 
@@ -44,9 +51,10 @@ words! {
 
 /// Resolve an entry: user name, password, current one-time code, further fields
 ///
-/// User name and password come from the cache during the cache duration. A one-time code is always
-/// live; when further fields are named, everything is. A value that the item lacks, or that was not
-/// requested, is `null`; a further field that the item lacks is absent. Needs the scope `resolve`.
+/// User name and password come from the cache during the cache duration, and so does the reason for
+/// having no one-time code. A code is always live; when further fields or the code alone are
+/// requested, everything is. A value that the item lacks, or that was not requested, is `null`; a
+/// further field that the item lacks is absent. Needs the scope `resolve`.
 #[utoipa::path(post, path = "/vault/resolve", operation_id = "resolve", tag = "vault", request_body = ToResolve,
     responses((status = 200, description = "The values", body = Values), WithBody, Missing, OfProvider, Common))]
 pub(super) async fn resolve(
@@ -85,7 +93,14 @@ fn request(wanted: ToResolve) -> Result<ResolveRequest, ApiError> {
     }
     request = request.further(further);
     request.rejected = wanted.rejected;
-    Ok(request)
+    Ok(request.code(wanted_code(wanted.unused, wanted.min_seconds_left)?))
+}
+
+/// What the one-time code must be.
+pub(super) fn wanted_code(unused: Option<bool>, min_seconds_left: Option<u64>) -> Result<WantedCode, ApiError> {
+    let too_many = |_| ApiError::invalid("min_seconds_left must be a non-negative integer of at most 4294967295");
+    let min_seconds_left = u32::try_from(min_seconds_left.unwrap_or_default()).map_err(too_many)?;
+    Ok(WantedCode::default().unused(unused.unwrap_or_default()).min_seconds_left(min_seconds_left))
 }
 
 /// The selected values; at least one.

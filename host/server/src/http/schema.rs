@@ -53,7 +53,7 @@ responses! {
     Conflicting: [(409, "CONFLICT: it already exists, has changed in the meantime, or is in use")];
     /// The errors of requests that ask a secret manager.
     OfProvider: [
-        (429, "RATE_LIMITED: the secret manager's limit is reached"),
+        (429, "RATE_LIMITED: the secret manager's limit is reached, or no one-time code is left for now"),
         (501, "UNSUPPORTED: the provider cannot do this"),
         (502, "PROVIDER_REFUSED, PROVIDER_UNAVAILABLE, PROVIDER_FAULT: the secret manager or its provider failed"),
         (503, "BUSY, ENDING, AUDIT_UNAVAILABLE, KEYS_UNAVAILABLE, PROVIDER_PAUSED, PROVIDER_NOT_INSTALLED: the server cannot do this now"),

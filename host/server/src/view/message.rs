@@ -38,7 +38,7 @@ pub(crate) fn message(error: &BrokerError) -> String {
         BrokerError::Invalid(
             InvalidInput::RateLimitTier { .. }
             | InvalidInput::FurtherFields
-            | InvalidInput::TfaSecret
+            | InvalidInput::TfaSecret(_)
             | InvalidInput::BoundWithAuthenticator
             | InvalidInput::AuthenticatorWithoutSecret,
         )
@@ -61,7 +61,10 @@ mod tests {
         for (error, begins) in [
             (tier.into(), "rate_limit_tier must be one of free, paid"),
             (InvalidInput::FurtherFields.into(), "further must have at most 100 distinct field names"),
-            (InvalidInput::TfaSecret.into(), "tfa_secret must be the secret of an authenticator"),
+            (
+                InvalidInput::TfaSecret("It is empty.".into()).into(),
+                "tfa_secret must be the secret of an authenticator",
+            ),
             (InvalidInput::BoundWithAuthenticator.into(), "tfa_method AUTHENTICATOR is not available"),
             (InvalidInput::AuthenticatorWithoutSecret.into(), "tfa_method AUTHENTICATOR requires tfa_secret"),
             (NoTfaCode::Method(TfaMethod::Sms).into(), "codes of tfa_method SMS cannot be read here"),

@@ -34,6 +34,10 @@ pub(crate) struct Values {
     /// Why there is no one-time code, when one was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) no_code: Option<NoCode>,
+    /// Why there is nothing at all, when user name or password were requested: a message for
+    /// people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) no_values: Option<&'static str>,
     /// When user name and password stop being valid, where the provider knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) valid_until: Option<Timestamp>,
@@ -106,7 +110,7 @@ view! {
     /// Why there is no one-time code.
     #[derive(ToSchema)]
     pub(crate) struct NoCode of none: keyway_runtime::contract::NoCode {
-        /// `absent`, `counter-based`, `malformed`, or another word of the provider.
+        /// `absent`, `counter-based`, `malformed`, `unsupported`, or another word of the provider.
         reason: String = none.reason.name().to_owned(),
         /// An explanation for people.
         message: String = none.message,
@@ -150,6 +154,9 @@ pub(crate) struct Code {
     pub(crate) code: SecretString,
     pub(crate) seconds_left: u64,
     pub(crate) period_seconds: u32,
+    /// How often this server handed out this code, this time included. Most sites accept a code
+    /// once.
+    pub(crate) times_handed_out: u32,
     pub(crate) source: &'static str,
     pub(crate) age_seconds: u32,
     pub(crate) revision: String,
@@ -183,6 +190,7 @@ impl Values {
             one_time_code: resolution.one_time_code.map(|code| Code {
                 seconds_left: code.expires_at.saturating_sub(now),
                 period_seconds: code.period_seconds,
+                times_handed_out: resolution.times_handed_out.unwrap_or(1),
                 code: code.code,
                 source: "live",
                 age_seconds: 0,
@@ -192,6 +200,7 @@ impl Values {
             rejected_is_current: resolution.rejected_is_current,
             rotation: resolution.rotation,
             no_code: resolution.no_code.map(Into::into),
+            no_values: resolution.no_values,
             valid_until: resolution.valid_until,
             lease: resolution.lease.map(Into::into),
             further: resolution.further.into_iter().map(|field| Further::new(field, reveal, now)).collect(),

@@ -29,8 +29,12 @@ impl Site {
 
     /// An item that exists.
     fn item(&self) -> String {
+        self.item_of("Northwind Supplier Portal")
+    }
+
+    fn item_of(&self, title: &str) -> String {
         let account = self.emulator.account("automation").unwrap();
-        account.vault("Automation").unwrap().item("Northwind Supplier Portal").unwrap().reference.clone()
+        account.vault("Automation").unwrap().item(title).unwrap().reference.clone()
     }
 
     fn run(&self, arguments: &[&str]) -> Ran {
@@ -58,6 +62,19 @@ fn a_reference_that_will_not_resolve_is_bound_with_a_warning() {
     assert!(updated.stderr.starts_with(warning), "{updated:#?}");
     // A change without a binding checks nothing.
     assert_eq!(site.run(&["entry", "update", "--alias", "Main"]).stderr, "");
+}
+
+#[test]
+fn an_item_that_is_no_login_is_bound_with_a_warning_and_resolves_to_a_reason() {
+    let site = Site::new();
+    let bind = ["bind", &site.item_of("Relecloud API Key")];
+    let bound = site.run(&bind);
+    assert!(bound.stderr.starts_with("warning: the entry is bound, but it resolves to nothing: "), "{bound:#?}");
+    assert!(bound.stderr.contains("API credential"), "{bound:#?}");
+    let resolved = site.run(&["resolve"]).json();
+    assert!(resolved["username"].is_null() && resolved["password"].is_null(), "{resolved}");
+    assert!(resolved["no_values"].as_str().unwrap().contains("login item"), "{resolved}");
+    assert_eq!(resolved["no_code"]["reason"], "not-a-login");
 }
 
 #[test]

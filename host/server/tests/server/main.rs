@@ -11,6 +11,7 @@ mod cli_bind;
 mod cli_entry;
 mod cli_json;
 mod cli_key;
+mod cli_text;
 mod cli_workspace;
 mod config;
 mod connections;

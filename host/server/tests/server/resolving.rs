@@ -68,6 +68,7 @@ async fn values_come_with_their_source_age_and_revision_and_are_for_nobody_to_ke
     assert!((1..=30).contains(&code["seconds_left"].as_u64().unwrap()), "{code}");
     assert_eq!((&code["period_seconds"], &code["source"]), (&30.into(), &"live".into()));
     assert_eq!((&code["age_seconds"], &code["revision"]), (&0.into(), &revision.into()));
+    assert_eq!(code["times_handed_out"], 1);
     assert_eq!(live["rejected_is_current"], false);
 
     let pair = json!({"permissioned_user_id": "acme-prod", "domain": "https://acme.com"});

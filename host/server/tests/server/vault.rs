@@ -226,9 +226,15 @@ async fn a_two_factor_code_is_for_now_and_for_nobody_to_keep() {
         assert_eq!(code["type"], "authenticator");
         assert!(code["code"].as_str().unwrap().bytes().all(|byte| byte.is_ascii_digit()), "{code}");
         assert!((1..=30).contains(&code["expires_in_seconds"].as_i64().unwrap()), "{code}");
-        assert_eq!(code.as_object().unwrap().len(), 3, "no received_at");
+        assert!(code["times_handed_out"].as_u64().unwrap() >= 1, "{code}");
+        assert_eq!(code.as_object().unwrap().len(), 4, "no received_at");
     };
     check(&api.get(&path).await);
+    check(&api.get(&format!("{path}&unused=false&min_seconds_left=0")).await);
+    for wrong in ["unused=yes", "unused", "min_seconds_left=-1", "min_seconds_left=x", "min_seconds_left=31"] {
+        let message = api.get(&format!("{path}&{wrong}")).await.error(400, "VALIDATION_FAILED");
+        assert!(message.contains(wrong.split('=').next().unwrap()), "{message}");
+    }
 
     for (method, status, code) in
         [("EMAIL", 404, "NOT_FOUND"), ("SMS", 409, "CONFLICT"), ("MAGIC_LINK", 409, "CONFLICT")]
@@ -240,6 +246,44 @@ async fn a_two_factor_code_is_for_now_and_for_nobody_to_keep() {
     api.get(&path).await.error(409, "CONFLICT");
     api.put(json!({"secret_provider_id": connection.id, "secret_ref": "echo://item/one"})).await.ok(200);
     check(&api.get(&path).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_says_how_often_it_was_handed_out_and_an_unused_one_is_given_out_once() {
+    let (api, _) = Api::echo().await;
+    // One period until the year 2106, so that none ends meanwhile.
+    let secret = api.encrypted("otpauth://totp/x?secret=GEZDGNBVGY3TQOJQ&period=4294967295");
+    api.post("/vault", &named(json!({"tfa_secret": secret}))).await.ok(201);
+    let path = format!("/vault/tfa-code?{PAIR}");
+    let unused = api.get(&format!("{path}&unused=true")).await.ok(200);
+    assert_eq!(unused["times_handed_out"], 1);
+    assert_eq!(api.get(&path).await.ok(200)["times_handed_out"], 2);
+    let key = api.key_with(keyway::Scope::Resolve).await;
+    let resolve = async |body: Value| api.request("POST", "/vault/resolve", &key, &named(body)).await;
+    assert_eq!(resolve(json!({})).await.ok(200)["one_time_code"]["times_handed_out"], 3);
+    for refused in [api.get(&format!("{path}&unused=true")).await, resolve(json!({"unused": true})).await] {
+        let message = refused.error(429, "RATE_LIMITED");
+        assert!(message.contains("Ask again in"), "{message}");
+        assert_eq!(refused.json()["reason"], "CODE_NOT_YET");
+        assert!(refused.headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap() > 35);
+    }
+    let not_asked = resolve(json!({"fields": ["password"], "unused": true})).await.error(400, "VALIDATION_FAILED");
+    assert!(not_asked.contains("unused"), "{not_asked}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_makes_no_code_has_a_reason_in_the_answer_and_harms_no_other_value() {
+    let (api, _) = Api::echo().await;
+    let counter = api.encrypted("otpauth://hotp/x?secret=GEZDGNBVGY3TQOJQ&counter=1");
+    api.post("/vault", &named(json!({"password": api.encrypted("kept"), "tfa_secret": counter}))).await.ok(201);
+    let message = api.get(&format!("/vault/tfa-code?{PAIR}")).await.error(404, "NOT_FOUND");
+    assert!(message.contains("counter-based"), "{message}");
+    let key = api.key_with(keyway::Scope::Resolve).await;
+    let resolved = api.request("POST", "/vault/resolve", &key, &named(json!({}))).await.ok(200);
+    assert_eq!((&resolved["password"]["value"], &resolved["one_time_code"]), (&"kept".into(), &Value::Null));
+    assert_eq!(resolved["no_code"]["reason"], "counter-based");
+    let refused = api.put(json!({"tfa_method": "AUTHENTICATOR"})).await.error(400, "VALIDATION_FAILED");
+    assert!(refused.contains("secret") && refused.contains("counter-based"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

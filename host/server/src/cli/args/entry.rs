@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use keyway::entries::TfaMethod;
 
+use super::CodeOptions;
 use super::target::{ConnectionOption, EntryOption, WorkspaceOption};
 use super::values::{cache_ttl, name_and_value};
 
@@ -32,7 +33,12 @@ pub(crate) enum EntryCommand {
     /// List the further fields of a vault entry's item, which `keyway resolve --further` resolves
     Fields(EntryTarget),
     /// Print a vault entry's current two-factor code
-    Code(EntryTarget),
+    Code {
+        #[command(flatten)]
+        target: EntryTarget,
+        #[command(flatten)]
+        code: CodeOptions,
+    },
 }
 
 #[derive(Debug, Args)]

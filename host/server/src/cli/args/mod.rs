@@ -171,7 +171,7 @@ pub(crate) struct ResolveOptions {
     #[command(flatten)]
     pub(crate) entry: EntryOption,
     /// Values to resolve [default: all of them, or none with --further]
-    #[arg(long, value_name = "FIELDS", value_delimiter = ',')]
+    #[arg(long, visible_alias = "field", value_name = "FIELDS", value_delimiter = ',')]
     pub(crate) fields: Vec<ResolveField>,
     /// A further field of the item, by its name in `keyway entry fields`; repeatable
     #[arg(long, value_name = "NAME")]
@@ -179,15 +179,40 @@ pub(crate) struct ResolveOptions {
     /// The revision whose password the site rejected; the result says whether it is still current
     #[arg(long, value_name = "REVISION")]
     pub(crate) rejected: Option<String>,
+    #[command(flatten)]
+    pub(crate) code: CodeOptions,
     /// Show the password and further fields
     #[arg(long)]
     pub(crate) reveal: bool,
+    /// Write exactly the bytes of one value and nothing else, for scripts; with --field or
+    /// --further
+    #[arg(long)]
+    pub(crate) raw: bool,
     #[command(flatten)]
     pub(crate) workspace: WorkspaceOption,
 }
 
+/// Which one-time code will do.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct CodeOptions {
+    /// Only a one-time code that was not handed out before; waits for the next one, for 35 s at
+    /// most. A command knows only its own: where callers share an item, ask a running server
+    #[arg(long)]
+    unused: bool,
+    /// Only a one-time code that is current for at least this many seconds more; waits for the next
+    /// one, for 35 s at most
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true)]
+    min_seconds_left: u32,
+}
+
+impl From<CodeOptions> for keyway::WantedCode {
+    fn from(options: CodeOptions) -> Self {
+        Self::default().unused(options.unused).min_seconds_left(options.min_seconds_left)
+    }
+}
+
 /// A value of an entry.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(crate) enum ResolveField {
     Username,

@@ -62,15 +62,15 @@ pub(super) async fn run(app: &App, command: EntryCommand) -> Result<(), CliError
                 table.row([&field.name, &field.label, &field.kind]);
             })
         }
-        EntryCommand::Code(target) => {
+        EntryCommand::Code { target, code } => {
             let selector = target.entry.selector()?;
             let (host, access) = app.open_in(&target.workspace).await?;
-            let TfaCode::Authenticator { code, expires_in } =
-                host.broker().entries().tfa_code(&access, &selector).await?
+            let TfaCode::Authenticator { code, expires_in, times_handed_out } =
+                host.broker().entries().tfa_code(&access, &selector, code.into()).await?
             else {
                 return Err(CliError::new(ErrorKind::Internal, "this kind of two-factor code cannot be printed yet"));
             };
-            let code = Code::authenticator(code, expires_in);
+            let code = Code::authenticator(code, expires_in, times_handed_out);
             app.output.result(&code, |out| {
                 let left = code.expires_in_seconds;
                 writeln!(out, "{}  {GOOD}live{GOOD:#}, good for {left} s", code.code.expose_secret())
@@ -152,13 +152,17 @@ async fn update(app: &App, options: UpdateOptions) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Checks that the bound item exists. The binding stays in any case: a failure of the secret
-/// manager must not prevent it.
+/// Checks that the bound item exists and is a login. The binding stays in any case: a failure of
+/// the secret manager must not prevent it.
 async fn warn_of_what_is_not_seen(host: &Host, access: &Access, binding: Option<Binding>) {
     let Some(binding) = binding else { return };
-    let Err(error) = host.broker().connections().check_item(access, binding.connection_id, &binding.reference).await
-    else {
-        return;
+    let checked = host.broker().connections().check_item(access, binding.connection_id, &binding.reference).await;
+    let error = match checked {
+        Ok(None) => return,
+        Ok(Some(reason)) => {
+            return Output::warning(&format!("the entry is bound, but it resolves to nothing: {reason}"));
+        }
+        Err(error) => error,
     };
     let told = match &error {
         BrokerError::Provider(error)

@@ -17,6 +17,7 @@ use super::auth::Client;
 use super::body::Body;
 use super::error::ApiError;
 use super::memory;
+use super::resolve::wanted_code;
 use super::schema::{Common, Conflicting, Input, Missing, OfProvider, WithBody};
 use super::secret_json::secret_answer;
 use crate::view::tfa_code::Code;
@@ -103,18 +104,26 @@ pub(super) async fn clear_browser_state(
 
 /// Get the current two-factor code of an entry
 ///
-/// From the entry's own secret, or live from the item that it is bound to. Needs the scope `api`.
+/// From the entry's own secret, or live from the item that it is bound to. If there is none, the
+/// message says why. Needs the scope `api`.
 #[utoipa::path(get, path = "/vault/tfa-code", operation_id = "get_tfa_code", tag = "vault",
     params(
         ("permissioned_user_id" = String, Query, description = "The entry's user"),
         ("domain" = String, Query, description = "The entry's site, exactly as stored"),
+        ("unused" = Option<bool>, Query, description = "Only a code that was not handed out before. The answer waits for the next one for 35 s at most. If that one is taken too, it is RATE_LIMITED and says when to retry"),
+        ("min_seconds_left" = Option<u32>, Query, description = "Only a code that is current for at least this many seconds more, with the same wait"),
     ),
     responses((status = 200, description = "The code", body = Code), Input, Missing, Conflicting, OfProvider, Common))]
 pub(super) async fn tfa_code(Client(api, access): Client, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
+    let [unused, min_seconds_left] = name::parameters(query.clone(), ["unused", "min_seconds_left"])?;
+    let unused = unused.map(|text| text.parse().map_err(|_| ApiError::invalid("unused must be true or false")));
+    let not_a_number = |_| ApiError::invalid("min_seconds_left must be a non-negative integer");
+    let min_seconds_left = min_seconds_left.map(|text| text.parse().map_err(not_a_number));
+    let wanted = wanted_code(unused.transpose()?, min_seconds_left.transpose()?)?;
     let selector = name::queried(query)?.map_or_else(|| name::pair(None, None), Ok)?;
-    match api.broker.entries().tfa_code(&access, &selector).await? {
-        TfaCode::Authenticator { code, expires_in } => {
-            secret_answer(StatusCode::OK, &Code::authenticator(code, expires_in))
+    match api.broker.entries().tfa_code(&access, &selector, wanted).await? {
+        TfaCode::Authenticator { code, expires_in, times_handed_out } => {
+            secret_answer(StatusCode::OK, &Code::authenticator(code, expires_in, times_handed_out))
         }
         _ => Err(ApiError::internal("this server does not know this kind of two-factor code")),
     }

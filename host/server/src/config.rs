@@ -1,7 +1,8 @@
-//! The configuration of a host: where its data and its providers are, and the operator's network
-//! policy.
+//! The configuration of a host (where its data and its providers are, and the operator's network
+//! policy), and of a server.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use keyway::audit::SegmentOptions;
 use keyway::budgets::BudgetOptions;
@@ -93,6 +94,59 @@ impl HostConfig {
         self.master_key.clone().unwrap_or_else(|| MasterKeySource::File(self.data_dir.join("master.key")))
     }
 }
+
+/// The files of a server's certificate, in PEM. They are read again when they change.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// The certificate, followed by those of its issuers.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+    /// The authorities of clients. With them, each client must present a certificate of theirs.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Where and how a server listens.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ServeConfig {
+    /// `host:port`, where port 0 picks a free one, or `unix:` and the path of a socket.
+    pub listen: String,
+    /// An address for health and metrics, with connections of its own. It is plain HTTP and needs
+    /// no key. Without one, there are no metrics.
+    pub metrics_listen: Option<String>,
+    /// The certificate. Without one, the API is plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// Whether the API may be plain HTTP where other machines can reach it, because TLS ends in
+    /// front of it.
+    pub insecure_plain_http: bool,
+    /// How long the head of a request may take to arrive.
+    pub head_timeout: Duration,
+    /// How long a connection may rest between requests.
+    pub idle_timeout: Duration,
+}
+
+impl ServeConfig {
+    /// Plain HTTP, which has to be on this machine, with time limits that suit most clients.
+    pub fn new(listen: impl Into<String>) -> Self {
+        Self {
+            listen: listen.into(),
+            metrics_listen: None,
+            tls: None,
+            insecure_plain_http: false,
+            head_timeout: Duration::from_secs(HEAD_TIMEOUT.into()),
+            idle_timeout: Duration::from_secs(IDLE_TIMEOUT.into()),
+        }
+    }
+}
+
+/// In seconds; hyper's own default.
+pub(crate) const HEAD_TIMEOUT: u32 = 30;
+
+/// In seconds. A server must wait longer than the load balancer in front of it, which would
+/// otherwise send requests into connections that are being closed. AWS's waits 60 s by default, and
+/// so does nginx; 75 s is nginx's own default as a server. (Google Cloud's waits 600 s.)
+pub(crate) const IDLE_TIMEOUT: u32 = 75;
 
 /// The default data folder: `keyway` in the user's data folder (on Linux `$XDG_DATA_HOME`,
 /// otherwise `~/.local/share`). Not the working folder, where a master key would soon be in a

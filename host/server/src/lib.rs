@@ -33,6 +33,7 @@ mod demo;
 pub mod host;
 pub mod http;
 mod logging;
+mod peer;
 pub mod serve;
 mod slow_reader;
 mod view;

@@ -9,12 +9,15 @@
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
+
+use crate::peer::Peer;
 
 /// How long a client may take less than [`ENOUGH`].
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -47,10 +50,11 @@ pub(crate) fn bound(stream: &TcpStream) {
     let _ = (stream, UNSENT, UNDELIVERED);
 }
 
-/// A stream whose other end must keep reading.
+/// A stream whose other end must keep reading. The peer notes what moves.
 #[derive(Debug)]
 pub(crate) struct Impatient<S> {
     stream: S,
+    peer: Arc<Peer>,
     waiting: Option<Waiting>,
 }
 
@@ -62,13 +66,14 @@ struct Waiting {
 }
 
 impl<S> Impatient<S> {
-    pub(crate) fn new(stream: S) -> Self {
-        Self { stream, waiting: None }
+    pub(crate) fn new(stream: S, peer: Arc<Peer>) -> Self {
+        Self { stream, peer, waiting: None }
     }
 
     fn written(&mut self, context: &mut Context<'_>, written: Poll<Result<usize>>) -> Poll<Result<usize>> {
         match &written {
             Poll::Ready(Ok(bytes)) => {
+                self.peer.took();
                 if let Some(waiting) = &mut self.waiting {
                     waiting.taken = waiting.taken.saturating_add(*bytes);
                     if waiting.taken >= ENOUGH {
@@ -121,7 +126,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, into)
+        let before = into.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, into);
+        if into.filled().len() > before {
+            self.peer.sent();
+        }
+        read
     }
 }
 
@@ -144,7 +154,7 @@ mod tests {
                 }
             }
         });
-        let mut server = Impatient::new(server);
+        let mut server = Impatient::new(server, Peer::new(None));
         let written = async {
             server.write_all(&vec![7; length]).await?;
             server.flush().await
@@ -169,7 +179,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_may_rest_for_as_long_as_it_likes_between_its_answers() {
         let (server, mut client) = duplex(1_024);
-        let mut server = Impatient::new(server);
+        let mut server = Impatient::new(server, Peer::new(None));
         let mut part = vec![0; 2_048];
         for _ in 0..3 {
             let both = async { tokio::join!(server.write_all(&[7; 2_048]), client.read_exact(&mut part)) };

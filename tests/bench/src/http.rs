@@ -42,7 +42,7 @@ async fn live(report: &mut Report, lab: &Lab, quick: usize) -> Result<()> {
     let connection = data.connect("Bench 1Password").await?;
     let entry = data.bind("bench", connection).await?;
     let server = Server::bind("127.0.0.1:0", data.broker.clone()).await?;
-    let mut client = Client::connect(&server.address().to_string()).await?;
+    let mut client = Client::connect(server.url().trim_start_matches("http://")).await?;
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(server.run(async {
         let _ = ended.await;

@@ -3,6 +3,7 @@
 //! **Invariant:** the check changes nothing: it creates no folder, key or database, and migrates no
 //! older database.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -17,7 +18,9 @@ use super::args::ConfigCommand;
 use super::exit::CliError;
 use super::output::{BAD, FAINT, GOOD, Table, printable};
 use super::settings::{Origin, Settings};
-use crate::config::{HostConfig, MasterKeySource};
+use crate::config::{HostConfig, MasterKeySource, ServeConfig};
+use crate::serve::listen::{UNIX, check_plain, is_in_use};
+use crate::serve::tls;
 
 pub(super) async fn run(app: &App, command: &ConfigCommand) -> Result<(), CliError> {
     let ConfigCommand::Check = command;
@@ -67,19 +70,26 @@ async fn checks(config: &HostConfig, settings: &Settings) -> Vec<Check> {
         let found = MasterKey::from_file(file).map_or_else(wrong, |_| (Finding::Note, advice));
         checks.push(Check::new("old master key", found));
     }
-    if let Some(error) = &settings.serve_error {
-        checks.push(Check::new("serve", (Finding::Wrong, error.clone())));
+    match &settings.serve {
+        Ok(serve) => checks.extend(serving(serve)),
+        Err(error) => checks.push(Check::new("serve", (Finding::Wrong, error.clone()))),
     }
-    let address = |name| settings.get(name).and_then(|setting| setting.values.first());
-    let (api, metrics) = (address("listen"), address("metrics_listen"));
-    checks.extend(api.map(|address| Check::new("listen", listen(address))));
-    if let Some(address) = metrics {
-        let found = match api == metrics && !address.ends_with(":0") {
-            true => (
-                Finding::Wrong,
-                format!("{address} is the API's address; leave this out, and it serves the metrics too"),
-            ),
-            false => listen(address),
+    checks
+}
+
+/// What `serve` needs.
+fn serving(serve: &ServeConfig) -> Vec<Check> {
+    let wrong = |error: &dyn Display| (Finding::Wrong, error.to_string());
+    let plain = serve.tls.is_some() || serve.insecure_plain_http;
+    let mut checks = vec![Check::new("listen", listen(&serve.listen, plain))];
+    if let Some(files) = &serve.tls {
+        let good = (Finding::Good, files.certificate.display().to_string());
+        checks.push(Check::new("certificate", tls::load(files).map_or_else(|error| wrong(&error), |_| good)));
+    }
+    if let Some(address) = &serve.metrics_listen {
+        let found = match *address == serve.listen && !address.ends_with(":0") {
+            true => wrong(&format!("{address} is the API's own; choose another one")),
+            false => listen(address, true),
         };
         checks.push(Check::new("metrics listen", found));
     }
@@ -182,12 +192,20 @@ fn providers(folder: &Path, named: bool) -> (Finding, String) {
     }
 }
 
-fn listen(address: &str) -> (Finding, String) {
-    match TcpListener::bind(address) {
-        Ok(_) => (Finding::Good, address.to_owned()),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            (Finding::Note, format!("{address} is in use, perhaps by this server"))
-        }
+fn listen(address: &str, may_be_plain: bool) -> (Finding, String) {
+    let in_use = || (Finding::Note, format!("{address} is in use, perhaps by this server"));
+    if let Some(path) = address.strip_prefix(UNIX).map(Path::new) {
+        return match not_writable(path.parent().unwrap_or(path)) {
+            _ if is_in_use(path) => in_use(),
+            None => (Finding::Good, address.to_owned()),
+            Some(why) => (Finding::Wrong, why),
+        };
+    }
+    let bound = TcpListener::bind(address).and_then(|listener| listener.local_addr());
+    match bound.map(|address| check_plain(address, may_be_plain)) {
+        Ok(Ok(())) => (Finding::Good, address.to_owned()),
+        Ok(Err(error)) => (Finding::Wrong, error.to_string()),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => in_use(),
         Err(error) => (Finding::Wrong, format!("cannot listen at {address}: {error}")),
     }
 }

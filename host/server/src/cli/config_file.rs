@@ -89,6 +89,8 @@ fn values(arg: &Arg, value: &Spanned<DeValue<'_>>) -> Result<Vec<String>, (usize
     match (arg.get_action(), value.get_ref()) {
         (ArgAction::Append, DeValue::Array(items)) => items.iter().map(one).collect(),
         (ArgAction::Append, _) => Err(expected("a sequence", value)),
+        (ArgAction::SetTrue, DeValue::Boolean(is_set)) => Ok(vec![is_set.to_string()]),
+        (ArgAction::SetTrue, _) => Err(expected("a boolean", value)),
         (_, DeValue::Integer(number)) if arg.get_value_parser().type_id() == TypeId::of::<u32>() => {
             let number = u32::from_str_radix(number.as_str(), number.radix());
             number.map(|number| vec![number.to_string()]).map_err(|_| expected("u32", value))
@@ -107,21 +109,30 @@ mod tests {
     fn parsed(text: &str, folder: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
         let append = |name: &'static str| Arg::new(name).action(ArgAction::Append);
         let path = |name: &'static str| Arg::new(name).value_parser(clap::value_parser!(PathBuf));
+        let flag = |name: &'static str| Arg::new(name).action(ArgAction::SetTrue);
         let size = Arg::new("audit_segment_mib").value_parser(clap::value_parser!(u32).range(1..=4_096));
-        let all =
-            [path("data_dir"), path("providers"), append("connect_to"), Arg::new("listen"), Arg::new("log"), size];
+        let all = [
+            path("data_dir"),
+            path("providers"),
+            append("connect_to"),
+            flag("insecure_plain_http"),
+            Arg::new("listen"),
+            Arg::new("log"),
+            size,
+        ];
         parse(text, Path::new(folder), &all.iter().collect::<Vec<_>>())
     }
 
     #[test]
     fn paths_start_at_the_folder_of_the_file() {
         let text = "data_dir = \"data\"\nproviders = \"/usr/lib/keyway\"\nconnect_to = [\"a=http://b:1\", \"c=http://d:2\"]\n\
-                    audit_segment_mib = 1_6\n";
+                    audit_segment_mib = 1_6\ninsecure_plain_http = true\n";
         let settings = parsed(text, "/etc/keyway").unwrap();
         let expected = [
             ("audit_segment_mib", vec!["16"]),
             ("connect_to", vec!["a=http://b:1", "c=http://d:2"]),
             ("data_dir", vec!["/etc/keyway/data"]),
+            ("insecure_plain_http", vec!["true"]),
             ("providers", vec!["/usr/lib/keyway"]),
         ];
         let expected =
@@ -139,6 +150,7 @@ mod tests {
             ("connect_to = [1]", "expected a string"),
             ("audit_segment_mib = -1", "expected u32"),
             ("audit_segment_mib = \"64\"", "expected u32"),
+            ("insecure_plain_http = \"true\"", "expected a boolean"),
             ("listen = ", "line 1"),
             ("log = \"info\"\nlog = \"warn\"", "duplicate key"),
             ("\n[listen]\n", "line 2"),

@@ -197,8 +197,13 @@ impl From<OpenError> for CliError {
 
 impl From<BindError> for CliError {
     fn from(error: BindError) -> Self {
-        Self::new(ErrorKind::Internal, error.to_string())
-            .hint("--listen (and --metrics-listen) choose another address; port 0 picks a free port")
+        let told = Self::new(ErrorKind::Internal, error.to_string());
+        match error {
+            BindError::Listen { .. } => {
+                told.hint("--listen (and --metrics-listen) choose another address; port 0 picks a free port")
+            }
+            _ => told,
+        }
     }
 }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 use keyway::BrokerError;
 
 use super::app::App;
-use super::args::ServeOptions;
+use super::args::serve::ServeOptions;
 use super::exit::CliError;
+use crate::config::ServeConfig;
 use crate::host::Host;
 use crate::logging::LogFormat;
 use crate::serve::{Server, asked_to_end};
@@ -20,30 +21,31 @@ const KEY_ROTATIONS_EVERY: Duration = Duration::from_secs(60);
 /// logs are JSON), and with `--json` also a JSON line on standard output.
 pub(super) async fn run(app: &App, options: &ServeOptions) -> Result<(), CliError> {
     allow_open_files();
+    let config = options.config().map_err(CliError::usage)?;
     let host = app.open_to_serve().await?;
-    let server = Server::bind_with(&options.listen, options.metrics_listen.as_deref(), host.broker().clone()).await?;
+    let server = Server::bind_with(&config, host.broker().clone()).await?;
     // Before announcing that it listens, because it may be asked to end from then on.
     let end = asked_to_end();
     if app.output.json {
         let _ =
             app.output.json_line(&serde_json::json!({ "listening": server.url(), "metrics": server.metrics_url() }));
     }
-    tell_where(app, options, &server);
-    report(host, &server);
+    tell_where(app, &server);
+    report(host, &config, &server);
     finish_key_rotations(host);
     server.run(end).await;
     Ok(())
 }
 
 /// With JSON logs, it is a log line.
-fn tell_where(app: &App, options: &ServeOptions, server: &Server) {
+fn tell_where(app: &App, server: &Server) {
     if app.global.log_format == LogFormat::Json {
         tracing::info!(url = server.url(), metrics = server.metrics_url(), "listening");
         return;
     }
     let _ = writeln!(std::io::stderr(), "Listening at {}", server.url());
-    if options.metrics_listen.is_some() {
-        let _ = writeln!(std::io::stderr(), "Metrics at {}/metrics", server.metrics_url());
+    if let Some(metrics) = server.metrics_url() {
+        let _ = writeln!(std::io::stderr(), "Metrics at {metrics}/metrics");
     }
 }
 
@@ -57,11 +59,9 @@ fn allow_open_files() {
     }
 }
 
-fn report(host: &Host, server: &Server) {
-    if !server.address().ip().is_loopback() {
-        tracing::warn!(
-            "this address is reachable from other machines, and the API is plain HTTP; put TLS in front of it"
-        );
+fn report(host: &Host, config: &ServeConfig, server: &Server) {
+    if config.tls.is_none() && server.address().is_some_and(|address| !address.ip().is_loopback()) {
+        tracing::warn!("the API is plain HTTP, and other machines can reach it; TLS must end in front of it");
     }
     if host.broker().providers().list().is_empty() {
         tracing::warn!(

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command, CommandFactory};
+use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches};
 use serde::Serialize;
 
 use super::args::{self, Cli};
 use super::config_file::ConfigFile;
-use crate::config::{HostConfig, MasterKeySource};
+use crate::config::{HostConfig, MasterKeySource, ServeConfig};
 
 /// The origin of a setting, strongest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -32,9 +32,9 @@ pub(super) struct Setting {
 pub(crate) struct Settings {
     pub(super) file: Option<PathBuf>,
     pub(super) settings: Vec<Setting>,
-    /// Why `serve` would not start with them.
+    /// What they mean for `serve`, or why it would not start with them.
     #[serde(skip)]
-    pub(super) serve_error: Option<String>,
+    pub(super) serve: Result<ServeConfig, String>,
 }
 
 /// The arguments that are settings: the global ones, and those of `serve`. Each has an environment
@@ -55,12 +55,17 @@ impl Settings {
         let [global, of_serve] = arguments(&command);
         let mut settings: Vec<_> = global.iter().map(|arg| setting(matches, arg, file.as_ref())).collect();
         // These belong only to `serve`, so its arguments are parsed as if it were run here.
-        let serve = args::command(file.as_ref()).try_get_matches_from(["keyway", "serve"]);
-        if let Some(serve) = serve.as_ref().ok().and_then(|matches| matches.subcommand_matches("serve")) {
-            settings.extend(of_serve.iter().map(|arg| setting(serve, arg, file.as_ref())));
+        let parsed = args::command(file.as_ref()).try_get_matches_from(["keyway", "serve"]);
+        if let Some(parsed) = parsed.as_ref().ok().and_then(|matches| matches.subcommand_matches("serve")) {
+            settings.extend(of_serve.iter().map(|arg| setting(parsed, arg, file.as_ref())));
         }
-        let serve_error = serve.err().and_then(|error| error.to_string().lines().next().map(ToOwned::to_owned));
-        Self { file: file.map(|file| file.path), settings, serve_error }
+        let cli = parsed.and_then(|matches| Cli::from_arg_matches(&matches));
+        let serve = match cli.map(|cli| cli.command) {
+            Ok(args::Command::Serve(options)) => options.config(),
+            Ok(_) => Err("`serve` was read as another command".to_owned()),
+            Err(error) => Err(error.to_string().lines().next().unwrap_or_default().to_owned()),
+        };
+        Self { file: file.map(|file| file.path), settings, serve }
     }
 
     /// The same, with the effective values of unset settings.

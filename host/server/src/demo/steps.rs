@@ -15,6 +15,7 @@ use crate::cli::args::demo::DemoOptions;
 use crate::cli::exit::CliError;
 use crate::cli::resolved::Resolved;
 use crate::cli::select::OPERATOR;
+use crate::config::ServeConfig;
 use crate::host::Host;
 use crate::serve::Server;
 
@@ -63,9 +64,10 @@ pub(super) async fn all(
     if options.once {
         return Ok((host, None));
     }
-    let server = report.step("Serve the HTTP API", listen(broker, &options.listen)).await?;
+    let server = report.step("Serve the HTTP API", listen(broker, options)).await?;
     if let Some(another) = candidates.get(1).or(candidates.first()) {
-        report.api = Some(Api::new(server.url(), api_key, connection_id, &site(another), &another.reference));
+        report.api =
+            Some(Api::new(server.url().to_owned(), api_key, connection_id, &site(another), &another.reference));
     }
     Ok((host, Some(server)))
 }
@@ -208,9 +210,11 @@ async fn resolve(
     Ok((resolved, words.to_owned()))
 }
 
-async fn listen(broker: &Broker, address: &str) -> Result<(Server, String), CliError> {
-    let server = Server::bind(address, broker.clone()).await?;
-    let words = server.url();
+async fn listen(broker: &Broker, options: &DemoOptions) -> Result<(Server, String), CliError> {
+    let mut config = ServeConfig::new(&options.listen);
+    config.insecure_plain_http = options.insecure_plain_http;
+    let server = Server::bind_with(&config, broker.clone()).await?;
+    let words = server.url().to_owned();
     Ok((server, words))
 }
 

@@ -12,6 +12,7 @@ use secrecy::SecretString;
 use super::api::Api;
 use super::error::ApiError;
 use super::memory;
+use crate::peer::Peer;
 
 /// The header with the API key.
 const KEY_HEADER: &str = "cc-key";
@@ -31,7 +32,10 @@ impl FromRequestParts<Api> for Caller {
         // A value that is not text cannot be a key, and is answered like any other invalid key.
         let key = SecretString::from(value.to_str().unwrap_or_default());
         let access = api.broker.api_keys().authenticate(&key, request::current().as_deref()).await?;
-        memory::charge_to(access.workspace());
+        if let Some(peer) = Peer::current() {
+            peer.is_known();
+        }
+        memory::charge_to(access.workspace())?;
         Ok(Self(api.clone(), access))
     }
 }

@@ -6,6 +6,8 @@
 //! For the same reason serde's own messages are used only for syntax errors.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::pin;
 use std::str::FromStr;
 
 use axum::body::HttpBody;
@@ -16,14 +18,15 @@ use keyway::entries::TfaMethod;
 use keyway::storage::UnknownName;
 use keyway::{CacheTtl, ConnectionId, EntryId, RotationId};
 use keyway_runtime::Settings;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
 use super::code::Code;
 use super::error::ApiError;
 use super::memory::{self, FREE};
+use super::soon::soon;
 
 /// The change of an optional value, in the library's form: `None` keeps it, `Some(None)` clears it.
 pub(crate) type Change<T> = Option<Option<T>>;
@@ -78,9 +81,10 @@ fields! {
     /// The settings of a connection: texts by name, which may be secret.
     Option<Settings>: |fields, name| {
         let is = "an object whose values are strings";
-        let Some(mut values) = fields.value::<Fields>(name, is)? else { return Ok(None) };
+        let Some(values) = fields.value::<Fields>(name, is)? else { return Ok(None) };
+        let mut values = values.once()?;
         let mut settings = Settings::new();
-        while let Some((setting, json)) = values.0.pop_first() {
+        while let Some((setting, json)) = values.by_name.pop_first() {
             settings.set(setting, read_as::<String>(name, is, &wiping(json))?);
         }
         Ok(Some(settings))
@@ -93,7 +97,7 @@ where
     Option<T>: Field,
 {
     fn take(fields: &mut Fields, name: &'static str) -> Result<Self, ApiError> {
-        let is_there = fields.0.contains_key(name);
+        let is_there = fields.by_name.contains_key(name);
         Ok(Some(<Option<T> as Field>::take(fields, name)?).filter(|_| is_there))
     }
 }
@@ -138,18 +142,47 @@ const DISCARDED: usize = 8 * BODY_LIMIT;
 
 /// The fields of a JSON object in a request's body, each as its raw text until it is taken out.
 /// Remaining fields are wiped, because they may be secrets.
-#[derive(Deserialize)]
-pub(crate) struct Fields(BTreeMap<String, Box<RawValue>>);
+pub(crate) struct Fields {
+    by_name: BTreeMap<String, Box<RawValue>>,
+    /// A field that is there more than once.
+    twice: Option<String>,
+}
 
-impl std::fmt::Debug for Fields {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fields").finish_non_exhaustive()
     }
 }
 
 impl Drop for Fields {
     fn drop(&mut self) {
-        std::mem::take(&mut self.0).into_values().map(wiping).for_each(drop);
+        std::mem::take(&mut self.by_name).into_values().map(wiping).for_each(drop);
+    }
+}
+
+/// As derived for a map, which would silently keep the last field of each name.
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OfObject;
+        impl<'de> Visitor<'de> for OfObject {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Fields, A::Error> {
+                let mut fields = Fields { by_name: BTreeMap::new(), twice: None };
+                while let Some((name, value)) = object.next_entry::<String, Box<RawValue>>()? {
+                    if fields.by_name.contains_key(&name) {
+                        fields.twice = Some(name.clone());
+                    }
+                    fields.by_name.insert(name, value).map(wiping);
+                }
+                Ok(fields)
+            }
+        }
+        deserializer.deserialize_map(OfObject)
     }
 }
 
@@ -168,7 +201,7 @@ impl<S: Send + Sync, B: FromBody> FromRequest<S> for Body<B> {
         if !is_json(&request) {
             return Err(not_json());
         }
-        let body = read(request.into_body()).await?;
+        let body = arrived(request.into_body()).await?;
         B::read(Fields::parse(&body)?).map(Self)
     }
 }
@@ -179,7 +212,7 @@ impl<S: Send + Sync, B: FromBody> OptionalFromRequest<S> for Body<B> {
 
     async fn from_request(request: Request, _: &S) -> Result<Option<Self>, ApiError> {
         let is_json = is_json(&request);
-        let body = read(request.into_body()).await?;
+        let body = arrived(request.into_body()).await?;
         match body.trim_ascii() {
             b"" => Ok(None),
             // Clients send `null` for a missing object.
@@ -197,6 +230,15 @@ fn not_json() -> ApiError {
 
 fn too_large() -> ApiError {
     ApiError::new(Code::PAYLOAD_TOO_LARGE, format!("the body is larger than {} MiB", BODY_LIMIT >> 20))
+}
+
+/// Reads a body. One that is still to come waits in a place of its own.
+async fn arrived(body: axum::body::Body) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+    let mut read = pin!(read(body));
+    match soon(read.as_mut()).await {
+        Some(body) => body,
+        None => memory::arrive(read).await,
+    }
 }
 
 /// Reads a body up to the limit, if there is room for it. A body that is too large or has no room
@@ -254,15 +296,26 @@ impl Fields {
         if body.trim_ascii().is_empty() {
             return Err(ApiError::bad_request("the body is empty; send a JSON object"));
         }
-        serde_json::from_slice(body).map_err(|error| match error.classify() {
+        let fields = serde_json::from_slice(body).map_err(|error| match error.classify() {
             Category::Data => ApiError::bad_request("the body must be a JSON object"),
             _ => ApiError::bad_request(format!("the body is not valid JSON: {error}")),
-        })
+        });
+        fields.and_then(Self::once)
+    }
+
+    /// Refuses a field that is there twice: a proxy that checks requests may read the other one.
+    fn once(self) -> Result<Self, ApiError> {
+        match &self.twice {
+            None => Ok(self),
+            Some(name) => {
+                Err(ApiError::bad_request(format!("the field `{}` is there twice; send it once", shown(name))))
+            }
+        }
     }
 
     /// Takes a field out as raw text.
     pub(super) fn raw(&mut self, name: &str) -> Option<Zeroizing<String>> {
-        self.0.remove(name).map(wiping)
+        self.by_name.remove(name).map(wiping)
     }
 
     /// Takes a value out; `is` describes it in messages. `None` when it is missing or `null`.
@@ -283,17 +336,21 @@ impl Fields {
     /// Drops server-managed fields, which clients may send back.
     pub(super) fn ignore(&mut self, names: impl IntoIterator<Item = &'static str>) {
         for name in names {
-            self.0.remove(name);
+            self.by_name.remove(name);
         }
     }
 
     /// Ends reading. A remaining field is an error: the server would not act on it, and ignoring it
     /// would suggest that it did.
     pub(super) fn finish(self) -> Result<(), ApiError> {
-        let Some(name) = self.0.keys().next() else { return Ok(()) };
-        let name: String = name.chars().filter(|c| !c.is_control()).take(NAME_SHOWN).collect();
-        Err(ApiError::invalid(format!("there is no field `{name}`; check its spelling")))
+        let Some(name) = self.by_name.keys().next() else { return Ok(()) };
+        Err(ApiError::invalid(format!("there is no field `{}`; check its spelling", shown(name))))
     }
+}
+
+/// A name from outside, for a message.
+fn shown(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(NAME_SHOWN).collect()
 }
 
 fn read_as<T: DeserializeOwned>(name: &str, is: &str, json: &str) -> Result<T, ApiError> {
@@ -334,6 +391,21 @@ mod tests {
     fn a_field_that_is_left_over_is_named() {
         assert!(fields("{}").finish().is_ok());
         assert!(format!("{:?}", fields(r#"{"secret_reff": null}"#).finish()).contains("`secret_reff`"));
+    }
+
+    #[test]
+    fn a_field_that_is_there_twice_is_named_and_its_values_are_not() {
+        for body in [r#"{"domain": "hunter2", "x": 1, "domain": "hunter2"}"#, r#"{"domain": 1, "\u0064omain": null}"#] {
+            let error = Fields::parse(body.as_bytes()).unwrap_err();
+            let shown = format!("{error:?}");
+            assert!(shown.contains("`domain` is there twice") && !shown.contains("hunter2"), "{shown}");
+            assert_eq!(error.into_response().status(), 400);
+        }
+        let twice = r#"{"settings": {"token": "hunter2", "token": "hunter3"}}"#;
+        let error = format!("{:?}", <Option<Settings> as Field>::take(&mut fields(twice), "settings").unwrap_err());
+        assert!(error.contains("`token` is there twice") && !error.contains("hunter"), "{error}");
+        // What is opaque to the server is nothing to it.
+        assert!(fields(r#"{"cookies": [{"a": 1, "a": 2}]}"#).raw("cookies").is_some());
     }
 
     #[test]

@@ -90,9 +90,16 @@ impl ApiError {
         Self::new(ErrorKind::Invalid, message)
     }
 
-    /// The host is overloaded.
+    /// The workspace has too many requests in flight.
     pub(crate) fn overloaded() -> Self {
-        let message = "the server is at its limit of requests in flight; try again in a moment";
+        let message = "this workspace is at its limit of requests in flight; try again in a moment";
+        Self::new(ErrorKind::Busy, message).retry_after(Duration::from_secs(1))
+    }
+
+    /// Too many bodies of the workspace, or from its network, arrive.
+    pub(crate) fn too_slow_bodies() -> Self {
+        let message = "too many requests wait for the rest of their bodies; send each body at once, and try again in \
+                       a moment";
         Self::new(ErrorKind::Busy, message).retry_after(Duration::from_secs(1))
     }
 

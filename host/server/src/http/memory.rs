@@ -3,19 +3,17 @@
 //! A client decides how slowly it sends and reads. Without a limit in bytes, a few thousand
 //! connections with the largest bodies would hold gigabytes. Each body that is not small holds room
 //! for as long as it is in memory; an answer holds it until the connection has written its whole
-//! body, not only its head. All workspaces share the room, and each can hold at most a quarter of
-//! it, so a workspace can block itself but no other.
+//! body, not only its head. Workspaces share the room (`shares.rs`).
 //!
-//! A request with a body may wait a little for room. At most [`WAITING`] requests of a workspace
-//! wait at a time, so that waiting requests do not fill the server; all others are refused at once.
-//! There is no queue: a body that fits is let in, even while larger ones wait.
+//! A request with a body may wait a little for room. There is no queue: a body that fits is let in,
+//! even while larger ones wait. Waiting requests hold a place (`places.rs`), which bounds their
+//! number.
 //!
 //! **Invariant:** a change has room for its answer before it begins, and is always answered. A
 //! request that only reads may be refused with its answer at hand.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
@@ -23,19 +21,17 @@ use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use http_body_util::BodyExt;
 use keyway::WorkspaceId;
-use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
+use super::places::{Place, Places};
+use super::shares::{Share, Shares};
+use crate::peer::Peer;
 
 /// For all bodies together, in bytes.
 const ROOM: usize = 256 << 20;
 
-/// For the bodies of one workspace: 25 of the largest possible entries.
-const SHARE: usize = ROOM / 4;
-
 /// Answers up to this size are not counted. One on each possible connection makes 64 MiB, and
-/// nearly all are smaller.
+/// nearly all are smaller. (Those of HTTP/2 connections are bounded by their places.)
 const SMALL: usize = 16 << 10;
 
 /// Requests and stored entries up to this size are not counted either: an answer made of both is
@@ -53,27 +49,20 @@ const WAIT: Duration = Duration::from_secs(10);
 /// wait for more.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How many requests of a workspace may wait.
-const WAITING: usize = 32;
-
-/// The available room, in bytes.
+/// What requests hold: room for their bodies, in bytes, and places.
 #[derive(Debug)]
 pub(super) struct Memory {
-    room: Arc<Semaphore>,
-    /// The shares of workspaces that hold room or wait for it. Requests without a key share one,
-    /// too.
-    shares: Mutex<HashMap<Option<WorkspaceId>, Weak<Share>>>,
+    /// Requests without a key share one share.
+    room: Arc<Shares<Option<WorkspaceId>>>,
+    places: Places,
 }
 
-#[derive(Debug)]
-struct Share {
-    room: Arc<Semaphore>,
-    waiting: Semaphore,
-}
+/// Room for a body, until it is dropped.
+pub(super) type Held = Share<Option<WorkspaceId>>;
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { room: Arc::new(Semaphore::new(ROOM)), shares: Mutex::default() }
+        Self { room: Shares::new(ROOM), places: Places::default() }
     }
 }
 
@@ -83,57 +72,16 @@ impl Memory {
         ACCOUNT.scope(Account::new(self.clone()), handle).await
     }
 
-    fn share(&self, workspace: Option<WorkspaceId>) -> Arc<Share> {
-        let mut shares = self.shares.lock();
-        if let Some(share) = shares.get(&workspace).and_then(Weak::upgrade) {
-            return share;
-        }
-        shares.retain(|_, share| share.strong_count() > 0);
-        let share = Arc::new(Share { room: Arc::new(Semaphore::new(SHARE)), waiting: Semaphore::new(WAITING) });
-        shares.insert(workspace, Arc::downgrade(&share));
-        share
-    }
-
-    /// Takes from the share first: a workspace that lacks its own share must not take room from
-    /// others meanwhile.
-    fn try_hold(&self, share: &Arc<Share>, bytes: usize) -> Option<Held> {
-        let permits = u32::try_from(bytes).ok()?;
-        let of_share = share.room.clone().try_acquire_many_owned(permits).ok()?;
-        let of_room = self.room.clone().try_acquire_many_owned(permits).ok()?;
-        Some(Held { _share: share.clone(), of_share, of_room })
-    }
-
     async fn hold(&self, workspace: Option<WorkspaceId>, bytes: usize) -> Option<Held> {
-        let share = self.share(workspace);
-        if let Some(held) = self.try_hold(&share, bytes) {
-            return Some(held);
-        }
-        let _waiting = share.waiting.try_acquire().ok()?;
         let fits = async {
             loop {
-                tokio::time::sleep(LOOK).await;
-                if let Some(held) = self.try_hold(&share, bytes) {
-                    return held;
+                match self.room.take(workspace, bytes) {
+                    Some(held) => return held,
+                    None => tokio::time::sleep(LOOK).await,
                 }
             }
         };
         tokio::time::timeout(WAIT, fits).await.ok()
-    }
-}
-
-/// Room for a body, until it is dropped.
-#[derive(Debug)]
-pub(super) struct Held {
-    _share: Arc<Share>,
-    of_share: OwnedSemaphorePermit,
-    of_room: OwnedSemaphorePermit,
-}
-
-impl Held {
-    /// Releases all but this many bytes.
-    fn shrink(&mut self, bytes: usize) {
-        let more = self.of_room.num_permits().saturating_sub(bytes);
-        drop((self.of_share.split(more), self.of_room.split(more)));
     }
 }
 
@@ -143,18 +91,31 @@ tokio::task_local! {
     static ACCOUNT: Account;
 }
 
-/// The room that one request holds.
+/// What one request holds.
 struct Account {
     memory: Arc<Memory>,
     /// The workspace of the request, once its key was checked.
     workspace: Cell<Option<WorkspaceId>>,
+    place: RefCell<Option<Place>>,
     held: RefCell<Vec<Held>>,
 }
 
-/// Charges the request to this workspace from now on.
-pub(super) fn charge_to(workspace: WorkspaceId) {
+/// Charges the request to this workspace from now on, and gives it a place.
+pub(super) fn charge_to(workspace: WorkspaceId) -> Result<(), ApiError> {
     // In tests, outside of a server, there is no account.
-    let _ = ACCOUNT.try_with(|account| account.workspace.set(Some(workspace)));
+    let charge = |account: &Account| {
+        account.workspace.set(Some(workspace));
+        account.move_to(Places::work)
+    };
+    ACCOUNT.try_with(charge).unwrap_or(Ok(()))
+}
+
+/// Waits for a body that is not all there yet, in a place of its own kind.
+pub(super) async fn arrive<T>(body: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+    with_account(|account| account.move_to(Places::arrive))??;
+    let arrived = body.await?;
+    with_account(|account| account.move_to(Places::work))??;
+    Ok(arrived)
 }
 
 /// Waits for so many bytes, and holds them until the answer was sent. Call this only while the
@@ -178,16 +139,22 @@ pub(super) fn hold_for_parts(bytes: usize) -> Result<Held, ApiError> {
 /// Returns the answer, with room that is held until it was written; an error when there is no room.
 pub(super) fn cover(response: Response) -> Response {
     let size = response.body().size_hint().exact().and_then(|size| usize::try_from(size).ok());
-    let Some(size) = size.filter(|size| *size > SMALL) else { return response };
+    let Some(size) = size else { return response };
+    // An HTTP/2 connection may have many unread answers, so each keeps its place.
+    let keeps_place = Peer::current().is_some_and(|peer| peer.is_multiplexed());
+    if size <= SMALL && !keeps_place {
+        return response;
+    }
     let held = match with_account(|account| account.cover(size)).flatten() {
         Ok(held) => held,
         Err(error) => return error.into_response(),
     };
+    let place = with_account(|account| account.place.take()).ok().flatten().filter(|_| keeps_place);
     let (head, body) = response.into_parts();
     // A body of known size is in memory as a whole; a streamed one has no known size.
     match body.collect().now_or_never() {
         Some(Ok(text)) => {
-            let covered = Covered { text: text.to_bytes(), _held: held };
+            let covered = Covered { text: text.to_bytes(), _held: held, _place: place };
             Response::from_parts(head, Body::from(Bytes::from_owner(covered)))
         }
         _ => ApiError::internal("an answer of a known size that is not there").into_response(),
@@ -200,7 +167,15 @@ fn with_account<T>(of: impl FnOnce(&Account) -> T) -> Result<T, ApiError> {
 
 impl Account {
     fn new(memory: Arc<Memory>) -> Self {
-        Self { memory, workspace: Cell::default(), held: RefCell::default() }
+        Self { memory, workspace: Cell::default(), place: RefCell::default(), held: RefCell::default() }
+    }
+
+    /// Leaves its place for another one. A request without a key has none.
+    fn move_to(&self, take: fn(&Places, WorkspaceId) -> Result<Place, ApiError>) -> Result<(), ApiError> {
+        self.place.take();
+        let place = self.workspace.get().map(|workspace| take(&self.memory.places, workspace)).transpose()?;
+        *self.place.borrow_mut() = place;
+        Ok(())
     }
 
     fn hold(&self, bytes: usize) -> impl Future<Output = Result<Held, ApiError>> + use<> {
@@ -213,13 +188,16 @@ impl Account {
     }
 
     fn hold_for_parts(&self, bytes: usize) -> Result<Held, ApiError> {
-        self.memory.try_hold(&self.memory.share(self.workspace.get()), bytes).ok_or_else(ApiError::no_memory)
+        self.memory.room.take(self.workspace.get(), bytes).ok_or_else(ApiError::no_memory)
     }
 
     /// Uses the room that the request holds. A request that holds room is always answered, because
     /// it may have changed something. It has asked for enough, unless another request changed the
     /// same thing meanwhile.
     fn cover(&self, size: usize) -> Result<Vec<Held>, ApiError> {
+        if size <= SMALL {
+            return Ok(Vec::new());
+        }
         let mut held = self.held.take();
         if held.is_empty() {
             return Ok(vec![self.hold_for_parts(size)?]);
@@ -227,7 +205,7 @@ impl Account {
         let mut missing = size;
         for part in &mut held {
             part.shrink(missing);
-            missing -= part.of_room.num_permits();
+            missing -= part.amount();
         }
         held.extend(self.hold_for_parts(missing));
         Ok(held)
@@ -238,6 +216,7 @@ impl Account {
 struct Covered {
     text: Bytes,
     _held: Vec<Held>,
+    _place: Option<Place>,
 }
 
 impl AsRef<[u8]> for Covered {
@@ -255,7 +234,12 @@ mod tests {
     use hyper_util::rt::TokioIo;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
+    use parking_lot::Mutex;
+
     use super::*;
+
+    /// What a workspace can hold while the others hold nothing.
+    const SHARE: usize = ROOM / 2;
 
     fn of_somebody(memory: &Arc<Memory>) -> Account {
         let account = Account::new(memory.clone());
@@ -264,25 +248,7 @@ mod tests {
     }
 
     fn free(memory: &Memory) -> usize {
-        memory.room.available_permits()
-    }
-
-    #[tokio::test]
-    async fn a_workspace_has_its_share_whatever_others_hold_and_all_together_have_the_room() {
-        let memory = Arc::<Memory>::default();
-        let accounts: Vec<_> = (0..4).map(|_| of_somebody(&memory)).collect();
-        let held: Vec<_> = accounts.iter().map(|account| account.hold_for_parts(SHARE).unwrap()).collect();
-        assert!(accounts[0].hold_for_parts(1).is_err());
-        assert!(
-            of_somebody(&memory).hold_for_parts(1).is_err() && Account::new(memory.clone()).hold_for_parts(1).is_err()
-        );
-        drop(held);
-        assert_eq!(free(&memory), ROOM);
-        let _held = accounts[0].hold_for_parts(SHARE).unwrap();
-        assert!(accounts[0].hold_for_parts(1).is_err());
-        assert!(
-            accounts[1].hold_for_parts(SHARE).is_ok() && Account::new(memory.clone()).hold_for_parts(SHARE).is_ok()
-        );
+        memory.room.free()
     }
 
     #[tokio::test(start_paused = true)]
@@ -301,25 +267,39 @@ mod tests {
         assert_eq!(free(&memory), ROOM - LARGEST_ENTRY);
         drop(account);
         assert_eq!(free(&memory), ROOM);
-        assert!(memory.shares.lock().values().all(|share| share.strong_count() == 0));
     }
 
     #[tokio::test]
-    async fn those_who_wait_keep_nobody_out_whose_body_fits_and_are_only_so_many() {
+    async fn waiting_requests_keep_out_no_body_that_fits() {
         let memory = Arc::<Memory>::default();
         let account = of_somebody(&memory);
-        let _others = account.hold_for_parts(SHARE - LARGEST_ENTRY).unwrap();
-        let byte = account.hold_for_parts(1).unwrap();
-        let mut waiting: Vec<_> = (0..WAITING).map(|_| Box::pin(account.hold(LARGEST_ENTRY))).collect();
+        let others = account.hold_for_parts(SHARE - LARGEST_ENTRY + 1).unwrap();
+        let mut waiting: Vec<_> = (0..100).map(|_| Box::pin(account.hold(LARGEST_ENTRY))).collect();
         for wait in &mut waiting {
             assert!(futures::poll!(wait).is_pending());
         }
-        assert!(account.hold(LARGEST_ENTRY).now_or_never().unwrap().is_err(), "one too many");
         assert!(account.hold_for_parts(LARGEST_ENTRY - 1).is_ok());
         assert!(of_somebody(&memory).hold(LARGEST_ENTRY).now_or_never().unwrap().is_ok(), "another workspace");
         drop(waiting);
-        drop(byte);
+        drop(others);
         assert!(account.hold(LARGEST_ENTRY).now_or_never().unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_arrives_has_no_place_of_those_that_are_worked_on() {
+        let memory = Arc::<Memory>::default();
+        let workspace = uuid::Uuid::now_v7().to_string().parse().unwrap();
+        let work =
+            |memory: &Arc<Memory>| std::iter::from_fn(|| memory.places.work(workspace).ok()).collect::<Vec<_>>().len();
+        let all = work(&memory);
+        let request = async {
+            charge_to(workspace).unwrap();
+            let working = work(&memory);
+            let arriving = arrive(async { Ok(work(&memory)) }).await.unwrap();
+            (working, arriving, work(&memory))
+        };
+        assert_eq!(memory.scope(request).await, (all - 1, all, all - 1));
+        assert_eq!(work(&memory), all);
     }
 
     #[tokio::test]

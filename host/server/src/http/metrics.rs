@@ -1,19 +1,24 @@
 //! `GET /metrics`: metrics for operators, in the text format of OpenMetrics, which Prometheus and
 //! compatible tools read.
 //!
-//! **Invariant:** a label is the template of a path, a method that HTTP defines, a status, or one
+//! **Invariants:** a label is the template of a path, a method that HTTP defines, a status, or one
 //! of the broker's own labels, and never input from a client. The answer contains no secret, so it
-//! needs no key. An operator who wants to hide the load gives it a separate address.
+//! needs no key; it tells about all workspaces, so it is only at the operators' address. On this
+//! machine, the `Host` header must name this machine: a browser that was led here by another name
+//! (DNS rebinding) is refused.
 //!
 //! A request costs a look-up under a read lock, and an addition under a lock that is held for a few
 //! nanoseconds. Metrics that are never read do not accumulate.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::Method;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, HOST};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
+use keyway::ErrorKind;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
@@ -22,6 +27,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::api::Api;
 use super::error::ApiError;
+use crate::peer::Peer;
 
 /// In seconds: an answer from the cache takes a fraction of a millisecond, one that waits for a
 /// secret manager up to 55 s.
@@ -75,13 +81,41 @@ fn method_name(method: &Method) -> &'static str {
     KNOWN.into_iter().find(|known| known == method).unwrap_or("other")
 }
 
-/// Metrics for Prometheus
-#[utoipa::path(get, path = "/metrics", operation_id = "get_metrics", tag = "operation", security(()), responses(
-    (status = 200, description = "In the text format of OpenMetrics", body = String, content_type = "application/openmetrics-text"),
-))]
-pub(super) async fn read(State(api): State<Api>) -> Result<Response, ApiError> {
+/// Answers with the metrics.
+pub(super) async fn read(State(api): State<Api>, headers: HeaderMap) -> Result<Response, ApiError> {
+    if Peer::current().is_some_and(|peer| peer.is_local()) && !names_this_machine(&headers) {
+        let message = "here, metrics are for this machine; ask for them under localhost or a loopback address";
+        return Err(ApiError::new(ErrorKind::Forbidden, message));
+    }
     api.broker.connections().refresh_budgets().await;
     let mut text = String::with_capacity(16 << 10);
     text::encode(&mut text, &api.observer.metrics.registry).map_err(|error| ApiError::internal(error.to_string()))?;
     Ok(([(CONTENT_TYPE, OPENMETRICS)], text).into_response())
+}
+
+fn names_this_machine(headers: &HeaderMap) -> bool {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let Ok(host) = host.parse::<Authority>() else { return false };
+    let host = host.host().trim_matches(['[', ']']);
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_its_names() {
+        let is_ours = |host: &'static str| {
+            names_this_machine(&HeaderMap::from_iter([(HOST, axum::http::HeaderValue::from_static(host))]))
+        };
+        for ours in ["localhost", "LOCALHOST:9600", "127.0.0.1:9600", "127.1.2.3", "[::1]:9600", "[::1]"] {
+            assert!(is_ours(ours), "{ours}");
+        }
+        for other in ["", "evil.example", "localhost.evil.example:9600", "127.0.0.1.evil.example", "10.0.0.1", "a b"] {
+            assert!(!is_ours(other), "{other}");
+        }
+        assert!(!names_this_machine(&HeaderMap::new()));
+    }
 }

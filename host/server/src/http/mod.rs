@@ -1,10 +1,10 @@
 //! The HTTP API.
 //!
-//! **Invariants:** every answer except the metrics is JSON. Every answer with a status of 400 or
-//! more is the envelope of `error.rs`, whether it comes from a handler, an extractor, the router, a
-//! limit or a panic. (Input that is not HTTP never gets here; the protocol's implementation ends it
-//! with an empty answer.) Only the method and the template of the path of a request are logged. No
-//! answer may be stored by a cache on the way.
+//! **Invariants:** every answer except the operators' metrics is JSON. Every answer with a status
+//! of 400 or more is the envelope of `error.rs`, whether it comes from a handler, an extractor, the
+//! router, a limit or a panic. (Input that is not HTTP never gets here; the protocol's
+//! implementation ends it with an empty answer.) Only the method and the template of the path of a
+//! request are logged. No answer may be stored by a cache on the way.
 
 mod answer;
 pub(crate) mod api;
@@ -20,6 +20,7 @@ mod metrics;
 pub(crate) mod observe;
 mod openapi;
 mod path;
+mod places;
 mod reason;
 mod request_id;
 mod resolve;
@@ -27,6 +28,8 @@ mod rotations;
 mod schema;
 mod secret_json;
 mod secret_providers;
+mod shares;
+mod soon;
 pub(crate) mod vault;
 
 use std::sync::Arc;
@@ -34,10 +37,10 @@ use std::sync::atomic::AtomicBool;
 
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use axum::{Router, middleware};
 use keyway::{Broker, ErrorKind};
 use prometheus_client::registry::Registry;
-use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -47,40 +50,35 @@ use error::ApiError;
 use metrics::Metrics;
 use observe::Observer;
 
-/// The maximum number of requests in flight. Each holds little memory beside its bodies
-/// (`memory.rs`); providers have a limit of their own.
-const CONCURRENT_REQUESTS: usize = 1_024;
-
 /// The routers of a server.
 #[derive(Debug)]
 pub(crate) struct Routers {
     /// For clients.
     pub(crate) api: Router,
-    /// For operators, at a separate address: health and metrics.
+    /// For operators, at an address of their own: health and metrics.
     pub(crate) operations: Router,
     /// Signals that the server is shutting down.
     pub(crate) observer: Arc<Observer>,
 }
 
-/// The routes of the API, `/metrics` included.
+/// The routes of the API.
 pub fn router(broker: Broker) -> Router {
-    routers(broker, true).api
+    routers(broker).api
 }
 
-/// The routes. `metrics` adds `/metrics` to those for clients.
-pub(crate) fn routers(broker: Broker, metrics: bool) -> Routers {
-    let with_metrics = || operations().routes(routes!(metrics::read));
-    let clients = for_clients().merge(if metrics { with_metrics() } else { operations() });
-    let (clients, document) = clients.routes(routes!(openapi::read)).split_for_parts();
+/// The routes. Those for clients have no metrics: these need no key, and tell about all workspaces.
+pub(crate) fn routers(broker: Broker) -> Routers {
+    let (clients, document) = for_clients().merge(health()).routes(routes!(openapi::read)).split_for_parts();
     // A document of plain values always serializes.
     let document = serde_json::to_vec(&openapi::complete(document)).unwrap_or_default().into();
     let mut registry = Registry::default();
     broker.metrics().register(&mut registry);
-    let (metrics, places) = (Metrics::new(registry), Semaphore::new(CONCURRENT_REQUESTS));
-    let observer = Arc::new(Observer { metrics, memory: Arc::default(), places, ending: AtomicBool::new(false) });
+    let metrics = Metrics::new(registry);
+    let observer = Arc::new(Observer { metrics, memory: Arc::default(), ending: AtomicBool::new(false) });
     let api = Arc::new(Shared { broker, observer: observer.clone(), document });
     let finished = |router| finished(router, &api);
-    Routers { api: finished(clients), operations: finished(with_metrics().into()), observer }
+    let operations = Router::from(health()).route("/metrics", get(metrics::read));
+    Routers { api: finished(clients), operations: finished(operations), observer }
 }
 
 /// Adds the layer around every request, and an answer to requests without a route.
@@ -115,7 +113,7 @@ fn for_clients() -> OpenApiRouter<Api> {
         .routes(routes!(rotations::retry))
 }
 
-fn operations() -> OpenApiRouter<Api> {
+fn health() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(health::healthz)).routes(routes!(health::readyz))
 }
 
@@ -138,8 +136,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_document_has_every_path_of_the_router_and_no_other() {
-        let described = for_clients().merge(operations()).routes(routes!(metrics::read));
-        let (router, document) = described.routes(routes!(openapi::read)).split_for_parts();
+        let (router, document) = for_clients().merge(health()).routes(routes!(openapi::read)).split_for_parts();
         // axum's debug output of a router lists its paths, as texts, before those of its fallback.
         let shown = format!("{router:?}");
         let (shown, _) = shown.split_once("fallback_router").unwrap();

@@ -1,38 +1,37 @@
-//! The layer around every request: an id, limits of time and number, a log line, metrics, and an
-//! answer even to a panic.
+//! The layer around every request: an id, a limit of time, a log line, metrics, and an answer even
+//! to a panic.
 //!
 //! The log line has the method, the template of the path, the status, the code of an error and the
 //! duration. It has no query, header or body, and no path that the router does not know, because
 //! users paste secrets into any of them.
 
-use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::HeaderValue;
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderMap, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use keyway::{ErrorKind, request};
-use tokio::sync::Semaphore;
 
 use super::code::Code;
 use super::error::{ApiError, ForLog};
 use super::memory::{self, Memory};
 use super::metrics::Metrics;
 use super::request_id::{REQUEST_ID, request_id};
+use super::soon::soon;
+use crate::peer::Peer;
 
 /// The time limit until the head of the answer. A little less than the 60 s after which the
 /// published clients give up, so that they get a message.
 const REQUEST_TIME: Duration = Duration::from_secs(55);
 
-/// Routes for operators, available even when the server is full or shutting down.
+/// Routes for operators, available even when the server is shutting down.
 const FOR_OPERATORS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// The description of the API is in memory only once, for all readers, and answers to operators
@@ -47,38 +46,42 @@ fn holds_nothing(route: Option<&str>) -> bool {
 pub(crate) struct Observer {
     pub(super) metrics: Metrics,
     pub(super) memory: Arc<Memory>,
-    /// The free places for requests in flight.
-    pub(super) places: Semaphore,
     /// Whether the server is shutting down: no further request is begun.
     pub(crate) ending: AtomicBool,
 }
 
 impl Observer {
-    /// Runs a request if there is a free place and the server is not shutting down. Operators are
-    /// always let in.
-    async fn let_in(&self, route: Option<&str>, run: impl Future<Output = Response>) -> Response {
-        if route.is_some_and(|route| FOR_OPERATORS.contains(&route)) {
-            return run.await;
+    /// Runs a request that HTTP allows, unless the server is shutting down. Operators are always
+    /// let in.
+    async fn let_in(&self, route: Option<&str>, has_host: bool, run: impl Future<Output = Response>) -> Response {
+        if !has_host {
+            return ApiError::bad_request("send one Host header with each request, as HTTP demands").into_response();
         }
-        if self.ending.load(Ordering::Relaxed) {
+        let is_operators = route.is_some_and(|route| FOR_OPERATORS.contains(&route));
+        if !is_operators && self.ending.load(Ordering::Relaxed) {
             return ending().into_response();
         }
-        match self.places.try_acquire() {
-            Ok(_place) => run.await,
-            Err(_) => ApiError::overloaded().into_response(),
-        }
+        run.await
     }
+}
+
+/// Whether a request names one host (RFC 9112, section 3.2). Proxies that pick another of several
+/// names would let a request reach what it must not.
+fn has_host(request: &Request) -> bool {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    hosts == 1 || (hosts == 0 && request.version() != Version::HTTP_11)
 }
 
 /// The outermost layer.
 pub(super) async fn observed(State(observer): State<Arc<Observer>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
+    let _working = Peer::current().map(|peer| peer.work(request.version() == Version::HTTP_2));
     let id = request_id(request.headers());
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map(MatchedPath::as_str);
     let handle = async {
-        let run = observer.let_in(route, next.run(request));
+        let run = observer.let_in(route, has_host(&request), next.run(request));
         let answered = AssertUnwindSafe(in_time(run)).catch_unwind().await;
         let mut response = match answered {
             Ok(Some(response)) if holds_nothing(route) => response,
@@ -115,23 +118,12 @@ pub(super) async fn observed(State(observer): State<Arc<Observer>>, request: Req
 
 /// Runs the future for at most [`REQUEST_TIME`]; `None` when it takes longer.
 ///
-/// The timer is created only for a future that is not ready after this thread's other tasks had
-/// their turn: under load nearly every request waits that long for the audit log. It is boxed,
-/// because inside the future its alignment would make each request an allocation of the slower
-/// kind.
+/// The timer is created only for a future that is not ready [soon]: under load nearly every request
+/// waits for a moment, for the audit log. It is boxed, because inside the future its alignment
+/// would make each request an allocation of the slower kind.
 async fn in_time<T>(run: impl Future<Output = T>) -> Option<T> {
     let mut run = pin!(run);
-    let mut others_went = false;
-    let soon = poll_fn(|context| match run.as_mut().poll(context) {
-        Poll::Ready(done) => Poll::Ready(Some(done)),
-        Poll::Pending if others_went => Poll::Ready(None),
-        Poll::Pending => {
-            others_went = true;
-            context.waker().wake_by_ref();
-            Poll::Pending
-        }
-    });
-    match soon.await {
+    match soon(run.as_mut()).await {
         Some(done) => Some(done),
         None => Box::pin(tokio::time::timeout(REQUEST_TIME, run)).await.ok(),
     }
@@ -167,19 +159,17 @@ mod tests {
     use super::*;
 
     async fn answer(router: Router) -> (StatusCode, HeaderMap, serde_json::Value) {
-        answer_of(router, "/", 1).await
+        answer_to(router, Request::builder().header(HOST, "keyway")).await
     }
 
-    async fn answer_of(router: Router, path: &str, places: usize) -> (StatusCode, HeaderMap, serde_json::Value) {
+    async fn answer_to(router: Router, request: http::request::Builder) -> (StatusCode, HeaderMap, serde_json::Value) {
         let observer = Arc::new(Observer {
             metrics: Metrics::new(Default::default()),
             memory: Arc::default(),
-            places: Semaphore::new(places),
             ending: AtomicBool::new(false),
         });
         let router = router.layer(middleware::from_fn_with_state(observer, observed));
-        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
-        let (head, body) = router.oneshot(request).await.unwrap().into_parts();
+        let (head, body) = router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         (head.status, head.headers, serde_json::from_slice(&body).unwrap())
     }
@@ -204,12 +194,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_too_many_is_told_to_come_back_unless_it_is_an_operators() {
-        let router = || Router::new().route("/", get(|| async { "1" })).route("/healthz", get(|| async { "2" }));
-        let (status, headers, body) = answer_of(router(), "/", 0).await;
-        assert_eq!((status.as_u16(), &body["code"]), (503, &"BUSY".into()));
-        assert_eq!(headers["retry-after"], "1");
-        let (status, _, body) = answer_of(router(), "/healthz", 0).await;
-        assert_eq!((status.as_u16(), body), (200, 2.into()));
+    async fn a_request_names_one_host() {
+        let status = async |request: http::request::Builder| {
+            let (status, _, body) = answer_to(Router::new().route("/", get(|| async { "1" })), request).await;
+            assert!(status == 200 || body["code"] == "BAD_REQUEST", "{body}");
+            status.as_u16()
+        };
+        let request = Request::builder;
+        assert_eq!(status(request().header(HOST, "keyway")).await, 200);
+        assert_eq!(status(request()).await, 400);
+        assert_eq!(status(request().header(HOST, "keyway").header(HOST, "keyway")).await, 400);
+        assert_eq!(status(request().header(HOST, "a").header(HOST, "b").version(Version::HTTP_2)).await, 400);
+        // In HTTP/2 it is part of the address; HTTP/1.0 has none.
+        assert_eq!(status(request().version(Version::HTTP_2)).await, 200);
+        assert_eq!(status(request().version(Version::HTTP_10)).await, 200);
     }
 }

@@ -92,6 +92,24 @@ async fn a_body_that_is_not_a_json_object_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_field_that_is_there_twice_is_refused_and_named() {
+    let (api, _) = Api::echo().await;
+    let json = [("cc-key", &*api.key), ("content-type", "application/json")];
+    let body =
+        r#"{"permissioned_user_id": "a", "domain": "https://acme.com", "user_alias": "A", "domain": "https://b.com"}"#;
+    let message = api.send("POST", "/vault", &json, body).await.error(400, "BAD_REQUEST");
+    assert!(message.contains("`domain` is there twice"), "{message}");
+    assert_eq!(api.get("/vault").await.ok(200), json!([]));
+    let admin = api.key_with(keyway::Scope::Admin).await;
+    let json = [("cc-key", &*admin), ("content-type", "application/json")];
+    let body =
+        r#"{"name": "Echo", "provider_type": "echo", "settings": {"token": "one-value", "token": "other-value"}}"#;
+    let answer = api.send("POST", "/secret-providers", &json, body).await;
+    assert!(answer.error(400, "BAD_REQUEST").contains("`token` is there twice"), "{answer:?}");
+    assert_without(&answer.text, &["one-value", "other-value"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_field_of_a_vault_entry_has_its_rules() {
     let (api, connection) = Api::echo().await;
     let bound = |changes: Value| {

@@ -131,6 +131,17 @@ fn looking_changes_nothing_and_finds_what_is_wrong() {
     both.env("KEYWAY_LISTEN", "127.0.0.1:8699").env("KEYWAY_METRICS_LISTEN", "127.0.0.1:8699");
     assert_eq!(finding(&Ran::from(both.output().unwrap()).failed(1).json(), "metrics listen"), "wrong");
 
+    let mut beyond = folder.keyway(&["config", "check", "--json"]);
+    let ran = Ran::from(beyond.env("KEYWAY_LISTEN", "0.0.0.0:0").output().unwrap()).failed(1);
+    assert!(message(&ran.json(), "listen").contains("insecure_plain_http"), "{ran:#?}");
+    let ran = Ran::from(beyond.env("KEYWAY_INSECURE_PLAIN_HTTP", "1").output().unwrap());
+    assert_eq!(finding(&ran.json(), "listen"), "good");
+    let mut half = folder.keyway(&["config", "check", "--json"]);
+    let ran = Ran::from(half.env("KEYWAY_TLS_KEY", "tls.key").output().unwrap()).failed(1);
+    assert!(message(&ran.json(), "serve").contains("tls_certificate"), "{ran:#?}");
+    let ran = Ran::from(half.env("KEYWAY_TLS_CERTIFICATE", "tls.pem").output().unwrap()).failed(1);
+    assert!(message(&ran.json(), "certificate").contains("tls.pem"), "{ran:#?}");
+
     // A folder cannot be created inside a file.
     let inside = key.join("data");
     let ran = folder.run(&["config", "check", "--json", "--data-dir", inside.to_str().unwrap()]).failed(1);

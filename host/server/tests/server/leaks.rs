@@ -27,6 +27,7 @@ struct World {
     emulator: Emulator,
     server: Child,
     url: String,
+    operators: String,
     key: String,
     encryption_key: String,
     /// Answers and output that must not contain a secret.
@@ -39,7 +40,8 @@ impl World {
         let emulator = Emulator::start().unwrap();
         let created = folder.run(&["workspace", "create", "Acme", "--json"]).ok().json();
         let log = File::create(folder.path().join("log")).unwrap();
-        let arguments = ["serve", "--listen", "127.0.0.1:0", "--json", "--log", "trace", "--log-format", "json"];
+        let listen = ["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
+        let arguments = [&listen[..], &["--json", "--log", "trace", "--log-format", "json"]].concat();
         let mut server = folder.keyway(&arguments);
         server.env("KEYWAY_CONNECT_TO", connect_to(&emulator)).stderr(log);
         let mut server = server.spawn().unwrap();
@@ -47,6 +49,7 @@ impl World {
         BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line).unwrap();
         let url = ready["listening"].as_str().unwrap().to_owned();
+        let operators = ready["metrics"].as_str().unwrap().to_owned();
         let key = folder.run(&["key", "create", "all", "--scopes", "api,admin,resolve,rotate", "--json"]).ok().json();
         Self {
             key: key["api_key"].as_str().unwrap().to_owned(),
@@ -55,6 +58,7 @@ impl World {
             emulator,
             server,
             url,
+            operators,
             said: Vec::new(),
         }
     }
@@ -68,7 +72,8 @@ impl World {
     async fn secret(&self, method: &str, path: &str, body: &Value) -> Answer {
         let headers = [("cc-key", &*self.key), ("content-type", "application/json")];
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        send(&format!("{}{path}", self.url), method, &headers, body).await
+        let base = if path == "/metrics" { &self.operators } else { &self.url };
+        send(&format!("{base}{path}"), method, &headers, body).await
     }
 
     /// An answer that must not contain any.

@@ -23,8 +23,8 @@ const DOMAIN: &str = "https://acme.com";
 /// Near the limit of 2 MiB.
 const COOKIES: usize = 2_000_000;
 
-/// How many of those may be in flight for a workspace, which has 64 MiB.
-const FIT: usize = (64 << 20) / COOKIES;
+/// How many of those may be in flight for a workspace alone, which has half of 256 MiB.
+const FIT: usize = (128 << 20) / COOKIES;
 
 struct Client<'a> {
     router: &'a Router,
@@ -33,7 +33,7 @@ struct Client<'a> {
 
 impl Client<'_> {
     fn request(&self, method: &str, path: &str) -> http::request::Builder {
-        let request = Request::builder().method(method).uri(path);
+        let request = Request::builder().method(method).uri(path).header("host", "keyway");
         request.header("cc-key", self.key).header("content-type", "application/json")
     }
 
@@ -117,7 +117,7 @@ async fn bodies_that_nobody_sends_to_the_end_hold_up_their_workspace_and_only_fo
     let router = keyway_server::http::router(api.host.broker().clone());
     let client = Client { router: &router, key: &api.key };
     let mut unsent = tokio::task::JoinSet::new();
-    for _ in 0..16 {
+    for _ in 0..32 {
         // A body of unknown size.
         let part = stream::once(async { Ok::<_, Infallible>(Bytes::from_static(&[b' '; 8_192])) });
         let never = part.chain(stream::pending());

@@ -195,21 +195,31 @@ async fn one_request_has_one_id_in_its_answer_and_in_its_audit_record() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_with_an_address_of_their_own_are_nowhere_else() {
-    use keyway_server::serve::Server;
+async fn metrics_have_an_address_of_their_own_and_are_nowhere_else() {
     let (api, _) = Api::echo().await;
-    let server = Server::bind_with("127.0.0.1:0", Some("127.0.0.1:0"), api.host.broker().clone()).await.unwrap();
-    let (clients, operators) = (server.url(), server.metrics_url());
+    let (clients, operators) = (&api.url, &api.operators);
     assert_ne!(clients, operators);
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let running = tokio::spawn(server.run(async { drop(stopped.await) }));
     send(&format!("{clients}/metrics"), "GET", &[], "").await.error(404, "NOT_FOUND");
     let metrics = send(&format!("{operators}/metrics"), "GET", &[], "").await;
     assert!(metrics.text.ends_with("# EOF\n") && metrics.text.contains("keyway_build_info{"), "{metrics:?}");
-    for url in [&clients, &operators] {
+    for url in [clients, operators] {
         send(&format!("{url}/readyz"), "GET", &[], "").await.ok(200);
     }
     send(&format!("{operators}/vault"), "GET", &[("cc-key", &api.key)], "").await.error(404, "NOT_FOUND");
-    stop.send(()).unwrap();
-    running.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_that_was_led_here_by_another_name_reads_no_metrics() {
+    let (api, _) = Api::echo().await;
+    let metrics = format!("{}/metrics", api.operators);
+    let port = metrics.rsplit(':').next().unwrap().trim_end_matches("/metrics").to_owned();
+    for (host, status) in
+        [("evil.example", 403), ("localhost.evil.example", 403), ("localhost", 200), ("127.0.0.1", 200)]
+    {
+        let host = format!("{host}:{port}");
+        assert_eq!(send(&metrics, "GET", &[("host", &host)], "").await.status, status, "{host}");
+    }
+    // Health tells nothing, so it may be asked for under any name.
+    let health = format!("{}/healthz", api.operators);
+    send(&health, "GET", &[("host", "keyway.internal")], "").await.ok(200);
 }

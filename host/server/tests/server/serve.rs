@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::process::Child;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,13 +13,20 @@ use crate::support::{Answer, ECHO_TOKEN, Folder, assert_without, component, send
 pub(crate) struct Process {
     child: Child,
     pub(crate) url: String,
+    /// Where the metrics are; empty without an address of their own.
+    pub(crate) operators: String,
 }
 
 impl Process {
     pub(crate) fn start(folder: &Folder, more: &[&str]) -> Self {
         let mut arguments = vec!["serve", "--listen", "127.0.0.1:0", "--json"];
         arguments.extend(more);
-        let mut child = folder.keyway(&arguments).spawn().unwrap();
+        Self::of(folder.keyway(&arguments))
+    }
+
+    /// The program with `--json` among its arguments.
+    pub(crate) fn of(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line).unwrap_or_else(|error| {
@@ -27,7 +34,12 @@ impl Process {
             child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
             panic!("{error}: {line:?}, {said}")
         });
-        Self { url: ready["listening"].as_str().unwrap().to_owned(), child }
+        let operators = ready["metrics"].as_str().unwrap_or_default().to_owned();
+        Self { url: ready["listening"].as_str().unwrap().to_owned(), operators, child }
+    }
+
+    pub(crate) fn id(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     pub(crate) async fn get(&self, path: &str, key: &str) -> Answer {
@@ -36,14 +48,14 @@ impl Process {
 
     /// Asks it to shut down; returns its exit code and its standard error.
     pub(crate) fn end(mut self, signal: Signal) -> (i32, String) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        kill_process(self.id(), signal).unwrap();
         let mut said = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         (self.child.wait().unwrap().code().unwrap_or(-1), said)
     }
 }
 
-fn api_key(folder: &Folder) -> String {
+pub(crate) fn api_key(folder: &Folder) -> String {
     let created = folder.run(&["key", "create", "test", "--json"]).ok().json();
     created["api_key"].as_str().unwrap().to_owned()
 }

@@ -41,6 +41,7 @@ struct World {
     folder: Folder,
     server: Child,
     url: String,
+    operators: String,
     key: String,
     /// All answers.
     said: Vec<(String, String)>,
@@ -52,7 +53,8 @@ impl World {
         folder.run(&["workspace", "create", "Acme"]).ok();
         let key = folder.run(&["key", "create", "all", "--scopes", "api,admin,resolve,rotate", "--json"]).ok().json();
         let log = File::create(folder.path().join("log")).unwrap();
-        let arguments = ["serve", "--listen", "127.0.0.1:0", "--json", "--log", "trace", "--log-format", "json"];
+        let listen = ["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"];
+        let arguments = [&listen[..], &["--json", "--log", "trace", "--log-format", "json"]].concat();
         let mut server = folder.keyway(&arguments);
         server.env("KEYWAY_CONNECT_TO", format!("leaks.example.com=http://{}", secret_manager())).stderr(log);
         let mut server = server.spawn().unwrap();
@@ -60,13 +62,16 @@ impl World {
         BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line).unwrap();
         let url = ready["listening"].as_str().unwrap().to_owned();
-        Self { folder, server, url, key: key["api_key"].as_str().unwrap().to_owned(), said: Vec::new() }
+        let operators = ready["metrics"].as_str().unwrap().to_owned();
+        let key = key["api_key"].as_str().unwrap().to_owned();
+        Self { folder, server, url, operators, key, said: Vec::new() }
     }
 
     async fn ask(&mut self, method: &str, path: &str, body: Value) -> Answer {
         let headers = [("cc-key", &*self.key), ("content-type", "application/json")];
         let sent = if body.is_null() { String::new() } else { body.to_string() };
-        let answer = send(&format!("{}{path}", self.url), method, &headers, sent).await;
+        let base = if path == "/metrics" { &self.operators } else { &self.url };
+        let answer = send(&format!("{base}{path}"), method, &headers, sent).await;
         self.said.push((format!("{method} {path} {body}"), format!("{:?} {}", answer.headers, answer.text)));
         answer
     }

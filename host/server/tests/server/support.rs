@@ -17,7 +17,7 @@ use keyway::{Access, NewConnection, Scope, Scopes};
 use keyway_emulator_onepassword::Emulator;
 use keyway_runtime::Settings;
 use keyway_runtime::egress::EgressPolicy;
-use keyway_server::config::{HostConfig, MasterKeySource};
+use keyway_server::config::{HostConfig, MasterKeySource, ServeConfig};
 use keyway_server::host::Host;
 use keyway_server::serve::Server;
 use secrecy::ExposeSecret;
@@ -234,6 +234,8 @@ pub(crate) struct Api {
     pub(crate) key: String,
     pub(crate) encryption_key: String,
     pub(crate) url: String,
+    /// Where the metrics are.
+    pub(crate) operators: String,
     pub(crate) emulator: Option<Emulator>,
     stop: Option<oneshot::Sender<()>>,
 }
@@ -284,8 +286,10 @@ impl Api {
         config.budgets = budgets;
         let host = Host::open(&config).await.unwrap();
         let created = host.broker().workspaces().create("Acme", Scopes::from(Scope::Api)).await.unwrap();
-        let server = Server::bind("127.0.0.1:0", host.broker().clone()).await.unwrap();
-        let url = server.url();
+        let mut config = ServeConfig::new("127.0.0.1:0");
+        config.metrics_listen = Some("127.0.0.1:0".into());
+        let server = Server::bind_with(&config, host.broker().clone()).await.unwrap();
+        let (url, operators) = (server.url().to_owned(), server.metrics_url().unwrap());
         let (stop, stopped) = oneshot::channel();
         tokio::spawn(server.run(async {
             let _ = stopped.await;
@@ -297,6 +301,7 @@ impl Api {
             folder,
             host,
             url,
+            operators,
             emulator,
             stop: Some(stop),
         }
@@ -336,7 +341,8 @@ impl Api {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Answer {
-        send(&format!("{}{path}", self.url), method, headers, body).await
+        let base = if path == "/metrics" { &self.operators } else { &self.url };
+        send(&format!("{base}{path}"), method, headers, body).await
     }
 
     pub(crate) fn emulator(&self) -> &Emulator {

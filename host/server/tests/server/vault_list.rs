@@ -31,7 +31,8 @@ async fn with_large_entries() -> Api {
 
 /// Requests the list, and leaves it unread.
 async fn list(api: &Api, router: &Router) -> Response<Body> {
-    let request = Request::get("/vault").header("cc-key", &api.key).body(Body::empty()).unwrap();
+    let request =
+        Request::get("/vault").header("host", "keyway").header("cc-key", &api.key).body(Body::empty()).unwrap();
     router.clone().oneshot(request).await.unwrap()
 }
 

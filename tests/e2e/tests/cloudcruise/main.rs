@@ -10,4 +10,5 @@ mod both;
 mod javascript;
 mod python;
 mod sdk;
+#[allow(dead_code, reason = "the tests of operation use more of it")]
 mod world;

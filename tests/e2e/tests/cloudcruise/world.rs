@@ -21,6 +21,8 @@ pub(crate) struct World {
     pub(crate) encryption_key: String,
     pub(crate) connection: String,
     pub(crate) url: String,
+    /// Where the metrics are.
+    pub(crate) operators: String,
     server: Child,
     pub(crate) folder: TempDir,
 }
@@ -42,7 +44,10 @@ impl World {
         let connect = ["connect", "1password", "--name", "Acme 1Password", "--token-file", "-"];
         let connection = run(&folder, &emulator, &connect, token.expose());
         let text = |value: &Value| value.as_str().unwrap().to_owned();
-        let mut server = keyway(&folder, &emulator, &["serve", "--listen", "127.0.0.1:0"]).spawn().unwrap();
+        let mut server =
+            keyway(&folder, &emulator, &["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"])
+                .spawn()
+                .unwrap();
         let mut line = String::new();
         BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line).expect("the server does not say where it listens");
@@ -51,6 +56,7 @@ impl World {
             encryption_key: text(&workspace["encryption_key"]),
             connection: text(&connection["id"]),
             url: text(&ready["listening"]),
+            operators: text(&ready["metrics"]),
             emulator,
             server,
             folder,

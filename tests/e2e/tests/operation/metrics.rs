@@ -36,7 +36,7 @@ fn after_known_traffic_the_numbers_are_those_of_the_traffic() {
     let key = key["api_key"].as_str().unwrap();
     let ask =
         |method: &str, path: &str, key: &str, body: Value| send(&world.url, method, path, key, &body.to_string()).0;
-    let read = || Samples::read(&send(&world.url, "GET", "/metrics", "", "").1);
+    let read = || Samples::read(&send(&world.operators, "GET", "/metrics", "", "").1);
     let before = read();
     assert_eq!(before.sum("keyway_provider_call_duration_seconds_count", json!({})), 0.0);
 

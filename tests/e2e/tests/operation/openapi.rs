@@ -63,7 +63,7 @@ fn the_server_does_what_its_document_says_and_nothing_else() {
     // How often each operation succeeded: then its answers are checked against the document, and
     // not only its refusals.
     let granted = || {
-        let metrics = Samples::read(&send(&world.url, "GET", "/metrics", "", "").1);
+        let metrics = Samples::read(&send(&world.operators, "GET", "/metrics", "", "").1);
         let of = |(method, route): &(String, &String)| {
             let count = |status: &str| {
                 let labels = json!({"method": method, "route": route, "status": status});

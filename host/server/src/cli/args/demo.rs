@@ -32,4 +32,7 @@ pub(crate) struct DemoOptions {
         value_parser = address_and_port
     )]
     pub(crate) listen: String,
+    /// Serve plain HTTP where other machines can reach it, as in a container
+    #[arg(long)]
+    pub(crate) insecure_plain_http: bool,
 }

@@ -8,6 +8,7 @@ pub(crate) mod demo;
 pub(crate) mod entry;
 pub(crate) mod global;
 pub(crate) mod rotation;
+pub(crate) mod serve;
 pub(crate) mod target;
 pub(crate) mod values;
 
@@ -23,8 +24,8 @@ use demo::DemoOptions;
 use entry::{BindOptions, EntryCommand};
 use global::GlobalOptions;
 use rotation::RotationCommand;
+use serve::ServeOptions;
 use target::{ConnectionTarget, EntryOption, WorkspaceOption};
-use values::address_and_port;
 
 /// Binds vault entries to items of a secret manager, and resolves them on demand.
 #[derive(Debug, Parser)]
@@ -81,18 +82,6 @@ pub(crate) enum Command {
     /// process with limits
     #[command(hide = true)]
     CompileComponent,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ServeOptions {
-    /// Address to listen at; port 0 picks a free port. The API is plain HTTP: put TLS in front of
-    /// it when it serves other machines
-    #[arg(long, env = "KEYWAY_LISTEN", value_name = "ADDRESS:PORT", value_parser = address_and_port,
-        default_value = "127.0.0.1:8600")]
-    pub(crate) listen: String,
-    /// Address for /metrics, /healthz and /readyz; without it, the API's address serves /metrics
-    #[arg(long, env = "KEYWAY_METRICS_LISTEN", value_name = "ADDRESS:PORT", value_parser = address_and_port)]
-    pub(crate) metrics_listen: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

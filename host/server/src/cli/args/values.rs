@@ -5,6 +5,8 @@ use jiff::Timestamp;
 use keyway::rotations::RotationState;
 use keyway::storage::UnknownName;
 
+use crate::serve::listen::UNIX;
+
 pub(super) fn name_and_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -25,6 +27,15 @@ pub(crate) fn address_and_port(text: &str) -> Result<String, String> {
     let bracketed = address.starts_with('[') && address.ends_with(']');
     let is_address = !address.is_empty() && (bracketed || !address.contains([':', '[', ']', '/', ' ']));
     if is_address && port.parse::<u16>().is_ok() { Ok(text.to_owned()) } else { Err(wrong()) }
+}
+
+/// An address to listen at, or the absolute path of a Unix socket.
+pub(super) fn listen(text: &str) -> Result<String, String> {
+    match text.strip_prefix(UNIX) {
+        Some(path) if path.starts_with('/') => Ok(text.to_owned()),
+        Some(_) => Err("write the whole path of a socket, as in unix:/run/keyway/keyway.sock".to_owned()),
+        None => address_and_port(text),
+    }
 }
 
 /// A point in time, with its zone.
@@ -78,6 +89,8 @@ mod tests {
         for bad in ["", "nonsense", ":8600", "127.0.0.1", "127.0.0.1:", "a:b", "a:65536", "::1:80", "http://a:80"] {
             assert!(address_and_port(bad).is_err(), "{bad}");
         }
+        assert!(listen("unix:/run/keyway.sock").is_ok() && listen("[::1]:0").is_ok());
+        assert!(listen("unix:keyway.sock").is_err() && listen("unix:").is_err() && listen("/run/keyway").is_err());
     }
 
     #[test]

@@ -1,0 +1,202 @@
+//! The other end of a connection: what it does, and when it last did something.
+//!
+//! This decides which connections are closed (`serve/entrance.rs`), and tells a request where it
+//! comes from. A request locks the mutex about five times, for nanoseconds each.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::task::futures::TaskLocalFuture;
+use tokio::time::Instant;
+
+tokio::task_local! {
+    /// Not in the requests' extensions: looking there costs fast requests more.
+    static PEER: Arc<Peer>;
+}
+
+/// The other end of a connection.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    address: Option<IpAddr>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// How many of its requests are in flight.
+    working: usize,
+    /// Whether it has ever presented a valid key.
+    known: bool,
+    /// Whether it multiplexes requests (HTTP/2). It then also sends frames that begin no request.
+    multiplexed: bool,
+    /// When it last took something of an answer, or a request of it ended.
+    moved: Instant,
+    /// When the head of a request began to arrive.
+    head: Option<Instant>,
+}
+
+/// How long a connection may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// From the first byte of a request to the end of its head; also for a TLS handshake.
+    pub(crate) head: Duration,
+    /// Between requests.
+    pub(crate) idle: Duration,
+}
+
+impl Peer {
+    /// `address` is `None` for a Unix socket.
+    pub(crate) fn new(address: Option<IpAddr>) -> Arc<Self> {
+        let state = State { working: 0, known: false, multiplexed: false, moved: Instant::now(), head: None };
+        Arc::new(Self { address, state: Mutex::new(state) })
+    }
+
+    /// Runs its connection, or a request of it.
+    pub(crate) fn scope<F: Future>(self: Arc<Self>, run: F) -> TaskLocalFuture<Arc<Self>, F> {
+        PEER.scope(self, run)
+    }
+
+    /// The peer of the current request; in tests without a connection there is none.
+    pub(crate) fn current() -> Option<Arc<Self>> {
+        PEER.try_with(Clone::clone).ok()
+    }
+
+    /// Where it is: its address, and of an IPv6 address the network, because one host has all of
+    /// it (a /64, RFC 4291).
+    pub(crate) fn network(&self) -> Option<IpAddr> {
+        self.address.map(|address| match address.to_canonical() {
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+            v4 => v4,
+        })
+    }
+
+    /// Whether it is a program on this machine.
+    pub(crate) fn is_local(&self) -> bool {
+        self.address.is_none_or(|address| address.to_canonical().is_loopback())
+    }
+
+    /// Whether it may have several answers to read at a time.
+    pub(crate) fn is_multiplexed(&self) -> bool {
+        self.state.lock().multiplexed
+    }
+
+    /// It has presented a valid key.
+    pub(crate) fn is_known(&self) {
+        self.state.lock().known = true;
+    }
+
+    /// Bytes of it have arrived.
+    pub(crate) fn sent(&self) {
+        let mut state = self.state.lock();
+        if state.working == 0 && !state.multiplexed && state.head.is_none() {
+            state.head = Some(Instant::now());
+        }
+    }
+
+    /// It has taken bytes of an answer.
+    pub(crate) fn took(&self) {
+        self.state.lock().moved = Instant::now();
+    }
+
+    /// It is idle from now on.
+    pub(crate) fn rests(&self) {
+        let mut state = self.state.lock();
+        (state.head, state.moved) = (None, Instant::now());
+    }
+
+    /// A request of it is in flight until the guard is dropped.
+    pub(crate) fn work(self: Arc<Self>, multiplexed: bool) -> Working {
+        let mut state = self.state.lock();
+        state.working += 1;
+        state.head = None;
+        state.multiplexed = multiplexed;
+        drop(state);
+        Working(self)
+    }
+
+    /// Whether it has timed out.
+    pub(crate) fn is_overdue(&self, patience: Patience) -> bool {
+        let state = self.state.lock();
+        state.working == 0
+            && match state.head {
+                Some(begun) => begun.elapsed() >= patience.head,
+                None => state.moved.elapsed() >= patience.idle,
+            }
+    }
+
+    /// At the limit of connections, the smallest is closed first. `None` while a request is in
+    /// flight.
+    pub(crate) fn rank(&self) -> Option<(bool, Instant)> {
+        let state = self.state.lock();
+        (state.working == 0).then_some((state.known, state.moved))
+    }
+}
+
+/// A request in flight.
+#[derive(Debug)]
+pub(crate) struct Working(Arc<Peer>);
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.working -= 1;
+        state.moved = Instant::now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Patience = Patience { head: Duration::from_secs(30), idle: Duration::from_secs(75) };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_has_less_time_than_a_rest_and_work_has_all_it_takes() {
+        let seconds = |seconds| tokio::time::advance(Duration::from_secs(seconds));
+        let peer = Peer::new(None);
+        seconds(74).await;
+        assert!(!peer.is_overdue(PATIENCE), "nothing was sent");
+        peer.sent();
+        seconds(29).await;
+        // A further byte is no further time.
+        peer.sent();
+        assert!(!peer.is_overdue(PATIENCE));
+        seconds(1).await;
+        assert!(peer.is_overdue(PATIENCE), "the head did not end");
+        let working = peer.clone().work(false);
+        assert!(peer.rank().is_none());
+        seconds(1_000).await;
+        peer.sent();
+        assert!(!peer.is_overdue(PATIENCE), "a body may arrive meanwhile");
+        drop(working);
+        seconds(60).await;
+        peer.took();
+        seconds(74).await;
+        assert!(!peer.is_overdue(PATIENCE), "it reads its answer");
+        seconds(1).await;
+        assert!(peer.is_overdue(PATIENCE));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_between_requests_begin_no_head() {
+        let peer = Peer::new(None);
+        drop(peer.clone().work(true));
+        peer.sent();
+        tokio::time::advance(PATIENCE.head).await;
+        assert!(!peer.is_overdue(PATIENCE));
+        tokio::time::advance(PATIENCE.idle).await;
+        assert!(peer.is_overdue(PATIENCE));
+    }
+
+    #[test]
+    fn a_host_has_one_network() {
+        let network = |address: &str| Peer::new(Some(address.parse().unwrap())).network().unwrap().to_string();
+        assert_eq!(network("192.0.2.1"), "192.0.2.1");
+        assert_eq!(network("::ffff:192.0.2.1"), "192.0.2.1");
+        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        let is_local = |address: &str| Peer::new(Some(address.parse().unwrap())).is_local();
+        assert!(is_local("127.0.0.1") && is_local("::ffff:127.0.0.1") && is_local("::1") && !is_local("192.0.2.1"));
+    }
+}

@@ -1,13 +1,17 @@
 //! Failed requests, and the error messages for them.
 //!
-//! Invariant: no message contains any part of a body, a header or a reference. Messages consist of
-//! fixed sentences, the server's name, numbers, and the name of the vault in question.
+//! Invariants: no message contains any part of a body, a header or a reference. Messages consist of
+//! fixed sentences, the server's name, numbers, and the name of the vault in question. And only
+//! 1Password's own error object refuses anything: proxies, firewalls and load balancers answer with
+//! the same statuses, and what they send goes away by itself ([`is_own`]).
 
 use keyway_sdk::{
     Error,
     http::{HttpError, Response, retry_after_seconds},
 };
 use serde::Deserialize;
+
+use crate::wire;
 
 /// Why a request failed.
 #[derive(Debug)]
@@ -35,6 +39,9 @@ pub(crate) enum Refusal {
     RateLimited(Option<u32>),
     /// 408 or 5xx.
     OutOfOrder(u16),
+    /// A status that refuses, with a body that is not 1Password's. The text completes "(server)
+    /// answered ...".
+    Foreign(u16, &'static str),
     /// Any other status.
     Unexpected(u16),
     /// An error object with this code instead of a result.
@@ -72,6 +79,21 @@ struct ErrorObject {
 /// Longer bodies are not error objects. The longest one on record has about 100 bytes.
 const MAX_ERROR_OBJECT: usize = 4 * 1024;
 
+/// Whether a refusal's body is 1Password's own: an error object, a reason, or an empty object.
+/// Those are all that real servers were seen to send (protocol notes, section 13).
+fn is_own(body: &[u8]) -> bool {
+    if body.len() > MAX_ERROR_OBJECT {
+        return false;
+    }
+    let Ok(object) = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(body) else { return false };
+    match object.get("errorCode") {
+        Some(code) => code.is_i64(),
+        None => {
+            object.is_empty() || (object.len() == 1 && object.get("reason").is_some_and(|reason| reason.is_string()))
+        }
+    }
+}
+
 /// The code of an error object; `None` if the body is something else.
 pub(crate) fn error_code(body: &[u8]) -> Option<i64> {
     if body.len() > MAX_ERROR_OBJECT {
@@ -85,6 +107,9 @@ impl Refusal {
     pub(crate) fn of(response: &Response, now: u64) -> Option<Self> {
         Some(match response.status {
             200..=299 => return None,
+            status @ (400 | 401 | 403 | 404 | 410) if !is_own(&response.body) => {
+                Self::Foreign(status, wire::what_it_is(&response.body))
+            }
             // Before September 2025, servers used this status for several errors that now have
             // their own.
             400 => error_code(&response.body).map_or(Self::BadRequest, Self::from_code),
@@ -165,6 +190,14 @@ impl Failure {
 impl Refusal {
     fn into_error(self, server: &str, asked: Asked<'_>) -> Error {
         match (self, asked) {
+            (Self::Foreign(status, what), Asked::Change(_)) => Error::unavailable(format!(
+                "{server} answered {what} (status {status}), which 1Password does not do, so the change may or may not \
+                 have been made. Read the item before trying again."
+            )),
+            (Self::Foreign(status, what), _) => Error::unavailable(format!(
+                "{server} answered {what} (status {status}), which 1Password does not do. A proxy or firewall between \
+                 here and 1Password may have sent it. Try again later."
+            )),
             (Self::BadRequest | Self::Unauthorized | Self::NotFound, Asked::SignIn) => token_refused(),
             (Self::Unauthorized, _) => token_refused(),
             (Self::Forbidden, Asked::SignIn) => Error::permission_denied(format!(

@@ -32,6 +32,34 @@ fn every_status_has_its_meaning() {
 }
 
 #[test]
+fn only_the_servers_own_form_refuses_and_everything_else_is_an_outage() {
+    let foreign = [
+        ("", "an empty body"),
+        ("<html><h1>403 Forbidden</h1></html>", "a web page"),
+        (r#"{"error":"forbidden","reason":"waf"}"#, "unknown form"),
+        (r#"{"errorCode":"E1020"}"#, "unknown form"),
+        (r#"["errorCode"]"#, "unknown form"),
+        ("Forbidden", "not JSON"),
+        (r#"{"errorCode":1"#, "incomplete"),
+    ];
+    for status in [400, 401, 403, 404, 410] {
+        for (body, word) in foreign {
+            let Some(refusal @ Refusal::Foreign(seen, _)) = refusal(status, body) else { panic!("{status} {body}") };
+            assert_eq!(seen, status);
+            for asked in [Asked::SignIn, Asked::Account, Asked::Vault(None), Asked::Item(None), Asked::Change(None)] {
+                let error = Failure::Refused(refusal).into_error("my.1password.com", asked);
+                assert!(error.code == ErrorCode::Unavailable, "{status} {body} {asked:?}: {error:?}");
+                assert!(error.message.contains(word), "{error:?}");
+                assert!(error.message.contains(&status.to_string()), "{error:?}");
+            }
+        }
+        for own in ["{}", r#"{"errorCode":102,"errorMessage":"x","requestId":1}"#, r#"{"reason":"x"}"#] {
+            assert!(!matches!(refusal(status, own), Some(Refusal::Foreign(..))), "{status} {own}");
+        }
+    }
+}
+
+#[test]
 fn an_error_object_says_what_an_old_servers_400_means() {
     let object = |code: i64| format!(r#"{{"errorCode":{code},"errorMessage":"Not found.","requestId":5}}"#);
     assert_eq!(refusal(400, &object(117)), Some(Refusal::NotFound));

@@ -114,10 +114,22 @@ pub(crate) fn open(response: &Response, key: &SymmetricKey) -> Result<Zeroizing<
 /// serde_json's own message quotes values; this one does not.
 fn what_is_wrong(json: &[u8], error: &serde_json::Error) -> &'static str {
     match error.classify() {
-        _ if json.trim_ascii().is_empty() => "with an empty body",
-        _ if json.trim_ascii_start().starts_with(b"<") => "with a web page",
+        _ if json.trim_ascii().is_empty() => EMPTY,
+        _ if json.trim_ascii_start().starts_with(b"<") => WEB_PAGE,
         serde_json::error::Category::Eof => "with an incomplete body",
-        serde_json::error::Category::Data => "JSON of an unknown form",
+        serde_json::error::Category::Data => UNKNOWN_FORM,
         serde_json::error::Category::Syntax | serde_json::error::Category::Io => "something that is not JSON",
+    }
+}
+
+const EMPTY: &str = "with an empty body";
+const WEB_PAGE: &str = "with a web page";
+const UNKNOWN_FORM: &str = "JSON of an unknown form";
+
+/// Names a body that is not the expected one.
+pub(crate) fn what_it_is(body: &[u8]) -> &'static str {
+    match serde_json::from_slice::<serde::de::IgnoredAny>(body) {
+        Ok(_) => UNKNOWN_FORM,
+        Err(error) => what_is_wrong(body, &error),
     }
 }

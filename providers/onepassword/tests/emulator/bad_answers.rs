@@ -3,6 +3,7 @@
 use crate::lab::{ITEM, Lab, VAULT, error, password};
 use keyway_emulator_onepassword::{Endpoint, Fault, FaultRule, RetryAfterForm};
 use keyway_sdk::{Error, ErrorCode, Result, Selection};
+use serde_json::json;
 
 /// Every operation, by name.
 fn operations(lab: &Lab) -> Vec<(&'static str, Result<()>)> {
@@ -128,6 +129,39 @@ fn a_refusal_of_one_endpoint_names_what_to_do() {
         };
         assert!(message.contains(word), "{message}");
     }
+}
+
+/// A proxy's maintenance page, a firewall's refusal, a load balancer's JSON: whatever was asked,
+/// the token and the vault are not to blame, and the next call works.
+#[test]
+fn a_refusal_that_is_not_the_servers_own_is_an_outage_whatever_was_asked() {
+    let bodies = [json!("<html>Forbidden</html>"), json!({"message": "blocked", "ray": "7f"}), json!(null)];
+    for status in [400, 401, 403, 404] {
+        for body in &bodies {
+            let fault = Fault::Status {
+                status,
+                retry_after_seconds: None,
+                retry_after_in: RetryAfterForm::Header,
+                body: Some(body.clone()),
+            };
+            every_call_fails_with(&fault, |error| error.code == ErrorCode::Unavailable);
+        }
+    }
+}
+
+#[test]
+fn a_proxys_401_in_the_middle_of_a_session_costs_a_sign_in_and_nothing_else() {
+    let lab = Lab::new().warm();
+    let page = Fault::Status {
+        status: 401,
+        retry_after_seconds: None,
+        retry_after_in: RetryAfterForm::Header,
+        body: Some(json!("<html>")),
+    };
+    lab.emulator.fault(FaultRule::next_of(Endpoint::Item, page));
+    let (result, calls) = lab.calls_of(|| lab.resolve(&lab.reference(VAULT, ITEM), &Selection::ALL));
+    assert!(result.is_ok());
+    assert_eq!((calls.total, calls.logins), (1 + 4 + 1, 1));
 }
 
 #[test]

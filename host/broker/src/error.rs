@@ -165,7 +165,9 @@ impl BrokerError {
             | Self::RotationState { .. } => ErrorKind::Conflict,
             Self::ProviderNotInstalled { .. } => ErrorKind::NotInstalled,
             Self::CodeNotYet { .. } => ErrorKind::RateLimited,
-            Self::NotCalled(NotCalled::BudgetSpent { .. } | NotCalled::RateLimited { .. }) => ErrorKind::RateLimited,
+            Self::NotCalled(
+                NotCalled::BudgetSpent { .. } | NotCalled::RateLimited { .. } | NotCalled::TooManyChecks { .. },
+            ) => ErrorKind::RateLimited,
             Self::NotCalled(NotCalled::Refused { .. }) => ErrorKind::ProviderRefused,
             Self::NotCalled(_) => ErrorKind::ProviderPaused,
             // Settings that were just entered are the caller's to correct.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use keyway_budget::{Guard, NotCalled, Outcome, Pass, ProviderOperation, Refusal, draw};
+use keyway_budget::{Guard, LONGEST_RETRY_PAUSE, NotCalled, Outcome, Pass, ProviderOperation, Refusal};
 use keyway_runtime::contract::Description;
 use keyway_runtime::egress::{RequestEffect, RequestGate};
 use keyway_runtime::{CallError, ErrorCode, OpenConnection, Provider, SandboxError};
@@ -19,9 +19,11 @@ use crate::request;
 
 /// A call that fails later than this is not retried: its callers have waited long enough.
 const RETRY_WITHIN: Duration = Duration::from_secs(5);
-/// The pause before the retry is drawn from this range (in seconds), so that callers that failed
-/// together do not retry together.
-const RETRY_AFTER: std::ops::Range<f64> = 0.1..0.4;
+
+/// The longest time that [`Opened::call`] takes where a provider's call may take `call_time`.
+pub(crate) fn longest_call(call_time: Duration) -> Duration {
+    call_time.saturating_add(RETRY_WITHIN + LONGEST_RETRY_PAUSE)
+}
 
 /// A connection that is ready for calls. They all go through [`call`](Self::call): the provider and
 /// the connection are private to it.
@@ -125,11 +127,9 @@ impl Opened {
                 failure
             })?;
             let (result, again) = opened.once(operation, pass, &about, &call).await;
-            if !again || !operation.is_retried() || started.elapsed() > RETRY_WITHIN {
-                return result;
-            }
-            let pause = RETRY_AFTER.start + draw() * (RETRY_AFTER.end - RETRY_AFTER.start);
-            tokio::time::sleep(Duration::from_secs_f64(pause)).await;
+            let is_worth_it = operation.is_retried() && started.elapsed() <= RETRY_WITHIN;
+            let Some(pause) = again.filter(|_| is_worth_it) else { return result };
+            tokio::time::sleep(pause).await;
             match opened.guard.begin(operation).await {
                 Ok(pass) => opened.once(operation, pass, &about, &call).await.0,
                 // The failure says more than the refusal to retry.
@@ -140,14 +140,14 @@ impl Opened {
         ended.map_err(|_| Lost)?
     }
 
-    /// Makes one attempt, and says whether to make another.
+    /// Makes one attempt, and says after which pause to make another, if at all.
     async fn once<A, T>(
         &self,
         operation: ProviderOperation,
         pass: Pass,
         about: &A,
         call: &impl for<'a> Fn(&'a Provider, &'a OpenConnection, &'a A) -> Calling<'a, T>,
-    ) -> (Result<T, CallFailure>, bool) {
+    ) -> (Result<T, CallFailure>, Option<Duration>) {
         let began = Instant::now();
         let (sent, kept_back) = (AtomicU32::new(0), Mutex::default());
         let gate = Arc::new(CallGate { guard: self.guard.clone(), operation, pass, sent, kept_back });
@@ -163,12 +163,12 @@ impl Opened {
         };
         let noted = self.guard.ended(operation, pass, outcome, requests).await;
         let again = match &noted {
-            Ok(again) => *again && is_unavailable(&result),
+            Ok(again) => again.filter(|_| is_told_by_provider(&result)),
             Err(error) => {
                 // The call was made, so its result goes to the caller. The unstored state is in
                 // memory or recurs.
                 tracing::error!("the state of a connection's breaker could not be stored: {error}");
-                false
+                None
             }
         };
         let told = self.told(operation, result, kept_back, requests);
@@ -187,10 +187,9 @@ impl Opened {
         match (result, kept_back) {
             (Ok(value), _) => Ok(value),
             (Err(_), Some(why)) => Err(why),
-            (Err(CallError::Provider(error)), None)
-                if error.code == ErrorCode::RateLimited && error.retry_after.is_none() =>
-            {
-                let wait = self.guard.refusal_now(operation).map(|why| why.retry_after());
+            // The wait that is honoured: not any that the server has named is.
+            (Err(CallError::Provider(error)), None) if error.code == ErrorCode::RateLimited => {
+                let wait = self.guard.refusal_now(operation).map(|why| why.retry_after()).or(error.retry_after);
                 Err(CallError::Provider(error.retry_after(wait)).into())
             }
             // It waited for another call's login, and that login was withheld.
@@ -203,8 +202,10 @@ impl Opened {
     }
 }
 
-fn is_unavailable<T>(result: &Result<T, CallError>) -> bool {
-    matches!(result, Err(CallError::Provider(error)) if error.code == ErrorCode::Unavailable)
+/// Whether the provider itself reports the failure. A call that the sandbox has ended has taken all
+/// its time.
+fn is_told_by_provider<T>(result: &Result<T, CallError>) -> bool {
+    matches!(result, Err(CallError::Provider(_)))
 }
 
 fn outcome_of<T>(result: &Result<T, CallError>) -> Outcome {

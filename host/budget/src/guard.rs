@@ -12,12 +12,20 @@ use keyway_runtime::egress::RequestEffect;
 use keyway_storage::{PauseReason, RequestKind, StorageError};
 use parking_lot::Mutex;
 
-use crate::breaker::{Answer, Outcome};
+use crate::breaker::{Answer, Lease, Outcome, State};
 use crate::limits::RateLimits;
 use crate::meter::Meter;
 use crate::not_called::{NotCalled, Refusal};
 use crate::operation::ProviderOperation;
 use crate::token::TokenBreaker;
+
+/// The pause before the first failure is retried is drawn from this range (in seconds), so that
+/// callers that failed together do not retry together.
+const RETRY_AFTER: std::ops::Range<f64> = 0.1..0.4;
+
+/// The longest pause for which a call waits to be retried. A first refusal is doubted for 2 s as a
+/// rule, and for longer only to spare a limit.
+pub const LONGEST_RETRY_PAUSE: Duration = Duration::from_secs(3);
 
 /// How many requests an operation is expected to make before its first call: more than 1Password's
 /// cold resolve (7), as many as its cold write.
@@ -40,7 +48,7 @@ pub struct Guard {
 /// The right to call, and whether the call is the probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pass {
-    pub(crate) probe: bool,
+    pub(crate) probe: Option<Lease>,
 }
 
 impl Guard {
@@ -92,7 +100,7 @@ impl Guard {
     /// Lets a call begin, or returns why not.
     pub async fn begin(&self, operation: ProviderOperation) -> Result<Pass, Refusal> {
         let entered = operation == ProviderOperation::Verify;
-        let pass = passed(self.breaker.ask(entered))?;
+        let is_probe = passed(self.breaker.ask_again(entered).await)?;
         let needed = self.cost(operation).map_or(1, |cost| cost.load(Ordering::Relaxed));
         // Check all of them to report the longest wait: a call that comes back earlier would be
         // refused again.
@@ -107,13 +115,35 @@ impl Guard {
         if let Some(refused) = longest(checked) {
             return Err(refused);
         }
-        if pass.probe { Ok(passed(self.breaker.claim(entered).await?)?) } else { Ok(pass) }
+        if !is_probe {
+            return Ok(Pass { probe: None });
+        }
+        let (answer, probe) = self.breaker.claim(entered).await?;
+        passed(answer)?;
+        Ok(Pass { probe })
+    }
+
+    /// Whether calls are refused because of a pause.
+    pub fn is_paused(&self) -> bool {
+        self.breaker.resting().is_some()
+    }
+
+    /// Ends every pause, because a person says so. The next call goes out.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn end_pauses(&self) -> Result<(), StorageError> {
+        let (before, _) = self.breaker.change(|state, _| *state = State::default()).await?;
+        if let Some(pause) = before.pause {
+            tracing::info!(provider = self.provider_type, reason = %pause.reason, "a person has ended a token's pause");
+        }
+        Ok(())
     }
 
     /// Counts one request before it goes out.
     pub async fn admit(&self, operation: ProviderOperation, effect: RequestEffect, pass: Pass) -> Result<(), Refusal> {
         // Another call may have opened the breaker in the meantime.
-        if !pass.probe {
+        if pass.probe.is_none() {
             passed(self.breaker.ask(false))?;
         }
         let writes = operation == ProviderOperation::Write && effect == RequestEffect::Unsafe;
@@ -139,22 +169,24 @@ impl Guard {
         Ok(())
     }
 
-    /// Records how a call ended and how many requests it made. Returns whether to retry it.
+    /// Records how a call ended and how many requests it made. Returns after which pause to retry
+    /// it, if at all.
     pub async fn ended(
         &self,
         operation: ProviderOperation,
         pass: Pass,
         outcome: Outcome,
         requests: u32,
-    ) -> Result<bool, StorageError> {
+    ) -> Result<Option<Duration>, StorageError> {
         if requests > 0
             && outcome == Outcome::Answered
             && let Some(cost) = self.cost(operation)
         {
             cost.store(requests, Ordering::Relaxed);
         }
-        let (draw, options) = (draw(), self.breaker.options);
-        let change = self.breaker.change(|state, now| state.ended(now, outcome, pass.probe, draw, &options));
+        let used = self.meters().into_iter().map(|meter| (meter.of, meter.read_now()));
+        let (chance, options) = (draw(), self.breaker.options.in_view_of(used));
+        let change = self.breaker.change(|state, now| state.ended(now, outcome, pass.probe, chance, &options));
         let (before, after) = change.await?;
         if let Some(pause) = after.pause.filter(|pause| before.pause != Some(*pause) && !pause.probing) {
             tracing::warn!(
@@ -167,8 +199,21 @@ impl Guard {
         if before.pause.is_some() && after.pause.is_none() {
             tracing::info!(provider = self.provider_type, "a connection's token is in use again");
         }
-        let is_first = before.failures == 0 && after.failures == 1 && after.pause.is_none();
-        Ok(options.retry && outcome == Outcome::Unavailable && is_first)
+        let is_first = match outcome {
+            Outcome::Unavailable => before.failures == 0 && after.failures == 1 && after.pause.is_none(),
+            // Whoever enters credentials is told at once, and can enter them again.
+            Outcome::Refused => operation != ProviderOperation::Verify && !before.is_doubted() && after.is_doubted(),
+            _ => false,
+        };
+        if !options.retry || !is_first {
+            return Ok(None);
+        }
+        let again = match self.breaker.ask(false) {
+            // A moment more, because the timer may be early.
+            Answer::Wait { wait, .. } => wait + Duration::from_millis(10),
+            _ => Duration::from_secs_f64(RETRY_AFTER.start + draw() * (RETRY_AFTER.end - RETRY_AFTER.start)),
+        };
+        Ok(Some(again).filter(|again| *again <= LONGEST_RETRY_PAUSE))
     }
 
     /// Why a request would be refused now, from memory, without asking the database.
@@ -195,16 +240,17 @@ fn kept(meter: &Meter, operation: ProviderOperation) -> u32 {
     if operation.may_use_what_is_kept() { 0 } else { meter.of.kept_for_writing() }
 }
 
-/// The right to call that an answer of the breaker gives.
-fn passed(answer: Answer) -> Result<Pass, NotCalled> {
-    let (reason, retry_after) = match answer {
-        Answer::Go => return Ok(Pass { probe: false }),
-        Answer::Probe => return Ok(Pass { probe: true }),
-        Answer::Wait { reason, wait } => (reason, wait),
+/// Whether a call may go out only as the probe, or why not at all.
+fn passed(answer: Answer) -> Result<bool, NotCalled> {
+    let (reason, retry_after, doubted) = match answer {
+        Answer::Go => return Ok(false),
+        Answer::Probe => return Ok(true),
+        Answer::Wait { reason, wait, doubted } => (reason, wait, doubted),
     };
     Err(match reason {
         PauseReason::Unavailable => NotCalled::Unavailable { retry_after },
         PauseReason::RateLimited => NotCalled::RateLimited { retry_after },
+        PauseReason::Refused if doubted => NotCalled::Doubted { retry_after },
         PauseReason::Refused => NotCalled::Refused { retry_after },
     })
 }
@@ -243,7 +289,7 @@ mod tests {
     }
 
     async fn admitted(guard: &Guard, operation: ProviderOperation, effect: RequestEffect) -> Result<(), Duration> {
-        match guard.admit(operation, effect, Pass { probe: false }).await {
+        match guard.admit(operation, effect, Pass { probe: None }).await {
             Ok(()) => Ok(()),
             Err(Refusal::NotCalled(why)) => Err(why.retry_after()),
             Err(refused) => panic!("{refused:?}"),
@@ -293,6 +339,69 @@ mod tests {
         assert!(matches!(refused, Refusal::NotCalled(NotCalled::RateLimited { .. })), "{refused:?}");
     }
 
+    async fn refused(guard: &Guard) -> NotCalled {
+        match guard.begin(ProviderOperation::Resolve).await {
+            Err(Refusal::NotCalled(why)) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_set_back_during_a_pause_makes_it_no_longer() {
+        let storage = Arc::new(SqliteStorage::in_memory().await.unwrap());
+        let start = Timestamp::from_second(1_000_000_000).unwrap();
+        let clock = Arc::new(ManualClock::new(start));
+        let running = guard(&storage, &clock, 1, &RateLimits::UNLIMITED);
+        let pass = running.begin(ProviderOperation::Resolve).await.unwrap();
+        let limited = Outcome::RateLimited(Some(Duration::from_secs(59)));
+        running.ended(ProviderOperation::Resolve, pass, limited, 1).await.unwrap();
+        clock.set_wall(start - jiff::Span::new().hours(2));
+        // Also to a process that starts now.
+        let started = guard(&storage, &clock, 1, &RateLimits::UNLIMITED);
+        started.breaker.refresh().await.unwrap();
+        for guard in [&running, &started] {
+            let wait = refused(guard).await.retry_after();
+            assert!(wait <= Duration::from_secs(59), "{wait:?}");
+        }
+        clock.advance(Duration::from_secs(59));
+        for guard in [&running, &started] {
+            guard.breaker.refresh().await.unwrap();
+            assert!(matches!(guard.breaker.ask(false), Answer::Probe));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pause_that_a_person_has_ended_in_another_process_is_over_within_a_second() {
+        let storage = Arc::new(SqliteStorage::in_memory().await.unwrap());
+        let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_000_000_000).unwrap()));
+        let server = guard(&storage, &clock, 1, &RateLimits::UNLIMITED);
+        let pass = server.begin(ProviderOperation::Resolve).await.unwrap();
+        let limited = Outcome::RateLimited(Some(Duration::from_secs(3_600)));
+        server.ended(ProviderOperation::Resolve, pass, limited, 1).await.unwrap();
+        refused(&server).await;
+        let command_line = guard(&storage, &clock, 1, &RateLimits::UNLIMITED);
+        command_line.breaker.refresh().await.unwrap();
+        command_line.end_pauses().await.unwrap();
+        refused(&server).await;
+        clock.advance(Duration::from_secs(1));
+        server.begin(ProviderOperation::Resolve).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_first_refusal_is_retried_when_its_pause_is_over_and_a_second_one_is_not() {
+        let storage = Arc::new(SqliteStorage::in_memory().await.unwrap());
+        let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_000_000_000).unwrap()));
+        let guard = guard(&storage, &clock, 1, &RateLimits::UNLIMITED);
+        let pass = guard.begin(ProviderOperation::Resolve).await.unwrap();
+        let again = guard.ended(ProviderOperation::Resolve, pass, Outcome::Refused, 1).await.unwrap().unwrap();
+        assert!((1_000..=2_100).contains(&again.as_millis()), "{again:?}");
+        assert!(matches!(refused(&guard).await, NotCalled::Doubted { .. }));
+        clock.advance(again);
+        let pass = guard.begin(ProviderOperation::Resolve).await.unwrap();
+        assert_eq!(guard.ended(ProviderOperation::Resolve, pass, Outcome::Refused, 1).await.unwrap(), None);
+        assert!(matches!(refused(&guard).await, NotCalled::Refused { .. }));
+    }
+
     #[tokio::test]
     async fn fifty_tokens_that_were_cut_off_together_do_not_come_back_together() {
         let storage = Arc::new(SqliteStorage::in_memory().await.unwrap());
@@ -304,10 +413,10 @@ mod tests {
             guard.ended(ProviderOperation::Resolve, pass, Outcome::RateLimited(None), 1).await.unwrap();
             let refused = guard.begin(ProviderOperation::Resolve).await.unwrap_err();
             let Refusal::NotCalled(NotCalled::RateLimited { retry_after }) = refused else { panic!("{refused:?}") };
-            assert!((30_000..=60_000).contains(&retry_after.as_millis()), "{retry_after:?}");
+            assert!((2_000..=4_000).contains(&retry_after.as_millis()), "{retry_after:?}");
             waits.insert(retry_after);
         }
-        // Two of thirty thousand milliseconds may coincide.
+        // Two of two thousand milliseconds may coincide.
         assert!(waits.len() > 40, "{waits:?}");
     }
 }

@@ -10,12 +10,12 @@
 //!   in the database before it leaves the sandbox (`meter`), so no burst, crash or second host
 //!   exceeds a limit. A cached value costs nothing. The window is a rolling one (`window`),
 //!   because the start of the server's window is unknown.
-//! * **A token that cannot succeed is not used** (`breaker`). The breaker opens until the time
-//!   that the server named, after consecutive failures, or after refused credentials: then until
-//!   they are entered again, or for a pause that doubles. Calls are refused from memory, within
-//!   microseconds, and the state survives a restart.
-//! * **One retry,** of the first failure after a success and never of a change: it hides a blip and
-//!   cannot become a storm.
+//! * **A token that cannot succeed is not used** (`breaker`). The breaker opens until the time that
+//!   the server named, after consecutive failures, or after refused credentials: then for pauses
+//!   that double up to a few seconds. Calls are refused from memory, within microseconds, and the
+//!   state survives a restart. A person ends a pause at once.
+//! * **One retry,** of the first failure or refusal after a success and never of a change: it hides
+//!   a blip and cannot become a storm.
 //! * Throughout, a cached value within its duration is served; an expired one never is.
 //!
 //! How it can fail: requests of other programs with the same token are not counted here (the
@@ -42,7 +42,7 @@ mod token;
 mod window;
 
 pub use breaker::{Outcome, after, back_off};
-pub use guard::{Guard, Pass, draw};
+pub use guard::{Guard, LONGEST_RETRY_PAUSE, Pass, draw};
 pub use guards::Guards;
 pub use identity::FINGERPRINT_KEY;
 pub use limits::{BreakerOptions, BudgetOptions, BudgetScope, LONGEST_WAIT, RateLimits};

@@ -165,6 +165,16 @@ impl BudgetOptions {
 /// When a breaker opens, and for how long. Every pause is drawn from its upper half, so that hosts
 /// that lost a server at the same time do not return at the same time. Each consecutive pause is
 /// twice as long.
+///
+/// **No pause is longer than 8 s** unless the secret manager asked for it: after a fault is over,
+/// the next call that somebody waits for is answered within 10 s, a login included. That costs
+/// little, because a probe is made only when a caller wants something, one at a time, and a probe
+/// that fails makes one request as a rule. Two things make the pauses longer:
+///
+/// * Once half of a limit is used up, probes alone never use up the rest: they are made at most at
+///   the pace that spreads it over the limit's window.
+/// * Credentials that have been refused for an hour are asked about every 5 minutes. A refused
+///   login may count against the account or the address it comes from.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct BreakerOptions {
@@ -173,23 +183,36 @@ pub struct BreakerOptions {
     pub threshold: u32,
     /// The first pause after such failures. Default 2 s.
     pub unavailable: Duration,
-    /// The longest such pause. Default 1 minute: the first call goes out at most this long after an
-    /// outage ends.
+    /// The longest such pause. Default 8 s.
     pub unavailable_max: Duration,
-    /// The first pause after "too many requests" if the secret manager named no time. Default 1
-    /// minute.
+    /// The first pause after "too many requests" if the secret manager named no time. Default 4 s.
     pub rate_limited: Duration,
-    /// The longest such pause. Default 1 hour, after which an hourly limit has passed.
+    /// The longest such pause. Default 8 s.
     pub rate_limited_max: Duration,
-    /// The first pause after refused credentials. Default 5 minutes.
+    /// The longest wait that is honoured when the secret manager names one. Default 1 hour: a
+    /// longer one is believed when the counts explain it, as they do when half of the limit of a
+    /// longer window is used up. What is wrong must not stop a connection for a day.
+    pub asked_max: Duration,
+    /// The first pause after refused credentials. Default 2 s: the next call logs in afresh, and
+    /// only its refusal is believed.
     pub refused: Duration,
-    /// The longest such pause. Default 1 hour.
+    /// The longest such pause, for the first `refused_strikes` refusals. Default 8 s. No secret
+    /// manager that Keyway knows locks a service account for that; 1Password documents no lock-out,
+    /// only the limits on requests.
     pub refused_max: Duration,
-    /// How long a probe keeps its right, even if the host crashes. Default 40 s: longer than a call
-    /// may take.
+    /// How many refusals in a row are a token that has been revoked for good. Default 450: an hour
+    /// of them.
+    pub refused_strikes: u32,
+    /// The pause after such a refusal. Default 5 minutes.
+    pub refused_for_long: Duration,
+    /// How long a probe keeps its right, even if it hangs or the host crashes. Default 8 s: longer
+    /// than a login and a call of a healthy server take, and no longer than any other pause.
     pub probe: Duration,
-    /// Whether the first failure after a success is retried, after 100 to 400 ms. Default true.
+    /// Whether the first failure after a success is retried: after 100 to 400 ms, and after a first
+    /// refusal when its pause is over. Default true.
     pub retry: bool,
+    /// The shortest pause, so that probes do not use up a limit.
+    pub(crate) at_least: Duration,
 }
 
 impl Default for BreakerOptions {
@@ -198,19 +221,36 @@ impl Default for BreakerOptions {
         Self {
             threshold: 5,
             unavailable: seconds(2),
-            unavailable_max: seconds(60),
-            rate_limited: seconds(60),
-            rate_limited_max: seconds(60 * 60),
-            refused: seconds(5 * 60),
-            refused_max: seconds(60 * 60),
-            probe: seconds(40),
+            unavailable_max: seconds(8),
+            rate_limited: seconds(4),
+            rate_limited_max: seconds(8),
+            asked_max: HOUR,
+            refused: seconds(2),
+            refused_max: seconds(8),
+            refused_strikes: 450,
+            refused_for_long: seconds(5 * 60),
+            probe: seconds(8),
             retry: true,
+            at_least: Duration::ZERO,
         }
     }
 }
 
-/// The longest wait honoured when a server asks for one, so that a wrong value does not stop a
-/// connection for ever. The longest known limit is a day's.
+impl BreakerOptions {
+    /// The same, in the light of what was counted: `used` of each limit. A limit counts here once
+    /// half of it is used up.
+    pub(crate) fn in_view_of(mut self, used: impl IntoIterator<Item = (Counter, u32)>) -> Self {
+        for (of, used) in used {
+            let Some(limit) = of.limit.filter(|limit| used >= limit.div_ceil(2)) else { continue };
+            let pace = of.window / limit.saturating_sub(used).max(1);
+            self.at_least = self.at_least.max(pace.min(HOUR));
+            self.asked_max = self.asked_max.max(of.window);
+        }
+        self
+    }
+}
+
+/// The longest pause of any kind, and the longest wait of which a provider's caller is told.
 pub const LONGEST_WAIT: Duration = DAY;
 
 #[cfg(test)]
@@ -256,6 +296,32 @@ mod tests {
         let counted = RateLimits::from(&tier).counters().next().unwrap();
         assert_eq!((counted.requests, counted.scope), (RequestKind::Any, BudgetScope::Account));
         assert_eq!((counted.limit, counted.window), (Some(5), Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn probes_spread_what_is_left_of_a_limit_over_its_window_once_half_of_it_is_used() {
+        let limit = |limit, window| Counter {
+            requests: RequestKind::Any,
+            scope: BudgetScope::Account,
+            window,
+            limit: Some(limit),
+        };
+        let least = |used| BreakerOptions::default().in_view_of([(limit(1_000, DAY), used)]).at_least;
+        assert_eq!(least(499), Duration::ZERO);
+        assert_eq!(least(500), DAY / 500);
+        assert_eq!(least(999), HOUR, "at most an hour: the limit says by itself when there is room");
+        assert_eq!(least(2_000), HOUR);
+        let both = [(limit(50_000, DAY), 40_000), (limit(1_000, HOUR), 900)];
+        assert_eq!(BreakerOptions::default().in_view_of(both).at_least, Duration::from_secs(36));
+        let unlimited = Counter { limit: None, ..limit(0, DAY) };
+        assert_eq!(BreakerOptions::default().in_view_of([(unlimited, 1_000_000)]).at_least, Duration::ZERO);
+    }
+
+    #[test]
+    fn a_long_wait_is_believed_when_the_counts_of_a_long_window_explain_it() {
+        let day = Counter { requests: RequestKind::Any, scope: BudgetScope::Account, window: DAY, limit: Some(1_000) };
+        let longest = |used| BreakerOptions::default().in_view_of([(day, used)]).asked_max;
+        assert_eq!((longest(100), longest(600)), (HOUR, DAY));
     }
 
     #[test]

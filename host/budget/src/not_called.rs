@@ -83,13 +83,33 @@ pub enum NotCalled {
         /// How long until the next attempt.
         retry_after: Duration,
     },
-    /// The secret manager has refused the connection's credentials.
+    /// The secret manager has refused the connection's credentials once, which is not believed
+    /// before the next login is refused as well.
     #[error(
-        "the secret manager refused this connection's credentials a while ago. Enter them again or replace them to try at once; otherwise the next attempt is in {}",
+        "the secret manager refused this connection's credentials once, and is asked again before that is believed. Try again in {}",
+        human(*.retry_after)
+    )]
+    Doubted {
+        /// How long until the next attempt.
+        retry_after: Duration,
+    },
+    /// The secret manager has refused the connection's credentials repeatedly.
+    #[error(
+        "the secret manager refused this connection's credentials repeatedly. Replace them, or retry the connection to try at once; otherwise the next attempt is in {}",
         human(*.retry_after)
     )]
     Refused {
         /// How long until the next attempt.
+        retry_after: Duration,
+    },
+    /// Too many credentials were checked in vain a moment ago. Each check is a login, and secret
+    /// managers ban addresses that fail too many.
+    #[error(
+        "too many checks of credentials failed a moment ago, and more could make the secret manager ban this host. Try again in {}",
+        human(*.retry_after)
+    )]
+    TooManyChecks {
+        /// How long until the next check.
         retry_after: Duration,
     },
 }
@@ -101,7 +121,9 @@ impl NotCalled {
             Self::BudgetSpent { .. } => "budget-spent",
             Self::RateLimited { .. } => "rate-limited",
             Self::Unavailable { .. } => "unavailable",
+            Self::Doubted { .. } => "doubted",
             Self::Refused { .. } => "refused",
+            Self::TooManyChecks { .. } => "too-many-checks",
         }
     }
 
@@ -111,7 +133,9 @@ impl NotCalled {
             Self::BudgetSpent { retry_after, .. }
             | Self::RateLimited { retry_after }
             | Self::Unavailable { retry_after }
-            | Self::Refused { retry_after } => *retry_after,
+            | Self::Doubted { retry_after }
+            | Self::Refused { retry_after }
+            | Self::TooManyChecks { retry_after } => *retry_after,
         }
     }
 }

@@ -39,6 +39,13 @@ impl Moment {
         self.wall
     }
 
+    /// By how much the wall clock was set back since `earlier`.
+    pub fn set_back_since(self, earlier: Self) -> Duration {
+        let monotonic = self.monotonic.saturating_sub(earlier.monotonic);
+        let expected = earlier.wall.checked_add(monotonic).unwrap_or(earlier.wall);
+        Duration::try_from(expected.duration_since(self.wall)).unwrap_or(Duration::ZERO)
+    }
+
     /// The time since `earlier`: the longer result of the two clocks, never negative.
     pub fn since(self, earlier: Self) -> Duration {
         let monotonic = self.monotonic.saturating_sub(earlier.monotonic);
@@ -124,6 +131,18 @@ mod tests {
         clock.advance(Duration::from_secs(60));
         clock.set_wall(at(0));
         assert_eq!(clock.now().since(then), Duration::from_secs(60));
+    }
+
+    #[test]
+    fn how_far_a_clock_was_set_back_is_known_until_it_is_right_again() {
+        let clock = ManualClock::new(at(10_000));
+        let then = clock.now();
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(clock.now().set_back_since(then), Duration::ZERO);
+        clock.set_wall(at(3_000));
+        assert_eq!(clock.now().set_back_since(then), Duration::from_secs(7_060));
+        clock.set_wall(at(20_000));
+        assert_eq!(clock.now().set_back_since(then), Duration::ZERO, "it is ahead");
     }
 
     #[test]

@@ -108,6 +108,8 @@ operations! {
     DeleteConnection = "delete_connection", Change, Admin;
     /// A connection's cached secrets were dropped.
     ClearCache = "clear_cache", Change, Admin;
+    /// The pauses of a connection were ended, and its credentials checked.
+    RetryConnection = "retry_connection", Change, Admin;
     /// A vault entry was created.
     CreateEntry = "create_entry", Change, Api;
 

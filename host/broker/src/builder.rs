@@ -18,7 +18,7 @@ use crate::broker::{Broker, Inner};
 use crate::cache::{CacheOptions, SecretCache};
 use crate::call_metrics::CallMetrics;
 use crate::codes::Codes;
-use crate::connections::{Connections, Providers, none_opened};
+use crate::connections::{Checks, Connections, Providers, none_opened};
 use crate::core::Core;
 use crate::durable_state::start_refreshes;
 use crate::entries::{Entries, EntryStore, ORDINARY_BYTES, ResolvableEntry};
@@ -196,6 +196,7 @@ impl BrokerBuilder {
             opened: none_opened(),
             cache: cache.clone(),
             call_metrics: CallMetrics::default(),
+            checks: Checks::new(core.clock.clone()),
         });
         let states = RecordCache::new(RECORDS, &changes);
         let items = Arc::new(Items { core: core.clone(), cache, states });

@@ -9,9 +9,11 @@
 
 mod budget;
 mod check_item;
+mod checks;
 mod delete;
 mod items;
 mod operations;
+mod retry;
 mod settings;
 
 use std::collections::BTreeMap;
@@ -24,6 +26,7 @@ use keyway_runtime::Runtime;
 use keyway_storage::{ConnectionId, ConnectionRecord, RecordCache, StorageError, WorkspaceId};
 use moka::sync::Cache;
 
+pub(crate) use checks::Checks;
 pub use items::{LIST_LIMITS, ListLimits};
 pub use keyway_storage::{DependentEntries, DependentEntry};
 
@@ -52,6 +55,7 @@ pub struct Connections {
     pub(crate) opened: OpenConnections,
     pub(crate) cache: Arc<SecretCache>,
     pub(crate) call_metrics: CallMetrics,
+    pub(crate) checks: Checks,
 }
 
 impl Connections {

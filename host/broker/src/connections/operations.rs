@@ -60,7 +60,8 @@ impl Connections {
         self.core.hold_keys(access.workspace()).await?;
         let provider = self.provider(&new.provider_type)?;
         check_tier(provider.description(), new.rate_limit_tier.as_deref())?;
-        let checked = self.check_settings(&provider, new.settings, new.rate_limit_tier.as_deref()).await?;
+        let (workspace, tier) = (access.workspace(), new.rate_limit_tier.as_deref());
+        let checked = self.check_settings(workspace, &provider, new.settings, tier).await?;
         let now = self.core.timestamp();
         let mut record = ConnectionRecord {
             id,
@@ -155,7 +156,7 @@ impl Connections {
             None => (self.open_settings(&record).await?, self.opened.get(&(id, record.version)), None),
             Some(settings) => {
                 let (provider, tier) = (self.provider(&record.provider_type)?, record.rate_limit_tier.as_deref());
-                let checked = self.check_settings(&provider, settings, tier).await?;
+                let checked = self.check_settings(access.workspace(), &provider, settings, tier).await?;
                 checked.describe(&mut record);
                 (checked.part, Some(checked.opened.into_parts()), checked.state)
             }
@@ -304,6 +305,7 @@ impl Connections {
 
     async fn check_settings(
         &self,
+        workspace: WorkspaceId,
         provider: &Provider,
         settings: Settings,
         tier: Option<&str>,
@@ -322,9 +324,10 @@ impl Connections {
         let connection = self.runtime.connection(settings.clone(), approved.clone()).with_state_store(store.clone());
         let guard = self.guards.get(description, &settings, tier).await?;
         let opened = Opened::new(provider.clone(), connection, guard, self.call_metrics.clone());
+        self.checks.begin(workspace)?;
         let verify = ProviderOperation::Verify;
         let verified = opened.call(verify, (), |provider, connection, ()| Box::pin(provider.verify(connection)));
-        let verified = verified.await.map_err(|failure| match failure {
+        let verified = self.checked(workspace, verified.await).map_err(|failure| match failure {
             CallFailure::Call(source) => BrokerError::NotVerified { source },
             failure => failure.into(),
         })?;

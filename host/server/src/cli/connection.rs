@@ -39,6 +39,13 @@ pub(super) async fn run(app: &App, command: ConnectionCommand) -> Result<(), Cli
             done(app, &connection, "Deleted the connection", next)
         }
         ConnectionCommand::Budget(target) => budget::run(app, &target).await,
+        ConnectionCommand::Retry(target) => {
+            let (host, access) = app.open_in(&target.workspace).await?;
+            let connection = select::connection(host.broker(), &access, &target.connection).await?;
+            host.broker().connections().retry(&access, connection.id).await?;
+            let next = "Its credentials work. Running servers use it again within a second.";
+            done(app, &connection, "Ended the pauses of", next)
+        }
         ConnectionCommand::ClearCache(target) => {
             let (host, access) = app.open_without_providers_in(&target.workspace).await?;
             let connection = select::connection(host.broker(), &access, &target.connection).await?;

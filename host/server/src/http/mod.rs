@@ -95,6 +95,7 @@ fn for_clients() -> OpenApiRouter<Api> {
         .routes(routes!(secret_providers::list, secret_providers::create))
         .routes(routes!(secret_providers::get, secret_providers::update, secret_providers::delete))
         .routes(routes!(secret_providers::clear_cache))
+        .routes(routes!(secret_providers::retry))
         .routes(routes!(secret_providers::items))
         .routes(routes!(secret_providers::budget))
         .routes(routes!(audit::list))

@@ -168,6 +168,20 @@ pub(super) async fn clear_cache(
     Ok(SUCCESS)
 }
 
+/// End a connection's pauses and check its credentials
+///
+/// For a person who knows that the cause of a pause is gone: every pause of the connection's
+/// credentials ends, and the provider logs in once. Needs the scope `admin`.
+#[utoipa::path(post, path = "/secret-providers/{id}/retry", operation_id = "retry_secret_provider", tag = "secret-providers",
+    params(("id" = Uuid, Path, description = "The connection's id")),
+    responses((status = 200, description = "The connection, whose credentials work", body = SecretProvider), Input, Missing, OfProvider, Common))]
+pub(super) async fn retry(
+    Administrator(api, access): Administrator,
+    Id(id): Id<ConnectionId>,
+) -> Answer<SecretProvider> {
+    Ok(Json(api.broker.connections().retry(&access, id).await?.into()))
+}
+
 /// List the items that a connection can see
 ///
 /// Needs the scope `api`.

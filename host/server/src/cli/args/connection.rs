@@ -63,6 +63,9 @@ pub(crate) enum ConnectionCommand {
     },
     /// Show how many requests each connection has left within the secret manager's limits
     Budget(ConnectionTarget),
+    /// End a connection's pauses and check its credentials with one login, for when the cause of a
+    /// pause is gone
+    Retry(ConnectionTarget),
     /// Clear the cached secrets, so that the next resolve of each entry reads from the secret
     /// manager
     ClearCache(ConnectionTarget),

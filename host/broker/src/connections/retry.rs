@@ -1,0 +1,58 @@
+//! Ending a connection's pauses by hand.
+//!
+//! Every pause ends by itself. A person who knows that the cause is gone (a mistaken `Retry-After`,
+//! a firewall rule, a token that was restored) need not wait for that.
+
+use keyway_audit::{Operation, Trail};
+use keyway_budget::ProviderOperation;
+use keyway_storage::{ConnectionId, ConnectionRecord, WorkspaceId};
+
+use super::{Connection, Connections};
+use crate::access::Access;
+use crate::error::BrokerError;
+use crate::provider_call::CallFailure;
+
+impl Connections {
+    /// Ends every pause of a connection's credentials, for all connections that share them, and
+    /// checks the credentials with one login. Other processes on the same database follow within a
+    /// second. Needs [`Scope::Admin`](crate::Scope::Admin).
+    ///
+    /// A used-up request limit is no pause: it is not lifted, because more requests would only be
+    /// refused.
+    ///
+    /// # Errors
+    /// [`BrokerError::Provider`] with the provider's reason when the check fails, from which
+    /// another pause may follow; [`BrokerError::NotCalled`] when the budget is spent or too many
+    /// checks have failed; [`BrokerError::NotFound`].
+    pub async fn retry(&self, access: &Access, id: ConnectionId) -> Result<Connection, BrokerError> {
+        let retry = async {
+            let record = self.record(access.workspace(), id).await?;
+            let opened = self.open(&record).await?;
+            self.checks.begin(access.workspace())?;
+            opened.guard().end_pauses().await?;
+            let verify = ProviderOperation::Verify;
+            let verified = opened.call(verify, (), |provider, connection, ()| Box::pin(provider.verify(connection)));
+            self.checked(access.workspace(), verified.await)?;
+            ConnectionRecord::clone(&record).try_into()
+        };
+        self.core.audited(access, Operation::RetryConnection, &Trail::connection(id), retry).await
+    }
+
+    /// The result of a check, counted.
+    pub(super) fn checked<T>(&self, workspace: WorkspaceId, result: Result<T, CallFailure>) -> Result<T, CallFailure> {
+        if matches!(result, Ok(_) | Err(CallFailure::NotCalled(_) | CallFailure::Host(_))) {
+            self.checks.succeeded(workspace);
+        }
+        result
+    }
+
+    /// Ends the pauses of this connection for a person who wants something else of it, unless
+    /// checks fail too often already.
+    pub(crate) async fn end_pauses(&self, record: &ConnectionRecord) -> Result<(), BrokerError> {
+        let opened = self.open(record).await?;
+        if opened.guard().is_paused() && self.checks.begin(record.workspace_id).is_ok() {
+            opened.guard().end_pauses().await?;
+        }
+        Ok(())
+    }
+}

@@ -82,8 +82,9 @@ pub struct RotationRecord {
     pub attempt_until: Option<Timestamp>,
     /// When the next attempt is due. Present if and only if the rotation is committing.
     pub next_attempt_at: Option<Timestamp>,
-    /// The [version](crate::ConnectionRecord::settings_version) of the settings with which the
-    /// write failed. Absent unless a write has failed, and when no settings could help.
+    /// The [version](crate::ConnectionRecord::settings_version) of the settings with which the last
+    /// write failed. Absent unless a write has failed, while one is in flight, and when no settings
+    /// could help.
     pub failed_settings: Option<u64>,
     /// The row's version, part of what the password is bound to.
     pub version: u64,
@@ -179,11 +180,13 @@ pub trait RotationStorage: Send + Sync + 'static {
     ///
     /// * committing rotations that were changed after `future`: the clock has been set back since,
     ///   so their due times mean nothing;
-    /// * rotations that failed with settings that their connection no longer has.
+    /// * rotations whose write failed with settings that their connection no longer has;
+    /// * rotations of items that failed and were not changed since `failed_before`.
     async fn due_rotations(
         &self,
         now: Timestamp,
         future: Timestamp,
+        failed_before: Timestamp,
         limit: u32,
     ) -> Result<Vec<RotationRecord>, StorageError>;
 

@@ -1,5 +1,6 @@
 //! Write-backs that are due, in the background: those that failed temporarily, those whose process
-//! ended in the middle, and those that failed with settings which their connection no longer has.
+//! ended in the middle, those that failed with settings which their connection no longer has, and
+//! from time to time those that have failed for good.
 //!
 //! The task begins when the broker opens and ends with it. Each attempt is recorded as the broker's
 //! own; while it cannot be recorded, none is made. The task polls the database and keeps no
@@ -28,6 +29,10 @@ use crate::error::{BrokerError, Thing};
 /// How often to poll. A poll reads one index, which is nearly always empty.
 const INTERVAL: Duration = Duration::from_secs(5);
 
+/// How often a rotation that has failed is tried again by itself: what it waits for may be mended
+/// in the secret manager, of which nobody tells this host. It makes 24 attempts a day.
+const FAILED_AGAIN: Duration = Duration::from_secs(60 * 60);
+
 /// How many are written at the same time, and how many a poll takes.
 const AT_A_TIME: usize = 8;
 const BATCH: u32 = 256;
@@ -53,7 +58,8 @@ impl Rotations {
         self.core.ensure_open()?;
         let now = self.core.timestamp();
         let future = now.checked_add(CLOCK_TOLERANCE).unwrap_or(now);
-        let due = self.core.storage.due_rotations(now, future, BATCH).await?;
+        let failed_before = now.checked_sub(FAILED_AGAIN).unwrap_or(now);
+        let due = self.core.storage.due_rotations(now, future, failed_before, BATCH).await?;
         let (mut made, mut failed) = (0, BTreeMap::new());
         let write = |record: RotationRecord| {
             let (rotations, id) = (self.clone(), record.id);

@@ -31,13 +31,14 @@ pub(super) async fn read_password(
     resolved.await.map(|resolved| (resolved.password, resolved.revision))
 }
 
-/// Writes the password, and nothing else, if the item is at the expected revision.
+/// Writes the password, and nothing else, if the item is at the expected revision. Returns the
+/// item's new revision.
 pub(super) async fn write_password(
     opened: &Opened,
     reference: &str,
     password: &SecretString,
     expected: Option<&str>,
-) -> Result<(), CallFailure> {
+) -> Result<String, CallFailure> {
     // Copies, because the call continues even if its caller is cancelled.
     let about = (reference.to_owned(), password.clone(), expected.map(str::to_owned));
     let write =
@@ -45,5 +46,5 @@ pub(super) async fn write_password(
             let changes = Changes::default().password(password.clone());
             Box::pin(provider.write(connection, reference, changes, expected.as_deref()))
         });
-    write.await.map(drop)
+    write.await
 }

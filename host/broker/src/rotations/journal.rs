@@ -135,7 +135,7 @@ impl Journal {
         if record.state != RotationState::Committing {
             (record.attempt_until, record.next_attempt_at) = (None, None);
         }
-        if record.state != RotationState::WriteBackFailed {
+        if !matches!(record.state, RotationState::Committing | RotationState::WriteBackFailed) {
             record.failed_settings = None;
         }
         record

@@ -70,6 +70,8 @@ impl Rotations {
     /// Retries at once to write a password that is not written yet. Needs
     /// [`Scope::Rotate`](crate::Scope::Rotate).
     ///
+    /// A pause of the connection's calls is ended first; only a used-up request limit is not.
+    ///
     /// `overwrite` is for a conflicted rotation: it replaces the password that the item has now.
     ///
     /// # Errors
@@ -94,6 +96,9 @@ impl Rotations {
         for _ in 0..ATTEMPTS {
             let mut record = self.journal.record(access.workspace(), id).await?;
             trail.note(|subject| describe(&record, subject));
+            if is_waiting(record.state) {
+                self.end_pauses(&record).await;
+            }
             match record.state {
                 RotationState::Prepared => {
                     return Err(not_in(record.state, "change the password on the site, then commit it"));
@@ -224,6 +229,18 @@ impl Rotations {
         self.core.audited(access, Operation::RevealRotation, &trail, reveal).await
     }
 
+    /// Ends the pauses of the rotation's connection. An error shows again in what follows.
+    async fn end_pauses(&self, record: &RotationRecord) {
+        if record.secret_ref.is_none() {
+            return;
+        }
+        if let Ok(connection) = self.connection_of(record).await
+            && let Err(error) = self.connections.end_pauses(&connection).await
+        {
+            warn!(rotation = %record.id, %error, "the pauses of a rotation's connection could not be ended");
+        }
+    }
+
     /// Makes the item's current password the one to replace.
     async fn accept_current(&self, record: RotationRecord) -> Result<Option<RotationRecord>, BrokerError> {
         let mut contents = self.journal.open(&record).await?;
@@ -254,4 +271,9 @@ impl Rotations {
         };
         Ok((current.unwrap_or_default(), revision))
     }
+}
+
+/// Whether a rotation in this state waits for its password to be written.
+fn is_waiting(state: RotationState) -> bool {
+    matches!(state, RotationState::Committing | RotationState::WriteBackFailed | RotationState::Conflicted)
 }

@@ -7,14 +7,23 @@
 //! changed), the password is written at the current revision. If it has another one, the rotation
 //! is *conflicted*: a person decides.
 //!
-//! An attempt is claimed in the database for [`ATTEMPT_TIME`] before it begins, so that two
-//! processes do not do the same work. The claim of a process that ends in the middle expires. The
-//! claim only saves calls; writing at most once does not depend on it.
+//! A write is *done* when a read shows it. Some secret managers answer reads from replicas, which
+//! may still show the revision that the write has replaced: until they do not, the rotation stays
+//! open, and its password is what the item resolves to.
+//!
+//! An attempt is claimed in the database for as long as it can take (`attempt_time`) before it
+//! begins, so that two processes do not do the same work. The claim of a process that ends in the
+//! middle expires. The claim only saves calls; writing at most once does not depend on it.
 //!
 //! **The pause** between attempts doubles from [`FIRST_WAIT`] to [`LONGEST_WAIT`], each with a
 //! random part, so that rotations that failed together are not retried together. A longer pause
-//! that the provider asks for is respected, up to a day. Retries never stop: the site has the
-//! password already.
+//! that the provider asks for is respected. Retries never stop: the site has the password already.
+//!
+//! **A refusal** (the credentials, the permission, the item) is not believed at once either: the
+//! item could be written when the rotation began. Only after [`BELIEVED_AFTER`] of them the
+//! rotation counts as failed. New settings of its connection make it due at once, and even a failed
+//! one is tried again from time to time (`background.rs`), so a token or a permission that comes
+//! back completes it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,11 +38,12 @@ use tracing::{error, info, warn};
 use super::journal::{Contents, same};
 use super::{Rotation, Rotations, item};
 use crate::error::BrokerError;
-use crate::provider_call::{CallFailure, Opened};
+use crate::provider_call::{CallFailure, Opened, longest_call};
 use crate::request;
 
-/// At most four calls of 30 seconds each, and a margin.
-const ATTEMPT_TIME: Duration = Duration::from_secs(150);
+/// How long a write-back is refused before it counts as failed: a long weekend. That many attempts
+/// must have been made as well, so that an outage of days is no refusal of days.
+const BELIEVED_AFTER: (Duration, u32) = (Duration::from_secs(4 * 24 * 60 * 60), 20);
 
 /// The longest pause between the first attempt and the second.
 const FIRST_WAIT: Duration = Duration::from_secs(10);
@@ -45,6 +55,13 @@ const LONGEST_WAIT: Duration = Duration::from_secs(15 * 60);
 /// How often a write is repeated at once when the item has changed, but not its password.
 const WRITES: u32 = 2;
 
+/// The most calls of an attempt: each write, the read after each, and the read that confirms it.
+const CALLS: u32 = 2 * WRITES + 1;
+
+/// What an attempt may take besides: each call waits for the database a few times, up to 5 seconds
+/// each.
+const MARGIN: Duration = Duration::from_secs(60);
+
 /// The outcome of an attempt.
 pub(super) enum Outcome {
     /// The item has the new password.
@@ -53,6 +70,8 @@ pub(super) enum Outcome {
     Conflicted,
     /// It cannot succeed until something changes.
     Failed(Trouble),
+    /// It was refused, and may succeed later.
+    Refused(Trouble, Option<Duration>),
     /// It may succeed later.
     Later(Trouble, Option<Duration>),
 }
@@ -78,19 +97,19 @@ impl Outcome {
             (_, Some(provider)) => provider.code(),
             (BrokerError::NotFound(_), _) => "not-found",
             (BrokerError::AccountChanged, _) => "account_changed",
-            // The secret manager has just refused the credentials, and would refuse them again.
-            (BrokerError::NotCalled(NotCalled::Refused { .. }), _) => "unauthenticated",
+            (BrokerError::NotCalled(NotCalled::Refused { .. } | NotCalled::Doubted { .. }), _) => "unauthenticated",
             (BrokerError::NotCalled(NotCalled::Unavailable { .. }), _) => "unavailable",
             (BrokerError::NotCalled(_), _) => "rate-limited",
             // A person has to repair a damaged envelope or a wrong key; retries continue meanwhile.
             _ => "host_error",
         };
-        let message = error.to_string();
-        let cannot_succeed = match error.kind() {
-            ErrorKind::ProviderRefused | ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::Unsupported => true,
-            _ => matches!(error, BrokerError::AccountChanged),
-        };
-        if cannot_succeed { Self::failed(reason, message) } else { Self::later(reason, message, error.retry_after()) }
+        let trouble = Trouble { reason: reason.into(), message: error.to_string() };
+        match (error, error.kind()) {
+            (BrokerError::NotFound(_) | BrokerError::AccountChanged, _) => Self::Failed(trouble),
+            (_, ErrorKind::Invalid | ErrorKind::Unsupported) => Self::Failed(trouble),
+            (_, ErrorKind::ProviderRefused | ErrorKind::NotFound) => Self::Refused(trouble, error.retry_after()),
+            _ => Self::Later(trouble, error.retry_after()),
+        }
     }
 }
 
@@ -114,10 +133,10 @@ pub(super) fn describe(record: &RotationRecord, subject: &mut Subject) {
 }
 
 /// Marks a rotation as being written.
-fn claim(record: &mut RotationRecord, now: Timestamp) {
+fn claim(record: &mut RotationRecord, until: Timestamp) {
     record.state = RotationState::Committing;
     record.attempts = record.attempts.saturating_add(1);
-    let until = after(now, ATTEMPT_TIME);
+    record.failed_settings = None;
     (record.attempt_until, record.next_attempt_at) = (Some(until), Some(until));
 }
 
@@ -138,8 +157,8 @@ impl Rotations {
         trail: &Trail,
     ) -> Result<Option<Rotation>, BrokerError> {
         let contents = self.journal.open(record).await?;
-        let now = self.core.timestamp();
-        let claim = |record: &mut RotationRecord| claim(record, now);
+        let until = after(self.core.timestamp(), self.attempt_time());
+        let claim = |record: &mut RotationRecord| claim(record, until);
         let Some(claimed) = self.journal.advance(record, &contents, claim).await? else { return Ok(None) };
         let settled = self.attempt(claimed, &contents).await?;
         match settled.state {
@@ -149,6 +168,11 @@ impl Rotations {
             _ => trail.fell_short(Shortfall::WriteBackPending),
         }
         Ok(Some(settled.into()))
+    }
+
+    /// The longest time that an attempt takes.
+    fn attempt_time(&self) -> Duration {
+        longest_call(self.connections.runtime.limits().call_time) * CALLS + MARGIN
     }
 
     async fn attempt(&self, mut record: RotationRecord, contents: &Contents) -> Result<RotationRecord, BrokerError> {
@@ -176,7 +200,10 @@ impl Rotations {
             Outcome::Written => end(record, RotationState::Done),
             Outcome::Conflicted => set_trouble(record, RotationState::Conflicted, &conflict()),
             Outcome::Failed(trouble) => set_trouble(record, RotationState::WriteBackFailed, trouble),
-            Outcome::Later(trouble, wait) => {
+            Outcome::Refused(trouble, _) if is_believed(record, now) => {
+                set_trouble(record, RotationState::WriteBackFailed, trouble);
+            }
+            Outcome::Refused(trouble, wait) | Outcome::Later(trouble, wait) => {
                 set_trouble(record, RotationState::Committing, trouble);
                 record.attempt_until = None;
                 record.next_attempt_at = Some(after(now, wait_before(record.attempts, *wait)));
@@ -197,7 +224,7 @@ impl Rotations {
             }
             _ => error!(
                 %rotation, %entry, attempts, reason, message,
-                "a new password is set on the site and was NOT written back; it is kept, and the rotation waits for a manual retry"
+                "a new password is set on the site and was NOT written back; it is kept, and tried again when the connection has new settings, every hour, and by hand"
             ),
         }
         Ok(settled)
@@ -212,7 +239,7 @@ impl Rotations {
         for _ in 0..WRITES {
             let expected = record.expected_revision.as_deref();
             match item::write_password(&opened, reference(record), &contents.password, expected).await {
-                Ok(()) => return Ok(Outcome::Written),
+                Ok(written) => return self.confirm(&opened, record, &written).await,
                 Err(CallFailure::Call(CallError::Provider(error))) if error.code == ErrorCode::Conflict => {}
                 Err(failure) => return Err(failure.into()),
             }
@@ -228,6 +255,20 @@ impl Rotations {
             record.expected_revision = Some(revision);
         }
         Ok(Outcome::later("conflict", "concurrent changes of the item or its vault continue", None))
+    }
+
+    /// The outcome of a write that the provider has acknowledged with this revision: whether a read
+    /// shows it.
+    async fn confirm(&self, opened: &Opened, record: &RotationRecord, written: &str) -> Result<Outcome, BrokerError> {
+        let Some(replaced) = record.expected_revision.as_deref().filter(|replaced| *replaced != written) else {
+            return Ok(Outcome::Written);
+        };
+        let (_, shown) = item::read_password(opened, reference(record), ProviderOperation::ReadBack).await?;
+        if shown != replaced {
+            return Ok(Outcome::Written);
+        }
+        let message = "the secret manager has accepted the new password, and still shows the item as it was before";
+        Ok(Outcome::later("unconfirmed", message, None))
     }
 
     /// The connection of a rotation.
@@ -264,6 +305,13 @@ fn conflict() -> Trouble {
     }
 }
 
+/// Whether a refusal is believed: whether this rotation has been tried for long enough.
+fn is_believed(record: &RotationRecord, now: Timestamp) -> bool {
+    let (time, attempts) = BELIEVED_AFTER;
+    let age = Duration::try_from(now.duration_since(record.created_at)).unwrap_or_default();
+    age >= time && record.attempts >= attempts
+}
+
 /// The pause after this many attempts: half of it is fixed, half is random.
 fn wait_before(attempts: u32, asked: Option<Duration>) -> Duration {
     let wait = back_off(FIRST_WAIT, LONGEST_WAIT, attempts, draw());
@@ -296,25 +344,23 @@ mod tests {
     #[test]
     fn what_cannot_succeed_stops_and_everything_else_goes_on() {
         let text = || "x".to_owned();
-        let stops = |code: &ErrorCode| {
-            let error = ProviderError::new(code.clone(), text());
-            matches!(Outcome::of(&BrokerError::Provider(error)), Outcome::Failed(_))
-        };
+        let outcome = |code: ErrorCode| Outcome::of(&BrokerError::Provider(ProviderError::new(code, text())));
+        for code in [ErrorCode::InvalidReference, ErrorCode::Unsupported] {
+            assert!(matches!(outcome(code.clone()), Outcome::Failed(_)), "{code:?}");
+        }
         for code in [
             ErrorCode::InvalidSettings,
             ErrorCode::Unauthenticated,
             ErrorCode::PermissionDenied,
             ErrorCode::ActionRequired,
-            ErrorCode::InvalidReference,
             ErrorCode::NotFound,
-            ErrorCode::Unsupported,
         ] {
-            assert!(stops(&code), "{code:?}");
+            assert!(matches!(outcome(code.clone()), Outcome::Refused(..)), "{code:?}");
         }
         for code in
             [ErrorCode::RateLimited, ErrorCode::Unavailable, ErrorCode::UnexpectedAnswer, ErrorCode::Other(text())]
         {
-            assert!(!stops(&code), "{code:?}");
+            assert!(matches!(outcome(code.clone()), Outcome::Later(..)), "{code:?}");
         }
         assert!(matches!(Outcome::of(&BrokerError::Host(text().into())), Outcome::Later(..)));
         // The connection was deleted, or the entry whose password it is.
@@ -323,8 +369,12 @@ mod tests {
         }
         let retry_after = Duration::from_secs(60);
         let not_called = |not_called| Outcome::of(&BrokerError::NotCalled(not_called));
-        assert!(matches!(not_called(NotCalled::Refused { retry_after }), Outcome::Failed(_)));
-        for later in [NotCalled::RateLimited { retry_after }, NotCalled::Unavailable { retry_after }] {
+        assert!(matches!(not_called(NotCalled::Refused { retry_after }), Outcome::Refused(..)));
+        for later in [
+            NotCalled::RateLimited { retry_after },
+            NotCalled::Unavailable { retry_after },
+            NotCalled::Doubted { retry_after },
+        ] {
             let Outcome::Later(_, wait) = not_called(later) else { panic!("it may succeed later") };
             assert_eq!(wait, Some(retry_after));
         }

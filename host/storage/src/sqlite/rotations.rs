@@ -131,17 +131,25 @@ impl RotationStorage for SqliteStorage {
         &self,
         now: Timestamp,
         future: Timestamp,
+        failed_before: Timestamp,
         limit: u32,
     ) -> Result<Vec<RotationRecord>, StorageError> {
+        // A row may be due for two reasons: hence no UNION ALL.
         let due = query(
             "SELECT * FROM rotations WHERE state = 'committing' AND (next_attempt_at <= ? OR updated_at > ?)
-             UNION ALL
+             UNION
              SELECT rotations.* FROM rotations JOIN connections
                  ON connections.id = rotations.connection_id AND connections.workspace_id = rotations.workspace_id
-             WHERE state = 'write_back_failed' AND failed_settings < settings_version
+             WHERE state = 'committing' AND failed_settings < settings_version
+             UNION
+             SELECT rotations.* FROM rotations JOIN connections
+                 ON connections.id = rotations.connection_id AND connections.workspace_id = rotations.workspace_id
+             WHERE state = 'write_back_failed' AND failed_settings IS NOT NULL
+                 AND (failed_settings < settings_version OR rotations.updated_at <= ?)
              ORDER BY next_attempt_at LIMIT ?",
         );
-        self.all(due.bind(now.as_millisecond()).bind(future.as_millisecond()).bind(limit)).await
+        let due = due.bind(now.as_millisecond()).bind(future.as_millisecond()).bind(failed_before.as_millisecond());
+        self.all(due.bind(limit)).await
     }
 
     async fn outdate_item(&self, workspace: WorkspaceId, item: &ItemId) -> Result<(), StorageError> {

@@ -111,6 +111,9 @@ pub enum Fault {
         /// The code.
         code: i32,
     },
+    /// `item` only: the item is answered as it was before its last change, as a replica does for a
+    /// moment.
+    Outdated,
     /// `auth` only: the server's public value is zero modulo N, which would fix the key.
     ZeroPublicValue,
     /// `confirm-key` only: the server's proof is wrong, as if the server did not know the account.

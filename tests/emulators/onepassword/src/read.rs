@@ -7,6 +7,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 
+use crate::faults::Fault;
 use crate::refusal::Refusal;
 use crate::session::Caller;
 use crate::store::{Account, Stored, Vault};
@@ -105,7 +106,11 @@ pub(crate) async fn item(
         let (vault, _) = store.visible(caller.account(), &vault).ok_or(hidden)?;
         (vault.content_version, Arc::clone(vault.items.get(&item).ok_or(missing)?))
     };
-    caller.answer(&ItemAnswer { content_version, item: &stored.item })
+    let item = match caller.fault() {
+        Some(Fault::Outdated) => stored.before.as_ref().unwrap_or(&stored.item),
+        _ => &stored.item,
+    };
+    caller.answer(&ItemAnswer { content_version, item })
 }
 
 /// `POST /api/v3/vault/{vault}/items/batch`

@@ -96,6 +96,8 @@ pub(crate) struct Grant {
 pub(crate) struct Stored {
     pub(crate) item: Item,
     pub(crate) changed_at: u64,
+    /// As it was before its last change.
+    pub(crate) before: Option<Item>,
 }
 
 /// A vault with its items, by id.
@@ -179,7 +181,8 @@ impl Vault {
         self.content_version += 1;
         now.clone_into(&mut self.updated_at);
         for item in items {
-            let stored = Stored { changed_at: self.content_version, item };
+            let before = self.items.get(&item.head.uuid).map(|stored| stored.item.clone());
+            let stored = Stored { changed_at: self.content_version, item, before };
             self.items.insert(stored.item.head.uuid.clone(), Arc::new(stored));
         }
     }

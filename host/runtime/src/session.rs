@@ -3,7 +3,8 @@
 //! Each connection has one [`Slot`]. Its bytes are encrypted while no call uses them, under a key
 //! that the host generates at every start. They are bound to the component build that stored them,
 //! so that a swapped component starts without a session. At most one call at a time may renew; the
-//! others wait and receive the new state, or the error that the renewal ended with.
+//! others wait and receive the new state, or the error that the renewal ended with. A renewal that
+//! hangs is overtaken after [`RENEWAL`]: what it hangs on may be over.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +20,10 @@ use crate::error::{ErrorCode, ProviderError};
 
 /// The longest lifetime of a session, a day, as the contract says.
 pub(crate) const MAX_TTL: u32 = 86_400;
+
+/// How long calls wait for another's renewal: longer than a login takes at a healthy server, and a
+/// good part less than a request may hang.
+const RENEWAL: Duration = Duration::from_secs(8);
 
 /// The state as a call receives it: wiped when dropped.
 pub(crate) struct State {
@@ -54,6 +59,19 @@ struct Inner {
     generation: u64,
     counter: u64,
     renewing: Option<watch::Receiver<Outcome>>,
+}
+
+impl Inner {
+    /// Ends a renewal, which another one may have overtaken.
+    fn end(&mut self, right: &watch::Sender<Outcome>, outcome: Outcome) {
+        self.forget(&right.subscribe());
+        right.send_replace(outcome);
+    }
+
+    /// Lets another call renew, unless one does so already instead of this renewal.
+    fn forget(&mut self, renewal: &watch::Receiver<Outcome>) {
+        self.renewing.take_if(|renewing| renewing.same_channel(renewal));
+    }
 }
 
 /// The key that seals session states, generated at every start of the host.
@@ -169,8 +187,7 @@ impl CallSession {
         let generation = self.slot.seal(&mut inner, &self.component, data, ttl)?;
         self.seen = Some(generation);
         if let Some(right) = self.right.take() {
-            inner.renewing = None;
-            right.send_replace(Outcome::Over);
+            inner.end(&right, Outcome::Over);
         }
         Ok(generation)
     }
@@ -200,11 +217,16 @@ impl CallSession {
             };
             // An error means that the sender is gone; `release` drops it only after it has sent the
             // outcome.
-            let outcome = running.wait_for(|outcome| !matches!(outcome, Outcome::Running)).await;
-            if let Ok(outcome) = outcome
-                && let Outcome::Failed(error) = &*outcome
-            {
-                return Err(error.clone());
+            let over = running.wait_for(|outcome| !matches!(outcome, Outcome::Running));
+            let outcome = match tokio::time::timeout(RENEWAL, over).await {
+                Ok(Ok(outcome)) => outcome.clone(),
+                Ok(Err(_)) => Outcome::Over,
+                Err(_) => Outcome::Running,
+            };
+            match outcome {
+                Outcome::Failed(error) => return Err(error),
+                Outcome::Over => {}
+                Outcome::Running => self.slot.lock().forget(&running),
             }
         }
     }
@@ -222,8 +244,7 @@ impl CallSession {
 
     fn release(&mut self, outcome: Outcome) {
         if let Some(right) = self.right.take() {
-            self.slot.lock().renewing = None;
-            right.send_replace(outcome);
+            self.slot.lock().end(&right, outcome);
         }
     }
 }
@@ -395,5 +416,20 @@ mod tests {
         let (slot, _) = slot();
         let numbers: Vec<_> = (0..3).map(|_| call(&slot).counter()).collect();
         assert_eq!(numbers, [1, 2, 3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_that_hangs_is_overtaken_and_its_late_end_takes_no_right_away() {
+        let (slot, _) = slot();
+        let (mut hanging, mut second, mut third) = (call(&slot), call(&slot), call(&slot));
+        assert!(granted(&mut hanging, None).await);
+        let began = tokio::time::Instant::now();
+        assert!(granted(&mut second, None).await);
+        assert_eq!(began.elapsed(), RENEWAL);
+        drop(hanging);
+        let waiting = tokio::spawn(async move { matches!(third.renew(None).await, Ok(Renewal::Renewed(_))) });
+        tokio::task::yield_now().await;
+        second.put(b"state", 60).unwrap();
+        assert!(waiting.await.unwrap(), "it did not renew a second time");
     }
 }

@@ -1,10 +1,11 @@
 //! The surroundings of one call: a powerless WASI, the guarded way out, its session and its limits.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::header::{ACCEPT_ENCODING, HeaderName, HeaderValue};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Empty};
 use keyway_clock::Clock;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
@@ -191,6 +192,7 @@ impl WasiHttpHooks for Hooks {
         // A compressed body cannot be searched for secrets. Without this header the server could
         // choose.
         request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let (request, again) = Again::of(request, effect);
         // Here and not in the future, which runs in a task of its own: requests queue in the order
         // in which the component makes them (see the guard's `queue`). Nothing is sent before the
         // future is polled.
@@ -203,6 +205,20 @@ impl WasiHttpHooks for Hooks {
             let sent = match admitted {
                 Ok(()) => sending.await,
                 Err(kept_back) => Err(kept_back),
+            };
+            let sent = match (sent, again.and_then(Again::request)) {
+                // It counts like any other: the server may have got the first one.
+                (Err(EgressError::Stale(_)), Some(request)) => {
+                    let admitted = match &gate {
+                        Some(gate) => gate.admit(effect).await.map_err(EgressError::KeptBack),
+                        None => Ok(()),
+                    };
+                    match admitted {
+                        Ok(()) => egress.send(request, times).await,
+                        Err(kept_back) => Err(kept_back),
+                    }
+                }
+                (sent, _) => sent,
             };
             match sent {
                 Ok(answer) => {
@@ -217,6 +233,36 @@ impl WasiHttpHooks for Hooks {
                 }
             }
         })
+    }
+}
+
+/// What is needed to send a request a second time: its head, if it only reads, and whether any part
+/// of a body was sent with it.
+struct Again {
+    head: http::request::Parts,
+    has_body: Arc<AtomicBool>,
+}
+
+impl Again {
+    /// The request, watched.
+    fn of(request: http::Request<Body>, effect: RequestEffect) -> (http::Request<Body>, Option<Self>) {
+        if effect != RequestEffect::Safe {
+            return (request, None);
+        }
+        let (head, body) = request.into_parts();
+        let again = Self { head: head.clone(), has_body: Arc::default() };
+        let has_body = again.has_body.clone();
+        let body = body.map_frame(move |frame| {
+            has_body.store(true, Ordering::Relaxed);
+            frame
+        });
+        (http::Request::from_parts(head, body.boxed_unsync()), Some(again))
+    }
+
+    /// The same request again; `None` if it had a body, which is gone.
+    fn request(self) -> Option<http::Request<Body>> {
+        let empty = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        (!self.has_body.load(Ordering::Relaxed)).then(|| http::Request::from_parts(self.head, empty))
     }
 }
 
@@ -261,7 +307,7 @@ fn to_wasi(error: EgressError) -> HttpError {
         EgressError::ConnectTimeout(_) => HttpError::ConnectionTimeout,
         EgressError::Tls(_) => HttpError::TlsCertificateError,
         EgressError::AnswerTimeout(_) => HttpError::HttpResponseTimeout,
-        EgressError::Interrupted(_) => HttpError::ConnectionTerminated,
+        EgressError::Interrupted(_) | EgressError::Stale(_) => HttpError::ConnectionTerminated,
         EgressError::Protocol(_) => HttpError::HttpProtocolError,
         EgressError::RequestTooLarge(limit) => HttpError::HttpRequestBodySize(Some(limit)),
         EgressError::AnswerTooLarge(limit) => HttpError::HttpResponseBodySize(Some(limit)),

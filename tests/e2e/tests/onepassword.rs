@@ -138,7 +138,8 @@ async fn each_misbehaviour_of_the_server_is_one_clear_error_and_the_next_call_wo
         (Fault::Hang { milliseconds: 4_000 }, &["unavailable"]),
         (Fault::Drop { handled: false }, &["unavailable"]),
     ] {
-        lab.emulator.fault(FaultRule::next_of(Endpoint::Item, fault.clone()));
+        // On a connection that has answered before, the last two are tried once more on a new one.
+        lab.emulator.fault(FaultRule::next_of(Endpoint::Item, fault.clone()).times(2));
         let error = provider_error(lab.provider.resolve(&connection, &reference, Fields::ALL).await);
         assert!(codes.contains(&error.code()), "{fault:?}: {error:?}");
         if error.code == ErrorCode::RateLimited {
@@ -146,6 +147,19 @@ async fn each_misbehaviour_of_the_server_is_one_clear_error_and_the_next_call_wo
         }
         lab.emulator.clear_faults();
         lab.provider.resolve(&connection, &reference, Fields::ALL).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_connection_that_breaks_off_or_goes_silent_costs_a_read_one_more_request_and_nothing_else() {
+    let (lab, connection, reference) = lab().await;
+    lab.provider.resolve(&connection, &reference, Fields::ALL).await.unwrap();
+    for fault in [Fault::Hang { milliseconds: 4_000 }, Fault::Drop { handled: false }] {
+        calls(&lab);
+        lab.emulator.fault(FaultRule::next_of(Endpoint::Item, fault.clone()));
+        lab.provider.resolve(&connection, &reference, Fields::ALL).await.unwrap();
+        let made = calls(&lab);
+        assert_eq!((made.total, made.of(Endpoint::Item)), (2, 2), "{fault:?}: {made:?}");
     }
 }
 

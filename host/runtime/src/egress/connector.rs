@@ -9,6 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -89,7 +90,7 @@ async fn connect(
     // Without it, a small request waits for the acknowledgement of the previous one.
     tcp.set_nodelay(true).map_err(|_| EgressError::ConnectFailed(requested.to_string()))?;
     match route.scheme {
-        Scheme::Http => Ok(Stream(TokioIo::new(Either::Left(tcp)))),
+        Scheme::Http => Ok(Stream::new(Either::Left(tcp))),
         Scheme::Https => {
             let failed = || EgressError::Tls(requested.to_string());
             let name = match requested {
@@ -98,7 +99,7 @@ async fn connect(
                 Host::Ipv6(ip) => ServerName::from(std::net::IpAddr::from(*ip)),
             };
             let stream = tls.connect(name, tcp).await.map_err(|_| failed())?;
-            Ok(Stream(TokioIo::new(Either::Right(Box::new(stream)))))
+            Ok(Stream::new(Either::Right(Box::new(stream))))
         }
     }
 }
@@ -134,31 +135,54 @@ async fn first_that_answers(addresses: &[SocketAddr], deadline: Instant) -> Opti
 }
 
 /// A plain or encrypted connection.
-pub(crate) struct Stream(TokioIo<Either<TcpStream, Box<TlsStream<TcpStream>>>>);
+pub(crate) struct Stream {
+    stream: TokioIo<Either<TcpStream, Box<TlsStream<TcpStream>>>>,
+    answered: Answered,
+}
+
+impl Stream {
+    fn new(stream: Either<TcpStream, Box<TlsStream<TcpStream>>>) -> Self {
+        Self { stream: TokioIo::new(stream), answered: Answered::default() }
+    }
+}
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        Connected::new()
+        Connected::new().extra(self.answered.clone())
+    }
+}
+
+/// Whether a connection has answered a request.
+#[derive(Clone, Default)]
+pub(crate) struct Answered(Arc<AtomicBool>);
+
+impl Answered {
+    pub(crate) fn get(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
 impl Read for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl Write for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -5,8 +5,8 @@
 //! while the bodies stream. Redirects are not followed; they are answers like any other.
 
 use std::error::Error as _;
-use std::pin::Pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
@@ -15,12 +15,13 @@ use futures::future::BoxFuture;
 use http::{HeaderValue, Method, Request, Response};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
-use super::connector::{Connector, target};
+use super::connector::{Answered, Connector, target};
 use super::policy::EgressPolicy;
 use super::{ApprovedDestination, Body, Egress, EgressError, RequestCounter, RequestTimes};
 use crate::limits::Limits;
@@ -29,6 +30,11 @@ use crate::limits::Limits;
 /// close theirs.
 const IDLE_TIME: Duration = Duration::from_secs(50);
 
+/// The part of the time for an answer after which a connection that served earlier requests, and
+/// gives no byte of this answer, is taken for dead: 5 of 20 seconds, longer than a healthy server
+/// takes, and short enough for a second request. Networks drop idle connections without a word.
+const STALE_AFTER: u32 = 4;
+
 /// The head of an answer, and a piece of its body. Common servers send heads of up to 16 KiB.
 /// hyper's default of 408 KiB would stay in the host's memory for each answer that a component
 /// keeps.
@@ -36,7 +42,7 @@ pub(crate) const HEAD_BYTES: usize = 64 << 10;
 
 /// Admits requests to approved destinations.
 pub(crate) struct Guard {
-    client: Client<Connector, Body>,
+    pool: Arc<Pool>,
     approved: Arc<[ApprovedDestination]>,
     turns: Arc<Semaphore>,
     limits: Arc<Limits>,
@@ -51,14 +57,10 @@ impl Guard {
         limits: Arc<Limits>,
         counter: Arc<RequestCounter>,
     ) -> Self {
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIME)
-            .pool_max_idle_per_host(limits.requests_per_connection as usize)
-            .http1_max_buf_size(HEAD_BYTES)
-            .build(Connector::new(policy, tls, limits.connect_time));
+        let connector = Connector::new(policy, tls, limits.connect_time);
+        let pool = Arc::new(Pool::new(connector, limits.requests_per_connection as usize));
         let turns = Arc::new(Semaphore::new(limits.requests_per_connection as usize));
-        Self { client, approved, turns, limits, counter }
+        Self { pool, approved, turns, limits, counter }
     }
 
     /// The destination that covers a request, and the origin to name in errors.
@@ -92,11 +94,11 @@ impl Egress for Guard {
         let started = Instant::now();
         let method = known(request.method());
         let checked = self.check(&request);
-        let (client, limits, counter) = (self.client.clone(), self.limits.clone(), self.counter.clone());
+        let (pool, limits, counter) = (self.pool.clone(), self.limits.clone(), self.counter.clone());
         let turn = queue(self.turns.clone());
         Box::pin(async move {
             let result = match &checked {
-                Ok((_, name)) => forward(client, turn, &limits, name, request, times).await,
+                Ok((_, name)) => forward(&pool, turn, &limits, name, request, times).await,
                 Err(refusal) => Err(refusal.clone()),
             };
             counter.count(result.as_ref().err());
@@ -115,6 +117,52 @@ impl Egress for Guard {
             result
         })
     }
+}
+
+/// The open connections.
+///
+/// When a request gets no answer, all of them are let go: what made one of them silent has probably
+/// made all of them so, and each would cost a call its time.
+struct Pool {
+    connector: Connector,
+    max_idle: usize,
+    /// The client that holds them, and how many there were before it.
+    client: Mutex<(u64, Client<Connector, Body>)>,
+}
+
+impl Pool {
+    fn new(connector: Connector, max_idle: usize) -> Self {
+        let client = Mutex::new((0, Self::client(&connector, max_idle)));
+        Self { connector, max_idle, client }
+    }
+
+    fn client(connector: &Connector, max_idle: usize) -> Client<Connector, Body> {
+        Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIME)
+            .pool_max_idle_per_host(max_idle)
+            .http1_max_buf_size(HEAD_BYTES)
+            .build(connector.clone())
+    }
+
+    fn get(&self) -> (u64, Client<Connector, Body>) {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets the idle connections of the client with this number go.
+    fn let_go(&self, number: u64) {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if client.0 == number {
+            *client = (number + 1, Self::client(&self.connector, self.max_idle));
+        }
+    }
+}
+
+/// Whether the connection of this request has answered earlier ones.
+fn has_answered(connection: &CaptureConnection) -> Option<Answered> {
+    let mut extensions = http::Extensions::new();
+    connection.connection_metadata().as_ref()?.get_extras(&mut extensions);
+    extensions.remove()
 }
 
 /// The name of a standard method.
@@ -138,7 +186,7 @@ fn queue(turns: Arc<Semaphore>) -> Turn {
 }
 
 async fn forward(
-    client: Client<Connector, Body>,
+    pool: &Pool,
     turn: Turn,
     limits: &Limits,
     name: &str,
@@ -147,20 +195,41 @@ async fn forward(
 ) -> Result<Response<Body>, EgressError> {
     let shorter = |asked: Option<Duration>, limit: Duration| asked.map_or(limit, |asked| asked.min(limit));
     let between = shorter(times.between_bytes, limits.answer_time);
-    let head_time = shorter(times.connect, limits.connect_time) + shorter(times.first_byte, limits.answer_time);
+    let answer_time = shorter(times.first_byte, limits.answer_time);
+    let head_time = shorter(times.connect, limits.connect_time) + answer_time;
     let max_request = limits.request_body_bytes;
-    let request = request.map(|body| {
+    let is_safe = request.method().is_safe();
+    let mut request = request.map(|body| {
         Metered::new(body, max_request, EgressError::RequestTooLarge(max_request), limits.answer_time, name, None)
             .boxed_unsync()
     });
+    let connection = capture_connection(&mut request);
+    let (number, client) = pool.get();
     let exchange = async {
         let turn = turn.await.map_err(|_| EgressError::Interrupted(name.to_owned()))?;
-        let mut answer = client.request(request).await.map_err(|error| cause(&error, name))?;
+        let is_reused = || is_safe && has_answered(&connection).is_some_and(|answered| answered.get());
+        let mut pending = pin!(client.request(request));
+        let answer = match tokio::time::timeout(answer_time / STALE_AFTER, &mut pending).await {
+            Ok(answer) => answer,
+            Err(_) if is_reused() => return Err(EgressError::Stale(name.to_owned())),
+            Err(_) => pending.await,
+        };
+        let mut answer = answer.map_err(|error| match cause(&error, name) {
+            EgressError::Interrupted(name) if is_reused() => EgressError::Stale(name),
+            cause => cause,
+        })?;
+        if let Some(answered) = has_answered(&connection) {
+            answered.set();
+        }
         own_head(&mut answer)?;
         Ok::<_, EgressError>((turn, answer))
     };
-    let (turn, answer) =
-        tokio::time::timeout(head_time, exchange).await.map_err(|_| EgressError::AnswerTimeout(name.to_owned()))??;
+    let exchanged = tokio::time::timeout(head_time, exchange).await;
+    let exchanged = exchanged.unwrap_or_else(|_| Err(EgressError::AnswerTimeout(name.to_owned())));
+    if let Err(EgressError::AnswerTimeout(_) | EgressError::Interrupted(_) | EgressError::Stale(_)) = &exchanged {
+        pool.let_go(number);
+    }
+    let (turn, answer) = exchanged?;
     let max_answer = limits.response_body_bytes;
     let too_large = EgressError::AnswerTooLarge(max_answer);
     if answer.body().size_hint().lower() > max_answer {

@@ -121,6 +121,31 @@ async fn an_approved_destination_is_reached_over_one_kept_connection() {
     assert_eq!(server.connections.load(Ordering::Relaxed), 1);
 }
 
+#[tokio::test]
+async fn a_kept_connection_that_went_silent_is_told_apart_if_the_request_only_reads_and_let_go() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    // Each connection answers one request.
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 1_024];
+            let _ = stream.read(&mut head).await;
+            stream.write_all(OK.as_bytes()).await.unwrap();
+            open.push(stream);
+        }
+    });
+    let guard = guard_for(&url);
+    for _ in 0..2 {
+        assert_eq!(get(&guard, &url).await, Ok((200, "ok".into())));
+        assert_eq!(get(&guard, &url).await, Err(EgressError::Stale(url.clone())));
+    }
+    assert_eq!(get(&guard, &url).await, Ok((200, "ok".into())));
+    let change = guard.send(request("POST", &url), RequestTimes::default()).await;
+    assert_eq!(change.unwrap_err(), EgressError::AnswerTimeout(url.clone()));
+    assert_eq!(get(&guard, &url).await, Ok((200, "ok".into())), "which lets the others go, too");
+}
+
 #[derive(Clone, Default)]
 struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
 

@@ -157,6 +157,10 @@ pub enum EgressError {
     /// The connection broke off.
     #[error("the connection to {0} ended in the middle")]
     Interrupted(String),
+    /// A connection that had served earlier requests gave no byte of an answer to one that only
+    /// reads: it has probably been dead since. The host repeats the request on a new one.
+    #[error("the open connection to {0} no longer answers")]
+    Stale(String),
     /// The other side does not speak HTTP.
     #[error("{0} did not answer in HTTP")]
     Protocol(String),
@@ -182,6 +186,7 @@ impl EgressError {
             Self::Tls(_) => "no secure connection",
             Self::AnswerTimeout(_) => "no answer in time",
             Self::Interrupted(_) => "connection ended in the middle",
+            Self::Stale(_) => "open connection no longer answers",
             Self::Protocol(_) => "answer is not HTTP",
             Self::RequestTooLarge(_) => "request too large",
             Self::AnswerTooLarge(_) => "answer too large",

@@ -18,8 +18,9 @@
 //!   entry that is bound to it is bound elsewhere or deleted.
 //! * After a revision was rejected ("this password did not work"), nothing that was fetched before
 //!   is returned ([`rejections`]).
-//! * A failure never removes or replaces a value. A missing item is remembered for a few seconds,
-//!   beside the value that may still be used.
+//! * An outage never removes or replaces a value. A refusal (the item is missing, or no longer for
+//!   these credentials to see) does when it is repeated: access that was taken away ends with it. A
+//!   missing item is remembered for a few seconds, beside the value that may still be used.
 //!
 //! **Refreshing:** values that are read often are refreshed in the background shortly before they
 //! expire, each at its own random moment within the last 5 % of its duration (a minute at most). So
@@ -43,6 +44,8 @@ use keyway_runtime::{CallError, ErrorCode, Fields};
 use moka::sync::Cache;
 use quick_cache::Weighter;
 use quick_cache::sync::{EntryAction, EntryResult};
+
+use keyway_budget::NotCalled;
 
 use fetched::copy_code;
 pub(crate) use fetched::{Credentials, Fetched, Lifetime};
@@ -89,6 +92,14 @@ impl Reader {
     }
 }
 
+/// How long a running call is joined: as long as a probe keeps its right
+/// ([`BreakerOptions::probe`](keyway_budget::BreakerOptions::probe)).
+const JOINED_FOR: Duration = Duration::from_secs(8);
+
+/// How much later a second refusal must begin to count as repeated: those that were asked together
+/// are one, and what causes a single one (a proxy, a replica) is over by then.
+const REPEATED_AFTER: Duration = Duration::from_secs(2);
+
 /// The record that an item was missing.
 #[derive(Clone)]
 struct Missing {
@@ -105,6 +116,8 @@ pub(crate) struct SecretCache {
     /// its gets; [`sweep`](Self::sweep) removes expired values.
     values: quick_cache::sync::Cache<ItemKey, Arc<SealedCredentials>, Weigh>,
     missing: Cache<ItemKey, Missing>,
+    /// When the call began that was refused first, of items whose last call was refused.
+    refused: Cache<ItemKey, Moment>,
     rejections: Rejections,
     /// Recently deleted connections: nothing is stored for them, not even by fetches that are
     /// still running.
@@ -121,11 +134,13 @@ impl SecretCache {
         let values = quick_cache::sync::Cache::with_weighter(estimated, capacity, Weigh);
         // Longer than the time for which it is used by the broker's clock; this only frees memory.
         let missing = Cache::builder().max_capacity(10_000).time_to_live(2 * options.missing).build();
+        // An evicted one only needs one refusal more.
+        let refused = Cache::new(10_000);
         // Longer than any call takes, and longer than a connection is kept open.
         let closed = Cache::builder().max_capacity(100_000).time_to_live(Duration::from_secs(2 * 60 * 60)).build();
         let (rejections, flights) = (Rejections::default(), Flights::default());
         let lookups = CacheLookups::default();
-        Arc::new(Self { clock, options, values, missing, rejections, closed, flights, lookups })
+        Arc::new(Self { clock, options, values, missing, refused, rejections, closed, flights, lookups })
     }
 
     /// Finds an item's values, in the cache if allowed, else from the provider. `fetch` is the
@@ -265,7 +280,9 @@ impl SecretCache {
         let key = |fields| (lookup.item.clone(), lookup.generation, reader.rejection_number(), fields);
         let now = self.clock.now();
         // A value's age counts from the start of its call, even for a reader that joined later.
-        let is_young_enough = |asked_at| now.since(asked_at) < lookup.ttl;
+        // And a call that hangs has none but those that were there at once: what it hangs on may be
+        // over.
+        let is_young_enough = |asked_at| now.since(asked_at) < lookup.ttl.min(JOINED_FOR);
         // A call that also fetches the code fetches everything that is wanted.
         if fields == Fields::CREDENTIALS
             && let Some(flight) = self.flights.join_running(&key(Fields::ALL), is_young_enough)
@@ -290,6 +307,9 @@ impl SecretCache {
     fn keep(&self, reader: Reader, fields: Fields, asked_at: Moment, fetched: &Result<Fetched, CallFailure>) {
         let rejection = reader.rejection_number();
         let lookup = reader.lookup;
+        if fetched.is_ok() {
+            self.refused.invalidate(&lookup.item);
+        }
         match fetched {
             Ok(fetched) if fields.username && fields.password => {
                 let credentials = &fetched.credentials;
@@ -303,9 +323,12 @@ impl SecretCache {
                 }
             }
             Ok(fetched) => self.note_code(&lookup, fetched),
-            Err(failure @ CallFailure::Call(CallError::Provider(error))) if error.code == ErrorCode::NotFound => {
-                let missing = Missing { asked_at, generation: lookup.generation, error: failure.clone() };
-                self.missing.insert(lookup.item, missing);
+            Err(failure) if is_refusal(failure) => {
+                self.note_refusal(&lookup.item, asked_at);
+                if is_missing(failure) {
+                    let missing = Missing { asked_at, generation: lookup.generation, error: failure.clone() };
+                    self.missing.insert(lookup.item, missing);
+                }
             }
             Err(_) => {}
         }
@@ -327,6 +350,15 @@ impl SecretCache {
         });
         // Gives up the place that a miss would fill.
         drop(noted);
+    }
+
+    /// Drops the value of an item whose calls are refused repeatedly.
+    fn note_refusal(&self, item: &ItemKey, asked_at: Moment) {
+        match self.refused.get(item) {
+            None => self.refused.insert(item.clone(), asked_at),
+            Some(first) if asked_at.since(first) >= REPEATED_AFTER => drop(self.values.remove(item)),
+            Some(_) => {}
+        }
     }
 
     /// An answer that needs no call after all: a fetch has stored it since the caller looked, or
@@ -378,6 +410,21 @@ impl SecretCache {
     fn flights_are_over(&self) -> bool {
         self.flights.is_empty()
     }
+}
+
+/// Whether the secret manager does not let the connection have the item.
+fn is_refusal(failure: &CallFailure) -> bool {
+    match failure {
+        CallFailure::Call(CallError::Provider(error)) => {
+            matches!(error.code, ErrorCode::NotFound | ErrorCode::PermissionDenied | ErrorCode::Unauthenticated)
+        }
+        CallFailure::NotCalled(why) => matches!(why, NotCalled::Refused { .. }),
+        _ => false,
+    }
+}
+
+fn is_missing(failure: &CallFailure) -> bool {
+    matches!(failure, CallFailure::Call(CallError::Provider(error)) if error.code == ErrorCode::NotFound)
 }
 
 /// The weight of most values.

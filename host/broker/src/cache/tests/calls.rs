@@ -175,3 +175,60 @@ async fn a_call_that_panics_is_an_error_and_the_next_one_works() {
     assert!(matches!(lost, Err(CallFailure::Host(_))));
     assert!(harness.look_up(lookup()).await.is_ok());
 }
+
+#[tokio::test]
+async fn a_call_that_hangs_is_joined_by_those_who_come_soon_and_not_by_those_who_come_later() {
+    let harness = Harness::new();
+    let gate = harness.hold();
+    let hanging = tokio::spawn(harness.get(Fields::CREDENTIALS));
+    while harness.calls().len() < 1 {
+        tokio::task::yield_now().await;
+    }
+    harness.clock.advance(seconds(7));
+    let soon = tokio::spawn(harness.get(Fields::CREDENTIALS));
+    tokio::task::yield_now().await;
+    harness.clock.advance(seconds(1));
+    // What it hung on is over.
+    *harness.provider.gate.lock().unwrap() = None;
+    assert_eq!(harness.password().await.1, Source::Live);
+    assert_eq!(harness.calls().len(), 2);
+    gate.add_permits(2);
+    assert!(hanging.await.unwrap().is_ok() && soon.await.unwrap().is_ok());
+    assert_eq!(harness.calls().len(), 2);
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_repeated_ends_the_use_of_what_is_cached_and_an_outage_does_not() {
+    let refusals = [ErrorCode::NotFound, ErrorCode::PermissionDenied, ErrorCode::Unauthenticated];
+    for code in refusals {
+        let harness = Harness::new();
+        harness.password().await;
+        harness.fail(Some(ProviderError::new(code.clone(), "refused")));
+        let refused = async || harness.get(Fields::ALL).await.unwrap_err();
+        // Asked together, they are one refusal.
+        refused().await;
+        refused().await;
+        harness.clock.advance(seconds(1));
+        assert_eq!(harness.password().await.1, cached(1), "{code:?}");
+        harness.clock.advance(seconds(5));
+        refused().await;
+        harness.get(Fields::CREDENTIALS).await.unwrap_err();
+    }
+
+    let harness = Harness::new();
+    harness.password().await;
+    for failure in [ErrorCode::NotFound, ErrorCode::Unavailable, ErrorCode::RateLimited, ErrorCode::Unavailable] {
+        harness.fail(Some(ProviderError::new(failure, "for now")));
+        harness.get(Fields::ALL).await.unwrap_err();
+        harness.clock.advance(seconds(6));
+    }
+    assert_eq!(harness.password().await.1, cached(24));
+    // A success in between makes the next refusal the first again.
+    for _ in 0..3 {
+        harness.fail(Some(not_found()));
+        harness.get(Fields::ALL).await.unwrap_err();
+        harness.clock.advance(seconds(6));
+        harness.fail(None);
+        harness.get(Fields::ALL).await.unwrap();
+    }
+}

@@ -84,6 +84,9 @@ impl Core {
             event.begun = Some(begun.number);
         }
         let result = body.await;
+        if let Err(error) = &result {
+            self.damage.note(self.now(), error);
+        }
         let outcome = match &result {
             Ok(_) => trail.outcome(),
             Err(error) => error.kind().into(),

@@ -19,7 +19,7 @@ use crate::cache::{CacheOptions, SecretCache};
 use crate::call_metrics::CallMetrics;
 use crate::codes::Codes;
 use crate::connections::{Checks, Connections, Providers, none_opened};
-use crate::core::Core;
+use crate::core::{Core, Damage};
 use crate::durable_state::start_refreshes;
 use crate::entries::{Entries, EntryStore, ORDINARY_BYTES, ResolvableEntry};
 use crate::error::BrokerError;
@@ -27,7 +27,7 @@ use crate::items::Items;
 use crate::keyring::Keyring;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
-use crate::readiness::Readiness;
+use crate::readiness::{Last, Readiness};
 use crate::resolve::Resolver;
 use crate::rotations::{Journal, Rotations, start_write_backs};
 use crate::workspaces::{ApiKeys, Workspaces};
@@ -183,6 +183,7 @@ impl BrokerBuilder {
             clock: parts.clock,
             keyring,
             operator: parts.operator,
+            damage: Damage::default(),
             closed: AtomicBool::new(false),
         });
         let cache = SecretCache::new(core.clock.clone(), parts.cache);
@@ -238,7 +239,11 @@ impl BrokerBuilder {
             rotations,
             keys: Keys::new(core.clone()),
             audit: AuditLog { core: core.clone() },
-            readiness: Readiness { core: core.clone(), connections: connections.clone(), last: Mutex::default() },
+            readiness: Readiness {
+                core: core.clone(),
+                connections: connections.clone(),
+                last: Mutex::new(Last::new(core.now())),
+            },
             metrics: Metrics { core: core.clone(), connections: connections.clone() },
             work: work.into(),
             _sweep: sweep,

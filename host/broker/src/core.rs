@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use keyway_audit::Recorder;
 use keyway_clock::{Clock, Moment};
-use keyway_storage::{Storage, WorkspaceId};
+use keyway_storage::{Storage, StorageError, WorkspaceId};
+use parking_lot::Mutex;
 
 use crate::error::BrokerError;
 use crate::keyring::Keyring;
@@ -21,8 +23,30 @@ pub(crate) struct Core {
     /// The name under which the code that embeds the broker acts in operations that take no
     /// [`Access`](crate::Access).
     pub(crate) operator: String,
+    /// What operations have seen of the database's damage.
+    pub(crate) damage: Damage,
     /// Whether the broker was closed: operations are refused.
     pub(crate) closed: AtomicBool,
+}
+
+/// The last damage of the database that an operation has met.
+#[derive(Default)]
+pub(crate) struct Damage(Mutex<Option<(Moment, String)>>);
+
+impl Damage {
+    /// Notes what an operation's error says about the database. A row with an impossible value is
+    /// one row's damage, and says nothing about the others.
+    pub(crate) fn note(&self, now: Moment, error: &BrokerError) {
+        if let BrokerError::Storage(error @ StorageError::Failed(_)) = error {
+            *self.0.lock() = Some((now, error.to_string()));
+        }
+    }
+
+    /// The damage that was met within this time.
+    pub(crate) fn lately(&self, now: Moment, within: Duration) -> Option<String> {
+        let met = self.0.lock();
+        met.as_ref().filter(|(at, _)| now.since(*at) < within).map(|(_, cause)| cause.clone())
+    }
 }
 
 impl Core {

@@ -35,7 +35,8 @@ pub(super) async fn healthz() -> Json<Health> {
 
 /// Readiness
 ///
-/// The database answers, the audit log can be written, and every provider component is loaded.
+/// The database can be read and written, its master key is there, the audit log can be written, the
+/// clock was not set back, and every provider component is loaded.
 #[utoipa::path(get, path = "/readyz", operation_id = "get_readiness", tag = "operation", security(()),
     responses((status = 200, description = "The server is ready", body = Health), schema::NotReady))]
 pub(super) async fn readyz(State(api): State<Api>) -> Answer<Health> {

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use keyway::budgets::{BudgetOptions, BudgetScope, NotCalled, PauseReason, RateLimits, RequestKind};
 use keyway::connections::{Connection, ConnectionChanges};
 use keyway::entries::VaultEntry;
-use keyway::keyway_runtime::{ErrorCode, Fields};
+use keyway::keyway_runtime::{ErrorCode, Fields, Settings};
 use keyway::{Broker, BrokerError, CacheTtl, EntryContent, ResolveRequest, Source};
-use keyway_emulator_onepassword::{Emulator, Endpoint, Fault, FaultRule, Options, RetryAfterForm};
+use keyway_emulator_onepassword::{Emulator, Endpoint, Fault, FaultRule, Options, RetryAfterForm, WrongToken};
 
 use crate::support::World;
 
@@ -237,7 +237,7 @@ async fn a_limit_without_a_word_on_how_long_backs_off_and_says_so_at_once() {
     let (world, _, entry) = live(BudgetOptions::default()).await;
     world.emulator.fault(FaultRule::next_of(Endpoint::Item, Fault::status(429)));
     let wait = resolve(&world, &entry).await.unwrap_err().retry_after().unwrap();
-    assert!((30..=60).contains(&wait.as_secs()), "{wait:?}");
+    assert!((2..=4).contains(&wait.as_secs()), "{wait:?}");
     assert!(not_called(resolve(&world, &entry).await).retry_after() <= wait);
 }
 
@@ -379,7 +379,7 @@ async fn a_cached_value_is_served_in_an_outage_until_its_duration_and_never_afte
 }
 
 #[tokio::test]
-async fn a_refused_token_says_so_and_is_not_retried_until_it_is_entered_again() {
+async fn a_refused_token_is_doubted_once_then_believed_and_works_seconds_after_it_does_again() {
     let (mut world, connection, entry) = live(BudgetOptions::default()).await;
     world.restart().await;
     world.emulator.revoke_token("automation", 401).unwrap();
@@ -388,9 +388,13 @@ async fn a_refused_token_says_so_and_is_not_retried_until_it_is_entered_again() 
     let asked = world.emulator.calls().total;
     for _ in 0..10 {
         world.restart().await;
-        assert!(matches!(not_called(resolve(&world, &entry).await), NotCalled::Refused { .. }));
+        assert!(matches!(not_called(resolve(&world, &entry).await), NotCalled::Doubted { .. }));
     }
     assert_eq!(world.emulator.calls().total, asked);
+    world.clock.advance(Duration::from_secs(2));
+    let refused = resolve(&world, &entry).await.unwrap_err();
+    assert_eq!(refused.provider_error().unwrap().code(), "unauthenticated");
+    assert!(matches!(not_called(resolve(&world, &entry).await), NotCalled::Refused { .. }));
 
     // The service account is active again, and the same token is entered again.
     world.emulator.restore_token("automation").unwrap();
@@ -399,15 +403,67 @@ async fn a_refused_token_says_so_and_is_not_retried_until_it_is_entered_again() 
     world.broker.connections().update(&world.access, connection.id, changes).await.unwrap();
     resolve(&world, &entry).await.unwrap();
 
-    // Without any action, the breaker probes after a while.
+    // Nobody does anything: after a few seconds it is tried once more.
     world.emulator.revoke_token("automation", 401).unwrap();
     world.emulator.expire_sessions();
-    resolve(&world, &entry).await.unwrap_err();
-    let NotCalled::Refused { retry_after } = not_called(resolve(&world, &entry).await) else { panic!() };
-    assert!((150..=300).contains(&retry_after.as_secs()), "{retry_after:?}");
-    world.clock.advance(retry_after);
+    for _ in 0..6 {
+        resolve(&world, &entry).await.unwrap_err();
+        let wait = not_called(resolve(&world, &entry).await).retry_after();
+        assert!(wait <= Duration::from_secs(8), "{wait:?}");
+        world.clock.advance(wait);
+    }
     world.emulator.restore_token("automation").unwrap();
     resolve(&world, &entry).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_person_ends_every_pause_with_one_request_also_that_of_another_process() {
+    let (world, connection, entry) = live(BudgetOptions::default()).await;
+    let server = world.beside().await;
+    let wrong = Fault::rate_limited(86_400, RetryAfterForm::Header);
+    world.emulator.fault(FaultRule::next_of(Endpoint::Item, wrong));
+    resolve(&world, &entry).await.unwrap_err();
+    let wait = not_called(resolve(&world, &entry).await).retry_after();
+    assert!(wait <= HOUR, "a day is not believed: {wait:?}");
+    let request = || ResolveRequest::new(entry.id).fields(Fields::CREDENTIALS);
+    assert!(matches!(server.resolve(&world.access, request()).await, Err(BrokerError::NotCalled(_))));
+
+    world.broker.connections().retry(&world.access, connection.id).await.unwrap();
+    resolve(&world, &entry).await.unwrap();
+    world.clock.advance(Duration::from_secs(1));
+    server.resolve(&world.access, request()).await.unwrap();
+
+    // A cause that is still there is told, and pauses the connection anew.
+    world.emulator.fault(FaultRule::next(Fault::rate_limited(100, RetryAfterForm::Header)).always());
+    let error = world.broker.connections().retry(&world.access, connection.id).await.unwrap_err();
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(100)));
+    not_called(resolve(&world, &entry).await);
+}
+
+#[tokio::test]
+async fn checks_of_credentials_that_fail_are_limited_and_those_that_succeed_are_not() {
+    let world = World::with_budgets(BudgetOptions::default()).await;
+    let mut wrong = world.new_connection("automation");
+    let token = world.emulator.wrong_token("automation", WrongToken::SrpX).unwrap();
+    wrong.settings = Settings::new().with("token", token.expose());
+    let (mut refused, mut limited) = (0, None);
+    for _ in 0..20 {
+        match world.broker.connections().create(&world.access, wrong.clone()).await {
+            Err(BrokerError::NotCalled(NotCalled::TooManyChecks { retry_after })) => limited = Some(retry_after),
+            Err(BrokerError::NotVerified { .. }) => refused += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((refused, limited), (10, Some(Duration::from_secs(30))));
+    let right = world.broker.connections().create(&world.access, world.new_connection("automation")).await;
+    assert!(matches!(right, Err(BrokerError::NotCalled(NotCalled::TooManyChecks { .. }))));
+    // Another workspace goes on.
+    let elsewhere = world.other_workspace().await;
+    for _ in 0..15 {
+        world.broker.connections().create(&elsewhere, world.new_connection("automation")).await.unwrap();
+    }
+    world.clock.advance(Duration::from_secs(30));
+    world.connect("automation").await;
 }
 
 #[tokio::test]

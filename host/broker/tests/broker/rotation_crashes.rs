@@ -152,11 +152,11 @@ async fn the_password_is_in_no_file_and_no_log_and_is_erased_when_the_rotation_i
         world.emulator.set_access("automation", "Automation", Some(keyway_emulator_onepassword::VaultAccess::ReadOnly));
     refused.unwrap();
     let failed = world.broker.rotations().retry(&world.access, second.id, false).await.unwrap();
-    assert_eq!(failed.state, RotationState::WriteBackFailed);
+    assert_eq!((failed.state, failed.reason.as_deref()), (RotationState::Committing, Some("permission-denied")));
     let told = format!("{failed:?} {password:?}");
     let secrets = [("old", OLD), ("abandoned", abandoned.expose_secret()), ("new", password.expose_secret())];
     let log = logged();
-    assert!(log.contains(&second.id.to_string()) && log.contains("NOT written back"), "it is reported");
+    assert!(log.contains(&second.id.to_string()) && log.contains("could not be written back yet"), "it is reported");
     for (name, secret) in secrets {
         assert!(!told.contains(secret), "{name}");
         for spelling in spellings(secret.as_bytes()) {

@@ -144,15 +144,16 @@ async fn what_the_provider_asks_to_wait_is_waited() {
 }
 
 #[tokio::test]
-async fn nothing_is_attempted_while_the_provider_wants_to_be_left_alone_for_hours() {
+async fn nothing_is_attempted_while_the_provider_wants_to_be_left_alone_and_six_hours_are_believed_for_one() {
     let (world, _, entry) = world().await;
     let (rotation, _) = world.begin(&entry).await;
-    let hours = 6 * 3_600;
-    world.emulator.fault(FaultRule::next_of(Endpoint::PatchItems, Fault::rate_limited(hours, RetryAfterForm::Header)));
+    let hour = 3_600;
+    let asked = Fault::rate_limited(6 * hour, RetryAfterForm::Header);
+    world.emulator.fault(FaultRule::next_of(Endpoint::PatchItems, asked));
     let waiting = world.commit(rotation.id).await;
-    assert_eq!(waiting.next_attempt_at.unwrap().duration_since(waiting.updated_at).as_secs(), i64::from(hours));
+    assert_eq!(waiting.next_attempt_at.unwrap().duration_since(waiting.updated_at).as_secs(), i64::from(hour));
     let step = Duration::from_secs(600);
-    for _ in 0..hours / 600 {
+    for _ in 0..hour / 600 {
         assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 0);
         assert_eq!(world.rotation(rotation.id).await, waiting, "untouched");
         world.clock.advance(step);
@@ -183,17 +184,29 @@ async fn a_person_can_retry_before_the_time() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_written_waits_for_a_person_with_its_password_kept() {
+async fn what_is_refused_for_days_counts_as_failed_with_its_password_kept_and_is_still_tried_each_hour() {
     let (mut world, _, entry) = world().await;
     let (rotation, password) = world.begin(&entry).await;
     world.emulator.set_access("automation", VAULT, Some(VaultAccess::ReadOnly)).unwrap();
-    let failed = world.commit(rotation.id).await;
+    let refused = world.commit(rotation.id).await;
+    assert_eq!((refused.state, refused.reason.as_deref()), (RotationState::Committing, Some("permission-denied")));
+    assert!(refused.message.as_deref().unwrap().contains("Write Items"));
+    assert!(refused.next_attempt_at.is_some(), "it could be written when the rotation began");
+    let quarter_of_a_day = Duration::from_secs(6 * 3_600);
+    let mut failed = refused;
+    for _ in 0..20 {
+        assert_eq!(failed.state, RotationState::Committing);
+        world.clock.advance(quarter_of_a_day);
+        assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
+        failed = world.rotation(rotation.id).await;
+        if failed.state == RotationState::WriteBackFailed {
+            break;
+        }
+    }
     assert_eq!((failed.state, failed.next_attempt_at), (RotationState::WriteBackFailed, None));
-    assert_eq!(failed.reason.as_deref(), Some("permission-denied"));
-    assert!(failed.message.as_deref().unwrap().contains("Write Items"));
-    world.clock.advance(Duration::from_secs(86_400));
+    assert_eq!((failed.attempts, failed.reason.as_deref()), (20, Some("permission-denied")));
     world.writes();
-    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 0, "there is no automatic retry");
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 0);
     world.restart().await;
     let open = RotationFilter { states: RotationState::OPEN.to_vec(), entry: None };
     let listed = world.broker.rotations().list(&world.access, &open, None).await.unwrap();
@@ -206,9 +219,14 @@ async fn what_cannot_be_written_waits_for_a_person_with_its_password_kept() {
         Err(BrokerError::RotationOpen)
     ));
 
+    let hour = Duration::from_secs(3_600);
+    world.clock.advance(hour);
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
+    assert_eq!(world.rotation(rotation.id).await.state, RotationState::WriteBackFailed);
     world.emulator.set_access("automation", VAULT, Some(VaultAccess::ReadWrite)).unwrap();
-    let done = world.broker.rotations().retry(&world.access, rotation.id, false).await.unwrap();
-    assert_eq!(done.state, RotationState::Done);
+    world.clock.advance(hour);
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
+    assert_eq!(world.rotation(rotation.id).await.state, RotationState::Done, "by itself");
     assert_eq!(world.item_password(ITEM), password.expose_secret());
     let error = world.broker.rotations().reveal(&world.access, rotation.id).await.unwrap_err();
     assert!(matches!(error, BrokerError::RotationState { state: RotationState::Done, .. }), "erased: {error}");
@@ -219,7 +237,7 @@ async fn a_new_token_takes_up_what_could_not_be_written_with_the_old_one() {
     let (world, connection, entry) = world().await;
     let (rotation, password) = world.begin(&entry).await;
     world.emulator.set_access("automation", VAULT, Some(VaultAccess::ReadOnly)).unwrap();
-    assert_eq!(world.commit(rotation.id).await.state, RotationState::WriteBackFailed);
+    assert_eq!(world.commit(rotation.id).await.reason.as_deref(), Some("permission-denied"));
 
     // Renaming is irrelevant.
     let renamed = ConnectionChanges::default().name("Renamed");
@@ -252,7 +270,7 @@ async fn a_new_token_counts_also_when_it_comes_while_the_old_one_is_being_refuse
         assert_eq!(world.rotation(rotation.id).await.state, RotationState::Committing, "it is under way");
     };
     let (failed, ()) = tokio::join!(world.commit(rotation.id), replace);
-    assert_eq!(failed.state, RotationState::WriteBackFailed);
+    assert_eq!(failed.reason.as_deref(), Some("permission-denied"));
 
     world.emulator.set_access("automation", VAULT, Some(VaultAccess::ReadWrite)).unwrap();
     // Also when the process has ended in the meantime.
@@ -273,7 +291,7 @@ async fn what_cannot_be_written_with_the_new_token_either_is_tried_once_with_it(
     world.broker.connections().update(&world.access, connection.id, replaced).await.unwrap();
     assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
     let failed = world.rotation(rotation.id).await;
-    assert_eq!((failed.state, failed.attempts), (RotationState::WriteBackFailed, 2));
+    assert_eq!((failed.reason.as_deref(), failed.attempts), (Some("permission-denied"), 2));
     assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 0);
 }
 
@@ -307,19 +325,78 @@ async fn the_log_says_of_each_attempt_whether_somebody_has_to_do_something() {
     assert_eq!(told(), ["WARN"]);
     world.emulator.set_access("automation", VAULT, Some(VaultAccess::ReadOnly)).unwrap();
     world.broker.rotations().retry(&world.access, rotation.id, false).await.unwrap();
-    assert_eq!(told(), ["WARN", "ERROR"]);
+    assert_eq!(told(), ["WARN", "WARN"]);
     world.emulator.set_access("automation", VAULT, Some(VaultAccess::ReadWrite)).unwrap();
     world.broker.rotations().retry(&world.access, rotation.id, false).await.unwrap();
-    assert_eq!(told(), ["WARN", "ERROR", "INFO"]);
+    assert_eq!(told(), ["WARN", "WARN", "INFO"]);
 }
 
 #[tokio::test]
-async fn an_item_that_is_gone_stops_the_retries() {
+async fn an_item_that_is_gone_is_written_when_it_is_restored() {
+    let (world, _, entry) = world().await;
+    let (rotation, password) = world.begin(&entry).await;
+    world.change(&ItemChange { state: Some(ItemState::Deleted), ..ItemChange::default() });
+    let waiting = world.commit(rotation.id).await;
+    assert_eq!((waiting.state, waiting.reason.as_deref()), (RotationState::Committing, Some("not-found")));
+    world.change(&ItemChange { state: Some(ItemState::Active), ..ItemChange::default() });
+    world.clock.advance(Duration::from_secs(10));
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
+    assert_eq!(world.rotation(rotation.id).await.state, RotationState::Done);
+    assert_eq!(world.item_password(ITEM), password.expose_secret());
+}
+
+#[tokio::test]
+async fn one_stray_refusal_of_the_write_needs_nobody() {
+    let page = || Fault::Status {
+        status: 403,
+        retry_after_seconds: None,
+        retry_after_in: RetryAfterForm::Header,
+        body: Some("<html>Forbidden</html>".into()),
+    };
+    for stray in [Fault::status(403), Fault::status(404), page(), Fault::FailedItems { code: 101 }] {
+        let (world, _, entry) = world().await;
+        let (rotation, password) = world.begin(&entry).await;
+        world.emulator.fault(FaultRule::next_of(Endpoint::PatchItems, stray.clone()));
+        assert_eq!(world.commit(rotation.id).await.state, RotationState::Committing, "{stray:?}");
+        world.clock.advance(Duration::from_secs(10));
+        assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
+        assert_eq!(world.rotation(rotation.id).await.state, RotationState::Done, "{stray:?}");
+        assert_eq!(world.item_password(ITEM), password.expose_secret());
+    }
+}
+
+#[tokio::test]
+async fn a_write_is_done_when_a_read_shows_it_and_until_then_the_new_password_is_the_answer() {
+    let (world, _, entry) = world().await;
+    world.resolve(&entry).await;
+    let (rotation, password) = world.begin(&entry).await;
+    // The read before the write is right, and the one after it is a replica's.
+    let outdated = FaultRule::next_of(Endpoint::Item, Fault::Outdated).always().after(1);
+    world.emulator.fault(outdated);
+    let waiting = world.commit(rotation.id).await;
+    assert_eq!((waiting.state, waiting.reason.as_deref()), (RotationState::Committing, Some("unconfirmed")));
+    assert_eq!(world.item_password(ITEM), password.expose_secret());
+    for _ in 0..2 {
+        assert_eq!(world.password_of(&entry).await, password.expose_secret());
+    }
+    world.emulator.clear_faults();
+    world.clock.advance(Duration::from_secs(10));
+    world.writes();
+    assert_eq!(world.broker.rotations().write_back_due().await.unwrap(), 1);
+    assert_eq!(world.rotation(rotation.id).await.state, RotationState::Done);
+    assert_eq!(world.writes(), 0, "it was written once");
+    assert_eq!(world.password_of(&entry).await, password.expose_secret());
+}
+
+#[tokio::test]
+async fn a_person_can_retry_in_any_pause() {
     let (world, _, entry) = world().await;
     let (rotation, _) = world.begin(&entry).await;
-    world.change(&ItemChange { state: Some(ItemState::Deleted), ..ItemChange::default() });
-    let failed = world.commit(rotation.id).await;
-    assert_eq!((failed.state, failed.reason.as_deref()), (RotationState::WriteBackFailed, Some("not-found")));
+    let asked = Fault::rate_limited(3_000, RetryAfterForm::Header);
+    world.emulator.fault(FaultRule::next_of(Endpoint::PatchItems, asked));
+    assert_eq!(world.commit(rotation.id).await.state, RotationState::Committing);
+    let done = world.broker.rotations().retry(&world.access, rotation.id, false).await.unwrap();
+    assert_eq!(done.state, RotationState::Done);
 }
 
 #[tokio::test]

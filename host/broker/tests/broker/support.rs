@@ -10,7 +10,7 @@ use keyway::clock::ManualClock;
 use keyway::connections::Connection;
 use keyway::entries::VaultEntry;
 use keyway::keyway_runtime::egress::EgressPolicy;
-use keyway::keyway_runtime::{CodeCacheKey, Fields, Provider, Runtime, Settings};
+use keyway::keyway_runtime::{CodeCacheKey, Fields, Limits, Provider, Runtime, Settings};
 use keyway::{
     Access, Audit, Broker, BrokerBuilder, BrokerError, CacheOptions, EntryContent, MasterKey, NewConnection,
     Resolution, ResolveRequest, SqliteStorage, WorkspaceId,
@@ -69,11 +69,17 @@ impl World {
 
     /// A broker that uses the test's own emulator.
     pub(crate) async fn of(emulator: Emulator, budgets: BudgetOptions) -> Self {
+        let url = emulator.url().to_owned();
+        Self::reached_at(&url, emulator, budgets, Limits::default()).await
+    }
+
+    /// In front of an emulator that is reached at this address, with these limits of calls.
+    pub(crate) async fn reached_at(url: &str, emulator: Emulator, budgets: BudgetOptions, limits: Limits) -> Self {
         logs::start();
-        let rule = format!("{}={}", emulator.host(), emulator.url());
+        let rule = format!("{}={url}", emulator.host());
         let policy = EgressPolicy::default().with_connect_to(rule.parse().unwrap());
-        let runtime =
-            Runtime::builder().egress(policy).code_cache(compiled(), CodeCacheKey::new([1; 32])).build().unwrap();
+        let builder = Runtime::builder().egress(policy).limits(limits);
+        let runtime = builder.code_cache(compiled(), CodeCacheKey::new([1; 32])).build().unwrap();
         let provider = runtime.load(&component("onepassword")).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::now()));

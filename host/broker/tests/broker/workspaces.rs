@@ -57,6 +57,7 @@ async fn an_ordinary_key_manages_nothing_and_resolves_nothing() {
     let forbidden = [
         (Scope::Admin, broker.connections().create(&access, world.new_connection("automation")).await.unwrap_err()),
         (Scope::Admin, broker.connections().clear_cache(&access, connection.id).await.unwrap_err()),
+        (Scope::Admin, broker.connections().retry(&access, connection.id).await.unwrap_err()),
         (Scope::Admin, broker.connections().update(&access, connection.id, Default::default()).await.unwrap_err()),
         (Scope::Admin, broker.api_keys().create(&access, "more", Scopes::ALL).await.unwrap_err()),
         (Scope::Admin, broker.keys().encryption_key(&access).await.unwrap_err()),
@@ -88,6 +89,7 @@ async fn another_workspace_sees_nothing_and_cannot_tell_foreign_from_unknown() {
     let not_found =
         |error: BrokerError, thing: Thing| assert!(matches!(error, BrokerError::NotFound(t) if t == thing), "{error}");
     not_found(broker.connections().clear_cache(&other, connection.id).await.unwrap_err(), Thing::Connection);
+    not_found(broker.connections().retry(&other, connection.id).await.unwrap_err(), Thing::Connection);
     not_found(broker.entries().get(&other, &entry.id.into()).await.unwrap_err(), Thing::Entry);
     not_found(broker.resolve(&other, keyway::ResolveRequest::new(entry.id)).await.unwrap_err(), Thing::Entry);
 }

@@ -187,6 +187,31 @@ async fn a_resolve_in_a_pause_is_a_429_or_a_503_that_says_when_to_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_administrator_ends_a_pause_with_one_request_and_is_told_if_its_cause_is_still_there() {
+    let (api, connection) = Api::onepassword().await;
+    let path = format!("/secret-providers/{}", connection.id);
+    let admin = api.key_with(Scope::Admin).await;
+    let retry = async || api.request("POST", &format!("{path}/retry"), &admin, &Value::Null).await;
+    let emulator = api.emulator();
+    let asked = Fault::rate_limited(3_000, RetryAfterForm::Header);
+    emulator.fault(FaultRule::next(asked.clone()));
+    api.get(&format!("{path}/items")).await.error(429, "RATE_LIMITED");
+    api.get(&format!("{path}/items")).await.error(429, "RATE_LIMITED");
+    assert_eq!(retry().await.ok(200)["id"], connection.id.to_string());
+    api.get(&format!("{path}/items")).await.ok(200);
+    assert_eq!(api.get(&format!("{path}/budget")).await.ok(200)["pause"], Value::Null);
+
+    emulator.fault(FaultRule::next(asked).always());
+    let refused = retry().await;
+    refused.error(429, "RATE_LIMITED");
+    assert_eq!(retry_after(&refused), 3_000);
+    emulator.clear_faults();
+    retry().await.ok(200);
+    let recorded = api.request("GET", "/audit?operation=retry_connection", &admin, &Value::Null).await.ok(200);
+    assert_eq!(recorded["records"].as_array().unwrap().len(), 6, "each as begun and as ended: {recorded}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn refused_credentials_are_a_502_that_says_when_they_are_tried_again() {
     let (api, connection) = Api::onepassword().await;
     let items = format!("/secret-providers/{}/items", connection.id);
@@ -197,9 +222,9 @@ async fn refused_credentials_are_a_502_that_says_when_they_are_tried_again() {
     emulator.reset_calls();
     let answer = api.get(&items).await;
     let message = answer.error(502, "PROVIDER_REFUSED");
-    assert!(message.contains("replace them"), "{message}");
-    // Between half of five minutes and five minutes.
-    assert!((140..=300).contains(&retry_after(&answer)), "{answer:?}");
+    assert!(message.contains("repeatedly") && message.contains("Replace them"), "{message}");
+    // The second pause has two to four seconds.
+    assert!((1..=4).contains(&retry_after(&answer)), "{answer:?}");
     assert_eq!(emulator.calls().total, 0);
     let document = api.send("GET", "/openapi.json", &[], "").await.ok(200);
     let described = &document["paths"]["/secret-providers/{id}/items"]["get"]["responses"]["502"];

@@ -80,6 +80,7 @@ fn every_command_prints_one_json_document_when_asked_to() {
     script.run("connection update", &["--connection", "Second", "--cache-ttl", "1h"]);
     script.run("connection budget", &[]);
     script.run("connection clear-cache", &["--connection", "First"]);
+    script.run("connection retry", &["--connection", "First"]);
     script.run("connection delete", &["Second"]);
     script.run("items", &[]);
 

@@ -136,8 +136,9 @@ async fn only_a_key_for_administrators_manages_connections() {
     let path = format!("/secret-providers/{}", connection.id);
     let not_admin = Scopes::from(Scope::Api).with(Scope::Resolve);
     let ordinary = api.key_with(not_admin).await;
-    let clear = format!("{path}/clear-cache");
-    let requests = [("POST", "/secret-providers"), ("PATCH", &*path), ("DELETE", &*path), ("POST", &*clear)];
+    let (clear, retry) = (format!("{path}/clear-cache"), format!("{path}/retry"));
+    let requests =
+        [("POST", "/secret-providers"), ("PATCH", &*path), ("DELETE", &*path), ("POST", &*clear), ("POST", &*retry)];
     for (method, path) in requests {
         for body in [new(ECHO_TOKEN), json!([])] {
             let answer = api.request(method, path, &ordinary, &body).await;
@@ -163,6 +164,7 @@ async fn a_connection_of_another_workspace_is_answered_like_none() {
         ("PATCH", "", json!({"provider_type": "echo"})),
         ("DELETE", "", Value::Null),
         ("POST", "/clear-cache", Value::Null),
+        ("POST", "/retry", Value::Null),
     ] {
         let foreign = api.request(method, &format!("/secret-providers/{}{after}", connection.id), key, &body).await;
         foreign.error(404, "NOT_FOUND");

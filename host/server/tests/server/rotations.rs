@@ -121,10 +121,11 @@ async fn what_could_not_be_written_is_listed_revealed_to_an_admin_only_and_retri
     let test = Rotations::new().await;
     let (path, password) = test.begin().await;
     test.api.emulator().set_access("automation", VAULT, Some(VaultAccess::ReadOnly)).unwrap();
-    let failed = test.post(&format!("{path}/commit"), &json!({})).await.ok(200);
-    assert_eq!((&failed["state"], &failed["reason"]), (&json!("write_back_failed"), &json!("permission-denied")));
-    let listed = test.get_with(&test.rotate, &format!("{PATH}?state=write_back_failed")).await.ok(200);
-    assert_eq!(listed["rotations"][0], failed);
+    let waiting = test.post(&format!("{path}/commit"), &json!({})).await.ok(200);
+    assert_eq!((&waiting["state"], &waiting["reason"]), (&json!("committing"), &json!("permission-denied")));
+    assert!(waiting["message"].as_str().unwrap().contains("Write Items"), "{waiting}");
+    let listed = test.get_with(&test.rotate, &format!("{PATH}?state=committing")).await.ok(200);
+    assert_eq!(listed["rotations"][0], waiting);
     let secret = format!("{path}/password");
     test.get_with(&test.rotate, &secret).await.error(403, "FORBIDDEN");
     let revealed = test.get_with(&test.admin, &secret).await;
@@ -346,7 +347,8 @@ fn exit_codes_say_what_became_of_a_rotation() {
     assert_eq!(waiting.json()["state"], "committing");
     site.emulator.clear_faults();
     access(VaultAccess::ReadOnly);
-    assert_eq!(site.run(&["rotation", "retry", id, "--json"]).failed(5).json()["state"], "write_back_failed");
+    let refused = site.run(&["rotation", "retry", id, "--json"]).failed(6).json();
+    assert_eq!((&refused["state"], &refused["reason"]), (&json!("committing"), &json!("permission-denied")));
     site.run(&["rotation", "abandon", id]).failed(4);
     access(VaultAccess::ReadWrite);
     assert_eq!(site.run(&["rotation", "retry", id, "--json"]).ok().json()["state"], "done");

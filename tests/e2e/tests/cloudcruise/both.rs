@@ -179,13 +179,13 @@ fn errors_say_what_to_do_because_their_text_is_all_that_users_see() {
         let error = wrong.create(manual("wrong key")).unwrap_err();
         assert!(error.message.contains("not encrypted with this workspace's key"), "{error}");
 
-        // The secret manager's message reaches the user, too. A second call gets the host's answer,
-        // because the host does not retry refused credentials.
+        // The secret manager's message reaches the user, too. A call in a pause gets the host's
+        // answer.
         world.emulator.revoke_token("automation", 401).unwrap();
         let error = sdk.call("secretProviders.items", json!({"id": world.connection})).unwrap_err();
         let words = [
             "1Password does not accept this service account token",
-            "the secret manager refused this connection's credentials a while ago",
+            "the secret manager refused this connection's credentials",
         ];
         assert!(words.iter().any(|words| error.message.contains(words)), "{error}");
         world.emulator.restore_token("automation").unwrap();

@@ -5,6 +5,7 @@
 
 use keyway_audit::{Operation, Trail};
 use keyway_budget::ProviderOperation;
+use keyway_runtime::{CallError, ErrorCode};
 use keyway_storage::{ConnectionId, ConnectionRecord, WorkspaceId};
 
 use super::{Connection, Connections};
@@ -38,9 +39,15 @@ impl Connections {
         self.core.audited(access, Operation::RetryConnection, &Trail::connection(id), retry).await
     }
 
-    /// The result of a check, counted.
+    /// The result of a check, counted if it was a login.
     pub(super) fn checked<T>(&self, workspace: WorkspaceId, result: Result<T, CallFailure>) -> Result<T, CallFailure> {
-        if matches!(result, Ok(_) | Err(CallFailure::NotCalled(_) | CallFailure::Host(_))) {
+        let is_failed_login = match &result {
+            Ok(_) | Err(CallFailure::NotCalled(_) | CallFailure::Host(_)) => false,
+            // By the contract, no request was made.
+            Err(CallFailure::Call(CallError::Provider(error))) => error.code != ErrorCode::InvalidSettings,
+            Err(CallFailure::Call(_)) => true,
+        };
+        if !is_failed_login {
             self.checks.succeeded(workspace);
         }
         result

@@ -59,6 +59,9 @@ fn shorten(lab: &Lab, series: u32, lines: usize) {
     lab.write(&file, &kept);
 }
 
+/// What is done to a log and its database.
+type Change = Box<dyn Fn(&Lab)>;
+
 #[tokio::test]
 async fn a_shortened_log_without_its_root_does_not_heal() {
     let (lab, database) = two_series().await;
@@ -102,7 +105,7 @@ async fn a_series_that_vanishes_is_missed_by_those_that_were_begun_after_it() {
 
 #[tokio::test]
 async fn every_change_of_a_segment_is_found() {
-    let mut changes: Vec<(String, Box<dyn Fn(&Lab)>)> = vec![
+    let mut changes: Vec<(String, Change)> = vec![
         ("all removed".to_owned(), Box::new(|lab| std::fs::remove_dir_all(lab.audit()).unwrap())),
         (
             "swapped".to_owned(),

@@ -89,11 +89,10 @@ impl TokenBreaker {
         }
         let now = self.clock.now();
         let is_due = self.held().looked.is_none_or(|looked| now.since(looked) >= LOOKS);
-        if let (true, Ok(mut stored)) = (is_due, self.stored.try_lock()) {
-            match tokio::time::timeout(PATIENCE, self.reload(&mut stored)).await {
-                Ok(Err(error)) => tracing::debug!(%error, "the state of a connection's breaker could not be read"),
-                Ok(Ok(())) | Err(_) => {}
-            }
+        if let (true, Ok(mut stored)) = (is_due, self.stored.try_lock())
+            && let Ok(Err(error)) = tokio::time::timeout(PATIENCE, self.reload(&mut stored)).await
+        {
+            tracing::debug!(%error, "the state of a connection's breaker could not be read");
         }
         self.ask(entered)
     }

@@ -86,7 +86,7 @@ fn split(text: &str) -> Result<(&str, Parameters), TotpError> {
     let question_marks = || text.match_indices('?').map(|(at, _)| at);
     let first_secret = find(text, "secret=");
     let begin = question_marks()
-        .find(|at| text.get(at + 1..).is_some_and(|rest| begins_known(rest)))
+        .find(|at| text.get(at + 1..).is_some_and(begins_known))
         .or_else(|| question_marks().take_while(|at| first_secret.is_some_and(|secret| *at < secret)).last())
         // Without a secret in it, only the type matters.
         .or_else(|| question_marks().next());

@@ -181,7 +181,7 @@ async fn a_call_that_hangs_is_joined_by_those_who_come_soon_and_not_by_those_who
     let harness = Harness::new();
     let gate = harness.hold();
     let hanging = tokio::spawn(harness.get(Fields::CREDENTIALS));
-    while harness.calls().len() < 1 {
+    while harness.calls().is_empty() {
         tokio::task::yield_now().await;
     }
     harness.clock.advance(seconds(7));

@@ -216,6 +216,8 @@ async fn a_refusal_that_is_repeated_ends_the_use_of_what_is_cached_and_an_outage
     }
 
     let harness = Harness::new();
+    // The code is asked for each time.
+    *harness.provider.has_code.lock().unwrap() = true;
     harness.password().await;
     for failure in [ErrorCode::NotFound, ErrorCode::Unavailable, ErrorCode::RateLimited, ErrorCode::Unavailable] {
         harness.fail(Some(ProviderError::new(failure, "for now")));
@@ -231,4 +233,5 @@ async fn a_refusal_that_is_repeated_ends_the_use_of_what_is_cached_and_an_outage
         harness.fail(None);
         harness.get(Fields::ALL).await.unwrap();
     }
+    assert_eq!(harness.password().await.1, cached(12), "fetched after the first round, and kept in both others");
 }

@@ -212,7 +212,7 @@ fn outcome_of<T>(result: &Result<T, CallError>) -> Outcome {
     match result {
         Ok(_) => Outcome::Answered,
         Err(CallError::Provider(error)) => match error.code {
-            ErrorCode::Unavailable => Outcome::Unavailable,
+            ErrorCode::Unavailable => error.retry_after.map_or(Outcome::Unavailable, Outcome::UnavailableFor),
             ErrorCode::RateLimited => Outcome::RateLimited(error.retry_after),
             ErrorCode::Unauthenticated => Outcome::Refused,
             ErrorCode::NotFound

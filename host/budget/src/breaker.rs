@@ -64,6 +64,8 @@ pub enum Outcome {
     Answered,
     /// The server is failing, unreachable or too slow.
     Unavailable,
+    /// The same, and the server says when to come back.
+    UnavailableFor(Duration),
     /// Too many requests; how long the server asked to wait.
     RateLimited(Option<Duration>),
     /// The server does not accept the credentials.
@@ -124,8 +126,12 @@ impl State {
                 }
             }
             Outcome::Unavailable if probe => self.pause(PauseReason::Unavailable, now, None, draw, options),
+            Outcome::UnavailableFor(asked) if probe || resting.is_none() => {
+                self.pause(PauseReason::Unavailable, now, Some(asked), draw, options);
+            }
             // The call began before the pause and shows nothing new.
             Outcome::Unavailable if resting.is_some() => {}
+            Outcome::UnavailableFor(_) => {}
             Outcome::Unavailable => {
                 self.failures = self.failures.saturating_add(1);
                 if self.failures >= options.threshold {

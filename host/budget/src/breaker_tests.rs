@@ -53,6 +53,20 @@ fn it_opens_after_five_failures_in_a_row_and_a_success_in_between_starts_the_cou
 }
 
 #[test]
+fn a_server_that_says_when_it_is_back_is_not_asked_before() {
+    let mut state = State::default();
+    ended(&mut state, 0, Outcome::UnavailableFor(Duration::from_secs(20)), false);
+    assert_eq!(wait(&state, 0), Some(Duration::from_secs(20)));
+    // Another call that was under way changes nothing.
+    ended(&mut state, 1, Outcome::UnavailableFor(Duration::from_secs(300)), false);
+    assert_eq!(wait(&state, 1), Some(Duration::from_secs(19)));
+    assert_eq!(probed(&mut state, Outcome::UnavailableFor(Duration::from_secs(7))), 20);
+    assert_eq!(wait(&state, 20), Some(Duration::from_secs(7)));
+    probed(&mut state, Outcome::Answered);
+    assert_eq!(state, State::default());
+}
+
+#[test]
 fn asking_and_late_failures_extend_nothing() {
     let mut state = opened();
     let before = state;

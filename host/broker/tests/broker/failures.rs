@@ -34,11 +34,13 @@ async fn each_error_of_the_contract_reaches_the_caller_as_it_is() {
         ("invalid-settings", "invalid-settings"),
         ("unauthenticated", "unauthenticated"),
         ("permission-denied", "permission-denied"),
+        ("action-required", "action-required"),
         ("invalid-reference", "invalid-reference"),
         ("not-found", "not-found"),
         ("conflict", "conflict"),
         ("rate-limited", "rate-limited"),
         ("unavailable", "unavailable"),
+        ("unavailable-for", "unavailable"),
         ("unsupported", "unsupported"),
         ("unexpected-answer", "unexpected-answer"),
         ("other", "some-code"),
@@ -47,7 +49,12 @@ async fn each_error_of_the_contract_reaches_the_caller_as_it_is() {
         let error = echo.resolve(&format!("echo://error/{case}")).await.unwrap_err();
         assert_eq!(error.provider_error().unwrap().code(), code);
         assert_eq!(error.to_string(), format!("This is the error {case}."));
-        assert_eq!(error.retry_after(), (case == "rate-limited").then_some(Duration::from_secs(17)));
+        let wait = match case {
+            "rate-limited" => Some(Duration::from_secs(17)),
+            "unavailable-for" => Some(Duration::from_secs(9)),
+            _ => None,
+        };
+        assert_eq!(error.retry_after(), wait);
         assert!(!error.is_internal());
     }
 }

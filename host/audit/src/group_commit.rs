@@ -83,7 +83,8 @@ impl GroupCommit {
             queue.callers.push((durability, reply));
         }
         let queued = Queued(self);
-        if others_go_on() {
+        // A caller that waits for the disk anyway loses nothing by leaving the write to the thread.
+        if durability == Durability::Written && others_go_on() {
             tokio::task::yield_now().await;
             std::mem::forget(queued);
             self.write_here();

@@ -189,7 +189,8 @@ impl Opened {
             (Err(_), Some(why)) => Err(why),
             // The wait that is honoured: not any that the server has named is.
             (Err(CallError::Provider(error)), None) if error.code == ErrorCode::RateLimited => {
-                let wait = self.guard.refusal_now(operation).map(|why| why.retry_after()).or(error.retry_after);
+                let honoured = self.guard.refusal_now(operation).map(|why| in_whole_seconds(why.retry_after()));
+                let wait = honoured.or(error.retry_after);
                 Err(CallError::Provider(error.retry_after(wait)).into())
             }
             // It waited for another call's login, and that login was withheld.
@@ -200,6 +201,11 @@ impl Opened {
             (Err(error), None) => Err(error.into()),
         }
     }
+}
+
+/// A wait in the unit of the contract, rounded up: some of it has gone by since it was asked for.
+fn in_whole_seconds(wait: Duration) -> Duration {
+    Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
 }
 
 /// Whether the provider itself reports the failure. A call that the sandbox has ended has taken all

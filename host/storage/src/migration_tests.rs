@@ -15,7 +15,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// For each migration, rows of the tables that it adds and values of the columns that it adds.
 /// Identifiers are sixteen letters.
-const ROWS: [&str; 14] = [
+const ROWS: [&str; 15] = [
     "INSERT INTO master_keys (term, key_id, uses, created_at) VALUES (1, CAST('master-key-00001' AS BLOB), 7, 1000);
      INSERT INTO workspaces (id, name, created_at, updated_at)
      VALUES (CAST('workspace-000001' AS BLOB), 'Acme', 1001, 1002), (CAST('workspace-000002' AS BLOB), 'Other', 1003, 1004);
@@ -70,6 +70,7 @@ const ROWS: [&str; 14] = [
     "UPDATE workspaces SET external_id = 'customer-42' WHERE id = CAST('workspace-000001' AS BLOB);",
     "INSERT INTO audit_roots (root) VALUES (CAST('a root' AS BLOB));",
     "UPDATE rotations SET begun_by = 'operator' WHERE id = CAST('rotation-0000001' AS BLOB);",
+    "",
 ];
 
 /// A table's columns and their contents, row by row.

@@ -13,7 +13,7 @@ use keyway_runtime::contract::{Changes, Resolved};
 use keyway_runtime::{CallError, ErrorCode, Fields, OpenConnection};
 use official_sdk::OfficialSdk;
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const VAULT: &str = "Automation";
 const ITEM: &str = "Northwind Supplier Portal";
@@ -98,7 +98,8 @@ async fn both_list_the_same_logins() {
     let mut theirs = Vec::new();
     for vault in sdk.call(json!({ "op": "vaults.list" })).unwrap().as_array().unwrap() {
         let items = sdk.call(json!({ "op": "items.list", "vault": vault["id"] })).unwrap();
-        for item in items.as_array().unwrap().iter().filter(|item| item["category"] == "Login") {
+        let has_credentials = |item: &&Value| item["category"] == "Login" || item["category"] == "Password";
+        for item in items.as_array().unwrap().iter().filter(has_credentials) {
             theirs.push((
                 vault["id"].as_str().unwrap().to_owned(),
                 item["id"].as_str().unwrap().to_owned(),

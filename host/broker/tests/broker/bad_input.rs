@@ -28,6 +28,9 @@ impl Stored {
         let bad_references = world.load("bad-references").await;
         let broker = world.beside_with(|builder| builder.provider(world.provider()).provider(bad_references)).await;
         let access = world.access.clone();
+        // The cheapest tier allows fewer reads than this makes.
+        let paid = ConnectionChanges::default().rate_limit_tier(Some("paid".into()));
+        let paths = broker.connections().update(&access, paths.id, paid).await.unwrap();
         let new = new_fixture_connection("bad-references");
         let bad_references = broker.connections().create(&access, new).await.unwrap();
         let entry = world.bind(&paths, "cached", "paths://kv/cached").await.unwrap();

@@ -30,7 +30,7 @@ pub(crate) const START: Tag = [0; 32];
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Head {
     pub(crate) number: u64,
-    #[serde(rename = "mac", with = "hexadecimal")]
+    #[serde(rename = "mac", with = "crate::hexadecimal")]
     pub(crate) tag: Tag,
 }
 
@@ -41,7 +41,7 @@ impl Head {
 
 const MEMBER: &[u8] = br#","mac":""#;
 const END: &[u8] = br#""}"#;
-const TAG_CHARS: usize = 64;
+pub(crate) const TAG_CHARS: usize = 64;
 const SUFFIX: usize = MEMBER.len() + TAG_CHARS + END.len();
 
 /// The key of the chain. Wiped when dropped; prints as a placeholder.
@@ -176,25 +176,6 @@ impl<'a> Line<'a> {
 /// A MAC in hexadecimal digits.
 pub(crate) fn hex(tag: &Tag) -> String {
     HEXLOWER.encode(tag)
-}
-
-/// A MAC as a member of a JSON object.
-pub(crate) mod hexadecimal {
-    use data_encoding::HEXLOWER;
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use super::{START, TAG_CHARS, Tag, hex};
-
-    pub(crate) fn serialize<S: Serializer>(tag: &Tag, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&hex(tag))
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Tag, D::Error> {
-        let (text, mut tag) = (String::deserialize(deserializer)?, START);
-        let is_tag = text.len() == TAG_CHARS && HEXLOWER.decode_mut(text.as_bytes(), &mut tag).is_ok();
-        is_tag.then_some(tag).ok_or_else(|| D::Error::custom("not a MAC"))
-    }
 }
 
 #[cfg(test)]

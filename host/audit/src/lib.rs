@@ -1,8 +1,8 @@
 //! The audit log: who got which secret, and who changed what. Written before anything is released.
 //!
-//! **Invariant:** every release of a secret value, every listing of items and every change is in the
-//! log before the caller has its result; a change also before it begins. Refusals are, too, up to a
-//! bounded rate; those beyond it are counted, and the counts recorded (`refusals.rs`). If the
+//! **Invariant:** every release of a secret value, every listing of items and every change is in
+//! the log before the caller has its result; a change also before it begins. Refusals are, too, up
+//! to a bounded rate; those beyond it are counted, and the counts recorded (`refusals.rs`). If the
 //! log cannot be written, nothing is released and nothing is changed. The broker ensures that, with
 //! the [`Recorder`]. No record holds a value (`event.rs`).
 //!
@@ -39,8 +39,8 @@
 //! An attacker who can also write to the database can change or remove the root, or restore an
 //! older one. That is detected too, and stays a finding for ever, unless it is exactly an earlier
 //! root and the log is cut off exactly there: an older copy of everything, restored at once. Only a
-//! [`root`](AuditSink::root) that was kept elsewhere reveals that. The master key is enough to forge
-//! any log.
+//! [`root`](AuditSink::root) that was kept elsewhere reveals that. The master key is enough to
+//! forge any log.
 //!
 //! Two processes may write at the same time; each has its own series (`segment.rs`). The chain
 //! holds within a series; between series only the time gives an order.
@@ -58,6 +58,7 @@ mod error;
 mod error_kind;
 mod event;
 mod group_commit;
+mod hexadecimal;
 mod log;
 mod operation;
 mod outcome;

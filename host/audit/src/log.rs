@@ -149,8 +149,8 @@ impl AuditSink for SegmentLog {
     }
 
     async fn verify(&self, kept: Option<&AuditRoot>) -> Result<AuditVerification, AuditError> {
-        // First the files are listed, then the root is read, and then the files, because a series is
-        // in the root before it has files, and files and root only grow.
+        // First the files are listed, then the root is read, and then the files, because a series
+        // is in the root before it has files, and files and root only grow.
         let survey = self.blocking(verify::survey).await?;
         let judged = self.roots.read(&survey.seen).await.map_err(AuditError::unreadable)?;
         let kept = kept.cloned();

@@ -118,8 +118,8 @@ pub struct AuditPage {
     pub unreadable: u64,
 }
 
-/// A place in the log, opaque to clients: it shows nothing of what other workspaces do. Only the log
-/// that made it can tell whether it is valid.
+/// A place in the log, opaque to clients: it shows nothing of what other workspaces do. Only the
+/// log that made it can tell whether it is valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor(String);
 

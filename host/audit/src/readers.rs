@@ -1,7 +1,8 @@
 //! How many read the log at a time. Reading takes a thread that may block, and the processor.
 //!
-//! **Invariant:** at most [`READERS`] read at a time, and at most one for each workspace. The others
-//! wait in their order without a thread, so a workspace that reads a lot only makes itself wait.
+//! **Invariant:** at most [`READERS`] read at a time, and at most one for each workspace. The
+//! others wait in their order without a thread, so a workspace that reads a lot only makes itself
+//! wait.
 
 use std::collections::HashMap;
 use std::sync::Arc;

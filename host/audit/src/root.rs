@@ -4,9 +4,9 @@
 //! {"root":17,"at":"2026-..","heads":{"1":{"number":5012,"mac":".."},"2":{..}},"mac":"<64 digits>"}
 //! ```
 //!
-//! **Invariant:** a root never names a record that is not yet safe on the disk, so a root beyond the
-//! end of a series proves that records were removed. A series is in the root before its first file
-//! exists. A series that the root does not name is neither continued nor added to the root.
+//! **Invariant:** a root never names a record that is not yet safe on the disk, so a root beyond
+//! the end of a series proves that records were removed. A series is in the root before its first
+//! file exists. A series that the root does not name is neither continued nor added to the root.
 //!
 //! **A root that is gone stays a finding.** A new root notes what was found, and names only the
 //! series that are begun under it ([`judge`]). Removing the new root as well leads to the same

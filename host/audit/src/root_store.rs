@@ -53,7 +53,8 @@ impl Roots {
         }
     }
 
-    /// The root as last read or stored. Nothing is vouched for before the first [`settle`](Self::settle).
+    /// The root as last read or stored. Nothing is vouched for before the first
+    /// [`settle`](Self::settle).
     pub(crate) fn known(&self) -> Arc<Root> {
         self.known.lock().clone()
     }

@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use keyway_storage::private_file;
 use serde::{Deserialize, Serialize};
 
-use crate::chain::{self, AuditKey, Head, Line, Tag};
+use crate::chain::{AuditKey, Head, Line, Tag};
 use crate::root::{Root, Seen};
 
 /// The limit of a line, in bytes. The longest parts are a reference (2 KiB) and names; JSON escapes
@@ -48,7 +48,7 @@ pub(crate) struct Header {
     /// The number of the last record before this segment.
     pub(crate) number: u64,
     /// Its MAC.
-    #[serde(with = "chain::hexadecimal")]
+    #[serde(with = "crate::hexadecimal")]
     pub(crate) previous: Tag,
     pub(crate) at: Timestamp,
     /// The number of the root under which the segment was begun; `None` in segments of releases

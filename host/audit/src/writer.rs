@@ -267,8 +267,8 @@ fn add_line(buffer: &mut Vec<u8>, key: &AuditKey, head: &Head, event: &[u8]) -> 
     Ok(Head { number, tag })
 }
 
-/// Whether a series that ends with `head` still has everything that the root vouches for. It may have
-/// more. `before` is the head before the header that `head` is.
+/// Whether a series that ends with `head` still has everything that the root vouches for. It may
+/// have more. `before` is the head before the header that `head` is.
 fn may_follow(root: &Root, series: u32, head: &Head, before: Option<&Head>) -> bool {
     let vouched = root.heads.get(&series);
     vouched.is_some_and(|vouched| {

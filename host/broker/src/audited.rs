@@ -3,7 +3,8 @@
 //! **Invariant:** a value is released, and a change is begun, only after its record is as safe as
 //! the operation's kind demands ([`Kind`]). When the sink fails, hangs or panics, the operation
 //! fails with [`BrokerError::Audit`], and what it would have released is wiped. An operation that
-//! fails without having changed anything is recorded at a bounded rate ([`keyway_audit::Recorder`]).
+//! fails without having changed anything is recorded at a bounded rate
+//! ([`keyway_audit::Recorder`]).
 
 use keyway_audit::{
     AuditActor, AuditError, AuditEvent, Durability, ErrorKind, Kind, Operation, Outcome, Receipt, Trail,

@@ -103,7 +103,8 @@ impl Host {
     /// that works on a data folder that cannot be written.
     ///
     /// # Errors
-    /// As [`open`](Self::open), and [`StorageError::Outdated`] for a database of an earlier release.
+    /// As [`open`](Self::open), and [`StorageError::Outdated`] for a database of an earlier
+    /// release.
     pub async fn open_read_only(config: &HostConfig) -> Result<Self, OpenError> {
         let keys = master_keys(config)?;
         let storage = async { Ok(SqliteStorage::open_read_only(config.database()).await?) };

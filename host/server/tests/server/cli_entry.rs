@@ -85,7 +85,7 @@ fn an_entry_lives_its_whole_life_on_the_command_line() {
     folder.run(&entry("update", &["--set-file", &large])).ok();
     cookies(3_000_000);
     let refused = folder.run(&entry("update", &["--set-file", &large])).failed(4);
-    assert!(refused.stderr.contains("2 MiB together"), "{refused:#?}");
+    assert!(refused.stderr.contains("at most 2 MiB in total"), "{refused:#?}");
     folder.run(&entry("update", &["--clear", "cookies"])).ok();
 
     let bound = folder.run(&entry("update", &["--bind", "echo://item/one", "--cache-ttl", "1h"])).ok().json();
@@ -112,7 +112,7 @@ fn what_is_wrong_is_said_before_anything_is_stored() {
         (&["--set", "nonsense=1"], 4, "`nonsense`"),
         (&["--clear", "nonsense"], 2, "`nonsense`"),
         (&["--new-domain", "acme.com"], 4, "domain must be a URL"),
-        (&["--user-name-file", "-", "--password-file", "-"], 2, "one value only"),
+        (&["--user-name-file", "-", "--password-file", "-"], 2, "only one value"),
     ];
     for (more, code, words) in cases {
         let ran = folder.run_with(&entry("update", more), "hunter2-hunter2").failed(code);

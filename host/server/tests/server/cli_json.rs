@@ -104,6 +104,7 @@ fn every_command_prints_one_json_document_when_asked_to() {
     script.run("entry delete", &[id(&own)]);
 
     script.run("audit list", &[]);
+    script.run("audit root", &[]);
     script.run("audit verify", &[]);
     script.run("workspace create", &["Gone"]);
     script.run("workspace delete", &["Gone"]);

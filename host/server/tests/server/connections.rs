@@ -215,7 +215,7 @@ async fn every_field_of_a_connection_has_its_rules() {
         assert_without(&answer.text, &[secret, ECHO_TOKEN]);
     }
     let answer = api.request("POST", "/secret-providers", &admin, &echo(json!({"provider_type": secret}))).await;
-    assert!(answer.error(400, "PROVIDER_NOT_INSTALLED").ends_with("installed here: echo"), "{answer:?}");
+    assert!(answer.error(400, "PROVIDER_NOT_INSTALLED").ends_with("installed providers: echo"), "{answer:?}");
     assert_without(&answer.text, &[secret, ECHO_TOKEN]);
     let path = format!("/secret-providers/{}", connection.id);
     for (body, words) in [

@@ -121,7 +121,7 @@ async fn silent_connections_make_room_for_new_ones_and_leave_those_of_known_clie
     // Half of them for connections.
     let server = with_files(&folder, 512);
     let mut known = connect(&server.url);
-    known.write_all(get("/vault", &key).as_bytes()).unwrap();
+    known.write_all(get("/secret-providers", &key).as_bytes()).unwrap();
     assert!(read_answer(&mut known).starts_with("http/1.1 200"));
     let mut silent = Vec::new();
     for number in 0..600 {
@@ -137,7 +137,7 @@ async fn silent_connections_make_room_for_new_ones_and_leave_those_of_known_clie
         server.get("/vault", &key).await.ok(200);
         send(&format!("{}/readyz", server.operators), "GET", &[], "").await.ok(200);
     }
-    known.write_all(get("/vault", &key).as_bytes()).unwrap();
+    known.write_all(get("/secret-providers", &key).as_bytes()).unwrap();
     assert!(read_answer(&mut known).starts_with("http/1.1 200"), "it was not closed");
     // The first of those that were silent was.
     assert_eq!(exchange(&mut silent[0], ""), "");
@@ -226,13 +226,13 @@ fn a_head_that_does_not_end_and_a_rest_that_is_too_long_end_the_connection() {
     let mut rests = connect(&server.url);
     // Reading times out only if the server does not close it.
     assert_eq!(exchange(&mut connect(&server.url), "GET /vault HTTP/1.1\r\nhost: key"), "");
-    rests.write_all(get("/vault", &key).as_bytes()).unwrap();
+    rests.write_all(get("/secret-providers", &key).as_bytes()).unwrap();
     assert!(read_answer(&mut rests).starts_with("http/1.1 200"));
     assert_eq!(server.end(Signal::TERM).0, 0);
 
     let server = Process::start(&folder, &["--head-timeout-seconds", "3600", "--idle-timeout-seconds", "1"]);
     let mut rests = connect(&server.url);
-    rests.write_all(get("/vault", &key).as_bytes()).unwrap();
+    rests.write_all(get("/secret-providers", &key).as_bytes()).unwrap();
     assert!(read_answer(&mut rests).starts_with("http/1.1 200"));
     assert_eq!(rests.read(&mut [0]).unwrap(), 0, "closed");
     assert_eq!(server.end(Signal::TERM).0, 0);

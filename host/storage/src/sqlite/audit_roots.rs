@@ -43,8 +43,8 @@ impl AuditRootStorage for SqliteStorage {
     }
 }
 
-/// Stands for a row with a value that this crate never writes. It must not stop the log, and its MAC
-/// makes it a finding.
+/// Stands for a row with a value that this crate never writes. It must not stop the log, and its
+/// MAC makes it a finding.
 fn impossible(row: &SqliteRow) -> AuditAnchorRecord {
     let series = row.try_get("series").ok().and_then(|series: i64| series.try_into().ok()).unwrap_or(0);
     AuditAnchorRecord { series, number: 0, head: [0; 32], mac: [0; 32], at: Timestamp::UNIX_EPOCH }

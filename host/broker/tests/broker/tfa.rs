@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use keyway::clock::Clock;
 use keyway::entries::{Credentials, NoTfaCode, TfaCode, TfaMethod, VaultEntry};
 use keyway::keys::ClientKey;
 use keyway::keyway_runtime::Fields;

@@ -77,12 +77,21 @@ impl MasterKey {
 
     /// The key from a file, as 64 hexadecimal digits.
     ///
+    /// Others than its owner may read it only where the system has put it into a container, as
+    /// Docker and Kubernetes do with secrets: on a file system in memory or on one that cannot be
+    /// written. There the file's mode is not the user's to choose.
+    ///
     /// # Errors
     /// [`KeyError::File`], [`KeyError::Malformed`], and [`KeyError::FileNotPrivate`] when group or
-    /// others may read it.
+    /// others may read it elsewhere, or write it anywhere.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, KeyError> {
         let path = path.as_ref();
-        if !private_file::is_private(path).map_err(|error| file_error(path, error))? {
+        let failed = |error| file_error(path, error);
+        // Reading a pipe would wait for ever.
+        if !std::fs::metadata(path).map_err(failed)?.is_file() {
+            return Err(failed(std::io::Error::other("it is not a regular file")));
+        }
+        if !private_file::is_private(path).map_err(failed)? && !is_mounted_secret(path).map_err(failed)? {
             return Err(KeyError::FileNotPrivate(path.into()));
         }
         let hex = Zeroizing::new(std::fs::read_to_string(path).map_err(|error| file_error(path, error))?);
@@ -140,6 +149,27 @@ impl KeyWrapper for MasterKey {
     }
 }
 
+/// Whether the system has put the file there, and no user but its owner can change it.
+#[cfg(target_os = "linux")]
+fn is_mounted_secret(path: &Path) -> std::io::Result<bool> {
+    use std::os::unix::fs::PermissionsExt;
+
+    use rustix::fs::{StatVfsMountFlags, statfs, statvfs};
+    // From `linux/magic.h`.
+    const TMPFS: i64 = 0x0102_1994;
+    const RAMFS: i64 = 0x8584_58f6;
+    let others_may_write = std::fs::metadata(path)?.permissions().mode() & 0o022 != 0;
+    #[expect(clippy::unnecessary_cast, reason = "the type differs between machines")]
+    let is_in_memory = [TMPFS, RAMFS].contains(&(statfs(path)?.f_type as i64));
+    let is_read_only = statvfs(path)?.f_flag.contains(StatVfsMountFlags::RDONLY);
+    Ok(!others_may_write && (is_in_memory || is_read_only))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_mounted_secret(_: &Path) -> std::io::Result<bool> {
+    Ok(false)
+}
+
 fn file_error(path: &Path, source: std::io::Error) -> KeyError {
     KeyError::File { path: path.into(), source }
 }
@@ -192,6 +222,30 @@ mod tests {
         let error = MasterKey::from_file(&path).unwrap_err();
         assert!(matches!(error, KeyError::FileNotPrivate(_)));
         assert!(error.to_string().contains("chmod 600"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_key_that_was_put_into_a_container_is_read_unless_others_can_change_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let path = folder.path().join("master.key");
+        MasterKey::from_file_or_generate(&path).unwrap();
+        for (mode, is_read) in [(0o444, true), (0o440, true), (0o644, true), (0o664, false), (0o646, false)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(MasterKey::from_file(&path).is_ok(), is_read, "{mode:o}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_in_place_of_a_key_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("master.key");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let error = MasterKey::from_file(&path).unwrap_err();
+        assert!(error.to_string().contains("not a regular file"), "{error}");
     }
 
     #[test]

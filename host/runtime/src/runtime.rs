@@ -125,7 +125,12 @@ impl RuntimeBuilder {
     /// code cache.
     pub fn prepare(self) -> Result<PreparedRuntime, SetupError> {
         let sandbox = |error: &dyn std::fmt::Display| SetupError::Sandbox(error.to_string());
-        let engine = engine::engine(&self.limits).map_err(|error| SetupError::Sandbox(format!("{error:#}")))?;
+        let engine = engine::engine(&self.limits).map_err(|error| {
+            let calls = self.limits.concurrent_calls;
+            SetupError::Sandbox(format!(
+                "{error:#}. The pool is for {calls} calls at once: lower `concurrent_calls`, or allow more address space (`ulimit -v`)"
+            ))
+        })?;
         let ticker = Ticker::start(&engine).map_err(|error| sandbox(&error))?;
         self_test::run(&engine)?;
         let linker = linker(&engine).map_err(|error| SetupError::Sandbox(format!("{error:#}")))?;

@@ -34,6 +34,7 @@ pub mod host;
 pub mod http;
 mod logging;
 mod peer;
+mod process;
 pub mod serve;
 mod slow_reader;
 mod view;

@@ -95,7 +95,7 @@ async fn a_rotation_that_does_not_get_where_it_was_to_is_recorded_as_that() {
         ("begin_rotation", "begun"),
         ("begin_rotation", "SKIPPED"),
         ("commit_rotation", "begun"),
-        ("commit_rotation", "WRITE_BACK_FAILED"),
+        ("commit_rotation", "WRITE_BACK_PENDING"),
         ("abandon_rotation", "begun"),
         ("abandon_rotation", "CONFLICT"),
         ("abandon_rotation", "begun"),

@@ -32,7 +32,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use keyway::ErrorKind;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-use crate::{demo, logging};
+use crate::{demo, logging, process};
 use app::App;
 use args::{Cli, Command};
 use config_file::ConfigFile;
@@ -42,6 +42,7 @@ use settings::Settings;
 
 /// The whole program.
 pub fn main() -> ExitCode {
+    process::protect();
     let (matches, cli, file) = match parse() {
         Ok(parsed) => parsed,
         Err(failed) => return failed,
@@ -110,6 +111,7 @@ fn run(app: &App, command: Command) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| CliError::new(ErrorKind::Internal, format!("cannot start: {error}")))?;
     let result = runtime.block_on(async {
+        process::survive_file_size_limits();
         let result = dispatch(app, command).await;
         app.close().await;
         result

@@ -75,6 +75,47 @@ async fn it_says_where_it_listens_once_it_is_ready_and_ends_when_asked() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn its_memory_gets_into_no_core_dump() {
+    let folder = Folder::with(&["fixtures/echo"]);
+    let server = Process::start(&folder, &[]);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.id().as_raw_nonzero())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_ascii_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"]);
+    server.end(Signal::TERM);
+}
+
+#[test]
+fn it_starts_where_the_address_space_is_limited() {
+    let folder = Folder::connected(&["fixtures/echo"]);
+    let id = folder.bind("a", "echo://item/one");
+    for gibibytes in [100_u64, 512, 1_024] {
+        let limited = format!("ulimit -v {}; exec \"$0\" \"$@\"", gibibytes << 20);
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &limited, env!("CARGO_BIN_EXE_keyway"), "resolve", &id, "--field", "password", "--raw"]);
+        command.env_clear().env("HOME", folder.path()).env("KEYWAY_DATA_DIR", folder.path());
+        let output = command.env("KEYWAY_MASTER_KEY_FILE", folder.key_file()).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "password-one", "{gibibytes} GiB: {output:?}");
+    }
+}
+
+#[test]
+fn a_limit_of_file_sizes_is_an_error_like_a_full_disk() {
+    let folder = Folder::connected(&["fixtures/echo"]);
+    // In blocks of 512 bytes: less than the database has.
+    let limited = "ulimit -f 8; exec \"$0\" \"$@\"";
+    let program = env!("CARGO_BIN_EXE_keyway");
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", limited, program, "workspace", "create", "Another"]);
+    command.env_clear().env("HOME", folder.path()).env("KEYWAY_DATA_DIR", folder.path());
+    let output = command.env("KEYWAY_MASTER_KEY_FILE", folder.key_file()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("error: "), "{said}");
+    folder.run(&["workspace", "create", "Another"]).ok();
+}
+
 #[test]
 fn it_can_be_ended_properly_as_soon_as_it_says_that_it_listens() {
     let folder = Folder::with(&["fixtures/echo"]);

@@ -148,6 +148,9 @@ async fn both_versions_of_http_are_served_under_the_certificate() {
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let (send, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
+    // From its first answer on, the client knows how many may be side by side.
+    let first = Request::get(format!("https://{NAME}/healthz")).body(Full::<Bytes>::default()).unwrap();
+    assert_eq!(whole(send.clone().send_request(first).await.unwrap()).await.0, 200);
     // Side by side, and more than may be: the others wait for their turn.
     let requests = (0..200).map(|_| {
         let (mut send, key) = (send.clone(), key.clone());

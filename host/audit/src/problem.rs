@@ -127,7 +127,7 @@ impl fmt::Display for AuditProblem {
             Self::KeptRootForeign => f.write_str("the given root was not made by this log, or was changed"),
             Self::RolledBack { root, kept } => write!(
                 f,
-                "database and log are an earlier copy: they are at root {root}, but root {kept} was made before"
+                "database and log are an earlier copy: they are at root {root}, but the given root is number {kept}"
             ),
         }
     }

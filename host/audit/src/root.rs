@@ -110,7 +110,7 @@ pub struct AuditRoot(String);
 
 /// A text that is not a root of an audit log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("a root is the one line that `root` printed, unchanged")]
+#[error("a root is the one line that `keyway audit root` printed, unchanged")]
 pub struct InvalidRoot;
 
 impl AuditRoot {

@@ -174,8 +174,8 @@ impl Resolution {
     }
 }
 
-const NO_VALUES_OF_ITEM: &str = "The item has none of the values that were asked for. If it is no login, bind the entry to a login item, \
-                                 or ask for the item's further fields by name.";
+const NO_VALUES_OF_ITEM: &str = "The item has none of the values that were asked for. Give them to it, bind the \
+                                 entry to a login item, or ask for further fields by name if its provider has any.";
 const NO_VALUES_OF_ENTRY: &str =
     "The entry has none of the values that were asked for. Store credentials in it, or bind it to an item.";
 

@@ -34,7 +34,7 @@ pub enum KeyError {
     },
     /// The database is under another master key.
     #[error(
-        "this database was created with another master key (its key is {expected}, this one is {given}). Start with the key that it was created with"
+        "this database is under another master key (its key is {expected}, this one is {given}). Start with that key"
     )]
     WrongMasterKey {
         /// The id of the database's key.

@@ -159,8 +159,7 @@ fn is_mounted_secret(path: &Path) -> std::io::Result<bool> {
     const TMPFS: i64 = 0x0102_1994;
     const RAMFS: i64 = 0x8584_58f6;
     let others_may_write = std::fs::metadata(path)?.permissions().mode() & 0o022 != 0;
-    #[expect(clippy::unnecessary_cast, reason = "the type differs between machines")]
-    let is_in_memory = [TMPFS, RAMFS].contains(&(statfs(path)?.f_type as i64));
+    let is_in_memory = [TMPFS, RAMFS].contains(&statfs(path)?.f_type);
     let is_read_only = statvfs(path)?.f_flag.contains(StatVfsMountFlags::RDONLY);
     Ok(!others_may_write && (is_in_memory || is_read_only))
 }

@@ -121,11 +121,15 @@ impl Verified {
     fn show(&self, out: &mut dyn Write) -> io::Result<()> {
         let AuditVerification { records, segments, heads, root, kept_root, findings, notes, .. } = &self.verified;
         if self.good {
-            writeln!(out, "{GOOD}Good:{GOOD:#} {records} records in {segments} segments, unchanged and in order.")?;
+            writeln!(
+                out,
+                "{GOOD}Good:{GOOD:#} {records} records in {segments} segment{}, unchanged and in order.",
+                if *segments == 1 { "" } else { "s" }
+            )?;
         } else {
             let plural = if findings.len() == 1 { "" } else { "s" };
             let number = format!("{} finding{plural}", findings.len());
-            writeln!(out, "{BAD}Bad:{BAD:#} {number}, in order; {records} records are good.")?;
+            writeln!(out, "{BAD}Bad:{BAD:#} {number}; {records} other records are good.")?;
             for finding in findings {
                 writeln!(out, "  {}", printable(&finding.to_string()))?;
             }

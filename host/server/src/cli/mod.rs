@@ -82,6 +82,11 @@ fn parse() -> Result<(ArgMatches, Cli, Option<ConfigFile>), ExitCode> {
 /// Help and the version go to standard output and are not a failure. Any other error is printed in
 /// clap's form, and also as data where `--json` was given.
 fn not_a_command(error: &clap::Error) -> ExitCode {
+    if is_stray_value(error) {
+        let message = "an argument too many. Its text is not repeated, because it may be a secret; secrets come from files, see `--help`";
+        let json = std::env::args_os().any(|argument| argument == "--json");
+        return failed(Output { json }, &CliError::usage(message));
+    }
     let _ = error.print();
     if matches!(error.kind(), clap::error::ErrorKind::DisplayHelp | clap::error::ErrorKind::DisplayVersion) {
         return ExitCode::SUCCESS;
@@ -91,6 +96,14 @@ fn not_a_command(error: &clap::Error) -> ExitCode {
         let _ = Output { json: true }.json_line(&serde_json::json!({ "error": told }));
     }
     ExitCode::from(told.exit as u8)
+}
+
+/// Whether it would repeat a text that stands where none belongs, such as a token.
+fn is_stray_value(error: &clap::Error) -> bool {
+    use clap::error::{ContextKind, ContextValue};
+    let argument = error.get(ContextKind::InvalidArg);
+    error.kind() == clap::error::ErrorKind::UnknownArgument
+        && matches!(argument, Some(ContextValue::String(text)) if !text.starts_with('-'))
 }
 
 /// The error in one line.

@@ -409,3 +409,16 @@ fn a_new_data_folder_is_private_and_has_its_own_master_key() {
     assert_eq!(mode(&folder.join("master.key")), 0o600);
     assert_eq!(mode(&folder.join("keyway.db")), 0o600);
 }
+
+#[test]
+fn a_secret_that_was_given_as_an_argument_is_not_repeated() {
+    let folder = Folder::with(&[]);
+    for more in [&[][..], &["--json"]] {
+        let ran = folder.run(&[&["connect", "1password", "ops_hunter2hunter2"][..], more].concat()).failed(2);
+        assert_without(&ran.all(), &["hunter2hunter2"]);
+        assert!(ran.stderr.contains("may be a secret"), "{ran:#?}");
+    }
+    // Without anything, it says what there is.
+    let ran = Ran::from(folder.keyway(&[]).output().unwrap());
+    assert!(ran.code == 2 && ran.all().contains("Usage: keyway"), "{ran:#?}");
+}

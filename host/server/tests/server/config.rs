@@ -180,10 +180,7 @@ fn a_master_key_that_is_not_the_databases_is_noticed_and_nothing_is_changed() {
     let named = ["--master-key-file", other.to_str().unwrap()];
     let ran = folder.run(&[&check[..], &named].concat()).failed(1);
     assert_eq!((finding(&ran.json(), "master key"), finding(&ran.json(), "database")), ("wrong", "good"));
-    assert!(
-        message(&ran.json(), "master key").contains("this database was created with another master key"),
-        "{ran:#?}"
-    );
+    assert!(message(&ran.json(), "master key").contains("this database is under another master key"), "{ran:#?}");
     assert_eq!(contents(&folder), before);
 
     // Each of the two keys, during a replacement.

@@ -15,8 +15,8 @@ pub(crate) enum AuditCommand {
     /// List the records of releases, listings, changes and refusals, with actor and time; of all
     /// workspaces unless one is given
     List(Box<ListOptions>),
-    /// Verify that no record was changed, removed, inserted or moved. Otherwise print the first bad
-    /// record and exit with code 8
+    /// Verify that no record was changed, removed, inserted or moved. Otherwise list what is
+    /// wrong and exit with code 8
     Verify(VerifyOptions),
     /// Print the root of the log, one line of JSON, to be kept on another machine for
     /// `verify --root`

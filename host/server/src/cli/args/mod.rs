@@ -30,6 +30,7 @@ use target::{ConnectionTarget, EntryOption, WorkspaceOption};
 /// Binds vault entries to items of a secret manager, and resolves them on demand.
 #[derive(Debug, Parser)]
 #[command(name = "keyway", version, propagate_version = true, after_help = EXIT_CODES, max_term_width = 110)]
+#[command(arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: GlobalOptions,

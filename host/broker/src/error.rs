@@ -491,8 +491,8 @@ pub enum InvalidInput {
     /// The new password is the old one.
     #[error("the new password is the same as the current one; send another one, or none to generate one")]
     SamePassword,
-    /// The id of a new rotation is in use by a rotation of another entry.
-    #[error("the id belongs to a rotation of another entry; choose a new one")]
+    /// The id of a new rotation is in use by a rotation of another entry, or no id at all.
+    #[error("the id belongs to a rotation of another entry, or is nil; choose a new one")]
     RotationId,
 }
 

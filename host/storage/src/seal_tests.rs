@@ -211,3 +211,68 @@ async fn nothing_sealed_is_read_or_written_without_the_key() {
     assert!(matches!(error, StorageError::Conflict(_) | StorageError::Failed(_)), "{error}");
     assert_eq!(storage.workspaces().await.unwrap(), []);
 }
+
+#[tokio::test]
+async fn what_a_trigger_made_of_a_row_is_not_sealed() {
+    let database = Database::new().await;
+    let storage = &database.storage;
+    let [workspace, other] = database.workspaces;
+    let entry = storage.entries(workspace, None, 1, u64::MAX).await.unwrap().entries.remove(0);
+    let victim: String = other.as_uuid().simple().to_string();
+    for trigger in [
+        format!(
+            "CREATE TRIGGER evil AFTER INSERT ON api_keys BEGIN
+                 UPDATE api_keys SET workspace_id = x'{victim}', scopes = 'admin' WHERE id = NEW.id; END"
+        ),
+        "CREATE TRIGGER worse AFTER UPDATE OF user_alias ON vault_entries BEGIN
+             UPDATE vault_entries SET secret_ref = 'op://vault/other' WHERE id = NEW.id; END"
+            .into(),
+        "CREATE TRIGGER late AFTER UPDATE OF seal ON connections BEGIN
+             UPDATE connections SET account_id = 'another' WHERE id = NEW.id; END"
+            .into(),
+        "CREATE TRIGGER hides AFTER INSERT ON rotations BEGIN
+             UPDATE rotations SET open_item = 'op://vault/other' WHERE id = NEW.id; END"
+            .into(),
+    ] {
+        query(AssertSqlSafe(trigger)).execute(&database.pool).await.unwrap();
+    }
+    let key = api_key(workspace, "of the attacker");
+    assert!(matches!(storage.insert_api_key(&key).await, Err(StorageError::Damaged { table: "api_keys", .. })));
+    assert_eq!(storage.api_key("of the attacker").await.unwrap(), None);
+    let renamed = EntryRecord { alias: Some("Renamed".into()), version: 2, ..entry.clone() };
+    let changed = storage.update_entry(&renamed, 1).await;
+    assert!(matches!(changed, Err(StorageError::Damaged { table: "vault_entries", .. })), "{changed:?}");
+    assert_eq!(storage.entry(workspace, &entry.id.into()).await.unwrap(), Some(entry.clone()), "nothing was changed");
+    let id = entry.connection_id.unwrap();
+    storage.clear_cached_secrets(workspace, id).await.unwrap();
+    assert!(matches!(storage.connection(workspace, id).await, Err(StorageError::Damaged { .. })));
+    query("DELETE FROM rotations").execute(&database.pool).await.unwrap();
+    let connection = ConnectionRecord { id, ..connection(workspace) };
+    let begun = storage.insert_rotation(&rotation(&entry, &connection), 1).await;
+    assert!(matches!(begun, Err(StorageError::Damaged { table: "rotations", .. })), "{begun:?}");
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_even_be_read_costs_only_itself() {
+    let database = Database::new().await;
+    let storage = &database.storage;
+    let [workspace, _] = database.workspaces;
+    for (table, column) in [
+        ("workspaces", "name"),
+        ("api_keys", "name"),
+        ("connections", "name"),
+        ("vault_entries", "user_alias"),
+        ("rotations", "message"),
+    ] {
+        let all = database.believed(table).await;
+        let id = match table {
+            "workspaces" => "id",
+            _ => "workspace_id",
+        };
+        let sql = format!("UPDATE {table} SET {column} = CAST(x'ff' AS TEXT) WHERE {id} = ?");
+        let done = query(AssertSqlSafe(sql)).bind(workspace.as_uuid()).execute(&database.pool).await.unwrap();
+        assert_eq!(database.believed(table).await, all - usize::try_from(done.rows_affected()).unwrap(), "{table}");
+    }
+    assert_eq!(storage.due_rotations(time(100), time(200), time(0), 10).await.unwrap().len(), 1, "the other workspace's");
+    assert!(matches!(storage.workspace(workspace).await, Err(StorageError::Damaged { .. })));
+}

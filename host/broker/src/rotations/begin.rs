@@ -57,6 +57,10 @@ impl Rotations {
     /// with this id is no longer prepared. After [`BrokerError::Audit`] there may be a prepared
     /// rotation, as after dropping the future.
     pub async fn begin(&self, access: &Access, begin: BeginRotation) -> Result<BegunRotation, BrokerError> {
+        if begin.id.is_some_and(|id| id.as_uuid().is_nil()) {
+            // Lists begin after it.
+            return Err(InvalidInput::RotationId.into());
+        }
         let id = begin.id.unwrap_or_else(RotationId::generate);
         let trail = Trail::selected(&begin.entry);
         trail.note(|subject| subject.rotation = Some(id));

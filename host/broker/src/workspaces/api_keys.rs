@@ -5,6 +5,7 @@ use std::sync::Arc;
 use keyway_audit::{AuditActor, Operation, Trail};
 use keyway_storage::{ApiKeyId, ApiKeyRecord, Constraint, RecordCache, Scope, Scopes, StorageError};
 use secrecy::SecretString;
+use tracing::error;
 
 use super::NAME_LIMIT;
 use super::api_key::{self, ApiKey};
@@ -40,7 +41,16 @@ impl ApiKeys {
         let found = match api_key::lookup_of(api_key) {
             None => None,
             Some(lookup) => {
-                let load = async { Ok::<_, BrokerError>(self.core.storage.api_key(lookup).await?) };
+                let load = async {
+                    match self.core.storage.api_key(lookup).await {
+                        // It opens nothing, like a key that does not exist.
+                        Err(damaged @ StorageError::Damaged { .. }) => {
+                            error!("{damaged}");
+                            Ok(None)
+                        }
+                        found => Ok::<_, BrokerError>(found?),
+                    }
+                };
                 self.records.get_or_load(&lookup.to_owned(), load).await?
             }
         };

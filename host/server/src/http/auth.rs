@@ -25,8 +25,9 @@ impl FromRequestParts<Api> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
         // Removed from the request, so that later code cannot see it.
-        let Some(value) = parts.headers.remove(KEY_HEADER) else {
-            let message = "the header cc-key with an API key is missing";
+        let keys = parts.headers.get_all(KEY_HEADER).iter().count();
+        let Some(value) = parts.headers.remove(KEY_HEADER).filter(|_| keys == 1) else {
+            let message = "exactly one header cc-key with an API key is needed";
             return Err(ApiError::new(ErrorKind::Unauthenticated, message));
         };
         // A value that is not text cannot be a key, and is answered like any other invalid key.

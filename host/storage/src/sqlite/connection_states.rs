@@ -6,7 +6,7 @@ use sqlx::{SqliteConnection, query, query_scalar};
 
 use super::SqliteStorage;
 use super::keys::must_be_current_key;
-use super::rows::{signed, update};
+use super::rows::{Record, signed, update};
 use crate::{ConnectionId, ConnectionStateRecord, ConnectionStateStorage, Constraint, StorageError, WorkspaceId};
 
 #[async_trait]
@@ -43,7 +43,8 @@ impl ConnectionStateStorage for SqliteStorage {
                 let id = state.connection_id.as_uuid();
                 let update = update(state, " WHERE workspace_id = ? AND id = ? AND version = ?");
                 let update = update.bind(state.workspace_id.as_uuid()).bind(id).bind(signed(expected));
-                self.change::<ConnectionStateRecord>(&mut transaction, id, update).await?.is_some()
+                let changed = |before: ConnectionStateRecord| before.changed_to(state);
+                self.change(&mut transaction, id, update, changed).await?.is_some()
             }
         };
         transaction.commit().await?;
@@ -82,7 +83,13 @@ impl ConnectionStateStorage for SqliteStorage {
         .bind(signed(read.version))
         .bind(read.refresh_at.map(Timestamp::as_millisecond));
         let id = read.connection_id.as_uuid();
-        let done = self.change::<ConnectionStateRecord>(&mut transaction, id, put_off).await?;
+        let done = self.change(&mut transaction, id, put_off, |state: ConnectionStateRecord| ConnectionStateRecord {
+            refresh_at: changed.refresh_at,
+            refresh_attempts: changed.refresh_attempts,
+            updated_at: changed.updated_at,
+            ..state
+        });
+        let done = done.await?;
         transaction.commit().await?;
         Ok(done.is_some())
     }

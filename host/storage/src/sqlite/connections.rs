@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::SqliteStorage;
 use super::connection_states::delete_of_other_settings;
 use super::keys::must_be_current_key;
-use super::rows::{signed, update};
+use super::rows::{Record, signed, update};
 use crate::{
     ConnectionId, ConnectionRecord, ConnectionStateRecord, ConnectionStorage, DependentEntries, DependentEntry,
     EntryRecord, ItemId, RotationRecord, StorageError, WorkspaceId, account_id,
@@ -50,7 +50,12 @@ impl ConnectionStorage for SqliteStorage {
             .bind(connection.workspace_id.as_uuid())
             .bind(id)
             .bind(signed(expected));
-        if self.change::<ConnectionRecord>(&mut transaction, id, update).await?.is_none() {
+        let meant = |before: ConnectionRecord| {
+            let mut after = before.changed_to(connection);
+            after.cache_generation += u64::from(clear_cached_secrets);
+            after
+        };
+        if self.change(&mut transaction, id, update, meant).await?.is_none() {
             return Ok(false);
         }
         self.name_account_of_rotations(&mut transaction, connection).await?;
@@ -66,7 +71,11 @@ impl ConnectionStorage for SqliteStorage {
         let mut transaction = self.write().await?;
         let sql = "UPDATE connections SET cache_generation = cache_generation + 1 WHERE workspace_id = ? AND id = ?";
         let clear = query(sql).bind(workspace.as_uuid()).bind(id.as_uuid());
-        let cleared = self.change::<ConnectionRecord>(&mut transaction, id.as_uuid(), clear).await?;
+        let cleared = self.change(&mut transaction, id.as_uuid(), clear, |connection: ConnectionRecord| ConnectionRecord {
+            cache_generation: connection.cache_generation + 1,
+            ..connection
+        });
+        let cleared = cleared.await?;
         transaction.commit().await?;
         Ok(cleared.is_some())
     }
@@ -150,7 +159,11 @@ impl SqliteStorage {
         for id in of_it {
             let name = query("UPDATE OR IGNORE rotations SET account_id = ? WHERE id = ?");
             let name = name.bind(&*connection.account_id).bind(id);
-            self.change::<RotationRecord>(transaction, id, name).await?;
+            let named = |rotation: RotationRecord| RotationRecord {
+                account_id: Some(connection.account_id.clone()),
+                ..rotation
+            };
+            self.change(transaction, id, name, named).await?;
         }
         Ok(())
     }

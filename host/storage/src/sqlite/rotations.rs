@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::SqliteStorage;
 use super::keys::must_be_current_key;
-use super::rows::{read, signed, update};
+use super::rows::{Record, read, signed, update};
 use crate::{
     EntryRecord, ItemId, RotationFilter, RotationId, RotationRecord, RotationState, RotationStorage, StorageError,
     WorkspaceId,
@@ -65,7 +65,17 @@ impl RotationStorage for SqliteStorage {
         .bind(rotation.id.as_uuid())
         .bind(signed(rotation.version))
         .bind(&rotation.sealed_password);
-        let failed = self.change::<RotationRecord>(&mut transaction, rotation.id.as_uuid(), fail).await?;
+        let failed = self.change(&mut transaction, rotation.id.as_uuid(), fail, |before: RotationRecord| RotationRecord {
+            state: RotationState::WriteBackFailed,
+            reason: rotation.reason.clone(),
+            message: rotation.message.clone(),
+            attempt_until: None,
+            next_attempt_at: None,
+            failed_settings: None,
+            updated_at: rotation.updated_at,
+            ..before
+        });
+        let failed = failed.await?;
         transaction.commit().await?;
         Ok(failed.is_some())
     }
@@ -208,6 +218,6 @@ impl SqliteStorage {
         let id = rotation.id.as_uuid();
         let update = update(rotation, " WHERE workspace_id = ? AND id = ? AND version = ?");
         let update = update.bind(rotation.workspace_id.as_uuid()).bind(id).bind(signed(expected));
-        Ok(self.change::<RotationRecord>(connection, id, update).await?.is_some())
+        Ok(self.change(connection, id, update, |before: RotationRecord| before.changed_to(rotation)).await?.is_some())
     }
 }

@@ -28,6 +28,12 @@ pub(crate) trait Record: for<'r> FromRow<'r, SqliteRow> + Send + Unpin {
     fn bind_changing(&self, statement: Statement) -> Statement;
 
     fn bind_fixed(&self, statement: Statement) -> Statement;
+
+    /// This record after a change to `record`: what is fixed stays.
+    fn changed_to(self, record: &Self) -> Self;
+
+    /// Whether the row holds this very record.
+    fn is_in(&self, row: &SqliteRow) -> sqlx::Result<bool>;
 }
 
 /// A record whose row has a seal.
@@ -107,6 +113,17 @@ macro_rules! records {
             fn bind_fixed(&self, statement: Statement) -> Statement {
                 statement $(.bind(self.$fixed.stored()))*
             }
+
+            fn changed_to(self, record: &Self) -> Self {
+                Self { $($fixed: self.$fixed,)* $($changing: record.$changing.clone(),)* }
+            }
+
+            fn is_in(&self, row: &SqliteRow) -> sqlx::Result<bool> {
+                Ok(true
+                    $(&& holds(row, column!($fixed $($fixed_column)?), &self.$fixed)?)*
+                    $(&& holds(row, column!($changing $($column)?), &self.$changing)?)*
+                    $(&& holds(row, stringify!($computed), &self.$computed())?)*)
+            }
         }
     )*};
 }
@@ -143,7 +160,7 @@ records! {
 
 /// A value, and how a column holds it.
 pub(super) trait Value: Sized {
-    type Stored: for<'r> Decode<'r, Sqlite> + for<'q> Encode<'q, Sqlite> + Type<Sqlite> + 'static;
+    type Stored: for<'r> Decode<'r, Sqlite> + for<'q> Encode<'q, Sqlite> + Type<Sqlite> + PartialEq + 'static;
 
     fn stored(&self) -> Self::Stored;
 
@@ -215,6 +232,10 @@ impl<V: Value> Value for Option<V> {
 
 pub(super) fn read<V: Value>(row: &SqliteRow, column: &'static str) -> sqlx::Result<V> {
     V::from_stored(row.try_get(column)?).ok_or_else(|| sqlx::Error::Decode(StorageError::Corrupt { column }.into()))
+}
+
+fn holds<V: Value>(row: &SqliteRow, column: &'static str, value: &V) -> sqlx::Result<bool> {
+    Ok(row.try_get::<V::Stored, _>(column)? == value.stored())
 }
 
 /// SQLite's integers are signed. The broker's counts stay far below the limit; larger ones

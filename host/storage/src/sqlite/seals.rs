@@ -1,7 +1,8 @@
 //! Sealed tables: their rows are written with a seal and read only with a good one.
 //!
-//! A row is sealed as it stands in the database, in the transaction that wrote it. A change first
-//! checks the row that it changes; otherwise it would vouch for a row that something else changed.
+//! A row is sealed in the transaction that wrote it, if it is what was meant: a trigger that something
+//! else put into the database may have changed it. A change first checks the row that it changes;
+//! otherwise it would vouch for a row that something else changed.
 //!
 //! Lists leave damaged rows out and name them in the log, so one damaged row costs one row.
 
@@ -47,8 +48,12 @@ impl SqliteStorage {
     /// The record of a row whose seal is good.
     pub(super) fn verified<R: Sealed>(&self, row: &SqliteRow) -> Result<R, StorageError> {
         let sealer = self.sealer()?;
-        match row.try_get::<Option<Vec<u8>>, _>("seal")? {
-            Some(seal) if sealer.is_seal(&content::<R>(row)?, &seal) => R::from_row(row).map_err(|_| damaged::<R>(row)),
+        // A value that cannot even be read was not written by a host.
+        let seal = row.try_get::<Option<Vec<u8>>, _>("seal").unwrap_or_default();
+        match (seal, content::<R>(row)) {
+            (Some(seal), Ok(content)) if sealer.is_seal(&content, &seal) => {
+                R::from_row(row).map_err(|_| damaged::<R>(row))
+            }
             _ => Err(damaged::<R>(row)),
         }
     }
@@ -64,27 +69,41 @@ impl SqliteStorage {
         let is_added = done.rows_affected() == 1;
         if is_added {
             let row = select::<R>(record.row()).fetch_one(&mut *connection).await?;
-            self.seal::<R>(connection, record.row(), &row).await?;
+            self.seal_as_meant(connection, &row, record).await?;
         }
         Ok(is_added)
     }
 
-    /// Changes a row by this statement, which changes no other. Returns the row as it is then;
-    /// `None` when there is none or the statement did not select it.
+    /// Changes a row by this statement, which changes no other, to what `meant` makes of it. Returns
+    /// it; `None` when there is none or the statement did not select it.
     pub(super) async fn change<R: Sealed>(
         &self,
         connection: &mut SqliteConnection,
         id: Uuid,
         statement: Select<'_>,
+        meant: impl FnOnce(R) -> R,
     ) -> Result<Option<R>, StorageError> {
         let Some(row) = select::<R>(id).fetch_optional(&mut *connection).await? else { return Ok(None) };
-        self.verified::<R>(&row)?;
+        let before = self.verified::<R>(&row)?;
         if statement.execute(&mut *connection).await?.rows_affected() != 1 {
             return Ok(None);
         }
         let row = select::<R>(id).fetch_one(&mut *connection).await?;
-        self.seal::<R>(connection, id, &row).await?;
-        Ok(Some(R::from_row(&row)?))
+        let after = meant(before);
+        self.seal_as_meant(connection, &row, &after).await?;
+        Ok(Some(after))
+    }
+
+    async fn seal_as_meant<R: Sealed>(
+        &self,
+        connection: &mut SqliteConnection,
+        row: &SqliteRow,
+        meant: &R,
+    ) -> Result<(), StorageError> {
+        if !meant.is_in(row)? {
+            return Err(damaged::<R>(row));
+        }
+        self.seal::<R>(connection, meant.row(), row).await
     }
 
     async fn seal<R: Sealed>(

@@ -273,6 +273,10 @@ async fn a_row_that_cannot_even_be_read_costs_only_itself() {
         let done = query(AssertSqlSafe(sql)).bind(workspace.as_uuid()).execute(&database.pool).await.unwrap();
         assert_eq!(database.believed(table).await, all - usize::try_from(done.rows_affected()).unwrap(), "{table}");
     }
-    assert_eq!(storage.due_rotations(time(100), time(200), time(0), 10).await.unwrap().len(), 1, "the other workspace's");
+    assert_eq!(
+        storage.due_rotations(time(100), time(200), time(0), 10).await.unwrap().len(),
+        1,
+        "the other workspace's"
+    );
     assert!(matches!(storage.workspace(workspace).await, Err(StorageError::Damaged { .. })));
 }

@@ -71,9 +71,8 @@ impl ConnectionStorage for SqliteStorage {
         let mut transaction = self.write().await?;
         let sql = "UPDATE connections SET cache_generation = cache_generation + 1 WHERE workspace_id = ? AND id = ?";
         let clear = query(sql).bind(workspace.as_uuid()).bind(id.as_uuid());
-        let cleared = self.change(&mut transaction, id.as_uuid(), clear, |connection: ConnectionRecord| ConnectionRecord {
-            cache_generation: connection.cache_generation + 1,
-            ..connection
+        let cleared = self.change(&mut transaction, id.as_uuid(), clear, |connection: ConnectionRecord| {
+            ConnectionRecord { cache_generation: connection.cache_generation + 1, ..connection }
         });
         let cleared = cleared.await?;
         transaction.commit().await?;

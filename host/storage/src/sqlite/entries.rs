@@ -158,7 +158,10 @@ impl SqliteStorage {
             .bind(signed(expected))
             .bind(entry.connection_id.map(|id| id.as_uuid()))
             .bind(entry.secret_ref.clone());
-        Ok(self.change(connection, entry.id.as_uuid(), update, |before: EntryRecord| before.changed_to(entry)).await?.is_some())
+        Ok(self
+            .change(connection, entry.id.as_uuid(), update, |before: EntryRecord| before.changed_to(entry))
+            .await?
+            .is_some())
     }
 }
 

@@ -65,16 +65,17 @@ impl RotationStorage for SqliteStorage {
         .bind(rotation.id.as_uuid())
         .bind(signed(rotation.version))
         .bind(&rotation.sealed_password);
-        let failed = self.change(&mut transaction, rotation.id.as_uuid(), fail, |before: RotationRecord| RotationRecord {
-            state: RotationState::WriteBackFailed,
-            reason: rotation.reason.clone(),
-            message: rotation.message.clone(),
-            attempt_until: None,
-            next_attempt_at: None,
-            failed_settings: None,
-            updated_at: rotation.updated_at,
-            ..before
-        });
+        let failed =
+            self.change(&mut transaction, rotation.id.as_uuid(), fail, |before: RotationRecord| RotationRecord {
+                state: RotationState::WriteBackFailed,
+                reason: rotation.reason.clone(),
+                message: rotation.message.clone(),
+                attempt_until: None,
+                next_attempt_at: None,
+                failed_settings: None,
+                updated_at: rotation.updated_at,
+                ..before
+            });
         let failed = failed.await?;
         transaction.commit().await?;
         Ok(failed.is_some())

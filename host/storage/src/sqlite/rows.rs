@@ -115,7 +115,8 @@ macro_rules! records {
             }
 
             fn changed_to(self, record: &Self) -> Self {
-                Self { $($fixed: self.$fixed,)* $($changing: record.$changing.clone(),)* }
+                let Self { $($changing,)* .. } = record;
+                Self { $($fixed: self.$fixed,)* $($changing: $changing.clone(),)* }
             }
 
             fn is_in(&self, row: &SqliteRow) -> sqlx::Result<bool> {

@@ -45,10 +45,8 @@ impl WorkspaceStorage for SqliteStorage {
         let mut transaction = self.write().await?;
         let rename = query("UPDATE workspaces SET name = ?, updated_at = ? WHERE id = ?");
         let rename = rename.bind(name).bind(at.as_millisecond()).bind(id.as_uuid());
-        let renamed = self.change(&mut transaction, id.as_uuid(), rename, |workspace: WorkspaceRecord| WorkspaceRecord {
-            name: name.to_owned(),
-            updated_at: at,
-            ..workspace
+        let renamed = self.change(&mut transaction, id.as_uuid(), rename, |workspace: WorkspaceRecord| {
+            WorkspaceRecord { name: name.to_owned(), updated_at: at, ..workspace }
         });
         let renamed = renamed.await?;
         transaction.commit().await?;

@@ -24,7 +24,7 @@ impl Connections {
     /// # Errors
     /// [`BrokerError::Provider`] with the provider's reason when the check fails, from which
     /// another pause may follow; [`BrokerError::NotCalled`] when the budget is spent or too many
-    /// checks have failed; [`BrokerError::NotFound`].
+    /// checks have failed or retries were made; [`BrokerError::NotFound`].
     pub async fn retry(&self, access: &Access, id: ConnectionId) -> Result<Connection, BrokerError> {
         let retry = async {
             let record = self.record(access.workspace(), id).await?;
@@ -33,7 +33,8 @@ impl Connections {
             opened.guard().end_pauses().await?;
             let verify = ProviderOperation::Verify;
             let verified = opened.call(verify, (), |provider, connection, ()| Box::pin(provider.verify(connection)));
-            self.checked(access.workspace(), verified.await)?;
+            // It counts even if it succeeds: each is a login, and one is enough where it does.
+            verified.await?;
             ConnectionRecord::clone(&record).try_into()
         };
         self.core.audited(access, Operation::RetryConnection, &Trail::connection(id), retry).await

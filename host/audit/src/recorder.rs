@@ -103,7 +103,7 @@ impl Recorder {
         (&self.records, &self.failures)
     }
 
-    /// Records a refusal, or counts it: see [`refusals`](crate::refusals).
+    /// Records a refusal, or counts it: see `refusals.rs`.
     pub async fn refuse(self: &Arc<Self>, event: &AuditEvent) -> Result<(), AuditError> {
         let now = self.clock.now();
         if self.refusals.lock().is_due(now) {

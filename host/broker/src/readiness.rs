@@ -7,7 +7,7 @@
 //! those that connections need is there.
 //!
 //! Frequent and unauthenticated checks cost little: a result is used for `FRESH`, one check runs at
-//! a time, and a row is written only every [`WRITES`].
+//! a time, and a row is written only every few seconds.
 //!
 //! How it can fail: damage that no operation meets is not seen. Looking for it would mean reading
 //! the whole database.

@@ -37,24 +37,8 @@ const STACK_BYTES: usize = 512 << 10;
 const FIBER_STACK_BYTES: usize = 2 << 20;
 
 /// Every engine of this crate is created here, including that of the compiling process: compiled
-/// code loads only into an engine with the same settings. (The compiling process has the same limit
-/// of address space.)
+/// code loads only into an engine with the same settings.
 pub(crate) fn engine(limits: &Limits) -> wasmtime::Result<Engine> {
-    Engine::new(&config(limits)).or_else(|failed| {
-        // With 4 GiB of addresses for each memory, the processor checks bounds. Where there is less
-        // (`ulimit -v`, processors with 39-bit addresses), compiled code checks them, and a memory
-        // takes only what it may grow to.
-        let mut small = config(limits);
-        small.memory_reservation(limits.memory_bytes as u64).memory_guard_size(0);
-        let engine = Engine::new(&small).map_err(|_| failed)?;
-        tracing::info!(
-            "the address space is limited (`ulimit -v`); components run a little slower, because they check bounds themselves"
-        );
-        Ok(engine)
-    })
-}
-
-fn config(limits: &Limits) -> Config {
     let calls = limits.concurrent_calls;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(calls)
@@ -94,7 +78,7 @@ fn config(limits: &Limits) -> Config {
         .wasm_multi_memory(true)
         .wasm_tail_call(false)
         .wasm_custom_page_sizes(false);
-    config
+    Engine::new(&config)
 }
 
 /// Interrupts running code every [`TICK`] for as long as it lives.

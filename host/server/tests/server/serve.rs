@@ -87,20 +87,6 @@ fn its_memory_gets_into_no_core_dump() {
 }
 
 #[test]
-fn it_starts_where_the_address_space_is_limited() {
-    let folder = Folder::connected(&["fixtures/echo"]);
-    let id = folder.bind("a", "echo://item/one");
-    for gibibytes in [100_u64, 512, 1_024] {
-        let limited = format!("ulimit -v {}; exec \"$0\" \"$@\"", gibibytes << 20);
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", &limited, env!("CARGO_BIN_EXE_keyway"), "resolve", &id, "--field", "password", "--raw"]);
-        command.env_clear().env("HOME", folder.path()).env("KEYWAY_DATA_DIR", folder.path());
-        let output = command.env("KEYWAY_MASTER_KEY_FILE", folder.key_file()).output().unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "password-one", "{gibibytes} GiB: {output:?}");
-    }
-}
-
-#[test]
 fn a_limit_of_file_sizes_is_an_error_like_a_full_disk() {
     let folder = Folder::connected(&["fixtures/echo"]);
     // In blocks of 512 bytes: less than the database has.

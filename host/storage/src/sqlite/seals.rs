@@ -1,8 +1,8 @@
 //! Sealed tables: their rows are written with a seal and read only with a good one.
 //!
-//! A row is sealed in the transaction that wrote it, if it is what was meant: a trigger that something
-//! else put into the database may have changed it. A change first checks the row that it changes;
-//! otherwise it would vouch for a row that something else changed.
+//! A row is sealed in the transaction that wrote it, if it is what was meant: a trigger that
+//! something else put into the database may have changed it. A change first checks the row that it
+//! changes; otherwise it would vouch for a row that something else changed.
 //!
 //! Lists leave damaged rows out and name them in the log, so one damaged row costs one row.
 
@@ -74,8 +74,8 @@ impl SqliteStorage {
         Ok(is_added)
     }
 
-    /// Changes a row by this statement, which changes no other, to what `meant` makes of it. Returns
-    /// it; `None` when there is none or the statement did not select it.
+    /// Changes a row by this statement, which changes no other, to what `meant` makes of it.
+    /// Returns it; `None` when there is none or the statement did not select it.
     pub(super) async fn change<R: Sealed>(
         &self,
         connection: &mut SqliteConnection,

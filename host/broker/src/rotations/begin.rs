@@ -38,7 +38,7 @@ impl Skip {
 }
 
 impl Rotations {
-    /// Begins to rotate an entry's password. Needs [`Scope::Rotate`](crate::Scope::Rotate).
+    /// Begins to rotate an entry's password. Needs [`Scope::Rotate`].
     ///
     /// The provider is asked whether it can write this very item. If not, the rotation is
     /// [skipped](RotationState::Skipped) with the reason, and the site must not be changed. Else
@@ -48,7 +48,7 @@ impl Rotations {
     /// Dropping the future may leave a prepared rotation, which never expires because the site may
     /// have its password. With an [id](BeginRotation::id), beginning again returns it while it is
     /// prepared; without one, the list of rotations shows it. The password comes again only to the
-    /// same API key (or operator), or with [`Scope::Admin`](crate::Scope::Admin).
+    /// same API key (or operator), or with [`Scope::Admin`].
     ///
     /// # Errors
     /// [`BrokerError::NotFound`], [`BrokerError::RotationOpen`], [`BrokerError::Invalid`],

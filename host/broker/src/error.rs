@@ -209,7 +209,7 @@ impl BrokerError {
     }
 
     /// How long to wait before the next attempt, if the provider's server said so, the host knows,
-    /// or the kind of the error implies it. `None` where a retry is wrong or nobody knows.
+    /// or the kind of the error implies it. `None` where a retry is wrong or the wait is unknown.
     pub fn retry_after(&self) -> Option<Duration> {
         match (self, self.provider_error()) {
             (Self::NotCalled(not_called), _) => return Some(not_called.retry_after()),

@@ -104,8 +104,8 @@ pub struct Resolution {
     /// The current one-time code; `None` when the item has none or it was not asked for. Always
     /// live.
     pub one_time_code: Option<OneTimeCode>,
-    /// How often that code was handed out, this time included; 1 if nobody else has it. Counted by
-    /// this process for each item and period, whichever way the code leaves the broker. `None`
+    /// How often that code was handed out, this time included; 1 if no other caller has it. Counted
+    /// by this process for each item and period, whichever way the code leaves the broker. `None`
     /// without a code.
     pub times_handed_out: Option<u32>,
     /// Why there is no one-time code, when one was asked for.

@@ -201,7 +201,7 @@ impl Guard {
         }
         let is_first = match outcome {
             Outcome::Unavailable => before.failures == 0 && after.failures == 1 && after.pause.is_none(),
-            // Whoever enters credentials is told at once, and can enter them again.
+            // A caller that enters credentials is told at once, and can enter them again.
             Outcome::Refused => operation != ProviderOperation::Verify && !before.is_doubted() && after.is_doubted(),
             _ => false,
         };

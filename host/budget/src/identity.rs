@@ -1,6 +1,6 @@
 //! The subjects of a budget: a token and an account, each identified by a keyed fingerprint.
 //!
-//! The secret manager counts by token, whoever uses it. Connections with the same token therefore
+//! The secret manager counts by token, not by caller. Connections with the same token therefore
 //! share a budget, even across workspaces. The fingerprint is HMAC-SHA256 under a key that only
 //! this host has. A reader of the database can neither compute it for a guessed token nor tell
 //! which customer's it is.

@@ -167,9 +167,9 @@ impl BudgetOptions {
 /// twice as long.
 ///
 /// **No pause is longer than 8 s** unless the secret manager asked for it: after a fault is over,
-/// the next call that somebody waits for is answered within 10 s, a login included. That costs
-/// little, because a probe is made only when a caller wants something, one at a time, and a probe
-/// that fails makes one request as a rule. Two things make the pauses longer:
+/// the next live call is answered within 10 s, a login included. That costs little, because a probe
+/// is made only when a caller wants something, one at a time, and a probe that fails makes one
+/// request as a rule. Two things make the pauses longer:
 ///
 /// * Once half of a limit is used up, probes alone never use up the rest: they are made at most at
 ///   the pace that spreads it over the limit's window.

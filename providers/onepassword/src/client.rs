@@ -176,8 +176,8 @@ impl<'a> Client<'a> {
         loop {
             match self.call_once(method, path, body) {
                 Err(Failure::Refused(Refusal::Unauthorized)) => self.after_refusal()?,
-                // It may be a proxy's, or the server's in a form that nobody has seen. A new
-                // session settles it.
+                // It may be a proxy's, or the server's in an unknown form. A new session settles
+                // it.
                 Err(Failure::Refused(Refusal::Foreign(401, _))) if !self.signed_in => self.renew()?,
                 result => return result,
             }

@@ -36,7 +36,7 @@ pub(super) struct SealedCredentials {
     /// How long to keep it.
     pub(super) keep: Duration,
     pub(super) lifetime: Lifetime,
-    /// Why this state of the item has no one-time code; `None` if it has one or nobody asked.
+    /// Why this state of the item has no one-time code; `None` if it has one or none was asked for.
     pub(super) no_code: Option<NoCode>,
     /// From 0 to 1: its random place in the window for refreshing.
     pub(super) draw: f32,

@@ -25,7 +25,7 @@ pub enum TfaCode {
         code: OneTimeCode,
         /// For how long it is still current, in whole seconds: from 1 up to its period.
         expires_in: Duration,
-        /// How often it was handed out, this time included; 1 if nobody else has it. See
+        /// How often it was handed out, this time included; 1 if no other caller has it. See
         /// [`Resolution::times_handed_out`](crate::Resolution::times_handed_out).
         times_handed_out: u32,
     },

@@ -29,8 +29,8 @@ use crate::error::{BrokerError, Thing};
 /// How often to poll. A poll reads one index, which is nearly always empty.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often a rotation that has failed is tried again by itself: what it waits for may be mended
-/// in the secret manager, of which nobody tells this host. It makes 24 attempts a day.
+/// How often a failed rotation is retried: its cause may be mended in the secret manager, and this
+/// host is not told. That makes 24 attempts a day.
 const FAILED_AGAIN: Duration = Duration::from_secs(60 * 60);
 
 /// How many are written at the same time, and how many a poll takes.

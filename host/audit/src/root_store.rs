@@ -11,7 +11,7 @@ use std::time::Duration;
 use keyway_clock::Clock;
 use keyway_storage::{Storage, StorageError};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{MutexGuard, Notify};
 use tracing::{error, warn};
 
 use crate::chain::{AuditKey, Head};
@@ -68,14 +68,14 @@ impl Roots {
 
     /// Makes the database have a good root, which notes what was wrong.
     pub(crate) async fn settle(&self, seen: &Seen) -> Result<Arc<Root>, StorageError> {
-        self.update(seen, |_| {}).await
+        self.update(&self.storing.lock().await, seen, |_| {}).await
     }
 
     /// Takes a number for a new series into the root: that of a series that was never begun, or the
     /// next one.
     pub(crate) async fn begin_series(&self, seen: &Seen) -> Result<u32, StorageError> {
         let mut series = 0;
-        self.update(seen, |root| {
+        self.update(&self.storing.lock().await, seen, |root| {
             let unused = root.heads.iter().find(|(series, head)| head.number == 0 && !seen.series.contains(series));
             let last = root.heads.keys().chain(&seen.series).max().copied().unwrap_or(0);
             series = unused.map_or(last.saturating_add(1), |(series, _)| *series);
@@ -93,14 +93,15 @@ impl Roots {
 
     /// Stores the published heads. Heads that cannot be stored are kept and retried.
     pub(crate) async fn store_published(&self) {
+        // Locked first: a close that finds no heads has waited for whoever took them, and may close
+        // the database.
+        let storing = self.storing.lock().await;
         let heads = std::mem::take(&mut *self.unstored.lock());
         if heads.is_empty() {
-            // A close waits here for a write in flight, before the database is closed.
-            drop(self.storing.lock().await);
             return;
         }
         let advance = |root: &mut Root| heads.iter().for_each(|(series, head)| root.advance(*series, *head));
-        if let Err(error) = self.update(&Seen::default(), advance).await {
+        if let Err(error) = self.update(&storing, &Seen::default(), advance).await {
             warn!(%error, "the root of the audit log could not be stored; it is tried again");
             for (series, head) in heads {
                 self.unstored.lock().entry(series).or_insert(head);
@@ -132,8 +133,12 @@ impl Roots {
     }
 
     /// Changes the root. Stores nothing when the stored root is good and stays the same.
-    async fn update(&self, seen: &Seen, mut change: impl FnMut(&mut Root)) -> Result<Arc<Root>, StorageError> {
-        let _one_at_a_time = self.storing.lock().await;
+    async fn update(
+        &self,
+        _storing: &MutexGuard<'_, ()>,
+        seen: &Seen,
+        mut change: impl FnMut(&mut Root),
+    ) -> Result<Arc<Root>, StorageError> {
         for _ in 0..ATTEMPTS {
             let stored = self.stored().await?;
             let judged = judge(&self.key, &stored, &self.known(), seen);
@@ -170,5 +175,27 @@ impl Roots {
         }
         let anchors = self.storage.audit_anchors().await?;
         Ok(Stored { rows, anchors, in_use: self.storage.is_in_use().await? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keyway_clock::SystemClock;
+    use keyway_storage::SqliteStorage;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn whatever_was_published_is_stored_once_storing_returns_although_another_task_stores_it() {
+        let storage = Arc::new(SqliteStorage::in_memory().await.unwrap());
+        let roots = Arc::new(Roots::new(storage, AuditKey::new(&[9; 32]), Arc::new(SystemClock::new())));
+        for number in 1..=1_000 {
+            roots.publish(1, Head { number, ..Head::NONE });
+            let other = roots.clone();
+            let other = tokio::spawn(async move { other.store_published().await });
+            roots.store_published().await;
+            assert_eq!(roots.known().heads[&1].number, number);
+            other.await.unwrap();
+        }
     }
 }

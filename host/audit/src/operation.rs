@@ -96,6 +96,8 @@ operations! {
     RotateWorkspaceKey = "rotate_workspace_key", Change, Admin;
     /// The master key was replaced.
     RotateMasterKey = "rotate_master_key", Change, Admin;
+    /// A damaged row of the database was deleted.
+    DeleteDamagedRow = "delete_damaged_row", Change, Admin;
     /// An API key was created.
     CreateApiKey = "create_api_key", Change, Admin;
     /// An API key was revoked.

@@ -16,6 +16,7 @@ use crate::access::Access;
 use crate::audit::AuditLog;
 use crate::connections::{Connections, Providers};
 use crate::core::Core;
+use crate::database::Database;
 use crate::entries::Entries;
 use crate::error::BrokerError;
 use crate::keys::Keys;
@@ -41,6 +42,7 @@ pub(crate) struct Inner {
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) rotations: Arc<Rotations>,
     pub(crate) keys: Keys,
+    pub(crate) database: Database,
     pub(crate) audit: AuditLog,
     pub(crate) readiness: Readiness,
     pub(crate) metrics: Metrics,
@@ -84,6 +86,11 @@ impl Broker {
     /// The keys of the host and of workspaces, and rotating them.
     pub fn keys(&self) -> &Keys {
         &self.0.keys
+    }
+
+    /// The database as a whole.
+    pub fn database(&self) -> &Database {
+        &self.0.database
     }
 
     /// The audit log, for reading.

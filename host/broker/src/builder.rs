@@ -20,6 +20,7 @@ use crate::call_metrics::CallMetrics;
 use crate::codes::Codes;
 use crate::connections::{Checks, Connections, Providers, none_opened};
 use crate::core::{Core, Damage};
+use crate::database::Database;
 use crate::durable_state::start_refreshes;
 use crate::entries::{Entries, EntryStore, ORDINARY_BYTES, ResolvableEntry};
 use crate::error::BrokerError;
@@ -238,6 +239,7 @@ impl BrokerBuilder {
             resolver,
             rotations,
             keys: Keys::new(core.clone()),
+            database: Database { core: core.clone() },
             audit: AuditLog { core: core.clone() },
             readiness: Readiness {
                 core: core.clone(),

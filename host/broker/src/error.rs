@@ -75,6 +75,9 @@ pub enum BrokerError {
     /// The item has an open rotation.
     #[error("a password rotation is open; commit, retry or abandon it first (see the list of rotations)")]
     RotationOpen,
+    /// Other rows depend on a damaged one that was to be deleted.
+    #[error("other rows depend on this one; delete them or bind them elsewhere first")]
+    RowInUse,
     /// The rotation is in a state that does not allow this.
     #[error("the password rotation is {state}: {hint}")]
     RotationState {
@@ -161,6 +164,7 @@ impl BrokerError {
             | Self::Changed(_)
             | Self::ConnectionInUse(_)
             | Self::RotationOpen
+            | Self::RowInUse
             | Self::AccountChanged
             | Self::RotationState { .. } => ErrorKind::Conflict,
             Self::ProviderNotInstalled { .. } => ErrorKind::NotInstalled,
@@ -301,6 +305,8 @@ pub enum Thing {
     Entry,
     /// A password rotation.
     Rotation,
+    /// A damaged row.
+    DamagedRow,
 }
 
 impl fmt::Display for Thing {
@@ -311,6 +317,7 @@ impl fmt::Display for Thing {
             Self::Connection => "secret provider connection",
             Self::Entry => "vault entry",
             Self::Rotation => "password rotation",
+            Self::DamagedRow => "damaged row",
         })
     }
 }

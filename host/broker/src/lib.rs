@@ -149,6 +149,7 @@ mod codec;
 mod codes;
 pub mod connections;
 mod core;
+pub mod database;
 mod durable_state;
 pub mod entries;
 mod error;

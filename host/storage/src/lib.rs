@@ -21,6 +21,7 @@ mod audit_roots;
 mod budgets;
 mod connection_states;
 mod connections;
+mod damage;
 mod entries;
 mod error;
 #[cfg(all(test, unix, feature = "sqlite"))]
@@ -54,6 +55,7 @@ pub use budgets::{
 };
 pub use connection_states::{ConnectionStateRecord, ConnectionStateStorage};
 pub use connections::{ConnectionRecord, ConnectionStorage, DependentEntries, DependentEntry};
+pub use damage::{DamageStorage, DamagedRow};
 pub use entries::{EntryRecord, EntryRecords, EntrySelector, EntryStorage, TfaMethod};
 pub use error::{Cause, Constraint, StorageError, UnknownName};
 pub use id::{ApiKeyId, ConnectionId, EntryId, InvalidId, RotationId, WorkspaceId};
@@ -86,6 +88,7 @@ pub trait Storage:
     + RotationStorage
     + BudgetStorage
     + AuditRootStorage
+    + DamageStorage
 {
     /// A number that differs after each change of an API key, a connection, an entry, a rotation,
     /// an item's state or a workspace's set of keys. Adding an API key, a connection or an entry

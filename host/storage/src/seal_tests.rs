@@ -280,3 +280,67 @@ async fn a_row_that_cannot_even_be_read_costs_only_itself() {
     );
     assert!(matches!(storage.workspace(workspace).await, Err(StorageError::Damaged { .. })));
 }
+
+#[tokio::test]
+async fn damaged_rows_of_every_table_are_found_and_deleted_whatever_is_in_them() {
+    let database = Database::new().await;
+    let storage = &database.storage;
+    let [workspace, other] = database.workspaces;
+    assert_eq!(storage.damaged_rows(100).await.unwrap(), []);
+    for sql in [
+        "UPDATE rotations SET state = 'prepared' WHERE workspace_id = ?",
+        "UPDATE vault_entries SET user_alias = CAST(x'ff' AS TEXT) WHERE workspace_id = ?",
+        "UPDATE connection_states SET refresh_attempts = -1 WHERE workspace_id = ?",
+        "UPDATE connections SET name = 'another' WHERE workspace_id = ?",
+        "UPDATE api_keys SET scopes = 'admin', id = x'01ff' WHERE workspace_id = ?",
+        "UPDATE workspaces SET name = 'another' WHERE id = ?",
+    ] {
+        query(sql).bind(workspace.as_uuid()).execute(&database.pool).await.unwrap();
+    }
+    let listed = storage.entries(other, None, 10, u64::MAX).await.unwrap().entries;
+    assert_eq!(listed.len(), 1, "another workspace's are not concerned");
+    let found = storage.damaged_rows(100).await.unwrap();
+    let tables: std::collections::BTreeSet<_> = found.iter().map(|row| row.table).collect();
+    assert_eq!(tables, SEALED.into_iter().collect());
+    assert!(found.iter().all(|row| row.workspace == Some(workspace)), "{found:?}");
+    assert!(found.iter().any(|row| row.id == "01ff"), "{found:?}");
+    assert_eq!(storage.damaged_rows(2).await.unwrap().len(), 2);
+
+    // A connection with an entry stays, and the others go in this order.
+    let connection = found.iter().find(|row| row.table == "connections").unwrap();
+    let in_use = storage.delete_row("connections", &connection.id).await.unwrap_err();
+    assert!(matches!(in_use, StorageError::Conflict(Constraint::Reference)), "{in_use}");
+    for table in ["rotations", "vault_entries", "connection_states", "connections", "api_keys", "workspaces"] {
+        for row in found.iter().filter(|row| row.table == table) {
+            assert!(storage.delete_row(row.table, &row.id).await.unwrap(), "{row:?}");
+            assert!(!storage.delete_row(row.table, &row.id).await.unwrap(), "{row:?}");
+        }
+    }
+    assert_eq!(storage.damaged_rows(100).await.unwrap(), []);
+    assert_eq!(storage.workspaces().await.unwrap().len(), 1);
+    assert!(!storage.delete_row("sqlite_schema", &connection.id).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_count_of_changes_that_was_removed_or_spoiled_begins_again_and_is_one_that_nobody_has_seen() {
+    let database = Database::new().await;
+    let storage = &database.storage;
+    let mut seen = vec![storage.record_changes().await.unwrap()];
+    for sql in [
+        "DELETE FROM record_changes",
+        "UPDATE record_changes SET number = -1",
+        "UPDATE record_changes SET number = 9223372036854775807",
+    ] {
+        query(sql).execute(&database.pool).await.unwrap();
+        let id = workspace(storage).await;
+        let number = storage.record_changes().await.unwrap();
+        assert!(!seen.contains(&number), "{sql}: {number}");
+        seen.push(number);
+        storage.rename_workspace(id, "Renamed", time(9)).await.unwrap();
+        let key = api_key(id, &format!("lookup {number}"));
+        storage.insert_api_key(&key).await.unwrap();
+        storage.revoke_api_key(id, key.id, time(9)).await.unwrap();
+        assert_eq!(storage.record_changes().await.unwrap(), number + 1, "{sql}: it counts again");
+        seen.push(number + 1);
+    }
+}

@@ -19,6 +19,7 @@ use keyway_storage::{Constraint, MasterKeyRecord, StorageError};
 use tracing::info;
 
 use super::Keys;
+use crate::database::WORKSPACE_KEYS;
 use crate::error::BrokerError;
 use crate::keyring;
 
@@ -47,7 +48,8 @@ impl Keys {
     /// master key for all others, see [`MasterKeys`](super::MasterKeys).
     ///
     /// # Errors
-    /// [`KeyError::NotANewKey`]; errors of the database and of a key service. After an error,
+    /// [`KeyError::NotANewKey`]; [`StorageError::Damaged`] with the workspace whose key does not
+    /// open, see [`Database`](crate::database::Database); errors of the database and of a key service. After an error,
     /// nothing has changed.
     pub async fn rotate_master(&self, new: impl KeyWrapper) -> Result<RotatedMasterKey, BrokerError> {
         let new: Arc<dyn KeyWrapper> = Arc::new(new);
@@ -79,7 +81,13 @@ impl Keys {
         }
         let mut workspace_keys = storage.all_workspace_keys().await?;
         for key in &mut workspace_keys {
-            let opened = old.unwrap(key.master_term, &key.wrapped_key, &keyring::place_of(key)).await?;
+            let opened = old.unwrap(key.master_term, &key.wrapped_key, &keyring::place_of(key)).await;
+            let opened = opened.map_err(|error| match error {
+                KeyError::Envelope(_) => {
+                    StorageError::Damaged { table: WORKSPACE_KEYS, id: key.workspace_id.as_uuid() }.into()
+                }
+                error => BrokerError::from(error),
+            })?;
             (key.master_term, key.version) = (record.term, key.version + 1);
             key.wrapped_key = new.wrap(record.term, &opened, &keyring::place_of(key)).await?;
         }

@@ -18,6 +18,7 @@ use attempts::Attempts;
 pub(crate) use client_values::under_new_client_key;
 pub use master::RotatedMasterKey;
 pub use workspace::RotatedWorkspaceKey;
+pub(crate) use workspace::damaged_values;
 
 use crate::access::Access;
 use crate::core::Core;

@@ -33,6 +33,7 @@ use uuid::Uuid;
 
 use super::Keys;
 use crate::access::Access;
+use crate::core::Core;
 use crate::error::{BrokerError, Thing};
 use crate::keyring::{WorkspaceKeys, place};
 
@@ -40,6 +41,10 @@ use crate::keyring::{WorkspaceKeys, place};
 /// transaction that others wait for.
 const BATCH_ROWS: u32 = 256;
 const BATCH_BYTES: u64 = 4 << 20;
+
+/// How often everything is looked through. One round suffices, unless values are written meanwhile
+/// by a process that has not noticed the new key.
+const ROUNDS: usize = 100;
 
 /// The key of a workspace was rotated.
 #[derive(Debug)]
@@ -64,8 +69,8 @@ impl Keys {
     /// begins no new one.
     ///
     /// # Errors
-    /// [`BrokerError::Forbidden`], [`BrokerError::NotFound`]; [`BrokerError::Envelope`] when a
-    /// value is damaged. After an error, the rotation either has not begun or can be finished
+    /// [`BrokerError::Forbidden`], [`BrokerError::NotFound`]; [`StorageError::Damaged`] with the row
+    /// of a value that does not open. After an error, the rotation either has not begun or can be finished
     /// later, see the head of the module.
     pub async fn rotate_workspace(&self, access: &Access) -> Result<RotatedWorkspaceKey, BrokerError> {
         let trail = Trail::new();
@@ -106,9 +111,13 @@ impl Keys {
                 Ok(()) => finished += 1,
                 Err(error) => {
                     warn!(%workspace, %error, "an interrupted rotation of the workspace key cannot be finished; no data is lost");
-                    // A failure of the whole host is no reason to skip this workspace.
-                    if !matches!(error, BrokerError::Storage(_) | BrokerError::Audit(_)) {
-                        self.attempts.failed(workspace, self.core.now());
+                    match error {
+                        BrokerError::Storage(StorageError::Damaged { .. }) => {
+                            self.attempts.failed(workspace, self.core.now());
+                        }
+                        // A failure of the whole host is no reason to skip this workspace.
+                        BrokerError::Storage(_) | BrokerError::Audit(_) => {}
+                        _ => self.attempts.failed(workspace, self.core.now()),
                     }
                     first_error.get_or_insert(error);
                 }
@@ -160,7 +169,7 @@ impl Keys {
     /// values that were sealed.
     async fn finish_rotation_of(&self, workspace: WorkspaceId) -> Result<u64, BrokerError> {
         let mut values = 0;
-        loop {
+        for _ in 0..ROUNDS {
             self.core.keyring.forget(workspace);
             let keys = self.core.keyring.get(workspace).await?;
             let term = keys.current_term();
@@ -173,32 +182,26 @@ impl Keys {
                 return Ok(values);
             }
         }
+        Err(StorageError::Busy.into())
     }
 
     /// Checks that every value could be sealed again.
     async fn every_value_opens(&self, keys: &WorkspaceKeys) -> Result<(), BrokerError> {
-        // No value is under a future key, so this selects all values.
-        let next = keys.current_term() + 1;
-        for column in SealedColumn::ALL {
-            let mut after = Uuid::nil();
-            while let Some(batch) = self.batch(keys, column, next, &mut after).await? {
-                for value in batch {
-                    keys.check(&place(keys.workspace(), column, value.id.as_bytes(), value.version), &value.envelope)?;
-                }
-            }
+        match damaged_values(&self.core, keys, 1).await?.pop() {
+            Some((column, id)) => Err(damaged(column, id)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Seals a column's values that are under older keys under the current one. Returns their
     /// number.
     async fn seal_anew(&self, keys: &WorkspaceKeys, column: SealedColumn) -> Result<u64, BrokerError> {
         let (mut after, mut replaced) = (Uuid::nil(), 0);
-        while let Some(batch) = self.batch(keys, column, keys.current_term(), &mut after).await? {
+        while let Some(batch) = batch(&self.core, keys, column, keys.current_term(), &mut after).await? {
             let mut sealed = Vec::with_capacity(batch.len());
             for value in batch {
                 let place = place(keys.workspace(), column, value.id.as_bytes(), value.version);
-                let plaintext = keys.open_plaintext(&place, &value.envelope)?;
+                let plaintext = keys.open_plaintext(&place, &value.envelope).map_err(|_| damaged(column, value.id))?;
                 let envelope = self.core.keyring.seal(keys, &place, &plaintext).await?;
                 sealed.push((value, envelope));
             }
@@ -206,18 +209,53 @@ impl Keys {
         }
         Ok(replaced)
     }
+}
 
-    /// The next values that are not under the key of this term; `None` when there are no more.
-    async fn batch(
-        &self,
-        keys: &WorkspaceKeys,
-        column: SealedColumn,
-        term: u32,
-        after: &mut Uuid,
-    ) -> Result<Option<Vec<SealedValue>>, StorageError> {
-        let storage = &self.core.storage;
-        let batch = storage.sealed_values(keys.workspace(), column, term, *after, BATCH_ROWS, BATCH_BYTES).await?;
-        *after = batch.last().map_or(*after, |last| last.id);
-        Ok(Some(batch).filter(|batch| !batch.is_empty()))
+/// The values of a workspace that cannot be sealed again, at most `limit`.
+pub(crate) async fn damaged_values(
+    core: &Core,
+    keys: &WorkspaceKeys,
+    limit: usize,
+) -> Result<Vec<(SealedColumn, Uuid)>, BrokerError> {
+    // No value is under a future key, so this selects all values.
+    let next = keys.current_term() + 1;
+    let mut found = Vec::new();
+    for column in SealedColumn::ALL {
+        let mut after = Uuid::nil();
+        while let Some(batch) = batch(core, keys, column, next, &mut after).await? {
+            for value in batch {
+                let place = place(keys.workspace(), column, value.id.as_bytes(), value.version);
+                // Another process may have rotated the key meanwhile.
+                let opens = match core.keyring.get_for(keys.workspace(), [&*value.envelope]).await {
+                    Ok(keys) => keys.check(&place, &value.envelope),
+                    Err(BrokerError::Envelope(damage)) => Err(damage),
+                    Err(error) => return Err(error),
+                };
+                if opens.is_err() {
+                    found.push((column, value.id));
+                }
+                if found.len() >= limit {
+                    return Ok(found);
+                }
+            }
+        }
     }
+    Ok(found)
+}
+
+fn damaged(column: SealedColumn, id: Uuid) -> BrokerError {
+    StorageError::Damaged { table: column.table(), id }.into()
+}
+
+/// The next values that are not under the key of this term; `None` when there are no more.
+async fn batch(
+    core: &Core,
+    keys: &WorkspaceKeys,
+    column: SealedColumn,
+    term: u32,
+    after: &mut Uuid,
+) -> Result<Option<Vec<SealedValue>>, StorageError> {
+    let batch = core.storage.sealed_values(keys.workspace(), column, term, *after, BATCH_ROWS, BATCH_BYTES).await?;
+    *after = batch.last().map_or(*after, |last| last.id);
+    Ok(Some(batch).filter(|batch| !batch.is_empty()))
 }

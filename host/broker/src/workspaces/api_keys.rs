@@ -51,7 +51,8 @@ impl ApiKeys {
                         found => Ok::<_, BrokerError>(found?),
                     }
                 };
-                self.records.get_or_load(&lookup.to_owned(), load).await?
+                let loaded = self.records.get_or_load(&lookup.to_owned(), load).await;
+                loaded.inspect_err(|error| self.core.damage.note(self.core.now(), error))?
             }
         };
         match found {

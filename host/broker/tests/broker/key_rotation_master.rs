@@ -146,3 +146,23 @@ async fn workspaces_created_while_the_master_key_is_replaced_are_under_the_new_o
         assert_eq!(key.expose_secret(), workspace.encryption_key.expose_secret());
     }
 }
+
+#[tokio::test]
+async fn a_workspace_whose_key_does_not_open_is_named_and_stops_the_replacement_until_it_is_deleted() {
+    let world = World::new().await;
+    let other = world.other_workspace().await;
+    sqlx::query("UPDATE workspace_keys SET wrapped_key = zeroblob(80) WHERE workspace_id = ?")
+        .bind(other.workspace().as_uuid())
+        .execute(&database(&world).await)
+        .await
+        .unwrap();
+    let host = other_process(&world, master_key()).await.unwrap();
+    let error = host.keys().rotate_master(new_master_key()).await.unwrap_err();
+    let id = other.workspace().to_string();
+    assert!(error.to_string().contains(&format!("the row {id} of the table `workspace_keys`")), "{error}");
+    let damaged = host.database().damaged_rows().await.unwrap();
+    assert_eq!(damaged.iter().map(|row| (row.table, &row.id)).collect::<Vec<_>>(), [("workspace_keys", &id)]);
+    host.database().delete_damaged_row("workspace_keys", &id).await.unwrap();
+    assert_eq!(host.workspaces().list().await.unwrap().len(), 1);
+    assert_eq!(host.keys().rotate_master(new_master_key()).await.unwrap().keys, 2);
+}

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use keyway::keys::ClientKey;
 use keyway::rotations::{BeginRotation, NewPassword, RotationState};
-use keyway::{BrokerError, EntryContent, ResolveRequest, Scope};
+use keyway::{BrokerError, EntryContent, ResolveRequest, Scope, Thing};
 use secrecy::ExposeSecret;
 use tokio::task::JoinHandle;
 
@@ -138,7 +138,7 @@ async fn a_server_that_does_not_know_of_the_rotation_yet_writes_nothing_under_th
 }
 
 #[tokio::test]
-async fn a_damaged_value_stops_the_rotation_before_anything_has_changed() {
+async fn a_damaged_value_stops_the_rotation_before_anything_has_changed_until_its_row_is_deleted() {
     let (world, connection) = World::connected().await;
     let entry = world.broker.entries().create(&world.access, manual("user", &world.encryption_key)).await.unwrap();
     sqlx::query("UPDATE connections SET sealed_settings = substr(sealed_settings, 1, 40) WHERE id = ?")
@@ -147,12 +147,22 @@ async fn a_damaged_value_stops_the_rotation_before_anything_has_changed() {
         .await
         .unwrap();
     let error = world.broker.keys().rotate_workspace(&world.access).await.unwrap_err();
-    assert!(error.to_string().contains("connections.sealed_settings"), "{error}");
+    let id = connection.id.to_string();
+    assert!(error.to_string().contains(&format!("the row {id} of the table `connections`")), "{error}");
     let key = world.broker.keys().encryption_key(&world.access).await.unwrap();
     assert_eq!(key.expose_secret(), world.encryption_key.expose_secret());
     let read = world.broker.entries().get(&world.access, &entry.id.into()).await.unwrap();
     assert_eq!(decrypted(&read, &key), Some(password_of("user")));
     assert_eq!(terms_in_use(&world).await, [1]);
+
+    let database = world.broker.database();
+    let [row] = &*database.damaged_rows().await.unwrap() else { panic!("one row is damaged") };
+    assert_eq!((row.table, &row.id, row.workspace), ("connections", &id, Some(world.access.workspace())));
+    let healthy = database.delete_damaged_row("vault_entries", &entry.id.to_string()).await.unwrap_err();
+    assert!(matches!(healthy, BrokerError::NotFound(Thing::DamagedRow)), "{healthy}");
+    database.delete_damaged_row("connections", &id).await.unwrap();
+    assert!(database.damaged_rows().await.unwrap().is_empty());
+    assert_eq!(world.broker.keys().rotate_workspace(&world.access).await.unwrap().term, 2);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use keyway::storage::StorageError;
 use keyway::{BrokerError, ErrorKind, Thing};
 use keyway_runtime::{CallError, LoadError};
 use serde::Serialize;
@@ -168,6 +169,8 @@ fn hint(kind: ErrorKind, error: &BrokerError, wait: Option<Duration>) -> Option<
         (BrokerError::NotFound(Thing::Entry), _) => "`keyway entry list` lists the vault entries",
         (BrokerError::NotFound(Thing::Workspace), _) => "`keyway workspace list` lists the workspaces",
         (BrokerError::NotFound(Thing::Rotation), _) => "`keyway rotation list` lists the rotations",
+        (BrokerError::NotFound(Thing::DamagedRow), _) => "`keyway database check` lists the damaged rows",
+        (BrokerError::Storage(StorageError::Damaged { .. }), _) => "`keyway database check` lists all damaged rows",
         (_, ErrorKind::NotEncrypted) => "`keyway workspace encryption-key` prints the key that clients encrypt under",
         // The message says when.
         (BrokerError::CodeNotYet { .. }, _) => return None,

@@ -11,6 +11,7 @@ mod budget;
 mod config;
 mod config_file;
 pub(crate) mod connection;
+mod database;
 mod entry;
 pub(crate) mod exit;
 mod key;
@@ -149,6 +150,7 @@ async fn dispatch(app: &App, command: Command) -> Result<(), CliError> {
         Command::Rotation(command) => rotation::run(app, command).await,
         Command::Provider(command) => provider::run(app, command).await,
         Command::Config(command) => config::run(app, &command).await,
+        Command::Database(command) => database::run(app, command).await,
         Command::Audit(command) => audit::run(app, command).await,
         Command::Demo(options) => demo::run(app, &options).await,
         Command::CompileComponent => Ok(()),

@@ -8,6 +8,7 @@ mod beside;
 mod budgets;
 mod cli;
 mod cli_bind;
+mod cli_database;
 mod cli_entry;
 mod cli_json;
 mod cli_key;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::SqliteStorage;
 use super::keys::must_be_current_key;
 use super::rotations;
-use super::rows::{Record, fitting, read, signed, update};
+use super::rows::{IS_ID, Record, fitting, read, signed, update};
 use crate::{EntryId, EntryRecord, EntryRecords, EntrySelector, EntryStorage, ItemId, StorageError, WorkspaceId};
 
 /// The total size of an entry's sealed values, in bytes.
@@ -84,7 +84,9 @@ impl EntryStorage for SqliteStorage {
         let after = after.map_or(Uuid::nil(), |id| id.as_uuid());
         // First find the rows that fit, and whether more follow; then read them. The length of a
         // value is known without reading the value.
-        let sql = format!("SELECT id, {SIZE} FROM vault_entries WHERE workspace_id = ? AND id > ? ORDER BY id LIMIT ?");
+        let sql = format!(
+            "SELECT id, {SIZE} FROM vault_entries WHERE workspace_id = ? AND id > ? AND {IS_ID} ORDER BY id LIMIT ?"
+        );
         let sizes = query(AssertSqlSafe(sql))
             .bind(workspace.as_uuid())
             .bind(after)

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Row, query, query_scalar};
 use uuid::Uuid;
 
 use super::keys::{must_be_current_key, must_be_current_master};
-use super::rows::{fitting, insert, read, signed, update};
+use super::rows::{IS_ID, fitting, insert, read, signed, update};
 use super::{BUSY_TIMEOUT, ERASING, SqliteStorage};
 use crate::{
     Constraint, HostKeyRecord, KEY_TERM, KeyRotationStorage, MasterKeyRecord, SealedColumn, SealedValue, StorageError,
@@ -220,7 +220,7 @@ impl SqliteStorage {
 /// term as an envelope spells it.
 fn other_term(column: SealedColumn) -> String {
     let (name, begin, length) = (column.name(), KEY_TERM.start + 1, KEY_TERM.len());
-    format!("workspace_id = ?1 AND {name} IS NOT NULL AND substr({name}, {begin}, {length}) <> ?2")
+    format!("workspace_id = ?1 AND {IS_ID} AND {name} IS NOT NULL AND substr({name}, {begin}, {length}) <> ?2")
 }
 
 fn one(rows: u64) -> Result<(), StorageError> {

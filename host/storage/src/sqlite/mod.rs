@@ -16,6 +16,7 @@ mod audit_roots;
 mod budgets;
 mod connection_states;
 mod connections;
+mod damage;
 mod entries;
 mod key_rotation;
 mod keys;
@@ -48,6 +49,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long erasing waits, every minute, for readers of the pages to be overwritten. It blocks
 /// writers meanwhile.
 const ERASING: Duration = Duration::from_secs(1);
+/// A count of changes that never gets there, and that can still be added to.
+const COUNT_LIMIT: u64 = 1 << 62;
 /// Readers run in parallel; more than a few only compete for the processor.
 const CONNECTIONS: u32 = 4;
 
@@ -176,6 +179,18 @@ impl SqliteStorage {
         self.all(query(sql).bind(workspace.as_uuid())).await
     }
 
+    /// Puts another count in the place of one that something else has removed or spoiled. It is one
+    /// that no host has seen: the time is ahead of every count that began at 0 or at an earlier
+    /// time, because a change takes longer than a microsecond.
+    async fn restart_count(&self) -> Result<u64, StorageError> {
+        tracing::error!("the count of changes in the database was damaged; it begins again");
+        let number = jiff::Timestamp::now().as_microsecond();
+        let restart = "INSERT INTO record_changes (only, number) VALUES (1, ?)
+                       ON CONFLICT (only) DO UPDATE SET number = excluded.number";
+        query(restart).bind(number).execute(&self.pool).await?;
+        Ok(number.unsigned_abs())
+    }
+
     /// Closes the database after the running operations. Acknowledged changes are safe without
     /// this; it tidies up the write-ahead log.
     pub async fn close(&self) {
@@ -186,8 +201,11 @@ impl SqliteStorage {
 #[async_trait]
 impl Storage for SqliteStorage {
     async fn record_changes(&self) -> Result<u64, StorageError> {
-        let row = query("SELECT number FROM record_changes").fetch_one(&self.pool).await?;
-        Ok(rows::read(&row, "number")?)
+        let stored: Vec<i64> = query_scalar("SELECT number FROM record_changes").fetch_all(&self.pool).await?;
+        match stored.first().map(|number| u64::try_from(*number)) {
+            Some(Ok(number)) if number < COUNT_LIMIT => Ok(number),
+            _ => self.restart_count().await,
+        }
     }
 }
 

@@ -19,6 +19,9 @@ use crate::{
 
 pub(crate) type Statement = Query<'static, Sqlite, SqliteArguments>;
 
+/// Leaves out rows without a possible identifier: they are damaged, and cost no other row.
+pub(super) const IS_ID: &str = "length(id) = 16";
+
 /// A record, and its table.
 pub(crate) trait Record: for<'r> FromRow<'r, SqliteRow> + Send + Unpin {
     const TABLE: &'static str;

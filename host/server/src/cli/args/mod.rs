@@ -65,6 +65,9 @@ pub(crate) enum Command {
     Entry(EntryCommand),
     /// Resolve a vault entry: user name, password and the current one-time code
     Resolve(ResolveOptions),
+    /// Find and delete damaged rows of the database
+    #[command(subcommand)]
+    Database(DatabaseCommand),
     /// Read the audit log, and verify that it is unchanged
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -219,6 +222,22 @@ pub(crate) enum ProviderCommand {
         /// A component file, or the type of an installed provider
         #[arg(value_name = "FILE|TYPE")]
         provider: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DatabaseCommand {
+    /// Read and open everything in the database, and list the rows that are damaged
+    Check,
+    /// Delete a row that `check` lists, and what only it held
+    DeleteDamaged {
+        /// The row's table
+        table: String,
+        /// The row's id
+        id: String,
+        /// Delete it without asking
+        #[arg(long)]
+        yes: bool,
     },
 }
 

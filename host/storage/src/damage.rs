@@ -1,0 +1,29 @@
+//! Rows that are not what a host wrote.
+
+use async_trait::async_trait;
+
+use crate::{StorageError, WorkspaceId};
+
+/// A row that was damaged, or changed by something else than a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedRow {
+    /// Its table.
+    pub table: &'static str,
+    /// Its identifier: a UUID, or the hexadecimal digits of what stands in the place of one.
+    pub id: String,
+    /// The workspace that it names. It may be wrong, like everything else in the row.
+    pub workspace: Option<WorkspaceId>,
+}
+
+/// Finds and deletes damaged rows.
+#[async_trait]
+pub trait DamageStorage: Send + Sync + 'static {
+    /// The rows of sealed tables without a good seal, at most `limit`. Sealed values in the rows
+    /// are not opened. Reads the whole database.
+    async fn damaged_rows(&self, limit: usize) -> Result<Vec<DamagedRow>, StorageError>;
+
+    /// Deletes a row, damaged or not, without reading it. A workspace is deleted with everything in
+    /// it. Returns whether there was one. Fails with
+    /// [`Constraint::Reference`](crate::Constraint::Reference) while another row depends on it.
+    async fn delete_row(&self, table: &str, id: &str) -> Result<bool, StorageError>;
+}

@@ -1,0 +1,78 @@
+//! Finding and deleting damaged rows.
+
+use async_trait::async_trait;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Row, query};
+use uuid::Uuid;
+
+use super::SqliteStorage;
+use super::rows::{Record, Sealed};
+use crate::{
+    ApiKeyRecord, ConnectionRecord, ConnectionStateRecord, DamageStorage, DamagedRow, EntryRecord, RotationRecord,
+    StorageError, WorkspaceRecord, WorkspaceStorage,
+};
+
+/// How many rows are read at a time.
+const PAGE: u32 = 100;
+
+#[async_trait]
+impl DamageStorage for SqliteStorage {
+    async fn damaged_rows(&self, limit: usize) -> Result<Vec<DamagedRow>, StorageError> {
+        let mut found = Vec::new();
+        self.damaged_of::<WorkspaceRecord>(&mut found, limit).await?;
+        self.damaged_of::<ApiKeyRecord>(&mut found, limit).await?;
+        self.damaged_of::<ConnectionRecord>(&mut found, limit).await?;
+        self.damaged_of::<ConnectionStateRecord>(&mut found, limit).await?;
+        self.damaged_of::<EntryRecord>(&mut found, limit).await?;
+        self.damaged_of::<RotationRecord>(&mut found, limit).await?;
+        Ok(found)
+    }
+
+    async fn delete_row(&self, table: &str, id: &str) -> Result<bool, StorageError> {
+        let uuid = id.parse::<Uuid>();
+        if let (WorkspaceRecord::TABLE, Ok(workspace)) = (table, &uuid) {
+            return self.delete_workspace((*workspace).into()).await;
+        }
+        let Some(table) = TABLES.into_iter().find(|known| *known == table) else { return Ok(false) };
+        let digits = uuid.map_or_else(|_| id.to_owned(), |id| id.simple().to_string());
+        let sql = format!("DELETE FROM {table} WHERE lower(hex(id)) = ?");
+        Ok(query(AssertSqlSafe(sql)).bind(digits).execute(&self.pool).await?.rows_affected() > 0)
+    }
+}
+
+const TABLES: [&str; 6] = [
+    WorkspaceRecord::TABLE,
+    ApiKeyRecord::TABLE,
+    ConnectionRecord::TABLE,
+    ConnectionStateRecord::TABLE,
+    EntryRecord::TABLE,
+    RotationRecord::TABLE,
+];
+
+impl SqliteStorage {
+    async fn damaged_of<R: Sealed>(&self, found: &mut Vec<DamagedRow>, limit: usize) -> Result<(), StorageError> {
+        let sql = format!("SELECT *, lower(hex(id)) AS digits FROM {} WHERE id > ? ORDER BY id LIMIT ?", R::TABLE);
+        // Bytes, because also the identifier of a row may be damaged. None is empty.
+        let mut after = Vec::new();
+        loop {
+            let rows = query(AssertSqlSafe(sql.clone())).bind(&after).bind(PAGE).fetch_all(&self.pool).await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = last.try_get("id")?;
+            for row in &rows {
+                match self.verified::<R>(row) {
+                    Ok(_) => {}
+                    Err(StorageError::Damaged { .. }) if found.len() >= limit => return Ok(()),
+                    Err(StorageError::Damaged { .. }) => found.push(damaged(R::TABLE, row)?),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+}
+
+fn damaged(table: &'static str, row: &SqliteRow) -> Result<DamagedRow, StorageError> {
+    let digits: String = row.try_get("digits")?;
+    let workspace = if table == WorkspaceRecord::TABLE { "id" } else { "workspace_id" };
+    let id = row.try_get::<Uuid, _>("id").map_or(digits, |id| id.to_string());
+    Ok(DamagedRow { table, id, workspace: row.try_get::<Uuid, _>(workspace).ok().map(Into::into) })
+}

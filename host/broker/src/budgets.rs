@@ -2,6 +2,7 @@
 //! [`BudgetOptions`] are the operator's settings.
 
 pub use keyway_budget::{
-    Allowance, BreakerOptions, Budget, BudgetOptions, BudgetScope, NotCalled, Pause, RateLimits, TokenBudget,
+    Allowance, BreakerOptions, Budget, BudgetOptions, BudgetScope, NotCalled, Pause, RateLimits, Share, Shares,
+    TokenBudget,
 };
 pub use keyway_storage::{PauseReason, RequestKind};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use keyway_audit::{AUDIT_KEY, Audit, AuditKey, Recorder};
-use keyway_budget::{BudgetOptions, Guards};
+use keyway_budget::{BudgetOptions, Guards, Shares};
 use keyway_clock::{Clock, SystemClock};
 use keyway_keys::MasterKeys;
 use keyway_runtime::{Provider, ProviderFolder, Runtime};
@@ -18,7 +18,7 @@ use crate::broker::{Broker, Inner};
 use crate::cache::{CacheOptions, SecretCache};
 use crate::call_metrics::CallMetrics;
 use crate::codes::Codes;
-use crate::connections::{Checks, Connections, Providers, none_opened};
+use crate::connections::{Checks, Connections, LISTS_BYTES, Providers, none_opened};
 use crate::core::{Core, Damage};
 use crate::database::Database;
 use crate::durable_state::start_refreshes;
@@ -28,6 +28,7 @@ use crate::items::Items;
 use crate::keyring::Keyring;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
+use crate::provider_call::Turns;
 use crate::readiness::{Last, Readiness};
 use crate::resolve::Resolver;
 use crate::rotations::{Journal, Rotations, start_write_backs};
@@ -191,6 +192,8 @@ impl BrokerBuilder {
         let connections = Arc::new_cyclic(|me| Connections {
             me: me.clone(),
             core: core.clone(),
+            lists: Shares::new(LISTS_BYTES),
+            turns: Turns::shares(parts.runtime.limits().concurrent_calls),
             runtime: parts.runtime,
             providers: parts.providers,
             guards,

@@ -152,6 +152,7 @@ impl BrokerError {
             Self::Invalid(_) | Self::OtherRuntime => ErrorKind::Invalid,
             // The request is valid; the provider is slow.
             Self::TooManyItems(ListLimit::Seconds(_)) => ErrorKind::ProviderUnavailable,
+            Self::TooManyItems(ListLimit::Memory) => ErrorKind::Busy,
             Self::TooManyItems(_) => ErrorKind::ProviderFault,
             Self::NoTfaCode(NoTfaCode::NotOnItem | NoTfaCode::NotMade(_) | NoTfaCode::NoEmail) => ErrorKind::NotFound,
             Self::NoTfaCode(_) => ErrorKind::Conflict,
@@ -369,6 +370,9 @@ pub enum ListLimit {
         "listing the items took longer than {0} s; try again, or restrict the connection to the vaults that you need"
     )]
     Seconds(u64),
+    /// Other lists of items take the memory that there is for them.
+    #[error("too many lists of items are being read at once; try again in a moment")]
+    Memory,
 }
 
 /// A request that breaks a rule. The wording of the rules for bound entries is that of the

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use keyway_budget::{Guard, LONGEST_RETRY_PAUSE, NotCalled, Outcome, Pass, ProviderOperation, Refusal};
+use keyway_budget::{Guard, LONGEST_RETRY_PAUSE, NotCalled, Outcome, Pass, ProviderOperation, Refusal, Share, Shares};
 use keyway_runtime::contract::Description;
 use keyway_runtime::egress::{RequestEffect, RequestGate};
 use keyway_runtime::{CallError, ErrorCode, OpenConnection, Provider, SandboxError};
+use keyway_storage::WorkspaceId;
 use parking_lot::Mutex;
 
 use crate::call_metrics::CallMetrics;
@@ -29,10 +30,44 @@ pub(crate) fn longest_call(call_time: Duration) -> Duration {
 /// the connection are private to it.
 #[derive(Clone)]
 pub(crate) struct Opened {
-    provider: Provider,
-    connection: OpenConnection,
-    guard: Arc<Guard>,
-    metrics: CallMetrics,
+    pub(crate) provider: Provider,
+    pub(crate) connection: OpenConnection,
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) turns: Turns,
+    pub(crate) metrics: CallMetrics,
+}
+
+/// A workspace's share of the calls that the host may run at once. The runtime bounds the calls of
+/// a connection, but a workspace may have any number of those.
+#[derive(Clone)]
+pub(crate) struct Turns {
+    pub(crate) of: Arc<Shares<WorkspaceId>>,
+    pub(crate) workspace: WorkspaceId,
+    /// How long a call waits for its turn.
+    pub(crate) patience: Duration,
+}
+
+/// How often a call that waits looks whether it is its turn.
+const LOOK: Duration = Duration::from_millis(10);
+
+impl Turns {
+    /// The shares of this many calls. One call alone must be able to run.
+    pub(crate) fn shares(concurrent_calls: u32) -> Arc<Shares<WorkspaceId>> {
+        Shares::new(concurrent_calls.max(2) as usize)
+    }
+
+    async fn take(&self) -> Result<Share<WorkspaceId>, SandboxError> {
+        let take = async {
+            loop {
+                match self.of.take(self.workspace, 1) {
+                    Some(turn) => return turn,
+                    None => tokio::time::sleep(LOOK).await,
+                }
+            }
+        };
+        let taken = tokio::time::timeout(self.patience, take).await;
+        taken.map_err(|_| SandboxError::Busy { limit: self.of.held_by(self.workspace) })
+    }
 }
 
 /// One attempt at a call.
@@ -83,10 +118,6 @@ impl From<CallFailure> for BrokerError {
 }
 
 impl Opened {
-    pub(crate) fn new(provider: Provider, connection: OpenConnection, guard: Arc<Guard>, metrics: CallMetrics) -> Self {
-        Self { provider, connection, guard, metrics }
-    }
-
     /// The provider's description of itself.
     pub(crate) fn description(&self) -> &Description {
         self.provider.description()
@@ -151,7 +182,10 @@ impl Opened {
         let began = Instant::now();
         let (sent, kept_back) = (AtomicU32::new(0), Mutex::default());
         let gate = Arc::new(CallGate { guard: self.guard.clone(), operation, pass, sent, kept_back });
-        let result = call(&self.provider, &self.connection.with_gate(gate.clone()), about).await;
+        let result = match self.turns.take().await {
+            Ok(_turn) => call(&self.provider, &self.connection.with_gate(gate.clone()), about).await,
+            Err(busy) => Err(busy.into()),
+        };
         let took = began.elapsed();
         let requests = gate.sent.load(Ordering::Relaxed);
         let kept_back = gate.kept_back.lock().clone();

@@ -36,6 +36,7 @@ mod meter;
 mod not_called;
 mod operation;
 mod reading;
+mod shares;
 #[cfg(test)]
 mod testing;
 mod token;
@@ -49,4 +50,5 @@ pub use limits::{BreakerOptions, BudgetOptions, BudgetScope, LONGEST_WAIT, RateL
 pub use not_called::{NotCalled, Refusal};
 pub use operation::ProviderOperation;
 pub use reading::{Allowance, Budget, Pause, TokenBudget};
+pub use shares::{Share, Shares};
 pub use window::KEPT;

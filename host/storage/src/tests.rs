@@ -138,6 +138,35 @@ pub(super) async fn storage() -> SqliteStorage {
     unlocked(SqliteStorage::in_memory().await.unwrap())
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writers_that_wait_for_another_process_leave_readers_alone_and_give_up_in_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keyway.db");
+    let storage = unlocked(SqliteStorage::open(&path).await.unwrap());
+    let id = workspace(&storage).await;
+    let other = sqlx::SqlitePool::connect_with(sqlx::sqlite::SqliteConnectOptions::new().filename(&path));
+    let locked = other.await.unwrap().begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let began = std::time::Instant::now();
+    let writers: Vec<_> = (0..40)
+        .map(|number| {
+            let storage = storage.clone();
+            tokio::spawn(async move { storage.insert_api_key(&api_key(id, &format!("lookup {number}"))).await })
+        })
+        .collect();
+    for _ in 0..100 {
+        let asked = std::time::Instant::now();
+        assert!(storage.workspace(id).await.unwrap().is_some());
+        assert!(asked.elapsed() < std::time::Duration::from_secs(1), "{:?}", asked.elapsed());
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    for writer in writers {
+        assert!(matches!(writer.await.unwrap(), Err(StorageError::Busy)));
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(12), "{:?}", began.elapsed());
+    drop(locked);
+    storage.insert_api_key(&api_key(id, "afterwards")).await.unwrap();
+}
+
 #[tokio::test]
 async fn each_change_of_what_hosts_keep_in_memory_is_counted_and_what_they_do_not_keep_is_not() {
     let storage = storage().await;

@@ -45,12 +45,12 @@ use moka::sync::Cache;
 use quick_cache::Weighter;
 use quick_cache::sync::{EntryAction, EntryResult};
 
-use keyway_budget::NotCalled;
+use keyway_budget::{NotCalled, Shares};
 
 use fetched::copy_code;
 pub(crate) use fetched::{Credentials, Fetched, Lifetime};
 use keyway_clock::{Clock, Moment};
-use keyway_storage::ConnectionId;
+use keyway_storage::{ConnectionId, WorkspaceId};
 use lookup::Found;
 pub use lookup::Source;
 pub(crate) use lookup::{Lookup, Rejected};
@@ -115,6 +115,9 @@ pub(crate) struct SecretCache {
     /// A cache with little overhead for each value, which reads no clock and keeps no order of
     /// its gets; [`sweep`](Self::sweep) removes expired values.
     values: quick_cache::sync::Cache<ItemKey, Arc<SealedCredentials>, Weigh>,
+    /// The bytes of its values. What a workspace fetches beyond its share is not kept, so that it
+    /// cannot evict the values of others.
+    shares: Arc<Shares<WorkspaceId>>,
     missing: Cache<ItemKey, Missing>,
     /// When the call began that was refused first, of items whose last call was refused.
     refused: Cache<ItemKey, Moment>,
@@ -132,6 +135,7 @@ impl SecretCache {
         let capacity = options.capacity_bytes;
         let estimated = usize::try_from(capacity / ORDINARY_BYTES).unwrap_or(usize::MAX);
         let values = quick_cache::sync::Cache::with_weighter(estimated, capacity, Weigh);
+        let shares = Shares::new(usize::try_from(capacity).unwrap_or(usize::MAX));
         // Longer than the time for which it is used by the broker's clock; this only frees memory.
         let missing = Cache::builder().max_capacity(10_000).time_to_live(2 * options.missing).build();
         // An evicted one only needs one refusal more.
@@ -140,7 +144,7 @@ impl SecretCache {
         let closed = Cache::builder().max_capacity(100_000).time_to_live(Duration::from_secs(2 * 60 * 60)).build();
         let (rejections, flights) = (Rejections::default(), Flights::default());
         let lookups = CacheLookups::default();
-        Arc::new(Self { clock, options, values, missing, refused, rejections, closed, flights, lookups })
+        Arc::new(Self { clock, options, values, shares, missing, refused, rejections, closed, flights, lookups })
     }
 
     /// Finds an item's values, in the cache if allowed, else from the provider. `fetch` is the
@@ -319,7 +323,7 @@ impl SecretCache {
                     self.rejections.note_current(workspace, &lookup.shared(), revision, rejection);
                 }
                 if let Some(value) = SealedCredentials::seal(&lookup, fetched, asked_at, rejection) {
-                    self.store(lookup.item, value, fields);
+                    self.store(lookup.keys.workspace(), lookup.item, value, fields);
                 }
             }
             Ok(fetched) => self.note_code(&lookup, fetched),
@@ -383,7 +387,9 @@ impl SecretCache {
 
     /// Stores a value of a call for these fields unless a newer one is there. It is kept for the
     /// longest duration of the readers that have asked for it.
-    fn store(&self, item: ItemKey, value: SealedCredentials, fields: Fields) {
+    fn store(&self, workspace: WorkspaceId, item: ItemKey, value: SealedCredentials, fields: Fields) {
+        let weight = usize::try_from(value.weight(&item)).unwrap_or(usize::MAX);
+        let share = || self.shares.take(workspace, weight).map(Arc::new);
         let mut new = Some(value);
         let stored = self.values.entry(&item, None, |_, present| {
             if let Some(mut value) = new.take_if(|value| !present.is_newer_than(value)) {
@@ -392,13 +398,20 @@ impl SecretCache {
                     value.no_code = present.no_code.clone();
                 }
                 value.keep = value.lifetime.cap(value.keep.max(present.kept_after(value.fetched_at)));
+                value.share = present.share.clone().filter(|share| share.amount() >= weight).or_else(share);
+                if value.share.is_none() {
+                    return EntryAction::Remove;
+                }
                 *present = Arc::new(value);
             }
             EntryAction::Retain(())
         });
-        if let (EntryResult::Vacant(place), Some(value)) = (stored, new) {
-            // An error means that the value is too large to be kept.
-            let _ = place.insert(Arc::new(value));
+        if let (EntryResult::Vacant(place), Some(mut value)) = (stored, new) {
+            value.share = share();
+            if value.share.is_some() {
+                // An error means that the value is too large to be kept.
+                let _ = place.insert(Arc::new(value));
+            }
         }
         // Afterwards, so that a concurrent close either drops the value or is seen here.
         if self.is_closed(item.connection) {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{self, AtomicBool};
 use std::time::Duration;
 
+use keyway_budget::Share;
 use keyway_clock::Moment;
 use keyway_keys::Place;
 use keyway_runtime::contract::{Lease, NoCode};
-use keyway_storage::ConnectionId;
+use keyway_storage::{ConnectionId, WorkspaceId};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{Credentials, Fetched, Lifetime, Lookup};
@@ -44,6 +45,8 @@ pub(super) struct SealedCredentials {
     pub(super) rejection: u64,
     /// Whether a refresh in the background was begun.
     refreshed: AtomicBool,
+    /// What it takes of its workspace's share of the cache, while it is there.
+    pub(super) share: Option<Arc<Share<WorkspaceId>>>,
 }
 
 impl SealedCredentials {
@@ -70,6 +73,7 @@ impl SealedCredentials {
             draw,
             rejection,
             refreshed: AtomicBool::new(false),
+            share: None,
         })
     }
 
@@ -86,6 +90,7 @@ impl SealedCredentials {
             draw: self.draw,
             rejection: self.rejection,
             refreshed: AtomicBool::new(self.refreshed.load(atomic::Ordering::Relaxed)),
+            share: self.share.clone(),
         }
     }
 

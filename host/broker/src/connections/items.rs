@@ -1,7 +1,8 @@
 //! Listing the items that a connection can see.
 //!
 //! **Invariant:** a list ends, whatever the provider answers: pages, items, bytes and time have
-//! limits. A list that exceeds one is an error, never a shorter list.
+//! limits. A list that exceeds one is an error, never a shorter list. What all lists that are being
+//! collected hold is bounded, too, and workspaces share it.
 
 use std::time::Duration;
 
@@ -34,6 +35,10 @@ pub struct ListLimits {
 pub const LIST_LIMITS: ListLimits =
     ListLimits { items: 50_000, bytes: 64 << 20, pages: 500, time: Duration::from_secs(50) };
 
+/// What all lists hold while they are collected, in bytes. One workspace alone gets half, which is
+/// two of the largest lists.
+pub(crate) const LISTS_BYTES: usize = 4 * LIST_LIMITS.bytes;
+
 impl Connections {
     /// All items that a connection can read, over all pages, within [`LIST_LIMITS`]. Needs
     /// [`Scope::Api`](crate::Scope::Api).
@@ -45,6 +50,7 @@ impl Connections {
         let list = async {
             let record = self.record(access.workspace(), id).await?;
             let opened = self.open(&record).await?;
+            let room = |bytes| self.lists.take(access.workspace(), bytes);
             // Each page's future owns what it needs: one that borrows would not be `Send`, and this
             // could not be spawned.
             let page = |page: Option<String>| {
@@ -56,7 +62,7 @@ impl Connections {
                     list.await
                 }
             };
-            let items = all_items(LIST_LIMITS, page).await?;
+            let items = all_items(LIST_LIMITS, room, page).await?;
             trail.note(|subject| subject.count = Some(items.len() as u64));
             Ok(items)
         };
@@ -64,21 +70,28 @@ impl Connections {
     }
 }
 
-/// Fetches page after page until the last, within the limits.
-async fn all_items<F>(limits: ListLimits, list: impl Fn(Option<String>) -> F) -> Result<Vec<Item>, BrokerError>
+/// Fetches page after page until the last, within the limits and while there is room for more
+/// bytes.
+async fn all_items<F, R>(
+    limits: ListLimits,
+    room: impl Fn(usize) -> Option<R>,
+    list: impl Fn(Option<String>) -> F,
+) -> Result<Vec<Item>, BrokerError>
 where
     F: Future<Output = Result<ItemPage, CallFailure>>,
 {
     let all_pages = async {
         let mut items = Vec::new();
         let mut next: Option<String> = None;
-        let mut bytes = 0;
+        let (mut bytes, mut held) = (0, Vec::new());
         for _ in 0..limits.pages {
             let page = list(next.take()).await?;
-            bytes += page.items.iter().map(size_in_memory).sum::<usize>();
+            let more = page.items.iter().map(size_in_memory).sum::<usize>();
+            bytes += more;
             if bytes > limits.bytes {
                 return Err(BrokerError::TooManyItems(ListLimit::Bytes(limits.bytes)));
             }
+            held.push(room(more).ok_or(BrokerError::TooManyItems(ListLimit::Memory))?);
             items.extend(page.items);
             if items.len() > limits.items {
                 return Err(BrokerError::TooManyItems(ListLimit::Items(limits.items)));
@@ -105,9 +118,17 @@ fn size_in_memory(item: &Item) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use keyway_budget::Shares;
+    use keyway_storage::WorkspaceId;
+
     use super::*;
 
     const LIMITS: ListLimits = ListLimits { items: 10, bytes: 10_000, pages: 5, time: Duration::from_secs(5) };
+
+    /// There is always room.
+    fn room(_: usize) -> Option<()> {
+        Some(())
+    }
 
     /// A page of this many items, with a token for the next page.
     fn page(items: usize, next: Option<&str>) -> ItemPage {
@@ -119,7 +140,7 @@ mod tests {
 
     #[tokio::test]
     async fn all_pages_are_read_to_the_last() {
-        let items = all_items(LIMITS, |next| async move {
+        let items = all_items(LIMITS, room, |next| async move {
             Ok(match next.as_deref() {
                 None => page(2, Some("second")),
                 Some("second") => page(0, Some("third")),
@@ -135,7 +156,7 @@ mod tests {
         for item in &mut page.items {
             item.attributes = vec![serde_json::from_value(serde_json::json!({"name": "", "value": ""})).unwrap(); 100];
         }
-        let error = all_items(LIMITS, |_| std::future::ready(Ok(page.clone()))).await.unwrap_err();
+        let error = all_items(LIMITS, room, |_| std::future::ready(Ok(page.clone()))).await.unwrap_err();
         assert!(matches!(error, BrokerError::TooManyItems(ListLimit::Bytes(10_000))), "{error}");
     }
 
@@ -144,15 +165,45 @@ mod tests {
         let too_many = |error: BrokerError, limit: ListLimit| {
             assert!(matches!(error, BrokerError::TooManyItems(l) if l == limit), "{error}")
         };
-        too_many(all_items(LIMITS, |_| async { Ok(page(1, Some("more"))) }).await.unwrap_err(), ListLimit::Pages(5));
-        too_many(all_items(LIMITS, |_| async { Ok(page(6, Some("more"))) }).await.unwrap_err(), ListLimit::Items(10));
+        too_many(
+            all_items(LIMITS, room, |_| async { Ok(page(1, Some("more"))) }).await.unwrap_err(),
+            ListLimit::Pages(5),
+        );
+        too_many(
+            all_items(LIMITS, room, |_| async { Ok(page(6, Some("more"))) }).await.unwrap_err(),
+            ListLimit::Items(10),
+        );
         let little = ListLimits { bytes: 10, ..LIMITS };
-        too_many(all_items(little, |_| async { Ok(page(5, None)) }).await.unwrap_err(), ListLimit::Bytes(10));
+        too_many(all_items(little, room, |_| async { Ok(page(5, None)) }).await.unwrap_err(), ListLimit::Bytes(10));
         let limits = ListLimits { time: Duration::from_millis(20), ..LIMITS };
-        let slow = all_items(limits, |_| async {
+        let slow = all_items(limits, room, |_| async {
             tokio::time::sleep(Duration::from_millis(15)).await;
             Ok(page(1, Some("more")))
         });
         too_many(slow.await.unwrap_err(), ListLimit::Seconds(0));
+    }
+
+    #[tokio::test]
+    async fn lists_of_one_workspace_leave_room_for_those_of_others_and_give_it_back() {
+        let size = size_in_memory(&page(1, None).items[0]);
+        let lists = Shares::new(16 * size);
+        let (one, other) = (WorkspaceId::generate(), WorkspaceId::generate());
+        let list = async |workspace, pages: usize| {
+            let room = |bytes| lists.take(workspace, bytes);
+            let read = std::cell::Cell::new(0);
+            all_items(LIMITS, room, |_| {
+                read.set(read.get() + 1);
+                std::future::ready(Ok(page(3, (read.get() < pages).then_some("more"))))
+            })
+            .await
+        };
+        assert_eq!(list(one, 2).await.unwrap().len(), 6);
+        let error = list(one, 3).await.unwrap_err();
+        assert!(matches!(error, BrokerError::TooManyItems(ListLimit::Memory)), "{error}");
+        assert_eq!(error.kind(), crate::ErrorKind::Busy);
+        let held = lists.take(one, 8 * size).unwrap();
+        assert_eq!(list(other, 1).await.unwrap().len(), 3);
+        drop(held);
+        assert_eq!(lists.free(), 16 * size);
     }
 }

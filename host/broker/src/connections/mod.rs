@@ -21,12 +21,13 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use keyway_budget::{Guard, Guards};
+use keyway_budget::{Guard, Guards, Shares};
 use keyway_runtime::Runtime;
 use keyway_storage::{ConnectionId, ConnectionRecord, RecordCache, StorageError, WorkspaceId};
 use moka::sync::Cache;
 
 pub(crate) use checks::Checks;
+pub(crate) use items::LISTS_BYTES;
 pub use items::{LIST_LIMITS, ListLimits};
 pub use keyway_storage::{DependentEntries, DependentEntry};
 
@@ -56,6 +57,10 @@ pub struct Connections {
     pub(crate) cache: Arc<SecretCache>,
     pub(crate) call_metrics: CallMetrics,
     pub(crate) checks: Checks,
+    /// The calls that run, shared by workspaces.
+    pub(crate) turns: Arc<Shares<WorkspaceId>>,
+    /// The bytes of items that lists hold while they are collected, likewise.
+    pub(crate) lists: Arc<Shares<WorkspaceId>>,
 }
 
 impl Connections {

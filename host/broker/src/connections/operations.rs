@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use keyway_audit::{Operation, Trail};
-use keyway_budget::ProviderOperation;
+use keyway_budget::{Guard, ProviderOperation};
 use keyway_keys::{EnvelopeError, Place};
 use keyway_runtime::contract::{Description, Verified};
 use keyway_runtime::store::{MemoryStore, StoredState};
-use keyway_runtime::{CallError, ErrorCode, Provider, Settings};
+use keyway_runtime::{CallError, ErrorCode, OpenConnection, Provider, Settings};
 use keyway_storage::{
     ConnectionId, ConnectionRecord, ConnectionStateRecord, Constraint, SealedColumn, StorageError, WorkspaceId,
     account_id,
@@ -22,7 +22,7 @@ use crate::cache_ttl::CacheTtl;
 use crate::durable_state::DurableState;
 use crate::error::{BrokerError, InvalidInput, Thing};
 use crate::keyring::{WorkspaceKeys, place};
-use crate::provider_call::{CallFailure, Opened};
+use crate::provider_call::{CallFailure, Opened, Turns};
 use crate::text::required;
 
 const NAME_LIMIT: usize = 256;
@@ -271,7 +271,18 @@ impl Connections {
             self.opened.invalidate(&key);
             return Err(BrokerError::NotFound(Thing::Connection));
         }
-        Ok(Opened::new(provider, connection, guard, self.call_metrics.clone()))
+        Ok(self.ready(record.workspace_id, provider, connection, guard))
+    }
+
+    fn ready(
+        &self,
+        workspace: WorkspaceId,
+        provider: Provider,
+        connection: OpenConnection,
+        guard: Arc<Guard>,
+    ) -> Opened {
+        let turns = Turns { of: self.turns.clone(), workspace, patience: self.runtime.limits().queue_time };
+        Opened { provider, connection, guard, turns, metrics: self.call_metrics.clone() }
     }
 
     pub(crate) fn provider(&self, provider_type: &str) -> Result<Provider, BrokerError> {
@@ -323,7 +334,7 @@ impl Connections {
         let store = Arc::new(MemoryStore::default());
         let connection = self.runtime.connection(settings.clone(), approved.clone()).with_state_store(store.clone());
         let guard = self.guards.get(description, &settings, tier).await?;
-        let opened = Opened::new(provider.clone(), connection, guard, self.call_metrics.clone());
+        let opened = self.ready(workspace, provider.clone(), connection, guard);
         self.checks.begin(workspace)?;
         let verify = ProviderOperation::Verify;
         let verified = opened.call(verify, (), |provider, connection, ()| Box::pin(provider.verify(connection)));

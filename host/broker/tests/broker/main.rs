@@ -34,6 +34,7 @@ mod rotation_crashes;
 mod rotation_damage;
 mod rotation_write_back;
 mod sealed_columns;
+mod shares;
 mod support;
 mod tfa;
 mod workspaces;

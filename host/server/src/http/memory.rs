@@ -3,7 +3,7 @@
 //! A client decides how slowly it sends and reads. Without a limit in bytes, a few thousand
 //! connections with the largest bodies would hold gigabytes. Each body that is not small holds room
 //! for as long as it is in memory; an answer holds it until the connection has written its whole
-//! body, not only its head. Workspaces share the room (`shares.rs`).
+//! body, not only its head. Workspaces share the room ([`Shares`]).
 //!
 //! A request with a body may wait a little for room. There is no queue: a body that fits is let in,
 //! even while larger ones wait. Waiting requests hold a place (`places.rs`), which bounds their
@@ -21,10 +21,10 @@ use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use http_body_util::BodyExt;
 use keyway::WorkspaceId;
+use keyway::budgets::{Share, Shares};
 
 use super::error::ApiError;
 use super::places::{Place, Places};
-use super::shares::{Share, Shares};
 use crate::peer::Peer;
 
 /// For all bodies together, in bytes.

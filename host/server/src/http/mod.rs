@@ -28,7 +28,6 @@ mod rotations;
 mod schema;
 mod secret_json;
 mod secret_providers;
-mod shares;
 mod soon;
 pub(crate) mod vault;
 

@@ -2,7 +2,7 @@
 //!
 //! A client decides how slowly it sends a body. So a request has one of two kinds of places, and
 //! never both: one while its body arrives, and one while the host works on it, which no client can
-//! prolong. Workspaces share both kinds, and networks share the first (`shares.rs`).
+//! prolong. Workspaces share both kinds, and networks share the first ([`Shares`]).
 //!
 //! **Invariant:** a request without a valid key has no place, and never waits for its client.
 
@@ -10,9 +10,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use keyway::WorkspaceId;
+use keyway::budgets::{Share, Shares};
 
 use super::error::ApiError;
-use super::shares::{Share, Shares};
 use crate::peer::Peer;
 
 /// The maximum number of requests that are worked on. Each holds little memory beside its bodies

@@ -13,7 +13,7 @@ const ROOTS: &str = "SELECT root FROM audit_roots ORDER BY rowid";
 #[async_trait]
 impl AuditRootStorage for SqliteStorage {
     async fn audit_roots(&self) -> Result<Vec<Vec<u8>>, StorageError> {
-        Ok(query_scalar(ROOTS).fetch_all(&self.pool).await?)
+        Ok(query_scalar(ROOTS).fetch_all(&self.readers).await?)
     }
 
     async fn put_audit_root(&self, known: &[Vec<u8>], old: Option<&[u8]>, new: &[u8]) -> Result<bool, StorageError> {
@@ -34,11 +34,12 @@ impl AuditRootStorage for SqliteStorage {
     }
 
     async fn is_in_use(&self) -> Result<bool, StorageError> {
-        Ok(query_scalar("SELECT EXISTS (SELECT 1 FROM workspaces)").fetch_one(&self.pool).await?)
+        Ok(query_scalar("SELECT EXISTS (SELECT 1 FROM workspaces)").fetch_one(&self.readers).await?)
     }
 
     async fn audit_anchors(&self) -> Result<Vec<AuditAnchorRecord>, StorageError> {
-        let rows: Vec<SqliteRow> = query("SELECT * FROM audit_anchors ORDER BY series").fetch_all(&self.pool).await?;
+        let rows: Vec<SqliteRow> =
+            query("SELECT * FROM audit_anchors ORDER BY series").fetch_all(&self.readers).await?;
         Ok(rows.iter().map(|row| AuditAnchorRecord::from_row(row).unwrap_or_else(|_| impossible(row))).collect())
     }
 }

@@ -93,14 +93,14 @@ impl ConnectionStorage for SqliteStorage {
 
     async fn provider_types(&self) -> Result<Vec<String>, StorageError> {
         let sql = "SELECT DISTINCT provider_type FROM connections ORDER BY provider_type";
-        Ok(query_scalar(sql).fetch_all(&self.pool).await?)
+        Ok(query_scalar(sql).fetch_all(&self.readers).await?)
     }
 
     async fn delete_connection(&self, workspace: WorkspaceId, id: ConnectionId) -> Result<bool, StorageError> {
         let done = query("DELETE FROM connections WHERE workspace_id = ? AND id = ?")
             .bind(workspace.as_uuid())
             .bind(id.as_uuid())
-            .execute(&self.pool)
+            .execute(&self.writer)
             .await?;
         Ok(done.rows_affected() == 1)
     }
@@ -112,7 +112,7 @@ impl ConnectionStorage for SqliteStorage {
         limit: u32,
     ) -> Result<DependentEntries, StorageError> {
         let total = query_scalar("SELECT count(*) FROM vault_entries WHERE workspace_id = ? AND connection_id = ?");
-        let total: i64 = total.bind(workspace.as_uuid()).bind(id.as_uuid()).fetch_one(&self.pool).await?;
+        let total: i64 = total.bind(workspace.as_uuid()).bind(id.as_uuid()).fetch_one(&self.readers).await?;
         let sql = "SELECT * FROM vault_entries WHERE workspace_id = ? AND connection_id = ? ORDER BY id LIMIT ?";
         let entries = self.all(query(sql).bind(workspace.as_uuid()).bind(id.as_uuid()).bind(limit)).await?;
         let dependent = |EntryRecord { id, user, domain, alias, .. }| DependentEntry { id, user, domain, alias };
@@ -132,7 +132,7 @@ impl ConnectionStorage for SqliteStorage {
         .bind(workspace.as_uuid())
         .bind(&*item.reference)
         .bind(&*item.account)
-        .fetch_all(&self.pool)
+        .fetch_all(&self.readers)
         .await?;
         Ok(found.into_iter().map(Into::into).collect())
     }

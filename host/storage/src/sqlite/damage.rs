@@ -36,7 +36,7 @@ impl DamageStorage for SqliteStorage {
         let Some(table) = TABLES.into_iter().find(|known| *known == table) else { return Ok(false) };
         let digits = uuid.map_or_else(|_| id.to_owned(), |id| id.simple().to_string());
         let sql = format!("DELETE FROM {table} WHERE lower(hex(id)) = ?");
-        Ok(query(AssertSqlSafe(sql)).bind(digits).execute(&self.pool).await?.rows_affected() > 0)
+        Ok(query(AssertSqlSafe(sql)).bind(digits).execute(&self.writer).await?.rows_affected() > 0)
     }
 }
 
@@ -55,7 +55,7 @@ impl SqliteStorage {
         // Bytes, because also the identifier of a row may be damaged. None is empty.
         let mut after = Vec::new();
         loop {
-            let rows = query(AssertSqlSafe(sql.clone())).bind(&after).bind(PAGE).fetch_all(&self.pool).await?;
+            let rows = query(AssertSqlSafe(sql.clone())).bind(&after).bind(PAGE).fetch_all(&self.readers).await?;
             let Some(last) = rows.last() else { return Ok(()) };
             after = last.try_get("id")?;
             for row in &rows {

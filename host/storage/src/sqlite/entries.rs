@@ -64,7 +64,7 @@ impl EntryStorage for SqliteStorage {
 
     // The database knows the length of a value without reading it.
     async fn entry_size(&self, workspace: WorkspaceId, entry: &EntrySelector) -> Result<Option<u64>, StorageError> {
-        let row = selected(&format!("SELECT {SIZE}"), workspace, entry).build().fetch_optional(&self.pool).await?;
+        let row = selected(&format!("SELECT {SIZE}"), workspace, entry).build().fetch_optional(&self.readers).await?;
         Ok(row.map(|row| read(&row, "size")).transpose()?)
     }
 
@@ -91,7 +91,7 @@ impl EntryStorage for SqliteStorage {
             .bind(workspace.as_uuid())
             .bind(after)
             .bind(i64::from(limit) + 1)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await?;
         let fitting = fitting(&sizes, limit, bytes)?;
         let Some(last) = fitting.last() else { return Ok(EntryRecords { entries: Vec::new(), next: None }) };

@@ -85,7 +85,7 @@ impl KeyRotationStorage for SqliteStorage {
 
     async fn unfinished_key_rotations(&self) -> Result<Vec<WorkspaceId>, StorageError> {
         let sql = "SELECT workspace_id FROM workspace_keys GROUP BY workspace_id HAVING count(*) > 1";
-        let found: Vec<Uuid> = query_scalar(sql).fetch_all(&self.pool).await?;
+        let found: Vec<Uuid> = query_scalar(sql).fetch_all(&self.readers).await?;
         Ok(found.into_iter().map(Into::into).collect())
     }
 
@@ -108,7 +108,7 @@ impl KeyRotationStorage for SqliteStorage {
             .bind(term.to_be_bytes().to_vec())
             .bind(after)
             .bind(rows)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await?;
         let Some(last) = fitting(&sizes, rows, bytes)?.pop() else { return Ok(Vec::new()) };
         let sql = format!(
@@ -119,7 +119,7 @@ impl KeyRotationStorage for SqliteStorage {
             .bind(term.to_be_bytes().to_vec())
             .bind(after)
             .bind(last)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await?;
         found
             .iter()
@@ -199,7 +199,7 @@ impl SqliteStorage {
     /// database file until the pages of the log have overwritten them. Neither happens while a
     /// reader uses an older snapshot. Writers wait meanwhile.
     async fn erase_within(&self, patience: Duration) -> Result<bool, StorageError> {
-        let pool = self.pool.clone();
+        let pool = self.writer.clone();
         // Spawned, so that it runs to its end even if the caller is cancelled: the connection's
         // busy timeout has to be restored.
         let erased = tokio::spawn(async move {

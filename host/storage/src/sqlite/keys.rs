@@ -17,11 +17,11 @@ use crate::{
 #[async_trait]
 impl KeyStorage for SqliteStorage {
     async fn master_keys(&self) -> Result<Vec<MasterKeyRecord>, StorageError> {
-        Ok(query_as("SELECT term, key_id, created_at FROM master_keys ORDER BY term").fetch_all(&self.pool).await?)
+        Ok(query_as("SELECT term, key_id, created_at FROM master_keys ORDER BY term").fetch_all(&self.readers).await?)
     }
 
     async fn insert_master_key(&self, key: &MasterKeyRecord) -> Result<(), StorageError> {
-        insert(key, "").execute(&self.pool).await?;
+        insert(key, "").execute(&self.writer).await?;
         Ok(())
     }
 
@@ -29,7 +29,7 @@ impl KeyStorage for SqliteStorage {
         let rows = query("UPDATE master_keys SET uses = uses + ? WHERE term = ? RETURNING uses")
             .bind(signed(uses))
             .bind(term)
-            .fetch_all(&self.pool)
+            .fetch_all(&self.writer)
             .await?;
         Ok(read(rows.first().ok_or(sqlx::Error::RowNotFound)?, "uses")?)
     }
@@ -58,17 +58,17 @@ impl KeyStorage for SqliteStorage {
     async fn workspace_keys(&self, workspace: WorkspaceId) -> Result<Vec<WorkspaceKeyRecord>, StorageError> {
         Ok(query_as("SELECT * FROM workspace_keys WHERE workspace_id = ? ORDER BY term")
             .bind(workspace.as_uuid())
-            .fetch_all(&self.pool)
+            .fetch_all(&self.readers)
             .await?)
     }
 
     async fn workspace_key_terms(&self, workspace: WorkspaceId) -> Result<Vec<u32>, StorageError> {
         let sql = "SELECT term FROM workspace_keys WHERE workspace_id = ? ORDER BY term";
-        Ok(query_scalar(sql).bind(workspace.as_uuid()).fetch_all(&self.pool).await?)
+        Ok(query_scalar(sql).bind(workspace.as_uuid()).fetch_all(&self.readers).await?)
     }
 
     async fn all_workspace_keys(&self) -> Result<Vec<WorkspaceKeyRecord>, StorageError> {
-        Ok(query_as("SELECT * FROM workspace_keys ORDER BY workspace_id, term").fetch_all(&self.pool).await?)
+        Ok(query_as("SELECT * FROM workspace_keys ORDER BY workspace_id, term").fetch_all(&self.readers).await?)
     }
 
     async fn count_workspace_key_uses(
@@ -78,16 +78,16 @@ impl KeyStorage for SqliteStorage {
         uses: u64,
     ) -> Result<Option<u64>, StorageError> {
         let sql = "UPDATE workspace_keys SET uses = uses + ? WHERE workspace_id = ? AND term = ? RETURNING uses";
-        let done = query(sql).bind(signed(uses)).bind(workspace.as_uuid()).bind(term).fetch_all(&self.pool).await?;
+        let done = query(sql).bind(signed(uses)).bind(workspace.as_uuid()).bind(term).fetch_all(&self.writer).await?;
         Ok(done.first().map(|row| read(row, "uses")).transpose()?)
     }
 
     async fn host_key(&self, name: &str) -> Result<Option<HostKeyRecord>, StorageError> {
-        Ok(query_as("SELECT * FROM host_keys WHERE name = ?").bind(name).fetch_optional(&self.pool).await?)
+        Ok(query_as("SELECT * FROM host_keys WHERE name = ?").bind(name).fetch_optional(&self.readers).await?)
     }
 
     async fn host_keys(&self) -> Result<Vec<HostKeyRecord>, StorageError> {
-        Ok(query_as("SELECT * FROM host_keys ORDER BY name").fetch_all(&self.pool).await?)
+        Ok(query_as("SELECT * FROM host_keys ORDER BY name").fetch_all(&self.readers).await?)
     }
 
     async fn insert_host_key(&self, key: &HostKeyRecord) -> Result<(), StorageError> {

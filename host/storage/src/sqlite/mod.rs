@@ -3,7 +3,8 @@
 //! they are sealed under. Each file holds the statements of one kind of record.
 //!
 //! The file is readable by its owner only (SQLite gives its write-ahead log the same mode).
-//! Write-ahead logging lets readers and a writer work at the same time. `synchronous = FULL` makes
+//! Write-ahead logging lets readers and a writer work at the same time. All changes of a process go
+//! through one connection, so that changes that wait leave the other connections to readers. `synchronous = FULL` makes
 //! a change durable before it is acknowledged. Deleted data is overwritten with zeros. A writer
 //! that finds the database locked by another process waits up to five seconds. Migrations run when
 //! the database is opened.
@@ -52,18 +53,21 @@ const ERASING: Duration = Duration::from_secs(1);
 /// A count of changes that never gets there, and that can still be added to.
 const COUNT_LIMIT: u64 = 1 << 62;
 /// Readers run in parallel; more than a few only compete for the processor.
-const CONNECTIONS: u32 = 4;
+const READERS: u32 = 4;
 
 /// An SQLite database.
 #[derive(Clone)]
 pub struct SqliteStorage {
-    pool: SqlitePool,
+    readers: SqlitePool,
+    /// One connection: SQLite has one writer at a time, and writers that wait for another process
+    /// must not hold the connections that readers need.
+    writer: SqlitePool,
     sealer: Arc<OnceLock<Arc<dyn RowSealer>>>,
 }
 
 impl std::fmt::Debug for SqliteStorage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SqliteStorage").field("pool", &self.pool).finish_non_exhaustive()
+        f.debug_struct("SqliteStorage").field("readers", &self.readers).finish_non_exhaustive()
     }
 }
 
@@ -79,11 +83,14 @@ impl SqliteStorage {
         let options = SqliteConnectOptions::new().filename(path).journal_mode(SqliteJournalMode::Wal);
         // A commit that fails (a full disk) leaves the connection inside its transaction, where it
         // cannot begin another one.
-        let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).before_acquire(|connection, _| {
+        let pool = SqlitePoolOptions::new().acquire_timeout(BUSY_TIMEOUT).before_acquire(|connection, _| {
             let is_usable = !connection.is_in_transaction();
             Box::pin(async move { Ok(is_usable) })
         });
-        Self::connect(options, pool, place).await
+        let options = with_pragmas(options);
+        let writer = Self::connect(&options, &pool.clone().max_connections(1), place).await?;
+        let readers = pool.max_connections(READERS).connect_lazy_with(options);
+        Ok(Self { readers, writer, sealer: Arc::default() })
     }
 
     /// Opens an existing database for reading: nothing in it is changed or migrated, and every
@@ -97,7 +104,7 @@ impl SqliteStorage {
         let failed = |source: sqlx::Error| StorageError::Open { place: place.clone(), source: source.into() };
         let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(BUSY_TIMEOUT);
         let options = options.pragma("trusted_schema", "OFF");
-        let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS);
+        let pool = SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(BUSY_TIMEOUT);
         let stored = "SELECT max(version) FROM _sqlx_migrations WHERE success";
         let mut opened = pool.clone().connect_lazy_with(options.clone());
         let mut version: Result<Option<i64>, _> = query_scalar(stored).fetch_one(&opened).await;
@@ -110,7 +117,7 @@ impl SqliteStorage {
         let newest = MIGRATIONS.iter().map(|migration| migration.version).max();
         match version.map_err(failed)?.cmp(&newest) {
             Ordering::Less => Err(StorageError::Outdated { place }),
-            Ordering::Equal => Ok(Self { pool: opened, sealer: Arc::default() }),
+            Ordering::Equal => Ok(Self { readers: opened.clone(), writer: opened, sealer: Arc::default() }),
             Ordering::Greater => {
                 let source = "it was made by a later release; use that".into();
                 Err(StorageError::Open { place, source })
@@ -126,24 +133,20 @@ impl SqliteStorage {
         // Each SQLite connection to memory is a separate database, so there is one connection, and
         // it is kept.
         let pool = SqlitePoolOptions::new().max_connections(1).min_connections(1).idle_timeout(None).max_lifetime(None);
-        Self::connect(SqliteConnectOptions::new().in_memory(true), pool, "in memory".into()).await
+        let options = with_pragmas(SqliteConnectOptions::new().in_memory(true));
+        let only = Self::connect(&options, &pool, "in memory".into()).await?;
+        Ok(Self { readers: only.clone(), writer: only, sealer: Arc::default() })
     }
 
     async fn connect(
-        options: SqliteConnectOptions,
-        pool: SqlitePoolOptions,
+        options: &SqliteConnectOptions,
+        pool: &SqlitePoolOptions,
         place: String,
-    ) -> Result<Self, StorageError> {
-        let options = options
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT)
-            .synchronous(SqliteSynchronous::Full)
-            .pragma("secure_delete", "ON")
-            .pragma("trusted_schema", "OFF");
+    ) -> Result<SqlitePool, StorageError> {
         let deadline = Instant::now() + BUSY_TIMEOUT;
         loop {
             match Self::try_connect(options.clone(), pool.clone()).await {
-                Ok(pool) => return Ok(Self { pool, sealer: Arc::default() }),
+                Ok(pool) => return Ok(pool),
                 Err(error) if another_was_first(&error) && Instant::now() < deadline => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
@@ -164,7 +167,7 @@ impl SqliteStorage {
     /// A transaction that holds the write lock from its beginning: one that takes it later cannot
     /// wait for another writer.
     async fn write(&self) -> Result<Transaction<'static, Sqlite>, StorageError> {
-        Ok(self.pool.begin_with("BEGIN IMMEDIATE").await?)
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
     }
 
     /// The record of a workspace with this id.
@@ -187,26 +190,36 @@ impl SqliteStorage {
         let number = jiff::Timestamp::now().as_microsecond();
         let restart = "INSERT INTO record_changes (only, number) VALUES (1, ?)
                        ON CONFLICT (only) DO UPDATE SET number = excluded.number";
-        query(restart).bind(number).execute(&self.pool).await?;
+        query(restart).bind(number).execute(&self.writer).await?;
         Ok(number.unsigned_abs())
     }
 
     /// Closes the database after the running operations. Acknowledged changes are safe without
     /// this; it tidies up the write-ahead log.
     pub async fn close(&self) {
-        self.pool.close().await;
+        self.readers.close().await;
+        self.writer.close().await;
     }
 }
 
 #[async_trait]
 impl Storage for SqliteStorage {
     async fn record_changes(&self) -> Result<u64, StorageError> {
-        let stored: Vec<i64> = query_scalar("SELECT number FROM record_changes").fetch_all(&self.pool).await?;
+        let stored: Vec<i64> = query_scalar("SELECT number FROM record_changes").fetch_all(&self.readers).await?;
         match stored.first().map(|number| u64::try_from(*number)) {
             Some(Ok(number)) if number < COUNT_LIMIT => Ok(number),
             _ => self.restart_count().await,
         }
     }
+}
+
+fn with_pragmas(options: SqliteConnectOptions) -> SqliteConnectOptions {
+    options
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .synchronous(SqliteSynchronous::Full)
+        .pragma("secure_delete", "ON")
+        .pragma("trusted_schema", "OFF")
 }
 
 /// Whether opening failed because another process was preparing the same new file. A retry finds it

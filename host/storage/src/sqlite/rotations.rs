@@ -164,7 +164,7 @@ impl RotationStorage for SqliteStorage {
     }
 
     async fn outdate_item(&self, workspace: WorkspaceId, item: &ItemId) -> Result<(), StorageError> {
-        outdate_item(&mut *self.pool.acquire().await?, workspace, item).await
+        outdate_item(&mut *self.writer.acquire().await?, workspace, item).await
     }
 
     // One statement, so that generation and rotation are from the same moment.
@@ -183,7 +183,7 @@ impl RotationStorage for SqliteStorage {
         .bind(workspace.as_uuid())
         .bind(&*item.account)
         .bind(&*item.reference)
-        .fetch_one(&self.pool)
+        .fetch_one(&self.readers)
         .await?;
         let ahead = row.try_get::<Option<Uuid>, _>("id")?.map(|_| self.verified(&row)).transpose()?;
         Ok((read(&row, "generation")?, ahead))

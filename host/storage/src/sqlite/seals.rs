@@ -28,12 +28,12 @@ type Select<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
 impl SqliteStorage {
     /// The row that this selects.
     pub(super) async fn one<R: Sealed>(&self, select: Select<'_>) -> Result<Option<R>, StorageError> {
-        select.fetch_optional(&self.pool).await?.map(|row| self.verified(&row)).transpose()
+        select.fetch_optional(&self.readers).await?.map(|row| self.verified(&row)).transpose()
     }
 
     /// The rows that this selects, without damaged ones.
     pub(crate) async fn all<R: Sealed>(&self, select: Select<'_>) -> Result<Vec<R>, StorageError> {
-        let rows = select.fetch_all(&self.pool).await?;
+        let rows = select.fetch_all(&self.readers).await?;
         rows.iter()
             .filter_map(|row| match self.verified(row) {
                 Err(damaged @ StorageError::Damaged { .. }) => {

@@ -6,6 +6,7 @@ mod clear;
 mod refresh;
 mod rejection;
 mod sealed;
+mod shares;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

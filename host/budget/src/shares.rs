@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 /// A number of equal things, places or bytes, that holders share.
 #[derive(Debug)]
-pub(super) struct Shares<K> {
+pub struct Shares<K> {
     state: Mutex<State<K>>,
 }
 
@@ -27,19 +27,20 @@ struct State<K> {
 
 /// What a holder has taken; given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Share<K: Copy + Eq + Hash> {
+pub struct Share<K: Copy + Eq + Hash> {
     of: Arc<Shares<K>>,
     holder: K,
     amount: usize,
 }
 
 impl<K: Copy + Eq + Hash> Shares<K> {
-    pub(super) fn new(total: usize) -> Arc<Self> {
+    /// This many.
+    pub fn new(total: usize) -> Arc<Self> {
         Arc::new(Self { state: Mutex::new(State { free: total, held: HashMap::new() }) })
     }
 
     /// Takes so much for the holder; `None` when that is more than its share at present.
-    pub(super) fn take(self: &Arc<Self>, holder: K, amount: usize) -> Option<Share<K>> {
+    pub fn take(self: &Arc<Self>, holder: K, amount: usize) -> Option<Share<K>> {
         let mut state = self.state.lock();
         let free = state.free.checked_sub(amount)?;
         let held = state.held.get(&holder).copied().unwrap_or_default() + amount;
@@ -52,19 +53,25 @@ impl<K: Copy + Eq + Hash> Shares<K> {
         Some(Share { of: self.clone(), holder, amount })
     }
 
-    #[cfg(test)]
-    pub(super) fn free(&self) -> usize {
+    /// How many this holder has.
+    pub fn held_by(&self, holder: K) -> usize {
+        self.state.lock().held.get(&holder).copied().unwrap_or_default()
+    }
+
+    /// How many nobody holds.
+    pub fn free(&self) -> usize {
         self.state.lock().free
     }
 }
 
 impl<K: Copy + Eq + Hash> Share<K> {
-    pub(super) fn amount(&self) -> usize {
+    /// How many it is.
+    pub fn amount(&self) -> usize {
         self.amount
     }
 
     /// Gives back all but so much.
-    pub(super) fn shrink(&mut self, amount: usize) {
+    pub fn shrink(&mut self, amount: usize) {
         let more = self.amount.saturating_sub(amount);
         self.amount -= more;
         let mut state = self.of.state.lock();
